@@ -1,0 +1,116 @@
+"""MAC addresses and UDP/TCP endpoints as values."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+
+_MAC_TEXT = re.compile(r"^[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}$")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class MacAddress:
+    """A 48-bit MAC address; `octets` holds 6 octets in transmission order."""
+
+    octets: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.octets) != 6:
+            raise ValueError(f"a MAC address has 6 octets, not {len(self.octets)}")
+
+    @classmethod
+    def parse(cls, text: str) -> MacAddress:
+        """Read `aa:bb:cc:dd:ee:ff` or `aa-bb-…`.
+
+        Raises:
+            ValueError: the text is not a MAC address.
+        """
+        if not _MAC_TEXT.match(text):
+            raise ValueError(
+                f"{text!r} is not a MAC address (expected six pairs of hex digits: 02:00:5e:10:00:01)"
+            )
+        return cls(bytes.fromhex(text.replace("-", ":").replace(":", "")))
+
+    @property
+    def is_multicast(self) -> bool:
+        """Group bit set: multicast or broadcast."""
+        return bool(self.octets[0] & 1)
+
+    @property
+    def is_locally_administered(self) -> bool:
+        return bool(self.octets[0] & 2)
+
+    @property
+    def is_zero(self) -> bool:
+        return not any(self.octets)
+
+    def __str__(self) -> str:
+        return self.octets.hex(":")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A transport address of a peer: IP address text without brackets, and port 0..65535.
+
+    IPv4-mapped IPv6 addresses are held as IPv4, so that one peer has one endpoint whatever the
+    family of the socket it was heard on. IPv6 link-local addresses keep their `%zone`.
+    """
+
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, host: str, port: int) -> Endpoint:
+        """Build from what a socket reports, undoing IPv4-mapped IPv6 addresses."""
+        if host.startswith("::ffff:") and "." in host:
+            host = host[7:]
+        return cls(host, port)
+
+    @classmethod
+    def parse(cls, text: str, default_port: int | None = None) -> Endpoint:
+        """Read `host:port`, `[v6]:port`, or a bare host where `default_port` is given.
+
+        The host may be a name; see `is_numeric`.
+
+        Raises:
+            ValueError: no port and no default, or a port outside 1..65535.
+        """
+        host, port = _split(text.strip(), default_port)
+        if not host:
+            raise ValueError(f"{text!r} has no host")
+        return cls.of(host, port)
+
+    @property
+    def is_numeric(self) -> bool:
+        try:
+            ipaddress.ip_address(self.host)
+        except ValueError:
+            return False
+        return True
+
+    @property
+    def is_ipv6(self) -> bool:
+        return ":" in self.host
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if self.is_ipv6 else f"{self.host}:{self.port}"
+
+
+def _split(text: str, default_port: int | None) -> tuple[str, int]:
+    if text.startswith("["):
+        host, closed, rest = text[1:].partition("]")
+        if not closed or (rest and not rest.startswith(":")):
+            raise ValueError(f"{text!r}: write IPv6 endpoints as [address]:port")
+        port_text = rest[1:]
+    elif text.count(":") > 1:
+        host, port_text = text, ""
+    else:
+        host, _, port_text = text.partition(":")
+    if not port_text:
+        if default_port is None:
+            raise ValueError(f"{text!r} has no port")
+        return host, default_port
+    if not port_text.isascii() or not port_text.isdigit() or not 0 < int(port_text) < 65536:
+        raise ValueError(f"{text!r}: the port must be a number from 1 to 65535")
+    return host, int(port_text)

@@ -1,0 +1,113 @@
+"""The exception tree.
+
+Every error carries a stable `code`: it is the metric label, the API field and what tests look at.
+The text is for people and may change.
+"""
+
+from __future__ import annotations
+
+import errno as errno_names
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class BridgedError(Exception):
+    """Root of all errors that this package raises on purpose."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class ConfigurationError(BridgedError):
+    """A configuration that cannot be used: where (file, line, key), why, and what to do.
+
+    `line` counts from 1; None where the whole file is meant. `key` is the dotted path of the key.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        file: Path | str | None = None,
+        line: int | None = None,
+        key: str = "",
+        code: str = "configuration",
+    ) -> None:
+        self.reason = reason
+        self.file = file
+        self.line = line
+        self.key = key
+        where = ":".join(str(part) for part in (file, line) if part is not None)
+        super().__init__(code, ": ".join(part for part in (where, key, reason) if part))
+
+
+class LocalProtocolError(BridgedError):
+    """We broke the contract of a state machine: a bug in this program."""
+
+    def __init__(self, message: str, code: str = "local_protocol") -> None:
+        super().__init__(code, message)
+
+
+class RemoteProtocolError(BridgedError):
+    """The peer broke the protocol: count by `code` and drop; never log per packet.
+
+    `code` is a drop reason of docs/reference/metrics.md.
+    """
+
+    def __init__(self, code: str, message: str = "") -> None:
+        super().__init__(code, message or code)
+
+
+class TlsError(BridgedError):
+    """A TLS session failed. `code` is a handshake outcome of docs/reference/metrics.md."""
+
+
+class NetlinkError(BridgedError):
+    """The kernel refused a netlink operation.
+
+    `operation` says what was tried, `link` on which link, `number` is the errno (0: no answer).
+    """
+
+    def __init__(self, operation: str, link: str, number: int, detail: str = "") -> None:
+        self.operation = operation
+        self.link = link
+        self.number = number
+        name = errno_names.errorcode.get(number, str(number))
+        text = f"{operation} on {link}: {name}"
+        super().__init__(name.lower() if number else "netlink", f"{text} ({detail})" if detail else text)
+
+
+class TapError(BridgedError):
+    """A TAP adapter cannot be opened, created or changed."""
+
+
+class AdapterLockedError(TapError):
+    """Another process holds the adapter; `holder_pid` and `holder_command` name it (None: unknown)."""
+
+    def __init__(self, adapter: str, holder_pid: int | None, holder_command: str | None) -> None:
+        self.adapter = adapter
+        self.holder_pid = holder_pid
+        self.holder_command = holder_command
+        holder = (
+            f"process {holder_pid} ({holder_command or 'unknown command'})"
+            if holder_pid
+            else "another process"
+        )
+        super().__init__(
+            "adapter_locked",
+            f"adapter {adapter} is held by {holder}; stop it, choose another name, or set `lock: false`",
+        )
+
+
+class DataplaneError(BridgedError):
+    """The data plane cannot do what was asked of it."""
+
+
+class ShutdownErrors(BridgedError):
+    """Teardown went on to its end; these are the errors it met, in order."""
+
+    def __init__(self, errors: Sequence[BaseException]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("shutdown", "; ".join(str(error) for error in errors))
