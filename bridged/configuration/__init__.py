@@ -1,0 +1,1 @@
+"""configuration: see ARCHITECTURE.md, "The house"."""

@@ -1,0 +1,235 @@
+"""The configuration: the one truth about its keys, types, units and defaults.
+
+Unknown keys are refused. Units stand in the names. `load` adds file and line to what this refuses.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_interface
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from bridged.addresses import Endpoint, MacAddress
+
+DEFAULT_PORT = 1194
+
+InterfaceName = Annotated[str, Field(min_length=1, max_length=15, pattern=r"^[^/\s:]+$")]
+CipherName = Literal["AES-256-GCM", "AES-128-GCM", "CHACHA20-POLY1305"]
+
+
+class Section(BaseModel):
+    """A mapping of the file: unknown keys refused, values fixed after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Log(Section):
+    """Structured logs on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json", "journald"] = Field(
+        "auto", description="auto: console on a terminal, journald under systemd, else json"
+    )
+
+
+class Metrics(Section):
+    """Prometheus metrics over HTTP."""
+
+    listen: str | None = Field("127.0.0.1:9743", description="host:port of /metrics; null turns it off")
+    bearer_token_file: Path | None = Field(None, description="required where `listen` is not loopback")
+    max_peers: int = Field(500, ge=1)
+    peer_retention_seconds: float = Field(86400, ge=0)
+    peer_label: Literal["name", "hash", "none"] = "name"
+
+
+class Admin(Section):
+    """The API that `bridged status` and `bridged confirm` talk to."""
+
+    socket: Path = Field(Path("/run/bridged/bridged.sock"), description="Unix socket, mode 0600")
+
+
+class Bridge(Section):
+    """A kernel bridge: made where it does not exist, adopted where it does."""
+
+    ports: tuple[InterfaceName, ...] = Field((), description="LAN interfaces that join the bridge")
+    addresses: tuple[str, ...] = Field((), description="addresses of the bridge, as 192.0.2.1/24")
+    mtu: int | None = Field(None, ge=576, le=65535)
+    mac: str | None = Field(
+        None, description="fixed MAC address; default: kept as it is when ports come and go"
+    )
+    stp: bool | None = Field(None, description="spanning tree; default: off on a bridge we make")
+    ageing_seconds: float | None = Field(None, ge=0)
+    forward_delay_seconds: float | None = Field(None, ge=0, le=30)
+    move_addresses: bool = Field(True, description="a port's addresses and routes move to the bridge")
+
+    @field_validator("addresses")
+    @classmethod
+    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(ip_interface(item)) for item in value)
+
+    @field_validator("mac")
+    @classmethod
+    def _mac(cls, value: str | None) -> str | None:
+        return value if value is None else str(_unicast(value))
+
+
+class Tap(Section):
+    """The virtual adapter of one tunnel."""
+
+    name: InterfaceName | None = Field(None, description="default: tap-NAME, cut to 15 octets")
+    mac: str = Field(
+        "random",
+        description="random (kept across restarts), ephemeral, stable (from the machine id), or a fixed address",
+    )
+    lock: bool = Field(True, description="at most one process may use the adapter")
+    persistent: bool = False
+    mtu: int | None = Field(None, ge=576, le=65521, description="default: the bridge's")
+    queue_frames: int = Field(4096, ge=64, le=1_000_000, description="txqueuelen; 1000 overflows under load")
+    offload: bool = Field(True, description="super-frames by virtio-net header")
+
+    @field_validator("mac")
+    @classmethod
+    def _mac(cls, value: str) -> str:
+        return value if value in ("random", "ephemeral", "stable") else str(_unicast(value))
+
+
+class Tls(Section):
+    """Who we are, and whom we believe. Each of `ca`, `certificate`, `key`, `crl` is a file or inline PEM."""
+
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    crl: str | None = None
+    embedded: bool = Field(
+        False, description="use the embedded CA under the state folder, made at first start"
+    )
+    peer_fingerprints: tuple[str, ...] = Field(
+        (), description="SHA-256 of accepted peer certificates, in place of or beside the CA"
+    )
+    peer_role: Literal["auto", "client", "server", "any"] = Field(
+        "auto", description="extended key usage asked of the peer (remote-cert-tls); auto: the other role"
+    )
+    peer_name: str | None = Field(None, description="the peer certificate's common name must be this")
+    peer_name_prefix: str | None = Field(None, description="… or begin with this")
+    version_min: Literal["1.2", "1.3"] = "1.2"
+    version_max: Literal["1.2", "1.3"] = "1.3"
+
+
+class Wrap(Section):
+    """Wrapping of the control channel."""
+
+    mode: Literal["none", "tls-auth", "tls-crypt"] = "none"
+    key: str | None = Field(None, description="static key: a file or the text itself")
+    direction: Literal[0, 1] | None = Field(None, description="tls-auth only: key-direction")
+    digest: Literal["SHA1", "SHA256", "SHA384", "SHA512"] = Field("SHA1", description="tls-auth only: `auth`")
+
+    @model_validator(mode="after")
+    def _needs_key(self) -> Self:
+        if (self.mode == "none") != (self.key is None):
+            raise ValueError("`key` goes with mode tls-auth or tls-crypt, and only with them")
+        return self
+
+
+class Keepalive(Section):
+    """Pings when nothing was sent, and how long silence is borne. A server pushes both to its clients."""
+
+    ping_seconds: float = Field(10, ge=0, description="0: no pings")
+    restart_seconds: float = Field(60, ge=0, description="0: never give a peer up")
+
+    @model_validator(mode="after")
+    def _room(self) -> Self:
+        if self.ping_seconds and self.restart_seconds and self.restart_seconds < 2 * self.ping_seconds:
+            raise ValueError("restart_seconds must be at least twice ping_seconds")
+        return self
+
+
+class Renegotiate(Section):
+    """When data keys are replaced; 0 turns a limit off."""
+
+    seconds: float = Field(3600, ge=0)
+    bytes: int = Field(0, ge=0)
+    packets: int = Field(0, ge=0)
+
+
+class Tunnel(Section):
+    """One tunnel: one TAP in one bridge, one UDP socket, one peer (client) or many (server)."""
+
+    role: Literal["server", "client"]
+    bridge: InterfaceName
+    tap: Tap = Tap()
+    transport: Literal["udp"] = "udp"
+    listen: str | None = Field(None, description="server: host:port to listen on; default [::]:1194")
+    remotes: tuple[str, ...] = Field((), description="client: servers, tried in order, as host:port")
+    local: str | None = Field(None, description="client: host:port to send from; default: any")
+    tls: Tls
+    wrap: Wrap = Wrap()
+    ciphers: tuple[CipherName, ...] = Field(
+        ("AES-256-GCM", "AES-128-GCM", "CHACHA20-POLY1305"), min_length=1, description="first choice first"
+    )
+    key_derivation: Literal["auto", "exporter", "prf"] = Field(
+        "auto", description="auto: exporter where both ends have it; prf announces nothing newer"
+    )
+    keepalive: Keepalive = Keepalive()
+    renegotiate: Renegotiate = Renegotiate()
+    handshake_seconds: float = Field(60, ge=5, le=3600)
+    transition_seconds: float = Field(3600, ge=1, description="how long a replaced key is still accepted")
+    peers_max: int = Field(1024, ge=1, le=16_000_000, description="server: sessions at once")
+    duplicate_names: bool = Field(False, description="server: one certificate may be connected several times")
+    peers: tuple[str, ...] = Field(
+        (), description="server: names that always have metrics, even before they came"
+    )
+    forward_between_peers: bool = Field(True, description="server: clients reach each other")
+    push: tuple[str, ...] = Field((), description="server: further OpenVPN options for clients")
+    mss: Literal["auto", "off"] | int = Field("auto", description="largest TCP MSS let through (mssfix)")
+    mtu: int = Field(1500, ge=576, le=65521, description="tun-mtu; both ends should agree")
+    wan_mtu: int = Field(1492, ge=576, le=65535, description="outer packet size that mss: auto aims at")
+    fdb_ageing_seconds: float = Field(300, ge=1)
+    fdb_capacity: int = Field(100_000, ge=16)
+    replay_window: int = Field(4096, ge=64, le=65536)
+    exit_notify: bool = Field(True, description="tell the peer when we stop")
+    dataplane: Literal["auto", "native", "portable"] = "auto"
+    coalesce: Literal["auto", "on", "off"] = "auto"
+
+    @model_validator(mode="after")
+    def _by_role(self) -> Self:
+        if self.role == "client" and not self.remotes:
+            raise ValueError("a client needs `remotes`")
+        if self.role == "client" and self.listen:
+            raise ValueError("`listen` is for servers; a client sends from `local`")
+        if self.role == "server" and (self.remotes or self.local):
+            raise ValueError("`remotes` and `local` are for clients; a server has `listen`")
+        for text in (*self.remotes, *filter(None, (self.listen, self.local))):
+            Endpoint.parse(text, DEFAULT_PORT)
+        return self
+
+
+class Configuration(Section):
+    """The whole file."""
+
+    state_directory: Path = Path("/var/lib/bridged")
+    log: Log = Log()
+    metrics: Metrics = Metrics()
+    admin: Admin = Admin()
+    bridges: dict[InterfaceName, Bridge]
+    tunnels: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")], Tunnel]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        for name, tunnel in self.tunnels.items():
+            if tunnel.bridge not in self.bridges:
+                raise ValueError(f"tunnels.{name}.bridge: no bridge {tunnel.bridge!r} in `bridges`")
+        return self
+
+
+def tap_name(tunnel_name: str, tunnel: Tunnel) -> str:
+    """The adapter's name: as configured, else `tap-` and the tunnel's name, cut to 15 octets."""
+    return tunnel.tap.name or f"tap-{tunnel_name}"[:15]
+
+
+def _unicast(text: str) -> MacAddress:
+    address = MacAddress.parse(text)
+    if address.is_multicast or address.is_zero:
+        raise ValueError(f"{text} cannot be an adapter's address (multicast or all zero)")
+    return address

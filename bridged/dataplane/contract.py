@@ -1,0 +1,292 @@
+"""The contract of a data plane: what the control plane may ask, and what it hears back.
+
+Two builds stand behind it, `portable` (pure Python) and `native` (compiled); one suite,
+tests/contract, holds both to it. The verbs are those of OpenVPN's kernel offload: add, update,
+remove a peer; install, use, remove a key; events up. No frame passes through the control plane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal, Protocol
+
+from bridged.addresses import Endpoint, MacAddress
+from bridged.protocol.key_derivation import DataKey
+from bridged.units import KeyId, Octets, PeerHandle, Seconds, UnixSeconds, WirePeerId
+
+Direction = Literal["receive", "transmit"]
+"""`receive`: opened from the peer; `transmit`: sealed to it."""
+
+FrameKind = Literal["unicast", "unknown_unicast", "broadcast", "multicast"]
+
+LimitTrigger = Literal["bytes", "packets", "aead_limit"]
+
+EVENT_QUEUE_EVENTS: Final = 4096
+CONTROL_QUEUE_DATAGRAMS: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class TapPort:
+    """The open TAP adapter that a data plane reads and writes; the descriptors stay the caller's.
+
+    `virtio_header_size` is 0 (none), 10 or 12 octets; `offloads` names what the kernel accepted on it
+    (`csum`, `tso4`, `tso6`, `tso_ecn`, `uso4`, `uso6`). `mtu` counts the frame's payload.
+    """
+
+    fds: tuple[int, ...]
+    name: str
+    mac: MacAddress
+    mtu: Octets
+    virtio_header_size: int = 0
+    offloads: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class DataplaneSettings:
+    """What is fixed for the life of one data plane (one tunnel).
+
+    `bind` None: an unbound socket of the family of the first destination (a client). `mss_limit` 0:
+    SYN segments are left alone; else the largest MSS for IPv4 (IPv6: 20 less;
+    docs/protocol/data.md, 5.4). `ageing` of FDB entries. `move_hold`: a station heard from a peer
+    within this time is not moved to the TAP by a frame from there (it is our own frame, reflected).
+    `forward_between_peers`: peers reach each other, as on one switch.
+    """
+
+    tunnel: str
+    tap: TapPort
+    bind: Endpoint | None
+    mss_limit: int = 0
+    ageing: Seconds = Seconds(300.0)
+    move_hold: Seconds = Seconds(0.25)
+    fdb_capacity: int = 100_000
+    addresses_per_peer: int = 4096
+    replay_window: int = 4096
+    forward_between_peers: bool = True
+    coalesce: Literal["auto", "on", "off"] = "auto"
+    socket_buffer: Octets = Octets(4 * 1024 * 1024)
+    renegotiate_bytes: int = 0
+    renegotiate_packets: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSettings:
+    """One peer. `name` is its authenticated name: two peers of one name may take over each other's endpoint.
+
+    `receive_peer_id`: the DATA_V2 peer id that selects this peer (None: this is the only peer and any id
+    is taken, as a client does). `transmit_peer_id`: what we write into DATA_V2 (None: send DATA_V1).
+    `ping`: send one when nothing was sent for so long; `ping_restart`: report `PeerExpired` when nothing
+    authenticated came for so long (None: never).
+    """
+
+    handle: PeerHandle
+    name: str
+    endpoint: Endpoint
+    receive_peer_id: WirePeerId | None
+    transmit_peer_id: WirePeerId | None
+    ping: Seconds | None = None
+    ping_restart: Seconds | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ControlReceived:
+    """A datagram with a control opcode (or an unknown one); content unchecked, from anybody."""
+
+    datagram: bytes
+    source: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class PeerFloated:
+    """An authenticated, not replayed packet came from a new endpoint; the data plane already sends there."""
+
+    handle: PeerHandle
+    endpoint: Endpoint
+    previous: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class PeerExpired:
+    """Nothing authenticated was received for `ping_restart`; reported once."""
+
+    handle: PeerHandle
+
+
+@dataclass(frozen=True, slots=True)
+class KeyNearLimit:
+    """A key should be replaced: packet ids from 0xFF000000, 7/8 of the AEAD limit, or a configured limit."""
+
+    handle: PeerHandle
+    key_id: KeyId
+    trigger: LimitTrigger
+
+
+@dataclass(frozen=True, slots=True)
+class OccReceived:
+    """An OCC message (magic included) that authenticated."""
+
+    handle: PeerHandle
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StationMoved:
+    """An address now lives behind another port; a handle of None is the TAP. At most a few a second are told."""
+
+    address: MacAddress
+    previous: PeerHandle | None
+    current: PeerHandle | None
+
+
+@dataclass(frozen=True, slots=True)
+class TapFailed:
+    """The TAP cannot be read or written any more (it vanished); traffic waits for `attach_tap`."""
+
+    number: int
+
+
+Event = ControlReceived | PeerFloated | PeerExpired | KeyNearLimit | OccReceived | StationMoved | TapFailed
+
+
+@dataclass(frozen=True, slots=True)
+class PeerCounters:
+    """Totals since the peer was added; they never fall.
+
+    Keys: `frames`, `bytes` by (direction, kind), without FCS and overhead; `wire_*` by direction, outer
+    UDP payload; `drops` by (direction, reason), reasons of docs/reference/metrics.md.
+    """
+
+    frames: Mapping[tuple[Direction, FrameKind], int] = field(default_factory=dict)
+    bytes: Mapping[tuple[Direction, FrameKind], int] = field(default_factory=dict)
+    wire_bytes: Mapping[Direction, int] = field(default_factory=dict)
+    wire_datagrams: Mapping[Direction, int] = field(default_factory=dict)
+    drops: Mapping[tuple[Direction, str], int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSnapshot:
+    """One peer now. `last_seen`: the newest authenticated packet (None: none yet). Ratios are 0..1."""
+
+    handle: PeerHandle
+    endpoint: Endpoint
+    counters: PeerCounters
+    last_seen: UnixSeconds | None = None
+    fdb_entries: int = 0
+    packet_id_used_ratio: float = 0.0
+    aead_used_ratio: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Cumulative-free buckets: `counts[i]` observations <= `bounds[i]`, the last one above all; `total` sums values."""
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class DataplaneSnapshot:
+    """All figures of one data plane at one moment; taking it never blocks traffic.
+
+    `drops`: by (direction, reason), those of no peer included. `fdb_changes`: `learned`, `aged`, `moved`,
+    `flushed`, `refused`. `offloads`: `tap_vnet`, `tap_tso`, `tap_uso`, `udp_gso`, `udp_gro`, `coalesce`.
+    `offload_fallbacks`: by (offload, cause). `kernel_drops`: `tap_txqueue`, `udp_receive_buffer`.
+    `queues`: name -> (depth, capacity). `thread_cpu`: seconds by thread name.
+    """
+
+    dataplane: str
+    aead: str
+    workers: int
+    peers: tuple[PeerSnapshot, ...]
+    drops: Mapping[tuple[Direction, str], int]
+    fdb_entries: int
+    fdb_capacity: int
+    fdb_changes: Mapping[str, int]
+    offloads: Mapping[str, bool]
+    offload_fallbacks: Mapping[tuple[str, str], int]
+    mtu_events: Mapping[str, int]
+    kernel_drops: Mapping[str, int]
+    queues: Mapping[str, tuple[int, int]]
+    histograms: Mapping[str, Histogram]
+    thread_cpu: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class FdbEntry:
+    """A learned station; `handle` None: behind the TAP. `age` since it was last heard."""
+
+    address: MacAddress
+    handle: PeerHandle | None
+    age: Seconds
+
+
+class DataPlane(Protocol):
+    """One tunnel's frames. All methods are called from the control plane's thread and return at once.
+
+    Raises:
+        DataplaneError: `unknown_peer`, `unknown_key`, `duplicate_peer`; from `start`, `bind_failed` with the
+            endpoint and the reason.
+    """
+
+    name: str
+
+    def start(self) -> None:
+        """Open the UDP socket and begin; frames flow once a peer has a key in use."""
+
+    def stop(self) -> None:
+        """End the threads, close the socket, zeroise all keys. Idempotent."""
+
+    @property
+    def local_endpoint(self) -> Endpoint | None:
+        """Where the socket is bound (None before `start`, or before an unbound socket has sent)."""
+
+    def attach_tap(self, tap: TapPort) -> None:
+        """Go on with this adapter instead of the present one; frames in between are lost and counted."""
+
+    def add_peer(self, peer: PeerSettings) -> None: ...
+
+    def update_peer(
+        self,
+        handle: PeerHandle,
+        *,
+        ping: Seconds | None,
+        ping_restart: Seconds | None,
+        receive_peer_id: WirePeerId | None,
+        transmit_peer_id: WirePeerId | None,
+    ) -> None:
+        """Replace what negotiation has settled; timers start anew."""
+
+    def remove_peer(self, handle: PeerHandle) -> PeerSnapshot:
+        """Forget the peer, its keys (zeroised) and its addresses; the last figures come back."""
+
+    def install_key(self, handle: PeerHandle, key: DataKey) -> None:
+        """Accept packets under this key from now on. The data plane owns the key and zeroises it later.
+
+        A key of the same key id is replaced.
+        """
+
+    def use_key(self, handle: PeerHandle, key_id: KeyId) -> None:
+        """Seal with this key from the next frame on."""
+
+    def remove_key(self, handle: PeerHandle, key_id: KeyId) -> None:
+        """Forget a key; unknown ones are ignored (it may have gone with its peer)."""
+
+    def send_control(self, datagram: bytes, destination: Endpoint) -> None:
+        """Send a control packet; a full socket drops it, counted (the reliability layer repeats it)."""
+
+    def send_payload(self, handle: PeerHandle, payload: bytes) -> None:
+        """Seal and send something that is not a frame (ping, OCC); ignored while no key is in use."""
+
+    def flush(self, handle: PeerHandle) -> None:
+        """Forget the addresses learned at this peer, so that its frames are flooded until learned again."""
+
+    def event_fd(self) -> int:
+        """Readable while events wait."""
+
+    def poll_events(self, limit: int = 256) -> list[Event]:
+        """Take up to `limit` events, oldest first; never blocks."""
+
+    def snapshot(self) -> DataplaneSnapshot: ...
+
+    def fdb(self) -> list[FdbEntry]: ...

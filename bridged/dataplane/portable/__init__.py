@@ -1,0 +1,1 @@
+"""portable: see ARCHITECTURE.md, "The house"."""

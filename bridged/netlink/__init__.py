@@ -1,0 +1,1 @@
+"""netlink: see ARCHITECTURE.md, "The house"."""

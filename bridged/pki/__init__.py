@@ -1,0 +1,1 @@
+"""pki: see ARCHITECTURE.md, "The house"."""

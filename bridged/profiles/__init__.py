@@ -1,0 +1,1 @@
+"""profiles: see ARCHITECTURE.md, "The house"."""

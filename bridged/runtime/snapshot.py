@@ -1,0 +1,103 @@
+"""The daemon's state at one moment, as plain values: the source of metrics, status and API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bridged.dataplane.contract import DataplaneSnapshot, Histogram, PeerCounters
+from bridged.units import Seconds, UnixSeconds
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStatus:
+    """One peer name of one tunnel, over all its sessions; `endpoint` and the like are of the newest one.
+
+    `name` is the configured name or the authenticated certificate name. Totals go on over reconnects.
+    `disconnects` by reason. None: not known (yet).
+    """
+
+    name: str
+    connected: bool
+    sessions: int
+    endpoint: str | None
+    cipher: str | None
+    tls_version: str | None
+    key_group: str | None
+    key_derivation: str | None
+    wrap: str
+    transport: str
+    peer_version: str | None
+    platform: str | None
+    connected_since: UnixSeconds | None
+    last_seen: UnixSeconds | None
+    key_established: UnixSeconds | None
+    certificate_not_after: UnixSeconds | None
+    connections: int
+    endpoint_changes: int
+    disconnects: Mapping[str, int]
+    counters: PeerCounters
+    fdb_entries: int = 0
+    packet_id_used_ratio: float = 0.0
+    aead_used_ratio: float = 0.0
+    rtt: Seconds | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelStatus:
+    """One tunnel. `state` is a word for people: `listening`, `connecting`, `connected`, `waiting`, `stopped`.
+
+    `handshakes` by (phase, outcome); `handshake_durations` by phase; `authentications` by (method,
+    outcome); `renegotiations` by (trigger, outcome); `control_drops` by (direction, reason): packets that
+    the control plane refused; `certificates` role -> end of validity; `mac_conflicts` by `adapter`,
+    `local_port`, `peer`. `last_error`: newest failure, one line.
+    """
+
+    name: str
+    role: str
+    state: str
+    up: bool
+    transport: str
+    wrap: str
+    bridge: str
+    tap: str | None
+    tap_mac: str | None
+    local_endpoint: str | None
+    remote: str | None
+    peers_limit: int
+    peers: tuple[PeerStatus, ...]
+    dataplane: DataplaneSnapshot | None
+    handshakes: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    handshake_durations: Mapping[str, Histogram] = field(default_factory=dict)
+    authentications: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    renegotiations: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    control_drops: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    certificates: Mapping[str, UnixSeconds] = field(default_factory=dict)
+    mac_conflicts: Mapping[str, int] = field(default_factory=dict)
+    last_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeStatus:
+    """One bridge. `ports`: name -> carrier and master are as wanted. `repairs` by action."""
+
+    name: str
+    mac: str | None
+    mtu: int | None
+    adopted: bool
+    ports: Mapping[str, bool]
+    repairs: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonSnapshot:
+    """Everything. `confirm_deadline`: when an unconfirmed start is taken back (None: nothing to confirm)."""
+
+    version: str
+    pid: int
+    started: UnixSeconds
+    now: UnixSeconds
+    bridges: tuple[BridgeStatus, ...]
+    tunnels: tuple[TunnelStatus, ...]
+    confirm_deadline: UnixSeconds | None = None
+    control_loop_lag: Histogram | None = None

@@ -1,0 +1,1 @@
+"""switching: see ARCHITECTURE.md, "The house"."""

@@ -1,0 +1,1 @@
+"""tap: see ARCHITECTURE.md, "The house"."""

@@ -1,0 +1,1 @@
+"""telemetry: see ARCHITECTURE.md, "The house"."""
