@@ -81,7 +81,7 @@ class Tap(Section):
     name: InterfaceName | None = Field(None, description="default: tap-NAME, cut to 15 octets")
     mac: str = Field(
         "random",
-        description="random (kept across restarts), ephemeral, stable (from the machine id), or a fixed address",
+        description="random (kept across restarts), ephemeral, stable (by machine id), or a fixed address",
     )
     lock: bool = Field(True, description="at most one process may use the adapter")
     persistent: bool = False

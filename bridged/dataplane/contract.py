@@ -131,7 +131,7 @@ class OccReceived:
 
 @dataclass(frozen=True, slots=True)
 class StationMoved:
-    """An address now lives behind another port; a handle of None is the TAP. At most a few a second are told."""
+    """An address now lives behind another port (None: the TAP). At most a few a second are told."""
 
     address: MacAddress
     previous: PeerHandle | None
@@ -178,7 +178,7 @@ class PeerSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Cumulative-free buckets: `counts[i]` observations <= `bounds[i]`, the last one above all; `total` sums values."""
+    """`counts[i]` observations fell in (`bounds[i-1]`, `bounds[i]`], the last one above all; `total` sums them."""
 
     bounds: tuple[float, ...]
     counts: tuple[int, ...]
