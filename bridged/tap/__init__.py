@@ -1,1 +1,41 @@
-"""tap: see ARCHITECTURE.md, "The house"."""
+"""TAP adapters for any program: open, create, attach, offloads, random MAC, adapter lock.
+
+Stands alone: imports nothing of bridged but its errors and addresses. Linux 4.20 or later.
+See docs/tap.md; begin with `open_tap`.
+"""
+
+from bridged.addresses import MacAddress
+from bridged.errors import AdapterLockedError, TapError
+from bridged.tap.adapter import FRAME_OCTETS, TapAdapter, create_tap, delete_tap, open_tap
+from bridged.tap.inventory import TapInfo, list_taps, show_tap
+from bridged.tap.links import kernel_addresses
+from bridged.tap.lock import AdapterLock, Holder, find_holder, lock_adapter
+from bridged.tap.mac import MacMode, MacPolicy, choose_mac, collision_probability, derive_mac, draw_mac
+from bridged.tap.settings import Offload, TapSettings
+
+__all__ = [
+    "FRAME_OCTETS",
+    "AdapterLock",
+    "AdapterLockedError",
+    "Holder",
+    "MacAddress",
+    "MacMode",
+    "MacPolicy",
+    "Offload",
+    "TapAdapter",
+    "TapError",
+    "TapInfo",
+    "TapSettings",
+    "choose_mac",
+    "collision_probability",
+    "create_tap",
+    "delete_tap",
+    "derive_mac",
+    "draw_mac",
+    "find_holder",
+    "kernel_addresses",
+    "list_taps",
+    "lock_adapter",
+    "open_tap",
+    "show_tap",
+]

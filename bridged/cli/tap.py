@@ -1,0 +1,161 @@
+"""`bridged tap list|show|create|delete`: TAP adapters by hand.
+
+Results go to stdout, messages to stderr. Exit status: 0 done, 1 failed, 2 wrong use.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import grp
+import json
+import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from bridged.errors import TapError
+from bridged.tap import (
+    MacPolicy,
+    TapInfo,
+    TapSettings,
+    choose_mac,
+    create_tap,
+    delete_tap,
+    kernel_addresses,
+    list_taps,
+    show_tap,
+)
+from bridged.tap.settings import TXQUEUELEN_DEFAULT
+
+app = typer.Typer(name="tap", help="Show, make and delete TAP adapters.", no_args_is_help=True)
+
+_USAGE_CODES: Final = frozenset({"tap_settings", "mac_address"})
+_STATE_DIRECTORY: Final = Path("/var/lib/bridged")
+_COLUMNS: Final = ("name", "mac", "mtu", "state", "master", "persistent", "queues", "holder")
+
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the adapter.")]
+
+
+@app.command("list")
+def list_command(as_json: Json = False) -> None:
+    """List the TAP adapters of this network namespace."""
+    with _failures():
+        taps = list_taps()
+    if as_json:
+        typer.echo(json.dumps([_as_json(tap) for tap in taps], indent=2))
+        return
+    if not taps:
+        typer.echo("no TAP adapters", err=True)
+        return
+    rows = [_COLUMNS, *(_row(tap) for tap in taps)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        typer.echo("  ".join(cells).rstrip())
+
+
+@app.command("show")
+def show_command(name: Name, as_json: Json = False) -> None:
+    """Show one TAP adapter: settings, bridge, and the process that holds it."""
+    with _failures():
+        tap = show_tap(name)
+    if as_json:
+        typer.echo(json.dumps(_as_json(tap), indent=2))
+        return
+    fields = _as_json(tap)
+    width = max(map(len, fields))
+    for key, value in fields.items():
+        typer.echo(f"{key.ljust(width)}  {_as_text(value)}")
+
+
+@app.command("create")
+def create_command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name; %d is replaced by a free number.")],
+    mac: Annotated[str, typer.Option(help="ephemeral, random, stable, or an address.")] = "ephemeral",
+    state: Annotated[Path, typer.Option(help="Where `--mac random` keeps addresses.")] = _STATE_DIRECTORY,
+    mtu: Annotated[int | None, typer.Option(help="Octets of payload, 68 to 65521.")] = None,
+    txqueuelen: Annotated[int, typer.Option(help="Frames.")] = TXQUEUELEN_DEFAULT,
+    owner: Annotated[str | None, typer.Option(help="User (name or id) who may attach it.")] = None,
+    group: Annotated[str | None, typer.Option(help="Group (name or id) that may attach it.")] = None,
+    multi_queue: Annotated[bool, typer.Option("--multi-queue", help="Let it have several queues.")] = False,
+) -> None:
+    """Make a persistent TAP adapter and print its name."""
+    with _failures():
+        settings = TapSettings(
+            name,
+            mtu=mtu,
+            txqueuelen=txqueuelen,
+            owner=_user_id(owner),
+            group=_group_id(group),
+            queues=2 if multi_queue else 1,
+        )
+        taken = kernel_addresses(except_link=name)
+        address = choose_mac(MacPolicy.parse(mac), name, state, taken.__contains__)
+        typer.echo(create_tap(dataclasses.replace(settings, mac=address)))
+
+
+@app.command("delete")
+def delete_command(name: Name) -> None:
+    """Delete a persistent TAP adapter; refused while a process holds it."""
+    with _failures():
+        delete_tap(name)
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    try:
+        yield
+    except TapError as error:
+        typer.echo(f"error: {error.message}", err=True)
+        raise typer.Exit(2 if error.code in _USAGE_CODES else 1) from error
+
+
+def _as_json(tap: TapInfo) -> dict[str, str | int | bool | None]:
+    fields = {field.name: getattr(tap, field.name) for field in dataclasses.fields(tap)}
+    return fields | {"mac": str(tap.mac)}
+
+
+def _as_text(value: str | int | bool | None) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else str(value)
+
+
+def _row(tap: TapInfo) -> tuple[str, ...]:
+    holder = f"{tap.holder_pid or '?'} {tap.holder_command or ''}".strip() if tap.held else "-"
+    return (
+        tap.name,
+        str(tap.mac),
+        str(tap.mtu),
+        "up" if tap.up else "down",
+        tap.master or "-",
+        "yes" if tap.persistent else "no",
+        "1" if tap.queues is None else f"multi ({tap.queues})",
+        holder,
+    )
+
+
+def _user_id(text: str | None) -> int | None:
+    if text is None or (text.isascii() and text.isdigit()):
+        return None if text is None else int(text)
+    try:
+        return pwd.getpwnam(text).pw_uid
+    except KeyError as error:
+        raise TapError("tap_settings", f"there is no user {text!r}; give a user name or number") from error
+
+
+def _group_id(text: str | None) -> int | None:
+    if text is None or (text.isascii() and text.isdigit()):
+        return None if text is None else int(text)
+    try:
+        return grp.getgrnam(text).gr_gid
+    except KeyError as error:
+        raise TapError("tap_settings", f"there is no group {text!r}; give a group name or number") from error
+
+
+if __name__ == "__main__":
+    app()

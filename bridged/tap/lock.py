@@ -1,0 +1,217 @@
+"""The adapter lock: at most one user-space process per TAP adapter and network namespace.
+
+The lock is a listening Unix socket bound to the abstract name `bridged/tap/<adapter>`. Why that:
+
+- Abstract names belong to the network namespace of the binding socket, exactly as adapters do: the
+  same name in two namespaces does not collide, and two containers that share the host's network but
+  not its files do exclude each other. A lock file under /run gets both wrong.
+- The kernel frees the name with the last descriptor, so a holder killed by SIGKILL leaves nothing
+  stale, and nothing has to be writable (read-only root, no /run).
+- SO_PEERCRED on a connection names the holder's PID and user, vouched for by the kernel.
+
+The price: any local user may bind an abstract name. A name held by a user that could not use the
+adapter anyway (neither root, nor ourselves, nor the adapter's owner) therefore does not count, and
+is not allowed to keep the daemon from starting.
+
+The second line is for programs that do not know this lock (OpenVPN, QEMU): whoever has the adapter
+attached shows as `iff:` in /proc/<pid>/fdinfo. The kernel itself refuses a second holder (EBUSY) on
+single-queue adapters only.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from bridged.errors import AdapterLockedError, TapError
+
+_PREFIX: Final = "bridged/tap/"
+_BACKLOG: Final = 128
+_COMMAND_CHARACTERS: Final = 160
+_OVERFLOW_UID: Final = 65534
+_CREDENTIALS: Final = struct.Struct("=iII")
+_PROC: Final = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who has an adapter; pid None when it lives in a PID namespace that we cannot see."""
+
+    pid: int | None
+    command: str | None
+    uid: int | None
+
+
+class AdapterLock:
+    """Holds the lock of one adapter, in the network namespace of the thread that made it.
+
+    `is_effective` is False when a user without rights to the adapter squats on the name.
+    """
+
+    def __init__(self, adapter: str, lock: socket.socket | None) -> None:
+        self.adapter = adapter
+        self._socket = lock
+
+    @property
+    def is_effective(self) -> bool:
+        return self._socket is not None
+
+    def release(self) -> None:
+        """Give the adapter free; again is harmless."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def lock_adapter(adapter: str, *, owner: int | None = None, anyone: bool = False) -> AdapterLock:
+    """Take the lock of `adapter`, without waiting.
+
+    `owner` is the user who owns the adapter; `anyone` says that others too may attach it (it has a
+    group). Their locks count, beside root's and our own.
+
+    Raises:
+        AdapterLockedError: somebody holds it; names PID and command where they can be seen.
+        TapError: code `tap_lock`; the system forbids abstract sockets (a security profile).
+    """
+    lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        lock.bind("\0" + _PREFIX + adapter)
+        lock.listen(_BACKLOG)
+    except OSError as error:
+        lock.close()
+        if error.errno != errno.EADDRINUSE:
+            raise TapError(
+                "tap_lock", f"adapter {adapter} cannot be locked ({error}); `lock: false` does without"
+            ) from error
+    else:
+        return AdapterLock(adapter, lock)
+    holder = find_lock_holder(adapter) or Holder(None, None, None)
+    if anyone or holder.uid is None or holder.uid in _trusted_users(owner):
+        raise AdapterLockedError(adapter, holder.pid, holder.command)
+    return AdapterLock(adapter, None)
+
+
+def find_lock_holder(adapter: str) -> Holder | None:
+    """The process that holds the lock of `adapter` in this network namespace, or None."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect("\0" + _PREFIX + adapter)
+        except OSError:
+            # Nobody there, or the holder's backlog is full, or it has not come to listen() yet.
+            return _find_socket_holder(_PREFIX + adapter)
+        pid, uid, _ = _CREDENTIALS.unpack(
+            probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        )
+    if pid and (_PROC / str(pid)).exists():
+        return Holder(pid, read_command(pid), uid)
+    # It forked after locking and the parent is gone, or it lives in another PID namespace.
+    return _find_socket_holder(_PREFIX + adapter) or Holder(None, None, uid)
+
+
+def find_attached(adapter: str) -> Holder | None:
+    """A process, other than ours, that has the TAP `adapter` of this network namespace attached."""
+    namespace = _namespace_of(Path("thread-self"))
+    line = f"iff:\t{adapter}"
+    for pid in _list_pids():
+        if pid == os.getpid():
+            continue
+        for descriptor in _list_descriptors(pid):
+            with suppress(OSError):
+                if not os.readlink(descriptor).endswith("net/tun"):
+                    continue
+                information = (_PROC / str(pid) / "fdinfo" / descriptor.name).read_text(errors="replace")
+                if line in information.splitlines() and namespace in _namespaces_of(pid):
+                    return Holder(pid, read_command(pid), _uid_of(pid))
+    return None
+
+
+def find_holder(adapter: str) -> Holder | None:
+    """Who has the adapter, by lock or by having it attached (ourselves included); None: free."""
+    return find_lock_holder(adapter) or find_attached(adapter)
+
+
+def read_command(pid: int) -> str | None:
+    """The command line of a process, printable and cut to 160 characters; None when it is gone."""
+    with suppress(OSError):
+        words = (_PROC / str(pid) / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+        text = b" ".join(words) or (_PROC / str(pid) / "comm").read_bytes().strip()
+        shown = "".join(c if c.isprintable() else "?" for c in text.decode(errors="replace"))
+        return shown if len(shown) <= _COMMAND_CHARACTERS else shown[: _COMMAND_CHARACTERS - 1] + "…"
+    return None
+
+
+def _trusted_users(owner: int | None) -> set[int]:
+    trusted = {0, os.geteuid()}
+    if owner is not None:
+        trusted.add(owner)
+    with suppress(OSError):
+        # Inside a user namespace the host's root shows as the overflow user.
+        if (_PROC / "self/uid_map").read_text().split() != ["0", "0", "4294967295"]:
+            trusted.add(_OVERFLOW_UID)
+    return trusted
+
+
+def _find_socket_holder(name: str) -> Holder | None:
+    inode = None
+    with suppress(OSError):
+        for line in (_PROC / "thread-self/net/unix").read_text(errors="replace").splitlines():
+            fields = line.split(maxsplit=7)
+            # Connections waiting in the holder's backlog carry the same name, and inode 0.
+            if len(fields) == 8 and fields[7] == "@" + name and fields[6] != "0":
+                inode = fields[6]
+    if inode is None:
+        return None
+    for pid in _list_pids():
+        for descriptor in _list_descriptors(pid):
+            with suppress(OSError):
+                if os.readlink(descriptor) == f"socket:[{inode}]":
+                    return Holder(pid, read_command(pid), _uid_of(pid))
+    return Holder(None, None, None)
+
+
+def _list_pids() -> Iterator[int]:
+    return (int(name) for name in os.listdir(_PROC) if name.isdigit())
+
+
+def _list_descriptors(pid: int) -> list[Path]:
+    with suppress(OSError):
+        return list((_PROC / str(pid) / "fd").iterdir())
+    return []
+
+
+def _namespace_of(process: Path) -> int | None:
+    with suppress(OSError):
+        return (_PROC / process / "ns/net").stat().st_ino
+    return None
+
+
+def _namespaces_of(pid: int) -> set[int | None]:
+    """Network namespaces of all its threads: a descriptor does not tell which of them opened it."""
+    with suppress(OSError):
+        return {
+            _namespace_of(Path(str(pid)) / "task" / task) for task in os.listdir(_PROC / str(pid) / "task")
+        }
+    return set()
+
+
+def _uid_of(pid: int) -> int | None:
+    # Not the owner of /proc/<pid>: that is root for any process that made itself undumpable.
+    with suppress(OSError):
+        for line in (_PROC / str(pid) / "status").read_text(errors="replace").splitlines():
+            if line.startswith("Uid:"):
+                return int(line.split()[2])
+    return None
