@@ -1,0 +1,78 @@
+"""Ciphers of the data channel, by their names on the wire.
+
+Source: docs/protocol/control.md, section 7; data.md, section 1.2.
+Pure: a table.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+from bridged.errors import ConfigurationError
+
+
+class Cipher(Enum):
+    """An AEAD cipher; the value is its name in peer info, options string and PUSH_REPLY."""
+
+    AES_256_GCM = "AES-256-GCM"
+    AES_192_GCM = "AES-192-GCM"
+    AES_128_GCM = "AES-128-GCM"
+    CHACHA20_POLY1305 = "CHACHA20-POLY1305"
+
+    @property
+    def key_length(self) -> int:
+        """Octets of the key."""
+        return _KEY_LENGTH[self]
+
+    @property
+    def is_aes_gcm(self) -> bool:
+        """Subject to the AEAD usage limit of data 3.3."""
+        return self is not Cipher.CHACHA20_POLY1305
+
+    @classmethod
+    def find(cls, name: str) -> Cipher | None:
+        """The cipher of that name, whatever its case or alias; None where we do not offer it."""
+        return _BY_NAME.get(normalise_cipher_name(name))
+
+    @classmethod
+    def parse(cls, name: str) -> Cipher:
+        """As `find`, for configuration.
+
+        Raises:
+            ConfigurationError: not offered; names what is.
+        """
+        cipher = cls.find(name)
+        if cipher is None:
+            offered = ", ".join(known.value for known in cls)
+            raise ConfigurationError(f"cipher {name!r} is not offered; choose from {offered}", code="cipher")
+        return cipher
+
+    def __str__(self) -> str:
+        return self.value
+
+
+_KEY_LENGTH: Final = {
+    Cipher.AES_256_GCM: 32,
+    Cipher.AES_192_GCM: 24,
+    Cipher.AES_128_GCM: 16,
+    Cipher.CHACHA20_POLY1305: 32,
+}
+_BY_NAME: Final = {cipher.value: cipher for cipher in Cipher}
+_ALIASES: Final = {
+    "ID-AES128-GCM": "AES-128-GCM",
+    "ID-AES192-GCM": "AES-192-GCM",
+    "ID-AES256-GCM": "AES-256-GCM",
+    "AES128-GCM": "AES-128-GCM",
+    "AES192-GCM": "AES-192-GCM",
+    "AES256-GCM": "AES-256-GCM",
+    "CHACHA20POLY1305": "CHACHA20-POLY1305",
+}
+
+DEFAULT_CIPHERS: Final = (Cipher.AES_256_GCM, Cipher.AES_128_GCM, Cipher.CHACHA20_POLY1305)
+
+
+def normalise_cipher_name(name: str) -> str:
+    """The name as it is compared: upper case, aliases of TLS libraries resolved."""
+    upper = name.strip().upper()
+    return _ALIASES.get(upper, upper)

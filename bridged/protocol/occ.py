@@ -1,0 +1,100 @@
+"""Ping and OCC messages inside the data channel.
+
+Source: docs/protocol/data.md, sections 5.1 and 5.2.
+Pure: octets in, values out.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+from bridged.errors import RemoteProtocolError
+from bridged.protocol.text import decode_text
+
+PING: Final = bytes.fromhex("2a187bf3641eb4cb07ed2d0a981fc748")
+"""The whole payload of a keepalive ping."""
+OCC_MAGIC: Final = bytes.fromhex("287f346bd4ef7a812d56b8d3afc5459c")
+_BODY_AT: Final = len(OCC_MAGIC) + 1
+_MAX_OPTIONS: Final = 1024
+
+
+class OccType(IntEnum):
+    """Octet behind the magic."""
+
+    REQUEST = 0
+    REPLY = 1
+    MTU_LOAD_REQUEST = 2
+    MTU_LOAD = 3
+    MTU_REQUEST = 4
+    MTU_REPLY = 5
+    EXIT = 6
+
+
+@dataclass(frozen=True, slots=True)
+class OccMessage:
+    """An OCC message; `body` is what follows the type, see the `parse_*` functions."""
+
+    type: OccType
+    body: bytes = b""
+
+
+def is_ping(payload: bytes) -> bool:
+    """The payload (framing taken off) is a keepalive ping."""
+    return payload == PING
+
+
+def is_occ(payload: bytes) -> bool:
+    """The payload (framing taken off) is an OCC message; it never reaches the TAP."""
+    return payload.startswith(OCC_MAGIC)
+
+
+def parse_occ(payload: bytes) -> OccMessage:
+    """Read an OCC message.
+
+    Raises:
+        RemoteProtocolError: `bad_length` where magic or type is missing, or the type is unknown.
+    """
+    if not is_occ(payload) or len(payload) < _BODY_AT:
+        raise RemoteProtocolError("bad_length", "not an OCC message")
+    try:
+        kind = OccType(payload[_BODY_AT - 1])
+    except ValueError:
+        raise RemoteProtocolError("bad_length", f"unknown OCC type {payload[_BODY_AT - 1]}") from None
+    return OccMessage(kind, bytes(payload[_BODY_AT:]))
+
+
+def serialize_occ(message: OccMessage) -> bytes:
+    """The payload to seal."""
+    return OCC_MAGIC + bytes((message.type,)) + message.body
+
+
+OCC_EXIT: Final = serialize_occ(OccMessage(OccType.EXIT))
+
+
+def occ_reply(options: str) -> OccMessage:
+    """Answer to a request: our options string."""
+    return OccMessage(OccType.REPLY, options.encode() + b"\0")
+
+
+def occ_mtu_reply(largest_received: int, largest_sent: int) -> OccMessage:
+    """Answer to an MTU request; sizes in octets, 0..65535."""
+    return OccMessage(OccType.MTU_REPLY, struct.pack(">HH", largest_received, largest_sent))
+
+
+def parse_occ_options(message: OccMessage) -> str:
+    """The options string of a reply, up to its NUL and at most 1024 octets."""
+    return decode_text(message.body[:_MAX_OPTIONS].split(b"\0", 1)[0])
+
+
+def parse_mtu_load_size(message: OccMessage) -> int:
+    """Octets that a MTU_LOAD_REQUEST asks for.
+
+    Raises:
+        RemoteProtocolError: `bad_length` where the body has not two octets.
+    """
+    if len(message.body) < 2:
+        raise RemoteProtocolError("bad_length", "an MTU load request names a size")
+    return int.from_bytes(message.body[:2], "big")
