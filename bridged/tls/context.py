@@ -1,0 +1,162 @@
+"""One prepared TLS context per tunnel; every handshake of the tunnel gets an engine from it.
+
+Source: docs/protocol/control.md, section 4 (one TLS session per key state).
+No sockets, no files; OpenSSL reads the clock for validity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from OpenSSL import SSL, crypto
+
+from bridged.errors import ConfigurationError
+from bridged.protocol.tls_port import TlsEngine, TlsEngineFactory
+from bridged.tls.engine import PyOpenSslEngine, Verdict
+from bridged.tls.identity import load_certificates, parse_fingerprint, wipe
+from bridged.tls.verification import PeerRules, PeerUsage
+
+TlsVersion = Literal["1.2", "1.3"]
+
+CHAIN_DEPTH_MAX: Final = 8
+_VERSIONS: Final[dict[str, int]] = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
+_CIPHERS_1_2: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL:!PSK"
+_CIPHERS_1_3: Final = b"TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256"
+
+
+@dataclass(slots=True)
+class TlsSettings:
+    """Who we are and whom we believe, with the PEM octets in hand.
+
+    `certificate_pem` may hold intermediate certificates after our own. `peer_fingerprints` are SHA-256
+    in hex; with `ca_pem` both must hold, without it the fingerprint alone is the trust. `peer_usage`:
+    extended key usage asked of the peer (see `verification.peer_usage`). `crl_pem` needs `ca_pem`.
+    A `key_pem` given as bytearray can be overwritten by `wipe` once the factory is made.
+    """
+
+    role: Literal["client", "server"]
+    certificate_pem: bytes
+    key_pem: bytes | bytearray = field(repr=False)
+    ca_pem: bytes | None = None
+    crl_pem: bytes | None = None
+    peer_fingerprints: tuple[str, ...] = ()
+    peer_usage: PeerUsage = "any"
+    peer_name: str | None = None
+    peer_name_prefix: str | None = None
+    version_min: TlsVersion = "1.2"
+    version_max: TlsVersion = "1.3"
+
+    def wipe(self) -> None:
+        """Overwrite the private key's PEM text, where it is a bytearray."""
+        if isinstance(self.key_pem, bytearray):
+            wipe(self.key_pem)
+
+
+def make_engine_factory(settings: TlsSettings) -> TlsEngineFactory:
+    """Build the context once; each call of the result is a fresh session on it.
+
+    Raises:
+        ConfigurationError: a certificate, key, CA, list or fingerprint that cannot be used; names its key.
+    """
+    rules = PeerRules(
+        fingerprints=tuple(parse_fingerprint(text) for text in settings.peer_fingerprints),
+        has_authority=settings.ca_pem is not None,
+        usage=settings.peer_usage,
+        name=settings.peer_name,
+        name_prefix=settings.peer_name_prefix,
+    )
+    if not rules.has_authority and not rules.fingerprints:
+        raise ConfigurationError(
+            "no way to know the peer: set `ca`, or `peer_fingerprints`, or `embedded: true`", key="tls.ca"
+        )
+    context = SSL.Context(SSL.TLS_METHOD)
+    _limit_protocol(context, settings)
+    _load_identity(context, settings)
+    _load_authority(context, settings)
+    context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _verify)
+    context.set_verify_depth(CHAIN_DEPTH_MAX)
+    is_client = settings.role == "client"
+
+    def make_engine() -> TlsEngine:
+        return PyOpenSslEngine(context, rules, is_client=is_client)
+
+    return make_engine
+
+
+def _verify(connection: Any, certificate: Any, number: int, depth: int, accepted: int) -> bool:
+    """OpenSSL's question for each certificate of the chain, the peer's own last."""
+    verdict: Verdict = connection.get_app_data()
+    return verdict.judge(certificate, number, depth, bool(accepted))
+
+
+def _limit_protocol(context: Any, settings: TlsSettings) -> None:
+    if settings.version_min > settings.version_max:
+        raise ConfigurationError(
+            f"version_min {settings.version_min} is above version_max {settings.version_max}",
+            key="tls.version_min",
+        )
+    context.set_min_proto_version(_VERSIONS[settings.version_min])
+    context.set_max_proto_version(_VERSIONS[settings.version_max])
+    # Every key state does a full handshake: nothing may be resumed, nothing renegotiated inside TLS.
+    context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE)
+    context.set_options(SSL.OP_NO_RENEGOTIATION)  # type: ignore[attr-defined, unused-ignore]
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_cipher_list(_CIPHERS_1_2)
+    context.set_tls13_ciphersuites(_CIPHERS_1_3)
+
+
+def _load_identity(context: Any, settings: TlsSettings) -> None:
+    own, *chain = load_certificates(settings.certificate_pem, "tls.certificate")
+    try:
+        key = load_pem_private_key(settings.key_pem, password=None)
+    except TypeError as error:
+        raise ConfigurationError(
+            "the private key is encrypted; write it without a password: `openssl pkey -in OLD -out NEW`",
+            key="tls.key",
+        ) from error
+    except Exception as error:  # the library raises several unrelated types for unreadable keys
+        raise ConfigurationError(
+            "not a PEM private key; it begins with `-----BEGIN PRIVATE KEY-----` (or EC, RSA)", key="tls.key"
+        ) from error
+    try:
+        context.use_certificate(own)
+        for certificate in chain:
+            context.add_extra_chain_cert(certificate)
+        context.use_privatekey(key)
+        context.check_privatekey()
+    except (SSL.Error, crypto.Error, TypeError) as error:
+        raise ConfigurationError(
+            "the private key does not belong to the certificate, or is of a kind or strength that TLS "
+            "refuses (EC P-256, or RSA with 2048 bits or more)",
+            key="tls.key",
+        ) from error
+
+
+def _load_authority(context: Any, settings: TlsSettings) -> None:
+    if settings.ca_pem is None:
+        if settings.crl_pem is not None:
+            raise ConfigurationError("a revocation list needs the CA that signed it: set `ca`", key="tls.crl")
+        return
+    store = context.get_cert_store()
+    for certificate in load_certificates(settings.ca_pem, "tls.ca"):
+        store.add_cert(crypto.X509.from_cryptography(certificate))
+    if settings.crl_pem is None:
+        return
+    for crl in _load_crls(settings.crl_pem):
+        store.add_crl(crl)
+    store.set_flags(crypto.X509StoreFlags.CRL_CHECK)
+
+
+def _load_crls(pem: bytes) -> list[x509.CertificateRevocationList]:
+    end = b"-----END X509 CRL-----"
+    blocks = [block + end for block in pem.split(end) if b"-----BEGIN X509 CRL-----" in block]
+    try:
+        lists = [x509.load_pem_x509_crl(block) for block in blocks]
+    except ValueError as error:
+        raise ConfigurationError(f"not a PEM revocation list ({error})", key="tls.crl") from error
+    if not lists:
+        raise ConfigurationError("no block `-----BEGIN X509 CRL-----` in it", key="tls.crl")
+    return lists

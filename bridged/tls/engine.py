@@ -1,0 +1,231 @@
+"""A TLS session on memory buffers, by pyOpenSSL.
+
+Source: docs/protocol/control.md, sections 4.4 and 5; the face is `bridged.protocol.tls_port.TlsEngine`.
+No sockets, no files; OpenSSL reads the clock for validity and its own random numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from cryptography import x509
+from OpenSSL import SSL
+
+from bridged.errors import LocalProtocolError, TlsError
+from bridged.protocol.tls_port import TlsSummary
+from bridged.tls.failures import failure_of
+from bridged.tls.identity import fingerprint, not_after
+from bridged.tls.verification import PeerRules, common_name
+
+RECORD_OCTETS_MAX: Final = 16384
+PLAINTEXT_OCTETS_MAX: Final = 1 << 20
+"""Plaintext that a peer may send before the owner calls `read`."""
+
+_CHUNK: Final = 65536
+
+
+class Verdict:
+    """What the rules said about the peer's certificates in one handshake.
+
+    `refusal` is the first reason against; `accepted` the peer's own certificate once all was checked.
+    """
+
+    __slots__ = ("_rules", "accepted", "refusal")
+
+    def __init__(self, rules: PeerRules) -> None:
+        self._rules = rules
+        self.refusal: TlsError | None = None
+        self.accepted: x509.Certificate | None = None
+
+    def judge(self, certificate: Any, number: int, depth: int, is_accepted: bool) -> bool:
+        """Answer OpenSSL's question about one certificate of the chain; never raises."""
+        try:
+            parsed: x509.Certificate = certificate.to_cryptography()
+            if not is_accepted:
+                refusal = self._rules.judge_chain_error(parsed, number, depth)
+            elif depth == 0:
+                refusal = self._rules.judge_leaf(parsed)
+            else:
+                refusal = None
+        except Exception as error:  # hostile certificates reach many parsers; none may break the handshake
+            refusal = TlsError("certificate_rejected", f"the peer's certificate cannot be parsed ({error})")
+        else:
+            if refusal is None and is_accepted and depth == 0:
+                self.accepted = parsed
+        if refusal is not None and self.refusal is None:
+            self.refusal = refusal
+        return refusal is None
+
+
+class PyOpenSslEngine:
+    """One TLS session; made by the factory of `bridged.tls.context`, used by one owner, not thread-safe.
+
+    After a `TlsError` the session is dead: every further `receive` and `write` raises the same error, and
+    only `take_ciphertext` (the alert) and `close` are of use. With TLS 1.3 a server refuses a client's
+    certificate after the client's own handshake is complete: the client learns it from `receive`.
+    Memory: OpenSSL bounds handshake messages; plaintext waiting for `read` is at most
+    PLAINTEXT_OCTETS_MAX.
+    """
+
+    __slots__ = ("_connection", "_failure", "_is_client", "_is_established", "_plaintext", "_verdict")
+
+    def __init__(self, context: Any, rules: PeerRules, *, is_client: bool) -> None:
+        self._verdict = Verdict(rules)
+        self._connection: Any = SSL.Connection(context, None)
+        self._connection.set_app_data(self._verdict)
+        self._is_client = is_client
+        self._is_established = False
+        self._failure: TlsError | None = None
+        self._plaintext = bytearray()
+        if is_client:
+            self._connection.set_connect_state()
+        else:
+            self._connection.set_accept_state()
+
+    def start(self) -> None:
+        """Begin the handshake; a client's first flight is then in `take_ciphertext`."""
+        self._refuse_dead()
+        if self._is_client and not self._is_established:
+            self._advance_handshake()
+
+    def receive(self, ciphertext: bytes) -> None:
+        """Take octets of the peer, advance the handshake, decrypt.
+
+        Raises:
+            TlsError: the handshake or the session failed.
+        """
+        self._refuse_dead()
+        view = memoryview(ciphertext)
+        while view:
+            taken = self._connection.bio_write(bytes(view[:_CHUNK]))
+            view = view[taken:]
+            if not self._is_established:
+                self._advance_handshake()
+            if self._is_established:
+                self._decrypt()
+
+    def take_ciphertext(self) -> bytes:
+        """All octets waiting for the peer; empty where there are none."""
+        if self._connection is None:
+            return b""
+        pieces = []
+        while True:
+            try:
+                pieces.append(self._connection.bio_read(_CHUNK))
+            except SSL.WantReadError:
+                return b"".join(pieces)
+
+    def write(self, plaintext: bytes) -> None:
+        """Encrypt one message as one record; only after the handshake.
+
+        Raises:
+            LocalProtocolError: before the handshake's end, or more than RECORD_OCTETS_MAX octets.
+            TlsError: the session failed before.
+        """
+        self._refuse_dead()
+        if not self._is_established:
+            raise LocalProtocolError("TLS write before the end of the handshake")
+        if len(plaintext) > RECORD_OCTETS_MAX:
+            raise LocalProtocolError(f"{len(plaintext)} octets do not fit one TLS record")
+        if not plaintext:
+            return
+        try:
+            self._connection.send(bytes(plaintext))
+        except SSL.Error as error:
+            raise self._fail(error) from None
+
+    def read(self) -> bytes:
+        """All plaintext received since the last call; empty where there is none."""
+        plaintext = bytes(self._plaintext)
+        # The key message holds secrets: do not leave them in the buffer.
+        self._plaintext[:] = bytes(len(self._plaintext))
+        self._plaintext.clear()
+        return plaintext
+
+    @property
+    def is_established(self) -> bool:
+        """The handshake is complete and the peer's certificate accepted."""
+        return self._is_established
+
+    def export(self, label: str, length: int) -> bytes:
+        """Keying material exporter without context (RFC 5705, RFC 8446 section 7.5).
+
+        Raises:
+            LocalProtocolError: before the handshake's end.
+        """
+        self._require_established("export")
+        exported: bytes = self._connection.export_keying_material(label.encode("ascii"), length)
+        return exported
+
+    def summary(self) -> TlsSummary:
+        """What was agreed.
+
+        Raises:
+            LocalProtocolError: before the handshake's end.
+        """
+        certificate = self._require_established("summary")
+        return TlsSummary(
+            version=self._connection.get_protocol_version_name(),
+            cipher=self._connection.get_cipher_name() or "",
+            group=self._connection.get_group_name(),
+            peer_name=common_name(certificate),
+            peer_fingerprint=fingerprint(certificate),
+            peer_not_after=not_after(certificate),
+        )
+
+    def close(self) -> None:
+        """Drop the session's memory; nothing is sent. May be called twice."""
+        self.read()
+        self._connection = None
+        self._is_established = False
+        if self._failure is None:
+            self._failure = TlsError("tls_failed", "the TLS session is closed")
+
+    def _advance_handshake(self) -> None:
+        try:
+            self._connection.do_handshake()
+        except SSL.WantReadError:
+            return
+        except SSL.Error as error:
+            raise self._fail(error) from None
+        accepted = self._verdict.accepted
+        presented = self._connection.get_peer_certificate(as_cryptography=True)
+        # OpenSSL asked us about this very certificate; anything else is a bypass and must not pass.
+        if (
+            accepted is None
+            or presented is None
+            or self._verdict.refusal is not None
+            or accepted != presented
+        ):
+            self._failure = TlsError("certificate_rejected", "the peer's certificate was never verified")
+            raise self._failure
+        self._is_established = True
+
+    def _decrypt(self) -> None:
+        try:
+            while True:
+                self._plaintext += self._connection.recv(_CHUNK)
+                if len(self._plaintext) > PLAINTEXT_OCTETS_MAX:
+                    self._failure = TlsError("tls_failed", "the peer sends more than is read")
+                    raise self._failure
+        except SSL.WantReadError:
+            return
+        except SSL.ZeroReturnError:
+            self._failure = TlsError("tls_failed", "the peer closed the TLS session")
+            raise self._failure from None
+        except SSL.Error as error:
+            raise self._fail(error) from None
+
+    def _fail(self, error: BaseException) -> TlsError:
+        self._failure = self._verdict.refusal or failure_of(error)
+        return self._failure
+
+    def _refuse_dead(self) -> None:
+        if self._failure is not None:
+            # A fresh object: raising the stored one again and again would grow its traceback.
+            raise TlsError(self._failure.code, self._failure.message)
+
+    def _require_established(self, what: str) -> x509.Certificate:
+        if not self._is_established or self._verdict.accepted is None:
+            raise LocalProtocolError(f"TLS {what} before the end of the handshake")
+        return self._verdict.accepted

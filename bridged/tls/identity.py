@@ -1,0 +1,136 @@
+"""Certificates and keys as the configuration gives them: a file, or the PEM text itself.
+
+Reads files; knows no sockets. Secrets are kept in bytearrays so that they can be wiped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from bridged.errors import ConfigurationError
+from bridged.units import UnixSeconds
+
+PEM_OCTETS_MAX: Final = 4 * 1024 * 1024
+_PEM_MARK: Final = "-----BEGIN "
+_FINGERPRINT_OCTETS: Final = 32
+
+
+def read_pem(value: str, key: str, base: Path | None = None) -> bytes:
+    """The PEM octets that a configuration value means: inline text, or the content of a file.
+
+    `key` is the dotted path of the configuration key, for errors; a relative file is looked up under
+    `base` (None: the working directory).
+
+    Raises:
+        ConfigurationError: the file cannot be read, is too large, or holds no PEM block.
+    """
+    if _PEM_MARK in value:
+        return value.strip().encode() + b"\n"
+    path = _path(value, base)
+    content = _read(path, key)
+    if _PEM_MARK.encode() not in content:
+        raise ConfigurationError(
+            "no PEM block in it (no line `-----BEGIN …`); convert it with `openssl x509` or `openssl pkey`",
+            file=path,
+            key=key,
+        )
+    return content
+
+
+def read_private_pem(
+    value: str, key: str, base: Path | None = None, warn: Callable[[str], None] | None = None
+) -> bytearray:
+    """As `read_pem`, for secrets; `wipe` the result after use.
+
+    `warn` gets one line where group or others may read the file.
+    """
+    content = bytearray(read_pem(value, key, base))
+    if _PEM_MARK not in value and warn is not None:
+        path = _path(value, base)
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            warn(f"{key}: {path} may be read by others (mode {mode:04o}); run `chmod 600 {path}`")
+    return content
+
+
+def wipe(secret: bytearray) -> None:
+    """Overwrite with zeros; copies made elsewhere by libraries are out of reach."""
+    secret[:] = bytes(len(secret))
+
+
+def load_certificates(pem: bytes, what: str) -> list[x509.Certificate]:
+    """All certificates of a PEM text, in its order; at least one. `what` names it in errors.
+
+    Raises:
+        ConfigurationError: none, or one that cannot be parsed.
+    """
+    try:
+        certificates = x509.load_pem_x509_certificates(pem)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"not a PEM certificate ({error}); it begins with `-----BEGIN CERTIFICATE-----`", key=what
+        ) from error
+    return certificates
+
+
+def certificate_not_after(pem: bytes) -> UnixSeconds:
+    """End of validity of the first certificate.
+
+    Raises:
+        ConfigurationError: no certificate in it.
+    """
+    return not_after(load_certificates(pem, "certificate")[0])
+
+
+def not_after(certificate: x509.Certificate) -> UnixSeconds:
+    """End of validity."""
+    return UnixSeconds(certificate.not_valid_after_utc.timestamp())
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """SHA-256 of the DER form, 64 hex digits in lower case."""
+    return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
+
+
+def parse_fingerprint(text: str, key: str = "tls.peer_fingerprints") -> bytes:
+    """The 32 octets of a SHA-256 fingerprint; hex digits, colons and blanks between them allowed.
+
+    Raises:
+        ConfigurationError: not 64 hex digits.
+    """
+    digits = "".join(text.replace(":", " ").split())
+    try:
+        octets = bytes.fromhex(digits)
+    except ValueError:
+        octets = b""
+    if len(octets) != _FINGERPRINT_OCTETS:
+        raise ConfigurationError(
+            f"{text!r} is not a SHA-256 fingerprint (64 hex digits); "
+            "print it with `openssl x509 -noout -fingerprint -sha256 -in FILE`",
+            key=key,
+        )
+    return octets
+
+
+def _path(value: str, base: Path | None) -> Path:
+    path = Path(value)
+    return path if base is None or path.is_absolute() else base / path
+
+
+def _read(path: Path, key: str) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(PEM_OCTETS_MAX + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigurationError(f"cannot read the file: {reason}", file=path, key=key) from error
+    if len(content) > PEM_OCTETS_MAX:
+        raise ConfigurationError(f"larger than {PEM_OCTETS_MAX} octets", file=path, key=key)
+    return content

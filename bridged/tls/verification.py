@@ -1,0 +1,205 @@
+"""Whom we believe: the rules for the peer's certificate, on top of OpenSSL's chain check.
+
+Source: docs/protocol/data.md, section 7 (remote-cert-tls, verify-x509-name, peer-fingerprint).
+Pure apart from the certificate library: no sockets, no files, no clock (OpenSSL compares validity).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from bridged.errors import TlsError
+
+PeerUsage = Literal["client", "server", "any"]
+NAME_LENGTH_MAX: Final = 64
+
+_USAGES: Final = {
+    "client": (ExtendedKeyUsageOID.CLIENT_AUTH, "clientAuth"),
+    "server": (ExtendedKeyUsageOID.SERVER_AUTH, "serverAuth"),
+}
+
+# Numbers of X509_V_ERR_*: fixed by OpenSSL's public interface.
+_PURPOSE: Final = 26
+_ISSUER_UNKNOWN: Final = frozenset({2, 18, 19, 20, 21, 27, 33})
+_CODES: Final = {
+    9: "certificate_expired",
+    10: "certificate_expired",
+    12: "crl_expired",
+    23: "certificate_revoked",
+}
+_TEXTS: Final = {
+    3: "no revocation list of its issuer in `tls.crl`; add the list of that CA",
+    7: "its signature is wrong: the issuer in `tls.ca` has the same name, but another key",
+    8: "the revocation list in `tls.crl` is not signed by the CA in `tls.ca`",
+    9: "it is not valid yet; check the clocks of both ends",
+    10: "it has expired; issue a new one for the peer (and check the clocks of both ends)",
+    11: "the revocation list in `tls.crl` is not valid yet; check the clock",
+    12: "the revocation list in `tls.crl` has expired; fetch or sign a new one",
+    22: "its chain is too long",
+    23: "it has been revoked",
+    24: "its issuer may not issue certificates (no CA certificate)",
+    26: "its extended key usage does not allow this role",
+    66: "its key is too weak; issue a new one (EC P-256, or RSA with 2048 bits or more)",
+    67: "the key of its CA is too weak; a CA needs EC P-256, or RSA with 2048 bits or more",
+    68: "it is signed with a digest that is too weak; issue a new one with SHA-256",
+    79: "its issuer may not issue certificates (no CA certificate)",
+}
+_UNKNOWN_ISSUER_TEXT: Final = (
+    "it is not issued by a CA in `tls.ca`; both ends need the CA of the other's certificate"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRules:
+    """What a peer's certificate must fulfil besides a valid chain.
+
+    `fingerprints`: SHA-256 digests, one of which must match (empty: no pinning). `has_authority`: a
+    chain to a CA is asked for; without it one of `fingerprints` is all the trust there is, and only
+    validity, usage and names are checked further. `usage`: extended key usage that must be present.
+    """
+
+    fingerprints: tuple[bytes, ...] = ()
+    has_authority: bool = True
+    usage: PeerUsage = "any"
+    name: str | None = None
+    name_prefix: str | None = None
+
+    def judge_chain_error(self, certificate: x509.Certificate, number: int, depth: int) -> TlsError | None:
+        """OpenSSL refuses the certificate at `depth` (0: the peer's own); None lets it pass."""
+        if not self.has_authority and (depth > 0 or number in _ISSUER_UNKNOWN):
+            return None
+        if number == _PURPOSE and depth == 0 and self.usage == "any":
+            return None
+        reason = _UNKNOWN_ISSUER_TEXT if number in _ISSUER_UNKNOWN else _TEXTS.get(number)
+        if reason is None:
+            reason = f"OpenSSL refuses it (verification error {number})"
+        return _refusal(certificate, reason, _CODES.get(number, "certificate_rejected"), depth)
+
+    def judge_leaf(self, certificate: x509.Certificate) -> TlsError | None:
+        """The peer's own certificate, after its chain was found good; None accepts it."""
+        if self.fingerprints and not self._is_pinned(certificate):
+            return _refusal(
+                certificate,
+                f"its fingerprint {_digest(certificate).hex()} is not in `tls.peer_fingerprints`",
+            )
+        if not self.fingerprints and not self.has_authority:
+            return _refusal(certificate, "neither `tls.ca` nor `tls.peer_fingerprints` is set")
+        try:
+            return self._judge_usage(certificate) or self._judge_name(certificate)
+        except (ValueError, x509.DuplicateExtension) as error:
+            return _refusal(certificate, f"it cannot be parsed ({error})")
+
+    def _is_pinned(self, certificate: x509.Certificate) -> bool:
+        digest = _digest(certificate)
+        # Every pin is compared, each in constant time.
+        return sum(hmac.compare_digest(digest, pin) for pin in self.fingerprints) > 0
+
+    def _judge_usage(self, certificate: x509.Certificate) -> TlsError | None:
+        if self.usage == "any":
+            return None
+        wanted, word = _USAGES[self.usage]
+        present = _extended_usages(certificate)
+        if wanted not in present:
+            return _refusal(
+                certificate,
+                f"it is no {self.usage} certificate (extended key usage {word} is missing); issue one "
+                f"with it, or set `tls.peer_role: any`",
+            )
+        if not _key_usage_allows_tls(certificate):
+            return _refusal(certificate, "its key usage allows neither digitalSignature nor key agreement")
+        return None
+
+    def _judge_name(self, certificate: x509.Certificate) -> TlsError | None:
+        name = common_name(certificate)
+        if not name or len(name) > NAME_LENGTH_MAX or not name.isprintable():
+            return _refusal(
+                certificate,
+                f"its common name is missing, longer than {NAME_LENGTH_MAX} characters or unprintable; "
+                "peers are told apart by it",
+            )
+        if self.name is not None and not _same(name, self.name):
+            return _refusal(certificate, f"`tls.peer_name` asks for the name {self.name!r}", "name_mismatch")
+        if self.name_prefix is not None and not name.startswith(self.name_prefix):
+            return _refusal(
+                certificate,
+                f"`tls.peer_name_prefix` asks for a name that begins with {self.name_prefix!r}",
+                "name_mismatch",
+            )
+        return None
+
+
+def peer_usage(own_role: Literal["client", "server"], asked: str, has_authority: bool) -> PeerUsage:
+    """`PeerUsage` for the configuration's `peer_role`.
+
+    `auto` asks for the role opposite to ours where a CA is trusted; a certificate that is pinned by its
+    fingerprint needs no usage (OpenVPN's `peer-fingerprint` certificates have none).
+    """
+    if asked == "auto":
+        if not has_authority:
+            return "any"
+        return "server" if own_role == "client" else "client"
+    return "client" if asked == "client" else "server" if asked == "server" else "any"
+
+
+def common_name(certificate: x509.Certificate) -> str:
+    """The last common name of the subject, as OpenVPN takes it; empty where there is none.
+
+    Raises:
+        ValueError: the subject cannot be parsed.
+    """
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[-1].value) if names else ""
+
+
+def describe(certificate: x509.Certificate) -> str:
+    """`CN=site-b (issued by CN=Our CA)`, safe to print and bounded."""
+    return f"CN={_safe_name(certificate, issuer=False)} (issued by CN={_safe_name(certificate, issuer=True)})"
+
+
+def _safe_name(certificate: x509.Certificate, *, issuer: bool) -> str:
+    try:
+        subject = certificate.issuer if issuer else certificate.subject
+        names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        text = str(names[-1].value) if names else "?"
+    except ValueError:
+        text = "?"
+    return "".join(char if char.isprintable() else "?" for char in text[:NAME_LENGTH_MAX])
+
+
+def _refusal(
+    certificate: x509.Certificate, reason: str, code: str = "certificate_rejected", depth: int = 0
+) -> TlsError:
+    whose = "the peer's certificate" if depth == 0 else "a CA certificate in the peer's chain"
+    return TlsError(code, f"{whose} {describe(certificate)} is refused: {reason}")
+
+
+def _extended_usages(certificate: x509.Certificate) -> frozenset[x509.ObjectIdentifier]:
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
+    except x509.ExtensionNotFound:
+        return frozenset()
+    return frozenset(extension.value)
+
+
+def _key_usage_allows_tls(certificate: x509.Certificate) -> bool:
+    # Without the extension every use is allowed (RFC 5280, section 4.2.1.3).
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound:
+        return True
+    return usage.digital_signature or usage.key_agreement or usage.key_encipherment
+
+
+def _digest(certificate: x509.Certificate) -> bytes:
+    return hashlib.sha256(certificate.public_bytes(Encoding.DER)).digest()
+
+
+def _same(left: str, right: str) -> bool:
+    return hmac.compare_digest(left.encode(), right.encode())
