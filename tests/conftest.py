@@ -1,0 +1,36 @@
+"""What every test session needs: the lab on the path, and a loud refusal where a capability is missing."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+# `lab` is importable under that one name, whatever directory pytest was started in.
+sys.path.insert(0, str(Path(__file__).parent))
+os.environ["PATH"] = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+
+from lab import missing_capabilities
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Debian's programs must speak English: the lab reads what they print.
+    os.environ["LC_ALL"] = "C"
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Stop before the first test where tests marked `root` were collected and cannot run here."""
+    privileged = [item.nodeid for item in session.items if item.get_closest_marker("root")]
+    if not privileged or session.config.option.collectonly:
+        return
+    missing = missing_capabilities()
+    if missing:
+        reasons = "\n".join(f"  - {reason}" for reason in missing)
+        pytest.exit(
+            f"{len(privileged)} of {len(session.items)} tests need what this machine lacks:\n{reasons}\n"
+            "Nothing was run, because a skipped test proves nothing. "
+            'To run only the others: pytest -m "not root".',
+            returncode=3,
+        )

@@ -1,0 +1,48 @@
+"""The lab: network namespaces that stand for two or more sites, with real programs in them.
+
+    from lab import Lab, TwoSites, openvpn_pair
+
+    with Lab("mytest") as lab:
+        sites = TwoSites(lab)
+        openvpn_pair(sites.a, sites.b)
+        sites.a.host.ping(sites.b.host.ipv4)
+
+Everything is removed when the `with` ends, and it is checked that nothing is left.
+"""
+
+from .core import Interrupted, Lab, missing_capabilities, require_capabilities
+from .namespace import CommandError, LabError, Namespace, Process, run, wait_for
+from .openvpn import CIPHERS, OpenVpn, Profile, openvpn_pair, openvpn_version, write_profile
+from .pki import Authority, Identity, static_key
+from .topology import HOST_PORT, LAN_PORT, WAN_PORT, Host, Hub, Site, Topology, TwoSites, capture
+
+__all__ = [
+    "CIPHERS",
+    "HOST_PORT",
+    "LAN_PORT",
+    "WAN_PORT",
+    "Authority",
+    "CommandError",
+    "Host",
+    "Hub",
+    "Identity",
+    "Interrupted",
+    "Lab",
+    "LabError",
+    "Namespace",
+    "OpenVpn",
+    "Process",
+    "Profile",
+    "Site",
+    "Topology",
+    "TwoSites",
+    "capture",
+    "missing_capabilities",
+    "openvpn_pair",
+    "openvpn_version",
+    "require_capabilities",
+    "run",
+    "static_key",
+    "wait_for",
+    "write_profile",
+]
