@@ -43,6 +43,20 @@ class ConfigurationError(BridgedError):
         super().__init__(code, ": ".join(part for part in (where, key, reason) if part))
 
 
+class ConfigurationErrors(ConfigurationError):
+    """Everything that is wrong with one file, in file order; the attributes are those of the first error.
+
+    The text has one line for each error: `file:line: key: reason`.
+    """
+
+    def __init__(self, errors: Sequence[ConfigurationError]) -> None:
+        first = errors[0]
+        super().__init__(first.reason, file=first.file, line=first.line, key=first.key, code=first.code)
+        self.errors = tuple(errors)
+        self.message = "\n".join(str(error) for error in errors)
+        self.args = (self.message,)
+
+
 class LocalProtocolError(BridgedError):
     """We broke the contract of a state machine: a bug in this program."""
 

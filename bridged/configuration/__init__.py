@@ -1,1 +1,11 @@
-"""configuration: see ARCHITECTURE.md, "The house"."""
+"""The configuration file: schema, loading with line numbers, checks, differences."""
+
+from __future__ import annotations
+
+from bridged.configuration.check import find_warnings
+from bridged.configuration.diff import diff
+from bridged.configuration.json_schema import schema_json
+from bridged.configuration.load import load
+from bridged.configuration.schema import Configuration
+
+__all__ = ["Configuration", "diff", "find_warnings", "load", "schema_json"]

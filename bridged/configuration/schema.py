@@ -5,24 +5,27 @@ Unknown keys are refused. Units stand in the names. `load` adds file and line to
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from ipaddress import ip_interface
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from bridged.addresses import Endpoint, MacAddress
 
 DEFAULT_PORT = 1194
+DEFAULT_METRICS_PORT = 9743
 
-InterfaceName = Annotated[str, Field(min_length=1, max_length=15, pattern=r"^[^/\s:]+$")]
+InterfaceName = Annotated[str, Field(min_length=1, max_length=15, pattern=r"^[!-.0-9;-~]+$")]
 CipherName = Literal["AES-256-GCM", "AES-128-GCM", "CHACHA20-POLY1305"]
 
 
 class Section(BaseModel):
     """A mapping of the file: unknown keys refused, values fixed after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Log(Section):
@@ -41,7 +44,14 @@ class Metrics(Section):
     bearer_token_file: Path | None = Field(None, description="required where `listen` is not loopback")
     max_peers: int = Field(500, ge=1)
     peer_retention_seconds: float = Field(86400, ge=0)
-    peer_label: Literal["name", "hash", "none"] = "name"
+    peer_label: Literal["name", "hash", "none"] = Field(
+        "name", description="what the label `peer` shows: the name, a keyed hash of it, or nothing"
+    )
+
+    @field_validator("listen")
+    @classmethod
+    def _listen(cls, value: str | None) -> str | None:
+        return value if value is None else str(Endpoint.parse(value, DEFAULT_METRICS_PORT))
 
 
 class Admin(Section):
@@ -200,9 +210,17 @@ class Tunnel(Section):
             raise ValueError("`listen` is for servers; a client sends from `local`")
         if self.role == "server" and (self.remotes or self.local):
             raise ValueError("`remotes` and `local` are for clients; a server has `listen`")
-        for text in (*self.remotes, *filter(None, (self.listen, self.local))):
-            Endpoint.parse(text, DEFAULT_PORT)
         return self
+
+    @field_validator("remotes")
+    @classmethod
+    def _remotes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(Endpoint.parse(text, DEFAULT_PORT)) for text in value)
+
+    @field_validator("listen", "local")
+    @classmethod
+    def _endpoint(cls, value: str | None) -> str | None:
+        return value if value is None else str(Endpoint.parse(value, DEFAULT_PORT))
 
 
 class Configuration(Section):
@@ -219,7 +237,13 @@ class Configuration(Section):
     def _fits_together(self) -> Self:
         for name, tunnel in self.tunnels.items():
             if tunnel.bridge not in self.bridges:
-                raise ValueError(f"tunnels.{name}.bridge: no bridge {tunnel.bridge!r} in `bridges`")
+                close = get_close_matches(tunnel.bridge, self.bridges, n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                raise PydanticCustomError(
+                    "no_bridge",
+                    "no bridge {bridge} in `bridges`{hint}",
+                    {"bridge": repr(tunnel.bridge), "hint": hint, "path": ("tunnels", name, "bridge")},
+                )
         return self
 
 

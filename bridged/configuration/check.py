@@ -1,0 +1,230 @@
+"""Rules that look at several keys at once: conflicts (refused) and warnings (told, then borne).
+
+`find_conflicts` is pure; `find_warnings` looks whether the named files exist.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from bridged.addresses import Endpoint
+from bridged.configuration.schema import DEFAULT_PORT, Configuration, Tls, Tunnel, tap_name
+
+KeyPath = tuple[str | int, ...]
+Conflict = tuple[KeyPath, str]
+
+DEFAULT_LISTEN: Final = Endpoint("::", DEFAULT_PORT)
+SOCKET_PATH_OCTETS_MAX: Final = 107
+PUSH_OPTION_CHARACTERS_MAX: Final = 256
+
+_FINGERPRINT = re.compile(r"[0-9a-fA-F]{64}|[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){31}")
+_WILDCARDS = frozenset(("::", "0.0.0.0"))
+_SERVER_ONLY = ("peers_max", "duplicate_names", "peers", "forward_between_peers", "push")
+
+
+def find_conflicts(configuration: Configuration) -> list[Conflict]:
+    """Everything in the file that cannot work together: (path of the key, reason)."""
+    found = [
+        *_interface_conflicts(configuration),
+        *_address_conflicts(configuration),
+        *_listen_conflicts(configuration),
+        *_outside_conflicts(configuration),
+    ]
+    for name, tunnel in configuration.tunnels.items():
+        base: KeyPath = ("tunnels", name)
+        found += [((*base, *path), reason) for path, reason in _tls_conflicts(tunnel)]
+        found += [((*base, *path), reason) for path, reason in _tunnel_conflicts(tunnel)]
+    return found
+
+
+def find_warnings(configuration: Configuration) -> list[Conflict]:
+    """What is allowed and yet probably not meant: (path of the key, text)."""
+    found: list[Conflict] = []
+    if not configuration.tunnels:
+        found.append((("tunnels",), "no tunnel: only the bridges will be kept"))
+    for name, tunnel in configuration.tunnels.items():
+        found += [(("tunnels", name, *path), text) for path, text in _tunnel_warnings(tunnel)]
+        mtu = configuration.bridges[tunnel.bridge].mtu
+        if mtu is not None and tunnel.tap.mtu is None and mtu != tunnel.mtu:
+            text = f"the bridge has mtu {mtu}, the tunnel {tunnel.mtu}: larger frames will not pass"
+            found.append((("tunnels", name, "mtu"), text))
+    token = configuration.metrics.bearer_token_file
+    if token is not None and configuration.metrics.listen and not token.is_file():
+        found.append((("metrics", "bearer_token_file"), f"no file {token}"))
+    return found
+
+
+def is_inline(value: str) -> bool:
+    """The value of `ca`, `certificate`, `key`, `crl` is the PEM or key text itself, not a file's path."""
+    return "\n" in value or value.startswith("-----BEGIN")
+
+
+def is_loopback(endpoint: Endpoint) -> bool:
+    """The endpoint is reachable from this machine only."""
+    try:
+        return ipaddress.ip_address(endpoint.host).is_loopback
+    except ValueError:
+        return endpoint.host == "localhost"
+
+
+def _interface_conflicts(configuration: Configuration) -> Iterator[Conflict]:
+    owners: dict[str, str] = {}
+    for name in configuration.bridges:
+        if _is_bad_name(name):
+            yield ("bridges", name), "the kernel takes no such interface name"
+        owners[name] = f"bridge {name}"
+    for bridge_name, bridge in configuration.bridges.items():
+        for index, port in enumerate(bridge.ports):
+            path: KeyPath = ("bridges", bridge_name, "ports", index)
+            if _is_bad_name(port):
+                yield path, "the kernel takes no such interface name"
+            elif port in owners:
+                yield path, f"{port} is already {_owned(owners[port], bridge_name)}"
+            owners.setdefault(port, f"a port of bridge {bridge_name}")
+    for tunnel_name, tunnel in configuration.tunnels.items():
+        adapter = tap_name(tunnel_name, tunnel)
+        path = ("tunnels", tunnel_name, "tap", "name")
+        if _is_bad_name(adapter):
+            yield path, f"the kernel takes no such interface name: {adapter}"
+        elif adapter in owners:
+            yield path, f"the adapter {adapter} is already {owners[adapter]}; choose another name"
+        owners.setdefault(adapter, f"the adapter of tunnel {tunnel_name}")
+
+
+def _owned(owner: str, bridge_name: str) -> str:
+    return "in this list" if owner == f"a port of bridge {bridge_name}" else owner
+
+
+def _is_bad_name(name: str) -> bool:
+    """`.` and `..` are folders in sysfs; `%` is a pattern for the kernel's own numbering."""
+    return name in (".", "..", "all", "default", "lo") or "%" in name
+
+
+def _address_conflicts(configuration: Configuration) -> Iterator[Conflict]:
+    seen: dict[str, str] = {}
+    for bridge_name, bridge in configuration.bridges.items():
+        for index, text in enumerate(bridge.addresses):
+            address = str(ipaddress.ip_interface(text).ip)
+            if address in seen:
+                where = f"bridge {seen[address]}" if seen[address] != bridge_name else "this list"
+                yield ("bridges", bridge_name, "addresses", index), f"{address} is already in {where}"
+            seen.setdefault(address, bridge_name)
+
+
+def _listen_conflicts(configuration: Configuration) -> Iterator[Conflict]:
+    taken: list[tuple[str, Endpoint]] = []
+    for name, tunnel in configuration.tunnels.items():
+        if tunnel.role == "server":
+            key, endpoint = "listen", _endpoint(tunnel.listen)
+        elif tunnel.local:
+            key, endpoint = "local", _endpoint(tunnel.local)
+        else:
+            continue
+        for other, earlier in taken:
+            if _overlap(endpoint, earlier):
+                reason = f"tunnel {other} already uses {earlier}; give this one another port or address"
+                yield ("tunnels", name, key), reason
+                break
+        taken.append((name, endpoint))
+
+
+def _endpoint(text: str | None) -> Endpoint:
+    return Endpoint.parse(text, DEFAULT_PORT) if text else DEFAULT_LISTEN
+
+
+def _overlap(one: Endpoint, other: Endpoint) -> bool:
+    """Both cannot be bound: `::` hears IPv4 too, `0.0.0.0` all of IPv4."""
+    if one.port != other.port:
+        return False
+    if one.host == other.host or "::" in (one.host, other.host):
+        return True
+    return bool(_WILDCARDS & {one.host, other.host}) and not (one.is_ipv6 or other.is_ipv6)
+
+
+def _outside_conflicts(configuration: Configuration) -> Iterator[Conflict]:
+    metrics = configuration.metrics
+    needs_token = metrics.listen is not None and not is_loopback(Endpoint.parse(metrics.listen))
+    if needs_token and metrics.bearer_token_file is None:
+        reason = "not a loopback address: set metrics.bearer_token_file, or listen on 127.0.0.1"
+        yield ("metrics", "listen"), reason
+    if len(str(configuration.admin.socket).encode()) > SOCKET_PATH_OCTETS_MAX:
+        yield ("admin", "socket"), f"a Unix socket's path has at most {SOCKET_PATH_OCTETS_MAX} octets"
+    paths = (
+        (("state_directory",), configuration.state_directory),
+        (("admin", "socket"), configuration.admin.socket),
+        (("metrics", "bearer_token_file"), metrics.bearer_token_file),
+    )
+    for key, path in paths:
+        if path is not None and ("\0" in str(path) or str(path) in ("", ".")):
+            yield key, "is not a path"
+
+
+def _tls_conflicts(tunnel: Tunnel) -> Iterator[Conflict]:
+    tls = tunnel.tls
+    own = [name for name in ("ca", "certificate", "key") if getattr(tls, name)]
+    for name in ("ca", "certificate", "key", "crl"):
+        value = getattr(tls, name)
+        if value is not None and ("\0" in value or not value.strip()):
+            yield ("tls", name), "is empty; name a file, or write the PEM text itself"
+    if tls.embedded:
+        for name in own:
+            yield ("tls", name), f"`embedded` brings its own {name}; leave one of the two out"
+    else:
+        yield from _identity_conflicts(tls, own)
+    for index, text in enumerate(tls.peer_fingerprints):
+        if not _FINGERPRINT.fullmatch(text):
+            yield ("tls", "peer_fingerprints", index), "not a SHA-256 fingerprint (64 hex digits)"
+    if tls.version_min > tls.version_max:
+        yield ("tls", "version_min"), "is above version_max"
+    if tls.peer_name is not None and tls.peer_name_prefix is not None:
+        yield ("tls", "peer_name_prefix"), "`peer_name` already says more; leave one of the two out"
+
+
+def _identity_conflicts(tls: Tls, own: list[str]) -> Iterator[Conflict]:
+    for name in ("certificate", "key"):
+        if name not in own:
+            yield ("tls",), f"needs `{name}` (or `embedded: true`)"
+    if "ca" not in own and not tls.peer_fingerprints:
+        yield ("tls",), "needs `ca` or `peer_fingerprints`: whom would this end believe?"
+    if tls.crl and "ca" not in own:
+        yield ("tls", "crl"), "a revocation list needs the `ca` that signed it"
+
+
+def _tunnel_conflicts(tunnel: Tunnel) -> Iterator[Conflict]:
+    wrap = tunnel.wrap
+    if wrap.key is not None and ("\0" in wrap.key or not wrap.key.strip()):
+        yield ("wrap", "key"), "is empty; name a file, or write the key text itself"
+    if wrap.mode != "tls-auth":
+        for name in ("direction", "digest"):
+            if name in wrap.model_fields_set and getattr(wrap, name) is not None:
+                yield ("wrap", name), f"goes with mode tls-auth only, not {wrap.mode}"
+    if len(set(tunnel.ciphers)) != len(tunnel.ciphers):
+        yield ("ciphers",), "names a cipher twice"
+    if len(set(tunnel.peers)) != len(tunnel.peers):
+        yield ("peers",), "names a peer twice"
+    for index, option in enumerate(tunnel.push):
+        if "," in option or not option.strip() or len(option) > PUSH_OPTION_CHARACTERS_MAX:
+            yield ("push", index), "one OpenVPN option, without comma, of at most 256 characters"
+        elif not option.isprintable() or not option.isascii():
+            yield ("push", index), "printable ASCII only"
+
+
+def _tunnel_warnings(tunnel: Tunnel) -> Iterator[Conflict]:
+    if tunnel.role == "server" and tunnel.wrap.mode == "none":
+        text = "no control-channel wrapping: anybody can start a handshake; use tls-crypt where peers can"
+        yield ("wrap", "mode"), text
+    if tunnel.role == "client":
+        for name in sorted(tunnel.model_fields_set.intersection(_SERVER_ONLY)):
+            yield (name,), "has no effect on a client"
+        if tunnel.tls.embedded:
+            text = "a client with an embedded CA of its own is believed only by servers that share it"
+            yield ("tls", "embedded"), text
+    for section, names in (("tls", ("ca", "certificate", "key", "crl")), ("wrap", ("key",))):
+        for name in names:
+            value = getattr(getattr(tunnel, section), name)
+            if value and not is_inline(value) and not Path(value).is_file():
+                yield (section, name), f"no file {value}"

@@ -1,0 +1,74 @@
+"""What changes between two configurations, and what each change costs.
+
+Pure: no I/O. Values stay out of the result: some of them are secrets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from bridged.configuration.schema import Configuration
+
+Effect = Literal["hot", "restart", "refused"]
+"""`hot`: applied while running; `restart`: the tunnel or bridge starts anew; `refused`: not while running."""
+
+EFFECTS: Final[tuple[tuple[str, Effect], ...]] = (
+    ("state_directory", "refused"),
+    ("admin.socket", "refused"),
+    ("metrics.listen", "refused"),
+    ("log.format", "refused"),
+    ("log", "hot"),
+    ("metrics", "hot"),
+    ("bridges.NAME.mac", "restart"),
+    ("bridges", "hot"),
+    ("tunnels.NAME.peers", "hot"),
+    ("tunnels.NAME.peers_max", "hot"),
+    ("tunnels.NAME.duplicate_names", "hot"),
+    ("tunnels.NAME.push", "hot"),
+    ("tunnels.NAME.exit_notify", "hot"),
+    ("tunnels.NAME.handshake_seconds", "hot"),
+    ("tunnels.NAME.transition_seconds", "hot"),
+    ("tunnels", "restart"),
+)
+"""Key pattern -> effect; the first row that is the key or a section above it decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One key that differs: dotted `key`, whether it came, went or changed, and what that costs."""
+
+    key: str
+    kind: Literal["added", "removed", "changed"]
+    effect: Effect
+
+
+def effect_of(pattern: str) -> Effect:
+    """The effect of a change of the key `pattern` (`tunnels.NAME.push`)."""
+    for prefix, effect in EFFECTS:
+        if pattern == prefix or pattern.startswith(prefix + "."):
+            return effect
+    return "restart"
+
+
+def diff(old: Configuration, new: Configuration) -> list[Change]:
+    """All changed keys in schema order; a bridge or tunnel that comes or goes is one change."""
+    return list(_changes(old.model_dump(), new.model_dump(), (), ()))
+
+
+def _changes(
+    old: dict[str, Any], new: dict[str, Any], path: tuple[str, ...], pattern: tuple[str, ...]
+) -> Iterator[Change]:
+    is_named = pattern in (("bridges",), ("tunnels",))
+    for name in [*old, *(name for name in new if name not in old)]:
+        here, shape = (*path, name), (*pattern, "NAME" if is_named else name)
+        effect = effect_of(".".join(shape))
+        if name not in new:
+            yield Change(".".join(here), "removed", effect)
+        elif name not in old:
+            yield Change(".".join(here), "added", effect)
+        elif isinstance(old[name], dict) and isinstance(new[name], dict):
+            yield from _changes(old[name], new[name], here, shape)
+        elif old[name] != new[name]:
+            yield Change(".".join(here), "changed", effect)

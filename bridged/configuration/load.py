@@ -1,0 +1,95 @@
+"""The configuration file: read, parse, validate, cross-check, with the line of everything refused.
+
+Does file I/O (reads the one file); `parse` is pure.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from bridged.configuration.check import find_conflicts, is_inline
+from bridged.configuration.document import TEXT_CHARACTERS_MAX, MappingNode, Node, parse_document, plain
+from bridged.configuration.problems import error_at, from_validation, sorted_errors
+from bridged.configuration.schema import Configuration
+from bridged.errors import ConfigurationError, ConfigurationErrors
+
+_TLS_FILES: Final = ("ca", "certificate", "key", "crl")
+
+
+def load(path: Path) -> Configuration:
+    """Read the configuration at `path`; relative paths in it count from its folder.
+
+    Raises:
+        ConfigurationErrors: the file cannot be read, or everything that is wrong in it.
+    """
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(TEXT_CHARACTERS_MAX * 4 + 1)
+    except OSError as error:
+        raise _whole_file(f"cannot be read: {error.strerror or error}", path) from None
+    except ValueError as error:  # a NUL in the path
+        raise _whole_file(f"cannot be read: {error}", path) from None
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigurationErrors([ConfigurationError("not UTF-8 text", file=path, line=line)]) from None
+    return parse(text, path)
+
+
+def parse(text: str, file: Path) -> Configuration:
+    """Build the configuration from YAML `text`; `file` stands in messages and anchors relative paths.
+
+    Raises:
+        ConfigurationErrors: everything that is wrong in the text.
+    """
+    try:
+        root = parse_document(text)
+    except ConfigurationError as error:
+        found = ConfigurationError(error.reason, file=file, line=error.line, key=error.key)
+        raise ConfigurationErrors([found]) from None
+    if not isinstance(root, MappingNode):
+        raise _whole_file("the file must be a mapping with `bridges` and `tunnels`", file)
+    data = plain(root)
+    _resolve_paths(data, file.parent)
+    try:
+        configuration = Configuration.model_validate(data)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        raise from_validation(root, details, file) from None
+    return _without_conflicts(configuration, root, file)
+
+
+def _without_conflicts(configuration: Configuration, root: Node, file: Path) -> Configuration:
+    conflicts = find_conflicts(configuration)
+    if conflicts:
+        raise sorted_errors([error_at(root, path, reason, file) for path, reason in conflicts])
+    return configuration
+
+
+def _whole_file(reason: str, file: Path) -> ConfigurationErrors:
+    return ConfigurationErrors([ConfigurationError(reason, file=file)])
+
+
+def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
+    """Make the paths of the file absolute, before validation, where they are text at all."""
+    _anchor(data, "state_directory", folder)
+    _anchor(data.get("admin"), "socket", folder)
+    _anchor(data.get("metrics"), "bearer_token_file", folder)
+    tunnels = data.get("tunnels")
+    for tunnel in tunnels.values() if isinstance(tunnels, dict) else ():
+        if isinstance(tunnel, dict):
+            for name in _TLS_FILES:
+                _anchor(tunnel.get("tls"), name, folder)
+            _anchor(tunnel.get("wrap"), "key", folder)
+
+
+def _anchor(section: Any, key: str, folder: Path) -> None:
+    if not isinstance(section, dict):
+        return
+    value = section.get(key)
+    if isinstance(value, str) and value and not is_inline(value):
+        section[key] = str((folder / value).absolute())
