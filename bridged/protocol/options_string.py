@@ -6,7 +6,7 @@ Pure: text in, text out. A difference is never a failure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from bridged.protocol.cipher import Cipher
@@ -39,6 +39,8 @@ class LinkOptions:
     legacy_cipher: Cipher | None = None
     fragment: bool = False
     compression: bool = False
+    """Compression framing is on (it counts one octet where `compression_octet`: not stub-v2)."""
+    compression_octet: bool = False
 
     @property
     def link_mtu(self) -> int:
@@ -47,22 +49,12 @@ class LinkOptions:
             overhead = _LINK_OVERHEAD_DEFAULT + digest_length(self.digest)
         else:
             overhead = _LINK_OVERHEAD_AEAD
-        return self.tun_mtu + overhead + 4 * self.fragment + self.compression + 2 * self.tcp
+        return self.tun_mtu + overhead + 4 * self.fragment + self.compression_octet + 2 * self.tcp
 
     def mirrored(self) -> LinkOptions:
         """What the peer should say: role and key direction the other way round."""
         direction = None if self.key_direction is None else 1 - self.key_direction
-        return LinkOptions(
-            self.role.peer,
-            self.tun_mtu,
-            self.tcp,
-            self.digest,
-            self.tls_auth,
-            direction,
-            self.legacy_cipher,
-            self.fragment,
-            self.compression,
-        )
+        return replace(self, role=self.role.peer, key_direction=direction)
 
 
 def build_options_string(options: LinkOptions) -> str:

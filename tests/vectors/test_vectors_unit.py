@@ -1,0 +1,178 @@
+"""The single known answers of unit.json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from vector_files import UNIT_NOT_YET, unit_cases
+
+from bridged.protocol import data_packet, occ
+from bridged.protocol.cipher import Cipher
+from bridged.protocol.key_derivation import derive_by_prf, prf, slice_keys
+from bridged.protocol.key_exchange import (
+    ClientKeyMessage,
+    ServerKeyMessage,
+    parse_client_key_message,
+    parse_server_key_message,
+    serialize_client_key_message,
+    serialize_server_key_message,
+)
+from bridged.protocol.packet import ControlBody, ControlHeader, Opcode, serialize_body
+from bridged.protocol.role import Role
+from bridged.protocol.static_key import StaticKey
+from bridged.protocol.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapKeys
+from bridged.protocol.wrap.tls_crypt import dynamic_key
+from bridged.units import KeyId
+
+# Group -> cases; those within a group that are not built yet are told by `is_built`.
+COVERED = {
+    "openvpn_prf": 4,
+    "key_material_to_direction_keys": 15,
+    "dynamic_tls_crypt_key": 13,
+    "control_plain": 5,
+    "tls_crypt": 37,
+    "tls_auth": 18,
+    "aead_seal": 52,
+    "key_method_2": 30,
+}
+PARTLY_NOT_YET = {
+    ("key_material_to_direction_keys", "a05-tlsauth-sha256-aes256cbc"): "CBC with HMAC",
+    ("key_material_to_direction_keys", "a12-aead-epoch"): "epoch data format",
+    ("tls_crypt", "a04-tcp-tlscryptv2-aes256gcm"): "WKc behind the packet",
+}
+
+
+def cases(group: str) -> list[Any]:
+    return [pytest.param(case, id=f"{number}") for number, case in enumerate(built_cases(group))]
+
+
+def built_cases(group: str) -> list[dict[str, Any]]:
+    return [case for case in unit_cases()[group] if is_built(group, case)]
+
+
+def is_built(group: str, case: dict[str, Any]) -> bool:
+    if group == "key_material_to_direction_keys":
+        return bool(case["format"] == "aead")
+    return not (group == "tls_crypt" and "wkc" in case)
+
+
+def octets(hexadecimal: str) -> bytes:
+    return bytes.fromhex(hexadecimal)
+
+
+def test_every_group_of_the_file_is_accounted_for() -> None:
+    assert set(COVERED) | set(UNIT_NOT_YET) | {"constants"} == set(unit_cases())
+    assert not set(COVERED) & set(UNIT_NOT_YET)
+    assert {group: len(unit_cases()[group]) for group in COVERED} == COVERED
+    left_out = {
+        (group, case["source"]["scenario"])
+        for group in COVERED
+        for case in unit_cases()[group]
+        if not is_built(group, case)
+    }
+    assert left_out == set(PARTLY_NOT_YET)
+
+
+@pytest.mark.parametrize("case", cases("openvpn_prf"))
+def test_prf(case: dict[str, Any]) -> None:
+    client = ClientKeyMessage(
+        *(octets(case[f"client_{name}"]) for name in ("pre_master", "random1", "random2"))
+    )
+    server = ServerKeyMessage(octets(case["server_random1"]), octets(case["server_random2"]))
+    master = prf(client.pre_master, case["master_label"].encode(), client.random1 + server.random1, 48)
+    assert master.hex() == case["master_secret"]
+    session_ids = octets(case["client_session_id"]), octets(case["server_session_id"])
+    assert derive_by_prf(client, server, *session_ids).hex() == case["key_material"]
+
+
+@pytest.mark.parametrize("case", cases("key_material_to_direction_keys"))
+def test_key_material_is_sliced_for_both_roles(case: dict[str, Any]) -> None:
+    cipher = Cipher.parse(case["cipher"])
+    client = slice_keys(octets(case["key_material"]), Role.CLIENT, cipher, KeyId(0))
+    server = slice_keys(octets(case["key_material"]), Role.SERVER, cipher, KeyId(0))
+    assert (client.send_key, client.send_iv) == (server.receive_key, server.receive_iv)
+    assert (client.receive_key, client.receive_iv) == (server.send_key, server.send_iv)
+    assert client.send_key.hex() == case["client_to_server"]["cipher_key"]
+    assert client.send_iv.hex() == case["client_to_server"]["implicit_iv"]
+    assert server.send_key.hex() == case["server_to_client"]["cipher_key"]
+    assert server.send_iv.hex() == case["server_to_client"]["implicit_iv"]
+
+
+@pytest.mark.parametrize("case", cases("dynamic_tls_crypt_key"))
+def test_dynamic_tls_crypt_key(case: dict[str, Any]) -> None:
+    base = StaticKey(octets(case["wrap_key"])) if case["wrap_key"] else None
+    assert dynamic_key(base, octets(case["exporter_output"])).octets.hex() == case["key"]
+
+
+def assert_seals(case: dict[str, Any], sending: WrapKeys, receiving: WrapKeys) -> None:
+    header = ControlHeader(
+        Opcode[
+            case["opcode"].removeprefix("P_").replace("CONTROL_HARD", "HARD").replace("CONTROL_SOFT", "SOFT")
+        ],
+        KeyId(case["key_id"]),
+        octets(case["session_id"]),
+    )
+    remote = case["remote_session_id"]
+    body = serialize_body(
+        ControlBody(
+            tuple(case["acks"]),
+            octets(remote) if remote else None,
+            case["message_id"],
+            octets(case["payload"] or ""),
+        )
+    )
+    assert body.hex() == case["clear"]
+    ids = case.get("packet_id", 0), case.get("packet_time", 0)
+    assert sending.seal(header, *ids, body).hex() == case["packet"]
+    assert len(octets(case["packet"])) == 9 + sending.overhead + len(body)
+    opened = receiving.open(octets(case["packet"]))
+    assert (opened.header, opened.packet_id, opened.packet_time, opened.body) == (header, *ids, body)
+
+
+@pytest.mark.parametrize("case", cases("control_plain"))
+def test_control_plain(case: dict[str, Any]) -> None:
+    assert_seals(case, NoWrap(), NoWrap())
+
+
+@pytest.mark.parametrize("case", cases("tls_crypt"))
+def test_tls_crypt(case: dict[str, Any]) -> None:
+    key, role = StaticKey(octets(case["key"])), Role(case["sender"])
+    assert_seals(case, TlsCryptKeys(key, role), TlsCryptKeys(key, role.peer))
+
+
+@pytest.mark.parametrize("case", cases("tls_auth"))
+def test_tls_auth(case: dict[str, Any]) -> None:
+    key, role, direction = StaticKey(octets(case["key"])), Role(case["sender"]), case["key_direction"]
+    assert_seals(
+        case,
+        TlsAuthKeys(key, direction[role.value], case["digest"]),
+        TlsAuthKeys(key, direction[role.peer.value], case["digest"].lower()),
+    )
+
+
+@pytest.mark.parametrize("case", cases("aead_seal"))
+def test_aead_seal(case: dict[str, Any]) -> None:
+    aead = data_packet.make_aead(Cipher.parse(case["cipher"]), octets(case["cipher_key"]))
+    header = data_packet.serialize_data_header(case["key_id"], case["peer_id"])
+    iv, plaintext = octets(case["implicit_iv"]), octets(case["plaintext"])
+    assert data_packet.seal(aead, iv, header, case["packet_id"], plaintext).hex() == case["packet"]
+    assert data_packet.open(aead, iv, octets(case["packet"])).payload == plaintext
+
+
+@pytest.mark.parametrize("case", cases("key_method_2"))
+def test_key_method_2(case: dict[str, Any]) -> None:
+    data = octets(case["message"])
+    if case["direction"] == "client-to-server":
+        assert serialize_client_key_message(parse_client_key_message(data)) == data
+    else:
+        assert serialize_server_key_message(parse_server_key_message(data)) == data
+
+
+def test_constants() -> None:
+    constants = unit_cases()["constants"]
+    assert octets(constants["ping_payload"]) == occ.PING
+    assert octets(constants["occ_magic"]) == occ.OCC_MAGIC
+    types = {kind.name.lower().replace("_", "-"): int(kind) for kind in occ.OccType}
+    assert types == constants["occ_messages"]
+    assert sorted(constants["opcodes"].values()) == sorted(int(opcode) for opcode in Opcode)

@@ -1,0 +1,113 @@
+"""Reads the captures and known answers of this folder (README.md here says what the files hold)."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bridged.protocol.role import Role
+from bridged.protocol.static_key import StaticKey
+from bridged.protocol.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapKeys
+from bridged.protocol.wrap.tls_crypt import dynamic_key
+
+FOLDER = Path(__file__).parent
+SCENARIOS = tuple(sorted(path.name for path in FOLDER.glob("a[0-9][0-9]-*")))
+
+# What later issues build, in full. A test that covers less must say so here.
+CONTROL_NOT_YET = {("a04-tcp-tlscryptv2-aes256gcm", 4): "WKc behind the packet (tls-crypt-v2)"}
+DATA_NOT_YET = {
+    "a05-tlsauth-sha256-aes256cbc": "CBC with HMAC",
+    "a07-static-key-aes256cbc": "static key mode",
+    "a12-aead-epoch": "epoch data format",
+}
+FRAMING_NOT_YET = {
+    "a06-fragment-aes256gcm": "fragment header",
+    "a10-comp-lzo-no": "compression framing",
+    "a11-compress-stub-v2": "compression framing",
+    "a13-compress-stub": "compression framing",
+}
+UNIT_NOT_YET = {
+    "tls_crypt_v2_wkc": "tls-crypt-v2",
+    "cbc_hmac_seal": "CBC with HMAC",
+    "static_key_seal": "static key mode",
+    "epoch_keys": "epoch data format",
+    "aead_epoch_seal": "epoch data format",
+    "fragment": "fragment header",
+    "compression": "compression framing",
+    "p2p_peer_id": "P2P negotiation",
+    "tcp_framing": "TCP transport",
+    "tls_exporter": "the TLS engine's; needs the secrets of a captured session",
+}
+
+
+@cache
+def load(scenario: str, name: str) -> Any:
+    """`frames`, `secrets` or `messages` of one scenario."""
+    return json.loads((FOLDER / scenario / f"{name}.json").read_text())
+
+
+@cache
+def unit_cases() -> dict[str, Any]:
+    return json.loads((FOLDER / "unit.json").read_text())
+
+
+def control_frames(scenario: str) -> list[dict[str, Any]]:
+    """Control packets that are built now (those of CONTROL_NOT_YET are left out)."""
+    return [
+        frame
+        for frame in load(scenario, "frames")
+        if "wrap" in frame and (scenario, frame["packet"]) not in CONTROL_NOT_YET
+    ]
+
+
+def data_frames(scenario: str) -> list[dict[str, Any]]:
+    return [frame for frame in load(scenario, "frames") if "wrap" not in frame]
+
+
+def sender(frame: dict[str, Any]) -> Role:
+    return Role.CLIENT if frame["direction"] == "client-to-server" else Role.SERVER
+
+
+def wrap_keys(scenario: str, frame: dict[str, Any], role: Role) -> WrapKeys:
+    """The keys with which the end of that role seals and opens packets like `frame`."""
+    wrap = load(scenario, "secrets")["control_wrap"]
+    match frame["wrap"]:
+        case "none":
+            return NoWrap()
+        case "tls-auth":
+            return TlsAuthKeys(_key(wrap["key"]), wrap[f"{role.value}_direction"], wrap["digest"])
+        case "tls-crypt":
+            return TlsCryptKeys(_key(wrap["key"]), role)
+        case "tls-crypt-v2":
+            return TlsCryptKeys(tls_crypt_v2_client_key(scenario), role)
+        case "dynamic-tls-crypt":
+            return TlsCryptKeys(dynamic_wrap_key(scenario, frame["session_id"]), role)
+    raise AssertionError(f"unknown wrap {frame['wrap']}")
+
+
+def tls_crypt_v2_client_key(scenario: str) -> StaticKey:
+    return _key(next(frame["client_key"] for frame in load(scenario, "frames") if "client_key" in frame))
+
+
+def dynamic_wrap_key(scenario: str, session_id: str) -> StaticKey:
+    """Made from exporter output and static key, not read from the file."""
+    secrets = load(scenario, "secrets")
+    wrap = secrets["control_wrap"]
+    entry = next(
+        entry
+        for entry in secrets["dynamic_tls_crypt"]
+        if session_id in (entry["client_session_id"], entry["server_session_id"])
+    )
+    if wrap["mode"] == "none":
+        base = None
+    elif wrap["mode"] == "tls-crypt-v2":
+        base = tls_crypt_v2_client_key(scenario)
+    else:
+        base = _key(wrap["key"])
+    return dynamic_key(base, bytes.fromhex(entry["exporter_output"]))
+
+
+def _key(hexadecimal: str) -> StaticKey:
+    return StaticKey(bytes.fromhex(hexadecimal))
