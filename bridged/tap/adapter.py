@@ -124,8 +124,9 @@ class TapAdapter:
             TapError: code `tap_settings` outside that range.
         """
         check_range("mtu", mtu, MTU_MINIMUM, MTU_MAXIMUM)
-        with self._asking(f"set MTU {mtu}"):
-            self._control.set_mtu(self.name, mtu)
+        if mtu != self.mtu:
+            with self._asking(f"set MTU {mtu}"):
+                self._control.set_mtu(self.name, mtu)
 
     @property
     def txqueuelen(self) -> int:
@@ -134,8 +135,10 @@ class TapAdapter:
             return self._control.txqueuelen(self.name)
 
     def set_txqueuelen(self, frames: int) -> None:
-        with self._asking(f"set txqueuelen {frames}"):
-            self._control.set_txqueuelen(self.name, frames)
+        # An unprivileged owner may not set it, and need not where it is right already.
+        if frames != self.txqueuelen:
+            with self._asking(f"set txqueuelen {frames}"):
+                self._control.set_txqueuelen(self.name, frames)
 
     @property
     def is_up(self) -> bool:
