@@ -10,6 +10,7 @@
 Everything is removed when the `with` ends, and it is checked that nothing is left.
 """
 
+from .bridged_daemon import BRIDGED, Bridged, bridged_pair, status_of
 from .core import Interrupted, Lab, missing_capabilities, require_capabilities
 from .namespace import CommandError, LabError, Namespace, Process, run, wait_for
 from .openvpn import CIPHERS, OpenVpn, Profile, openvpn_pair, openvpn_version, write_profile
@@ -17,11 +18,13 @@ from .pki import Authority, Identity, static_key
 from .topology import HOST_PORT, LAN_PORT, WAN_PORT, Host, Hub, Site, Topology, TwoSites, capture
 
 __all__ = [
+    "BRIDGED",
     "CIPHERS",
     "HOST_PORT",
     "LAN_PORT",
     "WAN_PORT",
     "Authority",
+    "Bridged",
     "CommandError",
     "Host",
     "Hub",
@@ -36,6 +39,7 @@ __all__ = [
     "Site",
     "Topology",
     "TwoSites",
+    "bridged_pair",
     "capture",
     "missing_capabilities",
     "openvpn_pair",
@@ -43,6 +47,7 @@ __all__ = [
     "require_capabilities",
     "run",
     "static_key",
+    "status_of",
     "wait_for",
     "write_profile",
 ]
