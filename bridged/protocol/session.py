@@ -1,0 +1,423 @@
+"""One session with one peer: control packets in, control packets, keys and events out.
+
+Source: docs/protocol/control.md, sections 2 to 6.
+Pure: no sockets, no clock; `now` is monotonic seconds, random octets come from a function.
+
+The rounds of one key are in `key_state`; what client and server say inside TLS is in `conversation`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Final
+
+from bridged.errors import LocalProtocolError, RemoteProtocolError, TlsError
+from bridged.protocol.conversation import Conversation
+from bridged.protocol.conversation_client import ClientConversation
+from bridged.protocol.conversation_server import ServerConversation
+from bridged.protocol.key_state import KeyInput, KeyPhase, KeyState
+from bridged.protocol.messages import Message, parse_message, serialize_message
+from bridged.protocol.occ import OCC_EXIT
+from bridged.protocol.packet import (
+    MAX_ACKS,
+    MAX_KEY_ID,
+    MAX_PIGGYBACKED_ACKS,
+    ControlBody,
+    ControlHeader,
+    Opcode,
+    parse_body,
+    payload_room,
+    serialize_body,
+)
+from bridged.protocol.role import Role
+from bridged.protocol.session_keys import SessionKeys
+from bridged.protocol.session_types import (
+    TRANSITIONS,
+    Deadline,
+    Event,
+    Renegotiated,
+    SendPayload,
+    SessionDown,
+    SessionEnded,
+    SessionInput,
+    SessionSettings,
+    SessionState,
+)
+from bridged.protocol.tls_port import TlsEngineFactory
+from bridged.protocol.wrap import OpenedControl, WrapChannel
+from bridged.units import KeyId, MonotonicSeconds, Seconds
+
+DRAIN_SECONDS: Final = 5.0
+"""How long the end of a session is still acknowledged and repeated (control 5.3 of the data page, 6)."""
+CLOSE_SECONDS: Final = 1.0
+"""How long our own farewell waits for its acknowledgement."""
+
+_PEER_FAULTS: Final = frozenset({"cipher_mismatch", "push_failed", "auth_failed"})
+"""Handshake outcomes that a peer's words, not its packets, can bring about."""
+
+
+class Session:
+    """A client or server session; `settings.role` tells which.
+
+    A server's session is born when the cookie came back, with `remote_session_id` known and
+    `local_session_id` being the cookie (control 4.2). Drive it with `receive_datagram`,
+    `handle_timeout` and what the data plane heard (`handle_occ_exit`, `request_renegotiation`); after
+    each of them take `poll_datagrams`, `poll_event` until None, and ask `poll_timeout` anew.
+
+    `drops` counts what the peer did wrong, by drop reason; nothing is raised for it.
+    """
+
+    def __init__(
+        self,
+        settings: SessionSettings,
+        make_engine: TlsEngineFactory,
+        random_bytes: Callable[[int], bytes],
+        wrap: WrapChannel,
+        local_session_id: bytes,
+        now: float,
+        *,
+        remote_session_id: bytes | None = None,
+    ) -> None:
+        self.settings = settings
+        self.random_bytes = random_bytes
+        self.local_session_id = local_session_id
+        self.remote_session_id = remote_session_id
+        self.state = SessionState.HANDSHAKE
+        self.drops: Counter[str] = Counter()
+        self._make_engine = make_engine
+        self._wrap = wrap
+        self._dynamic: WrapChannel | None = None
+        self._started_at = now
+        self._datagrams: list[bytes] = []
+        self._events: deque[Event] = deque()
+        self._drain_until = float("inf")
+        self._drain_until_quiet = True
+        self._was_established = False
+        self._first_heard = remote_session_id is not None
+        self.keys = SessionKeys(self)
+        self.conversation: Conversation = (
+            ClientConversation(self) if settings.role is Role.CLIENT else ServerConversation(self)
+        )
+        reset = Opcode.HARD_RESET_CLIENT_V2 if settings.role is Role.CLIENT else None
+        self.keys.primary = self.make_key(KeyId(0), "initial", reset, now)
+        self._transmit(now)
+
+    # --- inputs -----------------------------------------------------------------------------------
+
+    def receive_datagram(self, datagram: bytes, now: float) -> None:
+        """Take a datagram with a control opcode from this session's endpoint."""
+        try:
+            channel = self._channel(datagram[0] & MAX_KEY_ID) if datagram else self._wrap
+            self._take(channel.unwrap(datagram, now), now)
+        except RemoteProtocolError as error:
+            self.drops[error.code] += 1
+
+    def receive_opened(self, opened: OpenedControl, now: float) -> None:
+        """As `receive_datagram`, for the packet that the stateless listener has already unwrapped."""
+        try:
+            self._wrap.record(opened, now)
+            self._take(opened, now)
+        except RemoteProtocolError as error:
+            self.drops[error.code] += 1
+
+    def handle_timeout(self, now: float) -> None:
+        """Do what is due; harmless when called early."""
+        if self.state is SessionState.DRAINING and now >= self._drain_until:
+            self._finish()
+        if self.state is SessionState.CLOSED:
+            return
+        self.keys.handle_timeout(now)
+        if self.state in (SessionState.HANDSHAKE, SessionState.ESTABLISHED):
+            self._guarded(lambda: self.conversation.handle_timeout(now), now)
+        self._settle(now)
+
+    def admit(self, peer_id: int, now: float) -> None:
+        """Server, after `Authenticated`: the peer may come in, with this DATA_V2 peer id."""
+        self._guarded(lambda: self.conversation.admit(peer_id, now), now)
+        self._settle(now)
+
+    def refuse(self, reason: str, text: str, now: float) -> None:
+        """Server, after `Authenticated`: AUTH_FAILED with `text`; `reason` is a handshake outcome."""
+        self._guarded(lambda: self.conversation.refuse(reason, text, now), now)
+        self._settle(now)
+
+    def request_renegotiation(self, trigger: str, now: float) -> bool:
+        """Replace the data key; False where a renegotiation is already under way or not possible."""
+        started = self.state is SessionState.ESTABLISHED and self.keys.begin_renegotiation(trigger, now)
+        self._settle(now)
+        return started
+
+    def handle_occ_exit(self, now: float) -> None:
+        """The peer said on the data channel that it leaves."""
+        self.leave(SessionInput.PEER_LEFT, "exit_notify", "the peer left", now)
+        self._settle(now)
+
+    def close(self, reason: str, detail: str, now: float, *, notify: bool = True) -> None:
+        """End the session from our side; `reason` as in `SessionDown`. The peer is told if `notify`."""
+        if self.state not in (SessionState.HANDSHAKE, SessionState.ESTABLISHED):
+            return
+        quiet = not (notify and self.state is SessionState.ESTABLISHED)
+        if not quiet:
+            self._say_goodbye(now)
+        drain = 0.0 if quiet else CLOSE_SECONDS
+        self.leave(SessionInput.CLOSE_REQUESTED, reason, detail, now, drain=drain)
+        self._settle(now)
+
+    # --- outputs ----------------------------------------------------------------------------------
+
+    def poll_datagrams(self) -> list[bytes]:
+        """Control packets to send to the session's endpoint, in order."""
+        datagrams, self._datagrams = self._datagrams, []
+        return datagrams
+
+    def poll_event(self) -> Event | None:
+        """The oldest event not yet taken."""
+        return self._events.popleft() if self._events else None
+
+    def poll_timeout(self) -> Deadline | None:
+        """When to call `handle_timeout` next; None once the session has ended."""
+        if self.state is SessionState.CLOSED:
+            return None
+        deadlines = [(self._drain_until, "drain"), *self.keys.deadlines()]
+        if self.state in (SessionState.HANDSHAKE, SessionState.ESTABLISHED):
+            deadlines += self.conversation.deadlines()
+        at, reason = min(deadlines)
+        return Deadline(MonotonicSeconds(at), reason)
+
+    @property
+    def rtt(self) -> float | None:
+        """Round-trip seconds of the newest control packet that was sent once and acknowledged."""
+        for key in self.keys.newest_first():
+            if key.send.last_rtt is not None:
+                return key.send.last_rtt
+        return None
+
+    # --- for keys and conversation ----------------------------------------------------------------
+
+    def emit(self, event: Event) -> None:
+        self._events.append(event)
+
+    def make_key(self, key_id: KeyId, trigger: str, reset: Opcode | None, now: float) -> KeyState:
+        # OpenVPN counts the original wrap, also under dynamic tls-crypt (control 3.4).
+        room = payload_room(
+            self._wrap.keys.overhead, MAX_PIGGYBACKED_ACKS, tls_mtu=self.settings.tls_mtu, ip_udp_header=48
+        )
+        return KeyState(
+            key_id,
+            self._make_engine(),
+            now,
+            hand_window=self.settings.hand_window,
+            tls_timeout=self.settings.tls_timeout,
+            room=room,
+            trigger=trigger,
+            reset=reset,
+        )
+
+    def use_dynamic_wrap(self, channel: WrapChannel) -> None:
+        """Wrap every packet with key id 1..7 with this from now on (control 2.6)."""
+        self._dynamic = channel
+
+    @property
+    def wrap_time(self) -> int:
+        return self._wrap.packet_time
+
+    def establish(self) -> None:
+        self._step(SessionInput.KEYS_READY)
+        self._was_established = True
+
+    def elapsed(self, now: float) -> Seconds:
+        """Since the session began."""
+        return Seconds(now - self._started_at)
+
+    def say(self, text: str, now: float) -> None:
+        """Send one control message through the newest TLS session that can carry it."""
+        for key in self.keys.newest_first():
+            if key.phase in (KeyPhase.EXCHANGE, KeyPhase.ACTIVE, KeyPhase.GENERATED):
+                key.write(serialize_message(text), now)
+                return
+        raise LocalProtocolError("no TLS session can carry a message yet")
+
+    def fail_key(self, key: KeyState, code: str, detail: str, now: float) -> None:
+        """One negotiation failed: the session too, unless an older key carries on."""
+        if key.phase is KeyPhase.DEAD:
+            return
+        was_generated = key.phase is KeyPhase.GENERATED
+        key.step(KeyInput.FAILED)
+        if self.state is SessionState.HANDSHAKE:
+            self.leave(
+                SessionInput.FAILED, code, detail, now, drain=0.0 if code == "timeout" else DRAIN_SECONDS
+            )
+        elif self.state is SessionState.ESTABLISHED and not was_generated:
+            self.emit(Renegotiated(key.trigger, code, Seconds(now - key.started_at), detail))
+            if not self.keys.has_usable:
+                self.leave(SessionInput.FAILED, "renegotiation_failed", detail, now)
+
+    def leave(
+        self,
+        given: SessionInput,
+        reason: str,
+        detail: str,
+        now: float,
+        *,
+        drain: float = DRAIN_SECONDS,
+        retry_after: float = 0.0,
+        next_remote: bool = False,
+    ) -> None:
+        """Traffic ends here; what must still be said or acknowledged has `drain` seconds. Idempotent."""
+        if self.state not in (SessionState.HANDSHAKE, SessionState.ESTABLISHED):
+            return
+        self._step(given)
+        self._drain_until = now + drain
+        self._drain_until_quiet = given is not SessionInput.PEER_LEFT
+        self.emit(
+            SessionDown(
+                reason,
+                detail,
+                self._was_established,
+                self.elapsed(now),
+                Seconds(retry_after),
+                next_remote,
+            )
+        )
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _step(self, given: SessionInput) -> None:
+        target = TRANSITIONS.get((self.state, given))
+        if target is None:
+            raise LocalProtocolError(f"session: {given.value!r} while {self.state.value!r}")
+        self.state = target
+
+    def _channel(self, key_id: int) -> WrapChannel:
+        return self._dynamic if key_id and self._dynamic is not None else self._wrap
+
+    def _take(self, opened: OpenedControl, now: float) -> None:
+        if self.state is SessionState.CLOSED:
+            return
+        header = opened.header
+        body = parse_body(header.opcode, opened.body)
+        self._check_ids(header, body)
+        key = self._key_for(header, body, now)
+        if not self._first_heard:
+            self._first_heard = True
+            key.send.send_now(now)
+        key.send.acknowledge(body.acks, now)
+        if body.message_id is not None:
+            key.store(body.message_id, header.opcode, body.payload)
+        self._advance(key, now)
+        self._settle(now)
+
+    def _check_ids(self, header: ControlHeader, body: ControlBody) -> None:
+        if body.acks and body.remote_session_id != self.local_session_id:
+            raise RemoteProtocolError("cookie_mismatch", "acknowledges another session")
+        is_answer = header.opcode is Opcode.HARD_RESET_SERVER_V2
+        if header.opcode.is_hard_reset and (
+            not is_answer or self.settings.role is Role.SERVER or header.key_id != 0 or body.message_id != 0
+        ):
+            raise RemoteProtocolError("bad_opcode", f"{header.opcode.name} has no place here")
+        if self.remote_session_id is None:
+            if not is_answer or not body.acks:
+                raise RemoteProtocolError("cookie_mismatch", "not an answer to our hard reset")
+            self.remote_session_id = header.session_id
+        elif header.session_id != self.remote_session_id:
+            raise RemoteProtocolError("cookie_mismatch", "from another session")
+
+    def _key_for(self, header: ControlHeader, body: ControlBody, now: float) -> KeyState:
+        key = self.keys.find(header.key_id)
+        if key is None and header.opcode is Opcode.SOFT_RESET_V1 and body.message_id == 0:
+            key = self.keys.answer_renegotiation(header.key_id, now)
+        if key is None:
+            raise RemoteProtocolError("unknown_key_id", f"key id {header.key_id} is not negotiated")
+        return key
+
+    def _advance(self, key: KeyState, now: float) -> None:
+        if key.phase is KeyPhase.DEAD:
+            return
+        try:
+            key.advance(now)
+            self._converse(key, now)
+        except TlsError as error:
+            self._flush_alert(key, now)
+            self.fail_key(key, error.code, str(error), now)
+        except RemoteProtocolError as error:
+            code = error.code if error.code in _PEER_FAULTS else "tls_failed"
+            self.fail_key(key, code, str(error), now)
+
+    def _guarded(self, step: Callable[[], None], now: float) -> None:
+        """Run a step that may write to TLS; a dead TLS session ends its key."""
+        try:
+            step()
+        except TlsError as error:
+            for key in list(self.keys.newest_first())[:1]:
+                self.fail_key(key, error.code, str(error), now)
+
+    def _flush_alert(self, key: KeyState, now: float) -> None:
+        try:
+            key.flush(now)
+        except TlsError:
+            key.send.clear()
+
+    def _converse(self, key: KeyState, now: float) -> None:
+        if key.phase not in (KeyPhase.EXCHANGE, KeyPhase.ACTIVE, KeyPhase.GENERATED):
+            return
+        self.conversation.open(key, now)
+        while plaintext := key.engine.read():
+            if not key.is_exchanged:
+                self.conversation.receive_key_message(key, plaintext, now)
+            else:
+                for text in key.messages.split(plaintext):
+                    self._handle_message(parse_message(text), key, now)
+        if key.phase is KeyPhase.EXCHANGE and key.is_exchanged and key.is_quiet:
+            key.step(KeyInput.EXCHANGED)
+            self.conversation.handle_active(key, now)
+
+    def _handle_message(self, message: Message, key: KeyState, now: float) -> None:
+        if self.state in (SessionState.HANDSHAKE, SessionState.ESTABLISHED):
+            self.conversation.handle_message(message, key, now)
+
+    def _say_goodbye(self, now: float) -> None:
+        terms = self.conversation.terms
+        farewell = self.conversation.farewell
+        if farewell is not None and terms is not None and (terms.exit_by_control or farewell != "EXIT"):
+            try:
+                self.say(farewell, now)
+            except TlsError:
+                return
+        elif farewell is not None:
+            self.emit(SendPayload(OCC_EXIT))
+
+    def _settle(self, now: float) -> None:
+        self._transmit(now)
+        if self.state is not SessionState.DRAINING:
+            return
+        quiet = all(key.is_quiet for key in self.keys.newest_first())
+        if now >= self._drain_until or (self._drain_until_quiet and quiet):
+            self._finish()
+
+    def _transmit(self, now: float) -> None:
+        for key in self.keys.newest_first():
+            for packet in key.send.due(now):
+                self._send(key, packet.opcode, packet.message_id, packet.payload)
+            while key.inbox.has_new_acks:
+                self._send(key, Opcode.ACK_V1, None, b"")
+
+    def _send(self, key: KeyState, opcode: Opcode, message_id: int | None, payload: bytes) -> None:
+        acks: tuple[int, ...] = ()
+        if self.remote_session_id is not None:
+            acks = key.inbox.take_acks(self._ack_limit(message_id))
+        body = ControlBody(acks, self.remote_session_id if acks else None, message_id, payload)
+        header = ControlHeader(opcode, key.key_id, self.local_session_id)
+        self._datagrams.append(self._channel(key.key_id).wrap(header, serialize_body(body)))
+
+    def _ack_limit(self, message_id: int | None) -> int:
+        if message_id is not None:
+            return MAX_PIGGYBACKED_ACKS
+        # One known server drops longer ones where nothing wraps (control 3.2).
+        cautious = not self._wrap.keys.has_packet_ids and self.settings.role is Role.CLIENT
+        return MAX_PIGGYBACKED_ACKS if cautious else MAX_ACKS
+
+    def _finish(self) -> None:
+        self._step(SessionInput.DRAINED)
+        self.keys.close()
+        self.emit(SessionEnded())

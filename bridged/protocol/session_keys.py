@@ -1,0 +1,214 @@
+"""The key slots of one session: primary, lame duck, and keys that are about to go.
+
+Source: docs/protocol/control.md, sections 4.3 to 4.5.
+Pure: callers pass `now` (monotonic seconds).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from bridged.protocol.key_derivation import (
+    EXPORTER_DATA_KEYS,
+    KEY_MATERIAL_LENGTH,
+    derive_by_prf,
+    slice_keys,
+)
+from bridged.protocol.key_state import KeyInput, KeyPhase, KeyState
+from bridged.protocol.packet import MAX_KEY_ID, Opcode
+from bridged.protocol.role import Role
+from bridged.protocol.session_types import (
+    InstallKey,
+    Negotiated,
+    RemoveKey,
+    Renegotiated,
+    SessionInput,
+    UseKey,
+)
+from bridged.units import KeyId, Seconds
+
+if TYPE_CHECKING:
+    from bridged.protocol.session import Session
+
+RETIRE_SECONDS: Final = 10.0
+"""A key that a new renegotiation pushes out still opens what is on the way."""
+
+_NEVER: Final = float("inf")
+
+
+class SessionKeys:
+    """Which keys exist, which one seals, and when that changes.
+
+    `primary` is the newest; `lame_duck` the one before it, which keeps sealing until the new one may be
+    taken over to. Emits InstallKey, UseKey and RemoveKey through the session.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.primary: KeyState | None = None
+        self.lame_duck: KeyState | None = None
+        self._sealing: KeyId | None = None
+        self._lame_dies_at = _NEVER
+        self._retiring: dict[KeyId, float] = {}
+        self._renegotiate_at = _NEVER
+
+    def newest_first(self) -> Iterator[KeyState]:
+        """Both key states, the primary first."""
+        if self.primary is not None:
+            yield self.primary
+        if self.lame_duck is not None:
+            yield self.lame_duck
+
+    def find(self, key_id: int) -> KeyState | None:
+        return next((key for key in self.newest_first() if key.key_id == key_id), None)
+
+    @property
+    def has_usable(self) -> bool:
+        """Some key can carry data."""
+        return any(key.phase is KeyPhase.GENERATED for key in self.newest_first())
+
+    def deadlines(self) -> list[tuple[float, str]]:
+        times = [(self._lame_dies_at, "lame duck"), (self._renegotiate_at, "renegotiation")]
+        times += [(at, "key retires") for at in self._retiring.values()]
+        for key in self.newest_first():
+            timeout = key.send.next_timeout()
+            if timeout is not None and key.phase is not KeyPhase.DEAD:
+                times.append((timeout, "retransmission"))
+            if key.phase not in (KeyPhase.ACTIVE, KeyPhase.GENERATED, KeyPhase.DEAD):
+                times.append((key.give_up_at, "handshake window"))
+            if key.phase is KeyPhase.GENERATED and key.key_id != self._sealing and key is self.primary:
+                times.append((key.usable_at, "key change"))
+        return times
+
+    def handle_timeout(self, now: float) -> None:
+        for key in list(self.newest_first()):
+            if key.phase in (KeyPhase.PRE_START, KeyPhase.START, KeyPhase.EXCHANGE) and now >= key.give_up_at:
+                key.send.clear()
+                self._session.fail_key(key, "timeout", f"no complete handshake: {key.phase.value}", now)
+        self._change_over(now)
+        self._retire(now)
+        if now >= self._renegotiate_at:
+            self.begin_renegotiation("time", now)
+
+    # --- renegotiation ----------------------------------------------------------------------------
+
+    def begin_renegotiation(self, trigger: str, now: float) -> bool:
+        """Open the next key id with a soft reset; False while the present one is not complete."""
+        old = self.primary
+        if old is None or old.phase is not KeyPhase.GENERATED:
+            self._renegotiate_at = _NEVER
+            return False
+        self._push_out(old, now)
+        self.primary = self._session.make_key(_next_key_id(old.key_id), trigger, Opcode.SOFT_RESET_V1, now)
+        self._renegotiate_at = _NEVER
+        return True
+
+    def answer_renegotiation(self, key_id: int, now: float) -> KeyState | None:
+        """The peer's soft reset; None where it is not the next key id or not its time (drop it)."""
+        old = self.primary
+        if old is None or old.phase is not KeyPhase.GENERATED or key_id != _next_key_id(old.key_id):
+            return None
+        return self.primary if self.begin_renegotiation("peer", now) else None
+
+    def _push_out(self, old: KeyState, now: float) -> None:
+        if self.lame_duck is not None:
+            dying = self.lame_duck
+            if self._sealing == dying.key_id:
+                self._seal_with(old)
+            if dying.phase is KeyPhase.GENERATED:
+                self._retiring[dying.key_id] = now + RETIRE_SECONDS
+            dying.close()
+        self.lame_duck = old
+        self._lame_dies_at = now + self._session.settings.tran_window
+        # A key id that comes round again must not meet its own past.
+        self._forget(_next_key_id(old.key_id))
+
+    # --- data keys --------------------------------------------------------------------------------
+
+    def derive(self, key: KeyState, terms: Negotiated, now: float) -> None:
+        """Make and install the data keys of a key whose messages are exchanged."""
+        session = self._session
+        if terms.key_derivation == "exporter":
+            material = key.engine.export(EXPORTER_DATA_KEYS, KEY_MATERIAL_LENGTH)
+        else:
+            material = self._material_by_prf(key)
+        is_first = self._sealing is None
+        session.emit(InstallKey(slice_keys(material, session.settings.role, terms.cipher, key.key_id)))
+        key.step(KeyInput.DERIVED)
+        key.forget_secrets()
+        self._schedule_renegotiation(now)
+        if is_first:
+            self._seal_with(key)
+            return
+        # Rule 4 of control 4.5: the peer makes its key when it, too, has every acknowledgement.
+        reneg = session.settings.reneg_seconds
+        wait = min(session.settings.hand_window, reneg / 2) if reneg else session.settings.hand_window
+        key.usable_at = key.started_at + wait
+        session.emit(
+            Renegotiated(key.trigger, "established", Seconds(now - key.started_at), tls=key.engine.summary())
+        )
+        self._change_over(now)
+
+    def close(self) -> None:
+        for key in self.newest_first():
+            key.close()
+
+    def _material_by_prf(self, key: KeyState) -> bytes:
+        session = self._session
+        assert key.client_message is not None
+        assert key.server_message is not None
+        assert session.remote_session_id is not None
+        ids = (session.local_session_id, session.remote_session_id)
+        if session.settings.role is Role.SERVER:
+            ids = (ids[1], ids[0])
+        return derive_by_prf(key.client_message, key.server_message, *ids)
+
+    def _schedule_renegotiation(self, now: float) -> None:
+        settings = self._session.settings
+        if not settings.reneg_seconds:
+            return
+        seconds = settings.reneg_seconds
+        if settings.role is Role.SERVER:
+            # So that many clients that came at once do not renegotiate at once (control 4.5, rule 1).
+            seconds *= 1 - 0.1 * self._session.random_bytes(1)[0] / 255
+        self._renegotiate_at = now + seconds
+
+    def _seal_with(self, key: KeyState) -> None:
+        self._sealing = key.key_id
+        self._session.emit(UseKey(key.key_id))
+
+    def _change_over(self, now: float) -> None:
+        key = self.primary
+        if (
+            key is not None
+            and key.phase is KeyPhase.GENERATED
+            and key.key_id != self._sealing
+            and now >= key.usable_at
+        ):
+            self._seal_with(key)
+
+    def _retire(self, now: float) -> None:
+        for key_id in [key_id for key_id, at in self._retiring.items() if now >= at]:
+            self._forget(key_id)
+        if now < self._lame_dies_at or self.lame_duck is None:
+            return
+        dying, self.lame_duck, self._lame_dies_at = self.lame_duck, None, _NEVER
+        if self.primary is not None and self.primary.phase is KeyPhase.GENERATED:
+            if self._sealing != self.primary.key_id:
+                self._seal_with(self.primary)
+        else:
+            self._session.leave(
+                SessionInput.FAILED, "renegotiation_failed", "the last data key has expired", now
+            )
+        self._session.emit(RemoveKey(dying.key_id))
+        dying.close()
+
+    def _forget(self, key_id: KeyId) -> None:
+        if self._retiring.pop(key_id, None) is not None:
+            self._session.emit(RemoveKey(key_id))
+
+
+def _next_key_id(key_id: int) -> KeyId:
+    """0, 1 … 7, 1 …: key id 0 only opens a session (control 4.5)."""
+    return KeyId(key_id % MAX_KEY_ID + 1)

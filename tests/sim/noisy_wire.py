@@ -1,0 +1,282 @@
+"""Two ends of one tunnel on a virtual clock, with a wire that drops, repeats, reorders and corrupts.
+
+The TLS engines and certificates are real; time, the wire and random octets are the simulation's.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cache
+
+from bridged.addresses import Endpoint
+from bridged.errors import RemoteProtocolError
+from bridged.pki.certificates import (
+    Validity,
+    build_authority,
+    build_certificate,
+    certificate_pem,
+    generate_key,
+    key_pem,
+)
+from bridged.protocol.cipher import DEFAULT_CIPHERS
+from bridged.protocol.cookie import CookieJar
+from bridged.protocol.listener import Answer, Listener
+from bridged.protocol.role import Role
+from bridged.protocol.session import Session
+from bridged.protocol.session_types import (
+    Authenticated,
+    Established,
+    Event,
+    InstallKey,
+    RemoveKey,
+    Renegotiated,
+    SessionDown,
+    SessionEnded,
+    SessionSettings,
+    UseKey,
+)
+from bridged.protocol.static_key import StaticKey
+from bridged.protocol.tls_port import TlsEngineFactory
+from bridged.protocol.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapChannel, WrapKeys
+from bridged.tls.context import TlsSettings, make_engine_factory
+
+CLIENT_ENDPOINT = Endpoint("192.0.2.1", 40000)
+UNIX_START = 1_800_000_000.0
+SECRET = StaticKey(bytes(range(256)))
+
+
+@cache
+def identities() -> dict[str, tuple[bytes, bytes, bytes]]:
+    """CA, certificate and key of `server`, `client`, and `stranger` (another CA's client)."""
+    now = datetime.now(UTC)
+    validity = Validity(now - timedelta(days=1), now + timedelta(days=30))
+    found: dict[str, tuple[bytes, bytes, bytes]] = {}
+    ca_key = generate_key()
+    ca = build_authority("simulated CA", ca_key, validity)
+    other_key = generate_key()
+    other = build_authority("another CA", other_key, validity)
+    for name, usage, authority, authority_key in (
+        ("server", "server", ca, ca_key),
+        ("client", "client", ca, ca_key),
+        ("second", "client", ca, ca_key),
+        ("stranger", "client", other, other_key),
+    ):
+        key = generate_key()
+        certificate = build_certificate(name, key.public_key(), usage, authority, authority_key, validity)
+        found[name] = (certificate_pem(ca), certificate_pem(certificate), key_pem(key))
+    return found
+
+
+@cache
+def engine_factory(name: str, role: str, version_max: str = "1.3") -> TlsEngineFactory:
+    ca, certificate, key = identities()[name]
+    usage = "client" if role == "server" else "server"
+    return make_engine_factory(
+        TlsSettings(role, certificate, key, ca_pem=ca, peer_usage=usage, version_max=version_max)
+    )
+
+
+def wrap_keys(mode: str, role: Role) -> WrapKeys:
+    if mode == "tls-auth":
+        return TlsAuthKeys(SECRET, 0 if role is Role.SERVER else 1, "SHA256")
+    if mode == "tls-crypt":
+        return TlsCryptKeys(SECRET, role)
+    return NoWrap()
+
+
+def settings(role: Role, mode: str = "none", **changes: object) -> SessionSettings:
+    direction = (0 if role is Role.SERVER else 1) if mode == "tls-auth" else None
+    values: dict[str, object] = {
+        "role": role,
+        "ciphers": DEFAULT_CIPHERS,
+        "wrap_name": mode,
+        "wrap_key": None if mode == "none" else SECRET,
+        "wrap_direction": direction,
+        "digest": "SHA256" if mode == "tls-auth" else "SHA1",
+        "ping": 10,
+        "ping_restart": 60,
+        "reneg_seconds": 0.0,
+    }
+    return SessionSettings(**(values | changes))  # type: ignore[arg-type]
+
+
+@dataclass
+class Noise:
+    """Probabilities 0..1 for each packet; `delay` is the longest one-way time in seconds."""
+
+    loss: float = 0.0
+    repeat: float = 0.0
+    corrupt: float = 0.0
+    delay: float = 0.05
+
+
+@dataclass
+class End:
+    """What one end has said so far."""
+
+    session: Session | None = None
+    events: list[Event] = field(default_factory=list)
+    keys: dict[int, InstallKey] = field(default_factory=dict)
+    sealing: int | None = None
+    ended: bool = False
+
+    def of(self, kind: type) -> list:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def established(self) -> bool:
+        return bool(self.of(Established))
+
+    @property
+    def down(self) -> SessionDown | None:
+        return next(iter(self.of(SessionDown)), None)
+
+    def take(self, event: Event) -> None:
+        self.events.append(event)
+        match event:
+            case InstallKey(key):
+                self.keys[key.key_id] = event
+            case UseKey(key_id):
+                assert key_id in self.keys, "sealing with a key that was never installed"
+                self.sealing = key_id
+            case RemoveKey(key_id):
+                assert key_id != self.sealing or self.down, "the key in use was removed"
+                self.keys.pop(key_id, None)
+            case SessionEnded():
+                self.ended = True
+
+
+class Simulation:
+    """A client and a listening server; `run_until` moves the clock from event to event."""
+
+    def __init__(
+        self,
+        client: SessionSettings,
+        server: SessionSettings,
+        *,
+        noise: Noise | None = None,
+        seed: int = 1,
+        client_name: str = "client",
+        tls_max: str = "1.3",
+        admit: bool = True,
+    ) -> None:
+        self.now = 1000.0
+        self.noise = noise or Noise()
+        self.random = random.Random(seed)
+        self.admit = admit
+        self.client = End()
+        self.server = End()
+        self.datagrams = 0
+        self.drops: dict[str, int] = {}
+        self._server_settings = server
+        self._server_factory = engine_factory("server", "server", tls_max)
+        self._server_keys = wrap_keys(server.wrap_name, Role.SERVER)
+        self._listener = Listener(self._server_keys, CookieJar(self.random.randbytes(32)))
+        self._queue: list[tuple[float, int, str, bytes]] = []
+        self._order = itertools.count()
+        channel = WrapChannel(wrap_keys(client.wrap_name, Role.CLIENT), int(UNIX_START))
+        self.client.session = Session(
+            client,
+            engine_factory(client_name, "client", tls_max),
+            self.random.randbytes,
+            channel,
+            self.random.randbytes(8),
+            self.now,
+        )
+        self._drain()
+
+    def run_until(self, seconds: float, *, stop=lambda _: False) -> None:
+        """Go on for so many virtual seconds, or until `stop(self)`; bounded in steps."""
+        end = self.now + seconds
+        for _ in range(200_000):
+            if stop(self):
+                return
+            due = self._next_time()
+            if due is None or due > end:
+                self.now = end
+                return
+            self.now = max(self.now, due)
+            self._step()
+        raise AssertionError("the simulation does not come to rest")
+
+    def _next_time(self) -> float | None:
+        times = [self._queue[0][0]] if self._queue else []
+        sessions = [end.session for end in (self.client, self.server) if end.session is not None]
+        times += [deadline.at for session in sessions if (deadline := session.poll_timeout()) is not None]
+        return min((time for time in times if time != float("inf")), default=None)
+
+    def _step(self) -> None:
+        while self._queue and self._queue[0][0] <= self.now:
+            _, _, target, datagram = heapq.heappop(self._queue)
+            self._deliver(target, datagram)
+        for end in (self.client, self.server):
+            if end.session is not None:
+                end.session.handle_timeout(self.now)
+        self._drain()
+
+    def _deliver(self, target: str, datagram: bytes) -> None:
+        if target == "client":
+            self.client.session.receive_datagram(datagram, self.now)
+        else:
+            self._deliver_to_server(datagram)
+        self._drain()
+
+    def _deliver_to_server(self, datagram: bytes) -> None:
+        session = self.server.session
+        if session is not None and datagram[1:9] == session.remote_session_id:
+            session.receive_datagram(datagram, self.now)
+            return
+        try:
+            made = self._listener.receive(datagram, CLIENT_ENDPOINT, self.now, UNIX_START + self.now - 1000)
+        except RemoteProtocolError as error:
+            self.drops[error.code] = self.drops.get(error.code, 0) + 1
+            return
+        if isinstance(made, Answer):
+            self._send("client", made.datagram)
+            return
+        self.server.session = Session(
+            self._server_settings,
+            self._server_factory,
+            self.random.randbytes,
+            WrapChannel(self._server_keys, int(UNIX_START + self.now - 1000), next_packet_id=2),
+            made.local_session_id,
+            self.now,
+            remote_session_id=made.remote_session_id,
+        )
+        self.server.session.receive_opened(made.opened, self.now)
+
+    def _drain(self) -> None:
+        for end, target in ((self.client, "server"), (self.server, "client")):
+            session = end.session
+            if session is None:
+                continue
+            while (event := session.poll_event()) is not None:
+                end.take(event)
+                if isinstance(event, Authenticated):
+                    if self.admit:
+                        session.admit(7, self.now)
+                    else:
+                        session.refuse("auth_failed", "not today", self.now)
+            for datagram in session.poll_datagrams():
+                self._send(target, datagram)
+
+    def _send(self, target: str, datagram: bytes) -> None:
+        self.datagrams += 1
+        noise = self.noise
+        copies = 2 if self.random.random() < noise.repeat else 1
+        for _ in range(copies):
+            if self.random.random() < noise.loss:
+                continue
+            octets = bytearray(datagram)
+            if self.random.random() < noise.corrupt:
+                octets[self.random.randrange(len(octets))] ^= 1 << self.random.randrange(8)
+            at = self.now + self.random.uniform(0.001, noise.delay)
+            heapq.heappush(self._queue, (at, next(self._order), target, bytes(octets)))
+
+
+def renegotiations(end: End) -> list[str]:
+    return [event.outcome for event in end.of(Renegotiated)]
