@@ -203,9 +203,9 @@ def _text_of(message: Message) -> str:
         case AuthPending(timeout):
             return "AUTH_PENDING" if timeout is None else f"AUTH_PENDING,timeout {timeout}"
         case Restart(flags, text):
-            return _join("RESTART", f"[{flags}]{text}" if flags else text)
+            return _join("RESTART", _flagged(flags, text))
         case Halt(flags, text):
-            return _join("HALT", f"[{flags}]{text}" if flags else text)
+            return _join("HALT", _flagged(flags, text))
         case Exit():
             return "EXIT"
         case Info(text, pre):
@@ -216,6 +216,11 @@ def _text_of(message: Message) -> str:
 
 def _join(word: str, rest: str) -> str:
     return f"{word},{rest}" if rest else word
+
+
+def _flagged(flags: str, text: str) -> str:
+    # Empty brackets keep a text that begins with one from being read as flags.
+    return f"[{flags}]{text}" if flags or text.startswith("[") else text
 
 
 def _parse_auth_failed(reason: str) -> AuthFailed:

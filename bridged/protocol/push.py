@@ -17,7 +17,7 @@ from bridged.units import Octets, Seconds, WirePeerId
 
 PUSH_REPLY: Final = "PUSH_REPLY"
 MESSAGE_ROOM: Final = 940
-"""Characters at which a message is closed and a new one begun."""
+"""Octets at which a message is closed and a new one begun."""
 MAX_PUSH_TOTAL: Final = 64 * 1024
 MAX_PUSH_OPTIONS: Final = 1024
 _MORE: Final = "push-continuation 2"
@@ -125,23 +125,35 @@ def serialize_push_reply(options: Sequence[str]) -> list[str]:
     """The messages (without NUL) that carry `options`, in order; at least one.
 
     Raises:
-        ConfigurationError: an option with a comma, an unprintable character, or too long.
+        ConfigurationError: an option that is empty, too long, has a comma or an unprintable
+            character, or is `push-continuation`.
     """
     messages: list[str] = []
     current = PUSH_REPLY
     for option in options:
-        if "," in option or not option.isprintable() or len(PUSH_REPLY) + 1 + len(option) >= MESSAGE_ROOM:
-            raise ConfigurationError(
-                f"cannot push {option[:60]!r}: commas and control characters cannot be sent, and an "
-                f"option has at most {MESSAGE_ROOM - len(PUSH_REPLY) - 2} characters",
-                code="push",
-            )
-        if len(current) + 1 + len(option) >= MESSAGE_ROOM:
+        _refuse_unsendable(option)
+        if _octets(current) + 1 + _octets(option) >= MESSAGE_ROOM:
             messages.append(f"{current},{_MORE}")
             current = PUSH_REPLY
         current = f"{current},{option}"
     messages.append(f"{current},{_LAST}" if messages else current)
     return messages
+
+
+def _refuse_unsendable(option: str) -> None:
+    longest = MESSAGE_ROOM - len(PUSH_REPLY) - 2
+    if not option or "," in option or not option.isprintable() or _octets(option) > longest:
+        raise ConfigurationError(
+            f"cannot push {option[:60]!r}: an option has 1 to {longest} octets, no commas and no control "
+            "characters",
+            code="push",
+        )
+    if option.split()[:1] == ["push-continuation"]:
+        raise ConfigurationError("push-continuation is added where it is needed", code="push")
+
+
+def _octets(text: str) -> int:
+    return len(text.encode())
 
 
 def parse_pushed_options(options: Sequence[str]) -> PushedOptions:

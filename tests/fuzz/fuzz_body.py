@@ -1,0 +1,38 @@
+"""Fuzz target: the inner part of control packets; the first octet of the input chooses the opcode."""
+
+from __future__ import annotations
+
+import sys
+
+from bridged.errors import RemoteProtocolError
+from bridged.protocol.packet import (
+    parse_body,
+    parse_first_octet,
+    parse_header,
+    serialize_body,
+    serialize_header,
+)
+
+
+def one_input(data: bytes) -> None:
+    try:
+        header = parse_header(data)
+        assert data.startswith(serialize_header(header))
+    except RemoteProtocolError:
+        pass
+    if not data:
+        return
+    try:
+        opcode, _ = parse_first_octet(data[0])
+        body = parse_body(opcode, data[1:])
+    except RemoteProtocolError:
+        return
+    assert serialize_body(body) == data[1:]
+    assert len(body.acks) <= 8
+    assert (body.message_id is not None) == opcode.has_message_id
+
+
+if __name__ == "__main__":
+    from run import fuzz
+
+    fuzz("body", sys.argv[1:])

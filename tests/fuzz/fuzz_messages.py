@@ -1,0 +1,29 @@
+"""Fuzz target: control-channel text: what TLS delivers after the key messages."""
+
+from __future__ import annotations
+
+import sys
+
+from bridged.errors import LocalProtocolError
+from bridged.protocol.messages import MessageSplitter, parse_message, serialize_message
+
+
+def one_input(data: bytes) -> None:
+    splitter = MessageSplitter()
+    texts = splitter.split(data)
+    assert len(texts) <= 64
+    for text in texts:
+        message = parse_message(text)
+        repr(message).encode()
+        try:
+            sent = serialize_message(message)
+        except LocalProtocolError:
+            assert len(text) > 300
+            continue
+        assert parse_message(sent[:-1].decode()) == message
+
+
+if __name__ == "__main__":
+    from run import fuzz
+
+    fuzz("messages", sys.argv[1:])

@@ -1,0 +1,25 @@
+"""Fuzz target: options strings: ours against one of the peer."""
+
+from __future__ import annotations
+
+import sys
+
+from bridged.protocol.options_string import LinkOptions, build_options_string, compare_options, option_value
+from bridged.protocol.role import Role
+from bridged.protocol.text import decode_text
+
+OURS = build_options_string(LinkOptions(Role.CLIENT))
+
+
+def one_input(data: bytes) -> None:
+    text = decode_text(data)
+    for difference in compare_options(OURS, text):
+        assert difference.isprintable() and len(difference) < 300
+    assert compare_options(text, text) == []
+    option_value(text, "cipher")
+
+
+if __name__ == "__main__":
+    from run import fuzz
+
+    fuzz("options_string", sys.argv[1:])

@@ -1,0 +1,42 @@
+"""Fuzz target: peer info of the key message, and the cipher chosen by it."""
+
+from __future__ import annotations
+
+import sys
+
+from bridged.errors import RemoteProtocolError
+from bridged.protocol.cipher import DEFAULT_CIPHERS, Cipher
+from bridged.protocol.negotiation import (
+    MAX_PEER_INFO,
+    PeerInfo,
+    accept_pushed_cipher,
+    choose_cipher_for_client,
+)
+from bridged.protocol.text import decode_text
+
+
+def one_input(data: bytes) -> None:
+    text, _, options = decode_text(data).partition("\0")
+    info = PeerInfo.parse(text)
+    written = info.serialize()
+    assert len(info.entries) <= 64
+    assert all(value.isprintable() and len(value) <= 256 for _, value in info.entries)
+    if len(written) <= MAX_PEER_INFO:
+        assert PeerInfo.parse(written) == info
+    repr((info.version, info.platform, info.protocol, info.ciphers, info.ncp, info.mtu)).encode()
+    for fallback in (None, Cipher.AES_128_GCM):
+        try:
+            assert choose_cipher_for_client(DEFAULT_CIPHERS, info, options, fallback) in Cipher
+        except RemoteProtocolError as error:
+            assert error.code == "cipher_mismatch"
+        for pushed in (None, text):
+            try:
+                assert accept_pushed_cipher(DEFAULT_CIPHERS, pushed, options, fallback) in DEFAULT_CIPHERS
+            except RemoteProtocolError as error:
+                assert error.code == "cipher_mismatch"
+
+
+if __name__ == "__main__":
+    from run import fuzz
+
+    fuzz("peer_info", sys.argv[1:])
