@@ -148,6 +148,13 @@ class Session:
         self._settle(now)
         return started
 
+    def nudge(self, now: float) -> None:
+        """The way to the peer may have changed: everything unacknowledged is due now, with fresh timers."""
+        for key in self.keys.newest_first():
+            if self.state is not SessionState.CLOSED:
+                key.send.send_now(now)
+        self._settle(now)
+
     def handle_occ_exit(self, now: float) -> None:
         """The peer said on the data channel that it leaves."""
         self.leave(SessionInput.PEER_LEFT, "exit_notify", "the peer left", now)

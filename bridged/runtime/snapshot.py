@@ -90,6 +90,14 @@ class BridgeStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ApiCounters:
+    """The admin API: answers by (route template, method, status code); seconds taken by route."""
+
+    requests: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
+    durations: Mapping[str, Histogram] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class DaemonSnapshot:
     """Everything. `confirm_deadline`: when an unconfirmed start is taken back (None: nothing to confirm)."""
 

@@ -1,0 +1,163 @@
+"""A connecting tunnel: one server at a time, the next one when it fails.
+
+Source: docs/protocol/control.md, section 9.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from bridged.addresses import Endpoint
+from bridged.dataplane.contract import DataPlane, PeerSnapshot
+from bridged.errors import RemoteProtocolError
+from bridged.protocol.packet import SESSION_ID_LENGTH
+from bridged.protocol.session_types import Authenticated, Established, SessionDown, SessionState
+from bridged.runtime.link import PeerLink
+from bridged.runtime.tunnel import Tunnel, TunnelPlan, newest
+
+RETRY_SECONDS: Final = 1.0
+RETRY_SECONDS_MAX: Final = 300.0
+ROUNDS_BEFORE_BACKOFF: Final = 5
+LOOKUP_SECONDS: Final = 2.0
+"""One name lookup; a new one starts after that, so that an appearing name server is noticed at once."""
+LOOKUPS_AT_ONCE: Final = 4
+
+
+class ClientTunnel(Tunnel):
+    """Tries the remotes in order, all addresses of one before the next; after a connection that one first."""
+
+    role = "client"
+
+    def __init__(self, plan: TunnelPlan, dataplane: DataPlane) -> None:
+        super().__init__(plan, dataplane)
+        self._task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._down: SessionDown | None = None
+        self._ended = asyncio.Event()
+        self._lookups = ThreadPoolExecutor(LOOKUPS_AT_ONCE, thread_name_prefix="lookup")
+        self._current: Endpoint | None = None
+        self._is_resolving = False
+
+    async def start(self) -> None:
+        await super().start()
+        self._task = asyncio.get_running_loop().create_task(self._connect_for_ever())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._lookups.shutdown(wait=False, cancel_futures=True)
+        await super().stop()
+
+    def handle_network_change(self) -> None:
+        super().handle_network_change()
+        self._wake.set()
+
+    @property
+    def state(self) -> str:
+        link = newest(self.links.values())
+        if link is None:
+            return "resolving" if self._is_resolving else "waiting"
+        return "connected" if link.session.state is SessionState.ESTABLISHED else "connecting"
+
+    @property
+    def remote(self) -> str | None:
+        return str(self._current) if self._current is not None else None
+
+    def receive_control(self, datagram: bytes, source: Endpoint) -> None:
+        link = next((link for link in self.links.values() if link.endpoint == source), None)
+        if link is None:
+            raise RemoteProtocolError("cookie_mismatch", "not from the server we speak with")
+        link.receive(datagram)
+
+    def handle_authenticated(self, link: PeerLink, event: Authenticated) -> None:
+        raise AssertionError("a client is not asked to admit anybody")
+
+    def handle_established(self, link: PeerLink, event: Established) -> None:
+        super().handle_established(link, event)
+
+    def handle_down(self, link: PeerLink, event: SessionDown, last: PeerSnapshot | None) -> None:
+        super().handle_down(link, event, last)
+        self._down = event
+        self._ended.set()
+
+    # --- attempts ---------------------------------------------------------------------------------
+
+    async def _connect_for_ever(self) -> None:
+        order = list(self.plan.remotes)
+        failed_rounds = 0
+        while True:
+            connected = False
+            for remote in order:
+                if await self._try_remote(remote):
+                    # The same remote first after a connection that worked.
+                    order = [remote, *(other for other in order if other != remote)]
+                    connected = True
+                    break
+            failed_rounds = 0 if connected else failed_rounds + 1
+            await self._pause(failed_rounds)
+
+    async def _pause(self, failed_rounds: int) -> None:
+        over = failed_rounds - ROUNDS_BEFORE_BACKOFF
+        seconds = min(RETRY_SECONDS * 2.0 ** min(over, 16), RETRY_SECONDS_MAX) if over > 0 else RETRY_SECONDS
+        if self._down is not None:
+            seconds = min(max(seconds, self._down.retry_after), RETRY_SECONDS_MAX)
+        self._wake.clear()
+        try:
+            # A change of addresses or routes ends the wait: the way may be open now.
+            await asyncio.wait_for(self._wake.wait(), seconds)
+        except TimeoutError:
+            pass
+
+    async def _try_remote(self, remote: Endpoint) -> bool:
+        """Try all addresses of one remote; True when a session was established (and is over now)."""
+        for endpoint in await self._resolve(remote):
+            down = await self._run_session(endpoint)
+            if down.was_established:
+                return True
+            if down.next_remote:
+                return False
+        return False
+
+    async def _resolve(self, remote: Endpoint) -> list[Endpoint]:
+        if remote.is_numeric:
+            return [remote]
+        loop = asyncio.get_running_loop()
+        self._is_resolving = True
+        try:
+            lookup = loop.run_in_executor(
+                self._lookups, lambda: socket.getaddrinfo(remote.host, remote.port, type=socket.SOCK_DGRAM)
+            )
+            found = await asyncio.wait_for(lookup, LOOKUP_SECONDS)
+        except (OSError, TimeoutError, UnicodeError) as error:
+            text = f"cannot look up {remote.host}: {error or 'no answer in time'}"
+            if self.last_error != text:
+                self.log.warning("lookup_failed", host=remote.host, detail=str(error) or "no answer in time")
+            self.last_error = text
+            return []
+        finally:
+            self._is_resolving = False
+        endpoints = [Endpoint.of(str(entry[4][0]), int(entry[4][1])) for entry in found]
+        return list(dict.fromkeys(endpoints))
+
+    async def _run_session(self, endpoint: Endpoint) -> SessionDown:
+        self._ended.clear()
+        self._down = None
+        self._current = endpoint
+        link = self.make_link(endpoint, local_session_id=_session_id())
+        self.log.info("connecting", endpoint=str(endpoint))
+        link.pump()
+        self.rearm()
+        await self._ended.wait()
+        assert self._down is not None
+        return self._down
+
+
+def _session_id() -> bytes:
+    while not any(session_id := secrets.token_bytes(SESSION_ID_LENGTH)):
+        pass
+    return session_id

@@ -1,0 +1,153 @@
+"""One session and its place in the data plane: what the session says is carried out here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from bridged.addresses import Endpoint
+from bridged.dataplane.contract import DataPlane, PeerSettings, PeerSnapshot
+from bridged.protocol.session import Session
+from bridged.protocol.session_types import (
+    Authenticated,
+    Established,
+    InstallKey,
+    Negotiated,
+    RemoveKey,
+    Renegotiated,
+    SendPayload,
+    SessionDown,
+    SessionEnded,
+    UseKey,
+)
+from bridged.units import MonotonicSeconds, PeerHandle, Seconds, WirePeerId
+
+
+class LinkOwner(Protocol):
+    """The tunnel, as one of its links sees it."""
+
+    def handle_authenticated(self, link: PeerLink, event: Authenticated) -> None:
+        """Answer with `link.session.admit` or `refuse`."""
+
+    def handle_established(self, link: PeerLink, event: Established) -> None: ...
+
+    def handle_renegotiated(self, link: PeerLink, event: Renegotiated) -> None: ...
+
+    def handle_down(self, link: PeerLink, event: SessionDown, last: PeerSnapshot | None) -> None: ...
+
+    def handle_ended(self, link: PeerLink) -> None: ...
+
+
+class PeerLink:
+    """Carries a session's commands into the data plane and its news to the tunnel.
+
+    `receive_peer_id` is what the peer writes into DATA_V2 (None at a client: any). `name` is empty until
+    the peer is authenticated. `clock` gives monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        handle: PeerHandle,
+        endpoint: Endpoint,
+        dataplane: DataPlane,
+        owner: LinkOwner,
+        receive_peer_id: WirePeerId | None,
+        clock: Callable[[], MonotonicSeconds],
+    ) -> None:
+        self.session = session
+        self.handle = handle
+        self.endpoint = endpoint
+        self.name = ""
+        self.receive_peer_id = receive_peer_id
+        self.is_attached = False
+        self._dataplane = dataplane
+        self._owner = owner
+        self._clock = clock
+
+    @property
+    def terms(self) -> Negotiated | None:
+        return self.session.conversation.terms
+
+    def receive(self, datagram: bytes) -> None:
+        """A control packet from this link's endpoint."""
+        self.session.receive_datagram(datagram, self._clock())
+        self.pump()
+
+    def handle_timeout(self) -> None:
+        self.session.handle_timeout(self._clock())
+        self.pump()
+
+    def close(self, reason: str, detail: str, *, notify: bool = True) -> None:
+        self.session.close(reason, detail, self._clock(), notify=notify)
+        self.pump()
+
+    def handle_occ_exit(self) -> None:
+        self.session.handle_occ_exit(self._clock())
+        self.pump()
+
+    def renegotiate(self, trigger: str) -> None:
+        self.session.request_renegotiation(trigger, self._clock())
+        self.pump()
+
+    def nudge(self) -> None:
+        """The way to the peer may have changed: repeat what is unacknowledged at once."""
+        self.session.nudge(self._clock())
+        self.pump()
+
+    def pump(self) -> None:
+        """Carry out everything the session has to say, in its order."""
+        self._send_datagrams()
+        while (event := self.session.poll_event()) is not None:
+            match event:
+                case InstallKey(key):
+                    self._attach()
+                    self._dataplane.install_key(self.handle, key)
+                case UseKey(key_id):
+                    self._dataplane.use_key(self.handle, key_id)
+                case RemoveKey(key_id):
+                    if self.is_attached:
+                        self._dataplane.remove_key(self.handle, key_id)
+                case SendPayload(payload):
+                    if self.is_attached:
+                        self._dataplane.send_payload(self.handle, payload)
+                case Authenticated():
+                    self.name = event.tls.peer_name
+                    self._owner.handle_authenticated(self, event)
+                case Established():
+                    self._owner.handle_established(self, event)
+                case Renegotiated():
+                    self._owner.handle_renegotiated(self, event)
+                case SessionDown():
+                    self._owner.handle_down(self, event, self._detach())
+                case SessionEnded():
+                    self._owner.handle_ended(self)
+            self._send_datagrams()
+
+    def _send_datagrams(self) -> None:
+        for datagram in self.session.poll_datagrams():
+            self._dataplane.send_control(datagram, self.endpoint)
+
+    def _attach(self) -> None:
+        terms = self.terms
+        if self.is_attached or terms is None:
+            return
+        self.name = terms.tls.peer_name
+        self._dataplane.add_peer(
+            PeerSettings(
+                handle=self.handle,
+                name=self.name,
+                endpoint=self.endpoint,
+                receive_peer_id=self.receive_peer_id,
+                transmit_peer_id=terms.transmit_peer_id,
+                ping=Seconds(terms.ping) if terms.ping else None,
+                ping_restart=Seconds(terms.ping_restart) if terms.ping_restart else None,
+            )
+        )
+        self.is_attached = True
+
+    def _detach(self) -> PeerSnapshot | None:
+        if not self.is_attached:
+            return None
+        self.is_attached = False
+        return self._dataplane.remove_peer(self.handle)

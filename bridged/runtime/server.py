@@ -1,0 +1,123 @@
+"""A listening tunnel: stateless answers first, then one session for each client.
+
+Source: docs/protocol/control.md, sections 4.2, 4.3 and 8.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final
+
+from bridged.addresses import Endpoint
+from bridged.dataplane.contract import DataPlane, PeerSnapshot
+from bridged.errors import RemoteProtocolError
+from bridged.protocol.cookie import COOKIE_SECRET_LENGTH, CookieJar
+from bridged.protocol.listener import ANSWER_PACKET_ID, Answer, Listener, NewSession
+from bridged.protocol.packet import HEADER_LENGTH
+from bridged.protocol.session_types import Authenticated, Established, SessionDown
+from bridged.runtime.link import PeerLink
+from bridged.runtime.tunnel import Tunnel, TunnelPlan, monotonic, unix_now
+from bridged.units import WirePeerId
+
+UNAUTHENTICATED_MAX: Final = 256
+"""Sessions that are still in their handshake: what strangers can make us hold."""
+
+
+class ServerTunnel(Tunnel):
+    """Many clients on one socket. Sessions are found by the client's session id and its endpoint."""
+
+    role = "server"
+
+    def __init__(self, plan: TunnelPlan, dataplane: DataPlane) -> None:
+        super().__init__(plan, dataplane)
+        secret = secrets.token_bytes(COOKIE_SECRET_LENGTH)
+        self._listener = Listener(plan.wrap, CookieJar(secret, int(plan.session.hand_window)))
+        self._by_session: dict[bytes, PeerLink] = {}
+        self._free_ids = _PeerIds(plan.peers_limit)
+
+    @property
+    def state(self) -> str:
+        return "listening"
+
+    def receive_control(self, datagram: bytes, source: Endpoint) -> None:
+        link = self._by_session.get(datagram[1:HEADER_LENGTH])
+        if link is not None and link.endpoint == source:
+            link.receive(datagram)
+            return
+        if link is not None and link.is_attached:
+            # Control packets do not move a session; the next data packet will (control 1.5).
+            raise RemoteProtocolError("cookie_mismatch", "a known session from another address")
+        made = self._listener.receive(datagram, source, monotonic(), unix_now())
+        if isinstance(made, Answer):
+            self.dataplane.send_control(made.datagram, source)
+        else:
+            self._open(made, source)
+
+    def _open(self, made: NewSession, source: Endpoint) -> None:
+        handshaking = sum(not link.is_attached for link in self.links.values())
+        peer_id = self._free_ids.take()
+        if peer_id is None or handshaking >= UNAUTHENTICATED_MAX:
+            if peer_id is not None:
+                self._free_ids.give_back(peer_id)
+            self.statistics.note_handshake("initial", "peer_limit", 0.0)
+            raise RemoteProtocolError("peer_limit", "no room for another session")
+        link = self.make_link(
+            source,
+            local_session_id=made.local_session_id,
+            remote_session_id=made.remote_session_id,
+            next_packet_id=ANSWER_PACKET_ID + 1,
+            receive_peer_id=peer_id,
+        )
+        self._by_session[made.remote_session_id] = link
+        link.session.receive_opened(made.opened, monotonic())
+        link.pump()
+
+    def handle_authenticated(self, link: PeerLink, event: Authenticated) -> None:
+        assert link.receive_peer_id is not None
+        link.session.admit(link.receive_peer_id, monotonic())
+
+    def handle_established(self, link: PeerLink, event: Established) -> None:
+        self._listener.note_handshake_done()
+        super().handle_established(link, event)
+        for other in list(self.links.values()):
+            if other is link or not other.is_attached:
+                continue
+            if other.endpoint == link.endpoint or (other.name == link.name and not self.plan.duplicate_names):
+                other.close("replaced", f"{link.name} connected again from {link.endpoint}", notify=False)
+
+    def handle_down(self, link: PeerLink, event: SessionDown, last: PeerSnapshot | None) -> None:
+        super().handle_down(link, event, last)
+        if link.receive_peer_id is not None:
+            self._free_ids.give_back(link.receive_peer_id)
+            link.receive_peer_id = None
+
+    def handle_ended(self, link: PeerLink) -> None:
+        super().handle_ended(link)
+        remote = link.session.remote_session_id
+        if remote is not None and self._by_session.get(remote) is link:
+            del self._by_session[remote]
+
+
+class _PeerIds:
+    """DATA_V2 peer ids 0 … limit-1; the one given back longest ago is taken next.
+
+    So a datagram that is late by a moment does not meet the id's next holder.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._next = 0
+        self._returned: dict[int, None] = {}
+
+    def take(self) -> WirePeerId | None:
+        if self._next < self._limit:
+            self._next += 1
+            return WirePeerId(self._next - 1)
+        oldest = next(iter(self._returned), None)
+        if oldest is None:
+            return None
+        del self._returned[oldest]
+        return WirePeerId(oldest)
+
+    def give_back(self, peer_id: WirePeerId) -> None:
+        self._returned[peer_id] = None

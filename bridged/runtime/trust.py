@@ -1,0 +1,168 @@
+"""From one tunnel's configuration to what its sessions need: identity, wrap, negotiation settings.
+
+Reads certificate and key files once, at start; secrets are wiped where the language allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bridged import __version__
+from bridged.addresses import Endpoint
+from bridged.configuration.check import is_inline
+from bridged.configuration.schema import DEFAULT_PORT, Configuration, Tls, Tunnel
+from bridged.errors import ConfigurationError
+from bridged.pki import embedded_tls_material, tls_crypt_key_path
+from bridged.protocol.cipher import Cipher
+from bridged.protocol.role import Role
+from bridged.protocol.session_types import SessionSettings
+from bridged.protocol.static_key import StaticKey, parse_static_key
+from bridged.protocol.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapKeys
+from bridged.runtime.tunnel import TunnelPlan
+from bridged.tls.context import TlsSettings, make_engine_factory
+from bridged.tls.identity import certificate_not_after, read_pem, read_private_pem
+from bridged.units import UnixSeconds
+
+DEFAULT_LISTEN: Final = "[::]:1194"
+
+
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    ca: bytes | None
+    certificate: bytes
+    key: bytearray
+    crl: bytes | None
+
+
+def plan_tunnel(
+    configuration: Configuration, name: str, base: Path, warn: Callable[[str], None] | None = None
+) -> TunnelPlan:
+    """All that `ServerTunnel` or `ClientTunnel` needs, from the configuration of tunnel `name`.
+
+    Relative files are looked up under `base`. `warn` gets one line for each private file that others may read.
+
+    Raises:
+        ConfigurationError: a certificate, key or static key that cannot be used.
+        PkiError: the embedded CA is damaged.
+    """
+    tunnel = configuration.tunnels[name]
+    role = Role.SERVER if tunnel.role == "server" else Role.CLIENT
+    prefix = f"tunnels.{name}"
+    identity = _load_identity(configuration, tunnel.tls, prefix, base, warn)
+    settings = TlsSettings(
+        role=tunnel.role,
+        certificate_pem=identity.certificate,
+        key_pem=identity.key,
+        ca_pem=identity.ca,
+        crl_pem=identity.crl,
+        peer_fingerprints=tunnel.tls.peer_fingerprints,
+        peer_usage=_peer_usage(tunnel),
+        peer_name=tunnel.tls.peer_name,
+        peer_name_prefix=tunnel.tls.peer_name_prefix,
+        version_min=tunnel.tls.version_min,
+        version_max=tunnel.tls.version_max,
+    )
+    make_engine = make_engine_factory(settings)
+    settings.wipe()
+    key = _load_static_key(configuration, tunnel, prefix, base)
+    certificates = {"own": certificate_not_after(identity.certificate)}
+    if identity.ca is not None:
+        certificates["ca"] = certificate_not_after(identity.ca)
+    return TunnelPlan(
+        name=name,
+        bridge=tunnel.bridge,
+        session=_session_settings(tunnel, role, key),
+        make_engine=make_engine,
+        wrap=_wrap(tunnel, role, key),
+        peers_limit=tunnel.peers_max if role is Role.SERVER else 1,
+        peer_names=tunnel.peers,
+        duplicate_names=tunnel.duplicate_names,
+        remotes=tuple(Endpoint.parse(text, DEFAULT_PORT) for text in tunnel.remotes),
+        exit_notify=tunnel.exit_notify,
+        transport=tunnel.transport,
+        certificates={role_name: UnixSeconds(at) for role_name, at in certificates.items()},
+    )
+
+
+def bind_endpoint(tunnel: Tunnel) -> Endpoint | None:
+    """Where the tunnel's socket is bound; None leaves it to the kernel (a client)."""
+    if tunnel.role == "server":
+        return Endpoint.parse(tunnel.listen or DEFAULT_LISTEN, DEFAULT_PORT)
+    return Endpoint.parse(tunnel.local, DEFAULT_PORT) if tunnel.local else None
+
+
+def _load_identity(
+    configuration: Configuration, tls: Tls, prefix: str, base: Path, warn: Callable[[str], None] | None
+) -> _Identity:
+    if tls.embedded:
+        ca, certificate, key, crl = embedded_tls_material(configuration.state_directory)
+        return _Identity(ca, certificate, bytearray(key), crl)
+    if tls.certificate is None or tls.key is None:
+        raise ConfigurationError(
+            "`certificate` and `key` are needed, or `embedded: true`", key=f"{prefix}.tls"
+        )
+    return _Identity(
+        ca=read_pem(tls.ca, f"{prefix}.tls.ca", base) if tls.ca else None,
+        certificate=read_pem(tls.certificate, f"{prefix}.tls.certificate", base),
+        key=read_private_pem(tls.key, f"{prefix}.tls.key", base, warn),
+        crl=read_pem(tls.crl, f"{prefix}.tls.crl", base) if tls.crl else None,
+    )
+
+
+def _peer_usage(tunnel: Tunnel) -> str:
+    if tunnel.tls.peer_role != "auto":
+        return tunnel.tls.peer_role
+    return "client" if tunnel.role == "server" else "server"
+
+
+def _load_static_key(
+    configuration: Configuration, tunnel: Tunnel, prefix: str, base: Path
+) -> StaticKey | None:
+    if tunnel.wrap.mode == "none":
+        return None
+    value = tunnel.wrap.key
+    if value is not None and is_inline(value):
+        return parse_static_key(value, f"{prefix}.wrap.key")
+    if value is None:
+        embedded_tls_material(configuration.state_directory)
+        path = tls_crypt_key_path(configuration.state_directory)
+    else:
+        path = base / value
+    try:
+        text = path.read_text(encoding="ascii", errors="replace")
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot read the static key: {error.strerror}", file=path, key=f"{prefix}.wrap.key"
+        ) from error
+    return parse_static_key(text, str(path))
+
+
+def _wrap(tunnel: Tunnel, role: Role, key: StaticKey | None) -> WrapKeys:
+    if key is None:
+        return NoWrap()
+    if tunnel.wrap.mode == "tls-auth":
+        return TlsAuthKeys(key, tunnel.wrap.direction, tunnel.wrap.digest)
+    return TlsCryptKeys(key, role)
+
+
+def _session_settings(tunnel: Tunnel, role: Role, key: StaticKey | None) -> SessionSettings:
+    return SessionSettings(
+        role=role,
+        ciphers=tuple(Cipher.parse(name) for name in tunnel.ciphers),
+        tun_mtu=tunnel.mtu,
+        digest=tunnel.wrap.digest,
+        wrap_name=tunnel.wrap.mode,
+        wrap_key=key,
+        wrap_direction=tunnel.wrap.direction if tunnel.wrap.mode == "tls-auth" else None,
+        use_exporter=tunnel.key_derivation != "prf",
+        hand_window=tunnel.handshake_seconds,
+        tran_window=tunnel.transition_seconds,
+        reneg_seconds=tunnel.renegotiate.seconds,
+        ping=int(tunnel.keepalive.ping_seconds),
+        ping_restart=int(tunnel.keepalive.restart_seconds),
+        push=tunnel.push,
+        version=f"bridged-{__version__}",
+    )

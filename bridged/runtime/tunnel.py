@@ -1,0 +1,417 @@
+"""One tunnel at work: its data plane, its sessions, one timer, and what the outside may ask of it.
+
+What differs between server and client is in `server` and `client`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from bridged.addresses import Endpoint
+from bridged.dataplane.contract import (
+    ControlReceived,
+    DataPlane,
+    DataplaneSnapshot,
+    FdbEntry,
+    KeyNearLimit,
+    OccReceived,
+    PeerExpired,
+    PeerFloated,
+    PeerSnapshot,
+    StationMoved,
+    TapFailed,
+)
+from bridged.dataplane.contract import Event as DataplaneEvent
+from bridged.errors import BridgedError, RemoteProtocolError
+from bridged.protocol.conversation import link_options
+from bridged.protocol.occ import PING, OccType, occ_reply, parse_occ, serialize_occ
+from bridged.protocol.options_string import build_options_string
+from bridged.protocol.session import Session
+from bridged.protocol.session_types import (
+    Authenticated,
+    Established,
+    Renegotiated,
+    SessionDown,
+    SessionSettings,
+)
+from bridged.protocol.tls_port import TlsEngineFactory
+from bridged.protocol.wrap import WrapChannel, WrapKeys
+from bridged.runtime.link import PeerLink
+from bridged.runtime.snapshot import TunnelStatus
+from bridged.runtime.statistics import PeerBook, TunnelStatistics
+from bridged.units import MonotonicSeconds, PeerHandle, UnixSeconds, WirePeerId
+
+EVENTS_PER_TURN: Final = 256
+STOP_SECONDS: Final = 2.0
+"""How long a stop waits for farewells to be acknowledged."""
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelPlan:
+    """What a tunnel is made of; built from the configuration by `trust` and the daemon.
+
+    `certificates`: role -> end of validity. `tap`, `tap_mac` for people. `transport`: `udp`.
+    """
+
+    name: str
+    bridge: str
+    session: SessionSettings
+    make_engine: TlsEngineFactory
+    wrap: WrapKeys
+    peers_limit: int = 1
+    peer_names: tuple[str, ...] = ()
+    duplicate_names: bool = False
+    remotes: tuple[Endpoint, ...] = ()
+    exit_notify: bool = True
+    transport: str = "udp"
+    certificates: Mapping[str, UnixSeconds] | None = None
+
+
+class Tunnel:
+    """Base of `ServerTunnel` and `ClientTunnel`; all methods run in the event loop."""
+
+    role = ""
+
+    def __init__(self, plan: TunnelPlan, dataplane: DataPlane) -> None:
+        self.plan = plan
+        self.dataplane = dataplane
+        self.tap_name: str | None = None
+        self.tap_mac: str | None = None
+        self.on_tap_failed: Callable[[], None] = lambda: None
+        self.last_error: str | None = None
+        self.statistics = TunnelStatistics()
+        self.book = PeerBook(plan.peer_names)
+        self.log = structlog.get_logger("bridged.tunnel").bind(tunnel=plan.name)
+        self.is_stopping = False
+        self.links: dict[PeerHandle, PeerLink] = {}
+        self._handles = itertools.count(1)
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+        self._all_ended = asyncio.Event()
+
+    # --- life -------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the socket and begin.
+
+        Raises:
+            DataplaneError: `bind_failed`.
+        """
+        self.dataplane.start()
+        asyncio.get_running_loop().add_reader(self.dataplane.event_fd(), self._take_events)
+        self.log.info("tunnel_started", role=self.role, dataplane=self.dataplane.name, tap=self.tap_name)
+
+    async def stop(self) -> None:
+        """Say farewell, wait a moment for it, end everything. Idempotent."""
+        if self.is_stopping:
+            return
+        self.is_stopping = True
+        for link in list(self.links.values()):
+            link.close("shutdown", "this end stops", notify=self.plan.exit_notify)
+        self._rearm()
+        if self.links:
+            try:
+                await asyncio.wait_for(self._all_ended.wait(), STOP_SECONDS)
+            except TimeoutError:
+                self.log.info("farewell_unanswered", sessions=len(self.links))
+        if self._timer is not None:
+            self._timer.cancel()
+        asyncio.get_running_loop().remove_reader(self.dataplane.event_fd())
+        self.dataplane.stop()
+        self.log.info("tunnel_stopped")
+
+    def handle_network_change(self) -> None:
+        """Addresses, routes or links changed: let every peer hear from where we are now."""
+        for link in list(self.links.values()):
+            if link.is_attached:
+                self.dataplane.send_payload(link.handle, PING)
+            link.nudge()
+        self._rearm()
+
+    # --- from the data plane ----------------------------------------------------------------------
+
+    def _take_events(self) -> None:
+        for event in self.dataplane.poll_events(EVENTS_PER_TURN):
+            try:
+                self._handle(event)
+            except BridgedError as error:
+                # A peer that was removed a moment ago, or a bug: neither may end the daemon.
+                self.log.warning("event_failed", event_kind=type(event).__name__, code=error.code)
+        self._rearm()
+
+    def _handle(self, event: DataplaneEvent) -> None:
+        match event:
+            case ControlReceived(datagram, source):
+                self._receive_control(datagram, source)
+            case PeerFloated(handle, endpoint, previous):
+                self._handle_float(handle, endpoint, previous)
+            case PeerExpired(handle):
+                self._with_link(handle, self.handle_expired)
+            case KeyNearLimit(handle, _, trigger):
+                self._with_link(handle, lambda link: link.renegotiate(trigger))
+            case OccReceived(handle, payload):
+                self._handle_occ(handle, payload)
+            case StationMoved(address, previous_port, current):
+                self.statistics.mac_conflicts["peer" if current and previous_port else "local_port"] += 1
+                self.log.info(
+                    "station_moved",
+                    address=str(address),
+                    previous=self._port_name(previous_port),
+                    current=self._port_name(current),
+                )
+            case TapFailed(number):
+                self.log.warning("tap_failed", tap=self.tap_name, errno=number)
+                self.on_tap_failed()
+
+    def _receive_control(self, datagram: bytes, source: Endpoint) -> None:
+        try:
+            self.receive_control(datagram, source)
+        except RemoteProtocolError as error:
+            self.statistics.control_drops["receive", error.code] += 1
+
+    def _handle_float(self, handle: PeerHandle, endpoint: Endpoint, previous: Endpoint) -> None:
+        link = self.links.get(handle)
+        if link is None:
+            return
+        for other in list(self.links.values()):
+            if other is not link and other.endpoint == endpoint:
+                other.close("replaced", f"{endpoint} now belongs to {link.name}", notify=False)
+        link.endpoint = endpoint
+        record = self.book.record(link.name)
+        record.endpoint_changes += 1
+        record.last_endpoint = str(endpoint)
+        self.log.info("peer_floated", peer=link.name, endpoint=str(endpoint), previous=str(previous))
+        link.nudge()
+
+    def _handle_occ(self, handle: PeerHandle, payload: bytes) -> None:
+        message = parse_occ(payload)
+        link = self.links.get(handle)
+        if link is None:
+            return
+        if message.type is OccType.EXIT:
+            link.handle_occ_exit()
+        elif message.type is OccType.REQUEST:
+            reply = occ_reply(build_options_string(link_options(self.plan.session)))
+            self.dataplane.send_payload(handle, serialize_occ(reply))
+
+    def _with_link(self, handle: PeerHandle, step: Callable[[PeerLink], None]) -> None:
+        link = self.links.get(handle)
+        if link is not None:
+            step(link)
+
+    def _port_name(self, handle: PeerHandle | None) -> str:
+        link = self.links.get(handle) if handle is not None else None
+        return link.name if link is not None else "local"
+
+    # --- for the two roles ------------------------------------------------------------------------
+
+    def receive_control(self, datagram: bytes, source: Endpoint) -> None:
+        """A control packet from anybody.
+
+        Raises:
+            RemoteProtocolError: it is to be dropped and counted.
+        """
+        raise NotImplementedError
+
+    def handle_expired(self, link: PeerLink) -> None:
+        """Nothing came from this peer for its ping-restart time."""
+        link.close("ping_timeout", "nothing was heard for ping-restart seconds", notify=False)
+
+    def make_link(
+        self,
+        endpoint: Endpoint,
+        *,
+        local_session_id: bytes,
+        remote_session_id: bytes | None = None,
+        next_packet_id: int = 1,
+        receive_peer_id: WirePeerId | None = None,
+    ) -> PeerLink:
+        session = Session(
+            self.plan.session,
+            self.plan.make_engine,
+            secrets.token_bytes,
+            WrapChannel(self.plan.wrap, int(time.time()), next_packet_id),
+            local_session_id,
+            monotonic(),
+            remote_session_id=remote_session_id,
+        )
+        handle = PeerHandle(next(self._handles))
+        link = PeerLink(session, handle, endpoint, self.dataplane, self, receive_peer_id, monotonic)
+        self.links[handle] = link
+        return link
+
+    def handle_authenticated(self, link: PeerLink, event: Authenticated) -> None:
+        """Only a server is asked."""
+        raise NotImplementedError
+
+    def handle_established(self, link: PeerLink, event: Established) -> None:
+        terms = event.negotiated
+        self.statistics.note_handshake("initial", "established", event.duration)
+        self.statistics.authentications["certificate", "accepted"] += 1
+        self.book.note_established(link.name, terms, str(link.endpoint), unix_now())
+        self.last_error = None
+        self.log.info(
+            "peer_connected",
+            peer=link.name,
+            endpoint=str(link.endpoint),
+            cipher=terms.cipher.value,
+            tls=terms.tls.version,
+            key_group=terms.tls.group,
+            keys=terms.key_derivation,
+            seconds=round(event.duration, 3),
+        )
+        for warning in terms.warnings:
+            self.log.warning("options_differ", peer=link.name, difference=warning)
+        if terms.ignored:
+            self.log.info("pushed_options_ignored", peer=link.name, options=list(terms.ignored))
+
+    def handle_renegotiated(self, link: PeerLink, event: Renegotiated) -> None:
+        self.statistics.note_handshake("renegotiation", event.outcome, event.duration)
+        self.statistics.renegotiations[event.trigger, event.outcome] += 1
+        if event.outcome == "established" and link.terms is not None:
+            self.book.note_renegotiated(link.name, link.terms, unix_now())
+            self.log.debug("key_renegotiated", peer=link.name, trigger=event.trigger)
+        else:
+            self.log.warning(
+                "renegotiation_failed", peer=link.name, outcome=event.outcome, detail=event.detail
+            )
+
+    def handle_down(self, link: PeerLink, event: SessionDown, last: PeerSnapshot | None) -> None:
+        if event.was_established:
+            record = self.book.record(link.name)
+            record.disconnects[event.reason] += 1
+            if last is not None:
+                record.retire(last)
+            self.log.info("peer_disconnected", peer=link.name, reason=event.reason, detail=event.detail)
+            return
+        self.statistics.note_handshake("initial", event.reason, event.duration)
+        if event.reason in ("auth_failed", "certificate_rejected", "name_mismatch", "certificate_expired"):
+            self.statistics.authentications["certificate", "refused"] += 1
+        self.last_error = f"{event.reason}: {event.detail}"
+        self.log.warning(
+            "handshake_failed",
+            endpoint=str(link.endpoint),
+            outcome=event.reason,
+            detail=event.detail,
+            seconds=round(event.duration, 3),
+        )
+
+    def handle_ended(self, link: PeerLink) -> None:
+        self.links.pop(link.handle, None)
+        for code, count in link.session.drops.items():
+            self.statistics.control_drops["receive", code] += count
+        if not self.links:
+            self._all_ended.set()
+
+    # --- time -------------------------------------------------------------------------------------
+
+    def rearm(self) -> None:
+        """Set the timer to the earliest deadline of all sessions."""
+        self._rearm()
+
+    def _rearm(self) -> None:
+        deadlines = (link.session.poll_timeout() for link in self.links.values())
+        at = min((deadline.at for deadline in deadlines if deadline is not None), default=float("inf"))
+        if at == self._timer_at and self._timer is not None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timer_at = at
+        if at != float("inf"):
+            self._timer = asyncio.get_running_loop().call_at(at, self._handle_timer)
+
+    def _handle_timer(self) -> None:
+        self._timer = None
+        self._timer_at = float("inf")
+        now = monotonic()
+        for link in list(self.links.values()):
+            deadline = link.session.poll_timeout()
+            if deadline is not None and deadline.at <= now:
+                link.handle_timeout()
+        self._rearm()
+
+    # --- for the outside --------------------------------------------------------------------------
+
+    @property
+    def state(self) -> str:
+        raise NotImplementedError
+
+    @property
+    def remote(self) -> str | None:
+        return None
+
+    def fdb(self) -> list[tuple[FdbEntry, str | None]]:
+        """Learned stations with the name of their peer (None: behind the TAP)."""
+        return [
+            (entry, None if entry.handle is None else self._port_name(entry.handle))
+            for entry in self.dataplane.fdb()
+        ]
+
+    def snapshot(self) -> TunnelStatus:
+        figures = self.dataplane.snapshot()
+        local = self.dataplane.local_endpoint
+        return TunnelStatus(
+            name=self.plan.name,
+            role=self.role,
+            state="stopped" if self.is_stopping else self.state,
+            up=not self.is_stopping and self.state in ("listening", "connected"),
+            transport=self.plan.transport,
+            wrap=self.plan.wrap.name,
+            bridge=self.plan.bridge,
+            tap=self.tap_name,
+            tap_mac=self.tap_mac,
+            local_endpoint=str(local) if local is not None else None,
+            remote=self.remote,
+            peers_limit=self.plan.peers_limit,
+            peers=self.book.statuses(self._live(figures), self.plan.wrap.name, self.plan.transport),
+            dataplane=figures,
+            handshakes=dict(self.statistics.handshakes),
+            handshake_durations={
+                phase: durations.snapshot() for phase, durations in self.statistics.durations.items()
+            },
+            authentications=dict(self.statistics.authentications),
+            renegotiations=dict(self.statistics.renegotiations),
+            control_drops=self._control_drops(),
+            certificates=dict(self.plan.certificates or {}),
+            mac_conflicts=dict(self.statistics.mac_conflicts),
+            last_error=self.last_error,
+        )
+
+    def _live(self, figures: DataplaneSnapshot) -> dict[str, list[PeerSnapshot]]:
+        live: dict[str, list[PeerSnapshot]] = defaultdict(list)
+        for peer in figures.peers:
+            link = self.links.get(peer.handle)
+            if link is not None and link.is_attached:
+                live[self.book.record(link.name).name].append(peer)
+                self.book.record(link.name).rtt = link.session.rtt
+        return live
+
+    def _control_drops(self) -> dict[tuple[str, str], int]:
+        drops = self.statistics.control_drops.copy()
+        for link in self.links.values():
+            for code, count in link.session.drops.items():
+                drops["receive", code] += count
+        return dict(drops)
+
+
+def monotonic() -> MonotonicSeconds:
+    return MonotonicSeconds(time.monotonic())
+
+
+def unix_now() -> UnixSeconds:
+    return UnixSeconds(time.time())
+
+
+def newest(links: Iterable[PeerLink]) -> PeerLink | None:
+    """The link that was made last."""
+    return max(links, key=lambda link: link.handle, default=None)
