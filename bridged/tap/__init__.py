@@ -6,11 +6,12 @@ See docs/tap.md; begin with `open_tap`.
 
 from bridged.addresses import MacAddress
 from bridged.errors import AdapterLockedError, TapError
-from bridged.tap.adapter import FRAME_OCTETS, TapAdapter, create_tap, delete_tap, open_tap
+from bridged.tap.adapter import FRAME_OCTETS, TapAdapter
 from bridged.tap.inventory import TapInfo, list_taps, show_tap
-from bridged.tap.links import kernel_addresses
+from bridged.tap.links import address_owners, kernel_addresses
 from bridged.tap.lock import AdapterLock, Holder, find_holder, lock_adapter
 from bridged.tap.mac import MacMode, MacPolicy, choose_mac, collision_probability, derive_mac, draw_mac
+from bridged.tap.opening import create_tap, delete_tap, open_tap
 from bridged.tap.settings import Offload, TapSettings
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "TapError",
     "TapInfo",
     "TapSettings",
+    "address_owners",
     "choose_mac",
     "collision_probability",
     "create_tap",

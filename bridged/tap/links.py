@@ -12,6 +12,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Final
 
 from bridged.addresses import MacAddress
@@ -47,6 +48,7 @@ _TUN_MULTI_QUEUE: Final = 7
 _TUN_NUM_QUEUES: Final = 8
 _TUN_NUM_DISABLED: Final = 9
 _TYPE_TAP: Final = 2
+_NDA_DST: Final = 1
 _NDA_LLADDR: Final = 2
 _NUD_PERMANENT: Final = 0x80
 
@@ -123,39 +125,50 @@ def find_link(name: str) -> Link | None:
     return next((link for link in list_links() if link.name == name), None)
 
 
-def kernel_addresses(except_link: str | None = None) -> frozenset[MacAddress]:
-    """MAC addresses in use as the kernel sees it: links, bridge FDB, IPv4 and IPv6 neighbours.
+def address_owners(except_link: str | None = None) -> dict[MacAddress, str]:
+    """Unicast MAC addresses in use as the kernel sees it, each with who has it, for people to read.
 
-    The present address of `except_link` (an adapter that will be given an address again) does not
-    count where it stands for the adapter itself: on the link, on its bridge, in permanent entries.
+    Owners are links, stations of the bridge FDB, IPv4 and IPv6 neighbours. The present address of
+    `except_link` (an adapter that will be given an address again) does not count where it stands for
+    the adapter itself: on the link, on its bridge, in permanent FDB entries of either.
 
     Raises:
         TapError: code `tap_links`; the kernel did not answer.
     """
     links = list_links()
+    names = {link.ifindex: link.name for link in links}
     own = next((link for link in links if link.name == except_link), None)
     selves = {own.ifindex, own.master_ifindex} if own else set()
-    taken: set[MacAddress] = set()
-    for link in links:
-        if link.mac is not None and not (own and link.ifindex in selves and link.mac == own.mac):
-            taken.add(link.mac)
-    for family in (_AF_BRIDGE, socket.AF_UNSPEC):
-        for ifindex, state, mac in _list_neighbours(family):
-            is_itself = own and mac == own.mac and ifindex in selves and state & _NUD_PERMANENT
-            if not is_itself:
-                taken.add(mac)
-    return frozenset(taken)
+    owners = {
+        link.mac: f"link {link.name}"
+        for link in links
+        if link.mac is not None and not (own and link.ifindex in selves and link.mac == own.mac)
+    }
+    for family, kind in ((_AF_BRIDGE, "station"), (socket.AF_UNSPEC, "neighbour")):
+        for ifindex, state, mac, address in _list_neighbours(family):
+            if own and mac == own.mac and ifindex in selves and state & _NUD_PERMANENT:
+                continue
+            place = f"on {names.get(ifindex, f'link {ifindex}')}"
+            owners.setdefault(mac, " ".join(word for word in (kind, address, place) if word))
+    return {mac: owner for mac, owner in owners.items() if not (mac.is_multicast or mac.is_zero)}
 
 
-def _list_neighbours(family: int) -> Iterator[tuple[int, int, MacAddress]]:
+def kernel_addresses(except_link: str | None = None) -> frozenset[MacAddress]:
+    """The addresses of `address_owners`, for `draw_mac` and `choose_mac`."""
+    return frozenset(address_owners(except_link))
+
+
+def _list_neighbours(family: int) -> Iterator[tuple[int, int, MacAddress, str]]:
+    """ifindex, NUD state, MAC address and IP address (empty in the FDB) of each entry."""
     request = struct.pack("=BxHiHBB", family, 0, 0, 0, 0, 0)
     for kind, body in _dump(_RTM_GETNEIGH, request):
         if kind != _RTM_NEWNEIGH:
             continue
         _, _, ifindex, state, _, _ = struct.unpack_from("=BxHiHBB", body)
-        address = _parse_attributes(body[12:]).get(_NDA_LLADDR, b"")
-        if len(address) == 6 and any(address):
-            yield ifindex, state, MacAddress(address)
+        attributes = _parse_attributes(body[12:])
+        mac, ip = attributes.get(_NDA_LLADDR, b""), attributes.get(_NDA_DST, b"")
+        if len(mac) == 6:
+            yield ifindex, state, MacAddress(mac), str(ip_address(ip)) if len(ip) in {4, 16} else ""
 
 
 def _parse_link(body: bytes) -> Link:

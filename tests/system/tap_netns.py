@@ -38,7 +38,11 @@ class Namespace:
     def run(self, *command: str) -> str:
         """Run to its end; returns what it wrote to stdout."""
         done = subprocess.run(
-            ["ip", "netns", "exec", self.name, *command], capture_output=True, text=True, timeout=30
+            ["ip", "netns", "exec", self.name, *command],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=30,
         )
         assert done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout

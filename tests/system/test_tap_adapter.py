@@ -23,6 +23,7 @@ from bridged.tap import (
     TapAdapter,
     TapError,
     TapSettings,
+    address_owners,
     create_tap,
     delete_tap,
     kernel_addresses,
@@ -404,9 +405,14 @@ def test_kernel_addresses_cover_links_fdb_and_neighbours_but_not_the_adapter_its
         assert expected <= everybody
         assert MAC in everybody
         assert kernel_addresses(except_link="tq0") == everybody - {MAC}
+        owners = address_owners(except_link="tq0")
+        assert owners[MacAddress.parse("02:00:00:00:00:0f")] == "station on tq0"
+        assert owners[MacAddress.parse("02:00:00:00:00:04")] == "neighbour 192.0.2.9 on br0"
+        assert owners[MacAddress.parse("02:00:00:00:00:06")] == "neighbour 2001:db8::9 on br0"
+        assert not any(mac.is_multicast for mac in owners)
         # Another station with our address is a conflict, whoever holds it.
         inside.run("ip", "link", "add", "twin", "address", str(MAC), "type", "bridge")
-        assert MAC in kernel_addresses(except_link="tq0")
+        assert address_owners(except_link="tq0")[MAC] == "link twin"
 
 
 def test_the_example_script_answers_a_ping(inside: Namespace) -> None:

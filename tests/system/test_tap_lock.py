@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -23,6 +24,7 @@ from bridged.tap import (
     open_tap,
     show_tap,
 )
+from bridged.tap.lock import _find_socket_holder
 
 pytestmark = pytest.mark.root
 
@@ -120,6 +122,12 @@ def test_with_lock_off_two_processes_share_a_multi_queue_adapter(inside: Namespa
         assert show_tap("tq0").queues == 4
 
 
+def test_a_process_is_not_refused_for_what_it_has_attached_itself(inside: Namespace) -> None:
+    with open_tap(TapSettings("tq0", queues=2, lock=False)), open_tap(TapSettings("tq0", queues=2)) as tap:
+        assert tap.is_locked
+        assert show_tap("tq0").queues == 4
+
+
 def test_with_lock_off_a_single_queue_adapter_is_busy_by_the_kernel_and_names_the_holder(
     inside: Namespace,
 ) -> None:
@@ -182,6 +190,40 @@ def test_the_same_name_in_two_namespaces_does_not_collide(namespace: Namespace) 
             assert refusal(TapSettings("tq1", queues=2)).holder_pid == locked.pid
     finally:
         other.close()
+
+
+def test_a_thread_in_another_namespace_is_refused_by_the_holders_there_and_by_no_others(
+    namespace: Namespace,
+) -> None:
+    namespace.start_python(HOLDER, "locked", "1", "lock")
+    namespace.start_python(HOLDER, "attached", "2", "unlocked")
+    other = Namespace()
+    seen: dict[tuple[str, str], bool] = {}
+
+    def look() -> None:
+        for place in (namespace, other):
+            with place.entered():
+                for name in ("locked", "attached"):
+                    seen[place.name, name] = find_holder(name) is not None
+                    # Also by the second way, for holders whose backlog is full.
+                    assert (_find_socket_holder(f"bridged/tap/{name}") is not None) == (
+                        place is namespace and name == "locked"
+                    )
+        seen["looked", ""] = True
+
+    try:
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join(timeout=SECONDS)
+    finally:
+        other.close()
+    assert seen == {
+        (namespace.name, "locked"): True,
+        (namespace.name, "attached"): True,
+        (other.name, "locked"): False,
+        (other.name, "attached"): False,
+        ("looked", ""): True,
+    }
 
 
 def test_a_lock_that_went_on_to_a_forked_child_names_the_child(inside: Namespace) -> None:
@@ -281,7 +323,9 @@ def test_the_lock_needs_no_writable_file_system(inside: Namespace) -> None:
     script = (
         'for m in /run /tmp /dev/shm; do mount -o bind,ro "$m" "$m"; done; mount -o remount,bind,ro /\n'
         "for m in / /run /tmp /dev/shm /var/lib; do\n"
-        '  if touch "$m/btap-probe" 2>/dev/null; then rm "$m/btap-probe"; echo "$m is writable" >&2; exit 9; fi\n'
+        '  if touch "$m/btap-probe" 2>/dev/null; then\n'
+        '    rm "$m/btap-probe"; echo "$m is writable" >&2; exit 9\n'
+        "  fi\n"
         'done; exec "$@"'
     )
     done = subprocess.run(
