@@ -1,0 +1,272 @@
+"""Desired minus observed: what to change on the host so that one bridge is as configured, and back again.
+
+`plan` is empty where nothing is left to change; `giving_back.plan_return` is its way back.
+
+An address leaves its port last: it is on the bridge, and the routes go by the bridge, before the port
+loses it, so that at no moment the host is without it.
+
+Pure: no netlink, no clock; `HostLinks.now` says when things were observed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..addresses import MacAddress
+from ..errors import ConfigurationError
+from .actions import (
+    Action,
+    AddAddress,
+    AddRoute,
+    Attach,
+    CreateBridge,
+    DeleteAddress,
+    DeleteRoute,
+    RenewAddress,
+    SetMac,
+    SetMtu,
+    SetMulticastRouter,
+    SetQueue,
+    SetSettings,
+    SetUp,
+)
+from .links import (
+    MULTICAST_ROUTER_ALWAYS,
+    BridgeSettings,
+    BridgeWish,
+    HostAddress,
+    HostLinks,
+    HostRoute,
+    Link,
+    Ownership,
+    TapPort,
+    canonical_address,
+    is_link_local,
+    routes_by,
+)
+
+MADE_SETTINGS = BridgeSettings(stp=False, multicast_snooping=False)
+"""Of a bridge we make, where the configuration is silent.
+
+Snooping is off: with it, a bridge that has heard a querier sends multicast only where a report was seen, and
+a site whose querier comes and goes, or whose listeners sleep, loses discovery traffic for minutes. The
+tunnel's own switch limits what crosses. On an adopted bridge snooping stays as it is and the TAPs are marked
+as multicast router ports, which has the same effect for them.
+"""
+
+
+def plan(observed: HostLinks, wish: BridgeWish, ownership: Ownership) -> list[Action]:
+    """Everything that is missing for the wish; ports and TAPs that are not there yet are left out.
+
+    Raises:
+        ConfigurationError: `not_a_bridge`, `port_taken` or `port_unfit`: the host's links contradict the
+            wish, and it is not for us to tear down what others built.
+    """
+    check_links(observed, wish)
+    actions: list[Action] = []
+    bridge = observed.link(wish.name)
+    if bridge is None:
+        bridge = _created(observed, wish, ownership)
+        assert bridge.mac is not None and bridge.bridge is not None
+        actions.append(CreateBridge(wish.name, bridge.mac, bridge.bridge))
+    else:
+        actions += _bridge_changes(bridge, wish, ownership)
+    if wish.mtu is not None and bridge.mtu != wish.mtu:
+        actions.append(SetMtu(wish.name, wish.mtu, bridge.mtu))
+    if not bridge.up:
+        actions.append(SetUp(wish.name, up=True))
+    for tap in wish.taps:
+        actions += _tap_changes(observed, wish, tap)
+    holdings = _Holdings(observed, wish, ownership)
+    actions += holdings.missing_addresses()
+    for name in wish.ports:
+        port = observed.link(name)
+        if port is not None:
+            actions += holdings.port_changes(port)
+    actions += holdings.missing_routes()
+    return actions
+
+
+def check_links(observed: HostLinks, wish: BridgeWish) -> None:
+    """Whether the links that are there can do what the wish asks of them; see `plan` for the errors."""
+    bridge = observed.link(wish.name)
+    if bridge is not None and bridge.bridge is None:
+        raise ConfigurationError(
+            f"the host has a link {wish.name} that is no bridge ({bridge.kind or 'a device'}); "
+            "choose another name for the bridge",
+            key=f"bridges.{wish.name}",
+            code="not_a_bridge",
+        )
+    for name in (*wish.ports, *(tap.name for tap in wish.taps)):
+        link = observed.link(name)
+        if link is None:
+            continue
+        key = f"bridges.{wish.name}.ports"
+        if link.master not in (None, wish.name):
+            raise ConfigurationError(
+                f"{name} belongs to {link.master}; take it out (ip link set {name} nomaster), or use "
+                f"{link.master} instead",
+                key=key,
+                code="port_taken",
+            )
+        if link.loopback or not link.ethernet or link.bridge is not None:
+            raise ConfigurationError(
+                f"{name} cannot be a port: it is {_unfit(link)}; name an Ethernet interface",
+                key=key,
+                code="port_unfit",
+            )
+
+
+def _unfit(link: Link) -> str:
+    if link.loopback:
+        return "the loopback interface"
+    return "a bridge itself" if link.bridge is not None else "not an Ethernet interface"
+
+
+def chosen_mac(observed: HostLinks, wish: BridgeWish, ownership: Ownership) -> MacAddress | None:
+    """The address of a bridge that we make; see `BridgeWish.mac`."""
+    if wish.mac or ownership.bridge_mac:
+        return wish.mac or ownership.bridge_mac
+    for name in wish.ports:
+        port = observed.link(name)
+        if port and port.mac and not port.mac.is_zero and not port.mac.is_multicast:
+            return port.mac
+    return wish.fallback_mac
+
+
+def _wished_settings(base: BridgeSettings, wish: BridgeWish, *, made: bool) -> BridgeSettings:
+    silent = MADE_SETTINGS if made else base
+    return BridgeSettings(
+        stp=silent.stp if wish.stp is None else wish.stp,
+        ageing_seconds=base.ageing_seconds if wish.ageing_seconds is None else wish.ageing_seconds,
+        forward_delay_seconds=(
+            base.forward_delay_seconds if wish.forward_delay_seconds is None else wish.forward_delay_seconds
+        ),
+        multicast_snooping=(
+            silent.multicast_snooping if wish.multicast_snooping is None else wish.multicast_snooping
+        ),
+        group_forward_mask=(
+            base.group_forward_mask if wish.group_forward_mask is None else wish.group_forward_mask
+        ),
+    )
+
+
+def _created(observed: HostLinks, wish: BridgeWish, ownership: Ownership) -> Link:
+    """The bridge as it is right after it was made. Its MTU follows its ports' until someone sets it."""
+    mac = chosen_mac(observed, wish, ownership)
+    if mac is None:
+        raise ValueError(f"a bridge without ports needs a fallback MAC address: {wish.name}")
+    before = ownership.bridge_before
+    base = before.bridge if before is not None and before.bridge is not None else MADE_SETTINGS
+    settings = _wished_settings(base, wish, made=before is None)
+    return Link(wish.name, 0, "bridge", mac, bridge=settings)
+
+
+def _bridge_changes(bridge: Link, wish: BridgeWish, ownership: Ownership) -> Iterator[Action]:
+    assert bridge.bridge is not None
+    settings = _wished_settings(bridge.bridge, wish, made=ownership.bridge_made)
+    if settings != bridge.bridge:
+        yield SetSettings(bridge.name, settings, bridge.bridge)
+    # Pinned even where it is right already: an unpinned address changes when a port with a lower one comes.
+    mac = wish.mac or (ownership.bridge_mac if ownership.bridge_made else None) or bridge.mac
+    if mac is not None and bridge.mac is not None and (mac != bridge.mac or not ownership.mac_pinned):
+        yield SetMac(bridge.name, mac, bridge.mac)
+
+
+def _tap_changes(observed: HostLinks, wish: BridgeWish, tap: TapPort) -> Iterator[Action]:
+    link = observed.link(tap.name)
+    if link is None:
+        return
+    mtu = tap.mtu or wish.mtu or _lan_mtu(observed, wish)
+    if mtu is not None and link.mtu != mtu:
+        yield SetMtu(tap.name, mtu, link.mtu)
+    if tap.queue_frames is not None and link.queue_frames != tap.queue_frames:
+        yield SetQueue(tap.name, tap.queue_frames, link.queue_frames)
+    if not link.up:
+        yield SetUp(tap.name, up=True)
+    if link.master is None:
+        yield Attach(tap.name, wish.name)
+    # A fresh port has 1, "as learned"; a kernel without snooping shows no value at all.
+    router = 1 if link.master is None else link.multicast_router
+    if router is not None and router != MULTICAST_ROUTER_ALWAYS:
+        yield SetMulticastRouter(tap.name, MULTICAST_ROUTER_ALWAYS, router)
+
+
+def _lan_mtu(observed: HostLinks, wish: BridgeWish) -> int | None:
+    """The smallest MTU among LAN ports, wished or already attached by others: what the bridge will have."""
+    taps = {tap.name for tap in wish.taps}
+    found = [
+        link.mtu
+        for link in observed.links
+        if link.name not in taps and (link.name in wish.ports or link.master == wish.name)
+    ]
+    return min(found, default=None)
+
+
+class _Holdings:
+    """Addresses and routes: what the bridge has and should have, while actions are being planned."""
+
+    def __init__(self, observed: HostLinks, wish: BridgeWish, ownership: Ownership) -> None:
+        self._observed = observed
+        self._wish = wish
+        self._ownership = ownership
+        self._held = {address.key: address for address in observed.addresses_of(wish.name)}
+        self._routes = {route.key for route in observed.routes}
+
+    def missing_addresses(self) -> Iterator[Action]:
+        """The wish's own addresses, and those handed over earlier that the bridge has lost."""
+        for text in self._wish.addresses:
+            yield from self._add(HostAddress(self._wish.name, canonical_address(text)))
+        for address in self._ownership.handed_over:
+            if not address.has_expired(self._observed.now):
+                yield from self._add(address.on(self._wish.name))
+
+    def missing_routes(self) -> Iterator[Action]:
+        for route in self._ownership.routes:
+            if not route.has_expired(self._observed.now):
+                yield from self._add_route(self._by_bridge(route))
+
+    def port_changes(self, port: Link) -> Iterator[Action]:
+        wish = self._wish
+        handing_over = [
+            address
+            for address in self._observed.addresses_of(port.name)
+            if wish.move_addresses and not is_link_local(address)
+        ]
+        for address in handing_over:
+            yield from self._add(address.on(wish.name), renew=True)
+        if wish.mtu is not None and port.mtu != wish.mtu:
+            yield SetMtu(port.name, wish.mtu, port.mtu)
+        if not port.up:
+            yield SetUp(port.name, up=True)
+        if port.master is None:
+            yield Attach(port.name, wish.name)
+        if wish.move_addresses:
+            for route in routes_by(self._observed.routes, port.name):
+                yield from self._add_route(self._by_bridge(route))
+                yield DeleteRoute(route)
+        # The first IPv4 address of a network takes the others of it along when it goes: so it goes last.
+        for address in reversed(handing_over):
+            yield DeleteAddress(address)
+
+    def _add(self, address: HostAddress, *, renew: bool = False) -> Iterator[Action]:
+        held = self._held.get(address.key)
+        if held is None:
+            self._held[address.key] = address
+            yield AddAddress(address)
+        elif renew and (held.valid_until, held.preferred_until) != (
+            address.valid_until,
+            address.preferred_until,
+        ):
+            self._held[address.key] = address
+            yield RenewAddress(address, held)
+
+    def _add_route(self, route: HostRoute) -> Iterator[Action]:
+        if route.key not in self._routes:
+            self._routes.add(route.key)
+            yield AddRoute(route)
+
+    def _by_bridge(self, route: HostRoute) -> HostRoute:
+        for name in self._wish.ports:
+            route = route.moved(name, self._wish.name)
+        return route
