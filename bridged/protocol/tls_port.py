@@ -51,7 +51,10 @@ class TlsEngine(Protocol):
         """Encrypt one message as one record; only after the handshake."""
 
     def read(self) -> bytes:
-        """All plaintext received since the last call; empty where there is none."""
+        """The plaintext of the oldest record not yet read; empty where there is none.
+
+        One TLS record is one message (docs/protocol/control.md, 5 and 6).
+        """
 
     @property
     def is_established(self) -> bool:

@@ -24,6 +24,7 @@ from bridged.protocol.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapKeys
 from bridged.runtime.tunnel import TunnelPlan
 from bridged.tls.context import TlsSettings, make_engine_factory
 from bridged.tls.identity import certificate_not_after, read_pem, read_private_pem
+from bridged.tls.verification import PeerUsage
 from bridged.units import UnixSeconds
 
 DEFAULT_LISTEN: Final = "[::]:1194"
@@ -42,7 +43,8 @@ def plan_tunnel(
 ) -> TunnelPlan:
     """All that `ServerTunnel` or `ClientTunnel` needs, from the configuration of tunnel `name`.
 
-    Relative files are looked up under `base`. `warn` gets one line for each private file that others may read.
+    Relative files are looked up under `base`. `warn` gets one line for each private file that others may
+    read.
 
     Raises:
         ConfigurationError: a certificate, key or static key that cannot be used.
@@ -112,7 +114,7 @@ def _load_identity(
     )
 
 
-def _peer_usage(tunnel: Tunnel) -> str:
+def _peer_usage(tunnel: Tunnel) -> PeerUsage:
     if tunnel.tls.peer_role != "auto":
         return tunnel.tls.peer_role
     return "client" if tunnel.role == "server" else "server"

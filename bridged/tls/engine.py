@@ -6,6 +6,7 @@ No sockets, no files; OpenSSL reads the clock for validity and its own random nu
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any, Final
 
 from cryptography import x509
@@ -14,7 +15,7 @@ from OpenSSL import SSL
 from bridged.errors import LocalProtocolError, TlsError
 from bridged.protocol.tls_port import TlsSummary
 from bridged.tls.failures import failure_of
-from bridged.tls.identity import fingerprint, not_after
+from bridged.tls.identity import fingerprint, not_after, wipe
 from bridged.tls.verification import PeerRules, common_name
 
 RECORD_OCTETS_MAX: Final = 16384
@@ -67,7 +68,15 @@ class PyOpenSslEngine:
     PLAINTEXT_OCTETS_MAX.
     """
 
-    __slots__ = ("_connection", "_failure", "_is_client", "_is_established", "_plaintext", "_verdict")
+    __slots__ = (
+        "_connection",
+        "_failure",
+        "_is_client",
+        "_is_established",
+        "_records",
+        "_verdict",
+        "_waiting",
+    )
 
     def __init__(self, context: Any, rules: PeerRules, *, is_client: bool) -> None:
         self._verdict = Verdict(rules)
@@ -76,7 +85,8 @@ class PyOpenSslEngine:
         self._is_client = is_client
         self._is_established = False
         self._failure: TlsError | None = None
-        self._plaintext = bytearray()
+        self._records: deque[bytearray] = deque()
+        self._waiting = 0
         if is_client:
             self._connection.set_connect_state()
         else:
@@ -135,11 +145,14 @@ class PyOpenSslEngine:
             raise self._fail(error) from None
 
     def read(self) -> bytes:
-        """All plaintext received since the last call; empty where there is none."""
-        plaintext = bytes(self._plaintext)
+        """The plaintext of the oldest record not yet read; empty where there is none."""
+        if not self._records:
+            return b""
+        record = self._records.popleft()
+        self._waiting -= len(record)
+        plaintext = bytes(record)
         # The key message holds secrets: do not leave them in the buffer.
-        self._plaintext[:] = bytes(len(self._plaintext))
-        self._plaintext.clear()
+        wipe(record)
         return plaintext
 
     @property
@@ -175,7 +188,8 @@ class PyOpenSslEngine:
 
     def close(self) -> None:
         """Drop the session's memory; nothing is sent. May be called twice."""
-        self.read()
+        while self.read():
+            pass
         self._connection = None
         self._is_established = False
         if self._failure is None:
@@ -204,8 +218,11 @@ class PyOpenSslEngine:
     def _decrypt(self) -> None:
         try:
             while True:
-                self._plaintext += self._connection.recv(_CHUNK)
-                if len(self._plaintext) > PLAINTEXT_OCTETS_MAX:
+                # OpenSSL gives one record at a time, and one record is one message.
+                record = bytearray(self._connection.recv(_CHUNK))
+                self._records.append(record)
+                self._waiting += len(record)
+                if self._waiting > PLAINTEXT_OCTETS_MAX:
                     self._failure = TlsError("tls_failed", "the peer sends more than is read")
                     raise self._failure
         except SSL.WantReadError:
