@@ -18,7 +18,7 @@ from bridged.errors import ConfigurationError
 from bridged.units import UnixSeconds
 
 PEM_OCTETS_MAX: Final = 4 * 1024 * 1024
-_PEM_MARK: Final = "-----BEGIN "
+_PEM_MARK: Final = b"-----BEGIN "
 _FINGERPRINT_OCTETS: Final = 32
 
 
@@ -31,11 +31,9 @@ def read_pem(value: str, key: str, base: Path | None = None) -> bytes:
     Raises:
         ConfigurationError: the file cannot be read, is too large, or holds no PEM block.
     """
-    if _PEM_MARK in value:
-        return value.strip().encode() + b"\n"
-    path = _path(value, base)
-    content = _read(path, key)
-    if _PEM_MARK.encode() not in content:
+    path = None if _is_inline(value) else _path(value, base)
+    content = value.strip().encode() + b"\n" if path is None else _read(path, key)
+    if _PEM_MARK not in content:
         raise ConfigurationError(
             "no PEM block in it (no line `-----BEGIN …`); convert it with `openssl x509` or `openssl pkey`",
             file=path,
@@ -52,7 +50,7 @@ def read_private_pem(
     `warn` gets one line where group or others may read the file.
     """
     content = bytearray(read_pem(value, key, base))
-    if _PEM_MARK not in value and warn is not None:
+    if warn is not None and not _is_inline(value):
         path = _path(value, base)
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
@@ -117,6 +115,10 @@ def parse_fingerprint(text: str, key: str = "tls.peer_fingerprints") -> bytes:
             key=key,
         )
     return octets
+
+
+def _is_inline(value: str) -> bool:
+    return "\n" in value or value.startswith(_PEM_MARK.decode())
 
 
 def _path(value: str, base: Path | None) -> Path:
