@@ -31,7 +31,9 @@ class Section(BaseModel):
 class Log(Section):
     """Structured logs on standard error."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="the least important events that are written"
+    )
     format: Literal["auto", "console", "json", "journald"] = Field(
         "auto", description="auto: console on a terminal, journald under systemd, else json"
     )
@@ -42,10 +44,13 @@ class Metrics(Section):
 
     listen: str | None = Field("127.0.0.1:9743", description="host:port of /metrics; null turns it off")
     bearer_token_file: Path | None = Field(None, description="required where `listen` is not loopback")
-    max_peers: int = Field(500, ge=1)
-    peer_retention_seconds: float = Field(86400, ge=0)
+    max_peers: int = Field(500, ge=1, description="peers with series of their own; the rest is summed")
+    peer_retention_seconds: float = Field(
+        86400, ge=0, description="how long a peer that went keeps its series; configured peers always do"
+    )
     peer_label: Literal["name", "hash", "none"] = Field(
-        "name", description="what the label `peer` shows: the name, a keyed hash of it, or nothing"
+        "name",
+        description="what the label `peer` shows: the name, a hash of it, or nothing (all peers summed)",
     )
 
     @field_validator("listen")
@@ -70,8 +75,10 @@ class Bridge(Section):
         None, description="fixed MAC address; default: kept as it is when ports come and go"
     )
     stp: bool | None = Field(None, description="spanning tree; default: off on a bridge we make")
-    ageing_seconds: float | None = Field(None, ge=0)
-    forward_delay_seconds: float | None = Field(None, ge=0, le=30)
+    ageing_seconds: float | None = Field(None, ge=0, description="when the bridge forgets a silent station")
+    forward_delay_seconds: float | None = Field(
+        None, ge=0, le=30, description="spanning tree: time in listening and in learning"
+    )
     move_addresses: bool = Field(True, description="a port's addresses and routes move to the bridge")
 
     @field_validator("addresses")
@@ -94,7 +101,7 @@ class Tap(Section):
         description="random (kept across restarts), ephemeral, stable (by machine id), or a fixed address",
     )
     lock: bool = Field(True, description="at most one process may use the adapter")
-    persistent: bool = False
+    persistent: bool = Field(False, description="the adapter stays when the daemon stops")
     mtu: int | None = Field(None, ge=576, le=65521, description="default: the bridge's")
     queue_frames: int = Field(4096, ge=64, le=1_000_000, description="txqueuelen; 1000 overflows under load")
     offload: bool = Field(True, description="super-frames by virtio-net header")
@@ -123,22 +130,31 @@ class Tls(Section):
     )
     peer_name: str | None = Field(None, description="the peer certificate's common name must be this")
     peer_name_prefix: str | None = Field(None, description="… or begin with this")
-    version_min: Literal["1.2", "1.3"] = "1.2"
-    version_max: Literal["1.2", "1.3"] = "1.3"
+    version_min: Literal["1.2", "1.3"] = Field("1.2", description="oldest TLS version accepted")
+    version_max: Literal["1.2", "1.3"] = Field("1.3", description="newest TLS version offered")
+
+    @field_validator("version_min", "version_max", mode="before")
+    @classmethod
+    def _version(cls, value: object) -> object:
+        """In YAML 1.2 without quotes is a number."""
+        return str(value) if isinstance(value, float) else value
 
 
 class Wrap(Section):
     """Wrapping of the control channel."""
 
-    mode: Literal["none", "tls-auth", "tls-crypt"] = "none"
-    key: str | None = Field(None, description="static key: a file or the text itself")
+    mode: Literal["none", "tls-auth", "tls-crypt"] = Field("none", description="as the peers have it")
+    key: str | None = Field(
+        None,
+        description="static key: a file or the text itself; tls.embedded makes one where it is left out",
+    )
     direction: Literal[0, 1] | None = Field(None, description="tls-auth only: key-direction")
     digest: Literal["SHA1", "SHA256", "SHA384", "SHA512"] = Field("SHA1", description="tls-auth only: `auth`")
 
     @model_validator(mode="after")
-    def _needs_key(self) -> Self:
-        if (self.mode == "none") != (self.key is None):
-            raise ValueError("`key` goes with mode tls-auth or tls-crypt, and only with them")
+    def _key_has_a_mode(self) -> Self:
+        if self.mode == "none" and self.key is not None:
+            raise ValueError("`key` goes with mode tls-auth or tls-crypt only")
         return self
 
 
@@ -158,18 +174,18 @@ class Keepalive(Section):
 class Renegotiate(Section):
     """When data keys are replaced; 0 turns a limit off."""
 
-    seconds: float = Field(3600, ge=0)
-    bytes: int = Field(0, ge=0)
-    packets: int = Field(0, ge=0)
+    seconds: float = Field(3600, ge=0, description="age of a key")
+    bytes: int = Field(0, ge=0, description="octets of frames under one key, each direction")
+    packets: int = Field(0, ge=0, description="packets under one key, each direction")
 
 
 class Tunnel(Section):
     """One tunnel: one TAP in one bridge, one UDP socket, one peer (client) or many (server)."""
 
-    role: Literal["server", "client"]
-    bridge: InterfaceName
+    role: Literal["server", "client"] = Field(description="who waits, and who calls")
+    bridge: InterfaceName = Field(description="the bridge that the adapter joins, a key of `bridges`")
     tap: Tap = Tap()
-    transport: Literal["udp"] = "udp"
+    transport: Literal["udp"] = Field("udp", description="what carries the tunnel")
     listen: str | None = Field(None, description="server: host:port to listen on; default [::]:1194")
     remotes: tuple[str, ...] = Field((), description="client: servers, tried in order, as host:port")
     local: str | None = Field(None, description="client: host:port to send from; default: any")
@@ -183,7 +199,7 @@ class Tunnel(Section):
     )
     keepalive: Keepalive = Keepalive()
     renegotiate: Renegotiate = Renegotiate()
-    handshake_seconds: float = Field(60, ge=5, le=3600)
+    handshake_seconds: float = Field(60, ge=5, le=3600, description="a handshake may take so long")
     transition_seconds: float = Field(3600, ge=1, description="how long a replaced key is still accepted")
     peers_max: int = Field(1024, ge=1, le=16_000_000, description="server: sessions at once")
     duplicate_names: bool = Field(False, description="server: one certificate may be connected several times")
@@ -195,12 +211,16 @@ class Tunnel(Section):
     mss: Literal["auto", "off"] | int = Field("auto", description="largest TCP MSS let through (mssfix)")
     mtu: int = Field(1500, ge=576, le=65521, description="tun-mtu; both ends should agree")
     wan_mtu: int = Field(1492, ge=576, le=65535, description="outer packet size that mss: auto aims at")
-    fdb_ageing_seconds: float = Field(300, ge=1)
-    fdb_capacity: int = Field(100_000, ge=16)
-    replay_window: int = Field(4096, ge=64, le=65536)
+    fdb_ageing_seconds: float = Field(300, ge=1, description="when the tunnel forgets a silent station")
+    fdb_capacity: int = Field(100_000, ge=16, description="stations the tunnel can remember")
+    replay_window: int = Field(4096, ge=64, le=65536, description="packets that may come out of order")
     exit_notify: bool = Field(True, description="tell the peer when we stop")
-    dataplane: Literal["auto", "native", "portable"] = "auto"
-    coalesce: Literal["auto", "on", "off"] = "auto"
+    dataplane: Literal["auto", "native", "portable"] = Field(
+        "auto", description="auto: native where it is built, else portable"
+    )
+    coalesce: Literal["auto", "on", "off"] = Field(
+        "auto", description="join received TCP segments into one super-frame before the TAP"
+    )
 
     @model_validator(mode="after")
     def _by_role(self) -> Self:
@@ -210,6 +230,8 @@ class Tunnel(Section):
             raise ValueError("`listen` is for servers; a client sends from `local`")
         if self.role == "server" and (self.remotes or self.local):
             raise ValueError("`remotes` and `local` are for clients; a server has `listen`")
+        if self.wrap.mode != "none" and self.wrap.key is None and not self.tls.embedded:
+            raise ValueError(f"`wrap` with mode {self.wrap.mode} needs wrap.key")
         return self
 
     @field_validator("remotes")
@@ -226,7 +248,9 @@ class Tunnel(Section):
 class Configuration(Section):
     """The whole file."""
 
-    state_directory: Path = Path("/var/lib/bridged")
+    state_directory: Path = Field(
+        Path("/var/lib/bridged"), description="what outlives a restart: embedded CA, MAC addresses"
+    )
     log: Log = Log()
     metrics: Metrics = Metrics()
     admin: Admin = Admin()

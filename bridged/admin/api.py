@@ -1,0 +1,103 @@
+"""The routes of the admin API."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Final
+
+from fastapi import FastAPI, HTTPException, Query, Request, Response
+
+from bridged import __version__
+from bridged.admin.models import (
+    ConfirmAnswer,
+    FdbAnswer,
+    HealthAnswer,
+    StationAnswer,
+    StatusAnswer,
+    status_answer,
+)
+from bridged.admin.state import AdminState
+from bridged.dataplane.contract import Histogram
+from bridged.runtime.snapshot import ApiCounters
+
+STATIONS_MAX: Final = 100_000
+DURATION_BOUNDS: Final = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5)
+_METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+
+
+class RequestCounters:
+    """Answered requests by (route template, method, status), and how long each route took (seconds)."""
+
+    def __init__(self) -> None:
+        self._requests: Counter[tuple[str, str, str]] = Counter()
+        self._counts: dict[str, list[int]] = {}
+        self._totals: Counter[str] = Counter()
+        self._seconds: dict[str, float] = {}
+
+    def observe(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count one answer. Unknown routes share one name, so a stranger cannot grow the table."""
+        self._requests[route, method if method in _METHODS else "other", str(status)] += 1
+        counts = self._counts.setdefault(route, [0] * (len(DURATION_BOUNDS) + 1))
+        counts[sum(seconds > bound for bound in DURATION_BOUNDS)] += 1
+        self._seconds[route] = self._seconds.get(route, 0.0) + seconds
+
+    def snapshot(self) -> ApiCounters:
+        durations = {
+            route: Histogram(DURATION_BOUNDS, tuple(counts), self._seconds[route])
+            for route, counts in list(self._counts.items())
+        }
+        return ApiCounters(dict(self._requests), durations)
+
+
+def build_api(state: AdminState, counters: RequestCounters) -> FastAPI:
+    """The application over `state`; every handler runs in the event loop that serves it."""
+    api = FastAPI(
+        title="bridged", version=__version__, openapi_url="/v1/openapi.json", docs_url=None, redoc_url=None
+    )
+
+    @api.middleware("http")
+    async def _count(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        begin = time.perf_counter()
+        status = 500
+        try:
+            response = await call_next(request)
+            status = response.status_code
+            return response
+        finally:
+            route = getattr(request.scope.get("route"), "path", "unknown")
+            counters.observe(route, request.method, status, time.perf_counter() - begin)
+
+    @api.get("/v1/status")
+    async def status() -> StatusAnswer:
+        """Everything the daemon knows about bridges, tunnels and peers, at one moment."""
+        return status_answer(state.snapshot())
+
+    @api.post("/v1/confirm")
+    async def confirm() -> ConfirmAnswer:
+        """Keep what a start with `--confirm` has changed."""
+        return ConfirmAnswer(confirmed=state.confirm())
+
+    @api.get("/v1/fdb")
+    async def fdb(tunnel: Annotated[str, Query(max_length=63)]) -> FdbAnswer:
+        """The stations that one tunnel's switch has learned."""
+        try:
+            stations = state.fdb(tunnel)
+        except KeyError:
+            raise HTTPException(404, f"no tunnel {tunnel!r}") from None
+        rows = tuple(
+            StationAnswer(address=str(row.address), peer=row.peer, age=row.age)
+            for row in stations[:STATIONS_MAX]
+        )
+        return FdbAnswer(tunnel=tunnel, total=len(stations), stations=rows)
+
+    @api.get("/v1/health")
+    async def health(response: Response) -> HealthAnswer:
+        """200 where every tunnel is up, 503 otherwise."""
+        tunnels = state.snapshot().tunnels
+        ok = all(tunnel.up for tunnel in tunnels)
+        response.status_code = 200 if ok else 503
+        return HealthAnswer(ok=ok, tunnels={tunnel.name: tunnel.state for tunnel in tunnels})
+
+    return api

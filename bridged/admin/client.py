@@ -1,0 +1,84 @@
+"""Talks to a running daemon over its Unix socket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import httpx
+
+from bridged.admin.models import ConfirmAnswer, FdbAnswer, HealthAnswer, StatusAnswer
+from bridged.errors import BridgedError
+
+TIMEOUT_SECONDS: Final = 10.0
+
+
+class AdminError(BridgedError):
+    """The daemon did not answer, or refused: `not_running`, `not_allowed`, `timeout`, `api`."""
+
+
+class AdminClient:
+    """A connection to the daemon behind `socket_path`; a context manager.
+
+    Raises:
+        AdminError: from every call.
+    """
+
+    def __init__(self, socket_path: Path, timeout: float = TIMEOUT_SECONDS) -> None:
+        self._path = socket_path
+        self._http = httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(socket_path)), base_url="http://bridged", timeout=timeout
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def status(self) -> StatusAnswer:
+        return StatusAnswer.model_validate(self._ask("GET", "/v1/status"))
+
+    def status_json(self) -> Any:
+        """The status as the daemon wrote it, with fields this version may not know."""
+        return self._ask("GET", "/v1/status")
+
+    def confirm(self) -> ConfirmAnswer:
+        return ConfirmAnswer.model_validate(self._ask("POST", "/v1/confirm"))
+
+    def fdb(self, tunnel: str) -> FdbAnswer:
+        return FdbAnswer.model_validate(self._ask("GET", "/v1/fdb", tunnel=tunnel))
+
+    def health(self) -> HealthAnswer:
+        return HealthAnswer.model_validate(self._ask("GET", "/v1/health"))
+
+    def _ask(self, method: str, path: str, **query: str) -> Any:
+        try:
+            response = self._http.request(method, path, params=query)
+            answer = response.json()
+        except httpx.ConnectError as error:
+            raise self._not_connected(error) from None
+        except httpx.TimeoutException:
+            raise AdminError("timeout", f"no answer from bridged in time (socket {self._path})") from None
+        except (httpx.HTTPError, ValueError) as error:
+            raise AdminError("api", f"no good answer from bridged (socket {self._path}): {error}") from None
+        if response.status_code >= 400 and path != "/v1/health":
+            detail = answer.get("detail") if isinstance(answer, dict) else None
+            raise AdminError("api", f"bridged refused {path}: {detail or response.status_code}")
+        return answer
+
+    def _not_connected(self, error: httpx.ConnectError) -> AdminError:
+        if "Permission denied" in str(error):
+            text = f"not allowed to open the socket {self._path}; run this as the daemon's user (root)"
+            return AdminError("not_allowed", text)
+        text = f"cannot reach the daemon: is bridged running? (socket {self._path}: {error})"
+        return AdminError("not_running", text)

@@ -1,0 +1,184 @@
+"""The API's answers, and how a snapshot becomes one. Field meanings: bridged/runtime/snapshot.py.
+
+Times ending a sentence in "Unix seconds" are seconds since 1970-01-01 UTC. Pure: no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from bridged.runtime.snapshot import DaemonSnapshot
+
+
+class Answer(BaseModel):
+    """Unknown fields are ignored, so that a client may be older than the daemon."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class HistogramAnswer(Answer):
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...] = Field(description="one more than bounds: the last counts what is above them")
+    total: float
+
+
+class CountersAnswer(Answer):
+    """Totals that never fall; direction is `receive` or `transmit`."""
+
+    frames: dict[str, dict[str, int]] = Field(description="direction -> kind of frame -> frames")
+    bytes: dict[str, dict[str, int]] = Field(description="direction -> kind -> octets, without FCS")
+    wire_bytes: dict[str, int] = Field(description="direction -> octets of outer UDP payload")
+    wire_datagrams: dict[str, int]
+    drops: dict[str, dict[str, int]] = Field(description="direction -> reason -> frames or packets")
+
+
+class PeerAnswer(Answer):
+    """One peer name of one tunnel; null is: not known."""
+
+    name: str
+    connected: bool
+    sessions: int
+    endpoint: str | None = Field(description="where it is now, as host:port")
+    cipher: str | None
+    tls_version: str | None
+    key_group: str | None
+    key_derivation: str | None
+    wrap: str
+    transport: str
+    peer_version: str | None
+    platform: str | None
+    connected_since: float | None = Field(description="Unix seconds")
+    last_seen: float | None = Field(description="newest authenticated packet, Unix seconds")
+    key_established: float | None = Field(description="age of the data key, Unix seconds")
+    certificate_not_after: float | None = Field(description="Unix seconds")
+    connections: int
+    endpoint_changes: int
+    disconnects: dict[str, int] = Field(description="reason -> times")
+    counters: CountersAnswer
+    fdb_entries: int
+    packet_id_used_ratio: float
+    aead_used_ratio: float
+    rtt: float | None = Field(description="seconds")
+
+
+class DataplaneAnswer(Answer):
+    dataplane: str = Field(description="portable or native")
+    aead: str
+    workers: int
+    drops: dict[str, dict[str, int]] = Field(description="direction -> reason -> frames or packets")
+    fdb_entries: int
+    fdb_capacity: int
+    fdb_changes: dict[str, int]
+    offloads: dict[str, bool]
+    offload_fallbacks: dict[str, dict[str, int]] = Field(description="offload -> cause -> times")
+    mtu_events: dict[str, int]
+    kernel_drops: dict[str, int]
+    queues: dict[str, tuple[int, int]] = Field(description="queue -> (depth, capacity)")
+    histograms: dict[str, HistogramAnswer]
+    thread_cpu: dict[str, float] = Field(description="thread -> seconds of CPU time")
+
+
+class TunnelAnswer(Answer):
+    name: str
+    role: str
+    state: str = Field(description="listening, connecting, connected, waiting or stopped")
+    up: bool
+    transport: str
+    wrap: str
+    bridge: str
+    tap: str | None
+    tap_mac: str | None
+    local_endpoint: str | None
+    remote: str | None
+    peers_limit: int
+    peers: tuple[PeerAnswer, ...]
+    dataplane: DataplaneAnswer | None
+    handshakes: dict[str, dict[str, int]] = Field(description="phase -> outcome -> times")
+    handshake_durations: dict[str, HistogramAnswer] = Field(description="phase -> seconds")
+    authentications: dict[str, dict[str, int]] = Field(description="method -> outcome -> times")
+    renegotiations: dict[str, dict[str, int]] = Field(description="trigger -> outcome -> times")
+    control_drops: dict[str, dict[str, int]] = Field(description="direction -> reason -> packets")
+    certificates: dict[str, float] = Field(description="own, ca -> end of validity, Unix seconds")
+    mac_conflicts: dict[str, int]
+    last_error: str | None
+
+
+class BridgeAnswer(Answer):
+    name: str
+    mac: str | None
+    mtu: int | None
+    adopted: bool = Field(description="it was there before the daemon, and will stay")
+    ports: dict[str, bool] = Field(description="port -> carrier and master are as wanted")
+    repairs: dict[str, int]
+
+
+class StatusAnswer(Answer):
+    """GET /v1/status: everything at one moment."""
+
+    version: str
+    pid: int
+    started: float = Field(description="Unix seconds")
+    now: float = Field(description="Unix seconds")
+    bridges: tuple[BridgeAnswer, ...]
+    tunnels: tuple[TunnelAnswer, ...]
+    confirm_deadline: float | None = Field(
+        description="when an unconfirmed start is taken back, Unix seconds; null: nothing to confirm"
+    )
+    control_loop_lag: HistogramAnswer | None = Field(description="seconds")
+
+
+class ConfirmAnswer(Answer):
+    """POST /v1/confirm."""
+
+    confirmed: bool = Field(description="false: nothing waited for confirmation")
+
+
+class StationAnswer(Answer):
+    address: str
+    peer: str | None = Field(description="null: behind the TAP, in this LAN")
+    age: float = Field(description="seconds since last heard")
+
+
+class FdbAnswer(Answer):
+    """GET /v1/fdb: at most STATIONS_MAX stations; `total` counts all of them."""
+
+    tunnel: str
+    total: int
+    stations: tuple[StationAnswer, ...]
+
+
+class HealthAnswer(Answer):
+    """GET /v1/health: `ok` is true where every tunnel is up; the status is 200 or 503 likewise."""
+
+    ok: bool
+    tunnels: dict[str, str] = Field(description="tunnel -> state")
+
+
+def status_answer(snapshot: DaemonSnapshot) -> StatusAnswer:
+    """The snapshot as an answer; keys of several parts become nested objects."""
+    return StatusAnswer.model_validate(_nested(snapshot))
+
+
+def _nested(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: _nested(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, Mapping):
+        return _nested_mapping(value)
+    if isinstance(value, tuple):
+        return [_nested(item) for item in value]
+    return value
+
+
+def _nested_mapping(mapping: Mapping[Any, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for key, value in mapping.items():
+        parts = key if isinstance(key, tuple) else (key,)
+        inner = nested
+        for part in parts[:-1]:
+            inner = inner.setdefault(part, {})
+        inner[parts[-1]] = _nested(value)
+    return nested

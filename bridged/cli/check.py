@@ -1,0 +1,65 @@
+"""`bridged check`: is this configuration good? And the JSON schema for editors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from bridged.configuration import Configuration
+
+
+def register(app: typer.Typer) -> None:
+    app.command("check")(check)
+
+
+def check(
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="Configuration file.")] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of the file instead.")
+    ] = False,
+) -> None:
+    """Check a configuration file: exit status 0 if it can be used, 2 with every error on stderr."""
+    if schema == (file is not None):
+        raise typer.BadParameter("give a FILE, or --schema")
+    if schema:
+        _print_schema()
+        return
+    assert file is not None
+    from bridged.configuration import find_warnings, load
+    from bridged.configuration.problems import dotted
+
+    configuration = load(file)
+    for path, text in find_warnings(configuration):
+        typer.echo(f"{file}: {dotted(path)}: warning: {text}", err=True)
+    typer.echo("OK")
+    for line in _summary(configuration):
+        typer.echo(line)
+
+
+def _print_schema() -> None:
+    import json
+
+    from bridged.configuration import schema_json
+
+    typer.echo(json.dumps(schema_json(), indent=2))
+
+
+def _summary(configuration: Configuration) -> list[str]:
+    from bridged.configuration.check import DEFAULT_LISTEN
+    from bridged.configuration.schema import tap_name
+
+    lines = []
+    for name, bridge in configuration.bridges.items():
+        lines.append(f"bridge {name}: ports {', '.join(bridge.ports) or 'none'}")
+    for name, tunnel in configuration.tunnels.items():
+        where = (
+            f"listens on {tunnel.listen or DEFAULT_LISTEN}"
+            if tunnel.role == "server"
+            else f"connects to {', '.join(tunnel.remotes)}"
+        )
+        adapter = tap_name(name, tunnel)
+        lines.append(f"tunnel {name}: {tunnel.role}, {adapter} in {tunnel.bridge}, {where}")
+    return lines

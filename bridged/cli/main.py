@@ -1,0 +1,77 @@
+"""The command `bridged`: composes the command groups and turns errors into one line and an exit status.
+
+Exit status: 0 done, 1 failed at run time, 2 wrong use or configuration. Messages go to stderr, results
+to stdout. What a command needs is imported when it runs, so that `bridged --help` stays quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from bridged import __version__
+from bridged.cli import check, pki, run, status, tap
+from bridged.errors import BridgedError, ConfigurationError
+
+EXIT_FAILED = 1
+EXIT_WRONG_USE = 2
+
+app = typer.Typer(
+    name="bridged",
+    help="Join remote LANs at layer 2, over the OpenVPN wire protocol.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"bridged {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version),
+    ] = False,
+) -> None:
+    del version  # its callback has answered
+
+
+run.register(app)
+check.register(app)
+status.register(app)
+pki.register(app)
+app.add_typer(tap.app, name="tap")
+
+
+def main() -> None:
+    """Run the command line and exit with its status."""
+    try:
+        app()
+    except ConfigurationError as error:
+        _say(str(error))
+        sys.exit(EXIT_WRONG_USE)
+    except BridgedError as error:
+        _say(f"bridged: {error}")
+        sys.exit(EXIT_FAILED)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _say(f"bridged: {where}{error.strerror or error}")
+        sys.exit(EXIT_FAILED)
+    except KeyboardInterrupt:
+        _say("bridged: interrupted")
+        sys.exit(EXIT_FAILED)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""`bridged run`: the daemon in the foreground."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+CONFIRM_SECONDS_MAX = 86_400
+
+
+def register(app: typer.Typer) -> None:
+    app.command("run")(run)
+
+
+def run(
+    config: Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="Configuration file.")],
+    confirm: Annotated[
+        float | None,
+        typer.Option(
+            "--confirm",
+            metavar="SECONDS",
+            min=1,
+            max=CONFIRM_SECONDS_MAX,
+            help="Take everything back after so many seconds unless `bridged confirm` was called.",
+        ),
+    ] = None,
+) -> None:
+    """Run the daemon in the foreground until SIGTERM or SIGINT."""
+    from bridged.daemon import run as run_daemon
+
+    raise typer.Exit(run_daemon(config, confirm))

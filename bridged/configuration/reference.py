@@ -1,0 +1,58 @@
+"""The page docs/reference/configuration.md, from the schema. Pure: no I/O."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any, Final
+
+from bridged.configuration.keys import Key, all_keys
+
+_INTRODUCTION: Final = """\
+# Configuration
+
+Generated from `bridged/configuration/schema.py` by `python -m bridged.telemetry.reference`; edit that.
+
+One YAML file (at most 256 KiB). `bridged check FILE` tells everything that is wrong in it as
+`file:line: key: reason`; `bridged check --schema` prints the JSON schema, `config/bridged.schema.json`, that
+editors complete from. Unknown keys are refused. Only `true` and `false` are booleans (YAML 1.2), so MAC
+addresses and words such as `on` need no quotes. Anchors, aliases and `<<` work. Relative paths count from
+the file's folder. `NAME` is a name of your choice. Where a file is expected under `tls` and `wrap`, the text
+itself may stand instead.
+"""
+
+
+def configuration_page() -> str:
+    """The whole page."""
+    lines = [_INTRODUCTION]
+    sections: dict[str, list[Key]] = {}
+    for key in all_keys():
+        sections.setdefault(key.path.rpartition(".")[0], []).append(key)
+    for prefix, keys in sections.items():
+        lines += _section(prefix, keys)
+    return "\n".join(lines) + "\n"
+
+
+def _section(prefix: str, keys: list[Key]) -> list[str]:
+    section = keys[0].section
+    title = f"`{prefix}`" if prefix else "The top"
+    lines = [f"## {title}", "", inspect.cleandoc(section.__doc__ or ""), ""]
+    lines += ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+    for key in keys:
+        name = key.path.rpartition(".")[2]
+        default = "required" if key.required else _default_text(key.default)
+        kind = key.kind.replace("|", "\\|")
+        lines.append(f"| `{name}` | {kind} | {default} | {key.description} |")
+    return [*lines, ""]
+
+
+def _default_text(value: Any) -> str:
+    if value is None:
+        return "`null`"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, tuple):
+        return f"`[{', '.join(map(str, value))}]`"
+    if isinstance(value, Path):
+        return f"`{value}`"
+    return f"`{value}`"

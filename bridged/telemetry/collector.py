@@ -1,0 +1,172 @@
+"""The collector: one snapshot of the daemon becomes the metric families of one scrape."""
+
+from __future__ import annotations
+
+import platform
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
+from typing import Final
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
+
+from bridged import __version__
+from bridged.configuration.schema import Metrics
+from bridged.dataplane.contract import DataplaneSnapshot
+from bridged.runtime.snapshot import ApiCounters, DaemonSnapshot, PeerStatus, TunnelStatus
+from bridged.telemetry import labels
+from bridged.telemetry.families import Families
+from bridged.telemetry.peer_series import PEER_ROWS, PeerSeries, extend_families
+from bridged.telemetry.peer_totals import OTHER, PeerFold, Sum
+
+_DATAPLANE_HISTOGRAMS: Final = ("segments_per_send", "datagrams_per_receive", "frames_per_tap_write")
+
+
+class DaemonCollector(Collector):
+    """Collects from `snapshot`, which is called once a scrape; scrapes wait for one another.
+
+    `api`: the admin API's counters, where there is one.
+    """
+
+    def __init__(
+        self,
+        snapshot: Callable[[], DaemonSnapshot],
+        settings: Metrics,
+        api: Callable[[], ApiCounters] | None = None,
+    ) -> None:
+        self._snapshot = snapshot
+        self._api = api
+        self._fold = PeerFold(settings.max_peers, settings.peer_label)
+        self._series: dict[tuple[str, str], PeerSeries] = {}
+        self._lock = threading.Lock()
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: registering must not take a snapshot."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        with self._lock:
+            families = self._families(self._snapshot())
+        yield from families.metrics()
+
+    def _families(self, state: DaemonSnapshot) -> Families:
+        families = Families()
+        families.set("build_info", _build_labels(), 1)
+        for bridge in state.bridges:
+            for port, is_up in bridge.ports.items():
+                families.set("bridge_port_up", (bridge.name, port), is_up)
+            for action, number in bridge.repairs.items():
+                families.add("netlink_repairs_total", (bridge.name, action), number)
+        for tunnel in state.tunnels:
+            _add_tunnel(families, tunnel)
+        self._add_peers(families, state.tunnels)
+        if state.control_loop_lag is not None:
+            families.observe("control_loop_lag_seconds", (), state.control_loop_lag)
+        if self._api is not None:
+            counters = self._api()
+            for key, number in counters.requests.items():
+                families.add("api_requests_total", key, number)
+            for route, durations in counters.durations.items():
+                families.observe("api_request_duration_seconds", (route,), durations)
+        return families
+
+    def _add_peers(self, families: Families, tunnels: Iterable[TunnelStatus]) -> None:
+        shown, sums, folded = self._fold.divide((tunnel.name, tunnel.peers) for tunnel in tunnels)
+        into: dict[str, list[Sample]] = {name: [] for name in PEER_ROWS}
+        kept: dict[tuple[str, str], PeerSeries] = {}
+        groups: list[tuple[tuple[str, str], PeerStatus | Sum]] = [
+            *shown,
+            *(((tunnel, OTHER), total) for tunnel, total in sums.items()),
+        ]
+        for key, peer in groups:
+            series = kept[key] = self._series.get(key) or PeerSeries(*key)
+            series.sample(into, peer)
+        self._series = kept
+        extend_families(families, into)
+        families.set("metrics_peers_folded", (), folded)
+
+
+def build_registry(collector: DaemonCollector) -> CollectorRegistry:
+    """A registry of its own with the collector and the client library's process and Python metrics."""
+    registry = CollectorRegistry(auto_describe=False)
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    registry.register(collector)
+    return registry
+
+
+@cache
+def _build_labels() -> tuple[str, str, str, str]:
+    from cryptography.hazmat.backends.openssl.backend import backend
+
+    return __version__, "", platform.python_version(), backend.openssl_version_text()
+
+
+def _add_tunnel(families: Families, tunnel: TunnelStatus) -> None:
+    name = tunnel.name
+    families.set("tunnel_up", (name,), tunnel.up)
+    families.set("tunnel_peers", (name,), sum(peer.sessions for peer in tunnel.peers))
+    families.set("tunnel_peers_limit", (name,), tunnel.peers_limit)
+    info = (name, tunnel.role, tunnel.transport, tunnel.wrap, tunnel.bridge)
+    families.set("tunnel_info", info, 1)
+    handshakes = _from_zero(tunnel.handshakes, labels.HANDSHAKE_PHASES, labels.HANDSHAKE_OUTCOMES)
+    for key, number in handshakes.items():
+        families.add("handshakes_total", (name, *key), number)
+    for phase, durations in tunnel.handshake_durations.items():
+        families.observe("handshake_duration_seconds", (name, phase), durations)
+    for key, number in tunnel.authentications.items():
+        families.add("authentications_total", (name, *key), number)
+    renegotiations = _from_zero(tunnel.renegotiations, labels.RENEGOTIATION_TRIGGERS, ("established",))
+    for key, number in renegotiations.items():
+        families.add("renegotiations_total", (name, *key), number)
+    for role, moment in tunnel.certificates.items():
+        families.set("certificate_not_after_timestamp_seconds", (name, role), moment)
+    _add_simple(families, "mac_conflicts_total", name, tunnel.mac_conflicts, labels.MAC_CONFLICTS)
+    drops = _from_zero(tunnel.control_drops, labels.DIRECTIONS, labels.ALL_DROP_REASONS)
+    for key, number in drops.items():
+        families.add("drops_total", (name, *key), number)
+    if tunnel.dataplane is not None:
+        for (direction, reason), number in tunnel.dataplane.drops.items():
+            families.add("drops_total", (name, direction, reason), number)
+        _add_dataplane(families, name, tunnel.dataplane)
+
+
+def _add_dataplane(families: Families, name: str, plane: DataplaneSnapshot) -> None:
+    families.set("dataplane_info", (plane.dataplane, plane.aead, str(plane.workers)), 1)
+    for offload, is_on in plane.offloads.items():
+        families.set("dataplane_offload_enabled", (name, offload), is_on)
+    fallbacks = _from_zero(plane.offload_fallbacks, labels.OFFLOADS, labels.FALLBACK_CAUSES)
+    for key, number in fallbacks.items():
+        families.add("dataplane_offload_fallbacks_total", (name, *key), number)
+    families.set("fdb_entries", (name,), plane.fdb_entries)
+    families.set("fdb_capacity", (name,), plane.fdb_capacity)
+    _add_simple(families, "fdb_changes_total", name, plane.fdb_changes, labels.FDB_CHANGES)
+    _add_simple(families, "mtu_events_total", name, plane.mtu_events, labels.MTU_EVENTS)
+    _add_simple(families, "kernel_drops_total", name, plane.kernel_drops, labels.KERNEL_DROP_PLACES)
+    for queue, (depth, capacity) in plane.queues.items():
+        families.add("queue_depth", (queue,), depth)
+        families.add("queue_capacity", (queue,), capacity)
+    for family in _DATAPLANE_HISTOGRAMS:
+        if family in plane.histograms:
+            families.observe(family, (name,), plane.histograms[family])
+    for thread, seconds in plane.thread_cpu.items():
+        families.add("thread_cpu_seconds_total", (thread,), seconds)
+
+
+def _add_simple(
+    families: Families, family: str, tunnel: str, numbers: Mapping[str, int], fixed: tuple[str, ...]
+) -> None:
+    """A family with labels (tunnel, X); the fixed values of X start at 0."""
+    for value in dict.fromkeys((*fixed, *numbers)):
+        families.add(family, (tunnel, value), numbers.get(value, 0))
+
+
+def _from_zero(
+    numbers: Mapping[tuple[str, str], int], first: tuple[str, ...], second: tuple[str, ...]
+) -> dict[tuple[str, str], int]:
+    """`numbers` with every pair of fixed values present."""
+    return {**{(one, other): 0 for one in first for other in second}, **numbers}

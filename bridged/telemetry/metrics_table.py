@@ -1,0 +1,130 @@
+"""Every metric there is: name, type, labels, help. The reference page is generated from this table.
+
+Names and meanings are a contract with dashboards and rules; a name never changes its meaning.
+Pure: no I/O.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+PREFIX: Final = "bridged_"
+
+MetricType = Literal["counter", "gauge", "histogram"]
+
+
+@dataclass(frozen=True, slots=True)
+class MetricRow:
+    """One metric family; `name` without prefix, counters with their `_total`."""
+
+    name: str
+    type: MetricType
+    labels: tuple[str, ...]
+    help: str
+
+    @property
+    def full_name(self) -> str:
+        return PREFIX + self.name
+
+
+_T: Final = ("tunnel",)
+_TP: Final = ("tunnel", "peer")
+
+
+def _counter(name: str, labels: tuple[str, ...], text: str) -> MetricRow:
+    return MetricRow(name, "counter", labels, text)
+
+
+def _gauge(name: str, labels: tuple[str, ...], text: str) -> MetricRow:
+    return MetricRow(name, "gauge", labels, text)
+
+
+def _histogram(name: str, labels: tuple[str, ...], text: str) -> MetricRow:
+    return MetricRow(name, "histogram", labels, text)
+
+
+METRICS: Final[tuple[MetricRow, ...]] = (
+    _gauge("build_info", ("version", "revision", "python", "openssl"), "What runs; always 1."),
+    _gauge("dataplane_info", ("dataplane", "aead", "workers"), "Data planes in use; always 1."),
+    _gauge("dataplane_offload_enabled", (*_T, "offload"), "An offload is in use (1) or not (0)."),
+    _counter(
+        "dataplane_offload_fallbacks_total",
+        (*_T, "offload", "cause"),
+        "Times an offload was given up, by cause.",
+    ),
+    _gauge("tunnel_up", _T, "The tunnel does its work: a server listens, a client is connected."),
+    _gauge("tunnel_peers", _T, "Sessions established now."),
+    _gauge("tunnel_peers_limit", _T, "Sessions allowed at once."),
+    _gauge(
+        "tunnel_info", (*_T, "role", "transport", "wrap", "bridge"), "How the tunnel is set up; always 1."
+    ),
+    _gauge("bridge_port_up", ("bridge", "port"), "Carrier and master of a bridge port are as wanted."),
+    _counter("netlink_repairs_total", ("bridge", "action"), "Links put right after something changed them."),
+    _gauge("peer_connected", _TP, "The peer has an established session."),
+    _gauge("peer_sessions", _TP, "Established sessions under the peer's name."),
+    _gauge(
+        "peer_info",
+        (*_TP, "cipher", "tls_version", "key_group", "wrap", "transport", "peer_version", "platform"),
+        "What was negotiated with the peer; always 1, absent before its first session.",
+    ),
+    _gauge(
+        "peer_last_seen_timestamp_seconds",
+        _TP,
+        "Newest authenticated packet, Unix time; absent before the first.",
+    ),
+    _gauge(
+        "peer_connected_since_timestamp_seconds",
+        _TP,
+        "Begin of the present session, Unix time; absent while there is none.",
+    ),
+    _counter("peer_connections_total", _TP, "Sessions established."),
+    _counter("peer_endpoint_changes_total", _TP, "Times the peer's address changed in a session (float)."),
+    _counter("peer_disconnects_total", (*_TP, "reason"), "Sessions ended, by reason."),
+    _gauge("peer_rtt_seconds", _TP, "Round-trip time on the control channel; absent while unknown."),
+    _counter("handshakes_total", (*_T, "phase", "outcome"), "Handshakes that ended, by outcome."),
+    _histogram("handshake_duration_seconds", (*_T, "phase"), "How long established handshakes took."),
+    _counter("authentications_total", (*_T, "method", "outcome"), "Authentications by method and outcome."),
+    _counter("peer_frames_total", (*_TP, "direction", "kind"), "Ethernet frames carried."),
+    _counter(
+        "peer_bytes_total", (*_TP, "direction", "kind"), "Octets of those frames, without FCS and overhead."
+    ),
+    _counter("peer_wire_bytes_total", (*_TP, "direction"), "Octets of outer UDP payload."),
+    _counter("peer_wire_datagrams_total", (*_TP, "direction"), "Outer datagrams."),
+    _counter("drops_total", (*_T, "direction", "reason"), "Frames and packets dropped, by reason."),
+    _counter("peer_drops_total", (*_TP, "direction", "class"), "The peer's drops, by class of reason."),
+    _gauge(
+        "peer_key_established_timestamp_seconds", _TP, "When the present data key came into use, Unix time."
+    ),
+    _counter("renegotiations_total", (*_T, "trigger", "outcome"), "Renegotiations by trigger and outcome."),
+    _gauge("peer_packet_id_used_ratio", _TP, "Share of the packet-ID space used up, worse direction, 0..1."),
+    _gauge("peer_aead_used_ratio", _TP, "Share of the cipher's usage limit used up, worse direction, 0..1."),
+    _gauge("fdb_entries", _T, "Addresses in the forwarding database."),
+    _gauge("fdb_capacity", _T, "Addresses the forwarding database can hold."),
+    _gauge("peer_fdb_entries", _TP, "Addresses learned at the peer."),
+    _counter("fdb_changes_total", (*_T, "change"), "Changes of the forwarding database."),
+    _counter(
+        "mac_conflicts_total", (*_T, "with"), "One address seen in two places, by what it conflicts with."
+    ),
+    _counter("mtu_events_total", (*_T, "event"), "What was done to make frames fit."),
+    _gauge("queue_depth", ("queue",), "Entries waiting in a queue of the data plane."),
+    _gauge("queue_capacity", ("queue",), "Entries a queue can hold; beyond that it drops."),
+    _histogram("segments_per_send", _T, "Datagrams handed to the kernel in one call."),
+    _histogram("datagrams_per_receive", _T, "Datagrams taken from the kernel in one call."),
+    _histogram("frames_per_tap_write", _T, "Frames coalesced into one TAP write."),
+    _counter("kernel_drops_total", (*_T, "where"), "Frames and datagrams the kernel dropped before us."),
+    _counter("thread_cpu_seconds_total", ("thread",), "CPU time by thread."),
+    _histogram("control_loop_lag_seconds", (), "How late the event loop woke up."),
+    _gauge("certificate_not_after_timestamp_seconds", (*_T, "role"), "End of validity of our certificates."),
+    _gauge("peer_certificate_not_after_timestamp_seconds", _TP, "End of validity of the peer's certificate."),
+    _counter("api_requests_total", ("route", "method", "code"), "Answers of the admin API."),
+    _histogram("api_request_duration_seconds", ("route",), "How long the admin API took to answer."),
+    _gauge("metrics_peers_folded", (), 'Peers without series of their own, summed in peer="_other" instead.'),
+)
+
+ROWS: Final = {row.name: row for row in METRICS}
+
+EXTERNAL_FAMILIES: Final = (
+    ("process_*", "CPU, memory, descriptors and start time of the process (client library)."),
+    ("python_*", "Python version and garbage collection (client library)."),
+)

@@ -1,0 +1,164 @@
+"""Which peers have series of their own, and the totals of the rest.
+
+A peer that was folded stays folded while the process lives, and what a vanished folded peer had counted
+stays in the sum: otherwise a counter would fall. Pure: no I/O.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
+
+from bridged.dataplane.contract import Direction, FrameKind, PeerCounters
+from bridged.runtime.snapshot import PeerStatus
+
+OTHER: Final = "_other"
+HASH_DIGITS: Final = 16
+
+PeerKey = tuple[str, str]
+
+
+@dataclass(slots=True)
+class Sum:
+    """Peers of one tunnel taken together. Counters are summed, ratios and last-seen are the largest."""
+
+    connected: int = 0
+    sessions: int = 0
+    connections: int = 0
+    endpoint_changes: int = 0
+    fdb_entries: int = 0
+    packet_id_used_ratio: float = 0.0
+    aead_used_ratio: float = 0.0
+    last_seen: float | None = None
+    disconnects: Counter[str] = field(default_factory=Counter)
+    frames: Counter[tuple[Direction, FrameKind]] = field(default_factory=Counter)
+    bytes: Counter[tuple[Direction, FrameKind]] = field(default_factory=Counter)
+    wire_bytes: Counter[Direction] = field(default_factory=Counter)
+    wire_datagrams: Counter[Direction] = field(default_factory=Counter)
+    drops: Counter[tuple[Direction, str]] = field(default_factory=Counter)
+
+    def add_totals(self, peer: PeerStatus) -> None:
+        """Take what never falls."""
+        self.connections += peer.connections
+        self.endpoint_changes += peer.endpoint_changes
+        self.disconnects.update(peer.disconnects)
+        self.frames.update(peer.counters.frames)
+        self.bytes.update(peer.counters.bytes)
+        self.wire_bytes.update(peer.counters.wire_bytes)
+        self.wire_datagrams.update(peer.counters.wire_datagrams)
+        self.drops.update(peer.counters.drops)
+
+    def add_present(self, peer: PeerStatus) -> None:
+        """Take what holds now."""
+        self.connected += peer.connected
+        self.sessions += peer.sessions
+        self.fdb_entries += peer.fdb_entries
+        self.packet_id_used_ratio = max(self.packet_id_used_ratio, peer.packet_id_used_ratio)
+        self.aead_used_ratio = max(self.aead_used_ratio, peer.aead_used_ratio)
+        if peer.last_seen is not None:
+            self.last_seen = max(self.last_seen or 0.0, peer.last_seen)
+
+    def copy_totals(self) -> Sum:
+        return Sum(
+            connections=self.connections,
+            endpoint_changes=self.endpoint_changes,
+            disconnects=self.disconnects.copy(),
+            frames=self.frames.copy(),
+            bytes=self.bytes.copy(),
+            wire_bytes=self.wire_bytes.copy(),
+            wire_datagrams=self.wire_datagrams.copy(),
+            drops=self.drops.copy(),
+        )
+
+
+class PeerFold:
+    """Decides once for each (tunnel, peer name); not thread-safe, one scrape at a time.
+
+    `max_peers`: series for so many peers over all tunnels. `label`: what the label `peer` shows.
+    """
+
+    def __init__(self, max_peers: int, label: Literal["name", "hash", "none"]) -> None:
+        self._max_peers = 0 if label == "none" else max_peers
+        self._label = label
+        self._shown: set[PeerKey] = set()
+        self._folded: dict[PeerKey, PeerStatus] = {}
+        self._gone: dict[str, Sum] = {}
+
+    def divide(
+        self, tunnels: Iterable[tuple[str, tuple[PeerStatus, ...]]]
+    ) -> tuple[list[tuple[PeerKey, PeerStatus]], dict[str, Sum], int]:
+        """(shown peers with their (tunnel, label), tunnel -> sum of its folded ones, number folded)."""
+        present = _by_key(tunnels)
+        self._shown &= present.keys()
+        shown: list[tuple[PeerKey, PeerStatus]] = []
+        folded: dict[PeerKey, PeerStatus] = {}
+        for key, peer in present.items():
+            if self._may_show(key):
+                self._shown.add(key)
+                shown.append(((key[0], self.label_of(peer.name)), peer))
+            else:
+                folded[key] = peer
+        self._bury(folded)
+        sums = {tunnel: total.copy_totals() for tunnel, total in self._gone.items()}
+        for (tunnel, _), peer in folded.items():
+            total = sums.setdefault(tunnel, Sum())
+            total.add_totals(peer)
+            total.add_present(peer)
+        self._folded = folded
+        return shown, sums, len(folded)
+
+    def label_of(self, name: str) -> str:
+        """The value of the label `peer`."""
+        octets = name.encode("utf-8", "replace")
+        if self._label == "hash":
+            return hashlib.sha256(octets).hexdigest()[:HASH_DIGITS]
+        return octets.decode("utf-8")
+
+    def _may_show(self, key: PeerKey) -> bool:
+        if key in self._shown:
+            return True
+        was_folded = key in self._folded
+        return not was_folded and key[1] != OTHER and len(self._shown) < self._max_peers
+
+    def _bury(self, folded: Mapping[PeerKey, PeerStatus]) -> None:
+        for key, peer in self._folded.items():
+            if key not in folded:
+                self._gone.setdefault(key[0], Sum()).add_totals(peer)
+
+
+def _by_key(tunnels: Iterable[tuple[str, tuple[PeerStatus, ...]]]) -> dict[PeerKey, PeerStatus]:
+    present: dict[PeerKey, PeerStatus] = {}
+    for tunnel, peers in tunnels:
+        for peer in peers:
+            key = (tunnel, peer.name)
+            present[key] = _merged(present[key], peer) if key in present else peer
+    return present
+
+
+def _merged(one: PeerStatus, other: PeerStatus) -> PeerStatus:
+    """Two entries of one name as one; what is not a number is the connected one's."""
+    total = Sum()
+    for peer in (one, other):
+        total.add_totals(peer)
+        total.add_present(peer)
+    base = other if other.connected and not one.connected else one
+    counters = PeerCounters(
+        frames=dict(total.frames),
+        bytes=dict(total.bytes),
+        wire_bytes=dict(total.wire_bytes),
+        wire_datagrams=dict(total.wire_datagrams),
+        drops=dict(total.drops),
+    )
+    return replace(
+        base,
+        connected=bool(total.connected),
+        sessions=total.sessions,
+        connections=total.connections,
+        endpoint_changes=total.endpoint_changes,
+        disconnects=dict(total.disconnects),
+        counters=counters,
+        fdb_entries=total.fdb_entries,
+    )
