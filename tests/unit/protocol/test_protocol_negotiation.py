@@ -1,0 +1,143 @@
+"""Peer info, IV_PROTO, and the choice of the data cipher."""
+
+from __future__ import annotations
+
+import pytest
+
+from bridged.errors import ConfigurationError, RemoteProtocolError
+from bridged.protocol.cipher import DEFAULT_CIPHERS, Cipher
+from bridged.protocol.negotiation import (
+    PeerInfo,
+    ProtocolFlags,
+    accept_pushed_cipher,
+    choose_cipher_for_client,
+    client_peer_info,
+    parse_cipher_list,
+)
+
+BF = "V4,dev-type tap,cipher BF-CBC,auth SHA1"
+GCM128 = "V4,dev-type tap,cipher AES-128-GCM,auth SHA1"
+NO_CIPHER = "V4,dev-type tap,auth SHA1"
+AES256, AES128, CHACHA = Cipher.AES_256_GCM, Cipher.AES_128_GCM, Cipher.CHACHA20_POLY1305
+
+
+@pytest.mark.parametrize(
+    ("server", "peer_info", "options", "fallback", "chosen"),
+    [
+        ((CHACHA, AES256), "IV_CIPHERS=AES-256-GCM:CHACHA20-POLY1305\n", NO_CIPHER, None, CHACHA),
+        ((AES256, AES128), "IV_CIPHERS=aes-128-gcm\n", NO_CIPHER, None, AES128),
+        ((AES256, AES128), "IV_CIPHERS=id-aes128-GCM\n", NO_CIPHER, None, AES128),
+        ((CHACHA, AES128), "IV_NCP=2\n", NO_CIPHER, None, AES128),
+        ((CHACHA, AES128), "IV_NCP=2\n", BF, None, AES128),
+        ((AES256, AES128), "", GCM128, None, AES128),
+        ((AES256,), "", NO_CIPHER, CHACHA, CHACHA),
+        ((AES256,), "IV_NCP=1\n", NO_CIPHER, CHACHA, CHACHA),
+    ],
+)
+def test_the_server_takes_the_first_of_its_list_that_the_client_can_use(
+    server: tuple[Cipher, ...], peer_info: str, options: str, fallback: Cipher | None, chosen: Cipher
+) -> None:
+    assert choose_cipher_for_client(server, PeerInfo.parse(peer_info), options, fallback) is chosen
+
+
+@pytest.mark.parametrize(
+    ("peer_info", "options", "fallback"),
+    [
+        ("IV_CIPHERS=AES-128-CBC\n", NO_CIPHER, CHACHA),
+        ("IV_CIPHERS=AES-128-CBC\n", "V4,cipher AES-256-GCM", CHACHA),
+        ("IV_NCP=2\nIV_CIPHERS=BF-CBC\n", NO_CIPHER, CHACHA),
+        ("IV_CIPHERS=\n", NO_CIPHER, CHACHA),
+        ("", BF, CHACHA),
+        ("", NO_CIPHER, None),
+    ],
+)
+def test_a_client_without_a_shared_cipher_is_refused(
+    peer_info: str, options: str, fallback: Cipher | None
+) -> None:
+    with pytest.raises(RemoteProtocolError) as error:
+        choose_cipher_for_client((AES256,), PeerInfo.parse(peer_info), options, fallback)
+    assert error.value.code == "cipher_mismatch"
+
+
+@pytest.mark.parametrize(
+    ("ours", "pushed", "options", "fallback", "chosen"),
+    [
+        ((AES256, AES128), "AES-128-GCM", BF, None, AES128),
+        ((AES256,), "CHACHA20-POLY1305", NO_CIPHER, CHACHA, CHACHA),
+        ((AES256, AES128), None, GCM128, None, AES128),
+        ((AES256,), None, NO_CIPHER, CHACHA, CHACHA),
+    ],
+)
+def test_the_client_accepts_what_it_offers(
+    ours: tuple[Cipher, ...], pushed: str | None, options: str, fallback: Cipher | None, chosen: Cipher
+) -> None:
+    assert accept_pushed_cipher(ours, pushed, options, fallback) is chosen
+
+
+@pytest.mark.parametrize(
+    ("pushed", "options", "fallback"),
+    [
+        ("AES-128-GCM", NO_CIPHER, None),
+        ("AES-256-CBC", NO_CIPHER, None),
+        ("none", NO_CIPHER, CHACHA),
+        ("", NO_CIPHER, None),
+        (None, GCM128, None),
+        (None, NO_CIPHER, None),
+    ],
+)
+def test_the_client_refuses_any_other_cipher(
+    pushed: str | None, options: str, fallback: Cipher | None
+) -> None:
+    with pytest.raises(RemoteProtocolError) as error:
+        accept_pushed_cipher((AES256,), pushed, options, fallback)
+    assert error.value.code == "cipher_mismatch"
+
+
+def test_cipher_lists_normalise_case_drop_repetitions_and_leave_out_optional_ones() -> None:
+    assert parse_cipher_list("aes-128-gcm:?BF-CBC:AES-256-GCM:AES-128-GCM:?Chacha20-Poly1305") == (
+        AES128,
+        AES256,
+        CHACHA,
+    )
+    assert parse_cipher_list("DEFAULT") == DEFAULT_CIPHERS
+    assert parse_cipher_list("CHACHA20-POLY1305:DEFAULT") == (CHACHA, AES256, AES128)
+
+
+@pytest.mark.parametrize("text", ["", "BF-CBC", "?BF-CBC", "AES-256-GCM:", "AES-256-GCM:" * 20, "none"])
+def test_cipher_lists_that_cannot_be_offered_are_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        parse_cipher_list(text)
+    assert error.value.code == "cipher"
+
+
+def test_our_peer_info_is_that_of_openvpn_2_6() -> None:
+    flags = ProtocolFlags(990)
+    info = client_peer_info(
+        version="2.6.14",
+        platform="linux",
+        ciphers=(AES256,),
+        flags=flags,
+        max_mtu=1600,
+        extra=[("UV_SITE", "a")],
+    )
+    assert info.serialize() == (
+        "IV_VER=2.6.14\nIV_PLAT=linux\nIV_TCPNL=1\nIV_MTU=1600\nIV_CIPHERS=AES-256-GCM\nIV_PROTO=990\nUV_SITE=a\n"
+    )
+    both = client_peer_info(version="1", platform="x", ciphers=DEFAULT_CIPHERS, flags=flags, max_mtu=1600)
+    assert both.ncp == 2 and both.ciphers == ("AES-256-GCM", "AES-128-GCM", "CHACHA20-POLY1305")
+
+
+def test_peer_info_is_bounded_and_printable() -> None:
+    hostile = (
+        "IV_VER=\x1b[31mred\u202e\nno separator\n=x\nbad name=1\nIV_PROTO=abc\nIV_MTU=" + "9" * 30 + "\n"
+    )
+    info = PeerInfo.parse(hostile + "UV_X=" + "y" * 5000 + "\n" + "A=1\n" * 1000)
+    assert info.version == "\\x1b[31mred\\u202e"
+    assert info.protocol is ProtocolFlags.NONE and info.mtu is None
+    assert [name for name, _ in info.entries] == ["IV_VER", "IV_PROTO", "IV_MTU", "UV_X"]
+    assert len(info.get("UV_X") or "") == 256
+    assert len(PeerInfo.parse("A=1\n" * 1000).entries) == 64
+
+
+def test_unknown_bits_of_iv_proto_are_kept() -> None:
+    assert int(PeerInfo.parse("IV_PROTO=65536\n").protocol) == 65536

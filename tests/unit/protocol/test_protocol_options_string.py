@@ -1,0 +1,69 @@
+"""Options strings (known answers: tests/vectors)."""
+
+from __future__ import annotations
+
+from bridged.protocol.options_string import LinkOptions, build_options_string, compare_options, option_value
+from bridged.protocol.role import Role
+
+OURS = LinkOptions(Role.CLIENT)
+EXPECTED = build_options_string(OURS.mirrored())
+
+
+def test_the_examples_of_the_specification() -> None:
+    assert build_options_string(OURS) == (
+        "V4,dev-type tap,link-mtu 1573,tun-mtu 1500,proto UDPv4,auth SHA1,keysize 128,key-method 2,tls-client"
+    )
+    assert build_options_string(
+        LinkOptions(Role.CLIENT, digest="SHA256", tls_auth=True, key_direction=1)
+    ) == (
+        "V4,dev-type tap,link-mtu 1585,tun-mtu 1500,proto UDPv4,keydir 1,auth SHA256,keysize 128,tls-auth,"
+        "key-method 2,tls-client"
+    )
+
+
+def test_mirrored_options_swap_role_and_direction_only() -> None:
+    mirrored = LinkOptions(Role.SERVER, tun_mtu=1400, tcp=True, tls_auth=True, key_direction=0).mirrored()
+    assert mirrored == LinkOptions(Role.CLIENT, tun_mtu=1400, tcp=True, tls_auth=True, key_direction=1)
+
+
+def test_equal_options_give_no_warning() -> None:
+    assert compare_options(EXPECTED, EXPECTED) == []
+
+
+def test_differences_are_named() -> None:
+    received = EXPECTED.replace("dev-type tap", "dev-type tun").replace(",auth SHA1", ",comp-lzo,auth SHA1")
+    assert compare_options(EXPECTED, received) == [
+        "dev-type: expected tap, peer has tun",
+        "comp-lzo: expected nothing, peer has it",
+    ]
+    assert compare_options(EXPECTED, EXPECTED.replace(",tls-server", "")) == [
+        "tls-server: expected it, peer has nothing"
+    ]
+
+
+def test_differences_that_openvpn_does_not_report_are_not_reported() -> None:
+    received = EXPECTED.replace("UDPv4", "TCPv4_SERVER").replace(
+        "key-method 2", "key-method 3,keydir 1,tls-auth"
+    )
+    assert compare_options(EXPECTED, received + ",cipher X,tun-ipv6") == []
+
+
+def test_tun_mtu_1532_of_old_peers_is_not_reported() -> None:
+    assert compare_options(EXPECTED, EXPECTED.replace("tun-mtu 1500", "tun-mtu 1532")) == []
+    assert compare_options(EXPECTED, EXPECTED.replace("tun-mtu 1500", "tun-mtu 1400")) != []
+
+
+def test_another_version_is_not_compared() -> None:
+    assert compare_options(EXPECTED, "V5,dev-type tun") == []
+
+
+def test_hostile_text_is_made_printable_and_bounded() -> None:
+    warnings = compare_options(EXPECTED, EXPECTED + ",\x1b[31m \x07" + "x" * 1000 + ",y" * 1000)
+    assert warnings and all(text.isprintable() and len(text) < 300 for text in warnings)
+    assert len(warnings) <= 64
+
+
+def test_option_values_are_found() -> None:
+    assert option_value(EXPECTED, "link-mtu") == "1573"
+    assert option_value(EXPECTED, "tls-server") == ""
+    assert option_value(EXPECTED, "cipher") is None
