@@ -1,0 +1,126 @@
+"""A profile as a client's YAML configuration.
+
+The keys are those of `bridged.configuration.schema`; this package must not import it, so whoever writes
+the file checks it there. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bridged.profiles.profile import Profile
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Where the daemon finds certificates and keys: paths, or the texts themselves.
+
+    `ca` may be missing where the peer is pinned; `crl` and `wrap_key` where the profile has none.
+    """
+
+    certificate: str
+    key: str
+    ca: str | None = None
+    crl: str | None = None
+    wrap_key: str | None = None
+
+
+def to_configuration(
+    profile: Profile,
+    trust: Trust,
+    *,
+    tunnel_name: str,
+    bridge: str,
+    ports: Sequence[str] = (),
+    state_directory: Path | None = None,
+) -> dict[str, Any]:
+    """Plain values for YAML: one bridge and one client tunnel; what the profile does not say is left out."""
+    bridge_section = _known(ports=list(ports), addresses=list(profile.addresses))
+    if profile.mtu is not None and profile.mtu != 1500:
+        bridge_section["mtu"] = profile.mtu
+    return _known(
+        state_directory=str(state_directory) if state_directory else None,
+        bridges={bridge: bridge_section},
+        tunnels={tunnel_name: _tunnel(profile, trust, bridge)},
+    )
+
+
+def render_yaml(configuration: Mapping[str, Any], heading: Sequence[str] = ()) -> str:
+    """YAML text with `heading` as comment lines; texts of several lines as literal blocks."""
+    comment = "".join(f"# {line}".rstrip() + "\n" for line in heading)
+    body = yaml.dump(
+        dict(configuration), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000, indent=2
+    )
+    return comment + body
+
+
+def _tunnel(profile: Profile, trust: Trust, bridge: str) -> dict[str, Any]:
+    tunnel = _known(
+        role="client",
+        bridge=bridge,
+        tap=_known(name=profile.tap_name, mac=str(profile.tap_mac) if profile.tap_mac else None),
+        remotes=[str(remote) for remote in profile.remotes],
+        local=str(profile.local) if profile.local else None,
+        tls=_known(
+            ca=trust.ca,
+            certificate=trust.certificate,
+            key=trust.key,
+            crl=trust.crl,
+            peer_fingerprints=list(profile.peer_fingerprints),
+            peer_role=profile.peer_role or (None if trust.ca else "any"),
+            peer_name=profile.peer_name,
+            peer_name_prefix=None if profile.peer_name else profile.peer_name_prefix,
+            version_min=profile.version_min,
+            version_max=profile.version_max,
+        ),
+        ciphers=list(profile.ciphers),
+        key_derivation=profile.key_derivation,
+        keepalive=_known(ping_seconds=profile.ping_seconds, restart_seconds=profile.restart_seconds),
+        renegotiate=_known(
+            seconds=profile.renegotiate_seconds,
+            bytes=profile.renegotiate_bytes,
+            packets=profile.renegotiate_packets,
+        ),
+        handshake_seconds=profile.handshake_seconds,
+        transition_seconds=profile.transition_seconds,
+        replay_window=profile.replay_window,
+        mtu=profile.mtu,
+        mss=_mss(profile.mss),
+        wan_mtu=profile.wan_mtu,
+        exit_notify=profile.exit_notify,
+    )
+    if profile.wrap != "none":
+        is_auth = profile.wrap == "tls-auth"
+        tunnel["wrap"] = _known(
+            mode=profile.wrap,
+            key=trust.wrap_key,
+            direction=profile.wrap_direction if is_auth else None,
+            digest=profile.wrap_digest if is_auth else None,
+        )
+    return tunnel
+
+
+def _mss(size: int | None) -> int | str | None:
+    return "off" if size == 0 else size
+
+
+def _known(**values: Any) -> dict[str, Any]:
+    """Without what is None or an empty list or mapping: the configuration's default holds."""
+    return {key: value for key, value in values.items() if value is not None and value not in ([], {})}
+
+
+class _Dumper(yaml.SafeDumper):
+    """PEM texts as literal blocks, so that people can read and compare them."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)

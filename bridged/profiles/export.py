@@ -1,0 +1,71 @@
+"""Writes a client's profile that OpenVPN 2.4 to 2.7 and `bridged join` take.
+
+Source: docs/protocol/data.md, section 7; docs/protocol/control.md, section 7 (ciphers).
+Pure: values in, text out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from bridged.addresses import Endpoint
+
+_HEADING: Final = """\
+# Profile of {name} for {remote}, written by bridged.
+# Keep it secret: it holds a private key, and whoever has the file can join the network.
+#
+# OpenVPN:  openvpn --config FILE   (2.4 or later, as root)
+# bridged:  bridged join FILE --bridge br0 --port eth1
+# Windows:  choose the component "TAP-Windows6 adapter" in OpenVPN's installer; Wintun and DCO carry
+#           no Ethernet frames. Phones have no TAP adapters.
+"""
+
+# Every directive here is known to 2.4; newer ones stand behind `ignore-unknown-option`. No `auth`: AEAD
+# ciphers and tls-crypt do not use it. No `ncp-ciphers`: the default of 2.4 is right, and 2.7 warns of it.
+# No keepalive, tun-mtu: the server pushes them. `cipher` is what a 2.4 client announces.
+_BODY: Final = """\
+client
+dev tap
+proto udp
+remote {host} {port}
+resolv-retry infinite
+nobind
+float
+persist-key
+persist-tun
+remote-cert-tls server
+verify-x509-name {server_name} name
+tls-version-min 1.2
+cipher AES-256-GCM
+ignore-unknown-option data-ciphers
+data-ciphers AES-256-GCM:AES-128-GCM:CHACHA20-POLY1305
+explicit-exit-notify 1
+verb 3
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientProfile:
+    """What an invitation holds. `server_name`: common name of the server's certificate."""
+
+    name: str
+    remote: Endpoint
+    server_name: str
+    ca_pem: str
+    certificate_pem: str
+    key_pem: str = field(repr=False)
+    tls_crypt_key: str = field(repr=False)
+
+
+def serialize_profile(profile: ClientProfile) -> str:
+    """The text of the `.ovpn` file; secret."""
+    heading = _HEADING.format(name=profile.name, remote=profile.remote)
+    body = _BODY.format(host=profile.remote.host, port=profile.remote.port, server_name=profile.server_name)
+    blocks = (
+        ("ca", profile.ca_pem),
+        ("cert", profile.certificate_pem),
+        ("key", profile.key_pem),
+        ("tls-crypt", profile.tls_crypt_key),
+    )
+    return heading + body + "".join(f"<{tag}>\n{text.strip()}\n</{tag}>\n" for tag, text in blocks)
