@@ -70,3 +70,8 @@ class ReplayWindow:
             return False
         self._seen |= 1 << -ahead
         return True
+
+    def accept_next(self, count: int) -> None:
+        """Record the `count` ids that follow the highest one; the same as `accept` for each of them."""
+        self._seen = ((self._seen << count) | ((1 << count) - 1)) & self._mask
+        self._highest += count

@@ -1,0 +1,89 @@
+"""Totals that only grow, kept while frames pass and read by snapshots.
+
+Source: docs/reference/metrics.md, "Drop reasons".
+No I/O. Written under the loop's gate; a reader copies whole dicts and lists, which needs no lock.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from typing import Final
+
+from bridged.dataplane.contract import Direction, FrameKind, Histogram, PeerCounters
+
+KINDS: Final[tuple[FrameKind, ...]] = ("unicast", "unknown_unicast", "broadcast", "multicast")
+UNICAST, UNKNOWN_UNICAST, BROADCAST, MULTICAST = range(4)
+BATCH_BOUNDS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+
+Drops = dict[tuple[Direction, str], int]
+
+
+class Traffic:
+    """Frames, octets and outer datagrams of one peer. Lists are indexed by kind."""
+
+    __slots__ = (
+        "drops",
+        "received_bytes",
+        "received_frames",
+        "sent_bytes",
+        "sent_frames",
+        "wire_received",
+        "wire_received_bytes",
+        "wire_sent",
+        "wire_sent_bytes",
+    )
+
+    def __init__(self) -> None:
+        self.received_frames = [0] * len(KINDS)
+        self.received_bytes = [0] * len(KINDS)
+        self.sent_frames = [0] * len(KINDS)
+        self.sent_bytes = [0] * len(KINDS)
+        self.wire_received = 0
+        self.wire_received_bytes = 0
+        self.wire_sent = 0
+        self.wire_sent_bytes = 0
+        self.drops: Drops = {}
+
+    def counters(self) -> PeerCounters:
+        """All figures now."""
+        return PeerCounters(
+            frames=_by_kind(self.received_frames, self.sent_frames),
+            bytes=_by_kind(self.received_bytes, self.sent_bytes),
+            wire_bytes={"receive": self.wire_received_bytes, "transmit": self.wire_sent_bytes},
+            wire_datagrams={"receive": self.wire_received, "transmit": self.wire_sent},
+            drops=self.drops.copy(),
+        )
+
+
+class BatchSizes:
+    """A histogram of batch sizes: 1, 2, up to 4, 8, 16, 32, 64, and more."""
+
+    __slots__ = ("_counts", "_total")
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(BATCH_BOUNDS) + 1)
+        self._total = 0
+
+    def observe(self, size: int, times: int = 1) -> None:
+        self._counts[bisect_left(BATCH_BOUNDS, size)] += times
+        self._total += size * times
+
+    def histogram(self) -> Histogram:
+        return Histogram(BATCH_BOUNDS, tuple(self._counts), float(self._total))
+
+
+def count_drop(tables: Iterable[Drops], direction: Direction, reason: str, frames: int = 1) -> None:
+    """Add to every table (the data plane's, and the peer's where there is one)."""
+    key = (direction, reason)
+    for table in tables:
+        table[key] = table.get(key, 0) + frames
+
+
+def _by_kind(received: list[int], sent: list[int]) -> dict[tuple[Direction, FrameKind], int]:
+    figures: dict[tuple[Direction, FrameKind], int] = {}
+    for kind, value in zip(KINDS, received, strict=True):
+        figures["receive", kind] = value
+    for kind, value in zip(KINDS, sent, strict=True):
+        figures["transmit", kind] = value
+    return figures

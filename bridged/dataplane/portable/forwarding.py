@@ -1,0 +1,320 @@
+"""The way of frames in both directions: TAP to wire, wire to TAP, and peer to peer.
+
+Source: bridged/dataplane/contract.py; docs/protocol/data.md, sections 2.5, 5.1, 6.3.
+Works on batches: runs of frames with the same addresses share one verdict, frames to one peer share one
+sealing loop and, as far as their sizes allow, one system call. Called with the loop's gate held.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from bridged.addresses import Endpoint
+from bridged.dataplane.contract import (
+    Direction,
+    KeyNearLimit,
+    OccReceived,
+    PeerFloated,
+)
+from bridged.dataplane.portable.counters import Drops, count_drop
+from bridged.dataplane.portable.events import EventQueue
+from bridged.dataplane.portable.keys import KeySlot
+from bridged.dataplane.portable.mss import clamp_mss
+from bridged.dataplane.portable.peers import Peer, PeerTable
+from bridged.dataplane.portable.switch import Switch
+from bridged.dataplane.portable.wire import Path, Received, Wire
+from bridged.dataplane.portable.wire_address import to_endpoint
+from bridged.protocol.occ import OCC_MAGIC, PING
+from bridged.units import KeyId, UnixSeconds
+
+_V2: Final = 9
+_V1: Final = 6
+_V2_HEADER_OCTETS: Final = 4
+_HOUSEKEEPING: Final = (PING[:12], OCC_MAGIC[:12])
+_SYN: Final = 2
+
+
+class Forwarding:
+    """Frames in flight of one data plane; `to_tap` collects what `take_for_tap` hands out."""
+
+    def __init__(
+        self, table: PeerTable, switch: Switch, wire: Wire, events: EventQueue, mss_limit: int
+    ) -> None:
+        self._table = table
+        self._switch = switch
+        self._wire = wire
+        self._events = events
+        self._mss_limit = mss_limit
+        self._to_tap: list[bytes] = []
+        self._to_peers: dict[Peer, list[tuple[int, list[bytes]]]] = {}
+        self.drops: Drops = {}
+        self.mtu_events: dict[str, int] = {"mss_clamped": 0}
+
+    def drop(self, direction: Direction, reason: str, frames: int = 1, peer: Peer | None = None) -> None:
+        """Count lost frames or packets."""
+        if frames:
+            tables = (self.drops,) if peer is None else (self.drops, peer.traffic.drops)
+            count_drop(tables, direction, reason, frames)
+
+    # --- from the TAP
+
+    def from_tap(self, frames: list[bytes], now: float) -> None:
+        """Switch, seal and send what was read from the TAP."""
+        if self._mss_limit:
+            self._clamp(frames)
+        for addresses, run in _runs(frames):
+            if len(addresses) < 12 or min(map(len, run)) < 14:
+                self.drop("transmit", "short_frame", len(run))
+                continue
+            verdict = self._switch.verdict(None, addresses, now)
+            if verdict.drop is not None:
+                self.drop("transmit", verdict.drop, len(run))
+                continue
+            for peer in verdict.peers:
+                self._queue(peer, verdict.kind, run)
+        self.send_queued(now)
+
+    # --- from the wire
+
+    def from_wire(self, received: Received, now: float) -> None:
+        """Open and switch the datagrams of one read; frames for the TAP wait for `take_for_tap`."""
+        data, size = received.data, received.size
+        if len(data) <= size:
+            self._packets([data], received, now)
+            return
+        packets = [data[at : at + size] for at in range(0, len(data), size)]
+        header = packets[0][:_V2_HEADER_OCTETS]
+        if all(packet.startswith(header) for packet in packets):
+            self._packets(packets, received, now)
+            return
+        at = 0
+        while at < len(packets):
+            header = packets[at][:_V2_HEADER_OCTETS]
+            end = at + 1
+            while end < len(packets) and packets[end].startswith(header):
+                end += 1
+            self._packets(packets[at:end], received, now)
+            at = end
+
+    def take_for_tap(self) -> list[bytes]:
+        """Frames to write to the TAP, in order."""
+        frames, self._to_tap = self._to_tap, []
+        return frames
+
+    def send_queued(self, now: float) -> None:
+        """Seal and send what waits for peers."""
+        if not self._to_peers:
+            return
+        queued, self._to_peers = self._to_peers, {}
+        for peer, runs in queued.items():
+            self._send_frames(peer, runs, now)
+
+    def send_payload(self, peer: Peer, payload: bytes, now: float) -> None:
+        """Seal and send one ping or OCC message."""
+        slot = peer.sealing
+        if slot is not None:
+            self._send(peer, slot, [payload], now)
+
+    # --- sending
+
+    def _queue(self, peer: Peer, kind: int, run: list[bytes]) -> None:
+        if peer.sealing is None:
+            self.drop("transmit", "no_key", len(run), peer)
+            return
+        waiting = self._to_peers.get(peer)
+        if waiting is None:
+            self._to_peers[peer] = [(kind, run)]
+        else:
+            waiting.append((kind, run))
+
+    def _send_frames(self, peer: Peer, runs: list[tuple[int, list[bytes]]], now: float) -> None:
+        slot = peer.sealing
+        if slot is None:
+            return
+        traffic = peer.traffic
+        frames = runs[0][1] if len(runs) == 1 else [frame for _, run in runs for frame in run]
+        sealed = self._send(peer, slot, frames, now)
+        if sealed < len(frames):
+            self.drop("transmit", "key_expired", len(frames) - sealed, peer)
+        for kind, run in runs:
+            part = run if sealed >= len(run) else run[:sealed]
+            sealed -= len(part)
+            traffic.sent_frames[kind] += len(part)
+            traffic.sent_bytes[kind] += sum(map(len, part))
+
+    def _send(self, peer: Peer, slot: KeySlot, payloads: Sequence[bytes], now: float) -> int:
+        """How many were sealed; the others ran out of packet ids."""
+        packets = slot.seal(payloads)
+        if not packets:
+            return 0
+        traffic = peer.traffic
+        traffic.wire_sent += len(packets)
+        traffic.wire_sent_bytes += self._wire.send(packets, peer.path, now)
+        peer.sent_at = now
+        self._check_limit(peer, slot)
+        return len(packets)
+
+    def _clamp(self, frames: list[bytes]) -> None:
+        limit = self._mss_limit
+        for index, frame in enumerate(frames):
+            if _may_be_syn(frame):
+                changed = clamp_mss(frame, limit)
+                if changed is not None:
+                    frames[index] = changed
+                    self.mtu_events["mss_clamped"] += 1
+
+    # --- receiving
+
+    def _packets(self, packets: list[bytes], received: Received, now: float) -> None:
+        """Packets of one source that begin with the same 4 octets."""
+        first = packets[0]
+        if not first:
+            self.drop("receive", "short_packet", len(packets))
+            return
+        opcode = first[0] >> 3
+        if opcode == _V2:
+            known = self._table.receivers.get(first[:_V2_HEADER_OCTETS])
+            if known is None:
+                known = self._find_v2(packets, received)
+        elif opcode == _V1:
+            known = self._find_v1(packets, received)
+        else:
+            self._control(packets, received, now)
+            return
+        if known is not None:
+            self._data(known[0], known[1], packets, received, now, is_v2=opcode == _V2)
+
+    def _find_v2(self, packets: list[bytes], received: Received) -> tuple[Peer, KeySlot] | None:
+        header = packets[0][:_V2_HEADER_OCTETS]
+        if len(header) < _V2_HEADER_OCTETS:
+            self.drop("receive", "short_packet", len(packets))
+            return None
+        return self._slot(self._table.find(header, received.source), packets)
+
+    def _find_v1(self, packets: list[bytes], received: Received) -> tuple[Peer, KeySlot] | None:
+        return self._slot(self._table.by_address.get(received.source), packets)
+
+    def _slot(self, peer: Peer | None, packets: list[bytes]) -> tuple[Peer, KeySlot] | None:
+        if peer is None:
+            self.drop("receive", "unknown_peer_id", len(packets))
+            return None
+        slot = peer.slots.get(KeyId(packets[0][0] & 7))
+        if slot is None:
+            self.drop("receive", "unknown_key_id", len(packets), peer)
+            return None
+        return peer, slot
+
+    def _data(
+        self, peer: Peer, slot: KeySlot, packets: list[bytes], received: Received, now: float, *, is_v2: bool
+    ) -> None:
+        def drop(reason: str) -> None:
+            self.drop("receive", reason, 1, peer)
+
+        frames = slot.open(packets, drop, is_v2=is_v2)
+        fresh = slot.accepted
+        self._check_limit(peer, slot)
+        if not fresh:
+            return
+        if received.source != peer.path.address:
+            if not self._float(peer, received):
+                self.drop("receive", "float_refused", len(frames), peer)
+                return
+        elif received.pin != peer.path.pin and received.pin is not None:
+            peer.path.pin = received.pin
+        peer.heard_at = now
+        peer.expired = False
+        peer.last_seen = UnixSeconds(time.time())
+        traffic = peer.traffic
+        traffic.wire_received += len(packets)
+        traffic.wire_received_bytes += sum(map(len, packets))
+        if frames:
+            self._frames(peer, frames, now)
+
+    def _float(self, peer: Peer, received: Received) -> bool:
+        """Follow an authentic packet to its source; False where a peer of another name is there."""
+        holder = self._table.by_address.get(received.source)
+        if holder is not None and holder is not peer and holder.name != peer.name:
+            return False
+        previous = peer.endpoint
+        endpoint = to_endpoint(received.source)
+        self._table.move(peer, received.source, endpoint, Path(received.source, received.pin))
+        if endpoint != previous:
+            self._tell(PeerFloated(peer.handle, endpoint, previous))
+        return True
+
+    def _frames(self, peer: Peer, frames: list[bytes], now: float) -> None:
+        traffic = peer.traffic
+        if self._mss_limit:
+            self._clamp(frames)
+        for addresses, run in _runs(frames):
+            if addresses in _HOUSEKEEPING:
+                run = self._without_housekeeping(peer, run)
+                if not run:
+                    continue
+            verdict = self._switch.verdict(peer, addresses, now)
+            traffic.received_frames[verdict.kind] += len(run)
+            traffic.received_bytes[verdict.kind] += sum(map(len, run))
+            if verdict.drop is not None:
+                self.drop("receive", verdict.drop, len(run), peer)
+                continue
+            if verdict.to_tap:
+                self._to_tap += run
+            for other in verdict.peers:
+                self._queue(other, verdict.kind, run)
+
+    def _without_housekeeping(self, peer: Peer, run: list[bytes]) -> list[bytes]:
+        frames = []
+        for payload in run:
+            if payload.startswith(OCC_MAGIC):
+                self._tell(OccReceived(peer.handle, payload))
+            elif payload != PING:
+                frames.append(payload)
+        return frames
+
+    def _control(self, packets: list[bytes], received: Received, now: float) -> None:
+        self._wire.remember_pin(received)
+        known = received.source in self._table.by_address
+        source: Endpoint = to_endpoint(received.source)
+        for packet in packets:
+            reason = self._events.put_control(packet, source, now, known=known)
+            if reason is not None:
+                self.drop("receive", reason)
+
+    def _check_limit(self, peer: Peer, slot: KeySlot) -> None:
+        trigger = slot.use.trigger(slot.highest_packet_id)
+        if trigger is not None:
+            self._tell(KeyNearLimit(peer.handle, slot.key_id, trigger))
+
+    def _tell(self, event: PeerFloated | OccReceived | KeyNearLimit) -> None:
+        if not self._events.put(event):
+            self.drop("receive", "event_queue_full")
+
+
+def _runs(frames: list[bytes]) -> list[tuple[bytes, list[bytes]]]:
+    """Stretches of frames with the same first 12 octets, in order."""
+    addresses = frames[0][:12]
+    if all(frame.startswith(addresses) for frame in frames):
+        return [(addresses, frames)]
+    runs = []
+    start = 0
+    for index, frame in enumerate(frames):
+        if not frame.startswith(addresses):
+            runs.append((addresses, frames[start:index]))
+            start = index
+            addresses = frame[:12]
+    runs.append((addresses, frames[start:]))
+    return runs
+
+
+def _may_be_syn(frame: bytes) -> bool:
+    """A quick look: false for most frames that cannot be SYN segments."""
+    if len(frame) < 54:
+        return False
+    ethertype = frame[12]
+    if ethertype == 0x08 and frame[14] == 0x45:
+        return frame[23] == 6 and frame[47] & _SYN != 0
+    if ethertype == 0x86 and frame[13] == 0xDD:
+        return frame[20] == 6 and len(frame) > 67 and frame[67] & _SYN != 0
+    return ethertype in (0x08, 0x81, 0x88)

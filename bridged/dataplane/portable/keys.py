@@ -1,0 +1,184 @@
+"""Seal and open whole batches under one data key.
+
+Source: docs/protocol/data.md, sections 2.1 and 3. `bridged.protocol.data_packet` is the same for one packet
+at a time, to be read first; tests hold the two together.
+Acts on its own state only: no sockets, no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+
+from bridged.dataplane.portable.limits import KeyUse
+from bridged.protocol.data_packet import (
+    MAX_DATA_PACKET_ID,
+    OVERHEAD_V1,
+    OVERHEAD_V2,
+    make_aead,
+    serialize_data_header,
+)
+from bridged.protocol.key_derivation import DataKey
+from bridged.protocol.replay import ReplayWindow
+from bridged.units import KeyId, WirePeerId
+
+LEAST_FRAME_OCTETS: Final = 14
+
+Drop = Callable[[str], None]
+"""Count one dropped packet by its reason."""
+
+
+class KeySlot:
+    """One key id of one peer: its AEAD objects, packet ids, replay window and use.
+
+    Owns the DataKey, and zeroises it in `close`. A closed slot seals and opens nothing.
+    """
+
+    __slots__ = (
+        "_header",
+        "_key",
+        "_open",
+        "_open_iv",
+        "_seal",
+        "_seal_iv",
+        "accepted",
+        "next_id",
+        "use",
+        "window",
+    )
+
+    def __init__(self, key: DataKey, replay_window: int, use: KeyUse) -> None:
+        self._key = key
+        self._seal = make_aead(key.cipher, key.send_key).encrypt
+        self._open = make_aead(key.cipher, key.receive_key).decrypt
+        self._seal_iv = bytes(key.send_iv)
+        self._open_iv = bytes(key.receive_iv)
+        self._header = serialize_data_header(key.key_id, None)
+        self.next_id = 1
+        self.window = ReplayWindow(replay_window)
+        self.use = use
+        self.accepted = 0
+        """Packets of the last `open` that were authentic and new, short ones included."""
+
+    @property
+    def key_id(self) -> KeyId:
+        return self._key.key_id
+
+    @property
+    def cipher_name(self) -> str:
+        return self._key.cipher.value
+
+    @property
+    def highest_packet_id(self) -> int:
+        """Of both directions."""
+        return max(self.next_id - 1, self.window.highest)
+
+    def address_to(self, peer_id: WirePeerId | None) -> None:
+        """Write DATA_V2 with this peer id from now on, or DATA_V1."""
+        self._header = serialize_data_header(self._key.key_id, peer_id)
+
+    def close(self) -> None:
+        """Overwrite the key. The AEAD objects' own copies go with them, as far as Python can say."""
+        self._key.zeroise()
+        self._seal = _closed
+        self._open = _closed
+        self._seal_iv = self._open_iv = b""
+
+    def seal(self, payloads: Sequence[bytes]) -> list[bytes]:
+        """The packets for these payloads (1 octet or more each), in order.
+
+        Fewer than were given where the packet ids ran out: an id is never used twice.
+        """
+        header = self._header
+        iv = self._seal_iv
+        encrypt = self._seal
+        number = self.next_id
+        left = MAX_DATA_PACKET_ID + 1 - number
+        if len(payloads) > left:
+            payloads = payloads[:left]
+        packets = []
+        octets = 0
+        if len(header) == 1:
+            for payload in payloads:
+                identity = number.to_bytes(4, "big")
+                sealed = encrypt(identity + iv, payload, identity)
+                packets.append(header + identity + sealed[-16:] + sealed[:-16])
+                number += 1
+                octets += len(payload)
+        else:
+            for payload in payloads:
+                identity = number.to_bytes(4, "big")
+                additional = header + identity
+                sealed = encrypt(identity + iv, payload, additional)
+                packets.append(additional + sealed[-16:] + sealed[:-16])
+                number += 1
+                octets += len(payload)
+        self.next_id = number
+        self.use.count_sent(len(packets), octets)
+        return packets
+
+    def open(self, packets: Sequence[bytes], drop: Drop, *, is_v2: bool) -> list[bytes]:
+        """The payloads of those packets that are authentic, new and long enough to be frames.
+
+        Ids are recorded only of authentic packets. Every other packet is told to `drop`: `short_packet`,
+        `tag_mismatch`, `replay`, `replay_too_old`, `short_frame`, `key_expired`.
+        """
+        self.accepted = 0
+        if self.use.is_dead:
+            for _ in packets:
+                drop("key_expired")
+            return []
+        at, tag_at, body_at = (4, 8, OVERHEAD_V2) if is_v2 else (1, 5, OVERHEAD_V1)
+        begin = 0 if is_v2 else 1  # DATA_V1 leaves its first octet unauthenticated
+        iv = self._open_iv
+        decrypt = self._open
+        window = self.window
+        expected = window.highest + 1
+        following = 0
+        accepted = good = octets = 0
+        payloads = []
+        for packet in packets:
+            if len(packet) <= body_at:
+                drop("short_packet")
+                continue
+            identity = packet[at:tag_at]
+            try:
+                payload = decrypt(
+                    identity + iv, packet[body_at:] + packet[tag_at:body_at], packet[begin:tag_at]
+                )
+            except InvalidTag:
+                self.use.failed_tags += 1
+                drop("tag_mismatch")
+                continue
+            good += 1
+            octets += len(payload)
+            number = int.from_bytes(identity, "big")
+            if number == expected:
+                expected += 1
+                following += 1
+            else:
+                if following:
+                    window.accept_next(following)
+                    following = 0
+                reason = window.verdict(number)
+                if reason is not None:
+                    drop(reason)
+                    continue
+                window.accept(number)
+                expected = window.highest + 1
+            accepted += 1
+            if len(payload) < LEAST_FRAME_OCTETS:
+                drop("short_frame")
+                continue
+            payloads.append(payload)
+        if following:
+            window.accept_next(following)
+        self.accepted = accepted
+        self.use.count_received(good, octets)
+        return payloads
+
+
+def _closed(nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes:
+    raise InvalidTag

@@ -1,0 +1,95 @@
+"""Fitting the maximum segment size of TCP connections that cross the tunnel.
+
+Source: docs/protocol/data.md, section 5.4; RFC 9293, 3.7.1; RFC 1624 for the checksum.
+Pure: octets in, octets out.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bridged.dataplane.portable.segment import IPV4, IPV6, network_offset
+
+IPV6_EXTRA_OCTETS: Final = 20
+
+_TCP: Final = 6
+_SYN: Final = 2
+_END: Final = 0
+_NOTHING: Final = 1
+_MSS: Final = 2
+_MSS_OCTETS: Final = 4
+_FRAGMENT_MASK: Final = 0x3FFF
+
+
+def tcp_offset(frame: bytes) -> tuple[int, bool] | None:
+    """Where the TCP header begins and whether under IPv6; None where there is none to be read.
+
+    Reads behind at most two VLAN tags. IPv4 fragments and IPv6 extension headers count as none.
+    """
+    network, ethertype = network_offset(frame)
+    if ethertype == IPV4:
+        if len(frame) < network + 40 or frame[network] >> 4 != 4 or frame[network + 9] != _TCP:
+            return None
+        if int.from_bytes(frame[network + 6 : network + 8], "big") & _FRAGMENT_MASK:
+            return None
+        length = (frame[network] & 0x0F) * 4
+        return (network + length, False) if length >= 20 else None
+    if ethertype == IPV6:
+        if len(frame) < network + 60 or frame[network] >> 4 != 6 or frame[network + 6] != _TCP:
+            return None
+        return network + 40, True
+    return None
+
+
+def clamp_mss(frame: bytes, limit: int) -> bytes | None:
+    """The frame with its MSS option lowered to `limit` (IPv6: 20 less); None where nothing is to change.
+
+    Only SYN segments are looked at; an MSS is never raised. The checksum is updated, not computed anew,
+    so that a wrong one stays wrong.
+    """
+    found = tcp_offset(frame)
+    if found is None:
+        return None
+    start, is_ipv6 = found
+    if len(frame) < start + 20 or not frame[start + 13] & _SYN:
+        return None
+    at = _mss_option(frame, start)
+    wanted = limit - IPV6_EXTRA_OCTETS if is_ipv6 else limit
+    if at is None or wanted < 1 or int.from_bytes(frame[at : at + 2], "big") <= wanted:
+        return None
+    changed = bytearray(frame)
+    changed[at : at + 2] = wanted.to_bytes(2, "big")
+    # The value may lie across two 16-bit words; the checksum counts from the start of the TCP header.
+    even = at - (at - start) % 2
+    old = _words(frame, even, at)
+    new = _words(changed, even, at)
+    checksum = int.from_bytes(frame[start + 16 : start + 18], "big")
+    total = (~checksum & 0xFFFF) + 2 * 0xFFFF - old + new
+    while total > 0xFFFF:
+        total = (total >> 16) + (total & 0xFFFF)
+    changed[start + 16 : start + 18] = (~total & 0xFFFF).to_bytes(2, "big")
+    return bytes(changed)
+
+
+def _words(frame: bytes | bytearray, even: int, at: int) -> int:
+    first = int.from_bytes(frame[even : even + 2], "big")
+    return first if even == at else first + int.from_bytes(frame[even + 2 : even + 4], "big")
+
+
+def _mss_option(frame: bytes, start: int) -> int | None:
+    """Where the value of the first well-formed MSS option stands."""
+    end = min(start + (frame[start + 12] >> 4) * 4, len(frame))
+    at = start + 20
+    while at < end:
+        kind = frame[at]
+        if kind == _END:
+            return None
+        if kind == _NOTHING:
+            at += 1
+            continue
+        if at + 1 >= end or frame[at + 1] < 2 or at + frame[at + 1] > end:
+            return None
+        if kind == _MSS and frame[at + 1] == _MSS_OCTETS:
+            return at + 2
+        at += frame[at + 1]
+    return None

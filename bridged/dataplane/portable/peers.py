@@ -1,0 +1,218 @@
+"""The peers of a data plane: who they are, their keys, paths, timers and totals.
+
+Source: bridged/dataplane/contract.py, `PeerSettings`; docs/protocol/data.md, sections 2.5, 5.1, 6.3.
+No I/O; callers pass `now` in monotonic seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bridged.addresses import Endpoint
+from bridged.dataplane.contract import PeerSettings
+from bridged.dataplane.portable.counters import Traffic
+from bridged.dataplane.portable.keys import KeySlot
+from bridged.dataplane.portable.wire import Path
+from bridged.dataplane.portable.wire_address import SockAddress
+from bridged.errors import DataplaneError
+from bridged.protocol.data_packet import serialize_data_header
+from bridged.units import KeyId, PeerHandle, Seconds, UnixSeconds, WirePeerId
+
+KEY_IDS: Final = 8
+
+
+class Peer:
+    """One peer. `slots` are the keys it may use, `sealing` the one that we use (None: none yet).
+
+    `sent_at` and `heard_at` start the timers `ping` and `ping_restart`.
+    """
+
+    __slots__ = (
+        "endpoint",
+        "expired",
+        "handle",
+        "heard_at",
+        "last_seen",
+        "name",
+        "path",
+        "ping",
+        "ping_restart",
+        "receive_peer_id",
+        "sealing",
+        "sent_at",
+        "slots",
+        "traffic",
+        "transmit_peer_id",
+    )
+
+    def __init__(self, settings: PeerSettings, path: Path, now: float) -> None:
+        self.handle = settings.handle
+        self.name = settings.name
+        self.endpoint = settings.endpoint
+        self.receive_peer_id = settings.receive_peer_id
+        self.transmit_peer_id = settings.transmit_peer_id
+        self.ping = settings.ping
+        self.ping_restart = settings.ping_restart
+        self.path = path
+        self.slots: dict[KeyId, KeySlot] = {}
+        self.sealing: KeySlot | None = None
+        self.traffic = Traffic()
+        self.sent_at = now
+        self.heard_at = now
+        self.last_seen: UnixSeconds | None = None
+        self.expired = False
+
+    def next_deadline(self) -> float:
+        """When a ping or the expiry is due at the earliest (monotonic seconds; inf: never)."""
+        due = float("inf")
+        if self.ping is not None and self.sealing is not None:
+            due = self.sent_at + self.ping
+        if self.ping_restart is not None and not self.expired:
+            due = min(due, self.heard_at + self.ping_restart)
+        return due
+
+    def restart_timers(self, ping: Seconds | None, ping_restart: Seconds | None, now: float) -> None:
+        """Other timers; they begin now."""
+        self.ping = ping
+        self.ping_restart = ping_restart
+        self.sent_at = self.heard_at = now
+        self.expired = False
+
+    def close_keys(self) -> None:
+        for slot in self.slots.values():
+            slot.close()
+        self.slots.clear()
+        self.sealing = None
+
+
+class PeerTable:
+    """All peers, and the ways to find one: handle, endpoint, wire peer id.
+
+    `version` changes with every change of the set. `receivers` maps the first 4 octets of a DATA_V2
+    packet to its peer and key; `find` is the slow way.
+    """
+
+    def __init__(self) -> None:
+        self.by_handle: dict[PeerHandle, Peer] = {}
+        self.by_address: dict[SockAddress, Peer] = {}
+        self.receivers: dict[bytes, tuple[Peer, KeySlot]] = {}
+        self.version = 0
+        self._by_wire_id: dict[WirePeerId, Peer] = {}
+        self._take_any: dict[PeerHandle, Peer] = {}
+
+    def __len__(self) -> int:
+        return len(self.by_handle)
+
+    def get(self, handle: PeerHandle) -> Peer:
+        """The peer.
+
+        Raises:
+            DataplaneError: `unknown_peer`.
+        """
+        try:
+            return self.by_handle[handle]
+        except KeyError:
+            raise DataplaneError("unknown_peer", f"no peer with handle {handle}") from None
+
+    def add(self, peer: Peer) -> None:
+        """Take in a peer.
+
+        Raises:
+            DataplaneError: `duplicate_peer`: handle or wire peer id are in use.
+        """
+        if peer.handle in self.by_handle:
+            raise DataplaneError("duplicate_peer", f"peer handle {peer.handle} is in use")
+        self._check_wire_id(peer, peer.receive_peer_id)
+        self.by_handle[peer.handle] = peer
+        self._index_wire_id(peer)
+        # A newcomer has its endpoint even if a peer before it had the same (it reconnected).
+        self.by_address[peer.path.address] = peer
+        self.version += 1
+
+    def remove(self, peer: Peer) -> None:
+        del self.by_handle[peer.handle]
+        self._unindex(peer)
+        if self.by_address.get(peer.path.address) is peer:
+            del self.by_address[peer.path.address]
+        self.version += 1
+
+    def identify(
+        self, peer: Peer, receive_peer_id: WirePeerId | None, transmit_peer_id: WirePeerId | None
+    ) -> None:
+        """Give a peer other wire ids.
+
+        Raises:
+            DataplaneError: `duplicate_peer`; nothing is changed then.
+        """
+        self._check_wire_id(peer, receive_peer_id)
+        self._unindex(peer)
+        peer.receive_peer_id = receive_peer_id
+        peer.transmit_peer_id = transmit_peer_id
+        self._index_wire_id(peer)
+        for slot in peer.slots.values():
+            slot.address_to(transmit_peer_id)
+            self._index_slot(peer, slot)
+
+    def install(self, peer: Peer, slot: KeySlot) -> None:
+        """Put a key in; one of the same id is closed, and no longer sealed with."""
+        self.drop_key(peer, slot.key_id)
+        slot.address_to(peer.transmit_peer_id)
+        peer.slots[slot.key_id] = slot
+        self._index_slot(peer, slot)
+
+    def drop_key(self, peer: Peer, key_id: KeyId) -> None:
+        """Close a key; unknown ones are ignored."""
+        slot = peer.slots.pop(key_id, None)
+        if slot is None:
+            return
+        if peer.sealing is slot:
+            peer.sealing = None
+        for header in [known for known, (_, other) in self.receivers.items() if other is slot]:
+            del self.receivers[header]
+        slot.close()
+
+    def move(self, peer: Peer, address: SockAddress, endpoint: Endpoint, path: Path) -> None:
+        """Float: the peer is at another endpoint from now on; who had it loses it."""
+        if self.by_address.get(peer.path.address) is peer:
+            del self.by_address[peer.path.address]
+        peer.path = path
+        peer.endpoint = endpoint
+        self.by_address[address] = peer
+
+    def find(self, header: bytes, source: SockAddress) -> Peer | None:
+        """The peer of a DATA_V2 packet whose first 4 octets are `header`.
+
+        An id that nobody has is taken by the peer at `source`, or by the only one, if that takes any.
+        """
+        peer = self._by_wire_id.get(WirePeerId(int.from_bytes(header[1:4], "big")))
+        if peer is not None or not self._take_any:
+            return peer
+        peer = self.by_address.get(source)
+        if peer is not None and peer.handle in self._take_any:
+            return peer
+        return next(iter(self._take_any.values())) if len(self._take_any) == 1 else None
+
+    def next_deadline(self) -> float:
+        return min((peer.next_deadline() for peer in self.by_handle.values()), default=float("inf"))
+
+    def _check_wire_id(self, peer: Peer, wire_id: WirePeerId | None) -> None:
+        if wire_id is not None and self._by_wire_id.get(wire_id) not in (None, peer):
+            raise DataplaneError("duplicate_peer", f"peer id {wire_id} is in use")
+
+    def _index_wire_id(self, peer: Peer) -> None:
+        if peer.receive_peer_id is None:
+            self._take_any[peer.handle] = peer
+        else:
+            self._by_wire_id[peer.receive_peer_id] = peer
+
+    def _index_slot(self, peer: Peer, slot: KeySlot) -> None:
+        if peer.receive_peer_id is not None:
+            self.receivers[serialize_data_header(slot.key_id, peer.receive_peer_id)] = (peer, slot)
+
+    def _unindex(self, peer: Peer) -> None:
+        if peer.receive_peer_id is None:
+            self._take_any.pop(peer.handle, None)
+        elif self._by_wire_id.get(peer.receive_peer_id) is peer:
+            del self._by_wire_id[peer.receive_peer_id]
+        for header in [known for known, (other, _) in self.receivers.items() if other is peer]:
+            del self.receivers[header]

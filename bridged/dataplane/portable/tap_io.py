@@ -1,0 +1,153 @@
+"""Batched reads and writes of the TAP, with or without the virtio-net header.
+
+Source: Linux Documentation/networking/tuntap.rst; bridged/dataplane/contract.py, `TapPort`.
+All system calls on the TAP are here. The descriptors stay the caller's.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from bridged.dataplane.contract import Direction, TapPort
+from bridged.dataplane.portable.coalesce import Coalescer
+from bridged.dataplane.portable.counters import BatchSizes
+from bridged.dataplane.portable.segment import BadSuperFrame, segment
+from bridged.dataplane.portable.vnet import HEADER_OCTETS, NEEDS_CSUM, parse_vnet
+
+SUPER_FRAME_OCTETS: Final = 65535 + 14 + 8
+TAG_ROOM_OCTETS: Final = 8
+LEAST_FRAME_OCTETS: Final = 14
+
+_TUNGETIFF: Final = 0x800454D2
+_IFREQ: Final = struct.Struct("16sH22x")
+_GONE: Final = frozenset({errno.EBADFD, errno.EBADF, errno.ENODEV, errno.ENXIO})
+_SUPER_OFFLOADS: Final = frozenset({"tso4", "tso6", "tso_ecn", "uso4", "uso6"})
+
+
+Drop = Callable[[Direction, str, int], None]
+
+
+class TapGone(Exception):
+    """The adapter vanished; `number` is the errno."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(os.strerror(number))
+        self.number = number
+
+
+class TapIo:
+    """One attached TAP. `drop` counts lost frames by direction and reason.
+
+    `coalesce`: join TCP segments into super-frames on the way to the TAP; needs the virtio-net header.
+    """
+
+    def __init__(self, port: TapPort, *, coalesce: bool, drop: Drop) -> None:
+        self.port = port
+        self.frames_per_write = BatchSizes()
+        self._drop = drop
+        self._header = port.virtio_header_size
+        self._plain = bytes(self._header)
+        self._coalescer = Coalescer(self._header) if coalesce and self._header >= HEADER_OCTETS else None
+        largest = port.mtu + LEAST_FRAME_OCTETS + TAG_ROOM_OCTETS
+        if self._header and port.offloads & _SUPER_OFFLOADS:
+            largest = SUPER_FRAME_OCTETS
+        # One octet more than the largest shows a frame that was cut short.
+        self._room = self._header + largest + 1
+
+    @property
+    def coalesces(self) -> bool:
+        return self._coalescer is not None
+
+    def read(self, descriptor: int, budget: int) -> list[bytes]:
+        """Up to `budget` reads from one queue, as frames in order.
+
+        Raises:
+            TapGone: the adapter vanished.
+        """
+        packets: list[bytes] = []
+        room = self._room
+        read = os.read
+        try:
+            for _ in range(budget):
+                packets.append(read(descriptor, room))  # noqa: PERF401 (what was read before an error is kept)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            if not packets:
+                self._failed(descriptor, error)
+        header = self._header
+        if not header:
+            return packets
+        frames: list[bytes] = []
+        for packet in packets:
+            if len(packet) <= header:
+                self._drop("transmit", "short_frame", 1)
+            elif packet[1] or packet[0] & NEEDS_CSUM:
+                self._segment(packet, frames)
+            else:
+                frames.append(packet[header:])
+        return frames
+
+    def write(self, frames: list[bytes]) -> None:
+        """Write frames in order; each lost one is counted (`tap_full`, `tap_down`, `io_error`).
+
+        Raises:
+            TapGone: the adapter vanished.
+        """
+        descriptor = self.port.fds[0]
+        write = os.write
+        if self._coalescer is not None and len(frames) > 1:
+            for packet, count in self._coalescer.coalesce(frames):
+                self.frames_per_write.observe(count)
+                try:
+                    write(descriptor, packet)
+                except OSError as error:
+                    self._failed(descriptor, error, count)
+            return
+        plain = self._plain
+        self.frames_per_write.observe(1, len(frames))
+        for frame in frames:
+            try:
+                write(descriptor, plain + frame)
+            except OSError as error:
+                self._failed(descriptor, error, 1)
+
+    def is_gone(self) -> bool:
+        """Whether the adapter is no longer behind the descriptors (rather than only down)."""
+        return any(_is_gone(descriptor) for descriptor in self.port.fds)
+
+    def _segment(self, packet: bytes, frames: list[bytes]) -> None:
+        try:
+            frames += segment(parse_vnet(packet), packet[self._header :])
+        except BadSuperFrame:
+            self._drop("transmit", "bad_length", 1)
+
+    def _failed(self, descriptor: int, error: OSError, frames: int = 0) -> None:
+        """Count what was lost.
+
+        Raises:
+            TapGone: the adapter vanished.
+        """
+        number = error.errno or errno.EIO
+        if number in _GONE or (number == errno.EIO and _is_gone(descriptor)):
+            self._drop("receive", "tap_down", frames)
+            raise TapGone(number)
+        if number == errno.EIO:
+            self._drop("receive", "tap_down", frames)  # administratively down: it may come back by itself
+        elif number in (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM):
+            self._drop("receive", "tap_full", frames)
+        else:
+            self._drop("receive", "io_error", frames)
+
+
+def _is_gone(descriptor: int) -> bool:
+    try:
+        fcntl.ioctl(descriptor, _TUNGETIFF, _IFREQ.pack(b"", 0))
+    except OSError:
+        return True
+    return False

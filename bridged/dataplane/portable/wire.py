@@ -1,0 +1,381 @@
+"""The UDP socket of a tunnel: batched sending and receiving, and everything that may go wrong with it.
+
+Source: udp(7) (UDP_SEGMENT, UDP_GRO), ip(7), ipv6(7), socket(7) (SO_RXQ_OVFL).
+All system calls on the socket are here. Nothing the network does raises from `receive` or `send`.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+import struct
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from bridged.addresses import Endpoint
+from bridged.dataplane.portable.counters import BatchSizes
+from bridged.dataplane.portable.wire_address import (
+    IP_PKTINFO,
+    IPV6_PKTINFO,
+    AncillaryItem,
+    SockAddress,
+    pin_of,
+    to_endpoint,
+    to_sockaddr,
+)
+from bridged.errors import DataplaneError
+from bridged.units import Octets
+
+MAX_DATAGRAM_OCTETS: Final = 65535
+MAX_SEGMENTS: Final = 64
+MAX_BATCH_OCTETS: Final = 65000
+"""Of one UDP_SEGMENT send: an IP packet, less its headers and the largest options."""
+SEGMENT_RETRY_SECONDS: Final = 30.0
+"""After a failed UDP_SEGMENT send, segments of that size go singly for so long."""
+SEND_WAIT_MILLISECONDS: Final = 5
+PINS_REMEMBERED: Final = 4096
+
+_UDP_SEGMENT: Final = 103
+_UDP_GRO: Final = 104
+_IP_MTU_DISCOVER: Final = 10
+_IPV6_MTU_DISCOVER: Final = 23
+_IPV6_RECVPKTINFO: Final = 49
+_PMTUDISC_DONT: Final = 0
+_SO_SNDBUFFORCE: Final = 32
+_SO_RCVBUFFORCE: Final = 33
+_SO_RXQ_OVFL: Final = 40
+_ANCILLARY_OCTETS: Final = 256
+_U32: Final = struct.Struct("=I")
+_SEGMENT_CAUSES: Final = {errno.EIO: "eio", errno.EINVAL: "einval", errno.EMSGSIZE: "emsgsize"}
+_DROP_REASONS: Final = {
+    errno.EAGAIN: "udp_send_full",
+    errno.ENOBUFS: "udp_send_full",
+    errno.ENOMEM: "udp_send_full",
+    errno.EMSGSIZE: "emsgsize",
+    errno.ENETUNREACH: "unreachable",
+    errno.EHOSTUNREACH: "unreachable",
+    errno.ENETDOWN: "unreachable",
+    errno.EADDRNOTAVAIL: "unreachable",
+    errno.EAFNOSUPPORT: "unreachable",
+    errno.ENODEV: "unreachable",
+    errno.ECONNREFUSED: "refused",
+    errno.EPERM: "refused",
+}
+
+
+@dataclass(slots=True)
+class Path:
+    """Where a peer is, as the socket sees it, and what its path bears.
+
+    `pin`: the local address to answer from. Segments above `segment_limit` octets are sent singly
+    until `retry_at` (monotonic seconds).
+    """
+
+    address: SockAddress
+    pin: AncillaryItem | None = None
+    segment_limit: int = MAX_DATAGRAM_OCTETS
+    retry_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One read of the socket: datagrams of `size` octets each (the last may be shorter), end to end."""
+
+    data: bytes
+    size: int
+    source: SockAddress
+    pin: AncillaryItem | None
+
+
+class Wire:
+    """The socket; see the module. `drop` counts lost datagrams by direction and reason.
+
+    `bind` None: the socket is made for the family of the first destination, and made anew for the
+    other family when that is needed.
+    """
+
+    def __init__(self, bind: Endpoint | None, buffer: Octets, drop: Callable[[str, int], None]) -> None:
+        self._bind = bind
+        self._buffer = buffer
+        self._drop = drop
+        self._socket: socket.socket | None = None
+        self._overflow = 0
+        self._overflow_before = 0
+        self._pins: OrderedDict[SockAddress, AncillaryItem] = OrderedDict()
+        self.family = 0
+        self.has_segment = False
+        self.has_gro = False
+        self.fallbacks: dict[tuple[str, str], int] = {}
+        self.segments_per_send = BatchSizes()
+        self.datagrams_per_receive = BatchSizes()
+
+    @property
+    def is_open(self) -> bool:
+        return self._socket is not None
+
+    @property
+    def overflow(self) -> int:
+        """Datagrams that the kernel dropped because the receive buffer was full."""
+        return self._overflow_before + self._overflow
+
+    def fileno(self) -> int:
+        return self._socket.fileno() if self._socket is not None else -1
+
+    def open(self) -> None:
+        """Bind. Where there is nothing to bind to, wait for `ensure`.
+
+        Raises:
+            DataplaneError: `bind_failed`.
+        """
+        if self._bind is None:
+            return
+        family = socket.AF_INET6 if self._bind.is_ipv6 else socket.AF_INET
+        try:
+            self._socket = self._opened(family)
+            self._socket.bind(to_sockaddr(self._bind, family))
+        except OSError as error:
+            self.close()
+            raise DataplaneError("bind_failed", f"cannot bind UDP {self._bind}: {error.strerror}") from None
+
+    def ensure(self, destination: Endpoint) -> bool:
+        """Have a socket that can reach `destination`; whether a new one was made for it."""
+        if self._bind is not None or self._reaches(destination):
+            return False
+        self.close()
+        family = socket.AF_INET6 if destination.is_ipv6 else socket.AF_INET
+        try:
+            self._socket = self._opened(family)
+        except OSError as error:
+            raise DataplaneError(
+                "bind_failed", f"no UDP socket for {destination}: {error.strerror}"
+            ) from None
+        return True
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._overflow_before += self._overflow
+            self._overflow = 0
+            self._socket.close()
+            self._socket = None
+            self._pins.clear()
+
+    @property
+    def local_endpoint(self) -> Endpoint | None:
+        if self._socket is None:
+            return None
+        endpoint = to_endpoint(self._socket.getsockname())
+        return endpoint if endpoint.port else None
+
+    def path(self, endpoint: Endpoint) -> Path:
+        """The path to an endpoint, answering from the address it last wrote to.
+
+        Raises:
+            OSError: an address that this socket cannot send to.
+        """
+        address = to_sockaddr(endpoint, self.family or socket.AF_INET6)
+        return Path(address, self._pins.get(address))
+
+    def remember_pin(self, received: Received) -> None:
+        """Answer this source from the address that it wrote to. Holds PINS_REMEMBERED sources."""
+        if received.pin is None:
+            return
+        self._pins[received.source] = received.pin
+        self._pins.move_to_end(received.source)
+        if len(self._pins) > PINS_REMEMBERED:
+            self._pins.popitem(last=False)
+
+    def receive(self) -> Received | None:
+        """The next datagrams of one source, or None where none wait."""
+        try:
+            data, ancillary, _, source = self._socket.recvmsg(MAX_DATAGRAM_OCTETS, _ANCILLARY_OCTETS)  # type: ignore[union-attr]
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            # An ICMP error of an earlier datagram: it concerns nobody here.
+            self._drop(_DROP_REASONS.get(error.errno or 0, "io_error"), 0)
+            return None
+        size = len(data)
+        pin = None
+        for level, kind, value in ancillary:
+            if kind == _UDP_GRO and level == socket.IPPROTO_UDP:
+                size = int.from_bytes(value[:4], "little")
+            elif kind == _SO_RXQ_OVFL and level == socket.SOL_SOCKET:
+                self._overflow = _U32.unpack(value)[0]
+            else:
+                pin = pin_of(level, kind, value) or pin
+        self.datagrams_per_receive.observe(-(-len(data) // size) if size else 1)
+        return Received(data, size, source, pin)
+
+    def send(self, packets: Sequence[bytes], path: Path, now: float) -> int:
+        """Send datagrams to one peer in order; how many octets the socket took.
+
+        Runs of equal size go in one system call. What the socket refuses is counted as dropped.
+        """
+        if self._socket is None:
+            self._drop("unreachable", len(packets))
+            return 0
+        if path.segment_limit < MAX_DATAGRAM_OCTETS and now >= path.retry_at:
+            path.segment_limit = MAX_DATAGRAM_OCTETS
+        taken = 0
+        at = 0
+        while at < len(packets):
+            end = self._end_of_run(packets, at, path.segment_limit)
+            run = packets[at:end]
+            if len(run) == 1:
+                taken += self._send_single(run[0], path)
+            else:
+                taken += self._send_run(run, path, now)
+            at = end
+        return taken
+
+    def send_to(self, datagram: bytes, endpoint: Endpoint) -> None:
+        """Send one control datagram."""
+        try:
+            path = self.path(endpoint)
+        except OSError as error:
+            self._drop(_DROP_REASONS.get(error.errno or 0, "io_error"), 1)
+            return
+        if self._socket is None:
+            self._drop("unreachable", 1)
+            return
+        self._send_single(datagram, path)
+
+    def _end_of_run(self, packets: Sequence[bytes], at: int, segment_limit: int) -> int:
+        size = len(packets[at])
+        end = at + 1
+        if not self.has_segment or size > segment_limit:
+            return end
+        most = min(len(packets), at + MAX_SEGMENTS, at + MAX_BATCH_OCTETS // size)
+        while end < most and len(packets[end]) == size:
+            end += 1
+        if end < most and len(packets[end]) < size:
+            end += 1
+        return end
+
+    def _send_run(self, run: Sequence[bytes], path: Path, now: float) -> int:
+        size = len(run[0])
+        segment = (socket.IPPROTO_UDP, _UDP_SEGMENT, size.to_bytes(2, "little"))
+        number = self._try(run, path, segment)
+        if number == 0:
+            self.segments_per_send.observe(len(run))
+            return sum(map(len, run))
+        cause = _SEGMENT_CAUSES.get(number)
+        if cause is None:
+            self._drop(_DROP_REASONS.get(number, "io_error"), len(run))
+            return 0
+        key = ("udp_gso", cause)
+        self.fallbacks[key] = self.fallbacks.get(key, 0) + 1
+        path.segment_limit = min(path.segment_limit, size - 1)
+        path.retry_at = now + SEGMENT_RETRY_SECONDS
+        return sum(self._send_single(packet, path) for packet in run)
+
+    def _send_single(self, packet: bytes, path: Path) -> int:
+        number = self._try((packet,), path, None)
+        if number:
+            self._drop(_DROP_REASONS.get(number, "io_error"), 1)
+            return 0
+        self.segments_per_send.observe(1)
+        return len(packet)
+
+    def _try(self, packets: Sequence[bytes], path: Path, segment: AncillaryItem | None) -> int:
+        """Send; 0, or the errno. Unpins the path where its local address has gone."""
+        ancillary = [item for item in (segment, path.pin) if item is not None]
+        number = self._sendmsg(packets, ancillary, path.address)
+        if number in (errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENETUNREACH) and path.pin is not None:
+            unpinned = [segment] if segment is not None else []
+            again = self._sendmsg(packets, unpinned, path.address)
+            if again != number:
+                # The address went away with its link or lease; the kernel chooses another.
+                path.pin = None
+                self._pins.pop(path.address, None)
+                return again
+        return number
+
+    def _sendmsg(self, packets: Sequence[bytes], ancillary: list[AncillaryItem], address: SockAddress) -> int:
+        sock = self._socket
+        if sock is None:
+            return errno.ENETDOWN
+        for attempt in range(2):
+            try:
+                sock.sendmsg(packets, ancillary, 0, address)
+                return 0
+            except BlockingIOError:
+                if attempt or not self._wait_for_room(sock):
+                    return errno.EAGAIN
+            except OSError as error:
+                return error.errno or errno.EIO
+        return errno.EAGAIN
+
+    @staticmethod
+    def _wait_for_room(sock: socket.socket) -> bool:
+        """Let the socket drain for a moment: what waits meanwhile in the TAP's queue is not lost."""
+        waiting = select.poll()
+        waiting.register(sock, select.POLLOUT)
+        return bool(waiting.poll(SEND_WAIT_MILLISECONDS))
+
+    def _reaches(self, destination: Endpoint) -> bool:
+        return self._socket is not None and (self.family == socket.AF_INET6) == destination.is_ipv6
+
+    def _opened(self, family: int) -> socket.socket:
+        sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        try:
+            sock.setblocking(False)
+            self.family = family
+            any_address = self._bind is not None and self._bind.host in ("0.0.0.0", "::")
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if any_address else 1)
+            self._set_buffers(sock)
+            self._set_no_discovery(sock, family)
+            self._set_offloads(sock)
+            with suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, _SO_RXQ_OVFL, 1)
+            if any_address:
+                if family == socket.AF_INET6:
+                    sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)
+                else:
+                    sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+    def _set_buffers(self, sock: socket.socket) -> None:
+        for forced, plain in (
+            (_SO_RCVBUFFORCE, socket.SO_RCVBUF),
+            (_SO_SNDBUFFORCE, socket.SO_SNDBUF),
+        ):
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, forced, self._buffer)
+            except OSError:
+                sock.setsockopt(socket.SOL_SOCKET, plain, self._buffer)
+
+    @staticmethod
+    def _set_no_discovery(sock: socket.socket, family: int) -> None:
+        """Have large datagrams fragmented, as OpenVPN has them, instead of dropped."""
+        with suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
+        if family == socket.AF_INET6:
+            with suppress(OSError):
+                sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT)
+
+    def _set_offloads(self, sock: socket.socket) -> None:
+        self.has_segment = self._accepts(sock, _UDP_SEGMENT, 0)
+        self.has_gro = self._accepts(sock, _UDP_GRO, 1)
+        for name, present in (("udp_gso", self.has_segment), ("udp_gro", self.has_gro)):
+            if not present:
+                self.fallbacks[name, "einval"] = self.fallbacks.get((name, "einval"), 0) + 1
+
+    @staticmethod
+    def _accepts(sock: socket.socket, option: int, value: int) -> bool:
+        try:
+            sock.setsockopt(socket.IPPROTO_UDP, option, value)
+        except OSError:
+            return False
+        return True
+
+
+__all__ = ["IPV6_PKTINFO", "Path", "Received", "Wire"]
