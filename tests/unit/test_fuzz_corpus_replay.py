@@ -30,4 +30,6 @@ def test_the_corpus_of_the_target_is_harmless(target: str, monkeypatch: pytest.M
 
 
 def test_no_corpus_lacks_its_target() -> None:
-    assert {path.name for path in (FUZZ / "corpus").iterdir()} <= set(TARGETS)
+    # A folder without files exists on one machine only: git does not keep it.
+    kept = {path.name for path in (FUZZ / "corpus").iterdir() if any(path.iterdir())}
+    assert kept <= set(TARGETS)
