@@ -163,6 +163,8 @@ class Namespace:
         self.name = f"{NAME_PREFIX}{tag}-{os.getpid()}-{role}"
         self.directory = directory
         self.processes: list[Process] = []
+        # Processors that programs in here may run on, as for taskset; empty: all.
+        self.cpus = ""
         run("ip", "netns", "add", self.name)
         self.inode = (NETNS_DIRECTORY / self.name).stat().st_ino
         self.run("ip", "link", "set", "lo", "up")
@@ -174,7 +176,20 @@ class Namespace:
         self, *argv: str, seconds: float = COMMAND_SECONDS, check: bool = True, stdin: str | None = None
     ) -> str:
         """Run a program in here to its end; see `run`."""
-        return run("ip", "netns", "exec", self.name, *argv, seconds=seconds, check=check, stdin=stdin)
+        return run(
+            "ip",
+            "netns",
+            "exec",
+            self.name,
+            *self._pinned(),
+            *argv,
+            seconds=seconds,
+            check=check,
+            stdin=stdin,
+        )
+
+    def _pinned(self) -> tuple[str, ...]:
+        return ("taskset", "-c", self.cpus) if self.cpus else ()
 
     def ip(self, *argv: str, check: bool = True) -> str:
         """`ip -n NAME …`, which needs no second program in the namespace."""
@@ -199,7 +214,7 @@ class Namespace:
         guard = ("setpriv", "--pdeathsig", "KILL") if in_main else ()
         with path.open("wb") as output:
             popen = subprocess.Popen(
-                ["ip", "netns", "exec", self.name, *guard, *argv],
+                ["ip", "netns", "exec", self.name, *guard, *self._pinned(), *argv],
                 stdin=stdin,
                 stdout=output,
                 stderr=subprocess.STDOUT,
