@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from bridged.addresses import MacAddress
 from bridged.configuration.schema import Tunnel
 from bridged.dataplane.contract import TapPort
+from bridged.errors import TapError
 from bridged.tap import MacPolicy, Offload, TapAdapter, TapSettings, choose_mac, open_tap
+from bridged.tap.links import address_owners
 from bridged.units import Octets
+
+REOPEN_SECONDS: Final = 0.25
+"""Between two tries to have a vanished adapter again."""
 
 _OFFLOAD_NAMES: Final = {
     Offload.CSUM: "csum",
@@ -22,51 +30,119 @@ _OFFLOAD_NAMES: Final = {
 }
 
 
-def open_adapter(
-    name: str,
-    tunnel: Tunnel,
-    state_directory: Path,
-    offloads: Collection[str],
-    taken: Collection[MacAddress],
-    on_conflict: Callable[[MacAddress], None],
-) -> TapAdapter:
-    """Open and lock the adapter, with its MAC address chosen against `taken`; it is up afterwards.
+class TunnelAdapter:
+    """Holds the adapter of one tunnel open, under one name and address, as long as the tunnel lives.
 
-    `offloads`: names of what the data plane reads from the TAP (`csum`, `tso4`, …). `on_conflict` hears of
-    each candidate address that was taken.
-
-    Raises:
-        TapError, AdapterLockedError: as `open_tap` and `choose_mac`.
+    `offloads`: names of what the data plane reads from the TAP (`csum`, `tso4`, …). `other_addresses` gives
+    those that our own switches have learned. `on_conflict` hears of each candidate address that was taken.
     """
-    mac = choose_mac(
-        MacPolicy.parse(tunnel.tap.mac), name, state_directory, taken.__contains__, on_conflict=on_conflict
-    )
-    wanted = Offload.NONE
-    for offload, word in _OFFLOAD_NAMES.items():
-        if tunnel.tap.offload and word in offloads:
-            wanted |= offload
-    adapter = open_tap(
-        TapSettings(
-            name=name,
-            persistent=tunnel.tap.persistent,
-            mac=mac,
-            mtu=tunnel.tap.mtu or tunnel.mtu,
-            txqueuelen=tunnel.tap.queue_frames,
-            virtio_header=tunnel.tap.offload,
-            offloads=wanted,
-            lock=tunnel.tap.lock,
+
+    def __init__(
+        self,
+        name: str,
+        tunnel: Tunnel,
+        state_directory: Path,
+        offloads: Collection[str],
+        other_addresses: Callable[[], Collection[MacAddress]] = tuple,
+        on_conflict: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.name = name
+        self._tunnel = tunnel
+        self._state_directory = state_directory
+        self._offloads = offloads
+        self._other_addresses = other_addresses
+        self._on_conflict = on_conflict
+        self._log = structlog.get_logger("bridged.tap").bind(tap=name)
+        self._mac: MacAddress | None = None
+        self._adapter: TapAdapter | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def open(self) -> TapPort:
+        """Open and lock the adapter and set it up.
+
+        Raises:
+            TapError, AdapterLockedError: as `open_tap` and `choose_mac`.
+        """
+        if self._mac is None:
+            self._mac = self._choose_mac()
+        settings = TapSettings(
+            name=self.name,
+            persistent=self._tunnel.tap.persistent,
+            mac=self._mac,
+            mtu=self._tunnel.tap.mtu or self._tunnel.mtu,
+            txqueuelen=self._tunnel.tap.queue_frames,
+            virtio_header=self._tunnel.tap.offload,
+            offloads=self._wanted_offloads(),
+            lock=self._tunnel.tap.lock,
         )
-    )
-    try:
-        adapter.up()
-    except BaseException:
-        adapter.close()
-        raise
-    return adapter
+        self._adapter = open_tap(settings)
+        try:
+            self._adapter.up()
+            port = _tap_port(self._adapter)
+        except BaseException:
+            self.close()
+            raise
+        self._log.info("tap_opened", mac=str(port.mac), mtu=port.mtu, offloads=sorted(port.offloads))
+        return port
+
+    def reopen(self, attach: Callable[[TapPort], None]) -> None:
+        """The adapter vanished: try to have it again until it works, then `attach` it. Returns at once."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._reopen(attach))
+
+    def close(self) -> None:
+        """Give up the adapter (it goes, unless persistent) and its lock. Idempotent."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        if self._adapter is not None:
+            self._adapter.close()
+            self._adapter = None
+
+    async def _reopen(self, attach: Callable[[TapPort], None]) -> None:
+        told = ""
+        while True:
+            if self._adapter is not None:
+                self._adapter.close()
+                self._adapter = None
+            try:
+                port = self.open()
+            except TapError as error:
+                if str(error) != told:
+                    told = str(error)
+                    self._log.warning("tap_unavailable", code=error.code, detail=told)
+                await asyncio.sleep(REOPEN_SECONDS)
+            else:
+                attach(port)
+                return
+
+    def _choose_mac(self) -> MacAddress:
+        owners = address_owners(except_link=self.name)
+        learned = frozenset(self._other_addresses())
+
+        def conflict(address: MacAddress) -> None:
+            self._on_conflict()
+            owner = owners.get(address, "a remote station")
+            self._log.warning("mac_conflict", address=str(address), owner=owner, other_owner=self.name)
+
+        return choose_mac(
+            MacPolicy.parse(self._tunnel.tap.mac),
+            self.name,
+            self._state_directory,
+            lambda address: address in owners or address in learned,
+            on_conflict=conflict,
+        )
+
+    def _wanted_offloads(self) -> Offload:
+        wanted = Offload.NONE
+        if self._tunnel.tap.offload:
+            for offload, word in _OFFLOAD_NAMES.items():
+                if word in self._offloads:
+                    wanted |= offload
+        return wanted
 
 
-def tap_port(adapter: TapAdapter) -> TapPort:
-    """The adapter as a data plane takes it."""
+def _tap_port(adapter: TapAdapter) -> TapPort:
     return TapPort(
         fds=adapter.fds,
         name=adapter.name,

@@ -69,7 +69,8 @@ class ClientTunnel(Tunnel):
         return str(self._current) if self._current is not None else None
 
     def receive_control(self, datagram: bytes, source: Endpoint) -> None:
-        link = next((link for link in self.links.values() if link.endpoint == source), None)
+        # The last session may still be acknowledging the server's farewell.
+        link = newest(link for link in self.links.values() if link.endpoint == source)
         if link is None:
             raise RemoteProtocolError("cookie_mismatch", "not from the server we speak with")
         link.receive(datagram)

@@ -42,6 +42,7 @@ from bridged.protocol.session_types import (
     Renegotiated,
     SessionDown,
     SessionSettings,
+    SessionState,
 )
 from bridged.protocol.tls_port import TlsEngineFactory
 from bridged.protocol.wrap import WrapChannel, WrapKeys
@@ -116,7 +117,10 @@ class Tunnel:
             return
         self.is_stopping = True
         for link in list(self.links.values()):
-            link.close("shutdown", "this end stops", notify=self.plan.exit_notify)
+            if link.session.state is SessionState.DRAINING:
+                self.handle_ended(link)
+            else:
+                link.close("shutdown", "this end stops", notify=self.plan.exit_notify)
         self._rearm()
         if self.links:
             try:
@@ -266,7 +270,7 @@ class Tunnel:
             cipher=terms.cipher.value,
             tls=terms.tls.version,
             key_group=terms.tls.group,
-            keys=terms.key_derivation,
+            derivation=terms.key_derivation,
             seconds=round(event.duration, 3),
         )
         for warning in terms.warnings:
@@ -349,6 +353,10 @@ class Tunnel:
     @property
     def remote(self) -> str | None:
         return None
+
+    def destinations(self) -> list[str]:
+        """IP addresses that this tunnel sends to."""
+        return [link.endpoint.host for link in self.links.values()]
 
     def fdb(self) -> list[tuple[FdbEntry, str | None]]:
         """Learned stations with the name of their peer (None: behind the TAP)."""

@@ -1,0 +1,113 @@
+"""From the configuration's bridges to what `netlink` keeps: wishes, and the ways the tunnels go."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from bridged.addresses import Endpoint, MacAddress
+from bridged.configuration.schema import Configuration, Tunnel, tap_name
+from bridged.netlink.attachment import BridgeAttachment
+from bridged.netlink.reconciler import AttachmentEvent
+from bridged.netlink.watch import LinkWatch
+from bridged.runtime.snapshot import BridgeStatus
+from bridged.runtime.trust import bind_endpoint
+from bridged.switching.links import BridgeWish, TapPort
+from bridged.tap import MacPolicy, choose_mac
+from bridged.tap.links import kernel_addresses
+
+_LOUD = frozenset({"bridge_problem"})
+
+
+class HasRemotes(Protocol):
+    """A running tunnel, as far as bridges care."""
+
+    def destinations(self) -> Collection[str]:
+        """IP addresses that the tunnel sends to, as far as they are known by now."""
+
+
+def wish_for(configuration: Configuration, name: str) -> BridgeWish:
+    """What the configuration wants of bridge `name`, its tunnels' TAPs included.
+
+    A bridge that we make without ports, and without a configured address, gets one that is kept under the
+    state folder, so that its DHCP lease outlives a restart.
+
+    Raises:
+        TapError: `mac_state`; the state folder cannot be written.
+    """
+    bridge = configuration.bridges[name]
+    taps = tuple(
+        TapPort(tap_name(tunnel_name, tunnel), tunnel.tap.mtu or tunnel.mtu, tunnel.tap.queue_frames)
+        for tunnel_name, tunnel in configuration.tunnels.items()
+        if tunnel.bridge == name
+    )
+    fixed = MacAddress.parse(bridge.mac) if bridge.mac else None
+    taken = kernel_addresses(except_link=name)
+    return BridgeWish(
+        name=name,
+        ports=bridge.ports,
+        taps=taps,
+        addresses=bridge.addresses,
+        mtu=bridge.mtu,
+        mac=fixed,
+        fallback_mac=fixed
+        or choose_mac(MacPolicy.parse("random"), name, configuration.state_directory, taken.__contains__),
+        stp=bridge.stp,
+        ageing_seconds=bridge.ageing_seconds,
+        forward_delay_seconds=bridge.forward_delay_seconds,
+        move_addresses=bridge.move_addresses,
+    )
+
+
+def attach_bridge(
+    configuration: Configuration, name: str, tunnels: Mapping[str, HasRemotes], watch: LinkWatch
+) -> BridgeAttachment:
+    """The keeper of one bridge; start it to make things so.
+
+    `tunnels`: running tunnels by name; may fill up later.
+    """
+    log = structlog.get_logger("bridged.bridge")
+
+    def destinations() -> list[str]:
+        found: list[str] = []
+        for tunnel_name, tunnel in configuration.tunnels.items():
+            if tunnel.bridge == name:
+                found += _destinations(tunnel, tunnels.get(tunnel_name))
+        return found
+
+    def report(event: AttachmentEvent) -> None:
+        write = log.warning if event.name in _LOUD else log.info
+        write(event.name, bridge=event.bridge, **event.details)
+
+    return BridgeAttachment(
+        wish_for(configuration, name), destinations=destinations, watch=watch, report=report
+    )
+
+
+def bridge_status(attachment: BridgeAttachment) -> BridgeStatus:
+    """The bridge as last seen."""
+    seen = attachment.status()
+    return BridgeStatus(seen.name, seen.mac, seen.mtu, seen.adopted, dict(seen.ports), dict(seen.repairs))
+
+
+def _destinations(tunnel: Tunnel, running: HasRemotes | None) -> list[str]:
+    if tunnel.role == "server":
+        bound = bind_endpoint(tunnel)
+        assert bound is not None
+        # A socket on :: hears IPv4 too.
+        return ["::", "0.0.0.0"] if bound.host == "::" else [bound.host]
+    known = [Endpoint.parse(text, 1).host for text in tunnel.remotes]
+    return [*known, *(running.destinations() if running is not None else ())]
+
+
+def state_directory(configuration: Configuration) -> Path:
+    """The state folder, made (0700) where it is missing.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    configuration.state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return configuration.state_directory

@@ -1,0 +1,44 @@
+"""Changes of the host's addresses, routes and links, told to the tunnels: soon, but not in floods."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from typing import Final
+
+from bridged.netlink.watch import HostEvent, LinkWatch
+
+QUIET_SECONDS: Final = 0.25
+"""Between two announcements; a change in that time is announced at its end."""
+
+
+class NetworkChanges:
+    """Calls `announce` in the event loop when the way to the peers may have changed.
+
+    Changes of links in `own` (our TAPs) are none: no peer is reached by them.
+    """
+
+    def __init__(self, watch: LinkWatch, own: Collection[str], announce: Callable[[], None]) -> None:
+        self._own = frozenset(own)
+        self._announce = announce
+        self._quiet_until = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._unsubscribe = watch.subscribe(self._hear)
+
+    def close(self) -> None:
+        self._unsubscribe()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _hear(self, events: frozenset[HostEvent]) -> None:
+        if self._timer is not None or all(event.link in self._own for event in events):
+            return
+        loop = asyncio.get_running_loop()
+        wait = max(0.0, self._quiet_until - loop.time())
+        self._timer = loop.call_later(wait, self._tell)
+
+    def _tell(self) -> None:
+        self._timer = None
+        self._quiet_until = asyncio.get_running_loop().time() + QUIET_SECONDS
+        self._announce()
