@@ -1,1 +1,33 @@
-"""netlink: see ARCHITECTURE.md, "The house"."""
+"""The host's links through netlink: the bridge, its ports, addresses, routes and the kernel's FDB.
+
+The only package that imports pyroute2. Everything happens in the network namespace of the thread that calls.
+"""
+
+from .attachment import BridgeAttachment, random_mac
+from .host import (
+    Host,
+    bridge_netfilter,
+    check_ports,
+    pin_station,
+    set_link,
+    taken_addresses,
+    unpin_station,
+)
+from .reconciler import AttachmentEvent, AttachmentStatus
+from .watch import HostEvent, LinkWatch
+
+__all__ = [
+    "AttachmentEvent",
+    "AttachmentStatus",
+    "BridgeAttachment",
+    "Host",
+    "HostEvent",
+    "LinkWatch",
+    "bridge_netfilter",
+    "check_ports",
+    "pin_station",
+    "random_mac",
+    "set_link",
+    "taken_addresses",
+    "unpin_station",
+]

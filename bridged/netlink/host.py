@@ -6,16 +6,22 @@ Blocking, each call for a few milliseconds; `BridgeAttachment` runs it in a thre
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ..errors import NetlinkError, ShutdownErrors
-from ..switching.actions import Action, inverse
-from ..switching.links import HostLinks
+from ..addresses import MacAddress
+from ..errors import NetlinkError
+from ..switching.actions import Action, SetMtu, SetQueue, SetUp, inverse
+from ..switching.links import BridgeWish, HostLinks
+from . import stations, tunnel_route
 from .observe import observe
 from .perform import perform
 from .route_socket import RouteSocket
+
+_BRIDGE_NETFILTER = Path("/proc/sys/net/bridge")
 
 
 class Host:
@@ -27,6 +33,7 @@ class Host:
 
     def __init__(self) -> None:
         self.kernel = RouteSocket()
+        self.failed_action: Action | None = None
 
     def close(self) -> None:
         self.kernel.close()
@@ -47,12 +54,15 @@ class Host:
         """All of the actions, or none: where one fails, those before it are taken back, newest first.
 
         Raises:
-            NetlinkError: of the action that failed. What could not be taken back hangs on it as a note.
+            NetlinkError: of the action that failed, then in `failed_action`. What could not be taken back
+                hangs on it as a note.
         """
+        self.failed_action = None
         for position, action in enumerate(actions):
             try:
                 perform(self.kernel, action)
             except NetlinkError as error:
+                self.failed_action = action
                 for undone in self.apply_all(inverse(actions[:position])):
                     error.add_note(f"not taken back: {undone}")
                 raise
@@ -67,12 +77,83 @@ class Host:
                 errors.append(error)
         return errors
 
-    def give_back(self, actions: Sequence[Action]) -> None:
-        """A way back, which goes on to its end.
 
-        Raises:
-            ShutdownErrors: with everything that could not be done.
-        """
-        errors = self.apply_all(actions)
-        if errors:
-            raise ShutdownErrors(errors)
+def set_link(
+    name: str, *, up: bool | None = None, mtu: int | None = None, queue_frames: int | None = None
+) -> None:
+    """Change what is given and differs.
+
+    Raises:
+        NetlinkError: no such link (ENODEV), or the kernel refused; nothing was changed then.
+    """
+    with Host() as host:
+        link = host.observe(()).link(name)
+        if link is None:
+            raise NetlinkError("change link", name, errno.ENODEV)
+        actions: list[Action] = []
+        if mtu is not None and mtu != link.mtu:
+            actions.append(SetMtu(name, mtu, link.mtu))
+        if queue_frames is not None and queue_frames != link.queue_frames:
+            actions.append(SetQueue(name, queue_frames, link.queue_frames))
+        if up is not None and up != link.up:
+            actions.append(SetUp(name, up))
+        host.apply(actions)
+
+
+def taken_addresses() -> set[MacAddress]:
+    """Addresses that a new adapter must not have; see `stations.addresses_in_use`.
+
+    Raises:
+        NetlinkError: the kernel did not answer.
+    """
+    with RouteSocket() as kernel:
+        return stations.addresses_in_use(kernel)
+
+
+def pin_station(mac: MacAddress, port: str) -> None:
+    """Bind a station to a port of a kernel bridge; see `stations.pin`.
+
+    Raises:
+        NetlinkError: the port is in no bridge, or gone.
+    """
+    with RouteSocket() as kernel:
+        stations.pin(kernel, mac, port)
+
+
+def unpin_station(mac: MacAddress, port: str) -> None:
+    """Let the kernel bridge learn where the station is; nothing happens where it is not pinned.
+
+    Raises:
+        NetlinkError: the kernel refused.
+    """
+    with RouteSocket() as kernel:
+        stations.unpin(kernel, mac, port)
+
+
+def check_ports(wish: BridgeWish, destinations: Collection[str]) -> None:
+    """Refuse ports that carry the tunnel itself; see `tunnel_route.check_ports`.
+
+    For use before a `BridgeAttachment` exists; it checks by itself from then on.
+
+    Raises:
+        ConfigurationError: `carries_tunnel`.
+        NetlinkError: the kernel did not answer.
+    """
+    with RouteSocket() as kernel:
+        tunnel_route.check_ports(kernel, wish, destinations)
+
+
+def bridge_netfilter() -> frozenset[str]:
+    """Which of `iptables`, `ip6tables` and `arptables` see frames that are only bridged.
+
+    With `br_netfilter` loaded (Docker loads it) a FORWARD policy of DROP also drops what crosses a bridge. It
+    is not ours to switch off, since others may rely on it; the daemon warns. Empty: none.
+    """
+    seen = set()
+    for tables in ("iptables", "ip6tables", "arptables"):
+        try:
+            if (_BRIDGE_NETFILTER / f"bridge-nf-call-{tables}").read_text().strip() != "0":
+                seen.add(tables)
+        except OSError:
+            continue
+    return frozenset(seen)

@@ -45,8 +45,9 @@ STACKED_KINDS = frozenset({"vlan", "macvlan", "macvtap", "ipvlan", "ipvtap"})
 
 
 def observe(kernel: RouteSocket, routes_by: Collection[str] | None = None) -> HostLinks:
-    """What is there now. `routes_by`: only routes that go by these links, which the kernel sorts out, so that a
-    router's million others cost nothing here; None: all.
+    """What is there now. `routes_by`: only routes that go by these links; None: all.
+
+    The kernel sorts the routes out, so that a router's million others cost nothing here.
 
     Raises:
         NetlinkError: the kernel did not answer.

@@ -237,7 +237,7 @@ def _delete_address(kernel: RouteSocket, action: DeleteAddress) -> None:
 
 
 def _delete_prefix_route(kernel: RouteSocket, address: HostAddress) -> None:
-    """The route to the network of an address with a lifetime, which the kernel leaves until its time is over."""
+    """Remove the route to an address's network, which the kernel leaves where the address had a lifetime."""
     network = ipaddress.ip_interface(address.address).network
     for other in observe(kernel, ()).addresses:
         if other.link == address.link and ipaddress.ip_interface(other.address).network == network:

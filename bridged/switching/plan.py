@@ -45,6 +45,10 @@ from .links import (
     routes_by,
 )
 
+__all__ = ["MADE_SETTINGS", "BridgeWish", "HostLinks", "Ownership", "TapPort", "plan", "unfit_links"]
+
+TIME_ROUNDING_SECONDS = 0.015
+"""The kernel keeps times in ticks of up to 10 ms."""
 MADE_SETTINGS = BridgeSettings(stp=False, multicast_snooping=False)
 """Of a bridge we make, where the configuration is silent.
 
@@ -55,43 +59,52 @@ as multicast router ports, which has the same effect for them.
 """
 
 
-def plan(observed: HostLinks, wish: BridgeWish, ownership: Ownership) -> list[Action]:
+def plan(
+    observed: HostLinks,
+    wish: BridgeWish,
+    ownership: Ownership,
+    held_back: frozenset[tuple[str, str]] = frozenset(),
+) -> list[Action]:
     """Everything that is missing for the wish; ports and TAPs that are not there yet are left out.
+
+    `held_back`: (action name, link) pairs that are not to be done now, because somebody undid them too often.
+    A port or TAP is held back as a whole.
 
     Raises:
         ConfigurationError: `not_a_bridge`, `port_taken` or `port_unfit`: the host's links contradict the
             wish, and it is not for us to tear down what others built.
     """
-    check_links(observed, wish)
-    actions: list[Action] = []
+    held_links = {link for _, link in held_back if link != wish.name}
+    for name, error in unfit_links(observed, wish).items():
+        if name not in held_links:
+            raise error
     bridge = observed.link(wish.name)
-    if bridge is None:
-        bridge = _created(observed, wish, ownership)
-        assert bridge.mac is not None and bridge.bridge is not None
-        actions.append(CreateBridge(wish.name, bridge.mac, bridge.bridge))
-    else:
-        actions += _bridge_changes(bridge, wish, ownership)
-    if wish.mtu is not None and bridge.mtu != wish.mtu:
-        actions.append(SetMtu(wish.name, wish.mtu, bridge.mtu))
-    if not bridge.up:
-        actions.append(SetUp(wish.name, up=True))
+    if bridge is None and ("create", wish.name) in held_back:
+        return []
+    actions = [
+        action
+        for action in _bridge_changes(observed, wish, ownership)
+        if (action.name, action.link) not in held_back
+    ]
     for tap in wish.taps:
-        actions += _tap_changes(observed, wish, tap)
-    holdings = _Holdings(observed, wish, ownership)
+        if tap.name not in held_links:
+            actions += _tap_changes(observed, wish, tap)
+    holdings = _Holdings(observed, wish, ownership, held_back)
     actions += holdings.missing_addresses()
     for name in wish.ports:
         port = observed.link(name)
-        if port is not None:
+        if port is not None and name not in held_links:
             actions += holdings.port_changes(port)
     actions += holdings.missing_routes()
     return actions
 
 
-def check_links(observed: HostLinks, wish: BridgeWish) -> None:
-    """Whether the links that are there can do what the wish asks of them; see `plan` for the errors."""
+def unfit_links(observed: HostLinks, wish: BridgeWish) -> dict[str, ConfigurationError]:
+    """Links that are there and cannot do what the wish asks of them, with the reason; see `plan`."""
+    found: dict[str, ConfigurationError] = {}
     bridge = observed.link(wish.name)
     if bridge is not None and bridge.bridge is None:
-        raise ConfigurationError(
+        found[wish.name] = ConfigurationError(
             f"the host has a link {wish.name} that is no bridge ({bridge.kind or 'a device'}); "
             "choose another name for the bridge",
             key=f"bridges.{wish.name}",
@@ -103,18 +116,19 @@ def check_links(observed: HostLinks, wish: BridgeWish) -> None:
             continue
         key = f"bridges.{wish.name}.ports"
         if link.master not in (None, wish.name):
-            raise ConfigurationError(
+            found[name] = ConfigurationError(
                 f"{name} belongs to {link.master}; take it out (ip link set {name} nomaster), or use "
                 f"{link.master} instead",
                 key=key,
                 code="port_taken",
             )
-        if link.loopback or not link.ethernet or link.bridge is not None:
-            raise ConfigurationError(
+        elif link.loopback or not link.ethernet or link.bridge is not None:
+            found[name] = ConfigurationError(
                 f"{name} cannot be a port: it is {_unfit(link)}; name an Ethernet interface",
                 key=key,
                 code="port_unfit",
             )
+    return found
 
 
 def _unfit(link: Link) -> str:
@@ -125,8 +139,10 @@ def _unfit(link: Link) -> str:
 
 def chosen_mac(observed: HostLinks, wish: BridgeWish, ownership: Ownership) -> MacAddress | None:
     """The address of a bridge that we make; see `BridgeWish.mac`."""
-    if wish.mac or ownership.bridge_mac:
-        return wish.mac or ownership.bridge_mac
+    before = ownership.bridge_before
+    known = wish.mac or ownership.bridge_mac or (before.mac if before is not None else None)
+    if known is not None:
+        return known
     for name in wish.ports:
         port = observed.link(name)
         if port and port.mac and not port.mac.is_zero and not port.mac.is_multicast:
@@ -138,10 +154,8 @@ def _wished_settings(base: BridgeSettings, wish: BridgeWish, *, made: bool) -> B
     silent = MADE_SETTINGS if made else base
     return BridgeSettings(
         stp=silent.stp if wish.stp is None else wish.stp,
-        ageing_seconds=base.ageing_seconds if wish.ageing_seconds is None else wish.ageing_seconds,
-        forward_delay_seconds=(
-            base.forward_delay_seconds if wish.forward_delay_seconds is None else wish.forward_delay_seconds
-        ),
+        ageing_seconds=_seconds(base.ageing_seconds, wish.ageing_seconds),
+        forward_delay_seconds=_seconds(base.forward_delay_seconds, wish.forward_delay_seconds),
         multicast_snooping=(
             silent.multicast_snooping if wish.multicast_snooping is None else wish.multicast_snooping
         ),
@@ -149,6 +163,11 @@ def _wished_settings(base: BridgeSettings, wish: BridgeWish, *, made: bool) -> B
             base.group_forward_mask if wish.group_forward_mask is None else wish.group_forward_mask
         ),
     )
+
+
+def _seconds(observed: float, wished: float | None) -> float:
+    """The observed value where the wished one differs only by the kernel's rounding."""
+    return observed if wished is None or abs(wished - observed) < TIME_ROUNDING_SECONDS else wished
 
 
 def _created(observed: HostLinks, wish: BridgeWish, ownership: Ownership) -> Link:
@@ -162,15 +181,26 @@ def _created(observed: HostLinks, wish: BridgeWish, ownership: Ownership) -> Lin
     return Link(wish.name, 0, "bridge", mac, bridge=settings)
 
 
-def _bridge_changes(bridge: Link, wish: BridgeWish, ownership: Ownership) -> Iterator[Action]:
-    assert bridge.bridge is not None
-    settings = _wished_settings(bridge.bridge, wish, made=ownership.bridge_made)
-    if settings != bridge.bridge:
-        yield SetSettings(bridge.name, settings, bridge.bridge)
-    # Pinned even where it is right already: an unpinned address changes when a port with a lower one comes.
-    mac = wish.mac or (ownership.bridge_mac if ownership.bridge_made else None) or bridge.mac
-    if mac is not None and bridge.mac is not None and (mac != bridge.mac or not ownership.mac_pinned):
-        yield SetMac(bridge.name, mac, bridge.mac)
+def _bridge_changes(observed: HostLinks, wish: BridgeWish, ownership: Ownership) -> Iterator[Action]:
+    """What concerns the bridge itself: that it is there, with its settings, and up."""
+    bridge = observed.link(wish.name)
+    if bridge is None:
+        bridge = _created(observed, wish, ownership)
+        assert bridge.mac is not None and bridge.bridge is not None
+        yield CreateBridge(wish.name, bridge.mac, bridge.bridge)
+    else:
+        assert bridge.bridge is not None
+        settings = _wished_settings(bridge.bridge, wish, made=ownership.bridge_made)
+        if settings != bridge.bridge:
+            yield SetSettings(bridge.name, settings, bridge.bridge)
+        # Pinned even where it is right: an unpinned address changes when a port with a lower one comes.
+        mac = wish.mac or (ownership.bridge_mac if ownership.bridge_made else None) or bridge.mac
+        if mac is not None and bridge.mac is not None and (mac != bridge.mac or not ownership.mac_pinned):
+            yield SetMac(bridge.name, mac, bridge.mac)
+    if wish.mtu is not None and bridge.mtu != wish.mtu:
+        yield SetMtu(wish.name, wish.mtu, bridge.mtu)
+    if not bridge.up:
+        yield SetUp(wish.name, up=True)
 
 
 def _tap_changes(observed: HostLinks, wish: BridgeWish, tap: TapPort) -> Iterator[Action]:
@@ -206,15 +236,27 @@ def _lan_mtu(observed: HostLinks, wish: BridgeWish) -> int | None:
 class _Holdings:
     """Addresses and routes: what the bridge has and should have, while actions are being planned."""
 
-    def __init__(self, observed: HostLinks, wish: BridgeWish, ownership: Ownership) -> None:
+    def __init__(
+        self,
+        observed: HostLinks,
+        wish: BridgeWish,
+        ownership: Ownership,
+        held_back: frozenset[tuple[str, str]],
+    ) -> None:
         self._observed = observed
         self._wish = wish
         self._ownership = ownership
         self._held = {address.key: address for address in observed.addresses_of(wish.name)}
         self._routes = {route.key for route in observed.routes}
+        self._adds_addresses = ("address", wish.name) not in held_back
+        self._adds_routes = ("route", wish.name) not in held_back
+        # All or nothing: an address that goes takes its routes along.
+        self._moves = wish.move_addresses and self._adds_addresses and self._adds_routes
 
     def missing_addresses(self) -> Iterator[Action]:
         """The wish's own addresses, and those handed over earlier that the bridge has lost."""
+        if not self._adds_addresses:
+            return
         for text in self._wish.addresses:
             yield from self._add(HostAddress(self._wish.name, canonical_address(text)))
         for address in self._ownership.handed_over:
@@ -222,6 +264,9 @@ class _Holdings:
                 yield from self._add(address.on(self._wish.name))
 
     def missing_routes(self) -> Iterator[Action]:
+        """Routes handed over earlier that have been lost since."""
+        if not self._adds_routes:
+            return
         for route in self._ownership.routes:
             if not route.has_expired(self._observed.now):
                 yield from self._add_route(self._by_bridge(route))
@@ -231,7 +276,7 @@ class _Holdings:
         handing_over = [
             address
             for address in self._observed.addresses_of(port.name)
-            if wish.move_addresses and not is_link_local(address)
+            if self._moves and not is_link_local(address)
         ]
         for address in handing_over:
             yield from self._add(address.on(wish.name), renew=True)
@@ -241,7 +286,7 @@ class _Holdings:
             yield SetUp(port.name, up=True)
         if port.master is None:
             yield Attach(port.name, wish.name)
-        if wish.move_addresses:
+        if self._moves:
             for route in routes_by(self._observed.routes, port.name):
                 yield from self._add_route(self._by_bridge(route))
                 yield DeleteRoute(route)

@@ -1,0 +1,164 @@
+"""One bridge kept as configured while the daemon runs, and given back when it ends.
+
+Asyncio; the netlink requests run in a thread of their own, a few milliseconds at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TypeAlias, TypeVar
+
+from ..addresses import MacAddress
+from ..switching.links import BridgeWish
+from .reconciler import AttachmentEvent, AttachmentStatus, Reconciler
+from .watch import HostEvent, LinkWatch
+
+Report: TypeAlias = Callable[[AttachmentEvent], None]
+Destinations: TypeAlias = Callable[[], Collection[str]]
+_Result = TypeVar("_Result")
+
+LONGEST_SILENCE_SECONDS = 30.0
+"""Then we look even where nothing was heard."""
+
+
+def _no_destinations() -> Collection[str]:
+    return ()
+
+
+class BridgeAttachment:
+    """Makes or adopts the bridge of a wish, attaches ports and TAPs, and keeps it all so.
+
+    `destinations` gives the addresses that the tunnels of this bridge need (see `check_ports`), as far as
+    they are known by now. `watch` may be shared, then its owner starts and closes it; None: one of our own.
+    `report` is called in the event loop. Start and stop it in the thread of the event loop.
+    """
+
+    def __init__(
+        self,
+        wish: BridgeWish,
+        *,
+        destinations: Destinations = _no_destinations,
+        watch: LinkWatch | None = None,
+        report: Report | None = None,
+    ) -> None:
+        if wish.fallback_mac is None:
+            wish = replace(wish, fallback_mac=random_mac())
+        self.wish = wish
+        self._reconciler = Reconciler(wish, destinations)
+        self._watch = watch or LinkWatch()
+        self._owns_watch = watch is None
+        self._report = report
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._unsubscribe: Callable[[], None] | None = None
+        self._executor: ThreadPoolExecutor | None = None
+
+    async def start(self) -> None:
+        """Bring about everything that can be by now; then watch.
+
+        Raises:
+            ConfigurationError: the wish cannot be met on this host (`carries_tunnel`, `not_a_bridge`,
+                `port_taken`, `port_unfit`); nothing was changed.
+            NetlinkError: the kernel refused; what was done before was taken back.
+        """
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"netlink-{self.wish.name}")
+        try:
+            if self._owns_watch:
+                self._watch.start()
+            # Before the first look, so that nothing falls between the two.
+            self._unsubscribe = self._watch.subscribe(self._heard)
+            await self._in_thread(self._reconciler.start)
+        except BaseException:
+            self._end()
+            raise
+        self._changed.set()
+        self._task = asyncio.create_task(self._keep(), name=f"bridge-{self.wish.name}")
+
+    async def stop(self) -> None:
+        """Give everything back: what we made goes, what we adopted is as it was. A second call does nothing.
+
+        Raises:
+            ShutdownErrors: what could not be given back; the rest was.
+        """
+        if self._executor is None:
+            return
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        try:
+            await self._in_thread(self._reconciler.give_back)
+        finally:
+            self._end()
+
+    async def roll_back(self) -> None:
+        """Take an unconfirmed start back: the host is as it was before `start`. See `stop`."""
+        await self.stop()
+
+    async def check_destinations(self) -> None:
+        """Whether a port carries the tunnel, now that more of its destinations are known.
+
+        Raises:
+            ConfigurationError: `carries_tunnel`.
+        """
+        await self._in_thread(self._reconciler.check_destinations)
+
+    def look_again(self) -> None:
+        """Look at the host soon, though the kernel told of no change."""
+        self._changed.set()
+
+    def status(self) -> AttachmentStatus:
+        """As of the last look."""
+        return self._reconciler.status()
+
+    def _heard(self, events: frozenset[HostEvent]) -> None:
+        names = {self.wish.name, *self.wish.ports, *(tap.name for tap in self.wish.taps)}
+        # A route by several links, and a link that is gone by now, have no name.
+        if any(not event.link or event.link in names for event in events):
+            self._changed.set()
+
+    async def _keep(self) -> None:
+        delay: float | None = None
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(delay or LONGEST_SILENCE_SECONDS, LONGEST_SILENCE_SECONDS)):
+                    await self._changed.wait()
+            self._changed.clear()
+            delay = await self._in_thread(self._reconciler.look)
+
+    async def _in_thread(self, work: Callable[[], _Result]) -> _Result:
+        assert self._executor is not None
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        finally:
+            self._tell()
+
+    def _tell(self) -> None:
+        events, self._reconciler.events = self._reconciler.events, []
+        if self._report is not None:
+            for event in events:
+                self._report(event)
+
+    def _end(self) -> None:
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
+        if self._owns_watch:
+            self._watch.close()
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown(wait=False)
+        self._reconciler.close()
+
+
+def random_mac() -> MacAddress:
+    """Unicast, locally administered, from the system's random source."""
+    octets = bytearray(secrets.token_bytes(6))
+    octets[0] = octets[0] & 0xFC | 0x02
+    return MacAddress(bytes(octets))

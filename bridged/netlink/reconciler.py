@@ -1,0 +1,279 @@
+"""Look, plan, do: what one bridge needs to be as configured, and the way back.
+
+Whatever changed on the host, the answer is the same, so the order in which links appear does not matter, and
+lost events cost one look.
+
+Blocking, a few milliseconds at a time; all methods are called from one thread at a time.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+from ..errors import BridgedError, NetlinkError, ShutdownErrors
+from ..switching.actions import Action, Attach, described
+from ..switching.giving_back import claim, plan_return, recognise
+from ..switching.links import BridgeWish, HostLinks, Ownership
+from ..switching.plan import plan, unfit_links
+from .host import Host
+from .repairs import Key, Repairs
+from .tunnel_route import carrying_ports, check_ports
+
+ADOPTED_GRACE_SECONDS = 1.0
+"""An adopted bridge that vanished is given this long to be made again by its owner before we make it."""
+FIRST_RETRY_SECONDS = 0.1
+LONGEST_RETRY_SECONDS = 15.0
+PASSES = 5
+"""Looks in a row until nothing is left to do; more would mean that others change things all the time."""
+PAUSE_SECONDS = 0.02
+UNSTEADY = frozenset({errno.ENODEV, errno.ENXIO, errno.EEXIST, errno.EBUSY, errno.ENETUNREACH})
+"""Refusals that a link which came, went or fell between look and deed explains."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentEvent:
+    """Something to tell: `name` is constant, `details` are for the log.
+
+    Names: `bridge_applied`, `bridge_repaired` (details: actions), `bridge_problem` (reason),
+    `bridge_problem_over`.
+    """
+
+    name: str
+    bridge: str
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentStatus:
+    """The bridge as last seen. `ports`: carrier is there and the master is right.
+
+    `repairs` counts by action name; `problem` says why not all is as wished (None: all is, or waits for a
+    link that is not there).
+    """
+
+    name: str
+    mac: str | None
+    mtu: int | None
+    adopted: bool
+    ports: Mapping[str, bool]
+    repairs: Mapping[str, int]
+    problem: str | None = None
+
+
+@dataclass(slots=True)
+class _Failure:
+    """Something that was refused: tried again at `next_at` (monotonic seconds), ever more seldom."""
+
+    count: int
+    next_at: float
+    reason: str
+
+
+class Reconciler:
+    """One bridge's state, and the netlink socket of the thread that works on it.
+
+    `destinations` gives the addresses that the bridge's tunnels need, as far as known (see `check_ports`).
+    """
+
+    def __init__(self, wish: BridgeWish, destinations: Callable[[], Collection[str]]) -> None:
+        self.wish = wish
+        self.ownership = Ownership()
+        self.events: list[AttachmentEvent] = []
+        self._destinations = destinations
+        self._opened: Host | None = None
+        self._observed = HostLinks()
+        self._repairs = Repairs()
+        self._failures: dict[Key, _Failure] = {}
+        self._problem: str | None = None
+        self._vanished_at: float | None = None
+
+    @property
+    def _host(self) -> Host:
+        if self._opened is None:
+            self._opened = Host()
+        return self._opened
+
+    def close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def start(self) -> None:
+        """Bring about everything that can be by now.
+
+        Raises:
+            ConfigurationError: the wish cannot be met on this host; nothing was changed.
+            NetlinkError: the kernel refused; what was done before was taken back.
+        """
+        try:
+            for attempt in range(PASSES):
+                observed = self._look()
+                check_ports(self._host.kernel, self.wish, self._destinations(), self.ownership, observed)
+                actions = plan(observed, self.wish, self.ownership)
+                if not actions:
+                    return
+                try:
+                    self._apply(actions)
+                except NetlinkError as error:
+                    if error.number not in UNSTEADY or attempt == PASSES - 1:
+                        raise
+                    time.sleep(PAUSE_SECONDS)
+                else:
+                    self._tell("bridge_applied", actions=described(actions))
+        except BridgedError as error:
+            for left in self._give_back():
+                error.add_note(f"not taken back: {left}")
+            raise
+
+    def look(self) -> float | None:
+        """Repair what is amiss; returns the seconds until the next look is due (None: at the next change)."""
+        problems: list[str] = []
+        for _ in range(PASSES):
+            problems = []
+            try:
+                actions = self._missing(problems)
+                if not actions:
+                    self._forget_failures()
+                    break
+                repaired = self._apply(actions)
+            except NetlinkError as error:
+                self._failed(error)
+                continue
+            if repaired:
+                self._tell("bridge_repaired", actions=described(actions))
+        problems += [failure.reason for failure in self._failures.values()]
+        self._set_problem("; ".join(dict.fromkeys(problems)) or None)
+        return self._delay()
+
+    def check_destinations(self) -> None:
+        """See `check_ports`."""
+        check_ports(self._host.kernel, self.wish, self._destinations(), self.ownership, self._look())
+
+    def give_back(self) -> None:
+        """Put everything back as it was before `start`.
+
+        Raises:
+            ShutdownErrors: what could not be; the rest is.
+        """
+        errors = self._give_back()
+        if errors:
+            raise ShutdownErrors(errors)
+
+    def status(self) -> AttachmentStatus:
+        """As of the last look."""
+        observed = self._observed
+        bridge = observed.link(self.wish.name)
+        ports: dict[str, bool] = {}
+        for name in (*self.wish.ports, *(tap.name for tap in self.wish.taps)):
+            link = observed.link(name)
+            ports[name] = link is not None and link.carrier and link.master == self.wish.name
+        return AttachmentStatus(
+            name=self.wish.name,
+            mac=str(bridge.mac) if bridge is not None and bridge.mac is not None else None,
+            mtu=bridge.mtu if bridge is not None else None,
+            adopted=self.ownership.bridge_before is not None,
+            ports=ports,
+            repairs=dict(self._repairs.counts),
+            problem=self._problem,
+        )
+
+    def _look(self) -> HostLinks:
+        names = {self.wish.name, *self.wish.ports}
+        self._observed = self._host.observe(names)
+        self.ownership = recognise(self.ownership, self._observed, self.wish.name)
+        return self._observed
+
+    def _apply(self, actions: list[Action]) -> bool:
+        """Do what was planned from the last look; True where some of it was a repair."""
+        self._host.apply(actions)
+        self.ownership = claim(self.ownership, self._observed, actions, self.wish.name)
+        for action in actions:
+            self._failures.pop((action.name, action.link), None)
+        return bool(self._repairs.note(actions, self._observed, time.monotonic()))
+
+    def _missing(self, problems: list[str]) -> list[Action]:
+        observed = self._look()
+        now = time.monotonic()
+        if self._waits_for_owner(observed, now):
+            return []
+        held = set(self._repairs.held_back(now))
+        held |= {key for key, failure in self._failures.items() if failure.next_at > now}
+        for name, error in unfit_links(observed, self.wish).items():
+            problems.append(error.reason)
+            if name == self.wish.name:
+                return []
+            held.add((Attach.name, name))
+        actions = plan(observed, self.wish, self.ownership, frozenset(held))
+        joining = {action.link for action in actions if isinstance(action, Attach)} & set(self.wish.ports)
+        if joining:
+            carrying = carrying_ports(
+                self._host.kernel, self.wish, self._destinations(), self.ownership, observed
+            )
+            for name in joining & carrying.keys():
+                problems.append(f"{name} carries the tunnel itself (the way to {carrying[name]} goes by it)")
+                held.add((Attach.name, name))
+            if joining & carrying.keys():
+                actions = plan(observed, self.wish, self.ownership, frozenset(held))
+        return actions
+
+    def _waits_for_owner(self, observed: HostLinks, now: float) -> bool:
+        """An adopted bridge has vanished and its owner may be about to make it again."""
+        if observed.link(self.wish.name) is not None or self.ownership.bridge_before is None:
+            self._vanished_at = None
+            return False
+        if self._vanished_at is None:
+            self._vanished_at = now
+        return now < self._vanished_at + ADOPTED_GRACE_SECONDS
+
+    def _failed(self, error: NetlinkError) -> None:
+        """Leave what was refused alone for a while, so that the rest is done."""
+        action = self._host.failed_action
+        key = (action.name, action.link) if action is not None else ("look", error.link)
+        known = self._failures.get(key)
+        count = known.count + 1 if known is not None else 0
+        delay = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** min(count, 10))
+        self._failures[key] = _Failure(count, time.monotonic() + delay, error.message)
+
+    def _forget_failures(self) -> None:
+        """What was due to be tried again and turned out not to be needed any more."""
+        now = time.monotonic()
+        self._failures = {key: failure for key, failure in self._failures.items() if failure.next_at > now}
+
+    def _delay(self) -> float | None:
+        now = time.monotonic()
+        times = [failure.next_at for failure in self._failures.values()]
+        if self._vanished_at is not None:
+            times.append(self._vanished_at + ADOPTED_GRACE_SECONDS)
+        due = self._repairs.next_due(now)
+        if due is not None:
+            times.append(due)
+        return max(PAUSE_SECONDS, min(times) - now) if times else None
+
+    def _set_problem(self, problem: str | None) -> None:
+        if problem == self._problem:
+            return
+        self._problem = problem
+        if problem is None:
+            self._tell("bridge_problem_over")
+        else:
+            self._tell("bridge_problem", reason=problem)
+
+    def _tell(self, name: str, **details: str) -> None:
+        self.events.append(AttachmentEvent(name, self.wish.name, details))
+
+    def _give_back(self) -> list[BridgedError]:
+        """What could not be given back, in order."""
+        errors: list[BridgedError] = []
+        try:
+            for _ in range(PASSES):
+                actions = plan_return(self._look(), self.ownership, self.wish.name)
+                if not actions:
+                    self.ownership = Ownership()
+                    return []
+                errors = list(self._host.apply_all(actions))
+        except NetlinkError as error:
+            errors.append(error)
+        return errors

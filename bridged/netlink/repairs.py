@@ -1,0 +1,98 @@
+"""When to repair what somebody undid: at once the first times, then ever more seldom.
+
+Two programs that each want something else of the same link would otherwise undo each other's work for ever.
+Pure: callers pass `now` (monotonic seconds).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..switching.actions import Action, AddAddress, AddRoute, DeleteAddress, DeleteRoute, RenewAddress
+from ..switching.links import HostLinks
+
+FREE_REPAIRS = 4
+"""Repairs of one thing that are done at once."""
+FIRST_DELAY_SECONDS = 0.5
+LONGEST_DELAY_SECONDS = 60.0
+FORGIVEN_AFTER_SECONDS = 60.0
+RECORDS_LIMIT = 10_000
+"""Things kept count of; addresses and routes of a busy host come and go for years."""
+
+Key = tuple[str, str]
+"""Action name and link."""
+
+
+@dataclass(slots=True)
+class _Record:
+    index: int
+    repairs: int = 0
+    last: float = float("-inf")
+
+    def due_at(self) -> float:
+        if self.repairs < FREE_REPAIRS:
+            return float("-inf")
+        return self.last + self.delay()
+
+    def delay(self) -> float:
+        over = max(0, min(16, self.repairs - FREE_REPAIRS))
+        return min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2.0**over)
+
+
+class Repairs:
+    """What was done before, and so is a repair when it has to be done again.
+
+    A link that vanished and came back (another index) is repaired at once: that is no fight. `counts` is by
+    action name.
+    """
+
+    def __init__(self) -> None:
+        self._records: dict[tuple[str, str, object], _Record] = {}
+        self.counts: Counter[str] = Counter()
+
+    def held_back(self, now: float) -> frozenset[Key]:
+        """What must wait for its time."""
+        return frozenset(key[:2] for key, record in self._records.items() if record.due_at() > now)
+
+    def next_due(self, now: float) -> float | None:
+        """When the first of what is held back may be done; None: nothing is."""
+        waiting = [due for record in self._records.values() if (due := record.due_at()) > now]
+        return min(waiting, default=None)
+
+    def note(self, actions: Iterable[Action], observed: HostLinks, now: float) -> Counter[str]:
+        """Record what was done, planned from `observed`; returns how much of it was repair, by action."""
+        repaired: Counter[str] = Counter()
+        for name, link_name, what in dict.fromkeys(map(_thing, actions)):
+            if not name:
+                continue
+            link = observed.link(link_name)
+            index = link.index if link is not None else 0
+            record = self._records.get((name, link_name, what))
+            if record is None:
+                if len(self._records) < RECORDS_LIMIT:
+                    self._records[name, link_name, what] = _Record(index)
+                continue
+            repaired[name] += 1
+            if now - record.last > max(FORGIVEN_AFTER_SECONDS, 2 * record.delay()):
+                record.repairs = 0
+            if record.index == index:
+                record.repairs += 1
+            record.index = index
+            record.last = now
+        self.counts += repaired
+        return repaired
+
+
+def _thing(action: Action) -> tuple[str, str, object]:
+    """What is kept count of; an empty name for what is only the other half of something."""
+    match action:
+        case DeleteAddress() | DeleteRoute():
+            return "", "", None
+        case AddAddress(address) | RenewAddress(address):
+            return action.name, action.link, address.key
+        case AddRoute(route):
+            return action.name, action.link, route.key
+        case _:
+            return action.name, action.link, None

@@ -1,0 +1,86 @@
+"""MAC addresses that are in use on this host's networks, and stations pinned in the kernel's FDB.
+
+Source: rtnetlink(7), bridge(8) (`fdb`), Linux `neighbour.h`.
+Blocking, a few milliseconds.
+"""
+
+from __future__ import annotations
+
+from socket import AF_BRIDGE, AF_INET, AF_INET6, if_nametoindex
+from typing import Any
+
+from pyroute2.netlink.rtnl import RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH
+from pyroute2.netlink.rtnl.ndmsg import ndmsg
+
+from ..addresses import MacAddress
+from ..errors import NetlinkError
+from .observe import observe
+from .perform import GONE
+from .route_socket import NLM_F_CREATE, NLM_F_REPLACE, RouteSocket
+
+NTF_MASTER = 0x04
+NTF_STICKY = 0x40
+NUD_NOARP = 0x40
+NUD_INCOMPLETE_OR_FAILED = 0x01 | 0x20
+
+
+def addresses_in_use(kernel: RouteSocket) -> set[MacAddress]:
+    """Addresses that a new adapter must not have.
+
+    All links of this namespace, what every kernel bridge has learned, and the IPv4 and IPv6 neighbours.
+
+    Raises:
+        NetlinkError: the kernel did not answer.
+    """
+    taken = {link.mac for link in observe(kernel, ()).links if link.mac is not None}
+    for family in (AF_BRIDGE, AF_INET, AF_INET6):
+        request = ndmsg()
+        request["family"] = family
+        for entry in kernel.dump(request, RTM_GETNEIGH):
+            text = entry.get_attr("NDA_LLADDR")
+            if text and len(text) == 17 and not entry["state"] & NUD_INCOMPLETE_OR_FAILED:
+                taken.add(MacAddress.parse(text))
+    return {mac for mac in taken if not mac.is_zero and not mac.is_multicast}
+
+
+def pin(kernel: RouteSocket, mac: MacAddress, port: str) -> None:
+    """Bind a station to a bridge port: frames from it on another port do not move it, and it does not age.
+
+    For remote stations behind the TAP while a promiscuous LAN port reflects our own frames. An entry that the
+    bridge has learned is replaced. Ends with `unpin`, or when the port leaves the bridge.
+
+    Raises:
+        NetlinkError: the port is in no bridge, or gone.
+    """
+    message = _entry(mac, port, "pin station")
+    message["state"] = NUD_NOARP
+    message["flags"] = NTF_MASTER | NTF_STICKY
+    kernel.request(
+        message, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, operation=f"pin station {mac}", link=port
+    )
+
+
+def unpin(kernel: RouteSocket, mac: MacAddress, port: str) -> None:
+    """Let the bridge learn the station's port again; nothing happens where it is not pinned.
+
+    Raises:
+        NetlinkError: the kernel refused.
+    """
+    try:
+        message = _entry(mac, port, "unpin station")
+        message["flags"] = NTF_MASTER
+        kernel.request(message, RTM_DELNEIGH, 0, operation=f"unpin station {mac}", link=port)
+    except NetlinkError as error:
+        if error.number not in GONE:
+            raise
+
+
+def _entry(mac: MacAddress, port: str, operation: str) -> Any:
+    message = ndmsg()
+    message["family"] = AF_BRIDGE
+    try:
+        message["ifindex"] = if_nametoindex(port)
+    except OSError as error:
+        raise NetlinkError(operation, port, error.errno or 0, "no such link") from None
+    message["attrs"] = [("NDA_LLADDR", str(mac))]
+    return message

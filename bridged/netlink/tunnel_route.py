@@ -1,0 +1,171 @@
+"""Which link carries the tunnel, so that it is not put into the bridge that the tunnel serves.
+
+Source: rtnetlink(7).
+Blocking, one request per destination.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from socket import AF_INET, AF_INET6
+
+from pyroute2.netlink.rtnl import RTM_GETROUTE
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+from ..errors import ConfigurationError, NetlinkError
+from ..switching.links import BridgeWish, HostLinks, Ownership
+from .observe import observe
+from .route_socket import RouteSocket
+
+_ROUTE_LOCAL = 2
+_MAIN_TABLE = 254
+_PPPOE_SESSIONS = Path("/proc/self/net/pppoe")
+_TAKES_THE_FRAMES = frozenset({"macvlan", "macvtap", "ipvlan", "ipvtap"})
+"""Links that stop working when the link below joins a bridge. A VLAN does not: its frames go before."""
+
+
+def check_ports(
+    kernel: RouteSocket,
+    wish: BridgeWish,
+    destinations: Collection[str],
+    ownership: Ownership | None = None,
+    observed: HostLinks | None = None,
+) -> None:
+    """Refuse ports that carry the tunnel itself.
+
+    `destinations`: IP addresses of the remotes, of the sockets we listen on, or `0.0.0.0` and `::` for a
+    server that listens everywhere (then the default route counts). Names, which nobody has looked up yet, are
+    passed over: call again when their addresses are known. A port that was in the bridge before us is not
+    refused: nothing changes for it.
+
+    Raises:
+        ConfigurationError: `carries_tunnel`.
+        NetlinkError: the kernel did not answer.
+    """
+    refused = carrying_ports(kernel, wish, destinations, ownership, observed)
+    for port, destination in refused.items():
+        raise ConfigurationError(
+            f"{port} carries the tunnel itself (the way to {destination} goes by it): in the bridge, the "
+            "tunnel would travel inside itself. Bridge another interface; or, if this host has only one, "
+            f"make the bridge with {port} in it beforehand (your distribution's network settings), and it "
+            "is adopted as it is",
+            key=f"bridges.{wish.name}.ports",
+            code="carries_tunnel",
+        )
+
+
+def carrying_ports(
+    kernel: RouteSocket,
+    wish: BridgeWish,
+    destinations: Collection[str],
+    ownership: Ownership | None = None,
+    observed: HostLinks | None = None,
+) -> dict[str, str]:
+    """Ports of the wish that carry the tunnel, each with the destination that shows it."""
+    ownership = ownership or Ownership()
+    observed = observed or observe(kernel, (wish.name, *wish.ports))
+    found: dict[str, str] = {}
+    for destination in destinations:
+        for link, source in _ways(kernel, observed, destination):
+            port = _port_behind(observed, wish, ownership, link, source)
+            if port is not None:
+                found.setdefault(port, destination)
+    return found
+
+
+def _ways(kernel: RouteSocket, observed: HostLinks, destination: str) -> Iterator[tuple[str, str | None]]:
+    """(link, our address on it or else the gateway) by which packets to or from `destination` go."""
+    try:
+        address = ipaddress.ip_address(destination.partition("%")[0])
+    except ValueError:
+        return
+    zone = destination.partition("%")[2]
+    if zone:
+        yield zone, None
+        return
+    if address.is_unspecified:
+        yield from _default_ways(kernel, address.version)
+        return
+    owners = [held.link for held in observed.addresses if held.ip == str(address)]
+    if owners:
+        yield from ((owner, str(address)) for owner in owners)
+        return
+    request = rtmsg()
+    request["family"] = AF_INET6 if address.version == 6 else AF_INET
+    request["dst_len"] = address.max_prefixlen
+    request["attrs"] = [("RTA_DST", str(address))]
+    try:
+        answer = kernel.get(request, RTM_GETROUTE, operation="look up route", link=destination)
+    except NetlinkError:
+        # No way there at all, for now.
+        return
+    if answer is not None and answer["type"] != _ROUTE_LOCAL:
+        index = answer.get_attr("RTA_OIF")
+        name = next((link.name for link in observed.links if link.index == index), None)
+        if name is not None:
+            yield name, answer.get_attr("RTA_PREFSRC")
+
+
+def _default_ways(kernel: RouteSocket, version: int) -> Iterator[tuple[str, str | None]]:
+    """The links of the best default route of the main table."""
+    family = AF_INET6 if version == 6 else AF_INET
+    defaults = [
+        route
+        for route in observe(kernel).routes
+        if route.family == family and route.table == _MAIN_TABLE and route.destination.endswith("/0")
+    ]
+    best = min((route.metric for route in defaults), default=None)
+    for route in defaults:
+        if route.metric == best:
+            for link in route.links:
+                yield link, route.preferred_source or route.gateway
+
+
+def _port_behind(
+    observed: HostLinks, wish: BridgeWish, ownership: Ownership, link: str, hint: str | None
+) -> str | None:
+    """The port of the wish that `link` is, stands on, or has the way from."""
+    for name in _stack(observed, link):
+        if name in wish.ports:
+            before = ownership.before(name) or observed.link(name)
+            was_member = before is not None and before.master == wish.name
+            return None if was_member else name
+    if link == wish.name and hint is not None:
+        # After the hand-over the way goes by the bridge, but it is still the port that carries the tunnel.
+        near = ipaddress.ip_address(hint)
+        for address in ownership.handed_over:
+            if near in ipaddress.ip_interface(address.address).network and address.link in wish.ports:
+                return address.link
+        for route in ownership.routes:
+            if route.gateway == hint and route.link in wish.ports:
+                return route.link
+    return None
+
+
+def _stack(observed: HostLinks, name: str) -> Iterator[str]:
+    """The link and those that it needs below it."""
+    seen: set[str] = set()
+    while name and name not in seen:
+        seen.add(name)
+        yield name
+        link = observed.link(name)
+        if link is None:
+            return
+        if link.kind in _TAKES_THE_FRAMES and link.lower:
+            name = link.lower
+        elif link.kind == "ppp" or name.startswith("ppp"):
+            name = _pppoe_device()
+        else:
+            return
+
+
+def _pppoe_device() -> str:
+    """The Ethernet link under a PPPoE session; empty where there is none or it cannot be told."""
+    try:
+        rows = [line.split() for line in _PPPOE_SESSIONS.read_text().splitlines()[1:]]
+    except OSError:
+        return ""
+    devices = {row[2] for row in rows if len(row) == 3}
+    return devices.pop() if len(devices) == 1 else ""

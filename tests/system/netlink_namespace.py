@@ -1,0 +1,166 @@
+"""A network namespace for one test body, without a name: it ends with the thread that runs the body."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import functools
+import inspect
+import json
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+CLONE_NEWNET = 0x40000000
+WITHIN_SECONDS = 2.0
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def in_namespace(body: Callable[..., Any]) -> Callable[..., None]:
+    """Run the test, or the coroutine of it, in a fresh namespace with loopback up and without IPv6 DAD."""
+
+    @functools.wraps(body)
+    def wrapped(*arguments: Any, **named: Any) -> None:
+        failure: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                if _libc.unshare(CLONE_NEWNET):
+                    raise OSError(ctypes.get_errno(), "unshare: these tests need root")
+                ip("link set lo up")
+                shell("sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.all.accept_dad=0")
+                result = body(*arguments, **named)
+                if inspect.iscoroutine(result):
+                    asyncio.run(result)
+            except BaseException as error:
+                failure.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+        if failure:
+            raise failure[0]
+
+    return wrapped
+
+
+def shell(command: str) -> str:
+    ended = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 0, f"{command}: {ended.stderr}"
+    return ended.stdout
+
+
+def ip(*commands: str) -> None:
+    """`ip` with one command a line, as one batch."""
+    ended = subprocess.run(
+        ["ip", "-batch", "-"],
+        input="\n".join(commands),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == 0, f"{commands}: {ended.stderr}"
+
+
+def show(command: str) -> Any:
+    return json.loads(shell(f"ip -j -d {command}") or "[]")
+
+
+def link(name: str) -> dict[str, Any] | None:
+    ended = subprocess.run(
+        ["ip", "-j", "-d", "link", "show", "dev", name],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    return dict(json.loads(ended.stdout)[0]) if ended.returncode == 0 else None
+
+
+def cable(name: str, *, up: bool = True, mac: str | None = None) -> None:
+    """A LAN port `name` with a veth end `name`-x for the other side of the cable."""
+    address = f"address {mac}" if mac else ""
+    ip(f"link add {name} {address} type veth peer name {name}-x", f"link set {name}-x up")
+    if up:
+        ip(f"link set {name} up")
+
+
+def tap(name: str) -> None:
+    ip(f"tuntap add {name} mode tap")
+
+
+def members(bridge: str) -> set[str]:
+    return {found["ifname"] for found in show(f"link show master {bridge}")} if link(bridge) else set()
+
+
+def addresses(name: str) -> set[str]:
+    """Global addresses of a link."""
+    found = [address for entry in show(f"addr show dev {name}") for address in entry.get("addr_info", ())]
+    return {address["local"] for address in found if address["scope"] == "global"}
+
+
+VOLATILE = frozenset(
+    {
+        *("txqlen", "operstate", "qdisc", "stats64", "stats", "promiscuity", "allmulti", "flags", "gc_timer"),
+        *(
+            "hello_timer",
+            "tcn_timer",
+            "topology_change_timer",
+            "linkmode",
+            "ifindex",
+            "link_index",
+            "bridge_id",
+        ),
+        *("root_id", "designated_root", "valid_life_time", "preferred_life_time", "expires"),
+        *("topology_change", "topology_change_detected"),
+    }
+)
+
+
+def photograph(*, without: Sequence[str] = ()) -> dict[str, Any]:
+    """All links, addresses and routes, without counters, timers and what depends on the moment."""
+
+    def still(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {
+                key: ("UP" in part if key == "flags" else still(part))
+                for key, part in value.items()
+                if key not in VOLATILE or key == "flags"
+            }
+        return [still(part) for part in value] if isinstance(value, list) else value
+
+    links = {entry["ifname"]: still(entry) for entry in show("addr show") if entry["ifname"] not in without}
+    for entry in links.values():
+        entry["addr_info"] = [
+            address
+            for address in entry["addr_info"]
+            if not (address["family"] == "inet6" and address["scope"] == "link")
+        ]
+    routes = [
+        still(route)
+        for family in ("-4", "-6")
+        for route in json.loads(shell(f"ip -j {family} route show table all") or "[]")
+        if not str(route["dst"]).startswith(("fe80", "ff00")) and route.get("table") != "local"
+    ]
+    key = functools.partial(json.dumps, sort_keys=True)
+    return {"links": links, "routes": sorted(routes, key=key)}
+
+
+async def within(
+    condition: Callable[[], Any], what: str, seconds: float = WITHIN_SECONDS, interval: float = 0.02
+) -> float:
+    """Wait until the condition holds; returns how long that took."""
+    started = time.monotonic()
+    while True:
+        if await asyncio.to_thread(condition):
+            return time.monotonic() - started
+        assert time.monotonic() - started < seconds, f"not within {seconds} s: {what}"
+        await asyncio.sleep(interval)
+
+
+def thread_count() -> int:
+    return len(os.listdir("/proc/self/task"))
