@@ -97,7 +97,7 @@ def parse_document(text: str) -> Node:
         raise ConfigurationError(f"not YAML: {reason}", line=line) from None
     except yaml.YAMLError as error:
         raise ConfigurationError(f"not YAML: {str(error).splitlines()[0]}") from None
-    except ValueError:  # a number escape beyond Unicode reaches chr() inside the scanner
+    except (ValueError, OverflowError):  # a number escape beyond Unicode reaches chr() inside the scanner
         raise ConfigurationError("not YAML: an escape names no character") from None
     if builder.root is None:
         raise ConfigurationError("the file is empty")
@@ -163,6 +163,8 @@ class _Builder:
             self._finish(done.node, done.anchor, done.node.line)
 
     def _take_scalar(self, event: yaml.ScalarEvent, line: int) -> None:
+        if any("\ud800" <= character <= "\udfff" for character in event.value):
+            raise ConfigurationError("not YAML: an escape names no character", line=line)
         parent = self._open[-1] if self._open else None
         if parent is not None and isinstance(parent.node, MappingNode) and parent.key is None:
             self._take_key(parent, event.value, line)
