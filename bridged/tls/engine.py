@@ -21,6 +21,8 @@ from bridged.tls.verification import PeerRules, common_name
 RECORD_OCTETS_MAX: Final = 16384
 PLAINTEXT_OCTETS_MAX: Final = 1 << 20
 """Plaintext that a peer may send before the owner calls `read`."""
+RECORDS_MAX: Final = 4096
+"""… and in how many records: small ones cost more memory than their plaintext."""
 
 _CHUNK: Final = 65536
 
@@ -65,7 +67,7 @@ class PyOpenSslEngine:
     only `take_ciphertext` (the alert) and `close` are of use. With TLS 1.3 a server refuses a client's
     certificate after the client's own handshake is complete: the client learns it from `receive`.
     Memory: OpenSSL bounds handshake messages; plaintext waiting for `read` is at most
-    PLAINTEXT_OCTETS_MAX.
+    PLAINTEXT_OCTETS_MAX in RECORDS_MAX records.
     """
 
     __slots__ = (
@@ -222,7 +224,7 @@ class PyOpenSslEngine:
                 record = bytearray(self._connection.recv(_CHUNK))
                 self._records.append(record)
                 self._waiting += len(record)
-                if self._waiting > PLAINTEXT_OCTETS_MAX:
+                if self._waiting > PLAINTEXT_OCTETS_MAX or len(self._records) > RECORDS_MAX:
                     self._failure = TlsError("tls_failed", "the peer sends more than is read")
                     raise self._failure
         except SSL.WantReadError:

@@ -99,13 +99,16 @@ def test_nothing_is_given_before_the_handshake_is_complete(lab, use):
         use(engine)
 
 
-def test_unread_plaintext_is_bounded(lab):
+@pytest.mark.parametrize(("size", "good"), [(16384, 64), (1, 4096)])
+def test_unread_plaintext_is_bounded_in_octets_and_in_records(lab, size, good):
     pair = lab.pair()
     pair.run()
+    for _ in range(good):
+        pair.client.write(bytes(size))
+    pair.carry(pair.client, pair.server)
+    pair.client.write(bytes(size))
     with pytest.raises(TlsError, match="more than is read"):
-        for _ in range(70):
-            pair.client.write(bytes(16384))
-            pair.carry(pair.client, pair.server)
+        pair.carry(pair.client, pair.server)
 
 
 @pytest.mark.parametrize("role", ["client", "server"])

@@ -1,0 +1,92 @@
+"""Profiles: any text is read or refused with lines; what is written is read back."""
+
+from __future__ import annotations
+
+import string
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridged.addresses import Endpoint
+from bridged.configuration.load import parse
+from bridged.errors import ConfigurationError, ConfigurationErrors
+from bridged.profiles import (
+    ClientProfile,
+    Trust,
+    parse_profile,
+    render_yaml,
+    serialize_profile,
+    to_configuration,
+)
+from bridged.profiles.directives import ACCEPTED, REFUSED, WARNED
+from bridged.profiles.mapping import MAPPERS
+from bridged.profiles.statements import split_words
+
+BASE = "client\ndev tap\nremote hub 1195\nca a\ncert c\nkey k\n"
+names = st.sampled_from(sorted({*MAPPERS, *ACCEPTED, *WARNED, *REFUSED}))
+words = st.one_of(
+    st.text(st.characters(exclude_characters="\n\0"), max_size=20),
+    st.integers(-5, 1 << 70).map(str),
+    st.sampled_from(["server", "tap", "tun", "udp", "tcp", "none", "AES-256-GCM", "[inline]", "::1", "1.3"]),
+)
+
+
+def quoted(word: str) -> str:
+    return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+lines = st.builds(lambda name, rest: " ".join([name, *map(quoted, rest)]), names, st.lists(words, max_size=4))
+
+
+@given(st.text(max_size=400))
+def test_any_text_is_refused_with_lines_that_exist(text):
+    with pytest.raises(ConfigurationErrors) as caught:
+        # Never complete: the base is missing.
+        parse_profile(text, "x.ovpn")
+    for error in caught.value.errors:
+        assert error.line is None or 1 <= error.line <= text.count("\n") + 1
+
+
+@given(st.lists(lines, max_size=6))
+def test_any_known_directives_give_a_configuration_that_the_daemon_takes_or_a_refusal(extra):
+    try:
+        profile = parse_profile(BASE + "\n".join(extra), "x.ovpn")
+    except ConfigurationErrors as caught:
+        assert all(error.reason for error in caught.errors)
+        return
+    trust = Trust(certificate="/c", key="/k", ca="/a", crl="/r", wrap_key="/w")
+    data = to_configuration(profile, trust, tunnel_name="t", bridge="br0")
+    tunnel = parse(render_yaml(data), Path("/client.yaml")).tunnels["t"]
+    assert [Endpoint.parse(text) for text in tunnel.remotes] == profile.remotes
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\n\0"), min_size=1, max_size=20), max_size=8))
+def test_quoted_words_are_read_back(parts):
+    assert split_words(" ".join(map(quoted, parts)), "x", 1) == tuple(parts)
+
+
+@given(st.text(st.characters(exclude_characters="\n"), max_size=60))
+def test_any_line_is_split_or_refused(line):
+    try:
+        found = split_words(line, "x", 7)
+    except ConfigurationError as error:
+        assert error.line == 7
+    else:
+        assert all("\0" not in word for word in found) and len(found) <= 16
+
+
+hosts = st.one_of(
+    st.text(string.ascii_lowercase + string.digits, min_size=1, max_size=20),
+    st.ip_addresses().map(str),
+)
+
+
+@given(hosts, st.integers(1, 65535), st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}", fullmatch=True))
+def test_every_invitation_is_read_back(host, port, name):
+    remote = Endpoint.of(host, port)
+    text = serialize_profile(ClientProfile(name, remote, "server", "CA", "CERT", "KEY", "WRAP"))
+    profile = parse_profile(text, "x.ovpn")
+    assert profile.remotes == [remote] and profile.notices == []
+    assert (profile.ca.text, profile.key.text, profile.wrap_key.text) == ("CA\n", "KEY\n", "WRAP\n")
