@@ -40,7 +40,7 @@ def test_garbage_is_a_tls_error_and_never_a_session(factory, pieces):
 
 @settings(max_examples=150)
 @given(st.integers(0, 2), st.integers(0, 5000), st.integers(1, 255))
-def test_a_handshake_with_one_octet_changed_never_completes_at_both_ends(flight, position, mask):
+def test_a_handshake_with_one_octet_changed_fails_or_both_ends_have_the_same_keys(flight, position, mask):
     client, server = CLIENT(), SERVER()
     client.start()
     ends = [(client, server), (server, client)]
@@ -55,8 +55,11 @@ def test_a_handshake_with_one_octet_changed_never_completes_at_both_ends(flight,
         if failed:
             break
     assert changed
-    # Some changes make a record longer than what came: then nobody is established either.
-    assert failed or not (client.is_established and server.is_established)
+    if not failed and client.is_established and server.is_established:
+        # A version in a plain record's header: nobody reads it, and it is no part of the handshake.
+        label = "EXPORTER-OpenVPN-datakeys"
+        assert client.export(label, 256) == server.export(label, 256)
+        assert client.summary().cipher == server.summary().cipher
 
 
 @given(st.lists(st.binary(min_size=1, max_size=2000), max_size=8), st.integers(1, 4000))
