@@ -67,4 +67,4 @@ def start_dynamic_wrap(session: Session, key: KeyState) -> None:
     """Make the wrap of all later key ids from the session with key id 0 (control 2.6)."""
     exported = key.engine.export(EXPORTER_DYNAMIC_TLS_CRYPT, STATIC_KEY_LENGTH)
     keys = dynamic_tls_crypt(session.settings.wrap_key, exported, session.settings.role)
-    session.use_dynamic_wrap(WrapChannel(keys, session.wrap_time))
+    session.wire.use_dynamic_wrap(WrapChannel(keys, session.wire.wrap_time))

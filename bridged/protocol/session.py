@@ -3,7 +3,8 @@
 Source: docs/protocol/control.md, sections 2 to 6.
 Pure: no sockets, no clock; `now` is monotonic seconds, random octets come from a function.
 
-The rounds of one key are in `key_state`; what client and server say inside TLS is in `conversation`.
+The rounds of one key are in `key_state`, which key is used when in `session_keys`, packets in
+`session_wire`; what client and server say inside TLS is in `conversation`.
 """
 
 from __future__ import annotations
@@ -19,17 +20,7 @@ from bridged.protocol.conversation_server import ServerConversation
 from bridged.protocol.key_state import KeyInput, KeyPhase, KeyState
 from bridged.protocol.messages import Message, parse_message, serialize_message
 from bridged.protocol.occ import OCC_EXIT
-from bridged.protocol.packet import (
-    MAX_ACKS,
-    MAX_KEY_ID,
-    MAX_PIGGYBACKED_ACKS,
-    ControlBody,
-    ControlHeader,
-    Opcode,
-    parse_body,
-    payload_room,
-    serialize_body,
-)
+from bridged.protocol.packet import ControlBody, ControlHeader, Opcode
 from bridged.protocol.role import Role
 from bridged.protocol.session_keys import SessionKeys
 from bridged.protocol.session_types import (
@@ -44,6 +35,7 @@ from bridged.protocol.session_types import (
     SessionSettings,
     SessionState,
 )
+from bridged.protocol.session_wire import SessionWire
 from bridged.protocol.tls_port import TlsEngineFactory
 from bridged.protocol.wrap import OpenedControl, WrapChannel
 from bridged.units import KeyId, MonotonicSeconds, Seconds
@@ -81,15 +73,11 @@ class Session:
     ) -> None:
         self.settings = settings
         self.random_bytes = random_bytes
-        self.local_session_id = local_session_id
-        self.remote_session_id = remote_session_id
+        self.wire = SessionWire(settings.role, wrap, local_session_id, remote_session_id)
         self.state = SessionState.HANDSHAKE
         self.drops: Counter[str] = Counter()
         self._make_engine = make_engine
-        self._wrap = wrap
-        self._dynamic: WrapChannel | None = None
         self._started_at = now
-        self._datagrams: list[bytes] = []
         self._events: deque[Event] = deque()
         self._drain_until = float("inf")
         self._drain_until_quiet = True
@@ -108,15 +96,14 @@ class Session:
     def receive_datagram(self, datagram: bytes, now: float) -> None:
         """Take a datagram with a control opcode from this session's endpoint."""
         try:
-            channel = self._channel(datagram[0] & MAX_KEY_ID) if datagram else self._wrap
-            self._take(channel.unwrap(datagram, now), now)
+            self._take(self.wire.unwrap(datagram, now), now)
         except RemoteProtocolError as error:
             self.drops[error.code] += 1
 
     def receive_opened(self, opened: OpenedControl, now: float) -> None:
         """As `receive_datagram`, for the packet that the stateless listener has already unwrapped."""
         try:
-            self._wrap.record(opened, now)
+            self.wire.record(opened, now)
             self._take(opened, now)
         except RemoteProtocolError as error:
             self.drops[error.code] += 1
@@ -175,8 +162,7 @@ class Session:
 
     def poll_datagrams(self) -> list[bytes]:
         """Control packets to send to the session's endpoint, in order."""
-        datagrams, self._datagrams = self._datagrams, []
-        return datagrams
+        return self.wire.take_datagrams()
 
     def poll_event(self) -> Event | None:
         """The oldest event not yet taken."""
@@ -193,6 +179,15 @@ class Session:
         return Deadline(MonotonicSeconds(at), reason)
 
     @property
+    def local_session_id(self) -> bytes:
+        return self.wire.local_session_id
+
+    @property
+    def remote_session_id(self) -> bytes | None:
+        """None at a client that no server has answered yet."""
+        return self.wire.remote_session_id
+
+    @property
     def rtt(self) -> float | None:
         """Round-trip seconds of the newest control packet that was sent once and acknowledged."""
         for key in self.keys.newest_first():
@@ -206,28 +201,16 @@ class Session:
         self._events.append(event)
 
     def make_key(self, key_id: KeyId, trigger: str, reset: Opcode | None, now: float) -> KeyState:
-        # OpenVPN counts the original wrap, also under dynamic tls-crypt (control 3.4).
-        room = payload_room(
-            self._wrap.keys.overhead, MAX_PIGGYBACKED_ACKS, tls_mtu=self.settings.tls_mtu, ip_udp_header=48
-        )
         return KeyState(
             key_id,
             self._make_engine(),
             now,
             hand_window=self.settings.hand_window,
             tls_timeout=self.settings.tls_timeout,
-            room=room,
+            room=self.wire.payload_room(self.settings.tls_mtu),
             trigger=trigger,
             reset=reset,
         )
-
-    def use_dynamic_wrap(self, channel: WrapChannel) -> None:
-        """Wrap every packet with key id 1..7 with this from now on (control 2.6)."""
-        self._dynamic = channel
-
-    @property
-    def wrap_time(self) -> int:
-        return self._wrap.packet_time
 
     def establish(self) -> None:
         self._step(SessionInput.KEYS_READY)
@@ -296,15 +279,11 @@ class Session:
             raise LocalProtocolError(f"session: {given.value!r} while {self.state.value!r}")
         self.state = target
 
-    def _channel(self, key_id: int) -> WrapChannel:
-        return self._dynamic if key_id and self._dynamic is not None else self._wrap
-
     def _take(self, opened: OpenedControl, now: float) -> None:
         if self.state is SessionState.CLOSED:
             return
         header = opened.header
-        body = parse_body(header.opcode, opened.body)
-        self._check_ids(header, body)
+        body = self.wire.parse(opened)
         key = self._key_for(header, body, now)
         if not self._first_heard:
             self._first_heard = True
@@ -314,21 +293,6 @@ class Session:
             key.store(body.message_id, header.opcode, body.payload)
         self._advance(key, now)
         self._settle(now)
-
-    def _check_ids(self, header: ControlHeader, body: ControlBody) -> None:
-        if body.acks and body.remote_session_id != self.local_session_id:
-            raise RemoteProtocolError("cookie_mismatch", "acknowledges another session")
-        is_answer = header.opcode is Opcode.HARD_RESET_SERVER_V2
-        if header.opcode.is_hard_reset and (
-            not is_answer or self.settings.role is Role.SERVER or header.key_id != 0 or body.message_id != 0
-        ):
-            raise RemoteProtocolError("bad_opcode", f"{header.opcode.name} has no place here")
-        if self.remote_session_id is None:
-            if not is_answer or not body.acks:
-                raise RemoteProtocolError("cookie_mismatch", "not an answer to our hard reset")
-            self.remote_session_id = header.session_id
-        elif header.session_id != self.remote_session_id:
-            raise RemoteProtocolError("cookie_mismatch", "from another session")
 
     def _key_for(self, header: ControlHeader, body: ControlBody, now: float) -> KeyState:
         key = self.keys.find(header.key_id)
@@ -404,25 +368,7 @@ class Session:
 
     def _transmit(self, now: float) -> None:
         for key in self.keys.newest_first():
-            for packet in key.send.due(now):
-                self._send(key, packet.opcode, packet.message_id, packet.payload)
-            while key.inbox.has_new_acks:
-                self._send(key, Opcode.ACK_V1, None, b"")
-
-    def _send(self, key: KeyState, opcode: Opcode, message_id: int | None, payload: bytes) -> None:
-        acks: tuple[int, ...] = ()
-        if self.remote_session_id is not None:
-            acks = key.inbox.take_acks(self._ack_limit(message_id))
-        body = ControlBody(acks, self.remote_session_id if acks else None, message_id, payload)
-        header = ControlHeader(opcode, key.key_id, self.local_session_id)
-        self._datagrams.append(self._channel(key.key_id).wrap(header, serialize_body(body)))
-
-    def _ack_limit(self, message_id: int | None) -> int:
-        if message_id is not None:
-            return MAX_PIGGYBACKED_ACKS
-        # One known server drops longer ones where nothing wraps (control 3.2).
-        cautious = not self._wrap.keys.has_packet_ids and self.settings.role is Role.CLIENT
-        return MAX_PIGGYBACKED_ACKS if cautious else MAX_ACKS
+            self.wire.transmit(key, now)
 
     def _finish(self) -> None:
         self._step(SessionInput.DRAINED)
