@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 FIRST_PUSH_REQUEST: Final = 1.0
 PUSH_REQUEST_INTERVAL: Final = 5.0
+HALT_RETRY_SECONDS: Final = 60.0
+"""A client that was told to end is a service here: it comes back, but not at once."""
 
 _ALWAYS: Final = ProtocolFlags.DATA_V2 | ProtocolFlags.REQUEST_PUSH
 _WITH_EXPORTER: Final = (
@@ -56,7 +58,6 @@ class ClientConversation:
         self._session = session
         self.terms: Negotiated | None = None
         self._pushes = PushReplyAssembler()
-        self._early: list[messages.PushReply] = []
         self._ask_at = _NEVER
         self._give_up_at = _NEVER
 
@@ -99,9 +100,9 @@ class ClientConversation:
         session = self._session
         match message:
             case messages.PushReply(text):
-                options = self._pushes.add(text)
-                if options is not None and self.terms is None:
-                    self._apply(parse_pushed_options(options), key, now)
+                # A later one brings a token, which is of no use without passwords.
+                if self.terms is None:
+                    self._take_push(text, key, now)
             case messages.AuthFailed(reason, kind, backoff, advance):
                 was_up = session.state is SessionState.ESTABLISHED
                 session.leave(
@@ -126,7 +127,11 @@ class ClientConversation:
                 )
             case messages.Halt(_, text):
                 session.leave(
-                    SessionInput.PEER_LEFT, "kicked", f"the server ends us: {text or 'no reason'}", now
+                    SessionInput.PEER_LEFT,
+                    "kicked",
+                    f"the server ends us: {text or 'no reason given'}",
+                    now,
+                    retry_after=HALT_RETRY_SECONDS,
                 )
             case messages.Exit():
                 session.leave(SessionInput.PEER_LEFT, "exit_notify", "the server left", now)
@@ -156,6 +161,15 @@ class ClientConversation:
         raise LocalProtocolError("a client refuses nobody")
 
     # --- terms ------------------------------------------------------------------------------------
+
+    def _take_push(self, text: str, key: KeyState, now: float) -> None:
+        try:
+            options = self._pushes.add(text)
+            pushed = parse_pushed_options(options) if options is not None else None
+        except RemoteProtocolError as error:
+            raise RemoteProtocolError("push_failed", error.message) from error
+        if pushed is not None:
+            self._apply(pushed, key, now)
 
     def _apply(self, pushed: PushedOptions, key: KeyState, now: float) -> None:
         session = self._session

@@ -155,12 +155,16 @@ class KeyState:
         self.client_message = None
         self.server_message = None
 
+    def give_up(self) -> None:
+        """Send nothing more, not even what waits for an acknowledgement."""
+        self.send.clear()
+        self._pending.clear()
+
     def close(self) -> None:
         """Forget the TLS session and both key messages."""
         self.engine.close()
         self.forget_secrets()
-        self.send.clear()
-        self._pending.clear()
+        self.give_up()
 
     def _deliver(self) -> None:
         while True:

@@ -14,6 +14,7 @@ from bridged.errors import RemoteProtocolError
 from bridged.protocol.cookie import CookieJar
 from bridged.protocol.packet import ControlBody, ControlHeader, Opcode, parse_body, serialize_body
 from bridged.protocol.reliable import RECEIVE_WINDOW
+from bridged.protocol.session_wire import MAX_CONTROL_DATAGRAM
 from bridged.protocol.wrap import OpenedControl, WrapKeys
 from bridged.units import KeyId
 
@@ -60,6 +61,8 @@ class Listener:
 
     def receive(self, datagram: bytes, source: Endpoint, now: float, unix_now: float) -> Answer | NewSession:
         """A control packet that belongs to no session."""
+        if len(datagram) > MAX_CONTROL_DATAGRAM:
+            raise RemoteProtocolError("bad_length", f"a control packet of {len(datagram)} octets")
         opened = self._keys.open(datagram)
         header = opened.header
         body = parse_body(header.opcode, opened.body)

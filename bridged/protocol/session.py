@@ -112,10 +112,9 @@ class Session:
         """Do what is due; harmless when called early."""
         if self.state is SessionState.DRAINING and now >= self._drain_until:
             self._finish()
-        if self.state is SessionState.CLOSED:
-            return
-        self.keys.handle_timeout(now)
-        if self.state in (SessionState.HANDSHAKE, SessionState.ESTABLISHED):
+        if self.is_live:
+            self.keys.handle_timeout(now)
+        if self.is_live:
             self._guarded(lambda: self.conversation.handle_timeout(now), now)
         self._settle(now)
 
@@ -129,17 +128,21 @@ class Session:
         self._guarded(lambda: self.conversation.refuse(reason, text, now), now)
         self._settle(now)
 
-    def request_renegotiation(self, trigger: str, now: float) -> bool:
-        """Replace the data key; False where a renegotiation is already under way or not possible."""
-        started = self.state is SessionState.ESTABLISHED and self.keys.begin_renegotiation(trigger, now)
+    def request_renegotiation(self, trigger: str, now: float, key_id: KeyId | None = None) -> bool:
+        """Replace the data key; False where a renegotiation is already under way or not possible.
+
+        With `key_id`: only if that is the newest key (a limit of one that is on its way out asks nothing).
+        """
+        newest = self.keys.primary
+        is_wanted = key_id is None or (newest is not None and newest.key_id == key_id)
+        started = is_wanted and self.keys.begin_renegotiation(trigger, now)
         self._settle(now)
         return started
 
     def nudge(self, now: float) -> None:
         """The way to the peer may have changed: everything unacknowledged is due now, with fresh timers."""
         for key in self.keys.newest_first():
-            if self.state is not SessionState.CLOSED:
-                key.send.send_now(now)
+            key.send.send_now(now)
         self._settle(now)
 
     def handle_occ_exit(self, now: float) -> None:
@@ -148,8 +151,15 @@ class Session:
         self._settle(now)
 
     def close(self, reason: str, detail: str, now: float, *, notify: bool = True) -> None:
-        """End the session from our side; `reason` as in `SessionDown`. The peer is told if `notify`."""
-        if self.state not in (SessionState.HANDSHAKE, SessionState.ESTABLISHED):
+        """End the session from our side; `reason` as in `SessionDown`. The peer is told if `notify`.
+
+        A session that is already on its way out ends sooner.
+        """
+        if self.state is SessionState.DRAINING:
+            self._drain_until = min(self._drain_until, now + CLOSE_SECONDS)
+            self._drain_until_quiet = True
+            self._settle(now)
+        if not self.is_live:
             return
         quiet = not (notify and self.state is SessionState.ESTABLISHED)
         if not quiet:
@@ -172,11 +182,16 @@ class Session:
         """When to call `handle_timeout` next; None once the session has ended."""
         if self.state is SessionState.CLOSED:
             return None
-        deadlines = [(self._drain_until, "drain"), *self.keys.deadlines()]
-        if self.state in (SessionState.HANDSHAKE, SessionState.ESTABLISHED):
-            deadlines += self.conversation.deadlines()
+        deadlines = [(self._drain_until, "drain"), *self.keys.retransmissions()]
+        if self.is_live:
+            deadlines += [*self.keys.deadlines(), *self.conversation.deadlines()]
         at, reason = min(deadlines)
         return Deadline(MonotonicSeconds(at), reason)
+
+    @property
+    def is_live(self) -> bool:
+        """Neither draining nor closed."""
+        return self.state in (SessionState.HANDSHAKE, SessionState.ESTABLISHED)
 
     @property
     def local_session_id(self) -> bytes:
@@ -221,26 +236,36 @@ class Session:
         return Seconds(now - self._started_at)
 
     def say(self, text: str, now: float) -> None:
-        """Send one control message through the newest TLS session that can carry it."""
-        for key in self.keys.newest_first():
-            if key.phase in (KeyPhase.EXCHANGE, KeyPhase.ACTIVE, KeyPhase.GENERATED):
-                key.write(serialize_message(text), now)
-                return
-        raise LocalProtocolError("no TLS session can carry a message yet")
+        """Send one control message through the newest TLS session that can carry it.
+
+        Raises:
+            TlsError: that TLS session is dead.
+            LocalProtocolError: there is none yet.
+        """
+        key = self._speaker()
+        if key is None:
+            raise LocalProtocolError("no TLS session can carry a message yet")
+        key.write(serialize_message(text), now)
 
     def fail_key(self, key: KeyState, code: str, detail: str, now: float) -> None:
         """One negotiation failed: the session too, unless an older key carries on."""
         if key.phase is KeyPhase.DEAD:
             return
-        was_generated = key.phase is KeyPhase.GENERATED
+        if key.phase is KeyPhase.GENERATED:
+            # Its data key is good; but without a control channel the session has no future. A lame duck
+            # has none anyway.
+            if key is self.keys.primary:
+                self.leave(SessionInput.FAILED, "transport_closed", f"control channel: {detail}", now)
+            return
         key.step(KeyInput.FAILED)
         if self.state is SessionState.HANDSHAKE:
-            self.leave(
-                SessionInput.FAILED, code, detail, now, drain=0.0 if code == "timeout" else DRAIN_SECONDS
-            )
-        elif self.state is SessionState.ESTABLISHED and not was_generated:
+            drain = 0.0 if code == "timeout" else DRAIN_SECONDS
+            self.leave(SessionInput.FAILED, code, detail, now, drain=drain)
+        elif self.state is SessionState.ESTABLISHED:
             self.emit(Renegotiated(key.trigger, code, Seconds(now - key.started_at), detail))
-            if not self.keys.has_usable:
+            if self.keys.has_usable:
+                self.keys.plan_retry(key, now)
+            else:
                 self.leave(SessionInput.FAILED, "renegotiation_failed", detail, now)
 
     def leave(
@@ -255,11 +280,17 @@ class Session:
         next_remote: bool = False,
     ) -> None:
         """Traffic ends here; what must still be said or acknowledged has `drain` seconds. Idempotent."""
-        if self.state not in (SessionState.HANDSHAKE, SessionState.ESTABLISHED):
+        if not self.is_live:
             return
         self._step(given)
         self._drain_until = now + drain
-        self._drain_until_quiet = given is not SessionInput.PEER_LEFT
+        # A server stays for the whole time also after a failure: what the peer repeats meets the end of this
+        # session, and does not open a new one with the same cookie.
+        self._drain_until_quiet = given is SessionInput.CLOSE_REQUESTED or (
+            given is SessionInput.FAILED and self.settings.role is Role.CLIENT
+        )
+        if given is SessionInput.PEER_LEFT and not self._was_established:
+            reason = "reset_by_peer"
         self.emit(
             SessionDown(
                 reason,
@@ -296,14 +327,16 @@ class Session:
 
     def _key_for(self, header: ControlHeader, body: ControlBody, now: float) -> KeyState:
         key = self.keys.find(header.key_id)
-        if key is None and header.opcode is Opcode.SOFT_RESET_V1 and body.message_id == 0:
-            key = self.keys.answer_renegotiation(header.key_id, now)
+        if header.opcode is Opcode.SOFT_RESET_V1 and (key is None or key.phase is KeyPhase.DEAD):
+            key = self.keys.answer_renegotiation(header.key_id, now) or key
         if key is None:
             raise RemoteProtocolError("unknown_key_id", f"key id {header.key_id} is not negotiated")
         return key
 
     def _advance(self, key: KeyState, now: float) -> None:
-        if key.phase is KeyPhase.DEAD:
+        if key.phase is KeyPhase.DEAD or not self.is_live:
+            # Nothing is listened to any more; but the alert or the farewell shall get through.
+            self._flush_alert(key, now)
             return
         try:
             key.advance(now)
@@ -316,18 +349,26 @@ class Session:
             self.fail_key(key, code, str(error), now)
 
     def _guarded(self, step: Callable[[], None], now: float) -> None:
-        """Run a step that may write to TLS; a dead TLS session ends its key."""
+        """Run a step that may `say` something; a dead TLS session ends its key."""
+        key = self._speaker()
         try:
             step()
         except TlsError as error:
-            for key in list(self.keys.newest_first())[:1]:
+            if key is not None:
                 self.fail_key(key, error.code, str(error), now)
+
+    def _speaker(self) -> KeyState | None:
+        """The newest key whose TLS session can carry messages: both key messages stand before them."""
+        for key in self.keys.newest_first():
+            if key.is_exchanged and key.phase is not KeyPhase.DEAD:
+                return key
+        return None
 
     def _flush_alert(self, key: KeyState, now: float) -> None:
         try:
             key.flush(now)
         except TlsError:
-            key.send.clear()
+            key.give_up()
 
     def _converse(self, key: KeyState, now: float) -> None:
         if key.phase not in (KeyPhase.EXCHANGE, KeyPhase.ACTIVE, KeyPhase.GENERATED):
@@ -339,12 +380,12 @@ class Session:
             else:
                 for text in key.messages.split(plaintext):
                     self._handle_message(parse_message(text), key, now)
-        if key.phase is KeyPhase.EXCHANGE and key.is_exchanged and key.is_quiet:
+        if self.is_live and key.phase is KeyPhase.EXCHANGE and key.is_exchanged and key.is_quiet:
             key.step(KeyInput.EXCHANGED)
             self.conversation.handle_active(key, now)
 
     def _handle_message(self, message: Message, key: KeyState, now: float) -> None:
-        if self.state in (SessionState.HANDSHAKE, SessionState.ESTABLISHED):
+        if self.is_live:
             self.conversation.handle_message(message, key, now)
 
     def _say_goodbye(self, now: float) -> None:

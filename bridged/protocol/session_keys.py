@@ -24,6 +24,7 @@ from bridged.protocol.session_types import (
     RemoveKey,
     Renegotiated,
     SessionInput,
+    SessionState,
     UseKey,
 )
 from bridged.units import KeyId, Seconds
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 RETIRE_SECONDS: Final = 10.0
 """A key that a new renegotiation pushes out still opens what is on the way."""
 
+_UNFINISHED: Final = frozenset({KeyPhase.PRE_START, KeyPhase.START, KeyPhase.EXCHANGE})
 _NEVER: Final = float("inf")
 
 
@@ -68,14 +70,17 @@ class SessionKeys:
         """Some key can carry data."""
         return any(key.phase is KeyPhase.GENERATED for key in self.newest_first())
 
+    def retransmissions(self) -> list[tuple[float, str]]:
+        """When something must be repeated; this goes on while the session drains."""
+        timeouts = (key.send.next_timeout() for key in self.newest_first())
+        return [(at, "retransmission") for at in timeouts if at is not None]
+
     def deadlines(self) -> list[tuple[float, str]]:
+        """Everything else; only while the session is live."""
         times = [(self._lame_dies_at, "lame duck"), (self._renegotiate_at, "renegotiation")]
         times += [(at, "key retires") for at in self._retiring.values()]
         for key in self.newest_first():
-            timeout = key.send.next_timeout()
-            if timeout is not None and key.phase is not KeyPhase.DEAD:
-                times.append((timeout, "retransmission"))
-            if key.phase not in (KeyPhase.ACTIVE, KeyPhase.GENERATED, KeyPhase.DEAD):
+            if key.phase in _UNFINISHED or (key.phase is KeyPhase.DEAD and not key.is_quiet):
                 times.append((key.give_up_at, "handshake window"))
             if key.phase is KeyPhase.GENERATED and key.key_id != self._sealing and key is self.primary:
                 times.append((key.usable_at, "key change"))
@@ -83,33 +88,56 @@ class SessionKeys:
 
     def handle_timeout(self, now: float) -> None:
         for key in list(self.newest_first()):
-            if key.phase in (KeyPhase.PRE_START, KeyPhase.START, KeyPhase.EXCHANGE) and now >= key.give_up_at:
-                key.send.clear()
+            if now < key.give_up_at:
+                continue
+            if key.phase is KeyPhase.DEAD:
+                key.give_up()
+            elif key.phase in _UNFINISHED:
+                key.give_up()
                 self._session.fail_key(key, "timeout", f"no complete handshake: {key.phase.value}", now)
         self._change_over(now)
         self._retire(now)
         if now >= self._renegotiate_at:
+            self._renegotiate_at = _NEVER
             self.begin_renegotiation("time", now)
 
     # --- renegotiation ----------------------------------------------------------------------------
 
     def begin_renegotiation(self, trigger: str, now: float) -> bool:
-        """Open the next key id with a soft reset; False while the present one is not complete."""
+        """Open the next key id with a soft reset; False while the present one is not complete.
+
+        After a failed one the same key id is tried again, from the old key that is still in use.
+        """
         old = self.primary
-        if old is None or old.phase is not KeyPhase.GENERATED:
-            self._renegotiate_at = _NEVER
+        if old is None or self._session.state is not SessionState.ESTABLISHED:
             return False
-        self._push_out(old, now)
-        self.primary = self._session.make_key(_next_key_id(old.key_id), trigger, Opcode.SOFT_RESET_V1, now)
+        if old.phase is KeyPhase.GENERATED:
+            self._push_out(old, now)
+            key_id = _next_key_id(old.key_id)
+        elif old.phase is KeyPhase.DEAD and self.has_usable and now >= old.give_up_at:
+            old.close()
+            key_id = old.key_id
+        else:
+            return False
+        self.primary = self._session.make_key(key_id, trigger, Opcode.SOFT_RESET_V1, now)
         self._renegotiate_at = _NEVER
         return True
 
     def answer_renegotiation(self, key_id: int, now: float) -> KeyState | None:
         """The peer's soft reset; None where it is not the next key id or not its time (drop it)."""
         old = self.primary
-        if old is None or old.phase is not KeyPhase.GENERATED or key_id != _next_key_id(old.key_id):
+        if old is None:
             return None
-        return self.primary if self.begin_renegotiation("peer", now) else None
+        expected = old.key_id if old.phase is KeyPhase.DEAD else _next_key_id(old.key_id)
+        is_next = key_id == expected and self.begin_renegotiation("peer", now)
+        return self.primary if is_next else None
+
+    def plan_retry(self, failed: KeyState, now: float) -> None:
+        """The old key carries on until it must die; meanwhile try again.
+
+        Not before the peer, too, has given the failed one up.
+        """
+        self._renegotiate_at = max(now, failed.give_up_at) + self._session.settings.hand_window
 
     def _push_out(self, old: KeyState, now: float) -> None:
         if self.lame_duck is not None:
