@@ -83,7 +83,8 @@ def claim(
                 others = tuple(
                     old for old in ownership.handed_over if (old.link, old.key) != (address.link, address.key)
                 )
-                ownership = replace(ownership, handed_over=(*others, address))
+                # They were taken in reverse, and go back in the order they had.
+                ownership = replace(ownership, handed_over=(address, *others))
             case DeleteRoute(route):
                 known = tuple(old for old in ownership.routes if old.key != route.key)
                 ownership = replace(ownership, routes=(*known, route))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import difflib
 import functools
 import inspect
 import json
@@ -117,6 +118,7 @@ VOLATILE = frozenset(
         ),
         *("root_id", "designated_root", "valid_life_time", "preferred_life_time", "expires"),
         *("topology_change", "topology_change_detected"),
+        *("tso_max_size", "tso_max_segs"),
     }
 )
 
@@ -164,3 +166,10 @@ async def within(
 
 def thread_count() -> int:
     return len(os.listdir("/proc/self/task"))
+
+
+def assert_same_host(now: dict[str, Any], before: dict[str, Any]) -> None:
+    """Fails with the lines that differ."""
+    texts = [json.dumps(side, indent=1, sort_keys=True).splitlines() for side in (before, now)]
+    different = "\n".join(difflib.unified_diff(*texts, "before", "now", lineterm="", n=4))
+    assert not different, different
