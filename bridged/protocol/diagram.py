@@ -10,16 +10,19 @@ import sys
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from bridged.protocol.key_state import KEY_TRANSITIONS
 from bridged.protocol.session_types import TRANSITIONS
+
+State = TypeVar("State", bound=Enum)
+Input = TypeVar("Input", bound=Enum)
 
 BEGIN: Final = "<!-- diagrams: begin (generated) -->"
 END: Final = "<!-- diagrams: end -->"
 
 
-def mermaid(transitions: Mapping[tuple[Enum, Enum], Enum]) -> str:
+def mermaid(transitions: Mapping[tuple[State, Input], State]) -> str:
     """One table as a Mermaid state diagram; states by their names, inputs by their values."""
     first = next(iter(transitions))[0]
     rows = [f"    [*] --> {first.name}"]

@@ -22,9 +22,8 @@ from bridged.protocol.session_types import SessionSettings
 from bridged.protocol.static_key import StaticKey, parse_static_key
 from bridged.protocol.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapKeys
 from bridged.runtime.tunnel import TunnelPlan
-from bridged.tls.context import TlsSettings, make_engine_factory
+from bridged.tls import TlsSettings, make_engine_factory, peer_usage
 from bridged.tls.identity import certificate_not_after, read_pem, read_private_pem
-from bridged.tls.verification import PeerUsage
 from bridged.units import UnixSeconds
 
 DEFAULT_LISTEN: Final = "[::]:1194"
@@ -61,7 +60,7 @@ def plan_tunnel(
         ca_pem=identity.ca,
         crl_pem=identity.crl,
         peer_fingerprints=tunnel.tls.peer_fingerprints,
-        peer_usage=_peer_usage(tunnel),
+        peer_usage=peer_usage(tunnel.role, tunnel.tls.peer_role, identity.ca is not None),
         peer_name=tunnel.tls.peer_name,
         peer_name_prefix=tunnel.tls.peer_name_prefix,
         version_min=tunnel.tls.version_min,
@@ -112,12 +111,6 @@ def _load_identity(
         key=read_private_pem(tls.key, f"{prefix}.tls.key", base, warn),
         crl=read_pem(tls.crl, f"{prefix}.tls.crl", base) if tls.crl else None,
     )
-
-
-def _peer_usage(tunnel: Tunnel) -> PeerUsage:
-    if tunnel.tls.peer_role != "auto":
-        return tunnel.tls.peer_role
-    return "client" if tunnel.role == "server" else "server"
 
 
 def _load_static_key(
