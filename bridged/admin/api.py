@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Final
 
+import structlog
 from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi.responses import JSONResponse
 
 from bridged import __version__
 from bridged.admin.models import (
@@ -21,6 +23,8 @@ from bridged.admin.models import (
 from bridged.admin.state import AdminState
 from bridged.dataplane.contract import Histogram
 from bridged.runtime.snapshot import ApiCounters
+
+log = structlog.get_logger()
 
 STATIONS_MAX: Final = 100_000
 DURATION_BOUNDS: Final = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5)
@@ -60,14 +64,15 @@ def build_api(state: AdminState, counters: RequestCounters) -> FastAPI:
     @api.middleware("http")
     async def _count(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         begin = time.perf_counter()
-        status = 500
         try:
             response = await call_next(request)
-            status = response.status_code
-            return response
-        finally:
-            route = getattr(request.scope.get("route"), "path", "unknown")
-            counters.observe(route, request.method, status, time.perf_counter() - begin)
+        except Exception:
+            # A fault in one answer is told to its client and to the log; the server goes on.
+            log.exception("api_request_failed", path=request.url.path)
+            response = JSONResponse({"detail": "internal error, see the daemon's log"}, 500)
+        route = getattr(request.scope.get("route"), "path", "unknown")
+        counters.observe(route, request.method, response.status_code, time.perf_counter() - begin)
+        return response
 
     @api.get("/v1/status")
     async def status() -> StatusAnswer:

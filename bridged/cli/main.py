@@ -17,6 +17,7 @@ from bridged.errors import BridgedError, ConfigurationError
 
 EXIT_FAILED = 1
 EXIT_WRONG_USE = 2
+_TYPER_INTERRUPTED = 130
 
 app = typer.Typer(
     name="bridged",
@@ -54,6 +55,10 @@ def main() -> None:
     """Run the command line and exit with its status."""
     try:
         app()
+    except SystemExit as ending:
+        if ending.code != _TYPER_INTERRUPTED:
+            raise
+        sys.exit(EXIT_FAILED)
     except ConfigurationError as error:
         _say(str(error))
         sys.exit(EXIT_WRONG_USE)

@@ -1,1 +1,17 @@
-"""telemetry: see ARCHITECTURE.md, "The house"."""
+"""What is seen from outside: metrics (collector over snapshots, HTTP server) and structured logs."""
+
+from __future__ import annotations
+
+from bridged.telemetry.collector import DaemonCollector, build_registry
+from bridged.telemetry.logs import configure_logs
+from bridged.telemetry.server import MetricsServer, MetricsServerError, call_in_loop, read_bearer_token
+
+__all__ = [
+    "DaemonCollector",
+    "MetricsServer",
+    "MetricsServerError",
+    "build_registry",
+    "call_in_loop",
+    "configure_logs",
+    "read_bearer_token",
+]

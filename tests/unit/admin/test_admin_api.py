@@ -1,0 +1,319 @@
+"""The admin API: real uvicorn on a real Unix socket, asked by the real client."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import stat
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+from lab.snapshots import NOW, absent_peer, daemon, peer, tunnel
+
+from bridged.addresses import MacAddress
+from bridged.admin.client import AdminClient, AdminError
+from bridged.admin.models import status_answer
+from bridged.admin.server import AdminServer
+from bridged.admin.socket import AdminSocketError
+from bridged.admin.state import Station
+from bridged.runtime.snapshot import DaemonSnapshot
+from bridged.units import Seconds
+
+T = TypeVar("T")
+
+
+class State:
+    """What a daemon would be asked; remembers in which thread."""
+
+    def __init__(self, snapshot: DaemonSnapshot | None = None) -> None:
+        self.current = snapshot or daemon()
+        self.waiting = True
+        self.threads: set[int] = set()
+
+    def snapshot(self) -> DaemonSnapshot:
+        self.threads.add(threading.get_ident())
+        return self.current
+
+    def confirm(self) -> bool:
+        was, self.waiting = self.waiting, False
+        return was
+
+    def fdb(self, tunnel: str) -> Sequence[Station]:
+        if tunnel != "sites":
+            raise KeyError(tunnel)
+        return [
+            Station(MacAddress.parse("02:00:00:00:00:01"), "warehouse", Seconds(1.5)),
+            Station(MacAddress.parse("02:00:00:00:00:02"), None, Seconds(0.0)),
+        ]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run" / "bridged.sock"
+
+
+def served(path: Path, state: State, ask: Callable[[AdminClient], T]) -> T:
+    """Run a server, ask it from another thread, stop it."""
+
+    def in_thread() -> T:
+        with AdminClient(path) as client:
+            return ask(client)
+
+    async def run() -> T:
+        server = AdminServer(path, state)
+        await server.start()
+        try:
+            return await asyncio.to_thread(in_thread)
+        finally:
+            await server.stop()
+
+    return asyncio.run(run())
+
+
+def test_status_is_the_snapshot_with_nested_keys(path: Path) -> None:
+    answer = served(path, State(), lambda client: client.status_json())
+    (site,) = answer["tunnels"]
+    warehouse, workshop = site["peers"]
+    assert warehouse["counters"]["frames"] == {"receive": {"unicast": 10}, "transmit": {"broadcast": 3}}
+    assert warehouse["key_group"] == "X25519MLKEM768"
+    assert workshop["last_seen"] is None
+    assert site["handshakes"] == {"initial": {"established": 1, "timeout": 2}}
+    assert site["dataplane"]["queues"] == {"tap_write": [1, 1024]}
+    assert site["dataplane"]["offload_fallbacks"] == {"udp_gro": {"einval": 1}}
+    assert answer["bridges"][0]["ports"] == {"eth1": True, "eth2": False}
+    assert answer["confirm_deadline"] is None
+
+
+def test_the_client_s_model_is_the_daemon_s(path: Path) -> None:
+    state = State(replace(daemon(), confirm_deadline=NOW + 60))
+    assert served(path, state, lambda client: client.status()) == status_answer(state.current)
+
+
+def test_every_field_of_the_snapshot_has_a_place_in_the_answer() -> None:
+    """A new field of the snapshot must be published on purpose, or left out here by name."""
+
+    def names(value: Any) -> set[str]:
+        if hasattr(value, "__dataclass_fields__"):
+            return set(value.__dataclass_fields__)
+        return set(type(value).model_fields)
+
+    snapshot = daemon()
+    answer = status_answer(snapshot)
+    assert names(snapshot) == names(answer)
+    assert names(snapshot.tunnels[0]) == names(answer.tunnels[0])
+    assert names(snapshot.tunnels[0].peers[0]) == names(answer.tunnels[0].peers[0])
+    assert names(snapshot.bridges[0]) == names(answer.bridges[0])
+    plane, told = snapshot.tunnels[0].dataplane, answer.tunnels[0].dataplane
+    assert names(plane) - names(told) == {"peers"}
+
+
+def test_requests_are_answered_in_the_daemon_s_event_loop(path: Path) -> None:
+    state = State()
+    served(path, state, lambda client: client.status())
+    assert state.threads == {threading.get_ident()}
+
+
+def test_confirm_tells_whether_something_waited(path: Path) -> None:
+    answers = served(path, State(), lambda client: [client.confirm(), client.confirm()])
+    assert [answer.confirmed for answer in answers] == [True, False]
+
+
+def test_the_fdb_names_the_peer_behind_each_station(path: Path) -> None:
+    answer = served(path, State(), lambda client: client.fdb("sites"))
+    assert answer.total == 2
+    assert [(row.address, row.peer) for row in answer.stations] == [
+        ("02:00:00:00:00:01", "warehouse"),
+        ("02:00:00:00:00:02", None),
+    ]
+
+
+def test_an_unknown_tunnel_is_told(path: Path) -> None:
+    with pytest.raises(AdminError, match="no tunnel 'nowhere'"):
+        served(path, State(), lambda client: client.fdb("nowhere"))
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_health_follows_the_tunnels(path: Path, up: bool) -> None:
+    def ask(client: AdminClient) -> tuple[int, bool, dict[str, str]]:
+        status = client._http.get("/v1/health").status_code
+        answer = client.health()
+        return status, answer.ok, answer.tunnels
+
+    state = State(daemon(tunnel("a"), tunnel("b", up=up, state="listening" if up else "stopped")))
+    expected = {"a": "listening", "b": "listening" if up else "stopped"}
+    assert served(path, state, ask) == (200 if up else 503, up, expected)
+
+
+def test_the_openapi_description_has_every_route_with_its_answer(path: Path) -> None:
+    schema = served(path, State(), lambda client: client._http.get("/v1/openapi.json").json())
+    assert set(schema["paths"]) == {"/v1/status", "/v1/confirm", "/v1/fdb", "/v1/health"}
+    assert {"StatusAnswer", "PeerAnswer", "FdbAnswer"} <= set(schema["components"]["schemas"])
+
+
+def test_a_failing_daemon_is_a_500_and_the_server_lives_on(path: Path) -> None:
+    class Broken(State):
+        def snapshot(self) -> DaemonSnapshot:
+            raise RuntimeError("broken")
+
+    def ask(client: AdminClient) -> bool:
+        with pytest.raises(AdminError, match="internal error"):
+            client.status()
+        return client.confirm().confirmed
+
+    assert served(path, Broken(), ask) is True
+
+
+def test_requests_are_counted_by_route_template_only(path: Path) -> None:
+    async def run() -> Any:
+        server = AdminServer(path, State())
+        await server.start()
+        transport = httpx.AsyncHTTPTransport(uds=str(path))
+        async with httpx.AsyncClient(transport=transport, base_url="http://bridged") as client:
+            await client.get("/v1/status")
+            await client.get("/v1/fdb", params={"tunnel": "x"})
+            await client.post("/v1/status")
+            for number in range(5):
+                await client.get(f"/guess/{number}")
+        await server.stop()
+        return server.counters()
+
+    counters = asyncio.run(run())
+    assert counters.requests[("/v1/status", "GET", "200")] == 1
+    assert counters.requests[("/v1/fdb", "GET", "404")] == 1
+    assert counters.requests[("unknown", "GET", "404")] == 5
+    assert {route for route, _, _ in counters.requests} == {"/v1/status", "/v1/fdb", "unknown"}
+    assert sum(counters.durations["unknown"].counts) >= 5
+
+
+def test_the_socket_is_private_and_goes_with_the_server(path: Path) -> None:
+    def look(_client: AdminClient) -> int:
+        return stat.S_IMODE(path.stat().st_mode)
+
+    previous = os.umask(0)
+    try:
+        assert served(path, State(), look) == 0o600
+    finally:
+        os.umask(previous)
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert not path.exists()
+
+
+def test_a_stale_socket_is_replaced(path: Path) -> None:
+    path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    assert path.exists()
+    assert served(path, State(), lambda client: client.confirm()).confirmed
+
+
+def test_a_live_daemon_keeps_its_socket(path: Path) -> None:
+    async def run() -> None:
+        first = AdminServer(path, State())
+        await first.start()
+        with pytest.raises(AdminSocketError, match="another bridged listens") as caught:
+            await AdminServer(path, State()).start()
+        assert caught.value.code == "in_use"
+        transport = httpx.AsyncHTTPTransport(uds=str(path))
+        async with httpx.AsyncClient(transport=transport, base_url="http://bridged") as client:
+            assert (await client.get("/v1/health")).status_code == 200
+        await first.stop()
+
+    asyncio.run(run())
+
+
+def test_a_file_in_the_socket_s_place_is_left_alone(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("mine")
+    with pytest.raises(AdminSocketError, match="no socket"):
+        served(path, State(), lambda client: client.status())
+    assert path.read_text() == "mine"
+
+
+def test_a_successor_s_socket_is_not_removed(path: Path) -> None:
+    async def run() -> None:
+        first = AdminServer(path, State())
+        await first.start()
+        path.unlink()
+        second = AdminServer(path, State())
+        await second.start()
+        await first.stop()
+        assert path.exists()
+        await second.stop()
+        assert not path.exists()
+
+    asyncio.run(run())
+
+
+def test_stop_is_idempotent_and_ends_while_a_client_is_connected(path: Path) -> None:
+    async def run() -> None:
+        server = AdminServer(path, State())
+        await server.start()
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        writer.write(b"GET /v1/sta")
+        await writer.drain()
+        async with asyncio.timeout(5):
+            await server.stop()
+            await server.stop()
+            assert await reader.read() == b""
+        writer.close()
+
+    asyncio.run(run())
+
+
+def test_the_signals_stay_the_daemon_s(path: Path) -> None:
+    async def run() -> bool:
+        server = AdminServer(path, State())
+        before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        await server.start()
+        during = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        await server.stop()
+        return before == during
+
+    assert asyncio.run(run())
+
+
+def test_no_daemon_is_a_clear_error(path: Path) -> None:
+    with AdminClient(path) as client, pytest.raises(AdminError, match=r"is bridged running\?") as caught:
+        client.status()
+    assert caught.value.code == "not_running"
+    assert str(path) in caught.value.message
+
+
+def test_a_listener_that_does_not_speak_http_is_a_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "other.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        with AdminClient(path, timeout=0.2) as client, pytest.raises(AdminError) as caught:
+            client.status()
+        assert caught.value.code == "timeout"
+
+        def answer() -> None:
+            for _ in range(2):  # the first is the timed-out connection above
+                connection, _ = listener.accept()
+                with connection, contextlib.suppress(BrokenPipeError):
+                    connection.sendall(b"SSH-2.0-x\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with AdminClient(path) as client, pytest.raises(AdminError) as caught:
+            client.status()
+        thread.join()
+        assert caught.value.code == "api"
+
+
+def test_a_newer_daemon_s_answer_is_understood(path: Path) -> None:
+    answer = status_answer(daemon(tunnel("sites", peer("a"), absent_peer("b"))))
+    newer = json.loads(answer.model_dump_json())
+    newer["invented_later"] = 1
+    newer["tunnels"][0]["peers"][0]["invented_later"] = {"x": 1}
+    assert type(answer).model_validate(newer) == answer

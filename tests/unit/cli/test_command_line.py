@@ -1,0 +1,308 @@
+"""The command line: words, exit statuses, and where the text goes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from lab.snapshots import NOW, absent_peer, daemon, peer, tunnel
+
+from bridged import __version__
+from bridged.admin.models import status_answer
+from bridged.admin.server import AdminServer
+from bridged.cli.status import clean, peer_row, size, span
+from bridged.configuration import schema_json
+from bridged.runtime.snapshot import DaemonSnapshot
+
+COMMAND = [sys.executable, "-m", "bridged.cli.main"]
+GOOD = """\
+bridges: {br0: {ports: [eth1]}}
+tunnels:
+  main: {role: server, bridge: br0, tls: {embedded: true}, wrap: {mode: tls-crypt}}
+"""
+
+
+def bridged(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+class State:
+    def __init__(self, snapshot: DaemonSnapshot) -> None:
+        self.current = snapshot
+        self.confirmed = 0
+
+    def snapshot(self) -> DaemonSnapshot:
+        return self.current
+
+    def confirm(self) -> bool:
+        self.confirmed += 1
+        return self.confirmed == 1
+
+    def fdb(self, tunnel: str) -> list[object]:
+        return []
+
+
+@contextmanager
+def running(folder: Path, snapshot: DaemonSnapshot | None = None) -> Iterator[tuple[Path, State]]:
+    """A configuration whose daemon answers (from a thread of this process)."""
+    config = folder / "bridged.yaml"
+    config.write_text(GOOD + "admin: {socket: api.sock}\n")
+    state = State(snapshot or daemon())
+    loop = asyncio.new_event_loop()
+    server = AdminServer(folder / "api.sock", state)
+    loop.run_until_complete(server.start())
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield config, state
+    finally:
+        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def test_a_good_file_is_ok(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text(GOOD)
+    done = bridged("check", path)
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [
+        "OK",
+        "bridge br0: ports eth1",
+        "tunnel main: server, tap-main in br0, listens on [::]:1194",
+    ]
+    assert done.stderr == ""
+
+
+def test_a_bad_file_is_told_line_by_line_on_stderr_with_status_2(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text(GOOD.replace("ports", "prots").replace("server", "sever"))
+    done = bridged("check", path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    first, second = done.stderr.splitlines()
+    assert first == f"{path}:1: bridges.br0.prots: unknown key; did you mean `ports`?"
+    assert second.startswith(f"{path}:3: tunnels.main.role: must be 'server' or 'client'")
+
+
+def test_warnings_go_to_stderr_and_do_not_fail(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text(GOOD.replace(", wrap: {mode: tls-crypt}", ""))
+    done = bridged("check", path)
+    assert done.returncode == 0
+    assert done.stdout.startswith("OK\n")
+    assert "tunnels.main.wrap.mode: warning:" in done.stderr
+
+
+def test_the_schema_is_printed() -> None:
+    done = bridged("check", "--schema")
+    assert done.returncode == 0
+    assert json.loads(done.stdout) == schema_json()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("check",),
+        ("check", "--schema", "x.yaml"),
+        ("check", "/nonexistent/x.yaml"),
+        ("status", "--config", "/nonexistent/x.yaml"),
+        ("confirm", "--config", "/nonexistent/x.yaml"),
+        ("run",),
+        ("run", "--config", "/x", "--confirm", "soon"),
+        ("run", "--config", "/x", "--confirm", "0"),
+        ("nonsense",),
+        ("status", "--nonsense"),
+        ("tap", "nonsense"),
+    ],
+)
+def test_wrong_use_and_configuration_exit_with_2_and_no_traceback(arguments: tuple[str, ...]) -> None:
+    done = bridged(*arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    if arguments:
+        assert done.stderr
+        assert done.stdout == ""
+
+
+def test_version_and_help() -> None:
+    assert bridged("--version").stdout == f"bridged {__version__}\n"
+    done = bridged("--help")
+    assert done.returncode == 0
+    for command in ("run", "check", "init", "invite", "join", "status", "confirm", "tap"):
+        assert f" {command} " in done.stdout
+
+
+def test_help_starts_quickly_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "import bridged.cli.main\n"
+        "heavy = {'fastapi', 'uvicorn', 'httpx', 'pydantic', 'yaml', 'cryptography', 'pyroute2', 'OpenSSL',"
+        " 'prometheus_client', 'structlog', 'scapy'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout == "[]\n"
+    before = os.times()
+    bridged("--help")
+    after = os.times()
+    spent = (after.children_user + after.children_system) - (before.children_user + before.children_system)
+    assert spent < 0.5
+
+
+def test_status_without_a_daemon_is_one_clear_line(tmp_path: Path) -> None:
+    config = tmp_path / "bridged.yaml"
+    config.write_text(GOOD + "admin: {socket: api.sock}\n")
+    for command in ("status", "confirm"):
+        done = bridged(command, "--config", config)
+        assert done.returncode == 1
+        assert done.stdout == ""
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("bridged: cannot reach the daemon: is bridged running?")
+        assert str(tmp_path / "api.sock") in line
+
+
+def test_status_shows_what_the_operator_asks_for(tmp_path: Path) -> None:
+    with running(tmp_path) as (config, _):
+        done = bridged("status", "--config", config)
+    assert done.returncode == 0, done.stderr
+    text = done.stdout
+    for word in (
+        "bridged 0.1.0, pid 4242, up 2 h 0 min",
+        "tunnel sites: server, listening, udp, listens on [::]:1194",
+        "tap-sites (02:00:5e:10:00:01) in br0, wrap tls-crypt",
+        "data plane portable (cryptography)",
+        "FDB 4 of 100000",
+        "eth1, eth2 (down)",
+        "warehouse",
+        "192.0.2.7:40000",
+        "AES-256-GCM",
+        "X25519MLKEM768",
+        "TLSv1.3",
+        "10 / 10.0 kB",
+        "1 s ago",
+    ):
+        assert word in text
+    (absent,) = [line for line in text.splitlines() if "workshop" in line]
+    assert absent.split()[1:6] == ["away", "-", "-", "-", "-"]
+    assert "\x1b" not in text
+
+
+def test_status_json_is_the_api_s_answer(tmp_path: Path) -> None:
+    with running(tmp_path) as (config, state):
+        done = bridged("status", "--json", "--config", config)
+    assert json.loads(done.stdout) == json.loads(status_answer(state.current).model_dump_json())
+
+
+def test_status_on_a_terminal_is_drawn_as_tables(tmp_path: Path) -> None:
+    state = replace(daemon(), confirm_deadline=NOW + 42)
+    with running(tmp_path, state) as (config, _):
+        terminal, side = pty.openpty()
+        try:
+            environment = {**os.environ, "COLUMNS": "200", "TERM": "xterm"}
+            process = subprocess.Popen(
+                [*COMMAND, "status", "--config", str(config)], stdout=side, env=environment
+            )
+            os.close(side)
+            written = b""
+            while True:
+                try:
+                    part = os.read(terminal, 65536)
+                except OSError:  # the terminal's other end is closed
+                    break
+                if not part:
+                    break
+                written += part
+            assert process.wait(timeout=30) == 0
+        finally:
+            os.close(terminal)
+    text = written.decode()
+    assert "┏" in text
+    assert "warehouse" in text
+    assert "taken back in 42 s" in text
+
+
+def test_confirm_tells_whether_something_waited(tmp_path: Path) -> None:
+    with running(tmp_path) as (config, state):
+        first = bridged("confirm", "--config", config)
+        second = bridged("confirm", "--config", config)
+    assert (first.returncode, first.stdout) == (0, "confirmed\n")
+    assert (second.returncode, second.stdout) == (0, "nothing waits for confirmation\n")
+    assert state.confirmed == 2
+
+
+def test_a_peer_cannot_send_escape_sequences_to_the_terminal(tmp_path: Path) -> None:
+    state = daemon(tunnel("sites", peer("evil\x1b[2J\x07name"), last_error="bad\x1b]0;x\x07"))
+    with running(tmp_path, state) as (config, _):
+        done = bridged("status", "--config", config)
+    assert done.returncode == 0
+    assert "\x1b" not in done.stdout
+    assert "\x07" not in done.stdout
+    assert clean("a\nb\x9bc") == "a�b�c"
+
+
+def test_an_interrupt_ends_without_a_traceback(tmp_path: Path) -> None:
+    """A client that waits for a daemon that does not answer is stopped by Ctrl-C."""
+    import socket
+
+    config = tmp_path / "bridged.yaml"
+    config.write_text(GOOD + "admin: {socket: api.sock}\n")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "api.sock"))
+        listener.listen()
+        listener.settimeout(20)
+        process = subprocess.Popen(
+            [*COMMAND, "status", "--config", str(config)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        connection, _ = listener.accept()
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+        connection.close()
+    assert process.returncode == 1
+    assert out == ""
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("octets", "text"),
+    [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2_000_000, "2.0 MB"), (5e15, "5000.0 TB")],
+)
+def test_sizes_for_people(octets: float, text: str) -> None:
+    assert size(octets) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (59.9, "59 s"), (61, "1 min 1 s"), (3600, "1 h 0 min"), (90_000, "1 d 1 h")],
+)
+def test_spans_for_people(seconds: float, text: str) -> None:
+    assert span(seconds) == text
+
+
+def test_a_peer_with_several_sessions_shows_their_number() -> None:
+    answer = status_answer(daemon(tunnel("sites", peer("a", sessions=3), absent_peer("b"))))
+    rows = [peer_row(item, answer.now) for item in answer.tunnels[0].peers]
+    assert rows[0][1] == "connected ×3"
+    assert rows[1][1] == "away"
