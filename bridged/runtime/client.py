@@ -122,6 +122,8 @@ class ClientTunnel(Tunnel):
                 return True
             if down.next_remote:
                 return False
+            if down.retry_after:
+                await self._pause(0)
         return False
 
     async def _resolve(self, remote: Endpoint) -> list[Endpoint]:

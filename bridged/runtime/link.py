@@ -18,9 +18,10 @@ from bridged.protocol.session_types import (
     SendPayload,
     SessionDown,
     SessionEnded,
+    SessionState,
     UseKey,
 )
-from bridged.units import MonotonicSeconds, PeerHandle, Seconds, WirePeerId
+from bridged.units import KeyId, MonotonicSeconds, PeerHandle, Seconds, WirePeerId
 
 
 class LinkOwner(Protocol):
@@ -82,12 +83,23 @@ class PeerLink:
         self.session.close(reason, detail, self._clock(), notify=notify)
         self.pump()
 
+    def abort(self, detail: str) -> None:
+        """End without asking the session, which is broken."""
+        session = self.session
+        if session.is_live:
+            was_established = session.state is SessionState.ESTABLISHED
+            reason = "transport_closed" if was_established else "tls_failed"
+            down = SessionDown(reason, detail, was_established, session.elapsed(self._clock()))
+            self._owner.handle_down(self, down, self._detach())
+        self._owner.handle_ended(self)
+
     def handle_occ_exit(self) -> None:
         self.session.handle_occ_exit(self._clock())
         self.pump()
 
-    def renegotiate(self, trigger: str) -> None:
-        self.session.request_renegotiation(trigger, self._clock())
+    def renegotiate(self, trigger: str, key_id: KeyId | None = None) -> None:
+        """Replace the data key; with `key_id` only if that is the newest."""
+        self.session.request_renegotiation(trigger, self._clock(), key_id)
         self.pump()
 
     def nudge(self) -> None:
@@ -103,14 +115,12 @@ class PeerLink:
                 case InstallKey(key):
                     self._attach()
                     self._dataplane.install_key(self.handle, key)
-                case UseKey(key_id):
+                case UseKey(key_id) if self.is_attached:
                     self._dataplane.use_key(self.handle, key_id)
-                case RemoveKey(key_id):
-                    if self.is_attached:
-                        self._dataplane.remove_key(self.handle, key_id)
-                case SendPayload(payload):
-                    if self.is_attached:
-                        self._dataplane.send_payload(self.handle, payload)
+                case RemoveKey(key_id) if self.is_attached:
+                    self._dataplane.remove_key(self.handle, key_id)
+                case SendPayload(payload) if self.is_attached:
+                    self._dataplane.send_payload(self.handle, payload)
                 case Authenticated():
                     self.name = event.tls.peer_name
                     self._owner.handle_authenticated(self, event)

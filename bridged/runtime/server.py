@@ -14,7 +14,7 @@ from bridged.errors import RemoteProtocolError
 from bridged.protocol.cookie import COOKIE_SECRET_LENGTH, CookieJar
 from bridged.protocol.listener import ANSWER_PACKET_ID, Answer, Listener, NewSession
 from bridged.protocol.packet import HEADER_LENGTH
-from bridged.protocol.session_types import Authenticated, Established, SessionDown
+from bridged.protocol.session_types import Authenticated, Established, SessionDown, SessionState
 from bridged.runtime.link import PeerLink
 from bridged.runtime.tunnel import Tunnel, TunnelPlan, monotonic, unix_now
 from bridged.units import WirePeerId
@@ -32,7 +32,8 @@ class ServerTunnel(Tunnel):
         super().__init__(plan, dataplane)
         secret = secrets.token_bytes(COOKIE_SECRET_LENGTH)
         self._listener = Listener(plan.wrap, CookieJar(secret, int(plan.session.hand_window)))
-        self._by_session: dict[bytes, PeerLink] = {}
+        # Session ids are clients' choice: two endpoints may use one, as long as neither is established.
+        self._by_session: dict[bytes, list[PeerLink]] = {}
         self._free_ids = _PeerIds(plan.peers_limit)
 
     @property
@@ -40,11 +41,12 @@ class ServerTunnel(Tunnel):
         return "listening"
 
     def receive_control(self, datagram: bytes, source: Endpoint) -> None:
-        link = self._by_session.get(datagram[1:HEADER_LENGTH])
-        if link is not None and link.endpoint == source:
-            link.receive(datagram)
-            return
-        if link is not None and link.is_attached:
+        links = self._by_session.get(datagram[1:HEADER_LENGTH], ())
+        for link in links:
+            if link.endpoint == source:
+                link.receive(datagram)
+                return
+        if any(link.is_attached for link in links):
             # Control packets do not move a session; the next data packet will (control 1.5).
             raise RemoteProtocolError("cookie_mismatch", "a known session from another address")
         made = self._listener.receive(datagram, source, monotonic(), unix_now())
@@ -54,27 +56,43 @@ class ServerTunnel(Tunnel):
             self._open(made, source)
 
     def _open(self, made: NewSession, source: Endpoint) -> None:
-        handshaking = sum(not link.is_attached for link in self.links.values())
-        peer_id = self._free_ids.take()
-        if peer_id is None or handshaking >= UNAUTHENTICATED_MAX:
-            if peer_id is not None:
-                self._free_ids.give_back(peer_id)
-            self.statistics.note_handshake("initial", "peer_limit", 0.0)
-            raise RemoteProtocolError("peer_limit", "no room for another session")
+        self._make_room()
         link = self.make_link(
             source,
             local_session_id=made.local_session_id,
             remote_session_id=made.remote_session_id,
             next_packet_id=ANSWER_PACKET_ID + 1,
-            receive_peer_id=peer_id,
         )
-        self._by_session[made.remote_session_id] = link
+        self._by_session.setdefault(made.remote_session_id, []).append(link)
         link.session.receive_opened(made.opened, monotonic())
         link.pump()
 
+    def _make_room(self) -> None:
+        """The oldest stranger gives way: a newcomer is more likely to be a real peer than it."""
+        unfinished = [link for link in self.links.values() if not link.is_attached]
+        if len(unfinished) < UNAUTHENTICATED_MAX:
+            return
+        for link in unfinished:
+            if link.receive_peer_id is None and link.session.state is SessionState.HANDSHAKE:
+                link.close("peer_limit", "too many unfinished handshakes", notify=False)
+                return
+        self.statistics.note_handshake("initial", "peer_limit", 0.0)
+        raise RemoteProtocolError("peer_limit", "no room for another session")
+
     def handle_authenticated(self, link: PeerLink, event: Authenticated) -> None:
-        assert link.receive_peer_id is not None
-        link.session.admit(link.receive_peer_id, monotonic())
+        """Only now a place is taken: what has proved nothing cannot keep peers out."""
+        peer_id = self._free_ids.take()
+        if peer_id is None and not self.plan.duplicate_names:
+            # A site that comes again must not be kept out by its own past.
+            for other in list(self.links.values()):
+                if other is not link and other.name == link.name:
+                    other.close("replaced", f"{link.name} connects again from {link.endpoint}", notify=False)
+            peer_id = self._free_ids.take()
+        if peer_id is None:
+            link.session.refuse("peer_limit", "the server has no room for another peer", monotonic())
+            return
+        link.receive_peer_id = peer_id
+        link.session.admit(peer_id, monotonic())
 
     def handle_established(self, link: PeerLink, event: Established) -> None:
         self._listener.note_handshake_done()
@@ -94,8 +112,13 @@ class ServerTunnel(Tunnel):
     def handle_ended(self, link: PeerLink) -> None:
         super().handle_ended(link)
         remote = link.session.remote_session_id
-        if remote is not None and self._by_session.get(remote) is link:
-            del self._by_session[remote]
+        if remote is None:
+            return
+        links = self._by_session.get(remote, [])
+        if link in links:
+            links.remove(link)
+        if not links:
+            self._by_session.pop(remote, None)
 
 
 class _PeerIds:

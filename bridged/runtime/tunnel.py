@@ -123,6 +123,7 @@ class Tunnel:
                 link.close("shutdown", "this end stops", notify=self.plan.exit_notify)
         self._rearm()
         if self.links:
+            self._all_ended.clear()
             try:
                 await asyncio.wait_for(self._all_ended.wait(), STOP_SECONDS)
             except TimeoutError:
@@ -147,6 +148,8 @@ class Tunnel:
         for event in self.dataplane.poll_events(EVENTS_PER_TURN):
             try:
                 self._handle(event)
+            except RemoteProtocolError as error:
+                self.statistics.control_drops["receive", error.code] += 1
             except BridgedError as error:
                 # A peer that was removed a moment ago, or a bug: neither may end the daemon.
                 self.log.warning("event_failed", event_kind=type(event).__name__, code=error.code)
@@ -155,13 +158,13 @@ class Tunnel:
     def _handle(self, event: DataplaneEvent) -> None:
         match event:
             case ControlReceived(datagram, source):
-                self._receive_control(datagram, source)
+                self.receive_control(datagram, source)
             case PeerFloated(handle, endpoint, previous):
                 self._handle_float(handle, endpoint, previous)
             case PeerExpired(handle):
                 self._with_link(handle, self.handle_expired)
-            case KeyNearLimit(handle, _, trigger):
-                self._with_link(handle, lambda link: link.renegotiate(trigger))
+            case KeyNearLimit(handle, key_id, trigger):
+                self._with_link(handle, lambda link: link.renegotiate(trigger, key_id))
             case OccReceived(handle, payload):
                 self._handle_occ(handle, payload)
             case StationMoved(address, previous_port, current):
@@ -175,12 +178,6 @@ class Tunnel:
             case TapFailed(number):
                 self.log.warning("tap_failed", tap=self.tap_name, errno=number)
                 self.on_tap_failed()
-
-    def _receive_control(self, datagram: bytes, source: Endpoint) -> None:
-        try:
-            self.receive_control(datagram, source)
-        except RemoteProtocolError as error:
-            self.statistics.control_drops["receive", error.code] += 1
 
     def _handle_float(self, handle: PeerHandle, endpoint: Endpoint, previous: Endpoint) -> None:
         link = self.links.get(handle)
@@ -297,6 +294,9 @@ class Tunnel:
                 record.retire(last)
             self.log.info("peer_disconnected", peer=link.name, reason=event.reason, detail=event.detail)
             return
+        if event.reason in ("shutdown", "replaced"):
+            self.log.info("handshake_ended", endpoint=str(link.endpoint), reason=event.reason)
+            return
         self.statistics.note_handshake("initial", event.reason, event.duration)
         if event.reason in ("auth_failed", "certificate_rejected", "name_mismatch", "certificate_expired"):
             self.statistics.authentications["certificate", "refused"] += 1
@@ -340,8 +340,14 @@ class Tunnel:
         now = monotonic()
         for link in list(self.links.values()):
             deadline = link.session.poll_timeout()
-            if deadline is not None and deadline.at <= now:
+            if deadline is None or deadline.at > now:
+                continue
+            try:
                 link.handle_timeout()
+            except BridgedError as error:
+                # A bug; the deadline would stay in the past, and the timer would never rest.
+                self.log.error("session_failed", peer=link.name, code=error.code, detail=error.message)
+                link.abort(error.message)
         self._rearm()
 
     # --- for the outside --------------------------------------------------------------------------
