@@ -114,6 +114,7 @@ class Reconciler:
                 check_ports(self._host.kernel, self.wish, self._destinations(), self.ownership, observed)
                 actions = plan(observed, self.wish, self.ownership)
                 if not actions:
+                    self._repairs.settle(observed)
                     return
                 try:
                     self._apply(actions)
@@ -137,6 +138,8 @@ class Reconciler:
                 actions = self._missing(problems)
                 if not actions:
                     self._forget_failures()
+                    if not problems and not self._failures:
+                        self._repairs.settle(self._observed)
                     break
                 repaired = self._apply(actions)
             except NetlinkError as error:

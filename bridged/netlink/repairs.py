@@ -42,7 +42,7 @@ class _Record:
 
 
 class Repairs:
-    """What was done before, and so is a repair when it has to be done again.
+    """What is a repair: what was done before, and what a link needs that was as wished already.
 
     A link that vanished and came back (another index) is repaired at once: that is no fight. `counts` is by
     action name.
@@ -50,7 +50,12 @@ class Repairs:
 
     def __init__(self) -> None:
         self._records: dict[tuple[str, str, object], _Record] = {}
+        self._settled: dict[str, int] = {}
         self.counts: Counter[str] = Counter()
+
+    def settle(self, observed: HostLinks) -> None:
+        """Nothing is left to do: what has to be done to these very links from now on is repair."""
+        self._settled = {link.name: link.index for link in observed.links}
 
     def held_back(self, now: float) -> frozenset[Key]:
         """What must wait for its time."""
@@ -71,9 +76,11 @@ class Repairs:
             index = link.index if link is not None else 0
             record = self._records.get((name, link_name, what))
             if record is None:
+                record = _Record(index)
                 if len(self._records) < RECORDS_LIMIT:
-                    self._records[name, link_name, what] = _Record(index)
-                continue
+                    self._records[name, link_name, what] = record
+                if what is not None or index == 0 or self._settled.get(link_name) != index:
+                    continue
             repaired[name] += 1
             if now - record.last > max(FORGIVEN_AFTER_SECONDS, 2 * record.delay()):
                 record.repairs = 0

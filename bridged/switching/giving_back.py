@@ -34,7 +34,7 @@ def recognise(ownership: Ownership, observed: HostLinks, bridge_name: str) -> Ow
     A bridge that somebody else made after ours (or the adopted one) was deleted is adopted anew.
     """
     bridge = observed.link(bridge_name)
-    if bridge is None:
+    if bridge is None or bridge.bridge is None:
         return ownership
     if ownership.bridge_index == bridge.index:
         return ownership
@@ -115,7 +115,7 @@ def plan_return(observed: HostLinks, ownership: Ownership, bridge_name: str) -> 
     lifetime is over stay away. As on the way forward, an address is on its port before the bridge loses it.
     """
     bridge = observed.link(bridge_name)
-    if bridge is not None and ownership.bridge_index not in (None, bridge.index):
+    if bridge is not None and (bridge.bridge is None or ownership.bridge_index not in (None, bridge.index)):
         bridge = None
     ours = [
         (link, before)

@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import difflib
+import fcntl
 import functools
 import inspect
 import json
 import os
+import struct
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+TUNSETIFF = 0x400454CA
+IFF_TAP_NO_PI = 0x1002
 CLONE_NEWNET = 0x40000000
 WITHIN_SECONDS = 2.0
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -94,6 +99,14 @@ def tap(name: str) -> None:
     ip(f"tuntap add {name} mode tap")
 
 
+@contextmanager
+def plugged(name: str) -> Iterator[None]:
+    """A program that has the TAP open, without which it has no carrier."""
+    with open("/dev/net/tun", "r+b", buffering=0) as device:
+        fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TAP_NO_PI))
+        yield
+
+
 def members(bridge: str) -> set[str]:
     return {found["ifname"] for found in show(f"link show master {bridge}")} if link(bridge) else set()
 
@@ -131,7 +144,7 @@ def photograph(*, without: Sequence[str] = ()) -> dict[str, Any]:
             return {
                 key: ("UP" in part if key == "flags" else still(part))
                 for key, part in value.items()
-                if key not in VOLATILE or key == "flags"
+                if (key not in VOLATILE and not key.endswith("_timer")) or key == "flags"
             }
         return [still(part) for part in value] if isinstance(value, list) else value
 
