@@ -5,6 +5,7 @@ Unknown keys are refused. Units stand in the names. `load` adds file and line to
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from ipaddress import ip_interface
 from pathlib import Path
@@ -14,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic_core import PydanticCustomError
 
 from bridged.addresses import Endpoint, MacAddress
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
 
 DEFAULT_PORT = 1194
 DEFAULT_METRICS_PORT = 9743
@@ -56,7 +59,7 @@ class Metrics(Section):
     @field_validator("listen")
     @classmethod
     def _listen(cls, value: str | None) -> str | None:
-        return value if value is None else str(Endpoint.parse(value, DEFAULT_METRICS_PORT))
+        return value if value is None else _endpoint(value, DEFAULT_METRICS_PORT)
 
 
 class Admin(Section):
@@ -237,12 +240,17 @@ class Tunnel(Section):
     @field_validator("remotes")
     @classmethod
     def _remotes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(str(Endpoint.parse(text, DEFAULT_PORT)) for text in value)
+        return tuple(_endpoint(text, DEFAULT_PORT) for text in value)
 
     @field_validator("listen", "local")
     @classmethod
     def _endpoint(cls, value: str | None) -> str | None:
-        return value if value is None else str(Endpoint.parse(value, DEFAULT_PORT))
+        if value is None:
+            return None
+        text = _endpoint(value, DEFAULT_PORT)
+        if not Endpoint.parse(text).is_numeric:
+            raise ValueError(f"{value!r}: an IP address is needed here, not a name")
+        return text
 
 
 class Configuration(Section):
@@ -274,6 +282,14 @@ class Configuration(Section):
 def tap_name(tunnel_name: str, tunnel: Tunnel) -> str:
     """The adapter's name: as configured, else `tap-` and the tunnel's name, cut to 15 octets."""
     return tunnel.tap.name or f"tap-{tunnel_name}"[:15]
+
+
+def _endpoint(text: str, default_port: int) -> str:
+    """`text` as host:port, the host an IP address or a DNS name."""
+    endpoint = Endpoint.parse(text, default_port)
+    if not endpoint.is_numeric and not _HOST_NAME.fullmatch(endpoint.host):
+        raise ValueError(f"{text!r}: the host is neither an IP address nor a name")
+    return str(endpoint)
 
 
 def _unicast(text: str) -> MacAddress:

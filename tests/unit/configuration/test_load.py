@@ -113,6 +113,20 @@ def test_a_bad_port_is_told_at_the_key_that_has_it() -> None:
     assert (line, key) == (6, "tunnels.office.remotes")
 
 
+@pytest.mark.parametrize(
+    "host", ["q[::]", "a b", "-a", "bad/host", "a..b\x00", "ä.example", "[::1", "x" * 300]
+)
+def test_a_host_is_an_address_or_a_name(host: str) -> None:
+    line, key, _ = only_error(CLIENT.replace("vpn.example.net", host.replace("\x00", "\\0")))
+    assert (line, key) == (6, "tunnels.office.remotes")
+
+
+def test_a_server_listens_on_addresses_not_names() -> None:
+    line, key, reason = only_error(SERVER + "    listen: vpn.example.net:1194\n")
+    assert (line, key) == (9, "tunnels.main.listen")
+    assert "IP address" in reason
+
+
 def test_a_rule_over_two_keys_points_at_the_one_in_the_file() -> None:
     line, key, reason = only_error(CLIENT + "    listen: 0.0.0.0:1194\n")
     assert (line, key) == (8, "tunnels.office.listen")
