@@ -108,7 +108,7 @@ def tunnel_lines(tunnel: TunnelAnswer) -> list[str]:
         offloads = ", ".join(name for name, on in plane.offloads.items() if on) or "none"
         dropped = sum(count for reasons in plane.drops.values() for count in reasons.values())
         lines.append(
-            f"  data plane {plane.dataplane} ({plane.aead}), offloads {offloads},"
+            f"  data plane {plane.dataplane}{f' ({plane.aead})' if plane.aead else ''}, offloads {offloads},"
             f" FDB {plane.fdb_entries} of {plane.fdb_capacity}, drops {dropped}"
         )
     lines.append(f"  peers {sum(peer.sessions for peer in tunnel.peers)} of {tunnel.peers_limit}")

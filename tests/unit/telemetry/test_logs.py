@@ -45,6 +45,7 @@ def written(log: Log, *events: tuple[str, str, dict[str, Any]]) -> list[str]:
 def test_json_is_one_object_a_line_with_time_and_level() -> None:
     (line,) = written(Log(format="json"), ("info", "peer_connected", {"peer": "a", "count": 2}))
     entry = json.loads(line)
+    assert list(entry) == ["timestamp", "level", "event", "peer", "count"]
     assert entry["timestamp"].endswith("Z")
     del entry["timestamp"]
     assert entry == {"event": "peer_connected", "level": "info", "peer": "a", "count": 2}
