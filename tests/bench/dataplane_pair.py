@@ -207,9 +207,8 @@ def measure(arguments: argparse.Namespace) -> None:
                     before = [processor_seconds(site) for site in sites.sites]
                     results[name].append(MEASURES[name](sites, arguments.seconds))
                     used = [processor_seconds(s) - b for s, b in zip(sites.sites, before, strict=True)]
-                    print(
-                        f"  {build:7}{name:5}{results[name][-1]:10.1f}  cpu server {used[0]:.2f} client {used[1]:.2f}"
-                    )
+                    figures = f"{results[name][-1]:10.1f}  cpu server {used[0]:.2f} client {used[1]:.2f}"
+                    print(f"  {build:7}{name:5}{figures}", flush=True)
                 ends.stop()
                 if arguments.profile or arguments.verbose:
                     for end in ends.ends:

@@ -16,6 +16,9 @@ KINDS: Final[tuple[FrameKind, ...]] = ("unicast", "unknown_unicast", "broadcast"
 UNICAST, UNKNOWN_UNICAST, BROADCAST, MULTICAST = range(4)
 BATCH_BOUNDS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
+_LARGEST_COUNTED: Final = 2048
+"""More frames than one system call can carry: a super-frame has 65535 octets of segments of 36 and more."""
+
 Drops = dict[tuple[Direction, str], int]
 
 
@@ -57,20 +60,25 @@ class Traffic:
 
 
 class BatchSizes:
-    """A histogram of batch sizes: 1, 2, up to 4, 8, 16, 32, 64, and more."""
+    """How often a batch had how many members; a histogram with bounds 1, 2, 4 … 64 is made of it on demand.
 
-    __slots__ = ("_counts", "_total")
+    Counting is one addition, for it happens at every system call.
+    """
+
+    __slots__ = ("_sizes",)
 
     def __init__(self) -> None:
-        self._counts = [0] * (len(BATCH_BOUNDS) + 1)
-        self._total = 0
+        self._sizes = [0] * (_LARGEST_COUNTED + 2)
 
     def observe(self, size: int, times: int = 1) -> None:
-        self._counts[bisect_left(BATCH_BOUNDS, size)] += times
-        self._total += size * times
+        self._sizes[size if size <= _LARGEST_COUNTED else _LARGEST_COUNTED + 1] += times
 
     def histogram(self) -> Histogram:
-        return Histogram(BATCH_BOUNDS, tuple(self._counts), float(self._total))
+        counts = [0] * (len(BATCH_BOUNDS) + 1)
+        for size, times in enumerate(self._sizes):
+            counts[bisect_left(BATCH_BOUNDS, size)] += times
+        total = sum(size * times for size, times in enumerate(self._sizes))
+        return Histogram(BATCH_BOUNDS, tuple(counts), float(total))
 
 
 def count_drop(tables: Iterable[Drops], direction: Direction, reason: str, frames: int = 1) -> None:

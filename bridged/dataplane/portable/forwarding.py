@@ -7,8 +7,8 @@ sealing loop and, as far as their sizes allow, one system call. Called with the 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Final
 
 from bridged.addresses import Endpoint
@@ -20,20 +20,22 @@ from bridged.dataplane.contract import (
 )
 from bridged.dataplane.portable.counters import Drops, count_drop
 from bridged.dataplane.portable.events import EventQueue
-from bridged.dataplane.portable.keys import KeySlot
+from bridged.dataplane.portable.keys import LEAST_FRAME_OCTETS, KeySlot
 from bridged.dataplane.portable.mss import clamp_mss
 from bridged.dataplane.portable.peers import Peer, PeerTable
 from bridged.dataplane.portable.switch import Switch
 from bridged.dataplane.portable.wire import Path, Received, Wire
 from bridged.dataplane.portable.wire_address import to_endpoint
 from bridged.protocol.occ import OCC_MAGIC, PING
-from bridged.units import KeyId, UnixSeconds
+from bridged.units import KeyId
 
 _V2: Final = 9
 _V1: Final = 6
 _V2_HEADER_OCTETS: Final = 4
 _HOUSEKEEPING: Final = (PING[:12], OCC_MAGIC[:12])
 _SYN: Final = 2
+_FIRST_4: Final = itemgetter(slice(4))
+_FIRST_12: Final = itemgetter(slice(12))
 
 
 class Forwarding:
@@ -47,7 +49,7 @@ class Forwarding:
         self._wire = wire
         self._events = events
         self._mss_limit = mss_limit
-        self._to_tap: list[bytes] = []
+        self.to_tap: list[bytes] = []
         self._to_peers: dict[Peer, list[tuple[int, list[bytes]]]] = {}
         self.drops: Drops = {}
         self.mtu_events: dict[str, int] = {"mss_clamped": 0}
@@ -65,13 +67,17 @@ class Forwarding:
         if self._mss_limit:
             self._clamp(frames)
         for addresses, run in _runs(frames):
-            if len(addresses) < 12 or min(map(len, run)) < 14:
+            if min(map(len, run)) < LEAST_FRAME_OCTETS:
                 self.drop("transmit", "short_frame", len(run))
                 continue
             verdict = self._switch.verdict(None, addresses, now)
             if verdict.drop is not None:
                 self.drop("transmit", verdict.drop, len(run))
                 continue
+            if run is frames and len(verdict.peers) == 1:
+                # Most batches are of one flow: nothing to queue.
+                self._send_frames(verdict.peers[0], [(verdict.kind, run)], now)
+                return
             for peer in verdict.peers:
                 self._queue(peer, verdict.kind, run)
         self.send_queued(now)
@@ -85,8 +91,7 @@ class Forwarding:
             self._packets([data], received, now)
             return
         packets = [data[at : at + size] for at in range(0, len(data), size)]
-        header = packets[0][:_V2_HEADER_OCTETS]
-        if all(packet.startswith(header) for packet in packets):
+        if len(set(map(_FIRST_4, packets))) == 1:
             self._packets(packets, received, now)
             return
         at = 0
@@ -100,7 +105,7 @@ class Forwarding:
 
     def take_for_tap(self) -> list[bytes]:
         """Frames to write to the TAP, in order."""
-        frames, self._to_tap = self._to_tap, []
+        frames, self.to_tap = self.to_tap, []
         return frames
 
     def send_queued(self, now: float) -> None:
@@ -120,9 +125,6 @@ class Forwarding:
     # --- sending
 
     def _queue(self, peer: Peer, kind: int, run: list[bytes]) -> None:
-        if peer.sealing is None:
-            self.drop("transmit", "no_key", len(run), peer)
-            return
         waiting = self._to_peers.get(peer)
         if waiting is None:
             self._to_peers[peer] = [(kind, run)]
@@ -132,6 +134,7 @@ class Forwarding:
     def _send_frames(self, peer: Peer, runs: list[tuple[int, list[bytes]]], now: float) -> None:
         slot = peer.sealing
         if slot is None:
+            self.drop("transmit", "no_key", sum(len(run) for _, run in runs), peer)
             return
         traffic = peer.traffic
         frames = runs[0][1] if len(runs) == 1 else [frame for _, run in runs for frame in run]
@@ -223,9 +226,8 @@ class Forwarding:
                 return
         elif received.pin != peer.path.pin and received.pin is not None:
             peer.path.pin = received.pin
-        peer.heard_at = now
+        peer.heard_at = peer.seen_at = now
         peer.expired = False
-        peer.last_seen = UnixSeconds(time.time())
         traffic = peer.traffic
         traffic.wire_received += len(packets)
         traffic.wire_received_bytes += sum(map(len, packets))
@@ -260,7 +262,7 @@ class Forwarding:
                 self.drop("receive", verdict.drop, len(run), peer)
                 continue
             if verdict.to_tap:
-                self._to_tap += run
+                self.to_tap += run
             for other in verdict.peers:
                 self._queue(other, verdict.kind, run)
 
@@ -283,7 +285,7 @@ class Forwarding:
                 self.drop("receive", reason)
 
     def _check_limit(self, peer: Peer, slot: KeySlot) -> None:
-        trigger = slot.use.trigger(slot.highest_packet_id)
+        trigger = slot.limit_reached()
         if trigger is not None:
             self._tell(KeyNearLimit(peer.handle, slot.key_id, trigger))
 
@@ -295,7 +297,7 @@ class Forwarding:
 def _runs(frames: list[bytes]) -> list[tuple[bytes, list[bytes]]]:
     """Stretches of frames with the same first 12 octets, in order."""
     addresses = frames[0][:12]
-    if all(frame.startswith(addresses) for frame in frames):
+    if len(frames) == 1 or len(set(map(_FIRST_12, frames))) == 1:
         return [(addresses, frames)]
     runs = []
     start = 0

@@ -12,6 +12,7 @@ from typing import Final
 
 from cryptography.exceptions import InvalidTag
 
+from bridged.dataplane.contract import LimitTrigger
 from bridged.dataplane.portable.limits import KeyUse
 from bridged.protocol.data_packet import (
     MAX_DATA_PACKET_ID,
@@ -75,6 +76,11 @@ class KeySlot:
         """Of both directions."""
         return max(self.next_id - 1, self.window.highest)
 
+    def limit_reached(self) -> LimitTrigger | None:
+        """Why the key should be replaced; told once."""
+        use = self.use
+        return use.trigger(self.highest_packet_id) if use.is_due() else None
+
     def address_to(self, peer_id: WirePeerId | None) -> None:
         """Write DATA_V2 with this peer id from now on, or DATA_V1."""
         self._header = serialize_data_header(self._key.key_id, peer_id)
@@ -99,14 +105,12 @@ class KeySlot:
         if len(payloads) > left:
             payloads = payloads[:left]
         packets = []
-        octets = 0
         if len(header) == 1:
             for payload in payloads:
                 identity = number.to_bytes(4, "big")
                 sealed = encrypt(identity + iv, payload, identity)
                 packets.append(header + identity + sealed[-16:] + sealed[:-16])
                 number += 1
-                octets += len(payload)
         else:
             for payload in payloads:
                 identity = number.to_bytes(4, "big")
@@ -114,70 +118,77 @@ class KeySlot:
                 sealed = encrypt(identity + iv, payload, additional)
                 packets.append(additional + sealed[-16:] + sealed[:-16])
                 number += 1
-                octets += len(payload)
         self.next_id = number
-        self.use.count_sent(len(packets), octets)
+        self.use.count_sent(len(packets), sum(map(len, payloads)))
         return packets
 
     def open(self, packets: Sequence[bytes], drop: Drop, *, is_v2: bool) -> list[bytes]:
         """The payloads of those packets that are authentic, new and long enough to be frames.
 
         Ids are recorded only of authentic packets. Every other packet is told to `drop`: `short_packet`,
-        `tag_mismatch`, `replay`, `replay_too_old`, `short_frame`, `key_expired`.
+        `tag_mismatch`, `replay`, `replay_too_old`, `short_frame`, `key_expired`. `accepted` says how
+        many packets were authentic and new, those with short frames included.
         """
         self.accepted = 0
         if self.use.is_dead:
             for _ in packets:
                 drop("key_expired")
             return []
-        at, tag_at, body_at = (4, 8, OVERHEAD_V2) if is_v2 else (1, 5, OVERHEAD_V1)
-        begin = 0 if is_v2 else 1  # DATA_V1 leaves its first octet unauthenticated
+        # DATA_V1 leaves its first octet unauthenticated.
+        begin, at, body = (0, 4, OVERHEAD_V2) if is_v2 else (1, 1, OVERHEAD_V1)
+        tag_at = at + 4
+        least = body + LEAST_FRAME_OCTETS
         iv = self._open_iv
         decrypt = self._open
-        window = self.window
-        expected = window.highest + 1
+        expected = self.window.highest + 1
         following = 0
-        accepted = good = octets = 0
         payloads = []
         for packet in packets:
-            if len(packet) <= body_at:
-                drop("short_packet")
-                continue
-            identity = packet[at:tag_at]
             try:
                 payload = decrypt(
-                    identity + iv, packet[body_at:] + packet[tag_at:body_at], packet[begin:tag_at]
+                    packet[at:tag_at] + iv, packet[body:] + packet[tag_at:body], packet[begin:tag_at]
                 )
             except InvalidTag:
-                self.use.failed_tags += 1
-                drop("tag_mismatch")
+                if len(packet) <= body:
+                    drop("short_packet")
+                else:
+                    self.use.failed_tags += 1
+                    drop("tag_mismatch")
                 continue
-            good += 1
-            octets += len(payload)
-            number = int.from_bytes(identity, "big")
-            if number == expected:
+            if int.from_bytes(packet[at:tag_at], "big") == expected and len(packet) >= least:
                 expected += 1
                 following += 1
-            else:
-                if following:
-                    window.accept_next(following)
-                    following = 0
-                reason = window.verdict(number)
-                if reason is not None:
-                    drop(reason)
-                    continue
-                window.accept(number)
-                expected = window.highest + 1
-            accepted += 1
-            if len(payload) < LEAST_FRAME_OCTETS:
-                drop("short_frame")
+                payloads.append(payload)
                 continue
-            payloads.append(payload)
+            # Out of order, or not a frame: bring the window up to date, and look closely.
+            if following:
+                self.window.accept_next(following)
+                self.accepted += following
+                following = 0
+            self._admit(packet, int.from_bytes(packet[at:tag_at], "big"), payload, body, drop, payloads)
+            expected = self.window.highest + 1
         if following:
-            window.accept_next(following)
-        self.accepted = accepted
-        self.use.count_received(good, octets)
+            self.window.accept_next(following)
+            self.accepted += following
+        self.use.count_received(len(packets), sum(map(len, packets)))
         return payloads
+
+    def _admit(
+        self, packet: bytes, number: int, payload: bytes, body: int, drop: Drop, payloads: list[bytes]
+    ) -> None:
+        """One authentic packet: check replay, then its length."""
+        reason = self.window.verdict(number)
+        if reason is None and len(packet) <= body:
+            reason = "short_packet"
+        if reason is not None:
+            drop(reason)
+            return
+        self.window.accept(number)
+        self.accepted += 1
+        if len(payload) < LEAST_FRAME_OCTETS:
+            drop("short_frame")
+        else:
+            payloads.append(payload)
 
 
 def _closed(nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes:

@@ -19,21 +19,28 @@ FAILED_TAGS_RENEGOTIATE: Final = 2**35
 FAILED_TAGS_END: Final = 2**36
 
 
-class KeyUse:
-    """Counts of one key, both directions; `trigger` says once that it should be replaced.
+CHECK_PACKETS: Final = 1024
+CHECK_OCTETS: Final = 1 << 20
 
-    `blocks_*` count 16-octet blocks rounded up, plus packets. The configured limits (0: none) count
-    octets and packets of both directions together.
+
+class KeyUse:
+    """Counts of one key; `trigger` says once that it should be replaced.
+
+    `octets_*` count payload. The configured limits (0: none) count octets and packets of both
+    directions together. Asked after every batch, the limits themselves are looked at only when so many
+    packets or octets have passed that one of them may have been reached.
     """
 
     __slots__ = (
+        "_check_octets",
+        "_check_packets",
         "_told",
-        "blocks_received",
-        "blocks_sent",
         "failed_tags",
         "is_limited",
-        "octets",
-        "packets",
+        "octets_received",
+        "octets_sent",
+        "packets_received",
+        "packets_sent",
         "renegotiate_bytes",
         "renegotiate_packets",
     )
@@ -42,52 +49,75 @@ class KeyUse:
         self.is_limited = is_aes_gcm
         self.renegotiate_bytes = renegotiate_bytes
         self.renegotiate_packets = renegotiate_packets
-        self.blocks_sent = 0
-        self.blocks_received = 0
-        self.octets = 0
-        self.packets = 0
+        self.packets_sent = self.packets_received = 0
+        self.octets_sent = self.octets_received = 0
         self.failed_tags = 0
         self._told = False
+        self._check_packets = self._check_octets = 0
+        self._plan_check()
 
     def count_sent(self, packets: int, octets: int) -> None:
         """Packets sealed, with `octets` of payload between them."""
-        self.packets += packets
-        self.octets += octets
-        # At most one block more per packet than the exact figure, and one for the packet itself.
-        self.blocks_sent += octets // AEAD_BLOCK_OCTETS + 2 * packets
+        self.packets_sent += packets
+        self.octets_sent += octets
 
     def count_received(self, packets: int, octets: int) -> None:
-        """Packets whose tag was good."""
-        self.packets += packets
-        self.octets += octets
-        self.blocks_received += octets // AEAD_BLOCK_OCTETS + 2 * packets
+        """Packets to be opened; counting those that fail as well errs on the safe side."""
+        self.packets_received += packets
+        self.octets_received += octets
+
+    @property
+    def blocks(self) -> int:
+        """16-octet blocks, rounded up, plus packets, of the worse direction (or a little more)."""
+        return max(
+            self.octets_sent // AEAD_BLOCK_OCTETS + 2 * self.packets_sent,
+            self.octets_received // AEAD_BLOCK_OCTETS + 2 * self.packets_received,
+        )
 
     @property
     def is_dead(self) -> bool:
         """So many tags failed that nothing may be accepted under this key any more."""
         return self.failed_tags >= FAILED_TAGS_END
 
+    def is_due(self) -> bool:
+        """Whether `trigger` is worth asking."""
+        return (
+            self.packets_sent + self.packets_received >= self._check_packets
+            or self.octets_sent + self.octets_received >= self._check_octets
+        )
+
     def trigger(self, highest_packet_id: int) -> LimitTrigger | None:
         """Why the key should be replaced; once, then always None.
 
         `highest_packet_id` is the higher one of those sent and received.
         """
+        self._plan_check()
         if self._told:
             return None
         reason = self._reason(highest_packet_id)
         self._told = reason is not None
         return reason
 
+    def _plan_check(self) -> None:
+        packets = self.packets_sent + self.packets_received
+        octets = self.octets_sent + self.octets_received
+        self._check_packets = packets + CHECK_PACKETS
+        self._check_octets = octets + CHECK_OCTETS
+        if self.renegotiate_packets > packets:
+            self._check_packets = min(self._check_packets, self.renegotiate_packets)
+        if self.renegotiate_bytes > octets:
+            self._check_octets = min(self._check_octets, self.renegotiate_bytes)
+
     def _reason(self, highest_packet_id: int) -> LimitTrigger | None:
         if highest_packet_id >= RENEGOTIATE_PACKET_ID:
             return "packets"
-        if self.renegotiate_packets and self.packets >= self.renegotiate_packets:
+        if self.renegotiate_packets and self.packets_sent + self.packets_received >= self.renegotiate_packets:
             return "packets"
-        if self.renegotiate_bytes and self.octets >= self.renegotiate_bytes:
+        if self.renegotiate_bytes and self.octets_sent + self.octets_received >= self.renegotiate_bytes:
             return "bytes"
         if self.failed_tags >= FAILED_TAGS_RENEGOTIATE:
             return "aead_limit"
-        if self.is_limited and max(self.blocks_sent, self.blocks_received) >= AES_GCM_RENEGOTIATE:
+        if self.is_limited and self.blocks >= AES_GCM_RENEGOTIATE:
             return "aead_limit"
         return None
 
@@ -95,7 +125,7 @@ class KeyUse:
         """Share of the AEAD limit used, 0..1, of the worse direction."""
         if not self.is_limited:
             return 0.0
-        return min(1.0, max(self.blocks_sent, self.blocks_received) / AES_GCM_BLOCKS)
+        return min(1.0, self.blocks / AES_GCM_BLOCKS)
 
     @staticmethod
     def packet_id_ratio(highest_packet_id: int) -> float:

@@ -148,13 +148,16 @@ class Loop:
     def _run(self) -> None:
         poll = self._epoll.poll
         gate = self._gate
+        clock = time.monotonic
+        now = clock()
         while self._running:
-            timeout = max(0.0, min(self._next_tick - time.monotonic(), TICK_SECONDS))
-            ready = poll(timeout)
+            # The clock of the turn before will do: a tick is late by one batch at most.
+            ready = poll(max(0.0, self._next_tick - now))
             gate.take()
             try:
                 if self._running:
-                    self._turn(ready, time.monotonic())
+                    now = clock()
+                    self._turn(ready, now)
             finally:
                 gate.leave()
         self._cpu_seconds = time.thread_time()
@@ -196,9 +199,8 @@ class Loop:
             reads += 1
             forwarding.from_wire(received, now)
         self._budgets[-1] = _next_budget(budget, reads, WIRE_BUDGET_READS)
-        frames = forwarding.take_for_tap()
-        if frames:
-            self._write_tap(frames)
+        if forwarding.to_tap:
+            self._write_tap(forwarding.take_for_tap())
         forwarding.send_queued(now)
 
     def _write_tap(self, frames: list[bytes]) -> None:
@@ -226,4 +228,5 @@ class Loop:
 
 
 def _next_budget(budget: int, used: int, most: int) -> int:
+    """Twice as much where all was used up, and never below what there was."""
     return min(most, budget * 2) if used >= budget else max(1, used)

@@ -6,7 +6,7 @@ No I/O; callers pass `now` in monotonic seconds.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import PeerSettings
@@ -16,7 +16,7 @@ from bridged.dataplane.portable.wire import Path
 from bridged.dataplane.portable.wire_address import SockAddress
 from bridged.errors import DataplaneError
 from bridged.protocol.data_packet import serialize_data_header
-from bridged.units import KeyId, PeerHandle, Seconds, UnixSeconds, WirePeerId
+from bridged.units import KeyId, PeerHandle, Seconds, WirePeerId
 
 KEY_IDS: Final = 8
 
@@ -24,7 +24,8 @@ KEY_IDS: Final = 8
 class Peer:
     """One peer. `slots` are the keys it may use, `sealing` the one that we use (None: none yet).
 
-    `sent_at` and `heard_at` start the timers `ping` and `ping_restart`.
+    `sent_at` and `heard_at` start the timers `ping` and `ping_restart`; `seen_at` is when the newest
+    authenticated packet came (None: never). All monotonic seconds.
     """
 
     __slots__ = (
@@ -32,17 +33,18 @@ class Peer:
         "expired",
         "handle",
         "heard_at",
-        "last_seen",
         "name",
         "path",
         "ping",
         "ping_restart",
         "receive_peer_id",
         "sealing",
+        "seen_at",
         "sent_at",
         "slots",
         "traffic",
         "transmit_peer_id",
+        "verdicts",
     )
 
     def __init__(self, settings: PeerSettings, path: Path, now: float) -> None:
@@ -59,7 +61,9 @@ class Peer:
         self.traffic = Traffic()
         self.sent_at = now
         self.heard_at = now
-        self.last_seen: UnixSeconds | None = None
+        self.seen_at: float | None = None
+        self.verdicts: dict[bytes, Any] = {}
+        """What the switch remembers of frames from here."""
         self.expired = False
 
     def next_deadline(self) -> float:
@@ -88,7 +92,7 @@ class Peer:
 class PeerTable:
     """All peers, and the ways to find one: handle, endpoint, wire peer id.
 
-    `version` changes with every change of the set. `receivers` maps the first 4 octets of a DATA_V2
+    `receivers` maps the first 4 octets of a DATA_V2
     packet to its peer and key; `find` is the slow way.
     """
 
@@ -96,7 +100,6 @@ class PeerTable:
         self.by_handle: dict[PeerHandle, Peer] = {}
         self.by_address: dict[SockAddress, Peer] = {}
         self.receivers: dict[bytes, tuple[Peer, KeySlot]] = {}
-        self.version = 0
         self._by_wire_id: dict[WirePeerId, Peer] = {}
         self._take_any: dict[PeerHandle, Peer] = {}
 
@@ -127,14 +130,12 @@ class PeerTable:
         self._index_wire_id(peer)
         # A newcomer has its endpoint even if a peer before it had the same (it reconnected).
         self.by_address[peer.path.address] = peer
-        self.version += 1
 
     def remove(self, peer: Peer) -> None:
         del self.by_handle[peer.handle]
         self._unindex(peer)
         if self.by_address.get(peer.path.address) is peer:
             del self.by_address[peer.path.address]
-        self.version += 1
 
     def identify(
         self, peer: Peer, receive_peer_id: WirePeerId | None, transmit_peer_id: WirePeerId | None

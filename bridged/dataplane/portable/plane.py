@@ -41,7 +41,7 @@ from bridged.protocol.cipher import Cipher
 from bridged.protocol.key_derivation import DataKey
 from bridged.protocol.occ import PING
 from bridged.switching.fdb import Fdb
-from bridged.units import KeyId, MonotonicSeconds, PeerHandle, Seconds, WirePeerId
+from bridged.units import KeyId, MonotonicSeconds, PeerHandle, Seconds, UnixSeconds, WirePeerId
 
 THREAD_NAME: Final = "wire-0"
 """Of the one thread: it serves the TAP as well."""
@@ -110,6 +110,7 @@ class PortableDataPlane:
             except OSError as error:
                 raise DataplaneError("bind_failed", f"peer {peer.name}: {error.strerror}") from None
             self._table.add(Peer(peer, path, time.monotonic()))
+            self._switch.forget_verdicts()
         self._loop.wake()
 
     def update_peer(
@@ -133,6 +134,7 @@ class PortableDataPlane:
             snapshot = self._peer_snapshot(peer)
             self._table.remove(peer)
             self._fdb.flush(handle)
+            self._switch.forget_verdicts()
             peer.close_keys()
         return snapshot
 
@@ -264,7 +266,7 @@ class PortableDataPlane:
             handle=peer.handle,
             endpoint=peer.endpoint,
             counters=peer.traffic.counters(),
-            last_seen=peer.last_seen,
+            last_seen=_unix(peer.seen_at),
             fdb_entries=self._fdb.count(peer.handle),
             packet_id_used_ratio=max(
                 (KeyUse.packet_id_ratio(slot.highest_packet_id) for slot in slots), default=0.0
@@ -280,3 +282,7 @@ class PortableDataPlane:
                 if name.strip() == self._tap.port.name:
                     self._txqueue_dropped = max(self._txqueue_dropped, int(figures.split()[11]))
         return self._txqueue_dropped
+
+
+def _unix(moment: float | None) -> UnixSeconds | None:
+    return None if moment is None else UnixSeconds(time.time() - (time.monotonic() - moment))

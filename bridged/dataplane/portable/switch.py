@@ -13,9 +13,10 @@ from bridged.dataplane.contract import FdbEntry, StationMoved
 from bridged.dataplane.portable.counters import BROADCAST, MULTICAST, UNICAST, UNKNOWN_UNICAST
 from bridged.dataplane.portable.peers import Peer, PeerTable
 from bridged.switching.fdb import Fdb, Station
-from bridged.units import MonotonicSeconds, PeerHandle
+from bridged.units import MonotonicSeconds
 
-VERDICTS_REMEMBERED: Final = 8192
+VERDICTS_REMEMBERED: Final = 1024
+"""Of each port."""
 MOVES_TOLD_PER_SECOND: Final = 5.0
 
 _BROADCAST: Final = b"\xff" * 6
@@ -24,11 +25,13 @@ _BROADCAST: Final = b"\xff" * 6
 class Verdict:
     """What becomes of frames from one port with the same two addresses.
 
-    `drop` is the reason where they go nowhere by rule. `source` and `target` are the stations that
-    the verdict rests on: it holds until one of them ages.
+    `drop` is the reason where they go nowhere by rule. It rests on the stations `source` and `target`
+    (None: a flood), and on the FDB's `version`: remembered, it holds until one of them ages or that changes.
     """
 
-    __slots__ = ("drop", "kind", "peers", "source", "target", "to_tap")
+    __slots__ = ("drop", "kind", "peers", "source", "target", "to_tap", "version")
+
+    source: Station
 
     def __init__(
         self,
@@ -37,15 +40,14 @@ class Verdict:
         to_tap: bool = False,
         peers: tuple[Peer, ...] = (),
         drop: str | None = None,
-        source: Station | None = None,
         target: Station | None = None,
     ) -> None:
         self.kind = kind
         self.to_tap = to_tap
         self.peers = peers
         self.drop = drop
-        self.source = source
         self.target = target
+        self.version = -1
 
 
 class Switch:
@@ -55,8 +57,7 @@ class Switch:
         self._fdb = fdb
         self._table = table
         self._forward_between_peers = forward_between_peers
-        self._verdicts: dict[tuple[PeerHandle | None, bytes], Verdict] = {}
-        self._version = (-1, -1)
+        self._tap_verdicts: dict[bytes, Verdict] = {}
         self._tell_tokens = MOVES_TOLD_PER_SECOND
         self._told_at = 0.0
 
@@ -66,28 +67,28 @@ class Switch:
         `ingress` None: they came from the TAP.
         """
         fdb = self._fdb
-        version = (fdb.version, self._table.version)
-        if version != self._version or len(self._verdicts) > VERDICTS_REMEMBERED:
-            self._verdicts.clear()
-            self._version = version
-        key = (ingress.handle if ingress is not None else None, addresses)
-        known = self._verdicts.get(key)
-        if known is not None:
+        verdicts = self._tap_verdicts if ingress is None else ingress.verdicts
+        known: Verdict | None = verdicts.get(addresses)
+        if known is not None and known.version == fdb.version:
             source, target = known.source, known.target
-            if (source is None or now - source.heard <= fdb.ageing) and (
-                target is None or now - target.heard <= fdb.ageing
-            ):
-                if source is not None:
-                    source.heard = now
+            aged = now - fdb.ageing
+            if source.heard >= aged and (target is None or target.heard >= aged):
+                source.heard = now
                 return known
-        verdict = self._decide(ingress, addresses, MonotonicSeconds(now))
-        # A verdict that let nothing be learned may be another one for the next frame.
-        if verdict.source is not None:
-            if (fdb.version, self._table.version) != self._version:
-                self._verdicts.clear()
-                self._version = (fdb.version, self._table.version)
-            self._verdicts[key] = verdict
+        verdict, source_station = self._decide(ingress, addresses, MonotonicSeconds(now))
+        # Where nothing was learned, the next frame may be judged otherwise.
+        if source_station is not None:
+            verdict.source = source_station
+            verdict.version = fdb.version
+            if len(verdicts) >= VERDICTS_REMEMBERED:
+                verdicts.clear()
+            verdicts[addresses] = verdict
         return verdict
+
+    def forget_verdicts(self) -> None:
+        """Decide anew: the set of peers has changed."""
+        self._fdb.version += 1
+        self._tap_verdicts.clear()
 
     def moves(self, now: float) -> list[StationMoved]:
         """Station moves to tell of; beyond MOVES_TOLD_PER_SECOND they are only counted."""
@@ -113,9 +114,11 @@ class Switch:
             for address, port, age in self._fdb.stations(MonotonicSeconds(now))
         ]
 
-    def _decide(self, ingress: Peer | None, addresses: bytes, now: MonotonicSeconds) -> Verdict:
+    def _decide(
+        self, ingress: Peer | None, addresses: bytes, now: MonotonicSeconds
+    ) -> tuple[Verdict, Station | None]:
+        """The verdict, and the source's station if it is known now."""
         destination = addresses[:6]
-        source_address = addresses[6:12]
         port = ingress.handle if ingress is not None else None
         if destination == _BROADCAST:
             kind = BROADCAST
@@ -123,33 +126,31 @@ class Switch:
             kind = MULTICAST
         else:
             kind = UNKNOWN_UNICAST
-        drop = self._fdb.learn(source_address, port, now)
+        drop = self._fdb.learn(addresses[6:12], port, now)
         if drop is not None:
-            return Verdict(kind, drop=drop)
-        source = self._fdb.find(source_address, now)
+            return Verdict(kind, drop=drop), None
         target = self._fdb.find(destination, now) if kind == UNKNOWN_UNICAST else None
-        if target is None:
-            return self._flood(ingress, kind, source)
-        return self._forward(ingress, source, target)
+        verdict = self._flooded(ingress, kind) if target is None else self._forwarded(ingress, target)
+        return verdict, self._fdb.find(addresses[6:12], now)
 
-    def _flood(self, ingress: Peer | None, kind: int, source: Station | None) -> Verdict:
+    def _flooded(self, ingress: Peer | None, kind: int) -> Verdict:
+        everyone = self._table.by_handle.values()
         if ingress is None:
-            peers = tuple(self._table.by_handle.values())
-            # A table without peers is nowhere to go at all.
-            return Verdict(kind, peers=peers, drop=None if peers else "no_peer", source=source)
-        peers = ()
-        if self._forward_between_peers:
-            peers = tuple(peer for peer in self._table.by_handle.values() if peer is not ingress)
-        return Verdict(kind, to_tap=True, peers=peers, source=source)
+            # Without peers there is nowhere to go at all.
+            return Verdict(kind, peers=tuple(everyone), drop=None if everyone else "no_peer")
+        others = (
+            tuple(peer for peer in everyone if peer is not ingress) if self._forward_between_peers else ()
+        )
+        return Verdict(kind, to_tap=True, peers=others)
 
-    def _forward(self, ingress: Peer | None, source: Station | None, target: Station) -> Verdict:
+    def _forwarded(self, ingress: Peer | None, target: Station) -> Verdict:
         if target.port is None:
-            return Verdict(UNICAST, to_tap=ingress is not None, source=source, target=target)
+            return Verdict(UNICAST, to_tap=ingress is not None, target=target)
         peer = self._table.by_handle.get(target.port)
         if peer is None or peer is ingress:
             # Behind the port it came from: it has been there already.
-            return Verdict(UNICAST, source=source, target=target)
+            return Verdict(UNICAST, target=target)
         if ingress is not None and not self._forward_between_peers:
             # As OpenVPN without client-to-client: the kernel's bridge decides.
-            return Verdict(UNICAST, to_tap=True, source=source, target=target)
-        return Verdict(UNICAST, peers=(peer,), source=source, target=target)
+            return Verdict(UNICAST, to_tap=True, target=target)
+        return Verdict(UNICAST, peers=(peer,), target=target)

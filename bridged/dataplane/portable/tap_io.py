@@ -83,11 +83,12 @@ class TapIo:
         header = self._header
         if not header:
             return packets
-        frames: list[bytes] = []
+        frames = [packet[header:] for packet in packets if not (packet[1] or packet[0] & NEEDS_CSUM)]
+        if len(frames) == len(packets):
+            return frames
+        frames.clear()
         for packet in packets:
-            if len(packet) <= header:
-                self._drop("transmit", "short_frame", 1)
-            elif packet[1] or packet[0] & NEEDS_CSUM:
+            if packet[1] or packet[0] & NEEDS_CSUM:
                 self._segment(packet, frames)
             else:
                 frames.append(packet[header:])
