@@ -142,6 +142,9 @@ def _set_queue(kernel: RouteSocket, action: SetQueue) -> None:
 
 def _set_up(kernel: RouteSocket, action: SetUp) -> None:
     _change_link(kernel, "bring up" if action.up else "bring down", action.link, up=action.up)
+    if not action.up:
+        for address in action.keeps:
+            _add_address(kernel, AddAddress(address))
 
 
 def _attach(kernel: RouteSocket, action: Attach) -> None:

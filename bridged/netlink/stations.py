@@ -6,6 +6,7 @@ Blocking, a few milliseconds.
 
 from __future__ import annotations
 
+import errno
 from socket import AF_BRIDGE, AF_INET, AF_INET6, if_nametoindex
 from typing import Any
 
@@ -80,7 +81,7 @@ def _entry(mac: MacAddress, port: str, operation: str) -> Any:
     message["family"] = AF_BRIDGE
     try:
         message["ifindex"] = if_nametoindex(port)
-    except OSError as error:
-        raise NetlinkError(operation, port, error.errno or 0, "no such link") from None
+    except OSError:
+        raise NetlinkError(operation, port, errno.ENODEV, "no such link") from None
     message["attrs"] = [("NDA_LLADDR", str(mac))]
     return message

@@ -94,14 +94,18 @@ class SetQueue:
 
 @dataclass(frozen=True, slots=True)
 class SetUp:
-    """Bring a link up or down. Down drops the routes by it and IPv6 addresses on it."""
+    """Bring a link up or down.
+
+    Down drops the routes by it and its IPv6 addresses; those in `keeps` are added again.
+    """
 
     name: ClassVar[str] = "up"
     link: str
     up: bool
+    keeps: tuple[HostAddress, ...] = ()
 
     def inverse(self) -> SetUp:
-        return SetUp(self.link, not self.up)
+        return SetUp(self.link, not self.up, self.keeps)
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,14 +125,18 @@ def plan_return(observed: HostLinks, ownership: Ownership, bridge_name: str) -> 
     actions: list[Action] = []
     for link, before in ours:
         actions += _link_settings(link, before)
+    # What goes down does so before its addresses return, because going down costs IPv6 addresses.
+    for link, before in ours:
+        if link.up and not before.up:
+            actions += [*_leaves(link, before, bridge_name), SetUp(link.name, up=False)]
     actions += _addresses_return(observed, ownership, bridge_name)
     for link, before in ours:
-        actions += _leaves(link, before, bridge_name)
+        if before.up or not link.up:
+            actions += _leaves(link, before, bridge_name)
     for route in ownership.routes:
         actions += _route_returns(observed, route)
     if bridge is not None:
         actions += _bridge_loses(observed, ownership, bridge)
-    actions += [SetUp(link.name, up=False) for link, before in ours if link.up and not before.up]
     return actions
 
 
@@ -200,4 +204,5 @@ def _bridge_loses(observed: HostLinks, ownership: Ownership, bridge: Link) -> It
         if before.mac is not None and bridge.mac is not None and bridge.mac != before.mac:
             yield SetMac(bridge.name, before.mac, bridge.mac)
         if bridge.up and not before.up:
-            yield SetUp(bridge.name, up=False)
+            kept = tuple(address for address in observed.ipv6_of(bridge.name) if address.key not in added)
+            yield SetUp(bridge.name, up=False, keeps=kept)

@@ -186,6 +186,12 @@ class HostLinks:
         yield from (address for address in ours if not address.is_ipv6)
         yield from reversed([address for address in ours if address.is_ipv6])
 
+    def ipv6_of(self, link: str) -> tuple[HostAddress, ...]:
+        """IPv6 addresses that a link loses when it goes down and does not get back by itself."""
+        return tuple(
+            address for address in self.addresses_of(link) if address.is_ipv6 and not is_link_local(address)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class TapPort:

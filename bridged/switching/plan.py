@@ -200,7 +200,7 @@ def _bridge_changes(observed: HostLinks, wish: BridgeWish, ownership: Ownership)
     if wish.mtu is not None and bridge.mtu != wish.mtu:
         yield SetMtu(wish.name, wish.mtu, bridge.mtu)
     if not bridge.up:
-        yield SetUp(wish.name, up=True)
+        yield SetUp(wish.name, up=True, keeps=observed.ipv6_of(wish.name))
 
 
 def _tap_changes(observed: HostLinks, wish: BridgeWish, tap: TapPort) -> Iterator[Action]:
@@ -282,8 +282,6 @@ class _Holdings:
             yield from self._add(address.on(wish.name), renew=True)
         if wish.mtu is not None and port.mtu != wish.mtu:
             yield SetMtu(port.name, wish.mtu, port.mtu)
-        if not port.up:
-            yield SetUp(port.name, up=True)
         if port.master is None:
             yield Attach(port.name, wish.name)
         if self._moves:
@@ -293,6 +291,9 @@ class _Holdings:
         # The first IPv4 address of a network takes the others of it along when it goes: so it goes last.
         for address in reversed(handing_over):
             yield DeleteAddress(address)
+        # Last, so that on the way back, where going down costs IPv6 addresses, it comes before they return.
+        if not port.up:
+            yield SetUp(port.name, up=True)
 
     def _add(self, address: HostAddress, *, renew: bool = False) -> Iterator[Action]:
         held = self._held.get(address.key)

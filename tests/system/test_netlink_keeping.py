@@ -170,8 +170,11 @@ async def test_an_adopted_bridge_is_exactly_as_it_was_after_the_end(up: bool) ->
         "addr add 198.51.100.1/24 dev br0",
         "addr add 192.0.2.1/24 dev br0",
         f"link set br0 {'up' if up else 'down'}",
-        "addr add 172.16.0.1/24 dev eth1",
+        "addr add 2001:db8:5::1/64 dev br0",
+        "addr add 2001:db8:5::2/64 dev br0",
         "link set eth1 down",
+        "addr add 172.16.0.1/24 dev eth1",
+        "addr add 2001:db8:6::1/64 dev eth1",
     )
     before = photograph()
     changes = replace(
@@ -195,7 +198,7 @@ async def test_an_adopted_bridge_is_exactly_as_it_was_after_the_end(up: bool) ->
         assert (data["stp_state"], data["ageing_time"], data["forward_delay"]) == (0, 6000, 200)
         assert (data["mcast_snooping"], bridge["address"], bridge["mtu"]) == (0, "02:00:00:00:00:77", 1400)
         assert data["group_fwd_mask"] == "0x4000"
-        assert {"172.16.0.1", "192.0.2.200"} < addresses("br0")
+        assert {"172.16.0.1", "192.0.2.200", "2001:db8:6::1", "2001:db8:5::1"} < addresses("br0")
     finally:
         await attachment.stop()
     assert_same_host(photograph(), before)
