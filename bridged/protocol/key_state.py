@@ -64,6 +64,7 @@ class KeyState:
     `room`: octets of TLS in one control packet.
     `started_at` and `give_up_at` are monotonic seconds. `client_message`, `server_message`: both key
     messages once known. `usable_at`: when sending may change over to this key.
+    `is_installed`: data under this key is accepted.
 
     Raises:
         TlsError: `receive` and `write`, with the handshake outcome.
@@ -94,6 +95,7 @@ class KeyState:
         self.client_message: ClientKeyMessage | None = None
         self.server_message: ServerKeyMessage | None = None
         self.usable_at = float("inf")
+        self.is_installed = False
         self._room = room
         self.messages = MessageSplitter()
         self._was_exchanged = False

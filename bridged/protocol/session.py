@@ -380,7 +380,12 @@ class Session:
             else:
                 for text in key.messages.split(plaintext):
                     self._handle_message(parse_message(text), key, now)
-        if self.is_live and key.phase is KeyPhase.EXCHANGE and key.is_exchanged and key.is_quiet:
+        if not self.is_live or key.phase is not KeyPhase.EXCHANGE or not key.is_exchanged:
+            return
+        if self.conversation.terms is not None:
+            # The peer may be a step ahead and seal with this key before its acknowledgement is here.
+            self.keys.install(key, self.conversation.terms)
+        if key.is_quiet:
             key.step(KeyInput.EXCHANGED)
             self.conversation.handle_active(key, now)
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from bridged.protocol.session import Session
 
 RETIRE_SECONDS: Final = 10.0
-"""A key that a new renegotiation pushes out still opens what is on the way."""
+"""A key that nobody seals with any more still opens what is on the way."""
 
 _UNFINISHED: Final = frozenset({KeyPhase.PRE_START, KeyPhase.START, KeyPhase.EXCHANGE})
 _NEVER: Final = float("inf")
@@ -114,23 +114,40 @@ class SessionKeys:
         if old.phase is KeyPhase.GENERATED:
             self._push_out(old, now)
             key_id = _next_key_id(old.key_id)
-        elif old.phase is KeyPhase.DEAD and self.has_usable and now >= old.give_up_at:
-            old.close()
-            key_id = old.key_id
+        elif self._may_retry(old, now):
+            # A client that knows both key messages knows that the server does, too: both take the next id.
+            key_id = self._replace_failed(old, is_ahead=old.is_exchanged)
         else:
             return False
+        self._open(key_id, trigger, now)
+        return True
+
+    def _open(self, key_id: KeyId, trigger: str, now: float) -> None:
         self.primary = self._session.make_key(key_id, trigger, Opcode.SOFT_RESET_V1, now)
         self._renegotiate_at = _NEVER
-        return True
+
+    def _may_retry(self, failed: KeyState, now: float) -> bool:
+        """A server that knows both key messages cannot tell whether the client is through: it waits."""
+        return (
+            failed.phase is KeyPhase.DEAD
+            and self.has_usable
+            and now >= failed.give_up_at
+            and not (failed.is_exchanged and self._session.settings.role is Role.SERVER)
+        )
 
     def answer_renegotiation(self, key_id: int, now: float) -> KeyState | None:
         """The peer's soft reset; None where it is not the next key id or not its time (drop it)."""
         old = self.primary
-        if old is None:
+        if old is None or self._session.state is not SessionState.ESTABLISHED:
             return None
-        expected = old.key_id if old.phase is KeyPhase.DEAD else _next_key_id(old.key_id)
-        is_next = key_id == expected and self.begin_renegotiation("peer", now)
-        return self.primary if is_next else None
+        is_next = key_id == _next_key_id(old.key_id)
+        if old.phase is KeyPhase.DEAD and self.has_usable and now >= old.give_up_at:
+            # The peer tries again; or it was through with the failed one, and now wants the next.
+            if key_id != old.key_id and not (is_next and old.is_exchanged):
+                return None
+            self._open(self._replace_failed(old, is_ahead=is_next), "peer", now)
+            return self.primary
+        return self.primary if is_next and self.begin_renegotiation("peer", now) else None
 
     def plan_retry(self, failed: KeyState, now: float) -> None:
         """The old key carries on until it must die; meanwhile try again.
@@ -139,13 +156,26 @@ class SessionKeys:
         """
         self._renegotiate_at = max(now, failed.give_up_at) + self._session.settings.hand_window
 
+    def _replace_failed(self, failed: KeyState, *, is_ahead: bool) -> KeyId:
+        """The key id to go on with after a failed renegotiation; the lame duck carries on."""
+        if failed.is_installed:
+            self._retiring[failed.key_id] = self._lame_dies_at
+        if is_ahead and failed.is_installed:
+            # Only the last acknowledgement was lost: the peer has this key, and may have changed over.
+            self._seal_with(failed)
+        key_id = _next_key_id(failed.key_id) if is_ahead else failed.key_id
+        failed.close()
+        self._forget(key_id)
+        return key_id
+
     def _push_out(self, old: KeyState, now: float) -> None:
         if self.lame_duck is not None:
             dying = self.lame_duck
-            if self._sealing == dying.key_id:
+            if self._sealing != old.key_id:
                 self._seal_with(old)
             if dying.phase is KeyPhase.GENERATED:
-                self._retiring[dying.key_id] = now + RETIRE_SECONDS
+                # The peer may seal with it until it, too, is through with the key that follows.
+                self._retiring[dying.key_id] = self._lame_dies_at
             dying.close()
         self.lame_duck = old
         self._lame_dies_at = now + self._session.settings.tran_window
@@ -154,15 +184,23 @@ class SessionKeys:
 
     # --- data keys --------------------------------------------------------------------------------
 
-    def derive(self, key: KeyState, terms: Negotiated, now: float) -> None:
-        """Make and install the data keys of a key whose messages are exchanged."""
+    def install(self, key: KeyState, terms: Negotiated) -> None:
+        """Make the data keys of a key whose messages are exchanged, and accept data under them."""
+        if key.is_installed:
+            return
         session = self._session
         if terms.key_derivation == "exporter":
             material = key.engine.export(EXPORTER_DATA_KEYS, KEY_MATERIAL_LENGTH)
         else:
             material = self._material_by_prf(key)
-        is_first = self._sealing is None
         session.emit(InstallKey(slice_keys(material, session.settings.role, terms.cipher, key.key_id)))
+        key.is_installed = True
+
+    def derive(self, key: KeyState, terms: Negotiated, now: float) -> None:
+        """This key's negotiation is complete: it is the one to go on from, and to seal with."""
+        session = self._session
+        self.install(key, terms)
+        is_first = self._sealing is None
         key.step(KeyInput.DERIVED)
         key.forget_secrets()
         self._schedule_renegotiation(now)
@@ -173,6 +211,9 @@ class SessionKeys:
         reneg = session.settings.reneg_seconds
         wait = min(session.settings.hand_window, reneg / 2) if reneg else session.settings.hand_window
         key.usable_at = key.started_at + wait
+        # By then the peer, too, seals with this key.
+        until = max(now, key.usable_at) + RETIRE_SECONDS
+        self._retiring = {key_id: min(at, until) for key_id, at in self._retiring.items()}
         session.emit(
             Renegotiated(key.trigger, "established", Seconds(now - key.started_at), tls=key.engine.summary())
         )
@@ -217,11 +258,13 @@ class SessionKeys:
             self._seal_with(key)
 
     def _retire(self, now: float) -> None:
+        if self.lame_duck is not None and now >= self._lame_dies_at:
+            self._end_lame_duck(self.lame_duck, now)
         for key_id in [key_id for key_id, at in self._retiring.items() if now >= at]:
             self._forget(key_id)
-        if now < self._lame_dies_at or self.lame_duck is None:
-            return
-        dying, self.lame_duck, self._lame_dies_at = self.lame_duck, None, _NEVER
+
+    def _end_lame_duck(self, dying: KeyState, now: float) -> None:
+        self.lame_duck, self._lame_dies_at = None, _NEVER
         if self.primary is not None and self.primary.phase is KeyPhase.GENERATED:
             if self._sealing != self.primary.key_id:
                 self._seal_with(self.primary)

@@ -37,6 +37,7 @@ from bridged.protocol.session_types import (
     SessionDown,
     SessionEnded,
     SessionSettings,
+    SessionState,
     UseKey,
 )
 from bridged.protocol.static_key import StaticKey
@@ -136,6 +137,9 @@ class End:
         return next(iter(self.of(SessionDown)), None)
 
     def take(self, event: Event) -> None:
+        assert not self.ended, f"{event} behind the end of the session"
+        if self.down is not None:
+            assert isinstance(event, RemoveKey | SessionEnded), f"{event} behind SessionDown"
         self.events.append(event)
         match event:
             case InstallKey(key):
@@ -147,11 +151,16 @@ class End:
                 assert key_id != self.sealing or self.down, "the key in use was removed"
                 self.keys.pop(key_id, None)
             case SessionEnded():
+                assert self.down is not None, "ended without having gone down"
                 self.ended = True
 
 
 class Simulation:
-    """A client and a listening server; `run_until` moves the clock from event to event."""
+    """A client and a listening server; `run_until` moves the clock from event to event.
+
+    `admit` None leaves an authenticated client waiting. After each step every session must be waiting for
+    something in the future: a deadline that stays in the past would be a busy loop.
+    """
 
     def __init__(
         self,
@@ -162,7 +171,7 @@ class Simulation:
         seed: int = 1,
         client_name: str = "client",
         tls_max: str = "1.3",
-        admit: bool = True,
+        admit: bool | None = True,
     ) -> None:
         self.now = 1000.0
         self.noise = noise or Noise()
@@ -217,6 +226,9 @@ class Simulation:
             if end.session is not None:
                 end.session.handle_timeout(self.now)
         self._drain()
+        for end in (self.client, self.server):
+            if end.session is not None:
+                assert_waits(end.session, self.now)
 
     def _deliver(self, target: str, datagram: bytes) -> None:
         if target == "client":
@@ -256,7 +268,7 @@ class Simulation:
                 continue
             while (event := session.poll_event()) is not None:
                 end.take(event)
-                if isinstance(event, Authenticated):
+                if isinstance(event, Authenticated) and self.admit is not None:
                     if self.admit:
                         session.admit(7, self.now)
                     else:
@@ -276,6 +288,14 @@ class Simulation:
                 octets[self.random.randrange(len(octets))] ^= 1 << self.random.randrange(8)
             at = self.now + self.random.uniform(0.001, noise.delay)
             heapq.heappush(self._queue, (at, next(self._order), target, bytes(octets)))
+
+
+def assert_waits(session: Session, now: float) -> None:
+    deadline = session.poll_timeout()
+    if deadline is None:
+        assert session.state is SessionState.CLOSED
+    else:
+        assert deadline.at > now, f"{deadline.reason} is due since {now - deadline.at} s"
 
 
 def renegotiations(end: End) -> list[str]:

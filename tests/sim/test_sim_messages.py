@@ -1,0 +1,238 @@
+"""What the ends tell one another behind the keys, and what comes of it."""
+
+from __future__ import annotations
+
+import pytest
+from noisy_wire import End, Noise, Simulation, renegotiations, settings
+
+from bridged.errors import LocalProtocolError
+from bridged.protocol.conversation_client import HALT_RETRY_SECONDS
+from bridged.protocol.role import Role
+from bridged.protocol.session_types import SendPayload, SessionState
+
+
+def make(mode: str = "tls-crypt", *, admit: bool | None = True, **common: object) -> Simulation:
+    return Simulation(
+        settings(Role.CLIENT, mode, **common), settings(Role.SERVER, mode, **common), admit=admit
+    )
+
+
+def say(sim: Simulation, end: End, text: str) -> None:
+    end.session.say(text, sim.now)
+    end.session.handle_timeout(sim.now)
+    sim._drain()
+    sim.run_until(3)
+
+
+def waiting_for_admission() -> Simulation:
+    sim = make(admit=None)
+    sim.run_until(3)
+    assert sim.client.session.state is SessionState.HANDSHAKE
+    return sim
+
+
+def test_a_client_that_gets_no_options_gives_up_after_the_hand_window() -> None:
+    sim = waiting_for_admission()
+    sim.run_until(100)
+    assert sim.client.down.reason == "push_failed"
+    assert 60 <= sim.client.down.duration <= 62
+    assert sim.server.down.reason == "push_failed"
+    assert sim.client.ended and sim.server.ended
+
+
+def test_auth_pending_makes_a_client_wait_longer() -> None:
+    sim = waiting_for_admission()
+    say(sim, sim.server, "AUTH_PENDING,timeout 30")
+    sim.run_until(100)
+    assert 30 <= sim.client.down.duration <= 40
+
+
+def test_auth_pending_is_bounded_by_what_the_settings_allow() -> None:
+    sim = Simulation(
+        settings(Role.CLIENT, "tls-crypt", reneg_seconds=200.0),
+        settings(Role.SERVER, "tls-crypt", hand_window=500.0),
+        admit=None,
+    )
+    sim.run_until(3)
+    say(sim, sim.server, "AUTH_PENDING,timeout 99999")
+    sim.run_until(300)
+    assert 100 <= sim.client.down.duration <= 110
+
+
+def test_push_request_is_repeated_every_five_seconds() -> None:
+    sim = waiting_for_admission()
+    before = sim.datagrams
+    sim.run_until(50)
+    # Each request is one packet and one acknowledgement; nothing else goes on.
+    assert sim.datagrams - before == 2 * 10
+
+
+def test_a_late_admission_is_still_one() -> None:
+    sim = waiting_for_admission()
+    sim.run_until(20)
+    sim.server.session.admit(3, sim.now)
+    sim._drain()
+    sim.run_until(3)
+    assert sim.client.established and sim.server.established
+    assert sim.client.session.conversation.terms.transmit_peer_id == 3
+
+
+def test_an_admission_that_comes_too_late_changes_nothing() -> None:
+    sim = waiting_for_admission()
+    sim.run_until(200)
+    assert sim.server.ended
+    sim.server.session.admit(3, sim.now)
+    sim.server.session.refuse("auth_failed", "late", sim.now)
+    sim._drain()
+    assert sim.server.session.state is SessionState.CLOSED
+
+
+def test_nobody_can_be_admitted_before_the_keys() -> None:
+    sim = make()
+    with pytest.raises(LocalProtocolError):
+        sim.client.session.admit(1, sim.now)
+    with pytest.raises(LocalProtocolError):
+        sim.client.session.refuse("auth_failed", "no", sim.now)
+
+
+def test_a_temporary_refusal_names_the_wait_and_the_next_address() -> None:
+    sim = waiting_for_admission()
+    say(sim, sim.server, "AUTH_FAILED,TEMP[backoff 42,advance remote]:busy")
+    down = sim.client.down
+    assert (down.reason, down.retry_after, down.next_remote) == ("auth_failed", 42, True)
+    assert "busy" in down.detail
+
+
+def test_a_refusal_of_an_established_client_is_an_expired_authentication() -> None:
+    sim = make()
+    sim.run_until(5)
+    say(sim, sim.server, "AUTH_FAILED,SESSION: token expired")
+    assert sim.client.down.reason == "auth_expired" and sim.client.down.was_established
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "retry_after", "next_remote"),
+    [
+        ("HALT,[P]maintenance", "kicked", HALT_RETRY_SECONDS, False),
+        ("RESTART,[N]moved", "exit_notify", 0, True),
+        ("RESTART", "exit_notify", 0, False),
+        ("EXIT", "exit_notify", 0, False),
+    ],
+)
+def test_a_farewell_of_the_server_ends_the_client(
+    text: str, reason: str, retry_after: float, next_remote: bool
+) -> None:
+    sim = make()
+    sim.run_until(5)
+    say(sim, sim.server, text)
+    down = sim.client.down
+    assert (down.reason, down.retry_after, down.next_remote) == (reason, retry_after, next_remote)
+    sim.run_until(10)
+    assert sim.client.ended
+
+
+def test_a_farewell_before_the_options_is_a_reset_by_the_peer() -> None:
+    sim = waiting_for_admission()
+    say(sim, sim.server, "RESTART,not now")
+    assert sim.client.down.reason == "reset_by_peer" and not sim.client.down.was_established
+
+
+@pytest.mark.parametrize("text", ["INFO,hello", "CR_RESPONSE,xyz", "UNHEARD_OF,1", "PUSH_REPLY,ping 1", "EXI"])
+def test_messages_without_meaning_are_ignored(text: str) -> None:
+    sim = make()
+    sim.run_until(5)
+    terms = sim.client.session.conversation.terms
+    say(sim, sim.server, text)
+    say(sim, sim.client, text)
+    assert sim.client.down is None and sim.server.down is None
+    assert sim.client.session.conversation.terms is terms
+
+
+def test_a_repeated_request_within_half_a_minute_gets_no_second_answer() -> None:
+    sim = make()
+    sim.run_until(5)
+    for pause, answers in ((0, 0), (0, 0), (30, 1), (0, 0)):
+        sim.run_until(pause)
+        before = sim.server.session.keys.primary.send.next_message_id
+        say(sim, sim.client, "PUSH_REQUEST")
+        assert sim.server.session.keys.primary.send.next_message_id - before == answers
+
+
+def test_an_overlong_push_reply_fails_the_push_and_not_tls() -> None:
+    sim = waiting_for_admission()
+    for _ in range(100):
+        sim.server.session.say("PUSH_REPLY," + "route 192.0.2.1," * 50 + "push-continuation 2", sim.now)
+        sim.run_until(2)
+        if sim.client.down:
+            break
+    assert sim.client.down.reason == "push_failed"
+
+
+def test_pushed_compression_is_refused_with_the_cure() -> None:
+    sim = waiting_for_admission()
+    say(sim, sim.server, "PUSH_REPLY,comp-lzo yes,peer-id 1,cipher AES-256-GCM")
+    assert sim.client.down.reason == "push_failed" and "compression" in sim.client.down.detail
+
+
+def test_a_token_pushed_after_a_renegotiation_changes_nothing() -> None:
+    sim = make(reneg_seconds=20.0)
+    sim.run_until(30)
+    assert "established" in renegotiations(sim.client)
+    say(sim, sim.server, "PUSH_REPLY,auth-token SESS_ID_abc")
+    assert sim.client.down is None
+
+
+def test_a_farewell_during_a_renegotiation_goes_through_the_older_tls_session() -> None:
+    sim = make()
+    sim.run_until(5)
+    sim.server.session.request_renegotiation("manual", sim.now)
+    sim.server.session.close("shutdown", "stopping", sim.now)
+    sim._drain()
+    sim.run_until(10)
+    assert sim.client.down.reason == "exit_notify"
+    assert sim.server.down.reason == "shutdown" and sim.server.ended
+
+
+def test_without_exit_on_the_control_channel_the_client_leaves_on_the_data_channel() -> None:
+    sim = make(use_exporter=False)
+    sim.run_until(5)
+    sim.client.session.close("shutdown", "stopping", sim.now)
+    sim._drain()
+    assert len(sim.client.of(SendPayload)) == 1
+    sim.server.session.handle_occ_exit(sim.now)
+    sim._drain()
+    sim.run_until(10)
+    assert sim.server.down.reason == "exit_notify" and sim.server.ended and sim.client.ended
+
+
+def test_a_lost_farewell_ends_the_leaving_side_in_time() -> None:
+    sim = make()
+    sim.run_until(5)
+    sim.noise = Noise(loss=1.0)
+    sim.client.session.close("shutdown", "stopping", sim.now)
+    sim._drain()
+    assert not sim.client.ended
+    sim.run_until(1.1)
+    assert sim.client.ended
+
+
+def test_a_second_close_is_harmless_and_hastens_a_drain() -> None:
+    sim = make()
+    sim.run_until(5)
+    sim.noise = Noise(loss=1.0)
+    sim.client.session.handle_occ_exit(sim.now)
+    sim.client.session.close("shutdown", "again", sim.now)
+    sim._drain()
+    sim.run_until(1.1)
+    assert sim.client.ended and sim.client.down.reason == "exit_notify"
+    sim.client.session.close("shutdown", "and again", sim.now)
+    assert sim.client.session.poll_event() is None
+
+
+def test_a_refused_server_session_keeps_its_ids_for_a_while() -> None:
+    """What the client repeats must not open a second session with the same cookie."""
+    sim = make(admit=False)
+    sim.run_until(3)
+    assert sim.server.down is not None and not sim.server.ended
+    sim.run_until(6)
+    assert sim.server.ended
