@@ -128,7 +128,8 @@ def plan_return(observed: HostLinks, ownership: Ownership, bridge_name: str) -> 
     # What goes down does so before its addresses return, because going down costs IPv6 addresses.
     for link, before in ours:
         if link.up and not before.up:
-            actions += [*_leaves(link, before, bridge_name), SetUp(link.name, up=False)]
+            actions += _leaves(link, before, bridge_name)
+            actions.append(SetUp(link.name, up=False, keeps=observed.ipv6_of(link.name)))
     actions += _addresses_return(observed, ownership, bridge_name)
     for link, before in ours:
         if before.up or not link.up:

@@ -293,7 +293,7 @@ class _Holdings:
             yield DeleteAddress(address)
         # Last, so that on the way back, where going down costs IPv6 addresses, it comes before they return.
         if not port.up:
-            yield SetUp(port.name, up=True)
+            yield SetUp(port.name, up=True, keeps=() if self._moves else self._observed.ipv6_of(port.name))
 
     def _add(self, address: HostAddress, *, renew: bool = False) -> Iterator[Action]:
         held = self._held.get(address.key)

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import pytest
+
+from bridged.addresses import MacAddress
+from bridged.errors import ConfigurationError
+from bridged.switching.actions import AddAddress, Attach, CreateBridge, DeleteAddress, SetMac, SetMtu
+from bridged.switching.giving_back import claim, recognise
+from bridged.switching.links import BridgeSettings, HostAddress, HostLinks, HostRoute, Link, Ownership
+from bridged.switching.plan import MADE_SETTINGS, BridgeWish, TapPort, plan, unfit_links
+
+KEPT = MacAddress.parse("02:00:5e:00:00:07")
+FIXED = MacAddress.parse("02:00:5e:00:00:08")
+PORT = Link("eth1", 3, "veth", MacAddress.parse("02:ff:00:00:00:01"), up=True)
+ADOPTED = Link("br0", 2, "bridge", MacAddress.parse("02:ee:00:00:00:01"), up=True, bridge=BridgeSettings())
+
+
+def wish(**fields: object) -> BridgeWish:
+    return BridgeWish("br0", **{"ports": ("eth1",), "fallback_mac": KEPT, **fields})  # type: ignore[arg-type]
+
+
+def created(observed: HostLinks, wished: BridgeWish, ownership: Ownership = Ownership()) -> CreateBridge:  # noqa: B008
+    first = plan(observed, wished, ownership)[0]
+    assert isinstance(first, CreateBridge)
+    return first
+
+
+@pytest.mark.parametrize(
+    ("observed", "fields", "expected"),
+    [
+        (HostLinks((PORT,)), {}, PORT.mac),
+        (HostLinks((PORT,)), {"mac": FIXED}, FIXED),
+        (HostLinks(), {}, KEPT),
+        (HostLinks((Link("eth1", 3, mac=MacAddress(bytes(6))),)), {}, KEPT),
+    ],
+)
+def test_the_mac_address_of_a_made_bridge(
+    observed: HostLinks, fields: dict[str, object], expected: MacAddress
+) -> None:
+    assert created(observed, wish(**fields)).mac == expected
+
+
+def test_a_bridge_that_is_made_again_has_the_address_it_had() -> None:
+    ownership = Ownership(bridge_made=True, bridge_mac=FIXED)
+    assert created(HostLinks((PORT,)), wish(), ownership).mac == FIXED
+
+
+def test_a_made_bridge_has_neither_stp_nor_snooping_unless_wished() -> None:
+    settings = created(HostLinks(), wish()).settings
+    assert settings == MADE_SETTINGS and not settings.stp and not settings.multicast_snooping
+    assert created(HostLinks(), wish(stp=True, multicast_snooping=True)).settings.stp
+
+
+def test_an_adopted_bridge_is_only_pinned_where_the_wish_is_silent() -> None:
+    observed = HostLinks((ADOPTED,))
+    actions = plan(observed, wish(), recognise(Ownership(), observed, "br0"))
+    assert actions == [SetMac("br0", ADOPTED.mac, ADOPTED.mac)]
+
+
+def test_a_tap_follows_the_lan_ports_mtu_unless_it_has_its_own() -> None:
+    links = (ADOPTED, Link("eth1", 3, mtu=9000, up=True, master="br0"), Link("tap0", 4))
+    for tap, expected in ((TapPort("tap0"), 9000), (TapPort("tap0", mtu=1400), 1400)):
+        actions = plan(HostLinks(links), wish(taps=(tap,)), Ownership())
+        assert SetMtu("tap0", expected, 1500) in actions
+
+
+def test_what_is_held_back_is_left_out_and_the_rest_is_done() -> None:
+    observed = HostLinks((ADOPTED, PORT, Link("eth2", 4, up=True)))
+    actions = plan(observed, wish(ports=("eth1", "eth2")), Ownership(), frozenset({("attach", "eth1")}))
+    assert [action.link for action in actions if isinstance(action, Attach)] == ["eth2"]
+
+
+def test_a_port_keeps_its_addresses_while_the_bridge_may_not_be_given_any() -> None:
+    observed = HostLinks((ADOPTED, PORT), (HostAddress("eth1", "192.0.2.1/24"),))
+    held = frozenset({("route", "br0")})
+    assert not [
+        action
+        for action in plan(observed, wish(), Ownership(), held)
+        if isinstance(action, AddAddress | DeleteAddress)
+    ]
+
+
+def test_a_handed_over_address_is_brought_back_until_its_lifetime_is_over() -> None:
+    address = HostAddress("eth1", "192.0.2.1/24", valid_until=100.0)
+    ownership = Ownership(handed_over=(address,), mac_pinned=True, bridge_index=2)
+    links = (ADOPTED, Link("eth1", 3, up=True, master="br0"))
+    assert plan(HostLinks(links, now=99.0), wish(), ownership) == [AddAddress(address.on("br0"))]
+    assert plan(HostLinks(links, now=100.0), wish(), ownership) == []
+
+
+def test_a_link_local_address_stays() -> None:
+    address = HostAddress("eth1", "fe80::1/64", scope=253)
+    actions = plan(HostLinks((ADOPTED, PORT), (address,)), wish(), Ownership())
+    assert not [action for action in actions if isinstance(action, AddAddress | DeleteAddress)]
+
+
+def test_a_multipath_route_moves_only_by_the_port() -> None:
+    from bridged.switching.links import NextHop
+
+    route = HostRoute(
+        2, "10.0.0.0/8", nexthops=(NextHop("eth1", "192.0.2.9"), NextHop("wan0", "198.51.100.9", 3))
+    )
+    assert route.moved("eth1", "br0").nexthops == (
+        NextHop("br0", "192.0.2.9"),
+        NextHop("wan0", "198.51.100.9", 3),
+    )
+
+
+@pytest.mark.parametrize(
+    ("link", "code"),
+    [
+        (Link("eth1", 3, master="bond0"), "port_taken"),
+        (Link("eth1", 3, loopback=True), "port_unfit"),
+        (Link("eth1", 3, ethernet=False), "port_unfit"),
+        (Link("eth1", 3, bridge=BridgeSettings()), "port_unfit"),
+        (Link("br0", 3), "not_a_bridge"),
+    ],
+)
+def test_links_that_contradict_the_wish_are_refused(link: Link, code: str) -> None:
+    observed = HostLinks((link,))
+    assert [error.code for error in unfit_links(observed, wish()).values()] == [code]
+    with pytest.raises(ConfigurationError) as refusal:
+        plan(observed, wish(), Ownership())
+    assert refusal.value.code == code
+
+
+def test_a_bridge_made_by_others_after_ours_was_deleted_is_adopted() -> None:
+    ours = recognise(Ownership(bridge_made=True, bridge_mac=KEPT), HostLinks((ADOPTED,)), "br0")
+    assert ours.bridge_made and ours.bridge_index == 2
+    other = Link("br0", 9, "bridge", FIXED, bridge=BridgeSettings())
+    theirs = recognise(ours, HostLinks((other,)), "br0")
+    assert not theirs.bridge_made and theirs.bridge_before == other
+
+
+def test_the_first_touch_decides_what_a_link_was_like_before() -> None:
+    first = Link("eth1", 3, mtu=1500)
+    ownership = claim(Ownership(), HostLinks((first,)), [SetMtu("eth1", 1400, 1500)], "br0")
+    later = Link("eth1", 3, mtu=1400)
+    ownership = claim(ownership, HostLinks((later,)), [Attach("eth1", "br0")], "br0")
+    assert ownership.before("eth1") == first
+    renewed = Link("eth1", 8, mtu=1300)
+    ownership = claim(ownership, HostLinks((renewed,)), [Attach("eth1", "br0")], "br0")
+    assert ownership.before("eth1") == renewed
