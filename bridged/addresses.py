@@ -71,7 +71,8 @@ class Endpoint:
     def parse(cls, text: str, default_port: int | None = None) -> Endpoint:
         """Read `host:port`, `[v6]:port`, or a bare host where `default_port` is given.
 
-        The host may be a name; see `is_numeric`.
+        The host may be a name; see `is_numeric`. IPv6 addresses become what a socket would report, so that
+        an answer is known by its source however the address was written.
 
         Raises:
             ValueError: no port and no default, or a port outside 1..65535.
@@ -79,7 +80,7 @@ class Endpoint:
         host, port = _split(text.strip(), default_port)
         if not host:
             raise ValueError(f"{text!r} has no host")
-        return cls.of(host, port)
+        return cls.of(_canonical(host), port)
 
     @property
     def is_numeric(self) -> bool:
@@ -95,6 +96,14 @@ class Endpoint:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if self.is_ipv6 else f"{self.host}:{self.port}"
+
+
+def _canonical(host: str) -> str:
+    try:
+        address = ipaddress.IPv6Address(host)
+    except ValueError:
+        return host
+    return str(address.ipv4_mapped or address)
 
 
 def _split(text: str, default_port: int | None) -> tuple[str, int]:
