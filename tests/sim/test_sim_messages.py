@@ -137,7 +137,9 @@ def test_a_farewell_before_the_options_is_a_reset_by_the_peer() -> None:
     assert sim.client.down.reason == "reset_by_peer" and not sim.client.down.was_established
 
 
-@pytest.mark.parametrize("text", ["INFO,hello", "CR_RESPONSE,xyz", "UNHEARD_OF,1", "PUSH_REPLY,ping 1", "EXI"])
+@pytest.mark.parametrize(
+    "text", ["INFO,hello", "CR_RESPONSE,xyz", "UNHEARD_OF,1", "PUSH_REPLY,ping 1", "EXI"]
+)
 def test_messages_without_meaning_are_ignored(text: str) -> None:
     sim = make()
     sim.run_until(5)
