@@ -11,10 +11,13 @@ import secrets
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from ..addresses import MacAddress
+from ..errors import ShutdownErrors
 from ..switching.links import BridgeWish
+from .journal import Journal
 from .reconciler import AttachmentEvent, AttachmentStatus, Reconciler
 from .watch import HostEvent, LinkWatch
 
@@ -35,7 +38,9 @@ class BridgeAttachment:
 
     `destinations` gives the addresses that the tunnels of this bridge need (see `check_ports`), as far as
     they are known by now. `watch` may be shared, then its owner starts and closes it; None: one of our own.
-    `report` is called in the event loop. Start and stop it in the thread of the event loop.
+    `report` is called in the event loop. `journal` is a file of this bridge under the state folder: a daemon
+    that was killed finds there what it had made and moved, goes on with it, and gives it back in the end.
+    Start and stop it in the thread of the event loop.
     """
 
     def __init__(
@@ -45,11 +50,12 @@ class BridgeAttachment:
         destinations: Destinations = _no_destinations,
         watch: LinkWatch | None = None,
         report: Report | None = None,
+        journal: Path | None = None,
     ) -> None:
         if wish.fallback_mac is None:
             wish = replace(wish, fallback_mac=random_mac())
         self.wish = wish
-        self._reconciler = Reconciler(wish, destinations)
+        self._reconciler = Reconciler(wish, destinations, Journal(journal) if journal is not None else None)
         self._watch = watch or LinkWatch()
         self._owns_watch = watch is None
         self._report = report
@@ -74,6 +80,8 @@ class BridgeAttachment:
             self._unsubscribe = self._watch.subscribe(self._heard)
             await self._in_thread(self._reconciler.start)
         except BaseException:
+            # Cancelled, the thread is still at it: this is done after it. Refused, there is nothing left.
+            self._executor.submit(self._reconciler.give_back)
             self._end()
             raise
         self._changed.set()
@@ -87,15 +95,16 @@ class BridgeAttachment:
         """
         if self._executor is None:
             return
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
         try:
             await self._in_thread(self._reconciler.give_back)
         finally:
             self._end()
+        if task is not None and not task.cancelled() and (error := task.exception()) is not None:
+            raise ShutdownErrors([error])
 
     async def roll_back(self) -> None:
         """Take an unconfirmed start back: the host is as it was before `start`. See `stop`."""
@@ -153,7 +162,7 @@ class BridgeAttachment:
             self._watch.close()
         executor, self._executor = self._executor, None
         if executor is not None:
-            executor.shutdown(wait=False)
+            executor.shutdown(wait=True)
         self._reconciler.close()
 
 

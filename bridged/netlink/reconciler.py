@@ -14,11 +14,13 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from ..errors import BridgedError, NetlinkError, ShutdownErrors
-from ..switching.actions import Action, Attach, described
+from ..switching.actions import Action, AddAddress, Attach, described
 from ..switching.giving_back import claim, plan_return, recognise
 from ..switching.links import BridgeWish, HostLinks, Ownership
 from ..switching.plan import plan, unfit_links
+from .announce import announce
 from .host import Host
+from .journal import Journal
 from .repairs import Key, Repairs
 from .tunnel_route import carrying_ports, check_ports
 
@@ -38,7 +40,7 @@ class AttachmentEvent:
     """Something to tell: `name` is constant, `details` are for the log.
 
     Names: `bridge_applied`, `bridge_repaired` (details: actions), `bridge_problem` (reason),
-    `bridge_problem_over`.
+    `bridge_problem_over`, `bridge_journal_failed` (reason).
     """
 
     name: str
@@ -76,13 +78,20 @@ class Reconciler:
     """One bridge's state, and the netlink socket of the thread that works on it.
 
     `destinations` gives the addresses that the bridge's tunnels need, as far as known (see `check_ports`).
+    `journal` is where the record of what is ours outlives a killed daemon; None: nowhere.
     """
 
-    def __init__(self, wish: BridgeWish, destinations: Callable[[], Collection[str]]) -> None:
+    def __init__(
+        self,
+        wish: BridgeWish,
+        destinations: Callable[[], Collection[str]],
+        journal: Journal | None = None,
+    ) -> None:
         self.wish = wish
         self.ownership = Ownership()
         self.events: list[AttachmentEvent] = []
         self._destinations = destinations
+        self._journal = journal
         self._opened: Host | None = None
         self._observed = HostLinks()
         self._repairs = Repairs()
@@ -108,6 +117,9 @@ class Reconciler:
             ConfigurationError: the wish cannot be met on this host; nothing was changed.
             NetlinkError: the kernel refused; what was done before was taken back.
         """
+        kept = self._journal.load() if self._journal is not None else None
+        if kept is not None:
+            self.ownership = kept
         try:
             for attempt in range(PASSES):
                 observed = self._look()
@@ -191,11 +203,30 @@ class Reconciler:
 
     def _apply(self, actions: list[Action]) -> bool:
         """Do what was planned from the last look; True where some of it was a repair."""
-        self._host.apply(actions)
-        self.ownership = claim(self.ownership, self._observed, actions, self.wish.name)
+        before = self.ownership
+        # Written before it is done: killed in between, we still know what there is to give back.
+        self._claim(claim(before, self._observed, actions, self.wish.name))
+        try:
+            self._host.apply(actions)
+        except NetlinkError:
+            self._claim(before)
+            raise
+        self._announce(actions)
         for action in actions:
             self._failures.pop((action.name, action.link), None)
         return bool(self._repairs.note(actions, self._observed, time.monotonic()))
+
+    def _announce(self, actions: list[Action]) -> None:
+        if any(isinstance(action, AddAddress) for action in actions):
+            announce(actions, self._host.observe(()))
+
+    def _claim(self, ownership: Ownership) -> None:
+        self.ownership = ownership
+        if self._journal is not None:
+            try:
+                self._journal.store(ownership)
+            except OSError as error:
+                self._tell("bridge_journal_failed", reason=str(error))
 
     def _missing(self, problems: list[str]) -> list[Action]:
         observed = self._look()
@@ -274,9 +305,10 @@ class Reconciler:
             for _ in range(PASSES):
                 actions = plan_return(self._look(), self.ownership, self.wish.name)
                 if not actions:
-                    self.ownership = Ownership()
+                    self._claim(Ownership())
                     return []
                 errors = list(self._host.apply_all(actions))
+                self._announce(actions)
         except NetlinkError as error:
             errors.append(error)
         return errors

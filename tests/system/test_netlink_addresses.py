@@ -222,3 +222,46 @@ async def test_a_neighbour_hardly_notices_that_the_address_moves(target: str) ->
         output, _ = await asyncio.to_thread(ping.communicate)
         received = int(output.split(" received")[0].rsplit(" ", 1)[1])
         assert received >= 95, output
+
+
+@pytest.mark.parametrize("target", ["192.0.2.2", "2001:db8:1::2"])
+@in_namespace
+async def test_neighbours_are_told_the_new_mac_address_at_once_and_the_old_one_in_the_end(
+    target: str,
+) -> None:
+    cable("eth1", mac="02:00:00:00:00:11")
+    ip(
+        "addr add 192.0.2.2/24 dev eth1",
+        "addr add 2001:db8:1::2/64 dev eth1",
+        "link add br0 address 02:00:00:00:00:22 type bridge",
+    )
+    with neighbour("eth1") as pid:
+        inside = f"nsenter --net --target {pid}"
+
+        def known() -> str:
+            return shell(f"{inside} ip neigh show {target}")
+
+        shell(f"{inside} ping -c 1 -W 2 {target}")
+        assert "02:00:00:00:00:11" in known()
+        # A neighbour does not believe two changes within a second.
+        await asyncio.sleep(1.1)
+        attachment = BridgeAttachment(replace(WISH, ports=("eth1",), taps=()))
+        await attachment.start()
+        await within(lambda: "02:00:00:00:00:22" in known(), "the bridge's address is known")
+        await asyncio.sleep(1.1)
+        await attachment.stop()
+        await within(lambda: "02:00:00:00:00:11" in known(), "the port's address is known")
+
+
+@in_namespace
+async def test_a_start_that_is_cancelled_leaves_nothing_behind() -> None:
+    dressed_host()
+    before = photograph()
+    for delay in (0.0, 0.001, 0.003, 0.006, 0.012):
+        attachment = BridgeAttachment(WISH)
+        starting = asyncio.create_task(attachment.start())
+        await asyncio.sleep(delay)
+        starting.cancel()
+        await asyncio.wait({starting})
+        await attachment.stop()
+        assert_same_host(photograph(), before)

@@ -114,8 +114,8 @@ async def test_a_link_that_vanishes_and_comes_back_is_attached_again(vanishing: 
                 case "bridge":
                     ip("link del br0")
             await within(is_complete, f"{vanishing} came back")
-        repairs = attachment.status().repairs
-        assert repairs["create" if vanishing == "bridge" else "attach"] == 3
+        action = "create" if vanishing == "bridge" else "attach"
+        await within(lambda: attachment.status().repairs.get(action) == 3, "counted")
     finally:
         await attachment.stop()
     assert link("br0") is None

@@ -1,0 +1,79 @@
+"""Tell the neighbours at which MAC address an IP address is now.
+
+An address that moves from a port to the bridge, or back, may get another MAC address by that; neighbours, and
+routers with long-lived ARP tables most of all, would go on sending to the old one.
+
+Source: RFC 5227, section 3 (ARP announcement); RFC 4861, section 7.2.6 (unsolicited neighbour advertisement).
+Best effort: what cannot be sent is not sent, the neighbours find out by themselves in the end.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import struct
+from collections.abc import Iterable
+
+from ..addresses import MacAddress
+from ..switching.actions import Action, AddAddress
+from ..switching.links import HostAddress, HostLinks, is_link_local
+
+ETHERTYPE_ARP = 0x0806
+ETHERTYPE_IPV6 = 0x86DD
+ALL_NODES = ipaddress.IPv6Address("ff02::1")
+ALL_NODES_MAC = bytes.fromhex("333300000001")
+BROADCAST_MAC = b"\xff" * 6
+_ICMPV6 = 58
+_NEIGHBOUR_ADVERTISEMENT = 136
+_FLAG_OVERRIDE = 0x20000000
+_TARGET_LINK_LAYER_ADDRESS = 2
+
+
+def announce(actions: Iterable[Action], host: HostLinks) -> None:
+    """One frame for each address that `actions` added; `host` is how things are since."""
+    for action in actions:
+        if not isinstance(action, AddAddress) or is_link_local(action.address):
+            continue
+        link = host.link(action.link)
+        if link is None or not link.up or link.mac is None:
+            continue
+        frame = announcement(action.address, link.mac)
+        try:
+            with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+                raw.bind((link.name, 0))
+                raw.send(frame)
+        except OSError:
+            continue
+
+
+def announcement(address: HostAddress, mac: MacAddress) -> bytes:
+    """The frame that says: `address` is at `mac`."""
+    return _advertisement(address, mac) if address.is_ipv6 else _arp(address, mac)
+
+
+def _arp(address: HostAddress, mac: MacAddress) -> bytes:
+    ip = ipaddress.IPv4Address(address.ip).packed
+    body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + mac.octets + ip + bytes(6) + ip
+    return BROADCAST_MAC + mac.octets + struct.pack("!H", ETHERTYPE_ARP) + body
+
+
+def _advertisement(address: HostAddress, mac: MacAddress) -> bytes:
+    source = ipaddress.IPv6Address(address.ip).packed
+    target = ALL_NODES.packed
+    option = struct.pack("!BB", _TARGET_LINK_LAYER_ADDRESS, 1) + mac.octets
+    body = source + option
+    head = struct.pack("!BBHI", _NEIGHBOUR_ADVERTISEMENT, 0, 0, _FLAG_OVERRIDE)
+    length = len(head) + len(body)
+    pseudo = source + target + struct.pack("!II", length, _ICMPV6)
+    checksum = _internet_checksum(pseudo + head + body)
+    head = struct.pack("!BBHI", _NEIGHBOUR_ADVERTISEMENT, 0, checksum, _FLAG_OVERRIDE)
+    packet = struct.pack("!IHBB", 6 << 28, length, _ICMPV6, 255) + source + target + head + body
+    return ALL_NODES_MAC + mac.octets + struct.pack("!H", ETHERTYPE_IPV6) + packet
+
+
+def _internet_checksum(octets: bytes) -> int:
+    """RFC 1071; `octets` has an even length."""
+    total: int = sum(struct.unpack(f"!{len(octets) // 2}H", octets))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF

@@ -1,0 +1,123 @@
+"""A daemon that was killed gives back, after its next run, what the killed one had made and moved."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from netlink_namespace import (
+    addresses,
+    assert_same_host,
+    cable,
+    in_namespace,
+    ip,
+    link,
+    members,
+    photograph,
+    within,
+)
+
+from bridged.addresses import MacAddress
+from bridged.netlink import BridgeAttachment
+from bridged.switching.plan import BridgeWish
+
+pytestmark = pytest.mark.root
+
+WISH = BridgeWish("br0", ports=("eth1",), mtu=1400, fallback_mac=MacAddress.parse("02:00:5e:00:00:07"))
+KILLED = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from bridged.addresses import MacAddress
+from bridged.netlink import BridgeAttachment
+from bridged.switching.plan import BridgeWish
+async def main():
+    wish = BridgeWish("br0", ports=("eth1",), mtu=1400, fallback_mac=MacAddress.parse("02:00:5e:00:00:07"))
+    await BridgeAttachment(wish, journal=Path(sys.argv[1])).start()
+    os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+
+
+def run_and_be_killed(journal: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", KILLED, str(journal)], timeout=30, check=False)
+    assert ended.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("adopted", [False, True])
+@in_namespace
+async def test_what_a_killed_daemon_left_is_given_back_by_the_next(tmp_path: Path, adopted: bool) -> None:
+    cable("eth1")
+    ip(
+        "addr add 192.0.2.2/24 dev eth1",
+        "addr add 2001:db8::2/64 dev eth1",
+        "route add default via 192.0.2.1",
+        "route add ::/0 via 2001:db8::1",
+    )
+    if adopted:
+        ip("link add br0 type bridge ageing_time 7000")
+    before = photograph()
+    journal = tmp_path / "bridges" / "br0.json"
+    run_and_be_killed(journal)
+    assert addresses("br0") == {"192.0.2.2", "2001:db8::2"}
+    assert journal.stat().st_mode & 0o777 == 0o600
+    attachment = BridgeAttachment(WISH, journal=journal)
+    await attachment.start()
+    try:
+        assert members("br0") == {"eth1"} and addresses("br0") == {"192.0.2.2", "2001:db8::2"}
+        assert attachment.status().adopted == adopted
+    finally:
+        await attachment.stop()
+    assert_same_host(photograph(), before)
+    assert not journal.exists()
+
+
+@in_namespace
+async def test_a_bridge_deleted_in_the_meantime_is_made_again_with_its_addresses(tmp_path: Path) -> None:
+    cable("eth1")
+    ip("addr add 192.0.2.2/24 dev eth1")
+    journal = tmp_path / "br0.json"
+    run_and_be_killed(journal)
+    ip("link del br0")
+    attachment = BridgeAttachment(WISH, journal=journal)
+    await attachment.start()
+    await within(lambda: addresses("br0") == {"192.0.2.2"}, "back on the bridge")
+    await attachment.stop()
+    assert addresses("eth1") == {"192.0.2.2"} and link("br0") is None
+
+
+@pytest.mark.parametrize("damage", ["cut", "other boot", "wrong type", "not JSON", "directory"])
+@in_namespace
+async def test_a_record_that_cannot_be_used_is_passed_over(tmp_path: Path, damage: str) -> None:
+    cable("eth1")
+    journal = tmp_path / "br0.json"
+    run_and_be_killed(journal)
+    record = json.loads(journal.read_text())
+    match damage:
+        case "cut":
+            journal.write_text(journal.read_text()[:100])
+        case "other boot":
+            record["where"][0] = "another"
+            journal.write_text(json.dumps(record))
+        case "wrong type":
+            record["ownership"]["bridge_index"] = "two"
+            journal.write_text(json.dumps(record))
+        case "not JSON":
+            journal.write_bytes(os.urandom(64))
+        case "directory":
+            journal.unlink()
+            journal.mkdir()
+    events = []
+    attachment = BridgeAttachment(replace(WISH, mtu=1300), journal=journal, report=events.append)
+    await attachment.start()
+    try:
+        assert attachment.status().adopted and members("br0") == {"eth1"}
+        assert ("bridge_journal_failed" in {event.name for event in events}) == (damage == "directory")
+    finally:
+        await attachment.stop()
+    assert link("br0") is not None
