@@ -13,7 +13,7 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 
 from bridged.dataplane.contract import LimitTrigger
-from bridged.dataplane.portable.limits import KeyUse
+from bridged.dataplane.portable.limits import FAILED_TAGS_END, KeyUse
 from bridged.protocol.data_packet import (
     MAX_DATA_PACKET_ID,
     OVERHEAD_V1,
@@ -121,6 +121,46 @@ class KeySlot:
         self.next_id = number
         self.use.count_sent(len(packets), sum(map(len, payloads)))
         return packets
+
+    def seal_one(self, payload: bytes) -> bytes | None:
+        """As `seal` for one payload; None where the packet ids ran out."""
+        number = self.next_id
+        if number > MAX_DATA_PACKET_ID:
+            return None
+        self.next_id = number + 1
+        identity = number.to_bytes(4, "big")
+        header = self._header
+        sealed = self._seal(
+            identity + self._seal_iv, payload, identity if len(header) == 1 else header + identity
+        )
+        use = self.use
+        use.packets_sent += 1
+        use.octets_sent += len(payload)
+        return header + identity + sealed[-16:] + sealed[:-16]
+
+    def open_next(self, packet: bytes) -> bytes | None:
+        """The frame of a DATA_V2 packet, if it is the one awaited next; else None, and nothing is changed.
+
+        None says nothing of the packet: ask `open`.
+        """
+        window = self.window
+        if (
+            len(packet) < OVERHEAD_V2 + LEAST_FRAME_OCTETS
+            or int.from_bytes(packet[4:8], "big") != window.highest + 1
+            or self.use.failed_tags >= FAILED_TAGS_END
+        ):
+            return None
+        try:
+            frame = self._open(
+                packet[4:8] + self._open_iv, packet[OVERHEAD_V2:] + packet[8:OVERHEAD_V2], packet[:8]
+            )
+        except InvalidTag:
+            return None
+        window.accept_next(1)
+        use = self.use
+        use.packets_received += 1
+        use.octets_received += len(packet)
+        return frame
 
     def open(self, packets: Sequence[bytes], drop: Drop, *, is_v2: bool) -> list[bytes]:
         """The payloads of those packets that are authentic, new and long enough to be frames.

@@ -24,40 +24,44 @@ from bridged.dataplane.portable.wire import Wire
 TAP_BUDGET_FRAMES: Final = 128
 WIRE_BUDGET_READS: Final = 16
 FIRST_BUDGET: Final = 2
+MAX_EVENTS: Final = 16
+BEHIND_SECONDS: Final = 5e-6
+"""Where waiting took no longer than this, there were events already."""
+SPIN_SECONDS = float(os.environ.get("SPIN", "0")) / 1e6
+"""How long to wait awake for the next event, where the last one came as soon as that."""
 TICK_SECONDS: Final = 1.0
 _STEP_BACK_SECONDS: Final = 0.00005
 _STEP_BACK_TIMES: Final = 100
 
 
 class Gate:
-    """A lock between the loop and the control plane, in which the loop gives way."""
+    """A lock between the loop and the control plane, in which the loop gives way.
+
+    The control plane uses it as a context manager. The loop takes `lock` itself, and calls `give_way`
+    after each batch if anybody is `waiting`: without that it would take the lock again at once.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._waiting = 0
+        self.lock = threading.Lock()
+        self.waiting = 0
         self._counting = threading.Lock()
 
     def __enter__(self) -> None:
         with self._counting:
-            self._waiting += 1
-        self._lock.acquire()
+            self.waiting += 1
+        self.lock.acquire()
         with self._counting:
-            self._waiting -= 1
+            self.waiting -= 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lock.release()
+        self.lock.release()
 
-    def take(self) -> None:
-        """As the loop."""
-        self._lock.acquire()
-
-    def leave(self) -> None:
-        """As the loop; lets those who wait go first."""
-        self._lock.release()
+    def give_way(self) -> None:
+        """Let those who wait go first (for 5 ms at most)."""
         for _ in range(_STEP_BACK_TIMES):
-            if not self._waiting:
+            if not self.waiting:
                 return
             time.sleep(_STEP_BACK_SECONDS)
 
@@ -95,6 +99,7 @@ class Loop:
         self._next_tick = 0.0
         self._budgets: dict[int, int] = {}
         self._cpu_seconds = 0.0
+        self._is_behind = False
 
     def start(self) -> None:
         self._running = True
@@ -147,19 +152,32 @@ class Loop:
 
     def _run(self) -> None:
         poll = self._epoll.poll
-        gate = self._gate
+        lock, gate = self._gate.lock, self._gate
         clock = time.monotonic
-        now = clock()
+        done = clock()
+        gap = 1.0
         while self._running:
-            # The clock of the turn before will do: a tick is late by one batch at most.
-            ready = poll(max(0.0, self._next_tick - now))
-            gate.take()
+            ready = []
+            if gap < SPIN_SECONDS:
+                # Where an answer follows soon, sleeping and waking take longer than to wait for it awake.
+                ready = poll(0, MAX_EVENTS)
+                while not ready and clock() - done < SPIN_SECONDS:
+                    os.sched_yield()
+                    ready = poll(0, MAX_EVENTS)
+            if not ready:
+                ready = poll(max(0.0, self._next_tick - done), MAX_EVENTS)
+            lock.acquire()
             try:
+                now = clock()
+                gap = now - done
+                self._is_behind = gap < BEHIND_SECONDS
                 if self._running:
-                    now = clock()
                     self._turn(ready, now)
             finally:
-                gate.leave()
+                lock.release()
+            if gate.waiting:
+                gate.give_way()
+            done = clock()
         self._cpu_seconds = time.thread_time()
 
     def _turn(self, ready: list[tuple[int, int]], now: float) -> None:
@@ -183,8 +201,7 @@ class Loop:
         except TapGone as gone:
             self._lose_tap(gone)
             return
-        # Asking once more than there is costs an exception; so ask for as much as there was lately.
-        self._budgets[descriptor] = _next_budget(budget, len(frames), TAP_BUDGET_FRAMES)
+        self._budgets[descriptor] = self._next_budget(budget, len(frames), TAP_BUDGET_FRAMES)
         if frames:
             self._forwarding.from_tap(frames, now)
 
@@ -198,10 +215,20 @@ class Loop:
                 break
             reads += 1
             forwarding.from_wire(received, now)
-        self._budgets[-1] = _next_budget(budget, reads, WIRE_BUDGET_READS)
+        self._budgets[-1] = self._next_budget(budget, reads, WIRE_BUDGET_READS)
         if forwarding.to_tap:
             self._write_tap(forwarding.take_for_tap())
         forwarding.send_queued(now)
+
+    def _next_budget(self, budget: int, used: int, most: int) -> int:
+        """How many reads to try in the next turn.
+
+        Asking once more than there is costs a system call and an exception. So it is as many as there
+        were, and twice as many only where all were used up and we did not have to wait before.
+        """
+        if used < budget:
+            return max(1, used)
+        return min(most, budget * 2) if self._is_behind else budget
 
     def _write_tap(self, frames: list[bytes]) -> None:
         if self._tap is None:
@@ -225,8 +252,3 @@ class Loop:
                 pass  # the caller closed it
         self._tap = None
         self._tap_descriptors = ()
-
-
-def _next_budget(budget: int, used: int, most: int) -> int:
-    """Twice as much where all was used up, and never below what there was."""
-    return min(most, budget * 2) if used >= budget else max(1, used)

@@ -18,7 +18,7 @@ from bridged.errors import DataplaneError
 from bridged.protocol.data_packet import serialize_data_header
 from bridged.units import KeyId, PeerHandle, Seconds, WirePeerId
 
-KEY_IDS: Final = 8
+IDS_REMEMBERED: Final = 1 << 16
 
 
 class Peer:
@@ -192,6 +192,11 @@ class PeerTable:
         if peer is not None and peer.handle in self._take_any:
             return peer
         return next(iter(self._take_any.values())) if len(self._take_any) == 1 else None
+
+    def remember(self, header: bytes, peer: Peer, slot: KeySlot) -> None:
+        """A peer that takes any id was authenticated under this one: find it quickly the next time."""
+        if header not in self.receivers and len(self.receivers) < IDS_REMEMBERED:
+            self.receivers[header] = (peer, slot)
 
     def next_deadline(self) -> float:
         return min((peer.next_deadline() for peer in self.by_handle.values()), default=float("inf"))

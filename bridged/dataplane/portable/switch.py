@@ -57,7 +57,7 @@ class Switch:
         self._fdb = fdb
         self._table = table
         self._forward_between_peers = forward_between_peers
-        self._tap_verdicts: dict[bytes, Verdict] = {}
+        self.tap_verdicts: dict[bytes, Verdict] = {}
         self._tell_tokens = MOVES_TOLD_PER_SECOND
         self._told_at = 0.0
 
@@ -66,29 +66,36 @@ class Switch:
 
         `ingress` None: they came from the TAP.
         """
-        fdb = self._fdb
-        verdicts = self._tap_verdicts if ingress is None else ingress.verdicts
-        known: Verdict | None = verdicts.get(addresses)
-        if known is not None and known.version == fdb.version:
-            source, target = known.source, known.target
-            aged = now - fdb.ageing
-            if source.heard >= aged and (target is None or target.heard >= aged):
-                source.heard = now
-                return known
+        verdicts = self.tap_verdicts if ingress is None else ingress.verdicts
+        known = self.remembered(verdicts, addresses, now)
+        if known is not None:
+            return known
         verdict, source_station = self._decide(ingress, addresses, MonotonicSeconds(now))
         # Where nothing was learned, the next frame may be judged otherwise.
         if source_station is not None:
             verdict.source = source_station
-            verdict.version = fdb.version
+            verdict.version = self._fdb.version
             if len(verdicts) >= VERDICTS_REMEMBERED:
                 verdicts.clear()
             verdicts[addresses] = verdict
         return verdict
 
+    def remembered(self, verdicts: dict[bytes, Verdict], addresses: bytes, now: float) -> Verdict | None:
+        """A verdict of before that still holds; the source counts as heard then."""
+        known = verdicts.get(addresses)
+        if known is None or known.version != self._fdb.version:
+            return None
+        source, target = known.source, known.target
+        aged = now - self._fdb.ageing
+        if source.heard < aged or (target is not None and target.heard < aged):
+            return None
+        source.heard = now
+        return known
+
     def forget_verdicts(self) -> None:
         """Decide anew: the set of peers has changed."""
         self._fdb.version += 1
-        self._tap_verdicts.clear()
+        self.tap_verdicts.clear()
 
     def moves(self, now: float) -> list[StationMoved]:
         """Station moves to tell of; beyond MOVES_TOLD_PER_SECOND they are only counted."""

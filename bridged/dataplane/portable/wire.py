@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.portable.counters import BatchSizes
@@ -45,6 +45,8 @@ _IP_MTU_DISCOVER: Final = 10
 _IPV6_MTU_DISCOVER: Final = 23
 _IPV6_RECVPKTINFO: Final = 49
 _PMTUDISC_DONT: Final = 0
+_IP_FREEBIND: Final = 15
+_IPV6_FREEBIND: Final = 78
 _SO_SNDBUFFORCE: Final = 32
 _SO_RCVBUFFORCE: Final = 33
 _SO_RXQ_OVFL: Final = 40
@@ -81,13 +83,11 @@ class Path:
     retry_at: float = 0.0
 
 
-class Received(NamedTuple):
-    """One read of the socket: datagrams of `size` octets each (the last may be shorter), end to end."""
+Received = tuple[bytes, int, SockAddress, AncillaryItem | None]
+"""One read of the socket: octets, size, source, pin of the answer.
 
-    data: bytes
-    size: int
-    source: SockAddress
-    pin: AncillaryItem | None
+The octets are datagrams of `size` each (the last may be shorter), end to end.
+"""
 
 
 class Wire:
@@ -180,10 +180,11 @@ class Wire:
 
     def remember_pin(self, received: Received) -> None:
         """Answer this source from the address that it wrote to. Holds PINS_REMEMBERED sources."""
-        if received.pin is None:
+        _, _, source, pin = received
+        if pin is None:
             return
-        self._pins[received.source] = received.pin
-        self._pins.move_to_end(received.source)
+        self._pins[source] = pin
+        self._pins.move_to_end(source)
         if len(self._pins) > PINS_REMEMBERED:
             self._pins.popitem(last=False)
 
@@ -207,7 +208,7 @@ class Wire:
             else:
                 pin = pin_of(level, kind, value) or pin
         self.datagrams_per_receive.observe(-(-len(data) // size) if size else 1)
-        return Received(data, size, source, pin)
+        return data, size, source, pin
 
     def send(self, packets: Sequence[bytes], path: Path, now: float) -> int:
         """Send datagrams to one peer in order; how many octets the socket took.
@@ -220,7 +221,7 @@ class Wire:
         if path.segment_limit < MAX_DATAGRAM_OCTETS and now >= path.retry_at:
             path.segment_limit = MAX_DATAGRAM_OCTETS
         if len(packets) == 1:
-            return self._send_single(packets[0], path)
+            return self.send_one(packets[0], path)
         taken = 0
         at = 0
         sizes = list(map(len, packets))
@@ -228,7 +229,7 @@ class Wire:
             end = self._end_of_run(sizes, at, path.segment_limit)
             run = packets[at:end]
             if len(run) == 1:
-                taken += self._send_single(run[0], path)
+                taken += self.send_one(run[0], path)
             else:
                 taken += self._send_run(run, path, now)
             at = end
@@ -244,7 +245,7 @@ class Wire:
         if self._socket is None:
             self._drop("unreachable", 1)
             return
-        self._send_single(datagram, path)
+        self.send_one(datagram, path)
 
     def _end_of_run(self, sizes: list[int], at: int, segment_limit: int) -> int:
         size = sizes[at]
@@ -273,9 +274,10 @@ class Wire:
         self.fallbacks[key] = self.fallbacks.get(key, 0) + 1
         path.segment_limit = min(path.segment_limit, size - 1)
         path.retry_at = now + SEGMENT_RETRY_SECONDS
-        return sum(self._send_single(packet, path) for packet in run)
+        return sum(self.send_one(packet, path) for packet in run)
 
-    def _send_single(self, packet: bytes, path: Path) -> int:
+    def send_one(self, packet: bytes, path: Path) -> int:
+        """Send one datagram; how many octets the socket took."""
         # The plain call first: it is the way of most small packets, and the quickest.
         number = self._sendto(packet, path) if path.pin is None else self._try((packet,), path, None)
         if number:
@@ -340,6 +342,11 @@ class Wire:
             any_address = self._bind is not None and self._bind.host in ("0.0.0.0", "::")
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if any_address else 1)
+            if self._bind is not None and not any_address:
+                # The address may appear later, with its link or its lease.
+                sock.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+                if family == socket.AF_INET6:
+                    sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
             self._set_buffers(sock)
             self._set_no_discovery(sock, family)
             self._set_offloads(sock)
