@@ -41,7 +41,8 @@ if [ ${#missing[@]} -gt 0 ]; then
     say "installing Debian packages: ${missing[*]}"
     export DEBIAN_FRONTEND=noninteractive
     install=(apt-get install -y -q --no-install-recommends -o Dpkg::Use-Pty=0 "${missing[@]}")
-    # A package list that is absent or stale fails the first try; fetch it and try once more.
+    apt-cache show "${missing[@]}" >/dev/null 2>&1 || apt-get update -q </dev/null >&2
+    # A stale package list fails the first try; fetch it anew and try once more.
     "${install[@]}" </dev/null >&2 || { apt-get update -q </dev/null >&2 && "${install[@]}" </dev/null >&2; } \
         || fail "apt-get could not install: ${missing[*]}"
 fi
