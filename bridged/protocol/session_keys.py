@@ -207,10 +207,7 @@ class SessionKeys:
         if is_first:
             self._seal_with(key)
             return
-        # Rule 4 of control 4.5: the peer makes its key when it, too, has every acknowledgement.
-        reneg = session.settings.reneg_seconds
-        wait = min(session.settings.hand_window, reneg / 2) if reneg else session.settings.hand_window
-        key.usable_at = key.started_at + wait
+        key.usable_at = key.started_at + self._wait_before_sealing(key)
         # By then the peer, too, seals with this key.
         until = max(now, key.usable_at) + RETIRE_SECONDS
         self._retiring = {key_id: min(at, until) for key_id, at in self._retiring.items()}
@@ -218,6 +215,18 @@ class SessionKeys:
             Renegotiated(key.trigger, "established", Seconds(now - key.started_at), tls=key.engine.summary())
         )
         self._change_over(now)
+
+    def _wait_before_sealing(self, key: KeyState) -> float:
+        """Seconds from the renegotiation's start (control 4.5, rule 4).
+
+        The peer makes its key when it, too, has every acknowledgement; but what it renegotiates again throws
+        our old key away. So we do not wait longer than half of the time that the key before was the newest.
+        """
+        settings = self._session.settings
+        wait = min(settings.hand_window, settings.reneg_seconds / 2 or settings.hand_window)
+        if self.lame_duck is not None:
+            wait = min(wait, (key.started_at - self.lame_duck.started_at) / 2)
+        return wait
 
     def close(self) -> None:
         for key in self.newest_first():

@@ -1,0 +1,84 @@
+"""Data keys are replaced while traffic runs, and no frame is lost by it: real OpenVPN at the other end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from interop_ends import Ends, Pinger, Role, iperf, joined, unwanted_drops
+from lab import Lab, Profile, TwoSites
+
+pytestmark = pytest.mark.root
+TRAFFIC_SECONDS = 8.0
+SHORT = 3
+LEAST_RENEGOTIATIONS = 2
+
+
+@pytest.fixture(scope="module")
+def sites() -> Iterator[TwoSites]:
+    with Lab("reneg") as lab:
+        yield TwoSites(lab)
+
+
+def renegotiate_under_traffic(ends: Ends, seconds: float, interval: float = 0.01) -> tuple[Pinger, Pinger]:
+    """Pings from either side, and one TCP stream, for so long."""
+    ours, theirs = ends.our_site.host, ends.their_site.host
+    stream = iperf(theirs, ours, seconds)
+    pingers = (Pinger(ours, theirs.ipv4, seconds, interval), Pinger(theirs, ours.ipv6, seconds, interval))
+    for pinger in pingers:
+        pinger.finish()
+    assert stream.wait(20) == 0, stream.tail()
+    assert json.loads(stream.output())["end"]["sum_received"]["bytes"] > 1_000_000
+    return pingers
+
+
+def renegotiated(ends: Ends) -> dict[str, int]:
+    """Completed ones, by what started them."""
+    found: dict[str, dict[str, int]] = ends.ours.tunnel()["renegotiations"]
+    assert all(set(outcomes) == {"established"} for outcomes in found.values()), found
+    return {trigger: outcomes["established"] for trigger, outcomes in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("ours_as", "starter", "derivation"),
+    [
+        ("server", "us", "exporter"),
+        ("server", "us", "prf"),
+        ("server", "them", "exporter"),
+        ("client", "us", "exporter"),
+        ("client", "them", "exporter"),
+        ("client", "them", "prf"),
+    ],
+)
+def test_no_ping_is_lost_over_several_renegotiations_under_load(
+    sites: TwoSites, ours_as: Role, starter: str, derivation: str
+) -> None:
+    profile = Profile(reneg_seconds=SHORT if starter == "them" else 3600)
+    keys = {"renegotiate": {"seconds": SHORT if starter == "us" else 3600}, "key_derivation": derivation}
+    if derivation == "exporter":
+        keys["key_derivation"] = "auto"
+    with joined(sites, profile, ours_as, tunnel=keys) as ends:
+        ends.ping_both_ways()
+        pingers = renegotiate_under_traffic(ends, TRAFFIC_SECONDS)
+        assert [pinger.lost for pinger in pingers] == [[], []]
+        trigger = "time" if starter == "us" else "peer"
+        assert renegotiated(ends)[trigger] >= LEAST_RENEGOTIATIONS
+        assert ends.theirs.renegotiations() >= LEAST_RENEGOTIATIONS
+        assert unwanted_drops(ends.ours) == {}
+        assert "Authenticate/Decrypt" not in ends.theirs.log
+        assert ends.theirs.key_derivations()[-1] == derivation
+        assert len(ends.ours.connected_peers()) == 1 and ends.peer()["connections"] == 1
+
+
+@pytest.mark.parametrize("ours_as", ["server", "client"])
+def test_both_ends_may_want_to_renegotiate_at_the_same_time(sites: TwoSites, ours_as: Role) -> None:
+    with joined(
+        sites, Profile(reneg_seconds=SHORT), ours_as, tunnel={"renegotiate": {"seconds": SHORT}}
+    ) as ends:
+        ends.ping_both_ways()
+        pingers = renegotiate_under_traffic(ends, TRAFFIC_SECONDS)
+        assert [pinger.lost for pinger in pingers] == [[], []]
+        assert sum(renegotiated(ends).values()) >= LEAST_RENEGOTIATIONS
+        assert unwanted_drops(ends.ours) == {}
+        assert ends.peer()["connections"] == 1
