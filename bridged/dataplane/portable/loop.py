@@ -9,6 +9,7 @@ loop steps back when somebody waits, so that the control plane waits for one bat
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import threading
@@ -30,8 +31,12 @@ BEHIND_SECONDS: Final = 5e-6
 SPIN_SECONDS = float(os.environ.get("SPIN", "0")) / 1e6
 """How long to wait awake for the next event, where the last one came as soon as that."""
 TICK_SECONDS: Final = 1.0
+ERRORS_LOGGED: Final = 10
 _STEP_BACK_SECONDS: Final = 0.00005
 _STEP_BACK_TIMES: Final = 100
+
+
+logger = logging.getLogger(__name__)
 
 
 class Gate:
@@ -100,6 +105,7 @@ class Loop:
         self._budgets: dict[int, int] = {}
         self._cpu_seconds = 0.0
         self._is_behind = False
+        self._errors = 0
 
     def start(self) -> None:
         self._running = True
@@ -173,12 +179,20 @@ class Loop:
                 self._is_behind = gap < BEHIND_SECONDS
                 if self._running:
                     self._turn(ready, now)
+            except Exception:
+                # A bug; it must cost the batch it was met in, not the tunnel.
+                self._report()
             finally:
                 lock.release()
             if gate.waiting:
                 gate.give_way()
             done = clock()
         self._cpu_seconds = time.thread_time()
+
+    def _report(self) -> None:
+        self._errors += 1
+        if self._errors <= ERRORS_LOGGED:
+            logger.exception("dataplane_batch_lost")
 
     def _turn(self, ready: list[tuple[int, int]], now: float) -> None:
         for descriptor, _ in ready:

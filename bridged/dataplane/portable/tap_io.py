@@ -80,6 +80,8 @@ class TapIo:
         except OSError as error:
             if not packets:
                 self._failed(descriptor, error)
+        if packets and not packets[-1]:
+            raise TapGone(errno.ENODEV)  # end of file: what is behind the descriptor was closed
         header = self._header
         if not header:
             return packets
