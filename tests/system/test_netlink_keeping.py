@@ -72,7 +72,7 @@ async def test_tampering_is_repaired_within_two_seconds_and_counted(tampering: s
             ip(tampering)
             await within(lambda: attachment.status().repairs.get(action) == 1, f"{action} repaired")
             assert_same_host(photograph(), before)
-            assert [event.name for event in events if event.name == "bridge_repaired"]
+            await within(lambda: "bridge_repaired" in {event.name for event in events}, "told")
             assert attachment.status().problem is None
         finally:
             await attachment.stop()
@@ -92,8 +92,8 @@ async def test_a_program_that_insists_is_answered_ever_more_seldom() -> None:
                 ip("link set eth1 nomaster")
                 undone += 1
             await asyncio.sleep(0.01)
-        # Four at once, then after 0.5, 1 and 2 s.
-        assert 4 <= undone <= 7
+        # A few at once, then after 0.5, 1 and 2 s; undone without end it would be more than a hundred times.
+        assert 4 <= undone <= 8
         # The rest is repaired as quickly as ever, and a port that comes back is no fight.
         ip("link set tap0 nomaster")
         await within(lambda: "tap0" in members("br0"), "the other port is repaired")
@@ -124,7 +124,7 @@ async def test_the_bridge_keeps_its_mac_address_whichever_ports_come_and_go() ->
         await within(lambda: link("br0") is not None, "the bridge is made again")
         seen.append(link("br0")["address"])
         assert seen == ["02:ff:00:00:00:01"] * 5
-        assert attachment.status().mac == "02:ff:00:00:00:01"
+        await within(lambda: attachment.status().mac == "02:ff:00:00:00:01", "status says so")
     finally:
         await attachment.stop()
 
