@@ -23,7 +23,7 @@ def test_the_default_configuration_starts_a_server_with_a_bridge_and_stops_witho
         )
 
         def inside(*argv: str) -> str:
-            return run("nsenter", "-t", str(daemon.pid), "-m", "-n", *argv)
+            return run("nsenter", "-t", str(daemon.pid), "-m", "-n", "-r", "-w", *argv)
 
         def status() -> dict[str, object] | None:
             assert daemon.running, daemon.tail()
