@@ -63,7 +63,9 @@ class PortableDataPlane:
             ageing=settings.ageing,
             move_hold=settings.move_hold,
         )
-        self._switch = Switch(self._fdb, self._table, forward_between_peers=settings.forward_between_peers)
+        self._switch = Switch(
+            self._fdb, self._table, self._put, forward_between_peers=settings.forward_between_peers
+        )
         self._wire = Wire(settings.bind, settings.socket_buffer, self._drop_sent)
         self._forwarding = Forwarding(self._table, self._switch, self._wire, self._events, settings.mss_limit)
         self._loop = Loop(THREAD_NAME, self._gate, self._wire, self._forwarding, self._tick, self._tap_gone)

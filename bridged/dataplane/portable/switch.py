@@ -6,6 +6,7 @@ No I/O; callers pass `now` in monotonic seconds.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from bridged.addresses import MacAddress
@@ -51,9 +52,20 @@ class Verdict:
 
 
 class Switch:
-    """Decides for runs of frames, and remembers verdicts while the FDB and the peers stay as they are."""
+    """Decides for runs of frames, and remembers verdicts while the FDB and the peers stay as they are.
 
-    def __init__(self, fdb: Fdb, table: PeerTable, *, forward_between_peers: bool) -> None:
+    `tell` hears of stations that moved.
+    """
+
+    def __init__(
+        self,
+        fdb: Fdb,
+        table: PeerTable,
+        tell: Callable[[StationMoved], None],
+        *,
+        forward_between_peers: bool,
+    ) -> None:
+        self._tell = tell
         self._fdb = fdb
         self._table = table
         self._forward_between_peers = forward_between_peers
@@ -97,23 +109,6 @@ class Switch:
         self._fdb.version += 1
         self.tap_verdicts.clear()
 
-    def moves(self, now: float) -> list[StationMoved]:
-        """Station moves to tell of; beyond MOVES_TOLD_PER_SECOND they are only counted."""
-        fdb = self._fdb
-        if not fdb.moves:
-            return []
-        self._tell_tokens = min(
-            MOVES_TOLD_PER_SECOND, self._tell_tokens + (now - self._told_at) * MOVES_TOLD_PER_SECOND
-        )
-        self._told_at = now
-        told = []
-        while fdb.moves:
-            move = fdb.moves.popleft()
-            if self._tell_tokens >= 1.0:
-                self._tell_tokens -= 1.0
-                told.append(StationMoved(MacAddress(move.address), move.previous, move.current))
-        return told
-
     def entries(self, now: float) -> list[FdbEntry]:
         """The FDB as the control plane reads it."""
         return [
@@ -134,6 +129,8 @@ class Switch:
         else:
             kind = UNKNOWN_UNICAST
         drop = self._fdb.learn(addresses[6:12], port, now)
+        if self._fdb.moves:
+            self._tell_moves(now)
         if drop is not None:
             return Verdict(kind, drop=drop), None
         target = self._fdb.find(destination, now) if kind == UNKNOWN_UNICAST else None
@@ -161,3 +158,15 @@ class Switch:
             # As OpenVPN without client-to-client: the kernel's bridge decides.
             return Verdict(UNICAST, to_tap=True, target=target)
         return Verdict(UNICAST, peers=(peer,), target=target)
+
+    def _tell_moves(self, now: float) -> None:
+        """Beyond MOVES_TOLD_PER_SECOND moves are only counted: a loop must not flood the log."""
+        self._tell_tokens = min(
+            MOVES_TOLD_PER_SECOND, self._tell_tokens + (now - self._told_at) * MOVES_TOLD_PER_SECOND
+        )
+        self._told_at = now
+        while self._fdb.moves:
+            move = self._fdb.moves.popleft()
+            if self._tell_tokens >= 1.0:
+                self._tell_tokens -= 1.0
+                self._tell(StationMoved(MacAddress(move.address), move.previous, move.current))
