@@ -178,7 +178,7 @@ class PeerSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """`counts[i]` observations fell in (`bounds[i-1]`, `bounds[i]`], the last one above all; `total` sums them."""
+    """`counts[i]` observations in (`bounds[i-1]`, `bounds[i]`], the last one above all; `total` sums them."""
 
     bounds: tuple[float, ...]
     counts: tuple[int, ...]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Interface, ip_interface
+from ipaddress import IPv4Interface, ip_address, ip_interface
 from typing import Final, NoReturn
 
 from bridged.addresses import Endpoint, MacAddress
@@ -159,7 +159,11 @@ def _lport(draft: Draft, statement: Statement) -> None:
 
 
 def _local(draft: Draft, statement: Statement) -> None:
-    draft.local_host = _argument(statement, "an address")
+    host = _argument(statement, "an address")
+    try:
+        draft.local_host = str(ip_address(host))
+    except ValueError:
+        raise Refusal(f"{host!r} is no IP address; write the address to send from, not a name") from None
 
 
 def _nobind(draft: Draft, statement: Statement) -> None:
