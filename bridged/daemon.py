@@ -31,6 +31,7 @@ from bridged.runtime.bridges import attach_bridge, bridge_status, state_director
 from bridged.runtime.client import ClientTunnel
 from bridged.runtime.lag import LoopLag
 from bridged.runtime.network import NetworkChanges
+from bridged.runtime.reflections import Reflections
 from bridged.runtime.server import ServerTunnel
 from bridged.runtime.sizes import mss_limit
 from bridged.runtime.snapshot import DaemonSnapshot
@@ -119,6 +120,7 @@ class Daemon:
         taps = [tap_name(name, tunnel) for name, tunnel in configuration.tunnels.items()]
         changes = NetworkChanges(watch, taps, self._announce_change)
         self._undo.append(changes.close)
+        self._watch_reflections()
         self._serve_metrics(admin)
         self._lag.start()
         self._undo.append(self._lag.stop)
@@ -165,6 +167,15 @@ class Daemon:
         running.on_tap_failed = lambda: adapter.reopen(dataplane.attach_tap)
         running.statistics.mac_conflicts["adapter"] += len(conflicts)
         self._tunnels[name] = running
+
+    def _watch_reflections(self) -> None:
+        bridges = self._configuration.bridges
+        reflections = Reflections(
+            {name: bridge.ports for name, bridge in bridges.items()},
+            {name: [t for t in self._tunnels.values() if t.plan.bridge == name] for name in bridges},
+        )
+        reflections.start()
+        self._undo.append(reflections.close)
 
     def _serve_metrics(self, admin: AdminServer) -> None:
         settings = self._configuration.metrics

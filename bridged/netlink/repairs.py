@@ -7,10 +7,10 @@ Pure: callers pass `now` (monotonic seconds).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..switching.actions import Action, AddAddress, AddRoute, DeleteAddress, DeleteRoute, RenewAddress
+from ..switching.actions import Action, AddAddress, AddRoute, Attach, DeleteAddress, DeleteRoute, RenewAddress
 from ..switching.links import HostLinks
 
 FREE_REPAIRS = 4
@@ -27,7 +27,7 @@ Key = tuple[str, str]
 
 @dataclass(slots=True)
 class _Record:
-    index: int
+    place: tuple[int, int]
     repairs: int = 0
     last: float = float("-inf")
 
@@ -44,13 +44,14 @@ class _Record:
 class Repairs:
     """What is a repair: what was done before, and what a link needs that was as wished already.
 
-    A link that vanished and came back (another index) is repaired at once: that is no fight. `counts` is by
-    action name.
+    A link that vanished and came back (another index), or whose bridge did, is repaired at once: that is no
+    fight. `counts` is by action name.
     """
 
     def __init__(self) -> None:
         self._records: dict[tuple[str, str, object], _Record] = {}
         self._settled: dict[str, int] = {}
+        self._bridges_made = 0
         self.counts: Counter[str] = Counter()
 
     def settle(self, observed: HostLinks) -> None:
@@ -66,17 +67,19 @@ class Repairs:
         waiting = [due for record in self._records.values() if (due := record.due_at()) > now]
         return min(waiting, default=None)
 
-    def note(self, actions: Iterable[Action], observed: HostLinks, now: float) -> Counter[str]:
+    def note(self, actions: Sequence[Action], observed: HostLinks, now: float) -> Counter[str]:
         """Record what was done, planned from `observed`; returns how much of it was repair, by action."""
         repaired: Counter[str] = Counter()
+        bridges = self._bridges(actions, observed)
         for name, link_name, what in dict.fromkeys(map(_thing, actions)):
             if not name:
                 continue
             link = observed.link(link_name)
             index = link.index if link is not None else 0
+            place = index, bridges.get(link_name, 0)
             record = self._records.get((name, link_name, what))
             if record is None:
-                record = _Record(index)
+                record = _Record(place)
                 if len(self._records) < RECORDS_LIMIT:
                     self._records[name, link_name, what] = record
                 if what is not None or index == 0 or self._settled.get(link_name) != index:
@@ -84,12 +87,23 @@ class Repairs:
             repaired[name] += 1
             if now - record.last > max(FORGIVEN_AFTER_SECONDS, 2 * record.delay()):
                 record.repairs = 0
-            if record.index == index:
+            if record.place == place:
                 record.repairs += 1
-            record.index = index
+            record.place = place
             record.last = now
         self.counts += repaired
         return repaired
+
+    def _bridges(self, actions: Sequence[Action], observed: HostLinks) -> dict[str, int]:
+        """Of the links that join a bridge: which bridge, by index; negative: being made."""
+        found: dict[str, int] = {}
+        for action in actions:
+            if isinstance(action, Attach):
+                bridge = observed.link(action.bridge)
+                if bridge is None:
+                    self._bridges_made += 1
+                found[action.link] = bridge.index if bridge is not None else -self._bridges_made
+        return found
 
 
 def _thing(action: Action) -> tuple[str, str, object]:

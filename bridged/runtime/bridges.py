@@ -19,7 +19,7 @@ from bridged.switching.links import BridgeWish, TapPort
 from bridged.tap import MacPolicy, choose_mac
 from bridged.tap.links import kernel_addresses
 
-_LOUD = frozenset({"bridge_problem"})
+_LOUD = frozenset({"bridge_problem", "bridge_journal_failed"})
 
 
 class HasRemotes(Protocol):
@@ -83,7 +83,11 @@ def attach_bridge(
         write(event.name, bridge=event.bridge, **event.details)
 
     return BridgeAttachment(
-        wish_for(configuration, name), destinations=destinations, watch=watch, report=report
+        wish_for(configuration, name),
+        destinations=destinations,
+        watch=watch,
+        report=report,
+        journal=configuration.state_directory / "bridges" / f"{name}.json",
     )
 
 

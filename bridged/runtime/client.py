@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import socket
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from bridged.addresses import Endpoint
@@ -17,14 +15,15 @@ from bridged.errors import RemoteProtocolError
 from bridged.protocol.packet import SESSION_ID_LENGTH
 from bridged.protocol.session_types import Authenticated, Established, SessionDown, SessionState
 from bridged.runtime.link import PeerLink
-from bridged.runtime.tunnel import Tunnel, TunnelPlan, newest
+from bridged.runtime.lookup import Lookup
+from bridged.runtime.tunnel import Tunnel, TunnelPlan, monotonic, newest
 
 RETRY_SECONDS: Final = 1.0
 RETRY_SECONDS_MAX: Final = 300.0
 ROUNDS_BEFORE_BACKOFF: Final = 5
-LOOKUP_SECONDS: Final = 2.0
-"""One name lookup; a new one starts after that, so that an appearing name server is noticed at once."""
-LOOKUPS_AT_ONCE: Final = 4
+KNOCK_SECONDS: Final = 1.0
+"""While no server has answered our reset at all, it is repeated so often: a server that appears is found."""
+LEAST_PAUSE_SECONDS: Final = 0.1
 
 
 class ClientTunnel(Tunnel):
@@ -37,8 +36,9 @@ class ClientTunnel(Tunnel):
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._down: SessionDown | None = None
+        self._is_refused = False
         self._ended = asyncio.Event()
-        self._lookups = ThreadPoolExecutor(LOOKUPS_AT_ONCE, thread_name_prefix="lookup")
+        self._lookup = Lookup()
         self._current: Endpoint | None = None
         self._is_resolving = False
 
@@ -50,7 +50,7 @@ class ClientTunnel(Tunnel):
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        self._lookups.shutdown(wait=False, cancel_futures=True)
+        self._lookup.close()
         await super().stop()
 
     def handle_network_change(self) -> None:
@@ -59,7 +59,7 @@ class ClientTunnel(Tunnel):
 
     @property
     def state(self) -> str:
-        link = newest(self.links.values())
+        link = newest(link for link in self.links.values() if link.session.is_live)
         if link is None:
             return "resolving" if self._is_resolving else "waiting"
         return "connected" if link.session.state is SessionState.ESTABLISHED else "connecting"
@@ -90,21 +90,29 @@ class ClientTunnel(Tunnel):
 
     async def _connect_for_ever(self) -> None:
         order = list(self.plan.remotes)
-        failed_rounds = 0
+        refused_rounds = 0
         while True:
-            connected = False
+            self._is_refused = False
+            self._down = None
+            began = monotonic()
             for remote in order:
                 if await self._try_remote(remote):
                     # The same remote first after a connection that worked.
                     order = [remote, *(other for other in order if other != remote)]
-                    connected = True
                     break
-            failed_rounds = 0 if connected else failed_rounds + 1
-            await self._pause(failed_rounds)
+            refused_rounds = refused_rounds + 1 if self._is_refused else 0
+            await self._pause(refused_rounds, monotonic() - began)
 
-    async def _pause(self, failed_rounds: int) -> None:
-        over = failed_rounds - ROUNDS_BEFORE_BACKOFF
+    async def _pause(self, refused_rounds: int, spent: float) -> None:
+        """Wait before the next round. Only who was told no waits longer and longer.
+
+        A round without an answer has taken its time already, and what is missing (name server, link, server)
+        may appear at any moment.
+        """
+        over = refused_rounds - ROUNDS_BEFORE_BACKOFF
         seconds = min(RETRY_SECONDS * 2.0 ** min(over, 16), RETRY_SECONDS_MAX) if over > 0 else RETRY_SECONDS
+        if refused_rounds == 0 and self._down is None:
+            seconds = max(LEAST_PAUSE_SECONDS, seconds - spent)
         if self._down is not None:
             seconds = min(max(seconds, self._down.retry_after), RETRY_SECONDS_MAX)
         self._wake.clear()
@@ -119,33 +127,27 @@ class ClientTunnel(Tunnel):
         for endpoint in await self._resolve(remote):
             down = await self._run_session(endpoint)
             if down.was_established:
+                self._is_refused = False
                 return True
+            if down.reason != "timeout":
+                self._is_refused = True
             if down.next_remote:
                 return False
-            if down.retry_after:
-                await self._pause(0)
         return False
 
     async def _resolve(self, remote: Endpoint) -> list[Endpoint]:
-        if remote.is_numeric:
-            return [remote]
-        loop = asyncio.get_running_loop()
         self._is_resolving = True
         try:
-            lookup = loop.run_in_executor(
-                self._lookups, lambda: socket.getaddrinfo(remote.host, remote.port, type=socket.SOCK_DGRAM)
-            )
-            found = await asyncio.wait_for(lookup, LOOKUP_SECONDS)
-        except (OSError, TimeoutError, UnicodeError) as error:
-            text = f"cannot look up {remote.host}: {error or 'no answer in time'}"
+            return await self._lookup.resolve(remote)
+        except OSError as error:  # TimeoutError is one
+            detail = str(error) or "no answer in time"
+            text = f"cannot look up {remote.host}: {detail}"
             if self.last_error != text:
-                self.log.warning("lookup_failed", host=remote.host, detail=str(error) or "no answer in time")
+                self.log.warning("lookup_failed", host=remote.host, detail=detail)
             self.last_error = text
             return []
         finally:
             self._is_resolving = False
-        endpoints = [Endpoint.of(str(entry[4][0]), int(entry[4][1])) for entry in found]
-        return list(dict.fromkeys(endpoints))
 
     async def _run_session(self, endpoint: Endpoint) -> SessionDown:
         self._ended.clear()
@@ -155,7 +157,14 @@ class ClientTunnel(Tunnel):
         self.log.info("connecting", endpoint=str(endpoint))
         link.pump()
         self.rearm()
-        await self._ended.wait()
+        while not self._ended.is_set():
+            is_heard = link.session.remote_session_id is not None
+            try:
+                await asyncio.wait_for(self._ended.wait(), None if is_heard else KNOCK_SECONDS)
+            except TimeoutError:
+                if link.session.remote_session_id is None:
+                    link.nudge()
+                    self.rearm()
         assert self._down is not None
         return self._down
 

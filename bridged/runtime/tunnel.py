@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from bridged.addresses import Endpoint
+from bridged.addresses import Endpoint, MacAddress
 from bridged.dataplane.contract import (
     ControlReceived,
     DataPlane,
@@ -52,6 +52,9 @@ from bridged.runtime.statistics import PeerBook, TunnelStatistics
 from bridged.units import MonotonicSeconds, PeerHandle, UnixSeconds, WirePeerId
 
 EVENTS_PER_TURN: Final = 256
+COMPLAINTS_BURST: Final = 20.0
+COMPLAINT_SECONDS: Final = 3.0
+"""Failed handshakes that are logged: so many at once, then one in so many seconds."""
 STOP_SECONDS: Final = 2.0
 """How long a stop waits for farewells to be acknowledged."""
 
@@ -98,6 +101,9 @@ class Tunnel:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._all_ended = asyncio.Event()
+        self._complaints = COMPLAINTS_BURST
+        self._complained_at = monotonic()
+        self._unreported = 0
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -141,6 +147,11 @@ class Tunnel:
                 self.dataplane.send_payload(link.handle, PING)
             link.nudge()
         self._rearm()
+
+    def note_reflection(self, address: MacAddress, port: str, peer: str) -> None:
+        """A LAN port sends frames of a remote station back; the station is pinned to our TAP."""
+        self.statistics.mac_conflicts["local_port"] += 1
+        self.log.warning("station_reflected", address=str(address), port=port, peer=peer)
 
     # --- from the data plane ----------------------------------------------------------------------
 
@@ -301,13 +312,30 @@ class Tunnel:
         if event.reason in ("auth_failed", "certificate_rejected", "name_mismatch", "certificate_expired"):
             self.statistics.authentications["certificate", "refused"] += 1
         self.last_error = f"{event.reason}: {event.detail}"
+        if not self._may_complain():
+            return
         self.log.warning(
             "handshake_failed",
             endpoint=str(link.endpoint),
             outcome=event.reason,
             detail=event.detail,
             seconds=round(event.duration, 3),
+            unreported=self._unreported,
         )
+        self._unreported = 0
+
+    def _may_complain(self) -> bool:
+        """A stranger can make handshakes fail all day: more than a few lines a minute are only counted."""
+        now = monotonic()
+        self._complaints = min(
+            COMPLAINTS_BURST, self._complaints + (now - self._complained_at) / COMPLAINT_SECONDS
+        )
+        self._complained_at = now
+        if self._complaints < 1.0:
+            self._unreported += 1
+            return False
+        self._complaints -= 1.0
+        return True
 
     def handle_ended(self, link: PeerLink) -> None:
         self.links.pop(link.handle, None)

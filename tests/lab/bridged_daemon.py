@@ -81,9 +81,22 @@ class Bridged:
         Raises:
             OSError: the daemon does not answer (yet, or any more).
         """
+        return self.api("/v1/status")
+
+    def stations(self, tunnel: str = TUNNEL) -> dict[str, str | None]:
+        """Address -> name of the peer it was learned behind (None: the LAN)."""
+        found = self.api(f"/v1/fdb?tunnel={tunnel}")["stations"]
+        return {station["address"]: station["peer"] for station in found}
+
+    def api(self, path: str) -> dict[str, Any]:
+        """What the admin API answers to GET.
+
+        Raises:
+            OSError: no answer, or a refusal.
+        """
         connection = _UnixConnection(self.socket)
         try:
-            connection.request("GET", "/v1/status")
+            connection.request("GET", path)
             answer = connection.getresponse()
             body = answer.read()
         except http.client.HTTPException as error:
@@ -91,7 +104,7 @@ class Bridged:
         finally:
             connection.close()
         if answer.status != 200:
-            raise ConnectionError(f"/v1/status: {answer.status}")
+            raise ConnectionError(f"{path}: {answer.status}")
         document: dict[str, Any] = json.loads(body)
         return document
 

@@ -59,3 +59,11 @@ def test_a_link_that_came_back_is_no_fight() -> None:
         repairs.note([ATTACH], HostLinks((Link("eth1", index),)), 0.0)
     assert not repairs.held_back(0.0)
     assert repairs.counts == {"attach": 26}
+
+
+def test_a_port_whose_bridge_came_back_is_no_fight() -> None:
+    repairs = Repairs()
+    for index in range(3, 30):
+        repairs.note([ATTACH], HostLinks((Link("eth1", 2), Link("br0", index))), 0.0)
+        repairs.note([ATTACH], HostLinks((Link("eth1", 2),)), 0.0)
+    assert not repairs.held_back(0.0)

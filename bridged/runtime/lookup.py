@@ -1,0 +1,86 @@
+"""Names of servers to endpoints, while the name server may come and go.
+
+The system's resolver waits five seconds and more for a lost question; a name server that appears meanwhile
+would not be noticed for so long. So a question is repeated every second, each in a thread of its own, and the
+first answer counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from typing import Any, Final
+
+from bridged.addresses import Endpoint
+
+LOOKUP_SECONDS: Final = 1.0
+"""How long one call waits; its question goes on, and the next call takes its answer too."""
+QUESTIONS_AT_ONCE: Final = 6
+"""For each name. A question takes ten seconds at most with one name server, and is repeated after five."""
+
+
+class Lookup:
+    """Looks up names for one event loop. Threads are daemons: an unanswered question delays no exit."""
+
+    def __init__(self) -> None:
+        self._asked: dict[Endpoint, set[asyncio.Future[list[Endpoint]]]] = {}
+
+    async def resolve(self, remote: Endpoint) -> list[Endpoint]:
+        """All addresses of `remote`, in the resolver's order; itself where it is numeric.
+
+        Raises:
+            OSError: no such name, or the resolver could not ask.
+            TimeoutError: no answer within LOOKUP_SECONDS.
+        """
+        if remote.is_numeric:
+            return [remote]
+        asked = self._asked.setdefault(remote, set())
+        if len(asked) < QUESTIONS_AT_ONCE:
+            asked.add(_ask(remote))
+        answered, _ = await asyncio.wait(asked, timeout=LOOKUP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        asked -= answered
+        if not answered:
+            raise TimeoutError
+        failures = [question.exception() for question in answered]
+        for question, failure in zip(answered, failures, strict=True):
+            if failure is None:
+                return question.result()
+        assert failures[0] is not None
+        raise failures[0]
+
+    def close(self) -> None:
+        """Forget all questions under way."""
+        for asked in self._asked.values():
+            for question in asked:
+                question.cancel()
+        self._asked.clear()
+
+
+def _ask(remote: Endpoint) -> asyncio.Future[list[Endpoint]]:
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[list[Endpoint]] = loop.create_future()
+
+    def settle(found: Any, failure: Exception | None) -> None:
+        if answer.done():
+            return
+        if failure is not None:
+            answer.set_exception(failure)
+        else:
+            endpoints = [Endpoint.of(str(entry[4][0]), int(entry[4][1])) for entry in found]
+            answer.set_result(list(dict.fromkeys(endpoints)))
+
+    def ask() -> None:
+        found: Any = None
+        failure: Exception | None = None
+        try:
+            found = socket.getaddrinfo(remote.host, remote.port, type=socket.SOCK_DGRAM)
+        except (OSError, UnicodeError) as error:
+            failure = error if isinstance(error, OSError) else OSError(str(error))
+        try:
+            loop.call_soon_threadsafe(settle, found, failure)
+        except RuntimeError:
+            pass  # the loop has ended meanwhile
+
+    threading.Thread(target=ask, name="lookup", daemon=True).start()
+    return answer

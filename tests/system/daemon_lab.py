@@ -1,0 +1,120 @@
+"""What the system tests of whole daemons share: continuous pings that measure gaps, and waiting for reach."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lab import HOST_PORT, Bridged, Host, LabError, Process, Site, wait_for
+
+ANSWER = re.compile(r"^\[(\d+\.\d+)\] .*icmp_seq=(\d+) ", re.MULTILINE)
+
+
+class Pings:
+    """A ping that goes on beside the test: when which answer came.
+
+    `interval_seconds` is the time between two questions; sequence numbers begin at 1.
+    """
+
+    def __init__(self, host: Host, target: str, interval_seconds: float) -> None:
+        self.interval_seconds = interval_seconds
+        self._process: Process = host.namespace.popen(
+            *("ping", "-n", "-D", "-i", str(interval_seconds), target), log="ping"
+        )
+        self.began = time.time()
+
+    def answers(self) -> list[tuple[float, int]]:
+        """(Unix time, sequence number) of every answer so far, in order of arrival."""
+        return [(float(at), int(number)) for at, number in ANSWER.findall(self._process.output())]
+
+    def count(self) -> int:
+        return len(self.answers())
+
+    def wait_for_answers(self, count: int = 20, seconds: float = 10.0) -> None:
+        """Until so many further answers came."""
+        before = self.count()
+        wait_for(lambda: self.count() >= before + count, f"{count} more answers to a ping", seconds)
+
+    def stop(self) -> None:
+        if self._process.running:
+            self._process.stop(signal.SIGINT)
+
+    def summary(self) -> tuple[int, int]:
+        """(sent, received), after `stop`."""
+        found = re.search(r"(\d+) packets transmitted, (\d+) received", self._process.output())
+        if found is None:
+            raise LabError(f"no summary of ping:\n{self._process.tail()}")
+        return int(found[1]), int(found[2])
+
+    def lost(self) -> int:
+        """Questions without an answer, after `stop`; the last ones, maybe under way, are left out."""
+        numbers = {number for _, number in self.answers()}
+        return max(numbers, default=0) - len(numbers)
+
+    def longest_gap(self, since: float = 0.0) -> float:
+        """Seconds without an answer at most, from `since` (Unix time) or the first answer on."""
+        times = [at for at, _ in self.answers() if at >= since]
+        if since:
+            times.insert(0, since)
+        if len(times) < 2:
+            raise LabError(f"no answers to a ping:\n{self._process.tail()}")
+        return max(later - earlier for earlier, later in itertools.pairwise(times))
+
+
+@contextmanager
+def pinging(host: Host, target: str, interval_seconds: float = 0.01) -> Iterator[Pings]:
+    """Pings from entry to exit; inside, `stop` may be called earlier."""
+    pings = Pings(host, target, interval_seconds)
+    try:
+        yield pings
+    finally:
+        pings.stop()
+
+
+def wait_reach(host: Host, target: str, seconds: float = 2.0) -> float:
+    """Until a ping is answered; the seconds that took. See `quick_neighbours` for times below a second.
+
+    Raises:
+        LabError: not within `seconds`.
+    """
+    started = time.monotonic()
+    process = host.namespace.popen("ping", "-n", "-i", "0.05", target, log="reach")
+    try:
+        process.wait_for_output("bytes from", seconds)
+    finally:
+        process.stop(signal.SIGINT)
+    return time.monotonic() - started
+
+
+def quick_neighbours(host: Host) -> None:
+    """ARP asks again every 0.1 s instead of every second: what is measured is the tunnel."""
+    host.namespace.sysctl(f"net.ipv4.neigh.{HOST_PORT}.retrans_time_ms", 100)
+
+
+def stop_all(*daemons: Bridged | None) -> None:
+    """SIGTERM to all that run; a daemon that fails to end well fails the test."""
+    running = [daemon for daemon in daemons if daemon is not None and daemon.process is not None]
+    running = [daemon for daemon in running if daemon.started.running]
+    for daemon in running:
+        daemon.started.send_signal(signal.SIGTERM)
+    for daemon in running:
+        assert daemon.started.wait(8.0) == 0, daemon.started.tail()
+
+
+def links_of(site: Site) -> set[str]:
+    """Names of all links of a site."""
+    lines = site.namespace.ip("-o", "link", "show").splitlines()
+    return {line.split(":")[1].strip().split("@")[0] for line in lines}
+
+
+def rss_kibioctets(daemon: Bridged) -> int:
+    """Resident memory of the daemon's process."""
+    for line in Path(f"/proc/{daemon.status()['pid']}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    raise LabError("no VmRSS")

@@ -1,0 +1,109 @@
+"""A change of either end's WAN address costs less than a second of traffic, also right after connecting."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+from daemon_lab import Pings, pinging, stop_all
+from lab import WAN_PORT, Bridged, Lab, Site, TwoSites, bridged_pair
+
+pytestmark = pytest.mark.root
+
+MOST_SECONDS = 1.0
+OTHER_NETWORKS = {"a": ("192.0.2", "to1"), "b": ("198.18.7", "to2")}
+
+
+@dataclass(slots=True)
+class Joined:
+    """Two sites on a routed WAN, connected a moment ago."""
+
+    sites: TwoSites
+    server: Bridged
+    client: Bridged
+
+
+@pytest.fixture
+def joined() -> Iterator[Joined]:
+    with Lab("moves") as lab:
+        sites = TwoSites(lab, wan="router")
+        for network, port in OTHER_NETWORKS.values():
+            sites.wan_namespace.ip("addr", "add", f"{network}.1/24", "dev", port)
+        # Long keepalives: they must not be what finds the new address.
+        slow = {"keepalive": {"ping_seconds": 20, "restart_seconds": 120}}
+        server, client = bridged_pair(sites.a, sites.b, server_tunnel=slow, client_tunnel=slow)
+        yield Joined(sites, server, client)
+        stop_all(client, server)
+
+
+def _same_network(site: Site) -> None:
+    site.change_wan_ipv4(site.wan_ipv4.rsplit(".", 1)[0] + ".77")
+
+
+def _other_network(site: Site) -> None:
+    """The old address and its routes go first, as when a line drops and another one takes over."""
+    network, _ = OTHER_NETWORKS[site.namespace.role.removeprefix("site-")]
+    site.namespace.ip("addr", "del", f"{site.wan_ipv4}/24", "dev", WAN_PORT)
+    site.namespace.ip("addr", "add", f"{network}.50/24", "dev", WAN_PORT)
+    site.namespace.ip("route", "replace", "default", "via", f"{network}.1")
+    site.wan_ipv4 = f"{network}.50"
+
+
+@pytest.mark.parametrize("end", ["server", "client"])
+@pytest.mark.parametrize("move", [_same_network, _other_network])
+@pytest.mark.parametrize("talker", ["server side", "client side"])
+def test_change_of_an_address_costs_less_than_a_second(
+    joined: Joined, end: str, move: Callable[[Site], None], talker: str
+) -> None:
+    a, b = joined.sites.a, joined.sites.b
+    first, second = (a.host, b.host) if talker == "server side" else (b.host, a.host)
+    site = a if end == "server" else b
+    with pinging(first, second.ipv4, 0.005) as pings:
+        pings.wait_for_answers(40)
+        _moved(pings, lambda: move(site))
+        pings.wait_for_answers(100)
+    other = joined.client if end == "server" else joined.server
+    (peer,) = other.connected_peers()
+    assert peer["endpoint"].startswith(f"{site.wan_ipv4}:")
+    # The session lives on: no new handshake, only a new endpoint.
+    assert peer["connections"] == 1 and peer["endpoint_changes"] >= 1
+
+
+def test_five_changes_in_a_row_cost_less_than_a_second_each(joined: Joined) -> None:
+    a, b = joined.sites.a, joined.sites.b
+    with pinging(a.host, b.host.ipv4, 0.005) as pings:
+        pings.wait_for_answers(40)
+        for number in range(5):
+            site = (a, b)[number % 2]
+            _moved(
+                pings,
+                lambda site=site, number=number: site.change_wan_ipv4(  # type: ignore[misc]
+                    site.wan_ipv4.rsplit(".", 1)[0] + f".{80 + number}"
+                ),
+            )
+            pings.wait_for_answers(40)
+
+
+def test_both_ends_change_one_after_the_other_within_a_second(joined: Joined) -> None:
+    a, b = joined.sites.a, joined.sites.b
+    with pinging(a.host, b.host.ipv4, 0.005) as pings:
+        pings.wait_for_answers(40)
+
+        def move() -> None:
+            _other_network(b)
+            time.sleep(0.3)
+            _other_network(a)
+
+        _moved(pings, move, MOST_SECONDS + 0.3)
+        pings.wait_for_answers(100)
+
+
+def _moved(pings: Pings, move: Callable[[], None], most: float = MOST_SECONDS) -> None:
+    """Make the change; no silence longer than `most` from then on until traffic is back for a while."""
+    began = time.time()
+    move()
+    pings.wait_for_answers(60, 5.0)
+    gap = pings.longest_gap(began)
+    assert gap < most, f"{gap:.3f} s without an answer"

@@ -1,0 +1,191 @@
+"""Strangers and overload: garbage, spoofed resets, half-open sessions and full queues disturb nobody."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import struct
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from daemon_lab import pinging, rss_kibioctets, stop_all, wait_reach
+from lab import Bridged, Hub, Lab, Namespace, Process, Profile, bridged_daemon
+
+from bridged.protocol.packet import ControlBody, ControlHeader, Opcode, serialize_body
+from bridged.protocol.role import Role
+from bridged.protocol.static_key import parse_static_key
+from bridged.protocol.wrap import TlsCryptKeys, WrapChannel
+from bridged.units import KeyId
+
+pytestmark = pytest.mark.root
+
+GROWTH_KIBIOCTETS = 48 * 1024
+FLOOD_SECONDS = 4.0
+HALF_OPEN = 300
+"""More than the server holds for strangers."""
+PORT = 1194
+
+
+@dataclass(slots=True)
+class Star:
+    """A server, one connected client, and a second site: a stranger's, and later a new client's."""
+
+    hub: Hub
+    profile: Profile
+    server: Bridged
+    client: Bridged
+    others: list[Bridged] = field(default_factory=list)
+
+    def newcomer(self, name: str) -> Bridged:
+        """A client that was never here before, not started."""
+        identity = self.profile.authority.issue(name, "client")
+        made = bridged_daemon.client(
+            self.hub.clients[1], self.profile, identity, self.hub.server.wan_ipv4, name=name
+        )
+        self.others.append(made)
+        return made
+
+
+@contextmanager
+def star(profile: Profile, **server_keys: Any) -> Iterator[Star]:
+    with Lab("flood") as lab:
+        hub = Hub(lab, 2)
+        issue = profile.authority.issue
+        server = bridged_daemon.server(
+            hub.server, profile, issue("server", "server"), tunnel=server_keys
+        ).start()
+        client = bridged_daemon.client(
+            hub.clients[0], profile, issue("client", "client"), hub.server.wan_ipv4
+        ).start()
+        client.wait_connected()
+        made = Star(hub, profile, server, client)
+        yield made
+        stop_all(*made.others, client, server)
+
+
+def _flood(target: str, seconds: float, seed: int, rate: int) -> int:
+    """Random datagrams, all opcodes and sizes, many spoofed sources; how many were sent.
+
+    Runs in the stranger's namespace. Raw IP, so that each comes from another address.
+    """
+    draw = random.Random(seed)
+    sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    sent = 0
+    began = time.monotonic()
+    while (now := time.monotonic()) < began + seconds:
+        if sent > (now - began) * rate:
+            time.sleep(0.001)
+            continue
+        opcode = draw.randrange(32)
+        size = draw.choice((0, 1, 8, 13, 14, 22, 54, 100, 400, 1200, 1400))
+        payload = bytes([opcode << 3 | draw.randrange(8)]) + draw.randbytes(size)
+        if draw.random() < 0.3:
+            # A hard reset as a client without wrap sends it.
+            payload = bytes([7 << 3]) + draw.randbytes(8) + bytes(5)
+        source = f"203.0.113.{draw.randrange(30, 250)}"
+        sock.sendto(_udp(source, target, draw.randrange(1024, 65536), payload), (target, 0))
+        sent += 1
+    sock.close()
+    return sent
+
+
+def _udp(source: str, target: str, port: int, payload: bytes) -> bytes:
+    """An IPv4 packet with a UDP datagram, no UDP checksum."""
+    length = 28 + len(payload)
+    ip = struct.pack("!BBHHHBBH", 0x45, 0, length, 0, 0, 64, 17, 0)
+    udp = struct.pack("!HHHH", port, PORT, 8 + len(payload), 0)
+    return ip + socket.inet_aton(source) + socket.inet_aton(target) + udp + payload
+
+
+@pytest.mark.parametrize("wrap", ["tls-crypt", "none"])
+def test_flood_of_garbage_costs_no_ping_and_no_memory_and_keeps_nobody_out(wrap: Any) -> None:
+    with star(Profile(wrap=wrap)) as made:
+        hub = made.hub
+        before = rss_kibioctets(made.server)
+        stranger = hub.clients[1].namespace
+        with pinging(hub.clients[0].host, hub.server.host.ipv4, 0.02) as pings:
+            pings.wait_for_answers(20)
+            sent = stranger.call(_flood, hub.server.wan_ipv4, FLOOD_SECONDS, 7, 4000)
+            pings.wait_for_answers(20)
+            pings.stop()
+        assert sent > 2000
+        assert pings.lost() == 0
+        assert rss_kibioctets(made.server) - before < GROWTH_KIBIOCTETS
+        assert made.server.log.count("\n") < 30, "a stranger must not fill the log"
+        drops = made.server.tunnel()["control_drops"]
+        assert sum(sum(reasons.values()) for reasons in drops.values()) > 0
+        made.newcomer("newcomer").start().wait_connected(seconds=5.0)
+        wait_reach(hub.clients[1].host, hub.server.host.ipv4, 3.0)
+
+
+def test_new_client_connects_while_the_flood_goes_on() -> None:
+    with star(Profile()) as made:
+        hub = made.hub
+        newcomer = made.newcomer("newcomer")
+        process = _flooding(hub.clients[1].namespace, hub.server.wan_ipv4, 8.0)
+        time.sleep(0.5)
+        newcomer.start().wait_connected(seconds=7.0)
+        process.stop()
+        wait_reach(hub.clients[1].host, hub.server.host.ipv4, 3.0)
+
+
+def _flooding(space: Namespace, target: str, seconds: float) -> Process:
+    """The flood beside the test."""
+    here = Path(__file__).parent
+    script = (
+        f"import sys; sys.path[:0] = {[str(here), str(here.parent)]!r}\n"
+        f"import test_daemon_flood as flood\nflood._flood({target!r}, {seconds}, 3, 3000)\n"
+    )
+    return space.popen(sys.executable, "-c", script, log="flood")
+
+
+def test_three_hundred_half_open_sessions_disturb_nobody() -> None:
+    """A holder of the tls-crypt key gets cookies back and opens sessions, but never says a word of TLS."""
+    with star(Profile()) as made:
+        hub = made.hub
+        before = rss_kibioctets(made.server)
+        with pinging(hub.clients[0].host, hub.server.host.ipv4, 0.02) as pings:
+            pings.wait_for_answers(20)
+            opened = hub.clients[1].namespace.call(
+                _open_halves, hub.server.wan_ipv4, made.profile.wrap_key, HALF_OPEN, seconds=60.0
+            )
+            assert opened == HALF_OPEN
+            pings.wait_for_answers(20)
+            pings.stop()
+        assert pings.lost() == 0
+        assert rss_kibioctets(made.server) - before < GROWTH_KIBIOCTETS
+        made.newcomer("newcomer").start().wait_connected(seconds=5.0)
+        assert made.server.metric("bridged_handshakes_total", outcome="peer_limit") >= 40
+        assert made.server.log.count("handshake_failed") < 40, "a stranger must not fill the log"
+
+
+def _open_halves(target: str, key_text: str, count: int) -> int:
+    """Open sessions and fall silent; how many of the hard resets were answered (they are rationed)."""
+    keys = TlsCryptKeys(parse_static_key(key_text, "test"), Role.CLIENT)
+    answered = 0
+    deadline = time.monotonic() + 50
+    while answered < count and time.monotonic() < deadline:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(0.25)
+            sock.connect((target, PORT))
+            channel = WrapChannel(keys, int(time.time()))
+            session_id = os.urandom(8)
+            reset = ControlHeader(Opcode.HARD_RESET_CLIENT_V2, KeyId(0), session_id)
+            sock.send(channel.wrap(reset, serialize_body(ControlBody(message_id=0))))
+            try:
+                opened = channel.unwrap(sock.recv(2048), time.monotonic())
+            except TimeoutError:
+                continue
+            answered += 1
+            ack = ControlHeader(Opcode.ACK_V1, KeyId(0), session_id)
+            sock.send(channel.wrap(ack, serialize_body(ControlBody((0,), opened.header.session_id))))
+            time.sleep(0.012)
+    return answered

@@ -1,0 +1,147 @@
+"""A LAN port that sends our own frames back moves no station, neither in our FDB nor in the kernel's."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from daemon_lab import pinging, stop_all
+from lab import HOST_PORT, LAN_PORT, Bridged, Host, Lab, Site, TwoSites, bridged_pair, wait_for
+from lab.frames import open_capture, received_frames, send_frames
+
+pytestmark = pytest.mark.root
+
+
+class Reflector:
+    """Sends every frame of some stations that arrives at a host back into its cable, as it came."""
+
+    def __init__(self, host: Host, *addresses: str) -> None:
+        self._sources = {bytes.fromhex(address.replace(":", "")) for address in addresses}
+        self._capture = open_capture(host)
+        self._capture.setblocking(True)
+        self._capture.settimeout(0.1)
+        with host.namespace.entered():
+            self._sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+            self._sender.bind((HOST_PORT, 0))
+        self._running = True
+        self.reflected = 0
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._running = False
+        self._thread.join()
+        self._capture.close()
+        self._sender.close()
+
+    def _run(self) -> None:
+        while self._running:
+            try:
+                frame = self._capture.recv(65536)
+            except TimeoutError:
+                continue
+            if frame[6:12] in self._sources:
+                self._sender.send(frame)
+                self.reflected += 1
+
+
+@contextmanager
+def reflecting(host: Host, *addresses: str) -> Iterator[Reflector]:
+    reflector = Reflector(host, *addresses)
+    try:
+        yield reflector
+    finally:
+        reflector.close()
+
+
+@pytest.fixture(scope="module")
+def joined() -> Iterator[tuple[TwoSites, Bridged, Bridged]]:
+    with Lab("reflect") as lab:
+        sites = TwoSites(lab)
+        server, client = bridged_pair(sites.a, sites.b)
+        yield sites, server, client
+        stop_all(client, server)
+
+
+def test_reflected_frames_cost_two_pings_at_most_and_move_nothing(
+    joined: tuple[TwoSites, Bridged, Bridged],
+) -> None:
+    sites, server, _ = joined
+    near, far = sites.a.host, sites.b.host
+    far.forget_neighbours()
+    with reflecting(near, far.mac) as reflector, pinging(far, near.ipv4, 0.02) as pings:
+        pings.wait_for_answers(100)
+        assert reflector.reflected > 100
+        assert _kernel_port(sites.a, far.mac) == "tap0"
+        assert server.stations()[far.mac] == "client"
+        pings.stop()
+    assert pings.lost() <= 2, f"{pings.lost()} lost"
+    assert server.metric("bridged_mac_conflicts_total", tunnel="lab") >= 1
+    assert server.metric("bridged_fdb_changes_total", change="moved") == 0
+    assert server.log.count("station_reflected") >= 1
+
+
+def test_reflected_broadcasts_are_not_sent_back_to_the_peer_and_are_counted(
+    joined: tuple[TwoSites, Bridged, Bridged],
+) -> None:
+    sites, server, _ = joined
+    near, far = sites.a.host, sites.b.host
+    source = bytes.fromhex(far.mac.replace(":", ""))
+    frames = [b"\xff" * 6 + source + b"\x88\xb6" + struct.pack("!H", number) * 30 for number in range(20)]
+    before = server.metric("bridged_drops_total", reason="loop_guard")
+    with open_capture(far) as returned, reflecting(near, far.mac) as reflector:
+        send_frames(far, frames)
+        wait_for(lambda: reflector.reflected >= len(frames), "all frames to be reflected")
+        time.sleep(0.3)
+        assert not set(frames) & set(received_frames(returned))
+    assert server.metric("bridged_drops_total", reason="loop_guard") - before == len(frames)
+
+
+def test_station_that_really_moves_to_the_lan_is_found_there(
+    joined: tuple[TwoSites, Bridged, Bridged],
+) -> None:
+    """Pinned by reflections a moment ago, the station is plugged in at the other site."""
+    sites, server, _ = joined
+    near, far = sites.a.host, sites.b.host
+    with reflecting(near, far.mac), pinging(far, near.ipv4, 0.02) as pings:
+        pings.wait_for_answers(30)
+    sites.b.namespace.ip("link", "set", LAN_PORT, "down")
+    roaming = "10.99.0.77"
+    near.namespace.ip("link", "add", "roam0", "link", HOST_PORT, "address", far.mac, "type", "macvlan")
+    near.namespace.ip("link", "set", "roam0", "up")
+    near.namespace.ip("addr", "add", f"{roaming}/32", "dev", "roam0")
+    sites.a.namespace.ip("addr", "add", "10.99.0.250/24", "dev", "br0")
+    try:
+        _announce(near, far.mac, roaming)
+
+        def at_lan() -> bool:
+            _announce(near, far.mac, roaming)
+            return _kernel_port(sites.a, far.mac) == LAN_PORT
+
+        wait_for(at_lan, "the kernel's bridge to learn the new place", 5.0, 0.2)
+        assert server.stations()[far.mac] is None
+    finally:
+        near.namespace.ip("link", "del", "roam0")
+        sites.b.namespace.ip("link", "set", LAN_PORT, "up")
+
+
+def _announce(host: Host, mac: str, address: str) -> None:
+    """A gratuitous ARP, as a station sends it when it is plugged in."""
+    source = bytes.fromhex(mac.replace(":", ""))
+    ip = socket.inet_aton(address)
+    arp = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + source + ip + bytes(6) + ip
+    send_frames(host, [b"\xff" * 6 + source + b"\x08\x06" + arp + bytes(18)])
+
+
+def _kernel_port(site: Site, mac: str) -> str:
+    """Behind which port the kernel's bridge believes a station to be; empty where it does not know."""
+    for entry in json.loads(site.namespace.run("bridge", "-j", "fdb", "show", "br", "br0")):
+        if entry["mac"] == mac and entry.get("master") == "br0":
+            return str(entry["ifname"])
+    return ""
