@@ -7,8 +7,9 @@ from noisy_wire import End, Noise, Simulation, renegotiations, settings
 
 from bridged.errors import LocalProtocolError
 from bridged.protocol.conversation_client import HALT_RETRY_SECONDS
+from bridged.protocol.key_state import KeyPhase
 from bridged.protocol.role import Role
-from bridged.protocol.session_types import SendPayload, SessionState
+from bridged.protocol.session_types import InstallKey, SendPayload, SessionState
 
 
 def make(mode: str = "tls-crypt", *, admit: bool | None = True, **common: object) -> Simulation:
@@ -238,3 +239,68 @@ def test_a_refused_server_session_keeps_its_ids_for_a_while() -> None:
     assert sim.server.down is not None and not sim.server.ended
     sim.run_until(6)
     assert sim.server.ended
+
+
+@pytest.mark.parametrize("steps", range(12))
+@pytest.mark.parametrize("who", ["client", "server"])
+def test_a_session_that_goes_down_amid_a_renegotiation_brings_no_new_key(who: str, steps: int) -> None:
+    """What still comes in is acknowledged; nothing but the end may come of it (`End.take` watches)."""
+    sim = make()
+    sim.run_until(5)
+    sim.client.session.request_renegotiation("manual", sim.now)
+    sim._drain()
+    for _ in range(steps):
+        sim.now = max(sim.now, sim._next_time())
+        sim._step()
+    end = sim.client if who == "client" else sim.server
+    end.session.handle_occ_exit(sim.now)
+    sim._drain()
+    keys = len(end.of(InstallKey))
+    sim.run_until(20)
+    assert end.ended and len(end.of(InstallKey)) == keys
+
+
+@pytest.mark.parametrize("steps", range(14))
+@pytest.mark.parametrize("starter", ["client", "server"])
+def test_a_farewell_at_any_moment_of_a_renegotiation_is_understood(starter: str, steps: int) -> None:
+    sim = make()
+    sim.run_until(5)
+    one, other = (sim.client, sim.server) if starter == "client" else (sim.server, sim.client)
+    one.session.request_renegotiation("manual", sim.now)
+    sim._drain()
+    for _ in range(steps):
+        sim.now = max(sim.now, sim._next_time())
+        sim._step()
+    other.session.close("shutdown", "stopping", sim.now)
+    sim._drain()
+    sim.run_until(10)
+    assert one.down.reason == "exit_notify", one.down
+    assert one.ended and other.ended
+
+
+def test_no_farewell_takes_the_place_of_a_key_message() -> None:
+    """A server whose TLS is through, but not the client's key message, says it in the older TLS session."""
+    met = 0
+    for seed in range(60):
+        common = {"tls_mtu": 300}
+        client, server = settings(Role.CLIENT, "none", **common), settings(Role.SERVER, "none", **common)
+        sim = Simulation(client, server, seed=seed)
+        sim.run_until(5)
+        sim.client.session.request_renegotiation("manual", sim.now)
+        sim._drain()
+        sim.noise = Noise(loss=0.3)
+
+        def is_between(sim: Simulation) -> bool:
+            key = sim.server.session.keys.primary
+            return key.phase is KeyPhase.EXCHANGE and not key.is_exchanged
+
+        sim.run_until(50, stop=is_between)
+        if not is_between(sim):
+            continue
+        met += 1
+        sim.noise = Noise()
+        sim.server.session.close("shutdown", "stopping", sim.now)
+        sim._drain()
+        sim.run_until(10)
+        assert sim.client.down.reason == "exit_notify", f"seed {seed}: {sim.client.down}"
+    assert met >= 5
