@@ -110,7 +110,8 @@ def test_a_super_frame_from_the_tap_becomes_correct_frames(
     assert ["C" in str(item[TCP].flags) for item in parsed] == [True] + [False] * (count - 1)
     if network == "IPv4":
         assert [item[IP].id for item in parsed] == list(range(100, 100 + count))
-    assert rig.snapshot().peers[0].counters.frames["transmit", "unknown_unicast"] == count
+    counted = ("transmit", "unknown_unicast")
+    until(lambda: rig.snapshot().peers[0].counters.frames[counted] == count, f"{count} frames counted")  # type: ignore[index]
 
 
 @pytest.mark.parametrize("network", NETWORKS)

@@ -1,0 +1,149 @@
+"""Key slots against the reference layout, and their limits."""
+
+from __future__ import annotations
+
+import pytest
+
+from bridged.dataplane.portable import limits
+from bridged.dataplane.portable.keys import KeySlot
+from bridged.dataplane.portable.limits import KeyUse
+from bridged.protocol import data_packet
+from bridged.protocol.cipher import Cipher
+from bridged.protocol.key_derivation import slice_keys
+from bridged.protocol.role import Role
+from bridged.units import KeyId, WirePeerId
+
+MATERIAL = bytes(range(256))
+
+
+def slot(role: Role = Role.CLIENT, cipher: Cipher = Cipher.AES_256_GCM, window: int = 64) -> KeySlot:
+    made = KeySlot(slice_keys(MATERIAL, role, cipher, KeyId(3)), window, KeyUse(is_aes_gcm=cipher.is_aes_gcm))
+    made.address_to(WirePeerId(0x010203))
+    return made
+
+
+def fail(reason: str) -> None:
+    raise AssertionError(reason)
+
+
+@pytest.mark.parametrize("cipher", list(Cipher))
+@pytest.mark.parametrize("wire_id", [WirePeerId(0x010203), None])
+def test_batches_are_those_of_the_reference(cipher: Cipher, wire_id: WirePeerId | None) -> None:
+    client, server = slot(cipher=cipher), slot(Role.SERVER, cipher)
+    client.address_to(wire_id)
+    payloads = [bytes([index]) * (14 + index * 40) for index in range(40)]
+    single = client.seal_one(payloads[0])
+    assert single is not None
+    packets = [single, *client.seal(payloads[1:])]
+    key = slice_keys(MATERIAL, Role.CLIENT, cipher, KeyId(3))
+    aead = data_packet.make_aead(cipher, key.send_key)
+    header = data_packet.serialize_data_header(3, wire_id)
+    assert packets == [
+        data_packet.seal(aead, bytes(key.send_iv), header, index + 1, payload)
+        for index, payload in enumerate(payloads)
+    ]
+    assert server.open(packets, fail, is_v2=wire_id is not None) == payloads
+    assert server.accepted == 40
+
+
+def test_the_short_way_takes_only_the_next_packet_and_changes_nothing_else() -> None:
+    client, server = slot(), slot(Role.SERVER)
+    packets = client.seal([bytes([index]) * 20 for index in range(4)])
+    assert server.open_next(packets[1]) is None
+    assert server.open_next(packets[0][:-1] + b"?") is None
+    assert server.open_next(packets[0][:30]) is None
+    assert server.window.highest == 0
+    assert server.open_next(packets[0]) == bytes(20)
+    assert server.open_next(packets[0]) is None
+    assert server.open(packets, lambda _: None, is_v2=True) == [bytes([index]) * 20 for index in (1, 2, 3)]
+
+
+def test_an_id_is_never_used_twice_and_sealing_stops_at_the_last_one() -> None:
+    client = slot()
+    client.next_id = 0xFFFFFFFE
+    packets = client.seal([bytes(20)] * 5)
+    assert [packet[4:8] for packet in packets] == [b"\xff\xff\xff\xfe", b"\xff\xff\xff\xff"]
+    assert client.seal([bytes(20)]) == []
+    assert client.seal_one(bytes(20)) is None
+
+
+def test_a_closed_slot_seals_nothing_that_can_be_sent_and_opens_nothing() -> None:
+    client, server = slot(), slot(Role.SERVER)
+    packets = client.seal([bytes(20)])
+    server.close()
+    reasons: list[str] = []
+    assert server.open(packets, reasons.append, is_v2=True) == []
+    assert reasons == ["tag_mismatch"]
+
+
+def test_secrets_do_not_show() -> None:
+    assert bytes(slice_keys(MATERIAL, Role.CLIENT, Cipher.AES_256_GCM, KeyId(0)).send_key).hex() not in repr(
+        slot()
+    )
+
+
+def asked(use: KeyUse, highest: int = 0) -> str | None:
+    return use.trigger(highest) if use.is_due() else None
+
+
+def test_the_aead_limit_asks_for_a_new_key_at_seven_eighths_of_either_direction() -> None:
+    for count in ("count_sent", "count_received"):
+        use = KeyUse(is_aes_gcm=True)
+        packets = limits.AES_GCM_RENEGOTIATE // 2 - 1
+        getattr(use, count)(packets, 0)
+        assert asked(use) is None
+        getattr(use, count)(limits.CHECK_PACKETS, 0)
+        assert asked(use) == "aead_limit"
+        getattr(use, count)(limits.CHECK_PACKETS, 0)
+        assert asked(use) is None, "told once"
+        assert use.aead_ratio() == pytest.approx(7 / 8, rel=1e-3)
+
+
+def test_blocks_are_never_counted_too_low() -> None:
+    use = KeyUse(is_aes_gcm=True)
+    exact = 0
+    for size in (1, 15, 16, 17, 1514, 64):
+        use.count_sent(1, size)
+        exact += -(-size // 16) + 1
+        assert use.blocks >= exact
+
+
+def test_chacha_has_no_aead_limit() -> None:
+    use = KeyUse(is_aes_gcm=False)
+    use.count_sent(2**35, 2**40)
+    assert asked(use) is None
+    assert use.aead_ratio() == 0.0
+
+
+def test_packet_ids_near_the_end_ask_for_a_new_key() -> None:
+    use = KeyUse(is_aes_gcm=True)
+    use.count_sent(limits.CHECK_PACKETS, 0)
+    assert asked(use, 0xFEFFFFFF) is None
+    use.count_sent(limits.CHECK_PACKETS, 0)
+    assert asked(use, 0xFF000000) == "packets"
+
+
+def test_failed_tags_ask_for_a_new_key_and_end_the_old_one() -> None:
+    server = slot(Role.SERVER)
+    server.use.failed_tags = limits.FAILED_TAGS_RENEGOTIATE
+    server.use.count_received(limits.CHECK_PACKETS, 0)
+    assert server.limit_reached() == "aead_limit"
+    server.use.failed_tags = limits.FAILED_TAGS_END
+    reasons: list[str] = []
+    packets = slot().seal([bytes(20)])
+    assert server.open_next(packets[0]) is None
+    assert server.open(packets, reasons.append, is_v2=True) == []
+    assert reasons == ["key_expired"]
+
+
+@pytest.mark.parametrize(("octets", "packets", "trigger"), [(1000, 0, "bytes"), (0, 10, "packets")])
+def test_configured_limits_are_met_exactly(octets: int, packets: int, trigger: str) -> None:
+    use = KeyUse(is_aes_gcm=True, renegotiate_bytes=octets, renegotiate_packets=packets)
+    for _ in range(4):
+        use.count_sent(1, 100)
+        use.count_received(1, 100)
+    assert asked(use) is None
+    use.count_sent(1, 100)
+    assert asked(use) is None
+    use.count_received(1, 100)
+    assert asked(use) == trigger
