@@ -11,6 +11,7 @@ import ipaddress
 import struct
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from socket import AF_INET, AF_INET6, if_nametoindex
 from typing import Any, Final
 
@@ -54,6 +55,7 @@ NO_DUPLICATE_DETECTION = 0x02
 IPV6_PREFIX_ROUTE_METRIC = 256
 GONE: Final = frozenset({errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT})
 """What the kernel says when something to be removed is not there."""
+_NO_WAY_TO_GATEWAY: Final = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH})
 
 
 def perform(kernel: RouteSocket, action: Action) -> None:
@@ -318,12 +320,22 @@ def _hop_message(family: int, hop: NextHop, operation: str) -> dict[str, Any]:
 
 
 def _add_route(kernel: RouteSocket, action: AddRoute) -> None:
-    route = action.route
+    try:
+        _append_route(kernel, action.route, action.link)
+    except NetlinkError as error:
+        if error.number not in _NO_WAY_TO_GATEWAY or action.route.gateway is None or action.route.onlink:
+            raise
+        # A route outlives the address that its gateway was reached by; the kernel bears that, but takes it
+        # anew only where it is told not to look.
+        _append_route(kernel, replace(action.route, onlink=True), action.link)
+
+
+def _append_route(kernel: RouteSocket, route: HostRoute, link: str) -> None:
     operation = f"add route {route.destination}"
     message = _route_message(route, operation, whole=True)
     # Appended: a route with another link to the same destination must not be replaced.
     flags = NLM_F_CREATE | NLM_F_APPEND
-    _unless_there(lambda: kernel.request(message, RTM_NEWROUTE, flags, operation=operation, link=action.link))
+    _unless_there(lambda: kernel.request(message, RTM_NEWROUTE, flags, operation=operation, link=link))
 
 
 def _delete_route(kernel: RouteSocket, action: DeleteRoute) -> None:

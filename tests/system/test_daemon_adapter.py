@@ -1,0 +1,111 @@
+"""The daemon's TAP: which address it has, that nobody else may use it, and that full queues are counted."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from daemon_lab import pinging, rss_kibioctets, stop_all
+from lab import Bridged, Lab, Profile, TwoSites, bridged_daemon, bridged_pair, wait_for
+from lab.frames import send_frames
+
+pytestmark = pytest.mark.root
+
+FIXED = "02:00:5e:10:77:01"
+
+
+@pytest.fixture
+def sites() -> Iterator[TwoSites]:
+    with Lab("adapter") as lab:
+        yield TwoSites(lab)
+
+
+def _server(sites: TwoSites, tap: dict[str, Any], name: str = "bridged", **keys: Any) -> Bridged:
+    profile = Profile()
+    identity = profile.authority.issue("server", "server")
+    tunnel = {"tap": {"name": "tap0", **tap}, **keys}
+    return bridged_daemon.server(sites.a, profile, identity, tunnel=tunnel, name=name)
+
+
+def _addresses(daemon: Bridged, runs: int) -> list[str]:
+    """The TAP's address in each of some runs."""
+    seen = []
+    for _ in range(runs):
+        daemon.start()
+        mac = str(daemon.tunnel()["tap_mac"])
+        assert mac in daemon.site.namespace.ip("link", "show", "tap0")
+        seen.append(mac)
+        stop_all(daemon)
+    return seen
+
+
+def test_random_address_is_kept_over_restarts_and_not_over_a_new_state_folder(sites: TwoSites) -> None:
+    daemon = _server(sites, {"mac": "random"})
+    first = _addresses(daemon, 2)
+    assert first[0] == first[1] and _is_local_unicast(first[0])
+    for file in daemon.state_directory.rglob("*"):
+        if file.is_file():
+            file.unlink()
+    assert _addresses(daemon, 1) != first[:1]
+
+
+def test_ephemeral_address_is_another_one_each_time(sites: TwoSites) -> None:
+    seen = _addresses(_server(sites, {"mac": "ephemeral"}), 3)
+    assert len(set(seen)) == 3 and all(map(_is_local_unicast, seen))
+
+
+def test_stable_address_is_the_same_without_any_state(sites: TwoSites) -> None:
+    seen = []
+    for number in (1, 2):
+        seen += _addresses(_server(sites, {"mac": "stable"}, name=f"daemon{number}"), 1)
+    assert len(set(seen)) == 1 and _is_local_unicast(seen[0])
+
+
+def test_fixed_address_is_used_as_it_is(sites: TwoSites) -> None:
+    assert _addresses(_server(sites, {"mac": FIXED}), 1) == [FIXED]
+
+
+def _is_local_unicast(text: str) -> bool:
+    return int(text[:2], 16) & 0b11 == 0b10
+
+
+def test_second_daemon_on_the_adapter_is_refused_and_told_who_holds_it(sites: TwoSites) -> None:
+    first = _server(sites, {}).start()
+    second = _server(sites, {}, name="second", listen="0.0.0.0:1195")
+    second.configuration["metrics"] = {"listen": None}
+    second.write()
+    second.start(wait=False)
+    assert second.started.wait(10.0) == 1
+    pid = str(first.status()["pid"])
+    assert pid in second.log and "bridged" in second.log and "tap0" in second.log
+    assert "run --config" in second.log, "the holder's command is named"
+    assert first.status()["bridges"][0]["ports"] == {"lan0": True, "tap0": True}
+    first.stop(signal.SIGKILL)
+    second.start()
+    assert second.tunnel()["tap"] == "tap0"
+    stop_all(second)
+
+
+def test_flood_of_the_lan_fills_queues_but_neither_memory_nor_the_way_of_others(sites: TwoSites) -> None:
+    server, client = bridged_pair(sites.a, sites.b)
+    near, far = sites.a.host, sites.b.host
+    near.ping(far.ipv4, count=2)
+    before = rss_kibioctets(server)
+    source = bytes.fromhex(near.mac.replace(":", ""))
+    frames = [b"\xff" * 6 + source + b"\x88\xb6" + bytes(1500)] * 40_000
+    send_frames(near, frames)
+    with pinging(far, near.ipv4, 0.02) as pings:
+        pings.wait_for_answers(50, 10.0)
+    wait_for(lambda: rss_kibioctets(server) - before < 64 * 1024, "memory to be bounded", 5.0)
+    sent = server.metric("bridged_peer_frames_total", direction="transmit", kind="broadcast")
+    dropped = server.metric("bridged_kernel_drops_total") + server.metric("bridged_drops_total")
+    lost_in_tap = _tap_drops(server)
+    assert sent + dropped + lost_in_tap >= len(frames)
+    stop_all(client, server)
+
+
+def _tap_drops(daemon: Bridged) -> int:
+    text = daemon.site.namespace.run("cat", "/sys/class/net/tap0/statistics/tx_dropped")
+    return int(text)

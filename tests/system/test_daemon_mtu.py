@@ -1,0 +1,125 @@
+"""Full-size LAN frames over a WAN of the same size, and smaller: nothing is lost for being large."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from daemon_lab import stop_all
+from lab import WAN_PORT, Bridged, Host, Lab, TwoSites, bridged_pair
+from lab.frames import missing_at
+
+pytestmark = pytest.mark.root
+
+LARGEST_PING = 1472
+
+
+@pytest.fixture(scope="module")
+def joined() -> Iterator[tuple[TwoSites, Bridged, Bridged]]:
+    with Lab("mtu") as lab:
+        sites = TwoSites(lab, wan_mtu=1500, lan_mtu=1500)
+        for host in (sites.a.host, sites.b.host):
+            host.namespace.popen("iperf3", "-s", log="iperf3")
+        server, client = bridged_pair(sites.a, sites.b)
+        sites.a.host.ping(sites.b.host.ipv4, count=2)
+        yield sites, server, client
+        stop_all(client, server)
+
+
+@pytest.mark.parametrize("direction", [0, 1])
+def test_full_size_datagrams_that_may_not_be_fragmented_cross(
+    joined: tuple[TwoSites, Bridged, Bridged], direction: int
+) -> None:
+    first, second = _ends(joined[0], direction)
+    output = first.namespace.run(
+        *(
+            "ping",
+            "-n",
+            "-M",
+            "do",
+            "-s",
+            str(LARGEST_PING),
+            "-c",
+            "20",
+            "-i",
+            "0.01",
+            "-W",
+            "2",
+            second.ipv4,
+        ),
+        check=False,
+    )
+    assert " 20 received" in output, output
+
+
+@pytest.mark.parametrize("direction", [0, 1])
+def test_tcp_segments_are_clamped_so_that_the_wan_needs_no_fragments(
+    joined: tuple[TwoSites, Bridged, Bridged], direction: int
+) -> None:
+    sites, server, client = joined
+    first, second = _ends(sites, direction)
+    before = [_fragments(sites, number) for number in (0, 1)]
+    result = _iperf(first, second.ipv4, "-t", "1")
+    assert result["end"]["sum_received"]["bytes"] > 1_000_000
+    assert 1200 <= result["start"]["tcp_mss_default"] < 1400
+    assert [_fragments(sites, number) for number in (0, 1)] == before
+    daemon = (server, client)[direction]
+    assert daemon.metric("bridged_mtu_events_total", event="mss_clamped") >= 1
+
+
+def test_large_udp_datagrams_cross_in_fragments_of_the_wan(joined: tuple[TwoSites, Bridged, Bridged]) -> None:
+    sites, _, _ = joined
+    first, second = _ends(sites, 0)
+    before = _fragments(sites, 0)
+    result = _iperf(first, second.ipv4, "-u", "-b", "4M", "-l", str(LARGEST_PING), "-t", "1")
+    total = result["end"]["sum"]
+    assert total["packets"] > 200 and total["lost_packets"] == 0, total
+    assert _fragments(sites, 0) - before >= total["packets"]
+
+
+@pytest.mark.parametrize("direction", [0, 1])
+def test_tagged_frames_of_1518_octets_cross(
+    joined: tuple[TwoSites, Bridged, Bridged], direction: int
+) -> None:
+    first, second = _ends(joined[0], direction)
+    addresses = bytes.fromhex((second.mac + first.mac).replace(":", ""))
+    kit = {
+        f"tagged {number}": addresses + b"\x81\x00\x00\x2a\x88\xb6" + bytes([number]) * 1500
+        for number in range(20)
+    }
+    assert {len(frame) for frame in kit.values()} == {1518}
+    assert missing_at(first, second, kit) == {}
+
+
+def test_smaller_wan_carries_full_size_frames_too() -> None:
+    with Lab("smallwan") as lab:
+        sites = TwoSites(lab, wan_mtu=1280)
+        server, client = bridged_pair(sites.a, sites.b)
+        first, second = sites.a.host, sites.b.host
+        first.ping(second.ipv4, count=2)
+        output = first.namespace.run(
+            *("ping", "-n", "-M", "do", "-s", str(LARGEST_PING), "-c", "10", "-i", "0.01", second.ipv4),
+            check=False,
+        )
+        assert " 10 received" in output, output
+        assert "1280" in sites.a.namespace.ip("link", "show", WAN_PORT)
+        stop_all(client, server)
+
+
+def _ends(sites: TwoSites, direction: int) -> tuple[Host, Host]:
+    ends = sites.a.host, sites.b.host
+    return ends if direction == 0 else ends[::-1]
+
+
+def _iperf(host: Host, target: str, *options: str) -> dict:  # type: ignore[type-arg]
+    text = host.namespace.run("iperf3", "-J", "-c", target, *options, seconds=30)
+    document: dict = json.loads(text)  # type: ignore[type-arg]
+    return document
+
+
+def _fragments(sites: TwoSites, number: int) -> int:
+    """IPv4 fragments that a site has made so far."""
+    lines = sites.sites[number].namespace.run("cat", "/proc/net/snmp").splitlines()
+    names, values = (line.split() for line in lines if line.startswith("Ip:"))
+    return int(values[names.index("FragCreates")])
