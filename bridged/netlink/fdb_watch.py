@@ -110,7 +110,7 @@ def _link_address(body: bytes) -> MacAddress | None:
     offset = _NEIGHBOUR.size
     while offset + _ATTRIBUTE.size <= len(body):
         length, kind = _ATTRIBUTE.unpack_from(body, offset)
-        if length < _ATTRIBUTE.size:
+        if length < _ATTRIBUTE.size or offset + length > len(body):
             return None
         if kind & 0x3FFF == _NDA_LLADDR and length == _ATTRIBUTE.size + 6:
             return MacAddress(body[offset + _ATTRIBUTE.size : offset + length])

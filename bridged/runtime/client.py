@@ -17,6 +17,7 @@ from bridged.protocol.session_types import Authenticated, Established, SessionDo
 from bridged.runtime.link import PeerLink
 from bridged.runtime.lookup import Lookup
 from bridged.runtime.tunnel import Tunnel, TunnelPlan, monotonic, newest
+from bridged.runtime.ways import has_way
 
 RETRY_SECONDS: Final = 1.0
 RETRY_SECONDS_MAX: Final = 300.0
@@ -24,6 +25,8 @@ ROUNDS_BEFORE_BACKOFF: Final = 5
 KNOCK_SECONDS: Final = 1.0
 """While no server has answered our reset at all, it is repeated so often: a server that appears is found."""
 LEAST_PAUSE_SECONDS: Final = 0.1
+WAY_SECONDS: Final = 0.3
+"""A way that is gone for so long is given up for another one; an address that is replaced is back sooner."""
 
 
 class ClientTunnel(Tunnel):
@@ -41,12 +44,19 @@ class ClientTunnel(Tunnel):
         self._lookup = Lookup()
         self._current: Endpoint | None = None
         self._is_resolving = False
+        self._is_hurried = False
+        self._known: dict[Endpoint, list[Endpoint]] = {
+            remote: [remote] for remote in plan.remotes if remote.is_numeric
+        }
+        self._way_timer: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
         await super().start()
         self._task = asyncio.get_running_loop().create_task(self._connect_for_ever())
 
     async def stop(self) -> None:
+        if self._way_timer is not None:
+            self._way_timer.cancel()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -56,6 +66,23 @@ class ClientTunnel(Tunnel):
     def handle_network_change(self) -> None:
         super().handle_network_change()
         self._wake.set()
+        if self._way_timer is None and not self.is_stopping:
+            self._way_timer = asyncio.get_running_loop().call_later(WAY_SECONDS, self._look_for_way)
+
+    def _look_for_way(self) -> None:
+        """Where the server's address cannot be reached any more, and another one can, change over."""
+        self._way_timer = None
+        for link in list(self.links.values()):
+            if link.session.is_live and self._should_pass_over(link.endpoint):
+                self._is_hurried = True
+                link.close("transport_closed", f"there is no way to {link.endpoint} any more", notify=False)
+
+    def _should_pass_over(self, endpoint: Endpoint) -> bool:
+        """There is no way to it, but one to another address of our servers."""
+        if has_way(endpoint, self.plan.local):
+            return False
+        others = {other for found in self._known.values() for other in found} - {endpoint}
+        return any(has_way(other, self.plan.local) for other in others)
 
     @property
     def state(self) -> str:
@@ -115,6 +142,9 @@ class ClientTunnel(Tunnel):
             seconds = max(LEAST_PAUSE_SECONDS, seconds - spent)
         if self._down is not None:
             seconds = min(max(seconds, self._down.retry_after), RETRY_SECONDS_MAX)
+        if self._is_hurried:
+            self._is_hurried = False
+            return
         self._wake.clear()
         try:
             # A change of addresses or routes ends the wait: the way may be open now.
@@ -125,6 +155,8 @@ class ClientTunnel(Tunnel):
     async def _try_remote(self, remote: Endpoint) -> bool:
         """Try all addresses of one remote; True when a session was established (and is over now)."""
         for endpoint in await self._resolve(remote):
+            if self._should_pass_over(endpoint):
+                continue
             down = await self._run_session(endpoint)
             if down.was_established:
                 self._is_refused = False
@@ -138,7 +170,8 @@ class ClientTunnel(Tunnel):
     async def _resolve(self, remote: Endpoint) -> list[Endpoint]:
         self._is_resolving = True
         try:
-            return await self._lookup.resolve(remote)
+            self._known[remote] = await self._lookup.resolve(remote)
+            return self._known[remote]
         except OSError as error:  # TimeoutError is one
             detail = str(error) or "no answer in time"
             text = f"cannot look up {remote.host}: {detail}"

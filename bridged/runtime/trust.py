@@ -82,6 +82,7 @@ def plan_tunnel(
         peer_names=tunnel.peers,
         duplicate_names=tunnel.duplicate_names,
         remotes=tuple(Endpoint.parse(text, DEFAULT_PORT) for text in tunnel.remotes),
+        local=bind_endpoint(tunnel) if role is Role.CLIENT else None,
         exit_notify=tunnel.exit_notify,
         transport=tunnel.transport,
         certificates={role_name: UnixSeconds(at) for role_name, at in certificates.items()},

@@ -75,6 +75,7 @@ class TunnelPlan:
     peer_names: tuple[str, ...] = ()
     duplicate_names: bool = False
     remotes: tuple[Endpoint, ...] = ()
+    local: Endpoint | None = None
     exit_notify: bool = True
     transport: str = "udp"
     certificates: Mapping[str, UnixSeconds] | None = None

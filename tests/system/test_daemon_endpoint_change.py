@@ -108,6 +108,35 @@ def test_both_ends_change_one_after_the_other_within_a_second(joined: Joined) ->
         pings.wait_for_answers(100)
 
 
+@pytest.mark.parametrize("change", ["IPv4 to IPv6", "IPv6 to IPv4"])
+def test_change_of_the_address_family_costs_less_than_a_second(change: str) -> None:
+    """A new session, since the path has another family; the next reachable remote is taken at once."""
+    with Lab("families") as lab:
+        sites = TwoSites(lab, wan="router")
+        a, b = sites.a, sites.b
+        remotes = [f"{a.wan_ipv4}:1194", f"[{a.wan_ipv6}]:1194"]
+        server, client = bridged_pair(
+            a,
+            b,
+            server_tunnel={"listen": "[::]:1194"},
+            client_tunnel={"remotes": remotes if change == "IPv4 to IPv6" else remotes[::-1]},
+        )
+        lost = b.wan_ipv4 + "/24" if change == "IPv4 to IPv6" else b.wan_ipv6 + "/64"
+        family = ("-4",) if change == "IPv4 to IPv6" else ("-6",)
+        with pinging(a.host, b.host.ipv4, 0.005) as pings:
+            pings.wait_for_answers(40)
+            _moved(pings, lambda: _lose_family(b, lost, family))
+            pings.wait_for_answers(100)
+        (peer,) = server.connected_peers()
+        assert peer["endpoint"].startswith("[" if change == "IPv4 to IPv6" else b.wan_ipv4)
+        stop_all(client, server)
+
+
+def _lose_family(site: Site, address: str, family: tuple[str, ...]) -> None:
+    site.namespace.ip("addr", "del", address, "dev", WAN_PORT)
+    site.namespace.ip(*family, "route", "flush", "default")
+
+
 def _moved(pings: Pings, move: Callable[[], None], most: float = MOST_SECONDS) -> None:
     """Make the change; no silence longer than `most` from then on until traffic is back for a while."""
     began = time.time()
