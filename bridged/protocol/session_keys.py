@@ -36,6 +36,14 @@ RETIRE_SECONDS: Final = 10.0
 """A key that nobody seals with any more still opens what is on the way."""
 
 _UNFINISHED: Final = frozenset({KeyPhase.PRE_START, KeyPhase.START, KeyPhase.EXCHANGE})
+_STALLED: Final = {
+    KeyPhase.PRE_START: "no answer: compare address, port, firewall, and the tls-auth or tls-crypt key",
+    KeyPhase.START: "the other end went silent in the TLS handshake: it may refuse our certificate (its log "
+    "says why), or large packets are lost",
+    # OpenVPN drops a client whose certificate it refuses without sending its TLS alert.
+    KeyPhase.EXCHANGE: "the other end went silent after TLS: it may refuse our certificate; its log says why",
+}
+"""What to look at where a handshake ran out of time."""
 _NEVER: Final = float("inf")
 
 
@@ -94,7 +102,7 @@ class SessionKeys:
                 key.give_up()
             elif key.phase in _UNFINISHED:
                 key.give_up()
-                self._session.fail_key(key, "timeout", f"no complete handshake: {key.phase.value}", now)
+                self._session.fail_key(key, "timeout", _STALLED[key.phase], now)
         self._change_over(now)
         self._retire(now)
         if now >= self._renegotiate_at:

@@ -1,0 +1,261 @@
+"""Who is not let in, and by whom: a clear line, a counter, and nobody else notices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from interop_ends import Pinger, joined, log_events, openvpn, running, wait_for_event
+from lab import Hub, Lab, OpenVpn, Profile, TwoSites, static_key, wait_for
+from lab.bridged_daemon import Bridged, client, server
+from lab.pki import Authority, Identity
+from lab.relay import Relay
+
+pytestmark = pytest.mark.root
+
+
+@dataclass(slots=True)
+class Guarded:
+    """Our server with one welcome client that pings all the time, and a site for the others."""
+
+    hub: Hub
+    profile: Profile
+    ours: Bridged
+    welcome: OpenVpn
+
+    def count(self, outcome: str) -> float:
+        return self.ours.metric("bridged_handshakes_total", outcome=outcome)
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Guarded]:
+    with Lab("refuse") as lab:
+        hub = Hub(lab, 2)
+        profile = Profile()
+        issue = profile.authority.issue
+        tls = {
+            "ca": profile.authority.certificate,
+            "peer_name_prefix": "site-",
+            **_pem(issue("server", "server")),
+        }
+        ours = server(hub.server, profile, issue("server", "server"), tunnel={"tls": tls})
+        with (
+            running(ours),
+            openvpn(
+                *(hub.clients[0], "client", profile, issue("site-1", "client")), remote=hub.server.wan_ipv4
+            ) as welcome,
+        ):
+            welcome.wait_connected()
+            ours.wait_connected()
+            yield Guarded(hub, profile, ours, welcome)
+
+
+def _pem(identity: Identity) -> dict[str, str]:
+    return {"certificate": identity.certificate, "key": identity.key}
+
+
+def try_to_enter(
+    guarded: Guarded, profile: Profile, identity: Identity, outcome: str, *words: str, told: str
+) -> None:
+    """An OpenVPN client that must not get in, and is told so. The welcome one loses no ping meanwhile."""
+    before = guarded.count(outcome)
+    pinger = Pinger(guarded.hub.clients[0].host, guarded.hub.server.host.ipv4, 2)
+    with openvpn(
+        *(guarded.hub.clients[1], "client", profile, identity), remote=guarded.hub.server.wan_ipv4
+    ) as stranger:
+        wait_for_event(guarded.ours, "handshake_failed", outcome, *words)
+        wait_for(lambda: guarded.count(outcome) > before, f"handshakes_total of {outcome}", 5)
+        stranger.started.wait_for_output(told, 5)
+        log = stranger.log
+        assert "Initialization Sequence Completed" not in log
+    assert pinger.finish().lost == []
+    assert [peer["name"] for peer in guarded.ours.connected_peers()] == ["site-1"]
+
+
+REFUSED_CLIENTS = {
+    "unknown authority": ("certificate_rejected", "tls.ca", "unknown CA"),
+    "expired": ("certificate_expired", "expired", "certificate expired"),
+    "usage": ("certificate_rejected", "extended key usage", "unsupported certificate"),
+    # OpenSSL has no better alert for what the application decides.
+    "name": ("name_mismatch", "site-", "internal error"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED_CLIENTS)
+def test_our_server_refuses_a_client_that_is_not_the_right_one(guarded: Guarded, kind: str) -> None:
+    issue = guarded.profile.authority.issue
+    identity = {
+        "unknown authority": Authority("Lab CA").issue("site-2", "client"),
+        "expired": issue("site-2", "client", expired=True),
+        "usage": issue("site-2", "server"),
+        "name": issue("garage", "client"),
+    }[kind]
+    outcome, word, alert = REFUSED_CLIENTS[kind]
+    told = f"Received fatal SSL alert: {alert}"
+    try_to_enter(guarded, guarded.profile, identity, outcome, identity.name, word, told=told)
+
+
+def test_our_server_refuses_a_client_without_a_shared_cipher_and_says_so(guarded: Guarded) -> None:
+    profile = replace(guarded.profile, ciphers=("AES-192-GCM",))
+    identity = guarded.profile.authority.issue("site-2", "client")
+    told = "AUTH_FAILED,Data channel cipher negotiation failed (no shared cipher)"
+    try_to_enter(guarded, profile, identity, "cipher_mismatch", told=told)
+
+
+def test_our_server_gives_no_answer_to_a_wrong_tls_crypt_key(guarded: Guarded) -> None:
+    profile = replace(guarded.profile, wrap_key=static_key())
+    drops = guarded.ours.tunnel()["control_drops"].get("receive", {}).get("wrap_mismatch", 0)
+    lines = len(guarded.ours.log.splitlines())
+    pinger = Pinger(guarded.hub.clients[0].host, guarded.hub.server.host.ipv4, 2)
+    with openvpn(
+        guarded.hub.clients[1],
+        "client",
+        profile,
+        guarded.profile.authority.issue("site-2", "client"),
+        remote=guarded.hub.server.wan_ipv4,
+    ) as stranger:
+        wait_for(
+            lambda: (
+                guarded.ours.tunnel()["control_drops"].get("receive", {}).get("wrap_mismatch", 0) >= drops + 2
+            ),
+            "drops of packets under the wrong key",
+        )
+        assert "TLS: Initial packet from" not in stranger.log
+    assert pinger.finish().lost == []
+    assert len(guarded.ours.log.splitlines()) == lines, "a line for each packet of a stranger"
+
+
+def wrong_server(kind: str, profile: Profile) -> tuple[Identity, dict[str, Any], str, str]:
+    """Its certificate, what our client asks for, the outcome, and a word of the reason."""
+    authority = profile.authority
+    good = authority.issue("server", "server")
+    pin = authority.issue("other", "server").fingerprint
+    return {
+        "unknown authority": (
+            Authority("Lab CA").issue("server", "server"),
+            {},
+            "certificate_rejected",
+            "tls.ca",
+        ),
+        "expired": (authority.issue("server", "server", expired=True), {}, "certificate_expired", "expired"),
+        "usage": (authority.issue("server", "client"), {}, "certificate_rejected", "extended key usage"),
+        "name": (good, {"peer_name": "head-office"}, "name_mismatch", "head-office"),
+        "fingerprint": (good, {"peer_fingerprints": [pin]}, "certificate_rejected", "fingerprint"),
+    }[kind]
+
+
+@pytest.fixture(scope="module")
+def sites() -> Iterator[TwoSites]:
+    with Lab("refuse2") as lab:
+        yield TwoSites(lab, wan="switch")
+
+
+@pytest.mark.parametrize("kind", ["unknown authority", "expired", "usage", "name", "fingerprint"])
+def test_our_client_refuses_a_server_that_is_not_the_right_one(sites: TwoSites, kind: str) -> None:
+    profile = Profile()
+    identity, asked, outcome, word = wrong_server(kind, profile)
+    own = profile.authority.issue("client", "client")
+    tls = {"ca": profile.authority.certificate, **_pem(own), **asked}
+    daemon = client(sites.b, profile, own, sites.a.wan_ipv4, tunnel={"tls": tls})
+    with openvpn(sites.a, "server", profile, identity) as theirs, running(daemon):
+        line = wait_for_event(daemon, "handshake_failed", outcome, word)
+        assert "warning" in line
+        status = daemon.status()["tunnels"][0]
+        assert status["handshakes"]["initial"][outcome] >= 1
+        assert status["last_error"].startswith(outcome)
+        assert daemon.metric("bridged_handshakes_total", outcome=outcome) >= 1
+        assert daemon.connected_peers() == []
+        wait_for(lambda: "TLS handshake failed" in theirs.log, "OpenVPN to hear of it", 5)
+
+
+@pytest.mark.parametrize("tls_max", ["1.2", "1.3"])
+def test_an_openvpn_server_that_refuses_our_certificate_is_suspected_of_it(
+    sites: TwoSites, tls_max: str
+) -> None:
+    """OpenVPN 2.6 forgets the client before its TLS alert is sent: we hear nothing, and say so."""
+    profile = Profile(tls_max=tls_max)
+    issue = profile.authority.issue
+    own = Authority("Other CA").issue("client", "client")
+    daemon = client(sites.b, profile, own, sites.a.wan_ipv4, tunnel={"handshake_seconds": 5})
+    with openvpn(sites.a, "server", profile, issue("server", "server")) as theirs, running(daemon):
+        wait_for_event(daemon, "handshake_failed", "timeout", "may refuse our certificate", seconds=9)
+        assert "Sent fatal SSL alert: unknown CA" in theirs.log
+        assert daemon.connected_peers() == []
+
+
+def test_our_client_with_no_shared_cipher_hears_it_from_an_openvpn_server(sites: TwoSites) -> None:
+    profile = Profile(ciphers=("AES-256-GCM",))
+    issue = profile.authority.issue
+    daemon = client(
+        sites.b,
+        profile,
+        issue("client", "client"),
+        sites.a.wan_ipv4,
+        tunnel={"ciphers": ["CHACHA20-POLY1305"]},
+    )
+    with openvpn(sites.a, "server", profile, issue("server", "server")), running(daemon):
+        wait_for_event(daemon, "handshake_failed", "auth_failed", "Data channel cipher negotiation failed")
+
+
+def test_our_client_with_a_wrong_tls_crypt_key_gets_no_answer_and_says_what_to_look_at(
+    sites: TwoSites,
+) -> None:
+    profile = Profile()
+    issue = profile.authority.issue
+    other = replace(profile, wrap_key=static_key())
+    daemon = client(
+        sites.b, other, issue("client", "client"), sites.a.wan_ipv4, tunnel={"handshake_seconds": 5}
+    )
+    with openvpn(sites.a, "server", profile, issue("server", "server")), running(daemon):
+        wait_for_event(daemon, "handshake_failed", "timeout", "tls-crypt key", seconds=9)
+
+
+def first_words(sites: TwoSites) -> None:
+    """OpenVPN's server must have heard a station before it sends it anything (it floods no unicast)."""
+    wait_for(lambda: sites.b.host.reaches(sites.a.host.ipv4), "the client's LAN to be heard", 15)
+
+
+@pytest.mark.parametrize("ours_as", ["server", "client"])
+def test_a_tunnel_lives_on_though_two_in_a_hundred_packets_are_mangled(sites: TwoSites, ours_as: Any) -> None:
+    relay = Relay(sites.wan_namespace, ("203.0.113.1", 1195), (sites.a.wan_ipv4, 1194), corrupt=0.02, seed=7)
+    profile = Profile(port=1195, reneg_seconds=3) if ours_as == "server" else Profile(reneg_seconds=3)
+    keys: dict[str, Any] = {"renegotiate": {"seconds": 3600}}
+    remote = "203.0.113.1"
+    if ours_as == "server":
+        keys["listen"] = "0.0.0.0:1194"
+    else:
+        remote += ":1195"
+    try:
+        with joined(sites, profile, ours_as, tunnel=keys, remote=remote) as ends:
+            first_words(sites)
+            pinger = Pinger(sites.a.host, sites.b.host.ipv4, 5, 0.01).finish()
+            corrupted = relay.counters()["corrupted"]
+            assert corrupted > 5
+            assert len(pinger.lost) <= corrupted
+            assert ends.ours.tunnel()["dataplane"]["drops"]["receive"]["tag_mismatch"] > 0
+            (peer,) = ends.ours.connected_peers()
+            assert peer["connections"] == 1
+            assert ends.ours.tunnel()["renegotiations"]["peer"] == {"established": pytest.approx(2, abs=1)}
+            assert log_events(ends.ours, "handshake_failed") == []
+    finally:
+        relay.process.stop()
+
+
+@pytest.mark.parametrize("ours_as", ["server", "client"])
+def test_a_connection_comes_about_though_a_fifth_of_all_packets_is_lost(
+    sites: TwoSites, ours_as: Any
+) -> None:
+    relay = Relay(sites.wan_namespace, ("203.0.113.1", 1196), (sites.a.wan_ipv4, 1194), loss=0.2, seed=5)
+    profile = Profile(port=1196) if ours_as == "server" else Profile()
+    keys = {"listen": "0.0.0.0:1194"} if ours_as == "server" else {}
+    remote = "203.0.113.1" if ours_as == "server" else "203.0.113.1:1196"
+    try:
+        with joined(sites, profile, ours_as, tunnel=keys, remote=remote) as ends:
+            first_words(sites)
+            pinger = Pinger(sites.a.host, sites.b.host.ipv4, 2, 0.01).finish()
+            assert 0.15 < len(pinger.lost) / pinger.count < 0.6
+            assert ends.peer()["connections"] == 1
+    finally:
+        relay.process.stop()
