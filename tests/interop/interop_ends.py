@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import signal
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from lab import Bridged, LabError, OpenVpn, Profile, Site, TwoSites, wait_for
@@ -19,7 +19,8 @@ from lab.topology import Host
 
 Role = Literal["server", "client"]
 THEIR_TAP = "ovpn0"
-CONNECTED = "peer_connected"
+FAREWELL_SECONDS = 0.15
+TICK_SECONDS = 0.006
 
 
 @dataclass(slots=True)
@@ -73,6 +74,9 @@ def openvpn(
             raise
     finally:
         if end.process is not None:
+            # It says farewell at once, and then only waits: our end need not miss it.
+            end.started.send_signal(signal.SIGTERM)
+            time.sleep(FAREWELL_SECONDS)
             end.stop(signal.SIGKILL)
         site.namespace.ip("link", "del", THEIR_TAP)
 
@@ -150,10 +154,11 @@ def joined(
 
 
 class Pinger:
-    """A ping that runs beside the test, every `interval_seconds`, for `seconds`."""
+    """A ping that runs beside the test, about every `interval_seconds`, for about `seconds`."""
 
     def __init__(self, source: Host, target: str, seconds: float, interval_seconds: float = 0.01) -> None:
-        self.count = int(seconds / interval_seconds)
+        # The kernel's ticks stretch a short interval.
+        self.count = int(seconds / (interval_seconds + TICK_SECONDS))
         self._seconds = seconds
         self._interval_seconds = interval_seconds
         self.process: Process = source.namespace.popen(
@@ -183,7 +188,14 @@ class Pinger:
         for number in range(1, self.count + 1):
             run = run + 1 if number in lost else 0
             longest = max(longest, run)
-        return longest * self._interval_seconds
+        return longest * self._measured_interval()
+
+    def _measured_interval(self) -> float:
+        answers = re.findall(r"^\[([\d.]+)\].* icmp_seq=(\d+) ttl", self.output, re.MULTILINE)
+        if len(answers) < 2:
+            raise LabError(f"hardly an answer at all\n{self.output[-500:]}")
+        (begun, first), (ended, last) = answers[0], answers[-1]
+        return (float(ended) - float(begun)) / (int(last) - int(first))
 
 
 def iperf(source: Host, target: Host, seconds: float) -> Process:
@@ -226,12 +238,3 @@ def unwanted_drops(daemon: Bridged) -> dict[str, Any]:
         for reason, count in reasons.items()
         if (direction, reason) != ("transmit", "no_peer")
     }
-
-
-def secrets_of(*identities: Identity, profile: Profile, state: Path | None = None) -> list[str]:
-    """Pieces of every secret text that must be in no log."""
-    texts = [identity.key for identity in identities] + [profile.wrap_key]
-    pieces = []
-    for text in texts:
-        pieces += [line for line in text.splitlines() if len(line) >= 16 and not line.startswith("-")]
-    return pieces

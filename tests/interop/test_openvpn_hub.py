@@ -134,10 +134,10 @@ def test_pushed_compression_is_refused_with_the_reason(sites: TwoSites, option: 
 
 
 def test_our_pushed_options_reach_an_openvpn_client(sites: TwoSites) -> None:
-    keys = {"push": ["echo hello-from-us", "sndbuf 65536"]}
+    keys = {"push": ["rcvbuf 65536", "sndbuf 65536"]}
     with joined(sites, Profile(ping_seconds=3, restart_seconds=9), "server", tunnel=keys) as ends:
         log = ends.theirs.log
-        assert "PUSH_REPLY,echo hello-from-us,sndbuf 65536,ping 3,ping-restart 9,peer-id " in log
+        assert "PUSH_REPLY,rcvbuf 65536,sndbuf 65536,ping 3,ping-restart 9,peer-id " in log
         assert "Timers: ping 3, ping-restart 9" in log and COMPLETED in log
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from interop_ends import Pinger, joined, log_events, openvpn, running, wait_for_event
-from lab import Hub, Lab, OpenVpn, Profile, TwoSites, static_key, wait_for
+from lab import Hub, Lab, Profile, TwoSites, static_key, wait_for
 from lab.bridged_daemon import Bridged, client, server
 from lab.pki import Authority, Identity
 from lab.relay import Relay
@@ -23,7 +23,10 @@ class Guarded:
     hub: Hub
     profile: Profile
     ours: Bridged
-    welcome: OpenVpn
+    visitor: Identity
+    """Would be let in."""
+    garage: Identity
+    """Pinned, but its name does not begin as asked."""
 
     def count(self, outcome: str) -> float:
         return self.ours.metric("bridged_handshakes_total", outcome=outcome)
@@ -35,21 +38,21 @@ def guarded() -> Iterator[Guarded]:
         hub = Hub(lab, 2)
         profile = Profile()
         issue = profile.authority.issue
+        known = [issue(name, "client") for name in ("site-1", "site-2", "garage")]
         tls = {
             "ca": profile.authority.certificate,
             "peer_name_prefix": "site-",
+            "peer_fingerprints": [identity.fingerprint for identity in known],
             **_pem(issue("server", "server")),
         }
         ours = server(hub.server, profile, issue("server", "server"), tunnel={"tls": tls})
         with (
             running(ours),
-            openvpn(
-                *(hub.clients[0], "client", profile, issue("site-1", "client")), remote=hub.server.wan_ipv4
-            ) as welcome,
+            openvpn(*(hub.clients[0], "client", profile, known[0]), remote=hub.server.wan_ipv4) as welcome,
         ):
             welcome.wait_connected()
             ours.wait_connected()
-            yield Guarded(hub, profile, ours, welcome)
+            yield Guarded(hub, profile, ours, known[1], known[2])
 
 
 def _pem(identity: Identity) -> dict[str, str]:
@@ -80,6 +83,7 @@ REFUSED_CLIENTS = {
     "usage": ("certificate_rejected", "extended key usage", "unsupported certificate"),
     # OpenSSL has no better alert for what the application decides.
     "name": ("name_mismatch", "site-", "internal error"),
+    "fingerprint": ("certificate_rejected", "tls.peer_fingerprints", "internal error"),
 }
 
 
@@ -90,7 +94,8 @@ def test_our_server_refuses_a_client_that_is_not_the_right_one(guarded: Guarded,
         "unknown authority": Authority("Lab CA").issue("site-2", "client"),
         "expired": issue("site-2", "client", expired=True),
         "usage": issue("site-2", "server"),
-        "name": issue("garage", "client"),
+        "name": guarded.garage,
+        "fingerprint": issue("site-1", "client"),
     }[kind]
     outcome, word, alert = REFUSED_CLIENTS[kind]
     told = f"Received fatal SSL alert: {alert}"
@@ -99,7 +104,7 @@ def test_our_server_refuses_a_client_that_is_not_the_right_one(guarded: Guarded,
 
 def test_our_server_refuses_a_client_without_a_shared_cipher_and_says_so(guarded: Guarded) -> None:
     profile = replace(guarded.profile, ciphers=("AES-192-GCM",))
-    identity = guarded.profile.authority.issue("site-2", "client")
+    identity = guarded.visitor
     told = "AUTH_FAILED,Data channel cipher negotiation failed (no shared cipher)"
     try_to_enter(guarded, profile, identity, "cipher_mismatch", told=told)
 
