@@ -63,12 +63,15 @@ class Bridged:
         return self.started.output()
 
     def start(self, *options: str, wait: bool = True) -> Bridged:
-        """`bridged run --config FILE` (and options), until its API answers."""
+        """`bridged run --config FILE` (and options), until its bridges are made."""
         self.process = self.site.namespace.popen(
             BRIDGED, "run", "--config", str(self.file), *options, log=self.name, env={"PYTHONUNBUFFERED": "1"}
         )
         if wait:
-            self.wait_until(lambda status: True, "the daemon to answer", START_SECONDS)
+            bridges = len(self.configuration["bridges"])
+            self.wait_until(
+                lambda status: len(status["bridges"]) == bridges, "the daemon's bridges", START_SECONDS
+            )
         return self
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = 10.0) -> int:

@@ -100,7 +100,8 @@ def test_reflected_broadcasts_are_not_sent_back_to_the_peer_and_are_counted(
         wait_for(lambda: reflector.reflected >= len(frames), "all frames to be reflected")
         time.sleep(0.3)
         assert not set(frames) & set(received_frames(returned))
-    assert server.metric("bridged_drops_total", reason="loop_guard") - before == len(frames)
+    # The far host's own discovery may be among what was reflected.
+    assert server.metric("bridged_drops_total", reason="loop_guard") - before >= len(frames)
 
 
 def test_station_that_really_moves_to_the_lan_is_found_there(
