@@ -73,5 +73,8 @@ class ReplayWindow:
 
     def accept_next(self, count: int) -> None:
         """Record the `count` ids that follow the highest one; the same as `accept` for each of them."""
-        self._seen = ((self._seen << count) | ((1 << count) - 1)) & self._mask
         self._highest += count
+        if count >= self.size:
+            self._seen = self._mask
+        else:
+            self._seen = ((self._seen << count) | ((1 << count) - 1)) & self._mask

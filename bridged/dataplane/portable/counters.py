@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from bridged.dataplane.contract import Direction, FrameKind, Histogram, PeerCounters
+from bridged.dataplane.portable.limits import KeyUse
 
 KINDS: Final[tuple[FrameKind, ...]] = ("unicast", "unknown_unicast", "broadcast", "multicast")
 UNICAST, UNKNOWN_UNICAST, BROADCAST, MULTICAST = range(4)
@@ -29,12 +30,9 @@ class Traffic:
         "drops",
         "received_bytes",
         "received_frames",
+        "retired",
         "sent_bytes",
         "sent_frames",
-        "wire_received",
-        "wire_received_bytes",
-        "wire_sent",
-        "wire_sent_bytes",
     )
 
     def __init__(self) -> None:
@@ -42,20 +40,34 @@ class Traffic:
         self.received_bytes = [0] * len(KINDS)
         self.sent_frames = [0] * len(KINDS)
         self.sent_bytes = [0] * len(KINDS)
-        self.wire_received = 0
-        self.wire_received_bytes = 0
-        self.wire_sent = 0
-        self.wire_sent_bytes = 0
+        self.retired = (0, 0, 0, 0)
+        """Datagrams received and sent, octets received and sent, under keys that have gone."""
         self.drops: Drops = {}
 
-    def counters(self) -> PeerCounters:
-        """All figures now."""
+    def counters(self, uses: Iterable[KeyUse]) -> PeerCounters:
+        """All figures now; `uses` of the keys that are there."""
+        received, sent, received_octets, sent_octets = self.retired
+        for use in uses:
+            received += use.packets_received
+            sent += use.packets_sent
+            received_octets += use.octets_received
+            sent_octets += use.octets_sent
         return PeerCounters(
             frames=_by_kind(self.received_frames, self.sent_frames),
             bytes=_by_kind(self.received_bytes, self.sent_bytes),
-            wire_bytes={"receive": self.wire_received_bytes, "transmit": self.wire_sent_bytes},
-            wire_datagrams={"receive": self.wire_received, "transmit": self.wire_sent},
+            wire_bytes={"receive": received_octets, "transmit": sent_octets},
+            wire_datagrams={"receive": received, "transmit": sent},
             drops=self.drops.copy(),
+        )
+
+    def retire(self, use: KeyUse) -> None:
+        """A key goes; its figures stay."""
+        received, sent, received_octets, sent_octets = self.retired
+        self.retired = (
+            received + use.packets_received,
+            sent + use.packets_sent,
+            received_octets + use.octets_received,
+            sent_octets + use.octets_sent,
         )
 
 
@@ -65,19 +77,22 @@ class BatchSizes:
     Counting is one addition, for it happens at every system call.
     """
 
-    __slots__ = ("_sizes",)
+    __slots__ = ("_sizes", "ones")
 
     def __init__(self) -> None:
         self._sizes = [0] * (_LARGEST_COUNTED + 2)
+        self.ones = 0
+        """Batches of one, which are counted by whoever has them, apart from `observe`."""
 
     def observe(self, size: int, times: int = 1) -> None:
         self._sizes[size if size <= _LARGEST_COUNTED else _LARGEST_COUNTED + 1] += times
 
     def histogram(self) -> Histogram:
         counts = [0] * (len(BATCH_BOUNDS) + 1)
-        for size, times in enumerate(self._sizes):
+        sizes = [*enumerate(self._sizes), (1, self.ones)]
+        for size, times in sizes:
             counts[bisect_left(BATCH_BOUNDS, size)] += times
-        total = sum(size * times for size, times in enumerate(self._sizes))
+        total = sum(size * times for size, times in sizes)
         return Histogram(BATCH_BOUNDS, tuple(counts), float(total))
 
 

@@ -49,7 +49,7 @@ class Forwarding:
         self._events = events
         self._mss_limit = mss_limit
         self.to_tap: list[bytes] = []
-        self._to_peers: dict[Peer, list[tuple[int, list[bytes]]]] = {}
+        self.to_peers: dict[Peer, list[tuple[int, list[bytes]]]] = {}
         self.drops: Drops = {}
         self.mtu_events: dict[str, int] = {"mss_clamped": 0}
 
@@ -63,8 +63,6 @@ class Forwarding:
 
     def from_tap(self, frames: list[bytes], now: float) -> None:
         """Switch, seal and send what was read from the TAP."""
-        if len(frames) == 1 and self._one_from_tap(frames[0], now):
-            return
         if self._mss_limit:
             self._clamp(frames)
         for addresses, run in _runs(frames):
@@ -83,39 +81,13 @@ class Forwarding:
                 self._queue(peer, verdict.kind, run)
         self.send_queued(now)
 
-    def _one_from_tap(self, frame: bytes, now: float) -> bool:
-        """The short way of one frame to one peer; False, and nothing done, for any other."""
-        verdict = self._switch.remembered(self._switch.tap_verdicts, frame[:12], now)
-        if (
-            verdict is None
-            or len(verdict.peers) != 1
-            or len(frame) < LEAST_FRAME_OCTETS
-            or (self._mss_limit and _may_be_syn(frame))
-        ):
-            return False
-        peer = verdict.peers[0]
-        slot = peer.sealing
-        packet = slot.seal_one(frame) if slot is not None else None
-        if slot is None or packet is None:
-            return False
-        traffic = peer.traffic
-        traffic.sent_frames[verdict.kind] += 1
-        traffic.sent_bytes[verdict.kind] += len(frame)
-        traffic.wire_sent += 1
-        traffic.wire_sent_bytes += self._wire.send_one(packet, peer.path)
-        peer.sent_at = now
-        if slot.use.is_due():
-            self._check_limit(peer, slot)
-        return True
-
     # --- from the wire
 
     def from_wire(self, received: Received, now: float) -> None:
         """Open and switch the datagrams of one read; frames for the TAP wait for `take_for_tap`."""
         data, size, _, _ = received
         if len(data) <= size:
-            if not self._one_from_wire(received, now):
-                self._packets([data], received, now)
+            self._packets([data], received, now)
             return
         packets = [data[at : at + size] for at in range(0, len(data), size)]
         if len(set(map(_FIRST_4, packets))) == 1:
@@ -130,38 +102,10 @@ class Forwarding:
             self._packets(packets[at:end], received, now)
             at = end
 
-    def _one_from_wire(self, received: Received, now: float) -> bool:
-        """The short way of one packet in which nothing is unusual; False, and nothing done, for any other.
-
-        It is worth its own function: latency is made of single packets.
-        """
-        data, _, source, pin = received
-        known = self._table.receivers.get(data[:_V2_HEADER_OCTETS])
-        if known is None:
-            return False
-        peer, slot = known
-        path = peer.path
-        if source != path.address or pin != path.pin:
-            return False
-        frame = slot.open_next(data)
-        if frame is None:
-            return False
-        peer.heard_at = peer.seen_at = now
-        peer.expired = False
-        traffic = peer.traffic
-        traffic.wire_received += 1
-        traffic.wire_received_bytes += len(data)
-        if slot.use.is_due():
-            self._check_limit(peer, slot)
-        addresses = frame[:12]
-        verdict = self._switch.remembered(peer.verdicts, addresses, now)
-        if verdict is None or verdict.peers or not verdict.to_tap or (self._mss_limit and _may_be_syn(frame)):
-            self._frames(peer, [frame], now)
-            return True
-        traffic.received_frames[verdict.kind] += 1
-        traffic.received_bytes[verdict.kind] += len(frame)
-        self.to_tap.append(frame)
-        return True
+    def opened(self, peer: Peer, slot: KeySlot, frame: bytes, now: float) -> None:
+        """A frame that the short way opened and could not forward."""
+        self._check_limit(peer, slot)
+        self._frames(peer, [frame], now)
 
     def take_for_tap(self) -> list[bytes]:
         """Frames to write to the TAP, in order."""
@@ -170,9 +114,9 @@ class Forwarding:
 
     def send_queued(self, now: float) -> None:
         """Seal and send what waits for peers."""
-        if not self._to_peers:
+        if not self.to_peers:
             return
-        queued, self._to_peers = self._to_peers, {}
+        queued, self.to_peers = self.to_peers, {}
         for peer, runs in queued.items():
             self._send_frames(peer, runs, now)
 
@@ -185,9 +129,9 @@ class Forwarding:
     # --- sending
 
     def _queue(self, peer: Peer, kind: int, run: list[bytes]) -> None:
-        waiting = self._to_peers.get(peer)
+        waiting = self.to_peers.get(peer)
         if waiting is None:
-            self._to_peers[peer] = [(kind, run)]
+            self.to_peers[peer] = [(kind, run)]
         else:
             waiting.append((kind, run))
 
@@ -212,9 +156,7 @@ class Forwarding:
         packets = slot.seal(payloads)
         if not packets:
             return 0
-        traffic = peer.traffic
-        traffic.wire_sent += len(packets)
-        traffic.wire_sent_bytes += self._wire.send(packets, peer.path, now)
+        self._wire.send(packets, peer.path, now)
         peer.sent_at = now
         self._check_limit(peer, slot)
         return len(packets)
@@ -222,7 +164,7 @@ class Forwarding:
     def _clamp(self, frames: list[bytes]) -> None:
         limit = self._mss_limit
         for index, frame in enumerate(frames):
-            if _may_be_syn(frame):
+            if may_be_syn(frame):
                 changed = clamp_mss(frame, limit)
                 if changed is not None:
                     frames[index] = changed
@@ -285,13 +227,10 @@ class Forwarding:
                 return
         elif pin != peer.path.pin and pin is not None:
             peer.path.pin = pin
+        peer.path.awaited = self._wire.awaited(pin)
         if is_v2:
             self._table.remember(packets[0][:_V2_HEADER_OCTETS], peer, slot)
-        peer.heard_at = peer.seen_at = now
-        peer.expired = False
-        traffic = peer.traffic
-        traffic.wire_received += len(packets)
-        traffic.wire_received_bytes += sum(map(len, packets))
+        peer.seen_at = now
         if frames:
             self._frames(peer, frames, now)
 
@@ -372,7 +311,7 @@ def _runs(frames: list[bytes]) -> list[tuple[bytes, list[bytes]]]:
     return runs
 
 
-def _may_be_syn(frame: bytes) -> bool:
+def may_be_syn(frame: bytes) -> bool:
     """A quick look: false for most frames that cannot be SYN segments."""
     if len(frame) < 54:
         return False

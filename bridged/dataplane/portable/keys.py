@@ -13,7 +13,7 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 
 from bridged.dataplane.contract import LimitTrigger
-from bridged.dataplane.portable.limits import FAILED_TAGS_END, KeyUse
+from bridged.dataplane.portable.limits import KeyUse
 from bridged.protocol.data_packet import (
     MAX_DATA_PACKET_ID,
     OVERHEAD_V1,
@@ -27,6 +27,9 @@ from bridged.units import KeyId, WirePeerId
 
 LEAST_FRAME_OCTETS: Final = 14
 
+NEVER: Final = -1
+"""No packet has this id."""
+
 Drop = Callable[[str], None]
 """Count one dropped packet by its reason."""
 
@@ -34,30 +37,38 @@ Drop = Callable[[str], None]
 class KeySlot:
     """One key id of one peer: its AEAD objects, packet ids, replay window and use.
 
-    Owns the DataKey, and zeroises it in `close`. A closed slot seals and opens nothing.
+    Owns the DataKey, and zeroises it in `close`. A closed slot seals and opens nothing. `awaited` is the
+    packet id behind the highest received; `following` counts those that came in order and are not in the
+    window yet. `additional` is what stands before the packet id in the additional data when sealing.
     """
 
     __slots__ = (
-        "_header",
         "_key",
-        "_open",
-        "_open_iv",
-        "_seal",
-        "_seal_iv",
         "accepted",
+        "additional",
+        "awaited",
+        "decrypt",
+        "encrypt",
+        "following",
+        "header",
         "next_id",
+        "open_iv",
+        "seal_iv",
         "use",
         "window",
     )
 
     def __init__(self, key: DataKey, replay_window: int, use: KeyUse) -> None:
         self._key = key
-        self._seal = make_aead(key.cipher, key.send_key).encrypt
-        self._open = make_aead(key.cipher, key.receive_key).decrypt
-        self._seal_iv = bytes(key.send_iv)
-        self._open_iv = bytes(key.receive_iv)
-        self._header = serialize_data_header(key.key_id, None)
+        self.encrypt = make_aead(key.cipher, key.send_key).encrypt
+        self.decrypt = make_aead(key.cipher, key.receive_key).decrypt
+        self.seal_iv = bytes(key.send_iv)
+        self.open_iv = bytes(key.receive_iv)
+        self.header = self.additional = b""
+        self.address_to(None)
         self.next_id = 1
+        self.awaited = 1
+        self.following = 0
         self.window = ReplayWindow(replay_window)
         self.use = use
         self.accepted = 0
@@ -74,7 +85,7 @@ class KeySlot:
     @property
     def highest_packet_id(self) -> int:
         """Of both directions."""
-        return max(self.next_id - 1, self.window.highest)
+        return max(self.next_id - 1, self.awaited - 1)
 
     def limit_reached(self) -> LimitTrigger | None:
         """Why the key should be replaced; told once."""
@@ -83,84 +94,44 @@ class KeySlot:
 
     def address_to(self, peer_id: WirePeerId | None) -> None:
         """Write DATA_V2 with this peer id from now on, or DATA_V1."""
-        self._header = serialize_data_header(self._key.key_id, peer_id)
+        self.header = serialize_data_header(self._key.key_id, peer_id)
+        # DATA_V1 leaves its first octet unauthenticated.
+        self.additional = self.header if peer_id is not None else b""
 
     def close(self) -> None:
         """Overwrite the key. The AEAD objects' own copies go with them, as far as Python can say."""
         self._key.zeroise()
-        self._seal = _closed
-        self._open = _closed
-        self._seal_iv = self._open_iv = b""
+        self.encrypt = _closed
+        self.decrypt = _closed
+        self.seal_iv = self.open_iv = b""
 
     def seal(self, payloads: Sequence[bytes]) -> list[bytes]:
         """The packets for these payloads (1 octet or more each), in order.
 
         Fewer than were given where the packet ids ran out: an id is never used twice.
         """
-        header = self._header
-        iv = self._seal_iv
-        encrypt = self._seal
+        header, additional = self.header, self.additional
+        iv = self.seal_iv
+        encrypt = self.encrypt
         number = self.next_id
         left = MAX_DATA_PACKET_ID + 1 - number
         if len(payloads) > left:
             payloads = payloads[:left]
         packets = []
-        if len(header) == 1:
-            for payload in payloads:
-                identity = number.to_bytes(4, "big")
-                sealed = encrypt(identity + iv, payload, identity)
-                packets.append(header + identity + sealed[-16:] + sealed[:-16])
-                number += 1
-        else:
-            for payload in payloads:
-                identity = number.to_bytes(4, "big")
-                additional = header + identity
-                sealed = encrypt(identity + iv, payload, additional)
-                packets.append(additional + sealed[-16:] + sealed[:-16])
-                number += 1
+        for payload in payloads:
+            identity = number.to_bytes(4, "big")
+            sealed = encrypt(identity + iv, payload, additional + identity)
+            packets.append(header + identity + sealed[-16:] + sealed[:-16])
+            number += 1
         self.next_id = number
-        self.use.count_sent(len(packets), sum(map(len, payloads)))
+        self.use.count_sent(len(packets), sum(map(len, packets)))
         return packets
 
-    def seal_one(self, payload: bytes) -> bytes | None:
-        """As `seal` for one payload; None where the packet ids ran out."""
-        number = self.next_id
-        if number > MAX_DATA_PACKET_ID:
-            return None
-        self.next_id = number + 1
-        identity = number.to_bytes(4, "big")
-        header = self._header
-        sealed = self._seal(
-            identity + self._seal_iv, payload, identity if len(header) == 1 else header + identity
-        )
-        use = self.use
-        use.packets_sent += 1
-        use.octets_sent += len(payload)
-        return header + identity + sealed[-16:] + sealed[:-16]
-
-    def open_next(self, packet: bytes) -> bytes | None:
-        """The frame of a DATA_V2 packet, if it is the one awaited next; else None, and nothing is changed.
-
-        None says nothing of the packet: ask `open`.
-        """
-        window = self.window
-        if (
-            len(packet) < OVERHEAD_V2 + LEAST_FRAME_OCTETS
-            or int.from_bytes(packet[4:8], "big") != window.highest + 1
-            or self.use.failed_tags >= FAILED_TAGS_END
-        ):
-            return None
-        try:
-            frame = self._open(
-                packet[4:8] + self._open_iv, packet[OVERHEAD_V2:] + packet[8:OVERHEAD_V2], packet[:8]
-            )
-        except InvalidTag:
-            return None
-        window.accept_next(1)
-        use = self.use
-        use.packets_received += 1
-        use.octets_received += len(packet)
-        return frame
+    def settle(self) -> None:
+        """Bring the replay window up to date with the packets that came in order."""
+        if self.following:
+            self.window.accept_next(self.following)
+            self.following = 0
 
     def open(self, packets: Sequence[bytes], drop: Drop, *, is_v2: bool) -> list[bytes]:
         """The payloads of those packets that are authentic, new and long enough to be frames.
@@ -171,6 +142,7 @@ class KeySlot:
         """
         self.accepted = 0
         if self.use.is_dead:
+            self.awaited = NEVER
             for _ in packets:
                 drop("key_expired")
             return []
@@ -178,9 +150,10 @@ class KeySlot:
         begin, at, body = (0, 4, OVERHEAD_V2) if is_v2 else (1, 1, OVERHEAD_V1)
         tag_at = at + 4
         least = body + LEAST_FRAME_OCTETS
-        iv = self._open_iv
-        decrypt = self._open
-        expected = self.window.highest + 1
+        iv = self.open_iv
+        decrypt = self.decrypt
+        self.settle()
+        expected = self.awaited
         following = 0
         payloads = []
         for packet in packets:
@@ -207,10 +180,11 @@ class KeySlot:
                 following = 0
             self._admit(packet, int.from_bytes(packet[at:tag_at], "big"), payload, body, drop, payloads)
             expected = self.window.highest + 1
+        self.awaited = expected
         if following:
             self.window.accept_next(following)
             self.accepted += following
-        self.use.count_received(len(packets), sum(map(len, packets)))
+        self.use.count_received(self.accepted, sum(map(len, payloads)) + body * self.accepted)
         return payloads
 
     def _admit(

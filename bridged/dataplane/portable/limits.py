@@ -20,21 +20,21 @@ FAILED_TAGS_END: Final = 2**36
 
 
 CHECK_PACKETS: Final = 1024
-CHECK_OCTETS: Final = 1 << 20
+LARGEST_PACKET_OCTETS: Final = 65535
 
 
 class KeyUse:
     """Counts of one key; `trigger` says once that it should be replaced.
 
-    `octets_*` count payload. The configured limits (0: none) count octets and packets of both
+    `octets_*` count whole packets. The configured limits (0: none) count octets and packets of both
     directions together. Asked after every batch, the limits themselves are looked at only when so many
     packets or octets have passed that one of them may have been reached.
     """
 
     __slots__ = (
-        "_check_octets",
-        "_check_packets",
         "_told",
+        "due_received",
+        "due_sent",
         "failed_tags",
         "is_limited",
         "octets_received",
@@ -53,16 +53,16 @@ class KeyUse:
         self.octets_sent = self.octets_received = 0
         self.failed_tags = 0
         self._told = False
-        self._check_packets = self._check_octets = 0
+        self.due_received = self.due_sent = 0
         self._plan_check()
 
     def count_sent(self, packets: int, octets: int) -> None:
-        """Packets sealed, with `octets` of payload between them."""
+        """Packets sealed, with `octets` between them."""
         self.packets_sent += packets
         self.octets_sent += octets
 
     def count_received(self, packets: int, octets: int) -> None:
-        """Packets to be opened; counting those that fail as well errs on the safe side."""
+        """Packets that were authentic and new."""
         self.packets_received += packets
         self.octets_received += octets
 
@@ -81,32 +81,29 @@ class KeyUse:
 
     def is_due(self) -> bool:
         """Whether `trigger` is worth asking."""
-        return (
-            self.packets_sent + self.packets_received >= self._check_packets
-            or self.octets_sent + self.octets_received >= self._check_octets
-        )
+        return self.packets_received >= self.due_received or self.packets_sent >= self.due_sent
 
     def trigger(self, highest_packet_id: int) -> LimitTrigger | None:
         """Why the key should be replaced; once, then always None.
 
         `highest_packet_id` is the higher one of those sent and received.
         """
+        reason = None if self._told else self._reason(highest_packet_id)
+        self._told = self._told or reason is not None
         self._plan_check()
-        if self._told:
-            return None
-        reason = self._reason(highest_packet_id)
-        self._told = reason is not None
         return reason
 
     def _plan_check(self) -> None:
-        packets = self.packets_sent + self.packets_received
-        octets = self.octets_sent + self.octets_received
-        self._check_packets = packets + CHECK_PACKETS
-        self._check_octets = octets + CHECK_OCTETS
-        if self.renegotiate_packets > packets:
-            self._check_packets = min(self._check_packets, self.renegotiate_packets)
-        if self.renegotiate_bytes > octets:
-            self._check_octets = min(self._check_octets, self.renegotiate_bytes)
+        """Look again when so many packets have passed in one direction that a limit may be reached."""
+        left = 2 * CHECK_PACKETS
+        if not self._told and self.renegotiate_packets:
+            left = min(left, self.renegotiate_packets - self.packets_sent - self.packets_received)
+        if not self._told and self.renegotiate_bytes:
+            octets = self.renegotiate_bytes - self.octets_sent - self.octets_received
+            left = min(left, octets // LARGEST_PACKET_OCTETS)
+        share = max(1, left // 2)
+        self.due_received = self.packets_received + share
+        self.due_sent = self.packets_sent + share
 
     def _reason(self, highest_packet_id: int) -> LimitTrigger | None:
         if highest_packet_id >= RENEGOTIATE_PACKET_ID:

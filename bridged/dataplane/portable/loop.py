@@ -18,18 +18,14 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final
 
+from bridged.dataplane.portable.express import Express
 from bridged.dataplane.portable.forwarding import Forwarding
 from bridged.dataplane.portable.tap_io import TapGone, TapIo
 from bridged.dataplane.portable.wire import Wire
 
 TAP_BUDGET_FRAMES: Final = 128
 WIRE_BUDGET_READS: Final = 16
-FIRST_BUDGET: Final = 2
 MAX_EVENTS: Final = 16
-BEHIND_SECONDS: Final = 5e-6
-"""Where waiting took no longer than this, there were events already."""
-SPIN_SECONDS = float(os.environ.get("SPIN", "0")) / 1e6
-"""How long to wait awake for the next event, where the last one came as soon as that."""
 TICK_SECONDS: Final = 1.0
 ERRORS_LOGGED: Final = 10
 _STEP_BACK_SECONDS: Final = 0.00005
@@ -71,6 +67,30 @@ class Gate:
             time.sleep(_STEP_BACK_SECONDS)
 
 
+class _Budget:
+    """How many reads to try in one turn.
+
+    Asking once more than there is costs a system call and an exception. So it is as many as there were
+    lately, and twice as many only after two turns in a row that used up all: then there is a queue.
+    """
+
+    __slots__ = ("_full_at", "most", "reads")
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.reads = 1
+        self._full_at = -2
+
+    def spend(self, used: int, turn: int) -> None:
+        """So many reads gave something, in the turn of this number."""
+        if used < self.reads:
+            self.reads = used or 1
+            return
+        if self._full_at == turn - 1:
+            self.reads = min(self.most, self.reads * 2)
+        self._full_at = turn
+
+
 class Loop:
     """Drives a TapIo, a Wire and a Forwarding between `start` and `stop`.
 
@@ -84,6 +104,7 @@ class Loop:
         gate: Gate,
         wire: Wire,
         forwarding: Forwarding,
+        express: Express,
         on_tick: Callable[[float], float],
         on_tap_gone: Callable[[int], None],
     ) -> None:
@@ -91,6 +112,7 @@ class Loop:
         self._gate = gate
         self._wire = wire
         self._forwarding = forwarding
+        self._express = express
         self._on_tick = on_tick
         self._on_tap_gone = on_tap_gone
         self._tap: TapIo | None = None
@@ -102,9 +124,10 @@ class Loop:
         self._running = False
         self._thread: threading.Thread | None = None
         self._next_tick = 0.0
-        self._budgets: dict[int, int] = {}
+        self._budgets: dict[int, _Budget] = {}
+        self._wire_budget = _Budget(WIRE_BUDGET_READS)
+        self._turns = 0
         self._cpu_seconds = 0.0
-        self._is_behind = False
         self._errors = 0
 
     def start(self) -> None:
@@ -144,6 +167,7 @@ class Loop:
         self._tap = tap
         self._tap_descriptors = tap.port.fds
         for descriptor in tap.port.fds:
+            self._budgets[descriptor] = _Budget(TAP_BUDGET_FRAMES)
             self._epoll.register(descriptor, select.EPOLLIN)
 
     def cpu_seconds(self) -> float:
@@ -160,23 +184,13 @@ class Loop:
         poll = self._epoll.poll
         lock, gate = self._gate.lock, self._gate
         clock = time.monotonic
-        done = clock()
-        gap = 1.0
+        now = clock()
         while self._running:
-            ready = []
-            if gap < SPIN_SECONDS:
-                # Where an answer follows soon, sleeping and waking take longer than to wait for it awake.
-                ready = poll(0, MAX_EVENTS)
-                while not ready and clock() - done < SPIN_SECONDS:
-                    os.sched_yield()
-                    ready = poll(0, MAX_EVENTS)
-            if not ready:
-                ready = poll(max(0.0, self._next_tick - done), MAX_EVENTS)
+            # The clock of the turn before will do: a tick is late by one turn at most.
+            ready = poll(max(0.0, self._next_tick - now), MAX_EVENTS)
             lock.acquire()
             try:
                 now = clock()
-                gap = now - done
-                self._is_behind = gap < BEHIND_SECONDS
                 if self._running:
                     self._turn(ready, now)
             except Exception:
@@ -186,7 +200,6 @@ class Loop:
                 lock.release()
             if gate.waiting:
                 gate.give_way()
-            done = clock()
         self._cpu_seconds = time.thread_time()
 
     def _report(self) -> None:
@@ -195,6 +208,7 @@ class Loop:
             logger.exception("dataplane_batch_lost")
 
     def _turn(self, ready: list[tuple[int, int]], now: float) -> None:
+        self._turns += 1
         for descriptor, _ in ready:
             if descriptor == self._wire_descriptor:
                 self._read_wire(now)
@@ -209,40 +223,46 @@ class Loop:
             self._next_tick = self._on_tick(now)
 
     def _read_tap(self, tap: TapIo, descriptor: int, now: float) -> None:
-        budget = self._budgets.get(descriptor, FIRST_BUDGET)
+        budget = self._budgets[descriptor]
         try:
-            frames = tap.read(descriptor, budget)
+            if budget.reads == 1:
+                frames = self._express.from_tap(tap, descriptor, now)
+                budget.spend(1, self._turns)
+            else:
+                frames = tap.read(descriptor, budget.reads)
+                budget.spend(len(frames), self._turns)
         except TapGone as gone:
             self._lose_tap(gone)
             return
-        self._budgets[descriptor] = self._next_budget(budget, len(frames), TAP_BUDGET_FRAMES)
         if frames:
             self._forwarding.from_tap(frames, now)
 
     def _read_wire(self, now: float) -> None:
-        budget = self._budgets.get(-1, FIRST_BUDGET)
-        reads = 0
+        budget = self._wire_budget
         forwarding = self._forwarding
-        while reads < budget:
-            received = self._wire.receive()
-            if received is None:
-                break
-            reads += 1
-            forwarding.from_wire(received, now)
-        self._budgets[-1] = self._next_budget(budget, reads, WIRE_BUDGET_READS)
+        tap = self._tap
+        if budget.reads == 1 and tap is not None:
+            try:
+                received = self._express.from_wire(tap, now)
+            except TapGone as gone:
+                self._lose_tap(gone)
+                return
+            budget.spend(1, self._turns)
+            if received is not None:
+                forwarding.from_wire(received, now)
+        else:
+            reads = 0
+            while reads < budget.reads:
+                received = self._wire.receive()
+                if received is None:
+                    break
+                reads += 1
+                forwarding.from_wire(received, now)
+            budget.spend(reads, self._turns)
         if forwarding.to_tap:
             self._write_tap(forwarding.take_for_tap())
-        forwarding.send_queued(now)
-
-    def _next_budget(self, budget: int, used: int, most: int) -> int:
-        """How many reads to try in the next turn.
-
-        Asking once more than there is costs a system call and an exception. So it is as many as there
-        were, and twice as many only where all were used up and we did not have to wait before.
-        """
-        if used < budget:
-            return max(1, used)
-        return min(most, budget * 2) if self._is_behind else budget
+        if forwarding.to_peers:
+            forwarding.send_queued(now)
 
     def _write_tap(self, frames: list[bytes]) -> None:
         if self._tap is None:

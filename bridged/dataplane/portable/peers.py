@@ -24,7 +24,7 @@ IDS_REMEMBERED: Final = 1 << 16
 class Peer:
     """One peer. `slots` are the keys it may use, `sealing` the one that we use (None: none yet).
 
-    `sent_at` and `heard_at` start the timers `ping` and `ping_restart`; `seen_at` is when the newest
+    `sent_at` and `started_at` start the timers `ping` and `ping_restart`; `seen_at` is when the newest
     authenticated packet came (None: never). All monotonic seconds.
     """
 
@@ -32,7 +32,6 @@ class Peer:
         "endpoint",
         "expired",
         "handle",
-        "heard_at",
         "name",
         "path",
         "ping",
@@ -42,6 +41,7 @@ class Peer:
         "seen_at",
         "sent_at",
         "slots",
+        "started_at",
         "traffic",
         "transmit_peer_id",
         "verdicts",
@@ -60,7 +60,7 @@ class Peer:
         self.sealing: KeySlot | None = None
         self.traffic = Traffic()
         self.sent_at = now
-        self.heard_at = now
+        self.started_at = now
         self.seen_at: float | None = None
         self.verdicts: dict[bytes, Any] = {}
         """What the switch remembers of frames from here."""
@@ -72,18 +72,23 @@ class Peer:
         if self.ping is not None and self.sealing is not None:
             due = self.sent_at + self.ping
         if self.ping_restart is not None and not self.expired:
-            due = min(due, self.heard_at + self.ping_restart)
+            due = min(due, self.heard_at() + self.ping_restart)
         return due
+
+    def heard_at(self) -> float:
+        """From when the silence of the peer counts."""
+        return self.started_at if self.seen_at is None else max(self.started_at, self.seen_at)
 
     def restart_timers(self, ping: Seconds | None, ping_restart: Seconds | None, now: float) -> None:
         """Other timers; they begin now."""
         self.ping = ping
         self.ping_restart = ping_restart
-        self.sent_at = self.heard_at = now
+        self.sent_at = self.started_at = now
         self.expired = False
 
     def close_keys(self) -> None:
         for slot in self.slots.values():
+            self.traffic.retire(slot.use)
             slot.close()
         self.slots.clear()
         self.sealing = None
@@ -170,6 +175,7 @@ class PeerTable:
             peer.sealing = None
         for header in [known for known, (_, other) in self.receivers.items() if other is slot]:
             del self.receivers[header]
+        peer.traffic.retire(slot.use)
         slot.close()
 
     def move(self, peer: Peer, address: SockAddress, endpoint: Endpoint, path: Path) -> None:

@@ -28,6 +28,7 @@ from bridged.dataplane.contract import (
     TapPort,
 )
 from bridged.dataplane.portable.events import EventQueue
+from bridged.dataplane.portable.express import Express
 from bridged.dataplane.portable.forwarding import Forwarding
 from bridged.dataplane.portable.keys import KeySlot
 from bridged.dataplane.portable.limits import KeyUse
@@ -68,7 +69,12 @@ class PortableDataPlane:
         )
         self._wire = Wire(settings.bind, settings.socket_buffer, self._drop_sent)
         self._forwarding = Forwarding(self._table, self._switch, self._wire, self._events, settings.mss_limit)
-        self._loop = Loop(THREAD_NAME, self._gate, self._wire, self._forwarding, self._tick, self._tap_gone)
+        express = Express(
+            self._table, self._fdb, self._switch, self._wire, self._forwarding, settings.mss_limit
+        )
+        self._loop = Loop(
+            THREAD_NAME, self._gate, self._wire, self._forwarding, express, self._tick, self._tap_gone
+        )
         self._tap = self._tap_io(settings.tap)
         self._loop.watch_tap(self._tap)
         self._cipher: Cipher | None = None
@@ -252,10 +258,12 @@ class PortableDataPlane:
             if peer.ping is not None and peer.sealing is not None and now - peer.sent_at >= peer.ping:
                 self._forwarding.send_payload(peer, PING, now)
                 peer.sent_at = now  # also where its packet ids ran out
+            if peer.expired and now - peer.heard_at() < (peer.ping_restart or 0.0):
+                peer.expired = False  # it is back
             if (
                 peer.ping_restart is not None
                 and not peer.expired
-                and now - peer.heard_at >= peer.ping_restart
+                and now - peer.heard_at() >= peer.ping_restart
             ):
                 peer.expired = True
                 self._put(PeerExpired(peer.handle))
@@ -267,7 +275,7 @@ class PortableDataPlane:
         return PeerSnapshot(
             handle=peer.handle,
             endpoint=peer.endpoint,
-            counters=peer.traffic.counters(),
+            counters=peer.traffic.counters(slot.use for slot in slots),
             last_seen=_unix(peer.seen_at),
             fdb_entries=self._fdb.count(peer.handle),
             packet_id_used_ratio=max(

@@ -30,7 +30,18 @@ class Verdict:
     (None: a flood), and on the FDB's `version`: remembered, it holds until one of them ages or that changes.
     """
 
-    __slots__ = ("drop", "kind", "peers", "source", "target", "to_tap", "version")
+    __slots__ = (
+        "drop",
+        "kind",
+        "only",
+        "only_to_tap",
+        "peers",
+        "source",
+        "target",
+        "to_tap",
+        "until",
+        "version",
+    )
 
     source: Station
 
@@ -48,6 +59,9 @@ class Verdict:
         self.peers = peers
         self.drop = drop
         self.target = target
+        self.only = peers[0] if len(peers) == 1 and not to_tap else None
+        self.only_to_tap = to_tap and not peers
+        self.until = 0.0
         self.version = -1
 
 
@@ -87,6 +101,8 @@ class Switch:
         if source_station is not None:
             verdict.source = source_station
             verdict.version = self._fdb.version
+            heard = source_station.heard if verdict.target is None else verdict.target.heard
+            verdict.until = min(source_station.heard, heard) + self._fdb.ageing
             if len(verdicts) >= VERDICTS_REMEMBERED:
                 verdicts.clear()
             verdicts[addresses] = verdict
@@ -102,6 +118,7 @@ class Switch:
         if source.heard < aged or (target is not None and target.heard < aged):
             return None
         source.heard = now
+        known.until = min(source.heard, source.heard if target is None else target.heard) + self._fdb.ageing
         return known
 
     def forget_verdicts(self) -> None:

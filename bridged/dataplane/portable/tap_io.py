@@ -48,16 +48,17 @@ class TapIo:
 
     def __init__(self, port: TapPort, *, coalesce: bool, drop: Drop) -> None:
         self.port = port
+        self.descriptor = port.fds[0]
         self.frames_per_write = BatchSizes()
         self._drop = drop
-        self._header = port.virtio_header_size
-        self._plain = bytes(self._header)
-        self._coalescer = Coalescer(self._header) if coalesce and self._header >= HEADER_OCTETS else None
+        self.header = port.virtio_header_size
+        self.plain = bytes(self.header)
+        self._coalescer = Coalescer(self.header) if coalesce and self.header >= HEADER_OCTETS else None
         largest = port.mtu + LEAST_FRAME_OCTETS + TAG_ROOM_OCTETS
-        if self._header and port.offloads & _SUPER_OFFLOADS:
+        if self.header and port.offloads & _SUPER_OFFLOADS:
             largest = SUPER_FRAME_OCTETS
         # One octet more than the largest shows a frame that was cut short.
-        self._room = self._header + largest + 1
+        self.room = self.header + largest + 1
 
     @property
     def coalesces(self) -> bool:
@@ -70,7 +71,7 @@ class TapIo:
             TapGone: the adapter vanished.
         """
         packets: list[bytes] = []
-        room = self._room
+        room = self.room
         read = os.read
         try:
             for _ in range(budget):
@@ -79,10 +80,18 @@ class TapIo:
             pass
         except OSError as error:
             if not packets:
-                self._failed(descriptor, error)
+                self.failed(descriptor, error)
+        return self.sorted(packets)
+
+    def sorted(self, packets: list[bytes]) -> list[bytes]:
+        """The frames in what was read.
+
+        Raises:
+            TapGone: end of file; what was behind the descriptor has been closed.
+        """
         if packets and not packets[-1]:
-            raise TapGone(errno.ENODEV)  # end of file: what is behind the descriptor was closed
-        header = self._header
+            raise TapGone(errno.ENODEV)
+        header = self.header
         if not header:
             return packets
         frames = [packet[header:] for packet in packets if not (packet[1] or packet[0] & NEEDS_CSUM)]
@@ -110,15 +119,15 @@ class TapIo:
                 try:
                     write(descriptor, packet)
                 except OSError as error:
-                    self._failed(descriptor, error, count)
+                    self.failed(descriptor, error, count)
             return
-        plain = self._plain
+        plain = self.plain
         self.frames_per_write.observe(1, len(frames))
         for frame in frames:
             try:
                 write(descriptor, plain + frame)
             except OSError as error:
-                self._failed(descriptor, error, 1)
+                self.failed(descriptor, error, 1)
 
     def is_gone(self) -> bool:
         """Whether the adapter is no longer behind the descriptors (rather than only down)."""
@@ -126,11 +135,11 @@ class TapIo:
 
     def _segment(self, packet: bytes, frames: list[bytes]) -> None:
         try:
-            frames += segment(parse_vnet(packet), packet[self._header :])
+            frames += segment(parse_vnet(packet), packet[self.header :])
         except BadSuperFrame:
             self._drop("transmit", "bad_length", 1)
 
-    def _failed(self, descriptor: int, error: OSError, frames: int = 0) -> None:
+    def failed(self, descriptor: int, error: OSError, frames: int = 0) -> None:
         """Count what was lost.
 
         Raises:

@@ -13,8 +13,8 @@ import struct
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, NoReturn
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.portable.counters import BatchSizes
@@ -50,7 +50,7 @@ _IPV6_FREEBIND: Final = 78
 _SO_SNDBUFFORCE: Final = 32
 _SO_RCVBUFFORCE: Final = 33
 _SO_RXQ_OVFL: Final = 40
-_ANCILLARY_OCTETS: Final = 256
+ANCILLARY_OCTETS: Final = 256
 _U32: Final = struct.Struct("=I")
 _SEGMENT_CAUSES: Final = {errno.EIO: "eio", errno.EINVAL: "einval", errno.EMSGSIZE: "emsgsize"}
 _DROP_REASONS: Final = {
@@ -73,12 +73,13 @@ _DROP_REASONS: Final = {
 class Path:
     """Where a peer is, as the socket sees it, and what its path bears.
 
-    `pin`: the local address to answer from. Segments above `segment_limit` octets are sent singly
-    until `retry_at` (monotonic seconds).
+    `pin`: the local address to answer from, and `awaited`: the ancillary messages that single datagrams to
+    there have. Segments above `segment_limit` octets are sent singly until `retry_at` (monotonic seconds).
     """
 
     address: SockAddress
     pin: AncillaryItem | None = None
+    awaited: list[AncillaryItem] = field(default_factory=list)
     segment_limit: int = MAX_DATAGRAM_OCTETS
     retry_at: float = 0.0
 
@@ -94,8 +95,12 @@ class Wire:
     """The socket; see the module. `drop` counts lost datagrams by direction and reason.
 
     `bind` None: the socket is made for the family of the first destination, and made anew for the
-    other family when that is needed.
+    other family when that is needed. `recvmsg`, `sendto` and `sendmsg` are the socket's own.
     """
+
+    recvmsg: Callable[..., tuple[bytes, list[AncillaryItem], int, SockAddress]]
+    sendto: Callable[..., int]
+    sendmsg: Callable[..., int]
 
     def __init__(self, bind: Endpoint | None, buffer: Octets, drop: Callable[[str, int], None]) -> None:
         self._bind = bind
@@ -105,7 +110,11 @@ class Wire:
         self._overflow = 0
         self._overflow_before = 0
         self._pins: OrderedDict[SockAddress, AncillaryItem] = OrderedDict()
+        # The last packet information and what it meant: it seldom changes.
+        self._information: AncillaryItem = (0, 0, b"")
+        self._pin: AncillaryItem | None = None
         self.family = 0
+        self._unplug()
         self.has_segment = False
         self.has_gro = False
         self.fallbacks: dict[tuple[str, str], int] = {}
@@ -158,6 +167,7 @@ class Wire:
         if self._socket is not None:
             self._overflow_before += self._overflow
             self._overflow = 0
+            self._unplug()
             self._socket.close()
             self._socket = None
             self._pins.clear()
@@ -191,24 +201,38 @@ class Wire:
     def receive(self) -> Received | None:
         """The next datagrams of one source, or None where none wait."""
         try:
-            data, ancillary, _, source = self._socket.recvmsg(MAX_DATAGRAM_OCTETS, _ANCILLARY_OCTETS)  # type: ignore[union-attr]
-        except BlockingIOError:
-            return None
+            data, ancillary, _, source = self.recvmsg(MAX_DATAGRAM_OCTETS, ANCILLARY_OCTETS)
         except OSError as error:
-            # An ICMP error of an earlier datagram: it concerns nobody here.
-            self._drop(_DROP_REASONS.get(error.errno or 0, "io_error"), 0)
+            self.failed(error)
             return None
+        return self.sorted(data, ancillary, source)
+
+    def failed(self, error: OSError) -> None:
+        """A read gave nothing: none wait, or an ICMP error of an earlier datagram, which concerns nobody."""
+        if not isinstance(error, BlockingIOError):
+            self._drop(_DROP_REASONS.get(error.errno or 0, "io_error"), 0)
+
+    def sorted(self, data: bytes, ancillary: list[AncillaryItem], source: SockAddress) -> Received:
+        """What a read gave, its ancillary messages understood."""
         size = len(data)
         pin = None
-        for level, kind, value in ancillary:
+        for item in ancillary:
+            level, kind, value = item
             if kind == _UDP_GRO and level == socket.IPPROTO_UDP:
                 size = int.from_bytes(value[:4], "little")
             elif kind == _SO_RXQ_OVFL and level == socket.SOL_SOCKET:
                 self._overflow = _U32.unpack(value)[0]
+            elif item == self._information:
+                pin = self._pin
             else:
-                pin = pin_of(level, kind, value) or pin
+                pin = pin_of(level, kind, value)
+                self._information, self._pin = item, pin
         self.datagrams_per_receive.observe(-(-len(data) // size) if size else 1)
         return data, size, source, pin
+
+    def awaited(self, pin: AncillaryItem | None) -> list[AncillaryItem]:
+        """The ancillary messages of a single datagram whose answer has this pin, just received."""
+        return [] if pin is None else [self._information]
 
     def send(self, packets: Sequence[bytes], path: Path, now: float) -> int:
         """Send datagrams to one peer in order; how many octets the socket took.
@@ -278,8 +302,16 @@ class Wire:
 
     def send_one(self, packet: bytes, path: Path) -> int:
         """Send one datagram; how many octets the socket took."""
-        # The plain call first: it is the way of most small packets, and the quickest.
-        number = self._sendto(packet, path) if path.pin is None else self._try((packet,), path, None)
+        pin = path.pin
+        try:
+            if pin is None:
+                self.sendto(packet, path.address)
+            else:
+                self.sendmsg((packet,), (pin,), 0, path.address)
+        except OSError:
+            number = self._try((packet,), path, None)
+        else:
+            number = 0
         if number:
             self._drop(_DROP_REASONS.get(number, "io_error"), 1)
             return 0
@@ -300,22 +332,13 @@ class Wire:
                 return again
         return number
 
-    def _sendto(self, packet: bytes, path: Path) -> int:
-        try:
-            self._socket.sendto(packet, path.address)  # type: ignore[union-attr]
-        except BlockingIOError:
-            return self._sendmsg((packet,), [], path.address)
-        except OSError as error:
-            return error.errno or errno.EIO
-        return 0
-
     def _sendmsg(self, packets: Sequence[bytes], ancillary: list[AncillaryItem], address: SockAddress) -> int:
         sock = self._socket
         if sock is None:
             return errno.ENETDOWN
         for attempt in range(2):
             try:
-                sock.sendmsg(packets, ancillary, 0, address)
+                self.sendmsg(packets, ancillary, 0, address)
                 return 0
             except BlockingIOError:
                 if attempt or not self._wait_for_room(sock):
@@ -360,7 +383,12 @@ class Wire:
         except OSError:
             sock.close()
             raise
+        self.recvmsg, self.sendto, self.sendmsg = sock.recvmsg, sock.sendto, sock.sendmsg
         return sock
+
+    def _unplug(self) -> None:
+        """The calls of the socket, bound once; without a socket they fail as if the network were down."""
+        self.recvmsg = self.sendto = self.sendmsg = _network_is_down
 
     def _set_buffers(self, sock: socket.socket) -> None:
         for forced, plain in (
@@ -395,6 +423,10 @@ class Wire:
         except OSError:
             return False
         return True
+
+
+def _network_is_down(*_: object) -> NoReturn:
+    raise OSError(errno.ENETDOWN, "no socket")
 
 
 __all__ = ["IPV6_PKTINFO", "Path", "Received", "Wire"]

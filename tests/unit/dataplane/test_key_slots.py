@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridged.dataplane.portable import limits
-from bridged.dataplane.portable.keys import KeySlot
+from bridged.dataplane.portable.keys import NEVER, KeySlot
 from bridged.dataplane.portable.limits import KeyUse
 from bridged.protocol import data_packet
 from bridged.protocol.cipher import Cipher
@@ -32,9 +32,7 @@ def test_batches_are_those_of_the_reference(cipher: Cipher, wire_id: WirePeerId 
     client, server = slot(cipher=cipher), slot(Role.SERVER, cipher)
     client.address_to(wire_id)
     payloads = [bytes([index]) * (14 + index * 40) for index in range(40)]
-    single = client.seal_one(payloads[0])
-    assert single is not None
-    packets = [single, *client.seal(payloads[1:])]
+    packets = [*client.seal(payloads[:1]), *client.seal(payloads[1:])]
     key = slice_keys(MATERIAL, Role.CLIENT, cipher, KeyId(3))
     aead = data_packet.make_aead(cipher, key.send_key)
     header = data_packet.serialize_data_header(3, wire_id)
@@ -46,16 +44,18 @@ def test_batches_are_those_of_the_reference(cipher: Cipher, wire_id: WirePeerId 
     assert server.accepted == 40
 
 
-def test_the_short_way_takes_only_the_next_packet_and_changes_nothing_else() -> None:
+def test_packets_that_came_the_short_way_are_in_the_window_before_the_next_batch() -> None:
     client, server = slot(), slot(Role.SERVER)
-    packets = client.seal([bytes([index]) * 20 for index in range(4)])
-    assert server.open_next(packets[1]) is None
-    assert server.open_next(packets[0][:-1] + b"?") is None
-    assert server.open_next(packets[0][:30]) is None
-    assert server.window.highest == 0
-    assert server.open_next(packets[0]) == bytes(20)
-    assert server.open_next(packets[0]) is None
-    assert server.open(packets, lambda _: None, is_v2=True) == [bytes([index]) * 20 for index in (1, 2, 3)]
+    packets = client.seal([bytes([index]) * 20 for index in range(6)])
+    server.open(packets[:1], fail, is_v2=True)
+    # What the short way does with packets 2 and 3.
+    server.awaited += 2
+    server.following += 2
+    reasons: list[str] = []
+    assert server.open(packets, reasons.append, is_v2=True) == [bytes([index]) * 20 for index in (3, 4, 5)]
+    assert reasons == ["replay"] * 3
+    assert server.awaited == 7
+    assert server.highest_packet_id == 6
 
 
 def test_an_id_is_never_used_twice_and_sealing_stops_at_the_last_one() -> None:
@@ -64,7 +64,6 @@ def test_an_id_is_never_used_twice_and_sealing_stops_at_the_last_one() -> None:
     packets = client.seal([bytes(20)] * 5)
     assert [packet[4:8] for packet in packets] == [b"\xff\xff\xff\xfe", b"\xff\xff\xff\xff"]
     assert client.seal([bytes(20)]) == []
-    assert client.seal_one(bytes(20)) is None
 
 
 def test_a_closed_slot_seals_nothing_that_can_be_sent_and_opens_nothing() -> None:
@@ -119,6 +118,7 @@ def test_packet_ids_near_the_end_ask_for_a_new_key() -> None:
     use = KeyUse(is_aes_gcm=True)
     use.count_sent(limits.CHECK_PACKETS, 0)
     assert asked(use, 0xFEFFFFFF) is None
+    assert asked(use, 0xFF000000) is None, "not so soon again"
     use.count_sent(limits.CHECK_PACKETS, 0)
     assert asked(use, 0xFF000000) == "packets"
 
@@ -131,9 +131,9 @@ def test_failed_tags_ask_for_a_new_key_and_end_the_old_one() -> None:
     server.use.failed_tags = limits.FAILED_TAGS_END
     reasons: list[str] = []
     packets = slot().seal([bytes(20)])
-    assert server.open_next(packets[0]) is None
     assert server.open(packets, reasons.append, is_v2=True) == []
     assert reasons == ["key_expired"]
+    assert server.awaited == NEVER, "the short way ends here too"
 
 
 @pytest.mark.parametrize(("octets", "packets", "trigger"), [(1000, 0, "bytes"), (0, 10, "packets")])
