@@ -48,7 +48,7 @@ def expect_renegotiation(ends: Ends) -> None:
 
 @pytest.mark.parametrize("ours_as", ["server", "client"])
 def test_a_client_that_changes_its_address_is_followed(sites: TwoSites, ours_as: Role) -> None:
-    with joined(sites, Profile(), ours_as, tunnel={"renegotiate": {"seconds": 4}}) as ends:
+    with joined(sites, Profile(), ours_as, tunnel={"renegotiate": {"seconds": 3}}) as ends:
         ends.ping_both_ways()
         pinger = Pinger(sites.b.host, sites.a.host.ipv4, 3)
         time.sleep(0.5)
@@ -68,7 +68,7 @@ def test_a_client_behind_a_translator_that_forgets_it_is_followed(sites: TwoSite
     """The client does not know: only its source port, as the server sees it, is another."""
     relay = Relay(sites.wan_namespace, ("203.0.113.1", RELAY_PORT), (sites.a.wan_ipv4, 1194))
     profile = Profile(port=RELAY_PORT) if ours_as == "server" else Profile()
-    keys = {"renegotiate": {"seconds": 4}}
+    keys = {"renegotiate": {"seconds": 3}}
     if ours_as == "server":
         keys["listen"] = "0.0.0.0:1194"
     remote = "203.0.113.1" if ours_as == "server" else f"203.0.113.1:{RELAY_PORT}"
@@ -82,7 +82,7 @@ def test_a_client_behind_a_translator_that_forgets_it_is_followed(sites: TwoSite
 
 
 def test_our_client_follows_an_openvpn_server_that_changes_its_address(sites: TwoSites) -> None:
-    with joined(sites, Profile(), "client", tunnel={"renegotiate": {"seconds": 4}}) as ends:
+    with joined(sites, Profile(), "client", tunnel={"renegotiate": {"seconds": 3}}) as ends:
         ends.ping_both_ways()
         # The server's LAN speaks: OpenVPN never announces itself when its address changes.
         pinger = Pinger(sites.a.host, sites.b.host.ipv4, 3)

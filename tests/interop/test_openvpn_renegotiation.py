@@ -10,8 +10,8 @@ from interop_ends import Ends, Pinger, Role, iperf, joined, unwanted_drops
 from lab import Lab, Profile, TwoSites
 
 pytestmark = pytest.mark.root
-TRAFFIC_SECONDS = 8.0
-SHORT = 3
+TRAFFIC_SECONDS = 6.0
+SHORT = 2
 LEAST_RENEGOTIATIONS = 2
 
 
