@@ -37,6 +37,7 @@ from bridged.runtime.sizes import mss_limit
 from bridged.runtime.snapshot import DaemonSnapshot
 from bridged.runtime.trust import bind_endpoint, plan_tunnel
 from bridged.runtime.tunnel import Tunnel as RunningTunnel
+from bridged.runtime.tunnel_status import tunnel_status
 from bridged.telemetry.collector import DaemonCollector, build_registry
 from bridged.telemetry.logs import configure_logs
 from bridged.telemetry.server import MetricsServer, call_in_loop, read_bearer_token
@@ -254,7 +255,7 @@ class Daemon:
             started=self._started,
             now=UnixSeconds(time.time()),
             bridges=tuple(bridge_status(attachment) for attachment in self._bridges.values()),
-            tunnels=tuple(tunnel.snapshot() for tunnel in self._tunnels.values()),
+            tunnels=tuple(tunnel_status(tunnel) for tunnel in self._tunnels.values()),
             confirm_deadline=self._confirm_deadline,
             control_loop_lag=self._lag.snapshot(),
         )

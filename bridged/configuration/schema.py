@@ -82,6 +82,12 @@ class Bridge(Section):
     forward_delay_seconds: float | None = Field(
         None, ge=0, le=30, description="spanning tree: time in listening and in learning"
     )
+    group_forward_mask: int | None = Field(
+        None,
+        ge=0,
+        le=0xFFF8,
+        description="link-local groups 01-80-C2-00-00-0X that are forwarded (group_fwd_mask); 16384 is LLDP",
+    )
     move_addresses: bool = Field(True, description="a port's addresses and routes move to the bridge")
 
     @field_validator("addresses")

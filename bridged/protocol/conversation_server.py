@@ -42,6 +42,10 @@ from bridged.units import WirePeerId
 if TYPE_CHECKING:
     from bridged.protocol.session import Session
 
+PASSING_REFUSALS: Final = frozenset({"peer_limit"})
+"""Handshake outcomes that may be others at the next try: a client must not end for good because of them."""
+PASSING_BACKOFF_SECONDS: Final = 10
+
 REPEAT_SILENCE: Final = 30.0
 """Repeated PUSH_REQUESTs within this time are not answered again."""
 
@@ -144,10 +148,19 @@ class ServerConversation:
             return
         if self._refusal is not None:
             reason, text = self._refusal
-            self._session.say(f"AUTH_FAILED,{text}" if text else "AUTH_FAILED", now)
+            self._say_refused(reason, text, now)
             self._session.leave(SessionInput.FAILED, reason, f"refused: {text}", now)
         elif self._peer_id is not None and self._may_push():
             self._push(key, now)
+
+    def _say_refused(self, reason: str, text: str, now: float) -> None:
+        """AUTH_FAILED; where the refusal will pass, only as far as the client can tell the difference."""
+        if reason not in PASSING_REFUSALS:
+            self._session.say(f"AUTH_FAILED,{text}" if text else "AUTH_FAILED", now)
+        elif self._info.protocol & ProtocolFlags.AUTH_FAILED_TEMP:
+            self._session.say(
+                f"AUTH_FAILED,TEMP[backoff {PASSING_BACKOFF_SECONDS},advance remote]:{text}", now
+            )
 
     def _may_push(self) -> bool:
         return self._asked or bool(self._info.protocol & ProtocolFlags.REQUEST_PUSH)

@@ -58,6 +58,7 @@ def wish_for(configuration: Configuration, name: str) -> BridgeWish:
         stp=bridge.stp,
         ageing_seconds=bridge.ageing_seconds,
         forward_delay_seconds=bridge.forward_delay_seconds,
+        group_forward_mask=bridge.group_forward_mask,
         move_addresses=bridge.move_addresses,
     )
 

@@ -16,7 +16,8 @@ from bridged.protocol.packet import SESSION_ID_LENGTH
 from bridged.protocol.session_types import Authenticated, Established, SessionDown, SessionState
 from bridged.runtime.link import PeerLink
 from bridged.runtime.lookup import Lookup
-from bridged.runtime.tunnel import Tunnel, TunnelPlan, monotonic, newest
+from bridged.runtime.tunnel import Tunnel, monotonic, newest
+from bridged.runtime.tunnel_plan import TunnelPlan
 from bridged.runtime.ways import has_way
 
 RETRY_SECONDS: Final = 1.0

@@ -16,7 +16,8 @@ from bridged.protocol.listener import ANSWER_PACKET_ID, Answer, Listener, NewSes
 from bridged.protocol.packet import HEADER_LENGTH
 from bridged.protocol.session_types import Authenticated, Established, SessionDown, SessionState
 from bridged.runtime.link import PeerLink
-from bridged.runtime.tunnel import Tunnel, TunnelPlan, monotonic, unix_now
+from bridged.runtime.tunnel import Tunnel, monotonic, unix_now
+from bridged.runtime.tunnel_plan import TunnelPlan
 from bridged.units import WirePeerId
 
 UNAUTHENTICATED_MAX: Final = 256

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -67,6 +67,7 @@ class PeerRecord:
     connected_since: UnixSeconds | None = None
     key_established: UnixSeconds | None = None
     rtt: float | None = None
+    gone_at: UnixSeconds | None = None
 
     def retire(self, snapshot: PeerSnapshot) -> None:
         """A session is over; its figures stay."""
@@ -111,10 +112,15 @@ class PeerRecord:
 
 
 class PeerBook:
-    """Records by peer name. Configured names are there from the start, so that "never came" shows."""
+    """Records by peer name. Configured names are there from the start, so that "never came" shows.
 
-    def __init__(self, names: Iterable[str]) -> None:
+    Any other name is forgotten `retention` seconds after its last session (never sooner).
+    """
+
+    def __init__(self, names: Iterable[str], retention: float = float("inf")) -> None:
         self._records = {name: PeerRecord(name) for name in names}
+        self._configured = frozenset(self._records)
+        self._retention = retention
 
     def record(self, name: str) -> PeerRecord:
         """The record of a name, made when it is new; beyond PEER_NAMES_MAX names share `_other`."""
@@ -132,6 +138,19 @@ class PeerBook:
         record.last_endpoint = endpoint
         record.connected_since = now
         record.key_established = now
+        record.gone_at = None
+
+    def note_gone(self, name: str, now: UnixSeconds) -> None:
+        """A session of this name is over; when it was the last one, its time of retention begins."""
+        self.record(name).gone_at = now
+
+    def forget_expired(self, live: Collection[str], now: UnixSeconds) -> None:
+        """Drop what has been gone for longer than the retention time; names in `live` have a session."""
+        for name, record in list(self._records.items()):
+            if name in self._configured or name in live or record.gone_at is None:
+                continue
+            if now - record.gone_at > self._retention:
+                del self._records[name]
 
     def note_renegotiated(self, name: str, terms: Negotiated, now: UnixSeconds) -> None:
         record = self.record(name)

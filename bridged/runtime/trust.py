@@ -21,7 +21,7 @@ from bridged.protocol.role import Role
 from bridged.protocol.session_types import SessionSettings
 from bridged.protocol.static_key import StaticKey, parse_static_key
 from bridged.protocol.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapKeys
-from bridged.runtime.tunnel import TunnelPlan
+from bridged.runtime.tunnel_plan import TunnelPlan
 from bridged.tls import TlsSettings, make_engine_factory, peer_usage
 from bridged.tls.identity import certificate_not_after, read_pem, read_private_pem
 from bridged.units import UnixSeconds
@@ -80,6 +80,7 @@ def plan_tunnel(
         wrap=_wrap(tunnel, role, key),
         peers_limit=tunnel.peers_max if role is Role.SERVER else 1,
         peer_names=tunnel.peers,
+        peer_retention=configuration.metrics.peer_retention_seconds,
         duplicate_names=tunnel.duplicate_names,
         remotes=tuple(Endpoint.parse(text, DEFAULT_PORT) for text in tunnel.remotes),
         local=bind_endpoint(tunnel) if role is Role.CLIENT else None,

@@ -9,9 +9,7 @@ import asyncio
 import itertools
 import secrets
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import structlog
@@ -20,7 +18,6 @@ from bridged.addresses import Endpoint, MacAddress
 from bridged.dataplane.contract import (
     ControlReceived,
     DataPlane,
-    DataplaneSnapshot,
     FdbEntry,
     KeyNearLimit,
     OccReceived,
@@ -41,14 +38,12 @@ from bridged.protocol.session_types import (
     Established,
     Renegotiated,
     SessionDown,
-    SessionSettings,
     SessionState,
 )
-from bridged.protocol.tls_port import TlsEngineFactory
-from bridged.protocol.wrap import WrapChannel, WrapKeys
+from bridged.protocol.wrap import WrapChannel
 from bridged.runtime.link import PeerLink
-from bridged.runtime.snapshot import TunnelStatus
 from bridged.runtime.statistics import PeerBook, TunnelStatistics
+from bridged.runtime.tunnel_plan import TunnelPlan
 from bridged.units import MonotonicSeconds, PeerHandle, UnixSeconds, WirePeerId
 
 EVENTS_PER_TURN: Final = 256
@@ -57,28 +52,6 @@ COMPLAINT_SECONDS: Final = 3.0
 """Failed handshakes that are logged: so many at once, then one in so many seconds."""
 STOP_SECONDS: Final = 2.0
 """How long a stop waits for farewells to be acknowledged."""
-
-
-@dataclass(frozen=True, slots=True)
-class TunnelPlan:
-    """What a tunnel is made of; built from the configuration by `trust` and the daemon.
-
-    `certificates`: role -> end of validity. `tap`, `tap_mac` for people. `transport`: `udp`.
-    """
-
-    name: str
-    bridge: str
-    session: SessionSettings
-    make_engine: TlsEngineFactory
-    wrap: WrapKeys
-    peers_limit: int = 1
-    peer_names: tuple[str, ...] = ()
-    duplicate_names: bool = False
-    remotes: tuple[Endpoint, ...] = ()
-    local: Endpoint | None = None
-    exit_notify: bool = True
-    transport: str = "udp"
-    certificates: Mapping[str, UnixSeconds] | None = None
 
 
 class Tunnel:
@@ -94,7 +67,7 @@ class Tunnel:
         self.on_tap_failed: Callable[[], None] = lambda: None
         self.last_error: str | None = None
         self.statistics = TunnelStatistics()
-        self.book = PeerBook(plan.peer_names)
+        self.book = PeerBook(plan.peer_names, plan.peer_retention)
         self.log = structlog.get_logger("bridged.tunnel").bind(tunnel=plan.name)
         self.is_stopping = False
         self.links: dict[PeerHandle, PeerLink] = {}
@@ -399,52 +372,6 @@ class Tunnel:
             (entry, None if entry.handle is None else self._port_name(entry.handle))
             for entry in self.dataplane.fdb()
         ]
-
-    def snapshot(self) -> TunnelStatus:
-        figures = self.dataplane.snapshot()
-        local = self.dataplane.local_endpoint
-        return TunnelStatus(
-            name=self.plan.name,
-            role=self.role,
-            state="stopped" if self.is_stopping else self.state,
-            up=not self.is_stopping and self.state in ("listening", "connected"),
-            transport=self.plan.transport,
-            wrap=self.plan.wrap.name,
-            bridge=self.plan.bridge,
-            tap=self.tap_name,
-            tap_mac=self.tap_mac,
-            local_endpoint=str(local) if local is not None else None,
-            remote=self.remote,
-            peers_limit=self.plan.peers_limit,
-            peers=self.book.statuses(self._live(figures), self.plan.wrap.name, self.plan.transport),
-            dataplane=figures,
-            handshakes=dict(self.statistics.handshakes),
-            handshake_durations={
-                phase: durations.snapshot() for phase, durations in self.statistics.durations.items()
-            },
-            authentications=dict(self.statistics.authentications),
-            renegotiations=dict(self.statistics.renegotiations),
-            control_drops=self._control_drops(),
-            certificates=dict(self.plan.certificates or {}),
-            mac_conflicts=dict(self.statistics.mac_conflicts),
-            last_error=self.last_error,
-        )
-
-    def _live(self, figures: DataplaneSnapshot) -> dict[str, list[PeerSnapshot]]:
-        live: dict[str, list[PeerSnapshot]] = defaultdict(list)
-        for peer in figures.peers:
-            link = self.links.get(peer.handle)
-            if link is not None and link.is_attached:
-                live[self.book.record(link.name).name].append(peer)
-                self.book.record(link.name).rtt = link.session.rtt
-        return live
-
-    def _control_drops(self) -> dict[tuple[str, str], int]:
-        drops = self.statistics.control_drops.copy()
-        for link in self.links.values():
-            for code, count in link.session.drops.items():
-                drops["receive", code] += count
-        return dict(drops)
 
 
 def monotonic() -> MonotonicSeconds:

@@ -177,6 +177,7 @@ class Simulation:
         self.noise = noise or Noise()
         self.random = random.Random(seed)
         self.admit = admit
+        self.refusal = ("auth_failed", "not today")
         self.client = End()
         self.server = End()
         self.datagrams = 0
@@ -272,7 +273,7 @@ class Simulation:
                     if self.admit:
                         session.admit(7, self.now)
                     else:
-                        session.refuse("auth_failed", "not today", self.now)
+                        session.refuse(*self.refusal, self.now)
             for datagram in session.poll_datagrams():
                 self._send(target, datagram)
 

@@ -171,6 +171,23 @@ def test_a_refused_client_learns_the_reason() -> None:
     assert sim.server.down.reason == "auth_failed"
 
 
+def test_a_client_that_finds_no_room_is_asked_to_come_again() -> None:
+    sim = simulation(admit=False)
+    sim.refusal = ("peer_limit", "no room")
+    sim.run_until(20)
+    assert sim.server.down.reason == "peer_limit"
+    assert "temporary" in sim.client.down.detail and "no room" in sim.client.down.detail
+    assert sim.client.down.retry_after == 10 and sim.client.down.next_remote
+
+
+def test_a_client_that_cannot_tell_a_passing_refusal_hears_nothing() -> None:
+    sim = simulation(admit=False, common={"use_exporter": False})
+    sim.refusal = ("peer_limit", "no room")
+    sim.run_until(100)
+    assert sim.server.down.reason == "peer_limit"
+    assert sim.client.down.reason == "push_failed"
+
+
 @pytest.mark.parametrize("who", ["client", "server"])
 def test_the_other_end_hears_a_farewell(who: str) -> None:
     sim = simulation()

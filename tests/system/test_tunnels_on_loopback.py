@@ -22,7 +22,8 @@ from bridged.protocol.wrap import NoWrap
 from bridged.runtime import server as server_module
 from bridged.runtime.client import ClientTunnel
 from bridged.runtime.server import ServerTunnel
-from bridged.runtime.tunnel import Tunnel, TunnelPlan
+from bridged.runtime.tunnel import Tunnel
+from bridged.runtime.tunnel_plan import TunnelPlan
 from bridged.units import KeyId, Octets
 
 FRAME = bytes.fromhex("ffffffffffff0200000000010800") + bytes(range(64))

@@ -128,3 +128,21 @@ def test_counters_are_added_series_by_series() -> None:
     assert total.frames == {("receive", "unicast"): 6, ("transmit", "unicast"): 7}
     assert total.drops == {("receive", "replay"): 2}
     assert first.frames == {("receive", "unicast"): 1}
+
+
+def test_a_name_is_forgotten_after_its_time_of_retention() -> None:
+    book = PeerBook(["branch"], retention=60.0)
+    for name in ("branch", "laptop", "phone"):
+        book.record(name)
+    for name in ("branch", "laptop"):
+        book.note_gone(name, UnixSeconds(1000.0))
+    book.forget_expired((), UnixSeconds(1060.0))
+    assert names(book) == ["branch", "laptop", "phone"]
+    book.forget_expired({"laptop"}, UnixSeconds(1061.0))
+    assert names(book) == ["branch", "laptop", "phone"]
+    book.forget_expired((), UnixSeconds(1061.0))
+    assert names(book) == ["branch", "phone"]
+
+
+def names(book: PeerBook) -> list[str]:
+    return [status.name for status in book.statuses({}, "none", "udp")]
