@@ -108,9 +108,10 @@ def test_our_client_comes_back_to_an_openvpn_server_that_was_killed(sites: TwoSi
     issue = profile.authority.issue
     daemon = client(sites.b, profile, issue("client", "client"), sites.a.wan_ipv4)
     with running(daemon):
-        with openvpn(sites.a, "server", profile, issue("server", "server")):
+        with openvpn(sites.a, "server", profile, issue("server", "server")) as killed:
             daemon.wait_connected()
             wait_for(lambda: sites.b.host.reaches(sites.a.host.ipv4), "traffic", 5)
+            killed.stop(signal.SIGKILL)
         wait_for_event(daemon, "peer_disconnected", "ping_timeout", seconds=6)
         with openvpn(sites.a, "server", profile, issue("server", "server")):
             daemon.wait_connected(seconds=10)
