@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 PASSING_REFUSALS: Final = frozenset({"peer_limit"})
 """Handshake outcomes that may be others at the next try: a client must not end for good because of them."""
-PASSING_BACKOFF_SECONDS: Final = 10
+PASSING_BACKOFF_SECONDS: Final = 3
 
 REPEAT_SILENCE: Final = 30.0
 """Repeated PUSH_REQUESTs within this time are not answered again."""

@@ -140,7 +140,7 @@ def test_client_above_the_limit_is_refused_until_there_is_room() -> None:
         assert made.names() == ["client-1", "client-2"] and third.connected_peers() == []
         made.hub.clients[0].host.ping(made.hub.server.host.ipv4, count=2)
         made.clients[0].stop()
-        third.wait_connected(seconds=5.0)
+        third.wait_connected(seconds=8.0)
         assert made.names() == ["client-2", "client-3"]
         wait_reach(made.hub.clients[2].host, made.hub.server.host.ipv4)
 
