@@ -52,7 +52,7 @@ def run_end(arguments: argparse.Namespace) -> None:
         settings = DataplaneSettings(
             "bench",
             port,
-            Endpoint("0.0.0.0", PORT),
+            Endpoint("0.0.0.0", PORT) if arguments.role == "server" else None,
             mss_limit=arguments.mss,
             coalesce="off" if arguments.plain else "auto",
         )

@@ -15,6 +15,7 @@ import select
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Final
 
@@ -127,6 +128,7 @@ class Loop:
         self._budgets: dict[int, _Budget] = {}
         self._wire_budget = _Budget(WIRE_BUDGET_READS)
         self._turns = 0
+        self._latest = -1
         self._cpu_seconds = 0.0
         self._errors = 0
 
@@ -193,6 +195,10 @@ class Loop:
                 now = clock()
                 if self._running:
                     self._turn(ready, now)
+                    if now >= self._next_tick:
+                        self._next_tick = self._on_tick(now)
+            except TapGone as gone:
+                self._lose_tap(gone)
             except Exception:
                 # A bug; it must cost the batch it was met in, not the tunnel.
                 self._report()
@@ -208,70 +214,71 @@ class Loop:
             logger.exception("dataplane_batch_lost")
 
     def _turn(self, ready: list[tuple[int, int]], now: float) -> None:
+        """Deal with what is ready.
+
+        A single event on another descriptor than in the turn before is hardly the head of a queue: it goes
+        the short way.
+
+        Raises:
+            TapGone: the adapter vanished.
+        """
+        tap = self._tap
+        if len(ready) == 1 and ready[0][0] != self._latest and tap is not None:
+            descriptor = self._latest = ready[0][0]
+            if descriptor == self._wire_descriptor:
+                received = self._express.from_wire(tap, now)
+                if received is not None:
+                    self._forwarding.from_wire(received, now)
+                if self._forwarding.to_tap or self._forwarding.to_peers:
+                    self._deliver(now)
+                return
+            # The event may be older than the adapter: a descriptor's number is soon another file's.
+            if descriptor in self._tap_descriptors:
+                frames = self._express.from_tap(tap, descriptor, now)
+                if frames:
+                    self._forwarding.from_tap(frames, now)
+                return
         self._turns += 1
         for descriptor, _ in ready:
+            self._latest = descriptor
             if descriptor == self._wire_descriptor:
                 self._read_wire(now)
             elif descriptor == self._wake:
-                try:
+                with suppress(BlockingIOError):
                     os.eventfd_read(self._wake)
-                except BlockingIOError:
-                    pass
-            elif self._tap is not None and descriptor in self._tap_descriptors:
-                self._read_tap(self._tap, descriptor, now)
-        if now >= self._next_tick:
-            self._next_tick = self._on_tick(now)
+            elif tap is not None and descriptor in self._tap_descriptors:
+                self._read_tap(tap, descriptor, now)
 
     def _read_tap(self, tap: TapIo, descriptor: int, now: float) -> None:
         budget = self._budgets[descriptor]
-        try:
-            if budget.reads == 1:
-                frames = self._express.from_tap(tap, descriptor, now)
-                budget.spend(1, self._turns)
-            else:
-                frames = tap.read(descriptor, budget.reads)
-                budget.spend(len(frames), self._turns)
-        except TapGone as gone:
-            self._lose_tap(gone)
-            return
+        frames = tap.read(descriptor, budget.reads)
+        budget.spend(len(frames), self._turns)
         if frames:
             self._forwarding.from_tap(frames, now)
 
     def _read_wire(self, now: float) -> None:
         budget = self._wire_budget
-        forwarding = self._forwarding
-        tap = self._tap
-        if budget.reads == 1 and tap is not None:
-            try:
-                received = self._express.from_wire(tap, now)
-            except TapGone as gone:
-                self._lose_tap(gone)
-                return
-            budget.spend(1, self._turns)
-            if received is not None:
-                forwarding.from_wire(received, now)
-        else:
-            reads = 0
-            while reads < budget.reads:
-                received = self._wire.receive()
-                if received is None:
-                    break
-                reads += 1
-                forwarding.from_wire(received, now)
-            budget.spend(reads, self._turns)
-        if forwarding.to_tap:
-            self._write_tap(forwarding.take_for_tap())
-        if forwarding.to_peers:
-            forwarding.send_queued(now)
+        reads = 0
+        while reads < budget.reads:
+            received = self._wire.receive()
+            if received is None:
+                break
+            reads += 1
+            self._forwarding.from_wire(received, now)
+        budget.spend(reads, self._turns)
+        self._deliver(now)
+
+    def _deliver(self, now: float) -> None:
+        """Hand out what waits for the TAP and for peers."""
+        if self._forwarding.to_tap:
+            self._write_tap(self._forwarding.take_for_tap())
+        self._forwarding.send_queued(now)
 
     def _write_tap(self, frames: list[bytes]) -> None:
         if self._tap is None:
             self._forwarding.drop("receive", "tap_down", len(frames))
             return
-        try:
-            self._tap.write(frames)
-        except TapGone as gone:
-            self._lose_tap(gone)
+        self._tap.write(frames)
 
     def _lose_tap(self, gone: TapGone) -> None:
         self._forget_tap()
