@@ -16,8 +16,9 @@ from bridged.dataplane.portable.peers import Peer, PeerTable
 from bridged.switching.fdb import Fdb, Station
 from bridged.units import MonotonicSeconds
 
-VERDICTS_REMEMBERED: Final = 1024
-"""Of each port."""
+TAP_VERDICTS: Final = 4096
+PEER_VERDICTS: Final = 256
+"""How many are remembered of one port."""
 MOVES_TOLD_PER_SECOND: Final = 5.0
 
 _BROADCAST: Final = b"\xff" * 6
@@ -103,7 +104,7 @@ class Switch:
             verdict.version = self._fdb.version
             heard = source_station.heard if verdict.target is None else verdict.target.heard
             verdict.until = min(source_station.heard, heard) + self._fdb.ageing
-            if len(verdicts) >= VERDICTS_REMEMBERED:
+            if len(verdicts) >= (TAP_VERDICTS if ingress is None else PEER_VERDICTS):
                 verdicts.clear()
             verdicts[addresses] = verdict
         return verdict
