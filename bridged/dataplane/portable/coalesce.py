@@ -37,9 +37,9 @@ class _Layout:
     """Offsets in an untagged frame, of IPv4 without options or IPv6 without extension headers.
 
     `fields` unpacks length, identification and header checksum (not in IPv6), sequence number, offset, flags.
-    `length_at` is the length field; what it counts begins at `counted_from`. `step` is what the headers up
-    to the TCP checksum, as one number, grow by from one segment to the next, but for the payload's
-    octets in the sequence number.
+    `length_at` is the length field; what it counts begins at `counted_from`. The checksum is over `words`.
+    `step` is what the headers up to the TCP checksum, as one number, grow by from one segment to the next,
+    but for the payload's octets in the sequence number.
     """
 
     gso_type: int
@@ -51,10 +51,12 @@ class _Layout:
     fields: struct.Struct
     key: slice = field(init=False)
     head: slice = field(init=False)
+    words: slice = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", slice(self.addresses, self.tcp + 4))
         object.__setattr__(self, "head", slice(0, self.tcp + 16))
+        object.__setattr__(self, "words", slice(self.addresses, None))
 
 
 # One more in the identification is one less in the header checksum. Numbers are big-endian and end
@@ -77,7 +79,6 @@ class _Run:
     __slots__ = (
         "body",
         "expected",
-        "folds",
         "frames",
         "identity",
         "layout",
@@ -107,7 +108,6 @@ class _Run:
         self.identity = 0
         self.sum = 0
         self.next_head = -1
-        self.folds = _folds(len(frame) - layout.addresses)
 
     def follow(self, frame: bytes, number: int, identity: int) -> None:
         """`frame` with this sequence number is the last one now: know the next by it."""
@@ -131,27 +131,12 @@ class Coalescer:
         """What to write, each with the number of frames in it; the order within every flow is kept."""
         runs: dict[bytes, _Run] = {}
         order: list[bytes | _Run] = []
-        latest: _Run | None = None
-        for frame in frames:
-            # A full segment right behind the one before is known by its whole header at once.
-            if (
-                latest is not None
-                and len(frame) == latest.body + latest.size
-                and int.from_bytes(frame[latest.layout.head], "big") == latest.next_head
-                and frame[latest.layout.tcp + 18 : latest.body] == latest.tail
-                and latest.room
-                and _is_good(frame, latest.layout, latest.folds)
-                and (len(latest.frames) > 1 or _first_is_good(latest))
-            ):
-                latest.frames.append(frame)
-                latest.room -= 1
-                latest.next_head += latest.step
-                continue
-            if latest is not None:
-                _catch_up(latest)
-            latest = self._offer(frame, runs, order)
-        if latest is not None:
-            _catch_up(latest)
+        index = 0
+        while index < len(frames):
+            run = self._offer(frames[index], runs, order)
+            index += 1
+            if run is not None:
+                index = _extend(run, frames, index)
         plain = self._plain
         return [(plain + item, 1) if isinstance(item, bytes) else self._written(item) for item in order]
 
@@ -269,14 +254,48 @@ def _fields(layout: _Layout, frame: bytes) -> tuple[int, int, int, int, int, int
     return length, 0, 0, number, offset, flags
 
 
-def _catch_up(run: _Run) -> None:
-    """Write down what the quick way left in `frames` and `next_head` only."""
-    octets = run.size * len(run.frames) + run.body - run.layout.counted_from
-    added = (octets - run.octets) // run.size
-    if added > 0:
-        run.octets = octets
-        run.expected = (run.expected + added * run.size) & 0xFFFFFFFF
-        run.identity = (run.identity + added) & 0xFFFF if run.layout is _V4 else run.identity
+def _extend(run: _Run, frames: list[bytes], index: int) -> int:
+    """Take the full segments that follow, beginning at `index`; where the first frame is that was not taken.
+
+    This is where bulk traffic spends its time. A segment right behind the one before is known by its whole
+    header at once; its checksum is `_is_good`, written out.
+    """
+    layout, body = run.layout, run.body
+    length, size = body + run.size, run.size
+    head, words = layout.head, layout.words
+    options = slice(layout.tcp + 18, body)
+    field = slice(layout.tcp + 16, layout.tcp + 18)
+    next_head, step, tail = run.next_head, run.step, run.tail
+    (shift1, mask1), (shift2, mask2), (shift3, mask3), (shift4, mask4), pseudo = _folds(length, layout)
+    from_bytes = int.from_bytes
+    taken = run.frames
+    start = index
+    most = min(len(frames), index + run.room)
+    while index < most:
+        frame = frames[index]
+        if len(frame) != length or from_bytes(frame[head], "big") != next_head or frame[options] != tail:
+            break
+        number = from_bytes(frame[words], "little")
+        number = (number >> shift1) + (number & mask1)
+        number = (number >> shift2) + (number & mask2)
+        number = (number >> shift3) + (number & mask3)
+        number = (number >> shift4) + (number & mask4)
+        if (number + pseudo) % 0xFFFF or frame[field] == _NOT_CANONICAL:
+            break
+        if len(taken) == 1 and not _is_first_good(run):
+            break
+        taken.append(frame)
+        next_head += step
+        index += 1
+    added = index - start
+    if added:
+        run.next_head = next_head
+        run.room -= added
+        run.octets += added * size
+        run.expected = (run.expected + added * size) & 0xFFFFFFFF
+        if layout is _V4:
+            run.identity = (run.identity + added) & 0xFFFF
+    return index
 
 
 def _takes(run: _Run, frame: bytes) -> bool:
@@ -284,8 +303,8 @@ def _takes(run: _Run, frame: bytes) -> bool:
     return (
         len(frame) <= run.body + run.size
         and run.room > 0
-        and _is_good(frame, run.layout, _folds(len(frame) - run.layout.addresses))
-        and (len(run.frames) > 1 or _first_is_good(run))
+        and _is_good(frame, run.layout)
+        and (len(run.frames) > 1 or _is_first_good(run))
     )
 
 
@@ -304,40 +323,44 @@ def _interrupt(frame: bytes, runs: dict[bytes, _Run]) -> None:
             runs.pop(frame[_V6.key], None)
 
 
-def _first_is_good(run: _Run) -> bool:
+def _is_first_good(run: _Run) -> bool:
     """Asked only when a second frame comes: most runs of interactive traffic stay alone."""
     frame = run.frames[0]
     if run.layout is _V4 and word_sum(frame[14:34]):
         return False
-    return _is_good(frame, run.layout, run.folds)
+    return _is_good(frame, run.layout)
 
 
-_Folds = tuple[int, int, int, int, int]
+def _is_good(frame: bytes, layout: _Layout) -> bool:
+    """The TCP checksum is right, and written as the kernel would write it (0, not FFFF)."""
+    total = word_sum(frame[layout.words]) + _pseudo(len(frame) - layout.tcp)
+    return total % 0xFFFF == 0 and frame[layout.tcp + 16 : layout.tcp + 18] != _NOT_CANONICAL
 
 
-def _folds(octets: int) -> _Folds:
-    """Shifts and masks that fold a number of `octets` octets twice (see `checksum.word_sum`), and its end.
+def _pseudo(tcp_octets: int) -> int:
+    """What the pseudo-header adds to a sum that begins with the addresses."""
+    return _TCP_WORD + swapped(tcp_octets)
 
-    The last figure is what the pseudo-header adds to a sum that begins with the addresses.
+
+_Folds = tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int], int]
+
+
+def _folds(length: int, layout: _Layout) -> _Folds:
+    """For frames of this length: shifts and masks that fold its words four times (see `checksum.word_sum`).
+
+    The last figure is `_pseudo`. Holds one entry for each length of frames.
     """
-    folds = _FOLDS.get(octets)
+    folds = _FOLDS.get((length, layout.tcp))
     if folds is None:
-        first = (octets + 3) // 4 * 16
-        second = (first // 8 + 2 + 3) // 4 * 16
-        folds = _FOLDS[octets] = (first, (1 << first) - 1, second, (1 << second) - 1, octets)
+        octets = length - layout.addresses
+        steps = []
+        for _ in range(4):
+            octets = (octets + 3) // 4 * 2
+            steps.append((octets * 8, (1 << octets * 8) - 1))
+            octets += 2  # the carry
+        folds = (steps[0], steps[1], steps[2], steps[3], _pseudo(length - layout.tcp))
+        _FOLDS[length, layout.tcp] = folds
     return folds
 
 
-_FOLDS: Final[dict[int, _Folds]] = {}
-
-
-def _is_good(frame: bytes, layout: _Layout, folds: _Folds) -> bool:
-    """The TCP checksum is right, and written as the kernel would write it (0, not FFFF)."""
-    first, first_mask, second, second_mask, octets = folds
-    # `word_sum`, unrolled: this is half of the time that a frame takes.
-    number = int.from_bytes(frame[layout.addresses :], "little")
-    number = (number >> first) + (number & first_mask)
-    number = (number >> second) + (number & second_mask)
-    length = octets + layout.addresses - layout.tcp
-    pseudo = _TCP_WORD + ((length & 0xFF) << 8 | length >> 8)
-    return (number + pseudo) % 0xFFFF == 0 and frame[layout.tcp + 16 : layout.tcp + 18] != _NOT_CANONICAL
+_FOLDS: Final[dict[tuple[int, int], _Folds]] = {}

@@ -29,6 +29,11 @@ TAP_BUDGET_FRAMES: Final = 128
 WIRE_BUDGET_READS: Final = 16
 MAX_EVENTS: Final = 16
 TICK_SECONDS: Final = 1.0
+AWAKE_SECONDS: Final = 50e-6
+"""How long to wait awake for the next event, where the last one came as soon as that."""
+CROWDED_SECONDS: Final = 30e-6
+"""Where one look took longer than this, another program had the processor: do not wait awake for a while."""
+CROWDED_PAUSE_SECONDS: Final = 0.1
 ERRORS_LOGGED: Final = 10
 _STEP_BACK_SECONDS: Final = 0.00005
 _STEP_BACK_TIMES: Final = 100
@@ -130,6 +135,7 @@ class Loop:
         self._wire_budget = _Budget(WIRE_BUDGET_READS)
         self._turns = 0
         self._latest = -1
+        self._crowded_until = 0.0
         self._cpu_seconds = 0.0
         self._errors = 0
 
@@ -187,13 +193,17 @@ class Loop:
         poll = self._epoll.poll
         lock, gate = self._gate.lock, self._gate
         clock = time.monotonic
-        now = clock()
+        now = done = clock()
+        gap = 1.0
         while self._running:
-            # The clock of the turn before will do: a tick is late by one turn at most.
-            ready = poll(max(0.0, self._next_tick - now), MAX_EVENTS)
+            # Where an answer follows soon, sleeping and waking take longer than to wait for it awake.
+            ready = self._wait_awake(done) if gap < AWAKE_SECONDS and done >= self._crowded_until else None
+            if not ready:
+                ready = poll(max(0.0, self._next_tick - done), MAX_EVENTS)
             lock.acquire()
             try:
                 now = clock()
+                gap = now - done
                 if self._running:
                     self._turn(ready, now)
                     if now >= self._next_tick:
@@ -207,7 +217,30 @@ class Loop:
                 lock.release()
             if gate.waiting:
                 gate.give_way()
+            done = clock()
         self._cpu_seconds = time.thread_time()
+
+    def _wait_awake(self, since: float) -> list[tuple[int, int]]:
+        """Look again and again for AWAKE_SECONDS, giving way to whoever wants the processor.
+
+        A thread asleep costs twice: the sender an interrupt to the other processor, and itself the time to
+        wake. Traffic with longer pauses, or a busy machine, has us sleep as ever.
+        """
+        poll = self._epoll.poll
+        clock = time.monotonic
+        until = since + AWAKE_SECONDS
+        before = since
+        while True:
+            ready = poll(0, MAX_EVENTS)
+            if ready:
+                return ready
+            now = clock()
+            if now - before > CROWDED_SECONDS:
+                self._crowded_until = now + CROWDED_PAUSE_SECONDS
+            if now - before > CROWDED_SECONDS or now > until:
+                return ready
+            before = now
+            os.sched_yield()
 
     def _report(self) -> None:
         self._errors += 1
