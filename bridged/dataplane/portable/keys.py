@@ -79,10 +79,6 @@ class KeySlot:
         return self._key.key_id
 
     @property
-    def cipher_name(self) -> str:
-        return self._key.cipher.value
-
-    @property
     def highest_packet_id(self) -> int:
         """Of both directions."""
         return max(self.next_id - 1, self.awaited - 1)

@@ -20,7 +20,6 @@ from bridged.addresses import Endpoint
 from bridged.dataplane.portable.counters import BatchSizes
 from bridged.dataplane.portable.wire_address import (
     IP_PKTINFO,
-    IPV6_PKTINFO,
     AncillaryItem,
     SockAddress,
     pin_of,
@@ -427,6 +426,3 @@ class Wire:
 
 def _network_is_down(*_: object) -> NoReturn:
     raise OSError(errno.ENETDOWN, "no socket")
-
-
-__all__ = ["IPV6_PKTINFO", "Path", "Received", "Wire"]
