@@ -3,8 +3,8 @@
 The only package that imports pyroute2. Everything happens in the network namespace of the thread that calls.
 """
 
-from .attachment import BridgeAttachment, random_mac
-from .host import (
+from bridged.netlink.attachment import BridgeAttachment, random_mac
+from bridged.netlink.host import (
     Host,
     bridge_netfilter,
     check_ports,
@@ -13,8 +13,8 @@ from .host import (
     taken_addresses,
     unpin_station,
 )
-from .reconciler import AttachmentEvent, AttachmentStatus
-from .watch import HostEvent, LinkWatch
+from bridged.netlink.reconciler import AttachmentEvent, AttachmentStatus
+from bridged.netlink.watch import HostEvent, LinkWatch
 
 __all__ = [
     "AttachmentEvent",

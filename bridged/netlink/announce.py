@@ -14,9 +14,9 @@ import socket
 import struct
 from collections.abc import Iterable
 
-from ..addresses import MacAddress
-from ..switching.actions import Action, AddAddress
-from ..switching.links import HostAddress, HostLinks, is_link_local
+from bridged.addresses import MacAddress
+from bridged.switching.actions import Action, AddAddress
+from bridged.switching.links import HostAddress, HostLinks, is_link_local
 
 ETHERTYPE_ARP = 0x0806
 ETHERTYPE_IPV6 = 0x86DD

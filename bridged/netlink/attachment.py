@@ -14,12 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
-from ..addresses import MacAddress
-from ..errors import ShutdownErrors
-from ..switching.links import BridgeWish
-from .journal import Journal
-from .reconciler import AttachmentEvent, AttachmentStatus, Reconciler
-from .watch import HostEvent, LinkWatch
+from bridged.addresses import MacAddress
+from bridged.errors import ShutdownErrors
+from bridged.netlink.journal import Journal
+from bridged.netlink.reconciler import AttachmentEvent, AttachmentStatus, Reconciler
+from bridged.netlink.watch import HostEvent, LinkWatch
+from bridged.switching.links import BridgeWish
 
 Report: TypeAlias = Callable[[AttachmentEvent], None]
 Destinations: TypeAlias = Callable[[], Collection[str]]

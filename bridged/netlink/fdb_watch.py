@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from ..addresses import MacAddress
+from bridged.addresses import MacAddress
 
 _RTM_NEWNEIGH: Final = 28
 _GROUP_NEIGH: Final = 1 << 2

@@ -12,14 +12,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ..addresses import MacAddress
-from ..errors import NetlinkError
-from ..switching.actions import Action, SetMtu, SetQueue, SetUp, inverse
-from ..switching.links import BridgeWish, HostLinks
-from . import stations, tunnel_route
-from .observe import observe
-from .perform import perform
-from .route_socket import RouteSocket
+from bridged.addresses import MacAddress
+from bridged.errors import NetlinkError
+from bridged.netlink import stations, tunnel_route
+from bridged.netlink.observe import observe
+from bridged.netlink.perform import perform
+from bridged.netlink.route_socket import RouteSocket
+from bridged.switching.actions import Action, SetMtu, SetQueue, SetUp, inverse
+from bridged.switching.links import BridgeWish, HostLinks
 
 _BRIDGE_NETFILTER = Path("/proc/sys/net/bridge")
 

@@ -15,8 +15,8 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from ..addresses import MacAddress
-from ..switching.links import Ownership
+from bridged.addresses import MacAddress
+from bridged.switching.links import Ownership
 
 VERSION = 1
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")

@@ -17,8 +17,9 @@ from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from ..addresses import MacAddress
-from ..switching.links import (
+from bridged.addresses import MacAddress
+from bridged.netlink.route_socket import RouteSocket
+from bridged.switching.links import (
     LOCAL_TABLE,
     BridgeSettings,
     HostAddress,
@@ -27,7 +28,6 @@ from ..switching.links import (
     Link,
     NextHop,
 )
-from .route_socket import RouteSocket
 
 IFF_UP = 1
 IFF_LOOPBACK = 8

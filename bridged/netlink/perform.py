@@ -27,8 +27,10 @@ from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from ..errors import NetlinkError
-from ..switching.actions import (
+from bridged.errors import NetlinkError
+from bridged.netlink.observe import CENTISECONDS, FOR_EVER, IFF_UP, ROUTE_ONLINK, observe
+from bridged.netlink.route_socket import NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, RouteSocket
+from bridged.switching.actions import (
     Action,
     AddAddress,
     AddRoute,
@@ -46,9 +48,7 @@ from ..switching.actions import (
     SetSettings,
     SetUp,
 )
-from ..switching.links import PROTOCOL_KERNEL, BridgeSettings, HostAddress, HostRoute, NextHop
-from .observe import CENTISECONDS, FOR_EVER, IFF_UP, ROUTE_ONLINK, observe
-from .route_socket import NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, RouteSocket
+from bridged.switching.links import PROTOCOL_KERNEL, BridgeSettings, HostAddress, HostRoute, NextHop
 
 NO_DUPLICATE_DETECTION = 0x02
 """The address is ours already: probing for a duplicate would only take it away for a second."""

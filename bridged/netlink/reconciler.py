@@ -13,16 +13,16 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from ..errors import BridgedError, NetlinkError, ShutdownErrors
-from ..switching.actions import Action, AddAddress, Attach, described
-from ..switching.giving_back import claim, plan_return, recognise
-from ..switching.links import BridgeWish, HostLinks, Ownership
-from ..switching.plan import plan, unfit_links
-from .announce import announce
-from .host import Host
-from .journal import Journal
-from .repairs import Key, Repairs
-from .tunnel_route import carrying_ports, check_ports
+from bridged.errors import BridgedError, NetlinkError, ShutdownErrors
+from bridged.netlink.announce import announce
+from bridged.netlink.host import Host
+from bridged.netlink.journal import Journal
+from bridged.netlink.repairs import Key, Repairs
+from bridged.netlink.tunnel_route import carrying_ports, check_ports
+from bridged.switching.actions import Action, AddAddress, Attach, described
+from bridged.switching.giving_back import claim, plan_return, recognise
+from bridged.switching.links import BridgeWish, HostLinks, Ownership
+from bridged.switching.plan import plan, unfit_links
 
 ADOPTED_GRACE_SECONDS = 1.0
 """An adopted bridge that vanished is given this long to be made again by its owner before we make it."""

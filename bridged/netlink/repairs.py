@@ -10,8 +10,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..switching.actions import Action, AddAddress, AddRoute, Attach, DeleteAddress, DeleteRoute, RenewAddress
-from ..switching.links import HostLinks
+from bridged.switching.actions import (
+    Action,
+    AddAddress,
+    AddRoute,
+    Attach,
+    DeleteAddress,
+    DeleteRoute,
+    RenewAddress,
+)
+from bridged.switching.links import HostLinks
 
 FREE_REPAIRS = 4
 """Repairs of one thing that are done at once."""

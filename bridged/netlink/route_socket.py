@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
-from ..errors import NetlinkError
+from bridged.errors import NetlinkError
 
 NLMSG_NOOP = 1
 NLMSG_ERROR = 2

@@ -13,11 +13,11 @@ from typing import Any
 from pyroute2.netlink.rtnl import RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 
-from ..addresses import MacAddress
-from ..errors import NetlinkError
-from .observe import observe
-from .perform import GONE
-from .route_socket import NLM_F_CREATE, NLM_F_REPLACE, RouteSocket
+from bridged.addresses import MacAddress
+from bridged.errors import NetlinkError
+from bridged.netlink.observe import observe
+from bridged.netlink.perform import GONE
+from bridged.netlink.route_socket import NLM_F_CREATE, NLM_F_REPLACE, RouteSocket
 
 NTF_MASTER = 0x04
 NTF_STICKY = 0x40

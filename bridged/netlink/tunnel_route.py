@@ -14,10 +14,10 @@ from socket import AF_INET, AF_INET6
 from pyroute2.netlink.rtnl import RTM_GETROUTE
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from ..errors import ConfigurationError, NetlinkError
-from ..switching.links import BridgeWish, HostLinks, Ownership
-from .observe import observe
-from .route_socket import RouteSocket
+from bridged.errors import ConfigurationError, NetlinkError
+from bridged.netlink.observe import observe
+from bridged.netlink.route_socket import RouteSocket
+from bridged.switching.links import BridgeWish, HostLinks, Ownership
 
 _ROUTE_LOCAL = 2
 _MAIN_TABLE = 254

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
-from ..addresses import MacAddress
-from .links import BridgeSettings, HostAddress, HostRoute
+from bridged.addresses import MacAddress
+from bridged.switching.links import BridgeSettings, HostAddress, HostRoute
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from .actions import (
+from bridged.switching.actions import (
     Action,
     AddAddress,
     AddRoute,
@@ -25,7 +25,7 @@ from .actions import (
     SetSettings,
     SetUp,
 )
-from .links import HostLinks, HostRoute, Link, Ownership
+from bridged.switching.links import HostLinks, HostRoute, Link, Ownership
 
 
 def recognise(ownership: Ownership, observed: HostLinks, bridge_name: str) -> Ownership:

@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from ..addresses import MacAddress
+from bridged.addresses import MacAddress
 
 PROTOCOL_KERNEL = 2
 """Route protocol of what the kernel derives from an address by itself."""

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..addresses import MacAddress
-from ..errors import ConfigurationError
-from .actions import (
+from bridged.addresses import MacAddress
+from bridged.errors import ConfigurationError
+from bridged.switching.actions import (
     Action,
     AddAddress,
     AddRoute,
@@ -30,7 +30,7 @@ from .actions import (
     SetSettings,
     SetUp,
 )
-from .links import (
+from bridged.switching.links import (
     MULTICAST_ROUTER_ALWAYS,
     BridgeSettings,
     BridgeWish,

@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 import yaml
 
-from .namespace import LabError, Process, run, wait_for
-from .openvpn import Profile
-from .pki import Identity, write_private
-from .topology import LAN_PORT, Site
+from tests.lab.namespace import LabError, Process, run, wait_for
+from tests.lab.openvpn import Profile
+from tests.lab.pki import Identity, write_private
+from tests.lab.topology import LAN_PORT, Site
 
 BRIDGED = str(Path(sys.executable).with_name("bridged"))
 TUNNEL = "lab"

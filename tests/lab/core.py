@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from .namespace import LabError, Namespace, lab_namespaces, processes_in, remove_abandoned, run
+from tests.lab.namespace import LabError, Namespace, lab_namespaces, processes_in, remove_abandoned, run
 
 FILES_PREFIX = "bridged-lab-"
 KEPT_PREFIX = "bridged-kept-"

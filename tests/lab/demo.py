@@ -20,10 +20,10 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
-from .bridged_daemon import BRIDGED, Bridged
-from .core import Interrupted, Lab
-from .namespace import LabError, run, wait_for
-from .topology import HOST_PORT, LAN_PORT, TwoSites
+from tests.lab.bridged_daemon import BRIDGED, Bridged
+from tests.lab.core import Interrupted, Lab
+from tests.lab.namespace import LabError, run, wait_for
+from tests.lab.topology import HOST_PORT, LAN_PORT, TwoSites
 
 IPERF_SECONDS = 3
 LEASE_FIRST, LEASE_LAST = 100, 150

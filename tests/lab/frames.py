@@ -32,7 +32,7 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
 from scapy.packet import Raw
 
-from .topology import HOST_PORT, Host
+from tests.lab.topology import HOST_PORT, Host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

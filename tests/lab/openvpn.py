@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from .namespace import LabError, Process, run, wait_for
-from .pki import Authority, Identity, static_key, write_private
-from .topology import Site
+from tests.lab.namespace import LabError, Process, run, wait_for
+from tests.lab.pki import Authority, Identity, static_key, write_private
+from tests.lab.topology import Site
 
 WrapMode = Literal["none", "tls-auth", "tls-crypt"]
 CIPHERS = ("AES-256-GCM", "AES-128-GCM", "CHACHA20-POLY1305")

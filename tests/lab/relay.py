@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, fields
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .namespace import Namespace, Process
+    from tests.lab.namespace import Namespace, Process
 
 CLIENTS_MAX = 64
 QUEUE_MAX = 20_000

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .core import Lab
-from .namespace import LabError, Namespace, run
+from tests.lab.core import Lab
+from tests.lab.namespace import LabError, Namespace, run
 
 WanShape = Literal["direct", "switch", "router"]
 LAN_PORT = "lan0"
