@@ -12,7 +12,9 @@ from typing import Final
 from bridged.addresses import Endpoint
 from bridged.errors import ConfigurationError, ConfigurationErrors
 from bridged.profiles.directives import ACCEPTED, REFUSED, WARNED, treatment_by_prefix
-from bridged.profiles.mapping import DIGESTS, INLINE, MAPPERS, Draft, Refusal
+from bridged.profiles.draft import Draft, Refusal
+from bridged.profiles.mapping import INLINE, MAPPERS
+from bridged.profiles.mapping_trust import DIGESTS
 from bridged.profiles.profile import Notice, Profile
 from bridged.profiles.statements import Statement, split_statements
 

@@ -1,0 +1,208 @@
+"""Directives about certificates, keys, ciphers and TLS that have a counterpart here.
+
+Source: docs/protocol/data.md, section 7 (rows "Map").
+Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from bridged.profiles.draft import Draft, Mapper, argument, material, number_argument, refuse
+from bridged.profiles.statements import Statement
+
+CIPHERS: Final = ("AES-256-GCM", "AES-128-GCM", "CHACHA20-POLY1305")
+DIGESTS: Final = ("SHA1", "SHA256", "SHA384", "SHA512")
+_EKU_SERVER: Final = frozenset({"TLS Web Server Authentication", "serverAuth", "1.3.6.1.5.5.7.3.1"})
+_EKU_CLIENT: Final = frozenset({"TLS Web Client Authentication", "clientAuth", "1.3.6.1.5.5.7.3.2"})
+
+
+# Trust
+
+
+def _ca(draft: Draft, statement: Statement) -> None:
+    draft.profile.ca = material(statement)
+
+
+def _cert(draft: Draft, statement: Statement) -> None:
+    draft.profile.certificate = material(statement)
+
+
+def _extra_certs(draft: Draft, statement: Statement) -> None:
+    draft.profile.extra_certificates = material(statement)
+
+
+def _key(draft: Draft, statement: Statement) -> None:
+    draft.profile.key = material(statement)
+
+
+def _crl_verify(draft: Draft, statement: Statement) -> None:
+    if len(statement.arguments) > 1:
+        refuse("a folder of serial numbers is not supported; name a file with the list in PEM form")
+    draft.profile.crl = material(statement)
+
+
+def _peer_fingerprint(draft: Draft, statement: Statement) -> None:
+    if statement.inline is None:
+        texts = [argument(statement, "a SHA-256 fingerprint")]
+    else:
+        texts = [line.strip() for line in statement.inline.splitlines()]
+        texts = [text for text in texts if text and text[0] not in "#;"]
+    for text in texts:
+        digits = text.replace(":", "").lower()
+        if not re.fullmatch(r"[0-9a-f]{64}", digits):
+            refuse(f"{text!r} is not a SHA-256 fingerprint (64 hex digits)")
+        draft.profile.peer_fingerprints.append(digits)
+
+
+def _verify_x509_name(draft: Draft, statement: Statement) -> None:
+    name = argument(statement, "a name")
+    kind = statement.arguments[1] if len(statement.arguments) > 1 else "subject"
+    if kind == "name":
+        draft.profile.peer_name = name
+    elif kind == "name-prefix":
+        draft.profile.peer_name_prefix = name
+    elif kind == "subject" and re.fullmatch(r"CN ?= ?[^,=]+", name):
+        draft.profile.peer_name = name.partition("=")[2].strip()
+    elif kind == "subject":
+        refuse("only the common name is compared here: write `verify-x509-name COMMON-NAME name`")
+    else:
+        refuse(f"{kind!r} is none of subject, name, name-prefix")
+
+
+def _remote_cert_tls(draft: Draft, statement: Statement) -> None:
+    role = argument(statement, "client or server")
+    if role == "server":
+        draft.profile.peer_role = "server"
+    elif role == "client":
+        draft.profile.peer_role = "client"
+    else:
+        refuse(f"{role!r} is neither client nor server")
+
+
+def _remote_cert_eku(draft: Draft, statement: Statement) -> None:
+    usage = argument(statement, "an extended key usage")
+    if usage in _EKU_SERVER:
+        draft.profile.peer_role = "server"
+    elif usage in _EKU_CLIENT:
+        draft.profile.peer_role = "client"
+    else:
+        refuse(f"{usage!r} is not known here; use `remote-cert-tls server`")
+
+
+def _tls_auth(draft: Draft, statement: Statement) -> None:
+    _set_wrap(draft, statement, "tls-auth")
+    if len(statement.arguments) > 1:
+        draft.profile.wrap_direction = 1 if number_argument(statement, 0, 1, 1) else 0
+
+
+def _tls_crypt(draft: Draft, statement: Statement) -> None:
+    _set_wrap(draft, statement, "tls-crypt")
+
+
+def _set_wrap(draft: Draft, statement: Statement, mode: str) -> None:
+    profile = draft.profile
+    if profile.wrap not in ("none", mode):
+        refuse(f"only one of tls-auth and tls-crypt; {profile.wrap} is above")
+    profile.wrap = "tls-auth" if mode == "tls-auth" else "tls-crypt"
+    profile.wrap_key = material(statement)
+
+
+def _key_direction(draft: Draft, statement: Statement) -> None:
+    draft.profile.wrap_direction = 1 if number_argument(statement, 0, 1) else 0
+
+
+def _x509_username_field(draft: Draft, statement: Statement) -> None:
+    if argument(statement, "a field").upper() != "CN":
+        refuse("peers are told apart by their common name; only CN is supported")
+
+
+# Cryptography
+
+
+def _cipher(draft: Draft, statement: Statement) -> None:
+    name = argument(statement, "a cipher").upper()
+    if name == "NONE":
+        refuse("would carry frames in the clear; remove the line")
+    draft.legacy_cipher = name
+    if name not in CIPHERS:
+        draft.note(
+            statement,
+            f"{name} is not used: {CIPHERS[0]} and others are negotiated, as every server from 2.4 on can",
+        )
+
+
+def _data_ciphers(draft: Draft, statement: Statement) -> None:
+    known: list[str] = []
+    for name in argument(statement, "a list of ciphers").upper().split(":"):
+        bare = name.removeprefix("?")
+        if bare not in CIPHERS:
+            draft.note(statement, f"{bare} is not supported and left out")
+        elif bare not in known:
+            known.append(bare)
+    if not known:
+        refuse(f"none of these ciphers is supported; the server must have one of {', '.join(CIPHERS)}")
+    draft.profile.ciphers = known
+
+
+def _auth(draft: Draft, statement: Statement) -> None:
+    draft.digest = (statement.line, argument(statement, "a digest").upper().replace("SHA-", "SHA"))
+
+
+def _tls_version_min(draft: Draft, statement: Statement) -> None:
+    version = argument(statement, "a TLS version")
+    if version in ("1.0", "1.1"):
+        draft.note(statement, "TLS below 1.2 is never used")
+    elif version == "1.2":
+        draft.profile.version_min = "1.2"
+    elif version == "1.3":
+        draft.profile.version_min = "1.3"
+    else:
+        refuse(f"{version!r} is not a TLS version")
+
+
+def _tls_version_max(draft: Draft, statement: Statement) -> None:
+    version = argument(statement, "a TLS version")
+    if version == "1.2":
+        draft.profile.version_max = "1.2"
+    elif version == "1.3":
+        draft.profile.version_max = "1.3"
+    else:
+        refuse("TLS below 1.2 is not safe and not supported; remove the line")
+
+
+def _key_derivation(draft: Draft, statement: Statement) -> None:
+    if argument(statement, "tls-ekm") != "tls-ekm":
+        refuse("only tls-ekm is known")
+
+
+def _key_method(draft: Draft, statement: Statement) -> None:
+    if argument(statement, "2") != "2":
+        refuse("key method 1 is obsolete and not supported; remove the line at both ends")
+
+
+TRUST_MAPPERS: Final[dict[str, Mapper]] = {
+    "ca": _ca,
+    "cert": _cert,
+    "extra-certs": _extra_certs,
+    "key": _key,
+    "crl-verify": _crl_verify,
+    "peer-fingerprint": _peer_fingerprint,
+    "verify-x509-name": _verify_x509_name,
+    "remote-cert-tls": _remote_cert_tls,
+    "ns-cert-type": _remote_cert_tls,
+    "remote-cert-eku": _remote_cert_eku,
+    "tls-auth": _tls_auth,
+    "tls-crypt": _tls_crypt,
+    "key-direction": _key_direction,
+    "x509-username-field": _x509_username_field,
+    "cipher": _cipher,
+    "data-ciphers": _data_ciphers,
+    "ncp-ciphers": _data_ciphers,
+    "auth": _auth,
+    "tls-version-min": _tls_version_min,
+    "tls-version-max": _tls_version_max,
+    "key-derivation": _key_derivation,
+    "key-method": _key_method,
+}
