@@ -85,7 +85,7 @@ class DataplaneAnswer(Answer):
 class TunnelAnswer(Answer):
     name: str
     role: str
-    state: str = Field(description="listening, connecting, connected, waiting or stopped")
+    state: str = Field(description="listening, resolving, connecting, connected, waiting or stopped")
     up: bool
     transport: str
     wrap: str

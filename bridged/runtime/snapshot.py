@@ -45,7 +45,8 @@ class PeerStatus:
 
 @dataclass(frozen=True, slots=True)
 class TunnelStatus:
-    """One tunnel. `state` is a word for people: `listening`, `connecting`, `connected`, `waiting`, `stopped`.
+    """One tunnel. `state` is a word for people: `listening`, `resolving`, `connecting`,
+    `connected`, `waiting`, `stopped`.
 
     `handshakes` by (phase, outcome); `handshake_durations` by phase; `authentications` by (method,
     outcome); `renegotiations` by (trigger, outcome); `control_drops` by (direction, reason): packets that

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from bridged import __version__
 from bridged.addresses import Endpoint
-from bridged.configuration.check import is_inline
+from bridged.configuration.check import DEFAULT_LISTEN, is_inline
 from bridged.configuration.schema import DEFAULT_PORT, Configuration, Tls, Tunnel
 from bridged.errors import ConfigurationError
 from bridged.pki import embedded_tls_material, tls_crypt_key_path
@@ -23,10 +22,8 @@ from bridged.protocol.static_key import StaticKey, parse_static_key
 from bridged.protocol.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapKeys
 from bridged.runtime.tunnel_plan import TunnelPlan
 from bridged.tls import TlsSettings, make_engine_factory, peer_usage
-from bridged.tls.identity import certificate_not_after, read_pem, read_private_pem
+from bridged.tls.identity import certificate_not_after, read_pem, read_private_pem, warn_if_readable
 from bridged.units import UnixSeconds
-
-DEFAULT_LISTEN: Final = "[::]:1194"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +65,7 @@ def plan_tunnel(
     )
     make_engine = make_engine_factory(settings)
     settings.wipe()
-    key = _load_static_key(configuration, tunnel, prefix, base)
+    key = _load_static_key(configuration, tunnel, prefix, base, warn)
     certificates = {"own": certificate_not_after(identity.certificate)}
     if identity.ca is not None:
         certificates["ca"] = certificate_not_after(identity.ca)
@@ -93,7 +90,7 @@ def plan_tunnel(
 def bind_endpoint(tunnel: Tunnel) -> Endpoint | None:
     """Where the tunnel's socket is bound; None leaves it to the kernel (a client)."""
     if tunnel.role == "server":
-        return Endpoint.parse(tunnel.listen or DEFAULT_LISTEN, DEFAULT_PORT)
+        return Endpoint.parse(tunnel.listen, DEFAULT_PORT) if tunnel.listen else DEFAULT_LISTEN
     return Endpoint.parse(tunnel.local, DEFAULT_PORT) if tunnel.local else None
 
 
@@ -116,7 +113,7 @@ def _load_identity(
 
 
 def _load_static_key(
-    configuration: Configuration, tunnel: Tunnel, prefix: str, base: Path
+    configuration: Configuration, tunnel: Tunnel, prefix: str, base: Path, warn: Callable[[str], None] | None
 ) -> StaticKey | None:
     if tunnel.wrap.mode == "none":
         return None
@@ -134,6 +131,8 @@ def _load_static_key(
         raise ConfigurationError(
             f"cannot read the static key: {error.strerror}", file=path, key=f"{prefix}.wrap.key"
         ) from error
+    if warn is not None:
+        warn_if_readable(path, f"{prefix}.wrap.key", warn)
     return parse_static_key(text, str(path))
 
 

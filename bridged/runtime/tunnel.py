@@ -277,6 +277,7 @@ class Tunnel:
             record.disconnects[event.reason] += 1
             if last is not None:
                 record.retire(last)
+            self.book.note_gone(link.name, unix_now())
             self.log.info("peer_disconnected", peer=link.name, reason=event.reason, detail=event.detail)
             return
         if event.reason in ("shutdown", "replaced"):

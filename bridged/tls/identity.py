@@ -51,11 +51,15 @@ def read_private_pem(
     """
     content = bytearray(read_pem(value, key, base))
     if warn is not None and not _is_inline(value):
-        path = _path(value, base)
-        mode = stat.S_IMODE(path.stat().st_mode)
-        if mode & 0o077:
-            warn(f"{key}: {path} may be read by others (mode {mode:04o}); run `chmod 600 {path}`")
+        warn_if_readable(_path(value, base), key, warn)
     return content
+
+
+def warn_if_readable(path: Path, key: str, warn: Callable[[str], None]) -> None:
+    """Tell `warn` where group or others may read a secret's file; `key` is its configuration key."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        warn(f"{key}: {path} may be read by others (mode {mode:04o}); run `chmod 600 {path}`")
 
 
 def wipe(secret: bytearray) -> None:

@@ -24,6 +24,7 @@ from bridged.runtime.client import ClientTunnel
 from bridged.runtime.server import ServerTunnel
 from bridged.runtime.tunnel import Tunnel
 from bridged.runtime.tunnel_plan import TunnelPlan
+from bridged.runtime.tunnel_status import tunnel_status
 from bridged.units import KeyId, Octets
 
 FRAME = bytes.fromhex("ffffffffffff0200000000010800") + bytes(range(64))
@@ -60,7 +61,12 @@ class Lab:
         await self._stack.aclose()
 
     async def server(
-        self, *, port: int = 0, peers_limit: int = 8, mode: str = "tls-crypt"
+        self,
+        *,
+        port: int = 0,
+        peers_limit: int = 8,
+        mode: str = "tls-crypt",
+        peer_retention: float = float("inf"),
     ) -> tuple[Tunnel, Host]:
         plan = TunnelPlan(
             "server",
@@ -69,6 +75,7 @@ class Lab:
             engine_factory("server", "server"),
             wrap_keys(mode, Role.SERVER),
             peers_limit=peers_limit,
+            peer_retention=peer_retention,
         )
         return await self._start(ServerTunnel, plan, Endpoint("127.0.0.1", port))
 
@@ -139,6 +146,25 @@ def test_frames_cross_and_a_stop_is_told_and_counted() -> None:
         await client.stop()
         await until(lambda: server.book.record("client").disconnects)
         assert dict(server.book.record("client").disconnects) == {"exit_notify": 1}
+
+    run(scenario)
+
+
+def test_a_peer_that_left_is_forgotten_after_its_time_of_retention() -> None:
+    async def scenario(lab: Lab) -> None:
+        def shown() -> list[str]:
+            return [peer.name for peer in tunnel_status(server).peers]
+
+        server, lan = await lab.server(peer_retention=0.5)
+        staying, far = await lab.client(endpoint(server))
+        leaving, _ = await lab.client(endpoint(server), "second")
+        await crosses(far, lan)
+        await until(lambda: leaving.state == "connected" and len(shown()) == 2)
+        await leaving.stop()
+        await until(lambda: server.book.record("second").disconnects)
+        assert sorted(shown()) == ["client", "second"]
+        await until(lambda: shown() == ["client"], 3)
+        assert staying.state == "connected"
 
     run(scenario)
 
