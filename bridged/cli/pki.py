@@ -146,7 +146,7 @@ def join(
     name = _tunnel_name(file)
     materials = _materials(profile, file)
     heading = [
-        f"A client of {profile.remotes[0]}, made by `bridged join` from {file.name}.",
+        f"A client of {profile.remotes[0]}, made by `bridged join` from {_one_line(file.name)}.",
         "Check it with `bridged check FILE`, start it with `bridged run --config FILE`.",
     ]
 
@@ -212,7 +212,7 @@ def _wrap_key(state: Path) -> Path:
     return tls_crypt_key_path(state)
 
 
-def _one_line(path: Path) -> str:
+def _one_line(path: Path | str) -> str:
     text = str(path)
     return text if text.isprintable() else json.dumps(text)
 
@@ -266,6 +266,9 @@ def _materials(profile: Profile, file: Path) -> dict[str, str]:
         if material.text is not None:
             return material.text
         path = folder / (material.path or "")
+        if path.exists() and not path.is_file():
+            # A pipe or a device would hold `join` up for ever.
+            raise ConfigurationError(f"{path} is no regular file", file=file, line=material.line, key=key)
         try:
             return _read_profile(path)
         except ConfigurationError as error:

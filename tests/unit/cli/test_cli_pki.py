@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import sys
 from pathlib import Path
@@ -218,6 +219,23 @@ def test_join_reads_the_files_that_a_profile_names(bridged, server):
     number = 1 + lines.splitlines().index("key key")
     status, _, errors = bridged("join", "files.ovpn", "--bridge", "br0")
     assert status == 2 and f"files.ovpn:{number}: key: " in errors and "No such file" in errors
+
+
+def test_join_is_not_held_up_by_a_pipe_that_a_profile_names(bridged, server):
+    _, out, _ = bridged("invite", "site-b", "--state", "state")
+    os.mkfifo("pipe")
+    Path("bad.ovpn").write_text(out + "crl-verify pipe\n")
+    status, out, errors = bridged("join", "bad.ovpn", "--bridge", "br0")
+    assert status == 2 and out == ""
+    assert "crl-verify: " in errors and "no regular file" in errors
+
+
+def test_the_name_of_a_profile_cannot_bring_keys_into_the_configuration(bridged, server):
+    name = "site-b\nstate_directory: evil\n#.ovpn".replace("/", "")
+    bridged("invite", "site-b", "--state", "state", "--output", name)
+    status, _, errors = bridged("join", name, "--bridge", "br0", "--output", "client.yaml")
+    assert status == 0, errors
+    assert "evil" not in str(load(Path("client.yaml")).state_directory)
 
 
 @pytest.mark.parametrize("tag", ["ca", "cert", "key", "tls-crypt"])
