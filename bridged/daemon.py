@@ -23,7 +23,7 @@ from bridged.configuration import Configuration, find_warnings, load
 from bridged.configuration.schema import DEFAULT_METRICS_PORT, Tunnel, tap_name
 from bridged.dataplane import create_dataplane, tap_offloads
 from bridged.dataplane.contract import DataplaneSettings
-from bridged.errors import BridgedError, ShutdownErrors
+from bridged.errors import ShutdownErrors
 from bridged.netlink.attachment import BridgeAttachment
 from bridged.netlink.watch import LinkWatch
 from bridged.runtime.adapter import TunnelAdapter
@@ -134,15 +134,15 @@ class Daemon:
             self._base,
             lambda text: self._log.warning("private_file_readable", detail=text),
         )
+        conflicts: list[MacAddress] = []
         adapter = TunnelAdapter(
             tap_name(name, tunnel),
             tunnel,
             self._configuration.state_directory,
             tap_offloads(tunnel.dataplane),
             self._learned_addresses,
-            lambda: conflicts.append(name),
+            conflicts.append,
         )
-        conflicts: list[str] = []
         port = adapter.open()
         self._undo.append(adapter.close)
         dataplane = create_dataplane(
@@ -239,10 +239,11 @@ class Daemon:
                     await result
             except ShutdownErrors as group:
                 errors.extend(group.errors)
-            except (BridgedError, OSError) as error:
+            except Exception as error:
+                # Whatever it is, the rest of the host is still to be given back.
                 errors.append(error)
         for met in errors:
-            self._log.error("shutdown_error", detail=str(met))
+            self._log.error("shutdown_error", detail=str(met) or type(met).__name__)
         if errors:
             self._status = EXIT_FAILED
 

@@ -44,7 +44,7 @@ class TunnelAdapter:
         state_directory: Path,
         offloads: Collection[str],
         other_addresses: Callable[[], Collection[MacAddress]] = tuple,
-        on_conflict: Callable[[], None] = lambda: None,
+        on_conflict: Callable[[MacAddress], object] = lambda address: None,
     ) -> None:
         self.name = name
         self._tunnel = tunnel
@@ -121,7 +121,7 @@ class TunnelAdapter:
         learned = frozenset(self._other_addresses())
 
         def conflict(address: MacAddress) -> None:
-            self._on_conflict()
+            self._on_conflict(address)
             owner = owners.get(address, "a remote station")
             self._log.warning("mac_conflict", address=str(address), owner=owner, other_owner=self.name)
 

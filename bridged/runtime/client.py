@@ -13,7 +13,7 @@ from bridged.addresses import Endpoint
 from bridged.dataplane.contract import DataPlane, PeerSnapshot
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.packet import SESSION_ID_LENGTH
-from bridged.protocol.session_types import Authenticated, Established, SessionDown, SessionState
+from bridged.protocol.session_types import Authenticated, SessionDown, SessionState
 from bridged.runtime.link import PeerLink
 from bridged.runtime.lookup import Lookup
 from bridged.runtime.tunnel import Tunnel, monotonic, newest
@@ -105,9 +105,6 @@ class ClientTunnel(Tunnel):
 
     def handle_authenticated(self, link: PeerLink, event: Authenticated) -> None:
         raise AssertionError("a client is not asked to admit anybody")
-
-    def handle_established(self, link: PeerLink, event: Established) -> None:
-        super().handle_established(link, event)
 
     def handle_down(self, link: PeerLink, event: SessionDown, last: PeerSnapshot | None) -> None:
         super().handle_down(link, event, last)
