@@ -22,7 +22,6 @@ _TYPER_INTERRUPTED = 130
 app = typer.Typer(
     name="bridged",
     help="Join remote LANs at layer 2, over the OpenVPN wire protocol.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

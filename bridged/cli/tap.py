@@ -30,7 +30,7 @@ from bridged.tap import (
 )
 from bridged.tap.settings import TXQUEUELEN_DEFAULT
 
-app = typer.Typer(name="tap", help="Show, make and delete TAP adapters.", no_args_is_help=True)
+app = typer.Typer(name="tap", help="Show, make and delete TAP adapters.")
 
 _USAGE_CODES: Final = frozenset({"tap_settings", "mac_address"})
 _STATE_DIRECTORY: Final = Path("/var/lib/bridged")
@@ -110,7 +110,7 @@ def _failures() -> Iterator[None]:
     try:
         yield
     except TapError as error:
-        typer.echo(f"error: {error.message}", err=True)
+        typer.echo(f"bridged: {error.message}", err=True)
         raise typer.Exit(2 if error.code in _USAGE_CODES else 1) from error
 
 

@@ -81,7 +81,7 @@ def _interface_conflicts(configuration: Configuration) -> Iterator[Conflict]:
         for index, port in enumerate(bridge.ports):
             path: KeyPath = ("bridges", bridge_name, "ports", index)
             if _is_bad_name(port):
-                yield path, "the kernel takes no such interface name"
+                yield path, f"{port} cannot be a port of a bridge"
             elif port in owners:
                 yield path, f"{port} is already {_owned(owners[port], bridge_name)}"
             owners.setdefault(port, f"a port of bridge {bridge_name}")

@@ -119,6 +119,7 @@ def test_the_schema_is_printed() -> None:
     "arguments",
     [
         (),
+        ("tap",),
         ("check",),
         ("check", "--schema", "x.yaml"),
         ("check", "/nonexistent/x.yaml"),
@@ -136,9 +137,8 @@ def test_wrong_use_and_configuration_exit_with_2_and_no_traceback(arguments: tup
     done = bridged(*arguments)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    if arguments:
-        assert done.stderr
-        assert done.stdout == ""
+    assert done.stderr
+    assert done.stdout == ""
 
 
 def test_version_and_help() -> None:
