@@ -53,17 +53,6 @@ def section_at(path: tuple[str | int, ...]) -> type[Section] | None:
     return section
 
 
-def pattern_of(path: tuple[str | int, ...]) -> str:
-    """The table's form of a path: chosen names become NAME, list indices are left out."""
-    parts: list[str] = []
-    for position, element in enumerate(path):
-        if isinstance(element, int):
-            continue
-        is_name = position == 1 and path[0] in ("bridges", "tunnels")
-        parts.append(PLACEHOLDER if is_name else element)
-    return ".".join(parts)
-
-
 def _keys_of(section: type[Section], prefix: str) -> Iterator[Key]:
     for name, info in section.model_fields.items():
         inner, is_named = _inner_section(info)

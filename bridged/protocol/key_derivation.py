@@ -18,7 +18,6 @@ from bridged.units import KeyId
 
 EXPORTER_DATA_KEYS: Final = "EXPORTER-OpenVPN-datakeys"
 EXPORTER_DYNAMIC_TLS_CRYPT: Final = "EXPORTER-OpenVPN-dynamic-tls-crypt"
-EXPORTER_P2P_PEER_ID: Final = "EXPORTER-OpenVPN-p2p-peerid"
 KEY_MATERIAL_LENGTH: Final = 256
 IMPLICIT_IV_LENGTH: Final = 8
 

@@ -17,7 +17,6 @@ PRE_MASTER_LENGTH: Final = 48
 RANDOM_LENGTH: Final = 32
 MAX_CREDENTIAL: Final = 127
 """Octets of a user name or password; longer ones are answered with AUTH_FAILED (control 5)."""
-MAX_OPTIONS: Final = 511
 MAX_KEY_MESSAGE: Final = 16384
 """Octets: one TLS record. Nothing larger is looked at."""
 

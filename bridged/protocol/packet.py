@@ -21,11 +21,8 @@ MAX_ACKS: Final = 8
 MAX_PIGGYBACKED_ACKS: Final = 4
 """Acks in a control packet that carries a message id (control 3.2)."""
 MAX_KEY_ID: Final = 7
-MAX_MESSAGE_ID: Final = 0xFFFFFFFF
 
 TLS_MTU_DEFAULT: Final = 1250
-TLS_MTU_MIN: Final = 154
-TLS_MTU_MAX: Final = 2048
 """Setting `tls-mtu`: octets of one control packet with IP and UDP header (control 3.4)."""
 
 _NO_SESSION: Final = bytes(SESSION_ID_LENGTH)
@@ -45,14 +42,6 @@ class Opcode(IntEnum):
     DATA_V2 = 9
     HARD_RESET_CLIENT_V3 = 10
     CONTROL_WKC_V1 = 11
-
-    @property
-    def is_data(self) -> bool:
-        return self in _DATA
-
-    @property
-    def is_obsolete(self) -> bool:
-        return self in _OBSOLETE
 
     @property
     def is_control(self) -> bool:

@@ -39,11 +39,6 @@ def checksum_octets(total: int) -> bytes:
     return ((_WORD - total % _WORD) % _WORD).to_bytes(2, "little")
 
 
-def is_valid(total: int) -> bool:
-    """Whether words that include their checksum field sum up to it."""
-    return total % _WORD == 0
-
-
 def partial_octets(total: int) -> bytes:
     """The two octets of a sum that is not complemented, as NEEDS_CSUM wants in the field."""
     return (total % _WORD or _WORD).to_bytes(2, "little")
