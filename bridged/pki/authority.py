@@ -198,7 +198,7 @@ class EmbeddedCa:
             if self._index().current(name) is not None:
                 raise PkiError(
                     "pki_duplicate",
-                    f"a certificate for {name!r} exists already; choose another name, or revoke it first",
+                    f"a certificate for {name!r} exists already; choose another name",
                 )
             return self._issue(name, usage, days)
 
