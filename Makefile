@@ -4,31 +4,40 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 STAMP := .venv/.setup-complete
+NATIVE := .venv/.native-complete
+NATIVE_SOURCES := $(shell find native/ \( -name target -o -name fuzz \) -prune -o -type f \( -name '*.rs' -o -name '*.toml' -o -name Cargo.lock \) -print 2>/dev/null)
 CONFIG ?= config/bridged.yaml
 FUZZ_SECONDS ?= 60
+SOAK_MINUTES ?= 60
 PYTEST := $(PYTHON) -m pytest
 FAST := tests/unit tests/property tests/sim tests/contract tests/vectors tests/fuzz
 export PATH := $(PATH):/usr/sbin:/sbin
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup demo run check test lint format bench fuzz lock clean
+.PHONY: help setup demo run check test lint format bench soak fuzz wheel lock clean
 
 help: ## what the targets do
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
 
-setup: $(STAMP) ## install what is missing: Debian packages, .venv from requirements.lock
+setup: $(NATIVE) ## install what is missing: Debian packages, .venv, the native data plane
+	@[ -e bridged/_native.abi3.so ] || bash deploy/native.sh
 
 $(STAMP): requirements.lock pyproject.toml deploy/bootstrap.sh
 	@bash deploy/bootstrap.sh
 	@touch $@
 
-demo: $(STAMP) ## join two LANs on this machine, in network namespaces, and show that it works
+# Tried once for each change of its sources; `make setup` tries again where it could not be built.
+$(NATIVE): $(STAMP) $(NATIVE_SOURCES) deploy/native.sh
+	@bash deploy/native.sh
+	@touch $@
+
+demo: $(NATIVE) ## join two LANs on this machine, in network namespaces, and show that it works
 	@$(PYTHON) -m tests.lab.demo
 
-run: $(STAMP) ## start one daemon with $(CONFIG)
+run: $(NATIVE) ## start one daemon with $(CONFIG)
 	.venv/bin/bridged run --config $(CONFIG)
 
-lint: $(STAMP) ## format, lint, types, import directions
+lint: $(NATIVE) ## format, lint, types, import directions, of native/ too
 	@echo "check: formatting (ruff format)"
 	@.venv/bin/ruff format --check .
 	@echo "check: lint (ruff check)"
@@ -37,17 +46,26 @@ lint: $(STAMP) ## format, lint, types, import directions
 	@.venv/bin/mypy
 	@echo "check: import directions (import-linter)"
 	@.venv/bin/lint-imports
+	@echo "check: types of the native module (stubtest)"
+	@if [ -e bridged/_native.abi3.so ]; then .venv/bin/stubtest bridged._native; \
+	    else echo "lint: NOT RUN: stubtest, the native data plane is not built"; fi
+	@bash deploy/rust.sh lint
 
-check: lint ## the fast half: lint, unit, property, sim, contract, vectors, corpus replay
+check: lint ## the fast half: lint, Rust tests, unit, property, sim, contract, vectors, corpus replay
+	@bash deploy/rust.sh test
 	@echo "check: tests in $(FAST)"
 	@$(PYTEST) $(FAST)
 
 test: lint ## everything: what check runs, and interop (real OpenVPN) and system tests
+	@bash deploy/rust.sh test
 	@echo "test: all tests under tests/ (fast half, interop with real OpenVPN, system)"
 	@$(PYTEST) tests
 
-bench: $(STAMP) ## our daemons against OpenVPN's, in turn; writes build/bench.json (BENCH="--pairs 5 …")
+bench: $(NATIVE) ## our daemons against OpenVPN's, in turn; writes build/bench.json (BENCH="--pairs 5 …")
 	@$(PYTHON) -m tests.bench.run $(BENCH)
+
+soak: $(NATIVE) ## peers come, go, move and renegotiate for SOAK_MINUTES (SOAK="--dataplane native")
+	@$(PYTHON) -m tests.bench.soak --minutes $(SOAK_MINUTES) $(SOAK)
 
 fuzz: $(STAMP) ## fuzz every target under tests/fuzz for FUZZ_SECONDS each
 	@for target in tests/fuzz/fuzz_*.py; do \
@@ -58,7 +76,11 @@ fuzz: $(STAMP) ## fuzz every target under tests/fuzz for FUZZ_SECONDS each
 	        "build/fuzz/corpus/$$name" "tests/fuzz/corpus/$$name"; \
 	done
 
+wheel: $(STAMP) ## a manylinux wheel with the native data plane, in dist/
+	@bash deploy/wheel.sh
+
 format: $(STAMP) ## rewrite the sources in the house format
+	@cargo=$$(bash deploy/native.sh --cargo) && cd native && "$$cargo" fmt || echo "format: native/ left as it is"
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
 
@@ -66,5 +88,5 @@ lock: $(STAMP) ## write requirements.lock anew from pyproject.toml (needs the ne
 	@bash deploy/lock.sh
 
 clean: ## remove what the targets made, .venv included
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf .venv build dist native/target bridged/_native*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 	find bridged tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -21,7 +21,7 @@ from bridged.admin.server import AdminServer
 from bridged.admin.state import Station
 from bridged.configuration import Configuration, find_warnings, load
 from bridged.configuration.schema import DEFAULT_METRICS_PORT, Tunnel, tap_name
-from bridged.dataplane import create_dataplane, tap_offloads
+from bridged.dataplane import choose_dataplane, create_dataplane, fits_segments, tap_offloads
 from bridged.dataplane.contract import DataplaneSettings
 from bridged.errors import ShutdownErrors
 from bridged.netlink.attachment import BridgeAttachment
@@ -41,7 +41,7 @@ from bridged.runtime.tunnel_status import tunnel_status
 from bridged.telemetry.collector import DaemonCollector, build_registry
 from bridged.telemetry.logs import configure_logs
 from bridged.telemetry.server import MetricsServer, call_in_loop, read_bearer_token
-from bridged.units import Seconds, UnixSeconds
+from bridged.units import Octets, Seconds, UnixSeconds
 
 EXIT_DONE: Final = 0
 EXIT_FAILED: Final = 1
@@ -135,23 +135,27 @@ class Daemon:
             lambda text: self._log.warning("private_file_readable", detail=text),
         )
         conflicts: list[MacAddress] = []
+        choice = choose_dataplane(tunnel.dataplane)
+        told = self._log.warning if choice.is_fallback else self._log.info
+        told("dataplane_chosen", tunnel=name, dataplane=choice.kind, reason=choice.reason)
         adapter = TunnelAdapter(
             tap_name(name, tunnel),
             tunnel,
             self._configuration.state_directory,
-            tap_offloads(tunnel.dataplane),
+            tap_offloads(choice.kind),
             self._learned_addresses,
             conflicts.append,
+            queues=tunnel.workers if choice.kind == "native" else 1,
         )
         port = adapter.open()
         self._undo.append(adapter.close)
         dataplane = create_dataplane(
-            tunnel.dataplane,
+            choice.kind,
             DataplaneSettings(
                 tunnel=name,
                 tap=port,
                 bind=bind_endpoint(tunnel),
-                mss_limit=mss_limit(tunnel),
+                mss_limit=mss_limit(tunnel, is_fitted=fits_segments(choice.kind, port)),
                 ageing=Seconds(tunnel.fdb_ageing_seconds),
                 fdb_capacity=tunnel.fdb_capacity,
                 replay_window=tunnel.replay_window,
@@ -159,6 +163,9 @@ class Daemon:
                 coalesce=tunnel.coalesce,
                 renegotiate_bytes=tunnel.renegotiate.bytes,
                 renegotiate_packets=tunnel.renegotiate.packets,
+                wan_mtu=Octets(tunnel.wan_mtu),
+                workers=tunnel.workers,
+                busy_poll=tunnel.busy_poll_microseconds,
             ),
         )
         kind = ServerTunnel if tunnel.role == "server" else ClientTunnel

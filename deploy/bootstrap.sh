@@ -57,5 +57,8 @@ fi
 say "installing Python packages from requirements.lock"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 # The build backend comes from the lock file too; without isolation nothing unpinned is fetched.
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+# The native data plane is not pip's here, but native.sh's: it says what is missing, and builds it again
+# when its sources change.
+BRIDGED_PORTABLE_ONLY=1 \
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 say "done: $(.venv/bin/python --version), $(openvpn --version 2>/dev/null | sed -n 's/^\(OpenVPN [^ ]*\).*/\1/p;q')"

@@ -14,10 +14,23 @@ os.environ["PATH"] = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 from lab import missing_capabilities
 
+from bridged.dataplane import native
+
+PORTABLE_ONLY = os.environ.get("BRIDGED_PORTABLE_ONLY") == "1"
+"""Set by whoever wants to test without Rust; without it a missing native data plane is a failure."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     # Debian's programs must speak English: the lab reads what they print.
     os.environ["LC_ALL"] = "C"
+
+
+def pytest_report_header() -> str:
+    if PORTABLE_ONLY:
+        return "data planes: portable; native NOT TESTED (BRIDGED_PORTABLE_ONLY=1)"
+    return (
+        f"data planes: portable, native {f'MISSING: {native.unavailable()}' if native.unavailable() else ''}"
+    )
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

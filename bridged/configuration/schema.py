@@ -219,13 +219,17 @@ class Tunnel(Section):
     push: tuple[str, ...] = Field((), description="server: further OpenVPN options for clients")
     mss: Literal["auto", "off"] | int = Field("auto", description="largest TCP MSS let through (mssfix)")
     mtu: int = Field(1500, ge=576, le=65521, description="tun-mtu; both ends should agree")
-    wan_mtu: int = Field(1492, ge=576, le=65535, description="outer packet size that mss: auto aims at")
+    wan_mtu: int = Field(1492, ge=576, le=65535, description="outer packet size that TCP is fitted into")
     fdb_ageing_seconds: float = Field(300, ge=1, description="when the tunnel forgets a silent station")
     fdb_capacity: int = Field(100_000, ge=16, description="stations the tunnel can remember")
     replay_window: int = Field(4096, ge=64, le=65536, description="packets that may come out of order")
     exit_notify: bool = Field(True, description="tell the peer when we stop")
     dataplane: Literal["auto", "native", "portable"] = Field(
         "auto", description="auto: native where it is built, else portable"
+    )
+    workers: int = Field(1, ge=1, le=16, description="native: pairs of threads, and queues of the TAP")
+    busy_poll_microseconds: int = Field(
+        0, ge=0, le=1_000_000, description="native: how long the kernel may wait at the network card; 0: not"
     )
     coalesce: Literal["auto", "on", "off"] = Field(
         "auto", description="join received TCP segments into one super-frame before the TAP"

@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final, Literal
 
-from bridged.dataplane.contract import DataPlane, DataplaneSettings
+from bridged.dataplane import native
+from bridged.dataplane.contract import DataPlane, DataplaneSettings, TapPort
 from bridged.dataplane.portable import PortableDataPlane
-from bridged.errors import DataplaneError
 
 DataplaneKind = Literal["auto", "portable", "native"]
-
+Build = Literal["portable", "native"]
 
 PORTABLE_TAP_OFFLOADS: Final[frozenset[str]] = frozenset()
 """None: the kernel cuts super-frames faster than Python does (measured: tests/bench/dataplane_pair.py)."""
+
+NATIVE_TAP_OFFLOADS: Final[frozenset[str]] = frozenset({"csum", "tso4", "tso6", "tso_ecn", "uso4", "uso6"})
+
+
+@dataclass(frozen=True, slots=True)
+class DataplaneChoice:
+    """The build that stands behind a kind here, and why; `is_fallback`: `auto` had to do without native."""
+
+    kind: Build
+    reason: str
+    is_fallback: bool = False
+
+
+def choose_dataplane(kind: DataplaneKind) -> DataplaneChoice:
+    """What `auto` means on this machine: native where it is built, else portable.
+
+    Raises:
+        DataplaneError: `native_unavailable`, for `native` only, with what to do.
+    """
+    if kind == "portable":
+        return DataplaneChoice("portable", "configured")
+    if kind == "native":
+        native.require()
+        return DataplaneChoice("native", "configured")
+    missing = native.unavailable()
+    if missing:
+        return DataplaneChoice("portable", missing, is_fallback=True)
+    return DataplaneChoice("native", "the fastest build here")
 
 
 def create_dataplane(kind: DataplaneKind, settings: DataplaneSettings) -> DataPlane:
@@ -21,17 +50,36 @@ def create_dataplane(kind: DataplaneKind, settings: DataplaneSettings) -> DataPl
     Raises:
         DataplaneError: `native_unavailable`.
     """
-    if kind == "native":
-        raise DataplaneError(
-            "native_unavailable", "this build has no native data plane; set `dataplane: auto` or `portable`"
-        )
+    if choose_dataplane(kind).kind == "native":
+        return native.NativeDataPlane(settings)
     return PortableDataPlane(settings)
 
 
 def tap_offloads(kind: DataplaneKind) -> frozenset[str]:
-    """Offloads with which a TAP shall be opened for this kind, as far as the kernel has them."""
-    del kind  # one build so far
-    return PORTABLE_TAP_OFFLOADS
+    """Offloads with which a TAP shall be opened for this kind, as far as the kernel has them.
+
+    Raises:
+        DataplaneError: `native_unavailable`.
+    """
+    return NATIVE_TAP_OFFLOADS if choose_dataplane(kind).kind == "native" else PORTABLE_TAP_OFFLOADS
 
 
-__all__ = ["DataPlane", "DataplaneKind", "DataplaneSettings", "create_dataplane", "tap_offloads"]
+def fits_segments(kind: DataplaneKind, tap: TapPort) -> bool:
+    """Whether TCP from this TAP is cut to what fits `wan_mtu`, so that no SYN segment needs clamping.
+
+    Raises:
+        DataplaneError: `native_unavailable`.
+    """
+    return choose_dataplane(kind).kind == "native" and {"tso4", "tso6"} <= tap.offloads
+
+
+__all__ = [
+    "DataPlane",
+    "DataplaneChoice",
+    "DataplaneKind",
+    "DataplaneSettings",
+    "choose_dataplane",
+    "create_dataplane",
+    "fits_segments",
+    "tap_offloads",
+]

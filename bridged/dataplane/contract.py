@@ -50,7 +50,10 @@ class DataplaneSettings:
     SYN segments are left alone; else the largest MSS for IPv4 (IPv6: 20 less;
     docs/protocol/data.md, 5.4). `ageing` of FDB entries. `move_hold`: a station heard from a peer
     within this time is not moved to the TAP by a frame from there (it is our own frame, reflected).
-    `forward_between_peers`: peers reach each other, as on one switch.
+    `forward_between_peers`: peers reach each other, as on one switch. For native only: `wan_mtu`, the
+    outer IP packet (octets) that TCP super-frames are cut for (0: what the route to the peer takes; portable
+    leaves it to `mss_limit`); `workers`, 1..16 pairs of threads, each with one descriptor of the TAP;
+    `busy_poll`, microseconds for which the kernel may wait at the network card.
     """
 
     tunnel: str
@@ -67,6 +70,9 @@ class DataplaneSettings:
     socket_buffer: Octets = Octets(4 * 1024 * 1024)
     renegotiate_bytes: int = 0
     renegotiate_packets: int = 0
+    wan_mtu: Octets = Octets(0)
+    workers: int = 1
+    busy_poll: int = 0
 
 
 @dataclass(frozen=True, slots=True)

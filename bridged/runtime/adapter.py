@@ -35,6 +35,7 @@ class TunnelAdapter:
 
     `offloads`: names of what the data plane reads from the TAP (`csum`, `tso4`, …). `other_addresses` gives
     those that our own switches have learned. `on_conflict` hears of each candidate address that was taken.
+    `queues`: descriptors of the TAP; more than one makes a multi-queue adapter.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class TunnelAdapter:
         offloads: Collection[str],
         other_addresses: Callable[[], Collection[MacAddress]] = tuple,
         on_conflict: Callable[[MacAddress], object] = lambda address: None,
+        queues: int = 1,
     ) -> None:
         self.name = name
         self._tunnel = tunnel
@@ -52,6 +54,7 @@ class TunnelAdapter:
         self._offloads = offloads
         self._other_addresses = other_addresses
         self._on_conflict = on_conflict
+        self._queues = queues
         self._log = structlog.get_logger("bridged.tap").bind(tap=name)
         self._mac: MacAddress | None = None
         self._adapter: TapAdapter | None = None
@@ -73,6 +76,7 @@ class TunnelAdapter:
             txqueuelen=self._tunnel.tap.queue_frames,
             virtio_header=self._tunnel.tap.offload,
             offloads=self._wanted_offloads(),
+            queues=self._queues,
             lock=self._tunnel.tap.lock,
         )
         self._adapter = open_tap(settings)

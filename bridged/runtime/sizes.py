@@ -16,9 +16,12 @@ ETHERNET_AS_COUNTED: Final = 32
 IPV4_AND_TCP: Final = 40
 
 
-def mss_limit(tunnel: Tunnel) -> int:
-    """The largest TCP MSS (IPv4, octets) that fits the WAN in one packet; 0 for no limit."""
-    if tunnel.mss == "off":
+def mss_limit(tunnel: Tunnel, *, is_fitted: bool = False) -> int:
+    """The largest TCP MSS (IPv4, octets) that fits the WAN in one packet; 0 for no limit.
+
+    `is_fitted`: the data plane cuts TCP to what fits by itself, so `mss: auto` leaves SYN segments alone.
+    """
+    if tunnel.mss == "off" or (tunnel.mss == "auto" and is_fitted):
         return 0
     if isinstance(tunnel.mss, int):
         return tunnel.mss

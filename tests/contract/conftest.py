@@ -1,20 +1,41 @@
-"""Every test of this directory runs once for each data plane build that there is."""
+"""Every test of this directory runs once for each data plane build.
+
+Where native is not built its half fails, unless BRIDGED_PORTABLE_ONLY=1 says that this is meant.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from importlib import import_module
 from typing import Any
 
 import pytest
 from dataplane_rig import Rig
 
-BUILDS = ("portable",)
+from bridged.dataplane import native
+
+BUILDS = ("portable",) if os.environ.get("BRIDGED_PORTABLE_ONLY") == "1" else ("portable", "native")
+
+
+@pytest.fixture
+def native_module() -> Any:
+    """The compiled module itself."""
+    _need_native()
+    return import_module("bridged._native")
+
+
+def _need_native() -> None:
+    if native.unavailable():
+        pytest.fail(f"{native.unavailable()}; or test portable only: BRIDGED_PORTABLE_ONLY=1", pytrace=False)
 
 
 @pytest.fixture(params=BUILDS)
 def build(request: pytest.FixtureRequest) -> str:
     """Name of the build under test."""
+    if request.param == "native":
+        _need_native()
     return str(request.param)
 
 

@@ -157,8 +157,8 @@ def test_a_key_of_the_same_id_is_replaced(rig: Rig) -> None:
 def test_keys_are_wiped_when_they_go(rig: Rig, way: str) -> None:
     peer = rig.peer(1, with_key=False)
     key = peer.key(Role.SERVER)
-    rig.plane.install_key(peer.handle, key)
     assert any(key.send_key)
+    rig.plane.install_key(peer.handle, key)
     if way == "remove_key":
         rig.plane.remove_key(peer.handle, KeyId(0))
     elif way == "remove_peer":

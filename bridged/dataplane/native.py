@@ -1,0 +1,207 @@
+"""The native data plane: bridged._native behind the contract. The only importer of the compiled module.
+
+Source: bridged/dataplane/contract.py; native/ says how it is done.
+Frames pass in threads of its own, which never take the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+from bridged.addresses import Endpoint, MacAddress
+from bridged.dataplane.contract import (
+    ControlReceived,
+    DataplaneSettings,
+    DataplaneSnapshot,
+    Event,
+    FdbEntry,
+    Histogram,
+    KeyNearLimit,
+    OccReceived,
+    PeerCounters,
+    PeerExpired,
+    PeerFloated,
+    PeerSettings,
+    PeerSnapshot,
+    StationMoved,
+    TapFailed,
+    TapPort,
+)
+from bridged.errors import DataplaneError
+from bridged.protocol.key_derivation import DataKey
+from bridged.units import KeyId, PeerHandle, Seconds, UnixSeconds, WirePeerId
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bridged import _native
+    from bridged._native import _PeerSnapshot
+
+SEAM: Final = 1
+"""Of the compiled module that this file is written for."""
+
+_WHAT_TO_DO: Final = "install a wheel that has it, or run `make setup` where there is Rust"
+
+
+def _load() -> tuple[Any, str]:
+    """The compiled module, or None and why not."""
+    try:
+        module = import_module("bridged._native")
+    except ModuleNotFoundError:
+        return None, f"it is not built; {_WHAT_TO_DO}"
+    except ImportError as error:
+        return None, f"it cannot be loaded here ({error}); {_WHAT_TO_DO}"
+    if getattr(module, "SEAM", None) != SEAM:
+        return None, f"it was built from other sources than these; {_WHAT_TO_DO}"
+    return module, ""
+
+
+_module, _missing = _load()
+
+
+def unavailable() -> str:
+    """Why there is no native data plane here, and what to do; empty where there is one."""
+    return f"no native data plane: {_missing}" if _missing else ""
+
+
+def require() -> None:
+    """Go on only where there is a native data plane.
+
+    Raises:
+        DataplaneError: `native_unavailable`.
+    """
+    if _missing:
+        raise DataplaneError("native_unavailable", f"{unavailable()}; or set `dataplane: auto` or `portable`")
+
+
+class NativeDataPlane:
+    """A tunnel's frames in native threads; see `DataPlane` in the contract.
+
+    Raises:
+        DataplaneError: `native_unavailable`; `bad_setting`, `system`: a setting or the machine forbids it.
+    """
+
+    name = "native"
+
+    def __init__(self, settings: DataplaneSettings) -> None:
+        require()
+        self._plane: _native.DataPlane = _module.DataPlane(settings)
+
+    def start(self) -> None:
+        self._plane.start()
+
+    def stop(self) -> None:
+        self._plane.stop()
+
+    @property
+    def local_endpoint(self) -> Endpoint | None:
+        found = self._plane.local_endpoint()
+        return None if found is None else Endpoint(*found)
+
+    def attach_tap(self, tap: TapPort) -> None:
+        self._plane.attach_tap(tap)
+
+    def add_peer(self, peer: PeerSettings) -> None:
+        self._plane.add_peer(peer)
+
+    def update_peer(
+        self,
+        handle: PeerHandle,
+        *,
+        ping: Seconds | None,
+        ping_restart: Seconds | None,
+        receive_peer_id: WirePeerId | None,
+        transmit_peer_id: WirePeerId | None,
+    ) -> None:
+        self._plane.update_peer(
+            handle,
+            ping=ping,
+            ping_restart=ping_restart,
+            receive_peer_id=receive_peer_id,
+            transmit_peer_id=transmit_peer_id,
+        )
+
+    def remove_peer(self, handle: PeerHandle) -> PeerSnapshot:
+        return _peer_snapshot(self._plane.remove_peer(handle))
+
+    def install_key(self, handle: PeerHandle, key: DataKey) -> None:
+        self._plane.install_key(handle, key)
+        # It has a copy of its own, which it overwrites when the key goes; this one is of no more use.
+        key.zeroise()
+
+    def use_key(self, handle: PeerHandle, key_id: KeyId) -> None:
+        self._plane.use_key(handle, key_id)
+
+    def remove_key(self, handle: PeerHandle, key_id: KeyId) -> None:
+        self._plane.remove_key(handle, key_id)
+
+    def send_control(self, datagram: bytes, destination: Endpoint) -> None:
+        self._plane.send_control(datagram, destination)
+
+    def send_payload(self, handle: PeerHandle, payload: bytes) -> None:
+        self._plane.send_payload(handle, payload)
+
+    def flush(self, handle: PeerHandle) -> None:
+        self._plane.flush(handle)
+
+    def event_fd(self) -> int:
+        return self._plane.event_fd()
+
+    def poll_events(self, limit: int = 256) -> list[Event]:
+        return [_EVENTS[name](*values) for name, *values in self._plane.poll_events(limit)]
+
+    def snapshot(self) -> DataplaneSnapshot:
+        figures = self._plane.snapshot()
+        return DataplaneSnapshot(
+            dataplane=figures["dataplane"],
+            aead=figures["aead"],
+            workers=figures["workers"],
+            peers=tuple(_peer_snapshot(peer) for peer in figures["peers"]),
+            drops=figures["drops"],
+            fdb_entries=figures["fdb_entries"],
+            fdb_capacity=figures["fdb_capacity"],
+            fdb_changes=figures["fdb_changes"],
+            offloads=figures["offloads"],
+            offload_fallbacks=figures["offload_fallbacks"],
+            mtu_events=figures["mtu_events"],
+            kernel_drops=figures["kernel_drops"],
+            queues=figures["queues"],
+            histograms={name: Histogram(*values) for name, values in figures["histograms"].items()},
+            thread_cpu=figures["thread_cpu"],
+        )
+
+    def fdb(self) -> list[FdbEntry]:
+        return [
+            FdbEntry(MacAddress(address), _handle(handle), Seconds(age))
+            for address, handle, age in self._plane.fdb()
+        ]
+
+
+def _handle(number: int | None) -> PeerHandle | None:
+    return None if number is None else PeerHandle(number)
+
+
+_EVENTS: Final[dict[str, Callable[..., Event]]] = {
+    "control_received": lambda datagram, source: ControlReceived(datagram, Endpoint(*source)),
+    "peer_floated": lambda handle, now, before: PeerFloated(handle, Endpoint(*now), Endpoint(*before)),
+    "peer_expired": PeerExpired,
+    "key_near_limit": KeyNearLimit,
+    "occ_received": OccReceived,
+    "station_moved": lambda address, before, now: StationMoved(MacAddress(address), before, now),
+    "tap_failed": TapFailed,
+}
+"""By the name that the module gives an event; its values come in the order of the contract's fields."""
+
+
+def _peer_snapshot(peer: _PeerSnapshot) -> PeerSnapshot:
+    last_seen = peer["last_seen"]
+    return PeerSnapshot(
+        handle=PeerHandle(peer["handle"]),
+        endpoint=Endpoint(*peer["endpoint"]),
+        counters=PeerCounters(**peer["counters"]),
+        last_seen=None if last_seen is None else UnixSeconds(last_seen),
+        fdb_entries=peer["fdb_entries"],
+        packet_id_used_ratio=peer["packet_id_used_ratio"],
+        aead_used_ratio=peer["aead_used_ratio"],
+    )

@@ -1,0 +1,29 @@
+//! Ethernet bridging over OpenVPN's wire format: everything that needs no I/O, no clock and no threads.
+//!
+//! Source: `docs/protocol/data.md`; `bridged/dataplane/portable` is the same in Python, to be read first.
+//! Pure: octets and times in, octets and values out. Times are monotonic nanoseconds ([`Nanos`]) of any origin;
+//! sizes are octets. Nothing here allocates after it was made, unless its documentation says so.
+//! Nothing here panics, whatever octets it is given.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod checksum;
+pub mod coalesce;
+pub mod fdb;
+mod hashing;
+pub mod headers;
+pub mod limits;
+pub mod local_cache;
+pub mod mss;
+pub mod packet;
+pub mod policer;
+pub mod replay;
+pub mod segment;
+pub mod stats;
+pub mod vnet;
+
+/// Monotonic time in nanoseconds; only differences mean something.
+pub type Nanos = u64;
+
+/// One second in [`Nanos`].
+pub const SECOND: Nanos = 1_000_000_000;

@@ -1,0 +1,90 @@
+//! Fitting the maximum segment size of TCP connections that cross the tunnel.
+//!
+//! Source: `docs/protocol/data.md`, section 5.4; RFC 9293, 3.7.1; RFC 1624 for the checksum.
+
+use crate::headers::{
+    network, put, u16_at, u8_at, ETHERTYPE_IPV4, ETHERTYPE_IPV6, FRAGMENT_MASK, PROTOCOL_TCP, TCP_SYN,
+};
+
+/// How much less the limit is for IPv6.
+pub const IPV6_EXTRA_OCTETS: u16 = 20;
+
+const TCP_OCTETS: usize = 20;
+const OPTION_END: u8 = 0;
+const OPTION_NOTHING: u8 = 1;
+const OPTION_MSS: u8 = 2;
+
+/// Lower the MSS option of a TCP SYN to `limit` (IPv6: 20 less), in place; whether anything was changed.
+///
+/// Only SYN segments are looked at, behind at most two VLAN tags; an MSS is never raised. IPv4 fragments and IPv6
+/// extension headers are left alone. The checksum is updated, not computed anew, so that a wrong one stays wrong.
+/// With a partial checksum (`NEEDS_CSUM`) call this after it was completed, or with `limit` on the frame that comes out.
+pub fn clamp_mss(frame: &mut [u8], limit: u16) -> bool {
+    let Some((start, wanted)) = syn_offset(frame, limit) else { return false };
+    let Some(at) = mss_option(frame, start) else { return false };
+    let old = u16_at(frame, at);
+    if wanted == 0 || old <= wanted {
+        return false;
+    }
+    // The value may lie across two 16-bit words; the checksum counts from the start of the TCP header.
+    let is_odd = (at - start) % 2 == 1;
+    let (before, after) = if is_odd { (old.swap_bytes(), wanted.swap_bytes()) } else { (old, wanted) };
+    let checksum = u16_at(frame, start + 16);
+    let mut total = u32::from(!checksum) + u32::from(!before) + u32::from(after);
+    total = (total >> 16) + (total & 0xFFFF);
+    total = (total >> 16) + (total & 0xFFFF);
+    put(frame, at, &wanted.to_be_bytes());
+    put(frame, start + 16, &(!(total as u16)).to_be_bytes());
+    true
+}
+
+/// Where the TCP header of a SYN begins, and the largest MSS it may offer.
+#[inline]
+fn syn_offset(frame: &[u8], limit: u16) -> Option<(usize, u16)> {
+    let (at, ethertype) = network(frame);
+    let (start, wanted) = match ethertype {
+        ETHERTYPE_IPV4 => {
+            let first = u8_at(frame, at);
+            let is_whole = u16_at(frame, at + 6) & FRAGMENT_MASK == 0;
+            if first >> 4 != 4 || first & 0x0F < 5 || u8_at(frame, at + 9) != PROTOCOL_TCP || !is_whole {
+                return None;
+            }
+            (at + usize::from(first & 0x0F) * 4, limit)
+        }
+        ETHERTYPE_IPV6 => {
+            if u8_at(frame, at) >> 4 != 6 || u8_at(frame, at + 6) != PROTOCOL_TCP {
+                return None;
+            }
+            (at + 40, limit.saturating_sub(IPV6_EXTRA_OCTETS))
+        }
+        _ => return None,
+    };
+    let is_syn = frame.len() >= start + TCP_OCTETS && u8_at(frame, start + 13) & TCP_SYN != 0;
+    is_syn.then_some((start, wanted))
+}
+
+/// Where the value of the first well-formed MSS option stands.
+fn mss_option(frame: &[u8], start: usize) -> Option<usize> {
+    let header = usize::from(u8_at(frame, start + 12) >> 4) * 4;
+    let end = (start + header).min(frame.len());
+    let mut at = start + TCP_OCTETS;
+    while at < end {
+        let kind = u8_at(frame, at);
+        if kind == OPTION_END {
+            return None;
+        }
+        if kind == OPTION_NOTHING {
+            at += 1;
+            continue;
+        }
+        let length = usize::from(u8_at(frame, at + 1));
+        if at + 1 >= end || length < 2 || at + length > end {
+            return None;
+        }
+        if kind == OPTION_MSS && length == 4 {
+            return Some(at + 2);
+        }
+        at += length;
+    }
+    None
+}

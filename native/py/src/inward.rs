@@ -1,0 +1,165 @@
+//! From the contract's values (bridged/dataplane/contract.py) to those of the worker, attribute by attribute.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use bridged_worker as worker;
+use pyo3::prelude::*;
+use zeroize::Zeroizing;
+
+use crate::outward::refused;
+
+/// `bridged.addresses.Endpoint`.
+#[derive(FromPyObject)]
+pub struct Endpoint {
+    host: String,
+    port: u16,
+}
+
+impl Endpoint {
+    pub fn parse(&self, py: Python<'_>) -> PyResult<SocketAddr> {
+        worker::parse_endpoint(&self.host, self.port).map_err(|error| refused(py, &error))
+    }
+}
+
+/// `bridged.addresses.MacAddress`.
+#[derive(FromPyObject)]
+struct MacAddress {
+    octets: [u8; 6],
+}
+
+#[derive(FromPyObject)]
+pub struct TapPort {
+    fds: Vec<i32>,
+    name: String,
+    mac: MacAddress,
+    mtu: u32,
+    virtio_header_size: usize,
+    offloads: BTreeSet<String>,
+}
+
+impl From<TapPort> for worker::TapPort {
+    fn from(tap: TapPort) -> Self {
+        worker::TapPort {
+            fds: tap.fds,
+            name: tap.name,
+            mac: tap.mac.octets,
+            mtu: tap.mtu,
+            virtio_header_size: tap.virtio_header_size,
+            offloads: tap.offloads.into_iter().collect(),
+        }
+    }
+}
+
+#[derive(FromPyObject)]
+pub struct DataplaneSettings {
+    tunnel: String,
+    tap: TapPort,
+    bind: Option<Endpoint>,
+    mss_limit: u16,
+    ageing: f64,
+    move_hold: f64,
+    fdb_capacity: usize,
+    addresses_per_peer: usize,
+    replay_window: usize,
+    forward_between_peers: bool,
+    coalesce: String,
+    socket_buffer: usize,
+    renegotiate_bytes: u64,
+    renegotiate_packets: u64,
+    wan_mtu: u32,
+    workers: usize,
+    busy_poll: u32,
+}
+
+impl DataplaneSettings {
+    pub fn parse(self, py: Python<'_>) -> PyResult<worker::Settings> {
+        let coalesce = worker::Coalesce::parse(&self.coalesce).ok_or_else(|| {
+            let text = format!("coalesce: {:?} is not auto, on or off", self.coalesce);
+            refused(py, &worker::Error::BadSetting(text))
+        })?;
+        Ok(worker::Settings {
+            tunnel: self.tunnel,
+            tap: self.tap.into(),
+            bind: self.bind.map(|endpoint| endpoint.parse(py)).transpose()?,
+            mss_limit: self.mss_limit,
+            ageing: self.ageing,
+            move_hold: self.move_hold,
+            fdb_capacity: self.fdb_capacity,
+            addresses_per_peer: self.addresses_per_peer,
+            replay_window: self.replay_window,
+            forward_between_peers: self.forward_between_peers,
+            coalesce,
+            socket_buffer: self.socket_buffer,
+            renegotiate_bytes: self.renegotiate_bytes,
+            renegotiate_packets: self.renegotiate_packets,
+            wan_mtu: self.wan_mtu,
+            workers: self.workers,
+            busy_poll: self.busy_poll,
+        })
+    }
+}
+
+#[derive(FromPyObject)]
+pub struct PeerSettings {
+    handle: worker::PeerHandle,
+    name: String,
+    endpoint: Endpoint,
+    receive_peer_id: Option<u32>,
+    transmit_peer_id: Option<u32>,
+    ping: Option<f64>,
+    ping_restart: Option<f64>,
+}
+
+impl PeerSettings {
+    pub fn parse(self, py: Python<'_>) -> PyResult<worker::PeerSettings> {
+        Ok(worker::PeerSettings {
+            handle: self.handle,
+            name: self.name,
+            endpoint: self.endpoint.parse(py)?,
+            receive_peer_id: self.receive_peer_id,
+            transmit_peer_id: self.transmit_peer_id,
+            ping: self.ping,
+            ping_restart: self.ping_restart,
+        })
+    }
+}
+
+/// `bridged.protocol.cipher.Cipher`.
+#[derive(FromPyObject)]
+struct Cipher {
+    value: String,
+}
+
+/// `bridged.protocol.key_derivation.DataKey`, without its secrets.
+#[derive(FromPyObject)]
+pub struct DataKey {
+    key_id: u8,
+    cipher: Cipher,
+}
+
+impl DataKey {
+    /// The key, with the secrets of `object`, which is the same Python object.
+    pub fn parse(self, object: &Bound<'_, PyAny>) -> PyResult<worker::Key> {
+        let bad = |text: String| refused(object.py(), &worker::Error::BadSetting(text));
+        let cipher = worker::Cipher::parse(&self.cipher.value)
+            .ok_or_else(|| bad(format!("cipher {} is not for data packets", self.cipher.value)))?;
+        // One attribute at a time, so that each copy is under the guard that wipes it.
+        let octets = |name: &str| -> PyResult<Zeroizing<Vec<u8>>> {
+            Ok(Zeroizing::new(object.getattr(name)?.extract::<Vec<u8>>()?))
+        };
+        let iv = |name: &str| -> PyResult<Zeroizing<[u8; 8]>> {
+            let octets = octets(name)?;
+            let octets = octets.first_chunk::<8>().ok_or_else(|| bad(format!("{name} has fewer than 8 octets")))?;
+            Ok(Zeroizing::new(*octets))
+        };
+        Ok(worker::Key {
+            key_id: self.key_id,
+            cipher,
+            send_key: octets("send_key")?,
+            send_iv: iv("send_iv")?,
+            receive_key: octets("receive_key")?,
+            receive_iv: iv("receive_iv")?,
+        })
+    }
+}

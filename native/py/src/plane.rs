@@ -1,0 +1,120 @@
+//! The class `DataPlane`: the contract's methods. Every call lets other Python threads run meanwhile.
+
+use bridged_worker as worker;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use crate::inward::{DataKey, DataplaneSettings, Endpoint, PeerSettings, TapPort};
+use crate::outward;
+use crate::outward::refused;
+
+/// One tunnel's frames in threads of its own; see bridged/dataplane/contract.py.
+#[pyclass(frozen, module = "bridged._native")]
+pub struct DataPlane {
+    inner: worker::DataPlane,
+}
+
+impl DataPlane {
+    fn call<T: Send>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&worker::DataPlane) -> Result<T, worker::Error> + Send,
+    ) -> PyResult<T> {
+        py.detach(|| work(&self.inner)).map_err(|error| refused(py, &error))
+    }
+}
+
+#[pymethods]
+impl DataPlane {
+    #[new]
+    fn new(py: Python<'_>, settings: DataplaneSettings) -> PyResult<Self> {
+        let settings = settings.parse(py)?;
+        let inner = py.detach(|| worker::DataPlane::new(settings)).map_err(|error| refused(py, &error))?;
+        Ok(Self { inner })
+    }
+
+    fn start(&self, py: Python<'_>) -> PyResult<()> {
+        self.call(py, worker::DataPlane::start)
+    }
+
+    fn stop(&self, py: Python<'_>) {
+        py.detach(|| self.inner.stop());
+    }
+
+    fn local_endpoint(&self) -> Option<(String, u16)> {
+        self.inner.local_endpoint().as_ref().map(outward::endpoint)
+    }
+
+    fn attach_tap(&self, py: Python<'_>, tap: TapPort) -> PyResult<()> {
+        self.call(py, |inner| inner.attach_tap(tap.into()))
+    }
+
+    fn add_peer(&self, py: Python<'_>, peer: PeerSettings) -> PyResult<()> {
+        let peer = peer.parse(py)?;
+        self.call(py, |inner| inner.add_peer(peer))
+    }
+
+    #[pyo3(signature = (handle, *, ping, ping_restart, receive_peer_id, transmit_peer_id))]
+    fn update_peer(
+        &self,
+        py: Python<'_>,
+        handle: worker::PeerHandle,
+        ping: Option<f64>,
+        ping_restart: Option<f64>,
+        receive_peer_id: Option<u32>,
+        transmit_peer_id: Option<u32>,
+    ) -> PyResult<()> {
+        let update = worker::PeerUpdate { ping, ping_restart, receive_peer_id, transmit_peer_id };
+        self.call(py, |inner| inner.update_peer(handle, update))
+    }
+
+    fn remove_peer<'py>(&self, py: Python<'py>, handle: worker::PeerHandle) -> PyResult<Bound<'py, PyDict>> {
+        let last = self.call(py, |inner| inner.remove_peer(handle))?;
+        outward::peer_snapshot(py, last)
+    }
+
+    fn install_key(&self, py: Python<'_>, handle: worker::PeerHandle, key: &Bound<'_, PyAny>) -> PyResult<()> {
+        let key = key.extract::<DataKey>()?.parse(key)?;
+        self.call(py, |inner| inner.install_key(handle, key))
+    }
+
+    fn use_key(&self, py: Python<'_>, handle: worker::PeerHandle, key_id: u8) -> PyResult<()> {
+        self.call(py, |inner| inner.use_key(handle, key_id))
+    }
+
+    fn remove_key(&self, py: Python<'_>, handle: worker::PeerHandle, key_id: u8) {
+        py.detach(|| self.inner.remove_key(handle, key_id));
+    }
+
+    fn send_control(&self, py: Python<'_>, datagram: &[u8], destination: Endpoint) -> PyResult<()> {
+        let destination = destination.parse(py)?;
+        self.call(py, |inner| inner.send_control(datagram, destination))
+    }
+
+    fn send_payload(&self, py: Python<'_>, handle: worker::PeerHandle, payload: &[u8]) -> PyResult<()> {
+        self.call(py, |inner| inner.send_payload(handle, payload))
+    }
+
+    fn flush(&self, py: Python<'_>, handle: worker::PeerHandle) -> PyResult<()> {
+        self.call(py, |inner| inner.flush(handle))
+    }
+
+    fn event_fd(&self) -> i32 {
+        self.inner.event_fd()
+    }
+
+    fn poll_events<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Vec<Bound<'py, PyTuple>>> {
+        let events = self.inner.poll_events(limit);
+        events.into_iter().map(|event| outward::event(py, event)).collect()
+    }
+
+    fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let figures = py.detach(|| self.inner.snapshot());
+        outward::snapshot(py, figures)
+    }
+
+    fn fdb<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let entries = py.detach(|| self.inner.fdb());
+        entries.iter().map(|entry| outward::fdb_entry(py, entry)).collect()
+    }
+}

@@ -1,0 +1,58 @@
+//! What sealing and opening one packet costs, by cipher and size.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::hint::black_box;
+
+use bridged_core::limits::KeyLimits;
+use bridged_core::packet::{DataHeader, OVERHEAD_V2};
+use bridged_worker::keys::{KeySlot, SPARE_OCTETS};
+use bridged_worker::{Cipher, Key};
+use criterion::{criterion_group, criterion_main, BatchSize, Criterion, Throughput};
+use zeroize::Zeroizing;
+
+fn slot(cipher: Cipher) -> KeySlot {
+    let key = Key {
+        key_id: 0,
+        cipher,
+        send_key: Zeroizing::new(vec![7; cipher.key_length()]),
+        send_iv: Zeroizing::new([7; 8]),
+        receive_key: Zeroizing::new(vec![7; cipher.key_length()]),
+        receive_iv: Zeroizing::new([7; 8]),
+    };
+    let limits = KeyLimits { is_aes_gcm: true, renegotiate_bytes: 0, renegotiate_packets: 0 };
+    KeySlot::new(&key, 4096, limits).unwrap()
+}
+
+fn benches(criterion: &mut Criterion) {
+    let header = DataHeader { key_id: 0, peer_id: Some(7) };
+    for cipher in [Cipher::Aes128Gcm, Cipher::Aes256Gcm, Cipher::ChaCha20Poly1305] {
+        for size in [64usize, 1400, 8900] {
+            let mut group = criterion.benchmark_group(cipher.name());
+            group.throughput(Throughput::Bytes(size as u64));
+            let near = slot(cipher);
+            let mut packet = vec![0; OVERHEAD_V2 + size];
+            group.bench_function(format!("seal/{size}"), |bencher| {
+                bencher.iter(|| near.seal(&header, black_box(&mut packet), &mut near.reserve(1)));
+            });
+            let length = packet.len();
+            group.bench_function(format!("open/{size}"), |bencher| {
+                let mut sealed = || {
+                    near.seal(&header, &mut packet, &mut near.reserve(1));
+                    let mut octets = packet.clone();
+                    octets.resize(length + SPARE_OCTETS, 0);
+                    octets
+                };
+                let far = slot(cipher);
+                bencher.iter_batched_ref(
+                    &mut sealed,
+                    |octets| far.open(octets, length, length, true, |_, _| {}, |_| {}),
+                    BatchSize::SmallInput,
+                );
+            });
+            group.finish();
+        }
+    }
+}
+
+criterion_group!(seal, benches);
+criterion_main!(seal);

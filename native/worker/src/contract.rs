@@ -1,0 +1,455 @@
+//! What the control plane may ask of a data plane, and what it hears back: plain values.
+//!
+//! Source: `bridged/dataplane/contract.py`; names, units and meanings are the same, field by field.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+
+use zeroize::Zeroizing;
+
+/// Names one peer of one data plane; chosen by the control plane, never reused in a process.
+pub type PeerHandle = u64;
+
+/// At most so many events other than control datagrams wait.
+pub const EVENT_QUEUE_EVENTS: usize = 4096;
+/// At most so many control datagrams wait.
+pub const CONTROL_QUEUE_DATAGRAMS: usize = 1024;
+
+/// Which way a packet went: `Receive`: opened from the peer; `Transmit`: sealed to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Direction {
+    /// Opened from the peer.
+    Receive,
+    /// Sealed to it.
+    Transmit,
+}
+
+impl Direction {
+    /// Both, in the order of their index.
+    pub const ALL: [Direction; 2] = [Direction::Receive, Direction::Transmit];
+
+    /// Its name in the contract.
+    pub fn name(self) -> &'static str {
+        match self {
+            Direction::Receive => "receive",
+            Direction::Transmit => "transmit",
+        }
+    }
+}
+
+/// What a frame's destination is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FrameKind {
+    /// A station that is known.
+    Unicast,
+    /// A station that is not.
+    UnknownUnicast,
+    /// All stations.
+    Broadcast,
+    /// A group.
+    Multicast,
+}
+
+impl FrameKind {
+    /// All kinds, in the order of their index.
+    pub const ALL: [FrameKind; 4] =
+        [FrameKind::Unicast, FrameKind::UnknownUnicast, FrameKind::Broadcast, FrameKind::Multicast];
+
+    /// Its name in the contract.
+    pub fn name(self) -> &'static str {
+        match self {
+            FrameKind::Unicast => "unicast",
+            FrameKind::UnknownUnicast => "unknown_unicast",
+            FrameKind::Broadcast => "broadcast",
+            FrameKind::Multicast => "multicast",
+        }
+    }
+}
+
+/// The open TAP adapter that a data plane reads and writes; the descriptors stay the caller's
+/// (they are duplicated, so that the caller may close its own at any time).
+///
+/// One descriptor is one queue, and worker `i` serves queue `i`: there must not be more queues than workers.
+#[derive(Debug, Clone)]
+pub struct TapPort {
+    /// The queues; one at least, opened non-blocking.
+    pub fds: Vec<RawFd>,
+    /// The adapter's name, by which the kernel's own counters are read.
+    pub name: String,
+    /// Its MAC address.
+    pub mac: [u8; 6],
+    /// Octets of a frame's payload.
+    pub mtu: u32,
+    /// 0 (none), 10 or 12 octets.
+    pub virtio_header_size: usize,
+    /// What the kernel accepted: `csum`, `tso4`, `tso6`, `tso_ecn`, `uso4`, `uso6`.
+    pub offloads: Vec<String>,
+}
+
+/// Whether segments are joined to super-frames on their way into the TAP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coalesce {
+    /// Where the TAP can take them.
+    Auto,
+    /// As `Auto`.
+    On,
+    /// Never.
+    Off,
+}
+
+impl Coalesce {
+    /// From its name in the contract: `auto`, `on` or `off`.
+    pub fn parse(name: &str) -> Option<Coalesce> {
+        match name {
+            "auto" => Some(Coalesce::Auto),
+            "on" => Some(Coalesce::On),
+            "off" => Some(Coalesce::Off),
+            _ => None,
+        }
+    }
+}
+
+/// What is fixed for the life of one data plane (one tunnel).
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Name of the tunnel; only for messages.
+    pub tunnel: String,
+    /// The adapter.
+    pub tap: TapPort,
+    /// Where to bind; None: an unbound socket of the family of the first destination (a client).
+    pub bind: Option<SocketAddr>,
+    /// 0: SYN segments are left alone; else the largest MSS for IPv4 (IPv6: 20 less).
+    pub mss_limit: u16,
+    /// Seconds until an FDB entry is forgotten.
+    pub ageing: f64,
+    /// Seconds for which a station heard from a peer is not moved to the TAP.
+    pub move_hold: f64,
+    /// Addresses at most.
+    pub fdb_capacity: usize,
+    /// Addresses at most behind one peer.
+    pub addresses_per_peer: usize,
+    /// Packets, 0..=65536.
+    pub replay_window: usize,
+    /// Peers reach each other, as on one switch.
+    pub forward_between_peers: bool,
+    /// See [`Coalesce`].
+    pub coalesce: Coalesce,
+    /// Octets of each of the socket's two buffers.
+    pub socket_buffer: usize,
+    /// Ask for a new key after so many octets of payload (0: never).
+    pub renegotiate_bytes: u64,
+    /// Ask for a new key after so many packets (0: never).
+    pub renegotiate_packets: u64,
+    /// Largest outer IP packet in octets to which super-frames are cut; 0: ask the kernel's route to each peer.
+    pub wan_mtu: u32,
+    /// Pairs of threads, one for each direction; 1..=64.
+    pub workers: usize,
+    /// Microseconds for which the kernel may poll the network card for the socket (SO_BUSY_POLL); 0: never.
+    pub busy_poll: u32,
+}
+
+impl Settings {
+    /// The contract's defaults for a tunnel on this adapter.
+    pub fn new(tunnel: &str, tap: TapPort, bind: Option<SocketAddr>) -> Settings {
+        Settings {
+            tunnel: tunnel.to_owned(),
+            tap,
+            bind,
+            mss_limit: 0,
+            ageing: 300.0,
+            move_hold: 0.25,
+            fdb_capacity: 100_000,
+            addresses_per_peer: 4096,
+            replay_window: 4096,
+            forward_between_peers: true,
+            coalesce: Coalesce::Auto,
+            socket_buffer: 4 * 1024 * 1024,
+            renegotiate_bytes: 0,
+            renegotiate_packets: 0,
+            wan_mtu: 0,
+            workers: 1,
+            busy_poll: 0,
+        }
+    }
+}
+
+/// One peer.
+#[derive(Debug, Clone)]
+pub struct PeerSettings {
+    /// Its handle.
+    pub handle: PeerHandle,
+    /// Its authenticated name: two peers of one name may take over each other's endpoint.
+    pub name: String,
+    /// Where it is.
+    pub endpoint: SocketAddr,
+    /// The DATA_V2 peer id that selects this peer; None: any is taken.
+    pub receive_peer_id: Option<u32>,
+    /// What we write into DATA_V2; None: send DATA_V1.
+    pub transmit_peer_id: Option<u32>,
+    /// Seconds: send a ping when nothing was sent for so long.
+    pub ping: Option<f64>,
+    /// Seconds: report `PeerExpired` when nothing authenticated came for so long.
+    pub ping_restart: Option<f64>,
+}
+
+/// What negotiation settles about a peer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PeerUpdate {
+    /// As in [`PeerSettings`].
+    pub ping: Option<f64>,
+    /// As in [`PeerSettings`].
+    pub ping_restart: Option<f64>,
+    /// As in [`PeerSettings`].
+    pub receive_peer_id: Option<u32>,
+    /// As in [`PeerSettings`].
+    pub transmit_peer_id: Option<u32>,
+}
+
+/// An AEAD cipher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cipher {
+    /// AES-256-GCM.
+    Aes256Gcm,
+    /// AES-192-GCM.
+    Aes192Gcm,
+    /// AES-128-GCM.
+    Aes128Gcm,
+    /// CHACHA20-POLY1305.
+    ChaCha20Poly1305,
+}
+
+impl Cipher {
+    /// Its name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cipher::Aes256Gcm => "AES-256-GCM",
+            Cipher::Aes192Gcm => "AES-192-GCM",
+            Cipher::Aes128Gcm => "AES-128-GCM",
+            Cipher::ChaCha20Poly1305 => "CHACHA20-POLY1305",
+        }
+    }
+
+    /// From its name on the wire, in upper case.
+    pub fn parse(name: &str) -> Option<Cipher> {
+        match name {
+            "AES-256-GCM" => Some(Cipher::Aes256Gcm),
+            "AES-192-GCM" => Some(Cipher::Aes192Gcm),
+            "AES-128-GCM" => Some(Cipher::Aes128Gcm),
+            "CHACHA20-POLY1305" => Some(Cipher::ChaCha20Poly1305),
+            _ => None,
+        }
+    }
+
+    /// Octets of its key.
+    pub fn key_length(self) -> usize {
+        match self {
+            Cipher::Aes256Gcm | Cipher::ChaCha20Poly1305 => 32,
+            Cipher::Aes192Gcm => 24,
+            Cipher::Aes128Gcm => 16,
+        }
+    }
+
+    /// Subject to the AEAD usage limit (docs/protocol/data.md, 3.3).
+    pub fn is_aes_gcm(self) -> bool {
+        self != Cipher::ChaCha20Poly1305
+    }
+}
+
+/// Keys of one key id, seen from this end. Wiped when dropped; shows no secret.
+pub struct Key {
+    /// 0..=7.
+    pub key_id: u8,
+    /// The cipher of both directions.
+    pub cipher: Cipher,
+    /// `cipher.key_length()` octets.
+    pub send_key: Zeroizing<Vec<u8>>,
+    /// The implicit part of the nonce.
+    pub send_iv: Zeroizing<[u8; 8]>,
+    /// `cipher.key_length()` octets.
+    pub receive_key: Zeroizing<Vec<u8>>,
+    /// The implicit part of the nonce.
+    pub receive_iv: Zeroizing<[u8; 8]>,
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Key")
+            .field("key_id", &self.key_id)
+            .field("cipher", &self.cipher)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a key should be replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitTrigger {
+    /// `renegotiate_bytes`.
+    Bytes,
+    /// `renegotiate_packets`, or packet ids from 0xFF000000.
+    Packets,
+    /// 7/8 of the AEAD limit.
+    AeadLimit,
+}
+
+impl LimitTrigger {
+    /// Its name in the contract.
+    pub fn name(self) -> &'static str {
+        match self {
+            LimitTrigger::Bytes => "bytes",
+            LimitTrigger::Packets => "packets",
+            LimitTrigger::AeadLimit => "aead_limit",
+        }
+    }
+}
+
+/// What the control plane hears.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A datagram with a control opcode (or an unknown one); content unchecked, from anybody.
+    ControlReceived {
+        /// At most 4096 octets.
+        datagram: Vec<u8>,
+        /// Where it came from.
+        source: SocketAddr,
+    },
+    /// An authenticated, not replayed packet came from a new endpoint; the data plane already sends there.
+    PeerFloated {
+        /// Which peer.
+        handle: PeerHandle,
+        /// Where it is now.
+        endpoint: SocketAddr,
+        /// Where it was.
+        previous: SocketAddr,
+    },
+    /// Nothing authenticated was received for `ping_restart`; reported once.
+    PeerExpired {
+        /// Which peer.
+        handle: PeerHandle,
+    },
+    /// A key should be replaced.
+    KeyNearLimit {
+        /// Which peer.
+        handle: PeerHandle,
+        /// Which key.
+        key_id: u8,
+        /// Why.
+        trigger: LimitTrigger,
+    },
+    /// An OCC message (magic included) that authenticated.
+    OccReceived {
+        /// Which peer.
+        handle: PeerHandle,
+        /// The message.
+        payload: Vec<u8>,
+    },
+    /// An address now lives behind another port (None: the TAP). At most a few a second are told.
+    StationMoved {
+        /// The station.
+        address: [u8; 6],
+        /// Where it was.
+        previous: Option<PeerHandle>,
+        /// Where it is.
+        current: Option<PeerHandle>,
+    },
+    /// The TAP cannot be read or written any more (it vanished); traffic waits for `attach_tap`.
+    TapFailed {
+        /// The errno.
+        number: i32,
+    },
+}
+
+/// Totals since the peer was added; they never fall.
+///
+/// Keys name direction and kind as the contract does; every direction and kind is there, drops only where
+/// there were any.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PeerCounters {
+    /// Frames by direction and kind.
+    pub frames: BTreeMap<(&'static str, &'static str), u64>,
+    /// Their octets, without FCS and overhead.
+    pub bytes: BTreeMap<(&'static str, &'static str), u64>,
+    /// Outer UDP payload by direction.
+    pub wire_bytes: BTreeMap<&'static str, u64>,
+    /// Outer UDP datagrams by direction.
+    pub wire_datagrams: BTreeMap<&'static str, u64>,
+    /// Lost frames and packets by direction and reason (docs/reference/metrics.md).
+    pub drops: BTreeMap<(&'static str, &'static str), u64>,
+}
+
+/// One peer now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PeerSnapshot {
+    /// Its handle.
+    pub handle: PeerHandle,
+    /// Where it is.
+    pub endpoint: SocketAddr,
+    /// Its totals.
+    pub counters: PeerCounters,
+    /// Unix seconds of the newest authenticated packet; None: none yet.
+    pub last_seen: Option<f64>,
+    /// Addresses learned behind it.
+    pub fdb_entries: usize,
+    /// Of the key that is used up most, 0..1.
+    pub packet_id_used_ratio: f64,
+    /// Of the key that is used up most, 0..1.
+    pub aead_used_ratio: f64,
+}
+
+/// `counts[i]` observations in (`bounds[i-1]`, `bounds[i]`], the last one above all; `total` sums them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Histogram {
+    /// Upper bounds.
+    pub bounds: Vec<f64>,
+    /// One more than bounds.
+    pub counts: Vec<u64>,
+    /// Sum of all that was observed.
+    pub total: f64,
+}
+
+/// All figures of one data plane at one moment; taking it never blocks traffic.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// `native`.
+    pub dataplane: &'static str,
+    /// Cipher of the newest key; empty: none yet.
+    pub aead: &'static str,
+    /// Pairs of threads.
+    pub workers: usize,
+    /// All peers, in order of their handles.
+    pub peers: Vec<PeerSnapshot>,
+    /// Lost frames and packets by direction and reason, those of no peer included.
+    pub drops: BTreeMap<(&'static str, &'static str), u64>,
+    /// Addresses known.
+    pub fdb_entries: usize,
+    /// Addresses at most.
+    pub fdb_capacity: usize,
+    /// `learned`, `aged`, `moved`, `flushed`, `refused`.
+    pub fdb_changes: BTreeMap<&'static str, u64>,
+    /// `tap_vnet`, `tap_tso`, `tap_uso`, `udp_gso`, `udp_gro`, `coalesce`.
+    pub offloads: BTreeMap<&'static str, bool>,
+    /// By (offload, cause).
+    pub offload_fallbacks: BTreeMap<(&'static str, &'static str), u64>,
+    /// `mss_clamped`, `mss_fitted`, `ip_fragment_sent`, `path_mtu_changed`.
+    pub mtu_events: BTreeMap<&'static str, u64>,
+    /// `tap_txqueue`, `udp_receive_buffer`.
+    pub kernel_drops: BTreeMap<&'static str, u64>,
+    /// Name to (depth, capacity).
+    pub queues: BTreeMap<&'static str, (usize, usize)>,
+    /// `segments_per_send`, `datagrams_per_receive`, `frames_per_tap_write`.
+    pub histograms: BTreeMap<&'static str, Histogram>,
+    /// Processor seconds by thread name: `tap-0`, `wire-0`, ..., `timer`.
+    pub thread_cpu: BTreeMap<String, f64>,
+}
+
+/// A learned station; `handle` None: behind the TAP.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FdbEntry {
+    /// The station.
+    pub address: [u8; 6],
+    /// Its peer.
+    pub handle: Option<PeerHandle>,
+    /// Seconds since it was last heard.
+    pub age: f64,
+}

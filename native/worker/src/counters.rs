@@ -1,0 +1,267 @@
+//! Totals that only grow. Each thread has its own, on cache lines of its own, and is their only writer; snapshots
+//! read and add them up.
+//!
+//! Source: docs/reference/metrics.md.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use bridged_core::stats::{bucket, FrameKind, BATCH_BOUNDS, BATCH_BUCKETS, FRAME_KINDS};
+
+use crate::contract::{Direction, Histogram, PeerCounters};
+
+/// A figure with one writer.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Add; only the one thread that it belongs to.
+    #[inline]
+    pub fn add(&self, amount: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(amount), Relaxed);
+    }
+
+    /// Replace; only the one thread that it belongs to.
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
+    /// Add, from any thread.
+    pub fn add_shared(&self, amount: u64) {
+        self.0.fetch_add(amount, Relaxed);
+    }
+
+    /// The figure now.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+macro_rules! reasons {
+    ($($variant:ident => $name:literal,)*) => {
+        /// Why a frame or packet was lost; the names are those of docs/reference/metrics.md.
+        #[allow(missing_docs)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Reason { $($variant,)* }
+
+        impl Reason {
+            /// All of them, by index.
+            pub const ALL: &'static [Reason] = &[$(Reason::$variant,)*];
+
+            /// Its name in metrics.
+            pub fn name(self) -> &'static str {
+                match self { $(Reason::$variant => $name,)* }
+            }
+
+            /// The reason of this name, where there is one.
+            pub fn named(name: &str) -> Option<Reason> {
+                match name { $($name => Some(Reason::$variant),)* _ => None }
+            }
+        }
+    };
+}
+
+reasons! {
+    TagMismatch => "tag_mismatch",
+    Replay => "replay",
+    ReplayTooOld => "replay_too_old",
+    UnknownPeerId => "unknown_peer_id",
+    UnknownKeyId => "unknown_key_id",
+    NoKey => "no_key",
+    KeyExpired => "key_expired",
+    FloatRefused => "float_refused",
+    ShortPacket => "short_packet",
+    BadLength => "bad_length",
+    ShortFrame => "short_frame",
+    LoopGuard => "loop_guard",
+    MacLimit => "mac_limit",
+    SourceMulticast => "source_multicast",
+    ReservedAddress => "reserved_address",
+    Emsgsize => "emsgsize",
+    TapFull => "tap_full",
+    UdpSendFull => "udp_send_full",
+    ControlQueueFull => "control_queue_full",
+    EventQueueFull => "event_queue_full",
+    SourceRate => "source_rate",
+    FdbFull => "fdb_full",
+    Unreachable => "unreachable",
+    Refused => "refused",
+    TapDown => "tap_down",
+    IoError => "io_error",
+    NoPeer => "no_peer",
+}
+
+const REASONS: usize = Reason::ALL.len();
+
+/// Lost frames and packets. Losing is rare enough for any thread to count it here.
+#[derive(Debug)]
+pub struct Drops([[Counter; REASONS]; 2]);
+
+impl Default for Drops {
+    fn default() -> Drops {
+        Drops(std::array::from_fn(|_| std::array::from_fn(|_| Counter::default())))
+    }
+}
+
+impl Drops {
+    /// Count.
+    pub fn add(&self, direction: Direction, reason: Reason, amount: u64) {
+        self.0[direction as usize][reason as usize].add_shared(amount);
+    }
+
+    /// Add what there is to a table of names.
+    pub fn collect(&self, table: &mut BTreeMap<(&'static str, &'static str), u64>) {
+        for direction in Direction::ALL {
+            for reason in Reason::ALL {
+                let amount = self.0[direction as usize][*reason as usize].get();
+                if amount > 0 {
+                    *table.entry((direction.name(), reason.name())).or_default() += amount;
+                }
+            }
+        }
+    }
+}
+
+/// Frames and octets of one direction by kind, and outer datagrams.
+#[derive(Debug, Default)]
+pub struct Way {
+    frames: [Counter; FRAME_KINDS],
+    octets: [Counter; FRAME_KINDS],
+    /// Outer datagrams.
+    pub wire: Counter,
+    /// Their octets.
+    pub wire_octets: Counter,
+}
+
+impl Way {
+    /// Count frames of one kind.
+    #[inline]
+    pub fn count(&self, kind: FrameKind, frames: u64, octets: u64) {
+        self.frames[kind as usize].add(frames);
+        self.octets[kind as usize].add(octets);
+    }
+}
+
+/// What one thread counts of one peer. Two cache lines of filling keep neighbours apart.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct PeerCells {
+    /// By direction.
+    pub ways: [Way; 2],
+    /// Monotonic nanoseconds of the newest packet sent.
+    pub sent_at: Counter,
+    /// Of the newest authentic packet received; 0: none yet.
+    pub heard_at: Counter,
+}
+
+impl PeerCells {
+    /// The counters of a direction.
+    #[inline]
+    pub fn way(&self, direction: Direction) -> &Way {
+        &self.ways[direction as usize]
+    }
+}
+
+/// Sum what all threads counted of a peer.
+pub fn peer_counters(cells: &[PeerCells], drops: &Drops) -> PeerCounters {
+    let mut sums = PeerCounters::default();
+    for direction in Direction::ALL {
+        let name = direction.name();
+        for kind in FrameKind::ALL {
+            let key = (name, kind.as_str());
+            let ways = || cells.iter().map(|cell| cell.way(direction));
+            sums.frames.insert(key, ways().map(|way| way.frames[kind as usize].get()).sum());
+            sums.bytes.insert(key, ways().map(|way| way.octets[kind as usize].get()).sum());
+        }
+        sums.wire_datagrams.insert(name, cells.iter().map(|cell| cell.way(direction).wire.get()).sum());
+        sums.wire_bytes.insert(name, cells.iter().map(|cell| cell.way(direction).wire_octets.get()).sum());
+    }
+    drops.collect(&mut sums.drops);
+    sums
+}
+
+/// How often a batch had how many members.
+#[derive(Debug, Default)]
+pub struct BatchSizes {
+    counts: [Counter; BATCH_BUCKETS],
+    total: Counter,
+}
+
+impl BatchSizes {
+    /// Count `times` batches of one size.
+    #[inline]
+    pub fn observe(&self, size: usize, times: u64) {
+        self.counts[bucket(size)].add(times);
+        self.total.add(size as u64 * times);
+    }
+}
+
+/// Sum the histograms of all threads.
+pub fn histogram<'a>(parts: impl Iterator<Item = &'a BatchSizes>) -> Histogram {
+    let mut sum = Histogram {
+        bounds: BATCH_BOUNDS.iter().map(|bound| f64::from(*bound)).collect(),
+        counts: vec![0; BATCH_BUCKETS],
+        total: 0.0,
+    };
+    for part in parts {
+        for (count, counter) in sum.counts.iter_mut().zip(&part.counts) {
+            *count += counter.get();
+        }
+        sum.total += part.total.get() as f64;
+    }
+    sum
+}
+
+/// What one thread counts of the whole data plane.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ThreadCells {
+    /// Datagrams of each UDP send.
+    pub segments_per_send: BatchSizes,
+    /// Datagrams of each read of the socket.
+    pub datagrams_per_receive: BatchSizes,
+    /// Frames of each write to the TAP.
+    pub frames_per_tap_write: BatchSizes,
+    /// SYN segments whose MSS was lowered.
+    pub mss_clamped: Counter,
+    /// Super-frames that were cut to fit the path.
+    pub mss_fitted: Counter,
+    /// Datagrams larger than the path, left to IP fragmentation.
+    pub ip_fragment_sent: Counter,
+    /// A path's MTU was found to be another one.
+    pub path_mtu_changed: Counter,
+    /// UDP_SEGMENT sends that failed: EIO, EINVAL, EMSGSIZE.
+    pub segment_fallbacks: [Counter; 3],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_one_name() {
+        for reason in Reason::ALL {
+            assert_eq!(Reason::named(reason.name()), Some(*reason));
+        }
+        assert_eq!(Reason::named("fun"), None);
+    }
+
+    #[test]
+    fn sums_go_over_all_threads() {
+        let cells: [PeerCells; 3] = std::array::from_fn(|_| PeerCells::default());
+        for cell in &cells {
+            cell.way(Direction::Transmit).count(FrameKind::Broadcast, 2, 100);
+            cell.way(Direction::Receive).wire.add(1);
+        }
+        let drops = Drops::default();
+        drops.add(Direction::Receive, Reason::Replay, 4);
+        let sums = peer_counters(&cells, &drops);
+        assert_eq!(sums.frames[&("transmit", "broadcast")], 6);
+        assert_eq!(sums.bytes[&("transmit", "broadcast")], 300);
+        assert_eq!(sums.wire_datagrams["receive"], 3);
+        assert_eq!(sums.drops, BTreeMap::from([(("receive", "replay"), 4)]));
+    }
+}

@@ -1,0 +1,462 @@
+//! The thread that reads the socket: open, switch, join, write to the TAP; and from peer to peer.
+//!
+//! Source: docs/protocol/data.md, sections 2.5, 3.2, 5.1, 6.3; `bridged/dataplane/portable/forwarding.py`.
+//! Packets are opened where they were received, and written to the TAP from there.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+
+use bridged_core::coalesce::{Coalescer, Group};
+use bridged_core::mss::clamp_mss;
+use bridged_core::packet::{classify, opcode, Payload, HEADER_V2, OPCODE_DATA_V1, OPCODE_DATA_V2};
+use bridged_core::stats::FrameKind;
+use bridged_core::Nanos;
+use bridged_sys::descriptor::{wait_readable, write};
+use bridged_sys::receive::{Message, Receiver};
+use bridged_sys::tap::Gather;
+use bridged_sys::thread::now;
+use bridged_sys::udp::UdpSocket;
+use bridged_sys::{EAGAIN, EINVAL};
+
+use crate::contract::Direction::Receive;
+use crate::contract::Event;
+use crate::counters::Reason;
+use crate::keys::KeySlot;
+use crate::outbox::Outbox;
+use crate::peers::{Peer, Table};
+use crate::shared::Shared;
+use crate::switch::{Switch, Target, Verdict};
+use crate::sync::lock;
+use crate::tap::{judge, Failure, Tap};
+
+/// Reads in one system call at most, 64 KiB each.
+const SLOTS: usize = 8;
+
+/// A frame in the receiver's octets.
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    start: usize,
+    length: usize,
+}
+
+/// The datagrams of one read with the same first octets.
+struct Batch<'a> {
+    source: SocketAddr,
+    message: &'a Message,
+    start: usize,
+    length: usize,
+    size: usize,
+    is_v2: bool,
+}
+
+/// See the module.
+pub struct Inward {
+    shared: Arc<Shared>,
+    worker: usize,
+    thread: usize,
+    switch: Switch,
+    outbox: Outbox,
+    receiver: Receiver,
+    gather: Gather,
+    coalescer: Option<Coalescer>,
+    /// Number of the adapter that `coalescer` is for.
+    tap_number: u64,
+    seed: u64,
+    /// Opened frames of one batch.
+    opened: Vec<Frame>,
+    /// Frames for the TAP, in order.
+    to_tap: Vec<Frame>,
+}
+
+impl Inward {
+    /// Of a worker; `seed` is random.
+    pub fn new(shared: Arc<Shared>, worker: usize, seed: u64) -> Inward {
+        let thread = 2 * worker + 1;
+        Inward {
+            shared,
+            worker,
+            thread,
+            switch: Switch::new(seed),
+            outbox: Outbox::new(thread),
+            receiver: Receiver::new(SLOTS),
+            gather: Gather::new(),
+            coalescer: None,
+            tap_number: 0,
+            seed,
+            opened: Vec::with_capacity(4096),
+            to_tap: Vec::with_capacity(4096),
+        }
+    }
+
+    /// Move frames until the data plane stops.
+    pub fn run(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let wakes = shared.wakes.load_full();
+        let Some(wake) = wakes.get(self.thread) else { return };
+        while !shared.is_stopping.load(Relaxed) {
+            if self.turn(&shared) {
+                continue;
+            }
+            let socket = shared.sockets.load().get(self.worker).map_or(-1, |socket| socket.as_raw_fd());
+            if wait_readable(&[socket, wake.as_raw_fd()], None) & 0b10 != 0 {
+                wake.clear();
+            }
+        }
+    }
+
+    /// Read once and forward; false where it is time to wait.
+    fn turn(&mut self, shared: &Shared) -> bool {
+        let sockets = shared.sockets.load();
+        let Some(socket) = sockets.get(self.worker) else { return false };
+        let count = match self.receiver.receive(socket, SLOTS) {
+            Ok(count) => count,
+            // An ICMP error of an earlier datagram: it concerns nobody here.
+            Err(number) => return number != EAGAIN,
+        };
+        let now = now();
+        let mut octets = 0;
+        for index in 0..count {
+            let message = self.receiver.message(index);
+            octets += message.length;
+            if let Some(overflow) = message.overflow {
+                shared.overflow.now[self.worker].store(u64::from(overflow), Relaxed);
+            }
+            let datagrams = if message.segment == 0 { 1 } else { message.length.div_ceil(message.segment) };
+            shared.cells[self.thread].datagrams_per_receive.observe(datagrams, 1);
+            let table = shared.table.load();
+            self.read_message(shared, &table, &message, index * self.receiver.stride(), now);
+        }
+        if !self.to_tap.is_empty() {
+            self.write_tap(shared);
+        }
+        self.flush_outbox(shared, socket, now);
+        // What came in alone was probably alone: ask for more only where there was much.
+        octets > 2000
+    }
+
+    fn flush_outbox(&mut self, shared: &Shared, socket: &UdpSocket, now: Nanos) {
+        if !self.outbox.is_empty() {
+            self.outbox.flush(shared, Some(socket), now);
+        }
+    }
+
+    /// The datagrams of one read, which begin at `base`.
+    fn read_message(&mut self, shared: &Shared, table: &Table, message: &Message, base: usize, now: Nanos) {
+        let Some(source) = message.source else { return };
+        if message.length == 0 {
+            shared.lose(Receive, Reason::ShortPacket, 1, None);
+            return;
+        }
+        let size = message.segment.max(1);
+        let mut at = 0;
+        while at < message.length {
+            let octets = self.receiver.octets();
+            let first = &octets[base + at..base + message.length.min(at + size)];
+            let header = &first[..first.len().min(HEADER_V2)];
+            let mut end = at + first.len();
+            while end < message.length {
+                let next = &octets[base + end..base + message.length.min(end + size)];
+                if !next.starts_with(header) {
+                    break;
+                }
+                end += next.len();
+            }
+            let is_v2 = opcode(first[0]) == OPCODE_DATA_V2;
+            let batch = Batch { source, message, start: base + at, length: end - at, size, is_v2 };
+            self.read_batch(shared, table, &batch, now);
+            at = end;
+        }
+    }
+
+    fn read_batch(&mut self, shared: &Shared, table: &Table, batch: &Batch<'_>, now: Nanos) {
+        let datagrams = batch.length.div_ceil(batch.size) as u64;
+        let octets = self.receiver.octets();
+        let first = &octets[batch.start..batch.start + batch.length.min(batch.size)];
+        let key_id = first[0] & 7;
+        let peer = match (opcode(first[0]), first.first_chunk::<HEADER_V2>()) {
+            (OPCODE_DATA_V2, Some(&[_, a, b, c])) => table.find(u32::from_be_bytes([0, a, b, c]), &batch.source),
+            (OPCODE_DATA_V2, None) => {
+                shared.lose(Receive, Reason::ShortPacket, datagrams, None);
+                return;
+            }
+            (OPCODE_DATA_V1, _) => table.at_endpoint(&batch.source),
+            _ => {
+                self.read_control(shared, table, batch, now);
+                return;
+            }
+        };
+        let Some(peer) = peer else {
+            shared.lose(Receive, Reason::UnknownPeerId, datagrams, None);
+            return;
+        };
+        let slot = peer.key_guard(key_id);
+        let Some(slot) = slot.as_ref() else {
+            shared.lose(Receive, Reason::UnknownKeyId, datagrams, Some(peer));
+            return;
+        };
+        self.read_data(shared, table, peer, slot, batch, now);
+    }
+
+    fn read_control(&mut self, shared: &Shared, table: &Table, batch: &Batch<'_>, now: Nanos) {
+        if let Some(pin) = batch.message.pin {
+            lock(&shared.pins).remember(batch.source, pin);
+        }
+        let is_known = table.at_endpoint(&batch.source).is_some();
+        let octets = self.receiver.octets();
+        for datagram in octets[batch.start..batch.start + batch.length].chunks(batch.size) {
+            if let Err(reason) = shared.events.put_control(datagram, batch.source, now, is_known) {
+                shared.lose(Receive, reason, 1, None);
+            }
+        }
+    }
+
+    fn read_data(
+        &mut self,
+        shared: &Shared,
+        table: &Table,
+        peer: &Arc<Peer>,
+        slot: &KeySlot,
+        batch: &Batch<'_>,
+        now: Nanos,
+    ) {
+        self.opened.clear();
+        let frames = &mut self.opened;
+        let octets = &mut self.receiver.octets()[batch.start..];
+        let opened = slot.open(
+            octets,
+            batch.length,
+            batch.size,
+            batch.is_v2,
+            |at, length| frames.push(Frame { start: batch.start + at, length }),
+            |reason| shared.lose(Receive, reason, 1, Some(peer)),
+        );
+        if let Some(trigger) = slot.limit_reached() {
+            shared.tell(Event::KeyNearLimit { handle: peer.handle, key_id: slot.key_id, trigger });
+        }
+        if opened.fresh == 0 {
+            return;
+        }
+        let path = peer.path.load();
+        if path.endpoint != batch.source {
+            if !shared.float(peer, batch.source, batch.message.pin, now) {
+                shared.lose(Receive, Reason::FloatRefused, self.opened.len() as u64, Some(peer));
+                return;
+            }
+        } else if batch.message.pin.is_some() && batch.message.pin != path.pin {
+            peer.path.store(Arc::new(path.pinned(batch.message.pin)));
+        }
+        let cells = &peer.cells[self.thread];
+        cells.heard_at.set(now);
+        if peer.timers.is_expired.load(Relaxed) {
+            peer.timers.is_expired.store(false, Relaxed);
+        }
+        let way = cells.way(Receive);
+        way.wire.add(opened.packets as u64);
+        way.wire_octets.add(opened.octets as u64);
+        self.switch_frames(shared, table, peer, now);
+    }
+
+    /// Switch the frames in `opened`.
+    fn switch_frames(&mut self, shared: &Shared, table: &Table, peer: &Arc<Peer>, now: Nanos) {
+        let way = peer.cells[self.thread].way(Receive);
+        let forwards = shared.settings.forward_between_peers;
+        let mut known: Option<([u8; 12], Verdict)> = None;
+        let mut counted: (FrameKind, u64, u64) = (FrameKind::Unicast, 0, 0);
+        for index in 0..self.opened.len() {
+            let Frame { start, length } = self.opened[index];
+            let frame = &mut self.receiver.octets()[start..start + length];
+            match classify(frame) {
+                Payload::Frame => {}
+                Payload::Occ => {
+                    shared.tell(Event::OccReceived { handle: peer.handle, payload: frame.to_vec() });
+                    continue;
+                }
+                Payload::Ping | Payload::Short => continue,
+            }
+            if shared.settings.mss_limit > 0 && clamp_mss(frame, shared.settings.mss_limit) {
+                shared.cells[self.thread].mss_clamped.add(1);
+            }
+            let Some(&addresses) = frame.first_chunk::<12>() else { continue };
+            let verdict = match known {
+                Some((before, verdict)) if before == addresses => verdict,
+                _ => {
+                    let verdict = self.switch.decide(&shared.fdb, Some(peer), frame, forwards, now, |station| {
+                        shared.tell_move(table, station);
+                    });
+                    known = verdict.target.is_ok().then_some((addresses, verdict));
+                    verdict
+                }
+            };
+            if verdict.kind != counted.0 {
+                way.count(counted.0, counted.1, counted.2);
+                counted = (verdict.kind, 0, 0);
+            }
+            counted.1 += 1;
+            counted.2 += length as u64;
+            self.deliver(shared, table, peer, &verdict, Frame { start, length }, now);
+        }
+        way.count(counted.0, counted.1, counted.2);
+    }
+
+    #[inline]
+    fn deliver(
+        &mut self,
+        shared: &Shared,
+        table: &Table,
+        peer: &Arc<Peer>,
+        verdict: &Verdict,
+        frame: Frame,
+        now: Nanos,
+    ) {
+        match verdict.target {
+            Ok(Target::Tap) => self.to_tap.push(frame),
+            Ok(Target::Nowhere) => {}
+            Ok(Target::Peer(port)) => match table.at_port(port) {
+                Some(other) => self.relay(shared, other, verdict.kind, frame, now),
+                None => self.flood(shared, table, peer, verdict.kind, frame, now),
+            },
+            Ok(Target::Flood) => self.flood(shared, table, peer, verdict.kind, frame, now),
+            Err(reason) => shared.lose(Receive, reason, 1, Some(peer)),
+        }
+    }
+
+    fn flood(&mut self, shared: &Shared, table: &Table, peer: &Arc<Peer>, kind: FrameKind, frame: Frame, now: Nanos) {
+        self.to_tap.push(frame);
+        if shared.settings.forward_between_peers {
+            for other in &table.peers {
+                if !Arc::ptr_eq(other, peer) {
+                    self.relay(shared, other, kind, frame, now);
+                }
+            }
+        }
+    }
+
+    fn relay(&mut self, shared: &Shared, other: &Arc<Peer>, kind: FrameKind, frame: Frame, now: Nanos) {
+        if !self.outbox.has_room(frame.length) {
+            let sockets = shared.sockets.load();
+            self.outbox.flush(shared, sockets.get(self.worker).map(Arc::as_ref), now);
+        }
+        let octets = self.receiver.octets();
+        self.outbox.place_copy(other, Some(kind), &octets[frame.start..frame.start + frame.length]);
+    }
+
+    /// Write what waits for the TAP.
+    fn write_tap(&mut self, shared: &Shared) {
+        let tap = shared.tap.load();
+        match tap.as_ref() {
+            None => shared.lose(Receive, Reason::TapDown, self.to_tap.len() as u64, None),
+            Some(tap) => {
+                if tap.number != self.tap_number {
+                    self.tap_number = tap.number;
+                    self.coalescer = tap.rules.map(|rules| Coalescer::new(rules, self.seed));
+                }
+                self.write_frames(shared, tap);
+            }
+        }
+        self.to_tap.clear();
+    }
+
+    fn write_frames(&mut self, shared: &Shared, tap: &Arc<Tap>) {
+        let queue = tap.queue(self.worker);
+        let Inward { receiver, coalescer, to_tap, gather, thread, .. } = self;
+        let octets = receiver.octets();
+        let sizes = &shared.cells[*thread].frames_per_tap_write;
+        let writer = Writer { shared, tap, queue };
+        let Some(coalescer) = coalescer.as_mut().filter(|_| to_tap.len() > 1) else {
+            for frame in to_tap.iter() {
+                sizes.observe(1, 1);
+                if !writer.write_plain(octets, *frame) {
+                    return;
+                }
+            }
+            return;
+        };
+        for (index, frame) in to_tap.iter().enumerate() {
+            coalescer.push(&octets[frame.start..frame.start + frame.length], index as u32);
+        }
+        let mut refused = false;
+        for group in coalescer.finish() {
+            match group {
+                Group::Plain { index } => {
+                    sizes.observe(1, 1);
+                    if !writer.write_plain(octets, to_tap[index as usize]) {
+                        return;
+                    }
+                }
+                Group::Super(joined) => {
+                    sizes.observe(joined.count, 1);
+                    let vnet = joined.vnet.serialize();
+                    let mut head = [0; HEAD_OCTETS];
+                    let head_octets = tap.vnet + joined.header.len();
+                    let header = joined.header.len();
+                    head[..tap.vnet].copy_from_slice(&vnet[..tap.vnet]);
+                    head[tap.vnet..head_octets].copy_from_slice(joined.header);
+                    let parts = joined.parts().map(|index| {
+                        let frame = to_tap[index as usize];
+                        &octets[frame.start + header..frame.start + frame.length]
+                    });
+                    match gather.write(queue, &head[..head_octets], parts) {
+                        Ok(_) => {}
+                        Err(EINVAL) => {
+                            // A kernel that does not take what it should: go on without.
+                            refused = true;
+                            for index in joined.parts() {
+                                if !writer.write_plain(octets, to_tap[index as usize]) {
+                                    return;
+                                }
+                            }
+                        }
+                        Err(number) => {
+                            if !writer.failed(number, joined.count) {
+                                return;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        if refused {
+            shared.coalesce_fallbacks.add_shared(1);
+            self.coalescer = None;
+        }
+    }
+}
+
+/// A virtio-net header, an Ethernet header with tags, IPv4 or IPv6, and the largest TCP header.
+const HEAD_OCTETS: usize = 256;
+
+struct Writer<'a> {
+    shared: &'a Shared,
+    tap: &'a Arc<Tap>,
+    queue: RawFd,
+}
+
+impl Writer<'_> {
+    /// Write one frame; false where the adapter has gone.
+    fn write_plain(&self, octets: &mut [u8], frame: Frame) -> bool {
+        // The octets before the frame were the packet's header.
+        let start = frame.start - self.tap.vnet;
+        octets[start..frame.start].fill(0);
+        match write(self.queue, &octets[start..frame.start + frame.length]) {
+            Ok(_) => true,
+            Err(number) => self.failed(number, 1),
+        }
+    }
+
+    #[cold]
+    fn failed(&self, number: bridged_sys::Errno, frames: usize) -> bool {
+        match judge(self.queue, number) {
+            Failure::Gone => {
+                self.shared.lose(Receive, Reason::TapDown, frames as u64, None);
+                self.shared.lose_tap(self.tap, number);
+                false
+            }
+            Failure::Lost(reason) => {
+                self.shared.lose(Receive, reason, frames as u64, None);
+                true
+            }
+        }
+    }
+}

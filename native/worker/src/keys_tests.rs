@@ -1,0 +1,161 @@
+use std::collections::HashSet;
+
+use super::*;
+
+fn key(cipher: Cipher, send: u8, receive: u8) -> Key {
+    Key {
+        key_id: 3,
+        cipher,
+        send_key: Zeroizing::new(vec![send; cipher.key_length()]),
+        send_iv: Zeroizing::new([send; 8]),
+        receive_key: Zeroizing::new(vec![receive; cipher.key_length()]),
+        receive_iv: Zeroizing::new([receive; 8]),
+    }
+}
+
+fn limits() -> KeyLimits {
+    KeyLimits { is_aes_gcm: true, renegotiate_bytes: 0, renegotiate_packets: 0 }
+}
+
+fn pair(cipher: Cipher) -> (KeySlot, KeySlot) {
+    let near = KeySlot::new(&key(cipher, 1, 2), 64, limits()).unwrap();
+    let far = KeySlot::new(&key(cipher, 2, 1), 64, limits()).unwrap();
+    (near, far)
+}
+
+fn sealed(slot: &KeySlot, header: &DataHeader, payload: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0; header.overhead()];
+    packet.extend_from_slice(payload);
+    assert!(slot.seal(header, &mut packet, &mut slot.reserve(1)));
+    packet
+}
+
+fn opened(slot: &KeySlot, packets: &[u8], size: usize, is_v2: bool) -> (Vec<Vec<u8>>, Vec<Reason>) {
+    let mut octets = packets.to_vec();
+    octets.extend_from_slice(&[0xee; SPARE_OCTETS]);
+    let (mut taken, mut reasons) = (Vec::new(), Vec::new());
+    slot.open(&mut octets, packets.len(), size, is_v2, |at, len| taken.push((at, len)), |reason| reasons.push(reason));
+    assert!(octets.ends_with(&[0xee; SPARE_OCTETS]), "what stands behind is put back");
+    (taken.iter().map(|(at, len)| octets[*at..at + len].to_vec()).collect(), reasons)
+}
+
+#[test]
+fn what_is_sealed_opens_once_at_the_other_end() {
+    for cipher in [Cipher::Aes256Gcm, Cipher::Aes192Gcm, Cipher::Aes128Gcm, Cipher::ChaCha20Poly1305] {
+        for peer_id in [None, Some(0x01_0203)] {
+            let (near, far) = pair(cipher);
+            let header = DataHeader { key_id: 3, peer_id };
+            let packets: Vec<Vec<u8>> = (0..5u8)
+                .map(|number| sealed(&near, &header, &[number; 100][..100 - usize::from(number / 4)]))
+                .collect();
+            let size = packets[0].len();
+            let (payloads, reasons) = opened(&far, &packets.concat(), size, peer_id.is_some());
+            assert_eq!(payloads.len(), 5);
+            assert_eq!(payloads[4], [4; 99]);
+            assert!(reasons.is_empty());
+            let (payloads, reasons) = opened(&far, &packets.concat(), size, peer_id.is_some());
+            assert!(payloads.is_empty());
+            assert_eq!(reasons, [Reason::Replay; 5]);
+        }
+    }
+}
+
+#[test]
+fn every_changed_octet_but_the_first_of_v1_is_noticed() {
+    for peer_id in [None, Some(7)] {
+        let (near, far) = pair(Cipher::Aes256Gcm);
+        let packet = sealed(&near, &DataHeader { key_id: 3, peer_id }, &[9; 40]);
+        for at in usize::from(peer_id.is_none())..packet.len() {
+            let mut changed = packet.clone();
+            changed[at] ^= 0x10;
+            assert_eq!(opened(&far, &changed, changed.len(), peer_id.is_some()).1, [Reason::TagMismatch], "{at}");
+        }
+        assert_eq!(opened(&far, &packet, packet.len(), peer_id.is_some()).0, [[9; 40]]);
+    }
+}
+
+#[test]
+fn stumps_and_short_payloads_are_told_apart() {
+    let (near, far) = pair(Cipher::Aes256Gcm);
+    let header = DataHeader { key_id: 3, peer_id: Some(7) };
+    for length in 1..=OVERHEAD_V2 {
+        assert_eq!(opened(&far, &vec![0x4b; length], length, true).1, [Reason::ShortPacket]);
+    }
+    let short = sealed(&near, &header, &[1; 13]);
+    assert_eq!(opened(&far, &short, short.len(), true).1, [Reason::ShortFrame]);
+    assert_eq!(opened(&far, &short, short.len(), true).1, [Reason::Replay], "its id was used up");
+}
+
+#[test]
+fn the_last_packet_id_is_used_and_none_after_it() {
+    let (near, far) = pair(Cipher::Aes256Gcm);
+    let header = DataHeader { key_id: 3, peer_id: Some(7) };
+    near.set_next_id(u64::from(MAX_PACKET_ID) - 1);
+    let mut ids = near.reserve(5);
+    assert_eq!(ids.left(), 2);
+    let mut packet = vec![0; header.overhead() + 20];
+    assert!(near.seal(&header, &mut packet, &mut ids));
+    assert!(near.seal(&header, &mut packet, &mut ids));
+    assert_eq!(&packet[4..8], [0xff; 4]);
+    assert!(!near.seal(&header, &mut packet, &mut ids));
+    assert_eq!(near.reserve(1).left(), 0);
+    assert_eq!(opened(&far, &packet, packet.len(), true).0.len(), 1);
+    assert_eq!(near.limit_reached(), Some(LimitTrigger::Packets));
+    assert_eq!(near.limit_reached(), None);
+}
+
+#[test]
+fn no_packet_id_is_used_twice_whoever_seals_at_once() {
+    let (near, _) = pair(Cipher::Aes128Gcm);
+    let header = DataHeader { key_id: 3, peer_id: Some(7) };
+    let (threads, rounds) = (4, 3000);
+    let ids: Vec<Vec<u32>> = std::thread::scope(|scope| {
+        let sealing: Vec<_> = (0..threads)
+            .map(|thread| {
+                let near = &near;
+                scope.spawn(move || {
+                    let mut used = Vec::new();
+                    let mut packet = [0; OVERHEAD_V2 + 20];
+                    for round in 0..rounds {
+                        let mut ids = near.reserve(1 + (round + thread) % 7);
+                        while near.seal(&header, &mut packet, &mut ids) {
+                            used.push(u32::from_be_bytes(*packet[4..].first_chunk().unwrap()));
+                        }
+                    }
+                    used
+                })
+            })
+            .collect();
+        sealing.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let total: usize = ids.iter().map(Vec::len).sum();
+    let distinct: HashSet<u32> = ids.iter().flatten().copied().collect();
+    assert_eq!(distinct.len(), total);
+    assert_eq!(distinct.iter().copied().max(), u32::try_from(total).ok());
+    for used in &ids {
+        assert!(used.is_sorted(), "each thread's own ids rise");
+    }
+}
+
+#[test]
+fn a_configured_limit_is_told_once() {
+    let limits = KeyLimits { is_aes_gcm: true, renegotiate_bytes: 0, renegotiate_packets: 10 };
+    let near = KeySlot::new(&key(Cipher::Aes256Gcm, 1, 2), 64, limits).unwrap();
+    near.reserve(9);
+    assert_eq!(near.limit_reached(), None);
+    near.reserve(1);
+    assert_eq!(near.limit_reached(), Some(LimitTrigger::Packets));
+    near.reserve(5000);
+    assert_eq!(near.limit_reached(), None);
+}
+
+#[test]
+fn bad_keys_are_refused_and_none_is_shown() {
+    let mut wrong = key(Cipher::Aes256Gcm, 1, 2);
+    wrong.send_key = Zeroizing::new(vec![1; 31]);
+    assert_eq!(KeySlot::new(&wrong, 64, limits()).unwrap_err().code(), "bad_setting");
+    let good = key(Cipher::Aes256Gcm, 0xab, 0xcd);
+    assert_eq!(KeySlot::new(&good, 65537, limits()).unwrap_err().code(), "replay_window");
+    let shown = format!("{good:?}{:?}", KeySlot::new(&good, 64, limits()).unwrap());
+    assert!(!shown.contains("171") && !shown.to_lowercase().contains("ab,"), "{shown}");
+}

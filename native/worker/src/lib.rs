@@ -1,0 +1,52 @@
+//! The native data plane of one tunnel: peers, keys, shared tables, and the threads that move frames.
+//!
+//! Source: `bridged/dataplane/contract.py`; `bridged/dataplane/portable` is the readable specification.
+//!
+//! The face, all of it callable from any thread (`DataPlane: Send + Sync`), none of it blocking for longer than
+//! a batch of frames takes:
+//!
+//! ```text
+//! DataPlane::new(Settings) -> Result<DataPlane, Error>
+//! start(&self) -> Result<(), Error>            stop(&self)
+//! attach_tap(&self, TapPort) -> Result<(), Error>
+//! add_peer(&self, PeerSettings) -> Result<(), Error>
+//! update_peer(&self, PeerHandle, PeerUpdate) -> Result<(), Error>
+//! remove_peer(&self, PeerHandle) -> Result<PeerSnapshot, Error>
+//! install_key(&self, PeerHandle, Key) -> Result<(), Error>
+//! use_key(&self, PeerHandle, u8) -> Result<(), Error>
+//! remove_key(&self, PeerHandle, u8)
+//! send_control(&self, &[u8], SocketAddr) -> Result<(), Error>
+//! send_payload(&self, PeerHandle, &[u8]) -> Result<(), Error>
+//! flush(&self, PeerHandle) -> Result<(), Error>
+//! event_fd(&self) -> RawFd                     poll_events(&self, usize) -> Vec<Event>
+//! snapshot(&self) -> Snapshot                  fdb(&self) -> Vec<FdbEntry>
+//! local_endpoint(&self) -> Option<SocketAddr>
+//! parse_endpoint(host, port) -> Result<SocketAddr, Error>   endpoint_text(&SocketAddr) -> (String, u16)
+//! ```
+//!
+//! Endpoints are never IPv4-mapped: `parse_endpoint` and all events give IPv4 as IPv4. Zones of link-local
+//! addresses travel as scope ids and become names in `endpoint_text`.
+
+mod contract;
+mod counters;
+mod endpoint;
+mod error;
+mod events;
+mod inward;
+pub mod keys;
+mod outbox;
+mod outward;
+mod peers;
+mod plane;
+mod shared;
+mod snapshot;
+mod switch;
+mod sync;
+mod tap;
+mod timer;
+
+pub use contract::*;
+pub use counters::Reason;
+pub use endpoint::{endpoint_text, parse_endpoint};
+pub use error::Error;
+pub use plane::DataPlane;

@@ -1,0 +1,357 @@
+//! What the threads of one data plane share.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use bridged_core::fdb::TAP_PORT;
+use bridged_core::Nanos;
+use bridged_sys::address::{Family, Pin, RawAddress};
+use bridged_sys::descriptor::EventFd;
+use bridged_sys::thread::CpuClock;
+use bridged_sys::udp::{route_mtu, UdpSocket};
+use bridged_sys::{
+    Errno, EADDRNOTAVAIL, EAFNOSUPPORT, EAGAIN, ECONNREFUSED, EHOSTUNREACH, EMSGSIZE, ENETDOWN, ENETUNREACH, ENOBUFS,
+    ENODEV, ENOMEM, EPERM,
+};
+
+use crate::contract::{Direction, Event, Settings};
+use crate::counters::{Counter, Drops, Reason, ThreadCells};
+use crate::error::Error;
+use crate::events::EventQueue;
+use crate::outbox::Outbox;
+use crate::peers::{Path, Peer, Table};
+use crate::switch::{Move, SharedFdb};
+use crate::sync::lock;
+use crate::tap::Tap;
+
+const PINS_REMEMBERED: usize = 4096;
+
+/// Processor time of one thread.
+#[derive(Debug, Clone, Copy)]
+pub enum ThreadClock {
+    /// It has not started.
+    None,
+    /// Ask its clock.
+    Running(CpuClock),
+    /// Nanoseconds in all.
+    Ended(u64),
+}
+
+/// See the module.
+pub struct Shared {
+    /// As given.
+    pub settings: Settings,
+    /// All peers.
+    pub table: ArcSwap<Table>,
+    /// Held while the table or a peer's place in it changes.
+    pub changing: Mutex<()>,
+    /// All stations.
+    pub fdb: SharedFdb,
+    /// Events for the control plane.
+    pub events: EventQueue,
+    /// The adapter; None: it vanished.
+    pub tap: ArcSwapOption<Tap>,
+    /// Socket `i` is that of worker `i`, or all use the only one; none before there is one.
+    pub sockets: ArcSwap<Vec<Arc<UdpSocket>>>,
+    /// Lost frames and packets, those of no peer included.
+    pub drops: Drops,
+    /// By thread: TAP and wire thread of worker 0, of worker 1, ..., and last whoever holds `sending`.
+    pub cells: Box<[ThreadCells]>,
+    /// What all other threads send with: control plane and timer.
+    pub sending: Mutex<Outbox>,
+    /// Datagrams that the kernel dropped: by sockets that are closed, and by worker.
+    pub overflow: Overflow,
+    /// Answer these from where they wrote to.
+    pub pins: Mutex<Pins>,
+    /// One for each thread, the timer last; none once the threads have ended.
+    pub wakes: ArcSwap<Vec<EventFd>>,
+    /// By thread, as `wakes`.
+    pub clocks: Mutex<Vec<ThreadClock>>,
+    /// The threads shall end.
+    pub is_stopping: AtomicBool,
+    /// What sockets could not do when they were made: segment, GRO.
+    pub missing_offloads: [Counter; 2],
+    /// Super-frames that the TAP refused.
+    pub coalesce_fallbacks: Counter,
+}
+
+/// See `Shared::overflow`.
+#[derive(Debug, Default)]
+pub struct Overflow {
+    /// Of closed sockets.
+    pub before: AtomicU64,
+    /// Of the present socket of each worker.
+    pub now: Box<[AtomicU64]>,
+}
+
+impl Overflow {
+    /// In all.
+    pub fn total(&self) -> u64 {
+        self.before.load(Relaxed) + self.now.iter().map(|figure| figure.load(Relaxed)).sum::<u64>()
+    }
+
+    /// The sockets are new ones.
+    pub fn restart(&self) {
+        for figure in &self.now {
+            self.before.fetch_add(figure.swap(0, Relaxed), Relaxed);
+        }
+    }
+}
+
+impl Shared {
+    /// Threads that count: two for each worker, and one more for everybody else.
+    pub fn threads_of(workers: usize) -> usize {
+        2 * workers + 1
+    }
+
+    /// The place of everybody else in `cells` and `Peer::cells`.
+    pub fn common_cell(&self) -> usize {
+        self.cells.len() - 1
+    }
+
+    /// Count lost frames or packets.
+    pub fn lose(&self, direction: Direction, reason: Reason, amount: u64, peer: Option<&Peer>) {
+        if amount > 0 {
+            self.drops.add(direction, reason, amount);
+            if let Some(peer) = peer {
+                peer.drops.add(direction, reason, amount);
+            }
+        }
+    }
+
+    /// Tell the control plane.
+    pub fn tell(&self, event: Event) {
+        if !self.events.put(event) {
+            self.lose(Direction::Receive, Reason::EventQueueFull, 1, None);
+        }
+    }
+
+    /// Tell of a station that moved.
+    pub fn tell_move(&self, table: &Table, station: Move) {
+        let handle = |port| match port {
+            TAP_PORT => None,
+            port => table.at_port(port).map(|peer| peer.handle),
+        };
+        self.tell(Event::StationMoved {
+            address: station.address,
+            previous: handle(station.previous),
+            current: handle(station.current),
+        });
+    }
+
+    /// Have all threads look at what changed.
+    pub fn wake_all(&self) {
+        for wake in self.wakes.load().iter() {
+            wake.signal();
+        }
+    }
+
+    /// Have the timers looked at soon; they have changed.
+    pub fn wake_timer(&self) {
+        if let Some(wake) = self.wakes.load().last() {
+            wake.signal();
+        }
+    }
+
+    /// The adapter vanished; told once for each.
+    pub fn lose_tap(&self, gone: &Arc<Tap>, number: Errno) {
+        let was = self.tap.compare_and_swap(gone, None);
+        if was.as_ref().is_some_and(|tap| Arc::ptr_eq(tap, gone)) {
+            self.tell(Event::TapFailed { number });
+            self.wake_all();
+        }
+    }
+
+    /// The family that the sockets have, or will have.
+    pub fn family(&self) -> Family {
+        match (self.sockets.load().first(), &self.settings.bind) {
+            (Some(socket), _) => socket.family(),
+            (None, Some(bind)) => Family::of(bind),
+            (None, None) => Family::V6,
+        }
+    }
+
+    /// The MTU of the way to an endpoint; None: not known.
+    pub fn mtu_to(&self, endpoint: &SocketAddr) -> Option<u32> {
+        match self.settings.wan_mtu {
+            0 => route_mtu(endpoint),
+            mtu => Some(mtu),
+        }
+    }
+
+    /// The path to an endpoint, answering from the address it last wrote to.
+    ///
+    /// # Errors
+    /// EAFNOSUPPORT.
+    pub fn path(&self, endpoint: SocketAddr, pin: Option<Pin>, now: Nanos) -> Result<Path, Errno> {
+        let raw = RawAddress::new(&endpoint, self.family())?;
+        let pin = pin.or_else(|| lock(&self.pins).get(&endpoint));
+        Ok(Path::new(endpoint, raw, pin, self.mtu_to(&endpoint), now))
+    }
+
+    /// The path of a control datagram: nobody asks for its MTU.
+    ///
+    /// # Errors
+    /// EAFNOSUPPORT.
+    pub fn control_path(&self, endpoint: SocketAddr) -> Result<Path, Errno> {
+        let raw = RawAddress::new(&endpoint, self.family())?;
+        Ok(Path::new(endpoint, raw, lock(&self.pins).get(&endpoint), None, 0))
+    }
+
+    /// Ask for the MTU of a peer's route again, at most once in `pause`; whether it changed.
+    pub fn refresh_mtu(&self, path: &Path, now: Nanos, pause: Nanos) -> bool {
+        let asked = path.asked_at.load(Relaxed);
+        if self.settings.wan_mtu != 0 || now.saturating_sub(asked) < pause {
+            return false;
+        }
+        path.asked_at.store(now, Relaxed);
+        path.set_mtu(route_mtu(&path.endpoint))
+    }
+
+    /// Follow an authentic packet to its source; false where a peer of another name is there.
+    pub fn float(&self, peer: &Arc<Peer>, source: SocketAddr, pin: Option<Pin>, now: Nanos) -> bool {
+        let _changing = lock(&self.changing);
+        let table = self.table.load_full();
+        if let Some(holder) = table.at_endpoint(&source) {
+            if !Arc::ptr_eq(holder, peer) && holder.name != peer.name {
+                return false;
+            }
+        }
+        let Ok(path) = self.path(source, pin, now) else { return false };
+        let previous = peer.path.swap(Arc::new(path)).endpoint;
+        if !peer.is_removed.load(Relaxed) {
+            self.table.store(Arc::new(table.moved(peer, source)));
+        }
+        if previous != source {
+            self.tell(Event::PeerFloated { handle: peer.handle, endpoint: source, previous });
+        }
+        true
+    }
+
+    /// Have sockets that can reach `destination`: an unbound one is made for its family.
+    ///
+    /// # Errors
+    /// [`Error::BindFailed`].
+    pub fn ensure_socket(&self, destination: &SocketAddr) -> Result<(), Error> {
+        if self.settings.bind.is_some() || self.is_stopping.load(Relaxed) {
+            return Ok(());
+        }
+        let family = Family::of(destination);
+        if self.sockets.load().first().is_some_and(|socket| socket.family() == family) {
+            return Ok(());
+        }
+        let socket = self
+            .open_socket(family, None, false)
+            .map_err(|error| Error::BindFailed(format!("no UDP socket for {destination}: {}", plain(&error))))?;
+        self.use_sockets(vec![socket]);
+        Ok(())
+    }
+
+    /// Open a socket with the settings' options.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn open_socket(
+        &self,
+        family: Family,
+        bind: Option<SocketAddr>,
+        share: bool,
+    ) -> std::io::Result<Arc<UdpSocket>> {
+        let options = bridged_sys::udp::Options {
+            bind,
+            buffer: self.settings.socket_buffer,
+            share,
+            busy_poll: self.settings.busy_poll,
+        };
+        Ok(Arc::new(UdpSocket::open(family, &options)?))
+    }
+
+    /// Go on with these sockets.
+    pub fn use_sockets(&self, sockets: Vec<Arc<UdpSocket>>) {
+        if let Some(socket) = sockets.first() {
+            for (figure, is_there) in self.missing_offloads.iter().zip([socket.has_segment(), socket.has_gro()]) {
+                figure.add_shared(u64::from(!is_there));
+            }
+        }
+        self.overflow.restart();
+        lock(&self.pins).clear();
+        self.sockets.store(Arc::new(sockets));
+        self.wake_all();
+    }
+}
+
+/// The kernel's words without their number.
+pub fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+/// Why a datagram was lost, by the errno.
+pub fn send_failure(number: Errno) -> Reason {
+    match number {
+        EAGAIN | ENOBUFS | ENOMEM => Reason::UdpSendFull,
+        EMSGSIZE => Reason::Emsgsize,
+        ENETUNREACH | EHOSTUNREACH | ENETDOWN | EADDRNOTAVAIL | EAFNOSUPPORT | ENODEV => Reason::Unreachable,
+        ECONNREFUSED | EPERM => Reason::Refused,
+        _ => Reason::IoError,
+    }
+}
+
+/// The local addresses that sources of control datagrams wrote to; holds `PINS_REMEMBERED`, and forgets the oldest first.
+#[derive(Debug, Default)]
+pub struct Pins {
+    known: HashMap<SocketAddr, (Pin, u64)>,
+    order: VecDeque<(SocketAddr, u64)>,
+    stamp: u64,
+}
+
+impl Pins {
+    /// The local address to answer from.
+    pub fn get(&self, source: &SocketAddr) -> Option<Pin> {
+        self.known.get(source).map(|(pin, _)| *pin)
+    }
+
+    /// Take note of where a source wrote to.
+    pub fn remember(&mut self, source: SocketAddr, pin: Pin) {
+        self.stamp += 1;
+        self.known.insert(source, (pin, self.stamp));
+        self.order.push_back((source, self.stamp));
+        while self.known.len() > PINS_REMEMBERED || self.order.len() > 2 * PINS_REMEMBERED {
+            let Some((oldest, stamp)) = self.order.pop_front() else { return };
+            if self.known.get(&oldest).is_some_and(|(_, latest)| *latest == stamp) {
+                self.known.remove(&oldest);
+            }
+        }
+    }
+
+    /// Forget one.
+    pub fn forget(&mut self, source: &SocketAddr) {
+        self.known.remove(source);
+    }
+
+    fn clear(&mut self) {
+        self.known.clear();
+        self.order.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pins_are_bounded_and_the_oldest_goes_first() {
+        let mut pins = Pins::default();
+        let source = |number: u32| SocketAddr::new(std::net::IpAddr::V4(number.into()), 1);
+        for number in 0..PINS_REMEMBERED as u32 + 10 {
+            pins.remember(source(number), Pin::V4([1; 4]));
+            pins.remember(source(0), Pin::V4([2; 4]));
+        }
+        assert!(pins.known.len() <= PINS_REMEMBERED && pins.order.len() <= 2 * PINS_REMEMBERED);
+        assert_eq!(pins.get(&source(0)), Some(Pin::V4([2; 4])));
+        assert_eq!(pins.get(&source(1)), None);
+    }
+}

@@ -1,0 +1,254 @@
+//! Where a frame goes: the learning switch between the TAP and the peers.
+//!
+//! Source: IEEE 802.1D-2004, 7.7; docs/protocol/data.md, section 6.1; `bridged/dataplane/portable/switch.py`.
+//! The FDB is behind a lock, which is taken for what is new: each thread remembers what it asked.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Mutex;
+
+use bridged_core::fdb::{Fdb, FdbChanges, FdbSettings, Learned, Port, Station, TAP_PORT};
+use bridged_core::headers::{addresses, Mac};
+use bridged_core::local_cache::LocalCache;
+use bridged_core::stats::FrameKind;
+use bridged_core::{Nanos, SECOND};
+
+use crate::counters::Reason;
+use crate::peers::Peer;
+use crate::sync::lock;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Places of each cache of a thread, 32 octets each.
+const CACHE_PLACES: usize = 4096;
+const MOVES_TOLD_PER_SECOND: f64 = 5.0;
+
+/// Where frames go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// Nowhere: the station is on the side they came from.
+    Nowhere,
+    /// To the TAP.
+    Tap,
+    /// To one peer.
+    Peer(Port),
+    /// To all peers but the one they came from and, where they came from one, to the TAP.
+    Flood,
+}
+
+/// What becomes of frames from one port with the same two addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    /// What their destination is.
+    pub kind: FrameKind,
+    /// Where they go, or why nowhere.
+    pub target: Result<Target, Reason>,
+}
+
+/// A station that moved, to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Move {
+    /// Its address.
+    pub address: [u8; 6],
+    /// Where it was.
+    pub previous: Port,
+    /// Where it is.
+    pub current: Port,
+}
+
+#[derive(Debug)]
+struct Stations {
+    fdb: Fdb,
+    tell_tokens: f64,
+    told_at: Nanos,
+}
+
+/// The forwarding database that all threads share.
+#[derive(Debug)]
+pub struct SharedFdb {
+    stations: Mutex<Stations>,
+    generation: AtomicU64,
+    refresh: Nanos,
+    ageing: Nanos,
+    capacity: usize,
+}
+
+impl SharedFdb {
+    /// An empty one; times in seconds.
+    pub fn new(capacity: usize, addresses_per_peer: usize, ageing: f64, move_hold: f64, seed: u64) -> SharedFdb {
+        let (ageing, move_hold) = (nanoseconds(ageing), nanoseconds(move_hold));
+        let refresh = FdbSettings::refresh_for(ageing, move_hold);
+        let settings = FdbSettings { capacity, addresses_per_peer, ageing, move_hold, refresh };
+        let stations = Stations { fdb: Fdb::new(settings, seed), tell_tokens: MOVES_TOLD_PER_SECOND, told_at: 0 };
+        SharedFdb { stations: Mutex::new(stations), generation: AtomicU64::new(0), refresh, ageing, capacity }
+    }
+
+    /// Addresses at most.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Addresses now, and totals of all changes.
+    pub fn figures(&self) -> (usize, FdbChanges) {
+        let stations = lock(&self.stations);
+        (stations.fdb.len(), stations.fdb.changes())
+    }
+
+    /// Addresses behind one port.
+    pub fn count(&self, port: Port) -> usize {
+        lock(&self.stations).fdb.count(port)
+    }
+
+    /// Stations that have not aged.
+    pub fn list(&self, now: Nanos) -> Vec<Station> {
+        lock(&self.stations).fdb.stations(now).copied().collect()
+    }
+
+    /// Forget what was learned behind a port.
+    pub fn flush(&self, port: Port) {
+        let mut stations = lock(&self.stations);
+        stations.fdb.flush(port);
+        self.publish(&stations.fdb);
+    }
+
+    /// Void all that threads remember: the set of peers has changed.
+    pub fn bump(&self) {
+        let mut stations = lock(&self.stations);
+        stations.fdb.bump();
+        self.publish(&stations.fdb);
+    }
+
+    /// Forget some of the aged addresses.
+    pub fn sweep(&self, now: Nanos) {
+        let mut stations = lock(&self.stations);
+        stations.fdb.sweep(now);
+        self.publish(&stations.fdb);
+    }
+
+    fn publish(&self, fdb: &Fdb) {
+        self.generation.store(fdb.generation(), Ordering::Release);
+    }
+}
+
+/// One thread's view of the switch.
+#[derive(Debug)]
+pub struct Switch {
+    sources: LocalCache,
+    targets: LocalCache,
+}
+
+impl Switch {
+    /// One that remembers nothing; `seed` is random.
+    pub fn new(seed: u64) -> Switch {
+        Switch {
+            sources: LocalCache::new(CACHE_PLACES, seed),
+            targets: LocalCache::new(CACHE_PLACES, seed.rotate_left(32)),
+        }
+    }
+
+    /// Learn the source of a frame of 14 octets or more, and decide. `ingress` None: it came from the TAP. `tell` hears of a
+    /// station that moved, a few times a second at most: beyond that moves are only counted.
+    #[inline]
+    pub fn decide(
+        &mut self,
+        fdb: &SharedFdb,
+        ingress: Option<&Peer>,
+        frame: &[u8],
+        forward_between_peers: bool,
+        now: Nanos,
+        tell: impl FnMut(Move),
+    ) -> Verdict {
+        let Some((target, source)) = addresses(frame) else {
+            return Verdict { kind: FrameKind::UnknownUnicast, target: Err(Reason::ShortFrame) };
+        };
+        let port = ingress.map_or(TAP_PORT, |peer| peer.port);
+        let kind = kind_of(target);
+        let generation = fdb.generation.load(Ordering::Acquire);
+        if self.sources.get(source, generation, now) != Some(port) {
+            if let Err(reason) = self.learn(fdb, ingress, source, now, tell) {
+                return Verdict { kind, target: Err(reason) };
+            }
+        }
+        if kind != FrameKind::UnknownUnicast {
+            return Verdict { kind, target: Ok(Target::Flood) };
+        }
+        let generation = fdb.generation.load(Ordering::Acquire);
+        let found = self.targets.get(target, generation, now).or_else(|| self.look_up(fdb, target, now));
+        let Some(found) = found else { return Verdict { kind, target: Ok(Target::Flood) } };
+        let target = match (found, ingress) {
+            (TAP_PORT, Some(_)) => Target::Tap,
+            (found, _) if found == port => Target::Nowhere,
+            // As OpenVPN without client-to-client: the kernel's bridge decides.
+            (_, Some(_)) if !forward_between_peers => Target::Tap,
+            (found, _) => Target::Peer(found),
+        };
+        Verdict { kind: FrameKind::Unicast, target: Ok(target) }
+    }
+
+    #[cold]
+    fn learn(
+        &mut self,
+        fdb: &SharedFdb,
+        ingress: Option<&Peer>,
+        source: Mac,
+        now: Nanos,
+        mut tell: impl FnMut(Move),
+    ) -> Result<(), Reason> {
+        let port = ingress.map_or(TAP_PORT, |peer| peer.port);
+        let mut stations = lock(&fdb.stations);
+        if ingress.is_some_and(|peer| peer.is_removed.load(Relaxed)) {
+            return Ok(());
+        }
+        let learned = stations.fdb.learn(source, port, now);
+        let learned = learned.map_err(|refusal| Reason::named(refusal.code()).unwrap_or(Reason::FdbFull));
+        fdb.publish(&stations.fdb);
+        match learned? {
+            // Where nothing was learned, the next frame may be judged otherwise.
+            Learned::Unlearned => return Ok(()),
+            Learned::Moved { previous } => {
+                if stations.may_tell(now) {
+                    tell(Move { address: source.octets(), previous, current: port });
+                }
+            }
+            Learned::Refreshed | Learned::Added => {}
+        }
+        let generation = stations.fdb.generation();
+        self.sources.put(source, port, generation, now.saturating_add(fdb.refresh.max(1)));
+        Ok(())
+    }
+
+    #[cold]
+    fn look_up(&mut self, fdb: &SharedFdb, target: Mac, now: Nanos) -> Option<Port> {
+        let stations = lock(&fdb.stations);
+        let station = stations.fdb.find(target, now)?;
+        let until = station.heard.saturating_add(fdb.ageing).saturating_add(1);
+        self.targets.put(target, station.port, stations.fdb.generation(), until);
+        Some(station.port)
+    }
+}
+
+impl Stations {
+    fn may_tell(&mut self, now: Nanos) -> bool {
+        let gained = now.saturating_sub(self.told_at) as f64 / SECOND as f64 * MOVES_TOLD_PER_SECOND;
+        self.tell_tokens = (self.tell_tokens + gained).min(MOVES_TOLD_PER_SECOND);
+        self.told_at = now;
+        let may = self.tell_tokens >= 1.0;
+        if may {
+            self.tell_tokens -= 1.0;
+        }
+        may
+    }
+}
+
+/// What a destination is, as far as its address tells.
+fn kind_of(target: Mac) -> FrameKind {
+    if target == Mac::BROADCAST {
+        FrameKind::Broadcast
+    } else if target.is_group() {
+        FrameKind::Multicast
+    } else {
+        FrameKind::UnknownUnicast
+    }
+}
+
+fn nanoseconds(seconds: f64) -> Nanos {
+    (seconds.max(0.0) * SECOND as f64) as Nanos
+}

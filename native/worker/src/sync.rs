@@ -1,0 +1,13 @@
+//! Locks that survive a panic of another thread: what they guard is counters and tables, valid at every step.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Lock, whatever happened to the thread that had it last.
+pub fn lock<Value>(mutex: &Mutex<Value>) -> MutexGuard<'_, Value> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A value on cache lines of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Padded<Value>(pub Value);

@@ -1,0 +1,114 @@
+//! The attached TAP: its queues and what it can take.
+
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use bridged_core::coalesce::CoalesceRules;
+use bridged_core::vnet::{LONG_OCTETS, SHORT_OCTETS};
+use bridged_sys::descriptor::duplicate;
+use bridged_sys::tap::is_gone;
+use bridged_sys::{Errno, EAGAIN, EBADF, EBADFD, EIO, ENOBUFS, ENODEV, ENOMEM, ENXIO};
+
+use crate::contract::{Coalesce, TapPort};
+use crate::counters::Reason;
+use crate::error::Error;
+
+/// Octets of the largest IP packet, an Ethernet header, and two tags.
+pub const SUPER_FRAME_OCTETS: usize = 65_535 + 14 + 8;
+const HEADER_AND_TAGS_OCTETS: usize = 14 + 8;
+
+/// One attached TAP.
+#[derive(Debug)]
+pub struct Tap {
+    /// Another number for every adapter that was ever attached.
+    pub number: u64,
+    queues: Vec<OwnedFd>,
+    /// Octets of the virtio-net header: 0, 10 or 12.
+    pub vnet: usize,
+    /// Octets that one read may give, the header included, and one more, which shows a frame that was cut short.
+    pub room: usize,
+    /// What may be joined on the way in; None: nothing.
+    pub rules: Option<CoalesceRules>,
+    /// Its name.
+    pub name: String,
+    /// It gives TCP super-frames.
+    pub has_tso: bool,
+    /// It gives UDP super-frames.
+    pub has_uso: bool,
+}
+
+impl Tap {
+    /// Duplicate the queues' descriptors and see what the adapter can do.
+    ///
+    /// # Errors
+    /// [`Error::BadSetting`]: no queue, more queues than workers, or a header of another size; [`Error::System`]: EBADF, EMFILE.
+    pub fn new(port: &TapPort, coalesce: Coalesce, workers: usize, number: u64) -> Result<Tap, Error> {
+        if port.fds.is_empty() {
+            return Err(Error::BadSetting(format!("adapter {} has no queue", port.name)));
+        }
+        if port.fds.len() > workers {
+            let queues = port.fds.len();
+            let text = format!("adapter {} has {queues} queues, but there are {workers} workers", port.name);
+            return Err(Error::BadSetting(text));
+        }
+        let vnet = port.virtio_header_size;
+        if ![0, SHORT_OCTETS, LONG_OCTETS].contains(&vnet) {
+            return Err(Error::BadSetting(format!("adapter {}: no virtio-net header has {vnet} octets", port.name)));
+        }
+        let mut queues = Vec::with_capacity(port.fds.len());
+        for descriptor in &port.fds {
+            queues.push(duplicate(*descriptor)?);
+        }
+        let has = |name: &str| port.offloads.iter().any(|offload| offload == name);
+        let has_tso = has("tso4") || has("tso6") || has("tso_ecn");
+        let has_uso = has("uso4") || has("uso6");
+        let largest = if vnet > 0 && (has_tso || has_uso) {
+            SUPER_FRAME_OCTETS
+        } else {
+            (port.mtu as usize + HEADER_AND_TAGS_OCTETS).min(SUPER_FRAME_OCTETS)
+        };
+        // The kernel takes TCP super-frames from us whatever we take from it; UDP ones are newer (Linux 6.2), and
+        // those that it offers it takes.
+        let rules = CoalesceRules { tcp4: true, tcp6: true, udp4: has_uso, udp6: has_uso, tagged: false };
+        Ok(Tap {
+            number,
+            queues,
+            vnet,
+            room: vnet + largest + 1,
+            rules: (vnet > 0 && coalesce != Coalesce::Off).then_some(rules),
+            name: port.name.clone(),
+            has_tso,
+            has_uso,
+        })
+    }
+
+    /// The queue that a worker writes to.
+    pub fn queue(&self, worker: usize) -> RawFd {
+        self.queues[worker % self.queues.len()].as_raw_fd()
+    }
+
+    /// The queue that a worker reads; None where there is none left for it (two would put frames out of order).
+    pub fn queue_to_read(&self, worker: usize) -> Option<RawFd> {
+        self.queues.get(worker).map(AsRawFd::as_raw_fd)
+    }
+}
+
+/// What an errno of the TAP means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The adapter vanished.
+    Gone,
+    /// What was to be written is lost, for this reason.
+    Lost(Reason),
+}
+
+/// Tell a lost adapter from a lost frame.
+pub fn judge(descriptor: RawFd, number: Errno) -> Failure {
+    match number {
+        EBADFD | EBADF | ENODEV | ENXIO => Failure::Gone,
+        EIO if is_gone(descriptor) => Failure::Gone,
+        // Administratively down: it may come back by itself.
+        EIO => Failure::Lost(Reason::TapDown),
+        EAGAIN | ENOBUFS | ENOMEM => Failure::Lost(Reason::TapFull),
+        _ => Failure::Lost(Reason::IoError),
+    }
+}

@@ -1,0 +1,216 @@
+"""A hub and its clients, all to all: how much our hub carries in sum, and how much OpenVPN's.
+
+The same light clients (light_clients.py) speak with either hub: the hub's program is the only thing that
+changes. The hub has a processor of its own, the clients the other one. Before anything is counted, one frame
+for every ordered pair of clients has to arrive whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from tests.bench.light_clients import __file__ as CLIENTS_FILE
+from tests.bench.measures import Reading, datagrams_arrived
+from tests.bench.processor import Stopwatch
+from tests.bench.tunnels import ETHERNET_MTU, bridged_keys
+from tests.lab import bridged_daemon
+from tests.lab.bridged_daemon import BRIDGED
+from tests.lab.core import Lab
+from tests.lab.namespace import LabError, Namespace, Process, wait_for
+from tests.lab.openvpn import OpenVpn, Profile
+from tests.lab.pki import Identity, write_private
+from tests.lab.topology import WAN_PORT, Hub
+
+PREFIX = 16
+SERVER_ADDRESS = "198.18.255.1"
+FIRST_CLIENT = "198.18.1.1"
+CLIENTS_MOST = 500
+CONNECT_SECONDS = 120.0
+PROBE_SECONDS = 0.5
+RATE_FIRST = 15_000.0
+RATE_STEP = 1.3
+RATE_LAST = 2_500_000.0
+PATIENCE_STEPS = 2
+"""One step that was disturbed does not end the search."""
+SEALED_MOST = 600_000
+"""Packets that the clients keep in memory at a time."""
+OVERHEAD_OCTETS = 24 + 28
+"""DATA_V2 with its tag, UDP and IPv4: what a frame needs on the WAN beside itself."""
+
+
+class Fleet:
+    """The program of all clients, connected to the hub."""
+
+    def __init__(self, space: Namespace, identities: Path, port: int, frame_octets: int) -> None:
+        self._space = space
+        python = str(Path(BRIDGED).with_name("python"))
+        self._process: Process = space.popen(
+            *(python, CLIENTS_FILE, str(identities), SERVER_ADDRESS, str(port), FIRST_CLIENT),
+            *("--frame", str(frame_octets)),
+            log="clients",
+            stdin=subprocess.PIPE,
+        )
+        self._answers = 0
+        self.connected = int(self._answer(CONNECT_SECONDS)["connected"])
+
+    def verify(self) -> int:
+        """Frames that arrived, one for each ordered pair."""
+        self._say("verify")
+        return int(self._answer(CONNECT_SECONDS)["arrived"])
+
+    def load(self, rate: float, seconds: float, pid: int) -> tuple[float, float, float]:
+        """(packets offered, packets arrived) each second, and the hub's share of a processor meanwhile."""
+        self._say(f"load {rate} {seconds}")
+        self._answer(60 + rate * seconds / 20_000)  # they seal first
+        before, watch = datagrams_arrived(self._space), Stopwatch([pid])
+        self._say("go")
+        done = self._answer(30 + 4 * seconds)
+        arrived, (busy,) = datagrams_arrived(self._space) - before, watch.shares()
+        return done["sent"] / done["seconds"], arrived / done["seconds"], busy
+
+    def close(self) -> None:
+        try:
+            self._say("end")
+            self._process.wait(10)
+        except (LabError, OSError):
+            self._process.stop(signal.SIGKILL)
+
+    def _say(self, line: str) -> None:
+        stream = self._process.popen.stdin
+        assert stream is not None
+        stream.write(f"{line}\n".encode())
+        stream.flush()
+
+    def _answer(self, seconds: float) -> dict[str, Any]:
+        self._answers += 1
+        lines = wait_for(self._lines, f"answer {self._answers} of the clients", seconds, 0.002)
+        answer: dict[str, Any] = json.loads(lines[self._answers - 1])
+        return answer
+
+    def _lines(self) -> list[str]:
+        running = self._process.running
+        lines = [line for line in self._process.output().splitlines(keepends=True) if line.endswith("\n")]
+        lines = [line for line in lines if line.startswith("{")]
+        if not running and len(lines) < self._answers:
+            raise LabError(f"the clients' program ended\n{self._process.tail()}")
+        return lines if len(lines) >= self._answers else []
+
+
+class HubBench:
+    """One hub site, and one site with all clients; `measure` runs one program as hub."""
+
+    def __init__(self, lab: Lab, clients: int, wan_mtu: int, wan_offload: str) -> None:
+        if not 2 <= clients <= CLIENTS_MOST:
+            raise LabError(f"a hub needs 2 to {CLIENTS_MOST} peers here, not {clients}")
+        self.hub = Hub(lab, 1, wan="direct", wan_mtu=wan_mtu)
+        self.profile = Profile(wrap="none", ciphers=("AES-256-GCM",), ping_seconds=60, restart_seconds=600)
+        self.frame_octets = min(ETHERNET_MTU + 14, wan_mtu - OVERHEAD_OCTETS)
+        self.clients = clients
+        self.server_identity = self.profile.authority.issue("server", "server")
+        self.identities = lab.directory / "clients"
+        self.space = self.hub.clients[0].namespace
+        for number in range(clients):
+            identity = self.profile.authority.issue(f"client-{number + 1}", "client")
+            self._write(self.identities / f"{number:04}", identity)
+        self._address(self.hub.server.namespace, [SERVER_ADDRESS])
+        first = ip_address(FIRST_CLIENT)
+        self._address(self.space, [str(first + number) for number in range(clients)])
+        if wan_offload != "on":
+            for site in self.hub.sites:
+                changes = ["tx-udp-segmentation", "off"]
+                changes += ["generic-receive-offload", "on"] if wan_offload == "card" else []
+                site.namespace.run("ethtool", "-K", WAN_PORT, *changes)
+        if (os.cpu_count() or 1) > 1:
+            self.hub.server.namespace.cpus, self.space.cpus = "0", "1"
+
+    def _write(self, directory: Path, identity: Identity) -> None:
+        directory.mkdir(parents=True)
+        write_private(directory / "ca.crt", self.profile.authority.certificate)
+        write_private(directory / "own.crt", identity.certificate)
+        write_private(directory / "own.key", identity.key)
+
+    def _address(self, space: Namespace, addresses: list[str]) -> None:
+        lines = "".join(f"addr add {address}/{PREFIX} dev {WAN_PORT}\n" for address in addresses)
+        space.run("ip", "-batch", "-", stdin=lines)
+
+    def measure(self, program: str, dataplane: str, seconds: float) -> Reading:
+        """Mbit/s of frames that the hub handed on, at the offered load where that was most."""
+        with self._running(program, dataplane) as pid:
+            fleet = Fleet(self.space, self.identities, self.profile.port, self.frame_octets)
+            try:
+                return self._measure(fleet, pid, seconds)
+            finally:
+                fleet.close()
+
+    def _measure(self, fleet: Fleet, pid: int, seconds: float) -> Reading:
+        pairs = self.clients * (self.clients - 1)
+        arrived = fleet.verify()
+        if arrived < 0.99 * pairs:
+            raise LabError(f"only {arrived} of {pairs} frames between clients arrived")
+        rate, best_rate, best, most, worse = RATE_FIRST, RATE_FIRST, 0.0, 0.0, 0
+        while rate <= RATE_LAST and worse < PATIENCE_STEPS:
+            probe = min(PROBE_SECONDS, SEALED_MOST / rate)
+            offered, received, _ = fleet.load(rate, probe, pid)
+            most = max(most, offered)
+            worse += 1
+            if received > best:
+                best_rate, best, worse = rate, received, 0
+            elif rate <= 2 * best and received >= 0.5 * best:
+                worse = 0
+            rate *= RATE_STEP
+        seconds = min(seconds, SEALED_MOST / best_rate)
+        offered, received, busy = fleet.load(best_rate, seconds, pid)
+        megabits = received * self.frame_octets * 8 / 1e6
+        return Reading(
+            megabits,
+            {
+                "mbit_per_busy_processor": megabits / busy if busy else 0.0,
+                "packets": received,
+                "offered": offered,
+                "offered_most": max(most, offered),
+                "hub_busy_ratio": busy,
+                "verified_pairs": arrived,
+            },
+        )
+
+    @contextmanager
+    def _running(self, program: str, dataplane: str) -> Iterator[int]:
+        """The hub's process id."""
+        site = self.hub.server
+        if program == "openvpn":
+            # Its hub must switch between clients by itself, and its buffers hold a burst as ours do.
+            extra = ("client-to-client", "sndbuf 4194304", "rcvbuf 4194304")
+            server = OpenVpn(site, "server", self.profile, self.server_identity, extra=extra).start()
+            try:
+                yield server.started.pid
+            finally:
+                server.stop()
+                site.namespace.ip("link", "del", "tap0")
+        else:
+            keys = bridged_keys(dataplane, self.hub.wan_mtu)
+            daemon = bridged_daemon.server(site, self.profile, self.server_identity, tunnel=keys).start()
+            try:
+                yield daemon.started.pid
+            finally:
+                daemon.stop()
+
+
+def measure_hub(
+    dataplane: str, peers: int, wan_mtu: int, wan_offload: str, pairs: int, seconds: float
+) -> list[tuple[Reading, Reading]]:
+    """(our hub, OpenVPN's hub), `pairs` times in turn."""
+    taken: list[tuple[Reading, Reading]] = []
+    with Lab("hubbench") as lab:
+        bench = HubBench(lab, peers, wan_mtu, wan_offload)
+        for _ in range(pairs):
+            ours = bench.measure("bridged", dataplane, seconds)
+            taken.append((ours, bench.measure("openvpn", dataplane, seconds)))
+    return taken
