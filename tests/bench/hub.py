@@ -13,6 +13,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,19 @@ OVERHEAD_OCTETS = 24 + 28
 """DATA_V2 with its tag, UDP and IPv4: what a frame needs on the WAN beside itself."""
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Packets a second that the clients offered and that arrived; the hub's share of a processor meanwhile.
+
+    `ready` adds the time for which the hub wanted one and another program had it.
+    """
+
+    offered: float
+    arrived: float
+    busy: float
+    ready: float
+
+
 class Fleet:
     """The program of all clients, connected to the hub."""
 
@@ -66,15 +80,16 @@ class Fleet:
         self._say("verify")
         return int(self._answer(CONNECT_SECONDS)["arrived"])
 
-    def load(self, rate: float, seconds: float, pid: int) -> tuple[float, float, float]:
-        """(packets offered, packets arrived) each second, and the hub's share of a processor meanwhile."""
+    def load(self, rate: float, seconds: float, pid: int) -> Load:
+        """Offer `rate` packets a second for `seconds`; `pid` is the hub's program."""
         self._say(f"load {rate} {seconds}")
         self._answer(60 + rate * seconds / 20_000)  # they seal first
         before, watch = datagrams_arrived(self._space), Stopwatch([pid])
         self._say("go")
         done = self._answer(30 + 4 * seconds)
-        arrived, (busy,) = datagrams_arrived(self._space) - before, watch.shares()
-        return done["sent"] / done["seconds"], arrived / done["seconds"], busy
+        elapsed = done["seconds"]
+        arrived, (used,), (waited,) = datagrams_arrived(self._space) - before, watch.used(), watch.waited()
+        return Load(done["sent"] / elapsed, arrived / elapsed, used / elapsed, (used + waited) / elapsed)
 
     def close(self) -> None:
         try:
@@ -157,26 +172,25 @@ class HubBench:
             raise LabError(f"only {arrived} of {pairs} frames between clients arrived")
         rate, best_rate, best, most, worse = RATE_FIRST, RATE_FIRST, 0.0, 0.0, 0
         while rate <= RATE_LAST and worse < PATIENCE_STEPS:
-            probe = min(PROBE_SECONDS, SEALED_MOST / rate)
-            offered, received, _ = fleet.load(rate, probe, pid)
-            most = max(most, offered)
+            step = fleet.load(rate, min(PROBE_SECONDS, SEALED_MOST / rate), pid)
+            most = max(most, step.offered)
             worse += 1
-            if received > best:
-                best_rate, best, worse = rate, received, 0
-            elif rate <= 2 * best and received >= 0.5 * best:
+            if step.arrived > best:
+                best_rate, best, worse = rate, step.arrived, 0
+            elif rate <= 2 * best and step.arrived >= 0.5 * best:
                 worse = 0
             rate *= RATE_STEP
-        seconds = min(seconds, SEALED_MOST / best_rate)
-        offered, received, busy = fleet.load(best_rate, seconds, pid)
-        megabits = received * self.frame_octets * 8 / 1e6
+        load = fleet.load(best_rate, min(seconds, SEALED_MOST / best_rate), pid)
+        megabits = load.arrived * self.frame_octets * 8 / 1e6
         return Reading(
             megabits,
             {
-                "mbit_per_busy_processor": megabits / busy if busy else 0.0,
-                "packets": received,
-                "offered": offered,
-                "offered_most": max(most, offered),
-                "hub_busy_ratio": busy,
+                "mbit_per_busy_processor": megabits / load.busy if load.busy else 0.0,
+                "packets": load.arrived,
+                "offered": load.offered,
+                "offered_most": max(most, load.offered),
+                "hub_busy_ratio": load.busy,
+                "hub_ready_ratio": load.ready,
                 "verified_pairs": arrived,
             },
         )
