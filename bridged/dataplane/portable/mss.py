@@ -73,7 +73,10 @@ def clamp_mss(frame: bytes, limit: int) -> bytes | None:
 
 def _words(frame: bytes | bytearray, even: int, at: int) -> int:
     first = int.from_bytes(frame[even : even + 2], "big")
-    return first if even == at else first + int.from_bytes(frame[even + 2 : even + 4], "big")
+    if even == at:
+        return first
+    # A frame may end within its last word, which then counts as if a zero octet followed.
+    return first + int.from_bytes(frame[even + 2 : even + 4].ljust(2, b"\0"), "big")
 
 
 def _mss_option(frame: bytes, start: int) -> int | None:
