@@ -32,7 +32,11 @@ use crate::sync::lock;
 use crate::tap::{judge, Failure, Tap};
 
 /// Reads in one system call at most, 64 KiB each.
-const SLOTS: usize = 8;
+const SLOTS: usize = 64;
+/// As many where the kernel gives many datagrams in each (UDP_GRO): more would not stay in the processor's cache.
+const LARGE_SLOTS: usize = 8;
+/// Octets of a read that is a large one.
+const LARGE_OCTETS: usize = 8192;
 
 /// A frame in the receiver's octets.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +63,8 @@ pub struct Inward {
     switch: Switch,
     outbox: Outbox,
     receiver: Receiver,
+    /// Reads to ask for next.
+    slots: usize,
     gather: Gather,
     coalescer: Option<Coalescer>,
     /// Number of the adapter that `coalescer` is for.
@@ -81,6 +87,7 @@ impl Inward {
             switch: Switch::new(seed),
             outbox: Outbox::new(thread),
             receiver: Receiver::new(SLOTS),
+            slots: LARGE_SLOTS,
             gather: Gather::new(),
             coalescer: None,
             tap_number: 0,
@@ -110,7 +117,7 @@ impl Inward {
     fn turn(&mut self, shared: &Shared) -> bool {
         let sockets = shared.sockets.load();
         let Some(socket) = sockets.get(self.worker) else { return false };
-        let count = match self.receiver.receive(socket, SLOTS) {
+        let count = match self.receiver.receive(socket, self.slots) {
             Ok(count) => count,
             // An ICMP error of an earlier datagram: it concerns nobody here.
             Err(number) => return number != EAGAIN,
@@ -132,6 +139,7 @@ impl Inward {
             self.write_tap(shared);
         }
         self.flush_outbox(shared, socket, now);
+        self.slots = if octets > count * LARGE_OCTETS { LARGE_SLOTS } else { SLOTS };
         // What came in alone was probably alone: ask for more only where there was much.
         octets > 2000
     }
