@@ -210,6 +210,10 @@ class TapAdapter:
     def close(self) -> None:
         """Detach, then give the lock free. A non-persistent adapter disappears. Again is harmless."""
         queues, self._queues = self._queues, ()
+        if queues and self.offloads:
+            # A persistent adapter would keep them, and hand its next holder super-frames unasked.
+            with suppress(OSError):
+                kernel.try_offloads(queues[0], Offload.NONE)
         for queue in queues:
             os.close(queue)
         self._control.close()

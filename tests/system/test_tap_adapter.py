@@ -272,6 +272,14 @@ def test_without_offloads_the_kernel_segments_and_sums_by_itself(inside: Namespa
         assert len(data) == 10 + 14 + 20 + 8 + 1000
 
 
+def test_a_persistent_adapter_is_left_without_offloads(inside: Namespace) -> None:
+    wanted = Offload.CSUM | Offload.TSO4 | Offload.TSO6
+    with open_tap(TapSettings("tq0", virtio_header=True, persistent=True, offloads=wanted)):
+        assert "tx-tcp-segmentation: on" in inside.run("ethtool", "-k", "tq0")
+    assert "tx-tcp-segmentation: off" in inside.run("ethtool", "-k", "tq0")
+    delete_tap("tq0")
+
+
 def test_an_offload_the_kernel_refuses_is_dropped_alone_and_reported(inside: Namespace) -> None:
     wanted = Offload.CSUM | Offload.TSO4 | Offload.USO4
     with open_tap(TapSettings("tq0", virtio_header=True, offloads=wanted)) as tap:
