@@ -11,7 +11,7 @@ from typing import Any, Final
 from bridged.dataplane.contract import Histogram, PeerCounters, PeerSnapshot
 from bridged.protocol.session_types import Negotiated
 from bridged.runtime.snapshot import PeerStatus
-from bridged.units import UnixSeconds
+from bridged.units import Seconds, UnixSeconds
 
 DURATION_BOUNDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 PEER_NAMES_MAX: Final = 4096
@@ -107,7 +107,7 @@ class PeerRecord:
             fdb_entries=sum(session.fdb_entries for session in sessions),
             packet_id_used_ratio=max((s.packet_id_used_ratio for s in sessions), default=0.0),
             aead_used_ratio=max((s.aead_used_ratio for s in sessions), default=0.0),
-            rtt=self.rtt,  # type: ignore[arg-type]
+            rtt=Seconds(self.rtt) if self.rtt is not None else None,
         )
 
 

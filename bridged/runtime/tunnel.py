@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import secrets
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -54,7 +55,7 @@ STOP_SECONDS: Final = 2.0
 """How long a stop waits for farewells to be acknowledged."""
 
 
-class Tunnel:
+class Tunnel(ABC):
     """Base of `ServerTunnel` and `ClientTunnel`; all methods run in the event loop."""
 
     role = ""
@@ -200,13 +201,13 @@ class Tunnel:
 
     # --- for the two roles ------------------------------------------------------------------------
 
+    @abstractmethod
     def receive_control(self, datagram: bytes, source: Endpoint) -> None:
         """A control packet from anybody.
 
         Raises:
             RemoteProtocolError: it is to be dropped and counted.
         """
-        raise NotImplementedError
 
     def handle_expired(self, link: PeerLink) -> None:
         """Nothing came from this peer for its ping-restart time."""
@@ -235,9 +236,9 @@ class Tunnel:
         self.links[handle] = link
         return link
 
+    @abstractmethod
     def handle_authenticated(self, link: PeerLink, event: Authenticated) -> None:
         """Only a server is asked."""
-        raise NotImplementedError
 
     def handle_established(self, link: PeerLink, event: Established) -> None:
         terms = event.negotiated
@@ -356,8 +357,8 @@ class Tunnel:
     # --- for the outside --------------------------------------------------------------------------
 
     @property
-    def state(self) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def state(self) -> str: ...
 
     @property
     def remote(self) -> str | None:
