@@ -59,7 +59,7 @@ check: lint ## the fast half: lint, Rust tests, unit, property, sim, contract, v
 test: lint ## everything: what check runs, and interop (real OpenVPN) and system tests
 	@bash deploy/rust.sh test
 	@echo "test: all tests under tests/ (fast half, interop with real OpenVPN, system)"
-	@$(PYTEST) tests || bash deploy/again.sh
+	@$(PYTEST) tests
 
 bench: $(NATIVE) ## our daemons against OpenVPN's, in turn; writes build/bench.json (BENCH="--pairs 5 …")
 	@$(PYTHON) -m tests.bench.run $(BENCH)
