@@ -50,6 +50,10 @@ class ServerTunnel(Tunnel):
         if any(link.is_attached for link in links):
             # Control packets do not move a session; the next data packet will (control 1.5).
             raise RemoteProtocolError("cookie_mismatch", "a known session from another address")
+        if self.is_stopping:
+            # An answer now would bind the client to a session that nobody will know in a moment, until its
+            # handshake times out; without one it asks again, and meets the next start.
+            raise RemoteProtocolError("not_ready", "this end stops")
         made = self._listener.receive(datagram, source, monotonic(), unix_now())
         if isinstance(made, Answer):
             self.dataplane.send_control(made.datagram, source)
