@@ -4,8 +4,9 @@ Runs as a process of its own (`python relay.py --listen ADDRESS --target ADDRESS
 kernels of small machines often have no netem. `Relay` starts and steers it from a test.
 
 One line of JSON on standard input changes it while it runs: `{"loss": 0.2}`, any of the impairments;
-`{"rebind": true}` gives every client a new source port towards the target, as an address translator that
-forgot its state does; `{"blackhole": true}` drops everything. Each line is answered by one with the counters.
+`{"only": "control"}` spares data packets from all of it, `"data"` control packets; `{"rebind": true}` gives
+every client a new source port towards the target, as an address translator that forgot its state does;
+`{"blackhole": true}` drops everything. Each line is answered by one with the counters.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 CLIENTS_MAX = 64
 QUEUE_MAX = 20_000
 DATAGRAM_OCTETS = 65_535
+DATA_OPCODES = frozenset({6, 9})
+"""P_DATA_V1 and P_DATA_V2 (control 1.1). The opcode is the upper five bits of a packet."""
 
 Address = tuple[str, int]
 
@@ -43,6 +46,12 @@ class Impairment:
     reorder: float = 0.0
     corrupt: float = 0.0
     blackhole: bool = False
+    only: str = ""
+    """Impair `data` packets alone, or `control` packets alone; the others pass at once."""
+
+    def spares(self, datagram: bytes) -> bool:
+        kind = "data" if datagram[:1] and datagram[0] >> 3 in DATA_OPCODES else "control"
+        return self.only not in ("", kind)
 
 
 @dataclass(slots=True)
@@ -157,6 +166,9 @@ class _Relay:
 
     def _impair(self, datagram: bytes, out: socket.socket, destination: Address) -> None:
         rules, dice = self.impairment, self.dice
+        if rules.spares(datagram):
+            self._send(datagram, out, destination)
+            return
         if rules.blackhole or dice.random() < rules.loss:
             self.counters.lost += 1
             return
@@ -207,7 +219,13 @@ class Relay:
     """
 
     def __init__(
-        self, namespace: Namespace, listen: Address, target: Address, *, seed: int = 1, **impairments: float
+        self,
+        namespace: Namespace,
+        listen: Address,
+        target: Address,
+        *,
+        seed: int = 1,
+        **impairments: float | str,
     ) -> None:
         arguments = [f"--{name}={value}" for name, value in impairments.items()]
         self.process: Process = namespace.popen(
@@ -221,7 +239,7 @@ class Relay:
         self._answers = 0
         self.process.wait_for_output("relay ready", 10)
 
-    def change(self, **impairments: float) -> None:
+    def change(self, **impairments: float | str) -> None:
         """Change impairments from now on, e.g. `change(loss=0.4, delay=0.05)`."""
         self._order(impairments)
 
@@ -254,11 +272,12 @@ def main() -> None:
     parser.add_argument("--listen", type=_address, required=True, help="ADDRESS#PORT")
     parser.add_argument("--target", type=_address, required=True, help="ADDRESS#PORT")
     parser.add_argument("--seed", type=int, default=1)
-    names = [item.name for item in fields(Impairment) if item.name != "blackhole"]
+    parser.add_argument("--only", choices=("", "data", "control"), default="")
+    names = [item.name for item in fields(Impairment) if item.name not in ("blackhole", "only")]
     for name in names:
         parser.add_argument(f"--{name}", type=float, default=0.0)
     chosen = parser.parse_args()
-    impairment = Impairment(**{name: getattr(chosen, name) for name in names})
+    impairment = Impairment(only=chosen.only, **{name: getattr(chosen, name) for name in names})
     try:
         _Relay(chosen.listen, chosen.target, impairment, chosen.seed).run()
     except KeyboardInterrupt:
