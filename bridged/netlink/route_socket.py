@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from bridged.errors import NetlinkError
+from bridged.netlink.multicast import attributes
 
 NLMSG_NOOP = 1
 NLMSG_ERROR = 2
@@ -40,7 +41,6 @@ _NETLINK_GET_STRICT_CHK = 12
 _NLMSGERR_ATTR_MSG = 1
 _HEADER = struct.Struct("=IHHII")
 _ERROR = struct.Struct("=i")
-_ATTRIBUTE = struct.Struct("=HH")
 _RECEIVE_BUFFER_OCTETS = 1 << 20
 _DATAGRAM_OCTETS = 1 << 16
 _ANSWER_SECONDS = 5.0
@@ -160,15 +160,8 @@ class RouteSocket:
 
 def _detail(body: bytes) -> str:
     """The kernel's own words, where it has any. The request's header (16 octets) stands before them."""
-    offset = _ERROR.size + _HEADER.size
-    while offset + _ATTRIBUTE.size <= len(body):
-        length, kind = _ATTRIBUTE.unpack_from(body, offset)
-        if length < _ATTRIBUTE.size:
-            break
-        if kind & 0x3FFF == _NLMSGERR_ATTR_MSG:
-            return body[offset + _ATTRIBUTE.size : offset + length].rstrip(b"\0").decode(errors="replace")
-        offset += (length + 3) & ~3
-    return ""
+    text = dict(attributes(body, _ERROR.size + _HEADER.size)).get(_NLMSGERR_ATTR_MSG, b"")
+    return text.rstrip(b"\0").decode(errors="replace")
 
 
 def _decoded(message_class: type[Any], whole: bytes) -> Any:

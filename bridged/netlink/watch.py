@@ -8,7 +8,6 @@ kernel had to drop some, that is said by one `resync` event: whoever listens loo
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -24,6 +23,8 @@ from pyroute2.netlink.rtnl import (
     RTM_NEWROUTE,
 )
 
+from bridged.netlink.multicast import MulticastListener, attributes, messages
+
 EventKind: TypeAlias = Literal["link", "address", "route", "resync"]
 
 _KINDS: Final[dict[int, tuple[EventKind, bool]]] = {
@@ -35,18 +36,13 @@ _KINDS: Final[dict[int, tuple[EventKind, bool]]] = {
     RTM_DELROUTE: ("route", True),
 }
 # RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE
-_GROUPS = sum(1 << (group - 1) for group in (1, 5, 7, 9, 11))
-_HEADER = struct.Struct("=IHHII")
-_ATTRIBUTE = struct.Struct("=HH")
+_GROUPS = (1, 5, 7, 9, 11)
 _INDEX = struct.Struct("=i")
 _LINK_MESSAGE_OCTETS = 16
 _ROUTE_MESSAGE_OCTETS = 12
 _IFLA_IFNAME = 3
 _RTA_OIF = 4
 _AF_BRIDGE = 7
-_DATAGRAM_OCTETS = 1 << 16
-_DATAGRAMS_PER_TURN = 64
-"""Then the event loop gets its turn, however fast the kernel talks."""
 _PENDING_LIMIT = 4096
 
 
@@ -72,43 +68,25 @@ class LinkWatch:
 
     def __init__(self, *, gather_seconds: float = 0.02, receive_buffer_octets: int = 1 << 20) -> None:
         self._gather_seconds = gather_seconds
-        self._receive_buffer_octets = receive_buffer_octets
+        self._listener = MulticastListener(_GROUPS, self._take, self._lost, receive_buffer_octets)
         self._subscribers: list[Callable[[frozenset[HostEvent]], None]] = []
         self._pending: set[HostEvent] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._socket: socket.socket | None = None
         self.resyncs = 0
 
     def start(self) -> None:
-        """Begin to listen, in the running event loop and the network namespace of its thread.
+        """Begin to listen, in the running event loop and the network namespace of its thread. Idempotent.
 
         Raises:
             OSError: no netlink socket to be had.
         """
-        if self._socket is not None:
-            return
-        listener = socket.socket(
-            socket.AF_NETLINK,
-            socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK,
-            socket.NETLINK_ROUTE,
-        )
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer_octets)
-        try:
-            listener.bind((0, _GROUPS))
-        except OSError:
-            listener.close()
-            raise
-        self._socket = listener
-        asyncio.get_running_loop().add_reader(listener.fileno(), self._read)
+        self._listener.start()
 
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._socket is not None:
-            asyncio.get_running_loop().remove_reader(self._socket.fileno())
-            self._socket.close()
-            self._socket = None
+        self._listener.close()
 
     def subscribe(self, callback: Callable[[frozenset[HostEvent]], None]) -> Callable[[], None]:
         """Call `callback`, in the event loop, with what changed; returns the way to end it."""
@@ -120,29 +98,22 @@ class LinkWatch:
 
         return unsubscribe
 
-    def _read(self) -> None:
-        assert self._socket is not None
-        for _ in range(_DATAGRAMS_PER_TURN):
-            try:
-                datagram = self._socket.recv(_DATAGRAM_OCTETS)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                self._lost()
-                continue
-            for event in parse_events(datagram):
-                self._pending.add(event)
+    def _take(self, datagrams: list[bytes]) -> None:
+        for datagram in datagrams:
+            self._pending.update(parse_events(datagram))
         if len(self._pending) > _PENDING_LIMIT:
             self._pending.clear()
             self._lost()
-        if self._pending and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._gather_seconds, self._hand_on)
+        self._hand_on_soon()
 
     def _lost(self) -> None:
         self.resyncs += 1
         self._pending.add(HostEvent("resync"))
+        self._hand_on_soon()
+
+    def _hand_on_soon(self) -> None:
+        if self._pending and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._gather_seconds, self._hand_on)
 
     def _hand_on(self) -> None:
         self._timer = None
@@ -154,35 +125,20 @@ class LinkWatch:
 
 def parse_events(datagram: bytes) -> Iterator[HostEvent]:
     """The events of one datagram of the kernel; what is of another kind is left out."""
-    offset = 0
-    while offset + _HEADER.size <= len(datagram):
-        length, message_type, *_ = _HEADER.unpack_from(datagram, offset)
-        if length < _HEADER.size:
-            return
-        body = datagram[offset + _HEADER.size : offset + length]
-        offset += (length + 3) & ~3
+    for message_type, body in messages(datagram):
         if message_type not in _KINDS:
             continue
         kind, gone = _KINDS[message_type]
         if kind == "route":
-            found = dict(_attributes(body, _ROUTE_MESSAGE_OCTETS)).get(_RTA_OIF, b"")
+            found = dict(attributes(body, _ROUTE_MESSAGE_OCTETS)).get(_RTA_OIF, b"")
             index = _INDEX.unpack(found)[0] if len(found) == _INDEX.size else 0
             yield HostEvent(kind, _name_of(index), index, gone)
         elif len(body) >= 8:
             (index,) = _INDEX.unpack_from(body, 4)
-            name = dict(_attributes(body, _LINK_MESSAGE_OCTETS)).get(_IFLA_IFNAME) if kind == "link" else None
+            name = dict(attributes(body, _LINK_MESSAGE_OCTETS)).get(_IFLA_IFNAME) if kind == "link" else None
             text = name.rstrip(b"\0").decode(errors="replace") if name else _name_of(index)
             # A port that leaves its bridge is "deleted" in the family of bridges: the link itself stays.
             yield HostEvent(kind, text, index, gone and not (kind == "link" and body[0] == _AF_BRIDGE))
-
-
-def _attributes(body: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
-    while offset + _ATTRIBUTE.size <= len(body):
-        length, kind = _ATTRIBUTE.unpack_from(body, offset)
-        if length < _ATTRIBUTE.size:
-            return
-        yield kind & 0x3FFF, body[offset + _ATTRIBUTE.size : offset + length]
-        offset += (length + 3) & ~3
 
 
 def _name_of(index: int) -> str:
