@@ -62,6 +62,7 @@ test: lint ## everything: what check runs, and interop (real OpenVPN) and system
 	@$(PYTEST) tests
 
 bench: $(NATIVE) ## our daemons against OpenVPN's, in turn; writes build/bench.json (BENCH="--pairs 5 …")
+	@command -v fastd >/dev/null || bash deploy/bootstrap.sh fastd:fastd
 	@$(PYTHON) -m tests.bench.run $(BENCH)
 
 soak: $(NATIVE) ## peers come, go, move and renegotiate for SOAK_MINUTES (SOAK="--dataplane native")

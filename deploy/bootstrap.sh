@@ -1,7 +1,7 @@
 #!/bin/bash
 # Brings a fresh Debian 12 machine to where every `make` target works: Debian packages that are missing,
 # then the virtual environment .venv with what requirements.lock names, then this project in place.
-# Safe to run again: what is there already is left alone.
+# Safe to run again: what is there already is left alone. Arguments: more programs, as `program:package`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 umask 022
@@ -13,6 +13,7 @@ fail() { say "$*"; exit 1; }
 programs=(
     openvpn:openvpn ip:iproute2 tc:iproute2 iperf3:iperf3 tcpdump:tcpdump nft:nftables ping:iputils-ping
     dnsmasq:dnsmasq-base dhclient:isc-dhcp-client ethtool:ethtool sysctl:procps gcc:gcc
+    "$@"
 )
 
 usable_python() { # newest interface first; one that can make an environment without further packages

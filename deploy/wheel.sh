@@ -12,6 +12,7 @@ export CARGO=$cargo PATH="$(dirname "$cargo"):$PWD/.venv/bin:$PATH" BRIDGED_NATI
 # From a copy: what pip builds in a source tree must not meet the module that is in use there.
 tar -c --exclude=__pycache__ --exclude='*.so' --exclude=native/target \
     pyproject.toml setup.py README.md LICENSE bridged native | tar -x -C "$work"
+.venv/bin/python deploy/notices.py "$cargo" "$work/LICENSE-THIRD-PARTY.txt"
 export CARGO_TARGET_DIR="$PWD/native/target"
 (cd "$work" && "$OLDPWD/.venv/bin/python" -m pip wheel --quiet --disable-pip-version-check --no-deps \
     --no-build-isolation --wheel-dir raw .)
@@ -19,6 +20,8 @@ mkdir -p dist
 .venv/bin/auditwheel repair --wheel-dir dist "$work"/raw/bridged-*.whl >"$work/auditwheel.log" 2>&1 \
     || { cat "$work/auditwheel.log" >&2; exit 1; }
 wheel=$(ls -t dist/bridged-*manylinux*.whl | head -1)
+.venv/bin/python -m zipfile -l "$wheel" | grep -q LICENSE-THIRD-PARTY.txt \
+    || { echo "wheel: the licences of the Rust packages are not in it" >&2; exit 1; }
 .venv/bin/python -m venv --without-pip "$work/venv"
 .venv/bin/python -m pip --python "$work/venv/bin/python" install --quiet --disable-pip-version-check \
     --require-hashes -r requirements.lock
