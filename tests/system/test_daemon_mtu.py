@@ -9,6 +9,7 @@ import pytest
 from daemon_lab import stop_all
 from lab import WAN_PORT, Bridged, Host, Lab, TwoSites, bridged_pair
 from lab.frames import missing_at
+from lab.topology import HOST_PORT
 
 from bridged.dataplane import choose_dataplane
 
@@ -65,16 +66,33 @@ def test_tcp_segments_are_clamped_or_fitted_to_the_wan(
     result = _iperf(first, second.ipv4, "-t", "1")
     assert result["end"]["sum_received"]["bytes"] > 1_000_000
     fragments = sum(_fragments(sites, number) for number in (0, 1)) - sum(before)
+    assert fragments == 0
     daemon = (server, client)[direction]
     if choose_dataplane("auto").kind == "native":
         assert result["start"]["tcp_mss_default"] == 1448, "the hosts know nothing of the tunnel"
         assert daemon.metric("bridged_mtu_events_total", event="mss_fitted") >= 1
-        # Super-frames are cut; a full-size segment that comes alone is not, and goes as two fragments.
-        assert fragments <= result["end"]["sum_received"]["bytes"] // 1448 // 50
     else:
-        assert fragments == 0
         assert 1200 <= result["start"]["tcp_mss_default"] < 1400
         assert daemon.metric("bridged_mtu_events_total", event="mss_clamped") >= 1
+
+
+def test_segments_of_a_host_without_offloads_are_clamped_or_fitted_too(
+    joined: tuple[TwoSites, Bridged, Bridged],
+) -> None:
+    sites, server, _ = joined
+    host = sites.a.host
+    for feature in ("tso", "gso"):
+        host.namespace.run("ethtool", "-K", HOST_PORT, feature, "off")
+    try:
+        before, fitted = _fragments(sites, 0), server.metric("bridged_mtu_events_total", event="mss_fitted")
+        octets = _iperf(host, sites.b.host.ipv4, "-t", "1")["end"]["sum_received"]["bytes"]
+        fitted = server.metric("bridged_mtu_events_total", event="mss_fitted") - fitted
+    finally:
+        for feature in ("tso", "gso"):
+            host.namespace.run("ethtool", "-K", HOST_PORT, feature, "on")
+    if choose_dataplane("auto").kind == "native":
+        assert fitted > octets / 1448 / 2, "every segment came alone"
+    assert _fragments(sites, 0) == before
 
 
 def test_large_udp_datagrams_cross_in_fragments_of_the_wan(joined: tuple[TwoSites, Bridged, Bridged]) -> None:

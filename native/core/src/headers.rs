@@ -24,6 +24,8 @@ pub const PROTOCOL_ICMPV6: u8 = 58;
 pub const IPV4_OCTETS: usize = 20;
 /// Octets of an IPv6 header without extensions.
 pub const IPV6_OCTETS: usize = 40;
+/// DF alone in the IPv4 header's flags and fragment offset.
+pub const IPV4_DONT_FRAGMENT: u16 = 0x4000;
 /// MF and the fragment offset in the IPv4 header.
 pub const FRAGMENT_MASK: u16 = 0x3FFF;
 

@@ -5,6 +5,8 @@
 //! Everything that segments share is worked out once, in [`SuperFrame::parse`]; [`SuperFrame::write`] copies payload and
 //! sums it on the way.
 
+mod lone;
+
 use std::cmp::Ordering;
 
 use thiserror::Error;

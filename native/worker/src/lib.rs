@@ -32,6 +32,7 @@ mod counters;
 mod endpoint;
 mod error;
 mod events;
+mod forwarding;
 mod inward;
 pub mod keys;
 mod outbox;

@@ -1,0 +1,211 @@
+//! A frame from the TAP finds its peers and is put into their outbox: switched, cut, and fitted to each one's path.
+//!
+//! Source: docs/protocol/data.md, sections 5.1 and 5.4.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+
+use bridged_core::mss::clamp_mss;
+use bridged_core::segment::{complete_checksum, SuperFrame};
+use bridged_core::stats::FrameKind;
+use bridged_core::vnet::VnetHeader;
+use bridged_core::Nanos;
+use bridged_sys::udp::UdpSocket;
+
+use crate::contract::Direction::Transmit;
+use crate::counters::Reason;
+use crate::outbox::Outbox;
+use crate::peers::{Peer, Table};
+use crate::shared::Shared;
+use crate::switch::{Switch, Target};
+use crate::tap::SUPER_FRAME_OCTETS;
+
+/// So many octets that wait are sent at once.
+pub const FLUSH_OCTETS: usize = 64_000;
+/// Frames of so many octets are not asked whether they fit.
+const SMALL_OCTETS: usize = 512;
+
+/// What holds for all frames of one turn.
+pub struct Scene<'a> {
+    pub shared: &'a Shared,
+    pub table: &'a Table,
+    pub socket: Option<&'a UdpSocket>,
+    pub now: Nanos,
+}
+
+/// See the module. `outbox`: plain frames are expected at its landing.
+pub struct Forwarding {
+    thread: usize,
+    switch: Switch,
+    pub outbox: Outbox,
+    /// A frame for those who have not got it yet.
+    spare: Box<[u8]>,
+}
+
+impl Forwarding {
+    /// For a thread; `seed` is random.
+    pub fn new(thread: usize, seed: u64) -> Forwarding {
+        Forwarding {
+            thread,
+            switch: Switch::new(seed),
+            outbox: Outbox::new(thread),
+            spare: vec![0; SUPER_FRAME_OCTETS].into_boxed_slice(),
+        }
+    }
+
+    /// The frame of `length` octets at the outbox' landing.
+    pub fn forward_plain(&mut self, scene: &Scene<'_>, vnet: &VnetHeader, length: usize) {
+        let shared = scene.shared;
+        let frame = &mut self.outbox.landing(0)[..length];
+        if vnet.needs_checksum() && complete_checksum(vnet, frame).is_err() {
+            shared.lose(Transmit, Reason::BadLength, 1, None);
+            return;
+        }
+        if shared.settings.mss_limit > 0 && clamp_mss(frame, shared.settings.mss_limit) {
+            shared.cells[self.thread].mss_clamped.add(1);
+        }
+        let verdict = self
+            .switch
+            .decide(&shared.fdb, None, frame, true, scene.now, |station| shared.tell_move(scene.table, station));
+        let target = match verdict.target {
+            Ok(target) => target,
+            Err(reason) => {
+                shared.lose(Transmit, reason, 1, None);
+                return;
+            }
+        };
+        match target {
+            Target::Nowhere | Target::Tap => {}
+            Target::Peer(port) => match scene.table.at_port(port) {
+                Some(peer) if fits(length, peer) => self.outbox.place(peer, Some(verdict.kind), length),
+                Some(peer) => self.cut_plain(scene, std::slice::from_ref(peer), verdict.kind, length),
+                None => self.flood_plain(scene, verdict.kind, length),
+            },
+            Target::Flood => self.flood_plain(scene, verdict.kind, length),
+        }
+    }
+
+    fn flood_plain(&mut self, scene: &Scene<'_>, kind: FrameKind, length: usize) {
+        let peers = &scene.table.peers;
+        let Some((first, others)) = peers.split_first() else {
+            // Without peers there is nowhere to go at all.
+            scene.shared.lose(Transmit, Reason::NoPeer, 1, None);
+            return;
+        };
+        if !peers.iter().all(|peer| fits(length, peer)) {
+            return self.cut_plain(scene, peers, kind, length);
+        }
+        let kind = Some(kind);
+        self.outbox.place(first, kind, length);
+        for peer in others {
+            if !self.outbox.has_room(length) {
+                // The buffer will be sealed and used anew: keep the frame for those who have not got it yet.
+                self.spare[..length].copy_from_slice(self.outbox.newest_payload(length));
+                self.outbox.flush(scene.shared, scene.socket, scene.now);
+                self.outbox.place_copy(peer, kind, &self.spare[..length]);
+            } else {
+                self.outbox.place_again(peer, kind, length);
+            }
+        }
+    }
+
+    /// The frame at the landing is larger than some path bears: cut it for those if it is TCP that can be cut.
+    fn cut_plain(&mut self, scene: &Scene<'_>, peers: &[Arc<Peer>], kind: FrameKind, length: usize) {
+        self.spare[..length].copy_from_slice(&self.outbox.landing(0)[..length]);
+        let frame = &self.spare[..length];
+        let segment = SuperFrame::of_segment(frame);
+        for peer in peers {
+            match &segment {
+                Some(segment) if !fits(length, peer) => {
+                    place_cut(&mut self.outbox, self.thread, scene, segment, length, peer, kind);
+                }
+                _ => {
+                    if !self.outbox.has_room(length) {
+                        self.outbox.flush(scene.shared, scene.socket, scene.now);
+                    }
+                    self.outbox.place_copy(peer, Some(kind), frame);
+                }
+            }
+        }
+    }
+
+    /// A super-frame that lies elsewhere.
+    pub fn forward_super(&mut self, scene: &Scene<'_>, vnet: &VnetHeader, frame: &[u8]) {
+        let Scene { shared, table, .. } = *scene;
+        let Ok(parsed) = SuperFrame::parse(vnet, frame) else {
+            shared.lose(Transmit, Reason::BadLength, 1, None);
+            return;
+        };
+        let count = parsed.cut(0).count as u64;
+        let verdict =
+            self.switch.decide(&shared.fdb, None, frame, true, scene.now, |station| shared.tell_move(table, station));
+        let one;
+        let peers: &[Arc<Peer>] = match verdict.target {
+            Err(reason) => {
+                shared.lose(Transmit, reason, count, None);
+                return;
+            }
+            Ok(Target::Nowhere | Target::Tap) => return,
+            Ok(Target::Peer(port)) => match table.at_port(port) {
+                Some(peer) => {
+                    one = Arc::clone(peer);
+                    std::slice::from_ref(&one)
+                }
+                None => &table.peers,
+            },
+            Ok(Target::Flood) => &table.peers,
+        };
+        if peers.is_empty() {
+            shared.lose(Transmit, Reason::NoPeer, count, None);
+        }
+        for peer in peers {
+            place_cut(&mut self.outbox, self.thread, scene, &parsed, frame.len(), peer, verdict.kind);
+        }
+    }
+}
+
+/// Cut a frame of `octets` to what fits the peer's path, into the outbox.
+fn place_cut(
+    outbox: &mut Outbox,
+    thread: usize,
+    scene: &Scene<'_>,
+    parsed: &SuperFrame<'_>,
+    octets: usize,
+    peer: &Arc<Peer>,
+    kind: FrameKind,
+) {
+    let fit = fit_of(peer);
+    let mut cut = parsed.cut(if fit == usize::MAX { 0 } else { fit });
+    if cut.payload < parsed.cut(0).payload {
+        scene.shared.cells[thread].mss_fitted.add(1);
+        // As many segments of about one size: a small rest would be a frame of its own all the way.
+        let payload = octets - parsed.header_len();
+        cut = parsed.cut(parsed.header_len() + payload.div_ceil(cut.count));
+    }
+    for index in 0..cut.count {
+        if !outbox.has_room(cut.first_len) || outbox.octets() >= FLUSH_OCTETS * 2 {
+            outbox.flush_full(scene.shared, scene.socket, scene.now);
+        }
+        let written = parsed.write(&cut, index, outbox.room_for(peer, kind));
+        if written == 0 {
+            scene.shared.lose(Transmit, Reason::BadLength, 1, Some(peer));
+        } else {
+            outbox.place_written(written);
+        }
+    }
+}
+
+/// Octets of the largest frame that the peer's path bears in one piece; `usize::MAX`: not known.
+#[inline]
+fn fit_of(peer: &Peer) -> usize {
+    match peer.path.load().fitting.load(Relaxed) {
+        usize::MAX => usize::MAX,
+        fitting => fitting.saturating_sub(peer.header(0).overhead()),
+    }
+}
+
+/// Whether a frame goes to the peer in one piece.
+#[inline]
+fn fits(length: usize, peer: &Peer) -> bool {
+    length <= SMALL_OCTETS || length <= fit_of(peer)
+}
