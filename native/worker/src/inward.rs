@@ -1,24 +1,22 @@
-//! The thread that reads the socket: open, switch, join, write to the TAP; and from peer to peer.
+//! The thread that reads the socket: open, switch, and on to the TAP or to other peers.
 //!
 //! Source: docs/protocol/data.md, sections 2.5, 3.2, 5.1, 6.3; `bridged/dataplane/portable/forwarding.py`.
 //! Packets are opened where they were received, and written to the TAP from there.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
-use bridged_core::coalesce::{Coalescer, Group};
 use bridged_core::mss::clamp_mss;
 use bridged_core::packet::{classify, opcode, Payload, HEADER_V2, OPCODE_DATA_V1, OPCODE_DATA_V2};
 use bridged_core::stats::FrameKind;
 use bridged_core::Nanos;
-use bridged_sys::descriptor::{wait_readable, write};
+use bridged_sys::descriptor::wait_readable;
 use bridged_sys::receive::{Message, Receiver};
-use bridged_sys::tap::Gather;
 use bridged_sys::thread::now;
 use bridged_sys::udp::UdpSocket;
-use bridged_sys::{EAGAIN, EINVAL};
+use bridged_sys::EAGAIN;
 
 use crate::contract::Direction::Receive;
 use crate::contract::Event;
@@ -29,7 +27,7 @@ use crate::peers::{Peer, Table};
 use crate::shared::Shared;
 use crate::switch::{Switch, Target, Verdict};
 use crate::sync::lock;
-use crate::tap::{judge, Failure, Tap};
+use crate::tap_writer::{Frame, TapWriter};
 
 /// Reads in one system call at most, 64 KiB each.
 const SLOTS: usize = 64;
@@ -37,13 +35,6 @@ const SLOTS: usize = 64;
 const LARGE_SLOTS: usize = 8;
 /// Octets of a read that is a large one.
 const LARGE_OCTETS: usize = 8192;
-
-/// A frame in the receiver's octets.
-#[derive(Debug, Clone, Copy)]
-struct Frame {
-    start: usize,
-    length: usize,
-}
 
 /// The datagrams of one read with the same first octets.
 struct Batch<'a> {
@@ -65,15 +56,9 @@ pub struct Inward {
     receiver: Receiver,
     /// Reads to ask for next.
     slots: usize,
-    gather: Gather,
-    coalescer: Option<Coalescer>,
-    /// Number of the adapter that `coalescer` is for.
-    tap_number: u64,
-    seed: u64,
     /// Opened frames of one batch.
     opened: Vec<Frame>,
-    /// Frames for the TAP, in order.
-    to_tap: Vec<Frame>,
+    to_tap: TapWriter,
 }
 
 impl Inward {
@@ -88,12 +73,8 @@ impl Inward {
             outbox: Outbox::new(thread),
             receiver: Receiver::new(SLOTS),
             slots: LARGE_SLOTS,
-            gather: Gather::new(),
-            coalescer: None,
-            tap_number: 0,
-            seed,
             opened: Vec::with_capacity(4096),
-            to_tap: Vec::with_capacity(4096),
+            to_tap: TapWriter::new(worker, thread, seed),
         }
     }
 
@@ -135,9 +116,7 @@ impl Inward {
             let table = shared.table.load();
             self.read_message(shared, &table, &message, index * self.receiver.stride(), now);
         }
-        if !self.to_tap.is_empty() {
-            self.write_tap(shared);
-        }
+        self.to_tap.write(shared, self.receiver.octets());
         self.flush_outbox(shared, socket, now);
         self.slots = if octets > count * LARGE_OCTETS { LARGE_SLOTS } else { SLOTS };
         // What came in alone was probably alone: ask for more only where there was much.
@@ -348,123 +327,5 @@ impl Inward {
         }
         let octets = self.receiver.octets();
         self.outbox.place_copy(other, Some(kind), &octets[frame.start..frame.start + frame.length]);
-    }
-
-    /// Write what waits for the TAP.
-    fn write_tap(&mut self, shared: &Shared) {
-        let tap = shared.tap.load();
-        match tap.as_ref() {
-            None => shared.lose(Receive, Reason::TapDown, self.to_tap.len() as u64, None),
-            Some(tap) => {
-                if tap.number != self.tap_number {
-                    self.tap_number = tap.number;
-                    self.coalescer = tap.rules.map(|rules| Coalescer::new(rules, self.seed));
-                }
-                self.write_frames(shared, tap);
-            }
-        }
-        self.to_tap.clear();
-    }
-
-    fn write_frames(&mut self, shared: &Shared, tap: &Arc<Tap>) {
-        let queue = tap.queue(self.worker);
-        let Inward { receiver, coalescer, to_tap, gather, thread, .. } = self;
-        let octets = receiver.octets();
-        let sizes = &shared.cells[*thread].frames_per_tap_write;
-        let writer = Writer { shared, tap, queue };
-        let Some(coalescer) = coalescer.as_mut().filter(|_| to_tap.len() > 1) else {
-            for frame in to_tap.iter() {
-                sizes.observe(1, 1);
-                if !writer.write_plain(octets, *frame) {
-                    return;
-                }
-            }
-            return;
-        };
-        for (index, frame) in to_tap.iter().enumerate() {
-            coalescer.push(&octets[frame.start..frame.start + frame.length], index as u32);
-        }
-        let mut refused = false;
-        for group in coalescer.finish() {
-            match group {
-                Group::Plain { index } => {
-                    sizes.observe(1, 1);
-                    if !writer.write_plain(octets, to_tap[index as usize]) {
-                        return;
-                    }
-                }
-                Group::Super(joined) => {
-                    sizes.observe(joined.count, 1);
-                    let vnet = joined.vnet.serialize();
-                    let mut head = [0; HEAD_OCTETS];
-                    let head_octets = tap.vnet + joined.header.len();
-                    let header = joined.header.len();
-                    head[..tap.vnet].copy_from_slice(&vnet[..tap.vnet]);
-                    head[tap.vnet..head_octets].copy_from_slice(joined.header);
-                    let parts = joined.parts().map(|index| {
-                        let frame = to_tap[index as usize];
-                        &octets[frame.start + header..frame.start + frame.length]
-                    });
-                    match gather.write(queue, &head[..head_octets], parts) {
-                        Ok(_) => {}
-                        Err(EINVAL) => {
-                            // A kernel that does not take what it should: go on without.
-                            refused = true;
-                            for index in joined.parts() {
-                                if !writer.write_plain(octets, to_tap[index as usize]) {
-                                    return;
-                                }
-                            }
-                        }
-                        Err(number) => {
-                            if !writer.failed(number, joined.count) {
-                                return;
-                            }
-                        }
-                    }
-                }
-            }
-        }
-        if refused {
-            shared.coalesce_fallbacks.add_shared(1);
-            self.coalescer = None;
-        }
-    }
-}
-
-/// A virtio-net header, an Ethernet header with tags, IPv4 or IPv6, and the largest TCP header.
-const HEAD_OCTETS: usize = 256;
-
-struct Writer<'a> {
-    shared: &'a Shared,
-    tap: &'a Arc<Tap>,
-    queue: RawFd,
-}
-
-impl Writer<'_> {
-    /// Write one frame; false where the adapter has gone.
-    fn write_plain(&self, octets: &mut [u8], frame: Frame) -> bool {
-        // The octets before the frame were the packet's header.
-        let start = frame.start - self.tap.vnet;
-        octets[start..frame.start].fill(0);
-        match write(self.queue, &octets[start..frame.start + frame.length]) {
-            Ok(_) => true,
-            Err(number) => self.failed(number, 1),
-        }
-    }
-
-    #[cold]
-    fn failed(&self, number: bridged_sys::Errno, frames: usize) -> bool {
-        match judge(self.queue, number) {
-            Failure::Gone => {
-                self.shared.lose(Receive, Reason::TapDown, frames as u64, None);
-                self.shared.lose_tap(self.tap, number);
-                false
-            }
-            Failure::Lost(reason) => {
-                self.shared.lose(Receive, reason, frames as u64, None);
-                true
-            }
-        }
     }
 }

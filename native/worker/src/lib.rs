@@ -29,6 +29,7 @@
 
 mod contract;
 mod counters;
+mod dispatch;
 mod endpoint;
 mod error;
 mod events;
@@ -44,6 +45,7 @@ mod snapshot;
 mod switch;
 mod sync;
 mod tap;
+mod tap_writer;
 mod timer;
 
 pub use contract::*;

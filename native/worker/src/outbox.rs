@@ -1,40 +1,25 @@
-//! Frames on their way to peers: collected in one buffer, sealed there in place, and sent in as few system calls as their sizes
-//! allow.
+//! Frames on their way to peers: collected in one buffer, and sealed there in place.
 //!
-//! Source: docs/protocol/data.md, section 2.1; udp(7), UDP_SEGMENT.
+//! Source: docs/protocol/data.md, section 2.1.
 //! Packets lie end to end, so that equal ones of one peer are a UDP_SEGMENT run as they are. Packet ids are taken, and packets
 //! sent, with the peer's turn held: they leave in order whichever thread sends (OpenVPN's replay window has 64 places).
 
-use std::os::fd::AsFd;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
 use bridged_core::packet::{DataHeader, OVERHEAD_V1, OVERHEAD_V2};
 use bridged_core::stats::FrameKind;
-use bridged_core::{Nanos, SECOND};
-use bridged_sys::descriptor::wait_writable;
-use bridged_sys::send::{Outgoing, Sender, MAX_BATCH_OCTETS, MAX_SEGMENTS};
+use bridged_core::Nanos;
 use bridged_sys::udp::UdpSocket;
-use bridged_sys::{Errno, EADDRNOTAVAIL, EAGAIN, EINVAL, EIO, EMSGSIZE, ENETUNREACH};
 
 use crate::contract::{Direction, Event};
 use crate::counters::Reason;
+use crate::dispatch::{most_segments, segment_limit, together, Dispatch, Packet};
 use crate::peers::{Path, Peer};
-use crate::shared::{send_failure, Shared};
+use crate::shared::Shared;
 use crate::sync::lock;
 
 /// Octets of the buffer.
 const ARENA_OCTETS: usize = 256 * 1024;
-/// After a failed UDP_SEGMENT send, segments of that size go singly for so long.
-const SEGMENT_RETRY: Nanos = 30 * SECOND;
-const SEND_WAIT: Nanos = 5_000_000;
-const MTU_PAUSE: Nanos = SECOND;
-
-#[derive(Debug, Clone, Copy)]
-struct Packet {
-    start: usize,
-    length: usize,
-}
 
 /// Consecutive packets to one peer.
 #[derive(Debug)]
@@ -53,8 +38,7 @@ pub struct Outbox {
     used: usize,
     packets: Vec<Packet>,
     runs: Vec<Run>,
-    sender: Sender,
-    messages: Vec<Outgoing>,
+    dispatch: Dispatch,
 }
 
 impl Outbox {
@@ -66,8 +50,7 @@ impl Outbox {
             used: 0,
             packets: Vec::with_capacity(2048),
             runs: Vec::with_capacity(64),
-            sender: Sender::new(),
-            messages: Vec::with_capacity(64),
+            dispatch: Dispatch::new(cell),
         }
     }
 
@@ -178,7 +161,7 @@ impl Outbox {
     /// at once.
     pub fn flush_full(&mut self, shared: &Shared, socket: Option<&UdpSocket>, now: Nanos) {
         let Some(last) = self.runs.last() else { return };
-        let kept = self.open_end(last, socket);
+        let kept = self.open_end(last, shared, socket);
         if kept == 0 {
             return self.flush(shared, socket, now);
         }
@@ -199,9 +182,9 @@ impl Outbox {
     }
 
     /// Packets at the end of a run that are less than one send could take.
-    fn open_end(&self, run: &Run, socket: Option<&UdpSocket>) -> usize {
+    fn open_end(&self, run: &Run, shared: &Shared, socket: Option<&UdpSocket>) -> usize {
         let Some(socket) = socket else { return 0 };
-        let limit = segment_limit(&run.peer.path.load(), socket);
+        let limit = segment_limit(shared, &run.peer.path.load(), socket);
         let packets = &self.packets[run.first..run.first + run.count];
         let mut at = 0;
         while at < packets.len() {
@@ -227,27 +210,7 @@ impl Outbox {
         datagram: &[u8],
         path: &Path,
     ) -> Result<(), Reason> {
-        let socket = socket.ok_or(Reason::Unreachable)?;
-        let message = Outgoing { start: 0, length: datagram.len(), segment: 0, destination: path.raw, pin: path.pin };
-        let mut number = self.sender.send(socket, datagram, &message).err();
-        if number == Some(EAGAIN) && wait_writable(socket.as_fd(), SEND_WAIT) {
-            number = self.sender.send(socket, datagram, &message).err();
-        }
-        if path.pin.is_some() && number.is_some_and(may_be_pin) {
-            let unpinned = Outgoing { pin: None, ..message };
-            let again = self.sender.send(socket, datagram, &unpinned).err();
-            if again != number {
-                lock(&shared.pins).forget(&path.endpoint);
-                number = again;
-            }
-        }
-        match number {
-            None => {
-                shared.cells[self.cell].segments_per_send.observe(1, 1);
-                Ok(())
-            }
-            Some(number) => Err(send_failure(number)),
-        }
+        self.dispatch.send_plain(shared, socket, datagram, path)
     }
 
     fn send_runs(&mut self, shared: &Shared, socket: Option<&UdpSocket>, now: Nanos) {
@@ -289,7 +252,8 @@ impl Outbox {
         slot.count_sent(payload);
         let cells = &peer.cells[self.cell];
         if sealed > 0 {
-            let taken = self.send_sealed(first, sealed, shared, socket, peer, now);
+            let packets = &self.packets[first..first + sealed];
+            let taken = self.dispatch.send(&self.arena, packets, shared, socket, peer, now);
             drop(turn);
             let way = cells.way(Direction::Transmit);
             way.wire.add(sealed as u64);
@@ -306,173 +270,6 @@ impl Outbox {
             shared.tell(Event::KeyNearLimit { handle: peer.handle, key_id: slot.key_id, trigger });
         }
     }
-
-    /// Send sealed packets in order; octets that the socket took.
-    fn send_sealed(
-        &mut self,
-        first: usize,
-        count: usize,
-        shared: &Shared,
-        socket: Option<&UdpSocket>,
-        peer: &Arc<Peer>,
-        now: Nanos,
-    ) -> usize {
-        let Some(socket) = socket else {
-            shared.lose(Direction::Transmit, Reason::Unreachable, count as u64, None);
-            return 0;
-        };
-        let path = peer.path.load();
-        if path.segment_limit.load(Relaxed) != usize::MAX && now >= path.retry_at.load(Relaxed) {
-            path.segment_limit.store(usize::MAX, Relaxed);
-        }
-        let fitting = path.fitting.load(Relaxed);
-        self.collect(first, count, segment_limit(&path, socket), &path);
-        if fitting != usize::MAX {
-            let packets = &self.packets[first..first + count];
-            let large = packets.iter().filter(|packet| packet.length > fitting).count();
-            if large > 0 {
-                shared.cells[self.cell].ip_fragment_sent.add(large as u64);
-            }
-        }
-        let mut taken = 0;
-        let mut at = 0;
-        while at < self.messages.len() {
-            let (sent, number) = self.sender.send_many(socket, &self.arena, &self.messages[at..]);
-            for message in &self.messages[at..at + sent] {
-                taken += message.length;
-                shared.cells[self.cell].segments_per_send.observe(datagrams(message), 1);
-            }
-            at += sent;
-            if number != 0 && at < self.messages.len() {
-                let message = self.messages[at];
-                taken += self.send_failed(message, number, shared, socket, peer, now);
-                at += 1;
-            }
-        }
-        taken
-    }
-
-    /// Make messages of packets: equal ones together, up to what one send takes.
-    fn collect(&mut self, first: usize, count: usize, limit: usize, path: &Path) {
-        self.messages.clear();
-        let packets = &self.packets[first..first + count];
-        let mut at = 0;
-        while at < packets.len() {
-            let size = packets[at].length;
-            let end = at + together(&packets[at..], limit);
-            let last = packets[end - 1];
-            self.messages.push(Outgoing {
-                start: packets[at].start,
-                length: last.start + last.length - packets[at].start,
-                segment: if end - at > 1 { size } else { 0 },
-                destination: path.raw,
-                pin: path.pin,
-            });
-            at = end;
-        }
-    }
-
-    /// A message was refused: try what may help. Octets that the socket took in the end.
-    #[cold]
-    fn send_failed(
-        &mut self,
-        message: Outgoing,
-        mut number: Errno,
-        shared: &Shared,
-        socket: &UdpSocket,
-        peer: &Arc<Peer>,
-        now: Nanos,
-    ) -> usize {
-        let mut message = message;
-        if number == EAGAIN && wait_writable(socket.as_fd(), SEND_WAIT) {
-            number = self.sender.send(socket, &self.arena, &message).err().unwrap_or(0);
-        }
-        if message.pin.is_some() && may_be_pin(number) {
-            let unpinned = Outgoing { pin: None, ..message };
-            let again = self.sender.send(socket, &self.arena, &unpinned).err().unwrap_or(0);
-            if again != number {
-                // The address went away with its link or lease; the kernel chooses another.
-                unpin(shared, peer);
-                message = unpinned;
-                number = again;
-                for later in &mut self.messages {
-                    later.pin = None;
-                }
-            }
-        }
-        let cells = &shared.cells[self.cell];
-        if number == 0 {
-            cells.segments_per_send.observe(datagrams(&message), 1);
-            return message.length;
-        }
-        let cause = [EIO, EINVAL, EMSGSIZE].iter().position(|cause| *cause == number);
-        let Some(cause) = cause.filter(|_| message.segment > 0) else {
-            shared.lose(Direction::Transmit, send_failure(number), datagrams(&message) as u64, None);
-            return 0;
-        };
-        cells.segment_fallbacks[cause].add(1);
-        let path = peer.path.load();
-        path.segment_limit.fetch_min(message.segment - 1, Relaxed);
-        path.retry_at.store(now + SEGMENT_RETRY, Relaxed);
-        if number == EMSGSIZE && shared.refresh_mtu(&path, now, MTU_PAUSE) {
-            cells.path_mtu_changed.add(1);
-        }
-        self.send_singly(message, shared, socket)
-    }
-
-    fn send_singly(&mut self, message: Outgoing, shared: &Shared, socket: &UdpSocket) -> usize {
-        let mut taken = 0;
-        let mut at = message.start;
-        let end = message.start + message.length;
-        while at < end {
-            let length = message.segment.min(end - at);
-            let one = Outgoing { start: at, length, segment: 0, ..message };
-            let mut result = self.sender.send(socket, &self.arena, &one);
-            if result == Err(EAGAIN) && wait_writable(socket.as_fd(), SEND_WAIT) {
-                result = self.sender.send(socket, &self.arena, &one);
-            }
-            match result {
-                Ok(()) => {
-                    taken += length;
-                    shared.cells[self.cell].segments_per_send.observe(1, 1);
-                }
-                Err(number) => shared.lose(Direction::Transmit, send_failure(number), 1, None),
-            }
-            at += length;
-        }
-        taken
-    }
-}
-
-/// The largest datagram that may be part of a UDP_SEGMENT send.
-fn segment_limit(path: &Path, socket: &UdpSocket) -> usize {
-    if !socket.has_segment() {
-        return 0;
-    }
-    path.segment_limit.load(Relaxed).min(path.fitting.load(Relaxed))
-}
-
-/// Datagrams of a size that one send takes.
-fn most_segments(size: usize) -> usize {
-    MAX_SEGMENTS.min((MAX_BATCH_OCTETS / size).max(1))
-}
-
-/// How many of the packets, from the first on, go in one send: equal ones, and a shorter one at the end.
-fn together(packets: &[Packet], limit: usize) -> usize {
-    let Some(first) = packets.first() else { return 0 };
-    let size = first.length;
-    if size > limit {
-        return 1;
-    }
-    let most = packets.len().min(most_segments(size));
-    let mut end = 1;
-    while end < most && packets[end].length == size {
-        end += 1;
-    }
-    if end < most && packets[end].length < size {
-        end += 1;
-    }
-    end
 }
 
 fn overhead(peer_id: Option<u32>) -> usize {
@@ -481,22 +278,4 @@ fn overhead(peer_id: Option<u32>) -> usize {
     } else {
         OVERHEAD_V1
     }
-}
-
-fn datagrams(message: &Outgoing) -> usize {
-    if message.segment == 0 {
-        1
-    } else {
-        message.length.div_ceil(message.segment)
-    }
-}
-
-fn may_be_pin(number: Errno) -> bool {
-    matches!(number, EINVAL | EADDRNOTAVAIL | ENETUNREACH)
-}
-
-fn unpin(shared: &Shared, peer: &Peer) {
-    let path = peer.path.load();
-    lock(&shared.pins).forget(&path.endpoint);
-    peer.path.store(Arc::new(path.pinned(None)));
 }

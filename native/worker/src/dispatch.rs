@@ -1,0 +1,272 @@
+//! Sealed packets on their way out: equal ones together (UDP_SEGMENT), different ones in one call (sendmmsg), and what to try
+//! where the kernel refuses.
+//!
+//! Source: sendmmsg(2), udp(7), UDP_SEGMENT, ip(7), IP_MTU_DISCOVER.
+
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+
+use bridged_core::{Nanos, SECOND};
+use bridged_sys::descriptor::wait_writable;
+use bridged_sys::send::{Outgoing, Sender, MAX_BATCH_OCTETS, MAX_SEGMENTS};
+use bridged_sys::udp::UdpSocket;
+use bridged_sys::{Errno, EADDRNOTAVAIL, EAGAIN, EINVAL, EIO, EMSGSIZE, ENETUNREACH};
+
+use crate::contract::Direction;
+use crate::counters::Reason;
+use crate::peers::{Path, Peer};
+use crate::shared::{send_failure, Shared};
+use crate::sync::lock;
+
+/// After a failed UDP_SEGMENT send, segments of that size go singly for so long.
+const SEGMENT_RETRY: Nanos = 30 * SECOND;
+const SEND_WAIT: Nanos = 5_000_000;
+const MTU_PAUSE: Nanos = SECOND;
+
+/// Where a sealed packet lies in its buffer.
+#[derive(Debug, Clone, Copy)]
+pub struct Packet {
+    /// Offset.
+    pub start: usize,
+    /// Octets.
+    pub length: usize,
+}
+
+/// See the module. `cell`: its owner's place among those who count.
+pub struct Dispatch {
+    cell: usize,
+    sender: Sender,
+    messages: Vec<Outgoing>,
+}
+
+impl Dispatch {
+    /// One that has sent nothing.
+    pub fn new(cell: usize) -> Dispatch {
+        Dispatch { cell, sender: Sender::new(), messages: Vec::with_capacity(64) }
+    }
+
+    /// Send one datagram as it is.
+    ///
+    /// # Errors
+    /// The drop reason.
+    pub fn send_plain(
+        &mut self,
+        shared: &Shared,
+        socket: Option<&UdpSocket>,
+        datagram: &[u8],
+        path: &Path,
+    ) -> Result<(), Reason> {
+        let socket = socket.ok_or(Reason::Unreachable)?;
+        let message = Outgoing { start: 0, length: datagram.len(), segment: 0, destination: path.raw, pin: path.pin };
+        let mut number = self.sender.send(socket, datagram, &message).err();
+        if number == Some(EAGAIN) && wait_writable(socket.as_fd(), SEND_WAIT) {
+            number = self.sender.send(socket, datagram, &message).err();
+        }
+        if path.pin.is_some() && number.is_some_and(may_be_pin) {
+            let unpinned = Outgoing { pin: None, ..message };
+            let again = self.sender.send(socket, datagram, &unpinned).err();
+            if again != number {
+                lock(&shared.pins).forget(&path.endpoint);
+                number = again;
+            }
+        }
+        match number {
+            None => {
+                shared.cells[self.cell].segments_per_send.observe(1, 1);
+                Ok(())
+            }
+            Some(number) => Err(send_failure(number)),
+        }
+    }
+
+    /// Send sealed packets in order; octets that the socket took.
+    pub fn send(
+        &mut self,
+        arena: &[u8],
+        packets: &[Packet],
+        shared: &Shared,
+        socket: Option<&UdpSocket>,
+        peer: &Arc<Peer>,
+        now: Nanos,
+    ) -> usize {
+        let Some(socket) = socket else {
+            shared.lose(Direction::Transmit, Reason::Unreachable, packets.len() as u64, None);
+            return 0;
+        };
+        let path = peer.path.load();
+        if path.segment_limit.load(Relaxed) != usize::MAX && now >= path.retry_at.load(Relaxed) {
+            path.segment_limit.store(usize::MAX, Relaxed);
+        }
+        let fitting = path.fitting.load(Relaxed);
+        self.collect(packets, segment_limit(shared, &path, socket), &path);
+        if fitting != usize::MAX {
+            let large = packets.iter().filter(|packet| packet.length > fitting).count();
+            if large > 0 {
+                shared.cells[self.cell].ip_fragment_sent.add(large as u64);
+            }
+        }
+        let mut taken = 0;
+        let mut at = 0;
+        while at < self.messages.len() {
+            let (sent, number) = self.sender.send_many(socket, arena, &self.messages[at..]);
+            for message in &self.messages[at..at + sent] {
+                taken += message.length;
+                shared.cells[self.cell].segments_per_send.observe(datagrams(message), 1);
+            }
+            at += sent;
+            if number != 0 && at < self.messages.len() {
+                let message = self.messages[at];
+                taken += self.send_failed(arena, message, number, shared, socket, peer, now);
+                at += 1;
+            }
+        }
+        taken
+    }
+
+    /// Make messages of packets: equal ones together, up to what one send takes.
+    fn collect(&mut self, packets: &[Packet], limit: usize, path: &Path) {
+        self.messages.clear();
+        let mut at = 0;
+        while at < packets.len() {
+            let size = packets[at].length;
+            let end = at + together(&packets[at..], limit);
+            let last = packets[end - 1];
+            self.messages.push(Outgoing {
+                start: packets[at].start,
+                length: last.start + last.length - packets[at].start,
+                segment: if end - at > 1 { size } else { 0 },
+                destination: path.raw,
+                pin: path.pin,
+            });
+            at = end;
+        }
+    }
+
+    /// A message was refused: try what may help. Octets that the socket took in the end.
+    #[cold]
+    #[allow(clippy::too_many_arguments)] // one caller; the parts are borrowed from different owners
+    fn send_failed(
+        &mut self,
+        arena: &[u8],
+        message: Outgoing,
+        mut number: Errno,
+        shared: &Shared,
+        socket: &UdpSocket,
+        peer: &Arc<Peer>,
+        now: Nanos,
+    ) -> usize {
+        let mut message = message;
+        if number == EAGAIN && wait_writable(socket.as_fd(), SEND_WAIT) {
+            number = self.sender.send(socket, arena, &message).err().unwrap_or(0);
+        }
+        if message.pin.is_some() && may_be_pin(number) {
+            let unpinned = Outgoing { pin: None, ..message };
+            let again = self.sender.send(socket, arena, &unpinned).err().unwrap_or(0);
+            if again != number {
+                // The address went away with its link or lease; the kernel chooses another.
+                unpin(shared, peer);
+                message = unpinned;
+                number = again;
+                for later in &mut self.messages {
+                    later.pin = None;
+                }
+            }
+        }
+        let cells = &shared.cells[self.cell];
+        if number == 0 {
+            cells.segments_per_send.observe(datagrams(&message), 1);
+            return message.length;
+        }
+        let cause = [EIO, EINVAL, EMSGSIZE].iter().position(|cause| *cause == number);
+        let Some(cause) = cause.filter(|_| message.segment > 0) else {
+            shared.lose(Direction::Transmit, send_failure(number), datagrams(&message) as u64, None);
+            return 0;
+        };
+        cells.segment_fallbacks[cause].add(1);
+        let path = peer.path.load();
+        path.segment_limit.fetch_min(message.segment - 1, Relaxed);
+        path.retry_at.store(now + SEGMENT_RETRY, Relaxed);
+        if number == EMSGSIZE && shared.refresh_mtu(&path, now, MTU_PAUSE) {
+            cells.path_mtu_changed.add(1);
+        }
+        self.send_singly(arena, message, shared, socket)
+    }
+
+    fn send_singly(&mut self, arena: &[u8], message: Outgoing, shared: &Shared, socket: &UdpSocket) -> usize {
+        let mut taken = 0;
+        let mut at = message.start;
+        let end = message.start + message.length;
+        while at < end {
+            let length = message.segment.min(end - at);
+            let one = Outgoing { start: at, length, segment: 0, ..message };
+            let mut result = self.sender.send(socket, arena, &one);
+            if result == Err(EAGAIN) && wait_writable(socket.as_fd(), SEND_WAIT) {
+                result = self.sender.send(socket, arena, &one);
+            }
+            match result {
+                Ok(()) => {
+                    taken += length;
+                    shared.cells[self.cell].segments_per_send.observe(1, 1);
+                }
+                Err(number) => shared.lose(Direction::Transmit, send_failure(number), 1, None),
+            }
+            at += length;
+        }
+        taken
+    }
+}
+
+/// The largest datagram that may be part of a UDP_SEGMENT send. An MTU that was told is that of the whole way: only that of
+/// the link, which is larger then, keeps the kernel from cutting segments.
+pub fn segment_limit(shared: &Shared, path: &Path, socket: &UdpSocket) -> usize {
+    if !socket.has_segment() {
+        return 0;
+    }
+    let limit = path.segment_limit.load(Relaxed);
+    match shared.settings.wan_mtu {
+        0 => limit.min(path.fitting.load(Relaxed)),
+        _ => limit,
+    }
+}
+
+/// Datagrams of a size that one send takes.
+pub fn most_segments(size: usize) -> usize {
+    MAX_SEGMENTS.min((MAX_BATCH_OCTETS / size).max(1))
+}
+
+/// How many of the packets, from the first on, go in one send: equal ones, and a shorter one at the end.
+pub fn together(packets: &[Packet], limit: usize) -> usize {
+    let Some(first) = packets.first() else { return 0 };
+    let size = first.length;
+    if size > limit {
+        return 1;
+    }
+    let most = packets.len().min(most_segments(size));
+    let mut end = 1;
+    while end < most && packets[end].length == size {
+        end += 1;
+    }
+    if end < most && packets[end].length < size {
+        end += 1;
+    }
+    end
+}
+
+fn datagrams(message: &Outgoing) -> usize {
+    if message.segment == 0 {
+        1
+    } else {
+        message.length.div_ceil(message.segment)
+    }
+}
+
+fn may_be_pin(number: Errno) -> bool {
+    matches!(number, EINVAL | EADDRNOTAVAIL | ENETUNREACH)
+}
+
+fn unpin(shared: &Shared, peer: &Peer) {
+    let path = peer.path.load();
+    lock(&shared.pins).forget(&path.endpoint);
+    peer.path.store(Arc::new(path.pinned(None)));
+}

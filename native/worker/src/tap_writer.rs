@@ -1,0 +1,179 @@
+//! Frames from the wire on their way into the TAP: joined to super-frames where they allow it, and written.
+//!
+//! Source: docs/protocol/data.md, section 6.3; Linux Documentation/networking/tuntap.rst.
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use bridged_core::coalesce::{Coalescer, Group};
+use bridged_sys::descriptor::write;
+use bridged_sys::tap::Gather;
+use bridged_sys::EINVAL;
+
+use crate::contract::Direction::Receive;
+use crate::counters::Reason;
+use crate::shared::Shared;
+use crate::tap::{judge, Failure, Tap};
+
+/// A frame in the octets that were received.
+#[derive(Debug, Clone, Copy)]
+pub struct Frame {
+    /// Offset. In front of it are octets of its packet's header, which are not needed any more.
+    pub start: usize,
+    /// Octets.
+    pub length: usize,
+}
+
+/// See the module.
+pub struct TapWriter {
+    worker: usize,
+    thread: usize,
+    gather: Gather,
+    coalescer: Option<Coalescer>,
+    /// Number of the adapter that `coalescer` is for.
+    tap_number: u64,
+    seed: u64,
+    /// What waits, in order.
+    frames: Vec<Frame>,
+}
+
+impl TapWriter {
+    /// Of a worker; `thread`: its place among those who count; `seed` is random.
+    pub fn new(worker: usize, thread: usize, seed: u64) -> TapWriter {
+        TapWriter {
+            worker,
+            thread,
+            gather: Gather::new(),
+            coalescer: None,
+            tap_number: 0,
+            seed,
+            frames: Vec::with_capacity(4096),
+        }
+    }
+
+    /// Write this frame, too, when the others are.
+    #[inline]
+    pub fn push(&mut self, frame: Frame) {
+        self.frames.push(frame);
+    }
+
+    /// Write what waits, which lies in `octets`.
+    pub fn write(&mut self, shared: &Shared, octets: &mut [u8]) {
+        if self.frames.is_empty() {
+            return;
+        }
+        let tap = shared.tap.load();
+        match tap.as_ref() {
+            None => shared.lose(Receive, Reason::TapDown, self.frames.len() as u64, None),
+            Some(tap) => {
+                if tap.number != self.tap_number {
+                    self.tap_number = tap.number;
+                    self.coalescer = tap.rules.map(|rules| Coalescer::new(rules, self.seed));
+                }
+                self.write_frames(shared, tap, octets);
+            }
+        }
+        self.frames.clear();
+    }
+
+    fn write_frames(&mut self, shared: &Shared, tap: &Arc<Tap>, octets: &mut [u8]) {
+        let queue = tap.queue(self.worker);
+        let TapWriter { coalescer, frames, gather, thread, .. } = self;
+        let sizes = &shared.cells[*thread].frames_per_tap_write;
+        let writer = Writer { shared, tap, queue };
+        let Some(coalescer) = coalescer.as_mut().filter(|_| frames.len() > 1) else {
+            for frame in frames.iter() {
+                sizes.observe(1, 1);
+                if !writer.write_plain(octets, *frame) {
+                    return;
+                }
+            }
+            return;
+        };
+        for (index, frame) in frames.iter().enumerate() {
+            coalescer.push(&octets[frame.start..frame.start + frame.length], index as u32);
+        }
+        let mut refused = false;
+        for group in coalescer.finish() {
+            match group {
+                Group::Plain { index } => {
+                    sizes.observe(1, 1);
+                    if !writer.write_plain(octets, frames[index as usize]) {
+                        return;
+                    }
+                }
+                Group::Super(joined) => {
+                    sizes.observe(joined.count, 1);
+                    let vnet = joined.vnet.serialize();
+                    let mut head = [0; HEAD_OCTETS];
+                    let head_octets = tap.vnet + joined.header.len();
+                    let header = joined.header.len();
+                    head[..tap.vnet].copy_from_slice(&vnet[..tap.vnet]);
+                    head[tap.vnet..head_octets].copy_from_slice(joined.header);
+                    let parts = joined.parts().map(|index| {
+                        let frame = frames[index as usize];
+                        &octets[frame.start + header..frame.start + frame.length]
+                    });
+                    match gather.write(queue, &head[..head_octets], parts) {
+                        Ok(_) => {}
+                        Err(EINVAL) => {
+                            // A kernel that does not take what it should: go on without.
+                            refused = true;
+                            for index in joined.parts() {
+                                if !writer.write_plain(octets, frames[index as usize]) {
+                                    return;
+                                }
+                            }
+                        }
+                        Err(number) => {
+                            if !writer.failed(number, joined.count) {
+                                return;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        if refused {
+            shared.coalesce_fallbacks.add_shared(1);
+            self.coalescer = None;
+        }
+    }
+}
+
+/// A virtio-net header, an Ethernet header with tags, IPv4 or IPv6, and the largest TCP header.
+const HEAD_OCTETS: usize = 256;
+
+struct Writer<'a> {
+    shared: &'a Shared,
+    tap: &'a Arc<Tap>,
+    queue: RawFd,
+}
+
+impl Writer<'_> {
+    /// Write one frame; false where the adapter has gone.
+    fn write_plain(&self, octets: &mut [u8], frame: Frame) -> bool {
+        // The octets before the frame were the packet's header.
+        let start = frame.start - self.tap.vnet;
+        octets[start..frame.start].fill(0);
+        match write(self.queue, &octets[start..frame.start + frame.length]) {
+            Ok(_) => true,
+            Err(number) => self.failed(number, 1),
+        }
+    }
+
+    #[cold]
+    fn failed(&self, number: bridged_sys::Errno, frames: usize) -> bool {
+        match judge(self.queue, number) {
+            Failure::Gone => {
+                self.shared.lose(Receive, Reason::TapDown, frames as u64, None);
+                self.shared.lose_tap(self.tap, number);
+                false
+            }
+            Failure::Lost(reason) => {
+                self.shared.lose(Receive, reason, frames as u64, None);
+                true
+            }
+        }
+    }
+}
