@@ -33,17 +33,34 @@ pub struct Packet {
     pub length: usize,
 }
 
+/// A message, and whose it is.
+#[derive(Debug, Clone, Copy)]
+struct Letter {
+    message: Outgoing,
+    owner: usize,
+}
+
 /// See the module. `cell`: its owner's place among those who count.
 pub struct Dispatch {
     cell: usize,
     sender: Sender,
     messages: Vec<Outgoing>,
+    /// By message: the number of its peer.
+    owners: Vec<usize>,
+    /// By number of peer: octets that the socket took.
+    taken: Vec<usize>,
 }
 
 impl Dispatch {
     /// One that has sent nothing.
     pub fn new(cell: usize) -> Dispatch {
-        Dispatch { cell, sender: Sender::new(), messages: Vec::with_capacity(64) }
+        Dispatch {
+            cell,
+            sender: Sender::new(),
+            messages: Vec::with_capacity(64),
+            owners: Vec::with_capacity(64),
+            taken: Vec::with_capacity(64),
+        }
     }
 
     /// Send one datagram as it is.
@@ -80,53 +97,33 @@ impl Dispatch {
         }
     }
 
-    /// Send sealed packets in order; octets that the socket took.
-    pub fn send(
+    /// Begin anew, with nothing to send.
+    pub fn clear(&mut self) {
+        self.messages.clear();
+        self.owners.clear();
+        self.taken.clear();
+    }
+
+    /// Have these packets sent to the next peer, in their order: equal ones that lie end to end together, up to what one send
+    /// takes. The number of the peer: they are counted from 0.
+    pub fn add(
         &mut self,
-        arena: &[u8],
         packets: &[Packet],
+        path: &Path,
         shared: &Shared,
         socket: Option<&UdpSocket>,
-        peer: &Arc<Peer>,
         now: Nanos,
     ) -> usize {
+        let owner = self.taken.len();
+        self.taken.push(0);
         let Some(socket) = socket else {
             shared.lose(Direction::Transmit, Reason::Unreachable, packets.len() as u64, None);
-            return 0;
+            return owner;
         };
-        let path = peer.path.load();
         if path.segment_limit.load(Relaxed) != usize::MAX && now >= path.retry_at.load(Relaxed) {
             path.segment_limit.store(usize::MAX, Relaxed);
         }
-        let fitting = path.fitting.load(Relaxed);
-        self.collect(packets, segment_limit(shared, &path, socket), &path);
-        if fitting != usize::MAX {
-            let large = packets.iter().filter(|packet| packet.length > fitting).count();
-            if large > 0 {
-                shared.cells[self.cell].ip_fragment_sent.add(large as u64);
-            }
-        }
-        let mut taken = 0;
-        let mut at = 0;
-        while at < self.messages.len() {
-            let (sent, number) = self.sender.send_many(socket, arena, &self.messages[at..]);
-            for message in &self.messages[at..at + sent] {
-                taken += message.length;
-                shared.cells[self.cell].segments_per_send.observe(datagrams(message), 1);
-            }
-            at += sent;
-            if number != 0 && at < self.messages.len() {
-                let message = self.messages[at];
-                taken += self.send_failed(arena, message, number, shared, socket, peer, now);
-                at += 1;
-            }
-        }
-        taken
-    }
-
-    /// Make messages of packets: equal ones together, up to what one send takes.
-    fn collect(&mut self, packets: &[Packet], limit: usize, path: &Path) {
-        self.messages.clear();
+        let limit = segment_limit(shared, path, socket);
         let mut at = 0;
         while at < packets.len() {
             let size = packets[at].length;
@@ -139,8 +136,48 @@ impl Dispatch {
                 destination: path.raw,
                 pin: path.pin,
             });
+            self.owners.push(owner);
             at = end;
         }
+        let fitting = path.fitting.load(Relaxed);
+        if fitting != usize::MAX {
+            let large = packets.iter().filter(|packet| packet.length > fitting).count();
+            if large > 0 {
+                shared.cells[self.cell].ip_fragment_sent.add(large as u64);
+            }
+        }
+        owner
+    }
+
+    /// Send all that was added, which lies in `arena`; `peer_of` knows the peers by number.
+    pub fn send<'a>(
+        &mut self,
+        arena: &[u8],
+        shared: &Shared,
+        socket: &UdpSocket,
+        now: Nanos,
+        peer_of: impl Fn(usize) -> &'a Arc<Peer>,
+    ) {
+        let mut at = 0;
+        while at < self.messages.len() {
+            let (sent, number) = self.sender.send_many(socket, arena, &self.messages[at..]);
+            for (message, owner) in self.messages[at..at + sent].iter().zip(&self.owners[at..]) {
+                self.taken[*owner] += message.length;
+                shared.cells[self.cell].segments_per_send.observe(datagrams(message), 1);
+            }
+            at += sent;
+            if number != 0 && at < self.messages.len() {
+                let letter = Letter { message: self.messages[at], owner: self.owners[at] };
+                let taken = self.send_failed(arena, letter, number, shared, socket, peer_of(letter.owner), now);
+                self.taken[letter.owner] += taken;
+                at += 1;
+            }
+        }
+    }
+
+    /// Octets of a peer's packets that the socket took.
+    pub fn taken(&self, owner: usize) -> usize {
+        self.taken[owner]
     }
 
     /// A message was refused: try what may help. Octets that the socket took in the end.
@@ -149,14 +186,14 @@ impl Dispatch {
     fn send_failed(
         &mut self,
         arena: &[u8],
-        message: Outgoing,
+        letter: Letter,
         mut number: Errno,
         shared: &Shared,
         socket: &UdpSocket,
         peer: &Arc<Peer>,
         now: Nanos,
     ) -> usize {
-        let mut message = message;
+        let mut message = letter.message;
         if number == EAGAIN && wait_writable(socket.as_fd(), SEND_WAIT) {
             number = self.sender.send(socket, arena, &message).err().unwrap_or(0);
         }
@@ -168,8 +205,10 @@ impl Dispatch {
                 unpin(shared, peer);
                 message = unpinned;
                 number = again;
-                for later in &mut self.messages {
-                    later.pin = None;
+                for (later, owner) in self.messages.iter_mut().zip(&self.owners) {
+                    if *owner == letter.owner {
+                        later.pin = None;
+                    }
                 }
             }
         }
@@ -231,26 +270,47 @@ pub fn segment_limit(shared: &Shared, path: &Path, socket: &UdpSocket) -> usize 
 }
 
 /// Datagrams of a size that one send takes.
-pub fn most_segments(size: usize) -> usize {
+fn most_segments(size: usize) -> usize {
     MAX_SEGMENTS.min((MAX_BATCH_OCTETS / size).max(1))
 }
 
-/// How many of the packets, from the first on, go in one send: equal ones, and a shorter one at the end.
-pub fn together(packets: &[Packet], limit: usize) -> usize {
+/// How many of the packets, from the first on, go in one send: equal ones that lie end to end, and a shorter one behind them.
+fn together(packets: &[Packet], limit: usize) -> usize {
     let Some(first) = packets.first() else { return 0 };
     let size = first.length;
     if size > limit {
         return 1;
     }
     let most = packets.len().min(most_segments(size));
+    let follows = |end: usize| packets[end].start == packets[end - 1].start + packets[end - 1].length;
     let mut end = 1;
-    while end < most && packets[end].length == size {
+    while end < most && packets[end].length == size && follows(end) {
         end += 1;
     }
-    if end < most && packets[end].length < size {
+    if end < most && packets[end].length < size && follows(end) {
         end += 1;
     }
     end
+}
+
+/// How many packets at the end are less than one send could take: more of their length can join them. `limit` as in
+/// [`segment_limit`].
+pub fn open_end(lengths: impl Iterator<Item = usize>, limit: usize) -> usize {
+    let (mut size, mut count) = (0, 0);
+    for length in lengths {
+        if count > 0 && count < most_segments(size) && length <= size {
+            // A shorter one closes it.
+            count = if length == size { count + 1 } else { 0 };
+        } else {
+            size = length;
+            count = usize::from(length <= limit);
+        }
+    }
+    if count > 0 && count < most_segments(size) {
+        count
+    } else {
+        0
+    }
 }
 
 fn datagrams(message: &Outgoing) -> usize {

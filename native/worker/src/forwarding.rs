@@ -87,25 +87,13 @@ impl Forwarding {
 
     fn flood_plain(&mut self, scene: &Scene<'_>, kind: FrameKind, length: usize) {
         let peers = &scene.table.peers;
-        let Some((first, others)) = peers.split_first() else {
+        if peers.is_empty() {
             // Without peers there is nowhere to go at all.
             scene.shared.lose(Transmit, Reason::NoPeer, 1, None);
-            return;
-        };
-        if !peers.iter().all(|peer| fits(length, peer)) {
-            return self.cut_plain(scene, peers, kind, length);
-        }
-        let kind = Some(kind);
-        self.outbox.place(first, kind, length);
-        for peer in others {
-            if !self.outbox.has_room(length) {
-                // The buffer will be sealed and used anew: keep the frame for those who have not got it yet.
-                self.spare[..length].copy_from_slice(self.outbox.newest_payload(length));
-                self.outbox.flush(scene.shared, scene.socket, scene.now);
-                self.outbox.place_copy(peer, kind, &self.spare[..length]);
-            } else {
-                self.outbox.place_again(peer, kind, length);
-            }
+        } else if peers.iter().all(|peer| fits(length, peer)) {
+            self.outbox.flood(peers, kind, length, scene.shared, scene.socket, scene.now);
+        } else {
+            self.cut_plain(scene, peers, kind, length);
         }
     }
 
@@ -186,11 +174,11 @@ fn place_cut(
         if !outbox.has_room(cut.first_len) || outbox.octets() >= FLUSH_OCTETS * 2 {
             outbox.flush_full(scene.shared, scene.socket, scene.now);
         }
-        let written = parsed.write(&cut, index, outbox.room_for(peer, kind));
+        let written = parsed.write(&cut, index, outbox.room_for(peer));
         if written == 0 {
             scene.shared.lose(Transmit, Reason::BadLength, 1, Some(peer));
         } else {
-            outbox.place_written(written);
+            outbox.place_written(kind, written);
         }
     }
 }

@@ -15,7 +15,6 @@ use bridged_core::Nanos;
 use bridged_sys::descriptor::wait_readable;
 use bridged_sys::receive::{Message, Receiver};
 use bridged_sys::thread::now;
-use bridged_sys::udp::UdpSocket;
 use bridged_sys::EAGAIN;
 
 use crate::contract::Direction::Receive;
@@ -117,16 +116,10 @@ impl Inward {
             self.read_message(shared, &table, &message, index * self.receiver.stride(), now);
         }
         self.to_tap.write(shared, self.receiver.octets());
-        self.flush_outbox(shared, socket, now);
+        self.outbox.flush_from(self.receiver.octets(), shared, Some(socket), now);
         self.slots = if octets > count * LARGE_OCTETS { LARGE_SLOTS } else { SLOTS };
         // What came in alone was probably alone: ask for more only where there was much.
         octets > 2000
-    }
-
-    fn flush_outbox(&mut self, shared: &Shared, socket: &UdpSocket, now: Nanos) {
-        if !self.outbox.is_empty() {
-            self.outbox.flush(shared, Some(socket), now);
-        }
     }
 
     /// The datagrams of one read, which begin at `base`.
@@ -323,9 +316,9 @@ impl Inward {
     fn relay(&mut self, shared: &Shared, other: &Arc<Peer>, kind: FrameKind, frame: Frame, now: Nanos) {
         if !self.outbox.has_room(frame.length) {
             let sockets = shared.sockets.load();
-            self.outbox.flush(shared, sockets.get(self.worker).map(Arc::as_ref), now);
+            let socket = sockets.get(self.worker).map(Arc::as_ref);
+            self.outbox.flush_from(self.receiver.octets(), shared, socket, now);
         }
-        let octets = self.receiver.octets();
-        self.outbox.place_copy(other, Some(kind), &octets[frame.start..frame.start + frame.length]);
+        self.outbox.place_from(other, kind, frame.start, frame.length);
     }
 }

@@ -167,6 +167,24 @@ impl KeySlot {
         true
     }
 
+    /// As [`seal`](Self::seal), of a payload that lies elsewhere: it is read there and not copied before. `packet` has
+    /// `header.overhead()` octets more than it.
+    #[inline]
+    pub fn seal_from(&self, header: &DataHeader, payload: &[u8], packet: &mut [u8], ids: &mut Reserved) -> bool {
+        let body = header.overhead();
+        if payload.is_empty() || packet.len() != body + payload.len() {
+            return false;
+        }
+        let Some(id) = ids.take() else { return false };
+        let (front, text) = packet.split_at_mut(body);
+        let written = header.write(id, front);
+        let (front, tag) = front.split_at_mut(written);
+        let additional = Aad::from(&front[header.additional_data()]);
+        let nonce = Nonce::assume_unique_for_key(nonce(id, &self.seal_iv));
+        // It fails only for payloads of many gigabytes.
+        self.seal.seal_out_of_place_scatter(nonce, additional, payload, text, &[], tag).is_ok()
+    }
+
     /// Count what was sealed, payload octets.
     #[inline]
     pub fn count_sent(&self, octets: usize) {

@@ -40,12 +40,15 @@ mod outbox;
 mod outward;
 mod peers;
 mod plane;
+mod queue;
 mod shared;
 mod snapshot;
 mod switch;
 mod sync;
 mod tap;
 mod tap_writer;
+#[cfg(test)]
+mod test_rig;
 mod timer;
 
 pub use contract::*;

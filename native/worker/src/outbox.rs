@@ -1,44 +1,59 @@
-//! Frames on their way to peers: collected in one buffer, and sealed there in place.
+//! Frames on their way to peers: collected for each peer, sealed into one buffer, and sent in as few calls as that takes.
 //!
 //! Source: docs/protocol/data.md, section 2.1.
-//! Packets lie end to end, so that equal ones of one peer are a UDP_SEGMENT run as they are. Packet ids are taken, and packets
-//! sent, with the peer's turn held: they leave in order whichever thread sends (OpenVPN's replay window has 64 places).
+//! A frame that was read or cut into the buffer is sealed where it is. One that goes to several peers, or was received from
+//! another peer, is sealed from where it lies, once for each peer, without being copied before. Each peer's frames leave in
+//! the order in which they were placed; equal ones lie end to end then, and are a UDP_SEGMENT run as they are. Packet ids are
+//! taken, and packets sent, with the peer's turn held: they leave in order whichever thread sends (OpenVPN's replay window
+//! has 64 places).
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use bridged_core::packet::{DataHeader, OVERHEAD_V1, OVERHEAD_V2};
-use bridged_core::stats::FrameKind;
+use bridged_core::stats::{FrameKind, FRAME_KINDS};
 use bridged_core::Nanos;
 use bridged_sys::udp::UdpSocket;
 
 use crate::contract::{Direction, Event};
 use crate::counters::Reason;
-use crate::dispatch::{most_segments, segment_limit, together, Dispatch, Packet};
+use crate::dispatch::{open_end, segment_limit, Dispatch, Packet};
+use crate::keys::{KeySlot, Reserved};
 use crate::peers::{Path, Peer};
+use crate::queue::{Place, Queue, Waiter, Waiting};
 use crate::shared::Shared;
-use crate::sync::lock;
+use crate::sync::{lock, try_lock};
 
 /// Octets of the buffer.
 const ARENA_OCTETS: usize = 256 * 1024;
-
-/// Consecutive packets to one peer.
-#[derive(Debug)]
-struct Run {
-    peer: Arc<Peer>,
-    peer_id: Option<u32>,
-    kind: Option<FrameKind>,
-    first: usize,
-    count: usize,
-}
+/// Peers whose packets are sent in one call, with the turns of all held, at most.
+const GROUP_PEERS: usize = 64;
 
 /// See the module. `cell`: its owner's place among those who count.
 pub struct Outbox {
     cell: usize,
-    arena: Box<[u8]>,
-    used: usize,
-    packets: Vec<Packet>,
-    runs: Vec<Run>,
+    arena: Arena,
+    /// Octets of the arena that will be sealed into, beside those that hold something.
+    owed: usize,
+    queue: Queue,
+    batches: Vec<Batch>,
     dispatch: Dispatch,
+}
+
+/// The buffer that packets are sealed in.
+struct Arena {
+    octets: Box<[u8]>,
+    /// Those that hold something.
+    used: usize,
+    sealed: Vec<Packet>,
+}
+
+/// What was sealed for one peer.
+#[derive(Debug, Default)]
+struct Batch {
+    packets: usize,
+    octets: usize,
+    /// Frames and their octets, by kind.
+    frames: [(u64, u64); FRAME_KINDS],
 }
 
 impl Outbox {
@@ -46,10 +61,14 @@ impl Outbox {
     pub fn new(cell: usize) -> Outbox {
         Outbox {
             cell,
-            arena: vec![0; ARENA_OCTETS].into_boxed_slice(),
-            used: 0,
-            packets: Vec::with_capacity(2048),
-            runs: Vec::with_capacity(64),
+            arena: Arena {
+                octets: vec![0; ARENA_OCTETS].into_boxed_slice(),
+                used: 0,
+                sealed: Vec::with_capacity(2048),
+            },
+            owed: 0,
+            queue: Queue::new(),
+            batches: Vec::with_capacity(GROUP_PEERS),
             dispatch: Dispatch::new(cell),
         }
     }
@@ -57,146 +76,184 @@ impl Outbox {
     /// Octets that wait.
     #[inline]
     pub fn octets(&self) -> usize {
-        self.used
-    }
-
-    /// Nothing waits.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.packets.is_empty()
+        self.arena.used + self.owed
     }
 
     /// Whether a frame of so many octets still fits.
     #[inline]
     pub fn has_room(&self, frame: usize) -> bool {
-        self.used + OVERHEAD_V2 + frame <= self.arena.len()
+        self.arena.used + self.owed + OVERHEAD_V2 + frame <= self.arena.octets.len() && self.queue.has_room()
     }
 
     /// Where the next frame is to be put, with `before` octets in front of it (at most 24).
     #[inline]
     pub fn landing(&mut self, before: usize) -> &mut [u8] {
-        let at = (self.used + OVERHEAD_V2 - before).min(self.arena.len());
-        &mut self.arena[at..]
+        let at = (self.arena.used + OVERHEAD_V2 - before).min(self.arena.octets.len());
+        &mut self.arena.octets[at..]
     }
 
     /// Queue the frame that was put at `landing` for a peer. `kind` None: it is no frame, and not counted as one.
     #[inline]
     pub fn place(&mut self, peer: &Arc<Peer>, kind: Option<FrameKind>, length: usize) {
-        let peer_id = self.begin(peer, kind);
-        let landed = self.used + OVERHEAD_V2;
-        let overhead = overhead(peer_id);
+        let overhead = overhead(self.queue.find(peer));
+        let landed = self.arena.used + OVERHEAD_V2;
         if overhead != OVERHEAD_V2 {
-            self.arena.copy_within(landed..landed + length, self.used + overhead);
+            self.arena.octets.copy_within(landed..landed + length, self.arena.used + overhead);
         }
-        self.finish(overhead + length);
+        self.place_here(kind, overhead, length);
     }
 
     /// Queue a frame that lies elsewhere, as far as it fits (ask `has_room` before).
     #[inline]
     pub fn place_copy(&mut self, peer: &Arc<Peer>, kind: Option<FrameKind>, frame: &[u8]) {
-        let overhead = overhead(self.begin(peer, kind));
-        let at = self.used + overhead;
-        let Some(room) = self.arena.get_mut(at..at + frame.len()) else { return };
+        let overhead = overhead(self.queue.find(peer));
+        let at = self.arena.used + overhead;
+        let Some(room) = self.arena.octets.get_mut(at..at + frame.len()) else { return };
         room.copy_from_slice(frame);
-        self.finish(overhead + frame.len());
-    }
-
-    /// Queue the payload of the newest packet for another peer as well.
-    pub fn place_again(&mut self, peer: &Arc<Peer>, kind: Option<FrameKind>, length: usize) {
-        let Some(newest) = self.packets.last() else { return };
-        let end = newest.start + newest.length;
-        let overhead = overhead(self.begin(peer, kind));
-        self.arena.copy_within(end - length..end, self.used + overhead);
-        self.finish(overhead + length);
-    }
-
-    /// The last `length` octets of what was queued last.
-    pub fn newest_payload(&self, length: usize) -> &[u8] {
-        &self.arena[self.used - length..self.used]
+        self.place_here(kind, overhead, frame.len());
     }
 
     /// Where a frame to this peer is to be written, for `place_written`.
     #[inline]
-    pub fn room_for(&mut self, peer: &Arc<Peer>, kind: FrameKind) -> &mut [u8] {
-        let at = self.used + overhead(self.begin(peer, Some(kind)));
-        &mut self.arena[at..]
+    pub fn room_for(&mut self, peer: &Arc<Peer>) -> &mut [u8] {
+        let at = self.arena.used + overhead(self.queue.find(peer));
+        &mut self.arena.octets[at..]
     }
 
     /// Queue the frame that was written to `room_for` this peer.
     #[inline]
-    pub fn place_written(&mut self, length: usize) {
-        let peer_id = self.runs.last().and_then(|run| run.peer_id);
-        self.finish(overhead(peer_id) + length);
+    pub fn place_written(&mut self, kind: FrameKind, length: usize) {
+        let overhead = overhead(self.queue.found().and_then(|waiter| waiter.peer_id));
+        self.place_here(Some(kind), overhead, length);
     }
 
     #[inline]
-    fn begin(&mut self, peer: &Arc<Peer>, kind: Option<FrameKind>) -> Option<u32> {
-        if let Some(run) = self.runs.last() {
-            if Arc::ptr_eq(&run.peer, peer) && run.kind == kind {
-                return run.peer_id;
+    fn place_here(&mut self, kind: Option<FrameKind>, overhead: usize, length: usize) {
+        self.queue.push(Place::Here, kind, self.arena.used, length);
+        self.arena.used += overhead + length;
+    }
+
+    /// Queue a frame that lies at `start` of the octets that `flush_from` will be given (ask `has_room` before).
+    #[inline]
+    pub fn place_from(&mut self, peer: &Arc<Peer>, kind: FrameKind, start: usize, length: usize) {
+        self.queue.find(peer);
+        self.queue.push(Place::Outside, Some(kind), start, length);
+        self.owed += OVERHEAD_V2 + length;
+    }
+
+    /// Queue the frame that was put at `landing` for all these peers.
+    pub fn flood(
+        &mut self,
+        peers: &[Arc<Peer>],
+        kind: FrameKind,
+        length: usize,
+        shared: &Shared,
+        socket: Option<&UdpSocket>,
+        now: Nanos,
+    ) {
+        if let [only] = peers {
+            return self.place(only, Some(kind), length);
+        }
+        let mut at = self.keep(length);
+        for peer in peers {
+            if !self.has_room(length) {
+                self.flush(shared, socket, now);
+                self.arena.octets.copy_within(at..at + length, OVERHEAD_V2);
+                at = self.keep(length);
             }
+            self.queue.find(peer);
+            self.queue.push(Place::Kept, Some(kind), at, length);
+            self.owed += OVERHEAD_V2 + length;
         }
-        let peer_id = peer.header(0).peer_id;
-        self.runs.push(Run { peer: Arc::clone(peer), peer_id, kind, first: self.packets.len(), count: 0 });
-        peer_id
     }
 
-    #[inline]
-    fn finish(&mut self, length: usize) {
-        self.packets.push(Packet { start: self.used, length });
-        self.used += length;
-        if let Some(run) = self.runs.last_mut() {
-            run.count += 1;
-        }
+    /// Keep what was put at `landing` as it is; where it begins.
+    fn keep(&mut self, length: usize) -> usize {
+        let at = self.arena.used + OVERHEAD_V2;
+        self.arena.used = at + length;
+        at
     }
 
     /// Seal and send all that waits.
     pub fn flush(&mut self, shared: &Shared, socket: Option<&UdpSocket>, now: Nanos) {
-        self.send_runs(shared, socket, now);
-        self.packets.clear();
-        self.used = 0;
+        self.flush_from(&[], shared, socket, now);
+    }
+
+    /// As [`flush`](Self::flush); frames that were placed with `place_from` lie in `outside`.
+    pub fn flush_from(&mut self, outside: &[u8], shared: &Shared, socket: Option<&UdpSocket>, now: Nanos) {
+        let mut first = 0;
+        while first < self.queue.peers().len() {
+            first = self.send_group(first, outside, shared, socket, now);
+        }
+        self.queue.clear();
+        self.arena.used = 0;
+        self.owed = 0;
     }
 
     /// As [`flush`](Self::flush), but keep a last part that more of the same can make a larger send: for one who looks for more
     /// at once.
     pub fn flush_full(&mut self, shared: &Shared, socket: Option<&UdpSocket>, now: Nanos) {
-        let Some(last) = self.runs.last() else { return };
-        let kept = self.open_end(last, shared, socket);
-        if kept == 0 {
+        let Some((waiter, newest)) = self.queue.tail() else { return };
+        let overhead = overhead(waiter.peer_id);
+        let limit = socket.map_or(0, |socket| segment_limit(shared, &waiter.peer.path.load(), socket));
+        let kept = open_end(newest.iter().map(|waiting| overhead + waiting.length), limit);
+        let Some(tail) = self.queue.split_tail(kept) else {
             return self.flush(shared, socket, now);
-        }
-        let (peer, peer_id, kind) = (Arc::clone(&last.peer), last.peer_id, last.kind);
-        let first = self.packets.len() - kept;
-        if let Some(last) = self.runs.last_mut() {
-            last.count -= kept;
-        }
-        self.send_runs(shared, socket, now);
-        let start = self.packets[first].start;
-        self.arena.copy_within(start..self.used, 0);
-        self.used -= start;
-        self.packets.drain(..first);
-        for packet in &mut self.packets {
-            packet.start -= start;
-        }
-        self.runs.push(Run { peer, peer_id, kind, first: 0, count: kept });
+        };
+        let end = self.arena.used;
+        self.flush(shared, socket, now);
+        self.arena.octets.copy_within(tail.start..end, 0);
+        self.arena.used = end - tail.start;
+        self.queue.begin_with(tail);
     }
 
-    /// Packets at the end of a run that are less than one send could take.
-    fn open_end(&self, run: &Run, shared: &Shared, socket: Option<&UdpSocket>) -> usize {
-        let Some(socket) = socket else { return 0 };
-        let limit = segment_limit(shared, &run.peer.path.load(), socket);
-        let packets = &self.packets[run.first..run.first + run.count];
-        let mut at = 0;
-        while at < packets.len() {
-            let end = at + together(&packets[at..], limit);
-            let size = packets[at].length;
-            let is_open = end == packets.len() && packets[end - 1].length == size && end - at < most_segments(size);
-            if is_open && size <= limit {
-                return end - at;
+    /// Seal and send what waits for the next peers, from the one of number `first` on; the number of the first one left.
+    fn send_group(
+        &mut self,
+        first: usize,
+        outside: &[u8],
+        shared: &Shared,
+        socket: Option<&UdpSocket>,
+        now: Nanos,
+    ) -> usize {
+        let Outbox { cell, arena, queue, batches, dispatch, .. } = self;
+        let peers = &queue.peers()[first..];
+        let mut turns: [Option<MutexGuard<'_, ()>>; GROUP_PEERS] = std::array::from_fn(|_| None);
+        dispatch.clear();
+        batches.clear();
+        arena.sealed.clear();
+        for (waiter, turn) in peers.iter().zip(&mut turns) {
+            // Who has turns does not wait for another one: two threads that did would wait for each other.
+            let taken = if batches.is_empty() { Some(lock(&waiter.peer.turn)) } else { try_lock(&waiter.peer.turn) };
+            let Some(taken) = taken else { break };
+            let begin = arena.sealed.len();
+            batches.push(seal(arena, waiter, queue, outside, shared));
+            let packets = &arena.sealed[begin..];
+            if !packets.is_empty() {
+                *turn = Some(taken);
             }
-            at = end;
+            dispatch.add(packets, &waiter.peer.path.load(), shared, socket, now);
         }
-        0
+        if let Some(socket) = socket {
+            dispatch.send(&arena.octets, shared, socket, now, |number| &peers[number].peer);
+        }
+        drop(turns);
+        for (number, (batch, waiter)) in batches.iter().zip(peers).enumerate() {
+            if batch.packets == 0 {
+                continue;
+            }
+            let cells = &waiter.peer.cells[*cell];
+            let way = cells.way(Direction::Transmit);
+            way.wire.add(batch.packets as u64);
+            way.wire_octets.add(dispatch.taken(number) as u64);
+            for (kind, (frames, octets)) in FrameKind::ALL.into_iter().zip(batch.frames) {
+                if frames > 0 {
+                    way.count(kind, frames, octets);
+                }
+            }
+            cells.sent_at.set(now);
+        }
+        first + batches.len()
     }
 
     /// Send one datagram as it is.
@@ -212,64 +269,79 @@ impl Outbox {
     ) -> Result<(), Reason> {
         self.dispatch.send_plain(shared, socket, datagram, path)
     }
+}
 
-    fn send_runs(&mut self, shared: &Shared, socket: Option<&UdpSocket>, now: Nanos) {
-        let mut runs = std::mem::take(&mut self.runs);
-        for run in &runs {
-            self.send_run(run, shared, socket, now);
-        }
-        runs.clear();
-        self.runs = runs;
+/// Seal what waits for one peer, whose turn it is.
+fn seal(arena: &mut Arena, waiter: &Waiter, queue: &Queue, outside: &[u8], shared: &Shared) -> Batch {
+    let mut batch = Batch::default();
+    if waiter.count == 0 {
+        return batch;
     }
-
-    fn send_run(&mut self, run: &Run, shared: &Shared, socket: Option<&UdpSocket>, now: Nanos) {
-        let Run { peer, peer_id, kind, first, count } = run;
-        let (peer_id, kind, first, count) = (*peer_id, *kind, *first, *count);
-        if count == 0 {
-            return;
-        }
-        let slot = peer.sealing.load();
-        let Some(slot) = slot.as_ref() else {
-            if kind.is_some() {
-                shared.lose(Direction::Transmit, Reason::NoKey, count as u64, Some(peer));
-            }
-            return;
+    let peer = &waiter.peer;
+    let slot = peer.sealing.load();
+    let Some(slot) = slot.as_ref() else {
+        lose(queue.of(waiter), Reason::NoKey, peer, shared);
+        return batch;
+    };
+    let header = DataHeader { key_id: slot.key_id, peer_id: waiter.peer_id };
+    let mut ids = slot.reserve(waiter.count);
+    let mut waiting = queue.of(waiter);
+    while let Some(next) = waiting.next() {
+        let sealed = arena.seal(next, slot, &header, outside, &mut ids);
+        let Some(packet) = sealed else {
+            lose(std::iter::once(next).chain(waiting), Reason::KeyExpired, peer, shared);
+            break;
         };
-        let header = DataHeader { key_id: slot.key_id, peer_id };
-        let turn = lock(&peer.turn);
-        let mut ids = slot.reserve(count);
-        let able = ids.left();
-        let (mut sealed, mut octets) = (0, 0);
-        for packet in &self.packets[first..first + able] {
-            let room = &mut self.arena[packet.start..packet.start + packet.length];
-            if !slot.seal(&header, room, &mut ids) {
-                break;
-            }
-            sealed += 1;
-            octets += packet.length;
-        }
-        let payload = octets - sealed * header.overhead();
-        slot.count_sent(payload);
-        let cells = &peer.cells[self.cell];
-        if sealed > 0 {
-            let packets = &self.packets[first..first + sealed];
-            let taken = self.dispatch.send(&self.arena, packets, shared, socket, peer, now);
-            drop(turn);
-            let way = cells.way(Direction::Transmit);
-            way.wire.add(sealed as u64);
-            way.wire_octets.add(taken as u64);
-            if let Some(kind) = kind {
-                way.count(kind, sealed as u64, payload as u64);
-            }
-        }
-        cells.sent_at.set(now);
-        if sealed < count && kind.is_some() {
-            shared.lose(Direction::Transmit, Reason::KeyExpired, (count - sealed) as u64, Some(peer));
-        }
-        if let Some(trigger) = slot.limit_reached() {
-            shared.tell(Event::KeyNearLimit { handle: peer.handle, key_id: slot.key_id, trigger });
+        arena.sealed.push(packet);
+        batch.packets += 1;
+        batch.octets += next.length;
+        if let Some(kind) = next.kind {
+            let (frames, octets) = &mut batch.frames[kind as usize];
+            *frames += 1;
+            *octets += next.length as u64;
         }
     }
+    slot.count_sent(batch.octets);
+    if let Some(trigger) = slot.limit_reached() {
+        shared.tell(Event::KeyNearLimit { handle: peer.handle, key_id: slot.key_id, trigger });
+    }
+    batch
+}
+
+impl Arena {
+    /// Seal one packet, in place or into what is free; None where there is no packet id for it.
+    #[inline]
+    fn seal(
+        &mut self,
+        waiting: &Waiting,
+        slot: &KeySlot,
+        header: &DataHeader,
+        outside: &[u8],
+        ids: &mut Reserved,
+    ) -> Option<Packet> {
+        let length = header.overhead() + waiting.length;
+        let (before, free) = self.octets.split_at_mut(self.used);
+        let (start, is_sealed) = match waiting.place {
+            Place::Here => {
+                let room = before.get_mut(waiting.at..waiting.at + length)?;
+                (waiting.at, slot.seal(header, room, ids))
+            }
+            Place::Kept | Place::Outside => {
+                let source = if waiting.place == Place::Kept { &*before } else { outside };
+                let frame = source.get(waiting.at..waiting.at + waiting.length)?;
+                let start = self.used;
+                self.used += length;
+                (start, slot.seal_from(header, frame, free.get_mut(..length)?, ids))
+            }
+        };
+        is_sealed.then_some(Packet { start, length })
+    }
+}
+
+#[cold]
+fn lose<'a>(waiting: impl Iterator<Item = &'a Waiting>, reason: Reason, peer: &Peer, shared: &Shared) {
+    let frames = waiting.filter(|waiting| waiting.kind.is_some()).count();
+    shared.lose(Direction::Transmit, reason, frames as u64, Some(peer));
 }
 
 fn overhead(peer_id: Option<u32>) -> usize {
@@ -279,3 +351,7 @@ fn overhead(peer_id: Option<u32>) -> usize {
         OVERHEAD_V1
     }
 }
+
+#[cfg(test)]
+#[path = "outbox_tests.rs"]
+mod tests;

@@ -328,6 +328,12 @@ impl DataPlane {
         entries.collect()
     }
 
+    /// What the threads share; for tests.
+    #[cfg(test)]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     fn bind(&self, bind: SocketAddr) -> Result<(), Error> {
         let workers = self.shared.settings.workers;
         let mut sockets = Vec::with_capacity(workers);

@@ -1,0 +1,354 @@
+use bridged_sys::thread::now;
+
+use super::*;
+use crate::counters::histogram;
+use crate::queue::QUEUE_PEERS;
+use crate::test_rig::{frame, Far, Rig, Run};
+
+const CELL: usize = 1;
+const UNICAST: FrameKind = FrameKind::Unicast;
+
+/// Frames of these lengths, end to end, as if they had been received; where each begins.
+fn received(lengths: &[usize]) -> (Vec<u8>, Vec<usize>) {
+    let (mut octets, mut starts) = (Vec::new(), Vec::new());
+    for (number, length) in lengths.iter().enumerate() {
+        octets.extend([0xee; OVERHEAD_V2]);
+        starts.push(octets.len());
+        octets.extend(frame(number, *length));
+    }
+    (octets, starts)
+}
+
+/// Send frames of these lengths to one peer as a relay does; what arrives.
+fn relayed(rig: &Rig, far: &mut Far, lengths: &[usize]) -> Vec<Run> {
+    let (octets, starts) = received(lengths);
+    let mut outbox = Outbox::new(CELL);
+    for (start, length) in starts.iter().zip(lengths) {
+        assert!(outbox.has_room(*length));
+        outbox.place_from(&far.peer, UNICAST, *start, *length);
+    }
+    outbox.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
+    assert_eq!(outbox.octets(), 0);
+    far.runs()
+}
+
+fn shape(runs: &[Run]) -> Vec<(usize, usize)> {
+    runs.iter().map(|run| (run.segment, run.packets.len())).collect()
+}
+
+fn sends(rig: &Rig) -> (u64, u64) {
+    let sizes = histogram(rig.shared().cells.iter().map(|cells| &cells.segments_per_send));
+    (sizes.counts.iter().sum(), sizes.total as u64)
+}
+
+#[test]
+fn frames_for_peers_that_alternate_are_one_run_for_each_in_order() {
+    let rig = Rig::new(|_| {});
+    let mut fars: Vec<Far> = (1..=3).map(|handle| rig.join(handle, Some(handle as u32))).collect();
+    let (octets, starts) = received(&[300; 60]);
+    let untouched = octets.clone();
+    let mut outbox = Outbox::new(CELL);
+    for (number, start) in starts.iter().enumerate() {
+        outbox.place_from(&fars[number % 3].peer, UNICAST, *start, 300);
+    }
+    outbox.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
+    assert_eq!(octets, untouched);
+    for (first, far) in fars.iter_mut().enumerate() {
+        let runs = far.runs();
+        assert_eq!(shape(&runs), [(324, 20)]);
+        let wanted: Vec<Vec<u8>> = (0..20).map(|turn| frame(first + 3 * turn, 300)).collect();
+        assert_eq!(far.frames(&runs), wanted);
+        let cells = &rig.plane.snapshot().peers[first].counters;
+        assert_eq!((cells.frames[&("transmit", "unicast")], cells.bytes[&("transmit", "unicast")]), (20, 6000));
+        assert_eq!((cells.wire_datagrams["transmit"], cells.wire_bytes["transmit"]), (20, 6480));
+    }
+    assert_eq!(sends(&rig), (3, 60));
+}
+
+#[test]
+fn a_run_ends_with_a_shorter_packet_and_before_a_longer_one() {
+    let rig = Rig::new(|_| {});
+    let mut far = rig.join(1, Some(1));
+    let lengths = [100, 100, 60, 100, 200, 200, 50, 50, 300];
+    let runs = relayed(&rig, &mut far, &lengths);
+    assert_eq!(shape(&runs), [(124, 3), (124, 1), (224, 3), (74, 1), (324, 1)]);
+    let wanted: Vec<Vec<u8>> = lengths.iter().enumerate().map(|(number, length)| frame(number, *length)).collect();
+    assert_eq!(far.frames(&runs), wanted);
+    assert_eq!(sends(&rig), (5, 9));
+}
+
+#[test]
+fn no_run_has_more_datagrams_or_octets_than_the_kernel_takes() {
+    let rig = Rig::new(|_| {});
+    let mut far = rig.join(1, Some(1));
+    assert_eq!(shape(&relayed(&rig, &mut far, &[60; 150])), [(84, 64), (84, 64), (84, 22)]);
+    // 44 of 1472 octets are 64,768; 45 would be more than one send takes.
+    assert_eq!(shape(&relayed(&rig, &mut far, &[1448; 50])), [(1472, 44), (1472, 6)]);
+    assert_eq!(shape(&relayed(&rig, &mut far, &[32_000, 32_000, 32_000])), [(32_024, 2), (32_024, 1)]);
+    assert_eq!(rig.plane.snapshot().drops, Default::default());
+}
+
+#[test]
+fn the_largest_datagram_is_sent_and_a_larger_one_counted() {
+    let rig = Rig::new(|settings| settings.wan_mtu = 65_535);
+    let mut far = rig.join(1, Some(1));
+    let runs = relayed(&rig, &mut far, &[100, 65_507 - 24, 100]);
+    assert_eq!(shape(&runs), [(124, 1), (65_507, 1), (124, 1)]);
+    assert_eq!(relayed(&rig, &mut far, &[100, 65_508 - 24, 100]).len(), 2);
+    assert_eq!(rig.lost("emsgsize"), 1);
+}
+
+#[test]
+fn a_flood_reaches_more_peers_than_a_group_or_the_buffer_holds() {
+    let rig = Rig::new(|_| {});
+    let count = GROUP_PEERS as u64 + 6;
+    let mut fars: Vec<Far> = (1..=count).map(|handle| rig.join(handle, Some(handle as u32))).collect();
+    let peers = rig.shared().table.load().peers.clone();
+    let mut outbox = Outbox::new(CELL);
+    let wanted: Vec<Vec<u8>> = (0..3).map(|number| frame(number, 5000)).collect();
+    for frame in &wanted {
+        assert!(outbox.has_room(frame.len()));
+        outbox.landing(0)[..frame.len()].copy_from_slice(frame);
+        outbox.flood(&peers, FrameKind::Broadcast, frame.len(), rig.shared(), Some(&rig.socket), now());
+        assert!(outbox.octets() <= ARENA_OCTETS);
+    }
+    outbox.flush(rig.shared(), Some(&rig.socket), now());
+    for far in &mut fars {
+        assert_eq!(far.take(), wanted, "peer {}", far.handle);
+    }
+    assert_eq!(sends(&rig).1, 3 * count);
+}
+
+#[test]
+fn floods_of_one_length_are_one_run_for_each_peer() {
+    let rig = Rig::new(|_| {});
+    let mut fars = [rig.join(1, Some(1)), rig.join(2, Some(2))];
+    let peers = rig.shared().table.load().peers.clone();
+    let mut outbox = Outbox::new(CELL);
+    for number in 0..10 {
+        outbox.landing(0)[..500].copy_from_slice(&frame(number, 500));
+        outbox.flood(&peers, FrameKind::Multicast, 500, rig.shared(), Some(&rig.socket), now());
+    }
+    outbox.flush(rig.shared(), Some(&rig.socket), now());
+    for far in &mut fars {
+        assert_eq!(shape(&far.runs()), [(524, 10)]);
+    }
+}
+
+#[test]
+fn frames_of_every_kind_and_place_keep_their_order_to_one_peer() {
+    for peer_id in [Some(7), None] {
+        let rig = Rig::new(|_| {});
+        let (mut far, mut other) = (rig.join(1, peer_id), rig.join(2, Some(2)));
+        let peers = rig.shared().table.load().peers.clone();
+        let (shared, socket) = (rig.shared(), Some(&rig.socket));
+        let (octets, starts) = received(&[200; 40]);
+        let mut outbox = Outbox::new(CELL);
+        let mut flooded = Vec::new();
+        for (number, start) in starts.iter().enumerate() {
+            let frame = frame(number, 200);
+            match number % 5 {
+                0 => outbox.place_from(&far.peer, UNICAST, *start, 200),
+                1 => {
+                    outbox.landing(0)[..200].copy_from_slice(&frame);
+                    outbox.place(&far.peer, Some(UNICAST), 200);
+                }
+                2 => {
+                    outbox.landing(0)[..200].copy_from_slice(&frame);
+                    outbox.flood(&peers, FrameKind::Broadcast, 200, shared, socket, now());
+                    flooded.push(frame);
+                }
+                3 => outbox.place_copy(&far.peer, Some(UNICAST), &frame),
+                _ => {
+                    outbox.room_for(&far.peer)[..200].copy_from_slice(&frame);
+                    outbox.place_written(UNICAST, 200);
+                }
+            }
+        }
+        outbox.flush_from(&octets, shared, socket, now());
+        let wanted: Vec<Vec<u8>> = (0..40).map(|number| frame(number, 200)).collect();
+        assert_eq!(far.take(), wanted);
+        assert_eq!(other.take(), flooded);
+        assert_eq!(rig.plane.snapshot().peers[0].counters.frames[&("transmit", "broadcast")], 8);
+    }
+}
+
+#[test]
+fn who_is_removed_or_has_no_key_loses_only_its_own_frames() {
+    let rig = Rig::new(|_| {});
+    let mut fars: Vec<Far> = (1..=4).map(|handle| rig.join(handle, Some(handle as u32))).collect();
+    let (octets, starts) = received(&[100; 40]);
+    let mut outbox = Outbox::new(CELL);
+    for (number, start) in starts.iter().enumerate() {
+        outbox.place_from(&fars[number % 4].peer, UNICAST, *start, 100);
+    }
+    let removed = &fars[1];
+    rig.plane.remove_peer(removed.handle).unwrap();
+    rig.plane.remove_key(fars[2].handle, 0);
+    outbox.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
+    for (first, far) in fars.iter_mut().enumerate() {
+        let wanted: Vec<Vec<u8>> = (0..10).map(|turn| frame(first + 4 * turn, 100)).collect();
+        let wanted = if matches!(first, 1 | 2) { Vec::new() } else { wanted };
+        assert_eq!(far.take(), wanted, "peer {}", far.handle);
+    }
+    assert_eq!(rig.lost("no_key"), 20);
+    assert_eq!(rig.plane.snapshot().peers[1].counters.wire_datagrams["transmit"], 0);
+}
+
+#[test]
+fn when_packet_ids_run_out_the_rest_is_counted() {
+    let rig = Rig::new(|_| {});
+    let (mut far, mut other) = (rig.join(1, Some(1)), rig.join(2, Some(2)));
+    let next = u64::from(bridged_core::limits::MAX_PACKET_ID) - 6;
+    far.peer.sealing.load().as_ref().unwrap().set_next_id(next);
+    let (octets, starts) = received(&[100; 20]);
+    let mut outbox = Outbox::new(CELL);
+    for (number, start) in starts.iter().enumerate() {
+        outbox.place_from([&far.peer, &other.peer][number % 2], UNICAST, *start, 100);
+    }
+    outbox.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
+    assert_eq!((far.take().len(), other.take().len()), (7, 10));
+    assert_eq!(rig.lost("key_expired"), 3);
+}
+
+#[test]
+fn without_a_socket_all_is_counted_and_nothing_waits_for_ever() {
+    let rig = Rig::new(|_| {});
+    let far = rig.join(1, Some(1));
+    let mut outbox = Outbox::new(CELL);
+    for number in 0..5 {
+        outbox.place_copy(&far.peer, Some(UNICAST), &frame(number, 100));
+    }
+    outbox.flush_full(rig.shared(), None, now());
+    assert_eq!((outbox.octets(), rig.lost("unreachable")), (0, 5));
+}
+
+#[test]
+fn a_part_that_can_grow_is_kept_back_until_it_is_full_or_sent() {
+    let rig = Rig::new(|_| {});
+    let (mut far, mut other) = (rig.join(1, Some(1)), rig.join(2, Some(2)));
+    let (shared, socket) = (rig.shared(), Some(&rig.socket));
+    let mut outbox = Outbox::new(CELL);
+    let put = |outbox: &mut Outbox, far: &Far, from: usize, count: usize| {
+        for number in from..from + count {
+            outbox.place_copy(&far.peer, Some(UNICAST), &frame(number, 1448));
+        }
+    };
+    put(&mut outbox, &other, 0, 3);
+    put(&mut outbox, &far, 0, 50);
+    outbox.flush_full(shared, socket, now());
+    assert_eq!(outbox.octets(), 6 * 1472);
+    let mut runs = far.runs();
+    put(&mut outbox, &far, 50, 38);
+    outbox.flush_full(shared, socket, now());
+    assert_eq!(outbox.octets(), 0, "a full one is not kept");
+    runs.extend(far.runs());
+    put(&mut outbox, &far, 88, 2);
+    outbox.flush(shared, socket, now());
+    runs.extend(far.runs());
+    assert_eq!(shape(&runs), [(1472, 44), (1472, 44), (1472, 2)]);
+    let wanted: Vec<Vec<u8>> = (0..90).map(|number| frame(number, 1448)).collect();
+    assert_eq!(far.frames(&runs), wanted);
+    assert_eq!(other.take().len(), 3);
+}
+
+#[test]
+fn what_was_kept_back_survives_another_peer_id() {
+    let rig = Rig::new(|_| {});
+    let mut far = rig.join(1, Some(1));
+    let (shared, socket) = (rig.shared(), Some(&rig.socket));
+    let mut outbox = Outbox::new(CELL);
+    outbox.place_copy(&far.peer, Some(UNICAST), &frame(0, 100));
+    outbox.flush_full(shared, socket, now());
+    far.peer.identify(Some(1), None);
+    outbox.flush_full(shared, socket, now());
+    outbox.flush(shared, socket, now());
+    assert_eq!(far.take(), [frame(0, 100)]);
+}
+
+#[test]
+fn a_told_mtu_forbids_no_run_and_larger_packets_are_counted() {
+    let rig = Rig::new(|settings| settings.wan_mtu = 1400);
+    let mut far = rig.join(1, Some(1));
+    assert_eq!(shape(&relayed(&rig, &mut far, &[1448; 10])), [(1472, 10)]);
+    assert_eq!(rig.plane.snapshot().mtu_events["ip_fragment_sent"], 10);
+}
+
+#[test]
+fn what_the_kernel_refused_as_a_run_goes_singly_for_a_while() {
+    let rig = Rig::new(|_| {});
+    let mut far = rig.join(1, Some(1));
+    let path = far.peer.path.load_full();
+    path.segment_limit.store(200, std::sync::atomic::Ordering::Relaxed);
+    path.retry_at.store(now() + bridged_core::SECOND, std::sync::atomic::Ordering::Relaxed);
+    let (octets, starts) = received(&[100, 100, 300, 300, 300, 176]);
+    let mut outbox = Outbox::new(CELL);
+    for later in [0, 2 * bridged_core::SECOND] {
+        for (number, start) in starts.iter().enumerate() {
+            outbox.place_from(&far.peer, UNICAST, *start, [100, 100, 300, 300, 300, 176][number]);
+        }
+        outbox.flush_from(&octets, rig.shared(), Some(&rig.socket), now() + later);
+        let wanted: &[(usize, usize)] =
+            if later == 0 { &[(124, 2), (324, 1), (324, 1), (324, 1), (200, 1)] } else { &[(124, 2), (324, 4)] };
+        assert_eq!(shape(&far.runs()), wanted);
+    }
+}
+
+#[test]
+fn the_outbox_is_full_when_too_many_peers_wait() {
+    let rig = Rig::new(|_| {});
+    let far = rig.join(1, Some(1));
+    let settings = |handle: u64| crate::contract::PeerSettings {
+        handle,
+        name: "same".into(),
+        endpoint: far.socket.local_endpoint().unwrap(),
+        receive_peer_id: Some(handle as u32),
+        transmit_peer_id: Some(1),
+        ping: None,
+        ping_restart: None,
+    };
+    for handle in 2..QUEUE_PEERS as u64 + 10 {
+        rig.plane.add_peer(settings(handle)).unwrap();
+    }
+    let peers = rig.shared().table.load().peers.clone();
+    let mut outbox = Outbox::new(CELL);
+    for (number, peer) in peers.iter().enumerate() {
+        assert_eq!(outbox.has_room(60), number < QUEUE_PEERS);
+        if outbox.has_room(60) {
+            outbox.place_copy(peer, Some(UNICAST), &frame(number, 60));
+        }
+    }
+    outbox.flush(rig.shared(), Some(&rig.socket), now());
+    assert!(outbox.has_room(60));
+    assert_eq!(rig.lost("no_key"), QUEUE_PEERS as u64 - 1);
+}
+
+#[test]
+fn two_threads_that_flood_the_same_peers_end_and_packet_ids_leave_in_order() {
+    let rig = Rig::new(|_| {});
+    let mut fars: Vec<Far> = (1..=8).map(|handle| rig.join(handle, Some(handle as u32))).collect();
+    let peers = rig.shared().table.load().peers.clone();
+    let rounds = 300;
+    std::thread::scope(|scope| {
+        for thread in 0..2 {
+            let (mut peers, rig) = (peers.clone(), &rig);
+            scope.spawn(move || {
+                if thread == 1 {
+                    peers.reverse();
+                }
+                let mut outbox = Outbox::new(thread);
+                for number in 0..rounds {
+                    outbox.landing(0)[..60].copy_from_slice(&frame(number, 60));
+                    outbox.flood(&peers, FrameKind::Broadcast, 60, rig.shared(), Some(&rig.socket), now());
+                    outbox.flush(rig.shared(), Some(&rig.socket), now());
+                }
+            });
+        }
+    });
+    for far in &mut fars {
+        let runs = far.runs();
+        let packets = runs.iter().flat_map(|run| &run.packets);
+        let ids: Vec<u32> = packets.map(|packet| u32::from_be_bytes(packet[4..8].try_into().unwrap())).collect();
+        assert_eq!(ids, (1..=2 * rounds as u32).collect::<Vec<u32>>(), "peer {}", far.handle);
+    }
+}

@@ -1,0 +1,212 @@
+//! What waits to be sent, by peer: each peer's frames in the order in which they came, whatever came for others in between.
+//!
+//! Pure: no octets, no sockets. A peer is found by its port in a small table of open addresses; nothing is allocated once the
+//! vectors have their size.
+
+use std::sync::Arc;
+
+use bridged_core::stats::FrameKind;
+
+use crate::peers::Peer;
+
+/// Peers at most; beyond, `has_room` is false.
+pub const QUEUE_PEERS: usize = 512;
+/// Places of the table: at most half of them (and one) are taken.
+const PLACES: usize = 2 * QUEUE_PEERS;
+/// Frames at most, as peers.
+const QUEUE_FRAMES: usize = 8192;
+const NONE: usize = usize::MAX;
+
+/// Where a frame lies that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In the buffer, behind room for its header: it can be sealed there.
+    Here,
+    /// In the buffer, for several peers.
+    Kept,
+    /// Outside of the buffer.
+    Outside,
+}
+
+/// A frame that waits.
+#[derive(Debug, Clone, Copy)]
+pub struct Waiting {
+    /// Where it lies.
+    pub place: Place,
+    /// None: it is no frame.
+    pub kind: Option<FrameKind>,
+    /// Offset of the frame; with `Place::Here`, of the room for its header.
+    pub at: usize,
+    /// Octets of the frame.
+    pub length: usize,
+    peer: usize,
+    next: usize,
+}
+
+/// A peer that something waits for.
+#[derive(Debug)]
+pub struct Waiter {
+    /// Who.
+    pub peer: Arc<Peer>,
+    /// Its id on the wire: room for the header was left according to it.
+    pub peer_id: Option<u32>,
+    /// How much waits.
+    pub count: usize,
+    first: usize,
+    last: usize,
+    place: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Queue {
+    waiting: Vec<Waiting>,
+    peers: Vec<Waiter>,
+    /// By port: number of the peer, from 1; 0: free.
+    table: Box<[u16]>,
+    current: usize,
+    /// What was taken out.
+    kept: Vec<Waiting>,
+}
+
+/// Frames that were taken out of the queue.
+#[derive(Debug)]
+pub struct Tail {
+    peer: Arc<Peer>,
+    peer_id: Option<u32>,
+    /// Where they begin in the buffer.
+    pub start: usize,
+}
+
+impl Queue {
+    /// An empty one.
+    pub fn new() -> Queue {
+        Queue {
+            waiting: Vec::with_capacity(2048),
+            peers: Vec::with_capacity(64),
+            table: vec![0; PLACES].into_boxed_slice(),
+            current: 0,
+            kept: Vec::with_capacity(64),
+        }
+    }
+
+    /// Whether one more frame may wait, whoever it is for.
+    #[inline]
+    pub fn has_room(&self) -> bool {
+        self.peers.len() < QUEUE_PEERS && self.waiting.len() < QUEUE_FRAMES
+    }
+
+    /// What comes next is for this peer; its id on the wire.
+    #[inline]
+    pub fn find(&mut self, peer: &Arc<Peer>) -> Option<u32> {
+        match self.peers.get(self.current) {
+            Some(current) if Arc::ptr_eq(&current.peer, peer) => current.peer_id,
+            _ => self.look_up(peer),
+        }
+    }
+
+    fn look_up(&mut self, peer: &Arc<Peer>) -> Option<u32> {
+        let mut place = peer.port as usize % PLACES;
+        loop {
+            let number = usize::from(self.table[place]);
+            if number == 0 {
+                break;
+            }
+            if Arc::ptr_eq(&self.peers[number - 1].peer, peer) {
+                self.current = number - 1;
+                return self.peers[self.current].peer_id;
+            }
+            place = (place + 1) % PLACES;
+        }
+        let peer_id = peer.header(0).peer_id;
+        self.enter(Arc::clone(peer), peer_id, place);
+        peer_id
+    }
+
+    fn enter(&mut self, peer: Arc<Peer>, peer_id: Option<u32>, place: usize) {
+        self.current = self.peers.len();
+        self.peers.push(Waiter { peer, peer_id, count: 0, first: NONE, last: NONE, place });
+        self.table[place] = self.peers.len() as u16;
+    }
+
+    /// The peer that `find` found last.
+    #[inline]
+    pub fn found(&self) -> Option<&Waiter> {
+        self.peers.get(self.current)
+    }
+
+    /// A frame for the peer that `find` found last.
+    #[inline]
+    pub fn push(&mut self, place: Place, kind: Option<FrameKind>, at: usize, length: usize) {
+        let index = self.waiting.len();
+        let Some(waiter) = self.peers.get_mut(self.current) else { return };
+        let before = std::mem::replace(&mut waiter.last, index);
+        waiter.count += 1;
+        match self.waiting.get_mut(before) {
+            Some(before) => before.next = index,
+            None => waiter.first = index,
+        }
+        self.waiting.push(Waiting { place, kind, at, length, peer: self.current, next: NONE });
+    }
+
+    /// All peers that something waits for, in the order of what came first for each.
+    pub fn peers(&self) -> &[Waiter] {
+        &self.peers
+    }
+
+    /// What waits for one of them, in order.
+    pub fn of<'a>(&'a self, waiter: &Waiter) -> impl Iterator<Item = &'a Waiting> + use<'a> {
+        let mut at = waiter.first;
+        std::iter::from_fn(move || {
+            let waiting = self.waiting.get(at)?;
+            at = waiting.next;
+            Some(waiting)
+        })
+    }
+
+    /// The newest frames as far as they are for one peer and lie in the buffer one behind the other; whose they are.
+    pub fn tail(&self) -> Option<(&Waiter, &[Waiting])> {
+        let newest = self.waiting.last()?;
+        let is_part = |waiting: &Waiting| waiting.peer == newest.peer && waiting.place == Place::Here;
+        let begin = self.waiting.iter().rposition(|waiting| !is_part(waiting)).map_or(0, |before| before + 1);
+        Some((self.peers.get(newest.peer)?, &self.waiting[begin..]))
+    }
+
+    /// Take the newest `count` frames of `tail` out, for [`begin_with`](Self::begin_with).
+    pub fn split_tail(&mut self, count: usize) -> Option<Tail> {
+        let begin = self.waiting.len().saturating_sub(count);
+        let newest = self.waiting.last().filter(|_| count > 0)?;
+        let number = newest.peer;
+        let before = self.waiting[..begin].iter().rposition(|waiting| waiting.peer == number);
+        self.kept.extend(self.waiting.drain(begin..));
+        let waiter = self.peers.get_mut(number)?;
+        waiter.count -= count;
+        waiter.last = before.unwrap_or(NONE);
+        match before {
+            Some(before) => self.waiting[before].next = NONE,
+            None => waiter.first = NONE,
+        }
+        Some(Tail { peer: Arc::clone(&waiter.peer), peer_id: waiter.peer_id, start: self.kept.first()?.at })
+    }
+
+    /// Into an empty queue: what `split_tail` took out, moved to the start of the buffer.
+    pub fn begin_with(&mut self, tail: Tail) {
+        let place = tail.peer.port as usize % PLACES;
+        // Its header's room is what it was, even if the peer's id on the wire is another one by now.
+        self.enter(tail.peer, tail.peer_id, place);
+        let mut kept = std::mem::take(&mut self.kept);
+        for waiting in kept.drain(..) {
+            self.push(waiting.place, waiting.kind, waiting.at - tail.start, waiting.length);
+        }
+        self.kept = kept;
+    }
+
+    /// Nothing waits any more.
+    pub fn clear(&mut self) {
+        for waiter in self.peers.drain(..) {
+            self.table[waiter.place] = 0;
+        }
+        self.waiting.clear();
+        self.current = 0;
+    }
+}

@@ -1,0 +1,162 @@
+//! For unit tests: what the threads share, of a data plane that was not started, and peers whose far ends are read by hand.
+
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixDatagram;
+use std::sync::Arc;
+
+use bridged_core::limits::KeyLimits;
+use bridged_sys::address::Family;
+use bridged_sys::descriptor::wait_readable;
+use bridged_sys::receive::Receiver;
+use bridged_sys::udp::{Options, UdpSocket};
+use zeroize::Zeroizing;
+
+use crate::contract::{Cipher, Key, PeerSettings, Settings, TapPort};
+use crate::keys::KeySlot;
+use crate::peers::Peer;
+use crate::plane::DataPlane;
+use crate::shared::Shared;
+
+/// A data plane whose threads do not run, and a socket to send from.
+pub struct Rig {
+    pub plane: DataPlane,
+    pub socket: UdpSocket,
+    _tap: (UnixDatagram, UnixDatagram),
+}
+
+impl Rig {
+    pub fn new(change: impl FnOnce(&mut Settings)) -> Rig {
+        let tap = UnixDatagram::pair().unwrap();
+        let port = TapPort {
+            fds: vec![tap.0.as_raw_fd()],
+            name: "in-hand".into(),
+            mac: [2, 0, 0, 0, 0, 0xff],
+            mtu: 1500,
+            virtio_header_size: 0,
+            offloads: Vec::new(),
+        };
+        let mut settings = Settings::new("test", port, Some(loopback()));
+        change(&mut settings);
+        Rig { plane: DataPlane::new(settings).unwrap(), socket: open(), _tap: tap }
+    }
+
+    pub fn shared(&self) -> &Arc<Shared> {
+        self.plane.shared()
+    }
+
+    /// A peer with a key in use.
+    pub fn join(&self, handle: u64, transmit_peer_id: Option<u32>) -> Far {
+        let socket = open();
+        let endpoint = socket.local_endpoint().unwrap();
+        let settings = PeerSettings {
+            handle,
+            name: format!("peer-{handle}"),
+            endpoint,
+            receive_peer_id: Some(handle as u32),
+            transmit_peer_id,
+            ping: None,
+            ping_restart: None,
+        };
+        self.plane.add_peer(settings).unwrap();
+        self.plane.install_key(handle, key(handle as u8, 0x99)).unwrap();
+        self.plane.use_key(handle, 0).unwrap();
+        let limits = KeyLimits { is_aes_gcm: true, renegotiate_bytes: 0, renegotiate_packets: 0 };
+        Far {
+            handle,
+            peer: Arc::clone(self.shared().table.load().get(handle).unwrap()),
+            key: KeySlot::new(&key(0x99, handle as u8), 4096, limits).unwrap(),
+            is_v2: transmit_peer_id.is_some(),
+            socket,
+            receiver: Receiver::new(8),
+        }
+    }
+
+    pub fn lost(&self, reason: &'static str) -> u64 {
+        let snapshot = self.plane.snapshot();
+        snapshot.drops.get(&("transmit", reason)).copied().unwrap_or(0)
+    }
+}
+
+/// The far end of a peer.
+pub struct Far {
+    pub handle: u64,
+    pub peer: Arc<Peer>,
+    pub socket: UdpSocket,
+    key: KeySlot,
+    is_v2: bool,
+    receiver: Receiver,
+}
+
+/// What arrived in one piece: datagrams of `segment` octets, the last may be shorter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    pub segment: usize,
+    pub packets: Vec<Vec<u8>>,
+}
+
+impl Far {
+    /// Everything that has arrived, as it came in.
+    pub fn runs(&mut self) -> Vec<Run> {
+        let mut runs = Vec::new();
+        while wait_readable(&[self.socket.as_raw_fd()], Some(20_000_000)) != 0 {
+            let Ok(count) = self.receiver.receive(&self.socket, 8) else { break };
+            for index in 0..count {
+                let message = self.receiver.message(index);
+                let at = index * self.receiver.stride();
+                let octets = &self.receiver.octets()[at..at + message.length];
+                let packets = octets.chunks(message.segment).map(<[u8]>::to_vec).collect();
+                runs.push(Run { segment: message.segment, packets });
+            }
+        }
+        runs
+    }
+
+    /// The frames of runs; each packet must be authentic and new.
+    pub fn frames(&self, runs: &[Run]) -> Vec<Vec<u8>> {
+        let packets = runs.iter().flat_map(|run| &run.packets);
+        let opened = packets.map(|packet| {
+            let mut octets = packet.clone();
+            octets.extend([0; crate::keys::SPARE_OCTETS]);
+            let mut found = None;
+            let take = |at, length| found = Some((at, length));
+            self.key.open(&mut octets, packet.len(), packet.len(), self.is_v2, take, |reason| panic!("{reason:?}"));
+            let (at, length) = found.unwrap();
+            octets[at..at + length].to_vec()
+        });
+        opened.collect()
+    }
+
+    /// All frames that have arrived.
+    pub fn take(&mut self) -> Vec<Vec<u8>> {
+        let runs = self.runs();
+        self.frames(&runs)
+    }
+}
+
+/// A frame that can be told from any other one: 14 octets or more.
+pub fn frame(number: usize, length: usize) -> Vec<u8> {
+    let mut octets: Vec<u8> = (0..length).map(|at| (at * 31 + number * 7) as u8).collect();
+    octets[..8].copy_from_slice(&(number as u64).to_be_bytes());
+    octets
+}
+
+fn key(send: u8, receive: u8) -> Key {
+    Key {
+        key_id: 0,
+        cipher: Cipher::Aes256Gcm,
+        send_key: Zeroizing::new(vec![send; 32]),
+        send_iv: Zeroizing::new([send; 8]),
+        receive_key: Zeroizing::new(vec![receive; 32]),
+        receive_iv: Zeroizing::new([receive; 8]),
+    }
+}
+
+fn open() -> UdpSocket {
+    let options = Options { bind: Some(loopback()), buffer: 8 << 20, share: false, busy_poll: 0 };
+    UdpSocket::open(Family::V4, &options).unwrap()
+}
+
+fn loopback() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
