@@ -29,6 +29,8 @@ from bridged.netlink.watch import LinkWatch
 from bridged.runtime.adapter import TunnelAdapter
 from bridged.runtime.bridges import attach_bridge, bridge_status, state_directory
 from bridged.runtime.client import ClientTunnel
+from bridged.runtime.coalescing import CoalescingGuard
+from bridged.runtime.fallback_log import FallbackLog
 from bridged.runtime.lag import LoopLag
 from bridged.runtime.network import NetworkChanges
 from bridged.runtime.reflections import Reflections
@@ -80,6 +82,7 @@ class Daemon:
         self._tunnels: dict[str, RunningTunnel] = {}
         self._bridges: dict[str, BridgeAttachment] = {}
         self._lag = LoopLag()
+        self._coalescing = CoalescingGuard()
         self._undo: list[Callable[[], Awaitable[Any] | None]] = []
 
     async def run(self) -> int:
@@ -123,6 +126,9 @@ class Daemon:
         self._undo.append(changes.close)
         self._watch_reflections()
         self._serve_metrics(admin)
+        fallbacks = FallbackLog({name: tunnel.dataplane for name, tunnel in self._tunnels.items()})
+        fallbacks.start()
+        self._undo.append(fallbacks.stop)
         self._lag.start()
         self._undo.append(self._lag.stop)
         self._await_confirmation()
@@ -149,6 +155,7 @@ class Daemon:
         )
         port = adapter.open()
         self._undo.append(adapter.close)
+        coalescing = self._coalescing.decide(name, tunnel.coalesce, choice.kind, port)
         dataplane = create_dataplane(
             choice.kind,
             DataplaneSettings(
@@ -160,7 +167,7 @@ class Daemon:
                 fdb_capacity=tunnel.fdb_capacity,
                 replay_window=tunnel.replay_window,
                 forward_between_peers=tunnel.forward_between_peers,
-                coalesce=tunnel.coalesce,
+                coalesce=coalescing.kinds,
                 renegotiate_bytes=tunnel.renegotiate.bytes,
                 renegotiate_packets=tunnel.renegotiate.packets,
                 wan_mtu=Octets(tunnel.wan_mtu),
@@ -173,6 +180,11 @@ class Daemon:
         running.tap_name = port.name
         running.tap_mac = str(port.mac)
         running.on_tap_failed = lambda: adapter.reopen(dataplane.attach_tap)
+        running.coalescing = coalescing
+        running.statistics.offload_fallbacks = adapter.fallbacks
+        running.statistics.offload_fallbacks.update(
+            ("coalesce", cause) for cause, _ in coalescing.refused.values()
+        )
         running.statistics.mac_conflicts["adapter"] += len(conflicts)
         self._tunnels[name] = running
 

@@ -104,6 +104,9 @@ class TunnelAnswer(Answer):
     control_drops: dict[str, dict[str, int]] = Field(description="direction -> reason -> packets")
     certificates: dict[str, float] = Field(description="own, ca -> end of validity, Unix seconds")
     mac_conflicts: dict[str, int]
+    coalescing: dict[str, str] = Field(
+        default_factory=dict, description="tcp4, tcp6, udp4, udp6 -> `joined` into super-frames, or why not"
+    )
     last_error: str | None
 
 

@@ -111,6 +111,11 @@ def tunnel_lines(tunnel: TunnelAnswer) -> list[str]:
             f"  data plane {plane.dataplane}{f' ({plane.aead})' if plane.aead else ''}, offloads {offloads},"
             f" FDB {plane.fdb_entries} of {plane.fdb_capacity}, drops {dropped}"
         )
+    lines += [
+        f"  {kind} goes frame by frame: {clean(reason)}"
+        for kind, reason in tunnel.coalescing.items()
+        if reason != "joined"
+    ]
     lines.append(f"  peers {sum(peer.sessions for peer in tunnel.peers)} of {tunnel.peers_limit}")
     if tunnel.last_error:
         lines.append(f"  last error: {clean(tunnel.last_error)}")

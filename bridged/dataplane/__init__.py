@@ -6,8 +6,15 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from bridged.dataplane import native
-from bridged.dataplane.contract import DataPlane, DataplaneSettings, TapPort
+from bridged.dataplane.contract import (
+    COALESCE_KINDS,
+    CoalesceKind,
+    DataPlane,
+    DataplaneSettings,
+    TapPort,
+)
 from bridged.dataplane.portable import PortableDataPlane
+from bridged.dataplane.portable.coalesce import Coalescer
 
 DataplaneKind = Literal["auto", "portable", "native"]
 Build = Literal["portable", "native"]
@@ -16,6 +23,9 @@ PORTABLE_TAP_OFFLOADS: Final[frozenset[str]] = frozenset()
 """None: the kernel cuts super-frames faster than Python does (measured: tests/bench/dataplane_pair.py)."""
 
 NATIVE_TAP_OFFLOADS: Final[frozenset[str]] = frozenset({"csum", "tso4", "tso6", "tso_ecn", "uso4", "uso6"})
+
+
+PORTABLE_COALESCE_KINDS: Final[frozenset[CoalesceKind]] = frozenset({"tcp4", "tcp6"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +74,27 @@ def tap_offloads(kind: DataplaneKind) -> frozenset[str]:
     return NATIVE_TAP_OFFLOADS if choose_dataplane(kind).kind == "native" else PORTABLE_TAP_OFFLOADS
 
 
+def coalesce_kinds(build: Build, tap: TapPort) -> frozenset[CoalesceKind]:
+    """What this build can join on the way into this TAP; none without a virtio-net header."""
+    if not tap.virtio_header_size:
+        return frozenset()
+    if build == "portable":
+        return PORTABLE_COALESCE_KINDS
+    has_uso = bool(tap.offloads & {"uso4", "uso6"})
+    return COALESCE_KINDS if has_uso else COALESCE_KINDS - {"udp4", "udp6"}
+
+
+def coalesce(build: Build, frames: list[bytes], vnet_octets: int) -> list[tuple[bytes, int]]:
+    """What this build writes into a TAP for one batch of frames, each write with the number of frames in it.
+
+    Raises:
+        DataplaneError: `native_unavailable`.
+    """
+    if build == "native":
+        return native.coalesce(frames, vnet_octets)
+    return Coalescer(vnet_octets).coalesce(frames)
+
+
 def fits_segments(kind: DataplaneKind, tap: TapPort) -> bool:
     """Whether TCP from this TAP is cut to what fits `wan_mtu`, so that no SYN segment needs clamping.
 
@@ -74,11 +105,15 @@ def fits_segments(kind: DataplaneKind, tap: TapPort) -> bool:
 
 
 __all__ = [
+    "Build",
+    "CoalesceKind",
     "DataPlane",
     "DataplaneChoice",
     "DataplaneKind",
     "DataplaneSettings",
     "choose_dataplane",
+    "coalesce",
+    "coalesce_kinds",
     "create_dataplane",
     "fits_segments",
     "tap_offloads",

@@ -22,6 +22,11 @@ FrameKind = Literal["unicast", "unknown_unicast", "broadcast", "multicast"]
 
 LimitTrigger = Literal["bytes", "packets", "aead_limit"]
 
+CoalesceKind = Literal["tcp4", "tcp6", "udp4", "udp6"]
+"""What is joined into one super-frame: segments of TCP, or datagrams of UDP (USO), over IPv4 or IPv6."""
+
+COALESCE_KINDS: Final[frozenset[CoalesceKind]] = frozenset({"tcp4", "tcp6", "udp4", "udp6"})
+
 EVENT_QUEUE_EVENTS: Final = 4096
 CONTROL_QUEUE_DATAGRAMS: Final = 1024
 
@@ -50,10 +55,12 @@ class DataplaneSettings:
     SYN segments are left alone; else the largest MSS for IPv4 (IPv6: 20 less;
     docs/protocol/data.md, 5.4). `ageing` of FDB entries. `move_hold`: a station heard from a peer
     within this time is not moved to the TAP by a frame from there (it is our own frame, reflected).
-    `forward_between_peers`: peers reach each other, as on one switch. For native only: `wan_mtu`, the
-    outer IP packet (octets) that TCP super-frames are cut for (0: what the route to the peer takes; portable
-    leaves it to `mss_limit`); `workers`, 1..16 pairs of threads, each with one descriptor of the TAP;
-    `busy_poll`, microseconds for which the kernel may wait at the network card.
+    `forward_between_peers`: peers reach each other, as on one switch. `coalesce`: what may be joined into
+    super-frames on the way into the TAP (portable joins TCP only; UDP also needs the TAP's `uso4`, `uso6`);
+    when the TAP refuses one (EINVAL), nothing is joined any more until `attach_tap`. For native only:
+    `wan_mtu`, the outer IP packet (octets) that TCP super-frames are cut for (0: what the route to the peer
+    takes; portable leaves it to `mss_limit`); `workers`, 1..16 pairs of threads, each with one descriptor of
+    the TAP; `busy_poll`, microseconds for which the kernel may wait at the network card.
     """
 
     tunnel: str
@@ -66,7 +73,7 @@ class DataplaneSettings:
     addresses_per_peer: int = 4096
     replay_window: int = 4096
     forward_between_peers: bool = True
-    coalesce: Literal["auto", "on", "off"] = "auto"
+    coalesce: frozenset[CoalesceKind] = COALESCE_KINDS
     socket_buffer: Octets = Octets(4 * 1024 * 1024)
     renegotiate_bytes: int = 0
     renegotiate_packets: int = 0

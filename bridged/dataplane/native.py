@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from bridged import _native
     from bridged._native import _PeerSnapshot
 
-SEAM: Final = 1
+SEAM: Final = 2
 """Of the compiled module that this file is written for."""
 
 _WHAT_TO_DO: Final = "install a wheel that has it, or run `make setup` where there is Rust"
@@ -73,6 +73,17 @@ def require() -> None:
     """
     if _missing:
         raise DataplaneError("native_unavailable", f"{unavailable()}; or set `dataplane: auto` or `portable`")
+
+
+def coalesce(frames: list[bytes], vnet_octets: int) -> list[tuple[bytes, int]]:
+    """See `bridged.dataplane.coalesce`.
+
+    Raises:
+        DataplaneError: `native_unavailable`.
+    """
+    require()
+    writes: list[tuple[bytes, int]] = _module.coalesce(frames, vnet_octets, True, False)
+    return writes
 
 
 class NativeDataPlane:

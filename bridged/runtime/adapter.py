@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
@@ -29,13 +30,19 @@ _OFFLOAD_NAMES: Final = {
     Offload.USO6: "uso6",
 }
 
+_REFUSED_NAMES: Final = {
+    "tap_tso": Offload.TSO4 | Offload.TSO6 | Offload.TSO_ECN,
+    "tap_uso": Offload.USO4 | Offload.USO6,
+}
+
 
 class TunnelAdapter:
     """Holds the adapter of one tunnel open, under one name and address, as long as the tunnel lives.
 
     `offloads`: names of what the data plane reads from the TAP (`csum`, `tso4`, …). `other_addresses` gives
     those that our own switches have learned. `on_conflict` hears of each candidate address that was taken.
-    `queues`: descriptors of the TAP; more than one makes a multi-queue adapter.
+    `queues`: descriptors of the TAP; more than one makes a multi-queue adapter. `fallbacks` counts what the
+    kernel refused of it, by (offload, cause).
     """
 
     def __init__(
@@ -59,6 +66,7 @@ class TunnelAdapter:
         self._mac: MacAddress | None = None
         self._adapter: TapAdapter | None = None
         self._task: asyncio.Task[None] | None = None
+        self.fallbacks: Counter[tuple[str, str]] = Counter()
 
     def open(self) -> TapPort:
         """Open and lock the adapter and set it up.
@@ -86,6 +94,7 @@ class TunnelAdapter:
         except BaseException:
             self.close()
             raise
+        self._tell_refused(self._adapter.refused_offloads)
         self._log.info("tap_opened", mac=str(port.mac), mtu=port.mtu, offloads=sorted(port.offloads))
         return port
 
@@ -136,6 +145,15 @@ class TunnelAdapter:
             lambda address: address in owners or address in learned,
             on_conflict=conflict,
         )
+
+    def _tell_refused(self, refused: Offload) -> None:
+        if not refused:
+            return
+        words = [word for offload, word in _OFFLOAD_NAMES.items() if offload & refused]
+        self._log.info("tap_offloads_refused", offloads=sorted(words))
+        for name, offloads in _REFUSED_NAMES.items():
+            if offloads & refused:
+                self.fallbacks[name, "einval"] += 1
 
     def _wanted_offloads(self) -> Offload:
         wanted = Offload.NONE

@@ -51,7 +51,8 @@ class TunnelStatus:
     `handshakes` by (phase, outcome); `handshake_durations` by phase; `authentications` by (method,
     outcome); `renegotiations` by (trigger, outcome); `control_drops` by (direction, reason): packets that
     the control plane refused; `certificates` role -> end of validity; `mac_conflicts` by `adapter`,
-    `local_port`, `peer`. `last_error`: newest failure, one line.
+    `local_port`, `peer`. `coalescing`: `tcp4`, `tcp6`, `udp4`, `udp6` -> `joined`, or why not (absent: the
+    data plane or the TAP cannot, or `coalesce: off`). `last_error`: newest failure, one line.
     """
 
     name: str
@@ -75,6 +76,7 @@ class TunnelStatus:
     control_drops: Mapping[tuple[str, str], int] = field(default_factory=dict)
     certificates: Mapping[str, UnixSeconds] = field(default_factory=dict)
     mac_conflicts: Mapping[str, int] = field(default_factory=dict)
+    coalescing: Mapping[str, str] = field(default_factory=dict)
     last_error: str | None = None
 
 

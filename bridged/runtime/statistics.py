@@ -42,6 +42,7 @@ class TunnelStatistics:
     renegotiations: Counter[tuple[str, str]] = field(default_factory=Counter)
     control_drops: Counter[tuple[str, str]] = field(default_factory=Counter)
     mac_conflicts: Counter[str] = field(default_factory=Counter)
+    offload_fallbacks: Counter[tuple[str, str]] = field(default_factory=Counter)
     durations: dict[str, Durations] = field(
         default_factory=lambda: {"initial": Durations(), "renegotiation": Durations()}
     )
@@ -170,13 +171,14 @@ def add_counters(first: PeerCounters, second: PeerCounters) -> PeerCounters:
     return replace(
         first,
         **{
-            name: _sum(getattr(first, name), getattr(second, name))
+            name: add_counts(getattr(first, name), getattr(second, name))
             for name in ("frames", "bytes", "wire_bytes", "wire_datagrams", "drops")
         },
     )
 
 
-def _sum(first: Mapping[Any, int], second: Mapping[Any, int]) -> dict[Any, int]:
+def add_counts(first: Mapping[Any, int], second: Mapping[Any, int]) -> dict[Any, int]:
+    """Both together, key by key."""
     return {key: first.get(key, 0) + second.get(key, 0) for key in {**first, **second}}
 
 

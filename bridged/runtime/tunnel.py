@@ -42,6 +42,7 @@ from bridged.protocol.session_types import (
     SessionState,
 )
 from bridged.protocol.wrap import WrapChannel
+from bridged.runtime.coalescing import Coalescing
 from bridged.runtime.link import PeerLink
 from bridged.runtime.statistics import PeerBook, TunnelStatistics
 from bridged.runtime.tunnel_plan import TunnelPlan
@@ -67,6 +68,7 @@ class Tunnel(ABC):
         self.tap_mac: str | None = None
         self.on_tap_failed: Callable[[], None] = lambda: None
         self.last_error: str | None = None
+        self.coalescing = Coalescing(frozenset())
         self.statistics = TunnelStatistics()
         self.book = PeerBook(plan.peer_names, plan.peer_retention)
         self.log = structlog.get_logger("bridged.tunnel").bind(tunnel=plan.name)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 
 from bridged.dataplane.contract import DataplaneSnapshot, PeerSnapshot
 from bridged.runtime.snapshot import TunnelStatus
+from bridged.runtime.statistics import add_counts
 from bridged.runtime.tunnel import Tunnel, unix_now
 
 
@@ -30,7 +32,9 @@ def tunnel_status(tunnel: Tunnel) -> TunnelStatus:
         remote=tunnel.remote,
         peers_limit=plan.peers_limit,
         peers=tunnel.book.statuses(live, plan.wrap.name, plan.transport),
-        dataplane=figures,
+        dataplane=replace(
+            figures, offload_fallbacks=add_counts(figures.offload_fallbacks, statistics.offload_fallbacks)
+        ),
         handshakes=dict(statistics.handshakes),
         handshake_durations={phase: taken.snapshot() for phase, taken in statistics.durations.items()},
         authentications=dict(statistics.authentications),
@@ -38,6 +42,7 @@ def tunnel_status(tunnel: Tunnel) -> TunnelStatus:
         control_drops=_control_drops(tunnel),
         certificates=dict(plan.certificates or {}),
         mac_conflicts=dict(statistics.mac_conflicts),
+        coalescing=tunnel.coalescing.described(),
         last_error=tunnel.last_error,
     )
 

@@ -39,6 +39,8 @@ _SIOCGIFHWADDR: Final = 0x8927
 _SIOCGIFINDEX: Final = 0x8933
 _SIOCGIFTXQLEN: Final = 0x8942
 _SIOCSIFTXQLEN: Final = 0x8943
+_SIOCBRADDBR: Final = 0x89A0
+_SIOCBRADDIF: Final = 0x89A2
 
 _IFREQ_OCTETS: Final = 40
 
@@ -179,6 +181,14 @@ class LinkControl:
         wanted = flags | IFF_UP if up else flags & ~IFF_UP
         if wanted != flags:
             fcntl.ioctl(self._socket, _SIOCSIFFLAGS, _ifreq(name, struct.pack("=H", wanted)))
+
+    def add_bridge(self, name: str) -> None:
+        """Make a bridge with the kernel's defaults: no spanning tree."""
+        fcntl.ioctl(self._socket, _SIOCBRADDBR, name.encode().ljust(16, b"\0"))
+
+    def add_bridge_port(self, bridge: str, name: str) -> None:
+        number = struct.pack("=i", self.ifindex(name))
+        fcntl.ioctl(self._socket, _SIOCBRADDIF, _ifreq(bridge, number))
 
     def _flags(self, name: str) -> int:
         answer = fcntl.ioctl(self._socket, _SIOCGIFFLAGS, _ifreq(name))

@@ -29,7 +29,7 @@ from lab.topology import Site
 
 from bridged.addresses import Endpoint
 from bridged.dataplane import create_dataplane
-from bridged.dataplane.contract import DataplaneSettings, PeerSettings, TapPort
+from bridged.dataplane.contract import COALESCE_KINDS, DataplaneSettings, PeerSettings, TapPort
 from bridged.protocol.cipher import Cipher
 from bridged.protocol.key_derivation import slice_keys
 from bridged.protocol.role import Role
@@ -54,7 +54,7 @@ def run_end(arguments: argparse.Namespace) -> None:
             port,
             Endpoint("0.0.0.0", PORT) if arguments.role == "server" else None,
             mss_limit=arguments.mss,
-            coalesce="off" if arguments.plain else "auto",
+            coalesce=frozenset() if arguments.plain else COALESCE_KINDS,
         )
         plane = create_dataplane("portable", settings)
         role = Role.SERVER if arguments.role == "server" else Role.CLIENT

@@ -202,7 +202,7 @@ def test_segments_of_a_flow_are_joined_and_lose_nothing(
 
 
 def test_coalescing_can_be_switched_off(make_rig: Make) -> None:
-    rig = make_rig(vnet=10, coalesce="off")
+    rig = make_rig(vnet=10, coalesce=frozenset())
     frames = segments("IPv4", 20, 1448)
     writes = deliver(rig, rig.peer(1), frames)
     assert [item[10:] for item in writes] == frames

@@ -10,6 +10,7 @@ Pure: octets in, octets out.
 from __future__ import annotations
 
 import struct
+from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -119,11 +120,12 @@ class _Run:
 class Coalescer:
     """Turns batches of frames into TAP writes; keeps nothing between batches but masks.
 
-    `vnet_octets` is the length of the virtio-net header, 10 or 12.
+    `vnet_octets` is the length of the virtio-net header, 10 or 12; `kinds` what is joined, of `tcp4`, `tcp6`.
     """
 
-    def __init__(self, vnet_octets: int) -> None:
+    def __init__(self, vnet_octets: int, kinds: Set[str] = frozenset({"tcp4", "tcp6"})) -> None:
         self._vnet_octets = vnet_octets
+        self._layouts = [layout for layout, kind in ((_V4, "tcp4"), (_V6, "tcp6")) if kind in kinds]
         self._plain = bytes(vnet_octets)
         self._masks: dict[tuple[int, int], int] = {}
 
@@ -143,7 +145,7 @@ class Coalescer:
     def _offer(self, frame: bytes, runs: dict[bytes, _Run], order: list[bytes | _Run]) -> _Run | None:
         """Put a frame where it belongs; the run that may go on with the next frame."""
         layout = _layout_of(frame)
-        if layout is None:
+        if layout is None or layout not in self._layouts:
             if runs:
                 _interrupt(frame, runs)
             order.append(frame)

@@ -79,6 +79,8 @@ class PortableDataPlane:
         self._loop.watch_tap(self._tap)
         self._cipher: Cipher | None = None
         self._txqueue_dropped = 0
+        # Adapters before this one that did not take super-frames.
+        self._refusals = 0
         self._stopped = False
 
     def start(self) -> None:
@@ -105,8 +107,9 @@ class PortableDataPlane:
     def attach_tap(self, tap: TapPort) -> None:
         tap_io = self._tap_io(tap)
         with self._gate:
-            # Histograms go on over adapters.
+            # Histograms go on over adapters, and so do counters.
             tap_io.frames_per_write = self._tap.frames_per_write
+            self._refusals += self._tap.has_refused
             self._tap = tap_io
             self._loop.watch_tap(tap_io)
 
@@ -213,7 +216,7 @@ class PortableDataPlane:
                 "udp_gro": wire.has_gro,
                 "coalesce": tap.coalesces,
             },
-            offload_fallbacks=wire.fallbacks.copy(),
+            offload_fallbacks=self._fallbacks(),
             mtu_events=forwarding.mtu_events.copy(),
             kernel_drops={"tap_txqueue": self._txqueue_drops(), "udp_receive_buffer": wire.overflow},
             queues={
@@ -232,8 +235,13 @@ class PortableDataPlane:
         with self._gate:
             return self._switch.entries(time.monotonic())
 
+    def _fallbacks(self) -> dict[tuple[str, str], int]:
+        fallbacks = self._wire.fallbacks.copy()
+        refusals = self._refusals + self._tap.has_refused
+        return fallbacks | ({("coalesce", "einval"): refusals} if refusals else {})
+
     def _tap_io(self, tap: TapPort) -> TapIo:
-        return TapIo(tap, coalesce=self._settings.coalesce != "off", drop=self._drop_tap)
+        return TapIo(tap, coalesce=self._settings.coalesce, drop=self._drop_tap)
 
     def _ensure_socket(self, destination: Endpoint) -> None:
         if not self._stopped and self._wire.ensure(destination):

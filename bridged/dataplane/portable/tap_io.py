@@ -10,10 +10,10 @@ import errno
 import fcntl
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Final
 
-from bridged.dataplane.contract import Direction, TapPort
+from bridged.dataplane.contract import COALESCE_KINDS, CoalesceKind, Direction, TapPort
 from bridged.dataplane.portable.coalesce import Coalescer
 from bridged.dataplane.portable.counters import BatchSizes
 from bridged.dataplane.portable.segment import BadSuperFrame, segment
@@ -43,17 +43,20 @@ class TapGone(Exception):
 class TapIo:
     """One attached TAP. `drop` counts lost frames by direction and reason.
 
-    `coalesce`: join TCP segments into super-frames on the way to the TAP; needs the virtio-net header.
+    `coalesce`: what to join into super-frames on the way to the TAP, of TCP; needs the virtio-net header.
+    `has_refused`: the kernel did not take a super-frame, and from then on everything goes alone.
     """
 
-    def __init__(self, port: TapPort, *, coalesce: bool, drop: Drop) -> None:
+    def __init__(self, port: TapPort, *, coalesce: Set[CoalesceKind] = COALESCE_KINDS, drop: Drop) -> None:
         self.port = port
         self.descriptor = port.fds[0]
         self.frames_per_write = BatchSizes()
         self._drop = drop
         self.header = port.virtio_header_size
         self.plain = bytes(self.header)
-        self._coalescer = Coalescer(self.header) if coalesce and self.header >= HEADER_OCTETS else None
+        kinds = coalesce & {"tcp4", "tcp6"} if self.header >= HEADER_OCTETS else frozenset()
+        self._coalescer = Coalescer(self.header, kinds) if kinds else None
+        self.has_refused = False
         largest = port.mtu + LEAST_FRAME_OCTETS + TAG_ROOM_OCTETS
         if self.header and port.offloads & _SUPER_OFFLOADS:
             largest = SUPER_FRAME_OCTETS
@@ -119,7 +122,10 @@ class TapIo:
                 try:
                     write(descriptor, packet)
                 except OSError as error:
-                    self.failed(descriptor, error, count)
+                    if error.errno == errno.EINVAL and count > 1:
+                        self._write_refused(packet)
+                    else:
+                        self.failed(descriptor, error, count)
             return
         plain = self.plain
         self.frames_per_write.observe(1, len(frames))
@@ -128,6 +134,12 @@ class TapIo:
                 write(descriptor, plain + frame)
             except OSError as error:
                 self.failed(descriptor, error, 1)
+
+    def _write_refused(self, packet: bytes) -> None:
+        """The kernel does not take what it should (Linux 6.6.44 and others): write its frames one by one."""
+        self.has_refused = True
+        self._coalescer = None
+        self.write(segment(parse_vnet(packet), packet[self.header :]))
 
     def is_gone(self) -> bool:
         """Whether the adapter is no longer behind the descriptors (rather than only down)."""

@@ -63,7 +63,7 @@ pub struct DataplaneSettings {
     addresses_per_peer: usize,
     replay_window: usize,
     forward_between_peers: bool,
-    coalesce: String,
+    coalesce: BTreeSet<String>,
     socket_buffer: usize,
     renegotiate_bytes: u64,
     renegotiate_packets: u64,
@@ -74,8 +74,9 @@ pub struct DataplaneSettings {
 
 impl DataplaneSettings {
     pub fn parse(self, py: Python<'_>) -> PyResult<worker::Settings> {
-        let coalesce = worker::Coalesce::parse(&self.coalesce).ok_or_else(|| {
-            let text = format!("coalesce: {:?} is not auto, on or off", self.coalesce);
+        let kinds = self.coalesce.iter().map(String::as_str);
+        let coalesce = worker::coalesce_rules(kinds).ok_or_else(|| {
+            let text = format!("coalesce: {:?} are not all of tcp4, tcp6, udp4, udp6", self.coalesce);
             refused(py, &worker::Error::BadSetting(text))
         })?;
         Ok(worker::Settings {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 
+use bridged_core::coalesce::CoalesceRules;
 use zeroize::Zeroizing;
 
 /// Names one peer of one data plane; chosen by the control plane, never reused in a process.
@@ -87,27 +88,20 @@ pub struct TapPort {
     pub offloads: Vec<String>,
 }
 
-/// Whether segments are joined to super-frames on their way into the TAP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Coalesce {
-    /// Where the TAP can take them.
-    Auto,
-    /// As `Auto`.
-    On,
-    /// Never.
-    Off,
-}
-
-impl Coalesce {
-    /// From its name in the contract: `auto`, `on` or `off`.
-    pub fn parse(name: &str) -> Option<Coalesce> {
-        match name {
-            "auto" => Some(Coalesce::Auto),
-            "on" => Some(Coalesce::On),
-            "off" => Some(Coalesce::Off),
-            _ => None,
+/// The rules by which frames are joined on their way into the TAP, from the contract's names: `tcp4`, `tcp6`,
+/// `udp4`, `udp6`. None: one of the names is no such kind.
+pub fn coalesce_rules<'a>(kinds: impl IntoIterator<Item = &'a str>) -> Option<CoalesceRules> {
+    let mut rules = CoalesceRules::NONE;
+    for kind in kinds {
+        match kind {
+            "tcp4" => rules.tcp4 = true,
+            "tcp6" => rules.tcp6 = true,
+            "udp4" => rules.udp4 = true,
+            "udp6" => rules.udp6 = true,
+            _ => return None,
         }
     }
+    Some(rules)
 }
 
 /// What is fixed for the life of one data plane (one tunnel).
@@ -133,8 +127,8 @@ pub struct Settings {
     pub replay_window: usize,
     /// Peers reach each other, as on one switch.
     pub forward_between_peers: bool,
-    /// See [`Coalesce`].
-    pub coalesce: Coalesce,
+    /// What may be joined to super-frames on the way into the TAP, where the TAP can take them.
+    pub coalesce: CoalesceRules,
     /// Octets of each of the socket's two buffers.
     pub socket_buffer: usize,
     /// Ask for a new key after so many octets of payload (0: never).
@@ -163,7 +157,7 @@ impl Settings {
             addresses_per_peer: 4096,
             replay_window: 4096,
             forward_between_peers: true,
-            coalesce: Coalesce::Auto,
+            coalesce: CoalesceRules { tcp4: true, tcp6: true, udp4: true, udp6: true, tagged: false },
             socket_buffer: 4 * 1024 * 1024,
             renegotiate_bytes: 0,
             renegotiate_packets: 0,

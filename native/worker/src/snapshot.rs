@@ -72,7 +72,7 @@ pub fn of_plane(shared: &Arc<Shared>, aead: &'static str, txqueue_dropped: &Atom
             ("tap_uso", tap.as_ref().is_some_and(|tap| tap.has_uso)),
             ("udp_gso", socket.is_some_and(|socket| socket.has_segment())),
             ("udp_gro", socket.is_some_and(|socket| socket.has_gro())),
-            ("coalesce", tap.as_ref().is_some_and(|tap| tap.rules.is_some())),
+            ("coalesce", tap.as_ref().is_some_and(|tap| tap.coalesces())),
         ]),
         offload_fallbacks: fallbacks(shared),
         mtu_events: BTreeMap::from([

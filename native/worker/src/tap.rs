@@ -1,6 +1,7 @@
 //! The attached TAP: its queues and what it can take.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use bridged_core::coalesce::CoalesceRules;
 use bridged_core::vnet::{LONG_OCTETS, SHORT_OCTETS};
@@ -8,7 +9,7 @@ use bridged_sys::descriptor::duplicate;
 use bridged_sys::tap::is_gone;
 use bridged_sys::{Errno, EAGAIN, EBADF, EBADFD, EIO, ENOBUFS, ENODEV, ENOMEM, ENXIO};
 
-use crate::contract::{Coalesce, TapPort};
+use crate::contract::TapPort;
 use crate::counters::Reason;
 use crate::error::Error;
 
@@ -28,6 +29,8 @@ pub struct Tap {
     pub room: usize,
     /// What may be joined on the way in; None: nothing.
     pub rules: Option<CoalesceRules>,
+    /// It refused a super-frame (EINVAL): everything goes alone from then on.
+    pub refuses: AtomicBool,
     /// Its name.
     pub name: String,
     /// It gives TCP super-frames.
@@ -41,7 +44,7 @@ impl Tap {
     ///
     /// # Errors
     /// [`Error::BadSetting`]: no queue, more queues than workers, or a header of another size; [`Error::System`]: EBADF, EMFILE.
-    pub fn new(port: &TapPort, coalesce: Coalesce, workers: usize, number: u64) -> Result<Tap, Error> {
+    pub fn new(port: &TapPort, coalesce: CoalesceRules, workers: usize, number: u64) -> Result<Tap, Error> {
         if port.fds.is_empty() {
             return Err(Error::BadSetting(format!("adapter {} has no queue", port.name)));
         }
@@ -68,17 +71,23 @@ impl Tap {
         };
         // The kernel takes TCP super-frames from us whatever we take from it; UDP ones are newer (Linux 6.2), and
         // those that it offers it takes.
-        let rules = CoalesceRules { tcp4: true, tcp6: true, udp4: has_uso, udp6: has_uso, tagged: false };
+        let rules = CoalesceRules { udp4: coalesce.udp4 && has_uso, udp6: coalesce.udp6 && has_uso, ..coalesce };
         Ok(Tap {
             number,
             queues,
             vnet,
             room: vnet + largest + 1,
-            rules: (vnet > 0 && coalesce != Coalesce::Off).then_some(rules),
+            rules: (vnet > 0 && !rules.is_none()).then_some(rules),
+            refuses: AtomicBool::new(false),
             name: port.name.clone(),
             has_tso,
             has_uso,
         })
+    }
+
+    /// Frames are joined on their way to it.
+    pub fn coalesces(&self) -> bool {
+        self.rules.is_some() && !self.refuses.load(Relaxed)
     }
 
     /// The queue that a worker writes to.

@@ -3,6 +3,7 @@
 //! Source: docs/protocol/data.md, section 6.3; Linux Documentation/networking/tuntap.rst.
 
 use std::os::fd::RawFd;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
 use bridged_core::coalesce::{Coalescer, Group};
@@ -81,7 +82,7 @@ impl TapWriter {
         let TapWriter { coalescer, frames, gather, thread, .. } = self;
         let sizes = &shared.cells[*thread].frames_per_tap_write;
         let writer = Writer { shared, tap, queue };
-        let Some(coalescer) = coalescer.as_mut().filter(|_| frames.len() > 1) else {
+        let Some(coalescer) = coalescer.as_mut().filter(|_| frames.len() > 1 && tap.coalesces()) else {
             for frame in frames.iter() {
                 sizes.observe(1, 1);
                 if !writer.write_plain(octets, *frame) {
@@ -134,9 +135,8 @@ impl TapWriter {
                 }
             }
         }
-        if refused {
+        if refused && !tap.refuses.swap(true, Relaxed) {
             shared.coalesce_fallbacks.add_shared(1);
-            self.coalescer = None;
         }
     }
 }

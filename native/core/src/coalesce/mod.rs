@@ -41,7 +41,9 @@ impl CoalesceRules {
     /// Merge nothing: every frame comes back alone.
     pub const NONE: Self = Self { tcp4: false, tcp6: false, udp4: false, udp6: false, tagged: false };
 
-    fn is_none(&self) -> bool {
+    /// Nothing is merged by them.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
         !(self.tcp4 || self.tcp6 || self.udp4 || self.udp6)
     }
 }
