@@ -232,7 +232,7 @@ class Tunnel(Section):
         0, ge=0, le=1_000_000, description="native: how long the kernel may wait at the network card; 0: not"
     )
     coalesce: Literal["auto", "on", "off"] = Field(
-        "auto", description="join received TCP segments into one super-frame before the TAP"
+        "auto", description="join received segments into super-frames: auto, what passes the self-test"
     )
 
     @model_validator(mode="after")

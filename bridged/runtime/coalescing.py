@@ -18,7 +18,7 @@ import structlog
 from bridged.dataplane import Build, CoalesceKind, coalesce, coalesce_kinds
 from bridged.dataplane.contract import TapPort
 from bridged.errors import TapError
-from bridged.runtime.kernel_release import has_sound_udp_super_frames
+from bridged.runtime.kernel_release import find_udp_fault
 from bridged.runtime.super_frame_trial import Path, Verdict, try_super_frames
 from bridged.tap.scratch import ScratchPath
 
@@ -67,9 +67,9 @@ class CoalescingGuard:
         if mode == "on":
             return Coalescing(possible)
         refused: dict[CoalesceKind, tuple[Cause, str]] = {}
-        if not has_sound_udp_super_frames(self._release):
-            reason = f"kernel {self._release} may lose UDP super-frames behind a LAN port; 6.8.5 does not"
-            refused |= dict.fromkeys(possible & _UDP, ("config", reason))
+        fault = find_udp_fault(self._release)
+        if fault:
+            refused |= dict.fromkeys(possible & _UDP, ("config", fault))
         verdict = self._verdict(build, possible.difference(refused))
         refused |= {kind: ("selftest", reason) for kind, reason in verdict.failed.items()}
         for kind, (cause, reason) in sorted(refused.items()):

@@ -1,7 +1,8 @@
 """What a kernel's release says of faults that no trial on this machine would show.
 
-Source: Linux "udp: do not accept non-tunnel GSO skbs landing in a tunnel" (6.8.5); met in the field as
-tailscale/tailscale issue 11026. Pure: text in, verdicts out.
+Source: Linux "udp: do not accept non-tunnel GSO skbs landing in a tunnel" (6.8.5), met in the field as
+tailscale/tailscale issue 11026; the UDP segmentation faults of 7.0 to 7.1.4, issues 19777 and 21335 there.
+Pure: text in, verdicts out.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ from typing import Final
 
 Release = tuple[int, int, int]
 
-SOUND_UDP_SUPER_FRAMES: Final[Release] = (6, 8, 5)
-"""From here on a UDP super-frame survives a tunnel (VXLAN, Geneve) behind it; before, it is lost there."""
+_UDP_FAULTS: Final[tuple[tuple[Release, Release, str], ...]] = (
+    ((0, 0, 0), (6, 8, 5), "may lose UDP super-frames in a tunnel behind a LAN port"),
+    ((7, 0, 0), (7, 1, 5), "may spoil UDP super-frames for some network cards"),
+)
+"""From this release on, until that one, and what is wrong."""
 
 _RELEASE: Final = re.compile(r"(\d{1,4})\.(\d{1,4})(?:\.(\d{1,6}))?(?!\d)")
 
@@ -23,10 +27,15 @@ def parse_release(text: str) -> Release | None:
     return (int(found[1]), int(found[2]), int(found[3] or 0)) if found else None
 
 
-def has_sound_udp_super_frames(text: str) -> bool:
-    """Whether a kernel of this release forwards UDP super-frames intact; False where that cannot be told.
+def find_udp_fault(text: str) -> str:
+    """What a kernel of this release may do to UDP super-frames on their way out of a LAN port; empty: nothing.
 
     Distributions bring repairs to older releases: those are taken for faulty, which costs speed only.
     """
     release = parse_release(text)
-    return release is not None and release >= SOUND_UDP_SUPER_FRAMES
+    if release is None:
+        return f"of kernel {text} nobody knows whether it forwards UDP super-frames intact"
+    for first, repaired, fault in _UDP_FAULTS:
+        if first <= release < repaired:
+            return f"kernel {text} {fault}; repaired in {'.'.join(map(str, repaired))}"
+    return ""

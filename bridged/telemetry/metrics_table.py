@@ -51,7 +51,7 @@ METRICS: Final[tuple[MetricRow, ...]] = (
     _counter(
         "dataplane_offload_fallbacks_total",
         (*_T, "offload", "cause"),
-        "Times an offload was given up, by cause.",
+        "Times an offload was given up, by cause (`config`: a rule for this kernel).",
     ),
     _gauge("tunnel_up", _T, "The tunnel does its work: a server listens, a client is connected."),
     _gauge("tunnel_peers", _T, "Sessions established now."),

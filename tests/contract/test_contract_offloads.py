@@ -54,6 +54,18 @@ def segments(
     return made
 
 
+def datagrams(network: str, count: int, size: int) -> list[bytes]:
+    """UDP datagrams of one flow as a host without offloads sends them."""
+    made = []
+    for index in range(count):
+        layer = NETWORKS[network]()
+        if network == "IPv4":
+            layer.id = 100 + index
+        text = bytes((index + at) & 0xFF for at in range(size))
+        made.append(bytes(Ether(src=B, dst=A) / layer / UDP(sport=1000, dport=2000) / Raw(text)))
+    return made
+
+
 def sums_are_good(octets: bytes) -> bool:
     """scapy computes the same checksums."""
     packet = Ether(octets)
@@ -199,6 +211,32 @@ def test_segments_of_a_flow_are_joined_and_lose_nothing(
     assert rig.snapshot().peers[0].counters.frames["receive", "unknown_unicast"] == 20, (
         "counted before joining"
     )
+
+
+@pytest.mark.parametrize(("allowed", "joined"), [("tcp4", "IPv4"), ("tcp6", "IPv6")])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_only_the_allowed_kinds_are_joined(make_rig: Make, allowed: str, joined: str, network: str) -> None:
+    rig = make_rig(vnet=10, coalesce=frozenset({allowed}))
+    frames = segments(network, 20, 1448)
+    writes = deliver(rig, rig.peer(1), frames)
+    assert (len(writes) < len(frames)) == (network == joined)
+    assert taken_apart(writes, 10) == frames
+    assert rig.snapshot().offloads["coalesce"]
+
+
+def test_udp_is_joined_only_where_it_is_allowed(make_rig: Make, build: str) -> None:
+    """Portable never does; native where the TAP takes it (USO) and the kind is allowed."""
+    for kinds, network, is_joined in (
+        ({"udp4"}, "IPv4", build == "native"),
+        ({"udp6"}, "IPv6", build == "native"),
+        ({"udp4", "tcp4"}, "IPv6", False),
+        ({"tcp4", "tcp6"}, "IPv4", False),
+    ):
+        rig = make_rig(vnet=10, offloads=("csum", "uso4", "uso6"), coalesce=frozenset(kinds))
+        frames = datagrams(network, 20, 1000)
+        writes = deliver(rig, rig.peer(1), frames)
+        assert (len(writes) < len(frames)) == is_joined, (kinds, network)
+        assert taken_apart(writes, 10) == frames
 
 
 def test_coalescing_can_be_switched_off(make_rig: Make) -> None:

@@ -19,6 +19,7 @@ from tests.lab.pki import Identity, write_private
 from tests.lab.topology import LAN_PORT, Site
 
 BRIDGED = str(Path(sys.executable).with_name("bridged"))
+REFUSING_KERNEL = str(Path(__file__).with_name("refusing_kernel.py"))
 TUNNEL = "lab"
 METRICS_PORT = 9743
 START_SECONDS = 20.0
@@ -29,6 +30,7 @@ class Bridged:
 
     Its state folder, admin socket and files are in the lab's directory: several daemons do not meet.
     `state` and `admin` are filled in where the configuration has none. `file`: an existing YAML instead.
+    `refusals`: what the kernel shall refuse this daemon (tests/lab/refusing_kernel.py).
     """
 
     def __init__(self, site: Site, configuration: Mapping[str, Any], *, name: str = "bridged") -> None:
@@ -46,6 +48,7 @@ class Bridged:
         }
         self.file = directory / f"{self.stem}.yaml"
         self.process: Process | None = None
+        self.refusals: tuple[str, ...] = ()
         self.write()
 
     def write(self) -> None:
@@ -64,9 +67,9 @@ class Bridged:
 
     def start(self, *options: str, wait: bool = True) -> Bridged:
         """`bridged run --config FILE` (and options), until its bridges are made."""
-        self.process = self.site.namespace.popen(
-            BRIDGED, "run", "--config", str(self.file), *options, log=self.name, env={"PYTHONUNBUFFERED": "1"}
-        )
+        under = (sys.executable, REFUSING_KERNEL, ",".join(self.refusals)) if self.refusals else ()
+        command = (*under, BRIDGED, "run", "--config", str(self.file), *options)
+        self.process = self.site.namespace.popen(*command, log=self.name, env={"PYTHONUNBUFFERED": "1"})
         if wait:
             bridges = len(self.configuration["bridges"])
             self.wait_until(
@@ -216,13 +219,15 @@ def bridged_pair(
     client_tunnel: Mapping[str, Any] | None = None,
     bridge: Mapping[str, Any] | None = None,
     remote: str = "",
+    refusals: tuple[str, ...] = (),
 ) -> tuple[Bridged, Bridged]:
-    """Two of our daemons, connected."""
+    """Two of our daemons, connected; the kernel refuses both of them the same."""
     profile = profile or Profile()
     issue = profile.authority.issue
     first = server(server_site, profile, issue("server", "server"), tunnel=server_tunnel, bridge=bridge)
     far = remote or server_site.wan_ipv4
     second = client(client_site, profile, issue("client", "client"), far, tunnel=client_tunnel, bridge=bridge)
+    first.refusals = second.refusals = refusals
     first.start()
     second.start().wait_connected()
     first.wait_connected()

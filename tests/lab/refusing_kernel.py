@@ -99,7 +99,7 @@ def build_filter(names: set[str]) -> bytes:
 
 
 def install(code: bytes, *, listen: bool) -> int:
-    """Put the filter on this thread and what it starts; the descriptor of the listener, where one is wanted."""
+    """Put the filter on this thread and what it starts; the descriptor of the listener, if one is wanted."""
     libc = ctypes.CDLL(None, use_errno=True)
     program = _Program(len(code) // 8, code)
     set_filter, new_listener = 1, 8
