@@ -28,7 +28,7 @@ def parse_release(text: str) -> Release | None:
 
 
 def find_udp_fault(text: str) -> str:
-    """What a kernel of this release may do to UDP super-frames on their way out of a LAN port; empty: nothing.
+    """What a kernel of this release may do to UDP super-frames that leave by a LAN port; empty: nothing.
 
     Distributions bring repairs to older releases: those are taken for faulty, which costs speed only.
     """
