@@ -242,17 +242,18 @@ def _joined(build: str, site: Site, vnet: bool, offloads: Offload, stack: ExitSt
 
 
 @pytest.fixture
-def crossing(build: str, lab: Lab) -> Iterator[tuple[End, End, TwoSites]]:
-    """Two ends over a WAN of 1500 octets, not joined yet."""
+def crossing(request: pytest.FixtureRequest, build: str, lab: Lab) -> Iterator[tuple[End, End, TwoSites]]:
+    """Two ends over a WAN of 1500 octets, not joined yet. A parameter: their `wan_mtu`."""
     sites = TwoSites(lab, wan_mtu=1500, bridges=False)
     with ExitStack() as stack:
         ends = [End(build, site.namespace, Endpoint(site.wan_ipv4, 11940)) for site in sites.sites]
         for end in ends:
             stack.enter_context(end.stack)
-            end.start()
+            end.start(wan_mtu=getattr(request, "param", 0))
         yield ends[0], ends[1], sites
 
 
+@pytest.mark.parametrize("crossing", [0, 1400, 9000], indirect=True, ids="told {}".format)
 def test_frames_larger_than_the_path_are_fragmented_not_dropped(crossing: tuple[End, End, TwoSites]) -> None:
     first, second, sites = crossing
     first.join(Endpoint(sites.b.wan_ipv4, 11940), Role.SERVER)

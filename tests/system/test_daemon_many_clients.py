@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import itertools
 import signal
+import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
 from daemon_lab import pinging, quick_neighbours, stop_all, wait_reach
-from lab import Bridged, Hub, Lab, Profile, bridged_daemon, wait_for
+from lab import HOST_PORT, Bridged, Host, Hub, Lab, Profile, bridged_daemon, wait_for
+from lab.frames import capturing, received_frames
 
 pytestmark = pytest.mark.root
 
 CLIENTS = 3
+BURSTS, BURST = 15, 20
+EXPERIMENTAL = b"\x88\xb6"
 QUICK = {"ping_seconds": 1, "restart_seconds": 3}
 
 
@@ -70,6 +75,7 @@ def star(tag: str, connect: int, keepalive: dict[str, Any] = QUICK, **server: An
 def test_every_site_reaches_every_other_and_a_killed_client_is_given_up_and_replaced() -> None:
     with star("star", CLIENTS) as made:
         _all_pairs(made)
+        _flows_between_all_sites_at_once(made)
         _killed_client_ages_out(made)
         _same_certificate_from_another_place_replaces(made)
 
@@ -82,6 +88,59 @@ def _all_pairs(made: Star) -> None:
         assert first.neighbour(second.ipv4) == second.mac
     for host in hosts[1:]:
         host.ping(hosts[0].ipv6, count=2, interval_seconds=0.02)
+
+
+def _flows_between_all_sites_at_once(made: Star) -> None:
+    """Bursts of numbered frames between all pairs: each flow arrives whole, in order, octet for octet."""
+    hosts = [site.host for site in made.hub.sites]
+    wanted: dict[tuple[str, str], list[bytes]] = {pair: [] for pair in _pairs(hosts)}
+    with ExitStack() as stack:
+        captures = stack.enter_context(capturing(*hosts))
+        wires = {host.mac: stack.enter_context(_wire(host)) for host in hosts}
+        for burst in range(BURSTS):
+            for source, target in wanted:
+                frames = [_numbered(source, target, burst * BURST + number) for number in range(BURST)]
+                for frame in frames:
+                    wires[source].send(frame)
+                wanted[source, target] += frames
+            time.sleep(0.01)
+        arrived: dict[str, list[bytes]] = {host.mac: [] for host in hosts}
+
+        def complete() -> bool:
+            for host, sock in zip(hosts, captures, strict=True):
+                arrived[host.mac] += [item for item in received_frames(sock) if item[12:14] == EXPERIMENTAL]
+            return all(len(arrived[host.mac]) >= BURSTS * BURST * (len(hosts) - 1) for host in hosts)
+
+        wait_for(complete, "all frames between the sites", 5.0)
+        for (source, target), frames in wanted.items():
+            address = _octets(source)
+            assert [item for item in arrived[target] if item[6:12] == address] == frames, f"{source} {target}"
+    drops = made.server.tunnel()["dataplane"]["drops"]
+    assert {**drops, "transmit": {**drops.get("transmit", {}), "no_peer": 0}} == {"transmit": {"no_peer": 0}}
+
+
+def _pairs(hosts: list[Host]) -> list[tuple[str, str]]:
+    return [(source.mac, target.mac) for source, target in itertools.permutations(hosts, 2)]
+
+
+def _octets(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+def _numbered(source: str, target: str, number: int) -> bytes:
+    """A frame that tells its flow and its number; some are small, most are full."""
+    head = _octets(target) + _octets(source) + EXPERIMENTAL + number.to_bytes(4, "big")
+    return head.ljust(90 if number % 7 == 3 else 1400, bytes([number % 251]))
+
+
+@contextmanager
+def _wire(host: Host) -> Iterator[socket.socket]:
+    """A packet socket to send from."""
+    with host.namespace.entered():
+        sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    with sock:
+        sock.bind((HOST_PORT, 0))
+        yield sock
 
 
 def _killed_client_ages_out(made: Star) -> None:

@@ -210,3 +210,7 @@ impl Queue {
         self.current = 0;
     }
 }
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;

@@ -252,3 +252,7 @@ fn kind_of(target: Mac) -> FrameKind {
 fn nanoseconds(seconds: f64) -> Nanos {
     (seconds.max(0.0) * SECOND as f64) as Nanos
 }
+
+#[cfg(test)]
+#[path = "switch_tests.rs"]
+mod tests;
