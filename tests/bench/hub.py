@@ -21,7 +21,7 @@ from typing import Any
 from tests.bench.light_clients import __file__ as CLIENTS_FILE
 from tests.bench.measures import Reading, datagrams_arrived
 from tests.bench.processor import Stopwatch
-from tests.bench.tunnels import ETHERNET_MTU, bridged_keys
+from tests.bench.tunnels import ETHERNET_MTU, bridged_keys, set_wan_offload
 from tests.lab import bridged_daemon
 from tests.lab.bridged_daemon import BRIDGED
 from tests.lab.core import Lab
@@ -138,11 +138,7 @@ class HubBench:
         self._address(self.hub.server.namespace, [SERVER_ADDRESS])
         first = ip_address(FIRST_CLIENT)
         self._address(self.space, [str(first + number) for number in range(clients)])
-        if wan_offload != "on":
-            for site in self.hub.sites:
-                changes = ["tx-udp-segmentation", "off"]
-                changes += ["generic-receive-offload", "on"] if wan_offload == "card" else []
-                site.namespace.run("ethtool", "-K", WAN_PORT, *changes)
+        set_wan_offload(self.hub.sites, wan_offload)
         if (os.cpu_count() or 1) > 1:
             self.hub.server.namespace.cpus, self.space.cpus = "0", "1"
 

@@ -69,7 +69,7 @@ def measure_mixed(
     taken: dict[str, list[tuple[Reading, Reading]]] = {name: [] for name in DIRECTIONS}
     with Lab("mixed") as lab:
         sites = TwoSites(lab, wan_mtu=wan_mtu)
-        set_wan_offload(sites, wan_offload)
+        set_wan_offload(sites.sites, wan_offload)
         if (os.cpu_count() or 1) > 1:
             for space in (sites.a.namespace, sites.a.host.namespace, sites.b.host.namespace):
                 space.cpus = "0"

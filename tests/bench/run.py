@@ -58,7 +58,7 @@ def compare(
     ]
     with Lab("bench") as lab:
         sites = TwoSites(lab, wan_mtu=wan_mtu)
-        set_wan_offload(sites, wan_offload)
+        set_wan_offload(sites.sites, wan_offload)
         prepare(sites.a.host)
         if chosen.pin:
             for number, site in enumerate(sites.sites):

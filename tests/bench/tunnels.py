@@ -7,7 +7,7 @@ the ceiling. Each context manager joins, waits until frames cross, and takes eve
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,6 +27,9 @@ VXLAN_PORT = 4789
 
 PEERS = ("openvpn", "bridged", "portable", "fastd", "vxlan")
 WAN_OFFLOADS = ("on", "off", "card")
+CARD_FEATURES = ("generic-receive-offload", "on", "tcp-segmentation-offload", "off")
+"""With these a veth joins what it receives as a card's driver does: it leaves that out where the other end of
+the cable may send super-frames of any kind, TCP's included."""
 
 
 def missing_program(peer: str) -> str:
@@ -34,7 +37,7 @@ def missing_program(peer: str) -> str:
     return peer if peer == "fastd" and shutil.which("fastd") is None else ""
 
 
-def set_wan_offload(sites: TwoSites, offload: str) -> None:
+def set_wan_offload(sites: Iterable[Site], offload: str) -> None:
     """How the WAN's cables pass what the tunnels send.
 
     `on`: super-frames whole, as a veth does by itself. `off`: every packet alone, cut by the kernel as for
@@ -46,8 +49,8 @@ def set_wan_offload(sites: TwoSites, offload: str) -> None:
     names = ["tx-udp-segmentation", "tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation"]
     changes = [word for name in names for word in (name, "off")]
     if offload == "card":
-        changes += ["generic-receive-offload", "on"]
-    for site in sites.sites:
+        changes += CARD_FEATURES
+    for site in sites:
         site.namespace.run("ethtool", "-K", WAN_PORT, *changes)
 
 
