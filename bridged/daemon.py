@@ -16,37 +16,31 @@ from typing import Any, Final
 import structlog
 
 from bridged import __version__
-from bridged.addresses import Endpoint, MacAddress
+from bridged.addresses import Endpoint
 from bridged.admin.server import AdminServer
 from bridged.admin.state import Station
 from bridged.configuration import Configuration, find_warnings, load
-from bridged.configuration.schema import DEFAULT_METRICS_PORT, Tunnel, tap_name
-from bridged.dataplane import choose_dataplane, create_dataplane, fits_segments, tap_offloads
-from bridged.dataplane.contract import DataplaneSettings
-from bridged.errors import ShutdownErrors
-from bridged.netlink.attachment import BridgeAttachment
+from bridged.configuration.diff import diff
+from bridged.configuration.schema import DEFAULT_METRICS_PORT
+from bridged.errors import BridgedError, ConfigurationError, ShutdownErrors
 from bridged.netlink.watch import LinkWatch
-from bridged.runtime.adapter import TunnelAdapter
-from bridged.runtime.bridges import attach_bridge, bridge_status, state_directory
-from bridged.runtime.client import ClientTunnel
-from bridged.runtime.coalescing import CoalescingGuard
+from bridged.runtime.bridges import bridge_status, state_directory
 from bridged.runtime.fallback_log import FallbackLog
 from bridged.runtime.lag import LoopLag
 from bridged.runtime.network import NetworkChanges
 from bridged.runtime.reflections import Reflections
-from bridged.runtime.server import ServerTunnel
-from bridged.runtime.sizes import mss_limit
-from bridged.runtime.snapshot import DaemonSnapshot
-from bridged.runtime.trust import bind_endpoint, plan_tunnel
-from bridged.runtime.tunnel import Tunnel as RunningTunnel
+from bridged.runtime.site import Site
+from bridged.runtime.snapshot import DaemonSnapshot, ReloadStatus
 from bridged.runtime.tunnel_status import tunnel_status
 from bridged.telemetry.collector import DaemonCollector, build_registry
 from bridged.telemetry.logs import configure_logs
 from bridged.telemetry.server import MetricsServer, call_in_loop, read_bearer_token
-from bridged.units import Octets, Seconds, UnixSeconds
+from bridged.units import UnixSeconds
 
 EXIT_DONE: Final = 0
 EXIT_FAILED: Final = 1
+RUN_ERRORS: Final = (BridgedError, OSError, ShutdownErrors)
+"""What changing the site may raise."""
 
 
 def run(configuration_path: Path, confirm_seconds: float | None = None) -> int:
@@ -63,15 +57,15 @@ def run(configuration_path: Path, confirm_seconds: float | None = None) -> int:
     log = structlog.get_logger("bridged")
     for path, text in find_warnings(configuration):
         log.warning("configuration_warning", where=".".join(map(str, path)), text=text)
-    return asyncio.run(Daemon(configuration, configuration_path.parent, confirm_seconds).run())
+    return asyncio.run(Daemon(configuration, configuration_path, confirm_seconds).run())
 
 
 class Daemon:
     """All parts of one process. Implements `AdminState`; every method runs in the event loop."""
 
-    def __init__(self, configuration: Configuration, base: Path, confirm_seconds: float | None) -> None:
+    def __init__(self, configuration: Configuration, path: Path, confirm_seconds: float | None) -> None:
         self._configuration = configuration
-        self._base = base
+        self._path = path
         self._confirm_seconds = confirm_seconds
         self._confirm_deadline: UnixSeconds | None = None
         self._confirm_timer: asyncio.TimerHandle | None = None
@@ -79,10 +73,17 @@ class Daemon:
         self._log = structlog.get_logger("bridged")
         self._stop = asyncio.Event()
         self._status = EXIT_DONE
-        self._tunnels: dict[str, RunningTunnel] = {}
-        self._bridges: dict[str, BridgeAttachment] = {}
+        self._watch = LinkWatch()
+        self._site = Site(self._watch, path.parent)
+        self._changes: NetworkChanges | None = None
+        self._reflections = Reflections()
+        self._collector: DaemonCollector | None = None
+        self._reload_lock = asyncio.Lock()
+        self._reload_again = False
+        self._reloads: asyncio.Task[ReloadStatus] | None = None
+        # As Prometheus has it: a start is a successful load.
+        self._reload_status = ReloadStatus({}, "applied", "", self._started)
         self._lag = LoopLag()
-        self._coalescing = CoalescingGuard()
         self._undo: list[Callable[[], Awaitable[Any] | None]] = []
 
     async def run(self) -> int:
@@ -90,10 +91,10 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._ignore_hangup)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
         try:
             await self._start()
-            self._log.info("daemon_started", version=__version__, tunnels=list(self._tunnels))
+            self._log.info("daemon_started", version=__version__, tunnels=list(self._site.tunnels))
             await self._stop.wait()
         finally:
             await self._take_down()
@@ -108,94 +109,34 @@ class Daemon:
         admin = AdminServer(configuration.admin.socket, self)
         await admin.start()
         self._undo.append(admin.stop)
-        watch = LinkWatch()
-        watch.start()
-        self._undo.append(watch.close)
-        for name, tunnel in configuration.tunnels.items():
-            self._build_tunnel(name, tunnel)
-        for name in configuration.bridges:
-            attachment = attach_bridge(configuration, name, self._tunnels, watch)
-            await attachment.start()
-            self._bridges[name] = attachment
-            self._undo.append(attachment.stop)
-        for running in self._tunnels.values():
-            await running.start()
-            self._undo.append(running.stop)
-        taps = [tap_name(name, tunnel) for name, tunnel in configuration.tunnels.items()]
-        changes = NetworkChanges(watch, taps, self._announce_change)
-        self._undo.append(changes.close)
-        self._watch_reflections()
+        self._watch.start()
+        self._undo.append(self._watch.close)
+        self._undo.append(self._site.stop)
+        await self._site.become(configuration)
+        self._changes = NetworkChanges(self._watch, self._announce_change)
+        self._undo.append(self._changes.close)
+        self._reflections.start()
+        self._undo.append(self._reflections.close)
+        self._observe(configuration)
         self._serve_metrics(admin)
-        fallbacks = FallbackLog({name: tunnel.dataplane for name, tunnel in self._tunnels.items()})
+        fallbacks = FallbackLog(
+            lambda: {name: tunnel.dataplane for name, tunnel in self._site.tunnels.items()}
+        )
         fallbacks.start()
         self._undo.append(fallbacks.stop)
         self._lag.start()
         self._undo.append(self._lag.stop)
         self._await_confirmation()
 
-    def _build_tunnel(self, name: str, tunnel: Tunnel) -> None:
-        plan = plan_tunnel(
-            self._configuration,
-            name,
-            self._base,
-            lambda text: self._log.warning("private_file_readable", detail=text),
-        )
-        conflicts: list[MacAddress] = []
-        choice = choose_dataplane(tunnel.dataplane)
-        told = self._log.warning if choice.is_fallback else self._log.info
-        told("dataplane_chosen", tunnel=name, dataplane=choice.kind, reason=choice.reason)
-        adapter = TunnelAdapter(
-            tap_name(name, tunnel),
-            tunnel,
-            self._configuration.state_directory,
-            tap_offloads(choice.kind),
-            self._learned_addresses,
-            conflicts.append,
-            queues=tunnel.workers if choice.kind == "native" else 1,
-        )
-        port = adapter.open()
-        self._undo.append(adapter.close)
-        coalescing = self._coalescing.decide(name, tunnel.coalesce, choice.kind, port)
-        dataplane = create_dataplane(
-            choice.kind,
-            DataplaneSettings(
-                tunnel=name,
-                tap=port,
-                bind=bind_endpoint(tunnel),
-                mss_limit=mss_limit(tunnel, is_fitted=fits_segments(choice.kind, port)),
-                ageing=Seconds(tunnel.fdb_ageing_seconds),
-                fdb_capacity=tunnel.fdb_capacity,
-                replay_window=tunnel.replay_window,
-                forward_between_peers=tunnel.forward_between_peers,
-                coalesce=coalescing.kinds,
-                renegotiate_bytes=tunnel.renegotiate.bytes,
-                renegotiate_packets=tunnel.renegotiate.packets,
-                wan_mtu=Octets(tunnel.wan_mtu),
-                workers=tunnel.workers,
-                busy_poll=tunnel.busy_poll_microseconds,
-            ),
-        )
-        kind = ServerTunnel if tunnel.role == "server" else ClientTunnel
-        running = kind(plan, dataplane)
-        running.tap_name = port.name
-        running.tap_mac = str(port.mac)
-        running.on_tap_failed = lambda: adapter.reopen(dataplane.attach_tap)
-        running.coalescing = coalescing
-        running.statistics.offload_fallbacks = adapter.fallbacks
-        running.statistics.offload_fallbacks.update(
-            ("coalesce", cause) for cause, _ in coalescing.refused.values()
-        )
-        running.statistics.mac_conflicts["adapter"] += len(conflicts)
-        self._tunnels[name] = running
-
-    def _watch_reflections(self) -> None:
-        bridges = self._configuration.bridges
-        reflections = Reflections(
+    def _observe(self, configuration: Configuration) -> None:
+        """Watch the host for what concerns the bridges and tunnels that run now."""
+        bridges, tunnels = configuration.bridges, self._site.tunnels.values()
+        assert self._changes is not None
+        self._changes.own = {tunnel.tap_name or "" for tunnel in tunnels}
+        self._reflections.apply(
             {name: bridge.ports for name, bridge in bridges.items()},
-            {name: [t for t in self._tunnels.values() if t.plan.bridge == name] for name in bridges},
+            {name: [tunnel for tunnel in tunnels if tunnel.plan.bridge == name] for name in bridges},
         )
-        reflections.start()
-        self._undo.append(reflections.close)
 
     def _serve_metrics(self, admin: AdminServer) -> None:
         settings = self._configuration.metrics
@@ -203,21 +144,81 @@ class Daemon:
             return
         token = read_bearer_token(settings.bearer_token_file) if settings.bearer_token_file else None
         snapshot = call_in_loop(asyncio.get_running_loop(), self.snapshot)
-        registry = build_registry(DaemonCollector(snapshot, settings, admin.counters))
+        self._collector = DaemonCollector(snapshot, settings, admin.counters)
+        registry = build_registry(self._collector)
         server = MetricsServer(Endpoint.parse(settings.listen, DEFAULT_METRICS_PORT), registry, token)
         server.start()
         # In a thread: a scrape under way waits for this loop.
         self._undo.append(lambda: asyncio.to_thread(server.stop))
 
-    def _learned_addresses(self) -> set[MacAddress]:
-        return {entry.address for tunnel in self._tunnels.values() for entry, _ in tunnel.fdb()}
-
     def _announce_change(self) -> None:
-        for tunnel in self._tunnels.values():
+        for tunnel in self._site.tunnels.values():
             tunnel.handle_network_change()
 
-    def _ignore_hangup(self) -> None:
-        self._log.warning("reload_unavailable", detail="restart the daemon to apply a new configuration")
+    # --- reload -----------------------------------------------------------------------------------
+
+    def _reload_soon(self) -> None:
+        """SIGHUP: one reload at a time; those that come meanwhile are one more after it."""
+        if self._reloads is None or self._reloads.done():
+            self._reloads = asyncio.create_task(self.reload(), name="reload")
+        else:
+            self._reload_again = True
+
+    async def reload(self) -> ReloadStatus:
+        """Read the configuration anew, and become what it says. See `AdminState.reload`."""
+        async with self._reload_lock:
+            status = await self._reload()
+            while self._reload_again and not self._stop.is_set():
+                self._reload_again = False
+                status = await self._reload()
+            return status
+
+    async def _reload(self) -> ReloadStatus:
+        if self._stop.is_set() or self._changes is None:
+            return self._note_reload("rejected", "the daemon is starting or stopping")
+        try:
+            target = load(self._path)
+            if refused := [
+                change.key for change in diff(self._configuration, target) if change.effect == "refused"
+            ]:
+                raise ConfigurationError(
+                    f"{', '.join(refused)} cannot be changed while the daemon runs; restart it",
+                    file=self._path,
+                )
+        except (ConfigurationError, OSError) as error:
+            return self._note_reload("rejected", str(error))
+        before = self._configuration
+        try:
+            restarted = await self._become(target)
+        except RUN_ERRORS as error:
+            detail = str(error)
+            try:
+                await self._become(before)
+            except RUN_ERRORS as second:
+                self._log.error("reload_not_undone", detail=str(second))
+            return self._note_reload("rejected", detail)
+        return self._note_reload("restarted" if restarted else "applied", ", ".join(restarted))
+
+    async def _become(self, target: Configuration) -> list[str]:
+        try:
+            restarted = await self._site.become(target)
+        finally:
+            self._observe(target)
+        self._configuration = target
+        configure_logs(target.log)
+        if self._collector is not None:
+            self._collector.apply(target.metrics)
+        return restarted
+
+    def _note_reload(self, outcome: str, detail: str) -> ReloadStatus:
+        known = self._reload_status
+        counts = {**known.counts, outcome: known.counts.get(outcome, 0) + 1}
+        is_good = outcome != "rejected"
+        succeeded = UnixSeconds(time.time()) if is_good else known.succeeded
+        self._reload_status = ReloadStatus(counts, outcome, detail, succeeded)
+        tell = self._log.info if is_good else self._log.error
+        tell("configuration_reloaded" if is_good else "reload_rejected", outcome=outcome, detail=detail)
+        return self._reload_status
 
     # --- confirmation -----------------------------------------------------------------------------
 
@@ -249,6 +250,9 @@ class Daemon:
         """Everything in reverse order of its making; goes on to its end and then reports."""
         if self._confirm_timer is not None:
             self._confirm_timer.cancel()
+        # A reload under way comes to its end first.
+        async with self._reload_lock:
+            pass
         errors: list[BaseException] = []
         while self._undo:
             step = self._undo.pop()
@@ -274,11 +278,12 @@ class Daemon:
             pid=os.getpid(),
             started=self._started,
             now=UnixSeconds(time.time()),
-            bridges=tuple(bridge_status(attachment) for attachment in self._bridges.values()),
-            tunnels=tuple(tunnel_status(tunnel) for tunnel in self._tunnels.values()),
+            bridges=tuple(bridge_status(attachment) for attachment in self._site.bridges.values()),
+            tunnels=tuple(tunnel_status(tunnel) for tunnel in self._site.tunnels.values()),
             confirm_deadline=self._confirm_deadline,
             control_loop_lag=self._lag.snapshot(),
+            reload=self._reload_status,
         )
 
     def fdb(self, tunnel: str) -> list[Station]:
-        return [Station(entry.address, peer, entry.age) for entry, peer in self._tunnels[tunnel].fdb()]
+        return [Station(entry.address, peer, entry.age) for entry, peer in self._site.tunnels[tunnel].fdb()]

@@ -16,6 +16,7 @@ from bridged.admin.models import (
     ConfirmAnswer,
     FdbAnswer,
     HealthAnswer,
+    ReloadAnswer,
     StationAnswer,
     StatusAnswer,
     status_answer,
@@ -83,6 +84,12 @@ def build_api(state: AdminState, counters: RequestCounters) -> FastAPI:
     async def confirm() -> ConfirmAnswer:
         """Keep what a start with `--confirm` has changed."""
         return ConfirmAnswer(confirmed=state.confirm())
+
+    @api.post("/v1/reload")
+    async def reload() -> ReloadAnswer:
+        """Read the configuration anew; answered when everything is as it says, or as it was."""
+        done = await state.reload()
+        return ReloadAnswer(outcome=done.outcome, detail=done.detail)
 
     @api.get("/v1/fdb")
     async def fdb(tunnel: Annotated[str, Query(max_length=63)]) -> FdbAnswer:

@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 
 import httpx
 
-from bridged.admin.models import ConfirmAnswer, FdbAnswer, HealthAnswer, StatusAnswer
+from bridged.admin.models import ConfirmAnswer, FdbAnswer, HealthAnswer, ReloadAnswer, StatusAnswer
 from bridged.errors import BridgedError
 
 TIMEOUT_SECONDS: Final = 10.0
@@ -54,6 +54,9 @@ class AdminClient:
 
     def confirm(self) -> ConfirmAnswer:
         return ConfirmAnswer.model_validate(self._ask("POST", "/v1/confirm"))
+
+    def reload(self) -> ReloadAnswer:
+        return ReloadAnswer.model_validate(self._ask("POST", "/v1/reload"))
 
     def fdb(self, tunnel: str) -> FdbAnswer:
         return FdbAnswer.model_validate(self._ask("GET", "/v1/fdb", tunnel=tunnel))

@@ -119,6 +119,13 @@ class BridgeAnswer(Answer):
     repairs: dict[str, int]
 
 
+class ReloadsAnswer(Answer):
+    counts: dict[str, int] = Field(description="outcome -> times: applied, restarted, rejected")
+    outcome: str = Field(description="of the newest one; applied before the first")
+    detail: str = Field(description="what started anew, or why nothing changed")
+    succeeded: float = Field(description="start, or newest that was not rejected, Unix seconds")
+
+
 class StatusAnswer(Answer):
     """GET /v1/status: everything at one moment."""
 
@@ -132,12 +139,20 @@ class StatusAnswer(Answer):
         description="when an unconfirmed start is taken back, Unix seconds; null: nothing to confirm"
     )
     control_loop_lag: HistogramAnswer | None = Field(description="seconds")
+    reload: ReloadsAnswer
 
 
 class ConfirmAnswer(Answer):
     """POST /v1/confirm."""
 
     confirmed: bool = Field(description="false: nothing waited for confirmation")
+
+
+class ReloadAnswer(Answer):
+    """POST /v1/reload."""
+
+    outcome: str = Field(description="applied, restarted or rejected")
+    detail: str = Field(description="what started anew, or why nothing changed")
 
 
 class StationAnswer(Answer):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bridged.addresses import MacAddress
-from bridged.runtime.snapshot import DaemonSnapshot
+from bridged.runtime.snapshot import DaemonSnapshot, ReloadStatus
 from bridged.units import Seconds
 
 
@@ -21,13 +21,16 @@ class Station:
 
 
 class AdminState(Protocol):
-    """The daemon as the API sees it; called in the daemon's event loop, so every method returns at once."""
+    """The daemon as the API sees it; called in its event loop: only `reload` takes its time."""
 
     def snapshot(self) -> DaemonSnapshot:
         """The state of everything now."""
 
     def confirm(self) -> bool:
         """Keep what an unconfirmed start has changed; False where nothing waits for confirmation."""
+
+    async def reload(self) -> ReloadStatus:
+        """Read the configuration anew and become what it says; where that fails all stays as it was."""
 
     def fdb(self, tunnel: str) -> Sequence[Station]:
         """The stations of one tunnel.

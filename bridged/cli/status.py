@@ -1,4 +1,4 @@
-"""`bridged status` and `bridged confirm`: ask the running daemon."""
+"""`bridged status`, `bridged confirm` and `bridged reload`: ask the running daemon."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 DEFAULT_CONFIG: Final = Path("/etc/bridged/bridged.yaml")
 UNKNOWN: Final = "-"
+RELOAD_SECONDS: Final = 60.0
+"""A reload may wait for farewells and for adapters."""
 
 Config = Annotated[
     Path,
@@ -39,6 +41,7 @@ PEER_COLUMNS: Final = (
 def register(app: typer.Typer) -> None:
     app.command("status")(status)
     app.command("confirm")(confirm)
+    app.command("reload")(reload)
 
 
 def status(
@@ -70,6 +73,18 @@ def confirm(config: Config = DEFAULT_CONFIG) -> None:
     typer.echo("confirmed" if confirmed else "nothing waits for confirmation")
 
 
+def reload(config: Config = DEFAULT_CONFIG) -> None:
+    """Have the running daemon read its configuration anew; whatever stays the same goes on undisturbed."""
+    from bridged.admin.client import AdminClient
+
+    with AdminClient(_socket(config), RELOAD_SECONDS) as client:
+        done = client.reload()
+    if done.outcome == "rejected":
+        typer.echo(f"rejected, nothing was changed: {done.detail}", err=True)
+        raise typer.Exit(1)
+    typer.echo("applied" if done.outcome == "applied" else f"applied; started anew: {done.detail}")
+
+
 def _socket(config: Path) -> Path:
     """The daemon's socket; the built-in default where the default file does not exist."""
     from bridged.configuration import load
@@ -84,11 +99,14 @@ def head_line(answer: StatusAnswer) -> str:
     return f"bridged {answer.version}, pid {answer.pid}, up {span(answer.now - answer.started)}"
 
 
-def confirm_line(answer: StatusAnswer) -> str | None:
-    if answer.confirm_deadline is None:
-        return None
-    left = max(0.0, answer.confirm_deadline - answer.now)
-    return f"not confirmed: taken back in {span(left)} unless you run `bridged confirm`"
+def warning_lines(answer: StatusAnswer) -> list[str]:
+    lines: list[str] = []
+    if answer.confirm_deadline is not None:
+        left = max(0.0, answer.confirm_deadline - answer.now)
+        lines.append(f"not confirmed: taken back in {span(left)} unless you run `bridged confirm`")
+    if answer.reload.outcome == "rejected":
+        lines.append(f"the configuration was not reloaded: {answer.reload.detail}")
+    return lines
 
 
 def tunnel_lines(tunnel: TunnelAnswer) -> list[str]:
@@ -184,7 +202,7 @@ def clean(text: str) -> str:
 
 def _print_plain(answer: StatusAnswer) -> None:
     typer.echo(head_line(answer))
-    if warning := confirm_line(answer):
+    for warning in warning_lines(answer):
         typer.echo(warning)
     _print_columns([BRIDGE_COLUMNS, *(bridge_row(bridge) for bridge in answer.bridges)])
     for tunnel in answer.tunnels:
@@ -219,7 +237,7 @@ def _print_rich(answer: StatusAnswer) -> None:
         console.print(grid)
 
     console.print(Text(head_line(answer), style="bold"))
-    if warning := confirm_line(answer):
+    for warning in warning_lines(answer):
         console.print(Text(warning, style="bold red"))
     table(BRIDGE_COLUMNS, [bridge_row(bridge) for bridge in answer.bridges])
     for tunnel in answer.tunnels:

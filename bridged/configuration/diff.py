@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from bridged.configuration.schema import Configuration
+from bridged.configuration.schema import Bridge, Configuration, Tunnel
 
 Effect = Literal["hot", "restart", "refused"]
 """`hot`: applied while running; `restart`: the tunnel or bridge starts anew; `refused`: not while running."""
@@ -19,6 +19,7 @@ EFFECTS: Final[tuple[tuple[str, Effect], ...]] = (
     ("admin.socket", "refused"),
     ("metrics.listen", "refused"),
     ("log.format", "refused"),
+    ("metrics.bearer_token_file", "refused"),
     ("log", "hot"),
     ("metrics", "hot"),
     ("bridges.NAME.mac", "restart"),
@@ -27,6 +28,7 @@ EFFECTS: Final[tuple[tuple[str, Effect], ...]] = (
     ("tunnels.NAME.peers_max", "hot"),
     ("tunnels.NAME.duplicate_names", "hot"),
     ("tunnels.NAME.push", "hot"),
+    ("tunnels.NAME.tls", "hot"),
     ("tunnels.NAME.exit_notify", "hot"),
     ("tunnels.NAME.handshake_seconds", "hot"),
     ("tunnels.NAME.transition_seconds", "hot"),
@@ -55,6 +57,25 @@ def effect_of(pattern: str) -> Effect:
 def diff(old: Configuration, new: Configuration) -> list[Change]:
     """All changed keys in schema order; a bridge or tunnel that comes or goes is one change."""
     return list(_changes(old.model_dump(), new.model_dump(), (), ()))
+
+
+def tunnel_effect(old: Tunnel, new: Tunnel) -> Effect | None:
+    """What it costs to make one tunnel of the other; None where they are equal."""
+    return _worst(old.model_dump(), new.model_dump(), ("tunnels", "NAME"))
+
+
+def bridge_effect(old: Bridge, new: Bridge) -> Effect | None:
+    """So for a bridge: whatever is to be given back by it makes it start anew."""
+    effect = _worst(old.model_dump(), new.model_dump(), ("bridges", "NAME"))
+    keeps_all = set(old.ports) <= set(new.ports) and set(old.addresses) <= set(new.addresses)
+    gives_up = any(value is not None and getattr(new, name) is None for name, value in old)
+    return effect if effect is None or (keeps_all and not gives_up) else "restart"
+
+
+def _worst(old: dict[str, Any], new: dict[str, Any], pattern: tuple[str, ...]) -> Effect | None:
+    effects = {change.effect for change in _changes(old, new, pattern, pattern)}
+    order: tuple[Effect, ...] = ("refused", "restart", "hot")
+    return next((effect for effect in order if effect in effects), None)
 
 
 def _changes(

@@ -106,6 +106,20 @@ class BridgeAttachment:
         if task is not None and not task.cancelled() and (error := task.exception()) is not None:
             raise ShutdownErrors([error])
 
+    async def change(self, wish: BridgeWish) -> None:
+        """Keep the bridge as `wish` says from now on: what is new in it is done, nothing is given back.
+
+        Raises:
+            ConfigurationError, NetlinkError: as `start`; the bridge is kept as before.
+        """
+        if wish.fallback_mac is None:
+            wish = replace(wish, fallback_mac=self.wish.fallback_mac)
+        if wish == self.wish:
+            return
+        await self._in_thread(lambda: self._reconciler.change(wish))
+        self.wish = wish
+        self._changed.set()
+
     async def roll_back(self) -> None:
         """Take an unconfirmed start back: the host is as it was before `start`. See `stop`."""
         await self.stop()

@@ -121,25 +121,42 @@ class Reconciler:
         if kept is not None:
             self.ownership = kept
         try:
-            for attempt in range(PASSES):
-                observed = self._look()
-                check_ports(self._host.kernel, self.wish, self._destinations(), self.ownership, observed)
-                actions = plan(observed, self.wish, self.ownership)
-                if not actions:
-                    self._repairs.settle(observed)
-                    return
-                try:
-                    self._apply(actions)
-                except NetlinkError as error:
-                    if error.number not in UNSTEADY or attempt == PASSES - 1:
-                        raise
-                    time.sleep(PAUSE_SECONDS)
-                else:
-                    self._tell("bridge_applied", actions=described(actions))
+            self._bring_about()
         except BridgedError as error:
             for left in self._give_back():
                 error.add_note(f"not taken back: {left}")
             raise
+
+    def change(self, wish: BridgeWish) -> None:
+        """Keep the bridge as `wish` says from now on. What the old wish alone asked for is not given back.
+
+        Raises:
+            ConfigurationError, NetlinkError: the old wish is kept; what was done for the new one stays.
+        """
+        before = self.wish
+        self.wish = wish
+        try:
+            self._bring_about()
+        except BridgedError:
+            self.wish = before
+            raise
+
+    def _bring_about(self) -> None:
+        for attempt in range(PASSES):
+            observed = self._look()
+            check_ports(self._host.kernel, self.wish, self._destinations(), self.ownership, observed)
+            actions = plan(observed, self.wish, self.ownership)
+            if not actions:
+                self._repairs.settle(observed)
+                return
+            try:
+                self._apply(actions)
+            except NetlinkError as error:
+                if error.number not in UNSTEADY or attempt == PASSES - 1:
+                    raise
+                time.sleep(PAUSE_SECONDS)
+            else:
+                self._tell("bridge_applied", actions=described(actions))
 
     def look(self) -> float | None:
         """Repair what is amiss; returns the seconds until the next look is due (None: at the next change)."""

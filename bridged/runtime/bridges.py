@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -64,17 +64,21 @@ def wish_for(configuration: Configuration, name: str) -> BridgeWish:
 
 
 def attach_bridge(
-    configuration: Configuration, name: str, tunnels: Mapping[str, HasRemotes], watch: LinkWatch
+    configuration: Configuration,
+    name: str,
+    current: Callable[[], Configuration],
+    tunnels: Mapping[str, HasRemotes],
+    watch: LinkWatch,
 ) -> BridgeAttachment:
     """The keeper of one bridge; start it to make things so.
 
-    `tunnels`: running tunnels by name; may fill up later.
+    `current` gives what is configured by then, `tunnels` are the running ones by name; may fill up later.
     """
     log = structlog.get_logger("bridged.bridge")
 
     def destinations() -> list[str]:
         found: list[str] = []
-        for tunnel_name, tunnel in configuration.tunnels.items():
+        for tunnel_name, tunnel in current().tunnels.items():
             if tunnel.bridge == name:
                 found += _destinations(tunnel, tunnels.get(tunnel_name))
         return found
@@ -99,13 +103,13 @@ def bridge_status(attachment: BridgeAttachment) -> BridgeStatus:
 
 
 def _destinations(tunnel: Tunnel, running: HasRemotes | None) -> list[str]:
+    connected = running.destinations() if running is not None else ()
     if tunnel.role == "server":
         bound = bind_endpoint(tunnel)
         assert bound is not None
         # A socket on :: hears IPv4 too.
-        return ["::", "0.0.0.0"] if bound.host == "::" else [bound.host]
-    known = [Endpoint.parse(text, 1).host for text in tunnel.remotes]
-    return [*known, *(running.destinations() if running is not None else ())]
+        return [*(["::", "0.0.0.0"] if bound.host == "::" else [bound.host]), *connected]
+    return [*(Endpoint.parse(text, 1).host for text in tunnel.remotes), *connected]
 
 
 def state_directory(configuration: Configuration) -> Path:

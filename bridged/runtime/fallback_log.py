@@ -6,7 +6,7 @@ The data planes only count them (bridged/dataplane/contract.py): a fallback may 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import structlog
@@ -26,9 +26,9 @@ _MEANINGS: Final = {
 
 
 class FallbackLog:
-    """Looks at the counters of all tunnels again and again. `planes` is read each time."""
+    """Looks at the counters of all tunnels again and again. `planes`: those that run now, by tunnel."""
 
-    def __init__(self, planes: Mapping[str, DataPlane]) -> None:
+    def __init__(self, planes: Callable[[], Mapping[str, DataPlane]]) -> None:
         self._planes = planes
         self._told: set[tuple[str, str, str]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -46,7 +46,7 @@ class FallbackLog:
 
     def look(self) -> None:
         """Tell what is new."""
-        for tunnel, plane in self._planes.items():
+        for tunnel, plane in self._planes().items():
             for offload, cause in plane.snapshot().offload_fallbacks:
                 if (tunnel, offload, cause) not in self._told:
                     self._told.add((tunnel, offload, cause))

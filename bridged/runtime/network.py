@@ -15,11 +15,11 @@ QUIET_SECONDS: Final = 0.25
 class NetworkChanges:
     """Calls `announce` in the event loop when the way to the peers may have changed.
 
-    Changes of links in `own` (our TAPs) are none: no peer is reached by them.
+    Changes of links in `own` (our TAPs) are none: no peer is reached by them. `own` may be set anew.
     """
 
-    def __init__(self, watch: LinkWatch, own: Collection[str], announce: Callable[[], None]) -> None:
-        self._own = frozenset(own)
+    def __init__(self, watch: LinkWatch, announce: Callable[[], None]) -> None:
+        self.own: Collection[str] = frozenset()
         self._announce = announce
         self._quiet_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -32,7 +32,7 @@ class NetworkChanges:
             self._timer = None
 
     def _hear(self, events: frozenset[HostEvent]) -> None:
-        if self._timer is not None or all(event.link in self._own for event in events):
+        if self._timer is not None or all(event.link in self.own for event in events):
             return
         loop = asyncio.get_running_loop()
         wait = max(0.0, self._quiet_until - loop.time())

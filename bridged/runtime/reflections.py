@@ -51,21 +51,27 @@ class _Pin:
 
 
 class Reflections:
-    """Watches the kernel's FDB from `start` to `close`. `lan_ports`: bridge name -> its LAN ports.
+    """Watches the kernel's FDB from `start` to `close`, for what `apply` names."""
 
-    `tunnels`: bridge name -> the tunnels in it; may fill up later.
-    """
-
-    def __init__(
-        self, lan_ports: Mapping[str, Collection[str]], tunnels: Mapping[str, Collection[HasStations]]
-    ) -> None:
-        self._bridge_of = {port: bridge for bridge, ports in lan_ports.items() for port in ports}
-        self._tunnels = tunnels
+    def __init__(self) -> None:
+        self._bridge_of: dict[str, str] = {}
+        self._tunnels: Mapping[str, Collection[HasStations]] = {}
         self._watch = FdbWatch(self._hear)
         self._pins: dict[MacAddress, _Pin] = {}
         self._times: dict[MacAddress, int] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._log = structlog.get_logger("bridged.reflections")
+
+    def apply(
+        self, lan_ports: Mapping[str, Collection[str]], tunnels: Mapping[str, Collection[HasStations]]
+    ) -> None:
+        """Watch these from now on: bridge name -> its LAN ports, and the tunnels in it."""
+        self._bridge_of = {port: bridge for bridge, ports in lan_ports.items() for port in ports}
+        self._tunnels = tunnels
+        running = {id(tunnel) for found in tunnels.values() for tunnel in found}
+        for address, pin in list(self._pins.items()):
+            if id(pin.tunnel) not in running:
+                self._unpin(address)
 
     def start(self) -> None:
         """Begin to watch.

@@ -31,8 +31,8 @@ class ServerTunnel(Tunnel):
 
     def __init__(self, plan: TunnelPlan, dataplane: DataPlane) -> None:
         super().__init__(plan, dataplane)
-        secret = secrets.token_bytes(COOKIE_SECRET_LENGTH)
-        self._listener = Listener(plan.wrap, CookieJar(secret, int(plan.session.hand_window)))
+        self._secret = secrets.token_bytes(COOKIE_SECRET_LENGTH)
+        self._listener = self._listen(plan)
         # Session ids are clients' choice: two endpoints may use one, as long as neither is established.
         self._by_session: dict[bytes, list[PeerLink]] = {}
         self._free_ids = _PeerIds(plan.peers_limit)
@@ -40,6 +40,14 @@ class ServerTunnel(Tunnel):
     @property
     def state(self) -> str:
         return "listening"
+
+    def _listen(self, plan: TunnelPlan) -> Listener:
+        return Listener(plan.wrap, CookieJar(self._secret, int(plan.session.hand_window)))
+
+    def apply(self, plan: TunnelPlan) -> None:
+        super().apply(plan)
+        self._listener = self._listen(plan)
+        self._free_ids.limit = plan.peers_limit
 
     def receive_control(self, datagram: bytes, source: Endpoint) -> None:
         links = self._by_session.get(datagram[1:HEADER_LENGTH], ())
@@ -127,21 +135,22 @@ class ServerTunnel(Tunnel):
 
 
 class _PeerIds:
-    """DATA_V2 peer ids 0 … limit-1; the one given back longest ago is taken next.
+    """DATA_V2 peer ids 0 … `limit`-1; the one given back longest ago is taken next.
 
-    So a datagram that is late by a moment does not meet the id's next holder.
+    So a datagram that is late by a moment does not meet the id's next holder. A lower limit holds for those
+    that come; nobody loses an id by it.
     """
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._next = 0
         self._returned: dict[int, None] = {}
 
     def take(self) -> WirePeerId | None:
-        if self._next < self._limit:
+        if self._next < self.limit:
             self._next += 1
             return WirePeerId(self._next - 1)
-        oldest = next(iter(self._returned), None)
+        oldest = next((known for known in self._returned if known < self.limit), None)
         if oldest is None:
             return None
         del self._returned[oldest]

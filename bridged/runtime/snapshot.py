@@ -101,6 +101,20 @@ class ApiCounters:
 
 
 @dataclass(frozen=True, slots=True)
+class ReloadStatus:
+    """Reloads of the configuration: `counts` by outcome; the newest one's `outcome` and `detail`.
+
+    Outcomes: `applied`, `restarted` (`detail`: what started anew), `rejected` (`detail`: why). `succeeded`:
+    the start, or the newest one that was not rejected.
+    """
+
+    counts: Mapping[str, int] = field(default_factory=dict)
+    outcome: str = "applied"
+    detail: str = ""
+    succeeded: UnixSeconds = UnixSeconds(0.0)
+
+
+@dataclass(frozen=True, slots=True)
 class DaemonSnapshot:
     """Everything. `confirm_deadline`: when an unconfirmed start is taken back (None: nothing to confirm)."""
 
@@ -112,3 +126,4 @@ class DaemonSnapshot:
     tunnels: tuple[TunnelStatus, ...]
     confirm_deadline: UnixSeconds | None = None
     control_loop_lag: Histogram | None = None
+    reload: ReloadStatus = field(default_factory=ReloadStatus)

@@ -123,6 +123,13 @@ class PeerBook:
         self._configured = frozenset(self._records)
         self._retention = retention
 
+    def apply(self, names: Iterable[str], retention: float) -> None:
+        """Other configured names and another retention time from now on; records stay."""
+        self._configured = frozenset(names)
+        for name in self._configured - self._records.keys():
+            self._records[name] = PeerRecord(name)
+        self._retention = retention
+
     def record(self, name: str) -> PeerRecord:
         """The record of a name, made when it is new; beyond PEER_NAMES_MAX names share `_other`."""
         known = self._records.get(name)

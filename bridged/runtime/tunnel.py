@@ -117,6 +117,11 @@ class Tunnel(ABC):
         self.dataplane.stop()
         self.log.info("tunnel_stopped")
 
+    def apply(self, plan: TunnelPlan) -> None:
+        """Use another plan from the next session on; those that are up go on as they are."""
+        self.plan = plan
+        self.book.apply(plan.peer_names, plan.peer_retention)
+
     def handle_network_change(self) -> None:
         """Addresses, routes or links changed: let every peer hear from where we are now."""
         for link in list(self.links.values()):

@@ -16,7 +16,7 @@ from prometheus_client.samples import Sample
 from bridged import __version__
 from bridged.configuration.schema import Metrics
 from bridged.dataplane.contract import DataplaneSnapshot
-from bridged.runtime.snapshot import ApiCounters, DaemonSnapshot, PeerStatus, TunnelStatus
+from bridged.runtime.snapshot import ApiCounters, DaemonSnapshot, PeerStatus, ReloadStatus, TunnelStatus
 from bridged.telemetry import labels
 from bridged.telemetry.families import Families
 from bridged.telemetry.peer_series import PEER_ROWS, PeerSeries, extend_families
@@ -43,6 +43,11 @@ class DaemonCollector(Collector):
         self._series: dict[tuple[str, str], PeerSeries] = {}
         self._lock = threading.Lock()
 
+    def apply(self, settings: Metrics) -> None:
+        """Other settings from the next scrape on."""
+        with self._lock:
+            self._fold = PeerFold(settings.max_peers, settings.peer_label)
+
     def describe(self) -> Iterable[Metric]:
         """Nothing: registering must not take a snapshot."""
         return ()
@@ -63,6 +68,7 @@ class DaemonCollector(Collector):
         for tunnel in state.tunnels:
             _add_tunnel(families, tunnel)
         self._add_peers(families, state.tunnels)
+        _add_reloads(families, state.reload)
         if state.control_loop_lag is not None:
             families.observe("control_loop_lag_seconds", (), state.control_loop_lag)
         if self._api is not None:
@@ -104,6 +110,13 @@ def _build_labels() -> tuple[str, str, str, str]:
     from cryptography.hazmat.backends.openssl.backend import backend
 
     return __version__, "", platform.python_version(), backend.openssl_version_text()
+
+
+def _add_reloads(families: Families, reload: ReloadStatus) -> None:
+    for outcome in labels.RELOAD_OUTCOMES:
+        families.add("config_reloads_total", (outcome,), reload.counts.get(outcome, 0))
+    families.set("config_last_reload_successful", (), reload.outcome != "rejected")
+    families.set("config_last_reload_success_timestamp_seconds", (), reload.succeeded)
 
 
 def _add_tunnel(families: Families, tunnel: TunnelStatus) -> None:

@@ -47,6 +47,7 @@ MTU_EVENTS: Final = (
     "ip_fragment_sent",
     "path_mtu_changed",
 )
+RELOAD_OUTCOMES: Final = ("applied", "rejected", "restarted")
 OFFLOADS: Final = ("tap_vnet", "tap_tso", "tap_uso", "udp_gso", "udp_gro", "coalesce")
 FALLBACK_CAUSES: Final = ("einval", "eio", "emsgsize", "selftest", "config")
 KERNEL_DROP_PLACES: Final = ("tap_txqueue", "udp_receive_buffer")

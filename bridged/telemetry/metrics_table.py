@@ -117,6 +117,15 @@ METRICS: Final[tuple[MetricRow, ...]] = (
     _histogram("control_loop_lag_seconds", (), "How late the event loop woke up."),
     _gauge("certificate_not_after_timestamp_seconds", (*_T, "role"), "End of validity of our certificates."),
     _gauge("peer_certificate_not_after_timestamp_seconds", _TP, "End of validity of the peer's certificate."),
+    _counter(
+        "config_reloads_total",
+        ("outcome",),
+        "Reloads: applied, restarted (some tunnel or bridge started anew), or rejected (nothing changed).",
+    ),
+    _gauge("config_last_reload_successful", (), "1 where the newest reload was not rejected."),
+    _gauge(
+        "config_last_reload_success_timestamp_seconds", (), "Start, or newest reload that was not rejected."
+    ),
     _counter("api_requests_total", ("route", "method", "code"), "Answers of the admin API."),
     _histogram("api_request_duration_seconds", ("route",), "How long the admin API took to answer."),
     _gauge("metrics_peers_folded", (), 'Peers without series of their own, summed in peer="_other" instead.'),

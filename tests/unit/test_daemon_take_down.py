@@ -39,5 +39,5 @@ def test_a_step_that_fails_does_not_keep_the_others_from_being_taken(
         raise error
 
     taken: list[str] = []
-    assert asyncio.run(Ended(load(path), tmp_path, None).run()) == 1
+    assert asyncio.run(Ended(load(path), path, None).run()) == 1
     assert taken == ["third", "first"]

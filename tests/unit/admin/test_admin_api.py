@@ -25,7 +25,7 @@ from bridged.admin.models import status_answer
 from bridged.admin.server import AdminServer
 from bridged.admin.socket import AdminSocketError
 from bridged.admin.state import Station
-from bridged.runtime.snapshot import DaemonSnapshot
+from bridged.runtime.snapshot import DaemonSnapshot, ReloadStatus
 from bridged.units import Seconds
 
 T = TypeVar("T")
@@ -37,6 +37,7 @@ class State:
     def __init__(self, snapshot: DaemonSnapshot | None = None) -> None:
         self.current = snapshot or daemon()
         self.waiting = True
+        self.reloaded = ReloadStatus()
         self.threads: set[int] = set()
 
     def snapshot(self) -> DaemonSnapshot:
@@ -46,6 +47,9 @@ class State:
     def confirm(self) -> bool:
         was, self.waiting = self.waiting, False
         return was
+
+    async def reload(self) -> ReloadStatus:
+        return self.reloaded
 
     def fdb(self, tunnel: str) -> Sequence[Station]:
         if tunnel != "sites":
@@ -122,6 +126,13 @@ def test_requests_are_answered_in_the_daemon_s_event_loop(path: Path) -> None:
     assert state.threads == {threading.get_ident()}
 
 
+def test_reload_tells_its_outcome(path: Path) -> None:
+    state = State()
+    state.reloaded = ReloadStatus({"rejected": 1}, "rejected", "site.yaml:3: no such key")
+    answer = served(path, state, lambda client: client.reload())
+    assert (answer.outcome, answer.detail) == ("rejected", "site.yaml:3: no such key")
+
+
 def test_confirm_tells_whether_something_waited(path: Path) -> None:
     answers = served(path, State(), lambda client: [client.confirm(), client.confirm()])
     assert [answer.confirmed for answer in answers] == [True, False]
@@ -155,7 +166,7 @@ def test_health_follows_the_tunnels(path: Path, up: bool) -> None:
 
 def test_the_openapi_description_has_every_route_with_its_answer(path: Path) -> None:
     schema = served(path, State(), lambda client: client._http.get("/v1/openapi.json").json())
-    assert set(schema["paths"]) == {"/v1/status", "/v1/confirm", "/v1/fdb", "/v1/health"}
+    assert set(schema["paths"]) == {"/v1/status", "/v1/confirm", "/v1/reload", "/v1/fdb", "/v1/health"}
     assert {"StatusAnswer", "PeerAnswer", "FdbAnswer"} <= set(schema["components"]["schemas"])
 
 

@@ -24,7 +24,7 @@ from bridged.admin.models import status_answer
 from bridged.admin.server import AdminServer
 from bridged.cli.status import clean, peer_row, size, span
 from bridged.configuration import schema_json
-from bridged.runtime.snapshot import DaemonSnapshot
+from bridged.runtime.snapshot import DaemonSnapshot, ReloadStatus
 
 COMMAND = [sys.executable, "-m", "bridged.cli.main"]
 GOOD = """\
@@ -44,6 +44,7 @@ class State:
     def __init__(self, snapshot: DaemonSnapshot) -> None:
         self.current = snapshot
         self.confirmed = 0
+        self.reloaded = ReloadStatus()
 
     def snapshot(self) -> DaemonSnapshot:
         return self.current
@@ -51,6 +52,9 @@ class State:
     def confirm(self) -> bool:
         self.confirmed += 1
         return self.confirmed == 1
+
+    async def reload(self) -> ReloadStatus:
+        return self.reloaded
 
     def fdb(self, tunnel: str) -> list[object]:
         return []
@@ -145,7 +149,7 @@ def test_version_and_help() -> None:
     assert bridged("--version").stdout == f"bridged {__version__}\n"
     done = bridged("--help")
     assert done.returncode == 0
-    for command in ("run", "check", "init", "invite", "join", "status", "confirm", "tap"):
+    for command in ("run", "check", "init", "invite", "join", "status", "confirm", "reload", "tap"):
         assert f" {command} " in done.stdout
 
 
@@ -171,7 +175,7 @@ def test_help_starts_quickly_and_loads_nothing_heavy() -> None:
 def test_status_without_a_daemon_is_one_clear_line(tmp_path: Path) -> None:
     config = tmp_path / "bridged.yaml"
     config.write_text(GOOD + "admin: {socket: api.sock}\n")
-    for command in ("status", "confirm"):
+    for command in ("status", "confirm", "reload"):
         done = bridged(command, "--config", config)
         assert done.returncode == 1
         assert done.stdout == ""
@@ -247,6 +251,24 @@ def test_confirm_tells_whether_something_waited(tmp_path: Path) -> None:
     assert (first.returncode, first.stdout) == (0, "confirmed\n")
     assert (second.returncode, second.stdout) == (0, "nothing waits for confirmation\n")
     assert state.confirmed == 2
+
+
+@pytest.mark.parametrize(
+    ("outcome", "detail", "code", "said"),
+    [
+        ("applied", "", 0, "applied\n"),
+        ("restarted", "tunnels.lab", 0, "applied; started anew: tunnels.lab\n"),
+        ("rejected", "line 3: no such key", 1, "rejected, nothing was changed: line 3: no such key\n"),
+    ],
+)
+def test_reload_tells_what_became_of_it(
+    tmp_path: Path, outcome: str, detail: str, code: int, said: str
+) -> None:
+    with running(tmp_path) as (config, state):
+        state.reloaded = ReloadStatus({outcome: 1}, outcome, detail)
+        done = bridged("reload", "--config", config)
+    assert done.returncode == code
+    assert (done.stderr if code else done.stdout) == said
 
 
 def test_a_peer_cannot_send_escape_sequences_to_the_terminal(tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from bridged.configuration.diff import EFFECTS, Change, diff, effect_of
+from bridged.configuration.diff import EFFECTS, Change, bridge_effect, diff, effect_of, tunnel_effect
 from bridged.configuration.keys import all_keys
-from bridged.configuration.schema import Configuration
+from bridged.configuration.schema import Bridge, Configuration, Tunnel
 
 
 def built(**changes: Any) -> Configuration:
@@ -29,14 +29,14 @@ def test_a_bridge_that_comes_or_goes_is_one_change() -> None:
     assert diff(more, built()) == [Change("bridges.br1", "removed", "hot")]
 
 
-def test_a_tunnel_s_identity_restarts_the_tunnel_and_its_value_is_not_told() -> None:
+def test_a_tunnel_s_identity_is_for_the_next_handshake_and_its_value_is_not_told() -> None:
     def with_key(key: str) -> Configuration:
         tls = {"ca": "/x", "certificate": "/x", "key": key}
         tunnel = {"role": "client", "bridge": "br0", "remotes": ["a"], "tls": tls}
         return built(tunnels={"a": tunnel})
 
     assert diff(with_key("secret one"), with_key("secret two")) == [
-        Change("tunnels.a.tls.key", "changed", "restart")
+        Change("tunnels.a.tls.key", "changed", "hot")
     ]
 
 
@@ -46,3 +46,24 @@ def test_every_row_of_the_table_decides_some_key() -> None:
         assert any(path == pattern or path.startswith(pattern + ".") for path in paths), pattern
     assert effect_of("tunnels.NAME.peers_max") == "hot"
     assert effect_of("tunnels.NAME.tap.name") == "restart"
+
+
+def test_a_bridge_that_gives_something_up_starts_anew() -> None:
+    def bridge(**keys: Any) -> Bridge:
+        return Bridge.model_validate(keys)
+
+    assert bridge_effect(bridge(), bridge()) is None
+    assert bridge_effect(bridge(ports=["eth1"]), bridge(ports=["eth1", "eth2"], stp=True)) == "hot"
+    assert bridge_effect(bridge(ports=["eth1", "eth2"]), bridge(ports=["eth1"])) == "restart"
+    assert bridge_effect(bridge(addresses=["192.0.2.1/24"]), bridge()) == "restart"
+    assert bridge_effect(bridge(mtu=1400), bridge()) == "restart"
+    assert bridge_effect(bridge(mtu=1400), bridge(mtu=1300)) == "hot"
+
+
+def test_a_tunnel_s_dearest_change_decides() -> None:
+    def tunnel(**keys: Any) -> Tunnel:
+        return Tunnel.model_validate({"role": "server", "bridge": "br0", "tls": {"embedded": True}, **keys})
+
+    assert tunnel_effect(tunnel(), tunnel()) is None
+    assert tunnel_effect(tunnel(), tunnel(peers_max=3)) == "hot"
+    assert tunnel_effect(tunnel(), tunnel(peers_max=3, mtu=1400)) == "restart"

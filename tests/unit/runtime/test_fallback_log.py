@@ -24,7 +24,7 @@ class Counting:
 
 def test_each_fallback_is_said_once_and_in_words() -> None:
     one, two = Counting(), Counting()
-    log = FallbackLog({"one": cast(DataPlane, one), "two": cast(DataPlane, two)})
+    log = FallbackLog(lambda: {"one": cast(DataPlane, one), "two": cast(DataPlane, two)})
     with capture_logs() as lines:
         log.look()
         one.fallbacks = {("udp_gso", "eio"): 1}

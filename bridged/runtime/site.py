@@ -1,0 +1,198 @@
+"""The bridges and tunnels of one daemon: made from a configuration, and changed into another one's.
+
+What is configured as before goes on without losing a frame; what differs is changed while it runs where that
+is possible, and else starts anew, alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from bridged.addresses import MacAddress
+from bridged.configuration.diff import bridge_effect, tunnel_effect
+from bridged.configuration.schema import Bridge, Configuration, Tunnel, tap_name
+from bridged.dataplane import choose_dataplane, create_dataplane, tap_offloads
+from bridged.errors import ShutdownErrors
+from bridged.netlink.attachment import BridgeAttachment
+from bridged.netlink.watch import LinkWatch
+from bridged.runtime.adapter import TunnelAdapter
+from bridged.runtime.bridges import attach_bridge, wish_for
+from bridged.runtime.client import ClientTunnel
+from bridged.runtime.coalescing import CoalescingGuard
+from bridged.runtime.dataplane_settings import dataplane_settings
+from bridged.runtime.server import ServerTunnel
+from bridged.runtime.trust import plan_tunnel
+from bridged.runtime.tunnel import Tunnel as RunningTunnel
+from bridged.runtime.tunnel_plan import TunnelPlan
+
+
+class Site:
+    """What runs. `tunnels` and `bridges` are by name, and change only in `become` and `stop`.
+
+    `watch` tells of the host's links. Relative files of a configuration are looked up under `base`.
+    """
+
+    def __init__(self, watch: LinkWatch, base: Path) -> None:
+        self.tunnels: dict[str, RunningTunnel] = {}
+        self.bridges: dict[str, BridgeAttachment] = {}
+        self._watch = watch
+        self._base = base
+        self._log = structlog.get_logger("bridged")
+        self._coalescing = CoalescingGuard()
+        self._target: Configuration | None = None
+        self._adapters: dict[str, TunnelAdapter] = {}
+        # What each was made from; a tunnel is here once it has started.
+        self._tunnel_sections: dict[str, Tunnel] = {}
+        self._bridge_sections: dict[str, Bridge] = {}
+
+    async def become(self, target: Configuration) -> list[str]:
+        """Make everything as `target` says; names what had to start anew (`tunnels.NAME`, `bridges.NAME`).
+
+        After an error call it again, with this or another configuration: it goes on from what there is.
+
+        Raises:
+            ConfigurationError, PkiError: nothing was changed, or, where a bridge cannot be as wished, what
+                comes before it.
+            BridgedError, OSError: an adapter, a bridge or a socket cannot be had.
+        """
+        plans = {name: plan_tunnel(target, name, self._base, self._warn) for name in target.tunnels}
+        self._target = target
+        restarted = await self._end_what_differs(target)
+        for name, tunnel in target.tunnels.items():
+            if name in self.tunnels:
+                self.tunnels[name].apply(plans[name])
+                self._tunnel_sections[name] = tunnel
+            else:
+                self._build_tunnel(target, name, plans[name])
+        for name in target.bridges:
+            await self._have_bridge(target, name)
+        for name, tunnel in target.tunnels.items():
+            if name not in self._tunnel_sections:
+                await self.tunnels[name].start()
+                self._tunnel_sections[name] = tunnel
+        return [name for name in restarted if self._has(name)]
+
+    async def stop(self) -> None:
+        """End all tunnels, give all bridges back, close all adapters, in this order. Idempotent.
+
+        Raises:
+            ShutdownErrors: what failed; everything else was done.
+        """
+        errors: list[BaseException] = []
+        steps: list[Callable[[], Awaitable[Any]]] = [
+            *(running.stop for running in reversed(self.tunnels.values())),
+            *(attachment.stop for attachment in reversed(self.bridges.values())),
+        ]
+        for step in steps:
+            try:
+                await step()
+            except ShutdownErrors as group:
+                errors.extend(group.errors)
+            except Exception as error:
+                # Whatever it is, the rest of the host is still to be given back.
+                errors.append(error)
+        for adapter in self._adapters.values():
+            adapter.close()
+        for known in (
+            self.tunnels,
+            self.bridges,
+            self._adapters,
+            self._tunnel_sections,
+            self._bridge_sections,
+        ):
+            known.clear()
+        if errors:
+            raise ShutdownErrors(errors)
+
+    async def _end_what_differs(self, target: Configuration) -> list[str]:
+        """What is not wanted any more, or cannot be changed while it runs."""
+        ended: list[str] = []
+        for name in list(self.tunnels):
+            before, wanted = self._tunnel_sections.get(name), target.tunnels.get(name)
+            if before is None or wanted is None or tunnel_effect(before, wanted) == "restart":
+                await self._end_tunnel(name)
+                ended.append(f"tunnels.{name}")
+        for name in list(self.bridges):
+            wanted_bridge = target.bridges.get(name)
+            if (
+                wanted_bridge is None
+                or bridge_effect(self._bridge_sections[name], wanted_bridge) == "restart"
+            ):
+                await self.bridges.pop(name).stop()
+                del self._bridge_sections[name]
+                ended.append(f"bridges.{name}")
+        return ended
+
+    async def _end_tunnel(self, name: str) -> None:
+        self._tunnel_sections.pop(name, None)
+        running, adapter = self.tunnels.pop(name), self._adapters.pop(name)
+        try:
+            await running.stop()
+        finally:
+            adapter.close()
+
+    def _build_tunnel(self, target: Configuration, name: str, plan: TunnelPlan) -> None:
+        """Open the adapter and build what will use it; it is not started."""
+        tunnel = target.tunnels[name]
+        conflicts: list[MacAddress] = []
+        choice = choose_dataplane(tunnel.dataplane)
+        told = self._log.warning if choice.is_fallback else self._log.info
+        told("dataplane_chosen", tunnel=name, dataplane=choice.kind, reason=choice.reason)
+        adapter = TunnelAdapter(
+            tap_name(name, tunnel),
+            tunnel,
+            target.state_directory,
+            tap_offloads(choice.kind),
+            self._learned_addresses,
+            conflicts.append,
+            queues=tunnel.workers if choice.kind == "native" else 1,
+        )
+        port = adapter.open()
+        coalescing = self._coalescing.decide(name, tunnel.coalesce, choice.kind, port)
+        try:
+            dataplane = create_dataplane(
+                choice.kind, dataplane_settings(name, tunnel, port, choice.kind, coalescing.kinds)
+            )
+        except BaseException:
+            adapter.close()
+            raise
+        kind = ServerTunnel if tunnel.role == "server" else ClientTunnel
+        running = kind(plan, dataplane)
+        running.tap_name = port.name
+        running.tap_mac = str(port.mac)
+        running.on_tap_failed = lambda: adapter.reopen(dataplane.attach_tap)
+        running.coalescing = coalescing
+        running.statistics.offload_fallbacks = adapter.fallbacks
+        running.statistics.offload_fallbacks.update(
+            ("coalesce", cause) for cause, _ in coalescing.refused.values()
+        )
+        running.statistics.mac_conflicts["adapter"] += len(conflicts)
+        self._adapters[name] = adapter
+        self.tunnels[name] = running
+
+    async def _have_bridge(self, target: Configuration, name: str) -> None:
+        if name in self.bridges:
+            await self.bridges[name].change(wish_for(target, name))
+        else:
+            attachment = attach_bridge(target, name, self._settings, self.tunnels, self._watch)
+            await attachment.start()
+            self.bridges[name] = attachment
+        self._bridge_sections[name] = target.bridges[name]
+
+    def _settings(self) -> Configuration:
+        assert self._target is not None
+        return self._target
+
+    def _has(self, section: str) -> bool:
+        kind, _, name = section.partition(".")
+        return name in (self.tunnels if kind == "tunnels" else self.bridges)
+
+    def _learned_addresses(self) -> set[MacAddress]:
+        return {entry.address for tunnel in self.tunnels.values() for entry, _ in tunnel.fdb()}
+
+    def _warn(self, text: str) -> None:
+        self._log.warning("private_file_readable", detail=text)

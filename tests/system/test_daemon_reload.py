@@ -1,0 +1,221 @@
+"""A running daemon reads its configuration anew: what stays the same goes on without losing a frame."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from daemon_lab import stop_all
+from lab import HOST_PORT, Bridged, CommandError, Host, Lab, Profile, TwoSites, wait_for
+from lab.bridged_daemon import client, server
+
+pytestmark = pytest.mark.root
+PING_SECONDS = 0.005
+SPARE_PORT = "lan1"
+HOLD_PORT = """
+import socket, sys, time
+holder = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+holder.bind(("0.0.0.0", int(sys.argv[1])))
+print("bound", flush=True)
+time.sleep(60)
+"""
+
+
+@dataclass
+class Running:
+    """Two sites joined by our daemons; tests change the configuration of the first, and it is set back."""
+
+    sites: TwoSites
+    first: Bridged
+    second: Bridged
+    profile: Profile
+    machine: Host
+    """Behind the spare port of the first site."""
+    before: dict[str, Any] = field(default_factory=dict)
+
+    def reload(self, change: Callable[[dict[str, Any]], None] = lambda configuration: None) -> str:
+        """Change the file and reload; the outcome in words."""
+        change(self.first.configuration)
+        self.first.write()
+        return self.first.command("reload", "--config", str(self.first.file)).strip()
+
+    def refused(self, change: Callable[[dict[str, Any]], None]) -> str:
+        """So, where the daemon says no: its reason. The file is as before afterwards."""
+        before = deepcopy(self.first.configuration)
+        with pytest.raises(CommandError, match="rejected, nothing was changed") as refusal:
+            self.reload(change)
+        self.first.configuration = before
+        self.first.write()
+        return str(refusal.value)
+
+
+@pytest.fixture(scope="module")
+def started() -> Iterator[Running]:
+    with Lab("reload") as lab:
+        sites = TwoSites(lab, bridges=False)
+        space = lab.namespace("machine")
+        lab.veth((space, HOST_PORT), (sites.a.namespace, SPARE_PORT))
+        machine = Host(space, "02:00:5e:10:00:31", "10.99.0.31", "fd99::31")
+        space.ip("link", "set", HOST_PORT, "address", machine.mac)
+        space.ip("addr", "add", f"{machine.ipv4}/24", "dev", HOST_PORT)
+        profile = Profile()
+        issue = profile.authority.issue
+        first = server(sites.a, profile, issue("server", "server"))
+        second = client(sites.b, profile, issue("client", "client"), sites.a.wan_ipv4)
+        for daemon in (first, second):
+            daemon.start()
+        for daemon in (first, second):
+            daemon.wait_connected()
+        yield Running(sites, first, second, profile, machine)
+        stop_all(second, first)
+        assert sites.a.namespace.ip("link", "show", "type", "bridge") == ""
+
+
+@pytest.fixture
+def site(started: Running) -> Iterator[Running]:
+    before = deepcopy(started.first.configuration)
+    yield started
+    started.first.configuration = before
+    started.reload()
+    started.first.wait_connected()
+
+
+class NothingLost:
+    """Pings every 5 ms from one LAN to the other; at the end every single one was answered."""
+
+    def __init__(self, site: Running) -> None:
+        source, target = site.sites.b.host, site.sites.a.host
+        source.ping(target.ipv4)
+        self._process = source.namespace.popen(
+            "ping", "-n", "-i", str(PING_SECONDS), "-W", "2", target.ipv4, log="reload-ping"
+        )
+        self._process.wait_for_output("icmp_seq=5 ")
+
+    def __enter__(self) -> NothingLost:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(10)
+        if error[0] is None:
+            assert ", 0% packet loss" in self._process.output(), self._process.tail()
+
+
+def test_what_can_change_while_it_runs_does_so_without_a_lost_ping(site: Running) -> None:
+    def change(configuration: dict[str, Any]) -> None:
+        tunnel = configuration["tunnels"]["lab"]
+        tunnel |= {"peers_max": 7, "handshake_seconds": 20, "push": ["route-delay 1"], "peers": ["depot"]}
+        configuration["metrics"] = {**configuration.get("metrics", {}), "max_peers": 3}
+
+    with NothingLost(site):
+        assert site.reload(change) == "applied"
+        assert site.first.tunnel()["peers_limit"] == 7
+        assert {peer["name"] for peer in site.first.tunnel()["peers"]} == {"client", "depot"}
+    assert site.first.metric("bridged_config_reloads_total", outcome="applied") >= 1
+    assert site.first.metric("bridged_config_last_reload_successful") == 1
+
+
+def test_a_hundred_reloads_by_signal_lose_no_ping(site: Running) -> None:
+    def handled() -> float:
+        return site.first.metric("bridged_config_reloads_total", outcome="applied")
+
+    begun = handled()
+    with NothingLost(site):
+        for number in range(100):
+            site.first.configuration["tunnels"]["lab"]["peers_max"] = 10 + number
+            site.first.write()
+            site.first.started.send_signal(signal.SIGHUP)
+        wait_for(lambda: site.first.tunnel()["peers_limit"] == 109, "the last reload", 30)
+    assert handled() > begun
+    assert site.first.tunnel()["peers"][0]["connections"] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda configuration: configuration["tunnels"]["lab"].update(peers_max="many"), "peers_max"),
+        (lambda configuration: configuration.update(state_directory="/elsewhere"), "restart it"),
+        (lambda configuration: configuration["tunnels"]["lab"]["tls"].update(ca="/no/such/file"), "tls.ca"),
+        (lambda configuration: configuration["bridges"]["br0"]["ports"].append("wan0"), "carries the tunnel"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_all_goes_on(
+    site: Running, change: Callable[[dict[str, Any]], None], reason: str
+) -> None:
+    begun = site.first.metric("bridged_config_reloads_total", outcome="rejected")
+    with NothingLost(site):
+        if reason == "peers_max":
+            # The command itself sees that the file is wrong; the daemon is told by the signal.
+            change(site.first.configuration)
+            site.first.write()
+            site.first.started.send_signal(signal.SIGHUP)
+            wait_for(lambda: "reload_rejected" in site.first.log and reason in site.first.log, "a refusal", 5)
+        else:
+            assert reason in site.refused(change)
+    assert site.first.metric("bridged_config_reloads_total", outcome="rejected") == begun + 1
+    assert site.first.metric("bridged_config_last_reload_successful") == 0
+
+
+def test_a_port_and_a_second_tunnel_come_and_go_beside_one_that_loses_nothing(site: Running) -> None:
+    def come(configuration: dict[str, Any]) -> None:
+        other = deepcopy(configuration["tunnels"]["lab"])
+        other |= {"listen": "0.0.0.0:1195", "bridge": "br1", "tap": {"name": "tap1"}}
+        configuration["tunnels"]["other"] = other
+        configuration["bridges"]["br1"] = {}
+
+    def port(configuration: dict[str, Any]) -> None:
+        configuration["bridges"]["br0"]["ports"] = [*configuration["bridges"]["br0"]["ports"], SPARE_PORT]
+
+    with NothingLost(site):
+        assert site.reload(come) == "applied"
+        assert site.first.tunnel("other")["state"] == "listening"
+        assert "tap1" in site.sites.a.namespace.ip("link", "show", "master", "br1")
+        assert site.reload(port) == "applied"
+        wait_for(lambda: site.machine.reaches(site.sites.b.host.ipv4), "the machine at the new port", 10)
+        del site.first.configuration["tunnels"]["other"], site.first.configuration["bridges"]["br1"]
+        assert site.reload() == "applied"
+        links = site.sites.a.namespace.ip("link", "show")
+        assert "tap1" not in links and "br1" not in links
+
+
+def test_a_port_that_goes_is_given_back(site: Running) -> None:
+    ports = site.first.configuration["bridges"]["br0"]["ports"]
+    site.first.configuration["bridges"]["br0"]["ports"] = [*ports, SPARE_PORT]
+    assert site.reload() == "applied"
+    site.first.configuration["bridges"]["br0"]["ports"] = ports
+    assert site.reload() == "applied; started anew: bridges.br0"
+    assert "master" not in site.sites.a.namespace.ip("link", "show", SPARE_PORT)
+    site.sites.b.host.ping(site.sites.a.host.ipv4)
+
+
+def test_one_tunnel_starts_anew_alone_where_it_must(site: Running) -> None:
+    def change(configuration: dict[str, Any]) -> None:
+        configuration["tunnels"]["lab"]["replay_window"] = 1024
+
+    pid = site.first.started.pid
+    assert site.reload(change) == "applied; started anew: tunnels.lab"
+    wait_for(lambda: site.sites.b.host.reaches(site.sites.a.host.ipv4), "the client to be back", 20)
+    assert site.first.started.pid == pid and site.first.started.running
+
+
+def test_a_tunnel_that_cannot_start_leaves_everything_as_it_was(site: Running) -> None:
+    """Its UDP port is taken by another program: the daemon says so and goes back."""
+
+    def change(configuration: dict[str, Any]) -> None:
+        other = deepcopy(configuration["tunnels"]["lab"])
+        configuration["tunnels"]["other"] = other | {"tap": {"name": "tap1"}, "listen": "0.0.0.0:1195"}
+
+    holder = site.sites.a.namespace.popen(sys.executable, "-c", HOLD_PORT, "1195", log="holder")
+    holder.wait_for_output("bound")
+    try:
+        with NothingLost(site):
+            assert "1195" in site.refused(change)
+            assert [tunnel["name"] for tunnel in site.first.status()["tunnels"]] == ["lab"]
+            assert "tap1" not in site.sites.a.namespace.ip("link", "show")
+    finally:
+        holder.stop()
