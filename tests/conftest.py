@@ -33,6 +33,15 @@ def pytest_report_header() -> str:
     )
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what compares native with portable where native is not to be tested; the header says so."""
+    if not PORTABLE_ONLY:
+        return
+    left_out = [item for item in items if "native_module" in getattr(item, "fixturenames", ())]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Stop before the first test where tests marked `root` were collected and cannot run here."""
     privileged = [item.nodeid for item in session.items if item.get_closest_marker("root")]

@@ -26,6 +26,8 @@ from bridged.switching.plan import plan, unfit_links
 
 ADOPTED_GRACE_SECONDS = 1.0
 """An adopted bridge that vanished is given this long to be made again by its owner before we make it."""
+REPEAT_ANNOUNCEMENT_SECONDS = 2.0
+"""RFC 5227, section 1.1: ANNOUNCE_NUM is 2, ANNOUNCE_INTERVAL 2 seconds."""
 FIRST_RETRY_SECONDS = 0.1
 LONGEST_RETRY_SECONDS = 15.0
 PASSES = 5
@@ -98,6 +100,9 @@ class Reconciler:
         self._failures: dict[Key, _Failure] = {}
         self._problem: str | None = None
         self._vanished_at: float | None = None
+        # Addresses to announce once more, and when (monotonic seconds).
+        self._to_repeat: list[AddAddress] = []
+        self._repeat_at = 0.0
 
     @property
     def _host(self) -> Host:
@@ -160,6 +165,7 @@ class Reconciler:
 
     def look(self) -> float | None:
         """Repair what is amiss; returns the seconds until the next look is due (None: at the next change)."""
+        self._announce_again()
         problems: list[str] = []
         for _ in range(PASSES):
             problems = []
@@ -234,8 +240,20 @@ class Reconciler:
         return bool(self._repairs.note(actions, self._observed, time.monotonic()))
 
     def _announce(self, actions: list[Action]) -> None:
-        if any(isinstance(action, AddAddress) for action in actions):
-            announce(actions, self._host.observe(()))
+        added = [action for action in actions if isinstance(action, AddAddress)]
+        if added:
+            announce(added, self._host.observe(()))
+            self._to_repeat = added
+            self._repeat_at = time.monotonic() + REPEAT_ANNOUNCEMENT_SECONDS
+
+    def _announce_again(self) -> None:
+        """A neighbour that was told something else a moment ago believes only the second time."""
+        if self._to_repeat and time.monotonic() >= self._repeat_at:
+            observed = self._host.observe(())
+            held = {(address.link, address.key) for address in observed.addresses}
+            still = [add for add in self._to_repeat if (add.address.link, add.address.key) in held]
+            announce(still, observed)
+            self._to_repeat = []
 
     def _claim(self, ownership: Ownership) -> None:
         self.ownership = ownership
@@ -298,6 +316,8 @@ class Reconciler:
         times = [failure.next_at for failure in self._failures.values()]
         if self._vanished_at is not None:
             times.append(self._vanished_at + ADOPTED_GRACE_SECONDS)
+        if self._to_repeat:
+            times.append(self._repeat_at)
         due = self._repairs.next_due(now)
         if due is not None:
             times.append(due)

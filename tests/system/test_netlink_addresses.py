@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TextIO
 
 import pytest
 from netlink_namespace import (
@@ -194,7 +195,7 @@ def neighbour(port: str) -> Iterator[int]:
         shell(f"{inside} sysctl -qw net.ipv6.conf.{port}-x.accept_dad=0")
         shell(f"{inside} ip link set {port}-x up")
         shell(f"{inside} ip addr add 192.0.2.9/24 dev {port}-x")
-        shell(f"{inside} ip addr add 2001:db8:1::9/64 dev {port}-x")
+        shell(f"{inside} ip addr add 2001:db8:1::9/64 dev {port}-x nodad")
         yield sleeper.pid
     finally:
         sleeper.send_signal(signal.SIGTERM)
@@ -247,10 +248,42 @@ async def test_neighbours_are_told_the_new_mac_address_at_once_and_the_old_one_i
         await asyncio.sleep(1.1)
         attachment = BridgeAttachment(replace(WISH, ports=("eth1",), taps=()))
         await attachment.start()
-        await within(lambda: "02:00:00:00:00:22" in known(), "the bridge's address is known")
+        # The second announcement at the latest.
+        await within(lambda: "02:00:00:00:00:22" in known(), "the bridge's address is known", 4.0)
         await asyncio.sleep(1.1)
         await attachment.stop()
         await within(lambda: "02:00:00:00:00:11" in known(), "the port's address is known")
+
+
+@in_namespace
+async def test_an_address_that_has_moved_is_announced_twice() -> None:
+    """The second time for neighbours that were told something else a moment before the first."""
+    cable("eth1", mac="02:00:00:00:00:11")
+    ip("addr add 192.0.2.2/24 dev eth1")
+    with neighbour("eth1") as pid:
+        listening = subprocess.Popen(
+            [
+                *("nsenter", "--net", "--target", str(pid), "tcpdump", "-i", "eth1-x", "-n", "-l"),
+                *("--immediate-mode", "arp src host 192.0.2.2 and arp dst host 192.0.2.2"),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert listening.stdout is not None and listening.stderr is not None
+        await asyncio.to_thread(_wait_until_listening, listening.stderr)
+        attachment = BridgeAttachment(replace(WISH, ports=("eth1",), taps=()))
+        await attachment.start()
+        await asyncio.sleep(3.0)
+        await attachment.stop()
+        listening.send_signal(signal.SIGTERM)
+        output, _ = await asyncio.to_thread(listening.communicate)
+    # Two while the bridge has it, and one when the port has it back.
+    assert output.count("is-at") + output.count("who-has") == 3, output
+
+
+def _wait_until_listening(errors: TextIO) -> None:
+    assert any("listening on" in line for line in iter(errors.readline, ""))
 
 
 @in_namespace
