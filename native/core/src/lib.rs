@@ -17,6 +17,7 @@ pub mod local_cache;
 pub mod mss;
 pub mod packet;
 pub mod policer;
+pub mod priority;
 pub mod replay;
 pub mod segment;
 pub mod stats;
