@@ -231,6 +231,11 @@ class Tunnel(Section):
     busy_poll_microseconds: int = Field(
         0, ge=0, le=1_000_000, description="native: how long the kernel may wait at the network card; 0: not"
     )
+    priority: Literal["off", "pcp", "dscp"] = Field(
+        "off",
+        description="pcp, dscp: frames' VLAN priority or DSCP becomes the DSCP of outer packets, for all on "
+        "the way to see, and PCP 4-7 or DSCP 32-63 is sent first; an OpenVPN peer needs `replay-window 4096`",
+    )
     coalesce: Literal["auto", "on", "off"] = Field(
         "auto", description="join received segments into super-frames: auto, what passes the self-test"
     )

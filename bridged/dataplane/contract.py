@@ -61,6 +61,10 @@ class DataplaneSettings:
     `wan_mtu`, the outer IP packet (octets) that TCP super-frames are cut for (0: what the route to the peer
     takes; portable leaves it to `mss_limit`); `workers`, 1..16 pairs of threads, each with one descriptor of
     the TAP; `busy_poll`, microseconds for which the kernel may wait at the network card.
+
+    `priority`: the DSCP of outer packets is read off the frame in each (`pcp`: the priority bits of its first
+    VLAN tag, mapped; `dscp`: its IP header's), and frames of DSCP 32 and above (PCP 4 to 7) that wait are
+    sent first; order is kept within a DSCP. `off`: outer packets have DSCP 0, whatever is in them.
     """
 
     tunnel: str
@@ -80,6 +84,7 @@ class DataplaneSettings:
     wan_mtu: Octets = Octets(0)
     workers: int = 1
     busy_poll: int = 0
+    priority: Literal["off", "pcp", "dscp"] = "off"
 
 
 @dataclass(frozen=True, slots=True)

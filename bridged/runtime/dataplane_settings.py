@@ -32,4 +32,5 @@ def dataplane_settings(
         wan_mtu=Octets(tunnel.wan_mtu),
         workers=tunnel.workers,
         busy_poll=tunnel.busy_poll_microseconds,
+        priority=tunnel.priority,
     )

@@ -17,6 +17,7 @@ from cryptography.exceptions import InvalidTag
 from bridged.dataplane.portable.forwarding import Forwarding, may_be_syn
 from bridged.dataplane.portable.keys import LEAST_FRAME_OCTETS
 from bridged.dataplane.portable.peers import PeerTable
+from bridged.dataplane.portable.priority import Reader
 from bridged.dataplane.portable.switch import Switch
 from bridged.dataplane.portable.tap_io import TapIo
 from bridged.dataplane.portable.vnet import NEEDS_CSUM
@@ -30,10 +31,17 @@ _LEAST_PACKET: Final = OVERHEAD_V2 + LEAST_FRAME_OCTETS
 class Express:
     """One packet from here to there; see the module."""
 
-    __slots__ = ("_fdb", "_forwarding", "_mss_limit", "_receivers", "_tap_verdicts", "_wire")
+    __slots__ = ("_dscp_of", "_fdb", "_forwarding", "_mss_limit", "_receivers", "_tap_verdicts", "_wire")
 
     def __init__(
-        self, table: PeerTable, fdb: Fdb, switch: Switch, wire: Wire, forwarding: Forwarding, mss_limit: int
+        self,
+        table: PeerTable,
+        fdb: Fdb,
+        switch: Switch,
+        wire: Wire,
+        forwarding: Forwarding,
+        mss_limit: int,
+        dscp_of: Reader | None,
     ) -> None:
         self._receivers = table.receivers
         self._fdb = fdb
@@ -41,6 +49,7 @@ class Express:
         self._wire = wire
         self._forwarding = forwarding
         self._mss_limit = mss_limit
+        self._dscp_of = dscp_of
 
     def from_wire(self, tap: TapIo, now: float) -> Received | None:
         """Read one datagram and write its frame to the TAP.
@@ -122,6 +131,7 @@ class Express:
             or verdict.until < now
             or len(frame) < LEAST_FRAME_OCTETS
             or (self._mss_limit and may_be_syn(frame))
+            or (self._dscp_of is not None and self._dscp_of(frame))
         ):
             return tap.sorted([packet])
         peer = verdict.only

@@ -22,6 +22,7 @@ from bridged.dataplane.portable.events import EventQueue
 from bridged.dataplane.portable.keys import LEAST_FRAME_OCTETS, KeySlot
 from bridged.dataplane.portable.mss import clamp_mss
 from bridged.dataplane.portable.peers import Peer, PeerTable
+from bridged.dataplane.portable.priority import Reader, stretches, urgent_first
 from bridged.dataplane.portable.switch import Switch
 from bridged.dataplane.portable.wire import Path, Received, Wire
 from bridged.dataplane.portable.wire_address import SockAddress, to_endpoint
@@ -41,13 +42,20 @@ class Forwarding:
     """Frames in flight of one data plane; `to_tap` collects what `take_for_tap` hands out."""
 
     def __init__(
-        self, table: PeerTable, switch: Switch, wire: Wire, events: EventQueue, mss_limit: int
+        self,
+        table: PeerTable,
+        switch: Switch,
+        wire: Wire,
+        events: EventQueue,
+        mss_limit: int,
+        dscp_of: Reader | None,
     ) -> None:
         self._table = table
         self._switch = switch
         self._wire = wire
         self._events = events
         self._mss_limit = mss_limit
+        self._dscp_of = dscp_of
         self.to_tap: list[bytes] = []
         self.to_peers: dict[Peer, list[tuple[int, list[bytes]]]] = {}
         self.drops: Drops = {}
@@ -65,6 +73,8 @@ class Forwarding:
         """Switch, seal and send what was read from the TAP."""
         if self._mss_limit:
             self._clamp(frames)
+        if self._dscp_of is not None and len(frames) > 1:
+            frames = urgent_first(frames, self._dscp_of)
         for addresses, run in _runs(frames):
             if min(map(len, run)) < LEAST_FRAME_OCTETS:
                 self.drop("transmit", "short_frame", len(run))
@@ -156,7 +166,13 @@ class Forwarding:
         packets = slot.seal(payloads)
         if not packets:
             return 0
-        self._wire.send(packets, peer.path, now)
+        if self._dscp_of is None:
+            self._wire.send(packets, peer.path, now)
+        else:
+            at = 0
+            for octet, count in stretches(payloads[: len(packets)], self._dscp_of):
+                self._wire.send(packets[at : at + count], peer.path, now, octet)
+                at += count
         peer.sent_at = now
         self._check_limit(peer, slot)
         return len(packets)

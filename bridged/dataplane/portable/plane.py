@@ -34,6 +34,7 @@ from bridged.dataplane.portable.keys import KeySlot
 from bridged.dataplane.portable.limits import KeyUse
 from bridged.dataplane.portable.loop import TICK_SECONDS, Gate, Loop
 from bridged.dataplane.portable.peers import Peer, PeerTable
+from bridged.dataplane.portable.priority import dscp_reader
 from bridged.dataplane.portable.switch import Switch
 from bridged.dataplane.portable.tap_io import TapIo
 from bridged.dataplane.portable.wire import Wire
@@ -68,9 +69,12 @@ class PortableDataPlane:
             self._fdb, self._table, self._put, forward_between_peers=settings.forward_between_peers
         )
         self._wire = Wire(settings.bind, settings.socket_buffer, self._drop_sent)
-        self._forwarding = Forwarding(self._table, self._switch, self._wire, self._events, settings.mss_limit)
+        dscp_of = dscp_reader(settings.priority)
+        self._forwarding = Forwarding(
+            self._table, self._switch, self._wire, self._events, settings.mss_limit, dscp_of
+        )
         express = Express(
-            self._table, self._fdb, self._switch, self._wire, self._forwarding, settings.mss_limit
+            self._table, self._fdb, self._switch, self._wire, self._forwarding, settings.mss_limit, dscp_of
         )
         self._loop = Loop(
             THREAD_NAME, self._gate, self._wire, self._forwarding, express, self._tick, self._tap_gone

@@ -25,6 +25,7 @@ from bridged.dataplane.portable.wire_address import (
     pin_of,
     to_endpoint,
     to_sockaddr,
+    traffic_class,
 )
 from bridged.errors import DataplaneError
 from bridged.units import Octets
@@ -233,18 +234,20 @@ class Wire:
         """The ancillary messages of a single datagram whose answer has this pin, just received."""
         return [] if pin is None else [self._information]
 
-    def send(self, packets: Sequence[bytes], path: Path, now: float) -> int:
+    def send(self, packets: Sequence[bytes], path: Path, now: float, octet: int = 0) -> int:
         """Send datagrams to one peer in order; how many octets the socket took.
 
-        Runs of equal size go in one system call. What the socket refuses is counted as dropped.
+        `octet`: traffic class (TOS) of the outer IP headers. Runs of equal size go in one system call. What
+        the socket refuses is counted as dropped.
         """
         if self._socket is None:
             self._drop("unreachable", len(packets))
             return 0
         if path.segment_limit < MAX_DATAGRAM_OCTETS and now >= path.retry_at:
             path.segment_limit = MAX_DATAGRAM_OCTETS
+        mark = traffic_class(octet, path.address) if octet else None
         if len(packets) == 1:
-            return self.send_one(packets[0], path)
+            return self.send_one(packets[0], path, mark)
         taken = 0
         at = 0
         sizes = list(map(len, packets))
@@ -252,9 +255,9 @@ class Wire:
             end = self._end_of_run(sizes, at, path.segment_limit)
             run = packets[at:end]
             if len(run) == 1:
-                taken += self.send_one(run[0], path)
+                taken += self.send_one(run[0], path, mark)
             else:
-                taken += self._send_run(run, path, now)
+                taken += self._send_run(run, path, now, mark)
             at = end
         return taken
 
@@ -282,10 +285,10 @@ class Wire:
             end += 1
         return end
 
-    def _send_run(self, run: Sequence[bytes], path: Path, now: float) -> int:
+    def _send_run(self, run: Sequence[bytes], path: Path, now: float, mark: AncillaryItem | None) -> int:
         size = len(run[0])
         segment = (socket.IPPROTO_UDP, _UDP_SEGMENT, size.to_bytes(2, "little"))
-        number = self._try(run, path, segment)
+        number = self._try(run, path, [segment] if mark is None else [segment, mark])
         if number == 0:
             self.segments_per_send.observe(len(run))
             return sum(map(len, run))
@@ -297,18 +300,20 @@ class Wire:
         self.fallbacks[key] = self.fallbacks.get(key, 0) + 1
         path.segment_limit = min(path.segment_limit, size - 1)
         path.retry_at = now + SEGMENT_RETRY_SECONDS
-        return sum(self.send_one(packet, path) for packet in run)
+        return sum(self.send_one(packet, path, mark) for packet in run)
 
-    def send_one(self, packet: bytes, path: Path) -> int:
-        """Send one datagram; how many octets the socket took."""
+    def send_one(self, packet: bytes, path: Path, mark: AncillaryItem | None = None) -> int:
+        """Send one datagram, with a traffic class or without; how many octets the socket took."""
         pin = path.pin
         try:
-            if pin is None:
+            if mark is not None:
+                self.sendmsg((packet,), (mark,) if pin is None else (mark, pin), 0, path.address)
+            elif pin is None:
                 self.sendto(packet, path.address)
             else:
                 self.sendmsg((packet,), (pin,), 0, path.address)
         except OSError:
-            number = self._try((packet,), path, None)
+            number = self._try((packet,), path, [] if mark is None else [mark])
         else:
             number = 0
         if number:
@@ -317,12 +322,11 @@ class Wire:
         self.segments_per_send.observe(1)
         return len(packet)
 
-    def _try(self, packets: Sequence[bytes], path: Path, segment: AncillaryItem | None) -> int:
+    def _try(self, packets: Sequence[bytes], path: Path, unpinned: list[AncillaryItem]) -> int:
         """Send; 0, or the errno. Unpins the path where its local address has gone."""
-        ancillary = [item for item in (segment, path.pin) if item is not None]
+        ancillary = unpinned if path.pin is None else [*unpinned, path.pin]
         number = self._sendmsg(packets, ancillary, path.address)
         if number in (errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENETUNREACH) and path.pin is not None:
-            unpinned = [segment] if segment is not None else []
             again = self._sendmsg(packets, unpinned, path.address)
             if again != number:
                 # The address went away with its link or lease; the kernel chooses another.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+import sys
 from typing import Final
 
 from bridged.addresses import Endpoint
@@ -52,6 +53,15 @@ def to_endpoint(address: SockAddress) -> Endpoint:
         except OSError:
             host = f"{host}%{address[3]}"
     return Endpoint.of(host, port)
+
+
+def traffic_class(octet: int, address: SockAddress) -> AncillaryItem:
+    """The message that gives a datagram to `address` this TOS or traffic class."""
+    value = octet.to_bytes(4, sys.byteorder)
+    if len(address) == 2 or address[0].startswith("::ffff:"):
+        # IPv4 wants its own, also where it is mapped on IPv6.
+        return socket.IPPROTO_IP, socket.IP_TOS, value
+    return socket.IPPROTO_IPV6, socket.IPV6_TCLASS, value
 
 
 def pin_of(level: int, kind: int, data: bytes) -> AncillaryItem | None:

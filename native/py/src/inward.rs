@@ -70,6 +70,7 @@ pub struct DataplaneSettings {
     wan_mtu: u32,
     workers: usize,
     busy_poll: u32,
+    priority: String,
 }
 
 impl DataplaneSettings {
@@ -77,6 +78,10 @@ impl DataplaneSettings {
         let kinds = self.coalesce.iter().map(String::as_str);
         let coalesce = worker::coalesce_rules(kinds).ok_or_else(|| {
             let text = format!("coalesce: {:?} are not all of tcp4, tcp6, udp4, udp6", self.coalesce);
+            refused(py, &worker::Error::BadSetting(text))
+        })?;
+        let priority = worker::Priority::parse(&self.priority).ok_or_else(|| {
+            let text = format!("priority: {:?} is not off, pcp or dscp", self.priority);
             refused(py, &worker::Error::BadSetting(text))
         })?;
         Ok(worker::Settings {
@@ -97,6 +102,7 @@ impl DataplaneSettings {
             wan_mtu: self.wan_mtu,
             workers: self.workers,
             busy_poll: self.busy_poll,
+            priority,
         })
     }
 }

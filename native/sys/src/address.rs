@@ -103,6 +103,11 @@ impl RawAddress {
         }
     }
 
+    /// IPv4, or IPv4 mapped on IPv6.
+    pub(crate) fn is_ipv4(&self) -> bool {
+        self.to_endpoint().is_some_and(|endpoint| endpoint.is_ipv4())
+    }
+
     pub(crate) fn length(&self) -> libc::socklen_t {
         // SAFETY: see `to_endpoint`.
         let family = unsafe { self.family };

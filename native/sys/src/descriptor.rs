@@ -73,17 +73,32 @@ pub fn wait_writable(descriptor: BorrowedFd<'_>, timeout: u64) -> bool {
     wait(&[descriptor.as_raw_fd()], libc::POLLOUT, Some(timeout)) != 0
 }
 
+/// As [`wait_readable`], or until the first of the descriptors takes output, whatever there is to be read from it.
+pub fn wait_writable_or_readable(descriptors: &[RawFd], timeout: Option<u64>) -> u8 {
+    let mut polled = entries(descriptors, libc::POLLIN);
+    polled[0].events = libc::POLLOUT;
+    poll(&mut polled, timeout)
+}
+
 fn wait(descriptors: &[RawFd], events: libc::c_short, timeout: Option<u64>) -> u8 {
+    poll(&mut entries(descriptors, events), timeout)
+}
+
+fn entries(descriptors: &[RawFd], events: libc::c_short) -> [libc::pollfd; 8] {
     let mut polled = [libc::pollfd { fd: -1, events, revents: 0 }; 8];
-    let count = descriptors.len().min(polled.len());
     for (entry, descriptor) in polled.iter_mut().zip(descriptors) {
         entry.fd = *descriptor;
     }
+    polled
+}
+
+fn poll(polled: &mut [libc::pollfd; 8], timeout: Option<u64>) -> u8 {
     let limit = timeout.map(|nanoseconds| libc::timespec {
         tv_sec: (nanoseconds / 1_000_000_000) as libc::time_t,
         tv_nsec: (nanoseconds % 1_000_000_000) as libc::c_long,
     });
     let limit_at = limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    let count = polled.iter().rposition(|entry| entry.fd >= 0).map_or(0, |last| last + 1);
     // SAFETY: `polled` has at least `count` entries, and `limit` outlives the call.
     let ready = unsafe { libc::ppoll(polled.as_mut_ptr(), count as libc::nfds_t, limit_at, std::ptr::null()) };
     if ready <= 0 {

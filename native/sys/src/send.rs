@@ -16,8 +16,8 @@ pub const MAX_BATCH_OCTETS: usize = 65_000;
 pub const MAX_MESSAGES: usize = 64;
 
 const UDP_SEGMENT: libc::c_int = 103;
-/// A segment size and an IPv6 pin, each with its header.
-const CONTROL_OCTETS: usize = 64;
+/// A segment size, an IPv6 pin and a traffic class, each with its header.
+const CONTROL_OCTETS: usize = 88;
 
 /// One message: `length` octets at `start` of a buffer, to be cut into datagrams of `segment` octets.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +32,8 @@ pub struct Outgoing {
     pub destination: RawAddress,
     /// Where from.
     pub pin: Option<Pin>,
+    /// Octet for the IP header: TOS or traffic class; 0: as the socket has it.
+    pub class: u8,
 }
 
 /// Control data of one message.
@@ -139,10 +141,10 @@ impl Sender {
         let octets = buffer.get(message.start..end).ok_or(libc::EINVAL)?;
         self.vectors[index] = libc::iovec { iov_base: octets.as_ptr().cast_mut().cast(), iov_len: octets.len() };
         self.addresses[index] = message.destination;
-        let used = if message.segment == 0 && message.pin.is_none() {
+        let used = if message.segment == 0 && message.pin.is_none() && message.class == 0 {
             0
         } else {
-            fill(&mut self.controls[index], message.segment, message.pin.as_ref())
+            fill(&mut self.controls[index], message)
         };
         let header = &mut self.headers[index].msg_hdr;
         header.msg_name = std::ptr::from_mut(&mut self.addresses[index]).cast();
@@ -158,12 +160,20 @@ impl Sender {
 }
 
 /// Write the control messages; how many octets.
-fn fill(control: &mut Control, segment: usize, pin: Option<&Pin>) -> usize {
+fn fill(control: &mut Control, message: &Outgoing) -> usize {
     let mut at = 0;
-    if segment > 0 {
-        at = append(control, at, libc::SOL_UDP, UDP_SEGMENT, &(segment as u16).to_ne_bytes());
+    if message.segment > 0 {
+        at = append(control, at, libc::SOL_UDP, UDP_SEGMENT, &(message.segment as u16).to_ne_bytes());
     }
-    match pin {
+    if message.class > 0 {
+        // IPv4 wants its own, also where it is mapped on IPv6.
+        let (level, kind) = match message.destination.is_ipv4() {
+            true => (libc::IPPROTO_IP, libc::IP_TOS),
+            false => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
+        };
+        at = append(control, at, level, kind, &libc::c_int::from(message.class).to_ne_bytes());
+    }
+    match &message.pin {
         Some(Pin::V4(local)) => {
             let mut info = [0; 12];
             info[4..8].copy_from_slice(local);
@@ -196,7 +206,7 @@ fn append(control: &mut Control, at: usize, level: libc::c_int, kind: libc::c_in
 }
 
 const _: () = assert!(HEADER_OCTETS == ALIGNMENT + 8);
-const _: () = assert!(CONTROL_OCTETS >= 2 * HEADER_OCTETS + ALIGNMENT + 24);
+const _: () = assert!(CONTROL_OCTETS >= 3 * HEADER_OCTETS + 2 * ALIGNMENT + 24);
 
 #[cfg(test)]
 mod tests {
@@ -217,7 +227,7 @@ mod tests {
 
     fn outgoing(start: usize, length: usize, segment: usize, to: &SocketAddr) -> Outgoing {
         let destination = RawAddress::new(to, Family::V4).unwrap();
-        Outgoing { start, length, segment, destination, pin: None }
+        Outgoing { start, length, segment, destination, pin: None, class: 0 }
     }
 
     fn received(socket: &UdpSocket) -> Vec<Vec<u8>> {

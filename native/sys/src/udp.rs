@@ -88,6 +88,15 @@ impl UdpSocket {
         raw.to_endpoint().filter(|endpoint| endpoint.port() != 0)
     }
 
+    /// Let it hold so many octets that are not sent yet (the kernel: twice as many, its own overhead included).
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn set_send_buffer(&self, octets: usize) -> io::Result<()> {
+        let octets = libc::c_int::try_from(octets).unwrap_or(libc::c_int::MAX);
+        self.set(libc::SOL_SOCKET, libc::SO_SNDBUF, octets)
+    }
+
     fn set_options(&mut self, options: &Options) -> io::Result<()> {
         let any_address = options.bind.is_some_and(|endpoint| endpoint.ip().is_unspecified());
         if self.family == Family::V6 {

@@ -9,6 +9,8 @@ use std::os::fd::RawFd;
 use bridged_core::coalesce::CoalesceRules;
 use zeroize::Zeroizing;
 
+pub use bridged_core::priority::Priority;
+
 /// Names one peer of one data plane; chosen by the control plane, never reused in a process.
 pub type PeerHandle = u64;
 
@@ -141,6 +143,8 @@ pub struct Settings {
     pub workers: usize,
     /// Microseconds for which the kernel may poll the network card for the socket (SO_BUSY_POLL); 0: never.
     pub busy_poll: u32,
+    /// Where the outer packets' DSCP and the order of sending come from.
+    pub priority: Priority,
 }
 
 impl Settings {
@@ -164,6 +168,7 @@ impl Settings {
             wan_mtu: 0,
             workers: 1,
             busy_poll: 0,
+            priority: Priority::Off,
         }
     }
 }

@@ -31,6 +31,8 @@ pub struct Packet {
     pub start: usize,
     /// Octets.
     pub length: usize,
+    /// Traffic class of the outer IP header; 0: none.
+    pub class: u8,
 }
 
 /// A message, and whose it is.
@@ -75,7 +77,8 @@ impl Dispatch {
         path: &Path,
     ) -> Result<(), Reason> {
         let socket = socket.ok_or(Reason::Unreachable)?;
-        let message = Outgoing { start: 0, length: datagram.len(), segment: 0, destination: path.raw, pin: path.pin };
+        let (destination, pin) = (path.raw, path.pin);
+        let message = Outgoing { start: 0, length: datagram.len(), segment: 0, destination, pin, class: 0 };
         let mut number = self.sender.send(socket, datagram, &message).err();
         if number == Some(EAGAIN) && wait_writable(socket.as_fd(), SEND_WAIT) {
             number = self.sender.send(socket, datagram, &message).err();
@@ -135,6 +138,7 @@ impl Dispatch {
                 segment: if end - at > 1 { size } else { 0 },
                 destination: path.raw,
                 pin: path.pin,
+                class: packets[at].class,
             });
             self.owners.push(owner);
             at = end;
@@ -274,15 +278,18 @@ fn most_segments(size: usize) -> usize {
     MAX_SEGMENTS.min((MAX_BATCH_OCTETS / size).max(1))
 }
 
-/// How many of the packets, from the first on, go in one send: equal ones that lie end to end, and a shorter one behind them.
+/// How many of the packets, from the first on, go in one send: equal ones of one class that lie end to end, and a shorter one
+/// behind them.
 fn together(packets: &[Packet], limit: usize) -> usize {
     let Some(first) = packets.first() else { return 0 };
-    let size = first.length;
+    let (size, class) = (first.length, first.class);
     if size > limit {
         return 1;
     }
     let most = packets.len().min(most_segments(size));
-    let follows = |end: usize| packets[end].start == packets[end - 1].start + packets[end - 1].length;
+    let follows = |end: usize| {
+        packets[end].start == packets[end - 1].start + packets[end - 1].length && packets[end].class == class
+    };
     let mut end = 1;
     while end < most && packets[end].length == size && follows(end) {
         end += 1;

@@ -319,6 +319,8 @@ impl Inward {
             let socket = sockets.get(self.worker).map(Arc::as_ref);
             self.outbox.flush_from(self.receiver.octets(), shared, socket, now);
         }
+        let octets = &self.receiver.octets()[frame.start..frame.start + frame.length];
+        self.outbox.set_class(shared.settings.priority.dscp(octets) << 2);
         self.outbox.place_from(other, kind, frame.start, frame.length);
     }
 }

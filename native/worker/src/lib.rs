@@ -27,6 +27,7 @@
 //! Endpoints are never IPv4-mapped: `parse_endpoint` and all events give IPv4 as IPv4. Zones of link-local
 //! addresses travel as scope ids and become names in `endpoint_text`.
 
+mod ahead;
 mod contract;
 mod counters;
 mod dispatch;
@@ -50,6 +51,7 @@ mod tap_writer;
 #[cfg(test)]
 mod test_rig;
 mod timer;
+mod urgent_first;
 
 pub use contract::*;
 pub use counters::Reason;

@@ -85,6 +85,12 @@ impl Outbox {
         self.arena.used + self.owed + OVERHEAD_V2 + frame <= self.arena.octets.len() && self.queue.has_room()
     }
 
+    /// Give all that is queued from now on this traffic class (the whole octet; 0: none) in the outer IP header.
+    #[inline]
+    pub fn set_class(&mut self, class: u8) {
+        self.queue.set_class(class);
+    }
+
     /// Where the next frame is to be put, with `before` octets in front of it (at most 24).
     #[inline]
     pub fn landing(&mut self, before: usize) -> &mut [u8] {
@@ -334,7 +340,7 @@ impl Arena {
                 (start, slot.seal_from(header, frame, free.get_mut(..length)?, ids))
             }
         };
-        is_sealed.then_some(Packet { start, length })
+        is_sealed.then_some(Packet { start, length, class: waiting.class })
     }
 }
 

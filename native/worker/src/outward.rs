@@ -22,11 +22,12 @@ use crate::tap::{judge, Failure, Tap, SUPER_FRAME_OCTETS};
 
 /// Reads in one turn at most.
 const BUDGET_READS: usize = 64;
-const ERROR_PAUSE: Nanos = 1_000_000;
+/// After an error that the adapter does not explain.
+pub const ERROR_PAUSE: Nanos = 1_000_000;
 
 /// What a turn came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
+pub enum Turn {
     /// There may be more.
     Again,
     /// Nothing is left for now.

@@ -12,6 +12,7 @@ use std::thread::{Builder, JoinHandle};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bridged_core::fdb::TAP_PORT;
 use bridged_core::limits::KeyLimits;
+use bridged_core::priority::Priority;
 use bridged_sys::address::Family;
 use bridged_sys::descriptor::EventFd;
 use bridged_sys::thread::{block_signals, now, CpuClock};
@@ -33,6 +34,7 @@ use crate::switch::SharedFdb;
 use crate::sync::lock;
 use crate::tap::Tap;
 use crate::timer;
+use crate::urgent_first::UrgentFirst;
 
 const MAX_WORKERS: usize = 64;
 const MAX_REPLAY_WINDOW: usize = 65_536;
@@ -111,9 +113,16 @@ impl DataPlane {
             self.bind(bind)?;
         }
         for worker in 0..self.shared.settings.workers {
-            let mut outward = Outward::new(Arc::clone(&self.shared), worker, random()?);
+            let shared = Arc::clone(&self.shared);
             let mut inward = Inward::new(Arc::clone(&self.shared), worker, random()?);
-            threads.push(self.spawn(2 * worker, format!("tap-{worker}"), move || outward.run())?);
+            let name = format!("tap-{worker}");
+            threads.push(if shared.settings.priority == Priority::Off {
+                let mut outward = Outward::new(shared, worker, random()?);
+                self.spawn(2 * worker, name, move || outward.run())?
+            } else {
+                let mut outward = UrgentFirst::new(shared, worker, random()?);
+                self.spawn(2 * worker, name, move || outward.run())?
+            });
             threads.push(self.spawn(2 * worker + 1, format!("wire-{worker}"), move || inward.run())?);
         }
         let shared = Arc::clone(&self.shared);

@@ -39,6 +39,8 @@ pub struct Waiting {
     pub at: usize,
     /// Octets of the frame.
     pub length: usize,
+    /// Traffic class of the outer IP header; 0: none.
+    pub class: u8,
     peer: usize,
     next: usize,
 }
@@ -65,6 +67,7 @@ pub struct Queue {
     /// By port: number of the peer, from 1; 0: free.
     table: Box<[u16]>,
     current: usize,
+    class: u8,
     /// What was taken out.
     kept: Vec<Waiting>,
 }
@@ -86,6 +89,7 @@ impl Queue {
             peers: Vec::with_capacity(64),
             table: vec![0; PLACES].into_boxed_slice(),
             current: 0,
+            class: 0,
             kept: Vec::with_capacity(64),
         }
     }
@@ -94,6 +98,12 @@ impl Queue {
     #[inline]
     pub fn has_room(&self) -> bool {
         self.peers.len() < QUEUE_PEERS && self.waiting.len() < QUEUE_FRAMES
+    }
+
+    /// What comes from now on has this traffic class.
+    #[inline]
+    pub fn set_class(&mut self, class: u8) {
+        self.class = class;
     }
 
     /// What comes next is for this peer; its id on the wire.
@@ -146,7 +156,7 @@ impl Queue {
             Some(before) => before.next = index,
             None => waiter.first = index,
         }
-        self.waiting.push(Waiting { place, kind, at, length, peer: self.current, next: NONE });
+        self.waiting.push(Waiting { place, kind, at, length, class: self.class, peer: self.current, next: NONE });
     }
 
     /// All peers that something waits for, in the order of what came first for each.
@@ -195,9 +205,12 @@ impl Queue {
         // Its header's room is what it was, even if the peer's id on the wire is another one by now.
         self.enter(tail.peer, tail.peer_id, place);
         let mut kept = std::mem::take(&mut self.kept);
+        let class = self.class;
         for waiting in kept.drain(..) {
+            self.class = waiting.class;
             self.push(waiting.place, waiting.kind, waiting.at - tail.start, waiting.length);
         }
+        self.class = class;
         self.kept = kept;
     }
 

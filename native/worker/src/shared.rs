@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bridged_core::fdb::TAP_PORT;
+use bridged_core::priority::Priority;
 use bridged_core::Nanos;
 use bridged_sys::address::{Family, Pin, RawAddress};
 use bridged_sys::descriptor::EventFd;
@@ -28,6 +29,8 @@ use crate::sync::lock;
 use crate::tap::Tap;
 
 const PINS_REMEMBERED: usize = 4096;
+/// Octets of the socket's send buffer where urgent frames go first; the kernel takes twice as much, for its own overhead too.
+const PRIORITY_SEND_BUFFER: usize = 128 * 1024;
 
 /// Processor time of one thread.
 #[derive(Debug, Clone, Copy)]
@@ -266,7 +269,12 @@ impl Shared {
             share,
             busy_poll: self.settings.busy_poll,
         };
-        Ok(Arc::new(UdpSocket::open(family, &options)?))
+        let socket = UdpSocket::open(family, &options)?;
+        if self.settings.priority != Priority::Off {
+            // Less waits where nothing can overtake it. Without it things go on, only later.
+            let _ = socket.set_send_buffer(PRIORITY_SEND_BUFFER);
+        }
+        Ok(Arc::new(socket))
     }
 
     /// Go on with these sockets.

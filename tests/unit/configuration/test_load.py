@@ -87,6 +87,19 @@ def test_alternatives_of_one_key_are_one_error() -> None:
     assert reason == "must be 'auto' or 'off' or a whole number, not 'huge'"
 
 
+@pytest.mark.parametrize("value", ["off", "pcp", "dscp"])
+def test_priority_is_off_unless_told_otherwise(value: str) -> None:
+    assert parse(SERVER, FILE).tunnels["main"].priority == "off"
+    assert parse(f"{SERVER}    priority: {value}\n", FILE).tunnels["main"].priority == value
+
+
+@pytest.mark.parametrize("value", ["high", "true", "5", "PCP"])
+def test_another_priority_is_told_with_what_there_is(value: str) -> None:
+    line, key, reason = only_error(f"{SERVER}    priority: {value}\n")
+    assert (line, key) == (9, "tunnels.main.priority")
+    assert reason.startswith("must be 'off', 'pcp' or 'dscp', not ")
+
+
 def test_a_missing_key_is_told_at_its_section() -> None:
     assert only_error(SERVER.replace("    bridge: br0\n", "")) == (5, "tunnels.main.bridge", "is missing")
 

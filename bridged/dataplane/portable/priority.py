@@ -1,0 +1,72 @@
+"""What a frame says of its own urgency, and what becomes of it on the wire.
+
+Source: IEEE 802.1Q-2022, 6.9.3 and table 8-5 (of two traffic classes the upper one is for PCP 4 to 7);
+RFC 2474; RFC 4594 (voice is EF); RFC 2983. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from bridged.dataplane.portable.segment import IPV4, IPV6, VLAN_TAGS, network_offset
+from bridged.errors import DataplaneError
+
+DSCP_OF_PCP: Final = (0, 8, 16, 24, 32, 46, 48, 56)
+"""The class selector of the same number, but EF for 5, which is voice."""
+LEAST_URGENT: Final = 32
+"""CS4. So PCP 4 to 7, and AF4x, CS4, CS5, EF, CS6, CS7."""
+
+Reader = Callable[[bytes], int]
+
+
+def dscp_reader(priority: str) -> Reader | None:
+    """What gives the DSCP, 0..63, of the datagram that carries a frame; None where nothing is read (`off`).
+
+    Raises:
+        DataplaneError: `bad_setting`.
+    """
+    if priority == "off":
+        return None
+    if priority == "pcp":
+        return dscp_of_tag
+    if priority == "dscp":
+        return dscp_of_ip
+    raise DataplaneError("bad_setting", f"priority: {priority!r} is not off, pcp or dscp")
+
+
+def dscp_of_tag(frame: bytes) -> int:
+    """By the priority bits of the first VLAN tag; 0 without one."""
+    if frame[12:14] in VLAN_TAGS and len(frame) > 14:
+        return DSCP_OF_PCP[frame[14] >> 5]
+    return 0
+
+
+def dscp_of_ip(frame: bytes) -> int:
+    """That of the IP header, behind at most two VLAN tags; 0 without one."""
+    at, ethertype = network_offset(frame)
+    octets = frame[at : at + 2]
+    if len(octets) < 2:
+        return 0
+    if ethertype == IPV4 and octets[0] >> 4 == 4:
+        return octets[1] >> 2
+    if ethertype == IPV6 and octets[0] >> 4 == 6:
+        return int.from_bytes(octets, "big") >> 6 & 0x3F
+    return 0
+
+
+def urgent_first(frames: list[bytes], reader: Reader) -> list[bytes]:
+    """The same frames, urgent ones first; order is kept among them and among the others."""
+    return sorted(frames, key=lambda frame: reader(frame) < LEAST_URGENT)
+
+
+def stretches(frames: Sequence[bytes], reader: Reader) -> list[tuple[int, int]]:
+    """(traffic class octet, how many) of consecutive frames that go out under one class."""
+    found: list[tuple[int, int]] = []
+    for frame in frames:
+        octet = reader(frame) << 2
+        if found and found[-1][0] == octet:
+            found[-1] = (octet, found[-1][1] + 1)
+        else:
+            found.append((octet, 1))
+    return found

@@ -1,0 +1,156 @@
+//! Frames that were read from the TAP ahead of being sent, so that urgent ones behind them are found: a bounded ring, oldest
+//! first out.
+
+use std::collections::VecDeque;
+
+use bridged_core::vnet::VnetHeader;
+
+/// Octets of the ring: 64 of the largest super-frames.
+const RING_OCTETS: usize = 4 * 1024 * 1024;
+/// Frames at most, however small.
+const RECORDS: usize = 8192;
+/// Frames begin at whole cache lines.
+const LINE_OCTETS: usize = 64;
+
+/// A frame, or super-frame, that waits.
+#[derive(Debug, Clone, Copy)]
+pub struct Record {
+    /// What the kernel said of it.
+    pub vnet: VnetHeader,
+    /// Its traffic class on the wire.
+    pub class: u8,
+    /// Where it begins in the ring.
+    start: usize,
+    /// Octets.
+    length: usize,
+    /// Where what was read with it begins.
+    from: usize,
+}
+
+/// See the module.
+pub struct Ahead {
+    ring: Box<[u8]>,
+    records: VecDeque<Record>,
+    /// Where the next read goes, unless the rest of the ring is too short for it.
+    tail: usize,
+}
+
+impl Ahead {
+    /// An empty one.
+    pub fn new() -> Ahead {
+        let ring = vec![0; RING_OCTETS].into_boxed_slice();
+        Ahead { ring, records: VecDeque::with_capacity(RECORDS), tail: 0 }
+    }
+
+    /// Nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Where so many octets can be read to in one piece; None while there is no room.
+    pub fn room(&mut self, octets: usize) -> Option<usize> {
+        if self.records.len() == RECORDS {
+            return None;
+        }
+        let Some(oldest) = self.records.front().map(|record| record.from) else {
+            self.tail = 0;
+            return (octets <= self.ring.len()).then_some(0);
+        };
+        if self.tail > oldest {
+            if self.tail + octets <= self.ring.len() {
+                return Some(self.tail);
+            }
+            // One octet stays free: the tail must not come to lie on the oldest.
+            return (octets < oldest).then_some(0);
+        }
+        (self.tail + octets < oldest).then_some(self.tail)
+    }
+
+    /// `octets` from a place on: to read into, or what was read.
+    pub fn at(&mut self, from: usize, octets: usize) -> &mut [u8] {
+        &mut self.ring[from..from + octets]
+    }
+
+    /// Keep what was read to `from`, which `room` gave: `octets`, of which `header` are the virtio-net header's.
+    pub fn keep(&mut self, from: usize, header: usize, octets: usize, vnet: VnetHeader, class: u8) {
+        let (start, length) = (from + header, octets - header);
+        self.records.push_back(Record { vnet, class, start, length, from });
+        self.tail = (from + octets).next_multiple_of(LINE_OCTETS).min(self.ring.len());
+    }
+
+    /// The oldest, which goes on waiting until `drop_oldest`.
+    pub fn oldest(&self) -> Option<(Record, &[u8])> {
+        let record = *self.records.front()?;
+        Some((record, &self.ring[record.start..record.start + record.length]))
+    }
+
+    /// It was sent.
+    pub fn drop_oldest(&mut self) {
+        self.records.pop_front();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Put a frame of `octets`, all of one value, behind a header of 12.
+    fn put(ahead: &mut Ahead, octets: usize, value: u8) -> bool {
+        let Some(from) = ahead.room(octets + 12) else { return false };
+        ahead.at(from, octets + 12).fill(value);
+        ahead.keep(from, 12, octets + 12, VnetHeader::default(), value);
+        true
+    }
+
+    fn take(ahead: &mut Ahead) -> Option<(usize, u8)> {
+        let (record, frame) = ahead.oldest()?;
+        assert!(frame.iter().all(|octet| *octet == record.class), "overwritten");
+        let found = (frame.len(), record.class);
+        ahead.drop_oldest();
+        Some(found)
+    }
+
+    #[test]
+    fn what_is_kept_comes_out_in_order_and_unharmed_however_full() {
+        let mut ahead = Ahead::new();
+        let mut expected = VecDeque::new();
+        let mut random = 1u64;
+        for step in 0..20_000u32 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let octets = 14 + (random >> 33) as usize % 65_000;
+            let value = (step % 251) as u8 + 1;
+            if put(&mut ahead, octets, value) {
+                expected.push_back((octets, value));
+            } else {
+                // Draining makes room at some time, and empty it takes anything.
+                for _ in 0..=(random >> 50) % 40 {
+                    assert_eq!(take(&mut ahead), expected.pop_front());
+                }
+            }
+        }
+        assert!(expected.len() > 40, "it holds many of the largest");
+        while let Some(last) = expected.pop_front() {
+            assert_eq!(take(&mut ahead), Some(last));
+        }
+        assert_eq!(take(&mut ahead), None);
+        assert!(ahead.is_empty());
+    }
+
+    #[test]
+    fn it_is_bounded_in_octets_and_in_frames() {
+        let mut ahead = Ahead::new();
+        let mut count = 0;
+        while put(&mut ahead, 65_000, 1) {
+            count += 1;
+        }
+        assert!((60..=64).contains(&count), "{count}");
+        let mut small = Ahead::new();
+        count = 0;
+        while put(&mut small, 20, 1) {
+            count += 1;
+        }
+        assert_eq!(count, RECORDS);
+        assert_eq!(small.room(RING_OCTETS + 1), None);
+        assert_eq!(Ahead::new().room(RING_OCTETS + 1), None);
+    }
+}

@@ -1,0 +1,195 @@
+//! The thread that reads the TAP where urgent frames go first (`priority`): it reads ahead, sends what is urgent at once, and the
+//! rest in its order, a share at a time.
+//!
+//! Source: IEEE 802.1Q-2022, 8.6.8.1 (strict priority), with two classes.
+//! Frames can overtake only where they wait on this side of the kernel. So the TAP is emptied before each share, and no share is
+//! given to a socket that has not yet sent half of what it may hold: a slow WAN's queue is here, and not in the kernel.
+//! A lone frame goes out at once: nothing waits for more to come, and there are no timers.
+
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+
+use bridged_core::packet::LEAST_FRAME_OCTETS;
+use bridged_core::priority::is_urgent;
+use bridged_core::vnet::VnetHeader;
+use bridged_sys::descriptor::{read, wait_writable, wait_writable_or_readable};
+use bridged_sys::thread::now;
+use bridged_sys::{EAGAIN, EBADFD, EINTR, ENODEV};
+
+use crate::ahead::Ahead;
+use crate::contract::Direction::Transmit;
+use crate::counters::Reason;
+use crate::forwarding::{Forwarding, Scene, FLUSH_OCTETS};
+use crate::outward::{Turn, ERROR_PAUSE};
+use crate::shared::Shared;
+use crate::tap::{judge, Failure, Tap};
+
+/// Reads before the next share is sent.
+const BUDGET_READS: usize = 1024;
+
+/// See the module.
+pub struct UrgentFirst {
+    shared: Arc<Shared>,
+    worker: usize,
+    thread: usize,
+    forwarding: Forwarding,
+    ahead: Ahead,
+    budget: usize,
+}
+
+/// What a turn came to.
+struct Outcome {
+    turn: Turn,
+    /// Frames wait for the socket to send.
+    waits_for_socket: bool,
+}
+
+impl UrgentFirst {
+    /// Of a worker; `seed` is random.
+    pub fn new(shared: Arc<Shared>, worker: usize, seed: u64) -> UrgentFirst {
+        let thread = 2 * worker;
+        UrgentFirst {
+            shared,
+            worker,
+            thread,
+            forwarding: Forwarding::new(thread, seed),
+            ahead: Ahead::new(),
+            budget: 1,
+        }
+    }
+
+    /// Move frames until the data plane stops.
+    pub fn run(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let wakes = shared.wakes.load_full();
+        let Some(wake) = wakes.get(self.thread) else { return };
+        while !shared.is_stopping.load(Relaxed) {
+            let outcome = self.turn(&shared);
+            if outcome.turn == Turn::Again {
+                continue;
+            }
+            let tap = shared.tap.load_full();
+            let room = tap.as_ref().map_or(0, |tap| tap.room);
+            let queue = match (outcome.turn, tap.as_ref()) {
+                (Turn::Wait, Some(tap)) if self.ahead.room(room).is_some() => tap.queue_to_read(self.worker),
+                _ => None,
+            };
+            let sockets = shared.sockets.load_full();
+            let socket = sockets.get(self.worker).or(sockets.first()).filter(|_| outcome.waits_for_socket);
+            let descriptors = [socket.map_or(-1, |socket| socket.as_raw_fd()), queue.unwrap_or(-1), wake.as_raw_fd()];
+            let timeout = (outcome.turn == Turn::Pause).then_some(ERROR_PAUSE);
+            if wait_writable_or_readable(&descriptors, timeout) & 0b100 != 0 {
+                wake.clear();
+            }
+        }
+    }
+
+    /// Read what there is, and send a share of it.
+    fn turn(&mut self, shared: &Shared) -> Outcome {
+        let tap = shared.tap.load();
+        let table = shared.table.load();
+        let sockets = shared.sockets.load();
+        let socket = sockets.get(self.worker).or(sockets.first()).map(Arc::as_ref);
+        let scene = Scene { shared, table: &table, socket, now: now() };
+        let queue = tap.as_ref().and_then(|tap| Some((tap, tap.queue_to_read(self.worker)?)));
+        let turn = match queue {
+            Some((tap, queue)) => self.read_ahead(&scene, tap, queue),
+            None => Turn::Wait,
+        };
+        if self.ahead.is_empty() {
+            return Outcome { turn, waits_for_socket: false };
+        }
+        // It is writable while less than half of its buffer is in use; the other half is for what is urgent.
+        if socket.is_some_and(|socket| !wait_writable(socket.as_fd(), 0)) {
+            let turn = if turn == Turn::Again { Turn::Wait } else { turn };
+            return Outcome { turn, waits_for_socket: true };
+        }
+        self.send_share(&scene);
+        Outcome { turn: if self.ahead.is_empty() { turn } else { Turn::Again }, waits_for_socket: false }
+    }
+
+    /// Read up to the budget: send what is urgent, keep the rest.
+    fn read_ahead(&mut self, scene: &Scene<'_>, tap: &Arc<Tap>, queue: RawFd) -> Turn {
+        let budget = if self.ahead.is_empty() { self.budget } else { BUDGET_READS };
+        let mut reads = 0;
+        let mut turn = Turn::Again;
+        while reads < budget {
+            let Some(from) = self.ahead.room(tap.room) else { break };
+            match read(queue, self.ahead.at(from, tap.room)) {
+                Ok(0) => {
+                    // End of file: what is behind the descriptor was closed.
+                    scene.shared.lose_tap(tap, ENODEV);
+                    turn = Turn::Wait;
+                    break;
+                }
+                Ok(octets) => {
+                    reads += 1;
+                    self.sort(scene, tap.vnet, from, octets);
+                }
+                Err(EAGAIN) => {
+                    turn = Turn::Wait;
+                    break;
+                }
+                Err(EINTR) => {}
+                Err(number) => {
+                    turn = Turn::Pause;
+                    if judge(queue, number) == Failure::Gone {
+                        scene.shared.lose_tap(tap, if number == 0 { EBADFD } else { number });
+                        turn = Turn::Wait;
+                    }
+                    break;
+                }
+            }
+        }
+        self.forwarding.outbox.flush(scene.shared, scene.socket, scene.now);
+        self.budget = if turn == Turn::Again { (self.budget * 2).min(BUDGET_READS) } else { reads.max(1) };
+        turn
+    }
+
+    /// What was read to a place of the ring: `octets`, of which `header` are the virtio-net header's.
+    fn sort(&mut self, scene: &Scene<'_>, header: usize, from: usize, octets: usize) {
+        if octets < header + LEAST_FRAME_OCTETS {
+            scene.shared.lose(Transmit, Reason::ShortFrame, 1, None);
+            return;
+        }
+        let (head, frame) = self.ahead.at(from, octets).split_at(header);
+        let vnet = match header {
+            0 => VnetHeader::default(),
+            _ => VnetHeader::parse(head).unwrap_or_default(),
+        };
+        let dscp = scene.shared.settings.priority.dscp(frame);
+        if is_urgent(dscp) {
+            forward(&mut self.forwarding, scene, &vnet, dscp << 2, frame);
+            return;
+        }
+        self.ahead.keep(from, header, octets, vnet, dscp << 2);
+        if self.forwarding.outbox.octets() > 0 {
+            // It may be long until the TAP is empty.
+            self.forwarding.outbox.flush(scene.shared, scene.socket, scene.now);
+        }
+    }
+
+    fn send_share(&mut self, scene: &Scene<'_>) {
+        while self.forwarding.outbox.octets() < FLUSH_OCTETS {
+            let Some((record, frame)) = self.ahead.oldest() else { break };
+            forward(&mut self.forwarding, scene, &record.vnet, record.class, frame);
+            self.ahead.drop_oldest();
+        }
+        self.forwarding.outbox.flush(scene.shared, scene.socket, scene.now);
+    }
+}
+
+/// Put a frame that lies elsewhere into the outbox.
+fn forward(forwarding: &mut Forwarding, scene: &Scene<'_>, vnet: &VnetHeader, class: u8, frame: &[u8]) {
+    forwarding.outbox.set_class(class);
+    if vnet.is_super() {
+        forwarding.forward_super(scene, vnet, frame);
+        return;
+    }
+    if !forwarding.outbox.has_room(frame.len()) {
+        forwarding.outbox.flush(scene.shared, scene.socket, scene.now);
+    }
+    forwarding.outbox.landing(0)[..frame.len()].copy_from_slice(frame);
+    forwarding.forward_plain(scene, vnet, frame.len());
+}
