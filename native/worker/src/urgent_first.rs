@@ -2,8 +2,9 @@
 //! rest in its order, a share at a time.
 //!
 //! Source: IEEE 802.1Q-2022, 8.6.8.1 (strict priority), with two classes.
-//! Frames can overtake only where they wait on this side of the kernel. So the TAP is emptied before each share, and no share is
-//! given to a socket that has not yet sent half of what it may hold: a slow WAN's queue is here, and not in the kernel.
+//! Frames can overtake only where they wait on this side of the kernel. So the TAP is emptied before each share, also where what is
+//! read has to be dropped (the last ones are), and no share is given to a socket that has not yet sent half of what it may hold:
+//! a slow WAN's queue is here, and not in the kernel.
 //! A lone frame goes out at once: nothing waits for more to come, and there are no timers.
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -27,6 +28,8 @@ use crate::tap::{judge, Failure, Tap};
 
 /// Reads before the next share is sent.
 const BUDGET_READS: usize = 1024;
+/// Of these, so many may be in vain.
+const BUDGET_DROPS: usize = 256;
 
 /// See the module.
 pub struct UrgentFirst {
@@ -70,9 +73,8 @@ impl UrgentFirst {
                 continue;
             }
             let tap = shared.tap.load_full();
-            let room = tap.as_ref().map_or(0, |tap| tap.room);
             let queue = match (outcome.turn, tap.as_ref()) {
-                (Turn::Wait, Some(tap)) if self.ahead.room(room).is_some() => tap.queue_to_read(self.worker),
+                (Turn::Wait, Some(tap)) => tap.queue_to_read(self.worker),
                 _ => None,
             };
             let sockets = shared.sockets.load_full();
@@ -112,10 +114,10 @@ impl UrgentFirst {
     /// Read up to the budget: send what is urgent, keep the rest.
     fn read_ahead(&mut self, scene: &Scene<'_>, tap: &Arc<Tap>, queue: RawFd) -> Turn {
         let budget = if self.ahead.is_empty() { self.budget } else { BUDGET_READS };
-        let mut reads = 0;
+        let (mut reads, mut dropped) = (0, 0);
         let mut turn = Turn::Again;
-        while reads < budget {
-            let Some(from) = self.ahead.room(tap.room) else { break };
+        while reads < budget && dropped < BUDGET_DROPS {
+            let from = self.ahead.room(tap.room);
             match read(queue, self.ahead.at(from, tap.room)) {
                 Ok(0) => {
                     // End of file: what is behind the descriptor was closed.
@@ -125,7 +127,7 @@ impl UrgentFirst {
                 }
                 Ok(octets) => {
                     reads += 1;
-                    self.sort(scene, tap.vnet, from, octets);
+                    dropped += usize::from(!self.sort(scene, tap.vnet, from, octets));
                 }
                 Err(EAGAIN) => {
                     turn = Turn::Wait;
@@ -147,11 +149,12 @@ impl UrgentFirst {
         turn
     }
 
-    /// What was read to a place of the ring: `octets`, of which `header` are the virtio-net header's.
-    fn sort(&mut self, scene: &Scene<'_>, header: usize, from: usize, octets: usize) {
+    /// What was read to a place of the ring: `octets`, of which `header` are the virtio-net header's. False where there was no
+    /// room for it.
+    fn sort(&mut self, scene: &Scene<'_>, header: usize, from: usize, octets: usize) -> bool {
         if octets < header + LEAST_FRAME_OCTETS {
             scene.shared.lose(Transmit, Reason::ShortFrame, 1, None);
-            return;
+            return true;
         }
         let (head, frame) = self.ahead.at(from, octets).split_at(header);
         let vnet = match header {
@@ -161,13 +164,19 @@ impl UrgentFirst {
         let dscp = scene.shared.settings.priority.dscp(frame);
         if is_urgent(dscp) {
             forward(&mut self.forwarding, scene, &vnet, dscp << 2, frame);
-            return;
+            return true;
         }
-        self.ahead.keep(from, header, octets, vnet, dscp << 2);
+        let is_kept = self.ahead.keep(from, header, octets, vnet, dscp << 2);
+        if !is_kept {
+            let segment = usize::from(vnet.gso_size).max(1);
+            let frames = if vnet.is_super() { (octets - header).div_ceil(segment) } else { 1 };
+            scene.shared.lose(Transmit, Reason::UdpSendFull, frames as u64, None);
+        }
         if self.forwarding.outbox.octets() > 0 {
             // It may be long until the TAP is empty.
             self.forwarding.outbox.flush(scene.shared, scene.socket, scene.now);
         }
+        is_kept
     }
 
     fn send_share(&mut self, scene: &Scene<'_>) {
