@@ -348,7 +348,7 @@ mod tests {
         let mut found = Vec::new();
         for length in lengths {
             if *length > 0 {
-                found.push(Packet { start, length: *length });
+                found.push(Packet { start, length: *length, class: 0 });
             }
             start += (*length).max(1);
         }
