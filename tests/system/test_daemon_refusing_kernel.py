@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from daemon_lab import stop_all
@@ -27,10 +28,10 @@ PIDFD_GETFD = 438
 
 @contextmanager
 def pair(
-    plane: str, refusals: tuple[str, ...] = (), coalesce: str = "auto"
+    plane: str, refusals: tuple[str, ...] = (), **keys: Any
 ) -> Iterator[tuple[TwoSites, tuple[Bridged, Bridged]]]:
-    """Over a WAN of 9000 octets: there native has no reason to cut a TCP segment anew."""
-    tunnel = {"dataplane": plane, "coalesce": coalesce, "wan_mtu": 9000}
+    """Over a WAN of 9000 octets: there native has no reason to cut a TCP segment anew. `keys`: of both."""
+    tunnel = {"dataplane": plane, "wan_mtu": 9000, **keys}
     with Lab("refuse") as lab:
         sites = TwoSites(lab, wan_mtu=9000)
         daemons = bridged_pair(
@@ -174,12 +175,37 @@ def test_a_tap_without_segmentation_offloads(plane: str) -> None:
 
 
 @pytest.mark.parametrize("plane", PLANES)
+def test_a_tap_without_virtio_header(plane: str) -> None:
+    with pair(plane, tap={"name": "tap0", "offload": False}) as (sites, daemons):
+        for daemon in daemons:
+            offloads = daemon.tunnel()["dataplane"]["offloads"]
+            assert not any(offloads[name] for name in ("tap_vnet", "tap_tso", "tap_uso", "coalesce"))
+            assert coalescing(daemon) == {}
+            assert "coalescing_tried" not in daemon.log, "nothing to try"
+        assert_all_crosses(sites)
+
+
+@pytest.mark.parametrize("plane", PLANES)
+def test_a_wan_card_without_any_offload(plane: str) -> None:
+    """The kernel cuts what is sent with UDP_SEGMENT, and sums it up; nothing is given up."""
+    with pair(plane) as (sites, daemons):
+        for site in (sites.a, sites.b):
+            for feature in ("tx-udp-segmentation", "gso", "sg", "tx"):
+                site.namespace.run("ethtool", "-K", WAN_PORT, feature, "off")
+        assert_all_crosses(sites)
+        for daemon in daemons:
+            assert daemon.tunnel()["dataplane"]["offloads"]["udp_gso"]
+            assert_none_lost(daemon)
+
+
+@pytest.mark.parametrize("plane", PLANES)
 def test_a_wan_card_that_segments_no_udp(plane: str) -> None:
     """EIO for every send with UDP_SEGMENT."""
     with pair(plane, ("segments",)) as (sites, daemons):
         assert_all_crosses(sites)
         for daemon in daemons:
             assert_told(daemon, "udp_gso", "eio", "offload_fallback", "cause=eio")
+            assert fallbacks(daemon, "udp_gso", "eio") <= 2, "it is remembered, whatever the size"
             assert_none_lost(daemon)
 
 

@@ -28,11 +28,13 @@ def test_the_default_configuration_starts_a_server_with_a_bridge_and_stops_witho
         def status() -> dict[str, object] | None:
             assert daemon.running, daemon.tail()
             try:
-                return json.loads(inside(BRIDGED, "status", "--json", "--config", str(CONFIG)))
+                found = json.loads(inside(BRIDGED, "status", "--json", "--config", str(CONFIG)))
             except LabError:
                 return None
+            # It answers while it starts, too.
+            return found if found["bridges"] and found["tunnels"][0]["up"] else None
 
-        answer = wait_for(status, "the daemon to answer", 30, interval_seconds=0.3)
+        answer = wait_for(status, "the daemon to be up", 30, interval_seconds=0.3)
         assert answer is not None
         (bridge,) = answer["bridges"]  # type: ignore[misc]
         assert bridge["name"] == "br0"

@@ -298,7 +298,8 @@ class Wire:
             return 0
         key = ("udp_gso", cause)
         self.fallbacks[key] = self.fallbacks.get(key, 0) + 1
-        path.segment_limit = min(path.segment_limit, size - 1)
+        # What has no segmentation at all says EIO; else it was too large (EINVAL on older kernels).
+        path.segment_limit = 0 if cause == "eio" else min(path.segment_limit, size - 1)
         path.retry_at = now + SEGMENT_RETRY_SECONDS
         return sum(self.send_one(packet, path, mark) for packet in run)
 

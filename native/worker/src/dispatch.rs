@@ -228,7 +228,8 @@ impl Dispatch {
         };
         cells.segment_fallbacks[cause].add(1);
         let path = peer.path.load();
-        path.segment_limit.fetch_min(message.segment - 1, Relaxed);
+        // What has no segmentation at all says EIO; else it was too large (EINVAL on older kernels).
+        path.segment_limit.fetch_min(if number == EIO { 0 } else { message.segment - 1 }, Relaxed);
         path.retry_at.store(now + SEGMENT_RETRY, Relaxed);
         if number == EMSGSIZE && shared.refresh_mtu(&path, now, MTU_PAUSE) {
             cells.path_mtu_changed.add(1);
