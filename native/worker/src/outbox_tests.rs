@@ -324,6 +324,76 @@ fn the_outbox_is_full_when_too_many_peers_wait() {
 }
 
 #[test]
+fn a_local_address_that_has_gone_costs_no_packet_and_no_other_peer_its_own() {
+    let rig = Rig::new(|_| {});
+    let mut fars = [rig.join(1, Some(1)), rig.join(2, Some(2))];
+    let gone = Some(bridged_sys::address::Pin::V4([203, 0, 113, 9]));
+    let here = Some(bridged_sys::address::Pin::V4([127, 0, 0, 1]));
+    for (far, pin) in fars.iter().zip([gone, here]) {
+        far.peer.path.store(Arc::new(far.peer.path.load().pinned(pin)));
+    }
+    let (octets, starts) = received(&[100, 100, 200, 200, 300, 300]);
+    let mut outbox = Outbox::new(CELL);
+    for (number, start) in starts.iter().enumerate() {
+        outbox.place_from(&fars[number % 2].peer, UNICAST, *start, 100 + number / 2 * 100);
+    }
+    outbox.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
+    for (first, far) in fars.iter_mut().enumerate() {
+        let wanted: Vec<Vec<u8>> = (0..3).map(|turn| frame(first + 2 * turn, 100 + turn * 100)).collect();
+        assert_eq!(far.take(), wanted);
+        let counters = &rig.plane.snapshot().peers[first].counters;
+        assert_eq!(counters.wire_bytes["transmit"], 600 + 3 * OVERHEAD_V2 as u64);
+    }
+    assert_eq!(fars.map(|far| far.peer.path.load().pin), [None, here]);
+    assert_eq!(rig.plane.snapshot().drops, Default::default());
+}
+
+#[test]
+fn who_waits_for_a_turn_holds_none_and_has_sent_what_it_had() {
+    let rig = Rig::new(|_| {});
+    let (mut first, mut second) = (rig.join(1, Some(1)), rig.join(2, Some(2)));
+    let peers = rig.shared().table.load().peers.clone();
+    std::thread::scope(|scope| {
+        let held = peers[1].turn.lock().unwrap();
+        let flooding = scope.spawn(|| {
+            let mut outbox = Outbox::new(CELL);
+            outbox.landing(0)[..60].copy_from_slice(&frame(5, 60));
+            outbox.flood(&peers, FrameKind::Broadcast, 60, rig.shared(), Some(&rig.socket), now());
+            outbox.flush(rig.shared(), Some(&rig.socket), now());
+        });
+        let until = now() + 5 * bridged_core::SECOND;
+        let mut arrived = Vec::new();
+        while arrived.is_empty() && now() < until {
+            arrived = first.take();
+        }
+        assert_eq!(arrived, [frame(5, 60)]);
+        drop(peers[0].turn.lock().unwrap());
+        assert!(second.take().is_empty() && !flooding.is_finished());
+        drop(held);
+    });
+    assert_eq!(second.take(), [frame(5, 60)]);
+}
+
+#[test]
+fn frames_from_elsewhere_fill_the_buffer_as_well() {
+    let rig = Rig::new(|_| {});
+    let mut far = rig.join(1, Some(1));
+    let (octets, starts) = received(&[1448; 400]);
+    let mut outbox = Outbox::new(CELL);
+    let mut flushed = 0;
+    for start in starts {
+        if !outbox.has_room(1448) {
+            outbox.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
+            flushed += 1;
+        }
+        outbox.place_from(&far.peer, UNICAST, start, 1448);
+    }
+    outbox.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
+    let wanted: Vec<Vec<u8>> = (0..400).map(|number| frame(number, 1448)).collect();
+    assert_eq!((far.take(), flushed), (wanted, 400 * 1472 / ARENA_OCTETS));
+}
+
+#[test]
 fn two_threads_that_flood_the_same_peers_end_and_packet_ids_leave_in_order() {
     let rig = Rig::new(|_| {});
     let mut fars: Vec<Far> = (1..=8).map(|handle| rig.join(handle, Some(handle as u32))).collect();
