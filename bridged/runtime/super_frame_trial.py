@@ -17,8 +17,8 @@ from bridged.dataplane import CoalesceKind
 from bridged.dataplane.portable.checksum import checksum_octets, swapped, word_sum
 from bridged.units import Seconds
 
-PATIENCE: Final = Seconds(0.1)
-"""For what one write brings out; it is there when the write returns, but for a path that loses it."""
+PATIENCE: Final = Seconds(0.5)
+"""For what one write brings out: mostly there when the write returns, later on a loaded host."""
 
 _DESTINATION: Final = bytes.fromhex("02000000fffe")
 _SOURCE: Final = bytes.fromhex("020000000001")
