@@ -14,7 +14,7 @@ FAST := tests/unit tests/property tests/sim tests/contract tests/vectors tests/f
 export PATH := $(PATH):/usr/sbin:/sbin
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup demo run check test lint format bench soak fuzz wheel lock clean
+.PHONY: help setup demo run check test lint format bench order soak fuzz wheel lock clean
 
 help: ## what the targets do
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
@@ -64,6 +64,9 @@ test: lint ## everything: what check runs, and interop (real OpenVPN) and system
 bench: $(NATIVE) ## our daemons against OpenVPN's, in turn; writes build/bench.json (BENCH="--pairs 5 …")
 	@command -v fastd >/dev/null || bash deploy/bootstrap.sh fastd:fastd
 	@$(PYTHON) -m tests.bench.run $(BENCH)
+
+order: $(NATIVE) ## count frames out of order at 1, 2 and 4 workers, in 10 million each (ORDER="--frames N --workers 1 2")
+	@$(PYTHON) -m tests.bench.order $(ORDER)
 
 soak: $(NATIVE) ## peers come, go, move and renegotiate for SOAK_MINUTES (SOAK="--dataplane native")
 	@$(PYTHON) -m tests.bench.soak --minutes $(SOAK_MINUTES) $(SOAK)

@@ -14,7 +14,10 @@ lint)
     echo "check: formatting of native/ (rustfmt)"
     ! has fmt lint || "$cargo" fmt --check
     echo "check: lint of native/ (clippy, warnings are errors)"
-    ! has clippy lint || "$cargo" clippy --workspace --all-targets --locked --quiet -- -D warnings
+    if has clippy lint; then
+        "$cargo" clippy --workspace --all-targets --locked --quiet -- -D warnings
+        "$cargo" clippy --package bridged-worker --features model --lib --tests --locked --quiet -- -D warnings
+    fi
     ;;
 test)
     if "$cargo" nextest --version >/dev/null 2>&1; then
@@ -22,6 +25,8 @@ test)
     else
         "$cargo" test --workspace --locked --quiet
     fi
+    echo "check: the structures that threads share, under every interleaving (loom)"
+    "$cargo" test --package bridged-worker --features model --lib --locked --quiet models
     ;;
 *) echo "usage: rust.sh lint|test" >&2; exit 2 ;;
 esac

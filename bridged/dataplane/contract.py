@@ -36,7 +36,9 @@ class TapPort:
     """The open TAP adapter that a data plane reads and writes; the descriptors stay the caller's.
 
     `virtio_header_size` is 0 (none), 10 or 12 octets; `offloads` names what the kernel accepted on it
-    (`csum`, `tso4`, `tso6`, `tso_ecn`, `uso4`, `uso6`). `mtu` counts the frame's payload.
+    (`csum`, `tso4`, `tso6`, `tso_ecn`, `uso4`, `uso6`). `mtu` counts the frame's payload. `writer`: with
+    several queues, one more that is out of service and takes all frames for the kernel, so that these do
+    not move a flow from one queue to another (None: each worker writes to its own).
     """
 
     fds: tuple[int, ...]
@@ -45,6 +47,7 @@ class TapPort:
     mtu: Octets
     virtio_header_size: int = 0
     offloads: frozenset[str] = frozenset()
+    writer: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +211,8 @@ class DataplaneSnapshot:
     """All figures of one data plane at one moment; taking it never blocks traffic.
 
     `drops`: by (direction, reason), those of no peer included. `fdb_changes`: `learned`, `aged`, `moved`,
-    `flushed`, `refused`. `offloads`: `tap_vnet`, `tap_tso`, `tap_uso`, `udp_gso`, `udp_gro`, `coalesce`.
+    `flushed`, `refused`. `offloads`: `tap_vnet`, `tap_tso`, `tap_uso`, `udp_gso`, `udp_gro`, `udp_steering`
+    (several sockets share the peers by id), `coalesce`.
     `offload_fallbacks`: by (offload, cause). `kernel_drops`: `tap_txqueue`, `udp_receive_buffer`.
     `queues`: name -> (depth, capacity). `thread_cpu`: seconds by thread name.
     """

@@ -41,8 +41,9 @@ class TunnelAdapter:
 
     `offloads`: names of what the data plane reads from the TAP (`csum`, `tso4`, …). `other_addresses` gives
     those that our own switches have learned. `on_conflict` hears of each candidate address that was taken.
-    `queues`: descriptors of the TAP; more than one makes a multi-queue adapter. `fallbacks` counts what the
-    kernel refused of it, by (offload, cause).
+    `queues`: descriptors of the TAP that give frames; more than one makes a multi-queue adapter, which has
+    one more queue, out of service, that takes them. `fallbacks` counts what the kernel refused of it, by
+    (offload, cause).
     """
 
     def __init__(
@@ -84,13 +85,15 @@ class TunnelAdapter:
             txqueuelen=self._tunnel.tap.queue_frames,
             virtio_header=self._tunnel.tap.offload,
             offloads=self._wanted_offloads(),
-            queues=self._queues,
+            queues=self._queues + 1 if self._queues > 1 else 1,
             lock=self._tunnel.tap.lock,
         )
         self._adapter = open_tap(settings)
         try:
+            if self._queues > 1:
+                self._adapter.set_queue_enabled(self._queues, False)
             self._adapter.up()
-            port = _tap_port(self._adapter)
+            port = _tap_port(self._adapter, self._queues)
         except BaseException:
             self.close()
             raise
@@ -164,9 +167,10 @@ class TunnelAdapter:
         return wanted
 
 
-def _tap_port(adapter: TapAdapter) -> TapPort:
+def _tap_port(adapter: TapAdapter, queues: int) -> TapPort:
     return TapPort(
-        fds=adapter.fds,
+        fds=adapter.fds[:queues],
+        writer=adapter.fds[queues] if queues > 1 else None,
         name=adapter.name,
         mac=adapter.mac,
         mtu=Octets(adapter.mtu),

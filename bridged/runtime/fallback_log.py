@@ -21,6 +21,11 @@ _MEANINGS: Final = {
     ("udp_gso", "einval"): "the kernel does not take UDP_SEGMENT here: packets leave one by one",
     ("udp_gso", "emsgsize"): "packets larger than the path's MTU leave one by one, as IP fragments",
     ("udp_gro", "einval"): "this kernel has no UDP_GRO: packets are received one by one",
+    (
+        "udp_steering",
+        "einval",
+    ): "the kernel takes no program that chooses among sockets (SO_ATTACH_REUSEPORT_CBPF): the "
+    "hash of addresses and ports shares the peers out among the workers, perhaps unevenly",
     ("coalesce", "einval"): "the TAP refused a super-frame: frames are written one by one",
 }
 

@@ -48,7 +48,7 @@ MTU_EVENTS: Final = (
     "path_mtu_changed",
 )
 RELOAD_OUTCOMES: Final = ("applied", "rejected", "restarted")
-OFFLOADS: Final = ("tap_vnet", "tap_tso", "tap_uso", "udp_gso", "udp_gro", "coalesce")
+OFFLOADS: Final = ("tap_vnet", "tap_tso", "tap_uso", "udp_gso", "udp_gro", "udp_steering", "coalesce")
 FALLBACK_CAUSES: Final = ("einval", "eio", "emsgsize", "selftest", "config")
 KERNEL_DROP_PLACES: Final = ("tap_txqueue", "udp_receive_buffer")
 

@@ -29,6 +29,7 @@ SYSTEM_CALLS = {
 SECCOMP, PIDFD_GETFD = {"x86_64": (317, 438), "aarch64": (277, 438)}[platform.machine()]
 
 IPPROTO_UDP, UDP_SEGMENT, UDP_GRO = 17, 103, 104
+SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF = 1, 51
 TUNSETOFFLOAD = 0x400454D0
 TSO, USO = 0x0E, 0x60
 
@@ -60,6 +61,10 @@ REFUSALS: dict[str, tuple[Refusal, ...]] = {
     "super_frames": (
         Refusal("write", ((2, GREATER, 4000),), errno.EINVAL),
         Refusal("writev", ((2, GREATER, 2),), errno.EINVAL),
+    ),
+    # A filter of system calls that does not know the option.
+    "steering": (
+        Refusal("setsockopt", ((1, EQUAL, SOL_SOCKET), (2, EQUAL, SO_ATTACH_REUSEPORT_CBPF)), errno.EPERM),
     ),
     # No CAP_SYS_ADMIN: a service with CAP_NET_ADMIN alone.
     "unshare": (Refusal("unshare", (), errno.EPERM),),

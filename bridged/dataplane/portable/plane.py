@@ -218,6 +218,7 @@ class PortableDataPlane:
                 "tap_uso": bool(offloads & {"uso4", "uso6"}),
                 "udp_gso": wire.has_segment,
                 "udp_gro": wire.has_gro,
+                "udp_steering": False,
                 "coalesce": tap.coalesces,
             },
             offload_fallbacks=self._fallbacks(),

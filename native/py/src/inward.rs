@@ -31,6 +31,7 @@ struct MacAddress {
 #[derive(FromPyObject)]
 pub struct TapPort {
     fds: Vec<i32>,
+    writer: Option<i32>,
     name: String,
     mac: MacAddress,
     mtu: u32,
@@ -42,6 +43,7 @@ impl From<TapPort> for worker::TapPort {
     fn from(tap: TapPort) -> Self {
         worker::TapPort {
             fds: tap.fds,
+            writer: tap.writer,
             name: tap.name,
             mac: tap.mac.octets,
             mtu: tap.mtu,

@@ -9,6 +9,7 @@ pub mod address;
 pub mod descriptor;
 pub mod receive;
 pub mod send;
+pub mod steer;
 pub mod tap;
 pub mod thread;
 pub mod udp;

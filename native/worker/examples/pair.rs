@@ -49,6 +49,7 @@ fn main() {
     let queues: Vec<OwnedFd> = (0..workers).map(|_| open_queue(tap, workers > 1)).collect();
     let port = TapPort {
         fds: queues.iter().map(AsRawFd::as_raw_fd).collect(),
+        writer: None,
         name: tap.clone(),
         mac: [2, 0, 0, 0, 0, 1],
         mtu: 1500,

@@ -78,6 +78,8 @@ impl FrameKind {
 pub struct TapPort {
     /// The queues; one at least, opened non-blocking.
     pub fds: Vec<RawFd>,
+    /// A further queue, out of service, that takes frames for the kernel; None: `fds` take them.
+    pub writer: Option<RawFd>,
     /// The adapter's name, by which the kernel's own counters are read.
     pub name: String,
     /// Its MAC address.

@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::Mutex;
 
 use bridged_core::policer::{Rate, Source, SourceLimit};
 use bridged_core::Nanos;
@@ -15,7 +14,7 @@ use bridged_sys::descriptor::EventFd;
 
 use crate::contract::{Event, CONTROL_QUEUE_DATAGRAMS, EVENT_QUEUE_EVENTS};
 use crate::counters::Reason;
-use crate::sync::lock;
+use crate::sync::{lock, Mutex};
 
 const STRANGER_QUEUE_DATAGRAMS: usize = CONTROL_QUEUE_DATAGRAMS * 3 / 4;
 /// Larger ones cannot be control packets (tls-mtu is at most 2048).

@@ -3,11 +3,10 @@
 //! Source: docs/protocol/data.md, sections 2.1 and 3. The AEAD is that of aws-lc-rs: measured on a processor with VAES
 //! (1400 octets, AES-256-GCM) it needs 0.6 of the time that `ring` does, and has AES-192 as well.
 //!
-//! No nonce can repeat: ids come from one counter that only [`KeySlot::reserve`] moves, it hands out each number
-//! once, and [`KeySlot::seal`] takes its number out of a [`Reserved`], which cannot be copied.
+//! No nonce can repeat: ids come from one counter that hands out each number once (`packet_ids.rs`), and [`KeySlot::seal`] takes
+//! its number out of a [`Reserved`], which cannot be copied.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::Mutex;
 
 use aws_lc_rs::aead::{Aad, Algorithm, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM, CHACHA20_POLY1305};
@@ -21,38 +20,16 @@ use zeroize::Zeroizing;
 use crate::contract::{Cipher, Key, LimitTrigger};
 use crate::counters::Reason;
 use crate::error::Error;
-use crate::sync::{lock, Padded};
+use crate::packet_ids::PacketIds;
+pub use crate::packet_ids::Reserved;
+use crate::sync::{lock, Mutex, Padded};
 
 /// Octets behind a packet that [`KeySlot::open`] uses, and puts back.
 pub const SPARE_OCTETS: usize = TAG_OCTETS;
 
-/// Packet ids that nobody else has.
-#[derive(Debug)]
-pub struct Reserved {
-    next: u64,
-    end: u64,
-}
-
-impl Reserved {
-    /// How many are left.
-    pub fn left(&self) -> usize {
-        (self.end - self.next) as usize
-    }
-
-    fn take(&mut self) -> Option<u32> {
-        if self.next >= self.end {
-            return None;
-        }
-        let id = u32::try_from(self.next).ok()?;
-        self.next += 1;
-        Some(id)
-    }
-}
-
 #[derive(Debug)]
 struct Sent {
-    /// The packet id that comes next; above [`MAX_PACKET_ID`] there are no more.
-    next_id: AtomicU64,
+    ids: PacketIds,
     octets: AtomicU64,
 }
 
@@ -132,7 +109,7 @@ impl KeySlot {
             seal_iv: key.send_iv.clone(),
             open_iv: key.receive_iv.clone(),
             limits,
-            sent: Padded(Sent { next_id: AtomicU64::new(1), octets: AtomicU64::new(0) }),
+            sent: Padded(Sent { ids: PacketIds::new(), octets: AtomicU64::new(0) }),
             received: Padded(Mutex::new(Received { window, packets: 0, octets: 0, failed_tags: 0 })),
             so_far: ReceivedSoFar::default(),
             check_packets: AtomicU64::new(next.packets),
@@ -143,9 +120,7 @@ impl KeySlot {
 
     /// Up to `count` packet ids, fewer where they run out.
     pub fn reserve(&self, count: usize) -> Reserved {
-        let next = self.sent.0.next_id.fetch_add(count as u64, Relaxed);
-        let end = (next + count as u64).min(u64::from(MAX_PACKET_ID) + 1);
-        Reserved { next: next.min(end), end }
+        self.sent.0.ids.reserve(count)
     }
 
     /// Seal the payload that stands behind `header.overhead()` octets of `packet`, in place, and write what belongs in front of
@@ -269,7 +244,7 @@ impl KeySlot {
     /// Why the key should be replaced; told once. Cheap while no limit can have been reached.
     #[inline]
     pub fn limit_reached(&self) -> Option<LimitTrigger> {
-        let packets = self.sent.0.next_id.load(Relaxed) - 1 + self.so_far.packets.load(Relaxed);
+        let packets = self.sent.0.ids.drawn() + self.so_far.packets.load(Relaxed);
         let octets = self.sent.0.octets.load(Relaxed) + self.so_far.octets.load(Relaxed);
         if packets < self.check_packets.load(Relaxed) && octets < self.check_octets.load(Relaxed) {
             return None;
@@ -296,7 +271,7 @@ impl KeySlot {
 
     fn usage(&self) -> KeyUse {
         let received = lock(&self.received.0);
-        let sent = (self.sent.0.next_id.load(Relaxed) - 1).min(u64::from(MAX_PACKET_ID));
+        let sent = self.sent.0.ids.drawn().min(u64::from(MAX_PACKET_ID));
         KeyUse {
             packets_sent: sent,
             octets_sent: self.sent.0.octets.load(Relaxed),
@@ -317,7 +292,7 @@ impl KeySlot {
     /// Go on from this packet id; for tests.
     #[cfg(test)]
     pub fn set_next_id(&self, id: u64) {
-        self.sent.0.next_id.store(id, Relaxed);
+        self.sent.0.ids.set_next(id);
     }
 }
 

@@ -37,8 +37,13 @@ mod events;
 mod forwarding;
 mod inward;
 pub mod keys;
+#[cfg(feature = "model")]
+mod model_swap;
+#[cfg(all(test, feature = "model"))]
+mod models;
 mod outbox;
 mod outward;
+mod packet_ids;
 mod peers;
 mod plane;
 mod queue;

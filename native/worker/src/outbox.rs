@@ -7,7 +7,7 @@
 //! taken, and packets sent, with the peer's turn held: they leave in order whichever thread sends (OpenVPN's replay window
 //! has 64 places).
 
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 
 use bridged_core::packet::{DataHeader, OVERHEAD_V1, OVERHEAD_V2};
 use bridged_core::stats::{FrameKind, FRAME_KINDS};
@@ -21,7 +21,7 @@ use crate::keys::{KeySlot, Reserved};
 use crate::peers::{Path, Peer};
 use crate::queue::{Place, Queue, Waiter, Waiting};
 use crate::shared::Shared;
-use crate::sync::{lock, try_lock};
+use crate::sync::{lock, try_lock, MutexGuard};
 
 /// Octets of the buffer.
 const ARENA_OCTETS: usize = 256 * 1024;

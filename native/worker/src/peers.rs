@@ -5,10 +5,9 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::Arc;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
 use bridged_core::fdb::Port;
 use bridged_core::packet::DataHeader;
 use bridged_core::{Nanos, SECOND};
@@ -18,6 +17,7 @@ use crate::contract::{PeerHandle, PeerSettings};
 use crate::counters::{Drops, PeerCells};
 use crate::error::Error;
 use crate::keys::KeySlot;
+use crate::sync::{ArcSwap, ArcSwapOption, AtomicBool, Guard, Mutex};
 
 /// No peer id, in the atomics that hold one.
 const NONE: u32 = u32::MAX;
@@ -92,7 +92,7 @@ pub struct Timers {
     /// Both began here at the earliest.
     pub since: AtomicU64,
     /// `PeerExpired` was told.
-    pub is_expired: AtomicBool,
+    pub is_expired: std::sync::atomic::AtomicBool,
 }
 
 /// One peer.
@@ -177,7 +177,7 @@ impl Peer {
     }
 
     /// The key of this id, for as long as a batch takes.
-    pub fn key_guard(&self, key_id: u8) -> arc_swap::Guard<Option<Arc<KeySlot>>> {
+    pub fn key_guard(&self, key_id: u8) -> Guard<Option<Arc<KeySlot>>> {
         self.keys[usize::from(key_id & 7)].load()
     }
 

@@ -6,15 +6,15 @@ use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
 use bridged_core::fdb::TAP_PORT;
 use bridged_core::limits::KeyLimits;
 use bridged_core::priority::Priority;
 use bridged_sys::address::Family;
 use bridged_sys::descriptor::EventFd;
+use bridged_sys::steer::steer_by_peer_id;
 use bridged_sys::thread::{block_signals, now, CpuClock};
 
 use crate::contract::{
@@ -31,7 +31,7 @@ use crate::peers::{Peer, Table};
 use crate::shared::{plain, send_failure, Overflow, Pins, Shared, ThreadClock};
 use crate::snapshot;
 use crate::switch::SharedFdb;
-use crate::sync::lock;
+use crate::sync::{lock, ArcSwap, ArcSwapOption, Mutex};
 use crate::tap::Tap;
 use crate::timer;
 use crate::urgent_first::UrgentFirst;
@@ -87,7 +87,8 @@ impl DataPlane {
             wakes: ArcSwap::from_pointee(wakes),
             clocks: Mutex::new(vec![ThreadClock::None; threads]),
             is_stopping: AtomicBool::new(false),
-            missing_offloads: [Counter::default(), Counter::default()],
+            missing_offloads: [Counter::default(), Counter::default(), Counter::default()],
+            is_steered: AtomicBool::new(false),
             coalesce_fallbacks: Counter::default(),
         };
         Ok(DataPlane {
@@ -356,6 +357,12 @@ impl DataPlane {
                 endpoint.set_port(found.port());
             }
             sockets.push(socket);
+        }
+        if let Some(socket) = sockets.first().filter(|_| workers > 1) {
+            // Without it the hash of addresses and ports spreads the peers, which may put all of them on one socket.
+            let is_steered = steer_by_peer_id(socket, workers).is_ok();
+            self.shared.is_steered.store(is_steered, Relaxed);
+            self.shared.missing_offloads[2].add_shared(u64::from(!is_steered));
         }
         self.shared.use_sockets(sockets);
         Ok(())

@@ -3,9 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
 use bridged_core::fdb::TAP_PORT;
 use bridged_core::priority::Priority;
 use bridged_core::Nanos;
@@ -25,7 +24,7 @@ use crate::events::EventQueue;
 use crate::outbox::Outbox;
 use crate::peers::{Path, Peer, Table};
 use crate::switch::{Move, SharedFdb};
-use crate::sync::lock;
+use crate::sync::{lock, ArcSwap, ArcSwapOption, Mutex};
 use crate::tap::Tap;
 
 const PINS_REMEMBERED: usize = 4096;
@@ -75,8 +74,10 @@ pub struct Shared {
     pub clocks: Mutex<Vec<ThreadClock>>,
     /// The threads shall end.
     pub is_stopping: AtomicBool,
-    /// What sockets could not do when they were made: segment, GRO.
-    pub missing_offloads: [Counter; 2],
+    /// What sockets could not do when they were made: segment, GRO, choose by peer id.
+    pub missing_offloads: [Counter; 3],
+    /// Each peer's packets come to one of several sockets, chosen by its id.
+    pub is_steered: AtomicBool,
     /// Super-frames that the TAP refused.
     pub coalesce_fallbacks: Counter,
 }

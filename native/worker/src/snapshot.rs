@@ -73,6 +73,7 @@ pub fn of_plane(shared: &Arc<Shared>, aead: &'static str, txqueue_dropped: &Atom
             ("udp_gso", socket.is_some_and(|socket| socket.has_segment())),
             ("udp_gro", socket.is_some_and(|socket| socket.has_gro())),
             ("coalesce", tap.as_ref().is_some_and(|tap| tap.coalesces())),
+            ("udp_steering", shared.is_steered.load(Relaxed)),
         ]),
         offload_fallbacks: fallbacks(shared),
         mtu_events: BTreeMap::from([
@@ -107,7 +108,7 @@ fn fallbacks(shared: &Shared) -> BTreeMap<(&'static str, &'static str), u64> {
     for (index, cause) in SEGMENT_CAUSES.into_iter().enumerate() {
         table.insert(("udp_gso", cause), sum(shared, |cells| &cells.segment_fallbacks[index]));
     }
-    for (name, missing) in ["udp_gso", "udp_gro"].into_iter().zip(&shared.missing_offloads) {
+    for (name, missing) in ["udp_gso", "udp_gro", "udp_steering"].into_iter().zip(&shared.missing_offloads) {
         *table.entry((name, "einval")).or_insert(0) += missing.get();
     }
     table.insert(("coalesce", "einval"), shared.coalesce_fallbacks.get());

@@ -3,8 +3,7 @@
 //! Source: IEEE 802.1D-2004, 7.7; docs/protocol/data.md, section 6.1; `bridged/dataplane/portable/switch.py`.
 //! The FDB is behind a lock, which is taken for what is new: each thread remembers what it asked.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 
 use bridged_core::fdb::{Fdb, FdbChanges, FdbSettings, Learned, Port, Station, TAP_PORT};
 use bridged_core::headers::{addresses, Mac};
@@ -14,11 +13,11 @@ use bridged_core::{Nanos, SECOND};
 
 use crate::counters::Reason;
 use crate::peers::Peer;
-use crate::sync::lock;
+use crate::sync::{lock, AtomicU64, Mutex};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Places of each cache of a thread, 32 octets each.
-const CACHE_PLACES: usize = 4096;
+const CACHE_PLACES: usize = if cfg!(feature = "model") { 4 } else { 4096 };
 const MOVES_TOLD_PER_SECOND: f64 = 5.0;
 
 /// Where frames go.

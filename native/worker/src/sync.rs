@@ -1,6 +1,25 @@
-//! Locks that survive a panic of another thread: what they guard is counters and tables, valid at every step.
+//! What threads share: locks that survive a panic of another thread (what they guard is counters and tables, valid at
+//! every step), and the types that change under feature `model`.
+//!
+//! With that feature the atomics, locks and swaps named here are those of loom, which runs every interleaving of a few threads
+//! (`models.rs`); nothing else works then.
 
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+#[cfg(not(feature = "model"))]
+pub use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+#[cfg(feature = "model")]
+pub use loom::sync::{
+    atomic::{AtomicBool, AtomicU64},
+    Mutex, MutexGuard,
+};
+#[cfg(not(feature = "model"))]
+pub use std::sync::{
+    atomic::{AtomicBool, AtomicU64},
+    Mutex, MutexGuard,
+};
+use std::sync::{PoisonError, TryLockError};
+
+#[cfg(feature = "model")]
+pub use crate::model_swap::{ArcSwap, ArcSwapOption, Guard};
 
 /// Lock, whatever happened to the thread that had it last.
 pub fn lock<Value>(mutex: &Mutex<Value>) -> MutexGuard<'_, Value> {

@@ -23,6 +23,8 @@ pub struct Tap {
     /// Another number for every adapter that was ever attached.
     pub number: u64,
     queues: Vec<OwnedFd>,
+    /// A queue out of service, to write to; None: each worker writes to its own.
+    writer: Option<OwnedFd>,
     /// Octets of the virtio-net header: 0, 10 or 12.
     pub vnet: usize,
     /// Octets that one read may give, the header included, and one more, which shows a frame that was cut short.
@@ -61,6 +63,7 @@ impl Tap {
         for descriptor in &port.fds {
             queues.push(duplicate(*descriptor)?);
         }
+        let writer = port.writer.map(duplicate).transpose()?;
         let has = |name: &str| port.offloads.iter().any(|offload| offload == name);
         let has_tso = has("tso4") || has("tso6") || has("tso_ecn");
         let has_uso = has("uso4") || has("uso6");
@@ -75,6 +78,7 @@ impl Tap {
         Ok(Tap {
             number,
             queues,
+            writer,
             vnet,
             room: vnet + largest + 1,
             rules: (vnet > 0 && !rules.is_none()).then_some(rules),
@@ -90,9 +94,10 @@ impl Tap {
         self.rules.is_some() && !self.refuses.load(Relaxed)
     }
 
-    /// The queue that a worker writes to.
+    /// The queue that a worker writes to. What the kernel hears of a flow through a queue in service, it answers through the same
+    /// one from then on: a flow would change over to another reader in its midst, and lose its order there.
     pub fn queue(&self, worker: usize) -> RawFd {
-        self.queues[worker % self.queues.len()].as_raw_fd()
+        self.writer.as_ref().unwrap_or(&self.queues[worker % self.queues.len()]).as_raw_fd()
     }
 
     /// The queue that a worker reads; None where there is none left for it (two would put frames out of order).

@@ -30,6 +30,7 @@ impl Rig {
         let tap = UnixDatagram::pair().unwrap();
         let port = TapPort {
             fds: vec![tap.0.as_raw_fd()],
+            writer: None,
             name: "in-hand".into(),
             mac: [2, 0, 0, 0, 0, 0xff],
             mtu: 1500,

@@ -72,6 +72,7 @@ impl End {
         let (tap, near) = Wire::pair();
         let port = TapPort {
             fds: vec![near.as_raw_fd()],
+            writer: None,
             name: "in-hand".into(),
             mac: [2, 0, 0, 0, 0, 0xff],
             mtu: 1500,
@@ -317,10 +318,49 @@ fn what_cannot_be_is_refused_with_its_code() {
 fn port() -> TapPort {
     TapPort {
         fds: Vec::new(),
+        writer: None,
         name: "none".into(),
         mac: [0; 6],
         mtu: 1500,
         virtio_header_size: 0,
         offloads: Vec::new(),
+    }
+}
+
+#[test]
+fn eight_peers_are_spread_evenly_over_the_workers_of_a_server() {
+    for workers in [2usize, 4] {
+        let taps: Vec<(Wire, OwnedFd)> = (0..workers).map(|_| Wire::pair()).collect();
+        let fds = taps.iter().map(|(_, near)| near.as_raw_fd()).collect();
+        let bind = Some("127.0.0.1:0".parse().unwrap());
+        let settings = Settings { workers, ..Settings::new("spread", TapPort { fds, ..port() }, bind) };
+        let plane = DataPlane::new(settings).unwrap();
+        plane.start().unwrap();
+        let (_, near) = Wire::pair();
+        let idle = Settings::new("idle", TapPort { fds: vec![near.as_raw_fd()], ..port() }, None);
+        assert!(!DataPlane::new(idle).unwrap().snapshot().offloads["udp_steering"]);
+        assert!(plane.snapshot().offloads["udp_steering"]);
+        let hub = End { plane, tap: Wire::pair().0, _near: Wire::pair().1 };
+        let spokes: Vec<End> = (0..8).map(|_| End::new()).collect();
+        for (handle, spoke) in (1u64..).zip(&spokes) {
+            hub.join(handle, spoke.endpoint(), true);
+            spoke.join(handle, hub.endpoint(), false);
+            for number in 0..100 {
+                spoke.tap.put(&frame(BROADCAST, handle as u8, number));
+            }
+        }
+        // A worker writes what it reads to its own queue.
+        for (worker, (tap, _)) in taps.iter().enumerate() {
+            let mut next = [0; 9];
+            let mine: Vec<usize> = (1..9).filter(|id| id % workers == worker).collect();
+            for _ in 0..100 * mine.len() {
+                let octets = tap.get(WAIT).expect("a frame of a peer of this worker");
+                let peer = usize::from(octets[11]);
+                assert!(mine.contains(&peer), "peer {peer} at worker {worker} of {workers}");
+                assert_eq!(octets, frame(BROADCAST, peer as u8, next[peer]));
+                next[peer] += 1;
+            }
+            assert!(tap.get(Duration::from_millis(20)).is_none());
+        }
     }
 }

@@ -1,0 +1,313 @@
+//! The shared structures under every interleaving of a few threads (loom, feature `model`): packet ids, key slots, the table of
+//! peers, the FDB with what threads remember of it, the event queue.
+//!
+//! `cargo test -p bridged-worker --features model --lib models`. A thread yields at every atomic, lock and swap of `sync.rs`;
+//! loom also reorders relaxed and acquire/release accesses as the memory model allows.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeSet;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::Arc;
+
+use bridged_core::limits::MAX_PACKET_ID;
+use bridged_sys::descriptor::{wait_readable, EventFd};
+use loom::thread::spawn;
+use zeroize::Zeroizing;
+
+use crate::contract::{Cipher, Event, Key, PeerSettings, Settings, TapPort};
+use crate::events::EventQueue;
+use crate::packet_ids::PacketIds;
+use crate::plane::DataPlane;
+use crate::switch::{Switch, Target};
+use crate::sync::AtomicBool;
+
+const STATION: [u8; 6] = [2, 0, 0, 0, 0, 7];
+const HOST: [u8; 6] = [2, 0, 0, 0, 0, 9];
+
+/// Every interleaving with up to `switches` preemptions.
+fn model(switches: usize, scene: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(switches);
+    builder.check(scene);
+}
+
+/// A data plane that has not started: its threads are those of the model. No socket, no route is asked for.
+fn plane() -> Arc<DataPlane> {
+    let descriptor = EventFd::new().unwrap();
+    let tap = TapPort {
+        fds: vec![descriptor.as_raw_fd()],
+        writer: None,
+        name: "model".into(),
+        mac: [2, 0, 0, 0, 0, 1],
+        mtu: 1500,
+        virtio_header_size: 0,
+        offloads: Vec::new(),
+    };
+    let bind = Some("192.0.2.1:1194".parse().unwrap());
+    let settings = Settings { wan_mtu: 1500, fdb_capacity: 16, ..Settings::new("model", tap, bind) };
+    Arc::new(DataPlane::new(settings).unwrap())
+}
+
+fn join(plane: &DataPlane, handle: u64, endpoint: &str) {
+    let peer = PeerSettings {
+        handle,
+        name: format!("peer-{handle}"),
+        endpoint: endpoint.parse().unwrap(),
+        receive_peer_id: Some(handle as u32),
+        transmit_peer_id: Some(handle as u32),
+        ping: None,
+        ping_restart: None,
+    };
+    plane.add_peer(peer).unwrap();
+}
+
+fn key(key_id: u8) -> Key {
+    Key {
+        key_id,
+        cipher: Cipher::ChaCha20Poly1305,
+        send_key: Zeroizing::new(vec![1; 32]),
+        send_iv: Zeroizing::new([key_id; 8]),
+        receive_key: Zeroizing::new(vec![2; 32]),
+        receive_iv: Zeroizing::new([key_id; 8]),
+    }
+}
+
+fn frame(target: [u8; 6], source: [u8; 6]) -> Vec<u8> {
+    [&target[..], &source[..], &[0x88, 0xb5]].concat()
+}
+
+#[test]
+fn no_packet_id_is_drawn_twice_nor_past_the_limit() {
+    model(4, || {
+        let ids = Arc::new(PacketIds::new());
+        ids.set_next(u64::from(MAX_PACKET_ID) - 3);
+        let draw = |count: usize| {
+            let ids = Arc::clone(&ids);
+            move || {
+                let mut drawn = Vec::new();
+                for _ in 0..2 {
+                    let mut reserved = ids.reserve(count);
+                    let before = (reserved.left(), drawn.len());
+                    drawn.extend(std::iter::from_fn(|| reserved.take()));
+                    assert_eq!(drawn.len() - before.1, before.0, "all that it says it has");
+                }
+                drawn
+            }
+        };
+        let threads = [spawn(draw(1)), spawn(draw(2))];
+        let mut drawn = draw(3)();
+        for thread in threads {
+            drawn.extend(thread.join().unwrap());
+        }
+        let all: Vec<u32> = (MAX_PACKET_ID - 3..=MAX_PACKET_ID).collect();
+        drawn.sort_unstable();
+        assert_eq!(drawn, all, "each once, and none above");
+    });
+}
+
+#[test]
+fn a_key_is_changed_and_every_nonce_is_used_once() {
+    model(3, || {
+        let plane = plane();
+        join(&plane, 1, "192.0.2.7:1");
+        plane.install_key(1, key(0)).unwrap();
+        plane.use_key(1, 0).unwrap();
+        let is_gone = Arc::new(AtomicBool::new(false));
+        let seal = || {
+            let (plane, is_gone) = (Arc::clone(&plane), Arc::clone(&is_gone));
+            move || {
+                let mut used = Vec::new();
+                for _ in 0..2 {
+                    let was_gone = is_gone.load(Acquire);
+                    let table = plane.shared().table.load_full();
+                    let slot = table.get(1).unwrap().sealing.load_full().expect("there is always a key to seal with");
+                    assert!(!(was_gone && slot.key_id == 0), "sealed with a key after it was removed");
+                    let mut reserved = slot.reserve(1);
+                    used.push((slot.key_id, reserved.take().unwrap()));
+                }
+                used
+            }
+        };
+        let threads = [spawn(seal()), spawn(seal())];
+        plane.install_key(1, key(1)).unwrap();
+        plane.use_key(1, 1).unwrap();
+        plane.remove_key(1, 0);
+        is_gone.store(true, Release);
+        let mut used = Vec::new();
+        for thread in threads {
+            used.extend(thread.join().unwrap());
+        }
+        let unique: BTreeSet<_> = used.iter().copied().collect();
+        assert_eq!(unique.len(), used.len(), "a nonce was used twice: {used:?}");
+        let table = plane.shared().table.load_full();
+        assert!(table.get(1).unwrap().key(0).is_none());
+    });
+}
+
+#[test]
+fn a_removed_key_seals_nothing_more() {
+    model(3, || {
+        let plane = plane();
+        join(&plane, 1, "192.0.2.7:1");
+        plane.install_key(1, key(0)).unwrap();
+        plane.use_key(1, 0).unwrap();
+        let is_gone = Arc::new(AtomicBool::new(false));
+        let sealing = {
+            let (plane, is_gone) = (Arc::clone(&plane), Arc::clone(&is_gone));
+            spawn(move || {
+                for _ in 0..2 {
+                    let was_gone = is_gone.load(Acquire);
+                    let table = plane.shared().table.load_full();
+                    let slot = table.get(1).unwrap().sealing.load_full();
+                    assert!(!was_gone || slot.is_none());
+                }
+            })
+        };
+        plane.remove_key(1, 0);
+        is_gone.store(true, Release);
+        sealing.join().unwrap();
+    });
+}
+
+#[test]
+fn what_a_thread_remembers_is_not_used_after_a_flush() {
+    model(3, || {
+        let plane = plane();
+        join(&plane, 1, "192.0.2.7:1");
+        let table = plane.shared().table.load_full();
+        let peer = Arc::clone(table.get(1).unwrap());
+        Switch::new(1).decide(&plane.shared().fdb, Some(&peer), &frame(HOST, STATION), true, 1, |_| {});
+        let is_flushed = Arc::new(AtomicBool::new(false));
+        let reader = {
+            let (plane, is_flushed) = (Arc::clone(&plane), Arc::clone(&is_flushed));
+            spawn(move || {
+                let mut switch = Switch::new(2);
+                for _ in 0..2 {
+                    let was_flushed = is_flushed.load(Acquire);
+                    let verdict = switch.decide(&plane.shared().fdb, None, &frame(STATION, HOST), true, 2, |_| {});
+                    let target = verdict.target.unwrap();
+                    assert!(!was_flushed || target == Target::Flood, "{target:?} was remembered beyond the flush");
+                }
+            })
+        };
+        plane.flush(1).unwrap();
+        is_flushed.store(true, Release);
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn nothing_is_learned_of_a_removed_peer() {
+    model(3, || {
+        let plane = plane();
+        join(&plane, 1, "192.0.2.7:1");
+        let wire = {
+            let plane = Arc::clone(&plane);
+            spawn(move || {
+                // As a wire thread does: the table of before the removal stays in use for a batch.
+                let table = plane.shared().table.load_full();
+                let Ok(peer) = table.get(1) else { return };
+                let mut switch = Switch::new(2);
+                for _ in 0..2 {
+                    switch.decide(&plane.shared().fdb, Some(peer), &frame(HOST, STATION), true, 1, |_| {});
+                }
+                plane.shared().float(peer, "192.0.2.8:2".parse().unwrap(), None, 1);
+            })
+        };
+        plane.remove_peer(1).unwrap();
+        wire.join().unwrap();
+        assert_eq!(plane.shared().fdb.figures().0, 0, "an address of a removed peer");
+        let table = plane.shared().table.load_full();
+        for endpoint in ["192.0.2.7:1", "192.0.2.8:2"] {
+            assert!(table.at_endpoint(&endpoint.parse().unwrap()).is_none(), "a removed peer is found at {endpoint}");
+        }
+        assert!(table.find(1, &"192.0.2.8:2".parse().unwrap()).is_none());
+    });
+}
+
+#[test]
+fn an_endpoint_has_one_holder_though_peers_float_and_come_at_once() {
+    model(3, || {
+        let plane = plane();
+        join(&plane, 1, "192.0.2.7:1");
+        join(&plane, 2, "192.0.2.7:2");
+        let meeting = "192.0.2.8:3";
+        let float = |handle: u64| {
+            let plane = Arc::clone(&plane);
+            move || {
+                let table = plane.shared().table.load_full();
+                plane.shared().float(table.get(handle).unwrap(), meeting.parse().unwrap(), None, 1)
+            }
+        };
+        let threads = [spawn(float(1)), spawn(float(2))];
+        join(&plane, 3, "192.0.2.9:4");
+        let floated: Vec<bool> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        assert_eq!(floated.iter().filter(|done| **done).count(), 1, "who comes second is refused");
+        let holder = if floated[0] { 1 } else { 2 };
+        let table = plane.shared().table.load_full();
+        assert_eq!(table.at_endpoint(&meeting.parse().unwrap()).map(|peer| peer.handle), Some(holder));
+        // No change got lost in another one's copy of the table.
+        assert_eq!(table.peers.len(), 3);
+        let other = 3 - holder;
+        let before = format!("192.0.2.7:{other}").parse().unwrap();
+        assert_eq!(table.at_endpoint(&before).map(|peer| peer.handle), Some(other));
+    });
+}
+
+#[test]
+fn every_event_comes_once_in_the_order_of_its_thread_and_the_descriptor_tells() {
+    model(3, || {
+        let queue = Arc::new(EventQueue::new(1).unwrap());
+        let source = "192.0.2.7:1".parse().unwrap();
+        let put = |first: u64| {
+            let queue = Arc::clone(&queue);
+            move || {
+                assert!(queue.put(Event::PeerExpired { handle: first }));
+                queue.put_control(&[first as u8], source, 0, true).unwrap();
+            }
+        };
+        let threads = [spawn(put(10)), spawn(put(20))];
+        let mut taken = queue.take(1);
+        taken.extend(queue.take(8));
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        let left = queue.depths();
+        let is_readable = wait_readable(&[queue.descriptor()], Some(0)) != 0;
+        assert_eq!(is_readable, left != (0, 0), "{left:?} wait");
+        taken.extend(queue.take(8));
+        assert_eq!(queue.depths(), (0, 0));
+        assert_eq!(wait_readable(&[queue.descriptor()], Some(0)), 0);
+        for first in [10, 20u8] {
+            let mine: Vec<&Event> = taken
+                .iter()
+                .filter(|event| match event {
+                    Event::PeerExpired { handle } => *handle == u64::from(first),
+                    Event::ControlReceived { datagram, .. } => datagram[0] == first,
+                    _ => panic!("{event:?}"),
+                })
+                .collect();
+            assert!(matches!(mine[..], [Event::PeerExpired { .. }, Event::ControlReceived { .. }]), "{taken:?}");
+        }
+    });
+}
+
+#[test]
+fn a_tap_that_vanished_is_told_once() {
+    model(3, || {
+        let plane = plane();
+        let gone = plane.shared().tap.load_full().unwrap();
+        let lose = || {
+            let (plane, gone) = (Arc::clone(&plane), Arc::clone(&gone));
+            move || plane.shared().lose_tap(&gone, 19)
+        };
+        let threads = [spawn(lose()), spawn(lose())];
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(plane.poll_events(9), [Event::TapFailed { number: 19 }]);
+        assert!(plane.shared().tap.load_full().is_none());
+    });
+}

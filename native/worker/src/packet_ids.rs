@@ -1,0 +1,67 @@
+//! The packet ids of one key, each given out once.
+//!
+//! Source: docs/protocol/data.md, section 3.1.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use bridged_core::limits::MAX_PACKET_ID;
+
+use crate::sync::AtomicU64;
+
+/// Packet ids that nobody else has.
+#[derive(Debug)]
+pub struct Reserved {
+    next: u64,
+    end: u64,
+}
+
+impl Reserved {
+    /// How many are left.
+    pub fn left(&self) -> usize {
+        (self.end - self.next) as usize
+    }
+
+    /// The next one; None where there are no more.
+    pub fn take(&mut self) -> Option<u32> {
+        if self.next >= self.end {
+            return None;
+        }
+        let id = u32::try_from(self.next).ok()?;
+        self.next += 1;
+        Some(id)
+    }
+}
+
+/// The counter. It only grows: at 2^64 it would begin anew, after centuries of drawing.
+#[derive(Debug)]
+pub struct PacketIds {
+    /// The id that comes next; above [`MAX_PACKET_ID`] there are no more.
+    next: AtomicU64,
+}
+
+impl PacketIds {
+    /// From 1 on.
+    pub fn new() -> PacketIds {
+        PacketIds { next: AtomicU64::new(1) }
+    }
+
+    /// Up to `count` ids, fewer where they run out.
+    #[inline]
+    pub fn reserve(&self, count: usize) -> Reserved {
+        let next = self.next.fetch_add(count as u64, Relaxed);
+        let end = next.saturating_add(count as u64).min(u64::from(MAX_PACKET_ID) + 1);
+        Reserved { next: next.min(end), end }
+    }
+
+    /// How many were asked for so far.
+    #[inline]
+    pub fn drawn(&self) -> u64 {
+        self.next.load(Relaxed) - 1
+    }
+
+    /// Go on from this id.
+    #[cfg(test)]
+    pub fn set_next(&self, id: u64) {
+        self.next.store(id, Relaxed);
+    }
+}

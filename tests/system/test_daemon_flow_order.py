@@ -1,0 +1,141 @@
+"""With any number of workers the order within a flow is kept, and peers are shared out among them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import yaml
+from daemon_lab import stop_all
+from lab import Lab, TwoSites, bridged_pair
+from tap_netns import Namespace
+
+from bridged.configuration.schema import Tunnel
+from bridged.dataplane import choose_dataplane
+from bridged.dataplane.contract import TapPort
+from bridged.runtime.adapter import TunnelAdapter
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.bench.order import measure
+
+NATIVE = choose_dataplane("auto").kind == "native"
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(not NATIVE, reason="workers are the native data plane's, which is not built here"),
+]
+FRAMES = 300_000
+FLOWS = 16
+PORT = 7000
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_no_numbered_frame_of_any_flow_overtakes_another(workers: int) -> None:
+    """`make order` counts ten million; these are enough to find what goes wrong at once."""
+    outcome = measure(workers, FRAMES, FLOWS, "native")
+    assert outcome.total("received") >= FRAMES
+    assert (outcome.total("backwards"), outcome.total("damaged")) == (0, 0), outcome.examples
+    # Nothing is sent far ahead: what is lost would be lost for another reason than a full queue.
+    assert outcome.total("lost") <= outcome.total("received") // 100, outcome.document()
+    assert outcome.hub["offloads"]["udp_steering"] == (workers > 1)
+    busy = {name for name, seconds in outcome.hub["thread_cpu"].items() if seconds > 0.01}
+    # Three peers, so no more than three that receive.
+    assert busy >= {f"wire-{number}" for number in range(min(workers, 3))}
+    assert busy >= {f"tap-{number}" for number in range(workers)}
+
+
+def test_without_the_choice_by_peer_id_frames_cross_and_log_and_counter_say_so() -> None:
+    tunnel = {"dataplane": "native", "workers": 2}
+    with Lab("nosteer") as lab:
+        sites = TwoSites(lab)
+        daemons = bridged_pair(
+            sites.a, sites.b, server_tunnel=tunnel, client_tunnel=tunnel, refusals=("steering",)
+        )
+        sites.a.host.ping(sites.b.host.ipv4, count=5)
+        server, client = daemons
+        plane = server.tunnel()["dataplane"]
+        assert plane["offloads"]["udp_steering"] is False
+        assert plane["offload_fallbacks"] == {"udp_steering": {"einval": 1}}
+        server.started.wait_for_output("SO_ATTACH_REUSEPORT_CBPF", 5.0)
+        assert client.tunnel()["dataplane"]["offload_fallbacks"] == {}, "a client has one socket"
+        stop_all(*daemons)
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Iterator[tuple[TapPort, socket.socket]]:
+    """A TAP of two queues as tunnels have it, up, and a socket of the kernel's behind it."""
+    namespace = Namespace()
+    with ExitStack() as undo:
+        undo.callback(namespace.close)
+        undo.enter_context(namespace.entered())
+        tunnel = Tunnel.model_validate(yaml.safe_load(TUNNEL))
+        made = TunnelAdapter("tq0", tunnel, tmp_path, (), queues=2)
+        port = made.open()
+        undo.callback(made.close)
+        namespace.run("ip", "addr", "add", "10.9.0.1/24", "dev", "tq0")
+        namespace.run("ip", "neigh", "add", "10.9.0.2", "lladdr", "02:00:00:00:00:02", "dev", "tq0")
+        near = undo.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        near.bind(("10.9.0.1", PORT))
+        near.settimeout(2)
+        yield port, near
+
+
+TUNNEL = """
+role: client
+bridge: br0
+remotes: ["192.0.2.1:1194"]
+tls: {ca: x, certificate: x, key: x}
+tap: {offload: false}
+"""
+
+
+def queues_of(port: TapPort, near: socket.socket) -> dict[int, int]:
+    """By far port: the queue on which the kernel gives that flow."""
+    for far in range(8):
+        near.sendto(b"x", ("10.9.0.2", 9000 + far))
+    found = {}
+    for queue, descriptor in enumerate(port.fds):
+        while True:
+            try:
+                frame = os.read(descriptor, 2000)
+            except BlockingIOError:
+                break
+            if frame[12:14] == b"\x08\x00" and frame[23] == socket.IPPROTO_UDP:
+                found[int.from_bytes(frame[36:38], "big") - 9000] = queue
+    assert len(found) == 8
+    return found
+
+
+def answer(port: TapPort, near: socket.socket, write: Callable[[bytes], object]) -> None:
+    """One datagram of each of the same flows, from the far end."""
+    for far in range(8):
+        ip = struct.pack(
+            ">BBHHHBBH4s4s", 0x45, 0, 29, 0, 0, 64, 17, 0, bytes((10, 9, 0, 2)), bytes((10, 9, 0, 1))
+        )
+        total = sum(struct.unpack(">10H", ip))
+        total = (total & 0xFFFF) + (total >> 16)
+        ip = ip[:10] + struct.pack(">H", 0xFFFF ^ total) + ip[12:]
+        ethernet = port.mac.octets + bytes((2, 0, 0, 0, 0, 2)) + b"\x08\x00"
+        write(ethernet + ip + struct.pack(">HHHH", 9000 + far, PORT, 9, 0) + b"y")
+        assert near.recv(9) == b"y"
+
+
+def test_what_is_written_to_the_tap_moves_no_flow_to_another_queue(
+    adapter: tuple[TapPort, socket.socket],
+) -> None:
+    port, near = adapter
+    writer = port.writer
+    assert writer is not None and writer not in port.fds and len(port.fds) == 2
+    before = queues_of(port, near)
+    assert set(before.values()) == {0, 1}
+    answer(port, near, lambda frame: os.write(writer, frame))
+    assert queues_of(port, near) == before
+    # Why there is such a queue: through one in service, every flow moves to that one.
+    answer(port, near, lambda frame: os.write(port.fds[1], frame))
+    assert set(queues_of(port, near).values()) == {1}
