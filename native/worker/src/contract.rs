@@ -454,3 +454,18 @@ pub struct FdbEntry {
     /// Seconds since it was last heard.
     pub age: f64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_become_rules_and_unknown_ones_are_refused() {
+        assert_eq!(coalesce_rules([]), Some(CoalesceRules::NONE));
+        let tcp = coalesce_rules(["tcp6", "tcp4"]).unwrap();
+        assert_eq!(tcp, CoalesceRules { tcp4: true, tcp6: true, ..CoalesceRules::NONE });
+        let udp = coalesce_rules(["udp4"]).unwrap();
+        assert_eq!(udp, CoalesceRules { udp4: true, ..CoalesceRules::NONE });
+        assert_eq!(coalesce_rules(["tcp4", "sctp4"]), None);
+    }
+}
