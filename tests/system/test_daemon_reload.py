@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -103,7 +104,9 @@ class NothingLost:
         self._process.send_signal(signal.SIGINT)
         self._process.wait(10)
         if error[0] is None:
-            assert ", 0% packet loss" in self._process.output(), self._process.tail()
+            answered = {int(number) for number in re.findall(r"icmp_seq=(\d+) ttl", self._process.output())}
+            # The last ones may have been on their way when it was told to end.
+            assert set(range(1, max(answered))) <= answered, self._process.tail()
 
 
 def test_what_can_change_while_it_runs_does_so_without_a_lost_ping(site: Running) -> None:
