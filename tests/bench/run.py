@@ -7,7 +7,8 @@ Prints a table and writes build/bench.json: a list of
 A ratio is ours / theirs of one pair; `--enforce` fails where a median misses its bar.
 
 With `--dataplane native` all measures and peers are taken, with the WAN passing super-frames and again
-packet by packet, and two more scenes: one end plain OpenVPN (mixed.py), and a hub (hub.py).
+packet by packet, and three more scenes: one end plain OpenVPN (mixed.py), a hub (hub.py), and the latency of
+urgent frames under load (latency.py).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tests.bench.hub import measure_hub
+from tests.bench.latency import SCENES, measure_latency
 from tests.bench.measures import MEASURES, MORE_MEASURES, Joined, Measure, Reading, prepare
 from tests.bench.mixed import DIRECTIONS, OURS_MOST, THEIRS_LEAST, measure_mixed
 from tests.bench.mixed import passes as mixed_passes
@@ -32,7 +34,7 @@ from tests.lab.namespace import LabError
 from tests.lab.topology import TwoSites
 
 PAIRED = (*MEASURES, *MORE_MEASURES)
-MIXED, HUB = "one_end_openvpn", "hub_all_to_all"
+MIXED, HUB, LATENCY = "one_end_openvpn", "hub_all_to_all", "latency_under_load"
 NATIVE_PEERS = ("openvpn", "fastd", "vxlan")
 # What a further peer is there for; OpenVPN is compared in everything.
 MEASURES_OF_OTHERS = ("tcp_stream", "tcp_4_streams_both_ways", "udp_64_byte_packets", "flood_ping")
@@ -127,11 +129,28 @@ def compare_hub(chosen: argparse.Namespace, wan_mtu: int, wan_offload: str, cons
     return [result]
 
 
+def compare_latency(
+    chosen: argparse.Namespace, wan_mtu: int, wan_offload: str, console: Console
+) -> list[Result]:
+    """Urgent frames under load: ours with `priority: dscp` against OpenVPN, and against ours without."""
+    taken = measure_latency(chosen.dataplane, wan_mtu, wan_offload, chosen.pairs, chosen.seconds)
+    results = []
+    for scene in SCENES:
+        measure = Measure(f"{LATENCY}_{scene.name}_p99.9", "µs", _unused, None, False)
+        for peer, end in (("openvpn", "openvpn"), ("bridged, priority: off", "off")):
+            result = Result(measure, chosen.dataplane, peer, wan_mtu, wan_offload=wan_offload)
+            for number, readings in enumerate(taken[scene.name], start=1):
+                result.add(readings["dscp"], readings[end])
+                _say(console, result, number, chosen.pairs)
+            results.append(result)
+    return results
+
+
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    names = [*(measure.name for measure in PAIRED), MIXED, HUB]
+    names = [*(measure.name for measure in PAIRED), MIXED, HUB, LATENCY]
     option = parser.add_argument
     option("--pairs", type=int, default=5)
     option("--wan-mtu", type=int, nargs="+", default=[1500, 9000], metavar="OCTETS")
@@ -208,6 +227,8 @@ def _scenes(chosen: argparse.Namespace, wan_mtu: int, wan_offload: str, console:
         results += compare_mixed(chosen, wan_mtu, wan_offload, console)
     if HUB in chosen.measure:
         results += compare_hub(chosen, wan_mtu, wan_offload, console)
+    if LATENCY in chosen.measure:
+        results += compare_latency(chosen, wan_mtu, wan_offload, console)
     return results
 
 

@@ -55,15 +55,15 @@ def set_wan_offload(sites: Iterable[Site], offload: str) -> None:
 
 
 @contextmanager
-def tunnel(sites: TwoSites, program: str, dataplane: str) -> Iterator[Joined]:
+def tunnel(sites: TwoSites, program: str, dataplane: str, priority: str = "off") -> Iterator[Joined]:
     """The two sites joined by two daemons of one program, and not joined any more afterwards.
 
-    `dataplane` is for our daemons; program `portable` is our daemons with that data plane.
+    `dataplane` and `priority` are for our daemons; program `portable` is our daemons with that data plane.
     """
     made: dict[str, Callable[[], Any]] = {
         "openvpn": lambda: openvpn_ends(sites),
-        "bridged": lambda: bridged_ends(sites, dataplane),
-        "portable": lambda: bridged_ends(sites, "portable"),
+        "bridged": lambda: bridged_ends(sites, dataplane, priority),
+        "portable": lambda: bridged_ends(sites, "portable", priority),
         "fastd": lambda: fastd_ends(sites),
         "vxlan": lambda: vxlan_ends(sites),
     }
@@ -101,8 +101,8 @@ def openvpn_ends(sites: TwoSites) -> Iterator[tuple[int, ...]]:
 
 
 @contextmanager
-def bridged_ends(sites: TwoSites, dataplane: str) -> Iterator[tuple[int, ...]]:
-    keys = bridged_keys(dataplane, sites.wan_mtu)
+def bridged_ends(sites: TwoSites, dataplane: str, priority: str = "off") -> Iterator[tuple[int, ...]]:
+    keys = bridged_keys(dataplane, sites.wan_mtu) | {"priority": priority}
     first, second = bridged_pair(sites.a, sites.b, profile(), server_tunnel=keys, client_tunnel=keys)
     try:
         yield (first.started.pid, second.started.pid)

@@ -29,6 +29,7 @@ A, B, C = "02:00:5e:00:00:01", "02:00:5e:00:00:02", "02:00:5e:00:00:03"
 EF, CS1, AF41 = 46, 8, 34
 DSCP_OF_PCP = (0, 8, 16, 24, 32, 46, 48, 56)
 BULK, URGENT = 600, 5
+SLOW = ("rate", "50mbit", "burst", "70k", "limit", "8m")
 
 
 def v4(dscp: int, ecn: int = 0, text: bytes = b"") -> Packet:
@@ -228,3 +229,31 @@ def test_on_the_wan_the_ip_header_has_the_dscp_and_no_ecn(
         until(arrived, "three datagrams")
         classes = [item[IPv6].tc if network == "IPv6" else item[IP].tos for item in seen]
         assert classes == ([EF << 2, CS1 << 2, 0] if priority == "dscp" else [0, 0, 0])
+
+
+@pytest.mark.root
+def test_urgent_frames_overtake_what_a_slow_wan_keeps_waiting(build: str, sites: TwoSites) -> None:
+    """More waits than the kernel's own queues hold: what is urgent has to pass it before it gets there."""
+    sites.a.namespace.run("tc", "qdisc", "add", "dev", "wan0", "root", "tbf", *SLOW)
+    first = End(build, sites.a.namespace, Endpoint(sites.a.wan_ipv4, 11940))
+    second = End(build, sites.b.namespace, Endpoint(sites.b.wan_ipv4, 11940))
+    with first.stack, second.stack:
+        for end, far, role in ((first, sites.b, Role.SERVER), (second, sites.a, Role.CLIENT)):
+            end.start(priority="dscp")
+            end.join(Endpoint(far.wan_ipv4, 11940), role)
+        arriving = second.capture()
+        bulk = [octets(v4(0, text=at.to_bytes(2, "big") * 650)) for at in range(1500)]
+        urgent = [octets(v4(EF, text=bytes([at]))) for at in range(URGENT)]
+        first.inject(*bulk, *urgent)
+        got: list[bytes] = []
+        wanted = {*bulk, *urgent}
+
+        def arrived() -> bool:
+            got.extend(item for item in received_frames(arriving) if item in wanted)
+            return len(got) == len(wanted)
+
+        until(arrived, "all frames", 10)
+        assert [item for item in got if item in bulk] == bulk
+        assert [item for item in got if item in urgent] == urgent
+        if build == "native":
+            assert got.index(urgent[-1]) < len(bulk) / 2

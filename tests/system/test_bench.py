@@ -12,10 +12,13 @@ from lab.namespace import lab_namespaces
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from bridged.dataplane import choose_dataplane
+from tests.bench.latency import SCENES, reading_of
 from tests.bench.measures import MEASURES, MORE_MEASURES
 from tests.bench.mixed import passes as mixed_passes
 from tests.bench.results import Result, exit_status
 from tests.bench.run import parse
+from tests.lab.namespace import LabError
 
 PROJECT = Path(__file__).parents[2]
 
@@ -62,6 +65,38 @@ def test_the_scenes_of_the_native_bars_run_with_any_data_plane(tmp_path: Path) -
     assert {one["wan_offload"] for one in results.values()} == {"off"}
     for side in results["hub_all_to_all"]["details"][0].values():
         assert side["verified_pairs"] == 3 * 2
+
+
+@pytest.mark.root
+def test_the_latency_of_urgent_frames_is_taken_with_priority_and_without(tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    build = choose_dataplane("auto").kind
+    options = ("--dataplane", build, "--wan-offload", "on", "--measure", "latency_under_load")
+    ended = bench("--pairs", "1", "--output", str(file), *options)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    results = json.loads(file.read_text())
+    assert len(results) == 2 * len(SCENES)
+    for one in results:
+        (sides,) = one["details"]
+        for side in sides.values():
+            assert 0 < side["p50"] <= side["p99"] <= side["p99_9"] <= side["longest"]
+            assert 0 <= side["lost_ratio"] < 1
+    urgent, bulk = (
+        side["p50"]
+        for one in results
+        if one["measure"].startswith("latency_under_load_udp") and one["peer"].startswith("bridged")
+        for side in (one["details"][0]["ours"], one["details"][0]["theirs"])
+    )
+    if build == "native":
+        assert urgent < bulk / 2, "an overfull queue that is not overtaken takes a third of a second"
+
+
+def test_percentiles_are_of_what_was_answered_and_losses_are_told() -> None:
+    reading = reading_of([float(number) for number in range(1, 1001)], 2000)
+    assert (reading.details["p50"], reading.details["p99"], reading.value) == (501.0, 991.0, 1000.0)
+    assert reading.details["lost_ratio"] == 0.5
+    with pytest.raises(LabError, match="only 1 of 100"):
+        reading_of([1.0], 100)
 
 
 def result(

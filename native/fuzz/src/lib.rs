@@ -35,6 +35,14 @@ pub fn segmenter(data: &[u8]) {
         assert_eq!(copied, Ok(frame.len()));
         assert_eq!(out[..frame.len()], frame[..]);
     }
+    if let Some(parsed) = SuperFrame::of_segment(&frame) {
+        let cut = parsed.cut(usize::from(u16::from_be_bytes(*fit)));
+        for index in 0..cut.count {
+            let written = parsed.write(&cut, index, &mut out);
+            assert_eq!(written, cut.len_of(index));
+            assert!(SuperFrame::of_segment(&out[..written]).is_some(), "not a good segment again");
+        }
+    }
     clamp_mss(&mut frame, 1368);
 }
 
