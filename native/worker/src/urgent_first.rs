@@ -180,8 +180,12 @@ impl UrgentFirst {
     }
 
     fn send_share(&mut self, scene: &Scene<'_>) {
-        while self.forwarding.outbox.octets() < FLUSH_OCTETS {
-            let Some((record, frame)) = self.ahead.oldest() else { break };
+        while let Some((record, frame)) = self.ahead.oldest() {
+            // No more than one super-frame: the rest of the socket's buffer is for what is urgent.
+            let waiting = self.forwarding.outbox.octets();
+            if waiting > 0 && waiting + frame.len() > FLUSH_OCTETS {
+                break;
+            }
             forward(&mut self.forwarding, scene, &record.vnet, record.class, frame);
             self.ahead.drop_oldest();
         }
