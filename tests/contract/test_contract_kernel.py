@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 import pytest
-from dataplane_rig import HandPeer, frame, station, until
+from dataplane_rig import BROADCAST, HandPeer, frame, station, until
 from lab import Lab
 from lab.frames import open_capture, received_frames
 from lab.namespace import Namespace
@@ -79,16 +79,18 @@ class End:
         self.plane.install_key(PEER, slice_keys(bytes(range(256)), role, Cipher.AES_128_GCM, KeyId(0)))
         self.plane.use_key(PEER, KeyId(0))
 
-    def join_hand(self) -> HandPeer:
+    def join_hand(self, number: int = 1) -> HandPeer:
         """A hand-made peer in the same namespace."""
         with self.space.entered():
-            hand = HandPeer(1, Cipher.AES_256_GCM)
+            hand = HandPeer(number, Cipher.AES_256_GCM)
         self.stack.callback(hand.close)
         assert self.plane.local_endpoint is not None
-        hand.target = ("127.0.0.1", self.plane.local_endpoint.port)
-        self.plane.add_peer(PeerSettings(PEER, "hand", hand.endpoint, hand.wire_id, hand.wire_id))
-        self.plane.install_key(PEER, hand.key(Role.SERVER))
-        self.plane.use_key(PEER, KeyId(0))
+        hand.target = (self.bind.host, self.plane.local_endpoint.port)
+        self.plane.add_peer(
+            PeerSettings(hand.handle, f"hand-{number}", hand.endpoint, hand.wire_id, hand.wire_id)
+        )
+        self.plane.install_key(hand.handle, hand.key(Role.SERVER))
+        self.plane.use_key(hand.handle, KeyId(0))
         return hand
 
     def capture(self, interface: str = "tap0") -> socket.socket:
@@ -269,6 +271,33 @@ def test_frames_larger_than_the_path_are_fragmented_not_dropped(crossing: tuple[
     small = [frame(1, 2, bytes([number]) * 1200) for number in range(60)]
     first.inject(*small)
     assert awaited(sock, small) == small
+
+
+def test_runs_that_the_kernel_refuses_go_singly_and_in_order_after_one_try(build: str, lab: Lab) -> None:
+    """The told MTU says that all fits; the route to the peers takes less."""
+    space = lab.namespace("hub")
+    space.ip("link", "set", "lo", "up")
+    route = ("local", "127.0.0.1", "dev", "lo", "table", "local", "scope", "host")
+    space.ip("route", "replace", *route, "proto", "kernel", "mtu", "lock", "1000")
+    end = End(build, space, Endpoint("127.0.0.2", 11940))
+    with end.stack:
+        end.start(wan_mtu=9000)
+        first, second = end.join_hand(1), end.join_hand(2)
+        for hand in (first, second):
+            hand.send(frame(10 + hand.number, BROADCAST))
+        second.payloads()
+        first.payloads()
+        frames = [frame(11, 12, number.to_bytes(2, "big")).ljust(1400, b"x") for number in range(400)]
+        packets = [first.seal(item) for item in frames]
+        for start in range(0, len(packets), 40):
+            first.send_batch(packets[start : start + 40])
+        assert second.payloads(len(frames)) == frames
+        snapshot = end.plane.snapshot()
+        assert snapshot.drops == {}
+        refusals = {
+            cause: n for (name, cause), n in snapshot.offload_fallbacks.items() if name == "udp_gso" and n
+        }
+        assert sum(refusals.values()) == 1 and refusals.keys() <= {"emsgsize", "einval"}
 
 
 @pytest.mark.parametrize("bind", ["0.0.0.0", "::"])

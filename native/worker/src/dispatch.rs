@@ -175,6 +175,12 @@ impl Dispatch {
                 let taken = self.send_failed(arena, letter, number, shared, socket, peer_of(letter.owner), now);
                 self.taken[letter.owner] += taken;
                 at += 1;
+                // What was just learned of its path holds for what follows as well.
+                let limit = peer_of(letter.owner).path.load().segment_limit.load(Relaxed);
+                while self.owners.get(at) == Some(&letter.owner) && self.messages[at].segment > limit {
+                    self.taken[letter.owner] += self.send_singly(arena, self.messages[at], shared, socket);
+                    at += 1;
+                }
             }
         }
     }

@@ -1,3 +1,5 @@
+use std::os::fd::AsRawFd;
+
 use bridged_sys::thread::now;
 
 use super::*;
@@ -292,6 +294,33 @@ fn what_the_kernel_refused_as_a_run_goes_singly_for_a_while() {
             if later == 0 { &[(124, 2), (324, 1), (324, 1), (324, 1), (200, 1)] } else { &[(124, 2), (324, 4)] };
         assert_eq!(shape(&far.runs()), wanted);
     }
+}
+
+#[test]
+fn the_first_run_that_is_refused_is_the_only_one_that_is_tried() {
+    let rig = Rig::new(|_| {});
+    let (mut far, mut other) = (rig.join(1, Some(1)), rig.join(2, Some(2)));
+    let on: libc::c_int = 1;
+    // SAFETY: an int and its size. Without checksums the kernel cuts no segments (EINVAL).
+    let result = unsafe {
+        let at = std::ptr::from_ref(&on).cast();
+        libc::setsockopt(rig.socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NO_CHECK, at, 4)
+    };
+    assert_eq!(result, 0);
+    let (octets, starts) = received(&[300; 200]);
+    let mut outbox = Outbox::new(CELL);
+    for (number, start) in starts.iter().enumerate() {
+        outbox.place_from([&far.peer, &other.peer][usize::from(number % 4 == 3)], UNICAST, *start, 300);
+    }
+    outbox.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
+    let wanted = |is_other: bool| -> Vec<Vec<u8>> {
+        (0..200).filter(|number| (number % 4 == 3) == is_other).map(|number| frame(number, 300)).collect()
+    };
+    assert_eq!((far.take(), other.take()), (wanted(false), wanted(true)));
+    let snapshot = rig.plane.snapshot();
+    assert_eq!(snapshot.offload_fallbacks[&("udp_gso", "einval")], 2, "one for each path");
+    assert_eq!(snapshot.peers[0].counters.wire_bytes["transmit"], 150 * 324);
+    assert_eq!((sends(&rig), snapshot.drops), ((200, 200), Default::default()));
 }
 
 #[test]
