@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.bench.numbered import Seen
+from tests.bench.tunnels import WAN_OFFLOADS, set_wan_offload
 from tests.lab import bridged_daemon
 from tests.lab.bridged_daemon import Bridged
 from tests.lab.core import Interrupted, Lab
@@ -39,6 +40,7 @@ PAIRS = ((0, 1), (0, 2), (2, 3))
 
 FIRST_PORT = 20_000
 PORTS_OF_A_PAIR = 1000
+NEVER = 3600
 STANDSTILL_SECONDS = 30.0
 END_SECONDS = 30.0
 PACKET_FACTS = ("drops", "kernel_drops", "offload_fallbacks", "offloads", "thread_cpu")
@@ -106,10 +108,11 @@ class End:
 
 @contextmanager
 def hub_of(
-    lab: Lab, tunnel: dict[str, Any], *, reneg_seconds: int = 3600
+    lab: Lab, tunnel: dict[str, Any], *, reneg_seconds: int = NEVER, wan_offload: str = "on"
 ) -> Iterator[tuple[Hub, list[Bridged]]]:
     """A hub and CLIENTS sites, all connected, every pair's hosts in reach; the hub's daemon first."""
     hub = Hub(lab, CLIENTS)
+    set_wan_offload(hub.sites, wan_offload)
     profile = Profile(reneg_seconds=reneg_seconds)
     issue = profile.authority.issue
     with ExitStack() as undo:
@@ -160,9 +163,22 @@ def await_frames(ends: list[End], frames: int) -> None:
             raise LabError(f"nothing arrives any more after {received} datagrams\n{tails}")
 
 
-def measure(workers: int, frames: int, flows: int, dataplane: str, rate: float = 0.0) -> Outcome:
+def measure(
+    workers: int,
+    frames: int,
+    flows: int,
+    dataplane: str,
+    *,
+    rate: float = 0.0,
+    wan_offload: str = "on",
+    reneg_seconds: int = NEVER,
+) -> Outcome:
     """One run with so many workers at every daemon."""
-    with Lab("order") as lab, hub_of(lab, {"dataplane": dataplane, "workers": workers}) as (hub, daemons):
+    tunnel = {"dataplane": dataplane, "workers": workers}
+    with (
+        Lab("order") as lab,
+        hub_of(lab, tunnel, reneg_seconds=reneg_seconds, wan_offload=wan_offload) as (hub, daemons),
+    ):
         begin = time.monotonic()
         ends: list[End] = []
         for number, (first, second) in enumerate(PAIRS):
@@ -201,6 +217,8 @@ def main() -> int:
     parser.add_argument(
         "--rate", type=float, default=0.0, help="datagrams a second of each end; 0: unlimited"
     )
+    parser.add_argument("--wan-offload", choices=WAN_OFFLOADS, default="on", help="as in the bench")
+    parser.add_argument("--reneg-seconds", type=int, default=NEVER, help="keys are changed so often")
     parser.add_argument("--dataplane", choices=["native", "portable"], default="native")
     parser.add_argument("--output", type=Path, default=Path("build/order.json"))
     chosen = parser.parse_args()
@@ -208,7 +226,17 @@ def main() -> int:
     outcomes = []
     try:
         for workers in chosen.workers:
-            outcomes.append(measure(workers, chosen.frames, chosen.flows, chosen.dataplane, chosen.rate))
+            outcomes.append(
+                measure(
+                    workers,
+                    chosen.frames,
+                    chosen.flows,
+                    chosen.dataplane,
+                    rate=chosen.rate,
+                    wan_offload=chosen.wan_offload,
+                    reneg_seconds=chosen.reneg_seconds,
+                )
+            )
             outcome = outcomes[-1]
             console.print(f"workers {workers}: {outcome.total('received'):,} in {outcome.seconds:.0f} s")
             for line in outcome.examples:
