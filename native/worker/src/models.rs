@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::contract::{Cipher, Event, Key, PeerSettings, Settings, TapPort};
 use crate::events::EventQueue;
+use crate::outbox::Outbox;
 use crate::packet_ids::PacketIds;
 use crate::plane::DataPlane;
 use crate::switch::{Switch, Target};
@@ -143,6 +144,38 @@ fn a_key_is_changed_and_every_nonce_is_used_once() {
         assert_eq!(unique.len(), used.len(), "a nonce was used twice: {used:?}");
         let table = plane.shared().table.load_full();
         assert!(table.get(1).unwrap().key(0).is_none());
+    });
+}
+
+#[test]
+fn threads_that_send_to_the_same_peers_never_wait_in_a_circle() {
+    model(3, || {
+        let plane = plane();
+        for handle in [1, 2] {
+            join(&plane, handle, &format!("192.0.2.7:{handle}"));
+            plane.install_key(handle, key(0)).unwrap();
+            plane.use_key(handle, 0).unwrap();
+        }
+        let send = |cell: usize, order: [u64; 2]| {
+            let plane = Arc::clone(&plane);
+            move || {
+                let table = plane.shared().table.load_full();
+                let mut outbox = Outbox::new(cell);
+                for handle in order {
+                    outbox.place_copy(table.get(handle).unwrap(), None, &[0; 20]);
+                }
+                outbox.flush(plane.shared(), None, 1);
+            }
+        };
+        let threads = [spawn(send(0, [1, 2])), spawn(send(1, [2, 1]))];
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        let table = plane.shared().table.load_full();
+        for handle in [1, 2] {
+            let slot = table.get(handle).unwrap().key(0).unwrap();
+            assert_eq!(slot.reserve(1).take(), Some(3), "each thread sealed one packet to each peer");
+        }
     });
 }
 
