@@ -9,7 +9,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +31,8 @@ from bridged.runtime.network import NetworkChanges
 from bridged.runtime.reflections import Reflections
 from bridged.runtime.site import Site
 from bridged.runtime.snapshot import DaemonSnapshot, ReloadStatus
+from bridged.runtime.tunnel import Tunnel
+from bridged.runtime.tunnel_plan import TunnelPlan
 from bridged.runtime.tunnel_status import tunnel_status
 from bridged.telemetry.collector import DaemonCollector, build_registry
 from bridged.telemetry.logs import configure_logs
@@ -55,9 +57,13 @@ def run(configuration_path: Path, confirm_seconds: float | None = None) -> int:
     configuration = load(configuration_path)
     configure_logs(configuration.log)
     log = structlog.get_logger("bridged")
+    _log_warnings(log, configuration)
+    return asyncio.run(Daemon(configuration, configuration_path, confirm_seconds).run())
+
+
+def _log_warnings(log: Any, configuration: Configuration) -> None:
     for path, text in find_warnings(configuration):
         log.warning("configuration_warning", where=".".join(map(str, path)), text=text)
-    return asyncio.run(Daemon(configuration, configuration_path, confirm_seconds).run())
 
 
 class Daemon:
@@ -112,7 +118,7 @@ class Daemon:
         self._watch.start()
         self._undo.append(self._watch.close)
         self._undo.append(self._site.stop)
-        await self._site.become(configuration)
+        await self._site.become(configuration, self._site.plan(configuration))
         self._changes = NetworkChanges(self._watch, self._announce_change)
         self._undo.append(self._changes.close)
         self._reflections.start()
@@ -159,6 +165,8 @@ class Daemon:
 
     def _reload_soon(self) -> None:
         """SIGHUP: one reload at a time; those that come meanwhile are one more after it."""
+        if self._changes is None:
+            return  # the file has just been read
         if self._reloads is None or self._reloads.done():
             self._reloads = asyncio.create_task(self.reload(), name="reload")
         else:
@@ -175,33 +183,44 @@ class Daemon:
 
     async def _reload(self) -> ReloadStatus:
         if self._stop.is_set() or self._changes is None:
-            return self._note_reload("rejected", "the daemon is starting or stopping")
+            return self._note_reload("rejected", "nothing was changed: the daemon is starting or stopping")
         try:
-            target = load(self._path)
-            if refused := [
-                change.key for change in diff(self._configuration, target) if change.effect == "refused"
-            ]:
-                raise ConfigurationError(
-                    f"{', '.join(refused)} cannot be changed while the daemon runs; restart it",
-                    file=self._path,
-                )
-        except (ConfigurationError, OSError) as error:
-            return self._note_reload("rejected", str(error))
-        before = self._configuration
-        try:
-            restarted = await self._become(target)
+            target = self._load_again()
+            plans = self._site.plan(target)
         except RUN_ERRORS as error:
-            detail = str(error)
-            try:
-                await self._become(before)
-            except RUN_ERRORS as second:
-                self._log.error("reload_not_undone", detail=str(second))
-            return self._note_reload("rejected", detail)
+            return self._note_reload("rejected", f"nothing was changed: {error}")
+        before, ran = self._configuration, dict(self._site.tunnels)
+        try:
+            restarted = await self._become(target, plans)
+        except Exception as error:
+            # Whatever it is: the daemon goes on with what it had.
+            way_back = await self._go_back(before, ran)
+            return self._note_reload("rejected", f"{error or type(error).__name__}; {way_back}")
         return self._note_reload("restarted" if restarted else "applied", ", ".join(restarted))
 
-    async def _become(self, target: Configuration) -> list[str]:
+    def _load_again(self) -> Configuration:
+        target = load(self._path)
+        changes = diff(self._configuration, target)
+        if refused := [change.key for change in changes if change.effect == "refused"]:
+            raise ConfigurationError(
+                f"{', '.join(refused)} cannot be changed while the daemon runs; restart it", file=self._path
+            )
+        _log_warnings(self._log, target)
+        return target
+
+    async def _go_back(self, before: Configuration, ran: Mapping[str, Tunnel]) -> str:
+        """Become what was before a failed reload; in words."""
         try:
-            restarted = await self._site.become(target)
+            await self._become(before, self._site.plan(before))
+        except Exception as error:
+            self._log.error("reload_not_undone", detail=str(error))
+            return f"and could not go back: {error}; mend it and reload again"
+        anew = [name for name, tunnel in self._site.tunnels.items() if tunnel is not ran.get(name)]
+        return f"went back; started anew: {', '.join(anew)}" if anew else "went back"
+
+    async def _become(self, target: Configuration, plans: Mapping[str, TunnelPlan]) -> list[str]:
+        try:
+            restarted = await self._site.become(target, plans)
         finally:
             self._observe(target)
         self._configuration = target
@@ -250,6 +269,7 @@ class Daemon:
         """Everything in reverse order of its making; goes on to its end and then reports."""
         if self._confirm_timer is not None:
             self._confirm_timer.cancel()
+        self._stop.set()
         # A reload under way comes to its end first.
         async with self._reload_lock:
             pass

@@ -80,7 +80,7 @@ def reload(config: Config = DEFAULT_CONFIG) -> None:
     with AdminClient(_socket(config), RELOAD_SECONDS) as client:
         done = client.reload()
     if done.outcome == "rejected":
-        typer.echo(f"rejected, nothing was changed: {done.detail}", err=True)
+        typer.echo(f"rejected: {done.detail}", err=True)
         raise typer.Exit(1)
     typer.echo("applied" if done.outcome == "applied" else f"applied; started anew: {done.detail}")
 

@@ -23,6 +23,7 @@ EFFECTS: Final[tuple[tuple[str, Effect], ...]] = (
     ("log", "hot"),
     ("metrics", "hot"),
     ("bridges.NAME.mac", "restart"),
+    ("bridges.NAME.move_addresses", "restart"),
     ("bridges", "hot"),
     ("tunnels.NAME.peers", "hot"),
     ("tunnels.NAME.peers_max", "hot"),

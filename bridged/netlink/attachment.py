@@ -120,6 +120,10 @@ class BridgeAttachment:
         self.wish = wish
         self._changed.set()
 
+    async def settle(self) -> None:
+        """Look at the host now, and do what is missing: a TAP may have come."""
+        await self._in_thread(self._reconciler.look)
+
     async def roll_back(self) -> None:
         """Take an unconfirmed start back: the host is as it was before `start`. See `stop`."""
         await self.stop()

@@ -165,11 +165,11 @@ class Reconciler:
 
     def look(self) -> float | None:
         """Repair what is amiss; returns the seconds until the next look is due (None: at the next change)."""
-        self._announce_again()
         problems: list[str] = []
         for _ in range(PASSES):
             problems = []
             try:
+                self._announce_again()
                 actions = self._missing(problems)
                 if not actions:
                     self._forget_failures()
@@ -243,17 +243,16 @@ class Reconciler:
         added = [action for action in actions if isinstance(action, AddAddress)]
         if added:
             announce(added, self._host.observe(()))
-            self._to_repeat = added
+            self._to_repeat += added
             self._repeat_at = time.monotonic() + REPEAT_ANNOUNCEMENT_SECONDS
 
     def _announce_again(self) -> None:
         """A neighbour that was told something else a moment ago believes only the second time."""
         if self._to_repeat and time.monotonic() >= self._repeat_at:
+            added, self._to_repeat = self._to_repeat, []
             observed = self._host.observe(())
             held = {(address.link, address.key) for address in observed.addresses}
-            still = [add for add in self._to_repeat if (add.address.link, add.address.key) in held]
-            announce(still, observed)
-            self._to_repeat = []
+            announce([add for add in added if (add.address.link, add.address.key) in held], observed)
 
     def _claim(self, ownership: Ownership) -> None:
         self.ownership = ownership

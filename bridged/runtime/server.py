@@ -147,12 +147,12 @@ class _PeerIds:
         self._returned: dict[int, None] = {}
 
     def take(self) -> WirePeerId | None:
+        if self._next - len(self._returned) >= self.limit:
+            return None
         if self._next < self.limit:
             self._next += 1
             return WirePeerId(self._next - 1)
-        oldest = next((known for known in self._returned if known < self.limit), None)
-        if oldest is None:
-            return None
+        oldest = next(iter(self._returned))
         del self._returned[oldest]
         return WirePeerId(oldest)
 

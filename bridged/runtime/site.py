@@ -6,7 +6,9 @@ is possible, and else starts anew, alone.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,28 +50,50 @@ class Site:
         # What each was made from; a tunnel is here once it has started.
         self._tunnel_sections: dict[str, Tunnel] = {}
         self._bridge_sections: dict[str, Bridge] = {}
+        self._taps: dict[str, set[str]] = {}
+        """Bridge -> the TAPs that it has had since it started."""
 
-    async def become(self, target: Configuration) -> list[str]:
-        """Make everything as `target` says; names what had to start anew (`tunnels.NAME`, `bridges.NAME`).
-
-        After an error call it again, with this or another configuration: it goes on from what there is.
+    def plan(self, target: Configuration) -> dict[str, TunnelPlan]:
+        """What the tunnels of `target` are made of, by name; reads certificates and keys, changes nothing.
 
         Raises:
-            ConfigurationError, PkiError: nothing was changed, or, where a bridge cannot be as wished, what
-                comes before it.
-            BridgedError, OSError: an adapter, a bridge or a socket cannot be had.
+            ConfigurationError, PkiError: some of it cannot be used.
         """
-        plans = {name: plan_tunnel(target, name, self._base, self._warn) for name in target.tunnels}
+        return {name: plan_tunnel(target, name, self._base, self._warn) for name in target.tunnels}
+
+    async def become(self, target: Configuration, plans: Mapping[str, TunnelPlan]) -> list[str]:
+        """Make everything as `target` says; names what had to start anew (`tunnels.NAME`, `bridges.NAME`).
+
+        `plans`: see `plan`. After an error call it again, with this or another configuration: it goes on from
+        what there is.
+
+        Raises:
+            BridgedError, OSError: a bridge, an adapter or a socket cannot be had.
+        """
         self._target = target
-        restarted = await self._end_what_differs(target)
+        # Before any adapter moves: a bridge must not take a TAP that another one is about to get.
+        for name in self._lasting_bridges(target):
+            known = {tap.name for tap in self.bridges[name].wish.taps}
+            wish = wish_for(target, name)
+            kept = tuple(tap for tap in wish.taps if tap.name in known)
+            await self.bridges[name].change(replace(wish, taps=kept))
+            self._bridge_sections[name] = target.bridges[name]
+        restarted = [*await self._end_tunnels(target), *await self._end_bridges(target)]
         for name, tunnel in target.tunnels.items():
             if name in self.tunnels:
                 self.tunnels[name].apply(plans[name])
                 self._tunnel_sections[name] = tunnel
             else:
                 self._build_tunnel(target, name, plans[name])
-        for name in target.bridges:
-            await self._have_bridge(target, name)
+        for name, bridge in target.bridges.items():
+            if name in self.bridges:
+                await self.bridges[name].change(wish_for(target, name))
+                await self.bridges[name].settle()
+                continue
+            attachment = attach_bridge(target, name, self._settings, self.tunnels, self._watch)
+            await attachment.start()
+            self.bridges[name] = attachment
+            self._bridge_sections[name] = bridge
         for name, tunnel in target.tunnels.items():
             if name not in self._tunnel_sections:
                 await self.tunnels[name].start()
@@ -103,29 +127,49 @@ class Site:
             self._adapters,
             self._tunnel_sections,
             self._bridge_sections,
+            self._taps,
         ):
             known.clear()
         if errors:
             raise ShutdownErrors(errors)
 
-    async def _end_what_differs(self, target: Configuration) -> list[str]:
-        """What is not wanted any more, or cannot be changed while it runs."""
+    def _lasting_bridges(self, target: Configuration) -> list[str]:
+        return [
+            name
+            for name in self.bridges
+            if name in target.bridges
+            and bridge_effect(self._bridge_sections[name], target.bridges[name]) != "restart"
+        ]
+
+    async def _end_tunnels(self, target: Configuration) -> list[str]:
+        """Those that are not wanted any more, or cannot be changed while they run, or never started."""
         ended: list[str] = []
         for name in list(self.tunnels):
             before, wanted = self._tunnel_sections.get(name), target.tunnels.get(name)
             if before is None or wanted is None or tunnel_effect(before, wanted) == "restart":
                 await self._end_tunnel(name)
                 ended.append(f"tunnels.{name}")
+        return ended
+
+    async def _end_bridges(self, target: Configuration) -> list[str]:
+        """So for bridges; and those that hold a TAP that outlives its tunnel: only a stop gives it back."""
+        lasting = self._lasting_bridges(target)
+        ended: list[str] = []
         for name in list(self.bridges):
-            wanted_bridge = target.bridges.get(name)
-            if (
-                wanted_bridge is None
-                or bridge_effect(self._bridge_sections[name], wanted_bridge) == "restart"
-            ):
+            if name not in lasting or self._holds_stranger(name, target):
                 await self.bridges.pop(name).stop()
                 del self._bridge_sections[name]
+                self._taps.pop(name, None)
                 ended.append(f"bridges.{name}")
         return ended
+
+    def _holds_stranger(self, name: str, target: Configuration) -> bool:
+        wanted = {
+            tap_name(tunnel_name, tunnel)
+            for tunnel_name, tunnel in target.tunnels.items()
+            if tunnel.bridge == name
+        }
+        return any(_exists(tap) for tap in self._taps.get(name, set()) - wanted)
 
     async def _end_tunnel(self, name: str) -> None:
         self._tunnel_sections.pop(name, None)
@@ -152,16 +196,16 @@ class Site:
             queues=tunnel.workers if choice.kind == "native" else 1,
         )
         port = adapter.open()
-        coalescing = self._coalescing.decide(name, tunnel.coalesce, choice.kind, port)
         try:
+            coalescing = self._coalescing.decide(name, tunnel.coalesce, choice.kind, port)
             dataplane = create_dataplane(
                 choice.kind, dataplane_settings(name, tunnel, port, choice.kind, coalescing.kinds)
             )
+            kind = ServerTunnel if tunnel.role == "server" else ClientTunnel
+            running = kind(plan, dataplane)
         except BaseException:
             adapter.close()
             raise
-        kind = ServerTunnel if tunnel.role == "server" else ClientTunnel
-        running = kind(plan, dataplane)
         running.tap_name = port.name
         running.tap_mac = str(port.mac)
         running.on_tap_failed = lambda: adapter.reopen(dataplane.attach_tap)
@@ -173,15 +217,7 @@ class Site:
         running.statistics.mac_conflicts["adapter"] += len(conflicts)
         self._adapters[name] = adapter
         self.tunnels[name] = running
-
-    async def _have_bridge(self, target: Configuration, name: str) -> None:
-        if name in self.bridges:
-            await self.bridges[name].change(wish_for(target, name))
-        else:
-            attachment = attach_bridge(target, name, self._settings, self.tunnels, self._watch)
-            await attachment.start()
-            self.bridges[name] = attachment
-        self._bridge_sections[name] = target.bridges[name]
+        self._taps.setdefault(tunnel.bridge, set()).add(port.name)
 
     def _settings(self) -> Configuration:
         assert self._target is not None
@@ -196,3 +232,11 @@ class Site:
 
     def _warn(self, text: str) -> None:
         self._log.warning("private_file_readable", detail=text)
+
+
+def _exists(link: str) -> bool:
+    try:
+        socket.if_nametoindex(link)
+    except OSError:
+        return False
+    return True

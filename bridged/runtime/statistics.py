@@ -125,7 +125,10 @@ class PeerBook:
 
     def apply(self, names: Iterable[str], retention: float) -> None:
         """Other configured names and another retention time from now on; records stay."""
-        self._configured = frozenset(names)
+        before, self._configured = self._configured, frozenset(names)
+        for name in before - self._configured:
+            if not self._records[name].connections:
+                del self._records[name]
         for name in self._configured - self._records.keys():
             self._records[name] = PeerRecord(name)
         self._retention = retention

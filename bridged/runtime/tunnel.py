@@ -41,6 +41,7 @@ from bridged.protocol.session_types import (
     SessionDown,
     SessionState,
 )
+from bridged.protocol.tls_port import TlsEngine
 from bridged.protocol.wrap import WrapChannel
 from bridged.runtime.coalescing import Coalescing
 from bridged.runtime.link import PeerLink
@@ -231,7 +232,7 @@ class Tunnel(ABC):
     ) -> PeerLink:
         session = Session(
             self.plan.session,
-            self.plan.make_engine,
+            self._make_engine,
             secrets.token_bytes,
             WrapChannel(self.plan.wrap, int(time.time()), next_packet_id),
             local_session_id,
@@ -242,6 +243,10 @@ class Tunnel(ABC):
         link = PeerLink(session, handle, endpoint, self.dataplane, self, receive_peer_id, monotonic)
         self.links[handle] = link
         return link
+
+    def _make_engine(self) -> TlsEngine:
+        """By the plan of that moment: a renegotiation meets the certificates of the last reload."""
+        return self.plan.make_engine()
 
     @abstractmethod
     def handle_authenticated(self, link: PeerLink, event: Authenticated) -> None:

@@ -39,14 +39,17 @@ class DaemonCollector(Collector):
     ) -> None:
         self._snapshot = snapshot
         self._api = api
+        self._label = settings.peer_label
         self._fold = PeerFold(settings.max_peers, settings.peer_label)
         self._series: dict[tuple[str, str], PeerSeries] = {}
         self._lock = threading.Lock()
 
     def apply(self, settings: Metrics) -> None:
-        """Other settings from the next scrape on."""
-        with self._lock:
+        """Other settings from now on. Without the lock: a scrape under way may wait for the caller."""
+        if settings.peer_label != self._label:
+            self._label = settings.peer_label
             self._fold = PeerFold(settings.max_peers, settings.peer_label)
+        self._fold.limit(settings.max_peers)
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: registering must not take a snapshot."""

@@ -81,11 +81,15 @@ class PeerFold:
     """
 
     def __init__(self, max_peers: int, label: Literal["name", "hash", "none"]) -> None:
-        self._max_peers = 0 if label == "none" else max_peers
         self._label = label
+        self.limit(max_peers)
         self._shown: set[PeerKey] = set()
         self._folded: dict[PeerKey, PeerStatus] = {}
         self._gone: dict[str, Sum] = {}
+
+    def limit(self, max_peers: int) -> None:
+        """Another number of shown peers from now on; those that are shown or folded stay so."""
+        self._max_peers = 0 if self._label == "none" else max_peers
 
     def divide(
         self, tunnels: Iterable[tuple[str, tuple[PeerStatus, ...]]]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from daemon_lab import stop_all
-from lab import HOST_PORT, Bridged, CommandError, Host, Lab, Profile, TwoSites, wait_for
+from lab import HOST_PORT, Authority, Bridged, CommandError, Host, Lab, Profile, TwoSites, wait_for
 from lab.bridged_daemon import client, server
 
 pytestmark = pytest.mark.root
@@ -48,7 +48,7 @@ class Running:
     def refused(self, change: Callable[[dict[str, Any]], None]) -> str:
         """So, where the daemon says no: its reason. The file is as before afterwards."""
         before = deepcopy(self.first.configuration)
-        with pytest.raises(CommandError, match="rejected, nothing was changed") as refusal:
+        with pytest.raises(CommandError, match="rejected: ") as refusal:
             self.reload(change)
         self.first.configuration = before
         self.first.write()
@@ -66,7 +66,8 @@ def started() -> Iterator[Running]:
         space.ip("addr", "add", f"{machine.ipv4}/24", "dev", HOST_PORT)
         profile = Profile()
         issue = profile.authority.issue
-        first = server(sites.a, profile, issue("server", "server"))
+        keys = {"renegotiate": {"seconds": 3}}
+        first = server(sites.a, profile, issue("server", "server"), tunnel=keys)
         second = client(sites.b, profile, issue("client", "client"), sites.a.wan_ipv4)
         for daemon in (first, second):
             daemon.start()
@@ -184,6 +185,44 @@ def test_a_port_and_a_second_tunnel_come_and_go_beside_one_that_loses_nothing(si
         assert site.reload() == "applied"
         links = site.sites.a.namespace.ip("link", "show")
         assert "tap1" not in links and "br1" not in links
+
+
+def test_a_renegotiation_meets_the_certificates_of_the_last_reload(site: Running) -> None:
+    def change(configuration: dict[str, Any]) -> None:
+        configuration["tunnels"]["lab"]["tls"]["ca"] = Authority("Other CA").certificate
+
+    def refused() -> bool:
+        outcomes = site.first.tunnel()["renegotiations"].values()
+        return any("certificate_rejected" in counts for counts in outcomes)
+
+    assert not refused()
+    with NothingLost(site):
+        assert site.reload(change) == "applied"
+        wait_for(refused, "a renegotiation that is refused", 10)
+
+
+def test_a_persistent_adapter_leaves_a_bridge_with_its_tunnel(site: Running) -> None:
+    def tunnel(configuration: dict[str, Any], bridge: str) -> None:
+        other = deepcopy(configuration["tunnels"]["lab"])
+        other |= {"listen": "0.0.0.0:1195", "bridge": bridge, "tap": {"name": "tap1", "persistent": True}}
+        configuration["tunnels"]["other"] = other
+        configuration["bridges"] |= {"br1": {}, "br2": {}}
+
+    def holder() -> str:
+        return site.sites.a.namespace.ip("-o", "link", "show", "tap1")
+
+    try:
+        with NothingLost(site):
+            assert site.reload(lambda configuration: tunnel(configuration, "br1")) == "applied"
+            assert "master br1" in holder()
+            moved = site.reload(lambda configuration: tunnel(configuration, "br2"))
+            assert moved == "applied; started anew: tunnels.other, bridges.br1"
+            assert "master br2" in holder()
+            del site.first.configuration["tunnels"]["other"]
+            assert site.reload() == "applied; started anew: bridges.br2"
+            assert "master" not in holder()
+    finally:
+        site.sites.a.namespace.ip("link", "del", "tap1", check=False)
 
 
 def test_a_port_that_goes_is_given_back(site: Running) -> None:

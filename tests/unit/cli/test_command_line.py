@@ -258,7 +258,7 @@ def test_confirm_tells_whether_something_waited(tmp_path: Path) -> None:
     [
         ("applied", "", 0, "applied\n"),
         ("restarted", "tunnels.lab", 0, "applied; started anew: tunnels.lab\n"),
-        ("rejected", "line 3: no such key", 1, "rejected, nothing was changed: line 3: no such key\n"),
+        ("rejected", "line 3: no such key", 1, "rejected: line 3: no such key\n"),
     ],
 )
 def test_reload_tells_what_became_of_it(
