@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 import yaml
 from daemon_lab import stop_all
-from lab import Lab, TwoSites, bridged_pair
+from lab import WAN_PORT, Lab, TwoSites, bridged_pair, capture
+from scapy.layers.inet import IP, UDP
+from scapy.utils import rdpcap
 from tap_netns import Namespace
 
 from bridged.configuration.schema import Tunnel
@@ -24,6 +26,7 @@ from bridged.runtime.adapter import TunnelAdapter
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.bench.order import measure
+from tests.bench.tunnels import CARD_FEATURES
 
 NATIVE = choose_dataplane("auto").kind == "native"
 pytestmark = [
@@ -33,6 +36,8 @@ pytestmark = [
 FRAMES = 300_000
 FLOWS = 16
 PORT = 7000
+UDP_GRO = 104
+DATA_OPCODES = (6, 9)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
@@ -65,6 +70,73 @@ def test_without_the_choice_by_peer_id_frames_cross_and_log_and_counter_say_so()
         server.started.wait_for_output("SO_ATTACH_REUSEPORT_CBPF", 5.0)
         assert client.tunnel()["dataplane"]["offload_fallbacks"] == {}, "a client has one socket"
         stop_all(*daemons)
+
+
+JOINED = 20
+
+
+@pytest.fixture
+def card() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two UDP sockets, the second behind an interface that joins datagrams as a card's driver does."""
+    with Lab("joins") as lab, ExitStack() as undo:
+        near, far = lab.namespace("near"), lab.namespace("far")
+        lab.veth((near, "v0"), (far, "v0"))
+        for number, space in enumerate((near, far), start=1):
+            space.ip("addr", "add", f"10.9.1.{number}/24", "dev", "v0")
+            space.run("ethtool", "-K", "v0", *CARD_FEATURES)
+        # What it receives waits for a thread, and for more.
+        far.run("sh", "-c", "echo 1 > /sys/class/net/v0/threaded")
+        made = []
+        for number, space in enumerate((near, far), start=1):
+            with space.entered():
+                made.append(undo.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)))
+            made[-1].bind((f"10.9.1.{number}", PORT))
+        made[0].connect(("10.9.1.2", PORT))
+        made[1].setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
+        made[1].settimeout(2)
+        yield made[0], made[1]
+
+
+def joined_pairs(near: socket.socket, far: socket.socket, hops: int) -> int:
+    """Of 1000 long datagrams with this hop limit, each before a shorter one: how many were joined with that."""
+    found = 0
+    limit = [(socket.IPPROTO_IP, socket.IP_TTL, struct.pack("i", hops))]
+    for _ in range(50):
+        for _ in range(JOINED):
+            near.sendmsg([b"c" * 1000], limit)
+            near.send(b"d" * 500)
+        octets = 0
+        while octets < 1500 * JOINED:
+            read = far.recv(65_536)
+            octets += len(read)
+            found += b"cd" in read
+    return found
+
+
+def test_the_kernel_joins_no_data_packet_to_a_control_packet_of_ours(
+    card: tuple[socket.socket, socket.socket],
+) -> None:
+    """Ours have a hop limit of one less: native/worker/src/dispatch.rs."""
+    near, far = card
+    own = near.getsockopt(socket.IPPROTO_IP, socket.IP_TTL)
+    assert joined_pairs(near, far, own) > 0, "then there would be nothing to prevent"
+    assert joined_pairs(near, far, own - 1) == 0
+
+
+def test_control_packets_have_another_hop_limit_than_data() -> None:
+    with Lab("hops") as lab:
+        sites = TwoSites(lab)
+        file = lab.directory / "wan.pcap"
+        capture(sites.b.namespace, WAN_PORT, file, "udp")
+        tunnel = {"dataplane": "native"}
+        daemons = bridged_pair(sites.a, sites.b, server_tunnel=tunnel, client_tunnel=tunnel)
+        sites.a.host.ping(sites.b.host.ipv4, count=5)
+        stop_all(*daemons)
+        hops: dict[bool, set[int]] = {True: set(), False: set()}
+        for packet in rdpcap(str(file)):
+            if UDP in packet and packet[UDP].payload:
+                hops[bytes(packet[UDP].payload)[0] >> 3 in DATA_OPCODES].add(packet[IP].ttl)
+        assert hops == {True: {64}, False: {63}}
 
 
 @pytest.fixture

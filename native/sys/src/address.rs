@@ -104,7 +104,7 @@ impl RawAddress {
     }
 
     /// IPv4, or IPv4 mapped on IPv6.
-    pub(crate) fn is_ipv4(&self) -> bool {
+    pub fn is_ipv4(&self) -> bool {
         self.to_endpoint().is_some_and(|endpoint| endpoint.is_ipv4())
     }
 

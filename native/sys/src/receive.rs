@@ -201,7 +201,7 @@ mod tests {
 
     fn send(near: &UdpSocket, to: &SocketAddr, octets: &[u8], segment: usize) {
         let destination = RawAddress::new(to, near.family()).unwrap();
-        let message = Outgoing { start: 0, length: octets.len(), segment, destination, pin: None, class: 0 };
+        let message = Outgoing { start: 0, length: octets.len(), segment, destination, pin: None, class: 0, hops: 0 };
         Sender::new().send(near, octets, &message).unwrap();
     }
 

@@ -16,8 +16,8 @@ pub const MAX_BATCH_OCTETS: usize = 65_000;
 pub const MAX_MESSAGES: usize = 64;
 
 const UDP_SEGMENT: libc::c_int = 103;
-/// A segment size, an IPv6 pin and a traffic class, each with its header.
-const CONTROL_OCTETS: usize = 88;
+/// A segment size, an IPv6 pin, a traffic class and a hop limit, each with its header.
+const CONTROL_OCTETS: usize = 112;
 
 /// One message: `length` octets at `start` of a buffer, to be cut into datagrams of `segment` octets.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +34,8 @@ pub struct Outgoing {
     pub pin: Option<Pin>,
     /// Octet for the IP header: TOS or traffic class; 0: as the socket has it.
     pub class: u8,
+    /// Hop limit; 0: as the socket has it.
+    pub hops: u8,
 }
 
 /// Control data of one message.
@@ -141,11 +143,7 @@ impl Sender {
         let octets = buffer.get(message.start..end).ok_or(libc::EINVAL)?;
         self.vectors[index] = libc::iovec { iov_base: octets.as_ptr().cast_mut().cast(), iov_len: octets.len() };
         self.addresses[index] = message.destination;
-        let used = if message.segment == 0 && message.pin.is_none() && message.class == 0 {
-            0
-        } else {
-            fill(&mut self.controls[index], message)
-        };
+        let used = fill(&mut self.controls[index], message);
         let header = &mut self.headers[index].msg_hdr;
         header.msg_name = std::ptr::from_mut(&mut self.addresses[index]).cast();
         header.msg_namelen = message.destination.length();
@@ -172,6 +170,13 @@ fn fill(control: &mut Control, message: &Outgoing) -> usize {
             false => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
         };
         at = append(control, at, level, kind, &libc::c_int::from(message.class).to_ne_bytes());
+    }
+    if message.hops > 0 {
+        let (level, kind) = match message.destination.is_ipv4() {
+            true => (libc::IPPROTO_IP, libc::IP_TTL),
+            false => (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT),
+        };
+        at = append(control, at, level, kind, &libc::c_int::from(message.hops).to_ne_bytes());
     }
     match &message.pin {
         Some(Pin::V4(local)) => {
@@ -206,7 +211,7 @@ fn append(control: &mut Control, at: usize, level: libc::c_int, kind: libc::c_in
 }
 
 const _: () = assert!(HEADER_OCTETS == ALIGNMENT + 8);
-const _: () = assert!(CONTROL_OCTETS >= 3 * HEADER_OCTETS + 2 * ALIGNMENT + 24);
+const _: () = assert!(CONTROL_OCTETS >= 4 * HEADER_OCTETS + 3 * ALIGNMENT + 24);
 
 #[cfg(test)]
 mod tests {
@@ -227,7 +232,7 @@ mod tests {
 
     fn outgoing(start: usize, length: usize, segment: usize, to: &SocketAddr) -> Outgoing {
         let destination = RawAddress::new(to, Family::V4).unwrap();
-        Outgoing { start, length, segment, destination, pin: None, class: 0 }
+        Outgoing { start, length, segment, destination, pin: None, class: 0, hops: 0 }
     }
 
     fn received(socket: &UdpSocket) -> Vec<Vec<u8>> {
@@ -274,5 +279,43 @@ mod tests {
         let mut buffer = [0; 10];
         let (octets, source) = far.recv_from(&mut buffer).unwrap();
         assert_eq!((octets, source.ip().to_string().as_str()), (2, "127.0.0.9"));
+    }
+
+    #[test]
+    fn the_other_hop_limit_is_one_less_than_the_sockets_own() {
+        let far = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let on: libc::c_int = 1;
+        // SAFETY: an int and its size.
+        unsafe {
+            let at = std::ptr::from_ref(&on).cast();
+            assert_eq!(libc::setsockopt(far.as_raw_fd(), libc::IPPROTO_IP, libc::IP_RECVTTL, at, 4), 0);
+        }
+        let to = far.local_addr().unwrap();
+        // Also where IPv4 goes out through an IPv6 socket.
+        for (bind, family) in [("127.0.0.1:0", Family::V4), ("[::]:0", Family::V6)] {
+            let options = Options { bind: Some(bind.parse().unwrap()), buffer: 1 << 20, share: false, busy_poll: 0 };
+            let near = UdpSocket::open(family, &options).unwrap();
+            let own = outgoing(0, 4, 0, &to);
+            let own = Outgoing { destination: RawAddress::new(&to, family).unwrap(), ..own };
+            let other = Outgoing { hops: near.other_hops(true), ..own };
+            Sender::new().send_many(&near, b"abcd", &[own, other]);
+            let found = [received_hops(&far), received_hops(&far)];
+            assert!(found[1] > 0 && found[0] == found[1] + 1, "{found:?}");
+        }
+    }
+
+    fn received_hops(socket: &std::net::UdpSocket) -> i32 {
+        let (mut octets, mut control) = ([0u8; 16], [0u64; 8]);
+        // SAFETY: the header points to the two buffers with their lengths; the kernel writes nowhere else.
+        unsafe {
+            let mut vector = libc::iovec { iov_base: octets.as_mut_ptr().cast(), iov_len: octets.len() };
+            let mut header: libc::msghdr = std::mem::zeroed();
+            header.msg_iov = &mut vector;
+            header.msg_iovlen = 1;
+            header.msg_control = control.as_mut_ptr().cast();
+            header.msg_controllen = std::mem::size_of_val(&control) as _;
+            assert_eq!(libc::recvmsg(socket.as_raw_fd(), &mut header, 0), 4);
+        }
+        control[2] as i32
     }
 }

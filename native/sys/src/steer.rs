@@ -166,8 +166,15 @@ mod tests {
             UdpSocket::open(Family::V4, &Options { bind: None, buffer: 1 << 20, share: false, busy_poll: 0 }).unwrap();
         let run = data_v2(5).repeat(10);
         let destination = crate::address::RawAddress::new(&to, Family::V4).unwrap();
-        let message =
-            crate::send::Outgoing { start: 0, length: run.len(), segment: 64, destination, pin: None, class: 0 };
+        let message = crate::send::Outgoing {
+            start: 0,
+            length: run.len(),
+            segment: 64,
+            destination,
+            pin: None,
+            class: 0,
+            hops: 0,
+        };
         crate::send::Sender::new().send(&near, &run, &message).unwrap();
         let found = taken(&sockets);
         assert!(found[0].is_empty());

@@ -34,6 +34,8 @@ pub struct UdpSocket {
     family: Family,
     has_segment: bool,
     has_gro: bool,
+    /// Of IPv4 and of IPv6 packets; 0: not known.
+    hops: [u8; 2],
 }
 
 impl UdpSocket {
@@ -53,7 +55,7 @@ impl UdpSocket {
         }
         // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
         let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
-        let mut socket = UdpSocket { descriptor, family, has_segment: false, has_gro: false };
+        let mut socket = UdpSocket { descriptor, family, has_segment: false, has_gro: false, hops: [0; 2] };
         socket.set_options(options)?;
         if let Some(endpoint) = &options.bind {
             socket.bind(endpoint)?;
@@ -74,6 +76,11 @@ impl UdpSocket {
     /// It gives several datagrams of one source at once (UDP_GRO).
     pub fn has_gro(&self) -> bool {
         self.has_gro
+    }
+
+    /// A hop limit that is not the socket's own, but one less; 0: there is none.
+    pub fn other_hops(&self, is_ipv4: bool) -> u8 {
+        self.hops[usize::from(!is_ipv4)].saturating_sub(1)
     }
 
     /// Where it is bound; None while it has no port.
@@ -135,6 +142,8 @@ impl UdpSocket {
         }
         self.has_segment = self.set(libc::IPPROTO_UDP, UDP_SEGMENT, 0).is_ok();
         self.has_gro = self.set(libc::IPPROTO_UDP, UDP_GRO, 1).is_ok();
+        self.hops = [self.get(libc::IPPROTO_IP, libc::IP_TTL), self.get(libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS)]
+            .map(|hops| hops.and_then(|hops| u8::try_from(hops).ok()).unwrap_or(0));
         Ok(())
     }
 
@@ -146,6 +155,16 @@ impl UdpSocket {
             return Err(io::Error::last_os_error());
         }
         Ok(())
+    }
+
+    fn get(&self, level: libc::c_int, option: libc::c_int) -> Option<libc::c_int> {
+        let mut value: libc::c_int = 0;
+        let mut octets = std::mem::size_of::<libc::c_int>() as libc::socklen_t;
+        // SAFETY: the kernel writes at most `octets` octets, which `value` has.
+        let failed = unsafe {
+            libc::getsockopt(self.as_raw_fd(), level, option, std::ptr::from_mut(&mut value).cast(), &mut octets)
+        };
+        (failed == 0).then_some(value)
     }
 
     fn set(&self, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {

@@ -65,7 +65,7 @@ impl Dispatch {
         }
     }
 
-    /// Send one datagram as it is.
+    /// Send one control datagram as it is.
     ///
     /// # Errors
     /// The drop reason.
@@ -78,7 +78,10 @@ impl Dispatch {
     ) -> Result<(), Reason> {
         let socket = socket.ok_or(Reason::Unreachable)?;
         let (destination, pin) = (path.raw, path.pin);
-        let message = Outgoing { start: 0, length: datagram.len(), segment: 0, destination, pin, class: 0 };
+        // Another hop limit than that of data: no receiving kernel joins the two to one read (UDP_GRO), which would take the data
+        // to the socket of the control packet, past what its peer's worker has.
+        let hops = socket.other_hops(destination.is_ipv4());
+        let message = Outgoing { start: 0, length: datagram.len(), segment: 0, destination, pin, class: 0, hops };
         let mut number = self.sender.send(socket, datagram, &message).err();
         if number == Some(EAGAIN) && wait_writable(socket.as_fd(), SEND_WAIT) {
             number = self.sender.send(socket, datagram, &message).err();
@@ -139,6 +142,7 @@ impl Dispatch {
                 destination: path.raw,
                 pin: path.pin,
                 class: packets[at].class,
+                hops: 0,
             });
             self.owners.push(owner);
             at = end;
