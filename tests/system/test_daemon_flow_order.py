@@ -98,7 +98,7 @@ def card() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def joined_pairs(near: socket.socket, far: socket.socket, hops: int) -> int:
-    """Of 1000 long datagrams with this hop limit, each before a shorter one: how many were joined with that."""
+    """Of 1000 long datagrams with this hop limit, each before a shorter one: how many came joined."""
     found = 0
     limit = [(socket.IPPROTO_IP, socket.IP_TTL, struct.pack("i", hops))]
     for _ in range(50):
