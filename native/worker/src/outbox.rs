@@ -250,8 +250,9 @@ impl Outbox {
             }
             let cells = &waiter.peer.cells[*cell];
             let way = cells.way(Direction::Transmit);
-            way.wire.add(batch.packets as u64);
-            way.wire_octets.add(dispatch.taken(number) as u64);
+            let taken = dispatch.taken(number);
+            way.wire.add(taken.packets as u64);
+            way.wire_octets.add(taken.octets as u64);
             for (kind, (frames, octets)) in FrameKind::ALL.into_iter().zip(batch.frames) {
                 if frames > 0 {
                     way.count(kind, frames, octets);

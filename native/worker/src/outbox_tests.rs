@@ -98,6 +98,9 @@ fn the_largest_datagram_is_sent_and_a_larger_one_counted() {
     assert_eq!(shape(&runs), [(124, 1), (65_507, 1), (124, 1)]);
     assert_eq!(relayed(&rig, &mut far, &[100, 65_508 - 24, 100]).len(), 2);
     assert_eq!(rig.lost("emsgsize"), 1);
+    let counters = &rig.plane.snapshot().peers[0].counters;
+    assert_eq!(counters.wire_datagrams["transmit"], 5);
+    assert_eq!(counters.wire_bytes["transmit"], 65_507 + 4 * 124);
 }
 
 #[test]
@@ -409,17 +412,19 @@ fn frames_from_elsewhere_fill_the_buffer_as_well() {
     let mut far = rig.join(1, Some(1));
     let (octets, starts) = received(&[1448; 400]);
     let mut outbox = Outbox::new(CELL);
-    let mut flushed = 0;
+    let (mut flushed, mut arrived) = (0, Vec::new());
     for start in starts {
         if !outbox.has_room(1448) {
             outbox.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
             flushed += 1;
+            arrived.extend(far.take());
         }
         outbox.place_from(&far.peer, UNICAST, start, 1448);
     }
     outbox.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
+    arrived.extend(far.take());
     let wanted: Vec<Vec<u8>> = (0..400).map(|number| frame(number, 1448)).collect();
-    assert_eq!((far.take(), flushed), (wanted, 400 * 1472 / ARENA_OCTETS));
+    assert_eq!((arrived, flushed), (wanted, 400 * 1472 / ARENA_OCTETS));
 }
 
 #[test]
@@ -427,27 +432,32 @@ fn two_threads_that_flood_the_same_peers_end_and_packet_ids_leave_in_order() {
     let rig = Rig::new(|_| {});
     let mut fars: Vec<Far> = (1..=8).map(|handle| rig.join(handle, Some(handle as u32))).collect();
     let peers = rig.shared().table.load().peers.clone();
-    let rounds = 300;
-    std::thread::scope(|scope| {
-        for thread in 0..2 {
-            let (mut peers, rig) = (peers.clone(), &rig);
-            scope.spawn(move || {
-                if thread == 1 {
-                    peers.reverse();
-                }
-                let mut outbox = Outbox::new(thread);
-                for number in 0..rounds {
-                    outbox.landing(0)[..60].copy_from_slice(&frame(number, 60));
-                    outbox.flood(&peers, FrameKind::Broadcast, 60, rig.shared(), Some(&rig.socket), now());
-                    outbox.flush(rig.shared(), Some(&rig.socket), now());
-                }
-            });
+    // As many as a receive buffer of Linux's default size holds.
+    let (passes, rounds) = (2, 200);
+    let mut ids: Vec<Vec<u32>> = vec![Vec::new(); fars.len()];
+    for _ in 0..passes {
+        std::thread::scope(|scope| {
+            for thread in 0..2 {
+                let (mut peers, rig) = (peers.clone(), &rig);
+                scope.spawn(move || {
+                    if thread == 1 {
+                        peers.reverse();
+                    }
+                    let mut outbox = Outbox::new(thread);
+                    for number in 0..rounds {
+                        outbox.landing(0)[..60].copy_from_slice(&frame(number, 60));
+                        outbox.flood(&peers, FrameKind::Broadcast, 60, rig.shared(), Some(&rig.socket), now());
+                        outbox.flush(rig.shared(), Some(&rig.socket), now());
+                    }
+                });
+            }
+        });
+        for (far, ids) in fars.iter_mut().zip(&mut ids) {
+            let packets = far.runs().into_iter().flat_map(|run| run.packets);
+            ids.extend(packets.map(|packet| u32::from_be_bytes(packet[4..8].try_into().unwrap())));
         }
-    });
-    for far in &mut fars {
-        let runs = far.runs();
-        let packets = runs.iter().flat_map(|run| &run.packets);
-        let ids: Vec<u32> = packets.map(|packet| u32::from_be_bytes(packet[4..8].try_into().unwrap())).collect();
-        assert_eq!(ids, (1..=2 * rounds as u32).collect::<Vec<u32>>(), "peer {}", far.handle);
+    }
+    for (number, ids) in ids.into_iter().enumerate() {
+        assert_eq!(ids, (1..=2 * passes * rounds as u32).collect::<Vec<u32>>(), "peer {}", number + 1);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Source: docs/protocol/data.md, section 6.3; Linux Documentation/networking/tuntap.rst.
 
+use std::cell::Cell;
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
@@ -81,7 +82,7 @@ impl TapWriter {
         let queue = tap.queue(self.worker);
         let TapWriter { coalescer, frames, gather, thread, .. } = self;
         let sizes = &shared.cells[*thread].frames_per_tap_write;
-        let writer = Writer { shared, tap, queue };
+        let writer = Writer { shared, tap, queue, left: Cell::new(frames.len()) };
         let Some(coalescer) = coalescer.as_mut().filter(|_| frames.len() > 1 && tap.coalesces()) else {
             for frame in frames.iter() {
                 sizes.observe(1, 1);
@@ -116,7 +117,7 @@ impl TapWriter {
                         &octets[frame.start + header..frame.start + frame.length]
                     });
                     match gather.write(queue, &head[..head_octets], parts) {
-                        Ok(_) => {}
+                        Ok(_) => writer.count(joined.count),
                         Err(EINVAL) => {
                             // A kernel that does not take what it should: go on without.
                             refused = true;
@@ -148,16 +149,26 @@ struct Writer<'a> {
     shared: &'a Shared,
     tap: &'a Arc<Tap>,
     queue: RawFd,
+    /// Frames of the batch that are neither written nor lost yet.
+    left: Cell<usize>,
 }
 
 impl Writer<'_> {
-    /// Write one frame; false where the adapter has gone.
+    #[inline]
+    fn count(&self, frames: usize) {
+        self.left.set(self.left.get() - frames);
+    }
+
+    /// Write one frame; false where the adapter has gone, and all that were left are lost.
     fn write_plain(&self, octets: &mut [u8], frame: Frame) -> bool {
         // The octets before the frame were the packet's header.
         let start = frame.start - self.tap.vnet;
         octets[start..frame.start].fill(0);
         match write(self.queue, &octets[start..frame.start + frame.length]) {
-            Ok(_) => true,
+            Ok(_) => {
+                self.count(1);
+                true
+            }
             Err(number) => self.failed(number, 1),
         }
     }
@@ -166,14 +177,72 @@ impl Writer<'_> {
     fn failed(&self, number: bridged_sys::Errno, frames: usize) -> bool {
         match judge(self.queue, number) {
             Failure::Gone => {
-                self.shared.lose(Receive, Reason::TapDown, frames as u64, None);
+                self.shared.lose(Receive, Reason::TapDown, self.left.get() as u64, None);
                 self.shared.lose_tap(self.tap, number);
                 false
             }
             Failure::Lost(reason) => {
+                self.count(frames);
                 self.shared.lose(Receive, reason, frames as u64, None);
                 true
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::fd::AsRawFd;
+
+    use bridged_core::coalesce::CoalesceRules;
+
+    use super::*;
+    use crate::contract::TapPort;
+    use crate::test_rig::{frame, Rig};
+
+    /// Write five frames to a descriptor; how many were lost for a reason, and whether it is still attached.
+    fn lost(descriptor: RawFd, virtio_header_size: usize, reason: &'static str) -> (u64, bool) {
+        let rig = Rig::new(|settings| settings.coalesce = CoalesceRules { tcp4: true, ..CoalesceRules::default() });
+        let port = TapPort {
+            fds: vec![descriptor],
+            writer: None,
+            name: "in-hand".into(),
+            mac: [2, 0, 0, 0, 0, 0xff],
+            mtu: 1500,
+            virtio_header_size,
+            offloads: Vec::new(),
+        };
+        rig.plane.attach_tap(port).unwrap();
+        let mut writer = TapWriter::new(0, 1, 7);
+        let mut octets = Vec::new();
+        for number in 0..5 {
+            octets.extend([0; 24]);
+            writer.push(Frame { start: octets.len(), length: 60 });
+            octets.extend(frame(number, 60));
+        }
+        writer.write(rig.shared(), &mut octets);
+        let drops = rig.plane.snapshot().drops;
+        assert!(drops.keys().all(|key| *key == ("receive", reason)), "{drops:?}");
+        (drops.get(&("receive", reason)).copied().unwrap_or(0), rig.shared().tap.load().is_some())
+    }
+
+    #[test]
+    fn all_frames_that_a_vanished_adapter_leaves_are_counted() {
+        // What was not opened to be written says EBADF.
+        let gone = File::open("/dev/null").unwrap();
+        for virtio_header_size in [0, 10] {
+            assert_eq!(lost(gone.as_raw_fd(), virtio_header_size, "tap_down"), (5, false));
+        }
+    }
+
+    #[test]
+    fn each_frame_that_an_adapter_refuses_is_counted_and_it_stays() {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let taking = File::options().write(true).open("/dev/null").unwrap();
+        for virtio_header_size in [0, 10] {
+            assert_eq!(lost(full.as_raw_fd(), virtio_header_size, "io_error"), (5, true));
+            assert_eq!(lost(taking.as_raw_fd(), virtio_header_size, "io_error"), (0, true));
         }
     }
 }
