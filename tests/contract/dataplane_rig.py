@@ -26,6 +26,7 @@ from bridged.units import KeyId, Octets, PeerHandle, Seconds, WirePeerId
 
 WAIT_SECONDS = 5.0
 QUIET_SECONDS = 0.15
+SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
 TAP_MAC = MacAddress(bytes.fromhex("02005e0000ff"))
 BROADCAST = b"\xff" * 6
 
@@ -59,6 +60,15 @@ def until(condition: Callable[[], Result], what: str, seconds: float = WAIT_SECO
         time.sleep(0.002)
 
 
+def enlarge(sock: socket.socket, octets: int) -> None:
+    """Give it buffers of that size; without root, of up to what the host allows."""
+    for forced, plain in ((SO_SNDBUFFORCE, socket.SO_SNDBUF), (SO_RCVBUFFORCE, socket.SO_RCVBUF)):
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, forced, octets)
+        except PermissionError:
+            sock.setsockopt(socket.SOL_SOCKET, plain, octets)
+
+
 class HandPeer:
     """A remote end: a UDP socket, the keys of the client's side, and its own packet ids."""
 
@@ -79,7 +89,7 @@ class HandPeer:
     def _bound() -> socket.socket:
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.bind(("127.0.0.1", 0))
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        enlarge(sock, 4 << 20)
         sock.setblocking(False)
         return sock
 
@@ -155,7 +165,7 @@ class Rig:
         self.tap, self._near = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (self.tap, self._near):
             end.setblocking(False)
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+            enlarge(end, 4 << 20)
         self.vnet = vnet
         port = TapPort(
             (self._near.fileno(),), "tap-in-hand", TAP_MAC, Octets(1500), vnet, frozenset(offloads)
