@@ -44,7 +44,7 @@ class Coalescing:
 
 
 class CoalescingGuard:
-    """Decides for each tunnel of a daemon; the trial runs once for each data plane's build.
+    """Decides for each tunnel of a daemon; a trial serves all of a data plane's build.
 
     `release` is that of the kernel; `open_path` makes the path for trials.
     """
@@ -79,7 +79,9 @@ class CoalescingGuard:
     def _verdict(self, build: Build, kinds: frozenset[CoalesceKind]) -> Verdict:
         verdict = self._verdicts.get((build, kinds))
         if verdict is None:
-            verdict = self._verdicts[build, kinds] = self._try(build, kinds)
+            verdict = self._try(build, kinds)
+            if not verdict.unavailable:  # what was missing may be there for the next tunnel
+                self._verdicts[build, kinds] = verdict
         return verdict
 
     def _try(self, build: Build, kinds: frozenset[CoalesceKind]) -> Verdict:

@@ -41,8 +41,8 @@ class FallbackLog:
 
     def start(self) -> None:
         """Begin, in the running loop."""
-        self.look()
         self._timer = asyncio.get_running_loop().call_later(INTERVAL_SECONDS, self.start)
+        self.look()
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -50,8 +50,10 @@ class FallbackLog:
             self._timer = None
 
     def look(self) -> None:
-        """Tell what is new."""
-        for tunnel, plane in self._planes().items():
+        """Tell what is new; a tunnel that has gone and comes again begins anew."""
+        planes = self._planes()
+        self._told = {told for told in self._told if told[0] in planes}
+        for tunnel, plane in planes.items():
             for offload, cause in plane.snapshot().offload_fallbacks:
                 if (tunnel, offload, cause) not in self._told:
                     self._told.add((tunnel, offload, cause))

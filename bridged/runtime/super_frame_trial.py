@@ -90,7 +90,6 @@ def try_super_frames(
     kinds: Iterable[CoalesceKind],
     coalesce: Coalesce,
     path: Path,
-    samples: Mapping[CoalesceKind, tuple[Sample, ...]] = SAMPLES,
 ) -> Verdict:
     """Send samples of each kind through the path, plain and joined, and compare. Takes some milliseconds."""
     began = time.monotonic()

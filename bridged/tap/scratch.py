@@ -98,7 +98,7 @@ class ScratchPath:
                     control.set_up(name, True)
                     control.add_bridge_port(_BRIDGE, name)
                 control.set_up(_BRIDGE, True)
-        except (OSError, TapError) as error:
+        except Exception as error:  # else it would end with the thread, unseen
             failures.append(error)
             return
         self._entry, self._exit = entry, leave

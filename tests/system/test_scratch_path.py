@@ -76,3 +76,15 @@ def test_a_path_that_cannot_be_built_says_why_and_leaves_nothing(monkeypatch: py
         ScratchPath()
     assert caught.value.code == "scratch"
     assert (descriptors(), links(), threading.active_count()) == before
+
+
+def test_an_unforeseen_error_while_it_is_built_is_said_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("not foreseen")
+
+    before = descriptors(), links(), threading.active_count()
+    monkeypatch.setattr(kernel.LinkControl, "set_up", broken)
+    with pytest.raises(TapError, match="no path for a trial: not foreseen") as caught:
+        ScratchPath()
+    assert caught.value.code == "scratch"
+    assert (descriptors(), links(), threading.active_count()) == before

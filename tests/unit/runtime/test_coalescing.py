@@ -98,6 +98,21 @@ def test_where_nothing_can_be_tried_all_goes_on_and_that_is_said() -> None:
     assert [(line["event"], line["log_level"]) for line in logs] == [("coalescing_not_tried", "info")]
 
 
+def test_what_could_not_be_tried_is_tried_for_the_next_tunnel() -> None:
+    paths = iter([None, CuttingPath(changed(51), 6)])
+
+    def open_path() -> nullcontext[CuttingPath]:
+        path = next(paths)
+        if path is None:
+            raise TapError("scratch", "no path for a trial: No such device")
+        return nullcontext(path)
+
+    shared = CoalescingGuard(NEW, open_path)
+    first, second = (shared.decide(name, "auto", "portable", port()) for name in ("one", "two"))
+    assert first.kinds == {"tcp4", "tcp6"}
+    assert set(second.refused) == {"tcp6"}
+
+
 def test_one_trial_serves_all_tunnels_of_a_build() -> None:
     opened: list[CuttingPath] = []
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import cast
 
+import pytest
 from lab.snapshots import plane
 from structlog.testing import capture_logs
 
 from bridged.dataplane.contract import DataPlane, DataplaneSnapshot
+from bridged.runtime import fallback_log
 from bridged.runtime.fallback_log import FallbackLog
 
 
@@ -40,3 +43,46 @@ def test_each_fallback_is_said_once_and_in_words() -> None:
     ]
     assert all(line["event"] == "offload_fallback" and line["log_level"] == "warning" for line in lines)
     assert all(line["detail"] for line in lines)
+
+
+def test_a_tunnel_that_comes_again_is_told_of_anew() -> None:
+    one = Counting()
+    one.fallbacks = {("udp_gso", "eio"): 1}
+    planes = {"one": cast(DataPlane, one)}
+    log = FallbackLog(lambda: planes)
+    with capture_logs() as lines:
+        log.look()
+        planes = {}
+        log.look()
+        planes = {"one": cast(DataPlane, one)}
+        log.look()
+        log.look()
+    assert [line["tunnel"] for line in lines] == ["one", "one"]
+
+
+def test_a_look_that_fails_is_not_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fallback_log, "INTERVAL_SECONDS", 0.01)
+    looks = 0
+
+    async def watch() -> None:
+        third = asyncio.Event()
+
+        def planes() -> dict[str, DataPlane]:
+            nonlocal looks
+            looks += 1
+            if looks == 3:
+                third.set()
+            raise OSError("the data plane has just gone")
+
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        log = FallbackLog(planes)
+        with pytest.raises(OSError, match="just gone"):
+            log.start()
+        try:
+            await asyncio.wait_for(third.wait(), 5)
+        finally:
+            log.stop()
+        await asyncio.sleep(0.05)
+
+    asyncio.run(watch())
+    assert looks == 3
