@@ -128,8 +128,8 @@ class Daemon:
         fallbacks = FallbackLog(
             lambda: {name: tunnel.dataplane for name, tunnel in self._site.tunnels.items()}
         )
-        fallbacks.start()
         self._undo.append(fallbacks.stop)
+        fallbacks.start()
         self._lag.start()
         self._undo.append(self._lag.stop)
         self._await_confirmation()
