@@ -29,7 +29,6 @@ NATIVE = choose_dataplane("auto").kind == "native"
 pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(not NATIVE, reason="the native data plane is not built here"),
-    pytest.mark.parametrize("workers", [1, 2]),
 ]
 FLOWS = 16
 RATE = 8000.0
@@ -117,6 +116,7 @@ def troubles(seen: Mapping[str, Seen]) -> dict[str, tuple[int, int, int]]:
     return {name: one for name, one in figures.items() if one != (0, 0, 0)}
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 def test_keys_change_and_no_frame_is_lost_or_overtaken(workers: int) -> None:
     with loaded(workers, SECONDS, reneg_seconds=SHORT_SECONDS) as scene:
         time.sleep(SECONDS)
@@ -131,6 +131,7 @@ def test_keys_change_and_no_frame_is_lost_or_overtaken(workers: int) -> None:
         assert [drops(daemon) for daemon in scene.daemons] == [{}] * (CLIENTS + 1)
 
 
+@pytest.mark.parametrize("workers", [2])
 def test_peers_come_and_go_and_no_frame_of_others_is_lost_or_overtaken(workers: int) -> None:
     with Lab("comego") as lab, hub_of(lab, {"dataplane": "native", "workers": workers}) as (hub, daemons):
         ends = start_pair(0, ("hub", "c1"), _hosts(hub, 0, 1), FLOWS, RATE)
@@ -155,6 +156,7 @@ def _connected(status: Mapping[str, object]) -> int:
     return sum(peer["connected"] for peer in tunnel["peers"])  # type: ignore[index]
 
 
+@pytest.mark.parametrize("workers", [1])
 def test_a_peer_floats_and_only_what_was_on_its_way_to_the_old_address_is_lost(workers: int) -> None:
     moves = 3
     with loaded(workers, SECONDS) as scene:
