@@ -34,12 +34,21 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what compares native with portable where native is not to be tested; the header says so."""
+    """Leave out what is about native where that is not to be tested; the header says so."""
     if not PORTABLE_ONLY:
         return
-    left_out = [item for item in items if "native_module" in getattr(item, "fixturenames", ())]
+    left_out = [item for item in items if _is_about_native(item)]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
+
+
+def _is_about_native(item: pytest.Item) -> bool:
+    return bool(item.get_closest_marker("native")) or "native_module" in getattr(item, "fixturenames", ())
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("native") and native.unavailable():
+        pytest.fail(f"{native.unavailable()}; or test portable only: BRIDGED_PORTABLE_ONLY=1", pytrace=False)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

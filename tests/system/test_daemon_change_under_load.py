@@ -18,18 +18,12 @@ from lab import Bridged, Host, Lab, wait_for
 from lab.namespace import Process
 from lab.topology import Hub
 
-from bridged.dataplane import choose_dataplane
-
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.bench.numbered import Seen
 from tests.bench.order import CLIENTS, End, hub_of, start_pair
 
-NATIVE = choose_dataplane("auto").kind == "native"
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.skipif(not NATIVE, reason="the native data plane is not built here"),
-]
+pytestmark = [pytest.mark.root, pytest.mark.native]
 FLOWS = 16
 RATE = 8000.0
 """Datagrams a second of each end: 40 Mbit/s or so, and nothing overflows."""

@@ -19,7 +19,6 @@ from scapy.utils import rdpcap
 from tap_netns import Namespace
 
 from bridged.configuration.schema import Tunnel
-from bridged.dataplane import choose_dataplane
 from bridged.dataplane.contract import TapPort
 from bridged.runtime.adapter import TunnelAdapter
 
@@ -28,11 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.bench.order import measure
 from tests.bench.tunnels import CARD_FEATURES
 
-NATIVE = choose_dataplane("auto").kind == "native"
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.skipif(not NATIVE, reason="workers are the native data plane's, which is not built here"),
-]
+pytestmark = [pytest.mark.root, pytest.mark.native]
 FRAMES = 300_000
 FLOWS = 16
 HASHED_FLOWS = 32
