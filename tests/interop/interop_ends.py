@@ -31,6 +31,11 @@ class Ends:
     theirs: OpenVpn
     our_site: Site
     their_site: Site
+    drops_before: dict[str, int]
+    """What our data plane had dropped when both said that they are connected."""
+
+    def unwanted_drops(self) -> dict[str, int]:
+        return unwanted_drops(self.ours, self.drops_before)
 
     def peer(self) -> dict[str, Any]:
         """Status of the connected peer (exactly one)."""
@@ -136,7 +141,7 @@ def joined(
             other = stack.enter_context(
                 openvpn(sites.b, "client", profile, identity, remote=far, extra=extra)
             )
-            ends = Ends(ours, other, sites.a, sites.b)
+            where_ours, where_theirs = sites.a, sites.b
         else:
             identity = theirs or issue("server", "server")
             # `remote` tells a server of the lab which address family to listen with.
@@ -147,10 +152,10 @@ def joined(
             where = f"[{far}]:{profile.port}" if far.count(":") > 1 else far
             daemon = client(sites.b, profile, issue("client", "client"), where, tunnel=tunnel, top=top)
             ours = stack.enter_context(running(daemon))
-            ends = Ends(ours, other, sites.b, sites.a)
+            where_ours, where_theirs = sites.b, sites.a
         other.wait_connected()
         ours.wait_connected()
-        yield ends
+        yield Ends(ours, other, where_ours, where_theirs, drops(ours))
 
 
 class Pinger:
@@ -229,12 +234,19 @@ def wait_for_event(daemon: Bridged, event: str, *words: str, seconds: float = 10
     return lines[0]
 
 
-def unwanted_drops(daemon: Bridged) -> dict[str, Any]:
-    """What the data plane dropped, without the frames for which there was no peer (yet)."""
-    drops: dict[str, dict[str, int]] = daemon.tunnel()["dataplane"]["drops"]
+def drops(daemon: Bridged) -> dict[str, int]:
+    """What the data plane dropped so far, by direction and reason."""
+    found: dict[str, dict[str, int]] = daemon.tunnel()["dataplane"]["drops"]
     return {
         f"{direction} {reason}": count
-        for direction, reasons in drops.items()
+        for direction, reasons in found.items()
         for reason, count in reasons.items()
-        if (direction, reason) != ("transmit", "no_peer")
     }
+
+
+def unwanted_drops(daemon: Bridged, before: Mapping[str, int]) -> dict[str, int]:
+    """What the data plane dropped since `before`, which was read with all peers connected.
+
+    A frame that the LAN sends earlier finds no peer yet, or one that has no key yet.
+    """
+    return {reason: count for reason, count in drops(daemon).items() if count != before.get(reason, 0)}

@@ -7,7 +7,7 @@ from itertools import product
 from typing import get_args
 
 import pytest
-from interop_ends import Ends, Role, joined, log_events, unwanted_drops
+from interop_ends import Ends, Role, joined, log_events
 from lab import CIPHERS, Lab, Profile, TwoSites, wait_for
 from lab.openvpn import WrapMode
 
@@ -38,7 +38,7 @@ def check(ends: Ends, *, wrap: str, cipher: str, derivation: str, tls: str, sign
     assert f"Control Channel: {tls}" in ends.theirs.log
     ends.ping_both_ways()
     assert ends.changed_frames() == {}
-    assert unwanted_drops(ends.ours) == {}
+    assert ends.unwanted_drops() == {}
     # A server that keeps nothing answers a repeated hard reset with the same packet id again.
     assert set(ends.ours.tunnel()["control_drops"].get("receive", {})) <= {"replay"}
     # Each end compared the other's options string with its own.

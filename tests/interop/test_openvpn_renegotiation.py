@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from interop_ends import Ends, Pinger, Role, iperf, joined, unwanted_drops
+from interop_ends import Ends, Pinger, Role, iperf, joined
 from lab import Lab, Profile, TwoSites
 
 pytestmark = pytest.mark.root
@@ -65,7 +65,7 @@ def test_no_ping_is_lost_over_several_renegotiations_under_load(
         trigger = "time" if starter == "us" else "peer"
         assert renegotiated(ends)[trigger] >= LEAST_RENEGOTIATIONS
         assert ends.theirs.renegotiations() >= LEAST_RENEGOTIATIONS
-        assert unwanted_drops(ends.ours) == {}
+        assert ends.unwanted_drops() == {}
         assert "Authenticate/Decrypt" not in ends.theirs.log
         assert ends.theirs.key_derivations()[-1] == derivation
         assert len(ends.ours.connected_peers()) == 1 and ends.peer()["connections"] == 1
@@ -80,5 +80,5 @@ def test_both_ends_may_want_to_renegotiate_at_the_same_time(sites: TwoSites, our
         pingers = renegotiate_under_traffic(ends, TRAFFIC_SECONDS)
         assert [pinger.lost for pinger in pingers] == [[], []]
         assert sum(renegotiated(ends).values()) >= LEAST_RENEGOTIATIONS
-        assert unwanted_drops(ends.ours) == {}
+        assert ends.unwanted_drops() == {}
         assert ends.peer()["connections"] == 1
