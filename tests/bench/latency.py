@@ -51,16 +51,21 @@ ENDS = {"dscp": ("bridged", "dscp"), "off": ("bridged", "off"), "openvpn": ("ope
 
 
 def measure_latency(
-    dataplane: str, wan_mtu: int, wan_offload: str, pairs: int, seconds: float
+    dataplane: str,
+    wan_mtu: int,
+    wan_offload: str,
+    pairs: int,
+    seconds: float,
+    scenes: Sequence[Scene] = SCENES,
 ) -> dict[str, list[dict[str, Reading]]]:
-    """For each of SCENES, `pairs` times what each of ENDS took; the value is the 99.9th percentile, µs."""
-    taken: dict[str, list[dict[str, Reading]]] = {scene.name: [] for scene in SCENES}
+    """For each scene, `pairs` times what each of ENDS took; the value is the 99.9th percentile, µs."""
+    taken: dict[str, list[dict[str, Reading]]] = {scene.name: [] for scene in scenes}
     with Lab("latency") as lab:
         sites = TwoSites(lab, wan_mtu=wan_mtu)
         set_wan_offload(sites, wan_offload)
         for number, site in enumerate(sites.sites):
             site.namespace.cpus = site.host.namespace.cpus = str(number % (os.cpu_count() or 1))
-        for scene in SCENES:
+        for scene in scenes:
             _shape(sites, scene.is_slow)
             for _ in range(pairs):
                 round_of_all = {}

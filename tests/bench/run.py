@@ -133,9 +133,10 @@ def compare_latency(
     chosen: argparse.Namespace, wan_mtu: int, wan_offload: str, console: Console
 ) -> list[Result]:
     """Urgent frames under load: ours with `priority: dscp` against OpenVPN, and against ours without."""
-    taken = measure_latency(chosen.dataplane, wan_mtu, wan_offload, chosen.pairs, chosen.seconds)
+    scenes = [scene for scene in SCENES if scene.name in chosen.scene]
+    taken = measure_latency(chosen.dataplane, wan_mtu, wan_offload, chosen.pairs, chosen.seconds, scenes)
     results = []
-    for scene in SCENES:
+    for scene in scenes:
         measure = Measure(f"{LATENCY}_{scene.name}_p99.9", "µs", _unused, None, False)
         for peer, end in (("openvpn", "openvpn"), ("bridged, priority: off", "off")):
             result = Result(measure, chosen.dataplane, peer, wan_mtu, wan_offload=wan_offload)
@@ -172,6 +173,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     option("--measure", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
     option("--hub-peers", type=int, default=50, help=f"clients of {HUB}")
+    loads = [scene.name for scene in SCENES]
+    option("--scene", nargs="+", choices=loads, default=loads, metavar="NAME", help=f"of {LATENCY}")
     option("--seconds", type=float, default=4.0, help="length of one measurement")
     option("--output", type=Path, default=Path("build/bench.json"))
     option(
