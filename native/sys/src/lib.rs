@@ -7,6 +7,7 @@
 
 pub mod address;
 pub mod descriptor;
+pub mod memory;
 pub mod receive;
 pub mod send;
 pub mod steer;

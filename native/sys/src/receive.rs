@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 
 use crate::address::{Pin, RawAddress};
+use crate::memory::resident;
 use crate::udp::UdpSocket;
 use crate::{last_errno, Errno};
 
@@ -57,7 +58,7 @@ impl Receiver {
         // SAFETY: mmsghdr and iovec are plain data for which zero is a value (null pointers, no lengths).
         let (header, vector) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
         Receiver {
-            buffer: vec![0; slots * SLOT_OCTETS].into_boxed_slice(),
+            buffer: resident(slots * SLOT_OCTETS),
             headers: vec![header; slots].into_boxed_slice(),
             vectors: vec![vector; slots].into_boxed_slice(),
             controls: vec![Control([0; CONTROL_OCTETS]); slots].into_boxed_slice(),

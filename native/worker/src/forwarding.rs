@@ -10,6 +10,7 @@ use bridged_core::segment::{complete_checksum, SuperFrame};
 use bridged_core::stats::FrameKind;
 use bridged_core::vnet::VnetHeader;
 use bridged_core::Nanos;
+use bridged_sys::memory::resident;
 use bridged_sys::udp::UdpSocket;
 
 use crate::contract::Direction::Transmit;
@@ -49,7 +50,7 @@ impl Forwarding {
             thread,
             switch: Switch::new(seed),
             outbox: Outbox::new(thread),
-            spare: vec![0; SUPER_FRAME_OCTETS].into_boxed_slice(),
+            spare: resident(SUPER_FRAME_OCTETS),
         }
     }
 

@@ -30,8 +30,9 @@ use crate::tap_writer::{Frame, TapWriter};
 
 /// Reads in one system call at most, 64 KiB each.
 const SLOTS: usize = 64;
-/// As many where the kernel gives many datagrams in each (UDP_GRO): more would not stay in the processor's cache.
-const LARGE_SLOTS: usize = 8;
+/// As many where the kernel gives many datagrams in each (UDP_GRO): more would not stay in the processor's cache; and where few
+/// come at once: each costs something before the call.
+const FEW_SLOTS: usize = 8;
 /// Octets of a read that is a large one.
 const LARGE_OCTETS: usize = 8192;
 
@@ -71,7 +72,7 @@ impl Inward {
             switch: Switch::new(seed),
             outbox: Outbox::new(thread),
             receiver: Receiver::new(SLOTS),
-            slots: LARGE_SLOTS,
+            slots: FEW_SLOTS,
             opened: Vec::with_capacity(4096),
             to_tap: TapWriter::new(worker, thread, seed),
         }
@@ -117,7 +118,7 @@ impl Inward {
         }
         self.to_tap.write(shared, self.receiver.octets());
         self.outbox.flush_from(self.receiver.octets(), shared, Some(socket), now);
-        self.slots = if octets > count * LARGE_OCTETS { LARGE_SLOTS } else { SLOTS };
+        self.slots = if count < FEW_SLOTS || octets > count * LARGE_OCTETS { FEW_SLOTS } else { SLOTS };
         // What came in alone was probably alone: ask for more only where there was much.
         octets > 2000
     }

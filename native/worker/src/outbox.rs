@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bridged_core::packet::{DataHeader, OVERHEAD_V1, OVERHEAD_V2};
 use bridged_core::stats::{FrameKind, FRAME_KINDS};
 use bridged_core::Nanos;
+use bridged_sys::memory::resident;
 use bridged_sys::udp::UdpSocket;
 
 use crate::contract::{Direction, Event};
@@ -61,11 +62,7 @@ impl Outbox {
     pub fn new(cell: usize) -> Outbox {
         Outbox {
             cell,
-            arena: Arena {
-                octets: vec![0; ARENA_OCTETS].into_boxed_slice(),
-                used: 0,
-                sealed: Vec::with_capacity(2048),
-            },
+            arena: Arena { octets: resident(ARENA_OCTETS), used: 0, sealed: Vec::with_capacity(2048) },
             owed: 0,
             queue: Queue::new(),
             batches: Vec::with_capacity(GROUP_PEERS),

@@ -11,6 +11,7 @@ use bridged_core::packet::{LEAST_FRAME_OCTETS, OVERHEAD_V2};
 use bridged_core::vnet::VnetHeader;
 use bridged_core::Nanos;
 use bridged_sys::descriptor::{read, wait_readable};
+use bridged_sys::memory::resident;
 use bridged_sys::thread::now;
 use bridged_sys::{EAGAIN, EBADFD, EINTR, ENODEV};
 
@@ -57,7 +58,7 @@ impl Outward {
             worker,
             thread,
             forwarding: Forwarding::new(thread, seed),
-            super_frame: vec![0; SUPER_FRAME_OCTETS + 64].into_boxed_slice(),
+            super_frame: resident(SUPER_FRAME_OCTETS + 64),
             expects_super: false,
             budget: 1,
         }
