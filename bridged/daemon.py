@@ -101,9 +101,10 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
+        # Before the start: what is made there may end with a reload, and is to be collected then.
+        keep_collections_small()
         try:
             await self._start()
-            keep_collections_small()
             self._log.info("daemon_started", version=__version__, tunnels=list(self._site.tunnels))
             await self._stop.wait()
         finally:
@@ -314,7 +315,7 @@ class Daemon:
 
 
 def keep_collections_small() -> None:
-    """Leave what the start made out of all further garbage collections, and have full ones more often.
+    """Leave the modules out of all further garbage collections, and have full ones more often.
 
     Ended TLS sessions are cycles. A full collection comes after 70,000 more objects, and not before a
     quarter as many are new as there were at the last one: with all modules counted, sessions would pile up

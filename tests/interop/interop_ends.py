@@ -155,7 +155,7 @@ def joined(
             where_ours, where_theirs = sites.b, sites.a
         other.wait_connected()
         ours.wait_connected()
-        yield Ends(ours, other, where_ours, where_theirs, drops(ours))
+        yield Ends(ours, other, where_ours, where_theirs, ours.drops())
 
 
 class Pinger:
@@ -234,19 +234,9 @@ def wait_for_event(daemon: Bridged, event: str, *words: str, seconds: float = 10
     return lines[0]
 
 
-def drops(daemon: Bridged) -> dict[str, int]:
-    """What the data plane dropped so far, by direction and reason."""
-    found: dict[str, dict[str, int]] = daemon.tunnel()["dataplane"]["drops"]
-    return {
-        f"{direction} {reason}": count
-        for direction, reasons in found.items()
-        for reason, count in reasons.items()
-    }
-
-
 def unwanted_drops(daemon: Bridged, before: Mapping[str, int]) -> dict[str, int]:
     """What the data plane dropped since `before`, which was read with all peers connected.
 
     A frame that the LAN sends earlier finds no peer yet, or one that has no key yet.
     """
-    return {reason: count for reason, count in drops(daemon).items() if count != before.get(reason, 0)}
+    return {reason: count for reason, count in daemon.drops().items() if count != before.get(reason, 0)}

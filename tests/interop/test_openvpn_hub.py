@@ -11,7 +11,6 @@ import pytest
 from interop_ends import (
     Ends,
     Pinger,
-    drops,
     joined,
     log_events,
     openvpn,
@@ -60,7 +59,7 @@ def star() -> Iterator[Star]:
         ):
             ours.wait_connected(3)
             third.wait_connected()
-            yield Star(hub, profile, ours, [first, second], identities, third, [drops(ours), drops(third)])
+            yield Star(hub, profile, ours, [first, second], identities, third, [ours.drops(), third.drops()])
 
 
 def test_all_pairs_of_sites_reach_each_other(star: Star) -> None:

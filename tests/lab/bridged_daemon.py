@@ -122,6 +122,15 @@ class Bridged:
                 return found
         raise LabError(f"no tunnel {name!r} in the status")
 
+    def drops(self, tunnel: str = TUNNEL) -> dict[str, int]:
+        """What the data plane dropped so far, by "direction reason"."""
+        found: dict[str, dict[str, int]] = self.tunnel(tunnel)["dataplane"]["drops"]
+        return {
+            f"{direction} {reason}": count
+            for direction, reasons in found.items()
+            for reason, count in reasons.items()
+        }
+
     def connected_peers(self, tunnel: str = TUNNEL) -> list[dict[str, Any]]:
         return [peer for peer in self.tunnel(tunnel)["peers"] if peer["connected"]]
 

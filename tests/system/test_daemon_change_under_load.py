@@ -95,13 +95,10 @@ def _hosts(hub: Hub, first: int, second: int) -> tuple[Host, Host]:
 
 
 def drops(daemon: Bridged) -> dict[str, int]:
-    """Drops that no change may bring about, by reason, both directions."""
-    found: dict[str, int] = {}
-    for reasons in daemon.tunnel()["dataplane"]["drops"].values():
-        for reason, count in reasons.items():
-            if reason in UNWANTED and count:
-                found[reason] = found.get(reason, 0) + count
-    return found
+    """Drops that no change may bring about."""
+    return {
+        reason: count for reason, count in daemon.drops().items() if count and reason.split()[1] in UNWANTED
+    }
 
 
 def troubles(seen: Mapping[str, Seen]) -> dict[str, tuple[int, int, int]]:

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use bridged_core::vnet::{VnetHeader, LONG_OCTETS};
+use bridged_sys::memory::resident;
 
 use crate::tap::SUPER_FRAME_OCTETS;
 
@@ -43,7 +44,7 @@ pub struct Ahead {
 impl Ahead {
     /// An empty one.
     pub fn new() -> Ahead {
-        let ring = vec![0; RING_OCTETS + OVERFLOW_OCTETS].into_boxed_slice();
+        let ring = resident(RING_OCTETS + OVERFLOW_OCTETS);
         Ahead { ring, records: VecDeque::with_capacity(RECORDS), tail: 0 }
     }
 
