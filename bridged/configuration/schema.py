@@ -231,6 +231,13 @@ class Tunnel(Section):
     busy_poll_microseconds: int = Field(
         0, ge=0, le=1_000_000, description="native: how long the kernel may wait at the network card; 0: not"
     )
+    moderation_microseconds: int = Field(
+        50,
+        ge=0,
+        le=1000,
+        description="native: how long full-size packets of a fast stream (from 32 in a "
+        "millisecond) may gather before they are read; 0: not",
+    )
     priority: Literal["off", "pcp", "dscp"] = Field(
         "off",
         description="pcp, dscp: frames' VLAN priority or DSCP becomes the DSCP of outer packets, for all on "

@@ -63,7 +63,8 @@ class DataplaneSettings:
     when the TAP refuses one (EINVAL), nothing is joined any more until `attach_tap`. For native only:
     `wan_mtu`, the outer IP packet (octets) that TCP super-frames are cut for (0: what the route to the peer
     takes; portable leaves it to `mss_limit`); `workers`, 1..16 pairs of threads, each with one descriptor of
-    the TAP; `busy_poll`, microseconds for which the kernel may wait at the network card.
+    the TAP; `busy_poll`, microseconds for which the kernel may wait at the network card; `moderation`,
+    microseconds for which a receiving thread lets large packets of a fast stream gather (0: never).
 
     `priority`: the DSCP of outer packets is read off the frame in each (`pcp`: the priority bits of its first
     VLAN tag, mapped; `dscp`: its IP header's), and frames of DSCP 32 and above (PCP 4 to 7) that wait are
@@ -87,6 +88,7 @@ class DataplaneSettings:
     wan_mtu: Octets = Octets(0)
     workers: int = 1
     busy_poll: int = 0
+    moderation: int = 0
     priority: Literal["off", "pcp", "dscp"] = "off"
 
 

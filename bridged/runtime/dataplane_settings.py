@@ -32,5 +32,6 @@ def dataplane_settings(
         wan_mtu=Octets(tunnel.wan_mtu),
         workers=tunnel.workers,
         busy_poll=tunnel.busy_poll_microseconds,
+        moderation=tunnel.moderation_microseconds,
         priority=tunnel.priority,
     )

@@ -62,7 +62,7 @@ def measure_latency(
     taken: dict[str, list[dict[str, Reading]]] = {scene.name: [] for scene in scenes}
     with Lab("latency") as lab:
         sites = TwoSites(lab, wan_mtu=wan_mtu)
-        set_wan_offload(sites, wan_offload)
+        set_wan_offload(sites.sites, wan_offload)
         for number, site in enumerate(sites.sites):
             site.namespace.cpus = site.host.namespace.cpus = str(number % (os.cpu_count() or 1))
         for scene in scenes:

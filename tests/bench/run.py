@@ -31,7 +31,7 @@ from tests.bench.results import Result, exit_status, notes_on, table_of
 from tests.bench.tunnels import PEERS, WAN_OFFLOADS, missing_program, set_wan_offload, tunnel
 from tests.lab.core import Interrupted, Lab
 from tests.lab.namespace import LabError
-from tests.lab.topology import TwoSites
+from tests.lab.topology import CONGESTION_CONTROL, CONGESTION_KEY, TwoSites
 
 PAIRED = (*MEASURES, *MORE_MEASURES)
 MIXED, HUB, LATENCY = "one_end_openvpn", "hub_all_to_all", "latency_under_load"
@@ -53,7 +53,7 @@ def compare(
     """All pairs at one WAN MTU: ours, then each peer, and again."""
     label = "openvpn" if chosen.ours == "openvpn" else chosen.dataplane
     results = [
-        Result(measure, label, peer, wan_mtu, wan_offload=wan_offload)
+        Result(measure, label, peer, wan_mtu, wan_offload=wan_offload, extra={"tcp": chosen.congestion})
         for peer in chosen.peer
         for measure in measures
         if _is_taken(measure, peer)
@@ -62,6 +62,8 @@ def compare(
         sites = TwoSites(lab, wan_mtu=wan_mtu)
         set_wan_offload(sites.sites, wan_offload)
         prepare(sites.a.host)
+        for site in sites.sites:
+            site.host.namespace.sysctl(CONGESTION_KEY, chosen.congestion)
         if chosen.pin:
             for number, site in enumerate(sites.sites):
                 site.namespace.cpus = site.host.namespace.cpus = str(number % (os.cpu_count() or 1))
@@ -172,6 +174,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="openvpn proves the bench itself: ratios near 1",
     )
     option("--measure", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
+    option(
+        *("--congestion",),
+        choices=["cubic", "bbr", "reno"],
+        default=CONGESTION_CONTROL,
+        help=f"TCP of the hosts where tunnels are compared (default: {CONGESTION_CONTROL})",
+    )
     option("--hub-peers", type=int, default=50, help=f"clients of {HUB}")
     loads = [scene.name for scene in SCENES]
     option("--scene", nargs="+", choices=loads, default=loads, metavar="NAME", help=f"of {LATENCY}")

@@ -14,6 +14,7 @@ mod hashing;
 pub mod headers;
 pub mod limits;
 pub mod local_cache;
+pub mod moderation;
 pub mod mss;
 pub mod packet;
 pub mod policer;

@@ -72,6 +72,7 @@ pub struct DataplaneSettings {
     wan_mtu: u32,
     workers: usize,
     busy_poll: u32,
+    moderation: u32,
     priority: String,
 }
 
@@ -104,6 +105,7 @@ impl DataplaneSettings {
             wan_mtu: self.wan_mtu,
             workers: self.workers,
             busy_poll: self.busy_poll,
+            moderation: self.moderation,
             priority,
         })
     }

@@ -11,11 +11,16 @@ const PAGE_OCTETS: usize = 4096;
 /// for hours; and the first burst waits for them.
 pub fn resident(octets: usize) -> Box<[u8]> {
     let mut buffer = vec![0; octets].into_boxed_slice();
-    for octet in buffer.iter_mut().step_by(PAGE_OCTETS) {
+    take_pages(&mut buffer);
+    buffer
+}
+
+/// Have the kernel give the pages of these zeroes, all but perhaps the last one.
+pub fn take_pages(zeroes: &mut [u8]) {
+    for octet in zeroes.iter_mut().step_by(PAGE_OCTETS) {
         // The compiler may not see that it was zero before.
         *black_box(octet) = 0;
     }
-    buffer
 }
 
 #[cfg(test)]

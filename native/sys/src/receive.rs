@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 
 use crate::address::{Pin, RawAddress};
-use crate::memory::resident;
+use crate::memory::take_pages;
 use crate::udp::UdpSocket;
 use crate::{last_errno, Errno};
 
@@ -14,6 +14,9 @@ use crate::{last_errno, Errno};
 pub const MAX_DATAGRAM_OCTETS: usize = 65_536;
 /// Octets behind each read that belong to the caller.
 pub const SPARE_OCTETS: usize = 64;
+
+/// What a read of one packet takes of its place, mostly.
+const USUAL_OCTETS: usize = 2048;
 
 const UDP_GRO: libc::c_int = 104;
 const CONTROL_OCTETS: usize = 192;
@@ -53,12 +56,17 @@ pub struct Receiver {
 unsafe impl Send for Receiver {}
 
 impl Receiver {
-    /// For `slots` reads at once, of 64 KiB each.
-    pub fn new(slots: usize) -> Receiver {
+    /// For `slots` reads at once, of 64 KiB each. The first `whole` have all their memory from the start, the others what single
+    /// packets take.
+    pub fn new(slots: usize, whole: usize) -> Receiver {
         // SAFETY: mmsghdr and iovec are plain data for which zero is a value (null pointers, no lengths).
         let (header, vector) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+        let mut buffer = vec![0; slots * SLOT_OCTETS].into_boxed_slice();
+        for (index, slot) in buffer.chunks_mut(SLOT_OCTETS).enumerate() {
+            take_pages(if index < whole { slot } else { &mut slot[..USUAL_OCTETS] });
+        }
         Receiver {
-            buffer: resident(slots * SLOT_OCTETS),
+            buffer,
             headers: vec![header; slots].into_boxed_slice(),
             vectors: vec![vector; slots].into_boxed_slice(),
             controls: vec![Control([0; CONTROL_OCTETS]); slots].into_boxed_slice(),
@@ -215,7 +223,7 @@ mod tests {
         send(&near, &to, &octets, 100);
         send(&near, &to, b"", 0);
         assert_eq!(wait_readable(&[far.as_raw_fd()], Some(1_000_000_000)), 1);
-        let mut receiver = Receiver::new(8);
+        let mut receiver = Receiver::new(8, 8);
         let count = receiver.receive(&far, 8).unwrap();
         let mut total = Vec::new();
         for index in 0..count {
@@ -238,7 +246,7 @@ mod tests {
         let port = far.local_endpoint().unwrap().port();
         send(&near, &SocketAddr::new("127.0.0.1".parse().unwrap(), port), b"x", 0);
         wait_readable(&[far.as_raw_fd()], Some(1_000_000_000));
-        let mut receiver = Receiver::new(1);
+        let mut receiver = Receiver::new(1, 0);
         assert_eq!(receiver.receive(&far, 1), Ok(1));
         let message = receiver.message(0);
         assert_eq!(message.source, near.local_endpoint());

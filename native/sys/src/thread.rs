@@ -1,6 +1,6 @@
 //! Threads and clocks.
 //!
-//! Source: clock_gettime(2), pthread_getcpuclockid(3), pthread_sigmask(3).
+//! Source: clock_gettime(2), nanosleep(2), prctl(2) (PR_SET_TIMERSLACK), pthread_getcpuclockid(3), pthread_sigmask(3).
 
 /// Monotonic nanoseconds.
 pub fn now() -> u64 {
@@ -10,6 +10,22 @@ pub fn now() -> u64 {
 /// Seconds since 1970-01-01 UTC.
 pub fn unix_seconds() -> f64 {
     read_clock(libc::CLOCK_REALTIME) as f64 / 1e9
+}
+
+/// Wait so many nanoseconds, and hardly longer.
+pub fn rest(nanoseconds: u64) {
+    let time = libc::timespec {
+        tv_sec: (nanoseconds / 1_000_000_000) as libc::time_t,
+        tv_nsec: (nanoseconds % 1_000_000_000) as libc::c_long,
+    };
+    // SAFETY: the kernel reads `time`; what is left of an interrupted wait is not asked for.
+    unsafe { libc::nanosleep(&time, std::ptr::null_mut()) };
+}
+
+/// Have the waits of this thread end on time: the kernel may make them 50 microseconds longer otherwise, to end some at once.
+pub fn wait_exactly() {
+    // SAFETY: no memory is passed; one nanosecond is the least that it takes (0 is the default).
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong) };
 }
 
 /// Let no signal handler run on this thread: they belong to the threads of the embedding program.

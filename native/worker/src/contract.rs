@@ -145,6 +145,8 @@ pub struct Settings {
     pub workers: usize,
     /// Microseconds for which the kernel may poll the network card for the socket (SO_BUSY_POLL); 0: never.
     pub busy_poll: u32,
+    /// Microseconds for which a thread lets packets of a fast stream come before it reads on; 0: never.
+    pub moderation: u32,
     /// Where the outer packets' DSCP and the order of sending come from.
     pub priority: Priority,
 }
@@ -170,6 +172,7 @@ impl Settings {
             wan_mtu: 0,
             workers: 1,
             busy_poll: 0,
+            moderation: 0,
             priority: Priority::Off,
         }
     }

@@ -8,13 +8,14 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
+use bridged_core::moderation::Moderation;
 use bridged_core::mss::clamp_mss;
 use bridged_core::packet::{classify, opcode, Payload, HEADER_V2, OPCODE_DATA_V1, OPCODE_DATA_V2};
 use bridged_core::stats::FrameKind;
 use bridged_core::Nanos;
 use bridged_sys::descriptor::wait_readable;
 use bridged_sys::receive::{Message, Receiver};
-use bridged_sys::thread::now;
+use bridged_sys::thread::{now, rest, wait_exactly};
 use bridged_sys::EAGAIN;
 
 use crate::contract::Direction::Receive;
@@ -28,8 +29,10 @@ use crate::switch::{Switch, Target, Verdict};
 use crate::sync::lock;
 use crate::tap_writer::{Frame, TapWriter};
 
-/// Reads in one system call at most, 64 KiB each.
-const SLOTS: usize = 64;
+/// Reads in one system call at most, 64 KiB each: as many single packets as make some super-frames.
+const SLOTS: usize = 256;
+/// Of them those that large reads may come to: the socket's buffer holds hardly more of these.
+const LARGE_SLOTS: usize = 64;
 /// As many where the kernel gives many datagrams in each (UDP_GRO): more would not stay in the processor's cache; and where few
 /// come at once: each costs something before the call.
 const FEW_SLOTS: usize = 8;
@@ -56,6 +59,9 @@ pub struct Inward {
     receiver: Receiver,
     /// Reads to ask for next.
     slots: usize,
+    moderation: Moderation,
+    /// Rest before the next read.
+    rests: bool,
     /// Opened frames of one batch.
     opened: Vec<Frame>,
     to_tap: TapWriter,
@@ -71,8 +77,10 @@ impl Inward {
             thread,
             switch: Switch::new(seed),
             outbox: Outbox::new(thread),
-            receiver: Receiver::new(SLOTS),
+            receiver: Receiver::new(SLOTS, LARGE_SLOTS),
             slots: FEW_SLOTS,
+            moderation: Moderation::default(),
+            rests: false,
             opened: Vec::with_capacity(4096),
             to_tap: TapWriter::new(worker, thread, seed),
         }
@@ -83,8 +91,16 @@ impl Inward {
         let shared = Arc::clone(&self.shared);
         let wakes = shared.wakes.load_full();
         let Some(wake) = wakes.get(self.thread) else { return };
+        let pause = u64::from(shared.settings.moderation) * 1000;
+        if pause > 0 {
+            wait_exactly();
+        }
         while !shared.is_stopping.load(Relaxed) {
             if self.turn(&shared) {
+                continue;
+            }
+            if std::mem::take(&mut self.rests) && pause > 0 {
+                rest(pause);
                 continue;
             }
             let socket = shared.sockets.load().get(self.worker).map_or(-1, |socket| socket.as_raw_fd());
@@ -108,6 +124,7 @@ impl Inward {
         for index in 0..count {
             let message = self.receiver.message(index);
             octets += message.length;
+            self.rests |= self.moderation.observe(message.length, now);
             if let Some(overflow) = message.overflow {
                 shared.overflow.now[self.worker].store(u64::from(overflow), Relaxed);
             }
@@ -325,3 +342,7 @@ impl Inward {
         self.outbox.place_from(other, kind, frame.start, frame.length);
     }
 }
+
+#[cfg(test)]
+#[path = "inward_tests.rs"]
+mod tests;

@@ -6,13 +6,15 @@ use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 
 use bridged_core::limits::KeyLimits;
-use bridged_sys::address::Family;
+use bridged_core::packet::DataHeader;
+use bridged_sys::address::{Family, RawAddress};
 use bridged_sys::descriptor::wait_readable;
 use bridged_sys::receive::Receiver;
+use bridged_sys::send::{Outgoing, Sender};
 use bridged_sys::udp::{Options, UdpSocket};
 use zeroize::Zeroizing;
 
-use crate::contract::{Cipher, Key, PeerSettings, Settings, TapPort};
+use crate::contract::{Cipher, Direction, Key, PeerSettings, Settings, TapPort};
 use crate::keys::KeySlot;
 use crate::peers::Peer;
 use crate::plane::DataPlane;
@@ -28,6 +30,7 @@ pub struct Rig {
 impl Rig {
     pub fn new(change: impl FnOnce(&mut Settings)) -> Rig {
         let tap = UnixDatagram::pair().unwrap();
+        tap.0.set_nonblocking(true).unwrap();
         let port = TapPort {
             fds: vec![tap.0.as_raw_fd()],
             writer: None,
@@ -69,7 +72,7 @@ impl Rig {
             key: KeySlot::new(&key(0x99, handle as u8), 4096, limits).unwrap(),
             is_v2: transmit_peer_id.is_some(),
             socket,
-            receiver: Receiver::new(8),
+            receiver: Receiver::new(8, 8),
         }
     }
 
@@ -97,6 +100,32 @@ pub struct Run {
 }
 
 impl Far {
+    /// A packet for the data plane, from a peer with a V2 header.
+    pub fn seal(&self, frame: &[u8]) -> Vec<u8> {
+        let header = DataHeader { key_id: 0, peer_id: Some(self.handle as u32) };
+        let mut packet = vec![0; header.overhead()];
+        packet.extend_from_slice(frame);
+        assert!(self.key.seal(&header, &mut packet, &mut self.key.reserve(1)));
+        packet
+    }
+
+    /// Send it there.
+    pub fn send(&self, plane: &DataPlane, packets: &[Vec<u8>]) {
+        let to = plane.local_endpoint().unwrap();
+        let destination = RawAddress::new(&to, Family::V4).unwrap();
+        let mut sender = Sender::new();
+        for packet in packets {
+            let length = packet.len();
+            let message = Outgoing { start: 0, length, segment: 0, destination, pin: None, class: 0, hops: 0 };
+            sender.send(&self.socket, packet, &message).unwrap();
+        }
+    }
+
+    /// Packets that the data plane has opened.
+    pub fn opened(&self) -> u64 {
+        self.peer.cells.iter().map(|cells| cells.way(Direction::Receive).wire.get()).sum()
+    }
+
     /// Everything that has arrived, as it came in.
     pub fn runs(&mut self) -> Vec<Run> {
         let mut runs = Vec::new();
