@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from bridged import _native
     from bridged._native import _PeerSnapshot
 
-SEAM: Final = 4
+SEAM: Final = 5
 """Of the compiled module that this file is written for."""
 
 _WHAT_TO_DO: Final = "install a wheel that has it, or run `make setup` where there is Rust"

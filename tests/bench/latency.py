@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tests.bench.measures import IPERF_PORT, Joined, Reading
-from tests.bench.tunnels import set_wan_offload, tunnel
+from tests.bench.tunnels import CONGESTION_CONTROLS, set_congestion_control, set_wan_offload, tunnel
 from tests.lab.core import Lab
 from tests.lab.namespace import LabError
 from tests.lab.topology import WAN_PORT, TwoSites
@@ -57,12 +57,14 @@ def measure_latency(
     pairs: int,
     seconds: float,
     scenes: Sequence[Scene] = SCENES,
+    congestion: str = CONGESTION_CONTROLS[0],
 ) -> dict[str, list[dict[str, Reading]]]:
     """For each scene, `pairs` times what each of ENDS took; the value is the 99.9th percentile, µs."""
     taken: dict[str, list[dict[str, Reading]]] = {scene.name: [] for scene in scenes}
     with Lab("latency") as lab:
         sites = TwoSites(lab, wan_mtu=wan_mtu)
         set_wan_offload(sites.sites, wan_offload)
+        set_congestion_control(sites.sites, congestion)
         for number, site in enumerate(sites.sites):
             site.namespace.cpus = site.host.namespace.cpus = str(number % (os.cpu_count() or 1))
         for scene in scenes:

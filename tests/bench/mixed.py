@@ -13,7 +13,14 @@ from contextlib import contextmanager
 
 from tests.bench.measures import Joined, Reading, tcp_streams
 from tests.bench.processor import Stopwatch
-from tests.bench.tunnels import bridged_keys, openvpn_options, profile, set_wan_offload
+from tests.bench.tunnels import (
+    CONGESTION_CONTROLS,
+    bridged_keys,
+    openvpn_options,
+    profile,
+    set_congestion_control,
+    set_wan_offload,
+)
 from tests.lab import bridged_daemon
 from tests.lab.core import Lab
 from tests.lab.namespace import wait_for
@@ -63,13 +70,19 @@ def half_openvpn(sites: TwoSites, dataplane: str) -> Iterator[Joined]:
 
 
 def measure_mixed(
-    dataplane: str, wan_mtu: int, wan_offload: str, pairs: int, seconds: float
+    dataplane: str,
+    wan_mtu: int,
+    wan_offload: str,
+    pairs: int,
+    seconds: float,
+    congestion: str = CONGESTION_CONTROLS[0],
 ) -> dict[str, list[tuple[Reading, Reading]]]:
     """For each of DIRECTIONS, `pairs` times (our share, OpenVPN's share), per cent of one processor."""
     taken: dict[str, list[tuple[Reading, Reading]]] = {name: [] for name in DIRECTIONS}
     with Lab("mixed") as lab:
         sites = TwoSites(lab, wan_mtu=wan_mtu)
         set_wan_offload(sites.sites, wan_offload)
+        set_congestion_control(sites.sites, congestion)
         if (os.cpu_count() or 1) > 1:
             for space in (sites.a.namespace, sites.a.host.namespace, sites.b.host.namespace):
                 space.cpus = "0"

@@ -114,7 +114,9 @@ def exit_status(results: list[Result], *, enforce: bool) -> int:
 
 
 def table_of(results: list[Result]) -> Table:
-    table = Table(title=f"ours : theirs (OpenVPN {openvpn_version()}), {machine()}")
+    tcp = " ".join(sorted({result.extra["tcp"] for result in results if "tcp" in result.extra}))
+    title = f"ours : theirs (OpenVPN {openvpn_version()}), {machine()}"
+    table = Table(title=f"{title}, TCP {tcp}" if tcp else title)
     for name in (
         *("measure", "data plane", "peer", "WAN MTU", "WAN offload", "ours", "theirs"),
         *("ratio of each pair", "median", "bar"),

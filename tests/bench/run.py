@@ -28,10 +28,18 @@ from tests.bench.measures import MEASURES, MORE_MEASURES, Joined, Measure, Readi
 from tests.bench.mixed import DIRECTIONS, OURS_MOST, THEIRS_LEAST, measure_mixed
 from tests.bench.mixed import passes as mixed_passes
 from tests.bench.results import Result, exit_status, notes_on, table_of
-from tests.bench.tunnels import PEERS, WAN_OFFLOADS, missing_program, set_wan_offload, tunnel
+from tests.bench.tunnels import (
+    CONGESTION_CONTROLS,
+    PEERS,
+    WAN_OFFLOADS,
+    missing_program,
+    set_congestion_control,
+    set_wan_offload,
+    tunnel,
+)
 from tests.lab.core import Interrupted, Lab
 from tests.lab.namespace import LabError
-from tests.lab.topology import CONGESTION_CONTROL, CONGESTION_KEY, TwoSites
+from tests.lab.topology import TwoSites
 
 PAIRED = (*MEASURES, *MORE_MEASURES)
 MIXED, HUB, LATENCY = "one_end_openvpn", "hub_all_to_all", "latency_under_load"
@@ -62,8 +70,7 @@ def compare(
         sites = TwoSites(lab, wan_mtu=wan_mtu)
         set_wan_offload(sites.sites, wan_offload)
         prepare(sites.a.host)
-        for site in sites.sites:
-            site.host.namespace.sysctl(CONGESTION_KEY, chosen.congestion)
+        set_congestion_control(sites.sites, chosen.congestion)
         if chosen.pin:
             for number, site in enumerate(sites.sites):
                 site.namespace.cpus = site.host.namespace.cpus = str(number % (os.cpu_count() or 1))
@@ -103,11 +110,14 @@ def compare_mixed(
     chosen: argparse.Namespace, wan_mtu: int, wan_offload: str, console: Console
 ) -> list[Result]:
     """One end plain OpenVPN; the pairs are (our end's, OpenVPN's end's) share of a processor."""
-    taken = measure_mixed(chosen.dataplane, wan_mtu, wan_offload, chosen.pairs, chosen.seconds)
+    taken = measure_mixed(
+        chosen.dataplane, wan_mtu, wan_offload, chosen.pairs, chosen.seconds, chosen.congestion
+    )
     results = []
     for direction in DIRECTIONS:
         measure = Measure(f"{MIXED}_{direction.split('_')[-1]}", "% of a core", _unused, None, False)
         result = Result(measure, chosen.dataplane, "openvpn", wan_mtu, wan_offload=wan_offload)
+        result.extra = {"tcp": chosen.congestion}
         if chosen.dataplane == "native":
             result.judge = mixed_passes
             result.judged_by = f"ours < {OURS_MOST:.0f} %, OpenVPN ≥ {THEIRS_LEAST:.0f} %"
@@ -136,12 +146,15 @@ def compare_latency(
 ) -> list[Result]:
     """Urgent frames under load: ours with `priority: dscp` against OpenVPN, and against ours without."""
     scenes = [scene for scene in SCENES if scene.name in chosen.scene]
-    taken = measure_latency(chosen.dataplane, wan_mtu, wan_offload, chosen.pairs, chosen.seconds, scenes)
+    taken = measure_latency(
+        chosen.dataplane, wan_mtu, wan_offload, chosen.pairs, chosen.seconds, scenes, chosen.congestion
+    )
     results = []
     for scene in scenes:
         measure = Measure(f"{LATENCY}_{scene.name}_p99.9", "µs", _unused, None, False)
         for peer, end in (("openvpn", "openvpn"), ("bridged, priority: off", "off")):
             result = Result(measure, chosen.dataplane, peer, wan_mtu, wan_offload=wan_offload)
+            result.extra = {"tcp": chosen.congestion}
             for number, readings in enumerate(taken[scene.name], start=1):
                 result.add(readings["dscp"], readings[end])
                 _say(console, result, number, chosen.pairs)
@@ -176,9 +189,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     option("--measure", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
     option(
         *("--congestion",),
-        choices=["cubic", "bbr", "reno"],
-        default=CONGESTION_CONTROL,
-        help=f"TCP of the hosts where tunnels are compared (default: {CONGESTION_CONTROL})",
+        choices=CONGESTION_CONTROLS,
+        default=CONGESTION_CONTROLS[0],
+        help=f"of the hosts' TCP (default: {CONGESTION_CONTROLS[0]}, the kernel's own)",
     )
     option("--hub-peers", type=int, default=50, help=f"clients of {HUB}")
     loads = [scene.name for scene in SCENES]

@@ -30,11 +30,24 @@ WAN_OFFLOADS = ("on", "off", "card")
 CARD_FEATURES = ("generic-receive-offload", "on", "tcp-segmentation-offload", "off")
 """With these a veth joins what it receives as a card's driver does: it leaves that out where the other end of
 the cable may send super-frames of any kind, TCP's included."""
+CONGESTION_CONTROLS = ("cubic", "bbr", "reno")
+"""Of the hosts' TCP. Most machines use the first, the kernel's default; BBR paces, and then its pace is
+measured."""
 
 
 def missing_program(peer: str) -> str:
     """The program that a peer needs and that is not installed; empty where nothing is missing."""
     return peer if peer == "fastd" and shutil.which("fastd") is None else ""
+
+
+def set_congestion_control(sites: Iterable[Site], name: str) -> None:
+    """What the TCP of the hosts does from now on.
+
+    Raises:
+        LabError: this kernel has no such algorithm, or lends it to nobody.
+    """
+    for site in sites:
+        site.host.namespace.sysctl("net.ipv4.tcp_congestion_control", name)
 
 
 def set_wan_offload(sites: Iterable[Site], offload: str) -> None:

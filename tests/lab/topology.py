@@ -23,9 +23,6 @@ WanShape = Literal["direct", "switch", "router"]
 LAN_PORT = "lan0"
 WAN_PORT = "wan0"
 HOST_PORT = "eth0"
-CONGESTION_KEY = "net.ipv4.tcp_congestion_control"
-CONGESTION_CONTROL = "cubic"
-"""Of the hosts' TCP: the kernel's default. A machine may set another one; BBR paces, and is then measured."""
 
 
 @dataclass(slots=True)
@@ -170,7 +167,6 @@ class Topology:
         site_space = self.lab.namespace(f"site-{name}")
         _no_bridge_filter(site_space)
         self.lab.veth((host_space, HOST_PORT), (site_space, LAN_PORT), mtu=self.lan_mtu)
-        host_space.sysctl(CONGESTION_KEY, CONGESTION_CONTROL)
         mac = f"02:00:5e:10:00:{number:02x}"
         ipv4, ipv6 = f"10.99.0.{number}", f"fd99::{number:x}"
         host_space.ip("link", "set", HOST_PORT, "address", mac)

@@ -57,12 +57,14 @@ def test_the_scenes_of_the_native_bars_run_with_any_data_plane(tmp_path: Path) -
     names = {"tcp_4_streams_both_ways", "flood_ping", "cpu_seconds_per_gigabyte"}
     scenes = ("one_end_openvpn", "hub_all_to_all")
     options = ("--hub-peers", "3", "--wan-offload", "off", "--pairs", "1", "--output", str(file))
+    options += ("--congestion", "reno")
     ended = bench(*options, "--measure", *sorted(names), *scenes)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     results = {one["measure"]: one for one in json.loads(file.read_text())}
     assert set(results) == names | {"one_end_openvpn_receives", "one_end_openvpn_sends", "hub_all_to_all"}
     assert all(min(one["pairs"][0]) > 0 for one in results.values())
     assert {one["wan_offload"] for one in results.values()} == {"off"}
+    assert {one["tcp"] for name, one in results.items() if name != "hub_all_to_all"} == {"reno"}
     for side in results["hub_all_to_all"]["details"][0].values():
         assert side["verified_pairs"] == 3 * 2
 

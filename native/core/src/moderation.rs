@@ -2,37 +2,37 @@
 
 use crate::Nanos;
 
-/// Reads of so many octets at least count: nobody waits for one of them alone.
-const LARGE_OCTETS: usize = 1000;
+/// Packets of so many octets at least are bulk.
+const BULK_OCTETS: usize = 1000;
 /// Over which their rate is taken.
 const WINDOW: Nanos = 1_000_000;
-/// Of them in a window, from which on they come fast: 370 Mbit/s where each is one packet.
+/// Reads of them in a window, from which on they come fast: 370 Mbit/s where each has one packet.
 const FAST: u64 = 32;
 
-/// The rate of large reads, of one thread.
+/// The rate at which a thread reads bulk.
 #[derive(Debug, Default)]
 pub struct Moderation {
     /// When the window began.
     since: Nanos,
-    /// Large reads in it.
+    /// Reads of bulk in it.
     reads: u64,
     /// They came fast in the last window.
     is_fast: bool,
 }
 
 impl Moderation {
-    /// Take note of one read of so many octets. True where it is one of many: resting after it costs nobody a wait that he
-    /// could tell from what the others make him wait. A lone read, a small one, and the first of a stream are never followed by
-    /// a rest.
+    /// Take note of one read, of packets of so many octets. True where it is one of a fast stream, after which a rest pays. Never
+    /// true: small packets, lone ones, the first millisecond of a stream, and the first after a pause.
     #[inline]
-    pub fn observe(&mut self, octets: usize, now: Nanos) -> bool {
-        if octets < LARGE_OCTETS {
+    pub fn observe(&mut self, packet_octets: usize, now: Nanos) -> bool {
+        if packet_octets < BULK_OCTETS {
             return false;
         }
         self.reads += 1;
         let elapsed = now.saturating_sub(self.since);
         if elapsed >= WINDOW {
-            self.is_fast = self.reads.saturating_mul(WINDOW) >= FAST.saturating_mul(elapsed);
+            let goes_on = elapsed < 2 * WINDOW;
+            self.is_fast = goes_on && self.reads.saturating_mul(WINDOW) >= FAST.saturating_mul(elapsed);
             self.since = now;
             self.reads = 0;
         }
@@ -44,7 +44,7 @@ impl Moderation {
 mod tests {
     use super::*;
 
-    /// Reads of so many octets, one each `pause`, from `at` on; how many could be followed by a rest.
+    /// Reads of packets of so many octets, one each `pause`, from `at` on; how many could be followed by a rest.
     fn rests(moderation: &mut Moderation, octets: usize, pause: Nanos, at: Nanos, count: u64) -> u64 {
         (0..count).filter(|number| moderation.observe(octets, at + number * pause)).count() as u64
     }
@@ -67,9 +67,13 @@ mod tests {
     #[test]
     fn the_first_one_after_a_stream_has_ended_is_not() {
         let mut moderation = Moderation::default();
-        assert!(rests(&mut moderation, 1464, 10_000, 0, 1000) > 0);
-        assert!(!moderation.observe(1464, 1_000_000_000));
-        assert!(!moderation.observe(1464, 1_000_010_000));
+        for (round, pause) in [2, 3, 17, 990].into_iter().enumerate() {
+            let at = round as u64 * 2_000_000_000;
+            assert!(rests(&mut moderation, 1464, 1_000, at, 9_990) > 0);
+            let end = at + 9_990_000;
+            assert!(!moderation.observe(1464, end + pause * 1_000_000), "{pause} ms");
+            assert!(!moderation.observe(1464, end + pause * 1_000_000 + 10_000));
+        }
     }
 
     #[test]

@@ -15,11 +15,14 @@ pub fn resident(octets: usize) -> Box<[u8]> {
     buffer
 }
 
-/// Have the kernel give the pages of these zeroes, all but perhaps the last one.
+/// Have the kernel give all pages that these zeroes lie in.
 pub fn take_pages(zeroes: &mut [u8]) {
-    for octet in zeroes.iter_mut().step_by(PAGE_OCTETS) {
-        // The compiler may not see that it was zero before.
-        *black_box(octet) = 0;
+    let last = zeroes.len().saturating_sub(1);
+    for at in (0..zeroes.len()).step_by(PAGE_OCTETS).chain([last]) {
+        if let Some(octet) = zeroes.get_mut(at) {
+            // The compiler may not see that it was zero before.
+            *black_box(octet) = 0;
+        }
     }
 }
 

@@ -15,8 +15,8 @@ pub const MAX_DATAGRAM_OCTETS: usize = 65_536;
 /// Octets behind each read that belong to the caller.
 pub const SPARE_OCTETS: usize = 64;
 
-/// What a read of one packet takes of its place, mostly.
-const USUAL_OCTETS: usize = 2048;
+/// What a read of one packet takes of its place, mostly; a few joined ones fit as well.
+const USUAL_OCTETS: usize = 8192;
 
 const UDP_GRO: libc::c_int = 104;
 const CONTROL_OCTETS: usize = 192;
@@ -56,8 +56,8 @@ pub struct Receiver {
 unsafe impl Send for Receiver {}
 
 impl Receiver {
-    /// For `slots` reads at once, of 64 KiB each. The first `whole` have all their memory from the start, the others what single
-    /// packets take.
+    /// For `slots` reads at once, of 64 KiB each. The first `whole` have all their memory from the start, the others what a single
+    /// packet takes.
     pub fn new(slots: usize, whole: usize) -> Receiver {
         // SAFETY: mmsghdr and iovec are plain data for which zero is a value (null pointers, no lengths).
         let (header, vector) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };

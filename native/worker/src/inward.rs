@@ -31,10 +31,10 @@ use crate::tap_writer::{Frame, TapWriter};
 
 /// Reads in one system call at most, 64 KiB each: as many single packets as make some super-frames.
 const SLOTS: usize = 256;
-/// Of them those that large reads may come to: the socket's buffer holds hardly more of these.
-const LARGE_SLOTS: usize = 64;
-/// As many where the kernel gives many datagrams in each (UDP_GRO): more would not stay in the processor's cache; and where few
-/// come at once: each costs something before the call.
+/// Of them those that have all their memory from the start: more large reads in one call are rare.
+const WHOLE_SLOTS: usize = 64;
+/// Reads where the kernel gives many datagrams in each (UDP_GRO): more would not stay in the processor's cache; and where few come
+/// at once: each costs something before the call.
 const FEW_SLOTS: usize = 8;
 /// Octets of a read that is a large one.
 const LARGE_OCTETS: usize = 8192;
@@ -60,7 +60,7 @@ pub struct Inward {
     /// Reads to ask for next.
     slots: usize,
     moderation: Moderation,
-    /// Rest before the next read.
+    /// What was read last calls for a rest once the socket is empty.
     rests: bool,
     /// Opened frames of one batch.
     opened: Vec<Frame>,
@@ -77,7 +77,7 @@ impl Inward {
             thread,
             switch: Switch::new(seed),
             outbox: Outbox::new(thread),
-            receiver: Receiver::new(SLOTS, LARGE_SLOTS),
+            receiver: Receiver::new(SLOTS, WHOLE_SLOTS),
             slots: FEW_SLOTS,
             moderation: Moderation::default(),
             rests: false,
@@ -121,10 +121,11 @@ impl Inward {
         };
         let now = now();
         let mut octets = 0;
+        self.rests = false;
         for index in 0..count {
             let message = self.receiver.message(index);
             octets += message.length;
-            self.rests |= self.moderation.observe(message.length, now);
+            self.rests |= self.moderation.observe(message.segment, now);
             if let Some(overflow) = message.overflow {
                 shared.overflow.now[self.worker].store(u64::from(overflow), Relaxed);
             }

@@ -27,15 +27,15 @@ fn until_opened(far: &Far, count: u64, since: Instant) -> Duration {
 #[test]
 fn a_fast_stream_of_large_packets_gathers_and_none_is_lost() {
     let (rig, far) = resting(1);
-    // On a busy machine a thread may see a stream as one burst.
+    // On a busy machine a thread may see a stream as one burst. So few packets fit into any socket's buffer.
     for round in 1..=20 {
-        let packets = sealed(&far, 1000, 1400);
+        let packets = sealed(&far, 170, 1400);
         let since = Instant::now();
         for (number, packet) in packets.chunks(1).enumerate() {
-            while since.elapsed() < Duration::from_micros(10) * number as u32 {}
+            while since.elapsed() < Duration::from_micros(15) * number as u32 {}
             far.send(&rig.plane, packet);
         }
-        if until_opened(&far, 1000 * round, since) >= Duration::from_secs(1) {
+        if until_opened(&far, 170 * round, since) >= Duration::from_secs(1) {
             rig.plane.stop();
             return;
         }
@@ -51,7 +51,10 @@ fn lone_and_small_packets_never_wait() {
         far.send(&rig.plane, &sealed(&far, 1, 1400));
         sleep(Duration::from_millis(2));
     }
-    far.send(&rig.plane, &sealed(&far, 2000, 100));
-    assert!(until_opened(&far, 2010, since) < Duration::from_secs(5), "something waited");
+    for round in 1..=10 {
+        far.send(&rig.plane, &sealed(&far, 200, 100));
+        until_opened(&far, 10 + 200 * round, since);
+    }
+    assert!(since.elapsed() < Duration::from_secs(5), "something waited");
     rig.plane.stop();
 }

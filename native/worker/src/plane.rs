@@ -38,6 +38,8 @@ use crate::urgent_first::UrgentFirst;
 
 const MAX_WORKERS: usize = 64;
 const MAX_REPLAY_WINDOW: usize = 65_536;
+/// Microseconds: whoever stops a data plane waits for a rest to end.
+const MAX_MODERATION: u32 = 10_000_000;
 
 /// One tunnel's frames; see the crate. Dropping it stops it.
 pub struct DataPlane {
@@ -406,6 +408,9 @@ fn check(settings: &Settings) -> Result<(), Error> {
     }
     if settings.wan_mtu != 0 && !(576..=65_535).contains(&settings.wan_mtu) {
         return Err(Error::BadSetting(format!("wan_mtu: {} is not 0 or in 576..65535", settings.wan_mtu)));
+    }
+    if settings.moderation > MAX_MODERATION {
+        return Err(Error::BadSetting(format!("moderation: {} is not in 0..{MAX_MODERATION}", settings.moderation)));
     }
     Ok(())
 }
