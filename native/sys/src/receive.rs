@@ -15,8 +15,8 @@ pub const MAX_DATAGRAM_OCTETS: usize = 65_536;
 /// Octets behind each read that belong to the caller.
 pub const SPARE_OCTETS: usize = 64;
 
-/// What a read of one packet takes of its place, mostly; a few joined ones fit as well.
-const USUAL_OCTETS: usize = 8192;
+/// What a read of one packet takes of its place, mostly.
+const USUAL_OCTETS: usize = 2048;
 
 const UDP_GRO: libc::c_int = 104;
 const CONTROL_OCTETS: usize = 192;

@@ -29,10 +29,11 @@ use crate::switch::{Switch, Target, Verdict};
 use crate::sync::lock;
 use crate::tap_writer::{Frame, TapWriter};
 
-/// Reads in one system call at most, 64 KiB each: as many single packets as make some super-frames.
-const SLOTS: usize = 256;
-/// Of them those that have all their memory from the start: more large reads in one call are rare.
-const WHOLE_SLOTS: usize = 64;
+/// Reads in one system call, 64 KiB each.
+const SLOTS: usize = 64;
+/// As many where that many came, and each was one packet: they make some super-frames. Only what a packet takes has its memory
+/// from the start.
+const SINGLE_SLOTS: usize = 256;
 /// Reads where the kernel gives many datagrams in each (UDP_GRO): more would not stay in the processor's cache; and where few come
 /// at once: each costs something before the call.
 const FEW_SLOTS: usize = 8;
@@ -77,7 +78,7 @@ impl Inward {
             thread,
             switch: Switch::new(seed),
             outbox: Outbox::new(thread),
-            receiver: Receiver::new(SLOTS, WHOLE_SLOTS),
+            receiver: Receiver::new(SINGLE_SLOTS, SLOTS),
             slots: FEW_SLOTS,
             moderation: Moderation::default(),
             rests: false,
@@ -121,6 +122,7 @@ impl Inward {
         };
         let now = now();
         let mut octets = 0;
+        let mut are_single = true;
         self.rests = false;
         for index in 0..count {
             let message = self.receiver.message(index);
@@ -131,12 +133,17 @@ impl Inward {
             }
             let datagrams = if message.segment == 0 { 1 } else { message.length.div_ceil(message.segment) };
             shared.cells[self.thread].datagrams_per_receive.observe(datagrams, 1);
+            are_single &= datagrams == 1;
             let table = shared.table.load();
             self.read_message(shared, &table, &message, index * self.receiver.stride(), now);
         }
         self.to_tap.write(shared, self.receiver.octets());
         self.outbox.flush_from(self.receiver.octets(), shared, Some(socket), now);
-        self.slots = if count < FEW_SLOTS || octets > count * LARGE_OCTETS { FEW_SLOTS } else { SLOTS };
+        self.slots = match count {
+            _ if count < FEW_SLOTS || octets > count * LARGE_OCTETS => FEW_SLOTS,
+            _ if count < SLOTS || !are_single => SLOTS,
+            _ => SINGLE_SLOTS,
+        };
         // What came in alone was probably alone: ask for more only where there was much.
         octets > 2000
     }
