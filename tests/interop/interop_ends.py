@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Literal
 
 from lab import Bridged, LabError, OpenVpn, Profile, Site, TwoSites, wait_for
@@ -155,7 +156,16 @@ def joined(
             where_ours, where_theirs = sites.b, sites.a
         other.wait_connected()
         ours.wait_connected()
+        assert_native_where_built(ours)
         yield Ends(ours, other, where_ours, where_theirs, ours.drops())
+
+
+def assert_native_where_built(daemon: Bridged) -> None:
+    """`auto` took the native build, where the compiled module is there: so these tests are about that one."""
+    if find_spec("bridged._native") is None:
+        return
+    assert daemon.tunnel()["dataplane"]["dataplane"] == "native", daemon.log
+    assert all("dataplane=native" in line for line in log_events(daemon, "dataplane_chosen")), daemon.log
 
 
 class Pinger:
