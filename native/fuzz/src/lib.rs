@@ -1,6 +1,7 @@
 //! What each fuzz target does with its input; `core/tests/corpus.rs` does the same with the committed corpus.
 //!
 //! A target fails by a panic: one in the code under test, or one of the assertions here.
+//! `open.rs`, which needs the worker, is not part of this library.
 
 use std::collections::HashMap;
 
