@@ -1,4 +1,4 @@
-"""Keys, addresses and peers change while numbered frames and a TCP stream run: none is lost or out of order.
+"""Keys, settings, addresses, peers change while numbered frames and TCP run: none is lost or out of order.
 
 A change of address is the exception: what is on its way to the old one is lost, and nothing else.
 """
@@ -101,6 +101,13 @@ def drops(daemon: Bridged) -> dict[str, int]:
     }
 
 
+def reload(daemon: Bridged, peers_max: int) -> None:
+    (tunnel,) = daemon.configuration["tunnels"].values()
+    tunnel["peers_max"] = peers_max
+    daemon.write()
+    assert daemon.command("reload", "--config", str(daemon.file)).strip() == "applied"
+
+
 def troubles(seen: Mapping[str, Seen]) -> dict[str, tuple[int, int, int]]:
     """(lost, out of order, changed) where any is not 0."""
     figures = {name: (one.lost, one.backwards, one.damaged) for name, one in seen.items()}
@@ -108,9 +115,14 @@ def troubles(seen: Mapping[str, Seen]) -> dict[str, tuple[int, int, int]]:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_keys_change_and_no_frame_is_lost_or_overtaken(workers: int) -> None:
+def test_keys_and_settings_change_and_no_frame_is_lost_or_overtaken(workers: int) -> None:
     with loaded(workers, SECONDS, reneg_seconds=SHORT_SECONDS) as scene:
-        time.sleep(SECONDS)
+        end = time.monotonic() + SECONDS
+        for number in range(4):
+            reload(scene.server, 100 + number)
+            time.sleep(SECONDS / 6)
+        time.sleep(max(0.0, end - time.monotonic()))
+        assert scene.server.tunnel()["peers_limit"] == 103
         seen = scene.finish()
         assert troubles(seen) == {}
         assert min(one.received for one in seen.values()) > SECONDS * RATE / 4
