@@ -214,13 +214,17 @@ class Pinger:
 
 
 def iperf(source: Host, target: Host, seconds: float) -> Process:
-    """One TCP stream from `source` to `target`, as JSON in its output once it has ended."""
+    """One TCP stream from `source` to `target`, as JSON in its output once it has ended.
+
+    Its window fits into OpenVPN's socket buffer (212,992 octets, a good half of it overhead): a TCP that
+    probes for losses would overflow it, and lose pings that no renegotiation lost.
+    """
     listening = target.namespace.popen(
         "iperf3", "-s", "-1", "-B", target.ipv4, "--forceflush", log="iperf3-server"
     )
     listening.wait_for_output("Server listening")
     return source.namespace.popen(
-        "iperf3", "-c", target.ipv4, "-t", str(int(seconds)), "--json", log="iperf3-client"
+        *("iperf3", "-c", target.ipv4, "-t", str(int(seconds)), "-w", "48K", "--json"), log="iperf3-client"
     )
 
 

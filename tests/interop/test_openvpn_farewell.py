@@ -67,10 +67,16 @@ def test_an_openvpn_server_that_says_restart_is_gone_at_once(sites: TwoSites, de
 
 
 @pytest.mark.parametrize(
-    ("derivation", "heard"), [("auto", "CC-EEN exit message received"), ("prf", "OCC exit message received")]
+    ("derivation", "heard"),
+    [
+        # Words of 2.6.14, and of 2.6.3.
+        ("auto", ("CC-EEN exit message received", "Exit message received by peer")),
+        ("prf", ("OCC exit message received", "SIGUSR1[soft,remote-exit]")),
+    ],
+    ids=["control channel", "data channel"],
 )
 def test_our_client_s_farewell_ends_it_at_an_openvpn_server(
-    sites: TwoSites, derivation: str, heard: str
+    sites: TwoSites, derivation: str, heard: tuple[str, ...]
 ) -> None:
     """Without the exporter we announce nothing newer: `cc-exit` is not agreed, the data channel says it."""
     with joined(sites, Profile(), "client", tunnel={"key_derivation": derivation}) as ends:

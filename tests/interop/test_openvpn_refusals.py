@@ -11,6 +11,7 @@ import pytest
 from interop_ends import Ends, Pinger, Role, joined, log_events, openvpn, running, wait_for_event
 from lab import Hub, Lab, Profile, TwoSites, static_key, wait_for
 from lab.bridged_daemon import Bridged, client, server
+from lab.openvpn import names_tls_alerts
 from lab.pki import Authority, Identity
 from lab.relay import Relay
 
@@ -99,7 +100,8 @@ def test_our_server_refuses_a_client_that_is_not_the_right_one(guarded: Guarded,
         "fingerprint": issue("site-1", "client"),
     }[kind]
     outcome, word, alert = REFUSED_CLIENTS[kind]
-    told = f"Received fatal SSL alert: {alert}"
+    # An OpenVPN that keeps the alert to itself has heard the last of our handshake all the same.
+    told = f"Received fatal SSL alert: {alert}" if names_tls_alerts() else "VERIFY OK: depth=0"
     try_to_enter(guarded, guarded.profile, identity, outcome, identity.name, word, told=told)
 
 
@@ -187,7 +189,8 @@ def test_an_openvpn_server_that_refuses_our_certificate_is_suspected_of_it(
     daemon = client(sites.b, profile, own, sites.a.wan_ipv4, tunnel={"handshake_seconds": 5})
     with openvpn(sites.a, "server", profile, issue("server", "server")) as theirs, running(daemon):
         wait_for_event(daemon, "handshake_failed", "timeout", "may refuse our certificate", seconds=9)
-        assert "Sent fatal SSL alert: unknown CA" in theirs.log
+        said = "Sent fatal SSL alert: unknown CA" if names_tls_alerts() else "certificate verify failed"
+        assert said in theirs.log
         assert daemon.connected_peers() == []
 
 

@@ -70,7 +70,7 @@ def test_openvpn_joins_by_an_invitation_and_frames_cross() -> None:
         for word in ("DEPRECATED", "Unrecognized", "Options error", "WARNING: 'link-mtu'"):
             assert word not in log, log
         client.stop()
-        wait_for(lambda: "exit message received by peer" in server.output(), "the exit notice")
+        wait_for(lambda: "exit message received by peer" in server.output().lower(), "the exit notice")
 
 
 @pytest.mark.root

@@ -103,16 +103,21 @@ class Process:
     def output(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
-    def wait_for_output(self, text: str, seconds: float = 10.0, occurrences: int = 1) -> None:
-        """Wait until the output holds `text` (that many times).
+    def wait_for_output(
+        self, text: str | tuple[str, ...], seconds: float = 10.0, occurrences: int = 1
+    ) -> None:
+        """Wait until the output holds `text`, or one of several, that many times.
 
         Raises:
             LabError: it did not within `seconds`, or the program ended first; with the output's end.
         """
 
+        texts = (text,) if isinstance(text, str) else text
+
         def seen() -> bool:
             alive = self.running
-            if self.output().count(text) >= occurrences:
+            output = self.output()
+            if max(output.count(one) for one in texts) >= occurrences:
                 return True
             if not alive:
                 raise LabError(

@@ -209,6 +209,11 @@ def openvpn_version() -> str:
     return run("openvpn", "--version", check=False).split()[1]
 
 
+def names_tls_alerts() -> bool:
+    """Whether the log says which TLS alerts come and go: that of 2.6.14 does, and that of 2.6.3 does not."""
+    return [int(part) for part in re.findall(r"\d+", openvpn_version())] >= [2, 6, 14]
+
+
 def _inline(name: str, text: str) -> list[str]:
     return [f"<{name}>", text.strip(), f"</{name}>"]
 
