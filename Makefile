@@ -10,11 +10,13 @@ CONFIG ?= config/bridged.yaml
 FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 60
 PYTEST := $(PYTHON) -m pytest
+# What keeps one processor busy, beside what keeps another one; what each says is printed together.
+BESIDE := $(MAKE) --no-print-directory --jobs=2 --output-sync=target
 FAST := tests/unit tests/property tests/sim tests/contract tests/vectors tests/fuzz
 export PATH := $(PATH):/usr/sbin:/sbin
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup demo run check test lint format bench order soak fuzz wheel lock clean
+.PHONY: help setup demo run check test lint lint-python lint-native test-native format bench order soak fuzz wheel lock clean
 
 help: ## what the targets do
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
@@ -38,6 +40,9 @@ run: $(NATIVE) ## start one daemon with $(CONFIG)
 	.venv/bin/bridged run --config $(CONFIG)
 
 lint: $(NATIVE) ## format, lint, types, import directions, of native/ too
+	@$(BESIDE) lint-python lint-native
+
+lint-python:
 	@echo "check: formatting (ruff format)"
 	@.venv/bin/ruff format --check .
 	@echo "check: lint (ruff check)"
@@ -49,15 +54,20 @@ lint: $(NATIVE) ## format, lint, types, import directions, of native/ too
 	@echo "check: types of the native module (stubtest)"
 	@if [ -e bridged/_native.abi3.so ]; then .venv/bin/stubtest bridged._native; \
 	    else echo "lint: NOT RUN: stubtest, the native data plane is not built"; fi
+
+lint-native:
 	@bash deploy/rust.sh lint
 
-check: lint ## the fast half: lint, Rust tests, unit, property, sim, contract, vectors, corpus replay
+test-native: lint-native
 	@bash deploy/rust.sh test
+
+check: $(NATIVE) ## the fast half: lint, Rust tests, unit, property, sim, contract, vectors, corpus replay
+	@$(BESIDE) lint-python test-native
 	@echo "check: tests in $(FAST)"
 	@$(PYTEST) $(FAST)
 
-test: lint ## everything: what check runs, and interop (real OpenVPN) and system tests
-	@bash deploy/rust.sh test
+test: $(NATIVE) ## everything: what check runs, and interop (real OpenVPN) and system tests
+	@$(BESIDE) lint-python test-native
 	@echo "test: all tests under tests/ (fast half, interop with real OpenVPN, system)"
 	@$(PYTEST) tests
 
