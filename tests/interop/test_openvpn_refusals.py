@@ -100,7 +100,7 @@ def test_our_server_refuses_a_client_that_is_not_the_right_one(guarded: Guarded,
         "fingerprint": issue("site-1", "client"),
     }[kind]
     outcome, word, alert = REFUSED_CLIENTS[kind]
-    # An OpenVPN that keeps the alert to itself has heard the last of our handshake all the same.
+    # An OpenVPN that keeps alerts to itself says no more than that it saw our certificate.
     told = f"Received fatal SSL alert: {alert}" if names_tls_alerts() else "VERIFY OK: depth=0"
     try_to_enter(guarded, guarded.profile, identity, outcome, identity.name, word, told=told)
 

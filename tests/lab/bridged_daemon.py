@@ -168,6 +168,11 @@ class Bridged:
         assert status is not None
         return status
 
+    def reload(self) -> str:
+        """Write the configuration file anew and have the daemon become what it says; the outcome in words."""
+        self.write()
+        return self.command("reload", "--config", str(self.file)).strip()
+
     def command(self, *arguments: str, check: bool = True) -> str:
         """Any `bridged …` command in the daemon's namespace; its standard output."""
         return self.site.namespace.run(BRIDGED, *arguments, check=check)

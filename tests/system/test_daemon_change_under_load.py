@@ -101,13 +101,6 @@ def drops(daemon: Bridged) -> dict[str, int]:
     }
 
 
-def reload(daemon: Bridged, peers_max: int) -> None:
-    (tunnel,) = daemon.configuration["tunnels"].values()
-    tunnel["peers_max"] = peers_max
-    daemon.write()
-    assert daemon.command("reload", "--config", str(daemon.file)).strip() == "applied"
-
-
 def troubles(seen: Mapping[str, Seen]) -> dict[str, tuple[int, int, int]]:
     """(lost, out of order, changed) where any is not 0."""
     figures = {name: (one.lost, one.backwards, one.damaged) for name, one in seen.items()}
@@ -118,8 +111,10 @@ def troubles(seen: Mapping[str, Seen]) -> dict[str, tuple[int, int, int]]:
 def test_keys_and_settings_change_and_no_frame_is_lost_or_overtaken(workers: int) -> None:
     with loaded(workers, SECONDS, reneg_seconds=SHORT_SECONDS) as scene:
         end = time.monotonic() + SECONDS
+        (tunnel,) = scene.server.configuration["tunnels"].values()
         for number in range(4):
-            reload(scene.server, 100 + number)
+            tunnel["peers_max"] = 100 + number
+            assert scene.server.reload() == "applied"
             time.sleep(SECONDS / 6)
         time.sleep(max(0.0, end - time.monotonic()))
         assert scene.server.tunnel()["peers_limit"] == 103

@@ -42,8 +42,7 @@ class Running:
     def reload(self, change: Callable[[dict[str, Any]], None] = lambda configuration: None) -> str:
         """Change the file and reload; the outcome in words."""
         change(self.first.configuration)
-        self.first.write()
-        return self.first.command("reload", "--config", str(self.first.file)).strip()
+        return self.first.reload()
 
     def refused(self, change: Callable[[dict[str, Any]], None]) -> str:
         """So, where the daemon says no: its reason. The file is as before afterwards."""
