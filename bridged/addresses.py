@@ -5,6 +5,11 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from typing import Final, Literal
+
+Family = Literal["udp", "udp4", "udp6"]
+"""What carries a tunnel to a server: UDP over IPv4, over IPv6, or over whichever answers first."""
+FAMILIES: Final[tuple[Family, ...]] = ("udp", "udp4", "udp6")
 
 _MAC_TEXT = re.compile(r"^[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}$")
 
@@ -96,6 +101,41 @@ class Endpoint:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if self.is_ipv6 else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A server to connect to: a name or an address, and the IP family to use.
+
+    Written `host:port`, or `host:port/udp4` and `host:port/udp6` to use one family only.
+    """
+
+    server: Endpoint
+    family: Family = "udp"
+
+    @classmethod
+    def parse(cls, text: str, default_port: int | None = None) -> Remote:
+        """Read `host:port` with an optional `/udp`, `/udp4` or `/udp6`; the host as in `Endpoint.parse`.
+
+        Raises:
+            ValueError: an unknown family, an address of the other family, or what `Endpoint.parse` refuses.
+        """
+        where, separator, word = text.strip().partition("/")
+        family: Family | None = next((known for known in FAMILIES if known == word), None)
+        if separator and family is None:
+            raise ValueError(f"{text!r}: after `/` comes udp4 or udp6, as in vpn.example.net:1194/udp4")
+        remote = cls(Endpoint.parse(where, default_port), family or "udp")
+        if remote.server.is_numeric and not remote.admits(remote.server):
+            kind = "IPv6" if remote.server.is_ipv6 else "IPv4"
+            raise ValueError(f"{text!r}: {remote.family} cannot reach an {kind} address")
+        return remote
+
+    def admits(self, endpoint: Endpoint) -> bool:
+        """Whether `endpoint`, which is numeric, is of the wanted family."""
+        return self.family == "udp" or (self.family == "udp6") is endpoint.is_ipv6
+
+    def __str__(self) -> str:
+        return str(self.server) if self.family == "udp" else f"{self.server}/{self.family}"
 
 
 def _canonical(host: str) -> str:

@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from bridged.addresses import Endpoint, MacAddress
+from bridged.addresses import Endpoint, MacAddress, Remote
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
 
@@ -196,7 +196,11 @@ class Tunnel(Section):
     tap: Tap = Tap()
     transport: Literal["udp"] = Field("udp", description="what carries the tunnel")
     listen: str | None = Field(None, description="server: host:port to listen on; default [::]:1194")
-    remotes: tuple[str, ...] = Field((), description="client: servers, tried in order, as host:port")
+    remotes: tuple[str, ...] = Field(
+        (),
+        description="client: servers, tried in order, as host:port; "
+        "host:port/udp4 and host:port/udp6 use one IP family only",
+    )
     local: str | None = Field(None, description="client: host:port to send from; default: any")
     tls: Tls
     wrap: Wrap = Wrap()
@@ -262,7 +266,7 @@ class Tunnel(Section):
     @field_validator("remotes")
     @classmethod
     def _remotes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(_endpoint(text, DEFAULT_PORT) for text in value)
+        return tuple(_remote(text) for text in value)
 
     @field_validator("listen", "local")
     @classmethod
@@ -312,6 +316,13 @@ def _endpoint(text: str, default_port: int) -> str:
     if not endpoint.is_numeric and not _HOST_NAME.fullmatch(endpoint.host):
         raise ValueError(f"{text!r}: the host is neither an IP address nor a name")
     return str(endpoint)
+
+
+def _remote(text: str) -> str:
+    """`text` as host:port, with /udp4 or /udp6 where only one IP family is wanted."""
+    remote = Remote.parse(text, DEFAULT_PORT)
+    _endpoint(str(remote.server), DEFAULT_PORT)
+    return str(remote)
 
 
 def _unicast(text: str) -> MacAddress:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import structlog
 
-from bridged.addresses import Endpoint, MacAddress
+from bridged.addresses import MacAddress, Remote
 from bridged.configuration.schema import Configuration, Tunnel, tap_name
 from bridged.netlink.attachment import BridgeAttachment
 from bridged.netlink.reconciler import AttachmentEvent
@@ -109,7 +109,7 @@ def _destinations(tunnel: Tunnel, running: HasRemotes | None) -> list[str]:
         assert bound is not None
         # A socket on :: hears IPv4 too.
         return [*(["::", "0.0.0.0"] if bound.host == "::" else [bound.host]), *connected]
-    return [*(Endpoint.parse(text, 1).host for text in tunnel.remotes), *connected]
+    return [*(Remote.parse(text, 1).server.host for text in tunnel.remotes), *connected]
 
 
 def state_directory(configuration: Configuration) -> Path:

@@ -9,7 +9,7 @@ import asyncio
 import secrets
 from typing import Final
 
-from bridged.addresses import Endpoint
+from bridged.addresses import Endpoint, Remote
 from bridged.dataplane.contract import DataPlane, PeerSnapshot
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.packet import SESSION_ID_LENGTH
@@ -46,8 +46,8 @@ class ClientTunnel(Tunnel):
         self._current: Endpoint | None = None
         self._is_resolving = False
         self._is_hurried = False
-        self._known: dict[Endpoint, list[Endpoint]] = {
-            remote: [remote] for remote in plan.remotes if remote.is_numeric
+        self._known: dict[Remote, list[Endpoint]] = {
+            remote: [remote.server] for remote in plan.remotes if remote.server.is_numeric
         }
         self._way_timer: asyncio.TimerHandle | None = None
 
@@ -150,7 +150,7 @@ class ClientTunnel(Tunnel):
         except TimeoutError:
             pass
 
-    async def _try_remote(self, remote: Endpoint) -> bool:
+    async def _try_remote(self, remote: Remote) -> bool:
         """Try all addresses of one remote; True when a session was established (and is over now)."""
         for endpoint in await self._resolve(remote):
             if self._should_pass_over(endpoint):
@@ -165,16 +165,16 @@ class ClientTunnel(Tunnel):
                 return False
         return False
 
-    async def _resolve(self, remote: Endpoint) -> list[Endpoint]:
+    async def _resolve(self, remote: Remote) -> list[Endpoint]:
         self._is_resolving = True
         try:
             self._known[remote] = await self._lookup.resolve(remote)
             return self._known[remote]
         except OSError as error:  # TimeoutError is one
             detail = str(error) or "no answer in time"
-            text = f"cannot look up {remote.host}: {detail}"
+            text = f"cannot look up {remote.server.host}: {detail}"
             if self.last_error != text:
-                self.log.warning("lookup_failed", host=remote.host, detail=detail)
+                self.log.warning("lookup_failed", host=remote.server.host, detail=detail)
             self.last_error = text
             return []
         finally:

@@ -12,29 +12,31 @@ import socket
 import threading
 from typing import Any, Final
 
-from bridged.addresses import Endpoint
+from bridged.addresses import Endpoint, Remote
 
 LOOKUP_SECONDS: Final = 1.0
 """How long one call waits; its question goes on, and the next call takes its answer too."""
 QUESTIONS_AT_ONCE: Final = 6
 """For each name. A question takes ten seconds at most with one name server, and is repeated after five."""
 
+_FAMILIES: Final = {"udp": socket.AF_UNSPEC, "udp4": socket.AF_INET, "udp6": socket.AF_INET6}
+
 
 class Lookup:
     """Looks up names for one event loop. Threads are daemons: an unanswered question delays no exit."""
 
     def __init__(self) -> None:
-        self._asked: dict[Endpoint, set[asyncio.Future[list[Endpoint]]]] = {}
+        self._asked: dict[Remote, set[asyncio.Future[list[Endpoint]]]] = {}
 
-    async def resolve(self, remote: Endpoint) -> list[Endpoint]:
-        """All addresses of `remote`, in the resolver's order; itself where it is numeric.
+    async def resolve(self, remote: Remote) -> list[Endpoint]:
+        """All addresses of `remote` of its family, in the resolver's order; itself where it is numeric.
 
         Raises:
             OSError: no such name, or the resolver could not ask.
             TimeoutError: no answer within LOOKUP_SECONDS.
         """
-        if remote.is_numeric:
-            return [remote]
+        if remote.server.is_numeric:
+            return [remote.server]
         asked = self._asked.setdefault(remote, set())
         if len(asked) < QUESTIONS_AT_ONCE:
             asked.add(_ask(remote))
@@ -57,7 +59,7 @@ class Lookup:
         self._asked.clear()
 
 
-def _ask(remote: Endpoint) -> asyncio.Future[list[Endpoint]]:
+def _ask(remote: Remote) -> asyncio.Future[list[Endpoint]]:
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[list[Endpoint]] = loop.create_future()
 
@@ -73,8 +75,9 @@ def _ask(remote: Endpoint) -> asyncio.Future[list[Endpoint]]:
     def ask() -> None:
         found: Any = None
         failure: Exception | None = None
+        server, family = remote.server, _FAMILIES[remote.family]
         try:
-            found = socket.getaddrinfo(remote.host, remote.port, type=socket.SOCK_DGRAM)
+            found = socket.getaddrinfo(server.host, server.port, family, socket.SOCK_DGRAM)
         except (OSError, UnicodeError) as error:
             failure = error if isinstance(error, OSError) else OSError(str(error))
         try:

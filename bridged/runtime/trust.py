@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bridged import __version__
-from bridged.addresses import Endpoint
+from bridged.addresses import Endpoint, Remote
 from bridged.configuration.check import DEFAULT_LISTEN, is_inline
 from bridged.configuration.schema import DEFAULT_PORT, Configuration, Tls, Tunnel
 from bridged.errors import ConfigurationError
@@ -79,7 +79,7 @@ def plan_tunnel(
         peer_names=tunnel.peers,
         peer_retention=configuration.metrics.peer_retention_seconds,
         duplicate_names=tunnel.duplicate_names,
-        remotes=tuple(Endpoint.parse(text, DEFAULT_PORT) for text in tunnel.remotes),
+        remotes=tuple(Remote.parse(text, DEFAULT_PORT) for text in tunnel.remotes),
         local=bind_endpoint(tunnel) if role is Role.CLIENT else None,
         exit_notify=tunnel.exit_notify,
         transport=tunnel.transport,

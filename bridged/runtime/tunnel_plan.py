@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bridged.addresses import Endpoint
+from bridged.addresses import Endpoint, Remote
 from bridged.protocol.session_types import SessionSettings
 from bridged.protocol.tls_port import TlsEngineFactory
 from bridged.protocol.wrap import WrapKeys
@@ -28,7 +28,7 @@ class TunnelPlan:
     peer_names: tuple[str, ...] = ()
     peer_retention: float = float("inf")
     duplicate_names: bool = False
-    remotes: tuple[Endpoint, ...] = ()
+    remotes: tuple[Remote, ...] = ()
     local: Endpoint | None = None
     exit_notify: bool = True
     transport: str = "udp"

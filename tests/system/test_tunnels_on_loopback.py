@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 import pytest
 from sim.noisy_wire import engine_factory, settings, wrap_keys
 
-from bridged.addresses import Endpoint, MacAddress
+from bridged.addresses import Endpoint, MacAddress, Remote
 from bridged.dataplane.contract import DataplaneSettings, TapPort
 from bridged.dataplane.portable.plane import PortableDataPlane
 from bridged.protocol.packet import ControlBody, ControlHeader, Opcode, serialize_body
@@ -88,7 +88,7 @@ class Lab:
             settings(Role.CLIENT, mode),
             engine_factory(name, "client"),
             wrap_keys(mode, Role.CLIENT),
-            remotes=(to,),
+            remotes=(Remote(to),),
         )
         return await self._start(ClientTunnel, plan, None)
 

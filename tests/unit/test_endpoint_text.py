@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridged.addresses import Endpoint
+from bridged.addresses import Endpoint, Remote
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,33 @@ from bridged.addresses import Endpoint
 def test_a_written_endpoint_equals_the_one_that_a_socket_reports(text: str, endpoint: Endpoint) -> None:
     assert Endpoint.parse(text) == endpoint
     assert Endpoint.parse(str(endpoint)) == endpoint
+
+
+@pytest.mark.parametrize(
+    ("text", "remote"),
+    [
+        ("vpn.example:5", Remote(Endpoint("vpn.example", 5), "udp")),
+        ("vpn.example:5/udp", Remote(Endpoint("vpn.example", 5), "udp")),
+        ("vpn.example:5/udp4", Remote(Endpoint("vpn.example", 5), "udp4")),
+        ("vpn.example/udp6", Remote(Endpoint("vpn.example", 1194), "udp6")),
+        ("[2001:db8::1]:5/udp6", Remote(Endpoint("2001:db8::1", 5), "udp6")),
+        ("192.0.2.1/udp4", Remote(Endpoint("192.0.2.1", 1194), "udp4")),
+    ],
+)
+def test_a_written_remote_keeps_its_ip_family(text: str, remote: Remote) -> None:
+    assert Remote.parse(text, 1194) == remote
+    assert Remote.parse(str(remote)) == remote
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("vpn.example:5/tcp", "after `/` comes udp4 or udp6"),
+        ("vpn.example:5/", "after `/` comes udp4 or udp6"),
+        ("192.0.2.1:5/udp6", "udp6 cannot reach an IPv4 address"),
+        ("[2001:db8::1]:5/udp4", "udp4 cannot reach an IPv6 address"),
+    ],
+)
+def test_a_family_that_cannot_be_is_refused_with_the_reason(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        Remote.parse(text)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from bridged.addresses import Endpoint
+from bridged.addresses import Endpoint, Remote
 from bridged.runtime import lookup
 from bridged.runtime.lookup import QUESTIONS_AT_ONCE, Lookup
 
-HUB = Endpoint("hub.example", 1194)
+HUB = Remote.parse("hub.example:1194")
 FOUND = [
     (socket.AF_INET6, socket.SOCK_DGRAM, 17, "", ("2001:db8::1", 1194, 0, 0)),
     (socket.AF_INET, socket.SOCK_DGRAM, 17, "", ("192.0.2.1", 1194)),
@@ -39,18 +39,18 @@ class Resolver:
         self._end.set()
         self._answer.set()
 
-    def _ask(self, host: str, port: int, **_: Any) -> list[Any]:
+    def _ask(self, host: str, port: int, family: int, kind: int) -> list[Any]:
         self.asked += 1
         (self._end if self.asked <= self._lost else self._answer).wait(5)
         if self.failure is not None:
             raise self.failure
-        return FOUND
+        return [entry for entry in FOUND if family in (socket.AF_UNSPEC, entry[0])]
 
 
 def test_a_numeric_remote_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     resolver = Resolver(monkeypatch)
     numeric = Endpoint("192.0.2.9", 1194)
-    assert asyncio.run(Lookup().resolve(numeric)) == [numeric]
+    assert asyncio.run(Lookup().resolve(Remote(numeric))) == [numeric]
     assert resolver.asked == 0
 
 
@@ -58,6 +58,15 @@ def test_addresses_come_in_order_and_once(monkeypatch: pytest.MonkeyPatch) -> No
     Resolver(monkeypatch).answer()
     found = asyncio.run(Lookup().resolve(HUB))
     assert [endpoint.host for endpoint in found] == ["2001:db8::1", "192.0.2.1"]
+
+
+@pytest.mark.parametrize(("family", "host"), [("udp4", "192.0.2.1"), ("udp6", "2001:db8::1")])
+def test_only_addresses_of_the_wanted_family_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, family: str, host: str
+) -> None:
+    Resolver(monkeypatch).answer()
+    found = asyncio.run(Lookup().resolve(Remote.parse(f"hub.example:1194/{family}")))
+    assert [endpoint.host for endpoint in found] == [host]
 
 
 def test_a_question_that_was_lost_does_not_hold_up_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
