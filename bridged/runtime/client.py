@@ -98,7 +98,7 @@ class ClientTunnel(Tunnel):
 
     def receive_control(self, datagram: bytes, source: Endpoint) -> None:
         # The last session may still be acknowledging the server's farewell.
-        link = newest(link for link in self.links.values() if link.endpoint == source)
+        link = newest(self.links.at(source))
         if link is None:
             raise RemoteProtocolError("cookie_mismatch", "not from the server we speak with")
         link.receive(datagram)

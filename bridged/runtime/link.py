@@ -27,6 +27,12 @@ from bridged.units import KeyId, MonotonicSeconds, PeerHandle, Seconds, WirePeer
 class LinkOwner(Protocol):
     """The tunnel, as one of its links sees it."""
 
+    def handle_named(self, link: PeerLink, name: str) -> None:
+        """The peer has proved to be `name`: let it be the link's."""
+
+    def handle_settled(self, link: PeerLink) -> None:
+        """The session was asked something, and may have another deadline now."""
+
     def handle_authenticated(self, link: PeerLink, event: Authenticated) -> None:
         """Answer with `link.session.admit` or `refuse`."""
 
@@ -109,6 +115,12 @@ class PeerLink:
 
     def pump(self) -> None:
         """Carry out everything the session has to say, in its order."""
+        try:
+            self._carry_out()
+        finally:
+            self._owner.handle_settled(self)
+
+    def _carry_out(self) -> None:
         self._send_datagrams()
         while (event := self.session.poll_event()) is not None:
             match event:
@@ -122,7 +134,7 @@ class PeerLink:
                 case SendPayload(payload) if self.is_attached:
                     self._dataplane.send_payload(self.handle, payload)
                 case Authenticated():
-                    self.name = event.tls.peer_name
+                    self._owner.handle_named(self, event.tls.peer_name)
                     self._owner.handle_authenticated(self, event)
                 case Established():
                     self._owner.handle_established(self, event)
@@ -142,7 +154,7 @@ class PeerLink:
         terms = self.terms
         if self.is_attached or terms is None:
             return
-        self.name = terms.tls.peer_name
+        self._owner.handle_named(self, terms.tls.peer_name)
         self._dataplane.add_peer(
             PeerSettings(
                 handle=self.handle,

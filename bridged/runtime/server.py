@@ -97,8 +97,8 @@ class ServerTunnel(Tunnel):
         peer_id = self._free_ids.take()
         if peer_id is None and not self.plan.duplicate_names:
             # A site that comes again must not be kept out by its own past.
-            for other in list(self.links.values()):
-                if other is not link and other.name == link.name:
+            for other in self.links.named(link.name):
+                if other is not link:
                     other.close("replaced", f"{link.name} connects again from {link.endpoint}", notify=False)
             peer_id = self._free_ids.take()
         if peer_id is None:
@@ -110,10 +110,11 @@ class ServerTunnel(Tunnel):
     def handle_established(self, link: PeerLink, event: Established) -> None:
         self._listener.note_handshake_done()
         super().handle_established(link, event)
-        for other in list(self.links.values()):
-            if other is link or not other.is_attached:
-                continue
-            if other.endpoint == link.endpoint or (other.name == link.name and not self.plan.duplicate_names):
+        others = self.links.at(link.endpoint)
+        if not self.plan.duplicate_names:
+            others += self.links.named(link.name)
+        for other in others:
+            if other is not link and other.is_attached:
                 other.close("replaced", f"{link.name} connected again from {link.endpoint}", notify=False)
 
     def handle_down(self, link: PeerLink, event: SessionDown, last: PeerSnapshot | None) -> None:

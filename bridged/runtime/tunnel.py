@@ -45,6 +45,7 @@ from bridged.protocol.tls_port import TlsEngine
 from bridged.protocol.wrap import WrapChannel
 from bridged.runtime.coalescing import Coalescing
 from bridged.runtime.link import PeerLink
+from bridged.runtime.link_table import LinkTable
 from bridged.runtime.statistics import PeerBook, TunnelStatistics
 from bridged.runtime.tunnel_plan import TunnelPlan
 from bridged.units import MonotonicSeconds, PeerHandle, UnixSeconds, WirePeerId
@@ -74,7 +75,7 @@ class Tunnel(ABC):
         self.book = PeerBook(plan.peer_names, plan.peer_retention)
         self.log = structlog.get_logger("bridged.tunnel").bind(tunnel=plan.name)
         self.is_stopping = False
-        self.links: dict[PeerHandle, PeerLink] = {}
+        self.links = LinkTable()
         self._handles = itertools.count(1)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
@@ -177,10 +178,10 @@ class Tunnel(ABC):
         link = self.links.get(handle)
         if link is None:
             return
-        for other in list(self.links.values()):
-            if other is not link and other.endpoint == endpoint:
+        for other in self.links.at(endpoint):
+            if other is not link:
                 other.close("replaced", f"{endpoint} now belongs to {link.name}", notify=False)
-        link.endpoint = endpoint
+        self.links.move(link, endpoint)
         record = self.book.record(link.name)
         record.endpoint_changes += 1
         record.last_endpoint = str(endpoint)
@@ -241,12 +242,18 @@ class Tunnel(ABC):
         )
         handle = PeerHandle(next(self._handles))
         link = PeerLink(session, handle, endpoint, self.dataplane, self, receive_peer_id, monotonic)
-        self.links[handle] = link
+        self.links.add(link)
         return link
 
     def _make_engine(self) -> TlsEngine:
         """By the plan of that moment: a renegotiation meets the certificates of the last reload."""
         return self.plan.make_engine()
+
+    def handle_named(self, link: PeerLink, name: str) -> None:
+        self.links.rename(link, name)
+
+    def handle_settled(self, link: PeerLink) -> None:
+        self.links.schedule(link)
 
     @abstractmethod
     def handle_authenticated(self, link: PeerLink, event: Authenticated) -> None:
@@ -326,7 +333,7 @@ class Tunnel(ABC):
         return True
 
     def handle_ended(self, link: PeerLink) -> None:
-        self.links.pop(link.handle, None)
+        self.links.discard(link)
         for code, count in link.session.drops.items():
             self.statistics.control_drops["receive", code] += count
         if not self.links:
@@ -339,8 +346,7 @@ class Tunnel(ABC):
         self._rearm()
 
     def _rearm(self) -> None:
-        deadlines = (link.session.poll_timeout() for link in self.links.values())
-        at = min((deadline.at for deadline in deadlines if deadline is not None), default=float("inf"))
+        at = self.links.next_deadline()
         if at == self._timer_at and self._timer is not None:
             return
         if self._timer is not None:
@@ -353,17 +359,14 @@ class Tunnel(ABC):
     def _handle_timer(self) -> None:
         self._timer = None
         self._timer_at = float("inf")
-        now = monotonic()
-        for link in list(self.links.values()):
-            deadline = link.session.poll_timeout()
-            if deadline is None or deadline.at > now:
-                continue
+        for link in self.links.take_due(monotonic()):
             try:
                 link.handle_timeout()
-            except BridgedError as error:
+            except Exception as error:
                 # A bug; the deadline would stay in the past, and the timer would never rest.
-                self.log.error("session_failed", peer=link.name, code=error.code, detail=error.message)
-                link.abort(error.message)
+                code = error.code if isinstance(error, BridgedError) else type(error).__name__
+                self.log.error("session_failed", peer=link.name, code=code, detail=str(error))
+                link.abort(str(error))
         self._rearm()
 
     # --- for the outside --------------------------------------------------------------------------
