@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from bridged import __version__
-from bridged.cli import check, pki, run, status, tap
+from bridged.cli import check, join, pki, run, status, tap
 from bridged.errors import BridgedError, ConfigurationError
 
 EXIT_FAILED = 1
@@ -47,6 +47,7 @@ run.register(app)
 check.register(app)
 status.register(app)
 pki.register(app)
+join.register(app)
 app.add_typer(tap.app, name="tap")
 
 

@@ -19,9 +19,10 @@ from bridged.tls import TlsSettings, make_engine_factory
 ROOT = Path(__file__).parents[2]
 COMMANDS = """
 import sys, typer
-from bridged.cli import pki
+from bridged.cli import join, pki
 app = typer.Typer()
 pki.register(app)
+join.register(app)
 app()
 """
 

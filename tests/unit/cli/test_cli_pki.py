@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from bridged.cli import pki
+from bridged.cli import join, pki
 from bridged.configuration import load
 from bridged.errors import BridgedError, ConfigurationError
 from bridged.pki import EmbeddedCa
@@ -23,6 +23,7 @@ def bridged(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     app = typer.Typer()
     pki.register(app)
+    join.register(app)
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["bridged", *map(str, arguments)])
@@ -286,3 +287,16 @@ def test_warnings_of_the_profile_go_to_stderr(bridged, server):
     Path("w.ovpn").write_text("route 10.0.0.0 255.0.0.0\n" + out)
     status, out, errors = bridged("join", "w.ovpn", "--bridge", "br0")
     assert status == 0 and "w.ovpn:1: warning: `route`" in errors and "warning" not in out
+
+
+def test_output_dash_is_standard_output(bridged, tmp_path):
+    status, out, errors = bridged(
+        "init", "--state", "s", "--remote", "hub.example.net", "--port", "eth1", "--output", "-"
+    )
+    assert status == 0 and "role: server" in out, errors
+    status, out, errors = bridged("invite", "a", "--state", "s", "--output", "-")
+    assert status == 0 and out.startswith("# Profile of a"), errors
+    Path("a.ovpn").write_text(out)
+    status, out, errors = bridged("join", "a.ovpn", "--bridge", "br0", "--output", "-")
+    assert status == 0 and "role: client" in out, errors
+    assert not (tmp_path / "-").exists()

@@ -1,0 +1,80 @@
+"""What the commands share: options, results to a file or to standard output, messages to standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bridged.errors import ConfigurationError
+
+STANDARD_OUTPUT = Path("-")
+
+
+def _destination(value: Path | None) -> Path | None:
+    return None if value == STANDARD_OUTPUT else value
+
+
+BridgeName = Annotated[str, typer.Option("--bridge", help="Kernel bridge.")]
+Ports = Annotated[
+    list[str] | None, typer.Option("--port", help="LAN interface that joins the bridge; may be repeated.")
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        metavar="FILE",
+        callback=_destination,
+        help="Write FILE, which must not exist yet. Default, and `-`: standard output.",
+    ),
+]
+
+
+def holds(output: Path, text: str) -> bool:
+    """The file is there already, with exactly this content."""
+    try:
+        return output.read_bytes() == text.encode()
+    except OSError:
+        return False
+
+
+def refuse_existing(output: Path) -> None:
+    """Refuse a path that cannot be written, before the command changes anything.
+
+    Raises:
+        ConfigurationError: the file exists, or its folder is missing or not writable.
+    """
+    if output.exists() or output.is_symlink():
+        raise ConfigurationError("exists already; remove it, or choose another --output", file=output)
+    if not output.absolute().parent.is_dir():
+        raise ConfigurationError(f"no folder {output.absolute().parent}", file=output)
+    if not os.access(output.absolute().parent, os.W_OK):
+        raise ConfigurationError(f"folder {output.absolute().parent} is not writable", file=output)
+
+
+def write(output: Path | None, text: str, *, private: bool) -> None:
+    """Write `text` to a new file (`private`: only its owner may read it), or to standard output.
+
+    Raises:
+        OSError: the file cannot be written; `filename` says which.
+    """
+    from bridged.pki import PRIVATE_FILE, PUBLIC_FILE, write_atomic
+
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        write_atomic(output, text.encode(), PRIVATE_FILE if private else PUBLIC_FILE)
+
+
+def say(text: str) -> None:
+    """One line for people."""
+    typer.echo(text, err=True)
+
+
+def one_line(path: Path | str) -> str:
+    """A path as it may stand in a comment."""
+    text = str(path)
+    return text if text.isprintable() else json.dumps(text)
