@@ -31,10 +31,11 @@ from bridged.runtime.lag import LoopLag
 from bridged.runtime.network import NetworkChanges
 from bridged.runtime.reflections import Reflections
 from bridged.runtime.site import Site
-from bridged.runtime.snapshot import DaemonSnapshot, ReloadStatus
+from bridged.runtime.snapshot import DaemonSnapshot, DutiesStatus, ReloadStatus
 from bridged.runtime.tunnel import Tunnel
 from bridged.runtime.tunnel_plan import TunnelPlan
 from bridged.runtime.tunnel_status import tunnel_status
+from bridged.supervision import SUPERVISOR, Timer
 from bridged.telemetry.collector import DaemonCollector, build_registry
 from bridged.telemetry.logs import configure_logs
 from bridged.telemetry.server import MetricsServer, call_in_loop, read_bearer_token
@@ -77,7 +78,7 @@ class Daemon:
         self._path = path
         self._confirm_seconds = confirm_seconds
         self._confirm_deadline: UnixSeconds | None = None
-        self._confirm_timer: asyncio.TimerHandle | None = None
+        self._confirm_timer: Timer | None = None
         self._started = UnixSeconds(time.time())
         self._log = structlog.get_logger("bridged")
         self._stop = asyncio.Event()
@@ -89,7 +90,7 @@ class Daemon:
         self._collector: DaemonCollector | None = None
         self._reload_lock = asyncio.Lock()
         self._reload_again = False
-        self._reloads: asyncio.Task[ReloadStatus] | None = None
+        self._reloads: asyncio.Task[None] | None = None
         # As Prometheus has it: a start is a successful load.
         self._reload_status = ReloadStatus({}, "applied", "", self._started)
         self._lag = LoopLag()
@@ -100,7 +101,8 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
+        loop.add_signal_handler(signal.SIGHUP, SUPERVISOR.guard("reload", self._reload_soon))
+        SUPERVISOR.watch_loop(loop)
         # Before the start: what is made there may end with a reload, and is to be collected then.
         keep_collections_small()
         try:
@@ -173,7 +175,7 @@ class Daemon:
         if self._changes is None:
             return  # the file has just been read
         if self._reloads is None or self._reloads.done():
-            self._reloads = asyncio.create_task(self.reload(), name="reload")
+            self._reloads = SUPERVISOR.keep("reload", self.reload)
         else:
             self._reload_again = True
 
@@ -250,8 +252,7 @@ class Daemon:
         if self._confirm_seconds is None:
             return
         self._confirm_deadline = UnixSeconds(time.time() + self._confirm_seconds)
-        loop = asyncio.get_running_loop()
-        self._confirm_timer = loop.call_later(self._confirm_seconds, self._not_confirmed)
+        self._confirm_timer = SUPERVISOR.after("confirmation", self._confirm_seconds, self._not_confirmed)
         self._log.warning("confirmation_needed", seconds=self._confirm_seconds, command="bridged confirm")
 
     def _not_confirmed(self) -> None:
@@ -308,6 +309,7 @@ class Daemon:
             confirm_deadline=self._confirm_deadline,
             control_loop_lag=self._lag.snapshot(),
             reload=self._reload_status,
+            duties=DutiesStatus(dict(SUPERVISOR.failures), SUPERVISOR.undone()),
         )
 
     def fdb(self, tunnel: str) -> list[Station]:

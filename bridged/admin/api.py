@@ -19,6 +19,7 @@ from bridged.admin.models import (
     ReloadAnswer,
     StationAnswer,
     StatusAnswer,
+    health_answer,
     status_answer,
 )
 from bridged.admin.state import AdminState
@@ -106,10 +107,9 @@ def build_api(state: AdminState, counters: RequestCounters) -> FastAPI:
 
     @api.get("/v1/health")
     async def health(response: Response) -> HealthAnswer:
-        """200 where every tunnel is up, 503 otherwise."""
-        tunnels = state.snapshot().tunnels
-        ok = all(tunnel.up for tunnel in tunnels)
-        response.status_code = 200 if ok else 503
-        return HealthAnswer(ok=ok, tunnels={tunnel.name: tunnel.state for tunnel in tunnels})
+        """200 where every tunnel is up, every bridge as configured and every duty done; else 503."""
+        answer = health_answer(state.snapshot())
+        response.status_code = 200 if answer.ok else 503
+        return answer
 
     return api

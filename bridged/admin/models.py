@@ -117,6 +117,20 @@ class BridgeAnswer(Answer):
     adopted: bool = Field(description="it was there before the daemon, and will stay")
     ports: dict[str, bool] = Field(description="port -> carrier and master are as wanted")
     repairs: dict[str, int]
+    missing: tuple[str, ...] = Field(default=(), description="ports that do not exist")
+    problem: str | None = Field(default=None, description="why not all is as configured")
+
+
+class UndoneAnswer(Answer):
+    duty: str
+    subject: str = Field(description="whose it is: a tunnel, a bridge, an adapter")
+    since: float = Field(description="Unix seconds")
+    reason: str
+
+
+class DutiesAnswer(Answer):
+    failures: dict[str, int] = Field(default_factory=dict, description="duty -> failures so far")
+    undone: tuple[UndoneAnswer, ...] = Field(default=(), description="background work that is not done now")
 
 
 class ReloadsAnswer(Answer):
@@ -140,6 +154,7 @@ class StatusAnswer(Answer):
     )
     control_loop_lag: HistogramAnswer | None = Field(description="seconds")
     reload: ReloadsAnswer
+    duties: DutiesAnswer = Field(default_factory=DutiesAnswer)
 
 
 class ConfirmAnswer(Answer):
@@ -170,10 +185,25 @@ class FdbAnswer(Answer):
 
 
 class HealthAnswer(Answer):
-    """GET /v1/health: `ok` is true where every tunnel is up; the status is 200 or 503 likewise."""
+    """GET /v1/health: `ok` is true where nothing is amiss; the status is 200 or 503 likewise."""
 
     ok: bool
     tunnels: dict[str, str] = Field(description="tunnel -> state")
+    bridges: dict[str, str] = Field(default_factory=dict, description="bridge -> its problem, if it has one")
+    undone: dict[str, str] = Field(default_factory=dict, description="background duty -> why it is not done")
+
+
+def health_answer(snapshot: DaemonSnapshot) -> HealthAnswer:
+    """Whether all is well, and what is not."""
+    bridges = {bridge.name: bridge.problem for bridge in snapshot.bridges if bridge.problem is not None}
+    undone = {f"{item.duty} {item.subject}".strip(): item.reason for item in snapshot.duties.undone}
+    up = all(tunnel.up for tunnel in snapshot.tunnels)
+    return HealthAnswer(
+        ok=up and not bridges and not undone,
+        tunnels={tunnel.name: tunnel.state for tunnel in snapshot.tunnels},
+        bridges=bridges,
+        undone=undone,
+    )
 
 
 def status_answer(snapshot: DaemonSnapshot) -> StatusAnswer:

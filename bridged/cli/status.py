@@ -106,6 +106,11 @@ def warning_lines(answer: StatusAnswer) -> list[str]:
         lines.append(f"not confirmed: taken back in {span(left)} unless you run `bridged confirm`")
     if answer.reload.outcome == "rejected":
         lines.append(f"the configuration was not reloaded: {answer.reload.detail}")
+    lines += [f"bridge {row.name}: {clean(row.problem)}" for row in answer.bridges if row.problem]
+    for item in answer.duties.undone:
+        what = " ".join(word for word in (item.duty, item.subject) if word)
+        since = span(max(0.0, answer.now - item.since))
+        lines.append(f"not done for {since}: {clean(what)}: {clean(item.reason)}")
     return lines
 
 
@@ -141,7 +146,11 @@ def tunnel_lines(tunnel: TunnelAnswer) -> list[str]:
 
 
 def bridge_row(bridge: BridgeAnswer) -> list[str]:
-    ports = ", ".join(f"{name}{'' if good else ' (down)'}" for name, good in bridge.ports.items())
+    missing = set(bridge.missing)
+    ports = ", ".join(
+        f"{name}{'' if good else ' (missing)' if name in missing else ' (down)'}"
+        for name, good in bridge.ports.items()
+    )
     origin = "adopted" if bridge.adopted else "made"
     mtu = str(bridge.mtu) if bridge.mtu is not None else UNKNOWN
     return [bridge.name, bridge.mac or UNKNOWN, mtu, origin, ports or "none"]

@@ -19,6 +19,7 @@ from bridged.errors import ShutdownErrors
 from bridged.netlink.journal import Journal
 from bridged.netlink.reconciler import AttachmentEvent, AttachmentStatus, Reconciler
 from bridged.netlink.watch import HostEvent, LinkWatch
+from bridged.supervision import SUPERVISOR
 from bridged.switching.links import BridgeWish
 
 Report: TypeAlias = Callable[[AttachmentEvent], None]
@@ -85,7 +86,7 @@ class BridgeAttachment:
             self._end()
             raise
         self._changed.set()
-        self._task = asyncio.create_task(self._keep(), name=f"bridge-{self.wish.name}")
+        self._task = SUPERVISOR.keep("bridge", self._keep, self.wish.name, endless=True)
 
     async def stop(self) -> None:
         """Give everything back: what we made goes, what we adopted is as it was. A second call does nothing.

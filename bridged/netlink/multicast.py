@@ -13,6 +13,8 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from bridged.supervision import SUPERVISOR
+
 _HEADER: Final = struct.Struct("=IHHII")
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _ATTRIBUTE_TYPE_MASK: Final = 0x3FFF
@@ -60,7 +62,8 @@ class MulticastListener:
             listener.close()
             raise
         self._socket = listener
-        asyncio.get_running_loop().add_reader(listener.fileno(), self._read)
+        read = SUPERVISOR.guard("netlink_listener", self._read)
+        asyncio.get_running_loop().add_reader(listener.fileno(), read)
 
     def close(self) -> None:
         """Listen no more. Idempotent."""

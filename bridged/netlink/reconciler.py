@@ -54,8 +54,8 @@ class AttachmentEvent:
 class AttachmentStatus:
     """The bridge as last seen. `ports`: carrier is there and the master is right.
 
-    `repairs` counts by action name; `problem` says why not all is as wished (None: all is, or waits for a
-    link that is not there).
+    `missing`: those that do not exist. `repairs` counts by action name; `problem` says why not all is as
+    wished (None: all is, or waits for a link that is not there).
     """
 
     name: str
@@ -65,6 +65,7 @@ class AttachmentStatus:
     ports: Mapping[str, bool]
     repairs: Mapping[str, int]
     problem: str | None = None
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -216,6 +217,7 @@ class Reconciler:
             ports=ports,
             repairs=dict(self._repairs.counts),
             problem=self._problem,
+            missing=tuple(name for name in self.wish.ports if observed.link(name) is None),
         )
 
     def _look(self) -> HostLinks:

@@ -7,7 +7,6 @@ kernel had to drop some, that is said by one `resync` event: whoever listens loo
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from pyroute2.netlink.rtnl import (
 )
 
 from bridged.netlink.multicast import MulticastListener, attributes, messages
+from bridged.supervision import SUPERVISOR, Timer
 
 EventKind: TypeAlias = Literal["link", "address", "route", "resync"]
 
@@ -71,7 +71,7 @@ class LinkWatch:
         self._listener = MulticastListener(_GROUPS, self._take, self._lost, receive_buffer_octets)
         self._subscribers: list[Callable[[frozenset[HostEvent]], None]] = []
         self._pending: set[HostEvent] = set()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self.resyncs = 0
 
     def start(self) -> None:
@@ -90,11 +90,13 @@ class LinkWatch:
 
     def subscribe(self, callback: Callable[[frozenset[HostEvent]], None]) -> Callable[[], None]:
         """Call `callback`, in the event loop, with what changed; returns the way to end it."""
-        self._subscribers.append(callback)
+        # Each for itself: one that fails does not keep the others from hearing.
+        guarded = SUPERVISOR.guard("link_watch", callback, getattr(callback, "__qualname__", ""))
+        self._subscribers.append(guarded)
 
         def unsubscribe() -> None:
-            if callback in self._subscribers:
-                self._subscribers.remove(callback)
+            if guarded in self._subscribers:
+                self._subscribers.remove(guarded)
 
         return unsubscribe
 
@@ -113,7 +115,7 @@ class LinkWatch:
 
     def _hand_on_soon(self) -> None:
         if self._pending and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._gather_seconds, self._hand_on)
+            self._timer = SUPERVISOR.after("link_watch", self._gather_seconds, self._hand_on)
 
     def _hand_on(self) -> None:
         self._timer = None

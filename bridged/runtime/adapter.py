@@ -13,13 +13,13 @@ import structlog
 from bridged.addresses import MacAddress
 from bridged.configuration.schema import Tunnel
 from bridged.dataplane.contract import TapPort
-from bridged.errors import TapError
+from bridged.supervision import SUPERVISOR
 from bridged.tap import MacPolicy, Offload, TapAdapter, TapSettings, choose_mac, open_tap
 from bridged.tap.links import address_owners
 from bridged.units import Octets
 
-REOPEN_SECONDS: Final = 0.25
-"""Between two tries to have a vanished adapter again."""
+REOPEN_SECONDS: Final = 1.0
+"""Between two tries to have a vanished adapter again, at most."""
 
 _OFFLOAD_NAMES: Final = {
     Offload.CSUM: "csum",
@@ -95,7 +95,7 @@ class TunnelAdapter:
             self._adapter.up()
             port = _tap_port(self._adapter, self._queues)
         except BaseException:
-            self.close()
+            self._release()
             raise
         self._tell_refused(self._adapter.refused_offloads)
         self._log.info("tap_opened", mac=str(port.mac), mtu=port.mtu, offloads=sorted(port.offloads))
@@ -104,33 +104,26 @@ class TunnelAdapter:
     def reopen(self, attach: Callable[[TapPort], None]) -> None:
         """The adapter vanished: try to have it again until it works, then `attach` it. Returns at once."""
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._reopen(attach))
+            SUPERVISOR.note_undone("tap", self.name, "the adapter has vanished")
+            self._task = SUPERVISOR.keep(
+                "tap", lambda: self._reopen(attach), self.name, longest_pause_seconds=REOPEN_SECONDS
+            )
 
     def close(self) -> None:
         """Give up the adapter (it goes, unless persistent) and its lock. Idempotent."""
         if self._task is not None:
             self._task.cancel()
             self._task = None
-        if self._adapter is not None:
-            self._adapter.close()
-            self._adapter = None
+        self._release()
+
+    def _release(self) -> None:
+        adapter, self._adapter = self._adapter, None
+        if adapter is not None:
+            adapter.close()
 
     async def _reopen(self, attach: Callable[[TapPort], None]) -> None:
-        told = ""
-        while True:
-            if self._adapter is not None:
-                self._adapter.close()
-                self._adapter = None
-            try:
-                port = self.open()
-            except TapError as error:
-                if str(error) != told:
-                    told = str(error)
-                    self._log.warning("tap_unavailable", code=error.code, detail=told)
-                await asyncio.sleep(REOPEN_SECONDS)
-            else:
-                attach(port)
-                return
+        self._release()
+        attach(self.open())
 
     def _choose_mac(self) -> MacAddress:
         owners = address_owners(except_link=self.name)

@@ -99,7 +99,16 @@ def attach_bridge(
 def bridge_status(attachment: BridgeAttachment) -> BridgeStatus:
     """The bridge as last seen."""
     seen = attachment.status()
-    return BridgeStatus(seen.name, seen.mac, seen.mtu, seen.adopted, dict(seen.ports), dict(seen.repairs))
+    return BridgeStatus(
+        name=seen.name,
+        mac=seen.mac,
+        mtu=seen.mtu,
+        adopted=seen.adopted,
+        ports=dict(seen.ports),
+        repairs=dict(seen.repairs),
+        missing=seen.missing,
+        problem=seen.problem,
+    )
 
 
 def _destinations(tunnel: Tunnel, running: HasRemotes | None) -> list[str]:

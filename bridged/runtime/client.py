@@ -19,6 +19,7 @@ from bridged.runtime.lookup import Lookup
 from bridged.runtime.tunnel import Tunnel, monotonic, newest
 from bridged.runtime.tunnel_plan import TunnelPlan
 from bridged.runtime.ways import has_way
+from bridged.supervision import SUPERVISOR, Timer
 
 RETRY_SECONDS: Final = 1.0
 RETRY_SECONDS_MAX: Final = 300.0
@@ -49,11 +50,11 @@ class ClientTunnel(Tunnel):
         self._known: dict[Remote, list[Endpoint]] = {
             remote: [remote.server] for remote in plan.remotes if remote.server.is_numeric
         }
-        self._way_timer: asyncio.TimerHandle | None = None
+        self._way_timer: Timer | None = None
 
     async def start(self) -> None:
         await super().start()
-        self._task = asyncio.get_running_loop().create_task(self._connect_for_ever())
+        self._task = SUPERVISOR.keep("connect", self._connect_for_ever, self.plan.name, endless=True)
 
     async def stop(self) -> None:
         if self._way_timer is not None:
@@ -68,7 +69,9 @@ class ClientTunnel(Tunnel):
         super().handle_network_change()
         self._wake.set()
         if self._way_timer is None and not self.is_stopping:
-            self._way_timer = asyncio.get_running_loop().call_later(WAY_SECONDS, self._look_for_way)
+            self._way_timer = SUPERVISOR.after(
+                "look_for_way", WAY_SECONDS, self._look_for_way, self.plan.name
+            )
 
     def _look_for_way(self) -> None:
         """Where the server's address cannot be reached any more, and another one can, change over."""

@@ -5,13 +5,13 @@ The data planes only count them (bridged/dataplane/contract.py): a fallback may 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final
 
 import structlog
 
 from bridged.dataplane.contract import DataPlane
+from bridged.supervision import SUPERVISOR, Timer
 
 INTERVAL_SECONDS: Final = 2.0
 
@@ -36,12 +36,12 @@ class FallbackLog:
     def __init__(self, planes: Callable[[], Mapping[str, DataPlane]]) -> None:
         self._planes = planes
         self._told: set[tuple[str, str, str]] = set()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._log = structlog.get_logger("bridged.offloads")
 
     def start(self) -> None:
         """Begin, in the running loop."""
-        self._timer = asyncio.get_running_loop().call_later(INTERVAL_SECONDS, self.start)
+        self._timer = SUPERVISOR.every("fallback_log", INTERVAL_SECONDS, self.look)
         self.look()
 
     def stop(self) -> None:

@@ -7,6 +7,7 @@ from bisect import bisect_left
 from typing import Final
 
 from bridged.dataplane.contract import Histogram
+from bridged.supervision import SUPERVISOR, Timer
 
 BOUNDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 INTERVAL_SECONDS: Final = 1.0
@@ -18,13 +19,13 @@ class LoopLag:
     def __init__(self) -> None:
         self._counts = [0] * (len(BOUNDS) + 1)
         self._total = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
+        self._due = 0.0
 
     def start(self) -> None:
         """Begin, in the running loop."""
-        loop = asyncio.get_running_loop()
-        due = loop.time() + INTERVAL_SECONDS
-        self._timer = loop.call_at(due, self._observe, due)
+        self._due = asyncio.get_running_loop().time() + INTERVAL_SECONDS
+        self._timer = SUPERVISOR.every("loop_lag", INTERVAL_SECONDS, self._observe)
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -34,8 +35,9 @@ class LoopLag:
     def snapshot(self) -> Histogram:
         return Histogram(BOUNDS, tuple(self._counts), self._total)
 
-    def _observe(self, due: float) -> None:
-        late = max(0.0, asyncio.get_running_loop().time() - due)
+    def _observe(self) -> None:
+        now = asyncio.get_running_loop().time()
+        late = max(0.0, now - self._due)
+        self._due = now + INTERVAL_SECONDS
         self._counts[bisect_left(BOUNDS, late)] += 1
         self._total += late
-        self.start()

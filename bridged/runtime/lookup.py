@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import threading
 from typing import Any, Final
 
 from bridged.addresses import Endpoint, Remote
+from bridged.supervision import SUPERVISOR
 
 LOOKUP_SECONDS: Final = 1.0
 """How long one call waits; its question goes on, and the next call takes its answer too."""
@@ -78,12 +78,16 @@ def _ask(remote: Remote) -> asyncio.Future[list[Endpoint]]:
         server, family = remote.server, _FAMILIES[remote.family]
         try:
             found = socket.getaddrinfo(server.host, server.port, family, socket.SOCK_DGRAM)
-        except (OSError, UnicodeError) as error:
+        except Exception as error:
+            # Whatever it is: without an answer, the question would count as under way for ever.
             failure = error if isinstance(error, OSError) else OSError(str(error))
         try:
             loop.call_soon_threadsafe(settle, found, failure)
         except RuntimeError:
             pass  # the loop has ended meanwhile
 
-    threading.Thread(target=ask, name="lookup", daemon=True).start()
+    try:
+        SUPERVISOR.thread("lookup", ask)
+    except RuntimeError as error:  # no thread to be had: as good as no answer
+        answer.set_exception(OSError(str(error)))
     return answer

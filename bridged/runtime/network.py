@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 from bridged.netlink.watch import HostEvent, LinkWatch
+from bridged.supervision import SUPERVISOR, Timer
 
 QUIET_SECONDS: Final = 0.25
 """Between two announcements; a change in that time is announced at its end."""
@@ -22,7 +23,7 @@ class NetworkChanges:
         self.own: Collection[str] = frozenset()
         self._announce = announce
         self._quiet_until = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._unsubscribe = watch.subscribe(self._hear)
 
     def close(self) -> None:
@@ -36,9 +37,9 @@ class NetworkChanges:
             return
         loop = asyncio.get_running_loop()
         wait = max(0.0, self._quiet_until - loop.time())
-        self._timer = loop.call_later(wait, self._tell)
+        self._timer = SUPERVISOR.after("network_changes", wait, self._tell)
 
     def _tell(self) -> None:
+        self._announce()
         self._timer = None
         self._quiet_until = asyncio.get_running_loop().time() + QUIET_SECONDS
-        self._announce()

@@ -8,7 +8,6 @@ moves.
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from bridged.dataplane.contract import FdbEntry
 from bridged.errors import NetlinkError
 from bridged.netlink import pin_station, unpin_station
 from bridged.netlink.fdb_watch import FdbWatch, StationHeard
+from bridged.supervision import SUPERVISOR, Timer
 
 REFLECTED_WITHIN_SECONDS: Final = 1.0
 """A station that a peer sent frames of so lately, and that now seems to be on the LAN, is reflected."""
@@ -59,7 +59,7 @@ class Reflections:
         self._watch = FdbWatch(self._hear)
         self._pins: dict[MacAddress, _Pin] = {}
         self._times: dict[MacAddress, int] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._log = structlog.get_logger("bridged.reflections")
 
     def apply(
@@ -126,10 +126,9 @@ class Reflections:
         self._pins[address] = _Pin(tunnel, tap, seconds)
         tunnel.note_reflection(address, port, peer)
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
+            self._timer = SUPERVISOR.every("reflections", SWEEP_SECONDS, self._sweep)
 
     def _sweep(self) -> None:
-        self._timer = None
         tunnels = {id(pin.tunnel): pin.tunnel for pin in self._pins.values()}
         ages = {
             (key, entry.address): entry.age
@@ -144,8 +143,9 @@ class Reflections:
                 self._unpin(address)
             elif age > pin.seconds:
                 self._unpin(address)
-        if self._pins:
-            self._timer = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
+        if not self._pins and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _unpin(self, address: MacAddress) -> None:
         pin = self._pins.pop(address)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bridged.dataplane.contract import DataplaneSnapshot, Histogram, PeerCounters
+from bridged.supervision import Undone
 from bridged.units import Seconds, UnixSeconds
 
 
@@ -82,7 +83,10 @@ class TunnelStatus:
 
 @dataclass(frozen=True, slots=True)
 class BridgeStatus:
-    """One bridge. `ports`: name -> carrier and master are as wanted. `repairs` by action."""
+    """One bridge. `ports`: name -> carrier and master are as wanted. `repairs` by action.
+
+    `missing`: ports that do not exist. `problem`: why not all is as wished; None: all is.
+    """
 
     name: str
     mac: str | None
@@ -90,6 +94,8 @@ class BridgeStatus:
     adopted: bool
     ports: Mapping[str, bool]
     repairs: Mapping[str, int] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +121,14 @@ class ReloadStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class DutiesStatus:
+    """Background work: `failures` by duty so far; `undone`: what is not done now, oldest first."""
+
+    failures: Mapping[str, int] = field(default_factory=dict)
+    undone: tuple[Undone, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class DaemonSnapshot:
     """Everything. `confirm_deadline`: when an unconfirmed start is taken back (None: nothing to confirm)."""
 
@@ -127,3 +141,4 @@ class DaemonSnapshot:
     confirm_deadline: UnixSeconds | None = None
     control_loop_lag: Histogram | None = None
     reload: ReloadStatus = field(default_factory=ReloadStatus)
+    duties: DutiesStatus = field(default_factory=DutiesStatus)

@@ -48,6 +48,7 @@ from bridged.runtime.link import PeerLink
 from bridged.runtime.link_table import LinkTable
 from bridged.runtime.statistics import PeerBook, TunnelStatistics
 from bridged.runtime.tunnel_plan import TunnelPlan
+from bridged.supervision import SUPERVISOR
 from bridged.units import MonotonicSeconds, PeerHandle, UnixSeconds, WirePeerId
 
 EVENTS_PER_TURN: Final = 256
@@ -79,6 +80,7 @@ class Tunnel(ABC):
         self._handles = itertools.count(1)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
+        self._on_timer = SUPERVISOR.guard("session_timer", self._handle_timer, plan.name)
         self._all_ended = asyncio.Event()
         self._complaints = COMPLAINTS_BURST
         self._complained_at = monotonic()
@@ -93,7 +95,8 @@ class Tunnel(ABC):
             DataplaneError: `bind_failed`.
         """
         self.dataplane.start()
-        asyncio.get_running_loop().add_reader(self.dataplane.event_fd(), self._take_events)
+        take = SUPERVISOR.guard("tunnel_events", self._take_events, self.plan.name)
+        asyncio.get_running_loop().add_reader(self.dataplane.event_fd(), take)
         self.log.info("tunnel_started", role=self.role, dataplane=self.dataplane.name, tap=self.tap_name)
 
     async def stop(self) -> None:
@@ -148,6 +151,9 @@ class Tunnel(ABC):
             except BridgedError as error:
                 # A peer that was removed a moment ago, or a bug: neither may end the daemon.
                 self.log.warning("event_failed", event_kind=type(event).__name__, code=error.code)
+            except Exception as error:
+                # A bug; it must not cost the events behind it.
+                SUPERVISOR.note_failure("tunnel_events", self.plan.name, error)
         self._rearm()
 
     def _handle(self, event: DataplaneEvent) -> None:
@@ -354,7 +360,7 @@ class Tunnel(ABC):
             self._timer = None
         self._timer_at = at
         if at != float("inf"):
-            self._timer = asyncio.get_running_loop().call_at(at, self._handle_timer)
+            self._timer = asyncio.get_running_loop().call_at(at, self._on_timer)
 
     def _handle_timer(self) -> None:
         self._timer = None

@@ -66,12 +66,16 @@ class DaemonCollector(Collector):
         for bridge in state.bridges:
             for port, is_up in bridge.ports.items():
                 families.set("bridge_port_up", (bridge.name, port), is_up)
+            families.set("bridge_problem", (bridge.name,), bridge.problem is not None)
             for action, number in bridge.repairs.items():
                 families.add("netlink_repairs_total", (bridge.name, action), number)
         for tunnel in state.tunnels:
             _add_tunnel(families, tunnel)
         self._add_peers(families, state.tunnels)
         _add_reloads(families, state.reload)
+        for duty, number in state.duties.failures.items():
+            families.add("duty_failures_total", (duty,), number)
+        families.set("duties_undone", (), len(state.duties.undone))
         if state.control_loop_lag is not None:
             families.observe("control_loop_lag_seconds", (), state.control_loop_lag)
         if self._api is not None:

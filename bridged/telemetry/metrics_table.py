@@ -126,6 +126,9 @@ METRICS: Final[tuple[MetricRow, ...]] = (
     _gauge(
         "config_last_reload_success_timestamp_seconds", (), "Start, or newest reload that was not rejected."
     ),
+    _counter("duty_failures_total", ("duty",), "Failures of background work, by what it does."),
+    _gauge("duties_undone", (), "Background duties not done now; `bridged status` names them."),
+    _gauge("bridge_problem", ("bridge",), "The bridge is not as configured (1), or it is (0)."),
     _counter("api_requests_total", ("route", "method", "code"), "Answers of the admin API."),
     _histogram("api_request_duration_seconds", ("route",), "How long the admin API took to answer."),
     _gauge("metrics_peers_folded", (), 'Peers without series of their own, summed in peer="_other" instead.'),

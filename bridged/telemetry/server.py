@@ -12,6 +12,7 @@ import ipaddress
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeout
 from http import HTTPStatus
@@ -23,6 +24,7 @@ from prometheus_client import CollectorRegistry
 
 from bridged.addresses import Endpoint
 from bridged.errors import BridgedError
+from bridged.supervision import SUPERVISOR
 from bridged.telemetry.exposition import CONTENT_TYPE, render
 
 CONNECTIONS_MAX: Final = 8
@@ -30,6 +32,7 @@ IDLE_SECONDS: Final = 10.0
 SNAPSHOT_SECONDS: Final = 5.0
 TOKEN_OCTETS_MAX: Final = 4096
 GZIP_LEVEL: Final = 1
+REFUSED_PAUSE_SECONDS: Final = 0.1
 
 T = TypeVar("T")
 
@@ -112,8 +115,10 @@ class MetricsServer:
             code = "in_use" if error.errno == 98 else "io_error"
             text = f"cannot serve metrics on {self._listen}: {error.strerror or error}; set metrics.listen"
             raise MetricsServerError(code, text) from error
-        self._thread = threading.Thread(target=self._http.serve_forever, name="metrics", daemon=True)
-        self._thread.start()
+        http = self._http
+        self._thread = SUPERVISOR.thread(
+            "metrics_server", http.serve_forever, name="metrics", is_wanted=lambda: self._http is http
+        )
 
     def stop(self) -> None:
         """Close the port and all connections. Idempotent; call it from another thread than a scrape's."""
@@ -139,6 +144,14 @@ class _HttpServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self._lock = threading.Lock()
         self.address_family = _family(listen.host)
         super().__init__((listen.host, listen.port), _Handler)
+
+    def get_request(self) -> Any:
+        try:
+            return super().get_request()
+        except OSError:
+            # Out of descriptors, the connection stays at the door: do not ask again at once, for ever.
+            time.sleep(REFUSED_PAUSE_SECONDS)
+            raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Make room for a connection by closing the oldest one, so that idle ones cannot lock others out."""

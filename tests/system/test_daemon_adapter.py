@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from daemon_lab import pinging, rss_kibioctets, stop_all
-from lab import Bridged, Lab, Profile, TwoSites, bridged_daemon, bridged_pair
+from lab import Bridged, Lab, Profile, TwoSites, bridged_daemon, bridged_pair, wait_for
 from lab.frames import send_frames
 
 pytestmark = pytest.mark.root
@@ -66,6 +67,28 @@ def test_stable_address_is_the_same_without_any_state(sites: TwoSites) -> None:
 
 def test_fixed_address_is_used_as_it_is(sites: TwoSites) -> None:
     assert _addresses(_server(sites, {"mac": FIXED}), 1) == [FIXED]
+
+
+def test_a_tap_that_vanishes_while_descriptors_are_exhausted_comes_back(sites: TwoSites) -> None:
+    """Nothing can be opened for seconds: the duty is counted as undone, and done once that is over."""
+    daemon = _server(sites, {}).start()
+    daemon.wait_until(lambda status: status["bridges"][0]["ports"]["tap0"], "the TAP in its bridge")
+    pid = int(daemon.status()["pid"])
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    # Any new descriptor would have a higher number, whatever is closed meanwhile.
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
+    sites.a.namespace.ip("link", "delete", "tap0")
+    wait_for(lambda: daemon.log.count("duty_failed") >= 1, "a failed attempt", 10.0)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+    status = daemon.wait_until(
+        lambda status: status["bridges"][0]["ports"]["tap0"] and not status["duties"]["undone"],
+        "the TAP back in its bridge",
+        15.0,
+    )
+    assert status["duties"]["failures"]["tap"] >= 1
+    assert "Too many open files" in daemon.log
+    assert daemon.metric("bridged_duty_failures_total", duty="tap") >= 1
+    stop_all(daemon)
 
 
 def _is_local_unicast(text: str) -> bool:

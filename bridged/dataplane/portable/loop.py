@@ -24,6 +24,7 @@ from bridged.dataplane.portable.express import Express
 from bridged.dataplane.portable.forwarding import Forwarding
 from bridged.dataplane.portable.tap_io import TapGone, TapIo
 from bridged.dataplane.portable.wire import Wire
+from bridged.supervision import SUPERVISOR
 
 TAP_BUDGET_FRAMES: Final = 128
 WIRE_BUDGET_READS: Final = 16
@@ -141,8 +142,9 @@ class Loop:
 
     def start(self) -> None:
         self._running = True
-        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-        self._thread.start()
+        self._thread = SUPERVISOR.thread(
+            "dataplane_thread", self._run, self._name, name=self._name, is_wanted=lambda: self._running
+        )
 
     def stop(self) -> None:
         """End the thread and close what is the loop's. Idempotent. Not with the gate held."""

@@ -25,8 +25,9 @@ from bridged.admin.models import status_answer
 from bridged.admin.server import AdminServer
 from bridged.admin.socket import AdminSocketError
 from bridged.admin.state import Station
-from bridged.runtime.snapshot import DaemonSnapshot, ReloadStatus
-from bridged.units import Seconds
+from bridged.runtime.snapshot import BridgeStatus, DaemonSnapshot, DutiesStatus, ReloadStatus
+from bridged.supervision import Undone
+from bridged.units import Seconds, UnixSeconds
 
 T = TypeVar("T")
 
@@ -162,6 +163,27 @@ def test_health_follows_the_tunnels(path: Path, up: bool) -> None:
     state = State(daemon(tunnel("a"), tunnel("b", up=up, state="listening" if up else "stopped")))
     expected = {"a": "listening", "b": "listening" if up else "stopped"}
     assert served(path, state, ask) == (200 if up else 503, up, expected)
+
+
+@pytest.mark.parametrize("amiss", ["duty", "bridge"])
+def test_health_is_bad_while_a_duty_is_not_done_or_a_bridge_is_not_as_configured(
+    path: Path, amiss: str
+) -> None:
+    def ask(client: AdminClient) -> tuple[int, dict[str, str], dict[str, str]]:
+        answer = client.health()
+        return client._http.get("/v1/health").status_code, answer.bridges, answer.undone
+
+    well = daemon(tunnel("a"))
+    assert served(path, State(well), ask) == (200, {}, {})
+    if amiss == "duty":
+        undone = Undone("tap", "tap0", UnixSeconds(1.0), "too many open files")
+        state = replace(well, duties=DutiesStatus({"tap": 1}, (undone,)))
+        expected: tuple[dict[str, str], dict[str, str]] = ({}, {"tap tap0": "too many open files"})
+    else:
+        bridge = BridgeStatus("br0", None, None, False, {}, problem="eth1 cannot join")
+        state = replace(well, bridges=(bridge,))
+        expected = ({"br0": "eth1 cannot join"}, {})
+    assert served(path, State(state), ask) == (503, *expected)
 
 
 def test_the_openapi_description_has_every_route_with_its_answer(path: Path) -> None:

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bridged.configuration.schema import Metrics
 from bridged.dataplane.contract import Histogram
-from bridged.runtime.snapshot import ApiCounters, DaemonSnapshot
+from bridged.runtime.snapshot import ApiCounters, DaemonSnapshot, DutiesStatus
 from bridged.telemetry.collector import DaemonCollector, build_registry
 from bridged.telemetry.exposition import render
 from bridged.telemetry.labels import ALL_DROP_REASONS, DISCONNECT_REASONS, DROP_CLASSES, HANDSHAKE_OUTCOMES
@@ -55,7 +55,11 @@ def test_names_types_and_labels_are_those_of_the_table() -> None:
     scraper.collector._api = lambda: ApiCounters(
         {("/v1/status", "GET", "200"): 3}, {"/v1/status": Histogram((0.1,), (3, 0), 0.01)}
     )
-    state = replace(daemon(), tunnels=(tunnel("sites", peer("a", rtt=0.02), dataplane=full_plane()),))
+    state = replace(
+        daemon(),
+        duties=DutiesStatus({"tap": 1}),
+        tunnels=(tunnel("sites", peer("a", rtt=0.02), dataplane=full_plane()),),
+    )
     scraper.state = state
     seen = {}
     for family in text_string_to_metric_families(scraper.text()):

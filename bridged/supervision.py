@@ -1,0 +1,281 @@
+"""Background duties: none of them ends unseen.
+
+Every task, timer, reader and thread of the daemon is made here. What fails is logged, counted, and tried
+again after a pause that grows; until it succeeds the duty is not done, and the daemon's health is bad.
+Asyncio; `SUPERVISOR` is the book of this process. Notes may be taken in any thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from bridged.errors import BridgedError
+from bridged.units import UnixSeconds
+
+FIRST_PAUSE_SECONDS: Final = 0.25
+LONGEST_PAUSE_SECONDS: Final = 15.0
+PROVEN_SECONDS: Final = 5.0
+"""Endless work that has run for so long after a failure does its duty again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """A duty that is not done now: its kind, whose it is, since when (Unix time), and why."""
+
+    duty: str
+    subject: str
+    since: UnixSeconds
+    reason: str
+
+
+class Timer:
+    """A call that comes later, once or again and again; `cancel` ends it. Made by `Supervisor`."""
+
+    def __init__(
+        self,
+        book: Supervisor,
+        duty: str,
+        subject: str,
+        step: Callable[[], object],
+        period: float | None,
+    ) -> None:
+        self._book, self._duty, self._subject = book, duty, subject
+        self._step = step
+        self._period = period
+        self._failures = 0
+        self._is_cancelled = False
+        self._handle: asyncio.TimerHandle | None = None
+
+    def cancel(self) -> None:
+        """Idempotent; the step may call it."""
+        self._is_cancelled = True
+        if self._handle is not None:
+            self._handle.cancel()
+        self._book.forget(self._duty, self._subject)
+
+    def start(self, seconds: float) -> Timer:
+        """Call after so many seconds."""
+        self._handle = asyncio.get_running_loop().call_later(seconds, self._run)
+        return self
+
+    def _run(self) -> None:
+        try:
+            self._step()
+        except Exception as error:
+            self._failures += 1
+            self._book.note_failure(self._duty, self._subject, error)
+        else:
+            if self._failures:
+                self._failures = 0
+                self._book.note_done(self._duty, self._subject)
+        if self._is_cancelled:
+            self._book.forget(self._duty, self._subject)
+        elif self._failures:
+            self.start(max(pause_seconds(self._failures), self._period or 0.0))
+        elif self._period is not None:
+            self.start(self._period)
+
+
+class Supervisor:
+    """Makes background work and keeps the book of it.
+
+    `duty` is a constant name (the metric label); `subject` says whose duty it is (a tunnel, a bridge).
+    `failures` counts by duty and never falls.
+    """
+
+    def __init__(self) -> None:
+        self.failures: Counter[str] = Counter()
+        self._undone: dict[tuple[str, str], Undone] = {}
+        self._lock = threading.Lock()
+        self._log = structlog.get_logger("bridged.duties")
+
+    # --- the book ---------------------------------------------------------------------------------
+
+    def undone(self) -> tuple[Undone, ...]:
+        """What is not done now, oldest first."""
+        with self._lock:
+            return tuple(self._undone.values())
+
+    def note_failure(self, duty: str, subject: str, error: BaseException) -> None:
+        """Count a failure; the duty is undone until `note_done`. The same reason is logged once in a row."""
+        reason = _words(error)
+        with self._lock:
+            self.failures[duty] += 1
+        if self.note_undone(duty, subject, reason):
+            expected = isinstance(error, BridgedError | OSError)
+            self._log.error(
+                "duty_failed", duty=duty, subject=subject, reason=reason, exc_info=None if expected else error
+            )
+
+    def note_undone(self, duty: str, subject: str, reason: str) -> bool:
+        """The duty is not done; True where that, or the reason, is new."""
+        with self._lock:
+            known = self._undone.get((duty, subject))
+            since = known.since if known is not None else UnixSeconds(time.time())
+            self._undone[duty, subject] = Undone(duty, subject, since, reason)
+        return known is None or known.reason != reason
+
+    def forget(self, duty: str, subject: str = "") -> Undone | None:
+        """The duty is nobody's any more; what was undone of it."""
+        with self._lock:
+            return self._undone.pop((duty, subject), None)
+
+    def note_done(self, duty: str, subject: str = "") -> None:
+        """The duty is done again."""
+        known = self.forget(duty, subject)
+        if known is not None:
+            seconds = round(time.time() - known.since, 1)
+            self._log.info("duty_done_again", duty=duty, subject=subject, seconds=seconds)
+
+    # --- work -------------------------------------------------------------------------------------
+
+    def keep(
+        self,
+        duty: str,
+        work: Callable[[], Awaitable[object]],
+        subject: str = "",
+        *,
+        endless: bool = False,
+        longest_pause_seconds: float = LONGEST_PAUSE_SECONDS,
+    ) -> asyncio.Task[None]:
+        """A task that does `work`, and does it again when it fails, until it returns or is cancelled.
+
+        `endless`: work that never returns; it does its duty while it runs.
+        """
+        kept = self._keep(duty, work, subject, endless, longest_pause_seconds)
+        name = f"{duty} {subject}".strip()
+        return asyncio.get_running_loop().create_task(kept, name=name)
+
+    async def _keep(
+        self,
+        duty: str,
+        work: Callable[[], Awaitable[object]],
+        subject: str,
+        endless: bool,
+        longest_pause_seconds: float,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        failures = 0
+        try:
+            while True:
+                began = loop.time()
+                proof = loop.call_later(PROVEN_SECONDS, self.note_done, duty, subject) if endless else None
+                try:
+                    await work()
+                    self.note_done(duty, subject)
+                    return
+                except asyncio.CancelledError as error:
+                    task = asyncio.current_task()
+                    if task is None or task.cancelling():
+                        raise
+                    # Not we were cancelled, but something that the work waited for.
+                    failure: BaseException = error
+                except Exception as error:
+                    failure = error
+                finally:
+                    if proof is not None:
+                        proof.cancel()
+                failures = 1 if loop.time() - began > PROVEN_SECONDS else failures + 1
+                self.note_failure(duty, subject, failure)
+                await asyncio.sleep(min(longest_pause_seconds, pause_seconds(failures)))
+        finally:
+            self.forget(duty, subject)
+
+    def guard(self, duty: str, step: Callable[..., object], subject: str = "") -> Callable[..., None]:
+        """`step` as a callback that never raises, for readers and signals: they are called again anyway."""
+        has_failed = False
+
+        def guarded(*arguments: Any) -> None:
+            nonlocal has_failed
+            try:
+                step(*arguments)
+            except Exception as error:
+                has_failed = True
+                self.note_failure(duty, subject, error)
+            else:
+                if has_failed:
+                    has_failed = False
+                    self.note_done(duty, subject)
+
+        return guarded
+
+    def after(self, duty: str, seconds: float, step: Callable[[], object], subject: str = "") -> Timer:
+        """Call `step` once; where it fails, again."""
+        return Timer(self, duty, subject, step, None).start(seconds)
+
+    def every(self, duty: str, seconds: float, step: Callable[[], object], subject: str = "") -> Timer:
+        """Call `step` again and again, the first time after `seconds`."""
+        return Timer(self, duty, subject, step, seconds).start(seconds)
+
+    def thread(
+        self,
+        duty: str,
+        work: Callable[[], object],
+        subject: str = "",
+        *,
+        name: str = "",
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> threading.Thread:
+        """A started daemon thread that does `work`, and again when it fails while `is_wanted`.
+
+        Raises:
+            RuntimeError: the system gives no thread.
+        """
+
+        def run() -> None:
+            failures = 0
+            while True:
+                began = time.monotonic()
+                try:
+                    work()
+                    break
+                except Exception as error:
+                    if not is_wanted():
+                        break
+                    failures = 1 if time.monotonic() - began > PROVEN_SECONDS else failures + 1
+                    self.note_failure(duty, subject, error)
+                    time.sleep(pause_seconds(failures))
+            self.note_done(duty, subject)
+
+        thread = threading.Thread(target=run, name=name or duty, daemon=True)
+        thread.start()
+        return thread
+
+    # --- what nobody kept -------------------------------------------------------------------------
+
+    def watch_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Log and count what ends in the loop without anybody to take it (libraries' own tasks)."""
+
+        def take(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+            error = context.get("exception")
+            self.failures["event_loop"] += 1
+            self._log.error(
+                "background_failure",
+                text=context.get("message", ""),
+                reason=_words(error) if error is not None else "",
+                exc_info=error if error is not None and not isinstance(error, OSError) else None,
+            )
+
+        loop.set_exception_handler(take)
+
+
+def pause_seconds(failures: int) -> float:
+    """How long to wait after so many failures in a row."""
+    return min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(max(failures - 1, 0), 16))
+
+
+def _words(error: BaseException) -> str:
+    """One line that says what happened."""
+    return " ".join((str(error) or type(error).__name__).split())
+
+
+SUPERVISOR: Final = Supervisor()
+"""Of this process."""

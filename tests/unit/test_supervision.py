@@ -1,0 +1,196 @@
+"""Background work never dies unseen: it is logged, counted and done again, and health is bad meanwhile."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridged import supervision
+from bridged.supervision import Supervisor
+
+PACKAGE = Path(supervision.__file__).parent
+MAKERS = {"create_task", "ensure_future", "call_later", "call_at", "Thread", "Timer", "start_new_thread"}
+READERS = {"add_reader", "add_writer", "add_signal_handler"}
+KNOWN = {
+    # Deadline of all sessions: set anew thousands of times a second; its callback is guarded.
+    ("runtime/tunnel.py", "call_at"),
+    # Waited for by its maker, which raises what it met.
+    ("tap/scratch.py", "Thread"),
+}
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> Supervisor:
+    monkeypatch.setattr(supervision, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(supervision, "LONGEST_PAUSE_SECONDS", 0.002)
+    return Supervisor()
+
+
+def _calls(file: Path) -> list[tuple[str, int]]:
+    found = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            found.append((name, node.lineno))
+    return found
+
+
+def test_every_task_timer_and_thread_of_the_daemon_is_made_by_the_supervisor() -> None:
+    loose = []
+    for file in sorted(PACKAGE.rglob("*.py")):
+        where = str(file.relative_to(PACKAGE))
+        if where == "supervision.py":
+            continue
+        loose += [
+            f"{where}:{line} {name}"
+            for name, line in _calls(file)
+            if name in MAKERS and (where, name) not in KNOWN
+        ]
+    assert not loose, "make it by bridged.supervision.SUPERVISOR"
+
+
+def test_every_reader_of_the_loop_is_guarded() -> None:
+    readers = [file for file in PACKAGE.rglob("*.py") if any(name in READERS for name, _ in _calls(file))]
+    assert readers
+    assert not [file.name for file in readers if "SUPERVISOR.guard(" not in file.read_text()]
+
+
+def _run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(asyncio.wait_for(test(), 20))
+
+
+def test_work_that_fails_is_done_again_until_it_succeeds(quick: Supervisor) -> None:
+    seen: list[tuple[str, ...]] = []
+
+    async def work() -> None:
+        seen.append(tuple(item.reason for item in quick.undone()))
+        if len(seen) < 4:
+            raise OSError(24, "Too many open files")
+
+    async def test() -> None:
+        await quick.keep("tap", work, "tap0")
+
+    _run(test)
+    assert quick.failures["tap"] == 3
+    assert seen[0] == () and all("Too many open files" in texts[0] for texts in seen[1:])
+    assert quick.undone() == (), "the duty is done again"
+
+
+def test_work_is_done_again_when_what_it_waits_for_is_cancelled_by_others(quick: Supervisor) -> None:
+    runs = 0
+
+    async def work() -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            raise asyncio.CancelledError
+
+    async def test() -> None:
+        await quick.keep("lookup", work)
+
+    _run(test)
+    assert runs == 2 and quick.failures["lookup"] == 1
+
+
+def test_a_cancelled_duty_is_nobodys_and_not_undone(quick: Supervisor) -> None:
+    async def fails() -> None:
+        raise OSError("for ever")
+
+    async def test() -> None:
+        task = quick.keep("tap", fails, "tap0")
+        while quick.failures["tap"] < 3:
+            await asyncio.sleep(0.001)
+        assert [item.subject for item in quick.undone()] == ["tap0"]
+        task.cancel()
+        await asyncio.wait({task})
+        assert task.cancelled() and quick.undone() == ()
+
+    _run(test)
+
+
+def test_endless_work_that_runs_on_after_a_failure_does_its_duty(
+    quick: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervision, "PROVEN_SECONDS", 0.01)
+    runs = 0
+
+    async def work() -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            raise RuntimeError("a bug")
+        await asyncio.Event().wait()
+
+    async def test() -> None:
+        task = quick.keep("bridge", work, "br0", endless=True)
+        while not quick.failures["bridge"] or quick.undone():
+            await asyncio.sleep(0.002)
+        task.cancel()
+
+    _run(test)
+    assert runs == 2
+
+
+def test_a_timer_that_fails_is_called_again_and_a_periodic_one_goes_on(quick: Supervisor) -> None:
+    calls = {"once": 0, "again": 0}
+
+    def step(name: str) -> None:
+        calls[name] += 1
+        if calls[name] < 3:
+            raise ValueError("not yet")
+
+    async def test() -> None:
+        quick.after("once", 0, lambda: step("once"))
+        timer = quick.every("again", 0.001, lambda: step("again"))
+        while calls["again"] < 6 or calls["once"] < 3:
+            await asyncio.sleep(0.001)
+        timer.cancel()
+
+    _run(test)
+    assert calls["once"] == 3 and quick.failures == {"once": 2, "again": 2} and quick.undone() == ()
+
+
+def test_a_callback_that_fails_is_bad_health_until_it_works(quick: Supervisor) -> None:
+    answers = iter([OSError("no"), None])
+
+    def step() -> None:
+        error = next(answers)
+        if error is not None:
+            raise error
+
+    guarded = quick.guard("events", step, "main")
+    guarded()
+    assert [item.duty for item in quick.undone()] == ["events"]
+    guarded()
+    assert quick.undone() == () and quick.failures["events"] == 1
+
+
+def test_a_thread_that_fails_begins_again(quick: Supervisor) -> None:
+    runs: list[int] = []
+
+    def work() -> None:
+        runs.append(1)
+        if len(runs) < 3:
+            raise RuntimeError("a bug")
+
+    quick.thread("wire", work).join(20)
+    assert len(runs) == 3 and quick.failures["wire"] == 2 and quick.undone() == ()
+
+
+def test_what_a_library_lets_fall_in_the_loop_is_counted(quick: Supervisor) -> None:
+    def falls() -> None:
+        raise RuntimeError("in a library")
+
+    async def test() -> None:
+        loop = asyncio.get_running_loop()
+        quick.watch_loop(loop)
+        loop.call_soon(falls)
+        await asyncio.sleep(0.001)
+
+    _run(test)
+    assert quick.failures["event_loop"] == 1
