@@ -12,14 +12,16 @@ SOAK_MINUTES ?= 60
 PYTEST := $(PYTHON) -m pytest
 # What keeps one processor busy, beside what keeps another one; what each says is printed together.
 BESIDE := $(MAKE) --no-print-directory --jobs=2 --output-sync=target
+# Runs Debian's kernel for tests/vm.
+EMULATOR := command -v qemu-system-x86_64 >/dev/null || bash deploy/bootstrap.sh qemu-system-x86_64:qemu-system-x86
 FAST := tests/unit tests/property tests/sim tests/contract tests/vectors tests/fuzz
 export PATH := $(PATH):/usr/sbin:/sbin
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup demo run check test lint lint-python lint-native test-native format bench order soak fuzz wheel lock clean
+.PHONY: help setup demo run check test test-vm lint lint-python lint-native test-native format bench order soak fuzz wheel lock clean
 
 help: ## what the targets do
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
 
 setup: $(NATIVE) ## install what is missing: Debian packages, .venv, the native data plane
 	@[ -e bridged/_native.abi3.so ] || bash deploy/native.sh
@@ -38,6 +40,10 @@ demo: $(NATIVE) ## join two LANs on this machine, in network namespaces, and sho
 
 run: $(NATIVE) ## start one daemon with $(CONFIG)
 	.venv/bin/bridged run --config $(CONFIG)
+
+test-vm: $(NATIVE) ## the tests that need another kernel, in a virtual machine with Debian's
+	@$(EMULATOR)
+	@$(PYTEST) tests/vm
 
 lint: $(NATIVE) ## format, lint, types, import directions, of native/ too
 	@$(BESIDE) lint-python lint-native
@@ -68,7 +74,8 @@ check: $(NATIVE) ## the fast half: lint, Rust tests, unit, property, sim, contra
 
 test: $(NATIVE) ## everything: what check runs, and interop (real OpenVPN) and system tests
 	@$(BESIDE) lint-python test-native
-	@echo "test: all tests under tests/ (fast half, interop with real OpenVPN, system)"
+	@$(EMULATOR)
+	@echo "test: all tests under tests/ (fast half, interop with real OpenVPN, system, another kernel)"
 	@$(PYTEST) tests
 
 bench: $(NATIVE) ## our daemons against OpenVPN's, in turn; writes build/bench.json (BENCH="--pairs 5 …")

@@ -1,0 +1,101 @@
+"""Boots the virtual machine and reads from its console how the tests inside ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.vm import image
+
+EMULATOR = "qemu-system-x86_64"
+MEMORY_MEGABYTES = 1536
+BOOT_AND_TEST_SECONDS = 400.0
+RESULT_MARK = "vm-result: "
+TESTS_FILE = Path("/vm-tests.json")
+INSIDE = "BRIDGED_TEST_MACHINE"
+"""In the environment of tests that run inside the machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one test ended; `text` is pytest's report where it failed."""
+
+    outcome: str
+    seconds: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one boot told: outcomes by node id, and the whole console."""
+
+    outcomes: dict[str, Outcome]
+    console: str
+
+
+def run(tests: Sequence[str]) -> Run:
+    """Run these tests (pytest's node ids) in a machine of their own.
+
+    Raises:
+        ImageError: the machine could not be made.
+    """
+    emulator = shutil.which(EMULATOR)
+    if emulator is None:
+        raise image.ImageError(f"{EMULATOR} is not installed; `make test` installs it")
+    made = image.build({str(TESTS_FILE): json.dumps(list(tests))})
+    console = _boot(emulator, made)
+    outcomes = {}
+    for line in console.splitlines():
+        if line.startswith(RESULT_MARK):
+            told = json.loads(line.removeprefix(RESULT_MARK))
+            outcomes[told["test"]] = Outcome(told["outcome"], told["seconds"], told["text"])
+    return Run(outcomes, console)
+
+
+def _boot(emulator: str, made: image.Image) -> str:
+    """The console from boot to power-off, or to the time limit."""
+    words = f"console=ttyS0 quiet panic=-1 {INSIDE}=1 vm.folder={image.REPOSITORY} vm.python={sys.executable}"
+    log = image.FOLDER / "console.log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            (
+                *(
+                    emulator,
+                    "-accel",
+                    "tcg,thread=multi",
+                    "-cpu",
+                    "max",
+                    "-smp",
+                    str(min(2, os.cpu_count() or 1)),
+                ),
+                *(
+                    "-m",
+                    str(MEMORY_MEGABYTES),
+                    "-nodefaults",
+                    "-no-user-config",
+                    "-display",
+                    "none",
+                    "-no-reboot",
+                ),
+                *("-kernel", str(made.kernel), "-initrd", str(made.initramfs), "-append", words),
+                *("-serial", "stdio", "-nic", "none"),
+            ),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            process.wait(BOOT_AND_TEST_SECONDS)
+        except subprocess.TimeoutExpired:
+            file.write(f"\nvm: still running after {BOOT_AND_TEST_SECONDS:.0f} s\n".encode())
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    return log.read_text(errors="replace").replace("\r\n", "\n")
