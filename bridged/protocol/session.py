@@ -28,6 +28,7 @@ from bridged.protocol.session_types import (
     Deadline,
     Event,
     Renegotiated,
+    SendDatagram,
     SendPayload,
     SessionDown,
     SessionEnded,
@@ -55,7 +56,8 @@ class Session:
     A server's session is born when the cookie came back, with `remote_session_id` known and
     `local_session_id` being the cookie (control 4.2). Drive it with `receive_datagram`,
     `handle_timeout` and what the data plane heard (`handle_occ_exit`, `request_renegotiation`); after
-    each of them take `poll_datagrams`, `poll_event` until None, and ask `poll_timeout` anew.
+    each of them take `poll_event` until None, and ask `poll_timeout` anew. Carry events out in their order
+    (decision 40).
 
     `drops` counts what the peer did wrong, by drop reason; nothing is raised for it.
     """
@@ -73,12 +75,18 @@ class Session:
     ) -> None:
         self.settings = settings
         self.random_bytes = random_bytes
-        self.wire = SessionWire(settings.role, wrap, local_session_id, remote_session_id)
+        self._events: deque[Event] = deque()
+        self.wire = SessionWire(
+            settings.role,
+            wrap,
+            local_session_id,
+            remote_session_id,
+            lambda datagram: self.emit(SendDatagram(datagram)),
+        )
         self.state = SessionState.HANDSHAKE
         self.drops: Counter[str] = Counter()
         self._make_engine = make_engine
         self._started_at = now
-        self._events: deque[Event] = deque()
         self._drain_until = float("inf")
         self._drain_until_quiet = True
         self._was_established = False
@@ -89,7 +97,7 @@ class Session:
         )
         reset = Opcode.HARD_RESET_CLIENT_V2 if settings.role is Role.CLIENT else None
         self.keys.primary = self.make_key(KeyId(0), "initial", reset, now)
-        self._transmit(now)
+        self.transmit(now)
 
     # --- inputs -----------------------------------------------------------------------------------
 
@@ -170,12 +178,8 @@ class Session:
 
     # --- outputs ----------------------------------------------------------------------------------
 
-    def poll_datagrams(self) -> list[bytes]:
-        """Control packets to send to the session's endpoint, in order."""
-        return self.wire.take_datagrams()
-
     def poll_event(self) -> Event | None:
-        """The oldest event not yet taken."""
+        """The oldest event not yet taken, control packets among them."""
         return self._events.popleft() if self._events else None
 
     def poll_timeout(self) -> Deadline | None:
@@ -214,6 +218,11 @@ class Session:
 
     def emit(self, event: Event) -> None:
         self._events.append(event)
+
+    def transmit(self, now: float) -> None:
+        """Send what is due, and acks, before anything else that this step brings about."""
+        for key in self.keys.newest_first():
+            self.wire.transmit(key, now)
 
     def make_key(self, key_id: KeyId, trigger: str, reset: Opcode | None, now: float) -> KeyState:
         return KeyState(
@@ -405,16 +414,12 @@ class Session:
             self.emit(SendPayload(OCC_EXIT))
 
     def _settle(self, now: float) -> None:
-        self._transmit(now)
+        self.transmit(now)
         if self.state is not SessionState.DRAINING:
             return
         quiet = all(key.is_quiet for key in self.keys.newest_first())
         if now >= self._drain_until or (self._drain_until_quiet and quiet):
             self._finish()
-
-    def _transmit(self, now: float) -> None:
-        for key in self.keys.newest_first():
-            self.wire.transmit(key, now)
 
     def _finish(self) -> None:
         self._step(SessionInput.DRAINED)

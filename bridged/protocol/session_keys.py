@@ -124,7 +124,7 @@ class SessionKeys:
             key_id = _next_key_id(old.key_id)
         elif self._may_retry(old, now):
             # A client that knows both key messages knows that the server does, too: both take the next id.
-            key_id = self._replace_failed(old, is_ahead=old.is_exchanged)
+            key_id = self._replace_failed(old, now, is_ahead=old.is_exchanged)
         else:
             return False
         self._open(key_id, trigger, now)
@@ -153,7 +153,7 @@ class SessionKeys:
             # The peer tries again; or it was through with the failed one, and now wants the next.
             if key_id != old.key_id and not (is_next and old.is_exchanged):
                 return None
-            self._open(self._replace_failed(old, is_ahead=is_next), "peer", now)
+            self._open(self._replace_failed(old, now, is_ahead=is_next), "peer", now)
             return self.primary
         return self.primary if is_next and self.begin_renegotiation("peer", now) else None
 
@@ -164,13 +164,13 @@ class SessionKeys:
         """
         self._renegotiate_at = max(now, failed.give_up_at) + self._session.settings.hand_window
 
-    def _replace_failed(self, failed: KeyState, *, is_ahead: bool) -> KeyId:
+    def _replace_failed(self, failed: KeyState, now: float, *, is_ahead: bool) -> KeyId:
         """The key id to go on with after a failed renegotiation; the lame duck carries on."""
         if failed.is_installed:
             self._retiring[failed.key_id] = self._lame_dies_at
         if is_ahead and failed.is_installed:
             # Only the last acknowledgement was lost: the peer has this key, and may have changed over.
-            self._seal_with(failed)
+            self._seal_with(failed, now)
         key_id = _next_key_id(failed.key_id) if is_ahead else failed.key_id
         failed.close()
         self._forget(key_id)
@@ -180,7 +180,7 @@ class SessionKeys:
         if self.lame_duck is not None:
             dying = self.lame_duck
             if self._sealing != old.key_id:
-                self._seal_with(old)
+                self._seal_with(old, now)
             if dying.phase is KeyPhase.GENERATED:
                 # The peer may seal with it until it, too, is through with the key that follows.
                 self._retiring[dying.key_id] = self._lame_dies_at
@@ -213,7 +213,7 @@ class SessionKeys:
         key.forget_secrets()
         self._schedule_renegotiation(now)
         if is_first:
-            self._seal_with(key)
+            self._seal_with(key, now)
             return
         key.usable_at = key.started_at + self._wait_before_sealing(key)
         # By then the peer, too, seals with this key.
@@ -260,7 +260,9 @@ class SessionKeys:
             seconds *= 1 - 0.1 * self._session.random_bytes(1)[0] / 255
         self._renegotiate_at = now + seconds
 
-    def _seal_with(self, key: KeyState) -> None:
+    def _seal_with(self, key: KeyState, now: float) -> None:
+        # What lets the peer open under this key goes out before the first frame under it.
+        self._session.transmit(now)
         self._sealing = key.key_id
         self._session.emit(UseKey(key.key_id))
 
@@ -272,7 +274,7 @@ class SessionKeys:
             and key.key_id != self._sealing
             and now >= key.usable_at
         ):
-            self._seal_with(key)
+            self._seal_with(key, now)
 
     def _retire(self, now: float) -> None:
         if self.lame_duck is not None and now >= self._lame_dies_at:
@@ -284,7 +286,7 @@ class SessionKeys:
         self.lame_duck, self._lame_dies_at = None, _NEVER
         if self.primary is not None and self.primary.phase is KeyPhase.GENERATED:
             if self._sealing != self.primary.key_id:
-                self._seal_with(self.primary)
+                self._seal_with(self.primary, now)
         else:
             self._session.leave(
                 SessionInput.FAILED, "renegotiation_failed", "the last data key has expired", now

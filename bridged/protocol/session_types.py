@@ -161,6 +161,13 @@ class SendPayload:
 
 
 @dataclass(frozen=True, slots=True)
+class SendDatagram:
+    """Send this control packet to the session's endpoint."""
+
+    datagram: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class SessionDown:
     """No traffic from now on. Said once.
 
@@ -189,6 +196,7 @@ Event = (
     | Established
     | Renegotiated
     | SendPayload
+    | SendDatagram
     | SessionDown
     | SessionEnded
 )

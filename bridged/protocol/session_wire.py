@@ -6,6 +6,7 @@ Pure: no sockets, no clock; callers pass `now` (monotonic seconds).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from bridged.errors import RemoteProtocolError
@@ -32,22 +33,27 @@ MAX_CONTROL_DATAGRAM: Final = 2560
 class SessionWire:
     """Makes datagrams of control packets and control packets of datagrams.
 
-    `remote_session_id` is None until the peer's hard reset came (clients). Key ids 1..7 go under the
-    dynamic wrap once there is one (control 2.6).
+    Each datagram goes to `send`. `remote_session_id` is None until the peer's hard reset came (clients). Key
+    ids 1..7 go under the dynamic wrap once there is one (control 2.6).
 
     Raises:
         RemoteProtocolError: from `unwrap`, `record` and `parse`, with the drop reason.
     """
 
     def __init__(
-        self, role: Role, wrap: WrapChannel, local_session_id: bytes, remote_session_id: bytes | None
+        self,
+        role: Role,
+        wrap: WrapChannel,
+        local_session_id: bytes,
+        remote_session_id: bytes | None,
+        send: Callable[[bytes], None],
     ) -> None:
         self.local_session_id = local_session_id
         self.remote_session_id = remote_session_id
         self._role = role
         self._wrap = wrap
         self._dynamic: WrapChannel | None = None
-        self._datagrams: list[bytes] = []
+        self._send_datagram = send
 
     def use_dynamic_wrap(self, channel: WrapChannel) -> None:
         """Wrap every packet with key id 1..7 with this from now on."""
@@ -99,15 +105,11 @@ class SessionWire:
     # --- outwards ---------------------------------------------------------------------------------
 
     def transmit(self, key: KeyState, now: float) -> None:
-        """Queue datagrams for all packets of this key that are due, and acks that found no packet."""
+        """Send all packets of this key that are due, and acks that found no packet."""
         for packet in key.send.due(now):
             self._send(key, packet.opcode, packet.message_id, packet.payload)
         while key.inbox.has_new_acks:
             self._send(key, Opcode.ACK_V1, None, b"")
-
-    def take_datagrams(self) -> list[bytes]:
-        datagrams, self._datagrams = self._datagrams, []
-        return datagrams
 
     def _channel(self, key_id: int) -> WrapChannel:
         return self._dynamic if key_id and self._dynamic is not None else self._wrap
@@ -118,7 +120,7 @@ class SessionWire:
             acks = key.inbox.take_acks(self._ack_limit(message_id))
         body = ControlBody(acks, self.remote_session_id if acks else None, message_id, payload)
         header = ControlHeader(opcode, key.key_id, self.local_session_id)
-        self._datagrams.append(self._channel(key.key_id).wrap(header, serialize_body(body)))
+        self._send_datagram(self._channel(key.key_id).wrap(header, serialize_body(body)))
 
     def _ack_limit(self, message_id: int | None) -> int:
         if message_id is not None:

@@ -15,6 +15,7 @@ from bridged.protocol.session_types import (
     Negotiated,
     RemoveKey,
     Renegotiated,
+    SendDatagram,
     SendPayload,
     SessionDown,
     SessionEnded,
@@ -121,9 +122,10 @@ class PeerLink:
             self._owner.handle_settled(self)
 
     def _carry_out(self) -> None:
-        self._send_datagrams()
         while (event := self.session.poll_event()) is not None:
             match event:
+                case SendDatagram(datagram):
+                    self._dataplane.send_control(datagram, self.endpoint)
                 case InstallKey(key):
                     self._attach()
                     self._dataplane.install_key(self.handle, key)
@@ -144,11 +146,6 @@ class PeerLink:
                     self._owner.handle_down(self, event, self._detach())
                 case SessionEnded():
                     self._owner.handle_ended(self)
-            self._send_datagrams()
-
-    def _send_datagrams(self) -> None:
-        for datagram in self.session.poll_datagrams():
-            self._dataplane.send_control(datagram, self.endpoint)
 
     def _attach(self) -> None:
         terms = self.terms

@@ -33,6 +33,7 @@ from bridged.protocol.session import Session
 from bridged.protocol.session_types import (
     Established,
     InstallKey,
+    SendDatagram,
     SessionDown,
     SessionSettings,
     UseKey,
@@ -87,6 +88,11 @@ class Client:
     def _drain(self) -> None:
         while (event := self.session.poll_event()) is not None:
             match event:
+                case SendDatagram(datagram):
+                    try:
+                        self.socket.send(datagram)
+                    except (BlockingIOError, ConnectionRefusedError):
+                        pass  # the session repeats it
                 case InstallKey(key):
                     self.key = key
                 case UseKey(key_id):
@@ -97,11 +103,6 @@ class Client:
                     self.down = f"{reason}: {detail}"
                 case Established():
                     pass
-        for datagram in self.session.poll_datagrams():
-            try:
-                self.socket.send(datagram)
-            except (BlockingIOError, ConnectionRefusedError):
-                pass  # the session repeats it
 
     def seal_run(self, target: bytes, octets: int, count: int) -> bytes:
         """`count` packets, each with a frame of `octets` to one station, one after the other."""

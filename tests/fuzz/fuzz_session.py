@@ -29,6 +29,7 @@ from bridged.protocol.session_types import (
     Established,
     InstallKey,
     RemoveKey,
+    SendDatagram,
     SessionDown,
     SessionEnded,
     SessionSettings,
@@ -153,8 +154,10 @@ class _Pair:
         assert session is not None
         while (event := session.poll_event()) is not None:
             assert not end.is_ended
-            assert not end.is_down or isinstance(event, RemoveKey | SessionEnded)
+            assert not end.is_down or isinstance(event, RemoveKey | SendDatagram | SessionEnded)
             match event:
+                case SendDatagram(datagram):
+                    end.outbox.append(datagram)
                 case Authenticated():
                     session.admit(5, self.now)
                 case InstallKey(key):
@@ -174,7 +177,6 @@ class _Pair:
                 case SessionEnded():
                     assert end.is_down
                     end.is_ended = True
-        end.outbox.extend(session.poll_datagrams())
 
     def _check(self, end: _End) -> None:
         session = end.session

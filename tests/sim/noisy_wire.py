@@ -1,5 +1,8 @@
 """Two ends of one tunnel on a virtual clock, with a wire that drops, repeats, reorders and corrupts.
 
+A busy machine is simulated, too: an end may rest between any two things that its session wants done, while
+its data plane and the other end go on.
+
 The TLS engines and certificates are real; time, the wire and random octets are the simulation's.
 """
 
@@ -8,9 +11,11 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 
 from bridged.addresses import Endpoint
 from bridged.errors import RemoteProtocolError
@@ -24,6 +29,7 @@ from bridged.pki.certificates import (
 )
 from bridged.protocol.cipher import DEFAULT_CIPHERS
 from bridged.protocol.cookie import CookieJar
+from bridged.protocol.key_state import KeyPhase
 from bridged.protocol.listener import Answer, Listener
 from bridged.protocol.role import Role
 from bridged.protocol.session import Session
@@ -34,6 +40,7 @@ from bridged.protocol.session_types import (
     InstallKey,
     RemoveKey,
     Renegotiated,
+    SendDatagram,
     SessionDown,
     SessionEnded,
     SessionSettings,
@@ -124,6 +131,8 @@ class End:
     keys: dict[int, InstallKey] = field(default_factory=dict)
     sealing: int | None = None
     ended: bool = False
+    undone: deque[Event] = field(default_factory=deque)
+    unread: list[bytes] = field(default_factory=list)
 
     def of(self, kind: type) -> list:
         return [event for event in self.events if isinstance(event, kind)]
@@ -136,11 +145,20 @@ class End:
     def down(self) -> SessionDown | None:
         return next(iter(self.of(SessionDown)), None)
 
+    def newest_usable(self) -> InstallKey | None:
+        """What OpenVPN would seal with: the newest key whose negotiation is complete, at once."""
+        key = self.session.keys.primary if self.session is not None else None
+        if self.sealing is None or key is None:
+            return None
+        newest = key.key_id if key.phase is KeyPhase.GENERATED else self.sealing
+        return self.keys.get(newest) or self.keys[self.sealing]
+
     def take(self, event: Event) -> None:
         assert not self.ended, f"{event} behind the end of the session"
         if self.down is not None:
-            assert isinstance(event, RemoveKey | SessionEnded), f"{event} behind SessionDown"
-        self.events.append(event)
+            assert isinstance(event, RemoveKey | SendDatagram | SessionEnded), f"{event} behind SessionDown"
+        if not isinstance(event, SendDatagram):
+            self.events.append(event)
         match event:
             case InstallKey(key):
                 self.keys[key.key_id] = event
@@ -158,6 +176,9 @@ class End:
 class Simulation:
     """A client and a listening server; `run_until` moves the clock from event to event.
 
+    `lag`: longest rest, in seconds, between two events of one session. `frame_seconds`: each end sends a frame
+    so often, under the newest key that it may use (None: never); `unopened` lists those that met no key
+    although their sender could rely on one.
     `admit` None leaves an authenticated client waiting. After each step every session must be waiting for
     something in the future: a deadline that stays in the past would be a busy loop.
     """
@@ -172,6 +193,8 @@ class Simulation:
         client_name: str = "client",
         tls_max: str = "1.3",
         admit: bool | None = True,
+        lag: float = 0.0,
+        frame_seconds: float | None = None,
     ) -> None:
         self.now = 1000.0
         self.noise = noise or Noise()
@@ -181,12 +204,16 @@ class Simulation:
         self.client = End()
         self.server = End()
         self.datagrams = 0
+        self.lag = lag
+        self.frame_seconds = frame_seconds
+        self.frames = 0
+        self.unopened: list[tuple[float, str, int]] = []
         self.drops: dict[str, int] = {}
         self._server_settings = server
         self._server_factory = engine_factory("server", "server", tls_max)
         self._server_keys = wrap_keys(server.wrap_name, Role.SERVER)
         self._listener = Listener(self._server_keys, CookieJar(self.random.randbytes(32)))
-        self._queue: list[tuple[float, int, str, bytes]] = []
+        self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         channel = WrapChannel(wrap_keys(client.wrap_name, Role.CLIENT), int(UNIX_START))
         self.client.session = Session(
@@ -197,6 +224,8 @@ class Simulation:
             self.random.randbytes(8),
             self.now,
         )
+        if frame_seconds is not None:
+            self._later(frame_seconds, self._send_frames)
         self._drain()
 
     def run_until(self, seconds: float, *, stop=lambda _: False) -> None:
@@ -215,23 +244,33 @@ class Simulation:
 
     def _next_time(self) -> float | None:
         times = [self._queue[0][0]] if self._queue else []
-        sessions = [end.session for end in (self.client, self.server) if end.session is not None]
+        sessions = [end.session for end in self._idle_ends() if end.session is not None]
         times += [deadline.at for session in sessions if (deadline := session.poll_timeout()) is not None]
         return min((time for time in times if time != float("inf")), default=None)
 
     def _step(self) -> None:
         while self._queue and self._queue[0][0] <= self.now:
-            _, _, target, datagram = heapq.heappop(self._queue)
-            self._deliver(target, datagram)
-        for end in (self.client, self.server):
+            heapq.heappop(self._queue)[2]()
+        for end in self._idle_ends():
             if end.session is not None:
                 end.session.handle_timeout(self.now)
         self._drain()
-        for end in (self.client, self.server):
+        for end in self._idle_ends():
             if end.session is not None:
                 assert_waits(end.session, self.now)
 
+    def _idle_ends(self) -> list[End]:
+        """Those that do not rest amid what their session wants done."""
+        return [end for end in (self.client, self.server) if not end.undone]
+
+    def _later(self, seconds: float, step: Callable[[], None]) -> None:
+        heapq.heappush(self._queue, (self.now + seconds, next(self._order), step))
+
     def _deliver(self, target: str, datagram: bytes) -> None:
+        end = self.client if target == "client" else self.server
+        if end.undone:
+            end.unread.append(datagram)
+            return
         if target == "client":
             self.client.session.receive_datagram(datagram, self.now)
         else:
@@ -264,18 +303,51 @@ class Simulation:
 
     def _drain(self) -> None:
         for end, target in ((self.client, "server"), (self.server, "client")):
-            session = end.session
-            if session is None:
-                continue
-            while (event := session.poll_event()) is not None:
-                end.take(event)
-                if isinstance(event, Authenticated) and self.admit is not None:
-                    if self.admit:
-                        session.admit(7, self.now)
-                    else:
-                        session.refuse(*self.refusal, self.now)
-            for datagram in session.poll_datagrams():
-                self._send(target, datagram)
+            while not end.undone and end.session is not None and (event := end.session.poll_event()):
+                if self.lag:
+                    end.undone.append(event)
+                    rest = self.random.choice((0.0, self.random.uniform(0, self.lag)))
+                    self._later(rest, partial(self._carry_on, end, target))
+                else:
+                    self._carry_out(end, target, event)
+
+    def _carry_on(self, end: End, target: str) -> None:
+        """The rest is over: do one thing, and go on if that was all."""
+        self._carry_out(end, target, end.undone.popleft())
+        self._drain()
+        while end.unread and not end.undone:
+            self._deliver("server" if target == "client" else "client", end.unread.pop(0))
+
+    def _carry_out(self, end: End, target: str, event: Event) -> None:
+        end.take(event)
+        assert end.session is not None
+        if isinstance(event, SendDatagram):
+            self._send(target, event.datagram)
+        elif isinstance(event, Authenticated) and self.admit is not None:
+            if self.admit:
+                end.session.admit(7, self.now)
+            else:
+                end.session.refuse(*self.refusal, self.now)
+
+    def _send_frames(self) -> None:
+        """One from each data plane; they pass the wire as control packets do."""
+        for end, other, name in ((self.client, self.server, "client"), (self.server, self.client, "server")):
+            # A server cannot know when its first options have arrived.
+            may_rely = name == "client" or other.established
+            sealed = end.newest_usable()
+            if sealed is not None and end.down is None and may_rely:
+                self._later(self._wire_time(), partial(self._open_frame, other, sealed, name))
+        assert self.frame_seconds is not None
+        self._later(self.frame_seconds, self._send_frames)
+
+    def _open_frame(self, receiver: End, sealed: InstallKey, sender: str) -> None:
+        self.frames += 1
+        key = receiver.keys.get(sealed.key.key_id)
+        if receiver.down is None and (key is None or key.key.receive_key != sealed.key.send_key):
+            self.unopened.append((self.now, sender, sealed.key.key_id))
+
+    def _wire_time(self) -> float:
+        return self.random.uniform(0.001, self.noise.delay)
 
     def _send(self, target: str, datagram: bytes) -> None:
         self.datagrams += 1
@@ -287,8 +359,7 @@ class Simulation:
             octets = bytearray(datagram)
             if self.random.random() < noise.corrupt:
                 octets[self.random.randrange(len(octets))] ^= 1 << self.random.randrange(8)
-            at = self.now + self.random.uniform(0.001, noise.delay)
-            heapq.heappush(self._queue, (at, next(self._order), target, bytes(octets)))
+            self._later(self._wire_time(), partial(self._deliver, target, bytes(octets)))
 
 
 def assert_waits(session: Session, now: float) -> None:

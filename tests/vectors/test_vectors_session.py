@@ -33,7 +33,7 @@ class Receiver:
     def take(self, frame: dict) -> None:
         channel = WrapChannel(wrap_keys(self.scenario, frame, self.role), 0)
         if self.wire is None:
-            self.wire = SessionWire(self.role, channel, *self.ids)
+            self.wire = SessionWire(self.role, channel, *self.ids, send=lambda _: None)
         if frame["wrap"] == "dynamic-tls-crypt" and not self.has_dynamic:
             self.has_dynamic = True
             self.wire.use_dynamic_wrap(channel)
