@@ -176,8 +176,8 @@ class End:
 class Simulation:
     """A client and a listening server; `run_until` moves the clock from event to event.
 
-    `lag`: longest rest, in seconds, between two events of one session. `frame_seconds`: each end sends a frame
-    so often, under the newest key that it may use (None: never); `unopened` lists those that met no key
+    `lag`: longest rest, in seconds, between two events of one session. `frame_seconds`: each end sends a
+    frame so often, under the newest key that it may use (None: never); `unopened` lists those that met no key
     although their sender could rely on one.
     `admit` None leaves an authenticated client waiting. After each step every session must be waiting for
     something in the future: a deadline that stays in the past would be a busy loop.
