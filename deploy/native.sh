@@ -29,7 +29,7 @@ is_new_enough() { # rustc beside this cargo
 usable_cargo() { # sets `cargo`, or `reason`
     local candidate path
     reason="no Rust toolchain"
-    for candidate in cargo "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" /usr/bin/cargo; do
+    for candidate in cargo "${CARGO_HOME:-${HOME:-/root}/.cargo}/bin/cargo" /usr/bin/cargo; do
         path=$(command -v "$candidate") || continue
         is_new_enough "$path" || continue
         cargo=$path

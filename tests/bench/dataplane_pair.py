@@ -23,6 +23,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from lab import Lab, TwoSites
+from lab.host_settings import iperf3_client, iperf3_server
 from lab.namespace import Namespace, Process, wait_for
 from lab.openvpn import OpenVpn, Profile
 from lab.topology import Site
@@ -141,7 +142,7 @@ class Theirs:
 
 def tcp_megabits(lab: TwoSites, seconds: float) -> float:
     output = lab.b.host.namespace.run(
-        *("iperf3", "-c", lab.a.host.ipv4, "-t", str(seconds), "-O", "1", "-J"), seconds=seconds + 20
+        *iperf3_client(lab.a.host.ipv4, "-t", str(seconds), "-O", "1", "-J"), seconds=seconds + 20
     )
     return float(json.loads(output)["end"]["sum_received"]["bits_per_second"]) / 1e6
 
@@ -149,7 +150,7 @@ def tcp_megabits(lab: TwoSites, seconds: float) -> float:
 def udp_packets(lab: TwoSites, seconds: float) -> float:
     """64-octet datagrams received a second, sent as fast as one iperf3 can."""
     output = lab.b.host.namespace.run(
-        *("iperf3", "-c", lab.a.host.ipv4, "-u", "-b", "0", "-l", "64", "-t", str(seconds), "-J"),
+        *iperf3_client(lab.a.host.ipv4, "-u", "-b", "0", "-l", "64", "-t", str(seconds), "-J"),
         seconds=seconds + 20,
     )
     end = json.loads(output)["end"]["sum_received"]
@@ -181,7 +182,7 @@ def processor_seconds(site: Site) -> float:
 
 
 def iperf_server(space: Namespace) -> None:
-    server = space.popen("iperf3", "-s", "--forceflush")
+    server = space.popen(*iperf3_server())
     server.wait_for_output("listening")
 
 

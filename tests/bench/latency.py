@@ -17,8 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tests.bench.measures import IPERF_PORT, Joined, Reading
-from tests.bench.tunnels import CONGESTION_CONTROLS, set_congestion_control, set_wan_offload, tunnel
+from tests.bench.tunnels import set_wan_offload, tunnel
 from tests.lab.core import Lab
+from tests.lab.host_settings import CONGESTION_WANTED, iperf3_client, iperf3_server
 from tests.lab.namespace import LabError
 from tests.lab.topology import WAN_PORT, TwoSites
 
@@ -57,14 +58,13 @@ def measure_latency(
     pairs: int,
     seconds: float,
     scenes: Sequence[Scene] = SCENES,
-    congestion: str = CONGESTION_CONTROLS[0],
+    congestion: str = CONGESTION_WANTED,
 ) -> dict[str, list[dict[str, Reading]]]:
     """For each scene, `pairs` times what each of ENDS took; the value is the 99.9th percentile, µs."""
     taken: dict[str, list[dict[str, Reading]]] = {scene.name: [] for scene in scenes}
     with Lab("latency") as lab:
         sites = TwoSites(lab, wan_mtu=wan_mtu)
         set_wan_offload(sites.sites, wan_offload)
-        set_congestion_control(sites.sites, congestion)
         for number, site in enumerate(sites.sites):
             site.namespace.cpus = site.host.namespace.cpus = str(number % (os.cpu_count() or 1))
         for scene in scenes:
@@ -72,7 +72,7 @@ def measure_latency(
             for _ in range(pairs):
                 round_of_all = {}
                 for name, (program, priority) in ENDS.items():
-                    with tunnel(sites, program, dataplane, priority=priority) as joined:
+                    with tunnel(sites, program, dataplane, priority, congestion) as joined:
                         round_of_all[name] = urgent_round_trips(joined, scene.load, seconds)
                 taken[scene.name].append(round_of_all)
     return taken
@@ -82,12 +82,13 @@ def urgent_round_trips(joined: Joined, load: Sequence[str], seconds: float) -> R
     """Round trips of marked pings under a load: percentiles in microseconds, and the share that was lost."""
     sender, target = joined.sender.namespace, joined.receiver.ipv4
     count = max(1, int(seconds / PING_PAUSE_SECONDS))
-    port = str(IPERF_PORT)
-    sink = joined.receiver.namespace.popen("iperf3", "-s", "-1", "-p", port, "--forceflush", log="iperf3")
+    port = ("-p", str(IPERF_PORT))
+    sink = joined.receiver.namespace.popen(*iperf3_server("-1", *port), log="iperf3")
     try:
         sink.wait_for_output("Server listening", 5)
         duration = str(seconds + 2 * RAMP_SECONDS)
-        source = sender.popen("iperf3", "-c", target, "-p", port, "-t", duration, *load, log="load")
+        command = iperf3_client(target, *port, "-t", duration, *load, congestion=joined.congestion)
+        source = sender.popen(*command, log="load")
         try:
             time.sleep(RAMP_SECONDS)
             pings = [

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.bench.processor import Stopwatch
+from tests.lab.host_settings import CONGESTION_WANTED, iperf3_client, iperf3_server
 from tests.lab.namespace import LabError, Namespace
 from tests.lab.topology import HOST_PORT, Host
 
@@ -43,6 +44,8 @@ class Joined:
     sender: Host
     receiver: Host
     programs: tuple[int, ...] = ()
+    congestion: str = CONGESTION_WANTED
+    """Of the hosts' TCP; already one that this kernel has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,22 +187,14 @@ MORE_MEASURES = (
 
 def _iperf(joined: Joined, seconds: float, *options: str) -> dict[str, dict[str, float]]:
     """iperf3 from sender to receiver; the part `end` of its JSON."""
-    sink = joined.receiver.namespace.popen(
-        "iperf3", "-s", "-1", "-p", str(IPERF_PORT), "--forceflush", log="iperf3"
-    )
+    port = ("-p", str(IPERF_PORT))
+    sink = joined.receiver.namespace.popen(*iperf3_server("-1", *port), log="iperf3")
     try:
         sink.wait_for_output("Server listening", 5)
         output = joined.sender.namespace.run(
-            *(
-                "iperf3",
-                "-J",
-                "-c",
-                joined.receiver.ipv4,
-                "-p",
-                str(IPERF_PORT),
-                "-t",
-                str(seconds),
-                *options,
+            *iperf3_client(
+                *(joined.receiver.ipv4, "-J", *port, "-t", str(seconds), *options),
+                congestion=joined.congestion,
             ),
             seconds=seconds + 30,
         )

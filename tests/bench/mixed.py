@@ -10,19 +10,19 @@ import os
 import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from tests.bench.measures import Joined, Reading, tcp_streams
 from tests.bench.processor import Stopwatch
 from tests.bench.tunnels import (
-    CONGESTION_CONTROLS,
     bridged_keys,
     openvpn_options,
     profile,
-    set_congestion_control,
     set_wan_offload,
 )
 from tests.lab import bridged_daemon
 from tests.lab.core import Lab
+from tests.lab.host_settings import CONGESTION_WANTED, usable_congestion
 from tests.lab.namespace import wait_for
 from tests.lab.openvpn import OpenVpn
 from tests.lab.topology import TwoSites
@@ -42,7 +42,7 @@ def passes(pairs: list[tuple[float, float]]) -> bool:
 
 
 @contextmanager
-def half_openvpn(sites: TwoSites, dataplane: str) -> Iterator[Joined]:
+def half_openvpn(sites: TwoSites, dataplane: str, congestion: str) -> Iterator[Joined]:
     """Our server at site a, OpenVPN's client at site b; `programs` are (ours, theirs)."""
     names = profile()
     issue = names.authority.issue
@@ -62,7 +62,8 @@ def half_openvpn(sites: TwoSites, dataplane: str) -> Iterator[Joined]:
         for host in (sites.a.host, sites.b.host):
             host.forget_neighbours()
         wait_for(lambda: sites.a.host.reaches(sites.b.host.ipv4), "frames to cross", 20)
-        yield Joined(sites.a.host, sites.b.host, (server.started.pid, client.started.pid))
+        pids = (server.started.pid, client.started.pid)
+        yield Joined(sites.a.host, sites.b.host, pids, usable_congestion(congestion))
     finally:
         client.stop()
         server.stop()
@@ -75,21 +76,20 @@ def measure_mixed(
     wan_offload: str,
     pairs: int,
     seconds: float,
-    congestion: str = CONGESTION_CONTROLS[0],
+    congestion: str = CONGESTION_WANTED,
 ) -> dict[str, list[tuple[Reading, Reading]]]:
     """For each of DIRECTIONS, `pairs` times (our share, OpenVPN's share), per cent of one processor."""
     taken: dict[str, list[tuple[Reading, Reading]]] = {name: [] for name in DIRECTIONS}
     with Lab("mixed") as lab:
         sites = TwoSites(lab, wan_mtu=wan_mtu)
         set_wan_offload(sites.sites, wan_offload)
-        set_congestion_control(sites.sites, congestion)
         if (os.cpu_count() or 1) > 1:
             for space in (sites.a.namespace, sites.a.host.namespace, sites.b.host.namespace):
                 space.cpus = "0"
             sites.b.namespace.cpus = "1"
         for _ in range(pairs):
-            with half_openvpn(sites, dataplane) as joined:
-                back = Joined(joined.receiver, joined.sender, joined.programs)
+            with half_openvpn(sites, dataplane, congestion) as joined:
+                back = replace(joined, sender=joined.receiver, receiver=joined.sender)
                 for name, way in zip(DIRECTIONS, (joined, back), strict=True):
                     taken[name].append(_shares(way, seconds))
     return taken

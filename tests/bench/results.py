@@ -12,6 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from tests.bench.measures import Measure, Reading
+from tests.lab.host_settings import CONGESTION_ALWAYS
 from tests.lab.openvpn import openvpn_version
 
 Pairs = list[tuple[float, float]]
@@ -143,7 +144,8 @@ def table_of(results: list[Result]) -> Table:
 
 def notes_on(results: list[Result]) -> list[str]:
     """What a reader of the table must know beside it."""
-    return [
+    wanted = sorted({result.extra["tcp_wanted"] for result in results if "tcp_wanted" in result.extra})
+    return [f"this kernel has no TCP {name}: all figures are with {CONGESTION_ALWAYS}" for name in wanted] + [
         f"{result.measure.name} at WAN MTU {result.wan_mtu}, offload {result.wan_offload}, against "
         f"{result.peer}: the generator may have been the limit of {' and '.join(limited)}"
         for result in results

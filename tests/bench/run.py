@@ -33,11 +33,11 @@ from tests.bench.tunnels import (
     PEERS,
     WAN_OFFLOADS,
     missing_program,
-    set_congestion_control,
     set_wan_offload,
     tunnel,
 )
 from tests.lab.core import Interrupted, Lab
+from tests.lab.host_settings import CONGESTION_ALWAYS, CONGESTION_WANTED, usable_congestion
 from tests.lab.namespace import LabError
 from tests.lab.topology import TwoSites
 
@@ -61,7 +61,7 @@ def compare(
     """All pairs at one WAN MTU: ours, then each peer, and again."""
     label = "openvpn" if chosen.ours == "openvpn" else chosen.dataplane
     results = [
-        Result(measure, label, peer, wan_mtu, wan_offload=wan_offload, extra={"tcp": chosen.congestion})
+        Result(measure, label, peer, wan_mtu, wan_offload=wan_offload, extra=tcp_of(chosen))
         for peer in chosen.peer
         for measure in measures
         if _is_taken(measure, peer)
@@ -70,7 +70,6 @@ def compare(
         sites = TwoSites(lab, wan_mtu=wan_mtu)
         set_wan_offload(sites.sites, wan_offload)
         prepare(sites.a.host)
-        set_congestion_control(sites.sites, chosen.congestion)
         if chosen.pin:
             for number, site in enumerate(sites.sites):
                 site.namespace.cpus = site.host.namespace.cpus = str(number % (os.cpu_count() or 1))
@@ -85,6 +84,12 @@ def compare(
     return results
 
 
+def tcp_of(chosen: argparse.Namespace) -> dict[str, str]:
+    """For each result: the hosts' congestion control, and what was asked for where that is another one."""
+    used = usable_congestion(chosen.congestion)
+    return {"tcp": used} | ({} if used == chosen.congestion else {"tcp_wanted": chosen.congestion})
+
+
 def _is_taken(measure: Measure, peer: str) -> bool:
     return peer not in ("fastd", "vxlan") or measure.name in MEASURES_OF_OTHERS
 
@@ -92,7 +97,7 @@ def _is_taken(measure: Measure, peer: str) -> bool:
 def _take(
     chosen: argparse.Namespace, sites: TwoSites, program: str, measures: list[Measure]
 ) -> dict[str, Reading]:
-    with tunnel(sites, program, chosen.dataplane) as joined:
+    with tunnel(sites, program, chosen.dataplane, congestion=chosen.congestion) as joined:
         return {measure.name: measure.take(joined, chosen.seconds) for measure in measures}
 
 
@@ -117,7 +122,7 @@ def compare_mixed(
     for direction in DIRECTIONS:
         measure = Measure(f"{MIXED}_{direction.split('_')[-1]}", "% of a core", _unused, None, False)
         result = Result(measure, chosen.dataplane, "openvpn", wan_mtu, wan_offload=wan_offload)
-        result.extra = {"tcp": chosen.congestion}
+        result.extra = tcp_of(chosen)
         if chosen.dataplane == "native":
             result.judge = mixed_passes
             result.judged_by = f"ours < {OURS_MOST:.0f} %, OpenVPN ≥ {THEIRS_LEAST:.0f} %"
@@ -154,7 +159,7 @@ def compare_latency(
         measure = Measure(f"{LATENCY}_{scene.name}_p99.9", "µs", _unused, None, False)
         for peer, end in (("openvpn", "openvpn"), ("bridged, priority: off", "off")):
             result = Result(measure, chosen.dataplane, peer, wan_mtu, wan_offload=wan_offload)
-            result.extra = {"tcp": chosen.congestion}
+            result.extra = tcp_of(chosen)
             for number, readings in enumerate(taken[scene.name], start=1):
                 result.add(readings["dscp"], readings[end])
                 _say(console, result, number, chosen.pairs)
@@ -190,8 +195,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     option(
         *("--congestion",),
         choices=CONGESTION_CONTROLS,
-        default=CONGESTION_CONTROLS[0],
-        help=f"of the hosts' TCP (default: {CONGESTION_CONTROLS[0]}, the kernel's own)",
+        default=CONGESTION_WANTED,
+        help=f"of the hosts' TCP, whatever this machine is set to (default: {CONGESTION_WANTED};\n"
+        f"{CONGESTION_ALWAYS} where the kernel does not have it)",
     )
     option("--hub-peers", type=int, default=50, help=f"clients of {HUB}")
     loads = [scene.name for scene in SCENES]

@@ -29,6 +29,7 @@ from tests.bench.soak_watch import Check, Ping, Sample, judge_log, judge_pings, 
 from tests.lab import bridged_daemon
 from tests.lab.bridged_daemon import Bridged
 from tests.lab.core import Interrupted, Lab
+from tests.lab.host_settings import iperf3_client, iperf3_server
 from tests.lab.namespace import LabError, Process, wait_for
 from tests.lab.openvpn import OpenVpn, Profile
 from tests.lab.topology import Host, Hub, Site
@@ -254,12 +255,12 @@ class Soak:
         if source == target:
             return
         to = self._host(target)
-        sink = to.namespace.popen("iperf3", "-s", "-1", "-p", str(PORT), "--forceflush", log="sink")
+        sink = to.namespace.popen(*iperf3_server("-1", "-p", str(PORT)), log="sink")
         self._load = [sink]
         sink.wait_for_output("Server listening", 10)
         seconds = str(max(1, int(self.pace.load / 2)))
         client = self._host(source).namespace.popen(
-            *("iperf3", "-J", "-c", to.ipv4, "-p", str(PORT), "-t", seconds, *options), log="load"
+            *iperf3_client(to.ipv4, "-J", "-p", str(PORT), "-t", seconds, *options), log="load"
         )
         self._load.append(client)
         self.loads += 1

@@ -13,6 +13,7 @@ from typing import Any
 
 from tests.bench.measures import Joined
 from tests.lab.bridged_daemon import bridged_pair
+from tests.lab.host_settings import CONGESTION_ALWAYS, CONGESTION_WANTED, usable_congestion
 from tests.lab.namespace import LabError, Process, run, wait_for
 from tests.lab.openvpn import Profile, openvpn_pair
 from tests.lab.pki import write_private
@@ -30,7 +31,7 @@ WAN_OFFLOADS = ("on", "off", "card")
 CARD_FEATURES = ("generic-receive-offload", "on", "tcp-segmentation-offload", "off")
 """With these a veth joins what it receives as a card's driver does: it leaves that out where the other end of
 the cable may send super-frames of any kind, TCP's included."""
-CONGESTION_CONTROLS = ("cubic", "bbr", "reno")
+CONGESTION_CONTROLS = (CONGESTION_WANTED, "bbr", CONGESTION_ALWAYS)
 """Of the hosts' TCP. Most machines use the first, the kernel's default; BBR paces, and then its pace is
 measured."""
 
@@ -38,16 +39,6 @@ measured."""
 def missing_program(peer: str) -> str:
     """The program that a peer needs and that is not installed; empty where nothing is missing."""
     return peer if peer == "fastd" and shutil.which("fastd") is None else ""
-
-
-def set_congestion_control(sites: Iterable[Site], name: str) -> None:
-    """What the TCP of the hosts does from now on.
-
-    Raises:
-        LabError: this kernel has no such algorithm, or lends it to nobody.
-    """
-    for site in sites:
-        site.host.namespace.sysctl("net.ipv4.tcp_congestion_control", name)
 
 
 def set_wan_offload(sites: Iterable[Site], offload: str) -> None:
@@ -68,7 +59,13 @@ def set_wan_offload(sites: Iterable[Site], offload: str) -> None:
 
 
 @contextmanager
-def tunnel(sites: TwoSites, program: str, dataplane: str, priority: str = "off") -> Iterator[Joined]:
+def tunnel(
+    sites: TwoSites,
+    program: str,
+    dataplane: str,
+    priority: str = "off",
+    congestion: str = CONGESTION_WANTED,
+) -> Iterator[Joined]:
     """The two sites joined by two daemons of one program, and not joined any more afterwards.
 
     `dataplane` and `priority` are for our daemons; program `portable` is our daemons with that data plane.
@@ -84,7 +81,7 @@ def tunnel(sites: TwoSites, program: str, dataplane: str, priority: str = "off")
         for host in (sites.a.host, sites.b.host):
             host.forget_neighbours()
         wait_for(lambda: sites.a.host.reaches(sites.b.host.ipv4), f"{program} to carry frames", 20)
-        yield Joined(sites.a.host, sites.b.host, programs)
+        yield Joined(sites.a.host, sites.b.host, programs, usable_congestion(congestion))
 
 
 def profile() -> Profile:

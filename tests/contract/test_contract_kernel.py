@@ -14,6 +14,7 @@ import pytest
 from dataplane_rig import BROADCAST, HandPeer, frame, station, until
 from lab import Lab
 from lab.frames import open_capture, received_frames
+from lab.host_settings import iperf3_client, iperf3_server
 from lab.namespace import Namespace
 from lab.topology import Host, Site, TwoSites
 from test_contract_offloads import segments
@@ -221,12 +222,11 @@ def test_tcp_and_udp_cross_between_any_two_kinds_of_tap(
         for end, other, role in ((ends[0], sites.b, Role.SERVER), (ends[1], sites.a, Role.CLIENT)):
             end.join(Endpoint(other.wan_ipv4, 11940), role)
         until(lambda: sites.a.host.reaches(sites.b.host.ipv4), "the far host", 10)
-        server = sites.b.host.namespace.popen("iperf3", "-s", "--forceflush")
+        server = sites.b.host.namespace.popen(*iperf3_server())
         server.wait_for_output("listening")
         for address in (sites.b.host.ipv4, sites.b.host.ipv6):
-            client = ("iperf3", "-c", address, "-J")
-            sites.a.host.namespace.run(*client, "-n", "20M", seconds=40)
-            sites.a.host.namespace.run(*client, "-u", "-l", "1400", "-b", "20M", "-t", "1", seconds=40)
+            for load in (("-n", "20M"), ("-u", "-l", "1400", "-b", "20M", "-t", "1")):
+                sites.a.host.namespace.run(*iperf3_client(address, "-J", *load), seconds=40)
         for namespace in (sites.a.host.namespace, sites.b.host.namespace):
             counters = namespace.run(
                 "nstat", "-asz", "TcpInCsumErrors", "UdpInCsumErrors", "Udp6InCsumErrors"

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from lab import Bridged, LabError, OpenVpn, Profile, Site, TwoSites, wait_for
 from lab.bridged_daemon import client, server
 from lab.frames import discovery_kit, missing_at
+from lab.host_settings import iperf3_client, iperf3_server
 from lab.namespace import Process
 from lab.pki import Identity
 from lab.topology import Host
@@ -219,12 +220,10 @@ def iperf(source: Host, target: Host, seconds: float) -> Process:
     Its window fits into OpenVPN's socket buffer (212,992 octets, a good half of it overhead): a TCP that
     probes for losses would overflow it, and lose pings that no renegotiation lost.
     """
-    listening = target.namespace.popen(
-        "iperf3", "-s", "-1", "-B", target.ipv4, "--forceflush", log="iperf3-server"
-    )
+    listening = target.namespace.popen(*iperf3_server("-1", "-B", target.ipv4), log="iperf3-server")
     listening.wait_for_output("Server listening")
     return source.namespace.popen(
-        *("iperf3", "-c", target.ipv4, "-t", str(int(seconds)), "-w", "48K", "--json"), log="iperf3-client"
+        *iperf3_client(target.ipv4, "-t", str(int(seconds)), "-w", "48K", "--json"), log="iperf3-client"
     )
 
 

@@ -22,6 +22,7 @@ from rich.table import Table
 
 from tests.lab.bridged_daemon import BRIDGED, Bridged
 from tests.lab.core import Interrupted, Lab
+from tests.lab.host_settings import iperf3_client, iperf3_server
 from tests.lab.namespace import LabError, run, wait_for
 from tests.lab.topology import HOST_PORT, LAN_PORT, TwoSites
 
@@ -175,9 +176,9 @@ class Demo:
         return f"{peer['cipher']}, {peer['tls_version']}, {peer['key_group']}, peer {peer['name']}"
 
     def throughput(self) -> str:
-        sink = self.b.host.namespace.popen("iperf3", "-s", "-1", "--forceflush")
+        sink = self.b.host.namespace.popen(*iperf3_server("-1"))
         sink.wait_for_output("Server listening", 5)
-        output = self.a.host.namespace.run("iperf3", "-J", "-c", self.b.host.ipv4, "-t", str(IPERF_SECONDS))
+        output = self.a.host.namespace.run(*iperf3_client(self.b.host.ipv4, "-J", "-t", str(IPERF_SECONDS)))
         rate = float(json.loads(output)["end"]["sum_received"]["bits_per_second"])
         if rate <= 0:
             raise LabError("nothing arrived")

@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from tests.lab.host_settings import forget_machine, sysctl_path
+
 NETNS_DIRECTORY = Path("/run/netns")
 NAME_PREFIX = "bl-"
 CLONE_NEWNET = 0x40000000
@@ -28,6 +30,11 @@ COMMAND_SECONDS = 30.0
 
 Result = TypeVar("Result")
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Of every program in the lab: in English, because the lab reads what they print."""
+    return {**os.environ, "LC_ALL": "C", **more}
 
 
 class LabError(Exception):
@@ -54,7 +61,14 @@ def run(*argv: str, seconds: float = COMMAND_SECONDS, check: bool = True, stdin:
     source: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
     try:
         ended: subprocess.CompletedProcess[str] = subprocess.run(
-            argv, capture_output=True, text=True, timeout=seconds, check=False, **source
+            argv,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            env=environment(),
+            timeout=seconds,
+            check=False,
+            **source,
         )
     except subprocess.TimeoutExpired as error:
         raise LabError(f"{' '.join(argv)}: still running after {seconds} s") from error
@@ -172,7 +186,9 @@ class Namespace:
         self.cpus = ""
         run("ip", "netns", "add", self.name)
         self.inode = (NETNS_DIRECTORY / self.name).stat().st_ino
-        self.run("ip", "link", "set", "lo", "up")
+        with self.entered():
+            forget_machine()
+        self.ip("link", "set", "lo", "up")
 
     def __repr__(self) -> str:
         return f"Namespace({self.name})"
@@ -223,7 +239,7 @@ class Namespace:
                 stdin=stdin,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **(env or {})},
+                env=environment(**(env or {})),
                 start_new_session=True,  # a Ctrl-C at the terminal is for the lab alone
             )
         process = Process(popen, argv, path)
@@ -284,8 +300,13 @@ class Namespace:
             os._exit(status)
 
     def sysctl(self, key: str, value: str | int) -> None:
-        """Set a sysctl of this namespace, e.g. `net.ipv4.ip_forward`."""
-        self.run("sysctl", "-q", "-w", f"{key}={value}")
+        """Set a sysctl of this namespace, e.g. `net.ipv4.ip_forward`.
+
+        Raises:
+            OSError: the kernel has none of that name, or refuses the value.
+        """
+        with self.entered():
+            sysctl_path(key).write_text(str(value), encoding="ascii")
 
     def pids(self) -> list[int]:
         """Every process in here, also what went into the background by itself; never our own."""

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from lab.host_settings import forget_machine
+
 TUNSETIFF = 0x400454CA
 IFF_TAP_NO_PI = 0x1002
 CLONE_NEWNET = 0x40000000
@@ -36,6 +38,7 @@ def in_namespace(body: Callable[..., Any]) -> Callable[..., None]:
             try:
                 if _libc.unshare(CLONE_NEWNET):
                     raise OSError(ctypes.get_errno(), "unshare: these tests need root")
+                forget_machine()
                 ip("link set lo up")
                 shell("sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.all.accept_dad=0")
                 result = body(*arguments, **named)

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lab.host_settings import forget_machine
+
 _CLONE_NEWNET = 0x40000000
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _numbers = itertools.count()
@@ -27,6 +29,8 @@ class Namespace:
         self.name = f"btap{os.getpid()}n{next(_numbers)}"
         subprocess.run(["ip", "netns", "add", self.name], check=True, timeout=10)
         self._children: list[subprocess.Popen[str]] = []
+        with self.entered():
+            forget_machine()
 
     def close(self) -> None:
         for child in self._children:

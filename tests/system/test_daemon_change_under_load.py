@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from lab import Bridged, Host, Lab, wait_for
+from lab.host_settings import iperf3_client, iperf3_server
 from lab.namespace import Process
 from lab.topology import Hub
 
@@ -76,11 +77,9 @@ def loaded(workers: int, seconds: float, *, reneg_seconds: int = 3600) -> Iterat
     with Lab("underload") as lab, hub_of(lab, tunnel, reneg_seconds=reneg_seconds) as (hub, daemons):
         ends = start_pair(0, ("hub", "c1"), _hosts(hub, 0, 1), FLOWS, RATE)
         ends += start_pair(1, ("c2", "c3"), _hosts(hub, 2, 3), FLOWS, RATE)
-        listening = hub.server.host.namespace.popen(
-            *("iperf3", "-s", "-1", "-p", str(PORT), "--forceflush"), log="iperf-server"
-        )
+        listening = hub.server.host.namespace.popen(*iperf3_server("-1", "-p", str(PORT)), log="iperf-server")
         listening.wait_for_output("Server listening")
-        command = ("iperf3", "-c", hub.server.host.ipv4, "-p", str(PORT), "-w", TCP_WINDOW)
+        command = iperf3_client(hub.server.host.ipv4, "-p", str(PORT), "-w", TCP_WINDOW)
         stream = hub.clients[1].host.namespace.popen(
             *command, "-b", "200M", "-t", str(seconds + 1), "-J", log="iperf"
         )

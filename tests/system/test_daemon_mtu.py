@@ -9,6 +9,7 @@ import pytest
 from daemon_lab import stop_all
 from lab import WAN_PORT, Bridged, Host, Lab, TwoSites, bridged_pair
 from lab.frames import missing_at
+from lab.host_settings import iperf3_client, iperf3_server
 from lab.topology import HOST_PORT
 
 from bridged.dataplane import choose_dataplane
@@ -23,7 +24,7 @@ def joined() -> Iterator[tuple[TwoSites, Bridged, Bridged]]:
     with Lab("mtu") as lab:
         sites = TwoSites(lab, wan_mtu=1500, lan_mtu=1500)
         for host in (sites.a.host, sites.b.host):
-            host.namespace.popen("iperf3", "-s", log="iperf3")
+            host.namespace.popen(*iperf3_server(), log="iperf3")
         server, client = bridged_pair(sites.a, sites.b)
         sites.a.host.ping(sites.b.host.ipv4, count=2)
         yield sites, server, client
@@ -140,7 +141,7 @@ def _ends(sites: TwoSites, direction: int) -> tuple[Host, Host]:
 
 
 def _iperf(host: Host, target: str, *options: str) -> dict:  # type: ignore[type-arg]
-    text = host.namespace.run("iperf3", "-J", "-c", target, *options, seconds=30)
+    text = host.namespace.run(*iperf3_client(target, "-J", *options), seconds=30)
     document: dict = json.loads(text)  # type: ignore[type-arg]
     return document
 
