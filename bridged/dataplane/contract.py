@@ -268,6 +268,17 @@ class DataPlane(Protocol):
     def attach_tap(self, tap: TapPort) -> None:
         """Go on with this adapter instead of the present one; frames in between are lost and counted."""
 
+    def use_socket(self, descriptor: int | None) -> None:
+        """Send and receive through this UDP socket, which the caller has opened (None: through none).
+
+        The data plane duplicates the descriptor and sets the options that it needs, UDP_GRO among them. The
+        caller must not read from the socket meanwhile. For a client, before `add_peer`: peers that are there
+        already keep an address of the family of the socket before.
+
+        Raises:
+            DataplaneError: `system`: it cannot be used.
+        """
+
     def add_peer(self, peer: PeerSettings) -> None: ...
 
     def update_peer(

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from bridged import _native
     from bridged._native import _PeerSnapshot
 
-SEAM: Final = 5
+SEAM: Final = 6
 """Of the compiled module that this file is written for."""
 
 _WHAT_TO_DO: Final = "install a wheel that has it, or run `make setup` where there is Rust"
@@ -112,6 +112,9 @@ class NativeDataPlane:
 
     def attach_tap(self, tap: TapPort) -> None:
         self._plane.attach_tap(tap)
+
+    def use_socket(self, descriptor: int | None) -> None:
+        self._plane.use_socket(descriptor)
 
     def add_peer(self, peer: PeerSettings) -> None:
         self._plane.add_peer(peer)

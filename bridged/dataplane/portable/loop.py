@@ -126,6 +126,7 @@ class Loop:
         self._tap: TapIo | None = None
         self._tap_descriptors: tuple[int, ...] = ()
         self._wire_descriptor = -1
+        wire.before_close = self._forget_wire
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._wake, select.EPOLLIN)
@@ -167,10 +168,16 @@ class Loop:
 
     def watch_wire(self) -> None:
         """Watch the wire's socket, which is a new one. With the gate held, or before `start`."""
-        # A closed descriptor has left the epoll by itself.
+        self._forget_wire()
         self._wire_descriptor = self._wire.fileno()
         if self._wire_descriptor >= 0:
             self._epoll.register(self._wire_descriptor, select.EPOLLIN)
+
+    def _forget_wire(self) -> None:
+        """Stop watching a socket that is about to close. The epoll keeps it while a duplicate is open."""
+        descriptor, self._wire_descriptor = self._wire_descriptor, -1
+        if descriptor >= 0 and not self._epoll.closed:
+            self._epoll.unregister(descriptor)
 
     def watch_tap(self, tap: TapIo) -> None:
         """Go on with this TAP. With the gate held, or before `start`."""

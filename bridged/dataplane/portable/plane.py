@@ -117,6 +117,14 @@ class PortableDataPlane:
             self._tap = tap_io
             self._loop.watch_tap(tap_io)
 
+    def use_socket(self, descriptor: int | None) -> None:
+        with self._gate:
+            if self._stopped:
+                return
+            self._wire.adopt(descriptor)
+            self._loop.watch_wire()
+        self._loop.wake()
+
     def add_peer(self, peer: PeerSettings) -> None:
         with self._gate:
             self._ensure_socket(peer.endpoint)

@@ -7,6 +7,7 @@ All system calls on the socket are here. Nothing the network does raises from `r
 from __future__ import annotations
 
 import errno
+import os
 import select
 import socket
 import struct
@@ -118,6 +119,7 @@ class Wire:
         self.has_segment = False
         self.has_gro = False
         self.fallbacks: dict[tuple[str, str], int] = {}
+        self.before_close: Callable[[], None] = lambda: None
         self.segments_per_send = BatchSizes()
         self.datagrams_per_receive = BatchSizes()
 
@@ -163,8 +165,36 @@ class Wire:
             ) from None
         return True
 
+    def adopt(self, descriptor: int | None) -> None:
+        """Go on with a socket that somebody else has opened and bound; None: with none.
+
+        Raises:
+            DataplaneError: `system`.
+        """
+        adopted = None if descriptor is None else self._adopted(descriptor)
+        self.close()
+        if adopted is not None:
+            self._socket = adopted
+            self.family = adopted.family
+            self.recvmsg, self.sendto, self.sendmsg = adopted.recvmsg, adopted.sendto, adopted.sendmsg
+
+    def _adopted(self, descriptor: int) -> socket.socket:
+        try:
+            copy = os.dup(descriptor)
+            try:
+                sock = socket.socket(fileno=copy)
+            except OSError:
+                os.close(copy)
+                raise
+            sock.setblocking(False)
+            self._set_common(sock, sock.family)
+        except OSError as error:
+            raise DataplaneError("system", f"cannot use the UDP socket: {error.strerror}") from None
+        return sock
+
     def close(self) -> None:
         if self._socket is not None:
+            self.before_close()
             self._overflow_before += self._overflow
             self._overflow = 0
             self._unplug()
@@ -374,11 +404,7 @@ class Wire:
                 sock.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
                 if family == socket.AF_INET6:
                     sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
-            self._set_buffers(sock)
-            self._set_no_discovery(sock, family)
-            self._set_offloads(sock)
-            with suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, _SO_RXQ_OVFL, 1)
+            self._set_common(sock, family)
             if any_address:
                 if family == socket.AF_INET6:
                     sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)
@@ -389,6 +415,13 @@ class Wire:
             raise
         self.recvmsg, self.sendto, self.sendmsg = sock.recvmsg, sock.sendto, sock.sendmsg
         return sock
+
+    def _set_common(self, sock: socket.socket, family: int) -> None:
+        self._set_buffers(sock)
+        self._set_no_discovery(sock, family)
+        self._set_offloads(sock)
+        with suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, _SO_RXQ_OVFL, 1)
 
     def _unplug(self) -> None:
         """The calls of the socket, bound once; without a socket they fail as if the network were down."""

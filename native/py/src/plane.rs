@@ -49,6 +49,10 @@ impl DataPlane {
         self.call(py, |inner| inner.attach_tap(tap.into()))
     }
 
+    fn use_socket(&self, py: Python<'_>, descriptor: Option<i32>) -> PyResult<()> {
+        self.call(py, |inner| inner.use_socket(descriptor))
+    }
+
     fn add_peer(&self, py: Python<'_>, peer: PeerSettings) -> PyResult<()> {
         let peer = peer.parse(py)?;
         self.call(py, |inner| inner.add_peer(peer))

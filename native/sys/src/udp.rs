@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::address::{Family, RawAddress};
+use crate::descriptor::duplicate;
 
 const UDP_SEGMENT: libc::c_int = 103;
 const UDP_GRO: libc::c_int = 104;
@@ -56,10 +57,29 @@ impl UdpSocket {
         // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
         let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
         let mut socket = UdpSocket { descriptor, family, has_segment: false, has_gro: false, hops: [0; 2] };
+        socket.set_address_options(options)?;
         socket.set_options(options)?;
         if let Some(endpoint) = &options.bind {
             socket.bind(endpoint)?;
         }
+        Ok(socket)
+    }
+
+    /// Use a socket that somebody else has opened and bound, through a descriptor of our own. `options.bind` and
+    /// `options.share` are the opener's business and have no effect.
+    ///
+    /// # Errors
+    /// What the kernel says: EBADF, ENOTSOCK, EMFILE; EAFNOSUPPORT where it is neither IPv4 nor IPv6.
+    pub fn adopt(descriptor: RawFd, options: &Options) -> io::Result<UdpSocket> {
+        let descriptor = duplicate(descriptor)?;
+        let mut socket = UdpSocket { descriptor, family: Family::V4, has_segment: false, has_gro: false, hops: [0; 2] };
+        socket.family = match socket.get(libc::SOL_SOCKET, libc::SO_DOMAIN) {
+            Some(libc::AF_INET) => Family::V4,
+            Some(libc::AF_INET6) => Family::V6,
+            Some(_) => return Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT)),
+            None => return Err(io::Error::last_os_error()),
+        };
+        socket.set_options(options)?;
         Ok(socket)
     }
 
@@ -104,7 +124,8 @@ impl UdpSocket {
         self.set(libc::SOL_SOCKET, libc::SO_SNDBUF, octets)
     }
 
-    fn set_options(&mut self, options: &Options) -> io::Result<()> {
+    /// What has to be set before the socket is bound, and depends on where.
+    fn set_address_options(&self, options: &Options) -> io::Result<()> {
         let any_address = options.bind.is_some_and(|endpoint| endpoint.ip().is_unspecified());
         if self.family == Family::V6 {
             self.set(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, libc::c_int::from(!any_address))?;
@@ -118,6 +139,16 @@ impl UdpSocket {
         if options.share {
             self.set(libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
         }
+        if any_address {
+            match self.family {
+                Family::V4 => self.set(libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?,
+                Family::V6 => self.set(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn set_options(&mut self, options: &Options) -> io::Result<()> {
         let buffer = libc::c_int::try_from(options.buffer).unwrap_or(libc::c_int::MAX);
         for (forced, plain) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
             if self.set(libc::SOL_SOCKET, forced, buffer).is_err() {
@@ -133,12 +164,6 @@ impl UdpSocket {
         if options.busy_poll > 0 {
             let microseconds = libc::c_int::try_from(options.busy_poll).unwrap_or(libc::c_int::MAX);
             let _ = self.set(libc::SOL_SOCKET, libc::SO_BUSY_POLL, microseconds);
-        }
-        if any_address {
-            match self.family {
-                Family::V4 => self.set(libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?,
-                Family::V6 => self.set(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?,
-            }
         }
         self.has_segment = self.set(libc::IPPROTO_UDP, UDP_SEGMENT, 0).is_ok();
         self.has_gro = self.set(libc::IPPROTO_UDP, UDP_GRO, 1).is_ok();
@@ -250,6 +275,25 @@ mod tests {
         UdpSocket::open(Family::V4, &again).unwrap();
         let alone = Options { share: false, ..again };
         assert_eq!(UdpSocket::open(Family::V4, &alone).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn an_adopted_socket_keeps_its_port_and_outlives_the_descriptor_it_came_by() {
+        for bind in ["127.0.0.1:0", "[::1]:0"] {
+            let opened = UdpSocket::open(Family::of(&bind.parse().unwrap()), &options(Some(bind))).unwrap();
+            let endpoint = opened.local_endpoint();
+            let adopted = UdpSocket::adopt(opened.as_raw_fd(), &options(None)).unwrap();
+            assert_eq!(adopted.family(), opened.family());
+            drop(opened);
+            assert_eq!(adopted.local_endpoint(), endpoint);
+        }
+    }
+
+    #[test]
+    fn what_is_no_socket_is_not_adopted() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let refused = UdpSocket::adopt(file.as_raw_fd(), &options(None)).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::ENOTSOCK));
     }
 
     #[test]

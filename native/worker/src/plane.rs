@@ -170,6 +170,25 @@ impl DataPlane {
         Ok(())
     }
 
+    /// Send and receive through a socket that somebody else has opened (through a descriptor of our own); None: through
+    /// none.
+    ///
+    /// # Errors
+    /// [`Error::System`]: it is no UDP socket, or there are no more descriptors.
+    pub fn use_socket(&self, descriptor: Option<RawFd>) -> Result<(), Error> {
+        let shared = &self.shared;
+        let _changing = lock(&shared.changing);
+        if shared.is_stopping.load(Relaxed) {
+            return Ok(());
+        }
+        let sockets = match descriptor {
+            Some(descriptor) => vec![shared.adopt_socket(descriptor)?],
+            None => Vec::new(),
+        };
+        shared.use_sockets(sockets);
+        Ok(())
+    }
+
     /// Take in a peer.
     ///
     /// # Errors

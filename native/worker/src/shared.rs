@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 
@@ -264,13 +265,27 @@ impl Shared {
         bind: Option<SocketAddr>,
         share: bool,
     ) -> std::io::Result<Arc<UdpSocket>> {
-        let options = bridged_sys::udp::Options {
+        self.tuned(UdpSocket::open(family, &self.socket_options(bind, share))?)
+    }
+
+    /// Use a socket that somebody else has opened, with the settings' options.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn adopt_socket(&self, descriptor: RawFd) -> std::io::Result<Arc<UdpSocket>> {
+        self.tuned(UdpSocket::adopt(descriptor, &self.socket_options(None, false))?)
+    }
+
+    fn socket_options(&self, bind: Option<SocketAddr>, share: bool) -> bridged_sys::udp::Options {
+        bridged_sys::udp::Options {
             bind,
             buffer: self.settings.socket_buffer,
             share,
             busy_poll: self.settings.busy_poll,
-        };
-        let socket = UdpSocket::open(family, &options)?;
+        }
+    }
+
+    fn tuned(&self, socket: UdpSocket) -> std::io::Result<Arc<UdpSocket>> {
         if self.settings.priority != Priority::Off {
             // Less waits where nothing can overtake it. Without it things go on, only later.
             let _ = socket.set_send_buffer(PRIORITY_SEND_BUFFER);
