@@ -115,6 +115,11 @@ class Supervisor:
                 "duty_failed", duty=duty, subject=subject, reason=reason, exc_info=None if expected else error
             )
 
+    def count(self, duty: str) -> None:
+        """Count a failure that is dealt with already."""
+        with self._lock:
+            self.failures[duty] += 1
+
     def note_undone(self, duty: str, subject: str, reason: str) -> bool:
         """The duty is not done; True where that, or the reason, is new."""
         with self._lock:

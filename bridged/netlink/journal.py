@@ -8,40 +8,83 @@ interface indices and deadlines are of this boot and this namespace.
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import json
 import os
+import stat
 import types
 import typing
 from pathlib import Path
+from socket import AF_INET6
 from typing import Any
 
 from bridged.addresses import MacAddress
-from bridged.switching.links import Ownership
+from bridged.switching.links import BridgeWish, Ownership
 
-VERSION = 1
+VERSION = 2
+OLDER_VERSIONS = (1,)
+DAMAGED_SUFFIX = ".damaged"
+OCTETS_MAX = 16 << 20
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _NAMESPACE = Path("/proc/thread-self/ns/net")
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Record:
+    """What is ours for one bridge, and what was wished when it became so (None: written by version 1)."""
+
+    ownership: Ownership
+    wish: BridgeWish | None
+
+
 class Journal:
-    """The record of one bridge at `path`, mode 0600; its folder is made where it is missing."""
+    """The record of one bridge at `path`, mode 0600; its folder is made where it is missing.
+
+    `damage` says, after `load`, what was wrong with the file (None: nothing); it was then put aside.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.damage: str | None = None
 
-    def load(self) -> Ownership | None:
-        """What was written in this boot and namespace; None: nothing, or nothing that can be read."""
+    def load(self) -> Record | None:
+        """What was written in this boot and namespace; None: nothing that can be used. Never raises."""
+        self.damage = None
         try:
-            record = json.loads(self.path.read_bytes())
-            if (record["version"], record["where"]) != (VERSION, _where()):
+            text = _read(self.path)
+            if text is None:
                 return None
-            found = _value(Ownership, record["ownership"])
-        except (OSError, ValueError, KeyError, TypeError):
+            record = json.loads(text)
+            boot, namespace = record["where"]
+            here = _where()
+            if boot != here[0]:
+                # Written before a restart of the machine: nothing of it is left on the host.
+                return None
+            if namespace != here[1]:
+                self._put_aside("it is of another network namespace")
+                return None
+            if record["version"] not in (VERSION, *OLDER_VERSIONS):
+                raise ValueError(f"version {record['version']!r}")
+            found, wish = _value(Ownership, record["ownership"]), record.get("wish")
+            result = Record(found, None if wish is None else _value(BridgeWish, wish))
+            _check(result)
+        except Exception as error:
+            # Whatever is in there, it must not keep the daemon from its start.
+            self._put_aside(f"it cannot be used ({type(error).__name__}: {str(error)[:120]})")
             return None
-        assert isinstance(found, Ownership)
-        return found
+        return result
 
-    def store(self, ownership: Ownership) -> None:
+    def _put_aside(self, damage: str) -> None:
+        aside = self.path.with_name(f"{self.path.name}{DAMAGED_SUFFIX}")
+        try:
+            if aside.is_dir() and not aside.is_symlink():
+                aside = aside.with_name(f"{aside.name}.{os.getpid()}")
+            self.path.rename(aside)
+            self.damage = f"{self.path}: {damage}; it is kept as {aside.name}"
+        except OSError as error:
+            self.damage = f"{self.path}: {damage}, and cannot be put aside: {error.strerror or error}"
+
+    def store(self, ownership: Ownership, wish: BridgeWish) -> None:
         """Replace the record, or remove it where nothing is ours.
 
         Raises:
@@ -51,12 +94,52 @@ class Journal:
             self.path.unlink(missing_ok=True)
             return
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        record = {"version": VERSION, "where": _where(), "ownership": _plain(ownership)}
+        record = {
+            "version": VERSION,
+            "where": _where(),
+            "ownership": _plain(ownership),
+            "wish": _plain(wish),
+        }
         new = self.path.with_name(f".{self.path.name}.new")
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(record, file)
         new.replace(self.path)
+
+
+def _read(path: Path) -> bytes | None:
+    """The file's content; None where there is none.
+
+    Raises:
+        OSError, ValueError: it is no ordinary file, or too large.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("not a file")
+        text = file.read(OCTETS_MAX + 1)
+    if len(text) > OCTETS_MAX:
+        raise ValueError("too large")
+    return text
+
+
+def _check(record: Record) -> None:
+    """Values of the right type may still be nonsense, and the plan would fall over it.
+
+    Raises:
+        ValueError: they are.
+    """
+    ours = record.ownership
+    for address in (*ours.handed_over, *ours.added):
+        ipaddress.ip_interface(address.address)
+    for route in (*ours.routes, *ours.added_routes):
+        if (ipaddress.ip_network(route.destination).version == 6) != (route.family == AF_INET6):
+            raise ValueError(f"route {route.destination} of family {route.family}")
+    for text in record.wish.addresses if record.wish is not None else ():
+        ipaddress.ip_interface(text)
 
 
 def _where() -> list[str | int]:

@@ -19,6 +19,7 @@ from bridged.netlink.host import Host
 from bridged.netlink.journal import Journal
 from bridged.netlink.repairs import Key, Repairs
 from bridged.netlink.tunnel_route import carrying_ports, check_ports
+from bridged.supervision import SUPERVISOR
 from bridged.switching.actions import Action, AddAddress, Attach, described
 from bridged.switching.giving_back import claim, plan_return, recognise
 from bridged.switching.links import BridgeWish, HostLinks, Ownership
@@ -42,7 +43,8 @@ class AttachmentEvent:
     """Something to tell: `name` is constant, `details` are for the log.
 
     Names: `bridge_applied`, `bridge_repaired` (details: actions), `bridge_problem` (reason),
-    `bridge_problem_over`, `bridge_journal_failed` (reason).
+    `bridge_problem_over`, `bridge_journal_failed` (reason), `bridge_journal_damaged` (reason),
+    `bridge_leftovers_given_back`, `bridge_leftovers_remain` (reason).
     """
 
     name: str
@@ -101,6 +103,7 @@ class Reconciler:
         self._failures: dict[Key, _Failure] = {}
         self._problem: str | None = None
         self._vanished_at: float | None = None
+        self._is_unwritten = False
         # Addresses to announce once more, and when (monotonic seconds).
         self._to_repeat: list[AddAddress] = []
         self._repeat_at = 0.0
@@ -115,6 +118,8 @@ class Reconciler:
         if self._opened is not None:
             self._opened.close()
             self._opened = None
+        if self._is_unwritten:
+            SUPERVISOR.forget("bridge_journal", self.wish.name)
 
     def start(self) -> None:
         """Bring about everything that can be by now.
@@ -123,15 +128,27 @@ class Reconciler:
             ConfigurationError: the wish cannot be met on this host; nothing was changed.
             NetlinkError: the kernel refused; what was done before was taken back.
         """
-        kept = self._journal.load() if self._journal is not None else None
-        if kept is not None:
-            self.ownership = kept
+        self.take_over()
         try:
             self._bring_about()
         except BridgedError as error:
             for left in self._give_back():
                 error.add_note(f"not taken back: {left}")
             raise
+
+    def take_over(self) -> BridgeWish | None:
+        """Go on with what a killed daemon left; its wish, where there is a record. Never raises."""
+        if self._journal is None:
+            return None
+        kept = self._journal.load()
+        if self._journal.damage is not None:
+            SUPERVISOR.count("bridge_journal")
+            self._tell("bridge_journal_damaged", reason=self._journal.damage)
+        if kept is None:
+            return None
+        self.ownership = kept.ownership
+        # An older version kept no wish: then what it did is given back, whatever is wished now.
+        return kept.wish or BridgeWish("")
 
     def change(self, wish: BridgeWish) -> None:
         """Keep the bridge as `wish` says from now on. What the old wish alone asked for is not given back.
@@ -146,6 +163,7 @@ class Reconciler:
         except BridgedError:
             self.wish = before
             raise
+        self._claim(self.ownership)
 
     def _bring_about(self) -> None:
         for attempt in range(PASSES):
@@ -167,6 +185,8 @@ class Reconciler:
     def look(self) -> float | None:
         """Repair what is amiss; returns the seconds until the next look is due (None: at the next change)."""
         problems: list[str] = []
+        if self._is_unwritten:
+            self._claim(self.ownership)
         for _ in range(PASSES):
             problems = []
             try:
@@ -221,7 +241,7 @@ class Reconciler:
         )
 
     def _look(self) -> HostLinks:
-        names = {self.wish.name, *self.wish.ports}
+        names = {self.wish.name, *self.wish.ports, *(link.name for link in self.ownership.links_before)}
         self._observed = self._host.observe(names)
         self.ownership = recognise(self.ownership, self._observed, self.wish.name)
         return self._observed
@@ -260,9 +280,16 @@ class Reconciler:
         self.ownership = ownership
         if self._journal is not None:
             try:
-                self._journal.store(ownership)
+                self._journal.store(ownership, self.wish)
             except OSError as error:
-                self._tell("bridge_journal_failed", reason=str(error))
+                if not self._is_unwritten:
+                    self._tell("bridge_journal_failed", reason=str(error))
+                self._is_unwritten = True
+                SUPERVISOR.note_failure("bridge_journal", self.wish.name, error)
+            else:
+                if self._is_unwritten:
+                    self._is_unwritten = False
+                    SUPERVISOR.note_done("bridge_journal", self.wish.name)
 
     def _missing(self, problems: list[str]) -> list[Action]:
         observed = self._look()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -10,6 +11,8 @@ import structlog
 
 from bridged.addresses import MacAddress, Remote
 from bridged.configuration.schema import Configuration, Tunnel, tap_name
+from bridged.errors import NetlinkError
+from bridged.netlink import leftovers
 from bridged.netlink.attachment import BridgeAttachment
 from bridged.netlink.reconciler import AttachmentEvent
 from bridged.netlink.watch import LinkWatch
@@ -19,7 +22,9 @@ from bridged.switching.links import BridgeWish, TapPort
 from bridged.tap import MacPolicy, choose_mac
 from bridged.tap.links import kernel_addresses
 
-_LOUD = frozenset({"bridge_problem", "bridge_journal_failed"})
+_LOUD = frozenset(
+    {"bridge_problem", "bridge_journal_failed", "bridge_journal_damaged", "bridge_leftovers_remain"}
+)
 
 
 class HasRemotes(Protocol):
@@ -74,7 +79,6 @@ def attach_bridge(
 
     `current` gives what is configured by then, `tunnels` are the running ones by name; may fill up later.
     """
-    log = structlog.get_logger("bridged.bridge")
 
     def destinations() -> list[str]:
         found: list[str] = []
@@ -83,17 +87,41 @@ def attach_bridge(
                 found += _destinations(tunnel, tunnels.get(tunnel_name))
         return found
 
-    def report(event: AttachmentEvent) -> None:
-        write = log.warning if event.name in _LOUD else log.info
-        write(event.name, bridge=event.bridge, **event.details)
-
     return BridgeAttachment(
         wish_for(configuration, name),
         destinations=destinations,
         watch=watch,
-        report=report,
-        journal=configuration.state_directory / "bridges" / f"{name}.json",
+        report=_report,
+        journal=_journals(configuration) / f"{name}.json",
     )
+
+
+async def give_back_leftovers(configuration: Configuration, *, has_begun: bool = False) -> None:
+    """Give back what a killed daemon left and is not configured any more; before the first bridge is made.
+
+    `has_begun`: bridges run already; only what belongs to none of them is given back.
+
+    Raises:
+        NetlinkError: some of it is left; call it again.
+    """
+    wishes = {name: None if has_begun else wish_for(configuration, name) for name in configuration.bridges}
+    events = await asyncio.to_thread(leftovers.give_back_leftovers, _journals(configuration), wishes)
+    for event in events:
+        _report(event)
+    left = [event for event in events if event.name == "bridge_leftovers_remain"]
+    if left:
+        names = ", ".join(event.bridge for event in left)
+        raise NetlinkError("give back what a killed daemon left", names, 0, left[0].details["reason"])
+
+
+def _journals(configuration: Configuration) -> Path:
+    return configuration.state_directory / "bridges"
+
+
+def _report(event: AttachmentEvent) -> None:
+    log = structlog.get_logger("bridged.bridge")
+    write = log.warning if event.name in _LOUD else log.info
+    write(event.name, bridge=event.bridge, **event.details)
 
 
 def bridge_status(attachment: BridgeAttachment) -> BridgeStatus:

@@ -6,11 +6,12 @@ is possible, and else starts anew, alone.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -18,11 +19,11 @@ from bridged.addresses import MacAddress
 from bridged.configuration.diff import bridge_effect, tunnel_effect
 from bridged.configuration.schema import Bridge, Configuration, Tunnel, tap_name
 from bridged.dataplane import choose_dataplane, create_dataplane, tap_offloads
-from bridged.errors import ShutdownErrors
+from bridged.errors import NetlinkError, ShutdownErrors
 from bridged.netlink.attachment import BridgeAttachment
 from bridged.netlink.watch import LinkWatch
 from bridged.runtime.adapter import TunnelAdapter
-from bridged.runtime.bridges import attach_bridge, wish_for
+from bridged.runtime.bridges import attach_bridge, give_back_leftovers, wish_for
 from bridged.runtime.client import ClientTunnel
 from bridged.runtime.coalescing import CoalescingGuard
 from bridged.runtime.dataplane_settings import dataplane_settings
@@ -30,6 +31,9 @@ from bridged.runtime.server import ServerTunnel
 from bridged.runtime.trust import plan_tunnel
 from bridged.runtime.tunnel import Tunnel as RunningTunnel
 from bridged.runtime.tunnel_plan import TunnelPlan
+from bridged.supervision import SUPERVISOR
+
+LEFTOVERS_PAUSE_SECONDS: Final = 1.0
 
 
 class Site:
@@ -46,6 +50,7 @@ class Site:
         self._log = structlog.get_logger("bridged")
         self._coalescing = CoalescingGuard()
         self._target: Configuration | None = None
+        self._leftovers: asyncio.Task[None] | None = None
         self._adapters: dict[str, TunnelAdapter] = {}
         # What each was made from; a tunnel is here once it has started.
         self._tunnel_sections: dict[str, Tunnel] = {}
@@ -70,6 +75,8 @@ class Site:
         Raises:
             BridgedError, OSError: a bridge, an adapter or a socket cannot be had.
         """
+        if self._target is None:
+            await self._give_back_leftovers(target)
         self._target = target
         # Before any adapter moves: a bridge must not take a TAP that another one is about to get.
         for name in self._lasting_bridges(target):
@@ -100,12 +107,27 @@ class Site:
                 self._tunnel_sections[name] = tunnel
         return [name for name in restarted if self._has(name)]
 
+    async def _give_back_leftovers(self, target: Configuration) -> None:
+        """Of a killed daemon. What the kernel refuses to give back is tried again beside the work."""
+        try:
+            await give_back_leftovers(target)
+        except NetlinkError as error:
+            SUPERVISOR.note_failure("leftovers", "", error)
+
+            async def try_again() -> None:
+                await asyncio.sleep(LEFTOVERS_PAUSE_SECONDS)
+                await give_back_leftovers(self._settings(), has_begun=True)
+
+            self._leftovers = SUPERVISOR.keep("leftovers", try_again)
+
     async def stop(self) -> None:
         """End all tunnels, give all bridges back, close all adapters, in this order. Idempotent.
 
         Raises:
             ShutdownErrors: what failed; everything else was done.
         """
+        if self._leftovers is not None:
+            self._leftovers.cancel()
         errors: list[BaseException] = []
         steps: list[Callable[[], Awaitable[Any]]] = [
             *(running.stop for running in reversed(self.tunnels.values())),

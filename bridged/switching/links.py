@@ -225,6 +225,26 @@ class BridgeWish:
     group_forward_mask: int | None = None
     move_addresses: bool = True
 
+    def covers(self, earlier: BridgeWish) -> bool:
+        """Nothing that `earlier` asked for has to be given back for this wish."""
+        kept = all(
+            getattr(self, name) is not None or getattr(earlier, name) is None
+            for name in (
+                *("mtu", "stp", "ageing_seconds", "forward_delay_seconds"),
+                *("multicast_snooping", "group_forward_mask"),
+            )
+        )
+        taps = {tap.name for tap in self.taps}
+        return (
+            kept
+            and self.name == earlier.name
+            and self.mac == earlier.mac
+            and self.move_addresses == earlier.move_addresses
+            and set(earlier.ports) <= set(self.ports)
+            and set(earlier.addresses) <= set(self.addresses)
+            and {tap.name for tap in earlier.taps} <= taps
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Ownership:

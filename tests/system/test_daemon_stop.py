@@ -77,6 +77,31 @@ def test_killed_daemon_starts_again_at_once_and_then_leaves_nothing(sites: TwoSi
         assert_same_host(_photograph(site), photo)
 
 
+def test_a_bridge_and_a_port_that_left_the_configuration_after_a_kill_are_given_back_at_the_start() -> None:
+    with Lab("leftovers") as lab:
+        site = TwoSites(lab, bridges=False).a
+        site.namespace.ip("link", "add", "eth7", "type", "veth", "peer", "name", "eth7x")
+        site.namespace.ip("link", "add", "eth8", "type", "veth", "peer", "name", "eth8x")
+        before = _photograph(site)
+        profile = Profile()
+        daemon = bridged_daemon.server(site, profile, profile.authority.issue("server", "server"))
+        kept, more = dict(daemon.configuration["bridges"]), {"ports": ["eth7"], "addresses": ["192.0.2.9/24"]}
+        daemon.configuration["bridges"] = {"br0": {"ports": [LAN_PORT, "eth8"]}, "br1": more}
+        daemon.write()
+        daemon.start().stop(signal.SIGKILL)
+        assert "192.0.2.9" in site.namespace.ip("addr", "show", "dev", "br1")
+        daemon.configuration["bridges"] = kept
+        daemon.write()
+        status = daemon.start().status()
+        assert [bridge["name"] for bridge in status["bridges"]] == ["br0"]
+        links = site.namespace.ip("-o", "link", "show")
+        assert "br1" not in links and "eth8x" in links
+        assert "master" not in site.namespace.ip("-o", "link", "show", "dev", "eth8")
+        assert daemon.log.count("bridge_leftovers_given_back") == 2
+        stop_all(daemon)
+        assert_same_host(_photograph(site), before)
+
+
 def test_kill_during_a_hand_over_of_addresses_is_mended_by_the_next_run() -> None:
     """The bridge with the host's addresses is left behind; the next run takes it over and gives it back."""
     with Lab("killed") as lab:

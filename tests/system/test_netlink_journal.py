@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from socket import if_nametoindex
 
 import pytest
 from netlink_namespace import (
@@ -25,27 +27,30 @@ from netlink_namespace import (
 
 from bridged.addresses import MacAddress
 from bridged.netlink import BridgeAttachment
+from bridged.netlink.leftovers import give_back_leftovers
 from bridged.switching.plan import BridgeWish
 
 pytestmark = pytest.mark.root
 
 WISH = BridgeWish("br0", ports=("eth1",), mtu=1400, fallback_mac=MacAddress.parse("02:00:5e:00:00:07"))
 KILLED = """
-import asyncio, os, signal, sys
+import asyncio, os, pickle, signal, sys
 from pathlib import Path
 from bridged.addresses import MacAddress
 from bridged.netlink import BridgeAttachment
+from bridged.netlink.leftovers import give_back_leftovers
 from bridged.switching.plan import BridgeWish
 async def main():
-    wish = BridgeWish("br0", ports=("eth1",), mtu=1400, fallback_mac=MacAddress.parse("02:00:5e:00:00:07"))
+    wish = pickle.loads(bytes.fromhex(sys.argv[2]))
     await BridgeAttachment(wish, journal=Path(sys.argv[1])).start()
     os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(main())
 """
 
 
-def run_and_be_killed(journal: Path) -> None:
-    ended = subprocess.run([sys.executable, "-c", KILLED, str(journal)], timeout=30, check=False)
+def run_and_be_killed(journal: Path, wish: BridgeWish = WISH) -> None:
+    what = pickle.dumps(wish).hex()
+    ended = subprocess.run([sys.executable, "-c", KILLED, str(journal), what], timeout=30, check=False)
     assert ended.returncode == -signal.SIGKILL
 
 
@@ -91,7 +96,10 @@ async def test_a_bridge_deleted_in_the_meantime_is_made_again_with_its_addresses
     assert addresses("eth1") == {"192.0.2.2"} and link("br0") is None
 
 
-@pytest.mark.parametrize("damage", ["cut", "other boot", "wrong type", "not JSON", "directory"])
+@pytest.mark.parametrize(
+    "damage",
+    ["cut", "empty", "other boot", "other namespace", "wrong type", "nonsense", "not JSON", "directory"],
+)
 @in_namespace
 async def test_a_record_that_cannot_be_used_is_passed_over(tmp_path: Path, damage: str) -> None:
     cable("eth1")
@@ -103,6 +111,14 @@ async def test_a_record_that_cannot_be_used_is_passed_over(tmp_path: Path, damag
             journal.write_text(journal.read_text()[:100])
         case "other boot":
             record["where"][0] = "another"
+            journal.write_text(json.dumps(record))
+        case "empty":
+            journal.write_text("")
+        case "other namespace":
+            record["where"][1] += 1
+            journal.write_text(json.dumps(record))
+        case "nonsense":
+            record["ownership"]["added"] = [{"link": "br0", "address": "nowhere"}]
             journal.write_text(json.dumps(record))
         case "wrong type":
             record["ownership"]["bridge_index"] = "two"
@@ -117,7 +133,48 @@ async def test_a_record_that_cannot_be_used_is_passed_over(tmp_path: Path, damag
     await attachment.start()
     try:
         assert attachment.status().adopted and members("br0") == {"eth1"}
-        assert ("bridge_journal_failed" in {event.name for event in events}) == (damage == "directory")
+        said = [event for event in events if event.name == "bridge_journal_damaged"]
+        # After a restart of the machine nothing of it is left: that is no damage.
+        assert len(said) == (damage != "other boot")
+        assert journal.with_name("br0.json.damaged").exists() == (damage != "other boot")
+        assert all(str(journal) in event.details["reason"] for event in said)
     finally:
         await attachment.stop()
     assert link("br0") is not None
+
+
+@pytest.mark.parametrize("leaves", ["the bridge", "a port", "an address", "a setting"])
+@in_namespace
+def test_what_left_the_configuration_after_a_crash_is_given_back_at_the_next_start(
+    tmp_path: Path, leaves: str
+) -> None:
+    cable("eth1")
+    cable("eth2")
+    ip("addr add 192.0.2.2/24 dev eth1", "route add default via 192.0.2.1")
+    before = photograph()
+    wish = replace(WISH, ports=("eth1", "eth2"), addresses=("198.51.100.7/24",))
+    run_and_be_killed(tmp_path / "br0.json", wish)
+    assert members("br0") == {"eth1", "eth2"} and addresses("br0") == {"192.0.2.2", "198.51.100.7"}
+    now = {
+        "the bridge": {},
+        "a port": {"br0": replace(wish, ports=("eth1",))},
+        "an address": {"br0": replace(wish, addresses=())},
+        "a setting": {"br0": replace(wish, mtu=None)},
+    }[leaves]
+    events = give_back_leftovers(tmp_path, now)
+    assert [event.name for event in events] == ["bridge_leftovers_given_back"]
+    assert_same_host(photograph(), before)
+    assert not list(tmp_path.iterdir()) and give_back_leftovers(tmp_path, now) == []
+
+
+@pytest.mark.parametrize("wish", ["the same", "more", None])
+@in_namespace
+def test_a_bridge_that_is_wished_as_before_loses_nothing_at_the_next_start(
+    tmp_path: Path, wish: str | None
+) -> None:
+    cable("eth1")
+    run_and_be_killed(tmp_path / "br0.json", WISH)
+    index = if_nametoindex("br0")
+    wishes = {"the same": WISH, "more": replace(WISH, ports=("eth1", "eth3")), None: None}
+    assert give_back_leftovers(tmp_path, {"br0": wishes[wish]}) == []
+    assert members("br0") == {"eth1"} and if_nametoindex("br0") == index

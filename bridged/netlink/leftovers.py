@@ -1,0 +1,45 @@
+"""What a killed daemon left on the host, and nobody wishes any more: given back before anything new is made.
+
+A bridge that is wished as before is left alone: its keeper goes on with it, and no frame is lost.
+Blocking, some milliseconds for each bridge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from bridged.errors import BridgedError, ShutdownErrors
+from bridged.netlink.journal import Journal
+from bridged.netlink.reconciler import AttachmentEvent, Reconciler
+from bridged.switching.links import BridgeWish
+
+
+def give_back_leftovers(folder: Path, wishes: Mapping[str, BridgeWish | None]) -> list[AttachmentEvent]:
+    """Give back all that the journals in `folder` know and `wishes` (by bridge name) do not cover.
+
+    A bridge that is wished as None is left alone: it has a keeper already.
+    What cannot be given back stays in its journal (event `bridge_leftovers_remain`): call it again. Damaged
+    journals are put aside (`bridge_journal_damaged`). Never raises.
+    """
+    events: list[AttachmentEvent] = []
+    for path in sorted(folder.glob("*.json")):
+        if path.stem not in wishes or wishes[path.stem] is not None:
+            events += _give_back(path, wishes.get(path.stem))
+    return events
+
+
+def _give_back(path: Path, wish: BridgeWish | None) -> list[AttachmentEvent]:
+    keeper = Reconciler(BridgeWish(path.stem), tuple, Journal(path))
+    try:
+        earlier = keeper.take_over()
+        if earlier is None or (wish is not None and wish.covers(earlier)):
+            return keeper.events
+        keeper.give_back()
+        keeper.events.append(AttachmentEvent("bridge_leftovers_given_back", path.stem))
+    except (ShutdownErrors, BridgedError, OSError) as error:
+        reason = {"reason": str(error)}
+        keeper.events.append(AttachmentEvent("bridge_leftovers_remain", path.stem, reason))
+    finally:
+        keeper.close()
+    return keeper.events
