@@ -96,7 +96,7 @@ def coalesce(build: Build, frames: list[bytes], vnet_octets: int) -> list[tuple[
 
 
 def fits_segments(kind: DataplaneKind, tap: TapPort) -> bool:
-    """Whether TCP from this TAP is cut to what fits `wan_mtu`, so that no SYN segment needs clamping.
+    """Whether TCP from this TAP is cut to what fits each peer's path, and SYN segments are lowered to it.
 
     Raises:
         DataplaneError: `native_unavailable`.

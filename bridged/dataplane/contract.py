@@ -56,7 +56,8 @@ class DataplaneSettings:
 
     `bind` None: an unbound socket of the family of the first destination (a client). `mss_limit` 0:
     SYN segments are left alone; else the largest MSS for IPv4 (IPv6: 20 less;
-    docs/protocol/data.md, 5.4). `ageing` of FDB entries. `move_hold`: a station heard from a peer
+    docs/protocol/data.md, 5.4). `mss_fits_path` (native only): they offer no more than one packet to the
+    peer bears. `ageing` of FDB entries. `move_hold`: a station heard from a peer
     within this time is not moved to the TAP by a frame from there (it is our own frame, reflected).
     `forward_between_peers`: peers reach each other, as on one switch. `coalesce`: what may be joined into
     super-frames on the way into the TAP (portable joins TCP only; UDP also needs the TAP's `uso4`, `uso6`);
@@ -75,6 +76,7 @@ class DataplaneSettings:
     tap: TapPort
     bind: Endpoint | None
     mss_limit: int = 0
+    mss_fits_path: bool = False
     ageing: Seconds = Seconds(300.0)
     move_hold: Seconds = Seconds(0.25)
     fdb_capacity: int = 100_000

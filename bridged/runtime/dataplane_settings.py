@@ -17,11 +17,13 @@ def dataplane_settings(
 
     `kinds` may be joined into super-frames.
     """
+    fits_path = fits_segments(kind, port)
     return DataplaneSettings(
         tunnel=name,
         tap=port,
         bind=bind_endpoint(tunnel),
-        mss_limit=mss_limit(tunnel, is_fitted=fits_segments(kind, port)),
+        mss_limit=mss_limit(tunnel, fits_path=fits_path),
+        mss_fits_path=fits_path and tunnel.mss == "auto",
         ageing=Seconds(tunnel.fdb_ageing_seconds),
         fdb_capacity=tunnel.fdb_capacity,
         replay_window=tunnel.replay_window,

@@ -98,6 +98,14 @@ def tcp_streams(joined: Joined, seconds: float) -> Reading:
     return Reading(end["sum_received"]["bits_per_second"] / 1e6)
 
 
+def tcp_of_many(joined: Joined, seconds: float, streams: int) -> Reading:
+    """So many connections in one direction behind their first two seconds, Mbit/s."""
+    end = _iperf(joined, seconds, "-O", "2", "-P", str(streams))
+    return Reading(
+        end["sum_received"]["bits_per_second"] / 1e6, {"retransmits": end["sum_sent"]["retransmits"]}
+    )
+
+
 def tcp_both_ways(joined: Joined, seconds: float) -> Reading:
     """STREAMS connections in each direction at once; the sum of both directions, Mbit/s."""
     end = _iperf(joined, seconds, "-O", "1", "--bidir", "-P", str(STREAMS))

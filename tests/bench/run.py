@@ -24,6 +24,7 @@ from rich.console import Console
 
 from tests.bench.hub import measure_hub
 from tests.bench.latency import SCENES, measure_latency
+from tests.bench.lossy import LINES, USUAL_LINES, Line, build_line, measure_lossy
 from tests.bench.measures import MEASURES, MORE_MEASURES, Joined, Measure, Reading, prepare
 from tests.bench.mixed import DIRECTIONS, OURS_MOST, THEIRS_LEAST, measure_mixed
 from tests.bench.mixed import passes as mixed_passes
@@ -42,7 +43,7 @@ from tests.lab.namespace import LabError
 from tests.lab.topology import TwoSites
 
 PAIRED = (*MEASURES, *MORE_MEASURES)
-MIXED, HUB, LATENCY = "one_end_openvpn", "hub_all_to_all", "latency_under_load"
+MIXED, HUB, LATENCY, LOSSY = "one_end_openvpn", "hub_all_to_all", "latency_under_load", "lossy_lines"
 NATIVE_PEERS = ("openvpn", "fastd", "vxlan")
 # What a further peer is there for; OpenVPN is compared in everything.
 MEASURES_OF_OTHERS = ("tcp_stream", "tcp_4_streams_both_ways", "udp_64_byte_packets", "flood_ping")
@@ -167,11 +168,29 @@ def compare_latency(
     return results
 
 
+def compare_lossy(chosen: argparse.Namespace, console: Console) -> list[Result]:
+    """Our daemons and OpenVPN on long and lossy lines; the WAN's MTU is 1500."""
+    build_line()
+    results = []
+    for scene in chosen.line:
+        rounds = measure_lossy(
+            ("bridged", "openvpn"), chosen.dataplane, chosen.pairs, chosen.seconds, scene, chosen.congestion
+        )
+        measure = Measure(scene.name, "Mbit/s", _unused, 1.0, True, {"openvpn": 1.0}, digits=1)
+        result = Result(measure, chosen.dataplane, "openvpn", 1500)
+        result.extra = tcp_of(chosen)
+        for number, readings in enumerate(rounds, start=1):
+            result.add(readings["bridged"], readings["openvpn"])
+            _say(console, result, number, chosen.pairs)
+        results.append(result)
+    return results
+
+
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    names = [*(measure.name for measure in PAIRED), MIXED, HUB, LATENCY]
+    names = [*(measure.name for measure in PAIRED), MIXED, HUB, LATENCY, LOSSY]
     option = parser.add_argument
     option("--pairs", type=int, default=5)
     option("--wan-mtu", type=int, nargs="+", default=[1500, 9000], metavar="OCTETS")
@@ -202,6 +221,16 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     option("--hub-peers", type=int, default=50, help=f"clients of {HUB}")
     loads = [scene.name for scene in SCENES]
     option("--scene", nargs="+", choices=loads, default=loads, metavar="NAME", help=f"of {LATENCY}")
+    option(
+        *("--line",),
+        nargs="+",
+        type=Line.parse,
+        default=list(USUAL_LINES),
+        metavar="MS/PERCENT/STREAMS",
+        help=f"of {LOSSY}: round trip, loss each way and TCP connections (default: "
+        f"{' '.join(map(str, USUAL_LINES))}; all: {len(LINES)})",
+    )
+    option("--all-lines", action="store_const", dest="line", const=list(LINES), help=f"of {LOSSY}")
     option("--seconds", type=float, default=4.0, help="length of one measurement")
     option("--output", type=Path, default=Path("build/bench.json"))
     option(
@@ -231,6 +260,8 @@ def main() -> int:
         for wan_offload in chosen.wan_offload:
             for wan_mtu in chosen.wan_mtu:
                 results += _scenes(chosen, wan_mtu, wan_offload, console)
+        if LOSSY in chosen.measure:
+            results += compare_lossy(chosen, console)
     except Interrupted as error:
         console.print("bench: interrupted, nothing written")
         return error.status

@@ -65,15 +65,17 @@ def tunnel(
     dataplane: str,
     priority: str = "off",
     congestion: str = CONGESTION_WANTED,
+    remote: str = "",
 ) -> Iterator[Joined]:
     """The two sites joined by two daemons of one program, and not joined any more afterwards.
 
     `dataplane` and `priority` are for our daemons; program `portable` is our daemons with that data plane.
+    `remote`: the server as the client sees it, for our daemons and OpenVPN (default: its WAN address).
     """
     made: dict[str, Callable[[], Any]] = {
-        "openvpn": lambda: openvpn_ends(sites),
-        "bridged": lambda: bridged_ends(sites, dataplane, priority),
-        "portable": lambda: bridged_ends(sites, "portable", priority),
+        "openvpn": lambda: openvpn_ends(sites, remote),
+        "bridged": lambda: bridged_ends(sites, dataplane, priority, remote),
+        "portable": lambda: bridged_ends(sites, "portable", priority, remote),
         "fastd": lambda: fastd_ends(sites),
         "vxlan": lambda: vxlan_ends(sites),
     }
@@ -98,9 +100,11 @@ def bridged_keys(dataplane: str, wan_mtu: int) -> dict[str, Any]:
 
 
 @contextmanager
-def openvpn_ends(sites: TwoSites) -> Iterator[tuple[int, ...]]:
+def openvpn_ends(sites: TwoSites, remote: str = "") -> Iterator[tuple[int, ...]]:
     extra = openvpn_options(sites.wan_mtu)
-    first, second = openvpn_pair(sites.a, sites.b, profile(), server_extra=extra, client_extra=extra)
+    first, second = openvpn_pair(
+        sites.a, sites.b, profile(), server_extra=extra, client_extra=extra, remote=remote
+    )
     try:
         yield (first.started.pid, second.started.pid)
     finally:
@@ -111,9 +115,13 @@ def openvpn_ends(sites: TwoSites) -> Iterator[tuple[int, ...]]:
 
 
 @contextmanager
-def bridged_ends(sites: TwoSites, dataplane: str, priority: str = "off") -> Iterator[tuple[int, ...]]:
+def bridged_ends(
+    sites: TwoSites, dataplane: str, priority: str = "off", remote: str = ""
+) -> Iterator[tuple[int, ...]]:
     keys = bridged_keys(dataplane, sites.wan_mtu) | {"priority": priority}
-    first, second = bridged_pair(sites.a, sites.b, profile(), server_tunnel=keys, client_tunnel=keys)
+    first, second = bridged_pair(
+        sites.a, sites.b, profile(), server_tunnel=keys, client_tunnel=keys, remote=remote
+    )
     try:
         yield (first.started.pid, second.started.pid)
     finally:

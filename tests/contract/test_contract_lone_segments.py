@@ -13,7 +13,7 @@ from dataplane_rig import HandPeer, Rig, until
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
-from test_contract_offloads import LINKS, NETWORKS, STAMPS, sums_are_good, super_frame
+from test_contract_offloads import LINKS, NETWORKS, STAMPS, A, sums_are_good, super_frame, syn
 
 Make = Callable[..., Rig]
 PATH = 1000
@@ -51,6 +51,32 @@ def test_a_lone_segment_is_cut_to_the_path_or_goes_as_it_is(
     assert [str(item[TCP].flags) for item in parsed] == ["A", "PA"]
     assert {item[:12] for item in frames} == {octets[:12]}
     until(lambda: fitted(rig) == 1, "mss_fitted")
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("build", ["native"], indirect=True)
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("link", LINKS)
+@pytest.mark.parametrize("flags", ["S", "SA"])
+def test_a_syn_offers_what_one_packet_to_the_peer_bears_in_both_directions(
+    make_rig: Make, link: str, network: str, flags: str
+) -> None:
+    rig = make_rig(wan_mtu=PATH, mss_fits_path=True)
+    peer = rig.peer(1)
+    offered = syn(network, link, 1460, flags)
+    wanted = FITTING - len(LINKS[link]()) - (20 if network == "IPv4" else 40) - 20
+    rig.put(offered)
+    assert peer.payloads() == [syn(network, link, wanted, flags)]
+    back = Ether(offered)
+    back.src, back.dst = "02:00:5e:00:00:03", A
+    peer.send(bytes(back))
+    clamped = Ether(rig.frames()[0])
+    assert dict(clamped[TCP].options)["MSS"] == wanted
+    assert sums_are_good(bytes(clamped))
+    assert rig.snapshot().mtu_events["mss_clamped"] == 2
+    small = syn(network, link, 300, flags)
+    rig.put(small)
+    assert peer.payloads() == [small]
 
 
 def untouched() -> dict[str, bytes]:

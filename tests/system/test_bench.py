@@ -94,6 +94,28 @@ def test_the_latency_of_urgent_frames_is_taken_with_priority_and_without(tmp_pat
         assert urgent < bulk / 2, "an overfull queue that is not overtaken takes a third of a second"
 
 
+@pytest.mark.root
+@pytest.mark.native
+def test_a_lossy_line_is_measured_with_both_programs_in_turn(tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    options = (
+        "--dataplane",
+        "native",
+        "--measure",
+        "lossy_lines",
+        "--line",
+        "10/1/1",
+        "--congestion",
+        "reno",
+    )
+    ended = bench("--pairs", "1", "--output", str(file), *options)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    (result,) = json.loads(file.read_text())
+    assert result["measure"] == "tcp_10_ms_1_percent_1_streams"
+    for side in result["details"][0].values():
+        assert side["retransmits"] > 0, "the line loses one packet in a hundred"
+
+
 def test_percentiles_are_of_what_was_answered_and_losses_are_told() -> None:
     reading = reading_of([float(number) for number in range(1, 1001)], 2000)
     assert (reading.details["p50"], reading.details["p99"], reading.value) == (501.0, 991.0, 1000.0)

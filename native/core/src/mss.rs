@@ -9,6 +9,9 @@ use crate::headers::{
 /// How much less the limit is for IPv6.
 pub const IPV6_EXTRA_OCTETS: u16 = 20;
 
+/// Where the path leaves less, SYN segments are left alone.
+pub const LEAST_MSS: usize = 64;
+
 const TCP_OCTETS: usize = 20;
 const OPTION_END: u8 = 0;
 const OPTION_NOTHING: u8 = 1;
@@ -20,7 +23,30 @@ const OPTION_MSS: u8 = 2;
 /// extension headers are left alone. The checksum is updated, not computed anew, so that a wrong one stays wrong.
 /// With a partial checksum (`NEEDS_CSUM`) call this after it was completed, or with `limit` on the frame that comes out.
 pub fn clamp_mss(frame: &mut [u8], limit: u16) -> bool {
-    let Some((start, wanted)) = syn_offset(frame, limit) else { return false };
+    let Some(syn) = syn_of(frame) else { return false };
+    let wanted = if syn.is_v6 { limit.saturating_sub(IPV6_EXTRA_OCTETS) } else { limit };
+    lower(frame, syn.start, wanted)
+}
+
+/// As [`clamp_mss`], so that no full segment of the answering host makes a frame longer than `octets`.
+///
+/// Tags and IP options count as this SYN has them. A path that leaves less than [`LEAST_MSS`] is an error, not a limit.
+pub fn clamp_mss_to_frame(frame: &mut [u8], octets: usize) -> bool {
+    let Some(syn) = syn_of(frame) else { return false };
+    match octets.checked_sub(syn.start + TCP_OCTETS) {
+        Some(wanted) if wanted >= LEAST_MSS => lower(frame, syn.start, u16::try_from(wanted).unwrap_or(u16::MAX)),
+        _ => false,
+    }
+}
+
+/// A TCP segment with SYN in a frame that [`clamp_mss`] looks at.
+#[must_use]
+#[inline]
+pub fn is_syn(frame: &[u8]) -> bool {
+    syn_of(frame).is_some()
+}
+
+fn lower(frame: &mut [u8], start: usize, wanted: u16) -> bool {
     let Some(at) = mss_option(frame, start) else { return false };
     let old = u16_at(frame, at);
     if wanted == 0 || old <= wanted {
@@ -38,29 +64,34 @@ pub fn clamp_mss(frame: &mut [u8], limit: u16) -> bool {
     true
 }
 
-/// Where the TCP header of a SYN begins, and the largest MSS it may offer.
+/// Where the TCP header of a SYN begins.
+struct Syn {
+    start: usize,
+    is_v6: bool,
+}
+
 #[inline]
-fn syn_offset(frame: &[u8], limit: u16) -> Option<(usize, u16)> {
+fn syn_of(frame: &[u8]) -> Option<Syn> {
     let (at, ethertype) = network(frame);
-    let (start, wanted) = match ethertype {
+    let (start, is_v6) = match ethertype {
         ETHERTYPE_IPV4 => {
             let first = u8_at(frame, at);
             let is_whole = u16_at(frame, at + 6) & FRAGMENT_MASK == 0;
             if first >> 4 != 4 || first & 0x0F < 5 || u8_at(frame, at + 9) != PROTOCOL_TCP || !is_whole {
                 return None;
             }
-            (at + usize::from(first & 0x0F) * 4, limit)
+            (at + usize::from(first & 0x0F) * 4, false)
         }
         ETHERTYPE_IPV6 => {
             if u8_at(frame, at) >> 4 != 6 || u8_at(frame, at + 6) != PROTOCOL_TCP {
                 return None;
             }
-            (at + 40, limit.saturating_sub(IPV6_EXTRA_OCTETS))
+            (at + 40, true)
         }
         _ => return None,
     };
     let is_syn = frame.len() >= start + TCP_OCTETS && u8_at(frame, start + 13) & TCP_SYN != 0;
-    is_syn.then_some((start, wanted))
+    is_syn.then_some(Syn { start, is_v6 })
 }
 
 /// Where the value of the first well-formed MSS option stands.

@@ -3,7 +3,7 @@
 
 mod frame_builder;
 
-use bridged_core::mss::clamp_mss;
+use bridged_core::mss::{clamp_mss, clamp_mss_to_frame, is_syn};
 use frame_builder::{Packet, ACK};
 use proptest::prelude::*;
 
@@ -36,6 +36,24 @@ fn ipv6_gets_20_less_and_limits_that_leave_nothing_are_not_applied() {
     assert!(!clamp_mss(&mut frame, 20));
     assert!(!clamp_mss(&mut frame, 3));
     assert!(!clamp_mss(&mut syn(1460, 0).frame(), 0));
+}
+
+#[test]
+fn a_full_segment_of_the_lowered_mss_is_a_frame_of_the_given_size() {
+    for tags in [vec![], vec![[0x81, 0, 0, 1]]] {
+        for is_v4 in [true, false] {
+            let packet = |mss| Packet { tags: tags.clone(), is_v4, ..syn(mss, 0) };
+            let headers = 14 + 4 * tags.len() + if is_v4 { 20 } else { 40 } + 20;
+            let mut frame = packet(1460).frame();
+            assert!(is_syn(&frame));
+            assert!(clamp_mss_to_frame(&mut frame, 1440));
+            assert_eq!(frame, packet((1440 - headers) as u16).frame());
+            assert!(!clamp_mss_to_frame(&mut frame, 1440));
+            assert!(!clamp_mss_to_frame(&mut frame, usize::MAX));
+            assert!(!clamp_mss_to_frame(&mut frame, headers + 63));
+            assert!(!clamp_mss_to_frame(&mut frame, 0));
+        }
+    }
 }
 
 #[test]

@@ -119,6 +119,8 @@ pub struct Settings {
     pub bind: Option<SocketAddr>,
     /// 0: SYN segments are left alone; else the largest MSS for IPv4 (IPv6: 20 less).
     pub mss_limit: u16,
+    /// SYN segments offer no more than one packet to the peer bears.
+    pub mss_fits_path: bool,
     /// Seconds until an FDB entry is forgotten.
     pub ageing: f64,
     /// Seconds for which a station heard from a peer is not moved to the TAP.
@@ -159,6 +161,7 @@ impl Settings {
             tap,
             bind,
             mss_limit: 0,
+            mss_fits_path: false,
             ageing: 300.0,
             move_hold: 0.25,
             fdb_capacity: 100_000,

@@ -5,7 +5,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
-use bridged_core::mss::clamp_mss;
+use bridged_core::mss::{clamp_mss, clamp_mss_to_frame, is_syn};
 use bridged_core::segment::{complete_checksum, SuperFrame};
 use bridged_core::stats::FrameKind;
 use bridged_core::vnet::VnetHeader;
@@ -75,6 +75,9 @@ impl Forwarding {
                 return;
             }
         };
+        if shared.settings.mss_fits_path {
+            self.fit_mss(scene, target, length);
+        }
         match target {
             Target::Nowhere | Target::Tap => {}
             Target::Peer(port) => match scene.table.at_port(port) {
@@ -83,6 +86,23 @@ impl Forwarding {
                 None => self.flood_plain(scene, verdict.kind, length),
             },
             Target::Flood => self.flood_plain(scene, verdict.kind, length),
+        }
+    }
+
+    /// A SYN at the landing offers what one packet to each of its targets bears.
+    fn fit_mss(&mut self, scene: &Scene<'_>, target: Target, length: usize) {
+        let frame = &mut self.outbox.landing(0)[..length];
+        if !is_syn(frame) {
+            return;
+        }
+        let one = match target {
+            Target::Peer(port) => scene.table.at_port(port),
+            _ => None,
+        };
+        let peers = one.map_or(&scene.table.peers[..], std::slice::from_ref);
+        let fit = peers.iter().map(|peer| fit_of(peer)).min().unwrap_or(usize::MAX);
+        if clamp_mss_to_frame(frame, fit) {
+            scene.shared.cells[self.thread].mss_clamped.add(1);
         }
     }
 
@@ -186,7 +206,7 @@ fn place_cut(
 
 /// Octets of the largest frame that the peer's path bears in one piece; `usize::MAX`: not known.
 #[inline]
-fn fit_of(peer: &Peer) -> usize {
+pub fn fit_of(peer: &Peer) -> usize {
     match peer.path.load().fitting.load(Relaxed) {
         usize::MAX => usize::MAX,
         fitting => fitting.saturating_sub(peer.header(0).overhead()),

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
 use bridged_core::moderation::Moderation;
-use bridged_core::mss::clamp_mss;
+use bridged_core::mss::{clamp_mss, clamp_mss_to_frame};
 use bridged_core::packet::{classify, opcode, Payload, HEADER_V2, OPCODE_DATA_V1, OPCODE_DATA_V2};
 use bridged_core::stats::FrameKind;
 use bridged_core::Nanos;
@@ -21,6 +21,7 @@ use bridged_sys::EAGAIN;
 use crate::contract::Direction::Receive;
 use crate::contract::Event;
 use crate::counters::Reason;
+use crate::forwarding::fit_of;
 use crate::keys::KeySlot;
 use crate::outbox::Outbox;
 use crate::peers::{Peer, Table};
@@ -268,6 +269,8 @@ impl Inward {
     fn switch_frames(&mut self, shared: &Shared, table: &Table, peer: &Arc<Peer>, now: Nanos) {
         let way = peer.cells[self.thread].way(Receive);
         let forwards = shared.settings.forward_between_peers;
+        // The answering host's segments go out by the way this SYN came.
+        let fit = if shared.settings.mss_fits_path { fit_of(peer) } else { usize::MAX };
         let mut known: Option<([u8; 12], Verdict)> = None;
         let mut counted: (FrameKind, u64, u64) = (FrameKind::Unicast, 0, 0);
         for index in 0..self.opened.len() {
@@ -282,6 +285,9 @@ impl Inward {
                 Payload::Ping | Payload::Short => continue,
             }
             if shared.settings.mss_limit > 0 && clamp_mss(frame, shared.settings.mss_limit) {
+                shared.cells[self.thread].mss_clamped.add(1);
+            }
+            if fit != usize::MAX && clamp_mss_to_frame(frame, fit) {
                 shared.cells[self.thread].mss_clamped.add(1);
             }
             let Some(&addresses) = frame.first_chunk::<12>() else { continue };

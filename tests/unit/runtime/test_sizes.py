@@ -11,9 +11,9 @@ from bridged.runtime.sizes import mss_limit
 
 
 @pytest.mark.parametrize(
-    ("mss", "is_fitted", "limit"),
+    ("mss", "fits_path", "limit"),
     [
-        ("auto", False, 1500 - 28 - 24 - 32 - 40),
+        ("auto", False, 1500 - 48 - 24 - 14 - 40),
         ("auto", True, 0),
         ("off", False, 0),
         ("off", True, 0),
@@ -21,8 +21,8 @@ from bridged.runtime.sizes import mss_limit
         (1300, True, 1300),
     ],
 )
-def test_syn_segments_are_left_alone_only_where_told_so_or_where_tcp_is_fitted(
-    mss: Any, is_fitted: bool, limit: int
+def test_one_limit_holds_for_all_peers_unless_off_or_where_the_data_plane_knows_each_path(
+    mss: Any, fits_path: bool, limit: int
 ) -> None:
     tunnel: Any = SimpleNamespace(mss=mss, wan_mtu=1500)
-    assert mss_limit(tunnel, is_fitted=is_fitted) == limit
+    assert mss_limit(tunnel, fits_path=fits_path) == limit
