@@ -13,7 +13,7 @@ from typing import Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 DAY = datetime.timedelta(days=1)
@@ -63,13 +63,24 @@ class Authority:
         )
         self.certificate = _pem(certificate)
 
-    def issue(self, name: str, usage: Usage, *, expired: bool = False) -> Identity:
-        """A certificate with the extended key usage of a server, a client, both or none."""
-        key = ec.generate_private_key(ec.SECP256R1())
+    def issue(
+        self,
+        name: str,
+        usage: Usage,
+        *,
+        expired: bool = False,
+        subject: x509.Name | None = None,
+        key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | None = None,
+    ) -> Identity:
+        """A certificate with the extended key usage of a server, a client, both or none.
+
+        `subject`: default CN=`name`; `key`: default a new P-256 one.
+        """
+        key = key or ec.generate_private_key(ec.SECP256R1())
         now = datetime.datetime.now(datetime.UTC)
         end = now - DAY / 2 if expired else now + DAY
         builder = (
-            _builder(_subject(name), self._name, key.public_key(), now - DAY, end)
+            _builder(subject or _subject(name), self._name, key.public_key(), now - DAY, end)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(authority=False), critical=True)
             .add_extension(
@@ -122,7 +133,7 @@ def _subject(name: str) -> x509.Name:
 def _builder(
     subject: x509.Name,
     issuer: x509.Name,
-    key: ec.EllipticCurvePublicKey,
+    key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey,
     begin: datetime.datetime,
     end: datetime.datetime,
 ) -> x509.CertificateBuilder:
