@@ -94,6 +94,8 @@ def parse_document(text: str) -> Node:
         mark = error.problem_mark or error.context_mark
         line = None if mark is None else mark.line + 1
         reason = ", ".join(part for part in (error.context, error.problem) if part)
+        if "\\t" in (error.problem or ""):
+            reason = "a tab stands where spaces must indent the line"
         raise ConfigurationError(f"not YAML: {reason}", line=line) from None
     except yaml.YAMLError as error:
         raise ConfigurationError(f"not YAML: {str(error).splitlines()[0]}") from None

@@ -5,6 +5,8 @@ Does file I/O (reads the one file); `parse` is pure.
 
 from __future__ import annotations
 
+import re
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +18,15 @@ from bridged.configuration.problems import error_at, from_validation, sorted_err
 from bridged.configuration.schema import Configuration
 from bridged.errors import ConfigurationError, ConfigurationErrors
 
+_PROFILE: Final = (
+    "is an OpenVPN profile, not a configuration; make one of it: "
+    "`bridged join FILE --bridge br0 --port eth1 --output client.yaml`"
+)
+_PROFILE_LINE: Final = re.compile(
+    r"[ \t]*(client|dev[ \t]+t[au][pn]\S*|proto[ \t]+\w+|remote[ \t]+\S+.*|persist-\w+"
+    r"|<(ca|cert|key|connection)>)[ \t]*\r?$",
+    re.MULTILINE,
+)
 _TLS_FILES: Final = ("ca", "certificate", "key", "crl")
 
 
@@ -36,7 +47,10 @@ def load(path: Path) -> Configuration:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise ConfigurationErrors([ConfigurationError("not UTF-8 text", file=path, line=line)]) from None
+        reason = "not UTF-8 text; save it as UTF-8, or `iconv -f ISO-8859-1 -t UTF-8 OLD > NEW`"
+        if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+            reason = "UTF-16 text; save it as UTF-8, or `iconv -f UTF-16 -t UTF-8 OLD > NEW`"
+        raise ConfigurationErrors([ConfigurationError(reason, file=path, line=line)]) from None
     return parse(text, path)
 
 
@@ -49,10 +63,13 @@ def parse(text: str, file: Path) -> Configuration:
     try:
         root = parse_document(text)
     except ConfigurationError as error:
+        if _is_profile(text):
+            raise _whole_file(_PROFILE, file) from None
         found = ConfigurationError(error.reason, file=file, line=error.line, key=error.key)
         raise ConfigurationErrors([found]) from None
     if not isinstance(root, MappingNode):
-        raise _whole_file("the file must be a mapping with `bridges` and `tunnels`", file)
+        wrong = _PROFILE if _is_profile(text) else "the file must have the sections `bridges:` and `tunnels:`"
+        raise _whole_file(wrong, file)
     data = plain(root)
     _resolve_paths(data, file.parent)
     try:
@@ -68,6 +85,12 @@ def _without_conflicts(configuration: Configuration, root: Node, file: Path) -> 
     if conflicts:
         raise sorted_errors([error_at(root, path, reason, file) for path, reason in conflicts])
     return configuration
+
+
+def _is_profile(text: str) -> bool:
+    """Two different lines at least that only OpenVPN's files have."""
+    found = {match.group().split()[0] for match in islice(_PROFILE_LINE.finditer(text), 100)}
+    return len(found) > 1
 
 
 def _whole_file(reason: str, file: Path) -> ConfigurationErrors:

@@ -13,12 +13,12 @@ _INTRODUCTION: Final = """\
 
 Generated from `bridged/configuration/schema.py` by `python -m bridged.telemetry.reference`; edit that.
 
-One YAML file (at most 256 KiB). `bridged check FILE` tells everything that is wrong in it as
+One YAML file (at most 256 KiB). `bridged check FILE` shows everything that is wrong in it as
 `file:line: key: reason`; `bridged check --schema` prints the JSON schema, `config/bridged.schema.json`, that
-editors complete from. Unknown keys are refused. Only `true` and `false` are booleans (YAML 1.2), so MAC
-addresses and words such as `on` need no quotes. Anchors, aliases and `<<` work. Relative paths count from
-the file's folder. `NAME` is a name of your choice. Where a file is expected under `tls` and `wrap`, the text
-itself may stand instead.
+editors complete from. Unknown keys are refused. YAML 1.2 holds: MAC addresses and words such as `on` need no
+quotes. Booleans are `true` and `false`; `yes`, `no`, `on` and `off` mean the same. Anchors, aliases and `<<`
+work. Relative paths count from the file's folder. `NAME` is a name of your choice. Where a file is expected
+under `tls` and `wrap`, the text itself may stand instead.
 """
 
 

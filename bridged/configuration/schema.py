@@ -9,9 +9,9 @@ import re
 from difflib import get_close_matches
 from ipaddress import ip_interface
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from bridged.addresses import Endpoint, MacAddress, Remote
@@ -29,6 +29,16 @@ class Section(BaseModel):
     """A mapping of the file: unknown keys refused, values fixed after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean_as_a_number(cls, value: object, info: ValidationInfo) -> object:
+        """To Python true is 1: `mss: true` would be a size of one octet."""
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        kinds = (annotation, *get_args(annotation))
+        if isinstance(value, bool) and bool not in kinds and {int, float}.intersection(kinds):
+            raise PydanticCustomError("bool_for_number", "a boolean for a number")
+        return value
 
 
 class Log(Section):
@@ -93,7 +103,7 @@ class Bridge(Section):
     @field_validator("addresses")
     @classmethod
     def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(str(ip_interface(item)) for item in value)
+        return tuple(_interface_address(item) for item in value)
 
     @field_validator("mac")
     @classmethod
@@ -221,7 +231,9 @@ class Tunnel(Section):
     )
     forward_between_peers: bool = Field(True, description="server: clients reach each other")
     push: tuple[str, ...] = Field((), description="server: further OpenVPN options for clients")
-    mss: Literal["auto", "off"] | int = Field("auto", description="largest TCP MSS let through (mssfix)")
+    mss: Literal["auto", "off"] | Annotated[int, Field(ge=88, le=65535)] = Field(
+        "auto", description="largest TCP MSS let through (mssfix)"
+    )
     mtu: int = Field(1500, ge=576, le=65521, description="tun-mtu; both ends should agree")
     wan_mtu: int = Field(1492, ge=576, le=65535, description="outer packet size that TCP is fitted into")
     fdb_ageing_seconds: float = Field(300, ge=1, description="when the tunnel forgets a silent station")
@@ -254,7 +266,7 @@ class Tunnel(Section):
     @model_validator(mode="after")
     def _by_role(self) -> Self:
         if self.role == "client" and not self.remotes:
-            raise ValueError("a client needs `remotes`")
+            raise ValueError("a client needs `remotes`, for example `remotes: [vpn.example.net:1194]`")
         if self.role == "client" and self.listen:
             raise ValueError("`listen` is for servers; a client sends from `local`")
         if self.role == "server" and (self.remotes or self.local):
@@ -323,6 +335,18 @@ def _remote(text: str) -> str:
     remote = Remote.parse(text, DEFAULT_PORT)
     _endpoint(str(remote.server), DEFAULT_PORT)
     return str(remote)
+
+
+def _interface_address(text: str) -> str:
+    """`text` as address/prefix; without a prefix it would be a network of one address."""
+    try:
+        address = ip_interface(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no address with a prefix length, as 192.0.2.1/24") from None
+    if "/" not in text:
+        prefix = 24 if address.version == 4 else 64
+        raise ValueError(f"{text!r} needs the network's prefix length: write {address.ip}/{prefix}")
+    return str(address)
 
 
 def _unicast(text: str) -> MacAddress:

@@ -84,7 +84,7 @@ def test_a_wrong_word_is_told_with_the_allowed_ones_and_a_suggestion() -> None:
 def test_alternatives_of_one_key_are_one_error() -> None:
     line, key, reason = only_error(SERVER + "    mss: huge\n")
     assert (line, key) == (9, "tunnels.main.mss")
-    assert reason == "must be 'auto' or 'off' or a whole number, not 'huge'"
+    assert reason == "must be 'auto' or 'off' or a whole number, not 'huge'; for example `mss: 1300`"
 
 
 @pytest.mark.parametrize("value", ["off", "pcp", "dscp"])
@@ -101,7 +101,11 @@ def test_another_priority_is_told_with_what_there_is(value: str) -> None:
 
 
 def test_a_missing_key_is_told_at_its_section() -> None:
-    assert only_error(SERVER.replace("    bridge: br0\n", "")) == (5, "tunnels.main.bridge", "is missing")
+    assert only_error(SERVER.replace("    bridge: br0\n", "")) == (
+        5,
+        "tunnels.main.bridge",
+        "is missing; for example `bridge: br0`",
+    )
 
 
 def test_a_bridge_that_is_not_there_is_told_with_the_line() -> None:
@@ -194,7 +198,7 @@ def test_key_material_is_not_repeated_in_a_message() -> None:
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "just text", "5"])
 def test_a_file_that_is_no_mapping_is_refused(text: str) -> None:
-    assert "must be a mapping" in only_error(text)[2]
+    assert "`bridges:` and `tunnels:`" in only_error(text)[2]
 
 
 def test_the_file_is_read_from_disk(tmp_path: Path) -> None:

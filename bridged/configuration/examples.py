@@ -1,0 +1,95 @@
+"""The right form of each key, as a line of YAML: what errors show.
+
+Pure: no I/O. `tests/unit/configuration/test_reasons.py` holds every example to the schema.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from bridged.configuration.document import KeyPath
+from bridged.configuration.keys import PLACEHOLDER, all_keys
+
+_EXAMPLES: Final = {
+    "bridges": "{br0: {ports: [eth1]}}",
+    "bridges.NAME": "{ports: [eth1]}",
+    "bridges.NAME.ports": "[eth1]",
+    "bridges.NAME.addresses": "[192.0.2.1/24]",
+    "bridges.NAME.mtu": "1500",
+    "bridges.NAME.mac": "02:00:5e:10:00:01",
+    "bridges.NAME.stp": "false",
+    "bridges.NAME.ageing_seconds": "300",
+    "bridges.NAME.forward_delay_seconds": "15",
+    "bridges.NAME.group_forward_mask": "16384",
+    "tunnels": "{main: {role: server, bridge: br0, tls: {embedded: true}}}",
+    "tunnels.NAME": "{role: server, bridge: br0, tls: {embedded: true}}",
+    "tunnels.NAME.role": "server",
+    "tunnels.NAME.bridge": "br0",
+    "tunnels.NAME.listen": '"[::]:1194"',
+    "tunnels.NAME.local": '"192.0.2.2:1194"',
+    "tunnels.NAME.remotes": "[vpn.example.net:1194]",
+    "tunnels.NAME.peers": "[site-b]",
+    "tunnels.NAME.push": '["dhcp-option DNS 192.0.2.53"]',
+    "tunnels.NAME.mss": "1300",
+    "tunnels.NAME.tap": "{name: tap0}",
+    "tunnels.NAME.tap.name": "tap0",
+    "tunnels.NAME.tap.mtu": "1500",
+    "tunnels.NAME.tls": "{embedded: true}",
+    "tunnels.NAME.tls.ca": "ca.crt",
+    "tunnels.NAME.tls.certificate": "site.crt",
+    "tunnels.NAME.tls.key": "site.key",
+    "tunnels.NAME.tls.crl": "crl.pem",
+    "tunnels.NAME.tls.peer_fingerprints": "[" + "ab" * 32 + "]",
+    "tunnels.NAME.tls.peer_name": "hub",
+    "tunnels.NAME.tls.peer_name_prefix": "site-",
+    "tunnels.NAME.tls.peer_subject": '"C=NL, O=Example, CN=vpn"',
+    "tunnels.NAME.tls.version_min": '"1.2"',
+    "tunnels.NAME.tls.version_max": '"1.3"',
+    "tunnels.NAME.wrap": "{mode: tls-crypt, key: tls-crypt.key}",
+    "tunnels.NAME.wrap.key": "tls-crypt.key",
+    "tunnels.NAME.wrap.direction": "1",
+    "tunnels.NAME.keepalive": "{ping_seconds: 10, restart_seconds: 60}",
+    "tunnels.NAME.renegotiate": "{seconds: 3600}",
+    "log": "{level: info}",
+    "metrics": '{listen: "127.0.0.1:9743"}',
+    "metrics.bearer_token_file": "/etc/bridged/metrics.token",
+    "admin": "{socket: /run/bridged/bridged.sock}",
+}
+
+_SECTIONS_BY_NAME: Final = ("bridges", "tunnels")
+
+
+def pattern_of(path: KeyPath) -> str:
+    """`("tunnels", "main", "remotes", 0)` as `tunnels.NAME.remotes`."""
+    names = [element for element in path if isinstance(element, str)]
+    if len(names) > 1 and names[0] in _SECTIONS_BY_NAME:
+        names[1] = PLACEHOLDER
+    return ".".join(names)
+
+
+def example_value(pattern: str) -> str | None:
+    """A right value of the key in YAML; None where there is no such key, or nothing to show."""
+    if pattern in _EXAMPLES:
+        return _EXAMPLES[pattern]
+    for key in all_keys():
+        if key.path == pattern:
+            return _of_default(key.default)
+    return None
+
+
+def example_line(path: KeyPath) -> str | None:
+    """`ports: [eth1]` for a path that leads to `ports` or into it."""
+    names = [element for element in path if isinstance(element, str)]
+    value = example_value(pattern_of(path))
+    return None if value is None or not names else f"{names[-1]}: {value}"
+
+
+def _of_default(default: Any) -> str | None:
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, tuple) and default:
+        return f"[{', '.join(map(str, default))}]"
+    if isinstance(default, str) and ":" in default:
+        return f'"{default}"'
+    return str(default) if isinstance(default, (str, int, float, Path)) and default != "" else None
