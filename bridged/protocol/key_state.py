@@ -64,7 +64,7 @@ class KeyState:
     `room`: octets of TLS in one control packet.
     `started_at` and `give_up_at` are monotonic seconds. `client_message`, `server_message`: both key
     messages once known. `usable_at`: when sending may change over to this key.
-    `is_installed`: data under this key is accepted.
+    `is_installed`: data under this key is accepted. `is_released`: see `release_tls`.
 
     Raises:
         TlsError: `receive` and `write`, with the handshake outcome.
@@ -96,6 +96,7 @@ class KeyState:
         self.server_message: ServerKeyMessage | None = None
         self.usable_at = float("inf")
         self.is_installed = False
+        self.is_released = False
         self._room = room
         self.messages = MessageSplitter()
         self._was_exchanged = False
@@ -126,6 +127,10 @@ class KeyState:
 
     def advance(self, now: float) -> None:
         """Deliver in order, run TLS, and queue what it wants to say."""
+        if self.is_released:
+            while self.inbox.pop() is not None:
+                pass
+            return
         self._deliver()
         if self.phase is KeyPhase.PRE_START and self._reset_seen and self.send.is_empty:
             self.step(KeyInput.RESETS_DONE)
@@ -156,6 +161,11 @@ class KeyState:
         self._was_exchanged = self.is_exchanged
         self.client_message = None
         self.server_message = None
+
+    def release_tls(self) -> None:
+        """Another key's TLS session speaks now: free this one's memory. Packets are still acknowledged."""
+        self.is_released = True
+        self.engine.close()
 
     def give_up(self) -> None:
         """Send nothing more, not even what waits for an acknowledgement."""

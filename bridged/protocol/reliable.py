@@ -146,6 +146,11 @@ class SendWindow:
             pending.next_send = now
             pending.backoff = self._tls_timeout
 
+    def hasten(self, at: float) -> None:
+        """Make everything pending due at `at` or sooner; back-off goes on."""
+        for pending in self._pending.values():
+            pending.next_send = min(pending.next_send, at)
+
     def next_timeout(self) -> float | None:
         """When the next packet falls due; None where nothing is pending."""
         return min((pending.next_send for pending in self._pending.values()), default=None)

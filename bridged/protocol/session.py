@@ -91,6 +91,7 @@ class Session:
         self._drain_until_quiet = True
         self._was_established = False
         self._first_heard = remote_session_id is not None
+        self._hastened_at = -settings.tls_timeout
         self.keys = SessionKeys(self)
         self.conversation: Conversation = (
             ClientConversation(self) if settings.role is Role.CLIENT else ServerConversation(self)
@@ -101,12 +102,14 @@ class Session:
 
     # --- inputs -----------------------------------------------------------------------------------
 
-    def receive_datagram(self, datagram: bytes, now: float) -> None:
-        """Take a datagram with a control opcode from this session's endpoint."""
+    def receive_datagram(self, datagram: bytes, now: float) -> bool:
+        """Take a datagram with a control opcode from this session's endpoint; False where it was dropped."""
         try:
             self._take(self.wire.unwrap(datagram, now), now)
         except RemoteProtocolError as error:
             self.drops[error.code] += 1
+            return False
+        return True
 
     def receive_opened(self, opened: OpenedControl, now: float) -> None:
         """As `receive_datagram`, for the packet that the stateless listener has already unwrapped."""
@@ -151,6 +154,22 @@ class Session:
         """The way to the peer may have changed: everything unacknowledged is due now, with fresh timers."""
         for key in self.keys.newest_first():
             key.send.send_now(now)
+        self._settle(now)
+
+    def handle_float(self, now: float) -> None:
+        """The peer was heard from another address: as `nudge`, but once in a retransmission time.
+
+        Whoever has the peer's keys can claim addresses as fast as it can send.
+        """
+        at = max(now, self._hastened_at + self.settings.tls_timeout)
+        if now < self._hastened_at:
+            return
+        self._hastened_at = at
+        for key in self.keys.newest_first():
+            if at <= now:
+                key.send.send_now(now)
+            else:
+                key.send.hasten(at)
         self._settle(now)
 
     def handle_occ_exit(self, now: float) -> None:

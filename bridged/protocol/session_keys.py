@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from bridged.errors import RemoteProtocolError
 from bridged.protocol.key_derivation import (
     EXPORTER_DATA_KEYS,
     KEY_MATERIAL_LENGTH,
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 RETIRE_SECONDS: Final = 10.0
 """A key that nobody seals with any more still opens what is on the way."""
+PEER_RENEGOTIATIONS_BURST: Final = 8
+PEER_RENEGOTIATION_SECONDS: Final = 1.0
+"""A peer may begin so many renegotiations at once, then one in so many seconds."""
 
 _UNFINISHED: Final = frozenset({KeyPhase.PRE_START, KeyPhase.START, KeyPhase.EXCHANGE})
 _STALLED: Final = {
@@ -62,6 +66,8 @@ class SessionKeys:
         self._lame_dies_at = _NEVER
         self._retiring: dict[KeyId, float] = {}
         self._renegotiate_at = _NEVER
+        self._peer_may = float(PEER_RENEGOTIATIONS_BURST)
+        self._paced_at = 0.0
 
     def newest_first(self) -> Iterator[KeyState]:
         """Both key states, the primary first."""
@@ -144,11 +150,17 @@ class SessionKeys:
         )
 
     def answer_renegotiation(self, key_id: int, now: float) -> KeyState | None:
-        """The peer's soft reset; None where it is not the next key id or not its time (drop it)."""
+        """The peer's soft reset; None where it is not the next key id or not its time (drop it).
+
+        Raises:
+            RemoteProtocolError: `renegotiation_rate`, too soon after the last one.
+        """
         old = self.primary
         if old is None or self._session.state is not SessionState.ESTABLISHED:
             return None
         is_next = key_id == _next_key_id(old.key_id)
+        if is_next and old.phase is KeyPhase.GENERATED:
+            self._pace(now)
         if old.phase is KeyPhase.DEAD and self.has_usable and now >= old.give_up_at:
             # The peer tries again; or it was through with the failed one, and now wants the next.
             if key_id != old.key_id and not (is_next and old.is_exchanged):
@@ -156,6 +168,15 @@ class SessionKeys:
             self._open(self._replace_failed(old, now, is_ahead=is_next), "peer", now)
             return self.primary
         return self.primary if is_next and self.begin_renegotiation("peer", now) else None
+
+    def _pace(self, now: float) -> None:
+        """Let the peer begin a renegotiation, unless it began many a moment ago; it repeats its reset."""
+        spent = (now - self._paced_at) / PEER_RENEGOTIATION_SECONDS
+        self._peer_may = min(float(PEER_RENEGOTIATIONS_BURST), self._peer_may + spent)
+        self._paced_at = now
+        if self._peer_may < 1.0:
+            raise RemoteProtocolError("renegotiation_rate", "the peer renegotiates too often")
+        self._peer_may -= 1.0
 
     def plan_retry(self, failed: KeyState, now: float) -> None:
         """The old key carries on until it must die; meanwhile try again.
@@ -275,6 +296,8 @@ class SessionKeys:
             and now >= key.usable_at
         ):
             self._seal_with(key, now)
+            if self.lame_duck is not None and self.lame_duck.is_quiet:
+                self.lame_duck.release_tls()
 
     def _retire(self, now: float) -> None:
         if self.lame_duck is not None and now >= self._lame_dies_at:

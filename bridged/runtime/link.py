@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import DataPlane, PeerSettings, PeerSnapshot
+from bridged.protocol.occ import OccMessage, OccType, serialize_occ
 from bridged.protocol.session import Session
 from bridged.protocol.session_types import (
     Authenticated,
@@ -22,7 +23,10 @@ from bridged.protocol.session_types import (
     SessionState,
     UseKey,
 )
+from bridged.runtime.allowance import PAYLOAD_OVERHEAD, Allowance
 from bridged.units import KeyId, MonotonicSeconds, PeerHandle, Seconds, WirePeerId
+
+_QUESTION: Final = serialize_occ(OccMessage(OccType.REQUEST))
 
 
 class LinkOwner(Protocol):
@@ -30,6 +34,9 @@ class LinkOwner(Protocol):
 
     def handle_named(self, link: PeerLink, name: str) -> None:
         """The peer has proved to be `name`: let it be the link's."""
+
+    def handle_withheld(self, link: PeerLink) -> None:
+        """A control packet was not sent, because its endpoint has not answered yet."""
 
     def handle_settled(self, link: PeerLink) -> None:
         """The session was asked something, and may have another deadline now."""
@@ -69,6 +76,7 @@ class PeerLink:
         self.name = ""
         self.receive_peer_id = receive_peer_id
         self.is_attached = False
+        self._allowance = Allowance(endpoint)
         self._dataplane = dataplane
         self._owner = owner
         self._clock = clock
@@ -79,7 +87,9 @@ class PeerLink:
 
     def receive(self, datagram: bytes) -> None:
         """A control packet from this link's endpoint."""
-        self.session.receive_datagram(datagram, self._clock())
+        self._allowance.credit(len(datagram))
+        if self.session.receive_datagram(datagram, self._clock()):
+            self._note_answer()
         self.pump()
 
     def handle_timeout(self) -> None:
@@ -109,6 +119,23 @@ class PeerLink:
         self.session.request_renegotiation(trigger, self._clock(), key_id)
         self.pump()
 
+    def handle_float(self) -> None:
+        """The peer was heard on the data channel from another endpoint, which is the link's now."""
+        self._allowance.move(self.endpoint)
+        self.session.handle_float(self._clock())
+        self.pump()
+
+    def handle_occ_reply(self) -> None:
+        """The peer answered on the data channel."""
+        if not self._allowance.is_proven:
+            self._note_answer()
+            self.pump()
+
+    def send_payload(self, payload: bytes) -> None:
+        """Answer on the data channel, unless the endpoint would get too much before it has answered."""
+        if self.is_attached and self._allowance.take(len(payload) + PAYLOAD_OVERHEAD):
+            self._dataplane.send_payload(self.handle, payload)
+
     def nudge(self) -> None:
         """The way to the peer may have changed: repeat what is unacknowledged at once."""
         self.session.nudge(self._clock())
@@ -125,7 +152,7 @@ class PeerLink:
         while (event := self.session.poll_event()) is not None:
             match event:
                 case SendDatagram(datagram):
-                    self._dataplane.send_control(datagram, self.endpoint)
+                    self._send(datagram)
                 case InstallKey(key):
                     self._attach()
                     self._dataplane.install_key(self.handle, key)
@@ -146,6 +173,21 @@ class PeerLink:
                     self._owner.handle_down(self, event, self._detach())
                 case SessionEnded():
                     self._owner.handle_ended(self)
+
+    def _send(self, datagram: bytes) -> None:
+        """A control packet, unless its endpoint has not answered and would get too much."""
+        was_withholding = self._allowance.is_withholding
+        if self._allowance.take(len(datagram)):
+            self._dataplane.send_control(datagram, self.endpoint)
+            return
+        self._owner.handle_withheld(self)
+        if not was_withholding:
+            # The session repeats it. A small question brings an answer sooner.
+            self.send_payload(_QUESTION)
+
+    def _note_answer(self) -> None:
+        if self._allowance.prove(self.endpoint):
+            self.session.handle_float(self._clock())
 
     def _attach(self) -> None:
         terms = self.terms

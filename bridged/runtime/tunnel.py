@@ -46,15 +46,13 @@ from bridged.protocol.wrap import WrapChannel
 from bridged.runtime.coalescing import Coalescing
 from bridged.runtime.link import PeerLink
 from bridged.runtime.link_table import LinkTable
+from bridged.runtime.log_budget import LogBudget
 from bridged.runtime.statistics import PeerBook, TunnelStatistics
 from bridged.runtime.tunnel_plan import TunnelPlan
 from bridged.supervision import SUPERVISOR
 from bridged.units import MonotonicSeconds, PeerHandle, UnixSeconds, WirePeerId
 
 EVENTS_PER_TURN: Final = 256
-COMPLAINTS_BURST: Final = 20.0
-COMPLAINT_SECONDS: Final = 3.0
-"""Failed handshakes that are logged: so many at once, then one in so many seconds."""
 STOP_SECONDS: Final = 2.0
 """How long a stop waits for farewells to be acknowledged."""
 
@@ -82,9 +80,8 @@ class Tunnel(ABC):
         self._timer_at = float("inf")
         self._on_timer = SUPERVISOR.guard("session_timer", self._handle_timer, plan.name)
         self._all_ended = asyncio.Event()
-        self._complaints = COMPLAINTS_BURST
-        self._complained_at = monotonic()
-        self._unreported = 0
+        self._complaints = LogBudget(monotonic)
+        self._floats = LogBudget(monotonic)
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -191,8 +188,12 @@ class Tunnel(ABC):
         record = self.book.record(link.name)
         record.endpoint_changes += 1
         record.last_endpoint = str(endpoint)
-        self.log.info("peer_floated", peer=link.name, endpoint=str(endpoint), previous=str(previous))
-        link.nudge()
+        fields = self._floats.take()
+        if fields is not None:
+            self.log.info(
+                "peer_floated", peer=link.name, endpoint=str(endpoint), previous=str(previous), **fields
+            )
+        link.handle_float()
 
     def _handle_occ(self, handle: PeerHandle, payload: bytes) -> None:
         message = parse_occ(payload)
@@ -203,7 +204,9 @@ class Tunnel(ABC):
             link.handle_occ_exit()
         elif message.type is OccType.REQUEST:
             reply = occ_reply(build_options_string(link_options(self.plan.session)))
-            self.dataplane.send_payload(handle, serialize_occ(reply))
+            link.send_payload(serialize_occ(reply))
+        elif message.type is OccType.REPLY:
+            link.handle_occ_reply()
 
     def _with_link(self, handle: PeerHandle, step: Callable[[PeerLink], None]) -> None:
         link = self.links.get(handle)
@@ -257,6 +260,9 @@ class Tunnel(ABC):
 
     def handle_named(self, link: PeerLink, name: str) -> None:
         self.links.rename(link, name)
+
+    def handle_withheld(self, link: PeerLink) -> None:
+        self.statistics.control_drops["transmit", "endpoint_unproven"] += 1
 
     def handle_settled(self, link: PeerLink) -> None:
         self.links.schedule(link)
@@ -313,7 +319,8 @@ class Tunnel(ABC):
         if event.reason in ("auth_failed", "certificate_rejected", "name_mismatch", "certificate_expired"):
             self.statistics.authentications["certificate", "refused"] += 1
         self.last_error = f"{event.reason}: {event.detail}"
-        if not self._may_complain():
+        fields = self._complaints.take()
+        if fields is None:
             return
         self.log.warning(
             "handshake_failed",
@@ -321,22 +328,8 @@ class Tunnel(ABC):
             outcome=event.reason,
             detail=event.detail,
             seconds=round(event.duration, 3),
-            unreported=self._unreported,
+            **fields,
         )
-        self._unreported = 0
-
-    def _may_complain(self) -> bool:
-        """A stranger can make handshakes fail all day: more than a few lines a minute are only counted."""
-        now = monotonic()
-        self._complaints = min(
-            COMPLAINTS_BURST, self._complaints + (now - self._complained_at) / COMPLAINT_SECONDS
-        )
-        self._complained_at = now
-        if self._complaints < 1.0:
-            self._unreported += 1
-            return False
-        self._complaints -= 1.0
-        return True
 
     def handle_ended(self, link: PeerLink) -> None:
         self.links.discard(link)

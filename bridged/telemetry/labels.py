@@ -92,6 +92,7 @@ DROP_REASONS: Final[dict[str, tuple[str, ...]]] = {
         "acl",
         "rate_limit",
         "not_ready",
+        "endpoint_unproven",
     ),
     "size": ("too_big", "emsgsize"),
     "overflow": (
@@ -101,6 +102,7 @@ DROP_REASONS: Final[dict[str, tuple[str, ...]]] = {
         "control_queue_full",
         "event_queue_full",
         "handshake_rate",
+        "renegotiation_rate",
         "source_rate",
         "peer_limit",
         "fdb_full",
