@@ -5,12 +5,14 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 Family = Literal["udp", "udp4", "udp6"]
 """What carries a tunnel to a server: UDP over IPv4, over IPv6, or over whichever answers first."""
 FAMILIES: Final[tuple[Family, ...]] = ("udp", "udp4", "udp6")
 
+_MAPPED = bytes(10) + b"\xff\xff"
 _MAC_TEXT = re.compile(r"^[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}$")
 
 
@@ -136,6 +138,29 @@ class Remote:
 
     def __str__(self) -> str:
         return str(self.server) if self.family == "udp" else f"{self.server}/{self.family}"
+
+
+@lru_cache(maxsize=4096)
+def packed_address(host: str) -> bytes:
+    """16 octets of an IPv6 address, or of the IPv4-mapped one; a zone is left out.
+
+    Raises:
+        ValueError: not an IP address.
+    """
+    address = ipaddress.ip_address(host)
+    return address.packed if address.version == 6 else _MAPPED + address.packed
+
+
+def network_of(host: str) -> bytes:
+    """The network whose hosts share limits: the /24 of an IPv4 address, the /64 of an IPv6 address.
+
+    Who has such a network can send from all its addresses.
+
+    Raises:
+        ValueError: not an IP address.
+    """
+    packed = packed_address(host)
+    return packed[:15] if packed.startswith(_MAPPED) else packed[:8]
 
 
 def _canonical(host: str) -> str:

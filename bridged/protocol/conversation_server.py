@@ -35,7 +35,14 @@ from bridged.protocol.push import (
     agreed_protocol_flags,
     serialize_push_reply,
 )
-from bridged.protocol.session_types import Authenticated, Established, Negotiated, SessionInput, SessionState
+from bridged.protocol.session_types import (
+    Authenticated,
+    Established,
+    Identified,
+    Negotiated,
+    SessionInput,
+    SessionState,
+)
 from bridged.protocol.tls_port import TlsSummary
 from bridged.units import WirePeerId
 
@@ -64,19 +71,24 @@ class ServerConversation:
         self._username = ""
         self._peer_id: WirePeerId | None = None
         self._refusal: tuple[str, str] | None = None
+        self._is_judged = False
         self._asked = False
         self._answered_at = -REPEAT_SILENCE
 
     # --- key messages -----------------------------------------------------------------------------
 
     def open(self, key: KeyState, now: float) -> None:
-        """The client speaks first."""
+        """The client speaks first; but who it is, is known now."""
+        if self._identity is None:
+            self._identity = key.engine.summary()
+            self._session.emit(Identified(self._identity))
 
     def receive_key_message(self, key: KeyState, plaintext: bytes, now: float) -> None:
         message = parse_client_key_message(plaintext)
         key.client_message = message
-        if self._identity is None:
-            self._judge_first(key, message)
+        if not self._is_judged:
+            self._is_judged = True
+            self._judge_first(message)
         elif not self._is_same(key.engine.summary(), message):
             raise RemoteProtocolError("tls_failed", "a renegotiation presents another certificate or user")
         self._answer(key, now)
@@ -87,9 +99,9 @@ class ServerConversation:
         else:
             self._finish_if_ready(key, now)
 
-    def _judge_first(self, key: KeyState, message: ClientKeyMessage) -> None:
+    def _judge_first(self, message: ClientKeyMessage) -> None:
+        assert self._identity is not None
         self._info = PeerInfo.parse(message.peer_info)
-        self._identity = key.engine.summary()
         self._username = message.username
         try:
             if message.has_overlong_credentials:

@@ -121,6 +121,16 @@ class KeyState:
         """Nothing of ours waits to be sent or acknowledged."""
         return not self._pending and self.send.is_empty
 
+    @property
+    def has_spoken(self) -> bool:
+        """TLS had something to say: behind a stateless answer, the peer's first TLS message was whole."""
+        return self.send.next_message_id > 1
+
+    @property
+    def packets_settled(self) -> int:
+        """Packets received in order, and packets of ours that were acknowledged. Never falls."""
+        return self.inbox.next_message_id + self.send.acknowledged
+
     def store(self, message_id: int, opcode: Opcode, payload: bytes) -> ReceiveVerdict:
         """Take one control packet; what became deliverable is handled by `advance`."""
         return self.inbox.receive(message_id, opcode, payload)

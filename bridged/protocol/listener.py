@@ -14,14 +14,11 @@ from bridged.errors import RemoteProtocolError
 from bridged.protocol.cookie import CookieJar
 from bridged.protocol.packet import ControlBody, ControlHeader, Opcode, parse_body, serialize_body
 from bridged.protocol.reliable import RECEIVE_WINDOW
+from bridged.protocol.reset_limit import ResetLimit
 from bridged.protocol.session_wire import MAX_CONTROL_DATAGRAM
 from bridged.protocol.wrap import OpenedControl, WrapKeys
 from bridged.units import KeyId
 
-RESETS_PER_WINDOW: Final = 2000
-RESET_WINDOW_SECONDS: Final = 10.0
-"""More than one address may ask in that time (the data plane limits each), so that a single one keeps nobody
-out. An answer costs a fraction of a millisecond and is 12 octets larger than the question: no amplifier."""
 ANSWER_PACKET_ID: Final = 1
 """Wrap packet id of every stateless answer; the session goes on with the next one."""
 
@@ -40,29 +37,38 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class NewSession:
-    """The cookie came back: a session with these ids may be made, and takes `opened` as its first packet."""
+    """The cookie came back: a session with these ids may be made, and takes `opened` among its first packets.
+
+    `message_id`: of a packet that says something in TLS; None: it only acknowledges our answer.
+    """
 
     local_session_id: bytes
     remote_session_id: bytes
     opened: OpenedControl
+    message_id: int | None
 
 
 class Listener:
-    """Stateless answers of one listening socket, with a limit over all sources.
+    """Stateless answers of one listening socket; `limit` says which hard resets get one.
 
     Raises:
         RemoteProtocolError: from `receive`, with the drop reason: wrap errors, `cookie_mismatch`,
             `handshake_rate`, `bad_opcode`.
     """
 
-    def __init__(self, keys: WrapKeys, jar: CookieJar) -> None:
+    def __init__(self, keys: WrapKeys, jar: CookieJar, limit: ResetLimit | None = None) -> None:
         self._keys = keys
         self._jar = jar
-        self._window_ends = 0.0
-        self._answered = 0
+        self._limit = limit or ResetLimit()
 
-    def receive(self, datagram: bytes, source: Endpoint, now: float, unix_now: float) -> Answer | NewSession:
-        """A control packet that belongs to no session."""
+    def receive(
+        self, datagram: bytes, source: Endpoint, now: float, unix_now: float, proven: bytes | None = None
+    ) -> Answer | NewSession:
+        """A control packet that belongs to no session.
+
+        `proven`: the cookie of an earlier packet from this source and session id. OpenVPN before 2.6 returns
+        it only once.
+        """
         if len(datagram) > MAX_CONTROL_DATAGRAM:
             raise RemoteProtocolError("bad_length", f"a control packet of {len(datagram)} octets")
         opened = self._keys.open(datagram)
@@ -73,34 +79,28 @@ class Listener:
         if header.opcode is Opcode.HARD_RESET_CLIENT_V2:
             return self._answer(header, body, source, now, unix_now)
         if header.opcode in _OPENERS:
-            return self._open(opened, body, source, now)
+            return self._open(opened, body, source, now, proven)
         raise RemoteProtocolError("bad_opcode", f"{header.opcode.name} opens no session here")
-
-    def note_handshake_done(self) -> None:
-        """A completed handshake does not count towards the limit."""
-        self._answered = max(0, self._answered - 1)
 
     def _answer(
         self, header: ControlHeader, body: ControlBody, source: Endpoint, now: float, unix_now: float
     ) -> Answer:
         if body.message_id != 0:
             raise RemoteProtocolError("bad_length", "a hard reset has message id 0")
-        if now >= self._window_ends:
-            self._window_ends = now + RESET_WINDOW_SECONDS
-            self._answered = 0
-        if self._answered >= RESETS_PER_WINDOW:
+        if not self._limit.allows(source, header.session_id, now):
             raise RemoteProtocolError("handshake_rate", "too many hard resets")
-        self._answered += 1
         cookie = self._jar.make(source, header.session_id, now)
         answer = serialize_body(ControlBody((0,), header.session_id, 0))
         own = ControlHeader(Opcode.HARD_RESET_SERVER_V2, KeyId(0), cookie)
         return Answer(self._keys.seal(own, ANSWER_PACKET_ID, int(unix_now) & 0xFFFFFFFF, answer))
 
-    def _open(self, opened: OpenedControl, body: ControlBody, source: Endpoint, now: float) -> NewSession:
-        cookie = body.remote_session_id
+    def _open(
+        self, opened: OpenedControl, body: ControlBody, source: Endpoint, now: float, proven: bytes | None
+    ) -> NewSession:
+        cookie = body.remote_session_id or proven
         remote = opened.header.session_id
         if cookie is None or not self._jar.check(cookie, source, remote, now):
             raise RemoteProtocolError("cookie_mismatch", "no session, and not our cookie")
         if not _FIRST_IDS.issuperset(body.acks) or (body.message_id or 0) >= RECEIVE_WINDOW:
             raise RemoteProtocolError("cookie_mismatch", "not the first packet of a session")
-        return NewSession(cookie, remote, opened)
+        return NewSession(cookie, remote, opened, body.message_id)

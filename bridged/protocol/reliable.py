@@ -70,6 +70,7 @@ class SendWindow:
         self._pending: dict[int, _Pending] = {}  # in order of message ids
         self.next_message_id = first_message_id
         self.retransmissions = 0
+        self.acknowledged = 0
         self.last_rtt: float | None = None
         """Seconds from sending to acknowledgement, of the last packet that was sent only once."""
 
@@ -114,6 +115,7 @@ class SendWindow:
             acked = self._pending.pop(message_id, None)
             if acked is None:
                 continue
+            self.acknowledged += 1
             if acked.transmissions == 1:
                 self.last_rtt = max(0.0, now - acked.first_sent)
             for pending in self._pending.values():

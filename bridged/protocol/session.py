@@ -27,6 +27,7 @@ from bridged.protocol.session_types import (
     TRANSITIONS,
     Deadline,
     Event,
+    Proof,
     Renegotiated,
     SendDatagram,
     SendPayload,
@@ -195,6 +196,11 @@ class Session:
         self.leave(SessionInput.CLOSE_REQUESTED, reason, detail, now, drain=drain)
         self._settle(now)
 
+    def end_now(self) -> None:
+        """A session on its way out ends at once: what is still unacknowledged is not repeated."""
+        if self.state is SessionState.DRAINING:
+            self._finish()
+
     # --- outputs ----------------------------------------------------------------------------------
 
     def poll_event(self) -> Event | None:
@@ -215,6 +221,14 @@ class Session:
     def is_live(self) -> bool:
         """Neither draining nor closed."""
         return self.state in (SessionState.HANDSHAKE, SessionState.ESTABLISHED)
+
+    @property
+    def progress(self) -> tuple[Proof, int]:
+        """What the peer has proved, and a figure that grows whenever the handshake goes on."""
+        key = self.keys.primary
+        if key is None or key.phase not in (KeyPhase.PRE_START, KeyPhase.START):
+            return Proof.CERTIFICATE, 0
+        return (Proof.TLS if key.has_spoken else Proof.COOKIE), key.packets_settled
 
     @property
     def local_session_id(self) -> bytes:

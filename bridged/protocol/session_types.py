@@ -7,7 +7,7 @@ Pure: values only.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import Final
 
 from bridged.protocol.cipher import Cipher
@@ -58,6 +58,14 @@ class SessionState(Enum):
     CLOSED = "closed"
 
 
+class Proof(IntEnum):
+    """What a server's peer has proved: that it is where it says, that it speaks TLS, who it is."""
+
+    COOKIE = 0
+    TLS = 1
+    CERTIFICATE = 2
+
+
 class SessionInput(Enum):
     """What moves a session from one state to another."""
 
@@ -101,6 +109,13 @@ class Negotiated:
     peer_platform: str | None = None
     ignored: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """Server: TLS is complete and the peer's certificate good; whether it may come in is not settled yet."""
+
+    tls: TlsSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +204,8 @@ class SessionEnded:
 
 
 Event = (
-    Authenticated
+    Identified
+    | Authenticated
     | InstallKey
     | UseKey
     | RemoveKey

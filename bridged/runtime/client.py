@@ -13,7 +13,7 @@ from bridged.addresses import Endpoint, Remote
 from bridged.dataplane.contract import DataPlane, PeerSnapshot
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.packet import SESSION_ID_LENGTH
-from bridged.protocol.session_types import Authenticated, SessionDown, SessionState
+from bridged.protocol.session_types import Authenticated, Identified, SessionDown, SessionState
 from bridged.runtime.link import PeerLink
 from bridged.runtime.lookup import Lookup
 from bridged.runtime.tunnel import Tunnel, monotonic, newest
@@ -105,6 +105,9 @@ class ClientTunnel(Tunnel):
         if link is None:
             raise RemoteProtocolError("cookie_mismatch", "not from the server we speak with")
         link.receive(datagram)
+
+    def handle_identified(self, link: PeerLink, event: Identified) -> None:
+        raise AssertionError("a client admits nobody")
 
     def handle_authenticated(self, link: PeerLink, event: Authenticated) -> None:
         raise AssertionError("a client is not asked to admit anybody")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -12,6 +13,8 @@ from bridged.protocol.session import Session
 from bridged.protocol.session_types import (
     Authenticated,
     Established,
+    Event,
+    Identified,
     InstallKey,
     Negotiated,
     RemoveKey,
@@ -27,6 +30,8 @@ from bridged.runtime.allowance import PAYLOAD_OVERHEAD, Allowance
 from bridged.units import KeyId, MonotonicSeconds, PeerHandle, Seconds, WirePeerId
 
 _QUESTION: Final = serialize_occ(OccMessage(OccType.REQUEST))
+LAST_WORDS: Final = 2
+"""Datagrams of a session on its way out that are kept: an alert or a farewell, and an acknowledgement."""
 
 
 class LinkOwner(Protocol):
@@ -40,6 +45,9 @@ class LinkOwner(Protocol):
 
     def handle_settled(self, link: PeerLink) -> None:
         """The session was asked something, and may have another deadline now."""
+
+    def handle_identified(self, link: PeerLink, event: Identified) -> None:
+        """A server's peer has shown a good certificate."""
 
     def handle_authenticated(self, link: PeerLink, event: Authenticated) -> None:
         """Answer with `link.session.admit` or `refuse`."""
@@ -77,6 +85,8 @@ class PeerLink:
         self.receive_peer_id = receive_peer_id
         self.is_attached = False
         self._allowance = Allowance(endpoint)
+        self.is_identified = False
+        self.last_words: deque[bytes] = deque(maxlen=LAST_WORDS)
         self._dataplane = dataplane
         self._owner = owner
         self._clock = clock
@@ -153,6 +163,8 @@ class PeerLink:
             match event:
                 case SendDatagram(datagram):
                     self._send(datagram)
+                    if not self.session.is_live:
+                        self.last_words.append(datagram)
                 case InstallKey(key):
                     self._attach()
                     self._dataplane.install_key(self.handle, key)
@@ -162,17 +174,25 @@ class PeerLink:
                     self._dataplane.remove_key(self.handle, key_id)
                 case SendPayload(payload) if self.is_attached:
                     self._dataplane.send_payload(self.handle, payload)
-                case Authenticated():
+                case Identified():
+                    self.is_identified = True
                     self._owner.handle_named(self, event.tls.peer_name)
-                    self._owner.handle_authenticated(self, event)
-                case Established():
-                    self._owner.handle_established(self, event)
-                case Renegotiated():
-                    self._owner.handle_renegotiated(self, event)
-                case SessionDown():
-                    self._owner.handle_down(self, event, self._detach())
-                case SessionEnded():
-                    self._owner.handle_ended(self)
+                    self._owner.handle_identified(self, event)
+                case _:
+                    self._tell_owner(event)
+
+    def _tell_owner(self, event: Event) -> None:
+        match event:
+            case Authenticated():
+                self._owner.handle_authenticated(self, event)
+            case Established():
+                self._owner.handle_established(self, event)
+            case Renegotiated():
+                self._owner.handle_renegotiated(self, event)
+            case SessionDown():
+                self._owner.handle_down(self, event, self._detach())
+            case SessionEnded():
+                self._owner.handle_ended(self)
 
     def _send(self, datagram: bytes) -> None:
         """A control packet, unless its endpoint has not answered and would get too much."""

@@ -5,23 +5,29 @@ Source: docs/protocol/control.md, sections 4.2, 4.3 and 8.
 
 from __future__ import annotations
 
-import secrets
 from typing import Final
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import DataPlane, PeerSnapshot
 from bridged.errors import RemoteProtocolError
-from bridged.protocol.cookie import COOKIE_SECRET_LENGTH, CookieJar
-from bridged.protocol.listener import ANSWER_PACKET_ID, Answer, Listener, NewSession
+from bridged.protocol.listener import ANSWER_PACKET_ID
 from bridged.protocol.packet import HEADER_LENGTH
-from bridged.protocol.session_types import Authenticated, Established, SessionDown, SessionState
+from bridged.protocol.session_types import (
+    Authenticated,
+    Established,
+    Identified,
+    SessionDown,
+    SessionState,
+)
+from bridged.runtime.admission import CertificateShares, Newcomer
 from bridged.runtime.link import PeerLink
+from bridged.runtime.reception import Reception
 from bridged.runtime.tunnel import Tunnel, monotonic, unix_now
 from bridged.runtime.tunnel_plan import TunnelPlan
-from bridged.units import WirePeerId
+from bridged.units import PeerHandle, WirePeerId
 
-UNAUTHENTICATED_MAX: Final = 256
-"""Sessions that are still in their handshake: what strangers can make us hold."""
+DRAINING_MAX: Final = 256
+"""Sessions whose end is still repeated; beyond, the oldest is over at once."""
 
 
 class ServerTunnel(Tunnel):
@@ -31,22 +37,24 @@ class ServerTunnel(Tunnel):
 
     def __init__(self, plan: TunnelPlan, dataplane: DataPlane) -> None:
         super().__init__(plan, dataplane)
-        self._secret = secrets.token_bytes(COOKIE_SECRET_LENGTH)
-        self._listener = self._listen(plan)
+        self.reception = Reception(plan, self, monotonic, unix_now)
         # Session ids are clients' choice: two endpoints may use one, as long as neither is established.
         self._by_session: dict[bytes, list[PeerLink]] = {}
         self._free_ids = _PeerIds(plan.peers_limit)
+        self._certificates = CertificateShares()
+        self._draining: dict[PeerHandle, PeerLink] = {}
+
+    async def stop(self) -> None:
+        self.reception.close()
+        await super().stop()
 
     @property
     def state(self) -> str:
         return "listening"
 
-    def _listen(self, plan: TunnelPlan) -> Listener:
-        return Listener(plan.wrap, CookieJar(self._secret, int(plan.session.hand_window)))
-
     def apply(self, plan: TunnelPlan) -> None:
         super().apply(plan)
-        self._listener = self._listen(plan)
+        self.reception.apply(plan)
         self._free_ids.limit = plan.peers_limit
 
     def receive_control(self, datagram: bytes, source: Endpoint) -> None:
@@ -54,43 +62,46 @@ class ServerTunnel(Tunnel):
         for link in links:
             if link.endpoint == source:
                 link.receive(datagram)
+                self.reception.note_progress(link)
                 return
         if any(link.is_attached for link in links):
             # Control packets do not move a session; the next data packet will (control 1.5).
             raise RemoteProtocolError("cookie_mismatch", "a known session from another address")
-        if self.is_stopping:
-            # An answer now would bind the client to a session that nobody will know in a moment, until its
-            # handshake times out; without one it asks again, and meets the next start.
-            raise RemoteProtocolError("not_ready", "this end stops")
-        made = self._listener.receive(datagram, source, monotonic(), unix_now())
-        if isinstance(made, Answer):
-            self.dataplane.send_control(made.datagram, source)
-        else:
-            self._open(made, source)
+        self.reception.receive(datagram, source)
 
-    def _open(self, made: NewSession, source: Endpoint) -> None:
-        self._make_room()
+    # --- for the reception ------------------------------------------------------------------------
+
+    def open_session(self, newcomer: Newcomer) -> PeerLink:
         link = self.make_link(
-            source,
-            local_session_id=made.local_session_id,
-            remote_session_id=made.remote_session_id,
+            newcomer.source,
+            local_session_id=newcomer.cookie,
+            remote_session_id=newcomer.remote_session_id,
             next_packet_id=ANSWER_PACKET_ID + 1,
         )
-        self._by_session.setdefault(made.remote_session_id, []).append(link)
-        link.session.receive_opened(made.opened, monotonic())
+        self._by_session.setdefault(newcomer.remote_session_id, []).append(link)
+        for opened in newcomer.opened():
+            link.session.receive_opened(opened, monotonic())
         link.pump()
+        self._rearm()
+        return link
 
-    def _make_room(self) -> None:
-        """The oldest stranger gives way: a newcomer is more likely to be a real peer than it."""
-        unfinished = [link for link in self.links.values() if not link.is_attached]
-        if len(unfinished) < UNAUTHENTICATED_MAX:
-            return
-        for link in unfinished:
-            if link.receive_peer_id is None and link.session.state is SessionState.HANDSHAKE:
-                link.close("peer_limit", "too many unfinished handshakes", notify=False)
-                return
-        self.statistics.note_handshake("initial", "peer_limit", 0.0)
-        raise RemoteProtocolError("peer_limit", "no room for another session")
+    def send_stranger(self, datagram: bytes, endpoint: Endpoint) -> None:
+        self.dataplane.send_control(datagram, endpoint)
+
+    def end_stranger(self, handle: PeerHandle) -> None:
+        link = self.links.get(handle)
+        if link is not None:
+            link.close("peer_limit", "it did not go on, and others wait for its place", notify=False)
+
+    # --- peers ------------------------------------------------------------------------------------
+
+    def handle_identified(self, link: PeerLink, event: Identified) -> None:
+        """What it holds from now on counts for its certificate."""
+        self.reception.leave(link.handle)
+        shared = self.plan.peers_limit if self.plan.duplicate_names else 0
+        for handle in self._certificates.enter(event.tls.peer_fingerprint, link.handle, shared):
+            detail = f"{link.name} began another session from {link.endpoint}"
+            self.links[handle].close("replaced", detail, notify=False)
 
     def handle_authenticated(self, link: PeerLink, event: Authenticated) -> None:
         """Only now a place is taken: what has proved nothing cannot keep peers out."""
@@ -108,7 +119,7 @@ class ServerTunnel(Tunnel):
         link.session.admit(peer_id, monotonic())
 
     def handle_established(self, link: PeerLink, event: Established) -> None:
-        self._listener.note_handshake_done()
+        self._certificates.leave(link.handle)
         super().handle_established(link, event)
         others = self.links.at(link.endpoint)
         if not self.plan.duplicate_names:
@@ -122,9 +133,22 @@ class ServerTunnel(Tunnel):
         if link.receive_peer_id is not None:
             self._free_ids.give_back(link.receive_peer_id)
             link.receive_peer_id = None
+        self.reception.leave(link.handle)
+        self._certificates.leave(link.handle)
+        if not link.is_identified:
+            # It proved nothing: a tombstone repeats its last words, the session costs nothing any more.
+            link.session.end_now()
+        elif link.session.state is SessionState.DRAINING:
+            self._draining[link.handle] = link
+            while len(self._draining) > DRAINING_MAX:
+                oldest = self._draining.pop(next(iter(self._draining)))
+                oldest.session.end_now()
+                oldest.pump()
 
     def handle_ended(self, link: PeerLink) -> None:
         super().handle_ended(link)
+        self._draining.pop(link.handle, None)
+        self.reception.bury(link)
         remote = link.session.remote_session_id
         if remote is None:
             return

@@ -37,6 +37,7 @@ from bridged.protocol.session import Session
 from bridged.protocol.session_types import (
     Authenticated,
     Established,
+    Identified,
     Renegotiated,
     SessionDown,
     SessionState,
@@ -266,6 +267,10 @@ class Tunnel(ABC):
 
     def handle_settled(self, link: PeerLink) -> None:
         self.links.schedule(link)
+
+    @abstractmethod
+    def handle_identified(self, link: PeerLink, event: Identified) -> None:
+        """Only a server hears it."""
 
     @abstractmethod
     def handle_authenticated(self, link: PeerLink, event: Authenticated) -> None:

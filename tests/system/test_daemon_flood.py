@@ -29,7 +29,7 @@ pytestmark = pytest.mark.root
 GROWTH_KIBIOCTETS = 48 * 1024
 FLOOD_SECONDS = 4.0
 HALF_OPEN = 300
-"""More than the server holds for strangers."""
+"""More than the server has places for handshakes."""
 PORT = 1194
 
 
@@ -163,7 +163,6 @@ def test_three_hundred_half_open_sessions_disturb_nobody() -> None:
         assert pings.lost() == 0
         assert rss_kibioctets(made.server) - before < GROWTH_KIBIOCTETS
         made.newcomer("newcomer").start().wait_connected(seconds=5.0)
-        assert made.server.metric("bridged_handshakes_total", outcome="peer_limit") >= 40
         assert made.server.log.count("handshake_failed") < 40, "a stranger must not fill the log"
 
 

@@ -16,10 +16,12 @@ from sim.noisy_wire import engine_factory, settings, wrap_keys
 from bridged.addresses import Endpoint, MacAddress, Remote
 from bridged.dataplane.contract import DataplaneSettings, TapPort
 from bridged.dataplane.portable.plane import PortableDataPlane
+from bridged.protocol import conversation_client
+from bridged.protocol.negotiation import ProtocolFlags
 from bridged.protocol.packet import ControlBody, ControlHeader, Opcode, serialize_body
 from bridged.protocol.role import Role
 from bridged.protocol.wrap import NoWrap
-from bridged.runtime import server as server_module
+from bridged.runtime.admission import UNFINISHED_PER_CERTIFICATE, Places
 from bridged.runtime.client import ClientTunnel
 from bridged.runtime.server import ServerTunnel
 from bridged.runtime.tunnel import Tunnel
@@ -232,8 +234,11 @@ def test_a_site_that_comes_again_takes_the_place_of_its_past() -> None:
     run(scenario)
 
 
-def open_half(target: Endpoint, number: int) -> None:
-    """A stranger that goes as far as it can without a certificate, and then falls silent."""
+def knock(target: Endpoint, number: int, *packets: bytes, patience: float = 5.0) -> list[bytes]:
+    """A stranger returns its cookie: in an acknowledgement, or with each of `packets` as its first TLS.
+
+    What it hears up to the answer to each. Raises TimeoutError: one of them has none.
+    """
     wire = NoWrap()
     session_id = number.to_bytes(8, "big")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
@@ -242,23 +247,94 @@ def open_half(target: Endpoint, number: int) -> None:
         reset = ControlHeader(Opcode.HARD_RESET_CLIENT_V2, KeyId(0), session_id)
         stranger.send(wire.seal(reset, 0, 0, serialize_body(ControlBody(message_id=0))))
         cookie = wire.open(stranger.recv(2048)).header.session_id
-        ack = ControlHeader(Opcode.ACK_V1, KeyId(0), session_id)
-        stranger.send(wire.seal(ack, 0, 0, serialize_body(ControlBody((0,), cookie))))
+        stranger.settimeout(patience)
+        bodies = [ControlBody((0,), cookie, 1, payload) for payload in packets] or [ControlBody((0,), cookie)]
+        opcode = Opcode.CONTROL_V1 if packets else Opcode.ACK_V1
+        header = ControlHeader(opcode, KeyId(0), session_id)
+        answers = []
+        for body in bodies:
+            stranger.send(wire.seal(header, 0, 0, serialize_body(body)))
+            while packets:
+                answers.append(stranger.recv(2048))
+                if wire.open(answers[-1]).header.opcode is Opcode.CONTROL_V1:
+                    break
+        return answers
 
 
-def test_strangers_with_half_a_handshake_take_no_place_and_bounded_memory(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(server_module, "UNAUTHENTICATED_MAX", 8)
+HALF_A_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+NO_TLS = b"\x17\x03\x03\x00\x01\x00"
 
+
+def test_strangers_that_only_acknowledge_take_no_place_and_no_memory() -> None:
     async def scenario(lab: Lab) -> None:
         server, lan = await lab.server(peers_limit=1, mode="none")
         for number in range(1, 31):
-            await asyncio.to_thread(open_half, endpoint(server), number)
-        await until(lambda: server.statistics.handshakes["initial", "peer_limit"] == 22)
-        assert len(server.links) == 8
+            await asyncio.to_thread(knock, endpoint(server), number)
+        await until(lambda: len(server.reception.waiting) == 30)
+        assert not server.links
         _, far = await lab.client(endpoint(server), mode="none")
         await crosses(far, lan)
         assert server.book.record("client").connections == 1
+
+    run(scenario)
+
+
+def test_a_stranger_that_fails_leaves_a_tombstone_and_its_cookie_opens_nothing_more() -> None:
+    async def scenario(lab: Lab) -> None:
+        server, _ = await lab.server(mode="none")
+        answers = await asyncio.to_thread(knock, endpoint(server), 1, NO_TLS, NO_TLS, NO_TLS)
+        assert not server.links and len(server.reception.places) == 0
+        assert server.statistics.handshakes["initial", "tls_failed"] == 1
+        assert server.statistics.control_drops["receive", "cookie_mismatch"] >= 2
+        assert answers[-1] == answers[-2], "who repeats itself hears the end of its session again"
+
+    run(scenario)
+
+
+def test_who_stalls_keeps_nobody_out_and_more_clients_than_places_are_all_served(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Places.__init__, "__defaults__", (2,))
+
+    async def scenario(lab: Lab) -> None:
+        server, lan = await lab.server(mode="none")
+
+        async def stall(number: int) -> None:
+            try:
+                await asyncio.to_thread(knock, endpoint(server), number, HALF_A_HELLO, patience=0.5)
+            except TimeoutError:
+                pass  # it is acknowledged, and never answered
+
+        stalling = [asyncio.create_task(stall(number)) for number in range(1, 4)]
+        await until(lambda: not server.reception.places.has_room and len(server.reception.waiting) == 1)
+        ends = [await lab.client(endpoint(server), name, mode="none") for name in ("client", "second")]
+        for tunnel, far in ends:
+            await until(lambda tunnel=tunnel: tunnel.state == "connected")  # type: ignore[misc]
+            await crosses(far, lan)
+        assert server.statistics.handshakes["initial", "peer_limit"] >= 1
+        await asyncio.gather(*stalling)
+
+    run(scenario)
+
+
+def test_one_certificate_holds_few_peer_ids_while_it_is_not_established(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Sessions that authenticate and never ask for their options."""
+    monkeypatch.setattr(
+        conversation_client, "_ALWAYS", conversation_client._ALWAYS & ~ProtocolFlags.REQUEST_PUSH
+    )
+    monkeypatch.setattr(conversation_client, "FIRST_PUSH_REQUEST", 1e9)
+
+    async def scenario(lab: Lab) -> None:
+        server, lan = await lab.server(peers_limit=3, mode="none")
+        hoarders = [await lab.client(endpoint(server), "second", mode="none") for _ in range(5)]
+        keys = [link.session.keys.primary for tunnel, _ in hoarders for link in tunnel.links.values()]
+        await until(lambda: all(key.is_exchanged for key in keys))
+        held = [link for link in server.links.values() if link.receive_peer_id is not None]
+        assert len(held) <= UNFINISHED_PER_CERTIFICATE
+        monkeypatch.undo()
+        _, far = await lab.client(endpoint(server), mode="none")
+        await crosses(far, lan)
 
     run(scenario)

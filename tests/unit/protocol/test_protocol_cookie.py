@@ -54,7 +54,7 @@ def test_slots_follow_the_hand_window() -> None:
     assert jar.check(cookie, CLIENT, SESSION, 14.9) and not jar.check(cookie, CLIENT, SESSION, 15.0)
 
 
-@pytest.mark.parametrize("length", [0, 31, 65])
+@pytest.mark.parametrize("length", [0, 31, 33, 65])
 def test_secrets_of_another_length_are_refused(length: int) -> None:
     with pytest.raises(LocalProtocolError):
         CookieJar(bytes(length))
