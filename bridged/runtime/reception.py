@@ -5,7 +5,6 @@ Source: docs/protocol/control.md, sections 4.2 and 8.4; ARCHITECTURE.md, decisio
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -20,6 +19,7 @@ from bridged.protocol.used_cookies import UsedCookies
 from bridged.runtime.admission import Newcomer, Places, WaitingRoom
 from bridged.runtime.link import PeerLink
 from bridged.runtime.tunnel_plan import TunnelPlan
+from bridged.supervision import SUPERVISOR, Timer
 from bridged.units import MonotonicSeconds, PeerHandle, UnixSeconds
 
 LOOK_SECONDS: Final = 0.1
@@ -59,7 +59,9 @@ class Reception:
         self.places = Places()
         self.waiting = WaitingRoom(secrets.randbelow)
         self._cookies = UsedCookies(0.0)
-        self._timer: asyncio.TimerHandle | None = None
+        self._name = plan.name
+        self._timer: Timer | None = None
+        self._is_soon = False
         self._looked_at = -LOOK_SECONDS
         self._is_closed = False
         self.apply(plan)
@@ -105,8 +107,8 @@ class Reception:
         """It is no stranger any more, or gone. Harmless where it holds no place."""
         if handle in self.places:
             self.places.leave(handle)
-            if self.waiting.has_ready and not self._is_closed:
-                asyncio.get_running_loop().call_soon(self._admit)
+            if self.waiting.has_ready:
+                self._admit_in(0.0)
 
     def bury(self, link: PeerLink) -> None:
         """The session of this link has ended."""
@@ -135,10 +137,18 @@ class Reception:
             if link.session.is_live:
                 self.places.enter(link.handle, newcomer.source, now)
                 self.note_progress(link)
-        if newcomer is not None and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look_again)
+        if newcomer is not None:
+            self._admit_in(LOOK_SECONDS)
 
-    def _look_again(self) -> None:
+    def _admit_in(self, seconds: float) -> None:
+        if self._is_closed or (self._timer is not None and (seconds or self._is_soon)):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._is_soon = not seconds
+        self._timer = SUPERVISOR.after("admission", seconds, self._admit_now, self._name)
+
+    def _admit_now(self) -> None:
         self._timer = None
         self._admit()
 
