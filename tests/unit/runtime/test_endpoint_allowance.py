@@ -45,6 +45,8 @@ def test_a_peer_that_comes_back_to_where_it_last_answered_has_no_limit() -> None
 class Scene:
     """A session that always has six large packets to repeat, a data plane and a tunnel that take notes."""
 
+    is_live = True
+
     def __init__(self) -> None:
         self.waiting: list[Any] = []
         self.control: list[tuple[Endpoint, int]] = []
