@@ -9,6 +9,7 @@ NATIVE_SOURCES := $(shell find native/ \( -name target -o -name fuzz \) -prune -
 CONFIG ?= config/bridged.yaml
 FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 60
+CRASHES ?= 300
 PYTEST := $(PYTHON) -m pytest
 # What keeps one processor busy, beside what keeps another one; what each says is printed together.
 BESIDE := $(MAKE) --no-print-directory --jobs=2 --output-sync=target
@@ -18,7 +19,7 @@ FAST := tests/unit tests/property tests/sim tests/contract tests/vectors tests/f
 export PATH := $(PATH):/usr/sbin:/sbin
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup demo run check test test-vm lint lint-python lint-native test-native format bench order soak fuzz wheel lock clean
+.PHONY: help setup demo run check test test-vm lint lint-python lint-native test-native format bench order soak crashes fuzz wheel lock clean
 
 help: ## what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
@@ -87,6 +88,9 @@ order: $(NATIVE) ## count frames out of order at 1, 2 and 4 workers, in 10 milli
 
 soak: $(NATIVE) ## peers come, go, move and renegotiate for SOAK_MINUTES (SOAK="--dataplane native")
 	@$(PYTHON) -m tests.bench.soak --minutes $(SOAK_MINUTES) $(SOAK)
+
+crashes: $(NATIVE) ## kill -9 at CRASHES random moments, another configuration each time: is the host right?
+	@$(PYTHON) -m tests.bench.crashes --rounds $(CRASHES)
 
 fuzz: $(STAMP) ## fuzz every target under tests/fuzz for FUZZ_SECONDS each
 	@for target in tests/fuzz/fuzz_*.py; do \
