@@ -149,6 +149,11 @@ class Tls(Section):
     )
     peer_name: str | None = Field(None, description="the peer certificate's common name must be this")
     peer_name_prefix: str | None = Field(None, description="… or begin with this")
+    peer_subject: str | None = Field(
+        None,
+        description="the peer certificate's whole subject must be this, as OpenVPN prints it: "
+        "`C=NL, O=Example, CN=vpn`",
+    )
     version_min: Literal["1.2", "1.3"] = Field("1.2", description="oldest TLS version accepted")
     version_max: Literal["1.2", "1.3"] = Field("1.3", description="newest TLS version offered")
 

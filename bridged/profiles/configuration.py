@@ -41,8 +41,6 @@ def to_configuration(
 ) -> dict[str, Any]:
     """Plain values for YAML: one bridge and one client tunnel; what the profile does not say is left out."""
     bridge_section = _known(ports=list(ports), addresses=list(profile.addresses))
-    if profile.mtu is not None and profile.mtu != 1500:
-        bridge_section["mtu"] = profile.mtu
     return _known(
         state_directory=str(state_directory) if state_directory else None,
         bridges={bridge: bridge_section},
@@ -63,7 +61,11 @@ def _tunnel(profile: Profile, trust: Trust, bridge: str) -> dict[str, Any]:
     tunnel = _known(
         role="client",
         bridge=bridge,
-        tap=_known(name=profile.tap_name, mac=str(profile.tap_mac) if profile.tap_mac else None),
+        tap=_known(
+            name=profile.tap_name,
+            mac=str(profile.tap_mac) if profile.tap_mac else None,
+            mtu=profile.mtu if profile.mtu != 1500 else None,
+        ),
         remotes=[str(remote) for remote in profile.remotes],
         local=str(profile.local) if profile.local else None,
         tls=_known(
@@ -74,7 +76,8 @@ def _tunnel(profile: Profile, trust: Trust, bridge: str) -> dict[str, Any]:
             peer_fingerprints=list(profile.peer_fingerprints),
             peer_role=profile.peer_role or (None if trust.ca else "any"),
             peer_name=profile.peer_name,
-            peer_name_prefix=None if profile.peer_name else profile.peer_name_prefix,
+            peer_name_prefix=profile.peer_name_prefix,
+            peer_subject=profile.peer_subject,
             version_min=profile.version_min,
             version_max=profile.version_max,
         ),

@@ -1,6 +1,7 @@
-"""What becomes of each OpenVPN directive that has no counterpart here: accepted, warned about, refused.
+"""What becomes of each OpenVPN directive that has no counterpart here: ignored, noted, refused.
 
-Source: docs/protocol/data.md, section 7 (the table). The counterparts are in `bridged.profiles.mapping`.
+Together with the mappers of `bridged.profiles.mapping` (see `table`) these are all directives that OpenVPN
+2.3 to 2.8 knows. Source: docs/protocol/data.md, section 7; OpenVPN's manual pages of 2.3 to 2.8.
 Pure tables.
 """
 
@@ -14,55 +15,83 @@ def _each(names: str, text: str) -> dict[str, str]:
     return dict.fromkeys(names.split(), text)
 
 
-ACCEPTED: Final[frozenset[str]] = frozenset(
+IGNORED: Final[frozenset[str]] = frozenset(
     _each(
+        # What bridged does anyway, or what has no meaning for it.
         "persist-tun persist-key persist-local-ip persist-remote-ip mlock nice fast-io daemon syslog "
-        "machine-readable-output suppress-timestamps mute-replay-warnings opt-verify disable-occ "
-        "disable-dco route-method route-delay ip-win32 tap-sleep dhcp-release dhcp-renew register-dns "
-        "block-outside-dns windows-driver win-sys hash-size topology tun-ipv6 script-security setenv-safe "
+        "machine-readable-output suppress-timestamps errors-to-stderr mute-replay-warnings opt-verify "
+        "disable-occ disable-dco hash-size topology tun-ipv6 script-security setenv-safe tmp-dir iproute "
         "comp-noadapt allow-compression allow-recursive-routing remap-usr1 engine providers status-version "
-        "tmp-dir iproute ignore-unknown-option float bind multihome preresolve resolv-retry connect-retry "
-        "connect-retry-max connect-timeout server-poll-timeout sndbuf rcvbuf tun-mtu-max mtu-disc passtos "
-        "ifconfig-noexec dh auth-retry auth-nocache tls-timeout compat-mode protocol-flags ping-timer-rem "
-        "push-peer-info user group chroot log log-append verb mute status writepid dev-node tcp-nodelay "
-        "txqueuelen remote-random-hostname tcp-queue-limit bcast-buffers keysize max-routes socket-flags "
-        "echo",
+        "ignore-unknown-option float bind multihome preresolve ip-remote-hint remote-ip-hint allow-pull-fqdn "
+        "resolv-retry connect-retry connect-retry-max connect-timeout server-poll-timeout sndbuf rcvbuf "
+        "tun-mtu-max tun-mtu-extra max-packet-size mtu-disc mtu-test passtos ifconfig-noexec ifconfig-nowarn "
+        "dh auth-retry auth-nocache tls-timeout compat-mode protocol-flags ping-timer-rem push-peer-info "
+        "push-continuation peer-id user group chroot setcon log log-append verb mute status writepid "
+        "tcp-nodelay txqueuelen remote-random-hostname tcp-queue-limit bcast-buffers keysize max-routes "
+        "socket-flags echo parameter memstats replay-persist use-prediction-resistance "
+        "allow-deprecated-insecure-static-crypto "
+        # Windows and other systems.
+        "route-method route-delay ip-win32 tap-sleep dhcp-release dhcp-renew dhcp-pre-release dhcp-internal "
+        "rdns-internal register-dns block-outside-dns windows-driver win-sys dev-node show-net-up "
+        "pause-exit service msg-channel foreign-option "
+        # They change something that is not used: scripts, plug-ins, proxies.
+        "down-pre up-delay up-restart tls-export-cert x509-track keying-material-exporter "
+        "http-proxy-retry http-proxy-timeout http-proxy-override socks-proxy-retry",
         "",
     )
 )
 """No effect, or what we do anyway; not worth a word."""
 
-WARNED: Final[Mapping[str, str]] = {
+_LAYER3_NOTE: Final = (
+    "nothing is done: this is a bridge; routes and name servers belong to the LAN's machines"
+)
+_SCRIPT_NOTE: Final = "the script is not run; bridged puts the adapter into the bridge itself"
+_STAYS_NOTE: Final = "ignored: bridged does not end, it connects again"
+_PASSWORD_NOTE: Final = "ignored: user names and passwords are not supported by this version"
+_NAMES_NOTE: Final = "ignored: names are compared as OpenVPN 2.5 and later print them"
+
+NOTED: Final[Mapping[str, str]] = {
     **_each(
-        "route route-ipv6 route-gateway route-metric route-noexec route-nopull redirect-gateway "
-        "redirect-private dhcp-option dns iroute iroute-ipv6 block-ipv6 client-nat",
-        "nothing is done: this is a bridge, routes and name servers belong to the machines in the LAN",
+        "route route-ipv6 route-gateway route-ipv6-gateway route-metric route-table route-noexec "
+        "route-nopull redirect-gateway redirect-private dhcp-option dns iroute iroute-ipv6 block-ipv6 "
+        "client-nat",
+        _LAYER3_NOTE,
     ),
-    **_each("up down", "the script is not run: the daemon puts the adapter into the bridge by itself"),
+    **_each("up down route-up route-pre-down ipchange dns-updown", _SCRIPT_NOTE),
     **_each(
         "tls-cipher tls-ciphersuites tls-groups ecdh-curve tls-cert-profile",
         "ignored: TLS uses its own list of strong suites and groups",
     ),
-    "remote-random": "ignored: the servers are tried in the order they are written",
-    "pull-filter": "ignored: of pushed options only those that a bridge needs are taken",
+    **_each("inactive session-timeout single-session tls-exit", _STAYS_NOTE),
+    **_each("auth-token auth-token-user", _PASSWORD_NOTE),
+    **_each("compat-names no-name-remapping", _NAMES_NOTE),
+    **_each(
+        "link-mtu udp-mtu",
+        "ignored: both ends must have the same `tun-mtu`; without that line it is 1500",
+    ),
+    "remote-random": "ignored: the servers are tried in the order of the file",
+    "pull-filter": "ignored: of the options that the server pushes, only those that a bridge needs are used",
     "shaper": "ignored: the rate is not limited",
-    "inactive": "ignored: the tunnel stays up",
-    "session-timeout": "ignored: the tunnel stays up",
-    "remote-cert-ku": "ignored: key usage is checked as TLS needs it; use remote-cert-tls",
-    "data-ciphers-fallback": "ignored: the cipher is always negotiated (servers from 2.4 on do)",
+    "gremlin": "ignored: no faults are made on purpose",
+    "remote-cert-ku": "ignored: key usage is checked as TLS needs it; use `remote-cert-tls`",
+    "data-ciphers-fallback": "ignored: the cipher is always negotiated (servers from 2.4 on can)",
+    "ncp-disable": "ignored: the cipher is always negotiated (servers from 2.4 on can); OpenVPN 2.6 has "
+    "removed the option",
+    "askpass": "ignored: bridged asks for no password; a key that has one is refused",
 }
 
-_MANAGEMENT_TEXT: Final = "ignored: use `bridged status`, its API and its metrics in place of it"
+_MANAGEMENT_NOTE: Final = "ignored: use `bridged status`, its API and its metrics instead"
 _SERVER_TEXT: Final = (
-    "belongs into a server's file; make a server with `bridged init`, or ask its owner for a client's profile"
+    "belongs in a server's file; make a server with `bridged init`, or ask its owner for a client's profile"
 )
+_COMMAND_TEXT: Final = "is a command, and has no place in a profile; remove the line"
 _PROXY_TEXT: Final = "proxies need TCP, which this version cannot use; ask for a server reachable over UDP"
 _TOKEN_TEXT: Final = (
     "keys in hardware or system stores are not supported; export certificate and key as PEM files"
 )
 _PASSWORD_TEXT: Final = (
     "user names and passwords are not supported by this version; ask the server's owner for a profile "
-    "that needs a certificate only"
+    "that needs only a certificate"
 )
 _LAYER3_TEXT: Final = "layer 3 only; a bridge needs a server with `dev tap`"
 _V2_TEXT: Final = (
@@ -76,12 +105,20 @@ _COMPRESSION_TEXT: Final = (
 REFUSED: Final[Mapping[str, str]] = {
     **_each(
         "tls-server server-bridge port-share vlan-tagging vlan-accept vlan-pvid client-to-client "
-        "verify-client-cert auth-user-pass-verify auth-user-pass-optional username-as-common-name "
-        "auth-gen-token auth-gen-token-secret duplicate-cn push push-reset push-remove client-config-dir "
-        "ccd-exclusive client-connect client-disconnect ifconfig-pool ifconfig-pool-persist ifconfig-push "
-        "max-clients connect-freq connect-freq-initial max-routes-per-client stale-routes-check "
-        "learn-address tls-crypt-v2-max-age",
+        "verify-client-cert client-cert-not-required auth-user-pass-verify auth-user-pass-optional "
+        "username-as-common-name override-username auth-gen-token auth-gen-token-secret duplicate-cn push "
+        "push-reset push-remove client-config-dir ccd-exclusive client-connect client-disconnect "
+        "client-crresponse disable ifconfig-pool ifconfig-pool-linear ifconfig-pool-persist ifconfig-push "
+        "ifconfig-push-constraint ifconfig-ipv6-pool ifconfig-ipv6-push max-clients connect-freq "
+        "connect-freq-initial max-routes-per-client stale-routes-check learn-address tls-crypt-v2-max-age "
+        "tls-crypt-v2-verify force-tls-key-material-export",
         _SERVER_TEXT,
+    ),
+    **_each(
+        "help version genkey mktun rmtun test-crypto allow-nonadmin show-adapters show-ciphers show-curves "
+        "show-digests show-engines show-gateway show-groups show-net show-pkcs11-ids show-tls "
+        "show-valid-subnets",
+        _COMMAND_TEXT,
     ),
     **_each("http-proxy http-proxy-option http-proxy-user-pass socks-proxy", _PROXY_TEXT),
     **_each("auth-user-pass static-challenge", _PASSWORD_TEXT),
@@ -90,27 +127,38 @@ REFUSED: Final[Mapping[str, str]] = {
     **_each("cryptoapicert pkcs11-id pkcs11-providers", _TOKEN_TEXT),
     "tls-crypt-v2": _V2_TEXT,
     "secret": "static keys have no forward secrecy and are not supported; use certificates",
-    "genkey": "makes keys, and is no part of a profile; remove the line",
-    "fragment": "its framing is not supported by this version; remove it at both ends",
-    "no-replay": "would turn the replay check off, which is not safe; remove the line",
+    "mtu-dynamic": "is an old name of `fragment`, whose framing is not supported; remove it at both ends",
+    "inetd": "cannot be started by inetd; remove the line",
+    "no-replay": "would turn off the replay check, which is not safe; remove the line",
+    "no-iv": "would send packets without an IV, which is not safe (OpenVPN 2.4 removed it); remove the line "
+    "at both ends",
     "prng": "random numbers always come from the operating system; remove the line",
     "plugin": "plug-ins are not loaded; remove the line if the tunnel works without",
     "capath": "folders of certificates are not supported; name one file with all of them: `ca FILE`",
     "verify-hash": "pins a CA; put only that CA into `ca`, or pin the peer with `peer-fingerprint`",
-    "tls-verify": "the script is not run; use verify-x509-name or peer-fingerprint in place of it",
-    "pkcs12": (
-        "convert it: `openssl pkcs12 -in FILE -cacerts -nokeys -out ca.crt`, `… -clcerts -nokeys -out "
-        "client.crt`, `… -nocerts -noenc -out client.key`, and name them with ca, cert and key"
-    ),
+    "tls-verify": "the script is not run; use verify-x509-name or peer-fingerprint instead",
     **_each("bind-dev mark", "not supported by this version; remove the line if the default route is right"),
-    "config": "other files are not read; put their lines here",
+    "config": "other files are not read; copy their lines into this file",
 }
 
 
 def treatment_by_prefix(name: str) -> tuple[str, str] | None:
-    """('warn' or 'refuse', text) for the families of directives."""
+    """('note' or 'refuse', text) for the families of directives."""
     if name == "management" or name.startswith("management-"):
-        return "warn", _MANAGEMENT_TEXT
+        return "note", _MANAGEMENT_NOTE
     if name.startswith("pkcs11-"):
         return "refuse", _TOKEN_TEXT
     return None
+
+
+OF_CONNECTIONS: Final[frozenset[str]] = frozenset(
+    _each(
+        "bind connect-retry connect-retry-max connect-timeout explicit-exit-notify float fragment http-proxy "
+        "http-proxy-option http-proxy-retry http-proxy-timeout key-direction link-mtu local lport "
+        "max-packet-size mssfix mtu-disc mtu-dynamic nobind port proto remote rport server-poll-timeout "
+        "socks-proxy socks-proxy-retry tls-auth tls-crypt tls-crypt-v2 tun-mtu tun-mtu-extra tun-mtu-max "
+        "udp-mtu",
+        "",
+    )
+)
+"""What may stand in a `<connection>` block."""

@@ -6,22 +6,24 @@ Pure.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Final, NoReturn
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal, NoReturn
 
+from bridged.addresses import Family
 from bridged.profiles.profile import Material, Notice, Profile
 from bridged.profiles.statements import Statement
 
 DEFAULT_PORT: Final = 1194
+INLINE_MARKER: Final = "[inline]"
 
 
 class Refusal(Exception):
     """The directive cannot be taken; the text says why and what to do."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class RemoteLine:
-    """One `remote` before the file's defaults for port and protocol are known."""
+    """One `remote` before the defaults for port and protocol are known."""
 
     line: int
     host: str
@@ -30,26 +32,100 @@ class RemoteLine:
 
 
 @dataclass(slots=True)
-class Draft:
-    """A profile while its statements are read."""
+class Connection:
+    """What is said about reaching one server: by a `<connection>` block, or by the file outside of blocks.
 
-    profile: Profile = field(default_factory=Profile)
-    remotes: list[RemoteLine] = field(default_factory=list)
+    `mss` and `wan_mtu` as in `Profile`. `refusals`: what of the block cannot be taken, as (line, directive,
+    reason); it counts only where the block would be used. `notices` likewise.
+    """
+
+    line: int = 1
+    remote: RemoteLine | None = None
     protocol: str = "udp"
     remote_port: int = DEFAULT_PORT
     local_host: str | None = None
     local_port: int | None = None
+    binds: bool = True
+    mtu: int | None = None
+    mss: int | None = None
+    wan_mtu: int | None = None
+    exit_notify: bool | None = None
+    wrap: Literal["none", "tls-auth", "tls-crypt"] = "none"
+    wrap_key: Material | None = None
+    wrap_direction: Literal[0, 1] | None = None
+    refusals: list[tuple[int, str, str]] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+
+    @property
+    def transport(self) -> str:
+        """The protocol that counts for its server."""
+        return (self.remote and self.remote.protocol) or self.protocol
+
+    @property
+    def family(self) -> Family:
+        return "udp4" if self.transport == "udp4" else "udp6" if self.transport == "udp6" else "udp"
+
+    def for_block(self, line: int) -> Connection:
+        """What a block at `line` begins with: all that stands above it, but no wrap of its own."""
+        return replace(
+            self,
+            line=line,
+            remote=None,
+            wrap="none",
+            wrap_key=None,
+            wrap_direction=None,
+            refusals=[],
+            notices=[],
+        )
+
+
+@dataclass(slots=True)
+class Draft:
+    """A profile while its statements are read.
+
+    `general` is what holds outside of blocks, `connection` where the reader is now. `markers`: directives
+    written `NAME [inline]`, and their lines; `inlined`: directives that have a block.
+    """
+
+    profile: Profile = field(default_factory=Profile)
+    general: Connection = field(default_factory=Connection)
+    connection: Connection = field(init=False)
+    blocks: list[Connection] = field(default_factory=list)
+    remotes: list[RemoteLine] = field(default_factory=list)
+    protocol_force: str | None = None
     is_client: bool = False
     pulls: bool = False
-    binds: bool = True
     device_line: int | None = None
     device_type: str | None = None
     device_name: str | None = None
     digest: tuple[int, str] | None = None
     legacy_cipher: str | None = None
+    markers: dict[str, int] = field(default_factory=dict)
+    inlined: set[str] = field(default_factory=set)
+    ignorable: set[str] = field(default_factory=set)
+    is_forward_compatible: bool = False
+
+    def __post_init__(self) -> None:
+        self.connection = self.general
+
+    @property
+    def is_in_block(self) -> bool:
+        return self.connection is not self.general
 
     def note(self, statement: Statement, text: str) -> None:
-        self.profile.notices.append(Notice(statement.line, f"`{statement.name}`: {text}"))
+        notices = self.connection.notices if self.is_in_block else self.profile.notices
+        notices.append(Notice(statement.line, f"`{statement.name}`: {text}"))
+
+    def material(self, statement: Statement, known: Material | None) -> Material | None:
+        """The block's text or the named file; `known`, what there was, for a mere `[inline]` marker."""
+        if statement.inline is not None:
+            self.inlined.add(statement.name)
+            return Material(statement.line, text=statement.inline)
+        path = argument(statement, "a file, or a block")
+        if path == INLINE_MARKER:
+            self.markers.setdefault(statement.name, statement.line)
+            return known
+        return Material(statement.line, path=path)
 
 
 Mapper = Callable[[Draft, Statement], None]
@@ -76,12 +152,3 @@ def number_argument(statement: Statement, low: int, high: int, index: int = 0) -
     if len(statement.arguments) <= index:
         refuse(f"needs a number from {low} to {high}")
     return number(statement.arguments[index], low, high)
-
-
-def material(statement: Statement) -> Material:
-    if statement.inline is not None:
-        return Material(statement.line, text=statement.inline)
-    path = argument(statement, "a file, or an inline block")
-    if path == "[inline]":
-        refuse(f"`[inline]` needs a block `<{statement.name}>`; the file has none")
-    return Material(statement.line, path=path)

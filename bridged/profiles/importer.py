@@ -9,17 +9,16 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Final
 
-from bridged.addresses import Endpoint
 from bridged.errors import ConfigurationError, ConfigurationErrors
-from bridged.profiles.directives import ACCEPTED, REFUSED, WARNED, treatment_by_prefix
+from bridged.profiles.connections import settle_connections
 from bridged.profiles.draft import Draft, Refusal
-from bridged.profiles.mapping import INLINE, MAPPERS
 from bridged.profiles.mapping_trust import DIGESTS
-from bridged.profiles.profile import Notice, Profile
+from bridged.profiles.profile import Material, Notice, Profile
 from bridged.profiles.statements import Statement, split_statements
+from bridged.profiles.table import DIRECTIVES, find_directive
 
-REMOTES_MAX: Final = 64
 _ERRORS_MAX: Final = 50
+_SETENV_DEPTH_MAX: Final = 1
 
 
 def parse_profile(text: str, source: str) -> Profile:
@@ -30,25 +29,28 @@ def parse_profile(text: str, source: str) -> Profile:
     Raises:
         ConfigurationErrors: everything that cannot be taken, each with file, line, reason and what to do.
     """
-    try:
-        statements = _flatten(split_statements(text, source), source)
-    except ConfigurationError as error:
-        raise ConfigurationErrors([error]) from None
-    ignorable = {
-        word
-        for statement in statements
-        if statement.name == "ignore-unknown-option"
-        for word in statement.arguments
-    }
     draft = Draft()
     errors: list[ConfigurationError] = []
-    for statement in statements:
-        try:
-            _take(draft, statement, ignorable)
-        except Refusal as refusal:
-            errors.append(_error(str(refusal), source, statement.line, statement.name))
-        if len(errors) >= _ERRORS_MAX:
-            break
+    try:
+        statements = split_statements(text, source)
+        draft.ignorable = {
+            word
+            for statement in statements
+            if statement.name == "ignore-unknown-option"
+            for word in statement.arguments
+        }
+        for statement in statements:
+            if statement.name == "connection" and statement.inline is not None:
+                _take_block(draft, statement, source)
+                continue
+            try:
+                _take(draft, statement)
+            except Refusal as refusal:
+                errors.append(_error(str(refusal), source, statement.line, statement.name))
+            if len(errors) >= _ERRORS_MAX:
+                break
+    except ConfigurationError as error:
+        raise ConfigurationErrors([error]) from None
     errors.extend(_complete(draft, source))
     if errors:
         raise ConfigurationErrors(sorted(errors, key=lambda error: error.line or 1 << 30))
@@ -56,93 +58,91 @@ def parse_profile(text: str, source: str) -> Profile:
     return draft.profile
 
 
-def _flatten(statements: list[Statement], source: str) -> list[Statement]:
-    """Take `<connection>` blocks apart: each is a `remote` with its own port and protocol; whatever else
-    stands in one holds for all."""
-    result: list[Statement] = []
-    for statement in statements:
-        if statement.name != "connection" or statement.inline is None:
-            result.append(statement)
-            continue
-        inner = split_statements(statement.inline, source, statement.line + 1)
-        if any(part.inline is not None for part in inner):
-            raise _error("a block within `<connection>`", source, statement.line, "connection")
-        own = {part.name: part for part in inner if part.name in ("port", "rport", "proto")}
-        for part in inner:
-            if part.name == "remote" and len(part.words) > 1:
-                port = own.get("rport") or own.get("port")
-                words = [*part.words[:3]]
-                if len(words) < 3:
-                    words.append(port.arguments[0] if port and port.arguments else "1194")
-                protocol = own.get("proto")
-                if len(part.words) > 3:
-                    words.append(part.words[3])
-                elif protocol and protocol.arguments:
-                    words.append(protocol.arguments[0])
-                result.append(Statement(tuple(words), part.line))
-            elif part.name not in own:
-                result.append(part)
-    return result
+def _take_block(draft: Draft, statement: Statement, source: str) -> None:
+    """One `<connection>` block: what it says holds for it alone, and what is wrong in it counts only if the
+    block is used."""
+    assert statement.inline is not None
+    block = draft.general.for_block(statement.line)
+    draft.blocks.append(block)
+    draft.connection = block
+    try:
+        for part in split_statements(statement.inline, source, statement.line + 1):
+            try:
+                known = find_directive(part.name)
+                if known is not None and not known.is_of_connection and part.name != "setenv":
+                    raise Refusal("cannot stand in `<connection>`; move the line above the blocks")
+                _take(draft, part)
+            except Refusal as refusal:
+                block.refusals.append((part.line, part.name, str(refusal)))
+    finally:
+        draft.connection = draft.general
 
 
-def _take(draft: Draft, statement: Statement, ignorable: set[str]) -> None:
+def _take(draft: Draft, statement: Statement, depth: int = 0) -> None:
     """One statement into the draft; raises Refusal."""
     name = statement.name
     if name == "setenv":
-        _take_setenv(draft, statement, ignorable)
-    elif name in MAPPERS:
-        if statement.inline is not None and name not in INLINE:
+        _take_setenv(draft, statement, depth)
+        return
+    known = find_directive(name)
+    if known is None:
+        if name in draft.ignorable:
+            draft.note(statement, "unknown, and ignored as `ignore-unknown-option` asks")
+        elif draft.is_forward_compatible:
+            draft.note(statement, "unknown, and ignored as `setenv FORWARD_COMPATIBLE 1` asks")
+        else:
+            raise Refusal(_unknown(name))
+    elif known.kind == "refused":
+        raise Refusal(known.text)
+    elif known.kind == "noted":
+        draft.note(statement, known.text)
+    elif known.mapper is not None:
+        if statement.inline is not None and not known.is_block:
             raise Refusal("cannot be written as a block")
-        MAPPERS[name](draft, statement)
-    elif name in ACCEPTED:
-        pass
-    elif name in WARNED:
-        draft.note(statement, WARNED[name])
-    elif name in REFUSED:
-        raise Refusal(REFUSED[name])
-    elif (treatment := treatment_by_prefix(name)) is not None:
-        if treatment[0] == "refuse":
-            raise Refusal(treatment[1])
-        draft.note(statement, treatment[1])
-    elif name in ignorable:
-        draft.note(statement, "unknown, and ignored as `ignore-unknown-option` asks")
+        known.mapper(draft, statement)
+    elif name == "connection":
+        raise Refusal("is a block: write `<connection>`, its lines, and `</connection>`")
+
+
+def _take_setenv(draft: Draft, statement: Statement, depth: int) -> None:
+    """`setenv opt DIRECTIVE …` is a directive that may be unknown; after `setenv FORWARD_COMPATIBLE 1` every
+    directive may be. Other variables have no effect."""
+    words = statement.words
+    if words[1:3] == ("FORWARD_COMPATIBLE", "1"):
+        draft.is_forward_compatible = True
+    if len(words) < 3 or words[1] != "opt" or depth >= _SETENV_DEPTH_MAX:
+        return
+    inner = Statement(words[2:], statement.line)
+    if find_directive(inner.name) is None:
+        draft.note(inner, "unknown, and ignored as `setenv opt` asks")
     else:
-        raise Refusal(_unknown(name))
-
-
-def _take_setenv(draft: Draft, statement: Statement, ignorable: set[str]) -> None:
-    """`setenv opt DIRECTIVE …` is a directive that may be unknown; other variables have no effect."""
-    if len(statement.words) < 3 or statement.words[1] != "opt":
-        return
-    inner = Statement(statement.words[2:], statement.line)
-    if inner.name == "setenv":
-        return
-    _take(draft, inner, ignorable | {inner.name})
+        _take(draft, inner, depth + 1)
 
 
 def _unknown(name: str) -> str:
-    known = [*MAPPERS, *ACCEPTED, *WARNED, *REFUSED]
-    close = get_close_matches(name[:64], known, n=1)
-    hint = f"; did you mean `{close[0]}`?" if close else ""
-    return (
-        f"no directive of OpenVPN that is known here{hint} (to skip it, write "
-        "`ignore-unknown-option NAME` above it)"
-    )
+    close = get_close_matches(name[:64], DIRECTIVES, n=1, cutoff=0.8)
+    hint = f" (did you mean `{close[0]}`?)" if close else ""
+    return f"is no directive of OpenVPN{hint}; to skip it, write `ignore-unknown-option NAME` above it"
 
 
 def _complete(draft: Draft, source: str) -> list[ConfigurationError]:
     """Settle what depends on several lines; what is missing or does not fit together."""
-    errors: list[ConfigurationError] = []
+    errors = [
+        _error(f"`[inline]` needs a block `<{name}>`; the file has none", source, line, name)
+        for name, line in draft.markers.items()
+        if name not in draft.inlined
+    ]
+    errors.extend(_settle_device(draft, source))
+    errors.extend(settle_connections(draft, source))
     try:
         _settle_digest(draft)
     except Refusal as refusal:
         errors.append(_error(str(refusal), source, draft.digest[0] if draft.digest else None, "auth"))
-    errors.extend(_settle_device(draft, source))
-    errors.extend(_settle_remotes(draft, source))
-    errors.extend(_settle_identity(draft.profile, source))
+    errors.extend(_settle_identity(draft, source))
     if not draft.is_client or not draft.pulls:
         reason = "no `client` in it; point-to-point links without `client` are not supported by this version"
         errors.append(_error(reason, source, None, "client"))
+    _settle_peer_role(draft)
     _settle_keepalive(draft.profile)
     return errors
 
@@ -168,37 +168,40 @@ def _settle_device(draft: Draft, source: str) -> list[ConfigurationError]:
     return []
 
 
-def _settle_remotes(draft: Draft, source: str) -> list[ConfigurationError]:
+def _settle_identity(draft: Draft, source: str) -> list[ConfigurationError]:
     profile = draft.profile
-    if not draft.remotes:
-        return [_error("missing: which server?", source, None, "remote")]
-    if len(draft.remotes) > REMOTES_MAX:
-        return [_error(f"more than {REMOTES_MAX} servers", source, draft.remotes[REMOTES_MAX].line, "remote")]
-    for remote in draft.remotes:
-        if (remote.protocol or draft.protocol).startswith("tcp"):
-            text = f"`remote`: {remote.host} is left out: only UDP is supported by this version"
-            profile.notices.append(Notice(remote.line, text))
-        else:
-            profile.remotes.append(Endpoint.of(remote.host, remote.port or draft.remote_port))
-    if not profile.remotes:
-        reason = "only TCP, which this version cannot use; ask the server's owner for a UDP port"
-        return [_error(reason, source, draft.remotes[0].line, "remote")]
-    if draft.binds and (draft.local_host is not None or draft.local_port is not None):
-        profile.local = Endpoint.of(draft.local_host or "::", draft.local_port or draft.remote_port)
-    return []
-
-
-def _settle_identity(profile: Profile, source: str) -> list[ConfigurationError]:
-    missing = []
-    if profile.certificate is None:
-        missing.append(("cert", "missing: the client's certificate"))
-    if profile.key is None:
-        missing.append(("key", "missing: the client's private key"))
-    if profile.ca is None and not profile.peer_fingerprints:
-        missing.append(("ca", "missing: the certificate of the server's CA (or `peer-fingerprint`)"))
-    if profile.ca is None and profile.crl is not None:
+    # A marker without a block has been said already; and a PKCS#12 file may hold all three.
+    absent: dict[str, Material | None] = {
+        "cert": profile.certificate or profile.pkcs12,
+        "key": profile.key or profile.pkcs12,
+        "ca": profile.ca or profile.pkcs12,
+    }
+    texts = {
+        "cert": "missing: the client's certificate",
+        "key": "missing: the client's private key",
+        "ca": "missing: the certificate of the server's CA (or `peer-fingerprint`)",
+    }
+    missing = [
+        (name, texts[name])
+        for name, found in absent.items()
+        if found is None and name not in draft.markers and not (name == "ca" and profile.peer_fingerprints)
+    ]
+    if absent["ca"] is None and profile.crl is not None:
         missing.append(("crl-verify", "needs the `ca` that signed the list"))
     return [_error(reason, source, None, name) for name, reason in missing]
+
+
+def _settle_peer_role(draft: Draft) -> None:
+    """Without `remote-cert-tls` OpenVPN takes any certificate of the CA as the server's; bridged does not."""
+    profile = draft.profile
+    if profile.peer_role is None and not profile.peer_fingerprints:
+        text = (
+            "no `remote-cert-tls server`: bridged asks for a server certificate all the same (extended key "
+            "usage serverAuth). If the server's certificate has none, every handshake fails: have it "
+            "renewed with `extendedKeyUsage = serverAuth`, or set `tls.peer_role: any` together with "
+            "`tls.peer_name`"
+        )
+        profile.notices.append(Notice(0, text))
 
 
 def _settle_keepalive(profile: Profile) -> None:

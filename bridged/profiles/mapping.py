@@ -7,34 +7,19 @@ Pure.
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Interface, ip_address, ip_interface
+from ipaddress import IPv4Interface, ip_interface
 from typing import Final
 
-from bridged.addresses import Endpoint, MacAddress
-from bridged.profiles.draft import (
-    DEFAULT_PORT,
-    Draft,
-    Mapper,
-    Refusal,
-    RemoteLine,
-    argument,
-    number,
-    number_argument,
-    refuse,
-)
+from bridged.addresses import MacAddress
+from bridged.profiles.draft import Draft, Mapper, argument, number_argument, refuse
+from bridged.profiles.mapping_connection import CONNECTION_MAPPERS
 from bridged.profiles.mapping_trust import TRUST_MAPPERS
 from bridged.profiles.statements import Statement
 
-_UDP: Final = frozenset({"udp", "udp4", "udp6"})
-_TCP: Final = frozenset(
-    f"tcp{family}{end}" for family in ("", "4", "6") for end in ("", "-client", "-server")
-)
 _INTERFACE: Final = re.compile(r"[!-.0-9;-~]{1,15}")
-_UDP_IP_OVERHEAD: Final = 28
-_TCP_IP_HEADERS: Final = 40
 
 
-# Transport
+# Role
 
 
 def _client(draft: Draft, statement: Statement) -> None:
@@ -52,54 +37,6 @@ def _tls_client(draft: Draft, statement: Statement) -> None:
 def _mode(draft: Draft, statement: Statement) -> None:
     if argument(statement, "a mode") != "p2p":
         refuse("this is a server's file; make a server with `bridged init`")
-
-
-def _remote(draft: Draft, statement: Statement) -> None:
-    host = argument(statement, "a host")
-    try:
-        Endpoint.parse(f"[{host}]" if ":" in host else host, DEFAULT_PORT)
-    except ValueError as error:
-        refuse(str(error))
-    if not host.isprintable() or len(host) > 253:
-        refuse(f"{host!r} is not a host name or an address")
-    words = statement.arguments
-    port = number_argument(statement, 1, 65535, 1) if len(words) > 1 else None
-    protocol = _protocol(words[2]) if len(words) > 2 else None
-    draft.remotes.append(RemoteLine(statement.line, host, port, protocol))
-
-
-def _protocol(word: str) -> str:
-    if word not in _UDP and word not in _TCP:
-        refuse(f"{word!r} is not a protocol that OpenVPN has")
-    return word
-
-
-def _proto(draft: Draft, statement: Statement) -> None:
-    draft.protocol = _protocol(argument(statement, "a protocol"))
-
-
-def _port(draft: Draft, statement: Statement) -> None:
-    draft.remote_port = draft.local_port = number_argument(statement, 1, 65535)
-
-
-def _rport(draft: Draft, statement: Statement) -> None:
-    draft.remote_port = number_argument(statement, 1, 65535)
-
-
-def _lport(draft: Draft, statement: Statement) -> None:
-    draft.local_port = number_argument(statement, 0, 65535) or None
-
-
-def _local(draft: Draft, statement: Statement) -> None:
-    host = argument(statement, "an address")
-    try:
-        draft.local_host = str(ip_address(host))
-    except ValueError:
-        raise Refusal(f"{host!r} is no IP address; write the address to send from, not a name") from None
-
-
-def _nobind(draft: Draft, statement: Statement) -> None:
-    draft.binds = False
 
 
 # TAP
@@ -136,29 +73,6 @@ def _lladdr(draft: Draft, statement: Statement) -> None:
     draft.profile.tap_mac = address
 
 
-def _tun_mtu(draft: Draft, statement: Statement) -> None:
-    draft.profile.mtu = number_argument(statement, 576, 65521)
-
-
-def _mssfix(draft: Draft, statement: Statement) -> None:
-    words = statement.arguments
-    size = number(words[0], 0, 65535) if words else 1492
-    profile, mode = draft.profile, words[1] if len(words) > 1 else ("" if words else "mtu")
-    if mode not in ("", "mtu", "fixed"):
-        refuse(f"{mode!r} is neither mtu nor fixed")
-    if size == 0:
-        profile.mss = 0
-    elif mode == "fixed":
-        if size <= _TCP_IP_HEADERS + 88:
-            refuse(f"{size} leaves no room for TCP")
-        profile.mss = size - _TCP_IP_HEADERS
-    else:
-        outer = size + (0 if mode == "mtu" else _UDP_IP_OVERHEAD)
-        if not 576 <= outer <= 65535:
-            refuse(f"{size} is not a packet size from 576 to 65507")
-        profile.wan_mtu = outer
-
-
 def _ifconfig(draft: Draft, statement: Statement) -> None:
     if len(statement.arguments) < 2:
         refuse("needs an address and a netmask")
@@ -191,10 +105,6 @@ def _ping_exit(draft: Draft, statement: Statement) -> None:
     draft.note(statement, "the tunnel is set up again, the program does not end")
 
 
-def _explicit_exit_notify(draft: Draft, statement: Statement) -> None:
-    draft.profile.exit_notify = number_argument(statement, 0, 1000) > 0 if statement.arguments else True
-
-
 def _cd(draft: Draft, statement: Statement) -> None:
     draft.profile.directory = argument(statement, "a folder")
 
@@ -214,22 +124,14 @@ def _limit(attribute: str, low: int, high: int) -> Mapper:
 
 MAPPERS: Final[dict[str, Mapper]] = {
     **TRUST_MAPPERS,
+    **CONNECTION_MAPPERS,
     "client": _client,
     "pull": _pull,
     "tls-client": _tls_client,
     "mode": _mode,
-    "remote": _remote,
-    "proto": _proto,
-    "port": _port,
-    "rport": _rport,
-    "lport": _lport,
-    "local": _local,
-    "nobind": _nobind,
     "dev": _dev,
     "dev-type": _dev_type,
     "lladdr": _lladdr,
-    "tun-mtu": _tun_mtu,
-    "mssfix": _mssfix,
     "ifconfig": _ifconfig,
     "ifconfig-ipv6": _ifconfig_ipv6,
     "reneg-sec": _limit("renegotiate_seconds", 0, 1 << 31),
@@ -242,11 +144,10 @@ MAPPERS: Final[dict[str, Mapper]] = {
     "ping": _limit("ping_seconds", 0, 86400),
     "ping-restart": _limit("restart_seconds", 0, 86400),
     "ping-exit": _ping_exit,
-    "explicit-exit-notify": _explicit_exit_notify,
     "cd": _cd,
 }
 
 INLINE: Final = frozenset(
-    {"ca", "cert", "key", "extra-certs", "crl-verify", "peer-fingerprint", "tls-auth", "tls-crypt"}
+    ("ca", "cert", "key", "extra-certs", "pkcs12", "crl-verify", "peer-fingerprint", "tls-auth", "tls-crypt")
 )
 """Mapped directives that may be written as a block; `connection` is taken apart before."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from bridged.profiles.draft import Draft, Mapper, argument, material, number_argument, refuse
+from bridged.profiles.draft import Draft, Mapper, argument, refuse
 from bridged.profiles.statements import Statement
 
 CIPHERS: Final = ("AES-256-GCM", "AES-128-GCM", "CHACHA20-POLY1305")
@@ -22,25 +22,29 @@ _EKU_CLIENT: Final = frozenset({"TLS Web Client Authentication", "clientAuth", "
 
 
 def _ca(draft: Draft, statement: Statement) -> None:
-    draft.profile.ca = material(statement)
+    draft.profile.ca = draft.material(statement, draft.profile.ca)
 
 
 def _cert(draft: Draft, statement: Statement) -> None:
-    draft.profile.certificate = material(statement)
+    draft.profile.certificate = draft.material(statement, draft.profile.certificate)
 
 
 def _extra_certs(draft: Draft, statement: Statement) -> None:
-    draft.profile.extra_certificates = material(statement)
+    draft.profile.extra_certificates = draft.material(statement, draft.profile.extra_certificates)
 
 
 def _key(draft: Draft, statement: Statement) -> None:
-    draft.profile.key = material(statement)
+    draft.profile.key = draft.material(statement, draft.profile.key)
+
+
+def _pkcs12(draft: Draft, statement: Statement) -> None:
+    draft.profile.pkcs12 = draft.material(statement, draft.profile.pkcs12)
 
 
 def _crl_verify(draft: Draft, statement: Statement) -> None:
     if len(statement.arguments) > 1:
         refuse("a folder of serial numbers is not supported; name a file with the list in PEM form")
-    draft.profile.crl = material(statement)
+    draft.profile.crl = draft.material(statement, draft.profile.crl)
 
 
 def _peer_fingerprint(draft: Draft, statement: Statement) -> None:
@@ -60,15 +64,50 @@ def _verify_x509_name(draft: Draft, statement: Statement) -> None:
     name = argument(statement, "a name")
     kind = statement.arguments[1] if len(statement.arguments) > 1 else "subject"
     if kind == "name":
-        draft.profile.peer_name = name
+        _set_name(draft, name=name)
     elif kind == "name-prefix":
-        draft.profile.peer_name_prefix = name
-    elif kind == "subject" and re.fullmatch(r"CN ?= ?[^,=]+", name):
-        draft.profile.peer_name = name.partition("=")[2].strip()
+        _set_name(draft, prefix=name)
     elif kind == "subject":
-        refuse("only the common name is compared here: write `verify-x509-name COMMON-NAME name`")
+        if " = " in name:
+            draft.note(statement, f"no subject has blanks around `=`; write {name.replace(' = ', '=')!r}")
+        _set_name(draft, subject=name)
     else:
-        refuse(f"{kind!r} is none of subject, name, name-prefix")
+        refuse(f"{kind!r} is none of subject, name, name-prefix; put a name with blanks in quotes")
+
+
+def _tls_remote(draft: Draft, statement: Statement) -> None:
+    """As OpenVPN 2.3 has it: a whole subject (with commas or slashes), or how a common name begins."""
+    name = argument(statement, "a name")
+    if name.startswith("/"):
+        if "_" in name:
+            refuse(
+                "in this old form `_` stands for any character; write the subject in full: "
+                "`verify-x509-name 'C=NL, O=Example, CN=vpn' subject`, as `openssl x509 -in server.crt "
+                "-noout -subject -nameopt sep_comma_plus_space,sname,utf8` prints it"
+            )
+        _set_name(draft, subject=", ".join(re.split(r"/(?=[A-Za-z0-9.]+=)", name[1:])))
+    elif "=" in name and ", " in name:
+        _set_name(draft, subject=name)
+    else:
+        _set_name(draft, prefix=name)
+
+
+def _set_name(
+    draft: Draft, name: str | None = None, prefix: str | None = None, subject: str | None = None
+) -> None:
+    profile = draft.profile
+    profile.peer_name, profile.peer_name_prefix, profile.peer_subject = name, prefix, subject
+
+
+_NS_CERT_NOTE: Final = (
+    "the extended key usage is asked for instead. A server certificate that has only nsCertType is refused: "
+    "renew it with `extendedKeyUsage = serverAuth`, or set `tls.peer_role: any` and `tls.peer_name`"
+)
+
+
+def _ns_cert_type(draft: Draft, statement: Statement) -> None:
+    _remote_cert_tls(draft, statement)
+    draft.note(statement, _NS_CERT_NOTE)
 
 
 def _remote_cert_tls(draft: Draft, statement: Statement) -> None:
@@ -89,28 +128,6 @@ def _remote_cert_eku(draft: Draft, statement: Statement) -> None:
         draft.profile.peer_role = "client"
     else:
         refuse(f"{usage!r} is not known here; use `remote-cert-tls server`")
-
-
-def _tls_auth(draft: Draft, statement: Statement) -> None:
-    _set_wrap(draft, statement, "tls-auth")
-    if len(statement.arguments) > 1:
-        draft.profile.wrap_direction = 1 if number_argument(statement, 0, 1, 1) else 0
-
-
-def _tls_crypt(draft: Draft, statement: Statement) -> None:
-    _set_wrap(draft, statement, "tls-crypt")
-
-
-def _set_wrap(draft: Draft, statement: Statement, mode: str) -> None:
-    profile = draft.profile
-    if profile.wrap not in ("none", mode):
-        refuse(f"only one of tls-auth and tls-crypt; {profile.wrap} is above")
-    profile.wrap = "tls-auth" if mode == "tls-auth" else "tls-crypt"
-    profile.wrap_key = material(statement)
-
-
-def _key_direction(draft: Draft, statement: Statement) -> None:
-    draft.profile.wrap_direction = 1 if number_argument(statement, 0, 1) else 0
 
 
 def _x509_username_field(draft: Draft, statement: Statement) -> None:
@@ -187,15 +204,14 @@ TRUST_MAPPERS: Final[dict[str, Mapper]] = {
     "cert": _cert,
     "extra-certs": _extra_certs,
     "key": _key,
+    "pkcs12": _pkcs12,
     "crl-verify": _crl_verify,
     "peer-fingerprint": _peer_fingerprint,
     "verify-x509-name": _verify_x509_name,
+    "tls-remote": _tls_remote,
     "remote-cert-tls": _remote_cert_tls,
-    "ns-cert-type": _remote_cert_tls,
+    "ns-cert-type": _ns_cert_type,
     "remote-cert-eku": _remote_cert_eku,
-    "tls-auth": _tls_auth,
-    "tls-crypt": _tls_crypt,
-    "key-direction": _key_direction,
     "x509-username-field": _x509_username_field,
     "cipher": _cipher,
     "data-ciphers": _data_ciphers,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bridged.addresses import Endpoint, MacAddress
+from bridged.addresses import Endpoint, MacAddress, Remote
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +35,22 @@ class Profile:
 
     Sizes are octets, times seconds. `mss`: 0 is off, else the largest TCP MSS; `wan_mtu`: outer packet
     size that the MSS shall fit. `addresses` (as 192.0.2.1/24) belong on the bridge. `directory`: `cd`.
+    `pkcs12`: CA, certificate and key in one file, or its Base64 text.
     """
 
-    remotes: list[Endpoint] = field(default_factory=list)
+    remotes: list[Remote] = field(default_factory=list)
     local: Endpoint | None = None
     ca: Material | None = None
     certificate: Material | None = None
     extra_certificates: Material | None = None
     key: Material | None = None
+    pkcs12: Material | None = None
     crl: Material | None = None
     peer_fingerprints: list[str] = field(default_factory=list)
     peer_role: Literal["client", "server"] | None = None
     peer_name: str | None = None
     peer_name_prefix: str | None = None
+    peer_subject: str | None = None
     version_min: Literal["1.2", "1.3"] | None = None
     version_max: Literal["1.2", "1.3"] | None = None
     wrap: Literal["none", "tls-auth", "tls-crypt"] = "none"

@@ -41,7 +41,7 @@ def split_statements(text: str, source: str, first_line: int = 1) -> list[Statem
     """All statements of a file, or of a `<connection>` block that begins at `first_line`.
 
     Raises:
-        ConfigurationError: open quotes, an open inline block, a NUL, or beyond a bound.
+        ConfigurationError: open quotes, an open inline block, or beyond a bound.
     """
     if len(text) > TEXT_CHARACTERS_MAX:
         raise _wrong(f"larger than {TEXT_CHARACTERS_MAX} characters; is it an OpenVPN profile?", source)
@@ -63,9 +63,7 @@ def split_statements(text: str, source: str, first_line: int = 1) -> list[Statem
         end = _closing_line(lines, index, tag)
         if end is None:
             raise _wrong(f"no line `</{tag}>` closes `<{tag}>`; the file is cut off", source, number)
-        content = "\n".join(line.rstrip("\r") for line in lines[index:end])
-        if "\0" in content:
-            raise _wrong(f"a NUL in the block `<{tag}>`; is it a text file?", source, number)
+        content = "\n".join(_before_nul(line).rstrip("\r") for line in lines[index:end])
         statements.append(Statement((tag,), number, content + "\n"))
         index = end + 1
     return statements
@@ -74,14 +72,14 @@ def split_statements(text: str, source: str, first_line: int = 1) -> list[Statem
 def split_words(line: str, source: str, number: int) -> tuple[str, ...]:
     """The words of one line. `#` or `;` where a word would begin starts a comment; `"…"` knows backslash
     escapes, `'…'` does not; outside quotes a backslash takes the next character as it is.
+    A NUL ends the line.
 
     Raises:
         ConfigurationError: an open quote, a backslash at the end, or beyond a bound.
     """
     if len(line) > LINE_CHARACTERS_MAX:
         raise _wrong(f"a line of more than {LINE_CHARACTERS_MAX} characters", source, number)
-    if "\0" in line:
-        raise _wrong("a NUL in the line; is it a text file?", source, number)
+    line = _before_nul(line)
     words: list[str] = []
     position = 0
     while position < len(line):
@@ -139,6 +137,10 @@ def _closing_line(lines: list[str], start: int, tag: str) -> int | None:
         if lines[index].strip(_BLANKS).startswith(closing):
             return index
     return None
+
+
+def _before_nul(line: str) -> str:
+    return line.partition("\0")[0]
 
 
 def _bare(word: str) -> str:

@@ -60,6 +60,7 @@ def plan_tunnel(
         peer_usage=peer_usage(tunnel.role, tunnel.tls.peer_role, identity.ca is not None),
         peer_name=tunnel.tls.peer_name,
         peer_name_prefix=tunnel.tls.peer_name_prefix,
+        peer_subject=tunnel.tls.peer_subject,
         version_min=tunnel.tls.version_min,
         version_max=tunnel.tls.version_max,
     )

@@ -23,7 +23,8 @@ TlsVersion = Literal["1.2", "1.3"]
 
 CHAIN_DEPTH_MAX: Final = 8
 _VERSIONS: Final[dict[str, int]] = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
-_CIPHERS_1_2: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL:!PSK"
+# Servers with an RSA certificate and `dh` alone have DHE only; its AES-GCM suites are as strong.
+_CIPHERS_1_2: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:!aNULL:!PSK:!aDSS"
 _CIPHERS_1_3: Final = b"TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256"
 
 
@@ -46,6 +47,7 @@ class TlsSettings:
     peer_usage: PeerUsage = "any"
     peer_name: str | None = None
     peer_name_prefix: str | None = None
+    peer_subject: str | None = None
     version_min: TlsVersion = "1.2"
     version_max: TlsVersion = "1.3"
 
@@ -67,6 +69,7 @@ def make_engine_factory(settings: TlsSettings) -> TlsEngineFactory:
         usage=settings.peer_usage,
         name=settings.peer_name,
         name_prefix=settings.peer_name_prefix,
+        subject=settings.peer_subject,
     )
     if not rules.has_authority and not rules.fingerprints:
         raise ConfigurationError(

@@ -16,9 +16,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from bridged.errors import TlsError
+from bridged.tls.subject import printed_subject
 
 PeerUsage = Literal["client", "server", "any"]
 NAME_LENGTH_MAX: Final = 64
+SUBJECT_SHOWN_MAX: Final = 256
 
 _USAGES: Final = {
     "client": (ExtendedKeyUsageOID.CLIENT_AUTH, "clientAuth"),
@@ -70,6 +72,7 @@ class PeerRules:
     usage: PeerUsage = "any"
     name: str | None = None
     name_prefix: str | None = None
+    subject: str | None = None
 
     def judge_chain_error(self, certificate: x509.Certificate, number: int, depth: int) -> TlsError | None:
         """OpenSSL refuses the certificate at `depth` (0: the peer's own); None lets it pass."""
@@ -132,7 +135,20 @@ class PeerRules:
                 f"`tls.peer_name_prefix` asks for a name that begins with {self.name_prefix!r}",
                 "name_mismatch",
             )
-        return None
+        return self._judge_subject(certificate)
+
+    def _judge_subject(self, certificate: x509.Certificate) -> TlsError | None:
+        if self.subject is None:
+            return None
+        subject = printed_subject(certificate.tbs_certificate_bytes)
+        if _same(subject, self.subject):
+            return None
+        shown = "".join(char if char.isprintable() else "?" for char in subject[:SUBJECT_SHOWN_MAX])
+        return _refusal(
+            certificate,
+            f"`tls.peer_subject` asks for the subject {self.subject!r}; its subject is {shown!r}",
+            "name_mismatch",
+        )
 
 
 def peer_usage(own_role: Literal["client", "server"], asked: str, has_authority: bool) -> PeerUsage:
@@ -202,4 +218,4 @@ def _digest(certificate: x509.Certificate) -> bytes:
 
 
 def _same(left: str, right: str) -> bool:
-    return hmac.compare_digest(left.encode(), right.encode())
+    return hmac.compare_digest(left.encode(errors="replace"), right.encode(errors="replace"))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridged.addresses import Endpoint
+from bridged.addresses import Endpoint, Remote
 from bridged.configuration.load import parse
 from bridged.errors import ConfigurationError, ConfigurationErrors
 from bridged.profiles import (
@@ -20,12 +20,12 @@ from bridged.profiles import (
     serialize_profile,
     to_configuration,
 )
-from bridged.profiles.directives import ACCEPTED, REFUSED, WARNED
+from bridged.profiles.directives import IGNORED, NOTED, REFUSED
 from bridged.profiles.mapping import MAPPERS
 from bridged.profiles.statements import split_words
 
 BASE = "client\ndev tap\nremote hub 1195\nca a\ncert c\nkey k\n"
-names = st.sampled_from(sorted({*MAPPERS, *ACCEPTED, *WARNED, *REFUSED}))
+names = st.sampled_from(sorted({*MAPPERS, *IGNORED, *NOTED, *REFUSED}))
 words = st.one_of(
     st.text(st.characters(exclude_characters="\n\0"), max_size=20),
     st.integers(-5, 1 << 70).map(str),
@@ -59,7 +59,7 @@ def test_any_known_directives_give_a_configuration_that_the_daemon_takes_or_a_re
     trust = Trust(certificate="/c", key="/k", ca="/a", crl="/r", wrap_key="/w")
     data = to_configuration(profile, trust, tunnel_name="t", bridge="br0")
     tunnel = parse(render_yaml(data), Path("/client.yaml")).tunnels["t"]
-    assert [Endpoint.parse(text) for text in tunnel.remotes] == profile.remotes
+    assert [Remote.parse(text) for text in tunnel.remotes] == profile.remotes
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\n\0"), min_size=1, max_size=20), max_size=8))
@@ -88,5 +88,5 @@ def test_every_invitation_is_read_back(host, port, name):
     remote = Endpoint.of(host, port)
     text = serialize_profile(ClientProfile(name, remote, "server", "CA", "CERT", "KEY", "WRAP"))
     profile = parse_profile(text, "x.ovpn")
-    assert profile.remotes == [remote] and profile.notices == []
+    assert profile.remotes == [Remote(remote)] and profile.notices == []
     assert (profile.ca.text, profile.key.text, profile.wrap_key.text) == ("CA\n", "KEY\n", "WRAP\n")

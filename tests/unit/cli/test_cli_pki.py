@@ -4,53 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 from pathlib import Path
 
 import pytest
-import typer
 
-from bridged.cli import join, pki
 from bridged.configuration import load
-from bridged.errors import BridgedError, ConfigurationError
 from bridged.pki import EmbeddedCa
 from bridged.profiles import parse_profile
-
-
-@pytest.fixture
-def bridged(capsys, tmp_path, monkeypatch):
-    """Run the command group; returns (exit status, stdout, stderr) as `bridged` itself would give."""
-    monkeypatch.chdir(tmp_path)
-    app = typer.Typer()
-    pki.register(app)
-    join.register(app)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["bridged", *map(str, arguments)])
-        try:
-            app()
-            status = 0
-        except ConfigurationError as error:
-            print(error, file=sys.stderr)
-            status = 2
-        except BridgedError as error:
-            print(error, file=sys.stderr)
-            status = 1
-        except SystemExit as end:
-            status = end.code or 0
-        out = capsys.readouterr()
-        return status, out.out, out.err
-
-    return run
-
-
-@pytest.fixture
-def server(bridged):
-    status, _, errors = bridged(
-        "init", "--state", "state", "--remote", "hub.example.net", "--port", "eth1", "--output", "server.yaml"
-    )
-    assert status == 0, errors
-    return Path("state")
 
 
 def mode(path):
@@ -159,7 +119,7 @@ def test_join_without_state_keeps_everything_in_the_one_file(bridged, server, tm
 def test_invitation_on_stdout_is_the_profile_alone(bridged, server):
     status, out, errors = bridged("invite", "site-b", "--state", "state")
     assert status == 0 and "PRIVATE" not in errors
-    assert parse_profile(out, "stdout").remotes[0].host == "hub.example.net"
+    assert parse_profile(out, "stdout").remotes[0].server.host == "hub.example.net"
 
 
 def test_invite_of_a_taken_or_bad_name_ends_with_2(bridged, server):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridged.addresses import Endpoint
+from bridged.addresses import Endpoint, Remote
 from bridged.profiles import ClientProfile, parse_profile, serialize_profile
 
 # Directives of `openvpn --help` of 2.4; anything else must be announced by ignore-unknown-option before.
@@ -33,7 +33,7 @@ def profile(remote):
 def test_our_reader_takes_it_without_a_notice(remote):
     read = parse_profile(serialize_profile(profile(remote)), "site-b.ovpn")
     assert read.notices == []
-    assert read.remotes == [remote]
+    assert read.remotes == [Remote(remote)]
     assert (read.wrap, read.peer_role, read.peer_name) == ("tls-crypt", "server", "server")
     assert read.key.text == "-----BEGIN PRIVATE KEY-----\nkey\n-----END PRIVATE KEY-----\n"
     assert read.exit_notify is True and read.local is None

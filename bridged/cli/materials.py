@@ -1,0 +1,138 @@
+"""Certificates and keys that a profile holds or names, as PEM texts, checked as the daemon checks them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bridged.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from bridged.profiles import Material, Profile
+
+PROFILE_OCTETS_MAX: Final = 1 << 20
+
+
+def read_octets(file: Path) -> bytes:
+    """The content of a file of at most PROFILE_OCTETS_MAX octets.
+
+    Raises:
+        ConfigurationError: it cannot be read, is too large, or is no regular file.
+    """
+    if file.exists() and not file.is_file():
+        # A pipe or a device would hold `join` up for ever.
+        raise ConfigurationError("is no regular file", file=file)
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(PROFILE_OCTETS_MAX + 1)
+    except OSError as error:
+        raise ConfigurationError(f"cannot be read: {error.strerror or error}", file=file) from None
+    if len(content) > PROFILE_OCTETS_MAX:
+        raise ConfigurationError(f"larger than {PROFILE_OCTETS_MAX} octets; is it a profile?", file=file)
+    return content
+
+
+class Materials:
+    """The texts of one profile, by the name of the file that each would get."""
+
+    def __init__(self, profile: Profile, file: Path) -> None:
+        self._profile = profile
+        self._file = file
+        self._folder = file.absolute().parent / (profile.directory or "")
+
+    def texts(self) -> dict[str, str]:
+        """All texts.
+
+        Raises:
+            ConfigurationError: a file cannot be read, or a text cannot be used; says line and directive.
+        """
+        from bridged.tls.pem import CERTIFICATES, PRIVATE_KEYS, REVOCATION_LISTS, STATIC_KEYS
+
+        profile = self._profile
+        found = {
+            "ca.crt": (profile.ca, "ca", CERTIFICATES),
+            "client.crt": (profile.certificate, "cert", CERTIFICATES),
+            "client.key": (profile.key, "key", PRIVATE_KEYS),
+            "crl.pem": (profile.crl, "crl-verify", REVOCATION_LISTS),
+            "wrap.key": (profile.wrap_key, profile.wrap, STATIC_KEYS),
+        }
+        texts = {
+            name: self._text(material, key, labels)
+            for name, (material, key, labels) in found.items()
+            if material is not None
+        }
+        if profile.pkcs12 is not None:
+            texts = {**self._opened(profile.pkcs12), **texts}
+        if profile.extra_certificates is not None:
+            texts["client.crt"] += "\n" + self._text(profile.extra_certificates, "extra-certs", CERTIFICATES)
+        _check(texts, self._file)
+        return {name: text.strip() + "\n" for name, text in texts.items()}
+
+    def _text(self, material: Material, key: str, labels: tuple[bytes, ...]) -> str:
+        """The PEM blocks of the wanted kind; where there is none the whole text, for the checks to refuse."""
+        from bridged.profiles.text import decode_text
+        from bridged.tls.pem import pem_blocks
+
+        content = self._octets(material, key)
+        try:
+            return decode_text(pem_blocks(content, labels) or content, str(self._file))
+        except ConfigurationError as error:
+            raise self._error(error, material, key) from None
+
+    def _octets(self, material: Material, key: str) -> bytes:
+        if material.text is not None:
+            return material.text.encode()
+        try:
+            return read_octets(self._folder / (material.path or ""))
+        except ConfigurationError as error:
+            raise self._error(error, material, key) from None
+
+    def _opened(self, material: Material) -> dict[str, str]:
+        from bridged.tls.pkcs12 import read_pkcs12
+
+        content = self._octets(material, "pkcs12")
+        name = shlex.quote(str(self._folder / material.path)) if material.path else "FILE"
+        try:
+            if material.text is not None:
+                content = base64.b64decode("".join(material.text.split()), validate=True)
+            opened = read_pkcs12(content, name)
+        except binascii.Error:
+            reason = "the block is not Base64 text"
+            raise ConfigurationError(reason, file=self._file, line=material.line, key="pkcs12") from None
+        except ConfigurationError as error:
+            raise self._error(error, material, "pkcs12") from None
+        texts = {"client.crt": opened.certificate_pem.decode(), "client.key": opened.key_pem.decode()}
+        if opened.ca_pem:
+            texts["ca.crt"] = opened.ca_pem.decode()
+        return texts
+
+    def _error(self, error: ConfigurationError, material: Material, key: str) -> ConfigurationError:
+        """The same reason, where the profile names the file."""
+        which = f"{self._folder / material.path} " if material.path else ""
+        return ConfigurationError(f"{which}{error.reason}", file=self._file, line=material.line, key=key)
+
+
+def _check(texts: dict[str, str], file: Path) -> None:
+    """Refuse now what the daemon would refuse when it starts."""
+    from bridged.protocol.static_key import parse_static_key
+    from bridged.tls import TlsSettings, make_engine_factory
+
+    if "wrap.key" in texts:
+        parse_static_key(texts["wrap.key"], f"{file}, tls-auth or tls-crypt")
+    settings = TlsSettings(
+        "client",
+        texts["client.crt"].encode(),
+        texts["client.key"].encode(),
+        texts["ca.crt"].encode() if "ca.crt" in texts else None,
+        texts["crl.pem"].encode() if "crl.pem" in texts else None,
+        # With a CA the pins do not matter here; without one there must be some.
+        peer_fingerprints=() if "ca.crt" in texts else ("00" * 32,),
+    )
+    names = {"tls.certificate": "cert", "tls.key": "key", "tls.ca": "ca", "tls.crl": "crl-verify"}
+    try:
+        make_engine_factory(settings)
+    except ConfigurationError as error:
+        raise ConfigurationError(error.reason, file=file, key=names.get(error.key, error.key)) from None

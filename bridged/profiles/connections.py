@@ -1,0 +1,155 @@
+"""From `remote` lines and `<connection>` blocks to the servers of one tunnel.
+
+A block's options hold for it alone. What no block that is used has said refuses nothing. One tunnel has one
+wrapping and one MTU (decision 50): a block that differs in them from the first one used is left out.
+Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from bridged.addresses import Endpoint, Remote
+from bridged.errors import ConfigurationError
+from bridged.profiles.draft import Connection, Draft
+from bridged.profiles.profile import Notice, Profile
+
+REMOTES_MAX: Final = 64
+_DEFAULT_MTU: Final = 1500
+_DEFAULT_WAN_MTU: Final = 1492
+
+
+def settle_connections(draft: Draft, source: str) -> list[ConfigurationError]:
+    """Put the servers that can be used, and what holds for all of them, into the profile."""
+    profile = draft.profile
+    asked = draft.blocks or [replace(draft.general, remote=one, line=one.line) for one in draft.remotes]
+    if not asked:
+        return [_error("missing: which server?", source, None, "remote")]
+    if len(asked) > REMOTES_MAX:
+        return [_error(f"more than {REMOTES_MAX} servers", source, asked[REMOTES_MAX].line, "remote")]
+    if draft.blocks and draft.remotes:
+        text = "`remote`: ignored: only the `<connection>` blocks count where there are any"
+        profile.notices.append(Notice(draft.remotes[0].line, text))
+    used = [connection for connection in asked if _reason_against(connection, draft) is None]
+    broken = [connection for connection in used if connection.refusals]
+    used = [connection for connection in used if not connection.refusals]
+    if not used:
+        return _nothing_left(asked, broken, draft, source)
+    for connection in used:
+        _inherit_wrap(connection, draft.general)
+    fitting = [connection for connection in used if _difference(used[0], connection) is None]
+    for connection in asked:
+        _note(connection, fitting, used[0], draft)
+    _apply(profile, fitting)
+    return []
+
+
+def _reason_against(connection: Connection, draft: Draft) -> str | None:
+    """Why a server that is asked for is not used; None where it can be."""
+    remote = connection.remote
+    if remote is None:
+        return "it names no `remote`"
+    if connection.transport.startswith("tcp"):
+        return "only UDP is supported by this version"
+    if draft.protocol_force not in (None, "udp"):
+        return f"`proto-force {draft.protocol_force}`"
+    where = _remote(connection)
+    if where.server.is_numeric and not where.admits(where.server):
+        return f"{where.family} cannot reach this address"
+    return None
+
+
+def _nothing_left(
+    asked: list[Connection], broken: list[Connection], draft: Draft, source: str
+) -> list[ConfigurationError]:
+    if broken:
+        return [
+            _error(reason, source, line, name)
+            for connection in broken
+            for line, name, reason in connection.refusals
+        ]
+    reasons = {_reason_against(connection, draft) for connection in asked}
+    if reasons == {"only UDP is supported by this version"}:
+        reason = "only TCP, which this version cannot use; ask the server's owner for a UDP port"
+    else:
+        reason = "; ".join(sorted(str(text) for text in reasons))
+    return [_error(reason, source, asked[0].line, "remote")]
+
+
+def _inherit_wrap(connection: Connection, general: Connection) -> None:
+    """A block without a wrap of its own has the file's, wherever that stands."""
+    if connection.wrap == "none":
+        connection.wrap, connection.wrap_key = general.wrap, general.wrap_key
+        connection.wrap_direction = general.wrap_direction
+
+
+def _difference(first: Connection, other: Connection) -> str | None:
+    """What keeps two servers from being servers of one tunnel."""
+    if _wrap_of(first) != _wrap_of(other):
+        return "its tls-auth or tls-crypt differs"
+    if (first.mtu or _DEFAULT_MTU) != (other.mtu or _DEFAULT_MTU):
+        return "its tun-mtu differs"
+    return None
+
+
+def _wrap_of(connection: Connection) -> tuple[str, str | None, str | None, int | None]:
+    key = connection.wrap_key
+    text = "".join(key.text.split()) if key and key.text else None
+    direction = connection.wrap_direction if connection.wrap == "tls-auth" else None
+    return connection.wrap, text, key.path if key else None, direction
+
+
+def _note(connection: Connection, fitting: list[Connection], first: Connection, draft: Draft) -> None:
+    """The notices of a server that is used, or one about leaving it out."""
+    notices = draft.profile.notices
+    if connection in fitting:
+        notices.extend(connection.notices)
+        return
+    reason = _reason_against(connection, draft)
+    line = connection.remote.line if connection.remote else connection.line
+    if reason is None and connection.refusals:
+        line, name, text = connection.refusals[0]
+        reason = f"`{name}` {text}"
+    if reason is None:
+        reason = f"{_difference(first, connection)} from the first server's; give it a profile of its own"
+    host = connection.remote.host if connection.remote else "a block"
+    notices.append(Notice(line, f"`remote`: {host} is left out: {reason}"))
+
+
+def _apply(profile: Profile, used: list[Connection]) -> None:
+    first = used[0]
+    profile.remotes = [_remote(connection) for connection in used]
+    profile.wrap, profile.wrap_key = first.wrap, first.wrap_key
+    profile.wrap_direction = first.wrap_direction
+    profile.mtu = first.mtu
+    if any(connection.exit_notify is not None for connection in used):
+        profile.exit_notify = any(connection.exit_notify for connection in used)
+    if first.binds and (first.local_host is not None or first.local_port is not None):
+        profile.local = Endpoint.of(first.local_host or "::", first.local_port or first.remote_port)
+    _apply_sizes(profile, used)
+
+
+def _apply_sizes(profile: Profile, used: list[Connection]) -> None:
+    """One TCP size holds for a tunnel: the smallest that one of its servers asks for."""
+    sizes = {(connection.mss, connection.wan_mtu) for connection in used}
+    if len(sizes) == 1:
+        profile.mss, profile.wan_mtu = sizes.pop()
+        return
+    segments = [connection.mss for connection in used if connection.mss]
+    packets = [connection.wan_mtu or _DEFAULT_WAN_MTU for connection in used if connection.mss is None]
+    profile.mss = min(segments) if segments else None
+    profile.wan_mtu = min(packets) if packets and min(packets) != _DEFAULT_WAN_MTU else None
+    line = next(one.line for one in used if (one.mss, one.wan_mtu) != (None, None))
+    text = "`mssfix`: the servers ask for different sizes; the smallest is used for all"
+    profile.notices.append(Notice(line, text))
+
+
+def _remote(connection: Connection) -> Remote:
+    remote = connection.remote
+    assert remote is not None
+    return Remote(Endpoint.of(remote.host, remote.port or connection.remote_port), connection.family)
+
+
+def _error(reason: str, source: str, line: int | None, key: str) -> ConfigurationError:
+    return ConfigurationError(reason, file=source, line=line, key=key[:64], code="profile")

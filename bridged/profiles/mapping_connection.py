@@ -1,0 +1,162 @@
+"""Directives about reaching a server, which may stand in a `<connection>` block, too.
+
+Source: docs/protocol/data.md, section 7 (rows "Map").
+Pure.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Final
+
+from bridged.addresses import Endpoint
+from bridged.profiles.draft import (
+    DEFAULT_PORT,
+    Draft,
+    Mapper,
+    Refusal,
+    RemoteLine,
+    argument,
+    number,
+    number_argument,
+    refuse,
+)
+from bridged.profiles.statements import Statement
+
+_UDP: Final = frozenset({"udp", "udp4", "udp6"})
+_TCP: Final = frozenset(
+    f"tcp{family}{end}" for family in ("", "4", "6") for end in ("", "-client", "-server")
+)
+_UDP_IP_OVERHEAD: Final = 28
+_TCP_IP_HEADERS: Final = 40
+_LEAST_MSS: Final = 88
+
+
+def _remote(draft: Draft, statement: Statement) -> None:
+    host = argument(statement, "a host")
+    try:
+        Endpoint.parse(f"[{host}]" if ":" in host else host, DEFAULT_PORT)
+    except ValueError as error:
+        refuse(str(error))
+    if not host.isprintable() or len(host) > 253:
+        refuse(f"{host!r} is not a host name or an address")
+    words = statement.arguments
+    port = number_argument(statement, 1, 65535, 1) if len(words) > 1 else None
+    protocol = _protocol(words[2]) if len(words) > 2 else None
+    remote = RemoteLine(statement.line, host, port, protocol)
+    if draft.is_in_block:
+        draft.connection.remote = remote
+    else:
+        draft.remotes.append(remote)
+
+
+def _protocol(word: str) -> str:
+    if word not in _UDP and word not in _TCP:
+        refuse(f"{word!r} is not a protocol that OpenVPN has")
+    return word
+
+
+def _proto(draft: Draft, statement: Statement) -> None:
+    draft.connection.protocol = _protocol(argument(statement, "a protocol"))
+
+
+def _proto_force(draft: Draft, statement: Statement) -> None:
+    draft.protocol_force = _protocol(argument(statement, "a protocol"))[:3]
+
+
+def _port(draft: Draft, statement: Statement) -> None:
+    draft.connection.remote_port = draft.connection.local_port = number_argument(statement, 1, 65535)
+
+
+def _rport(draft: Draft, statement: Statement) -> None:
+    draft.connection.remote_port = number_argument(statement, 1, 65535)
+
+
+def _lport(draft: Draft, statement: Statement) -> None:
+    draft.connection.local_port = number_argument(statement, 0, 65535) or None
+
+
+def _local(draft: Draft, statement: Statement) -> None:
+    host = argument(statement, "an address")
+    try:
+        draft.connection.local_host = str(ip_address(host))
+    except ValueError:
+        raise Refusal(f"{host!r} is no IP address; write the address to send from, not a name") from None
+
+
+def _nobind(draft: Draft, statement: Statement) -> None:
+    draft.connection.binds = False
+
+
+def _tun_mtu(draft: Draft, statement: Statement) -> None:
+    draft.connection.mtu = number_argument(statement, 576, 65521)
+
+
+def _fragment(draft: Draft, statement: Statement) -> None:
+    if number_argument(statement, 0, 65535):
+        refuse("its framing is not supported by this version; remove it at both ends")
+
+
+def _mssfix(draft: Draft, statement: Statement) -> None:
+    words = statement.arguments
+    size = number(words[0], 0, 65535) if words else 1492
+    connection, mode = draft.connection, words[1] if len(words) > 1 else ("" if words else "mtu")
+    if mode not in ("", "mtu", "fixed"):
+        refuse(f"{mode!r} is neither mtu nor fixed")
+    connection.mss = connection.wan_mtu = None
+    if size == 0:
+        connection.mss = 0
+    elif mode == "fixed":
+        if size <= _TCP_IP_HEADERS + _LEAST_MSS:
+            refuse(f"{size} leaves no room for TCP")
+        connection.mss = size - _TCP_IP_HEADERS
+    else:
+        outer = size + (0 if mode == "mtu" else _UDP_IP_OVERHEAD)
+        if not 576 <= outer <= 65535:
+            refuse(f"{size} is not a packet size from 576 to 65507")
+        connection.wan_mtu = outer
+
+
+def _explicit_exit_notify(draft: Draft, statement: Statement) -> None:
+    draft.connection.exit_notify = number_argument(statement, 0, 1000) > 0 if statement.arguments else True
+
+
+def _tls_auth(draft: Draft, statement: Statement) -> None:
+    _set_wrap(draft, statement, "tls-auth")
+    if len(statement.arguments) > 1:
+        draft.connection.wrap_direction = 1 if number_argument(statement, 0, 1, 1) else 0
+
+
+def _tls_crypt(draft: Draft, statement: Statement) -> None:
+    _set_wrap(draft, statement, "tls-crypt")
+
+
+def _set_wrap(draft: Draft, statement: Statement, mode: str) -> None:
+    connection = draft.connection
+    if connection.wrap not in ("none", mode):
+        refuse(f"only one of tls-auth and tls-crypt; {connection.wrap} is above")
+    connection.wrap_key = draft.material(statement, connection.wrap_key)
+    connection.wrap = "tls-auth" if mode == "tls-auth" else "tls-crypt"
+
+
+def _key_direction(draft: Draft, statement: Statement) -> None:
+    draft.connection.wrap_direction = 1 if number_argument(statement, 0, 1) else 0
+
+
+CONNECTION_MAPPERS: Final[dict[str, Mapper]] = {
+    "remote": _remote,
+    "proto": _proto,
+    "proto-force": _proto_force,
+    "port": _port,
+    "rport": _rport,
+    "lport": _lport,
+    "local": _local,
+    "nobind": _nobind,
+    "tun-mtu": _tun_mtu,
+    "fragment": _fragment,
+    "mssfix": _mssfix,
+    "explicit-exit-notify": _explicit_exit_notify,
+    "tls-auth": _tls_auth,
+    "tls-crypt": _tls_crypt,
+    "key-direction": _key_direction,
+}

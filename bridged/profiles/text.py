@@ -1,0 +1,51 @@
+"""From the octets of a profile, certificate or key file to text, as tolerant as OpenVPN is.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bridged.errors import ConfigurationError
+
+_UTF16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
+_SAMPLE_OCTETS: Final = 512
+
+
+def decode_text(content: bytes, source: str) -> str:
+    """UTF-8; a line that is not is taken as Latin-1, which can stand in comments and names.
+
+    Raises:
+        ConfigurationError: UTF-16, which OpenVPN cannot read either.
+    """
+    if _is_utf16(content):
+        raise ConfigurationError(
+            "is UTF-16 text; save it as UTF-8 (Notepad: Save as, Encoding: UTF-8), or convert it: "
+            "`iconv -f UTF-16 -t UTF-8 OLD > NEW`",
+            file=source,
+            line=1,
+            code="profile",
+        )
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        return "\n".join(_decode_line(line) for line in content.split(b"\n"))
+
+
+def _decode_line(line: bytes) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        return line.decode("latin-1")
+
+
+def _is_utf16(content: bytes) -> bool:
+    """By its mark, or where nearly every other octet of its beginning is NUL."""
+    sample = content[:_SAMPLE_OCTETS]
+    halves = (sample[0::2], sample[1::2])
+    return content.startswith(_UTF16_MARKS) or any(
+        half.count(0) > 0.9 * len(half) and other.count(0) < 0.1 * len(other)
+        for half, other in (halves, halves[::-1])
+        if len(sample) >= 8
+    )
