@@ -147,8 +147,8 @@ class BridgeAttachment:
 
     def _heard(self, events: frozenset[HostEvent]) -> None:
         names = {self.wish.name, *self.wish.ports, *(tap.name for tap in self.wish.taps)}
-        # A route by several links, and a link that is gone by now, have no name.
-        if any(not event.link or event.link in names for event in events):
+        known = self._reconciler.known_indices
+        if any(event.index in known or event.link in names or not event.index for event in events):
             self._changed.set()
 
     async def _keep(self) -> None:

@@ -15,7 +15,7 @@ from typing import Self
 from bridged.addresses import MacAddress
 from bridged.errors import NetlinkError
 from bridged.netlink import stations, tunnel_route
-from bridged.netlink.observe import observe
+from bridged.netlink.observe import link_named, observe
 from bridged.netlink.perform import perform
 from bridged.netlink.route_socket import RouteSocket
 from bridged.switching.actions import Action, SetMtu, SetQueue, SetUp, inverse
@@ -46,9 +46,9 @@ class Host:
     ) -> None:
         self.close()
 
-    def observe(self, routes_by: Collection[str] | None = None) -> HostLinks:
-        """Links, addresses and routes as they are now; see `observe.observe` for `routes_by`."""
-        return observe(self.kernel, routes_by)
+    def observe(self, names: Collection[str], *, routes_by: Collection[str] = ()) -> HostLinks:
+        """These links as they are now; see `observe.observe`."""
+        return observe(self.kernel, names, routes_by=routes_by)
 
     def apply(self, actions: Sequence[Action]) -> None:
         """All of the actions, or none: where one fails, those before it are taken back, newest first.
@@ -87,7 +87,7 @@ def set_link(
         NetlinkError: no such link (ENODEV), or the kernel refused; nothing was changed then.
     """
     with Host() as host:
-        link = host.observe(()).link(name)
+        link = link_named(host.kernel, name)
         if link is None:
             raise NetlinkError("change link", name, errno.ENODEV)
         actions: list[Action] = []

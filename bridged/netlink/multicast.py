@@ -20,6 +20,7 @@ _ATTRIBUTE: Final = struct.Struct("=HH")
 _ATTRIBUTE_TYPE_MASK: Final = 0x3FFF
 """Without the flags for nested attributes and byte order."""
 _DATAGRAM_OCTETS: Final = 1 << 16
+_SO_RCVBUFFORCE: Final = 33
 _DATAGRAMS_PER_TURN: Final = 64
 
 
@@ -55,8 +56,8 @@ class MulticastListener:
             socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK,
             socket.NETLINK_ROUTE,
         )
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer_octets)
         try:
+            _set_buffer(listener, self._receive_buffer_octets)
             listener.bind((0, self._mask))
         except OSError:
             listener.close()
@@ -86,6 +87,14 @@ class MulticastListener:
                 self._on_lost()
         if datagrams:
             self._on_datagrams(datagrams)
+
+
+def _set_buffer(listener: socket.socket, octets: int) -> None:
+    try:
+        # Beyond net.core.rmem_max, where we may: thousands of links may go at once.
+        listener.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, octets)
+    except PermissionError:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, octets)
 
 
 def messages(datagram: bytes) -> Iterator[tuple[int, bytes]]:

@@ -1,15 +1,16 @@
 """From the kernel's dumps of links, addresses and routes to the values of `switching.links`.
 
 Source: rtnetlink(7), Linux `if_link.h`, `if_addr.h`, `rtnetlink.h`.
-Blocking: three dumps on one socket; about a millisecond on a host with few links.
+Blocking: a few requests for each link of interest, on one socket; some milliseconds.
 """
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import time
-from collections.abc import Collection, Mapping
-from socket import AF_INET, AF_INET6
+from collections.abc import Collection, Iterator
+from socket import AF_INET, AF_INET6, if_indextoname
 from typing import Any
 
 from pyroute2.netlink.rtnl import RTM_GETADDR, RTM_GETLINK, RTM_GETROUTE
@@ -18,6 +19,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from bridged.addresses import MacAddress
+from bridged.errors import NetlinkError
 from bridged.netlink.route_socket import RouteSocket
 from bridged.switching.links import (
     LOCAL_TABLE,
@@ -29,6 +31,7 @@ from bridged.switching.links import (
     NextHop,
 )
 
+MAIN_TABLE = 254
 IFF_UP = 1
 IFF_LOOPBACK = 8
 ARPHRD_ETHER = 1
@@ -41,54 +44,158 @@ from outside; the others are state."""
 ROUTE_KINDS_MOVED = frozenset({1})
 """Unicast. Local, broadcast, multicast and anycast routes are the kernel's own."""
 ROUTE_ONLINK = 4
+_NO_SUCH_LINK = frozenset({errno.ENODEV, errno.ENXIO, errno.EINVAL, errno.ERANGE})
+"""EINVAL, ERANGE: the kernel has no links of such a name."""
+_ROUTE_PREFIX_OCTET = 17
+"""Of a route message: where the length of its destination's prefix stands, header included."""
 STACKED_KINDS = frozenset({"vlan", "macvlan", "macvtap", "ipvlan", "ipvtap"})
 
 
-def observe(kernel: RouteSocket, routes_by: Collection[str] | None = None) -> HostLinks:
-    """What is there now. `routes_by`: only routes that go by these links; None: all.
+def observe(kernel: RouteSocket, names: Collection[str], *, routes_by: Collection[str] = ()) -> HostLinks:
+    """The links `names` and the ports of those that are bridges, with the addresses of all of them.
 
-    The kernel sorts the routes out, so that a router's million others cost nothing here.
+    Routes are those by `routes_by`, some of `names`. Each is asked for by itself, and the kernel sorts
+    the rest out: thousands of other links, and millions of other routes, cost nothing here.
 
     Raises:
         NetlinkError: the kernel did not answer.
     """
-    raw_links = _links(kernel)
-    names = {raw["index"]: str(raw.get_attr("IFLA_IFNAME")) for raw in raw_links}
+    found: dict[int, Any] = {}
+    for name in names:
+        raw = _link_named(kernel, name)
+        if raw is not None:
+            found[raw["index"]] = raw
+    wished = list(found)
+    for index in wished:
+        for raw in _ports_of(kernel, found[index]):
+            found.setdefault(raw["index"], raw)
+    known = Names({index: str(raw.get_attr("IFLA_IFNAME")) for index, raw in found.items()})
     now = time.monotonic()
-    addresses = (_address(raw, names, now) for raw in kernel.dump(ifaddrmsg(), RTM_GETADDR))
-    indices = [0] if routes_by is None else [index for index, name in names.items() if name in routes_by]
+    addresses = [address for index in found for address in _addresses(kernel, index, known, now)]
     routes: dict[tuple[object, ...], HostRoute] = {}
     for family in (AF_INET, AF_INET6):
-        for index in indices:
+        for index in (index for index in wished if known[index] in routes_by):
             for raw in _routes(kernel, family, index):
-                route = _route(raw, names, now)
+                route = _route(raw, known, now)
                 if route is not None:
                     # A multipath route comes once for each of its links.
                     routes.setdefault(route.key, route)
     return HostLinks(
-        tuple(_link(raw, names) for raw in raw_links),
-        tuple(address for address in addresses if address is not None),
+        tuple(_link(found[index], known) for index in sorted(found)),
+        tuple(addresses),
         tuple(routes.values()),
         now,
     )
 
 
-def _links(kernel: RouteSocket) -> list[Any]:
+def link_named(kernel: RouteSocket, name: str) -> Link | None:
+    """One link.
+
+    Raises:
+        NetlinkError: the kernel did not answer.
+    """
+    raw = _link_named(kernel, name)
+    return None if raw is None else _link(raw, Names())
+
+
+def all_macs(kernel: RouteSocket) -> set[MacAddress]:
+    """The addresses of all Ethernet links.
+
+    Raises:
+        NetlinkError: the kernel did not answer.
+    """
     request = ifinfmsg()
     request["attrs"] = [("IFLA_EXT_MASK", EXTENSION_SKIP_STATISTICS)]
+    macs = (_link(raw, Names()).mac for raw in kernel.dump(request, RTM_GETLINK))
+    return {mac for mac in macs if mac is not None}
+
+
+def holders(kernel: RouteSocket, ip: str) -> list[str]:
+    """The links that have this IP address.
+
+    Raises:
+        NetlinkError: the kernel did not answer.
+    """
+    packed, known, now = ipaddress.ip_address(ip).packed, Names(), time.monotonic()
+    family = AF_INET6 if len(packed) == 16 else AF_INET
+    request = ifaddrmsg()
+    request["family"] = family
+    # Decoding is what takes time: only what has the octets somewhere in it.
+    rows = kernel.dump(request, RTM_GETADDR, lambda message: packed in message)
+    found = [_address(raw, known, now) for raw in rows]
+    return [address.link for address in found if address is not None and address.ip == ip]
+
+
+def default_routes(kernel: RouteSocket, family: int) -> list[HostRoute]:
+    """The default routes of the main table.
+
+    Raises:
+        NetlinkError: the kernel did not answer.
+    """
+    request = rtmsg()
+    request["family"] = family
+    request["attrs"] = [("RTA_TABLE", MAIN_TABLE)]
+    known, now = Names(), time.monotonic()
+    rows = kernel.dump(request, RTM_GETROUTE, lambda message: message[_ROUTE_PREFIX_OCTET] == 0)
+    found = [_route(raw, known, now) for raw in rows]
+    return [
+        route
+        for route in found
+        if route is not None and route.table == MAIN_TABLE and route.destination.endswith("/0")
+    ]
+
+
+class Names(dict[int, str]):
+    """Link names by index, asked of the kernel where they are not known yet; empty where there is no link."""
+
+    def __missing__(self, index: int) -> str:
+        try:
+            name = self[index] = if_indextoname(index)
+        except OSError:
+            name = self[index] = ""
+        return name
+
+
+def _link_named(kernel: RouteSocket, name: str) -> Any:
+    request = ifinfmsg()
+    request["attrs"] = [("IFLA_IFNAME", name), ("IFLA_EXT_MASK", EXTENSION_SKIP_STATISTICS)]
+    try:
+        return kernel.get(request, RTM_GETLINK, operation="look at link", link=name)
+    except NetlinkError as error:
+        if error.number not in _NO_SUCH_LINK:
+            raise
+        return None
+
+
+def _ports_of(kernel: RouteSocket, bridge: Any) -> list[Any]:
+    info = bridge.get_attr("IFLA_LINKINFO")
+    if info is None or info.get_attr("IFLA_INFO_KIND") != "bridge":
+        return []
+    request = ifinfmsg()
+    request["attrs"] = [("IFLA_MASTER", bridge["index"]), ("IFLA_EXT_MASK", EXTENSION_SKIP_STATISTICS)]
     return kernel.dump(request, RTM_GETLINK)
+
+
+def _addresses(kernel: RouteSocket, index: int, names: Names, now: float) -> Iterator[HostAddress]:
+    for family in (AF_INET, AF_INET6):
+        request = ifaddrmsg()
+        request["family"] = family
+        request["index"] = index
+        for raw in kernel.dump(request, RTM_GETADDR):
+            address = _address(raw, names, now)
+            if address is not None:
+                yield address
 
 
 def _routes(kernel: RouteSocket, family: int, index: int) -> list[Any]:
     # Asked for all families at once, the kernel ends after the first.
     request = rtmsg()
     request["family"] = family
-    if index:
-        request["attrs"] = [("RTA_OIF", index)]
+    request["attrs"] = [("RTA_OIF", index)]
     return kernel.dump(request, RTM_GETROUTE)
 
 
-def _link(raw: Any, names: Mapping[int, str]) -> Link:
+def _link(raw: Any, names: Names) -> Link:
     info = raw.get_attr("IFLA_LINKINFO")
     kind = str(info.get_attr("IFLA_INFO_KIND") or "") if info is not None else ""
     data = info.get_attr("IFLA_INFO_DATA") if info is not None else None
@@ -99,17 +206,17 @@ def _link(raw: Any, names: Mapping[int, str]) -> Link:
     master = raw.get_attr("IFLA_MASTER")
     ethernet = raw["ifi_type"] == ARPHRD_ETHER
     return Link(
-        name=names[raw["index"]],
+        name=str(raw.get_attr("IFLA_IFNAME")),
         index=raw["index"],
         kind=kind,
         mac=MacAddress.parse(mac) if ethernet and len(mac) == 17 else None,
         mtu=raw.get_attr("IFLA_MTU"),
         up=bool(raw["flags"] & IFF_UP),
         carrier=bool(raw.get_attr("IFLA_CARRIER")),
-        master=names.get(master, f"index {master}") if master else None,
+        master=(names[master] or f"index {master}") if master else None,
         ethernet=ethernet,
         loopback=bool(raw["flags"] & IFF_LOOPBACK),
-        lower=names.get(lower) if lower else None,
+        lower=(names[lower] or None) if lower else None,
         queue_frames=raw.get_attr("IFLA_TXQLEN") or 0,
         bridge=_settings(data) if kind == "bridge" and data is not None else None,
         multicast_router=port.get_attr("IFLA_BRPORT_MULTICAST_ROUTER") if in_bridge and port else None,
@@ -130,10 +237,10 @@ def _until(seconds: int, now: float) -> float | None:
     return None if seconds == FOR_EVER else now + seconds
 
 
-def _address(raw: Any, names: Mapping[int, str], now: float) -> HostAddress | None:
-    link = names.get(raw["index"])
+def _address(raw: Any, names: Names, now: float) -> HostAddress | None:
+    link = names[raw["index"]]
     local = raw.get_attr("IFA_LOCAL") or raw.get_attr("IFA_ADDRESS")
-    if link is None or local is None:
+    if not link or local is None:
         return None
     peer = raw.get_attr("IFA_ADDRESS")
     flags = raw.get_attr("IFA_FLAGS")
@@ -153,7 +260,7 @@ def _address(raw: Any, names: Mapping[int, str], now: float) -> HostAddress | No
     )
 
 
-def _route(raw: Any, names: Mapping[int, str], now: float) -> HostRoute | None:
+def _route(raw: Any, names: Names, now: float) -> HostRoute | None:
     family = raw["family"]
     table = raw.get_attr("RTA_TABLE") or raw["table"]
     if (
@@ -164,8 +271,9 @@ def _route(raw: Any, names: Mapping[int, str], now: float) -> HostRoute | None:
     ):
         return None
     hops = tuple(_hop(hop, names) for hop in raw.get_attr("RTA_MULTIPATH") or ())
-    link = names.get(raw.get_attr("RTA_OIF") or 0)
-    if link is None and not hops:
+    interface = raw.get_attr("RTA_OIF")
+    link = names[interface] if interface else ""
+    if not link and not hops:
         return None
     whole = "0.0.0.0" if family == AF_INET else "::"
     cache = raw.get_attr("RTA_CACHEINFO") or {}
@@ -174,7 +282,7 @@ def _route(raw: Any, names: Mapping[int, str], now: float) -> HostRoute | None:
     return HostRoute(
         family=family,
         destination=f"{raw.get_attr('RTA_DST') or whole}/{raw['dst_len']}",
-        link="" if hops else str(link),
+        link="" if hops else link,
         gateway=_gateway(raw),
         metric=raw.get_attr("RTA_PRIORITY") or 0,
         table=table,
@@ -201,9 +309,9 @@ def _gateway(raw: Any) -> str | None:
     return str(gateway) if gateway else None
 
 
-def _hop(raw: Any, names: Mapping[int, str]) -> NextHop:
+def _hop(raw: Any, names: Names) -> NextHop:
     return NextHop(
-        link=names.get(raw["oif"], ""),
+        link=names[raw["oif"]],
         gateway=_gateway(raw),
         weight=raw["hops"] + 1,
         onlink=bool(raw["flags"] & ROUTE_ONLINK),

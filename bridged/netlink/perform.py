@@ -244,7 +244,7 @@ def _delete_address(kernel: RouteSocket, action: DeleteAddress) -> None:
 def _delete_prefix_route(kernel: RouteSocket, address: HostAddress) -> None:
     """Remove the route to an address's network, which the kernel leaves where the address had a lifetime."""
     network = ipaddress.ip_interface(address.address).network
-    for other in observe(kernel, ()).addresses:
+    for other in observe(kernel, (address.link,)).addresses:
         if other.link == address.link and ipaddress.ip_interface(other.address).network == network:
             return
     metric = address.metric or IPV6_PREFIX_ROUTE_METRIC

@@ -99,6 +99,7 @@ class Reconciler:
         self._journal = journal
         self._opened: Host | None = None
         self._observed = HostLinks()
+        self._indices: frozenset[int] = frozenset()
         self._repairs = Repairs()
         self._failures: dict[Key, _Failure] = {}
         self._problem: str | None = None
@@ -107,6 +108,11 @@ class Reconciler:
         # Addresses to announce once more, and when (monotonic seconds).
         self._to_repeat: list[AddAddress] = []
         self._repeat_at = 0.0
+
+    @property
+    def known_indices(self) -> frozenset[int]:
+        """Of the links that the last look saw: what concerns this bridge, also once it is gone."""
+        return self._indices
 
     @property
     def _host(self) -> Host:
@@ -241,8 +247,14 @@ class Reconciler:
         )
 
     def _look(self) -> HostLinks:
-        names = {self.wish.name, *self.wish.ports, *(link.name for link in self.ownership.links_before)}
-        self._observed = self._host.observe(names)
+        ours = {self.wish.name, *self.wish.ports, *(link.name for link in self.ownership.links_before)}
+        others = {
+            *(tap.name for tap in self.wish.taps),
+            # A multipath route goes by other links as well; it can return where they are still there.
+            *(link for route in self.ownership.routes for link in route.links),
+        }
+        self._observed = self._host.observe(ours | others, routes_by=ours)
+        self._indices = frozenset(link.index for link in self._observed.links)
         self.ownership = recognise(self.ownership, self._observed, self.wish.name)
         return self._observed
 
@@ -264,15 +276,18 @@ class Reconciler:
     def _announce(self, actions: list[Action]) -> None:
         added = [action for action in actions if isinstance(action, AddAddress)]
         if added:
-            announce(added, self._host.observe(()))
+            announce(added, self._holders(added))
             self._to_repeat += added
             self._repeat_at = time.monotonic() + REPEAT_ANNOUNCEMENT_SECONDS
+
+    def _holders(self, added: list[AddAddress]) -> HostLinks:
+        return self._host.observe({action.link for action in added})
 
     def _announce_again(self) -> None:
         """A neighbour that was told something else a moment ago believes only the second time."""
         if self._to_repeat and time.monotonic() >= self._repeat_at:
             added, self._to_repeat = self._to_repeat, []
-            observed = self._host.observe(())
+            observed = self._holders(added)
             held = {(address.link, address.key) for address in observed.addresses}
             announce([add for add in added if (add.address.link, add.address.key) in held], observed)
 

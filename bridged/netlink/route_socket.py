@@ -13,7 +13,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -99,8 +99,13 @@ class RouteSocket:
             found = _decoded(type(message), whole)
         return found
 
-    def dump(self, message: Any, message_type: int) -> list[Any]:
-        """All objects of a kind. A dump during which things changed is taken again."""
+    def dump(
+        self, message: Any, message_type: int, keep: Callable[[bytes], bool] = lambda message: True
+    ) -> list[Any]:
+        """All objects of a kind. A dump during which things changed is taken again.
+
+        `keep` sees each message (header first) before it is decoded, which is what takes time.
+        """
         operation = f"dump of type {message_type}"
         for _ in range(_DUMP_ATTEMPTS):
             sequence = self._send(message, message_type, NLM_F_DUMP, operation, "the host")
@@ -113,7 +118,7 @@ class RouteSocket:
                     self._check(body, operation, "the host")
             if not self._interrupted:
                 break
-        return [_decoded(type(message), whole) for kind, _, whole in parts if kind >= 16]
+        return [_decoded(type(message), whole) for kind, _, whole in parts if kind >= 16 and keep(whole)]
 
     def _send(self, message: Any, message_type: int, flags: int, operation: str, link: str) -> int:
         self._sequence += 1

@@ -15,7 +15,7 @@ from pyroute2.netlink.rtnl.ndmsg import ndmsg
 
 from bridged.addresses import MacAddress
 from bridged.errors import NetlinkError
-from bridged.netlink.observe import observe
+from bridged.netlink.observe import all_macs
 from bridged.netlink.perform import GONE
 from bridged.netlink.route_socket import NLM_F_CREATE, NLM_F_REPLACE, RouteSocket
 
@@ -33,7 +33,7 @@ def addresses_in_use(kernel: RouteSocket) -> set[MacAddress]:
     Raises:
         NetlinkError: the kernel did not answer.
     """
-    taken = {link.mac for link in observe(kernel, ()).links if link.mac is not None}
+    taken = all_macs(kernel)
     for family in (AF_BRIDGE, AF_INET, AF_INET6):
         request = ndmsg()
         request["family"] = family

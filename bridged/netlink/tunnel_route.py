@@ -15,12 +15,11 @@ from pyroute2.netlink.rtnl import RTM_GETROUTE
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from bridged.errors import ConfigurationError, NetlinkError
-from bridged.netlink.observe import observe
+from bridged.netlink.observe import Names, default_routes, holders, link_named, observe
 from bridged.netlink.route_socket import RouteSocket
 from bridged.switching.links import BridgeWish, HostLinks, Ownership
 
 _ROUTE_LOCAL = 2
-_MAIN_TABLE = 254
 _PPPOE_SESSIONS = Path("/proc/self/net/pppoe")
 _TAKES_THE_FRAMES = frozenset({"macvlan", "macvtap", "ipvlan", "ipvtap"})
 """Links that stop working when the link below joins a bridge. A VLAN does not: its frames go before."""
@@ -65,17 +64,18 @@ def carrying_ports(
 ) -> dict[str, str]:
     """Ports of the wish that carry the tunnel, each with the destination that shows it."""
     ownership = ownership or Ownership()
-    observed = observed or observe(kernel, (wish.name, *wish.ports))
+    names = (wish.name, *wish.ports)
+    observed = observed or observe(kernel, names, routes_by=names)
     found: dict[str, str] = {}
     for destination in destinations:
-        for link, source in _ways(kernel, observed, destination):
-            port = _port_behind(observed, wish, ownership, link, source)
+        for link, source in _ways(kernel, destination):
+            port = _port_behind(kernel, observed, wish, ownership, link, source)
             if port is not None:
                 found.setdefault(port, destination)
     return found
 
 
-def _ways(kernel: RouteSocket, observed: HostLinks, destination: str) -> Iterator[tuple[str, str | None]]:
+def _ways(kernel: RouteSocket, destination: str) -> Iterator[tuple[str, str | None]]:
     """(link, our address on it or else the gateway) by which packets to or from `destination` go."""
     try:
         address = ipaddress.ip_address(destination.partition("%")[0])
@@ -88,7 +88,7 @@ def _ways(kernel: RouteSocket, observed: HostLinks, destination: str) -> Iterato
     if address.is_unspecified:
         yield from _default_ways(kernel, address.version)
         return
-    owners = [held.link for held in observed.addresses if held.ip == str(address)]
+    owners = holders(kernel, str(address))
     if owners:
         yield from ((owner, str(address)) for owner in owners)
         return
@@ -102,20 +102,15 @@ def _ways(kernel: RouteSocket, observed: HostLinks, destination: str) -> Iterato
         # No way there at all, for now.
         return
     if answer is not None and answer["type"] != _ROUTE_LOCAL:
-        index = answer.get_attr("RTA_OIF")
-        name = next((link.name for link in observed.links if link.index == index), None)
-        if name is not None:
+        name = Names()[answer.get_attr("RTA_OIF") or 0]
+        if name:
             yield name, answer.get_attr("RTA_PREFSRC")
 
 
 def _default_ways(kernel: RouteSocket, version: int) -> Iterator[tuple[str, str | None]]:
     """The links of the best default route of the main table."""
     family = AF_INET6 if version == 6 else AF_INET
-    defaults = [
-        route
-        for route in observe(kernel).routes
-        if route.family == family and route.table == _MAIN_TABLE and route.destination.endswith("/0")
-    ]
+    defaults = default_routes(kernel, family)
     best = min((route.metric for route in defaults), default=None)
     for route in defaults:
         if route.metric == best:
@@ -124,10 +119,15 @@ def _default_ways(kernel: RouteSocket, version: int) -> Iterator[tuple[str, str 
 
 
 def _port_behind(
-    observed: HostLinks, wish: BridgeWish, ownership: Ownership, link: str, hint: str | None
+    kernel: RouteSocket,
+    observed: HostLinks,
+    wish: BridgeWish,
+    ownership: Ownership,
+    link: str,
+    hint: str | None,
 ) -> str | None:
     """The port of the wish that `link` is, stands on, or has the way from."""
-    for name in _stack(observed, link):
+    for name in _stack(kernel, link):
         if name in wish.ports:
             before = ownership.before(name) or observed.link(name)
             was_member = before is not None and before.master == wish.name
@@ -144,13 +144,13 @@ def _port_behind(
     return None
 
 
-def _stack(observed: HostLinks, name: str) -> Iterator[str]:
+def _stack(kernel: RouteSocket, name: str) -> Iterator[str]:
     """The link and those that it needs below it."""
     seen: set[str] = set()
     while name and name not in seen:
         seen.add(name)
         yield name
-        link = observed.link(name)
+        link = link_named(kernel, name)
         if link is None:
             return
         if link.kind in _TAKES_THE_FRAMES and link.lower:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias
 
 from pyroute2.netlink.rtnl import (
@@ -24,6 +24,7 @@ from pyroute2.netlink.rtnl import (
 
 from bridged.netlink.multicast import MulticastListener, attributes, messages
 from bridged.supervision import SUPERVISOR, Timer
+from bridged.switching.links import LOCAL_TABLE
 
 EventKind: TypeAlias = Literal["link", "address", "route", "resync"]
 
@@ -42,13 +43,17 @@ _LINK_MESSAGE_OCTETS = 16
 _ROUTE_MESSAGE_OCTETS = 12
 _IFLA_IFNAME = 3
 _RTA_OIF = 4
+_RTA_MULTIPATH = 9
+_ROUTE_TABLE_OCTET = 4
+_NEXTHOP = struct.Struct("=HxxI")
 _AF_BRIDGE = 7
 _PENDING_LIMIT = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class HostEvent:
-    """Something changed on `link` (index `index`; name empty and index 0 where several or none are meant).
+    """Something changed on `link` (index `index`; the name is empty where the link is gone, the index 0 where
+    none is meant). A change of a route by several links is an event for each.
 
     `gone`: it was removed. A bridge port that leaves its bridge also says so once; ask `Host.observe` what
     is there. `resync`: events were lost, anything may have changed.
@@ -119,32 +124,57 @@ class LinkWatch:
 
     def _hand_on(self) -> None:
         self._timer = None
-        events = frozenset(self._pending)
+        events = frozenset(map(_named, self._pending))
         self._pending.clear()
         for callback in tuple(self._subscribers):
             callback(events)
 
 
 def parse_events(datagram: bytes) -> Iterator[HostEvent]:
-    """The events of one datagram of the kernel; what is of another kind is left out."""
+    """The events of one datagram of the kernel; what is of another kind is left out.
+
+    Only links have their names yet. Routes of the local table go with their address, and are left out.
+    """
     for message_type, body in messages(datagram):
         if message_type not in _KINDS:
             continue
         kind, gone = _KINDS[message_type]
         if kind == "route":
-            found = dict(attributes(body, _ROUTE_MESSAGE_OCTETS)).get(_RTA_OIF, b"")
-            index = _INDEX.unpack(found)[0] if len(found) == _INDEX.size else 0
-            yield HostEvent(kind, _name_of(index), index, gone)
+            if len(body) > _ROUTE_TABLE_OCTET and body[_ROUTE_TABLE_OCTET] != LOCAL_TABLE:
+                yield from (HostEvent(kind, "", index, gone) for index in _route_links(body))
         elif len(body) >= 8:
             (index,) = _INDEX.unpack_from(body, 4)
-            name = dict(attributes(body, _LINK_MESSAGE_OCTETS)).get(_IFLA_IFNAME) if kind == "link" else None
-            text = name.rstrip(b"\0").decode(errors="replace") if name else _name_of(index)
+            name = _attribute(body, _LINK_MESSAGE_OCTETS, _IFLA_IFNAME) if kind == "link" else b""
+            text = name.rstrip(b"\0").decode(errors="replace")
             # A port that leaves its bridge is "deleted" in the family of bridges: the link itself stays.
             yield HostEvent(kind, text, index, gone and not (kind == "link" and body[0] == _AF_BRIDGE))
 
 
-def _name_of(index: int) -> str:
+def _attribute(body: bytes, offset: int, wanted: int) -> bytes:
+    return next((value for kind, value in attributes(body, offset) if kind == wanted), b"")
+
+
+def _route_links(body: bytes) -> Iterator[int]:
+    """Indices of the links that a route goes by; 0 where it names none."""
+    for kind, value in attributes(body, _ROUTE_MESSAGE_OCTETS):
+        if kind == _RTA_OIF and len(value) == _INDEX.size:
+            yield _INDEX.unpack(value)[0]
+            return
+        if kind == _RTA_MULTIPATH:
+            offset = 0
+            while offset + _NEXTHOP.size <= len(value):
+                length, index = _NEXTHOP.unpack_from(value, offset)
+                yield index
+                offset += max(_NEXTHOP.size, (length + 3) & ~3)
+            return
+    yield 0
+
+
+def _named(event: HostEvent) -> HostEvent:
+    """With the link's name, where it has one by now."""
+    if event.link or not event.index:
+        return event
     try:
-        return socket.if_indextoname(index)
+        return replace(event, link=socket.if_indextoname(event.index))
     except OSError:
-        return ""
+        return event

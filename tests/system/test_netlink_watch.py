@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+from typing import Any
 
 import pytest
-from netlink_namespace import cable, in_namespace, ip, within
+from netlink_namespace import cable, in_namespace, ip, link, within
 
-from bridged.netlink import HostEvent, LinkWatch
+from bridged.netlink import BridgeAttachment, HostEvent, LinkWatch, route_socket
+from bridged.switching.links import BridgeWish
 
 pytestmark = pytest.mark.root
 
@@ -63,3 +65,47 @@ async def test_an_overflow_is_told_as_one_resync() -> None:
         await within(lambda: ("link", "eth1", False) in kinds(heard), "still listening")
     finally:
         watch.close()
+
+
+@in_namespace
+async def test_links_that_are_not_ours_cost_no_look_and_no_decoding() -> None:
+    """Hundreds of links come, change and go beside the bridge: it is not looked at once for them."""
+    cable("eth1")
+    attachment = BridgeAttachment(BridgeWish("br0", ports=("eth1",)))
+    await attachment.start()
+    looks, decoded = [], []
+    look, decode = attachment._reconciler.look, route_socket._decoded
+
+    def counted_look() -> float | None:
+        looks.append(1)
+        return look()
+
+    def counted_decode(kind: type[Any], whole: bytes) -> Any:
+        decoded.append(1)
+        return decode(kind, whole)
+
+    try:
+        await within(lambda: attachment._task and not attachment._changed.is_set(), "the first look")
+        # The links' own events of the start are heard by then, and the announcement is repeated.
+        await asyncio.sleep(0.5)
+        attachment._reconciler.look = counted_look
+        others = range(150)
+        await asyncio.to_thread(
+            ip, *(f"link add v{number} type veth peer name w{number}" for number in others)
+        )
+        await asyncio.to_thread(ip, *(f"addr add 10.9.{number}.1/24 dev v{number}" for number in others))
+        await asyncio.to_thread(ip, *(f"link set v{number} up" for number in others))
+        await asyncio.to_thread(ip, *(f"link del v{number}" for number in reversed(others[75:])))
+        await asyncio.sleep(0.3)
+        assert looks == []
+        route_socket._decoded = counted_decode
+        ip("link set eth1 down")
+        await within(lambda: link("eth1") and "UP" in link("eth1")["flags"], "the port up again")
+        assert looks and len(decoded) < 150, "what is not of interest is not decoded"
+        # A port of ours that goes has no name any more when that is heard.
+        del looks[:]
+        ip("link del eth1")
+        await within(lambda: looks, "a look")
+    finally:
+        route_socket._decoded = decode
+        await attachment.stop()

@@ -38,10 +38,22 @@ def test_a_port_that_leaves_its_bridge_is_not_gone() -> None:
     assert list(parse_events(datagram)) == [HostEvent("link", "eth1", 900001)]
 
 
-def test_a_route_names_its_link_or_none_where_it_has_several() -> None:
+def test_a_route_names_its_link_or_none() -> None:
     body = struct.pack("=BBBBBBBBI", AF_INET, 0, 0, 0, 254, 3, 0, 1, 0)
     datagram = message(NEWROUTE, body + attribute(4, struct.pack("=i", 1))) + message(NEWROUTE, body)
-    assert list(parse_events(datagram)) == [HostEvent("route", "lo", 1), HostEvent("route")]
+    assert list(parse_events(datagram)) == [HostEvent("route", "", 1), HostEvent("route")]
+
+
+def test_a_route_by_several_links_is_an_event_for_each() -> None:
+    body = struct.pack("=BBBBBBBBI", AF_INET, 0, 0, 0, 254, 3, 0, 1, 0)
+    hops = b"".join(struct.pack("=HBBi", 16, 0, 0, index) + attribute(5, bytes(4)) for index in (7, 9))
+    datagram = message(NEWROUTE, body + attribute(9, hops))
+    assert list(parse_events(datagram)) == [HostEvent("route", "", 7), HostEvent("route", "", 9)]
+
+
+def test_routes_of_the_local_table_go_with_their_address_and_are_left_out() -> None:
+    body = struct.pack("=BBBBBBBBI", AF_INET, 0, 0, 0, 255, 3, 0, 1, 0)
+    assert list(parse_events(message(NEWROUTE, body + attribute(4, struct.pack("=i", 1))))) == []
 
 
 def test_other_messages_are_left_out() -> None:
