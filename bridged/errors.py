@@ -7,7 +7,8 @@ The text is for people and may change.
 from __future__ import annotations
 
 import errno as errno_names
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -125,3 +126,19 @@ class ShutdownErrors(BridgedError):
     def __init__(self, errors: Sequence[BaseException]) -> None:
         self.errors = tuple(errors)
         super().__init__("shutdown", "; ".join(str(error) for error in errors))
+
+
+@contextmanager
+def naming(path: Path | str) -> Iterator[None]:
+    """Every OSError inside says that it is about `path`: the system does not tell which file a full disk, or
+    a write to a temporary name, was for.
+
+    Raises:
+        OSError: what was raised, with `filename` set.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename == str(path):
+            raise
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bridged.errors import ConfigurationError
+from bridged.errors import ConfigurationError, naming
 
 STANDARD_OUTPUT = Path("-")
 
@@ -64,7 +65,9 @@ def write(output: Path | None, text: str, *, private: bool) -> None:
     from bridged.pki import PRIVATE_FILE, PUBLIC_FILE, write_atomic
 
     if output is None:
-        typer.echo(text, nl=False)
+        with naming("standard output"):
+            typer.echo(text, nl=False)
+            sys.stdout.flush()
     else:
         write_atomic(output, text.encode(), PRIVATE_FILE if private else PUBLIC_FILE)
 

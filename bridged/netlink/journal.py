@@ -19,6 +19,7 @@ from socket import AF_INET6
 from typing import Any
 
 from bridged.addresses import MacAddress
+from bridged.errors import naming
 from bridged.switching.links import BridgeWish, Ownership
 
 VERSION = 2
@@ -101,10 +102,11 @@ class Journal:
             "wish": _plain(wish),
         }
         new = self.path.with_name(f".{self.path.name}.new")
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(record, file)
-        new.replace(self.path)
+        with naming(self.path):
+            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(record, file)
+            new.replace(self.path)
 
 
 def _read(path: Path) -> bytes | None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from bridged.errors import BridgedError
+from bridged.errors import BridgedError, naming
 
 PRIVATE_FILE: Final = 0o600
 PUBLIC_FILE: Final = 0o644
@@ -34,8 +34,14 @@ def write_atomic(path: Path, content: bytes, mode: int = PRIVATE_FILE) -> None:
     The file is never readable by more than `mode` allows, not even for a moment.
 
     Raises:
-        OSError: the folder is missing, full or not writable.
+        OSError: the folder is missing, full or not writable; `filename` is `path`.
     """
+    with naming(path):
+        _write_beside(path, content, mode)
+        sync_directory(path.parent)
+
+
+def _write_beside(path: Path, content: bytes, mode: int) -> None:
     temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
@@ -48,7 +54,6 @@ def write_atomic(path: Path, content: bytes, mode: int = PRIVATE_FILE) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_directory(path.parent)
 
 
 def make_private_directory(path: Path) -> None:
