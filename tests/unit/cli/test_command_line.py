@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from lab.snapshots import NOW, absent_peer, daemon, peer, tunnel
 from bridged import __version__
 from bridged.admin.models import status_answer
 from bridged.admin.server import AdminServer
-from bridged.cli.status import clean, peer_row, size, span
+from bridged.cli.status_text import clean, peer_lines, size, span
 from bridged.configuration import schema_json
 from bridged.runtime.snapshot import DaemonSnapshot, ReloadStatus
 
@@ -205,8 +206,7 @@ def test_status_shows_what_the_operator_asks_for(tmp_path: Path) -> None:
         "1 s ago",
     ):
         assert word in text
-    (absent,) = [line for line in text.splitlines() if "workshop" in line]
-    assert absent.split()[1:6] == ["away", "-", "-", "-", "-"]
+    assert "    workshop: away\n" in text
     assert "\x1b" not in text
 
 
@@ -216,7 +216,7 @@ def test_status_json_is_the_api_s_answer(tmp_path: Path) -> None:
     assert json.loads(done.stdout) == json.loads(status_answer(state.current).model_dump_json())
 
 
-def test_status_on_a_terminal_is_drawn_as_tables(tmp_path: Path) -> None:
+def test_status_on_a_terminal_has_colours(tmp_path: Path) -> None:
     state = replace(daemon(), confirm_deadline=NOW + 42)
     with running(tmp_path, state) as (config, _):
         terminal, side = pty.openpty()
@@ -239,9 +239,9 @@ def test_status_on_a_terminal_is_drawn_as_tables(tmp_path: Path) -> None:
         finally:
             os.close(terminal)
     text = written.decode()
-    assert "┏" in text
+    assert "\x1b[1m" in text
     assert "warehouse" in text
-    assert "taken back in 42 s" in text
+    assert "undone in 42 s" in text
 
 
 def test_confirm_tells_whether_something_waited(tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_confirm_tells_whether_something_waited(tmp_path: Path) -> None:
     ("outcome", "detail", "code", "said"),
     [
         ("applied", "", 0, "applied\n"),
-        ("restarted", "tunnels.lab", 0, "applied; started anew: tunnels.lab\n"),
+        ("restarted", "tunnels.lab", 0, "applied; restarted: tunnels.lab\n"),
         ("rejected", "line 3: no such key", 1, "rejected: line 3: no such key\n"),
     ],
 )
@@ -325,6 +325,35 @@ def test_spans_for_people(seconds: float, text: str) -> None:
 
 def test_a_peer_with_several_sessions_shows_their_number() -> None:
     answer = status_answer(daemon(tunnel("sites", peer("a", sessions=3), absent_peer("b"))))
-    rows = [peer_row(item, answer.now) for item in answer.tunnels[0].peers]
-    assert rows[0][1] == "connected ×3"
-    assert rows[1][1] == "away"
+    first, second = (next(iter(peer_lines(item, answer.now))) for item in answer.tunnels[0].peers)
+    assert first.startswith("    a: connected ×3") and second == "    b: away"
+
+
+def test_no_line_of_the_status_is_wider_than_80_columns(tmp_path: Path) -> None:
+    wide = peer(
+        "x" * 64,
+        endpoint="[2001:db8:1234:5678:9abc:def0:1234:5678]:65535",
+        counters=replace(peer("a").counters, drops={("receive", f"reason_{n}"): 10**9 for n in range(20)}),
+        sessions=12,
+    )
+    sites = tunnel(
+        "n" * 63,
+        wide,
+        local_endpoint="[2001:db8:1234:5678:9abc:def0:1234:5678]:65535",
+        last_error="no " * 200 + "/" * 200,
+        coalescing={"tcp4": "because " * 30},
+    )
+    state = daemon(sites, reload=ReloadStatus({}, "rejected", "line 3: no such key; " * 20))
+    with running(tmp_path, state) as (config, _):
+        done = bridged("status", "--config", config)
+    assert done.returncode == 0, done.stderr
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    for word in ("reason_19 1000000000", "x" * 64, "65535", "no such key", "tcp4 goes frame by frame"):
+        assert word in done.stdout
+
+
+def test_the_status_says_what_was_dropped_for_which_reason(tmp_path: Path) -> None:
+    with running(tmp_path) as (config, _):
+        text = " ".join(bridged("status", "--config", config).stdout.split())
+    assert "control packets dropped 10: receive wrap_mismatch 9, receive replay 1" in text
+    assert re.search(r" drops \d+: (receive|transmit) [a-z_]+ \d+", text)

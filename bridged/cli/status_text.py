@@ -1,0 +1,147 @@
+"""The status of a daemon as lines of text, at most 80 columns wide. Pure: values in, lines out."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from bridged.admin.models import BridgeAnswer, PeerAnswer, StatusAnswer, TunnelAnswer
+
+COLUMNS: Final = 80
+UNKNOWN: Final = "-"
+
+
+def head_line(answer: StatusAnswer) -> str:
+    return f"bridged {answer.version}, pid {answer.pid}, up {span(answer.now - answer.started)}"
+
+
+def warning_lines(answer: StatusAnswer) -> list[str]:
+    """What somebody has to look at."""
+    lines: list[str] = []
+    if answer.confirm_deadline is not None:
+        left = max(0.0, answer.confirm_deadline - answer.now)
+        lines.append(f"not confirmed: undone in {span(left)} unless you run `bridged confirm`")
+    if answer.reload.outcome == "rejected":
+        lines.append(f"the configuration was not reloaded: {clean(answer.reload.detail)}")
+    lines += [f"bridge {row.name}: {clean(row.problem)}" for row in answer.bridges if row.problem]
+    for item in answer.duties.undone:
+        what = " ".join(word for word in (item.duty, item.subject) if word)
+        since = span(max(0.0, answer.now - item.since))
+        lines.append(f"not done for {since}: {clean(what)}: {clean(item.reason)}")
+    return [folded for line in lines for folded in fold(line)]
+
+
+def bridge_lines(bridge: BridgeAnswer) -> Iterator[str]:
+    """One bridge and its ports."""
+    missing = set(bridge.missing)
+    ports = ", ".join(
+        f"{name}{'' if good else ' (missing)' if name in missing else ' (down)'}"
+        for name, good in bridge.ports.items()
+    )
+    origin = "adopted" if bridge.adopted else "made"
+    mtu = bridge.mtu if bridge.mtu is not None else UNKNOWN
+    yield from fold(f"bridge {bridge.name}: {origin}, mtu {mtu}, mac {bridge.mac or UNKNOWN}")
+    yield from fold(f"ports {ports or 'none'}", "  ")
+
+
+def tunnel_lines(tunnel: TunnelAnswer, now: float) -> Iterator[str]:
+    """One tunnel and its peers."""
+    where = (
+        f"listens on {tunnel.local_endpoint or UNKNOWN}"
+        if tunnel.role == "server"
+        else f"remote {tunnel.remote or UNKNOWN}, local {tunnel.local_endpoint or UNKNOWN}"
+    )
+    yield from fold(
+        f"tunnel {clean(tunnel.name)}: {tunnel.role}, {tunnel.state}, {tunnel.transport}, {where}"
+    )
+    adapter = f"adapter {tunnel.tap or UNKNOWN} ({tunnel.tap_mac or UNKNOWN}) in {tunnel.bridge}"
+    yield from fold(f"{adapter}, wrap {tunnel.wrap}", "  ")
+    plane = tunnel.dataplane
+    if plane is not None:
+        offloads = ", ".join(name for name, on in plane.offloads.items() if on) or "none"
+        kind = f"data plane {plane.dataplane}{f' ({plane.aead})' if plane.aead else ''}"
+        yield from fold(f"{kind}, FDB {plane.fdb_entries} of {plane.fdb_capacity}, offloads {offloads}", "  ")
+        yield from _drops_line("drops", plane.drops, "  ")
+    yield from _drops_line("control packets dropped", tunnel.control_drops, "  ")
+    for family, reason in tunnel.coalescing.items():
+        if reason != "joined":
+            yield from fold(f"{family} goes frame by frame: {clean(reason)}", "  ")
+    yield f"  peers {sum(peer.sessions for peer in tunnel.peers)} of {tunnel.peers_limit}"
+    if tunnel.last_error:
+        yield from fold(f"last error: {clean(tunnel.last_error)}", "  ")
+    for peer in tunnel.peers:
+        yield from peer_lines(peer, now)
+
+
+def peer_lines(peer: PeerAnswer, now: float) -> Iterator[str]:
+    """One peer: where it is, how it is encrypted, what it moved."""
+    state = "connected" if peer.connected else "away"
+    if peer.sessions > 1:
+        state += f" ×{peer.sessions}"
+    parts = [f"{clean(peer.name)}: {state}"]
+    if peer.endpoint:
+        parts.append(peer.endpoint)
+    if peer.last_seen is not None:
+        parts.append(f"last seen {span(max(0.0, now - peer.last_seen))} ago")
+    yield from fold(", ".join(parts), "    ")
+    keys = [word for word in (peer.cipher, peer.tls_version, peer.key_group) if word]
+    if keys:
+        yield from fold(", ".join(keys), "      ")
+    counters = peer.counters
+    received = _traffic(counters.frames.get("receive", {}), counters.bytes.get("receive", {}))
+    sent = _traffic(counters.frames.get("transmit", {}), counters.bytes.get("transmit", {}))
+    yield from fold(f"received {received}, sent {sent}, FDB {peer.fdb_entries}", "      ")
+    yield from _drops_line("drops", counters.drops, "      ")
+
+
+def _drops_line(title: str, drops: Mapping[str, Mapping[str, int]], indent: str) -> Iterator[str]:
+    """`drops 3: receive replay 2, transmit no_peer 1`; nothing where nothing was dropped."""
+    found = [
+        f"{direction} {reason} {count}"
+        for direction, reasons in drops.items()
+        for reason, count in reasons.items()
+        if count
+    ]
+    if found:
+        total = sum(count for reasons in drops.values() for count in reasons.values())
+        yield from fold(f"{title} {total}: {', '.join(found)}", indent)
+
+
+def fold(line: str, indent: str = "") -> Iterable[str]:
+    """The line as lines of at most COLUMNS; what goes on is indented by two more."""
+    return textwrap.wrap(
+        line, COLUMNS, initial_indent=indent, subsequent_indent=indent + "  ", break_on_hyphens=False
+    )
+
+
+def _traffic(frames: Mapping[str, int], octets: Mapping[str, int]) -> str:
+    return f"{sum(frames.values())} / {size(sum(octets.values()))}"
+
+
+def size(octets: float) -> str:
+    """Bytes for people, in powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if octets < 1000:
+            return f"{octets:.0f} {unit}" if unit == "B" else f"{octets:.1f} {unit}"
+        octets /= 1000
+    return f"{octets:.1f} TB"
+
+
+def span(seconds: float) -> str:
+    """Seconds for people: the two largest units."""
+    whole = int(seconds)
+    for unit, length, small, divisor in (
+        ("d", 86_400, "h", 3600),
+        ("h", 3600, "min", 60),
+        ("min", 60, "s", 1),
+    ):
+        if whole >= length:
+            return f"{whole // length} {unit} {whole % length // divisor} {small}"
+    return f"{whole} s"
+
+
+def clean(text: str) -> str:
+    """Text that came from a peer, without control characters that a terminal would obey."""
+    return "".join(character if character.isprintable() else "�" for character in text)
