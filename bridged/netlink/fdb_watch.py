@@ -1,7 +1,7 @@
 """What the kernel's bridges learn, told as it happens: which station is behind which port now.
 
 Source: rtnetlink(7), Linux `neighbour.h`, bridge(8) (`monitor fdb`).
-In the event loop; a burst that the kernel cannot deliver is lost, and stations are told again when they move.
+In the event loop; a burst that the kernel cannot deliver is lost, and that is said.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from bridged.addresses import MacAddress
 from bridged.netlink.multicast import MulticastListener, attributes, messages
 
 _RTM_NEWNEIGH: Final = 28
+_RTM_DELNEIGH: Final = 29
 _RTNLGRP_NEIGH: Final = 3
 _AF_BRIDGE: Final = 7
 _NUD_PERMANENT_OR_NOARP: Final = 0x80 | 0x40
@@ -25,18 +26,27 @@ _MAC_OCTETS: Final = 6
 
 @dataclass(frozen=True, slots=True)
 class StationHeard:
-    """A bridge has learned that `address` is behind the port with this interface index."""
+    """A bridge has learned that `address` is behind the port with this interface index.
+
+    `gone`: it has forgotten that (aged, flushed), and did not learn another place.
+    """
 
     address: MacAddress
     index: int
+    gone: bool = False
 
 
 class FdbWatch:
-    """Calls `callback` in the event loop with what was learned, from `start` to `close`."""
+    """Calls `callback` in the event loop with what was learned, from `start` to `close`.
 
-    def __init__(self, callback: Callable[[list[StationHeard]], None]) -> None:
+    `on_lost` is called when the kernel had to drop some of it.
+    """
+
+    def __init__(
+        self, callback: Callable[[list[StationHeard]], None], on_lost: Callable[[], None] = lambda: None
+    ) -> None:
         self._callback = callback
-        self._listener = MulticastListener((_RTNLGRP_NEIGH,), self._take, on_lost=lambda: None)
+        self._listener = MulticastListener((_RTNLGRP_NEIGH,), self._take, on_lost)
 
     def start(self) -> None:
         """Begin to listen, in the network namespace of this thread.
@@ -58,11 +68,11 @@ class FdbWatch:
 def parse_stations(datagram: bytes) -> Iterator[StationHeard]:
     """What one datagram of the kernel says of learned stations; everything else is left out."""
     for kind, body in messages(datagram):
-        if kind != _RTM_NEWNEIGH or len(body) < _NEIGHBOUR.size:
+        if kind not in (_RTM_NEWNEIGH, _RTM_DELNEIGH) or len(body) < _NEIGHBOUR.size:
             continue
         family, index, state, _, _ = _NEIGHBOUR.unpack_from(body)
         if family != _AF_BRIDGE or state & _NUD_PERMANENT_OR_NOARP:
             continue
         address = dict(attributes(body, _NEIGHBOUR.size)).get(_NDA_LLADDR, b"")
         if len(address) == _MAC_OCTETS:
-            yield StationHeard(MacAddress(address), index)
+            yield StationHeard(MacAddress(address), index, gone=kind == _RTM_DELNEIGH)

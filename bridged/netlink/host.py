@@ -130,6 +130,26 @@ def unpin_station(mac: MacAddress, port: str) -> None:
         stations.unpin(kernel, mac, port)
 
 
+def protected_stations(bridge: str) -> set[MacAddress]:
+    """Addresses that no peer may ever hold in `bridge`; see `stations.protected_stations`.
+
+    Raises:
+        NetlinkError: the kernel did not answer.
+    """
+    with RouteSocket() as kernel:
+        return stations.protected_stations(kernel, bridge)
+
+
+def learned_stations(ports: Collection[int]) -> list[tuple[MacAddress, int]]:
+    """The stations that the kernel's bridges know behind these ports; see `stations.learned`.
+
+    Raises:
+        NetlinkError: the kernel did not answer.
+    """
+    with RouteSocket() as kernel:
+        return stations.learned(kernel, ports)
+
+
 def check_ports(wish: BridgeWish, destinations: Collection[str]) -> None:
     """Refuse ports that carry the tunnel itself; see `tunnel_route.check_ports`.
 

@@ -20,6 +20,7 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from bridged.addresses import MacAddress
 from bridged.errors import NetlinkError
+from bridged.netlink.multicast import attributes
 from bridged.netlink.route_socket import RouteSocket
 from bridged.switching.links import (
     LOCAL_TABLE,
@@ -46,6 +47,9 @@ ROUTE_KINDS_MOVED = frozenset({1})
 ROUTE_ONLINK = 4
 _NO_SUCH_LINK = frozenset({errno.ENODEV, errno.ENXIO, errno.EINVAL, errno.ERANGE})
 """EINVAL, ERANGE: the kernel has no links of such a name."""
+_LINK_ATTRIBUTES_OFFSET = 32
+_IFLA_ADDRESS = 1
+MAC_OCTETS = 6
 _ROUTE_PREFIX_OCTET = 17
 """Of a route message: where the length of its destination's prefix stands, header included."""
 STACKED_KINDS = frozenset({"vlan", "macvlan", "macvtap", "ipvlan", "ipvtap"})
@@ -99,15 +103,19 @@ def link_named(kernel: RouteSocket, name: str) -> Link | None:
 
 
 def all_macs(kernel: RouteSocket) -> set[MacAddress]:
-    """The addresses of all Ethernet links.
+    """The addresses of all links.
 
     Raises:
         NetlinkError: the kernel did not answer.
     """
     request = ifinfmsg()
     request["attrs"] = [("IFLA_EXT_MASK", EXTENSION_SKIP_STATISTICS)]
-    macs = (_link(raw, Names()).mac for raw in kernel.dump(request, RTM_GETLINK))
-    return {mac for mac in macs if mac is not None}
+    found = set()
+    for message in kernel.dump_undecoded(request, RTM_GETLINK):
+        for kind, value in attributes(message, _LINK_ATTRIBUTES_OFFSET):
+            if kind == _IFLA_ADDRESS and len(value) == MAC_OCTETS:
+                found.add(MacAddress(value))
+    return found
 
 
 def holders(kernel: RouteSocket, ip: str) -> list[str]:

@@ -102,10 +102,15 @@ class RouteSocket:
     def dump(
         self, message: Any, message_type: int, keep: Callable[[bytes], bool] = lambda message: True
     ) -> list[Any]:
-        """All objects of a kind. A dump during which things changed is taken again.
+        """All objects of a kind; `keep` sees each message (header first) before it is decoded.
 
-        `keep` sees each message (header first) before it is decoded, which is what takes time.
+        Decoding is what takes time.
         """
+        whole = self.dump_undecoded(message, message_type)
+        return [_decoded(type(message), octets) for octets in whole if keep(octets)]
+
+    def dump_undecoded(self, message: Any, message_type: int) -> list[bytes]:
+        """The messages of all objects of a kind. A dump during which things changed is taken again."""
         operation = f"dump of type {message_type}"
         for _ in range(_DUMP_ATTEMPTS):
             sequence = self._send(message, message_type, NLM_F_DUMP, operation, "the host")
@@ -118,7 +123,7 @@ class RouteSocket:
                     self._check(body, operation, "the host")
             if not self._interrupted:
                 break
-        return [_decoded(type(message), whole) for kind, _, whole in parts if kind >= 16 and keep(whole)]
+        return [whole for kind, _, whole in parts if kind >= 16]
 
     def _send(self, message: Any, message_type: int, flags: int, operation: str, link: str) -> int:
         self._sequence += 1

@@ -7,6 +7,8 @@ Blocking, a few milliseconds.
 from __future__ import annotations
 
 import errno
+from collections.abc import Collection
+from ipaddress import ip_address
 from socket import AF_BRIDGE, AF_INET, AF_INET6, if_nametoindex
 from typing import Any
 
@@ -15,7 +17,8 @@ from pyroute2.netlink.rtnl.ndmsg import ndmsg
 
 from bridged.addresses import MacAddress
 from bridged.errors import NetlinkError
-from bridged.netlink.observe import all_macs
+from bridged.netlink.fdb_watch import parse_stations
+from bridged.netlink.observe import all_macs, observe
 from bridged.netlink.perform import GONE
 from bridged.netlink.route_socket import NLM_F_CREATE, NLM_F_REPLACE, RouteSocket
 
@@ -42,6 +45,49 @@ def addresses_in_use(kernel: RouteSocket) -> set[MacAddress]:
             if text and len(text) == 17 and not entry["state"] & NUD_INCOMPLETE_OR_FAILED:
                 taken.add(MacAddress.parse(text))
     return {mac for mac in taken if not mac.is_zero and not mac.is_multicast}
+
+
+def protected_stations(kernel: RouteSocket, bridge: str) -> set[MacAddress]:
+    """Addresses that no peer may ever hold in `bridge`: those of this host, and of gateways by the bridge.
+
+    A gateway whose address the kernel does not know is left out.
+
+    Raises:
+        NetlinkError: the kernel did not answer.
+    """
+    found = all_macs(kernel)
+    routes = observe(kernel, (bridge,), routes_by=(bridge,)).routes
+    gateways = {route.gateway for route in routes if route.gateway is not None}
+    gateways |= {
+        hop.gateway for route in routes for hop in route.nexthops if hop.gateway and hop.link == bridge
+    }
+    if not gateways:
+        return found
+    octets = [ip_address(gateway).packed for gateway in gateways]
+    for family in (AF_INET, AF_INET6):
+        request = ndmsg()
+        request["family"] = family
+        rows = kernel.dump(
+            request, RTM_GETNEIGH, lambda message: any(gateway in message for gateway in octets)
+        )
+        for entry in rows:
+            text = entry.get_attr("NDA_LLADDR")
+            if entry.get_attr("NDA_DST") in gateways and text and len(text) == 17:
+                found.add(MacAddress.parse(text))
+    return found
+
+
+def learned(kernel: RouteSocket, ports: Collection[int]) -> list[tuple[MacAddress, int]]:
+    """The stations that the kernel's bridges know behind these ports (indices): (address, port).
+
+    Raises:
+        NetlinkError: the kernel did not answer.
+    """
+    request = ndmsg()
+    request["family"] = AF_BRIDGE
+    found = kernel.dump_undecoded(request, RTM_GETNEIGH)
+    stations = (station for message in found for station in parse_stations(message))
+    return [(station.address, station.index) for station in stations if station.index in ports]
 
 
 def pin(kernel: RouteSocket, mac: MacAddress, port: str) -> None:

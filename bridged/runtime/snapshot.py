@@ -52,8 +52,8 @@ class TunnelStatus:
     `handshakes` by (phase, outcome); `handshake_durations` by phase; `authentications` by (method,
     outcome); `renegotiations` by (trigger, outcome); `control_drops` by (direction, reason): packets that
     the control plane refused; `certificates` role -> end of validity; `mac_conflicts` by `adapter`,
-    `local_port`, `peer`. `coalescing`: `tcp4`, `tcp6`, `udp4`, `udp6` -> `joined`, or why not (absent: the
-    data plane or the TAP cannot, or `coalesce: off`). `last_error`: newest failure, one line.
+    `lan_station`, `local_port`, `peer`. `coalescing`: `tcp4`, `tcp6`, `udp4`, `udp6` -> `joined`, or why not
+    (absent: the data plane or the TAP cannot, or `coalesce: off`). `last_error`: newest failure, one line.
     """
 
     name: str

@@ -138,6 +138,11 @@ class Tunnel(ABC):
         self.statistics.mac_conflicts["local_port"] += 1
         self.log.warning("station_reflected", address=str(address), port=port, peer=peer)
 
+    def note_contested(self, address: MacAddress, port: str, peer: str) -> None:
+        """A peer sends frames with the address of a station that a LAN port had first, or that is ours."""
+        self.statistics.mac_conflicts["lan_station"] += 1
+        self.log.warning("station_contested", address=str(address), port=port, peer=peer)
+
     # --- from the data plane ----------------------------------------------------------------------
 
     def _take_events(self) -> None:

@@ -8,6 +8,7 @@ import difflib
 import fcntl
 import functools
 import inspect
+import io
 import json
 import os
 import struct
@@ -103,11 +104,11 @@ def tap(name: str) -> None:
 
 
 @contextmanager
-def plugged(name: str) -> Iterator[None]:
+def plugged(name: str) -> Iterator[io.FileIO]:
     """A program that has the TAP open, without which it has no carrier."""
     with open("/dev/net/tun", "r+b", buffering=0) as device:
         fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TAP_NO_PI))
-        yield
+        yield device
 
 
 def members(bridge: str) -> set[str]:

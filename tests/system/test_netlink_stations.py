@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import os
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
-from netlink_namespace import cable, in_namespace, ip, link, shell, show, tap
+from netlink_namespace import cable, in_namespace, ip, link, plugged, shell, show, tap, within
 
 from bridged.addresses import MacAddress
+from bridged.dataplane.contract import FdbEntry
 from bridged.errors import NetlinkError
 from bridged.netlink import pin_station, set_link, taken_addresses, unpin_station
+from bridged.runtime.reflections import Reflections
+from bridged.units import PeerHandle, Seconds
 
 pytestmark = pytest.mark.root
 
@@ -101,3 +108,108 @@ def test_a_link_is_set_up_and_sized() -> None:
     with pytest.raises(NetlinkError) as refusal:
         set_link("gone0", up=True)
     assert refusal.value.code == "enodev"
+
+
+class SpoofingPeer:
+    """A tunnel whose peer sends frames with others' addresses: written into the TAP, and known to its FDB."""
+
+    def __init__(self, device: int, address: MacAddress) -> None:
+        self.tap_name = "tap0"
+        self.address = address
+        self.pinned: list[MacAddress] = []
+        self.contested: list[MacAddress] = []
+        self._device = device
+
+    def spoof(self) -> None:
+        os.write(self._device, b"\xff" * 6 + self.address.octets + b"\x88\xb5" + bytes(50))
+
+    def fdb(self) -> list[tuple[FdbEntry, str | None]]:
+        return [(FdbEntry(self.address, PeerHandle(1), Seconds(0.01)), "evil")]
+
+    def note_reflection(self, address: MacAddress, port: str, peer: str) -> None:
+        self.pinned.append(address)
+
+    def note_contested(self, address: MacAddress, port: str, peer: str) -> None:
+        self.contested.append(address)
+
+
+@pytest.mark.parametrize("victim", ["a LAN station", "one heard before the start", "the default gateway"])
+@in_namespace
+async def test_a_peer_never_gets_the_address_of_what_a_lan_port_had_first_pinned(victim: str) -> None:
+    """The peer sends frames of it all the time; the station speaks as well, and goes on being reached."""
+    cable("eth1")
+    cable("eth2")
+    ip("link add br0 type bridge mcast_snooping 0", "link set br0 up", "addr add 192.0.2.2/24 dev br0")
+    station = MacAddress.parse("02:aa:00:00:00:77")
+    with plugged("tap0") as device, open_raw("eth1-x") as at_station, open_raw("eth2-x") as at_host:
+        ip(*(f"link set {port} master br0 up" for port in ("eth1", "eth2", "tap0")))
+        peer = SpoofingPeer(device.fileno(), station)
+        speak = b"\xff" * 6 + station.octets + b"\x88\xb5" + bytes(50)
+        ask = station.octets + b"\x02\xbb\x00\x00\x00\x01" + b"\x88\xb5" + bytes(50)
+        if victim == "one heard before the start":
+            at_station.send(speak)
+            await asyncio.sleep(0.1)
+        if victim == "the default gateway":
+            ip(f"neigh replace 192.0.2.1 lladdr {station} dev br0", "route add default via 192.0.2.1")
+        reflections = Reflections()
+        reflections.apply({"br0": ["eth1", "eth2"]}, {"br0": [peer]})
+        reflections.start()
+        try:
+            if victim == "the default gateway":
+                # Whoever came first: the peer is quicker.
+                peer.spoof()
+            else:
+                at_station.send(speak)
+            await asyncio.sleep(0.05)
+            reached = 0
+            for _ in range(10):
+                peer.spoof()
+                await asyncio.sleep(0.02)
+                at_station.send(speak)
+                await asyncio.sleep(0.02)
+                drain(at_station)
+                at_host.send(ask)
+                await asyncio.sleep(0.02)
+                reached += drain(at_station).count(ask)
+            assert peer.pinned == [] and peer.contested == [station], "told once"
+            assert reached >= 8, "it spoke last, so it is reached"
+        finally:
+            reflections.close()
+
+
+@in_namespace
+async def test_a_station_that_a_peer_had_first_is_pinned_when_a_lan_port_reflects_it() -> None:
+    cable("eth1")
+    ip("link add br0 type bridge mcast_snooping 0", "link set br0 up")
+    with plugged("tap0") as device, open_raw("eth1-x") as reflector:
+        ip("link set eth1 master br0 up", "link set tap0 master br0 up")
+        peer = SpoofingPeer(device.fileno(), STATION)
+        reflections = Reflections()
+        reflections.apply({"br0": ["eth1"]}, {"br0": [peer]})
+        reflections.start()
+        try:
+            peer.spoof()
+            await asyncio.sleep(0.05)
+            reflector.send(b"\xff" * 6 + STATION.octets + b"\x88\xb5" + bytes(50))
+            await within(lambda: peer.pinned == [STATION], "pinned")
+            assert peer.contested == [] and "sticky" in shell("bridge fdb show br br0")
+        finally:
+            reflections.close()
+        assert "sticky" not in shell("bridge fdb show br br0")
+
+
+@contextmanager
+def open_raw(name: str) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x88B5)) as raw:
+        raw.bind((name, 0x88B5))
+        raw.setblocking(False)
+        yield raw
+
+
+def drain(raw: socket.socket) -> list[bytes]:
+    frames = []
+    while True:
+        try:
+            frames.append(raw.recv(2048))
+        except BlockingIOError:
+            return frames

@@ -29,9 +29,13 @@ def test_learned_stations_of_one_datagram_are_told_in_order() -> None:
     assert list(parse_stations(datagram)) == [StationHeard(MAC, 5), StationHeard(MAC, 6)]
 
 
-def test_what_was_set_by_hand_or_deleted_or_is_no_bridge_s_is_left_out() -> None:
+def test_a_station_that_was_forgotten_is_told_as_gone() -> None:
+    assert list(parse_stations(message(kind=DELETED))) == [StationHeard(MAC, 5, gone=True)]
+
+
+def test_what_was_set_by_hand_or_is_no_bridge_s_is_left_out() -> None:
     for other in (
-        message(kind=DELETED),
+        message(kind=DELETED, state=NOARP),
         message(family=INET),
         message(state=NOARP),
         message(state=PERMANENT),
