@@ -194,6 +194,7 @@ class Daemon:
         try:
             target = self._load_again()
             plans = self._site.plan(target)
+            await self._site.check(target)
         except RUN_ERRORS as error:
             return self._note_reload("rejected", f"nothing was changed: {error}")
         before, ran = self._configuration, dict(self._site.tunnels)
@@ -221,9 +222,10 @@ class Daemon:
             await self._become(before, self._site.plan(before))
         except Exception as error:
             self._log.error("reload_not_undone", detail=str(error))
-            return f"and could not go back: {error}; mend it and reload again"
-        anew = [name for name, tunnel in self._site.tunnels.items() if tunnel is not ran.get(name)]
-        return f"went back; started anew: {', '.join(anew)}" if anew else "went back"
+            return f"the previous configuration could not be restored: {error}; correct it and reload again"
+        restarted = [name for name, tunnel in self._site.tunnels.items() if tunnel is not ran.get(name)]
+        restored = "the previous configuration has been restored"
+        return f"{restored}; restarted: {', '.join(restarted)}" if restarted else restored
 
     async def _become(self, target: Configuration, plans: Mapping[str, TunnelPlan]) -> list[str]:
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import secrets
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -120,6 +121,25 @@ class BridgeAttachment:
         await self._in_thread(lambda: self._reconciler.change(wish))
         self.wish = wish
         self._changed.set()
+
+    async def check(self, wish: BridgeWish, ours: Collection[str] = ()) -> None:
+        """Whether `wish` could be met on this host as it is now; nothing is changed. Also before `start`.
+
+        `ours`: bridges of this process; what they hold counts as free.
+
+        Raises:
+            ConfigurationError: as `start`.
+            NetlinkError: the kernel did not answer.
+        """
+        check = functools.partial(self._reconciler.check, wish, ours)
+        if self._executor is not None:
+            await self._in_thread(check)
+            return
+        # The netlink socket belongs to the thread that uses it; a start makes one of its own.
+        try:
+            await asyncio.to_thread(check)
+        finally:
+            self._reconciler.close()
 
     async def settle(self) -> None:
         """Look at the host now, and do what is missing: a TAP may have come."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bridged.errors import BridgedError, NetlinkError, ShutdownErrors
 from bridged.netlink.announce import announce
@@ -170,6 +170,23 @@ class Reconciler:
             self.wish = before
             raise
         self._claim(self.ownership)
+
+    def check(self, wish: BridgeWish, ours: Collection[str] = ()) -> None:
+        """Whether `wish` could be met now; nothing is changed, not even what is known.
+
+        `ours`: bridges of this process; a port that one of them holds counts as free.
+
+        Raises:
+            ConfigurationError: as `start`.
+        """
+        names = {wish.name, *wish.ports, *(tap.name for tap in wish.taps)}
+        seen = self._host.observe(names, routes_by=names)
+        free = set(ours) - {wish.name}
+        links = tuple(replace(link, master=None) if link.master in free else link for link in seen.links)
+        observed = replace(seen, links=links)
+        check_ports(self._host.kernel, wish, self._destinations(), self.ownership, observed)
+        for error in unfit_links(observed, wish).values():
+            raise error
 
     def _bring_about(self) -> None:
         for attempt in range(PASSES):

@@ -27,8 +27,9 @@ from bridged.runtime.bridges import attach_bridge, give_back_leftovers, wish_for
 from bridged.runtime.client import ClientTunnel
 from bridged.runtime.coalescing import CoalescingGuard
 from bridged.runtime.dataplane_settings import dataplane_settings
+from bridged.runtime.preflight import check_tunnels
 from bridged.runtime.server import ServerTunnel
-from bridged.runtime.trust import plan_tunnel
+from bridged.runtime.trust import bind_endpoint, plan_tunnel
 from bridged.runtime.tunnel import Tunnel as RunningTunnel
 from bridged.runtime.tunnel_plan import TunnelPlan
 from bridged.supervision import SUPERVISOR
@@ -65,6 +66,28 @@ class Site:
             ConfigurationError, PkiError: some of it cannot be used.
         """
         return {name: plan_tunnel(target, name, self._base, self._warn) for name in target.tunnels}
+
+    async def check(self, target: Configuration) -> None:
+        """Whether `become` could succeed, as far as that can be known before anything is touched.
+
+        Raises:
+            BridgedError: a port, an address or an adapter cannot be had; nothing was changed.
+        """
+        bindings = (bind_endpoint(section) for section in self._tunnel_sections.values())
+        check_tunnels(
+            target.tunnels,
+            {endpoint for endpoint in bindings if endpoint is not None},
+            {running.tap_name or "" for running in self.tunnels.values()},
+        )
+        before, self._target = self._target, target
+        try:
+            for name in target.bridges:
+                running_or_new = self.bridges.get(name) or attach_bridge(
+                    target, name, self._settings, self.tunnels, self._watch
+                )
+                await running_or_new.check(wish_for(target, name), self.bridges.keys())
+        finally:
+            self._target = before
 
     async def become(self, target: Configuration, plans: Mapping[str, TunnelPlan]) -> list[str]:
         """Make everything as `target` says; names what had to start anew (`tunnels.NAME`, `bridges.NAME`).

@@ -14,17 +14,26 @@ import pytest
 from daemon_lab import stop_all
 from lab import HOST_PORT, Authority, Bridged, CommandError, Host, Lab, Profile, TwoSites, wait_for
 from lab.bridged_daemon import client, server
+from lab.namespace import Namespace, Process
 
 pytestmark = pytest.mark.root
 PING_SECONDS = 0.005
 SPARE_PORT = "lan1"
 HOLD_PORT = """
-import socket, sys, time
+import socket, time
 holder = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-holder.bind(("0.0.0.0", int(sys.argv[1])))
-print("bound", flush=True)
+holder.bind(("0.0.0.0", {port}))
+print("holds", flush=True)
 time.sleep(60)
 """
+HOLD_ADAPTER = """
+import time
+from bridged.tap.lock import lock_adapter
+lock = lock_adapter("tap1")
+print("holds", flush=True)
+time.sleep(60)
+"""
+HOLD_NOTHING = "print('holds', flush=True)"
 
 
 @dataclass
@@ -215,10 +224,10 @@ def test_a_persistent_adapter_leaves_a_bridge_with_its_tunnel(site: Running) -> 
             assert site.reload(lambda configuration: tunnel(configuration, "br1")) == "applied"
             assert "master br1" in holder()
             moved = site.reload(lambda configuration: tunnel(configuration, "br2"))
-            assert moved == "applied; started anew: tunnels.other, bridges.br1"
+            assert moved == "applied; restarted: tunnels.other, bridges.br1"
             assert "master br2" in holder()
             del site.first.configuration["tunnels"]["other"]
-            assert site.reload() == "applied; started anew: bridges.br2"
+            assert site.reload() == "applied; restarted: bridges.br2"
             assert "master" not in holder()
     finally:
         site.sites.a.namespace.ip("link", "del", "tap1", check=False)
@@ -229,7 +238,7 @@ def test_a_port_that_goes_is_given_back(site: Running) -> None:
     site.first.configuration["bridges"]["br0"]["ports"] = [*ports, SPARE_PORT]
     assert site.reload() == "applied"
     site.first.configuration["bridges"]["br0"]["ports"] = ports
-    assert site.reload() == "applied; started anew: bridges.br0"
+    assert site.reload() == "applied; restarted: bridges.br0"
     assert "master" not in site.sites.a.namespace.ip("link", "show", SPARE_PORT)
     site.sites.b.host.ping(site.sites.a.host.ipv4)
 
@@ -239,24 +248,57 @@ def test_one_tunnel_starts_anew_alone_where_it_must(site: Running) -> None:
         configuration["tunnels"]["lab"]["replay_window"] = 1024
 
     pid = site.first.started.pid
-    assert site.reload(change) == "applied; started anew: tunnels.lab"
+    assert site.reload(change) == "applied; restarted: tunnels.lab"
     wait_for(lambda: site.sites.b.host.reaches(site.sites.a.host.ipv4), "the client to be back", 20)
     assert site.first.started.pid == pid and site.first.started.running
 
 
-def test_a_tunnel_that_cannot_start_leaves_everything_as_it_was(site: Running) -> None:
-    """Its UDP port is taken by another program: the daemon says so and goes back."""
+def add_tunnel(configuration: dict[str, Any], **keys: Any) -> None:
+    """A port of the first bridge, which could be had at once, and a second tunnel."""
+    other = deepcopy(configuration["tunnels"]["lab"])
+    configuration["tunnels"]["other"] = other | {"tap": {"name": "tap1"}, "listen": "0.0.0.0:1195"} | keys
+    bridge = configuration["bridges"]["br0"]
+    bridge["ports"] = [*bridge["ports"], SPARE_PORT]
 
-    def change(configuration: dict[str, Any]) -> None:
-        other = deepcopy(configuration["tunnels"]["lab"])
-        configuration["tunnels"]["other"] = other | {"tap": {"name": "tap1"}, "listen": "0.0.0.0:1195"}
 
-    holder = site.sites.a.namespace.popen(sys.executable, "-c", HOLD_PORT, "1195", log="holder")
-    holder.wait_for_output("bound")
+def mark(space: Namespace, monitor: Process, size: int) -> None:
+    """Until the monitor shows a change of `lo`: what came before has been seen, too."""
+    sizes = iter(range(size, size + 500))
+
+    def seen() -> bool:
+        space.ip("link", "set", "lo", "mtu", str(next(sizes)))
+        return re.search(rf": lo: .* mtu {size // 1000}\d\d\d ", monitor.output()) is not None
+
+    wait_for(seen, "the monitor of links", 10)
+
+
+def add_bridge(configuration: dict[str, Any]) -> None:
+    add_tunnel(configuration, bridge="wan0")
+    configuration["bridges"]["wan0"] = {}
+
+
+@pytest.mark.parametrize(
+    ("program", "change", "reason"),
+    [
+        (HOLD_PORT.format(port=1195), add_tunnel, "another program has the UDP address 0.0.0.0:1195"),
+        (HOLD_ADAPTER, add_tunnel, "adapter tap1 is held by process"),
+        (HOLD_NOTHING, add_bridge, "a link wan0 that is no bridge"),
+    ],
+)
+def test_a_reload_that_is_rejected_has_touched_nothing(
+    site: Running, program: str, change: Callable[[dict[str, Any]], None], reason: str
+) -> None:
+    space = site.sites.a.namespace
+    holder = space.popen(sys.executable, "-c", program, log="holder")
+    holder.wait_for_output("holds")
+    links = space.popen("ip", "monitor", "link", log="links")
+    mark(space, links, 60000)
     try:
         with NothingLost(site):
-            assert "1195" in site.refused(change)
-            assert [tunnel["name"] for tunnel in site.first.status()["tunnels"]] == ["lab"]
-            assert "tap1" not in site.sites.a.namespace.ip("link", "show")
+            message = site.refused(change)
+            assert re.search(reason, message) and "nothing was changed" in message
+        mark(space, links, 61000)
+        assert not re.search(rf"\b({SPARE_PORT}|tap1|br1|wan0)\b", links.output()), links.output()
     finally:
+        links.stop()
         holder.stop()
