@@ -52,11 +52,11 @@ GARBAGE_THRESHOLDS: Final = (700, 5, 2)
 def run(configuration_path: Path, confirm_seconds: float | None = None) -> int:
     """Run the daemon until SIGTERM or SIGINT; the exit status.
 
-    `confirm_seconds`: take everything back, and return 1, unless confirmed in that time.
+    `confirm_seconds`: undo all network changes, and return 1, unless confirmed in that time.
 
     Raises:
         ConfigurationError: the configuration cannot be used here; nothing was changed.
-        BridgedError: the start failed; what was begun was taken back.
+        BridgedError: the start failed; what was begun was undone.
     """
     configuration = load(configuration_path)
     configure_logs(configuration.log)
@@ -258,7 +258,7 @@ class Daemon:
         self._log.warning("confirmation_needed", seconds=self._confirm_seconds, command="bridged confirm")
 
     def _not_confirmed(self) -> None:
-        self._log.error("not_confirmed", detail="everything is taken back")
+        self._log.error("not_confirmed", detail="all network changes are undone")
         self._status = EXIT_FAILED
         self._stop.set()
 

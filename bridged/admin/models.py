@@ -136,7 +136,7 @@ class DutiesAnswer(Answer):
 class ReloadsAnswer(Answer):
     counts: dict[str, int] = Field(description="outcome -> times: applied, restarted, rejected")
     outcome: str = Field(description="of the newest one; applied before the first")
-    detail: str = Field(description="what started anew, or why nothing changed")
+    detail: str = Field(description="what was restarted, or why nothing changed")
     succeeded: float = Field(description="start, or newest that was not rejected, Unix seconds")
 
 
@@ -150,7 +150,7 @@ class StatusAnswer(Answer):
     bridges: tuple[BridgeAnswer, ...]
     tunnels: tuple[TunnelAnswer, ...]
     confirm_deadline: float | None = Field(
-        description="when an unconfirmed start is taken back, Unix seconds; null: nothing to confirm"
+        description="when an unconfirmed start is undone, Unix seconds; null: nothing to confirm"
     )
     control_loop_lag: HistogramAnswer | None = Field(description="seconds")
     reload: ReloadsAnswer
@@ -167,7 +167,7 @@ class ReloadAnswer(Answer):
     """POST /v1/reload."""
 
     outcome: str = Field(description="applied, restarted or rejected")
-    detail: str = Field(description="what started anew, or why nothing changed")
+    detail: str = Field(description="what was restarted, or why nothing changed")
 
 
 class StationAnswer(Answer):

@@ -5,6 +5,7 @@ Results go to stdout, messages to stderr. Exit status: 0 done, 1 failed, 2 wrong
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,7 +69,7 @@ def join(
     for notice in profile.notices:
         say(f"{file}:{notice.line}: warning: {notice.text}" if notice.line else f"{file}: {notice.text}")
     if output is not None:
-        say(f"wrote {output}; start it with `bridged run --config {output}`")
+        say(f"wrote {output}; start it with `bridged run --config {shlex.quote(str(output))}`")
 
 
 def _tunnel_name(file: Path) -> str:

@@ -6,6 +6,7 @@ Results go to stdout, messages to stderr. Exit status: 0 done, 1 failed, 2 wrong
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,8 +70,8 @@ def init(
     made = "made" if is_new else "kept"
     say(f"{made} the CA, the server's certificate and the tls-crypt key in {authority.directory}")
     if output is not None:
-        say(f"wrote {output}; start it with `bridged run --config {output}`")
-    say(f"next: `bridged invite NAME --state {state} --output NAME.ovpn` for each site")
+        say(f"wrote {output}; start it with `bridged run --config {shlex.quote(str(output))}`")
+    say(f"next: `bridged invite NAME --state {shlex.quote(str(state))} --output NAME.ovpn` for each site")
 
 
 def invite(
@@ -112,8 +113,9 @@ def invite(
             # The only copy of the key is lost: the name must be free again.
             authority.revoke(name)
             raise
-    where = "it" if output is None else str(output)
-    say(f"invited {name} (until {identity.not_after:%Y-%m-%d}); hand {where} over secretly, then delete it")
+    where = "the profile" if output is None else str(output)
+    say(f"invited {name} (until {identity.not_after:%Y-%m-%d})")
+    say(f"Send {where} over a secure channel, then delete your copy: it contains a private key.")
 
 
 def _server_yaml(state: Path, bridge: str, ports: Sequence[str], port: int) -> str:
@@ -122,7 +124,8 @@ def _server_yaml(state: Path, bridge: str, ports: Sequence[str], port: int) -> s
     no_listen = '    # listen: "[::]:1194"       # UDP address and port\n' if not listen else ""
     return f"""\
 # A server, made by `bridged init`. Check it with `bridged check FILE`, start it with
-# `bridged run --config FILE`, invite a site with `bridged invite NAME --state {one_line(state)}`.
+# `bridged run --config FILE`, invite a site with
+# `bridged invite NAME --state {one_line(shlex.quote(str(state)))} --output NAME.ovpn`.
 
 state_directory: {json.dumps(str(state))}
 

@@ -23,7 +23,7 @@ def run(
             metavar="SECONDS",
             min=1,
             max=CONFIRM_SECONDS_MAX,
-            help="Take everything back after so many seconds unless `bridged confirm` was called.",
+            help="Undo all network changes after SECONDS unless you run `bridged confirm`.",
         ),
     ] = None,
 ) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from bridged.configuration.schema import Bridge, Configuration, Tunnel
 
 Effect = Literal["hot", "restart", "refused"]
-"""`hot`: applied while running; `restart`: the tunnel or bridge starts anew; `refused`: not while running."""
+"""`hot`: applied while running; `restart`: the tunnel or bridge restarts; `refused`: not while running."""
 
 EFFECTS: Final[tuple[tuple[str, Effect], ...]] = (
     ("state_directory", "refused"),
@@ -66,7 +66,7 @@ def tunnel_effect(old: Tunnel, new: Tunnel) -> Effect | None:
 
 
 def bridge_effect(old: Bridge, new: Bridge) -> Effect | None:
-    """So for a bridge: whatever is to be given back by it makes it start anew."""
+    """So for a bridge. A change that must undo something on the host forces a restart."""
     effect = _worst(old.model_dump(), new.model_dump(), ("bridges", "NAME"))
     keeps_all = set(old.ports) <= set(new.ports) and set(old.addresses) <= set(new.addresses)
     gives_up = any(value is not None and getattr(new, name) is None for name, value in old)

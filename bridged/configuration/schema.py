@@ -132,7 +132,10 @@ class Tap(Section):
 
 
 class Tls(Section):
-    """Who we are, and whom we believe. Each of `ca`, `certificate`, `key`, `crl` is a file or inline PEM."""
+    """This end's certificate, and which peers are trusted.
+
+    Each of `ca`, `certificate`, `key`, `crl` is a file or inline PEM.
+    """
 
     ca: str | None = None
     certificate: str | None = None
@@ -183,10 +186,13 @@ class Wrap(Section):
 
 
 class Keepalive(Section):
-    """Pings when nothing was sent, and how long silence is borne. A server pushes both to its clients."""
+    """Keepalive interval, and how long without traffic before the peer is considered gone.
+
+    A server pushes both to its clients.
+    """
 
     ping_seconds: float = Field(10, ge=0, description="0: no pings")
-    restart_seconds: float = Field(60, ge=0, description="0: never give a peer up")
+    restart_seconds: float = Field(60, ge=0, description="0: never time out")
 
     @model_validator(mode="after")
     def _room(self) -> Self:
@@ -206,7 +212,9 @@ class Renegotiate(Section):
 class Tunnel(Section):
     """One tunnel: one TAP in one bridge, one UDP socket, one peer (client) or many (server)."""
 
-    role: Literal["server", "client"] = Field(description="who waits, and who calls")
+    role: Literal["server", "client"] = Field(
+        description="server: waits for clients; client: connects to a server"
+    )
     bridge: InterfaceName = Field(description="the bridge that the adapter joins, a key of `bridges`")
     tap: Tap = Tap()
     transport: Literal["udp"] = Field("udp", description="what carries the tunnel")

@@ -15,10 +15,17 @@ _HEADING: Final = """\
 # Profile of {name} for {remote}, written by bridged.
 # Keep it secret: it holds a private key, and whoever has the file can join the network.
 #
-# OpenVPN:  openvpn --config FILE   (2.4 or later, as root)
-# bridged:  bridged join FILE --bridge br0 --port eth1
-# Windows:  choose the component "TAP-Windows6 adapter" in OpenVPN's installer; Wintun and DCO carry
-#           no Ethernet frames. Phones have no TAP adapters.
+# With OpenVPN on Linux (2.4 or later, as root). It does not bridge: once it is connected, add its
+# adapter to the bridge of the LAN, here br0.
+#   openvpn --config FILE --dev tap0
+#   ip link set tap0 master br0
+#   ip link set tap0 up
+# With bridged, which does all this by itself:
+#   bridged join FILE --bridge br0 --port eth1 --output client.yaml
+#   bridged run --config client.yaml
+# On Windows choose the component "TAP-Windows6 adapter" in OpenVPN's installer (Wintun and DCO carry
+# no Ethernet frames), then select it and the LAN adapter in "Network Connections": Bridge Connections.
+# Phones have no TAP adapters.
 """
 
 # Every directive here is known to 2.4; newer ones stand behind `ignore-unknown-option`. No `auth`: AEAD

@@ -120,7 +120,7 @@ METRICS: Final[tuple[MetricRow, ...]] = (
     _counter(
         "config_reloads_total",
         ("outcome",),
-        "Reloads: applied, restarted (some tunnel or bridge started anew), or rejected (nothing changed).",
+        "Reloads: applied, restarted (some tunnel or bridge had to restart), or rejected (nothing changed).",
     ),
     _gauge("config_last_reload_successful", (), "1 where the newest reload was not rejected."),
     _gauge(
