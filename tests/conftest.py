@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ os.environ["PATH"] = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 from lab import missing_capabilities
 
 from bridged.dataplane import native
+from tests import quiet_machine
 
 PORTABLE_ONLY = os.environ.get("BRIDGED_PORTABLE_ONLY") == "1"
 """Set by whoever wants to test without Rust; without it a missing native data plane is a failure."""
@@ -44,6 +46,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _is_about_native(item: pytest.Item) -> bool:
     return bool(item.get_closest_marker("native")) or "native_module" in getattr(item, "fixturenames", ())
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """What carries the mark `alone` has the machine for itself; to wait for that is no part of a test's time."""
+    with quiet_machine.place(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    run = getattr(session.config, "workerinput", None) is None and os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    if run:
+        quiet_machine.remove_files(run)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
