@@ -24,6 +24,7 @@ from bridged.configuration import Configuration, find_warnings, load
 from bridged.configuration.diff import diff
 from bridged.configuration.schema import DEFAULT_METRICS_PORT
 from bridged.errors import BridgedError, ConfigurationError, ShutdownErrors
+from bridged.memory import give_back_start
 from bridged.netlink.watch import LinkWatch
 from bridged.runtime.bridges import bridge_status, state_directory
 from bridged.runtime.fallback_log import FallbackLog
@@ -107,6 +108,7 @@ class Daemon:
         keep_collections_small()
         try:
             await self._start()
+            give_back_start()
             self._log.info("daemon_started", version=__version__, tunnels=list(self._site.tunnels))
             await self._stop.wait()
         finally:

@@ -50,7 +50,7 @@ def _is_about_native(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """What carries the mark `alone` has the machine for itself; to wait for that is no part of a test's time."""
+    """The mark `alone` gives a test the machine for itself; waiting for it is no part of the test's time."""
     with quiet_machine.place(alone=item.get_closest_marker("alone") is not None):
         return (yield)
 

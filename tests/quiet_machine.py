@@ -1,8 +1,8 @@
 """Several test processes on one machine, and some tests that need it for themselves.
 
-`make test` runs pytest with several workers (pytest-xdist), because most system and interop tests wait: for a
-retransmission, a ping, a program that ends. What measures or needs a steady flow carries the mark `alone`: it starts
-when the tests that are running have ended, and nothing starts beside it. Each worker asks two files for that.
+`make test` runs pytest with several workers (pytest-xdist), because most system and interop tests wait: for
+a retransmission, a ping, a program that ends. What measures or needs a steady flow carries the mark `alone`:
+it starts when the tests that are running have ended, and nothing starts beside it.
 """
 
 from __future__ import annotations

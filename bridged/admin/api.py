@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Final
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any, Final
 
 import structlog
-from fastapi import FastAPI, HTTPException, Query, Request, Response
-from fastapi.responses import JSONResponse
 
-from bridged import __version__
-from bridged.admin.models import (
-    ConfirmAnswer,
-    FdbAnswer,
-    HealthAnswer,
-    ReloadAnswer,
-    StationAnswer,
-    StatusAnswer,
-    health_answer,
-    status_answer,
-)
+from bridged.admin.documents import health_document, status_document
+from bridged.admin.http import Answer, Request
 from bridged.admin.state import AdminState
 from bridged.dataplane.contract import Histogram
 from bridged.runtime.snapshot import ApiCounters
@@ -29,8 +20,21 @@ from bridged.runtime.snapshot import ApiCounters
 log = structlog.get_logger()
 
 STATIONS_MAX: Final = 100_000
+TUNNEL_NAME_MAX: Final = 63
 DURATION_BOUNDS: Final = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5)
+OPENAPI_PATH: Final = "/v1/openapi.json"
 _METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+
+Document = Mapping[str, Any]
+Handler = Callable[[Request], Awaitable[tuple[HTTPStatus, Document]]]
+
+
+class Refused(Exception):
+    """A request that is answered with a reason; `detail` goes to the client."""
+
+    def __init__(self, status: HTTPStatus, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
 
 
 class RequestCounters:
@@ -57,59 +61,90 @@ class RequestCounters:
         return ApiCounters(dict(self._requests), durations)
 
 
-def build_api(state: AdminState, counters: RequestCounters) -> FastAPI:
-    """The application over `state`; every handler runs in the event loop that serves it."""
-    api = FastAPI(
-        title="bridged", version=__version__, openapi_url="/v1/openapi.json", docs_url=None, redoc_url=None
-    )
+class Api:
+    """The answers over `state`; every handler runs in the event loop that serves it."""
 
-    @api.middleware("http")
-    async def _count(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    def __init__(self, state: AdminState, counters: RequestCounters) -> None:
+        self._state = state
+        self._counters = counters
+        self._routes: dict[str, tuple[str, Handler]] = {
+            "/v1/status": ("GET", self._status),
+            "/v1/confirm": ("POST", self._confirm),
+            "/v1/reload": ("POST", self._reload),
+            "/v1/fdb": ("GET", self._fdb),
+            "/v1/health": ("GET", self._health),
+            OPENAPI_PATH: ("GET", self._description),
+        }
+
+    async def respond(self, request: Request) -> Answer:
+        """Answer and count one request."""
         begin = time.perf_counter()
+        headers: tuple[tuple[str, str], ...] = ()
         try:
-            response = await call_next(request)
+            method, handler = self._routes.get(request.path, ("", self._unknown))
+            if method and request.method not in (method, "HEAD" if method == "GET" else method):
+                headers = (("Allow", f"{method}, HEAD" if method == "GET" else method),)
+                raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, f"{request.path} takes {method}")
+            status, document = await handler(request)
+            body = _json(document)
+        except Refused as refusal:
+            status, body = refusal.status, _json({"detail": str(refusal)})
         except Exception:
             # A fault in one answer is told to its client and to the log; the server goes on.
-            log.exception("api_request_failed", path=request.url.path)
-            response = JSONResponse({"detail": "internal error, see the daemon's log"}, 500)
-        route = getattr(request.scope.get("route"), "path", "unknown")
-        counters.observe(route, request.method, response.status_code, time.perf_counter() - begin)
-        return response
+            log.exception("api_request_failed", path=request.path)
+            status = HTTPStatus.INTERNAL_SERVER_ERROR
+            body = _json({"detail": "internal error, see the daemon's log"})
+        route = request.path if request.path in self._routes else "unknown"
+        self._counters.observe(route, request.method, status.value, time.perf_counter() - begin)
+        return Answer(status, body, headers)
 
-    @api.get("/v1/status")
-    async def status() -> StatusAnswer:
+    def refuse(self, status: HTTPStatus, detail: str) -> Answer:
+        """Answer and count what is no request."""
+        self._counters.observe("unknown", "other", status.value, 0.0)
+        return Answer(status, _json({"detail": detail}))
+
+    async def _unknown(self, request: Request) -> tuple[HTTPStatus, Document]:
+        raise Refused(HTTPStatus.NOT_FOUND, f"no such path; all of them: {', '.join(self._routes)}")
+
+    async def _status(self, request: Request) -> tuple[HTTPStatus, Document]:
         """Everything the daemon knows about bridges, tunnels and peers, at one moment."""
-        return status_answer(state.snapshot())
+        return HTTPStatus.OK, status_document(self._state.snapshot())
 
-    @api.post("/v1/confirm")
-    async def confirm() -> ConfirmAnswer:
+    async def _confirm(self, request: Request) -> tuple[HTTPStatus, Document]:
         """Keep what a start with `--confirm` has changed."""
-        return ConfirmAnswer(confirmed=state.confirm())
+        return HTTPStatus.OK, {"confirmed": self._state.confirm()}
 
-    @api.post("/v1/reload")
-    async def reload() -> ReloadAnswer:
+    async def _reload(self, request: Request) -> tuple[HTTPStatus, Document]:
         """Read the configuration anew; answered when everything is as it says, or as it was."""
-        done = await state.reload()
-        return ReloadAnswer(outcome=done.outcome, detail=done.detail)
+        done = await self._state.reload()
+        return HTTPStatus.OK, {"outcome": done.outcome, "detail": done.detail}
 
-    @api.get("/v1/fdb")
-    async def fdb(tunnel: Annotated[str, Query(max_length=63)]) -> FdbAnswer:
+    async def _fdb(self, request: Request) -> tuple[HTTPStatus, Document]:
         """The stations that one tunnel's switch has learned."""
+        tunnel = request.query.get("tunnel", "")
+        if not tunnel or len(tunnel) > TUNNEL_NAME_MAX:
+            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "needs ?tunnel=NAME")
         try:
-            stations = state.fdb(tunnel)
+            stations = self._state.fdb(tunnel)
         except KeyError:
-            raise HTTPException(404, f"no tunnel {tunnel!r}") from None
-        rows = tuple(
-            StationAnswer(address=str(row.address), peer=row.peer, age=row.age)
-            for row in stations[:STATIONS_MAX]
-        )
-        return FdbAnswer(tunnel=tunnel, total=len(stations), stations=rows)
+            raise Refused(HTTPStatus.NOT_FOUND, f"no tunnel {tunnel!r}") from None
+        rows = [
+            {"address": str(row.address), "peer": row.peer, "age": row.age} for row in stations[:STATIONS_MAX]
+        ]
+        return HTTPStatus.OK, {"tunnel": tunnel, "total": len(stations), "stations": rows}
 
-    @api.get("/v1/health")
-    async def health(response: Response) -> HealthAnswer:
+    async def _health(self, request: Request) -> tuple[HTTPStatus, Document]:
         """200 where every tunnel is up, every bridge as configured and every duty done; else 503."""
-        answer = health_answer(state.snapshot())
-        response.status_code = 200 if answer.ok else 503
-        return answer
+        document = health_document(self._state.snapshot())
+        return HTTPStatus.OK if document["ok"] else HTTPStatus.SERVICE_UNAVAILABLE, document
 
-    return api
+    async def _description(self, request: Request) -> tuple[HTTPStatus, Document]:
+        """This API, described; the classes for that are loaded when somebody asks."""
+        from bridged.admin.description import describe
+
+        routes = {path: (method, handler.__doc__ or "") for path, (method, handler) in self._routes.items()}
+        return HTTPStatus.OK, describe(routes)
+
+
+def _json(document: Document) -> bytes:
+    return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()

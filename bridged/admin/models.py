@@ -1,16 +1,13 @@
-"""The API's answers, and how a snapshot becomes one. Field meanings: bridged/runtime/snapshot.py.
+"""The API's answers as a client reads them. Field meanings: bridged/runtime/snapshot.py.
 
 Times ending a sentence in "Unix seconds" are seconds since 1970-01-01 UTC. Pure: no I/O.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
-from typing import Any
-
 from pydantic import BaseModel, ConfigDict, Field
 
+from bridged.admin.documents import status_document
 from bridged.runtime.snapshot import DaemonSnapshot
 
 
@@ -193,40 +190,6 @@ class HealthAnswer(Answer):
     undone: dict[str, str] = Field(default_factory=dict, description="background duty -> why it is not done")
 
 
-def health_answer(snapshot: DaemonSnapshot) -> HealthAnswer:
-    """Whether all is well, and what is not."""
-    bridges = {bridge.name: bridge.problem for bridge in snapshot.bridges if bridge.problem is not None}
-    undone = {f"{item.duty} {item.subject}".strip(): item.reason for item in snapshot.duties.undone}
-    up = all(tunnel.up for tunnel in snapshot.tunnels)
-    return HealthAnswer(
-        ok=up and not bridges and not undone,
-        tunnels={tunnel.name: tunnel.state for tunnel in snapshot.tunnels},
-        bridges=bridges,
-        undone=undone,
-    )
-
-
 def status_answer(snapshot: DaemonSnapshot) -> StatusAnswer:
-    """The snapshot as an answer; keys of several parts become nested objects."""
-    return StatusAnswer.model_validate(_nested(snapshot))
-
-
-def _nested(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        return {item.name: _nested(getattr(value, item.name)) for item in fields(value)}
-    if isinstance(value, Mapping):
-        return _nested_mapping(value)
-    if isinstance(value, tuple):
-        return [_nested(item) for item in value]
-    return value
-
-
-def _nested_mapping(mapping: Mapping[Any, Any]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
-    for key, value in mapping.items():
-        parts = key if isinstance(key, tuple) else (key,)
-        inner = nested
-        for part in parts[:-1]:
-            inner = inner.setdefault(part, {})
-        inner[parts[-1]] = _nested(value)
-    return nested
+    """What a client reads of this snapshot."""
+    return StatusAnswer.model_validate(status_document(snapshot))

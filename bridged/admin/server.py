@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import uvicorn
-
-from bridged.admin.api import RequestCounters, build_api
+from bridged.admin.api import Api, RequestCounters
+from bridged.admin.http import HttpServer
 from bridged.admin.socket import AdminSocketError, open_listener, remove_listener
 from bridged.admin.state import AdminState
 from bridged.runtime.snapshot import ApiCounters
 from bridged.supervision import SUPERVISOR
 
-CONNECTIONS_MAX: Final = 64
-GRACE_SECONDS: Final = 1
+GRACE_SECONDS: Final = 1.0
 START_SECONDS: Final = 10.0
-
-
-class _Server(uvicorn.Server):
-    """Leaves the signals to the daemon."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 class AdminServer:
@@ -42,20 +30,21 @@ class AdminServer:
     def __init__(self, socket_path: Path, state: AdminState) -> None:
         self._path = socket_path
         self._counters = RequestCounters()
-        self._api = build_api(state, self._counters)
-        self._server: _Server | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._api = Api(state, self._counters)
         self._listener: socket.socket | None = None
         self._inode = 0
+        self._is_serving, self._is_stopping = asyncio.Event(), asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Listen; requests are answered when this returns."""
         self._listener, self._inode = open_listener(self._path)
+        self._is_stopping.clear()
+        self._is_serving.clear()
         self._task = SUPERVISOR.keep("admin_api", self._serve, str(self._path), endless=True)
         try:
             async with asyncio.timeout(START_SECONDS):
-                while self._server is None or not self._server.started:
-                    await asyncio.sleep(0.005)
+                await self._is_serving.wait()
         except TimeoutError:
             await self.stop()
             raise AdminSocketError("io_error", f"the API on {self._path} does not start") from None
@@ -65,33 +54,24 @@ class AdminServer:
         if self._listener is None:
             self._listener, self._inode = open_listener(self._path)
         listener, self._listener = self._listener, None
-        settings = uvicorn.Config(
-            self._api,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            http="h11",
-            ws="none",
-            server_header=False,
-            limit_concurrency=CONNECTIONS_MAX,
-            timeout_graceful_shutdown=GRACE_SECONDS,
-        )
-        server = self._server = _Server(settings)
+        server = HttpServer(listener, self._api.respond, self._api.refuse)
         with listener:
-            await server.serve(sockets=[listener])
-        if not server.should_exit:
-            raise AdminSocketError("io_error", "the API has ended")
+            try:
+                await server.start()
+                self._is_serving.set()
+                await self._is_stopping.wait()
+            finally:
+                await server.close(GRACE_SECONDS)
 
     async def stop(self) -> None:
         """Answer what is under way (at most GRACE_SECONDS), close, remove the socket's path."""
-        if self._task is None:
+        task, self._task = self._task, None
+        if task is None:
             return
-        server, task = self._server, self._task
-        self._server = self._task = None
         # The path first: a client that finds it must get an answer.
         remove_listener(self._path, self._inode)
-        if server is not None and server.started:
-            server.should_exit = True
+        if self._is_serving.is_set():
+            self._is_stopping.set()
         else:
             task.cancel()
         await asyncio.wait({task})

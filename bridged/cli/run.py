@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,16 @@ def run(
     ] = None,
 ) -> None:
     """Run the daemon in the foreground until SIGTERM or SIGINT."""
+    _keep_log_library_small()
     from bridged.daemon import run as run_daemon
 
     raise typer.Exit(run_daemon(config, confirm))
+
+
+def _keep_log_library_small() -> None:
+    """structlog loads rich, 3 MB, for coloured tracebacks; without it they are plain."""
+    sys.modules["rich"] = None  # type: ignore[assignment]
+    import structlog
+
+    del sys.modules["rich"]
+    assert structlog

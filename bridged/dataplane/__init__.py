@@ -13,8 +13,6 @@ from bridged.dataplane.contract import (
     DataplaneSettings,
     TapPort,
 )
-from bridged.dataplane.portable import PortableDataPlane
-from bridged.dataplane.portable.coalesce import Coalescer
 
 DataplaneKind = Literal["auto", "portable", "native"]
 Build = Literal["portable", "native"]
@@ -62,6 +60,8 @@ def create_dataplane(kind: DataplaneKind, settings: DataplaneSettings) -> DataPl
     """
     if choose_dataplane(kind).kind == "native":
         return native.NativeDataPlane(settings)
+    from bridged.dataplane.portable.plane import PortableDataPlane
+
     return PortableDataPlane(settings)
 
 
@@ -92,6 +92,8 @@ def coalesce(build: Build, frames: list[bytes], vnet_octets: int) -> list[tuple[
     """
     if build == "native":
         return native.coalesce(frames, vnet_octets)
+    from bridged.dataplane.portable.coalesce import Coalescer
+
     return Coalescer(vnet_octets).coalesce(frames)
 
 

@@ -3,6 +3,7 @@
 The only package that imports pyroute2. Everything happens in the network namespace of the thread that calls.
 """
 
+import bridged.netlink.package  # noqa: F401  # before what imports pyroute2
 from bridged.netlink.attachment import BridgeAttachment, random_mac
 from bridged.netlink.host import (
     Host,

@@ -32,11 +32,10 @@ use crate::tap_writer::{Frame, TapWriter};
 
 /// Reads in one system call, 64 KiB each.
 const SLOTS: usize = 64;
-/// As many where that many came, and each was one packet: they make some super-frames. Only what a packet takes has its memory
-/// from the start.
+/// As many where that many came, and each was one packet: they make some super-frames.
 const SINGLE_SLOTS: usize = 256;
 /// Reads where the kernel gives many datagrams in each (UDP_GRO): more would not stay in the processor's cache; and where few come
-/// at once: each costs something before the call.
+/// at once: each costs something before the call. Only these have all their memory from the start, the others what a packet takes.
 const FEW_SLOTS: usize = 8;
 /// Octets of a read that is a large one.
 const LARGE_OCTETS: usize = 8192;
@@ -79,7 +78,7 @@ impl Inward {
             thread,
             switch: Switch::new(seed),
             outbox: Outbox::new(thread),
-            receiver: Receiver::new(SINGLE_SLOTS, SLOTS),
+            receiver: Receiver::new(SINGLE_SLOTS, FEW_SLOTS),
             slots: FEW_SLOTS,
             moderation: Moderation::default(),
             rests: false,

@@ -1,4 +1,4 @@
-"""The admin API: real uvicorn on a real Unix socket, asked by the real client."""
+"""The admin API: a real server on a real Unix socket, asked by the real client."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from lab.snapshots import NOW, absent_peer, daemon, peer, tunnel
 
 from bridged.addresses import MacAddress
 from bridged.admin.client import AdminClient, AdminError
-from bridged.admin.models import status_answer
+from bridged.admin.documents import health_document, status_document
+from bridged.admin.models import HealthAnswer, StatusAnswer, status_answer
 from bridged.admin.server import AdminServer
 from bridged.admin.socket import AdminSocketError
 from bridged.admin.state import Station
@@ -101,6 +102,13 @@ def test_status_is_the_snapshot_with_nested_keys(path: Path) -> None:
 def test_the_client_s_model_is_the_daemon_s(path: Path) -> None:
     state = State(replace(daemon(), confirm_deadline=NOW + 60))
     assert served(path, state, lambda client: client.status()) == status_answer(state.current)
+
+
+def test_the_daemon_s_documents_are_what_the_client_s_classes_describe() -> None:
+    document = status_document(replace(daemon(), confirm_deadline=NOW + 60))
+    assert StatusAnswer.model_validate(document).model_dump(mode="json") == document
+    health = health_document(daemon())
+    assert HealthAnswer.model_validate(health).model_dump(mode="json") == health
 
 
 def test_every_field_of_the_snapshot_has_a_place_in_the_answer() -> None:
@@ -286,6 +294,114 @@ def test_a_successor_s_socket_is_not_removed(path: Path) -> None:
     asyncio.run(run())
 
 
+def asked(path: Path, *requests: bytes, count: int | None = None) -> list[tuple[int, dict[str, str], Any]]:
+    """Answers (status, header fields, JSON) in one connection, until it ends or `count` came."""
+
+    async def run() -> list[tuple[int, dict[str, str], Any]]:
+        server = AdminServer(path, State())
+        await server.start()
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        answers: list[tuple[int, dict[str, str], Any]] = []
+        with contextlib.suppress(ConnectionError):
+            writer.write(b"".join(requests))
+            await writer.drain()
+        async with asyncio.timeout(5):
+            while len(answers) != count:
+                try:
+                    head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+                except (EOFError, ConnectionError):
+                    break
+                fields = dict(line.split(": ", 1) for line in head[1:] if line)
+                body = await reader.readexactly(int(fields["Content-Length"]))
+                answers.append((int(head[0].split()[1]), fields, json.loads(body)))
+            writer.close()
+            await server.stop()
+        return answers
+
+    return asyncio.run(run())
+
+
+def request(path: str = "/v1/health", method: str = "GET", *fields: str, body: bytes = b"") -> bytes:
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: x", *fields, "", ""]).encode("latin-1") + body
+
+
+def test_a_connection_is_kept_for_further_requests_and_bodies_are_left_out(path: Path) -> None:
+    first = request("/v1/confirm", "POST", "Content-Length: 4", body=b"GET ")
+    answers = asked(path, first, request(), request("/v1/status", "GET", "Connection: close"), request())
+    assert [status for status, _, _ in answers] == [200, 200, 200]
+    assert [fields["Connection"] for _, fields, _ in answers] == ["keep-alive", "keep-alive", "close"]
+
+
+@pytest.mark.parametrize(
+    ("octets", "status"),
+    [
+        (b"\x16\x03\x01\x00\r\n\r\n", 400),
+        (b"GET http://x/v1/status HTTP/1.1\r\n\r\n", 400),
+        (b"GET /v1/status HTTP/2.0\r\n\r\n", 505),
+        (request("/v1/status", "GET", "no field"), 400),
+        (request("/v1/status", "GET", "Content-Length: -1"), 400),
+        (request("/v1/status", "GET", "Content-Length: 1", "Content-Length: 2"), 400),
+        (request("/v1/status", "POST", "Content-Length: 9999999999999"), 413),
+        (request("/v1/status", "POST", "Transfer-Encoding: chunked"), 411),
+        (request("/v1/status", "GET", f"Cookie: {'x' * 20_000}"), 431),
+    ],
+)
+def test_what_is_no_request_is_answered_with_a_reason_and_ends_the_connection(
+    path: Path, octets: bytes, status: int
+) -> None:
+    ((answered, fields, document),) = asked(path, octets, request())
+    assert (answered, fields["Connection"]) == (status, "close")
+    assert document["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "allowed"), [("POST", "/v1/status", "GET, HEAD"), ("GET", "/v1/reload", "POST")]
+)
+def test_a_method_that_a_path_does_not_take_is_refused_with_those_it_takes(
+    path: Path, method: str, target: str, allowed: str
+) -> None:
+    ((status, fields, _),) = asked(path, request(target, method), count=1)
+    assert (status, fields["Allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize("query", ["", "?tunnel=", f"?tunnel={'x' * 64}"])
+def test_the_fdb_needs_a_tunnel_s_name(path: Path, query: str) -> None:
+    ((status, _, document),) = asked(path, request(f"/v1/fdb{query}"), count=1)
+    assert (status, document) == (422, {"detail": "needs ?tunnel=NAME"})
+
+
+def test_more_connections_than_allowed_are_refused_and_served_when_others_have_ended(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridged.admin.http.CONNECTIONS_MAX", 2)
+
+    async def ask() -> str:
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        writer.write(request("/v1/health", "GET", "Connection: close"))
+        answer = (await reader.read()).decode().split(" ")[1]
+        writer.close()
+        return answer
+
+    async def run() -> None:
+        server = AdminServer(path, State())
+        await server.start()
+        idle = [await asyncio.open_unix_connection(str(path)) for _ in range(2)]
+        async with asyncio.timeout(5):
+            assert await ask() == "503"
+            for _, writer in idle:
+                writer.close()
+            while await ask() != "200":
+                pass
+            await server.stop()
+
+    asyncio.run(run())
+
+
+def test_a_client_that_says_nothing_is_let_go(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridged.admin.http.IDLE_SECONDS", 0.05)
+    assert asked(path, b"GET /v1/sta") == []
+
+
 def test_stop_is_idempotent_and_ends_while_a_client_is_connected(path: Path) -> None:
     async def run() -> None:
         server = AdminServer(path, State())
@@ -296,7 +412,8 @@ def test_stop_is_idempotent_and_ends_while_a_client_is_connected(path: Path) -> 
         async with asyncio.timeout(5):
             await server.stop()
             await server.stop()
-            assert await reader.read() == b""
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
         writer.close()
 
     asyncio.run(run())

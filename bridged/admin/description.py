@@ -1,0 +1,48 @@
+"""The admin API described as OpenAPI 3.1, from the classes that clients read it with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from bridged import __version__
+from bridged.admin.models import ConfirmAnswer, FdbAnswer, HealthAnswer, ReloadAnswer, StatusAnswer
+
+ANSWERS: Final[Mapping[str, type[BaseModel]]] = {
+    "/v1/status": StatusAnswer,
+    "/v1/confirm": ConfirmAnswer,
+    "/v1/reload": ReloadAnswer,
+    "/v1/fdb": FdbAnswer,
+    "/v1/health": HealthAnswer,
+}
+_PARAMETERS: Final[Mapping[str, list[dict[str, Any]]]] = {
+    "/v1/fdb": [
+        {"name": "tunnel", "in": "query", "required": True, "schema": {"type": "string", "maxLength": 63}}
+    ],
+}
+_REFERENCE: Final = "#/components/schemas/{model}"
+
+
+def describe(routes: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+    """The description of these routes: path -> (method, what it does)."""
+    models = [(model, "serialization") for model in ANSWERS.values()]
+    _, schemas = models_json_schema(models, ref_template=_REFERENCE)  # type: ignore[arg-type]
+    paths = {}
+    for path, (method, text) in routes.items():
+        if path not in ANSWERS:
+            continue
+        schema = {"$ref": _REFERENCE.format(model=ANSWERS[path].__name__)}
+        answer = {"description": "done", "content": {"application/json": {"schema": schema}}}
+        operation: dict[str, Any] = {"summary": text, "responses": {"200": answer}}
+        if path in _PARAMETERS:
+            operation["parameters"] = _PARAMETERS[path]
+        paths[path] = {method.lower(): operation}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "bridged", "version": __version__},
+        "paths": paths,
+        "components": {"schemas": schemas["$defs"]},
+    }
