@@ -10,7 +10,9 @@ CONFIG ?= config/bridged.yaml
 FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 60
 CRASHES ?= 300
-PYTEST := $(PYTHON) -m pytest
+TEST_WORKERS ?= 2
+# Most tests wait for something; those that measure have the machine for themselves (tests/quiet_machine.py).
+PYTEST := $(PYTHON) -m pytest --numprocesses=$(TEST_WORKERS) --dist=worksteal
 # What keeps one processor busy, beside what keeps another one; what each says is printed together.
 BESIDE := $(MAKE) --no-print-directory --jobs=2 --output-sync=target
 # Runs Debian's kernel for tests/vm.

@@ -32,12 +32,12 @@ def give_back_start() -> None:
     with suppress(AttributeError):
         libc.malloc_trim(0)
     with suppress(AttributeError, OSError):
-        for start, octets in _clean_mappings(_SMAPS.read_bytes()):
+        for start, octets in clean_mappings(_SMAPS.read_bytes()):
             libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(octets), _MADV_DONTNEED)
 
 
-def _clean_mappings(smaps: bytes) -> Iterator[tuple[int, int]]:
-    """(address, octets) of what is mapped from files, cannot be written and never was: the file still has all of it."""
+def clean_mappings(smaps: bytes) -> Iterator[tuple[int, int]]:
+    """(address, octets) of what is mapped from files and was never written to: the files still have it."""
     found: re.Match[bytes] | None = None
     for line in smaps.splitlines():
         if b"-" in line.partition(b" ")[0]:

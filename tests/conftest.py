@@ -56,9 +56,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    run = getattr(session.config, "workerinput", None) is None and os.environ.get("PYTEST_XDIST_TESTRUNUID")
-    if run:
-        quiet_machine.remove_files(run)
+    nodes = getattr(session.config.pluginmanager.get_plugin("dsession"), "nodemanager", None)
+    if nodes is not None:
+        quiet_machine.remove_files(nodes.testrunuid)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -29,16 +30,20 @@ def run(
     ] = None,
 ) -> None:
     """Run the daemon in the foreground until SIGTERM or SIGINT."""
-    _keep_log_library_small()
+    raise typer.Exit(load_daemon()(config, confirm))
+
+
+def load_daemon() -> Callable[[Path, float | None], int]:
+    """`bridged.daemon.run`, loaded with no more of the libraries than it needs."""
+    # structlog loads rich, 3 MB, for coloured tracebacks; without it they are plain.
+    known = sys.modules.get("rich")
+    sys.modules["rich"] = None  # type: ignore[assignment]
+    try:
+        import structlog  # noqa: F401
+    finally:
+        del sys.modules["rich"]
+        if known is not None:
+            sys.modules["rich"] = known
     from bridged.daemon import run as run_daemon
 
-    raise typer.Exit(run_daemon(config, confirm))
-
-
-def _keep_log_library_small() -> None:
-    """structlog loads rich, 3 MB, for coloured tracebacks; without it they are plain."""
-    sys.modules["rich"] = None  # type: ignore[assignment]
-    import structlog
-
-    del sys.modules["rich"]
-    assert structlog
+    return run_daemon

@@ -1,8 +1,8 @@
 """Makes the messages of pyroute2 importable without the rest of it.
 
-`import pyroute2.netlink.rtnl` runs the package's own `__init__` first, which loads all of it: 160 modules with
-a database, 9 MB. The package is put into place without that; whoever uses more of it in this process than
-single modules (`from pyroute2 import IPRoute`) has it run then.
+`import pyroute2.netlink.rtnl` runs the package's own `__init__` first, which loads all of it: 160 modules, a
+database among them, 9 MB. The package is put into place without that; whoever uses more of it in this process
+than single modules (`from pyroute2 import IPRoute`) has it run then.
 
 Source: docs.python.org, importlib (module_from_spec), PEP 562 (a module's __getattr__).
 """

@@ -33,6 +33,8 @@ SNAPSHOT_SECONDS: Final = 5.0
 TOKEN_OCTETS_MAX: Final = 4096
 GZIP_LEVEL: Final = 1
 REFUSED_PAUSE_SECONDS: Final = 0.1
+LOOK_SECONDS: Final = 3600.0
+"""A connection or the end wakes the server; it need not look by itself."""
 
 T = TypeVar("T")
 
@@ -117,7 +119,9 @@ class MetricsServer:
             raise MetricsServerError(code, text) from error
         http = self._http
         self._thread = SUPERVISOR.thread(
-            "metrics_server", http.serve_forever, name="metrics", is_wanted=lambda: self._http is http
+            *("metrics_server", lambda: http.serve_forever(LOOK_SECONDS)),
+            name="metrics",
+            is_wanted=lambda: self._http is http,
         )
 
     def stop(self) -> None:
@@ -168,6 +172,11 @@ class _HttpServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is no event."""
+
+    def shutdown(self) -> None:
+        """Wake the thread that accepts, and wait until it has ended."""
+        _shut(self.socket)
+        super().shutdown()
 
     def server_close(self) -> None:
         super().server_close()

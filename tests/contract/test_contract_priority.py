@@ -234,6 +234,7 @@ def test_on_the_wan_the_ip_header_has_the_dscp_and_no_ecn(
 
 
 @pytest.mark.root
+@pytest.mark.alone
 def test_urgent_frames_overtake_what_a_slow_wan_keeps_waiting(build: str, sites: TwoSites) -> None:
     """More waits than the kernel's own queues hold: what is urgent has to pass it before it gets there."""
     sites.a.namespace.run("tc", "qdisc", "add", "dev", "wan0", "root", "tbf", *SLOW)

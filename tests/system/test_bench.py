@@ -35,6 +35,7 @@ def bench(*options: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.root
+@pytest.mark.alone
 def test_the_bench_writes_the_pairs_of_every_measure(tmp_path: Path) -> None:
     before = set(lab_namespaces())
     file = tmp_path / "bench.json"
@@ -52,6 +53,7 @@ def test_the_bench_writes_the_pairs_of_every_measure(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.alone
 def test_the_scenes_of_the_native_bars_run_with_any_data_plane(tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
     names = {"tcp_4_streams_both_ways", "flood_ping", "cpu_seconds_per_gigabyte"}
@@ -70,6 +72,7 @@ def test_the_scenes_of_the_native_bars_run_with_any_data_plane(tmp_path: Path) -
 
 
 @pytest.mark.root
+@pytest.mark.alone
 def test_the_latency_of_urgent_frames_is_taken_with_priority_and_without(tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
     build = choose_dataplane("auto").kind

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.bench.numbered import Seen
 from tests.bench.order import CLIENTS, End, hub_of, start_pair
 
-pytestmark = [pytest.mark.root, pytest.mark.native]
+pytestmark = [pytest.mark.root, pytest.mark.native, pytest.mark.alone]
 FLOWS = 16
 RATE = 8000.0
 """Datagrams a second of each end: 40 Mbit/s or so, and nothing overflows."""

@@ -24,7 +24,7 @@ from bridged.protocol.static_key import parse_static_key
 from bridged.protocol.wrap import TlsCryptKeys, WrapChannel
 from bridged.units import KeyId
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.alone]
 
 GROWTH_KIBIOCTETS = 48 * 1024
 FLOOD_SECONDS = 4.0

@@ -37,6 +37,7 @@ UDP_GRO = 104
 DATA_OPCODES = (6, 9)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_no_numbered_frame_of_any_flow_overtakes_another(workers: int) -> None:
     """`make order` counts ten million; these are enough to find what goes wrong at once."""

@@ -165,6 +165,7 @@ def _try_orders(number: int, orders: list[tuple[str, ...]]) -> dict[tuple[str, .
     return wrong
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 def test_every_order_of_appearance_ends_in_joined_lans_within_two_seconds() -> None:
     orders = list(itertools.permutations(Joined.PARTS))

@@ -28,6 +28,7 @@ PROJECT = Path(__file__).parents[2]
 
 
 @pytest.mark.root
+@pytest.mark.alone
 def test_half_a_minute_of_soak_ends_well(tmp_path: Path) -> None:
     before = set(lab_namespaces())
     file = tmp_path / "soak.json"

@@ -258,6 +258,7 @@ def test_process_and_python_metrics_are_there() -> None:
     assert "_created" not in text
 
 
+@pytest.mark.alone
 def test_a_scrape_of_a_thousand_peers_takes_less_than_fifty_milliseconds() -> None:
     peers = [peer(f"site-{number:04}") for number in range(1000)]
     scraper = Scraper(daemon(tunnel("sites", *peers)))
