@@ -1,4 +1,4 @@
-"""Rules that look at several keys at once: conflicts (refused) and warnings (told, then borne).
+"""Rules that look at several keys at once: conflicts (refused) and warnings (said, then accepted).
 
 `find_conflicts` is pure; `find_warnings` looks whether the named files exist.
 """
@@ -189,7 +189,7 @@ def _identity_conflicts(tls: Tls, own: list[str]) -> Iterator[Conflict]:
         if name not in own:
             yield ("tls",), f"needs `{name}` (or `embedded: true`)"
     if "ca" not in own and not tls.peer_fingerprints:
-        yield ("tls",), "needs `ca` or `peer_fingerprints`: whom would this end believe?"
+        yield ("tls",), "needs `ca: FILE` (or `peer_fingerprints`), to know which peers to trust"
     if tls.crl and "ca" not in own:
         yield ("tls", "crl"), "a revocation list needs the `ca` that signed it"
 
@@ -221,7 +221,7 @@ def _tunnel_warnings(tunnel: Tunnel) -> Iterator[Conflict]:
         for name in sorted(tunnel.model_fields_set.intersection(_SERVER_ONLY)):
             yield (name,), "has no effect on a client"
         if tunnel.tls.embedded:
-            text = "a client with an embedded CA of its own is believed only by servers that share it"
+            text = "a client with its own embedded CA is trusted only by servers that share that CA"
             yield ("tls", "embedded"), text
     for section, names in (("tls", ("ca", "certificate", "key", "crl")), ("wrap", ("key",))):
         for name in names:

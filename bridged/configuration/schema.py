@@ -45,7 +45,7 @@ class Log(Section):
     """Structured logs on standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="the least important events that are written"
+        "info", description="least important events to write"
     )
     format: Literal["auto", "console", "json", "journald"] = Field(
         "auto", description="auto: console on a terminal, journald under systemd, else json"
@@ -57,9 +57,11 @@ class Metrics(Section):
 
     listen: str | None = Field("127.0.0.1:9743", description="host:port of /metrics; null turns it off")
     bearer_token_file: Path | None = Field(None, description="required where `listen` is not loopback")
-    max_peers: int = Field(500, ge=1, description="peers with series of their own; the rest is summed")
+    max_peers: int = Field(500, ge=1, description="peers that get their own series; all others are summed")
     peer_retention_seconds: float = Field(
-        86400, ge=0, description="how long a peer that went keeps its series; configured peers always do"
+        86400,
+        ge=0,
+        description="how long a peer that has left keeps its series; configured peers always keep theirs",
     )
     peer_label: Literal["name", "hash", "none"] = Field(
         "name",
@@ -85,10 +87,12 @@ class Bridge(Section):
     addresses: tuple[str, ...] = Field((), description="addresses of the bridge, as 192.0.2.1/24")
     mtu: int | None = Field(None, ge=576, le=65535)
     mac: str | None = Field(
-        None, description="fixed MAC address; default: kept as it is when ports come and go"
+        None, description="fixed MAC address; default: stays the same when ports come and go"
     )
     stp: bool | None = Field(None, description="spanning tree; default: off on a bridge we make")
-    ageing_seconds: float | None = Field(None, ge=0, description="when the bridge forgets a silent station")
+    ageing_seconds: float | None = Field(
+        None, ge=0, description="time after which the bridge forgets a silent station"
+    )
     forward_delay_seconds: float | None = Field(
         None, ge=0, le=30, description="spanning tree: time in listening and in learning"
     )
@@ -148,7 +152,7 @@ class Tls(Section):
         (), description="SHA-256 of accepted peer certificates, in place of or beside the CA"
     )
     peer_role: Literal["auto", "client", "server", "any"] = Field(
-        "auto", description="extended key usage asked of the peer (remote-cert-tls); auto: the other role"
+        "auto", description="extended key usage required of the peer (remote-cert-tls); auto: the other role"
     )
     peer_name: str | None = Field(None, description="the peer certificate's common name must be this")
     peer_name_prefix: str | None = Field(None, description="… or begin with this")
@@ -170,10 +174,12 @@ class Tls(Section):
 class Wrap(Section):
     """Wrapping of the control channel."""
 
-    mode: Literal["none", "tls-auth", "tls-crypt"] = Field("none", description="as the peers have it")
+    mode: Literal["none", "tls-auth", "tls-crypt"] = Field(
+        "none", description="must be the same as at the peers"
+    )
     key: str | None = Field(
         None,
-        description="static key: a file or the text itself; tls.embedded makes one where it is left out",
+        description="static key: a file or the text itself; optional with tls.embedded, which makes one",
     )
     direction: Literal[0, 1] | None = Field(None, description="tls-auth only: key-direction")
     digest: Literal["SHA1", "SHA256", "SHA384", "SHA512"] = Field("SHA1", description="tls-auth only: `auth`")
@@ -231,34 +237,39 @@ class Tunnel(Section):
         ("AES-256-GCM", "AES-128-GCM", "CHACHA20-POLY1305"), min_length=1, description="first choice first"
     )
     key_derivation: Literal["auto", "exporter", "prf"] = Field(
-        "auto", description="auto: exporter where both ends have it; prf announces nothing newer"
+        "auto", description="auto: exporter if both ends support it; prf: offer the old method only"
     )
     keepalive: Keepalive = Keepalive()
     renegotiate: Renegotiate = Renegotiate()
-    handshake_seconds: float = Field(60, ge=5, le=3600, description="a handshake may take so long")
+    handshake_seconds: float = Field(60, ge=5, le=3600, description="longest time for a handshake")
     transition_seconds: float = Field(3600, ge=1, description="how long a replaced key is still accepted")
     peers_max: int = Field(1024, ge=1, le=16_000_000, description="server: sessions at once")
     duplicate_names: bool = Field(False, description="server: one certificate may be connected several times")
     peers: tuple[str, ...] = Field(
-        (), description="server: names that always have metrics, even before they came"
+        (), description="server: names that always have metrics, even before they first connect"
     )
-    forward_between_peers: bool = Field(True, description="server: clients reach each other")
+    forward_between_peers: bool = Field(True, description="server: clients can reach each other")
     push: tuple[str, ...] = Field((), description="server: further OpenVPN options for clients")
     mss: Literal["auto", "off"] | Annotated[int, Field(ge=88, le=65535)] = Field(
         "auto", description="largest TCP MSS let through (mssfix)"
     )
-    mtu: int = Field(1500, ge=576, le=65521, description="tun-mtu; both ends should agree")
-    wan_mtu: int = Field(1492, ge=576, le=65535, description="outer packet size that TCP is fitted into")
-    fdb_ageing_seconds: float = Field(300, ge=1, description="when the tunnel forgets a silent station")
+    mtu: int = Field(1500, ge=576, le=65521, description="tun-mtu; must be the same at both ends")
+    wan_mtu: int = Field(1492, ge=576, le=65535, description="largest outer packet to use for TCP")
+    fdb_ageing_seconds: float = Field(
+        300, ge=1, description="time after which the tunnel forgets a silent station"
+    )
     fdb_capacity: int = Field(100_000, ge=16, description="stations the tunnel can remember")
-    replay_window: int = Field(4096, ge=64, le=65536, description="packets that may come out of order")
-    exit_notify: bool = Field(True, description="tell the peer when we stop")
+    replay_window: int = Field(4096, ge=64, le=65536, description="how far packets may arrive out of order")
+    exit_notify: bool = Field(True, description="tell the peer when this end stops")
     dataplane: Literal["auto", "native", "portable"] = Field(
-        "auto", description="auto: native where it is built, else portable"
+        "auto", description="auto: native if it is built, otherwise portable"
     )
     workers: int = Field(1, ge=1, le=16, description="native: pairs of threads, and queues of the TAP")
     busy_poll_microseconds: int = Field(
-        0, ge=0, le=1_000_000, description="native: how long the kernel may wait at the network card; 0: not"
+        0,
+        ge=0,
+        le=1_000_000,
+        description="native: how long the kernel may busy-poll the network card; 0: off",
     )
     moderation_microseconds: int = Field(
         50,
@@ -273,7 +284,7 @@ class Tunnel(Section):
         "the way to see, and PCP 4-7 or DSCP 32-63 is sent first; an OpenVPN peer needs `replay-window 4096`",
     )
     coalesce: Literal["auto", "on", "off"] = Field(
-        "auto", description="join received segments into super-frames: auto, what passes the self-test"
+        "auto", description="join received segments into super-frames; auto: those that pass the self-test"
     )
 
     @model_validator(mode="after")
@@ -308,7 +319,7 @@ class Configuration(Section):
     """The whole file."""
 
     state_directory: Path = Field(
-        Path("/var/lib/bridged"), description="what outlives a restart: embedded CA, MAC addresses"
+        Path("/var/lib/bridged"), description="what is kept across restarts: embedded CA, MAC addresses"
     )
     log: Log = Log()
     metrics: Metrics = Metrics()

@@ -49,7 +49,7 @@ def choose_dataplane(kind: DataplaneKind) -> DataplaneChoice:
     missing = native.unavailable()
     if missing:
         return DataplaneChoice("portable", missing, is_fallback=True)
-    return DataplaneChoice("native", "the fastest build here")
+    return DataplaneChoice("native", "native module available")
 
 
 def create_dataplane(kind: DataplaneKind, settings: DataplaneSettings) -> DataPlane:

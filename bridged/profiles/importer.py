@@ -6,6 +6,7 @@ Pure: text in, `Profile` out; files that the profile names are not read here.
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from typing import Final
 
@@ -18,6 +19,7 @@ from bridged.profiles.statements import Statement, split_statements
 from bridged.profiles.table import DIRECTIVES, find_directive
 
 _ERRORS_MAX: Final = 50
+_CONFIGURATION: Final = re.compile(r"^(tunnels|bridges):", re.MULTILINE)
 _SETENV_DEPTH_MAX: Final = 1
 
 
@@ -32,6 +34,11 @@ def parse_profile(text: str, source: str) -> Profile:
     draft = Draft()
     errors: list[ConfigurationError] = []
     try:
+        if _CONFIGURATION.search(text):
+            reason = (
+                "is a configuration of bridged, not an OpenVPN profile; `bridged run --config FILE` starts it"
+            )
+            raise ConfigurationError(reason, file=source, code="profile")
         statements = split_statements(text, source)
         draft.ignorable = {
             word

@@ -132,7 +132,7 @@ def _remote_cert_eku(draft: Draft, statement: Statement) -> None:
 
 def _x509_username_field(draft: Draft, statement: Statement) -> None:
     if argument(statement, "a field").upper() != "CN":
-        refuse("peers are told apart by their common name; only CN is supported")
+        refuse("peers are identified by their common name; only CN is supported")
 
 
 # Cryptography

@@ -256,6 +256,11 @@ def test_a_nul_ends_the_line_as_in_openvpn():
     assert profile.wrap_key.text == "key\n\n" and profile.notices == []
 
 
+def test_a_configuration_given_as_a_profile_is_called_so():
+    with pytest.raises(ConfigurationError, match="bridged run --config"):
+        parse_profile("# c\nbridges:\n  br0: {}\ntunnels: {}\n", "c.yaml")
+
+
 # Roles
 
 
