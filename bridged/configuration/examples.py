@@ -22,6 +22,7 @@ _EXAMPLES: Final = {
     "bridges.NAME.ageing_seconds": "300",
     "bridges.NAME.forward_delay_seconds": "15",
     "bridges.NAME.group_forward_mask": "16384",
+    "bridges.NAME.vlans": "[1 untagged, 20, 100-199]",
     "tunnels": "{main: {role: server, bridge: br0, tls: {embedded: true}}}",
     "tunnels.NAME": "{role: server, bridge: br0, tls: {embedded: true}}",
     "tunnels.NAME.role": "server",

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from pydantic_core import PydanticCustomError
 
 from bridged.addresses import Endpoint, MacAddress, Remote
+from bridged.switching.vlans import parse_vlans
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
 
@@ -85,7 +86,12 @@ class Bridge(Section):
 
     ports: tuple[InterfaceName, ...] = Field((), description="LAN interfaces that join the bridge")
     addresses: tuple[str, ...] = Field((), description="addresses of the bridge, as 192.0.2.1/24")
-    mtu: int | None = Field(None, ge=576, le=65535)
+    mtu: int | None = Field(
+        None,
+        ge=576,
+        le=65535,
+        description="of bridge and LAN ports; default: as the LAN ports have it",
+    )
     mac: str | None = Field(
         None, description="fixed MAC address; default: stays the same when ports come and go"
     )
@@ -103,6 +109,11 @@ class Bridge(Section):
         description="link-local groups 01-80-C2-00-00-0X that are forwarded (group_fwd_mask); 16384 is LLDP",
     )
     move_addresses: bool = Field(True, description="a port's addresses and routes move to the bridge")
+    vlans: tuple[str, ...] | None = Field(
+        None,
+        description="on a VLAN-aware bridge: VLANs of the tunnels' adapters, as `20`, `100-199` or "
+        "`1 untagged`; default: those that the LAN ports carry",
+    )
 
     @field_validator("addresses")
     @classmethod
@@ -113,6 +124,20 @@ class Bridge(Section):
     @classmethod
     def _mac(cls, value: str | None) -> str | None:
         return value if value is None else str(_unicast(value))
+
+    @field_validator("vlans", mode="before")
+    @classmethod
+    def _vlan_numbers(cls, value: object) -> object:
+        """In YAML, 20 is a number."""
+        if not isinstance(value, list | tuple):
+            return value
+        return [str(item) if isinstance(item, int) and not isinstance(item, bool) else item for item in value]
+
+    @field_validator("vlans")
+    @classmethod
+    def _vlans(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        parse_vlans(value or ())
+        return value
 
 
 class Tap(Section):
@@ -125,7 +150,7 @@ class Tap(Section):
     )
     lock: bool = Field(True, description="at most one process may use the adapter")
     persistent: bool = Field(False, description="the adapter stays when the daemon stops")
-    mtu: int | None = Field(None, ge=576, le=65521, description="default: the bridge's")
+    mtu: int | None = Field(None, ge=576, le=65521, description="default: the tunnel's `mtu`")
     queue_frames: int = Field(4096, ge=64, le=1_000_000, description="txqueuelen; 1000 overflows under load")
     offload: bool = Field(True, description="super-frames by virtio-net header")
 

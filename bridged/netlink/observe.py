@@ -22,6 +22,7 @@ from bridged.addresses import MacAddress
 from bridged.errors import NetlinkError
 from bridged.netlink.multicast import attributes
 from bridged.netlink.route_socket import RouteSocket
+from bridged.netlink.vlans import port_vlans
 from bridged.switching.links import (
     LOCAL_TABLE,
     BridgeSettings,
@@ -31,6 +32,7 @@ from bridged.switching.links import (
     Link,
     NextHop,
 )
+from bridged.switching.vlans import VlanRange
 
 MAIN_TABLE = 254
 IFF_UP = 1
@@ -73,6 +75,7 @@ def observe(kernel: RouteSocket, names: Collection[str], *, routes_by: Collectio
     for index in wished:
         for raw in _ports_of(kernel, found[index]):
             found.setdefault(raw["index"], raw)
+    vlans = port_vlans(kernel, found) if any(map(_is_vlan_aware, found.values())) else {}
     known = Names({index: str(raw.get_attr("IFLA_IFNAME")) for index, raw in found.items()})
     now = time.monotonic()
     addresses = [address for index in found for address in _addresses(kernel, index, known, now)]
@@ -85,7 +88,7 @@ def observe(kernel: RouteSocket, names: Collection[str], *, routes_by: Collectio
                     # A multipath route comes once for each of its links.
                     routes.setdefault(route.key, route)
     return HostLinks(
-        tuple(_link(found[index], known) for index in sorted(found)),
+        tuple(_link(found[index], known, vlans.get(index)) for index in sorted(found)),
         tuple(addresses),
         tuple(routes.values()),
         now,
@@ -203,7 +206,14 @@ def _routes(kernel: RouteSocket, family: int, index: int) -> list[Any]:
     return kernel.dump(request, RTM_GETROUTE)
 
 
-def _link(raw: Any, names: Names) -> Link:
+def _is_vlan_aware(bridge: Any) -> bool:
+    info = bridge.get_attr("IFLA_LINKINFO")
+    if info is None or info.get_attr("IFLA_INFO_KIND") != "bridge":
+        return False
+    return bool(info.get_attr("IFLA_INFO_DATA").get_attr("IFLA_BR_VLAN_FILTERING"))
+
+
+def _link(raw: Any, names: Names, vlans: tuple[VlanRange, ...] | None = None) -> Link:
     info = raw.get_attr("IFLA_LINKINFO")
     kind = str(info.get_attr("IFLA_INFO_KIND") or "") if info is not None else ""
     data = info.get_attr("IFLA_INFO_DATA") if info is not None else None
@@ -228,6 +238,7 @@ def _link(raw: Any, names: Names) -> Link:
         queue_frames=raw.get_attr("IFLA_TXQLEN") or 0,
         bridge=_settings(data) if kind == "bridge" and data is not None else None,
         multicast_router=port.get_attr("IFLA_BRPORT_MULTICAST_ROUTER") if in_bridge and port else None,
+        vlans=vlans if in_bridge else None,
     )
 
 

@@ -30,6 +30,7 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 from bridged.errors import NetlinkError
 from bridged.netlink.observe import CENTISECONDS, FOR_EVER, IFF_UP, ROUTE_ONLINK, observe
 from bridged.netlink.route_socket import NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, RouteSocket
+from bridged.netlink.vlans import set_port_vlans
 from bridged.switching.actions import (
     Action,
     AddAddress,
@@ -47,6 +48,7 @@ from bridged.switching.actions import (
     SetQueue,
     SetSettings,
     SetUp,
+    SetVlans,
 )
 from bridged.switching.links import PROTOCOL_KERNEL, BridgeSettings, HostAddress, HostRoute, NextHop
 
@@ -164,6 +166,11 @@ def _set_multicast_router(kernel: RouteSocket, action: SetMulticastRouter) -> No
     information = {"attrs": [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", port)]}
     operation = f"set multicast router {action.value}"
     _change_link(kernel, operation, action.link, [("IFLA_LINKINFO", information)])
+
+
+def _set_vlans(kernel: RouteSocket, action: SetVlans) -> None:
+    index = _index(action.link, "set VLANs")
+    set_port_vlans(kernel, action.link, index, action.was, action.vlans)
 
 
 def _lifetime(until: float | None) -> int:
@@ -376,6 +383,7 @@ _PERFORMERS: Final[Mapping[type[Any], Callable[[RouteSocket, Any], None]]] = {
     Attach: _attach,
     Detach: _detach,
     SetMulticastRouter: _set_multicast_router,
+    SetVlans: _set_vlans,
     AddAddress: _add_address,
     DeleteAddress: _delete_address,
     RenewAddress: _renew_address,

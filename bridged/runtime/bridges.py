@@ -19,6 +19,7 @@ from bridged.netlink.watch import LinkWatch
 from bridged.runtime.snapshot import BridgeStatus
 from bridged.runtime.trust import bind_endpoint
 from bridged.switching.links import BridgeWish, TapPort
+from bridged.switching.vlans import parse_vlans
 from bridged.tap import MacPolicy, choose_mac
 from bridged.tap.links import kernel_addresses
 
@@ -65,6 +66,7 @@ def wish_for(configuration: Configuration, name: str) -> BridgeWish:
         forward_delay_seconds=bridge.forward_delay_seconds,
         group_forward_mask=bridge.group_forward_mask,
         move_addresses=bridge.move_addresses,
+        vlans=parse_vlans(bridge.vlans) if bridge.vlans is not None else None,
     )
 
 

@@ -12,6 +12,7 @@ from typing import ClassVar, TypeAlias
 
 from bridged.addresses import MacAddress
 from bridged.switching.links import BridgeSettings, HostAddress, HostRoute
+from bridged.switching.vlans import VlanRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,19 @@ class SetMulticastRouter:
 
 
 @dataclass(frozen=True, slots=True)
+class SetVlans:
+    """The VLANs of a port of a VLAN-aware bridge."""
+
+    name: ClassVar[str] = "vlans"
+    link: str
+    vlans: tuple[VlanRange, ...]
+    was: tuple[VlanRange, ...]
+
+    def inverse(self) -> SetVlans:
+        return SetVlans(self.link, self.was, self.vlans)
+
+
+@dataclass(frozen=True, slots=True)
 class AddAddress:
     """Add an address that is not there. Routes to its network come by themselves."""
 
@@ -228,6 +242,7 @@ Action: TypeAlias = (
     | Attach
     | Detach
     | SetMulticastRouter
+    | SetVlans
     | AddAddress
     | DeleteAddress
     | RenewAddress

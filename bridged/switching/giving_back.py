@@ -24,6 +24,7 @@ from bridged.switching.actions import (
     SetQueue,
     SetSettings,
     SetUp,
+    SetVlans,
 )
 from bridged.switching.links import HostLinks, HostRoute, Link, Ownership
 
@@ -90,7 +91,7 @@ def claim(
                 ownership = replace(ownership, routes=(*known, route))
             case SetMac():
                 ownership = replace(ownership, mac_pinned=True)
-            case SetMtu() | SetQueue() | SetUp() | Attach() | SetMulticastRouter():
+            case SetMtu() | SetQueue() | SetUp() | Attach() | SetMulticastRouter() | SetVlans():
                 if action.link != bridge_name:
                     ownership = _remember(ownership, observed.link(action.link))
             case _:
@@ -171,6 +172,9 @@ def _leaves(link: Link, before: Link, bridge_name: str) -> Iterator[Action]:
     if None not in (link.multicast_router, router) and link.multicast_router != router:
         assert link.multicast_router is not None and router is not None
         yield SetMulticastRouter(link.name, router, link.multicast_router)
+    if stays and None not in (link.vlans, before.vlans) and link.vlans != before.vlans:
+        assert link.vlans is not None and before.vlans is not None
+        yield SetVlans(link.name, before.vlans, link.vlans)
     if not stays:
         yield Detach(link.name, bridge_name)
 

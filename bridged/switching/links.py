@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from bridged.addresses import MacAddress
+from bridged.switching.vlans import VlanRange
 
 PROTOCOL_KERNEL = 2
 """Route protocol of what the kernel derives from an address by itself."""
@@ -39,7 +40,8 @@ class Link:
     """One network interface.
 
     `master` is the name of the bridge or bond it belongs to, `lower` that of the link it stands on (VLAN,
-    macvlan). `bridge` is None where it is no bridge, `multicast_router` where it is no bridge port.
+    macvlan). `bridge` is None where it is no bridge, `multicast_router` where it is no bridge port, `vlans`
+    where it is no port of a VLAN-aware bridge.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Link:
     queue_frames: int = 1000
     bridge: BridgeSettings | None = None
     multicast_router: int | None = None
+    vlans: tuple[VlanRange, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +211,8 @@ class BridgeWish:
 
     `mac` None: a bridge we make takes the address of the first of `ports` that is there, else
     `fallback_mac`; once chosen it stays, whichever ports come and go. `mtu` goes for bridge, ports and TAPs
-    (a TAP's own `mtu` comes first). `addresses` are text with prefix length.
+    (a TAP's own `mtu` comes first). `addresses` are text with prefix length. `vlans` are those of
+    the TAPs, where the bridge is VLAN-aware; None: those of the LAN ports.
     """
 
     name: str
@@ -224,6 +228,7 @@ class BridgeWish:
     multicast_snooping: bool | None = None
     group_forward_mask: int | None = None
     move_addresses: bool = True
+    vlans: tuple[VlanRange, ...] | None = None
 
     def covers(self, earlier: BridgeWish) -> bool:
         """Nothing that `earlier` asked for has to be given back for this wish."""
@@ -231,7 +236,7 @@ class BridgeWish:
             getattr(self, name) is not None or getattr(earlier, name) is None
             for name in (
                 *("mtu", "stp", "ageing_seconds", "forward_delay_seconds"),
-                *("multicast_snooping", "group_forward_mask"),
+                *("multicast_snooping", "group_forward_mask", "vlans"),
             )
         )
         taps = {tap.name for tap in self.taps}

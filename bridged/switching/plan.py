@@ -29,6 +29,7 @@ from bridged.switching.actions import (
     SetQueue,
     SetSettings,
     SetUp,
+    SetVlans,
 )
 from bridged.switching.links import (
     MULTICAST_ROUTER_ALWAYS,
@@ -44,6 +45,7 @@ from bridged.switching.links import (
     is_link_local,
     routes_by,
 )
+from bridged.switching.vlans import VlanRange, joined
 
 __all__ = ["MADE_SETTINGS", "BridgeWish", "HostLinks", "Ownership", "TapPort", "plan", "unfit_links"]
 
@@ -197,8 +199,9 @@ def _bridge_changes(observed: HostLinks, wish: BridgeWish, ownership: Ownership)
         mac = wish.mac or (ownership.bridge_mac if ownership.bridge_made else None) or bridge.mac
         if mac is not None and bridge.mac is not None and (mac != bridge.mac or not ownership.mac_pinned):
             yield SetMac(bridge.name, mac, bridge.mac)
-    if wish.mtu is not None and bridge.mtu != wish.mtu:
-        yield SetMtu(wish.name, wish.mtu, bridge.mtu)
+    mtu = _bridge_mtu(observed, wish, ownership, bridge)
+    if mtu is not None and bridge.mtu != mtu:
+        yield SetMtu(wish.name, mtu, bridge.mtu)
     if not bridge.up:
         yield SetUp(wish.name, up=True, keeps=observed.ipv6_of(wish.name))
 
@@ -220,17 +223,47 @@ def _tap_changes(observed: HostLinks, wish: BridgeWish, tap: TapPort) -> Iterato
     router = 1 if link.master is None else link.multicast_router
     if router is not None and router != MULTICAST_ROUTER_ALWAYS:
         yield SetMulticastRouter(tap.name, MULTICAST_ROUTER_ALWAYS, router)
+    # A fresh port has those that the bridge gives by default; they are seen at the next look.
+    vlans = wish.vlans if wish.vlans is not None else _lan_vlans(observed, wish)
+    if link.vlans is not None and vlans is not None and link.vlans != vlans:
+        yield SetVlans(tap.name, vlans, link.vlans)
 
 
-def _lan_mtu(observed: HostLinks, wish: BridgeWish) -> int | None:
-    """The smallest MTU among LAN ports, wished or already attached by others: what the bridge will have."""
+def _lan_vlans(observed: HostLinks, wish: BridgeWish) -> tuple[VlanRange, ...] | None:
+    """What the LAN ports of a VLAN-aware bridge carry, the wished ports' first; None: there is none."""
+    lan = {link.name: link.vlans for link in _lan_links(observed, wish) if link.vlans is not None}
+    order = [*(name for name in wish.ports if name in lan), *(name for name in lan if name not in wish.ports)]
+    return joined(vlans for name in order if (vlans := lan[name]) is not None) if lan else None
+
+
+def _lan_links(observed: HostLinks, wish: BridgeWish) -> list[Link]:
+    """LAN ports, wished or already attached by others."""
     taps = {tap.name for tap in wish.taps}
-    found = [
-        link.mtu
+    return [
+        link
         for link in observed.links
         if link.name not in taps and (link.name in wish.ports or link.master == wish.name)
     ]
-    return min(found, default=None)
+
+
+def _lan_mtu(observed: HostLinks, wish: BridgeWish) -> int | None:
+    """The smallest MTU among LAN ports: what the bridge has without TAPs."""
+    return min((link.mtu for link in _lan_links(observed, wish)), default=None)
+
+
+def _bridge_mtu(observed: HostLinks, wish: BridgeWish, ownership: Ownership, bridge: Link) -> int | None:
+    """What the bridge's MTU should be; None: as it is.
+
+    The kernel lowers it to the smallest of its ports', TAPs included. That would also bind what the LAN and
+    this host say to each other; so it stays what it was, or what the LAN ports have.
+    """
+    lan = _lan_mtu(observed, wish)
+    if wish.mtu is not None or lan is None:
+        return wish.mtu
+    before = ownership.bridge_before
+    if before is None:
+        return lan
+    return min(before.mtu, lan) if bridge.mtu < before.mtu else None
 
 
 class _Holdings:

@@ -339,6 +339,11 @@ def test_a_second_plan_is_empty(host: HostLinks, wish: BridgeWish) -> None:
     assert plan(after, wish, recognise(ownership, after, BRIDGE)) == []
     bridge = after.link(BRIDGE)
     assert bridge is not None and bridge.up
+    if wish.mtu is None and (was := host.link(BRIDGE)) is not None:
+        assert bridge.mtu == was.mtu, "an adopted bridge keeps its MTU"
+    if wish.mtu is None:
+        changed = {link.name for link in host.links if after.link(link.name).mtu != link.mtu}
+        assert changed <= {TAP}, "a LAN port keeps its MTU"
     present = {link.name for link in after.links}
     wished = {*wish.ports, *(tap.name for tap in wish.taps)} & present
     assert wished <= {link.name for link in after.ports_of(BRIDGE)}

@@ -360,3 +360,21 @@ async def test_sysctls_of_br_netfilter_are_told() -> None:
     assert bridge_netfilter() == frozenset()
     shell("sysctl -qw net.bridge.bridge-nf-call-ip6tables=1")
     assert bridge_netfilter() == {"ip6tables"}
+
+
+@in_namespace
+async def test_a_jumbo_bridge_keeps_its_mtu_when_a_tap_with_a_smaller_one_joins() -> None:
+    """The kernel lowers it with the TAP's; neither that nor a LAN port's MTU may change."""
+    cable("eth1")
+    ip("link set eth1 mtu 9000", "link add br0 type bridge", "link set eth1 master br0", "link set br0 up")
+    tap("tap0")
+    attachment = BridgeAttachment(BridgeWish("br0", ports=("eth1",), taps=(TapPort("tap0", mtu=1400),)))
+    await attachment.start()
+    try:
+        assert members("br0") == {"eth1", "tap0"}
+        mtus = [found["mtu"] for name in ("br0", "eth1", "tap0") if (found := link(name))]
+        assert mtus == [9000, 9000, 1400]
+    finally:
+        await attachment.stop()
+    mtus = [found["mtu"] for name in ("br0", "eth1") if (found := link(name))]
+    assert mtus == [9000, 9000]

@@ -1,13 +1,25 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bridged.addresses import MacAddress
 from bridged.errors import ConfigurationError
-from bridged.switching.actions import AddAddress, Attach, CreateBridge, DeleteAddress, SetMac, SetMtu
-from bridged.switching.giving_back import claim, recognise
+from bridged.switching.actions import (
+    Action,
+    AddAddress,
+    Attach,
+    CreateBridge,
+    DeleteAddress,
+    SetMac,
+    SetMtu,
+    SetVlans,
+)
+from bridged.switching.giving_back import claim, plan_return, recognise
 from bridged.switching.links import BridgeSettings, HostAddress, HostLinks, HostRoute, Link, Ownership
 from bridged.switching.plan import MADE_SETTINGS, BridgeWish, TapPort, plan, unfit_links
+from bridged.switching.vlans import VlanRange
 
 KEPT = MacAddress.parse("02:00:5e:00:00:07")
 FIXED = MacAddress.parse("02:00:5e:00:00:08")
@@ -62,6 +74,84 @@ def test_a_tap_follows_the_lan_ports_mtu_unless_it_has_its_own() -> None:
     for tap, expected in ((TapPort("tap0"), 9000), (TapPort("tap0", mtu=1400), 1400)):
         actions = plan(HostLinks(links), wish(taps=(tap,)), Ownership())
         assert SetMtu("tap0", expected, 1500) in actions
+
+
+@pytest.mark.parametrize("now", [1500, 1400])
+def test_an_adopted_bridge_keeps_its_mtu_when_a_tap_with_a_smaller_one_joins(now: int) -> None:
+    before = replace(ADOPTED, mtu=9000, up=True)
+    port = Link("eth1", 3, mtu=9000, up=True, master="br0")
+    tap = Link("tap0", 4, mtu=now, up=True, master="br0", multicast_router=2)
+    ownership = replace(recognise(Ownership(), HostLinks((before, port)), "br0"), mac_pinned=True)
+    observed = HostLinks((replace(before, mtu=now), port, tap))
+    asked = wish(taps=(TapPort("tap0", mtu=now),))
+    assert plan(observed, asked, ownership) == [SetMtu("br0", 9000, now)]
+    assert plan(HostLinks((before, port, tap)), asked, ownership) == []
+    assert SetMtu("eth1", now, 9000) not in plan(observed, asked, ownership), "never a LAN port's"
+
+
+def test_an_adopted_bridge_that_had_a_smaller_mtu_than_its_ports_keeps_that() -> None:
+    before = replace(ADOPTED, mtu=1400, up=True)
+    ownership = replace(recognise(Ownership(), HostLinks((before,)), "br0"), mac_pinned=True)
+    port = Link("eth1", 3, mtu=9000, up=True, master="br0")
+    assert plan(HostLinks((before, port)), wish(), ownership) == []
+    lowered = HostLinks((replace(before, mtu=1300), port))
+    assert plan(lowered, wish(), ownership) == [SetMtu("br0", 1400, 1300)]
+
+
+def test_a_made_bridge_has_the_lan_ports_mtu_whatever_the_tap_has() -> None:
+    observed = HostLinks((replace(PORT, mtu=9000), Link("tap0", 4, mtu=1400)))
+    actions = plan(observed, wish(taps=(TapPort("tap0", mtu=1400),)), Ownership())
+    assert [action for action in actions if isinstance(action, SetMtu)] == [SetMtu("br0", 9000, 1500)]
+
+
+AWARE = (VlanRange(1, 1, pvid=True, untagged=True),)
+
+
+def _aware(*ports: Link, vlans: tuple[VlanRange, ...] | None = None) -> list[Action]:
+    """The plan for a TAP that has just joined a VLAN-aware bridge with these ports."""
+    tap = Link("tap0", 9, up=True, master="br0", multicast_router=2, vlans=AWARE)
+    before = replace(ADOPTED, up=True)
+    observed = HostLinks((before, *ports, tap))
+    ownership = replace(recognise(Ownership(), observed, "br0"), mac_pinned=True)
+    return plan(observed, wish(ports=("eth1",), taps=(TapPort("tap0"),), vlans=vlans), ownership)
+
+
+def _port(name: str, *vlans: VlanRange) -> Link:
+    return Link(name, 3 + len(name), up=True, master="br0", vlans=vlans)
+
+
+def test_a_tap_gets_the_vlans_that_the_lan_port_carries_with_their_flags() -> None:
+    lan = (VlanRange(5, 5, pvid=True, untagged=True), VlanRange(20, 29))
+    assert _aware(_port("eth1", *lan)) == [SetVlans("tap0", lan, AWARE)]
+    assert _aware(_port("eth1", *AWARE)) == [], "nothing to change"
+
+
+def test_of_several_lan_ports_the_tap_gets_all_vlans_and_those_of_the_first_wished_one_decide() -> None:
+    foreign = _port("eth0", VlanRange(7, 7, pvid=True, untagged=True), VlanRange(20, 20))
+    wished = _port("eth1", *AWARE, VlanRange(20, 20))
+    expected = (*AWARE, VlanRange(7, 7), VlanRange(20, 20))
+    assert _aware(foreign, wished) == [SetVlans("tap0", expected, AWARE)]
+
+
+def test_configured_vlans_come_before_those_of_the_lan_ports() -> None:
+    wanted = (VlanRange(100, 199),)
+    assert _aware(_port("eth1", VlanRange(20, 20)), vlans=wanted) == [SetVlans("tap0", wanted, AWARE)]
+
+
+def test_a_bridge_that_is_not_vlan_aware_gets_no_vlans() -> None:
+    tap = Link("tap0", 9, up=True, master="br0", multicast_router=2)
+    observed = HostLinks((replace(ADOPTED, up=True), tap))
+    ownership = replace(recognise(Ownership(), observed, "br0"), mac_pinned=True)
+    assert plan(observed, wish(taps=(TapPort("tap0"),), vlans=(VlanRange(20, 20),)), ownership) == []
+
+
+def test_a_tap_that_was_in_the_bridge_before_gets_its_vlans_back() -> None:
+    before = Link("tap0", 9, up=True, master="br0", multicast_router=2, vlans=AWARE)
+    observed = HostLinks((ADOPTED, before))
+    change = SetVlans("tap0", (VlanRange(20, 20),), AWARE)
+    ownership = claim(Ownership(), observed, [change], "br0")
+    now = HostLinks((ADOPTED, replace(before, vlans=change.vlans)))
+    assert change.inverse() in plan_return(now, ownership, "br0")
 
 
 def test_what_is_held_back_is_left_out_and_the_rest_is_done() -> None:
