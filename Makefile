@@ -4,6 +4,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 STAMP := .venv/.setup-complete
+LAB := .venv/.lab-complete
+TESTS := .venv/.tests-complete
 NATIVE := .venv/.native-complete
 NATIVE_SOURCES := $(shell find native/ \( -name target -o -name fuzz \) -prune -o -type f \( -name '*.rs' -o -name '*.toml' -o -name Cargo.lock \) -print 2>/dev/null)
 CONFIG ?= config/bridged.yaml
@@ -12,11 +14,11 @@ SOAK_MINUTES ?= 60
 CRASHES ?= 300
 TEST_WORKERS ?= 2
 # Most tests wait for something; those that measure have the machine for themselves (tests/quiet_machine.py).
-PYTEST := $(PYTHON) -m pytest --numprocesses=$(TEST_WORKERS) --dist=worksteal
+PYTEST := $(PYTHON) -m pytest --numprocesses=$(TEST_WORKERS) --dist=loadfile
 # What keeps one processor busy, beside what keeps another one; what each says is printed together.
 BESIDE := $(MAKE) --no-print-directory --jobs=2 --output-sync=target
 # Runs Debian's kernel for tests/vm.
-EMULATOR := command -v qemu-system-x86_64 >/dev/null || bash deploy/bootstrap.sh qemu-system-x86_64:qemu-system-x86
+EMULATOR := command -v qemu-system-x86_64 >/dev/null || bash deploy/bootstrap.sh --tests qemu-system-x86_64:qemu-system-x86
 FAST := tests/unit tests/property tests/sim tests/contract tests/vectors tests/fuzz
 export PATH := $(PATH):/usr/sbin:/sbin
 export PYTHONDONTWRITEBYTECODE := 1
@@ -26,29 +28,39 @@ export PYTHONDONTWRITEBYTECODE := 1
 help: ## what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
 
-setup: $(NATIVE) ## install what is missing: Debian packages, .venv, the native data plane
+setup: $(NATIVE) ## install what running needs: Debian packages, .venv, the native data plane
 	@[ -e bridged/_native.abi3.so ] || bash deploy/native.sh
 
 $(STAMP): requirements.lock pyproject.toml deploy/bootstrap.sh
 	@bash deploy/bootstrap.sh
 	@touch $@
 
+# The programs of the lab: openvpn, dnsmasq, iperf3 and others.
+$(LAB): $(STAMP)
+	@bash deploy/bootstrap.sh --lab
+	@touch $@
+
+# Those, and the Python packages of checks and tests.
+$(TESTS): $(STAMP) requirements-test.lock
+	@bash deploy/bootstrap.sh --tests
+	@touch $(LAB) $@
+
 # Tried once for each change of its sources; `make setup` tries again where it could not be built.
 $(NATIVE): $(STAMP) $(NATIVE_SOURCES) deploy/native.sh
 	@bash deploy/native.sh
 	@touch $@
 
-demo: $(NATIVE) ## join two LANs on this machine, in network namespaces, and show that it works
+demo: $(NATIVE) $(LAB) ## join two LANs on this machine, in network namespaces, and show that it works
 	@$(PYTHON) -m tests.lab.demo
 
 run: $(NATIVE) ## start one daemon with $(CONFIG)
 	.venv/bin/bridged run --config $(CONFIG)
 
-test-vm: $(NATIVE) ## the tests that need another kernel, in a virtual machine with Debian's
+test-vm: $(NATIVE) $(TESTS) ## the tests that need another kernel, in a virtual machine with Debian's
 	@$(EMULATOR)
 	@$(PYTEST) tests/vm
 
-lint: $(NATIVE) ## format, lint, types, import directions, of native/ too
+lint: $(NATIVE) $(TESTS) ## format, lint, types, import directions, of native/ too
 	@$(BESIDE) lint-python lint-native
 
 lint-python:
@@ -70,31 +82,31 @@ lint-native:
 test-native: lint-native
 	@bash deploy/rust.sh test
 
-check: $(NATIVE) ## the fast half: lint, Rust tests, unit, property, sim, contract, vectors, corpus replay
+check: $(NATIVE) $(TESTS) ## the fast half: lint, Rust tests, unit, property, sim, contract, vectors, corpus replay
 	@$(BESIDE) lint-python test-native
 	@echo "check: tests in $(FAST)"
 	@$(PYTEST) $(FAST)
 
-test: $(NATIVE) ## everything: what check runs, and interop (real OpenVPN) and system tests
+test: $(NATIVE) $(TESTS) ## everything: what check runs, and interop (real OpenVPN) and system tests
 	@$(BESIDE) lint-python test-native
 	@$(EMULATOR)
 	@echo "test: all tests under tests/ (fast half, interop with real OpenVPN, system, another kernel)"
 	@$(PYTEST) tests
 
-bench: $(NATIVE) ## our daemons against OpenVPN's, in turn; writes build/bench.json (BENCH="--pairs 5 …")
-	@command -v fastd >/dev/null || bash deploy/bootstrap.sh fastd:fastd
+bench: $(NATIVE) $(TESTS) ## our daemons against OpenVPN's, in turn; writes build/bench.json (BENCH="--pairs 5 …")
+	@command -v fastd >/dev/null || bash deploy/bootstrap.sh --tests fastd:fastd
 	@$(PYTHON) -m tests.bench.run $(BENCH)
 
-order: $(NATIVE) ## count frames out of order at 1, 2 and 4 workers, in 10 million each (ORDER="--frames N --workers 1 2")
+order: $(NATIVE) $(TESTS) ## count frames out of order at 1, 2 and 4 workers, in 10 million each (ORDER="--frames N --workers 1 2")
 	@$(PYTHON) -m tests.bench.order $(ORDER)
 
-soak: $(NATIVE) ## peers come, go, move and renegotiate for SOAK_MINUTES (SOAK="--dataplane native")
+soak: $(NATIVE) $(TESTS) ## peers come, go, move and renegotiate for SOAK_MINUTES (SOAK="--dataplane native")
 	@$(PYTHON) -m tests.bench.soak --minutes $(SOAK_MINUTES) $(SOAK)
 
-crashes: $(NATIVE) ## kill -9 at CRASHES random moments, another configuration each time: is the host right?
+crashes: $(NATIVE) $(TESTS) ## kill -9 at CRASHES random moments, another configuration each time: is the host right?
 	@$(PYTHON) -m tests.bench.crashes --rounds $(CRASHES)
 
-fuzz: $(STAMP) ## fuzz every target under tests/fuzz for FUZZ_SECONDS each
+fuzz: $(TESTS) ## fuzz every target under tests/fuzz for FUZZ_SECONDS each
 	@for target in tests/fuzz/fuzz_*.py; do \
 	    name=$$(basename "$$target" .py); name=$${name#fuzz_}; \
 	    mkdir -p "build/fuzz/corpus/$$name" "tests/fuzz/corpus/$$name"; \
@@ -103,15 +115,15 @@ fuzz: $(STAMP) ## fuzz every target under tests/fuzz for FUZZ_SECONDS each
 	        "build/fuzz/corpus/$$name" "tests/fuzz/corpus/$$name"; \
 	done
 
-wheel: $(STAMP) ## a manylinux wheel with the native data plane, in dist/
+wheel: $(TESTS) ## a manylinux wheel with the native data plane, in dist/
 	@bash deploy/wheel.sh
 
-format: $(STAMP) ## rewrite the sources in the house format
+format: $(TESTS) ## rewrite the sources in the house format
 	@cargo=$$(bash deploy/native.sh --cargo) && cd native && "$$cargo" fmt || echo "format: native/ left as it is"
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
 
-lock: $(STAMP) ## write requirements.lock anew from pyproject.toml (needs the network)
+lock: $(STAMP) ## write requirements.lock and requirements-test.lock anew from pyproject.toml (needs the network)
 	@bash deploy/lock.sh
 
 clean: ## remove what the targets made, .venv included

@@ -1,7 +1,10 @@
 #!/bin/bash
-# Brings a fresh Debian 12 machine to where every `make` target works: Debian packages that are missing,
-# then the virtual environment .venv with what requirements.lock names, then this project in place.
-# Safe to run again: what is there already is left alone. Arguments: more programs, as `program:package`.
+# Brings a fresh Debian 12 or 13 machine to where a `make` target works. Safe to run again: what is there already
+# is left alone.
+#   bootstrap.sh               what running needs: Python, a C compiler, .venv with what requirements.lock names
+#   bootstrap.sh --lab         also the programs of the lab, for `make demo` and the tests
+#   bootstrap.sh --tests       also what checks and tests need, into .venv (requirements-test.lock)
+# More arguments: more programs, as `program:package`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 umask 022
@@ -9,12 +12,21 @@ umask 022
 say() { echo "setup: $*" >&2; }
 fail() { say "$*"; exit 1; }
 
-# Programs that the product, the lab and the tests call, each with the Debian package that brings it.
-programs=(
+lock=requirements.lock
+# Programs that are called, each with the Debian package that brings it.
+programs=(gcc:gcc)
+lab=(
     openvpn:openvpn ip:iproute2 tc:iproute2 iperf3:iperf3 tcpdump:tcpdump nft:nftables ping:iputils-ping
-    dnsmasq:dnsmasq-base dhclient:isc-dhcp-client ethtool:ethtool sysctl:procps gcc:gcc
-    "$@"
+    dnsmasq:dnsmasq-base dhclient:isc-dhcp-client ethtool:ethtool sysctl:procps
 )
+for word in "$@"; do
+    case "$word" in
+    --lab) programs+=("${lab[@]}") ;;
+    --tests) programs+=("${lab[@]}"); lock=requirements-test.lock ;;
+    --*) fail "usage: bootstrap.sh [--lab|--tests] [PROGRAM:PACKAGE ...]" ;;
+    *) programs+=("$word") ;;
+    esac
+done
 
 usable_python() { # newest interface first; one that can make an environment without further packages
     local candidate path
@@ -41,10 +53,9 @@ if [ ${#missing[@]} -gt 0 ]; then
     [ "$(id -u)" = 0 ] || fail "missing: ${missing[*]}; run as root, or: apt-get install ${missing[*]}"
     say "installing Debian packages: ${missing[*]}"
     export DEBIAN_FRONTEND=noninteractive
-    install=(apt-get install -y -q --no-install-recommends -o Dpkg::Use-Pty=0 "${missing[@]}")
-    apt-cache show "${missing[@]}" >/dev/null 2>&1 || apt-get update -q </dev/null >&2
-    # A stale package list fails the first try; fetch it anew and try once more.
-    "${install[@]}" </dev/null >&2 || { apt-get update -q </dev/null >&2 && "${install[@]}" </dev/null >&2; } \
+    # With old package lists, or none, apt-get knows no such packages.
+    apt-get update -q </dev/null >&2 || say "the package lists could not be renewed; trying with the old ones"
+    apt-get install -y -q --no-install-recommends -o Dpkg::Use-Pty=0 "${missing[@]}" </dev/null >&2 \
         || fail "apt-get could not install: ${missing[*]}"
 fi
 
@@ -55,11 +66,11 @@ if ! .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/d
     "$python" -m venv .venv
 fi
 
-say "installing Python packages from requirements.lock"
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+say "installing Python packages from $lock"
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock"
 # The build backend comes from the lock file too; without isolation nothing unpinned is fetched.
 # The native data plane is not pip's here, but native.sh's: it says what is missing, and builds it again
 # when its sources change.
 BRIDGED_PORTABLE_ONLY=1 \
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-say "done: $(.venv/bin/python --version), $(openvpn --version 2>/dev/null | sed -n 's/^\(OpenVPN [^ ]*\).*/\1/p;q')"
+say "done: $(.venv/bin/python --version), $lock"

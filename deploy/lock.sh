@@ -1,17 +1,36 @@
 #!/bin/bash
-# Writes requirements.lock anew from pyproject.toml. Runs pip-tools in a virtual environment of its own, so
-# that the project's environment holds nothing but what the lock file names. Needs the network.
+# Writes the lock files anew from pyproject.toml: requirements-test.lock (everything) and requirements.lock (what
+# running and building need, in the same versions). Runs pip-tools in a virtual environment of its own, so that the
+# project's environment holds nothing but what the lock files name. Needs the network.
+#   lock.sh            renew every version
+#   lock.sh --keep     keep the versions of the lock files, add and remove what pyproject.toml says
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 .venv/bin/python -m venv "$work/venv"
 "$work/venv/bin/pip" install --quiet --upgrade pip pip-tools
-env -u PIP_FIND_LINKS "$work/venv/bin/pip-compile" --quiet --upgrade --generate-hashes --extra test \
-    --allow-unsafe --strip-extras --no-header --no-emit-index-url --no-emit-find-links \
-    --no-emit-trusted-host --build-deps-for=editable --output-file "$work/requirements.lock" pyproject.toml
-{
-    echo '# Every Python package of the virtual environment, pinned by version and hash (CPython 3.11 and later, Linux).'
-    echo '# Made by `make lock` from pyproject.toml (dependencies, extra "test", build requirements). Do not edit by hand.'
-    cat "$work/requirements.lock"
-} > requirements.lock
+
+compile() { # NAME OPTION...: write NAME
+    local name=$1; shift
+    env -u PIP_FIND_LINKS "$work/venv/bin/pip-compile" --quiet --generate-hashes --allow-unsafe --strip-extras \
+        --no-header --no-annotate --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+        --build-deps-for=editable --output-file "$work/$name" "$@" pyproject.toml
+    {
+        echo "# Python packages, pinned by version and hash (CPython 3.11 and later, Linux): $what."
+        echo '# Made by `make lock` from pyproject.toml. Do not edit by hand.'
+        cat "$work/$name"
+    } > "$name"
+}
+
+upgrade=(--upgrade)
+if [ "${1:-}" = --keep ]; then
+    upgrade=()
+    sed '/^#/d' requirements-test.lock > "$work/requirements-test.lock"
+fi
+what='all of them (dependencies, extra "test", build requirements)'
+compile requirements-test.lock "${upgrade[@]}" --extra test
+# The same versions: pip-compile keeps those of the file that it writes.
+cp "$work/requirements-test.lock" "$work/requirements.lock"
+what='those of running and building (dependencies, build requirements)'
+compile requirements.lock

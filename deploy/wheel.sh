@@ -26,9 +26,15 @@ wheel=$(ls -t dist/bridged-*manylinux*.whl | head -1)
 .venv/bin/python -m pip --python "$work/venv/bin/python" install --quiet --disable-pip-version-check \
     --require-hashes -r requirements.lock
 .venv/bin/python -m pip --python "$work/venv/bin/python" install --quiet --disable-pip-version-check --no-deps "$wheel"
+# Built on a newer system it may call what only a newer glibc has.
+glibc=$(sed -n 's/.*manylinux_2_\([0-9]*\)_.*/\1/p' <<<"${wheel##*/}")
+[ -n "$glibc" ] || { echo "wheel: no glibc version in the name of $wheel" >&2; exit 1; }
 (cd / && "$work/venv/bin/python" -c "
 from bridged.dataplane import choose_dataplane
 choice = choose_dataplane('auto')
 assert choice.kind == 'native', choice
 ")
-echo "wheel: $wheel, installed and imported in a fresh environment"
+echo "wheel: $wheel, installed and imported in a fresh environment; it needs glibc 2.$glibc or later"
+if [ "$glibc" -gt 34 ]; then
+    echo "wheel: NOT for Debian 12, RHEL 9 and others of that age: for these (glibc 2.34) build it on Debian 12" >&2
+fi

@@ -29,7 +29,11 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"bridged {__version__}")
+        from bridged.dataplane import native
+
+        missing = native.unavailable()
+        data_plane = f"portable data plane, the slower one ({missing})" if missing else "native data plane"
+        typer.echo(f"bridged {__version__}, {data_plane}")
         raise typer.Exit
 
 
@@ -37,7 +41,12 @@ def _print_version(wanted: bool) -> None:
 def _root(
     version: Annotated[
         bool,
-        typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version),
+        typer.Option(
+            "--version",
+            help="Print version and data plane.",
+            is_eager=True,
+            callback=_print_version,
+        ),
     ] = False,
 ) -> None:
     del version  # its callback has answered

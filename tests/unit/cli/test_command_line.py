@@ -25,6 +25,7 @@ from bridged.admin.models import status_answer
 from bridged.admin.server import AdminServer
 from bridged.cli.status_text import clean, peer_lines, size, span
 from bridged.configuration import schema_json
+from bridged.dataplane import native
 from bridged.runtime.snapshot import DaemonSnapshot, ReloadStatus
 
 COMMAND = [sys.executable, "-m", "bridged.cli.main"]
@@ -147,7 +148,10 @@ def test_wrong_use_and_configuration_exit_with_2_and_no_traceback(arguments: tup
 
 
 def test_version_and_help() -> None:
-    assert bridged("--version").stdout == f"bridged {__version__}\n"
+    told = bridged("--version").stdout
+    missing = native.unavailable()
+    assert told.startswith(f"bridged {__version__}, {'portable' if missing else 'native'} data plane")
+    assert missing in told
     done = bridged("--help")
     assert done.returncode == 0
     for command in ("run", "check", "init", "invite", "join", "status", "confirm", "reload", "tap"):
