@@ -1,9 +1,9 @@
 """The native data plane for pip and wheels; everything else about this package is in pyproject.toml.
 
 Where it cannot be built the package is still good: it has the portable data plane, in pure Python. pip hides
-what a build prints, so the version says it, in pip's last line: "Successfully installed bridged-0.1.0+portable".
-BRIDGED_PORTABLE_ONLY=1 leaves it out on purpose (then the version says nothing), BRIDGED_NATIVE_REQUIRED=1 makes
-its failure an error.
+what a build prints, so the version says it, in pip's last line: "Successfully installed
+bridged-0.1.0+portable". BRIDGED_PORTABLE_ONLY=1 leaves it out on purpose (then the version says nothing),
+BRIDGED_NATIVE_REQUIRED=1 makes its failure an error.
 """
 
 import os
