@@ -20,11 +20,8 @@ def read_octets(file: Path) -> bytes:
     """The content of a file of at most PROFILE_OCTETS_MAX octets.
 
     Raises:
-        ConfigurationError: it cannot be read, is too large, or is no regular file.
+        ConfigurationError: it cannot be read, or is too large.
     """
-    if file.exists() and not file.is_file():
-        # A pipe or a device would hold `join` up for ever.
-        raise ConfigurationError("is no regular file", file=file)
     try:
         with file.open("rb") as stream:
             content = stream.read(PROFILE_OCTETS_MAX + 1)
@@ -85,8 +82,12 @@ class Materials:
     def _octets(self, material: Material, key: str) -> bytes:
         if material.text is not None:
             return material.text.encode()
+        path = self._folder / (material.path or "")
         try:
-            return read_octets(self._folder / (material.path or ""))
+            if path.exists() and not path.is_file():
+                # A pipe or a device would hold `join` up for ever.
+                raise ConfigurationError("is no regular file", file=path)
+            return read_octets(path)
         except ConfigurationError as error:
             raise self._error(error, material, key) from None
 

@@ -342,7 +342,7 @@ class Reconciler:
                 self._host.kernel, self.wish, self._destinations(), self.ownership, observed
             )
             for name in joining & carrying.keys():
-                problems.append(f"{name} carries the tunnel itself (the way to {carrying[name]} goes by it)")
+                problems.append(f"{name} carries the tunnel itself (the route to {carrying[name]})")
                 held.add((Attach.name, name))
             if joining & carrying.keys():
                 actions = plan(observed, self.wish, self.ownership, frozenset(held))

@@ -46,10 +46,9 @@ def check_ports(
     refused = carrying_ports(kernel, wish, destinations, ownership, observed)
     for port, destination in refused.items():
         raise ConfigurationError(
-            f"{port} carries the tunnel itself (the way to {destination} goes by it): in the bridge, the "
-            "tunnel would travel inside itself. Bridge another interface; or, if this host has only one, "
-            f"make the bridge with {port} in it beforehand (your distribution's network settings), and it "
-            "is adopted as it is",
+            f"{port} cannot be a bridge port: it carries the tunnel itself (the route to {destination} "
+            "leaves through it). Use another interface. If this host has only one, put it into the bridge in "
+            "the network settings of your distribution; bridged then adopts that bridge as it is",
             key=f"bridges.{wish.name}.ports",
             code="carries_tunnel",
         )

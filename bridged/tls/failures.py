@@ -16,7 +16,8 @@ _ROWS: Final = (
     (
         "alert unknown ca",
         "certificate_rejected",
-        "the peer does not know the CA of our certificate; give it our CA, or us a certificate of its CA",
+        "the peer rejected our certificate: its `ca` does not contain the CA that signed it; install "
+        "our CA there",
     ),
     (
         "alert bad certificate",

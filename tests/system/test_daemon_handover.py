@@ -104,7 +104,7 @@ def test_port_that_carries_the_tunnel_is_refused_and_nothing_changes(gateway: Ga
     gateway.client.write()
     gateway.client.start(wait=False)
     assert gateway.client.started.wait(10.0) == 2
-    assert f"{WAN_PORT} carries the tunnel itself" in gateway.client.log
+    assert f"{WAN_PORT} cannot be a bridge port: it carries the tunnel itself" in gateway.client.log
     assert_same_host(_photograph(gateway.site), before)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import subprocess
 from pathlib import Path
 
@@ -83,6 +84,21 @@ def test_a_latin_1_comment_in_the_profile_is_taken(bridged, site):
 def test_utf_16_names_the_cure(bridged, site):
     lay_down(site, (HEAD + FILES).encode("utf-16"))
     assert "p.ovpn:1" in (errors := refused(bridged)) and "iconv -f UTF-16 -t UTF-8" in errors
+
+
+def test_the_profile_itself_may_come_through_a_pipe_but_no_file_that_it_names(bridged, site):
+    lay_down(site, HEAD + FILES)
+    reader, writer = os.pipe()
+    os.write(writer, (HEAD + FILES).replace("ca.crt", str(Path("ca.crt").absolute())).encode())
+    os.close(writer)
+    try:
+        status, _, errors = bridged("join", f"/proc/self/fd/{reader}", "--bridge", "br0")
+        assert status == 2 and "client.crt" in errors  # read, and looked for beside the pipe
+    finally:
+        os.close(reader)
+    os.mkfifo("pipe")
+    Path("p.ovpn").write_text(HEAD + FILES.replace("ca.crt", "pipe"))
+    assert "is no regular file" in refused(bridged)
 
 
 # PKCS#12
