@@ -2,4 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from typing import Final
+
 __version__ = "0.1.0"
+
+WRITTEN_AFTER: Final = datetime(2026, 3, 1, tzinfo=UTC)
+"""No clock that is right shows less than this; raise it with each release."""

@@ -33,6 +33,7 @@ from bridged.runtime.network import NetworkChanges
 from bridged.runtime.reflections import Reflections
 from bridged.runtime.site import Site
 from bridged.runtime.snapshot import DaemonSnapshot, DutiesStatus, ReloadStatus
+from bridged.runtime.trust_keeper import Revocation, TrustKeeper
 from bridged.runtime.tunnel import Tunnel
 from bridged.runtime.tunnel_plan import TunnelPlan
 from bridged.runtime.tunnel_status import tunnel_status
@@ -95,6 +96,7 @@ class Daemon:
         # As Prometheus has it: a start is a successful load.
         self._reload_status = ReloadStatus({}, "applied", "", self._started)
         self._lag = LoopLag()
+        self._keeper = TrustKeeper(self._site, self._reload_lock, lambda: self._configuration.state_directory)
         self._undo: list[Callable[[], Awaitable[Any] | None]] = []
 
     async def run(self) -> int:
@@ -139,6 +141,8 @@ class Daemon:
         )
         self._undo.append(fallbacks.stop)
         fallbacks.start()
+        self._undo.append(self._keeper.stop)
+        self._keeper.start()
         self._lag.start()
         self._undo.append(self._lag.stop)
         self._await_confirmation()
@@ -315,6 +319,19 @@ class Daemon:
             reload=self._reload_status,
             duties=DutiesStatus(dict(SUPERVISOR.failures), SUPERVISOR.undone()),
         )
+
+    def kick(self, name: str, tunnel: str | None) -> int:
+        ended = self._site.kick(name, tunnel)
+        self._log.warning("peer_kicked", peer=name, sessions_ended=ended)
+        return ended
+
+    async def revoke(self, name: str, keep: str | None, state: str | None) -> Revocation:
+        own = self._configuration.state_directory
+        if state is not None and Path(state).resolve() != own.resolve():
+            raise BridgedError("other_state", f"the daemon's state folder is {own}, not {state}")
+        if self._stop.is_set() or self._changes is None:
+            raise BridgedError("not_ready", "the daemon is starting or stopping; try again")
+        return await self._keeper.revoke(name, keep)
 
     def fdb(self, tunnel: str) -> list[Station]:
         return [Station(entry.address, peer, entry.age) for entry, peer in self._site.tunnels[tunnel].fdb()]

@@ -79,6 +79,10 @@ class TlsError(BridgedError):
     """A TLS session failed. `code` is a handshake outcome of docs/reference/metrics.md."""
 
 
+class PeerRefusedError(TlsError):
+    """Our own rules refuse the peer's certificate. What the peer says of ours is a plain `TlsError`."""
+
+
 class NetlinkError(BridgedError):
     """The kernel refused a netlink operation.
 

@@ -15,6 +15,7 @@ from bridged.admin.documents import health_document, status_document
 from bridged.admin.http import Answer, Request
 from bridged.admin.state import AdminState
 from bridged.dataplane.contract import Histogram
+from bridged.errors import BridgedError
 from bridged.runtime.snapshot import ApiCounters
 
 log = structlog.get_logger()
@@ -23,6 +24,9 @@ STATIONS_MAX: Final = 100_000
 TUNNEL_NAME_MAX: Final = 63
 DURATION_BOUNDS: Final = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5)
 OPENAPI_PATH: Final = "/v1/openapi.json"
+NAME_CHARACTERS_MAX: Final = 64
+SERIAL_CHARACTERS_MAX: Final = 64
+PATH_CHARACTERS_MAX: Final = 4096
 _METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 Document = Mapping[str, Any]
@@ -30,11 +34,12 @@ Handler = Callable[[Request], Awaitable[tuple[HTTPStatus, Document]]]
 
 
 class Refused(Exception):
-    """A request that is answered with a reason; `detail` goes to the client."""
+    """A request that is answered with a reason; `detail` goes to the client, with `code` where it has one."""
 
-    def __init__(self, status: HTTPStatus, detail: str) -> None:
+    def __init__(self, status: HTTPStatus, detail: str, code: str = "") -> None:
         super().__init__(detail)
         self.status = status
+        self.code = code
 
 
 class RequestCounters:
@@ -71,6 +76,8 @@ class Api:
             "/v1/status": ("GET", self._status),
             "/v1/confirm": ("POST", self._confirm),
             "/v1/reload": ("POST", self._reload),
+            "/v1/kick": ("POST", self._kick),
+            "/v1/revoke": ("POST", self._revoke),
             "/v1/fdb": ("GET", self._fdb),
             "/v1/health": ("GET", self._health),
             OPENAPI_PATH: ("GET", self._description),
@@ -88,7 +95,8 @@ class Api:
             status, document = await handler(request)
             body = _json(document)
         except Refused as refusal:
-            status, body = refusal.status, _json({"detail": str(refusal)})
+            detail = {"code": refusal.code, "text": str(refusal)} if refusal.code else str(refusal)
+            status, body = refusal.status, _json({"detail": detail})
         except Exception:
             # A fault in one answer is told to its client and to the log; the server goes on.
             log.exception("api_request_failed", path=request.path)
@@ -119,6 +127,26 @@ class Api:
         done = await self._state.reload()
         return HTTPStatus.OK, {"outcome": done.outcome, "detail": done.detail}
 
+    async def _kick(self, request: Request) -> tuple[HTTPStatus, Document]:
+        """End the sessions of a peer at once; it may connect again."""
+        name, tunnel = _name(request), request.query.get("tunnel")
+        try:
+            return HTTPStatus.OK, {"ended": self._state.kick(name, tunnel)}
+        except KeyError:
+            raise Refused(HTTPStatus.NOT_FOUND, f"no tunnel {(tunnel or '')[:TUNNEL_NAME_MAX]!r}") from None
+
+    async def _revoke(self, request: Request) -> tuple[HTTPStatus, Document]:
+        """Revoke a peer's certificates (but the one with serial `keep`) and end their sessions at once."""
+        name, keep = _name(request), request.query.get("keep")
+        state_directory = request.query.get("state_directory")
+        if len(keep or "") > SERIAL_CHARACTERS_MAX or len(state_directory or "") > PATH_CHARACTERS_MAX:
+            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "`keep` or `state_directory` is too long")
+        try:
+            done = await self._state.revoke(name, keep, state_directory)
+        except BridgedError as error:
+            raise Refused(HTTPStatus.CONFLICT, error.message, error.code) from None
+        return HTTPStatus.OK, {"revoked": done.revoked, "ended": done.ended}
+
     async def _fdb(self, request: Request) -> tuple[HTTPStatus, Document]:
         """The stations that one tunnel's switch has learned."""
         tunnel = request.query.get("tunnel", "")
@@ -144,6 +172,15 @@ class Api:
 
         routes = {path: (method, handler.__doc__ or "") for path, (method, handler) in self._routes.items()}
         return HTTPStatus.OK, describe(routes)
+
+
+def _name(request: Request) -> str:
+    name = request.query.get("name", "")
+    if not name or len(name) > NAME_CHARACTERS_MAX:
+        raise Refused(
+            HTTPStatus.UNPROCESSABLE_ENTITY, f"needs ?name=NAME of 1 to {NAME_CHARACTERS_MAX} characters"
+        )
+    return name
 
 
 def _json(document: Document) -> bytes:

@@ -8,14 +8,23 @@ from typing import Any, Final, Self
 
 import httpx
 
-from bridged.admin.models import ConfirmAnswer, FdbAnswer, HealthAnswer, ReloadAnswer, StatusAnswer
+from bridged.admin.models import (
+    ConfirmAnswer,
+    FdbAnswer,
+    HealthAnswer,
+    KickAnswer,
+    ReloadAnswer,
+    RevokeAnswer,
+    StatusAnswer,
+)
 from bridged.errors import BridgedError
 
 TIMEOUT_SECONDS: Final = 10.0
 
 
 class AdminError(BridgedError):
-    """The daemon did not answer, or refused: `not_running`, `not_allowed`, `timeout`, `api`."""
+    """The daemon did not answer, or refused: `not_running`, `not_allowed`, `timeout`, `api`,
+    or the code of the daemon's own error."""
 
 
 class AdminClient:
@@ -58,6 +67,16 @@ class AdminClient:
     def reload(self) -> ReloadAnswer:
         return ReloadAnswer.model_validate(self._ask("POST", "/v1/reload"))
 
+    def kick(self, name: str, tunnel: str | None = None) -> KickAnswer:
+        query = {} if tunnel is None else {"tunnel": tunnel}
+        return KickAnswer.model_validate(self._ask("POST", "/v1/kick", name=name, **query))
+
+    def revoke(self, name: str, state: Path, keep: str | None = None) -> RevokeAnswer:
+        """See `AdminState.revoke`; the error's code is that of the daemon's refusal (`pki_unknown` …)."""
+        query = {} if keep is None else {"keep": keep}
+        answer = self._ask("POST", "/v1/revoke", name=name, state_directory=str(state), **query)
+        return RevokeAnswer.model_validate(answer)
+
     def fdb(self, tunnel: str) -> FdbAnswer:
         return FdbAnswer.model_validate(self._ask("GET", "/v1/fdb", tunnel=tunnel))
 
@@ -76,6 +95,8 @@ class AdminClient:
             raise AdminError("api", f"no good answer from bridged (socket {self._path}): {error}") from None
         if response.status_code >= 400 and path != "/v1/health":
             detail = answer.get("detail") if isinstance(answer, dict) else None
+            if isinstance(detail, dict):
+                raise AdminError(str(detail.get("code")), str(detail.get("text")))
             raise AdminError("api", f"bridged refused {path}: {detail or response.status_code}")
         return answer
 

@@ -9,19 +9,36 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from bridged import __version__
-from bridged.admin.models import ConfirmAnswer, FdbAnswer, HealthAnswer, ReloadAnswer, StatusAnswer
+from bridged.admin.models import (
+    ConfirmAnswer,
+    FdbAnswer,
+    HealthAnswer,
+    KickAnswer,
+    ReloadAnswer,
+    RevokeAnswer,
+    StatusAnswer,
+)
 
 ANSWERS: Final[Mapping[str, type[BaseModel]]] = {
     "/v1/status": StatusAnswer,
     "/v1/confirm": ConfirmAnswer,
     "/v1/reload": ReloadAnswer,
+    "/v1/kick": KickAnswer,
+    "/v1/revoke": RevokeAnswer,
     "/v1/fdb": FdbAnswer,
     "/v1/health": HealthAnswer,
 }
+
+
+def _text(name: str, length: int, *, required: bool = False) -> dict[str, Any]:
+    schema = {"type": "string", "maxLength": length}
+    return {"name": name, "in": "query", "required": required, "schema": schema}
+
+
 _PARAMETERS: Final[Mapping[str, list[dict[str, Any]]]] = {
-    "/v1/fdb": [
-        {"name": "tunnel", "in": "query", "required": True, "schema": {"type": "string", "maxLength": 63}}
-    ],
+    "/v1/kick": [_text("name", 64, required=True), _text("tunnel", 63)],
+    "/v1/revoke": [_text("name", 64, required=True), _text("keep", 64), _text("state_directory", 4096)],
+    "/v1/fdb": [_text("tunnel", 63, required=True)],
 }
 _REFERENCE: Final = "#/components/schemas/{model}"
 

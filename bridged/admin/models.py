@@ -100,6 +100,9 @@ class TunnelAnswer(Answer):
     renegotiations: dict[str, dict[str, int]] = Field(description="trigger -> outcome -> times")
     control_drops: dict[str, dict[str, int]] = Field(description="direction -> reason -> packets")
     certificates: dict[str, float] = Field(description="own, ca -> end of validity, Unix seconds")
+    crl_next_update: float | None = Field(
+        default=None, description="end of the revocation list, Unix seconds; null: there is none"
+    )
     mac_conflicts: dict[str, int]
     coalescing: dict[str, str] = Field(
         default_factory=dict, description="tcp4, tcp6, udp4, udp6 -> `joined` into super-frames, or why not"
@@ -165,6 +168,19 @@ class ReloadAnswer(Answer):
 
     outcome: str = Field(description="applied, restarted or rejected")
     detail: str = Field(description="what was restarted, or why nothing changed")
+
+
+class KickAnswer(Answer):
+    """POST /v1/kick."""
+
+    ended: int = Field(description="sessions")
+
+
+class RevokeAnswer(Answer):
+    """POST /v1/revoke."""
+
+    revoked: int = Field(description="certificates")
+    ended: int = Field(description="sessions")
 
 
 class StationAnswer(Answer):

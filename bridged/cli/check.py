@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bridged.cli.output import hand_over, say, show
+
 if TYPE_CHECKING:
     from bridged.configuration import Configuration
 
@@ -30,13 +32,14 @@ def check(
     assert file is not None
     from bridged.configuration import find_warnings, load
     from bridged.configuration.problems import dotted
+    from bridged.configuration.secrets import find_exposed_secrets
 
     configuration = load(file)
-    for path, text in find_warnings(configuration):
-        typer.echo(f"{file}: {dotted(path)}: warning: {text}", err=True)
-    typer.echo("OK")
+    for path, text in [*find_warnings(configuration), *find_exposed_secrets(configuration)]:
+        say(f"{file}: {dotted(path)}: warning: {text}")
+    show("OK")
     for line in _summary(configuration):
-        typer.echo(line)
+        show(line)
 
 
 def _print_schema() -> None:
@@ -44,7 +47,7 @@ def _print_schema() -> None:
 
     from bridged.configuration import schema_json
 
-    typer.echo(json.dumps(schema_json(), indent=2))
+    hand_over(json.dumps(schema_json(), indent=2) + "\n")
 
 
 def _summary(configuration: Configuration) -> list[str]:

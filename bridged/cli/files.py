@@ -1,15 +1,17 @@
-"""What the commands share: options, results to a file or to standard output, messages to standard error."""
+"""What the commands share: options, and results to a file or to standard output."""
 
 from __future__ import annotations
 
 import json
 import os
+import stat
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from bridged.cli.output import hand_over, say
 from bridged.errors import ConfigurationError, naming
 
 STANDARD_OUTPUT = Path("-")
@@ -65,16 +67,22 @@ def write(output: Path | None, text: str, *, private: bool) -> None:
     from bridged.pki import PRIVATE_FILE, PUBLIC_FILE, write_atomic
 
     if output is None:
+        if private:
+            _warn_of_redirection()
         with naming("standard output"):
-            typer.echo(text, nl=False)
-            sys.stdout.flush()
+            hand_over(text)
     else:
         write_atomic(output, text.encode(), PRIVATE_FILE if private else PUBLIC_FILE)
 
 
-def say(text: str) -> None:
-    """One line for people."""
-    typer.echo(text, err=True)
+def _warn_of_redirection() -> None:
+    """`> FILE` makes a file that others may read: the shell's umask decides, not we."""
+    try:
+        mode = os.fstat(sys.stdout.fileno()).st_mode
+    except (OSError, ValueError):
+        return
+    if stat.S_ISREG(mode) and mode & 0o077:
+        say("warning: the output holds a private key, and others may read its file; run `chmod 600` on it")
 
 
 def one_line(path: Path | str) -> str:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bridged.cli.files import BridgeName, Output, Ports, one_line, refuse_existing, say, write
+from bridged.cli.files import BridgeName, Output, Ports, one_line, refuse_existing, write
 from bridged.cli.materials import Materials, read_octets
+from bridged.cli.output import say
 from bridged.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -37,10 +38,15 @@ def join(
 ) -> None:
     """Write a client's configuration from an .ovpn file."""
     from bridged.configuration.load import parse
+    from bridged.configuration.secrets import exposure
     from bridged.profiles import parse_profile, render_yaml, to_configuration
     from bridged.profiles.text import decode_text
 
-    profile = parse_profile(decode_text(read_octets(file), str(file)), str(file))
+    content = decode_text(read_octets(file), str(file))
+    profile = parse_profile(content, str(file))
+    exposed = exposure(file) if "PRIVATE KEY-----" in content else None
+    if exposed is not None:
+        say(f"{file}: warning: the private key in {exposed}")
     if output is not None:
         refuse_existing(output)
     name = _tunnel_name(file)

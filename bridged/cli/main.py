@@ -12,8 +12,9 @@ from typing import Annotated
 import typer
 
 from bridged import __version__
-from bridged.cli import check, join, pki, run, status, tap
-from bridged.errors import BridgedError, ConfigurationError
+from bridged.cli import check, join, peers, pki, run, status, tap
+from bridged.cli.output import say, show
+from bridged.errors import BridgedError, ConfigurationError, ConfigurationErrors
 
 EXIT_FAILED = 1
 EXIT_WRONG_USE = 2
@@ -33,7 +34,7 @@ def _print_version(wanted: bool) -> None:
 
         missing = native.unavailable()
         data_plane = f"portable data plane, the slower one ({missing})" if missing else "native data plane"
-        typer.echo(f"bridged {__version__}, {data_plane}")
+        show(f"bridged {__version__}, {data_plane}")
         raise typer.Exit
 
 
@@ -57,6 +58,7 @@ check.register(app)
 status.register(app)
 pki.register(app)
 join.register(app)
+peers.register(app)
 app.add_typer(tap.app, name="tap")
 
 
@@ -69,22 +71,19 @@ def main() -> None:
             raise
         sys.exit(EXIT_FAILED)
     except ConfigurationError as error:
-        _say(str(error))
+        for one in error.errors if isinstance(error, ConfigurationErrors) else (error,):
+            say(str(one))
         sys.exit(EXIT_WRONG_USE)
     except BridgedError as error:
-        _say(f"bridged: {error}")
+        say(f"bridged: {error}")
         sys.exit(EXIT_FAILED)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _say(f"bridged: {where}{error.strerror or error}")
+        say(f"bridged: {where}{error.strerror or error}")
         sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
-        _say("bridged: interrupted")
+        say("bridged: interrupted")
         sys.exit(EXIT_FAILED)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from bridged.cli.files import BridgeName, Output, Ports, holds, one_line, refuse_existing, say, write
+from bridged.cli.files import BridgeName, Output, Ports, holds, one_line, refuse_existing, write
+from bridged.cli.output import say
+from bridged.cli.status import DEFAULT_CONFIG, Config
 from bridged.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ def init(
     if output is not None and not holds(output, text):
         refuse_existing(output)
     is_new = not pki_directory(state).exists()
-    with _failures():
+    with ca_failures():
         if is_new:
             authority = EmbeddedCa.create(state)
         else:
@@ -85,19 +87,25 @@ def invite(
     days: Annotated[
         int | None, typer.Option("--days", min=1, max=36500, help="Validity; default: as long as the CA.")
     ] = None,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Invite a site again, and revoke its former certificate at once."),
+    ] = False,
+    config: Config = DEFAULT_CONFIG,
 ) -> None:
     """Write one .ovpn file for a new site: for OpenVPN 2.4 to 2.7, and for `bridged join`."""
     from bridged.pki import EmbeddedCa, check_name
     from bridged.pki.authority import CLIENT_DAYS, SERVER_NAME
     from bridged.profiles import ClientProfile, serialize_profile
 
-    with _failures():
+    with ca_failures():
         check_name(name)
         authority = EmbeddedCa.open(state.absolute())
         endpoint = _endpoint(remote or _known_remote(authority, state))
         if output is not None:
             refuse_existing(output)
-        identity = authority.issue(name, "client", days=days or CLIENT_DAYS)
+        former = replace and any(row.name == name and row.revoked is None for row in authority.certificates())
+        identity = authority.issue(name, "client", days=days or CLIENT_DAYS, replace=replace)
         try:
             profile = ClientProfile(
                 name=name,
@@ -110,12 +118,16 @@ def invite(
             )
             write(output, serialize_profile(profile), private=True)
         except BaseException:
-            # The only copy of the key is lost: the name must be free again.
-            authority.revoke(name)
+            # The only copy of the key is lost: the name must be free again, or the former one's.
+            authority.withdraw(identity)
             raise
     where = "the profile" if output is None else str(output)
     say(f"invited {name} (until {identity.not_after:%Y-%m-%d})")
     say(f"Send {where} over a secure channel, then delete your copy: it contains a private key.")
+    if former:
+        from bridged.cli.peers import end_certificates, find_daemon
+
+        end_certificates(name, find_daemon(config, state), keep=identity.serial)
 
 
 def _server_yaml(state: Path, bridge: str, ports: Sequence[str], port: int) -> str:
@@ -180,7 +192,7 @@ def _known_remote(authority: EmbeddedCa, state: Path) -> str:
 
 
 @contextmanager
-def _failures() -> Iterator[None]:
+def ca_failures() -> Iterator[None]:
     """Wrong use of the CA ends with status 2 like a wrong configuration."""
     from bridged.pki import PkiError
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from bridged.cli.output import hand_over, say, show, visible_tree
+
 if TYPE_CHECKING:
     from bridged.admin.models import StatusAnswer
 
@@ -33,39 +35,40 @@ def status(
 ) -> None:
     """Show bridges, tunnels and peers of the running daemon."""
     from bridged.admin.client import AdminClient
+    from bridged.admin.models import StatusAnswer
 
-    with AdminClient(_socket(config)) as client:
+    with AdminClient(daemon_socket(config)) as client:
         if as_json:
             import json
 
-            typer.echo(json.dumps(client.status_json(), indent=2))
+            hand_over(json.dumps(client.status_json(), indent=2) + "\n")
             return
-        answer = client.status()
-    _print(answer)
+        told = visible_tree(client.status_json())
+    _print(StatusAnswer.model_validate(told))
 
 
 def confirm(config: Config = DEFAULT_CONFIG) -> None:
     """Keep what `bridged run --confirm` has changed."""
     from bridged.admin.client import AdminClient
 
-    with AdminClient(_socket(config)) as client:
+    with AdminClient(daemon_socket(config)) as client:
         confirmed = client.confirm().confirmed
-    typer.echo("confirmed" if confirmed else "nothing waits for confirmation")
+    show("confirmed" if confirmed else "nothing waits for confirmation")
 
 
 def reload(config: Config = DEFAULT_CONFIG) -> None:
     """Have the running daemon read its configuration again; what has not changed is not disturbed."""
     from bridged.admin.client import AdminClient
 
-    with AdminClient(_socket(config), RELOAD_SECONDS) as client:
+    with AdminClient(daemon_socket(config), RELOAD_SECONDS) as client:
         done = client.reload()
     if done.outcome == "rejected":
-        typer.echo(f"rejected: {done.detail}", err=True)
+        say(f"rejected: {done.detail}")
         raise typer.Exit(1)
-    typer.echo("applied" if done.outcome == "applied" else f"applied; restarted: {done.detail}")
+    show("applied" if done.outcome == "applied" else f"applied; restarted: {done.detail}")
 
 
-def _socket(config: Path) -> Path:
+def daemon_socket(config: Path) -> Path:
     """The daemon's socket; the built-in default where the default file does not exist."""
     from bridged.configuration import load
     from bridged.configuration.schema import Admin
@@ -79,9 +82,9 @@ def _print(answer: StatusAnswer) -> None:
     """Colours go to a terminal only."""
     from bridged.cli.status_text import bridge_lines, head_line, tunnel_lines, warning_lines
 
-    typer.secho(head_line(answer), bold=True)
+    show(head_line(answer), bold=True)
     for warning in warning_lines(answer):
-        typer.secho(warning, fg="red")
+        show(warning, fg="red")
     for bridge in answer.bridges:
         _print_part(bridge_lines(bridge), "red" if bridge.problem else None)
     for tunnel in answer.tunnels:
@@ -89,6 +92,6 @@ def _print(answer: StatusAnswer) -> None:
 
 
 def _print_part(lines: Iterable[str], colour: str | None) -> None:
-    typer.echo("")
+    show()
     for number, line in enumerate(lines):
-        typer.secho(line, bold=number == 0, fg=None if number else colour)
+        show(line, bold=number == 0, fg=None if number else colour)

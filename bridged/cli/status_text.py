@@ -11,6 +11,12 @@ if TYPE_CHECKING:
 
 COLUMNS: Final = 80
 UNKNOWN: Final = "-"
+EXPIRING: Final = {
+    "own": "our certificate",
+    "ca": "the CA certificate",
+    "crl": "the revocation list (nobody can connect after it)",
+}
+EXPIRING_PEERS_MAX: Final = 5
 
 
 def head_line(answer: StatusAnswer) -> str:
@@ -30,7 +36,35 @@ def warning_lines(answer: StatusAnswer) -> list[str]:
         what = " ".join(word for word in (item.duty, item.subject) if word)
         since = span(max(0.0, answer.now - item.since))
         lines.append(f"not done for {since}: {clean(what)}: {clean(item.reason)}")
+    for tunnel in answer.tunnels:
+        lines += _expiry_lines(tunnel, answer.now)
     return [folded for line in lines for folded in fold(line)]
+
+
+def _expiry_lines(tunnel: TunnelAnswer, now: float) -> Iterator[str]:
+    """What ends within 30 days: our certificates, the revocation list, certificates of peers."""
+    from bridged.runtime.snapshot import EXPIRY_NOTICE_SECONDS
+
+    ends = list(tunnel.certificates.items())
+    if tunnel.crl_next_update is not None:
+        ends.append(("crl", tunnel.crl_next_update))
+    for role, end in ends:
+        if end - now <= EXPIRY_NOTICE_SECONDS:
+            yield f"tunnel {tunnel.name}: {EXPIRING.get(role, role)} {_ends(end - now)}"
+    peers = [
+        (peer.certificate_not_after, peer.name)
+        for peer in tunnel.peers
+        if peer.certificate_not_after is not None
+        and 0 < peer.certificate_not_after - now <= EXPIRY_NOTICE_SECONDS
+    ]
+    for end, name in sorted(peers)[:EXPIRING_PEERS_MAX]:
+        yield f"tunnel {tunnel.name}: the certificate of {clean(name)} {_ends(end - now)}"
+    if len(peers) > EXPIRING_PEERS_MAX:
+        yield f"tunnel {tunnel.name}: so do {len(peers) - EXPIRING_PEERS_MAX} more"
+
+
+def _ends(left: float) -> str:
+    return f"ends in {span(left)}" if left > 0 else f"ended {span(-left)} ago"
 
 
 def bridge_lines(bridge: BridgeAnswer) -> Iterator[str]:

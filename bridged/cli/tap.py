@@ -16,6 +16,7 @@ from typing import Annotated, Final
 
 import typer
 
+from bridged.cli.output import hand_over, say, show
 from bridged.errors import TapError
 from bridged.tap import (
     MacPolicy,
@@ -46,16 +47,16 @@ def list_command(as_json: Json = False) -> None:
     with _failures():
         taps = list_taps()
     if as_json:
-        typer.echo(json.dumps([_as_json(tap) for tap in taps], indent=2))
+        hand_over(json.dumps([_as_json(tap) for tap in taps], indent=2) + "\n")
         return
     if not taps:
-        typer.echo("no TAP adapters", err=True)
+        say("no TAP adapters")
         return
     rows = [_COLUMNS, *(_row(tap) for tap in taps)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        typer.echo("  ".join(cells).rstrip())
+        show("  ".join(cells).rstrip())
 
 
 @app.command("show")
@@ -64,12 +65,12 @@ def show_command(name: Name, as_json: Json = False) -> None:
     with _failures():
         tap = show_tap(name)
     if as_json:
-        typer.echo(json.dumps(_as_json(tap), indent=2))
+        hand_over(json.dumps(_as_json(tap), indent=2) + "\n")
         return
     fields = _as_json(tap)
     width = max(map(len, fields))
     for key, value in fields.items():
-        typer.echo(f"{key.ljust(width)}  {_as_text(value)}")
+        show(f"{key.ljust(width)}  {_as_text(value)}")
 
 
 @app.command("create")
@@ -95,7 +96,7 @@ def create_command(
         )
         taken = kernel_addresses(except_link=name)
         address = choose_mac(MacPolicy.parse(mac), name, state, taken.__contains__)
-        typer.echo(create_tap(dataclasses.replace(settings, mac=address)))
+        show(create_tap(dataclasses.replace(settings, mac=address)))
 
 
 @app.command("delete")
@@ -110,7 +111,7 @@ def _failures() -> Iterator[None]:
     try:
         yield
     except TapError as error:
-        typer.echo(f"bridged: {error.message}", err=True)
+        say(f"bridged: {error.message}")
         raise typer.Exit(2 if error.code in _USAGE_CODES else 1) from error
 
 

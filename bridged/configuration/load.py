@@ -77,6 +77,7 @@ def parse(text: str, file: Path) -> Configuration:
     except ValidationError as error:
         details = error.errors(include_url=False)
         raise from_validation(root, details, file) from None
+    configuration._source = file
     return _without_conflicts(configuration, root, file)
 
 

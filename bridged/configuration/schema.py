@@ -11,7 +11,15 @@ from ipaddress import ip_interface
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from bridged.addresses import Endpoint, MacAddress, Remote
@@ -343,6 +351,8 @@ class Tunnel(Section):
 class Configuration(Section):
     """The whole file."""
 
+    _source: Path | None = PrivateAttr(None)
+
     state_directory: Path = Field(
         Path("/var/lib/bridged"), description="what is kept across restarts: embedded CA, MAC addresses"
     )
@@ -351,6 +361,11 @@ class Configuration(Section):
     admin: Admin = Admin()
     bridges: dict[InterfaceName, Bridge]
     tunnels: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")], Tunnel]
+
+    @property
+    def source(self) -> Path | None:
+        """The file it was read from."""
+        return self._source
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

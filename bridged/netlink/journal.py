@@ -19,7 +19,7 @@ from socket import AF_INET6
 from typing import Any
 
 from bridged.addresses import MacAddress
-from bridged.errors import naming
+from bridged.files import make_private_directory, write_atomic
 from bridged.switching.links import BridgeWish, Ownership
 
 VERSION = 2
@@ -94,19 +94,15 @@ class Journal:
         if ownership.is_empty:
             self.path.unlink(missing_ok=True)
             return
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_directory(self.path.parent)
         record = {
             "version": VERSION,
             "where": _where(),
             "ownership": _plain(ownership),
             "wish": _plain(wish),
         }
-        new = self.path.with_name(f".{self.path.name}.new")
-        with naming(self.path):
-            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(record, file)
-            new.replace(self.path)
+        # A record of another boot is worth nothing: no need to wait for the disk.
+        write_atomic(self.path, json.dumps(record).encode(), durable=False)
 
 
 def _read(path: Path) -> bytes | None:

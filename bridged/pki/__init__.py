@@ -1,5 +1,6 @@
 """Embedded CA under the state folder: make, issue, revoke, revocation list."""
 
+from bridged.files import PRIVATE_FILE, PUBLIC_FILE, make_private_directory, write_atomic
 from bridged.pki.authority import (
     EmbeddedCa,
     IssuedIdentity,
@@ -8,7 +9,7 @@ from bridged.pki.authority import (
     pki_directory,
     tls_crypt_key_path,
 )
-from bridged.pki.files import PRIVATE_FILE, PUBLIC_FILE, PkiError, make_private_directory, write_atomic
+from bridged.pki.files import PkiError
 
 __all__ = [
     "PRIVATE_FILE",

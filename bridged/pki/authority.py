@@ -1,6 +1,7 @@
 """The embedded CA under the state folder: made once, issues, revokes, renews the server's certificate.
 
-Files in STATE/pki: ca.crt, ca.key, server.crt, server.key, tls-crypt.key, index.json, issued/NAME.crt.
+Files in STATE/pki: ca.crt, ca.key, server.crt, server.key, tls-crypt.key, index.json, issued/NAME.crt, and
+crl.pem once something was revoked (for other programs: ours is signed anew at each start and change).
 Clients' private keys are not kept: they exist in the invitation only. All private files have mode 0600.
 """
 
@@ -21,6 +22,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
+from bridged import WRITTEN_AFTER
+from bridged.files import PUBLIC_FILE, make_private_directory, sync_directory, write_atomic
 from bridged.pki.certificates import (
     CertificateUsage,
     Validity,
@@ -31,14 +34,7 @@ from bridged.pki.certificates import (
     generate_key,
     key_pem,
 )
-from bridged.pki.files import (
-    PUBLIC_FILE,
-    PkiError,
-    locked,
-    make_private_directory,
-    sync_directory,
-    write_atomic,
-)
+from bridged.pki.files import PkiError, locked
 from bridged.pki.index import Index, IssuedCertificate, read_index, write_index
 from bridged.protocol.static_key import StaticKey
 
@@ -60,9 +56,10 @@ Clock = Callable[[], datetime]
 
 @dataclass(frozen=True, slots=True)
 class IssuedIdentity:
-    """A certificate with the only copy of its private key."""
+    """A certificate with the only copy of its private key; `serial` in hex."""
 
     name: str
+    serial: str
     certificate_pem: bytes
     key_pem: bytes = field(repr=False)
     not_after: datetime
@@ -104,7 +101,7 @@ class EmbeddedCa:
 
     Raises:
         PkiError: with code `pki_exists`, `pki_missing`, `pki_damaged`, `pki_name`, `pki_duplicate`,
-            `pki_unknown`, `pki_locked`; the text says what to do.
+            `pki_unknown`, `pki_locked`, `pki_expired`, `pki_clock`; the text says what to do.
         OSError: the state folder cannot be read or written.
     """
 
@@ -188,27 +185,52 @@ class EmbeddedCa:
         """All that was ever issued, in order."""
         return self._index().certificates
 
-    def issue(self, name: str, usage: CertificateUsage, *, days: int = CLIENT_DAYS) -> IssuedIdentity:
+    def issue(
+        self, name: str, usage: CertificateUsage, *, days: int = CLIENT_DAYS, replace: bool = False
+    ) -> IssuedIdentity:
         """A new key and its certificate, valid for `days`, at most as long as the CA.
 
-        The key is not stored; issued/NAME.crt is. A name can be issued again after `revoke`.
+        The key is not stored; issued/NAME.crt is. A name can be issued again after `revoke`; with `replace`
+        also before, and then `revoke(name, keep=serial)` ends the former one once the new one is safe.
         """
         check_name(name)
         with _lock(self._state):
-            if self._index().current(name) is not None:
+            known = self._index().current(name)
+            if known is not None and (not replace or known.usage != usage):
                 raise PkiError(
                     "pki_duplicate",
-                    f"a certificate for {name!r} exists already; choose another name",
+                    f"a certificate for {name!r} exists already; choose another name, or revoke it with "
+                    "`bridged invite NAME --replace`",
                 )
             return self._issue(name, usage, days)
 
-    def revoke(self, name: str) -> None:
-        """Put the certificate of that name on the revocation list."""
+    def revoke(self, name: str, *, keep: str | None = None) -> int:
+        """Put the certificates of that name on the revocation list, but the one with serial `keep`.
+
+        Returns how many there were. The server's own certificate cannot be revoked.
+        """
         with _lock(self._state):
             index = self._index()
-            if index.current(name) is None:
+            found = index.valid(name, keep)
+            if not found:
                 raise PkiError("pki_unknown", f"no valid certificate for {name!r} was issued by this CA")
-            write_index(self._index_path, index.with_revoked(name, self._clock()))
+            if any(row.usage == "server" for row in found):
+                raise PkiError("pki_name", f"{name!r} is this server's own certificate")
+            write_index(self._index_path, index.with_revoked(name, self._clock(), keep))
+            self._store_crl()
+            return len(found)
+
+    def withdraw(self, identity: IssuedIdentity) -> None:
+        """Revoke this one certificate: its key is lost."""
+        with _lock(self._state):
+            index = self._index().with_one_revoked(identity.serial, self._clock())
+            write_index(self._index_path, index)
+            self._store_crl()
+
+    def mark(self) -> str:
+        """Changes when the server's certificate or the revocation list does."""
+        server = x509.load_pem_x509_certificate(_read(self._directory / "server.crt"))
+        return f"{server.serial_number:x}/{self._index().crl_number}"
 
     def crl(self) -> bytes | None:
         """A freshly signed revocation list, PEM, valid as long as the CA; None: nothing was revoked.
@@ -223,6 +245,11 @@ class EmbeddedCa:
         crl = build_revocation_list(rows, index.crl_number, self._certificate, self._key, validity)
         return crl.public_bytes(Encoding.PEM)
 
+    def _store_crl(self) -> None:
+        crl = self.crl()
+        if crl is not None:
+            write_atomic(self._directory / "crl.pem", crl, PUBLIC_FILE)
+
     @property
     def _index_path(self) -> Path:
         return self._directory / "index.json"
@@ -233,6 +260,7 @@ class EmbeddedCa:
     @classmethod
     def _create(cls, state_directory: Path, clock: Clock) -> EmbeddedCa:
         """Fill a folder of another name, then rename it: there is no half CA."""
+        _check_clock(clock(), WRITTEN_AFTER)
         final = pki_directory(state_directory)
         draft = Path(tempfile.mkdtemp(prefix=".pki-", dir=state_directory))
         try:
@@ -256,7 +284,9 @@ class EmbeddedCa:
         return authority
 
     def _complete(self) -> None:
-        """Make what is missing besides the CA itself."""
+        """Make what is missing besides the CA itself, and renew what is about to end."""
+        if self._list_needs_signature():
+            self._store_crl()
         wrap = self._directory / "tls-crypt.key"
         if not wrap.exists():
             write_atomic(wrap, StaticKey.generate(secrets.token_bytes).serialize().encode("ascii"))
@@ -279,6 +309,22 @@ class EmbeddedCa:
         ends_with_authority = certificate.not_valid_after_utc >= self._certificate.not_valid_after_utc
         return left < timedelta(days=SERVER_RENEW_DAYS) and not ends_with_authority
 
+    def _list_needs_signature(self) -> bool:
+        """The list in crl.pem is missing, not valid yet, about to end, or older than the index."""
+        path = self._directory / "crl.pem"
+        if not any(row.revoked for row in self._index().certificates):
+            return False
+        try:
+            crl = x509.load_pem_x509_crl(path.read_bytes())
+            number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+        except (OSError, ValueError, x509.ExtensionNotFound):
+            return True
+        end = crl.next_update_utc or self._certificate.not_valid_after_utc
+        is_ending = end < min(
+            self._clock() + timedelta(days=SERVER_RENEW_DAYS), self._certificate.not_valid_after_utc
+        )
+        return is_ending or self._clock() < crl.last_update_utc or number != self._index().crl_number
+
     def _forget(self, name: str) -> None:
         index = self._index()
         rows = tuple(row for row in index.certificates if row.name != name or row.revoked is not None)
@@ -286,6 +332,7 @@ class EmbeddedCa:
 
     def _issue(self, name: str, usage: CertificateUsage, days: int) -> IssuedIdentity:
         now = self._clock()
+        _check_clock(now, self._certificate.not_valid_before_utc)
         if now >= self._certificate.not_valid_after_utc:
             raise PkiError(
                 "pki_expired",
@@ -305,7 +352,7 @@ class EmbeddedCa:
             name, usage, f"{certificate.serial_number:x}", now, certificate.not_valid_after_utc
         )
         write_index(self._index_path, self._index().with_issued(row))
-        return IssuedIdentity(name, pem, key_pem(key), certificate.not_valid_after_utc)
+        return IssuedIdentity(name, row.serial, pem, key_pem(key), certificate.not_valid_after_utc)
 
 
 def embedded_tls_material(state_directory: Path) -> tuple[bytes, bytes, bytes, bytes | None]:
@@ -325,6 +372,16 @@ def embedded_tls_material(state_directory: Path) -> tuple[bytes, bytes, bytes, b
         _read(directory / "server.key"),
         authority.crl(),
     )
+
+
+def _check_clock(now: datetime, earliest: datetime) -> None:
+    """A device without a battery starts in 1970: what is issued then has ended when the clock is right."""
+    if now < earliest:
+        raise PkiError(
+            "pki_clock",
+            f"the clock says {now:%Y-%m-%d}, and it is {earliest:%Y-%m-%d} or later: nothing is issued by a "
+            "clock that is behind. Set the clock (`timedatectl set-ntp true`), then try again",
+        )
 
 
 def _lock(state_directory: Path) -> AbstractContextManager[None]:

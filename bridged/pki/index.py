@@ -11,8 +11,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from bridged.files import PRIVATE_FILE, write_atomic
 from bridged.pki.certificates import CertificateUsage
-from bridged.pki.files import PRIVATE_FILE, PkiError, write_atomic
+from bridged.pki.files import PkiError
 
 _FORMAT: Final = 1
 
@@ -45,9 +46,25 @@ class Index:
     def with_issued(self, row: IssuedCertificate) -> Index:
         return replace(self, certificates=(*self.certificates, row))
 
-    def with_revoked(self, name: str, moment: datetime) -> Index:
+    def valid(self, name: str, keep: str | None = None) -> tuple[IssuedCertificate, ...]:
+        """All certificates of that name that are not revoked, but the one with serial number `keep`."""
+        return tuple(
+            row
+            for row in self.certificates
+            if row.name == name and row.revoked is None and row.serial != keep
+        )
+
+    def with_revoked(self, name: str, moment: datetime, keep: str | None = None) -> Index:
+        """All of `valid(name, keep)` revoked."""
+        return self._with_revoked({row.serial for row in self.valid(name, keep)}, moment)
+
+    def with_one_revoked(self, serial: str, moment: datetime) -> Index:
+        """The certificate with this serial number revoked."""
+        return self._with_revoked({serial}, moment)
+
+    def _with_revoked(self, serials: set[str], moment: datetime) -> Index:
         rows = tuple(
-            replace(row, revoked=moment) if row.name == name and row.revoked is None else row
+            replace(row, revoked=row.revoked or moment) if row.serial in serials else row
             for row in self.certificates
         )
         return replace(self, certificates=rows, crl_number=self.crl_number + 1)

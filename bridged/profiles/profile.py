@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bridged.addresses import Endpoint, MacAddress, Remote
+from bridged.protocol.text import visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +24,16 @@ class Material:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something in the profile that has no effect here, or another one; `line` counts from 1."""
+    """Something in the profile that has no effect here, or another one; `line` counts from 1.
+
+    `text` may quote the profile, and is safe to print.
+    """
 
     line: int
     text: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", visible(self.text))
 
 
 @dataclass(slots=True)

@@ -90,7 +90,7 @@ class ServerConversation:
             self._is_judged = True
             self._judge_first(message)
         elif not self._is_same(key.engine.summary(), message):
-            raise RemoteProtocolError("tls_failed", "a renegotiation presents another certificate or user")
+            raise RemoteProtocolError("auth_failed", "a renegotiation presents another certificate or user")
         self._answer(key, now)
 
     def handle_active(self, key: KeyState, now: float) -> None:

@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final
 
-from bridged.errors import LocalProtocolError, RemoteProtocolError, TlsError
+from bridged.errors import LocalProtocolError, PeerRefusedError, RemoteProtocolError, TlsError
 from bridged.protocol.conversation import Conversation
 from bridged.protocol.conversation_client import ClientConversation
 from bridged.protocol.conversation_server import ServerConversation
@@ -178,10 +178,13 @@ class Session:
         self.leave(SessionInput.PEER_LEFT, "exit_notify", "the peer left", now)
         self._settle(now)
 
-    def close(self, reason: str, detail: str, now: float, *, notify: bool = True) -> None:
+    def close(
+        self, reason: str, detail: str, now: float, *, notify: bool = True, farewell: str | None = None
+    ) -> None:
         """End the session from our side; `reason` as in `SessionDown`. The peer is told if `notify`.
 
-        A session that is already on its way out ends sooner.
+        `farewell`: the control message that a server says in place of RESTART. A session that is already on
+        its way out ends sooner.
         """
         if self.state is SessionState.DRAINING:
             self._drain_until = min(self._drain_until, now + CLOSE_SECONDS)
@@ -191,7 +194,7 @@ class Session:
             return
         quiet = not (notify and self.state is SessionState.ESTABLISHED)
         if not quiet:
-            self._say_goodbye(now)
+            self._say_goodbye(now, farewell)
         drain = 0.0 if quiet else CLOSE_SECONDS
         self.leave(SessionInput.CLOSE_REQUESTED, reason, detail, now, drain=drain)
         self._settle(now)
@@ -289,8 +292,13 @@ class Session:
             raise LocalProtocolError("no TLS session can carry a message yet")
         key.write(serialize_message(text), now)
 
-    def fail_key(self, key: KeyState, code: str, detail: str, now: float) -> None:
-        """One negotiation failed: the session too, unless an older key carries on."""
+    def fail_key(
+        self, key: KeyState, code: str, detail: str, now: float, *, is_refused: bool = False
+    ) -> None:
+        """One negotiation failed: the session too, unless an older key carries on.
+
+        `is_refused`: the peer is not let in any more; then no older key carries on.
+        """
         if key.phase is KeyPhase.DEAD:
             return
         if key.phase is KeyPhase.GENERATED:
@@ -305,7 +313,10 @@ class Session:
             self.leave(SessionInput.FAILED, code, detail, now, drain=drain)
         elif self.state is SessionState.ESTABLISHED:
             self.emit(Renegotiated(key.trigger, code, Seconds(now - key.started_at), detail))
-            if self.keys.has_usable:
+            if is_refused:
+                self._say_goodbye(now)
+                self.leave(SessionInput.FAILED, "auth_expired", detail, now)
+            elif self.keys.has_usable:
                 self.keys.plan_retry(key, now)
             else:
                 self.leave(SessionInput.FAILED, "renegotiation_failed", detail, now)
@@ -385,10 +396,10 @@ class Session:
             self._converse(key, now)
         except TlsError as error:
             self._flush_alert(key, now)
-            self.fail_key(key, error.code, str(error), now)
+            self.fail_key(key, error.code, str(error), now, is_refused=isinstance(error, PeerRefusedError))
         except RemoteProtocolError as error:
             code = error.code if error.code in _PEER_FAULTS else "tls_failed"
-            self.fail_key(key, code, str(error), now)
+            self.fail_key(key, code, str(error), now, is_refused=code == "auth_failed")
 
     def _guarded(self, step: Callable[[], None], now: float) -> None:
         """Run a step that may `say` something; a dead TLS session ends its key."""
@@ -435,9 +446,10 @@ class Session:
         if self.is_live:
             self.conversation.handle_message(message, key, now)
 
-    def _say_goodbye(self, now: float) -> None:
+    def _say_goodbye(self, now: float, farewell: str | None = None) -> None:
         terms = self.conversation.terms
-        farewell = self.conversation.farewell
+        if farewell is None or self.settings.role is Role.CLIENT:
+            farewell = self.conversation.farewell
         if farewell is not None and terms is not None and (terms.exit_by_control or farewell != "EXIT"):
             try:
                 self.say(farewell, now)

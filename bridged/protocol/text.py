@@ -12,15 +12,22 @@ def decode_text(data: bytes) -> str:
     return data.decode("utf-8", "backslashreplace")
 
 
-def printable(text: str, limit: int) -> str:
-    """`text` with unprintable characters written as escapes, cut to `limit` characters.
+def visible(text: str, *, lines: bool = False) -> str:
+    """`text` with every unprintable character written as an escape; `lines` lets line feeds and tabs be.
 
-    Safe for terminals, logs and labels: no control, no direction marks, no line breaks.
+    Safe for terminals, logs and labels: no control, no direction marks.
     """
-    cut = text[:limit]
-    if cut.isprintable():
-        return cut
-    shown = "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in cut
+    if text.isprintable():
+        return text
+    kept = "\n\t" if lines else ""
+    return "".join(
+        char
+        if char.isprintable() or char in kept
+        else char.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for char in text
     )
-    return shown[:limit]
+
+
+def printable(text: str, limit: int) -> str:
+    """As `visible`, cut to `limit` characters."""
+    return visible(text[:limit])[:limit]

@@ -6,7 +6,7 @@ Pure: no sockets, no clock.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from bridged.units import UnixSeconds
@@ -18,7 +18,8 @@ class TlsSummary:
 
     `version` as OpenSSL names it (`TLSv1.3`), `group` the key group (`X25519MLKEM768`; None where the
     library does not tell), `peer_name` the verified certificate's common name, `peer_fingerprint`
-    SHA-256 of its DER form in hexadecimal, `peer_not_after` its end of validity.
+    SHA-256 of its DER form in hexadecimal, `peer_not_after` its end of validity. `peer_chain`: the verified
+    chain in DER form, the peer's own certificate first (empty where the engine does not keep it).
     """
 
     version: str
@@ -27,6 +28,7 @@ class TlsSummary:
     peer_name: str
     peer_fingerprint: str
     peer_not_after: UnixSeconds
+    peer_chain: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 class TlsEngine(Protocol):

@@ -106,8 +106,9 @@ class PeerLink:
         self.session.handle_timeout(self._clock())
         self.pump()
 
-    def close(self, reason: str, detail: str, *, notify: bool = True) -> None:
-        self.session.close(reason, detail, self._clock(), notify=notify)
+    def close(self, reason: str, detail: str, *, notify: bool = True, farewell: str | None = None) -> None:
+        """End the session; see `Session.close`."""
+        self.session.close(reason, detail, self._clock(), notify=notify, farewell=farewell)
         self.pump()
 
     def abort(self, detail: str) -> None:

@@ -18,6 +18,7 @@ import structlog
 from bridged.addresses import MacAddress
 from bridged.configuration.diff import bridge_effect, tunnel_effect
 from bridged.configuration.schema import Bridge, Configuration, Tunnel, tap_name
+from bridged.configuration.secrets import find_exposed_secrets
 from bridged.dataplane import choose_dataplane, create_dataplane, tap_offloads
 from bridged.errors import NetlinkError, ShutdownErrors
 from bridged.netlink.attachment import BridgeAttachment
@@ -65,7 +66,42 @@ class Site:
         Raises:
             ConfigurationError, PkiError: some of it cannot be used.
         """
-        return {name: plan_tunnel(target, name, self._base, self._warn) for name in target.tunnels}
+        plans = {name: plan_tunnel(target, name, self._base) for name in target.tunnels}
+        for path, text in find_exposed_secrets(target):
+            self._log.warning("private_file_readable", where=".".join(map(str, path)), detail=text)
+        return plans
+
+    def renew_trust(self) -> int:
+        """Take what the embedded CA issues and revokes now, in the tunnels that use it.
+
+        Returns how many sessions it ended. Nothing else of the configuration is read again.
+
+        Raises:
+            ConfigurationError, PkiError: it cannot be used; nothing was changed.
+        """
+        names = [name for name, tunnel in self.tunnels.items() if tunnel.plan.is_embedded]
+        plans = {name: plan_tunnel(self._settings(), name, self._base) for name in names}
+        ended = 0
+        for name, plan in plans.items():
+            running = self.tunnels[name]
+            running.plan = replace(
+                running.plan,
+                make_engine=plan.make_engine,
+                certificates=plan.certificates,
+                crl_next_update=plan.crl_next_update,
+                judge_peer=plan.judge_peer,
+            )
+            ended += running.standing.recheck()
+        return ended
+
+    def kick(self, name: str, tunnel: str | None = None) -> int:
+        """End the sessions of the peer `name`, in one tunnel or in all. Returns how many ended.
+
+        Raises:
+            KeyError: there is no such tunnel.
+        """
+        tunnels = list(self.tunnels.values()) if tunnel is None else [self.tunnels[tunnel]]
+        return sum(running.standing.kick(name) for running in tunnels)
 
     async def check(self, target: Configuration) -> None:
         """Whether `become` could succeed, as far as that can be known before anything is touched.
@@ -274,9 +310,6 @@ class Site:
 
     def _learned_addresses(self) -> set[MacAddress]:
         return {entry.address for tunnel in self.tunnels.values() for entry, _ in tunnel.fdb()}
-
-    def _warn(self, text: str) -> None:
-        self._log.warning("private_file_readable", detail=text)
 
 
 def _exists(link: str) -> bool:

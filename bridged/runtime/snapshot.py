@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from bridged.dataplane.contract import DataplaneSnapshot, Histogram, PeerCounters
 from bridged.supervision import Undone
 from bridged.units import Seconds, UnixSeconds
+
+EXPIRY_NOTICE_SECONDS: Final = 30 * 86_400.0
+"""What ends sooner than this is said: certificates, CAs, revocation lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +55,9 @@ class TunnelStatus:
 
     `handshakes` by (phase, outcome); `handshake_durations` by phase; `authentications` by (method,
     outcome); `renegotiations` by (trigger, outcome); `control_drops` by (direction, reason): packets that
-    the control plane refused; `certificates` role -> end of validity; `mac_conflicts` by `adapter`,
-    `lan_station`, `local_port`, `peer`. `coalescing`: `tcp4`, `tcp6`, `udp4`, `udp6` -> `joined`, or why not
+    the control plane refused; `certificates` role -> end of validity; `crl_next_update`: end of the
+    revocation list; `mac_conflicts` by `adapter`, `lan_station`, `local_port`, `peer`. `coalescing`: `tcp4`,
+    `tcp6`, `udp4`, `udp6` -> `joined`, or why not
     (absent: the data plane or the TAP cannot, or `coalesce: off`). `last_error`: newest failure, one line.
     """
 
@@ -76,6 +81,7 @@ class TunnelStatus:
     renegotiations: Mapping[tuple[str, str], int] = field(default_factory=dict)
     control_drops: Mapping[tuple[str, str], int] = field(default_factory=dict)
     certificates: Mapping[str, UnixSeconds] = field(default_factory=dict)
+    crl_next_update: UnixSeconds | None = None
     mac_conflicts: Mapping[str, int] = field(default_factory=dict)
     coalescing: Mapping[str, str] = field(default_factory=dict)
     last_error: str | None = None

@@ -13,6 +13,7 @@ from bridged import __version__
 from bridged.addresses import Endpoint, Remote
 from bridged.configuration.check import DEFAULT_LISTEN, is_inline
 from bridged.configuration.schema import DEFAULT_PORT, Configuration, Tls, Tunnel
+from bridged.configuration.secrets import find_exposed_in_tunnel
 from bridged.errors import ConfigurationError
 from bridged.pki import embedded_tls_material, tls_crypt_key_path
 from bridged.protocol.cipher import Cipher
@@ -22,7 +23,14 @@ from bridged.protocol.static_key import StaticKey, parse_static_key
 from bridged.protocol.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapKeys
 from bridged.runtime.tunnel_plan import TunnelPlan
 from bridged.tls import TlsSettings, make_engine_factory, peer_usage
-from bridged.tls.identity import certificate_not_after, read_pem, read_private_pem, warn_if_readable
+from bridged.tls.identity import (
+    certificate_not_after,
+    chain_not_after,
+    crl_next_update,
+    read_pem,
+    read_private_pem,
+)
+from bridged.tls.standing import PeerCheck
 from bridged.units import UnixSeconds
 
 
@@ -39,17 +47,19 @@ def plan_tunnel(
 ) -> TunnelPlan:
     """All that `ServerTunnel` or `ClientTunnel` needs, from the configuration of tunnel `name`.
 
-    Relative files are looked up under `base`. `warn` gets one line for each private file that others may
-    read.
+    Relative files are looked up under `base`. `warn` gets one line for each secret that others may read.
 
     Raises:
         ConfigurationError: a certificate, key or static key that cannot be used.
         PkiError: the embedded CA is damaged.
     """
+    if warn is not None:
+        for path, text in find_exposed_in_tunnel(configuration, name):
+            warn(f"{'.'.join(map(str, path))}: {text}")
     tunnel = configuration.tunnels[name]
     role = Role.SERVER if tunnel.role == "server" else Role.CLIENT
     prefix = f"tunnels.{name}"
-    identity = _load_identity(configuration, tunnel.tls, prefix, base, warn)
+    identity = _load_identity(configuration, tunnel.tls, prefix, base)
     settings = TlsSettings(
         role=tunnel.role,
         certificate_pem=identity.certificate,
@@ -66,8 +76,9 @@ def plan_tunnel(
     )
     make_engine = make_engine_factory(settings)
     settings.wipe()
-    key = _load_static_key(configuration, tunnel, prefix, base, warn)
-    certificates = {"own": certificate_not_after(identity.certificate)}
+    check = PeerCheck(settings)
+    key = _load_static_key(configuration, tunnel, prefix, base)
+    certificates = {"own": chain_not_after(identity.certificate)}
     if identity.ca is not None:
         certificates["ca"] = certificate_not_after(identity.ca)
     return TunnelPlan(
@@ -85,6 +96,9 @@ def plan_tunnel(
         exit_notify=tunnel.exit_notify,
         transport=tunnel.transport,
         certificates={role_name: UnixSeconds(at) for role_name, at in certificates.items()},
+        crl_next_update=crl_next_update(identity.crl) if identity.crl is not None else None,
+        judge_peer=check.judge,
+        is_embedded=tunnel.tls.embedded,
     )
 
 
@@ -95,9 +109,7 @@ def bind_endpoint(tunnel: Tunnel) -> Endpoint | None:
     return Endpoint.parse(tunnel.local, DEFAULT_PORT) if tunnel.local else None
 
 
-def _load_identity(
-    configuration: Configuration, tls: Tls, prefix: str, base: Path, warn: Callable[[str], None] | None
-) -> _Identity:
+def _load_identity(configuration: Configuration, tls: Tls, prefix: str, base: Path) -> _Identity:
     if tls.embedded:
         ca, certificate, key, crl = embedded_tls_material(configuration.state_directory)
         return _Identity(ca, certificate, bytearray(key), crl)
@@ -108,13 +120,13 @@ def _load_identity(
     return _Identity(
         ca=read_pem(tls.ca, f"{prefix}.tls.ca", base) if tls.ca else None,
         certificate=read_pem(tls.certificate, f"{prefix}.tls.certificate", base),
-        key=read_private_pem(tls.key, f"{prefix}.tls.key", base, warn),
+        key=read_private_pem(tls.key, f"{prefix}.tls.key", base),
         crl=read_pem(tls.crl, f"{prefix}.tls.crl", base) if tls.crl else None,
     )
 
 
 def _load_static_key(
-    configuration: Configuration, tunnel: Tunnel, prefix: str, base: Path, warn: Callable[[str], None] | None
+    configuration: Configuration, tunnel: Tunnel, prefix: str, base: Path
 ) -> StaticKey | None:
     if tunnel.wrap.mode == "none":
         return None
@@ -132,8 +144,6 @@ def _load_static_key(
         raise ConfigurationError(
             f"cannot read the static key: {error.strerror}", file=path, key=f"{prefix}.wrap.key"
         ) from error
-    if warn is not None:
-        warn_if_readable(path, f"{prefix}.wrap.key", warn)
     return parse_static_key(text, str(path))
 
 

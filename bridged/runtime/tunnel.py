@@ -48,6 +48,7 @@ from bridged.runtime.coalescing import Coalescing
 from bridged.runtime.link import PeerLink
 from bridged.runtime.link_table import LinkTable
 from bridged.runtime.log_budget import LogBudget
+from bridged.runtime.standing import Standing
 from bridged.runtime.statistics import PeerBook, TunnelStatistics
 from bridged.runtime.tunnel_plan import TunnelPlan
 from bridged.supervision import SUPERVISOR
@@ -76,6 +77,7 @@ class Tunnel(ABC):
         self.log = structlog.get_logger("bridged.tunnel").bind(tunnel=plan.name)
         self.is_stopping = False
         self.links = LinkTable()
+        self.standing = Standing(self)
         self._handles = itertools.count(1)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
@@ -116,14 +118,16 @@ class Tunnel(ABC):
                 self.log.info("farewell_unanswered", sessions=len(self.links))
         if self._timer is not None:
             self._timer.cancel()
+        self.standing.close()
         asyncio.get_running_loop().remove_reader(self.dataplane.event_fd())
         self.dataplane.stop()
         self.log.info("tunnel_stopped")
 
     def apply(self, plan: TunnelPlan) -> None:
-        """Use another plan from the next session on; those that are up go on as they are."""
+        """Use another plan from the next session on; of those that are up, whom it still lets in goes on."""
         self.plan = plan
         self.book.apply(plan.peer_names, plan.peer_retention)
+        self.standing.recheck()
 
     def handle_network_change(self) -> None:
         """Addresses, routes or links changed: let every peer hear from where we are now."""
@@ -301,6 +305,7 @@ class Tunnel(ABC):
             self.log.warning("options_differ", peer=link.name, difference=warning)
         if terms.ignored:
             self.log.info("pushed_options_ignored", peer=link.name, options=list(terms.ignored))
+        self.standing.note(link, terms.tls, event.duration)
 
     def handle_renegotiated(self, link: PeerLink, event: Renegotiated) -> None:
         self.statistics.note_handshake("renegotiation", event.outcome, event.duration)
@@ -308,12 +313,15 @@ class Tunnel(ABC):
         if event.outcome == "established" and link.terms is not None:
             self.book.note_renegotiated(link.name, link.terms, unix_now())
             self.log.debug("key_renegotiated", peer=link.name, trigger=event.trigger)
+            if event.tls is not None:
+                self.standing.note(link, event.tls, event.duration)
         else:
             self.log.warning(
                 "renegotiation_failed", peer=link.name, outcome=event.outcome, detail=event.detail
             )
 
     def handle_down(self, link: PeerLink, event: SessionDown, last: PeerSnapshot | None) -> None:
+        self.standing.forget(link)
         if event.was_established:
             record = self.book.record(link.name)
             record.disconnects[event.reason] += 1

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from bridged.addresses import Endpoint, Remote
+from bridged.errors import PeerRefusedError
 from bridged.protocol.session_types import SessionSettings
-from bridged.protocol.tls_port import TlsEngineFactory
+from bridged.protocol.tls_port import TlsEngineFactory, TlsSummary
 from bridged.protocol.wrap import WrapKeys
 from bridged.units import UnixSeconds
 
@@ -16,7 +17,9 @@ from bridged.units import UnixSeconds
 class TunnelPlan:
     """What a tunnel is made of; built from the configuration by `trust` and the daemon.
 
-    `certificates`: role -> end of validity. `tap`, `tap_mac` for people. `transport`: `udp`.
+    `certificates`: role -> end of validity. `crl_next_update`: when the revocation list ends (None: there is
+    none). `judge_peer`: why a connected peer would be refused by this plan, None where it would be let in.
+    `is_embedded`: certificates and list are those of the embedded CA. `transport`: `udp`.
     """
 
     name: str
@@ -33,3 +36,6 @@ class TunnelPlan:
     exit_notify: bool = True
     transport: str = "udp"
     certificates: Mapping[str, UnixSeconds] | None = None
+    crl_next_update: UnixSeconds | None = None
+    judge_peer: Callable[[TlsSummary], PeerRefusedError | None] | None = None
+    is_embedded: bool = False

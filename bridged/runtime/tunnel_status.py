@@ -41,6 +41,7 @@ def tunnel_status(tunnel: Tunnel) -> TunnelStatus:
         renegotiations=dict(statistics.renegotiations),
         control_drops=_control_drops(tunnel),
         certificates=dict(plan.certificates or {}),
+        crl_next_update=plan.crl_next_update,
         mac_conflicts=dict(statistics.mac_conflicts),
         coalescing=tunnel.coalescing.described(),
         last_error=tunnel.last_error,

@@ -12,6 +12,8 @@ from typing import Final
 
 from prometheus_client.metrics_core import Metric
 
+from bridged.protocol.text import visible
+
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 _ESCAPES: Final = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
@@ -33,7 +35,9 @@ def labels_text(values: dict[str, str]) -> str:
     """`{one="a",other="b"}`, or nothing where there are no labels."""
     if not values:
         return ""
-    pairs = ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in values.items())
+    pairs = ",".join(
+        f'{name}="{visible(value, lines=True).translate(_ESCAPES)}"' for name, value in values.items()
+    )
     return f"{{{pairs}}}"
 
 

@@ -23,6 +23,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from bridged.configuration.schema import Log
+from bridged.protocol.text import visible
 
 EVENTS_BURST: Final = 20
 EVENTS_WINDOW: Final = 10.0
@@ -79,6 +80,23 @@ def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     return event
 
 
+def make_visible(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Write control characters in all values as escapes: names, reasons and options come from strangers."""
+    for name, value in event.items():
+        event[name] = _visible(value, lines=name == "exception")
+    return event
+
+
+def _visible(value: Any, *, lines: bool = False) -> Any:
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_visible(item) for item in value]
+    if isinstance(value, Mapping):
+        return {_visible(key): _visible(item) for key, item in value.items()}
+    return visible(str(value), lines=lines)
+
+
 class RepeatLimiter:
     """Drops what one source logs too often; `clock` gives monotonic seconds. Remembers KEYS_REMEMBERED."""
 
@@ -108,11 +126,12 @@ class RepeatLimiter:
 
 def _renderers(kind: str, stream: TextIO) -> list[Processor]:
     if kind == "journald":  # the journal has the time
+        # It quotes what is not printable by itself.
         return [_render_journald]
     stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
     if kind == "console":
-        return [stamp, structlog.dev.ConsoleRenderer(colors=stream.isatty())]
-    return [stamp, _head_first, structlog.processors.JSONRenderer(default=str)]
+        return [make_visible, stamp, structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+    return [make_visible, stamp, _head_first, structlog.processors.JSONRenderer(default=str)]
 
 
 def _head_first(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -126,7 +145,7 @@ def _render_journald(_logger: WrappedLogger, method: str, event: MutableMapping[
     name = event.pop("event", "")
     exception = event.pop("exception", None)
     fields = [f"{key}={_quoted(value)}" for key, value in event.items()]
-    line = f"<{_PRIORITIES.get(level, 6)}>" + " ".join([str(name), *fields])
+    line = f"<{_PRIORITIES.get(level, 6)}>" + " ".join([visible(str(name)), *fields])
     return line if exception is None else f"{line} exception={_quoted(exception)}"
 
 

@@ -117,6 +117,11 @@ METRICS: Final[tuple[MetricRow, ...]] = (
     _histogram("control_loop_lag_seconds", (), "How late the event loop woke up."),
     _gauge("certificate_not_after_timestamp_seconds", (*_T, "role"), "End of validity of our certificates."),
     _gauge("peer_certificate_not_after_timestamp_seconds", _TP, "End of validity of the peer's certificate."),
+    _gauge(
+        "crl_next_update_timestamp_seconds",
+        _T,
+        "End of the revocation list, Unix time: nobody can connect after it; absent where there is none.",
+    ),
     _counter(
         "config_reloads_total",
         ("outcome",),

@@ -9,20 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
 
 from bridged.errors import ConfigurationError
 from bridged.protocol.tls_port import TlsEngine, TlsEngineFactory
 from bridged.tls.engine import PyOpenSslEngine, Verdict
-from bridged.tls.identity import load_certificates, parse_fingerprint, wipe
+from bridged.tls.identity import load_certificates, load_revocation_lists, parse_fingerprint, wipe
 from bridged.tls.verification import PeerRules, PeerUsage
 
 TlsVersion = Literal["1.2", "1.3"]
 
 CHAIN_DEPTH_MAX: Final = 8
 _VERSIONS: Final[dict[str, int]] = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
+# CRL_CHECK_ALL: a CA between the root and the peer may be revoked, too.
+CRL_FLAGS: Final = crypto.X509StoreFlags.CRL_CHECK | crypto.X509StoreFlags.CRL_CHECK_ALL
 # Servers with an RSA certificate and `dh` alone have DHE only; its AES-GCM suites are as strong.
 _CIPHERS_1_2: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:!aNULL:!PSK:!aDSS"
 _CIPHERS_1_3: Final = b"TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256"
@@ -63,6 +64,27 @@ def make_engine_factory(settings: TlsSettings) -> TlsEngineFactory:
     Raises:
         ConfigurationError: a certificate, key, CA, list or fingerprint that cannot be used; names its key.
     """
+    rules = peer_rules(settings)
+    context = SSL.Context(SSL.TLS_METHOD)
+    _limit_protocol(context, settings)
+    _load_identity(context, settings)
+    load_authority(context.get_cert_store(), settings, CRL_FLAGS)
+    context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _verify)
+    context.set_verify_depth(CHAIN_DEPTH_MAX)
+    is_client = settings.role == "client"
+
+    def make_engine() -> TlsEngine:
+        return PyOpenSslEngine(context, rules, is_client=is_client)
+
+    return make_engine
+
+
+def peer_rules(settings: TlsSettings) -> PeerRules:
+    """The rules that the settings ask of a peer's certificate.
+
+    Raises:
+        ConfigurationError: a fingerprint that is none, or no way at all to know the peer.
+    """
     rules = PeerRules(
         fingerprints=tuple(parse_fingerprint(text) for text in settings.peer_fingerprints),
         has_authority=settings.ca_pem is not None,
@@ -75,18 +97,7 @@ def make_engine_factory(settings: TlsSettings) -> TlsEngineFactory:
         raise ConfigurationError(
             "no way to know the peer: set `ca`, or `peer_fingerprints`, or `embedded: true`", key="tls.ca"
         )
-    context = SSL.Context(SSL.TLS_METHOD)
-    _limit_protocol(context, settings)
-    _load_identity(context, settings)
-    _load_authority(context, settings)
-    context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _verify)
-    context.set_verify_depth(CHAIN_DEPTH_MAX)
-    is_client = settings.role == "client"
-
-    def make_engine() -> TlsEngine:
-        return PyOpenSslEngine(context, rules, is_client=is_client)
-
-    return make_engine
+    return rules
 
 
 def _verify(connection: Any, certificate: Any, number: int, depth: int, accepted: int) -> bool:
@@ -138,28 +149,22 @@ def _load_identity(context: Any, settings: TlsSettings) -> None:
         ) from error
 
 
-def _load_authority(context: Any, settings: TlsSettings) -> None:
+def load_authority(store: Any, settings: TlsSettings, crl_flags: int) -> None:
+    """Put the settings' CAs and revocation lists into an OpenSSL store.
+
+    `crl_flags` are set where there is a list.
+
+    Raises:
+        ConfigurationError: a CA or a list that cannot be used.
+    """
     if settings.ca_pem is None:
         if settings.crl_pem is not None:
             raise ConfigurationError("a revocation list needs the CA that signed it: set `ca`", key="tls.crl")
         return
-    store = context.get_cert_store()
     for certificate in load_certificates(settings.ca_pem, "tls.ca"):
         store.add_cert(crypto.X509.from_cryptography(certificate))
     if settings.crl_pem is None:
         return
-    for crl in _load_crls(settings.crl_pem):
+    for crl in load_revocation_lists(settings.crl_pem):
         store.add_crl(crl)
-    store.set_flags(crypto.X509StoreFlags.CRL_CHECK)
-
-
-def _load_crls(pem: bytes) -> list[x509.CertificateRevocationList]:
-    end = b"-----END X509 CRL-----"
-    blocks = [block + end for block in pem.split(end) if b"-----BEGIN X509 CRL-----" in block]
-    try:
-        lists = [x509.load_pem_x509_crl(block) for block in blocks]
-    except ValueError as error:
-        raise ConfigurationError(f"not a PEM revocation list ({error})", key="tls.crl") from error
-    if not lists:
-        raise ConfigurationError("no block `-----BEGIN X509 CRL-----` in it", key="tls.crl")
-    return lists
+    store.set_flags(crl_flags)

@@ -10,9 +10,10 @@ from collections import deque
 from typing import Any, Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 
-from bridged.errors import LocalProtocolError, TlsError
+from bridged.errors import LocalProtocolError, PeerRefusedError, TlsError
 from bridged.protocol.tls_port import TlsSummary
 from bridged.tls.failures import failure_of
 from bridged.tls.identity import fingerprint, not_after, wipe
@@ -37,7 +38,7 @@ class Verdict:
 
     def __init__(self, rules: PeerRules) -> None:
         self._rules = rules
-        self.refusal: TlsError | None = None
+        self.refusal: PeerRefusedError | None = None
         self.accepted: x509.Certificate | None = None
 
     def judge(self, certificate: Any, number: int, depth: int, is_accepted: bool) -> bool:
@@ -51,7 +52,8 @@ class Verdict:
             else:
                 refusal = None
         except Exception as error:  # hostile certificates reach many parsers; none may break the handshake
-            refusal = TlsError("certificate_rejected", f"the peer's certificate cannot be parsed ({error})")
+            text = f"the peer's certificate cannot be parsed ({error})"
+            refusal = PeerRefusedError("certificate_rejected", text)
         else:
             if refusal is None and is_accepted and depth == 0:
                 self.accepted = parsed
@@ -186,7 +188,14 @@ class PyOpenSslEngine:
             peer_name=common_name(certificate),
             peer_fingerprint=fingerprint(certificate),
             peer_not_after=not_after(certificate),
+            peer_chain=self._chain(certificate),
         )
+
+    def _chain(self, certificate: x509.Certificate) -> tuple[bytes, ...]:
+        # Without an authority OpenSSL finds no chain: the certificate stands for itself.
+        found = self._connection.get_verified_chain(as_cryptography=True) or ()
+        issuers = (one for one in found if one != certificate)
+        return tuple(one.public_bytes(Encoding.DER) for one in (certificate, *issuers))
 
     def close(self) -> None:
         """Drop the session's memory; nothing is sent. May be called twice."""
@@ -213,7 +222,8 @@ class PyOpenSslEngine:
             or self._verdict.refusal is not None
             or accepted != presented
         ):
-            self._failure = TlsError("certificate_rejected", "the peer's certificate was never verified")
+            text = "the peer's certificate was never verified"
+            self._failure = PeerRefusedError("certificate_rejected", text)
             raise self._failure
         self._is_established = True
 

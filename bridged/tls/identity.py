@@ -6,8 +6,6 @@ Reads files; knows no sockets. Secrets are kept in bytearrays so that they can b
 from __future__ import annotations
 
 import hashlib
-import stat
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -42,24 +40,9 @@ def read_pem(value: str, key: str, base: Path | None = None) -> bytes:
     return content
 
 
-def read_private_pem(
-    value: str, key: str, base: Path | None = None, warn: Callable[[str], None] | None = None
-) -> bytearray:
-    """As `read_pem`, for secrets; `wipe` the result after use.
-
-    `warn` gets one line where group or others may read the file.
-    """
-    content = bytearray(read_pem(value, key, base))
-    if warn is not None and not _is_inline(value):
-        warn_if_readable(_path(value, base), key, warn)
-    return content
-
-
-def warn_if_readable(path: Path, key: str, warn: Callable[[str], None]) -> None:
-    """Tell `warn` where group or others may read a secret's file; `key` is its configuration key."""
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
-        warn(f"{key}: {path} may be read by others (mode {mode:04o}); run `chmod 600 {path}`")
+def read_private_pem(value: str, key: str, base: Path | None = None) -> bytearray:
+    """As `read_pem`, for secrets; `wipe` the result after use."""
+    return bytearray(read_pem(value, key, base))
 
 
 def wipe(secret: bytearray) -> None:
@@ -82,6 +65,34 @@ def load_certificates(pem: bytes, what: str) -> list[x509.Certificate]:
     return certificates
 
 
+def load_revocation_lists(pem: bytes) -> list[x509.CertificateRevocationList]:
+    """All revocation lists of a PEM text; at least one.
+
+    Raises:
+        ConfigurationError: none, or one that cannot be parsed.
+    """
+    end = b"-----END X509 CRL-----"
+    blocks = [block + end for block in pem.split(end) if b"-----BEGIN X509 CRL-----" in block]
+    try:
+        lists = [x509.load_pem_x509_crl(block) for block in blocks]
+    except ValueError as error:
+        raise ConfigurationError(f"not a PEM revocation list ({error})", key="tls.crl") from error
+    if not lists:
+        raise ConfigurationError("no block `-----BEGIN X509 CRL-----` in it", key="tls.crl")
+    return lists
+
+
+def crl_next_update(pem: bytes) -> UnixSeconds | None:
+    """When the first of the revocation lists ends; None where none of them ends.
+
+    Raises:
+        ConfigurationError: no list in it.
+    """
+    moments = [crl.next_update_utc for crl in load_revocation_lists(pem)]
+    ends = [moment.timestamp() for moment in moments if moment is not None]
+    return UnixSeconds(min(ends)) if ends else None
+
+
 def certificate_not_after(pem: bytes) -> UnixSeconds:
     """End of validity of the first certificate.
 
@@ -89,6 +100,15 @@ def certificate_not_after(pem: bytes) -> UnixSeconds:
         ConfigurationError: no certificate in it.
     """
     return not_after(load_certificates(pem, "certificate")[0])
+
+
+def chain_not_after(pem: bytes) -> UnixSeconds:
+    """When the first certificate of a chain ends: from then on peers refuse all of it.
+
+    Raises:
+        ConfigurationError: no certificate in it.
+    """
+    return min(not_after(certificate) for certificate in load_certificates(pem, "certificate"))
 
 
 def not_after(certificate: x509.Certificate) -> UnixSeconds:

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from bridged.errors import TlsError
+from bridged.errors import PeerRefusedError
 from bridged.tls.subject import printed_subject
 
 PeerUsage = Literal["client", "server", "any"]
@@ -28,6 +28,7 @@ _USAGES: Final = {
 }
 
 # Numbers of X509_V_ERR_*: fixed by OpenSSL's public interface.
+_NO_LIST: Final = 3
 _PURPOSE: Final = 26
 _ISSUER_UNKNOWN: Final = frozenset({2, 18, 19, 20, 21, 27, 33})
 _CODES: Final = {
@@ -74,8 +75,13 @@ class PeerRules:
     name_prefix: str | None = None
     subject: str | None = None
 
-    def judge_chain_error(self, certificate: x509.Certificate, number: int, depth: int) -> TlsError | None:
+    def judge_chain_error(
+        self, certificate: x509.Certificate, number: int, depth: int
+    ) -> PeerRefusedError | None:
         """OpenSSL refuses the certificate at `depth` (0: the peer's own); None lets it pass."""
+        if number == _NO_LIST and depth > 0:
+            # Decision 37: a CA above the issuer need not have a list.
+            return None
         if not self.has_authority and (depth > 0 or number in _ISSUER_UNKNOWN):
             return None
         if number == _PURPOSE and depth == 0 and self.usage == "any":
@@ -85,7 +91,7 @@ class PeerRules:
             reason = f"OpenSSL refuses it (verification error {number})"
         return _refusal(certificate, reason, _CODES.get(number, "certificate_rejected"), depth)
 
-    def judge_leaf(self, certificate: x509.Certificate) -> TlsError | None:
+    def judge_leaf(self, certificate: x509.Certificate) -> PeerRefusedError | None:
         """The peer's own certificate, after its chain was found good; None accepts it."""
         if self.fingerprints and not self._is_pinned(certificate):
             return _refusal(
@@ -104,7 +110,7 @@ class PeerRules:
         # Every pin is compared, each in constant time.
         return sum(hmac.compare_digest(digest, pin) for pin in self.fingerprints) > 0
 
-    def _judge_usage(self, certificate: x509.Certificate) -> TlsError | None:
+    def _judge_usage(self, certificate: x509.Certificate) -> PeerRefusedError | None:
         if self.usage == "any":
             return None
         wanted, word = _USAGES[self.usage]
@@ -119,7 +125,7 @@ class PeerRules:
             return _refusal(certificate, "its key usage allows neither digitalSignature nor key agreement")
         return None
 
-    def _judge_name(self, certificate: x509.Certificate) -> TlsError | None:
+    def _judge_name(self, certificate: x509.Certificate) -> PeerRefusedError | None:
         name = common_name(certificate)
         if not name or len(name) > NAME_LENGTH_MAX or not name.isprintable():
             return _refusal(
@@ -137,7 +143,7 @@ class PeerRules:
             )
         return self._judge_subject(certificate)
 
-    def _judge_subject(self, certificate: x509.Certificate) -> TlsError | None:
+    def _judge_subject(self, certificate: x509.Certificate) -> PeerRefusedError | None:
         if self.subject is None:
             return None
         subject = printed_subject(certificate.tbs_certificate_bytes)
@@ -191,9 +197,9 @@ def _safe_name(certificate: x509.Certificate, *, issuer: bool) -> str:
 
 def _refusal(
     certificate: x509.Certificate, reason: str, code: str = "certificate_rejected", depth: int = 0
-) -> TlsError:
+) -> PeerRefusedError:
     whose = "the peer's certificate" if depth == 0 else "a CA certificate in the peer's chain"
-    return TlsError(code, f"{whose} {describe(certificate)} is refused: {reason}")
+    return PeerRefusedError(code, f"{whose} {describe(certificate)} is refused: {reason}")
 
 
 def _extended_usages(certificate: x509.Certificate) -> frozenset[x509.ObjectIdentifier]:

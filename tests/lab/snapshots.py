@@ -124,6 +124,7 @@ def tunnel(name: str = "sites", *peers: PeerStatus, **changes: Any) -> TunnelSta
         "renegotiations": {("time", "established"): 3},
         "control_drops": {("receive", "wrap_mismatch"): 9, ("receive", "replay"): 1},
         "certificates": {"own": UnixSeconds(NOW + 1000), "ca": UnixSeconds(NOW + 2000)},
+        "crl_next_update": UnixSeconds(NOW + 3000),
         "mac_conflicts": {"peer": 1},
     }
     return TunnelStatus(**{**values, **changes})

@@ -26,7 +26,9 @@ from bridged.admin.models import HealthAnswer, StatusAnswer, status_answer
 from bridged.admin.server import AdminServer
 from bridged.admin.socket import AdminSocketError
 from bridged.admin.state import Station
+from bridged.pki import PkiError
 from bridged.runtime.snapshot import BridgeStatus, DaemonSnapshot, DutiesStatus, ReloadStatus
+from bridged.runtime.trust_keeper import Revocation
 from bridged.supervision import Undone
 from bridged.units import Seconds, UnixSeconds
 
@@ -52,6 +54,17 @@ class State:
 
     async def reload(self) -> ReloadStatus:
         return self.reloaded
+
+    def kick(self, name: str, tunnel: str | None) -> int:
+        if tunnel not in (None, "sites"):
+            raise KeyError(tunnel)
+        return 2 if name == "shop" else 0
+
+    async def revoke(self, name: str, keep: str | None, state: str | None) -> Revocation:
+        if name != "shop":
+            raise PkiError("pki_unknown", f"no valid certificate for {name!r}")
+        self.revoked = (name, keep, state)
+        return Revocation(1, 2)
 
     def fdb(self, tunnel: str) -> Sequence[Station]:
         if tunnel != "sites":
@@ -196,7 +209,9 @@ def test_health_is_bad_while_a_duty_is_not_done_or_a_bridge_is_not_as_configured
 
 def test_the_openapi_description_has_every_route_with_its_answer(path: Path) -> None:
     schema = served(path, State(), lambda client: client._http.get("/v1/openapi.json").json())
-    assert set(schema["paths"]) == {"/v1/status", "/v1/confirm", "/v1/reload", "/v1/fdb", "/v1/health"}
+    assert set(schema["paths"]) == {
+        f"/v1/{route}" for route in ("status", "confirm", "reload", "kick", "revoke", "fdb", "health")
+    }
     assert {"StatusAnswer", "PeerAnswer", "FdbAnswer"} <= set(schema["components"]["schemas"])
 
 
@@ -467,3 +482,23 @@ def test_a_newer_daemon_s_answer_is_understood(path: Path) -> None:
     newer["invented_later"] = 1
     newer["tunnels"][0]["peers"][0]["invented_later"] = {"x": 1}
     assert type(answer).model_validate(newer) == answer
+
+
+def test_kick_says_how_many_sessions_ended_and_knows_its_tunnels(path: Path) -> None:
+    state = State()
+    assert served(path, state, lambda client: client.kick("shop").ended) == 2
+    assert served(path, state, lambda client: client.kick("depot", "sites").ended) == 0
+    with pytest.raises(AdminError, match="no tunnel 'x'"):
+        served(path, state, lambda client: client.kick("shop", "x"))
+
+
+def test_revoke_carries_the_daemon_s_own_error_code(path: Path) -> None:
+    state = State()
+    answer = served(path, state, lambda client: client.revoke("shop", Path("/s"), "7f"))
+    assert (answer.revoked, answer.ended) == (1, 2) and state.revoked == ("shop", "7f", "/s")
+    with pytest.raises(AdminError, match="no valid certificate for 'depot'") as caught:
+        served(path, state, lambda client: client.revoke("depot", Path("/s")))
+    assert caught.value.code == "pki_unknown"
+    for name in ("", "x" * 65):
+        with pytest.raises(AdminError):
+            served(path, state, lambda client, name=name: client.revoke(name, Path("/s")))  # type: ignore[misc]

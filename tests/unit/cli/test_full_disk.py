@@ -63,7 +63,7 @@ def test_a_full_disk_is_said_with_the_path_and_status_1(
     if step == "invite":
         EmbeddedCa.create(Path(state))
     monkeypatch.setattr(sys, "argv", ["bridged", *arguments[step]])
-    monkeypatch.setattr(command, "_say", said.append)
+    monkeypatch.setattr(command, "say", said.append)
     with pytest.raises(SystemExit) as caught, no_room():
         command.main()
     assert caught.value.code == 1

@@ -11,10 +11,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from bridged import WRITTEN_AFTER
 from bridged.pki import EmbeddedCa, PkiError, embedded_tls_material, tls_crypt_key_path
 from bridged.pki import authority as authority_module
+from bridged.pki.certificates import Validity, build_revocation_list
 from bridged.protocol.static_key import parse_static_key
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -322,3 +325,96 @@ def test_embedded_material_works_in_a_handshake_and_revocation_ends_it(tmp_path)
     with pytest.raises(TlsError) as caught:
         handshake(embedded_tls_material(tmp_path)[3])
     assert caught.value.code == "certificate_revoked"
+
+
+def test_a_clock_that_is_older_than_the_program_makes_no_ca(tmp_path):
+    for moment in (datetime(1970, 1, 1, 0, 10, tzinfo=UTC), WRITTEN_AFTER - timedelta(seconds=1)):
+        for make in (EmbeddedCa.create, EmbeddedCa.ensure):
+            with pytest.raises(PkiError, match="Set the clock") as caught:
+                make(tmp_path / "state", clock=at(moment))
+            assert caught.value.code == "pki_clock"
+    assert not (tmp_path / "state" / "pki").exists()
+    EmbeddedCa.create(tmp_path / "state", clock=at(WRITTEN_AFTER))
+
+
+def test_a_clock_that_is_older_than_the_ca_issues_nothing_and_starts_all_the_same(ca, tmp_path):
+    state = tmp_path / "state"
+    old = at(datetime(1970, 1, 1, tzinfo=UTC))
+    with pytest.raises(PkiError) as caught:
+        EmbeddedCa.open(state, clock=old).issue("a", "client")
+    assert caught.value.code == "pki_clock"
+    before = (ca.directory / "server.crt").read_bytes()
+    EmbeddedCa.ensure(state, clock=old)
+    assert (ca.directory / "server.crt").read_bytes() == before
+
+
+def test_the_program_is_not_younger_than_its_tests():
+    assert datetime.now(UTC) >= WRITTEN_AFTER
+
+
+def test_a_replaced_certificate_is_good_until_the_former_one_is_revoked(ca):
+    first = ca.issue("a", "client")
+    second = ca.issue("a", "client", replace=True)
+    assert ca.crl() is None
+    assert ca.revoke("a", keep=second.serial) == 1
+    crl = x509.load_pem_x509_crl(ca.crl())
+    assert [row.serial_number for row in crl] == [int(first.serial, 16)]
+    with pytest.raises(PkiError, match="no valid certificate"):
+        ca.revoke("a", keep=second.serial)
+    ca.withdraw(second)
+    assert {row.serial_number for row in x509.load_pem_x509_crl(ca.crl())} == {
+        int(first.serial, 16),
+        int(second.serial, 16),
+    }
+
+
+def test_a_server_s_name_cannot_be_replaced_or_revoked(ca):
+    with pytest.raises(PkiError) as caught:
+        ca.issue("server", "client", replace=True)
+    assert caught.value.code == "pki_duplicate"
+    with pytest.raises(PkiError, match="own certificate"):
+        ca.revoke("server")
+
+
+def test_the_list_for_other_programs_is_signed_again_before_it_ends(ca, tmp_path):
+    state, path = tmp_path / "state", ca.directory / "crl.pem"
+    ca.issue("a", "client")
+    assert not path.exists()
+    ca.revoke("a")
+    first = path.read_bytes()
+    EmbeddedCa.ensure(state, clock=at(NOW))
+    assert path.read_bytes() == first, "nothing to do"
+    # One that another version has signed for a shorter time, one that is not valid yet, one that is behind.
+    short = build_revocation_list(
+        [], 1, ca._certificate, ca._key, Validity(NOW - timedelta(days=1), NOW + timedelta(days=20))
+    )
+    early = build_revocation_list(
+        [],
+        1,
+        ca._certificate,
+        ca._key,
+        Validity(NOW + timedelta(days=1), NOW + timedelta(days=3000)),
+    )
+    behind = build_revocation_list(
+        [], 0, ca._certificate, ca._key, Validity(NOW, ca._certificate.not_valid_after_utc)
+    )
+    for stale in (short, early, behind):
+        path.write_bytes(stale.public_bytes(Encoding.PEM))
+        EmbeddedCa.ensure(state, clock=at(NOW))
+        crl = x509.load_pem_x509_crl(path.read_bytes())
+        assert len(list(crl)) == 1 and crl.next_update_utc == ca._certificate.not_valid_after_utc
+    for damaged in (b"junk", b""):
+        path.write_bytes(damaged)
+        EmbeddedCa.ensure(state, clock=at(NOW))
+        assert len(list(x509.load_pem_x509_crl(path.read_bytes()))) == 1
+
+
+def test_the_mark_changes_with_the_server_s_certificate_and_with_the_list(ca, tmp_path):
+    marks = [ca.mark()]
+    ca.issue("a", "client")
+    assert ca.mark() == marks[0]
+    ca.revoke("a")
+    marks.append(ca.mark())
+    EmbeddedCa.ensure(tmp_path / "state", clock=at(NOW + timedelta(days=790)))
+    marks.append(ca.mark())
+    assert len(set(marks)) == 3

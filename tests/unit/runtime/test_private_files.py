@@ -1,13 +1,16 @@
-"""What a tunnel's plan says about private files that others may read."""
+"""Secrets that others may read are said, wherever they stand: by a tunnel's plan, at start and by `check`."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from bridged.cli.main import main
 from bridged.configuration import load
+from bridged.configuration.secrets import find_exposed_secrets
 from bridged.pki import EmbeddedCa, tls_crypt_key_path
 from bridged.runtime.trust import plan_tunnel
 
@@ -42,3 +45,121 @@ def test_a_private_file_that_others_may_read_is_warned_of(tmp_path: Path, secret
     plan_tunnel(load(path), "main", tmp_path, warnings.append)
     assert len(warnings) == 1
     assert f"tunnels.main.{key}" in warnings[0] and "chmod 600" in warnings[0]
+
+
+INLINE = """\
+bridges: {{br0: {{}}}}
+metrics: {{bearer_token_file: token}}
+tunnels:
+  main:
+    role: client
+    bridge: br0
+    remotes: [192.0.2.1]
+    tls:
+      ca: ca.crt
+      certificate: |
+{certificate}
+      key: |
+{key}
+    wrap:
+      mode: tls-crypt
+      key: |
+{wrap}
+"""
+
+
+def indented(pem: bytes) -> str:
+    return "".join(f"        {line}\n" for line in pem.decode().splitlines())
+
+
+@pytest.fixture
+def inline(tmp_path: Path) -> Path:
+    """A configuration with its keys inside, mode 0600, and a token beside it."""
+    authority = EmbeddedCa.create(tmp_path)
+    identity = authority.issue("site-b", "client")
+    (tmp_path / "ca.crt").write_bytes(authority.certificate_pem)
+    (tmp_path / "token").write_text("x" * 20)
+    (tmp_path / "token").chmod(0o600)
+    path = tmp_path / "client.yaml"
+    path.write_text(
+        INLINE.format(
+            certificate=indented(identity.certificate_pem),
+            key=indented(identity.key_pem),
+            wrap=indented(tls_crypt_key_path(tmp_path).read_bytes()),
+        )
+    )
+    path.chmod(0o600)
+    return path
+
+
+def exposed(path: Path) -> list[str]:
+    return [".".join(map(str, key)) for key, _ in find_exposed_secrets(load(path))]
+
+
+def test_keys_inside_a_configuration_that_others_may_read_are_said(inline: Path) -> None:
+    assert exposed(inline) == []
+    for mode in (0o640, 0o604, 0o660):
+        inline.chmod(mode)
+        assert exposed(inline) == ["tunnels.main.tls.key", "tunnels.main.wrap.key"]
+    warnings: list[str] = []
+    plan_tunnel(load(inline), "main", inline.parent, warnings.append)
+    assert [text.split(":")[0] for text in warnings] == ["tunnels.main.tls.key", "tunnels.main.wrap.key"]
+    assert all("chmod 600" in text and str(inline) in text for text in warnings)
+
+
+def test_a_token_and_a_certificate_with_its_key_are_secrets_too(inline: Path) -> None:
+    folder = inline.parent
+    (folder / "token").chmod(0o644)
+    assert exposed(inline) == ["metrics.bearer_token_file"]
+    (folder / "token").chmod(0o600)
+    both = folder / "ca.crt"
+    both.write_bytes(both.read_bytes() + (folder / "pki/ca.key").read_bytes())
+    both.chmod(0o644)
+    assert exposed(inline) == ["tunnels.main.tls.ca"]
+
+
+def test_the_embedded_ca_s_own_keys_are_looked_at(tmp_path: Path) -> None:
+    EmbeddedCa.create(tmp_path / "state")
+    path = tmp_path / "server.yaml"
+    path.write_text(
+        "bridges: {br0: {}}\nstate_directory: state\n"
+        "tunnels: {main: {role: server, bridge: br0, tls: {embedded: true}, wrap: {mode: tls-crypt}}}\n"
+    )
+    assert exposed(path) == []
+    for name in ("ca.key", "server.key", "tls-crypt.key"):
+        (tmp_path / "state/pki" / name).chmod(0o640)
+    assert exposed(path) == ["tunnels.main.tls.embedded"] * 3
+
+
+def test_check_says_it(
+    inline: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inline.chmod(0o644)
+    monkeypatch.setattr(sys, "argv", ["bridged", "check", str(inline)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    said = capsys.readouterr().err
+    assert "tunnels.main.tls.key: warning: the key stands in this file" in said and "chmod 600" in said
+    assert "PRIVATE" not in said
+
+
+def test_join_says_that_others_may_read_the_profile(
+    inline: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = inline.parent
+    monkeypatch.chdir(folder)
+    for arguments in (
+        ("invite", "site-c", "--state", ".", "--remote", "192.0.2.1", "--output", "c.ovpn"),
+        ("join", "c.ovpn", "--bridge", "br0", "--output", "first.yaml"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["bridged", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+        assert "may be read by others" not in capsys.readouterr().err
+    (folder / "c.ovpn").chmod(0o644)
+    monkeypatch.setattr(sys, "argv", ["bridged", "join", "c.ovpn", "--bridge", "br0", "--output", "b.yaml"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "c.ovpn may be read by others" in capsys.readouterr().err

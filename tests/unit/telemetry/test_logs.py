@@ -146,3 +146,41 @@ def test_messages_of_libraries_become_events() -> None:
         "some.library",
         "value is 5",
     )
+
+
+@pytest.mark.parametrize("kind", ["console", "json", "journald"])
+def test_nothing_from_outside_reaches_a_log_with_control_characters(kind: str) -> None:
+    evil = "a\x1b]0;owned\x07\x9b31m\u202e\r\n<0>forged\x00"
+    stream = io.StringIO()
+    configure_logs(Log(format=kind), stream)
+    log = structlog.get_logger()
+    fields = {"peer": evil, "options": [evil, (evil,)], "more": {evil: evil}, "error": OSError(evil)}
+    log.warning("handshake_failed", **fields)
+    log.warning(evil)
+    logging.getLogger("library").warning("said %s", evil)
+    text = stream.getvalue()
+    assert len(text.splitlines()) == 3
+    assert {char for char in text if not char.isprintable()} == {"\n"}
+    assert "owned" in text
+    if kind == "json":
+        for line in text.splitlines():
+            values = json.loads(line)
+            assert all(str(value).isprintable() for value in values.values())
+
+
+def test_numbers_and_flags_stay_what_they_are() -> None:
+    (line,) = written(Log(format="json"), ("info", "x", {"a": 1, "b": 1.5, "c": True, "d": None, "e": ["y"]}))
+    entry = json.loads(line)
+    assert [entry[name] for name in "abcde"] == [1, 1.5, True, None, ["y"]]
+
+
+def test_a_traceback_keeps_its_lines_on_a_console() -> None:
+    stream = io.StringIO()
+    configure_logs(Log(format="console"), stream)
+    try:
+        raise ValueError("\x1b[2J")
+    except ValueError:
+        structlog.get_logger().exception("failed")
+    text = stream.getvalue()
+    assert "Traceback" in text and len(text.splitlines()) > 2
+    assert "\x1b" not in text and "\\x1b[2J" in text

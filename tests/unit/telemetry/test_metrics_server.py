@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from bridged.addresses import Endpoint
 from bridged.configuration.schema import Metrics
 from bridged.telemetry.collector import DaemonCollector, build_registry
+from bridged.telemetry.metrics_http import MetricsHttp
 from bridged.telemetry.server import (
     CONNECTIONS_MAX,
     MetricsServer,
@@ -204,3 +205,160 @@ def test_the_token_file_is_read_strictly(tmp_path: Path) -> None:
         )
     with pytest.raises(MetricsServerError, match="No such file"):
         read_bearer_token(tmp_path / "absent")
+
+
+class Slow:
+    """A registry whose collection waits until it is let go; counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.asked = 0
+
+    def collect(self):  # type: ignore[no-untyped-def]
+        self.asked += 1
+        assert self.go.wait(20)
+        return iter(())
+
+
+def open_to(server: MetricsServer, text: bytes = b"") -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", server.endpoint.port), timeout=10)
+    if text:
+        connection.sendall(text)
+    return connection
+
+
+def test_no_work_is_done_for_a_stranger() -> None:
+    registry = Slow()
+    server = MetricsServer(LOOPBACK, registry, token="correct-horse")  # type: ignore[arg-type]
+    server.start()
+    before = threading.active_count()
+    strangers: list[socket.socket] = []
+    try:
+        for request in (b"GET /metrics HTTP/1.1\r\n", b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", b""):
+            strangers += [open_to(server, request) for _ in range(40)]
+        answer = httpx.get(url(server))
+        assert answer.status_code == 401
+        assert registry.asked == 0
+        assert threading.active_count() <= before, "no thread for a stranger"
+        registry.go.set()
+        good = httpx.get(url(server), headers={"Authorization": "Bearer correct-horse"})
+        assert good.status_code == 200
+    finally:
+        for stranger in strangers:
+            stranger.close()
+        server.stop()
+
+
+def test_a_flood_of_connections_does_not_starve_a_scraper(server: MetricsServer) -> None:
+    over = threading.Event()
+
+    def flood() -> None:
+        held: list[socket.socket] = []
+        while not over.is_set():
+            try:
+                held.append(open_to(server, b"GET /metrics HTTP/1.1\r\n"))
+            except OSError:
+                pass
+            if len(held) > 2 * CONNECTIONS_MAX:
+                held.pop(0).close()
+        for one in held:
+            one.close()
+
+    threads = [threading.Thread(target=flood) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(5):
+            assert httpx.get(url(server), timeout=20).status_code == 200
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_the_address_with_most_connections_makes_room_for_others() -> None:
+    http_server = MetricsHttp(lambda: b"", None)
+    aborted: list[int] = []
+
+    class Writer:
+        def __init__(self, number: int) -> None:
+            self.transport = self
+            self.number = number
+
+        def abort(self) -> None:
+            aborted.append(self.number)
+
+    places = http_server._places
+    for number in range(CONNECTIONS_MAX):
+        places[Writer(number)] = "192.0.2.1" if number % 8 == 0 else "198.51.100.9"  # type: ignore[index]
+    for _ in range(3):
+        http_server._make_room()
+        places[Writer(999)] = "198.51.100.9"  # type: ignore[index]
+    assert aborted == [1, 2, 3], "the greedy one's oldest, and never the other's"
+    assert len(places) == CONNECTIONS_MAX
+
+
+def test_a_reader_that_takes_nothing_holds_up_nobody() -> None:
+    big = b"x" * (8 << 20)
+    server = MetricsServer(LOOPBACK, registry())
+    server._http = MetricsHttp(lambda: big, None)
+    server.start()
+    request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+    slow = [open_to(server, request) for _ in range(2 * CONNECTIONS_MAX)]
+    try:
+        answer = httpx.get(url(server), headers={"Accept-Encoding": "identity"}, timeout=20)
+        assert (answer.status_code, len(answer.content)) == (200, len(big))
+        assert len(server._http._places) <= CONNECTIONS_MAX
+    finally:
+        for one in slow:
+            one.close()
+        server.stop()
+
+
+def test_scrapes_at_once_share_one_snapshot() -> None:
+    registry = Slow()
+    server = MetricsServer(LOOPBACK, registry)  # type: ignore[arg-type]
+    server.start()
+    request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+    try:
+        scrapers = [open_to(server, request) for _ in range(10)]
+        deadline = time.monotonic() + 10
+        while registry.asked == 0 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        # One that goes away takes the snapshot from nobody.
+        scrapers.pop(0).close()
+        registry.go.set()
+        for scraper in scrapers:
+            assert scraper.recv(15) == b"HTTP/1.1 200 OK"
+            scraper.close()
+        assert registry.asked <= 2
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize(
+    ("request_text", "status"),
+    [
+        (b"GET /metrics HTTP/1.1\r\nX: " + b"x" * 20_000 + b"\r\n\r\n", b"431"),
+        (b"GET /metrics\r\n\r\n", b"400"),
+        (b"\x16\x03\x01\x02\x00\r\n\r\n", b"400"),
+        (b"DELETE /metrics HTTP/1.1\r\n\r\n", b"501"),
+    ],
+)
+def test_what_is_no_scrape_is_refused_with_its_status(
+    server: MetricsServer, request_text: bytes, status: bytes
+) -> None:
+    with open_to(server, request_text) as connection:
+        assert connection.recv(64).split()[1] == status
+    assert httpx.get(url(server)).status_code == 200
+
+
+def test_whoever_says_nothing_is_shown_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridged.telemetry.metrics_http.HEAD_SECONDS", 0.1)
+    server = MetricsServer(LOOPBACK, registry())
+    server.start()
+    try:
+        with open_to(server, b"GET /met") as connection:
+            assert connection.recv(1) == b""
+    finally:
+        server.stop()

@@ -1,0 +1,121 @@
+"""`bridged revoke` and `bridged kick`: put a peer out, for good or for now.
+
+Exit status: 0 done, 1 failed or nobody there, 2 wrong use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bridged.cli.output import say
+from bridged.cli.pki import ca_failures
+from bridged.cli.status import DEFAULT_CONFIG, Config, daemon_socket
+from bridged.errors import ConfigurationError
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The peer's name, as `bridged status` shows it.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """Where the daemon answers, and the state folder of its CA. `is_guess`: nobody named the daemon."""
+
+    socket: Path
+    state: Path
+    is_guess: bool
+
+
+def register(app: typer.Typer) -> None:
+    app.command("revoke")(revoke)
+    app.command("kick")(kick)
+
+
+def revoke(
+    name: Name,
+    config: Config = DEFAULT_CONFIG,
+    state: Annotated[
+        Path | None,
+        typer.Option("--state", metavar="DIR", help="State folder of the CA; default: the configuration's."),
+    ] = None,
+) -> None:
+    """Revoke a peer's certificate and end its sessions at once; works without a running daemon, too."""
+    end_certificates(name, find_daemon(config, state))
+
+
+def kick(
+    name: Name,
+    config: Config = DEFAULT_CONFIG,
+    tunnel: Annotated[
+        str | None, typer.Option("--tunnel", metavar="NAME", help="In this tunnel only.")
+    ] = None,
+) -> None:
+    """End a peer's sessions at once; it may connect again."""
+    from bridged.admin.client import AdminClient
+
+    with AdminClient(daemon_socket(config)) as client:
+        ended = client.kick(name, tunnel).ended
+    say(
+        f"kicked {name}: {sessions(ended)} ended" if ended else f"{name} has no session; see `bridged status`"
+    )
+    if not ended:
+        raise typer.Exit(1)
+
+
+def find_daemon(config: Path, state: Path | None) -> Daemon:
+    """Where to ask, from `--config` and `--state`.
+
+    Raises:
+        ConfigurationError: neither is there.
+    """
+    from bridged.configuration import load
+    from bridged.configuration.schema import Admin
+
+    is_default = config == DEFAULT_CONFIG
+    if is_default and not config.exists():
+        if state is None:
+            raise ConfigurationError(f"no file {config}; give `--config FILE` or `--state DIR`")
+        return Daemon(Admin().socket, state.absolute(), is_guess=True)
+    configuration = load(config)
+    own = configuration.state_directory
+    is_guess = is_default and state is not None and state.absolute().resolve() != own.resolve()
+    return Daemon(configuration.admin.socket, state.absolute() if state else own, is_guess)
+
+
+def end_certificates(name: str, daemon: Daemon, keep: str | None = None) -> None:
+    """Revoke by the running daemon, which ends the sessions; where none runs, in the CA's files.
+
+    Raises:
+        ConfigurationError, PkiError, AdminError, OSError: nothing was revoked.
+    """
+    from bridged.admin.client import AdminClient, AdminError
+    from bridged.pki import EmbeddedCa, PkiError
+
+    with ca_failures():
+        try:
+            with AdminClient(daemon.socket) as client:
+                done = client.revoke(name, daemon.state, keep)
+            say(f"revoked {name}: {certificates(done.revoked)}; {sessions(done.ended)} ended")
+            return
+        except AdminError as error:
+            if error.code.startswith("pki_"):
+                raise PkiError(error.code, error.message) from None
+            is_other = error.code == "other_state" and daemon.is_guess
+            if error.code != "not_running" and not is_other:
+                raise
+        revoked = EmbeddedCa.open(daemon.state).revoke(name, keep=keep)
+    say(f"revoked {name}: {certificates(revoked)}, in {daemon.state}")
+    say(
+        f"no daemon of this CA answers on {daemon.socket}, so no session was ended; if one runs with another "
+        "socket, run `bridged reload --config FILE`"
+    )
+
+
+def sessions(count: int) -> str:
+    return "1 session" if count == 1 else f"{count} sessions"
+
+
+def certificates(count: int) -> str:
+    return "1 certificate" if count == 1 else f"{count} certificates"

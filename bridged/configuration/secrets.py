@@ -1,0 +1,100 @@
+"""Private keys, static keys and tokens that others may read, wherever the configuration has them.
+
+Looks at modes of files, and into files of certificates; changes nothing.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from bridged.configuration.check import Conflict, KeyPath, is_inline
+from bridged.configuration.schema import Configuration, Tunnel
+
+OTHERS: Final = 0o077
+"""Mode bits of group and others: a secret's file has none of them."""
+CERTIFICATE_OCTETS_MAX: Final = 1 << 20
+_PRIVATE_MARK: Final = b"PRIVATE KEY-----"
+_EMBEDDED: Final = ("ca.key", "server.key", "tls-crypt.key")
+
+
+def find_exposed_secrets(configuration: Configuration) -> list[Conflict]:
+    """(path of the key, text) for every secret that group or others may read."""
+    found: list[Conflict] = []
+    for name in configuration.tunnels:
+        found += find_exposed_in_tunnel(configuration, name)
+    token = configuration.metrics.bearer_token_file
+    if token is not None and configuration.metrics.listen is not None:
+        found += _file(("metrics", "bearer_token_file"), token)
+    return found
+
+
+def find_exposed_in_tunnel(configuration: Configuration, name: str) -> list[Conflict]:
+    """Those of one tunnel."""
+    tunnel = configuration.tunnels[name]
+    base: KeyPath = ("tunnels", name)
+    return [*_identity(configuration, tunnel, base), *_wrap(configuration, tunnel, base)]
+
+
+def exposure(path: Path) -> str | None:
+    """What to say of a secret's file that others may read; None: they may not, or it is not there."""
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except (OSError, ValueError):
+        return None
+    if not mode & OTHERS:
+        return None
+    return f"{path} may be read by others (mode {mode:04o}); run `chmod 600 {path}`"
+
+
+def _identity(configuration: Configuration, tunnel: Tunnel, base: KeyPath) -> Iterator[Conflict]:
+    if tunnel.tls.embedded:
+        for name in _EMBEDDED:
+            yield from _file((*base, "tls", "embedded"), configuration.state_directory / "pki" / name)
+        return
+    for key in ("key", "certificate", "ca"):
+        value: str | None = getattr(tunnel.tls, key)
+        if value is None or (key != "key" and not _holds_private_key(value)):
+            continue
+        yield from _value(configuration, (*base, "tls", key), value)
+
+
+def _wrap(configuration: Configuration, tunnel: Tunnel, base: KeyPath) -> Iterator[Conflict]:
+    path: KeyPath = (*base, "wrap", "key")
+    if tunnel.wrap.mode == "none":
+        return
+    if tunnel.wrap.key is not None:
+        yield from _value(configuration, path, tunnel.wrap.key)
+    elif not tunnel.tls.embedded:
+        yield from _file(path, configuration.state_directory / "pki" / "tls-crypt.key")
+
+
+def _value(configuration: Configuration, path: KeyPath, value: str) -> Iterator[Conflict]:
+    if not is_inline(value):
+        yield from _file(path, Path(value))
+    elif configuration.source is not None:
+        text = exposure(configuration.source)
+        if text is not None:
+            yield path, f"the key stands in this file, and {text}"
+
+
+def _file(path: KeyPath, file: Path) -> Iterator[Conflict]:
+    text = exposure(file)
+    if text is not None:
+        yield path, text
+
+
+def _holds_private_key(value: str) -> bool:
+    """A certificate with its key behind it, as some programs write them."""
+    if is_inline(value):
+        return _PRIVATE_MARK in value.encode("utf-8", "replace")
+    path = Path(value)
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return _PRIVATE_MARK in file.read(CERTIFICATE_OCTETS_MAX)
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,203 @@
+"""The HTTP of /metrics: one event loop, no thread for a stranger, and authentication before any work.
+
+Whoever connects gets one of CONNECTIONS_MAX places, HEAD_SECONDS to say what it wants, and ANSWER_SECONDS to
+take the answer. Where all places are taken, the address that holds most of them loses its oldest one: no
+flood, and no slow reader, keeps a scraper from another address out. Scrapes at once share one snapshot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import hmac
+import socket
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final
+
+from bridged.supervision import SUPERVISOR
+from bridged.telemetry.exposition import CONTENT_TYPE
+
+CONNECTIONS_MAX: Final = 64
+BACKLOG: Final = 256
+"""Connections that wait in the kernel."""
+TURN: Final = 16
+"""Connections taken in one turn of the loop: far fewer than places, so that each is read before it can go."""
+HEAD_OCTETS_MAX: Final = 8192
+HEAD_SECONDS: Final = 5.0
+ANSWER_SECONDS: Final = 10.0
+LINGER_SECONDS: Final = 1.0
+LINGER_OCTETS: Final = 1 << 16
+PIECE_OCTETS: Final = 1 << 16
+GZIP_LEVEL: Final = 1
+
+_METHODS: Final = ("GET", "HEAD")
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: str
+    path: str
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: HTTPStatus
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class MetricsHttp:
+    """Serves what `render` gives, to whoever knows `token` (None: to everybody).
+
+    `render` runs in a thread, never twice at once. `stop` may be called from any thread, also before `serve`.
+    """
+
+    def __init__(self, render: Callable[[], bytes], token: str | None) -> None:
+        self._render = render
+        self._expected = None if token is None else f"Bearer {token}".encode()
+        # Connection -> address of its other end, oldest first.
+        self._places: dict[asyncio.StreamWriter, str] = {}
+        self._snapshot: asyncio.Future[tuple[bytes, bytes]] | None = None
+        self._is_stopping = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopped = asyncio.Event()
+        self._renderer: ThreadPoolExecutor | None = None
+
+    async def serve(self, listener: socket.socket) -> None:
+        """Answer until `stop`; closes `listener` and all connections."""
+        self._stopped = asyncio.Event()
+        self._snapshot = None
+        self._loop = asyncio.get_running_loop()
+        SUPERVISOR.watch_loop(self._loop)
+        self._renderer = ThreadPoolExecutor(1, thread_name_prefix="metrics-render")
+        server = await asyncio.start_server(self._handle, sock=listener, limit=HEAD_OCTETS_MAX, backlog=TURN)
+        # asyncio makes the kernel's queue as short as its turn.
+        listener.listen(BACKLOG)
+        # `stop` sets the flag first, and looks for the loop then.
+        if not self._is_stopping:
+            await self._stopped.wait()
+        self._loop = None
+        server.close()
+        for writer in list(self._places):
+            writer.transport.abort()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        self._renderer.shutdown(wait=False, cancel_futures=True)
+
+    def stop(self) -> None:
+        self._is_stopping = True
+        loop = self._loop
+        if loop is not None:
+            loop.call_soon_threadsafe(self._stopped.set)
+
+    async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._make_room()
+        self._places[writer] = str((writer.get_extra_info("peername") or ("",))[0])
+        try:
+            async with asyncio.timeout(HEAD_SECONDS):
+                request = await _read_request(reader)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await _write(writer, await self._answer(request))
+            async with asyncio.timeout(LINGER_SECONDS):
+                # Octets that nobody read would turn the close into a reset, and lose the answer's end.
+                await reader.read(LINGER_OCTETS)
+        except (TimeoutError, OSError, EOFError):
+            pass  # a client that is slow or went away is no event
+        finally:
+            self._places.pop(writer, None)
+            # With what was not taken in time: nothing more is held for it.
+            writer.transport.abort()
+
+    def _make_room(self) -> None:
+        if len(self._places) < CONNECTIONS_MAX:
+            return
+        greedy, _ = Counter(self._places.values()).most_common(1)[0]
+        oldest = next(writer for writer, address in self._places.items() if address == greedy)
+        del self._places[oldest]
+        oldest.transport.abort()
+
+    async def _answer(self, request: _Request | HTTPStatus) -> _Answer:
+        if isinstance(request, HTTPStatus):
+            return _text(request, request.phrase)
+        if not self._is_allowed(request):
+            return _text(HTTPStatus.UNAUTHORIZED, "bearer token needed", {"WWW-Authenticate": "Bearer"})
+        if request.method not in _METHODS:
+            return _text(HTTPStatus.NOT_IMPLEMENTED, "only GET and HEAD")
+        if request.path.partition("?")[0] != "/metrics":
+            return _text(HTTPStatus.NOT_FOUND, "only /metrics")
+        try:
+            plain, packed = await self._shared_snapshot()
+        except Exception as error:
+            # The scrape fails visibly (`up` becomes 0); nothing else of the daemon is disturbed.
+            return _text(HTTPStatus.SERVICE_UNAVAILABLE, f"no snapshot: {type(error).__name__}")
+        headers = {"Content-Type": CONTENT_TYPE}
+        body = plain
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            body = packed
+            headers["Content-Encoding"] = "gzip"
+        return _Answer(HTTPStatus.OK, body if request.method == "GET" else b"", headers)
+
+    def _is_allowed(self, request: _Request) -> bool:
+        if self._expected is None:
+            return True
+        given = request.headers.get("authorization", "").encode("latin-1", "replace")
+        return hmac.compare_digest(given, self._expected)
+
+    async def _shared_snapshot(self) -> tuple[bytes, bytes]:
+        if self._snapshot is None or self._snapshot.done():
+            self._snapshot = asyncio.get_running_loop().run_in_executor(self._renderer, self._take_snapshot)
+        # One scraper that goes away must not take the snapshot from the others.
+        return await asyncio.shield(self._snapshot)
+
+    def _take_snapshot(self) -> tuple[bytes, bytes]:
+        body = self._render()
+        return body, gzip.compress(body, GZIP_LEVEL)
+
+
+async def _read_request(reader: asyncio.StreamReader) -> _Request | HTTPStatus:
+    """The request's head; or the status that refuses it."""
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.LimitOverrunError:
+        return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    first, *lines = head.decode("latin-1").split("\r\n")
+    words = first.split(" ")
+    if len(words) != 3 or not words[2].startswith("HTTP/1."):
+        return HTTPStatus.BAD_REQUEST
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        headers[name.strip().lower()] = value.strip()
+    return _Request(words[0], words[1], headers)
+
+
+async def _write(writer: asyncio.StreamWriter, answer: _Answer) -> None:
+    headers = {
+        "Server": "bridged",
+        "Content-Type": "text/plain; charset=utf-8",
+        **answer.headers,
+        "Content-Length": str(len(answer.body)),
+        "Connection": "close",
+    }
+    lines = [f"HTTP/1.1 {answer.status.value} {answer.status.phrase}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    # A piece at a time: a slow reader holds one piece, not a copy of everything.
+    writer.transport.set_write_buffer_limits(0)
+    writer.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
+    for start in range(0, len(answer.body), PIECE_OCTETS):
+        writer.write(answer.body[start : start + PIECE_OCTETS])
+        await writer.drain()
+    await writer.drain()
+    if writer.can_write_eof():
+        writer.write_eof()
+
+
+def _text(status: HTTPStatus, text: str, headers: Mapping[str, str] | None = None) -> _Answer:
+    return _Answer(status, f"{text}\n".encode(), headers or {})

@@ -1,0 +1,93 @@
+"""Whether a peer that is connected would still be let in: its certificate, by the rules of now.
+
+Source: docs/protocol/data.md, section 7. No sockets, no files; OpenSSL reads the clock for validity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from cryptography import x509
+from OpenSSL import crypto
+
+from bridged.errors import PeerRefusedError
+from bridged.protocol.tls_port import TlsSummary
+from bridged.tls.context import TlsSettings, load_authority, peer_rules
+from bridged.units import UnixSeconds
+
+_NOT_YET_VALID: Final = 9
+_EXPIRED: Final = 10
+_REJECTED: Final = "certificate_rejected"
+
+
+class PeerCheck:
+    """The rules of one tunnel end, to be asked again about peers that were let in by earlier ones.
+
+    Raises:
+        ConfigurationError: a CA, list or fingerprint that cannot be used.
+    """
+
+    def __init__(self, settings: TlsSettings) -> None:
+        self._rules = peer_rules(settings)
+        self._store = crypto.X509Store()
+        load_authority(self._store, settings, 0)
+        self._lists: crypto.X509Store | None = None
+        if settings.crl_pem is not None:
+            self._lists = crypto.X509Store()
+            load_authority(self._lists, settings, crypto.X509StoreFlags.CRL_CHECK)
+
+    def judge(self, summary: TlsSummary) -> PeerRefusedError | None:
+        """Why the peer would be refused now; None: it would be let in. About 0.2 ms."""
+        try:
+            chain = [x509.load_der_x509_certificate(octets) for octets in summary.peer_chain]
+            if not chain:
+                return PeerRefusedError(_REJECTED, "the peer's certificate was not kept")
+            leaf = chain[0]
+            refusal = self._judge_chain(chain) if self._rules.has_authority else self._judge_validity(leaf)
+            return refusal or self._rules.judge_leaf(leaf)
+        except (ValueError, TypeError, crypto.Error) as error:
+            # It was parsed in the handshake; whatever cannot be judged is not let in.
+            return PeerRefusedError(_REJECTED, f"the peer's certificate cannot be judged ({error})")
+
+    def _judge_chain(self, chain: Sequence[x509.Certificate]) -> PeerRefusedError | None:
+        certificates = [crypto.X509.from_cryptography(one) for one in chain]
+        context = crypto.X509StoreContext(self._store, certificates[0], certificates[1:])
+        try:
+            verified = context.get_verified_chain()
+        except crypto.X509StoreContextError as error:
+            return self._refusal(error, 0)
+        if self._lists is None:
+            return None
+        for depth, certificate in enumerate(verified):
+            # One by one: OpenSSL stops at the first error, and not every error refuses (decision 37).
+            try:
+                crypto.X509StoreContext(self._lists, certificate, verified[1:]).verify_certificate()
+            except crypto.X509StoreContextError as error:
+                refusal = self._refusal(error, depth)
+                if refusal is not None:
+                    return refusal
+        return None
+
+    def _judge_validity(self, leaf: x509.Certificate) -> PeerRefusedError | None:
+        now = datetime.now(UTC)
+        number = _EXPIRED if now > leaf.not_valid_after_utc else _NOT_YET_VALID
+        if leaf.not_valid_before_utc <= now <= leaf.not_valid_after_utc:
+            return None
+        return self._rules.judge_chain_error(leaf, number, 0)
+
+    def _refusal(self, error: crypto.X509StoreContextError, above: int) -> PeerRefusedError | None:
+        """`above`: how far above the peer's own certificate the one stood that was asked about."""
+        number, depth = error.errors[0], error.errors[1]
+        certificate: Any = error.certificate
+        return self._rules.judge_chain_error(certificate.to_cryptography(), int(number), above + int(depth))
+
+
+def valid_until(summary: TlsSummary) -> UnixSeconds:
+    """The moment at which the first certificate of the peer's chain ends."""
+    ends = [
+        UnixSeconds(x509.load_der_x509_certificate(octets).not_valid_after_utc.timestamp())
+        for octets in summary.peer_chain
+    ]
+    return min([summary.peer_not_after, *ends])
