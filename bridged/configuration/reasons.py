@@ -186,6 +186,7 @@ def _suggestion(path: KeyPath) -> str:
     if path[:1] == ("tunnels",) and len(path) == 3 and spelt in OPENVPN_KEYS:
         return f"; {OPENVPN_KEYS[spelt]}"
     close = difflib.get_close_matches(spelt, siblings, n=1, cutoff=0.6)
+    close = close or [name for name in siblings if len(spelt) > 2 and name.startswith(spelt)][:1]
     if close:
         return f"; did you mean `{close[0]}`?"
     elsewhere = [key.path for key in all_keys() if key.path.rpartition(".")[2] == wrong]

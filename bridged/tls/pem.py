@@ -29,8 +29,8 @@ def pem_blocks(content: bytes, labels: tuple[bytes, ...] = (b"",)) -> bytes:
             label, lines = line[len(_BEGIN) : -len(_DASHES)], [line]
         elif label is not None:
             lines.append(line)
-            if line == _END + label + _DASHES:
-                if label.endswith(labels):
+            if line.startswith(_END):
+                if line == _END + label + _DASHES and label.endswith(labels):
                     found.append(b"\n".join(lines) + b"\n")
                 label = None
     return b"".join(found)

@@ -15,6 +15,7 @@ from lab import Lab, TwoSites, wait_for
 from lab.openvpn import COMPLETED
 
 from bridged.pki import EmbeddedCa
+from bridged.profiles.table import find_directive
 from bridged.tls import TlsSettings, make_engine_factory
 
 ROOT = Path(__file__).parents[2]
@@ -100,6 +101,16 @@ def test_openvpn_server_refuses_a_revoked_invitation() -> None:
         sites.b.namespace.popen("openvpn", "--config", str(file), log="client")
         server.wait_for_output("certificate revoked", 20)
         assert "Peer Connection Initiated" not in server.output()
+
+
+def test_every_option_that_the_installed_openvpn_names_is_known() -> None:
+    text = subprocess.run(
+        ["openvpn", "--help"], check=False, capture_output=True, text=True, timeout=10
+    ).stdout
+    options = set(re.findall(r"^--([a-z][a-z0-9-]+)", text, re.MULTILINE))
+    assert len(options) > 200
+    # 2.6 misspells this one in its help, and knows the right spelling.
+    assert {name for name in options if find_directive(name) is None} <= {"ignore-unkown-option"}
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ from bridged.profiles import (
 from bridged.profiles.directives import IGNORED, NOTED, REFUSED
 from bridged.profiles.mapping import MAPPERS
 from bridged.profiles.statements import split_words
+from bridged.profiles.text import decode_text
+from bridged.tls.pem import PRIVATE_KEYS, pem_blocks
 
 BASE = "client\ndev tap\nremote hub 1195\nca a\ncert c\nkey k\n"
 names = st.sampled_from(sorted({*MAPPERS, *IGNORED, *NOTED, *REFUSED}))
@@ -90,3 +92,29 @@ def test_every_invitation_is_read_back(host, port, name):
     profile = parse_profile(text, "x.ovpn")
     assert profile.remotes == [Remote(remote)] and profile.notices == []
     assert (profile.ca.text, profile.key.text, profile.wrap_key.text) == ("CA\n", "KEY\n", "WRAP\n")
+
+
+@given(st.binary(max_size=400))
+def test_any_octets_of_a_file_are_text_or_refused_as_utf_16(octets):
+    try:
+        assert isinstance(decode_text(octets, "x.ovpn"), str)
+    except ConfigurationError as error:
+        assert "UTF-16" in error.reason
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                *(b"-----BEGIN PRIVATE KEY-----", b"-----END PRIVATE KEY-----", b"-----BEGIN X-----"),
+                *(b"-----END X-----", b"QUJD", b"\xfc\0", b"-----BEGIN ", b"  -----END X-----\r"),
+            ]
+        ),
+        max_size=12,
+    )
+)
+def test_only_whole_pem_blocks_are_taken_from_any_lines(lines):
+    found = pem_blocks(b"\n".join(lines), PRIVATE_KEYS)
+    assert found.count(b"-----BEGIN PRIVATE KEY-----") == found.count(b"-----END PRIVATE KEY-----")
+    assert b"END X" not in found and b"BEGIN X" not in found
+    assert pem_blocks(found, PRIVATE_KEYS) == found and b"\0" not in found

@@ -101,6 +101,8 @@ def test_no_wrong_value_of_any_key_is_refused_in_the_words_of_a_library(pattern:
         ("listen: ':1194'", 'for example `listen: "[::]:1194"`'),
         ("listen: vpn.example.net:1194", 'for example `listen: "[::]:1194"`'),
         ("proto: tcp", "tunnels use UDP"),
+        ("tap: {off: true}", "did you mean `offload`?"),
+        ("wrap: {cert: x}", "known here: mode, key"),
         ("ciphers: AES-256-GCM", "write `ciphers: [AES-256-GCM]`"),
         ("push: route 1", 'write `push: ["route 1"]`'),
         ("keepalive: 10 60", "`keepalive: {ping_seconds: 10, restart_seconds: 60}`"),
