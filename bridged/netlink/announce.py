@@ -20,8 +20,7 @@ from bridged.switching.links import HostAddress, HostLinks, is_link_local
 
 ETHERTYPE_ARP = 0x0806
 ETHERTYPE_IPV6 = 0x86DD
-ALL_NODES = ipaddress.IPv6Address("ff02::1")
-ALL_NODES_MAC = bytes.fromhex("333300000001")
+ALL_NODES = "ff02::1"
 BROADCAST_MAC = b"\xff" * 6
 _ICMPV6 = 58
 _NEIGHBOUR_ADVERTISEMENT = 136
@@ -58,17 +57,21 @@ def _arp(address: HostAddress, mac: MacAddress) -> bytes:
 
 
 def _advertisement(address: HostAddress, mac: MacAddress) -> bytes:
-    source = ipaddress.IPv6Address(address.ip).packed
-    target = ALL_NODES.packed
-    option = struct.pack("!BB", _TARGET_LINK_LAYER_ADDRESS, 1) + mac.octets
-    body = source + option
+    body = ipaddress.IPv6Address(address.ip).packed
+    body += struct.pack("!BB", _TARGET_LINK_LAYER_ADDRESS, 1) + mac.octets
     head = struct.pack("!BBHI", _NEIGHBOUR_ADVERTISEMENT, 0, 0, _FLAG_OVERRIDE)
-    length = len(head) + len(body)
-    pseudo = source + target + struct.pack("!II", length, _ICMPV6)
-    checksum = _internet_checksum(pseudo + head + body)
-    head = struct.pack("!BBHI", _NEIGHBOUR_ADVERTISEMENT, 0, checksum, _FLAG_OVERRIDE)
-    packet = struct.pack("!IHBB", 6 << 28, length, _ICMPV6, 255) + source + target + head + body
-    return ALL_NODES_MAC + mac.octets + struct.pack("!H", ETHERTYPE_IPV6) + packet
+    return icmpv6_frame(mac, address.ip, ALL_NODES, head + body)
+
+
+def icmpv6_frame(mac: MacAddress, source: str, group: str, message: bytes) -> bytes:
+    """A frame with one ICMPv6 message (its checksum field 0, its length even) to a multicast group."""
+    target = ipaddress.IPv6Address(group).packed
+    origin = ipaddress.IPv6Address(source).packed
+    pseudo = origin + target + struct.pack("!II", len(message), _ICMPV6)
+    checksum = struct.pack("!H", _internet_checksum(pseudo + message))
+    message = message[:2] + checksum + message[4:]
+    packet = struct.pack("!IHBB", 6 << 28, len(message), _ICMPV6, 255) + origin + target + message
+    return b"\x33\x33" + target[-4:] + mac.octets + struct.pack("!H", ETHERTYPE_IPV6) + packet
 
 
 def _internet_checksum(octets: bytes) -> int:

@@ -10,6 +10,7 @@ import errno
 import ipaddress
 import time
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from socket import AF_INET, AF_INET6, if_indextoname
 from typing import Any
 
@@ -20,6 +21,7 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from bridged.addresses import MacAddress
 from bridged.errors import NetlinkError
+from bridged.netlink.inet6 import inet6_settings
 from bridged.netlink.multicast import attributes
 from bridged.netlink.route_socket import RouteSocket
 from bridged.netlink.vlans import port_vlans
@@ -88,7 +90,13 @@ def observe(kernel: RouteSocket, names: Collection[str], *, routes_by: Collectio
                     # A multipath route comes once for each of its links.
                     routes.setdefault(route.key, route)
     return HostLinks(
-        tuple(_link(found[index], known, vlans.get(index)) for index in sorted(found)),
+        tuple(
+            replace(
+                _link(found[index], known, vlans.get(index)),
+                inet6=inet6_settings(known[index]) if known[index] in routes_by else None,
+            )
+            for index in sorted(found)
+        ),
         tuple(addresses),
         tuple(routes.values()),
         now,

@@ -28,6 +28,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from bridged.errors import NetlinkError
+from bridged.netlink.inet6 import set_inet6
 from bridged.netlink.observe import CENTISECONDS, FOR_EVER, IFF_UP, ROUTE_ONLINK, observe
 from bridged.netlink.route_socket import NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, RouteSocket
 from bridged.netlink.vlans import set_port_vlans
@@ -42,6 +43,7 @@ from bridged.switching.actions import (
     DeleteRoute,
     Detach,
     RenewAddress,
+    SetInet6,
     SetMac,
     SetMtu,
     SetMulticastRouter,
@@ -384,6 +386,7 @@ _PERFORMERS: Final[Mapping[type[Any], Callable[[RouteSocket, Any], None]]] = {
     Detach: _detach,
     SetMulticastRouter: _set_multicast_router,
     SetVlans: _set_vlans,
+    SetInet6: lambda kernel, action: set_inet6(action),
     AddAddress: _add_address,
     DeleteAddress: _delete_address,
     RenewAddress: _renew_address,

@@ -16,11 +16,12 @@ from dataclasses import dataclass, field, replace
 from bridged.errors import BridgedError, NetlinkError, ShutdownErrors
 from bridged.netlink.announce import announce
 from bridged.netlink.host import Host
+from bridged.netlink.inet6 import solicit_routers
 from bridged.netlink.journal import Journal
 from bridged.netlink.repairs import Key, Repairs
 from bridged.netlink.tunnel_route import carrying_ports, check_ports
 from bridged.supervision import SUPERVISOR
-from bridged.switching.actions import Action, AddAddress, Attach, described
+from bridged.switching.actions import Action, AddAddress, AddRoute, Attach, described
 from bridged.switching.giving_back import claim, plan_return, recognise
 from bridged.switching.links import BridgeWish, HostLinks, Ownership
 from bridged.switching.plan import plan, unfit_links
@@ -291,6 +292,15 @@ class Reconciler:
         return bool(self._repairs.note(actions, self._observed, time.monotonic()))
 
     def _announce(self, actions: list[Action]) -> None:
+        made = [action for action in actions if isinstance(action, AddAddress | AddRoute)]
+        kernels = {
+            action.link
+            for action in made
+            if (action.address if isinstance(action, AddAddress) else action.route).is_kernels
+        }
+        for link in self._host.observe(kernels).links if kernels else ():
+            if link.name in kernels:
+                solicit_routers(link)
         added = [action for action in actions if isinstance(action, AddAddress)]
         if added:
             announce(added, self._holders(added))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
 from bridged.addresses import MacAddress
-from bridged.switching.links import BridgeSettings, HostAddress, HostRoute
+from bridged.switching.links import BridgeSettings, HostAddress, HostRoute, Inet6Settings
 from bridged.switching.vlans import VlanRange
 
 
@@ -160,6 +160,19 @@ class SetVlans:
 
 
 @dataclass(frozen=True, slots=True)
+class SetInet6:
+    """What a link makes of routers' advertisements; only what differs from `was` is written."""
+
+    name: ClassVar[str] = "inet6"
+    link: str
+    settings: Inet6Settings
+    was: Inet6Settings
+
+    def inverse(self) -> SetInet6:
+        return SetInet6(self.link, self.was, self.settings)
+
+
+@dataclass(frozen=True, slots=True)
 class AddAddress:
     """Add an address that is not there. Routes to its network come by themselves."""
 
@@ -243,6 +256,7 @@ Action: TypeAlias = (
     | Detach
     | SetMulticastRouter
     | SetVlans
+    | SetInet6
     | AddAddress
     | DeleteAddress
     | RenewAddress

@@ -18,6 +18,7 @@ from bridged.switching.actions import (
     DeleteBridge,
     DeleteRoute,
     Detach,
+    SetInet6,
     SetMac,
     SetMtu,
     SetMulticastRouter,
@@ -86,6 +87,9 @@ def claim(
                 )
                 # They were taken in reverse, and go back in the order they had.
                 ownership = replace(ownership, handed_over=(address, *others))
+            case DeleteRoute(route) if route.links == {bridge_name}:
+                others_added = tuple(old for old in ownership.added_routes if old.key != route.key)
+                ownership = replace(ownership, added_routes=others_added)
             case DeleteRoute(route):
                 known = tuple(old for old in ownership.routes if old.key != route.key)
                 ownership = replace(ownership, routes=(*known, route))
@@ -136,7 +140,7 @@ def plan_return(observed: HostLinks, ownership: Ownership, bridge_name: str) -> 
         if before.up or not link.up:
             actions += _leaves(link, before, bridge_name)
     for route in ownership.routes:
-        actions += _route_returns(observed, route)
+        actions += _route_returns(observed, route, bridge_name)
     if bridge is not None:
         actions += _bridge_loses(observed, ownership, bridge)
     return actions
@@ -179,8 +183,17 @@ def _leaves(link: Link, before: Link, bridge_name: str) -> Iterator[Action]:
         yield Detach(link.name, bridge_name)
 
 
-def _route_returns(observed: HostLinks, route: HostRoute) -> Iterator[Action]:
-    present = {other.key for other in observed.routes}
+def _route_returns(observed: HostLinks, route: HostRoute, bridge_name: str) -> Iterator[Action]:
+    present = {other.key: other for other in observed.routes}
+    if route.is_kernels:
+        moved = route
+        for name in route.links:
+            moved = moved.moved(name, bridge_name)
+        current = present.get(moved.key) or present.get(moved.copied().key)
+        if current is None or route.key in present:
+            # The router has withdrawn it, or the port has heard it again.
+            return
+        route = replace(route.copied(), expires_at=current.expires_at)
     if route.key in present or route.has_expired(observed.now):
         return
     if all(observed.link(name) is not None for name in route.links):
@@ -208,6 +221,9 @@ def _bridge_loses(observed: HostLinks, ownership: Ownership, bridge: Link) -> It
             yield SetMtu(bridge.name, before.mtu, bridge.mtu)
         if before.mac is not None and bridge.mac is not None and bridge.mac != before.mac:
             yield SetMac(bridge.name, before.mac, bridge.mac)
+        if None not in (bridge.inet6, before.inet6) and bridge.inet6 != before.inet6:
+            assert bridge.inet6 is not None and before.inet6 is not None
+            yield SetInet6(bridge.name, before.inet6, bridge.inet6)
         if bridge.up and not before.up:
             kept = tuple(address for address in observed.ipv6_of(bridge.name) if address.key not in added)
             yield SetUp(bridge.name, up=False, keeps=kept)

@@ -13,6 +13,12 @@ from dataclasses import dataclass, field, replace
 from bridged.addresses import MacAddress
 from bridged.switching.vlans import VlanRange
 
+ADDRESS_PROTOCOL_RA = 2
+"""Address protocol of what the kernel made after a router's advertisement (IFAPROT_KERNEL_RA)."""
+PROTOCOL_RA = 9
+"""Route protocol of what the kernel learned from a router's advertisement."""
+RA_COPY_METRIC = 1
+"""By so much a copy of such a route lies behind the kernel's own."""
 PROTOCOL_KERNEL = 2
 """Route protocol of what the kernel derives from an address by itself."""
 LOCAL_TABLE = 255
@@ -36,12 +42,25 @@ class BridgeSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Inet6Settings:
+    """What a link makes of routers' advertisements; values as in `net.ipv6.conf.LINK`."""
+
+    accept_ra: int = 1
+    accept_ra_defrtr: int = 1
+    accept_ra_pinfo: int = 1
+    autoconf: int = 1
+    use_tempaddr: int = 0
+    forwarding: int = 0
+    ra_defrtr_metric: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """One network interface.
 
     `master` is the name of the bridge or bond it belongs to, `lower` that of the link it stands on (VLAN,
     macvlan). `bridge` is None where it is no bridge, `multicast_router` where it is no bridge port, `vlans`
-    where it is no port of a VLAN-aware bridge.
+    where it is no port of a VLAN-aware bridge; `inet6` is None where that was not asked for.
     """
 
     name: str
@@ -59,6 +78,7 @@ class Link:
     bridge: BridgeSettings | None = None
     multicast_router: int | None = None
     vlans: tuple[VlanRange, ...] | None = None
+    inet6: Inet6Settings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +104,11 @@ class HostAddress:
     @property
     def is_ipv6(self) -> bool:
         return ":" in self.address
+
+    @property
+    def is_kernels(self) -> bool:
+        """The kernel made it after an advertisement, and renews it where it is on a link that hears them."""
+        return self.is_ipv6 and self.protocol == ADDRESS_PROTOCOL_RA
 
     @property
     def ip(self) -> str:
@@ -150,6 +175,15 @@ class HostRoute:
             *(self.family, self.table, self.destination, self.source, self.tos, self.metric),
             *(self.link, self.gateway, tuple(sorted((hop.link, hop.gateway or "") for hop in self.nexthops))),
         )
+
+    @property
+    def is_kernels(self) -> bool:
+        """The kernel learned it from an advertisement; one of the same metric keeps it from renewing it."""
+        return self.protocol == PROTOCOL_RA
+
+    def copied(self) -> HostRoute:
+        """Behind the kernel's own, which comes with the next advertisement; until then this one serves."""
+        return replace(self, metric=self.metric + RA_COPY_METRIC)
 
     @property
     def links(self) -> frozenset[str]:

@@ -23,6 +23,7 @@ from bridged.switching.actions import (
     DeleteAddress,
     DeleteRoute,
     RenewAddress,
+    SetInet6,
     SetMac,
     SetMtu,
     SetMulticastRouter,
@@ -38,6 +39,7 @@ from bridged.switching.links import (
     HostAddress,
     HostLinks,
     HostRoute,
+    Inet6Settings,
     Link,
     Ownership,
     TapPort,
@@ -202,8 +204,27 @@ def _bridge_changes(observed: HostLinks, wish: BridgeWish, ownership: Ownership)
     mtu = _bridge_mtu(observed, wish, ownership, bridge)
     if mtu is not None and bridge.mtu != mtu:
         yield SetMtu(wish.name, mtu, bridge.mtu)
+    inet6 = _inet6(observed, wish, ownership)
+    if inet6 is not None and bridge.inet6 is not None and inet6 != bridge.inet6:
+        yield SetInet6(wish.name, inet6, bridge.inet6)
     if not bridge.up:
         yield SetUp(wish.name, up=True, keeps=observed.ipv6_of(wish.name))
+
+
+def _inet6(observed: HostLinks, wish: BridgeWish, ownership: Ownership) -> Inet6Settings | None:
+    """What the bridge should make of advertisements: as the first port did whose addresses moved to it.
+
+    None: as it does. An adopted bridge is asked for it only where it got what the kernel had made on a port.
+    """
+    if not wish.move_addresses:
+        return None
+    owned = {address.link for address in ownership.handed_over if address.is_kernels}
+    owned |= {route.link for route in ownership.routes if route.is_kernels}
+    for name in wish.ports:
+        port = observed.link(name)
+        if port is not None and port.inet6 is not None and (ownership.bridge_made or name in owned):
+            return port.inet6
+    return None
 
 
 def _tap_changes(observed: HostLinks, wish: BridgeWish, tap: TapPort) -> Iterator[Action]:
@@ -293,16 +314,24 @@ class _Holdings:
         for text in self._wish.addresses:
             yield from self._add(HostAddress(self._wish.name, canonical_address(text)))
         for address in self._ownership.handed_over:
-            if not address.has_expired(self._observed.now):
+            # What the kernel made it keeps by itself, or takes away: it hears the advertisements.
+            if not address.is_kernels and not address.has_expired(self._observed.now):
                 yield from self._add(address.on(self._wish.name))
 
     def missing_routes(self) -> Iterator[Action]:
-        """Routes handed over earlier that have been lost since."""
+        """Routes handed over earlier that have been lost since; copies of the kernel's own go."""
         if not self._adds_routes:
             return
         for route in self._ownership.routes:
-            if not route.has_expired(self._observed.now):
-                yield from self._add_route(self._by_bridge(route))
+            moved = self._by_bridge(route)
+            if route.is_kernels:
+                copy = moved.copied()
+                if moved.key in self._routes and copy.key in self._routes:
+                    # The kernel has its own by now.
+                    self._routes.discard(copy.key)
+                    yield DeleteRoute(copy)
+            elif not route.has_expired(self._observed.now):
+                yield from self._add_route(moved)
 
     def port_changes(self, port: Link) -> Iterator[Action]:
         wish = self._wish
@@ -319,7 +348,11 @@ class _Holdings:
             yield Attach(port.name, wish.name)
         if self._moves:
             for route in routes_by(self._observed.routes, port.name):
-                yield from self._add_route(self._by_bridge(route))
+                moved = self._by_bridge(route)
+                if not route.is_kernels:
+                    yield from self._add_route(moved)
+                elif moved.key not in self._routes:
+                    yield from self._add_route(moved.copied())
                 yield DeleteRoute(route)
         # The first IPv4 address of a network takes the others of it along when it goes: so it goes last.
         for address in reversed(handing_over):

@@ -9,15 +9,26 @@ from bridged.errors import ConfigurationError
 from bridged.switching.actions import (
     Action,
     AddAddress,
+    AddRoute,
     Attach,
     CreateBridge,
     DeleteAddress,
+    DeleteRoute,
+    SetInet6,
     SetMac,
     SetMtu,
     SetVlans,
 )
 from bridged.switching.giving_back import claim, plan_return, recognise
-from bridged.switching.links import BridgeSettings, HostAddress, HostLinks, HostRoute, Link, Ownership
+from bridged.switching.links import (
+    BridgeSettings,
+    HostAddress,
+    HostLinks,
+    HostRoute,
+    Inet6Settings,
+    Link,
+    Ownership,
+)
 from bridged.switching.plan import MADE_SETTINGS, BridgeWish, TapPort, plan, unfit_links
 from bridged.switching.vlans import VlanRange
 
@@ -102,6 +113,59 @@ def test_a_made_bridge_has_the_lan_ports_mtu_whatever_the_tap_has() -> None:
     observed = HostLinks((replace(PORT, mtu=9000), Link("tap0", 4, mtu=1400)))
     actions = plan(observed, wish(taps=(TapPort("tap0", mtu=1400),)), Ownership())
     assert [action for action in actions if isinstance(action, SetMtu)] == [SetMtu("br0", 9000, 1500)]
+
+
+SLAAC = HostAddress("eth1", "2001:db8:77::5/64", protocol=2, valid_until=500.0)
+DEFAULT = HostRoute(10, "::/0", "eth1", "fe80::1", metric=1024, protocol=9, expires_at=400.0)
+
+
+def test_what_the_kernel_learned_from_advertisements_moves_as_a_copy_that_its_own_replaces() -> None:
+    """A route of the same metric would keep it from taking the next advertisement."""
+    observed = HostLinks((replace(ADOPTED, mtu=1500), PORT), (SLAAC,), (DEFAULT,), now=10.0)
+    ownership = replace(recognise(Ownership(), observed, "br0"), mac_pinned=True)
+    actions = plan(observed, wish(), ownership)
+    copy = replace(DEFAULT, link="br0", metric=1025)
+    assert AddRoute(copy) in actions and DeleteRoute(DEFAULT) in actions
+    ownership = claim(ownership, observed, actions, "br0")
+    own = replace(DEFAULT, link="br0", expires_at=900.0)
+    joined = replace(PORT, master="br0")
+    later = HostLinks((ADOPTED, joined), (SLAAC.on("br0"),), (copy, own), now=20.0)
+    assert plan(later, wish(), ownership) == [DeleteRoute(copy)]
+    ownership = claim(ownership, later, [DeleteRoute(copy)], "br0")
+    assert ownership.routes == (DEFAULT,) and ownership.added_routes == ()
+    after = replace(later, routes=(own,))
+    assert plan(after, wish(), ownership) == []
+    returned = [
+        action.route for action in plan_return(after, ownership, "br0") if isinstance(action, AddRoute)
+    ]
+    assert returned == [replace(DEFAULT, metric=1025)] and returned[0].expires_at == 900.0
+
+
+def test_what_the_kernel_takes_away_again_is_neither_kept_nor_given_back() -> None:
+    joined = replace(PORT, master="br0")
+    ownership = Ownership(
+        bridge_made=True, bridge_index=2, mac_pinned=True, handed_over=(SLAAC,), routes=(DEFAULT,)
+    )
+    observed = HostLinks((replace(ADOPTED, bridge=MADE_SETTINGS), joined), now=10.0)
+    assert plan(observed, wish(), ownership) == []
+    assert not [action for action in plan_return(observed, ownership, "br0") if isinstance(action, AddRoute)]
+
+
+def test_a_bridge_takes_advertisements_as_the_port_did_whose_addresses_it_got() -> None:
+    router = Inet6Settings(accept_ra=2, forwarding=1)
+    port = replace(PORT, master="br0", inet6=router)
+    bridge = replace(ADOPTED, inet6=Inet6Settings())
+    made = Ownership(bridge_made=True, bridge_index=2, mac_pinned=True)
+    ours = HostLinks((replace(bridge, bridge=MADE_SETTINGS), port))
+    assert plan(ours, wish(), made) == [SetInet6("br0", router, Inet6Settings())]
+    assert plan(ours, wish(move_addresses=False), made) == []
+    adopted = replace(recognise(Ownership(), HostLinks((bridge,)), "br0"), mac_pinned=True)
+    assert plan(HostLinks((bridge, port)), wish(), adopted) == [], "it has its own mind"
+    taken = replace(adopted, handed_over=(SLAAC,))
+    change = SetInet6("br0", router, Inet6Settings())
+    assert plan(HostLinks((bridge, port)), wish(), taken) == [change]
+    now = HostLinks((replace(bridge, inet6=router), port))
+    assert change.inverse() in plan_return(now, taken, "br0")
 
 
 AWARE = (VlanRange(1, 1, pvid=True, untagged=True),)

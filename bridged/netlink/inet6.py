@@ -1,0 +1,66 @@
+"""What links make of routers' advertisements: read, set, and a question to the routers.
+
+Source: Linux `Documentation/networking/ip-sysctl.rst` (conf/interface/*); RFC 4861, 4.1 (solicitation).
+Acts in the network namespace of the calling thread.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+from pathlib import Path
+from typing import Final
+
+from bridged.errors import NetlinkError
+from bridged.netlink.announce import icmpv6_frame
+from bridged.switching.actions import SetInet6
+from bridged.switching.links import Inet6Settings, Link
+
+_CONF: Final = Path("/proc/sys/net/ipv6/conf")
+_ROUTER_SOLICITATION: Final = bytes((133, 0, 0, 0)) + bytes(4)
+_ALL_ROUTERS: Final = "ff02::2"
+
+
+def inet6_settings(link: str) -> Inet6Settings | None:
+    """None where there is no such link, or no IPv6."""
+    folder = _CONF / link
+    if not folder.is_dir():
+        return None
+    values = {}
+    for field in dataclasses.fields(Inet6Settings):
+        try:
+            values[field.name] = int((folder / field.name).read_text())
+        except (OSError, ValueError):
+            # This kernel has no such key, and so behaves as by default.
+            continue
+    return Inet6Settings(**values)
+
+
+def set_inet6(action: SetInet6) -> None:
+    """Write what differs.
+
+    Raises:
+        NetlinkError: the kernel refused; part of it may be written.
+    """
+    for field in dataclasses.fields(Inet6Settings):
+        value = getattr(action.settings, field.name)
+        if value == getattr(action.was, field.name):
+            continue
+        try:
+            (_CONF / action.link / field.name).write_text(f"{value}\n")
+        except OSError as error:
+            operation = f"set {field.name} {value}"
+            raise NetlinkError(operation, action.link, error.errno or 0, error.strerror or "") from error
+
+
+def solicit_routers(link: Link) -> None:
+    """Ask the routers of a link's network to advertise themselves now. Best effort."""
+    if link.mac is None or not link.up:
+        return
+    frame = icmpv6_frame(link.mac, "::", _ALL_ROUTERS, _ROUTER_SOLICITATION)
+    try:
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+            raw.bind((link.name, 0))
+            raw.send(frame)
+    except OSError:
+        pass  # they advertise themselves in any case, later

@@ -1,0 +1,119 @@
+"""A port with addresses and routes by router advertisements joins a bridge: they are renewed for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+from netlink_namespace import cable, in_namespace, shell, within
+
+from bridged.netlink import BridgeAttachment
+from bridged.switching.plan import BridgeWish
+
+pytestmark = pytest.mark.root
+
+LIFETIME_SECONDS = 3
+INTERVAL_SECONDS = 0.5
+PREFIX = "2001:db8:77::"
+ROUTER_MAC = bytes.fromhex("02aa00000001")
+ROUTER = "fe80::1"
+
+
+class Router:
+    """Advertises itself and a prefix, with short lifetimes, from the far end of a cable."""
+
+    def __init__(self, link: str) -> None:
+        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        self._socket.bind((link, 0))
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+        self._socket.close()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(INTERVAL_SECONDS):
+            self._socket.send(advertisement())
+
+
+def advertisement() -> bytes:
+    """RFC 4861, 4.2 and 4.6.2: default router, prefix on link and autonomous."""
+    life = LIFETIME_SECONDS
+    prefix = struct.pack("!BBBBIII", 3, 4, 64, 0xC0, life, life, 0) + socket.inet_pton(
+        socket.AF_INET6, PREFIX
+    )
+    body = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, life, 0, 0)
+    body += struct.pack("!BB", 1, 1) + ROUTER_MAC + prefix
+    source, target = (socket.inet_pton(socket.AF_INET6, text) for text in (ROUTER, "ff02::1"))
+    total = sum(struct.unpack(f"!{len(body) // 2}H", body))
+    total += sum(struct.unpack("!16H", source + target)) + len(body) + 58
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    body = body[:2] + struct.pack("!H", ~total & 0xFFFF) + body[4:]
+    packet = struct.pack("!IHBB", 6 << 28, len(body), 58, 255) + source + target + body
+    return bytes.fromhex("333300000001") + ROUTER_MAC + b"\x86\xdd" + packet
+
+
+@contextmanager
+def advertising(link: str) -> Iterator[Router]:
+    router = Router(link)
+    try:
+        yield router
+    finally:
+        router.stop()
+
+
+def state(name: str) -> tuple[bool, bool]:
+    """Whether the link has an address of the prefix, and a default route."""
+    rows: list[dict[str, Any]] = json.loads(shell(f"ip -j -6 addr show dev {name}") or "[]")
+    found = [item for row in rows for item in row.get("addr_info", ()) if item["local"].startswith("2001:")]
+    routes = json.loads(shell(f"ip -j -6 route show default dev {name}") or "[]")
+    return bool(found), bool(routes)
+
+
+@in_namespace
+async def test_address_and_default_route_of_ports_with_slaac_are_renewed_over_three_lifetimes() -> None:
+    """Of a host (br0) and of a router that takes advertisements all the same (br1)."""
+    conf, pairs = "net.ipv6.conf", (("eth1", "br0", 0), ("eth2", "br1", 1))
+    with ExitStack() as stack:
+        for port, _, is_router in pairs:
+            cable(port)
+            shell(f"sysctl -qw {conf}.{port}.accept_ra={1 + is_router} {conf}.{port}.forwarding={is_router}")
+            # Routes of one metric would be shown as one route by two links.
+            shell(f"sysctl -qw {conf}.{port}.ra_defrtr_metric={1024 + 100 * is_router}")
+            stack.enter_context(advertising(f"{port}-x"))
+        for port, _, _ in pairs:
+            await within(lambda port=port: state(port) == (True, True), f"SLAAC on {port}", 15.0)
+        attachments = [BridgeAttachment(BridgeWish(bridge, ports=(port,))) for port, bridge, _ in pairs]
+        try:
+            for attachment in attachments:
+                await attachment.start()
+            began, gaps = time.monotonic(), []
+            while time.monotonic() - began < 3 * LIFETIME_SECONDS + 1:
+                for _, bridge, _ in pairs:
+                    if await asyncio.to_thread(state, bridge) != (True, True):
+                        gaps.append((bridge, round(time.monotonic() - began, 1)))
+                await asyncio.sleep(0.1)
+            assert gaps == [], "address and default route are there at every moment"
+            metrics = {route["metric"] for route in json.loads(shell("ip -j -6 route show default"))}
+            assert metrics == {1024, 1124}, "the kernel's own routes, and no copies of them"
+            for _, bridge, is_router in pairs:
+                for key, value in (("accept_ra", 1 + is_router), ("forwarding", is_router)):
+                    assert shell(f"sysctl -n {conf}.{bridge}.{key}").strip() == str(value)
+        finally:
+            for attachment in attachments:
+                await attachment.stop()
+        assert [state(port) for port, _, _ in pairs] == [(True, True)] * 2, "given back at once"
+        await asyncio.sleep(LIFETIME_SECONDS + 1)
+        assert [state(port) for port, _, _ in pairs] == [(True, True)] * 2, "and for ever"
