@@ -27,6 +27,7 @@ from bridged.errors import BridgedError, ConfigurationError, ShutdownErrors
 from bridged.memory import give_back_start
 from bridged.netlink.watch import LinkWatch
 from bridged.runtime.bridges import bridge_status, state_directory
+from bridged.runtime.clock_steps import ClockSteps
 from bridged.runtime.fallback_log import FallbackLog
 from bridged.runtime.lag import LoopLag
 from bridged.runtime.network import NetworkChanges
@@ -132,6 +133,7 @@ class Daemon:
         await self._site.become(configuration, self._site.plan(configuration))
         self._changes = NetworkChanges(self._watch, self._announce_change)
         self._undo.append(self._changes.close)
+        self._watch_clock()
         self._reflections.start()
         self._undo.append(self._reflections.close)
         self._observe(configuration)
@@ -169,6 +171,20 @@ class Daemon:
         server.start()
         # In a thread: a scrape under way waits for this loop.
         self._undo.append(lambda: asyncio.to_thread(server.stop))
+
+    def _watch_clock(self) -> None:
+        steps = ClockSteps(self._announce_clock_step)
+        try:
+            steps.start()
+        except OSError as error:
+            # Waits end by themselves, only later.
+            self._log.warning("clock_not_watched", detail=str(error))
+            return
+        self._undo.append(steps.close)
+
+    def _announce_clock_step(self) -> None:
+        for tunnel in self._site.tunnels.values():
+            tunnel.handle_clock_step()
 
     def _announce_change(self) -> None:
         for tunnel in self._site.tunnels.values():

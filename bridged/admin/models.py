@@ -107,6 +107,7 @@ class TunnelAnswer(Answer):
     coalescing: dict[str, str] = Field(
         default_factory=dict, description="tcp4, tcp6, udp4, udp6 -> `joined` into super-frames, or why not"
     )
+    name_conflicts: int = Field(default=0, description="times two machines with one certificate met")
     last_error: str | None
 
 

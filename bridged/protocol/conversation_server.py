@@ -53,6 +53,9 @@ PASSING_REFUSALS: Final = frozenset({"peer_limit"})
 """Handshake outcomes that may be others at the next try: a client must not end for good because of them."""
 PASSING_BACKOFF_SECONDS: Final = 3
 
+DISMISSED_SECONDS: Final = 60
+"""A peer that another machine of its name has replaced is to wait so long."""
+
 REPEAT_SILENCE: Final = 30.0
 """Repeated PUSH_REQUESTs within this time are not answered again."""
 
@@ -135,6 +138,15 @@ class ServerConversation:
             options=build_options_string(link_options(self._session.settings)),
         )
         key.write(serialize_server_key_message(key.server_message), now)
+
+    def dismissal(self, text: str) -> str:
+        """What ends a peer whose name came from elsewhere: wait, if it knows how to, else come back.
+
+        AUTH_FAILED without TEMP, and HALT, end an OpenVPN client's process for good.
+        """
+        if self._info.protocol & ProtocolFlags.AUTH_FAILED_TEMP:
+            return f"AUTH_FAILED,TEMP[backoff {DISMISSED_SECONDS},advance no]:{text}"
+        return f"RESTART,{text}"
 
     # --- admission --------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from bridged.protocol.messages import Message, parse_message, serialize_message
 from bridged.protocol.occ import OCC_EXIT
 from bridged.protocol.packet import ControlBody, ControlHeader, Opcode
 from bridged.protocol.role import Role
-from bridged.protocol.session_keys import SessionKeys
+from bridged.protocol.session_keys import STALLED, SessionKeys
 from bridged.protocol.session_types import (
     TRANSITIONS,
     Deadline,
@@ -91,6 +91,8 @@ class Session:
         self._drain_until = float("inf")
         self._drain_until_quiet = True
         self._was_established = False
+        self.is_heard_out = False
+        """The session has ended, and the peer had acknowledged everything by then."""
         self._first_heard = remote_session_id is not None
         self._hastened_at = -settings.tls_timeout
         self.keys = SessionKeys(self)
@@ -204,6 +206,20 @@ class Session:
         if self.state is SessionState.DRAINING:
             self._finish()
 
+    def dismiss(self, detail: str, text: str, now: float) -> None:
+        """Server: end as `replaced` and tell the peer `text`. `is_heard_out` shows later if it was there."""
+        conversation = self.conversation
+        if self.state is not SessionState.ESTABLISHED or not isinstance(conversation, ServerConversation):
+            self.close("replaced", detail, now, notify=False)
+            return
+        try:
+            self.say(conversation.dismissal(text), now)
+        except (TlsError, LocalProtocolError):
+            self.close("replaced", detail, now, notify=False)
+            return
+        self.leave(SessionInput.CLOSE_REQUESTED, "replaced", detail, now)
+        self._settle(now)
+
     # --- outputs ----------------------------------------------------------------------------------
 
     def poll_event(self) -> Event | None:
@@ -241,6 +257,12 @@ class Session:
     def remote_session_id(self) -> bytes | None:
         """None at a client that no server has answered yet."""
         return self.wire.remote_session_id
+
+    @property
+    def stalled_at(self) -> str:
+        """What to look at if the peer says nothing more: the phase of the handshake, in words."""
+        key = self.keys.primary
+        return STALLED.get(key.phase, "") if key is not None else ""
 
     @property
     def rtt(self) -> float | None:
@@ -467,6 +489,7 @@ class Session:
             self._finish()
 
     def _finish(self) -> None:
+        self.is_heard_out = all(key.is_quiet for key in self.keys.newest_first())
         self._step(SessionInput.DRAINED)
         self.keys.close()
         self.emit(SessionEnded())

@@ -40,7 +40,7 @@ PEER_RENEGOTIATION_SECONDS: Final = 1.0
 """A peer may begin so many renegotiations at once, then one in so many seconds."""
 
 _UNFINISHED: Final = frozenset({KeyPhase.PRE_START, KeyPhase.START, KeyPhase.EXCHANGE})
-_STALLED: Final = {
+STALLED: Final = {
     KeyPhase.PRE_START: "no answer: compare address, port, firewall, and the tls-auth or tls-crypt key",
     KeyPhase.START: "the other end went silent in the TLS handshake: it may refuse our certificate (its log "
     "says why), or large packets are lost",
@@ -108,7 +108,7 @@ class SessionKeys:
                 key.give_up()
             elif key.phase in _UNFINISHED:
                 key.give_up()
-                self._session.fail_key(key, "timeout", _STALLED[key.phase], now)
+                self._session.fail_key(key, "timeout", STALLED[key.phase], now)
         self._change_over(now)
         self._retire(now)
         if now >= self._renegotiate_at:

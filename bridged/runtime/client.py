@@ -1,21 +1,29 @@
-"""A connecting tunnel: one server at a time, the next one when it fails.
+"""A connecting tunnel: calls its servers, one after the other and side by side, until one lets it in.
 
-Source: docs/protocol/control.md, section 9.
+Source: docs/protocol/control.md, section 9; ARCHITECTURE.md, decision 43.
+Whom to call when is in `remote_order`, what a call is in `call`, the reasons of failure in `outage`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
+from contextlib import suppress
 from typing import Final
 
 from bridged.addresses import Endpoint, Remote
 from bridged.dataplane.contract import DataPlane, PeerSnapshot
-from bridged.errors import RemoteProtocolError
+from bridged.errors import BridgedError, DataplaneError, RemoteProtocolError
 from bridged.protocol.packet import SESSION_ID_LENGTH
-from bridged.protocol.session_types import Authenticated, Identified, SessionDown, SessionState
+from bridged.protocol.session_types import Authenticated, Established, Identified, SessionDown
+from bridged.runtime.call import CALL_SECONDS, KNOCKS, Call
+from bridged.runtime.call_socket import CallSocket
 from bridged.runtime.link import PeerLink
-from bridged.runtime.lookup import Lookup
+from bridged.runtime.name_watch import NameWatch
+from bridged.runtime.outage import Outage
+from bridged.runtime.remembered import RememberedServer
+from bridged.runtime.remote_order import Candidate, RemoteOrder
 from bridged.runtime.tunnel import Tunnel, monotonic, newest
 from bridged.runtime.tunnel_plan import TunnelPlan
 from bridged.runtime.ways import has_way
@@ -24,36 +32,66 @@ from bridged.supervision import SUPERVISOR, Timer
 RETRY_SECONDS: Final = 1.0
 RETRY_SECONDS_MAX: Final = 300.0
 ROUNDS_BEFORE_BACKOFF: Final = 5
-KNOCK_SECONDS: Final = 1.0
-"""While no server has answered our reset at all, it is repeated so often: a server that appears is found."""
-LEAST_PAUSE_SECONDS: Final = 0.1
 WAY_SECONDS: Final = 0.3
 """A way that is gone for so long is given up for another one; an address that is replaced is back sooner."""
+WAKE_SECONDS: Final = 1.0
+"""News of the network begin a new round at most so often."""
+CALLS_MAX: Final = 32
+"""At once. Beyond, the oldest that nobody answered is over."""
+_NEVER: Final = float("inf")
+_SILENT_ENDS: Final = frozenset({"ping_timeout", "transport_closed", "renegotiation_failed"})
+"""Ends of a connection after which the next call does not wait: nobody asked for a pause."""
 
 
 class ClientTunnel(Tunnel):
-    """Tries the remotes in order, all addresses of one before the next; after a connection that one first."""
+    """Calls the remotes in order, all addresses of one side by side; what worked last comes first.
+
+    Each call has a socket of its own, and so another UDP port, unless `local` fixes one. The data plane gets
+    the socket of the call that is let in.
+    """
 
     role = "client"
 
     def __init__(self, plan: TunnelPlan, dataplane: DataPlane) -> None:
         super().__init__(plan, dataplane)
         self._task: asyncio.Task[None] | None = None
-        self._wake = asyncio.Event()
-        self._down: SessionDown | None = None
+        self._changed = asyncio.Event()
+        self._order = RemoteOrder(plan.remotes)
+        self._remembered = RememberedServer(plan.memory, plan.remotes)
+        self._names = NameWatch(plan.remotes, self._note_found, self._note_not_found, plan.name)
+        self._outage = Outage(monotonic())
+        self._calls: dict[int, Call] = {}
+        """Live calls by the handle of their link."""
+        self._sockets: dict[int, CallSocket] = {}
+        """Of every link, until it has ended."""
+        self._fixed: CallSocket | None = None
+        self._speaker: Call | None = None
+        """Whose server has answered: only one goes on with its handshake."""
+        self._connected: Call | None = None
+        self._latest: Endpoint | None = None
+        self._stalls: dict[Endpoint, int] = {}
+        self._pause_until = 0.0
+        self._retry_after = 0.0
+        self._refused_rounds = 0
         self._is_refused = False
-        self._ended = asyncio.Event()
-        self._lookup = Lookup()
-        self._current: Endpoint | None = None
-        self._is_resolving = False
-        self._is_hurried = False
-        self._known: dict[Remote, list[Endpoint]] = {
-            remote: [remote.server] for remote in plan.remotes if remote.server.is_numeric
-        }
+        self._dismissals = 0
+        self._woken_at = -_NEVER
+        self._wake_at = _NEVER
         self._way_timer: Timer | None = None
+        if (best := self._remembered.load()) is not None:
+            self._order.prefer(best)
 
     async def start(self) -> None:
+        """As `Tunnel.start`.
+
+        Raises:
+            DataplaneError: `bind_failed`: `local` cannot be bound.
+        """
+        if self.plan.local is not None:
+            family = socket.AF_INET6 if self.plan.local.is_ipv6 else socket.AF_INET
+            self._fixed = self._open_socket(family)
         await super().start()
+        self._names.start()
         self._task = SUPERVISOR.keep("connect", self._connect_for_ever, self.plan.name, endless=True)
 
     async def stop(self) -> None:
@@ -62,42 +100,88 @@ class ClientTunnel(Tunnel):
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        self._lookup.close()
+        await self._names.stop()
+        for call in list(self._calls.values()):
+            if call is not self._connected:
+                self._drop(call)
         await super().stop()
+        for handle in list(self._sockets):
+            self._close_socket(handle)
+        if self._fixed is not None:
+            self._fixed.close()
+
+    # --- what is seen from outside ----------------------------------------------------------------
+
+    @property
+    def state(self) -> str:
+        if self._connected is not None:
+            return "connected"
+        if self._calls:
+            return "connecting"
+        return "resolving" if self._order.is_resolving else "waiting"
+
+    @property
+    def remote(self) -> str | None:
+        return str(self._latest) if self._latest is not None else None
 
     def handle_network_change(self) -> None:
         super().handle_network_change()
-        self._wake.set()
+        self.wake()
         if self._way_timer is None and not self.is_stopping:
             self._way_timer = SUPERVISOR.after(
                 "look_for_way", WAY_SECONDS, self._look_for_way, self.plan.name
             )
 
+    def handle_clock_step(self) -> None:
+        """What was not valid yet may be now: pauses after refusals begin from the shortest again."""
+        self._refused_rounds = 0
+        super().handle_clock_step()
+
+    def wake(self) -> None:
+        """End every wait: something has changed that may let us through."""
+        self._names.hurry()
+        self._wake_at = min(self._wake_at, max(monotonic(), self._woken_at + WAKE_SECONDS))
+        self._changed.set()
+
+    def _wake_up(self, now: float) -> None:
+        self._woken_at = now
+        self._wake_at = _NEVER
+        self._pause_until = 0.0
+        if self._speaker is None or self._speaker.waits_until() <= now:
+            self._order.begin(now)
+
     def _look_for_way(self) -> None:
         """Where the server's address cannot be reached any more, and another one can, change over."""
         self._way_timer = None
-        for link in list(self.links.values()):
-            if link.session.is_live and self._should_pass_over(link.endpoint):
-                self._is_hurried = True
-                link.close("transport_closed", f"there is no way to {link.endpoint} any more", notify=False)
+        call = self._connected
+        if call is not None and self._should_leave(call.link.endpoint):
+            call.link.close("transport_closed", f"no route to {call.link.endpoint} any more", notify=False)
 
-    def _should_pass_over(self, endpoint: Endpoint) -> bool:
-        """There is no way to it, but one to another address of our servers."""
+    def _should_leave(self, endpoint: Endpoint) -> bool:
+        """There is no route to it, but one to another address of our servers."""
         if has_way(endpoint, self.plan.local):
             return False
-        others = {other for found in self._known.values() for other in found} - {endpoint}
+        others = self._order.addresses() - {endpoint}
         return any(has_way(other, self.plan.local) for other in others)
 
-    @property
-    def state(self) -> str:
-        link = newest(link for link in self.links.values() if link.session.is_live)
-        if link is None:
-            return "resolving" if self._is_resolving else "waiting"
-        return "connected" if link.session.state is SessionState.ESTABLISHED else "connecting"
+    # --- names ------------------------------------------------------------------------------------
 
-    @property
-    def remote(self) -> str | None:
-        return str(self._current) if self._current is not None else None
+    def _note_found(self, remote: Remote, found: list[Endpoint]) -> None:
+        if self._order.set_addresses(remote, found) and self._connected is None:
+            # Another address ends a pause: the one before may have been wrong.
+            self._pause_until = 0.0
+            self._changed.set()
+
+    def _note_not_found(self, remote: Remote, detail: str) -> None:
+        text = f"cannot look up {remote.server.host}: {detail}"
+        if self.last_error != text:
+            self.log.warning("lookup_failed", host=remote.server.host, detail=detail)
+        self._outage.note_nameless(text)
+        self.last_error = self._outage.words(monotonic())
+        self._order.note_no_name(remote)
+        self._changed.set()
+
+    # --- what the network says --------------------------------------------------------------------
 
     def receive_control(self, datagram: bytes, source: Endpoint) -> None:
         # The last session may still be acknowledging the server's farewell.
@@ -106,104 +190,262 @@ class ClientTunnel(Tunnel):
             raise RemoteProtocolError("cookie_mismatch", "not from the server we speak with")
         link.receive(datagram)
 
+    def _take_datagram(self, through: CallSocket, datagram: bytes, source: Endpoint) -> None:
+        link = newest(link for link in self.links.at(source) if self._sockets.get(link.handle) is through)
+        if link is None:
+            self.statistics.control_drops["receive", "cookie_mismatch"] += 1
+            return
+        drops = link.session.drops.total()
+        try:
+            link.receive(datagram)
+        except BridgedError as error:
+            self.log.error("session_failed", endpoint=str(source), code=error.code, detail=error.message)
+            link.abort(error.message)
+        call = self._calls.get(link.handle)
+        if call is not None and link.session.drops.total() == drops:
+            self._note_heard(call)
+        self.rearm()
+
+    def _note_heard(self, call: Call) -> None:
+        """A good packet: this server is the one we speak with now, unless another one still answers, too."""
+        if call.link.session.remote_session_id is None:
+            return
+        now = monotonic()
+        speaker = self._speaker
+        if speaker is not None and speaker is not call:
+            if speaker.waits_until() > now:
+                self._drop(call)
+                return
+            self._give_up(speaker)
+        call.heard_at = now
+        call.is_refused = False
+        self._speaker = call
+        self._outage.note_answer(now)
+        for other in list(self._calls.values()):
+            if other is not call:
+                self._order.forget(other.candidate.endpoint)
+                self._drop(other)
+        self._changed.set()
+
+    def _give_up(self, call: Call) -> None:
+        """It answered, fell silent, and another call was answered."""
+        endpoint = call.candidate.endpoint
+        self._stalls[endpoint] = call.stalls + 1
+        call.link.close("timeout", call.link.session.stalled_at, notify=False)
+
+    def _take_refusal(self, through: CallSocket, endpoint: Endpoint, words: str) -> None:
+        """ICMP, or this host, says that nothing arrives there. Anybody can forge ICMP: it ends nothing."""
+        for call in self._calls.values():
+            if call.socket is through and call.link.endpoint == endpoint and call is not self._connected:
+                call.is_refused = True
+                self._order.refuse(endpoint)
+                if self._outage.note_refused(endpoint, words):
+                    self.log.info("remote_unreachable", endpoint=str(endpoint), reason=words)
+                self._changed.set()
+
+    # --- sessions ---------------------------------------------------------------------------------
+
     def handle_identified(self, link: PeerLink, event: Identified) -> None:
         raise AssertionError("a client admits nobody")
 
     def handle_authenticated(self, link: PeerLink, event: Authenticated) -> None:
         raise AssertionError("a client is not asked to admit anybody")
 
-    def handle_down(self, link: PeerLink, event: SessionDown, last: PeerSnapshot | None) -> None:
-        super().handle_down(link, event, last)
-        self._down = event
-        self._ended.set()
+    def handle_established(self, link: PeerLink, event: Established) -> None:
+        super().handle_established(link, event)
+        call = self._calls.get(link.handle)
+        if call is None:
+            return
+        self._connected = self._speaker = call
+        self._refused_rounds = 0
+        self._stalls.clear()
+        self._order.prefer(call.candidate)
+        self._remembered.save(call.candidate)
+        self._names.want(False)
+        for other in list(self._calls.values()):
+            if other is not call:
+                self._drop(other)
+        self._changed.set()
 
-    # --- attempts ---------------------------------------------------------------------------------
+    def handle_down(self, link: PeerLink, event: SessionDown, last: PeerSnapshot | None) -> None:
+        call = self._calls.pop(link.handle, None)
+        if call is None:
+            # One of ours that lost the race: no failure.
+            return
+        super().handle_down(link, event, last)
+        if self._speaker is call:
+            self._speaker = None
+        now = monotonic()
+        if event.was_established:
+            self._connected = None
+            self._outage = Outage(now)
+            pause = 0.0 if event.reason in _SILENT_ENDS else RETRY_SECONDS
+            # Where another machine uses our certificate, each return throws it out: come back ever later.
+            self._dismissals = self._dismissals + 1 if event.retry_after else 0
+            told = event.retry_after * 2.0 ** min(max(0, self._dismissals - 1), 8)
+            self._pause_until = now + min(max(pause, told), RETRY_SECONDS_MAX)
+            self._order.begin(self._pause_until)
+        elif event.reason not in ("shutdown", "replaced"):
+            self._note_failure(call, event)
+        if event.reason not in ("shutdown", "replaced", "timeout"):
+            self._outage.note_reason(f"{event.reason}: {event.detail}")
+        self.last_error = self._outage.words(now)
+        self._changed.set()
+
+    def _note_failure(self, call: Call, event: SessionDown) -> None:
+        self._order.refuse(call.candidate.endpoint)
+        if event.reason == "timeout":
+            self._outage.note_timeout(f"timeout: {event.detail}")
+            return
+        self._is_refused = True
+        self._retry_after = max(self._retry_after, event.retry_after)
+        if event.next_remote:
+            self._order.skip(call.candidate.remote)
+
+    def handle_ended(self, link: PeerLink) -> None:
+        super().handle_ended(link)
+        self._close_socket(link.handle)
+
+    # --- calls ------------------------------------------------------------------------------------
 
     async def _connect_for_ever(self) -> None:
-        order = list(self.plan.remotes)
-        refused_rounds = 0
+        self._order.begin(monotonic())
         while True:
-            self._is_refused = False
-            self._down = None
-            began = monotonic()
-            for remote in order:
-                if await self._try_remote(remote):
-                    # The same remote first after a connection that worked.
-                    order = [remote, *(other for other in order if other != remote)]
-                    break
-            refused_rounds = refused_rounds + 1 if self._is_refused else 0
-            await self._pause(refused_rounds, monotonic() - began)
+            self._changed.clear()
+            deadline = self._step(monotonic())
+            self.rearm()
+            seconds = None if deadline == _NEVER else max(0.0, deadline - monotonic())
+            # Not `wait_for`: before Python 3.12 it can lose a cancellation.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._changed.wait()
 
-    async def _pause(self, refused_rounds: int, spent: float) -> None:
-        """Wait before the next round. Only who was told no waits longer and longer.
+    def _step(self, now: float) -> float:
+        """Do what is due; when to come back at the latest."""
+        if self._connected is not None:
+            self._wake_at = _NEVER
+            return _NEVER
+        self._names.want(True)
+        if now >= self._wake_at:
+            self._wake_up(now)
+        deadlines = [self._tend(now), self._wake_at]
+        speaker = self._speaker
+        if speaker is not None and speaker.waits_until() > now:
+            deadlines.append(speaker.waits_until())
+        elif self._pause_until > now:
+            deadlines.append(self._pause_until)
+        else:
+            if speaker is not None:
+                self._order.refuse(speaker.candidate.endpoint)
+            self._call_those_due(now)
+            deadlines.append(max(self._order.deadline(now), self._pause_until))
+        if (fields := self._outage.report(now)) is not None:
+            self.log.warning("no_answer", **fields)
+        self.last_error = self._outage.words(now) or self.last_error
+        deadlines.append(max(now + 0.1, self._outage.next_report))
+        return min(deadlines)
 
-        A round without an answer has taken its time already, and what is missing (name server, link, server)
-        may appear at any moment.
+    def _call_those_due(self, now: float) -> None:
+        if self._order.is_over(now):
+            self._end_round(now)
+        while self._pause_until <= now and (candidate := self._order.next(now)) is not None:
+            self._call(candidate, now)
+
+    def _end_round(self, now: float) -> None:
+        """Begin the next one. Only who was told no waits longer and longer.
+
+        What is missing after a round without an answer (name server, link, server) may appear at any moment.
         """
-        over = refused_rounds - ROUNDS_BEFORE_BACKOFF
-        seconds = min(RETRY_SECONDS * 2.0 ** min(over, 16), RETRY_SECONDS_MAX) if over > 0 else RETRY_SECONDS
-        if refused_rounds == 0 and self._down is None:
-            seconds = max(LEAST_PAUSE_SECONDS, seconds - spent)
-        if self._down is not None:
-            seconds = min(max(seconds, self._down.retry_after), RETRY_SECONDS_MAX)
-        if self._is_hurried:
-            self._is_hurried = False
+        self._refused_rounds = self._refused_rounds + 1 if self._is_refused else 0
+        over = self._refused_rounds - ROUNDS_BEFORE_BACKOFF
+        seconds = RETRY_SECONDS * 2.0 ** min(over, 16) if over > 0 else RETRY_SECONDS
+        pause = max(seconds, self._retry_after) if self._is_refused else 0.0
+        self._pause_until = now + min(pause, RETRY_SECONDS_MAX)
+        self._is_refused = False
+        self._retry_after = 0.0
+        self._order.begin(self._pause_until)
+
+    def _call(self, candidate: Candidate, now: float) -> None:
+        endpoint = candidate.endpoint
+        speaker = self._speaker
+        if speaker is not None and speaker.candidate.endpoint == endpoint and not speaker.is_given_up(now):
+            self._order.refuse(endpoint)
             return
-        self._wake.clear()
-        try:
-            # A change of addresses or routes ends the wait: the way may be open now.
-            await asyncio.wait_for(self._wake.wait(), seconds)
-        except TimeoutError:
-            pass
-
-    async def _try_remote(self, remote: Remote) -> bool:
-        """Try all addresses of one remote; True when a session was established (and is over now)."""
-        for endpoint in await self._resolve(remote):
-            if self._should_pass_over(endpoint):
-                continue
-            down = await self._run_session(endpoint)
-            if down.was_established:
-                self._is_refused = False
-                return True
-            if down.reason != "timeout":
-                self._is_refused = True
-            if down.next_remote:
-                return False
-        return False
-
-    async def _resolve(self, remote: Remote) -> list[Endpoint]:
-        self._is_resolving = True
-        try:
-            self._known[remote] = await self._lookup.resolve(remote)
-            return self._known[remote]
-        except OSError as error:  # TimeoutError is one
-            detail = str(error) or "no answer in time"
-            text = f"cannot look up {remote.server.host}: {detail}"
-            if self.last_error != text:
-                self.log.warning("lookup_failed", host=remote.server.host, detail=detail)
-            self.last_error = text
-            return []
-        finally:
-            self._is_resolving = False
-
-    async def _run_session(self, endpoint: Endpoint) -> SessionDown:
-        self._ended.clear()
-        self._down = None
-        self._current = endpoint
+        through = self._socket_for(endpoint)
+        if through is None:
+            return
+        self._make_room(endpoint)
         link = self.make_link(endpoint, local_session_id=_session_id())
-        self.log.info("connecting", endpoint=str(endpoint))
+        link.carrier = through
+        link.before_attach = lambda: self.dataplane.use_socket(through.lend())
+        link.after_detach = lambda: self._take_back(through)
+        self._sockets[link.handle] = through
+        call = Call(candidate, link, through, now, self._stalls.get(endpoint, 0))
+        self._calls[link.handle] = call
+        self._latest = endpoint
+        if self._outage.note_called(endpoint):
+            self.log.info("connecting", endpoint=str(endpoint))
         link.pump()
-        self.rearm()
-        while not self._ended.is_set():
-            is_heard = link.session.remote_session_id is not None
+
+    def _make_room(self, endpoint: Endpoint) -> None:
+        """One fixed port speaks with one session at a server; and there is a bound for all."""
+        for call in list(self._calls.values()):
+            if self._fixed is not None and call.link.endpoint == endpoint:
+                self._drop(call)
+        knocking = [call for call in self._calls.values() if call is not self._speaker]
+        if len(knocking) >= CALLS_MAX:
+            self._drop(knocking[0])
+
+    def _tend(self, now: float) -> float:
+        """Knock again where nobody answered, and end what took too long; when next."""
+        for call in list(self._calls.values()):
+            if call.is_answered or call.next_deadline() > now:
+                continue
+            if now - call.began >= CALL_SECONDS:
+                self.statistics.note_handshake("initial", "timeout", now - call.began)
+                self._outage.note_timeout(f"timeout: {call.link.session.stalled_at}")
+                self._drop(call)
+            elif call.knocked < KNOCKS:
+                call.knocked += 1
+                call.link.nudge()
+        waiting = (call.next_deadline() for call in self._calls.values() if not call.is_answered)
+        return min(waiting, default=_NEVER)
+
+    def _drop(self, call: Call) -> None:
+        """End a call without a word; another one was better, or it took too long."""
+        self._calls.pop(call.link.handle, None)
+        if self._speaker is call:
+            self._speaker = None
+        call.link.close("replaced", "another call was answered", notify=False)
+
+    # --- sockets ----------------------------------------------------------------------------------
+
+    def _socket_for(self, endpoint: Endpoint) -> CallSocket | None:
+        """Where to call it from; None, with the reason noted, where there is nothing."""
+        if self._fixed is None:
             try:
-                await asyncio.wait_for(self._ended.wait(), None if is_heard else KNOCK_SECONDS)
-            except TimeoutError:
-                if link.session.remote_session_id is None:
-                    link.nudge()
-                    self.rearm()
-        assert self._down is not None
-        return self._down
+                return self._open_socket(socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET)
+            except DataplaneError as error:
+                reason = error.message
+        elif self._fixed.can_reach(endpoint):
+            return self._fixed
+        else:
+            reason = f"cannot be reached from {self.plan.local}"
+        self._order.refuse(endpoint)
+        self._outage.note_refused(endpoint, reason)
+        return None
+
+    def _open_socket(self, family: int) -> CallSocket:
+        return CallSocket(family, self.plan.local, self._take_datagram, self._take_refusal, self.plan.name)
+
+    def _take_back(self, through: CallSocket) -> None:
+        self.dataplane.use_socket(None)
+        through.take_back()
+
+    def _close_socket(self, handle: int) -> None:
+        through = self._sockets.pop(handle, None)
+        if through is not None and through is not self._fixed:
+            through.close()
 
 
 def _session_id() -> bytes:

@@ -21,7 +21,8 @@ def dataplane_settings(
     return DataplaneSettings(
         tunnel=name,
         tap=port,
-        bind=bind_endpoint(tunnel),
+        # A client hands over the socket of its handshake.
+        bind=bind_endpoint(tunnel) if tunnel.role == "server" else None,
         mss_limit=mss_limit(tunnel, fits_path=fits_path),
         mss_fits_path=fits_path and tunnel.mss == "auto",
         ageing=Seconds(tunnel.fdb_ageing_seconds),

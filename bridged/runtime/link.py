@@ -61,6 +61,12 @@ class LinkOwner(Protocol):
     def handle_ended(self, link: PeerLink) -> None: ...
 
 
+class Carrier(Protocol):
+    """Sends a link's control packets while it is no peer of the data plane."""
+
+    def send_control(self, datagram: bytes, destination: Endpoint) -> None: ...
+
+
 class PeerLink:
     """Carries a session's commands into the data plane and its news to the tunnel.
 
@@ -87,6 +93,9 @@ class PeerLink:
         self._allowance = Allowance(endpoint)
         self.is_identified = False
         self.last_words: deque[bytes] = deque(maxlen=LAST_WORDS)
+        self.carrier: Carrier = dataplane
+        self.before_attach: Callable[[], None] = lambda: None
+        self.after_detach: Callable[[], None] = lambda: None
         self._dataplane = dataplane
         self._owner = owner
         self._clock = clock
@@ -109,6 +118,11 @@ class PeerLink:
     def close(self, reason: str, detail: str, *, notify: bool = True, farewell: str | None = None) -> None:
         """End the session; see `Session.close`."""
         self.session.close(reason, detail, self._clock(), notify=notify, farewell=farewell)
+        self.pump()
+
+    def dismiss(self, detail: str, text: str) -> None:
+        """End the session because its peer's name came from elsewhere, and tell the peer `text`."""
+        self.session.dismiss(detail, text, self._clock())
         self.pump()
 
     def abort(self, detail: str) -> None:
@@ -199,7 +213,8 @@ class PeerLink:
         """A control packet, unless its endpoint has not answered and would get too much."""
         was_withholding = self._allowance.is_withholding
         if self._allowance.take(len(datagram)):
-            self._dataplane.send_control(datagram, self.endpoint)
+            carrier = self._dataplane if self.is_attached else self.carrier
+            carrier.send_control(datagram, self.endpoint)
             return
         self._owner.handle_withheld(self)
         if not was_withholding:
@@ -215,6 +230,7 @@ class PeerLink:
         if self.is_attached or terms is None:
             return
         self._owner.handle_named(self, terms.tls.peer_name)
+        self.before_attach()
         self._dataplane.add_peer(
             PeerSettings(
                 handle=self.handle,
@@ -232,4 +248,6 @@ class PeerLink:
         if not self.is_attached:
             return None
         self.is_attached = False
-        return self._dataplane.remove_peer(self.handle)
+        last = self._dataplane.remove_peer(self.handle)
+        self.after_detach()
+        return last

@@ -22,6 +22,7 @@ from bridged.protocol.session_types import (
 from bridged.runtime.admission import CertificateShares, Newcomer
 from bridged.runtime.link import PeerLink
 from bridged.runtime.reception import Reception
+from bridged.runtime.rivals import Rivals
 from bridged.runtime.tunnel import Tunnel, monotonic, unix_now
 from bridged.runtime.tunnel_plan import TunnelPlan
 from bridged.units import PeerHandle, WirePeerId
@@ -43,6 +44,7 @@ class ServerTunnel(Tunnel):
         self._free_ids = _PeerIds(plan.peers_limit)
         self._certificates = CertificateShares()
         self._draining: dict[PeerHandle, PeerLink] = {}
+        self._rivals = Rivals(self.log, self.statistics, self._note_conflict, monotonic)
 
     async def stop(self) -> None:
         self.reception.close()
@@ -110,7 +112,7 @@ class ServerTunnel(Tunnel):
             # A site that comes again must not be kept out by its own past.
             for other in self.links.named(link.name):
                 if other is not link:
-                    other.close("replaced", f"{link.name} connects again from {link.endpoint}", notify=False)
+                    self._rivals.replace(other, link)
             peer_id = self._free_ids.take()
         if peer_id is None:
             link.session.refuse("peer_limit", "the server has no room for another peer", monotonic())
@@ -126,7 +128,7 @@ class ServerTunnel(Tunnel):
             others += self.links.named(link.name)
         for other in others:
             if other is not link and other.is_attached:
-                other.close("replaced", f"{link.name} connected again from {link.endpoint}", notify=False)
+                self._rivals.replace(other, link)
 
     def handle_down(self, link: PeerLink, event: SessionDown, last: PeerSnapshot | None) -> None:
         super().handle_down(link, event, last)
@@ -145,10 +147,14 @@ class ServerTunnel(Tunnel):
                 oldest.session.end_now()
                 oldest.pump()
 
+    def _note_conflict(self, text: str) -> None:
+        self.last_error = text
+
     def handle_ended(self, link: PeerLink) -> None:
         super().handle_ended(link)
         self._draining.pop(link.handle, None)
         self.reception.bury(link)
+        self._rivals.note_ended(link)
         remote = link.session.remote_session_id
         if remote is None:
             return

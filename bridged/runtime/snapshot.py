@@ -58,7 +58,8 @@ class TunnelStatus:
     the control plane refused; `certificates` role -> end of validity; `crl_next_update`: end of the
     revocation list; `mac_conflicts` by `adapter`, `lan_station`, `local_port`, `peer`. `coalescing`: `tcp4`,
     `tcp6`, `udp4`, `udp6` -> `joined`, or why not
-    (absent: the data plane or the TAP cannot, or `coalesce: off`). `last_error`: newest failure, one line.
+    (absent: the data plane or the TAP cannot, or `coalesce: off`). `name_conflicts`: how often
+    two machines of one name met. `last_error`: newest failure, one line.
     """
 
     name: str
@@ -84,6 +85,7 @@ class TunnelStatus:
     crl_next_update: UnixSeconds | None = None
     mac_conflicts: Mapping[str, int] = field(default_factory=dict)
     coalescing: Mapping[str, str] = field(default_factory=dict)
+    name_conflicts: int = 0
     last_error: str | None = None
 
 

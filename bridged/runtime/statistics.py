@@ -43,6 +43,7 @@ class TunnelStatistics:
     control_drops: Counter[tuple[str, str]] = field(default_factory=Counter)
     mac_conflicts: Counter[str] = field(default_factory=Counter)
     offload_fallbacks: Counter[tuple[str, str]] = field(default_factory=Counter)
+    name_conflicts: int = 0
     durations: dict[str, Durations] = field(
         default_factory=lambda: {"initial": Durations(), "renegotiation": Durations()}
     )

@@ -95,6 +95,7 @@ def plan_tunnel(
         local=bind_endpoint(tunnel) if role is Role.CLIENT else None,
         exit_notify=tunnel.exit_notify,
         transport=tunnel.transport,
+        memory=configuration.state_directory / "remotes" / f"{name}.json" if role is Role.CLIENT else None,
         certificates={role_name: UnixSeconds(at) for role_name, at in certificates.items()},
         crl_next_update=crl_next_update(identity.crl) if identity.crl is not None else None,
         judge_peer=check.judge,

@@ -137,6 +137,10 @@ class Tunnel(ABC):
             link.nudge()
         self._rearm()
 
+    def handle_clock_step(self) -> None:
+        """Somebody set the clock, or the machine woke up: the network may be another one now."""
+        self.handle_network_change()
+
     def note_reflection(self, address: MacAddress, port: str, peer: str) -> None:
         """A LAN port sends frames of a remote station back; the station is pinned to our TAP."""
         self.statistics.mac_conflicts["local_port"] += 1

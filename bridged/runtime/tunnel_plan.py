@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from bridged.addresses import Endpoint, Remote
 from bridged.errors import PeerRefusedError
@@ -20,6 +21,7 @@ class TunnelPlan:
     `certificates`: role -> end of validity. `crl_next_update`: when the revocation list ends (None: there is
     none). `judge_peer`: why a connected peer would be refused by this plan, None where it would be let in.
     `is_embedded`: certificates and list are those of the embedded CA. `transport`: `udp`.
+    `memory`: where a client remembers which server worked last.
     """
 
     name: str
@@ -35,6 +37,7 @@ class TunnelPlan:
     local: Endpoint | None = None
     exit_notify: bool = True
     transport: str = "udp"
+    memory: Path | None = None
     certificates: Mapping[str, UnixSeconds] | None = None
     crl_next_update: UnixSeconds | None = None
     judge_peer: Callable[[TlsSummary], PeerRefusedError | None] | None = None

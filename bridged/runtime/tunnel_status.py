@@ -44,6 +44,7 @@ def tunnel_status(tunnel: Tunnel) -> TunnelStatus:
         crl_next_update=plan.crl_next_update,
         mac_conflicts=dict(statistics.mac_conflicts),
         coalescing=tunnel.coalescing.described(),
+        name_conflicts=statistics.name_conflicts,
         last_error=tunnel.last_error,
     )
 

@@ -147,6 +147,7 @@ def _add_tunnel(families: Families, tunnel: TunnelStatus) -> None:
         families.set("certificate_not_after_timestamp_seconds", (name, role), moment)
     if tunnel.crl_next_update is not None:
         families.set("crl_next_update_timestamp_seconds", (name,), tunnel.crl_next_update)
+    families.add("name_conflicts_total", (name,), tunnel.name_conflicts)
     _add_simple(families, "mac_conflicts_total", name, tunnel.mac_conflicts, labels.MAC_CONFLICTS)
     drops = _from_zero(tunnel.control_drops, labels.DIRECTIONS, labels.ALL_DROP_REASONS)
     for key, number in drops.items():

@@ -106,6 +106,7 @@ METRICS: Final[tuple[MetricRow, ...]] = (
     _counter(
         "mac_conflicts_total", (*_T, "with"), "One address seen in two places, by what it conflicts with."
     ),
+    _counter("name_conflicts_total", _T, "Sessions ended by another machine that uses the same certificate."),
     _counter("mtu_events_total", (*_T, "event"), "What was done to make frames fit."),
     _gauge("queue_depth", ("queue",), "Entries waiting in a queue of the data plane."),
     _gauge("queue_capacity", ("queue",), "Entries a queue can hold; beyond that it drops."),

@@ -7,136 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 
 import pytest
-from sim.noisy_wire import engine_factory, settings, wrap_keys
+from loopback_lab import Lab, crosses, endpoint, run, until
 
-from bridged.addresses import Endpoint, MacAddress, Remote
-from bridged.dataplane.contract import DataplaneSettings, TapPort
-from bridged.dataplane.portable.plane import PortableDataPlane
+from bridged.addresses import Endpoint
 from bridged.protocol import conversation_client
 from bridged.protocol.negotiation import ProtocolFlags
 from bridged.protocol.packet import ControlBody, ControlHeader, Opcode, serialize_body
-from bridged.protocol.role import Role
 from bridged.protocol.wrap import NoWrap
 from bridged.runtime.admission import UNFINISHED_PER_CERTIFICATE, Places
-from bridged.runtime.client import ClientTunnel
-from bridged.runtime.server import ServerTunnel
-from bridged.runtime.tunnel import Tunnel
-from bridged.runtime.tunnel_plan import TunnelPlan
 from bridged.runtime.tunnel_status import tunnel_status
-from bridged.units import KeyId, Octets
-
-FRAME = bytes.fromhex("ffffffffffff0200000000010800") + bytes(range(64))
-
-
-class Host:
-    """The LAN side of one tunnel."""
-
-    def __init__(self) -> None:
-        self.lan, self.tap = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.lan.setblocking(False)
-        self.tap.setblocking(False)
-
-    def port(self, number: int) -> TapPort:
-        mac = MacAddress.parse(f"02:00:00:00:00:{number:02x}")
-        return TapPort((self.tap.fileno(),), f"pair{number}", mac, Octets(1500))
-
-    def close(self) -> None:
-        self.lan.close()
-        self.tap.close()
-
-
-class Lab:
-    """Makes tunnels and ends them, in the order of their making."""
-
-    def __init__(self) -> None:
-        self._stack = AsyncExitStack()
-        self._made = 0
-
-    async def __aenter__(self) -> Lab:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
-
-    async def server(
-        self,
-        *,
-        port: int = 0,
-        peers_limit: int = 8,
-        mode: str = "tls-crypt",
-        peer_retention: float = float("inf"),
-    ) -> tuple[Tunnel, Host]:
-        plan = TunnelPlan(
-            "server",
-            "br0",
-            settings(Role.SERVER, mode),
-            engine_factory("server", "server"),
-            wrap_keys(mode, Role.SERVER),
-            peers_limit=peers_limit,
-            peer_retention=peer_retention,
-        )
-        return await self._start(ServerTunnel, plan, Endpoint("127.0.0.1", port))
-
-    async def client(
-        self, to: Endpoint, name: str = "client", mode: str = "tls-crypt"
-    ) -> tuple[Tunnel, Host]:
-        plan = TunnelPlan(
-            name,
-            "br0",
-            settings(Role.CLIENT, mode),
-            engine_factory(name, "client"),
-            wrap_keys(mode, Role.CLIENT),
-            remotes=(Remote(to),),
-        )
-        return await self._start(ClientTunnel, plan, None)
-
-    async def _start(
-        self, kind: type[Tunnel], plan: TunnelPlan, bind: Endpoint | None
-    ) -> tuple[Tunnel, Host]:
-        self._made += 1
-        host = Host()
-        self._stack.callback(host.close)
-        tunnel = kind(plan, PortableDataPlane(DataplaneSettings(plan.name, host.port(self._made), bind)))
-        await tunnel.start()
-        self._stack.push_async_callback(tunnel.stop)
-        return tunnel, host
-
-
-async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
-async def crosses(source: Host, target: Host) -> None:
-    """A frame put into one LAN comes out of the other."""
-
-    def arrived() -> bool:
-        source.lan.send(FRAME)
-        try:
-            return target.lan.recv(4096) == FRAME
-        except BlockingIOError:
-            return False
-
-    await until(arrived)
-
-
-def endpoint(tunnel: Tunnel) -> Endpoint:
-    found = tunnel.dataplane.local_endpoint
-    assert found is not None
-    return found
-
-
-def run(scenario: Callable[[Lab], Awaitable[None]]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(40), Lab() as lab:
-            await scenario(lab)
-
-    asyncio.run(bounded())
+from bridged.units import KeyId
 
 
 def test_frames_cross_and_a_stop_is_told_and_counted() -> None:

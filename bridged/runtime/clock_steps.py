@@ -1,0 +1,103 @@
+"""Steps of the wall clock, as they happen: set by hand or by NTP, or after the machine has slept.
+
+Source: timerfd_create(2), TFD_TIMER_CANCEL_ON_SET.
+Asyncio; one descriptor, no polling.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from bridged.supervision import SUPERVISOR
+
+_CLOCK_REALTIME: Final = 0
+_TFD_CLOEXEC: Final = os.O_CLOEXEC
+_TFD_NONBLOCK: Final = os.O_NONBLOCK
+_TFD_TIMER_ABSTIME: Final = 1
+_TFD_TIMER_CANCEL_ON_SET: Final = 2
+FAR_SECONDS: Final = 10 * 365 * 86400
+"""The timer itself is never to go off; if it does, that is taken for a step, once in ten years."""
+
+
+class _Moment(ctypes.Structure):
+    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
+
+
+class _Setting(ctypes.Structure):
+    _fields_ = (("interval", _Moment), ("value", _Moment))
+
+
+class ClockSteps:
+    """Calls `announce` after each step of the wall clock, between `start` and `close`."""
+
+    def __init__(self, announce: Callable[[], None]) -> None:
+        self._announce = announce
+        self._descriptor = -1
+        self._offset = 0.0
+        self._log = structlog.get_logger("bridged")
+
+    def start(self) -> None:
+        """Begin, in the running event loop.
+
+        Raises:
+            OSError: the kernel gives no timer.
+        """
+        libc = ctypes.CDLL(None, use_errno=True)
+        descriptor = libc.timerfd_create(_CLOCK_REALTIME, _TFD_CLOEXEC | _TFD_NONBLOCK)
+        if descriptor < 0:
+            raise OSError(ctypes.get_errno(), "no timer for steps of the clock")
+        self.watch(descriptor, lambda: _arm(libc, descriptor))
+
+    def watch(self, descriptor: int, arm: Callable[[], None]) -> None:
+        """Hear of steps through `descriptor`; `arm` sets its timer. It is closed with this object."""
+        self._descriptor = descriptor
+        self._arm = arm
+        self._offset = _offset()
+        try:
+            arm()
+        except OSError:
+            self.close()
+            raise
+        read = SUPERVISOR.guard("clock_steps", self._take)
+        asyncio.get_running_loop().add_reader(descriptor, read)
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self._descriptor >= 0:
+            asyncio.get_running_loop().remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _take(self) -> None:
+        try:
+            os.read(self._descriptor, 8)
+        except BlockingIOError:
+            return
+        except OSError:
+            # ECANCELED: the clock was set.
+            pass
+        self._arm()
+        before, self._offset = self._offset, _offset()
+        self._log.info("clock_set", seconds=round(self._offset - before, 3))
+        self._announce()
+
+
+def _offset() -> float:
+    """Of the wall clock from the one that nobody sets."""
+    return time.time() - time.monotonic()
+
+
+def _arm(libc: ctypes.CDLL, descriptor: int) -> None:
+    at = _Setting(_Moment(0, 0), _Moment(int(time.time()) + FAR_SECONDS, 0))
+    flags = _TFD_TIMER_ABSTIME | _TFD_TIMER_CANCEL_ON_SET
+    if libc.timerfd_settime(descriptor, flags, ctypes.byref(at), None) != 0:
+        number = ctypes.get_errno()
+        if number != 125:  # ECANCELED: set again at this very moment, and armed all the same
+            raise OSError(number, os.strerror(number))

@@ -1,0 +1,109 @@
+"""Why a client is not connected, in words: the last reason that somebody gave, and how long nobody answers.
+
+Pure: callers pass `now` (monotonic seconds).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bridged.addresses import Endpoint
+
+SILENT_SECONDS: Final = 5.0
+"""So long without any answer is said."""
+SAID_AGAIN_SECONDS: Final = (60.0, 600.0, 3600.0)
+"""After the first time it is said again after so long, the last one ever again."""
+ENDPOINTS_SHOWN: Final = 6
+ENDPOINTS_MAX: Final = 1024
+
+
+class Outage:
+    """From the end of a connection to the next one."""
+
+    def __init__(self, now: float) -> None:
+        self._heard_at = now
+        self._said = 0
+        self._say_at = now + SILENT_SECONDS
+        self._reason = ""
+        self._rank = 0
+        self._ever: set[Endpoint] = set()
+        self._told: set[tuple[Endpoint, str]] = set()
+        self._called: dict[Endpoint, str] = {}
+
+    def note_called(self, endpoint: Endpoint) -> bool:
+        """Whether it is for the first time."""
+        self._called.setdefault(endpoint, "")
+        is_first = endpoint not in self._ever
+        if len(self._ever) >= ENDPOINTS_MAX:
+            self._ever.clear()
+        self._ever.add(endpoint)
+        return is_first
+
+    def note_answer(self, now: float) -> None:
+        """A server said something; the silence begins anew."""
+        self._heard_at = now
+        self._said = 0
+        self._say_at = now + SILENT_SECONDS
+        self._called.clear()
+
+    def note_refused(self, endpoint: Endpoint, words: str) -> bool:
+        """The network says that there is no way, or nobody listens; whether that is new."""
+        is_new = self._called.get(endpoint) != words and (endpoint, words) not in self._told
+        if len(self._told) >= ENDPOINTS_MAX:
+            self._told.clear()
+        self._told.add((endpoint, words))
+        self._called[endpoint] = words
+        return is_new
+
+    def note_reason(self, words: str) -> None:
+        """A server gave a reason, or its handshake showed one."""
+        self._note(3, words)
+
+    def note_nameless(self, words: str) -> None:
+        """A name cannot be looked up."""
+        self._note(2, words)
+
+    def note_timeout(self, words: str) -> None:
+        """A server fell silent, or never said anything."""
+        self._note(1, words)
+
+    def _note(self, rank: int, words: str) -> None:
+        """Keep the reason that says most, and of equal ones the newest."""
+        if rank >= self._rank:
+            self._rank, self._reason = rank, words
+
+    def words(self, now: float) -> str | None:
+        """For the status; None where there is nothing to say yet."""
+        silent = now - self._heard_at
+        if silent >= SILENT_SECONDS and self._called:
+            silence = f"no answer for {int(silent)} s from {self._where()}"
+        elif any(self._called.values()):
+            silence = f"no answer from {self._where()}"
+        else:
+            return self._reason or None
+        return f"{self._reason}; {silence}" if self._reason else silence
+
+    def report(self, now: float) -> dict[str, str | int] | None:
+        """What is to be logged now: the fields of `no_answer`, or None. Each is given once."""
+        if now < self._say_at or not self._called:
+            return None
+        pause = SAID_AGAIN_SECONDS[min(self._said, len(SAID_AGAIN_SECONDS) - 1)]
+        self._said += 1
+        self._say_at = now + pause
+        told: dict[str, str | int] = {"seconds": int(now - self._heard_at), "servers": self._where()}
+        if self._reason:
+            told["last_reason"] = self._reason
+        return told
+
+    @property
+    def next_report(self) -> float:
+        """When `report` has something to say, if somebody has been called by then."""
+        return self._say_at
+
+    def _where(self) -> str:
+        shown = [
+            f"{endpoint} ({words})" if words else str(endpoint)
+            for endpoint, words in list(self._called.items())[:ENDPOINTS_SHOWN]
+        ]
+        more = len(self._called) - len(shown)
+        return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,315 @@
+"""A client finds a server that answers: dead remotes, refusals, silence, wrong names. Over loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from loopback_lab import Lab, crosses, endpoint, run, until
+
+from bridged.addresses import Endpoint, Remote
+from bridged.dataplane.contract import PeerExpired
+from bridged.errors import DataplaneError
+from bridged.runtime import lookup, name_watch, outage
+from bridged.runtime.client import ClientTunnel
+from bridged.runtime.tunnel import Tunnel
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+@contextmanager
+def silent(host: str = "127.0.0.1", port: int = 0) -> Iterator[socket.socket]:
+    """Somebody takes every datagram and never answers."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.bind((host, port))
+        sock.setblocking(False)
+        yield sock
+
+
+def remote(sock: socket.socket) -> Remote:
+    return Remote(Endpoint(*sock.getsockname()[:2]))
+
+
+def closed_port() -> Remote:
+    with silent() as sock:
+        return remote(sock)
+
+
+def sources(sock: socket.socket) -> list[int]:
+    """The ports that have written there, each once, in order."""
+    found: dict[int, None] = {}
+    while True:
+        try:
+            found[sock.recvfrom(2048)[1][1]] = None
+        except BlockingIOError:
+            return list(found)
+
+
+class Names:
+    """Stands for the system's resolver: one name, whose addresses the test sets."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *addresses: Endpoint) -> None:
+        self.addresses = list(addresses)
+        self.asked = 0
+        monkeypatch.setattr(lookup.socket, "getaddrinfo", self._ask)
+
+    def _ask(self, *_: Any) -> list[Any]:
+        self.asked += 1
+        return [(socket.AF_INET, socket.SOCK_DGRAM, 17, "", (a.host, a.port)) for a in self.addresses]
+
+
+async def connected(client: Tunnel, seconds: float = 15.0) -> float:
+    """Seconds until it is."""
+    began = now()
+    await until(lambda: client.state == "connected", seconds)
+    return now() - began
+
+
+def test_a_dead_first_remote_costs_three_seconds_and_what_worked_last_is_first_even_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    async def scenario(lab: Lab) -> None:
+        server, lan = await lab.server()
+        with silent() as dead:
+            remotes = [remote(dead), Remote(endpoint(server))]
+            client, far = await lab.client_of(remotes, memory=tmp_path / "client.json")
+            assert 2.9 < await connected(client) < 4.0
+            await crosses(far, lan)
+            await client.stop()
+            again, far = await lab.client_of(remotes, memory=tmp_path / "client.json")
+            assert await connected(again) < 1.5
+            await crosses(far, lan)
+
+    run(scenario)
+
+
+def test_an_icmp_refusal_brings_the_next_remote_at_once_and_is_said() -> None:
+    async def scenario(lab: Lab) -> None:
+        server, _ = await lab.server()
+        first = closed_port()
+        client, _ = await lab.client_of([first, Remote(endpoint(server))])
+        assert await connected(client) < 1.5
+
+        refused, _ = await lab.client_of([first], "second")
+        await until(lambda: "nobody listens there" in str(refused.last_error))
+        assert str(first) in str(refused.last_error)
+
+    run(scenario)
+
+
+def test_both_families_are_called_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(lab: Lab) -> None:
+        server, lan = await lab.server()
+        alive = endpoint(server)
+        with silent("::1") as dead:
+            Names(monkeypatch, Endpoint(*dead.getsockname()[:2]), alive)
+            client, far = await lab.client_of([Remote.parse("hub.example:1194")])
+            assert await connected(client) < 1.5
+            assert client.remote == str(alive)
+            await crosses(far, lan)
+
+    run(scenario)
+
+
+def test_every_call_comes_from_another_port_unless_one_is_configured() -> None:
+    async def scenario(lab: Lab) -> None:
+        with silent() as one, silent() as other, silent() as spare:
+            local = Endpoint(*spare.getsockname())
+            spare.close()
+            await lab.client_of([remote(one)])
+            await lab.client_of([remote(other)], "second", local=local)
+            await asyncio.sleep(3.5)
+            assert len(sources(one)) == 2, "a call every three seconds"
+            assert sources(other) == [local.port]
+
+    run(scenario)
+
+
+def test_a_fixed_port_that_is_taken_is_said_at_the_start() -> None:
+    async def scenario(lab: Lab) -> None:
+        with silent() as holder, pytest.raises(DataplaneError, match="cannot bind UDP"):
+            await lab.client_of([closed_port()], local=Endpoint(*holder.getsockname()))
+
+    run(scenario)
+
+
+def test_a_client_with_a_fixed_port_connects_and_comes_back_from_it() -> None:
+    async def scenario(lab: Lab) -> None:
+        server, lan = await lab.server()
+        with silent() as spare:
+            local = Endpoint(*spare.getsockname())
+        client, far = await lab.client_of([Remote(endpoint(server))], local=local)
+        for _ in range(2):
+            await connected(client)
+            await crosses(far, lan)
+            await crosses(lan, far)
+            assert client.dataplane.local_endpoint == local
+            expire(client)
+            await until(lambda: client.state != "connected")
+
+    run(scenario)
+
+
+def expire(client: ClientTunnel) -> None:
+    """As if nothing had been heard for the time of ping-restart."""
+    (link,) = client.links.values()
+    client._handle(PeerExpired(link.handle))
+
+
+def test_a_new_connection_after_silence_comes_from_another_port_and_carries_frames() -> None:
+    async def scenario(lab: Lab) -> None:
+        server, lan = await lab.server()
+        client, far = await lab.client(endpoint(server))
+        await connected(client)
+        before = client.dataplane.local_endpoint
+        expire(client)
+        assert await connected(client) < 1.5
+        assert client.dataplane.local_endpoint not in (before, None)
+        await crosses(far, lan)
+        await crosses(lan, far)
+        assert server.statistics.name_conflicts == 0, "one machine that comes again is no conflict"
+
+    run(scenario)
+
+
+class FirstAnswerOnly(asyncio.DatagramProtocol):
+    """A server that dies after its first answer: a relay that passes one datagram back, and nothing more."""
+
+    def __init__(self, server: Endpoint) -> None:
+        self.server = (server.host, server.port)
+        self.client: tuple[str, int] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, source: Any) -> None:
+        if source != self.server and self.client is None:
+            self.client = source
+            self.transport.sendto(data, self.server)
+        elif source == self.server and self.client is not None:
+            self.transport.sendto(data, self.client)
+            self.server = ("", 0)
+
+
+def test_a_server_that_falls_silent_after_its_first_answer_costs_three_seconds() -> None:
+    async def scenario(lab: Lab) -> None:
+        server, _ = await lab.server()
+        transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+            lambda: FirstAnswerOnly(endpoint(server)), local_addr=("127.0.0.1", 0)
+        )
+        first = Remote(Endpoint(*transport.get_extra_info("sockname")))
+        client, _ = await lab.client_of([first, Remote(endpoint(server))])
+        assert 2.9 < await connected(client) < 4.5
+        assert client.statistics.handshakes["initial", "timeout"] == 1
+        transport.close()
+
+    run(scenario)
+
+
+def test_a_first_wrong_address_of_a_name_costs_no_more_than_the_next_look_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(name_watch, "AGAIN_SECONDS", 0.3)
+
+    async def scenario(lab: Lab) -> None:
+        server, _ = await lab.server()
+        with silent() as wrong:
+            names = Names(monkeypatch, Endpoint(*wrong.getsockname()))
+            client, _ = await lab.client_of([Remote.parse("hub.example:1194")])
+            await until(lambda: sources(wrong))
+            names.addresses = [endpoint(server)]
+            assert await connected(client) < 2.0
+            asked = names.asked
+            await asyncio.sleep(3 * name_watch.AGAIN_SECONDS)
+            assert names.asked == asked, "a client that is connected looks up nothing"
+
+    run(scenario)
+
+
+def test_silence_is_said_and_the_reason_before_it_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outage, "SILENT_SECONDS", 1.0)
+
+    async def scenario(lab: Lab) -> None:
+        server, _ = await lab.server(peers_limit=1)
+        first, _ = await lab.client(endpoint(server), "second")
+        await connected(first)
+        second, _ = await lab.client(endpoint(server))
+        await until(lambda: "no room" in str(second.last_error))
+        port = endpoint(server).port
+        await server.stop()
+        with silent(port=port):
+            await until(lambda: "no answer for " in str(second.last_error), 15)
+            assert "no room" in str(second.last_error)
+
+    run(scenario)
+
+
+def test_a_step_of_the_clock_or_a_new_network_ends_every_wait() -> None:
+    async def scenario(lab: Lab) -> None:
+        with silent() as sock:
+            client, _ = await lab.client_of([remote(sock)])
+            for wake in (client.handle_clock_step, client.handle_network_change):
+                # As after many refusals: the next round would come in five minutes.
+                client._is_refused, client._refused_rounds = True, 20
+                client._end_round(now())
+                assert client._pause_until > now() + 200
+                wake()
+                began = now()
+                await until(lambda: client._pause_until <= now() and len(sources(sock)) >= 1, 5)
+                assert now() - began < 2.5
+
+    run(scenario)
+
+
+def test_a_stop_right_after_news_of_the_network_ends_at_once() -> None:
+    async def scenario(lab: Lab) -> None:
+        client, _ = await lab.client_of([closed_port()])
+        await asyncio.sleep(0.05)
+        client.handle_network_change()
+        began = now()
+        await client.stop()
+        assert now() - began < 1.0
+
+    run(scenario)
+
+
+def test_a_forged_refusal_ends_no_connection() -> None:
+    async def scenario(lab: Lab) -> None:
+        server, lan = await lab.server()
+        client, far = await lab.client(endpoint(server))
+        await connected(client)
+        for through in client._sockets.values():
+            client._take_refusal(through, endpoint(server), "nobody listens there")
+        await crosses(far, lan)
+        assert client.state == "connected" and client.book.record("server").disconnects.total() == 0
+
+    run(scenario)
+
+
+def test_two_machines_with_one_certificate_are_named_counted_and_the_loser_is_told_and_waits() -> None:
+    async def scenario(lab: Lab) -> None:
+        server, lan = await lab.server()
+        loser, _ = await lab.client(endpoint(server))
+        await connected(loser)
+        (before,) = (str(link.endpoint) for link in server.links.values())
+        winner, far = await lab.client(endpoint(server))
+        await connected(winner)
+        await until(lambda: server.statistics.name_conflicts)
+        (after,) = (str(link.endpoint) for link in server.links.values())
+        assert server.last_error == f"two machines use the certificate of client: {before} and {after}"
+        await until(lambda: "does another machine use this profile?" in str(loser.last_error))
+        # It would be back within a second if it did not wait.
+        await asyncio.sleep(2.5)
+        assert loser.state != "connected" and winner.state == "connected"
+        assert server.book.record("client").connections == 2
+        await crosses(far, lan)
+
+    run(scenario)

@@ -1,0 +1,61 @@
+"""Steps of the wall clock reach the tunnels. A real step is made in tests/vm."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import pytest
+
+from bridged.runtime.clock_steps import ClockSteps
+
+
+def test_each_step_is_announced_and_the_timer_set_again() -> None:
+    announced: list[int] = []
+    armed: list[int] = []
+
+    async def body() -> None:
+        steps = ClockSteps(lambda: announced.append(len(armed)))
+        descriptor = os.eventfd(0, os.EFD_NONBLOCK)
+        steps.watch(descriptor, lambda: armed.append(1))
+        for number in (1, 2):
+            os.eventfd_write(descriptor, 1)
+            async with asyncio.timeout(5):
+                while len(announced) < number:
+                    await asyncio.sleep(0)
+        steps.close()
+        steps.close()
+        with pytest.raises(OSError):
+            os.fstat(descriptor)
+
+    asyncio.run(body())
+    # Set again before it is told: a step meanwhile is not missed.
+    assert announced == [2, 3]
+
+
+def test_the_kernels_timer_can_be_had_and_is_quiet_while_nobody_sets_the_clock() -> None:
+    announced: list[None] = []
+
+    async def body() -> None:
+        steps = ClockSteps(lambda: announced.append(None))
+        steps.start()
+        for _ in range(50):
+            await asyncio.sleep(0)
+        steps.close()
+
+    asyncio.run(body())
+    assert announced == []
+
+
+def test_a_timer_that_cannot_be_set_is_said_and_closed() -> None:
+    def refuse() -> None:
+        raise OSError(22, "no")
+
+    async def body() -> None:
+        descriptor = os.eventfd(0, os.EFD_NONBLOCK)
+        with pytest.raises(OSError):
+            ClockSteps(lambda: None).watch(descriptor, refuse)
+        with pytest.raises(OSError):
+            os.fstat(descriptor)
+
+    asyncio.run(body())
