@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from typing import Final
 
 from bridged.errors import ConfigurationError, ConfigurationErrors
-from bridged.profiles.connections import settle_connections
+from bridged.profiles.connections import REMOTES_MAX, settle_connections
 from bridged.profiles.draft import Draft, Refusal
 from bridged.profiles.mapping_trust import DIGESTS
 from bridged.profiles.profile import Material, Notice, Profile
@@ -71,6 +71,8 @@ def _take_block(draft: Draft, statement: Statement, source: str) -> None:
     assert statement.inline is not None
     block = draft.general.for_block(statement.line)
     draft.blocks.append(block)
+    if len(draft.blocks) > REMOTES_MAX:
+        raise _error(f"more than {REMOTES_MAX} blocks", source, statement.line, "connection")
     draft.connection = block
     try:
         for part in split_statements(statement.inline, source, statement.line + 1):
@@ -81,6 +83,8 @@ def _take_block(draft: Draft, statement: Statement, source: str) -> None:
                 _take(draft, part)
             except Refusal as refusal:
                 block.refusals.append((part.line, part.name, str(refusal)))
+                if len(block.refusals) >= _ERRORS_MAX:
+                    break
     finally:
         draft.connection = draft.general
 

@@ -225,6 +225,12 @@ def test_a_block_begins_with_what_stands_above_it_and_tells_the_others_nothing()
     assert profile.wan_mtu == 1328 and any("smallest" in notice.text for notice in profile.notices)
 
 
+def test_the_number_of_blocks_and_of_refusals_in_one_is_bounded():
+    (error,) = refusals(connection("remote a") * 65, base=NO_REMOTE)
+    assert error.key == "connection" and "more than 64" in error.reason
+    assert len(refusals(connection("remote a", *["frobnicate"] * 200), base=NO_REMOTE)) == 50
+
+
 def test_directives_of_the_whole_file_cannot_stand_in_a_block():
     (error,) = refusals(connection("remote a", "cipher AES-256-GCM"), base=NO_REMOTE)
     assert error.key == "cipher" and "above the blocks" in error.reason
