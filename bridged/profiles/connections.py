@@ -141,7 +141,8 @@ def _apply_sizes(profile: Profile, used: list[Connection]) -> None:
     profile.mss = min(segments) if segments else None
     profile.wan_mtu = min(packets) if packets and min(packets) != _DEFAULT_WAN_MTU else None
     line = next(one.line for one in used if (one.mss, one.wan_mtu) != (None, None))
-    text = "`mssfix`: the servers ask for different sizes; the smallest is used for all"
+    chosen = f"outer packets of {min(packets)} octets" if packets else f"an MSS of {profile.mss}"
+    text = f"`mssfix`: the servers ask for different sizes; the smallest is used for all: {chosen}"
     profile.notices.append(Notice(line, text))
 
 
