@@ -55,6 +55,18 @@ from bridged.supervision import SUPERVISOR
 from bridged.units import MonotonicSeconds, PeerHandle, UnixSeconds, WirePeerId
 
 EVENTS_PER_TURN: Final = 256
+PUT_OUT: Final = ("kicked", "auth_expired")
+REFUSALS: Final = frozenset(
+    (
+        "auth_failed",
+        "certificate_rejected",
+        "certificate_expired",
+        "certificate_revoked",
+        "crl_expired",
+        "name_mismatch",
+    )
+)
+"""Handshake outcomes that say: not let in."""
 STOP_SECONDS: Final = 2.0
 """How long a stop waits for farewells to be acknowledged."""
 
@@ -332,13 +344,14 @@ class Tunnel(ABC):
             if last is not None:
                 record.retire(last)
             self.book.note_gone(link.name, unix_now())
-            self.log.info("peer_disconnected", peer=link.name, reason=event.reason, detail=event.detail)
+            tell = self.log.warning if event.reason in PUT_OUT else self.log.info
+            tell("peer_disconnected", peer=link.name, reason=event.reason, detail=event.detail)
             return
-        if event.reason in ("shutdown", "replaced"):
+        if event.reason in ("shutdown", "replaced", *PUT_OUT):
             self.log.info("handshake_ended", endpoint=str(link.endpoint), reason=event.reason)
             return
         self.statistics.note_handshake("initial", event.reason, event.duration)
-        if event.reason in ("auth_failed", "certificate_rejected", "name_mismatch", "certificate_expired"):
+        if event.reason in REFUSALS:
             self.statistics.authentications["certificate", "refused"] += 1
         self.last_error = f"{event.reason}: {event.detail}"
         fields = self._complaints.take()

@@ -14,7 +14,7 @@ from OpenSSL import crypto
 
 from bridged.errors import PeerRefusedError
 from bridged.protocol.tls_port import TlsSummary
-from bridged.tls.context import TlsSettings, load_authority, peer_rules
+from bridged.tls.context import CRL_FLAGS, TlsSettings, load_authority, peer_rules
 from bridged.units import UnixSeconds
 
 _NOT_YET_VALID: Final = 9
@@ -31,12 +31,10 @@ class PeerCheck:
 
     def __init__(self, settings: TlsSettings) -> None:
         self._rules = peer_rules(settings)
-        self._store = crypto.X509Store()
-        load_authority(self._store, settings, 0)
-        self._lists: crypto.X509Store | None = None
-        if settings.crl_pem is not None:
-            self._lists = crypto.X509Store()
-            load_authority(self._lists, settings, crypto.X509StoreFlags.CRL_CHECK)
+        self._whole = _store(settings, CRL_FLAGS)
+        # For chains in which a CA has no list.
+        self._plain = _store(settings, 0)
+        self._single = _store(settings, crypto.X509StoreFlags.CRL_CHECK)
 
     def judge(self, summary: TlsSummary) -> PeerRefusedError | None:
         """Why the peer would be refused now; None: it would be let in. About 0.2 ms."""
@@ -52,18 +50,22 @@ class PeerCheck:
             return PeerRefusedError(_REJECTED, f"the peer's certificate cannot be judged ({error})")
 
     def _judge_chain(self, chain: Sequence[x509.Certificate]) -> PeerRefusedError | None:
-        certificates = [crypto.X509.from_cryptography(one) for one in chain]
-        context = crypto.X509StoreContext(self._store, certificates[0], certificates[1:])
+        leaf, *issuers = [crypto.X509.from_cryptography(one) for one in chain]
         try:
-            verified = context.get_verified_chain()
+            crypto.X509StoreContext(self._whole, leaf, issuers).verify_certificate()
         except crypto.X509StoreContextError as error:
-            return self._refusal(error, 0)
-        if self._lists is None:
-            return None
+            return self._refusal(error, 0) or self._judge_one_by_one(leaf, issuers)
+        return None
+
+    def _judge_one_by_one(self, leaf: crypto.X509, issuers: Sequence[crypto.X509]) -> PeerRefusedError | None:
+        """OpenSSL stops at its first error, and not every error refuses (decision 37)."""
+        try:
+            verified = crypto.X509StoreContext(self._plain, leaf, issuers).get_verified_chain()
+        except crypto.X509StoreContextError as error:
+            return self._refusal(error, 0) or PeerRefusedError(_REJECTED, f"OpenSSL refuses it ({error})")
         for depth, certificate in enumerate(verified):
-            # One by one: OpenSSL stops at the first error, and not every error refuses (decision 37).
             try:
-                crypto.X509StoreContext(self._lists, certificate, verified[1:]).verify_certificate()
+                crypto.X509StoreContext(self._single, certificate, verified[1:]).verify_certificate()
             except crypto.X509StoreContextError as error:
                 refusal = self._refusal(error, depth)
                 if refusal is not None:
@@ -82,6 +84,12 @@ class PeerCheck:
         number, depth = error.errors[0], error.errors[1]
         certificate: Any = error.certificate
         return self._rules.judge_chain_error(certificate.to_cryptography(), int(number), above + int(depth))
+
+
+def _store(settings: TlsSettings, crl_flags: int) -> crypto.X509Store:
+    store = crypto.X509Store()
+    load_authority(store, settings, crl_flags)
+    return store
 
 
 def valid_until(summary: TlsSummary) -> UnixSeconds:

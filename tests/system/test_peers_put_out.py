@@ -132,6 +132,20 @@ def test_a_handshake_that_began_before_the_change_is_judged_by_the_new_rules() -
     run(scenario)
 
 
+def test_a_kick_ends_a_handshake_too_and_counts_as_no_outcome_of_one() -> None:
+    async def scenario(lab: Loopback) -> None:
+        hub, _ = await lab.server()
+        named = []
+        hub.handle_authenticated = lambda link, event: named.append(link)  # type: ignore[method-assign, assignment]
+        await lab.client(endpoint(hub))
+        await until(lambda: named)
+        assert hub.standing.kick("client") == 0, "there was no session yet"
+        await until(lambda: named[0].handle not in hub.links, SOON)
+        assert "kicked" not in {outcome for _, outcome in hub.statistics.handshakes}
+
+    run(scenario)
+
+
 @pytest.mark.parametrize("role", ["server", "client"])
 def test_a_certificate_that_ends_ends_its_session(role: str) -> None:
     async def scenario(lab: Loopback) -> None:
@@ -217,12 +231,22 @@ def test_kick_and_revoke_act_within_a_second_on_a_real_openvpn() -> None:
         shop.wait_connected(20, times=2)
         wait_for(lambda: sites.b.host.reaches(sites.a.host.ipv4), "the kicked peer to be back", 10)
 
+        rules_of_hub = hub.configuration["tunnels"]["lab"]["tls"]
+        rules_of_hub["peer_name"] = "elsewhere"
+        hub.reload()
+        assert hub.connected_peers() == [], "a reload judges those that are connected"
+        assert disconnects(hub) == {"kicked": 1, "auth_expired": 1}
+        del rules_of_hub["peer_name"]
+        hub.reload()
+        shop.wait_connected(30, times=3)
+        hub.wait_connected()
+
         began = time.monotonic()
         hub.command("revoke", "shop", "--config", str(hub.file))
         assert hub.connected_peers() == []
         shop.started.wait_for_output("AUTH_FAILED", SOON)
         print(f"revoke: OpenVPN heard of it {time.monotonic() - began:.2f} s after the command was typed")
-        assert disconnects(hub) == {"kicked": 2}
+        assert disconnects(hub) == {"kicked": 2, "auth_expired": 1}
         assert shop.started.wait(10) is not None, "OpenVPN ends itself for AUTH_FAILED"
         again = OpenVpn(sites.b, "client", profile, identity, remote=sites.a.wan_ipv4, make_tap=False).start()
         hub.started.wait_for_output("certificate_revoked", 20)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from bridged.addresses import MacAddress
 from bridged.files import write_atomic
 from bridged.netlink.journal import Journal
 from bridged.pki.files import locked
+from bridged.pki.index import Index, write_index
 from bridged.switching.links import BridgeWish, Ownership
+from bridged.tap.mac import store_mac
 
 
 def plant(folder: Path, *names: str) -> Path:
@@ -22,17 +26,38 @@ def plant(folder: Path, *names: str) -> Path:
     return victim
 
 
-def test_the_journal_replaces_a_link_and_follows_none(tmp_path: Path) -> None:
-    folder = tmp_path / "bridges"
-    folder.mkdir()
-    victim = plant(folder, "br0.json", ".br0.json.new")
-    journal = Journal(folder / "br0.json")
+WRITERS: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "journal": (
+        "bridges/br0.json",
+        lambda state: Journal(state / "bridges/br0.json").store(
+            Ownership(bridge_made=True), BridgeWish("br0")
+        ),
+    ),
+    "mac": ("mac/tap0", lambda state: store_mac(state, "tap0", MacAddress.parse("02:00:00:00:00:01"))),
+    "index": ("pki/index.json", lambda state: write_index(state / "pki/index.json", Index())),
+    "key": ("pki/server.key", lambda state: write_atomic(state / "pki/server.key", b"key")),
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_what_the_state_folder_keeps_replaces_a_link_and_follows_none(tmp_path: Path, kind: str) -> None:
+    name, write = WRITERS[kind]
+    path = tmp_path / "state" / name
+    path.parent.mkdir(parents=True)
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    for taken in (path, path.with_name(f".{path.name}.new")):
+        taken.symlink_to(victim)
+    write(tmp_path / "state")
+    assert victim.read_text() == "precious"
+    assert not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_journal_that_replaced_a_link_is_read(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "br0.json")
     journal.store(Ownership(bridge_made=True), BridgeWish("br0"))
     found = journal.load()
     assert found is not None and found.ownership == Ownership(bridge_made=True)
-    assert victim.read_text() == "precious"
-    assert not (folder / "br0.json").is_symlink()
-    assert stat.S_IMODE((folder / "br0.json").stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("durable", [True, False])
