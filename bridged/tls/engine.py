@@ -34,10 +34,10 @@ class Verdict:
     `refusal` is the first reason against; `accepted` the peer's own certificate once all was checked.
     """
 
-    __slots__ = ("_rules", "accepted", "refusal")
+    __slots__ = ("accepted", "refusal", "rules")
 
     def __init__(self, rules: PeerRules) -> None:
-        self._rules = rules
+        self.rules = rules
         self.refusal: PeerRefusedError | None = None
         self.accepted: x509.Certificate | None = None
 
@@ -46,9 +46,9 @@ class Verdict:
         try:
             parsed: x509.Certificate = certificate.to_cryptography()
             if not is_accepted:
-                refusal = self._rules.judge_chain_error(parsed, number, depth)
+                refusal = self.rules.judge_chain_error(parsed, number, depth)
             elif depth == 0:
-                refusal = self._rules.judge_leaf(parsed)
+                refusal = self.rules.judge_leaf(parsed)
             else:
                 refusal = None
         except Exception as error:  # hostile certificates reach many parsers; none may break the handshake
@@ -192,9 +192,10 @@ class PyOpenSslEngine:
         )
 
     def _chain(self, certificate: x509.Certificate) -> tuple[bytes, ...]:
-        # Without an authority OpenSSL finds no chain: the certificate stands for itself.
-        found = self._connection.get_verified_chain(as_cryptography=True) or ()
-        issuers = (one for one in found if one != certificate)
+        # A pinned certificate stands for itself, whatever the peer sent with it.
+        has_authority = self._verdict.rules.has_authority
+        found = self._connection.get_verified_chain(as_cryptography=True) if has_authority else None
+        issuers = (one for one in found or () if one != certificate)
         return tuple(one.public_bytes(Encoding.DER) for one in (certificate, *issuers))
 
     def close(self) -> None:

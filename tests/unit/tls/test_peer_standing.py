@@ -128,6 +128,16 @@ def test_the_summary_keeps_the_whole_verified_chain_and_when_it_first_ends(chain
     assert valid_until(summary) == short.middle.not_valid_after_utc.timestamp() < summary.peer_not_after
 
 
+def test_a_pinned_certificate_stands_for_itself_whatever_came_with_it(chain: Chain) -> None:
+    digest = chain.client.fingerprint(hashes.SHA256()).hex()
+    pinned = chain.settings(ca_pem=None, peer_usage="any", peer_fingerprints=(digest,))
+    summary = shake(pinned, chain.client_settings()).summary
+    assert summary is not None
+    assert [x509.load_der_x509_certificate(one) for one in summary.peer_chain] == [chain.client]
+    assert PeerCheck(pinned).judge(summary) is None
+    assert valid_until(summary) == summary.peer_not_after
+
+
 CHANGES = {
     "nothing": (lambda c: c.settings(), None),
     "lists that revoke nobody": (lambda c: c.settings(c.crl("root") + c.crl("middle")), None),
