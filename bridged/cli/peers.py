@@ -5,13 +5,14 @@ Exit status: 0 done, 1 failed or nobody there, 2 wrong use.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bridged.cli.output import say
+from bridged.cli.output import say, show
 from bridged.cli.pki import ca_failures
 from bridged.cli.status import DEFAULT_CONFIG, Config, daemon_socket
 from bridged.errors import ConfigurationError
@@ -57,11 +58,10 @@ def kick(
 
     with AdminClient(daemon_socket(config)) as client:
         ended = client.kick(name, tunnel).ended
-    say(
-        f"kicked {name}: {sessions(ended)} ended" if ended else f"{name} has no session; see `bridged status`"
-    )
     if not ended:
+        say(f"{name} has no session; see `bridged status`")
         raise typer.Exit(1)
+    show(f"kicked {name}: {sessions(ended)} ended")
 
 
 def find_daemon(config: Path, state: Path | None) -> Daemon:
@@ -84,8 +84,12 @@ def find_daemon(config: Path, state: Path | None) -> Daemon:
     return Daemon(configuration.admin.socket, state.absolute() if state else own, is_guess)
 
 
-def end_certificates(name: str, daemon: Daemon, keep: str | None = None) -> None:
+def end_certificates(
+    name: str, daemon: Daemon, keep: str | None = None, tell: Callable[[str], None] = show
+) -> None:
     """Revoke by the running daemon, which ends the sessions; where none runs, in the CA's files.
+
+    `keep`: serial number of the certificate that stays; `tell` gets what was done.
 
     Raises:
         ConfigurationError, PkiError, AdminError, OSError: nothing was revoked.
@@ -97,7 +101,7 @@ def end_certificates(name: str, daemon: Daemon, keep: str | None = None) -> None
         try:
             with AdminClient(daemon.socket) as client:
                 done = client.revoke(name, daemon.state, keep)
-            say(f"revoked {name}: {certificates(done.revoked)}; {sessions(done.ended)} ended")
+            tell(f"revoked {name}: {certificates(done.revoked)}; {sessions(done.ended)} ended")
             return
         except AdminError as error:
             if error.code.startswith("pki_"):
@@ -106,10 +110,10 @@ def end_certificates(name: str, daemon: Daemon, keep: str | None = None) -> None
             if error.code != "not_running" and not is_other:
                 raise
         revoked = EmbeddedCa.open(daemon.state).revoke(name, keep=keep)
-    say(f"revoked {name}: {certificates(revoked)}, in {daemon.state}")
+    tell(f"revoked {name}: {certificates(revoked)}, in {daemon.state}")
     say(
-        f"no daemon of this CA answers on {daemon.socket}, so no session was ended; if one runs with another "
-        "socket, run `bridged reload --config FILE`"
+        f"no daemon of this CA answers on {daemon.socket}, so no session was ended; one with another socket "
+        "takes it within an hour, or at once after `bridged reload --config FILE`"
     )
 
 

@@ -127,7 +127,8 @@ def invite(
     if former:
         from bridged.cli.peers import end_certificates, find_daemon
 
-        end_certificates(name, find_daemon(config, state), keep=identity.serial)
+        # Standard output may be the profile.
+        end_certificates(name, find_daemon(config, state), identity.serial, say)
 
 
 def _server_yaml(state: Path, bridge: str, ports: Sequence[str], port: int) -> str:

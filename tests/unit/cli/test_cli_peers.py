@@ -85,7 +85,7 @@ def revoked(config: Path) -> list[str]:
 def test_revoke_without_a_daemon_changes_the_index_and_the_list(config: Path, bridged: Run) -> None:
     done = bridged("revoke", "shop", "--config", config)
     assert done.returncode == 0, done.stderr
-    assert "revoked shop: 1 certificate" in done.stderr and "no session was ended" in done.stderr
+    assert "revoked shop: 1 certificate" in done.stdout and "no session was ended" in done.stderr
     assert revoked(config) == ["shop"]
     assert (config.parent / "state/pki/crl.pem").read_text().startswith("-----BEGIN X509 CRL-----")
     again = bridged("revoke", "shop", "--config", config)
@@ -101,7 +101,7 @@ def test_a_running_daemon_revokes_and_says_how_many_sessions_ended(config: Path,
     with daemon(config, Revocation(1, 3)) as asked:
         done = bridged("revoke", "shop", "--config", config)
     assert done.returncode == 0
-    assert done.stderr == "revoked shop: 1 certificate; 3 sessions ended\n"
+    assert done.stdout == "revoked shop: 1 certificate; 3 sessions ended\n"
     assert asked == [("shop", None, str(config.parent / "state"))]
     assert revoked(config) == [], "the daemon does it, not the command"
 
@@ -131,7 +131,7 @@ def test_the_server_s_own_certificate_cannot_be_revoked(config: Path, bridged: R
 def test_kick_says_how_many_sessions_ended_and_fails_where_there_was_none(config: Path, bridged: Run) -> None:
     with daemon(config, Revocation(0, 0)) as asked:
         done = bridged("kick", "shop", "--config", config)
-        assert (done.returncode, done.stderr) == (0, "kicked shop: 2 sessions ended\n")
+        assert (done.returncode, done.stdout) == (0, "kicked shop: 2 sessions ended\n")
         nobody = bridged("kick", "depot", "--config", config, "--tunnel", "main")
         assert nobody.returncode == 1 and "depot has no session" in nobody.stderr
         wrong = bridged("kick", "shop", "--config", config, "--tunnel", "x")
