@@ -38,19 +38,17 @@ def join(
 ) -> None:
     """Write a client's configuration from an .ovpn file."""
     from bridged.configuration.load import parse
-    from bridged.configuration.secrets import exposure
     from bridged.profiles import parse_profile, render_yaml, to_configuration
     from bridged.profiles.text import decode_text
 
-    content = decode_text(read_octets(file), str(file))
-    profile = parse_profile(content, str(file))
-    exposed = exposure(file) if "PRIVATE KEY-----" in content else None
-    if exposed is not None:
-        say(f"{file}: warning: the private key in {exposed}")
+    profile = parse_profile(decode_text(read_octets(file), str(file)), str(file))
+    materials = Materials(profile, file)
+    for text in materials.exposed():
+        say(f"{file}: warning: {text}")
     if output is not None:
         refuse_existing(output)
     name = _tunnel_name(file)
-    materials = Materials(profile, file).texts()
+    texts = materials.texts()
     heading = [
         f"A client of {profile.remotes[0]}, made by `bridged join` from {one_line(file.name)}.",
         "Check it with `bridged check FILE`, start it with `bridged run --config FILE`.",
@@ -67,10 +65,10 @@ def join(
         )
         return render_yaml(configuration, heading)
 
-    inline = _trust(materials)
+    inline = _trust(texts)
     # Before anything is written: names and values that the daemon would refuse.
     parse(render(inline), output or Path("client.yaml"))
-    text = render(inline if state is None else _store(materials, state.absolute() / "joined" / name))
+    text = render(inline if state is None else _store(texts, state.absolute() / "joined" / name))
     write(output, text, private=True)
     for notice in profile.notices:
         say(f"{file}:{notice.line}: warning: {notice.text}" if notice.line else f"{file}: {notice.text}")

@@ -68,6 +68,17 @@ class Materials:
         _check(texts, self._file)
         return {name: text.strip() + "\n" for name, text in texts.items()}
 
+    def exposed(self) -> list[str]:
+        """What to say of secrets that others may read: in the profile itself, and in the files it names."""
+        from bridged.configuration.secrets import exposure
+
+        secrets = (self._profile.key, self._profile.pkcs12, self._profile.wrap_key)
+        paths = dict.fromkeys(
+            self._folder / one.path if one.path else self._file for one in secrets if one is not None
+        )
+        found = [exposure(path) for path in paths]
+        return [f"the private key in {text}" for text in found if text is not None]
+
     def _text(self, material: Material, key: str, labels: tuple[bytes, ...]) -> str:
         """The PEM blocks of the wanted kind; where there is none the whole text, for the checks to refuse."""
         from bridged.profiles.text import decode_text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -101,6 +102,19 @@ def test_the_profile_itself_may_come_through_a_pipe_but_no_file_that_it_names(br
     assert "is no regular file" in refused(bridged)
 
 
+@pytest.mark.parametrize("lines", [FILES, "pkcs12 site.p12\n"])
+def test_key_files_that_others_may_read_are_said(bridged, site, lines):
+    lay_down({**site, "site.p12": packed(site, NoEncryption())}, HEAD + lines)
+    for name in ("client.key", "ta.key", "site.p12", "p.ovpn"):
+        Path(name).chmod(0o600)
+    secret = Path("client.key" if lines == FILES else "site.p12")
+    assert "may be read by others" not in joined(bridged)[1]
+    Path("c.yaml").unlink()
+    secret.chmod(0o640)
+    _, errors = joined(bridged)
+    assert f"{secret} may be read by others" in errors and "chmod 600" in errors
+
+
 # PKCS#12
 
 
@@ -128,8 +142,9 @@ def test_a_pkcs12_file_may_lack_what_the_profile_names_itself(bridged, site):
     joined(bridged)
 
 
-def typed(command, password):
-    """The command that an error shows, as run by a user who types the password."""
+def typed(errors, password):
+    """Run the command that an error shows, as a user who types the password."""
+    (command,) = re.findall(r"`(openssl pkcs12 .*?)`", errors)
     shell = command.replace(" -noenc", f" -passin pass:{password} -noenc", 1)
     subprocess.run(shell, shell=True, check=True, capture_output=True, timeout=30)
 
@@ -138,7 +153,7 @@ def test_a_pkcs12_file_with_a_password_is_refused_with_a_command_that_works(brid
     lay_down({"site.p12": packed(site, BestAvailableEncryption(b"secret"))}, HEAD + "pkcs12 site.p12\n")
     errors = refused(bridged)
     assert "p.ovpn:6: pkcs12" in errors and "-legacy" not in errors
-    typed(errors.split("`")[1], "secret")
+    typed(errors, "secret")
     Path("p.ovpn").write_text(HEAD + "pkcs12 open.p12\n")
     joined(bridged)
 
@@ -152,7 +167,7 @@ def test_an_rc2_file_is_read_and_with_a_password_the_command_says_legacy_and_wor
     subprocess.run(export.replace("pass:", "pass:x").split(), check=True, capture_output=True, timeout=30)
     errors = refused(bridged)
     assert " -legacy " in errors
-    typed(errors.split("`")[1], "x")
+    typed(errors, "x")
     Path("p.ovpn").write_text(HEAD + "pkcs12 open.p12\n")
     joined(bridged)
 
