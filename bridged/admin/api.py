@@ -184,4 +184,5 @@ def _name(request: Request) -> str:
 
 
 def _json(document: Document) -> bytes:
-    return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    # ASCII only: names and reasons of strangers cannot steer the terminal of whoever asks by hand.
+    return json.dumps(document, allow_nan=False, separators=(",", ":")).encode()

@@ -13,7 +13,7 @@ import typer
 
 from bridged import __version__
 from bridged.cli import check, join, peers, pki, run, status, tap
-from bridged.cli.output import say, show
+from bridged.cli.output import say, show, show_crash
 from bridged.errors import BridgedError, ConfigurationError, ConfigurationErrors
 
 EXIT_FAILED = 1
@@ -64,6 +64,7 @@ app.add_typer(tap.app, name="tap")
 
 def main() -> None:
     """Run the command line and exit with its status."""
+    sys.excepthook = show_crash
     try:
         app()
     except SystemExit as ending:

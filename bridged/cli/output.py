@@ -7,6 +7,8 @@ written as an escape, `\\x1b` for example. No other module of the CLI prints (a 
 from __future__ import annotations
 
 import sys
+import traceback
+from types import TracebackType
 from typing import Any
 
 import typer
@@ -22,6 +24,12 @@ def show(text: str = "", *, bold: bool = False, fg: str | None = None) -> None:
 def say(text: str) -> None:
     """One line on stderr: a message."""
     typer.echo(visible(text), err=True)
+
+
+def show_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A traceback on stderr (see `sys.excepthook`): its last line may quote anything."""
+    text = "".join(traceback.format_exception(kind, error, trace))
+    sys.stderr.write(visible(text, lines=True))
 
 
 def hand_over(document: str) -> None:

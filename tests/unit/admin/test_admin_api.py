@@ -502,3 +502,11 @@ def test_revoke_carries_the_daemon_s_own_error_code(path: Path) -> None:
     for name in ("", "x" * 65):
         with pytest.raises(AdminError):
             served(path, state, lambda client, name=name: client.revoke(name, Path("/s")))  # type: ignore[misc]
+
+
+def test_what_the_api_answers_is_plain_ascii(path: Path) -> None:
+    evil = "a\x1b\x7f\x9b31m\u202eö"
+    state = State(daemon(tunnel("sites", peer(evil), last_error=evil)))
+    raw = served(path, state, lambda client: client._http.get("/v1/status").content)
+    assert all(32 <= octet < 127 for octet in raw)
+    assert json.loads(raw)["tunnels"][0]["last_error"] == evil

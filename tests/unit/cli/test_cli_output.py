@@ -115,6 +115,21 @@ def test_a_status_full_of_hostile_text_is_shown_harmlessly(capsys: pytest.Captur
     assert "owned" in out.replace("\n", "")
 
 
+def test_a_crash_that_quotes_hostile_text_is_shown_harmlessly(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def crash() -> None:
+        raise RuntimeError(EVIL)
+
+    monkeypatch.setattr("bridged.cli.main.app", crash)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    with pytest.raises(RuntimeError) as caught:
+        main()
+    sys.excepthook(caught.type, caught.value, caught.tb)
+    err = capsys.readouterr().err
+    assert "Traceback" in err and "owned" in err and controls(err) == set()
+
+
 def test_errors_and_notices_of_a_hostile_profile_are_shown_harmlessly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
