@@ -195,18 +195,30 @@ def test_a_port_and_a_second_tunnel_come_and_go_beside_one_that_loses_nothing(si
         assert "tap1" not in links and "br1" not in links
 
 
-def test_a_renegotiation_meets_the_certificates_of_the_last_reload(site: Running) -> None:
-    def change(configuration: dict[str, Any]) -> None:
-        configuration["tunnels"]["lab"]["tls"]["ca"] = Authority("Other CA").certificate
+def test_a_reload_ends_the_sessions_of_those_whom_it_lets_in_no_more_and_nobody_else_s(site: Running) -> None:
+    ca = site.profile.authority.certificate
+    other = Authority("Other CA").certificate
 
-    def refused() -> bool:
+    def trust(text: str) -> Callable[[dict[str, Any]], None]:
+        def change(configuration: dict[str, Any]) -> None:
+            configuration["tunnels"]["lab"]["tls"]["ca"] = text
+
+        return change
+
+    def established() -> int:
         outcomes = site.first.tunnel()["renegotiations"].values()
-        return any("certificate_rejected" in counts for counts in outcomes)
+        return sum(counts.get("established", 0) for counts in outcomes)
 
-    assert not refused()
     with NothingLost(site):
-        assert site.reload(change) == "applied"
-        wait_for(refused, "a renegotiation that is refused", 10)
+        assert site.reload(trust(ca + other)) == "applied"
+        before = established()
+        wait_for(lambda: established() > before, "a renegotiation under the new rules", 10)
+    assert site.reload(trust(other)) == "applied"
+    assert site.first.connected_peers() == []
+    assert site.first.metric("bridged_peer_disconnects_total", reason="auth_expired") == 1
+    site.second.wait_until(
+        lambda status: status["tunnels"][0]["state"] != "connected", "the client to hear of it", 3
+    )
 
 
 def test_a_persistent_adapter_leaves_a_bridge_with_its_tunnel(site: Running) -> None:
