@@ -92,7 +92,8 @@ class Session:
         self._drain_until_quiet = True
         self._was_established = False
         self.is_heard_out = False
-        """The session has ended, and the peer had acknowledged everything by then."""
+        """The peer acknowledged that it is dismissed: it was still there."""
+        self._last_message: str | None = None
         self._first_heard = remote_session_id is not None
         self._hastened_at = -settings.tls_timeout
         self.keys = SessionKeys(self)
@@ -207,16 +208,21 @@ class Session:
             self._finish()
 
     def dismiss(self, detail: str, text: str, now: float) -> None:
-        """Server: end as `replaced` and tell the peer `text`. `is_heard_out` shows later if it was there."""
+        """Server: end as `replaced` and tell the peer `text`; then `is_heard_out` shows if it was there.
+
+        An OpenVPN client that is told to end does not acknowledge that any more: so a harmless message goes
+        first, and the end follows its acknowledgement.
+        """
         conversation = self.conversation
         if self.state is not SessionState.ESTABLISHED or not isinstance(conversation, ServerConversation):
             self.close("replaced", detail, now, notify=False)
             return
         try:
-            self.say(conversation.dismissal(text), now)
+            self.say(f"INFO,{text}", now)
         except (TlsError, LocalProtocolError):
             self.close("replaced", detail, now, notify=False)
             return
+        self._last_message = conversation.dismissal(text)
         self.leave(SessionInput.CLOSE_REQUESTED, "replaced", detail, now)
         self._settle(now)
 
@@ -485,11 +491,20 @@ class Session:
         if self.state is not SessionState.DRAINING:
             return
         quiet = all(key.is_quiet for key in self.keys.newest_first())
+        if quiet and self._last_message is not None:
+            self.is_heard_out = True
+            text, self._last_message = self._last_message, None
+            try:
+                self.say(text, now)
+            except (TlsError, LocalProtocolError):
+                pass
+            else:
+                self.transmit(now)
+                quiet = False
         if now >= self._drain_until or (self._drain_until_quiet and quiet):
             self._finish()
 
     def _finish(self) -> None:
-        self.is_heard_out = all(key.is_quiet for key in self.keys.newest_first())
         self._step(SessionInput.DRAINED)
         self.keys.close()
         self.emit(SessionEnded())
