@@ -27,8 +27,20 @@ CoalesceKind = Literal["tcp4", "tcp6", "udp4", "udp6"]
 
 COALESCE_KINDS: Final[frozenset[CoalesceKind]] = frozenset({"tcp4", "tcp6", "udp4", "udp6"})
 
-EVENT_QUEUE_EVENTS: Final = 4096
 CONTROL_QUEUE_DATAGRAMS: Final = 1024
+EVENT_QUEUE_EVENTS: Final = 1024
+"""At most so many events wait that may be dropped: `OccReceived` and `StationMoved`.
+
+The others but `ControlReceived` are state, which is never dropped: an event waits once for each peer (or
+key, or the TAP), and is brought up to date when it happens again before it is heard.
+"""
+OCC_WAITING: Final = 8
+"""Of one peer's OCC messages, so many wait at most."""
+OCC_OCTETS: Final = 1280
+"""Of the longest OCC message that is handed up: an options string has 1024 at most."""
+OCC_BURST: Final = 8
+OCC_PER_SECOND: Final = 1
+"""OCC messages of one peer at once, and a second after that: OpenVPN sends one in ten seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +135,10 @@ class ControlReceived:
 
 @dataclass(frozen=True, slots=True)
 class PeerFloated:
-    """An authenticated, not replayed packet came from a new endpoint; the data plane already sends there."""
+    """An authenticated, not replayed packet came from a new endpoint; the data plane already sends there.
+
+    Of a peer that moves on before this is heard there is one event: from where it was first to where it is.
+    """
 
     handle: PeerHandle
     endpoint: Endpoint
@@ -132,7 +147,7 @@ class PeerFloated:
 
 @dataclass(frozen=True, slots=True)
 class PeerExpired:
-    """Nothing authenticated was received for `ping_restart`; reported once."""
+    """Nothing authenticated was received for `ping_restart`; reported once, and never lost."""
 
     handle: PeerHandle
 
@@ -148,7 +163,7 @@ class KeyNearLimit:
 
 @dataclass(frozen=True, slots=True)
 class OccReceived:
-    """An OCC message (magic included) that authenticated."""
+    """An OCC message (magic included) that authenticated, of OCC_OCTETS at most."""
 
     handle: PeerHandle
     payload: bytes

@@ -17,6 +17,8 @@ from bridged.protocol.text import decode_text
 PING: Final = bytes.fromhex("2a187bf3641eb4cb07ed2d0a981fc748")
 """The whole payload of a keepalive ping."""
 OCC_MAGIC: Final = bytes.fromhex("287f346bd4ef7a812d56b8d3afc5459c")
+MAGIC_ADDRESSES: Final = frozenset((PING[:12], OCC_MAGIC[:12]))
+"""What stands in the place of a frame's two addresses."""
 _BODY_AT: Final = len(OCC_MAGIC) + 1
 _MAX_OPTIONS: Final = 1024
 
@@ -49,6 +51,11 @@ def is_ping(payload: bytes) -> bool:
 def is_occ(payload: bytes) -> bool:
     """The payload (framing taken off) is an OCC message; it never reaches the TAP."""
     return payload.startswith(OCC_MAGIC)
+
+
+def begins_as_housekeeping(frame: bytes) -> bool:
+    """A frame that begins with one of the two magics: a peer would take it for a ping or an OCC message."""
+    return frame.startswith((PING, OCC_MAGIC))
 
 
 def parse_occ(payload: bytes) -> OccMessage:

@@ -31,7 +31,7 @@ from bridged.dataplane.contract import (
 from bridged.dataplane.contract import Event as DataplaneEvent
 from bridged.errors import BridgedError, RemoteProtocolError
 from bridged.protocol.conversation import link_options
-from bridged.protocol.occ import PING, OccType, occ_reply, parse_occ, serialize_occ
+from bridged.protocol.occ import OCC_EXIT, PING, OccType, occ_reply, parse_occ, serialize_occ
 from bridged.protocol.options_string import build_options_string
 from bridged.protocol.session import Session
 from bridged.protocol.session_types import (
@@ -227,6 +227,10 @@ class Tunnel(ABC):
         if link is None:
             return
         if message.type is OccType.EXIT:
+            # A station in the peer's LAN can send it as a frame, though hardly one as short as this. A peer
+            # that has agreed to leave by the control channel never says so here.
+            if payload != OCC_EXIT or (link.terms is not None and link.terms.exit_by_control):
+                raise RemoteProtocolError("housekeeping_magic", "an exit that the peer did not send itself")
             link.handle_occ_exit()
         elif message.type is OccType.REQUEST:
             reply = occ_reply(build_options_string(link_options(self.plan.session)))

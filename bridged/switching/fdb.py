@@ -40,10 +40,10 @@ class StationMove:
 class Fdb:
     """Learned addresses (6 octets each), their ports and ages.
 
-    Holds at most `capacity` addresses, and at most `addresses_per_peer` behind one peer. When it is
-    full a frame from a peer is refused, but one from the TAP only goes unlearned: strangers at a peer
-    must not be able to cut off the stations of the LAN. `version` changes whenever an answer of
-    `find` may have changed for another reason than age.
+    Holds at most `capacity` addresses, at most half of them behind one port, and at most
+    `addresses_per_peer` behind one peer. Where there is no room a new station goes unlearned: whoever
+    invents addresses, on the LAN or behind a peer, must not cut off others. `version` changes whenever
+    an answer of `find` may have changed for another reason than age.
     """
 
     def __init__(
@@ -55,6 +55,8 @@ class Fdb:
         move_hold: Seconds,
     ) -> None:
         self.capacity = capacity
+        self.share = -(-capacity // 2)
+        """Addresses that one port can fill, of those that nobody had before."""
         self.addresses_per_peer = addresses_per_peer
         self.ageing = ageing
         self.move_hold = move_hold
@@ -78,7 +80,8 @@ class Fdb:
 
         `source_multicast` and `reserved_address` (all zero): no station has such an address.
         `loop_guard`: it was heard from a peer less than `move_hold` ago, and now from the TAP: our own
-        frame, reflected. `mac_limit`, `fdb_full`: no room to learn it.
+        frame, reflected. `mac_limit`: the peer has too many. Where there is no room the frame goes on, and
+        its station stays unknown.
         """
         station = self._stations.get(address)
         if station is not None and now - station.heard <= self.ageing:
@@ -103,6 +106,8 @@ class Fdb:
 
     def flush(self, port: Port) -> int:
         """Forget what was learned behind a port; how many addresses that were."""
+        if not self.count(port):
+            return 0
         gone = [(address, station) for address, station in self._stations.items() if station.port == port]
         for address, station in gone:
             self._forget(address, station, "flushed")
@@ -132,9 +137,9 @@ class Fdb:
         if port is not None and self._counts.get(port, 0) >= self.addresses_per_peer:
             self.changes["refused"] += 1
             return "mac_limit"
-        if len(self._stations) >= self.capacity:
+        if len(self._stations) >= self.capacity or self._counts.get(port, 0) >= self.share:
             self.changes["refused"] += 1
-            return None if port is None else "fdb_full"
+            return None
         self._stations[address] = Station(port, now)
         self._counts[port] = self._counts.get(port, 0) + 1
         self.changes["learned"] += 1

@@ -29,6 +29,8 @@ QUIET_SECONDS = 0.15
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
 TAP_MAC = MacAddress(bytes.fromhex("02005e0000ff"))
 BROADCAST = b"\xff" * 6
+RIG_MTU = 1600
+"""Room for 1448 octets behind any headers."""
 
 Result = TypeVar("Result")
 
@@ -161,15 +163,15 @@ class HandPeer:
 class Rig:
     """The data plane, its TAP's far end, and its peers. A context manager."""
 
-    def __init__(self, build: str, *, vnet: int = 0, offloads: Iterable[str] = (), **settings: Any) -> None:
+    def __init__(
+        self, build: str, *, vnet: int = 0, offloads: Iterable[str] = (), mtu: int = RIG_MTU, **settings: Any
+    ) -> None:
         self.tap, self._near = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (self.tap, self._near):
             end.setblocking(False)
             enlarge(end, 4 << 20)
         self.vnet = vnet
-        port = TapPort(
-            (self._near.fileno(),), "tap-in-hand", TAP_MAC, Octets(1500), vnet, frozenset(offloads)
-        )
+        port = TapPort((self._near.fileno(),), "tap-in-hand", TAP_MAC, Octets(mtu), vnet, frozenset(offloads))
         self.settings = replace(DataplaneSettings("contract", port, Endpoint("127.0.0.1", 0)), **settings)
         self.plane = create_dataplane(build, self.settings)  # type: ignore[arg-type]
         self.peers: list[HandPeer] = []

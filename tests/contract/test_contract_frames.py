@@ -31,7 +31,7 @@ SHAPES = {
     "least": station(2) + station(1) + b"\x88\xb5",
     "largest": station(2) + station(1) + b"\x88\xb5" + bytes(index % 251 for index in range(1500)),
     "largest-tagged": station(2) + station(1) + b"\x81\x00\x00\x07\x88\xb5" + bytes(1500),
-    "begins-as-a-ping": PING + b"\x08\x00" + bytes(44),
+    "begins-nearly-as-a-ping": PING[:15] + b"\x49\x08\x00" + bytes(44),
 }
 
 

@@ -204,19 +204,6 @@ def test_a_peer_with_too_many_addresses_gets_no_more(make_rig: Make) -> None:
     assert rig.frames() == [frame(25, 99)]
 
 
-def test_a_full_fdb_refuses_peers_but_not_the_lan(make_rig: Make) -> None:
-    rig = make_rig(fdb_capacity=3)
-    peer = rig.peer(1)
-    for number in (20, 21, 22):
-        peer.send(frame(number, 99))
-        rig.frames()
-    peer.send(frame(23, 99))
-    rig.dropped("receive", "fdb_full")
-    rig.put(frame(1, 20))
-    assert peer.payloads() == [frame(1, 20)], "stations of the LAN go on, unlearned"
-    assert rig.snapshot().fdb_entries == rig.snapshot().fdb_capacity == 3
-
-
 def test_a_flushed_peer_is_flooded_to_until_learned_again(rig: Rig) -> None:
     first, second = rig.peer(1), rig.peer(2)
     meet(rig, first, second)

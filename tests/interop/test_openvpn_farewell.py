@@ -50,13 +50,18 @@ def test_an_openvpn_client_that_says_exit_is_gone_at_once(sites: TwoSites, deriv
         assert "SENT CONTROL [server]: 'EXIT'" in ends.theirs.log
 
 
-def test_an_openvpn_client_that_says_it_on_the_data_channel_is_gone_at_once(sites: TwoSites) -> None:
-    """As before 2.6: the client does not see the `cc-exit` that we push."""
+def test_a_farewell_on_the_data_channel_is_not_believed_where_the_control_channel_was_agreed_for_it(
+    sites: TwoSites,
+) -> None:
+    """A station of its LAN can send it as a frame. This client announces `cc-exit` and then ignores it."""
     extra = ('pull-filter ignore "protocol-flags"',)
-    with joined(sites, Profile(), "server", tunnel={"key_derivation": "prf"}, extra=extra) as ends:
-        expect_gone_at_once(ends)
-        assert "sending exit notification to peer" in ends.theirs.log
+    profile = Profile(ping_seconds=1, restart_seconds=2)
+    with joined(sites, profile, "server", tunnel={"key_derivation": "prf"}, extra=extra) as ends:
+        ends.ping_both_ways()
+        ends.theirs.started.send_signal(signal.SIGTERM)
+        wait_for(lambda: "sending exit notification to peer" in ends.theirs.log, "the farewell", 3)
         assert "'EXIT'" not in ends.theirs.log
+        wait_for(lambda: is_gone(ends, "ping_timeout"), "the peer to be dropped", 8)
 
 
 @pytest.mark.parametrize("derivation", ["auto", "prf"])

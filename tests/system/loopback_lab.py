@@ -76,9 +76,9 @@ class Lab:
         return await self._start(ServerTunnel, plan, Endpoint("127.0.0.1", port))
 
     async def client(
-        self, to: Endpoint, name: str = "client", mode: str = "tls-crypt"
+        self, to: Endpoint, name: str = "client", mode: str = "tls-crypt", **changes: object
     ) -> tuple[ClientTunnel, Host]:
-        return await self.client_of([Remote(to)], name, mode)
+        return await self.client_of([Remote(to)], name, mode, **changes)
 
     async def client_of(
         self,
@@ -88,11 +88,12 @@ class Lab:
         *,
         local: Endpoint | None = None,
         memory: Path | None = None,
+        **changes: object,
     ) -> tuple[ClientTunnel, Host]:
         plan = TunnelPlan(
             name,
             "br0",
-            settings(Role.CLIENT, mode),
+            settings(Role.CLIENT, mode, **changes),
             engine_factory(name, "client"),
             wrap_keys(mode, Role.CLIENT),
             remotes=tuple(remotes),

@@ -14,9 +14,11 @@ from loopback_lab import Lab, crosses, endpoint, run, until
 from bridged.addresses import Endpoint
 from bridged.protocol import conversation_client
 from bridged.protocol.negotiation import ProtocolFlags
+from bridged.protocol.occ import OCC_EXIT, PING
 from bridged.protocol.packet import ControlBody, ControlHeader, Opcode, serialize_body
 from bridged.protocol.wrap import NoWrap
 from bridged.runtime.admission import UNFINISHED_PER_CERTIFICATE, Places
+from bridged.runtime.tunnel import Tunnel
 from bridged.runtime.tunnel_status import tunnel_status
 from bridged.units import KeyId
 
@@ -220,3 +222,61 @@ def test_one_certificate_holds_few_peer_ids_while_it_is_not_established(
         await crosses(far, lan)
 
     run(scenario)
+
+
+def test_no_station_of_a_lan_ends_a_tunnel_with_a_frame() -> None:
+    async def scenario(lab: Lab) -> None:
+        server, hub = await lab.server()
+        sites = [await lab.client(endpoint(server), name) for name in ("client", "second")]
+        clients = [tunnel for tunnel, _ in sites]
+        for _, host in sites:
+            await crosses(host, hub)
+        for host in (hub, sites[0][1]):
+            for magic in (PING, OCC_EXIT):
+                host.lan.send(magic)
+                host.lan.send(magic.ljust(60, b"\0"))
+        for tunnel in (server, clients[0]):
+            await until(lambda tunnel=tunnel: drops(tunnel) == 4)
+        # An OpenVPN end relays such a frame from its LAN as it is.
+        first = next(link for link in server.links.values() if link.name == "client")
+        link = next(iter(clients[0].links.values()))
+        for payload in (OCC_EXIT, OCC_EXIT.ljust(60, b"\0")):
+            clients[0].dataplane.send_payload(link.handle, payload)
+            server.dataplane.send_payload(first.handle, payload)
+        for tunnel in (server, clients[0]):
+            await until(
+                lambda tunnel=tunnel: tunnel.statistics.control_drops["receive", "housekeeping_magic"] == 2
+            )
+        assert [tunnel.state for tunnel in clients] == ["connected", "connected"]
+        for name in ("client", "second"):
+            assert not server.book.record(name).disconnects
+        for _, host in sites:
+            await crosses(host, hub)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("who", ["client", "server"])
+def test_an_exit_on_the_data_channel_is_believed_where_the_control_channel_was_not_agreed_for_it(
+    who: str,
+) -> None:
+    async def scenario(lab: Lab) -> None:
+        server, lan = await lab.server()
+        # Without the exporter a client announces nothing newer.
+        client, far = await lab.client(endpoint(server), use_exporter=False)
+        await crosses(far, lan)
+        sender, other = (server, client) if who == "client" else (client, server)
+        link = next(iter(sender.links.values()))
+        sender.dataplane.send_payload(link.handle, OCC_EXIT.ljust(60, b"\0"))
+        await until(lambda: other.statistics.control_drops["receive", "housekeeping_magic"] == 1)
+        assert client.state == "connected", "a frame of a LAN is longer than an exit"
+        sender.dataplane.send_payload(link.handle, OCC_EXIT)
+        record = other.book.record("server" if other is client else "client")
+        await until(lambda: record.disconnects)
+        assert dict(record.disconnects) == {"exit_notify": 1}
+
+    run(scenario)
+
+
+def drops(tunnel: Tunnel) -> int:
+    return tunnel.dataplane.snapshot().drops.get(("transmit", "housekeeping_magic"), 0)

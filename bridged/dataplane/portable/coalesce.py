@@ -17,6 +17,7 @@ from typing import Final
 from bridged.dataplane.portable.checksum import checksum_octets, partial_octets, swapped, word_sum
 from bridged.dataplane.portable.vnet import GSO_TCPV4, GSO_TCPV6, VnetHeader, serialize_vnet
 
+LENGTHS_REMEMBERED: Final = 256
 MAX_DATAGRAM_OCTETS: Final = 65535
 """Of the IP packet in a super-frame (IPv6: of its payload)."""
 
@@ -350,7 +351,7 @@ _Folds = tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int
 def _folds(length: int, layout: _Layout) -> _Folds:
     """For frames of this length: shifts and masks that fold its words four times (see `checksum.word_sum`).
 
-    The last figure is `_pseudo`. Holds one entry for each length of frames.
+    The last figure is `_pseudo`. Remembers LENGTHS_REMEMBERED: peers choose the lengths of frames.
     """
     folds = _FOLDS.get((length, layout.tcp))
     if folds is None:
@@ -361,6 +362,8 @@ def _folds(length: int, layout: _Layout) -> _Folds:
             steps.append((octets * 8, (1 << octets * 8) - 1))
             octets += 2  # the carry
         folds = (steps[0], steps[1], steps[2], steps[3], _pseudo(length - layout.tcp))
+        if len(_FOLDS) >= LENGTHS_REMEMBERED:
+            _FOLDS.clear()
         _FOLDS[length, layout.tcp] = folds
     return folds
 

@@ -2,22 +2,32 @@
 
 Source: bridged/dataplane/contract.py. Strangers can send control datagrams: they are limited by source, and
 leave room for peers, so that a flood cannot cut off a renegotiation.
-Written under the loop's gate, read by the control plane's thread; a deque needs no lock for that.
+What is told once (a peer expired, floated, has a worn key; the TAP failed) is state: it has its place for
+certain, and only one, however often it happens before it is heard.
+Written under the loop's gate, read by the control plane's thread.
 """
 
 from __future__ import annotations
 
 import os
-from collections import OrderedDict, deque
-from typing import Final
+import threading
+from collections import Counter, OrderedDict, deque
+from typing import Final, NamedTuple
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import (
     CONTROL_QUEUE_DATAGRAMS,
     EVENT_QUEUE_EVENTS,
+    OCC_WAITING,
     ControlReceived,
     Event,
+    KeyNearLimit,
+    OccReceived,
+    PeerExpired,
+    PeerFloated,
+    TapFailed,
 )
+from bridged.units import KeyId, PeerHandle
 
 SOURCES_REMEMBERED: Final = 4096
 STRANGER_BURST_DATAGRAMS: Final = 256.0
@@ -53,17 +63,31 @@ class SourceLimit:
         return tokens >= 1.0
 
 
+class State(NamedTuple):
+    """What can be told of once: at most one event of it waits, in which the latest stands."""
+
+    kind: type[Event]
+    handle: PeerHandle | None = None
+    key_id: KeyId | None = None
+
+
 class EventQueue:
     """Control datagrams and all other events, oldest first, and the eventfd that tells of them.
 
-    At most CONTROL_QUEUE_DATAGRAMS datagrams of CONTROL_DATAGRAM_OCTETS and EVENT_QUEUE_EVENTS others wait.
+    At most CONTROL_QUEUE_DATAGRAMS datagrams of CONTROL_DATAGRAM_OCTETS wait, EVENT_QUEUE_EVENTS others that
+    may be refused, and one event for each state.
     """
 
     def __init__(self) -> None:
-        self._queue: deque[Event] = deque()
+        self._queue: deque[Event | State] = deque()
+        self._states: dict[State, Event] = {}
+        self._occ: Counter[PeerHandle] = Counter()
+        """OCC messages that wait."""
+        self._others = 0
+        # Held for what is not a control datagram: those need a deque only.
+        self._lock = threading.Lock()
         # Each figure has one writer: of what was put in, who holds the gate; of what was taken, the reader.
         self._control_put = self._control_taken = 0
-        self._others_put = self._others_taken = 0
         self._limit = SourceLimit()
         self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
@@ -81,15 +105,27 @@ class EventQueue:
 
     @property
     def event_depth(self) -> int:
-        return max(0, self._others_put - self._others_taken)
+        return self._others + len(self._states)
 
     def put(self, event: Event) -> bool:
-        """Queue an event; False where there is no room (`event_queue_full`)."""
-        if self.event_depth >= EVENT_QUEUE_EVENTS:
-            return False
-        self._others_put += 1
-        self._append(event)
+        """Queue an event; False where there is no room (`event_queue_full`). For state there always is."""
+        state = _state_of(event)
+        with self._lock:
+            if state is not None:
+                self._put_state(state, event)
+            elif self._may_put(event):
+                self._append(event)
+            else:
+                return False
         return True
+
+    def forget(self, handle: PeerHandle) -> None:
+        """A peer has gone: nobody wants to hear of its state any more. With the loop's gate held."""
+        with self._lock:
+            gone = [state for state in self._states if state.handle == handle]
+            for state in gone:
+                del self._states[state]
+                self._queue.remove(state)
 
     def put_control(self, datagram: bytes, source: Endpoint, now: float, *, known: bool) -> str | None:
         """Queue a control datagram, or say why not (drop reason). `known`: it is from a peer's endpoint."""
@@ -118,20 +154,64 @@ class EventQueue:
         except BlockingIOError:
             pass
         taken: list[Event] = []
-        while len(taken) < limit:
-            try:
-                event = self._queue.popleft()
-            except IndexError:
-                break
-            if isinstance(event, ControlReceived):
-                self._control_taken += 1
-            else:
-                self._others_taken += 1
-            taken.append(event)
+        with self._lock:
+            while len(taken) < limit and self._queue:
+                event = self._leave(self._queue.popleft())
+                if event is not None:
+                    taken.append(event)
         if self._queue:
             os.eventfd_write(self._descriptor, 1)
         return taken
 
-    def _append(self, event: Event) -> None:
-        self._queue.append(event)
+    def _append(self, entry: Event | State) -> None:
+        self._queue.append(entry)
         os.eventfd_write(self._descriptor, 1)
+
+    def _put_state(self, state: State, event: Event) -> None:
+        known = self._states.get(state)
+        if known is None:
+            self._states[state] = event
+            self._append(state)
+        elif isinstance(known, PeerFloated) and isinstance(event, PeerFloated):
+            self._states[state] = PeerFloated(known.handle, event.endpoint, known.previous)
+        elif isinstance(event, TapFailed):
+            self._states[state] = event
+
+    def _may_put(self, event: Event) -> bool:
+        if self._others >= EVENT_QUEUE_EVENTS:
+            return False
+        if isinstance(event, OccReceived):
+            if self._occ[event.handle] >= OCC_WAITING:
+                return False
+            self._occ[event.handle] += 1
+        self._others += 1
+        return True
+
+    def _leave(self, entry: Event | State) -> Event | None:
+        """The event of an entry that leaves the queue; None: there is nothing to tell any more."""
+        if isinstance(entry, State):
+            event = self._states.pop(entry)
+            # It is where it was: nothing has changed.
+            is_back = isinstance(event, PeerFloated) and event.endpoint == event.previous
+            return None if is_back else event
+        if isinstance(entry, ControlReceived):
+            self._control_taken += 1
+            return entry
+        self._others -= 1
+        if isinstance(entry, OccReceived):
+            self._occ[entry.handle] -= 1
+            if not self._occ[entry.handle]:
+                del self._occ[entry.handle]
+        return entry
+
+
+def _state_of(event: Event) -> State | None:
+    match event:
+        case PeerFloated(handle) | PeerExpired(handle):
+            return State(type(event), handle)
+        case KeyNearLimit(handle, key_id):
+            return State(KeyNearLimit, handle, key_id)
+        case TapFailed():
+            return State(TapFailed)
+        case _:
+            return None

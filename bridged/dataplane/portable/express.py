@@ -92,6 +92,7 @@ class Express:
             or verdict.version != self._fdb.version
             or verdict.until < now
             or use.packets_received >= use.due_received
+            or len(frame) > tap.largest_frame
             or (self._mss_limit and may_be_syn(frame))
         ):
             self._forwarding.opened(peer, slot, frame, now)

@@ -7,11 +7,12 @@ sealing loop and, as far as their sizes allow, one system call. Called with the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Final
 
 from bridged.dataplane.contract import (
+    OCC_OCTETS,
     Direction,
     KeyNearLimit,
     OccReceived,
@@ -26,13 +27,12 @@ from bridged.dataplane.portable.priority import Reader, stretches, urgent_first
 from bridged.dataplane.portable.switch import Switch
 from bridged.dataplane.portable.wire import Path, Received, Wire
 from bridged.dataplane.portable.wire_address import SockAddress, to_endpoint
-from bridged.protocol.occ import OCC_MAGIC, PING
+from bridged.protocol.occ import MAGIC_ADDRESSES, PING, begins_as_housekeeping, is_occ
 from bridged.units import KeyId
 
 _V2: Final = 9
 _V1: Final = 6
 _V2_HEADER_OCTETS: Final = 4
-_HOUSEKEEPING: Final = (PING[:12], OCC_MAGIC[:12])
 _SYN: Final = 2
 _FIRST_4: Final = itemgetter(slice(4))
 _FIRST_12: Final = itemgetter(slice(12))
@@ -56,6 +56,8 @@ class Forwarding:
         self._events = events
         self._mss_limit = mss_limit
         self._dscp_of = dscp_of
+        self.largest_frame = 0
+        """Octets of the largest frame that the TAP carries."""
         self.to_tap: list[bytes] = []
         self.to_peers: dict[Peer, list[tuple[int, list[bytes]]]] = {}
         self.drops: Drops = {}
@@ -77,7 +79,14 @@ class Forwarding:
             frames = urgent_first(frames, self._dscp_of)
         for addresses, run in _runs(frames):
             if min(map(len, run)) < LEAST_FRAME_OCTETS:
-                self.drop("transmit", "short_frame", len(run))
+                run = self._kept(
+                    run, lambda frame: len(frame) >= LEAST_FRAME_OCTETS, "transmit", "short_frame"
+                )
+            if addresses in MAGIC_ADDRESSES:
+                run = self._kept(
+                    run, lambda frame: not begins_as_housekeeping(frame), "transmit", "housekeeping_magic"
+                )
+            if not run:
                 continue
             verdict = self._switch.verdict(None, addresses, now)
             if verdict.drop is not None:
@@ -268,10 +277,14 @@ class Forwarding:
         if self._mss_limit:
             self._clamp(frames)
         for addresses, run in _runs(frames):
-            if addresses in _HOUSEKEEPING:
-                run = self._without_housekeeping(peer, run)
-                if not run:
-                    continue
+            if addresses in MAGIC_ADDRESSES:
+                run = self._without_housekeeping(peer, run, now)
+            if run and max(map(len, run)) > self.largest_frame:
+                run = self._kept(
+                    run, lambda frame: len(frame) <= self.largest_frame, "receive", "long_frame", peer
+                )
+            if not run:
+                continue
             verdict = self._switch.verdict(peer, addresses, now)
             traffic.received_frames[verdict.kind] += len(run)
             traffic.received_bytes[verdict.kind] += sum(map(len, run))
@@ -283,14 +296,36 @@ class Forwarding:
             for other in verdict.peers:
                 self._queue(other, verdict.kind, run)
 
-    def _without_housekeeping(self, peer: Peer, run: list[bytes]) -> list[bytes]:
+    def _kept(
+        self,
+        run: list[bytes],
+        is_good: Callable[[bytes], bool],
+        direction: Direction,
+        reason: str,
+        peer: Peer | None = None,
+    ) -> list[bytes]:
+        """Those of a run that are good; the others are counted."""
+        kept = [frame for frame in run if is_good(frame)]
+        self.drop(direction, reason, len(run) - len(kept), peer)
+        return kept
+
+    def _without_housekeeping(self, peer: Peer, run: list[bytes], now: float) -> list[bytes]:
         frames = []
         for payload in run:
-            if payload.startswith(OCC_MAGIC):
-                self._tell(OccReceived(peer.handle, payload))
+            if is_occ(payload):
+                self._tell_occ(peer, payload, now)
             elif payload != PING:
                 frames.append(payload)
         return frames
+
+    def _tell_occ(self, peer: Peer, payload: bytes, now: float) -> None:
+        """Hand up an OCC message, if it may be one and its peer does not send too many."""
+        if len(payload) > OCC_OCTETS:
+            self.drop("receive", "occ_length", 1, peer)
+        elif not peer.occ.take(now):
+            self.drop("receive", "occ_rate", 1, peer)
+        else:
+            self._tell(OccReceived(peer.handle, payload))
 
     def _control(self, packets: list[bytes], received: Received, now: float) -> None:
         self._wire.remember_pin(received)

@@ -51,6 +51,7 @@ class KeySlot:
         "encrypt",
         "following",
         "header",
+        "known_as",
         "next_id",
         "open_iv",
         "seal_iv",
@@ -71,6 +72,8 @@ class KeySlot:
         self.following = 0
         self.window = ReplayWindow(replay_window)
         self.use = use
+        self.known_as: list[bytes] = []
+        """Headers by which the table of peers finds it."""
         self.accepted = 0
         """Packets of the last `open` that were authentic and new, short ones included."""
 
@@ -161,7 +164,7 @@ class KeySlot:
                 if len(packet) <= body:
                     drop("short_packet")
                 else:
-                    self.use.failed_tags += 1
+                    self.use.count_failed()
                     drop("tag_mismatch")
                 continue
             if int.from_bytes(packet[at:tag_at], "big") == expected and len(packet) >= least:
@@ -196,6 +199,7 @@ class KeySlot:
         self.window.accept(number)
         self.accepted += 1
         if len(payload) < LEAST_FRAME_OCTETS:
+            self.use.octets_received += len(payload)
             drop("short_frame")
         else:
             payloads.append(payload)

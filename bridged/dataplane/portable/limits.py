@@ -66,6 +66,12 @@ class KeyUse:
         self.packets_received += packets
         self.octets_received += octets
 
+    def count_failed(self) -> None:
+        """A packet whose tag did not match. It counts towards no other limit: anybody can send it."""
+        self.failed_tags += 1
+        if self.failed_tags >= FAILED_TAGS_RENEGOTIATE and not self._told:
+            self.due_received = 0  # forgeries alone make no other limit due
+
     @property
     def blocks(self) -> int:
         """16-octet blocks, rounded up, plus packets, of the worse direction (or a little more)."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from bridged.addresses import Endpoint
-from bridged.dataplane.contract import PeerSettings
+from bridged.dataplane.contract import OCC_BURST, OCC_PER_SECOND, PeerSettings
+from bridged.dataplane.portable.allowance import Allowance
 from bridged.dataplane.portable.counters import Traffic
 from bridged.dataplane.portable.keys import KeySlot
 from bridged.dataplane.portable.wire import Path
@@ -18,7 +19,8 @@ from bridged.errors import DataplaneError
 from bridged.protocol.data_packet import serialize_data_header
 from bridged.units import KeyId, PeerHandle, Seconds, WirePeerId
 
-IDS_REMEMBERED: Final = 1 << 16
+IDS_REMEMBERED: Final = 64
+"""Peer ids under which one key of a peer that takes any is found quickly."""
 
 
 class Peer:
@@ -33,6 +35,7 @@ class Peer:
         "expired",
         "handle",
         "name",
+        "occ",
         "path",
         "ping",
         "ping_restart",
@@ -65,6 +68,7 @@ class Peer:
         self.verdicts: dict[bytes, Any] = {}
         """What the switch remembers of frames from here."""
         self.expired = False
+        self.occ = Allowance(OCC_BURST, OCC_PER_SECOND)
 
     def next_deadline(self) -> float:
         """When a ping or the expiry is due at the earliest (monotonic seconds; inf: never)."""
@@ -173,8 +177,7 @@ class PeerTable:
             return
         if peer.sealing is slot:
             peer.sealing = None
-        for header in [known for known, (_, other) in self.receivers.items() if other is slot]:
-            del self.receivers[header]
+        self._unindex_slot(slot)
         peer.traffic.retire(slot.use)
         slot.close()
 
@@ -201,11 +204,8 @@ class PeerTable:
 
     def remember(self, header: bytes, peer: Peer, slot: KeySlot) -> None:
         """A peer that takes any id was authenticated under this one: find it quickly the next time."""
-        if header not in self.receivers and len(self.receivers) < IDS_REMEMBERED:
-            self.receivers[header] = (peer, slot)
-
-    def next_deadline(self) -> float:
-        return min((peer.next_deadline() for peer in self.by_handle.values()), default=float("inf"))
+        if header not in self.receivers and len(slot.known_as) < IDS_REMEMBERED:
+            self._know(header, peer, slot)
 
     def _check_wire_id(self, peer: Peer, wire_id: WirePeerId | None) -> None:
         if wire_id is not None and self._by_wire_id.get(wire_id) not in (None, peer):
@@ -219,12 +219,23 @@ class PeerTable:
 
     def _index_slot(self, peer: Peer, slot: KeySlot) -> None:
         if peer.receive_peer_id is not None:
-            self.receivers[serialize_data_header(slot.key_id, peer.receive_peer_id)] = (peer, slot)
+            self._know(serialize_data_header(slot.key_id, peer.receive_peer_id), peer, slot)
+
+    def _know(self, header: bytes, peer: Peer, slot: KeySlot) -> None:
+        self.receivers[header] = (peer, slot)
+        slot.known_as.append(header)
+
+    def _unindex_slot(self, slot: KeySlot) -> None:
+        for header in slot.known_as:
+            known = self.receivers.get(header)
+            if known is not None and known[1] is slot:
+                del self.receivers[header]
+        slot.known_as.clear()
 
     def _unindex(self, peer: Peer) -> None:
         if peer.receive_peer_id is None:
             self._take_any.pop(peer.handle, None)
         elif self._by_wire_id.get(peer.receive_peer_id) is peer:
             del self._by_wire_id[peer.receive_peer_id]
-        for header in [known for known, (other, _) in self.receivers.items() if other is peer]:
-            del self.receivers[header]
+        for slot in peer.slots.values():
+            self._unindex_slot(slot)

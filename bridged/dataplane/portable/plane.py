@@ -35,6 +35,7 @@ from bridged.dataplane.portable.limits import KeyUse
 from bridged.dataplane.portable.loop import TICK_SECONDS, Gate, Loop
 from bridged.dataplane.portable.peers import Peer, PeerTable
 from bridged.dataplane.portable.priority import dscp_reader
+from bridged.dataplane.portable.schedule import Schedule
 from bridged.dataplane.portable.switch import Switch
 from bridged.dataplane.portable.tap_io import TapIo
 from bridged.dataplane.portable.wire import Wire
@@ -45,6 +46,7 @@ from bridged.protocol.occ import PING
 from bridged.switching.fdb import Fdb
 from bridged.units import KeyId, MonotonicSeconds, PeerHandle, Seconds, UnixSeconds, WirePeerId
 
+LEAST_PAUSE_SECONDS: Final = 0.01
 THREAD_NAME: Final = "wire-0"
 """Of the one thread: it serves the TAP as well."""
 
@@ -79,9 +81,14 @@ class PortableDataPlane:
         self._loop = Loop(
             THREAD_NAME, self._gate, self._wire, self._forwarding, express, self._tick, self._tap_gone
         )
+        self._schedule = Schedule()
+        self._changed: set[PeerHandle] = set()
+        """Peers whose timers have changed, or that have gone."""
         self._tap = self._tap_io(settings.tap)
+        self._forwarding.largest_frame = self._tap.largest_frame
         self._loop.watch_tap(self._tap)
         self._cipher: Cipher | None = None
+        self._swept_at = 0.0
         self._txqueue_dropped = 0
         # Adapters before this one that did not take super-frames.
         self._refusals = 0
@@ -115,6 +122,7 @@ class PortableDataPlane:
             tap_io.frames_per_write = self._tap.frames_per_write
             self._refusals += self._tap.has_refused
             self._tap = tap_io
+            self._forwarding.largest_frame = tap_io.largest_frame
             self._loop.watch_tap(tap_io)
 
     def use_socket(self, descriptor: int | None) -> None:
@@ -134,6 +142,7 @@ class PortableDataPlane:
                 raise DataplaneError("bind_failed", f"peer {peer.name}: {error.strerror}") from None
             self._table.add(Peer(peer, path, time.monotonic()))
             self._switch.forget_verdicts()
+            self._changed.add(peer.handle)
         self._loop.wake()
 
     def update_peer(
@@ -149,6 +158,7 @@ class PortableDataPlane:
             peer = self._table.get(handle)
             self._table.identify(peer, receive_peer_id, transmit_peer_id)
             peer.restart_timers(ping, ping_restart, time.monotonic())
+            self._changed.add(handle)
         self._loop.wake()
 
     def remove_peer(self, handle: PeerHandle) -> PeerSnapshot:
@@ -159,6 +169,8 @@ class PortableDataPlane:
             self._fdb.flush(handle)
             self._switch.forget_verdicts()
             peer.close_keys()
+            self._events.forget(handle)
+            self._changed.add(handle)
         return snapshot
 
     def install_key(self, handle: PeerHandle, key: DataKey) -> None:
@@ -179,6 +191,7 @@ class PortableDataPlane:
             if slot is None:
                 raise DataplaneError("unknown_key", f"peer {peer.name} has no key {key_id}")
             peer.sealing = slot
+            self._changed.add(handle)
         self._loop.wake()
 
     def remove_key(self, handle: PeerHandle, key_id: KeyId) -> None:
@@ -274,22 +287,38 @@ class PortableDataPlane:
             self._forwarding.drop("receive", "event_queue_full")
 
     def _tick(self, now: float) -> float:
-        """Pings, expiries, ageing; when to come back."""
-        for peer in self._table.by_handle.values():
-            if peer.ping is not None and peer.sealing is not None and now - peer.sent_at >= peer.ping:
-                self._forwarding.send_payload(peer, PING, now)
-                peer.sent_at = now  # also where its packet ids ran out
-            if peer.expired and now - peer.heard_at() < (peer.ping_restart or 0.0):
-                peer.expired = False  # it is back
-            if (
-                peer.ping_restart is not None
-                and not peer.expired
-                and now - peer.heard_at() >= peer.ping_restart
-            ):
-                peer.expired = True
-                self._put(PeerExpired(peer.handle))
-        self._fdb.sweep(MonotonicSeconds(now))
-        return min(now + TICK_SECONDS, max(now + 0.01, self._table.next_deadline()))
+        """Pings, expiries, ageing; when to come back. Looks at the peers that are due or have changed."""
+        schedule = self._schedule
+        changed, self._changed = self._changed, set()
+        for handle in changed:
+            schedule.set(handle, self._look_at(handle, now))
+        while (due := schedule.take_due(now)) is not None:
+            schedule.set(due, self._look_at(due, now))
+        if now - self._swept_at >= TICK_SECONDS:
+            self._swept_at = now
+            self._fdb.sweep(MonotonicSeconds(now))
+        return min(now + TICK_SECONDS, schedule.next())
+
+    def _look_at(self, handle: PeerHandle, now: float) -> float | None:
+        """Ping and expiry of one peer; when to look again, later than `now`.
+
+        None: it has no timers, or has gone.
+        """
+        peer = self._table.by_handle.get(handle)
+        if peer is None:
+            return None
+        if peer.ping is not None and peer.sealing is not None and now - peer.sent_at >= peer.ping:
+            self._forwarding.send_payload(peer, PING, now)
+            peer.sent_at = now  # also where its packet ids ran out
+        if peer.ping_restart is not None:
+            is_silent = now - peer.heard_at() >= peer.ping_restart
+            if is_silent and not peer.expired:
+                self._put(PeerExpired(handle))
+            peer.expired = is_silent
+        due = peer.next_deadline()
+        if peer.expired:
+            due = min(due, now + TICK_SECONDS)  # it may be heard again
+        return None if due == float("inf") else max(now + LEAST_PAUSE_SECONDS, due)
 
     def _peer_snapshot(self, peer: Peer) -> PeerSnapshot:
         slots = list(peer.slots.values())

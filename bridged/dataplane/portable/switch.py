@@ -13,6 +13,7 @@ from bridged.addresses import MacAddress
 from bridged.dataplane.contract import FdbEntry, StationMoved
 from bridged.dataplane.portable.counters import BROADCAST, MULTICAST, UNICAST, UNKNOWN_UNICAST
 from bridged.dataplane.portable.peers import Peer, PeerTable
+from bridged.protocol.occ import MAGIC_ADDRESSES
 from bridged.switching.fdb import Fdb, Station
 from bridged.units import MonotonicSeconds
 
@@ -98,8 +99,9 @@ class Switch:
         if known is not None:
             return known
         verdict, source_station = self._decide(ingress, addresses, MonotonicSeconds(now))
-        # Where nothing was learned, the next frame may be judged otherwise.
-        if source_station is not None:
+        # Where nothing was learned, the next frame may be judged otherwise. What may be housekeeping is
+        # looked at each time: the short way knows frames by their verdicts.
+        if source_station is not None and addresses not in MAGIC_ADDRESSES:
             verdict.source = source_station
             verdict.version = self._fdb.version
             heard = source_station.heard if verdict.target is None else verdict.target.heard

@@ -18,6 +18,7 @@ from bridged.dataplane.portable.coalesce import Coalescer
 from bridged.dataplane.portable.counters import BatchSizes
 from bridged.dataplane.portable.segment import BadSuperFrame, segment
 from bridged.dataplane.portable.vnet import HEADER_OCTETS, NEEDS_CSUM, parse_vnet
+from bridged.protocol.occ import begins_as_housekeeping
 
 SUPER_FRAME_OCTETS: Final = 65535 + 14 + 8
 TAG_ROOM_OCTETS: Final = 8
@@ -43,6 +44,7 @@ class TapGone(Exception):
 class TapIo:
     """One attached TAP. `drop` counts lost frames by direction and reason.
 
+    `largest_frame`: octets of the largest that it carries in one piece, with an Ethernet header and two tags.
     `coalesce`: what to join into super-frames on the way to the TAP, of TCP; needs the virtio-net header.
     `has_refused`: the kernel did not take a super-frame, and from then on everything goes alone.
     """
@@ -57,7 +59,9 @@ class TapIo:
         kinds = coalesce & {"tcp4", "tcp6"} if self.header >= HEADER_OCTETS else frozenset()
         self._coalescer = Coalescer(self.header, kinds) if kinds else None
         self.has_refused = False
-        largest = port.mtu + LEAST_FRAME_OCTETS + TAG_ROOM_OCTETS
+        largest = self.largest_frame = min(
+            port.mtu + LEAST_FRAME_OCTETS + TAG_ROOM_OCTETS, SUPER_FRAME_OCTETS
+        )
         if self.header and port.offloads & _SUPER_OFFLOADS:
             largest = SUPER_FRAME_OCTETS
         # One octet more than the largest shows a frame that was cut short.
@@ -146,6 +150,9 @@ class TapIo:
         return any(_is_gone(descriptor) for descriptor in self.port.fds)
 
     def _segment(self, packet: bytes, frames: list[bytes]) -> None:
+        if packet[1] and begins_as_housekeeping(packet[self.header :]):
+            self._drop("transmit", "housekeeping_magic", 1)
+            return
         try:
             frames += segment(parse_vnet(packet), packet[self.header :])
         except BadSuperFrame:

@@ -55,7 +55,7 @@ pub enum Learned {
         /// That port.
         previous: Port,
     },
-    /// From the TAP, with no room to learn it.
+    /// There is no room to learn it: its frames go on, and frames to it are flooded.
     Unlearned,
 }
 
@@ -74,9 +74,6 @@ pub enum LearnRefusal {
     /// Too many addresses behind this peer.
     #[error("too many addresses behind the peer")]
     MacLimit,
-    /// Too many addresses.
-    #[error("the forwarding database is full")]
-    FdbFull,
 }
 
 impl LearnRefusal {
@@ -88,7 +85,6 @@ impl LearnRefusal {
             Self::ReservedAddress => "reserved_address",
             Self::LoopGuard => "loop_guard",
             Self::MacLimit => "mac_limit",
-            Self::FdbFull => "fdb_full",
         }
     }
 }
@@ -121,8 +117,8 @@ pub struct FdbChanges {
 
 /// Learned addresses, their ports and ages.
 ///
-/// Holds at most `capacity` addresses, and at most `addresses_per_peer` behind one peer. When it is full a frame from a peer is
-/// refused, but one from the TAP only goes unlearned: strangers at a peer must not be able to cut off the stations of the LAN.
+/// Holds at most `capacity` addresses, at most half of them behind one port, and at most `addresses_per_peer` behind one peer. Where
+/// there is no room a new station goes unlearned: whoever invents addresses, on the LAN or behind a peer, must not cut off others.
 /// Allocates while it grows.
 #[derive(Debug)]
 pub struct Fdb {
@@ -197,6 +193,12 @@ impl Fdb {
         self.generation += 1;
     }
 
+    /// Addresses that one port can fill, of those that nobody had before: half, so that no port fills it for the others.
+    #[must_use]
+    pub fn share(&self) -> usize {
+        self.settings.capacity.div_ceil(2)
+    }
+
     /// Addresses behind one port, those not yet swept out included.
     #[must_use]
     pub fn count(&self, port: Port) -> usize {
@@ -240,8 +242,11 @@ impl Fdb {
         (now.saturating_sub(station.heard) <= self.settings.ageing).then_some(*station)
     }
 
-    /// Forget what was learned behind a port; how many addresses that were. Looks at all stations.
+    /// Forget what was learned behind a port; how many addresses that were. Looks at all stations, where there are any of it.
     pub fn flush(&mut self, port: Port) -> usize {
+        if self.count(port) == 0 {
+            return 0;
+        }
         let mut flushed = 0;
         for at in (0..self.stations.len()).rev() {
             if self.stations.get(at).is_some_and(|station| station.port == port) {
@@ -286,9 +291,9 @@ impl Fdb {
             self.changes.refused += 1;
             return Err(LearnRefusal::MacLimit);
         }
-        if self.stations.len() >= self.settings.capacity {
+        if self.stations.len() >= self.settings.capacity || self.count(port) >= self.share() {
             self.changes.refused += 1;
-            return if port == TAP_PORT { Ok(Learned::Unlearned) } else { Err(LearnRefusal::FdbFull) };
+            return Ok(Learned::Unlearned);
         }
         self.places.insert(station.mac.number(), self.stations.len() as u32);
         self.stations.push(station);

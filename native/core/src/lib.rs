@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod allowance;
 pub mod checksum;
 pub mod coalesce;
 pub mod fdb;

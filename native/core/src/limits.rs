@@ -51,7 +51,7 @@ pub struct KeyUse {
     pub packets_sent: u64,
     /// Octets sealed.
     pub octets_sent: u64,
-    /// Packets that were to be opened; counting those that failed as well errs on the safe side.
+    /// Packets that were authentic and new: forgeries and repetitions, which anybody can send, wear out no key.
     pub packets_received: u64,
     /// Their octets.
     pub octets_received: u64,

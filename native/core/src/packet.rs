@@ -38,6 +38,8 @@ pub const PING: [u8; 16] =
 /// What an OCC message begins with.
 pub const OCC_MAGIC: [u8; 16] =
     [0x28, 0x7f, 0x34, 0x6b, 0xd4, 0xef, 0x7a, 0x81, 0x2d, 0x56, 0xb8, 0xd3, 0xaf, 0xc5, 0x45, 0x9c];
+const PING_HEAD: [u8; 8] = [0x2a, 0x18, 0x7b, 0xf3, 0x64, 0x1e, 0xb4, 0xcb];
+const OCC_HEAD: [u8; 8] = [0x28, 0x7f, 0x34, 0x6b, 0xd4, 0xef, 0x7a, 0x81];
 
 /// Why a packet is not a data packet that could be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -186,6 +188,18 @@ pub fn nonce(packet_id: u32, implicit_iv: &[u8; IMPLICIT_IV_OCTETS]) -> [u8; NON
     [a, b, c, d, e, f, g, h, i, j, k, l]
 }
 
+/// Whether a frame begins with one of the two magics: peers would take it for housekeeping, and end their session at its word.
+///
+/// The first 8 octets decide nearly always: no station has such an address.
+#[must_use]
+#[inline]
+pub fn begins_as_housekeeping(frame: &[u8]) -> bool {
+    match frame.first_chunk::<8>() {
+        Some(&PING_HEAD | &OCC_HEAD) => frame.starts_with(&PING) || frame.starts_with(&OCC_MAGIC),
+        _ => false,
+    }
+}
+
 /// What an opened payload is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Payload {
@@ -264,6 +278,21 @@ mod tests {
         assert_eq!(classify(&occ), Payload::Occ);
         assert_eq!(classify(&[0; 14]), Payload::Frame);
         assert_eq!(classify(&[0; 13]), Payload::Short);
+    }
+
+    #[test]
+    fn a_frame_that_begins_with_a_whole_magic_is_known_and_no_other() {
+        for magic in [PING, OCC_MAGIC] {
+            assert!(begins_as_housekeeping(&magic));
+            assert!(begins_as_housekeeping(&[&magic[..], &[0; 44]].concat()));
+            assert!(!begins_as_housekeeping(&magic[..15]));
+            for at in 0..16 {
+                let mut other = [&magic[..], &[0; 44]].concat();
+                other[at] ^= 1;
+                assert!(!begins_as_housekeeping(&other), "{at}");
+            }
+        }
+        assert!(!begins_as_housekeeping(&[]));
     }
 
     #[test]

@@ -87,7 +87,7 @@ fn some_addresses_are_no_stations() {
 }
 
 #[test]
-fn a_full_database_cuts_off_peers_and_not_the_lan() {
+fn a_full_database_cuts_off_nobody() {
     let mut fdb = fdb();
     for number in 0..3 {
         fdb.learn(mac(number), 5, 0).unwrap();
@@ -96,11 +96,22 @@ fn a_full_database_cuts_off_peers_and_not_the_lan() {
     for number in 3..6 {
         fdb.learn(mac(number), TAP_PORT, 0).unwrap();
     }
-    assert_eq!(fdb.learn(mac(6), 6, 0), Err(LearnRefusal::FdbFull));
+    assert_eq!(fdb.learn(mac(6), 6, 0), Ok(Learned::Unlearned));
     assert_eq!(fdb.learn(mac(6), TAP_PORT, 0), Ok(Learned::Unlearned));
     assert_eq!(fdb.learn(mac(5), 5, SECOND), Err(LearnRefusal::MacLimit));
     assert_eq!(fdb.changes().refused, 4);
     assert_eq!(LearnRefusal::MacLimit.code(), "mac_limit");
+}
+
+#[test]
+fn no_port_fills_the_database_for_the_others() {
+    for port in [TAP_PORT, 5] {
+        let mut fdb = Fdb::new(FdbSettings { capacity: 100, addresses_per_peer: 100, ..SETTINGS }, 3);
+        let learned = (0..1000).filter(|number| fdb.learn(mac(*number), port, 0) == Ok(Learned::Added)).count();
+        assert_eq!(learned, 50);
+        assert_eq!(fdb.learn(mac(1000), 6, 0), Ok(Learned::Added));
+        assert_eq!(fdb.learn(mac(0), 6, SECOND), Ok(Learned::Moved { previous: port }), "stations still move");
+    }
 }
 
 #[test]
@@ -117,7 +128,7 @@ fn flushing_a_port_forgets_its_stations_only() {
 
 #[test]
 fn a_hundred_thousand_stations_are_swept_bit_by_bit() {
-    let settings = FdbSettings { capacity: 100_000, addresses_per_peer: 100_000, ..SETTINGS };
+    let settings = FdbSettings { capacity: 200_000, addresses_per_peer: 100_000, ..SETTINGS };
     let mut fdb = Fdb::new(settings, 7);
     for number in 0..100_000u64 {
         fdb.learn(mac(number), 3, number % 2 * 200 * SECOND).unwrap();
@@ -170,9 +181,9 @@ impl Model {
             self.changes.refused += 1;
             return Err(LearnRefusal::MacLimit);
         }
-        if self.stations.len() >= SETTINGS.capacity {
+        if self.stations.len() >= SETTINGS.capacity || self.count(port) >= SETTINGS.capacity / 2 {
             self.changes.refused += 1;
-            return if port == TAP_PORT { Ok(Learned::Unlearned) } else { Err(LearnRefusal::FdbFull) };
+            return Ok(Learned::Unlearned);
         }
         self.stations.insert(number, (port, now));
         self.changes.learned += 1;

@@ -14,8 +14,12 @@ pub use bridged_core::priority::Priority;
 /// Names one peer of one data plane; chosen by the control plane, never reused in a process.
 pub type PeerHandle = u64;
 
-/// At most so many events other than control datagrams wait.
-pub const EVENT_QUEUE_EVENTS: usize = 4096;
+/// At most so many events wait that may be dropped (`OccReceived`, `StationMoved`). State events are never dropped.
+pub const EVENT_QUEUE_EVENTS: usize = 1024;
+/// Of one peer's OCC messages, so many wait at most.
+pub const OCC_WAITING: usize = 8;
+/// Octets of the longest OCC message that is handed up: an options string has 1024 at most.
+pub const OCC_OCTETS: usize = 1280;
 /// At most so many control datagrams wait.
 pub const CONTROL_QUEUE_DATAGRAMS: usize = 1024;
 

@@ -388,7 +388,7 @@ fn may_be_pin(number: Errno) -> bool {
 fn unpin(shared: &Shared, peer: &Peer) {
     let path = peer.path.load();
     lock(&shared.pins).forget(&path.endpoint);
-    peer.path.store(Arc::new(path.pinned(None)));
+    shared.whereabouts.repin(peer, &path.endpoint, None);
 }
 
 #[cfg(test)]

@@ -2,8 +2,11 @@
 //!
 //! Source: bridged/dataplane/contract.py. Strangers can send control datagrams: they are limited by source, and
 //! leave room for peers, so that a flood cannot cut off a renegotiation.
+//! What is told once (a peer expired, floated, has a worn key; the TAP failed) is state: it has its place for certain, and only one,
+//! however often it happens before it is heard.
 
-use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, RawFd};
@@ -12,7 +15,7 @@ use bridged_core::policer::{Rate, Source, SourceLimit};
 use bridged_core::Nanos;
 use bridged_sys::descriptor::EventFd;
 
-use crate::contract::{Event, CONTROL_QUEUE_DATAGRAMS, EVENT_QUEUE_EVENTS};
+use crate::contract::{Event, PeerHandle, CONTROL_QUEUE_DATAGRAMS, EVENT_QUEUE_EVENTS, OCC_WAITING};
 use crate::counters::Reason;
 use crate::sync::{lock, Mutex};
 
@@ -20,21 +23,127 @@ const STRANGER_QUEUE_DATAGRAMS: usize = CONTROL_QUEUE_DATAGRAMS * 3 / 4;
 /// Larger ones cannot be control packets (tls-mtu is at most 2048).
 const CONTROL_DATAGRAM_OCTETS: usize = 4096;
 
+/// What can be told of once; a state has at most one event, in which the latest of it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum State {
+    Floated(PeerHandle),
+    Expired(PeerHandle),
+    NearLimit(PeerHandle, u8),
+    TapFailed,
+}
+
+impl State {
+    fn of(event: &Event) -> Option<State> {
+        match *event {
+            Event::PeerFloated { handle, .. } => Some(State::Floated(handle)),
+            Event::PeerExpired { handle } => Some(State::Expired(handle)),
+            Event::KeyNearLimit { handle, key_id, .. } => Some(State::NearLimit(handle, key_id)),
+            Event::TapFailed { .. } => Some(State::TapFailed),
+            _ => None,
+        }
+    }
+
+    fn peer(self) -> Option<PeerHandle> {
+        match self {
+            State::Floated(handle) | State::Expired(handle) | State::NearLimit(handle, _) => Some(handle),
+            State::TapFailed => None,
+        }
+    }
+}
+
+/// A place in the queue.
+#[derive(Debug)]
+enum Place {
+    Plain(Event),
+    State(State),
+}
+
 #[derive(Debug)]
 struct Waiting {
-    queue: VecDeque<Event>,
+    queue: VecDeque<Place>,
     control: usize,
+    /// Others that may be refused.
+    others: usize,
+    states: HashMap<State, Event>,
+    /// OCC messages that wait, by peer.
+    occ: HashMap<PeerHandle, usize>,
     limit: SourceLimit,
     /// None once closed.
     signal: Option<EventFd>,
 }
 
 impl Waiting {
-    fn append(&mut self, event: Event) {
-        self.queue.push_back(event);
-        if let Some(signal) = &self.signal {
+    fn append(&mut self, place: Place) {
+        let was_empty = self.queue.is_empty();
+        self.queue.push_back(place);
+        if let Some(signal) = self.signal.as_ref().filter(|_| was_empty) {
             signal.signal();
         }
+    }
+
+    fn put_state(&mut self, state: State, event: Event) {
+        match self.states.entry(state) {
+            Entry::Vacant(entry) => {
+                entry.insert(event);
+                self.append(Place::State(state));
+            }
+            Entry::Occupied(mut entry) => match (entry.get_mut(), event) {
+                (Event::PeerFloated { endpoint, .. }, Event::PeerFloated { endpoint: latest, .. }) => {
+                    *endpoint = latest
+                }
+                (known, latest @ Event::TapFailed { .. }) => *known = latest,
+                _ => {}
+            },
+        }
+    }
+
+    fn may_put(&mut self, event: &Event) -> bool {
+        if self.others >= EVENT_QUEUE_EVENTS {
+            return false;
+        }
+        if let Event::OccReceived { handle, .. } = event {
+            let waiting = self.occ.entry(*handle).or_insert(0);
+            if *waiting >= OCC_WAITING {
+                return false;
+            }
+            *waiting += 1;
+        }
+        self.others += 1;
+        true
+    }
+
+    /// The descriptor is not readable where nothing waits.
+    fn settle(&self) {
+        if let Some(signal) = self.signal.as_ref().filter(|_| self.queue.is_empty()) {
+            signal.clear();
+        }
+    }
+
+    /// The event of a place that leaves the queue; None: there is nothing to tell any more.
+    fn leave(&mut self, place: Place) -> Option<Event> {
+        let event = match place {
+            Place::State(state) => {
+                let event = self.states.remove(&state)?;
+                // It is where it was: nothing has changed.
+                let is_back = matches!(&event, Event::PeerFloated { endpoint, previous, .. } if endpoint == previous);
+                return (!is_back).then_some(event);
+            }
+            Place::Plain(event) => event,
+        };
+        match &event {
+            Event::ControlReceived { .. } => self.control -= 1,
+            Event::OccReceived { handle, .. } => {
+                self.others -= 1;
+                if let Entry::Occupied(mut entry) = self.occ.entry(*handle) {
+                    *entry.get_mut() -= 1;
+                    if *entry.get() == 0 {
+                        entry.remove();
+                    }
+                }
+            }
+            _ => self.others -= 1,
+        }
+        Some(event)
     }
 }
 
@@ -51,7 +160,15 @@ impl EventQueue {
     /// EMFILE, ENOMEM.
     pub fn new(seed: u64) -> io::Result<EventQueue> {
         let signal = Some(EventFd::new()?);
-        let waiting = Waiting { queue: VecDeque::new(), control: 0, limit: SourceLimit::new(seed), signal };
+        let waiting = Waiting {
+            queue: VecDeque::new(),
+            control: 0,
+            others: 0,
+            states: HashMap::new(),
+            occ: HashMap::new(),
+            limit: SourceLimit::new(seed),
+            signal,
+        };
         Ok(EventQueue { waiting: Mutex::new(waiting) })
     }
 
@@ -71,14 +188,26 @@ impl EventQueue {
         (waiting.control, waiting.queue.len() - waiting.control)
     }
 
-    /// Queue an event; false where there is no room (`event_queue_full`).
+    /// Queue an event; false where there is no room (`event_queue_full`). For state there always is.
     pub fn put(&self, event: Event) -> bool {
         let mut waiting = lock(&self.waiting);
-        if waiting.queue.len() - waiting.control >= EVENT_QUEUE_EVENTS {
-            return false;
+        match State::of(&event) {
+            Some(state) => waiting.put_state(state, event),
+            None if waiting.may_put(&event) => waiting.append(Place::Plain(event)),
+            None => return false,
         }
-        waiting.append(event);
         true
+    }
+
+    /// A peer has gone: nobody wants to hear of its state any more.
+    pub fn forget(&self, handle: PeerHandle) {
+        let mut waiting = lock(&self.waiting);
+        let before = waiting.states.len();
+        waiting.states.retain(|state, _| state.peer() != Some(handle));
+        if waiting.states.len() < before {
+            waiting.queue.retain(|place| !matches!(place, Place::State(state) if state.peer() == Some(handle)));
+            waiting.settle();
+        }
     }
 
     /// Queue a control datagram, or say why not. `is_known`: it is from a peer's endpoint.
@@ -103,19 +232,19 @@ impl EventQueue {
             return Err(Reason::ControlQueueFull);
         }
         waiting.control += 1;
-        waiting.append(Event::ControlReceived { datagram: datagram.to_vec(), source });
+        waiting.append(Place::Plain(Event::ControlReceived { datagram: datagram.to_vec(), source }));
         Ok(())
     }
 
     /// Up to `limit` events; the descriptor stays readable while more wait.
     pub fn take(&self, limit: usize) -> Vec<Event> {
         let mut waiting = lock(&self.waiting);
-        let count = limit.min(waiting.queue.len());
-        let taken: Vec<Event> = waiting.queue.drain(..count).collect();
-        waiting.control -= taken.iter().filter(|event| matches!(event, Event::ControlReceived { .. })).count();
-        if let Some(signal) = waiting.signal.as_ref().filter(|_| waiting.queue.is_empty()) {
-            signal.clear();
+        let mut taken = Vec::new();
+        while taken.len() < limit {
+            let Some(place) = waiting.queue.pop_front() else { break };
+            taken.extend(waiting.leave(place));
         }
+        waiting.settle();
         taken
     }
 }
@@ -123,6 +252,7 @@ impl EventQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::LimitTrigger;
     use bridged_sys::descriptor::wait_readable;
 
     fn endpoint(text: &str) -> SocketAddr {
@@ -167,10 +297,75 @@ mod tests {
         assert_eq!(passed, 256);
     }
 
+    fn moved(number: u8) -> Event {
+        Event::StationMoved { address: [2, 0, 0, 0, 0, number], previous: None, current: Some(1) }
+    }
+
+    fn occ(handle: u64) -> Event {
+        Event::OccReceived { handle, payload: vec![0; 17] }
+    }
+
+    fn floated(from: &str, to: &str) -> Event {
+        Event::PeerFloated { handle: 7, endpoint: endpoint(to), previous: endpoint(from) }
+    }
+
     #[test]
-    fn other_events_are_bounded() {
+    fn events_that_may_be_dropped_are_bounded_in_all_and_for_each_peer() {
         let queue = EventQueue::new(1).unwrap();
-        let taken = (0..5000).filter(|handle| queue.put(Event::PeerExpired { handle: *handle })).count();
-        assert_eq!(taken, EVENT_QUEUE_EVENTS);
+        assert_eq!((0..100).filter(|_| queue.put(occ(7))).count(), OCC_WAITING);
+        assert!(queue.put(occ(8)), "one peer takes nothing from another");
+        let room = EVENT_QUEUE_EVENTS - OCC_WAITING - 1;
+        assert_eq!((0..5000).filter(|number| queue.put(moved(*number as u8))).count(), room);
+        assert!(!queue.put(occ(9)));
+        assert_eq!(queue.take(OCC_WAITING).len(), OCC_WAITING);
+        assert!(queue.put(occ(7)), "there is room again");
+    }
+
+    #[test]
+    fn state_is_never_refused_nor_lost_and_is_told_once() {
+        let queue = EventQueue::new(1).unwrap();
+        while queue.put(moved(1)) {}
+        let state = |handle| {
+            let near = Event::KeyNearLimit { handle, key_id: 1, trigger: LimitTrigger::Bytes };
+            [Event::PeerExpired { handle }, near]
+        };
+        for _ in 0..3 {
+            for handle in 0..2000 {
+                assert!(state(handle).into_iter().all(|event| queue.put(event)));
+            }
+            assert!(queue.put(Event::TapFailed { number: 5 }) && queue.put(Event::TapFailed { number: 19 }));
+        }
+        let told = queue.take(usize::MAX).split_off(EVENT_QUEUE_EVENTS);
+        let wanted: Vec<Event> = (0..2000).flat_map(state).chain([Event::TapFailed { number: 19 }]).collect();
+        assert_eq!(told, wanted);
+        assert!(queue.put(Event::PeerExpired { handle: 1 }));
+        assert_eq!(queue.take(9), [Event::PeerExpired { handle: 1 }], "the next time it is told again");
+    }
+
+    #[test]
+    fn a_peer_that_moves_about_has_one_event_with_its_latest_endpoint() {
+        let queue = EventQueue::new(1).unwrap();
+        assert!(queue.put(floated("10.0.0.1:1", "10.0.0.1:2")));
+        for _ in 0..1000 {
+            assert!(queue.put(floated("10.0.0.1:2", "10.0.0.1:3")) && queue.put(floated("10.0.0.1:3", "10.0.0.1:4")));
+        }
+        assert_eq!(queue.depths(), (0, 1));
+        assert_eq!(queue.take(9), [floated("10.0.0.1:1", "10.0.0.1:4")]);
+        assert!(queue.put(floated("10.0.0.1:4", "10.0.0.1:5")) && queue.put(floated("10.0.0.1:5", "10.0.0.1:4")));
+        assert_eq!(queue.take(9), [], "it is where it was");
+        assert_eq!(wait_readable(&[queue.descriptor()], Some(0)), 0);
+    }
+
+    #[test]
+    fn nothing_waits_of_a_peer_that_has_gone() {
+        let queue = EventQueue::new(1).unwrap();
+        for handle in [7, 8] {
+            assert!(queue.put(Event::PeerExpired { handle }));
+        }
+        assert!(queue.put(floated("10.0.0.1:1", "10.0.0.1:2")));
+        queue.forget(7);
+        assert_eq!(queue.depths(), (0, 1));
+        queue.forget(8);
+        assert_eq!((queue.depths(), wait_readable(&[queue.descriptor()], Some(0))), ((0, 0), 0));
     }
 }

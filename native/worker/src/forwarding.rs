@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
 use bridged_core::mss::{clamp_mss, clamp_mss_to_frame, is_syn};
+use bridged_core::packet::begins_as_housekeeping;
 use bridged_core::segment::{complete_checksum, SuperFrame};
 use bridged_core::stats::FrameKind;
 use bridged_core::vnet::VnetHeader;
@@ -60,6 +61,11 @@ impl Forwarding {
         let frame = &mut self.outbox.landing(0)[..length];
         if vnet.needs_checksum() && complete_checksum(vnet, frame).is_err() {
             shared.lose(Transmit, Reason::BadLength, 1, None);
+            return;
+        }
+        // Behind the checksum, which a virtual machine may have put anywhere.
+        if begins_as_housekeeping(frame) {
+            shared.lose(Transmit, Reason::HousekeepingMagic, 1, None);
             return;
         }
         if shared.settings.mss_limit > 0 && clamp_mss(frame, shared.settings.mss_limit) {
@@ -141,6 +147,10 @@ impl Forwarding {
     /// A super-frame that lies elsewhere.
     pub fn forward_super(&mut self, scene: &Scene<'_>, vnet: &VnetHeader, frame: &[u8]) {
         let Scene { shared, table, .. } = *scene;
+        if begins_as_housekeeping(frame) {
+            shared.lose(Transmit, Reason::HousekeepingMagic, 1, None);
+            return;
+        }
         let Ok(parsed) = SuperFrame::parse(vnet, frame) else {
             shared.lose(Transmit, Reason::BadLength, 1, None);
             return;

@@ -3,6 +3,7 @@
 //! Source: docs/protocol/data.md, sections 2.5, 3.2, 5.1, 6.3; `bridged/dataplane/portable/forwarding.py`.
 //! Packets are opened where they were received, and written to the TAP from there.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering::Relaxed;
@@ -182,18 +183,20 @@ impl Inward {
         let first = &octets[batch.start..batch.start + batch.length.min(batch.size)];
         let key_id = first[0] & 7;
         let peer = match (opcode(first[0]), first.first_chunk::<HEADER_V2>()) {
-            (OPCODE_DATA_V2, Some(&[_, a, b, c])) => table.find(u32::from_be_bytes([0, a, b, c]), &batch.source),
+            (OPCODE_DATA_V2, Some(&[_, a, b, c])) => {
+                table.find(u32::from_be_bytes([0, a, b, c]), &batch.source, &shared.whereabouts)
+            }
             (OPCODE_DATA_V2, None) => {
                 shared.lose(Receive, Reason::ShortPacket, datagrams, None);
                 return;
             }
-            (OPCODE_DATA_V1, _) => table.at_endpoint(&batch.source),
+            (OPCODE_DATA_V1, _) => shared.whereabouts.at(&batch.source).map(Cow::Owned),
             _ => {
-                self.read_control(shared, table, batch, now);
+                self.read_control(shared, batch, now);
                 return;
             }
         };
-        let Some(peer) = peer else {
+        let Some(peer) = peer.as_deref() else {
             shared.lose(Receive, Reason::UnknownPeerId, datagrams, None);
             return;
         };
@@ -205,11 +208,11 @@ impl Inward {
         self.read_data(shared, table, peer, slot, batch, now);
     }
 
-    fn read_control(&mut self, shared: &Shared, table: &Table, batch: &Batch<'_>, now: Nanos) {
+    fn read_control(&mut self, shared: &Shared, batch: &Batch<'_>, now: Nanos) {
         if let Some(pin) = batch.message.pin {
             lock(&shared.pins).remember(batch.source, pin);
         }
-        let is_known = table.at_endpoint(&batch.source).is_some();
+        let is_known = shared.whereabouts.is_known(&batch.source);
         let octets = self.receiver.octets();
         for datagram in octets[batch.start..batch.start + batch.length].chunks(batch.size) {
             if let Err(reason) = shared.events.put_control(datagram, batch.source, now, is_known) {
@@ -251,7 +254,7 @@ impl Inward {
                 return;
             }
         } else if batch.message.pin.is_some() && batch.message.pin != path.pin {
-            peer.path.store(Arc::new(path.pinned(batch.message.pin)));
+            shared.whereabouts.repin(peer, &batch.source, batch.message.pin);
         }
         let cells = &peer.cells[self.thread];
         cells.heard_at.set(now);
@@ -259,7 +262,7 @@ impl Inward {
             peer.timers.is_expired.store(false, Relaxed);
         }
         let way = cells.way(Receive);
-        way.wire.add(opened.packets as u64);
+        way.wire.add(opened.fresh as u64);
         way.wire_octets.add(opened.octets as u64);
         self.switch_frames(shared, table, peer, now);
     }
@@ -270,15 +273,20 @@ impl Inward {
         let forwards = shared.settings.forward_between_peers;
         // The answering host's segments go out by the way this SYN came.
         let fit = if shared.settings.mss_fits_path { fit_of(peer) } else { usize::MAX };
+        let largest = shared.largest_frame.load(Relaxed);
         let mut known: Option<([u8; 12], Verdict)> = None;
         let mut counted: (FrameKind, u64, u64) = (FrameKind::Unicast, 0, 0);
         for index in 0..self.opened.len() {
             let Frame { start, length } = self.opened[index];
             let frame = &mut self.receiver.octets()[start..start + length];
             match classify(frame) {
-                Payload::Frame => {}
+                Payload::Frame if length <= largest => {}
+                Payload::Frame => {
+                    shared.lose(Receive, Reason::LongFrame, 1, Some(peer));
+                    continue;
+                }
                 Payload::Occ => {
-                    shared.tell(Event::OccReceived { handle: peer.handle, payload: frame.to_vec() });
+                    shared.tell_occ(peer, frame, now);
                     continue;
                 }
                 Payload::Ping | Payload::Short => continue,

@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use aws_lc_rs::aead::{Aad, Algorithm, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM, CHACHA20_POLY1305};
-use bridged_core::limits::{KeyLimits, KeyUse, AES_GCM_BLOCKS, FAILED_TAGS_END, MAX_PACKET_ID};
+use bridged_core::limits::{
+    KeyLimits, KeyUse, AES_GCM_BLOCKS, FAILED_TAGS_END, FAILED_TAGS_RENEGOTIATE, MAX_PACKET_ID,
+};
 use bridged_core::packet::{
     nonce, DataHeader, HEADER_V1, HEADER_V2, LEAST_FRAME_OCTETS, OVERHEAD_V1, OVERHEAD_V2, PACKET_ID_OCTETS, TAG_OCTETS,
 };
@@ -84,8 +86,6 @@ impl std::fmt::Debug for KeySlot {
 pub struct Opened {
     /// Packets that were authentic and new, short ones included.
     pub fresh: usize,
-    /// All packets.
-    pub packets: usize,
     /// Their octets.
     pub octets: usize,
 }
@@ -188,8 +188,6 @@ impl KeySlot {
         let mut at = 0;
         while at < length {
             let octet_count = size.clamp(1, length - at);
-            opened.packets += 1;
-            opened.octets += octet_count;
             let packet = &mut octets[at..at + octet_count + SPARE_OCTETS];
             let text = octet_count.saturating_sub(body);
             if is_dead {
@@ -200,6 +198,7 @@ impl KeySlot {
                 match received.window.accept(id) {
                     Ok(()) => {
                         opened.fresh += 1;
+                        opened.octets += octet_count;
                         if text >= LEAST_FRAME_OCTETS {
                             take(at + body, text);
                         } else {
@@ -214,10 +213,14 @@ impl KeySlot {
             }
             at += octet_count;
         }
-        received.packets += opened.packets as u64;
+        received.packets += opened.fresh as u64;
         received.octets += opened.octets as u64;
         self.so_far.packets.store(received.packets, Relaxed);
         self.so_far.octets.store(received.octets, Relaxed);
+        if received.failed_tags >= FAILED_TAGS_RENEGOTIATE && !self.is_told.load(Relaxed) {
+            // Forgeries alone make no other limit due.
+            self.check_packets.store(0, Relaxed);
+        }
         opened
     }
 

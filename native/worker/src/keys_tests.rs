@@ -150,6 +150,42 @@ fn a_configured_limit_is_told_once() {
 }
 
 #[test]
+fn what_anybody_can_send_wears_out_no_key() {
+    let limits = KeyLimits { renegotiate_bytes: 20_000, renegotiate_packets: 100, ..limits() };
+    let near = KeySlot::new(&key(Cipher::Aes256Gcm, 1, 2), 64, limits).unwrap();
+    let far = KeySlot::new(&key(Cipher::Aes256Gcm, 2, 1), 64, limits).unwrap();
+    let good = sealed(&near, &DataHeader { key_id: 3, peer_id: Some(7) }, &[9; 1000]);
+    let mut forged = good.clone();
+    forged[30] ^= 1;
+    assert_eq!(opened(&far, &good, good.len(), true).0.len(), 1);
+    for packet in [&forged, &good] {
+        opened(&far, &packet.repeat(3000), good.len(), true);
+        assert_eq!(far.limit_reached(), None);
+    }
+    assert_eq!((far.usage().packets_received, far.usage().failed_tags), (1, 3000));
+    for _ in 0..20 {
+        let more = sealed(&near, &DataHeader { key_id: 3, peer_id: Some(7) }, &[9; 1000]);
+        opened(&far, &more, more.len(), true);
+    }
+    assert_eq!(far.limit_reached(), Some(LimitTrigger::Bytes));
+}
+
+#[test]
+fn forgeries_alone_reach_the_limit_of_their_own() {
+    let (near, far) = pair(Cipher::Aes256Gcm);
+    let mut forged = sealed(&near, &DataHeader { key_id: 3, peer_id: Some(7) }, &[9; 40]);
+    forged[30] ^= 1;
+    lock(&far.received.0).failed_tags = FAILED_TAGS_RENEGOTIATE - 2;
+    opened(&far, &forged, forged.len(), true);
+    assert_eq!(far.limit_reached(), None);
+    opened(&far, &forged, forged.len(), true);
+    assert_eq!(far.limit_reached(), Some(LimitTrigger::AeadLimit));
+    assert_eq!(far.limit_reached(), None);
+    lock(&far.received.0).failed_tags = FAILED_TAGS_END;
+    assert_eq!(opened(&far, &forged, forged.len(), true).1, [Reason::KeyExpired]);
+}
+
+#[test]
 fn bad_keys_are_refused_and_none_is_shown() {
     let mut wrong = key(Cipher::Aes256Gcm, 1, 2);
     wrong.send_key = Zeroizing::new(vec![1; 31]);

@@ -47,6 +47,7 @@ mod packet_ids;
 mod peers;
 mod plane;
 mod queue;
+mod schedule;
 mod shared;
 mod snapshot;
 mod switch;
@@ -57,6 +58,7 @@ mod tap_writer;
 mod test_rig;
 mod timer;
 mod urgent_first;
+mod whereabouts;
 
 pub use contract::*;
 pub use counters::Reason;

@@ -254,9 +254,10 @@ fn nothing_is_learned_of_a_removed_peer() {
         assert_eq!(plane.shared().fdb.figures().0, 0, "an address of a removed peer");
         let table = plane.shared().table.load_full();
         for endpoint in ["192.0.2.7:1", "192.0.2.8:2"] {
-            assert!(table.at_endpoint(&endpoint.parse().unwrap()).is_none(), "a removed peer is found at {endpoint}");
+            let found = plane.shared().whereabouts.at(&endpoint.parse().unwrap());
+            assert!(found.is_none(), "a removed peer is found at {endpoint}");
         }
-        assert!(table.find(1, &"192.0.2.8:2".parse().unwrap()).is_none());
+        assert!(table.find(1, &"192.0.2.8:2".parse().unwrap(), &plane.shared().whereabouts).is_none());
     });
 }
 
@@ -279,13 +280,12 @@ fn an_endpoint_has_one_holder_though_peers_float_and_come_at_once() {
         let floated: Vec<bool> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
         assert_eq!(floated.iter().filter(|done| **done).count(), 1, "who comes second is refused");
         let holder = if floated[0] { 1 } else { 2 };
-        let table = plane.shared().table.load_full();
-        assert_eq!(table.at_endpoint(&meeting.parse().unwrap()).map(|peer| peer.handle), Some(holder));
-        // No change got lost in another one's copy of the table.
-        assert_eq!(table.peers.len(), 3);
+        let at = |endpoint: &str| plane.shared().whereabouts.at(&endpoint.parse().unwrap()).map(|peer| peer.handle);
+        assert_eq!(at(meeting), Some(holder));
+        assert_eq!(at("192.0.2.9:4"), Some(3));
+        assert_eq!(at(&format!("192.0.2.7:{holder}")), None);
         let other = 3 - holder;
-        let before = format!("192.0.2.7:{other}").parse().unwrap();
-        assert_eq!(table.at_endpoint(&before).map(|peer| peer.handle), Some(other));
+        assert_eq!(at(&format!("192.0.2.7:{other}")), Some(other));
     });
 }
 
@@ -324,6 +324,42 @@ fn every_event_comes_once_in_the_order_of_its_thread_and_the_descriptor_tells() 
                 .collect();
             assert!(matches!(mine[..], [Event::PeerExpired { .. }, Event::ControlReceived { .. }]), "{taken:?}");
         }
+    });
+}
+
+#[test]
+fn what_is_told_once_is_heard_after_it_happened_whoever_reads_meanwhile() {
+    model(3, || {
+        let queue = Arc::new(EventQueue::new(1).unwrap());
+        let expire = || {
+            let queue = Arc::clone(&queue);
+            move || assert!(queue.put(Event::PeerExpired { handle: 7 }))
+        };
+        let threads = [spawn(expire()), spawn(expire())];
+        let before = queue.take(8).len();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        let is_readable = wait_readable(&[queue.descriptor()], Some(0)) != 0;
+        let after = queue.take(8).len();
+        assert_eq!(is_readable, after > 0);
+        assert!((1..=2).contains(&(before + after)) && after <= 1, "{before} and {after}");
+    });
+}
+
+#[test]
+fn an_answer_goes_to_where_the_peer_is_though_its_local_address_changes_at_once() {
+    model(3, || {
+        let plane = plane();
+        join(&plane, 1, "192.0.2.7:1");
+        let peer = Arc::clone(plane.shared().table.load_full().get(1).unwrap());
+        let repin = {
+            let (plane, peer) = (Arc::clone(&plane), Arc::clone(&peer));
+            spawn(move || plane.shared().whereabouts.repin(&peer, &"192.0.2.7:1".parse().unwrap(), None))
+        };
+        assert!(plane.shared().float(&peer, "192.0.2.8:2".parse().unwrap(), None, 1));
+        repin.join().unwrap();
+        assert_eq!(peer.path.load().endpoint, "192.0.2.8:2".parse().unwrap());
     });
 }
 

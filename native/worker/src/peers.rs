@@ -1,13 +1,16 @@
 //! The peers of a data plane: who they are, their keys, paths, timers and totals; and the table of all of them.
 //!
 //! Source: bridged/dataplane/contract.py, `PeerSettings`; docs/protocol/data.md, sections 2.5, 5.1, 6.3.
-//! A table never changes: a changed copy takes its place, so that threads read it without a lock.
+//! A table never changes: a changed copy takes its place, so that threads read it without a lock. Where peers are, which changes
+//! with a packet, is not part of it (`whereabouts.rs`).
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::Arc;
 
+use bridged_core::allowance::Allowance;
 use bridged_core::fdb::Port;
 use bridged_core::packet::DataHeader;
 use bridged_core::{Nanos, SECOND};
@@ -17,7 +20,8 @@ use crate::contract::{PeerHandle, PeerSettings};
 use crate::counters::{Drops, PeerCells};
 use crate::error::Error;
 use crate::keys::KeySlot;
-use crate::sync::{ArcSwap, ArcSwapOption, AtomicBool, Guard, Mutex};
+use crate::sync::{lock, ArcSwap, ArcSwapOption, AtomicBool, Guard, Mutex};
+use crate::whereabouts::Whereabouts;
 
 /// No peer id, in the atomics that hold one.
 const NONE: u32 = u32::MAX;
@@ -25,6 +29,9 @@ const NONE: u32 = u32::MAX;
 const MAX_WIRE_ID: u32 = 0x00FF_FFFF;
 const KEY_IDS: usize = 8;
 const IP_UDP_OCTETS: [u32; 2] = [20 + 8, 40 + 8];
+/// OCC messages of one peer: so many at once, and a second. OpenVPN sends one in ten seconds, or three of a farewell.
+const OCC_BURST: u32 = 8;
+const OCC_PER_SECOND: u32 = 1;
 
 /// Where a peer is, as the socket sees it, and what its path bears.
 #[derive(Debug)]
@@ -43,6 +50,8 @@ pub struct Path {
     pub retry_at: AtomicU64,
     /// When the MTU of the route was asked for last; monotonic.
     pub asked_at: AtomicU64,
+    /// `fitting` is that of the path before: the route has not been asked yet.
+    pub is_guess: std::sync::atomic::AtomicBool,
 }
 
 impl Path {
@@ -56,6 +65,7 @@ impl Path {
             segment_limit: AtomicUsize::new(usize::MAX),
             retry_at: AtomicU64::new(0),
             asked_at: AtomicU64::new(now),
+            is_guess: std::sync::atomic::AtomicBool::new(false),
         };
         path.set_mtu(mtu);
         path
@@ -78,7 +88,20 @@ impl Path {
             segment_limit: AtomicUsize::new(self.segment_limit.load(Relaxed)),
             retry_at: AtomicU64::new(self.retry_at.load(Relaxed)),
             asked_at: AtomicU64::new(self.asked_at.load(Relaxed)),
+            is_guess: std::sync::atomic::AtomicBool::new(self.is_guess.load(Relaxed)),
         }
+    }
+
+    /// A path to another endpoint, taken to bear what this one does until its route is asked.
+    pub fn elsewhere(&self, endpoint: SocketAddr, raw: RawAddress, pin: Option<Pin>) -> Path {
+        let headers = IP_UDP_OCTETS[usize::from(self.endpoint.is_ipv6())];
+        let mtu = match self.fitting.load(Relaxed) {
+            usize::MAX => None,
+            fitting => Some(fitting as u32 + headers),
+        };
+        let path = Path::new(endpoint, raw, pin, mtu, self.asked_at.load(Relaxed));
+        path.is_guess.store(true, Relaxed);
+        path
     }
 }
 
@@ -121,6 +144,7 @@ pub struct Peer {
     pub turn: Mutex<()>,
     /// It has left the table: learn nothing of it any more.
     pub is_removed: AtomicBool,
+    occ: Mutex<Allowance>,
 }
 
 impl Peer {
@@ -140,6 +164,7 @@ impl Peer {
             drops: Drops::default(),
             turn: Mutex::new(()),
             is_removed: AtomicBool::new(false),
+            occ: Mutex::new(Allowance::new(OCC_BURST, OCC_PER_SECOND)),
         };
         peer.identify(settings.receive_peer_id, settings.transmit_peer_id);
         peer.restart_timers(settings.ping, settings.ping_restart, now);
@@ -210,6 +235,11 @@ impl Peer {
         self.keys.iter().filter_map(ArcSwapOption::load_full).collect()
     }
 
+    /// Whether one more OCC message of it may go up.
+    pub fn may_send_occ(&self, now: Nanos) -> bool {
+        lock(&self.occ).take(now)
+    }
+
     /// When something was sent last, or the timers began.
     pub fn sent_at(&self) -> Nanos {
         let newest = self.cells.iter().map(|cell| cell.sent_at.get()).max().unwrap_or(0);
@@ -235,14 +265,13 @@ fn nanoseconds(seconds: Option<f64>) -> Nanos {
     seconds.map_or(0, |seconds| ((seconds * SECOND as f64) as Nanos).max(1))
 }
 
-/// All peers, and the ways to find one: handle, port, endpoint, wire peer id.
+/// All peers, and the ways to find one: handle, port, wire peer id.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
     /// In the order in which they came.
     pub peers: Vec<Arc<Peer>>,
     by_handle: HashMap<PeerHandle, Arc<Peer>>,
     by_port: HashMap<Port, Arc<Peer>>,
-    by_endpoint: HashMap<SocketAddr, Arc<Peer>>,
     by_wire_id: HashMap<u32, Arc<Peer>>,
     take_any: Vec<Arc<Peer>>,
 }
@@ -265,21 +294,16 @@ impl Table {
         }
     }
 
-    /// The peer that was heard last from an endpoint.
-    pub fn at_endpoint(&self, endpoint: &SocketAddr) -> Option<&Arc<Peer>> {
-        self.by_endpoint.get(endpoint)
-    }
-
     /// The peer of a DATA_V2 packet: an id that nobody has is taken by the peer at `source`, or by the only
     /// one, if that takes any.
-    pub fn find(&self, wire_id: u32, source: &SocketAddr) -> Option<&Arc<Peer>> {
+    pub fn find(&self, wire_id: u32, source: &SocketAddr, whereabouts: &Whereabouts) -> Option<Cow<'_, Arc<Peer>>> {
         if let Some(peer) = self.by_wire_id.get(&wire_id) {
-            return Some(peer);
+            return Some(Cow::Borrowed(peer));
         }
         match self.take_any.as_slice() {
             [] => None,
-            [only] => Some(only),
-            _ => self.by_endpoint.get(source).filter(|peer| peer.receive_peer_id().is_none()),
+            [only] => Some(Cow::Borrowed(only)),
+            _ => whereabouts.at(source).filter(|peer| peer.receive_peer_id().is_none()).map(Cow::Owned),
         }
     }
 
@@ -296,8 +320,6 @@ impl Table {
         table.peers.push(Arc::clone(peer));
         table.by_handle.insert(peer.handle, Arc::clone(peer));
         table.by_port.insert(peer.port, Arc::clone(peer));
-        // A newcomer has its endpoint even if a peer before it had the same (it reconnected).
-        table.by_endpoint.insert(peer.path.load().endpoint, Arc::clone(peer));
         table.index_wire_id(peer, wire_id);
         Ok(table)
     }
@@ -309,7 +331,6 @@ impl Table {
         table.peers.retain(is_other);
         table.by_handle.remove(&peer.handle);
         table.by_port.remove(&peer.port);
-        table.by_endpoint.retain(|_, other| is_other(other));
         table.unindex_wire_id(peer);
         table
     }
@@ -324,14 +345,6 @@ impl Table {
         table.unindex_wire_id(peer);
         table.index_wire_id(peer, wire_id);
         Ok(table)
-    }
-
-    /// A table in which a peer is at another endpoint; who was there loses it.
-    pub fn moved(&self, peer: &Arc<Peer>, endpoint: SocketAddr) -> Table {
-        let mut table = self.clone();
-        table.by_endpoint.retain(|_, other| !Arc::ptr_eq(other, peer));
-        table.by_endpoint.insert(endpoint, Arc::clone(peer));
-        table
     }
 
     fn check_wire_id(&self, peer: &Arc<Peer>, wire_id: Option<u32>) -> Result<(), Error> {

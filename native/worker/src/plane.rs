@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
@@ -35,6 +35,7 @@ use crate::sync::{lock, ArcSwap, ArcSwapOption, Mutex};
 use crate::tap::Tap;
 use crate::timer;
 use crate::urgent_first::UrgentFirst;
+use crate::whereabouts::Whereabouts;
 
 const MAX_WORKERS: usize = 64;
 const MAX_REPLAY_WINDOW: usize = 65_536;
@@ -77,8 +78,11 @@ impl DataPlane {
             settings,
             table: ArcSwap::from_pointee(Table::default()),
             changing: Mutex::new(()),
+            whereabouts: Whereabouts::default(),
+            changed_timers: Mutex::new(Vec::new()),
             fdb,
             events: EventQueue::new(random()?)?,
+            largest_frame: AtomicUsize::new(tap.largest_frame),
             tap: ArcSwapOption::from_pointee(tap),
             sockets: ArcSwap::from_pointee(Vec::new()),
             drops: Drops::default(),
@@ -143,10 +147,11 @@ impl DataPlane {
         }
         let _changing = lock(&self.shared.changing);
         for peer in &self.shared.table.load().peers {
-            peer.is_removed.store(true, Relaxed);
+            self.shared.whereabouts.leave(peer);
             peer.drop_keys();
         }
         self.shared.table.store(Arc::new(Table::default()));
+        lock(&self.shared.changed_timers).clear();
         self.shared.sockets.store(Arc::new(Vec::new()));
         self.shared.tap.store(None);
         self.shared.wakes.store(Arc::new(Vec::new()));
@@ -165,6 +170,7 @@ impl DataPlane {
     pub fn attach_tap(&self, tap: TapPort) -> Result<(), Error> {
         let number = self.next_tap.fetch_add(1, Relaxed);
         let tap = Tap::new(&tap, self.shared.settings.coalesce, self.shared.settings.workers, number)?;
+        self.shared.largest_frame.store(tap.largest_frame, Relaxed);
         self.shared.tap.store(Some(Arc::new(tap)));
         self.shared.wake_all();
         Ok(())
@@ -206,8 +212,9 @@ impl DataPlane {
         let added = Arc::new(Peer::new(&peer, port, path, shared.cells.len(), now));
         let table = shared.table.load().with(&added, peer.receive_peer_id)?;
         shared.table.store(Arc::new(table));
+        shared.whereabouts.arrive(&added);
         shared.fdb.bump();
-        shared.wake_timer();
+        shared.wake_timer(&added);
         Ok(())
     }
 
@@ -224,7 +231,7 @@ impl DataPlane {
         peer.identify(update.receive_peer_id, update.transmit_peer_id);
         shared.table.store(Arc::new(changed));
         peer.restart_timers(update.ping, update.ping_restart, now());
-        shared.wake_timer();
+        shared.wake_timer(peer);
         Ok(())
     }
 
@@ -238,11 +245,13 @@ impl DataPlane {
         let table = shared.table.load_full();
         let peer = table.get(handle)?;
         let snapshot = snapshot::of_peer(shared, peer);
-        peer.is_removed.store(true, Relaxed);
+        shared.whereabouts.leave(peer);
         shared.table.store(Arc::new(table.without(peer)));
         peer.drop_keys();
         shared.fdb.flush(peer.port);
         shared.fdb.bump();
+        shared.events.forget(handle);
+        shared.wake_timer(peer);
         Ok(snapshot)
     }
 
@@ -273,7 +282,7 @@ impl DataPlane {
         let peer = table.get(handle)?;
         let slot = peer.key(key_id).ok_or_else(|| Error::UnknownKey { name: peer.name.clone(), key_id })?;
         peer.sealing.store(Some(slot));
-        self.shared.wake_timer();
+        self.shared.wake_timer(peer);
         Ok(())
     }
 

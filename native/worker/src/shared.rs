@@ -3,12 +3,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::Arc;
 
 use bridged_core::fdb::TAP_PORT;
 use bridged_core::priority::Priority;
-use bridged_core::Nanos;
+use bridged_core::{Nanos, SECOND};
 use bridged_sys::address::{Family, Pin, RawAddress};
 use bridged_sys::descriptor::EventFd;
 use bridged_sys::thread::CpuClock;
@@ -18,7 +18,7 @@ use bridged_sys::{
     ENODEV, ENOMEM, EPERM,
 };
 
-use crate::contract::{Direction, Event, Settings};
+use crate::contract::{Direction, Event, Settings, OCC_OCTETS};
 use crate::counters::{Counter, Drops, Reason, ThreadCells};
 use crate::error::Error;
 use crate::events::EventQueue;
@@ -27,8 +27,11 @@ use crate::peers::{Path, Peer, Table};
 use crate::switch::{Move, SharedFdb};
 use crate::sync::{lock, ArcSwap, ArcSwapOption, Mutex};
 use crate::tap::Tap;
+use crate::whereabouts::Whereabouts;
 
 const PINS_REMEMBERED: usize = 4096;
+/// A peer that floats has its new route asked for its MTU, but not more often than this.
+const FLOAT_MTU_PAUSE: Nanos = SECOND;
 /// Octets of the socket's send buffer where urgent frames go first; the kernel takes twice as much, for its own overhead too.
 const PRIORITY_SEND_BUFFER: usize = 128 * 1024;
 
@@ -49,14 +52,20 @@ pub struct Shared {
     pub settings: Settings,
     /// All peers.
     pub table: ArcSwap<Table>,
-    /// Held while the table or a peer's place in it changes.
+    /// Held while the table changes.
     pub changing: Mutex<()>,
+    /// Where the peers are.
+    pub whereabouts: Whereabouts,
+    /// Peers whose timers have changed, or that have gone: the timer looks at them next.
+    pub changed_timers: Mutex<Vec<Arc<Peer>>>,
     /// All stations.
     pub fdb: SharedFdb,
     /// Events for the control plane.
     pub events: EventQueue,
     /// The adapter; None: it vanished.
     pub tap: ArcSwapOption<Tap>,
+    /// Octets of the largest frame that the adapter carries, header and tags included; of the last one where it vanished.
+    pub largest_frame: AtomicUsize,
     /// Socket `i` is that of worker `i`, or all use the only one; none before there is one.
     pub sockets: ArcSwap<Vec<Arc<UdpSocket>>>,
     /// Lost frames and packets, those of no peer included.
@@ -134,6 +143,18 @@ impl Shared {
         }
     }
 
+    /// Hand up an OCC message, if it may be one and its peer does not send too many.
+    #[cold]
+    pub fn tell_occ(&self, peer: &Peer, payload: &[u8], now: Nanos) {
+        if payload.len() > OCC_OCTETS {
+            self.lose(Direction::Receive, Reason::OccLength, 1, Some(peer));
+        } else if !peer.may_send_occ(now) {
+            self.lose(Direction::Receive, Reason::OccRate, 1, Some(peer));
+        } else {
+            self.tell(Event::OccReceived { handle: peer.handle, payload: payload.to_vec() });
+        }
+    }
+
     /// Tell of a station that moved.
     pub fn tell_move(&self, table: &Table, station: Move) {
         let handle = |port| match port {
@@ -154,8 +175,9 @@ impl Shared {
         }
     }
 
-    /// Have the timers looked at soon; they have changed.
-    pub fn wake_timer(&self) {
+    /// Have a peer's timers looked at soon; they have changed.
+    pub fn wake_timer(&self, peer: &Arc<Peer>) {
+        lock(&self.changed_timers).push(Arc::clone(peer));
         if let Some(wake) = self.wakes.load().last() {
             wake.signal();
         }
@@ -213,27 +235,32 @@ impl Shared {
             return false;
         }
         path.asked_at.store(now, Relaxed);
+        path.is_guess.store(false, Relaxed);
         path.set_mtu(route_mtu(&path.endpoint))
     }
 
     /// Follow an authentic packet to its source; false where a peer of another name is there.
     pub fn float(&self, peer: &Arc<Peer>, source: SocketAddr, pin: Option<Pin>, now: Nanos) -> bool {
-        let _changing = lock(&self.changing);
-        let table = self.table.load_full();
-        if let Some(holder) = table.at_endpoint(&source) {
-            if !Arc::ptr_eq(holder, peer) && holder.name != peer.name {
-                return false;
-            }
+        // Nobody is asked for a route in vain.
+        if self.whereabouts.is_held_by_another(&source, peer) {
+            return false;
         }
-        let Ok(path) = self.path(source, pin, now) else { return false };
-        let previous = peer.path.swap(Arc::new(path)).endpoint;
-        if !peer.is_removed.load(Relaxed) {
-            self.table.store(Arc::new(table.moved(peer, source)));
-        }
+        let Ok(path) = self.path_after(&peer.path.load(), source, pin, now) else { return false };
+        let Some(previous) = self.whereabouts.float(peer, path) else { return false };
         if previous != source {
             self.tell(Event::PeerFloated { handle: peer.handle, endpoint: source, previous });
         }
         true
+    }
+
+    /// The path of a peer that floated. Who sends from many ports in turn has a route asked once a second.
+    fn path_after(&self, before: &Path, source: SocketAddr, pin: Option<Pin>, now: Nanos) -> Result<Path, Errno> {
+        if now.saturating_sub(before.asked_at.load(Relaxed)) >= FLOAT_MTU_PAUSE {
+            return self.path(source, pin, now);
+        }
+        let raw = RawAddress::new(&source, self.family())?;
+        let pin = pin.or_else(|| lock(&self.pins).get(&source));
+        Ok(before.elsewhere(source, raw, pin))
     }
 
     /// Have sockets that can reach `destination`: an unbound one is made for its family.

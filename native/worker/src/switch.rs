@@ -192,12 +192,19 @@ impl Switch {
         mut tell: impl FnMut(Move),
     ) -> Result<(), Reason> {
         let port = ingress.map_or(TAP_PORT, |peer| peer.port);
+        // Also of a peer that has gone, of which nothing is learned.
+        if source.is_group() {
+            return Err(Reason::SourceMulticast);
+        }
+        if source.is_zero() {
+            return Err(Reason::ReservedAddress);
+        }
         let mut stations = lock(&fdb.stations);
         if ingress.is_some_and(|peer| peer.is_removed.load(Relaxed)) {
             return Ok(());
         }
         let learned = stations.fdb.learn(source, port, now);
-        let learned = learned.map_err(|refusal| Reason::named(refusal.code()).unwrap_or(Reason::FdbFull));
+        let learned = learned.map_err(|refusal| Reason::named(refusal.code()).unwrap_or(Reason::MacLimit));
         fdb.publish(&stations.fdb);
         match learned? {
             // Where nothing was learned, the next frame may be judged otherwise.

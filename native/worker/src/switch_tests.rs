@@ -163,8 +163,19 @@ fn nothing_is_learned_of_a_peer_that_has_gone() {
 }
 
 #[test]
+fn a_source_that_is_no_station_is_named_also_where_nothing_is_learned() {
+    let mut scene = Scene::new();
+    scene.first.peer.is_removed.store(true, Relaxed);
+    for (source, reason) in [([0xff; 6], Reason::SourceMulticast), ([0; 6], Reason::ReservedAddress)] {
+        let octets = [&address(1)[..], &source, &[0x88, 0xb5]].concat();
+        let verdict = scene.switch.decide(&scene.fdb, Some(&*scene.first.peer), &octets, true, START, |_| {});
+        assert_eq!(verdict.target, Err(reason));
+    }
+}
+
+#[test]
 fn bad_sources_and_full_tables_are_named() {
-    let mut scene = Scene::with(3, 2);
+    let mut scene = Scene::with(4, 2);
     let octets = [&address(1)[..], &address(BROADCAST), &[0x88, 0xb5]].concat();
     let verdict = scene.switch.decide(&scene.fdb, None, &octets, true, START, |_| {});
     assert_eq!(verdict.target, Err(Reason::SourceMulticast));
@@ -175,7 +186,15 @@ fn bad_sources_and_full_tables_are_named() {
     }
     assert_eq!(scene.first_sends(BROADCAST, 13, START).target, Err(Reason::MacLimit));
     assert!(scene.second_sends(BROADCAST, 14, START).target.is_ok());
-    assert_eq!(scene.second_sends(BROADCAST, 15, START).target, Err(Reason::FdbFull));
+    assert_eq!(scene.tap_sends(14, 1, START), known(Target::Peer(scene.second.peer.port)));
     assert_eq!(scene.fdb.figures().0, scene.fdb.capacity());
+    for _ in 0..2 {
+        assert_eq!(
+            scene.second_sends(11, 15, START),
+            known(Target::Peer(scene.first.peer.port)),
+            "unlearned, it goes on"
+        );
+        assert_eq!(scene.tap_sends(15, 1, START), FLOODED);
+    }
     assert!(scene.first_sends(BROADCAST, 11, START).target.is_ok(), "who is known stays");
 }

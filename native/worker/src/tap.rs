@@ -29,6 +29,8 @@ pub struct Tap {
     pub vnet: usize,
     /// Octets that one read may give, the header included, and one more, which shows a frame that was cut short.
     pub room: usize,
+    /// Octets of the largest frame that it carries in one piece: its MTU, an Ethernet header and two tags.
+    pub largest_frame: usize,
     /// What may be joined on the way in; None: nothing.
     pub rules: Option<CoalesceRules>,
     /// It refused a super-frame (EINVAL): everything goes alone from then on.
@@ -67,11 +69,8 @@ impl Tap {
         let has = |name: &str| port.offloads.iter().any(|offload| offload == name);
         let has_tso = has("tso4") || has("tso6") || has("tso_ecn");
         let has_uso = has("uso4") || has("uso6");
-        let largest = if vnet > 0 && (has_tso || has_uso) {
-            SUPER_FRAME_OCTETS
-        } else {
-            (port.mtu as usize + HEADER_AND_TAGS_OCTETS).min(SUPER_FRAME_OCTETS)
-        };
+        let largest_frame = (port.mtu as usize + HEADER_AND_TAGS_OCTETS).min(SUPER_FRAME_OCTETS);
+        let largest = if vnet > 0 && (has_tso || has_uso) { SUPER_FRAME_OCTETS } else { largest_frame };
         // The kernel takes TCP super-frames from us whatever we take from it; UDP ones are newer (Linux 6.2), and
         // those that it offers it takes.
         let rules = CoalesceRules { udp4: coalesce.udp4 && has_uso, udp6: coalesce.udp6 && has_uso, ..coalesce };
@@ -81,6 +80,7 @@ impl Tap {
             writer,
             vnet,
             room: vnet + largest + 1,
+            largest_frame,
             rules: (vnet > 0 && !rules.is_none()).then_some(rules),
             refuses: AtomicBool::new(false),
             name: port.name.clone(),

@@ -1,6 +1,7 @@
 //! The thread that looks at the clock: pings, expiries, ageing, the MTU of paths.
 //!
 //! Source: docs/protocol/data.md, section 5.1.
+//! A wake-up looks at the peers whose moment has come and at those that changed, however many others there are.
 
 use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,8 +12,9 @@ use bridged_core::{Nanos, SECOND};
 use bridged_sys::descriptor::wait_readable;
 use bridged_sys::thread::now;
 
-use crate::contract::Event;
-use crate::peers::Peer;
+use crate::contract::{Event, PeerHandle};
+use crate::peers::{Peer, Table};
+use crate::schedule::Schedule;
 use crate::shared::Shared;
 use crate::sync::lock;
 
@@ -22,6 +24,8 @@ const TICK: Nanos = SECOND;
 const LEAST_PAUSE: Nanos = SECOND / 100;
 /// Routes are asked for their MTU so often.
 const MTU_PAUSE: Nanos = 10 * SECOND;
+/// After a float that left the route unasked.
+const GUESS_PAUSE: Nanos = SECOND;
 /// Routes that are asked in one tick at most.
 const MTU_PEERS: usize = 64;
 
@@ -30,14 +34,17 @@ pub fn run(shared: &Shared) {
     let wakes = shared.wakes.load_full();
     let Some(wake) = wakes.last() else { return };
     let mut swept_at = 0;
+    let mut asked = 0;
+    let mut schedule = Schedule::default();
     while !shared.is_stopping.load(Relaxed) {
         let now = now();
-        let next = look_at_peers(shared, now);
+        look_at_peers(shared, &mut schedule, now);
         if now.saturating_sub(swept_at) >= TICK {
             swept_at = now;
             shared.fdb.sweep(now);
-            ask_for_mtu(shared, now);
+            asked = ask_for_mtu(shared, asked, now);
         }
+        let next = schedule.next().unwrap_or(Nanos::MAX);
         let pause = next.saturating_sub(now).clamp(LEAST_PAUSE, TICK);
         if wait_readable(&[wake.as_raw_fd()], Some(pause)) != 0 {
             wake.clear();
@@ -45,22 +52,35 @@ pub fn run(shared: &Shared) {
     }
 }
 
-/// Send pings, tell of expiries; when something is due next.
-fn look_at_peers(shared: &Shared, now: Nanos) -> Nanos {
+/// Look at the peers that changed, and at those that are due.
+fn look_at_peers(shared: &Shared, schedule: &mut Schedule, now: Nanos) {
+    let changed = std::mem::take(&mut *lock(&shared.changed_timers));
     let table = shared.table.load_full();
-    let mut next = now + TICK;
-    for peer in &table.peers {
-        let (ping_at, expires_at) = peer.deadlines();
-        if ping_at.is_some_and(|at| now >= at) {
-            send_payload(shared, peer, &PING, now);
-        }
-        if expires_at.is_some_and(|at| now >= at) && !peer.timers.is_expired.swap(true, Relaxed) {
-            shared.tell(Event::PeerExpired { handle: peer.handle });
-        }
-        let (ping_at, expires_at) = peer.deadlines();
-        next = [ping_at, expires_at].into_iter().flatten().fold(next, Nanos::min);
+    for peer in changed {
+        schedule.set(peer.handle, look_at(shared, &table, peer.handle, now));
     }
-    next
+    while let Some(handle) = schedule.take_due(now) {
+        schedule.set(handle, look_at(shared, &table, handle, now));
+    }
+}
+
+/// Send a ping, tell of an expiry; when to look again, later than `now`. None: the peer has no timers, or has gone.
+fn look_at(shared: &Shared, table: &Table, handle: PeerHandle, now: Nanos) -> Option<Nanos> {
+    let peer = table.get(handle).ok()?;
+    let (ping_at, expires_at) = peer.deadlines();
+    let pings = ping_at.is_some_and(|at| now >= at);
+    if pings {
+        send_payload(shared, peer, &PING, now);
+    }
+    if expires_at.is_some_and(|at| now >= at) && !peer.timers.is_expired.swap(true, Relaxed) {
+        shared.tell(Event::PeerExpired { handle });
+    }
+    let (ping_at, expires_at) = peer.deadlines();
+    // What could not be sent is tried again then; whoever expired may be heard again.
+    let ping_at = if pings { ping_at.map(|at| at.max(now + TICK)) } else { ping_at };
+    let back_at = peer.timers.is_expired.load(Relaxed).then(|| now + TICK);
+    let next = [ping_at, expires_at, back_at].into_iter().flatten().min()?;
+    Some(next.max(now + LEAST_PAUSE))
 }
 
 /// Seal and send what is no frame; nothing happens while no key is in use.
@@ -73,14 +93,25 @@ pub fn send_payload(shared: &Shared, peer: &Arc<Peer>, payload: &[u8], now: Nano
     }
 }
 
-fn ask_for_mtu(shared: &Shared, now: Nanos) {
+/// Ask the routes that are due, from a place in the table on; where to begin the next time, so that everyone's turn comes.
+fn ask_for_mtu(shared: &Shared, from: usize, now: Nanos) -> usize {
     let table = shared.table.load_full();
-    let due =
-        table.peers.iter().filter(|peer| now.saturating_sub(peer.path.load().asked_at.load(Relaxed)) >= MTU_PAUSE);
-    for peer in due.take(MTU_PEERS) {
-        if shared.refresh_mtu(&peer.path.load(), now, MTU_PAUSE) {
+    let (first, rest) = table.peers.split_at(from.min(table.peers.len()));
+    let mut asked = 0;
+    for (steps, peer) in rest.iter().chain(first).enumerate() {
+        let path = peer.path.load();
+        let pause = if path.is_guess.load(Relaxed) { GUESS_PAUSE } else { MTU_PAUSE };
+        if now.saturating_sub(path.asked_at.load(Relaxed)) < pause {
+            continue;
+        }
+        if asked == MTU_PEERS {
+            return (first.len() + steps) % table.peers.len();
+        }
+        asked += 1;
+        if shared.refresh_mtu(&path, now, pause) {
             let _outbox = lock(&shared.sending);
             shared.cells[shared.common_cell()].path_mtu_changed.add(1);
         }
     }
+    0
 }

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import select
 
-from bridged.addresses import Endpoint
-from bridged.dataplane.contract import EVENT_QUEUE_EVENTS, PeerExpired
+from bridged.addresses import Endpoint, MacAddress
+from bridged.dataplane.contract import (
+    EVENT_QUEUE_EVENTS,
+    OCC_WAITING,
+    Event,
+    KeyNearLimit,
+    OccReceived,
+    PeerExpired,
+    PeerFloated,
+    StationMoved,
+    TapFailed,
+)
 from bridged.dataplane.portable.events import SOURCES_REMEMBERED, EventQueue, SourceLimit
-from bridged.units import PeerHandle
+from bridged.units import KeyId, PeerHandle
 
 
 def test_a_source_has_a_burst_and_then_a_rate() -> None:
@@ -32,7 +43,7 @@ def test_the_number_of_sources_is_bounded_and_the_longest_unheard_goes_first() -
 
 def test_events_beyond_the_capacity_are_refused_and_room_comes_back() -> None:
     queue = EventQueue()
-    event = PeerExpired(PeerHandle(1))
+    event = StationMoved(MacAddress(b"\2\0\0\0\0\1"), None, PeerHandle(1))
     assert all(queue.put(event) for _ in range(EVENT_QUEUE_EVENTS))
     assert not queue.put(event)
     assert queue.event_depth == EVENT_QUEUE_EVENTS
@@ -47,4 +58,49 @@ def test_a_datagram_too_large_for_control_is_refused() -> None:
     assert queue.put_control(bytes(4097), Endpoint("127.0.0.1", 1), 0.0, known=True) == "bad_length"
     assert queue.put_control(bytes(4096), Endpoint("127.0.0.1", 1), 0.0, known=True) is None
     assert select.select([queue.fileno()], [], [], 0)[0]
+    queue.close()
+
+
+def test_one_peer_s_occ_messages_leave_room_for_others() -> None:
+    queue = EventQueue()
+    for _ in range(2):
+        assert sum(queue.put(OccReceived(PeerHandle(1), b"occ")) for _ in range(100)) == OCC_WAITING
+        assert queue.put(OccReceived(PeerHandle(2), b"occ"))
+        assert len(queue.take(1000)) == OCC_WAITING + 1
+    queue.close()
+
+
+def test_state_is_never_refused_nor_lost_and_is_told_once() -> None:
+    queue = EventQueue()
+    while queue.put(StationMoved(MacAddress(b"\2\0\0\0\0\1"), None, PeerHandle(1))):
+        pass
+    states: list[Event] = []
+    for number in range(2000):
+        handle = PeerHandle(number)
+        states += [PeerExpired(handle), KeyNearLimit(handle, KeyId(1), "bytes")]
+    for _ in range(3):
+        assert all(queue.put(state) for state in [*states, TapFailed(5), TapFailed(19)])
+    assert queue.take(100_000)[EVENT_QUEUE_EVENTS:] == [*states, TapFailed(19)]
+    assert queue.event_depth == 0
+    assert queue.put(states[0])
+    assert queue.take(9) == [states[0]], "the next time it is told again"
+    queue.close()
+
+
+def test_a_peer_that_moves_about_has_one_event_and_none_once_it_is_back() -> None:
+    queue = EventQueue()
+    there = [Endpoint("10.0.0.1", port) for port in range(1, 5)]
+
+    def moves(*ports: int) -> None:
+        for before, now in itertools.pairwise(ports):
+            assert queue.put(PeerFloated(PeerHandle(7), there[now], there[before]))
+
+    moves(0, 1, *(2, 3) * 1000)
+    assert queue.take(9) == [PeerFloated(PeerHandle(7), there[3], there[0])]
+    moves(3, 1, 3)
+    assert queue.take(9) == []
+    moves(3, 1)
+    queue.put(PeerExpired(PeerHandle(8)))
+    queue.forget(PeerHandle(7))
+    assert queue.take(9) == [PeerExpired(PeerHandle(8))]
     queue.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bridged.switching.fdb import SWEEP_STATIONS, Fdb, StationMove
 from bridged.units import MonotonicSeconds, PeerHandle, Seconds
 
@@ -127,15 +129,26 @@ def test_the_limit_of_a_peer_does_not_bind_the_tap() -> None:
     assert [fdb.learn(mac(number), None, at(0)) for number in (1, 2, 3)] == [None] * 3
 
 
-def test_a_full_database_refuses_peers_and_lets_the_lan_pass_unlearned() -> None:
+def test_a_full_database_lets_everybody_pass_unlearned() -> None:
     fdb = make(capacity=2)
     fdb.learn(mac(1), ALICE, at(0))
-    fdb.learn(mac(2), ALICE, at(0))
-    assert fdb.learn(mac(3), BOB, at(0)) == "fdb_full"
-    assert fdb.learn(mac(4), None, at(0)) is None
-    assert port_of(fdb, 4, 0) == "unknown"
+    fdb.learn(mac(2), None, at(0))
+    for number, port in ((3, BOB), (4, None)):
+        assert fdb.learn(mac(number), port, at(0)) is None
+        assert port_of(fdb, number, 0) == "unknown"
     assert len(fdb) == 2
     assert fdb.changes["refused"] == 2
+
+
+@pytest.mark.parametrize("greedy", [None, ALICE])
+def test_no_port_fills_the_database_for_the_others(greedy: PeerHandle | None) -> None:
+    fdb = make(capacity=100, per_peer=100)
+    assert [fdb.learn(mac(number + 1), greedy, at(0)) for number in range(1000)] == [None] * 1000
+    assert fdb.count(greedy) == fdb.share == 50
+    fdb.learn(mac(2000), BOB, at(0))
+    assert port_of(fdb, 2000, 0) == BOB
+    assert fdb.learn(mac(1), BOB, at(1)) is None
+    assert port_of(fdb, 1, 1) == BOB, "stations still move"
 
 
 def test_a_flush_forgets_one_port_only() -> None:
@@ -151,7 +164,7 @@ def test_a_flush_forgets_one_port_only() -> None:
 
 
 def test_a_large_database_is_swept_in_slices() -> None:
-    fdb = make(capacity=20_000, per_peer=20_000, ageing=10)
+    fdb = make(capacity=40_000, per_peer=20_000, ageing=10)
     for number in range(SWEEP_STATIONS * 2 + 10):
         fdb.learn(mac(number + 1), ALICE, at(0))
     slices = [fdb.sweep(at(20)) for _ in range(4)]

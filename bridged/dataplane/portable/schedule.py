@@ -1,0 +1,49 @@
+"""When to look at which peer's timers: taking the next one costs the same however many peers there are.
+
+Pure: moments are monotonic seconds.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+from typing import Final
+
+from bridged.units import PeerHandle
+
+SPARE_ENTRIES: Final = 64
+
+
+class Schedule:
+    """Each peer has one moment at most.
+
+    The heap also holds moments that no longer count, fewer than the others and SPARE_ENTRIES together.
+    """
+
+    def __init__(self) -> None:
+        self._moments: dict[PeerHandle, float] = {}
+        self._heap: list[tuple[float, PeerHandle]] = []
+
+    def set(self, handle: PeerHandle, moment: float | None) -> None:
+        """Look at the peer then, and not at the moment set before; None: never."""
+        if moment is None:
+            self._moments.pop(handle, None)
+        else:
+            self._moments[handle] = moment
+            heappush(self._heap, (moment, handle))
+        if len(self._heap) > 2 * len(self._moments) + SPARE_ENTRIES:
+            self._heap = [(at, known) for known, at in self._moments.items()]
+            heapify(self._heap)
+
+    def next(self) -> float:
+        """The earliest moment (inf: there is none)."""
+        while self._heap and self._moments.get(self._heap[0][1]) != self._heap[0][0]:
+            heappop(self._heap)
+        return self._heap[0][0] if self._heap else float("inf")
+
+    def take_due(self, now: float) -> PeerHandle | None:
+        """Take out a peer whose moment has come, the earliest first."""
+        if self.next() > now:
+            return None
+        _, handle = heappop(self._heap)
+        del self._moments[handle]
+        return handle

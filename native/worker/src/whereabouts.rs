@@ -1,0 +1,80 @@
+//! Which peer is at which endpoint. A peer moves at the same cost however many there are; the table of peers stays as it is.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+
+use bridged_sys::address::Pin;
+
+use crate::peers::{Path, Peer};
+use crate::sync::{lock, Mutex};
+
+/// See the module. A peer has one endpoint, that of its path: both change with the lock held.
+#[derive(Debug, Default)]
+pub struct Whereabouts {
+    holders: Mutex<HashMap<SocketAddr, Arc<Peer>>>,
+}
+
+impl Whereabouts {
+    /// The peer that was heard last from an endpoint.
+    pub fn at(&self, endpoint: &SocketAddr) -> Option<Arc<Peer>> {
+        lock(&self.holders).get(endpoint).cloned()
+    }
+
+    /// Whether a peer is there.
+    pub fn is_known(&self, endpoint: &SocketAddr) -> bool {
+        lock(&self.holders).contains_key(endpoint)
+    }
+
+    /// A newcomer has its endpoint even if a peer before it had the same (it reconnected).
+    pub fn arrive(&self, peer: &Arc<Peer>) {
+        lock(&self.holders).insert(peer.path.load().endpoint, Arc::clone(peer));
+    }
+
+    /// A peer goes: it is nowhere from now on, whatever packets of it are still under way.
+    pub fn leave(&self, peer: &Arc<Peer>) {
+        let mut holders = lock(&self.holders);
+        peer.is_removed.store(true, Relaxed);
+        forget(&mut holders, peer);
+    }
+
+    /// Whether the endpoint is that of a peer of another name.
+    pub fn is_held_by_another(&self, endpoint: &SocketAddr, peer: &Arc<Peer>) -> bool {
+        lock(&self.holders).get(endpoint).is_some_and(|holder| is_another(holder, peer))
+    }
+
+    /// A peer is at the end of another path now; who was there loses the endpoint. The endpoint of before; None: a peer of
+    /// another name is there, and nothing has changed.
+    pub fn float(&self, peer: &Arc<Peer>, path: Path) -> Option<SocketAddr> {
+        let mut holders = lock(&self.holders);
+        if holders.get(&path.endpoint).is_some_and(|holder| is_another(holder, peer)) {
+            return None;
+        }
+        forget(&mut holders, peer);
+        if !peer.is_removed.load(Relaxed) {
+            holders.insert(path.endpoint, Arc::clone(peer));
+        }
+        Some(peer.path.swap(Arc::new(path)).endpoint)
+    }
+
+    /// Answer a peer from another local address, if it is still at `endpoint`.
+    pub fn repin(&self, peer: &Peer, endpoint: &SocketAddr, pin: Option<Pin>) {
+        let _holders = lock(&self.holders);
+        let path = peer.path.load_full();
+        if path.endpoint == *endpoint {
+            peer.path.store(Arc::new(path.pinned(pin)));
+        }
+    }
+}
+
+fn is_another(holder: &Arc<Peer>, peer: &Arc<Peer>) -> bool {
+    !Arc::ptr_eq(holder, peer) && holder.name != peer.name
+}
+
+fn forget(holders: &mut HashMap<SocketAddr, Arc<Peer>>, peer: &Arc<Peer>) {
+    let endpoint = peer.path.load().endpoint;
+    if holders.get(&endpoint).is_some_and(|holder| Arc::ptr_eq(holder, peer)) {
+        holders.remove(&endpoint);
+    }
+}
