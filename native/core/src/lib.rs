@@ -21,6 +21,7 @@ pub mod packet;
 pub mod policer;
 pub mod priority;
 pub mod replay;
+pub mod resets;
 pub mod segment;
 pub mod stats;
 pub mod vnet;

@@ -1,0 +1,257 @@
+//! Control datagrams on their way to the control plane: those of known endpoints first, and strangers' never in their way.
+//!
+//! Source: bridged/dataplane/portable/control_queue.py. Every lane is bounded, and every source has a rate.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+
+use bridged_core::policer::{Rate, Source, SourceLimit};
+use bridged_core::resets::ResetLimit;
+use bridged_core::Nanos;
+
+use crate::contract::{Event, CONTROL_QUEUE_DATAGRAMS, STRANGER_QUEUE_DATAGRAMS};
+use crate::counters::Reason;
+
+/// Larger ones cannot be control packets (tls-mtu is at most 2048).
+const CONTROL_DATAGRAM_OCTETS: usize = 4096;
+/// Of an endpoint in its handshake.
+const HANDSHAKE: Rate = Rate { burst: 128, per_second: 64 };
+/// Of a host with clients that brought their cookies back.
+const NEWCOMERS: Rate = Rate { burst: 4096, per_second: 512 };
+/// What no use could be made of: for logs, not for answers.
+const SAMPLES: Rate = Rate { burst: 32, per_second: 8 };
+/// Endpoints that brought a cookie back, and may go on without naming it.
+const PROVEN: Rate = Rate { burst: 16, per_second: 1 };
+/// One in so many datagrams of a call is left to strangers, however much peers have to say.
+const STRANGERS_SHARE: usize = 8;
+
+/// Who a control datagram is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sender {
+    /// A peer's endpoint.
+    Peer,
+    /// Whoever else; nobody has looked at the datagram.
+    Stranger,
+    /// A stranger that brought its cookie back.
+    Proven,
+    /// A stranger that may have done so before; else it is refused for this reason.
+    Unproven,
+    /// A stranger whose packet is good for nothing, for this reason.
+    Useless(Reason),
+}
+
+type Lane = VecDeque<(Vec<u8>, SocketAddr)>;
+
+/// See the module.
+#[derive(Debug)]
+pub struct ControlQueue {
+    known: Lane,
+    strangers: Lane,
+    limit: SourceLimit,
+    proven: SourceLimit,
+    resets: ResetLimit,
+    /// Endpoints in their handshake, and by how many sessions.
+    expected: HashMap<SocketAddr, u32>,
+}
+
+impl ControlQueue {
+    /// An empty one; `seed` is random.
+    pub fn new(seed: u64) -> ControlQueue {
+        ControlQueue {
+            known: Lane::new(),
+            strangers: Lane::new(),
+            limit: SourceLimit::new(seed),
+            proven: SourceLimit::new(seed ^ 1),
+            resets: ResetLimit::new(seed ^ 2),
+            expected: HashMap::new(),
+        }
+    }
+
+    /// Datagrams that wait.
+    pub fn len(&self) -> usize {
+        self.known.len() + self.strangers.len()
+    }
+
+    /// A session begins its handshake with this endpoint.
+    pub fn expect(&mut self, endpoint: SocketAddr) {
+        *self.expected.entry(endpoint).or_default() += 1;
+    }
+
+    /// A session that was expected is over.
+    pub fn stop_expecting(&mut self, endpoint: &SocketAddr) {
+        if let Some(count) = self.expected.get_mut(endpoint) {
+            *count -= 1;
+            if *count == 0 {
+                self.expected.remove(endpoint);
+            }
+        }
+    }
+
+    /// Whether some session is in its handshake there.
+    pub fn expects(&self, endpoint: &SocketAddr) -> bool {
+        self.expected.contains_key(endpoint)
+    }
+
+    /// Whether to answer a hard reset.
+    pub fn may_answer(&mut self, source: &SocketAddr, session: &[u8; 8], now: Nanos) -> bool {
+        let source = Source { address: address_of(source), port: u32::from(source.port()) };
+        self.resets.allows(source, u64::from_be_bytes(*session), now)
+    }
+
+    /// Queue a datagram, or say why not.
+    ///
+    /// # Errors
+    /// The drop reason.
+    pub fn put(&mut self, datagram: &[u8], source: SocketAddr, now: Nanos, sender: Sender) -> Result<(), Reason> {
+        if datagram.len() > CONTROL_DATAGRAM_OCTETS {
+            return Err(Reason::BadLength);
+        }
+        let host = Source { address: address_of(&source), port: 0 };
+        let endpoint = Source { port: u32::from(source.port()), ..host };
+        let nobody = Source { address: 0, port: u32::MAX };
+        let (lane, room, who, rate, refusal) = match sender {
+            Sender::Peer => (&mut self.known, CONTROL_QUEUE_DATAGRAMS, endpoint, Rate::PEER, Reason::SourceRate),
+            _ if self.expected.contains_key(&source) => {
+                (&mut self.known, CONTROL_QUEUE_DATAGRAMS, endpoint, HANDSHAKE, Reason::SourceRate)
+            }
+            Sender::Stranger => {
+                (&mut self.strangers, STRANGER_QUEUE_DATAGRAMS, host, Rate::STRANGER, Reason::SourceRate)
+            }
+            Sender::Proven => {
+                self.proven.allows(endpoint, now, PROVEN);
+                (&mut self.strangers, STRANGER_QUEUE_DATAGRAMS, host, NEWCOMERS, Reason::SourceRate)
+            }
+            Sender::Unproven if self.proven.knows(endpoint) => {
+                (&mut self.strangers, STRANGER_QUEUE_DATAGRAMS, endpoint, HANDSHAKE, Reason::SourceRate)
+            }
+            Sender::Unproven => {
+                (&mut self.strangers, STRANGER_QUEUE_DATAGRAMS, nobody, SAMPLES, Reason::CookieMismatch)
+            }
+            Sender::Useless(reason) => (&mut self.strangers, STRANGER_QUEUE_DATAGRAMS, nobody, SAMPLES, reason),
+        };
+        if !self.limit.allows(who, now, rate) {
+            return Err(refusal);
+        }
+        if lane.len() >= room {
+            return Err(Reason::ControlQueueFull);
+        }
+        lane.push_back((datagram.to_vec(), source));
+        Ok(())
+    }
+
+    /// Add up to `limit` to `taken`: those of known endpoints first, but for a share.
+    pub fn take(&mut self, limit: usize, taken: &mut Vec<Event>) {
+        let share = limit.div_ceil(STRANGERS_SHARE).min(self.strangers.len());
+        let known = self.known.len().min(limit - share);
+        let strangers = self.strangers.len().min(limit - known);
+        let lanes = self.known.drain(..known).chain(self.strangers.drain(..strangers));
+        taken.extend(lanes.map(|(datagram, source)| Event::ControlReceived { datagram, source }));
+    }
+}
+
+fn address_of(source: &SocketAddr) -> u128 {
+    match source.ip() {
+        IpAddr::V4(v4) => u128::from(v4.to_ipv6_mapped()),
+        IpAddr::V6(v6) => u128::from(v6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn many(number: u32) -> SocketAddr {
+        endpoint(&format!("10.{}.{}.{}:9", number >> 16, (number >> 8) & 255, number & 255))
+    }
+
+    fn taken(queue: &mut ControlQueue, limit: usize) -> Vec<SocketAddr> {
+        let mut events = Vec::new();
+        queue.take(limit, &mut events);
+        let source = |event| match event {
+            Event::ControlReceived { source, .. } => source,
+            other => panic!("{other:?}"),
+        };
+        events.into_iter().map(source).collect()
+    }
+
+    #[test]
+    fn strangers_leave_room_for_peers_and_for_handshakes() {
+        let mut queue = ControlQueue::new(1);
+        let mut refused = None;
+        for number in 0..2 * STRANGER_QUEUE_DATAGRAMS as u32 {
+            refused = refused.or(queue.put(b"x", many(number), 0, Sender::Stranger).err());
+        }
+        assert_eq!(refused, Some(Reason::ControlQueueFull));
+        assert_eq!(queue.len(), STRANGER_QUEUE_DATAGRAMS);
+        assert_eq!(queue.put(b"x", endpoint("10.9.9.9:1"), 0, Sender::Peer), Ok(()));
+        queue.expect(endpoint("10.9.9.9:2"));
+        assert_eq!(queue.put(b"x", endpoint("10.9.9.9:2"), 0, Sender::Useless(Reason::BadOpcode)), Ok(()));
+        assert_eq!(queue.put(&[0; 4097], endpoint("10.9.9.9:1"), 0, Sender::Peer), Err(Reason::BadLength));
+        assert_eq!(taken(&mut queue, 3), [endpoint("10.9.9.9:1"), endpoint("10.9.9.9:2"), many(0)]);
+    }
+
+    #[test]
+    fn peers_leave_a_share_to_strangers() {
+        let mut queue = ControlQueue::new(1);
+        queue.put(b"x", many(1), 0, Sender::Stranger).unwrap();
+        for _ in 0..64 {
+            queue.put(b"x", endpoint("10.9.9.9:1"), 0, Sender::Peer).unwrap();
+        }
+        assert!(taken(&mut queue, 8).contains(&many(1)));
+        assert_eq!(taken(&mut queue, 100).len(), 57);
+        assert_eq!(queue.len(), 0);
+    }
+
+    #[test]
+    fn one_stranger_is_limited_whatever_its_port_and_clients_behind_one_address_are_not_when_they_are_known() {
+        let mut queue = ControlQueue::new(1);
+        let port = |port: u16| endpoint(&format!("10.0.0.1:{port}"));
+        let passed = (1..1000u16).filter(|&from| queue.put(b"x", port(from), 0, Sender::Stranger).is_ok()).count();
+        assert_eq!(passed, 256);
+        for from in 1..500u16 {
+            queue.expect(port(from));
+            assert_eq!(queue.put(b"x", port(from), 0, Sender::Stranger), Ok(()));
+        }
+        for from in 1..500u16 {
+            queue.stop_expecting(&port(from));
+            assert!(!queue.expects(&port(from)));
+        }
+        assert_eq!(queue.put(b"x", port(1), 0, Sender::Stranger), Err(Reason::SourceRate));
+    }
+
+    #[test]
+    fn an_endpoint_is_expected_as_long_as_one_of_its_sessions_is() {
+        let mut queue = ControlQueue::new(1);
+        queue.stop_expecting(&many(1));
+        queue.expect(many(1));
+        queue.expect(many(1));
+        queue.stop_expecting(&many(1));
+        assert!(queue.expects(&many(1)));
+        queue.stop_expecting(&many(1));
+        assert!(!queue.expects(&many(1)));
+    }
+
+    #[test]
+    fn who_brought_its_cookie_back_goes_on_without_naming_it() {
+        let mut queue = ControlQueue::new(1);
+        for number in 0..200 {
+            let _ = queue.put(b"x", many(number), 0, Sender::Unproven);
+        }
+        assert_eq!(queue.put(b"x", many(300), 0, Sender::Unproven), Err(Reason::CookieMismatch));
+        assert_eq!(queue.put(b"x", many(300), 0, Sender::Proven), Ok(()));
+        assert_eq!(queue.put(b"x", many(300), 0, Sender::Unproven), Ok(()));
+    }
+
+    #[test]
+    fn what_is_of_no_use_is_shown_now_and_then() {
+        let mut queue = ControlQueue::new(1);
+        let useless = Sender::Useless(Reason::WrapMismatch);
+        let passed = (0..1000).filter(|&number| queue.put(b"x", many(number), 0, useless).is_ok()).count();
+        assert_eq!(passed, SAMPLES.burst as usize);
+        assert_eq!(queue.put(b"x", many(1), 0, useless), Err(Reason::WrapMismatch));
+    }
+}
