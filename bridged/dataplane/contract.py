@@ -13,6 +13,7 @@ from typing import Final, Literal, Protocol
 
 from bridged.addresses import Endpoint, MacAddress
 from bridged.protocol.key_derivation import DataKey
+from bridged.protocol.wrap import WrapKeys
 from bridged.units import KeyId, Octets, PeerHandle, Seconds, UnixSeconds, WirePeerId
 
 Direction = Literal["receive", "transmit"]
@@ -27,7 +28,10 @@ CoalesceKind = Literal["tcp4", "tcp6", "udp4", "udp6"]
 
 COALESCE_KINDS: Final[frozenset[CoalesceKind]] = frozenset({"tcp4", "tcp6", "udp4", "udp6"})
 
-CONTROL_QUEUE_DATAGRAMS: Final = 1024
+CONTROL_QUEUE_DATAGRAMS: Final = 2048
+"""Control datagrams of peers and of handshakes that wait."""
+STRANGER_QUEUE_DATAGRAMS: Final = 2048
+"""Those of everybody else."""
 EVENT_QUEUE_EVENTS: Final = 1024
 """At most so many events wait that may be dropped: `OccReceived` and `StationMoved`.
 
@@ -123,6 +127,15 @@ class PeerSettings:
     transmit_peer_id: WirePeerId | None
     ping: Seconds | None = None
     ping_restart: Seconds | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResetAnswers:
+    """What answers to hard resets take: the wrap, and a `CookieJar`'s secret and `hand_window` (seconds)."""
+
+    wrap: WrapKeys
+    cookie_secret: bytes = field(repr=False)
+    hand_window: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +336,19 @@ class DataPlane(Protocol):
 
     def remove_key(self, handle: PeerHandle, key_id: KeyId) -> None:
         """Forget a key; unknown ones are ignored (it may have gone with its peer)."""
+
+    def answer_resets(self, answers: ResetAnswers | None) -> None:
+        """Answer hard resets of strangers from now on (None: no more), as `Listener` would.
+
+        Other packets of strangers are handed up only where they bring a cookie back, or did so before; of the
+        rest a few a second, so that the control plane can say what is wrong with them.
+        """
+
+    def expect(self, endpoint: Endpoint) -> None:
+        """A session begins its handshake there: its packets are not a stranger's. Calls are counted."""
+
+    def stop_expecting(self, endpoint: Endpoint) -> None:
+        """That session is over; harmless where there is none."""
 
     def send_control(self, datagram: bytes, destination: Endpoint) -> None:
         """Send a control packet; a full socket drops it, counted (the reliability layer repeats it)."""

@@ -6,6 +6,7 @@ Frames pass in threads of its own, which never take the interpreter's lock.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,11 +25,13 @@ from bridged.dataplane.contract import (
     PeerFloated,
     PeerSettings,
     PeerSnapshot,
+    ResetAnswers,
     StationMoved,
     TapFailed,
     TapPort,
 )
 from bridged.errors import DataplaneError
+from bridged.protocol.cookie import CookieJar
 from bridged.protocol.key_derivation import DataKey
 from bridged.units import KeyId, PeerHandle, Seconds, UnixSeconds, WirePeerId
 
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
     from bridged import _native
     from bridged._native import _PeerSnapshot
 
-SEAM: Final = 6
+SEAM: Final = 7
 """Of the compiled module that this file is written for."""
 
 _WHAT_TO_DO: Final = "install a wheel that has it, or run `make setup` where there is Rust"
@@ -150,6 +153,15 @@ class NativeDataPlane:
     def remove_key(self, handle: PeerHandle, key_id: KeyId) -> None:
         self._plane.remove_key(handle, key_id)
 
+    def answer_resets(self, answers: ResetAnswers | None) -> None:
+        self._plane.answer_resets(None if answers is None else _PlainAnswers.of(answers))
+
+    def expect(self, endpoint: Endpoint) -> None:
+        self._plane.expect(endpoint)
+
+    def stop_expecting(self, endpoint: Endpoint) -> None:
+        self._plane.stop_expecting(endpoint)
+
     def send_control(self, datagram: bytes, destination: Endpoint) -> None:
         self._plane.send_control(datagram, destination)
 
@@ -190,6 +202,34 @@ class NativeDataPlane:
             FdbEntry(MacAddress(address), _handle(handle), Seconds(age))
             for address, handle, age in self._plane.fdb()
         ]
+
+
+@dataclass(frozen=True, slots=True)
+class _PlainAnswers:
+    """`ResetAnswers` as the compiled module reads them."""
+
+    name: str
+    digest: str
+    send: bytes = field(repr=False)
+    receive: bytes = field(repr=False)
+    send_cipher: bytes = field(repr=False)
+    receive_cipher: bytes = field(repr=False)
+    secret: bytes = field(repr=False)
+    slot_seconds: int
+
+    @classmethod
+    def of(cls, answers: ResetAnswers) -> _PlainAnswers:
+        keys = answers.wrap.secrets
+        return cls(
+            answers.wrap.name,
+            keys.digest,
+            keys.send,
+            keys.receive,
+            keys.send_cipher,
+            keys.receive_cipher,
+            answers.cookie_secret,
+            CookieJar(answers.cookie_secret, answers.hand_window).slot_seconds,
+        )
 
 
 def _handle(number: int | None) -> PeerHandle | None:

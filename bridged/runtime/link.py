@@ -86,7 +86,7 @@ class PeerLink:
     ) -> None:
         self.session = session
         self.handle = handle
-        self.endpoint = endpoint
+        self.endpoint = self.first_endpoint = endpoint
         self.name = ""
         self.receive_peer_id = receive_peer_id
         self.is_attached = False

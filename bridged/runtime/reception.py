@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from bridged.addresses import Endpoint
+from bridged.dataplane.contract import ResetAnswers
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.cookie import COOKIE_SECRET_LENGTH, CookieJar
 from bridged.protocol.listener import Answer, Listener, NewSession
@@ -71,6 +72,7 @@ class Reception:
         jar = CookieJar(self._secret, int(plan.session.hand_window))
         self._cookies.lifetime = jar.lifetime
         self._listener = Listener(plan.wrap, jar, self._limit)
+        self.answers = ResetAnswers(plan.wrap, self._secret, int(plan.session.hand_window))
 
     def close(self) -> None:
         """Nobody is let in any more."""

@@ -46,7 +46,12 @@ class ServerTunnel(Tunnel):
         self._draining: dict[PeerHandle, PeerLink] = {}
         self._rivals = Rivals(self.log, self.statistics, self._note_conflict, monotonic)
 
+    async def start(self) -> None:
+        await super().start()
+        self.dataplane.answer_resets(self.reception.answers)
+
     async def stop(self) -> None:
+        self.dataplane.answer_resets(None)
         self.reception.close()
         await super().stop()
 
@@ -57,6 +62,8 @@ class ServerTunnel(Tunnel):
     def apply(self, plan: TunnelPlan) -> None:
         super().apply(plan)
         self.reception.apply(plan)
+        if not self.is_stopping:
+            self.dataplane.answer_resets(self.reception.answers)
         self._free_ids.limit = plan.peers_limit
 
     def receive_control(self, datagram: bytes, source: Endpoint) -> None:

@@ -282,6 +282,7 @@ class Tunnel(ABC):
         handle = PeerHandle(next(self._handles))
         link = PeerLink(session, handle, endpoint, self.dataplane, self, receive_peer_id, monotonic)
         self.links.add(link)
+        self.dataplane.expect(endpoint)
         return link
 
     def _make_engine(self) -> TlsEngine:
@@ -371,6 +372,8 @@ class Tunnel(ABC):
         )
 
     def handle_ended(self, link: PeerLink) -> None:
+        if link.handle in self.links:
+            self.dataplane.stop_expecting(link.first_endpoint)
         self.links.discard(link)
         for code, count in link.session.drops.items():
             self.statistics.control_drops["receive", code] += count

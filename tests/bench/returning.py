@@ -1,7 +1,7 @@
 """A thousand clients that come to one server at the same moment: how long until all are up.
 
-Server and clients are whole programs in namespaces of their own, on whatever processors the machine has; what the
-clients cost counts against the same processors.
+Server and clients are whole programs in namespaces of their own. What the clients cost counts against the
+same processors.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Hundreds of light clients that connect to a server at the same moment, and come back when it is gone.
 
-They speak with the project's own protocol code and TLS, without a TAP or a data plane, so that as little of the
-machine as possible is theirs. A program of its own, in the clients' namespace; commands are lines on standard
+They speak with the project's own protocol code and TLS, without a TAP or a data plane: little of the machine
+is theirs. A program of its own, in the clients' namespace; commands are lines on standard
 input, answers are JSON lines.
 """
 

@@ -1,7 +1,6 @@
 """Events on their way to the control plane, behind an eventfd; every queue is bounded.
 
-Source: bridged/dataplane/contract.py. Strangers can send control datagrams: they are limited by source, and
-leave room for peers, so that a flood cannot cut off a renegotiation.
+Source: bridged/dataplane/contract.py. Strangers can send control datagrams: `control_queue` keeps them apart.
 What is told once (a peer expired, floated, has a worn key; the TAP failed) is state: it has its place for
 certain, and only one, however often it happens before it is heard.
 Written under the loop's gate, read by the control plane's thread.
@@ -11,15 +10,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import Counter, OrderedDict, deque
-from typing import Final, NamedTuple
+from collections import Counter, deque
+from typing import NamedTuple
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import (
-    CONTROL_QUEUE_DATAGRAMS,
     EVENT_QUEUE_EVENTS,
     OCC_WAITING,
-    ControlReceived,
     Event,
     KeyNearLimit,
     OccReceived,
@@ -27,40 +24,8 @@ from bridged.dataplane.contract import (
     PeerFloated,
     TapFailed,
 )
+from bridged.dataplane.portable.control_queue import ControlQueue, Sender
 from bridged.units import KeyId, PeerHandle
-
-SOURCES_REMEMBERED: Final = 4096
-STRANGER_BURST_DATAGRAMS: Final = 256.0
-STRANGER_DATAGRAMS_PER_SECOND: Final = 128.0
-PEER_BURST_DATAGRAMS: Final = 1024.0
-PEER_DATAGRAMS_PER_SECOND: Final = 1024.0
-STRANGER_QUEUE_DATAGRAMS: Final = CONTROL_QUEUE_DATAGRAMS * 3 // 4
-CONTROL_DATAGRAM_OCTETS: Final = 4096
-"""Larger ones cannot be control packets (tls-mtu is at most 2048)."""
-
-
-class SourceLimit:
-    """A token bucket for each source of control datagrams.
-
-    Holds SOURCES_REMEMBERED sources; the one longest unheard is forgotten first.
-    """
-
-    def __init__(self) -> None:
-        self._buckets: OrderedDict[str, list[float]] = OrderedDict()
-
-    def allows(self, source: str, now: float, *, burst: float, rate: float) -> bool:
-        """Take one token of `source`; False where it has none left. `rate` is tokens per second."""
-        bucket = self._buckets.get(source)
-        if bucket is None:
-            if len(self._buckets) >= SOURCES_REMEMBERED:
-                self._buckets.popitem(last=False)
-            self._buckets[source] = [burst - 1.0, now]
-            return True
-        self._buckets.move_to_end(source)
-        tokens = min(burst, bucket[0] + (now - bucket[1]) * rate)
-        bucket[1] = now
-        bucket[0] = tokens - 1.0 if tokens >= 1.0 else tokens
-        return tokens >= 1.0
 
 
 class State(NamedTuple):
@@ -74,8 +39,8 @@ class State(NamedTuple):
 class EventQueue:
     """Control datagrams and all other events, oldest first, and the eventfd that tells of them.
 
-    At most CONTROL_QUEUE_DATAGRAMS datagrams of CONTROL_DATAGRAM_OCTETS wait, EVENT_QUEUE_EVENTS others that
-    may be refused, and one event for each state.
+    Control datagrams come behind the others; at most EVENT_QUEUE_EVENTS wait that may be refused, and one
+    event for each state.
     """
 
     def __init__(self) -> None:
@@ -84,11 +49,9 @@ class EventQueue:
         self._occ: Counter[PeerHandle] = Counter()
         """OCC messages that wait."""
         self._others = 0
-        # Held for what is not a control datagram: those need a deque only.
+        # Held for what is not a control datagram: those have queues of their own.
         self._lock = threading.Lock()
-        # Each figure has one writer: of what was put in, who holds the gate; of what was taken, the reader.
-        self._control_put = self._control_taken = 0
-        self._limit = SourceLimit()
+        self.control = ControlQueue()
         self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def fileno(self) -> int:
@@ -101,7 +64,7 @@ class EventQueue:
 
     @property
     def control_depth(self) -> int:
-        return max(0, self._control_put - self._control_taken)
+        return len(self.control)
 
     @property
     def event_depth(self) -> int:
@@ -127,25 +90,15 @@ class EventQueue:
                 del self._states[state]
                 self._queue.remove(state)
 
-    def put_control(self, datagram: bytes, source: Endpoint, now: float, *, known: bool) -> str | None:
-        """Queue a control datagram, or say why not (drop reason). `known`: it is from a peer's endpoint."""
-        if len(datagram) > CONTROL_DATAGRAM_OCTETS:
-            return "bad_length"
-        if known:
-            allowed = self._limit.allows(
-                str(source), now, burst=PEER_BURST_DATAGRAMS, rate=PEER_DATAGRAMS_PER_SECOND
-            )
-        else:
-            allowed = self._limit.allows(
-                source.host, now, burst=STRANGER_BURST_DATAGRAMS, rate=STRANGER_DATAGRAMS_PER_SECOND
-            )
-        if not allowed:
-            return "source_rate"
-        if self.control_depth >= (CONTROL_QUEUE_DATAGRAMS if known else STRANGER_QUEUE_DATAGRAMS):
-            return "control_queue_full"
-        self._control_put += 1
-        self._append(ControlReceived(datagram, source))
-        return None
+    def put_control(self, datagram: bytes, source: Endpoint, now: float, sender: Sender) -> str | None:
+        """Queue a control datagram, or say why not (drop reason)."""
+        return self.told(self.control.put(datagram, source, now, sender))
+
+    def told(self, refusal: str | None) -> str | None:
+        """Something may have been put into `control`: wake the reader."""
+        if len(self.control):
+            os.eventfd_write(self._descriptor, 1)
+        return refusal
 
     def take(self, limit: int) -> list[Event]:
         """Up to `limit` events; the descriptor stays readable while more wait."""
@@ -159,7 +112,8 @@ class EventQueue:
                 event = self._leave(self._queue.popleft())
                 if event is not None:
                     taken.append(event)
-        if self._queue:
+        taken += self.control.take(limit - len(taken))
+        if self._queue or len(self.control):
             os.eventfd_write(self._descriptor, 1)
         return taken
 
@@ -194,9 +148,6 @@ class EventQueue:
             # It is where it was: nothing has changed.
             is_back = isinstance(event, PeerFloated) and event.endpoint == event.previous
             return None if is_back else event
-        if isinstance(entry, ControlReceived):
-            self._control_taken += 1
-            return entry
         self._others -= 1
         if isinstance(entry, OccReceived):
             self._occ[entry.handle] -= 1

@@ -18,6 +18,8 @@ from bridged.dataplane.contract import (
     OccReceived,
     PeerFloated,
 )
+from bridged.dataplane.portable.answers import Answers
+from bridged.dataplane.portable.control_queue import Sender
 from bridged.dataplane.portable.counters import Drops, count_drop
 from bridged.dataplane.portable.events import EventQueue
 from bridged.dataplane.portable.keys import LEAST_FRAME_OCTETS, KeySlot
@@ -54,6 +56,7 @@ class Forwarding:
         self._switch = switch
         self._wire = wire
         self._events = events
+        self.answers = Answers(events.control, wire.send_to)
         self._mss_limit = mss_limit
         self._dscp_of = dscp_of
         self.largest_frame = 0
@@ -329,10 +332,13 @@ class Forwarding:
 
     def _control(self, packets: list[bytes], received: Received, now: float) -> None:
         self._wire.remember_pin(received)
-        known = received[2] in self._table.by_address
+        is_peer = received[2] in self._table.by_address
         source = to_endpoint(received[2])
         for packet in packets:
-            reason = self._events.put_control(packet, source, now, known=known)
+            if is_peer:
+                reason = self._events.put_control(packet, source, now, Sender.PEER)
+            else:
+                reason = self._events.told(self.answers.receive(packet, source, now))
             if reason is not None:
                 self.drop("receive", reason)
 

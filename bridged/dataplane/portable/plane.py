@@ -16,6 +16,7 @@ from bridged.addresses import Endpoint
 from bridged.dataplane.contract import (
     CONTROL_QUEUE_DATAGRAMS,
     EVENT_QUEUE_EVENTS,
+    STRANGER_QUEUE_DATAGRAMS,
     DataplaneSettings,
     DataplaneSnapshot,
     Direction,
@@ -24,6 +25,7 @@ from bridged.dataplane.contract import (
     PeerExpired,
     PeerSettings,
     PeerSnapshot,
+    ResetAnswers,
     TapFailed,
     TapPort,
 )
@@ -200,6 +202,18 @@ class PortableDataPlane:
             if peer is not None:
                 self._table.drop_key(peer, key_id)
 
+    def answer_resets(self, answers: ResetAnswers | None) -> None:
+        with self._gate:
+            self._forwarding.answers.apply(answers)
+
+    def expect(self, endpoint: Endpoint) -> None:
+        with self._gate:
+            self._events.control.expect(endpoint)
+
+    def stop_expecting(self, endpoint: Endpoint) -> None:
+        with self._gate:
+            self._events.control.stop_expecting(endpoint)
+
     def send_control(self, datagram: bytes, destination: Endpoint) -> None:
         with self._gate:
             self._ensure_socket(destination)
@@ -246,7 +260,7 @@ class PortableDataPlane:
             mtu_events=forwarding.mtu_events.copy(),
             kernel_drops={"tap_txqueue": self._txqueue_drops(), "udp_receive_buffer": wire.overflow},
             queues={
-                "control": (self._events.control_depth, CONTROL_QUEUE_DATAGRAMS),
+                "control": (self._events.control_depth, CONTROL_QUEUE_DATAGRAMS + STRANGER_QUEUE_DATAGRAMS),
                 "events": (self._events.event_depth, EVENT_QUEUE_EVENTS),
             },
             histograms={

@@ -6,7 +6,7 @@ Pure: an interface and a value.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from bridged.protocol.packet import ControlHeader
@@ -29,6 +29,17 @@ class OpenedControl:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class WrapSecrets:
+    """The keys themselves, for a data plane that answers by itself. HMAC keys, and AES keys of tls-crypt."""
+
+    digest: str = ""
+    send: bytes = field(default=b"", repr=False)
+    receive: bytes = field(default=b"", repr=False)
+    send_cipher: bytes = field(default=b"", repr=False)
+    receive_cipher: bytes = field(default=b"", repr=False)
+
+
 class WrapKeys(Protocol):
     """Stateless sealing and opening of control packets; one object serves many sessions."""
 
@@ -43,6 +54,9 @@ class WrapKeys(Protocol):
     @property
     def has_packet_ids(self) -> bool:
         """Packets carry packet id and time, so that replays can be told."""
+
+    @property
+    def secrets(self) -> WrapSecrets: ...
 
     def seal(self, header: ControlHeader, packet_id: int, packet_time: int, body: bytes) -> bytes:
         """The packet as it goes on the wire. `packet_id` from 1; `packet_time` in Unix seconds."""

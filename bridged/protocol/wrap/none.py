@@ -7,7 +7,7 @@ Pure: octets in, octets out.
 from __future__ import annotations
 
 from bridged.protocol.packet import HEADER_LENGTH, ControlHeader, parse_header, serialize_header
-from bridged.protocol.wrap.keys import OpenedControl
+from bridged.protocol.wrap.keys import OpenedControl, WrapSecrets
 
 
 class NoWrap:
@@ -16,6 +16,7 @@ class NoWrap:
     name = "none"
     overhead = 0
     has_packet_ids = False
+    secrets = WrapSecrets()
 
     def seal(self, header: ControlHeader, packet_id: int, packet_time: int, body: bytes) -> bytes:
         return serialize_header(header) + body

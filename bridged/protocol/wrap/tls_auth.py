@@ -14,7 +14,7 @@ from bridged.errors import ConfigurationError, RemoteProtocolError
 from bridged.protocol.digest import DIGESTS, parse_digest
 from bridged.protocol.packet import HEADER_LENGTH, ControlHeader, parse_header, serialize_header
 from bridged.protocol.static_key import StaticKey
-from bridged.protocol.wrap.keys import PACKET_ID_LENGTH, OpenedControl
+from bridged.protocol.wrap.keys import PACKET_ID_LENGTH, OpenedControl, WrapSecrets
 
 _IDS: Final = struct.Struct(">II")
 
@@ -48,6 +48,10 @@ class TlsAuthKeys:
     @property
     def overhead(self) -> int:
         return self._length + PACKET_ID_LENGTH
+
+    @property
+    def secrets(self) -> WrapSecrets:
+        return WrapSecrets(self.digest, self._send, self._receive)
 
     def seal(self, header: ControlHeader, packet_id: int, packet_time: int, body: bytes) -> bytes:
         front = serialize_header(header)

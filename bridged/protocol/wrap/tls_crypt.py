@@ -16,7 +16,7 @@ from bridged.errors import LocalProtocolError, RemoteProtocolError
 from bridged.protocol.packet import HEADER_LENGTH, ControlHeader, parse_header, serialize_header
 from bridged.protocol.role import Role
 from bridged.protocol.static_key import STATIC_KEY_LENGTH, StaticKey
-from bridged.protocol.wrap.keys import PACKET_ID_LENGTH, OpenedControl
+from bridged.protocol.wrap.keys import PACKET_ID_LENGTH, OpenedControl, WrapSecrets
 
 _IDS: Final = struct.Struct(">II")
 _TAG: Final = 32
@@ -40,6 +40,16 @@ class TlsCryptKeys:
         self.role = role
         self._send_encrypt, self._send_authenticate = send
         self._receive_encrypt, self._receive_authenticate = receive
+
+    @property
+    def secrets(self) -> WrapSecrets:
+        return WrapSecrets(
+            "SHA256",
+            self._send_authenticate,
+            self._receive_authenticate,
+            self._send_encrypt,
+            self._receive_encrypt,
+        )
 
     def seal(self, header: ControlHeader, packet_id: int, packet_time: int, body: bytes) -> bytes:
         front = serialize_header(header) + _IDS.pack(packet_id, packet_time)

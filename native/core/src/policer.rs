@@ -91,6 +91,12 @@ impl SourceLimit {
         self.buckets.is_empty()
     }
 
+    /// Whether this source has a bucket.
+    #[must_use]
+    pub fn knows(&self, source: Source) -> bool {
+        self.index.contains_key(&source)
+    }
+
     /// Take one token of `source`; false where it has none left.
     pub fn allows(&mut self, source: Source, now: Nanos, rate: Rate) -> bool {
         let full = u64::from(rate.burst) * SECOND;

@@ -111,7 +111,8 @@ impl ResetLimit {
     /// Take what an answer costs; false where there is none for this reset. `source` with its port.
     pub fn allows(&mut self, source: Source, session_id: u64, now: Nanos) -> bool {
         let endpoint = mix(source.address as u64 ^ u64::from(source.port).rotate_left(40), self.seed);
-        let number = mix(endpoint ^ mix((source.address >> 64) as u64, self.seed).rotate_left(17) ^ session_id, self.seed);
+        let number =
+            mix(endpoint ^ mix((source.address >> 64) as u64, self.seed).rotate_left(17) ^ session_id, self.seed);
         let times = self.memory.note(number, now);
         if times > REPEATS_MAX {
             return false;

@@ -138,6 +138,33 @@ impl PeerSettings {
     }
 }
 
+/// How to answer hard resets: a wrap's secrets and those of cookies.
+#[derive(FromPyObject)]
+pub struct ResetAnswers {
+    name: String,
+    digest: String,
+    slot_seconds: u64,
+}
+
+impl ResetAnswers {
+    /// Keys made of this and of the secrets of `object`, which is the same Python object.
+    pub fn parse(self, object: &Bound<'_, PyAny>) -> PyResult<worker::Answers> {
+        let octets = |name: &str| -> PyResult<Zeroizing<Vec<u8>>> {
+            Ok(Zeroizing::new(object.getattr(name)?.extract::<Vec<u8>>()?))
+        };
+        let wrap = worker::WrapSecrets {
+            name: self.name,
+            digest: self.digest,
+            send: octets("send")?,
+            receive: octets("receive")?,
+            send_cipher: octets("send_cipher")?,
+            receive_cipher: octets("receive_cipher")?,
+        };
+        let cookie = worker::CookieSettings { secret: octets("secret")?, slot_seconds: self.slot_seconds };
+        worker::Answers::new(&wrap, &cookie).map_err(|error| refused(object.py(), &error))
+    }
+}
+
 /// `bridged.protocol.cipher.Cipher`.
 #[derive(FromPyObject)]
 struct Cipher {

@@ -4,7 +4,7 @@ use bridged_worker as worker;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::inward::{DataKey, DataplaneSettings, Endpoint, PeerSettings, TapPort};
+use crate::inward::{DataKey, DataplaneSettings, Endpoint, PeerSettings, ResetAnswers, TapPort};
 use crate::outward;
 use crate::outward::refused;
 
@@ -88,6 +88,27 @@ impl DataPlane {
 
     fn remove_key(&self, py: Python<'_>, handle: worker::PeerHandle, key_id: u8) {
         py.detach(|| self.inner.remove_key(handle, key_id));
+    }
+
+    fn answer_resets(&self, py: Python<'_>, answers: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+        let answers = match answers {
+            Some(object) => Some(object.extract::<ResetAnswers>()?.parse(&object)?),
+            None => None,
+        };
+        py.detach(|| self.inner.answer_resets(answers));
+        Ok(())
+    }
+
+    fn expect(&self, py: Python<'_>, endpoint: Endpoint) -> PyResult<()> {
+        let endpoint = endpoint.parse(py)?;
+        py.detach(|| self.inner.expect(endpoint));
+        Ok(())
+    }
+
+    fn stop_expecting(&self, py: Python<'_>, endpoint: Endpoint) -> PyResult<()> {
+        let endpoint = endpoint.parse(py)?;
+        py.detach(|| self.inner.stop_expecting(endpoint));
+        Ok(())
     }
 
     fn send_control(&self, py: Python<'_>, datagram: &[u8], destination: Endpoint) -> PyResult<()> {

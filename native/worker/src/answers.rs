@@ -5,13 +5,21 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use aws_lc_rs::cipher::{DecryptingKey, DecryptionContext, EncryptingKey, EncryptionContext, UnboundCipherKey, AES_256};
+use aws_lc_rs::cipher::{
+    DecryptingKey, DecryptionContext, EncryptingKey, EncryptionContext, UnboundCipherKey, AES_256,
+};
 use aws_lc_rs::hmac;
 use bridged_core::{Nanos, SECOND};
+use bridged_sys::address::{Pin, RawAddress};
+use bridged_sys::send::{Outgoing, Sender};
+use bridged_sys::thread::unix_seconds;
+use bridged_sys::udp::UdpSocket;
 use zeroize::Zeroizing;
 
+use crate::contract::Direction;
 use crate::counters::Reason;
 use crate::error::Error;
+use crate::shared::{send_failure, Shared};
 
 const HARD_RESET_CLIENT: u8 = 7;
 const HARD_RESET_SERVER: u8 = 8;
@@ -152,7 +160,8 @@ impl Answers {
 
     fn is_cookie(&self, cookie: &[u8; COOKIE], session: &[u8; 8], source: &SocketAddr, now: Nanos) -> bool {
         let slot = self.slot_at(now);
-        (0..SLOTS_ACCEPTED).fold(false, |is_good, age| is_good | equal(cookie, &self.cookie(session, source, slot - age)))
+        (0..SLOTS_ACCEPTED)
+            .fold(false, |is_good, age| is_good | equal(cookie, &self.cookie(session, source, slot - age)))
     }
 
     fn cookie(&self, session: &[u8; 8], source: &SocketAddr, slot: i64) -> [u8; COOKIE] {
@@ -228,7 +237,8 @@ impl Wrap {
                 };
                 let body = &mut scratch[..sealed.len()];
                 body.copy_from_slice(sealed);
-                if !body.is_empty() && decrypt.decrypt(body, DecryptionContext::Iv128(first_block(tag).into())).is_err() {
+                if !body.is_empty() && decrypt.decrypt(body, DecryptionContext::Iv128(first_block(tag).into())).is_err()
+                {
                     return Err(Reason::WrapMismatch);
                 }
                 let mut context = hmac::Context::with_key(receive);
@@ -272,15 +282,68 @@ impl Wrap {
                 let tag = context.sign();
                 put(&ids);
                 put(tag.as_ref());
-                let begin = length;
                 put(body);
                 let iv = EncryptionContext::Iv128(first_block(tag.as_ref()).into());
-                if encrypt.less_safe_encrypt(&mut packet[begin..length], iv).is_err() {
+                if encrypt.less_safe_encrypt(&mut packet[HEADER + IDS + TAG..length], iv).is_err() {
                     return 0;
                 }
             }
         }
         length
+    }
+}
+
+/// Answers of one turn, sent in one call at its end.
+pub struct Mail {
+    sender: Sender,
+    octets: Vec<u8>,
+    messages: Vec<Outgoing>,
+}
+
+impl Mail {
+    /// An empty one.
+    pub fn new() -> Mail {
+        Mail { sender: Sender::new(), octets: Vec::new(), messages: Vec::new() }
+    }
+
+    /// Add an answer to a hard reset from `to`; `pin`: from where to send it.
+    pub fn answer(
+        &mut self,
+        shared: &Shared,
+        answers: &Answers,
+        session: &[u8; 8],
+        to: &SocketAddr,
+        pin: Option<Pin>,
+        now: Nanos,
+    ) {
+        let mut answer = [0; ANSWER_OCTETS];
+        let length = answers.answer(session, to, now, unix_seconds() as u32, &mut answer);
+        if let Ok(destination) = RawAddress::new(to, shared.family()) {
+            let start = self.octets.len();
+            self.octets.extend_from_slice(&answer[..length]);
+            self.messages.push(Outgoing { start, length, segment: 0, destination, pin, class: 0, hops: 0 });
+        }
+    }
+
+    /// Send all of it. What a full socket does not take is counted: its receiver asks again.
+    pub fn send(&mut self, shared: &Shared, socket: &UdpSocket) {
+        if self.messages.is_empty() {
+            return;
+        }
+        for message in &mut self.messages {
+            message.hops = socket.other_hops(message.destination.is_ipv4());
+        }
+        let mut at = 0;
+        while at < self.messages.len() {
+            let (sent, number) = self.sender.send_many(socket, &self.octets, &self.messages[at..]);
+            at += sent;
+            if number != 0 {
+                shared.lose(Direction::Transmit, send_failure(number), 1, None);
+                at += 1;
+            }
+        }
+        self.messages.clear();
+        self.octets.clear();
     }
 }
 

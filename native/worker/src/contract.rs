@@ -20,8 +20,10 @@ pub const EVENT_QUEUE_EVENTS: usize = 1024;
 pub const OCC_WAITING: usize = 8;
 /// Octets of the longest OCC message that is handed up: an options string has 1024 at most.
 pub const OCC_OCTETS: usize = 1280;
-/// At most so many control datagrams wait.
-pub const CONTROL_QUEUE_DATAGRAMS: usize = 1024;
+/// At most so many control datagrams of peers and of handshakes wait.
+pub const CONTROL_QUEUE_DATAGRAMS: usize = 2048;
+/// At most so many of strangers.
+pub const STRANGER_QUEUE_DATAGRAMS: usize = 2048;
 
 /// Which way a packet went: `Receive`: opened from the peer; `Transmit`: sealed to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

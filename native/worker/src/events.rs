@@ -8,20 +8,16 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 
-use bridged_core::policer::{Rate, Source, SourceLimit};
 use bridged_core::Nanos;
 use bridged_sys::descriptor::EventFd;
 
-use crate::contract::{Event, PeerHandle, CONTROL_QUEUE_DATAGRAMS, EVENT_QUEUE_EVENTS, OCC_WAITING};
+use crate::contract::{Event, PeerHandle, EVENT_QUEUE_EVENTS, OCC_WAITING};
+use crate::control_queue::{ControlQueue, Sender};
 use crate::counters::Reason;
 use crate::sync::{lock, Mutex};
-
-const STRANGER_QUEUE_DATAGRAMS: usize = CONTROL_QUEUE_DATAGRAMS * 3 / 4;
-/// Larger ones cannot be control packets (tls-mtu is at most 2048).
-const CONTROL_DATAGRAM_OCTETS: usize = 4096;
 
 /// What can be told of once; a state has at most one event, in which the latest of it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,21 +57,28 @@ enum Place {
 #[derive(Debug)]
 struct Waiting {
     queue: VecDeque<Place>,
-    control: usize,
+    control: ControlQueue,
     /// Others that may be refused.
     others: usize,
     states: HashMap<State, Event>,
     /// OCC messages that wait, by peer.
     occ: HashMap<PeerHandle, usize>,
-    limit: SourceLimit,
     /// None once closed.
     signal: Option<EventFd>,
 }
 
 impl Waiting {
     fn append(&mut self, place: Place) {
-        let was_empty = self.queue.is_empty();
+        let was_empty = self.is_empty();
         self.queue.push_back(place);
+        self.signal_if(was_empty);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.control.len() == 0
+    }
+
+    fn signal_if(&self, was_empty: bool) {
         if let Some(signal) = self.signal.as_ref().filter(|_| was_empty) {
             signal.signal();
         }
@@ -114,7 +117,7 @@ impl Waiting {
 
     /// The descriptor is not readable where nothing waits.
     fn settle(&self) {
-        if let Some(signal) = self.signal.as_ref().filter(|_| self.queue.is_empty()) {
+        if let Some(signal) = self.signal.as_ref().filter(|_| self.is_empty()) {
             signal.clear();
         }
     }
@@ -131,7 +134,6 @@ impl Waiting {
             Place::Plain(event) => event,
         };
         match &event {
-            Event::ControlReceived { .. } => self.control -= 1,
             Event::OccReceived { handle, .. } => {
                 self.others -= 1;
                 if let Entry::Occupied(mut entry) = self.occ.entry(*handle) {
@@ -162,11 +164,10 @@ impl EventQueue {
         let signal = Some(EventFd::new()?);
         let waiting = Waiting {
             queue: VecDeque::new(),
-            control: 0,
+            control: ControlQueue::new(seed),
             others: 0,
             states: HashMap::new(),
             occ: HashMap::new(),
-            limit: SourceLimit::new(seed),
             signal,
         };
         Ok(EventQueue { waiting: Mutex::new(waiting) })
@@ -185,7 +186,7 @@ impl EventQueue {
     /// Datagrams and other events that wait.
     pub fn depths(&self) -> (usize, usize) {
         let waiting = lock(&self.waiting);
-        (waiting.control, waiting.queue.len() - waiting.control)
+        (waiting.control.len(), waiting.queue.len())
     }
 
     /// Queue an event; false where there is no room (`event_queue_full`). For state there always is.
@@ -210,30 +211,36 @@ impl EventQueue {
         }
     }
 
-    /// Queue a control datagram, or say why not. `is_known`: it is from a peer's endpoint.
+    /// Queue a control datagram, or say why not.
     ///
     /// # Errors
     /// The drop reason.
-    pub fn put_control(&self, datagram: &[u8], source: SocketAddr, now: Nanos, is_known: bool) -> Result<(), Reason> {
-        if datagram.len() > CONTROL_DATAGRAM_OCTETS {
-            return Err(Reason::BadLength);
-        }
-        let address = match source.ip() {
-            IpAddr::V4(v4) => u128::from(v4.to_ipv6_mapped()),
-            IpAddr::V6(v6) => u128::from(v6),
-        };
-        let (port, rate) = if is_known { (u32::from(source.port()), Rate::PEER) } else { (0, Rate::STRANGER) };
+    pub fn put_control(&self, datagram: &[u8], source: SocketAddr, now: Nanos, sender: Sender) -> Result<(), Reason> {
         let mut waiting = lock(&self.waiting);
-        if !waiting.limit.allows(Source { address, port }, now, rate) {
-            return Err(Reason::SourceRate);
-        }
-        let room = if is_known { CONTROL_QUEUE_DATAGRAMS } else { STRANGER_QUEUE_DATAGRAMS };
-        if waiting.control >= room {
-            return Err(Reason::ControlQueueFull);
-        }
-        waiting.control += 1;
-        waiting.append(Place::Plain(Event::ControlReceived { datagram: datagram.to_vec(), source }));
+        let was_empty = waiting.is_empty();
+        waiting.control.put(datagram, source, now, sender)?;
+        waiting.signal_if(was_empty);
         Ok(())
+    }
+
+    /// A session begins its handshake with this endpoint.
+    pub fn expect(&self, endpoint: SocketAddr) {
+        lock(&self.waiting).control.expect(endpoint);
+    }
+
+    /// A session that was expected is over.
+    pub fn stop_expecting(&self, endpoint: &SocketAddr) {
+        lock(&self.waiting).control.stop_expecting(endpoint);
+    }
+
+    /// Whether some session is in its handshake there.
+    pub fn expects(&self, endpoint: &SocketAddr) -> bool {
+        lock(&self.waiting).control.expects(endpoint)
+    }
+
+    /// Whether to answer a hard reset.
+    pub fn may_answer(&self, source: &SocketAddr, session: &[u8; 8], now: Nanos) -> bool {
+        lock(&self.waiting).control.may_answer(source, session, now)
     }
 
     /// Up to `limit` events; the descriptor stays readable while more wait.
@@ -244,6 +251,7 @@ impl EventQueue {
             let Some(place) = waiting.queue.pop_front() else { break };
             taken.extend(waiting.leave(place));
         }
+        waiting.control.take(limit - taken.len(), &mut taken);
         waiting.settle();
         taken
     }
@@ -252,7 +260,7 @@ impl EventQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::LimitTrigger;
+    use crate::contract::{LimitTrigger, STRANGER_QUEUE_DATAGRAMS};
     use bridged_sys::descriptor::wait_readable;
 
     fn endpoint(text: &str) -> SocketAddr {
@@ -274,27 +282,20 @@ mod tests {
     }
 
     #[test]
-    fn strangers_leave_room_for_peers_and_for_other_events() {
+    fn control_datagrams_leave_room_for_other_events_and_come_behind_them() {
         let queue = EventQueue::new(1).unwrap();
+        let is_readable = || wait_readable(&[queue.descriptor()], Some(0)) != 0;
         let mut refused = None;
-        for number in 0..2000u32 {
+        for number in 0..4000u32 {
             let source = endpoint(&format!("10.0.{}.{}:9", number / 256, number % 256));
-            refused = refused.or(queue.put_control(b"x", source, 0, false).err());
+            refused = refused.or(queue.put_control(b"x", source, 0, Sender::Stranger).err());
         }
         assert_eq!(refused, Some(Reason::ControlQueueFull));
         assert_eq!(queue.depths(), (STRANGER_QUEUE_DATAGRAMS, 0));
-        assert_eq!(queue.put_control(b"x", endpoint("10.9.9.9:1"), 0, true), Ok(()));
-        assert!(queue.put(Event::PeerExpired { handle: 1 }));
-        assert_eq!(queue.put_control(&[0; 4097], endpoint("10.9.9.9:1"), 0, true), Err(Reason::BadLength));
-    }
-
-    #[test]
-    fn one_stranger_is_limited_whatever_its_port() {
-        let queue = EventQueue::new(1).unwrap();
-        let passed = (0..1000u16)
-            .filter(|port| queue.put_control(b"x", endpoint(&format!("10.0.0.1:{}", port + 1)), 0, false).is_ok())
-            .count();
-        assert_eq!(passed, 256);
+        assert!(queue.put(Event::PeerExpired { handle: 1 }) && is_readable());
+        assert_eq!(queue.take(1), [Event::PeerExpired { handle: 1 }]);
+        assert_eq!(queue.take(9999).len(), STRANGER_QUEUE_DATAGRAMS);
+        assert!(!is_readable());
     }
 
     fn moved(number: u8) -> Event {

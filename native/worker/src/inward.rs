@@ -19,8 +19,10 @@ use bridged_sys::receive::{Message, Receiver};
 use bridged_sys::thread::{now, rest, wait_exactly};
 use bridged_sys::EAGAIN;
 
+use crate::answers::{Mail, Stranger};
 use crate::contract::Direction::Receive;
 use crate::contract::Event;
+use crate::control_queue::Sender;
 use crate::counters::Reason;
 use crate::forwarding::fit_of;
 use crate::keys::KeySlot;
@@ -67,6 +69,8 @@ pub struct Inward {
     /// Opened frames of one batch.
     opened: Vec<Frame>,
     to_tap: TapWriter,
+    /// Answers to strangers.
+    mail: Mail,
 }
 
 impl Inward {
@@ -85,6 +89,7 @@ impl Inward {
             rests: false,
             opened: Vec::with_capacity(4096),
             to_tap: TapWriter::new(worker, thread, seed),
+            mail: Mail::new(),
         }
     }
 
@@ -140,6 +145,7 @@ impl Inward {
         }
         self.to_tap.write(shared, self.receiver.octets());
         self.outbox.flush_from(self.receiver.octets(), shared, Some(socket), now);
+        self.mail.send(shared, socket);
         self.slots = match count {
             _ if count < FEW_SLOTS || octets > count * LARGE_OCTETS => FEW_SLOTS,
             _ if count < SLOTS || !are_single => SLOTS,
@@ -209,14 +215,38 @@ impl Inward {
     }
 
     fn read_control(&mut self, shared: &Shared, batch: &Batch<'_>, now: Nanos) {
-        if let Some(pin) = batch.message.pin {
-            lock(&shared.pins).remember(batch.source, pin);
-        }
-        let is_known = shared.whereabouts.is_known(&batch.source);
+        let source = &batch.source;
+        let is_peer = shared.whereabouts.is_known(source);
+        let answers = shared.answers.load();
+        let answers = answers.as_deref().filter(|_| !is_peer && !shared.events.expects(source));
         let octets = self.receiver.octets();
+        let mut is_pinned = false;
         for datagram in octets[batch.start..batch.start + batch.length].chunks(batch.size) {
-            if let Err(reason) = shared.events.put_control(datagram, batch.source, now, is_known) {
-                shared.lose(Receive, reason, 1, None);
+            let sender = match answers.map(|answers| (answers, answers.judge(datagram, source, now))) {
+                None if is_peer => Sender::Peer,
+                None => Sender::Stranger,
+                Some((answers, Ok(Stranger::Reset(session)))) => {
+                    if shared.events.may_answer(source, &session, now) {
+                        self.mail.answer(shared, answers, &session, source, batch.message.pin, now);
+                    } else {
+                        shared.lose(Receive, Reason::HandshakeRate, 1, None);
+                    }
+                    continue;
+                }
+                Some((_, Ok(Stranger::Proven))) => Sender::Proven,
+                Some((_, Ok(Stranger::Unproven))) => Sender::Unproven,
+                Some((_, Err(reason))) => Sender::Useless(reason),
+            };
+            match shared.events.put_control(datagram, *source, now, sender) {
+                Ok(()) if !is_pinned => {
+                    // Whoever answers it does so from the address that it was sent to.
+                    is_pinned = true;
+                    if let Some(pin) = batch.message.pin {
+                        lock(&shared.pins).remember(*source, pin);
+                    }
+                }
+                Ok(()) => {}
+                Err(reason) => shared.lose(Receive, reason, 1, None),
             }
         }
     }

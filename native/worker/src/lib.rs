@@ -16,6 +16,8 @@
 //! use_key(&self, PeerHandle, u8) -> Result<(), Error>
 //! remove_key(&self, PeerHandle, u8)
 //! send_control(&self, &[u8], SocketAddr) -> Result<(), Error>
+//! answer_resets(&self, Option<Answers>)
+//! expect(&self, SocketAddr)                    stop_expecting(&self, SocketAddr)
 //! send_payload(&self, PeerHandle, &[u8]) -> Result<(), Error>
 //! flush(&self, PeerHandle) -> Result<(), Error>
 //! event_fd(&self) -> RawFd                     poll_events(&self, usize) -> Vec<Event>
@@ -28,7 +30,9 @@
 //! addresses travel as scope ids and become names in `endpoint_text`.
 
 mod ahead;
+mod answers;
 mod contract;
+mod control_queue;
 mod counters;
 mod dispatch;
 mod endpoint;
@@ -60,6 +64,7 @@ mod timer;
 mod urgent_first;
 mod whereabouts;
 
+pub use answers::{Answers, CookieSettings, WrapSecrets};
 pub use contract::*;
 pub use counters::Reason;
 pub use endpoint::{endpoint_text, parse_endpoint};

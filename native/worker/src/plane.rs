@@ -17,6 +17,7 @@ use bridged_sys::descriptor::EventFd;
 use bridged_sys::steer::steer_by_peer_id;
 use bridged_sys::thread::{block_signals, now, CpuClock};
 
+use crate::answers::Answers;
 use crate::contract::{
     Direction, Event, FdbEntry, Key, PeerHandle, PeerSettings, PeerSnapshot, PeerUpdate, Settings, Snapshot, TapPort,
 };
@@ -85,6 +86,7 @@ impl DataPlane {
             largest_frame: AtomicUsize::new(tap.largest_frame),
             tap: ArcSwapOption::from_pointee(tap),
             sockets: ArcSwap::from_pointee(Vec::new()),
+            answers: ArcSwapOption::from_pointee(None),
             drops: Drops::default(),
             cells: (0..threads).map(|_| ThreadCells::default()).collect(),
             sending: Mutex::new(Outbox::new(threads - 1)),
@@ -292,6 +294,21 @@ impl DataPlane {
         if let Ok(peer) = self.shared.table.load().get(handle) {
             peer.drop_key(key_id);
         }
+    }
+
+    /// Answer hard resets of strangers from now on; None: no more.
+    pub fn answer_resets(&self, answers: Option<Answers>) {
+        self.shared.answers.store(answers.map(Arc::new));
+    }
+
+    /// A session begins its handshake with this endpoint: what comes from there is not a stranger's.
+    pub fn expect(&self, endpoint: SocketAddr) {
+        self.shared.events.expect(endpoint);
+    }
+
+    /// A session that was expected is over.
+    pub fn stop_expecting(&self, endpoint: SocketAddr) {
+        self.shared.events.stop_expecting(&endpoint);
     }
 
     /// Send a control packet; a full socket drops it, counted (the reliability layer repeats it).

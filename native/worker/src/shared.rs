@@ -18,6 +18,7 @@ use bridged_sys::{
     ENODEV, ENOMEM, EPERM,
 };
 
+use crate::answers::Answers;
 use crate::contract::{Direction, Event, Settings, OCC_OCTETS};
 use crate::counters::{Counter, Drops, Reason, ThreadCells};
 use crate::error::Error;
@@ -68,6 +69,8 @@ pub struct Shared {
     pub largest_frame: AtomicUsize,
     /// Socket `i` is that of worker `i`, or all use the only one; none before there is one.
     pub sockets: ArcSwap<Vec<Arc<UdpSocket>>>,
+    /// How to answer hard resets; none while the control plane answers nobody.
+    pub answers: ArcSwapOption<Answers>,
     /// Lost frames and packets, those of no peer included.
     pub drops: Drops,
     /// By thread: TAP and wire thread of worker 0, of worker 1, ..., and last whoever holds `sending`.

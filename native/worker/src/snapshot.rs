@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bridged_sys::tap::dropped_by_queue;
 use bridged_sys::thread::{now, unix_seconds};
 
-use crate::contract::{PeerSnapshot, Snapshot, CONTROL_QUEUE_DATAGRAMS, EVENT_QUEUE_EVENTS};
+use crate::contract::{PeerSnapshot, Snapshot, CONTROL_QUEUE_DATAGRAMS, EVENT_QUEUE_EVENTS, STRANGER_QUEUE_DATAGRAMS};
 use crate::counters::{histogram, peer_counters, Counter, ThreadCells};
 use crate::peers::Peer;
 use crate::shared::{Shared, ThreadClock};
@@ -87,7 +87,7 @@ pub fn of_plane(shared: &Arc<Shared>, aead: &'static str, txqueue_dropped: &Atom
             ("udp_receive_buffer", shared.overflow.total()),
         ]),
         queues: BTreeMap::from([
-            ("control", (control, CONTROL_QUEUE_DATAGRAMS)),
+            ("control", (control, CONTROL_QUEUE_DATAGRAMS + STRANGER_QUEUE_DATAGRAMS)),
             ("events", (others, EVENT_QUEUE_EVENTS)),
         ]),
         histograms: BTreeMap::from([

@@ -17,7 +17,8 @@ from bridged.dataplane.contract import (
     StationMoved,
     TapFailed,
 )
-from bridged.dataplane.portable.events import SOURCES_REMEMBERED, EventQueue, SourceLimit
+from bridged.dataplane.portable.control_queue import SOURCES_REMEMBERED, Sender, SourceLimit
+from bridged.dataplane.portable.events import EventQueue
 from bridged.units import KeyId, PeerHandle
 
 
@@ -55,8 +56,8 @@ def test_events_beyond_the_capacity_are_refused_and_room_comes_back() -> None:
 
 def test_a_datagram_too_large_for_control_is_refused() -> None:
     queue = EventQueue()
-    assert queue.put_control(bytes(4097), Endpoint("127.0.0.1", 1), 0.0, known=True) == "bad_length"
-    assert queue.put_control(bytes(4096), Endpoint("127.0.0.1", 1), 0.0, known=True) is None
+    assert queue.put_control(bytes(4097), Endpoint("127.0.0.1", 1), 0.0, Sender.PEER) == "bad_length"
+    assert queue.put_control(bytes(4096), Endpoint("127.0.0.1", 1), 0.0, Sender.PEER) is None
     assert select.select([queue.fileno()], [], [], 0)[0]
     queue.close()
 

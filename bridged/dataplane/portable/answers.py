@@ -1,0 +1,51 @@
+"""Hard resets, answered where they arrive; what a stranger sends beyond that, sorted.
+
+Source: bridged/dataplane/contract.py, `answer_resets`; bridged/protocol/listener.py.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from bridged.addresses import Endpoint
+from bridged.dataplane.contract import ResetAnswers
+from bridged.dataplane.portable.control_queue import ControlQueue, Sender
+from bridged.errors import RemoteProtocolError
+from bridged.protocol.cookie import CookieJar
+from bridged.protocol.listener import Answer, Listener
+from bridged.protocol.reset_limit import ResetLimit
+
+
+class Answers:
+    """Answers strangers, or queues what they say. `send` sends a datagram."""
+
+    def __init__(self, queue: ControlQueue, send: Callable[[bytes, Endpoint], None]) -> None:
+        self._queue = queue
+        self._send = send
+        self._limit = ResetLimit()
+        self._listener: Listener | None = None
+
+    def apply(self, answers: ResetAnswers | None) -> None:
+        """Answer so from now on; None: nobody is answered."""
+        if answers is None:
+            self._listener = None
+            return
+        jar = CookieJar(answers.cookie_secret, answers.hand_window)
+        self._listener = Listener(answers.wrap, jar, self._limit)
+
+    def receive(self, datagram: bytes, source: Endpoint, now: float) -> str | None:
+        """A control datagram of no peer: answer it or queue it, or say why not (drop reason)."""
+        if self._listener is None or self._queue.expects(source):
+            return self._queue.put(datagram, source, now, Sender.STRANGER)
+        try:
+            made = self._listener.receive(datagram, source, now, time.time())
+        except RemoteProtocolError as error:
+            if error.code == "handshake_rate":
+                return error.code
+            sender = Sender.UNPROVEN if error.code == "cookie_mismatch" else Sender.USELESS
+            return self._queue.put(datagram, source, now, sender, error.code)
+        if isinstance(made, Answer):
+            self._send(made.datagram, source)
+            return None
+        return self._queue.put(datagram, source, now, Sender.PROVEN)

@@ -1,0 +1,149 @@
+"""Control datagrams on their way to the control plane: strangers' are never in the way of others.
+
+Source: bridged/dataplane/contract.py. Every lane is bounded, and every source has a rate.
+Written under the loop's gate, read by the control plane's thread; a deque needs no lock for that.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict, deque
+from enum import Enum
+from typing import Final, NamedTuple
+
+from bridged.addresses import Endpoint
+from bridged.dataplane.contract import CONTROL_QUEUE_DATAGRAMS, STRANGER_QUEUE_DATAGRAMS, ControlReceived
+
+SOURCES_REMEMBERED: Final = 4096
+CONTROL_DATAGRAM_OCTETS: Final = 4096
+"""Larger ones cannot be control packets (tls-mtu is at most 2048)."""
+STRANGERS_SHARE: Final = 8
+"""One in so many datagrams of a call is left to strangers, however much peers have to say."""
+
+
+class Rate(NamedTuple):
+    """Datagrams at once, and a second."""
+
+    burst: float
+    rate: float
+
+
+PEER: Final = Rate(1024.0, 1024.0)
+HANDSHAKE: Final = Rate(128.0, 64.0)
+"""Of an endpoint in its handshake."""
+STRANGER: Final = Rate(256.0, 128.0)
+"""Of a host."""
+NEWCOMERS: Final = Rate(4096.0, 512.0)
+"""Of a host with clients that brought their cookies back."""
+SAMPLES: Final = Rate(32.0, 8.0)
+"""What no use could be made of, from anybody: for logs, not for answers."""
+PROVEN: Final = Rate(16.0, 1.0)
+
+
+class Sender(Enum):
+    """Who a control datagram is from."""
+
+    PEER = "a peer's endpoint"
+    STRANGER = "whoever else; nobody has looked at the datagram"
+    PROVEN = "a stranger that brought its cookie back"
+    UNPROVEN = "a stranger that may have done so before"
+    USELESS = "a stranger whose packet is good for nothing"
+
+
+class SourceLimit:
+    """A token bucket for each source of control datagrams.
+
+    Holds SOURCES_REMEMBERED sources; the one longest unheard is forgotten first.
+    """
+
+    def __init__(self) -> None:
+        self._buckets: OrderedDict[str, list[float]] = OrderedDict()
+
+    def knows(self, source: str) -> bool:
+        """Whether this source has a bucket."""
+        return source in self._buckets
+
+    def allows(self, source: str, now: float, *, burst: float, rate: float) -> bool:
+        """Take one token of `source`; False where it has none left. `rate` is tokens per second."""
+        bucket = self._buckets.get(source)
+        if bucket is None:
+            if len(self._buckets) >= SOURCES_REMEMBERED:
+                self._buckets.popitem(last=False)
+            self._buckets[source] = [burst - 1.0, now]
+            return True
+        self._buckets.move_to_end(source)
+        tokens = min(burst, bucket[0] + (now - bucket[1]) * rate)
+        bucket[1] = now
+        bucket[0] = tokens - 1.0 if tokens >= 1.0 else tokens
+        return tokens >= 1.0
+
+
+class ControlQueue:
+    """Two lanes: CONTROL_QUEUE_DATAGRAMS of peers and handshakes, STRANGER_QUEUE_DATAGRAMS of all others."""
+
+    def __init__(self) -> None:
+        self._known: deque[ControlReceived] = deque()
+        self._strangers: deque[ControlReceived] = deque()
+        self._limit = SourceLimit()
+        self._proven = SourceLimit()
+        self._expected: Counter[Endpoint] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._known) + len(self._strangers)
+
+    def expect(self, endpoint: Endpoint) -> None:
+        """A session begins its handshake with this endpoint."""
+        self._expected[endpoint] += 1
+
+    def stop_expecting(self, endpoint: Endpoint) -> None:
+        """A session that was expected is over."""
+        if endpoint in self._expected:
+            self._expected[endpoint] -= 1
+            if not self._expected[endpoint]:
+                del self._expected[endpoint]
+
+    def expects(self, endpoint: Endpoint) -> bool:
+        """Whether some session is in its handshake there."""
+        return endpoint in self._expected
+
+    def put(
+        self, datagram: bytes, source: Endpoint, now: float, sender: Sender, refusal: str = "cookie_mismatch"
+    ) -> str | None:
+        """Queue a datagram, or say why not (drop reason). `refusal`: why it is of no use, where it is not."""
+        if len(datagram) > CONTROL_DATAGRAM_OCTETS:
+            return "bad_length"
+        who, rate = self._bucket(source, sender, now)
+        if not self._limit.allows(who, now, burst=rate.burst, rate=rate.rate):
+            return refusal if rate is SAMPLES else "source_rate"
+        is_known = sender is Sender.PEER or source in self._expected
+        lane, room = (
+            (self._known, CONTROL_QUEUE_DATAGRAMS)
+            if is_known
+            else (self._strangers, STRANGER_QUEUE_DATAGRAMS)
+        )
+        if len(lane) >= room:
+            return "control_queue_full"
+        lane.append(ControlReceived(datagram, source))
+        return None
+
+    def take(self, limit: int) -> list[ControlReceived]:
+        """Up to `limit`: those of known endpoints first, but for a share."""
+        share = min(-(-limit // STRANGERS_SHARE), len(self._strangers))
+        known = min(len(self._known), limit - share)
+        strangers = min(len(self._strangers), limit - known)
+        taken = [self._known.popleft() for _ in range(known)]
+        return taken + [self._strangers.popleft() for _ in range(strangers)]
+
+    def _bucket(self, source: Endpoint, sender: Sender, now: float) -> tuple[str, Rate]:
+        endpoint = str(source)
+        if sender is Sender.PEER:
+            return endpoint, PEER
+        if source in self._expected:
+            return endpoint, HANDSHAKE
+        if sender is Sender.STRANGER:
+            return source.host, STRANGER
+        if sender is Sender.PROVEN:
+            self._proven.allows(endpoint, now, burst=PROVEN.burst, rate=PROVEN.rate)
+            return source.host, NEWCOMERS
+        if sender is Sender.UNPROVEN and self._proven.knows(endpoint):
+            return endpoint, HANDSHAKE
+        return "", SAMPLES

@@ -1,0 +1,262 @@
+"""Strangers at a data plane: hard resets are answered, the rest is sorted, and nobody is crowded out."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import time
+from collections.abc import Iterator
+
+import pytest
+from dataplane_rig import Rig, frame, until
+
+from bridged.addresses import Endpoint
+from bridged.dataplane.contract import ControlReceived, ResetAnswers
+from bridged.protocol.cookie import CookieJar
+from bridged.protocol.listener import ANSWER_PACKET_ID, Listener, NewSession
+from bridged.protocol.packet import ControlBody, ControlHeader, Opcode, parse_body, serialize_body
+from bridged.protocol.reset_limit import BEYOND_BURST, CALM, REPEATS_MAX
+from bridged.protocol.role import Role
+from bridged.protocol.static_key import StaticKey
+from bridged.protocol.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapKeys
+from bridged.units import KeyId
+
+KEY = StaticKey(bytes(range(256)))
+SECRET = bytes(range(32))
+WINDOW = 60
+DIGESTS = ("SHA1", "SHA224", "SHA256", "SHA384", "SHA512")
+WRAPS = ("none", "tls-crypt", *DIGESTS)
+SAMPLES = 32
+
+
+def keys(wrap: str, role: Role) -> WrapKeys:
+    if wrap == "none":
+        return NoWrap()
+    if wrap == "tls-crypt":
+        return TlsCryptKeys(KEY, role)
+    return TlsAuthKeys(KEY, 0 if role is Role.SERVER else 1, wrap)
+
+
+class Stranger:
+    """A socket and the client's side of a wrap."""
+
+    def __init__(self, rig: Rig, wrap: str = "none", host: str = "127.0.0.1") -> None:
+        self.keys = keys(wrap, Role.CLIENT)
+        self.session_id = os.urandom(8)
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind((host, 0))
+        self.socket.connect(("127.0.0.1", rig.port))
+        self._number = 0
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint(*self.socket.getsockname())
+
+    def packet(self, opcode: Opcode, body: ControlBody, key_id: int = 0) -> bytes:
+        self._number += 1
+        header = ControlHeader(opcode, KeyId(key_id), self.session_id)
+        return self.keys.seal(header, self._number, int(time.time()), serialize_body(body))
+
+    def reset(self) -> bytes:
+        return self.packet(Opcode.HARD_RESET_CLIENT_V2, ControlBody(message_id=0))
+
+    def hello(self, cookie: bytes | None) -> bytes:
+        return self.packet(
+            Opcode.CONTROL_V1, ControlBody((0,) if cookie else (), cookie, message_id=1, payload=b"\x16hello")
+        )
+
+    def send(self, *datagrams: bytes) -> None:
+        for datagram in datagrams:
+            self.socket.send(datagram)
+
+    def answer(self, seconds: float = 5.0) -> bytes | None:
+        self.socket.settimeout(seconds)
+        try:
+            return self.socket.recv(2048)
+        except TimeoutError:
+            return None
+
+    def cookie(self) -> bytes:
+        self.send(self.reset())
+        answer = self.answer()
+        assert answer is not None
+        return self.keys.open(answer).header.session_id
+
+
+@pytest.fixture
+def strangers(rig: Rig) -> Iterator[list[Stranger]]:
+    made: list[Stranger] = []
+    yield made
+    for stranger in made:
+        stranger.socket.close()
+
+
+def answering(rig: Rig, wrap: str = "none") -> None:
+    rig.plane.answer_resets(ResetAnswers(keys(wrap, Role.SERVER), SECRET, WINDOW))
+
+
+def waiting(rig: Rig) -> int:
+    return rig.snapshot().queues["control"][0]
+
+
+def handed_up(rig: Rig, count: int = 1) -> list[ControlReceived]:
+    until(lambda: waiting(rig) >= count, f"{count} datagrams for the control plane")
+    return [event for event in rig.plane.poll_events(4096) if isinstance(event, ControlReceived)]
+
+
+@pytest.mark.parametrize("wrap", WRAPS)
+def test_a_hard_reset_is_answered_as_the_listener_would(
+    rig: Rig, strangers: list[Stranger], wrap: str
+) -> None:
+    answering(rig, wrap)
+    stranger = Stranger(rig, wrap)
+    strangers.append(stranger)
+    before = time.time()
+    stranger.send(stranger.reset())
+    answer = stranger.answer()
+    assert answer is not None
+    opened = stranger.keys.open(answer)
+    body = parse_body(opened.header.opcode, opened.body)
+    assert (opened.header.opcode, opened.header.key_id) == (Opcode.HARD_RESET_SERVER_V2, 0)
+    assert (body.acks, body.remote_session_id, body.message_id) == ((0,), stranger.session_id, 0)
+    if stranger.keys.has_packet_ids:
+        assert opened.packet_id == ANSWER_PACKET_ID
+        assert before - 2 <= opened.packet_time <= time.time() + 2
+    jar = CookieJar(SECRET, WINDOW)
+    cookie = opened.header.session_id
+    assert jar.check(cookie, stranger.endpoint, stranger.session_id, time.monotonic())
+    assert waiting(rig) == 0, "the control plane never hears of it"
+    stranger.send(stranger.hello(cookie))
+    (event,) = handed_up(rig)
+    listener = Listener(keys(wrap, Role.SERVER), jar)
+    made = listener.receive(event.datagram, event.source, time.monotonic(), time.time())
+    assert isinstance(made, NewSession) and made.local_session_id == cookie
+
+
+@pytest.mark.parametrize("wrap", ["tls-crypt", "SHA256"])
+def test_a_reset_with_another_key_gets_no_answer_and_is_shown_now_and_then(
+    rig: Rig, strangers: list[Stranger], wrap: str
+) -> None:
+    answering(rig, wrap)
+    stranger = Stranger(rig, wrap)
+    strangers.append(stranger)
+    forged = bytearray(stranger.reset())
+    forged[-1] ^= 1
+    stranger.send(*[bytes(forged)] * 200)
+    until(lambda: waiting(rig) + rig.drops("receive", "wrap_mismatch") == 200, "all to be judged")
+    assert SAMPLES <= waiting(rig) <= SAMPLES + 8
+    assert stranger.answer(0.1) is None
+    stranger.send(stranger.reset())
+    assert stranger.answer() is not None
+
+
+def test_a_cookie_that_is_not_ours_brings_nothing_and_one_that_is_holds_for_what_follows(
+    rig: Rig, strangers: list[Stranger]
+) -> None:
+    answering(rig)
+    stranger = Stranger(rig)
+    strangers.append(stranger)
+    stranger.send(*[stranger.hello(os.urandom(8)) for _ in range(100)])
+    until(lambda: waiting(rig) + rig.drops("receive", "cookie_mismatch") == 100, "all to be judged")
+    assert rig.drops("receive", "cookie_mismatch") >= 60
+    shown = len(rig.plane.poll_events(4096))
+    stranger.send(*[stranger.hello(None) for _ in range(100)])
+    until(lambda: shown + waiting(rig) + rig.drops("receive", "cookie_mismatch") == 200, "all to be judged")
+    rig.plane.poll_events(4096)
+    stranger.send(stranger.hello(stranger.cookie()), *[stranger.hello(None) for _ in range(20)])
+    assert len(handed_up(rig, 21)) == 21
+
+
+def test_what_opens_no_session_gets_no_answer(rig: Rig, strangers: list[Stranger]) -> None:
+    answering(rig)
+    stranger = Stranger(rig)
+    strangers.append(stranger)
+    reset = stranger.reset()
+    useless = [
+        reset[:13],
+        reset[:5],
+        b"\x38" + bytes(13),
+        stranger.packet(Opcode.HARD_RESET_CLIENT_V2, ControlBody(message_id=1)),
+        stranger.packet(Opcode.HARD_RESET_CLIENT_V2, ControlBody(message_id=0), key_id=1),
+        stranger.packet(Opcode.HARD_RESET_SERVER_V2, ControlBody(message_id=0)),
+        stranger.packet(Opcode.SOFT_RESET_V1, ControlBody(message_id=0), key_id=1),
+        reset[:9] + b"\x09" + bytes(60),
+        reset + bytes(3000),
+    ]
+    stranger.send(*useless)
+    assert len(handed_up(rig, len(useless))) == len(useless), "a few are shown to the control plane"
+    assert stranger.answer(0.1) is None
+
+
+def test_answers_to_one_network_are_limited_and_others_still_get_theirs(
+    rig: Rig, strangers: list[Stranger]
+) -> None:
+    answering(rig)
+    stranger = Stranger(rig)
+    strangers.append(stranger)
+    stranger.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+    for _ in range(3000):
+        stranger.session_id = os.urandom(8)
+        stranger.send(stranger.reset())
+    until(lambda: rig.drops("receive", "handshake_rate") > 500, "a limit")
+    answered = 0
+    while stranger.answer(0.2) is not None:
+        answered += 1
+    assert answered + rig.drops("receive", "handshake_rate") == 3000
+    assert answered <= 2 * (CALM[0] + BEYOND_BURST)
+    other = Stranger(rig, host="127.0.1.1")
+    strangers.append(other)
+    assert other.cookie()
+
+
+def test_one_and_the_same_reset_is_answered_a_few_times(rig: Rig, strangers: list[Stranger]) -> None:
+    answering(rig)
+    stranger = Stranger(rig)
+    strangers.append(stranger)
+    stranger.send(*[stranger.reset()] * 20)
+    until(lambda: rig.drops("receive", "handshake_rate") == 20 - REPEATS_MAX, "a limit")
+
+
+def test_who_is_expected_is_no_stranger(rig: Rig, strangers: list[Stranger]) -> None:
+    answering(rig)
+    stranger = Stranger(rig)
+    strangers.append(stranger)
+    rig.plane.expect(stranger.endpoint)
+    rig.plane.expect(stranger.endpoint)
+    stranger.send(stranger.hello(None), stranger.reset())
+    assert len(handed_up(rig, 2)) == 2
+    rig.plane.stop_expecting(stranger.endpoint)
+    stranger.send(stranger.hello(None))
+    assert len(handed_up(rig)) == 1
+    rig.plane.stop_expecting(stranger.endpoint)
+    rig.plane.stop_expecting(stranger.endpoint)
+    assert stranger.cookie()
+
+
+def test_nobody_is_answered_before_and_after_that_is_asked_for(rig: Rig, strangers: list[Stranger]) -> None:
+    stranger = Stranger(rig)
+    strangers.append(stranger)
+    stranger.send(stranger.reset())
+    assert len(handed_up(rig)) == 1
+    answering(rig)
+    assert stranger.cookie()
+    rig.plane.answer_resets(None)
+    stranger.send(stranger.reset())
+    assert len(handed_up(rig)) == 1
+    assert stranger.answer(0.1) is None
+
+
+def test_a_flood_of_forged_resets_stops_no_peer(rig: Rig, strangers: list[Stranger]) -> None:
+    answering(rig)
+    peer = rig.peer(1)
+    stranger = Stranger(rig)
+    strangers.append(stranger)
+    for number in range(4000):
+        stranger.session_id = struct.pack(">Q", number + 1)
+        stranger.send(stranger.reset())
+        if number % 200 == 0:
+            peer.send_raw(b"\x20from a peer")
+            peer.send(frame(2, 1, number.to_bytes(2, "big")))
+    assert len(rig.frames(20)) == 20
+    assert len([event for event in handed_up(rig, 20) if event.source == peer.endpoint]) == 20
