@@ -65,6 +65,7 @@ pub struct CookieSettings {
     pub slot_seconds: u64,
 }
 
+#[allow(clippy::large_enum_variant)] // there is one of it
 enum Wrap {
     None,
     TlsAuth { send: hmac::Key, receive: hmac::Key, length: usize },
