@@ -1,7 +1,7 @@
 """A flood of forged hard resets: as many a second as asked for, each from another invented address.
 
-A program of its own, in a namespace on the WAN. It knows no key: what stands behind a reset's session id is invented
-too, in the length that the wrap has.
+A program of its own, in a namespace on the WAN. It knows no key: what stands behind a reset's session id is
+invented too, in the length that the wrap has.
 """
 
 from __future__ import annotations
