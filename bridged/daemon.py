@@ -29,7 +29,10 @@ from bridged.netlink.watch import LinkWatch
 from bridged.runtime.bridges import bridge_status, state_directory
 from bridged.runtime.clock_steps import ClockSteps
 from bridged.runtime.fallback_log import FallbackLog
+from bridged.runtime.host_warnings import host_warnings
+from bridged.runtime.host_watch import HostWatch
 from bridged.runtime.lag import LoopLag
+from bridged.runtime.loop_guard import LoopGuard
 from bridged.runtime.network import NetworkChanges
 from bridged.runtime.reflections import Reflections
 from bridged.runtime.site import Site
@@ -69,7 +72,7 @@ def run(configuration_path: Path, confirm_seconds: float | None = None) -> int:
 
 
 def _log_warnings(log: Any, configuration: Configuration) -> None:
-    for path, text in find_warnings(configuration):
+    for path, text in [*find_warnings(configuration), *host_warnings(configuration)]:
         log.warning("configuration_warning", where=".".join(map(str, path)), text=text)
 
 
@@ -90,6 +93,8 @@ class Daemon:
         self._site = Site(self._watch, path.parent)
         self._changes: NetworkChanges | None = None
         self._reflections = Reflections()
+        self._host_watch = HostWatch()
+        self._loop_guard = LoopGuard()
         self._collector: DaemonCollector | None = None
         self._reload_lock = asyncio.Lock()
         self._reload_again = False
@@ -137,6 +142,9 @@ class Daemon:
         self._reflections.start()
         self._undo.append(self._reflections.close)
         self._observe(configuration)
+        self._host_watch.start()
+        self._undo.append(self._host_watch.stop)
+        self._undo.append(self._loop_guard.stop)
         self._serve_metrics(admin)
         fallbacks = FallbackLog(
             lambda: {name: tunnel.dataplane for name, tunnel in self._site.tunnels.items()}
@@ -154,6 +162,15 @@ class Daemon:
         bridges, tunnels = configuration.bridges, self._site.tunnels.values()
         assert self._changes is not None
         self._changes.own = {tunnel.tap_name or "" for tunnel in tunnels}
+        self._host_watch.bridges = tuple(bridges)
+        self._loop_guard.apply(
+            {
+                name: [
+                    tunnel.tap_name for tunnel in tunnels if tunnel.plan.bridge == name and tunnel.tap_name
+                ]
+                for name in bridges
+            }
+        )
         self._reflections.apply(
             {name: bridge.ports for name, bridge in bridges.items()},
             {name: [tunnel for tunnel in tunnels if tunnel.plan.bridge == name] for name in bridges},
@@ -333,6 +350,7 @@ class Daemon:
             confirm_deadline=self._confirm_deadline,
             control_loop_lag=self._lag.snapshot(),
             reload=self._reload_status,
+            warnings={**self._host_watch.warnings, **self._loop_guard.warnings},
             duties=DutiesStatus(dict(SUPERVISOR.failures), SUPERVISOR.undone()),
         )
 

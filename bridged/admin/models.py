@@ -156,6 +156,10 @@ class StatusAnswer(Answer):
     control_loop_lag: HistogramAnswer | None = Field(description="seconds")
     reload: ReloadsAnswer
     duties: DutiesAnswer = Field(default_factory=DutiesAnswer)
+    warnings: dict[str, str] = Field(
+        default_factory=dict,
+        description="amiss on the host, and the cure: bridge_netfilter, tunnel_loop",
+    )
 
 
 class ConfirmAnswer(Answer):

@@ -33,9 +33,12 @@ def check(
     from bridged.configuration import find_warnings, load
     from bridged.configuration.problems import dotted
     from bridged.configuration.secrets import find_exposed_secrets
+    from bridged.runtime.host_warnings import host_warnings, refuse_own_servers
 
     configuration = load(file)
-    for path, text in [*find_warnings(configuration), *find_exposed_secrets(configuration)]:
+    refuse_own_servers(configuration)
+    warnings = [*find_warnings(configuration), *find_exposed_secrets(configuration)]
+    for path, text in [*warnings, *host_warnings(configuration)]:
         say(f"{file}: {dotted(path)}: warning: {text}")
     show("OK")
     for line in _summary(configuration):

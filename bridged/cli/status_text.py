@@ -32,6 +32,7 @@ def warning_lines(answer: StatusAnswer) -> list[str]:
     if answer.reload.outcome == "rejected":
         lines.append(f"the configuration was not reloaded: {clean(answer.reload.detail)}")
     lines += [f"bridge {row.name}: {clean(row.problem)}" for row in answer.bridges if row.problem]
+    lines += [clean(text) for text in answer.warnings.values()]
     for item in answer.duties.undone:
         what = " ".join(word for word in (item.duty, item.subject) if word)
         since = span(max(0.0, answer.now - item.since))

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from bridged.addresses import Endpoint
+from bridged.addresses import Endpoint, Remote
 from bridged.configuration.schema import DEFAULT_PORT, Configuration, Tls, Tunnel, tap_name
 
 KeyPath = tuple[str | int, ...]
@@ -33,6 +33,7 @@ def find_conflicts(configuration: Configuration) -> list[Conflict]:
         *_address_conflicts(configuration),
         *_listen_conflicts(configuration),
         *_outside_conflicts(configuration),
+        *own_servers(configuration, is_loopback),
     ]
     for name, tunnel in configuration.tunnels.items():
         base: KeyPath = ("tunnels", name)
@@ -143,6 +144,30 @@ def _overlap(one: Endpoint, other: Endpoint) -> bool:
     if one.host == other.host or "::" in (one.host, other.host):
         return True
     return bool(_WILDCARDS & {one.host, other.host}) and not (one.is_ipv6 or other.is_ipv6)
+
+
+def own_servers(configuration: Configuration, is_ours: Callable[[Endpoint], bool]) -> Iterator[Conflict]:
+    """Clients whose remote is a server of the same bridge: frames would go round for ever.
+
+    `is_ours` says whether an endpoint's address is this machine's.
+    """
+    servers = [
+        (name, tunnel.bridge, _endpoint(tunnel.listen))
+        for name, tunnel in configuration.tunnels.items()
+        if tunnel.role == "server"
+    ]
+    for name, tunnel in configuration.tunnels.items():
+        for index, text in enumerate(tunnel.remotes):
+            remote = Remote.parse(text, DEFAULT_PORT).server
+            for server, bridge, listen in servers:
+                if bridge != tunnel.bridge or remote.port != listen.port:
+                    continue
+                if remote.host == listen.host or (listen.host in _WILDCARDS and is_ours(remote)):
+                    reason = (
+                        f"{remote} is tunnel {server} of this configuration, on the same bridge: frames "
+                        "would go round for ever. Name the far site's server"
+                    )
+                    yield ("tunnels", name, "remotes", index), reason
 
 
 def _outside_conflicts(configuration: Configuration) -> Iterator[Conflict]:

@@ -7,15 +7,16 @@ import bridged.netlink.package  # noqa: F401  # before what imports pyroute2
 from bridged.netlink.attachment import BridgeAttachment, random_mac
 from bridged.netlink.host import (
     Host,
-    bridge_netfilter,
     check_ports,
     learned_stations,
     pin_station,
     protected_stations,
     set_link,
+    set_port_blocked,
     taken_addresses,
     unpin_station,
 )
+from bridged.netlink.netfilter import bridge_netfilter
 from bridged.netlink.reconciler import AttachmentEvent, AttachmentStatus
 from bridged.netlink.watch import HostEvent, LinkWatch
 
@@ -33,6 +34,7 @@ __all__ = [
     "protected_stations",
     "random_mac",
     "set_link",
+    "set_port_blocked",
     "taken_addresses",
     "unpin_station",
 ]

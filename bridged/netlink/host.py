@@ -7,21 +7,19 @@ Blocking, each call for a few milliseconds; `BridgeAttachment` runs it in a thre
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from bridged.addresses import MacAddress
 from bridged.errors import NetlinkError
-from bridged.netlink import stations, tunnel_route
-from bridged.netlink.observe import link_named, observe
+from bridged.netlink import port_holders, stations, tunnel_route
+from bridged.netlink.observe import holders, link_named, observe
 from bridged.netlink.perform import perform
 from bridged.netlink.route_socket import RouteSocket
 from bridged.switching.actions import Action, SetMtu, SetQueue, SetUp, inverse
 from bridged.switching.links import BridgeWish, HostLinks
-
-_BRIDGE_NETFILTER = Path("/proc/sys/net/bridge")
 
 
 class Host:
@@ -49,6 +47,18 @@ class Host:
     def observe(self, names: Collection[str], *, routes_by: Collection[str] = ()) -> HostLinks:
         """These links as they are now; see `observe.observe`."""
         return observe(self.kernel, names, routes_by=routes_by)
+
+    def names(self) -> list[str]:
+        """Of all links but loopback."""
+        return [name for _, name in socket.if_nameindex() if name != "lo"]
+
+    def holders_of(self, ip: str) -> list[str]:
+        """The links that have this IP address."""
+        return holders(self.kernel, ip)
+
+    def holder_of(self, name: str) -> str | None:
+        """What keeps a link from becoming a port; see `port_holders.holder_of`."""
+        return port_holders.holder_of(self.kernel, name)
 
     def apply(self, actions: Sequence[Action]) -> None:
         """All of the actions, or none: where one fails, those before it are taken back, newest first.
@@ -130,6 +140,16 @@ def unpin_station(mac: MacAddress, port: str) -> None:
         stations.unpin(kernel, mac, port)
 
 
+def set_port_blocked(port: str, is_blocked: bool) -> None:
+    """Keep a port of a kernel bridge from sending and receiving, or let it; see `stations.set_blocked`.
+
+    Raises:
+        NetlinkError: the kernel refused.
+    """
+    with RouteSocket() as kernel:
+        stations.set_blocked(kernel, port, is_blocked)
+
+
 def protected_stations(bridge: str) -> set[MacAddress]:
     """Addresses that no peer may ever hold in `bridge`; see `stations.protected_stations`.
 
@@ -161,19 +181,3 @@ def check_ports(wish: BridgeWish, destinations: Collection[str]) -> None:
     """
     with RouteSocket() as kernel:
         tunnel_route.check_ports(kernel, wish, destinations)
-
-
-def bridge_netfilter() -> frozenset[str]:
-    """Which of `iptables`, `ip6tables` and `arptables` see frames that are only bridged.
-
-    With `br_netfilter` loaded (Docker loads it) a FORWARD policy of DROP also drops what crosses a bridge. It
-    is not ours to switch off, since others may rely on it; the daemon warns. Empty: none.
-    """
-    seen = set()
-    for tables in ("iptables", "ip6tables", "arptables"):
-        try:
-            if (_BRIDGE_NETFILTER / f"bridge-nf-call-{tables}").read_text().strip() != "0":
-                seen.add(tables)
-        except OSError:
-            continue
-    return frozenset(seen)

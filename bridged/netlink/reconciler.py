@@ -45,7 +45,8 @@ class AttachmentEvent:
 
     Names: `bridge_applied`, `bridge_repaired` (details: actions), `bridge_problem` (reason),
     `bridge_problem_over`, `bridge_journal_failed` (reason), `bridge_journal_damaged` (reason),
-    `bridge_leftovers_given_back`, `bridge_leftovers_remain` (reason).
+    `bridge_leftovers_given_back`, `bridge_leftovers_remain` (reason), `bridge_port_missing`,
+    `bridge_port_found` (port).
     """
 
     name: str
@@ -106,6 +107,7 @@ class Reconciler:
         self._problem: str | None = None
         self._vanished_at: float | None = None
         self._is_unwritten = False
+        self._missing_told: frozenset[str] = frozenset()
         # Addresses to announce once more, and when (monotonic seconds).
         self._to_repeat: list[AddAddress] = []
         self._repeat_at = 0.0
@@ -196,6 +198,8 @@ class Reconciler:
             actions = plan(observed, self.wish, self.ownership)
             if not actions:
                 self._repairs.settle(observed)
+                # Who has configured it hears of it by `host_warnings`.
+                self._missing_told = self._missing_ports()
                 return
             try:
                 self._apply(actions)
@@ -227,6 +231,7 @@ class Reconciler:
                 continue
             if repaired:
                 self._tell("bridge_repaired", actions=described(actions))
+        self._tell_missing()
         problems += [failure.reason for failure in self._failures.values()]
         self._set_problem("; ".join(dict.fromkeys(problems)) or None)
         return self._delay()
@@ -261,7 +266,7 @@ class Reconciler:
             ports=ports,
             repairs=dict(self._repairs.counts),
             problem=self._problem,
-            missing=tuple(name for name in self.wish.ports if observed.link(name) is None),
+            missing=tuple(sorted(self._missing_ports())),
         )
 
     def _look(self) -> HostLinks:
@@ -283,13 +288,27 @@ class Reconciler:
         self._claim(claim(before, self._observed, actions, self.wish.name))
         try:
             self._host.apply(actions)
-        except NetlinkError:
+        except NetlinkError as error:
             self._claim(before)
-            raise
+            raise self._explained(error) from error
         self._announce(actions)
         for action in actions:
             self._failures.pop((action.name, action.link), None)
         return bool(self._repairs.note(actions, self._observed, time.monotonic()))
+
+    def _explained(self, error: NetlinkError) -> NetlinkError:
+        """Of a port that may not join: with what holds it, where that can be found."""
+        action = self._host.failed_action
+        if not isinstance(action, Attach):
+            return error
+        try:
+            holder = self._host.holder_of(action.link)
+        except NetlinkError:
+            return error
+        if holder is None:
+            return error
+        text = f"{action.link} cannot join the bridge: {holder}"
+        return NetlinkError(error.operation, error.link, error.number, text)
 
     def _announce(self, actions: list[Action]) -> None:
         made = [action for action in actions if isinstance(action, AddAddress | AddRoute)]
@@ -392,6 +411,19 @@ class Reconciler:
         if due is not None:
             times.append(due)
         return max(PAUSE_SECONDS, min(times) - now) if times else None
+
+    def _missing_ports(self) -> frozenset[str]:
+        return frozenset(name for name in self.wish.ports if self._observed.link(name) is None)
+
+    def _tell_missing(self) -> None:
+        """Say once that a port has gone, or has come."""
+        missing = self._missing_ports()
+        for name in sorted(missing - self._missing_told):
+            self._tell("bridge_port_missing", port=name)
+        for name in sorted(self._missing_told - missing):
+            if name in self.wish.ports:
+                self._tell("bridge_port_found", port=name)
+        self._missing_told = missing
 
     def _set_problem(self, problem: str | None) -> None:
         if problem == self._problem:

@@ -82,7 +82,17 @@ class RouteSocket:
 
     def request(self, message: Any, message_type: int, flags: int, *, operation: str, link: str) -> None:
         """Have the kernel do something; returns when it is done."""
-        sequence = self._send(message, message_type, flags | NLM_F_ACK, operation, link)
+        self._await(self._send(message, message_type, flags | NLM_F_ACK, operation, link), operation, link)
+
+    def request_octets(self, body: bytes, message_type: int, *, operation: str, link: str) -> None:
+        """`request` for a message that pyroute2 cannot write; `body` is what follows the header."""
+        self._sequence += 1
+        flags = NLM_F_REQUEST | NLM_F_ACK
+        header = _HEADER.pack(_HEADER.size + len(body), message_type, flags, self._sequence, 0)
+        self._send_octets(header + body, operation, link)
+        self._await(self._sequence, operation, link)
+
+    def _await(self, sequence: int, operation: str, link: str) -> None:
         for kind, body, _ in self._answers(sequence, operation, link):
             if kind == NLMSG_ERROR:
                 self._check(body, operation, link)
@@ -133,11 +143,14 @@ class RouteSocket:
         header["sequence_number"] = self._sequence
         message.reset()
         message.encode()
+        self._send_octets(bytes(message.data), operation, link)
+        return self._sequence
+
+    def _send_octets(self, octets: bytes, operation: str, link: str) -> None:
         try:
-            self._socket.send(bytes(message.data))
+            self._socket.send(octets)
         except OSError as error:
             raise NetlinkError(operation, link, error.errno or 0) from error
-        return self._sequence
 
     def _answers(self, sequence: int, operation: str, link: str) -> Iterator[tuple[int, bytes, bytes]]:
         """(type, body, whole message) of all that answers `sequence`, up to the end of the answer."""

@@ -7,12 +7,13 @@ Blocking, a few milliseconds.
 from __future__ import annotations
 
 import errno
+import struct
 from collections.abc import Collection
 from ipaddress import ip_address
 from socket import AF_BRIDGE, AF_INET, AF_INET6, if_nametoindex
 from typing import Any
 
-from pyroute2.netlink.rtnl import RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH
+from pyroute2.netlink.rtnl import RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH, RTM_SETLINK
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 
 from bridged.addresses import MacAddress
@@ -22,6 +23,9 @@ from bridged.netlink.observe import all_macs, observe
 from bridged.netlink.perform import GONE
 from bridged.netlink.route_socket import NLM_F_CREATE, NLM_F_REPLACE, RouteSocket
 
+DISABLED, FORWARDING = 0, 3
+"""BR_STATE_* of a bridge port. Without spanning tree, the kernel leaves no other state than these alone."""
+_IFLA_PROTINFO = 12
 NTF_MASTER = 0x04
 NTF_STICKY = 0x40
 NUD_NOARP = 0x40
@@ -120,6 +124,25 @@ def unpin(kernel: RouteSocket, mac: MacAddress, port: str) -> None:
     except NetlinkError as error:
         if error.number not in GONE:
             raise
+
+
+def set_blocked(kernel: RouteSocket, port: str, is_blocked: bool) -> None:
+    """Keep a bridge port from sending and receiving, as spanning tree does; or let it.
+
+    Raises:
+        NetlinkError: it is no port, it is down, or the bridge runs spanning tree itself.
+    """
+    state = DISABLED if is_blocked else FORWARDING
+    operation = "block port" if is_blocked else "unblock port"
+    try:
+        index = if_nametoindex(port)
+    except OSError:
+        raise NetlinkError(operation, port, errno.ENODEV, "no such link") from None
+    # As part of IFLA_LINKINFO the kernel takes the state, and sets it back at once.
+    body = struct.pack("=BxHiII", AF_BRIDGE, 0, index, 0, 0) + struct.pack(
+        "=HHBxxx", 5, _IFLA_PROTINFO, state
+    )
+    kernel.request_octets(body, RTM_SETLINK, operation=operation, link=port)
 
 
 def _entry(mac: MacAddress, port: str, operation: str) -> Any:

@@ -16,6 +16,7 @@ from bridged.netlink import leftovers
 from bridged.netlink.attachment import BridgeAttachment
 from bridged.netlink.reconciler import AttachmentEvent
 from bridged.netlink.watch import LinkWatch
+from bridged.runtime.bridge_lock import is_kept_by_another
 from bridged.runtime.snapshot import BridgeStatus
 from bridged.runtime.trust import bind_endpoint
 from bridged.switching.links import BridgeWish, TapPort
@@ -24,7 +25,10 @@ from bridged.tap import MacPolicy, choose_mac
 from bridged.tap.links import kernel_addresses
 
 _LOUD = frozenset(
-    {"bridge_problem", "bridge_journal_failed", "bridge_journal_damaged", "bridge_leftovers_remain"}
+    {
+        *("bridge_problem", "bridge_port_missing", "bridge_journal_failed", "bridge_journal_damaged"),
+        "bridge_leftovers_remain",
+    }
 )
 
 
@@ -107,6 +111,9 @@ async def give_back_leftovers(configuration: Configuration, *, has_begun: bool =
         NetlinkError: some of it is left; call it again.
     """
     wishes = {name: None if has_begun else wish_for(configuration, name) for name in configuration.bridges}
+    # Of a living daemon with the same state folder.
+    kept = [path.stem for path in _journals(configuration).glob("*.json") if is_kept_by_another(path.stem)]
+    wishes |= dict.fromkeys(kept)
     events = await asyncio.to_thread(leftovers.give_back_leftovers, _journals(configuration), wishes)
     for event in events:
         _report(event)

@@ -24,16 +24,19 @@ from bridged.errors import NetlinkError, ShutdownErrors
 from bridged.netlink.attachment import BridgeAttachment
 from bridged.netlink.watch import LinkWatch
 from bridged.runtime.adapter import TunnelAdapter
+from bridged.runtime.bridge_lock import lock_bridge
 from bridged.runtime.bridges import attach_bridge, give_back_leftovers, wish_for
 from bridged.runtime.client import ClientTunnel
 from bridged.runtime.coalescing import CoalescingGuard
 from bridged.runtime.dataplane_settings import dataplane_settings
+from bridged.runtime.host_warnings import refuse_own_servers
 from bridged.runtime.preflight import check_tunnels
 from bridged.runtime.server import ServerTunnel
 from bridged.runtime.trust import bind_endpoint, plan_tunnel
 from bridged.runtime.tunnel import Tunnel as RunningTunnel
 from bridged.runtime.tunnel_plan import TunnelPlan
 from bridged.supervision import SUPERVISOR
+from bridged.tap.lock import AdapterLock
 
 LEFTOVERS_PAUSE_SECONDS: Final = 1.0
 
@@ -53,6 +56,7 @@ class Site:
         self._coalescing = CoalescingGuard()
         self._target: Configuration | None = None
         self._leftovers: asyncio.Task[None] | None = None
+        self._locks: dict[str, AdapterLock] = {}
         self._adapters: dict[str, TunnelAdapter] = {}
         # What each was made from; a tunnel is here once it has started.
         self._tunnel_sections: dict[str, Tunnel] = {}
@@ -115,6 +119,9 @@ class Site:
             {endpoint for endpoint in bindings if endpoint is not None},
             {running.tap_name or "" for running in self.tunnels.values()},
         )
+        refuse_own_servers(target)
+        for name in target.bridges.keys() - self._locks.keys():
+            lock_bridge(name).release()
         before, self._target = self._target, target
         try:
             for name in target.bridges:
@@ -134,6 +141,7 @@ class Site:
         Raises:
             BridgedError, OSError: a bridge, an adapter or a socket cannot be had.
         """
+        refuse_own_servers(target)
         if self._target is None:
             await self._give_back_leftovers(target)
         self._target = target
@@ -156,8 +164,13 @@ class Site:
                 await self.bridges[name].change(wish_for(target, name))
                 await self.bridges[name].settle()
                 continue
+            self._locks[name] = lock_bridge(name)
             attachment = attach_bridge(target, name, self._settings, self.tunnels, self._watch)
-            await attachment.start()
+            try:
+                await attachment.start()
+            except BaseException:
+                self._unlock(name)
+                raise
             self.bridges[name] = attachment
             self._bridge_sections[name] = bridge
         for name, tunnel in target.tunnels.items():
@@ -200,6 +213,8 @@ class Site:
             except Exception as error:
                 # Whatever it is, the rest of the host is still to be given back.
                 errors.append(error)
+        for name in list(self._locks):
+            self._unlock(name)
         for adapter in self._adapters.values():
             adapter.close()
         for known in (
@@ -238,7 +253,10 @@ class Site:
         ended: list[str] = []
         for name in list(self.bridges):
             if name not in lasting or self._holds_stranger(name, target):
-                await self.bridges.pop(name).stop()
+                try:
+                    await self.bridges.pop(name).stop()
+                finally:
+                    self._unlock(name)
                 del self._bridge_sections[name]
                 self._taps.pop(name, None)
                 ended.append(f"bridges.{name}")
@@ -299,6 +317,11 @@ class Site:
         self._adapters[name] = adapter
         self.tunnels[name] = running
         self._taps.setdefault(tunnel.bridge, set()).add(port.name)
+
+    def _unlock(self, name: str) -> None:
+        lock = self._locks.pop(name, None)
+        if lock is not None:
+            lock.release()
 
     def _settings(self) -> Configuration:
         assert self._target is not None

@@ -150,3 +150,5 @@ class DaemonSnapshot:
     control_loop_lag: Histogram | None = None
     reload: ReloadStatus = field(default_factory=ReloadStatus)
     duties: DutiesStatus = field(default_factory=DutiesStatus)
+    warnings: Mapping[str, str] = field(default_factory=dict)
+    """Kind -> what is amiss on the host now, and the cure: `bridge_netfilter`, `tunnel_loop`."""

@@ -33,6 +33,8 @@ from typing import Final, Self
 from bridged.errors import AdapterLockedError, TapError
 
 _PREFIX: Final = "bridged/tap/"
+BRIDGE_PREFIX: Final = "bridged/bridge/"
+"""Of the lock that a daemon takes on each bridge that it keeps."""
 _BACKLOG: Final = 128
 _COMMAND_CHARACTERS: Final = 160
 _OVERFLOW_UID: Final = 65534
@@ -76,8 +78,10 @@ class AdapterLock:
         self.release()
 
 
-def lock_adapter(adapter: str, *, owner: int | None = None, anyone: bool = False) -> AdapterLock:
-    """Take the lock of `adapter`, without waiting.
+def lock_adapter(
+    adapter: str, *, owner: int | None = None, anyone: bool = False, prefix: str = _PREFIX
+) -> AdapterLock:
+    """Take the lock of `adapter` (by another `prefix`: of something else of that name), without waiting.
 
     `owner` is the user who owns the adapter; `anyone` says that others too may attach it (it has a
     group). Their locks count, beside root's and our own.
@@ -88,7 +92,7 @@ def lock_adapter(adapter: str, *, owner: int | None = None, anyone: bool = False
     """
     lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        lock.bind("\0" + _PREFIX + adapter)
+        lock.bind("\0" + prefix + adapter)
         lock.listen(_BACKLOG)
     except OSError as error:
         lock.close()
@@ -98,28 +102,28 @@ def lock_adapter(adapter: str, *, owner: int | None = None, anyone: bool = False
             ) from error
     else:
         return AdapterLock(adapter, lock)
-    holder = find_lock_holder(adapter) or Holder(None, None, None)
+    holder = find_lock_holder(adapter, prefix) or Holder(None, None, None)
     if anyone or holder.uid is None or holder.uid in _trusted_users(owner):
         raise AdapterLockedError(adapter, holder.pid, holder.command)
     return AdapterLock(adapter, None)
 
 
-def find_lock_holder(adapter: str) -> Holder | None:
+def find_lock_holder(adapter: str, prefix: str = _PREFIX) -> Holder | None:
     """The process that holds the lock of `adapter` in this network namespace, or None."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
-            probe.connect("\0" + _PREFIX + adapter)
+            probe.connect("\0" + prefix + adapter)
         except OSError:
             # Nobody there, or the holder's backlog is full, or it has not come to listen() yet.
-            return _find_socket_holder(_PREFIX + adapter)
+            return _find_socket_holder(prefix + adapter)
         pid, uid, _ = _CREDENTIALS.unpack(
             probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         )
     if pid and (_PROC / str(pid)).exists():
         return Holder(pid, read_command(pid), uid)
     # It forked after locking and the parent is gone, or it lives in another PID namespace.
-    return _find_socket_holder(_PREFIX + adapter) or Holder(None, None, uid)
+    return _find_socket_holder(prefix + adapter) or Holder(None, None, uid)
 
 
 def find_attached(adapter: str) -> Holder | None:

@@ -73,6 +73,8 @@ class DaemonCollector(Collector):
             _add_tunnel(families, tunnel)
         self._add_peers(families, state.tunnels)
         _add_reloads(families, state.reload)
+        for kind in labels.HOST_WARNINGS:
+            families.set("host_warning", (kind,), kind in state.warnings)
         for duty, number in state.duties.failures.items():
             families.add("duty_failures_total", (duty,), number)
         families.set("duties_undone", (), len(state.duties.undone))

@@ -36,6 +36,7 @@ HANDSHAKE_OUTCOMES: Final = (
 )
 RENEGOTIATION_TRIGGERS: Final = ("time", "bytes", "packets", "aead_limit", "manual", "peer")
 FDB_CHANGES: Final = ("learned", "aged", "moved", "flushed", "refused")
+HOST_WARNINGS: Final = ("bridge_netfilter", "tunnel_loop")
 MAC_CONFLICTS: Final = ("adapter", "lan_station", "local_port", "peer")
 MTU_EVENTS: Final = (
     "fragmented",

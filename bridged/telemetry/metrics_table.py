@@ -132,6 +132,12 @@ METRICS: Final[tuple[MetricRow, ...]] = (
     _gauge(
         "config_last_reload_success_timestamp_seconds", (), "Start, or newest reload that was not rejected."
     ),
+    _gauge(
+        "host_warning",
+        ("kind",),
+        "Something is amiss on the host (1) or not (0): bridge_netfilter (its packet filter drops what "
+        "crosses a bridge), tunnel_loop (two tunnels of a bridge reach each other).",
+    ),
     _counter("duty_failures_total", ("duty",), "Failures of background work, by what it does."),
     _gauge("duties_undone", (), "Background duties not done now; `bridged status` names them."),
     _gauge("bridge_problem", ("bridge",), "The bridge is not as configured (1), or it is (0)."),

@@ -84,15 +84,38 @@ def running(folder: Path, snapshot: DaemonSnapshot | None = None) -> Iterator[tu
 
 def test_a_good_file_is_ok(tmp_path: Path) -> None:
     path = tmp_path / "site.yaml"
-    path.write_text(GOOD)
+    path.write_text(GOOD.replace("[eth1]", "[]"))
     done = bridged("check", path)
     assert done.returncode == 0
     assert done.stdout.splitlines() == [
         "OK",
-        "bridge br0: ports eth1",
+        "bridge br0: ports none",
         "tunnel main: server, tap-main in br0, listens on [::]:1194",
     ]
     assert done.stderr == ""
+
+
+def test_a_port_that_does_not_exist_is_a_warning_that_calls_it_missing(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text(GOOD.replace("[eth1]", "[no-such-port]"))
+    done = bridged("check", path)
+    assert done.returncode == 0 and done.stdout.startswith("OK\n")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{path}: bridges.br0.ports[0]: warning: no-such-port is missing")
+
+
+def test_a_client_of_its_own_server_on_the_same_bridge_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    tls = "tls: {ca: /c, certificate: /c, key: /k}"
+    text = GOOD.replace("[eth1]", "[]")
+    path.write_text(text + f"  away: {{role: client, bridge: br0, remotes: ['127.0.0.1:1194'], {tls}}}\n")
+    done = bridged("check", path)
+    assert done.returncode == 2 and done.stdout == ""
+    assert "tunnels.away.remotes[0]" in done.stderr and "tunnel main" in done.stderr
+    path.write_text(path.read_text().replace("br0: {ports: []}", "br0: {ports: []}, br1: {}"))
+    other = path.read_text().replace("role: client, bridge: br0", "role: client, bridge: br1")
+    path.write_text(other)
+    assert bridged("check", path).returncode == 0, "two bridges may be joined"
 
 
 def test_a_bad_file_is_told_line_by_line_on_stderr_with_status_2(tmp_path: Path) -> None:

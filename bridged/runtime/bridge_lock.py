@@ -1,0 +1,33 @@
+"""One daemon keeps a bridge: two would undo each other's work, and the first one's stop takes it from both.
+
+The lock is that of adapters (bridged/tap/lock.py) under another name: it ends with its process.
+"""
+
+from __future__ import annotations
+
+from bridged.errors import AdapterLockedError, ConfigurationError
+from bridged.tap.lock import BRIDGE_PREFIX, AdapterLock, find_lock_holder, lock_adapter
+
+
+def lock_bridge(name: str) -> AdapterLock:
+    """Take the lock of a bridge of this network namespace.
+
+    Raises:
+        ConfigurationError: `bridge_taken`; another daemon keeps it.
+        TapError: `tap_lock`; the system forbids such locks.
+    """
+    try:
+        return lock_adapter(name, prefix=BRIDGE_PREFIX)
+    except AdapterLockedError as error:
+        who = f"process {error.holder_pid} ({error.holder_command})" if error.holder_pid else "another daemon"
+        raise ConfigurationError(
+            f"{name} is kept by {who}. Put all tunnels of a bridge into one configuration, or name another "
+            "bridge here",
+            key=f"bridges.{name}",
+            code="bridge_taken",
+        ) from None
+
+
+def is_kept_by_another(name: str) -> bool:
+    """A living daemon has the lock of this bridge. Not for bridges of this process."""
+    return find_lock_holder(name, BRIDGE_PREFIX) is not None

@@ -1,0 +1,66 @@
+"""Looks now and then whether the host's packet filter drops what crosses our bridges; says how to mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+import structlog
+
+from bridged.netlink.netfilter import DroppingChain, dropping_chains
+from bridged.supervision import SUPERVISOR, Timer
+
+INTERVAL_SECONDS: Final = 5.0
+"""Docker may start, and switch it on, at any time."""
+
+
+class HostWatch:
+    """Looks from `start` to `stop`. `warnings`: kind -> what is amiss now, and the cure."""
+
+    def __init__(self) -> None:
+        self.bridges: Collection[str] = ()
+        """Those that are watched; may be set anew."""
+        self.warnings: dict[str, str] = {}
+        self._timer: Timer | None = None
+        self._log = structlog.get_logger("bridged.host")
+
+    def start(self) -> None:
+        """Begin, in the running loop."""
+        self.look()
+        self._timer = SUPERVISOR.every("host_watch", INTERVAL_SECONDS, self.look)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def look(self) -> None:
+        """Say what is new, once.
+
+        Raises:
+            NetlinkError: the kernel did not answer.
+        """
+        chains = dropping_chains(self.bridges)
+        text = _words(chains, sorted(self.bridges)) if chains else None
+        if text == self.warnings.get("bridge_netfilter"):
+            return
+        if text is None:
+            del self.warnings["bridge_netfilter"]
+            self._log.info("bridge_netfilter_passes")
+        else:
+            self.warnings["bridge_netfilter"] = text
+            self._log.warning("bridge_netfilter_drops", detail=text)
+
+
+def _words(chains: list[DroppingChain], bridges: list[str]) -> str:
+    switches = " ".join(sorted({f"{chain.switch}=0" for chain in chains}))
+    rules = "; ".join(
+        f"nft insert rule {chain} iifname {name} oifname {name} accept"
+        for chain in chains
+        for name in bridges
+    )
+    names = ", ".join(map(str, chains))
+    return (
+        f"IP packets that cross a bridge go through the packet filter ({names}), whose policy drops them. "
+        f"Let them pass: sysctl -w {switches}; or: {rules}"
+    )

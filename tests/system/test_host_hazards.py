@@ -1,0 +1,253 @@
+"""What a host does to a bridge behind its back is found, said with its cure, and guarded against."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from netlink_namespace import cable, in_namespace, ip, plugged, shell, within
+
+from bridged.configuration import load
+from bridged.errors import ConfigurationError, NetlinkError
+from bridged.netlink import BridgeAttachment
+from bridged.netlink.netfilter import dropping_chains
+from bridged.runtime import loop_guard
+from bridged.runtime.bridge_lock import is_kept_by_another, lock_bridge
+from bridged.runtime.host_warnings import host_warnings, refuse_own_servers
+from bridged.runtime.host_watch import HostWatch
+from bridged.runtime.loop_guard import LoopGuard
+from bridged.switching.links import BridgeWish
+
+pytestmark = pytest.mark.root
+
+SERVER = "{role: server, bridge: br0, listen: '192.0.2.1:1194', tls: {embedded: true}}"
+
+
+def configuration(folder: Path, ports: str, tunnels: str = "") -> Path:
+    path = folder / "site.yaml"
+    path.write_text(f"bridges: {{br0: {{ports: [{ports}]}}}}\ntunnels: {{{tunnels}}}\n")
+    return path
+
+
+# --- the packet filter ----------------------------------------------------------------------------
+
+
+@in_namespace
+async def test_a_packet_filter_that_drops_bridged_packets_is_said_with_a_cure_that_works() -> None:
+    shell("sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0")
+    ip("link add br0 type bridge", "link set br0 up")
+    watch = HostWatch()
+    watch.bridges = ("br0",)
+    watch.look()
+    assert watch.warnings == {}
+    shell("nft add table ip filter")
+    shell("nft 'add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }'")
+    watch.look()
+    assert watch.warnings == {}, "it sees nothing that is bridged"
+    shell("sysctl -qw net.bridge.bridge-nf-call-iptables=1")
+    watch.look()
+    text = watch.warnings["bridge_netfilter"]
+    assert "ip filter FORWARD" in text and "sysctl -w net.bridge.bridge-nf-call-iptables=0" in text
+    # The cure as it is printed.
+    shell("nft insert rule" + text.rpartition("nft insert rule")[2])
+    watch.look()
+    assert watch.warnings == {}
+    shell("nft flush chain ip filter FORWARD")
+    watch.look()
+    assert watch.warnings
+    shell("sysctl -qw net.bridge.bridge-nf-call-iptables=0")
+    watch.look()
+    assert watch.warnings == {}
+
+
+@pytest.mark.parametrize(
+    ("family", "hook", "policy", "drops"),
+    [
+        ("ip", "forward", "drop", True),
+        ("inet", "forward", "drop", True),
+        ("ip6", "forward", "drop", False),
+        ("ip", "forward", "accept", False),
+        ("ip", "input", "drop", False),
+        ("bridge", "forward", "drop", False),
+    ],
+)
+@in_namespace
+def test_chains_that_bridged_ipv4_packets_meet_are_told_from_others(
+    family: str, hook: str, policy: str, drops: bool
+) -> None:
+    shell("sysctl -qw net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=0")
+    shell(f"nft add table {family} mine")
+    shell(f"nft 'add chain {family} mine own {{ type filter hook {hook} priority 0; policy {policy}; }}'")
+    found = [str(chain) for chain in dropping_chains(("br0",))]
+    assert found == ([f"{family} mine own"] if drops else [])
+
+
+# --- ports ----------------------------------------------------------------------------------------
+
+
+@in_namespace
+def test_a_missing_port_is_called_missing_with_the_name_that_was_probably_meant(tmp_path: Path) -> None:
+    cable("eth1")
+    found = dict(host_warnings(load(configuration(tmp_path, "eth1, eth01"))))
+    assert list(found) == [("bridges", "br0", "ports", 1)]
+    text = found["bridges", "br0", "ports", 1]
+    assert "eth01 is missing" in text and "did you mean eth1?" in text
+
+
+@in_namespace
+async def test_a_port_that_goes_and_comes_is_told_once_each() -> None:
+    cable("eth1")
+    events = []
+    attachment = BridgeAttachment(BridgeWish("br0", ports=("eth1", "eth9")), report=events.append)
+    await attachment.start()
+    try:
+        assert attachment.status().missing == ("eth9",)
+        ip("link del eth1")
+        await within(lambda: attachment.status().missing == ("eth1", "eth9"), "missing")
+        cable("eth1")
+        await within(lambda: attachment.status().ports["eth1"], "back in the bridge")
+    finally:
+        await attachment.stop()
+    told = [(event.name, event.details["port"]) for event in events if event.name.startswith("bridge_port")]
+    assert told == [("bridge_port_missing", "eth1"), ("bridge_port_found", "eth1")]
+
+
+@pytest.mark.parametrize(
+    ("commands", "said"),
+    [
+        (("link add mv0 link eth1 type macvlan mode bridge",), "the macvlan mv0"),
+        (("link add br7 type bridge", "link set eth1 master br7"), "it is a port of bridge br7"),
+    ],
+)
+@in_namespace
+async def test_a_port_that_cannot_join_says_what_holds_it(
+    tmp_path: Path, commands: tuple[str, ...], said: str
+) -> None:
+    cable("eth1")
+    ip(*commands)
+    found = dict(host_warnings(load(configuration(tmp_path, "eth1"))))
+    assert said in found["bridges", "br0", "ports", 0]
+    with pytest.raises((NetlinkError, ConfigurationError), match=said.rsplit(maxsplit=1)[-1]):
+        await BridgeAttachment(BridgeWish("br0", ports=("eth1",))).start()
+
+
+@in_namespace
+def test_a_port_with_larger_frames_than_the_tunnel_is_told(tmp_path: Path) -> None:
+    cable("eth1")
+    ip("link set eth1 mtu 9000")
+    found = dict(host_warnings(load(configuration(tmp_path, "eth1", f"main: {SERVER}"))))
+    assert "1500" in found["tunnels", "main", "mtu"]
+
+
+# --- two of a kind --------------------------------------------------------------------------------
+
+
+@in_namespace
+def test_one_bridge_has_one_daemon_and_the_other_one_is_named() -> None:
+    assert not is_kept_by_another("br0")
+    lock = lock_bridge("br0")
+    with pytest.raises(ConfigurationError, match=rf"br0 is kept by process {os.getpid()}"):
+        lock_bridge("br0")
+    lock_bridge("br1").release()
+    lock.release()
+    lock_bridge("br0").release()
+
+
+@in_namespace
+def test_a_client_of_a_server_on_the_same_bridge_of_this_host_is_refused(tmp_path: Path) -> None:
+    client = (
+        "away: {role: client, bridge: BRIDGE, remotes: ['REMOTE'], tls: {ca: /c, certificate: /c, key: /k}}"
+    )
+    everywhere = SERVER.replace("192.0.2.1", "0.0.0.0")
+
+    def refused(bridge: str, remote: str) -> bool:
+        away = client.replace("BRIDGE", bridge).replace("REMOTE", remote)
+        path = configuration(tmp_path, "", f"main: {everywhere}, {away}")
+        path.write_text(path.read_text().replace("bridges: {", "bridges: {br1: {}, "))
+        try:
+            refuse_own_servers(load(path))
+        except ConfigurationError as error:
+            assert "tunnel main" in str(error)
+            return True
+        return False
+
+    cable("eth1")
+    ip("addr add 192.0.2.5/24 dev eth1")
+    assert refused("br0", "127.0.0.1:1194") and refused("br0", "192.0.2.5:1194")
+    assert not refused("br0", "192.0.2.6:1194") and not refused("br0", "192.0.2.5:1195")
+    assert not refused("br1", "192.0.2.5:1194"), "two bridges may be joined"
+
+
+class Loop:
+    """What goes out of one TAP comes in at the other, as two tunnels to one far bridge would do."""
+
+    def __init__(self, *descriptors: int) -> None:
+        self.other = dict(zip(descriptors, reversed(descriptors), strict=True))
+        self.frames = 0
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._end.is_set():
+            for descriptor in select.select(list(self.other), (), (), 0.05)[0]:
+                frame = os.read(descriptor, 2048)
+                self.frames += 1
+                try:
+                    os.write(self.other[descriptor], frame)
+                except OSError:
+                    continue
+
+
+@contextmanager
+def looping(*descriptors: int) -> Iterator[Loop]:
+    loop = Loop(*descriptors)
+    try:
+        yield loop
+    finally:
+        loop.stop()
+
+
+def forwarding(port: str) -> bool:
+    return "state forwarding" in shell(f"bridge link show dev {port}")
+
+
+@in_namespace
+async def test_of_two_tunnels_of_one_bridge_that_reach_each_other_one_is_blocked_while_that_is_so() -> None:
+    loop_guard.INTERVAL_SECONDS = 0.2  # type: ignore[misc]
+    cable("eth1")
+    ip("link add br0 type bridge mcast_snooping 0", "link set br0 up", "link set eth1 master br0")
+    guard = LoopGuard()
+    with plugged("tap0") as first, plugged("tap1") as second:
+        ip("link set tap0 master br0 up", "link set tap1 master br0 up")
+        guard.apply({"br0": ["tap0", "tap1"]})
+        try:
+            await asyncio.sleep(0.5)
+            assert guard.warnings == {} and forwarding("tap1")
+            with looping(first.fileno(), second.fileno()) as loop:
+                with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as station:
+                    station.bind(("eth1-x", 0))
+                    station.send(b"\xff" * 6 + b"\x02\xbb\0\0\0\1" + b"\x88\xb6" + bytes(50))
+                await within(lambda: not forwarding("tap1"), "the later one blocked", 10.0)
+                assert forwarding("tap0") and "tap1 is blocked" in guard.warnings["tunnel_loop"]
+                await asyncio.sleep(0.3)
+                before = loop.frames
+                await asyncio.sleep(1.0)
+                assert loop.frames - before < 100, "the storm is over; markers go on"
+                assert not forwarding("tap1"), "as long as the loop is there"
+            await within(lambda: forwarding("tap1"), "let in again", 10.0)
+            assert guard.warnings == {}
+        finally:
+            guard.stop()
+            loop_guard.INTERVAL_SECONDS = 2.0  # type: ignore[misc]
