@@ -1,0 +1,41 @@
+"""A real step of the clock, which no other test may make."""
+
+from __future__ import annotations
+
+import time
+
+from tests.lab.bridged_daemon import client, server
+from tests.lab.core import Lab
+from tests.lab.namespace import wait_for
+from tests.lab.openvpn import Profile
+from tests.lab.topology import TwoSites
+
+DAY_SECONDS = 86400.0
+REFUSALS = 8
+"""The pause after so many takes 8 s."""
+WOKEN_SECONDS = 6.0
+
+
+def test_a_clock_that_becomes_right_wakes_a_client_whose_certificates_were_not_valid_yet() -> None:
+    profile = Profile()
+    issue = profile.authority.issue
+    identities = issue("server", "server"), issue("client", "client")
+    right = time.time() - time.monotonic()
+    try:
+        time.clock_settime(time.CLOCK_REALTIME, time.time() - 30 * DAY_SECONDS)
+        with Lab("vmclock") as lab:
+            sites = TwoSites(lab)
+            ours = server(sites.a, profile, identities[0]).start()
+            far = client(sites.b, profile, identities[1], sites.a.wan_ipv4).start()
+
+            def is_refused() -> bool:
+                return far.log.count("handshake_failed") >= REFUSALS
+
+            wait_for(is_refused, "a client that waits longer and longer", 90)
+            time.clock_settime(time.CLOCK_REALTIME, right + time.monotonic())
+            began = time.monotonic()
+            far.wait_connected(seconds=30)
+            assert time.monotonic() - began < WOKEN_SECONDS, far.log
+            assert "clock_set" in far.log and "clock_set" in ours.log
+    finally:
+        time.clock_settime(time.CLOCK_REALTIME, right + time.monotonic())
