@@ -263,7 +263,11 @@ class Tunnel(Section):
         description="client: servers, tried in order, as host:port; "
         "host:port/udp4 and host:port/udp6 use one IP family only",
     )
-    local: str | None = Field(None, description="client: host:port to send from; default: any")
+    local: str | None = Field(
+        None,
+        description="client: host:port to send from; default: another port for each attempt, which "
+        "OpenVPN servers answer sooner",
+    )
     tls: Tls
     wrap: Wrap = Wrap()
     ciphers: tuple[CipherName, ...] = Field(

@@ -494,6 +494,7 @@ class Session:
         if quiet and self._last_message is not None:
             self.is_heard_out = True
             text, self._last_message = self._last_message, None
+            self._drain_until = now + DRAIN_SECONDS
             try:
                 self.say(text, now)
             except (TlsError, LocalProtocolError):

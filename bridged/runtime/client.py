@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import socket
 from contextlib import suppress
 from typing import Final
 
@@ -19,9 +18,11 @@ from bridged.protocol.packet import SESSION_ID_LENGTH
 from bridged.protocol.session_types import Authenticated, Established, Identified, SessionDown
 from bridged.runtime.call import CALL_SECONDS, KNOCKS, Call
 from bridged.runtime.call_socket import CallSocket
+from bridged.runtime.call_sockets import CallSockets
 from bridged.runtime.link import PeerLink
 from bridged.runtime.name_watch import NameWatch
 from bridged.runtime.outage import Outage
+from bridged.runtime.pauses import Pauses
 from bridged.runtime.remembered import RememberedServer
 from bridged.runtime.remote_order import Candidate, RemoteOrder
 from bridged.runtime.tunnel import Tunnel, monotonic, newest
@@ -29,18 +30,15 @@ from bridged.runtime.tunnel_plan import TunnelPlan
 from bridged.runtime.ways import has_way
 from bridged.supervision import SUPERVISOR, Timer
 
-RETRY_SECONDS: Final = 1.0
-RETRY_SECONDS_MAX: Final = 300.0
-ROUNDS_BEFORE_BACKOFF: Final = 5
 WAY_SECONDS: Final = 0.3
 """A way that is gone for so long is given up for another one; an address that is replaced is back sooner."""
 WAKE_SECONDS: Final = 1.0
 """News of the network begin a new round at most so often."""
 CALLS_MAX: Final = 32
 """At once. Beyond, the oldest that nobody answered is over."""
+STALLS_MAX: Final = 1024
+"""Endpoints whose stalls are counted."""
 _NEVER: Final = float("inf")
-_SILENT_ENDS: Final = frozenset({"ping_timeout", "transport_closed", "renegotiation_failed"})
-"""Ends of a connection after which the next call does not wait: nobody asked for a pause."""
 
 
 class ClientTunnel(Tunnel):
@@ -62,19 +60,13 @@ class ClientTunnel(Tunnel):
         self._outage = Outage(monotonic())
         self._calls: dict[int, Call] = {}
         """Live calls by the handle of their link."""
-        self._sockets: dict[int, CallSocket] = {}
-        """Of every link, until it has ended."""
-        self._fixed: CallSocket | None = None
+        self._sockets = CallSockets(plan.local, dataplane, self._take_datagram, self._take_refusal, plan.name)
         self._speaker: Call | None = None
         """Whose server has answered: only one goes on with its handshake."""
         self._connected: Call | None = None
         self._latest: Endpoint | None = None
         self._stalls: dict[Endpoint, int] = {}
-        self._pause_until = 0.0
-        self._retry_after = 0.0
-        self._refused_rounds = 0
-        self._is_refused = False
-        self._dismissals = 0
+        self._pauses = Pauses()
         self._woken_at = -_NEVER
         self._wake_at = _NEVER
         self._way_timer: Timer | None = None
@@ -87,9 +79,7 @@ class ClientTunnel(Tunnel):
         Raises:
             DataplaneError: `bind_failed`: `local` cannot be bound.
         """
-        if self.plan.local is not None:
-            family = socket.AF_INET6 if self.plan.local.is_ipv6 else socket.AF_INET
-            self._fixed = self._open_socket(family)
+        self._sockets.start()
         await super().start()
         self._names.start()
         self._task = SUPERVISOR.keep("connect", self._connect_for_ever, self.plan.name, endless=True)
@@ -105,10 +95,7 @@ class ClientTunnel(Tunnel):
             if call is not self._connected:
                 self._drop(call)
         await super().stop()
-        for handle in list(self._sockets):
-            self._close_socket(handle)
-        if self._fixed is not None:
-            self._fixed.close()
+        self._sockets.close()
 
     # --- what is seen from outside ----------------------------------------------------------------
 
@@ -134,7 +121,7 @@ class ClientTunnel(Tunnel):
 
     def handle_clock_step(self) -> None:
         """What was not valid yet may be now: pauses after refusals begin from the shortest again."""
-        self._refused_rounds = 0
+        self._pauses.start_again()
         super().handle_clock_step()
 
     def wake(self) -> None:
@@ -146,7 +133,7 @@ class ClientTunnel(Tunnel):
     def _wake_up(self, now: float) -> None:
         self._woken_at = now
         self._wake_at = _NEVER
-        self._pause_until = 0.0
+        self._pauses.wake()
         if self._speaker is None or self._speaker.waits_until() <= now:
             self._order.begin(now)
 
@@ -167,10 +154,14 @@ class ClientTunnel(Tunnel):
     # --- names ------------------------------------------------------------------------------------
 
     def _note_found(self, remote: Remote, found: list[Endpoint]) -> None:
-        if self._order.set_addresses(remote, found) and self._connected is None:
-            # Another address ends a pause: the one before may have been wrong.
-            self._pause_until = 0.0
-            self._changed.set()
+        if not self._order.set_addresses(remote, found) or self._connected is not None:
+            return
+        now = monotonic()
+        if self._pauses.until > now:
+            # The address before may have been wrong.
+            self._pauses.wake()
+            self._order.begin(now)
+        self._changed.set()
 
     def _note_not_found(self, remote: Remote, detail: str) -> None:
         text = f"cannot look up {remote.server.host}: {detail}"
@@ -191,7 +182,7 @@ class ClientTunnel(Tunnel):
         link.receive(datagram)
 
     def _take_datagram(self, through: CallSocket, datagram: bytes, source: Endpoint) -> None:
-        link = newest(link for link in self.links.at(source) if self._sockets.get(link.handle) is through)
+        link = newest(link for link in self.links.at(source) if self._sockets.of(link.handle) is through)
         if link is None:
             self.statistics.control_drops["receive", "cookie_mismatch"] += 1
             return
@@ -229,8 +220,9 @@ class ClientTunnel(Tunnel):
 
     def _give_up(self, call: Call) -> None:
         """It answered, fell silent, and another call was answered."""
-        endpoint = call.candidate.endpoint
-        self._stalls[endpoint] = call.stalls + 1
+        if len(self._stalls) >= STALLS_MAX:
+            self._stalls.clear()
+        self._stalls[call.candidate.endpoint] = call.stalls + 1
         call.link.close("timeout", call.link.session.stalled_at, notify=False)
 
     def _take_refusal(self, through: CallSocket, endpoint: Endpoint, words: str) -> None:
@@ -257,7 +249,7 @@ class ClientTunnel(Tunnel):
         if call is None:
             return
         self._connected = self._speaker = call
-        self._refused_rounds = 0
+        self._pauses.note_connected()
         self._stalls.clear()
         self._order.prefer(call.candidate)
         self._remembered.save(call.candidate)
@@ -279,12 +271,8 @@ class ClientTunnel(Tunnel):
         if event.was_established:
             self._connected = None
             self._outage = Outage(now)
-            pause = 0.0 if event.reason in _SILENT_ENDS else RETRY_SECONDS
-            # Where another machine uses our certificate, each return throws it out: come back ever later.
-            self._dismissals = self._dismissals + 1 if event.retry_after else 0
-            told = event.retry_after * 2.0 ** min(max(0, self._dismissals - 1), 8)
-            self._pause_until = now + min(max(pause, told), RETRY_SECONDS_MAX)
-            self._order.begin(self._pause_until)
+            self._pauses.end_connection(now, event.reason, event.retry_after)
+            self._order.begin(self._pauses.until)
         elif event.reason not in ("shutdown", "replaced"):
             self._note_failure(call, event)
         if event.reason not in ("shutdown", "replaced", "timeout"):
@@ -297,14 +285,13 @@ class ClientTunnel(Tunnel):
         if event.reason == "timeout":
             self._outage.note_timeout(f"timeout: {event.detail}")
             return
-        self._is_refused = True
-        self._retry_after = max(self._retry_after, event.retry_after)
+        self._pauses.note_refusal(event.retry_after)
         if event.next_remote:
             self._order.skip(call.candidate.remote)
 
     def handle_ended(self, link: PeerLink) -> None:
         super().handle_ended(link)
-        self._close_socket(link.handle)
+        self._sockets.release(link.handle)
 
     # --- calls ------------------------------------------------------------------------------------
 
@@ -332,13 +319,13 @@ class ClientTunnel(Tunnel):
         speaker = self._speaker
         if speaker is not None and speaker.waits_until() > now:
             deadlines.append(speaker.waits_until())
-        elif self._pause_until > now:
-            deadlines.append(self._pause_until)
+        elif self._pauses.until > now:
+            deadlines.append(self._pauses.until)
         else:
             if speaker is not None:
                 self._order.refuse(speaker.candidate.endpoint)
             self._call_those_due(now)
-            deadlines.append(max(self._order.deadline(now), self._pause_until))
+            deadlines.append(max(self._order.deadline(now), self._pauses.until))
         if (fields := self._outage.report(now)) is not None:
             self.log.warning("no_answer", **fields)
         self.last_error = self._outage.words(now) or self.last_error
@@ -347,23 +334,10 @@ class ClientTunnel(Tunnel):
 
     def _call_those_due(self, now: float) -> None:
         if self._order.is_over(now):
-            self._end_round(now)
-        while self._pause_until <= now and (candidate := self._order.next(now)) is not None:
+            self._pauses.end_round(now)
+            self._order.begin(self._pauses.until)
+        while self._pauses.until <= now and (candidate := self._order.next(now)) is not None:
             self._call(candidate, now)
-
-    def _end_round(self, now: float) -> None:
-        """Begin the next one. Only who was told no waits longer and longer.
-
-        What is missing after a round without an answer (name server, link, server) may appear at any moment.
-        """
-        self._refused_rounds = self._refused_rounds + 1 if self._is_refused else 0
-        over = self._refused_rounds - ROUNDS_BEFORE_BACKOFF
-        seconds = RETRY_SECONDS * 2.0 ** min(over, 16) if over > 0 else RETRY_SECONDS
-        pause = max(seconds, self._retry_after) if self._is_refused else 0.0
-        self._pause_until = now + min(pause, RETRY_SECONDS_MAX)
-        self._is_refused = False
-        self._retry_after = 0.0
-        self._order.begin(self._pause_until)
 
     def _call(self, candidate: Candidate, now: float) -> None:
         endpoint = candidate.endpoint
@@ -371,15 +345,15 @@ class ClientTunnel(Tunnel):
         if speaker is not None and speaker.candidate.endpoint == endpoint and not speaker.is_given_up(now):
             self._order.refuse(endpoint)
             return
-        through = self._socket_for(endpoint)
-        if through is None:
+        try:
+            through = self._sockets.open_for(endpoint)
+        except DataplaneError as error:
+            self._order.refuse(endpoint)
+            self._outage.note_refused(endpoint, error.message)
             return
         self._make_room(endpoint)
         link = self.make_link(endpoint, local_session_id=_session_id())
-        link.carrier = through
-        link.before_attach = lambda: self.dataplane.use_socket(through.lend())
-        link.after_detach = lambda: self._take_back(through)
-        self._sockets[link.handle] = through
+        self._sockets.give(link, through)
         call = Call(candidate, link, through, now, self._stalls.get(endpoint, 0))
         self._calls[link.handle] = call
         self._latest = endpoint
@@ -390,7 +364,7 @@ class ClientTunnel(Tunnel):
     def _make_room(self, endpoint: Endpoint) -> None:
         """One fixed port speaks with one session at a server; and there is a bound for all."""
         for call in list(self._calls.values()):
-            if self._fixed is not None and call.link.endpoint == endpoint:
+            if self._sockets.is_fixed and call.link.endpoint == endpoint:
                 self._drop(call)
         knocking = [call for call in self._calls.values() if call is not self._speaker]
         if len(knocking) >= CALLS_MAX:
@@ -417,35 +391,6 @@ class ClientTunnel(Tunnel):
         if self._speaker is call:
             self._speaker = None
         call.link.close("replaced", "another call was answered", notify=False)
-
-    # --- sockets ----------------------------------------------------------------------------------
-
-    def _socket_for(self, endpoint: Endpoint) -> CallSocket | None:
-        """Where to call it from; None, with the reason noted, where there is nothing."""
-        if self._fixed is None:
-            try:
-                return self._open_socket(socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET)
-            except DataplaneError as error:
-                reason = error.message
-        elif self._fixed.can_reach(endpoint):
-            return self._fixed
-        else:
-            reason = f"cannot be reached from {self.plan.local}"
-        self._order.refuse(endpoint)
-        self._outage.note_refused(endpoint, reason)
-        return None
-
-    def _open_socket(self, family: int) -> CallSocket:
-        return CallSocket(family, self.plan.local, self._take_datagram, self._take_refusal, self.plan.name)
-
-    def _take_back(self, through: CallSocket) -> None:
-        self.dataplane.use_socket(None)
-        through.take_back()
-
-    def _close_socket(self, handle: int) -> None:
-        through = self._sockets.pop(handle, None)
-        if through is not None and through is not self._fixed:
-            through.close()
 
 
 def _session_id() -> bytes:

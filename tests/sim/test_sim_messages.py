@@ -7,6 +7,7 @@ from noisy_wire import End, Noise, Simulation, renegotiations, settings
 
 from bridged.errors import LocalProtocolError
 from bridged.protocol.conversation_client import HALT_RETRY_SECONDS
+from bridged.protocol.conversation_server import DISMISSED_SECONDS
 from bridged.protocol.key_state import KeyPhase
 from bridged.protocol.role import Role
 from bridged.protocol.session_types import InstallKey, SendPayload, SessionState
@@ -130,6 +131,41 @@ def test_a_farewell_of_the_server_ends_the_client(
     assert (down.reason, down.retry_after, down.next_remote) == (reason, retry_after, next_remote)
     sim.run_until(10)
     assert sim.client.ended
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.2])
+def test_a_replaced_peer_that_is_still_there_is_heard_out_and_told_to_wait(loss: float) -> None:
+    sim = make()
+    sim.run_until(5)
+    sim.noise = Noise(loss=loss)
+    sim.server.session.dismiss("it connected again", "another machine", sim.now)
+    assert sim.server.session.state is SessionState.DRAINING, "no frame goes to it any more"
+    sim._drain()
+    sim.run_until(20)
+    assert sim.server.ended and sim.server.session.is_heard_out
+    assert sim.server.down.reason == "replaced"
+    down = sim.client.down
+    assert (down.reason, down.retry_after) == ("auth_expired", DISMISSED_SECONDS)
+    assert "another machine" in down.detail
+
+
+def test_a_replaced_peer_that_is_gone_is_not_taken_for_another_machine_and_soon_forgotten() -> None:
+    sim = make()
+    sim.run_until(5)
+    sim.noise = Noise(loss=1.0)
+    sim.server.session.dismiss("it connected again", "another machine", sim.now)
+    sim._drain()
+    sim.run_until(6)
+    assert sim.server.ended and not sim.server.session.is_heard_out
+    assert sim.client.down is None
+
+
+def test_a_session_that_is_not_established_is_dismissed_without_a_word() -> None:
+    sim = waiting_for_admission()
+    sim.server.session.dismiss("it connected again", "another machine", sim.now)
+    sim._drain()
+    sim.run_until(1)
+    assert sim.server.ended and not sim.server.session.is_heard_out
 
 
 def test_a_farewell_before_the_options_is_a_reset_by_the_peer() -> None:

@@ -258,13 +258,58 @@ def test_a_step_of_the_clock_or_a_new_network_ends_every_wait() -> None:
             client, _ = await lab.client_of([remote(sock)])
             for wake in (client.handle_clock_step, client.handle_network_change):
                 # As after many refusals: the next round would come in five minutes.
-                client._is_refused, client._refused_rounds = True, 20
-                client._end_round(now())
-                assert client._pause_until > now() + 200
+                for _ in range(20):
+                    client._pauses.note_refusal(0.0)
+                    client._pauses.end_round(now())
+                assert client._pauses.until > now() + 200
                 wake()
                 began = now()
-                await until(lambda: client._pause_until <= now() and len(sources(sock)) >= 1, 5)
+                await until(lambda: client._pauses.until <= now() and len(sources(sock)) >= 1, 5)
                 assert now() - began < 2.5
+
+    run(scenario)
+
+
+def test_another_address_of_a_name_ends_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(name_watch, "AGAIN_SECONDS", 0.3)
+
+    async def scenario(lab: Lab) -> None:
+        server, _ = await lab.server()
+        with silent() as wrong:
+            names = Names(monkeypatch, Endpoint(*wrong.getsockname()))
+            client, _ = await lab.client_of([Remote.parse("hub.example:1194")])
+            await until(lambda: sources(wrong))
+            for _ in range(20):
+                client._pauses.note_refusal(0.0)
+                client._pauses.end_round(now())
+            client._order.begin(client._pauses.until)
+            names.addresses = [endpoint(server)]
+            assert await connected(client) < 2.0
+
+    run(scenario)
+
+
+def test_a_data_plane_that_does_not_take_the_socket_loses_no_fixed_port(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario(lab: Lab) -> None:
+        server, lan = await lab.server()
+        with silent() as spare:
+            local = Endpoint(*spare.getsockname())
+        client, far = await lab.client_of([Remote(endpoint(server))], local=local)
+        plane, tries = client.dataplane, []
+        use_socket = plane.use_socket
+
+        def refuse(descriptor: int | None) -> None:
+            tries.append(descriptor)
+            if descriptor is not None and tries.count(descriptor) == 1:
+                raise DataplaneError("system", "too many open files")
+            use_socket(descriptor)
+
+        monkeypatch.setattr(plane, "use_socket", refuse)
+        await connected(client)
+        assert tries[0] == tries[-1] is not None
+        await crosses(far, lan)
 
     run(scenario)
 
@@ -286,7 +331,9 @@ def test_a_forged_refusal_ends_no_connection() -> None:
         server, lan = await lab.server()
         client, far = await lab.client(endpoint(server))
         await connected(client)
-        for through in client._sockets.values():
+        for handle in client.links:
+            through = client._sockets.of(handle)
+            assert through is not None
             client._take_refusal(through, endpoint(server), "nobody listens there")
         await crosses(far, lan)
         assert client.state == "connected" and client.book.record("server").disconnects.total() == 0
