@@ -133,14 +133,16 @@ def test_a_farewell_of_the_server_ends_the_client(
     assert sim.client.ended
 
 
-@pytest.mark.parametrize("loss", [0.0, 0.2])
-def test_a_replaced_peer_that_is_still_there_is_heard_out_and_told_to_wait(loss: float) -> None:
+@pytest.mark.parametrize("dead_seconds", [0.0, 1.0])
+def test_a_replaced_peer_that_is_still_there_is_heard_out_and_told_to_wait(dead_seconds: float) -> None:
     sim = make()
     sim.run_until(5)
-    sim.noise = Noise(loss=loss)
+    sim.noise = Noise(loss=1.0 if dead_seconds else 0.0)
     sim.server.session.dismiss("it connected again", "another machine", sim.now)
     assert sim.server.session.state is SessionState.DRAINING, "no frame goes to it any more"
     sim._drain()
+    sim.run_until(dead_seconds)
+    sim.noise = Noise()
     sim.run_until(20)
     assert sim.server.ended and sim.server.session.is_heard_out
     assert sim.server.down.reason == "replaced"
