@@ -12,6 +12,7 @@ from bridged.protocol.key_derivation import EXPORTER_DYNAMIC_TLS_CRYPT
 from bridged.protocol.key_state import KeyState
 from bridged.protocol.messages import Message
 from bridged.protocol.options_string import LinkOptions
+from bridged.protocol.role import Role
 from bridged.protocol.session_types import Negotiated, SessionSettings
 from bridged.protocol.static_key import STATIC_KEY_LENGTH
 from bridged.protocol.wrap import WrapChannel, dynamic_tls_crypt
@@ -60,6 +61,7 @@ def link_options(settings: SessionSettings) -> LinkOptions:
         digest=settings.digest,
         tls_auth=settings.wrap_name == "tls-auth",
         key_direction=settings.wrap_direction,
+        wanted_cipher=settings.ciphers[0] if settings.role is Role.CLIENT else None,
     )
 
 

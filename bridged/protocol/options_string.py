@@ -28,6 +28,7 @@ class LinkOptions:
 
     `tun_mtu` in octets; `digest` the configured `auth`; `key_direction` and `tls_auth` where
     tls-auth wraps; `legacy_cipher` only in P2P without pull (or where it is in data-ciphers).
+    `wanted_cipher`: named by a client for servers that negotiate none (SoftEther); no other entry follows it.
     """
 
     role: Role
@@ -37,6 +38,7 @@ class LinkOptions:
     tls_auth: bool = False
     key_direction: int | None = None
     legacy_cipher: Cipher | None = None
+    wanted_cipher: Cipher | None = None
     fragment: bool = False
     compression: bool = False
     """Compression framing is on (it counts one octet where `compression_octet`: not stub-v2)."""
@@ -54,7 +56,7 @@ class LinkOptions:
     def mirrored(self) -> LinkOptions:
         """What the peer should say: role and key direction the other way round."""
         direction = None if self.key_direction is None else 1 - self.key_direction
-        return replace(self, role=self.role.peer, key_direction=direction)
+        return replace(self, role=self.role.peer, key_direction=direction, wanted_cipher=None)
 
 
 def build_options_string(options: LinkOptions) -> str:
@@ -73,8 +75,8 @@ def build_options_string(options: LinkOptions) -> str:
         parts.append("mtu-dynamic")
     if options.key_direction is not None:
         parts.append(f"keydir {options.key_direction}")
-    if cipher is not None:
-        parts.append(f"cipher {cipher.value}")
+    if named := cipher or options.wanted_cipher:
+        parts.append(f"cipher {named.value}")
     parts.append(f"auth {options.digest if cipher is None else '[null-digest]'}")
     parts.append(f"keysize {128 if cipher is None else 8 * cipher.key_length}")
     if options.tls_auth:
