@@ -90,6 +90,7 @@ check: $(NATIVE) $(TESTS) ## the fast half: lint, Rust tests, unit, property, si
 test: $(NATIVE) $(TESTS) ## everything: what check runs, and interop (real OpenVPN) and system tests
 	@$(BESIDE) lint-python test-native
 	@$(EMULATOR)
+	@bash deploy/interop.sh
 	@echo "test: all tests under tests/ (fast half, interop with real OpenVPN, system, another kernel)"
 	@$(PYTEST) tests
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # `lab` is importable under that one name, whatever directory pytest was started in.
@@ -20,6 +21,11 @@ from tests import quiet_machine
 
 PORTABLE_ONLY = os.environ.get("BRIDGED_PORTABLE_ONLY") == "1"
 """Set by whoever wants to test without Rust; without it a missing native data plane is a failure."""
+
+
+# A slow machine, or a busy one, is no counterexample.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -38,11 +38,11 @@ class LinkOptions:
     tls_auth: bool = False
     key_direction: int | None = None
     legacy_cipher: Cipher | None = None
-    wanted_cipher: Cipher | None = None
     fragment: bool = False
     compression: bool = False
     """Compression framing is on (it counts one octet where `compression_octet`: not stub-v2)."""
     compression_octet: bool = False
+    wanted_cipher: Cipher | None = None
 
     @property
     def link_mtu(self) -> int:
@@ -102,6 +102,9 @@ def compare_options(expected: str, received: str) -> list[str]:
     for key in dict.fromkeys((*ours, *theirs)):
         want, have = ours.get(key), theirs.get(key)
         if key in _NOT_REPORTED or want == have:
+            continue
+        if key == "keysize" and "cipher" in theirs:
+            # It is that cipher's, and the cipher is agreed on elsewhere.
             continue
         if key == "tun-mtu" and have == _TUN_MTU_OF_OLD_TAP:
             # Peers up to 2.5 announce 32 more for TAP.

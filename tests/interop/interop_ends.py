@@ -16,6 +16,7 @@ from lab.bridged_daemon import client, server
 from lab.frames import discovery_kit, missing_at
 from lab.host_settings import iperf3_client, iperf3_server
 from lab.namespace import Process
+from lab.openvpn import INSTALLED
 from lab.pki import Identity
 from lab.topology import Host
 
@@ -69,9 +70,10 @@ def openvpn(
     *,
     remote: str = "",
     extra: tuple[str, ...] = (),
+    release: str = INSTALLED,
 ) -> Iterator[OpenVpn]:
     """An OpenVPN end, started; killed at the end, and its TAP removed."""
-    end = OpenVpn(site, role, profile, identity, remote=remote, extra=extra, tap=THEIR_TAP)
+    end = OpenVpn(site, role, profile, identity, remote=remote, extra=extra, tap=THEIR_TAP, release=release)
     try:
         end.start()
         try:
@@ -128,6 +130,7 @@ def joined(
     remote: str = "",
     theirs: Identity | None = None,
     top: Mapping[str, Any] | None = None,
+    release: str = INSTALLED,
 ) -> Iterator[Ends]:
     """Our server with OpenVPN's client, or our client with OpenVPN's server; both say they are connected."""
     issue = profile.authority.issue
@@ -141,7 +144,7 @@ def joined(
             ours = stack.enter_context(running(daemon))
             identity = theirs or issue("client", "client")
             other = stack.enter_context(
-                openvpn(sites.b, "client", profile, identity, remote=far, extra=extra)
+                openvpn(sites.b, "client", profile, identity, remote=far, extra=extra, release=release)
             )
             where_ours, where_theirs = sites.a, sites.b
         else:
@@ -149,7 +152,7 @@ def joined(
             # `remote` tells a server of the lab which address family to listen with.
             family = far if far.count(":") > 1 else ""
             other = stack.enter_context(
-                openvpn(sites.a, "server", profile, identity, remote=family, extra=extra)
+                openvpn(sites.a, "server", profile, identity, remote=family, extra=extra, release=release)
             )
             where = f"[{far}]:{profile.port}" if far.count(":") > 1 else far
             daemon = client(sites.b, profile, issue("client", "client"), where, tunnel=tunnel, top=top)

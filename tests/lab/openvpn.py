@@ -7,6 +7,7 @@ when the other end does not offer (IV_PROTO bit 3, a client) or does not choose 
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 import signal
@@ -19,6 +20,10 @@ from tests.lab.pki import Authority, Identity, static_key, write_private
 from tests.lab.topology import Site
 
 WrapMode = Literal["none", "tls-auth", "tls-crypt"]
+INSTALLED = ""
+RELEASES = ("2.5", "2.6", "2.7")
+"""Those that `deploy/interop.sh` brings beside the installed one, which is INSTALLED."""
+RELEASES_FOLDER = Path(__file__).parents[2] / "build" / "interop"
 CIPHERS = ("AES-256-GCM", "AES-128-GCM", "CHACHA20-POLY1305")
 COMPLETED = "Initialization Sequence Completed"
 
@@ -47,7 +52,8 @@ class OpenVpn:
     """One OpenVPN process at a site, on a TAP of its own in the site's bridge `br0`.
 
     The TAP is made by the lab (persistent), so that there is no moment without it in the bridge.
-    `extra` are further configuration lines, after ours, e.g. `("float",)`.
+    `extra` are further configuration lines, after ours, e.g. `("float",)`. `release`: INSTALLED or one of
+    RELEASES.
     """
 
     def __init__(
@@ -61,6 +67,7 @@ class OpenVpn:
         extra: tuple[str, ...] = (),
         tap: str = "tap0",
         make_tap: bool = True,
+        release: str = INSTALLED,
     ) -> None:
         self.site = site
         self.role = role
@@ -69,6 +76,8 @@ class OpenVpn:
         self.remote = remote
         self.extra = extra
         self.tap = tap
+        self.program = openvpn_program(release)
+        self._names_data_channel = release != "2.5"
         self.process: Process | None = None
         if make_tap:
             site.make_tap(tap, mtu=profile.tap_mtu)
@@ -129,7 +138,8 @@ class OpenVpn:
         directory = self.site.namespace.directory
         file = directory / f"{self.site.namespace.role}-{self.tap}.ovpn"
         write_private(file, self.configuration())
-        self.process = self.site.namespace.popen("openvpn", "--config", str(file), log=f"openvpn-{self.role}")
+        log = f"openvpn-{self.role}"
+        self.process = self.site.namespace.popen(self.program, "--config", str(file), log=log)
         if self.role == "server":
             self.process.wait_for_output(COMPLETED, 10)
         return self
@@ -154,7 +164,8 @@ class OpenVpn:
 
     def data_cipher(self) -> str:
         """The cipher of the newest data channel, from the log; empty before there is one."""
-        found = re.findall(r"Data Channel: cipher '([^']+)'", self.log)
+        words = "Data Channel: cipher" if self._names_data_channel else "Outgoing Data Channel: Cipher"
+        found = re.findall(rf"{words} '([^']+)'", self.log)
         return found[-1] if found else ""
 
     def key_derivations(self) -> list[str]:
@@ -162,6 +173,9 @@ class OpenVpn:
 
         OpenVPN prints "protocol-flags: … tls-ekm …" beside the cipher where the exporter is used.
         """
+        if not self._names_data_channel:
+            # 2.5 has no exporter.
+            return ["prf" for _ in re.findall(r"Outgoing Data Channel: Cipher", self.log)]
         lines = re.findall(r"Data Channel: cipher .*", self.log)
         flags = re.findall(r"protocol-flags?:? .*|Protocol options: .*", self.log)
         return ["exporter" if "tls-ekm" in line else "prf" for line in (flags or lines)]
@@ -198,15 +212,30 @@ def openvpn_pair(
     return server, client
 
 
-def openvpn_version() -> str:
+def openvpn_program(release: str = INSTALLED) -> str:
+    """The command of a release.
+
+    Raises:
+        LabError: it is missing, with what to do.
+    """
+    if release == INSTALLED:
+        if shutil.which("openvpn") is None:
+            raise LabError("openvpn is not installed")
+        return "openvpn"
+    program = RELEASES_FOLDER / f"openvpn-{release}" / "run"
+    if not program.exists():
+        raise LabError(f"{program} is missing: bash deploy/interop.sh openvpn-{release}")
+    return str(program)
+
+
+@functools.cache
+def openvpn_version(release: str = INSTALLED) -> str:
     """Such as `2.6.14`.
 
     Raises:
         LabError: the program is missing.
     """
-    if shutil.which("openvpn") is None:
-        raise LabError("openvpn is not installed")
-    return run("openvpn", "--version", check=False).split()[1]
+    return run(openvpn_program(release), "--version", check=False).split()[1]
 
 
 def names_tls_alerts() -> bool:

@@ -6,7 +6,6 @@ It knows no tls-auth and no tls-crypt, sends DATA_V1, and needs a cipher named i
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -30,7 +29,7 @@ exec ./vpnserver execsvc
 
 
 class SoftEther:
-    """One server at a site, its TAP in the site's bridge `br0`. Clients are known by their certificates (RSA)."""
+    """One server at a site, its TAP in the site's bridge `br0`; it knows clients by certificate (RSA)."""
 
     def __init__(self, site: Site, server: Identity, clients: dict[str, Identity]) -> None:
         self._site = site
@@ -55,7 +54,9 @@ class SoftEther:
                 shutil.copy(found[0], libraries)
         (self._folder / "start.sh").write_text(START, encoding="ascii")
         command = f"cd {self._folder} && exec unshare --mount --propagation private sh start.sh"
-        self.process = self._site.namespace.popen("sh", "-c", command, log="softether", env=self._environment())
+        self.process = self._site.namespace.popen(
+            "sh", "-c", command, log="softether", env=self._environment()
+        )
         self._configure()
         wait_for(lambda: TAP in self._site.namespace.ip("link", "show"), "SoftEther's TAP")
         self._site.attach(TAP)
@@ -70,7 +71,9 @@ class SoftEther:
         return {"LD_LIBRARY_PATH": str(self._folder / "lib")}
 
     def _configure(self) -> None:
-        lines = [f"ServerCertSet /LOADCERT:{self._file('server', 'crt')} /LOADKEY:{self._file('server', 'key')}"]
+        lines = [
+            f"ServerCertSet /LOADCERT:{self._file('server', 'crt')} /LOADKEY:{self._file('server', 'key')}"
+        ]
         write_private(self._file("server", "crt"), self._server.certificate)
         write_private(self._file("server", "key"), self._server.key)
         lines.append("Hub DEFAULT")
@@ -83,7 +86,7 @@ class SoftEther:
         lines.append(f"BridgeCreate DEFAULT /DEVICE:{DEVICE} /TAP:yes")
         script = self._folder / "commands"
         script.write_text("\n".join(lines) + "\n", encoding="ascii")
-        wait_for(lambda: self._answers(), "SoftEther to answer", 15)
+        wait_for(self._answers, "SoftEther to answer", 15)
         self._command(f"/IN:{script}")
 
     def _answers(self) -> bool:
@@ -91,7 +94,15 @@ class SoftEther:
 
     def _command(self, *words: str) -> str:
         libraries = f"LD_LIBRARY_PATH={self._folder / 'lib'}"
-        command = ("env", "-C", str(self._folder), libraries, "./vpncmd", f"localhost:{ADMIN_PORT}", "/SERVER")
+        command = (
+            "env",
+            "-C",
+            str(self._folder),
+            libraries,
+            "./vpncmd",
+            f"localhost:{ADMIN_PORT}",
+            "/SERVER",
+        )
         return self._site.namespace.run(*command, *words)
 
     def _file(self, name: str, suffix: str) -> Path:

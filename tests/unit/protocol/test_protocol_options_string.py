@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bridged.protocol.cipher import Cipher
 from bridged.protocol.options_string import LinkOptions, build_options_string, compare_options, option_value
 from bridged.protocol.role import Role
 
@@ -46,6 +47,23 @@ def test_differences_that_openvpn_does_not_report_are_not_reported() -> None:
         "key-method 2", "key-method 3,keydir 1,tls-auth"
     )
     assert compare_options(EXPECTED, received + ",cipher X,tun-ipv6") == []
+
+
+def test_a_client_names_its_first_cipher_and_changes_nothing_else_for_it() -> None:
+    plain = build_options_string(LinkOptions(Role.CLIENT))
+    named = build_options_string(LinkOptions(Role.CLIENT, wanted_cipher=Cipher.AES_256_GCM))
+    assert named == plain.replace(",auth SHA1", ",cipher AES-256-GCM,auth SHA1")
+    mirrored = LinkOptions(Role.CLIENT, wanted_cipher=Cipher.AES_256_GCM).mirrored()
+    assert build_options_string(mirrored) == build_options_string(LinkOptions(Role.SERVER))
+    assert compare_options(plain, named) == compare_options(named, plain) == []
+
+
+def test_the_key_size_of_a_cipher_that_the_peer_names_is_not_reported() -> None:
+    expected = build_options_string(LinkOptions(Role.SERVER))
+    received = expected.replace("auth SHA1,keysize 128", "cipher AES-256-GCM,auth SHA1,keysize 256")
+    assert compare_options(expected, received) == []
+    without = expected.replace("keysize 128", "keysize 256")
+    assert compare_options(expected, without) == ["keysize: expected 128, peer has 256"]
 
 
 def test_tun_mtu_1532_of_old_peers_is_not_reported() -> None:
