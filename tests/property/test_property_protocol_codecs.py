@@ -12,7 +12,7 @@ from bridged.addresses import Endpoint
 from bridged.errors import ConfigurationError, RemoteProtocolError
 from bridged.protocol import data_packet
 from bridged.protocol.cipher import DEFAULT_CIPHERS, Cipher
-from bridged.protocol.cookie import CookieJar
+from bridged.protocol.cookie import COOKIE_SECRET_LENGTH, CookieJar
 from bridged.protocol.key_derivation import slice_keys
 from bridged.protocol.key_exchange import (
     ClientKeyMessage,
@@ -308,7 +308,7 @@ def test_arbitrary_occ_messages_are_refused_or_read(data: bytes) -> None:
 
 
 @given(
-    st.binary(min_size=32, max_size=64),
+    st.binary(min_size=COOKIE_SECRET_LENGTH, max_size=COOKIE_SECRET_LENGTH),
     st.ip_addresses(),
     st.integers(0, 65535),
     session_ids,
