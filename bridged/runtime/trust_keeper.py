@@ -64,7 +64,8 @@ class TrustKeeper:
         self._log = structlog.get_logger("bridged")
         self._task: asyncio.Task[None] | None = None
         self._mark: str | None = None
-        self._told: dict[tuple[str, str], float] = {}
+        # (tunnel, role) -> the end that was said last, and when.
+        self._told: dict[tuple[str, str], tuple[float, float]] = {}
 
     def start(self) -> None:
         self._task = SUPERVISOR.keep(
@@ -125,10 +126,11 @@ class TrustKeeper:
             if plan.crl_next_update is not None:
                 ends["crl"] = plan.crl_next_update
             for role, end in ends.items():
-                told_at = self._told.get((name, role), float("-inf"))
-                if end - now > EXPIRY_NOTICE_SECONDS or 0 <= now - told_at < NOTICE_SECONDS - PERIOD_SECONDS:
+                told, told_at = self._told.get((name, role), (0.0, 0.0))
+                is_fresh = told == end and 0 <= now - told_at < NOTICE_SECONDS - PERIOD_SECONDS
+                if end - now > EXPIRY_NOTICE_SECONDS or is_fresh:
                     continue
-                self._told[name, role] = now
+                self._told[name, role] = end, now
                 self._log.warning(
                     "certificate_ends" if role != "crl" else "revocation_list_ends",
                     tunnel=name,
