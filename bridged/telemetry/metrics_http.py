@@ -1,8 +1,9 @@
 """The HTTP of /metrics: one event loop, no thread for a stranger, and authentication before any work.
 
 Whoever connects gets one of CONNECTIONS_MAX places, HEAD_SECONDS to say what it wants, and ANSWER_SECONDS to
-take the answer. Where all places are taken, the address that holds most of them loses its oldest one: no
-flood, and no slow reader, keeps a scraper from another address out. Scrapes at once share one snapshot.
+take the answer. Where all places are taken, the address (IPv6: the /64) that holds most of them loses its
+oldest one: no flood, and no slow reader, keeps a scraper from elsewhere out. Scrapes at once share one
+snapshot.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hmac
+import ipaddress
 import socket
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -51,6 +53,13 @@ class _Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+class Listener(socket.socket):
+    """asyncio asks for a queue in the kernel as short as its own turn: connections would be lost in it."""
+
+    def listen(self, backlog: int = BACKLOG, /) -> None:
+        super().listen(max(backlog, BACKLOG))
+
+
 class MetricsHttp:
     """Serves what `render` gives, to whoever knows `token` (None: to everybody).
 
@@ -60,7 +69,7 @@ class MetricsHttp:
     def __init__(self, render: Callable[[], bytes], token: str | None) -> None:
         self._render = render
         self._expected = None if token is None else f"Bearer {token}".encode()
-        # Connection -> address of its other end, oldest first.
+        # Connection -> where its other end is, oldest first.
         self._places: dict[asyncio.StreamWriter, str] = {}
         self._snapshot: asyncio.Future[tuple[bytes, bytes]] | None = None
         self._is_stopping = False
@@ -68,7 +77,7 @@ class MetricsHttp:
         self._stopped = asyncio.Event()
         self._renderer: ThreadPoolExecutor | None = None
 
-    async def serve(self, listener: socket.socket) -> None:
+    async def serve(self, listener: Listener) -> None:
         """Answer until `stop`; closes `listener` and all connections."""
         self._stopped = asyncio.Event()
         self._snapshot = None
@@ -76,8 +85,6 @@ class MetricsHttp:
         SUPERVISOR.watch_loop(self._loop)
         self._renderer = ThreadPoolExecutor(1, thread_name_prefix="metrics-render")
         server = await asyncio.start_server(self._handle, sock=listener, limit=HEAD_OCTETS_MAX, backlog=TURN)
-        # asyncio makes the kernel's queue as short as its turn.
-        listener.listen(BACKLOG)
         # `stop` sets the flag first, and looks for the loop then.
         if not self._is_stopping:
             await self._stopped.wait()
@@ -99,7 +106,7 @@ class MetricsHttp:
 
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._make_room()
-        self._places[writer] = str((writer.get_extra_info("peername") or ("",))[0])
+        self._places[writer] = neighbourhood(str((writer.get_extra_info("peername") or ("",))[0]))
         try:
             async with asyncio.timeout(HEAD_SECONDS):
                 request = await _read_request(reader)
@@ -108,8 +115,8 @@ class MetricsHttp:
             async with asyncio.timeout(LINGER_SECONDS):
                 # Octets that nobody read would turn the close into a reset, and lose the answer's end.
                 await reader.read(LINGER_OCTETS)
-        except (TimeoutError, OSError, EOFError):
-            pass  # a client that is slow or went away is no event
+        except (TimeoutError, OSError, EOFError, asyncio.CancelledError):
+            pass  # a client that is slow or went away is no event; nor is the server's end
         finally:
             self._places.pop(writer, None)
             # With what was not taken in time: nothing more is held for it.
@@ -153,12 +160,31 @@ class MetricsHttp:
     async def _shared_snapshot(self) -> tuple[bytes, bytes]:
         if self._snapshot is None or self._snapshot.done():
             self._snapshot = asyncio.get_running_loop().run_in_executor(self._renderer, self._take_snapshot)
+            self._snapshot.add_done_callback(self._forget_snapshot)
         # One scraper that goes away must not take the snapshot from the others.
         return await asyncio.shield(self._snapshot)
+
+    def _forget_snapshot(self, done: asyncio.Future[tuple[bytes, bytes]]) -> None:
+        """Between two scrapes nothing is kept; who waits for it has it."""
+        if self._snapshot is done:
+            self._snapshot = None
 
     def _take_snapshot(self) -> tuple[bytes, bytes]:
         body = self._render()
         return body, gzip.compress(body, GZIP_LEVEL)
+
+
+def neighbourhood(address: str) -> str:
+    """What one sender can easily have: an IPv4 address, or an IPv6 network of 64 bits."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.ip_network((found, 64), strict=False))
 
 
 async def _read_request(reader: asyncio.StreamReader) -> _Request | HTTPStatus:

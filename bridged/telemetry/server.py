@@ -20,7 +20,7 @@ from bridged.addresses import Endpoint
 from bridged.errors import BridgedError
 from bridged.supervision import SUPERVISOR
 from bridged.telemetry.exposition import render
-from bridged.telemetry.metrics_http import BACKLOG, CONNECTIONS_MAX, MetricsHttp
+from bridged.telemetry.metrics_http import CONNECTIONS_MAX, Listener, MetricsHttp
 
 __all__ = ["CONNECTIONS_MAX", "MetricsServer", "MetricsServerError", "call_in_loop", "read_bearer_token"]
 
@@ -88,7 +88,7 @@ class MetricsServer:
     def __init__(self, listen: Endpoint, registry: CollectorRegistry, token: str | None = None) -> None:
         self._listen = listen
         self._http = MetricsHttp(lambda: render(registry.collect()), token)
-        self._listener: socket.socket | None = None
+        self._listener: Listener | None = None
         self._thread: threading.Thread | None = None
         self._endpoint: Endpoint | None = None
 
@@ -125,12 +125,12 @@ class MetricsServer:
         listener.close()
 
 
-def _bind(listen: Endpoint) -> socket.socket:
-    listener = socket.socket(_family(listen.host), socket.SOCK_STREAM)
+def _bind(listen: Endpoint) -> Listener:
+    listener = Listener(_family(listen.host), socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((listen.host, listen.port))
-        listener.listen(BACKLOG)
+        listener.listen()
         listener.setblocking(False)
     except BaseException:
         listener.close()

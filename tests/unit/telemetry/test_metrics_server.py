@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import socket
 import threading
@@ -18,8 +19,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bridged.addresses import Endpoint
 from bridged.configuration.schema import Metrics
+from bridged.supervision import SUPERVISOR
 from bridged.telemetry.collector import DaemonCollector, build_registry
-from bridged.telemetry.metrics_http import MetricsHttp
+from bridged.telemetry.metrics_http import MetricsHttp, neighbourhood
 from bridged.telemetry.server import (
     CONNECTIONS_MAX,
     MetricsServer,
@@ -353,6 +355,25 @@ def test_what_is_no_scrape_is_refused_with_its_status(
     assert httpx.get(url(server)).status_code == 200
 
 
+def test_a_stop_ends_all_connections_and_is_no_failure() -> None:
+    registry = Slow()
+    server = MetricsServer(LOOPBACK, registry)  # type: ignore[arg-type]
+    before = SUPERVISOR.failures.copy()
+    server.start()
+    requests = (b"", b"GET /met", b"GET /metrics HTTP/1.1\r\n\r\n", b"GET /x HTTP/1.1\r\n\r\n")
+    connections = [open_to(server, request) for request in requests for _ in range(3)]
+    deadline = time.monotonic() + 10
+    while registry.asked == 0 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    server.stop()
+    registry.go.set()
+    for connection in connections:
+        with connection, contextlib.suppress(ConnectionResetError):
+            while connection.recv(4096):
+                pass
+    assert SUPERVISOR.failures == before
+
+
 def test_whoever_says_nothing_is_shown_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bridged.telemetry.metrics_http.HEAD_SECONDS", 0.1)
     server = MetricsServer(LOOPBACK, registry())
@@ -362,3 +383,18 @@ def test_whoever_says_nothing_is_shown_out(monkeypatch: pytest.MonkeyPatch) -> N
             assert connection.recv(1) == b""
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize(
+    ("address", "where"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8::1:2:3:4", "2001:db8::/64"),
+        ("2001:db8::5", "2001:db8::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+    ],
+)
+def test_one_ipv6_network_counts_as_one_address(address: str, where: str) -> None:
+    assert neighbourhood(address) == where
