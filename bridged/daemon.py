@@ -163,11 +163,11 @@ class Daemon:
         assert self._changes is not None
         self._changes.own = {tunnel.tap_name or "" for tunnel in tunnels}
         self._host_watch.bridges = tuple(bridges)
+        # Of two that reach each other the later one is blocked: a client, rather than a server with many.
+        servers_first = sorted(tunnels, key=lambda tunnel: tunnel.role != "server")
         self._loop_guard.apply(
             {
-                name: [
-                    tunnel.tap_name for tunnel in tunnels if tunnel.plan.bridge == name and tunnel.tap_name
-                ]
+                name: [each.tap_name for each in servers_first if each.plan.bridge == name and each.tap_name]
                 for name in bridges
             }
         )

@@ -5,6 +5,7 @@ The only package that imports pyroute2. Everything happens in the network namesp
 
 import bridged.netlink.package  # noqa: F401  # before what imports pyroute2
 from bridged.netlink.attachment import BridgeAttachment, random_mac
+from bridged.netlink.attachment_state import AttachmentEvent, AttachmentStatus
 from bridged.netlink.host import (
     Host,
     check_ports,
@@ -17,7 +18,6 @@ from bridged.netlink.host import (
     unpin_station,
 )
 from bridged.netlink.netfilter import bridge_netfilter
-from bridged.netlink.reconciler import AttachmentEvent, AttachmentStatus
 from bridged.netlink.watch import HostEvent, LinkWatch
 
 __all__ = [

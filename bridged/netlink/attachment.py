@@ -17,8 +17,9 @@ from typing import TypeAlias, TypeVar
 
 from bridged.addresses import MacAddress
 from bridged.errors import ShutdownErrors
+from bridged.netlink.attachment_state import AttachmentEvent, AttachmentStatus
 from bridged.netlink.journal import Journal
-from bridged.netlink.reconciler import AttachmentEvent, AttachmentStatus, Reconciler
+from bridged.netlink.reconciler import Reconciler
 from bridged.netlink.watch import HostEvent, LinkWatch
 from bridged.supervision import SUPERVISOR
 from bridged.switching.links import BridgeWish

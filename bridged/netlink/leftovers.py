@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bridged.errors import BridgedError, ShutdownErrors
+from bridged.netlink.attachment_state import AttachmentEvent
 from bridged.netlink.journal import Journal
-from bridged.netlink.reconciler import AttachmentEvent, Reconciler
+from bridged.netlink.reconciler import Reconciler
 from bridged.switching.links import BridgeWish
 
 

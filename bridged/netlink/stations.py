@@ -20,7 +20,7 @@ from bridged.addresses import MacAddress
 from bridged.errors import NetlinkError
 from bridged.netlink.fdb_watch import parse_stations
 from bridged.netlink.observe import all_macs, observe
-from bridged.netlink.perform import GONE
+from bridged.netlink.perform_ip import GONE
 from bridged.netlink.route_socket import NLM_F_CREATE, NLM_F_REPLACE, RouteSocket
 
 DISABLED, FORWARDING = 0, 3

@@ -14,7 +14,7 @@ from bridged.configuration.schema import Configuration, Tunnel, tap_name
 from bridged.errors import NetlinkError
 from bridged.netlink import leftovers
 from bridged.netlink.attachment import BridgeAttachment
-from bridged.netlink.reconciler import AttachmentEvent
+from bridged.netlink.attachment_state import AttachmentEvent
 from bridged.netlink.watch import LinkWatch
 from bridged.runtime.bridge_lock import is_kept_by_another
 from bridged.runtime.snapshot import BridgeStatus

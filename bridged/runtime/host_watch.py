@@ -26,7 +26,7 @@ class HostWatch:
 
     def start(self) -> None:
         """Begin, in the running loop."""
-        self.look()
+        SUPERVISOR.guard("host_watch", self.look)()
         self._timer = SUPERVISOR.every("host_watch", INTERVAL_SECONDS, self.look)
 
     def stop(self) -> None:

@@ -47,7 +47,7 @@ _RECEIVE_BUFFER_OCTETS: Final = 16_384
 class _Adapter:
     bridge: str
     place: int
-    """In the order of the configuration: of two, the later one is blocked."""
+    """Of two, the later one is blocked."""
     socket: socket.socket
     tokens: list[bytes] = field(default_factory=list)
     is_blocked: bool = False
@@ -67,7 +67,7 @@ class LoopGuard:
         self._log = structlog.get_logger("bridged.loop")
 
     def apply(self, taps: Mapping[str, Sequence[str]]) -> None:
-        """Guard these from now on: bridge -> the adapters of its tunnels, in the configuration's order."""
+        """Guard these from now on: bridge -> the adapters of its tunnels, the dearest first."""
         wanted = {
             tap: (bridge, place)
             for bridge, names in taps.items()

@@ -37,9 +37,9 @@ def prove_vlans_follow() -> None:
         # tap8 was in the bridge before, with VLANs of its own.
         _ip("link set tap8 master vmbr0 up")
         _run("bridge vlan add dev tap8 vid 77")
-        before = _vlans("lan9"), _vlans("tap8")
+        before = _vlans("tap8")
         asyncio.run(_prove())
-        assert (_vlans("lan9"), _vlans("tap8")) == before, "given back"
+        assert _vlans("tap8") == before, "given back"
         assert "master" not in _text("ip -o link show dev tap9")
     finally:
         for name in ("tap9", "tap8", "lan9", "vmbr0"):

@@ -112,6 +112,27 @@ def test_second_daemon_on_the_adapter_is_refused_and_told_who_holds_it(sites: Tw
     stop_all(second)
 
 
+def test_second_daemon_on_the_bridge_is_refused_and_takes_nothing_from_the_first(sites: TwoSites) -> None:
+    """Even with the same state folder, whose journal is the first one's, and with another MAC address."""
+    first = _server(sites, {}).start()
+    link = sites.a.namespace.ip("link", "show", "br0")
+    for bridge in ("br0", "br1"):
+        second = _server(sites, {"name": "tap1"}, name="second", listen="0.0.0.0:1195", bridge=bridge)
+        second.configuration["metrics"] = {"listen": None}
+        second.configuration["state_directory"] = str(first.state_directory)
+        second.configuration["bridges"] = {bridge: {"mac": "02:00:5e:10:99:99"}}
+        second.write()
+        if bridge == "br0":
+            second.start(wait=False)
+            assert second.started.wait(10.0) == 2
+            assert f"br0 is kept by process {first.status()['pid']}" in second.log
+        else:
+            stop_all(second.start())
+        assert sites.a.namespace.ip("link", "show", "br0") == link
+        assert first.status()["bridges"][0]["ports"] == {"lan0": True, "tap0": True}
+    stop_all(first)
+
+
 def test_storm_on_the_lan_overflows_a_counted_queue_and_nothing_else(sites: TwoSites) -> None:
     """More than the data plane can take, through a TAP queue of the smallest size."""
     server, client = bridged_pair(
