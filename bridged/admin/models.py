@@ -60,6 +60,7 @@ class PeerAnswer(Answer):
     packet_id_used_ratio: float
     aead_used_ratio: float
     rtt: float | None = Field(description="seconds")
+    remarks: tuple[str, ...] = Field(default=(), description="what is odd about the newest session")
 
 
 class DataplaneAnswer(Answer):
@@ -77,6 +78,14 @@ class DataplaneAnswer(Answer):
     queues: dict[str, tuple[int, int]] = Field(description="queue -> (depth, capacity)")
     histograms: dict[str, HistogramAnswer]
     thread_cpu: dict[str, float] = Field(description="thread -> seconds of CPU time")
+
+
+class RefusedAnswer(Answer):
+    endpoint: str
+    reason: str = Field(description="a drop reason or a handshake outcome")
+    detail: str = Field(description="what it does, and what to do about it")
+    times: int
+    last_seen: float = Field(description="Unix seconds")
 
 
 class TunnelAnswer(Answer):
@@ -109,6 +118,9 @@ class TunnelAnswer(Answer):
     )
     name_conflicts: int = Field(default=0, description="times two machines with one certificate met")
     last_error: str | None
+    refused: tuple[RefusedAnswer, ...] = Field(
+        default=(), description="who was refused in the last hour, newest first"
+    )
 
 
 class BridgeAnswer(Answer):

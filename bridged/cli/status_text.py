@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 COLUMNS: Final = 80
 UNKNOWN: Final = "-"
+NO_ALARM: Final = frozenset({"no_peer"})
+"""Frames that had nowhere to go, as before the first peer connects; metrics count them."""
+REFUSED_SHOWN: Final = 5
 EXPIRING: Final = {
     "own": "our certificate",
     "ca": "the CA certificate",
@@ -106,6 +109,9 @@ def tunnel_lines(tunnel: TunnelAnswer, now: float) -> Iterator[str]:
     yield f"  peers {sum(peer.sessions for peer in tunnel.peers)} of {tunnel.peers_limit}"
     if tunnel.last_error:
         yield from fold(f"last error: {clean(tunnel.last_error)}", "  ")
+    for one in tunnel.refused[:REFUSED_SHOWN]:
+        who = f"refused {clean(one.endpoint)} (×{one.times}, {span(max(0.0, now - one.last_seen))} ago)"
+        yield from fold(f"{who}: {clean(one.reason)}: {clean(one.detail)}", "  ")
     for peer in tunnel.peers:
         yield from peer_lines(peer, now)
 
@@ -129,19 +135,21 @@ def peer_lines(peer: PeerAnswer, now: float) -> Iterator[str]:
     sent = _traffic(counters.frames.get("transmit", {}), counters.bytes.get("transmit", {}))
     yield from fold(f"received {received}, sent {sent}, FDB {peer.fdb_entries}", "      ")
     yield from _drops_line("drops", counters.drops, "      ")
+    for remark in peer.remarks if peer.connected else ():
+        yield from fold(clean(remark), "      ")
 
 
 def _drops_line(title: str, drops: Mapping[str, Mapping[str, int]], indent: str) -> Iterator[str]:
-    """`drops 3: receive replay 2, transmit no_peer 1`; nothing where nothing was dropped."""
-    found = [
-        f"{direction} {reason} {count}"
+    """`drops 3: receive replay 2, transmit too_big 1`; nothing where nothing was dropped."""
+    found = {
+        f"{direction} {reason}": count
         for direction, reasons in drops.items()
         for reason, count in reasons.items()
-        if count
-    ]
+        if count and reason not in NO_ALARM
+    }
     if found:
-        total = sum(count for reasons in drops.values() for count in reasons.values())
-        yield from fold(f"{title} {total}: {', '.join(found)}", indent)
+        each = ", ".join(f"{what} {count}" for what, count in found.items())
+        yield from fold(f"{title} {sum(found.values())}: {each}", indent)
 
 
 def fold(line: str, indent: str = "") -> Iterable[str]:

@@ -20,7 +20,7 @@ from bridged.protocol.key_exchange import (
 )
 from bridged.protocol.key_state import KeyPhase, KeyState
 from bridged.protocol.negotiation import ProtocolFlags, accept_pushed_cipher, client_peer_info
-from bridged.protocol.options_string import build_options_string, compare_options
+from bridged.protocol.options_string import build_options_string, compare_options, foreign_framing
 from bridged.protocol.push import (
     FLAG_CC_EXIT,
     FLAG_DYN_TLS_CRYPT,
@@ -37,6 +37,11 @@ FIRST_PUSH_REQUEST: Final = 1.0
 PUSH_REQUEST_INTERVAL: Final = 5.0
 HALT_RETRY_SECONDS: Final = 60.0
 """A client that was told to end is a service here: it comes back, but not at once."""
+
+NO_REASON: Final = (
+    "it gives no reason. It may ask for a user name and password (`auth-user-pass-verify`), which this "
+    "client cannot send; its log says why"
+)
 
 _ALWAYS: Final = ProtocolFlags.DATA_V2 | ProtocolFlags.REQUEST_PUSH
 _WITH_EXPORTER: Final = (
@@ -75,6 +80,7 @@ class ClientConversation:
             flags=_ALWAYS | (_WITH_EXPORTER if settings.use_exporter else ProtocolFlags.NONE),
             max_mtu=max(TUN_MTU_ACCEPTED, settings.tun_mtu),
         )
+        key.note_tls_sent()
         key.client_message = ClientKeyMessage(
             pre_master=random(PRE_MASTER_LENGTH),
             random1=random(RANDOM_LENGTH),
@@ -108,7 +114,7 @@ class ClientConversation:
                 session.leave(
                     SessionInput.FAILED,
                     "auth_expired" if was_up else "auth_failed",
-                    f"the server refuses us: {reason or 'no reason given'} ({kind.value})",
+                    f"the server refuses us: {reason or NO_REASON} ({kind.value})",
                     now,
                     retry_after=backoff or 0.0,
                     next_remote=advance == "remote",
@@ -121,7 +127,7 @@ class ClientConversation:
                 session.leave(
                     SessionInput.PEER_LEFT,
                     "exit_notify",
-                    f"the server restarts: {text or 'no reason given'}",
+                    f"the server restarts: {text}" if text else "The server shut down or is restarting.",
                     now,
                     next_remote="N" in flags,
                 )
@@ -174,18 +180,17 @@ class ClientConversation:
     def _apply(self, pushed: PushedOptions, key: KeyState, now: float) -> None:
         session = self._session
         settings = session.settings
-        if pushed.compression is not None:
-            session.leave(
-                SessionInput.FAILED,
-                "push_failed",
-                f"the server asks for `{pushed.compression}`; remove compression there",
-                now,
-            )
+        assert key.server_message is not None
+        remote_options = key.server_message.options
+        foreign = foreign_framing(remote_options, pushed.compression)
+        if foreign is not None:
+            if FLAG_CC_EXIT in pushed.protocol_flags:
+                # Else the server would flood our LAN's share at us until its ping-restart.
+                session.say("EXIT", now)
+            session.leave(SessionInput.FAILED, "framing_mismatch", foreign.at("server"), now)
             return
         if pushed.uses_exporter and not settings.use_exporter:
             raise RemoteProtocolError("push_failed", "the server wants the exporter, which we did not offer")
-        assert key.server_message is not None
-        remote_options = key.server_message.options
         cipher = accept_pushed_cipher(settings.ciphers, pushed.cipher, remote_options, None)
         dynamic = FLAG_DYN_TLS_CRYPT in pushed.protocol_flags
         expected = build_options_string(link_options(settings).mirrored())

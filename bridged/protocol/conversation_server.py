@@ -27,7 +27,7 @@ from bridged.protocol.negotiation import (
     ProtocolFlags,
     choose_cipher_for_client,
 )
-from bridged.protocol.options_string import build_options_string, compare_options
+from bridged.protocol.options_string import build_options_string, compare_options, foreign_framing
 from bridged.protocol.push import (
     FLAG_CC_EXIT,
     FLAG_DYN_TLS_CRYPT,
@@ -72,6 +72,7 @@ class ServerConversation:
         self._cipher: Cipher | None = None
         self._identity: TlsSummary | None = None
         self._username = ""
+        self._has_password = False
         self._peer_id: WirePeerId | None = None
         self._refusal: tuple[str, str] | None = None
         self._is_judged = False
@@ -106,7 +107,11 @@ class ServerConversation:
         assert self._identity is not None
         self._info = PeerInfo.parse(message.peer_info)
         self._username = message.username
+        self._has_password = bool(message.username or message.password)
         try:
+            foreign = foreign_framing(message.options)
+            if foreign is not None:
+                raise RemoteProtocolError("framing_mismatch", foreign.at("client"))
             if message.has_overlong_credentials:
                 raise RemoteProtocolError("auth_failed", "user name or password is too long")
             self._cipher = choose_cipher_for_client(
@@ -173,7 +178,7 @@ class ServerConversation:
         if self._refusal is not None:
             reason, text = self._refusal
             self._say_refused(reason, text, now)
-            self._session.leave(SessionInput.FAILED, reason, f"refused: {text}", now)
+            self._session.leave(SessionInput.FAILED, reason, f"{self._peer_name} is refused: {text}", now)
         elif self._peer_id is not None and self._may_push():
             self._push(key, now)
 
@@ -185,6 +190,10 @@ class ServerConversation:
             self._session.say(
                 f"AUTH_FAILED,TEMP[backoff {PASSING_BACKOFF_SECONDS},advance remote]:{text}", now
             )
+
+    @property
+    def _peer_name(self) -> str:
+        return self._identity.peer_name if self._identity is not None else "the peer"
 
     def _may_push(self) -> bool:
         return self._asked or bool(self._info.protocol & ProtocolFlags.REQUEST_PUSH)
@@ -239,6 +248,7 @@ class ServerConversation:
             peer_version=self._info.version,
             peer_platform=self._info.platform,
             warnings=tuple(compare_options(expected, key.client_message.options)),
+            has_unasked_password=self._has_password,
         )
         self._say_options(now)
         if self.terms.dynamic_wrap:

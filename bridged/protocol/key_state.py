@@ -97,6 +97,7 @@ class KeyState:
         self.usable_at = float("inf")
         self.is_installed = False
         self.is_released = False
+        self._tls_ends_at: int | None = None
         self._room = room
         self.messages = MessageSplitter()
         self._was_exchanged = False
@@ -130,6 +131,17 @@ class KeyState:
     def packets_settled(self) -> int:
         """Packets received in order, and packets of ours that were acknowledged. Never falls."""
         return self.inbox.next_message_id + self.send.acknowledged
+
+    def note_tls_sent(self) -> None:
+        """What is sent from now on is behind our last handshake flight."""
+        if self._tls_ends_at is None:
+            self._tls_ends_at = self.send.next_message_id
+
+    @property
+    def is_tls_acknowledged(self) -> bool:
+        """The peer has all of our handshake flights."""
+        oldest = self.send.oldest_message_id
+        return self._tls_ends_at is not None and (oldest is None or oldest >= self._tls_ends_at)
 
     def store(self, message_id: int, opcode: Opcode, payload: bytes) -> ReceiveVerdict:
         """Take one control packet; what became deliverable is handled by `advance`."""

@@ -1,7 +1,7 @@
 """The options string of the key message: built, and compared for warnings.
 
 Source: docs/protocol/control.md, section 5.1.
-Pure: text in, text out. A difference is never a failure.
+Pure: text in, text out. A difference is no failure, except in how frames are packed (`foreign_framing`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ TUN_MTU_DEFAULT: Final = 1500
 _LINK_OVERHEAD_DEFAULT: Final = 53
 _LINK_OVERHEAD_AEAD: Final = 81
 _TUN_MTU_OF_OLD_TAP: Final = "1532"
-_NOT_REPORTED: Final = frozenset({"key-method", "keydir", "proto", "tls-auth", "tun-ipv6", "cipher"})
+_NOT_REPORTED: Final = frozenset({"key-method", "keydir", "proto", "tls-auth", "tun-ipv6"})
+_NEGOTIATED: Final = frozenset({"cipher", "auth", "keysize", "link-mtu"})
+"""Follow from the data cipher, which is negotiated, or from what is compared elsewhere."""
 _MAX_ENTRIES: Final = 64
 
 
@@ -101,16 +103,45 @@ def compare_options(expected: str, received: str) -> list[str]:
     differences: list[str] = []
     for key in dict.fromkeys((*ours, *theirs)):
         want, have = ours.get(key), theirs.get(key)
-        if key in _NOT_REPORTED or want == have:
-            continue
-        if key == "keysize" and "cipher" in theirs:
-            # It is that cipher's, and the cipher is agreed on elsewhere.
+        if key in _NOT_REPORTED or key in _NEGOTIATED or want == have:
             continue
         if key == "tun-mtu" and have == _TUN_MTU_OF_OLD_TAP:
             # Peers up to 2.5 announce 32 more for TAP.
             continue
         differences.append(f"{printable(key, 64)}: expected {_shown(want)}, peer has {_shown(have)}")
     return differences
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignFraming:
+    """What a peer does to its frames that we do not, in words."""
+
+    what: str
+    cure: str
+
+    def at(self, peer: str) -> str:
+        """A sentence; `peer` is `client` or `server`."""
+        other = "server" if peer == "client" else "client"
+        return f"the {peer} {self.what}, and this {other} does not: {self.cure} at the {peer}"
+
+
+def foreign_framing(received: str, pushed: str | None = None) -> ForeignFraming | None:
+    """Why frames of this peer would arrive spoilt; None where they would not.
+
+    `received` is its options string, in which OpenVPN says `comp-lzo` for every kind of compression framing,
+    also without compression (`compress`, `stub-v2`, `comp-lzo no`). `pushed`: what a server pushes of it.
+    What a peer merely could do (IV_LZO, IV_COMP_STUB …) does not matter.
+    """
+    entries = _entries(received)
+    if pushed is not None or "comp-lzo" in entries:
+        found = f"pushes `{pushed}`" if pushed is not None else "uses `comp-lzo` or `compress`"
+        cure = "remove `comp-lzo` and `compress` (also stubs, and pushed ones)"
+        return ForeignFraming(f"{found} (compression framing)", cure)
+    if "mtu-dynamic" in entries:
+        return ForeignFraming("uses `fragment`", "remove `fragment`")
+    if entries.get("dev-type", "tap") != "tap":
+        return ForeignFraming(f"uses `dev-type {printable(entries['dev-type'], 16)}`", "set `dev tap`")
+    return None
 
 
 def _entries(text: str) -> dict[str, str]:

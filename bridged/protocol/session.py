@@ -22,7 +22,7 @@ from bridged.protocol.messages import Message, parse_message, serialize_message
 from bridged.protocol.occ import OCC_EXIT
 from bridged.protocol.packet import ControlBody, ControlHeader, Opcode
 from bridged.protocol.role import Role
-from bridged.protocol.session_keys import STALLED, SessionKeys
+from bridged.protocol.session_keys import SessionKeys, stalled
 from bridged.protocol.session_types import (
     TRANSITIONS,
     Deadline,
@@ -47,7 +47,7 @@ DRAIN_SECONDS: Final = 5.0
 CLOSE_SECONDS: Final = 1.0
 """How long our own farewell waits for its acknowledgement."""
 
-_PEER_FAULTS: Final = frozenset({"cipher_mismatch", "push_failed", "auth_failed"})
+_PEER_FAULTS: Final = frozenset({"cipher_mismatch", "framing_mismatch", "push_failed", "auth_failed"})
 """Handshake outcomes that a peer's words, not its packets, can bring about."""
 
 
@@ -268,7 +268,7 @@ class Session:
     def stalled_at(self) -> str:
         """What to look at if the peer says nothing more: the phase of the handshake, in words."""
         key = self.keys.primary
-        return STALLED.get(key.phase, "") if key is not None else ""
+        return stalled(key) if key is not None else ""
 
     @property
     def rtt(self) -> float | None:

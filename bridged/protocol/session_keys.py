@@ -48,6 +48,10 @@ STALLED: Final = {
     KeyPhase.EXCHANGE: "the other end went silent after TLS: it may refuse our certificate; its log says why",
 }
 """What to look at where a handshake ran out of time."""
+_SILENT_AFTER_TLS: Final = (
+    "the server took our certificate, then went silent: it may ask for a user name and password "
+    "(`auth-user-pass-verify`), which this client cannot send; its log says why"
+)
 _NEVER: Final = float("inf")
 
 
@@ -108,7 +112,7 @@ class SessionKeys:
                 key.give_up()
             elif key.phase in _UNFINISHED:
                 key.give_up()
-                self._session.fail_key(key, "timeout", STALLED[key.phase], now)
+                self._session.fail_key(key, "timeout", stalled(key), now)
         self._change_over(now)
         self._retire(now)
         if now >= self._renegotiate_at:
@@ -320,6 +324,13 @@ class SessionKeys:
     def _forget(self, key_id: KeyId) -> None:
         if self._retiring.pop(key_id, None) is not None:
             self._session.emit(RemoveKey(key_id))
+
+
+def stalled(key: KeyState) -> str:
+    """What to look at where this key's negotiation stands still; empty where it does not."""
+    if key.phase is KeyPhase.EXCHANGE and key.is_tls_acknowledged:
+        return _SILENT_AFTER_TLS
+    return STALLED.get(key.phase, "")
 
 
 def _next_key_id(key_id: int) -> KeyId:

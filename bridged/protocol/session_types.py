@@ -88,12 +88,19 @@ TRANSITIONS: Final[dict[tuple[SessionState, SessionInput], SessionState]] = {
 }
 
 
+UNASKED_PASSWORD: Final = (
+    "it sends a user name and password, and nobody asks for one here: its certificate alone let it in; "
+    "remove `auth-user-pass` there"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Negotiated:
     """What both ends agreed on, once per session.
 
     `transmit_peer_id` None: DATA_V1. `ping`, `ping_restart` in seconds (0: off) for this end.
     `ignored`: pushed options that have no meaning here. `warnings`: options-string differences.
+    `has_unasked_password`: the client sent a user name or a password, and nobody looked at it.
     """
 
     cipher: Cipher
@@ -109,6 +116,13 @@ class Negotiated:
     peer_platform: str | None = None
     ignored: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    has_unasked_password: bool = False
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is odd about this session, in words."""
+        differences = tuple(f"options differ: {text}" for text in self.warnings)
+        return (UNASKED_PASSWORD, *differences) if self.has_unasked_password else differences
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,21 @@ from bridged.units import PeerHandle, WirePeerId
 DRAINING_MAX: Final = 256
 """Sessions whose end is still repeated; beyond, the oldest is over at once."""
 
+REFUSALS: Final = frozenset(
+    {
+        "auth_failed",
+        "certificate_expired",
+        "certificate_rejected",
+        "certificate_revoked",
+        "cipher_mismatch",
+        "crl_expired",
+        "framing_mismatch",
+        "name_mismatch",
+        "version_mismatch",
+    }
+)
+"""Handshake outcomes that lie in what the client is or has."""
+
 
 class ServerTunnel(Tunnel):
     """Many clients on one socket. Sessions are found by the client's session id and its endpoint."""
@@ -139,6 +154,8 @@ class ServerTunnel(Tunnel):
 
     def handle_down(self, link: PeerLink, event: SessionDown, last: PeerSnapshot | None) -> None:
         super().handle_down(link, event, last)
+        if not event.was_established and event.reason in REFUSALS:
+            self.refused.note_handshake(link.endpoint, event.reason, event.detail, unix_now())
         if link.receive_peer_id is not None:
             self._free_ids.give_back(link.receive_peer_id)
             link.receive_peer_id = None

@@ -19,7 +19,7 @@ class PeerStatus:
     """One peer name of one tunnel, over all its sessions; `endpoint` and the like are of the newest one.
 
     `name` is the configured name or the authenticated certificate name. Totals go on over reconnects.
-    `disconnects` by reason. None: not known (yet).
+    `disconnects` by reason. `remarks`: what is odd about the newest session. None: not known (yet).
     """
 
     name: str
@@ -46,6 +46,18 @@ class PeerStatus:
     packet_id_used_ratio: float = 0.0
     aead_used_ratio: float = 0.0
     rtt: Seconds | None = None
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedStatus:
+    """Who was refused lately. `reason`: a drop reason or a handshake outcome; `detail`: what to do."""
+
+    endpoint: str
+    reason: str
+    detail: str
+    times: int
+    last_seen: UnixSeconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +72,7 @@ class TunnelStatus:
     `tcp6`, `udp4`, `udp6` -> `joined`, or why not
     (absent: the data plane or the TAP cannot, or `coalesce: off`). `name_conflicts`: how often
     two machines of one name met. `last_error`: newest failure, one line.
+    `refused`: who was refused in the last hour, newest first.
     """
 
     name: str
@@ -87,6 +100,7 @@ class TunnelStatus:
     coalescing: Mapping[str, str] = field(default_factory=dict)
     name_conflicts: int = 0
     last_error: str | None = None
+    refused: tuple[RefusedStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,7 @@ class PeerRecord:
             packet_id_used_ratio=max((s.packet_id_used_ratio for s in sessions), default=0.0),
             aead_used_ratio=max((s.aead_used_ratio for s in sessions), default=0.0),
             rtt=Seconds(self.rtt) if self.rtt is not None else None,
+            remarks=terms.remarks if terms else (),
         )
 
 

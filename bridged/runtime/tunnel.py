@@ -35,6 +35,7 @@ from bridged.protocol.occ import OCC_EXIT, PING, OccType, occ_reply, parse_occ, 
 from bridged.protocol.options_string import build_options_string
 from bridged.protocol.session import Session
 from bridged.protocol.session_types import (
+    UNASKED_PASSWORD,
     Authenticated,
     Established,
     Identified,
@@ -42,18 +43,22 @@ from bridged.protocol.session_types import (
     SessionDown,
     SessionState,
 )
+from bridged.protocol.stranger import recognise
 from bridged.protocol.tls_port import TlsEngine
 from bridged.protocol.wrap import WrapChannel
 from bridged.runtime.coalescing import Coalescing
 from bridged.runtime.link import PeerLink
 from bridged.runtime.link_table import LinkTable
 from bridged.runtime.log_budget import LogBudget
+from bridged.runtime.refused import RefusedPeers
 from bridged.runtime.standing import Standing
 from bridged.runtime.statistics import PeerBook, TunnelStatistics
 from bridged.runtime.tunnel_plan import TunnelPlan
 from bridged.supervision import SUPERVISOR
 from bridged.units import MonotonicSeconds, PeerHandle, UnixSeconds, WirePeerId
 
+_UNOPENED: Final = frozenset({"wrap_mismatch", "short_packet", "bad_length", "bad_opcode", "unknown_key_id"})
+"""Drop reasons of packets whose wrap or body is not as ours."""
 EVENTS_PER_TURN: Final = 256
 PUT_OUT: Final = ("kicked", "auth_expired")
 REFUSALS: Final = frozenset(
@@ -95,6 +100,7 @@ class Tunnel(ABC):
         self._timer_at = float("inf")
         self._on_timer = SUPERVISOR.guard("session_timer", self._handle_timer, plan.name)
         self._all_ended = asyncio.Event()
+        self.refused = RefusedPeers()
         self._complaints = LogBudget(monotonic)
         self._floats = LogBudget(monotonic)
 
@@ -170,7 +176,7 @@ class Tunnel(ABC):
             try:
                 self._handle(event)
             except RemoteProtocolError as error:
-                self.statistics.control_drops["receive", error.code] += 1
+                self._note_dropped(event, error.code)
             except BridgedError as error:
                 # A peer that was removed a moment ago, or a bug: neither may end the daemon.
                 self.log.warning("event_failed", event_kind=type(event).__name__, code=error.code)
@@ -178,6 +184,25 @@ class Tunnel(ABC):
                 # A bug; it must not cost the events behind it.
                 SUPERVISOR.note_failure("tunnel_events", self.plan.name, error)
         self._rearm()
+
+    def _note_dropped(self, event: DataplaneEvent, code: str) -> None:
+        """Count what was dropped; say so where the packet tells what its sender has configured wrongly."""
+        if isinstance(event, ControlReceived) and code in _UNOPENED:
+            stranger = recognise(event.datagram, self.plan.wrap)
+            if stranger is not None:
+                code = stranger.code
+                told = self.refused.note_stranger(event.source, stranger, event.datagram, unix_now())
+                fields = self._complaints.take() if told is not None else None
+                if told is not None and fields is not None:
+                    self.log.warning(
+                        "stranger_refused",
+                        endpoint=told.endpoint,
+                        reason=told.reason,
+                        detail=told.detail,
+                        packets=told.times,
+                        **fields,
+                    )
+        self.statistics.control_drops["receive", code] += 1
 
     def _handle(self, event: DataplaneEvent) -> None:
         match event:
@@ -312,6 +337,7 @@ class Tunnel(ABC):
         self.statistics.authentications["certificate", "accepted"] += 1
         self.book.note_established(link.name, terms, str(link.endpoint), unix_now())
         self.last_error = None
+        self.refused.forget(link.endpoint)
         self.log.info(
             "peer_connected",
             peer=link.name,
@@ -324,6 +350,9 @@ class Tunnel(ABC):
         )
         for warning in terms.warnings:
             self.log.warning("options_differ", peer=link.name, difference=warning)
+        if terms.has_unasked_password:
+            self.statistics.authentications["password", "ignored"] += 1
+            self.log.warning("password_ignored", peer=link.name, detail=UNASKED_PASSWORD)
         if terms.ignored:
             self.log.info("pushed_options_ignored", peer=link.name, options=list(terms.ignored))
         self.standing.note(link, terms.tls, event.duration)

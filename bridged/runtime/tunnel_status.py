@@ -46,6 +46,7 @@ def tunnel_status(tunnel: Tunnel) -> TunnelStatus:
         coalescing=tunnel.coalescing.described(),
         name_conflicts=statistics.name_conflicts,
         last_error=tunnel.last_error,
+        refused=tunnel.refused.statuses(unix_now()),
     )
 
 

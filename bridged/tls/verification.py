@@ -21,6 +21,7 @@ from bridged.tls.subject import printed_subject
 PeerUsage = Literal["client", "server", "any"]
 NAME_LENGTH_MAX: Final = 64
 SUBJECT_SHOWN_MAX: Final = 256
+NAME_SHOWN_MAX: Final = 160
 
 _USAGES: Final = {
     "client": (ExtendedKeyUsageOID.CLIENT_AUTH, "clientAuth"),
@@ -181,18 +182,20 @@ def common_name(certificate: x509.Certificate) -> str:
 
 
 def describe(certificate: x509.Certificate) -> str:
-    """`CN=site-b (issued by CN=Our CA)`, safe to print and bounded."""
-    return f"CN={_safe_name(certificate, issuer=False)} (issued by CN={_safe_name(certificate, issuer=True)})"
+    """`CN=site-b (issued by CN=Our CA, serial 4D2)`, safe to print and bounded; the serial is hexadecimal."""
+    subject, issuer = _safe_name(certificate, issuer=False), _safe_name(certificate, issuer=True)
+    return f"{subject} (issued by {issuer}, serial {certificate.serial_number:X})"
 
 
 def _safe_name(certificate: x509.Certificate, *, issuer: bool) -> str:
+    """The whole name, the most specific part first, as `bridged` and OpenVPN's log write it."""
     try:
-        subject = certificate.issuer if issuer else certificate.subject
-        names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-        text = str(names[-1].value) if names else "?"
+        name = certificate.issuer if issuer else certificate.subject
+        parts = [f"{part.rfc4514_attribute_name}={part.value!s}" for part in reversed(list(name))]
+        text = ", ".join(parts) or "an empty name"
     except ValueError:
-        text = "?"
-    return "".join(char if char.isprintable() else "?" for char in text[:NAME_LENGTH_MAX])
+        text = "an unreadable name"
+    return "".join(char if char.isprintable() else "?" for char in text[:NAME_SHOWN_MAX])
 
 
 def _refusal(

@@ -132,7 +132,9 @@ def test_pushed_compression_is_refused_with_the_reason(sites: TwoSites, option: 
     extra = ("allow-compression yes", f'push "{option}"')
     daemon = client(sites.b, profile, issue("client", "client"), sites.a.wan_ipv4)
     with openvpn(sites.a, "server", profile, issue("server", "server"), extra=extra), running(daemon):
-        wait_for_event(daemon, "handshake_failed", "push_failed", option, "remove compression there")
+        wait_for_event(
+            daemon, "handshake_failed", "framing_mismatch", option, "remove `comp-lzo` and `compress`"
+        )
         assert daemon.connected_peers() == []
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from noisy_wire import End, Noise, Simulation, renegotiations, settings
 
 from bridged.errors import LocalProtocolError
+from bridged.protocol import conversation_client, conversation_server
 from bridged.protocol.conversation_client import HALT_RETRY_SECONDS
 from bridged.protocol.conversation_server import DISMISSED_SECONDS
+from bridged.protocol.key_exchange import ClientKeyMessage
 from bridged.protocol.key_state import KeyPhase
 from bridged.protocol.role import Role
 from bridged.protocol.session_types import InstallKey, SendPayload, SessionState
@@ -212,7 +216,94 @@ def test_an_overlong_push_reply_fails_the_push_and_not_tls() -> None:
 def test_pushed_compression_is_refused_with_the_cure() -> None:
     sim = waiting_for_admission()
     say(sim, sim.server, "PUSH_REPLY,comp-lzo yes,peer-id 1,cipher AES-256-GCM")
-    assert sim.client.down.reason == "push_failed" and "compression" in sim.client.down.detail
+    assert sim.client.down.reason == "framing_mismatch" and "compression" in sim.client.down.detail
+
+
+def with_option(monkeypatch: pytest.MonkeyPatch, who: str, old: str, new: str) -> None:
+    """Let one end say another options string."""
+    module = conversation_client if who == "client" else conversation_server
+    build = module.build_options_string
+    monkeypatch.setattr(module, "build_options_string", lambda options: build(options).replace(old, new, 1))
+
+
+FRAMINGS = {
+    "`comp-lzo` or `compress`": (",auth", ",comp-lzo,auth"),
+    "`fragment`": (",auth", ",mtu-dynamic,auth"),
+    "`dev-type tun`": ("dev-type tap", "dev-type tun"),
+}
+
+
+@pytest.mark.parametrize("named", FRAMINGS)
+def test_a_client_with_another_framing_is_refused_with_the_option_and_the_cure(
+    monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    with_option(monkeypatch, "client", *FRAMINGS[named])
+    sim = make()
+    sim.run_until(5)
+    assert not sim.server.established and not sim.server.of(InstallKey)
+    assert sim.server.down.reason == "framing_mismatch" and sim.client.down.reason == "auth_failed"
+    for end in (sim.client, sim.server):
+        assert named in end.down.detail and "at the client" in end.down.detail
+
+
+@pytest.mark.parametrize("named", FRAMINGS)
+def test_a_server_with_another_framing_is_left_with_the_option_and_the_cure(
+    monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    with_option(monkeypatch, "server", *FRAMINGS[named])
+    sim = make()
+    sim.run_until(5)
+    assert not sim.client.established and not sim.client.of(InstallKey)
+    assert sim.client.down.reason == "framing_mismatch"
+    assert named in sim.client.down.detail and "at the server" in sim.client.down.detail
+    assert sim.server.down.reason == "exit_notify", "the server is told, and floods nothing at us"
+
+
+@pytest.mark.parametrize(("username", "password"), [("lan", "secret"), ("", "secret"), ("lan", "")])
+def test_a_password_that_nobody_asked_for_is_said(
+    monkeypatch: pytest.MonkeyPatch, username: str, password: str
+) -> None:
+    message = partial(ClientKeyMessage, username=username, password=password)
+    monkeypatch.setattr(conversation_client, "ClientKeyMessage", message)
+    sim = make()
+    sim.run_until(5)
+    terms = sim.server.session.conversation.terms
+    assert sim.server.established and terms.has_unasked_password
+    assert any("auth-user-pass" in remark for remark in terms.remarks)
+    assert "secret" not in repr(sim.server.events)
+
+
+def test_a_client_without_a_password_is_not_said_to_have_one() -> None:
+    sim = make()
+    sim.run_until(5)
+    assert sim.server.session.conversation.terms.remarks == ()
+
+
+def test_a_refusal_without_a_reason_suspects_that_a_password_is_asked_for() -> None:
+    sim = waiting_for_admission()
+    say(sim, sim.server, "AUTH_FAILED")
+    assert sim.client.down.reason == "auth_failed"
+    assert "user name and password" in sim.client.down.detail
+
+
+def test_a_server_that_falls_silent_behind_our_certificate_is_suspected_to_ask_for_a_password() -> None:
+    """It has our whole TLS handshake; what it does not take is the key message."""
+    sim = Simulation(settings(Role.CLIENT, "tls-crypt"), settings(Role.SERVER, "tls-crypt"))
+    sim.run_until(5, stop=lambda s: s.client.session.keys.primary.is_tls_acknowledged)
+    assert sim.client.session.keys.primary.phase is KeyPhase.EXCHANGE
+    sim.noise.loss = 1.0
+    sim._queue.clear()
+    sim.run_until(100)
+    assert sim.client.down.reason == "timeout" and "user name and password" in sim.client.down.detail
+
+
+@pytest.mark.parametrize(("text", "words"), [("", "The server shut down or is restarting."), (",tea", "tea")])
+def test_a_plain_stop_reads_as_a_stop(text: str, words: str) -> None:
+    sim = make()
+    sim.run_until(5)
+    say(sim, sim.server, f"RESTART{text}")
+    assert sim.client.down.reason == "exit_notify" and words in sim.client.down.detail
+    assert "no reason" not in sim.client.down.detail
 
 
 def test_a_token_pushed_after_a_renegotiation_changes_nothing() -> None:

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bridged.protocol.cipher import Cipher
-from bridged.protocol.options_string import LinkOptions, build_options_string, compare_options, option_value
+from bridged.protocol.options_string import (
+    LinkOptions,
+    build_options_string,
+    compare_options,
+    foreign_framing,
+    option_value,
+)
 from bridged.protocol.role import Role
 
 OURS = LinkOptions(Role.CLIENT)
@@ -32,7 +40,7 @@ def test_equal_options_give_no_warning() -> None:
 
 
 def test_differences_are_named() -> None:
-    received = EXPECTED.replace("dev-type tap", "dev-type tun").replace(",auth SHA1", ",comp-lzo,auth SHA1")
+    received = EXPECTED.replace("dev-type tap", "dev-type tun").replace(",key-method", ",comp-lzo,key-method")
     assert compare_options(EXPECTED, received) == [
         "dev-type: expected tap, peer has tun",
         "comp-lzo: expected nothing, peer has it",
@@ -62,8 +70,36 @@ def test_the_key_size_of_a_cipher_that_the_peer_names_is_not_reported() -> None:
     expected = build_options_string(LinkOptions(Role.SERVER))
     received = expected.replace("auth SHA1,keysize 128", "cipher AES-256-GCM,auth SHA1,keysize 256")
     assert compare_options(expected, received) == []
-    without = expected.replace("keysize 128", "keysize 256")
-    assert compare_options(expected, without) == ["keysize: expected 128, peer has 256"]
+
+
+def test_values_that_follow_from_the_negotiated_cipher_are_no_difference() -> None:
+    received = EXPECTED.replace("link-mtu 1573", "link-mtu 1581").replace("auth SHA1", "auth [null-digest]")
+    assert compare_options(EXPECTED, received.replace("keysize 128", "keysize 256,cipher AES-256-GCM")) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "named", "cure"),
+    [
+        ((",auth", ",comp-lzo,auth"), "`comp-lzo` or `compress`", "remove `comp-lzo` and `compress`"),
+        ((",auth", ",mtu-dynamic,auth"), "`fragment`", "remove `fragment`"),
+        (("dev-type tap", "dev-type tun"), "`dev-type tun`", "set `dev tap`"),
+    ],
+)
+def test_another_framing_is_named_with_the_cure(change: tuple[str, str], named: str, cure: str) -> None:
+    found = foreign_framing(EXPECTED.replace(*change))
+    assert found is not None
+    sentence = found.at("client")
+    assert named in sentence and f"{cure}" in sentence and sentence.endswith("at the client")
+
+
+def test_a_pushed_compression_is_another_framing_whatever_the_options_string_says() -> None:
+    found = foreign_framing(EXPECTED, "comp-lzo no")
+    assert found is not None and "`comp-lzo no`" in found.at("server")
+
+
+@pytest.mark.parametrize("received", [EXPECTED, "V0 UNDEF", "", "V4", EXPECTED.replace("1500", "1400")])
+def test_peers_that_frame_as_we_do_or_say_nothing_are_let_in(received: str) -> None:
+    assert foreign_framing(received) is None
 
 
 def test_tun_mtu_1532_of_old_peers_is_not_reported() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from bridged.errors import ConfigurationError, TlsError
 from bridged.pki.certificates import Validity
 from bridged.tls import make_engine_factory, peer_usage
 from bridged.tls.identity import parse_fingerprint
+from bridged.tls.verification import describe
 from tests.unit.tls.tls_lab import DAY, EXPIRED, NOW, Authority, self_signed
 
 
@@ -270,3 +274,35 @@ def test_fingerprint_is_read_as_openssl_prints_it(lab):
     text = lab.client.fingerprint
     colons = ":".join(text[i : i + 2].upper() for i in range(0, 64, 2))
     assert parse_fingerprint(colons) == parse_fingerprint(text) == bytes.fromhex(text)
+
+
+def test_a_refused_certificate_is_named_by_subject_issuer_and_serial() -> None:
+    certificate = Authority("Our CA").issue("site-b", "client").certificate
+    text = describe(certificate)
+    assert "CN=site-b" in text and "issued by CN=Our CA" in text
+    assert f"serial {certificate.serial_number:X}" in text
+    assert len(text) < 400 and text.isprintable()
+
+
+def test_a_certificate_with_serial_number_0_writes_no_warning_of_a_library() -> None:
+    program = (
+        "import sys, bridged\n"
+        "from cryptography import x509\n"
+        "print(x509.load_pem_x509_certificate(sys.stdin.buffer.read()).serial_number)\n"
+    )
+    made = subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
+            *("-keyout", "/dev/null", "-days", "30", "-subj", "/CN=zero", "-set_serial", "0"),
+        ],
+        capture_output=True,
+        check=True,
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "default", "-c", program],
+        input=made.stdout,
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout.strip() == b"0"
+    assert done.stderr == b""
