@@ -111,8 +111,9 @@ class SessionKeys:
             if key.phase is KeyPhase.DEAD:
                 key.give_up()
             elif key.phase in _UNFINISHED:
+                detail = stalled(key)
                 key.give_up()
-                self._session.fail_key(key, "timeout", stalled(key), now)
+                self._session.fail_key(key, "timeout", detail, now)
         self._change_over(now)
         self._retire(now)
         if now >= self._renegotiate_at:

@@ -23,27 +23,15 @@ from bridged.runtime.admission import CertificateShares, Newcomer
 from bridged.runtime.link import PeerLink
 from bridged.runtime.reception import Reception
 from bridged.runtime.rivals import Rivals
-from bridged.runtime.tunnel import Tunnel, monotonic, unix_now
+from bridged.runtime.tunnel import REFUSALS, Tunnel, monotonic, unix_now
 from bridged.runtime.tunnel_plan import TunnelPlan
 from bridged.units import PeerHandle, WirePeerId
 
 DRAINING_MAX: Final = 256
 """Sessions whose end is still repeated; beyond, the oldest is over at once."""
 
-REFUSALS: Final = frozenset(
-    {
-        "auth_failed",
-        "certificate_expired",
-        "certificate_rejected",
-        "certificate_revoked",
-        "cipher_mismatch",
-        "crl_expired",
-        "framing_mismatch",
-        "name_mismatch",
-        "version_mismatch",
-    }
-)
-"""Handshake outcomes that lie in what the client is or has."""
+MISFITS: Final = frozenset({"cipher_mismatch", "framing_mismatch", "version_mismatch"})
+"""Handshake outcomes that lie in how the client is configured."""
 
 
 class ServerTunnel(Tunnel):
@@ -154,7 +142,7 @@ class ServerTunnel(Tunnel):
 
     def handle_down(self, link: PeerLink, event: SessionDown, last: PeerSnapshot | None) -> None:
         super().handle_down(link, event, last)
-        if not event.was_established and event.reason in REFUSALS:
+        if not event.was_established and event.reason in REFUSALS | MISFITS:
             self.refused.note_handshake(link.endpoint, event.reason, event.detail, unix_now())
         if link.receive_peer_id is not None:
             self._free_ids.give_back(link.receive_peer_id)
