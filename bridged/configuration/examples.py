@@ -30,6 +30,10 @@ _EXAMPLES: Final = {
     "tunnels.NAME.listen": '"[::]:1194"',
     "tunnels.NAME.local": '"192.0.2.2:1194"',
     "tunnels.NAME.remotes": "[vpn.example.net:1194]",
+    "tunnels.NAME.remote_sizes": '{"vpn.example.net:1194": {wan_mtu: 1400}}',
+    "tunnels.NAME.remote_sizes.NAME": "{wan_mtu: 1400}",
+    "tunnels.NAME.remote_sizes.NAME.wan_mtu": "1400",
+    "tunnels.NAME.remote_sizes.NAME.mss": "1300",
     "tunnels.NAME.peers": "[site-b]",
     "tunnels.NAME.push": '["dhcp-option DNS 192.0.2.53"]',
     "tunnels.NAME.mss": "1300",
@@ -66,6 +70,8 @@ def pattern_of(path: KeyPath) -> str:
     names = [element for element in path if isinstance(element, str)]
     if len(names) > 1 and names[0] in _SECTIONS_BY_NAME:
         names[1] = PLACEHOLDER
+    if len(names) > 3 and names[2] == "remote_sizes":
+        names[3] = PLACEHOLDER
     return ".".join(names)
 
 

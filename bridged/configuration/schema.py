@@ -248,6 +248,17 @@ class Renegotiate(Section):
     packets: int = Field(0, ge=0, description="packets under one key, each direction")
 
 
+class RemoteSizes(Section):
+    """Sizes for one server of `remotes`, in place of the tunnel's."""
+
+    mss: Literal["auto", "off"] | Annotated[int, Field(ge=88, le=65535)] | None = Field(
+        None, description="largest TCP MSS let through (mssfix); default: the tunnel's"
+    )
+    wan_mtu: int | None = Field(
+        None, ge=576, le=65535, description="largest outer packet to use for TCP; default: the tunnel's"
+    )
+
+
 class Tunnel(Section):
     """One tunnel: one TAP in one bridge, one UDP socket, one peer (client) or many (server)."""
 
@@ -292,6 +303,9 @@ class Tunnel(Section):
     )
     mtu: int = Field(1500, ge=576, le=65521, description="tun-mtu; must be the same at both ends")
     wan_mtu: int = Field(1492, ge=576, le=65535, description="largest outer packet to use for TCP")
+    remote_sizes: dict[str, RemoteSizes] = Field(
+        {}, description="client: sizes for single servers, each under its text in `remotes`"
+    )
     fdb_ageing_seconds: float = Field(
         300, ge=1, description="time after which the tunnel forgets a silent station"
     )
@@ -330,11 +344,19 @@ class Tunnel(Section):
             raise ValueError("a client needs `remotes`, for example `remotes: [vpn.example.net:1194]`")
         if self.role == "client" and self.listen:
             raise ValueError("`listen` is for servers; a client sends from `local`")
+        for text in self.remote_sizes:
+            if text not in self.remotes:
+                raise ValueError(f"`remote_sizes` has {text}, which is not in `remotes`")
         if self.role == "server" and (self.remotes or self.local):
             raise ValueError("`remotes` and `local` are for clients; a server has `listen`")
         if self.wrap.mode != "none" and self.wrap.key is None and not self.tls.embedded:
             raise ValueError(f"`wrap` with mode {self.wrap.mode} needs wrap.key")
         return self
+
+    @field_validator("remote_sizes")
+    @classmethod
+    def _remote_sizes(cls, value: dict[str, RemoteSizes]) -> dict[str, RemoteSizes]:
+        return {_remote(text): sizes for text, sizes in value.items()}
 
     @field_validator("remotes")
     @classmethod

@@ -309,6 +309,15 @@ class DataPlane(Protocol):
             DataplaneError: `system`: it cannot be used.
         """
 
+    def use_sizes(self, wan_mtu: int, mss_limit: int) -> None:
+        """Fit TCP to these sizes (octets) from now on; see `DataplaneSettings`.
+
+        For a client, before `add_peer`: peers that are there already keep the MTU of their path.
+
+        Raises:
+            DataplaneError: `bad_setting`.
+        """
+
     def add_peer(self, peer: PeerSettings) -> None: ...
 
     def update_peer(

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from bridged import _native
     from bridged._native import _PeerSnapshot
 
-SEAM: Final = 7
+SEAM: Final = 8
 """Of the compiled module that this file is written for."""
 
 _WHAT_TO_DO: Final = "install a wheel that has it, or run `make setup` where there is Rust"
@@ -118,6 +118,9 @@ class NativeDataPlane:
 
     def use_socket(self, descriptor: int | None) -> None:
         self._plane.use_socket(descriptor)
+
+    def use_sizes(self, wan_mtu: int, mss_limit: int) -> None:
+        self._plane.use_sizes(wan_mtu, mss_limit)
 
     def add_peer(self, peer: PeerSettings) -> None:
         self._plane.add_peer(peer)

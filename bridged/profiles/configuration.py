@@ -95,6 +95,10 @@ def _tunnel(profile: Profile, trust: Trust, bridge: str) -> dict[str, Any]:
         mtu=profile.mtu,
         mss=_mss(profile.mss),
         wan_mtu=profile.wan_mtu,
+        remote_sizes={
+            str(remote): _known(mss=_mss(mss), wan_mtu=wan_mtu)
+            for remote, (mss, wan_mtu) in profile.remote_sizes.items()
+        },
         exit_notify=profile.exit_notify,
     )
     if profile.wrap != "none":

@@ -17,7 +17,6 @@ from bridged.profiles.profile import Notice, Profile
 
 REMOTES_MAX: Final = 64
 _DEFAULT_MTU: Final = 1500
-_DEFAULT_WAN_MTU: Final = 1492
 
 
 def settle_connections(draft: Draft, source: str) -> list[ConfigurationError]:
@@ -131,19 +130,15 @@ def _apply(profile: Profile, used: list[Connection]) -> None:
 
 
 def _apply_sizes(profile: Profile, used: list[Connection]) -> None:
-    """One TCP size holds for a tunnel: the smallest that one of its servers asks for."""
+    """The tunnel's sizes where all servers ask for the same, else each its own."""
     sizes = {(connection.mss, connection.wan_mtu) for connection in used}
     if len(sizes) == 1:
         profile.mss, profile.wan_mtu = sizes.pop()
         return
-    segments = [connection.mss for connection in used if connection.mss]
-    packets = [connection.wan_mtu or _DEFAULT_WAN_MTU for connection in used if connection.mss is None]
-    profile.mss = min(segments) if segments else None
-    profile.wan_mtu = min(packets) if packets and min(packets) != _DEFAULT_WAN_MTU else None
-    line = next(one.line for one in used if (one.mss, one.wan_mtu) != (None, None))
-    chosen = f"outer packets of {min(packets)} octets" if packets else f"an MSS of {profile.mss}"
-    text = f"`mssfix`: the servers ask for different sizes; the smallest is used for all: {chosen}"
-    profile.notices.append(Notice(line, text))
+    for connection in used:
+        own = (connection.mss, connection.wan_mtu)
+        if own != (None, None):
+            profile.remote_sizes.setdefault(_remote(connection), own)
 
 
 def _remote(connection: Connection) -> Remote:

@@ -42,7 +42,8 @@ class Profile:
 
     Sizes are octets, times seconds. `mss`: 0 is off, else the largest TCP MSS; `wan_mtu`: outer packet
     size that the MSS shall fit. `addresses` (as 192.0.2.1/24) belong on the bridge. `directory`: `cd`.
-    `pkcs12`: CA, certificate and key in one file, or its Base64 text.
+    `remote_sizes`: `mss` and `wan_mtu` of single servers, where they differ. `pkcs12`: CA, certificate and
+    key in one file, or its Base64 text.
     """
 
     remotes: list[Remote] = field(default_factory=list)
@@ -71,6 +72,7 @@ class Profile:
     mtu: int | None = None
     mss: int | None = None
     wan_mtu: int | None = None
+    remote_sizes: dict[Remote, tuple[int | None, int | None]] = field(default_factory=dict)
     addresses: list[str] = field(default_factory=list)
     ping_seconds: int | None = None
     restart_seconds: int | None = None

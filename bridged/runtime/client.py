@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from bridged.addresses import Endpoint, Remote
@@ -25,6 +27,7 @@ from bridged.runtime.outage import Outage
 from bridged.runtime.pauses import Pauses
 from bridged.runtime.remembered import RememberedServer
 from bridged.runtime.remote_order import Candidate, RemoteOrder
+from bridged.runtime.sizes import TcpSizes
 from bridged.runtime.tunnel import Tunnel, monotonic, newest
 from bridged.runtime.tunnel_plan import TunnelPlan
 from bridged.runtime.ways import has_way
@@ -55,6 +58,8 @@ class ClientTunnel(Tunnel):
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._order = RemoteOrder(plan.remotes)
+        self.sizes: Mapping[Remote, TcpSizes] = {}
+        """Of servers whose paths differ; empty: all have the data plane's settings."""
         self._remembered = RememberedServer(plan.memory, plan.remotes)
         self._names = NameWatch(plan.remotes, self._note_found, self._note_not_found, plan.name)
         self._outage = Outage(monotonic())
@@ -354,12 +359,20 @@ class ClientTunnel(Tunnel):
         self._make_room(endpoint)
         link = self.make_link(endpoint, local_session_id=_session_id())
         self._sockets.give(link, through)
+        link.before_attach = partial(self._prepare, link.before_attach, candidate.remote)
         call = Call(candidate, link, through, now, self._stalls.get(endpoint, 0))
         self._calls[link.handle] = call
         self._latest = endpoint
         if self._outage.note_called(endpoint):
             self.log.info("connecting", endpoint=str(endpoint))
         link.pump()
+
+    def _prepare(self, lend: Callable[[], None], remote: Remote) -> None:
+        """The data plane takes over: it gets the socket, and fits TCP to what this server's path bears."""
+        lend()
+        sizes = self.sizes.get(remote)
+        if sizes is not None:
+            self.dataplane.use_sizes(sizes.wan_mtu, sizes.mss_limit)
 
     def _make_room(self, endpoint: Endpoint) -> None:
         """One fixed port speaks with one session at a server; and there is a bound for all."""

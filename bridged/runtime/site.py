@@ -19,7 +19,7 @@ from bridged.addresses import MacAddress
 from bridged.configuration.diff import bridge_effect, tunnel_effect
 from bridged.configuration.schema import Bridge, Configuration, Tunnel, tap_name
 from bridged.configuration.secrets import find_exposed_secrets
-from bridged.dataplane import choose_dataplane, create_dataplane, tap_offloads
+from bridged.dataplane import choose_dataplane, create_dataplane, fits_segments, tap_offloads
 from bridged.errors import NetlinkError, ShutdownErrors
 from bridged.netlink.attachment import BridgeAttachment
 from bridged.netlink.watch import LinkWatch
@@ -32,6 +32,7 @@ from bridged.runtime.dataplane_settings import dataplane_settings
 from bridged.runtime.host_warnings import refuse_own_servers
 from bridged.runtime.preflight import check_tunnels
 from bridged.runtime.server import ServerTunnel
+from bridged.runtime.sizes import sizes_by_remote
 from bridged.runtime.trust import bind_endpoint, plan_tunnel
 from bridged.runtime.tunnel import Tunnel as RunningTunnel
 from bridged.runtime.tunnel_plan import TunnelPlan
@@ -305,6 +306,8 @@ class Site:
         except BaseException:
             adapter.close()
             raise
+        if isinstance(running, ClientTunnel):
+            running.sizes = sizes_by_remote(tunnel, fits_path=fits_segments(choice.kind, port))
         running.tap_name = port.name
         running.tap_mac = str(port.mac)
         running.on_tap_failed = lambda: adapter.reopen(dataplane.attach_tap)

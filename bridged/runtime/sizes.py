@@ -5,8 +5,10 @@ Source: docs/protocol/data.md, section 5.4.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
+from bridged.addresses import Remote
 from bridged.configuration.schema import Tunnel
 
 IPV6_AND_UDP: Final = 48
@@ -26,3 +28,24 @@ def mss_limit(tunnel: Tunnel, *, fits_path: bool = False) -> int:
     if isinstance(tunnel.mss, int):
         return tunnel.mss
     return tunnel.wan_mtu - IPV6_AND_UDP - DATA_V2_AEAD - ETHERNET - IPV4_AND_TCP
+
+
+@dataclass(frozen=True, slots=True)
+class TcpSizes:
+    """What TCP is fitted to (octets); as `DataplaneSettings` has it."""
+
+    wan_mtu: int
+    mss_limit: int
+
+
+def sizes_by_remote(tunnel: Tunnel, *, fits_path: bool) -> dict[Remote, TcpSizes]:
+    """Of every remote of a client; empty where all have the tunnel's. `fits_path`: see `mss_limit`."""
+    if not tunnel.remote_sizes:
+        return {}
+    found: dict[Remote, TcpSizes] = {}
+    for text in tunnel.remotes:
+        own = tunnel.remote_sizes.get(text)
+        changed = own.model_dump(exclude_none=True) if own is not None else {}
+        as_if = tunnel.model_copy(update=changed)
+        found[Remote.parse(text)] = TcpSizes(as_if.wan_mtu, mss_limit(as_if, fits_path=fits_path))
+    return found

@@ -15,6 +15,8 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 from test_contract_offloads import LINKS, NETWORKS, STAMPS, A, sums_are_good, super_frame, syn
 
+from bridged.errors import DataplaneError
+
 Make = Callable[..., Rig]
 PATH = 1000
 FITTING = PATH - 28 - 24  # IPv4 and UDP, our header and tag
@@ -142,3 +144,18 @@ def _text_of(peer: HandPeer, count: int) -> bytes:
 def _partial() -> tuple[bytes, bytes]:
     header, octets = super_frame("untagged", "IPv4", 1400, 1448)
     return header[:1] + b"\0" + header[2:4] + b"\0\0" + header[6:], octets
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("build", ["native"], indirect=True)
+def test_a_peer_is_fitted_to_the_wan_mtu_that_holds_when_it_comes(make_rig: Make) -> None:
+    rig = make_rig(wan_mtu=PATH, mss_fits_path=True)
+    rig.plane.use_sizes(PATH - 200, 0)
+    peer = rig.peer(1)
+    link = next(iter(LINKS))
+    rig.put(syn("IPv4", link, 1460))
+    wanted = FITTING - 200 - len(LINKS[link]()) - 40
+    assert peer.payloads() == [syn("IPv4", link, wanted)]
+    with pytest.raises(DataplaneError) as refused:
+        rig.plane.use_sizes(100, 0)
+    assert refused.value.code == "bad_setting"

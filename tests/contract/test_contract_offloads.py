@@ -317,6 +317,15 @@ def test_the_mss_of_syn_segments_is_lowered_in_both_directions(
     assert rig.snapshot().mtu_events["mss_clamped"] == 2
 
 
+def test_sizes_that_are_told_later_hold_from_then_on(make_rig: Make) -> None:
+    rig = make_rig(mss_limit=1368)
+    peer = rig.peer(1)
+    for limit in (1200, 0, 1368):
+        rig.plane.use_sizes(1400, limit)
+        rig.put(syn("IPv4", "untagged", 1460))
+        assert peer.payloads() == [syn("IPv4", "untagged", limit or 1460)]
+
+
 def test_the_mss_is_never_raised_and_other_segments_are_left_alone(make_rig: Make) -> None:
     rig = make_rig(mss_limit=1368)
     peer = rig.peer(1)

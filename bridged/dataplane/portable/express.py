@@ -31,7 +31,7 @@ _LEAST_PACKET: Final = OVERHEAD_V2 + LEAST_FRAME_OCTETS
 class Express:
     """One packet from here to there; see the module."""
 
-    __slots__ = ("_dscp_of", "_fdb", "_forwarding", "_mss_limit", "_receivers", "_tap_verdicts", "_wire")
+    __slots__ = ("_dscp_of", "_fdb", "_forwarding", "_receivers", "_tap_verdicts", "_wire", "mss_limit")
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Express:
         self._tap_verdicts = switch.tap_verdicts
         self._wire = wire
         self._forwarding = forwarding
-        self._mss_limit = mss_limit
+        self.mss_limit = mss_limit
         self._dscp_of = dscp_of
 
     def from_wire(self, tap: TapIo, now: float) -> Received | None:
@@ -93,7 +93,7 @@ class Express:
             or verdict.until < now
             or use.packets_received >= use.due_received
             or len(frame) > tap.largest_frame
-            or (self._mss_limit and may_be_syn(frame))
+            or (self.mss_limit and may_be_syn(frame))
         ):
             self._forwarding.opened(peer, slot, frame, now)
             return None
@@ -131,7 +131,7 @@ class Express:
             or verdict.version != self._fdb.version
             or verdict.until < now
             or len(frame) < LEAST_FRAME_OCTETS
-            or (self._mss_limit and may_be_syn(frame))
+            or (self.mss_limit and may_be_syn(frame))
             or (self._dscp_of is not None and self._dscp_of(frame))
         ):
             return tap.sorted([packet])

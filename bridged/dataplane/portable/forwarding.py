@@ -57,7 +57,7 @@ class Forwarding:
         self._wire = wire
         self._events = events
         self.answers = Answers(events.control, wire.send_to)
-        self._mss_limit = mss_limit
+        self.mss_limit = mss_limit
         self._dscp_of = dscp_of
         self.largest_frame = 0
         """Octets of the largest frame that the TAP carries."""
@@ -76,7 +76,7 @@ class Forwarding:
 
     def from_tap(self, frames: list[bytes], now: float) -> None:
         """Switch, seal and send what was read from the TAP."""
-        if self._mss_limit:
+        if self.mss_limit:
             self._clamp(frames)
         if self._dscp_of is not None and len(frames) > 1:
             frames = urgent_first(frames, self._dscp_of)
@@ -190,7 +190,7 @@ class Forwarding:
         return len(packets)
 
     def _clamp(self, frames: list[bytes]) -> None:
-        limit = self._mss_limit
+        limit = self.mss_limit
         for index, frame in enumerate(frames):
             if may_be_syn(frame):
                 changed = clamp_mss(frame, limit)
@@ -277,7 +277,7 @@ class Forwarding:
 
     def _frames(self, peer: Peer, frames: list[bytes], now: float) -> None:
         traffic = peer.traffic
-        if self._mss_limit:
+        if self.mss_limit:
             self._clamp(frames)
         for addresses, run in _runs(frames):
             if addresses in MAGIC_ADDRESSES:

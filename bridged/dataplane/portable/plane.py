@@ -77,11 +77,11 @@ class PortableDataPlane:
         self._forwarding = Forwarding(
             self._table, self._switch, self._wire, self._events, settings.mss_limit, dscp_of
         )
-        express = Express(
+        self._express = Express(
             self._table, self._fdb, self._switch, self._wire, self._forwarding, settings.mss_limit, dscp_of
         )
         self._loop = Loop(
-            THREAD_NAME, self._gate, self._wire, self._forwarding, express, self._tick, self._tap_gone
+            THREAD_NAME, self._gate, self._wire, self._forwarding, self._express, self._tick, self._tap_gone
         )
         self._schedule = Schedule()
         self._changed: set[PeerHandle] = set()
@@ -126,6 +126,11 @@ class PortableDataPlane:
             self._tap = tap_io
             self._forwarding.largest_frame = tap_io.largest_frame
             self._loop.watch_tap(tap_io)
+
+    def use_sizes(self, wan_mtu: int, mss_limit: int) -> None:
+        # `wan_mtu` is left to `mss_limit` here.
+        with self._gate:
+            self._forwarding.mss_limit = self._express.mss_limit = mss_limit
 
     def use_socket(self, descriptor: int | None) -> None:
         with self._gate:

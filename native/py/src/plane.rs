@@ -53,6 +53,10 @@ impl DataPlane {
         self.call(py, |inner| inner.use_socket(descriptor))
     }
 
+    fn use_sizes(&self, py: Python<'_>, wan_mtu: u32, mss_limit: u16) -> PyResult<()> {
+        self.call(py, |inner| inner.use_sizes(wan_mtu, mss_limit))
+    }
+
     fn add_peer(&self, py: Python<'_>, peer: PeerSettings) -> PyResult<()> {
         let peer = peer.parse(py)?;
         self.call(py, |inner| inner.add_peer(peer))

@@ -320,7 +320,7 @@ pub fn segment_limit(shared: &Shared, path: &Path, socket: &UdpSocket) -> usize 
         return 0;
     }
     let limit = path.segment_limit.load(Relaxed);
-    match shared.settings.wan_mtu {
+    match shared.sizes.wan_mtu.load(Relaxed) {
         0 => limit.min(path.fitting.load(Relaxed)),
         _ => limit,
     }

@@ -68,7 +68,8 @@ impl Forwarding {
             shared.lose(Transmit, Reason::HousekeepingMagic, 1, None);
             return;
         }
-        if shared.settings.mss_limit > 0 && clamp_mss(frame, shared.settings.mss_limit) {
+        let mss_limit = shared.sizes.mss_limit.load(Relaxed);
+        if mss_limit > 0 && clamp_mss(frame, mss_limit) {
             shared.cells[self.thread].mss_clamped.add(1);
         }
         let verdict = self

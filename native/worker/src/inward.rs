@@ -301,6 +301,7 @@ impl Inward {
     fn switch_frames(&mut self, shared: &Shared, table: &Table, peer: &Arc<Peer>, now: Nanos) {
         let way = peer.cells[self.thread].way(Receive);
         let forwards = shared.settings.forward_between_peers;
+        let mss_limit = shared.sizes.mss_limit.load(Relaxed);
         // The answering host's segments go out by the way this SYN came.
         let fit = if shared.settings.mss_fits_path { fit_of(peer) } else { usize::MAX };
         let largest = shared.largest_frame.load(Relaxed);
@@ -321,7 +322,7 @@ impl Inward {
                 }
                 Payload::Ping | Payload::Short => continue,
             }
-            if shared.settings.mss_limit > 0 && clamp_mss(frame, shared.settings.mss_limit) {
+            if mss_limit > 0 && clamp_mss(frame, mss_limit) {
                 shared.cells[self.thread].mss_clamped.add(1);
             }
             if fit != usize::MAX && clamp_mss_to_frame(frame, fit) {

@@ -29,7 +29,7 @@ use crate::keys::KeySlot;
 use crate::outbox::Outbox;
 use crate::outward::Outward;
 use crate::peers::{Peer, Table};
-use crate::shared::{plain, send_failure, Overflow, Pins, Shared, ThreadClock};
+use crate::shared::{plain, send_failure, Overflow, Pins, Shared, Sizes, ThreadClock};
 use crate::snapshot;
 use crate::switch::SharedFdb;
 use crate::sync::{lock, ArcSwap, ArcSwapOption, Mutex};
@@ -76,6 +76,7 @@ impl DataPlane {
             random()?,
         );
         let shared = Shared {
+            sizes: Sizes::of(&settings),
             settings,
             table: ArcSwap::from_pointee(Table::default()),
             changing: Mutex::new(()),
@@ -194,6 +195,17 @@ impl DataPlane {
             None => Vec::new(),
         };
         shared.use_sockets(sockets);
+        Ok(())
+    }
+
+    /// Fit TCP to these sizes from now on; see `Settings`. Peers that are there already keep their path's MTU.
+    ///
+    /// # Errors
+    /// [`Error::BadSetting`].
+    pub fn use_sizes(&self, wan_mtu: u32, mss_limit: u16) -> Result<(), Error> {
+        check_wan_mtu(wan_mtu)?;
+        self.shared.sizes.wan_mtu.store(wan_mtu, Relaxed);
+        self.shared.sizes.mss_limit.store(mss_limit, Relaxed);
         Ok(())
     }
 
@@ -451,11 +463,16 @@ fn check(settings: &Settings) -> Result<(), Error> {
     if settings.workers == 0 || settings.workers > MAX_WORKERS {
         return Err(Error::BadSetting(format!("workers: {} is not in 1..{MAX_WORKERS}", settings.workers)));
     }
-    if settings.wan_mtu != 0 && !(576..=65_535).contains(&settings.wan_mtu) {
-        return Err(Error::BadSetting(format!("wan_mtu: {} is not 0 or in 576..65535", settings.wan_mtu)));
-    }
+    check_wan_mtu(settings.wan_mtu)?;
     if settings.moderation > MAX_MODERATION {
         return Err(Error::BadSetting(format!("moderation: {} is not in 0..{MAX_MODERATION}", settings.moderation)));
+    }
+    Ok(())
+}
+
+fn check_wan_mtu(wan_mtu: u32) -> Result<(), Error> {
+    if wan_mtu != 0 && !(576..=65_535).contains(&wan_mtu) {
+        return Err(Error::BadSetting(format!("wan_mtu: {wan_mtu} is not 0 or in 576..65535")));
     }
     Ok(())
 }

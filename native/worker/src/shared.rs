@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::Arc;
 
 use bridged_core::fdb::TAP_PORT;
@@ -49,8 +49,10 @@ pub enum ThreadClock {
 
 /// See the module.
 pub struct Shared {
-    /// As given.
+    /// As given; the sizes are those in `sizes`.
     pub settings: Settings,
+    /// What TCP is fitted to; may change, see `DataPlane::use_sizes`.
+    pub sizes: Sizes,
     /// All peers.
     pub table: ArcSwap<Table>,
     /// Held while the table changes.
@@ -93,6 +95,22 @@ pub struct Shared {
     pub is_steered: AtomicBool,
     /// Super-frames that the TAP refused.
     pub coalesce_fallbacks: Counter,
+}
+
+/// See `Settings::wan_mtu` and `Settings::mss_limit`.
+#[derive(Debug, Default)]
+pub struct Sizes {
+    /// Octets; 0: what the route takes.
+    pub wan_mtu: AtomicU32,
+    /// Octets; 0: no limit.
+    pub mss_limit: AtomicU16,
+}
+
+impl Sizes {
+    /// As given at the start.
+    pub fn of(settings: &Settings) -> Self {
+        Self { wan_mtu: AtomicU32::new(settings.wan_mtu), mss_limit: AtomicU16::new(settings.mss_limit) }
+    }
 }
 
 /// See `Shared::overflow`.
@@ -206,7 +224,7 @@ impl Shared {
 
     /// The MTU of the way to an endpoint; None: not known.
     pub fn mtu_to(&self, endpoint: &SocketAddr) -> Option<u32> {
-        match self.settings.wan_mtu {
+        match self.sizes.wan_mtu.load(Relaxed) {
             0 => route_mtu(endpoint),
             mtu => Some(mtu),
         }
@@ -234,7 +252,7 @@ impl Shared {
     /// Ask for the MTU of a peer's route again, at most once in `pause`; whether it changed.
     pub fn refresh_mtu(&self, path: &Path, now: Nanos, pause: Nanos) -> bool {
         let asked = path.asked_at.load(Relaxed);
-        if self.settings.wan_mtu != 0 || now.saturating_sub(asked) < pause {
+        if self.sizes.wan_mtu.load(Relaxed) != 0 || now.saturating_sub(asked) < pause {
             return false;
         }
         path.asked_at.store(now, Relaxed);

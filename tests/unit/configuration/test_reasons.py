@@ -47,7 +47,7 @@ def with_value(pattern: str, value: Any) -> dict[str, Any]:
     place = document
     for depth, section in enumerate(sections):
         if section == "NAME":
-            section = {"bridges": "br0", "tunnels": "main"}[sections[depth - 1]]
+            section = NAMES[sections[depth - 1]]
         place = place.setdefault(section, {})
     place[name] = value
     return document
@@ -58,6 +58,7 @@ def in_tunnel(line: str) -> str:
     return f"bridges: {{br0: {{}}}}\ntunnels:\n\n\n\n\n  main: {section}\n"
 
 
+NAMES = {"bridges": "br0", "tunnels": "main", "remote_sizes": "vpn.example.net:1194"}
 PATTERNS = [key.path for key in all_keys()]
 
 

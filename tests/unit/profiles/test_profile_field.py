@@ -222,7 +222,21 @@ def test_a_block_begins_with_what_stands_above_it_and_tells_the_others_nothing()
     profile = read(text, base=NO_REMOTE)
     assert [str(remote) for remote in profile.remotes] == ["a:1195/udp4", "b:1194", "c:1194"]
     assert str(profile.local) == "[::]:1195"
-    assert profile.wan_mtu == 1328 and any("smallest" in notice.text for notice in profile.notices)
+    sizes = configured(profile).remote_sizes
+    assert {text: one.wan_mtu for text, one in sizes.items()} == {
+        "a:1195/udp4": 1328,
+        "b:1194": 1428,
+        "c:1194": 1428,
+    }
+    assert profile.wan_mtu is None and profile.notices == []
+
+
+def test_the_mssfix_of_one_block_holds_for_its_server_alone():
+    text = connection("remote a", "mssfix 1300") + connection("remote b") + connection("remote c", "mssfix 0")
+    tunnel = configured(read(text, base=NO_REMOTE))
+    assert (tunnel.wan_mtu, tunnel.mss) == (1492, "auto")
+    assert tunnel.remote_sizes["a:1194"].wan_mtu == 1328 and tunnel.remote_sizes["c:1194"].mss == "off"
+    assert "b:1194" not in tunnel.remote_sizes
 
 
 def test_the_number_of_blocks_and_of_refusals_in_one_is_bounded():

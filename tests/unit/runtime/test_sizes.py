@@ -6,8 +6,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
-from bridged.runtime.sizes import mss_limit
+from bridged.addresses import Remote
+from bridged.configuration.schema import Tunnel
+from bridged.runtime.client import ClientTunnel
+from bridged.runtime.sizes import TcpSizes, mss_limit, sizes_by_remote
 
 
 @pytest.mark.parametrize(
@@ -26,3 +30,51 @@ def test_one_limit_holds_for_all_peers_unless_off_or_where_the_data_plane_knows_
 ) -> None:
     tunnel: Any = SimpleNamespace(mss=mss, wan_mtu=1500)
     assert mss_limit(tunnel, fits_path=fits_path) == limit
+
+
+def test_a_server_with_sizes_of_its_own_has_them_and_the_others_the_tunnel_s() -> None:
+    tunnel = Tunnel.model_validate(
+        {
+            "role": "client",
+            "bridge": "br0",
+            "tls": {"embedded": True},
+            "remotes": ["a", "b:1195/udp4", "c"],
+            "remote_sizes": {"b:1195/udp4": {"wan_mtu": 1328}, "c": {"mss": 1200}},
+        }
+    )
+    found = sizes_by_remote(tunnel, fits_path=False)
+    limit = 1492 - 48 - 24 - 14 - 40
+    assert found == {
+        Remote.parse("a", 1194): TcpSizes(1492, limit),
+        Remote.parse("b:1195/udp4"): TcpSizes(1328, limit - 164),
+        Remote.parse("c:1194"): TcpSizes(1492, 1200),
+    }
+    assert sizes_by_remote(tunnel, fits_path=True)[Remote.parse("b:1195/udp4")] == TcpSizes(1328, 0)
+    assert sizes_by_remote(tunnel.model_copy(update={"remote_sizes": {}}), fits_path=False) == {}
+
+
+def test_sizes_of_a_server_that_is_none_of_the_remotes_are_refused() -> None:
+    with pytest.raises(ValidationError, match="not in `remotes`"):
+        Tunnel.model_validate(
+            {
+                "role": "client",
+                "bridge": "br0",
+                "tls": {"embedded": True},
+                "remotes": ["a"],
+                "remote_sizes": {"b": {"wan_mtu": 1328}},
+            }
+        )
+
+
+def test_the_data_plane_gets_the_sizes_of_the_server_that_it_is_handed_over_to() -> None:
+    told: list[tuple[str, Any]] = []
+    dataplane = SimpleNamespace(
+        use_sizes=lambda *sizes: told.append(("sizes", sizes)),
+    )
+    remotes = [Remote.parse(text, 1194) for text in ("a", "b")]
+    client: Any = SimpleNamespace(
+        dataplane=dataplane, sizes={remotes[0]: TcpSizes(1328, 0), remotes[1]: TcpSizes(1492, 0)}
+    )
+    for remote in remotes:
+        ClientTunnel._prepare(client, lambda: told.append(("socket", None)), remote)
+    assert told == [("socket", None), ("sizes", (1328, 0)), ("socket", None), ("sizes", (1492, 0))]
