@@ -128,7 +128,7 @@ class Reflections:
             if bridge is None or station.gone:
                 continue
             self._sightings.hear_lan((bridge, address), now)
-            if address not in self._pins:
+            if address not in self._pins and self._sightings.is_claimed_by_tap((bridge, address)):
                 suspects.setdefault(bridge, {})[address] = port
         for bridge, ports in suspects.items():
             for tunnel in self._tunnels.get(bridge, ()):

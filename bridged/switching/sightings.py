@@ -65,6 +65,10 @@ class Sightings:
         """The TAP has it no more, and no LAN port took it."""
         self._tap.pop(station, None)
 
+    def is_claimed_by_tap(self, station: Hashable) -> bool:
+        """A peer was heard with it; of all others nobody needs to think."""
+        return station in self._tap
+
     def was_remote_first(self, station: Hashable, now: float) -> bool:
         """A peer had it before any LAN port; False where that is not known for sure."""
         tap, lan = self._tap.get(station), self._lan.get(station)
