@@ -7,6 +7,7 @@ Acts in the network namespace of the calling thread.
 from __future__ import annotations
 
 import dataclasses
+import os
 import socket
 from pathlib import Path
 from typing import Final
@@ -22,9 +23,9 @@ _ALL_ROUTERS: Final = "ff02::2"
 
 
 def inet6_settings(link: str) -> Inet6Settings | None:
-    """None where there is no such link, or no IPv6."""
+    """None where there is no such link, no IPv6, or nothing may be set (a container's /proc)."""
     folder = _CONF / link
-    if not folder.is_dir():
+    if not os.access(folder / "accept_ra", os.W_OK):
         return None
     values = {}
     for field in dataclasses.fields(Inet6Settings):
