@@ -159,6 +159,17 @@ class PeerFloated:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionUnknown:
+    """A notice came from this peer's endpoint that it knows no session of ours; anybody can forge it.
+
+    A data plane that answers resets sends such notices (`bridged.protocol.unknown_session`) to strangers
+    whose data it cannot open: at most one a second to an endpoint, and bounded for all.
+    """
+
+    handle: PeerHandle
+
+
+@dataclass(frozen=True, slots=True)
 class PeerExpired:
     """Nothing authenticated was received for `ping_restart`; reported once, and never lost."""
 
@@ -198,7 +209,16 @@ class TapFailed:
     number: int
 
 
-Event = ControlReceived | PeerFloated | PeerExpired | KeyNearLimit | OccReceived | StationMoved | TapFailed
+Event = (
+    ControlReceived
+    | PeerFloated
+    | PeerExpired
+    | SessionUnknown
+    | KeyNearLimit
+    | OccReceived
+    | StationMoved
+    | TapFailed
+)
 
 
 @dataclass(frozen=True, slots=True)

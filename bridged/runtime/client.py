@@ -25,6 +25,7 @@ from bridged.runtime.link import PeerLink
 from bridged.runtime.name_watch import NameWatch
 from bridged.runtime.outage import Outage
 from bridged.runtime.pauses import Pauses
+from bridged.runtime.probe import Probe
 from bridged.runtime.remembered import RememberedServer
 from bridged.runtime.remote_order import Candidate, RemoteOrder
 from bridged.runtime.sizes import TcpSizes
@@ -75,6 +76,7 @@ class ClientTunnel(Tunnel):
         self._woken_at = -_NEVER
         self._wake_at = _NEVER
         self._way_timer: Timer | None = None
+        self._probe = Probe(dataplane, self._renew, monotonic, plan.name)
         if (best := self._remembered.load()) is not None:
             self._order.prefer(best)
 
@@ -90,6 +92,7 @@ class ClientTunnel(Tunnel):
         self._task = SUPERVISOR.keep("connect", self._connect_for_ever, self.plan.name, endless=True)
 
     async def stop(self) -> None:
+        self._probe.close()
         if self._way_timer is not None:
             self._way_timer.cancel()
         if self._task is not None:
@@ -207,6 +210,10 @@ class ClientTunnel(Tunnel):
         if call.link.session.remote_session_id is None:
             return
         now = monotonic()
+        if self._connected is not None:
+            # It is to take the place of the connection, once it is one itself.
+            call.heard_at = now
+            return
         speaker = self._speaker
         if speaker is not None and speaker is not call:
             if speaker.waits_until() > now:
@@ -270,6 +277,8 @@ class ClientTunnel(Tunnel):
             # One of ours that lost the race: no failure.
             return
         super().handle_down(link, event, last)
+        if self._connected is not None and self._connected is not call:
+            return
         if self._speaker is call:
             self._speaker = None
         now = monotonic()
@@ -316,7 +325,7 @@ class ClientTunnel(Tunnel):
         """Do what is due; when to come back at the latest."""
         if self._connected is not None:
             self._wake_at = _NEVER
-            return _NEVER
+            return self._tend(now)
         self._names.want(True)
         if now >= self._wake_at:
             self._wake_up(now)
@@ -346,7 +355,7 @@ class ClientTunnel(Tunnel):
 
     def _call(self, candidate: Candidate, now: float) -> None:
         endpoint = candidate.endpoint
-        speaker = self._speaker
+        speaker = self._speaker if self._connected is None else None
         if speaker is not None and speaker.candidate.endpoint == endpoint and not speaker.is_given_up(now):
             self._order.refuse(endpoint)
             return
@@ -359,7 +368,8 @@ class ClientTunnel(Tunnel):
         self._make_room(endpoint)
         link = self.make_link(endpoint, local_session_id=_session_id())
         self._sockets.give(link, through)
-        link.before_attach = partial(self._prepare, link.before_attach, candidate.remote)
+        lend = partial(self._prepare, link.before_attach, candidate.remote)
+        link.before_attach = partial(self._take_over, link, lend)
         call = Call(candidate, link, through, now, self._stalls.get(endpoint, 0))
         self._calls[link.handle] = call
         self._latest = endpoint
@@ -374,8 +384,30 @@ class ClientTunnel(Tunnel):
         if sizes is not None:
             self.dataplane.use_sizes(sizes.wan_mtu, sizes.mss_limit)
 
+    def handle_unknown(self, link: PeerLink) -> None:
+        self._probe.notice(link)
+
+    def _renew(self, link: PeerLink) -> None:
+        """The server does not answer under this session: begin another, and keep this one until it is up."""
+        call = self._connected
+        if call is None or call.link is not link or len(self._calls) > 1 or self.is_stopping:
+            return
+        self.log.info("session_unknown", endpoint=str(link.endpoint))
+        self._call(call.candidate, monotonic())
+        self._changed.set()
+        self.rearm()
+
+    def _take_over(self, successor: PeerLink, lend: Callable[[], None]) -> None:
+        """A session of ours is up: end the one before, if any, whose place in the data plane it takes."""
+        call = self._connected
+        if call is not None and call.link is not successor:
+            call.link.close("replaced", "the server had lost the session", notify=False)
+        lend()
+
     def _make_room(self, endpoint: Endpoint) -> None:
         """One fixed port speaks with one session at a server; and there is a bound for all."""
+        if self._connected is not None:
+            return
         for call in list(self._calls.values()):
             if self._sockets.is_fixed and call.link.endpoint == endpoint:
                 self._drop(call)

@@ -9,7 +9,7 @@ from typing import Final
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import DataPlane, PeerSnapshot
-from bridged.errors import RemoteProtocolError
+from bridged.errors import DataplaneError, RemoteProtocolError
 from bridged.protocol.listener import ANSWER_PACKET_ID
 from bridged.protocol.packet import HEADER_LENGTH
 from bridged.protocol.session_types import (
@@ -20,6 +20,7 @@ from bridged.protocol.session_types import (
     SessionState,
 )
 from bridged.runtime.admission import CertificateShares, Newcomer
+from bridged.runtime.known_clients import KnownClients, Notices
 from bridged.runtime.link import PeerLink
 from bridged.runtime.reception import Reception
 from bridged.runtime.rivals import Rivals
@@ -27,6 +28,8 @@ from bridged.runtime.tunnel import REFUSALS, Tunnel, monotonic, unix_now
 from bridged.runtime.tunnel_plan import TunnelPlan
 from bridged.units import PeerHandle, WirePeerId
 
+OWN_VERSION: Final = "bridged"
+"""IV_VER of our own clients begins so."""
 DRAINING_MAX: Final = 256
 """Sessions whose end is still repeated; beyond, the oldest is over at once."""
 
@@ -47,16 +50,21 @@ class ServerTunnel(Tunnel):
         self._free_ids = _PeerIds(plan.peers_limit)
         self._certificates = CertificateShares()
         self._draining: dict[PeerHandle, PeerLink] = {}
+        self._known = KnownClients(plan.memory)
+        self._notices = Notices(self._send_notice, lambda endpoint: bool(self.links.at(endpoint)), plan.name)
         self._rivals = Rivals(self.log, self.statistics, self._note_conflict, monotonic)
 
     async def start(self) -> None:
         await super().start()
         self.dataplane.answer_resets(self.reception.answers)
+        self._notices.tell(self._known.load())
 
     async def stop(self) -> None:
         self.dataplane.answer_resets(None)
         self.reception.close()
+        self._notices.close()
         await super().stop()
+        self._known.close()
 
     @property
     def state(self) -> str:
@@ -133,12 +141,30 @@ class ServerTunnel(Tunnel):
     def handle_established(self, link: PeerLink, event: Established) -> None:
         self._certificates.leave(link.handle)
         super().handle_established(link, event)
+        self._note_client(link)
         others = self.links.at(link.endpoint)
         if not self.plan.duplicate_names:
             others += self.links.named(link.name)
         for other in others:
             if other is not link and other.is_attached:
                 self._rivals.replace(other, link)
+
+    def _send_notice(self, datagram: bytes, endpoint: Endpoint) -> None:
+        try:
+            self.dataplane.send_control(datagram, endpoint)
+        except DataplaneError:
+            pass  # an address that this socket does not reach any more
+
+    def _handle_float(self, handle: PeerHandle, endpoint: Endpoint, previous: Endpoint) -> None:
+        super()._handle_float(handle, endpoint, previous)
+        if (link := self.links.get(handle)) is not None:
+            self._known.forget(previous)
+            self._note_client(link)
+
+    def _note_client(self, link: PeerLink) -> None:
+        """Only our own clients understand a notice."""
+        if link.terms is not None and (link.terms.peer_version or "").startswith(OWN_VERSION):
+            self._known.note(link.endpoint)
 
     def handle_down(self, link: PeerLink, event: SessionDown, last: PeerSnapshot | None) -> None:
         super().handle_down(link, event, last)
@@ -149,6 +175,8 @@ class ServerTunnel(Tunnel):
             link.receive_peer_id = None
         self.reception.leave(link.handle)
         self._certificates.leave(link.handle)
+        if event.was_established and not self._has_other(link):
+            self._known.forget(link.endpoint)
         if not link.is_identified:
             # It proved nothing: a tombstone repeats its last words, the session costs nothing any more.
             link.session.end_now()
@@ -158,6 +186,9 @@ class ServerTunnel(Tunnel):
                 oldest = self._draining.pop(next(iter(self._draining)))
                 oldest.session.end_now()
                 oldest.pump()
+
+    def _has_other(self, link: PeerLink) -> bool:
+        return any(other is not link and other.is_attached for other in self.links.at(link.endpoint))
 
     def _note_conflict(self, text: str) -> None:
         self.last_error = text

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from bridged import __version__
 from bridged.addresses import Endpoint, Remote
@@ -40,6 +41,10 @@ class _Identity:
     certificate: bytes
     key: bytearray
     crl: bytes | None
+
+
+MEMORY: Final = {Role.CLIENT: "remotes/{name}.json", Role.SERVER: "clients/{name}"}
+"""Under the state folder."""
 
 
 def plan_tunnel(
@@ -95,7 +100,7 @@ def plan_tunnel(
         local=bind_endpoint(tunnel) if role is Role.CLIENT else None,
         exit_notify=tunnel.exit_notify,
         transport=tunnel.transport,
-        memory=configuration.state_directory / "remotes" / f"{name}.json" if role is Role.CLIENT else None,
+        memory=configuration.state_directory / MEMORY[role].format(name=name),
         certificates={role_name: UnixSeconds(at) for role_name, at in certificates.items()},
         crl_next_update=crl_next_update(identity.crl) if identity.crl is not None else None,
         judge_peer=check.judge,

@@ -25,6 +25,7 @@ from bridged.dataplane.contract import (
     PeerExpired,
     PeerFloated,
     PeerSnapshot,
+    SessionUnknown,
     StationMoved,
     TapFailed,
 )
@@ -212,6 +213,8 @@ class Tunnel(ABC):
                 self._handle_float(handle, endpoint, previous)
             case PeerExpired(handle):
                 self._with_link(handle, self.handle_expired)
+            case SessionUnknown(handle):
+                self._with_link(handle, self.handle_unknown)
             case KeyNearLimit(handle, key_id, trigger):
                 self._with_link(handle, lambda link: link.renegotiate(trigger, key_id))
             case OccReceived(handle, payload):
@@ -281,6 +284,10 @@ class Tunnel(ABC):
         Raises:
             RemoteProtocolError: it is to be dropped and counted.
         """
+
+    def handle_unknown(self, link: PeerLink) -> None:
+        """Somebody says that the peer does not know this session; only a client asks whether that is so."""
+        self.log.debug("notice_ignored", peer=link.name)
 
     def handle_expired(self, link: PeerLink) -> None:
         """Nothing came from this peer for its ping-restart time."""

@@ -21,7 +21,7 @@ class TunnelPlan:
     `certificates`: role -> end of validity. `crl_next_update`: when the revocation list ends (None: there is
     none). `judge_peer`: why a connected peer would be refused by this plan, None where it would be let in.
     `is_embedded`: certificates and list are those of the embedded CA. `transport`: `udp`.
-    `memory`: where a client remembers which server worked last.
+    `memory`: where a client remembers which server worked last, and a server where its clients were.
     """
 
     name: str

@@ -12,15 +12,16 @@ import pytest
 from dataplane_rig import Rig, frame, until
 
 from bridged.addresses import Endpoint
-from bridged.dataplane.contract import ControlReceived, ResetAnswers
+from bridged.dataplane.contract import ControlReceived, ResetAnswers, SessionUnknown
 from bridged.protocol.cookie import CookieJar
 from bridged.protocol.listener import ANSWER_PACKET_ID, Listener, NewSession
 from bridged.protocol.packet import ControlBody, ControlHeader, Opcode, parse_body, serialize_body
 from bridged.protocol.reset_limit import BEYOND_BURST, CALM, REPEATS_MAX
 from bridged.protocol.role import Role
 from bridged.protocol.static_key import StaticKey
+from bridged.protocol.unknown_session import serialize_notice
 from bridged.protocol.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapKeys
-from bridged.units import KeyId
+from bridged.units import KeyId, PeerHandle
 
 KEY = StaticKey(bytes(range(256)))
 SECRET = bytes(range(32))
@@ -260,3 +261,43 @@ def test_a_flood_of_forged_resets_stops_no_peer(rig: Rig, strangers: list[Strang
             peer.send(frame(2, 1, number.to_bytes(2, "big")))
     assert len(rig.frames(20)) == 20
     assert len([event for event in handed_up(rig, 20) if event.source == peer.endpoint]) == 20
+
+
+def test_data_of_strangers_draws_a_notice_a_second_and_that_of_peers_none(
+    rig: Rig, strangers: list[Stranger]
+) -> None:
+    answering(rig)
+    peer = rig.peer(1)
+    # Of nobody; of another one's id without such a key, and with one that does not fit.
+    wire_id = peer.seal(frame(2, 1))[1:4]
+    for header, key_id in ((b"\x33\0\0\x63", 3), (b"\x33" + wire_id, 3), (b"\x30" + wire_id, 0)):
+        stranger = Stranger(rig)
+        strangers.append(stranger)
+        stranger.send(*[header + bytes(60)] * 20)
+        assert stranger.answer() == serialize_notice(key_id)
+        assert stranger.answer(0.1) is None
+    stranger = Stranger(rig)
+    strangers.append(stranger)
+    peer.send_raw(peer.seal(frame(2, 1))[:20] + bytes(40))
+    peer.send(frame(2, 1))
+    assert rig.frames() == [frame(2, 1)]
+    assert peer.is_quiet(), "a peer's broken packet is no stranger's"
+    stranger.send(b"\x33\0\0\x63" + bytes(16))
+    assert stranger.answer(0.1) is None, "never more than what came"
+    rig.plane.answer_resets(None)
+    stranger.send(b"\x33\0\0\x63" + bytes(60))
+    assert stranger.answer(0.1) is None, "only a server tells"
+
+
+def test_a_notice_from_the_peer_s_endpoint_is_told_and_no_other(rig: Rig, strangers: list[Stranger]) -> None:
+    peer = rig.peer(1, takes_any_id=True)
+    stranger = Stranger(rig)
+    strangers.append(stranger)
+    stranger.send(*[serialize_notice(key_id) for key_id in range(8)])
+    until(lambda: rig.drops("receive", "unknown_key_id") == 7, "the stranger's to be judged")
+    assert not rig.events(SessionUnknown)
+    for _ in range(10):
+        peer.send_raw(serialize_notice(0))
+    assert rig.event(SessionUnknown) == SessionUnknown(PeerHandle(1))
+    peer.send(frame(2, 1))
+    assert rig.frames() == [frame(2, 1)], "it ends nothing"

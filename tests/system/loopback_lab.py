@@ -63,6 +63,7 @@ class Lab:
         peers_limit: int = 8,
         mode: str = "tls-crypt",
         peer_retention: float = float("inf"),
+        memory: Path | None = None,
     ) -> tuple[Tunnel, Host]:
         plan = TunnelPlan(
             "server",
@@ -72,6 +73,7 @@ class Lab:
             wrap_keys(mode, Role.SERVER),
             peers_limit=peers_limit,
             peer_retention=peer_retention,
+            memory=memory,
         )
         return await self._start(ServerTunnel, plan, Endpoint("127.0.0.1", port))
 

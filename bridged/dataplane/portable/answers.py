@@ -15,6 +15,7 @@ from bridged.errors import RemoteProtocolError
 from bridged.protocol.cookie import CookieJar
 from bridged.protocol.listener import Answer, Listener
 from bridged.protocol.reset_limit import ResetLimit
+from bridged.protocol.unknown_session import NOTICE_OCTETS, serialize_notice
 
 
 class Answers:
@@ -33,6 +34,11 @@ class Answers:
             return
         jar = CookieJar(answers.cookie_secret, answers.hand_window)
         self._listener = Listener(answers.wrap, jar, self._limit)
+
+    def notify(self, packet: bytes, source: Endpoint, now: float) -> None:
+        """A stranger's data packet that cannot be opened: its session may be gone, let it ask."""
+        if self._listener is not None and len(packet) > NOTICE_OCTETS and self._queue.may_notify(source, now):
+            self._send(serialize_notice(packet[0] & 7), source)
 
     def receive(self, datagram: bytes, source: Endpoint, now: float) -> str | None:
         """A control datagram of no peer: answer it or queue it, or say why not (drop reason)."""

@@ -37,6 +37,9 @@ NEWCOMERS: Final = Rate(4096.0, 512.0)
 SAMPLES: Final = Rate(32.0, 8.0)
 """What no use could be made of, from anybody: for logs, not for answers."""
 PROVEN: Final = Rate(16.0, 1.0)
+NOTICE: Final = Rate(1.0, 1.0)
+NOTICES: Final = Rate(1024.0, 1024.0)
+"""Notices of unknown sessions: to one endpoint, and to all together."""
 
 
 class Sender(Enum):
@@ -85,6 +88,7 @@ class ControlQueue:
         self._strangers: deque[ControlReceived] = deque()
         self._limit = SourceLimit()
         self._proven = SourceLimit()
+        self._noticed = SourceLimit()
         self._expected: Counter[Endpoint] = Counter()
 
     def __len__(self) -> int:
@@ -104,6 +108,12 @@ class ControlQueue:
     def expects(self, endpoint: Endpoint) -> bool:
         """Whether some session is in its handshake there."""
         return endpoint in self._expected
+
+    def may_notify(self, source: Endpoint, now: float) -> bool:
+        """Whether to tell a stranger that its session is unknown here."""
+        return self._noticed.allows(
+            str(source), now, burst=NOTICE.burst, rate=NOTICE.rate
+        ) and self._noticed.allows("", now, burst=NOTICES.burst, rate=NOTICES.rate)
 
     def put(
         self, datagram: bytes, source: Endpoint, now: float, sender: Sender, refusal: str = "cookie_mismatch"

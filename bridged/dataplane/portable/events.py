@@ -22,6 +22,7 @@ from bridged.dataplane.contract import (
     OccReceived,
     PeerExpired,
     PeerFloated,
+    SessionUnknown,
     TapFailed,
 )
 from bridged.dataplane.portable.control_queue import ControlQueue, Sender
@@ -158,7 +159,7 @@ class EventQueue:
 
 def _state_of(event: Event) -> State | None:
     match event:
-        case PeerFloated(handle) | PeerExpired(handle):
+        case PeerFloated(handle) | PeerExpired(handle) | SessionUnknown(handle):
             return State(type(event), handle)
         case KeyNearLimit(handle, key_id):
             return State(KeyNearLimit, handle, key_id)

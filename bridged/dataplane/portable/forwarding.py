@@ -17,6 +17,7 @@ from bridged.dataplane.contract import (
     KeyNearLimit,
     OccReceived,
     PeerFloated,
+    SessionUnknown,
 )
 from bridged.dataplane.portable.answers import Answers
 from bridged.dataplane.portable.control_queue import Sender
@@ -30,6 +31,7 @@ from bridged.dataplane.portable.switch import Switch
 from bridged.dataplane.portable.wire import Path, Received, Wire
 from bridged.dataplane.portable.wire_address import SockAddress, to_endpoint
 from bridged.protocol.occ import MAGIC_ADDRESSES, PING, begins_as_housekeeping, is_occ
+from bridged.protocol.unknown_session import is_notice
 from bridged.units import KeyId
 
 _V2: Final = 9
@@ -212,25 +214,35 @@ class Forwarding:
             if known is None:
                 known = self._find_v2(packets, received[2])
         elif opcode == _V1:
-            known = self._slot(self._table.by_address.get(received[2]), packets)
+            known = self._slot(self._table.by_address.get(received[2]), packets, received[2])
         else:
             self._control(packets, received, now)
             return
-        if known is not None:
-            self._data(known[0], known[1], packets, received, now, is_v2=opcode == _V2)
+        is_open = known is not None and self._data(
+            known[0], known[1], packets, received, now, is_v2=opcode == _V2
+        )
+        if not is_open and received[2] not in self._table.by_address:
+            # Perhaps another peer's id, from before this end began.
+            self._wire.remember_pin(received)
+            self.answers.notify(first, to_endpoint(received[2]), now)
 
     def _find_v2(self, packets: list[bytes], source: SockAddress) -> tuple[Peer, KeySlot] | None:
         header = packets[0][:_V2_HEADER_OCTETS]
         if len(header) < _V2_HEADER_OCTETS:
             self.drop("receive", "short_packet", len(packets))
             return None
-        return self._slot(self._table.find(header, source), packets)
+        return self._slot(self._table.find(header, source), packets, source)
 
-    def _slot(self, peer: Peer | None, packets: list[bytes]) -> tuple[Peer, KeySlot] | None:
+    def _slot(
+        self, peer: Peer | None, packets: list[bytes], source: SockAddress
+    ) -> tuple[Peer, KeySlot] | None:
         if peer is None:
             self.drop("receive", "unknown_peer_id", len(packets))
             return None
         slot = peer.slots.get(KeyId(packets[0][0] & 7))
+        if slot is None and is_notice(packets[0]) and source == peer.path.address:
+            self._tell(SessionUnknown(peer.handle))
+            return None
         if slot is None:
             self.drop("receive", "unknown_key_id", len(packets), peer)
             return None
@@ -238,7 +250,8 @@ class Forwarding:
 
     def _data(
         self, peer: Peer, slot: KeySlot, packets: list[bytes], received: Received, now: float, *, is_v2: bool
-    ) -> None:
+    ) -> bool:
+        """Open and switch; False where nothing could be opened."""
         _, _, source, pin = received
 
         def drop(reason: str) -> None:
@@ -248,11 +261,11 @@ class Forwarding:
         fresh = slot.accepted
         self._check_limit(peer, slot)
         if not fresh:
-            return
+            return False
         if source != peer.path.address:
             if not self._float(peer, received):
                 self.drop("receive", "float_refused", len(frames), peer)
-                return
+                return True
         elif pin != peer.path.pin and pin is not None:
             peer.path.pin = pin
         peer.path.awaited = self._wire.awaited(pin)
@@ -261,6 +274,7 @@ class Forwarding:
         peer.seen_at = now
         if frames:
             self._frames(peer, frames, now)
+        return True
 
     def _float(self, peer: Peer, received: Received) -> bool:
         """Follow an authentic packet to its source; False where a peer of another name is there."""
@@ -347,7 +361,7 @@ class Forwarding:
         if trigger is not None:
             self._tell(KeyNearLimit(peer.handle, slot.key_id, trigger))
 
-    def _tell(self, event: PeerFloated | OccReceived | KeyNearLimit) -> None:
+    def _tell(self, event: PeerFloated | SessionUnknown | OccReceived | KeyNearLimit) -> None:
         if not self._events.put(event):
             self.drop("receive", "event_queue_full")
 

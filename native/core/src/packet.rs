@@ -226,6 +226,26 @@ pub fn classify(payload: &[u8]) -> Payload {
     }
 }
 
+/// Octets of a notice.
+pub const NOTICE_OCTETS: usize = 20;
+const NOTICE_MARK: [u8; 16] =
+    [0xb2, 0x0c, 0x0d, 0x19, 0x3b, 0x02, 0x58, 0x9c, 0xad, 0x02, 0x4c, 0x51, 0x5a, 0xbd, 0x2c, 0x74];
+
+/// A server's notice that it knows no session for a data packet with this key id; see `bridged/protocol/unknown_session.py`.
+#[must_use]
+pub fn unknown_session_notice(key_id: u8) -> [u8; NOTICE_OCTETS] {
+    let mut notice = [0xff; NOTICE_OCTETS];
+    notice[0] = (OPCODE_DATA_V2 << 3) | ((key_id + 4) & 7);
+    notice[4..].copy_from_slice(&NOTICE_MARK);
+    notice
+}
+
+/// Whether a data packet of an unknown key is such a notice.
+#[must_use]
+pub fn is_unknown_session_notice(packet: &[u8]) -> bool {
+    packet.len() == NOTICE_OCTETS && packet[4..] == NOTICE_MARK
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -31,6 +31,7 @@ pub fn event<'py>(py: Python<'py>, event: worker::Event) -> PyResult<Bound<'py, 
         worker::Event::PeerFloated { handle, endpoint: now, previous } => {
             ("peer_floated", handle, endpoint(&now), endpoint(&previous)).into_pyobject(py)
         }
+        worker::Event::SessionUnknown { handle } => ("session_unknown", handle).into_pyobject(py),
         worker::Event::PeerExpired { handle } => ("peer_expired", handle).into_pyobject(py),
         worker::Event::KeyNearLimit { handle, key_id, trigger } => {
             ("key_near_limit", handle, key_id, trigger.name()).into_pyobject(py)

@@ -319,9 +319,14 @@ impl Mail {
     ) {
         let mut answer = [0; ANSWER_OCTETS];
         let length = answers.answer(session, to, now, unix_seconds() as u32, &mut answer);
+        self.put(shared, &answer[..length], to, pin);
+    }
+
+    /// Add a datagram to `to`; `pin`: from where to send it.
+    pub fn put(&mut self, shared: &Shared, datagram: &[u8], to: &SocketAddr, pin: Option<Pin>) {
         if let Ok(destination) = RawAddress::new(to, shared.family()) {
-            let start = self.octets.len();
-            self.octets.extend_from_slice(&answer[..length]);
+            let (start, length) = (self.octets.len(), datagram.len());
+            self.octets.extend_from_slice(datagram);
             self.messages.push(Outgoing { start, length, segment: 0, destination, pin, class: 0, hops: 0 });
         }
     }

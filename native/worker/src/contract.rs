@@ -336,6 +336,11 @@ pub enum Event {
         /// Where it was.
         previous: SocketAddr,
     },
+    /// A server said that it knows no session of ours. Anybody can forge that.
+    SessionUnknown {
+        /// The peer that it came from.
+        handle: PeerHandle,
+    },
     /// Nothing authenticated was received for `ping_restart`; reported once.
     PeerExpired {
         /// Which peer.

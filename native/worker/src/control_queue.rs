@@ -22,6 +22,9 @@ const NEWCOMERS: Rate = Rate { burst: 4096, per_second: 512 };
 const SAMPLES: Rate = Rate { burst: 32, per_second: 8 };
 /// Endpoints that brought a cookie back, and may go on without naming it.
 const PROVEN: Rate = Rate { burst: 16, per_second: 1 };
+/// Notices to one endpoint, and to all together.
+const NOTICE: Rate = Rate { burst: 1, per_second: 1 };
+const NOTICES: Rate = Rate { burst: 1024, per_second: 1024 };
 /// One in so many datagrams of a call is left to strangers, however much peers have to say.
 const STRANGERS_SHARE: usize = 8;
 
@@ -50,6 +53,7 @@ pub struct ControlQueue {
     limit: SourceLimit,
     proven: SourceLimit,
     resets: ResetLimit,
+    noticed: SourceLimit,
     /// Endpoints in their handshake, and by how many sessions.
     expected: HashMap<SocketAddr, u32>,
 }
@@ -63,6 +67,7 @@ impl ControlQueue {
             limit: SourceLimit::new(seed),
             proven: SourceLimit::new(seed ^ 1),
             resets: ResetLimit::new(seed ^ 2),
+            noticed: SourceLimit::new(seed ^ 3),
             expected: HashMap::new(),
         }
     }
@@ -96,6 +101,13 @@ impl ControlQueue {
     pub fn may_answer(&mut self, source: &SocketAddr, session: &[u8; 8], now: Nanos) -> bool {
         let source = Source { address: address_of(source), port: u32::from(source.port()) };
         self.resets.allows(source, u64::from_be_bytes(*session), now)
+    }
+
+    /// Whether to tell a stranger that its session is unknown here.
+    pub fn may_notify(&mut self, source: &SocketAddr, now: Nanos) -> bool {
+        let endpoint = Source { address: address_of(source), port: u32::from(source.port()) };
+        let everybody = Source { address: 0, port: u32::MAX };
+        self.noticed.allows(endpoint, now, NOTICE) && self.noticed.allows(everybody, now, NOTICES)
     }
 
     /// Queue a datagram, or say why not.
@@ -244,6 +256,14 @@ mod tests {
         assert_eq!(queue.put(b"x", many(300), 0, Sender::Unproven), Err(Reason::CookieMismatch));
         assert_eq!(queue.put(b"x", many(300), 0, Sender::Proven), Ok(()));
         assert_eq!(queue.put(b"x", many(300), 0, Sender::Unproven), Ok(()));
+    }
+
+    #[test]
+    fn notices_of_unknown_sessions_are_few() {
+        let mut queue = ControlQueue::new(1);
+        assert_eq!((0..20).filter(|_| queue.may_notify(&many(1), 0)).count(), 1);
+        assert!(queue.may_notify(&many(1), 1_000_000_000));
+        assert!((0..9000).filter(|&number| queue.may_notify(&many(number + 10), 0)).count() <= 1024);
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::sync::{lock, Mutex};
 enum State {
     Floated(PeerHandle),
     Expired(PeerHandle),
+    Unknown(PeerHandle),
     NearLimit(PeerHandle, u8),
     TapFailed,
 }
@@ -33,6 +34,7 @@ impl State {
         match *event {
             Event::PeerFloated { handle, .. } => Some(State::Floated(handle)),
             Event::PeerExpired { handle } => Some(State::Expired(handle)),
+            Event::SessionUnknown { handle } => Some(State::Unknown(handle)),
             Event::KeyNearLimit { handle, key_id, .. } => Some(State::NearLimit(handle, key_id)),
             Event::TapFailed { .. } => Some(State::TapFailed),
             _ => None,
@@ -41,7 +43,9 @@ impl State {
 
     fn peer(self) -> Option<PeerHandle> {
         match self {
-            State::Floated(handle) | State::Expired(handle) | State::NearLimit(handle, _) => Some(handle),
+            State::Floated(handle) | State::Expired(handle) | State::Unknown(handle) | State::NearLimit(handle, _) => {
+                Some(handle)
+            }
             State::TapFailed => None,
         }
     }
@@ -236,6 +240,11 @@ impl EventQueue {
     /// Whether some session is in its handshake there.
     pub fn expects(&self, endpoint: &SocketAddr) -> bool {
         lock(&self.waiting).control.expects(endpoint)
+    }
+
+    /// Whether to tell a stranger that its session is unknown here.
+    pub fn may_notify(&self, source: &SocketAddr, now: Nanos) -> bool {
+        lock(&self.waiting).control.may_notify(source, now)
     }
 
     /// Whether to answer a hard reset.

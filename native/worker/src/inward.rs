@@ -11,7 +11,10 @@ use std::sync::Arc;
 
 use bridged_core::moderation::Moderation;
 use bridged_core::mss::{clamp_mss, clamp_mss_to_frame};
-use bridged_core::packet::{classify, opcode, Payload, HEADER_V2, OPCODE_DATA_V1, OPCODE_DATA_V2};
+use bridged_core::packet::{
+    classify, is_unknown_session_notice, opcode, unknown_session_notice, Payload, HEADER_V2, NOTICE_OCTETS,
+    OPCODE_DATA_V1, OPCODE_DATA_V2,
+};
 use bridged_core::stats::FrameKind;
 use bridged_core::Nanos;
 use bridged_sys::descriptor::wait_readable;
@@ -204,14 +207,33 @@ impl Inward {
         };
         let Some(peer) = peer.as_deref() else {
             shared.lose(Receive, Reason::UnknownPeerId, datagrams, None);
+            self.notify_stranger(shared, batch, now);
             return;
         };
         let slot = peer.key_guard(key_id);
         let Some(slot) = slot.as_ref() else {
+            if is_unknown_session_notice(first) && peer.path.load().endpoint == batch.source {
+                shared.tell(Event::SessionUnknown { handle: peer.handle });
+                return;
+            }
             shared.lose(Receive, Reason::UnknownKeyId, datagrams, Some(peer));
+            self.notify_stranger(shared, batch, now);
             return;
         };
         self.read_data(shared, table, peer, slot, batch, now);
+    }
+
+    /// Data of nobody whom this server knows: a client that has not noticed that its session is gone would like to hear so.
+    #[cold]
+    fn notify_stranger(&mut self, shared: &Shared, batch: &Batch<'_>, now: Nanos) {
+        let is_server = shared.answers.load().is_some();
+        if !is_server || batch.size <= NOTICE_OCTETS || shared.whereabouts.is_known(&batch.source) {
+            return;
+        }
+        if shared.events.may_notify(&batch.source, now) {
+            let key_id = self.receiver.octets()[batch.start] & 7;
+            self.mail.put(shared, &unknown_session_notice(key_id), &batch.source, batch.message.pin);
+        }
     }
 
     fn read_control(&mut self, shared: &Shared, batch: &Batch<'_>, now: Nanos) {
@@ -275,6 +297,8 @@ impl Inward {
             shared.tell(Event::KeyNearLimit { handle: peer.handle, key_id: slot.key_id, trigger });
         }
         if opened.fresh == 0 {
+            // Perhaps another peer's id, from before this end began.
+            self.notify_stranger(shared, batch, now);
             return;
         }
         let path = peer.path.load();
