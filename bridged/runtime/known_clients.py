@@ -22,7 +22,7 @@ LINES_SPARE: Final = 1024
 NOTICES_PER_TURN: Final = 32
 TURN_SECONDS: Final = 0.04
 """A thousand clients are told within 1.3 s: about what a machine shakes hands with meanwhile."""
-ROUNDS: Final = 2
+ROUNDS: Final = 4
 ROUND_SECONDS: Final = 1.5
 
 

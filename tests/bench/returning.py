@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
@@ -131,17 +133,54 @@ class ReturnBench:
             finally:
                 clients.close()
 
+    def killed(self, *, nat: bool) -> dict[str, Any]:
+        """All clients are connected and idle; the server dies (SIGKILL) and is started again at once."""
+        self.server.start()
+        clients = Clients(self, nat=nat)
+        try:
+            clients.say("connect")
+            clients.answer()
+            clients.say("come back")
+            self.server.stop(signal.SIGKILL)
+            killed = time.monotonic()
+            self.server.start()
+            started = time.monotonic() - killed
+            found = clients.answer()
+            found["started"] = started
+            return found
+        finally:
+            clients.close()
+            self.server.stop()
+
+
+def rows(clients: int, rounds: int) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(what, wrapping, figures) of all scenes; the median round of each, by the last client."""
+    for wrap in ("none", "tls-crypt"):
+        with Lab("return") as lab:
+            bench = ReturnBench(lab, clients, wrap)
+            for what, scene in (
+                ("at once", lambda: bench.connect(nat=False)),  # noqa: B023
+                ("at once, one NAT address", lambda: bench.connect(nat=True)),  # noqa: B023
+                ("after kill -9", lambda: bench.killed(nat=False)),  # noqa: B023
+            ):
+                found = sorted((scene() for _ in range(rounds)), key=lambda figures: figures["last"])
+                yield what, wrap, found[len(found) // 2]
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", type=int, default=1000)
-    parser.add_argument("--wrap", choices=("none", "tls-auth", "tls-crypt"), default="none")
-    parser.add_argument("--dataplane", default="auto")
-    parser.add_argument("--nat", action="store_true")
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    with Lab("return") as lab:
-        bench = ReturnBench(lab, arguments.clients, arguments.wrap, arguments.dataplane)
-        print(json.dumps(bench.connect(nat=arguments.nat)), flush=True)
+    print("| scene | wrapping | up | median s | last s | server CPU s | clients CPU s | failures |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for what, wrap, found in rows(arguments.clients, arguments.rounds):
+        server = f"{found['server_cpu']:.1f}" if "server_cpu" in found else ""
+        print(
+            f"| {what} | {wrap} | {found['up']} | {found['median']:.1f} | {found['last']:.1f} | {server} | "
+            f"{found['cpu']:.1f} | {found['failures']} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -37,13 +37,17 @@ from bridged.protocol.session_types import (
 )
 from bridged.protocol.static_key import StaticKey, parse_static_key
 from bridged.protocol.tls_port import TlsEngineFactory
+from bridged.protocol.unknown_session import is_notice
 from bridged.protocol.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapChannel, WrapKeys
+from bridged.runtime.probe import ASK_SECONDS, QUESTIONS
 from bridged.tls.context import TlsSettings, make_engine_factory
 
-CONNECT_SECONDS = 90.0
+CONNECT_SECONDS = 60.0
 KNOCK_SECONDS = 1.0
 """As our own client: a hard reset that nobody answered is repeated."""
 RETRY_SECONDS = 1.0
+PROBE_SECONDS = QUESTIONS * ASK_SECONDS
+"""As our own client: it asks for so long before it begins another session."""
 BUFFER = 256 * 1024
 
 
@@ -83,6 +87,8 @@ class Client:
             if parse_first_octet(datagram[0])[0] not in (Opcode.DATA_V1, Opcode.DATA_V2):
                 self.session.receive_datagram(datagram, now)
                 self._drain(now)
+            elif is_notice(datagram) and self.up_at is not None and self.begin_at == float("inf"):
+                self.begin_at = now + PROBE_SECONDS
 
     def handle_timeout(self, now: float) -> None:
         if now >= self.begin_at:
@@ -188,6 +194,11 @@ class Fleet:
         cpu, began = time.process_time(), self.begin()
         return self._wait(began, began, cpu)
 
+    def come_back(self) -> dict[str, Any]:
+        """Until each has another session than now; when, in seconds from now."""
+        cpu, began = time.process_time(), time.monotonic()
+        return self._wait(began, began, cpu)
+
     def _wait(self, began: float, since: float, cpu: float) -> dict[str, Any]:
         def all_up() -> bool:
             return all(client.up_at is not None and client.up_at >= since for client in self.clients)
@@ -252,9 +263,11 @@ def main() -> None:
     fleet = Fleet(make_clients(parser.parse_args()))
     print(json.dumps({"ready": len(fleet.clients)}), flush=True)
     for line in sys.stdin:
-        if line.strip() != "connect":
+        commands = {"connect": fleet.connect, "come back": fleet.come_back}
+        command = commands.get(line.strip())
+        if command is None:
             break
-        print(json.dumps(fleet.connect()), flush=True)
+        print(json.dumps(command()), flush=True)
 
 
 if __name__ == "__main__":

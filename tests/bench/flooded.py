@@ -1,0 +1,122 @@
+"""20,000 forged hard resets a second, each from another invented address: new clients, and a connected one's traffic.
+
+Traffic is compared with that during the same flood to a closed port, in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import signal
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.bench.forged_resets import __file__ as FLOOD_FILE
+from tests.bench.measures import Joined, tcp_stream
+from tests.lab import bridged_daemon
+from tests.lab.bridged_daemon import BRIDGED
+from tests.lab.core import Lab
+from tests.lab.namespace import Process, wait_for
+from tests.lab.openvpn import Profile
+from tests.lab.topology import Hub
+
+RATE = 20_000
+CLOSED_PORT = 9
+TRAFFIC_SECONDS = 5.0
+CONNECT_SECONDS = 20.0
+WRAPS = ("none", "tls-auth", "tls-crypt")
+
+
+class FloodBench:
+    """A server, a connected client with a LAN host, and a third site: the flood's and new clients'."""
+
+    def __init__(self, lab: Lab, wrap: Any, dataplane: str = "auto") -> None:
+        self.hub = Hub(lab, 2)
+        self.profile = Profile(wrap=wrap, ciphers=("AES-256-GCM",))
+        self._keys = {"dataplane": dataplane}
+        issue = self.profile.authority.issue
+        identity = issue("server", "server")
+        self.server = bridged_daemon.server(
+            self.hub.server, self.profile, identity, tunnel=self._keys
+        ).start()
+        self.client = self._client(0, "first").start()
+        self.client.wait_connected()
+        # Answers go to where the flood says that it comes from.
+        gateway = self.hub.clients[1].wan_ipv4
+        self.hub.server.namespace.ip("route", "replace", "default", "via", gateway)
+
+    def close(self) -> None:
+        self.client.stop()
+        self.server.stop()
+
+    def _client(self, site: int, name: str) -> bridged_daemon.Bridged:
+        identity = self.profile.authority.issue(name, "client")
+        target = self.hub.server.wan_ipv4
+        return bridged_daemon.client(
+            self.hub.clients[site], self.profile, identity, target, tunnel=self._keys, name=name
+        )
+
+    def flood(self, port: int, seconds: float) -> Process:
+        """Under way once this returns."""
+        process = self.hub.clients[1].namespace.popen(
+            *(str(Path(BRIDGED).with_name("python")), FLOOD_FILE, self.hub.server.wan_ipv4, str(port)),
+            *("--wrap", self.profile.wrap, "--seconds", str(seconds), "--rate", str(RATE)),
+            log=f"flood-{time.monotonic()}",
+        )
+        wait_for(lambda: "ready" in process.output(), "the forged resets", 60.0, 0.02)
+        return process
+
+    def connect(self, number: int) -> float:
+        """Seconds from a new client's first packet until it is connected, during the flood."""
+        flood = self.flood(self.profile.port, CONNECT_SECONDS)
+        try:
+            time.sleep(1.0)
+            newcomer = self._client(1, f"new-{number}").start()
+            newcomer.wait_connected(seconds=CONNECT_SECONDS)
+            found = re.search(r"peer_connected .*?\bseconds=([0-9.]+)", newcomer.log)
+            newcomer.stop()
+            assert found is not None, newcomer.log
+            return float(found[1])
+        finally:
+            flood.stop(signal.SIGKILL)
+
+    def traffic(self, port: int) -> float:
+        """Mbit/s of one TCP stream between the LANs, while the flood goes to `port`."""
+        flood = self.flood(port, TRAFFIC_SECONDS + 4.0)
+        try:
+            joined = Joined(self.hub.clients[0].host, self.hub.server.host, (), "reno")
+            return tcp_stream(joined, TRAFFIC_SECONDS).value
+        finally:
+            flood.stop(signal.SIGKILL)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--connects", type=int, default=8)
+    parser.add_argument("--wrap", choices=WRAPS, action="append")
+    arguments = parser.parse_args()
+    print("| wrapping | connect, median s | connect, last s | traffic, closed port | server's port | ratio |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for wrap in arguments.wrap or WRAPS:
+        with Lab("flooded") as lab:
+            bench = FloodBench(lab, wrap)
+            times = sorted(bench.connect(number) for number in range(arguments.connects))
+            pairs = [
+                (bench.traffic(CLOSED_PORT), bench.traffic(bench.profile.port))
+                for _ in range(arguments.pairs)
+            ]
+            bench.close()
+        closed, ours = (statistics.median(side) for side in zip(*pairs, strict=True))
+        ratio = statistics.median(mine / theirs for theirs, mine in pairs)
+        print(
+            f"| {wrap} | {statistics.median(times):.2f} | {times[-1]:.2f} | {closed:.0f} | {ours:.0f} | "
+            f"{ratio:.2f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
