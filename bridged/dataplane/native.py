@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from bridged import _native
     from bridged._native import _PeerSnapshot
 
-SEAM: Final = 8
+SEAM: Final = 9
 """Of the compiled module that this file is written for."""
 
 _WHAT_TO_DO: Final = "install a wheel that has it, or run `make setup` where there is Rust"

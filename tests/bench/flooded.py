@@ -1,4 +1,4 @@
-"""20,000 forged hard resets a second, each from another invented address: new clients, and a connected one's traffic.
+"""New clients, and the traffic of a connected one, during 20,000 forged hard resets a second from everywhere.
 
 Traffic is compared with that during the same flood to a closed port, in turn.
 """

@@ -10,7 +10,7 @@ mod pure;
 use pyo3::prelude::*;
 
 /// Changes whenever this module and bridged/dataplane/native.py must be of one version.
-const SEAM: u32 = 8;
+const SEAM: u32 = 9;
 
 #[pymodule]
 mod _native {
