@@ -1,0 +1,36 @@
+"""`bridged status` says what is amiss: missing ports, problems of bridges, undone duties, hazards."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lab.snapshots import NOW, daemon, tunnel
+
+from bridged.admin.models import status_answer
+from bridged.cli import status_text
+from bridged.runtime.snapshot import BridgeStatus, DutiesStatus
+from bridged.supervision import Undone
+from bridged.units import UnixSeconds
+
+
+def test_a_port_that_does_not_exist_is_called_missing_and_one_without_carrier_down() -> None:
+    ports = {"eth1": False, "eth01": False, "tap0": True}
+    bridge = BridgeStatus("br0", None, 1500, False, ports, missing=("eth01",))
+    answer = status_answer(replace(daemon(tunnel("a")), bridges=(bridge,)))
+    (_, line) = status_text.bridge_lines(answer.bridges[0])
+    assert line == "  ports eth1 (down), eth01 (missing), tap0"
+
+
+def test_what_is_amiss_stands_above_all_else_with_its_reason_and_cure() -> None:
+    undone = Undone("tap", "tap0", UnixSeconds(NOW - 90), "too many open files")
+    state = replace(
+        daemon(tunnel("a")),
+        bridges=(BridgeStatus("br0", None, 1500, False, {}, problem="eth1 carries the tunnel"),),
+        duties=DutiesStatus({"tap": 3}, (undone,)),
+        warnings={"bridge_netfilter": "packets are dropped. Let them pass: " + "x " * 60},
+    )
+    lines = status_text.warning_lines(status_answer(state))
+    assert lines[0] == "bridge br0: eth1 carries the tunnel"
+    assert any(line.startswith("packets are dropped. Let them pass:") for line in lines)
+    assert "not done for 1 min 30 s: tap tap0: too many open files" in lines
+    assert all(len(line) <= status_text.COLUMNS for line in lines)
