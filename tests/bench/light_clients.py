@@ -19,6 +19,7 @@ import socket
 import struct
 import sys
 import time
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,14 @@ from bridged.protocol.session import Session
 from bridged.protocol.session_types import (
     Established,
     InstallKey,
+    RemoveKey,
     SendDatagram,
     SessionDown,
     SessionSettings,
     UseKey,
 )
-from bridged.protocol.wrap import NoWrap, WrapChannel
+from bridged.protocol.static_key import parse_static_key
+from bridged.protocol.wrap import NoWrap, TlsCryptKeys, WrapChannel, WrapKeys
 from bridged.tls.context import TlsSettings, make_engine_factory
 
 SOL_UDP = 17
@@ -58,6 +61,8 @@ class Client:
         self.mac = bytes((2, 0, 0x5E, 0x20, number >> 8, number & 255))
         self.session = session
         self.key: DataKey | None = None
+        """What seals, and opens."""
+        self._keys: dict[int, DataKey] = {}
         self.header = b""
         self.packet_id = 0
         self.down = ""
@@ -94,15 +99,25 @@ class Client:
                     except (BlockingIOError, ConnectionRefusedError):
                         pass  # the session repeats it
                 case InstallKey(key):
-                    self.key = key
+                    self._keys[key.key_id] = key
                 case UseKey(key_id):
+                    self.key = self._keys[key_id]
                     terms = self.session.conversation.terms
                     assert terms is not None
                     self.header = serialize_data_header(key_id, terms.transmit_peer_id)
+                case RemoveKey(key_id):
+                    self._keys.pop(key_id, None)
                 case SessionDown(reason, detail):
                     self.down = f"{reason}: {detail}"
                 case Established():
                     pass
+
+    def seal_payload(self, payload: bytes) -> bytes:
+        """One packet."""
+        assert self.key is not None
+        self.packet_id += 1
+        aead = make_aead(self.key.cipher, self.key.send_key)
+        return seal(aead, bytes(self.key.send_iv), self.header, self.packet_id, payload)
 
     def seal_run(self, target: bytes, octets: int, count: int) -> bytes:
         """`count` packets, each with a frame of `octets` to one station, one after the other."""
@@ -137,7 +152,7 @@ class Clients:
         server = (arguments.server, arguments.port)
         first = ip_address(arguments.first_address)
         self.all = [
-            Client(number, str(first + number), server, _session(directory, settings))
+            Client(number, str(first + number), server, session_of(directory, settings))
             for number, directory in enumerate(sorted(arguments.identities.iterdir()))
         ]
 
@@ -251,10 +266,17 @@ def _is_data(datagram: bytes) -> bool:
     return parse_first_octet(datagram[0])[0] in (Opcode.DATA_V1, Opcode.DATA_V2)
 
 
-def _session(directory: Path, settings: SessionSettings) -> Session:
+def session_of(directory: Path, settings: SessionSettings) -> Session:
+    """A client's session with the certificates of a folder, and tls-crypt where there is a key for it."""
     ca, certificate, key = ((directory / name).read_bytes() for name in ("ca.crt", "own.crt", "own.key"))
     factory = make_engine_factory(TlsSettings("client", certificate, key, ca_pem=ca, peer_usage="server"))
-    channel = WrapChannel(NoWrap(), int(time.time()))
+    secret = directory / "tls-crypt.key"
+    keys: WrapKeys = NoWrap()
+    if secret.exists():
+        key = parse_static_key(secret.read_text(), secret.name)
+        keys = TlsCryptKeys(key, Role.CLIENT)
+        settings = replace(settings, wrap_name="tls-crypt", wrap_key=key)
+    channel = WrapChannel(keys, int(time.time()))
     return Session(settings, factory, secrets.token_bytes, channel, secrets.token_bytes(8), time.monotonic())
 
 

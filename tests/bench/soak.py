@@ -1,11 +1,13 @@
 """`make soak`: a hub with peers that come, go, move and renegotiate, under loads that change; does it last?
 
     hub ── c1 (ours, its address changes) · c2 (OpenVPN) · c3 (ours, comes and goes) · c4 (ours, stays)
+        └─ --peers light clients (churning_clients.py) that come and go by themselves
 
-Pings run all the time between the LANs; memory, descriptors and threads of the daemons that stay are
-sampled. At the end: a table, build/soak.json, and exit status 1 where anything is not as it must be: memory
-that grows, a ping that was lost other than by a change of address (less than a second each), a warning in a
-log, a renegotiation that failed, a peer that had to connect again. Below 5 minutes everything happens faster.
+The hub's configuration is changed and reloaded all the time. Pings run between the LANs; memory,
+descriptors and threads of the daemons that stay are sampled. At the end: a table, build/soak.json, and exit
+status 1 where anything is not as it must be: memory that grows, a ping that was lost other than by a move of
+an address (less than a second each), a warning in a log, a renegotiation that failed, a peer that had to come
+again, a reload that was not applied at once. Below 5 minutes everything happens faster.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import json
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -25,9 +28,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from tests.bench.soak_visitors import Visitors
 from tests.bench.soak_watch import Check, Ping, Sample, judge_log, judge_pings, judge_samples, sample_of
 from tests.lab import bridged_daemon
-from tests.lab.bridged_daemon import Bridged
+from tests.lab.bridged_daemon import TUNNEL, Bridged
 from tests.lab.core import Interrupted, Lab
 from tests.lab.host_settings import iperf3_client, iperf3_server
 from tests.lab.namespace import LabError, Process, wait_for
@@ -35,6 +39,7 @@ from tests.lab.openvpn import OpenVpn, Profile
 from tests.lab.topology import Host, Hub, Site
 
 CLIENTS = 4
+VISITORS_SITE = 5
 PORT = 5201
 PING_SECONDS = 0.1
 TICK_SECONDS = 0.2
@@ -74,20 +79,21 @@ class Pace:
     move: float
     visit: float
     sample: float
+    reload: float
 
 
-LONG = Pace(renegotiate=30, load=20.0, move=45.0, visit=35.0, sample=10.0)
-SHORT = Pace(renegotiate=5, load=4.0, move=7.0, visit=6.0, sample=1.0)
+LONG = Pace(renegotiate=30, load=20.0, move=45.0, visit=35.0, sample=10.0, reload=15.0)
+SHORT = Pace(renegotiate=5, load=4.0, move=7.0, visit=6.0, sample=1.0, reload=3.0)
 SHORT_MINUTES = 5.0
 
 
 class Soak:
     """The scene; `run` keeps it going for so many seconds, `verdict` says how it was."""
 
-    def __init__(self, lab: Lab, dataplane: str, pace: Pace, say: Callable[[str], None]) -> None:
+    def __init__(self, lab: Lab, dataplane: str, pace: Pace, peers: int, say: Callable[[str], None]) -> None:
         self.pace = pace
         self.say = say
-        self.hub = Hub(lab, CLIENTS)
+        self.hub = Hub(lab, VISITORS_SITE)
         self.profile = Profile(reneg_seconds=pace.renegotiate)
         self._keys: dict[str, Any] = {"dataplane": dataplane}
         issue = self.profile.authority.issue
@@ -108,6 +114,8 @@ class Soak:
             remote=self.hub.server.wan_ipv4,
             extra=OPENVPN_BUFFERS,
         )
+        self.visitors = Visitors(lab, self.hub, self.hub.sites[VISITORS_SITE], self.profile, peers)
+        self.reloads: Counter[str] = Counter()
         self.samples: dict[str, list[Sample]] = {"hub": [], "c1": [], "c4": []}
         self.moves: list[float] = []
         self.visits = 0
@@ -156,6 +164,7 @@ class Soak:
             Ping("c1 (moves) → hub", c1, hub.ipv4, PING_SECONDS, True),
             Ping("c4 → c1 (moves)", c4, c1.ipv4, PING_SECONDS, True),
         ]
+        self.visitors.start()
         self._begin = time.monotonic()
 
     def run(self, seconds: float) -> None:
@@ -165,6 +174,7 @@ class Soak:
             (self.pace.load, self._next_load),
             (self.pace.move, self._move),
             (self.pace.visit, self._visit),
+            (self.pace.reload, self._reload),
         ]
         due = [self._begin + (0.0 if turn is turns[0] else turn[0] / 2) for turn in turns]
         end = self._begin + seconds
@@ -177,6 +187,7 @@ class Soak:
             time.sleep(TICK_SECONDS)
         self._end_load()
         self._end_visit()
+        self.visitors.end()
         time.sleep(SETTLE_SECONDS)
         for ping in self._pings:
             ping.stop()
@@ -199,6 +210,14 @@ class Soak:
                 f"{at / 60:5.1f} min: hub {newest.rss / 2**20:.1f} MiB, {newest.descriptors} descriptors, "
                 f"{newest.threads} threads; {len(self.moves)} moves, {self.visits} visits, {self.loads} loads"
             )
+
+    def _reload(self) -> None:
+        """Something that changes while it runs, and must disturb nobody."""
+        tunnel = self.server.configuration["tunnels"][TUNNEL]
+        tunnel["peers_max"] = 2000 if tunnel.get("peers_max") == 1500 else 1500
+        tunnel["peers"] = [f"never-{sum(self.reloads.values()) % 5}"]
+        self.server.write()
+        self.reloads[self.server.reload()] += 1
 
     def _move(self) -> None:
         """c1 gets another address."""
@@ -300,6 +319,9 @@ class Soak:
         checks += [judge_pings(ping, self.moves) for ping in self._pings]
         checks.append(self._judge_visits())
         checks += self._judge_peers(seconds)
+        checks.append(self.visitors.verdict())
+        seen = dict(self.reloads)
+        checks.append(Check("reloads", str(seen), set(seen) == {"applied"}))
         checks.append(Check("loads", f"{self.loads}, failed: {self.failures or 'none'}", not self.failures))
         # Before our hub ends: what OpenVPN says of that is no complaint.
         complaints = [line for line in self.openvpn.log.splitlines() if _is_complaint(line)]
@@ -331,7 +353,7 @@ class Soak:
         good = outcomes.get("established", 0) >= least and set(outcomes) <= {"established"}
         checks = [Check("renegotiations", f"{outcomes}, at least {least} expected", good)]
         for peer in tunnel["peers"]:
-            if peer["name"] == "c3":
+            if peer["name"] not in ("c1", "c2", "c4"):
                 continue
             seen = f"{peer['connections']} connections, {peer['endpoint_changes']} changes of address"
             moved = len(self.moves) if peer["name"] == "c1" else 0
@@ -375,6 +397,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--dataplane", choices=["auto", "portable", "native"], default="auto")
     parser.add_argument("--output", type=Path, default=Path("build/soak.json"))
+    parser.add_argument("--peers", type=int, default=200, help="light clients beside c1 to c4")
     return parser.parse_args(arguments)
 
 
@@ -385,7 +408,9 @@ def main() -> int:
     pace = SHORT if chosen.minutes < SHORT_MINUTES else LONG
     try:
         with Lab("soak") as lab:
-            soak = Soak(lab, chosen.dataplane, pace, lambda text: console.print(text, markup=False))
+            soak = Soak(
+                lab, chosen.dataplane, pace, chosen.peers, lambda text: console.print(text, markup=False)
+            )
             soak.start()
             soak.run(seconds)
             dataplane = soak.dataplane_in_use()

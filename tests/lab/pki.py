@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 DAY = datetime.timedelta(days=1)
+VALID = 90 * DAY
+"""Longer than a daemon says beforehand that a certificate ends."""
 Usage = Literal["server", "client", "both", "none"]
 
 
@@ -55,7 +57,7 @@ class Authority:
         self._revoked: list[int] = []
         now = datetime.datetime.now(datetime.UTC)
         certificate = (
-            _builder(self._name, self._name, self._key.public_key(), now - DAY, now + DAY)
+            _builder(self._name, self._name, self._key.public_key(), now - DAY, now + VALID)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_key_usage(authority=True), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
@@ -78,7 +80,7 @@ class Authority:
         """
         key = key or ec.generate_private_key(ec.SECP256R1())
         now = datetime.datetime.now(datetime.UTC)
-        end = now - DAY / 2 if expired else now + DAY
+        end = now - DAY / 2 if expired else now + VALID
         builder = (
             _builder(subject or _subject(name), self._name, key.public_key(), now - DAY, end)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -104,7 +106,7 @@ class Authority:
         """The CRL as PEM text, valid for a day."""
         now = datetime.datetime.now(datetime.UTC)
         builder = x509.CertificateRevocationListBuilder().issuer_name(self._name)
-        builder = builder.last_update(now - DAY).next_update(now + DAY)
+        builder = builder.last_update(now - DAY).next_update(now + VALID)
         for serial in self._revoked:
             entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now - DAY / 2)
             builder = builder.add_revoked_certificate(entry.build())

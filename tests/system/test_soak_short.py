@@ -33,7 +33,17 @@ def test_half_a_minute_of_soak_ends_well(tmp_path: Path) -> None:
     before = set(lab_namespaces())
     file = tmp_path / "soak.json"
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.bench.soak", "--minutes", "0.5", "--output", str(file)],
+        [
+            sys.executable,
+            "-m",
+            "tests.bench.soak",
+            "--minutes",
+            "0.5",
+            "--peers",
+            "20",
+            "--output",
+            str(file),
+        ],
         cwd=PROJECT,
         capture_output=True,
         text=True,
@@ -44,7 +54,15 @@ def test_half_a_minute_of_soak_ends_well(tmp_path: Path) -> None:
     document = json.loads(file.read_text())
     assert all(check["good"] for check in document["checks"])
     names = {check["name"] for check in document["checks"]}
-    assert {"renegotiations", "peer c1", "ping c3 (visits) → hub", "hub: memory", "hub: log"} <= names
+    assert {
+        "renegotiations",
+        "reloads",
+        "20 light clients",
+        "peer c1",
+        "ping c3 (visits) → hub",
+        "hub: memory",
+        "hub: log",
+    } <= names
     assert len(document["samples"]["hub"]) > 10
     # Another run on this machine may have its own.
     assert not [name for name in set(lab_namespaces()) - before if name.startswith("bl-soak-")]
