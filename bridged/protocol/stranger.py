@@ -43,6 +43,8 @@ def recognise(datagram: bytes, ours: WrapKeys) -> Stranger | None:
         return Stranger(TLS_CRYPT_V2, f"{what}: {_cure('tls-crypt-v2', ours)}")
     if kind is None:
         return _static_key(datagram)
+    if kind == ours.name == "none":
+        return None
     if kind == ours.name:
         return Stranger(WRAP_MISMATCH, _other_key(datagram, ours))
     theirs = "does not wrap" if kind == "none" else f"wraps with {kind}"

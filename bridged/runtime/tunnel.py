@@ -58,7 +58,7 @@ from bridged.runtime.tunnel_plan import TunnelPlan
 from bridged.supervision import SUPERVISOR
 from bridged.units import MonotonicSeconds, PeerHandle, UnixSeconds, WirePeerId
 
-_UNOPENED: Final = frozenset({"wrap_mismatch", "short_packet", "bad_length", "bad_opcode", "unknown_key_id"})
+_UNOPENED: Final = frozenset({"wrap_mismatch", "short_packet", "bad_length", "bad_opcode"})
 """Drop reasons of packets whose wrap or body is not as ours."""
 EVENTS_PER_TURN: Final = 256
 PUT_OUT: Final = ("kicked", "auth_expired")

@@ -94,6 +94,10 @@ def test_what_is_nothing_of_that_kind_is_not_named() -> None:
         assert recognise(packet, SERVERS["tls-crypt"]) is None
 
 
+def test_a_first_packet_that_fits_is_not_named() -> None:
+    assert recognise(first_packet(NoWrap()), NoWrap()) is None
+
+
 def test_random_octets_are_hardly_ever_taken_for_another_wrap() -> None:
     draw = random.Random(4)
     found = [
