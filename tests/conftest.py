@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import hypothesis
 import pytest
 
 # `lab` is importable under that one name, whatever directory pytest was started in.
@@ -23,9 +23,13 @@ PORTABLE_ONLY = os.environ.get("BRIDGED_PORTABLE_ONLY") == "1"
 """Set by whoever wants to test without Rust; without it a missing native data plane is a failure."""
 
 
-# A slow machine, or a busy one, is no counterexample.
-hypothesis.settings.register_profile("any machine", deadline=None)
-hypothesis.settings.load_profile("any machine")
+# The virtual machine of tests/vm has no Hypothesis: nothing there draws examples.
+if importlib.util.find_spec("hypothesis") is not None:
+    import hypothesis
+
+    # A slow machine, or a busy one, is no counterexample.
+    hypothesis.settings.register_profile("any machine", deadline=None)
+    hypothesis.settings.load_profile("any machine")
 
 
 def pytest_configure(config: pytest.Config) -> None:
