@@ -51,6 +51,7 @@ EXIT_DONE: Final = 0
 EXIT_FAILED: Final = 1
 RUN_ERRORS: Final = (BridgedError, OSError, ShutdownErrors)
 """What changing the site may raise."""
+SETTLED_SECONDS: Final = 3.0
 GARBAGE_THRESHOLDS: Final = (700, 5, 2)
 """Objects more, youngest collections, and middle ones, before the next greater collection."""
 
@@ -117,6 +118,9 @@ class Daemon:
         try:
             await self._start()
             give_back_start()
+            # Again when the first peers will have connected: handshakes are code that is seldom used, too.
+            again = SUPERVISOR.after("memory", SETTLED_SECONDS, give_back_start)
+            self._undo.append(again.cancel)
             self._log.info("daemon_started", version=__version__, tunnels=list(self._site.tunnels))
             await self._stop.wait()
         finally:

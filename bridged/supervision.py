@@ -8,6 +8,7 @@ Asyncio; `SUPERVISOR` is the book of this process. Notes may be taken in any thr
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections import Counter
@@ -22,6 +23,8 @@ from bridged.units import UnixSeconds
 
 FIRST_PAUSE_SECONDS: Final = 0.25
 LONGEST_PAUSE_SECONDS: Final = 15.0
+CLOCK_SLACK_SECONDS: Final = 0.01
+"""A timer may come so much too early, and is not called twice for that."""
 PROVEN_SECONDS: Final = 5.0
 """Endless work that has run for so long after a failure does its duty again."""
 
@@ -81,7 +84,15 @@ class Timer:
         elif self._failures:
             self.start(max(pause_seconds(self._failures), self._period or 0.0))
         elif self._period is not None:
-            self.start(self._period)
+            self.start(until_next(asyncio.get_running_loop().time(), self._period))
+
+
+def until_next(now: float, period: float) -> float:
+    """Seconds until what is due every `period` seconds: at a whole second, where it is no more often.
+
+    So all that comes again wakes the daemon together. Never much more than a second early.
+    """
+    return period if period < 1.0 else math.floor(now + period + CLOCK_SLACK_SECONDS) - now
 
 
 class Supervisor:
@@ -217,8 +228,9 @@ class Supervisor:
         return Timer(self, duty, subject, step, None).start(seconds)
 
     def every(self, duty: str, seconds: float, step: Callable[[], object], subject: str = "") -> Timer:
-        """Call `step` again and again, the first time after `seconds`."""
-        return Timer(self, duty, subject, step, seconds).start(seconds)
+        """Call `step` again and again, the first time after `seconds`; see `until_next`."""
+        first = until_next(asyncio.get_running_loop().time(), seconds)
+        return Timer(self, duty, subject, step, seconds).start(first)
 
     def thread(
         self,

@@ -15,7 +15,7 @@ from lab import Bridged, Lab, Profile, TwoSites, bridged_pair
 
 MEBIOCTETS_MAX = 64
 WAKE_UPS_MAX = 4.0
-SETTLE_SECONDS = 2.0
+SETTLE_SECONDS = 3.0
 IDLE_SECONDS = 6.0
 
 

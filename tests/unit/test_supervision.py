@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import asyncio
 from collections.abc import Callable, Coroutine
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bridged import supervision
-from bridged.supervision import Supervisor
+from bridged.supervision import Supervisor, until_next
 
 PACKAGE = Path(supervision.__file__).parent
 MAKERS = {"create_task", "ensure_future", "call_later", "call_at", "Thread", "Timer", "start_new_thread"}
@@ -153,6 +154,22 @@ def test_a_timer_that_fails_is_called_again_and_a_periodic_one_goes_on(quick: Su
 
     _run(test)
     assert calls["once"] == 3 and quick.failures == {"once": 2, "again": 2} and quick.undone() == ()
+
+
+@pytest.mark.parametrize("begin", [0.0, 100.0, 99.9999, 100.4, 1e6 + 0.999])
+def test_what_comes_again_wakes_the_daemon_together_at_whole_seconds(begin: float) -> None:
+    moments: dict[float, list[float]] = {}
+    for period in (1.0, 2.0, 3.0, 10.0):
+        now, calls = begin, []
+        while len(calls) < 10:
+            pause = until_next(now, period)
+            assert period - 1.0 < pause <= period + 0.01
+            now += pause
+            calls.append(now)
+        moments[period] = calls
+    assert all(call == pytest.approx(round(call), abs=1e-6) for calls in moments.values() for call in calls)
+    assert [later - earlier for earlier, later in pairwise(moments[3.0])] == pytest.approx([3.0] * 9)
+    assert until_next(begin, 0.25) == 0.25
 
 
 def test_a_callback_that_fails_is_bad_health_until_it_works(quick: Supervisor) -> None:
