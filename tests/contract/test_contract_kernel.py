@@ -158,6 +158,28 @@ def test_a_tap_that_vanishes_unread_is_noticed_by_the_next_write_or_poll(alone: 
     until(lambda: any(isinstance(event, TapFailed) for event in alone.plane.poll_events()), "TapFailed")
 
 
+def test_frames_may_be_as_long_as_the_adapter_s_mtu_of_now_both_ways(alone: End) -> None:
+    """A bridge gives it the MTU of the LAN while it is in use."""
+    hand = alone.join_hand()
+    inward, outward = frame(2, 1).ljust(9014, b"\1"), frame(1, 2).ljust(9014, b"\2")
+    sock = alone.capture()
+    hand.send(inward)
+    until(lambda: alone.plane.snapshot().drops.get(("receive", "long_frame")) == 1, "long_frame")
+    alone.space.ip("link", "set", "tap0", "mtu", "9000")
+
+    def came_in() -> bool:
+        hand.send(inward)
+        return awaited(sock, [inward], 0.2) == [inward]
+
+    def went_out() -> bool:
+        alone.inject(outward)
+        return not hand.is_quiet(0.2)
+
+    until(came_in, "a long frame from the peer")
+    until(went_out, "a long frame from the LAN")
+    assert hand.payloads() == [outward]
+
+
 def test_a_tap_that_is_down_drops_and_goes_on_when_it_is_up(alone: End) -> None:
     hand = alone.join_hand()
     alone.space.ip("link", "set", "tap0", "down")

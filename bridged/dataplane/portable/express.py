@@ -131,6 +131,7 @@ class Express:
             or verdict.version != self._fdb.version
             or verdict.until < now
             or len(frame) < LEAST_FRAME_OCTETS
+            or len(packet) >= tap.room
             or (self.mss_limit and may_be_syn(frame))
             or (self._dscp_of is not None and self._dscp_of(frame))
         ):

@@ -61,8 +61,8 @@ class Forwarding:
         self.answers = Answers(events.control, wire.send_to)
         self.mss_limit = mss_limit
         self._dscp_of = dscp_of
-        self.largest_frame = 0
-        """Octets of the largest frame that the TAP carries."""
+        self.carries: Callable[[int, float], bool] = lambda octets, now: True
+        """Whether the TAP takes a frame of so many octets."""
         self.to_tap: list[bytes] = []
         self.to_peers: dict[Peer, list[tuple[int, list[bytes]]]] = {}
         self.drops: Drops = {}
@@ -296,9 +296,9 @@ class Forwarding:
         for addresses, run in _runs(frames):
             if addresses in MAGIC_ADDRESSES:
                 run = self._without_housekeeping(peer, run, now)
-            if run and max(map(len, run)) > self.largest_frame:
+            if run and not self.carries(max(map(len, run)), now):
                 run = self._kept(
-                    run, lambda frame: len(frame) <= self.largest_frame, "receive", "long_frame", peer
+                    run, lambda frame: self.carries(len(frame), now), "receive", "long_frame", peer
                 )
             if not run:
                 continue

@@ -87,7 +87,7 @@ class PortableDataPlane:
         self._changed: set[PeerHandle] = set()
         """Peers whose timers have changed, or that have gone."""
         self._tap = self._tap_io(settings.tap)
-        self._forwarding.largest_frame = self._tap.largest_frame
+        self._forwarding.carries = self._tap.carries
         self._loop.watch_tap(self._tap)
         self._cipher: Cipher | None = None
         self._swept_at = 0.0
@@ -124,7 +124,7 @@ class PortableDataPlane:
             tap_io.frames_per_write = self._tap.frames_per_write
             self._refusals += self._tap.has_refused
             self._tap = tap_io
-            self._forwarding.largest_frame = tap_io.largest_frame
+            self._forwarding.carries = tap_io.carries
             self._loop.watch_tap(tap_io)
 
     def use_sizes(self, wan_mtu: int, mss_limit: int) -> None:

@@ -9,8 +9,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import socket
 import struct
+import sys
 from collections.abc import Callable, Set
+from contextlib import suppress
 from typing import Final
 
 from bridged.dataplane.contract import COALESCE_KINDS, CoalesceKind, Direction, TapPort
@@ -24,6 +27,9 @@ SUPER_FRAME_OCTETS: Final = 65535 + 14 + 8
 TAG_ROOM_OCTETS: Final = 8
 LEAST_FRAME_OCTETS: Final = 14
 
+MTU_PAUSE_SECONDS: Final = 0.1
+
+_SIOCGIFMTU: Final = 0x8921
 _TUNGETIFF: Final = 0x800454D2
 _IFREQ: Final = struct.Struct("16sH22x")
 _GONE: Final = frozenset({errno.EBADFD, errno.EBADF, errno.ENODEV, errno.ENXIO})
@@ -44,7 +50,8 @@ class TapGone(Exception):
 class TapIo:
     """One attached TAP. `drop` counts lost frames by direction and reason.
 
-    `largest_frame`: octets of the largest that it carries in one piece, with an Ethernet header and two tags.
+    `largest_frame`: octets of the largest that it carries in one piece, with an Ethernet header and two tags,
+    as far as is known: its MTU follows the LAN's (`carries`).
     `coalesce`: what to join into super-frames on the way to the TAP, of TCP; needs the virtio-net header.
     `has_refused`: the kernel did not take a super-frame, and from then on everything goes alone.
     """
@@ -59,17 +66,38 @@ class TapIo:
         kinds = coalesce & {"tcp4", "tcp6"} if self.header >= HEADER_OCTETS else frozenset()
         self._coalescer = Coalescer(self.header, kinds) if kinds else None
         self.has_refused = False
-        largest = self.largest_frame = min(
-            port.mtu + LEAST_FRAME_OCTETS + TAG_ROOM_OCTETS, SUPER_FRAME_OCTETS
-        )
-        if self.header and port.offloads & _SUPER_OFFLOADS:
-            largest = SUPER_FRAME_OCTETS
-        # One octet more than the largest shows a frame that was cut short.
-        self.room = self.header + largest + 1
+        self._asked_at = 0.0
+        self._set_mtu(port.mtu)
 
     @property
     def coalesces(self) -> bool:
         return self._coalescer is not None
+
+    def carries(self, octets: int, now: float) -> bool:
+        """Whether it takes a frame; where it did not, its MTU is asked for again, a few times a second."""
+        if octets > self.largest_frame and now - self._asked_at >= MTU_PAUSE_SECONDS:
+            self._asked_at = now
+            self._ask_mtu()
+        return octets <= self.largest_frame
+
+    def _ask_mtu(self) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asking, suppress(OSError):
+            answer = fcntl.ioctl(asking, _SIOCGIFMTU, _IFREQ.pack(self.port.name.encode(), 0))
+            self._set_mtu(int.from_bytes(answer[16:20], sys.byteorder))
+
+    def _set_mtu(self, mtu: int) -> None:
+        largest = self.largest_frame = min(mtu + LEAST_FRAME_OCTETS + TAG_ROOM_OCTETS, SUPER_FRAME_OCTETS)
+        if self.header and self.port.offloads & _SUPER_OFFLOADS:
+            largest = SUPER_FRAME_OCTETS
+        # One octet more than the largest shows a frame that was cut short.
+        self.room = self.header + largest + 1
+
+    def _without_cut(self, packets: list[bytes]) -> list[bytes]:
+        """Those that were read whole: the MTU has grown, and the next will be."""
+        whole = [packet for packet in packets if len(packet) < self.room]
+        self._drop("transmit", "bad_length", len(packets) - len(whole))
+        self._ask_mtu()
+        return whole
 
     def read(self, descriptor: int, budget: int) -> list[bytes]:
         """Up to `budget` reads from one queue, as frames in order.
@@ -98,6 +126,8 @@ class TapIo:
         """
         if packets and not packets[-1]:
             raise TapGone(errno.ENODEV)
+        if packets and max(map(len, packets)) >= self.room:
+            packets = self._without_cut(packets)
         header = self.header
         if not header:
             return packets

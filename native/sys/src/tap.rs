@@ -3,13 +3,15 @@
 //! Source: Linux Documentation/networking/tuntap.rst, writev(2).
 
 use std::fs;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixDatagram;
 
 use crate::{last_errno, Errno};
 
 /// TUNGETIFF, but on the few architectures that number ioctls otherwise.
 const TUNGETIFF: libc::c_ulong = 0x8004_54d2;
 const IFREQ_OCTETS: usize = 40;
+const IFNAME_OCTETS: usize = 16;
 
 /// The kernel takes so many slices in one write (UIO_MAXIOV).
 pub const MAX_SLICES: usize = 1024;
@@ -77,6 +79,21 @@ pub fn is_gone(descriptor: RawFd) -> bool {
     failed < 0
 }
 
+/// The MTU of a network device now; None where there is none of that name in this network namespace.
+pub fn mtu_of(name: &str) -> Option<u32> {
+    let socket = UnixDatagram::unbound().ok()?;
+    let mut request = [0u8; IFREQ_OCTETS];
+    if name.len() >= IFNAME_OCTETS {
+        return None;
+    }
+    request[..name.len()].copy_from_slice(name.as_bytes());
+    // SAFETY: SIOCGIFMTU reads and writes one ifreq, which has 40 octets at most.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFMTU as _, request.as_mut_ptr()) } < 0 {
+        return None;
+    }
+    request[IFNAME_OCTETS..].first_chunk().and_then(|mtu| u32::try_from(i32::from_ne_bytes(*mtu)).ok())
+}
+
 /// Frames that the kernel dropped because the adapter's queue was full, since the adapter was made; None where
 /// there is no such adapter in the network namespace of the calling thread.
 pub fn dropped_by_queue(name: &str) -> Option<u64> {
@@ -92,10 +109,13 @@ pub fn dropped_by_queue(name: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd;
-    use std::os::unix::net::UnixDatagram;
-
     use super::*;
+
+    #[test]
+    fn the_mtu_of_a_device_is_known_by_its_name() {
+        assert!(mtu_of("lo").is_some_and(|mtu| mtu >= 1280));
+        assert_eq!((mtu_of("no-such-device"), mtu_of("a name too long for one"), mtu_of("")), (None, None, None));
+    }
 
     #[test]
     fn slices_arrive_as_one_frame() {

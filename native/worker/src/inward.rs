@@ -335,7 +335,7 @@ impl Inward {
             let Frame { start, length } = self.opened[index];
             let frame = &mut self.receiver.octets()[start..start + length];
             match classify(frame) {
-                Payload::Frame if length <= largest => {}
+                Payload::Frame if length <= largest || shared.tap_carries(length, now) => {}
                 Payload::Frame => {
                     shared.lose(Receive, Reason::LongFrame, 1, Some(peer));
                     continue;

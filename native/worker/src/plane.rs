@@ -85,6 +85,7 @@ impl DataPlane {
             fdb,
             events: EventQueue::new(random()?)?,
             largest_frame: AtomicUsize::new(tap.largest_frame),
+            tap_mtu_asked_at: AtomicU64::new(0),
             tap: ArcSwapOption::from_pointee(tap),
             sockets: ArcSwap::from_pointee(Vec::new()),
             answers: ArcSwapOption::from_pointee(None),

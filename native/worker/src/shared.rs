@@ -11,6 +11,7 @@ use bridged_core::priority::Priority;
 use bridged_core::{Nanos, SECOND};
 use bridged_sys::address::{Family, Pin, RawAddress};
 use bridged_sys::descriptor::EventFd;
+use bridged_sys::tap::mtu_of;
 use bridged_sys::thread::CpuClock;
 use bridged_sys::udp::{route_mtu, UdpSocket};
 use bridged_sys::{
@@ -27,12 +28,14 @@ use crate::outbox::Outbox;
 use crate::peers::{Path, Peer, Table};
 use crate::switch::{Move, SharedFdb};
 use crate::sync::{lock, ArcSwap, ArcSwapOption, Mutex};
-use crate::tap::Tap;
+use crate::tap::{largest_frame, Tap};
 use crate::whereabouts::Whereabouts;
 
 const PINS_REMEMBERED: usize = 4096;
 /// A peer that floats has its new route asked for its MTU, but not more often than this.
 const FLOAT_MTU_PAUSE: Nanos = SECOND;
+/// The adapter is asked for its MTU again, but not more often than this.
+const TAP_MTU_PAUSE: Nanos = SECOND / 10;
 /// Octets of the socket's send buffer where urgent frames go first; the kernel takes twice as much, for its own overhead too.
 const PRIORITY_SEND_BUFFER: usize = 128 * 1024;
 
@@ -67,8 +70,10 @@ pub struct Shared {
     pub events: EventQueue,
     /// The adapter; None: it vanished.
     pub tap: ArcSwapOption<Tap>,
-    /// Octets of the largest frame that the adapter carries, header and tags included; of the last one where it vanished.
+    /// Octets of the largest frame that the adapter carries, as far as is known: see `tap_carries`.
     pub largest_frame: AtomicUsize,
+    /// When its MTU was asked for last; monotonic.
+    pub tap_mtu_asked_at: AtomicU64,
     /// Socket `i` is that of worker `i`, or all use the only one; none before there is one.
     pub sockets: ArcSwap<Vec<Arc<UdpSocket>>>,
     /// How to answer hard resets; none while the control plane answers nobody.
@@ -258,6 +263,18 @@ impl Shared {
         path.asked_at.store(now, Relaxed);
         path.is_guess.store(false, Relaxed);
         path.set_mtu(route_mtu(&path.endpoint))
+    }
+
+    /// Whether the adapter carries a frame that is longer than what it was known to carry: its MTU follows the LAN's.
+    #[cold]
+    pub fn tap_carries(&self, octets: usize, now: Nanos) -> bool {
+        if now.saturating_sub(self.tap_mtu_asked_at.load(Relaxed)) >= TAP_MTU_PAUSE {
+            self.tap_mtu_asked_at.store(now, Relaxed);
+            if let Some(mtu) = self.tap.load().as_ref().and_then(|tap| mtu_of(&tap.name)) {
+                self.largest_frame.store(largest_frame(mtu), Relaxed);
+            }
+        }
+        octets <= self.largest_frame.load(Relaxed)
     }
 
     /// Follow an authentic packet to its source; false where a peer of another name is there.

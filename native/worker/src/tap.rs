@@ -29,7 +29,7 @@ pub struct Tap {
     pub vnet: usize,
     /// Octets that one read may give, the header included, and one more, which shows a frame that was cut short.
     pub room: usize,
-    /// Octets of the largest frame that it carries in one piece: its MTU, an Ethernet header and two tags.
+    /// Octets of the largest frame that it carried in one piece when it was attached.
     pub largest_frame: usize,
     /// What may be joined on the way in; None: nothing.
     pub rules: Option<CoalesceRules>,
@@ -69,8 +69,6 @@ impl Tap {
         let has = |name: &str| port.offloads.iter().any(|offload| offload == name);
         let has_tso = has("tso4") || has("tso6") || has("tso_ecn");
         let has_uso = has("uso4") || has("uso6");
-        let largest_frame = (port.mtu as usize + HEADER_AND_TAGS_OCTETS).min(SUPER_FRAME_OCTETS);
-        let largest = if vnet > 0 && (has_tso || has_uso) { SUPER_FRAME_OCTETS } else { largest_frame };
         // The kernel takes TCP super-frames from us whatever we take from it; UDP ones are newer (Linux 6.2), and
         // those that it offers it takes.
         let rules = CoalesceRules { udp4: coalesce.udp4 && has_uso, udp6: coalesce.udp6 && has_uso, ..coalesce };
@@ -79,8 +77,9 @@ impl Tap {
             queues,
             writer,
             vnet,
-            room: vnet + largest + 1,
-            largest_frame,
+            // Its MTU may grow.
+            room: vnet + SUPER_FRAME_OCTETS + 1,
+            largest_frame: largest_frame(port.mtu),
             rules: (vnet > 0 && !rules.is_none()).then_some(rules),
             refuses: AtomicBool::new(false),
             name: port.name.clone(),
@@ -104,6 +103,11 @@ impl Tap {
     pub fn queue_to_read(&self, worker: usize) -> Option<RawFd> {
         self.queues.get(worker).map(AsRawFd::as_raw_fd)
     }
+}
+
+/// Octets of the largest frame that an adapter of this MTU carries in one piece: with an Ethernet header and two tags.
+pub fn largest_frame(mtu: u32) -> usize {
+    (mtu as usize + HEADER_AND_TAGS_OCTETS).min(SUPER_FRAME_OCTETS)
 }
 
 /// What an errno of the TAP means.
