@@ -23,7 +23,7 @@ FAST := tests/unit tests/property tests/sim tests/contract tests/vectors tests/f
 export PATH := $(PATH):/usr/sbin:/sbin
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup demo run check test test-vm lint lint-python lint-native test-native format bench order soak crashes fuzz wheel lock clean
+.PHONY: help setup demo run check test test-vm lint lint-python lint-native test-native format bench order returning soak crashes fuzz wheel lock clean
 
 help: ## what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
@@ -100,6 +100,10 @@ bench: $(NATIVE) $(TESTS) ## our daemons against OpenVPN's, in turn; writes buil
 
 order: $(NATIVE) $(TESTS) ## count frames out of order at 1, 2 and 4 workers, in 10 million each (ORDER="--frames N --workers 1 2")
 	@$(PYTHON) -m tests.bench.order $(ORDER)
+
+returning: $(NATIVE) $(TESTS) ## a thousand clients that come at once; new ones amid 20,000 forged resets a second (docs/measurements)
+	@$(PYTHON) -m tests.bench.returning $(RETURNING)
+	@$(PYTHON) -m tests.bench.flooded $(FLOODED)
 
 soak: $(NATIVE) $(TESTS) ## peers come, go, move and renegotiate for SOAK_MINUTES (SOAK="--dataplane native")
 	@$(PYTHON) -m tests.bench.soak --minutes $(SOAK_MINUTES) $(SOAK)

@@ -68,13 +68,13 @@ class FloodBench:
         wait_for(lambda: "ready" in process.output(), "the forged resets", 60.0, 0.02)
         return process
 
-    def connect(self, number: int) -> float:
+    def connect(self, number: int, seconds: float = CONNECT_SECONDS) -> float:
         """Seconds from a new client's first packet until it is connected, during the flood."""
-        flood = self.flood(self.profile.port, CONNECT_SECONDS)
+        flood = self.flood(self.profile.port, seconds)
         try:
             time.sleep(1.0)
             newcomer = self._client(1, f"new-{number}").start()
-            newcomer.wait_connected(seconds=CONNECT_SECONDS)
+            newcomer.wait_connected(seconds=seconds)
             found = re.search(r"peer_connected .*?\bseconds=([0-9.]+)", newcomer.log)
             newcomer.stop()
             assert found is not None, newcomer.log

@@ -13,8 +13,8 @@ import socket
 import struct
 import time
 
-LENGTHS = {"none": 14, "tls-auth": 54, "tls-crypt": 54}
-"""Octets of a hard reset (tls-auth with SHA256)."""
+LENGTHS = {"none": 14, "tls-auth": 42, "tls-crypt": 54}
+"""Octets of a hard reset (tls-auth with SHA1)."""
 TURN_SECONDS = 0.001
 
 
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=20_000, help="packets a second")
     parser.add_argument("--seconds", type=float, default=10.0)
     arguments = parser.parse_args()
-    draw = random.Random(1)
+    draw = random.Random()
     # Made beforehand: the machine is the server's and the tunnel's, not ours.
     count = int(arguments.rate * arguments.seconds)
     packets = [forged(arguments.target, arguments.port, arguments.wrap, draw) for _ in range(count)]

@@ -222,7 +222,7 @@ def wrap_of(kind: str, key: StaticKey | None) -> WrapKeys:
     """The clients' wrap."""
     if kind == "none" or key is None:
         return NoWrap()
-    return TlsCryptKeys(key, Role.CLIENT) if kind == "tls-crypt" else TlsAuthKeys(key, 1, "SHA256")
+    return TlsCryptKeys(key, Role.CLIENT) if kind == "tls-crypt" else TlsAuthKeys(key, 1, "SHA1")
 
 
 def make_clients(arguments: argparse.Namespace) -> list[Client]:
@@ -232,7 +232,6 @@ def make_clients(arguments: argparse.Namespace) -> list[Client]:
     settings = SessionSettings(
         Role.CLIENT,
         (Cipher.AES_256_GCM,),
-        digest="SHA256" if arguments.wrap == "tls-auth" else "SHA1",
         wrap_name=arguments.wrap,
         wrap_key=key,
         wrap_direction=1 if arguments.wrap == "tls-auth" else None,
