@@ -60,7 +60,8 @@ from bridged.units import MonotonicSeconds, PeerHandle, UnixSeconds, WirePeerId
 
 _UNOPENED: Final = frozenset({"wrap_mismatch", "short_packet", "bad_length", "bad_opcode"})
 """Drop reasons of packets whose wrap or body is not as ours."""
-EVENTS_PER_TURN: Final = 256
+EVENTS_PER_TURN: Final = 64
+"""A TLS handshake takes a millisecond in all: timers and the API wait for less than a tenth of a second."""
 PUT_OUT: Final = ("kicked", "auth_expired")
 REFUSALS: Final = frozenset(
     (

@@ -10,7 +10,7 @@ from collections import Counter, OrderedDict, deque
 from enum import Enum
 from typing import Final, NamedTuple
 
-from bridged.addresses import Endpoint
+from bridged.addresses import Endpoint, network_of
 from bridged.dataplane.contract import CONTROL_QUEUE_DATAGRAMS, STRANGER_QUEUE_DATAGRAMS, ControlReceived
 
 SOURCES_REMEMBERED: Final = 4096
@@ -150,10 +150,15 @@ class ControlQueue:
         if source in self._expected:
             return endpoint, HANDSHAKE
         if sender is Sender.STRANGER:
-            return source.host, STRANGER
+            return _host(source), STRANGER
         if sender is Sender.PROVEN:
             self._proven.allows(endpoint, now, burst=PROVEN.burst, rate=PROVEN.rate)
-            return source.host, NEWCOMERS
+            return _host(source), NEWCOMERS
         if sender is Sender.UNPROVEN and self._proven.knows(endpoint):
             return endpoint, HANDSHAKE
         return "", SAMPLES
+
+
+def _host(source: Endpoint) -> str:
+    """An IPv4 address, or all of an IPv6 /64, which is one host's to choose from."""
+    return network_of(source.host).hex() if source.is_ipv6 else source.host

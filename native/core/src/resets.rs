@@ -140,6 +140,16 @@ pub fn network_of(address: u128) -> u128 {
     }
 }
 
+/// Who has limits of its own: an IPv4 address, or all of an IPv6 /64, which is one host's to choose from.
+#[must_use]
+pub fn host_of(address: u128) -> u128 {
+    if address >> 32 == 0xffff {
+        address
+    } else {
+        network_of(address)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use bridged_core::policer::{Rate, Source, SourceLimit};
-use bridged_core::resets::ResetLimit;
+use bridged_core::resets::{host_of, ResetLimit};
 use bridged_core::Nanos;
 
 use crate::contract::{Event, CONTROL_QUEUE_DATAGRAMS, STRANGER_QUEUE_DATAGRAMS};
@@ -118,8 +118,8 @@ impl ControlQueue {
         if datagram.len() > CONTROL_DATAGRAM_OCTETS {
             return Err(Reason::BadLength);
         }
-        let host = Source { address: address_of(&source), port: 0 };
-        let endpoint = Source { port: u32::from(source.port()), ..host };
+        let endpoint = Source { address: address_of(&source), port: u32::from(source.port()) };
+        let host = Source { address: host_of(endpoint.address), port: 0 };
         let nobody = Source { address: 0, port: u32::MAX };
         let (lane, room, who, rate, refusal) = match sender {
             Sender::Peer => (&mut self.known, CONTROL_QUEUE_DATAGRAMS, endpoint, Rate::PEER, Reason::SourceRate),
@@ -233,6 +233,14 @@ mod tests {
             assert!(!queue.expects(&port(from)));
         }
         assert_eq!(queue.put(b"x", port(1), 0, Sender::Stranger), Err(Reason::SourceRate));
+    }
+
+    #[test]
+    fn all_addresses_of_an_ipv6_prefix_are_one_stranger() {
+        let mut queue = ControlQueue::new(1);
+        let from = |number: u16| endpoint(&format!("[2001:db8::{number:x}]:5"));
+        let passed = (1..3000u16).filter(|&number| queue.put(b"x", from(number), 0, Sender::Stranger).is_ok()).count();
+        assert_eq!(passed, 256);
     }
 
     #[test]

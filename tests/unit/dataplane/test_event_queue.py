@@ -17,7 +17,7 @@ from bridged.dataplane.contract import (
     StationMoved,
     TapFailed,
 )
-from bridged.dataplane.portable.control_queue import SOURCES_REMEMBERED, Sender, SourceLimit
+from bridged.dataplane.portable.control_queue import SOURCES_REMEMBERED, ControlQueue, Sender, SourceLimit
 from bridged.dataplane.portable.events import EventQueue
 from bridged.units import KeyId, PeerHandle
 
@@ -105,3 +105,12 @@ def test_a_peer_that_moves_about_has_one_event_and_none_once_it_is_back() -> Non
     queue.forget(PeerHandle(7))
     assert queue.take(9) == [PeerExpired(PeerHandle(8))]
     queue.close()
+
+
+def test_all_addresses_of_an_ipv6_prefix_are_one_stranger() -> None:
+    queue = ControlQueue()
+    passed = [
+        queue.put(b"x", Endpoint(f"2001:db8::{number:x}", 5), 0.0, Sender.STRANGER) is None
+        for number in range(1, 3000)
+    ]
+    assert sum(passed) == 256
