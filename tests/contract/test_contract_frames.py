@@ -105,15 +105,18 @@ def test_without_a_peer_or_without_a_key_in_use_frames_are_dropped_and_counted(r
     rig.dropped("transmit", "no_peer")
     peer = rig.peer(1, with_key=False)
     rig.put(frame(1, 2), frame(1, 3))
-    rig.dropped("transmit", "no_key", 2)
+    rig.dropped("transmit", "no_peer", 3)
     rig.plane.install_key(peer.handle, peer.key(Role.SERVER))
     peer.send(frame(2, 1))
     assert rig.frames() == [frame(2, 1)], "a key is good for receiving before it is used for sending"
     rig.put(frame(1, 2))
-    rig.dropped("transmit", "no_key", 3)
+    rig.dropped("transmit", "no_peer", 4)
     rig.plane.use_key(peer.handle, KeyId(0))
     rig.put(frame(1, 2))
     assert peer.payloads() == [frame(1, 2)]
+    rig.plane.remove_key(peer.handle, KeyId(0))
+    rig.put(frame(1, 2))
+    rig.dropped("transmit", "no_key")
 
 
 def test_the_transmitted_peer_id_follows_an_update(rig: Rig) -> None:

@@ -242,7 +242,7 @@ def test_a_peer_without_a_key_does_not_disturb_the_flood_to_others(rig: Rig) -> 
     rig.peer(2, with_key=False)
     rig.put(frame(1, BROADCAST))
     assert first.payloads() == [frame(1, BROADCAST)]
-    rig.dropped("transmit", "no_key")
+    rig.dropped("transmit", "no_peer")
 
 
 def test_many_flows_in_one_batch_reach_the_right_peers_in_order(rig: Rig) -> None:

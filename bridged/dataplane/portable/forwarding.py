@@ -162,7 +162,8 @@ class Forwarding:
     def _send_frames(self, peer: Peer, runs: list[tuple[int, list[bytes]]], now: float) -> None:
         slot = peer.sealing
         if slot is None:
-            self.drop("transmit", "no_key", sum(len(run) for _, run in runs), peer)
+            reason = "no_key" if peer.has_sealed else "no_peer"
+            self.drop("transmit", reason, sum(len(run) for _, run in runs), peer)
             return
         traffic = peer.traffic
         frames = runs[0][1] if len(runs) == 1 else [frame for _, run in runs for frame in run]

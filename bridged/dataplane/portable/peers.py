@@ -25,6 +25,7 @@ IDS_REMEMBERED: Final = 64
 
 class Peer:
     """One peer. `slots` are the keys it may use, `sealing` the one that we use (None: none yet).
+    `has_sealed`: there was one; before that the peer is not there yet.
 
     `sent_at` and `started_at` start the timers `ping` and `ping_restart`; `seen_at` is when the newest
     authenticated packet came (None: never). All monotonic seconds.
@@ -34,6 +35,7 @@ class Peer:
         "endpoint",
         "expired",
         "handle",
+        "has_sealed",
         "name",
         "occ",
         "path",
@@ -61,6 +63,7 @@ class Peer:
         self.path = path
         self.slots: dict[KeyId, KeySlot] = {}
         self.sealing: KeySlot | None = None
+        self.has_sealed = False
         self.traffic = Traffic()
         self.sent_at = now
         self.started_at = now

@@ -198,6 +198,7 @@ class PortableDataPlane:
             if slot is None:
                 raise DataplaneError("unknown_key", f"peer {peer.name} has no key {key_id}")
             peer.sealing = slot
+            peer.has_sealed = True
             self._changed.add(handle)
         self._loop.wake()
 

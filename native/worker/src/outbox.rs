@@ -7,6 +7,7 @@
 //! taken, and packets sent, with the peer's turn held: they leave in order whichever thread sends (OpenVPN's replay window
 //! has 64 places).
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
 use bridged_core::packet::{DataHeader, OVERHEAD_V1, OVERHEAD_V2};
@@ -284,7 +285,8 @@ fn seal(arena: &mut Arena, waiter: &Waiter, queue: &Queue, outside: &[u8], share
     let peer = &waiter.peer;
     let slot = peer.sealing.load();
     let Some(slot) = slot.as_ref() else {
-        lose(queue.of(waiter), Reason::NoKey, peer, shared);
+        let reason = if peer.has_sealed.load(Relaxed) { Reason::NoKey } else { Reason::NoPeer };
+        lose(queue.of(waiter), reason, peer, shared);
         return batch;
     };
     let header = DataHeader { key_id: slot.key_id, peer_id: waiter.peer_id };

@@ -132,6 +132,8 @@ pub struct Peer {
     keys: [ArcSwapOption<KeySlot>; KEY_IDS],
     /// The key to seal with.
     pub sealing: ArcSwapOption<KeySlot>,
+    /// It has had a key to seal with: before that it is not there yet.
+    pub has_sealed: AtomicBool,
     /// Where it is.
     pub path: ArcSwap<Path>,
     /// Its timers.
@@ -158,6 +160,7 @@ impl Peer {
             transmit_peer_id: AtomicU32::new(NONE),
             keys: std::array::from_fn(|_| ArcSwapOption::empty()),
             sealing: ArcSwapOption::empty(),
+            has_sealed: AtomicBool::new(false),
             path: ArcSwap::from_pointee(path),
             timers: Timers::default(),
             cells: (0..threads).map(|_| PeerCells::default()).collect(),

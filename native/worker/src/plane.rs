@@ -297,6 +297,7 @@ impl DataPlane {
         let peer = table.get(handle)?;
         let slot = peer.key(key_id).ok_or_else(|| Error::UnknownKey { name: peer.name.clone(), key_id })?;
         peer.sealing.store(Some(slot));
+        peer.has_sealed.store(true, Relaxed);
         self.shared.wake_timer(peer);
         Ok(())
     }
