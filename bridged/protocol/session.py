@@ -226,6 +226,11 @@ class Session:
         self.leave(SessionInput.CLOSE_REQUESTED, "replaced", detail, now)
         self._settle(now)
 
+    def reprieve(self) -> None:
+        """The one for whom this session was dismissed has gone: the peer may come back at once."""
+        if self._last_message is not None:
+            self._last_message = "RESTART"
+
     # --- outputs ----------------------------------------------------------------------------------
 
     def poll_event(self) -> Event | None:

@@ -21,6 +21,8 @@ NAMES_MAX: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class _Replaced:
+    old: PeerLink
+    by: PeerHandle
     name: str
     before: Endpoint
     now: Endpoint
@@ -53,10 +55,16 @@ class Rivals:
         if old.endpoint == new.endpoint or old.name != new.name:
             old.close("replaced", detail, notify=False)
             return
-        self._replaced[old.handle] = _Replaced(old.name, old.endpoint, new.endpoint)
+        self._replaced[old.handle] = _Replaced(old, new.handle, old.name, old.endpoint, new.endpoint)
         old.dismiss(
             detail, f"{new.name} connected from {new.endpoint.host}; does another machine use this profile?"
         )
+
+    def note_down(self, link: PeerLink) -> None:
+        """Whoever had to go because of it need not stay away: the name is free again."""
+        for replaced in self._replaced.values():
+            if replaced.by == link.handle:
+                replaced.old.session.reprieve()
 
     def note_ended(self, link: PeerLink) -> None:
         """If it was dismissed and acknowledged that, there are two machines."""

@@ -168,6 +168,7 @@ class ServerTunnel(Tunnel):
 
     def handle_down(self, link: PeerLink, event: SessionDown, last: PeerSnapshot | None) -> None:
         super().handle_down(link, event, last)
+        self._rivals.note_down(link)
         if not event.was_established and event.reason in REFUSALS | MISFITS:
             self.refused.note_handshake(link.endpoint, event.reason, event.detail, unix_now())
         if link.receive_peer_id is not None:

@@ -166,6 +166,20 @@ def test_a_replaced_peer_that_is_gone_is_not_taken_for_another_machine_and_soon_
     assert sim.client.down is None
 
 
+def test_a_replaced_peer_whose_rival_has_gone_meanwhile_may_come_back_at_once() -> None:
+    sim = make()
+    sim.run_until(5)
+    sim.noise = Noise(loss=1.0)
+    sim.server.session.dismiss("it connected again", "another machine", sim.now)
+    sim._drain()
+    sim.server.session.reprieve()
+    sim.run_until(1)
+    sim.noise = Noise()
+    sim.run_until(20)
+    assert sim.server.ended and sim.client.down.retry_after == 0
+    assert sim.client.down.reason == "exit_notify"
+
+
 def test_a_session_that_is_not_established_is_dismissed_without_a_word() -> None:
     sim = waiting_for_admission()
     sim.server.session.dismiss("it connected again", "another machine", sim.now)

@@ -352,7 +352,7 @@ fn the_outbox_is_full_when_too_many_peers_wait() {
     }
     outbox.flush(rig.shared(), Some(&rig.socket), now());
     assert!(outbox.has_room(60));
-    assert_eq!(rig.lost("no_key"), QUEUE_PEERS as u64 - 1);
+    assert_eq!(rig.lost("no_peer"), QUEUE_PEERS as u64 - 1);
 }
 
 #[test]

@@ -222,7 +222,7 @@ fn peers_come_and_go_and_change_under_load_without_a_lost_frame() {
         _ => {}
     });
     let drops = first.plane.snapshot().drops;
-    assert!(drops.keys().all(|reason| *reason == ("transmit", "no_key")), "{drops:?}");
+    assert!(drops.keys().all(|reason| matches!(*reason, ("transmit", "no_key" | "no_peer"))), "{drops:?}");
     assert_eq!(second.drops(), 0);
 }
 
