@@ -33,7 +33,7 @@ def status(
     config: Config = DEFAULT_CONFIG,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
-    """Show bridges, tunnels and peers of the running daemon."""
+    """Show bridges, tunnels and peers of the running daemon; what is amiss stands at the top."""
     from bridged.admin.client import AdminClient
     from bridged.admin.models import StatusAnswer
 
@@ -69,13 +69,19 @@ def reload(config: Config = DEFAULT_CONFIG) -> None:
 
 
 def daemon_socket(config: Path) -> Path:
-    """The daemon's socket; the built-in default where the default file does not exist."""
-    from bridged.configuration import load
+    """The daemon's socket; the built-in default where the default file does not exist.
+
+    A mistake elsewhere in the file does not matter: the daemon may run with what it said before.
+
+    Raises:
+        ConfigurationErrors: the file does not tell where the socket is.
+    """
+    from bridged.configuration import load_admin
     from bridged.configuration.schema import Admin
 
     if config == DEFAULT_CONFIG and not config.exists():
         return Admin().socket
-    return load(config).admin.socket
+    return load_admin(config).socket
 
 
 def _print(answer: StatusAnswer) -> None:

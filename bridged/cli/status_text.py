@@ -106,6 +106,7 @@ def tunnel_lines(tunnel: TunnelAnswer, now: float) -> Iterator[str]:
     for family, reason in tunnel.coalescing.items():
         if reason != "joined":
             yield from fold(f"{family} goes frame by frame: {clean(reason)}", "  ")
+    yield from _conflict_lines(tunnel)
     yield f"  peers {sum(peer.sessions for peer in tunnel.peers)} of {tunnel.peers_limit}"
     if tunnel.last_error:
         yield from fold(f"last error: {clean(tunnel.last_error)}", "  ")
@@ -114,6 +115,18 @@ def tunnel_lines(tunnel: TunnelAnswer, now: float) -> Iterator[str]:
         yield from fold(f"{who}: {clean(one.reason)}: {clean(one.detail)}", "  ")
     for peer in tunnel.peers:
         yield from peer_lines(peer, now)
+
+
+def _conflict_lines(tunnel: TunnelAnswer) -> Iterator[str]:
+    """Two that claim to be one; the log names them."""
+    contested = tunnel.mac_conflicts.get("lan_station", 0)
+    if contested:
+        yield from fold(
+            f"LAN stations that a peer claims to have: {contested} (log: station_contested)", "  "
+        )
+    if tunnel.name_conflicts:
+        times = f"{tunnel.name_conflicts} times (log: name_conflict)"
+        yield from fold(f"two machines with one certificate ended each other's connection: {times}", "  ")
 
 
 def peer_lines(peer: PeerAnswer, now: float) -> Iterator[str]:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from bridged.configuration.check import find_conflicts, is_inline
 from bridged.configuration.document import TEXT_CHARACTERS_MAX, MappingNode, Node, parse_document, plain
 from bridged.configuration.problems import error_at, from_validation, sorted_errors
-from bridged.configuration.schema import Configuration
+from bridged.configuration.schema import Admin, Configuration
 from bridged.errors import ConfigurationError, ConfigurationErrors
 
 _PROFILE: Final = (
@@ -27,6 +27,7 @@ _PROFILE_LINE: Final = re.compile(
     r"|<(ca|cert|key|connection)>)[ \t]*\r?$",
     re.MULTILINE,
 )
+_SECTIONS: Final = frozenset({"bridges", "tunnels"})
 _TLS_FILES: Final = ("ca", "certificate", "key", "crl")
 
 
@@ -36,6 +37,38 @@ def load(path: Path) -> Configuration:
     Raises:
         ConfigurationErrors: the file cannot be read, or everything that is wrong in it.
     """
+    return parse(_read(path), path)
+
+
+def load_admin(path: Path) -> Admin:
+    """The section `admin` of the file at `path`, whatever is wrong in other sections.
+
+    Raises:
+        ConfigurationErrors: everything that is wrong in a file whose `admin` cannot be told.
+    """
+    text = _read(path)
+    try:
+        return parse(text, path).admin
+    except ConfigurationErrors:
+        found = _admin_alone(text, path.parent)
+        if found is None:
+            raise
+        return found
+
+
+def _admin_alone(text: str, folder: Path) -> Admin | None:
+    try:
+        root = parse_document(text)
+        if not isinstance(root, MappingNode) or not _SECTIONS.intersection(root.entries):
+            return None
+        data = plain(root)
+        _resolve_paths(data, folder)
+        return Admin.model_validate(data.get("admin") or {})
+    except (ConfigurationError, ValidationError):
+        return None
+
+
+def _read(path: Path) -> str:
     try:
         with path.open("rb") as stream:
             content = stream.read(TEXT_CHARACTERS_MAX * 4 + 1)
@@ -44,14 +77,13 @@ def load(path: Path) -> Configuration:
     except ValueError as error:  # a NUL in the path
         raise _whole_file(f"cannot be read: {error}", path) from None
     try:
-        text = content.decode("utf-8")
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         reason = "not UTF-8 text; save it as UTF-8, or `iconv -f ISO-8859-1 -t UTF-8 OLD > NEW`"
         if content.startswith((b"\xff\xfe", b"\xfe\xff")):
             reason = "UTF-16 text; save it as UTF-8, or `iconv -f UTF-16 -t UTF-8 OLD > NEW`"
         raise ConfigurationErrors([ConfigurationError(reason, file=path, line=line)]) from None
-    return parse(text, path)
 
 
 def parse(text: str, file: Path) -> Configuration:

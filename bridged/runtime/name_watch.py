@@ -87,7 +87,7 @@ class NameWatch:
             try:
                 self._on_found(name, await self._lookup.resolve(name))
             except OSError as error:  # TimeoutError is one
-                self._on_failed(name, str(error) or "no answer in time")
+                self._on_failed(name, error.strerror or str(error) or "no answer in time")
                 pause = FAILED_SECONDS
             await self._pause(self._hurries[name], pause)
 

@@ -169,7 +169,14 @@ class Tunnel(ABC):
     def note_contested(self, address: MacAddress, port: str, peer: str) -> None:
         """A peer sends frames with the address of a station that a LAN port had first, or that is ours."""
         self.statistics.mac_conflicts["lan_station"] += 1
-        self.log.warning("station_contested", address=str(address), port=port, peer=peer)
+        self.log.warning(
+            "station_contested",
+            address=str(address),
+            port=port,
+            peer=peer,
+            detail=f"this station of the LAN at {port} also sends at the site of {peer}; give one of the two "
+            "another MAC address, or end what copies it there (a loop, a cloned machine, an attack)",
+        )
 
     # --- from the data plane ----------------------------------------------------------------------
 

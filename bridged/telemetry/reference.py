@@ -29,6 +29,7 @@ Generated from `bridged/telemetry/metrics_table.py` by `python -m bridged.teleme
 
 Prometheus reads them at `metrics.listen` (by default http://127.0.0.1:9743/metrics). Beyond loopback every
 scrape needs `Authorization: Bearer` with the token of `metrics.bearer_token_file`.
+[Troubleshooting](../troubleshooting.md) says which of them show what is wrong.
 
 - `direction`: `receive`: decrypted from the peer; `transmit`: encrypted for the peer.
 - A frame is one Ethernet frame of the LAN, counted after segmentation and before coalescing; its octets are

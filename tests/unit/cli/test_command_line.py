@@ -237,6 +237,16 @@ def test_status_shows_what_the_operator_asks_for(tmp_path: Path) -> None:
     assert "\x1b" not in text
 
 
+def test_a_mistake_in_the_file_does_not_keep_the_status_from_being_shown(tmp_path: Path) -> None:
+    with running(tmp_path) as (config, _):
+        config.write_text(config.read_text() + "nonsense: 1\n")
+        assert bridged("check", config).returncode == 2
+        done = bridged("status", "--config", config)
+        assert done.returncode == 0 and done.stdout.startswith("bridged 0.1.0"), done.stderr
+        config.write_text("client\ndev tap\n")
+        assert bridged("status", "--config", config).returncode == 2, "no configuration at all"
+
+
 def test_status_json_is_the_api_s_answer(tmp_path: Path) -> None:
     with running(tmp_path) as (config, state):
         done = bridged("status", "--json", "--config", config)

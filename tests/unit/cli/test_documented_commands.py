@@ -33,7 +33,8 @@ def parse_only(words: list[str]) -> None:
 
 
 def documented() -> dict[str, list[list[str]]]:
-    files = [ROOT / "README.md", *sorted((ROOT / "config").rglob("*.yaml"))]
+    pages = [ROOT / "README.md", ROOT / "docs" / "troubleshooting.md"]
+    files = [*pages, *sorted((ROOT / "config").rglob("*.yaml"))]
     return {file.name: commands_in(file.read_text()) for file in files}
 
 

@@ -34,3 +34,10 @@ def test_what_is_amiss_stands_above_all_else_with_its_reason_and_cure() -> None:
     assert any(line.startswith("packets are dropped. Let them pass:") for line in lines)
     assert "not done for 1 min 30 s: tap tap0: too many open files" in lines
     assert all(len(line) <= status_text.COLUMNS for line in lines)
+
+
+def test_two_that_claim_to_be_one_are_shown_with_the_name_of_their_log_line() -> None:
+    amiss = replace(tunnel("a"), mac_conflicts={"lan_station": 2, "peer": 7}, name_conflicts=3)
+    text = "\n".join(status_text.tunnel_lines(status_answer(daemon(amiss)).tunnels[0], NOW))
+    assert "LAN stations that a peer claims to have: 2 (log: station_contested)" in text
+    assert "ended each other's connection: 3" in text and "(log: name_conflict)" in " ".join(text.split())

@@ -1,0 +1,276 @@
+"""Two sites where everything on the troubleshooting page goes wrong at once, in two daemons.
+
+The server's daemon cannot join super-frames and has four tunnels. The client's daemon has no native data
+plane and a tunnel for each mistake. Daemons that refuse to start are started beside them.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lab import BRIDGED, Bridged, Lab, OpenVpn, Process, Profile, TwoSites, wait_for
+from lab.frames import send_frames
+from lab.pki import Authority, Identity, static_key
+
+import bridged
+
+PACKAGE = Path(bridged.__file__).parent
+# The mount goes away with the daemon's mount namespace.
+WITHOUT_NATIVE = 'mount --bind "$0" "$1" && shift && exec "$@"'
+FULL_DISK = 'mount -t tmpfs -o size=16k none "$0" && head -c 64k /dev/zero >"$0/full"; exec "$@"'
+SILENT_PORT, CLOSED_PORT = 4000, 4001
+SNAPSHOT_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class Evidence:
+    """What a daemon says: its log, `bridged status` and /metrics; asked again once a second at most.
+
+    `tunnel` is a pattern: what is about other tunnels is left out.
+    """
+
+    daemon: Bridged
+    _asked: float = 0.0
+    _status: str = ""
+    _metrics: str = ""
+
+    def log(self, tunnel: str) -> list[str]:
+        """Lines, each with single spaces."""
+        lines = [" ".join(line.split()) for line in self.daemon.log.splitlines()]
+        return [line for line in lines if "tunnel=" not in line or re.search(rf"tunnel={tunnel}( |$)", line)]
+
+    def status(self, tunnel: str) -> list[str]:
+        """The warnings, each bridge, and the tunnels; each on one line."""
+        self._ask()
+        parts = [" ".join(part.split()) for part in self._status.split("\n\n")]
+        return [
+            part for part in parts if not part.startswith("tunnel ") or re.match(f"tunnel {tunnel}:", part)
+        ]
+
+    def metrics(self, tunnel: str) -> list[str]:
+        """Samples."""
+        self._ask()
+        lines = self._metrics.splitlines()
+        return [line for line in lines if 'tunnel="' not in line or re.search(f'tunnel="{tunnel}"', line)]
+
+    def _ask(self) -> None:
+        if time.monotonic() - self._asked >= SNAPSHOT_SECONDS:
+            self._status = self.daemon.command("status", "--config", str(self.daemon.file))
+            self._metrics = self.daemon.metrics()
+            self._asked = time.monotonic()
+
+
+@dataclass(slots=True)
+class TroubledSites:
+    """`server` and `client` are at work; `refused`: name -> a daemon that would not start."""
+
+    server: Evidence
+    client: Evidence
+    refused: dict[str, Process]
+
+
+class Cast:
+    """Who takes part: one CA, one wrap key, and whoever has something else."""
+
+    def __init__(self, sites: TwoSites) -> None:
+        self.sites = sites
+        self.profile = Profile()
+        authority = self.profile.authority
+        self.foreign = Authority("Another CA").issue("foreign", "client")
+        self.revoked = authority.issue("revoked", "client")
+        authority.revoke(self.revoked)
+
+    def tunnel(self, role: str, bridge: str, identity: Identity, **more: Any) -> dict[str, Any]:
+        """A tunnel's configuration; `more` overrides keys, in `tls` key by key."""
+        authority = self.profile.authority
+        tls = {"ca": authority.certificate, "certificate": identity.certificate, "key": identity.key}
+        return {
+            "role": role,
+            "bridge": bridge,
+            "wrap": {"mode": self.profile.wrap, "key": self.profile.wrap_key},
+            **more,
+            "tls": tls | more.get("tls", {}),
+        }
+
+    def server(self) -> Bridged:
+        issue = self.profile.authority.issue
+        address = self.sites.a.wan_ipv4
+        own = issue("server", "server")
+        tls = {"crl": self.profile.authority.revocation_list()}
+        ports = {"main": 1194, "full": 1195, "ring": 1196, "wraps": 1197, "certificates": 1198}
+        bridges: dict[str, Any] = {f"br{number}": {} for number in range(1, len(ports))}
+        bridges = {"br0": {"ports": ["lan0"]}} | bridges
+        tunnels = {
+            name: self.tunnel("server", bridge, own, listen=f"{address}:{port}", tls=tls)
+            for (name, port), bridge in zip(ports.items(), bridges, strict=True)
+        }
+        tunnels["full"]["peers_max"] = 1
+        document = {"bridges": bridges, "tunnels": tunnels}
+        daemon = Bridged(self.sites.a, document, name="troubled")
+        daemon.refusals = ("super_frames",)
+        return daemon
+
+    def client(self) -> Bridged:
+        issue = self.profile.authority.issue
+        address = self.sites.a.wan_ipv4
+        main, full, ring, wraps, trust = (f"{address}:{port}" for port in range(1194, 1199))
+
+        def tunnel(remote: str, bridge: str = "lost", identity: Identity | None = None, **more: Any) -> Any:
+            return self.tunnel(
+                "client", bridge, identity or issue("lost", "client"), remotes=[remote], **more
+            )
+
+        twin = issue("twin", "client")
+        tunnels = {
+            "good": tunnel(main, "br0", issue("good", "client")),
+            "silent": tunnel(f"203.0.113.1:{SILENT_PORT}", "large"),
+            "closed": tunnel(f"203.0.113.1:{CLOSED_PORT}"),
+            "nameless": tunnel("vpn.example.invalid:1194"),
+            "other-key": tunnel(wraps, wrap={"mode": "tls-crypt", "key": static_key()}),
+            "unwrapped": tunnel(wraps, wrap={"mode": "none"}),
+            "foreign": tunnel(trust, identity=self.foreign),
+            "expired": tunnel(trust, identity=issue("expired", "client", expired=True)),
+            "revoked": tunnel(trust, identity=self.revoked),
+            "misnamed": tunnel(trust, tls={"peer_name": "vpn.example.net"}),
+            "wrong-role": tunnel(trust, identity=issue("wrong-role", "server")),
+            "full1": tunnel(full, identity=issue("full1", "client")),
+            "full2": tunnel(full, identity=issue("full2", "client")),
+            "twin1": tunnel(main, identity=twin),
+            "twin2": tunnel(main, identity=twin),
+            "ring1": tunnel(ring, "ring", issue("ring1", "client")),
+            "ring2": tunnel(ring, "ring", issue("ring2", "client")),
+        }
+        bridges = {"br0": {"ports": ["lan0", "lan9"]}, "lost": {}, "large": {"ports": ["big0"]}, "ring": {}}
+        return Bridged(self.sites.b, {"bridges": bridges, "tunnels": tunnels}, name="troubled")
+
+    def refused(self) -> dict[str, Bridged]:
+        """Daemons that cannot start beside those two: what they are refused for -> the daemon."""
+        identity = self.profile.authority.issue("second", "server")
+
+        def daemon(name: str, bridge: str, ports: list[str], at_b: bool = True, **more: Any) -> Bridged:
+            tunnel = self.tunnel("server", bridge, identity, **{"listen": "127.0.0.1:4002"} | more)
+            document = {"bridges": {bridge: {"ports": ports}}, "tunnels": {name: tunnel}}
+            return Bridged(self.sites.b if at_b else self.sites.a, document, name=name)
+
+        address = f"{self.sites.a.wan_ipv4}:1194"
+        found = [
+            daemon("bridge-held", "br0", []),
+            daemon("adapter-held", "br8", [], tap={"name": "tap-good"}),
+            daemon("port-held", "br8", ["held0"]),
+            daemon("address-taken", "br8", [], at_b=False, listen=address),
+            daemon("disk-full", "br9", []),
+        ]
+        return {daemon.name: daemon for daemon in found}
+
+
+def prepare(sites: TwoSites) -> None:
+    """What is amiss on the client's host itself, before the daemon comes."""
+    space = sites.b.namespace
+    for name in ("big0", "held0"):
+        space.ip("link", "add", name, "type", "veth", "peer", "name", f"{name}-x")
+        space.ip("link", "set", f"{name}-x", "up")
+    space.ip("link", "set", "big0", "mtu", "9000", "up")
+    space.ip("link", "add", "vm0", "link", "held0", "type", "macvlan")
+    for family in ("iptables", "ip6tables"):
+        space.sysctl(f"net.bridge.bridge-nf-call-{family}", int(family == "iptables"))
+    space.run("nft", "add table ip filter")
+    space.run("nft", "add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }")
+
+
+def without_native(daemon: Bridged, folder: Path) -> None:
+    """Start the daemon from a copy of the package that has no compiled module."""
+    package = folder / "bridged"
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("_native*.so", "__pycache__"))
+    start(daemon, WITHOUT_NATIVE, str(package), str(PACKAGE))
+
+
+def start(daemon: Bridged, script: str = 'exec "$@"', *arguments: str) -> None:
+    """Start it under a shell script, and do not wait."""
+    command = (BRIDGED, "run", "--config", str(daemon.file))
+    daemon.process = daemon.site.namespace.popen(
+        "sh", "-c", script, *(arguments or ("sh",)), *command, log=daemon.name
+    )
+
+
+def claim_an_address(sites: TwoSites, server: Bridged) -> None:
+    """A station at the client's site sends with the address of one at the server's, which goes on."""
+    thief, owner = sites.b.host, sites.a.host
+    rest = bytes.fromhex(owner.mac.replace(":", "")) + b"\x88\xb6" + bytes(50)
+    # To the bridge itself: the client's site must not hear of the owner, or it drops what the thief sends.
+    bridge = bytes.fromhex(server.status()["bridges"][0]["mac"].replace(":", ""))
+
+    def told() -> bool:
+        for host, target in ((owner, bridge), (thief, b"\xff" * 6), (owner, bridge)):
+            send_frames(host, [target + rest])
+            time.sleep(0.05)
+        return "station_contested" in server.log
+
+    wait_for(told, "station_contested", 15)
+
+
+@contextmanager
+def troubled_sites(folder: Path) -> Iterator[TroubledSites]:
+    """All that goes wrong, at work."""
+    with Lab("trouble") as lab, ExitStack() as stack:
+        sites = TwoSites(lab, wan="switch", bridges=False)
+        prepare(sites)
+        with sites.wan_namespace.entered():
+            silent = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        silent.bind(("203.0.113.1", SILENT_PORT))
+        cast = Cast(sites)
+        server, client, refused = cast.server(), cast.client(), cast.refused()
+        server.start()
+        without_native(client, folder)
+        client.wait_connected(tunnel="good", seconds=40)
+        for name, daemon in refused.items():
+            disk = folder / f"{name}.disk"
+            disk.mkdir()
+            if name == "disk-full":
+                daemon.configuration["state_directory"] = str(disk / "state")
+                daemon.write()
+                start(daemon, FULL_DISK, str(disk))
+            else:
+                start(daemon)
+        with visitor(cast):
+            claim_an_address(sites, server)
+            reload_wrongly(server, client)
+            yield TroubledSites(
+                Evidence(server), Evidence(client), {name: daemon.started for name, daemon in refused.items()}
+            )
+        for daemon in (client, server):
+            assert daemon.stop() == 0, daemon.started.tail()
+
+
+@contextmanager
+def visitor(cast: Cast) -> Iterator[OpenVpn]:
+    """OpenVPN with a framing that the server does not speak."""
+    site = cast.sites.b
+    identity = cast.profile.authority.issue("framed", "client")
+    extra = ("comp-lzo no", "connect-retry 1 1")
+    remote = cast.sites.a.wan_ipv4
+    profile = replace(cast.profile, port=1197)
+    end = OpenVpn(site, "client", profile, identity, remote=remote, extra=extra, tap="ovpn0")
+    end.start()
+    try:
+        yield end
+    finally:
+        end.stop(signal.SIGKILL)
+
+
+def reload_wrongly(server: Bridged, client: Bridged) -> None:
+    """A mistake in the server's file, and at the client a port that carries the tunnel."""
+    server.configuration["tunnels"]["main"]["listen"] = "1194"
+    client.configuration["bridges"]["br0"]["ports"].append("wan0")
+    for daemon in (server, client):
+        daemon.write()
+        daemon.started.send_signal(signal.SIGHUP)
+        daemon.started.wait_for_output("reload_rejected", 20)
