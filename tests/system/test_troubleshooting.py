@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 from lab import wait_for
 from lab.namespace import LabError
-from troubled_sites import TroubledSites, troubled_sites
+from troubled_sites import HAS_BRIDGE_FILTER, Evidence, TroubledSites, troubled_sites
 
 pytestmark = pytest.mark.root
 
@@ -117,12 +117,27 @@ def test_what_the_page_names_exists() -> None:
 
 @pytest.mark.parametrize("anchor", ENTRIES)
 def test_the_daemons_say_what_the_page_quotes(anchor: str, sites: TroubledSites) -> None:
+    if anchor == "packet-filter" and not HAS_BRIDGE_FILTER:
+        pytest.skip("br_netfilter is not loaded here: nothing bridged meets the packet filter")
     subject = SUBJECTS[anchor]
     for one in ENTRIES[anchor].claims:
         try:
-            wait_for(partial(is_true, one, sites, subject), f"{anchor}: {one}", SECONDS, 0.3)
+            wait_for(partial(comes_true, one, sites, subject), f"{anchor}: {one}", SECONDS, 0.3)
         except LabError as error:
             raise AssertionError("\n".join([str(error), *said(one, sites, subject)])) from None
+
+
+def comes_true(one: Claim, sites: TroubledSites, subject: dict[str, str]) -> bool:
+    """What was asked before is enough, as long as it shows the line."""
+    if is_true(one, sites, subject):
+        return True
+    if one.kind in ("status", "metric"):
+        evidence_of(one, sites).ask()
+    return is_true(one, sites, subject)
+
+
+def evidence_of(one: Claim, sites: TroubledSites) -> Evidence:
+    return {"server": sites.server, "client": sites.client}[one.end]
 
 
 def is_true(one: Claim, sites: TroubledSites, subject: dict[str, str]) -> bool:
@@ -137,7 +152,7 @@ def said(one: Claim, sites: TroubledSites, subject: dict[str, str]) -> list[str]
     """Lines of that kind about the subject, with single spaces."""
     if "prints" in subject:
         return [" ".join(line.split()) for line in sites.refused[subject["prints"]].output().splitlines()]
-    evidence = {"server": sites.server, "client": sites.client}[one.end]
+    evidence = evidence_of(one, sites)
     tunnel = subject[one.end]
     return {"log": evidence.log, "status": evidence.status, "metric": evidence.metrics}[one.kind](tunnel)
 
