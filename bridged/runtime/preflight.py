@@ -1,4 +1,4 @@
-"""What can be known before a reload touches the host: can each tunnel have what it needs?
+"""What can be known before anything is touched: can each tunnel have what it needs?
 
 Nothing here changes anything. Bridges are asked by `BridgeAttachment.check`.
 """
@@ -35,7 +35,7 @@ def check_tunnels(
         choose_dataplane(tunnel.dataplane)
         endpoint = bind_endpoint(tunnel)
         if endpoint is not None and not any(endpoint.port == other.port for other in ours):
-            _check_socket(name, tunnel, endpoint)
+            check_address(name, tunnel)
         adapter = tap_name(name, tunnel)
         if tunnel.tap.lock and adapter not in our_taps:
             holder = find_holder(adapter)
@@ -43,8 +43,15 @@ def check_tunnels(
                 raise AdapterLockedError(adapter, holder.pid, holder.command)
 
 
-def _check_socket(name: str, tunnel: Tunnel, endpoint: Endpoint) -> None:
-    """Bind, and give the address free again, as the data plane will bind it."""
+def check_address(name: str, tunnel: Tunnel) -> None:
+    """Bind, and give the address free again, as the data plane will bind it.
+
+    Raises:
+        ConfigurationError: another program has it.
+    """
+    endpoint = bind_endpoint(tunnel)
+    if endpoint is None:
+        return
     family = socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET
     any_address = endpoint.host in _WILDCARDS
     try:

@@ -30,7 +30,7 @@ from bridged.runtime.client import ClientTunnel
 from bridged.runtime.coalescing import CoalescingGuard
 from bridged.runtime.dataplane_settings import dataplane_settings
 from bridged.runtime.host_warnings import refuse_own_servers
-from bridged.runtime.preflight import check_tunnels
+from bridged.runtime.preflight import check_address, check_tunnels
 from bridged.runtime.server import ServerTunnel
 from bridged.runtime.sizes import sizes_by_remote
 from bridged.runtime.trust import bind_endpoint, plan_tunnel
@@ -176,6 +176,7 @@ class Site:
             self._bridge_sections[name] = bridge
         for name, tunnel in target.tunnels.items():
             if name not in self._tunnel_sections:
+                check_address(name, tunnel)
                 await self.tunnels[name].start()
                 self._tunnel_sections[name] = tunnel
         return [name for name in restarted if self._has(name)]
