@@ -33,7 +33,10 @@ def status(
     config: Config = DEFAULT_CONFIG,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
-    """Show bridges, tunnels and peers of the running daemon; what is amiss stands at the top."""
+    """Show bridges, tunnels and peers of the running daemon; what is amiss stands at the top.
+
+    docs/troubleshooting.md says what to do about it.
+    """
     from bridged.admin.client import AdminClient
     from bridged.admin.models import StatusAnswer
 
