@@ -1,6 +1,7 @@
 """Each test in this folder runs inside a virtual machine with Debian's kernel; outside, its outcome is told.
 
-All that were collected run in one boot. A test of which the machine said nothing has failed.
+All that were collected run in one boot, also where several test processes share them: the first one boots,
+and the others read what it was told. A test of which the machine said nothing has failed.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import os
 
 import pytest
 
-from tests.vm.machine import INSIDE, Run, run
+from tests.vm.machine import INSIDE, Run, run_once
 
 _RUN: pytest.StashKey[Run] = pytest.StashKey()
 
@@ -22,7 +23,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     session = pyfuncitem.session
     if _RUN not in session.stash:
         tests = [item.nodeid for item in session.items if item.path.parent == pyfuncitem.path.parent]
-        session.stash[_RUN] = run(tests)
+        session.stash[_RUN] = run_once(tests, os.environ.get("PYTEST_XDIST_TESTRUNUID", ""))
     told = session.stash[_RUN].outcomes.get(pyfuncitem.nodeid)
     if told is None:
         pytest.fail(
