@@ -26,6 +26,8 @@ from tests.lab.host_settings import forget_machine, sysctl_path
 NETNS_DIRECTORY = Path("/run/netns")
 NAME_PREFIX = "bl-"
 CLONE_NEWNET = 0x40000000
+PATIENCE = float(os.environ.get("BRIDGED_LAB_PATIENCE", "1"))
+"""All waiting takes so many times longer before it is given up: an emulated processor is slow."""
 COMMAND_SECONDS = 30.0
 
 Result = TypeVar("Result")
@@ -66,7 +68,7 @@ def run(*argv: str, seconds: float = COMMAND_SECONDS, check: bool = True, stdin:
             encoding="utf-8",
             errors="replace",
             env=environment(),
-            timeout=seconds,
+            timeout=seconds * PATIENCE,
             check=False,
             **source,
         )
@@ -85,7 +87,7 @@ def wait_for(
     Raises:
         LabError: it was not within `seconds`; the text names `what`.
     """
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * PATIENCE
     while True:
         answer = condition()
         if answer:

@@ -21,6 +21,7 @@ RESULT_MARK = "vm-result: "
 TESTS_FILE = Path("/vm-tests.json")
 INSIDE = "BRIDGED_TEST_MACHINE"
 """In the environment of tests that run inside the machine."""
+PATIENCE = "BRIDGED_LAB_PATIENCE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,8 @@ def run_once(tests: Sequence[str], name: str) -> Run:
 
 def _boot(emulator: str, made: image.Image) -> str:
     """The console from boot to power-off, or to the time limit."""
-    words = f"console=ttyS0 quiet panic=-1 {INSIDE}=1 vm.folder={image.REPOSITORY} vm.python={sys.executable}"
+    words = f"console=ttyS0 quiet panic=-1 {INSIDE}=1 {PATIENCE}=5"
+    words += f" vm.folder={image.REPOSITORY} vm.python={sys.executable}"
     log = image.FOLDER / "console.log"
     with log.open("wb") as file:
         process = subprocess.Popen(
