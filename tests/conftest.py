@@ -14,7 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 os.environ["PATH"] = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
-from lab import missing_capabilities
+from lab import bridge_filter, missing_capabilities
 
 from bridged.dataplane import native
 from tests import quiet_machine
@@ -35,6 +35,9 @@ if importlib.util.find_spec("hypothesis") is not None:
 def pytest_configure(config: pytest.Config) -> None:
     # Debian's programs must speak English: the lab reads what they print.
     os.environ["LC_ALL"] = "C"
+    # In the process that the others belong to: it ends last.
+    if not hasattr(config, "workerinput") and bridge_filter.load():
+        config.add_cleanup(bridge_filter.unload)
 
 
 def pytest_report_header() -> str:
@@ -82,6 +85,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if not privileged or session.config.option.collectonly:
         return
     missing = missing_capabilities()
+    if not bridge_filter.is_loaded():
+        missing.append("br_netfilter is not in this kernel and cannot be loaded: modprobe br_netfilter")
     if missing:
         reasons = "\n".join(f"  - {reason}" for reason in missing)
         pytest.exit(

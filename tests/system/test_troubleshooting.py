@@ -118,7 +118,7 @@ def test_what_the_page_names_exists() -> None:
 @pytest.mark.parametrize("anchor", ENTRIES)
 def test_the_daemons_say_what_the_page_quotes(anchor: str, sites: TroubledSites) -> None:
     if anchor == "packet-filter":
-        assert HAS_BRIDGE_FILTER, "br_netfilter is not loaded here: modprobe br_netfilter"
+        assert HAS_BRIDGE_FILTER, "br_netfilter is not loaded"
     subject = SUBJECTS[anchor]
     for one in ENTRIES[anchor].claims:
         try:

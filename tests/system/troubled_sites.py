@@ -27,7 +27,6 @@ PACKAGE = Path(bridged.__file__).parent
 # The mount goes away with the daemon's mount namespace.
 WITHOUT_NATIVE = 'mount --bind "$0" "$1" && shift && exec "$@"'
 FULL_DISK = 'mount -t tmpfs -o size=16k none "$0" && head -c 64k /dev/zero >"$0/full"; exec "$@"'
-# Loading br_netfilter would change the bridges of the host that runs the tests.
 HAS_BRIDGE_FILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables").exists()
 SILENT_PORT, CLOSED_PORT = 4000, 4001
 
