@@ -70,7 +70,7 @@ def find_daemon(config: Path, state: Path | None) -> Daemon:
     Raises:
         ConfigurationError: neither is there.
     """
-    from bridged.configuration import load
+    from bridged.configuration import load_admin
     from bridged.configuration.schema import Admin
 
     is_default = config == DEFAULT_CONFIG
@@ -78,10 +78,9 @@ def find_daemon(config: Path, state: Path | None) -> Daemon:
         if state is None:
             raise ConfigurationError(f"no file {config}; give `--config FILE` or `--state DIR`")
         return Daemon(Admin().socket, state.absolute(), is_guess=True)
-    configuration = load(config)
-    own = configuration.state_directory
+    admin, own = load_admin(config)
     is_guess = is_default and state is not None and state.absolute().resolve() != own.resolve()
-    return Daemon(configuration.admin.socket, state.absolute() if state else own, is_guess)
+    return Daemon(admin.socket, state.absolute() if state else own, is_guess)
 
 
 def end_certificates(

@@ -84,7 +84,7 @@ def daemon_socket(config: Path) -> Path:
 
     if config == DEFAULT_CONFIG and not config.exists():
         return Admin().socket
-    return load_admin(config).socket
+    return load_admin(config)[0].socket
 
 
 def _print(answer: StatusAnswer) -> None:

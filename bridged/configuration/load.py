@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from bridged.configuration.check import find_conflicts, is_inline
 from bridged.configuration.document import TEXT_CHARACTERS_MAX, MappingNode, Node, parse_document, plain
@@ -40,15 +40,16 @@ def load(path: Path) -> Configuration:
     return parse(_read(path), path)
 
 
-def load_admin(path: Path) -> Admin:
-    """The section `admin` of the file at `path`, whatever is wrong in other sections.
+def load_admin(path: Path) -> tuple[Admin, Path]:
+    """`admin` and `state_directory` of the file at `path`, whatever is wrong elsewhere in it.
 
     Raises:
-        ConfigurationErrors: everything that is wrong in a file whose `admin` cannot be told.
+        ConfigurationErrors: everything that is wrong in a file of which these cannot be told.
     """
     text = _read(path)
     try:
-        return parse(text, path).admin
+        configuration = parse(text, path)
+        return configuration.admin, configuration.state_directory
     except ConfigurationErrors:
         found = _admin_alone(text, path.parent)
         if found is None:
@@ -56,14 +57,15 @@ def load_admin(path: Path) -> Admin:
         return found
 
 
-def _admin_alone(text: str, folder: Path) -> Admin | None:
+def _admin_alone(text: str, folder: Path) -> tuple[Admin, Path] | None:
     try:
         root = parse_document(text)
         if not isinstance(root, MappingNode) or not _SECTIONS.intersection(root.entries):
             return None
         data = plain(root)
         _resolve_paths(data, folder)
-        return Admin.model_validate(data.get("admin") or {})
+        state = data.get("state_directory", Configuration.model_fields["state_directory"].default)
+        return Admin.model_validate(data.get("admin") or {}), TypeAdapter(Path).validate_python(state)
     except (ConfigurationError, ValidationError):
         return None
 

@@ -92,6 +92,13 @@ def test_revoke_without_a_daemon_changes_the_index_and_the_list(config: Path, br
     assert again.returncode == 2 and "no valid certificate for 'shop'" in again.stderr
 
 
+def test_a_mistake_in_the_file_keeps_nobody_from_being_revoked(config: Path, bridged: Run) -> None:
+    config.write_text(config.read_text() + "nonsense: 1\n")
+    assert bridged("check", config).returncode == 2
+    done = bridged("revoke", "shop", "--config", config)
+    assert done.returncode == 0 and "revoked shop: 1 certificate" in done.stdout, done.stderr
+
+
 def test_revoke_takes_the_state_folder_alone(config: Path, bridged: Run) -> None:
     done = bridged("revoke", "shop", "--state", config.parent / "state")
     assert done.returncode == 0 and revoked(config) == ["shop"]
