@@ -3,7 +3,7 @@
 Each has a certificate of its own. It stays for a while, sends pings and broadcasts, answers renegotiations.
 Then it leaves: with a farewell and for some time, or without a word, and soon is back from another port.
 
-A program of its own, in the clients' namespace; it ends with its standard input and prints one line of JSON.
+A program of its own, in the clients' namespace; it ends with the first line of its standard input.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def main() -> None:
         Visitor(number, directory, str(first + number), (chosen.server, chosen.port), counts)
         for number, directory in enumerate(sorted(chosen.identities.iterdir()))
     ]
-    print("ready", flush=True)
+    print(json.dumps({"clients": len(visitors)}), flush=True)
     while True:
         sockets = [visitor.client.socket for visitor in visitors if visitor.client is not None]
         ready, _, _ = select.select([sys.stdin, *sockets], [], [], TICK_SECONDS)

@@ -7,32 +7,23 @@ for every ordered pair of clients has to arrive whole.
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 
+from tests.bench.clients_program import ClientsProgram, add_addresses, write_identities
 from tests.bench.light_clients import __file__ as CLIENTS_FILE
 from tests.bench.measures import Reading, datagrams_arrived
 from tests.bench.processor import Stopwatch
 from tests.bench.tunnels import ETHERNET_MTU, bridged_keys, set_wan_offload
 from tests.lab import bridged_daemon
-from tests.lab.bridged_daemon import BRIDGED
 from tests.lab.core import Lab
-from tests.lab.namespace import LabError, Namespace, Process, wait_for
+from tests.lab.namespace import LabError, Namespace
 from tests.lab.openvpn import OpenVpn, Profile
-from tests.lab.pki import Identity, write_private
-from tests.lab.topology import WAN_PORT, Hub
+from tests.lab.topology import Hub
 
-PREFIX = 16
-SERVER_ADDRESS = "198.18.255.1"
-FIRST_CLIENT = "198.18.1.1"
 CLIENTS_MOST = 500
 CONNECT_SECONDS = 120.0
 PROBE_SECONDS = 0.5
@@ -60,63 +51,29 @@ class Load:
     ready: float
 
 
-class Fleet:
+class Fleet(ClientsProgram):
     """The program of all clients, connected to the hub."""
 
     def __init__(self, space: Namespace, identities: Path, port: int, frame_octets: int) -> None:
+        super().__init__(space, CLIENTS_FILE, identities, port, "--frame", str(frame_octets))
         self._space = space
-        python = str(Path(BRIDGED).with_name("python"))
-        self._process: Process = space.popen(
-            *(python, CLIENTS_FILE, str(identities), SERVER_ADDRESS, str(port), FIRST_CLIENT),
-            *("--frame", str(frame_octets)),
-            log="clients",
-            stdin=subprocess.PIPE,
-        )
-        self._answers = 0
-        self.connected = int(self._answer(CONNECT_SECONDS)["connected"])
+        self.connected = int(self.answer(CONNECT_SECONDS)["connected"])
 
     def verify(self) -> int:
         """Frames that arrived, one for each ordered pair."""
-        self._say("verify")
-        return int(self._answer(CONNECT_SECONDS)["arrived"])
+        self.say("verify")
+        return int(self.answer(CONNECT_SECONDS)["arrived"])
 
     def load(self, rate: float, seconds: float, pid: int) -> Load:
         """Offer `rate` packets a second for `seconds`; `pid` is the hub's program."""
-        self._say(f"load {rate} {seconds}")
-        self._answer(60 + rate * seconds / 20_000)  # they seal first
+        self.say(f"load {rate} {seconds}")
+        self.answer(60 + rate * seconds / 20_000)  # they seal first
         before, watch = datagrams_arrived(self._space), Stopwatch([pid])
-        self._say("go")
-        done = self._answer(30 + 4 * seconds)
+        self.say("go")
+        done = self.answer(30 + 4 * seconds)
         elapsed = done["seconds"]
         arrived, (used,), (waited,) = datagrams_arrived(self._space) - before, watch.used(), watch.waited()
         return Load(done["sent"] / elapsed, arrived / elapsed, used / elapsed, (used + waited) / elapsed)
-
-    def close(self) -> None:
-        try:
-            self._say("end")
-            self._process.wait(10)
-        except (LabError, OSError):
-            self._process.stop(signal.SIGKILL)
-
-    def _say(self, line: str) -> None:
-        stream = self._process.popen.stdin
-        assert stream is not None
-        stream.write(f"{line}\n".encode())
-        stream.flush()
-
-    def _answer(self, seconds: float) -> dict[str, Any]:
-        self._answers += 1
-        lines = wait_for(self._lines, f"answer {self._answers} of the clients", seconds, 0.002)
-        answer: dict[str, Any] = json.loads(lines[self._answers - 1])
-        return answer
-
-    def _lines(self) -> list[str]:
-        running = self._process.running
-        lines = [line for line in self._process.output().splitlines(keepends=True) if line.endswith("\n")]
-        lines = [line for line in lines if line.startswith("{")]
-        if not running and len(lines) < self._answers:
-            raise LabError(f"the clients' program ended\n{self._process.tail()}")
-        return lines if len(lines) >= self._answers else []
 
 
 class HubBench:
@@ -132,25 +89,11 @@ class HubBench:
         self.server_identity = self.profile.authority.issue("server", "server")
         self.identities = lab.directory / "clients"
         self.space = self.hub.clients[0].namespace
-        for number in range(clients):
-            identity = self.profile.authority.issue(f"client-{number + 1}", "client")
-            self._write(self.identities / f"{number:04}", identity)
-        self._address(self.hub.server.namespace, [SERVER_ADDRESS])
-        first = ip_address(FIRST_CLIENT)
-        self._address(self.space, [str(first + number) for number in range(clients)])
+        write_identities(self.identities, self.profile, clients, "client")
+        add_addresses(self.hub.server.namespace, self.space, clients)
         set_wan_offload(self.hub.sites, wan_offload)
         if (os.cpu_count() or 1) > 1:
             self.hub.server.namespace.cpus, self.space.cpus = "0", "1"
-
-    def _write(self, directory: Path, identity: Identity) -> None:
-        directory.mkdir(parents=True)
-        write_private(directory / "ca.crt", self.profile.authority.certificate)
-        write_private(directory / "own.crt", identity.certificate)
-        write_private(directory / "own.key", identity.key)
-
-    def _address(self, space: Namespace, addresses: list[str]) -> None:
-        lines = "".join(f"addr add {address}/{PREFIX} dev {WAN_PORT}\n" for address in addresses)
-        space.run("ip", "-batch", "-", stdin=lines)
 
     def measure(self, program: str, dataplane: str, seconds: float) -> Reading:
         """Mbit/s of frames that the hub handed on, at the offered load where that was most."""

@@ -7,77 +7,38 @@ same processors.
 from __future__ import annotations
 
 import argparse
-import json
 import signal
-import subprocess
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from tests.bench.clients_program import ClientsProgram, add_addresses, write_identities
 from tests.bench.processor import Stopwatch
 from tests.bench.returning_clients import __file__ as CLIENTS_FILE
 from tests.lab import bridged_daemon
-from tests.lab.bridged_daemon import BRIDGED, Bridged
+from tests.lab.bridged_daemon import Bridged
 from tests.lab.core import Lab
-from tests.lab.namespace import LabError, Process, wait_for
 from tests.lab.openvpn import Profile
 from tests.lab.pki import write_private
-from tests.lab.topology import WAN_PORT, Hub
+from tests.lab.topology import Hub
 
-PREFIX = 16
-SERVER_ADDRESS = "198.18.255.1"
-FIRST_CLIENT = "198.18.1.1"
 ANSWER_SECONDS = 120.0
 
 
-class Clients:
+class Clients(ClientsProgram):
     """The program of all clients."""
 
     def __init__(self, bench: ReturnBench, *, nat: bool) -> None:
-        python = str(Path(BRIDGED).with_name("python"))
         options = ["--clients", str(bench.clients), "--wrap", bench.profile.wrap]
         if nat:
             options.append("--nat")
         if bench.key is not None:
             options += ["--key", str(bench.key)]
-        self._process: Process = bench.hub.clients[0].namespace.popen(
-            *(python, CLIENTS_FILE, str(bench.identities), SERVER_ADDRESS, str(bench.profile.port)),
-            *(FIRST_CLIENT, *options),
-            log="clients",
-            stdin=subprocess.PIPE,
-        )
-        self._answers = 0
-        self.answer()
-
-    def say(self, line: str) -> None:
-        stream = self._process.popen.stdin
-        assert stream is not None
-        stream.write(f"{line}\n".encode())
-        stream.flush()
-
-    def answer(self) -> dict[str, Any]:
-        self._answers += 1
-        lines = wait_for(self._lines, f"answer {self._answers} of the clients", ANSWER_SECONDS, 0.01)
-        answer: dict[str, Any] = json.loads(lines[self._answers - 1])
-        return answer
-
-    def close(self) -> None:
-        try:
-            self.say("end")
-            self._process.wait(10)
-        except (LabError, OSError):
-            self._process.stop()
-
-    def _lines(self) -> list[str]:
-        running = self._process.running
-        lines = [line for line in self._process.output().splitlines(keepends=True) if line.endswith("\n")]
-        lines = [line for line in lines if line.startswith("{")]
-        if not running and len(lines) < self._answers:
-            raise LabError(f"the clients' program ended\n{self._process.tail()}")
-        return lines if len(lines) >= self._answers else []
+        space = bench.hub.clients[0].namespace
+        super().__init__(space, CLIENTS_FILE, bench.identities, bench.profile.port, *options)
+        self.answer(ANSWER_SECONDS)
 
 
 class ReturnBench:
@@ -92,23 +53,11 @@ class ReturnBench:
         if wrap != "none":
             self.key = lab.directory / "wrap.key"
             write_private(self.key, self.profile.wrap_key)
-        for number in range(clients):
-            identity = self.profile.authority.issue(f"client-{number + 1}", "client")
-            directory = self.identities / f"{number:04}"
-            directory.mkdir(parents=True)
-            write_private(directory / "ca.crt", self.profile.authority.certificate)
-            write_private(directory / "own.crt", identity.certificate)
-            write_private(directory / "own.key", identity.key)
-        first = ip_address(FIRST_CLIENT)
-        self._address(self.hub.server.namespace, [SERVER_ADDRESS])
-        self._address(self.hub.clients[0].namespace, [str(first + number) for number in range(clients)])
+        write_identities(self.identities, self.profile, clients, "client")
+        add_addresses(self.hub.server.namespace, self.hub.clients[0].namespace, clients)
         identity = self.profile.authority.issue("server", "server")
         keys = {"dataplane": dataplane, "peers_max": 2 * clients}
         self.server = bridged_daemon.server(self.hub.server, self.profile, identity, tunnel=keys)
-
-    def _address(self, space: Any, addresses: list[str]) -> None:
-        lines = "".join(f"addr add {address}/{PREFIX} dev {WAN_PORT}\n" for address in addresses)
-        space.run("ip", "-batch", "-", stdin=lines)
 
     @contextmanager
     def running(self) -> Iterator[Bridged]:
@@ -125,7 +74,7 @@ class ReturnBench:
             try:
                 watch = Stopwatch([server.started.pid])
                 clients.say("connect")
-                found = clients.answer()
+                found = clients.answer(ANSWER_SECONDS)
                 (found["server_cpu"],) = watch.used()
                 drops = server.tunnel()
                 found["drops"] = {"control": drops["control_drops"], "data": drops["dataplane"]["drops"]}
@@ -142,13 +91,13 @@ class ReturnBench:
         clients = Clients(self, nat=nat)
         try:
             clients.say("connect")
-            first = clients.answer()
+            first = clients.answer(ANSWER_SECONDS)
             clients.say("come back")
             self.server.stop(signal.SIGKILL)
             killed = time.monotonic()
             self.server.start()
             started = time.monotonic() - killed
-            found = clients.answer()
+            found = clients.answer(ANSWER_SECONDS)
             found["started"] = started
             return first, found
         finally:
