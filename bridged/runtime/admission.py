@@ -31,6 +31,10 @@ STALLED_SECONDS: Final = {Proof.COOKIE: 2.0, Proof.TLS: 5.0}
 """Who does not go on for so long gives its place to anybody who waits."""
 IDLE_SECONDS: Final = 1.0
 """Who does not go on for so long gives its place to a host or network that has less than half as many."""
+LONGEST_SECONDS: Final = {Proof.COOKIE: 10.0, Proof.TLS: 30.0}
+"""Who is not done in so long gives its place to anybody who waits, even if it goes on octet by octet."""
+GREEDY_SECONDS: Final = 5.0
+"""The same towards a host or network that has less than half as many."""
 
 Key = tuple[Endpoint, bytes]
 
@@ -175,13 +179,15 @@ class _Place:
     proof: Proof
     progress: int
     moved_at: float
+    since: float
 
 
 class Places:
     """The unfinished sessions that count: PLACES of them. A session leaves when its certificate is known.
 
-    Who goes on keeps its place. Where all are taken, one gives way that stalls (STALLED_SECONDS), or that is
-    idle (IDLE_SECONDS) and whose host or network holds more than twice as many as the newcomer's.
+    Who goes on keeps its place. Where all are taken, one gives way that stalls (STALLED_SECONDS) or takes too
+    long in all (LONGEST_SECONDS); and where its host or network holds more than twice as many as the
+    newcomer's, one that is idle (IDLE_SECONDS) or has had its time (GREEDY_SECONDS).
     """
 
     def __init__(self, capacity: int = PLACES) -> None:
@@ -200,7 +206,7 @@ class Places:
         return len(self._places) < self.capacity
 
     def enter(self, handle: PeerHandle, source: Endpoint, now: float) -> None:
-        place = _Place(source.host, network_of(source.host), Proof.COOKIE, 0, now)
+        place = _Place(source.host, network_of(source.host), Proof.COOKIE, 0, now, now)
         self._places[handle] = place
         self._shares[place.host] += 1
         self._shares[place.network] += 1
@@ -226,9 +232,10 @@ class Places:
         host, network = 2 * self._shares[source.host] + 1, 2 * self._shares[network_of(source.host)] + 1
         best: tuple[tuple[Proof, float], PeerHandle] | None = None
         for handle, place in self._places.items():
-            idle = now - place.moved_at
+            idle, age = now - place.moved_at, now - place.since
             is_greedy = self._shares[place.host] > host or self._shares[place.network] > network
-            if idle < (IDLE_SECONDS if is_greedy else STALLED_SECONDS[place.proof]):
+            stalled = IDLE_SECONDS if is_greedy else STALLED_SECONDS[place.proof]
+            if idle < stalled and age < (GREEDY_SECONDS if is_greedy else LONGEST_SECONDS[place.proof]):
                 continue
             rank = (place.proof, place.moved_at)
             if best is None or rank < best[0]:

@@ -36,6 +36,12 @@ LONGEST_PIN_SECONDS: Final = 300.0
 PINS_MAX: Final = 1024
 FORGOTTEN_MAX: Final = 4096
 SWEEP_SECONDS: Final = 1.0
+COMPARE_SECONDS: Final = 0.1
+COMPARE_SHARE: Final = 10
+"""Suspects are compared at most so often, and in at most one part in so many of the time: a peer can contest
+an address with a LAN station at each frame."""
+SUSPECTS_MAX: Final = 1024
+"""Of a bridge, until they are compared."""
 PROTECTED_SECONDS: Final = 1.0
 CONTESTED_SECONDS: Final = 60.0
 """How often a contested station is told; of CONTESTED_MAX at a time."""
@@ -76,6 +82,8 @@ class Reflections:
         self._pins: dict[MacAddress, _Pin] = {}
         self._times: dict[MacAddress, int] = {}
         self._timer: Timer | None = None
+        self._suspects: dict[str, dict[MacAddress, str]] = {}
+        self._compare_timer: Timer | None = None
         self._log = structlog.get_logger("bridged.reflections")
 
     def apply(
@@ -111,14 +119,15 @@ class Reflections:
         """Let all stations go. Idempotent."""
         self._is_watching = False
         self._watch.close()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._compare_timer):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._compare_timer = None
+        self._suspects.clear()
         for address in list(self._pins):
             self._unpin(address)
 
     def _hear(self, heard: list[StationHeard]) -> None:
-        suspects: dict[str, dict[MacAddress, str]] = {}
         now = time.monotonic()
         for station in heard:
             address, port = station.address, _name_of(station.index)
@@ -129,10 +138,25 @@ class Reflections:
                 continue
             self._sightings.hear_lan((bridge, address), now)
             if address not in self._pins and self._sightings.is_claimed_by_tap((bridge, address)):
-                suspects.setdefault(bridge, {})[address] = port
-        for bridge, ports in suspects.items():
-            for tunnel in self._tunnels.get(bridge, ()):
-                self._compare(bridge, tunnel, ports)
+                suspects = self._suspects.setdefault(bridge, {})
+                if len(suspects) < SUSPECTS_MAX:
+                    suspects[address] = port
+        if self._suspects and self._compare_timer is None:
+            self._compare_all()
+
+    def _compare_all(self) -> None:
+        self._compare_timer = None
+        if not self._suspects:
+            return
+        suspects, self._suspects = self._suspects, {}
+        began = time.monotonic()
+        try:
+            for bridge, ports in suspects.items():
+                for tunnel in self._tunnels.get(bridge, ()):
+                    self._compare(bridge, tunnel, ports)
+        finally:
+            pause = max(COMPARE_SECONDS, COMPARE_SHARE * (time.monotonic() - began))
+            self._compare_timer = SUPERVISOR.after("compare_stations", pause, self._compare_all)
 
     def _look(self) -> None:
         """Take in what the kernel's bridges know already: heard before we listened, or not told to us."""

@@ -244,7 +244,8 @@ class Tunnel(ABC):
         if link is None:
             return
         for other in self.links.at(endpoint):
-            if other is not link:
+            # Nobody else: a peer can claim any address, and those who are in a handshake there prove theirs.
+            if other is not link and other.is_attached and other.name == link.name:
                 other.close("replaced", f"{endpoint} now belongs to {link.name}", notify=False)
         self.links.move(link, endpoint)
         record = self.book.record(link.name)

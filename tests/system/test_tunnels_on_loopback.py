@@ -12,6 +12,7 @@ import pytest
 from loopback_lab import Lab, crosses, endpoint, run, until
 
 from bridged.addresses import Endpoint
+from bridged.dataplane.contract import PeerFloated
 from bridged.protocol import conversation_client
 from bridged.protocol.negotiation import ProtocolFlags
 from bridged.protocol.occ import OCC_EXIT, PING
@@ -280,3 +281,24 @@ def test_an_exit_on_the_data_channel_is_believed_where_the_control_channel_was_n
 
 def drops(tunnel: Tunnel) -> int:
     return tunnel.dataplane.snapshot().drops.get(("transmit", "housekeeping_magic"), 0)
+
+
+def test_a_peer_that_claims_an_address_ends_nobody_s_handshake_there() -> None:
+    """A peer moves with any packet of its own, whoever's address it writes on it."""
+
+    async def scenario(lab: Lab) -> None:
+        server, lan = await lab.server(mode="none")
+        peer, far = await lab.client(endpoint(server), mode="none")
+        await crosses(far, lan)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as newcomer:
+            newcomer.bind(("127.0.0.1", 0))
+            there = Endpoint("127.0.0.1", newcomer.getsockname()[1])
+            begun = server.make_link(there, local_session_id=b"12345678", remote_session_id=b"abcdefgh")
+            link = next(link for link in server.links.values() if link.name == "client")
+            server._handle(PeerFloated(link.handle, there, link.endpoint))
+            assert link.endpoint == there
+            assert begun.session.is_live
+            begun.close("shutdown", "the test ends", notify=False)
+        await peer.stop()
+
+    run(scenario)

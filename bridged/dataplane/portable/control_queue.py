@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from bridged.addresses import Endpoint, network_of
 from bridged.dataplane.contract import CONTROL_QUEUE_DATAGRAMS, STRANGER_QUEUE_DATAGRAMS, ControlReceived
+from bridged.units import PeerHandle
 
 SOURCES_REMEMBERED: Final = 4096
 CONTROL_DATAGRAM_OCTETS: Final = 4096
@@ -28,6 +29,7 @@ class Rate(NamedTuple):
 
 
 PEER: Final = Rate(1024.0, 1024.0)
+"""Of a peer, from however many endpoints it floats to."""
 HANDSHAKE: Final = Rate(128.0, 64.0)
 """Of an endpoint in its handshake."""
 STRANGER: Final = Rate(256.0, 128.0)
@@ -116,12 +118,21 @@ class ControlQueue:
         ) and self._noticed.allows("", now, burst=NOTICES.burst, rate=NOTICES.rate)
 
     def put(
-        self, datagram: bytes, source: Endpoint, now: float, sender: Sender, refusal: str = "cookie_mismatch"
+        self,
+        datagram: bytes,
+        source: Endpoint,
+        now: float,
+        sender: Sender,
+        refusal: str = "cookie_mismatch",
+        peer: PeerHandle | None = None,
     ) -> str | None:
-        """Queue a datagram, or say why not (drop reason). `refusal`: why it is of no use, where it is not."""
+        """Queue a datagram, or say why not (drop reason). `refusal`: why it is of no use, where it is not.
+
+        `peer`: who is at `source`, for `Sender.PEER`.
+        """
         if len(datagram) > CONTROL_DATAGRAM_OCTETS:
             return "bad_length"
-        who, rate = self._bucket(source, sender, now)
+        who, rate = self._bucket(source, sender, now, peer)
         if not self._limit.allows(who, now, burst=rate.burst, rate=rate.rate):
             return refusal if rate is SAMPLES else "source_rate"
         is_known = sender is Sender.PEER or source in self._expected
@@ -143,10 +154,12 @@ class ControlQueue:
         taken = [self._known.popleft() for _ in range(known)]
         return taken + [self._strangers.popleft() for _ in range(strangers)]
 
-    def _bucket(self, source: Endpoint, sender: Sender, now: float) -> tuple[str, Rate]:
+    def _bucket(
+        self, source: Endpoint, sender: Sender, now: float, peer: PeerHandle | None
+    ) -> tuple[str, Rate]:
         endpoint = str(source)
         if sender is Sender.PEER:
-            return endpoint, PEER
+            return f"peer {peer}", PEER
         if source in self._expected:
             return endpoint, HANDSHAKE
         if sender is Sender.STRANGER:

@@ -91,9 +91,9 @@ class EventQueue:
                 del self._states[state]
                 self._queue.remove(state)
 
-    def put_control(self, datagram: bytes, source: Endpoint, now: float, sender: Sender) -> str | None:
-        """Queue a control datagram, or say why not (drop reason)."""
-        return self.told(self.control.put(datagram, source, now, sender))
+    def put_control(self, datagram: bytes, source: Endpoint, now: float, peer: PeerHandle) -> str | None:
+        """Queue a control datagram of a peer, or say why not (drop reason)."""
+        return self.told(self.control.put(datagram, source, now, Sender.PEER, peer=peer))
 
     def told(self, refusal: str | None) -> str | None:
         """Something may have been put into `control`: wake the reader."""

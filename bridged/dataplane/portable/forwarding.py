@@ -20,7 +20,6 @@ from bridged.dataplane.contract import (
     SessionUnknown,
 )
 from bridged.dataplane.portable.answers import Answers
-from bridged.dataplane.portable.control_queue import Sender
 from bridged.dataplane.portable.counters import Drops, count_drop
 from bridged.dataplane.portable.events import EventQueue
 from bridged.dataplane.portable.keys import LEAST_FRAME_OCTETS, KeySlot
@@ -347,11 +346,11 @@ class Forwarding:
 
     def _control(self, packets: list[bytes], received: Received, now: float) -> None:
         self._wire.remember_pin(received)
-        is_peer = received[2] in self._table.by_address
+        holder = self._table.by_address.get(received[2])
         source = to_endpoint(received[2])
         for packet in packets:
-            if is_peer:
-                reason = self._events.put_control(packet, source, now, Sender.PEER)
+            if holder is not None:
+                reason = self._events.put_control(packet, source, now, holder.handle)
             else:
                 reason = self._events.told(self.answers.receive(packet, source, now))
             if reason is not None:

@@ -33,7 +33,7 @@ pub struct Rate {
 impl Rate {
     /// Of an address that no peer has.
     pub const STRANGER: Self = Self { burst: 256, per_second: 128 };
-    /// Of a peer's endpoint.
+    /// Of a peer.
     pub const PEER: Self = Self { burst: 1024, per_second: 1024 };
 }
 

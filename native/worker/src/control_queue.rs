@@ -9,7 +9,7 @@ use bridged_core::policer::{Rate, Source, SourceLimit};
 use bridged_core::resets::{host_of, ResetLimit};
 use bridged_core::Nanos;
 
-use crate::contract::{Event, CONTROL_QUEUE_DATAGRAMS, STRANGER_QUEUE_DATAGRAMS};
+use crate::contract::{Event, PeerHandle, CONTROL_QUEUE_DATAGRAMS, STRANGER_QUEUE_DATAGRAMS};
 use crate::counters::Reason;
 
 /// Larger ones cannot be control packets (tls-mtu is at most 2048).
@@ -31,8 +31,8 @@ const STRANGERS_SHARE: usize = 8;
 /// Who a control datagram is from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sender {
-    /// A peer's endpoint.
-    Peer,
+    /// This peer, from whichever endpoint it has floated to.
+    Peer(PeerHandle),
     /// Whoever else; nobody has looked at the datagram.
     Stranger,
     /// A stranger that brought its cookie back.
@@ -122,7 +122,11 @@ impl ControlQueue {
         let host = Source { address: host_of(endpoint.address), port: 0 };
         let nobody = Source { address: 0, port: u32::MAX };
         let (lane, room, who, rate, refusal) = match sender {
-            Sender::Peer => (&mut self.known, CONTROL_QUEUE_DATAGRAMS, endpoint, Rate::PEER, Reason::SourceRate),
+            Sender::Peer(handle) => {
+                // No address has such a port: the peer's own bucket.
+                let peer = Source { address: u128::from(handle), port: u32::MAX - 1 };
+                (&mut self.known, CONTROL_QUEUE_DATAGRAMS, peer, Rate::PEER, Reason::SourceRate)
+            }
             _ if self.expected.contains_key(&source) => {
                 (&mut self.known, CONTROL_QUEUE_DATAGRAMS, endpoint, HANDSHAKE, Reason::SourceRate)
             }
@@ -199,10 +203,10 @@ mod tests {
         }
         assert_eq!(refused, Some(Reason::ControlQueueFull));
         assert_eq!(queue.len(), STRANGER_QUEUE_DATAGRAMS);
-        assert_eq!(queue.put(b"x", endpoint("10.9.9.9:1"), 0, Sender::Peer), Ok(()));
+        assert_eq!(queue.put(b"x", endpoint("10.9.9.9:1"), 0, Sender::Peer(1)), Ok(()));
         queue.expect(endpoint("10.9.9.9:2"));
         assert_eq!(queue.put(b"x", endpoint("10.9.9.9:2"), 0, Sender::Useless(Reason::BadOpcode)), Ok(()));
-        assert_eq!(queue.put(&[0; 4097], endpoint("10.9.9.9:1"), 0, Sender::Peer), Err(Reason::BadLength));
+        assert_eq!(queue.put(&[0; 4097], endpoint("10.9.9.9:1"), 0, Sender::Peer(1)), Err(Reason::BadLength));
         assert_eq!(taken(&mut queue, 3), [endpoint("10.9.9.9:1"), endpoint("10.9.9.9:2"), many(0)]);
     }
 
@@ -211,11 +215,24 @@ mod tests {
         let mut queue = ControlQueue::new(1);
         queue.put(b"x", many(1), 0, Sender::Stranger).unwrap();
         for _ in 0..64 {
-            queue.put(b"x", endpoint("10.9.9.9:1"), 0, Sender::Peer).unwrap();
+            queue.put(b"x", endpoint("10.9.9.9:1"), 0, Sender::Peer(1)).unwrap();
         }
         assert!(taken(&mut queue, 8).contains(&many(1)));
         assert_eq!(taken(&mut queue, 100).len(), 57);
         assert_eq!(queue.len(), 0);
+    }
+
+    #[test]
+    fn a_peer_gains_nothing_by_floating_from_port_to_port() {
+        let mut queue = ControlQueue::new(1);
+        let port = |port: u16| endpoint(&format!("10.0.0.1:{port}"));
+        let mut passed = 0;
+        for from in 1..3000u16 {
+            passed += usize::from(queue.put(b"x", port(from), 0, Sender::Peer(7)).is_ok());
+        }
+        assert_eq!(passed, 1024);
+        assert_eq!(queue.put(b"x", port(1), 0, Sender::Peer(7)), Err(Reason::SourceRate));
+        assert_eq!(queue.put(b"x", port(1), 0, Sender::Peer(8)), Ok(()));
     }
 
     #[test]

@@ -238,15 +238,14 @@ impl Inward {
 
     fn read_control(&mut self, shared: &Shared, batch: &Batch<'_>, now: Nanos) {
         let source = &batch.source;
-        let is_peer = shared.whereabouts.is_known(source);
+        let peer = shared.whereabouts.at(source).map(|peer| peer.handle);
         let answers = shared.answers.load();
-        let answers = answers.as_deref().filter(|_| !is_peer && !shared.events.expects(source));
+        let answers = answers.as_deref().filter(|_| peer.is_none() && !shared.events.expects(source));
         let octets = self.receiver.octets();
         let mut is_pinned = false;
         for datagram in octets[batch.start..batch.start + batch.length].chunks(batch.size) {
             let sender = match answers.map(|answers| (answers, answers.judge(datagram, source, now))) {
-                None if is_peer => Sender::Peer,
-                None => Sender::Stranger,
+                None => peer.map_or(Sender::Stranger, Sender::Peer),
                 Some((answers, Ok(Stranger::Reset(session)))) => {
                     if shared.events.may_answer(source, &session, now) {
                         self.mail.answer(shared, answers, &session, source, batch.message.pin, now);

@@ -298,7 +298,7 @@ fn every_event_comes_once_in_the_order_of_its_thread_and_the_descriptor_tells() 
             let queue = Arc::clone(&queue);
             move || {
                 assert!(queue.put(Event::PeerExpired { handle: first }));
-                queue.put_control(&[first as u8], source, 0, crate::control_queue::Sender::Peer).unwrap();
+                queue.put_control(&[first as u8], source, 0, crate::control_queue::Sender::Peer(first)).unwrap();
             }
         };
         let threads = [spawn(put(10)), spawn(put(20))];

@@ -56,10 +56,21 @@ def test_events_beyond_the_capacity_are_refused_and_room_comes_back() -> None:
 
 def test_a_datagram_too_large_for_control_is_refused() -> None:
     queue = EventQueue()
-    assert queue.put_control(bytes(4097), Endpoint("127.0.0.1", 1), 0.0, Sender.PEER) == "bad_length"
-    assert queue.put_control(bytes(4096), Endpoint("127.0.0.1", 1), 0.0, Sender.PEER) is None
+    assert queue.put_control(bytes(4097), Endpoint("127.0.0.1", 1), 0.0, PeerHandle(1)) == "bad_length"
+    assert queue.put_control(bytes(4096), Endpoint("127.0.0.1", 1), 0.0, PeerHandle(1)) is None
     assert select.select([queue.fileno()], [], [], 0)[0]
     queue.close()
+
+
+def test_a_peer_gains_nothing_by_floating_from_port_to_port() -> None:
+    queue = ControlQueue()
+
+    def says(peer: int, port: int) -> str | None:
+        return queue.put(b"x", Endpoint("10.0.0.1", port), 0.0, Sender.PEER, peer=PeerHandle(peer))
+
+    assert sum(says(7, port) is None for port in range(1, 3000)) == 1024
+    assert says(7, 1) == "source_rate"
+    assert says(8, 1) is None
 
 
 def test_one_peer_s_occ_messages_leave_room_for_others() -> None:

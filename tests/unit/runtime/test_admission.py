@@ -13,7 +13,9 @@ from bridged.protocol.packet import ControlHeader, Opcode
 from bridged.protocol.session_types import Proof
 from bridged.protocol.wrap import OpenedControl
 from bridged.runtime.admission import (
+    GREEDY_SECONDS,
     IDLE_SECONDS,
+    LONGEST_SECONDS,
     PACKETS_EACH,
     STALLED_SECONDS,
     UNFINISHED_PER_SHARED_CERTIFICATE,
@@ -124,12 +126,29 @@ def full(hosts: list[str]) -> Places:
 
 def test_who_goes_on_keeps_its_place_however_many_wait() -> None:
     places = full(["192.0.2.1"] * 4)
-    stranger = Endpoint("198.51.100.1", 1)
+    newcomer = Endpoint("192.0.2.1", 9)
     for step in range(1, 60):
         now = step * 0.5
         for number in range(4):
             places.note(PeerHandle(number), Proof.TLS, step, now)
-        assert places.who_gives_way(stranger, now) is None
+        assert places.who_gives_way(newcomer, now) is None
+
+
+def test_who_says_its_hello_octet_by_octet_keeps_nobody_out() -> None:
+    places = full(["192.0.2.1"] * 4)
+
+    def seconds_until_a_place(newcomer: Endpoint, proof: Proof) -> float:
+        now, step = 0.0, 0
+        while places.who_gives_way(newcomer, now) is None:
+            now, step = now + 0.5, step + 1
+            for number in range(4):
+                places.note(PeerHandle(number), proof, step, now)
+        return now
+
+    elsewhere, same = Endpoint("198.51.100.1", 1), Endpoint("192.0.2.1", 9)
+    assert seconds_until_a_place(elsewhere, Proof.COOKIE) == GREEDY_SECONDS
+    assert seconds_until_a_place(same, Proof.COOKIE) == LONGEST_SECONDS[Proof.COOKIE]
+    assert seconds_until_a_place(same, Proof.TLS) == LONGEST_SECONDS[Proof.TLS]
 
 
 def test_repeating_itself_is_no_progress() -> None:
