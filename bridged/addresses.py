@@ -14,6 +14,7 @@ FAMILIES: Final[tuple[Family, ...]] = ("udp", "udp4", "udp6")
 
 _MAPPED = bytes(10) + b"\xff\xff"
 _MAC_TEXT = re.compile(r"^[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}$")
+_DIGITS_AND_DOTS = re.compile(r"[0-9.]+")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -82,12 +83,16 @@ class Endpoint:
         an answer is known by its source however the address was written.
 
         Raises:
-            ValueError: no port and no default, or a port outside 1..65535.
+            ValueError: no port and no default, a port outside 1..65535, or a mistyped IPv4 address.
         """
         host, port = _split(text.strip(), default_port)
         if not host:
             raise ValueError(f"{text!r} has no host")
-        return cls.of(_canonical(host), port)
+        endpoint = cls.of(_canonical(host), port)
+        # No name ends in a number; resolvers would read `10.1` as 10.0.0.1.
+        if _DIGITS_AND_DOTS.fullmatch(host) and not endpoint.is_numeric:
+            raise ValueError(f"{text!r}: {host} is not an IP address")
+        return endpoint
 
     @property
     def is_numeric(self) -> bool:

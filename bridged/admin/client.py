@@ -97,12 +97,15 @@ class AdminClient:
             detail = answer.get("detail") if isinstance(answer, dict) else None
             if isinstance(detail, dict):
                 raise AdminError(str(detail.get("code")), str(detail.get("text")))
-            raise AdminError("api", f"bridged refused {path}: {detail or response.status_code}")
+            raise AdminError("api", str(detail or f"the daemon refused {path}: {response.status_code}"))
         return answer
 
     def _not_connected(self, error: httpx.ConnectError) -> AdminError:
         if "Permission denied" in str(error):
             text = f"not allowed to open the socket {self._path}; run this as the daemon's user (root)"
             return AdminError("not_allowed", text)
-        text = f"cannot reach the daemon: is bridged running? (socket {self._path}: {error})"
+        text = (
+            f"cannot reach the daemon: is bridged running? Nothing answers on the socket {self._path}; "
+            "if its configuration names another one, give `--config FILE`"
+        )
         return AdminError("not_running", text)

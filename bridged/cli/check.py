@@ -33,13 +33,17 @@ def check(
     from bridged.configuration import find_warnings, load
     from bridged.configuration.problems import dotted
     from bridged.configuration.secrets import find_exposed_secrets
+    from bridged.errors import ConfigurationErrors
     from bridged.runtime.host_warnings import host_warnings, refuse_own_servers
+    from bridged.runtime.trust import find_unusable
 
     configuration = load(file)
     refuse_own_servers(configuration)
     warnings = [*find_warnings(configuration), *find_exposed_secrets(configuration)]
     for path, text in [*warnings, *host_warnings(configuration)]:
         say(f"{file}: {dotted(path)}: warning: {text}")
+    if unusable := find_unusable(configuration):
+        raise ConfigurationErrors(unusable)
     show("OK")
     for line in _summary(configuration):
         show(line)

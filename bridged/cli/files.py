@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from bridged.cli.output import hand_over, say
-from bridged.errors import ConfigurationError, naming
+from bridged.errors import ConfigurationError
 
 STANDARD_OUTPUT = Path("-")
 
@@ -69,8 +69,7 @@ def write(output: Path | None, text: str, *, private: bool) -> None:
     if output is None:
         if private:
             _warn_of_redirection()
-        with naming("standard output"):
-            hand_over(text)
+        hand_over(text)
     else:
         write_atomic(output, text.encode(), PRIVATE_FILE if private else PUBLIC_FILE)
 

@@ -13,12 +13,14 @@ from typing import Any
 
 import typer
 
+from bridged.errors import naming
 from bridged.protocol.text import visible
 
 
 def show(text: str = "", *, bold: bool = False, fg: str | None = None) -> None:
     """One line on stdout: a result. Bold and colour go to a terminal only."""
-    typer.secho(visible(text), bold=bold or None, fg=fg)
+    with naming("standard output"):
+        typer.secho(visible(text), bold=bold or None, fg=fg)
 
 
 def say(text: str) -> None:
@@ -35,8 +37,9 @@ def show_crash(kind: type[BaseException], error: BaseException, trace: Traceback
 def hand_over(document: str) -> None:
     """A file's text on stdout: unchanged into a file or pipe, made visible line by line on a terminal."""
     is_terminal = getattr(sys.stdout, "isatty", lambda: False)()
-    sys.stdout.write(visible(document, lines=True) if is_terminal else document)
-    sys.stdout.flush()
+    with naming("standard output"):
+        sys.stdout.write(visible(document, lines=True) if is_terminal else document)
+        sys.stdout.flush()
 
 
 def visible_tree(value: Any) -> Any:

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Final
 
 from bridged.addresses import Endpoint, Remote
@@ -251,5 +251,9 @@ def _tunnel_warnings(tunnel: Tunnel) -> Iterator[Conflict]:
     for section, names in (("tls", ("ca", "certificate", "key", "crl")), ("wrap", ("key",))):
         for name in names:
             value = getattr(getattr(tunnel, section), name)
-            if value and not is_inline(value) and not Path(value).is_file():
+            if not value or is_inline(value):
+                continue
+            if not os.path.isfile(value):  # Path.is_file raises where a folder may not be entered
                 yield (section, name), f"no file {value}"
+            elif not os.access(value, os.R_OK):
+                yield (section, name), f"{value} cannot be read by this user"

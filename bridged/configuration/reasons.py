@@ -49,6 +49,7 @@ _WHAT: Final = {
     "tunnels.NAME.remotes": "a list of servers",
 }
 """What a key takes, where its type does not say it."""
+_CLIENT_TLS: Final = "tls: {ca: ca.crt, certificate: site.crt, key: site.key}"
 _SWITCHES: Final = {"yes": "on", "true": "on", "no": "off", "false": "off"}
 
 OPENVPN_KEYS: Final = {
@@ -92,6 +93,9 @@ def reason_of(detail: ErrorDetails, path: KeyPath) -> str:
     """One sentence about one refusal: what is wrong and, where that helps, the line to write."""
     kind, value = detail["type"], detail["input"]
     if kind == "missing":
+        is_client = isinstance(value, dict) and value.get("role") == "client"
+        if is_client and pattern_of(path) == "tunnels.NAME.tls":
+            return f"is missing; for example `{_CLIENT_TLS}`"
         return "is missing" + _for_example(path)
     if kind == "extra_forbidden":
         return f"unknown key{_suggestion(path)}"
@@ -185,7 +189,9 @@ def _suggestion(path: KeyPath) -> str:
     spelt = wrong.replace("-", "_")
     if path[:1] == ("tunnels",) and len(path) == 3 and spelt in OPENVPN_KEYS:
         return f"; {OPENVPN_KEYS[spelt]}"
-    close = difflib.get_close_matches(spelt, siblings, n=1, cutoff=0.6)
+    parts = sorted(spelt.split("_"))
+    close = [name for name in siblings if sorted(name.split("_")) == parts]
+    close = close or difflib.get_close_matches(spelt, siblings, n=1, cutoff=0.6)
     close = close or [name for name in siblings if len(spelt) > 2 and name.startswith(spelt)][:1]
     if close:
         return f"; did you mean `{close[0]}`?"

@@ -432,7 +432,7 @@ def _interface_address(text: str) -> str:
     try:
         address = ip_interface(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no address with a prefix length, as 192.0.2.1/24") from None
+        raise ValueError(f"{text!r} is not an address with a prefix length, such as 192.0.2.1/24") from None
     if "/" not in text:
         prefix = 24 if address.version == 4 else 64
         raise ValueError(f"{text!r} needs the network's prefix length: write {address.ip}/{prefix}")

@@ -200,7 +200,7 @@ class EmbeddedCa:
                 raise PkiError(
                     "pki_duplicate",
                     f"a certificate for {name!r} exists already; choose another name, or revoke it with "
-                    "`bridged invite NAME --replace`",
+                    f"`bridged invite {name} --replace`",
                 )
             return self._issue(name, usage, days)
 

@@ -21,6 +21,8 @@ from bridged.profiles.table import DIRECTIVES, find_directive
 _ERRORS_MAX: Final = 50
 _CONFIGURATION: Final = re.compile(r"^(tunnels|bridges):", re.MULTILINE)
 _SETENV_DEPTH_MAX: Final = 1
+# Lines of Base64 have capitals, lines of a static key are 32 characters.
+_DIRECTIVE: Final = re.compile(r"[a-z][a-z0-9_-]{0,30}")
 
 
 def parse_profile(text: str, source: str) -> Profile:
@@ -40,6 +42,9 @@ def parse_profile(text: str, source: str) -> Profile:
             )
             raise ConfigurationError(reason, file=source, code="profile")
         statements = split_statements(text, source)
+        if not any(find_directive(statement.name) for statement in statements):
+            reason = "has no directive of OpenVPN; is it a profile?" if text.strip() else "the file is empty"
+            raise ConfigurationError(reason, file=source, code="profile")
         draft.ignorable = {
             word
             for statement in statements
@@ -53,7 +58,7 @@ def parse_profile(text: str, source: str) -> Profile:
             try:
                 _take(draft, statement)
             except Refusal as refusal:
-                errors.append(_error(str(refusal), source, statement.line, statement.name))
+                errors.append(_error(str(refusal), source, statement.line, _quotable(statement.name)))
             if len(errors) >= _ERRORS_MAX:
                 break
     except ConfigurationError as error:
@@ -82,7 +87,7 @@ def _take_block(draft: Draft, statement: Statement, source: str) -> None:
                     raise Refusal("cannot stand in `<connection>`; move the line above the blocks")
                 _take(draft, part)
             except Refusal as refusal:
-                block.refusals.append((part.line, part.name, str(refusal)))
+                block.refusals.append((part.line, _quotable(part.name), str(refusal)))
                 if len(block.refusals) >= _ERRORS_MAX:
                     break
     finally:
@@ -130,8 +135,17 @@ def _take_setenv(draft: Draft, statement: Statement, depth: int) -> None:
         _take(draft, inner, depth + 1)
 
 
+def _quotable(name: str) -> str:
+    """`name`, where it can be a directive; nothing of what may be a line of a key that lost its block."""
+    return name if _DIRECTIVE.fullmatch(name) or _alike(name) else ""
+
+
+def _alike(name: str) -> list[str]:
+    return get_close_matches(name[:64], DIRECTIVES, n=1, cutoff=0.8)
+
+
 def _unknown(name: str) -> str:
-    close = get_close_matches(name[:64], DIRECTIVES, n=1, cutoff=0.8)
+    close = _alike(name)
     hint = f" (did you mean `{close[0]}`?)" if close else ""
     return f"is no directive of OpenVPN{hint}; to skip it, write `ignore-unknown-option NAME` above it"
 

@@ -17,6 +17,7 @@ STATEMENTS_MAX: Final = 10_000
 WORDS_MAX: Final = 16
 
 _BLANKS: Final = " \t\v\f\r"
+_PEM_MARK: Final = "-----BEGIN"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def split_statements(text: str, source: str, first_line: int = 1) -> list[Statem
     """All statements of a file, or of a `<connection>` block that begins at `first_line`.
 
     Raises:
-        ConfigurationError: open quotes, an open inline block, or beyond a bound.
+        ConfigurationError: open quotes, an open inline block, PEM outside of a block, or beyond a bound.
     """
     if len(text) > TEXT_CHARACTERS_MAX:
         raise _wrong(f"larger than {TEXT_CHARACTERS_MAX} characters; is it an OpenVPN profile?", source)
@@ -54,6 +55,10 @@ def split_statements(text: str, source: str, first_line: int = 1) -> list[Statem
         index += 1
         if not words:
             continue
+        if words[0].startswith(_PEM_MARK):
+            # The lines below may be a private key: nothing of them is repeated.
+            reason = "a certificate or key outside of a block: write `<ca>` above it and `</ca>` below it"
+            raise _wrong(f"{reason} (or `cert`, `key`, `tls-auth`, `tls-crypt`)", source, number)
         if len(statements) >= STATEMENTS_MAX:
             raise _wrong(f"more than {STATEMENTS_MAX} directives", source, number)
         tag = _inline_tag(words)

@@ -140,7 +140,9 @@ def foreign_framing(received: str, pushed: str | None = None) -> ForeignFraming 
     if "mtu-dynamic" in entries:
         return ForeignFraming("uses `fragment`", "remove `fragment`")
     if entries.get("dev-type", "tap") != "tap":
-        return ForeignFraming(f"uses `dev-type {printable(entries['dev-type'], 16)}`", "set `dev tap`")
+        return ForeignFraming(
+            f"uses `dev-type {printable(entries['dev-type'], 16)}`", "set `dev tap` or `dev-type tap`"
+        )
     return None
 
 

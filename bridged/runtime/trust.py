@@ -5,7 +5,9 @@ Reads certificate and key files once, at start; secrets are wiped where the lang
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -79,9 +81,10 @@ def plan_tunnel(
         version_min=tunnel.tls.version_min,
         version_max=tunnel.tls.version_max,
     )
-    make_engine = make_engine_factory(settings)
-    settings.wipe()
-    check = PeerCheck(settings)
+    with _located(tunnel.tls, prefix):
+        make_engine = make_engine_factory(settings)
+        settings.wipe()
+        check = PeerCheck(settings)
     key = _load_static_key(configuration, tunnel, prefix, base)
     certificates = {"own": chain_not_after(identity.certificate)}
     if identity.ca is not None:
@@ -106,6 +109,56 @@ def plan_tunnel(
         judge_peer=check.judge,
         is_embedded=tunnel.tls.embedded,
     )
+
+
+def find_unusable(configuration: Configuration) -> list[ConfigurationError]:
+    """Certificates and keys on this host that `plan_tunnel` would refuse: at most one error a tunnel.
+
+    Changes nothing, and makes no CA. Leaves out tunnels with a file that is missing or may not be read here:
+    the configuration may be meant for another host.
+    """
+    found = []
+    for name, tunnel in configuration.tunnels.items():
+        needs_ca = tunnel.tls.embedded or (tunnel.wrap.mode != "none" and tunnel.wrap.key is None)
+        if not all(map(_is_here, _files(tunnel))):
+            continue
+        try:
+            if not needs_ca:
+                plan_tunnel(configuration, name, Path("/"))
+            elif tunnel.wrap.key is not None:
+                _load_static_key(configuration, tunnel, f"tunnels.{name}", Path("/"))
+        except ConfigurationError as error:
+            found.append(error)
+    return found
+
+
+def _files(tunnel: Tunnel) -> list[str]:
+    values = (tunnel.tls.ca, tunnel.tls.certificate, tunnel.tls.key, tunnel.tls.crl, tunnel.wrap.key)
+    return [value for value in values if value and not is_inline(value)]
+
+
+def _is_here(path: str) -> bool:
+    return os.path.isfile(path) and os.access(path, os.R_OK)
+
+
+@contextmanager
+def _located(tls: Tls, prefix: str) -> Iterator[None]:
+    """Errors that know the key alone (`tls.key`) get the tunnel, and the file where there is one.
+
+    Raises:
+        ConfigurationError: what was raised, with `file` and the whole `key`.
+    """
+    try:
+        yield
+    except ConfigurationError as error:
+        section, _, name = error.key.partition(".")
+        if section != "tls":
+            raise
+        value = getattr(tls, name, None)
+        file = value if isinstance(value, str) and not is_inline(value) else None
+        raise ConfigurationError(
+            error.reason, file=file, key=f"{prefix}.{error.key}", code=error.code
+        ) from error
 
 
 def bind_endpoint(tunnel: Tunnel) -> Endpoint | None:

@@ -17,6 +17,7 @@ from bridged.units import UnixSeconds
 
 PEM_OCTETS_MAX: Final = 4 * 1024 * 1024
 _PEM_MARK: Final = b"-----BEGIN "
+_CERTIFICATE_MARK: Final = b"-----BEGIN CERTIFICATE-----"
 _FINGERPRINT_OCTETS: Final = 32
 
 
@@ -59,10 +60,16 @@ def load_certificates(pem: bytes, what: str) -> list[x509.Certificate]:
     try:
         certificates = x509.load_pem_x509_certificates(pem)
     except ValueError as error:
-        raise ConfigurationError(
-            f"not a PEM certificate ({error}); it begins with `-----BEGIN CERTIFICATE-----`", key=what
-        ) from error
+        raise ConfigurationError(_no_certificate(pem), key=what) from error
     return certificates
+
+
+def _no_certificate(pem: bytes) -> str:
+    """The parser's own words are of no help, and name its web page."""
+    if _CERTIFICATE_MARK in pem:
+        return "not a PEM certificate: it is damaged or cut off"
+    wrong = "a private key, " if b"PRIVATE KEY-----" in pem else ""
+    return f"{wrong}not a PEM certificate; that begins with `{_CERTIFICATE_MARK.decode()}`"
 
 
 def load_revocation_lists(pem: bytes) -> list[x509.CertificateRevocationList]:

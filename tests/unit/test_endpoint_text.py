@@ -52,3 +52,10 @@ def test_a_written_remote_keeps_its_ip_family(text: str, remote: Remote) -> None
 def test_a_family_that_cannot_be_is_refused_with_the_reason(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         Remote.parse(text)
+
+
+@pytest.mark.parametrize("host", ["10.0.0.999", "192.0.2", "1194", "1.2.3.4.5", "192.0.2.1."])
+def test_a_mistyped_ipv4_address_is_not_taken_for_a_name(host: str) -> None:
+    for text in (f"{host}:1194", host):
+        with pytest.raises(ValueError, match=f"{host} is not an IP address"):
+            Remote.parse(text, 1194)

@@ -344,6 +344,42 @@ def test_an_interrupt_ends_without_a_traceback(tmp_path: Path) -> None:
     assert "Traceback" not in err
 
 
+def test_an_interrupt_while_the_modules_load_ends_without_a_traceback() -> None:
+    script = (
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'typer':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "from bridged.cli.entry import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "bridged: interrupted\n")
+
+
+@pytest.mark.parametrize("arguments", [("check", "--schema"), ("check", "site.yaml")])
+def test_a_result_that_cannot_be_printed_is_said_with_its_destination(
+    arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "site.yaml").write_text(GOOD)
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*COMMAND, *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
+            check=False,
+            cwd=tmp_path,
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "bridged: standard output: No space left on device"
+
+
 @pytest.mark.parametrize(
     ("octets", "text"),
     [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2_000_000, "2.0 MB"), (5e15, "5000.0 TB")],

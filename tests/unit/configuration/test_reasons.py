@@ -177,3 +177,12 @@ def test_a_file_in_another_encoding_is_refused_with_the_command_that_converts_it
 
 def test_a_tab_that_indents_is_called_so() -> None:
     assert "a tab stands where spaces" in said("bridges:\n\tbr0: {}\n")
+
+
+def test_a_client_without_tls_is_shown_a_client_s_line() -> None:
+    text = said("bridges: {br0: {}}\ntunnels: {c: {role: client, bridge: br0, remotes: [hub]}}\n")
+    assert "tunnels.c.tls: is missing; for example `tls: {ca: ca.crt, certificate: site.crt" in text
+
+
+def test_the_words_of_a_key_in_another_order_are_known() -> None:
+    assert "did you mean `peers_max`?" in said(in_tunnel("max_peers: 4"))

@@ -289,3 +289,41 @@ def test_a_missing_or_outdated_role_of_the_server_is_said_with_the_cure():
     assert "extendedKeyUsage = serverAuth" in notice.text and "peer_role: any" in notice.text
     (notice,) = read("ns-cert-type server", identity="ca c\ncert c\nkey k\n").notices
     assert notice.line == 4 and re.search(r"nsCertType.*serverAuth.*peer_role: any", notice.text)
+
+
+# Files that are no profile, and keys that lost their block
+
+KEY_LINES = (
+    "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg",
+    "Z6i5C5JUL+S3wcLcpUO",
+    "Mlf/",
+    "d09450c1c243c1cb267e660a59fd7c8a",
+)
+
+
+def test_a_private_key_outside_of_its_block_is_refused_with_the_cure_and_not_repeated():
+    for begin in ("-----BEGIN PRIVATE KEY-----\n", ""):
+        errors = refusals(begin + "\n".join(KEY_LINES))
+        text = "\n".join(map(str, errors))
+        assert not any(line in text for line in KEY_LINES), text
+        assert ("<key>" in text or "`key`" in text) if begin else "no directive" in text
+
+
+def test_a_key_in_a_connection_block_is_not_repeated_either():
+    errors = refusals(base="client\ndev tap\n" + connection("remote h", *KEY_LINES))
+    assert errors and not any(line in str(error) for line in KEY_LINES for error in errors)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "is empty"),
+        (" \n\n", "is empty"),
+        ("# comment\n", "is it a profile?"),
+        ("<!DOCTYPE html><html><body>Log in</body></html>\n", "is it a profile?"),
+        ("PK\x03\x04\0\0", "is it a profile?"),
+    ],
+)
+def test_what_is_no_profile_at_all_is_said_in_one_line(text, reason):
+    (error,) = refusals(base=text, identity="")
+    assert reason in error.reason

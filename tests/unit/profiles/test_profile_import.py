@@ -175,7 +175,7 @@ def test_a_servers_file_is_refused_as_such(line):
 
 
 def test_what_is_missing_is_said():
-    keys = {error.key for error in refusals(base="", identity="")}
+    keys = {error.key for error in refusals(base="verb 3\n", identity="")}
     assert keys == {"client", "dev", "remote", "cert", "key", "ca"}
 
 

@@ -11,8 +11,9 @@ import yaml
 from bridged.cli.main import main
 from bridged.configuration import load
 from bridged.configuration.secrets import find_exposed_secrets
+from bridged.errors import ConfigurationError
 from bridged.pki import EmbeddedCa, tls_crypt_key_path
-from bridged.runtime.trust import plan_tunnel
+from bridged.runtime.trust import find_unusable, plan_tunnel
 
 
 @pytest.mark.parametrize(("secret", "key"), [("own.key", "tls.key"), ("wrap.key", "wrap.key")])
@@ -163,3 +164,76 @@ def test_join_says_that_others_may_read_the_profile(
     with pytest.raises(SystemExit):
         main()
     assert "c.ovpn may be read by others" in capsys.readouterr().err
+
+
+MATERIALS = {"ca": "ca.crt", "certificate": "own.crt", "key": "own.key"}
+
+
+def materials(folder: Path, **changed: str) -> Path:
+    """A client's configuration with files that fit; `changed` names other files of the folder."""
+    authority = EmbeddedCa.create(folder)
+    for name in ("own", "other"):
+        identity = authority.issue(name, "client", days=10)
+        (folder / f"{name}.crt").write_bytes(identity.certificate_pem)
+        (folder / f"{name}.key").write_bytes(identity.key_pem)
+    (folder / "ca.crt").write_bytes(authority.certificate_pem)
+    (folder / "cut.crt").write_bytes(authority.certificate_pem[:200])
+    (folder / "wrap.key").write_bytes(tls_crypt_key_path(folder).read_bytes())
+    for file in folder.glob("*.key"):
+        file.chmod(0o600)
+    names = {**MATERIALS, "wrap": "wrap.key", **changed}
+    wrap = {"mode": "tls-crypt", "key": names.pop("wrap")}
+    tunnel = {"role": "client", "bridge": "br0", "remotes": ["192.0.2.1"], "tls": names, "wrap": wrap}
+    path = folder / "client.yaml"
+    path.write_text(yaml.safe_dump({"bridges": {"br0": {}}, "tunnels": {"main": tunnel}}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"key": "other.key"}, "does not belong to the certificate"),
+        ({"key": "own.crt"}, "not a PEM private key"),
+        ({"certificate": "own.key"}, "a private key, not a PEM certificate"),
+        ({"ca": "cut.crt"}, "damaged or cut off"),
+        ({"crl": "ca.crt"}, "X509 CRL"),
+        ({"wrap": "ca.crt"}, "is this a static key file?"),
+    ],
+)
+def test_check_refuses_certificates_and_keys_that_the_start_refuses_and_names_their_file(
+    changed: dict[str, str],
+    reason: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = materials(tmp_path, **changed)
+    with pytest.raises(ConfigurationError) as caught:
+        plan_tunnel(load(path), "main", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["bridged", "check", str(path)])
+    with pytest.raises(SystemExit) as ending:
+        main()
+    printed = capsys.readouterr()
+    assert ending.value.code == 2 and printed.out == ""
+    (error,) = [line for line in printed.err.splitlines() if "warning" not in line]
+    assert error == str(caught.value)
+    (name, file), *_ = changed.items()
+    assert reason in error and str(tmp_path / file) in error and "://" not in error
+    assert name == "wrap" or f"tunnels.main.tls.{name}" in error
+
+
+def test_check_takes_good_material_and_leaves_out_what_is_on_another_host(tmp_path: Path) -> None:
+    path = materials(tmp_path)
+    assert find_unusable(load(path)) == []
+    (tmp_path / "own.key").unlink()
+    assert find_unusable(load(path)) == []
+
+
+def test_check_makes_no_ca(tmp_path: Path) -> None:
+    path = tmp_path / "server.yaml"
+    path.write_text(
+        "state_directory: state\nbridges: {br0: {}}\n"
+        "tunnels: {main: {role: server, bridge: br0, tls: {embedded: true}, wrap: {mode: tls-crypt}}}\n"
+    )
+    assert find_unusable(load(path)) == []
+    assert not (tmp_path / "state").exists()
