@@ -331,8 +331,8 @@ class Tunnel(Section):
     )
     priority: Literal["off", "pcp", "dscp"] = Field(
         "off",
-        description="pcp, dscp: frames' VLAN priority or DSCP becomes the DSCP of outer packets, for all on "
-        "the way to see, and PCP 4-7 or DSCP 32-63 is sent first; an OpenVPN peer needs `replay-window 4096`",
+        description="pcp, dscp: copy frames' VLAN priority or DSCP to the outer packets, where the WAN can "
+        "see it, and send PCP 4-7 or DSCP 32-63 first; an OpenVPN peer needs `replay-window 4096`",
     )
     coalesce: Literal["auto", "on", "off"] = Field(
         "auto", description="join received segments into super-frames; auto: those that pass the self-test"

@@ -14,7 +14,7 @@ QUIET_SECONDS: Final = 0.25
 
 
 class NetworkChanges:
-    """Calls `announce` in the event loop when the way to the peers may have changed.
+    """Calls `announce` in the event loop when the route to the peers may have changed.
 
     Changes of links in `own` (our TAPs) are none: no peer is reached by them. `own` may be set anew.
     """

@@ -1,7 +1,7 @@
 """The bridges and tunnels of one daemon: made from a configuration, and changed into another one's.
 
 What is configured as before goes on without losing a frame; what differs is changed while it runs where that
-is possible, and else starts anew, alone.
+is possible; else it alone restarts.
 """
 
 from __future__ import annotations

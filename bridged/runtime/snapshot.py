@@ -132,7 +132,7 @@ class ApiCounters:
 class ReloadStatus:
     """Reloads of the configuration: `counts` by outcome; the newest one's `outcome` and `detail`.
 
-    Outcomes: `applied`, `restarted` (`detail`: what started anew), `rejected` (`detail`: why). `succeeded`:
+    Outcomes: `applied`, `restarted` (`detail`: what restarted), `rejected` (`detail`: why). `succeeded`:
     the start, or the newest one that was not rejected.
     """
 

@@ -37,8 +37,8 @@ scrape needs `Authorization: Bearer` with the token of `metrics.bearer_token_fil
 - Counters go on over reconnects and never fall while the process lives. Fixed label values start at 0; what
   is not known is absent.
 - `peer` is the configured name or the name in the authenticated certificate (`metrics.peer_label`). Beyond
-  `metrics.max_peers` peers are summed in `peer="_other"`; there, gauges are sums, ratios and moments the
-  largest.
+  `metrics.max_peers` peers are summed in `peer="_other"`; for it, gauges are sums, ratios and timestamps the
+  maxima.
 """
 
 
