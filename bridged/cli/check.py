@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,12 +36,14 @@ def check(
     from bridged.configuration.secrets import find_exposed_secrets
     from bridged.errors import ConfigurationErrors
     from bridged.runtime.host_warnings import host_warnings, refuse_own_servers
-    from bridged.runtime.trust import find_unusable
+    from bridged.runtime.trust import find_ended, find_unusable
+    from bridged.units import UnixSeconds
 
     configuration = load(file)
     refuse_own_servers(configuration)
     warnings = [*find_warnings(configuration), *find_exposed_secrets(configuration)]
-    for path, text in [*warnings, *host_warnings(configuration)]:
+    warnings += [*find_ended(configuration, UnixSeconds(time.time())), *host_warnings(configuration)]
+    for path, text in warnings:
         say(f"{file}: {dotted(path)}: warning: {text}")
     if unusable := find_unusable(configuration):
         raise ConfigurationErrors(unusable)

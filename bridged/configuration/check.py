@@ -22,6 +22,11 @@ SOCKET_PATH_OCTETS_MAX: Final = 107
 PUSH_OPTION_CHARACTERS_MAX: Final = 256
 
 _FINGERPRINT = re.compile(r"[0-9a-fA-F]{64}|[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){31}")
+# A line of Base64 or of a static key; files are not called so.
+_KEY_LINE = re.compile(r"(?=[^/]*[a-z])(?=[^/]*[A-Z])(?=[^/]*[0-9+])[A-Za-z0-9+=]{24,}|[0-9a-f]{32}")
+_KEY_TEXT = (
+    "looks like the text of the key, not its file: write `key: |`, and below it all lines from BEGIN to END"
+)
 _WILDCARDS = frozenset(("::", "0.0.0.0"))
 _SERVER_ONLY = ("peers_max", "duplicate_names", "peers", "forward_between_peers", "push")
 
@@ -188,8 +193,15 @@ def _outside_conflicts(configuration: Configuration) -> Iterator[Conflict]:
             yield key, "is not a path"
 
 
+def _is_key_text(value: str | None) -> bool:
+    """A key pasted where its path belongs: nothing of it may come into a message or a log."""
+    return bool(value and not is_inline(value) and any(map(_KEY_LINE.fullmatch, value.split("/"))))
+
+
 def _tls_conflicts(tunnel: Tunnel) -> Iterator[Conflict]:
     tls = tunnel.tls
+    if _is_key_text(tls.key):
+        yield ("tls", "key"), _KEY_TEXT
     own = [name for name in ("ca", "certificate", "key") if getattr(tls, name)]
     for name in ("ca", "certificate", "key", "crl"):
         value = getattr(tls, name)
@@ -221,6 +233,8 @@ def _identity_conflicts(tls: Tls, own: list[str]) -> Iterator[Conflict]:
 
 def _tunnel_conflicts(tunnel: Tunnel) -> Iterator[Conflict]:
     wrap = tunnel.wrap
+    if _is_key_text(wrap.key):
+        yield ("wrap", "key"), _KEY_TEXT
     if wrap.key is not None and ("\0" in wrap.key or not wrap.key.strip()):
         yield ("wrap", "key"), "is empty; name a file, or write the key text itself"
     if wrap.mode != "tls-auth":

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cryptography.x509 import Certificate
+
 from bridged import __version__
 from bridged.addresses import Endpoint, Remote
-from bridged.configuration.check import DEFAULT_LISTEN, is_inline
+from bridged.configuration.check import DEFAULT_LISTEN, Conflict, is_inline
 from bridged.configuration.schema import DEFAULT_PORT, Configuration, Tls, Tunnel
 from bridged.configuration.secrets import find_exposed_in_tunnel
 from bridged.errors import ConfigurationError
@@ -30,6 +32,7 @@ from bridged.tls.identity import (
     certificate_not_after,
     chain_not_after,
     crl_next_update,
+    load_certificates,
     read_pem,
     read_private_pem,
 )
@@ -130,6 +133,36 @@ def find_unusable(configuration: Configuration) -> list[ConfigurationError]:
         except ConfigurationError as error:
             found.append(error)
     return found
+
+
+def find_ended(configuration: Configuration, now: UnixSeconds) -> list[Conflict]:
+    """(path of the key, text) of certificates on this host that have ended, or begin later; for `check`.
+
+    Those that cannot be read are left out: `find_unusable` refuses them. The embedded CA renews its own.
+    """
+    found: list[Conflict] = []
+    for name, tunnel in configuration.tunnels.items():
+        for key in ("ca", "certificate"):
+            value = getattr(tunnel.tls, key)
+            if not value or not (is_inline(value) or _is_here(value)):
+                continue
+            try:
+                leaf = load_certificates(read_pem(value, key), key)[0]
+            except ConfigurationError:
+                continue
+            text = _outside_validity(leaf, now)
+            if text is not None:
+                found.append((("tunnels", name, "tls", key), text))
+    return found
+
+
+def _outside_validity(certificate: Certificate, now: UnixSeconds) -> str | None:
+    if certificate.not_valid_after_utc.timestamp() < now:
+        return f"the certificate ended on {certificate.not_valid_after_utc:%Y-%m-%d}; have a new one issued"
+    if certificate.not_valid_before_utc.timestamp() > now:
+        start = f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
+        return f"the certificate is not valid before {start}; is the clock of this host right?"
+    return None
 
 
 def _files(tunnel: Tunnel) -> list[str]:

@@ -183,3 +183,38 @@ def test_files_that_are_not_there_are_warned_of() -> None:
     assert {path[-1] for path, _ in found} == {"ca", "certificate", "key"}
     assert len(found) == 4
     assert all("no file /x/" in text for _, text in found)
+
+
+BASE64_LINE = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg9S/Ap+sHcl0zGEtZ"
+HEX_LINE = "d09450c1c243c1cb267e660a59fd7c8a"
+
+
+@pytest.mark.parametrize("folder", ["", "/etc/bridged/"])
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"tls": {**FILES, "key": BASE64_LINE}}, "tls.key"),
+        ({"wrap": {"mode": "tls-crypt", "key": HEX_LINE}}, "wrap.key"),
+    ],
+)
+def test_a_key_pasted_where_its_path_belongs_is_refused_and_not_repeated(
+    changes: dict[str, Any], key: str, folder: str
+) -> None:
+    section, _ = key.split(".")
+    changes = {section: {**changes[section], "key": folder + changes[section]["key"]}}
+    path, reason = conflict(tunnels={"a": client(**changes)})
+    assert path == f"tunnels.a.{key}"
+    assert "`key: |`" in reason and BASE64_LINE[:20] not in reason and HEX_LINE not in reason
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/bridged/keys/WarehouseNorth2ClientPrivateKey2026.key",
+        "/run/secrets/tunnel_private_key_of_warehouse_2",
+        "/nix/store/" + "0a1b2c3d" * 8,
+        "/home/Operator1/keys/site",
+    ],
+)
+def test_long_paths_of_keys_are_not_taken_for_the_key(path: str) -> None:
+    assert find_conflicts(built(tunnels={"a": client(tls={**FILES, "key": path})})) == []

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from cryptography import x509
 
 from bridged.cli.main import main
 from bridged.configuration import load
 from bridged.configuration.secrets import find_exposed_secrets
 from bridged.errors import ConfigurationError
 from bridged.pki import EmbeddedCa, tls_crypt_key_path
-from bridged.runtime.trust import find_unusable, plan_tunnel
+from bridged.runtime.trust import find_ended, find_unusable, plan_tunnel
+from bridged.units import UnixSeconds
 
 
 @pytest.mark.parametrize(("secret", "key"), [("own.key", "tls.key"), ("wrap.key", "wrap.key")])
@@ -237,3 +239,16 @@ def test_check_makes_no_ca(tmp_path: Path) -> None:
     )
     assert find_unusable(load(path)) == []
     assert not (tmp_path / "state").exists()
+
+
+def test_check_says_of_a_certificate_that_it_has_ended_or_begins_later(tmp_path: Path) -> None:
+    configuration = load(materials(tmp_path))
+    (own,) = x509.load_pem_x509_certificates((tmp_path / "own.crt").read_bytes())
+    start, end = own.not_valid_before_utc.timestamp(), own.not_valid_after_utc.timestamp()
+    own_key = ("tunnels", "main", "tls", "certificate")
+    assert find_ended(configuration, UnixSeconds(start + 1)) == []
+    assert find_ended(configuration, UnixSeconds(end - 1)) == []
+    ((path, text),) = find_ended(configuration, UnixSeconds(end + 1))
+    assert path == own_key and f"ended on {own.not_valid_after_utc:%Y-%m-%d}" in text
+    early = dict(find_ended(configuration, UnixSeconds(start - 7 * 86_400)))
+    assert "not valid before" in early[own_key] and "clock" in early[own_key]
