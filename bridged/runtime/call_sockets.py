@@ -79,6 +79,10 @@ class CallSockets:
             return
         # Also of a link that the data plane did not take in after all.
         self._take_back(handle, through)
+        self.discard(through)
+
+    def discard(self, through: CallSocket) -> None:
+        """Close one that no link has got."""
         if through is not self._fixed:
             through.close()
 

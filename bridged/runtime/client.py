@@ -366,7 +366,12 @@ class ClientTunnel(Tunnel):
             self._outage.note_refused(endpoint, error.message)
             return
         self._make_room(endpoint)
-        link = self.make_link(endpoint, local_session_id=_session_id())
+        try:
+            link = self.make_link(endpoint, local_session_id=_session_id())
+        except BaseException:
+            # Nobody else would close it: each new try would leave one more behind.
+            self._sockets.discard(through)
+            raise
         self._sockets.give(link, through)
         lend = partial(self._prepare, link.before_attach, candidate.remote)
         link.before_attach = partial(self._take_over, link, lend)

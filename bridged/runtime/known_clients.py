@@ -96,8 +96,12 @@ class KnownClients:
             draft.unlink(missing_ok=True)
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(draft, flags, 0o600)
-            os.write(descriptor, "".join(f"+{endpoint}\n" for endpoint in self._clients).encode("ascii"))
-            draft.replace(self._path)
+            try:
+                os.write(descriptor, "".join(f"+{endpoint}\n" for endpoint in self._clients).encode("ascii"))
+                draft.replace(self._path)
+            except OSError:
+                os.close(descriptor)
+                raise
             self._descriptor = descriptor
         self._lines = len(self._clients)
 

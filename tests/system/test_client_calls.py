@@ -14,8 +14,10 @@ from loopback_lab import Lab, crosses, endpoint, run, until
 
 from bridged.addresses import Endpoint, Remote
 from bridged.dataplane.contract import PeerExpired
-from bridged.errors import DataplaneError
+from bridged.errors import BridgedError, DataplaneError
 from bridged.runtime import lookup, name_watch, outage
+from bridged.runtime.call_socket import CallSocket
+from bridged.runtime.call_sockets import CallSockets
 from bridged.runtime.client import ClientTunnel
 from bridged.runtime.tunnel import Tunnel
 
@@ -358,5 +360,27 @@ def test_two_machines_with_one_certificate_are_named_counted_and_the_loser_is_to
         assert loser.state != "connected" and winner.state == "connected"
         assert server.book.record("client").connections == 2
         await crosses(far, lan)
+
+    run(scenario)
+
+
+def test_a_call_that_cannot_begin_leaves_no_socket_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[CallSocket] = []
+    open_for = CallSockets.open_for
+
+    def noted(sockets: CallSockets, to: Endpoint) -> CallSocket:
+        made.append(open_for(sockets, to))
+        return made[-1]
+
+    def fails(*_: object, **__: object) -> None:
+        raise BridgedError("tls_failed", "no TLS to be had")
+
+    async def scenario(lab: Lab) -> None:
+        monkeypatch.setattr(CallSockets, "open_for", noted)
+        monkeypatch.setattr(ClientTunnel, "make_link", fails)
+        with silent() as server:
+            await lab.client_of([remote(server)])
+            await until(lambda: len(made) >= 2)
+            assert not any(through.is_open for through in made)
 
     run(scenario)

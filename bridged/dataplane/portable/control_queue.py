@@ -32,6 +32,8 @@ PEER: Final = Rate(1024.0, 1024.0)
 """Of a peer, from however many endpoints it floats to."""
 HANDSHAKE: Final = Rate(128.0, 64.0)
 """Of an endpoint in its handshake."""
+HANDSHAKES: Final = Rate(8192.0, 4096.0)
+"""Of all endpoints of a host in their handshakes: a thousand clients that return at once fit in."""
 STRANGER: Final = Rate(256.0, 128.0)
 """Of a host."""
 NEWCOMERS: Final = Rate(4096.0, 512.0)
@@ -135,7 +137,12 @@ class ControlQueue:
         who, rate = self._bucket(source, sender, now, peer)
         if not self._limit.allows(who, now, burst=rate.burst, rate=rate.rate):
             return refusal if rate is SAMPLES else "source_rate"
-        is_known = sender is Sender.PEER or source in self._expected
+        is_expected = sender is not Sender.PEER and source in self._expected
+        if is_expected and not self._limit.allows(
+            f"handshakes {_host(source)}", now, burst=HANDSHAKES.burst, rate=HANDSHAKES.rate
+        ):
+            return "source_rate"
+        is_known = sender is Sender.PEER or is_expected
         lane, room = (
             (self._known, CONTROL_QUEUE_DATAGRAMS)
             if is_known

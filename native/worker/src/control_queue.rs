@@ -16,6 +16,8 @@ use crate::counters::Reason;
 const CONTROL_DATAGRAM_OCTETS: usize = 4096;
 /// Of an endpoint in its handshake.
 const HANDSHAKE: Rate = Rate { burst: 128, per_second: 64 };
+/// Of all endpoints of a host in their handshakes: a thousand clients that return at once fit in.
+const HANDSHAKES: Rate = Rate { burst: 8192, per_second: 4096 };
 /// Of a host with clients that brought their cookies back.
 const NEWCOMERS: Rate = Rate { burst: 4096, per_second: 512 };
 /// What no use could be made of: for logs, not for answers.
@@ -148,6 +150,11 @@ impl ControlQueue {
         if !self.limit.allows(who, now, rate) {
             return Err(refusal);
         }
+        let is_expected = !matches!(sender, Sender::Peer(_)) && self.expected.contains_key(&source);
+        let handshakes = Source { address: host.address, port: u32::MAX - 2 };
+        if is_expected && !self.limit.allows(handshakes, now, HANDSHAKES) {
+            return Err(Reason::SourceRate);
+        }
         if lane.len() >= room {
             return Err(Reason::ControlQueueFull);
         }
@@ -220,6 +227,25 @@ mod tests {
         assert!(taken(&mut queue, 8).contains(&many(1)));
         assert_eq!(taken(&mut queue, 100).len(), 57);
         assert_eq!(queue.len(), 0);
+    }
+
+    #[test]
+    fn all_handshakes_of_one_host_have_one_limit() {
+        let mut queue = ControlQueue::new(1);
+        let mut passed = 0;
+        for from in 1..=256u16 {
+            let from = endpoint(&format!("10.0.0.1:{from}"));
+            queue.expect(from);
+            for _ in 0..64 {
+                passed += usize::from(queue.put(b"x", from, 0, Sender::Stranger) != Err(Reason::SourceRate));
+            }
+        }
+        assert_eq!(passed, 8192);
+        let other = endpoint("10.0.0.2:1");
+        queue.expect(other);
+        let mut taken = Vec::new();
+        queue.take(1000, &mut taken);
+        assert_eq!(queue.put(b"x", other, 0, Sender::Stranger), Ok(()));
     }
 
     #[test]

@@ -62,6 +62,20 @@ def test_a_datagram_too_large_for_control_is_refused() -> None:
     queue.close()
 
 
+def test_all_handshakes_of_one_host_have_one_limit() -> None:
+    queue = ControlQueue()
+    passed = 0
+    for port in range(1, 257):
+        source = Endpoint("10.0.0.1", port)
+        queue.expect(source)
+        passed += sum(queue.put(b"x", source, 0.0, Sender.STRANGER) != "source_rate" for _ in range(64))
+    assert passed == 8192
+    other = Endpoint("10.0.0.2", 1)
+    queue.expect(other)
+    queue.take(1000)
+    assert queue.put(b"x", other, 0.0, Sender.STRANGER) is None
+
+
 def test_a_peer_gains_nothing_by_floating_from_port_to_port() -> None:
     queue = ControlQueue()
 

@@ -87,3 +87,15 @@ def test_a_link_in_the_way_is_not_followed_and_no_folder_is_no_failure(tmp_path:
     blocked.forget(V4)
     blocked.close()
     assert KnownClients(None).load() == []
+
+
+def test_a_full_disk_costs_no_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    opened = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(os, "write", full)
+    clients = KnownClients(tmp_path / "hub")
+    clients.load()
+    clients.note(V4)
+    assert len(os.listdir("/proc/self/fd")) == opened
