@@ -22,8 +22,12 @@ SOCKET_PATH_OCTETS_MAX: Final = 107
 PUSH_OPTION_CHARACTERS_MAX: Final = 256
 
 _FINGERPRINT = re.compile(r"[0-9a-fA-F]{64}|[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){31}")
-# A line of Base64 or of a static key; files are not called so.
-_KEY_LINE = re.compile(r"(?=[^/]*[a-z])(?=[^/]*[A-Z])(?=[^/]*[0-9+])[A-Za-z0-9+=]{24,}|[0-9a-f]{32}")
+# How a path ends that was made of a line of Base64, which may have slashes, or of a static key's line.
+_KEY_LINE = re.compile(
+    r"(.*/)?(?=[^/]*[a-z])(?=[^/]*[A-Z])(?=[^/]*[0-9+])[A-Za-z0-9+]{24,}(/[A-Za-z0-9+/]*)?={0,2}"
+    r"|(.*/)?[0-9a-f]{32}",
+    re.DOTALL,
+)
 _KEY_TEXT = (
     "looks like the text of the key, not its file: write `key: |`, and below it all lines from BEGIN to END"
 )
@@ -195,7 +199,7 @@ def _outside_conflicts(configuration: Configuration) -> Iterator[Conflict]:
 
 def _is_key_text(value: str | None) -> bool:
     """A key pasted where its path belongs: nothing of it may come into a message or a log."""
-    return bool(value and not is_inline(value) and any(map(_KEY_LINE.fullmatch, value.split("/"))))
+    return bool(value and not is_inline(value) and _KEY_LINE.fullmatch(value))
 
 
 def _tls_conflicts(tunnel: Tunnel) -> Iterator[Conflict]:

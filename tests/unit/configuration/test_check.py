@@ -214,6 +214,8 @@ def test_a_key_pasted_where_its_path_belongs_is_refused_and_not_repeated(
         "/run/secrets/tunnel_private_key_of_warehouse_2",
         "/nix/store/" + "0a1b2c3d" * 8,
         "/home/Operator1/keys/site",
+        "/srv/WarehouseNorthSites2026Main/site.key",
+        "/var/lib/d09450c1c243c1cb267e660a59fd7c8a/site",
     ],
 )
 def test_long_paths_of_keys_are_not_taken_for_the_key(path: str) -> None:
