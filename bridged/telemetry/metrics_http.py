@@ -3,7 +3,7 @@
 Whoever connects gets one of CONNECTIONS_MAX places, HEAD_SECONDS to say what it wants, and ANSWER_SECONDS to
 take the answer. Where all places are taken, the address (IPv6: the /64) that holds most of them loses its
 oldest one: no flood, and no slow reader, keeps a scraper from elsewhere out. Scrapes at once share one
-snapshot.
+snapshot, and between two snapshots is a rest: whoever scrapes without end takes a fifth of the processor.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import gzip
 import hmac
 import ipaddress
 import socket
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +37,9 @@ LINGER_SECONDS: Final = 1.0
 LINGER_OCTETS: Final = 1 << 16
 PIECE_OCTETS: Final = 1 << 16
 GZIP_LEVEL: Final = 1
+REST_SHARE: Final = 4
+REST_SECONDS_MAX: Final = 1.0
+"""After a snapshot the next one waits so many times as long as that one took, at most for so long."""
 
 _METHODS: Final = ("GET", "HEAD")
 
@@ -76,6 +81,8 @@ class MetricsHttp:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped = asyncio.Event()
         self._renderer: ThreadPoolExecutor | None = None
+        self._rests_until = 0.0
+        self._no_rest = threading.Event()
 
     async def serve(self, listener: Listener) -> None:
         """Answer until `stop`; closes `listener` and all connections."""
@@ -100,6 +107,7 @@ class MetricsHttp:
 
     def stop(self) -> None:
         self._is_stopping = True
+        self._no_rest.set()
         loop = self._loop
         if loop is not None:
             loop.call_soon_threadsafe(self._stopped.set)
@@ -170,8 +178,14 @@ class MetricsHttp:
             self._snapshot = None
 
     def _take_snapshot(self) -> tuple[bytes, bytes]:
-        body = self._render()
-        return body, gzip.compress(body, GZIP_LEVEL)
+        self._no_rest.wait(max(0.0, self._rests_until - time.monotonic()))
+        began = time.monotonic()
+        try:
+            body = self._render()
+            return body, gzip.compress(body, GZIP_LEVEL)
+        finally:
+            now = time.monotonic()
+            self._rests_until = now + min(REST_SECONDS_MAX, REST_SHARE * (now - began))
 
 
 def neighbourhood(address: str) -> str:

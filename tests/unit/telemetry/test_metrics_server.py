@@ -340,6 +340,28 @@ def test_scrapes_at_once_share_one_snapshot() -> None:
         server.stop()
 
 
+def test_whoever_scrapes_without_end_leaves_most_of_the_processor_to_others() -> None:
+    took: list[float] = []
+
+    def render() -> bytes:
+        began = time.monotonic()
+        while time.monotonic() - began < 0.01:
+            pass
+        took.append(time.monotonic() - began)
+        return b"x 1\n"
+
+    server = MetricsServer(LOOPBACK, registry())
+    server._http = MetricsHttp(render, None)
+    server.start()
+    try:
+        began = time.monotonic()
+        while len(took) < 8:
+            assert httpx.get(url(server)).status_code == 200
+        assert sum(took) < 0.5 * (time.monotonic() - began)
+    finally:
+        server.stop()
+
+
 @pytest.mark.parametrize(
     ("request_text", "status"),
     [
