@@ -70,6 +70,7 @@ def main() -> None:
     except SystemExit as ending:
         if ending.code != _TYPER_INTERRUPTED:
             raise
+        say("bridged: interrupted")
         sys.exit(EXIT_FAILED)
     except ConfigurationError as error:
         for one in error.errors if isinstance(error, ConfigurationErrors) else (error,):

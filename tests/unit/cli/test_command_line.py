@@ -341,7 +341,7 @@ def test_an_interrupt_ends_without_a_traceback(tmp_path: Path) -> None:
         connection.close()
     assert process.returncode == 1
     assert out == ""
-    assert "Traceback" not in err
+    assert err == "bridged: interrupted\n"
 
 
 def test_an_interrupt_while_the_modules_load_ends_without_a_traceback() -> None:
