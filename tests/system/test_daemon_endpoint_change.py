@@ -108,6 +108,7 @@ def test_both_ends_change_one_after_the_other_within_a_second(joined: Joined) ->
         pings.wait_for_answers(100)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("change", ["IPv4 to IPv6", "IPv6 to IPv4"])
 def test_change_of_the_address_family_costs_less_than_a_second(change: str) -> None:
     """A new session, since the path has another family; the next reachable remote is taken at once."""

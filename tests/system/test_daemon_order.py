@@ -126,6 +126,12 @@ class Joined:
         step: Callable[[], None] = getattr(self, f"add_{part}")
         step()
 
+    def start_client_that_remembers_nothing(self) -> None:
+        """Without the addresses at which it has found its server before."""
+        stop_all(self.client)
+        shutil.rmtree(self.client.state_directory / "remotes")
+        self.client.start()
+
     def wait_reach(self, seconds: float = WITHIN_SECONDS) -> float:
         return wait_reach(self.sites.b.host, self.sites.a.host.ipv4, seconds)
 
@@ -215,12 +221,20 @@ def _silence_names(wan: Namespace) -> None:
     wan.run("nft", "add rule inet silence in udp dport 53 drop")
 
 
-def test_name_server_is_asked_again_when_its_silence_ends(running: Joined) -> None:
-    """Questions are lost without an answer: worse than a refusal, the resolver waits five seconds."""
+def test_a_silent_name_server_keeps_nobody_from_a_server_that_was_there_before(running: Joined) -> None:
     wan = running.sites.wan_namespace
     _silence_names(wan)
     stop_all(running.server)
     running.server.start()
+    running.wait_reach()
+    wan.run("nft", "delete table inet silence")
+
+
+def test_name_server_is_asked_again_when_its_silence_ends(running: Joined) -> None:
+    """Questions are lost without an answer: worse than a refusal, the resolver waits five seconds."""
+    wan = running.sites.wan_namespace
+    _silence_names(wan)
+    running.start_client_that_remembers_nothing()
     with pytest.raises(LabError):
         running.wait_reach(3.0)
     assert running.client.tunnel()["state"] in ("resolving", "waiting")
@@ -231,12 +245,11 @@ def test_name_server_is_asked_again_when_its_silence_ends(running: Joined) -> No
 def test_name_server_that_is_silent_does_not_delay_the_end(running: Joined) -> None:
     wan = running.sites.wan_namespace
     _silence_names(wan)
-    stop_all(running.server)
+    running.start_client_that_remembers_nothing()
     wait_for(lambda: running.client.tunnel()["state"] == "resolving", "the client to ask", 5.0)
     assert running.client.stop(seconds=3.0) == 0
     wan.run("nft", "delete table inet silence")
     running.client.start()
-    running.server.start()
     running.wait_reach()
 
 

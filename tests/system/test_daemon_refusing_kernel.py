@@ -241,9 +241,13 @@ def switch_checksums_off(daemon: Bridged) -> None:
     changed = 0
     try:
         for entry in Path(f"/proc/{pid}/fd").iterdir():
-            if not os.readlink(entry).startswith("socket:"):
+            try:
+                is_socket = os.readlink(entry).startswith("socket:")
+            except FileNotFoundError:  # it was closed meanwhile
                 continue
-            descriptor = libc.syscall(PIDFD_GETFD, pidfd, int(entry.name), 0)
+            descriptor = libc.syscall(PIDFD_GETFD, pidfd, int(entry.name), 0) if is_socket else -1
+            if descriptor < 0:
+                continue
             with socket.socket(fileno=descriptor) as sock:
                 if sock.family == socket.AF_INET and sock.type == socket.SOCK_DGRAM:
                     sock.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)
