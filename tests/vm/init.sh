@@ -7,7 +7,6 @@ mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm /dev/net /run/netns
 mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm
-mount -t tmpfs tmpfs /tmp
 while read -r module; do
     modprobe "$module" || echo "vm: no module $module"
 done </etc/modules
