@@ -51,6 +51,7 @@ class Lab(ExitStack):
         self.namespaces: list[Namespace] = []
         self.directory = Path()
         self._handlers: dict[int, Any] = {}
+        self._ran: set[int] = set()
 
     def __enter__(self) -> Self:
         require_capabilities()
@@ -116,6 +117,7 @@ class Lab(ExitStack):
 
     def _remove(self, error: BaseException | None) -> None:
         problems: list[str] = []
+        self._ran = set(processes_in({space.inode for space in self.namespaces}))
         for space in reversed(self.namespaces):
             try:
                 space.close()
@@ -128,11 +130,15 @@ class Lab(ExitStack):
             raise LabError("the lab left something behind: " + "; ".join(problems)) from error
 
     def leftovers(self) -> list[str]:
-        """What still exists of a lab that was closed: namespaces, and processes in them."""
+        """What still exists of a lab that was closed: namespaces, and processes in them.
+
+        The kernel gives a namespace's inode to the next one made, which may be another lab's: so only processes
+        that were there before the end count.
+        """
         mine = {space.name for space in self.namespaces}
         found = [f"namespace {name}" for name in lab_namespaces() if name in mine]
         pids = processes_in({space.inode for space in self.namespaces})
-        return found + [f"process {pid}" for pid in pids]
+        return found + [f"process {pid}" for pid in pids if pid in self._ran]
 
 
 def require_capabilities() -> None:

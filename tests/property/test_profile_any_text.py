@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import string
 from pathlib import Path
 
 import pytest
@@ -80,7 +79,7 @@ def test_any_line_is_split_or_refused(line):
 
 
 hosts = st.one_of(
-    st.text(string.ascii_lowercase + string.digits, min_size=1, max_size=20),
+    st.from_regex(r"[a-z][a-z0-9]{0,19}", fullmatch=True),
     st.ip_addresses().map(str),
 )
 

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -335,7 +334,8 @@ def test_an_interrupt_ends_without_a_traceback(tmp_path: Path) -> None:
             text=True,
         )
         connection, _ = listener.accept()
-        time.sleep(0.2)
+        connection.settimeout(20)
+        assert connection.recv(65536), "it has asked, and waits"
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=20)
         connection.close()
