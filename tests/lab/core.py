@@ -132,8 +132,8 @@ class Lab(ExitStack):
     def leftovers(self) -> list[str]:
         """What still exists of a lab that was closed: namespaces, and processes in them.
 
-        The kernel gives a namespace's inode to the next one made, which may be another lab's: so only processes
-        that were there before the end count.
+        The kernel gives a namespace's inode to the next one made, which may be another lab's: so only
+        processes that were there before the end count.
         """
         mine = {space.name for space in self.namespaces}
         found = [f"namespace {name}" for name in lab_namespaces() if name in mine]
