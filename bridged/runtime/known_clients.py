@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -146,7 +147,7 @@ class Notices:
             at, rounds, seconds = 0, rounds - 1, ROUND_SECONDS
             endpoints = [endpoint for endpoint in endpoints if not self._is_back(endpoint)]
         if rounds > 0 and endpoints:
-            step = lambda: self._turn(endpoints, at, rounds)  # noqa: E731
+            step = partial(self._turn, endpoints, at, rounds)
             self._timer = SUPERVISOR.after("notices", seconds, step, self._subject)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from bridged.addresses import Endpoint, Remote
@@ -52,7 +53,7 @@ class NameWatch:
             self._tasks.append(
                 SUPERVISOR.keep(
                     "name_lookup",
-                    lambda name=name: self._watch(name),  # type: ignore[misc]
+                    partial(self._watch, name),
                     f"{self._subject} {name.server.host}",
                     endless=True,
                 )

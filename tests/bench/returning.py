@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,10 @@ class ReturnBench:
             finally:
                 clients.close()
 
+    def after_kill(self, *, nat: bool) -> dict[str, Any]:
+        """The figures of the return alone."""
+        return self.killed(nat=nat)[1]
+
     def killed(self, *, nat: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         """All clients connect, and are idle; the server dies (SIGKILL), and is started again at once.
 
@@ -114,9 +119,9 @@ def rows(clients: int, rounds: int, wraps: Iterable[str]) -> Iterator[tuple[str,
         with Lab("return") as lab:
             bench = ReturnBench(lab, clients, wrap)
             for what, scene in (
-                ("at once", lambda: bench.connect(nat=False)),  # noqa: B023
-                ("at once, one NAT address", lambda: bench.connect(nat=True)),  # noqa: B023
-                ("after kill -9", lambda: bench.killed(nat=False)[1]),  # noqa: B023
+                ("at once", partial(bench.connect, nat=False)),
+                ("at once, one NAT address", partial(bench.connect, nat=True)),
+                ("after kill -9", partial(bench.after_kill, nat=False)),
             ):
                 found = sorted((scene() for _ in range(rounds)), key=lambda figures: figures["last"])
                 yield what, wrap, found[len(found) // 2]
