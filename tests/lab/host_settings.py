@@ -37,7 +37,6 @@ _IPV4 = {
 _IPV6 = {
     "disable_ipv6": "0",
     "forwarding": "0",
-    "accept_dad": "1",
     "accept_ra": "1",
     "accept_redirects": "1",
     "addr_gen_mode": "0",
@@ -46,6 +45,9 @@ _IPV6 = {
     "use_tempaddr": "0",
 }
 _NAMESPACE = {
+    # The kernel takes the larger one of `all` and the interface's own: with a 1 no interface can be without.
+    "net.ipv6.conf.all.accept_dad": "0",
+    "net.ipv6.conf.default.accept_dad": "1",
     "net.ipv4.tcp_rmem": "4096 131072 6291456",
     "net.ipv4.tcp_wmem": "4096 16384 4194304",
 }

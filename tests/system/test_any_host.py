@@ -67,6 +67,16 @@ def test_a_namespace_of_the_lab_takes_over_no_setting_of_this_machine() -> None:
 
 
 @pytest.mark.root
+def test_ipv6_of_a_cable_works_at_once() -> None:
+    with Lab("anyhost") as lab:
+        ends = [lab.namespace(role) for role in ("near", "far")]
+        lab.veth((ends[0], "eth0"), (ends[1], "eth0"))
+        for space in ends:
+            assert "inet6 fe80:" in space.ip("-6", "addr", "show", "dev", "eth0")
+            assert "tentative" not in space.ip("-6", "addr", "show", "dev", "eth0")
+
+
+@pytest.mark.root
 def test_every_tcp_stream_has_the_congestion_control_it_asked_for_whatever_this_machine_allows() -> None:
     with Lab("anyhost") as lab:
         space = lab.namespace("host")
