@@ -18,7 +18,7 @@ PYTEST := $(PYTHON) -m pytest --numprocesses=$(TEST_WORKERS) --dist=loadfile
 # What keeps one processor busy, beside what keeps another one; what each says is printed together.
 BESIDE := $(MAKE) --no-print-directory --jobs=2 --output-sync=target
 # Runs Debian's kernel for tests/vm.
-EMULATOR := command -v qemu-system-x86_64 >/dev/null || bash deploy/bootstrap.sh --tests qemu-system-x86_64:qemu-system-x86
+EMULATOR := command -v qemu-system-x86_64 >/dev/null || bash scripts/bootstrap.sh --tests qemu-system-x86_64:qemu-system-x86
 FAST := tests/unit tests/property tests/sim tests/contract tests/vectors tests/fuzz
 export PATH := $(PATH):/usr/sbin:/sbin
 export PYTHONDONTWRITEBYTECODE := 1
@@ -29,25 +29,25 @@ help: ## what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
 
 setup: $(NATIVE) ## install what running needs: Debian packages, .venv, the native data plane
-	@[ -e bridged/_native.abi3.so ] || bash deploy/native.sh
+	@[ -e bridged/_native.abi3.so ] || bash scripts/native.sh
 
-$(STAMP): requirements.lock pyproject.toml deploy/bootstrap.sh
-	@bash deploy/bootstrap.sh
+$(STAMP): requirements.lock pyproject.toml scripts/bootstrap.sh
+	@bash scripts/bootstrap.sh
 	@touch $@
 
 # The programs of the lab: openvpn, dnsmasq, iperf3 and others.
 $(LAB): $(STAMP)
-	@bash deploy/bootstrap.sh --lab
+	@bash scripts/bootstrap.sh --lab
 	@touch $@
 
 # Those, and the Python packages of checks and tests.
 $(TESTS): $(STAMP) requirements-test.lock
-	@bash deploy/bootstrap.sh --tests
+	@bash scripts/bootstrap.sh --tests
 	@touch $(LAB) $@
 
 # Tried once for each change of its sources; `make setup` tries again where it could not be built.
-$(NATIVE): $(STAMP) $(NATIVE_SOURCES) deploy/native.sh
-	@bash deploy/native.sh
+$(NATIVE): $(STAMP) $(NATIVE_SOURCES) scripts/native.sh
+	@bash scripts/native.sh
 	@touch $@
 
 demo: $(NATIVE) $(LAB) ## join two LANs on this machine, in network namespaces, and show that it works
@@ -77,10 +77,10 @@ lint-python:
 	    else echo "lint: NOT RUN: stubtest, the native data plane is not built"; fi
 
 lint-native:
-	@bash deploy/rust.sh lint
+	@bash scripts/rust.sh lint
 
 test-native: lint-native
-	@bash deploy/rust.sh test
+	@bash scripts/rust.sh test
 
 check: $(NATIVE) $(TESTS) ## the fast half: lint, Rust tests, unit, property, sim, contract, vectors, corpus replay
 	@$(BESIDE) lint-python test-native
@@ -90,12 +90,12 @@ check: $(NATIVE) $(TESTS) ## the fast half: lint, Rust tests, unit, property, si
 test: $(NATIVE) $(TESTS) ## everything: what check runs, and interop (real OpenVPN) and system tests
 	@$(BESIDE) lint-python test-native
 	@$(EMULATOR)
-	@bash deploy/interop.sh
+	@bash scripts/interop.sh
 	@echo "test: all tests under tests/ (fast half, interop with real OpenVPN, system, another kernel)"
 	@$(PYTEST) tests
 
 bench: $(NATIVE) $(TESTS) ## our daemons against OpenVPN's, in turn; writes build/bench.json (BENCH="--pairs 5 …")
-	@command -v fastd >/dev/null || bash deploy/bootstrap.sh --tests fastd:fastd
+	@command -v fastd >/dev/null || bash scripts/bootstrap.sh --tests fastd:fastd
 	@$(PYTHON) -m tests.bench.run $(BENCH)
 
 order: $(NATIVE) $(TESTS) ## count frames out of order at 1, 2 and 4 workers, in 10 million each (ORDER="--frames N --workers 1 2")
@@ -121,15 +121,15 @@ fuzz: $(TESTS) ## fuzz every target under tests/fuzz for FUZZ_SECONDS each
 	done
 
 wheel: $(TESTS) ## a manylinux wheel with the native data plane, in dist/
-	@bash deploy/wheel.sh
+	@bash scripts/wheel.sh
 
 format: $(TESTS) ## rewrite the sources in the house format
-	@cargo=$$(bash deploy/native.sh --cargo) && cd native && "$$cargo" fmt || echo "format: native/ left as it is"
+	@cargo=$$(bash scripts/native.sh --cargo) && cd native && "$$cargo" fmt || echo "format: native/ left as it is"
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
 
 lock: $(STAMP) ## write requirements.lock and requirements-test.lock anew from pyproject.toml (needs the network)
-	@bash deploy/lock.sh
+	@bash scripts/lock.sh
 
 clean: ## remove what the targets made, .venv included
 	rm -rf .venv build dist native/target bridged/_native*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -5,7 +5,7 @@ from typing import Final, TypedDict, final
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import DataplaneSettings, Direction, FrameKind, PeerSettings, TapPort
 from bridged.dataplane.native import _PlainAnswers
-from bridged.protocol.key_derivation import DataKey
+from bridged.protocol.keys.key_derivation import DataKey
 
 __all__ = ["SEAM", "DataPlane", "Fdb", "ReplayWindow", "clamp_mss", "coalesce", "segment"]
 
@@ -95,7 +95,7 @@ def clamp_mss(frame: bytes, limit: int) -> bytes | None: ...
 
 @final
 class ReplayWindow:
-    """As `bridged.protocol.replay.ReplayWindow`."""
+    """As `bridged.protocol.keys.replay.ReplayWindow`."""
 
     def __new__(cls, size: int) -> ReplayWindow: ...
     @property
@@ -105,7 +105,7 @@ class ReplayWindow:
 
 @final
 class Fdb:
-    """As `bridged.switching.fdb.Fdb`; ports are peer handles from 1, or None for the TAP."""
+    """As `bridged.dataplane.fdb.Fdb`; ports are peer handles from 1, or None for the TAP."""
 
     def __new__(cls, *, capacity: int, addresses_per_peer: int, ageing: float, move_hold: float) -> Fdb: ...
     def __len__(self) -> int: ...

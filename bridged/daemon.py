@@ -26,21 +26,21 @@ from bridged.configuration.schema import DEFAULT_METRICS_PORT
 from bridged.errors import BridgedError, ConfigurationError, ShutdownErrors
 from bridged.memory import give_back_start
 from bridged.netlink.watch import LinkWatch
-from bridged.runtime.bridges import bridge_status, state_directory
-from bridged.runtime.clock_steps import ClockSteps
-from bridged.runtime.fallback_log import FallbackLog
-from bridged.runtime.host_warnings import host_warnings
-from bridged.runtime.host_watch import HostWatch
-from bridged.runtime.lag import LoopLag
-from bridged.runtime.loop_guard import LoopGuard
-from bridged.runtime.network import NetworkChanges
-from bridged.runtime.reflections import Reflections
-from bridged.runtime.site import Site
+from bridged.runtime.site.bridges import bridge_status, state_directory
+from bridged.runtime.site.host_warnings import host_warnings
+from bridged.runtime.site.site import Site
+from bridged.runtime.site.trust_keeper import Revocation, TrustKeeper
 from bridged.runtime.snapshot import DaemonSnapshot, DutiesStatus, ReloadStatus
-from bridged.runtime.trust_keeper import Revocation, TrustKeeper
-from bridged.runtime.tunnel import Tunnel
-from bridged.runtime.tunnel_plan import TunnelPlan
-from bridged.runtime.tunnel_status import tunnel_status
+from bridged.runtime.tunnels.fallback_log import FallbackLog
+from bridged.runtime.tunnels.tunnel import Tunnel
+from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
+from bridged.runtime.tunnels.tunnel_status import tunnel_status
+from bridged.runtime.watchers.clock_steps import ClockSteps
+from bridged.runtime.watchers.host_watch import HostWatch
+from bridged.runtime.watchers.loop_guard import LoopGuard
+from bridged.runtime.watchers.loop_lag import LoopLag
+from bridged.runtime.watchers.network_changes import NetworkChanges
+from bridged.runtime.watchers.reflections import Reflections
 from bridged.supervision import SUPERVISOR, Timer
 from bridged.telemetry.collector import DaemonCollector, build_registry
 from bridged.telemetry.logs import configure_logs

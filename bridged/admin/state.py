@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bridged.addresses import MacAddress
+from bridged.runtime.site.trust_keeper import Revocation
 from bridged.runtime.snapshot import DaemonSnapshot, ReloadStatus
-from bridged.runtime.trust_keeper import Revocation
 from bridged.units import Seconds
 
 

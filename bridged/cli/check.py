@@ -35,8 +35,8 @@ def check(
     from bridged.configuration.problems import dotted
     from bridged.configuration.secrets import find_exposed_secrets
     from bridged.errors import ConfigurationErrors
-    from bridged.runtime.host_warnings import host_warnings, refuse_own_servers
-    from bridged.runtime.trust import find_ended, find_unusable
+    from bridged.runtime.site.host_warnings import host_warnings, refuse_own_servers
+    from bridged.runtime.tunnels.tunnel_credentials import find_ended, find_unusable
     from bridged.units import UnixSeconds
 
     configuration = load(file)

@@ -129,7 +129,7 @@ class Materials:
 
 def _check(texts: dict[str, str], file: Path) -> None:
     """Refuse now what the daemon would refuse when it starts."""
-    from bridged.protocol.static_key import parse_static_key
+    from bridged.protocol.keys.static_key import parse_static_key
     from bridged.tls import TlsSettings, make_engine_factory
 
     if "wrap.key" in texts:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
 from bridged.addresses import Endpoint, MacAddress
-from bridged.protocol.key_derivation import DataKey
-from bridged.protocol.wrap import WrapKeys
+from bridged.protocol.keys.key_derivation import DataKey
+from bridged.protocol.packets.wrap import WrapKeys
 from bridged.units import KeyId, Octets, PeerHandle, Seconds, UnixSeconds, WirePeerId
 
 Direction = Literal["receive", "transmit"]
@@ -162,8 +162,8 @@ class PeerFloated:
 class SessionUnknown:
     """A notice came from this peer's endpoint that it knows no session of ours; anybody can forge it.
 
-    A data plane that answers resets sends such notices (`bridged.protocol.unknown_session`) to strangers
-    whose data it cannot open: at most one a second to an endpoint, and bounded for all.
+    A data plane that answers resets sends such notices (`bridged.protocol.packets.unknown_session`) to
+    strangers whose data it cannot open: at most one a second to an endpoint, and bounded for all.
     """
 
     handle: PeerHandle

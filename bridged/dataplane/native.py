@@ -32,8 +32,8 @@ from bridged.dataplane.contract import (
     TapPort,
 )
 from bridged.errors import DataplaneError
-from bridged.protocol.cookie import CookieJar
-from bridged.protocol.key_derivation import DataKey
+from bridged.protocol.keys.key_derivation import DataKey
+from bridged.protocol.strangers.cookie import CookieJar
 from bridged.units import KeyId, PeerHandle, Seconds, UnixSeconds, WirePeerId
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import struct
 from collections.abc import Iterable
 
 from bridged.addresses import MacAddress
-from bridged.switching.actions import Action, AddAddress
-from bridged.switching.links import HostAddress, HostLinks, is_link_local
+from bridged.link_planning.actions import Action, AddAddress
+from bridged.link_planning.links import HostAddress, HostLinks, is_link_local
 
 ETHERTYPE_ARP = 0x0806
 ETHERTYPE_IPV6 = 0x86DD

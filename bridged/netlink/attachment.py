@@ -17,12 +17,12 @@ from typing import TypeAlias, TypeVar
 
 from bridged.addresses import MacAddress
 from bridged.errors import ShutdownErrors
+from bridged.link_planning.links import BridgeWish
 from bridged.netlink.attachment_state import AttachmentEvent, AttachmentStatus
 from bridged.netlink.journal import Journal
 from bridged.netlink.reconciler import Reconciler
 from bridged.netlink.watch import HostEvent, LinkWatch
 from bridged.supervision import SUPERVISOR
-from bridged.switching.links import BridgeWish
 
 Report: TypeAlias = Callable[[AttachmentEvent], None]
 Destinations: TypeAlias = Callable[[], Collection[str]]

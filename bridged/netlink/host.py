@@ -14,12 +14,12 @@ from typing import Self
 
 from bridged.addresses import MacAddress
 from bridged.errors import NetlinkError
+from bridged.link_planning.actions import Action, SetMtu, SetQueue, SetUp, inverse
+from bridged.link_planning.links import BridgeWish, HostLinks
 from bridged.netlink import port_holders, stations, tunnel_route
 from bridged.netlink.observe import holders, link_named, observe
 from bridged.netlink.perform import perform
 from bridged.netlink.route_socket import RouteSocket
-from bridged.switching.actions import Action, SetMtu, SetQueue, SetUp, inverse
-from bridged.switching.links import BridgeWish, HostLinks
 
 
 class Host:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from bridged.errors import NetlinkError
+from bridged.link_planning.actions import SetInet6
+from bridged.link_planning.links import Inet6Settings, Link
 from bridged.netlink.announce import icmpv6_frame
-from bridged.switching.actions import SetInet6
-from bridged.switching.links import Inet6Settings, Link
 
 _CONF: Final = Path("/proc/sys/net/ipv6/conf")
 _ROUTER_SOLICITATION: Final = bytes((133, 0, 0, 0)) + bytes(4)

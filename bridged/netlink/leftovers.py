@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bridged.errors import BridgedError, ShutdownErrors
+from bridged.link_planning.links import BridgeWish
 from bridged.netlink.attachment_state import AttachmentEvent
 from bridged.netlink.journal import Journal
 from bridged.netlink.reconciler import Reconciler
-from bridged.switching.links import BridgeWish
 
 
 def give_back_leftovers(folder: Path, wishes: Mapping[str, BridgeWish | None]) -> list[AttachmentEvent]:

@@ -1,4 +1,4 @@
-"""From the kernel's dumps of links, addresses and routes to the values of `switching.links`.
+"""From the kernel's dumps of links, addresses and routes to the values of `link_planning.links`.
 
 Source: rtnetlink(7), Linux `if_link.h`, `if_addr.h`, `rtnetlink.h`.
 Blocking: a few requests for each link of interest, on one socket; some milliseconds.
@@ -21,11 +21,7 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from bridged.addresses import MacAddress
 from bridged.errors import NetlinkError
-from bridged.netlink.inet6 import inet6_settings
-from bridged.netlink.multicast import attributes
-from bridged.netlink.route_socket import RouteSocket
-from bridged.netlink.vlans import port_vlans
-from bridged.switching.links import (
+from bridged.link_planning.links import (
     LOCAL_TABLE,
     BridgeSettings,
     HostAddress,
@@ -34,7 +30,11 @@ from bridged.switching.links import (
     Link,
     NextHop,
 )
-from bridged.switching.vlans import VlanRange
+from bridged.link_planning.vlans import VlanRange
+from bridged.netlink.inet6 import inet6_settings
+from bridged.netlink.multicast import attributes
+from bridged.netlink.route_socket import RouteSocket
+from bridged.netlink.vlans import port_vlans
 
 MAIN_TABLE = 254
 IFF_UP = 1

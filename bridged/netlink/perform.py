@@ -15,20 +15,7 @@ from pyroute2.netlink.rtnl import (
 )
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from bridged.netlink.inet6 import set_inet6
-from bridged.netlink.observe import CENTISECONDS, IFF_UP
-from bridged.netlink.perform_ip import (
-    add_address,
-    add_route,
-    delete_address,
-    delete_route,
-    index_of,
-    renew_address,
-    unless_gone,
-)
-from bridged.netlink.route_socket import NLM_F_CREATE, NLM_F_EXCL, RouteSocket
-from bridged.netlink.vlans import set_port_vlans
-from bridged.switching.actions import (
+from bridged.link_planning.actions import (
     Action,
     AddAddress,
     AddRoute,
@@ -48,7 +35,20 @@ from bridged.switching.actions import (
     SetUp,
     SetVlans,
 )
-from bridged.switching.links import BridgeSettings
+from bridged.link_planning.links import BridgeSettings
+from bridged.netlink.inet6 import set_inet6
+from bridged.netlink.observe import CENTISECONDS, IFF_UP
+from bridged.netlink.perform_ip import (
+    add_address,
+    add_route,
+    delete_address,
+    delete_route,
+    index_of,
+    renew_address,
+    unless_gone,
+)
+from bridged.netlink.route_socket import NLM_F_CREATE, NLM_F_EXCL, RouteSocket
+from bridged.netlink.vlans import set_port_vlans
 
 
 def perform(kernel: RouteSocket, action: Action) -> None:

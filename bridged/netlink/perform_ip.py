@@ -20,10 +20,10 @@ from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from bridged.errors import NetlinkError
+from bridged.link_planning.actions import AddAddress, AddRoute, DeleteAddress, DeleteRoute, RenewAddress
+from bridged.link_planning.links import PROTOCOL_KERNEL, HostAddress, HostRoute, NextHop
 from bridged.netlink.observe import FOR_EVER, ROUTE_ONLINK, observe
 from bridged.netlink.route_socket import NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, RouteSocket
-from bridged.switching.actions import AddAddress, AddRoute, DeleteAddress, DeleteRoute, RenewAddress
-from bridged.switching.links import PROTOCOL_KERNEL, HostAddress, HostRoute, NextHop
 
 NO_DUPLICATE_DETECTION = 0x02
 """The address is ours already: probing for a duplicate would only take it away for a second."""

@@ -14,6 +14,10 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from bridged.errors import BridgedError, NetlinkError, ShutdownErrors
+from bridged.link_planning.actions import Action, AddAddress, AddRoute, Attach, described
+from bridged.link_planning.giving_back import claim, plan_return, recognise
+from bridged.link_planning.links import BridgeWish, HostLinks, Ownership
+from bridged.link_planning.plan import plan, unfit_links
 from bridged.netlink.announce import announce
 from bridged.netlink.attachment_state import AttachmentEvent, AttachmentStatus
 from bridged.netlink.host import Host
@@ -22,10 +26,6 @@ from bridged.netlink.journal import Journal
 from bridged.netlink.repairs import Key, Repairs
 from bridged.netlink.tunnel_route import carrying_ports, check_ports
 from bridged.supervision import SUPERVISOR
-from bridged.switching.actions import Action, AddAddress, AddRoute, Attach, described
-from bridged.switching.giving_back import claim, plan_return, recognise
-from bridged.switching.links import BridgeWish, HostLinks, Ownership
-from bridged.switching.plan import plan, unfit_links
 
 ADOPTED_GRACE_SECONDS = 1.0
 """An adopted bridge that vanished is given this long to be made again by its owner before we make it."""

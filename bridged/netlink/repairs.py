@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bridged.switching.actions import (
+from bridged.link_planning.actions import (
     Action,
     AddAddress,
     AddRoute,
@@ -19,7 +19,7 @@ from bridged.switching.actions import (
     DeleteRoute,
     RenewAddress,
 )
-from bridged.switching.links import HostLinks
+from bridged.link_planning.links import HostLinks
 
 FREE_REPAIRS = 4
 """Repairs of one thing that are done at once."""

@@ -15,9 +15,9 @@ from pyroute2.netlink.rtnl import RTM_GETROUTE
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from bridged.errors import ConfigurationError, NetlinkError
+from bridged.link_planning.links import BridgeWish, HostLinks, Ownership
 from bridged.netlink.observe import Names, default_routes, holders, link_named, observe
 from bridged.netlink.route_socket import RouteSocket
-from bridged.switching.links import BridgeWish, HostLinks, Ownership
 
 _ROUTE_LOCAL = 2
 _PPPOE_SESSIONS = Path("/proc/self/net/pppoe")

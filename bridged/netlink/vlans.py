@@ -14,9 +14,9 @@ from typing import Any, Final
 from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_GETLINK, RTM_SETLINK
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
+from bridged.link_planning.vlans import Flags, VlanRange, changes, ranges
 from bridged.netlink.multicast import attributes
 from bridged.netlink.route_socket import RouteSocket
-from bridged.switching.vlans import Flags, VlanRange, changes, ranges
 
 FILTER_COMPRESSED: Final = 4
 FLAG_PVID: Final = 0x02

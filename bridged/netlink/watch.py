@@ -22,9 +22,9 @@ from pyroute2.netlink.rtnl import (
     RTM_NEWROUTE,
 )
 
+from bridged.link_planning.links import LOCAL_TABLE
 from bridged.netlink.multicast import MulticastListener, attributes, messages
 from bridged.supervision import SUPERVISOR, Timer
-from bridged.switching.links import LOCAL_TABLE
 
 EventKind: TypeAlias = Literal["link", "address", "route", "resync"]
 

@@ -36,7 +36,7 @@ from bridged.pki.certificates import (
 )
 from bridged.pki.files import PkiError, locked
 from bridged.pki.index import Index, IssuedCertificate, read_index, write_index
-from bridged.protocol.static_key import StaticKey
+from bridged.protocol.keys.static_key import StaticKey
 
 AUTHORITY_DAYS: Final = 3650
 SERVER_DAYS: Final = 825

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
 
 from bridged.errors import ConfigurationError
-from bridged.protocol.tls_port import TlsEngine, TlsEngineFactory
+from bridged.protocol.session.tls_port import TlsEngine, TlsEngineFactory
 from bridged.tls.engine import PyOpenSslEngine, Verdict
 from bridged.tls.identity import load_certificates, load_revocation_lists, parse_fingerprint, wipe
 from bridged.tls.verification import PeerRules, PeerUsage

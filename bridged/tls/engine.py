@@ -1,6 +1,7 @@
 """A TLS session on memory buffers, by pyOpenSSL.
 
-Source: docs/protocol/control.md, sections 4.4 and 5; the face is `bridged.protocol.tls_port.TlsEngine`.
+Source: docs/protocol/control.md, sections 4.4 and 5. It implements
+`bridged.protocol.session.tls_port.TlsEngine`.
 No sockets, no files; OpenSSL reads the clock for validity and its own random numbers.
 """
 
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 
 from bridged.errors import LocalProtocolError, PeerRefusedError, TlsError
-from bridged.protocol.tls_port import TlsSummary
+from bridged.protocol.session.tls_port import TlsSummary
 from bridged.tls.failures import failure_of
 from bridged.tls.identity import fingerprint, not_after, wipe
 from bridged.tls.verification import PeerRules, common_name

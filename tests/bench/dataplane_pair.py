@@ -31,8 +31,8 @@ from lab.topology import Site
 from bridged.addresses import Endpoint
 from bridged.dataplane import create_dataplane
 from bridged.dataplane.contract import COALESCE_KINDS, DataplaneSettings, PeerSettings, TapPort
-from bridged.protocol.cipher import Cipher
-from bridged.protocol.key_derivation import slice_keys
+from bridged.protocol.keys.cipher import Cipher
+from bridged.protocol.keys.key_derivation import slice_keys
 from bridged.protocol.role import Role
 from bridged.tap import Offload, TapSettings, open_tap
 from bridged.units import KeyId, Octets, PeerHandle, Seconds, WirePeerId

@@ -24,14 +24,15 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from bridged.protocol.cipher import Cipher
-from bridged.protocol.data_packet import make_aead, seal, serialize_data_header
-from bridged.protocol.data_packet import open as open_packet
-from bridged.protocol.key_derivation import DataKey
-from bridged.protocol.packet import Opcode, parse_first_octet
+from bridged.protocol.keys.cipher import Cipher
+from bridged.protocol.keys.key_derivation import DataKey
+from bridged.protocol.keys.static_key import parse_static_key
+from bridged.protocol.packets.data_packet import make_aead, seal, serialize_data_header
+from bridged.protocol.packets.data_packet import open as open_packet
+from bridged.protocol.packets.packet import Opcode, parse_first_octet
+from bridged.protocol.packets.wrap import NoWrap, TlsCryptKeys, WrapChannel, WrapKeys
 from bridged.protocol.role import Role
-from bridged.protocol.session import Session
-from bridged.protocol.session_types import (
+from bridged.protocol.session.contract import (
     Established,
     InstallKey,
     RemoveKey,
@@ -40,8 +41,7 @@ from bridged.protocol.session_types import (
     SessionSettings,
     UseKey,
 )
-from bridged.protocol.static_key import parse_static_key
-from bridged.protocol.wrap import NoWrap, TlsCryptKeys, WrapChannel, WrapKeys
+from bridged.protocol.session.session import Session
 from bridged.tls.context import TlsSettings, make_engine_factory
 
 SOL_UDP = 17

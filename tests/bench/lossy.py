@@ -75,7 +75,7 @@ def build_line() -> Path:
         LabError: no Rust toolchain, or it does not build.
     """
     try:
-        cargo = run("bash", str(REPOSITORY / "deploy" / "native.sh"), "--cargo").strip()
+        cargo = run("bash", str(REPOSITORY / "scripts" / "native.sh"), "--cargo").strip()
         subprocess.run(
             (
                 cargo,

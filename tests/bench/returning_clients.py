@@ -20,14 +20,16 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from bridged.protocol.cipher import Cipher
-from bridged.protocol.data_packet import make_aead, seal, serialize_data_header
-from bridged.protocol.key_derivation import DataKey
-from bridged.protocol.occ import PING
-from bridged.protocol.packet import Opcode, parse_first_octet
+from bridged.protocol.keys.cipher import Cipher
+from bridged.protocol.keys.key_derivation import DataKey
+from bridged.protocol.keys.static_key import StaticKey, parse_static_key
+from bridged.protocol.packets.data_packet import make_aead, seal, serialize_data_header
+from bridged.protocol.packets.occ import PING
+from bridged.protocol.packets.packet import Opcode, parse_first_octet
+from bridged.protocol.packets.unknown_session import is_notice
+from bridged.protocol.packets.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapChannel, WrapKeys
 from bridged.protocol.role import Role
-from bridged.protocol.session import Session
-from bridged.protocol.session_types import (
+from bridged.protocol.session.contract import (
     Established,
     InstallKey,
     SendDatagram,
@@ -35,11 +37,9 @@ from bridged.protocol.session_types import (
     SessionSettings,
     UseKey,
 )
-from bridged.protocol.static_key import StaticKey, parse_static_key
-from bridged.protocol.tls_port import TlsEngineFactory
-from bridged.protocol.unknown_session import is_notice
-from bridged.protocol.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapChannel, WrapKeys
-from bridged.runtime.probe import ASK_SECONDS, QUESTIONS
+from bridged.protocol.session.session import Session
+from bridged.protocol.session.tls_port import TlsEngineFactory
+from bridged.runtime.client.probe import ASK_SECONDS, QUESTIONS
 from bridged.tls.context import TlsSettings, make_engine_factory
 
 CONNECT_SECONDS = 60.0

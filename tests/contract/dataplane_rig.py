@@ -1,8 +1,8 @@
 """A data plane under test between a hand-held TAP and hand-made peers.
 
 The TAP is one end of a socket pair (a frame per message, as on the real thing), the peers are UDP sockets on
-loopback that seal and open with the reference layout of `bridged.protocol.data_packet`. So every octet on
-both sides is the test's.
+loopback that seal and open with the reference layout of `bridged.protocol.packets.data_packet`. So every
+octet on both sides is the test's.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from bridged.addresses import Endpoint, MacAddress
 from bridged.dataplane import create_dataplane
 from bridged.dataplane.contract import DataplaneSettings, DataplaneSnapshot, Event, PeerSettings, TapPort
 from bridged.errors import RemoteProtocolError
-from bridged.protocol import data_packet
-from bridged.protocol.cipher import Cipher
-from bridged.protocol.key_derivation import DataKey, slice_keys
+from bridged.protocol.keys.cipher import Cipher
+from bridged.protocol.keys.key_derivation import DataKey, slice_keys
+from bridged.protocol.packets import data_packet
 from bridged.protocol.role import Role
 from bridged.units import KeyId, Octets, PeerHandle, Seconds, WirePeerId
 

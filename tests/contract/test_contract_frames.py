@@ -10,8 +10,8 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
 from scapy.packet import Raw
 
-from bridged.protocol.cipher import Cipher
-from bridged.protocol.occ import PING
+from bridged.protocol.keys.cipher import Cipher
+from bridged.protocol.packets.occ import PING
 from bridged.protocol.role import Role
 from bridged.units import KeyId, PeerHandle, WirePeerId
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from dataplane_rig import BROADCAST, HandPeer, Rig, frame, until
 
-from bridged.protocol.cipher import Cipher
+from bridged.protocol.keys.cipher import Cipher
 
 Make = Callable[..., Rig]
 

@@ -29,8 +29,8 @@ from bridged.dataplane.contract import (
     TapFailed,
     TapPort,
 )
-from bridged.protocol.cipher import Cipher
-from bridged.protocol.key_derivation import slice_keys
+from bridged.protocol.keys.cipher import Cipher
+from bridged.protocol.keys.key_derivation import slice_keys
 from bridged.protocol.role import Role
 from bridged.tap import Offload, TapAdapter, TapSettings, open_tap
 from bridged.units import KeyId, Octets, PeerHandle, WirePeerId

@@ -9,8 +9,8 @@ from dataplane_rig import HandPeer, Rig, frame, refused, until
 
 from bridged.dataplane.contract import KeyNearLimit
 from bridged.errors import DataplaneError
-from bridged.protocol.cipher import Cipher
-from bridged.protocol.occ import PING
+from bridged.protocol.keys.cipher import Cipher
+from bridged.protocol.packets.occ import PING
 from bridged.protocol.role import Role
 from bridged.units import KeyId, PeerHandle
 

@@ -21,8 +21,8 @@ from bridged.dataplane.contract import (
     PeerFloated,
 )
 from bridged.errors import DataplaneError
-from bridged.protocol.cipher import Cipher
-from bridged.protocol.occ import OCC_EXIT, PING
+from bridged.protocol.keys.cipher import Cipher
+from bridged.protocol.packets.occ import OCC_EXIT, PING
 from bridged.protocol.role import Role
 from bridged.units import KeyId, PeerHandle, Seconds
 

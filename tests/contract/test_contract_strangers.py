@@ -13,14 +13,14 @@ from dataplane_rig import Rig, frame, until
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import ControlReceived, ResetAnswers, SessionUnknown
-from bridged.protocol.cookie import CookieJar
-from bridged.protocol.listener import ANSWER_PACKET_ID, Listener, NewSession
-from bridged.protocol.packet import ControlBody, ControlHeader, Opcode, parse_body, serialize_body
-from bridged.protocol.reset_limit import BEYOND_BURST, CALM, REPEATS_MAX
+from bridged.protocol.keys.static_key import StaticKey
+from bridged.protocol.packets.packet import ControlBody, ControlHeader, Opcode, parse_body, serialize_body
+from bridged.protocol.packets.unknown_session import serialize_notice
+from bridged.protocol.packets.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapKeys
 from bridged.protocol.role import Role
-from bridged.protocol.static_key import StaticKey
-from bridged.protocol.unknown_session import serialize_notice
-from bridged.protocol.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapKeys
+from bridged.protocol.strangers.cookie import CookieJar
+from bridged.protocol.strangers.listener import ANSWER_PACKET_ID, Listener, NewSession
+from bridged.protocol.strangers.reset_limit import BEYOND_BURST, CALM, REPEATS_MAX
 from bridged.units import KeyId, PeerHandle
 
 KEY = StaticKey(bytes(range(256)))

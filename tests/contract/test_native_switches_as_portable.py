@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import pytest
 from dataplane_rig import BROADCAST, Rig, frame, station, until
 
-from bridged.protocol.cipher import Cipher
+from bridged.protocol.keys.cipher import Cipher
 
 STEPS = 80
 PEERS = 3

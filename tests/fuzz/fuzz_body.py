@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from bridged.errors import RemoteProtocolError
-from bridged.protocol.packet import (
+from bridged.protocol.packets.packet import (
     parse_body,
     parse_first_octet,
     parse_header,

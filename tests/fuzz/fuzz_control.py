@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 
 from bridged.errors import RemoteProtocolError
-from bridged.protocol.packet import ControlHeader, Opcode, parse_body, serialize_body
+from bridged.protocol.keys.static_key import StaticKey
+from bridged.protocol.packets.packet import ControlHeader, Opcode, parse_body, serialize_body
+from bridged.protocol.packets.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapChannel, WrapKeys
 from bridged.protocol.role import Role
-from bridged.protocol.static_key import StaticKey
-from bridged.protocol.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapChannel, WrapKeys
 from bridged.units import KeyId
 
 KEY = StaticKey(bytes(range(256)))

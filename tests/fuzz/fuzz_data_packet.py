@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from bridged.errors import RemoteProtocolError
-from bridged.protocol import data_packet
-from bridged.protocol.cipher import Cipher
+from bridged.protocol.keys.cipher import Cipher
+from bridged.protocol.packets import data_packet
 
 IV = b"implicit"
 AEADS = tuple(data_packet.make_aead(cipher, bytes(cipher.key_length)) for cipher in Cipher)

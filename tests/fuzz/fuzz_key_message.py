@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from bridged.errors import LocalProtocolError, RemoteProtocolError
-from bridged.protocol.key_exchange import (
+from bridged.protocol.keys.key_exchange import (
     parse_client_key_message,
     parse_server_key_message,
     serialize_client_key_message,

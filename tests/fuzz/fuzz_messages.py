@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from bridged.errors import LocalProtocolError
-from bridged.protocol.messages import MessageSplitter, parse_message, serialize_message
+from bridged.protocol.packets.messages import MessageSplitter, parse_message, serialize_message
 
 
 def one_input(data: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from bridged.errors import RemoteProtocolError
-from bridged.protocol.occ import (
+from bridged.protocol.packets.occ import (
     is_occ,
     is_ping,
     parse_mtu_load_size,

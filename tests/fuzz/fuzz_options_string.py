@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from bridged.protocol.options_string import LinkOptions, build_options_string, compare_options, option_value
+from bridged.protocol.packets.options_string import (
+    LinkOptions,
+    build_options_string,
+    compare_options,
+    option_value,
+)
 from bridged.protocol.role import Role
 from bridged.protocol.text import decode_text
 

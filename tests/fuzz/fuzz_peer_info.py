@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from bridged.errors import RemoteProtocolError
-from bridged.protocol.cipher import DEFAULT_CIPHERS, Cipher
-from bridged.protocol.negotiation import (
+from bridged.protocol.keys.cipher import DEFAULT_CIPHERS, Cipher
+from bridged.protocol.packets.negotiation import (
     MAX_PEER_INFO,
     PeerInfo,
     accept_pushed_cipher,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from bridged.errors import ConfigurationError, RemoteProtocolError
-from bridged.protocol.push import PushReplyAssembler, parse_pushed_options, serialize_push_reply
+from bridged.protocol.packets.push import PushReplyAssembler, parse_pushed_options, serialize_push_reply
 from bridged.protocol.text import decode_text
 
 

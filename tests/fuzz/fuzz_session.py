@@ -16,15 +16,12 @@ from toy_tls import ToyEngine
 
 from bridged.addresses import Endpoint
 from bridged.errors import BridgedError, RemoteProtocolError
-from bridged.protocol.cipher import DEFAULT_CIPHERS
-from bridged.protocol.cookie import CookieJar
-from bridged.protocol.key_state import PENDING_TLS_OCTETS
-from bridged.protocol.listener import Answer, Listener
-from bridged.protocol.packet import ControlBody, ControlHeader, Opcode, serialize_body
-from bridged.protocol.reliable import RECEIVE_WINDOW, SEND_WINDOW
+from bridged.protocol.keys.cipher import DEFAULT_CIPHERS
+from bridged.protocol.keys.static_key import StaticKey
+from bridged.protocol.packets.packet import ControlBody, ControlHeader, Opcode, serialize_body
+from bridged.protocol.packets.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapChannel, WrapKeys
 from bridged.protocol.role import Role
-from bridged.protocol.session import Session
-from bridged.protocol.session_types import (
+from bridged.protocol.session.contract import (
     Authenticated,
     Established,
     InstallKey,
@@ -36,8 +33,11 @@ from bridged.protocol.session_types import (
     SessionState,
     UseKey,
 )
-from bridged.protocol.static_key import StaticKey
-from bridged.protocol.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapChannel, WrapKeys
+from bridged.protocol.session.key_state import PENDING_TLS_OCTETS
+from bridged.protocol.session.reliable import RECEIVE_WINDOW, SEND_WINDOW
+from bridged.protocol.session.session import Session
+from bridged.protocol.strangers.cookie import CookieJar
+from bridged.protocol.strangers.listener import Answer, Listener
 from bridged.units import KeyId
 
 KEY = StaticKey(bytes(range(256)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from bridged.errors import ConfigurationError
-from bridged.protocol.static_key import parse_static_key
+from bridged.protocol.keys.static_key import parse_static_key
 from bridged.protocol.text import decode_text
 
 

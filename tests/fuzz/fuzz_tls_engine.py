@@ -18,7 +18,7 @@ from bridged.pki.certificates import (
     generate_key,
     key_pem,
 )
-from bridged.protocol.tls_port import TlsEngine, TlsEngineFactory
+from bridged.protocol.session.tls_port import TlsEngine, TlsEngineFactory
 from bridged.tls import TlsSettings, make_engine_factory
 
 

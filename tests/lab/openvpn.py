@@ -22,7 +22,7 @@ from tests.lab.topology import Site
 WrapMode = Literal["none", "tls-auth", "tls-crypt"]
 INSTALLED = ""
 RELEASES = ("2.5", "2.6", "2.7")
-"""Those that `deploy/interop.sh` brings beside the installed one, which is INSTALLED."""
+"""Those that `scripts/interop.sh` brings beside the installed one, which is INSTALLED."""
 RELEASES_FOLDER = Path(__file__).parents[2] / "build" / "interop"
 CIPHERS = ("AES-256-GCM", "AES-128-GCM", "CHACHA20-POLY1305")
 COMPLETED = "Initialization Sequence Completed"
@@ -224,7 +224,7 @@ def openvpn_program(release: str = INSTALLED) -> str:
         return "openvpn"
     program = RELEASES_FOLDER / f"openvpn-{release}" / "run"
     if not program.exists():
-        raise LabError(f"{program} is missing: bash deploy/interop.sh openvpn-{release}")
+        raise LabError(f"{program} is missing: bash scripts/interop.sh openvpn-{release}")
     return str(program)
 
 

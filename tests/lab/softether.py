@@ -1,7 +1,7 @@
 """SoftEther's VPN server with its OpenVPN protocol and a TAP: another implementation of what we speak.
 
 It knows no tls-auth and no tls-crypt, sends DATA_V1, and needs a cipher named in the client's options string.
-`deploy/interop.sh softether` brings the program.
+`scripts/interop.sh softether` brings the program.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class SoftEther:
     def start(self) -> SoftEther:
         """Start and configure it; its OpenVPN port is 1194."""
         if not FOLDER.exists():
-            raise LabError(f"{FOLDER} is missing: bash deploy/interop.sh softether")
+            raise LabError(f"{FOLDER} is missing: bash scripts/interop.sh softether")
         self._folder.mkdir()
         programs = FOLDER / "usr" / "libexec" / "softether"
         for name in ("vpnserver/vpnserver", "vpnserver/hamcore.se2", "vpncmd/vpncmd"):

@@ -11,9 +11,9 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
+from bridged.link_planning.links import BridgeWish, TapPort
+from bridged.link_planning.vlans import parse_vlans
 from bridged.netlink import BridgeAttachment
-from bridged.switching.links import BridgeWish, TapPort
-from bridged.switching.vlans import parse_vlans
 
 WITHIN_SECONDS = 10.0
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from bridged.addresses import MacAddress
-from bridged.switching.actions import (
+from bridged.link_planning.actions import (
     Action,
     AddAddress,
     AddRoute,
@@ -33,8 +33,8 @@ from bridged.switching.actions import (
     SetUp,
     inverse,
 )
-from bridged.switching.giving_back import claim, plan_return, recognise
-from bridged.switching.links import (
+from bridged.link_planning.giving_back import claim, plan_return, recognise
+from bridged.link_planning.links import (
     BridgeSettings,
     BridgeWish,
     HostAddress,
@@ -44,7 +44,7 @@ from bridged.switching.links import (
     Ownership,
     TapPort,
 )
-from bridged.switching.plan import plan
+from bridged.link_planning.plan import plan
 
 PORTS = ("eth1", "eth2")
 TAP = "tap0"

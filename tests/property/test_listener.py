@@ -8,16 +8,16 @@ from hypothesis import strategies as st
 
 from bridged.addresses import Endpoint
 from bridged.errors import RemoteProtocolError
-from bridged.protocol.cookie import CookieJar
-from bridged.protocol.listener import (
+from bridged.protocol.keys.static_key import StaticKey
+from bridged.protocol.packets.packet import ControlBody, ControlHeader, Opcode, parse_body, serialize_body
+from bridged.protocol.packets.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapKeys
+from bridged.protocol.role import Role
+from bridged.protocol.strangers.cookie import CookieJar
+from bridged.protocol.strangers.listener import (
     Answer,
     Listener,
     NewSession,
 )
-from bridged.protocol.packet import ControlBody, ControlHeader, Opcode, parse_body, serialize_body
-from bridged.protocol.role import Role
-from bridged.protocol.static_key import StaticKey
-from bridged.protocol.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapKeys
 
 KEY = StaticKey(bytes(range(256)))
 SOURCE = Endpoint("192.0.2.7", 4001)

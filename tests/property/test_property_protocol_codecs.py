@@ -10,11 +10,9 @@ from hypothesis import strategies as st
 
 from bridged.addresses import Endpoint
 from bridged.errors import ConfigurationError, RemoteProtocolError
-from bridged.protocol import data_packet
-from bridged.protocol.cipher import DEFAULT_CIPHERS, Cipher
-from bridged.protocol.cookie import COOKIE_SECRET_LENGTH, CookieJar
-from bridged.protocol.key_derivation import slice_keys
-from bridged.protocol.key_exchange import (
+from bridged.protocol.keys.cipher import DEFAULT_CIPHERS, Cipher
+from bridged.protocol.keys.key_derivation import slice_keys
+from bridged.protocol.keys.key_exchange import (
     ClientKeyMessage,
     ServerKeyMessage,
     parse_client_key_message,
@@ -22,11 +20,13 @@ from bridged.protocol.key_exchange import (
     serialize_client_key_message,
     serialize_server_key_message,
 )
-from bridged.protocol.messages import MessageSplitter, parse_message, serialize_message
-from bridged.protocol.negotiation import PeerInfo, choose_cipher_for_client
-from bridged.protocol.occ import OccMessage, OccType, parse_occ, serialize_occ
-from bridged.protocol.options_string import LinkOptions, build_options_string, compare_options
-from bridged.protocol.packet import (
+from bridged.protocol.keys.static_key import StaticKey, parse_static_key
+from bridged.protocol.packets import data_packet
+from bridged.protocol.packets.messages import MessageSplitter, parse_message, serialize_message
+from bridged.protocol.packets.negotiation import PeerInfo, choose_cipher_for_client
+from bridged.protocol.packets.occ import OccMessage, OccType, parse_occ, serialize_occ
+from bridged.protocol.packets.options_string import LinkOptions, build_options_string, compare_options
+from bridged.protocol.packets.packet import (
     ControlBody,
     ControlHeader,
     Opcode,
@@ -37,11 +37,11 @@ from bridged.protocol.packet import (
     serialize_body,
     serialize_header,
 )
-from bridged.protocol.push import PushReplyAssembler, parse_pushed_options, serialize_push_reply
+from bridged.protocol.packets.push import PushReplyAssembler, parse_pushed_options, serialize_push_reply
+from bridged.protocol.packets.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapKeys, dynamic_tls_crypt
 from bridged.protocol.role import Role
-from bridged.protocol.static_key import StaticKey, parse_static_key
+from bridged.protocol.strangers.cookie import COOKIE_SECRET_LENGTH, CookieJar
 from bridged.protocol.text import printable
-from bridged.protocol.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapKeys, dynamic_tls_crypt
 from bridged.units import KeyId
 
 ids32 = st.integers(0, 0xFFFFFFFF)

@@ -7,16 +7,16 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridged.protocol.packet import Opcode
-from bridged.protocol.reliable import (
+from bridged.protocol.keys.replay import ReplayWindow
+from bridged.protocol.packets.packet import Opcode
+from bridged.protocol.packets.wrap.channel import WrapReplayWindow
+from bridged.protocol.session.reliable import (
     RECEIVE_WINDOW,
     SEND_WINDOW,
     ReceiveVerdict,
     ReceiveWindow,
     SendWindow,
 )
-from bridged.protocol.replay import ReplayWindow
-from bridged.protocol.wrap.channel import WrapReplayWindow
 
 
 class SlowWindow:

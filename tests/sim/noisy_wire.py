@@ -27,13 +27,11 @@ from bridged.pki.certificates import (
     generate_key,
     key_pem,
 )
-from bridged.protocol.cipher import DEFAULT_CIPHERS
-from bridged.protocol.cookie import CookieJar
-from bridged.protocol.key_state import KeyPhase
-from bridged.protocol.listener import Answer, Listener
+from bridged.protocol.keys.cipher import DEFAULT_CIPHERS
+from bridged.protocol.keys.static_key import StaticKey
+from bridged.protocol.packets.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapChannel, WrapKeys
 from bridged.protocol.role import Role
-from bridged.protocol.session import Session
-from bridged.protocol.session_types import (
+from bridged.protocol.session.contract import (
     Authenticated,
     Established,
     Event,
@@ -47,9 +45,11 @@ from bridged.protocol.session_types import (
     SessionState,
     UseKey,
 )
-from bridged.protocol.static_key import StaticKey
-from bridged.protocol.tls_port import TlsEngineFactory
-from bridged.protocol.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapChannel, WrapKeys
+from bridged.protocol.session.key_state import KeyPhase
+from bridged.protocol.session.session import Session
+from bridged.protocol.session.tls_port import TlsEngineFactory
+from bridged.protocol.strangers.cookie import CookieJar
+from bridged.protocol.strangers.listener import Answer, Listener
 from bridged.tls.context import TlsSettings, make_engine_factory
 
 CLIENT_ENDPOINT = Endpoint("192.0.2.1", 40000)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from noisy_wire import Noise, Simulation, renegotiations, settings
 
-from bridged.protocol.key_state import PENDING_TLS_OCTETS
-from bridged.protocol.reliable import RECEIVE_WINDOW, SEND_WINDOW
 from bridged.protocol.role import Role
-from bridged.protocol.session import Session
+from bridged.protocol.session.key_state import PENDING_TLS_OCTETS
+from bridged.protocol.session.reliable import RECEIVE_WINDOW, SEND_WINDOW
+from bridged.protocol.session.session import Session
 
 SEEDS = range(100, 115)
 GOOD_OUTCOMES = {"timeout", "push_failed", "tls_failed"}

@@ -7,8 +7,8 @@ import itertools
 from noisy_wire import Noise, Simulation, renegotiations, settings
 
 from bridged.protocol.role import Role
-from bridged.protocol.session_keys import PEER_RENEGOTIATION_SECONDS, PEER_RENEGOTIATIONS_BURST
-from bridged.protocol.session_types import SendDatagram
+from bridged.protocol.session.contract import SendDatagram
+from bridged.protocol.session.key_slots import PEER_RENEGOTIATION_SECONDS, PEER_RENEGOTIATIONS_BURST
 
 
 def joined(**common: object) -> Simulation:

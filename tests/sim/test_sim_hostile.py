@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from noisy_wire import End, Noise, Simulation, assert_waits, renegotiations, settings
 from test_sim_bulk import assert_keys_agree, assert_small
 
-from bridged.protocol.packet import ControlBody, ControlHeader, Opcode, serialize_body
+from bridged.protocol.packets.packet import ControlBody, ControlHeader, Opcode, serialize_body
+from bridged.protocol.packets.wrap import NoWrap
 from bridged.protocol.role import Role
-from bridged.protocol.session_types import SessionState
-from bridged.protocol.session_wire import MAX_CONTROL_DATAGRAM
-from bridged.protocol.wrap import NoWrap
+from bridged.protocol.session.contract import SessionState
+from bridged.protocol.session.wire import MAX_CONTROL_DATAGRAM
 
 PHASES = ("waiting", "handshake", "established", "renegotiating", "renegotiated", "draining", "closed")
 WIRE = NoWrap()

@@ -16,14 +16,14 @@ from noisy_wire import UNIX_START, engine_factory, settings, wrap_keys
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import PeerFloated
+from bridged.protocol.packets.wrap import WrapChannel
 from bridged.protocol.role import Role
-from bridged.protocol.session import Session
-from bridged.protocol.session_types import SendDatagram, SessionState
-from bridged.protocol.wrap import WrapChannel
-from bridged.runtime import server as server_module
-from bridged.runtime import tunnel as tunnel_module
-from bridged.runtime.server import ServerTunnel
-from bridged.runtime.tunnel_plan import TunnelPlan
+from bridged.protocol.session.contract import SendDatagram, SessionState
+from bridged.protocol.session.session import Session
+from bridged.runtime.server import server as server_module
+from bridged.runtime.server.server import ServerTunnel
+from bridged.runtime.tunnels import tunnel as tunnel_module
+from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
 
 NOW = 1000.0
 

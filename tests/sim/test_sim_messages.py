@@ -8,13 +8,13 @@ import pytest
 from noisy_wire import End, Noise, Simulation, renegotiations, settings
 
 from bridged.errors import LocalProtocolError
-from bridged.protocol import conversation_client, conversation_server
-from bridged.protocol.conversation_client import HALT_RETRY_SECONDS
-from bridged.protocol.conversation_server import DISMISSED_SECONDS
-from bridged.protocol.key_exchange import ClientKeyMessage
-from bridged.protocol.key_state import KeyPhase
+from bridged.protocol.keys.key_exchange import ClientKeyMessage
 from bridged.protocol.role import Role
-from bridged.protocol.session_types import InstallKey, SendPayload, SessionState
+from bridged.protocol.session import conversation_client, conversation_server
+from bridged.protocol.session.contract import InstallKey, SendPayload, SessionState
+from bridged.protocol.session.conversation_client import HALT_RETRY_SECONDS
+from bridged.protocol.session.conversation_server import DISMISSED_SECONDS
+from bridged.protocol.session.key_state import KeyPhase
 
 
 def make(mode: str = "tls-crypt", *, admit: bool | None = True, **common: object) -> Simulation:

@@ -9,11 +9,11 @@ import pytest
 from noisy_wire import Noise, Simulation, renegotiations, settings
 
 from bridged.addresses import Endpoint
-from bridged.protocol.cipher import Cipher
-from bridged.protocol.key_derivation import slice_keys
+from bridged.protocol.keys.cipher import Cipher
+from bridged.protocol.keys.key_derivation import slice_keys
 from bridged.protocol.role import Role
-from bridged.protocol.session_types import InstallKey, RemoveKey, SendDatagram, SendPayload, UseKey
-from bridged.runtime.link import PeerLink
+from bridged.protocol.session.contract import InstallKey, RemoveKey, SendDatagram, SendPayload, UseKey
+from bridged.runtime.tunnels.link import PeerLink
 from bridged.units import KeyId, MonotonicSeconds, PeerHandle
 
 

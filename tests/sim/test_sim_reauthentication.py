@@ -7,7 +7,7 @@ from sim.noisy_wire import Simulation, identities, renegotiations, settings
 
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.role import Role
-from bridged.protocol.session_types import SessionState
+from bridged.protocol.session.contract import SessionState
 from bridged.tls import TlsSettings, make_engine_factory
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from noisy_wire import Noise, Simulation, renegotiations, settings
 
-from bridged.protocol.cipher import Cipher
+from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.role import Role
-from bridged.protocol.session_types import SessionState
+from bridged.protocol.session.contract import SessionState
 
 WRAPS = ("none", "tls-auth", "tls-crypt")
 

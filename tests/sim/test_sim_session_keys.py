@@ -6,8 +6,8 @@ import pytest
 from noisy_wire import End, Noise, Simulation, renegotiations, settings
 
 from bridged.protocol.role import Role
-from bridged.protocol.session_keys import RETIRE_SECONDS, _next_key_id
-from bridged.protocol.session_types import InstallKey, RemoveKey, Renegotiated, UseKey
+from bridged.protocol.session.contract import InstallKey, RemoveKey, Renegotiated, UseKey
+from bridged.protocol.session.key_slots import RETIRE_SECONDS, _next_key_id
 
 
 class Timed(Simulation):

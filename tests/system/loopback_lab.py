@@ -17,10 +17,10 @@ from bridged.addresses import Endpoint, MacAddress, Remote
 from bridged.dataplane.contract import DataplaneSettings, TapPort
 from bridged.dataplane.portable.plane import PortableDataPlane
 from bridged.protocol.role import Role
-from bridged.runtime.client import ClientTunnel
-from bridged.runtime.server import ServerTunnel
-from bridged.runtime.tunnel import Tunnel
-from bridged.runtime.tunnel_plan import TunnelPlan
+from bridged.runtime.client.client import ClientTunnel
+from bridged.runtime.server.server import ServerTunnel
+from bridged.runtime.tunnels.tunnel import Tunnel
+from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
 from bridged.units import Octets
 
 FRAME = bytes.fromhex("ffffffffffff0200000000010800") + bytes(range(64))

@@ -15,11 +15,11 @@ from loopback_lab import Lab, crosses, endpoint, run, until
 from bridged.addresses import Endpoint, Remote
 from bridged.dataplane.contract import PeerExpired
 from bridged.errors import BridgedError, DataplaneError
-from bridged.runtime import lookup, name_watch, outage
-from bridged.runtime.call_socket import CallSocket
-from bridged.runtime.call_sockets import CallSockets
-from bridged.runtime.client import ClientTunnel
-from bridged.runtime.tunnel import Tunnel
+from bridged.runtime.client import lookup, name_watch, outage
+from bridged.runtime.client.call_socket import CallSocket
+from bridged.runtime.client.call_sockets import CallSockets
+from bridged.runtime.client.client import ClientTunnel
+from bridged.runtime.tunnels.tunnel import Tunnel
 
 
 def now() -> float:

@@ -18,10 +18,10 @@ import pytest
 from daemon_lab import pinging, rss_kibioctets, stop_all, wait_reach
 from lab import Bridged, Hub, Lab, Namespace, Process, Profile, bridged_daemon
 
-from bridged.protocol.packet import ControlBody, ControlHeader, Opcode, serialize_body
+from bridged.protocol.keys.static_key import parse_static_key
+from bridged.protocol.packets.packet import ControlBody, ControlHeader, Opcode, serialize_body
+from bridged.protocol.packets.wrap import TlsCryptKeys, WrapChannel
 from bridged.protocol.role import Role
-from bridged.protocol.static_key import parse_static_key
-from bridged.protocol.wrap import TlsCryptKeys, WrapChannel
 from bridged.units import KeyId
 
 pytestmark = [pytest.mark.root, pytest.mark.alone]

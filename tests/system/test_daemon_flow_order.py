@@ -20,7 +20,7 @@ from tap_netns import Namespace
 
 from bridged.configuration.schema import Tunnel
 from bridged.dataplane.contract import TapPort
-from bridged.runtime.adapter import TunnelAdapter
+from bridged.runtime.tunnels.adapter import TunnelAdapter
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 

@@ -17,7 +17,7 @@ from lab.frames import discovery_kit, missing_at
 
 from bridged.dataplane import CoalesceKind, choose_dataplane
 from bridged.dataplane.contract import COALESCE_KINDS
-from bridged.runtime.super_frame_trial import SAMPLES, sample_frames
+from bridged.runtime.tunnels.super_frame_trial import SAMPLES, sample_frames
 
 pytestmark = pytest.mark.root
 

@@ -16,14 +16,14 @@ from netlink_namespace import cable, in_namespace, ip, plugged, shell, within
 
 from bridged.configuration import load
 from bridged.errors import ConfigurationError, NetlinkError
+from bridged.link_planning.links import BridgeWish
 from bridged.netlink import BridgeAttachment
 from bridged.netlink.netfilter import dropping_chains
-from bridged.runtime import loop_guard
-from bridged.runtime.bridge_lock import is_kept_by_another, lock_bridge
-from bridged.runtime.host_warnings import host_warnings, refuse_own_servers
-from bridged.runtime.host_watch import HostWatch
-from bridged.runtime.loop_guard import LoopGuard
-from bridged.switching.links import BridgeWish
+from bridged.runtime.site.bridge_lock import is_kept_by_another, lock_bridge
+from bridged.runtime.site.host_warnings import host_warnings, refuse_own_servers
+from bridged.runtime.watchers import loop_guard
+from bridged.runtime.watchers.host_watch import HostWatch
+from bridged.runtime.watchers.loop_guard import LoopGuard
 
 pytestmark = pytest.mark.root
 

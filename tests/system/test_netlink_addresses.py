@@ -30,8 +30,8 @@ from netlink_namespace import (
 
 from bridged.addresses import MacAddress
 from bridged.errors import NetlinkError
+from bridged.link_planning.plan import BridgeWish, TapPort
 from bridged.netlink import BridgeAttachment
-from bridged.switching.plan import BridgeWish, TapPort
 
 pytestmark = pytest.mark.root
 

@@ -26,9 +26,9 @@ from netlink_namespace import (
 )
 
 from bridged.addresses import MacAddress
+from bridged.link_planning.plan import BridgeWish
 from bridged.netlink import BridgeAttachment
 from bridged.netlink.leftovers import give_back_leftovers
-from bridged.switching.plan import BridgeWish
 
 pytestmark = pytest.mark.root
 
@@ -39,7 +39,7 @@ from pathlib import Path
 from bridged.addresses import MacAddress
 from bridged.netlink import BridgeAttachment
 from bridged.netlink.leftovers import give_back_leftovers
-from bridged.switching.plan import BridgeWish
+from bridged.link_planning.plan import BridgeWish
 async def main():
     wish = pickle.loads(bytes.fromhex(sys.argv[2]))
     await BridgeAttachment(wish, journal=Path(sys.argv[1])).start()

@@ -25,8 +25,8 @@ from netlink_namespace import (
 
 from bridged.addresses import MacAddress
 from bridged.errors import ConfigurationError, NetlinkError
+from bridged.link_planning.plan import BridgeWish, TapPort
 from bridged.netlink import AttachmentEvent, BridgeAttachment, LinkWatch, random_mac
-from bridged.switching.plan import BridgeWish, TapPort
 
 pytestmark = pytest.mark.root
 

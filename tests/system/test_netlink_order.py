@@ -8,8 +8,8 @@ import pytest
 from netlink_namespace import addresses, cable, in_namespace, ip, link, members, tap, within
 
 from bridged.addresses import MacAddress
+from bridged.link_planning.plan import BridgeWish, TapPort
 from bridged.netlink import BridgeAttachment
-from bridged.switching.plan import BridgeWish, TapPort
 
 pytestmark = pytest.mark.root
 

@@ -18,8 +18,8 @@ from netlink_namespace import (
 
 from bridged.addresses import MacAddress
 from bridged.errors import ConfigurationError
+from bridged.link_planning.plan import BridgeWish
 from bridged.netlink import BridgeAttachment, check_ports
-from bridged.switching.plan import BridgeWish
 
 pytestmark = pytest.mark.root
 

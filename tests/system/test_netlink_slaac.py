@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from netlink_namespace import cable, in_namespace, shell, within
 
+from bridged.link_planning.plan import BridgeWish
 from bridged.netlink import BridgeAttachment
-from bridged.switching.plan import BridgeWish
 
 pytestmark = pytest.mark.root
 

@@ -17,7 +17,7 @@ from bridged.addresses import MacAddress
 from bridged.dataplane.contract import FdbEntry
 from bridged.errors import NetlinkError
 from bridged.netlink import pin_station, set_link, taken_addresses, unpin_station
-from bridged.runtime.reflections import Reflections
+from bridged.runtime.watchers.reflections import Reflections
 from bridged.units import PeerHandle, Seconds
 
 pytestmark = pytest.mark.root

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from netlink_namespace import cable, in_namespace, ip, link, within
 
+from bridged.link_planning.links import BridgeWish
 from bridged.netlink import BridgeAttachment, HostEvent, LinkWatch, route_socket
-from bridged.switching.links import BridgeWish
 
 pytestmark = pytest.mark.root
 

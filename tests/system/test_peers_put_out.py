@@ -21,9 +21,9 @@ from bridged.pki import EmbeddedCa
 from bridged.pki.certificates import Validity, build_authority, build_certificate, generate_key, key_pem
 from bridged.pki.certificates import certificate_pem as pem
 from bridged.protocol.role import Role
-from bridged.runtime.client import ClientTunnel
-from bridged.runtime.tunnel import Tunnel
-from bridged.runtime.tunnel_plan import TunnelPlan
+from bridged.runtime.client.client import ClientTunnel
+from bridged.runtime.tunnels.tunnel import Tunnel
+from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
 from bridged.tls import TlsSettings, make_engine_factory
 from bridged.tls.standing import PeerCheck
 

@@ -14,7 +14,7 @@ from lab import run
 from bridged.dataplane import choose_dataplane, coalesce
 from bridged.dataplane.contract import COALESCE_KINDS
 from bridged.errors import TapError
-from bridged.runtime.super_frame_trial import Verdict, try_super_frames
+from bridged.runtime.tunnels.super_frame_trial import Verdict, try_super_frames
 from bridged.tap import kernel
 from bridged.tap.scratch import ScratchPath
 from bridged.units import Seconds

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from loopback_lab import Lab, crosses, endpoint, run, until
 
-from bridged.protocol.unknown_session import serialize_notice
-from bridged.runtime.server import ServerTunnel
-from bridged.runtime.tunnel import Tunnel
+from bridged.protocol.packets.unknown_session import serialize_notice
+from bridged.runtime.server.server import ServerTunnel
+from bridged.runtime.tunnels.tunnel import Tunnel
 
 
 def kill(server: Tunnel) -> None:

@@ -13,14 +13,14 @@ from loopback_lab import Lab, crosses, endpoint, run, until
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import PeerFloated
-from bridged.protocol import conversation_client
-from bridged.protocol.negotiation import ProtocolFlags
-from bridged.protocol.occ import OCC_EXIT, PING
-from bridged.protocol.packet import ControlBody, ControlHeader, Opcode, serialize_body
-from bridged.protocol.wrap import NoWrap
-from bridged.runtime.admission import UNFINISHED_PER_CERTIFICATE, Places
-from bridged.runtime.tunnel import Tunnel
-from bridged.runtime.tunnel_status import tunnel_status
+from bridged.protocol.packets.negotiation import ProtocolFlags
+from bridged.protocol.packets.occ import OCC_EXIT, PING
+from bridged.protocol.packets.packet import ControlBody, ControlHeader, Opcode, serialize_body
+from bridged.protocol.packets.wrap import NoWrap
+from bridged.protocol.session import conversation_client
+from bridged.runtime.server.admission import UNFINISHED_PER_CERTIFICATE, Places
+from bridged.runtime.tunnels.tunnel import Tunnel
+from bridged.runtime.tunnels.tunnel_status import tunnel_status
 from bridged.units import KeyId
 
 

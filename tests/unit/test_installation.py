@@ -22,9 +22,9 @@ def bootstraps(target: str, folder: Path) -> set[str]:
     """The first argument of each call of bootstrap.sh that a target makes on a fresh machine."""
     for name in ("Makefile", "requirements.lock", "requirements-test.lock", "pyproject.toml"):
         shutil.copy(PROJECT / name, folder)
-    (folder / "deploy").mkdir()
+    (folder / "scripts").mkdir()
     for name in ("bootstrap.sh", "native.sh"):
-        shutil.copy(PROJECT / "deploy" / name, folder / "deploy")
+        shutil.copy(PROJECT / "scripts" / name, folder / "scripts")
     command = ["make", "--dry-run", "--no-print-directory", target]
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))
@@ -32,7 +32,7 @@ def bootstraps(target: str, folder: Path) -> set[str]:
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=30, check=True
     )
-    calls = re.findall(r"^bash deploy/bootstrap\.sh *(\S*)$", done.stdout, re.MULTILINE)
+    calls = re.findall(r"^bash scripts/bootstrap\.sh *(\S*)$", done.stdout, re.MULTILINE)
     assert calls, done.stdout
     return set(calls)
 
@@ -71,7 +71,7 @@ def test_running_needs_no_package_of_the_tests_and_the_same_versions_as_they() -
 
 def test_package_lists_are_refreshed_before_the_first_try() -> None:
     for name, packages in (("bootstrap.sh", "missing"), ("native.sh", "cargo-web")):
-        text = (PROJECT / "deploy" / name).read_text(encoding="utf-8")
+        text = (PROJECT / "scripts" / name).read_text(encoding="utf-8")
         text = text[text.index("apt-get update") :]
         assert "apt-cache" not in text
         assert packages in text

@@ -8,10 +8,10 @@ import pytest
 from vector_files import CONTROL_NOT_YET, SCENARIOS, control_frames, load, sender, wrap_keys
 
 from bridged.errors import RemoteProtocolError
-from bridged.protocol.packet import Opcode, parse_body, parse_header, serialize_body
-from bridged.protocol.reliable import ReceiveVerdict, ReceiveWindow
+from bridged.protocol.packets.packet import Opcode, parse_body, parse_header, serialize_body
+from bridged.protocol.session.reliable import ReceiveVerdict, ReceiveWindow
 from bridged.protocol.role import Role
-from bridged.protocol.wrap import WrapChannel
+from bridged.protocol.packets.wrap import WrapChannel
 
 # Scenario -> control packets checked here. README.md has the same numbers, a04 one more (CONTROL_NOT_YET).
 COVERED = {

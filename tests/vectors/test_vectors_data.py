@@ -9,12 +9,12 @@ import pytest
 from vector_files import DATA_NOT_YET, FRAMING_NOT_YET, SCENARIOS, data_frames, load, sender
 
 from bridged.errors import RemoteProtocolError
-from bridged.protocol import data_packet
-from bridged.protocol.cipher import Cipher
-from bridged.protocol.key_derivation import DataKey, slice_keys
-from bridged.protocol.occ import OccType, is_occ, is_ping, parse_occ, serialize_occ
-from bridged.protocol.packet import Opcode
-from bridged.protocol.replay import ReplayWindow
+from bridged.protocol.packets import data_packet
+from bridged.protocol.keys.cipher import Cipher
+from bridged.protocol.keys.key_derivation import DataKey, slice_keys
+from bridged.protocol.packets.occ import OccType, is_occ, is_ping, parse_occ, serialize_occ
+from bridged.protocol.packets.packet import Opcode
+from bridged.protocol.keys.replay import ReplayWindow
 from bridged.protocol.role import Role
 from bridged.units import KeyId
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from vector_files import SCENARIOS, load
 
-from bridged.protocol.cipher import DEFAULT_CIPHERS, Cipher
-from bridged.protocol.key_derivation import derive_by_prf
-from bridged.protocol.key_exchange import (
+from bridged.protocol.keys.cipher import DEFAULT_CIPHERS, Cipher
+from bridged.protocol.keys.key_derivation import derive_by_prf
+from bridged.protocol.keys.key_exchange import (
     ClientKeyMessage,
     ServerKeyMessage,
     parse_client_key_message,
@@ -17,7 +17,7 @@ from bridged.protocol.key_exchange import (
     serialize_client_key_message,
     serialize_server_key_message,
 )
-from bridged.protocol.messages import (
+from bridged.protocol.packets.messages import (
     AuthFailed,
     Exit,
     MessageSplitter,
@@ -26,14 +26,14 @@ from bridged.protocol.messages import (
     parse_message,
     serialize_message,
 )
-from bridged.protocol.negotiation import (
+from bridged.protocol.packets.negotiation import (
     PeerInfo,
     ProtocolFlags,
     accept_pushed_cipher,
     choose_cipher_for_client,
 )
-from bridged.protocol.options_string import LinkOptions, build_options_string, compare_options
-from bridged.protocol.push import PushReplyAssembler, parse_pushed_options, serialize_push_reply
+from bridged.protocol.packets.options_string import LinkOptions, build_options_string, compare_options
+from bridged.protocol.packets.push import PushReplyAssembler, parse_pushed_options, serialize_push_reply
 from bridged.protocol.role import Role
 
 # Nothing goes through TLS with a static key.

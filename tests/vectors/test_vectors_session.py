@@ -7,13 +7,13 @@ from vector_files import SCENARIOS, control_frames, sender, wrap_keys
 
 from bridged.addresses import Endpoint
 from bridged.errors import RemoteProtocolError
-from bridged.protocol.cookie import CookieJar
-from bridged.protocol.listener import Answer, Listener
-from bridged.protocol.packet import Opcode
-from bridged.protocol.reliable import ReceiveVerdict, ReceiveWindow
+from bridged.protocol.strangers.cookie import CookieJar
+from bridged.protocol.strangers.listener import Answer, Listener
+from bridged.protocol.packets.packet import Opcode
+from bridged.protocol.session.reliable import ReceiveVerdict, ReceiveWindow
 from bridged.protocol.role import Role
-from bridged.protocol.session_wire import SessionWire
-from bridged.protocol.wrap import WrapChannel
+from bridged.protocol.session.wire import SessionWire
+from bridged.protocol.packets.wrap import WrapChannel
 
 SOURCE = Endpoint("192.0.2.1", 40000)
 UDP_WITH_HARD_RESET_V2 = [name for name in SCENARIOS if not name.startswith(("a04", "a07"))]

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from vector_files import UNIT_NOT_YET, unit_cases
 
-from bridged.protocol import data_packet, occ
-from bridged.protocol.cipher import Cipher
-from bridged.protocol.key_derivation import derive_by_prf, prf, slice_keys
-from bridged.protocol.key_exchange import (
+from bridged.protocol.packets import data_packet
+from bridged.protocol.packets import occ
+from bridged.protocol.keys.cipher import Cipher
+from bridged.protocol.keys.key_derivation import derive_by_prf, prf, slice_keys
+from bridged.protocol.keys.key_exchange import (
     ClientKeyMessage,
     ServerKeyMessage,
     parse_client_key_message,
@@ -18,11 +19,11 @@ from bridged.protocol.key_exchange import (
     serialize_client_key_message,
     serialize_server_key_message,
 )
-from bridged.protocol.packet import ControlBody, ControlHeader, Opcode, serialize_body
+from bridged.protocol.packets.packet import ControlBody, ControlHeader, Opcode, serialize_body
 from bridged.protocol.role import Role
-from bridged.protocol.static_key import StaticKey
-from bridged.protocol.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapKeys
-from bridged.protocol.wrap.tls_crypt import dynamic_key
+from bridged.protocol.keys.static_key import StaticKey
+from bridged.protocol.packets.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapKeys
+from bridged.protocol.packets.wrap.tls_crypt import dynamic_key
 from bridged.units import KeyId
 
 # Group -> cases; those within a group that are not built yet are told by `is_built`.

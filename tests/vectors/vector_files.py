@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from bridged.protocol.role import Role
-from bridged.protocol.static_key import StaticKey
-from bridged.protocol.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapKeys
-from bridged.protocol.wrap.tls_crypt import dynamic_key
+from bridged.protocol.keys.static_key import StaticKey
+from bridged.protocol.packets.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapKeys
+from bridged.protocol.packets.wrap.tls_crypt import dynamic_key
 
 FOLDER = Path(__file__).parent
 SCENARIOS = tuple(sorted(path.name for path in FOLDER.glob("a[0-9][0-9]-*")))

@@ -1,6 +1,6 @@
 """Hard resets, answered where they arrive; what a stranger sends beyond that, sorted.
 
-Source: bridged/dataplane/contract.py, `answer_resets`; bridged/protocol/listener.py.
+Source: bridged/dataplane/contract.py, `answer_resets`; bridged/protocol/strangers/listener.py.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from bridged.addresses import Endpoint
 from bridged.dataplane.contract import ResetAnswers
 from bridged.dataplane.portable.control_queue import ControlQueue, Sender
 from bridged.errors import RemoteProtocolError
-from bridged.protocol.cookie import CookieJar
-from bridged.protocol.listener import Answer, Listener
-from bridged.protocol.reset_limit import ResetLimit
-from bridged.protocol.unknown_session import NOTICE_OCTETS, serialize_notice
+from bridged.protocol.packets.unknown_session import NOTICE_OCTETS, serialize_notice
+from bridged.protocol.strangers.cookie import CookieJar
+from bridged.protocol.strangers.listener import Answer, Listener
+from bridged.protocol.strangers.reset_limit import ResetLimit
 
 
 class Answers:

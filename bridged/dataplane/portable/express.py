@@ -14,6 +14,7 @@ from typing import Final
 
 from cryptography.exceptions import InvalidTag
 
+from bridged.dataplane.fdb import Fdb
 from bridged.dataplane.portable.forwarding import Forwarding, may_be_syn
 from bridged.dataplane.portable.keys import LEAST_FRAME_OCTETS
 from bridged.dataplane.portable.peers import PeerTable
@@ -22,8 +23,7 @@ from bridged.dataplane.portable.switch import Switch
 from bridged.dataplane.portable.tap_io import TapIo
 from bridged.dataplane.portable.vnet import NEEDS_CSUM
 from bridged.dataplane.portable.wire import ANCILLARY_OCTETS, MAX_DATAGRAM_OCTETS, Received, Wire
-from bridged.protocol.data_packet import MAX_DATA_PACKET_ID, OVERHEAD_V2
-from bridged.switching.fdb import Fdb
+from bridged.protocol.packets.data_packet import MAX_DATA_PACKET_ID, OVERHEAD_V2
 
 _LEAST_PACKET: Final = OVERHEAD_V2 + LEAST_FRAME_OCTETS
 

@@ -29,8 +29,8 @@ from bridged.dataplane.portable.priority import Reader, stretches, urgent_first
 from bridged.dataplane.portable.switch import Switch
 from bridged.dataplane.portable.wire import Path, Received, Wire
 from bridged.dataplane.portable.wire_address import SockAddress, to_endpoint
-from bridged.protocol.occ import MAGIC_ADDRESSES, PING, begins_as_housekeeping, is_occ
-from bridged.protocol.unknown_session import is_notice
+from bridged.protocol.packets.occ import MAGIC_ADDRESSES, PING, begins_as_housekeeping, is_occ
+from bridged.protocol.packets.unknown_session import is_notice
 from bridged.units import KeyId
 
 _V2: Final = 9

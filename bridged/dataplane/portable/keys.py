@@ -1,7 +1,7 @@
 """Seal and open whole batches under one data key.
 
-Source: docs/protocol/data.md, sections 2.1 and 3. `bridged.protocol.data_packet` is the same for one packet
-at a time, to be read first; tests hold the two together.
+Source: docs/protocol/data.md, sections 2.1 and 3. `bridged.protocol.packets.data_packet` is the same for
+one packet at a time, to be read first; tests hold the two together.
 Acts on its own state only: no sockets, no clock.
 """
 
@@ -14,15 +14,15 @@ from cryptography.exceptions import InvalidTag
 
 from bridged.dataplane.contract import LimitTrigger
 from bridged.dataplane.portable.limits import KeyUse
-from bridged.protocol.data_packet import (
+from bridged.protocol.keys.key_derivation import DataKey
+from bridged.protocol.keys.replay import ReplayWindow
+from bridged.protocol.packets.data_packet import (
     MAX_DATA_PACKET_ID,
     OVERHEAD_V1,
     OVERHEAD_V2,
     make_aead,
     serialize_data_header,
 )
-from bridged.protocol.key_derivation import DataKey
-from bridged.protocol.replay import ReplayWindow
 from bridged.units import KeyId, WirePeerId
 
 LEAST_FRAME_OCTETS: Final = 14

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from bridged.dataplane.contract import LimitTrigger
-from bridged.protocol.data_packet import MAX_DATA_PACKET_ID, RENEGOTIATE_PACKET_ID
+from bridged.protocol.packets.data_packet import MAX_DATA_PACKET_ID, RENEGOTIATE_PACKET_ID
 
 AEAD_BLOCK_OCTETS: Final = 16
 AES_GCM_BLOCKS: Final = 2**36 - 1

@@ -16,7 +16,7 @@ from bridged.dataplane.portable.keys import KeySlot
 from bridged.dataplane.portable.wire import Path
 from bridged.dataplane.portable.wire_address import SockAddress
 from bridged.errors import DataplaneError
-from bridged.protocol.data_packet import serialize_data_header
+from bridged.protocol.packets.data_packet import serialize_data_header
 from bridged.units import KeyId, PeerHandle, Seconds, WirePeerId
 
 IDS_REMEMBERED: Final = 64

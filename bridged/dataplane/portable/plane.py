@@ -29,6 +29,7 @@ from bridged.dataplane.contract import (
     TapFailed,
     TapPort,
 )
+from bridged.dataplane.fdb import Fdb
 from bridged.dataplane.portable.events import EventQueue
 from bridged.dataplane.portable.express import Express
 from bridged.dataplane.portable.forwarding import Forwarding
@@ -42,10 +43,9 @@ from bridged.dataplane.portable.switch import Switch
 from bridged.dataplane.portable.tap_io import TapIo
 from bridged.dataplane.portable.wire import Wire
 from bridged.errors import DataplaneError
-from bridged.protocol.cipher import Cipher
-from bridged.protocol.key_derivation import DataKey
-from bridged.protocol.occ import PING
-from bridged.switching.fdb import Fdb
+from bridged.protocol.keys.cipher import Cipher
+from bridged.protocol.keys.key_derivation import DataKey
+from bridged.protocol.packets.occ import PING
 from bridged.units import KeyId, MonotonicSeconds, PeerHandle, Seconds, UnixSeconds, WirePeerId
 
 LEAST_PAUSE_SECONDS: Final = 0.01

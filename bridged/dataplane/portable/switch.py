@@ -11,10 +11,10 @@ from typing import Final
 
 from bridged.addresses import MacAddress
 from bridged.dataplane.contract import FdbEntry, StationMoved
+from bridged.dataplane.fdb import Fdb, Station
 from bridged.dataplane.portable.counters import BROADCAST, MULTICAST, UNICAST, UNKNOWN_UNICAST
 from bridged.dataplane.portable.peers import Peer, PeerTable
-from bridged.protocol.occ import MAGIC_ADDRESSES
-from bridged.switching.fdb import Fdb, Station
+from bridged.protocol.packets.occ import MAGIC_ADDRESSES
 from bridged.units import MonotonicSeconds
 
 TAP_VERDICTS: Final = 4096

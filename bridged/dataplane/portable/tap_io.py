@@ -21,7 +21,7 @@ from bridged.dataplane.portable.coalesce import Coalescer
 from bridged.dataplane.portable.counters import BatchSizes
 from bridged.dataplane.portable.segment import BadSuperFrame, segment
 from bridged.dataplane.portable.vnet import HEADER_OCTETS, NEEDS_CSUM, parse_vnet
-from bridged.protocol.occ import begins_as_housekeeping
+from bridged.protocol.packets.occ import begins_as_housekeeping
 
 SUPER_FRAME_OCTETS: Final = 65535 + 14 + 8
 TAG_ROOM_OCTETS: Final = 8

@@ -165,13 +165,13 @@ impl ResetAnswers {
     }
 }
 
-/// `bridged.protocol.cipher.Cipher`.
+/// `bridged.protocol.keys.cipher.Cipher`.
 #[derive(FromPyObject)]
 struct Cipher {
     value: String,
 }
 
-/// `bridged.protocol.key_derivation.DataKey`, without its secrets.
+/// `bridged.protocol.keys.key_derivation.DataKey`, without its secrets.
 #[derive(FromPyObject)]
 pub struct DataKey {
     key_id: u8,

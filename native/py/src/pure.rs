@@ -91,7 +91,7 @@ pub fn clamp_mss<'py>(py: Python<'py>, frame: Vec<u8>, limit: u16) -> Option<Bou
     mss::clamp_mss(&mut frame, limit).then(|| PyBytes::new(py, &frame))
 }
 
-/// See bridged/protocol/replay.py.
+/// See bridged/protocol/keys/replay.py.
 #[pyclass(module = "bridged._native")]
 pub struct ReplayWindow {
     inner: replay::ReplayWindow,
@@ -118,7 +118,7 @@ impl ReplayWindow {
     }
 }
 
-/// See bridged/switching/fdb.py. Ports are peer handles from 1, or None for the TAP; times are seconds.
+/// See bridged/dataplane/fdb.py. Ports are peer handles from 1, or None for the TAP; times are seconds.
 #[pyclass(module = "bridged._native")]
 pub struct Fdb {
     inner: fdb::Fdb,

@@ -27,8 +27,8 @@ from bridged.admin.server import AdminServer
 from bridged.admin.socket import AdminSocketError
 from bridged.admin.state import Station
 from bridged.pki import PkiError
+from bridged.runtime.site.trust_keeper import Revocation
 from bridged.runtime.snapshot import BridgeStatus, DaemonSnapshot, DutiesStatus, ReloadStatus
-from bridged.runtime.trust_keeper import Revocation
 from bridged.supervision import Undone
 from bridged.units import Seconds, UnixSeconds
 

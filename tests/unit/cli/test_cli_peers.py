@@ -14,7 +14,7 @@ from test_command_line import GOOD, running
 from bridged.cli.main import main
 from bridged.errors import BridgedError
 from bridged.pki import EmbeddedCa, PkiError
-from bridged.runtime.trust_keeper import Revocation
+from bridged.runtime.site.trust_keeper import Revocation
 
 
 @dataclass

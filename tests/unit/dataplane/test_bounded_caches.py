@@ -9,9 +9,9 @@ from bridged.dataplane.portable.keys import KeySlot
 from bridged.dataplane.portable.limits import KeyUse
 from bridged.dataplane.portable.peers import IDS_REMEMBERED, Peer, PeerTable
 from bridged.dataplane.portable.wire import Path
-from bridged.protocol.cipher import Cipher
-from bridged.protocol.data_packet import serialize_data_header
-from bridged.protocol.key_derivation import slice_keys
+from bridged.protocol.keys.cipher import Cipher
+from bridged.protocol.keys.key_derivation import slice_keys
+from bridged.protocol.packets.data_packet import serialize_data_header
 from bridged.protocol.role import Role
 from bridged.units import KeyId, PeerHandle, WirePeerId
 

@@ -7,9 +7,9 @@ import pytest
 from bridged.dataplane.portable import limits
 from bridged.dataplane.portable.keys import NEVER, KeySlot
 from bridged.dataplane.portable.limits import KeyUse
-from bridged.protocol import data_packet
-from bridged.protocol.cipher import Cipher
-from bridged.protocol.key_derivation import slice_keys
+from bridged.protocol.keys.cipher import Cipher
+from bridged.protocol.keys.key_derivation import slice_keys
+from bridged.protocol.packets import data_packet
 from bridged.protocol.role import Role
 from bridged.units import KeyId, WirePeerId
 

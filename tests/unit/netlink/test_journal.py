@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bridged.link_planning.links import BridgeWish, HostAddress, HostRoute, Link, Ownership, TapPort
 from bridged.netlink.journal import Journal
-from bridged.switching.links import BridgeWish, HostAddress, HostRoute, Link, Ownership, TapPort
 
 WISH = BridgeWish("br0", ports=("eth1",), taps=(TapPort("tap0"),), addresses=("192.0.2.1/24",), stp=False)
 OURS = Ownership(

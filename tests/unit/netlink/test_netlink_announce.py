@@ -5,8 +5,8 @@ from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, IPv6
 from scapy.layers.l2 import ARP, Ether
 
 from bridged.addresses import MacAddress
+from bridged.link_planning.links import HostAddress
 from bridged.netlink.announce import announcement
-from bridged.switching.links import HostAddress
 
 MAC = MacAddress.parse("02:00:5e:00:00:07")
 

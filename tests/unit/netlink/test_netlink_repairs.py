@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+from bridged.link_planning.actions import AddAddress, Attach, DeleteAddress, SetUp
+from bridged.link_planning.links import HostAddress, HostLinks, Link
 from bridged.netlink.repairs import FORGIVEN_AFTER_SECONDS, FREE_REPAIRS, LONGEST_DELAY_SECONDS, Repairs
-from bridged.switching.actions import AddAddress, Attach, DeleteAddress, SetUp
-from bridged.switching.links import HostAddress, HostLinks, Link
 
 ATTACH = Attach("eth1", "br0")
 HOST = HostLinks((Link("eth1", 3), Link("br0", 2)))

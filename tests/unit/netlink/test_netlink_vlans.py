@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridged.link_planning.vlans import VlanRange, ranges
 from bridged.netlink import vlans
-from bridged.switching.vlans import VlanRange, ranges
 
 SETLINK, DELLINK = 19, 17
 PVID, UNTAGGED, BEGIN, END = 2, 4, 8, 16

@@ -18,7 +18,7 @@ from bridged import WRITTEN_AFTER
 from bridged.pki import EmbeddedCa, PkiError, embedded_tls_material, tls_crypt_key_path
 from bridged.pki import authority as authority_module
 from bridged.pki.certificates import Validity, build_revocation_list
-from bridged.protocol.static_key import parse_static_key
+from bridged.protocol.keys.static_key import parse_static_key
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

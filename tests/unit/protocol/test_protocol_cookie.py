@@ -6,7 +6,7 @@ import pytest
 
 from bridged.addresses import Endpoint
 from bridged.errors import LocalProtocolError
-from bridged.protocol.cookie import CookieJar
+from bridged.protocol.strangers.cookie import CookieJar
 
 JAR = CookieJar(bytes(range(32)))
 CLIENT = Endpoint("192.0.2.1", 1194)

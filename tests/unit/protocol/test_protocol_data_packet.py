@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bridged.errors import LocalProtocolError, RemoteProtocolError
-from bridged.protocol import data_packet
-from bridged.protocol.cipher import Cipher
+from bridged.protocol.keys.cipher import Cipher
+from bridged.protocol.packets import data_packet
 
 AEAD = data_packet.make_aead(Cipher.AES_256_GCM, bytes(32))
 IV = b"implicit"

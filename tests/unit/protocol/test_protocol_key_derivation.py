@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from bridged.errors import LocalProtocolError
-from bridged.protocol.cipher import Cipher
-from bridged.protocol.key_derivation import derive_by_prf, prf, slice_keys
-from bridged.protocol.key_exchange import ClientKeyMessage, ServerKeyMessage
+from bridged.protocol.keys.cipher import Cipher
+from bridged.protocol.keys.key_derivation import derive_by_prf, prf, slice_keys
+from bridged.protocol.keys.key_exchange import ClientKeyMessage, ServerKeyMessage
 from bridged.protocol.role import Role
 from bridged.units import KeyId
 

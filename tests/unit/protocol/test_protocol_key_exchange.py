@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridged.errors import LocalProtocolError, RemoteProtocolError
-from bridged.protocol.key_exchange import (
+from bridged.protocol.keys.key_exchange import (
     MAX_KEY_MESSAGE,
     ClientKeyMessage,
     IncompleteKeyMessage,

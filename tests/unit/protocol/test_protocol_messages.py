@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridged.errors import LocalProtocolError
-from bridged.protocol.messages import (
+from bridged.protocol.packets.messages import (
     AuthFailed,
     AuthFailedKind,
     AuthPending,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bridged.errors import ConfigurationError, RemoteProtocolError
-from bridged.protocol.cipher import DEFAULT_CIPHERS, Cipher
-from bridged.protocol.negotiation import (
+from bridged.protocol.keys.cipher import DEFAULT_CIPHERS, Cipher
+from bridged.protocol.packets.negotiation import (
     PeerInfo,
     ProtocolFlags,
     accept_pushed_cipher,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bridged.errors import RemoteProtocolError
-from bridged.protocol import occ
-from bridged.protocol.occ import OccMessage, OccType
+from bridged.protocol.packets import occ
+from bridged.protocol.packets.occ import OccMessage, OccType
 
 
 def test_only_the_whole_payload_is_a_ping() -> None:

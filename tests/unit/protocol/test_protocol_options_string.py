@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bridged.protocol.cipher import Cipher
-from bridged.protocol.options_string import (
+from bridged.protocol.keys.cipher import Cipher
+from bridged.protocol.packets.options_string import (
     LinkOptions,
     build_options_string,
     compare_options,

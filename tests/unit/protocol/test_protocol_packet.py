@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridged.errors import LocalProtocolError, RemoteProtocolError
-from bridged.protocol.packet import (
+from bridged.protocol.packets.packet import (
     ControlBody,
     ControlHeader,
     Opcode,

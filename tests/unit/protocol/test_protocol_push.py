@@ -7,8 +7,8 @@ import itertools
 import pytest
 
 from bridged.errors import ConfigurationError, RemoteProtocolError
-from bridged.protocol.negotiation import ProtocolFlags
-from bridged.protocol.push import (
+from bridged.protocol.packets.negotiation import ProtocolFlags
+from bridged.protocol.packets.push import (
     FLAG_NEEDS,
     MAX_PUSH_TOTAL,
     MESSAGE_ROOM,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bridged.errors import LocalProtocolError
-from bridged.protocol.packet import Opcode
-from bridged.protocol.reliable import ReceiveVerdict, ReceiveWindow, SendWindow, WindowFull
+from bridged.protocol.packets.packet import Opcode
+from bridged.protocol.session.reliable import ReceiveVerdict, ReceiveWindow, SendWindow, WindowFull
 
 
 def ids(window: SendWindow, now: float) -> list[int]:

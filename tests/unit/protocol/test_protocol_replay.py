@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridged.errors import ConfigurationError
-from bridged.protocol.replay import ReplayWindow
+from bridged.protocol.keys.replay import ReplayWindow
 
 
 def test_zero_is_never_valid() -> None:

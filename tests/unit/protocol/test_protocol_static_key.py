@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridged.errors import ConfigurationError
-from bridged.protocol.static_key import StaticKey, parse_static_key
+from bridged.protocol.keys.static_key import StaticKey, parse_static_key
 
 KEY = StaticKey(bytes(range(256)))
 

@@ -7,13 +7,13 @@ import random
 import pytest
 
 from bridged.errors import RemoteProtocolError
-from bridged.protocol.cookie import CookieJar
-from bridged.protocol.listener import Listener
-from bridged.protocol.packet import ControlBody, ControlHeader, Opcode, serialize_body
+from bridged.protocol.keys.static_key import StaticKey
+from bridged.protocol.packets.packet import ControlBody, ControlHeader, Opcode, serialize_body
+from bridged.protocol.packets.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapKeys
 from bridged.protocol.role import Role
-from bridged.protocol.static_key import StaticKey
-from bridged.protocol.stranger import recognise
-from bridged.protocol.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapKeys
+from bridged.protocol.strangers.cookie import CookieJar
+from bridged.protocol.strangers.listener import Listener
+from bridged.protocol.strangers.stranger import recognise
 from bridged.units import KeyId
 
 OURS = StaticKey(bytes(range(256)))

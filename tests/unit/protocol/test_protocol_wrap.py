@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from bridged.errors import ConfigurationError, LocalProtocolError, RemoteProtocolError
-from bridged.protocol.packet import ControlHeader, Opcode
-from bridged.protocol.role import Role
-from bridged.protocol.static_key import StaticKey
-from bridged.protocol.wrap import (
+from bridged.protocol.keys.static_key import StaticKey
+from bridged.protocol.packets.packet import ControlHeader, Opcode
+from bridged.protocol.packets.wrap import (
     NoWrap,
     TlsAuthKeys,
     TlsCryptKeys,
@@ -16,6 +15,7 @@ from bridged.protocol.wrap import (
     WrapKeys,
     dynamic_tls_crypt,
 )
+from bridged.protocol.role import Role
 from bridged.units import KeyId
 
 KEY = StaticKey(bytes(range(256)))

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 
 from bridged.addresses import Endpoint
-from bridged.protocol.reset_limit import (
+from bridged.protocol.strangers.reset_limit import (
     BEYOND_BURST,
     BEYOND_PER_SECOND,
     CALM,

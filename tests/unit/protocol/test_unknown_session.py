@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bridged.protocol.packet import Opcode, parse_first_octet
-from bridged.protocol.unknown_session import KEY_IDS, NOTICE_OCTETS, is_notice, serialize_notice
+from bridged.protocol.packets.packet import Opcode, parse_first_octet
+from bridged.protocol.packets.unknown_session import KEY_IDS, NOTICE_OCTETS, is_notice, serialize_notice
 
 
 @pytest.mark.parametrize("key_id", range(KEY_IDS))

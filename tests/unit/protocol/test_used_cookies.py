@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bridged.protocol.used_cookies import (
+from bridged.protocol.strangers.used_cookies import (
     LAST_WORDS_REPEATED,
     TOMBSTONE_SECONDS,
     TOMBSTONES_MAX,

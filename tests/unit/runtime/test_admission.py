@@ -8,11 +8,11 @@ import pytest
 
 from bridged.addresses import Endpoint
 from bridged.errors import RemoteProtocolError
-from bridged.protocol.listener import NewSession
-from bridged.protocol.packet import ControlHeader, Opcode
-from bridged.protocol.session_types import Proof
-from bridged.protocol.wrap import OpenedControl
-from bridged.runtime.admission import (
+from bridged.protocol.packets.packet import ControlHeader, Opcode
+from bridged.protocol.packets.wrap import OpenedControl
+from bridged.protocol.session.contract import Proof
+from bridged.protocol.strangers.listener import NewSession
+from bridged.runtime.server.admission import (
     GREEDY_SECONDS,
     IDLE_SECONDS,
     LONGEST_SECONDS,

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from bridged.runtime.clock_steps import ClockSteps
+from bridged.runtime.watchers.clock_steps import ClockSteps
 
 
 def test_each_step_is_announced_and_the_timer_set_again() -> None:

@@ -13,7 +13,7 @@ from bridged.addresses import MacAddress
 from bridged.dataplane import Build, choose_dataplane
 from bridged.dataplane.contract import TapPort
 from bridged.errors import TapError
-from bridged.runtime.coalescing import CoalescingGuard
+from bridged.runtime.tunnels.coalescing import CoalescingGuard
 from bridged.units import Octets
 
 NEW, OLD = "6.8.5", "6.8.4"

@@ -9,8 +9,8 @@ import pytest
 from bridged.addresses import MacAddress
 from bridged.dataplane.contract import FdbEntry
 from bridged.netlink.fdb_watch import StationHeard
-from bridged.runtime import reflections
-from bridged.runtime.reflections import SUSPECTS_MAX, Reflections
+from bridged.runtime.watchers import reflections
+from bridged.runtime.watchers.reflections import SUSPECTS_MAX, Reflections
 from bridged.units import PeerHandle, Seconds
 
 LAN, TAP = 1, 2

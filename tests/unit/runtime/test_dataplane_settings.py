@@ -9,7 +9,7 @@ import pytest
 from bridged.addresses import MacAddress
 from bridged.configuration.load import parse
 from bridged.dataplane.contract import TapPort
-from bridged.runtime.dataplane_settings import dataplane_settings
+from bridged.runtime.tunnels.dataplane_settings import dataplane_settings
 from bridged.units import Octets
 
 FILE = """\

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from bridged.addresses import Endpoint
-from bridged.protocol.session_types import SendDatagram
-from bridged.runtime.allowance import AMPLIFICATION, LEAST_DATA_PACKET, Allowance
-from bridged.runtime.link import PeerLink
-from bridged.runtime.log_budget import LogBudget
+from bridged.protocol.session.contract import SendDatagram
+from bridged.runtime.tunnels.allowance import AMPLIFICATION, LEAST_DATA_PACKET, Allowance
+from bridged.runtime.tunnels.link import PeerLink
+from bridged.runtime.tunnels.log_budget import LogBudget
 from bridged.units import MonotonicSeconds, PeerHandle
 
 HOME = Endpoint("192.0.2.1", 1194)

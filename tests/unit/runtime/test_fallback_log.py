@@ -11,8 +11,8 @@ from lab.snapshots import plane
 from structlog.testing import capture_logs
 
 from bridged.dataplane.contract import DataPlane, DataplaneSnapshot
-from bridged.runtime import fallback_log
-from bridged.runtime.fallback_log import FallbackLog
+from bridged.runtime.tunnels import fallback_log
+from bridged.runtime.tunnels.fallback_log import FallbackLog
 
 
 class Counting:

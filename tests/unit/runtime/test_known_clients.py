@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bridged.addresses import Endpoint
-from bridged.runtime.known_clients import CLIENTS_MAX, LINES_SPARE, KnownClients
+from bridged.runtime.server.known_clients import CLIENTS_MAX, LINES_SPARE, KnownClients
 
 V4 = Endpoint("192.0.2.1", 1000)
 V6 = Endpoint("2001:db8::1", 1000)

@@ -6,8 +6,8 @@ import random
 from dataclasses import dataclass, field
 
 from bridged.addresses import Endpoint
-from bridged.protocol.session_types import Deadline
-from bridged.runtime.link_table import LinkTable
+from bridged.protocol.session.contract import Deadline
+from bridged.runtime.tunnels.link_table import LinkTable
 
 
 @dataclass

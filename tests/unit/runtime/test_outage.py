@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bridged.addresses import Endpoint
-from bridged.runtime.outage import Outage
+from bridged.runtime.client.outage import Outage
 
 HUB, SPARE = Endpoint("192.0.2.1", 1194), Endpoint("192.0.2.2", 1194)
 

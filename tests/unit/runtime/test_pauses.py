@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridged.runtime.pauses import Pauses
+from bridged.runtime.client.pauses import Pauses
 
 
 def rounds(pauses: Pauses, count: int, *, is_refused: bool) -> list[float]:

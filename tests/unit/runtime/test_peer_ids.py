@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bridged.runtime.server import _PeerIds
+from bridged.runtime.server.server import _PeerIds
 
 
 def test_the_id_given_back_longest_ago_is_taken_next() -> None:

@@ -14,7 +14,7 @@ from bridged.configuration import load
 from bridged.configuration.secrets import find_exposed_secrets
 from bridged.errors import ConfigurationError
 from bridged.pki import EmbeddedCa, tls_crypt_key_path
-from bridged.runtime.trust import find_ended, find_unusable, plan_tunnel
+from bridged.runtime.tunnels.tunnel_credentials import find_ended, find_unusable, plan_tunnel
 from bridged.units import UnixSeconds
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bridged.addresses import Endpoint
-from bridged.protocol.stranger import STATIC_KEY, WRAP_MISMATCH, Stranger
-from bridged.runtime.refused import REFUSED_MAX, SHOWN_SECONDS, RefusedPeers
+from bridged.protocol.strangers.stranger import STATIC_KEY, WRAP_MISMATCH, Stranger
+from bridged.runtime.tunnels.refused import REFUSED_MAX, SHOWN_SECONDS, RefusedPeers
 from bridged.units import UnixSeconds
 
 NOW = UnixSeconds(1_800_000_000.0)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from bridged.addresses import Endpoint, Remote
-from bridged.runtime.remembered import RememberedServer
-from bridged.runtime.remote_order import Candidate
+from bridged.runtime.client.remembered import RememberedServer
+from bridged.runtime.client.remote_order import Candidate
 
 REMOTES = (Remote.parse("a.example:1194"), Remote.parse("b.example:1194/udp6"))
 WORKED = Candidate(REMOTES[1], Endpoint("2001:db8::1", 1194))

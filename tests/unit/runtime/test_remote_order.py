@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bridged.addresses import Endpoint, Remote
-from bridged.runtime.remote_order import ADDRESSES_MAX, Candidate, RemoteOrder
+from bridged.runtime.client.remote_order import ADDRESSES_MAX, Candidate, RemoteOrder
 
 FIRST, SECOND, THIRD = (Remote.parse(f"192.0.2.{number}:1194") for number in (1, 2, 3))
 NAME = Remote.parse("hub.example:1194")

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from bridged.addresses import Endpoint, Remote
-from bridged.runtime import lookup
-from bridged.runtime.lookup import QUESTIONS_AT_ONCE, Lookup
+from bridged.runtime.client import lookup
+from bridged.runtime.client.lookup import QUESTIONS_AT_ONCE, Lookup
 
 HUB = Remote.parse("hub.example:1194")
 FOUND = [

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from bridged.addresses import Remote
 from bridged.configuration.schema import Tunnel
-from bridged.runtime.client import ClientTunnel
-from bridged.runtime.sizes import TcpSizes, mss_limit, sizes_by_remote
+from bridged.runtime.client.client import ClientTunnel
+from bridged.runtime.tunnels.mss import TcpSizes, mss_limit, sizes_by_remote
 
 
 @pytest.mark.parametrize(

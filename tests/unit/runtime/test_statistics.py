@@ -6,10 +6,10 @@ import pytest
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import PeerCounters, PeerSnapshot
-from bridged.protocol.cipher import Cipher
-from bridged.protocol.session_types import Negotiated
-from bridged.protocol.tls_port import TlsSummary
-from bridged.runtime.statistics import (
+from bridged.protocol.keys.cipher import Cipher
+from bridged.protocol.session.contract import Negotiated
+from bridged.protocol.session.tls_port import TlsSummary
+from bridged.runtime.tunnels.statistics import (
     DURATION_BOUNDS,
     PEER_NAMES_MAX,
     Durations,

@@ -16,7 +16,7 @@ from bridged.dataplane import choose_dataplane, coalesce
 from bridged.dataplane.contract import COALESCE_KINDS, CoalesceKind
 from bridged.dataplane.portable.segment import segment
 from bridged.dataplane.portable.vnet import GSO_NONE, parse_vnet
-from bridged.runtime.super_frame_trial import SAMPLES, Verdict, sample_frames, try_super_frames
+from bridged.runtime.tunnels.super_frame_trial import SAMPLES, Verdict, sample_frames, try_super_frames
 from bridged.units import Seconds
 
 Spoil = Callable[[list[bytes]], list[bytes]]

@@ -15,9 +15,9 @@ from structlog.testing import capture_logs
 
 from bridged.configuration import load
 from bridged.pki import EmbeddedCa, PkiError
-from bridged.runtime.site import Site
-from bridged.runtime.trust import plan_tunnel
-from bridged.runtime.trust_keeper import TrustKeeper
+from bridged.runtime.site.site import Site
+from bridged.runtime.site.trust_keeper import TrustKeeper
+from bridged.runtime.tunnels.tunnel_credentials import plan_tunnel
 from bridged.supervision import SUPERVISOR
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -132,7 +132,7 @@ def test_a_round_that_fails_is_said_and_the_next_one_comes(rig: Rig, monkeypatch
             raise OSError(28, "No space left on device", "/x/y")
 
     monkeypatch.setattr(rig.keeper, "tend", tend)
-    monkeypatch.setattr("bridged.runtime.trust_keeper.PERIOD_SECONDS", 0.001)
+    monkeypatch.setattr("bridged.runtime.site.trust_keeper.PERIOD_SECONDS", 0.001)
     monkeypatch.setattr("bridged.supervision.FIRST_PAUSE_SECONDS", 0.001)
 
     async def scenario() -> None:

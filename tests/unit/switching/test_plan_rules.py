@@ -6,7 +6,7 @@ import pytest
 
 from bridged.addresses import MacAddress
 from bridged.errors import ConfigurationError
-from bridged.switching.actions import (
+from bridged.link_planning.actions import (
     Action,
     AddAddress,
     AddRoute,
@@ -19,8 +19,8 @@ from bridged.switching.actions import (
     SetMtu,
     SetVlans,
 )
-from bridged.switching.giving_back import claim, plan_return, recognise
-from bridged.switching.links import (
+from bridged.link_planning.giving_back import claim, plan_return, recognise
+from bridged.link_planning.links import (
     BridgeSettings,
     HostAddress,
     HostLinks,
@@ -29,8 +29,8 @@ from bridged.switching.links import (
     Link,
     Ownership,
 )
-from bridged.switching.plan import MADE_SETTINGS, BridgeWish, TapPort, plan, unfit_links
-from bridged.switching.vlans import VlanRange
+from bridged.link_planning.plan import MADE_SETTINGS, BridgeWish, TapPort, plan, unfit_links
+from bridged.link_planning.vlans import VlanRange
 
 KEPT = MacAddress.parse("02:00:5e:00:00:07")
 FIXED = MacAddress.parse("02:00:5e:00:00:08")
@@ -249,7 +249,7 @@ def test_a_link_local_address_stays() -> None:
 
 
 def test_a_multipath_route_moves_only_by_the_port() -> None:
-    from bridged.switching.links import NextHop
+    from bridged.link_planning.links import NextHop
 
     route = HostRoute(
         2, "10.0.0.0/8", nexthops=(NextHop("eth1", "192.0.2.9"), NextHop("wan0", "198.51.100.9", 3))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridged.switching.sightings import HELD_ALONE_SECONDS, LAN_MEMORY_SECONDS, Sightings
+from bridged.runtime.watchers.sightings import HELD_ALONE_SECONDS, LAN_MEMORY_SECONDS, Sightings
 
 
 def test_a_station_that_a_peer_had_first_is_remote() -> None:

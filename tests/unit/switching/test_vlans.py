@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridged.switching.vlans import VlanRange, changes, joined, members, parse_vlans, ranges
+from bridged.link_planning.vlans import VlanRange, changes, joined, members, parse_vlans, ranges
 
 FLAGS = st.sampled_from(((False, False), (False, True)))
 MEMBERS = st.dictionaries(st.integers(1, 4094), FLAGS, max_size=60)

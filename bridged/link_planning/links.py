@@ -1,0 +1,334 @@
+"""What the host's links look like, and what is wanted of one bridge, as plain values.
+
+Source: rtnetlink(7); Linux `if_link.h` and `if_addr.h` for what the kernel keeps per link and address.
+Pure: `netlink` fills these in; deadlines are readings of the caller's monotonic clock.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from bridged.addresses import MacAddress
+from bridged.link_planning.vlans import VlanRange
+
+ADDRESS_PROTOCOL_RA = 2
+"""Address protocol of what the kernel made after a router's advertisement (IFAPROT_KERNEL_RA)."""
+PROTOCOL_RA = 9
+"""Route protocol of what the kernel learned from a router's advertisement."""
+RA_COPY_METRIC = 1
+"""By so much a copy of such a route lies behind the kernel's own."""
+PROTOCOL_KERNEL = 2
+"""Route protocol of what the kernel derives from an address by itself."""
+LOCAL_TABLE = 255
+SCOPE_LINK = 253
+MULTICAST_ROUTER_ALWAYS = 2
+"""Bridge port setting: all multicast goes out of it, whatever snooping has learned."""
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeSettings:
+    """What we may set on a bridge. Times in seconds, as fine as the kernel's 10 ms.
+
+    `group_forward_mask`: bit n lets frames to 01:80:c2:00:00:0n pass (bit 14: LLDP).
+    """
+
+    stp: bool = False
+    ageing_seconds: float = 300.0
+    forward_delay_seconds: float = 15.0
+    multicast_snooping: bool = True
+    group_forward_mask: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Inet6Settings:
+    """What a link makes of routers' advertisements; values as in `net.ipv6.conf.LINK`."""
+
+    accept_ra: int = 1
+    accept_ra_defrtr: int = 1
+    accept_ra_pinfo: int = 1
+    autoconf: int = 1
+    use_tempaddr: int = 0
+    forwarding: int = 0
+    ra_defrtr_metric: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One network interface.
+
+    `master` is the name of the bridge or bond it belongs to, `lower` that of the link it stands on (VLAN,
+    macvlan). `bridge` is None where it is no bridge, `multicast_router` where it is no bridge port, `vlans`
+    where it is no port of a VLAN-aware bridge; `inet6` is None where that was not asked for.
+    """
+
+    name: str
+    index: int
+    kind: str = ""
+    mac: MacAddress | None = None
+    mtu: int = 1500
+    up: bool = False
+    carrier: bool = False
+    master: str | None = None
+    ethernet: bool = True
+    loopback: bool = False
+    lower: str | None = None
+    queue_frames: int = 1000
+    bridge: BridgeSettings | None = None
+    multicast_router: int | None = None
+    vlans: tuple[VlanRange, ...] | None = None
+    inet6: Inet6Settings | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HostAddress:
+    """An IP address on a link, with all that is needed to add it again elsewhere.
+
+    `address` is text with prefix length. Deadlines are monotonic seconds, None: for ever; they are not part
+    of the identity. `metric` is that of the connected route, None: the kernel's own.
+    """
+
+    link: str
+    address: str
+    peer: str | None = None
+    broadcast: str | None = None
+    label: str | None = None
+    scope: int = 0
+    flags: int = 0
+    metric: int | None = None
+    protocol: int = 0
+    valid_until: float | None = field(default=None, compare=False)
+    preferred_until: float | None = field(default=None, compare=False)
+
+    @property
+    def is_ipv6(self) -> bool:
+        return ":" in self.address
+
+    @property
+    def is_kernels(self) -> bool:
+        """The kernel made it after an advertisement, and renews it where it is on a link that hears them."""
+        return self.is_ipv6 and self.protocol == ADDRESS_PROTOCOL_RA
+
+    @property
+    def ip(self) -> str:
+        return self.address.partition("/")[0]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What the kernel tells addresses of one link apart by (IPv4: also the prefix length)."""
+        return self.address, self.peer or ""
+
+    def on(self, link: str) -> HostAddress:
+        """The same address on another link; the label of an IPv4 address goes with the link's name."""
+        label = self.label
+        if label is not None:
+            rest = label[len(self.link) :] if label.startswith(self.link) else ""
+            label = (link + rest)[:15]
+        return replace(self, link=link, label=label)
+
+    def has_expired(self, now: float) -> bool:
+        return self.valid_until is not None and self.valid_until <= now
+
+
+@dataclass(frozen=True, slots=True)
+class NextHop:
+    """One way of a multipath route. `weight` from 1."""
+
+    link: str
+    gateway: str | None = None
+    weight: int = 1
+    onlink: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HostRoute:
+    """A route. `destination` is text with prefix length; a multipath route has `nexthops` and no `link`.
+
+    `metrics` are pairs of a kernel metric name and its value (`RTAX_MTU`, 1400). `nexthop_object`: id of a
+    kernel nexthop object, which belongs to its own link and does not move. `expires_at`: monotonic seconds.
+    """
+
+    family: int
+    destination: str
+    link: str = ""
+    gateway: str | None = None
+    metric: int = 0
+    table: int = 254
+    protocol: int = 3
+    scope: int = 0
+    kind: int = 1
+    tos: int = 0
+    source: str | None = None
+    preferred_source: str | None = None
+    onlink: bool = False
+    preference: int = 0
+    metrics: tuple[tuple[str, int], ...] = ()
+    nexthops: tuple[NextHop, ...] = ()
+    nexthop_object: int | None = None
+    expires_at: float | None = field(default=None, compare=False)
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What makes two routes of a table different routes."""
+        return (
+            *(self.family, self.table, self.destination, self.source, self.tos, self.metric),
+            *(self.link, self.gateway, tuple(sorted((hop.link, hop.gateway or "") for hop in self.nexthops))),
+        )
+
+    @property
+    def is_kernels(self) -> bool:
+        """The kernel learned it from an advertisement; one of the same metric keeps it from renewing it."""
+        return self.protocol == PROTOCOL_RA
+
+    def copied(self) -> HostRoute:
+        """Behind the kernel's own, which comes with the next advertisement; until then this one serves."""
+        return replace(self, metric=self.metric + RA_COPY_METRIC)
+
+    @property
+    def links(self) -> frozenset[str]:
+        return frozenset(hop.link for hop in self.nexthops) or frozenset((self.link,))
+
+    def moved(self, old: str, new: str) -> HostRoute:
+        """The same route with link `new` wherever it went by `old`."""
+        hops = tuple(replace(hop, link=new) if hop.link == old else hop for hop in self.nexthops)
+        link = new if self.link == old else self.link
+        return replace(self, link=link, nexthops=hops, nexthop_object=None)
+
+    def has_expired(self, now: float) -> bool:
+        return self.expires_at is not None and self.expires_at <= now
+
+
+@dataclass(frozen=True, slots=True)
+class HostLinks:
+    """Links, addresses and routes at the moment `now` (monotonic seconds), in the kernel's order."""
+
+    links: tuple[Link, ...] = ()
+    addresses: tuple[HostAddress, ...] = ()
+    routes: tuple[HostRoute, ...] = ()
+    now: float = 0.0
+
+    def link(self, name: str) -> Link | None:
+        return next((link for link in self.links if link.name == name), None)
+
+    def ports_of(self, bridge: str) -> tuple[Link, ...]:
+        return tuple(link for link in self.links if link.master == bridge)
+
+    def addresses_of(self, link: str) -> Iterator[HostAddress]:
+        """In the order in which they must be added again to come out in the same order.
+
+        The kernel appends IPv4 addresses and puts each IPv6 address before its elders.
+        """
+        ours = [address for address in self.addresses if address.link == link]
+        yield from (address for address in ours if not address.is_ipv6)
+        yield from reversed([address for address in ours if address.is_ipv6])
+
+    def ipv6_of(self, link: str) -> tuple[HostAddress, ...]:
+        """IPv6 addresses that a link loses when it goes down and does not get back by itself."""
+        return tuple(
+            address for address in self.addresses_of(link) if address.is_ipv6 and not is_link_local(address)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TapPort:
+    """A tunnel's TAP as a port. `mtu` None: that of the LAN ports; `queue_frames` None: as it is."""
+
+    name: str
+    mtu: int | None = None
+    queue_frames: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeWish:
+    """What the configuration wants of one bridge. None means: leave it as it is.
+
+    `mac` None: a bridge we make takes the address of the first of `ports` that is there, else
+    `fallback_mac`; once chosen it stays, whichever ports come and go. `mtu` goes for bridge, ports and TAPs
+    (a TAP's own `mtu` comes first). `addresses` are text with prefix length. `vlans` are those of
+    the TAPs, where the bridge is VLAN-aware; None: those of the LAN ports.
+    """
+
+    name: str
+    ports: tuple[str, ...] = ()
+    taps: tuple[TapPort, ...] = ()
+    addresses: tuple[str, ...] = ()
+    mtu: int | None = None
+    mac: MacAddress | None = None
+    fallback_mac: MacAddress | None = None
+    stp: bool | None = None
+    ageing_seconds: float | None = None
+    forward_delay_seconds: float | None = None
+    multicast_snooping: bool | None = None
+    group_forward_mask: int | None = None
+    move_addresses: bool = True
+    vlans: tuple[VlanRange, ...] | None = None
+
+    def covers(self, earlier: BridgeWish) -> bool:
+        """Nothing that `earlier` asked for has to be given back for this wish."""
+        kept = all(
+            getattr(self, name) is not None or getattr(earlier, name) is None
+            for name in (
+                *("mtu", "stp", "ageing_seconds", "forward_delay_seconds"),
+                *("multicast_snooping", "group_forward_mask", "vlans"),
+            )
+        )
+        taps = {tap.name for tap in self.taps}
+        return (
+            kept
+            and self.name == earlier.name
+            and self.mac == earlier.mac
+            and self.move_addresses == earlier.move_addresses
+            and set(earlier.ports) <= set(self.ports)
+            and set(earlier.addresses) <= set(self.addresses)
+            and {tap.name for tap in earlier.taps} <= taps
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """What is ours on the host for one bridge, and what we changed as it was before.
+
+    `bridge_before` is set for an adopted bridge; `bridge_index` tells ours from one that somebody else made
+    under its name; `mac_pinned`: its address was set by us, so that the kernel no longer chooses it anew as
+    ports come and go. `links_before`: ports and TAPs. `handed_over` and `routes`
+    name the port they came from in `link`; `added` and `added_routes` are those that we put on the bridge.
+    """
+
+    bridge_made: bool = False
+    bridge_mac: MacAddress | None = None
+    bridge_before: Link | None = None
+    bridge_index: int | None = None
+    mac_pinned: bool = False
+    links_before: tuple[Link, ...] = ()
+    handed_over: tuple[HostAddress, ...] = ()
+    routes: tuple[HostRoute, ...] = ()
+    added: tuple[HostAddress, ...] = ()
+    added_routes: tuple[HostRoute, ...] = ()
+
+    def before(self, name: str) -> Link | None:
+        return next((link for link in self.links_before if link.name == name), None)
+
+    @property
+    def is_empty(self) -> bool:
+        return self == Ownership()
+
+
+def canonical_address(text: str) -> str:
+    """An address with prefix length in the one form in which addresses are compared."""
+    return str(ipaddress.ip_interface(text))
+
+
+def is_link_local(address: HostAddress) -> bool:
+    """IPv6 link-local addresses belong to their link and never move."""
+    return address.is_ipv6 and address.scope == SCOPE_LINK
+
+
+def routes_by(routes: Iterable[HostRoute], link: str) -> Iterator[HostRoute]:
+    """Routes that go by `link` and can be moved, those without gateway first: the others need them."""
+    movable = [
+        route
+        for route in routes
+        if link in route.links and route.protocol != PROTOCOL_KERNEL and route.table != LOCAL_TABLE
+    ]
+    yield from sorted(movable, key=lambda route: route.gateway is not None or bool(route.nexthops))

@@ -1,0 +1,384 @@
+"""Desired minus observed: what to change on the host so that one bridge is as configured, and back again.
+
+`plan` is empty where nothing is left to change; `giving_back.plan_return` is its way back.
+
+An address leaves its port last: it is on the bridge, and the routes go by the bridge, before the port
+loses it, so that at no moment the host is without it.
+
+Pure: no netlink, no clock; `HostLinks.now` says when things were observed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bridged.addresses import MacAddress
+from bridged.errors import ConfigurationError
+from bridged.link_planning.actions import (
+    Action,
+    AddAddress,
+    AddRoute,
+    Attach,
+    CreateBridge,
+    DeleteAddress,
+    DeleteRoute,
+    RenewAddress,
+    SetInet6,
+    SetMac,
+    SetMtu,
+    SetMulticastRouter,
+    SetQueue,
+    SetSettings,
+    SetUp,
+    SetVlans,
+)
+from bridged.link_planning.links import (
+    MULTICAST_ROUTER_ALWAYS,
+    BridgeSettings,
+    BridgeWish,
+    HostAddress,
+    HostLinks,
+    HostRoute,
+    Inet6Settings,
+    Link,
+    Ownership,
+    TapPort,
+    canonical_address,
+    is_link_local,
+    routes_by,
+)
+from bridged.link_planning.vlans import VlanRange, joined
+
+__all__ = ["MADE_SETTINGS", "BridgeWish", "HostLinks", "Ownership", "TapPort", "plan", "unfit_links"]
+
+TIME_ROUNDING_SECONDS = 0.015
+"""The kernel keeps times in ticks of up to 10 ms."""
+MADE_SETTINGS = BridgeSettings(stp=False, multicast_snooping=False)
+"""Of a bridge we make, where the configuration is silent.
+
+Snooping is off: with it, a bridge that has heard a querier sends multicast only where a report was seen, and
+a site whose querier comes and goes, or whose listeners sleep, loses discovery traffic for minutes. The
+tunnel's own switch limits what crosses. On an adopted bridge snooping stays as it is and the TAPs are marked
+as multicast router ports, which has the same effect for them.
+"""
+
+
+def plan(
+    observed: HostLinks,
+    wish: BridgeWish,
+    ownership: Ownership,
+    held_back: frozenset[tuple[str, str]] = frozenset(),
+) -> list[Action]:
+    """Everything that is missing for the wish; ports and TAPs that are not there yet are left out.
+
+    `held_back`: (action name, link) pairs that are not to be done now, because somebody undid them too often.
+    A port or TAP is held back as a whole.
+
+    Raises:
+        ConfigurationError: `not_a_bridge`, `port_taken` or `port_unfit`: the host's links contradict the
+            wish, and it is not for us to tear down what others built.
+    """
+    held_links = {link for _, link in held_back if link != wish.name}
+    for name, error in unfit_links(observed, wish).items():
+        if name not in held_links:
+            raise error
+    bridge = observed.link(wish.name)
+    if bridge is None and ("create", wish.name) in held_back:
+        return []
+    actions = [
+        action
+        for action in _bridge_changes(observed, wish, ownership)
+        if (action.name, action.link) not in held_back
+    ]
+    for tap in wish.taps:
+        if tap.name not in held_links:
+            actions += _tap_changes(observed, wish, tap)
+    holdings = _Holdings(observed, wish, ownership, held_back)
+    actions += holdings.missing_addresses()
+    for name in wish.ports:
+        port = observed.link(name)
+        if port is not None and name not in held_links:
+            actions += holdings.port_changes(port)
+    actions += holdings.missing_routes()
+    return actions
+
+
+def unfit_links(observed: HostLinks, wish: BridgeWish) -> dict[str, ConfigurationError]:
+    """Links that are there and cannot do what the wish asks of them, with the reason; see `plan`."""
+    found: dict[str, ConfigurationError] = {}
+    bridge = observed.link(wish.name)
+    if bridge is not None and bridge.bridge is None:
+        found[wish.name] = ConfigurationError(
+            f"the host has a link {wish.name} that is no bridge ({bridge.kind or 'a device'}); "
+            "choose another name for the bridge",
+            key=f"bridges.{wish.name}",
+            code="not_a_bridge",
+        )
+    for name in (*wish.ports, *(tap.name for tap in wish.taps)):
+        link = observed.link(name)
+        if link is None:
+            continue
+        key = f"bridges.{wish.name}.ports"
+        if link.master not in (None, wish.name):
+            found[name] = ConfigurationError(
+                f"{name} belongs to {link.master}; take it out (ip link set {name} nomaster), or use "
+                f"{link.master} instead",
+                key=key,
+                code="port_taken",
+            )
+        elif link.loopback or not link.ethernet or link.bridge is not None:
+            found[name] = ConfigurationError(
+                f"{name} cannot be a port: it is {_unfit(link)}; name an Ethernet interface",
+                key=key,
+                code="port_unfit",
+            )
+    return found
+
+
+def _unfit(link: Link) -> str:
+    if link.loopback:
+        return "the loopback interface"
+    return "a bridge itself" if link.bridge is not None else "not an Ethernet interface"
+
+
+def chosen_mac(observed: HostLinks, wish: BridgeWish, ownership: Ownership) -> MacAddress | None:
+    """The address of a bridge that we make; see `BridgeWish.mac`."""
+    before = ownership.bridge_before
+    known = wish.mac or ownership.bridge_mac or (before.mac if before is not None else None)
+    if known is not None:
+        return known
+    for name in wish.ports:
+        port = observed.link(name)
+        if port and port.mac and not port.mac.is_zero and not port.mac.is_multicast:
+            return port.mac
+    return wish.fallback_mac
+
+
+def _wished_settings(base: BridgeSettings, wish: BridgeWish, *, made: bool) -> BridgeSettings:
+    silent = MADE_SETTINGS if made else base
+    return BridgeSettings(
+        stp=silent.stp if wish.stp is None else wish.stp,
+        ageing_seconds=_seconds(base.ageing_seconds, wish.ageing_seconds),
+        forward_delay_seconds=_seconds(base.forward_delay_seconds, wish.forward_delay_seconds),
+        multicast_snooping=(
+            silent.multicast_snooping if wish.multicast_snooping is None else wish.multicast_snooping
+        ),
+        group_forward_mask=(
+            base.group_forward_mask if wish.group_forward_mask is None else wish.group_forward_mask
+        ),
+    )
+
+
+def _seconds(observed: float, wished: float | None) -> float:
+    """The observed value where the wished one differs only by the kernel's rounding."""
+    return observed if wished is None or abs(wished - observed) < TIME_ROUNDING_SECONDS else wished
+
+
+def _created(observed: HostLinks, wish: BridgeWish, ownership: Ownership) -> Link:
+    """The bridge as it is right after it was made. Its MTU follows its ports' until someone sets it."""
+    mac = chosen_mac(observed, wish, ownership)
+    if mac is None:
+        raise ValueError(f"a bridge without ports needs a fallback MAC address: {wish.name}")
+    before = ownership.bridge_before
+    base = before.bridge if before is not None and before.bridge is not None else MADE_SETTINGS
+    settings = _wished_settings(base, wish, made=before is None)
+    return Link(wish.name, 0, "bridge", mac, bridge=settings)
+
+
+def _bridge_changes(observed: HostLinks, wish: BridgeWish, ownership: Ownership) -> Iterator[Action]:
+    """What concerns the bridge itself: that it is there, with its settings, and up."""
+    bridge = observed.link(wish.name)
+    if bridge is None:
+        bridge = _created(observed, wish, ownership)
+        assert bridge.mac is not None and bridge.bridge is not None
+        yield CreateBridge(wish.name, bridge.mac, bridge.bridge)
+    else:
+        assert bridge.bridge is not None
+        settings = _wished_settings(bridge.bridge, wish, made=ownership.bridge_made)
+        if settings != bridge.bridge:
+            yield SetSettings(bridge.name, settings, bridge.bridge)
+        # Pinned even where it is right: an unpinned address changes when a port with a lower one comes.
+        mac = wish.mac or (ownership.bridge_mac if ownership.bridge_made else None) or bridge.mac
+        if mac is not None and bridge.mac is not None and (mac != bridge.mac or not ownership.mac_pinned):
+            yield SetMac(bridge.name, mac, bridge.mac)
+    mtu = _bridge_mtu(observed, wish, ownership, bridge)
+    if mtu is not None and bridge.mtu != mtu:
+        yield SetMtu(wish.name, mtu, bridge.mtu)
+    inet6 = _inet6(observed, wish, ownership)
+    if inet6 is not None and bridge.inet6 is not None and inet6 != bridge.inet6:
+        yield SetInet6(wish.name, inet6, bridge.inet6)
+    if not bridge.up:
+        yield SetUp(wish.name, up=True, keeps=observed.ipv6_of(wish.name))
+
+
+def _inet6(observed: HostLinks, wish: BridgeWish, ownership: Ownership) -> Inet6Settings | None:
+    """What the bridge should make of advertisements: as the first port did whose addresses moved to it.
+
+    None: as it does. An adopted bridge is asked for it only where it got what the kernel had made on a port.
+    """
+    if not wish.move_addresses:
+        return None
+    owned = {address.link for address in ownership.handed_over if address.is_kernels}
+    owned |= {route.link for route in ownership.routes if route.is_kernels}
+    for name in wish.ports:
+        port = observed.link(name)
+        if port is not None and port.inet6 is not None and (ownership.bridge_made or name in owned):
+            return port.inet6
+    return None
+
+
+def _tap_changes(observed: HostLinks, wish: BridgeWish, tap: TapPort) -> Iterator[Action]:
+    link = observed.link(tap.name)
+    if link is None:
+        return
+    mtu = tap.mtu or wish.mtu or _lan_mtu(observed, wish)
+    if mtu is not None and link.mtu != mtu:
+        yield SetMtu(tap.name, mtu, link.mtu)
+    if tap.queue_frames is not None and link.queue_frames != tap.queue_frames:
+        yield SetQueue(tap.name, tap.queue_frames, link.queue_frames)
+    if not link.up:
+        yield SetUp(tap.name, up=True)
+    if link.master is None:
+        yield Attach(tap.name, wish.name)
+    # A fresh port has 1, "as learned"; a kernel without snooping shows no value at all.
+    router = 1 if link.master is None else link.multicast_router
+    if router is not None and router != MULTICAST_ROUTER_ALWAYS:
+        yield SetMulticastRouter(tap.name, MULTICAST_ROUTER_ALWAYS, router)
+    # A fresh port has those that the bridge gives by default; they are seen at the next look.
+    vlans = wish.vlans if wish.vlans is not None else _lan_vlans(observed, wish)
+    if link.vlans is not None and vlans is not None and link.vlans != vlans:
+        yield SetVlans(tap.name, vlans, link.vlans)
+
+
+def _lan_vlans(observed: HostLinks, wish: BridgeWish) -> tuple[VlanRange, ...] | None:
+    """What the LAN ports of a VLAN-aware bridge carry, the wished ports' first; None: there is none."""
+    lan = {link.name: link.vlans for link in _lan_links(observed, wish) if link.vlans is not None}
+    order = [*(name for name in wish.ports if name in lan), *(name for name in lan if name not in wish.ports)]
+    return joined(vlans for name in order if (vlans := lan[name]) is not None) if lan else None
+
+
+def _lan_links(observed: HostLinks, wish: BridgeWish) -> list[Link]:
+    """LAN ports, wished or already attached by others."""
+    taps = {tap.name for tap in wish.taps}
+    return [
+        link
+        for link in observed.links
+        if link.name not in taps and (link.name in wish.ports or link.master == wish.name)
+    ]
+
+
+def _lan_mtu(observed: HostLinks, wish: BridgeWish) -> int | None:
+    """The smallest MTU among LAN ports: what the bridge has without TAPs."""
+    return min((link.mtu for link in _lan_links(observed, wish)), default=None)
+
+
+def _bridge_mtu(observed: HostLinks, wish: BridgeWish, ownership: Ownership, bridge: Link) -> int | None:
+    """What the bridge's MTU should be; None: as it is.
+
+    The kernel lowers it to the smallest of its ports', TAPs included. That would also bind what the LAN and
+    this host say to each other; so it stays what it was, or what the LAN ports have.
+    """
+    lan = _lan_mtu(observed, wish)
+    if wish.mtu is not None or lan is None:
+        return wish.mtu
+    before = ownership.bridge_before
+    if before is None:
+        return lan
+    return min(before.mtu, lan) if bridge.mtu < before.mtu else None
+
+
+class _Holdings:
+    """Addresses and routes: what the bridge has and should have, while actions are being planned."""
+
+    def __init__(
+        self,
+        observed: HostLinks,
+        wish: BridgeWish,
+        ownership: Ownership,
+        held_back: frozenset[tuple[str, str]],
+    ) -> None:
+        self._observed = observed
+        self._wish = wish
+        self._ownership = ownership
+        self._held = {address.key: address for address in observed.addresses_of(wish.name)}
+        self._routes = {route.key for route in observed.routes}
+        self._adds_addresses = ("address", wish.name) not in held_back
+        self._adds_routes = ("route", wish.name) not in held_back
+        # All or nothing: an address that goes takes its routes along.
+        self._moves = wish.move_addresses and self._adds_addresses and self._adds_routes
+
+    def missing_addresses(self) -> Iterator[Action]:
+        """The wish's own addresses, and those handed over earlier that the bridge has lost."""
+        if not self._adds_addresses:
+            return
+        for text in self._wish.addresses:
+            yield from self._add(HostAddress(self._wish.name, canonical_address(text)))
+        for address in self._ownership.handed_over:
+            # What the kernel made it keeps by itself, or takes away: it hears the advertisements.
+            if not address.is_kernels and not address.has_expired(self._observed.now):
+                yield from self._add(address.on(self._wish.name))
+
+    def missing_routes(self) -> Iterator[Action]:
+        """Routes handed over earlier that have been lost since; copies of the kernel's own go."""
+        if not self._adds_routes:
+            return
+        for route in self._ownership.routes:
+            moved = self._by_bridge(route)
+            if route.is_kernels:
+                copy = moved.copied()
+                if moved.key in self._routes and copy.key in self._routes:
+                    # The kernel has its own by now.
+                    self._routes.discard(copy.key)
+                    yield DeleteRoute(copy)
+            elif not route.has_expired(self._observed.now):
+                yield from self._add_route(moved)
+
+    def port_changes(self, port: Link) -> Iterator[Action]:
+        wish = self._wish
+        handing_over = [
+            address
+            for address in self._observed.addresses_of(port.name)
+            if self._moves and not is_link_local(address)
+        ]
+        for address in handing_over:
+            yield from self._add(address.on(wish.name), renew=True)
+        if wish.mtu is not None and port.mtu != wish.mtu:
+            yield SetMtu(port.name, wish.mtu, port.mtu)
+        if port.master is None:
+            yield Attach(port.name, wish.name)
+        if self._moves:
+            for route in routes_by(self._observed.routes, port.name):
+                moved = self._by_bridge(route)
+                if not route.is_kernels:
+                    yield from self._add_route(moved)
+                elif moved.key not in self._routes:
+                    yield from self._add_route(moved.copied())
+                yield DeleteRoute(route)
+        # The first IPv4 address of a network takes the others of it along when it goes: so it goes last.
+        for address in reversed(handing_over):
+            yield DeleteAddress(address)
+        # Last, so that on the way back, where going down costs IPv6 addresses, it comes before they return.
+        if not port.up:
+            yield SetUp(port.name, up=True, keeps=() if self._moves else self._observed.ipv6_of(port.name))
+
+    def _add(self, address: HostAddress, *, renew: bool = False) -> Iterator[Action]:
+        held = self._held.get(address.key)
+        if held is None:
+            self._held[address.key] = address
+            yield AddAddress(address)
+        elif renew and (held.valid_until, held.preferred_until) != (
+            address.valid_until,
+            address.preferred_until,
+        ):
+            self._held[address.key] = address
+            yield RenewAddress(address, held)
+
+    def _add_route(self, route: HostRoute) -> Iterator[Action]:
+        if route.key not in self._routes:
+            self._routes.add(route.key)
+            yield AddRoute(route)
+
+    def _by_bridge(self, route: HostRoute) -> HostRoute:
+        for name in self._wish.ports:
+            route = route.moved(name, self._wish.name)
+        return route

@@ -1,0 +1,1 @@
+"""Ciphers, digests, static keys, key derivation and the replay window."""

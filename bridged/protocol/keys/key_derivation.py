@@ -1,0 +1,98 @@
+"""Data keys: from 256 octets of key material to the keys of both directions.
+
+Source: docs/protocol/data.md, section 1.
+Pure: secrets in, secrets out.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass, field
+from typing import Final
+
+from bridged.errors import LocalProtocolError
+from bridged.protocol.keys.cipher import Cipher
+from bridged.protocol.keys.key_exchange import ClientKeyMessage, ServerKeyMessage
+from bridged.protocol.role import Role
+from bridged.units import KeyId
+
+EXPORTER_DATA_KEYS: Final = "EXPORTER-OpenVPN-datakeys"
+EXPORTER_DYNAMIC_TLS_CRYPT: Final = "EXPORTER-OpenVPN-dynamic-tls-crypt"
+KEY_MATERIAL_LENGTH: Final = 256
+IMPLICIT_IV_LENGTH: Final = 8
+
+_MASTER_LABEL: Final = b"OpenVPN master secret"
+_EXPANSION_LABEL: Final = b"OpenVPN key expansion"
+_MASTER_LENGTH: Final = 48
+_SLOT: Final = 64
+
+
+@dataclass(slots=True)
+class DataKey:
+    """Keys of one key id, seen from this end. Secret octets never show in repr.
+
+    Keys have `cipher.key_length` octets, IVs (the implicit part of the nonce) 8.
+    """
+
+    key_id: KeyId
+    cipher: Cipher
+    send_key: bytearray = field(repr=False)
+    send_iv: bytearray = field(repr=False)
+    receive_key: bytearray = field(repr=False)
+    receive_iv: bytearray = field(repr=False)
+
+    def zeroise(self) -> None:
+        """Overwrite the secrets; the key is unusable afterwards."""
+        for secret in (self.send_key, self.send_iv, self.receive_key, self.receive_iv):
+            secret[:] = bytes(len(secret))
+
+
+def prf(secret: bytes, label: bytes, seed: bytes, length: int) -> bytes:
+    """PRF of TLS 1.0: P_MD5 over the first half of the secret XOR P_SHA1 over the second.
+
+    `length` in octets. The halves share the middle octet of an odd secret.
+    """
+    half = (len(secret) + 1) // 2
+    seeded = label + seed
+    first = _expand("md5", secret[:half], seeded, length)
+    second = _expand("sha1", secret[len(secret) - half :], seeded, length)
+    return bytes(a ^ b for a, b in zip(first, second, strict=True))
+
+
+def derive_by_prf(
+    client: ClientKeyMessage, server: ServerKeyMessage, client_session_id: bytes, server_session_id: bytes
+) -> bytes:
+    """The 256 octets of key material where the exporter was not agreed (also over TLS 1.3).
+
+    Session ids are the 8 octets each; both key messages are those of the key id in question.
+    """
+    if len(client_session_id) != 8 or len(server_session_id) != 8:
+        raise LocalProtocolError("a session id has 8 octets")
+    master = prf(client.pre_master, _MASTER_LABEL, client.random1 + server.random1, _MASTER_LENGTH)
+    seed = client.random2 + server.random2 + client_session_id + server_session_id
+    return prf(master, _EXPANSION_LABEL, seed, KEY_MATERIAL_LENGTH)
+
+
+def slice_keys(material: bytes, role: Role, cipher: Cipher, key_id: KeyId) -> DataKey:
+    """Cut the keys of both directions out of the key material, for the end that has `role`."""
+    if len(material) != KEY_MATERIAL_LENGTH:
+        raise LocalProtocolError(f"key material has {KEY_MATERIAL_LENGTH} octets, not {len(material)}")
+    halves = [
+        (
+            bytearray(material[start : start + cipher.key_length]),
+            bytearray(material[start + _SLOT : start + _SLOT + IMPLICIT_IV_LENGTH]),
+        )
+        for start in (0, 2 * _SLOT)
+    ]
+    # The client sends with the first half; tls-crypt has it the other way round (control 2.4).
+    send, receive = halves if role is Role.CLIENT else reversed(halves)
+    return DataKey(key_id, cipher, send[0], send[1], receive[0], receive[1])
+
+
+def _expand(digest: str, secret: bytes, seed: bytes, length: int) -> bytes:
+    output = b""
+    chained = seed
+    while len(output) < length:
+        chained = hmac.digest(secret, chained, digest)
+        output += hmac.digest(secret, chained + seed, digest)
+    return output[:length]

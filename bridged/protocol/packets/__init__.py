@@ -1,0 +1,1 @@
+"""What travels: packets, wraps and the messages inside them."""

@@ -1,0 +1,165 @@
+"""The options string of the key message: built, and compared for warnings.
+
+Source: docs/protocol/control.md, section 5.1.
+Pure: text in, text out. A difference is no failure, except in how frames are packed (`foreign_framing`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from bridged.protocol.keys.cipher import Cipher
+from bridged.protocol.keys.digest import digest_length
+from bridged.protocol.role import Role
+from bridged.protocol.text import printable
+
+TUN_MTU_DEFAULT: Final = 1500
+_LINK_OVERHEAD_DEFAULT: Final = 53
+_LINK_OVERHEAD_AEAD: Final = 81
+_TUN_MTU_OF_OLD_TAP: Final = "1532"
+_NOT_REPORTED: Final = frozenset({"key-method", "keydir", "proto", "tls-auth", "tun-ipv6"})
+_NEGOTIATED: Final = frozenset({"cipher", "auth", "keysize", "link-mtu"})
+"""Follow from the data cipher, which is negotiated, or from what is compared elsewhere."""
+_MAX_ENTRIES: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class LinkOptions:
+    """What goes into our options string.
+
+    `tun_mtu` in octets; `digest` the configured `auth`; `key_direction` and `tls_auth` where
+    tls-auth wraps; `legacy_cipher` only in P2P without pull (or where it is in data-ciphers).
+    `wanted_cipher`: named by a client for servers that negotiate none (SoftEther); no other entry follows it.
+    """
+
+    role: Role
+    tun_mtu: int = TUN_MTU_DEFAULT
+    tcp: bool = False
+    digest: str = "SHA1"
+    tls_auth: bool = False
+    key_direction: int | None = None
+    legacy_cipher: Cipher | None = None
+    fragment: bool = False
+    compression: bool = False
+    """Compression framing is on (it counts one octet where `compression_octet`: not stub-v2)."""
+    compression_octet: bool = False
+    wanted_cipher: Cipher | None = None
+
+    @property
+    def link_mtu(self) -> int:
+        """Octets, as OpenVPN counts them for the configured (not the negotiated) cipher."""
+        if self.legacy_cipher is None:
+            overhead = _LINK_OVERHEAD_DEFAULT + digest_length(self.digest)
+        else:
+            overhead = _LINK_OVERHEAD_AEAD
+        return self.tun_mtu + overhead + 4 * self.fragment + self.compression_octet + 2 * self.tcp
+
+    def mirrored(self) -> LinkOptions:
+        """What the peer should say: role and key direction the other way round."""
+        direction = None if self.key_direction is None else 1 - self.key_direction
+        return replace(self, role=self.role.peer, key_direction=direction, wanted_cipher=None)
+
+
+def build_options_string(options: LinkOptions) -> str:
+    """Our options string, for TAP, in OpenVPN's order."""
+    cipher = options.legacy_cipher
+    parts = [
+        "V4",
+        "dev-type tap",
+        f"link-mtu {options.link_mtu}",
+        f"tun-mtu {options.tun_mtu}",
+        f"proto {_protocol(options)}",
+    ]
+    if options.compression:
+        parts.append("comp-lzo")
+    if options.fragment:
+        parts.append("mtu-dynamic")
+    if options.key_direction is not None:
+        parts.append(f"keydir {options.key_direction}")
+    if named := cipher or options.wanted_cipher:
+        parts.append(f"cipher {named.value}")
+    parts.append(f"auth {options.digest if cipher is None else '[null-digest]'}")
+    parts.append(f"keysize {128 if cipher is None else 8 * cipher.key_length}")
+    if options.tls_auth:
+        parts.append("tls-auth")
+    parts += ["key-method 2", f"tls-{options.role.value}"]
+    return ",".join(parts)
+
+
+def option_value(text: str, key: str) -> str | None:
+    """Value of one key of an options string ("" for a bare key); None where it is absent."""
+    return _entries(text).get(key)
+
+
+def compare_options(expected: str, received: str) -> list[str]:
+    """Differences worth a warning, one text each: what the peer says against what we expect of it.
+
+    Empty where all agree, or where the first two characters (the version) differ.
+    """
+    if received[:2] != expected[:2]:
+        return []
+    ours, theirs = _entries(expected), _entries(received)
+    differences: list[str] = []
+    for key in dict.fromkeys((*ours, *theirs)):
+        want, have = ours.get(key), theirs.get(key)
+        if key in _NOT_REPORTED or key in _NEGOTIATED or want == have:
+            continue
+        if key == "tun-mtu" and have == _TUN_MTU_OF_OLD_TAP:
+            # Peers up to 2.5 announce 32 more for TAP.
+            continue
+        differences.append(f"{printable(key, 64)}: expected {_shown(want)}, peer has {_shown(have)}")
+    return differences
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignFraming:
+    """What a peer does to its frames that we do not, in words."""
+
+    what: str
+    cure: str
+
+    def at(self, peer: str) -> str:
+        """A sentence; `peer` is `client` or `server`."""
+        other = "server" if peer == "client" else "client"
+        return f"the {peer} {self.what}, and this {other} does not: {self.cure} at the {peer}"
+
+
+def foreign_framing(received: str, pushed: str | None = None) -> ForeignFraming | None:
+    """Why frames of this peer would arrive spoilt; None where they would not.
+
+    `received` is its options string, in which OpenVPN says `comp-lzo` for every kind of compression framing,
+    also without compression (`compress`, `stub-v2`, `comp-lzo no`). `pushed`: what a server pushes of it.
+    What a peer merely could do (IV_LZO, IV_COMP_STUB …) does not matter.
+    """
+    entries = _entries(received)
+    if pushed is not None or "comp-lzo" in entries:
+        found = f"pushes `{pushed}`" if pushed is not None else "uses `comp-lzo` or `compress`"
+        cure = "remove `comp-lzo` and `compress` (also stubs, and pushed ones)"
+        return ForeignFraming(f"{found} (compression framing)", cure)
+    if "mtu-dynamic" in entries:
+        return ForeignFraming("uses `fragment`", "remove `fragment`")
+    if entries.get("dev-type", "tap") != "tap":
+        return ForeignFraming(
+            f"uses `dev-type {printable(entries['dev-type'], 16)}`", "set `dev tap` or `dev-type tap`"
+        )
+    return None
+
+
+def _entries(text: str) -> dict[str, str]:
+    entries: dict[str, str] = {}
+    for part in text.split(",", _MAX_ENTRIES)[:_MAX_ENTRIES]:
+        key, _, value = part.partition(" ")
+        if key:
+            entries.setdefault(key, value)
+    return entries
+
+
+def _shown(value: str | None) -> str:
+    if value is None:
+        return "nothing"
+    return printable(value, 64) or "it"
+
+
+def _protocol(options: LinkOptions) -> str:
+    return f"TCPv4_{options.role.name}" if options.tcp else "UDPv4"

@@ -1,0 +1,263 @@
+"""PUSH_REPLY: options from server to client, put together, split and read.
+
+Source: docs/protocol/control.md, section 6.1; data.md, section 7.
+Pure: text in, values out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from bridged.errors import ConfigurationError, RemoteProtocolError
+from bridged.protocol.packets.negotiation import ProtocolFlags
+from bridged.protocol.text import printable
+from bridged.units import Octets, Seconds, WirePeerId
+
+PUSH_REPLY: Final = "PUSH_REPLY"
+MESSAGE_ROOM: Final = 940
+"""Octets at which a message is closed and a new one begun."""
+MAX_PUSH_TOTAL: Final = 64 * 1024
+MAX_PUSH_OPTIONS: Final = 1024
+_MORE: Final = "push-continuation 2"
+_LAST: Final = "push-continuation 1"
+_MAX_IGNORED_SHOWN: Final = 32
+_PEER_ID_MAX: Final = 0xFFFFFF
+
+FLAG_CC_EXIT: Final = "cc-exit"
+FLAG_TLS_EKM: Final = "tls-ekm"
+FLAG_DYN_TLS_CRYPT: Final = "dyn-tls-crypt"
+FLAG_AEAD_EPOCH: Final = "aead-epoch"
+
+FLAG_NEEDS: Final[dict[str, ProtocolFlags]] = {
+    FLAG_CC_EXIT: ProtocolFlags.CC_EXIT,
+    FLAG_TLS_EKM: ProtocolFlags.TLS_KEY_EXPORT,
+    FLAG_DYN_TLS_CRYPT: ProtocolFlags.DYNAMIC_TLS_CRYPT,
+    FLAG_AEAD_EPOCH: ProtocolFlags.AEAD_EPOCH,
+}
+"""protocol-flags keyword -> bit of IV_PROTO that the client must have announced."""
+
+
+@dataclass(slots=True)
+class PushedOptions:
+    """What a complete PUSH_REPLY says; None where it does not say it.
+
+    Spans in seconds, MTU in octets. `ignored` names options that have no effect here (log once).
+    """
+
+    ping: Seconds | None = None
+    ping_restart: Seconds | None = None
+    ping_exit: Seconds | None = None
+    peer_id: WirePeerId | None = None
+    cipher: str | None = None
+    protocol_flags: frozenset[str] = frozenset()
+    key_derivation: str | None = None
+    tun_mtu: Octets | None = None
+    ifconfig: tuple[str, str] | None = None
+    """Address and netmask."""
+    route_gateway: str | None = None
+    """An address, or `dhcp`."""
+    auth_token: str | None = field(default=None, repr=False)
+    auth_token_user: str | None = field(default=None, repr=False)
+    """Base64."""
+    explicit_exit_notify: int | None = None
+    inactive: Seconds | None = None
+    session_timeout: Seconds | None = None
+    compression: str | None = None
+    """`comp-lzo` or `compress` option as pushed, words joined by blanks."""
+    dhcp_options: tuple[tuple[str, ...], ...] = ()
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def uses_exporter(self) -> bool:
+        """Data keys come from the TLS exporter, in either way of saying so."""
+        return FLAG_TLS_EKM in self.protocol_flags or self.key_derivation == FLAG_TLS_EKM
+
+    @property
+    def is_token_only(self) -> bool:
+        """A renewed token after a renegotiation: set-up must not be redone (control 6.1)."""
+        return self == PushedOptions(auth_token=self.auth_token, auth_token_user=self.auth_token_user) and (
+            self.auth_token is not None
+        )
+
+
+class PushReplyAssembler:
+    """Joins PUSH_REPLY messages until the last one; bounded in octets and options."""
+
+    def __init__(self) -> None:
+        self._options: list[str] = []
+        self._size = 0
+
+    def add(self, text: str) -> tuple[str, ...] | None:
+        """Take one message; the options of all together once complete, else None.
+
+        Raises:
+            RemoteProtocolError: `bad_length` for text that is no PUSH_REPLY, or beyond
+                MAX_PUSH_TOTAL characters or MAX_PUSH_OPTIONS options; what was collected is gone.
+        """
+        head, *options = text.split(",", MAX_PUSH_OPTIONS + 1)
+        self._size += len(text)
+        if head != PUSH_REPLY:
+            self._reset()
+            raise RemoteProtocolError("bad_length", "not a PUSH_REPLY")
+        if self._size > MAX_PUSH_TOTAL or len(self._options) + len(options) > MAX_PUSH_OPTIONS:
+            self._reset()
+            raise RemoteProtocolError("bad_length", "the pushed options are too long")
+        more = False
+        for option in options:
+            if option == _MORE:
+                more = True
+            elif option and option != _LAST:
+                self._options.append(option)
+        if more:
+            return None
+        complete = tuple(self._options)
+        self._reset()
+        return complete
+
+    def _reset(self) -> None:
+        self._options = []
+        self._size = 0
+
+
+def serialize_push_reply(options: Sequence[str]) -> list[str]:
+    """The messages (without NUL) that carry `options`, in order; at least one.
+
+    Raises:
+        ConfigurationError: an option that is empty, too long, has a comma or an unprintable
+            character, or is `push-continuation`.
+    """
+    messages: list[str] = []
+    current = PUSH_REPLY
+    for option in options:
+        _refuse_unsendable(option)
+        if _octets(current) + 1 + _octets(option) >= MESSAGE_ROOM:
+            messages.append(f"{current},{_MORE}")
+            current = PUSH_REPLY
+        current = f"{current},{option}"
+    messages.append(f"{current},{_LAST}" if messages else current)
+    return messages
+
+
+def _refuse_unsendable(option: str) -> None:
+    longest = MESSAGE_ROOM - len(PUSH_REPLY) - 2
+    if not option or "," in option or not option.isprintable() or _octets(option) > longest:
+        raise ConfigurationError(
+            f"cannot push {option[:60]!r}: an option has 1 to {longest} octets, no commas and no control "
+            "characters",
+            code="push",
+        )
+    if option.split()[:1] == ["push-continuation"]:
+        raise ConfigurationError("push-continuation is added where it is needed", code="push")
+
+
+def _octets(text: str) -> int:
+    return len(text.encode())
+
+
+def parse_pushed_options(options: Sequence[str]) -> PushedOptions:
+    """Read the options of a complete reply; unknown and malformed ones land in `ignored`."""
+    pushed = PushedOptions()
+    ignored: list[str] = []
+    for option in options:
+        words = option.split()
+        if not words:
+            continue
+        reader = _READERS.get(words[0])
+        try:
+            if reader is None:
+                raise ValueError(words[0])
+            reader(pushed, words[1:])
+        except (ValueError, IndexError):
+            if len(ignored) < _MAX_IGNORED_SHOWN:
+                ignored.append(printable(option, 80))
+    pushed.ignored = tuple(ignored)
+    return pushed
+
+
+def agreed_protocol_flags(wanted: Sequence[str], announced: ProtocolFlags) -> tuple[str, ...]:
+    """Those of `wanted` (keywords of FLAG_NEEDS, in order) that the client announced."""
+    if not announced & ProtocolFlags.CC_EXIT:
+        # Without bit 7 the client does not understand protocol-flags at all.
+        return ()
+    return tuple(flag for flag in wanted if announced & FLAG_NEEDS[flag])
+
+
+_Reader = Callable[[PushedOptions, list[str]], None]
+
+
+def _number(words: list[str], low: int, high: int) -> int:
+    text = words[0]
+    if not text.isascii() or not text.isdigit() or len(text) > 10 or not low <= int(text) <= high:
+        raise ValueError(text)
+    return int(text)
+
+
+def _span(name: str) -> _Reader:
+    def read(pushed: PushedOptions, words: list[str]) -> None:
+        setattr(pushed, name, Seconds(_number(words, 0, 0x7FFFFFFF)))
+
+    return read
+
+
+def _word(name: str) -> _Reader:
+    def read(pushed: PushedOptions, words: list[str]) -> None:
+        setattr(pushed, name, printable(words[0], 1024))
+
+    return read
+
+
+def _peer_id(pushed: PushedOptions, words: list[str]) -> None:
+    pushed.peer_id = WirePeerId(_number(words, 0, _PEER_ID_MAX))
+
+
+def _protocol_flags(pushed: PushedOptions, words: list[str]) -> None:
+    pushed.protocol_flags = frozenset(printable(word, 64) for word in words[:32])
+
+
+def _tun_mtu(pushed: PushedOptions, words: list[str]) -> None:
+    pushed.tun_mtu = Octets(_number(words, 68, 65535))
+
+
+def _ifconfig(pushed: PushedOptions, words: list[str]) -> None:
+    pushed.ifconfig = (printable(words[0], 64), printable(words[1], 64))
+
+
+def _exit_notify(pushed: PushedOptions, words: list[str]) -> None:
+    pushed.explicit_exit_notify = _number(words, 0, 255) if words else 1
+
+
+def _compression(name: str) -> _Reader:
+    def read(pushed: PushedOptions, words: list[str]) -> None:
+        pushed.compression = printable(" ".join((name, *words)), 64)
+
+    return read
+
+
+def _dhcp_option(pushed: PushedOptions, words: list[str]) -> None:
+    if len(words) < 2 or len(pushed.dhcp_options) >= 64:
+        raise ValueError("dhcp-option")
+    pushed.dhcp_options += (tuple(printable(word, 256) for word in words[:4]),)
+
+
+_READERS: Final[dict[str, _Reader]] = {
+    "ping": _span("ping"),
+    "ping-restart": _span("ping_restart"),
+    "ping-exit": _span("ping_exit"),
+    "peer-id": _peer_id,
+    "cipher": _word("cipher"),
+    "protocol-flags": _protocol_flags,
+    "key-derivation": _word("key_derivation"),
+    "tun-mtu": _tun_mtu,
+    "ifconfig": _ifconfig,
+    "route-gateway": _word("route_gateway"),
+    "auth-token": _word("auth_token"),
+    "auth-token-user": _word("auth_token_user"),
+    "explicit-exit-notify": _exit_notify,
+    "inactive": _span("inactive"),
+    "session-timeout": _span("session_timeout"),
+    "comp-lzo": _compression("comp-lzo"),
+    "compress": _compression("compress"),
+    "dhcp-option": _dhcp_option,
+}

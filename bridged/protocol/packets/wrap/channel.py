@@ -1,0 +1,106 @@
+"""The wrap of one session: packet ids outwards, replay check inwards.
+
+Source: docs/protocol/control.md, section 2.8.
+Pure: callers pass `now`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from typing import Final
+
+from bridged.errors import LocalProtocolError, RemoteProtocolError
+from bridged.protocol.keys.replay import ReplayWindow
+from bridged.protocol.packets.packet import ControlHeader
+from bridged.protocol.packets.wrap.keys import MAX_PACKET_ID, OpenedControl, WrapKeys
+
+WRAP_REPLAY_WINDOW: Final = 64
+WRAP_REPLAY_SECONDS: Final = 15.0
+
+
+class WrapChannel:
+    """Wrap counter and replay window of one session under one set of keys.
+
+    `packet_time` is the Unix time (seconds, 32 bits) that goes with the counter, constant for the
+    session; `next_packet_id` is 2 where a stateless answer has used up 1 (control 4.2).
+    Retransmissions are wrapped anew: never send the same wrapped octets twice.
+    """
+
+    def __init__(self, keys: WrapKeys, packet_time: int, next_packet_id: int = 1) -> None:
+        self.keys = keys
+        self.packet_time = packet_time & 0xFFFFFFFF
+        self.next_packet_id = next_packet_id
+        self._replay = WrapReplayWindow()
+
+    def wrap(self, header: ControlHeader, body: bytes) -> bytes:
+        """Seal one packet under the next packet id.
+
+        Raises:
+            LocalProtocolError: the counter is used up (after 2^32 - 1 packets).
+        """
+        if not self.keys.has_packet_ids:
+            return self.keys.seal(header, 0, 0, body)
+        packet_id = self.next_packet_id
+        if packet_id > MAX_PACKET_ID:
+            raise LocalProtocolError("the packet ids of this wrap are used up")
+        self.next_packet_id = packet_id + 1
+        return self.keys.seal(header, packet_id, self.packet_time, body)
+
+    def unwrap(self, datagram: bytes, now: float) -> OpenedControl:
+        """Open one packet and record its packet id. `now`: monotonic seconds.
+
+        Raises:
+            RemoteProtocolError: as `WrapKeys.open`; `replay`, `replay_too_old`.
+        """
+        opened = self.keys.open(datagram)
+        self.record(opened, now)
+        return opened
+
+    def record(self, opened: OpenedControl, now: float) -> None:
+        """Check and record the packet id of a packet that was opened with the same keys elsewhere.
+
+        Raises:
+            RemoteProtocolError: `replay`, `replay_too_old`.
+        """
+        if self.keys.has_packet_ids:
+            reason = self._replay.accept(opened.packet_id, opened.packet_time, now)
+            if reason is not None:
+                raise RemoteProtocolError(reason)
+
+
+class WrapReplayWindow:
+    """Replay window over (time, id): 64 ids, late ones for 15 s, restarted by a greater time."""
+
+    __slots__ = ("_advances", "_time", "_window")
+
+    def __init__(self) -> None:
+        self._time = -1
+        self._window = ReplayWindow(WRAP_REPLAY_WINDOW)
+        # (highest id after an advance, when): tells since when a missing id is late. Every entry
+        # moved the window by one or more, so 64 of them cover it.
+        self._advances: deque[tuple[int, float]] = deque(maxlen=WRAP_REPLAY_WINDOW)
+
+    def accept(self, packet_id: int, packet_time: int, now: float) -> str | None:
+        """Record the id and return None, or return the drop reason."""
+        if packet_id == 0:
+            return "replay"
+        if packet_time < self._time:
+            return "replay_too_old"
+        if packet_time > self._time:
+            self._time = packet_time
+            self._window = ReplayWindow(WRAP_REPLAY_WINDOW)
+            self._advances.clear()
+        reason = self._window.verdict(packet_id)
+        if reason is not None:
+            return reason
+        if packet_id > self._window.highest:
+            self._advances.append((packet_id, now))
+        elif now - self._late_since(packet_id) > WRAP_REPLAY_SECONDS:
+            return "replay_too_old"
+        self._window.accept(packet_id)
+        return None
+
+    def _late_since(self, packet_id: int) -> float:
+        index = bisect_right(self._advances, packet_id, key=lambda advance: advance[0])
+        return self._advances[index][1]

@@ -1,0 +1,28 @@
+"""No wrap: body in clear behind the header, no packet ids, no replay check.
+
+Source: docs/protocol/control.md, section 2.2.
+Pure: octets in, octets out.
+"""
+
+from __future__ import annotations
+
+from bridged.protocol.packets.packet import HEADER_LENGTH, ControlHeader, parse_header, serialize_header
+from bridged.protocol.packets.wrap.keys import OpenedControl, WrapSecrets
+
+
+class NoWrap:
+    """TLS alone protects the control channel; packet id and time of `seal` are not sent."""
+
+    name = "none"
+    overhead = 0
+    has_packet_ids = False
+    secrets = WrapSecrets()
+
+    def seal(self, header: ControlHeader, packet_id: int, packet_time: int, body: bytes) -> bytes:
+        return serialize_header(header) + body
+
+    def open(self, datagram: bytes) -> OpenedControl:
+        return OpenedControl(parse_header(datagram), 0, 0, bytes(datagram[HEADER_LENGTH:]))
+
+    def __repr__(self) -> str:
+        return "NoWrap()"

@@ -1,0 +1,1 @@
+"""The session machine: one session with one peer, sans I/O."""

@@ -1,0 +1,214 @@
+"""The client's part inside TLS: its key message first, then the pushed options.
+
+Source: docs/protocol/control.md, sections 5, 6 and 7.
+Pure: callers pass `now` (monotonic seconds).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from bridged.errors import LocalProtocolError, RemoteProtocolError
+from bridged.protocol.keys.key_exchange import (
+    PRE_MASTER_LENGTH,
+    RANDOM_LENGTH,
+    ClientKeyMessage,
+    parse_server_key_message,
+    serialize_client_key_message,
+)
+from bridged.protocol.packets import messages
+from bridged.protocol.packets.negotiation import ProtocolFlags, accept_pushed_cipher, client_peer_info
+from bridged.protocol.packets.options_string import build_options_string, compare_options, foreign_framing
+from bridged.protocol.packets.push import (
+    FLAG_CC_EXIT,
+    FLAG_DYN_TLS_CRYPT,
+    PushedOptions,
+    PushReplyAssembler,
+    parse_pushed_options,
+)
+from bridged.protocol.session.contract import Established, Negotiated, SessionInput, SessionState
+from bridged.protocol.session.conversation import TUN_MTU_ACCEPTED, link_options, start_dynamic_wrap
+from bridged.protocol.session.key_state import KeyPhase, KeyState
+
+if TYPE_CHECKING:
+    from bridged.protocol.session.session import Session
+
+FIRST_PUSH_REQUEST: Final = 1.0
+PUSH_REQUEST_INTERVAL: Final = 5.0
+HALT_RETRY_SECONDS: Final = 60.0
+"""A client that was told to end is a service here: it comes back, but not at once."""
+
+NO_REASON: Final = (
+    "it gives no reason. It may ask for a user name and password (`auth-user-pass-verify`), which this "
+    "client cannot send; its log says why"
+)
+
+_ALWAYS: Final = ProtocolFlags.DATA_V2 | ProtocolFlags.REQUEST_PUSH
+_WITH_EXPORTER: Final = (
+    ProtocolFlags.TLS_KEY_EXPORT
+    | ProtocolFlags.AUTH_PENDING_KEYWORDS
+    | ProtocolFlags.CC_EXIT
+    | ProtocolFlags.AUTH_FAILED_TEMP
+    | ProtocolFlags.DYNAMIC_TLS_CRYPT
+)
+_NEVER: Final = float("inf")
+
+
+class ClientConversation:
+    """Driven by `Session`. Asks for options 1 s after the keys, then every 5 s (control 6)."""
+
+    farewell: str | None = "EXIT"
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.terms: Negotiated | None = None
+        self._pushes = PushReplyAssembler()
+        self._ask_at = _NEVER
+        self._give_up_at = _NEVER
+
+    # --- key messages -----------------------------------------------------------------------------
+
+    def open(self, key: KeyState, now: float) -> None:
+        if key.client_message is not None or key.phase is not KeyPhase.EXCHANGE:
+            return
+        settings = self._session.settings
+        random = self._session.random_bytes
+        info = client_peer_info(
+            version=settings.version,
+            platform=settings.platform,
+            ciphers=settings.ciphers,
+            flags=_ALWAYS | (_WITH_EXPORTER if settings.use_exporter else ProtocolFlags.NONE),
+            max_mtu=max(TUN_MTU_ACCEPTED, settings.tun_mtu),
+        )
+        key.note_tls_sent()
+        key.client_message = ClientKeyMessage(
+            pre_master=random(PRE_MASTER_LENGTH),
+            random1=random(RANDOM_LENGTH),
+            random2=random(RANDOM_LENGTH),
+            options=build_options_string(link_options(settings)),
+            peer_info=info.serialize(),
+        )
+        key.write(serialize_client_key_message(key.client_message), now)
+
+    def receive_key_message(self, key: KeyState, plaintext: bytes, now: float) -> None:
+        key.server_message = parse_server_key_message(plaintext)
+        if self.terms is None:
+            self._ask_at = now + FIRST_PUSH_REQUEST
+            self._give_up_at = now + self._session.settings.hand_window
+
+    def handle_active(self, key: KeyState, now: float) -> None:
+        if self.terms is not None:
+            self._session.keys.derive(key, self.terms, now)
+
+    # --- control messages -------------------------------------------------------------------------
+
+    def handle_message(self, message: messages.Message, key: KeyState, now: float) -> None:
+        session = self._session
+        match message:
+            case messages.PushReply(text):
+                # A later one brings a token, which is of no use without passwords.
+                if self.terms is None:
+                    self._take_push(text, key, now)
+            case messages.AuthFailed(reason, kind, backoff, advance):
+                was_up = session.state is SessionState.ESTABLISHED
+                session.leave(
+                    SessionInput.FAILED,
+                    "auth_expired" if was_up else "auth_failed",
+                    f"the server refuses us: {reason or NO_REASON} ({kind.value})",
+                    now,
+                    retry_after=backoff or 0.0,
+                    next_remote=advance == "remote",
+                )
+            case messages.AuthPending(timeout):
+                window = session.settings.hand_window
+                limit = max(session.settings.reneg_seconds / 2, window)
+                self._give_up_at = now + min(timeout if timeout is not None else window, limit)
+            case messages.Restart(flags, text):
+                session.leave(
+                    SessionInput.PEER_LEFT,
+                    "exit_notify",
+                    f"the server restarts: {text}" if text else "The server shut down or is restarting.",
+                    now,
+                    next_remote="N" in flags,
+                )
+            case messages.Halt(_, text):
+                session.leave(
+                    SessionInput.PEER_LEFT,
+                    "kicked",
+                    f"the server ends us: {text or 'no reason given'}",
+                    now,
+                    retry_after=HALT_RETRY_SECONDS,
+                )
+            case messages.Exit():
+                session.leave(SessionInput.PEER_LEFT, "exit_notify", "the server left", now)
+            case _:
+                pass
+
+    def handle_timeout(self, now: float) -> None:
+        if self.terms is not None:
+            return
+        if now >= self._give_up_at:
+            self._session.leave(
+                SessionInput.FAILED, "push_failed", "the server sends no options (PUSH_REPLY)", now
+            )
+        elif now >= self._ask_at:
+            self._ask_at = now + PUSH_REQUEST_INTERVAL
+            self._session.say("PUSH_REQUEST", now)
+
+    def deadlines(self) -> list[tuple[float, str]]:
+        if self.terms is not None:
+            return []
+        return [(self._ask_at, "push request"), (self._give_up_at, "push reply")]
+
+    def admit(self, peer_id: int, now: float) -> None:
+        raise LocalProtocolError("a client admits nobody")
+
+    def refuse(self, reason: str, text: str, now: float) -> None:
+        raise LocalProtocolError("a client refuses nobody")
+
+    # --- terms ------------------------------------------------------------------------------------
+
+    def _take_push(self, text: str, key: KeyState, now: float) -> None:
+        try:
+            options = self._pushes.add(text)
+            pushed = parse_pushed_options(options) if options is not None else None
+        except RemoteProtocolError as error:
+            raise RemoteProtocolError("push_failed", error.message) from error
+        if pushed is not None:
+            self._apply(pushed, key, now)
+
+    def _apply(self, pushed: PushedOptions, key: KeyState, now: float) -> None:
+        session = self._session
+        settings = session.settings
+        assert key.server_message is not None
+        remote_options = key.server_message.options
+        foreign = foreign_framing(remote_options, pushed.compression)
+        if foreign is not None:
+            if FLAG_CC_EXIT in pushed.protocol_flags:
+                # Else the server would flood our LAN's share at us until its ping-restart.
+                session.say("EXIT", now)
+            session.leave(SessionInput.FAILED, "framing_mismatch", foreign.at("server"), now)
+            return
+        if pushed.uses_exporter and not settings.use_exporter:
+            raise RemoteProtocolError("push_failed", "the server wants the exporter, which we did not offer")
+        cipher = accept_pushed_cipher(settings.ciphers, pushed.cipher, remote_options, None)
+        dynamic = FLAG_DYN_TLS_CRYPT in pushed.protocol_flags
+        expected = build_options_string(link_options(settings).mirrored())
+        self.terms = Negotiated(
+            cipher=cipher,
+            transmit_peer_id=pushed.peer_id,
+            ping=int(pushed.ping or 0),
+            ping_restart=int(pushed.ping_restart or 0),
+            tun_mtu=pushed.tun_mtu or settings.tun_mtu,
+            key_derivation="exporter" if pushed.uses_exporter else "prf",
+            exit_by_control=FLAG_CC_EXIT in pushed.protocol_flags,
+            dynamic_wrap=dynamic,
+            tls=key.engine.summary(),
+            ignored=pushed.ignored,
+            warnings=tuple(compare_options(expected, remote_options)),
+        )
+        if dynamic:
+            start_dynamic_wrap(session, key)
+        session.keys.derive(key, self.terms, now)
+        session.establish()
+        session.emit(Established(self.terms, session.elapsed(now)))

@@ -1,0 +1,296 @@
+"""The server's part inside TLS: judge the client's key message, answer, push options.
+
+Source: docs/protocol/control.md, sections 5, 6, 7 and 8.
+Pure: callers pass `now` (monotonic seconds).
+"""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING, Final
+
+from bridged.errors import LocalProtocolError, RemoteProtocolError
+from bridged.protocol.keys.cipher import Cipher
+from bridged.protocol.keys.key_exchange import (
+    RANDOM_LENGTH,
+    ClientKeyMessage,
+    ServerKeyMessage,
+    parse_client_key_message,
+    serialize_server_key_message,
+)
+from bridged.protocol.packets import messages
+from bridged.protocol.packets.negotiation import (
+    CIPHER_MISMATCH_REASON,
+    PeerInfo,
+    ProtocolFlags,
+    choose_cipher_for_client,
+)
+from bridged.protocol.packets.options_string import build_options_string, compare_options, foreign_framing
+from bridged.protocol.packets.push import (
+    FLAG_CC_EXIT,
+    FLAG_DYN_TLS_CRYPT,
+    FLAG_TLS_EKM,
+    agreed_protocol_flags,
+    serialize_push_reply,
+)
+from bridged.protocol.session.contract import (
+    Authenticated,
+    Established,
+    Identified,
+    Negotiated,
+    SessionInput,
+    SessionState,
+)
+from bridged.protocol.session.conversation import link_options, start_dynamic_wrap
+from bridged.protocol.session.key_state import KeyPhase, KeyState
+from bridged.protocol.session.tls_port import TlsSummary
+from bridged.units import WirePeerId
+
+if TYPE_CHECKING:
+    from bridged.protocol.session.session import Session
+
+PASSING_REFUSALS: Final = frozenset({"peer_limit"})
+"""Handshake outcomes that may be others at the next try: a client must not end for good because of them."""
+PASSING_BACKOFF_SECONDS: Final = 3
+
+DISMISSED_SECONDS: Final = 60
+"""A peer that another machine of its name has replaced is to wait so long."""
+
+REPEAT_SILENCE: Final = 30.0
+"""Repeated PUSH_REQUESTs within this time are not answered again."""
+
+
+class ServerConversation:
+    """Driven by `Session`. Emits `Authenticated`; goes on with `admit` or `refuse`."""
+
+    farewell: str | None = "RESTART"
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.terms: Negotiated | None = None
+        self._info = PeerInfo()
+        self._cipher: Cipher | None = None
+        self._identity: TlsSummary | None = None
+        self._username = ""
+        self._has_password = False
+        self._peer_id: WirePeerId | None = None
+        self._refusal: tuple[str, str] | None = None
+        self._is_judged = False
+        self._asked = False
+        self._answered_at = -REPEAT_SILENCE
+
+    # --- key messages -----------------------------------------------------------------------------
+
+    def open(self, key: KeyState, now: float) -> None:
+        """The client speaks first; but who it is, is known now."""
+        if self._identity is None:
+            self._identity = key.engine.summary()
+            self._session.emit(Identified(self._identity))
+
+    def receive_key_message(self, key: KeyState, plaintext: bytes, now: float) -> None:
+        message = parse_client_key_message(plaintext)
+        key.client_message = message
+        if not self._is_judged:
+            self._is_judged = True
+            self._judge_first(message)
+        elif not self._is_same(key.engine.summary(), message):
+            raise RemoteProtocolError("auth_failed", "a renegotiation presents another certificate or user")
+        self._answer(key, now)
+
+    def handle_active(self, key: KeyState, now: float) -> None:
+        if self.terms is not None:
+            self._session.keys.derive(key, self.terms, now)
+        else:
+            self._finish_if_ready(key, now)
+
+    def _judge_first(self, message: ClientKeyMessage) -> None:
+        assert self._identity is not None
+        self._info = PeerInfo.parse(message.peer_info)
+        self._username = message.username
+        self._has_password = bool(message.username or message.password)
+        try:
+            foreign = foreign_framing(message.options)
+            if foreign is not None:
+                raise RemoteProtocolError("framing_mismatch", foreign.at("client"))
+            if message.has_overlong_credentials:
+                raise RemoteProtocolError("auth_failed", "user name or password is too long")
+            self._cipher = choose_cipher_for_client(
+                self._session.settings.ciphers, self._info, message.options, None
+            )
+        except RemoteProtocolError as error:
+            told = CIPHER_MISMATCH_REASON if error.code == "cipher_mismatch" else error.message
+            self._refusal = (error.code, told)
+            return
+        self._session.emit(
+            Authenticated(self._identity, message.username, self._info.version, self._info.platform)
+        )
+
+    def _is_same(self, summary: TlsSummary, message: ClientKeyMessage) -> bool:
+        first = self._identity
+        return (
+            first is not None
+            and summary.peer_name == first.peer_name
+            and hmac.compare_digest(summary.peer_fingerprint, first.peer_fingerprint)
+            and message.username == self._username
+        )
+
+    def _answer(self, key: KeyState, now: float) -> None:
+        """Also a refused client gets the server's key message (control 4.4)."""
+        random = self._session.random_bytes
+        key.server_message = ServerKeyMessage(
+            random1=random(RANDOM_LENGTH),
+            random2=random(RANDOM_LENGTH),
+            options=build_options_string(link_options(self._session.settings)),
+        )
+        key.write(serialize_server_key_message(key.server_message), now)
+
+    def dismissal(self, text: str) -> str:
+        """What ends a peer whose name came from elsewhere: wait, if it knows how to, else come back.
+
+        AUTH_FAILED without TEMP, and HALT, end an OpenVPN client's process for good.
+        """
+        if self._info.protocol & ProtocolFlags.AUTH_FAILED_TEMP:
+            return f"AUTH_FAILED,TEMP[backoff {DISMISSED_SECONDS},advance no]:{text}"
+        return f"RESTART,{text}"
+
+    # --- admission --------------------------------------------------------------------------------
+
+    def admit(self, peer_id: int, now: float) -> None:
+        if self._identity is None:
+            raise LocalProtocolError("nobody to admit yet")
+        self._peer_id = WirePeerId(peer_id)
+        self._finish_first(now)
+
+    def refuse(self, reason: str, text: str, now: float) -> None:
+        if self._identity is None:
+            raise LocalProtocolError("nobody to refuse yet")
+        self._refusal = (reason, text)
+        self._finish_first(now)
+
+    def _finish_first(self, now: float) -> None:
+        key = self._session.keys.primary
+        if key is not None and key.phase is KeyPhase.ACTIVE:
+            self._finish_if_ready(key, now)
+
+    def _finish_if_ready(self, key: KeyState, now: float) -> None:
+        if self.terms is not None or self._session.state is not SessionState.HANDSHAKE:
+            return
+        if self._refusal is not None:
+            reason, text = self._refusal
+            self._say_refused(reason, text, now)
+            self._session.leave(SessionInput.FAILED, reason, f"{self._peer_name} is refused: {text}", now)
+        elif self._peer_id is not None and self._may_push():
+            self._push(key, now)
+
+    def _say_refused(self, reason: str, text: str, now: float) -> None:
+        """AUTH_FAILED; where the refusal will pass, only as far as the client can tell the difference."""
+        if reason not in PASSING_REFUSALS:
+            self._session.say(f"AUTH_FAILED,{text}" if text else "AUTH_FAILED", now)
+        elif self._info.protocol & ProtocolFlags.AUTH_FAILED_TEMP:
+            self._session.say(
+                f"AUTH_FAILED,TEMP[backoff {PASSING_BACKOFF_SECONDS},advance remote]:{text}", now
+            )
+
+    @property
+    def _peer_name(self) -> str:
+        return self._identity.peer_name if self._identity is not None else "the peer"
+
+    def _may_push(self) -> bool:
+        return self._asked or bool(self._info.protocol & ProtocolFlags.REQUEST_PUSH)
+
+    # --- control messages -------------------------------------------------------------------------
+
+    def handle_message(self, message: messages.Message, key: KeyState, now: float) -> None:
+        match message:
+            case messages.PushRequest():
+                self._asked = True
+                if self.terms is not None:
+                    self._say_options(now)
+                elif key.phase is KeyPhase.ACTIVE:
+                    self._finish_if_ready(key, now)
+            case messages.Exit():
+                self._session.leave(SessionInput.PEER_LEFT, "exit_notify", "the client left", now)
+            case _:
+                pass
+
+    def handle_timeout(self, now: float) -> None:
+        """A client that never asks for its options is given up with the handshake window."""
+        key = self._session.keys.primary
+        if self.terms is None and key is not None and key.phase is KeyPhase.ACTIVE and now >= key.give_up_at:
+            self._session.leave(SessionInput.FAILED, "push_failed", "the client never asked for options", now)
+
+    def deadlines(self) -> list[tuple[float, str]]:
+        key = self._session.keys.primary
+        if self.terms is None and key is not None and key.phase is KeyPhase.ACTIVE:
+            return [(key.give_up_at, "push request")]
+        return []
+
+    # --- terms ------------------------------------------------------------------------------------
+
+    def _push(self, key: KeyState, now: float) -> None:
+        session = self._session
+        settings = session.settings
+        assert self._cipher is not None
+        assert self._identity is not None
+        assert key.client_message is not None
+        flags = self._flags()
+        expected = build_options_string(link_options(settings).mirrored())
+        self.terms = Negotiated(
+            cipher=self._cipher,
+            transmit_peer_id=self._peer_id if self._info.protocol & ProtocolFlags.DATA_V2 else None,
+            ping=settings.ping,
+            ping_restart=2 * settings.ping_restart,
+            tun_mtu=settings.tun_mtu,
+            key_derivation="exporter" if self._uses_exporter() else "prf",
+            exit_by_control=FLAG_CC_EXIT in flags,
+            dynamic_wrap=FLAG_DYN_TLS_CRYPT in flags,
+            tls=self._identity,
+            peer_version=self._info.version,
+            peer_platform=self._info.platform,
+            warnings=tuple(compare_options(expected, key.client_message.options)),
+            has_unasked_password=self._has_password,
+        )
+        self._say_options(now)
+        if self.terms.dynamic_wrap:
+            start_dynamic_wrap(session, key)
+        session.keys.derive(key, self.terms, now)
+        session.establish()
+        session.emit(Established(self.terms, session.elapsed(now)))
+
+    def _uses_exporter(self) -> bool:
+        announced = bool(self._info.protocol & ProtocolFlags.TLS_KEY_EXPORT)
+        return self._session.settings.use_exporter and announced
+
+    def _flags(self) -> tuple[str, ...]:
+        wanted = [FLAG_CC_EXIT]
+        if self._session.settings.use_exporter:
+            wanted += [FLAG_TLS_EKM, FLAG_DYN_TLS_CRYPT]
+        return agreed_protocol_flags(wanted, self._info.protocol)
+
+    def _say_options(self, now: float) -> None:
+        if now - self._answered_at < REPEAT_SILENCE:
+            return
+        self._answered_at = now
+        for text in serialize_push_reply(self._options()):
+            self._session.say(text, now)
+
+    def _options(self) -> list[str]:
+        settings = self._session.settings
+        options = list(settings.push)
+        if settings.ping:
+            options.append(f"ping {settings.ping}")
+        if settings.ping_restart:
+            options.append(f"ping-restart {settings.ping_restart}")
+        if self._info.protocol & ProtocolFlags.DATA_V2:
+            options.append(f"peer-id {self._peer_id}")
+        if self._info.accepts_pushed_cipher:
+            assert self._cipher is not None
+            options.append(f"cipher {self._cipher.value}")
+        flags = self._flags()
+        if flags:
+            options.append(f"protocol-flags {' '.join(flags)}")
+        elif self._uses_exporter():
+            options.append("key-derivation tls-ekm")
+        if self._info.mtu is not None and self._info.mtu >= settings.tun_mtu:
+            options.append(f"tun-mtu {settings.tun_mtu}")
+        return options

@@ -1,0 +1,59 @@
+"""State diagrams of the machines, written from their tables: what ARCHITECTURE.md shows is what runs.
+
+`python -m bridged.protocol.session.diagram ARCHITECTURE.md` renews the part between the two marks.
+Pure but for the command line at the end, which is a tool of the project and not of the daemon.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Final, TypeVar
+
+from bridged.protocol.session.contract import TRANSITIONS
+from bridged.protocol.session.key_state import KEY_TRANSITIONS
+
+State = TypeVar("State", bound=Enum)
+Input = TypeVar("Input", bound=Enum)
+
+BEGIN: Final = "<!-- diagrams: begin (generated) -->"
+END: Final = "<!-- diagrams: end -->"
+
+
+def mermaid(transitions: Mapping[tuple[State, Input], State]) -> str:
+    """One table as a Mermaid state diagram; states by their names, inputs by their values."""
+    first = next(iter(transitions))[0]
+    rows = [f"    [*] --> {first.name}"]
+    rows += [
+        f"    {state.name} --> {target.name}: {given.value}" for (state, given), target in transitions.items()
+    ]
+    return "\n".join(["```mermaid", "stateDiagram-v2", *rows, "```"])
+
+
+def diagrams() -> str:
+    """What stands between the marks."""
+    return (
+        f"{BEGIN}\n\nA session (`bridged/protocol/session/contract.py`):\n\n{mermaid(TRANSITIONS)}\n\n"
+        "One key of a session (`bridged/protocol/session/key_state.py`):\n\n"
+        f"{mermaid(KEY_TRANSITIONS)}\n\n{END}"
+    )
+
+
+def renewed(page: str) -> str:
+    """The page with its diagrams made anew.
+
+    Raises:
+        ValueError: the page lacks one of the marks.
+    """
+    before, _, rest = page.partition(BEGIN)
+    _, found, after = rest.partition(END)
+    if not found:
+        raise ValueError(f"the page has no part between {BEGIN} and {END}")
+    return before + diagrams() + after
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1])
+    target.write_text(renewed(target.read_text()))

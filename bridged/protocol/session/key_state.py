@@ -1,0 +1,222 @@
+"""One key negotiation: a reliable control channel, a TLS handshake on it, two key messages.
+
+Source: docs/protocol/control.md, sections 4.4, 4.5 and 5.
+Pure: callers pass `now`; the TLS engine is an argument.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+from bridged.errors import LocalProtocolError, TlsError
+from bridged.protocol.keys.key_exchange import ClientKeyMessage, ServerKeyMessage
+from bridged.protocol.packets.messages import MessageSplitter
+from bridged.protocol.packets.packet import Opcode
+from bridged.protocol.session.reliable import ReceiveVerdict, ReceiveWindow, SendWindow
+from bridged.protocol.session.tls_port import TlsEngine
+from bridged.units import KeyId
+
+PENDING_TLS_OCTETS: Final = 64 * 1024
+"""A peer that acknowledges nothing cannot make us hold more than this."""
+
+
+class KeyPhase(Enum):
+    """Progress of one key (control 4.4)."""
+
+    PRE_START = "reset queued"
+    START = "TLS handshake"
+    EXCHANGE = "key messages"
+    ACTIVE = "both key messages known, all own packets acknowledged"
+    GENERATED = "data keys exist"
+    DEAD = "failed"
+
+
+class KeyInput(Enum):
+    """What moves a key from one phase to the next."""
+
+    RESETS_DONE = "own reset acknowledged, peer's reset seen"
+    TLS_DONE = "TLS handshake complete"
+    EXCHANGED = "key messages exchanged and acknowledged"
+    DERIVED = "data keys derived"
+    FAILED = "failed"
+
+
+KEY_TRANSITIONS: Final[dict[tuple[KeyPhase, KeyInput], KeyPhase]] = {
+    (KeyPhase.PRE_START, KeyInput.RESETS_DONE): KeyPhase.START,
+    (KeyPhase.START, KeyInput.TLS_DONE): KeyPhase.EXCHANGE,
+    (KeyPhase.EXCHANGE, KeyInput.EXCHANGED): KeyPhase.ACTIVE,
+    (KeyPhase.ACTIVE, KeyInput.DERIVED): KeyPhase.GENERATED,
+    # A client may derive as soon as it has the options; its last acknowledgement can still be out.
+    (KeyPhase.EXCHANGE, KeyInput.DERIVED): KeyPhase.GENERATED,
+    (KeyPhase.PRE_START, KeyInput.FAILED): KeyPhase.DEAD,
+    (KeyPhase.START, KeyInput.FAILED): KeyPhase.DEAD,
+    (KeyPhase.EXCHANGE, KeyInput.FAILED): KeyPhase.DEAD,
+    (KeyPhase.ACTIVE, KeyInput.FAILED): KeyPhase.DEAD,
+    (KeyPhase.GENERATED, KeyInput.FAILED): KeyPhase.DEAD,
+}
+
+
+class KeyState:
+    """State of one key id; driven by `Session`.
+
+    `reset` is the opcode that we open with (None: a stateless answer has done so, ids go on at 1).
+    `room`: octets of TLS in one control packet.
+    `started_at` and `give_up_at` are monotonic seconds. `client_message`, `server_message`: both key
+    messages once known. `usable_at`: when sending may change over to this key.
+    `is_installed`: data under this key is accepted. `is_released`: see `release_tls`.
+
+    Raises:
+        TlsError: `receive` and `write`, with the handshake outcome.
+        LocalProtocolError: a step that is no row of KEY_TRANSITIONS.
+    """
+
+    def __init__(
+        self,
+        key_id: KeyId,
+        engine: TlsEngine,
+        now: float,
+        *,
+        hand_window: float,
+        tls_timeout: float,
+        room: int,
+        trigger: str,
+        reset: Opcode | None,
+    ) -> None:
+        first = 0 if reset is not None else 1
+        self.key_id = key_id
+        self.engine = engine
+        self.phase = KeyPhase.PRE_START
+        self.started_at = now
+        self.give_up_at = now + hand_window
+        self.trigger = trigger
+        self.send = SendWindow(tls_timeout=tls_timeout, first_message_id=first)
+        self.inbox = ReceiveWindow(first_message_id=first)
+        self.client_message: ClientKeyMessage | None = None
+        self.server_message: ServerKeyMessage | None = None
+        self.usable_at = float("inf")
+        self.is_installed = False
+        self.is_released = False
+        self._tls_ends_at: int | None = None
+        self._room = room
+        self.messages = MessageSplitter()
+        self._was_exchanged = False
+        self._pending = bytearray()
+        self._reset_seen = reset is None
+        if reset is not None:
+            self.send.push(reset, b"", now)
+
+    def step(self, given: KeyInput) -> None:
+        target = KEY_TRANSITIONS.get((self.phase, given))
+        if target is None:
+            raise LocalProtocolError(f"key {self.key_id}: {given.value!r} while {self.phase.value!r}")
+        self.phase = target
+
+    @property
+    def is_exchanged(self) -> bool:
+        """Both key messages are known."""
+        return self._was_exchanged or (self.client_message is not None and self.server_message is not None)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Nothing of ours waits to be sent or acknowledged."""
+        return not self._pending and self.send.is_empty
+
+    @property
+    def has_spoken(self) -> bool:
+        """TLS had something to say: behind a stateless answer, the peer's first TLS message was whole."""
+        return self.send.next_message_id > 1
+
+    @property
+    def packets_settled(self) -> int:
+        """Packets received in order, and packets of ours that were acknowledged. Never falls."""
+        return self.inbox.next_message_id + self.send.acknowledged
+
+    def note_tls_sent(self) -> None:
+        """What is sent from now on is behind our last handshake flight."""
+        if self._tls_ends_at is None:
+            self._tls_ends_at = self.send.next_message_id
+
+    @property
+    def is_tls_acknowledged(self) -> bool:
+        """The peer has all of our handshake flights."""
+        oldest = self.send.oldest_message_id
+        return self._tls_ends_at is not None and (oldest is None or oldest >= self._tls_ends_at)
+
+    def store(self, message_id: int, opcode: Opcode, payload: bytes) -> ReceiveVerdict:
+        """Take one control packet; what became deliverable is handled by `advance`."""
+        return self.inbox.receive(message_id, opcode, payload)
+
+    def advance(self, now: float) -> None:
+        """Deliver in order, run TLS, and queue what it wants to say."""
+        if self.is_released:
+            while self.inbox.pop() is not None:
+                pass
+            return
+        self._deliver()
+        if self.phase is KeyPhase.PRE_START and self._reset_seen and self.send.is_empty:
+            self.step(KeyInput.RESETS_DONE)
+            try:
+                self.engine.start()
+            finally:
+                self._collect()
+            self._deliver()
+        if self.phase is KeyPhase.START and self.engine.is_established:
+            self.step(KeyInput.TLS_DONE)
+        self.flush(now)
+
+    def write(self, plaintext: bytes, now: float) -> None:
+        """Send one TLS record of plaintext."""
+        self.engine.write(plaintext)
+        self._collect()
+        self.flush(now)
+
+    def flush(self, now: float) -> None:
+        """Cut waiting TLS octets into control packets while the send window has room."""
+        self._collect()
+        while self._pending and self.send.has_room:
+            self.send.push(Opcode.CONTROL_V1, bytes(self._pending[: self._room]), now)
+            del self._pending[: self._room]
+
+    def forget_secrets(self) -> None:
+        """The key messages have served; their random values go."""
+        self._was_exchanged = self.is_exchanged
+        self.client_message = None
+        self.server_message = None
+
+    def release_tls(self) -> None:
+        """Another key's TLS session speaks now: free this one's memory. Packets are still acknowledged."""
+        self.is_released = True
+        self.engine.close()
+
+    def give_up(self) -> None:
+        """Send nothing more, not even what waits for an acknowledgement."""
+        self.send.clear()
+        self._pending.clear()
+
+    def close(self) -> None:
+        """Forget the TLS session and both key messages."""
+        self.engine.close()
+        self.forget_secrets()
+        self.give_up()
+
+    def _deliver(self) -> None:
+        while True:
+            if self.phase is KeyPhase.PRE_START and self._reset_seen:
+                return
+            packet = self.inbox.pop()
+            if packet is None:
+                return
+            if not self._reset_seen:
+                self._reset_seen = True
+                continue
+            if packet.payload:
+                try:
+                    self.engine.receive(packet.payload)
+                finally:
+                    self._collect()
+
+    def _collect(self) -> None:
+        self._pending += self.engine.take_ciphertext()
+        if len(self._pending) > PENDING_TLS_OCTETS:
+            raise TlsError("tls_failed", "the peer acknowledges nothing while TLS has more and more to say")

@@ -1,0 +1,1 @@
+"""What a server knows before a session exists."""

@@ -1,0 +1,106 @@
+"""The server before a session exists: answers hard resets without keeping anything.
+
+Source: docs/protocol/control.md, sections 4.2 and 8.4.
+Pure: callers pass `now` (monotonic seconds) and the Unix time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from bridged.addresses import Endpoint
+from bridged.errors import RemoteProtocolError
+from bridged.protocol.packets.packet import ControlBody, ControlHeader, Opcode, parse_body, serialize_body
+from bridged.protocol.packets.wrap import OpenedControl, WrapKeys
+from bridged.protocol.session.reliable import RECEIVE_WINDOW
+from bridged.protocol.session.wire import MAX_CONTROL_DATAGRAM
+from bridged.protocol.strangers.cookie import CookieJar
+from bridged.protocol.strangers.reset_limit import ResetLimit
+from bridged.units import KeyId
+
+ANSWER_PACKET_ID: Final = 1
+"""Wrap packet id of every stateless answer; the session goes on with the next one."""
+
+_OPENERS: Final = frozenset({Opcode.CONTROL_V1, Opcode.ACK_V1})
+_FIRST_IDS: Final = frozenset({0, 1})
+"""What a client can acknowledge before it has a session. Its own message ids may run ahead: a large
+ClientHello takes two packets, and the second may arrive first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Send this to where the hard reset came from."""
+
+    datagram: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """The cookie came back: a session with these ids may be made, and takes `opened` among its first packets.
+
+    `message_id`: of a packet that says something in TLS; None: it only acknowledges our answer.
+    """
+
+    local_session_id: bytes
+    remote_session_id: bytes
+    opened: OpenedControl
+    message_id: int | None
+
+
+class Listener:
+    """Stateless answers of one listening socket; `limit` says which hard resets get one.
+
+    Raises:
+        RemoteProtocolError: from `receive`, with the drop reason: wrap errors, `cookie_mismatch`,
+            `handshake_rate`, `bad_opcode`.
+    """
+
+    def __init__(self, keys: WrapKeys, jar: CookieJar, limit: ResetLimit | None = None) -> None:
+        self._keys = keys
+        self._jar = jar
+        self._limit = limit or ResetLimit()
+
+    def receive(
+        self, datagram: bytes, source: Endpoint, now: float, unix_now: float, proven: bytes | None = None
+    ) -> Answer | NewSession:
+        """A control packet that belongs to no session.
+
+        `proven`: the cookie of an earlier packet from this source and session id. OpenVPN before 2.6 returns
+        it only once.
+        """
+        if len(datagram) > MAX_CONTROL_DATAGRAM:
+            raise RemoteProtocolError("bad_length", f"a control packet of {len(datagram)} octets")
+        opened = self._keys.open(datagram)
+        header = opened.header
+        body = parse_body(header.opcode, opened.body)
+        if header.key_id != 0:
+            raise RemoteProtocolError("unknown_key_id", "a new session begins with key id 0")
+        if header.opcode is Opcode.HARD_RESET_CLIENT_V2:
+            return self._answer(header, body, source, now, unix_now)
+        if header.opcode in _OPENERS:
+            return self._open(opened, body, source, now, proven)
+        raise RemoteProtocolError("bad_opcode", f"{header.opcode.name} opens no session here")
+
+    def _answer(
+        self, header: ControlHeader, body: ControlBody, source: Endpoint, now: float, unix_now: float
+    ) -> Answer:
+        if body.message_id != 0:
+            raise RemoteProtocolError("bad_length", "a hard reset has message id 0")
+        if not self._limit.allows(source, header.session_id, now):
+            raise RemoteProtocolError("handshake_rate", "too many hard resets")
+        cookie = self._jar.make(source, header.session_id, now)
+        answer = serialize_body(ControlBody((0,), header.session_id, 0))
+        own = ControlHeader(Opcode.HARD_RESET_SERVER_V2, KeyId(0), cookie)
+        return Answer(self._keys.seal(own, ANSWER_PACKET_ID, int(unix_now) & 0xFFFFFFFF, answer))
+
+    def _open(
+        self, opened: OpenedControl, body: ControlBody, source: Endpoint, now: float, proven: bytes | None
+    ) -> NewSession:
+        cookie = body.remote_session_id or proven
+        remote = opened.header.session_id
+        if cookie is None or not self._jar.check(cookie, source, remote, now):
+            raise RemoteProtocolError("cookie_mismatch", "no session, and not our cookie")
+        if not _FIRST_IDS.issuperset(body.acks) or (body.message_id or 0) >= RECEIVE_WINDOW:
+            raise RemoteProtocolError("cookie_mismatch", "not the first packet of a session")
+        return NewSession(cookie, remote, opened, body.message_id)

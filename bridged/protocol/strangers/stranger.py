@@ -1,0 +1,111 @@
+"""What a packet that we cannot open tells about its sender: how it wraps, or that it speaks no TLS.
+
+Source: docs/protocol/control.md, sections 1, 2 and 4.2 (a client's first packet in each wrap).
+Pure: octets in, values out. Everything here is a guess about hostile input, good for a message alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from bridged.protocol.keys.digest import DIGESTS
+from bridged.protocol.packets.packet import HEADER_LENGTH, Opcode
+from bridged.protocol.packets.wrap import WrapKeys
+from bridged.protocol.packets.wrap.keys import PACKET_ID_LENGTH
+
+_TAIL: Final = bytes(5)
+"""No acknowledgements, message id 0: what ends a client's first packet."""
+_TLS_CRYPT_TAG: Final = 32
+_WRAPPED_KEY_LEAST: Final = 290
+_CBC_BLOCK: Final = 16
+_MAC_LENGTHS: Final = (20, 32, 64, 48, 28, 16)
+
+WRAP_OTHER_KIND: Final = "wrap_other_kind"
+WRAP_MISMATCH: Final = "wrap_mismatch"
+TLS_CRYPT_V2: Final = "tls_crypt_v2"
+STATIC_KEY: Final = "static_key"
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """`code` is a drop reason; `advice` says what the sender does and what to do about it."""
+
+    code: str
+    advice: str
+
+
+def recognise(datagram: bytes, ours: WrapKeys) -> Stranger | None:
+    """Who sent a control packet that `ours` could not open; None where nothing can be said."""
+    kind = _wrap_of(datagram)
+    if kind == TLS_CRYPT_V2:
+        what = "it wraps with tls-crypt-v2, which is not offered here"
+        return Stranger(TLS_CRYPT_V2, f"{what}: {_cure('tls-crypt-v2', ours)}")
+    if kind is None:
+        return _static_key(datagram)
+    if kind == ours.name == "none":
+        return None
+    if kind == ours.name:
+        return Stranger(WRAP_MISMATCH, _other_key(datagram, ours))
+    theirs = "does not wrap" if kind == "none" else f"wraps with {kind}"
+    here = "does not wrap" if ours.name == "none" else f"wraps with {ours.name}"
+    return Stranger(WRAP_OTHER_KIND, f"it {theirs}, and this tunnel {here}: {_cure(kind, ours)}")
+
+
+def _cure(kind: str, ours: WrapKeys) -> str:
+    if ours.name == "none":
+        return f"remove `{kind}` from its profile"
+    instead = "" if kind == "none" else f" instead of `{kind}`"
+    return f"give its profile this tunnel's `{ours.name}` key{instead}"
+
+
+def _wrap_of(datagram: bytes) -> str | None:
+    """The wrap of a client's first packet: a name of `WrapKeys`, or TLS_CRYPT_V2; None: no such packet."""
+    opcode = datagram[0] >> 3 if datagram else 0
+    if opcode in (Opcode.HARD_RESET_CLIENT_V3, Opcode.CONTROL_WKC_V1):
+        room = HEADER_LENGTH + PACKET_ID_LENGTH + _TLS_CRYPT_TAG + len(_TAIL) + _WRAPPED_KEY_LEAST
+        return TLS_CRYPT_V2 if len(datagram) >= room and _is_early_id(datagram, HEADER_LENGTH) else None
+    if opcode != Opcode.HARD_RESET_CLIENT_V2:
+        return None
+    if len(datagram) == HEADER_LENGTH + len(_TAIL):
+        return "none" if datagram.endswith(_TAIL) else None
+    if _auth_digests(datagram):
+        return "tls-auth"
+    is_tls_crypt = len(datagram) == HEADER_LENGTH + PACKET_ID_LENGTH + _TLS_CRYPT_TAG + len(_TAIL)
+    return "tls-crypt" if is_tls_crypt and _is_early_id(datagram, HEADER_LENGTH) else None
+
+
+def _auth_digests(datagram: bytes) -> list[str]:
+    """Digests that the HMAC of a first packet under tls-auth can be of, by its length; empty: it is none."""
+    length = len(datagram) - HEADER_LENGTH - PACKET_ID_LENGTH - len(_TAIL)
+    if not datagram.endswith(_TAIL) or not _is_early_id(datagram, HEADER_LENGTH + length):
+        return []
+    return [name for name, (_, octets) in DIGESTS.items() if octets == length]
+
+
+def _is_early_id(datagram: bytes, at: int) -> bool:
+    """A packet id near the beginning, as a new session has it (later 2.6 releases set 0F in front)."""
+    return datagram[at : at + 2] in (b"\0\0", b"\x0f\0")
+
+
+def _other_key(datagram: bytes, ours: WrapKeys) -> str:
+    if ours.name != "tls-auth":
+        return f"its {ours.name} key is another one: compare the key with this tunnel's"
+    digests = _auth_digests(datagram)
+    own = getattr(ours, "digest", "")
+    if own not in digests:
+        return f"its `auth` is {' or '.join(digests)}, and this tunnel's is {own}: set the same at both ends"
+    return "its tls-auth key or direction is another one: compare the key; `key-direction` is 0 here, 1 there"
+
+
+def _static_key(datagram: bytes) -> Stranger | None:
+    """Data packets without any header: HMAC, IV and whole blocks, so that the first octets are random."""
+    for mac in _MAC_LENGTHS:
+        rest = len(datagram) - mac
+        if rest >= 2 * _CBC_BLOCK and rest % _CBC_BLOCK == 0:
+            return Stranger(
+                STATIC_KEY,
+                "it seems to use a static key (`secret`), without TLS: it needs certificates, `client` and "
+                "`ca`, `cert`, `key` in its profile (see `bridged invite`)",
+            )
+    return None

@@ -1,0 +1,1 @@
+"""The client role: calls servers until one lets it in."""

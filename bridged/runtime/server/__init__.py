@@ -1,0 +1,1 @@
+"""The server role: admits clients and keeps one session for each."""

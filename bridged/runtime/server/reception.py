@@ -1,0 +1,167 @@
+"""What a server does with strangers: answers, a waiting room, places for handshakes, tombstones.
+
+Source: docs/protocol/control.md, sections 4.2 and 8.4; ARCHITECTURE.md, decision 34.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from bridged.addresses import Endpoint
+from bridged.dataplane.contract import ResetAnswers
+from bridged.errors import RemoteProtocolError
+from bridged.protocol.packets.packet import HEADER_LENGTH
+from bridged.protocol.strangers.cookie import COOKIE_SECRET_LENGTH, CookieJar
+from bridged.protocol.strangers.listener import Answer, Listener, NewSession
+from bridged.protocol.strangers.reset_limit import ResetLimit
+from bridged.protocol.strangers.used_cookies import UsedCookies
+from bridged.runtime.server.admission import Newcomer, Places, WaitingRoom
+from bridged.runtime.tunnels.link import PeerLink
+from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
+from bridged.supervision import SUPERVISOR, Timer
+from bridged.units import MonotonicSeconds, PeerHandle, UnixSeconds
+
+LOOK_SECONDS: Final = 0.1
+"""While all places are taken: how often it is asked who should give his to those who wait."""
+
+
+class Host(Protocol):
+    """The tunnel, as its reception sees it."""
+
+    def open_session(self, newcomer: Newcomer) -> PeerLink:
+        """Make a link for a newcomer, and give its session what it has said so far."""
+
+    def send_stranger(self, datagram: bytes, endpoint: Endpoint) -> None: ...
+
+    def end_stranger(self, handle: PeerHandle) -> None:
+        """This link gives its place to another one; `leave` will be called for it."""
+
+
+class Reception:
+    """Strangers of one listening socket. Runs in the event loop.
+
+    `monotonic`, `unix_now`: the clocks. Bounds: `Places`, `WaitingRoom`, `UsedCookies`, `ResetLimit`.
+    """
+
+    def __init__(
+        self,
+        plan: TunnelPlan,
+        host: Host,
+        monotonic: Callable[[], MonotonicSeconds],
+        unix_now: Callable[[], UnixSeconds],
+    ) -> None:
+        self._host = host
+        self._monotonic = monotonic
+        self._unix_now = unix_now
+        self._secret = secrets.token_bytes(COOKIE_SECRET_LENGTH)
+        self._limit = ResetLimit()
+        self.places = Places()
+        self.waiting = WaitingRoom(secrets.randbelow)
+        self._cookies = UsedCookies(0.0)
+        self._name = plan.name
+        self._timer: Timer | None = None
+        self._is_soon = False
+        self._looked_at = -LOOK_SECONDS
+        self._is_closed = False
+        self.apply(plan)
+
+    def apply(self, plan: TunnelPlan) -> None:
+        """Wrap and times of another plan; cookies that are under way stay good."""
+        jar = CookieJar(self._secret, int(plan.session.hand_window))
+        self._cookies.lifetime = jar.lifetime
+        self._listener = Listener(plan.wrap, jar, self._limit)
+        self.answers = ResetAnswers(plan.wrap, self._secret, int(plan.session.hand_window))
+
+    def close(self) -> None:
+        """Nobody is let in any more."""
+        self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def receive(self, datagram: bytes, source: Endpoint) -> None:
+        """A control packet of no session that is known.
+
+        Raises:
+            RemoteProtocolError: it is to be dropped and counted.
+        """
+        if self._is_closed:
+            # An answer now would bind the client to a session that nobody will know in a moment, until its
+            # handshake times out; without one it asks again, and meets the next start.
+            raise RemoteProtocolError("not_ready", "this end stops")
+        now = self._monotonic()
+        proven = self.waiting.cookie_of(source, datagram[1:HEADER_LENGTH])
+        made = self._listener.receive(datagram, source, now, self._unix_now(), proven)
+        if isinstance(made, Answer):
+            self._host.send_stranger(made.datagram, source)
+        else:
+            self._take_in(made, source, now)
+
+    def note_progress(self, link: PeerLink) -> None:
+        """A packet of this link was received."""
+        if link.handle in self.places:
+            proof, count = link.session.progress
+            self.places.note(link.handle, proof, count, self._monotonic())
+
+    def leave(self, handle: PeerHandle) -> None:
+        """It is no stranger any more, or gone. Harmless where it holds no place."""
+        if handle in self.places:
+            self.places.leave(handle)
+            if self.waiting.has_ready:
+                self._admit_in(0.0)
+
+    def bury(self, link: PeerLink) -> None:
+        """The session of this link has ended."""
+        self._cookies.bury(link.session.local_session_id, tuple(link.last_words), self._monotonic())
+
+    def _take_in(self, made: NewSession, source: Endpoint, now: float) -> None:
+        if made.local_session_id in self._cookies:
+            for words in self._cookies.last_words(made.local_session_id, now):
+                self._host.send_stranger(words, source)
+            raise RemoteProtocolError("cookie_mismatch", "the session of this cookie is over")
+        self.waiting.take_in(made, source, now)
+        self._admit()
+
+    def _admit(self) -> None:
+        """Places to those whose turn it is; where none is free, look again in a moment."""
+        if self._is_closed:
+            return
+        now = self._monotonic()
+        self.waiting.expire(now)
+        while (newcomer := self.waiting.first()) is not None:
+            if not self.places.has_room and not self._make_place(newcomer, now):
+                break
+            self.waiting.remove(newcomer)
+            self._cookies.use(newcomer.cookie, now)
+            link = self._host.open_session(newcomer)
+            if link.session.is_live:
+                self.places.enter(link.handle, newcomer.source, now)
+                self.note_progress(link)
+        if newcomer is not None:
+            self._admit_in(LOOK_SECONDS)
+
+    def _admit_in(self, seconds: float) -> None:
+        if self._is_closed or (self._timer is not None and (seconds or self._is_soon)):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._is_soon = not seconds
+        self._timer = SUPERVISOR.after("admission", seconds, self._admit_now, self._name)
+
+    def _admit_now(self) -> None:
+        self._timer = None
+        self._admit()
+
+    def _make_place(self, newcomer: Newcomer, now: float) -> bool:
+        if now - self._looked_at < LOOK_SECONDS:
+            # To ask means to look at all places: not for each packet of each newcomer.
+            return False
+        handle = self.places.who_gives_way(newcomer.source, now)
+        if handle is None:
+            self._looked_at = now
+            return False
+        self.places.leave(handle)
+        self._host.end_stranger(handle)
+        return True

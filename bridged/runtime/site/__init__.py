@@ -1,0 +1,1 @@
+"""The bridges and tunnels of one daemon, and how a reload changes them."""

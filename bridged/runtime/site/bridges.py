@@ -1,0 +1,168 @@
+"""From the configuration's bridges to what `netlink` keeps: wishes, and the ways the tunnels go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from bridged.addresses import MacAddress, Remote
+from bridged.configuration.schema import Configuration, Tunnel, tap_name
+from bridged.errors import NetlinkError
+from bridged.link_planning.links import BridgeWish, TapPort
+from bridged.link_planning.vlans import parse_vlans
+from bridged.netlink import leftovers
+from bridged.netlink.attachment import BridgeAttachment
+from bridged.netlink.attachment_state import AttachmentEvent
+from bridged.netlink.watch import LinkWatch
+from bridged.runtime.site.bridge_lock import is_kept_by_another
+from bridged.runtime.snapshot import BridgeStatus
+from bridged.runtime.tunnels.tunnel_credentials import bind_endpoint
+from bridged.tap import MacPolicy, choose_mac
+from bridged.tap.links import kernel_addresses
+
+_LOUD = frozenset(
+    {
+        *("bridge_problem", "bridge_port_missing", "bridge_journal_failed", "bridge_journal_damaged"),
+        "bridge_leftovers_remain",
+    }
+)
+
+
+class HasRemotes(Protocol):
+    """A running tunnel, as far as bridges care."""
+
+    def destinations(self) -> Collection[str]:
+        """IP addresses that the tunnel sends to, as far as they are known by now."""
+
+
+def wish_for(configuration: Configuration, name: str) -> BridgeWish:
+    """What the configuration wants of bridge `name`, its tunnels' TAPs included.
+
+    A bridge that we make without ports, and without a configured address, gets one that is kept under the
+    state folder, so that its DHCP lease outlives a restart.
+
+    Raises:
+        TapError: `mac_state`; the state folder cannot be written.
+    """
+    bridge = configuration.bridges[name]
+    taps = tuple(
+        TapPort(tap_name(tunnel_name, tunnel), tunnel.tap.mtu or tunnel.mtu, tunnel.tap.queue_frames)
+        for tunnel_name, tunnel in configuration.tunnels.items()
+        if tunnel.bridge == name
+    )
+    fixed = MacAddress.parse(bridge.mac) if bridge.mac else None
+    taken = kernel_addresses(except_link=name)
+    return BridgeWish(
+        name=name,
+        ports=bridge.ports,
+        taps=taps,
+        addresses=bridge.addresses,
+        mtu=bridge.mtu,
+        mac=fixed,
+        fallback_mac=fixed
+        or choose_mac(MacPolicy.parse("random"), name, configuration.state_directory, taken.__contains__),
+        stp=bridge.stp,
+        ageing_seconds=bridge.ageing_seconds,
+        forward_delay_seconds=bridge.forward_delay_seconds,
+        group_forward_mask=bridge.group_forward_mask,
+        move_addresses=bridge.move_addresses,
+        vlans=parse_vlans(bridge.vlans) if bridge.vlans is not None else None,
+    )
+
+
+def attach_bridge(
+    configuration: Configuration,
+    name: str,
+    current: Callable[[], Configuration],
+    tunnels: Mapping[str, HasRemotes],
+    watch: LinkWatch,
+) -> BridgeAttachment:
+    """The keeper of one bridge; start it to make things so.
+
+    `current` gives what is configured by then, `tunnels` are the running ones by name; may fill up later.
+    """
+
+    def destinations() -> list[str]:
+        found: list[str] = []
+        for tunnel_name, tunnel in current().tunnels.items():
+            if tunnel.bridge == name:
+                found += _destinations(tunnel, tunnels.get(tunnel_name))
+        return found
+
+    return BridgeAttachment(
+        wish_for(configuration, name),
+        destinations=destinations,
+        watch=watch,
+        report=_report,
+        journal=_journals(configuration) / f"{name}.json",
+    )
+
+
+async def give_back_leftovers(configuration: Configuration, *, has_begun: bool = False) -> None:
+    """Give back what a killed daemon left and is not configured any more; before the first bridge is made.
+
+    `has_begun`: bridges run already; only what belongs to none of them is given back.
+
+    Raises:
+        NetlinkError: some of it is left; call it again.
+    """
+    wishes = {name: None if has_begun else wish_for(configuration, name) for name in configuration.bridges}
+    # Of a living daemon with the same state folder.
+    kept = [path.stem for path in _journals(configuration).glob("*.json") if is_kept_by_another(path.stem)]
+    wishes |= dict.fromkeys(kept)
+    events = await asyncio.to_thread(leftovers.give_back_leftovers, _journals(configuration), wishes)
+    for event in events:
+        _report(event)
+    left = [event for event in events if event.name == "bridge_leftovers_remain"]
+    if left:
+        names = ", ".join(event.bridge for event in left)
+        raise NetlinkError("give back what a killed daemon left", names, 0, left[0].details["reason"])
+
+
+def _journals(configuration: Configuration) -> Path:
+    return configuration.state_directory / "bridges"
+
+
+def _report(event: AttachmentEvent) -> None:
+    log = structlog.get_logger("bridged.bridge")
+    write = log.warning if event.name in _LOUD else log.info
+    write(event.name, bridge=event.bridge, **event.details)
+
+
+def bridge_status(attachment: BridgeAttachment) -> BridgeStatus:
+    """The bridge as last seen."""
+    seen = attachment.status()
+    return BridgeStatus(
+        name=seen.name,
+        mac=seen.mac,
+        mtu=seen.mtu,
+        adopted=seen.adopted,
+        ports=dict(seen.ports),
+        repairs=dict(seen.repairs),
+        missing=seen.missing,
+        problem=seen.problem,
+    )
+
+
+def _destinations(tunnel: Tunnel, running: HasRemotes | None) -> list[str]:
+    connected = running.destinations() if running is not None else ()
+    if tunnel.role == "server":
+        bound = bind_endpoint(tunnel)
+        assert bound is not None
+        # A socket on :: hears IPv4 too.
+        return [*(["::", "0.0.0.0"] if bound.host == "::" else [bound.host]), *connected]
+    return [*(Remote.parse(text, 1).server.host for text in tunnel.remotes), *connected]
+
+
+def state_directory(configuration: Configuration) -> Path:
+    """The state folder, made (0700) where it is missing.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    configuration.state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return configuration.state_directory

@@ -1,0 +1,141 @@
+"""Keeps certificates and revocation lists good while the daemon runs, and says in time what will end.
+
+Once an hour: the embedded CA renews what it can, and what is about to end all the same is logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from bridged.pki import EmbeddedCa
+from bridged.runtime.site.site import Site
+from bridged.runtime.snapshot import EXPIRY_NOTICE_SECONDS
+from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
+from bridged.supervision import SUPERVISOR
+
+PERIOD_SECONDS: Final = 3600.0
+RETRY_SECONDS: Final = 300.0
+NOTICE_SECONDS: Final = 86_400.0
+"""Between two log lines about the same end."""
+_ADVICE: Final = {
+    "own": "issue a new certificate for this end, then `bridged reload`",
+    "ca": "make a new CA and give it to both ends, then `bridged reload`",
+    "crl": "sign a new revocation list: when it ends, nobody can connect; then `bridged reload`",
+}
+_EMBEDDED_ADVICE: Final = (
+    "the embedded CA ends: move the folder `pki` of the state folder away, run `bridged init`, and invite "
+    "every site again"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """What a revocation did: certificates revoked, sessions that ended."""
+
+    revoked: int
+    ended: int
+
+
+class TrustKeeper:
+    """Belongs to the daemon; `changes` is the lock under which `site` changes.
+
+    `state` gives the state folder of the present configuration, `clock` the wall clock.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        changes: AbstractAsyncContextManager[None],
+        state: Callable[[], Path],
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._site = site
+        self._changes = changes
+        self._state = state
+        self._clock = clock
+        self._log = structlog.get_logger("bridged")
+        self._task: asyncio.Task[None] | None = None
+        self._mark: str | None = None
+        # (tunnel, role) -> the end that was said last, and when.
+        self._told: dict[tuple[str, str], tuple[float, float]] = {}
+
+    def start(self) -> None:
+        self._task = SUPERVISOR.keep(
+            "certificates", self._keep, endless=True, longest_pause_seconds=RETRY_SECONDS
+        )
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _keep(self) -> None:
+        while True:
+            await self.tend()
+            await asyncio.sleep(PERIOD_SECONDS)
+
+    async def tend(self) -> None:
+        """Renew what the embedded CA can renew, and log what is about to end."""
+        try:
+            if any(plan.is_embedded for _, plan in self._plans()):
+                await self._renew()
+        finally:
+            self._give_notice()
+
+    async def revoke(self, name: str, keep: str | None = None) -> Revocation:
+        """Revoke the certificates of `name`, but the one with serial `keep`, and end their sessions.
+
+        Raises:
+            PkiError: there is no embedded CA, or it has no such certificate.
+        """
+        async with self._changes:
+            authority = await asyncio.to_thread(EmbeddedCa.open, self._state())
+            revoked = await asyncio.to_thread(lambda: authority.revoke(name, keep=keep))
+            ended = self._site.renew_trust()
+            self._mark = await asyncio.to_thread(authority.mark)
+        self._log.warning("certificate_revoked", peer=name, certificates=revoked, sessions_ended=ended)
+        return Revocation(revoked, ended)
+
+    async def _renew(self) -> None:
+        async with self._changes:
+            authority = await asyncio.to_thread(EmbeddedCa.ensure, self._state(), clock=self._clock)
+            mark = await asyncio.to_thread(authority.mark)
+            if mark == self._mark:
+                return
+            is_first, self._mark = self._mark is None, mark
+            ended = self._site.renew_trust()
+        if not is_first:
+            # By our own timer, or by a command that did not reach us.
+            self._log.info("embedded_ca_changed", sessions_ended=ended)
+
+    def _plans(self) -> Iterator[tuple[str, TunnelPlan]]:
+        return ((name, tunnel.plan) for name, tunnel in self._site.tunnels.items())
+
+    def _give_notice(self) -> None:
+        now = self._clock().timestamp()
+        for name, plan in self._plans():
+            ends = dict(plan.certificates or {})
+            if plan.crl_next_update is not None:
+                ends["crl"] = plan.crl_next_update
+            for role, end in ends.items():
+                told, told_at = self._told.get((name, role), (0.0, 0.0))
+                is_fresh = told == end and 0 <= now - told_at < NOTICE_SECONDS - PERIOD_SECONDS
+                if end - now > EXPIRY_NOTICE_SECONDS or is_fresh:
+                    continue
+                self._told[name, role] = end, now
+                self._log.warning(
+                    "certificate_ends" if role != "crl" else "revocation_list_ends",
+                    tunnel=name,
+                    role=role,
+                    until=f"{datetime.fromtimestamp(end, UTC):%Y-%m-%dT%H:%M:%SZ}",
+                    days=round((end - now) / 86_400, 1),
+                    advice=_EMBEDDED_ADVICE if plan.is_embedded else _ADVICE.get(role, ""),
+                )

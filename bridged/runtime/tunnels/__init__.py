@@ -1,0 +1,1 @@
+"""One tunnel at work, whatever its role."""

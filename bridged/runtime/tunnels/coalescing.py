@@ -1,0 +1,104 @@
+"""What may be joined into super-frames on the way into a tunnel's TAP: decided once, before traffic.
+
+`coalesce: auto` joins what this kernel release is not known to spoil and what passed the self-test
+(super_frame_trial.py); `on` whatever the TAP takes; `off` nothing.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final, Literal
+
+import structlog
+
+from bridged.dataplane import Build, CoalesceKind, coalesce, coalesce_kinds
+from bridged.dataplane.contract import TapPort
+from bridged.errors import TapError
+from bridged.runtime.tunnels.kernel_release import find_udp_fault
+from bridged.runtime.tunnels.super_frame_trial import Path, Verdict, try_super_frames
+from bridged.tap.scratch import ScratchPath
+
+Mode = Literal["auto", "on", "off"]
+Cause = Literal["config", "selftest"]
+"""Of a refusal, as in `offload_fallbacks_total`. `config`: a rule for this kernel; `selftest`: tried."""
+
+_UDP: Final[frozenset[CoalesceKind]] = frozenset({"udp4", "udp6"})
+
+
+@dataclass(frozen=True, slots=True)
+class Coalescing:
+    """The decision. `refused`: kind -> cause and reason, of what the data plane could join but must not."""
+
+    kinds: frozenset[CoalesceKind]
+    refused: dict[CoalesceKind, tuple[Cause, str]] = field(default_factory=dict)
+
+    def described(self) -> dict[str, str]:
+        """Kind -> `joined`, or why not; for people."""
+        words: dict[str, str] = dict.fromkeys(self.kinds, "joined")
+        words |= {kind: reason for kind, (_, reason) in self.refused.items()}
+        return dict(sorted(words.items()))
+
+
+class CoalescingGuard:
+    """Decides for each tunnel of a daemon; a trial serves all of a data plane's build.
+
+    `release` is that of the kernel; `open_path` makes the path for trials.
+    """
+
+    def __init__(
+        self,
+        release: str = "",
+        open_path: Callable[[], AbstractContextManager[Path]] = ScratchPath,
+    ) -> None:
+        self._release = release or platform.release()
+        self._open_path = open_path
+        self._verdicts: dict[tuple[Build, frozenset[CoalesceKind]], Verdict] = {}
+        self._log = structlog.get_logger("bridged.coalescing")
+
+    def decide(self, tunnel: str, mode: Mode, build: Build, port: TapPort) -> Coalescing:
+        """What may be joined on the way into this TAP. Logs each refusal; the first call takes 0.2 s."""
+        possible = coalesce_kinds(build, port)
+        if mode == "off" or not possible:
+            return Coalescing(frozenset())
+        if mode == "on":
+            return Coalescing(possible)
+        refused: dict[CoalesceKind, tuple[Cause, str]] = {}
+        fault = find_udp_fault(self._release)
+        if fault:
+            refused |= dict.fromkeys(possible & _UDP, ("config", fault))
+        verdict = self._verdict(build, possible.difference(refused))
+        refused |= {kind: ("selftest", reason) for kind, reason in verdict.failed.items()}
+        for kind, (cause, reason) in sorted(refused.items()):
+            self._log.warning("coalescing_refused", tunnel=tunnel, frames=kind, cause=cause, detail=reason)
+        return Coalescing(possible.difference(refused), refused)
+
+    def _verdict(self, build: Build, kinds: frozenset[CoalesceKind]) -> Verdict:
+        verdict = self._verdicts.get((build, kinds))
+        if verdict is None:
+            verdict = self._try(build, kinds)
+            if not verdict.unavailable:  # what was missing may be there for the next tunnel
+                self._verdicts[build, kinds] = verdict
+        return verdict
+
+    def _try(self, build: Build, kinds: frozenset[CoalesceKind]) -> Verdict:
+        if not kinds:
+            return Verdict()
+        try:
+            with self._open_path() as path:
+                verdict = try_super_frames(kinds, partial(coalesce, build), path)
+        except (TapError, OSError) as error:
+            verdict = Verdict(unavailable=str(error))
+        if verdict.unavailable:
+            self._log.info("coalescing_not_tried", detail=verdict.unavailable)
+        else:
+            self._log.info(
+                "coalescing_tried",
+                frames=sorted(kinds),
+                failed=sorted(verdict.failed),
+                milliseconds=round(verdict.seconds * 1000, 1),
+            )
+        return verdict

@@ -1,0 +1,267 @@
+"""From one tunnel's configuration to what its sessions need: identity, wrap, negotiation settings.
+
+Reads certificate and key files once, at start; secrets are wiped where the language allows.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cryptography.x509 import Certificate
+
+from bridged import __version__
+from bridged.addresses import Endpoint, Remote
+from bridged.configuration.check import DEFAULT_LISTEN, Conflict, is_inline
+from bridged.configuration.schema import DEFAULT_PORT, Configuration, Tls, Tunnel
+from bridged.configuration.secrets import find_exposed_in_tunnel
+from bridged.errors import ConfigurationError
+from bridged.pki import embedded_tls_material, tls_crypt_key_path
+from bridged.protocol.keys.cipher import Cipher
+from bridged.protocol.keys.static_key import StaticKey, parse_static_key
+from bridged.protocol.packets.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapKeys
+from bridged.protocol.role import Role
+from bridged.protocol.session.contract import SessionSettings
+from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
+from bridged.tls import TlsSettings, make_engine_factory, peer_usage
+from bridged.tls.identity import (
+    certificate_not_after,
+    chain_not_after,
+    crl_next_update,
+    load_certificates,
+    read_pem,
+    read_private_pem,
+)
+from bridged.tls.standing import PeerCheck
+from bridged.units import UnixSeconds
+
+
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    ca: bytes | None
+    certificate: bytes
+    key: bytearray
+    crl: bytes | None
+
+
+MEMORY: Final = {Role.CLIENT: "remotes/{name}.json", Role.SERVER: "clients/{name}"}
+"""Under the state folder."""
+
+
+def plan_tunnel(
+    configuration: Configuration, name: str, base: Path, warn: Callable[[str], None] | None = None
+) -> TunnelPlan:
+    """All that `ServerTunnel` or `ClientTunnel` needs, from the configuration of tunnel `name`.
+
+    Relative files are looked up under `base`. `warn` gets one line for each secret that others may read.
+
+    Raises:
+        ConfigurationError: a certificate, key or static key that cannot be used.
+        PkiError: the embedded CA is damaged.
+    """
+    if warn is not None:
+        for path, text in find_exposed_in_tunnel(configuration, name):
+            warn(f"{'.'.join(map(str, path))}: {text}")
+    tunnel = configuration.tunnels[name]
+    role = Role.SERVER if tunnel.role == "server" else Role.CLIENT
+    prefix = f"tunnels.{name}"
+    identity = _load_identity(configuration, tunnel.tls, prefix, base)
+    settings = TlsSettings(
+        role=tunnel.role,
+        certificate_pem=identity.certificate,
+        key_pem=identity.key,
+        ca_pem=identity.ca,
+        crl_pem=identity.crl,
+        peer_fingerprints=tunnel.tls.peer_fingerprints,
+        peer_usage=peer_usage(tunnel.role, tunnel.tls.peer_role, identity.ca is not None),
+        peer_name=tunnel.tls.peer_name,
+        peer_name_prefix=tunnel.tls.peer_name_prefix,
+        peer_subject=tunnel.tls.peer_subject,
+        version_min=tunnel.tls.version_min,
+        version_max=tunnel.tls.version_max,
+    )
+    with _located(tunnel.tls, prefix):
+        make_engine = make_engine_factory(settings)
+        settings.wipe()
+        check = PeerCheck(settings)
+    key = _load_static_key(configuration, tunnel, prefix, base)
+    certificates = {"own": chain_not_after(identity.certificate)}
+    if identity.ca is not None:
+        certificates["ca"] = certificate_not_after(identity.ca)
+    return TunnelPlan(
+        name=name,
+        bridge=tunnel.bridge,
+        session=_session_settings(tunnel, role, key),
+        make_engine=make_engine,
+        wrap=_wrap(tunnel, role, key),
+        peers_limit=tunnel.peers_max if role is Role.SERVER else 1,
+        peer_names=tunnel.peers,
+        peer_retention=configuration.metrics.peer_retention_seconds,
+        duplicate_names=tunnel.duplicate_names,
+        remotes=tuple(Remote.parse(text, DEFAULT_PORT) for text in tunnel.remotes),
+        local=bind_endpoint(tunnel) if role is Role.CLIENT else None,
+        exit_notify=tunnel.exit_notify,
+        transport=tunnel.transport,
+        memory=configuration.state_directory / MEMORY[role].format(name=name),
+        certificates={role_name: UnixSeconds(at) for role_name, at in certificates.items()},
+        crl_next_update=crl_next_update(identity.crl) if identity.crl is not None else None,
+        judge_peer=check.judge,
+        is_embedded=tunnel.tls.embedded,
+    )
+
+
+def find_unusable(configuration: Configuration) -> list[ConfigurationError]:
+    """Certificates and keys on this host that `plan_tunnel` would refuse: at most one error a tunnel.
+
+    Changes nothing, and makes no CA. Leaves out tunnels with a file that is missing or may not be read here:
+    the configuration may be meant for another host.
+    """
+    found = []
+    for name, tunnel in configuration.tunnels.items():
+        needs_ca = tunnel.tls.embedded or (tunnel.wrap.mode != "none" and tunnel.wrap.key is None)
+        if not all(map(_is_here, _files(tunnel))):
+            continue
+        try:
+            if not needs_ca:
+                plan_tunnel(configuration, name, Path("/"))
+            elif tunnel.wrap.key is not None:
+                _load_static_key(configuration, tunnel, f"tunnels.{name}", Path("/"))
+        except ConfigurationError as error:
+            found.append(error)
+    return found
+
+
+def find_ended(configuration: Configuration, now: UnixSeconds) -> list[Conflict]:
+    """(path of the key, text) of certificates on this host that have ended, or begin later; for `check`.
+
+    Those that cannot be read are left out: `find_unusable` refuses them. The embedded CA renews its own.
+    """
+    found: list[Conflict] = []
+    for name, tunnel in configuration.tunnels.items():
+        for key in ("ca", "certificate"):
+            value = getattr(tunnel.tls, key)
+            if not value or not (is_inline(value) or _is_here(value)):
+                continue
+            try:
+                leaf = load_certificates(read_pem(value, key), key)[0]
+            except ConfigurationError:
+                continue
+            text = _outside_validity(leaf, now)
+            if text is not None:
+                found.append((("tunnels", name, "tls", key), text))
+    return found
+
+
+def _outside_validity(certificate: Certificate, now: UnixSeconds) -> str | None:
+    if certificate.not_valid_after_utc.timestamp() < now:
+        return f"the certificate ended on {certificate.not_valid_after_utc:%Y-%m-%d}; have a new one issued"
+    if certificate.not_valid_before_utc.timestamp() > now:
+        start = f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
+        return f"the certificate is not valid before {start}; is the clock of this host right?"
+    return None
+
+
+def _files(tunnel: Tunnel) -> list[str]:
+    values = (tunnel.tls.ca, tunnel.tls.certificate, tunnel.tls.key, tunnel.tls.crl, tunnel.wrap.key)
+    return [value for value in values if value and not is_inline(value)]
+
+
+def _is_here(path: str) -> bool:
+    return os.path.isfile(path) and os.access(path, os.R_OK)
+
+
+@contextmanager
+def _located(tls: Tls, prefix: str) -> Iterator[None]:
+    """Errors that know the key alone (`tls.key`) get the tunnel, and the file where there is one.
+
+    Raises:
+        ConfigurationError: what was raised, with `file` and the whole `key`.
+    """
+    try:
+        yield
+    except ConfigurationError as error:
+        section, _, name = error.key.partition(".")
+        if section != "tls":
+            raise
+        value = getattr(tls, name, None)
+        file = value if isinstance(value, str) and not is_inline(value) else None
+        raise ConfigurationError(
+            error.reason, file=file, key=f"{prefix}.{error.key}", code=error.code
+        ) from error
+
+
+def bind_endpoint(tunnel: Tunnel) -> Endpoint | None:
+    """Where the tunnel's socket is bound; None leaves it to the kernel (a client)."""
+    if tunnel.role == "server":
+        return Endpoint.parse(tunnel.listen, DEFAULT_PORT) if tunnel.listen else DEFAULT_LISTEN
+    return Endpoint.parse(tunnel.local, DEFAULT_PORT) if tunnel.local else None
+
+
+def _load_identity(configuration: Configuration, tls: Tls, prefix: str, base: Path) -> _Identity:
+    if tls.embedded:
+        ca, certificate, key, crl = embedded_tls_material(configuration.state_directory)
+        return _Identity(ca, certificate, bytearray(key), crl)
+    if tls.certificate is None or tls.key is None:
+        raise ConfigurationError(
+            "`certificate` and `key` are needed, or `embedded: true`", key=f"{prefix}.tls"
+        )
+    return _Identity(
+        ca=read_pem(tls.ca, f"{prefix}.tls.ca", base) if tls.ca else None,
+        certificate=read_pem(tls.certificate, f"{prefix}.tls.certificate", base),
+        key=read_private_pem(tls.key, f"{prefix}.tls.key", base),
+        crl=read_pem(tls.crl, f"{prefix}.tls.crl", base) if tls.crl else None,
+    )
+
+
+def _load_static_key(
+    configuration: Configuration, tunnel: Tunnel, prefix: str, base: Path
+) -> StaticKey | None:
+    if tunnel.wrap.mode == "none":
+        return None
+    value = tunnel.wrap.key
+    if value is not None and is_inline(value):
+        return parse_static_key(value, f"{prefix}.wrap.key")
+    if value is None:
+        embedded_tls_material(configuration.state_directory)
+        path = tls_crypt_key_path(configuration.state_directory)
+    else:
+        path = base / value
+    try:
+        text = path.read_text(encoding="ascii", errors="replace")
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot read the static key: {error.strerror}", file=path, key=f"{prefix}.wrap.key"
+        ) from error
+    return parse_static_key(text, str(path))
+
+
+def _wrap(tunnel: Tunnel, role: Role, key: StaticKey | None) -> WrapKeys:
+    if key is None:
+        return NoWrap()
+    if tunnel.wrap.mode == "tls-auth":
+        return TlsAuthKeys(key, tunnel.wrap.direction, tunnel.wrap.digest)
+    return TlsCryptKeys(key, role)
+
+
+def _session_settings(tunnel: Tunnel, role: Role, key: StaticKey | None) -> SessionSettings:
+    return SessionSettings(
+        role=role,
+        ciphers=tuple(Cipher.parse(name) for name in tunnel.ciphers),
+        tun_mtu=tunnel.mtu,
+        digest=tunnel.wrap.digest,
+        wrap_name=tunnel.wrap.mode,
+        wrap_key=key,
+        wrap_direction=tunnel.wrap.direction if tunnel.wrap.mode == "tls-auth" else None,
+        use_exporter=tunnel.key_derivation != "prf",
+        hand_window=tunnel.handshake_seconds,
+        tran_window=tunnel.transition_seconds,
+        reneg_seconds=tunnel.renegotiate.seconds,
+        ping=int(tunnel.keepalive.ping_seconds),
+        ping_restart=int(tunnel.keepalive.restart_seconds),
+        push=tunnel.push,
+        version=f"bridged-{__version__}",
+    )

@@ -1,0 +1,44 @@
+"""What one tunnel is made of, ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bridged.addresses import Endpoint, Remote
+from bridged.errors import PeerRefusedError
+from bridged.protocol.packets.wrap import WrapKeys
+from bridged.protocol.session.contract import SessionSettings
+from bridged.protocol.session.tls_port import TlsEngineFactory, TlsSummary
+from bridged.units import UnixSeconds
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelPlan:
+    """What a tunnel is made of; built from the configuration by `trust` and the daemon.
+
+    `certificates`: role -> end of validity. `crl_next_update`: when the revocation list ends (None: there is
+    none). `judge_peer`: why a connected peer would be refused by this plan, None where it would be let in.
+    `is_embedded`: certificates and list are those of the embedded CA. `transport`: `udp`.
+    `memory`: where a client remembers which server worked last, and a server where its clients were.
+    """
+
+    name: str
+    bridge: str
+    session: SessionSettings
+    make_engine: TlsEngineFactory
+    wrap: WrapKeys
+    peers_limit: int = 1
+    peer_names: tuple[str, ...] = ()
+    peer_retention: float = float("inf")
+    duplicate_names: bool = False
+    remotes: tuple[Remote, ...] = ()
+    local: Endpoint | None = None
+    exit_notify: bool = True
+    transport: str = "udp"
+    memory: Path | None = None
+    certificates: Mapping[str, UnixSeconds] | None = None
+    crl_next_update: UnixSeconds | None = None
+    judge_peer: Callable[[TlsSummary], PeerRefusedError | None] | None = None
+    is_embedded: bool = False

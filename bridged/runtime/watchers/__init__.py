@@ -1,0 +1,1 @@
+"""What watches the host and the clock, and tells the tunnels."""

@@ -1,0 +1,277 @@
+"""Frames of our own that a LAN port sends back must not move remote stations in the kernel's bridge.
+
+A promiscuous port (a hypervisor's virtual switch, a wireless bridge) may return what we flooded to it. Our
+own FDB is guarded by the data plane; the kernel's bridge would believe that the remote station is behind that
+port, and drop every answer to it. So such a station is pinned to the TAP, until it falls silent or really
+moves.
+
+To the kernel, a peer that sends frames with a LAN station's address looks the same. So a station that a LAN
+port had first is never pinned, nor is this host, nor a gateway of it: the peer would get all their frames.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+
+from bridged.addresses import MacAddress
+from bridged.dataplane.contract import FdbEntry
+from bridged.errors import NetlinkError
+from bridged.netlink import learned_stations, pin_station, protected_stations, unpin_station
+from bridged.netlink.fdb_watch import FdbWatch, StationHeard
+from bridged.runtime.watchers.sightings import Sightings
+from bridged.supervision import SUPERVISOR, Timer
+
+REFLECTED_WITHIN_SECONDS: Final = 1.0
+"""A station that a peer sent frames of so lately, and that now seems to be on the LAN, is reflected."""
+FIRST_PIN_SECONDS: Final = 3.0
+"""A pin ends so long after the station was last heard from its peer: it may have moved to the LAN."""
+LONGEST_PIN_SECONDS: Final = 300.0
+"""Each further reflection of a station doubles the time, up to this."""
+PINS_MAX: Final = 1024
+FORGOTTEN_MAX: Final = 4096
+SWEEP_SECONDS: Final = 1.0
+COMPARE_SECONDS: Final = 0.1
+COMPARE_SHARE: Final = 10
+"""Suspects are compared at most so often, and in at most one part in so many of the time: a peer can contest
+an address with a LAN station at each frame."""
+SUSPECTS_MAX: Final = 1024
+"""Of a bridge, until they are compared."""
+PROTECTED_SECONDS: Final = 1.0
+CONTESTED_SECONDS: Final = 60.0
+"""How often a contested station is told; of CONTESTED_MAX at a time."""
+CONTESTED_MAX: Final = 256
+
+
+class HasStations(Protocol):
+    """A running tunnel, as far as reflections care."""
+
+    tap_name: str | None
+
+    def fdb(self) -> list[tuple[FdbEntry, str | None]]: ...
+
+    def note_reflection(self, address: MacAddress, port: str, peer: str) -> None: ...
+
+    def note_contested(self, address: MacAddress, port: str, peer: str) -> None: ...
+
+
+@dataclass(slots=True)
+class _Pin:
+    tunnel: HasStations
+    tap: str
+    seconds: float
+
+
+class Reflections:
+    """Watches the kernel's FDB from `start` to `close`, for what `apply` names."""
+
+    def __init__(self) -> None:
+        self._bridge_of: dict[str, str] = {}
+        self._tunnels: Mapping[str, Collection[HasStations]] = {}
+        self._bridge_of_tap: dict[str, str] = {}
+        self._sightings = Sightings()
+        self._told: dict[MacAddress, float] = {}
+        self._protected: dict[str, tuple[float, set[MacAddress]]] = {}
+        self._is_watching = False
+        self._watch = FdbWatch(self._hear, self._look)
+        self._pins: dict[MacAddress, _Pin] = {}
+        self._times: dict[MacAddress, int] = {}
+        self._timer: Timer | None = None
+        self._suspects: dict[str, dict[MacAddress, str]] = {}
+        self._compare_timer: Timer | None = None
+        self._log = structlog.get_logger("bridged.reflections")
+
+    def apply(
+        self, lan_ports: Mapping[str, Collection[str]], tunnels: Mapping[str, Collection[HasStations]]
+    ) -> None:
+        """Watch these from now on: bridge name -> its LAN ports, and the tunnels in it."""
+        self._bridge_of = {port: bridge for bridge, ports in lan_ports.items() for port in ports}
+        self._tunnels = tunnels
+        self._bridge_of_tap = {
+            tunnel.tap_name: bridge
+            for bridge, found in tunnels.items()
+            for tunnel in found
+            if tunnel.tap_name is not None
+        }
+        if self._is_watching:
+            self._look()
+        running = {id(tunnel) for found in tunnels.values() for tunnel in found}
+        for address, pin in list(self._pins.items()):
+            if id(pin.tunnel) not in running:
+                self._unpin(address)
+
+    def start(self) -> None:
+        """Begin to watch.
+
+        Raises:
+            OSError: no netlink socket to be had.
+        """
+        self._watch.start()
+        self._is_watching = True
+        self._look()
+
+    def close(self) -> None:
+        """Let all stations go. Idempotent."""
+        self._is_watching = False
+        self._watch.close()
+        for timer in (self._timer, self._compare_timer):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._compare_timer = None
+        self._suspects.clear()
+        for address in list(self._pins):
+            self._unpin(address)
+
+    def _hear(self, heard: list[StationHeard]) -> None:
+        now = time.monotonic()
+        for station in heard:
+            address, port = station.address, _name_of(station.index)
+            if port in self._bridge_of_tap:
+                self._hear_at_tap((self._bridge_of_tap[port], address), station.gone, now)
+            bridge = self._bridge_of.get(port)
+            if bridge is None or station.gone:
+                continue
+            self._sightings.hear_lan((bridge, address), now)
+            if address not in self._pins and self._sightings.is_claimed_by_tap((bridge, address)):
+                suspects = self._suspects.setdefault(bridge, {})
+                if len(suspects) < SUSPECTS_MAX:
+                    suspects[address] = port
+        if self._suspects and self._compare_timer is None:
+            self._compare_all()
+
+    def _compare_all(self) -> None:
+        self._compare_timer = None
+        if not self._suspects:
+            return
+        suspects, self._suspects = self._suspects, {}
+        began = time.monotonic()
+        try:
+            for bridge, ports in suspects.items():
+                for tunnel in self._tunnels.get(bridge, ()):
+                    self._compare(bridge, tunnel, ports)
+        finally:
+            pause = max(COMPARE_SECONDS, COMPARE_SHARE * (time.monotonic() - began))
+            self._compare_timer = SUPERVISOR.after("compare_stations", pause, self._compare_all)
+
+    def _look(self) -> None:
+        """Take in what the kernel's bridges know already: heard before we listened, or not told to us."""
+        lan = {_index_of(port): bridge for port, bridge in self._bridge_of.items()}
+        taps = {_index_of(tap): bridge for tap, bridge in self._bridge_of_tap.items()}
+        now = time.monotonic()
+        try:
+            for address, index in learned_stations(lan.keys() | taps.keys()) if lan or taps else ():
+                if index in lan:
+                    self._sightings.hear_lan((lan[index], address), now)
+                else:
+                    self._sightings.hear_tap((taps[index], address), now)
+        except (NetlinkError, OSError) as error:
+            SUPERVISOR.note_failure("reflections", "", error)
+        else:
+            SUPERVISOR.note_done("reflections", "")
+
+    def _hear_at_tap(self, station: tuple[str, MacAddress], is_gone: bool, now: float) -> None:
+        if is_gone:
+            self._sightings.forget_tap(station)
+        else:
+            self._sightings.hear_tap(station, now)
+
+    def _compare(self, bridge: str, tunnel: HasStations, ports: Mapping[MacAddress, str]) -> None:
+        now = time.monotonic()
+        for entry, peer in tunnel.fdb():
+            address = entry.address
+            port = ports.get(address)
+            if port is None or peer is None or entry.handle is None or entry.age > REFLECTED_WITHIN_SECONDS:
+                continue
+            is_ours = address in self._protected_in(bridge, now)
+            if is_ours or not self._sightings.was_remote_first((bridge, address), now):
+                self._tell_contested(tunnel, address, port, peer, now)
+            elif len(self._pins) < PINS_MAX:
+                self._pin(tunnel, address, port, peer)
+
+    def _protected_in(self, bridge: str, now: float) -> set[MacAddress]:
+        """See `protected_stations`, asked once a second at most; without an answer nothing is pinned."""
+        known = self._protected.get(bridge)
+        if known is None or now - known[0] > PROTECTED_SECONDS:
+            known = self._protected[bridge] = now, protected_stations(bridge)
+        return known[1]
+
+    def _tell_contested(
+        self, tunnel: HasStations, address: MacAddress, port: str, peer: str, now: float
+    ) -> None:
+        """Once in a while for each station: the two may take it from each other many times a second."""
+        if now - self._told.get(address, float("-inf")) < CONTESTED_SECONDS:
+            return
+        if len(self._told) >= CONTESTED_MAX:
+            self._told = {known: at for known, at in self._told.items() if now - at < CONTESTED_SECONDS}
+        if len(self._told) < CONTESTED_MAX:
+            self._told[address] = now
+            tunnel.note_contested(address, port, peer)
+
+    def _pin(self, tunnel: HasStations, address: MacAddress, port: str, peer: str) -> None:
+        tap = tunnel.tap_name
+        if tap is None:
+            return
+        try:
+            pin_station(address, tap)
+        except NetlinkError as error:
+            self._log.warning("pin_failed", address=str(address), tap=tap, detail=str(error))
+            return
+        times = self._times.get(address, 0)
+        if len(self._times) >= FORGOTTEN_MAX:
+            self._times.clear()
+        self._times[address] = times + 1
+        seconds = min(LONGEST_PIN_SECONDS, FIRST_PIN_SECONDS * 2.0 ** min(times, 16))
+        self._pins[address] = _Pin(tunnel, tap, seconds)
+        tunnel.note_reflection(address, port, peer)
+        if self._timer is None:
+            self._timer = SUPERVISOR.every("reflections", SWEEP_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        tunnels = {id(pin.tunnel): pin.tunnel for pin in self._pins.values()}
+        ages = {
+            (key, entry.address): entry.age
+            for key, tunnel in tunnels.items()
+            for entry in _remote(tunnel.fdb())
+        }
+        for address, pin in list(self._pins.items()):
+            age = ages.get((id(pin.tunnel), address))
+            if age is None:
+                # Moved, or gone with its peer: a new story.
+                self._times.pop(address, None)
+                self._unpin(address)
+            elif age > pin.seconds:
+                self._unpin(address)
+        if not self._pins and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _unpin(self, address: MacAddress) -> None:
+        pin = self._pins.pop(address)
+        try:
+            unpin_station(address, pin.tap)
+        except NetlinkError as error:
+            # The TAP or the bridge is gone, and the pin with it; or else the bridge's ageing is of no help.
+            self._log.debug("unpin_failed", address=str(address), tap=pin.tap, detail=str(error))
+
+
+def _index_of(name: str) -> int:
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return 0
+
+
+def _remote(stations: Iterable[tuple[FdbEntry, str | None]]) -> Iterable[FdbEntry]:
+    return (entry for entry, _ in stations if entry.handle is not None)
+
+
+def _name_of(index: int) -> str:
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return ""

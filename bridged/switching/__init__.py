@@ -1,1 +1,0 @@
-"""switching: see ARCHITECTURE.md, "The house"."""
