@@ -114,10 +114,8 @@ crashes: $(NATIVE) $(TESTS) ## kill -9 at CRASHES random moments, another config
 fuzz: $(TESTS) ## fuzz every target under tests/fuzz for FUZZ_SECONDS each
 	@for target in tests/fuzz/fuzz_*.py; do \
 	    name=$$(basename "$$target" .py); name=$${name#fuzz_}; \
-	    mkdir -p "build/fuzz/corpus/$$name" "tests/fuzz/corpus/$$name"; \
 	    echo "fuzz: $$name for $(FUZZ_SECONDS) s"; \
-	    $(PYTHON) "$$target" -max_total_time=$(FUZZ_SECONDS) -artifact_prefix="build/fuzz/$$name-" \
-	        "build/fuzz/corpus/$$name" "tests/fuzz/corpus/$$name"; \
+	    $(PYTHON) -m tests.fuzz.run "$$name" --seconds $(FUZZ_SECONDS); \
 	done
 
 wheel: $(TESTS) ## a manylinux wheel with the native data plane, in dist/

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-# `lab` is importable under that one name, whatever directory pytest was started in.
-sys.path.insert(0, str(Path(__file__).parent))
 os.environ["PATH"] = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-
-from lab import bridge_filter, missing_capabilities
 
 from bridged.dataplane import native
 from tests import quiet_machine
+from tests.lab import bridge_filter, missing_capabilities
 
 PORTABLE_ONLY = os.environ.get("BRIDGED_PORTABLE_ONLY") == "1"
 """Set by whoever wants to test without Rust; without it a missing native data plane is a failure."""

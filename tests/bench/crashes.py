@@ -13,15 +13,12 @@ import random
 import signal
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-from lab import Bridged, Lab, Profile, Site, TwoSites, bridged_daemon
-from lab.core import Interrupted
-from lab.namespace import LabError
-from system.netlink_namespace import assert_same_host, photograph, show
+from tests.lab import Bridged, Lab, Profile, Site, TwoSites, bridged_daemon
+from tests.lab.core import Interrupted
+from tests.lab.namespace import LabError
+from tests.system.netlink_namespace import assert_same_host, photograph, show
 
 CABLES = tuple(f"p{number}" for number in range(6))
 OLD_BRIDGE, OLD_PORT = "old0", "q0"

@@ -1,7 +1,7 @@
 """Two portable data planes with static keys against two OpenVPN processes, in turn, in one lab.
 
 For tuning the data plane without the control plane around it; `make bench` measures the whole daemon.
-Needs root. Run as `python tests/bench/dataplane_pair.py --help`.
+Needs root. Run as `python -m tests.bench.dataplane_pair --help`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-from lab import Lab, TwoSites
-from lab.host_settings import iperf3_client, iperf3_server
-from lab.namespace import Namespace, Process, wait_for
-from lab.openvpn import OpenVpn, Profile
-from lab.topology import Site
-
 from bridged.addresses import Endpoint
 from bridged.dataplane import create_dataplane
 from bridged.dataplane.contract import COALESCE_KINDS, DataplaneSettings, PeerSettings, TapPort
@@ -36,6 +28,11 @@ from bridged.protocol.keys.key_derivation import slice_keys
 from bridged.protocol.role import Role
 from bridged.tap import Offload, TapSettings, open_tap
 from bridged.units import KeyId, Octets, PeerHandle, Seconds, WirePeerId
+from tests.lab import Lab, TwoSites
+from tests.lab.host_settings import iperf3_client, iperf3_server
+from tests.lab.namespace import Namespace, Process, wait_for
+from tests.lab.openvpn import OpenVpn, Profile
+from tests.lab.topology import Site
 
 PORT = 11940
 READY = "data plane runs"
@@ -106,7 +103,15 @@ class Ours:
         self.ends: list[Process] = []
         ends = ((lab.a, lab.b, "server"), (lab.b, lab.a, "client"))
         for site, other, role in ends:
-            command = [sys.executable, str(Path(__file__)), "--end", role, "--peer", other.wan_ipv4]
+            command = [
+                sys.executable,
+                "-m",
+                "tests.bench.dataplane_pair",
+                "--end",
+                role,
+                "--peer",
+                other.wan_ipv4,
+            ]
             command += ["--mss", str(arguments.mss)]
             command += [f"--{name}" for name in ("tso", "profile", "plain") if getattr(arguments, name)]
             self.ends.append(site.namespace.popen(*command, log=f"ours-{role}"))

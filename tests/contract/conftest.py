@@ -12,9 +12,9 @@ from importlib import import_module
 from typing import Any
 
 import pytest
-from dataplane_rig import Rig
 
 from bridged.dataplane import native
+from tests.contract.dataplane_rig import Rig
 
 BUILDS = ("portable",) if os.environ.get("BRIDGED_PORTABLE_ONLY") == "1" else ("portable", "native")
 

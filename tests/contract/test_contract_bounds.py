@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from dataplane_rig import BROADCAST, HandPeer, Rig, frame, station, until
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import (
@@ -26,6 +25,7 @@ from bridged.dataplane.portable.vnet import GSO_TCPV4, VnetHeader, serialize_vne
 from bridged.protocol.packets.occ import OCC_EXIT, OCC_MAGIC, PING
 from bridged.protocol.role import Role
 from bridged.units import KeyId, Octets, PeerHandle, Seconds, WirePeerId
+from tests.contract.dataplane_rig import BROADCAST, HandPeer, Rig, frame, station, until
 
 Make = Callable[..., Rig]
 

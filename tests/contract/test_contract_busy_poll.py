@@ -7,7 +7,8 @@ import socket
 from pathlib import Path
 
 import pytest
-from dataplane_rig import Rig, frame
+
+from tests.contract.dataplane_rig import Rig, frame
 
 # To set more than the host's `net.core.busy_read` takes CAP_NET_ADMIN.
 pytestmark = [pytest.mark.root, pytest.mark.native]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from dataplane_rig import BROADCAST, Rig, frame, station, until
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
 from scapy.packet import Raw
@@ -14,6 +13,7 @@ from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.packets.occ import PING
 from bridged.protocol.role import Role
 from bridged.units import KeyId, PeerHandle, WirePeerId
+from tests.contract.dataplane_rig import BROADCAST, Rig, frame, station, until
 
 A, B = "02:00:5e:00:00:01", "02:00:5e:00:00:02"
 INNER = IP(src="10.0.0.1", dst="10.0.0.2") / UDP(sport=1, dport=2) / Raw(b"payload")

@@ -7,9 +7,9 @@ import random
 from collections.abc import Callable
 
 import pytest
-from dataplane_rig import BROADCAST, HandPeer, Rig, frame, until
 
 from bridged.protocol.keys.cipher import Cipher
+from tests.contract.dataplane_rig import BROADCAST, HandPeer, Rig, frame, until
 
 Make = Callable[..., Rig]
 

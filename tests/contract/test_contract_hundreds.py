@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import select
 
-from dataplane_rig import BROADCAST, QUIET_SECONDS, Rig, frame
+from tests.contract.dataplane_rig import BROADCAST, QUIET_SECONDS, Rig, frame
 
 PEERS = 300
 LAN = 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from dataplane_rig import HandPeer, Rig, frame, refused, until
 
 from bridged.dataplane.contract import KeyNearLimit
 from bridged.errors import DataplaneError
@@ -13,6 +12,7 @@ from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.packets.occ import PING
 from bridged.protocol.role import Role
 from bridged.units import KeyId, PeerHandle
+from tests.contract.dataplane_rig import HandPeer, Rig, frame, refused, until
 
 
 def flipped(packet: bytes, at: int) -> bytes:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from dataplane_rig import HandPeer, Rig, until
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
-from test_contract_offloads import LINKS, NETWORKS, STAMPS, A, sums_are_good, super_frame, syn
 
 from bridged.errors import DataplaneError
+from tests.contract.dataplane_rig import HandPeer, Rig, until
+from tests.contract.tcp_frames import LINKS, NETWORKS, STAMPS, A, sums_are_good, super_frame, syn
 
 Make = Callable[..., Rig]
 PATH = 1000

@@ -8,7 +8,6 @@ import socket
 import time
 
 import pytest
-from dataplane_rig import HandPeer, Rig, frame, until
 
 from bridged.addresses import Endpoint
 from bridged.dataplane import create_dataplane
@@ -25,6 +24,7 @@ from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.packets.occ import OCC_EXIT, PING
 from bridged.protocol.role import Role
 from bridged.units import KeyId, PeerHandle, Seconds
+from tests.contract.dataplane_rig import HandPeer, Rig, frame, until
 
 HARD_RESET = bytes([7 << 3]) + bytes(13)
 

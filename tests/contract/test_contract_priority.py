@@ -8,21 +8,21 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
-from dataplane_rig import HandPeer, Rig, enlarge, frame, until
-from lab import Lab, TwoSites
-from lab.frames import received_frames
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet, Raw
-from test_contract_kernel import End
-from test_contract_offloads import super_frame
 
 from bridged.addresses import Endpoint
 from bridged.dataplane import create_dataplane
 from bridged.dataplane.contract import TapPort
 from bridged.errors import DataplaneError
 from bridged.protocol.role import Role
+from tests.contract.dataplane_rig import HandPeer, Rig, enlarge, frame, until
+from tests.contract.kernel_end import End
+from tests.contract.tcp_frames import super_frame
+from tests.lab import Lab, TwoSites
+from tests.lab.frames import received_frames
 
 Make = Callable[..., Rig]
 A, B, C = "02:00:5e:00:00:01", "02:00:5e:00:00:02", "02:00:5e:00:00:03"

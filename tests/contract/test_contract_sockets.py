@@ -7,11 +7,11 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from dataplane_rig import HandPeer, Rig, frame, until
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import ControlReceived
 from bridged.errors import DataplaneError
+from tests.contract.dataplane_rig import HandPeer, Rig, frame, until
 
 HARD_RESET = bytes([0x38]) + bytes(13)
 LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}

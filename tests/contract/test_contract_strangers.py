@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from dataplane_rig import Rig, frame, until
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import ControlReceived, ResetAnswers, SessionUnknown
@@ -22,6 +21,7 @@ from bridged.protocol.strangers.cookie import CookieJar
 from bridged.protocol.strangers.listener import ANSWER_PACKET_ID, Listener, NewSession
 from bridged.protocol.strangers.reset_limit import BEYOND_BURST, CALM, REPEATS_MAX
 from bridged.units import KeyId, PeerHandle
+from tests.contract.dataplane_rig import Rig, frame, until
 
 KEY = StaticKey(bytes(range(256)))
 SECRET = bytes(range(32))

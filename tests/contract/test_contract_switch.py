@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from dataplane_rig import BROADCAST, HandPeer, Rig, frame, station, until
-
 from bridged.addresses import MacAddress
 from bridged.dataplane.contract import StationMoved
 from bridged.units import PeerHandle, Seconds
+from tests.contract.dataplane_rig import BROADCAST, HandPeer, Rig, frame, station, until
 
 Make = Callable[..., Rig]
 

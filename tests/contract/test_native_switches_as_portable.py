@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from dataplane_rig import BROADCAST, Rig, frame, station, until
 
 from bridged.protocol.keys.cipher import Cipher
+from tests.contract.dataplane_rig import BROADCAST, Rig, frame, station, until
 
 STEPS = 80
 PEERS = 3

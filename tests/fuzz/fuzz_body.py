@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.packets.packet import (
     parse_body,
@@ -30,9 +28,3 @@ def one_input(data: bytes) -> None:
     assert serialize_body(body) == data[1:]
     assert len(body.acks) <= 8
     assert (body.message_id is not None) == opcode.has_message_id
-
-
-if __name__ == "__main__":
-    from run import fuzz
-
-    fuzz("body", sys.argv[1:])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from bridged.configuration import Configuration, diff, find_warnings
@@ -23,9 +22,3 @@ def one_input(data: bytes) -> None:
     assert isinstance(configuration, Configuration)
     assert diff(configuration, configuration) == []
     find_warnings(configuration)
-
-
-if __name__ == "__main__":
-    from run import fuzz
-
-    fuzz("configuration", sys.argv[1:])

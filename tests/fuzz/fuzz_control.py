@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.keys.static_key import StaticKey
 from bridged.protocol.packets.packet import ControlHeader, Opcode, parse_body, serialize_body
@@ -40,9 +38,3 @@ def one_input(data: bytes) -> None:
         except RemoteProtocolError:
             continue
         assert serialize_body(body) == opened.body
-
-
-if __name__ == "__main__":
-    from run import fuzz
-
-    fuzz("control", sys.argv[1:])

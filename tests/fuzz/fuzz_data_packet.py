@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.packets import data_packet
@@ -29,9 +27,3 @@ def one_input(data: bytes) -> None:
         opened = data_packet.open(aead, IV, data_packet.seal(aead, IV, header, packet_id, data[8:]))
         assert (opened.packet_id, opened.payload) == (packet_id, data[8:])
         assert (opened.header.key_id, opened.header.peer_id) == (data[0] >> 5, peer_id)
-
-
-if __name__ == "__main__":
-    from run import fuzz
-
-    fuzz("data_packet", sys.argv[1:])

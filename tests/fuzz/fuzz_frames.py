@@ -5,8 +5,6 @@ The input is a batch: two octets of length, then so many of a frame, and so on.
 
 from __future__ import annotations
 
-import sys
-
 from bridged.dataplane.portable.coalesce import Coalescer
 from bridged.dataplane.portable.mss import clamp_mss
 from bridged.dataplane.portable.segment import BadSuperFrame, segment
@@ -43,9 +41,3 @@ def _frames(data: bytes) -> list[bytes]:
         frames.append(data[at + 2 : at + 2 + length].ljust(14, b"\0"))
         at += 2 + length
     return frames
-
-
-if __name__ == "__main__":
-    from run import fuzz
-
-    fuzz("frames", sys.argv[1:])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from bridged.errors import LocalProtocolError, RemoteProtocolError
 from bridged.protocol.keys.key_exchange import (
     parse_client_key_message,
@@ -28,9 +26,3 @@ def one_input(data: bytes) -> None:
         assert parse_server_key_message(serialize_server_key_message(server)) == server
     except (RemoteProtocolError, LocalProtocolError) as error:
         assert isinstance(error, RemoteProtocolError) or len(data) > 3000
-
-
-if __name__ == "__main__":
-    from run import fuzz
-
-    fuzz("key_message", sys.argv[1:])

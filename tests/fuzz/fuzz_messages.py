@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from bridged.errors import LocalProtocolError
 from bridged.protocol.packets.messages import MessageSplitter, parse_message, serialize_message
 
@@ -21,9 +19,3 @@ def one_input(data: bytes) -> None:
             assert len(text) > 300
             continue
         assert parse_message(sent[:-1].decode()) == message
-
-
-if __name__ == "__main__":
-    from run import fuzz
-
-    fuzz("messages", sys.argv[1:])

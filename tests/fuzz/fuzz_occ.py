@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.packets.occ import (
     is_occ,
@@ -28,9 +26,3 @@ def one_input(data: bytes) -> None:
         assert 0 <= parse_mtu_load_size(message) <= 0xFFFF
     except RemoteProtocolError:
         assert len(message.body) < 2
-
-
-if __name__ == "__main__":
-    from run import fuzz
-
-    fuzz("occ", sys.argv[1:])

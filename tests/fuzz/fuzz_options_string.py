@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from bridged.protocol.packets.options_string import (
     LinkOptions,
     build_options_string,
@@ -22,9 +20,3 @@ def one_input(data: bytes) -> None:
         assert difference.isprintable() and len(difference) < 300
     assert compare_options(text, text) == []
     option_value(text, "cipher")
-
-
-if __name__ == "__main__":
-    from run import fuzz
-
-    fuzz("options_string", sys.argv[1:])

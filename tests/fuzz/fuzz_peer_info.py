@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.keys.cipher import DEFAULT_CIPHERS, Cipher
 from bridged.protocol.packets.negotiation import (
@@ -34,9 +32,3 @@ def one_input(data: bytes) -> None:
                 assert accept_pushed_cipher(DEFAULT_CIPHERS, pushed, options, fallback) in DEFAULT_CIPHERS
             except RemoteProtocolError as error:
                 assert error.code == "cipher_mismatch"
-
-
-if __name__ == "__main__":
-    from run import fuzz
-
-    fuzz("peer_info", sys.argv[1:])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from bridged.configuration.load import parse
@@ -24,9 +23,3 @@ def one_input(data: bytes) -> None:
     assert profile.remotes and profile.certificate is not None and profile.key is not None
     data_ = to_configuration(profile, TRUST, tunnel_name="t", bridge="br0")
     parse(render_yaml(data_), Path("/client.yaml"))
-
-
-if __name__ == "__main__":
-    from run import fuzz
-
-    fuzz("profile", sys.argv[1:])

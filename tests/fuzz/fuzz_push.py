@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from bridged.errors import ConfigurationError, RemoteProtocolError
 from bridged.protocol.packets.push import PushReplyAssembler, parse_pushed_options, serialize_push_reply
 from bridged.protocol.text import decode_text
@@ -30,9 +28,3 @@ def one_input(data: bytes) -> None:
         assert results.pop() == options
         assert not any(results)
         assert all(len(message.encode()) < 1024 for message in messages)
-
-
-if __name__ == "__main__":
-    from run import fuzz
-
-    fuzz("push", sys.argv[1:])

@@ -7,12 +7,9 @@ one of length and that many octets. Time, randomness and the TLS engine repeat t
 from __future__ import annotations
 
 import random
-import sys
 from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
-
-from toy_tls import ToyEngine
 
 from bridged.addresses import Endpoint
 from bridged.errors import BridgedError, RemoteProtocolError
@@ -39,6 +36,7 @@ from bridged.protocol.session.session import Session
 from bridged.protocol.strangers.cookie import CookieJar
 from bridged.protocol.strangers.listener import Answer, Listener
 from bridged.units import KeyId
+from tests.fuzz.toy_tls import ToyEngine
 
 KEY = StaticKey(bytes(range(256)))
 HOME = Endpoint("192.0.2.1", 1194)
@@ -301,9 +299,3 @@ def one_input(data: bytes) -> None:
             raise AssertionError(f"{type(error).__name__} {error.code}: {error}") from error
     for _ in range(40):
         pair.advance(15.0)
-
-
-if __name__ == "__main__":
-    from run import fuzz
-
-    fuzz("session", sys.argv[1:])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from bridged.errors import ConfigurationError
 from bridged.protocol.keys.static_key import parse_static_key
 from bridged.protocol.text import decode_text
@@ -17,9 +15,3 @@ def one_input(data: bytes) -> None:
         return
     assert parse_static_key(key.serialize(), "again") == key
     assert key.octets.hex()[:8] not in repr(key)
-
-
-if __name__ == "__main__":
-    from run import fuzz
-
-    fuzz("static_key", sys.argv[1:])

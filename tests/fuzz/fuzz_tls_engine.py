@@ -6,7 +6,6 @@ how many of its flights arrive unharmed; the second the size of the pieces.
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime, timedelta
 
 from bridged.errors import TlsError
@@ -72,9 +71,3 @@ def one_input(data: bytes) -> None:
     _attack(victim, data[2:], step)
     victim.close()
     peer.close()
-
-
-if __name__ == "__main__":
-    from run import fuzz
-
-    fuzz("tls_engine", sys.argv[1:])

@@ -1,6 +1,6 @@
 """Runs one fuzz target under atheris (coverage-guided fuzzing).
 
-    python tests/fuzz/run.py control --seconds 60
+    python -m tests.fuzz.run control --seconds 60
 
 A target is a module `fuzz_NAME.py` here with `one_input(data: bytes) -> None`, which raises only
 where something is wrong. New inputs go to build/fuzz/corpus/NAME; worthwhile ones are committed to
@@ -30,9 +30,8 @@ def fuzz(name: str, arguments: list[str]) -> None:
     # Instrument anew what a target's own imports have loaded plain.
     for module in [loaded for loaded in sys.modules if loaded.split(".")[0] == "bridged"]:
         del sys.modules[module]
-    sys.path.insert(0, str(FOLDER))
     with atheris.instrument_imports(include=["bridged"]):
-        target = importlib.import_module(f"fuzz_{name}")
+        target = importlib.import_module(f"tests.fuzz.fuzz_{name}")
     atheris.Setup([f"fuzz_{name}", *arguments], target.one_input)
     atheris.Fuzz()
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Literal
 
-from lab import Bridged, LabError, OpenVpn, Profile, Site, TwoSites, wait_for
-from lab.bridged_daemon import client, server
-from lab.frames import discovery_kit, missing_at
-from lab.host_settings import iperf3_client, iperf3_server
-from lab.namespace import Process
-from lab.openvpn import INSTALLED
-from lab.pki import Identity
-from lab.topology import Host
+from tests.lab import Bridged, LabError, OpenVpn, Profile, Site, TwoSites, wait_for
+from tests.lab.bridged_daemon import client, server
+from tests.lab.frames import discovery_kit, missing_at
+from tests.lab.host_settings import iperf3_client, iperf3_server
+from tests.lab.namespace import Process
+from tests.lab.openvpn import INSTALLED
+from tests.lab.pki import Identity
+from tests.lab.topology import Host
 
 Role = Literal["server", "client"]
 THEIR_TAP = "ovpn0"

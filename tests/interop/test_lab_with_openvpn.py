@@ -13,14 +13,15 @@ import time
 from pathlib import Path
 
 import pytest
-from lab import Hub, Interrupted, Lab, LabError, OpenVpn, Profile, TwoSites, openvpn_pair, wait_for
-from lab.frames import discovery_kit, missing_at
-from lab.namespace import lab_namespaces
-from lab.openvpn import CIPHERS
-from lab.relay import Relay
+
+from tests.lab import Hub, Interrupted, Lab, LabError, OpenVpn, Profile, TwoSites, openvpn_pair, wait_for
+from tests.lab.frames import discovery_kit, missing_at
+from tests.lab.namespace import lab_namespaces
+from tests.lab.openvpn import CIPHERS
+from tests.lab.relay import Relay
 
 pytestmark = pytest.mark.root
-TESTS = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 WRAPS = ("none", "tls-auth", "tls-crypt")
 # What OpenVPN logs of the first handshake's wrapping.
 SIGNS = {"tls-auth": "Control Channel Authentication: ", "tls-crypt": "Control Channel Encryption: "}
@@ -28,7 +29,7 @@ SIGNS = {"tls-auth": "Control Channel Authentication: ", "tls-crypt": "Control C
 HOLD_A_LAB = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
-from lab import Lab, TwoSites, openvpn_pair
+from tests.lab import Lab, TwoSites, openvpn_pair
 with Lab("held") as lab:
     sites = TwoSites(lab)
     openvpn_pair(sites.a, sites.b)
@@ -40,7 +41,7 @@ with Lab("held") as lab:
 def held_lab() -> tuple[subprocess.Popen[str], Path]:
     """A lab of another program, standing; and the directory of its files."""
     program = subprocess.Popen(
-        [sys.executable, "-c", HOLD_A_LAB, str(TESTS)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLD_A_LAB, str(REPOSITORY)], stdout=subprocess.PIPE, text=True
     )
     assert program.stdout is not None
     line = program.stdout.readline().split()

@@ -7,10 +7,11 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from interop_ends import Ends, joined, openvpn, running, wait_for_event
-from lab import Lab, Profile, TwoSites, wait_for
-from lab.bridged_daemon import client
-from lab.openvpn import COMPLETED
+
+from tests.interop.interop_ends import Ends, joined, openvpn, running, wait_for_event
+from tests.lab import Lab, Profile, TwoSites, wait_for
+from tests.lab.bridged_daemon import client
+from tests.lab.openvpn import COMPLETED
 
 pytestmark = pytest.mark.root
 AT_ONCE_SECONDS = 1.0

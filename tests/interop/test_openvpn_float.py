@@ -12,9 +12,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from interop_ends import Ends, Pinger, Role, joined, wait_for_event
-from lab import Lab, Profile, TwoSites, wait_for
-from lab.relay import Relay
+
+from tests.interop.interop_ends import Ends, Pinger, Role, joined, wait_for_event
+from tests.lab import Lab, Profile, TwoSites, wait_for
+from tests.lab.relay import Relay
 
 pytestmark = pytest.mark.root
 OUTAGE_SECONDS = 1.0

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from interop_ends import (
+
+from tests.interop.interop_ends import (
     Ends,
     Pinger,
     joined,
@@ -18,11 +19,11 @@ from interop_ends import (
     unwanted_drops,
     wait_for_event,
 )
-from lab import Hub, Lab, OpenVpn, Profile, TwoSites, wait_for
-from lab.bridged_daemon import Bridged, client, server
-from lab.frames import capturing, discovery_kit, missing_at, received_frames, send_frames
-from lab.openvpn import COMPLETED
-from lab.pki import Identity
+from tests.lab import Hub, Lab, OpenVpn, Profile, TwoSites, wait_for
+from tests.lab.bridged_daemon import Bridged, client, server
+from tests.lab.frames import capturing, discovery_kit, missing_at, received_frames, send_frames
+from tests.lab.openvpn import COMPLETED
+from tests.lab.pki import Identity
 
 pytestmark = pytest.mark.root
 

@@ -7,9 +7,10 @@ from itertools import product
 from typing import get_args
 
 import pytest
-from interop_ends import Ends, Role, joined, log_events
-from lab import CIPHERS, Lab, Profile, TwoSites, wait_for
-from lab.openvpn import WrapMode
+
+from tests.interop.interop_ends import Ends, Role, joined, log_events
+from tests.lab import CIPHERS, Lab, Profile, TwoSites, wait_for
+from tests.lab.openvpn import WrapMode
 
 pytestmark = pytest.mark.root
 SIGNS = {

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from interop_ends import openvpn, running, wait_for_event
-from lab import Hub, Lab, Profile, TwoSites, static_key, wait_for
-from lab.bridged_daemon import Bridged, client, server
-from lab.openvpn import OpenVpn
-from lab.pki import Authority, write_private
-from lab.topology import HOST_PORT
+
+from tests.interop.interop_ends import openvpn, running, wait_for_event
+from tests.lab import Hub, Lab, Profile, TwoSites, static_key, wait_for
+from tests.lab.bridged_daemon import Bridged, client, server
+from tests.lab.openvpn import OpenVpn
+from tests.lab.pki import Authority, write_private
+from tests.lab.topology import HOST_PORT
 
 pytestmark = pytest.mark.root
 

@@ -8,9 +8,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
-from interop_ends import openvpn, running
-from lab import Lab, Profile, TwoSites
-from lab.bridged_daemon import client
+
+from tests.interop.interop_ends import openvpn, running
+from tests.lab import Lab, Profile, TwoSites
+from tests.lab.bridged_daemon import client
 
 pytestmark = pytest.mark.root
 

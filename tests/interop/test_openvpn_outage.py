@@ -7,11 +7,12 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from interop_ends import joined, running, wait_for_event
-from lab import Lab, OpenVpn, Profile, TwoSites, wait_for
-from lab.bridged_daemon import client, server
-from lab.openvpn import COMPLETED
-from lab.topology import WAN_PORT
+
+from tests.interop.interop_ends import joined, running, wait_for_event
+from tests.lab import Lab, OpenVpn, Profile, TwoSites, wait_for
+from tests.lab.bridged_daemon import client, server
+from tests.lab.openvpn import COMPLETED
+from tests.lab.topology import WAN_PORT
 
 pytestmark = pytest.mark.root
 BACK_SECONDS = 5.0

@@ -8,12 +8,22 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from interop_ends import Ends, Pinger, Role, joined, log_events, openvpn, running, wait_for_event
-from lab import Hub, Lab, Profile, TwoSites, static_key, wait_for
-from lab.bridged_daemon import Bridged, client, server
-from lab.openvpn import names_tls_alerts
-from lab.pki import Authority, Identity
-from lab.relay import Relay
+
+from tests.interop.interop_ends import (
+    Ends,
+    Pinger,
+    Role,
+    joined,
+    log_events,
+    openvpn,
+    running,
+    wait_for_event,
+)
+from tests.lab import Hub, Lab, Profile, TwoSites, static_key, wait_for
+from tests.lab.bridged_daemon import Bridged, client, server
+from tests.lab.openvpn import names_tls_alerts
+from tests.lab.pki import Authority, Identity
+from tests.lab.relay import Relay
 
 pytestmark = pytest.mark.root
 

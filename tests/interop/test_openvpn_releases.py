@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from typing import get_args
 
 import pytest
-from interop_ends import Pinger, Role, joined, log_events, wait_for_event
-from lab import Lab, Profile, TwoSites, openvpn_version, wait_for
-from lab.openvpn import RELEASES
+
+from tests.interop.interop_ends import Pinger, Role, joined, log_events, wait_for_event
+from tests.lab import Lab, Profile, TwoSites, openvpn_version, wait_for
+from tests.lab.openvpn import RELEASES
 
 pytestmark = pytest.mark.root
 TRAFFIC_SECONDS = 3.0

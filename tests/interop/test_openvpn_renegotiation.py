@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from interop_ends import Ends, Pinger, Role, iperf, joined
-from lab import Lab, Profile, TwoSites
+
+from tests.interop.interop_ends import Ends, Pinger, Role, iperf, joined
+from tests.lab import Lab, Profile, TwoSites
 
 pytestmark = pytest.mark.root
 TRAFFIC_SECONDS = 6.0

@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from lab import Lab, TwoSites, wait_for
-from lab.openvpn import COMPLETED
 
 from bridged.pki import EmbeddedCa
 from bridged.profiles.table import find_directive
 from bridged.tls import TlsSettings, make_engine_factory
+from tests.lab import Lab, TwoSites, wait_for
+from tests.lab.openvpn import COMPLETED
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = """

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from interop_ends import Pinger, log_events, running
-from lab import Lab, Profile, TwoSites, wait_for
-from lab.bridged_daemon import client
-from lab.frames import discovery_kit, missing_at
-from lab.softether import SoftEther
+
+from tests.interop.interop_ends import Pinger, log_events, running
+from tests.lab import Lab, Profile, TwoSites, wait_for
+from tests.lab.bridged_daemon import client
+from tests.lab.frames import discovery_kit, missing_at
+from tests.lab.softether import SoftEther
 
 pytestmark = pytest.mark.root
 TRAFFIC_SECONDS = 5.0

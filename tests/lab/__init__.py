@@ -1,6 +1,6 @@
 """The lab: network namespaces that stand for two or more sites, with real programs in them.
 
-    from lab import Lab, TwoSites, openvpn_pair
+    from tests.lab import Lab, TwoSites, openvpn_pair
 
     with Lab("mytest") as lab:
         sites = TwoSites(lab)

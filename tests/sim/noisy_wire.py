@@ -45,7 +45,8 @@ from bridged.protocol.session.contract import (
     SessionState,
     UseKey,
 )
-from bridged.protocol.session.key_state import KeyPhase
+from bridged.protocol.session.key_state import PENDING_TLS_OCTETS, KeyPhase
+from bridged.protocol.session.reliable import RECEIVE_WINDOW, SEND_WINDOW
 from bridged.protocol.session.session import Session
 from bridged.protocol.session.tls_port import TlsEngineFactory
 from bridged.protocol.strangers.cookie import CookieJar
@@ -372,3 +373,19 @@ def assert_waits(session: Session, now: float) -> None:
 
 def renegotiations(end: End) -> list[str]:
     return [event.outcome for event in end.of(Renegotiated)]
+
+
+def assert_small(session: Session) -> None:
+    """What a peer can make a session hold."""
+    keys = list(session.keys.newest_first())
+    assert len(keys) <= 2
+    for key in keys:
+        assert len(key.send._pending) <= SEND_WINDOW
+        assert len(key.inbox._buffered) <= RECEIVE_WINDOW
+        assert len(key._pending) <= PENDING_TLS_OCTETS
+
+
+def assert_keys_agree(sim: Simulation) -> None:
+    for key_id in sim.client.keys.keys() & sim.server.keys.keys():
+        ours, theirs = sim.client.keys[key_id].key, sim.server.keys[key_id].key
+        assert (ours.send_key, ours.receive_key) == (theirs.receive_key, theirs.send_key)

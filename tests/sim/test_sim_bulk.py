@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from noisy_wire import Noise, Simulation, renegotiations, settings
 
 from bridged.protocol.role import Role
-from bridged.protocol.session.key_state import PENDING_TLS_OCTETS
-from bridged.protocol.session.reliable import RECEIVE_WINDOW, SEND_WINDOW
-from bridged.protocol.session.session import Session
+from tests.sim.noisy_wire import Noise, Simulation, assert_keys_agree, assert_small, renegotiations, settings
 
 SEEDS = range(100, 115)
 GOOD_OUTCOMES = {"timeout", "push_failed", "tls_failed"}
@@ -18,22 +15,6 @@ def make(mode: str, noise: Noise, seed: int, **common: object) -> Simulation:
     return Simulation(
         settings(Role.CLIENT, mode, **common), settings(Role.SERVER, mode, **common), noise=noise, seed=seed
     )
-
-
-def assert_small(session: Session) -> None:
-    """What a peer can make a session hold."""
-    keys = list(session.keys.newest_first())
-    assert len(keys) <= 2
-    for key in keys:
-        assert len(key.send._pending) <= SEND_WINDOW
-        assert len(key.inbox._buffered) <= RECEIVE_WINDOW
-        assert len(key._pending) <= PENDING_TLS_OCTETS
-
-
-def assert_keys_agree(sim: Simulation) -> None:
-    for key_id in sim.client.keys.keys() & sim.server.keys.keys():
-        ours, theirs = sim.client.keys[key_id].key, sim.server.keys[key_id].key
-        assert (ours.send_key, ours.receive_key) == (theirs.receive_key, theirs.send_key)
 
 
 @pytest.mark.parametrize("corrupt", [0.0, 0.05])

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import itertools
 
-from noisy_wire import Noise, Simulation, renegotiations, settings
-
 from bridged.protocol.role import Role
 from bridged.protocol.session.contract import SendDatagram
 from bridged.protocol.session.key_slots import PEER_RENEGOTIATION_SECONDS, PEER_RENEGOTIATIONS_BURST
+from tests.sim.noisy_wire import Noise, Simulation, renegotiations, settings
 
 
 def joined(**common: object) -> Simulation:

@@ -8,14 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from noisy_wire import End, Noise, Simulation, assert_waits, renegotiations, settings
-from test_sim_bulk import assert_keys_agree, assert_small
 
 from bridged.protocol.packets.packet import ControlBody, ControlHeader, Opcode, serialize_body
 from bridged.protocol.packets.wrap import NoWrap
 from bridged.protocol.role import Role
 from bridged.protocol.session.contract import SessionState
 from bridged.protocol.session.wire import MAX_CONTROL_DATAGRAM
+from tests.sim.noisy_wire import (
+    End,
+    Noise,
+    Simulation,
+    assert_keys_agree,
+    assert_small,
+    assert_waits,
+    renegotiations,
+    settings,
+)
 
 PHASES = ("waiting", "handshake", "established", "renegotiating", "renegotiated", "draining", "closed")
 WIRE = NoWrap()

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from noisy_wire import UNIX_START, engine_factory, settings, wrap_keys
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import PeerFloated
@@ -24,6 +23,7 @@ from bridged.runtime.server import server as server_module
 from bridged.runtime.server.server import ServerTunnel
 from bridged.runtime.tunnels import tunnel as tunnel_module
 from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
+from tests.sim.noisy_wire import UNIX_START, engine_factory, settings, wrap_keys
 
 NOW = 1000.0
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
-from noisy_wire import End, Noise, Simulation, renegotiations, settings
 
 from bridged.errors import LocalProtocolError
 from bridged.protocol.keys.key_exchange import ClientKeyMessage
@@ -15,6 +14,7 @@ from bridged.protocol.session.contract import InstallKey, SendPayload, SessionSt
 from bridged.protocol.session.conversation_client import HALT_RETRY_SECONDS
 from bridged.protocol.session.conversation_server import DISMISSED_SECONDS
 from bridged.protocol.session.key_state import KeyPhase
+from tests.sim.noisy_wire import End, Noise, Simulation, renegotiations, settings
 
 
 def make(mode: str = "tls-crypt", *, admit: bool | None = True, **common: object) -> Simulation:

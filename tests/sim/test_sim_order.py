@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from noisy_wire import Noise, Simulation, renegotiations, settings
 
 from bridged.addresses import Endpoint
 from bridged.protocol.keys.cipher import Cipher
@@ -15,6 +14,7 @@ from bridged.protocol.role import Role
 from bridged.protocol.session.contract import InstallKey, RemoveKey, SendDatagram, SendPayload, UseKey
 from bridged.runtime.tunnels.link import PeerLink
 from bridged.units import KeyId, MonotonicSeconds, PeerHandle
+from tests.sim.noisy_wire import Noise, Simulation, renegotiations, settings
 
 
 @pytest.mark.parametrize("use_exporter", [True, False], ids=["exporter", "prf"])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from sim.noisy_wire import Simulation, identities, renegotiations, settings
 
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.role import Role
 from bridged.protocol.session.contract import SessionState
 from bridged.tls import TlsSettings, make_engine_factory
+from tests.sim.noisy_wire import Simulation, identities, renegotiations, settings
 
 
 def connected(mode: str = "tls-crypt") -> Simulation:

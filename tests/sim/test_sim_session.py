@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from noisy_wire import Noise, Simulation, renegotiations, settings
 
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.role import Role
 from bridged.protocol.session.contract import SessionState
+from tests.sim.noisy_wire import Noise, Simulation, renegotiations, settings
 
 WRAPS = ("none", "tls-auth", "tls-crypt")
 

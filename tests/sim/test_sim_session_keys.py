@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from noisy_wire import End, Noise, Simulation, renegotiations, settings
 
 from bridged.protocol.role import Role
 from bridged.protocol.session.contract import InstallKey, RemoveKey, Renegotiated, UseKey
 from bridged.protocol.session.key_slots import RETIRE_SECONDS, _next_key_id
+from tests.sim.noisy_wire import End, Noise, Simulation, renegotiations, settings
 
 
 class Timed(Simulation):

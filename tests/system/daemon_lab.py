@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab import HOST_PORT, Bridged, Host, LabError, Process, Site, wait_for
+from tests.lab import HOST_PORT, Bridged, Host, LabError, Process, Site, wait_for
 
 ANSWER = re.compile(r"^\[(\d+\.\d+)\] .*icmp_seq=(\d+) ", re.MULTILINE)
 

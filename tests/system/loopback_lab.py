@@ -11,8 +11,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from sim.noisy_wire import engine_factory, settings, wrap_keys
-
 from bridged.addresses import Endpoint, MacAddress, Remote
 from bridged.dataplane.contract import DataplaneSettings, TapPort
 from bridged.dataplane.portable.plane import PortableDataPlane
@@ -22,6 +20,7 @@ from bridged.runtime.server.server import ServerTunnel
 from bridged.runtime.tunnels.tunnel import Tunnel
 from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
 from bridged.units import Octets
+from tests.sim.noisy_wire import engine_factory, settings, wrap_keys
 
 FRAME = bytes.fromhex("ffffffffffff0200000000010800") + bytes(range(64))
 

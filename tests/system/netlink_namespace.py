@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from lab.host_settings import forget_machine
+from tests.lab.host_settings import forget_machine
 
 TUNSETIFF = 0x400454CA
 IFF_TAP_NO_PI = 0x1002

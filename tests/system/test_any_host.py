@@ -11,8 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from lab import Lab
-from lab.host_settings import (
+
+from tests.bench.results import Result, notes_on
+from tests.bench.run import HUB_MEASURE, parse, tcp_of
+from tests.lab import Lab
+from tests.lab.host_settings import (
     CONGESTION_ALWAYS,
     CONGESTION_WANTED,
     defaults,
@@ -22,11 +25,6 @@ from lab.host_settings import (
     sysctl_path,
     usable_congestion,
 )
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from tests.bench.results import Result, notes_on
-from tests.bench.run import HUB_MEASURE, parse, tcp_of
 
 TESTS = Path(__file__).parents[1]
 LAB = "tests/interop/test_lab_with_openvpn.py::"

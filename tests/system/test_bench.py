@@ -8,9 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from lab.namespace import lab_namespaces
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from bridged.dataplane import choose_dataplane
 from tests.bench.latency import reading_of
@@ -18,7 +15,7 @@ from tests.bench.measures import MEASURES, MORE_MEASURES
 from tests.bench.mixed import passes as mixed_passes
 from tests.bench.results import Result, exit_status
 from tests.bench.run import parse
-from tests.lab.namespace import LabError
+from tests.lab.namespace import LabError, lab_namespaces
 
 PROJECT = Path(__file__).parents[2]
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from loopback_lab import Lab, crosses, endpoint, run, until
 
 from bridged.addresses import Endpoint, Remote
 from bridged.dataplane.contract import PeerExpired
@@ -20,6 +19,7 @@ from bridged.runtime.client.call_socket import CallSocket
 from bridged.runtime.client.call_sockets import CallSockets
 from bridged.runtime.client.client import ClientTunnel
 from bridged.runtime.tunnels.tunnel import Tunnel
+from tests.system.loopback_lab import Lab, crosses, endpoint, run, until
 
 
 def now() -> float:

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from daemon_lab import pinging, rss_kibioctets, stop_all
-from lab import Bridged, Lab, Profile, TwoSites, bridged_daemon, bridged_pair, wait_for
-from lab.frames import send_frames
+
+from tests.lab import Bridged, Lab, Profile, TwoSites, bridged_daemon, bridged_pair, wait_for
+from tests.lab.frames import send_frames
+from tests.system.daemon_lab import pinging, rss_kibioctets, stop_all
 
 pytestmark = pytest.mark.root
 

@@ -6,23 +6,19 @@ A change of address is the exception: what is on its way to the old one is lost,
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-from lab import Bridged, Host, Lab, wait_for
-from lab.host_settings import iperf3_client, iperf3_server
-from lab.namespace import Process
-from lab.topology import Hub
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.bench.numbered import Seen
 from tests.bench.order import CLIENTS, End, hub_of, start_pair
+from tests.lab import Bridged, Host, Lab, wait_for
+from tests.lab.host_settings import iperf3_client, iperf3_server
+from tests.lab.namespace import Process
+from tests.lab.topology import Hub
 
 pytestmark = [pytest.mark.root, pytest.mark.native, pytest.mark.alone]
 FLOWS = 16

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
-from daemon_lab import Pings, pinging, stop_all
-from lab import WAN_PORT, Bridged, Lab, Site, TwoSites, bridged_pair
+
+from tests.lab import WAN_PORT, Bridged, Lab, Site, TwoSites, bridged_pair
+from tests.system.daemon_lab import Pings, pinging, stop_all
 
 pytestmark = pytest.mark.root
 

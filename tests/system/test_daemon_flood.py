@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import os
-import random
 import socket
-import struct
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon_lab import pinging, rss_kibioctets, stop_all, wait_reach
-from lab import Bridged, Hub, Lab, Namespace, Process, Profile, bridged_daemon
 
 from bridged.protocol.keys.static_key import parse_static_key
 from bridged.protocol.packets.packet import ControlBody, ControlHeader, Opcode, serialize_body
 from bridged.protocol.packets.wrap import TlsCryptKeys, WrapChannel
 from bridged.protocol.role import Role
 from bridged.units import KeyId
+from tests.lab import Bridged, Hub, Lab, Namespace, Process, Profile, bridged_daemon, garbage_flood
+from tests.lab.garbage_flood import PORT, flood
+from tests.system.daemon_lab import pinging, rss_kibioctets, stop_all, wait_reach
 
 pytestmark = [pytest.mark.root, pytest.mark.alone]
 
@@ -30,7 +28,6 @@ GROWTH_KIBIOCTETS = 48 * 1024
 FLOOD_SECONDS = 4.0
 HALF_OPEN = 300
 """More than the server has places for handshakes."""
-PORT = 1194
 
 
 @dataclass(slots=True)
@@ -70,41 +67,6 @@ def star(profile: Profile, **server_keys: Any) -> Iterator[Star]:
         stop_all(*made.others, client, server)
 
 
-def _flood(target: str, seconds: float, seed: int, rate: int) -> int:
-    """Random datagrams, all opcodes and sizes, many spoofed sources; how many were sent.
-
-    Runs in the stranger's namespace. Raw IP, so that each comes from another address.
-    """
-    draw = random.Random(seed)
-    sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-    sent = 0
-    began = time.monotonic()
-    while (now := time.monotonic()) < began + seconds:
-        if sent > (now - began) * rate:
-            time.sleep(0.001)
-            continue
-        opcode = draw.randrange(32)
-        size = draw.choice((0, 1, 8, 13, 14, 22, 54, 100, 400, 1200, 1400))
-        payload = bytes([opcode << 3 | draw.randrange(8)]) + draw.randbytes(size)
-        if draw.random() < 0.3:
-            # A hard reset as a client without wrap sends it.
-            payload = bytes([7 << 3]) + draw.randbytes(8) + bytes(5)
-        source = f"203.0.113.{draw.randrange(30, 250)}"
-        sock.sendto(_udp(source, target, draw.randrange(1024, 65536), payload), (target, 0))
-        sent += 1
-    sock.close()
-    return sent
-
-
-def _udp(source: str, target: str, port: int, payload: bytes) -> bytes:
-    """An IPv4 packet with a UDP datagram, no UDP checksum."""
-    length = 28 + len(payload)
-    ip = struct.pack("!BBHHHBBH", 0x45, 0, length, 0, 0, 64, 17, 0)
-    udp = struct.pack("!HHHH", port, PORT, 8 + len(payload), 0)
-    return ip + socket.inet_aton(source) + socket.inet_aton(target) + udp + payload
-
-
 @pytest.mark.parametrize("wrap", ["tls-crypt", "none"])
 def test_flood_of_garbage_costs_no_ping_and_no_memory_and_keeps_nobody_out(wrap: Any) -> None:
     with star(Profile(wrap=wrap)) as made:
@@ -113,7 +75,7 @@ def test_flood_of_garbage_costs_no_ping_and_no_memory_and_keeps_nobody_out(wrap:
         stranger = hub.clients[1].namespace
         with pinging(hub.clients[0].host, hub.server.host.ipv4, 0.02) as pings:
             pings.wait_for_answers(20)
-            sent = stranger.call(_flood, hub.server.wan_ipv4, FLOOD_SECONDS, 7, 4000)
+            sent = stranger.call(flood, hub.server.wan_ipv4, FLOOD_SECONDS, 7, 4000)
             pings.wait_for_answers(20)
             pings.stop()
         assert sent > 2000
@@ -139,12 +101,8 @@ def test_new_client_connects_while_the_flood_goes_on() -> None:
 
 def _flooding(space: Namespace, target: str, seconds: float) -> Process:
     """The flood beside the test."""
-    here = Path(__file__).parent
-    script = (
-        f"import sys; sys.path[:0] = {[str(here), str(here.parent)]!r}\n"
-        f"import test_daemon_flood as flood\nflood._flood({target!r}, {seconds}, 3, 3000)\n"
-    )
-    return space.popen(sys.executable, "-c", script, log="flood")
+    command = (sys.executable, garbage_flood.__file__, target, str(seconds), "3", "3000")
+    return space.popen(*command, log="flood")
 
 
 def test_three_hundred_half_open_sessions_disturb_nobody() -> None:

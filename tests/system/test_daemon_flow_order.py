@@ -5,27 +5,23 @@ from __future__ import annotations
 import os
 import socket
 import struct
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import yaml
-from daemon_lab import stop_all
-from lab import WAN_PORT, Lab, TwoSites, bridged_pair, capture
 from scapy.layers.inet import IP, UDP
 from scapy.utils import rdpcap
-from tap_netns import Namespace
 
 from bridged.configuration.schema import Tunnel
 from bridged.dataplane.contract import TapPort
 from bridged.runtime.tunnels.adapter import TunnelAdapter
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
 from tests.bench.order import measure
 from tests.bench.tunnels import CARD_FEATURES
+from tests.lab import WAN_PORT, Lab, TwoSites, bridged_pair, capture
+from tests.system.daemon_lab import stop_all
+from tests.system.tap_netns import Namespace
 
 pytestmark = [pytest.mark.root, pytest.mark.native]
 FRAMES = 300_000

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from daemon_lab import stop_all
-from lab import Bridged, Lab, Profile, TwoSites, bridged_pair
+
+from tests.lab import Bridged, Lab, Profile, TwoSites, bridged_pair
+from tests.system.daemon_lab import stop_all
 
 MEBIOCTETS_MAX = 64
 WAKE_UPS_MAX = 4.0

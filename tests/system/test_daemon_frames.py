@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from daemon_lab import stop_all
-from lab import Host, Lab, TwoSites, bridged_pair
-from lab.frames import discovery_kit, missing_at
+
+from tests.lab import Host, Lab, TwoSites, bridged_pair
+from tests.lab.frames import discovery_kit, missing_at
+from tests.system.daemon_lab import stop_all
 
 pytestmark = pytest.mark.root
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from daemon_lab import links_of, pinging, stop_all
-from lab import LAN_PORT, WAN_PORT, Bridged, Lab, Profile, Site, TwoSites, bridged_daemon, wait_for
-from netlink_namespace import assert_same_host, photograph
+
+from tests.lab import LAN_PORT, WAN_PORT, Bridged, Lab, Profile, Site, TwoSites, bridged_daemon, wait_for
+from tests.system.daemon_lab import links_of, pinging, stop_all
+from tests.system.netlink_namespace import assert_same_host, photograph
 
 pytestmark = pytest.mark.root
 

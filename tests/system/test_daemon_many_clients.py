@@ -11,9 +11,10 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
-from daemon_lab import pinging, quick_neighbours, stop_all, wait_reach
-from lab import HOST_PORT, Bridged, Host, Hub, Lab, Profile, bridged_daemon, wait_for
-from lab.frames import capturing, received_frames
+
+from tests.lab import HOST_PORT, Bridged, Host, Hub, Lab, Profile, bridged_daemon, wait_for
+from tests.lab.frames import capturing, received_frames
+from tests.system.daemon_lab import pinging, quick_neighbours, stop_all, wait_reach
 
 pytestmark = pytest.mark.root
 

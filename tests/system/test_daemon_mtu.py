@@ -6,14 +6,14 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from daemon_lab import stop_all
-from lab import WAN_PORT, Bridged, Host, Lab, TwoSites, bridged_pair
-from lab.bridged_daemon import TUNNEL
-from lab.frames import missing_at
-from lab.host_settings import iperf3_client, iperf3_server
-from lab.topology import HOST_PORT
 
 from bridged.dataplane import choose_dataplane
+from tests.lab import WAN_PORT, Bridged, Host, Lab, TwoSites, bridged_pair
+from tests.lab.bridged_daemon import TUNNEL
+from tests.lab.frames import missing_at
+from tests.lab.host_settings import iperf3_client, iperf3_server
+from tests.lab.topology import HOST_PORT
+from tests.system.daemon_lab import stop_all
 
 pytestmark = pytest.mark.root
 

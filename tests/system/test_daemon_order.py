@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from daemon_lab import links_of, quick_neighbours, stop_all, wait_reach
-from lab import (
+
+from tests.lab import (
     HOST_PORT,
     LAN_PORT,
     WAN_PORT,
@@ -28,6 +28,7 @@ from lab import (
     bridged_daemon,
     wait_for,
 )
+from tests.system.daemon_lab import links_of, quick_neighbours, stop_all, wait_reach
 
 pytestmark = pytest.mark.root
 

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from daemon_lab import pinging, stop_all
-from lab import HOST_PORT, LAN_PORT, Bridged, Host, Lab, Site, TwoSites, bridged_pair, wait_for
-from lab.frames import open_capture, received_frames, send_frames
+
+from tests.lab import HOST_PORT, LAN_PORT, Bridged, Host, Lab, Site, TwoSites, bridged_pair, wait_for
+from tests.lab.frames import open_capture, received_frames, send_frames
+from tests.system.daemon_lab import pinging, stop_all
 
 pytestmark = pytest.mark.root
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon_lab import stop_all
-from lab import WAN_PORT, Bridged, Lab, TwoSites, bridged_pair, wait_for
-from lab.frames import discovery_kit, missing_at
 
 from bridged.dataplane import CoalesceKind, choose_dataplane
 from bridged.dataplane.contract import COALESCE_KINDS
 from bridged.runtime.tunnels.super_frame_trial import SAMPLES, sample_frames
+from tests.lab import WAN_PORT, Bridged, Lab, TwoSites, bridged_pair, wait_for
+from tests.lab.frames import discovery_kit, missing_at
+from tests.system.daemon_lab import stop_all
 
 pytestmark = pytest.mark.root
 

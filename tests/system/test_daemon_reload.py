@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from daemon_lab import stop_all
-from lab import HOST_PORT, Authority, Bridged, CommandError, Host, Lab, Profile, TwoSites, wait_for
-from lab.bridged_daemon import client, server
-from lab.namespace import Namespace, Process
+
+from tests.lab import HOST_PORT, Authority, Bridged, CommandError, Host, Lab, Profile, TwoSites, wait_for
+from tests.lab.bridged_daemon import client, server
+from tests.lab.namespace import Namespace, Process
+from tests.system.daemon_lab import stop_all
 
 pytestmark = pytest.mark.root
 PING_SECONDS = 0.005

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from daemon_lab import stop_all
-from lab import HOST_PORT, Bridged, Host, Lab, Profile, Site, TwoSites
-from lab.bridged_daemon import client, server
-from lab.frames import discovery_kit, missing_at
+
+from tests.lab import HOST_PORT, Bridged, Host, Lab, Profile, Site, TwoSites
+from tests.lab.bridged_daemon import client, server
+from tests.lab.frames import discovery_kit, missing_at
+from tests.system.daemon_lab import stop_all
 
 pytestmark = pytest.mark.root
 

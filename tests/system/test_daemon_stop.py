@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from daemon_lab import pinging, stop_all, wait_reach
-from lab import (
+
+from bridged.dataplane import choose_dataplane
+from tests.lab import (
     LAN_PORT,
     Bridged,
     Lab,
@@ -25,9 +26,8 @@ from lab import (
     bridged_pair,
     status_of,
 )
-from netlink_namespace import assert_same_host, photograph
-
-from bridged.dataplane import choose_dataplane
+from tests.system.daemon_lab import pinging, stop_all, wait_reach
+from tests.system.netlink_namespace import assert_same_host, photograph
 
 pytestmark = pytest.mark.root
 

@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from daemon_lab import stop_all
-from lab import BRIDGED, Lab, Profile, TwoSites, bridged_daemon
 
 import bridged
+from tests.lab import BRIDGED, Lab, Profile, TwoSites, bridged_daemon
+from tests.system.daemon_lab import stop_all
 
 pytestmark = pytest.mark.root
 PACKAGE = Path(bridged.__file__).parent

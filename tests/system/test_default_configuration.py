@@ -7,7 +7,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from lab import BRIDGED, Lab, LabError, run, wait_for
+
+from tests.lab import BRIDGED, Lab, LabError, run, wait_for
 
 pytestmark = pytest.mark.root
 CONFIG = Path(__file__).parents[2] / "config" / "bridged.yaml"

@@ -9,7 +9,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from lab.namespace import lab_namespaces
+
+from tests.lab.namespace import lab_namespaces
 
 pytestmark = pytest.mark.root
 PROJECT = Path(__file__).parents[2]

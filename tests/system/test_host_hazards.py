@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from netlink_namespace import cable, in_namespace, ip, plugged, shell, within
 
 from bridged.configuration import load
 from bridged.errors import ConfigurationError, NetlinkError
@@ -24,6 +23,7 @@ from bridged.runtime.site.host_warnings import host_warnings, refuse_own_servers
 from bridged.runtime.watchers import loop_guard
 from bridged.runtime.watchers.host_watch import HostWatch
 from bridged.runtime.watchers.loop_guard import LoopGuard
+from tests.system.netlink_namespace import cable, in_namespace, ip, plugged, shell, within
 
 pytestmark = pytest.mark.root
 

@@ -13,7 +13,12 @@ from dataclasses import replace
 from typing import TextIO
 
 import pytest
-from netlink_namespace import (
+
+from bridged.addresses import MacAddress
+from bridged.errors import NetlinkError
+from bridged.link_planning.plan import BridgeWish, TapPort
+from bridged.netlink import BridgeAttachment
+from tests.system.netlink_namespace import (
     addresses,
     assert_same_host,
     cable,
@@ -27,11 +32,6 @@ from netlink_namespace import (
     tap,
     within,
 )
-
-from bridged.addresses import MacAddress
-from bridged.errors import NetlinkError
-from bridged.link_planning.plan import BridgeWish, TapPort
-from bridged.netlink import BridgeAttachment
 
 pytestmark = pytest.mark.root
 

@@ -13,7 +13,12 @@ from pathlib import Path
 from socket import if_nametoindex
 
 import pytest
-from netlink_namespace import (
+
+from bridged.addresses import MacAddress
+from bridged.link_planning.plan import BridgeWish
+from bridged.netlink import BridgeAttachment
+from bridged.netlink.leftovers import give_back_leftovers
+from tests.system.netlink_namespace import (
     addresses,
     assert_same_host,
     cable,
@@ -24,11 +29,6 @@ from netlink_namespace import (
     photograph,
     within,
 )
-
-from bridged.addresses import MacAddress
-from bridged.link_planning.plan import BridgeWish
-from bridged.netlink import BridgeAttachment
-from bridged.netlink.leftovers import give_back_leftovers
 
 pytestmark = pytest.mark.root
 

@@ -8,7 +8,12 @@ import time
 from dataclasses import replace
 
 import pytest
-from netlink_namespace import (
+
+from bridged.addresses import MacAddress
+from bridged.errors import ConfigurationError, NetlinkError
+from bridged.link_planning.plan import BridgeWish, TapPort
+from bridged.netlink import AttachmentEvent, BridgeAttachment, LinkWatch, random_mac
+from tests.system.netlink_namespace import (
     addresses,
     assert_same_host,
     cable,
@@ -22,11 +27,6 @@ from netlink_namespace import (
     tap,
     within,
 )
-
-from bridged.addresses import MacAddress
-from bridged.errors import ConfigurationError, NetlinkError
-from bridged.link_planning.plan import BridgeWish, TapPort
-from bridged.netlink import AttachmentEvent, BridgeAttachment, LinkWatch, random_mac
 
 pytestmark = pytest.mark.root
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from netlink_namespace import addresses, cable, in_namespace, ip, link, members, tap, within
 
 from bridged.addresses import MacAddress
 from bridged.link_planning.plan import BridgeWish, TapPort
 from bridged.netlink import BridgeAttachment
+from tests.system.netlink_namespace import addresses, cable, in_namespace, ip, link, members, tap, within
 
 pytestmark = pytest.mark.root
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from netlink_namespace import (
+
+from bridged.addresses import MacAddress
+from bridged.errors import ConfigurationError
+from bridged.link_planning.plan import BridgeWish
+from bridged.netlink import BridgeAttachment, check_ports
+from tests.system.netlink_namespace import (
     addresses,
     assert_same_host,
     cable,
@@ -15,11 +20,6 @@ from netlink_namespace import (
     photograph,
     within,
 )
-
-from bridged.addresses import MacAddress
-from bridged.errors import ConfigurationError
-from bridged.link_planning.plan import BridgeWish
-from bridged.netlink import BridgeAttachment, check_ports
 
 pytestmark = pytest.mark.root
 

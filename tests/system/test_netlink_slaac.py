@@ -13,10 +13,10 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
-from netlink_namespace import cable, in_namespace, shell, within
 
 from bridged.link_planning.plan import BridgeWish
 from bridged.netlink import BridgeAttachment
+from tests.system.netlink_namespace import cable, in_namespace, shell, within
 
 pytestmark = pytest.mark.root
 

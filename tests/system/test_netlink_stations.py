@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from netlink_namespace import cable, in_namespace, ip, link, plugged, shell, show, tap, within
 
 from bridged.addresses import MacAddress
 from bridged.dataplane.contract import FdbEntry
@@ -19,6 +18,7 @@ from bridged.errors import NetlinkError
 from bridged.netlink import pin_station, set_link, taken_addresses, unpin_station
 from bridged.runtime.watchers.reflections import Reflections
 from bridged.units import PeerHandle, Seconds
+from tests.system.netlink_namespace import cable, in_namespace, ip, link, plugged, shell, show, tap, within
 
 pytestmark = pytest.mark.root
 

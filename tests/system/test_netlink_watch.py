@@ -7,10 +7,10 @@ import subprocess
 from typing import Any
 
 import pytest
-from netlink_namespace import cable, in_namespace, ip, link, within
 
 from bridged.link_planning.links import BridgeWish
 from bridged.netlink import BridgeAttachment, HostEvent, LinkWatch, route_socket
+from tests.system.netlink_namespace import cable, in_namespace, ip, link, within
 
 pytestmark = pytest.mark.root
 

@@ -9,12 +9,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from lab import Authority, Bridged, Lab, LabError, OpenVpn, Profile, TwoSites, wait_for
-from lab.bridged_daemon import server
-from lab.pki import Identity
-from sim.noisy_wire import identities, settings, wrap_keys
-from test_tunnels_on_loopback import Lab as Loopback
-from test_tunnels_on_loopback import crosses, endpoint, run, until
 
 from bridged.addresses import Remote
 from bridged.pki import EmbeddedCa
@@ -26,6 +20,12 @@ from bridged.runtime.tunnels.tunnel import Tunnel
 from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
 from bridged.tls import TlsSettings, make_engine_factory
 from bridged.tls.standing import PeerCheck
+from tests.lab import Authority, Bridged, Lab, LabError, OpenVpn, Profile, TwoSites, wait_for
+from tests.lab.bridged_daemon import server
+from tests.lab.pki import Identity
+from tests.sim.noisy_wire import identities, settings, wrap_keys
+from tests.system.loopback_lab import Lab as Loopback
+from tests.system.loopback_lab import crosses, endpoint, run, until
 
 OTHER_CA = pem(
     build_authority(

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from lab import Lab, TwoSites
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.portable.wire import SEGMENT_RETRY_SECONDS, Path, Wire
 from bridged.units import Octets
+from tests.lab import Lab, TwoSites
 
 pytestmark = pytest.mark.root
 

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from lab import run
 
 from bridged.dataplane import choose_dataplane, coalesce
 from bridged.dataplane.contract import COALESCE_KINDS
@@ -18,6 +17,7 @@ from bridged.runtime.tunnels.super_frame_trial import Verdict, try_super_frames
 from bridged.tap import kernel
 from bridged.tap.scratch import ScratchPath
 from bridged.units import Seconds
+from tests.lab import run
 
 pytestmark = pytest.mark.root
 

@@ -8,9 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from lab.namespace import lab_namespaces
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.bench.soak import arrived_octets
 from tests.bench.soak_watch import (
@@ -23,6 +20,7 @@ from tests.bench.soak_watch import (
     slope_per_ten_minutes,
     stray_losses,
 )
+from tests.lab.namespace import lab_namespaces
 
 PROJECT = Path(__file__).parents[2]
 

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tap_netns import Namespace
 
 from bridged.tap import (
     MacAddress,
@@ -32,6 +31,7 @@ from bridged.tap import (
     show_tap,
 )
 from bridged.tap import kernel as tap_kernel
+from tests.system.tap_netns import Namespace
 
 pytestmark = pytest.mark.root
 

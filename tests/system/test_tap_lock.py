@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from tap_netns import Namespace
 
 from bridged.tap import (
     AdapterLockedError,
@@ -25,6 +24,7 @@ from bridged.tap import (
     show_tap,
 )
 from bridged.tap.lock import _find_socket_holder
+from tests.system.tap_netns import Namespace
 
 pytestmark = pytest.mark.root
 

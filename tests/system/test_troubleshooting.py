@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from lab import wait_for
-from lab.namespace import LabError
-from troubled_sites import HAS_BRIDGE_FILTER, Evidence, TroubledSites, troubled_sites
+
+from tests.lab import wait_for
+from tests.lab.namespace import LabError
+from tests.system.troubled_sites import HAS_BRIDGE_FILTER, Evidence, TroubledSites, troubled_sites
 
 pytestmark = pytest.mark.root
 

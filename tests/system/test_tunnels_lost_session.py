@@ -7,11 +7,11 @@ import socket
 from pathlib import Path
 
 import pytest
-from loopback_lab import Lab, crosses, endpoint, run, until
 
 from bridged.protocol.packets.unknown_session import serialize_notice
 from bridged.runtime.server.server import ServerTunnel
 from bridged.runtime.tunnels.tunnel import Tunnel
+from tests.system.loopback_lab import Lab, crosses, endpoint, run, until
 
 
 def kill(server: Tunnel) -> None:

@@ -9,7 +9,6 @@ import asyncio
 import socket
 
 import pytest
-from loopback_lab import Lab, crosses, endpoint, run, until
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import PeerFloated
@@ -22,6 +21,7 @@ from bridged.runtime.server.admission import UNFINISHED_PER_CERTIFICATE, Places
 from bridged.runtime.tunnels.tunnel import Tunnel
 from bridged.runtime.tunnels.tunnel_status import tunnel_status
 from bridged.units import KeyId
+from tests.system.loopback_lab import Lab, crosses, endpoint, run, until
 
 
 def test_frames_cross_and_a_stop_is_told_and_counted() -> None:

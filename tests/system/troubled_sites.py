@@ -17,11 +17,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lab import BRIDGED, Bridged, Lab, OpenVpn, Process, Profile, TwoSites, wait_for
-from lab.frames import send_frames
-from lab.pki import Authority, Identity, static_key
-
 import bridged
+from tests.lab import BRIDGED, Bridged, Lab, OpenVpn, Process, Profile, TwoSites, wait_for
+from tests.lab.frames import send_frames
+from tests.lab.pki import Authority, Identity, static_key
 
 PACKAGE = Path(bridged.__file__).parent
 # The mount goes away with the daemon's mount namespace.

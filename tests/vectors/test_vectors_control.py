@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 import pytest
-from vector_files import CONTROL_NOT_YET, SCENARIOS, control_frames, load, sender, wrap_keys
+from tests.vectors.vector_files import CONTROL_NOT_YET, SCENARIOS, control_frames, load, sender, wrap_keys
 
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.packets.packet import Opcode, parse_body, parse_header, serialize_body

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from vector_files import DATA_NOT_YET, FRAMING_NOT_YET, SCENARIOS, data_frames, load, sender
+from tests.vectors.vector_files import DATA_NOT_YET, FRAMING_NOT_YET, SCENARIOS, data_frames, load, sender
 
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.packets import data_packet

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from vector_files import SCENARIOS, load
+from tests.vectors.vector_files import SCENARIOS, load
 
 from bridged.protocol.keys.cipher import DEFAULT_CIPHERS, Cipher
 from bridged.protocol.keys.key_derivation import derive_by_prf

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from vector_files import SCENARIOS, control_frames, sender, wrap_keys
+from tests.vectors.vector_files import SCENARIOS, control_frames, sender, wrap_keys
 
 from bridged.addresses import Endpoint
 from bridged.errors import RemoteProtocolError

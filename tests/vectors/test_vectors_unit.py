@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from vector_files import UNIT_NOT_YET, unit_cases
+from tests.vectors.vector_files import UNIT_NOT_YET, unit_cases
 
 from bridged.protocol.packets import data_packet
 from bridged.protocol.packets import occ

@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
-from lab.snapshots import NOW, absent_peer, daemon, peer, tunnel
 
 from bridged.addresses import MacAddress
 from bridged.admin.client import AdminClient, AdminError
@@ -31,6 +30,7 @@ from bridged.runtime.site.trust_keeper import Revocation
 from bridged.runtime.snapshot import BridgeStatus, DaemonSnapshot, DutiesStatus, ReloadStatus
 from bridged.supervision import Undone
 from bridged.units import Seconds, UnixSeconds
+from tests.lab.snapshots import NOW, absent_peer, daemon, peer, tunnel
 
 T = TypeVar("T")
 

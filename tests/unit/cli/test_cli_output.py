@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lab.snapshots import NOW, daemon, peer, tunnel
 
 import bridged.cli
 from bridged.admin.models import StatusAnswer, status_answer
@@ -20,6 +19,7 @@ from bridged.cli.main import main
 from bridged.profiles import parse_profile
 from bridged.profiles.profile import Notice
 from bridged.protocol.text import visible
+from tests.lab.snapshots import NOW, daemon, peer, tunnel
 
 EVIL = "a\x1b]0;owned\x07b\x9b31m\u202e\r\n\x00\x7f"
 SHOWN = r"a\x1b]0;owned\x07b\x9b31m\u202e\r\n\x00\x7f"

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from test_command_line import GOOD, running
 
 from bridged.cli.main import main
 from bridged.errors import BridgedError
 from bridged.pki import EmbeddedCa, PkiError
 from bridged.runtime.site.trust_keeper import Revocation
+from tests.unit.cli.answering_daemon import GOOD, running
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import pty
@@ -10,75 +9,27 @@ import re
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from lab.snapshots import NOW, absent_peer, daemon, peer, tunnel
 
 from bridged import __version__
 from bridged.admin.models import status_answer
-from bridged.admin.server import AdminServer
 from bridged.cli.status_text import clean, peer_lines, size, span
 from bridged.configuration import schema_json
 from bridged.dataplane import native
-from bridged.runtime.snapshot import DaemonSnapshot, ReloadStatus
+from bridged.runtime.snapshot import ReloadStatus
+from tests.lab.snapshots import NOW, absent_peer, daemon, peer, tunnel
+from tests.unit.cli.answering_daemon import GOOD, running
 
 COMMAND = [sys.executable, "-m", "bridged.cli.main"]
-GOOD = """\
-bridges: {br0: {ports: [eth1]}}
-tunnels:
-  main: {role: server, bridge: br0, tls: {embedded: true}, wrap: {mode: tls-crypt}}
-"""
 
 
 def bridged(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=30, check=False
     )
-
-
-class State:
-    def __init__(self, snapshot: DaemonSnapshot) -> None:
-        self.current = snapshot
-        self.confirmed = 0
-        self.reloaded = ReloadStatus()
-
-    def snapshot(self) -> DaemonSnapshot:
-        return self.current
-
-    def confirm(self) -> bool:
-        self.confirmed += 1
-        return self.confirmed == 1
-
-    async def reload(self) -> ReloadStatus:
-        return self.reloaded
-
-    def fdb(self, tunnel: str) -> list[object]:
-        return []
-
-
-@contextmanager
-def running(folder: Path, snapshot: DaemonSnapshot | None = None) -> Iterator[tuple[Path, State]]:
-    """A configuration whose daemon answers (from a thread of this process)."""
-    config = folder / "bridged.yaml"
-    config.write_text(GOOD + "admin: {socket: api.sock}\n")
-    state = State(snapshot or daemon())
-    loop = asyncio.new_event_loop()
-    server = AdminServer(folder / "api.sock", state)
-    loop.run_until_complete(server.start())
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        yield config, state
-    finally:
-        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
 
 
 def test_a_good_file_is_ok(tmp_path: Path) -> None:

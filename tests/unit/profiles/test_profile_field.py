@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
-from test_profile_import import configured, read, refusals
 
 from bridged.errors import ConfigurationError
 from bridged.profiles import Trust, parse_profile, to_configuration
 from bridged.profiles.table import DIRECTIVES, find_directive
 from bridged.profiles.text import decode_text
+from tests.unit.profiles.profile_texts import configured, read, refusals
 
 KNOWN = (Path(__file__).parent / "openvpn_options.txt").read_text().split()
 """The names that OpenVPN 2.3.0 to 2.7.6, and 2.8 in August 2026, compare a directive with."""

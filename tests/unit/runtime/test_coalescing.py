@@ -7,7 +7,6 @@ from typing import NoReturn
 
 import pytest
 from structlog.testing import capture_logs
-from test_super_frame_trial import CuttingPath, changed
 
 from bridged.addresses import MacAddress
 from bridged.dataplane import Build, choose_dataplane
@@ -15,6 +14,7 @@ from bridged.dataplane.contract import TapPort
 from bridged.errors import TapError
 from bridged.runtime.tunnels.coalescing import CoalescingGuard
 from bridged.units import Octets
+from tests.unit.runtime.cutting_path import CuttingPath, changed
 
 NEW, OLD = "6.8.5", "6.8.4"
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import cast
 
 import pytest
-from lab.snapshots import plane
 from structlog.testing import capture_logs
 
 from bridged.dataplane.contract import DataPlane, DataplaneSnapshot
 from bridged.runtime.tunnels import fallback_log
 from bridged.runtime.tunnels.fallback_log import FallbackLog
+from tests.lab.snapshots import plane
 
 
 class Counting:

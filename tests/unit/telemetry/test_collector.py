@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from lab.snapshots import NOW, absent_peer, counters, daemon, peer, plane, tunnel
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridged.configuration.schema import Metrics
@@ -18,6 +17,7 @@ from bridged.telemetry.collector import DaemonCollector, build_registry
 from bridged.telemetry.exposition import render
 from bridged.telemetry.labels import ALL_DROP_REASONS, DISCONNECT_REASONS, DROP_CLASSES, HANDSHAKE_OUTCOMES
 from bridged.telemetry.metrics_table import METRICS, ROWS
+from tests.lab.snapshots import NOW, absent_peer, counters, daemon, peer, plane, tunnel
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

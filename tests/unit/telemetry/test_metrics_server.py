@@ -13,7 +13,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from lab.snapshots import daemon
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -29,6 +28,7 @@ from bridged.telemetry.server import (
     call_in_loop,
     read_bearer_token,
 )
+from tests.lab.snapshots import daemon
 
 LOOPBACK = Endpoint("127.0.0.1", 0)
 

@@ -12,12 +12,12 @@ from cryptography.x509.name import _ASN1Type
 from hypothesis import given
 from hypothesis import strategies as st
 from OpenSSL import SSL
-from tls_lab import VALID, Identity, make_lab
 
 from bridged.errors import TlsError
 from bridged.pki.certificates import certificate_pem, generate_key, key_pem
 from bridged.tls.context import _CIPHERS_1_2
 from bridged.tls.subject import _SHORT_NAMES, printed_subject
+from tests.unit.tls.tls_lab import VALID, Identity, make_lab
 
 NAME_OPTIONS = "sep_comma_plus_space,sname,utf8,esc_ctrl"
 
