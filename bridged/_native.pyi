@@ -105,7 +105,7 @@ class ReplayWindow:
 
 @final
 class Fdb:
-    """As `bridged.dataplane.fdb.Fdb`; ports are peer handles from 1, or None for the TAP."""
+    """As `bridged.dataplane.portable.tables.fdb.Fdb`; ports are peer handles from 1, or None for the TAP."""
 
     def __new__(cls, *, capacity: int, addresses_per_peer: int, ageing: float, move_hold: float) -> Fdb: ...
     def __len__(self) -> int: ...

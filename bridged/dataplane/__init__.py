@@ -92,7 +92,7 @@ def coalesce(build: Build, frames: list[bytes], vnet_octets: int) -> list[tuple[
     """
     if build == "native":
         return native.coalesce(frames, vnet_octets)
-    from bridged.dataplane.portable.coalesce import Coalescer
+    from bridged.dataplane.portable.headers.coalesce import Coalescer
 
     return Coalescer(vnet_octets).coalesce(frames)
 

@@ -9,13 +9,13 @@ from bridged.netlink.attachment_state import AttachmentEvent, AttachmentStatus
 from bridged.netlink.host import (
     Host,
     check_ports,
+    hold_station,
     learned_stations,
-    pin_station,
     protected_stations,
+    release_station,
     set_link,
     set_port_blocked,
     taken_addresses,
-    unpin_station,
 )
 from bridged.netlink.netfilter import bridge_netfilter
 from bridged.netlink.watch import HostEvent, LinkWatch
@@ -29,12 +29,12 @@ __all__ = [
     "LinkWatch",
     "bridge_netfilter",
     "check_ports",
+    "hold_station",
     "learned_stations",
-    "pin_station",
     "protected_stations",
     "random_mac",
+    "release_station",
     "set_link",
     "set_port_blocked",
     "taken_addresses",
-    "unpin_station",
 ]

@@ -120,7 +120,7 @@ def taken_addresses() -> set[MacAddress]:
         return stations.addresses_in_use(kernel)
 
 
-def pin_station(mac: MacAddress, port: str) -> None:
+def hold_station(mac: MacAddress, port: str) -> None:
     """Bind a station to a port of a kernel bridge; see `stations.pin`.
 
     Raises:
@@ -130,7 +130,7 @@ def pin_station(mac: MacAddress, port: str) -> None:
         stations.pin(kernel, mac, port)
 
 
-def unpin_station(mac: MacAddress, port: str) -> None:
+def release_station(mac: MacAddress, port: str) -> None:
     """Let the kernel bridge learn where the station is; nothing happens where it is not pinned.
 
     Raises:

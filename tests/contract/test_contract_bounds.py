@@ -21,7 +21,7 @@ from bridged.dataplane.contract import (
     PeerSettings,
     TapFailed,
 )
-from bridged.dataplane.portable.vnet import GSO_TCPV4, VnetHeader, serialize_vnet
+from bridged.dataplane.portable.headers.vnet import GSO_TCPV4, VnetHeader, serialize_vnet
 from bridged.protocol.packets.occ import OCC_EXIT, OCC_MAGIC, PING
 from bridged.protocol.role import Role
 from bridged.units import KeyId, Octets, PeerHandle, Seconds, WirePeerId

@@ -14,8 +14,8 @@ from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
-from bridged.dataplane.portable.segment import segment
-from bridged.dataplane.portable.vnet import parse_vnet
+from bridged.dataplane.portable.headers.segment import segment
+from bridged.dataplane.portable.headers.vnet import parse_vnet
 from tests.contract.dataplane_rig import HandPeer, Rig, frame, until
 from tests.contract.tcp_frames import (
     LINKS,

@@ -17,11 +17,11 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
-from bridged.dataplane.fdb import Fdb
-from bridged.dataplane.portable.coalesce import Coalescer
-from bridged.dataplane.portable.mss import clamp_mss
-from bridged.dataplane.portable.segment import segment
-from bridged.dataplane.portable.vnet import GSO_UDP_L4, VnetHeader, parse_vnet, serialize_vnet
+from bridged.dataplane.portable.headers.coalesce import Coalescer
+from bridged.dataplane.portable.headers.mss import clamp_mss
+from bridged.dataplane.portable.headers.segment import segment
+from bridged.dataplane.portable.headers.vnet import GSO_UDP_L4, VnetHeader, parse_vnet, serialize_vnet
+from bridged.dataplane.portable.tables.fdb import Fdb
 from bridged.protocol.keys.replay import ReplayWindow
 from bridged.units import MonotonicSeconds, PeerHandle, Seconds
 

@@ -5,10 +5,10 @@ The input is a batch: two octets of length, then so many of a frame, and so on.
 
 from __future__ import annotations
 
-from bridged.dataplane.portable.coalesce import Coalescer
-from bridged.dataplane.portable.mss import clamp_mss
-from bridged.dataplane.portable.segment import BadSuperFrame, segment
-from bridged.dataplane.portable.vnet import parse_vnet
+from bridged.dataplane.portable.headers.coalesce import Coalescer
+from bridged.dataplane.portable.headers.mss import clamp_mss
+from bridged.dataplane.portable.headers.segment import BadSuperFrame, segment
+from bridged.dataplane.portable.headers.vnet import parse_vnet
 
 VNET_OCTETS = 10
 FRAMES_MAX = 64

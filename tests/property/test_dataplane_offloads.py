@@ -7,10 +7,10 @@ import struct
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridged.dataplane.portable.checksum import checksum_octets, word_sum
-from bridged.dataplane.portable.coalesce import Coalescer
-from bridged.dataplane.portable.segment import BadSuperFrame, segment
-from bridged.dataplane.portable.vnet import VnetHeader, parse_vnet
+from bridged.dataplane.portable.headers.checksum import checksum_octets, word_sum
+from bridged.dataplane.portable.headers.coalesce import Coalescer
+from bridged.dataplane.portable.headers.segment import BadSuperFrame, segment
+from bridged.dataplane.portable.headers.vnet import VnetHeader, parse_vnet
 
 VNET = 12
 

@@ -15,7 +15,7 @@ import pytest
 from bridged.addresses import MacAddress
 from bridged.dataplane.contract import FdbEntry
 from bridged.errors import NetlinkError
-from bridged.netlink import pin_station, set_link, taken_addresses, unpin_station
+from bridged.netlink import hold_station, release_station, set_link, taken_addresses
 from bridged.runtime.watchers.reflections import Reflections
 from bridged.units import PeerHandle, Seconds
 from tests.system.netlink_namespace import cable, in_namespace, ip, link, plugged, shell, show, tap, within
@@ -54,12 +54,12 @@ def test_a_pinned_station_does_not_move_when_another_port_reflects_its_frames() 
     assert port_of(STATION) == "eth1"
     send("eth2", STATION)
     assert port_of(STATION) == "eth2", "unpinned, the reflection does move it"
-    pin_station(STATION, "eth1")
-    pin_station(STATION, "eth1")
+    hold_station(STATION, "eth1")
+    hold_station(STATION, "eth1")
     send("eth2", STATION)
     assert port_of(STATION) == "eth1"
-    unpin_station(STATION, "eth1")
-    unpin_station(STATION, "eth1")
+    release_station(STATION, "eth1")
+    release_station(STATION, "eth1")
     assert port_of(STATION) is None
     send("eth2", STATION)
     assert port_of(STATION) == "eth2"
@@ -69,12 +69,12 @@ def test_a_pinned_station_does_not_move_when_another_port_reflects_its_frames() 
 def test_pinning_to_what_is_no_port_is_refused() -> None:
     cable("eth1")
     with pytest.raises(NetlinkError) as refusal:
-        pin_station(STATION, "eth1")
+        hold_station(STATION, "eth1")
     assert refusal.value.link == "eth1"
     with pytest.raises(NetlinkError) as refusal:
-        pin_station(STATION, "gone0")
+        hold_station(STATION, "gone0")
     assert refusal.value.number == errno.ENODEV
-    unpin_station(STATION, "gone0")
+    release_station(STATION, "gone0")
 
 
 @in_namespace

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from bridged.addresses import Endpoint
-from bridged.dataplane.portable.wire import SEGMENT_RETRY_SECONDS, Path, Wire
+from bridged.dataplane.portable.transport.udp import SEGMENT_RETRY_SECONDS, Path, Wire
 from bridged.units import Octets
 from tests.lab import Lab, TwoSites
 

@@ -19,16 +19,16 @@ from bridged.dataplane.contract import (
     PeerFloated,
     SessionUnknown,
 )
-from bridged.dataplane.portable.answers import Answers
-from bridged.dataplane.portable.counters import Drops, count_drop
-from bridged.dataplane.portable.events import EventQueue
-from bridged.dataplane.portable.keys import LEAST_FRAME_OCTETS, KeySlot
-from bridged.dataplane.portable.mss import clamp_mss
-from bridged.dataplane.portable.peers import Peer, PeerTable
-from bridged.dataplane.portable.priority import Reader, stretches, urgent_first
-from bridged.dataplane.portable.switch import Switch
-from bridged.dataplane.portable.wire import Path, Received, Wire
-from bridged.dataplane.portable.wire_address import SockAddress, to_endpoint
+from bridged.dataplane.portable.control.answers import Answers
+from bridged.dataplane.portable.control.counters import Drops, count_drop
+from bridged.dataplane.portable.control.events import EventQueue
+from bridged.dataplane.portable.headers.mss import clamp_mss
+from bridged.dataplane.portable.headers.priority import Reader, stretches, urgent_first
+from bridged.dataplane.portable.tables.keys import LEAST_FRAME_OCTETS, KeySlot
+from bridged.dataplane.portable.tables.peers import Peer, PeerTable
+from bridged.dataplane.portable.tables.switch import Switch
+from bridged.dataplane.portable.transport.addresses import SockAddress, to_endpoint
+from bridged.dataplane.portable.transport.udp import Path, Received, Wire
 from bridged.protocol.packets.occ import MAGIC_ADDRESSES, PING, begins_as_housekeeping, is_occ
 from bridged.protocol.packets.unknown_session import is_notice
 from bridged.units import KeyId

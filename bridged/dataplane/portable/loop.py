@@ -20,10 +20,10 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final
 
-from bridged.dataplane.portable.express import Express
+from bridged.dataplane.portable.fast_path import FastPath
 from bridged.dataplane.portable.forwarding import Forwarding
 from bridged.dataplane.portable.tap_io import TapGone, TapIo
-from bridged.dataplane.portable.wire import Wire
+from bridged.dataplane.portable.transport.udp import Wire
 from bridged.supervision import SUPERVISOR
 
 TAP_BUDGET_FRAMES: Final = 128
@@ -112,7 +112,7 @@ class Loop:
         gate: Gate,
         wire: Wire,
         forwarding: Forwarding,
-        express: Express,
+        fast_path: FastPath,
         on_tick: Callable[[float], float],
         on_tap_gone: Callable[[int], None],
     ) -> None:
@@ -120,7 +120,7 @@ class Loop:
         self._gate = gate
         self._wire = wire
         self._forwarding = forwarding
-        self._express = express
+        self._fast_path = fast_path
         self._on_tick = on_tick
         self._on_tap_gone = on_tap_gone
         self._tap: TapIo | None = None
@@ -269,7 +269,7 @@ class Loop:
         if len(ready) == 1 and ready[0][0] != self._latest and tap is not None:
             descriptor = self._latest = ready[0][0]
             if descriptor == self._wire_descriptor:
-                received = self._express.from_wire(tap, now)
+                received = self._fast_path.from_wire(tap, now)
                 if received is not None:
                     self._forwarding.from_wire(received, now)
                 if self._forwarding.to_tap or self._forwarding.to_peers:
@@ -277,7 +277,7 @@ class Loop:
                 return
             # The event may be older than the adapter: a descriptor's number is soon another file's.
             if descriptor in self._tap_descriptors:
-                frames = self._express.from_tap(tap, descriptor, now)
+                frames = self._fast_path.from_tap(tap, descriptor, now)
                 if frames:
                     self._forwarding.from_tap(frames, now)
                 return

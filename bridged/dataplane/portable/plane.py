@@ -29,19 +29,19 @@ from bridged.dataplane.contract import (
     TapFailed,
     TapPort,
 )
-from bridged.dataplane.fdb import Fdb
-from bridged.dataplane.portable.events import EventQueue
-from bridged.dataplane.portable.express import Express
+from bridged.dataplane.portable.control.events import EventQueue
+from bridged.dataplane.portable.control.timers import Schedule
+from bridged.dataplane.portable.fast_path import FastPath
 from bridged.dataplane.portable.forwarding import Forwarding
-from bridged.dataplane.portable.keys import KeySlot
-from bridged.dataplane.portable.limits import KeyUse
+from bridged.dataplane.portable.headers.priority import dscp_reader
 from bridged.dataplane.portable.loop import TICK_SECONDS, Gate, Loop
-from bridged.dataplane.portable.peers import Peer, PeerTable
-from bridged.dataplane.portable.priority import dscp_reader
-from bridged.dataplane.portable.schedule import Schedule
-from bridged.dataplane.portable.switch import Switch
+from bridged.dataplane.portable.tables.fdb import Fdb
+from bridged.dataplane.portable.tables.key_use import KeyUse
+from bridged.dataplane.portable.tables.keys import KeySlot
+from bridged.dataplane.portable.tables.peers import Peer, PeerTable
+from bridged.dataplane.portable.tables.switch import Switch
 from bridged.dataplane.portable.tap_io import TapIo
-from bridged.dataplane.portable.wire import Wire
+from bridged.dataplane.portable.transport.udp import Wire
 from bridged.errors import DataplaneError
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.keys.key_derivation import DataKey
@@ -77,11 +77,11 @@ class PortableDataPlane:
         self._forwarding = Forwarding(
             self._table, self._switch, self._wire, self._events, settings.mss_limit, dscp_of
         )
-        self._express = Express(
+        self._fast_path = FastPath(
             self._table, self._fdb, self._switch, self._wire, self._forwarding, settings.mss_limit, dscp_of
         )
         self._loop = Loop(
-            THREAD_NAME, self._gate, self._wire, self._forwarding, self._express, self._tick, self._tap_gone
+            THREAD_NAME, self._gate, self._wire, self._forwarding, self._fast_path, self._tick, self._tap_gone
         )
         self._schedule = Schedule()
         self._changed: set[PeerHandle] = set()
@@ -130,7 +130,7 @@ class PortableDataPlane:
     def use_sizes(self, wan_mtu: int, mss_limit: int) -> None:
         # `wan_mtu` is left to `mss_limit` here.
         with self._gate:
-            self._forwarding.mss_limit = self._express.mss_limit = mss_limit
+            self._forwarding.mss_limit = self._fast_path.mss_limit = mss_limit
 
     def use_socket(self, descriptor: int | None) -> None:
         with self._gate:

@@ -17,10 +17,10 @@ from contextlib import suppress
 from typing import Final
 
 from bridged.dataplane.contract import COALESCE_KINDS, CoalesceKind, Direction, TapPort
-from bridged.dataplane.portable.coalesce import Coalescer
-from bridged.dataplane.portable.counters import BatchSizes
-from bridged.dataplane.portable.segment import BadSuperFrame, segment
-from bridged.dataplane.portable.vnet import HEADER_OCTETS, NEEDS_CSUM, parse_vnet
+from bridged.dataplane.portable.control.counters import BatchSizes
+from bridged.dataplane.portable.headers.coalesce import Coalescer
+from bridged.dataplane.portable.headers.segment import BadSuperFrame, segment
+from bridged.dataplane.portable.headers.vnet import HEADER_OCTETS, NEEDS_CSUM, parse_vnet
 from bridged.protocol.packets.occ import begins_as_housekeeping
 
 SUPER_FRAME_OCTETS: Final = 65535 + 14 + 8

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Final
 
 from bridged.addresses import Endpoint
-from bridged.dataplane.portable.wire_address import SockAddress, to_endpoint, to_sockaddr
+from bridged.dataplane.portable.transport.addresses import SockAddress, to_endpoint, to_sockaddr
 from bridged.errors import DataplaneError
 from bridged.supervision import SUPERVISOR
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from bridged.dataplane import CoalesceKind
-from bridged.dataplane.portable.checksum import checksum_octets, swapped, word_sum
+from bridged.dataplane.portable.headers.checksum import checksum_octets, swapped, word_sum
 from bridged.units import Seconds
 
 PATIENCE: Final = Seconds(0.5)

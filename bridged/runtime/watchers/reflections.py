@@ -22,7 +22,7 @@ import structlog
 from bridged.addresses import MacAddress
 from bridged.dataplane.contract import FdbEntry
 from bridged.errors import NetlinkError
-from bridged.netlink import learned_stations, pin_station, protected_stations, unpin_station
+from bridged.netlink import hold_station, learned_stations, protected_stations, release_station
 from bridged.netlink.fdb_watch import FdbWatch, StationHeard
 from bridged.runtime.watchers.sightings import Sightings
 from bridged.supervision import SUPERVISOR, Timer
@@ -217,7 +217,7 @@ class Reflections:
         if tap is None:
             return
         try:
-            pin_station(address, tap)
+            hold_station(address, tap)
         except NetlinkError as error:
             self._log.warning("pin_failed", address=str(address), tap=tap, detail=str(error))
             return
@@ -253,7 +253,7 @@ class Reflections:
     def _unpin(self, address: MacAddress) -> None:
         pin = self._pins.pop(address)
         try:
-            unpin_station(address, pin.tap)
+            release_station(address, pin.tap)
         except NetlinkError as error:
             # The TAP or the bridge is gone, and the pin with it; or else the bridge's ageing is of no help.
             self._log.debug("unpin_failed", address=str(address), tap=pin.tap, detail=str(error))

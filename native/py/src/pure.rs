@@ -118,7 +118,7 @@ impl ReplayWindow {
     }
 }
 
-/// See bridged/dataplane/fdb.py. Ports are peer handles from 1, or None for the TAP; times are seconds.
+/// See bridged/dataplane/portable/tables/fdb.py. Ports are peer handles from 1, or None for the TAP; times are seconds.
 #[pyclass(module = "bridged._native")]
 pub struct Fdb {
     inner: fdb::Fdb,

@@ -1,6 +1,6 @@
 //! Control datagrams on their way to the control plane: those of known endpoints first, and strangers' never in their way.
 //!
-//! Source: bridged/dataplane/portable/control_queue.py. Every lane is bounded, and every source has a rate.
+//! Source: bridged/dataplane/portable/control/control_queue.py. Every lane is bounded, and every source has a rate.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};

@@ -17,8 +17,13 @@ from bridged.dataplane.contract import (
     StationMoved,
     TapFailed,
 )
-from bridged.dataplane.portable.control_queue import SOURCES_REMEMBERED, ControlQueue, Sender, SourceLimit
-from bridged.dataplane.portable.events import EventQueue
+from bridged.dataplane.portable.control.control_queue import (
+    SOURCES_REMEMBERED,
+    ControlQueue,
+    Sender,
+    SourceLimit,
+)
+from bridged.dataplane.portable.control.events import EventQueue
 from bridged.units import KeyId, PeerHandle
 
 

@@ -1,12 +1,12 @@
-"""Key slots against the reference layout, and their limits."""
+"""Key slots against the reference layout, and how far a key may be used."""
 
 from __future__ import annotations
 
 import pytest
 
-from bridged.dataplane.portable import limits
-from bridged.dataplane.portable.keys import NEVER, KeySlot
-from bridged.dataplane.portable.limits import KeyUse
+from bridged.dataplane.portable.tables import key_use
+from bridged.dataplane.portable.tables.key_use import KeyUse
+from bridged.dataplane.portable.tables.keys import NEVER, KeySlot
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.keys.key_derivation import slice_keys
 from bridged.protocol.packets import data_packet
@@ -88,12 +88,12 @@ def asked(use: KeyUse, highest: int = 0) -> str | None:
 def test_the_aead_limit_asks_for_a_new_key_at_seven_eighths_of_either_direction() -> None:
     for count in ("count_sent", "count_received"):
         use = KeyUse(is_aes_gcm=True)
-        packets = limits.AES_GCM_RENEGOTIATE // 2 - 1
+        packets = key_use.AES_GCM_RENEGOTIATE // 2 - 1
         getattr(use, count)(packets, 0)
         assert asked(use) is None
-        getattr(use, count)(limits.CHECK_PACKETS, 0)
+        getattr(use, count)(key_use.CHECK_PACKETS, 0)
         assert asked(use) == "aead_limit"
-        getattr(use, count)(limits.CHECK_PACKETS, 0)
+        getattr(use, count)(key_use.CHECK_PACKETS, 0)
         assert asked(use) is None, "told once"
         assert use.aead_ratio() == pytest.approx(7 / 8, rel=1e-3)
 
@@ -116,19 +116,19 @@ def test_chacha_has_no_aead_limit() -> None:
 
 def test_packet_ids_near_the_end_ask_for_a_new_key() -> None:
     use = KeyUse(is_aes_gcm=True)
-    use.count_sent(limits.CHECK_PACKETS, 0)
+    use.count_sent(key_use.CHECK_PACKETS, 0)
     assert asked(use, 0xFEFFFFFF) is None
     assert asked(use, 0xFF000000) is None, "not so soon again"
-    use.count_sent(limits.CHECK_PACKETS, 0)
+    use.count_sent(key_use.CHECK_PACKETS, 0)
     assert asked(use, 0xFF000000) == "packets"
 
 
 def test_failed_tags_ask_for_a_new_key_and_end_the_old_one() -> None:
     server = slot(Role.SERVER)
-    server.use.failed_tags = limits.FAILED_TAGS_RENEGOTIATE
-    server.use.count_received(limits.CHECK_PACKETS, 0)
+    server.use.failed_tags = key_use.FAILED_TAGS_RENEGOTIATE
+    server.use.count_received(key_use.CHECK_PACKETS, 0)
     assert server.limit_reached() == "aead_limit"
-    server.use.failed_tags = limits.FAILED_TAGS_END
+    server.use.failed_tags = key_use.FAILED_TAGS_END
     reasons: list[str] = []
     packets = slot().seal([bytes(20)])
     assert server.open(packets, reasons.append, is_v2=True) == []

@@ -8,7 +8,7 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt
 from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
-from bridged.dataplane.portable.mss import clamp_mss
+from bridged.dataplane.portable.headers.mss import clamp_mss
 
 LINK = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
 V4 = IP(src="10.0.0.1", dst="10.0.0.2")

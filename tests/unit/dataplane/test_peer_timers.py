@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from bridged.dataplane.portable.allowance import Allowance
-from bridged.dataplane.portable.schedule import SPARE_ENTRIES, Schedule
+from bridged.dataplane.portable.control.allowance import Allowance
+from bridged.dataplane.portable.control.timers import SPARE_ENTRIES, Schedule
 from bridged.units import PeerHandle
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridged.dataplane.portable.vnet import GSO_TCPV4, VnetHeader, parse_vnet, serialize_vnet
+from bridged.dataplane.portable.headers.vnet import GSO_TCPV4, VnetHeader, parse_vnet, serialize_vnet
 
 
 @pytest.mark.parametrize("length", [10, 12])

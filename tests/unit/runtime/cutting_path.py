@@ -6,8 +6,8 @@ import errno
 import os
 from collections.abc import Callable
 
-from bridged.dataplane.portable.segment import segment
-from bridged.dataplane.portable.vnet import GSO_NONE, parse_vnet
+from bridged.dataplane.portable.headers.segment import segment
+from bridged.dataplane.portable.headers.vnet import GSO_NONE, parse_vnet
 from bridged.units import Seconds
 
 Spoil = Callable[[list[bytes]], list[bytes]]

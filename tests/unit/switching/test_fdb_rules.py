@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridged.dataplane.fdb import SWEEP_STATIONS, Fdb, StationMove
+from bridged.dataplane.portable.tables.fdb import SWEEP_STATIONS, Fdb, StationMove
 from bridged.units import MonotonicSeconds, PeerHandle, Seconds
 
 ALICE, BOB = PeerHandle(1), PeerHandle(2)

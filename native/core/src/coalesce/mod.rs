@@ -4,7 +4,7 @@
 //! (`tcp_gso_segment`, `__udp_gso_segment`) gives back every frame octet for octet: same headers but for length,
 //! identification, sequence number and checksums, no flags but ACK, ECE and a closing PSH, and *good checksums*. A
 //! super-frame says `NEEDS_CSUM`, which makes the kernel vouch for the sums; a frame with a wrong one is therefore left
-//! alone. `bridged/dataplane/portable/coalesce.py` is the same in Python, but for UDP and tags.
+//! alone. `bridged/dataplane/portable/headers/coalesce.py` is the same in Python, but for UDP and tags.
 
 mod runs;
 mod segment_headers;

@@ -11,9 +11,9 @@ from typing import Final
 
 from bridged.addresses import MacAddress
 from bridged.dataplane.contract import FdbEntry, StationMoved
-from bridged.dataplane.fdb import Fdb, Station
-from bridged.dataplane.portable.counters import BROADCAST, MULTICAST, UNICAST, UNKNOWN_UNICAST
-from bridged.dataplane.portable.peers import Peer, PeerTable
+from bridged.dataplane.portable.control.counters import BROADCAST, MULTICAST, UNICAST, UNKNOWN_UNICAST
+from bridged.dataplane.portable.tables.fdb import Fdb, Station
+from bridged.dataplane.portable.tables.peers import Peer, PeerTable
 from bridged.protocol.packets.occ import MAGIC_ADDRESSES
 from bridged.units import MonotonicSeconds
 

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import OCC_BURST, OCC_PER_SECOND, PeerSettings
-from bridged.dataplane.portable.allowance import Allowance
-from bridged.dataplane.portable.counters import Traffic
-from bridged.dataplane.portable.keys import KeySlot
-from bridged.dataplane.portable.wire import Path
-from bridged.dataplane.portable.wire_address import SockAddress
+from bridged.dataplane.portable.control.allowance import Allowance
+from bridged.dataplane.portable.tables.keys import KeySlot
+from bridged.dataplane.portable.tables.traffic import Traffic
+from bridged.dataplane.portable.transport.addresses import SockAddress
+from bridged.dataplane.portable.transport.udp import Path
 from bridged.errors import DataplaneError
 from bridged.protocol.packets.data_packet import serialize_data_header
 from bridged.units import KeyId, PeerHandle, Seconds, WirePeerId

@@ -14,21 +14,21 @@ from typing import Final
 
 from cryptography.exceptions import InvalidTag
 
-from bridged.dataplane.fdb import Fdb
 from bridged.dataplane.portable.forwarding import Forwarding, may_be_syn
-from bridged.dataplane.portable.keys import LEAST_FRAME_OCTETS
-from bridged.dataplane.portable.peers import PeerTable
-from bridged.dataplane.portable.priority import Reader
-from bridged.dataplane.portable.switch import Switch
+from bridged.dataplane.portable.headers.priority import Reader
+from bridged.dataplane.portable.headers.vnet import NEEDS_CSUM
+from bridged.dataplane.portable.tables.fdb import Fdb
+from bridged.dataplane.portable.tables.keys import LEAST_FRAME_OCTETS
+from bridged.dataplane.portable.tables.peers import PeerTable
+from bridged.dataplane.portable.tables.switch import Switch
 from bridged.dataplane.portable.tap_io import TapIo
-from bridged.dataplane.portable.vnet import NEEDS_CSUM
-from bridged.dataplane.portable.wire import ANCILLARY_OCTETS, MAX_DATAGRAM_OCTETS, Received, Wire
+from bridged.dataplane.portable.transport.udp import ANCILLARY_OCTETS, MAX_DATAGRAM_OCTETS, Received, Wire
 from bridged.protocol.packets.data_packet import MAX_DATA_PACKET_ID, OVERHEAD_V2
 
 _LEAST_PACKET: Final = OVERHEAD_V2 + LEAST_FRAME_OCTETS
 
 
-class Express:
+class FastPath:
     """One packet from here to there; see the module."""
 
     __slots__ = ("_dscp_of", "_fdb", "_forwarding", "_receivers", "_tap_verdicts", "_wire", "mss_limit")

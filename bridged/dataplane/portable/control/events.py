@@ -25,7 +25,7 @@ from bridged.dataplane.contract import (
     SessionUnknown,
     TapFailed,
 )
-from bridged.dataplane.portable.control_queue import ControlQueue, Sender
+from bridged.dataplane.portable.control.control_queue import ControlQueue, Sender
 from bridged.units import KeyId, PeerHandle
 
 

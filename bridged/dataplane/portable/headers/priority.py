@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from bridged.dataplane.portable.segment import IPV4, IPV6, VLAN_TAGS, network_offset
+from bridged.dataplane.portable.headers.segment import IPV4, IPV6, VLAN_TAGS, network_offset
 from bridged.errors import DataplaneError
 
 DSCP_OF_PCP: Final = (0, 8, 16, 24, 32, 46, 48, 56)

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
 from bridged.addresses import Endpoint
-from bridged.dataplane.portable.counters import BatchSizes
-from bridged.dataplane.portable.wire_address import (
+from bridged.dataplane.portable.control.counters import BatchSizes
+from bridged.dataplane.portable.transport.addresses import (
     IP_PKTINFO,
     AncillaryItem,
     SockAddress,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import ResetAnswers
-from bridged.dataplane.portable.control_queue import ControlQueue, Sender
+from bridged.dataplane.portable.control.control_queue import ControlQueue, Sender
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.packets.unknown_session import NOTICE_OCTETS, serialize_notice
 from bridged.protocol.strangers.cookie import CookieJar

@@ -10,8 +10,8 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from bridged.dataplane.portable.checksum import checksum_octets, swapped, word_sum
-from bridged.dataplane.portable.vnet import GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, VnetHeader
+from bridged.dataplane.portable.headers.checksum import checksum_octets, swapped, word_sum
+from bridged.dataplane.portable.headers.vnet import GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, VnetHeader
 
 ETHERNET_OCTETS: Final = 14
 VLAN_TAGS: Final = (b"\x81\x00", b"\x88\xa8")

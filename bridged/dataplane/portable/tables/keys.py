@@ -13,7 +13,7 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 
 from bridged.dataplane.contract import LimitTrigger
-from bridged.dataplane.portable.limits import KeyUse
+from bridged.dataplane.portable.tables.key_use import KeyUse
 from bridged.protocol.keys.key_derivation import DataKey
 from bridged.protocol.keys.replay import ReplayWindow
 from bridged.protocol.packets.data_packet import (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from bridged.dataplane.portable.segment import IPV4, IPV6, network_offset
+from bridged.dataplane.portable.headers.segment import IPV4, IPV6, network_offset
 
 IPV6_EXTRA_OCTETS: Final = 20
 

@@ -1,0 +1,54 @@
+"""Totals that only grow, kept while frames pass and read by snapshots.
+
+Source: docs/reference/metrics.md, "Drop reasons".
+No I/O. Written under the loop's gate; a reader copies whole dicts and lists, which needs no lock.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from typing import Final
+
+from bridged.dataplane.contract import Direction, FrameKind, Histogram
+
+KINDS: Final[tuple[FrameKind, ...]] = ("unicast", "unknown_unicast", "broadcast", "multicast")
+UNICAST, UNKNOWN_UNICAST, BROADCAST, MULTICAST = range(4)
+BATCH_BOUNDS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+
+_LARGEST_COUNTED: Final = 2048
+"""More frames than one system call can carry: a super-frame has 65535 octets of segments of 36 and more."""
+
+Drops = dict[tuple[Direction, str], int]
+
+
+class BatchSizes:
+    """How often a batch had how many members; a histogram with bounds 1, 2, 4 … 64 is made of it on demand.
+
+    Counting is one addition, for it happens at every system call.
+    """
+
+    __slots__ = ("_sizes", "ones")
+
+    def __init__(self) -> None:
+        self._sizes = [0] * (_LARGEST_COUNTED + 2)
+        self.ones = 0
+        """Batches of one, which are counted by whoever has them, apart from `observe`."""
+
+    def observe(self, size: int, times: int = 1) -> None:
+        self._sizes[size if size <= _LARGEST_COUNTED else _LARGEST_COUNTED + 1] += times
+
+    def histogram(self) -> Histogram:
+        counts = [0] * (len(BATCH_BOUNDS) + 1)
+        sizes = [*enumerate(self._sizes), (1, self.ones)]
+        for size, times in sizes:
+            counts[bisect_left(BATCH_BOUNDS, size)] += times
+        total = sum(size * times for size, times in sizes)
+        return Histogram(BATCH_BOUNDS, tuple(counts), float(total))
+
+
+def count_drop(tables: Iterable[Drops], direction: Direction, reason: str, frames: int = 1) -> None:
+    """Add to every table (the data plane's, and the peer's where there is one)."""
+    key = (direction, reason)
+    for table in tables:
+        table[key] = table.get(key, 0) + frames

@@ -1,0 +1,1 @@
+"""Who is there: peers, their keys, and the stations behind them."""
