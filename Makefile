@@ -31,7 +31,7 @@ help: ## what the targets do
 setup: $(NATIVE) ## install what running needs: Debian packages, .venv, the native data plane
 	@[ -e bridged/_native.abi3.so ] || bash scripts/native.sh
 
-$(STAMP): requirements.lock pyproject.toml scripts/bootstrap.sh
+$(STAMP): requirements.lock pyproject.toml tap/pyproject.toml scripts/bootstrap.sh
 	@bash scripts/bootstrap.sh
 	@touch $@
 
@@ -130,5 +130,5 @@ lock: $(STAMP) ## write requirements.lock and requirements-test.lock anew from p
 	@bash scripts/lock.sh
 
 clean: ## remove what the targets made, .venv included
-	rm -rf .venv build dist native/target bridged/_native*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
-	find bridged tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf .venv build dist native/target bridged/_native*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info tap/src/*.egg-info tap/build
+	find bridged tap tests -name __pycache__ -type d -prune -exec rm -rf {} +

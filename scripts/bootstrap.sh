@@ -72,5 +72,5 @@ say "installing Python packages from $lock"
 # The native data plane is not pip's here, but native.sh's: it says what is missing, and builds it again
 # when its sources change.
 BRIDGED_PORTABLE_ONLY=1 \
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e ./tap -e .
 say "done: $(.venv/bin/python --version), $lock"

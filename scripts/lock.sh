@@ -11,11 +11,16 @@ trap 'rm -rf "$work"' EXIT
 .venv/bin/python -m venv "$work/venv"
 "$work/venv/bin/pip" install --quiet --upgrade pip pip-tools
 
+# No index has it in the version of this tree.
+"$work/venv/bin/pip" wheel --quiet --no-deps --wheel-dir "$work/tap" ./tap
+
 compile() { # NAME OPTION...: write NAME
     local name=$1; shift
-    env -u PIP_FIND_LINKS "$work/venv/bin/pip-compile" --quiet --generate-hashes --allow-unsafe --strip-extras \
+    PIP_FIND_LINKS="$work/tap" "$work/venv/bin/pip-compile" --quiet --generate-hashes --allow-unsafe --strip-extras \
         --no-header --no-annotate --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
         --build-deps-for=editable --output-file "$work/$name" "$@" pyproject.toml
+    # Installed from this tree, by bootstrap.sh.
+    sed -i '/^bridged-tap==/,/[^\\]$/d' "$work/$name"
     {
         echo "# Python packages, pinned by version and hash (CPython 3.11 and later, Linux): $what."
         echo '# Made by `make lock` from pyproject.toml. Do not edit by hand.'

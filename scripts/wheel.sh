@@ -25,6 +25,8 @@ wheel=$(ls -t dist/bridged-*manylinux*.whl | head -1)
 .venv/bin/python -m venv --without-pip "$work/venv"
 .venv/bin/python -m pip --python "$work/venv/bin/python" install --quiet --disable-pip-version-check \
     --require-hashes -r requirements.lock
+.venv/bin/python -m pip --python "$work/venv/bin/python" install --quiet --disable-pip-version-check --no-deps \
+    --no-build-isolation ./tap
 .venv/bin/python -m pip --python "$work/venv/bin/python" install --quiet --disable-pip-version-check --no-deps "$wheel"
 # Built on a newer system it may call what only a newer glibc has.
 glibc=$(sed -n 's/.*manylinux_2_\([0-9]*\)_.*/\1/p' <<<"${wheel##*/}")

@@ -18,7 +18,7 @@ import typer
 
 from bridged.cli.output import hand_over, say, show
 from bridged.errors import TapError
-from bridged.tap import (
+from bridged_tap import (
     MacPolicy,
     TapInfo,
     TapSettings,
@@ -29,7 +29,7 @@ from bridged.tap import (
     list_taps,
     show_tap,
 )
-from bridged.tap.settings import TXQUEUELEN_DEFAULT
+from bridged_tap.settings import TXQUEUELEN_DEFAULT
 
 app = typer.Typer(name="tap", help="Show, make and delete TAP adapters.")
 

@@ -26,8 +26,8 @@ from bridged.dataplane.contract import COALESCE_KINDS, DataplaneSettings, PeerSe
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.keys.key_derivation import slice_keys
 from bridged.protocol.role import Role
-from bridged.tap import Offload, TapSettings, open_tap
 from bridged.units import KeyId, Octets, PeerHandle, Seconds, WirePeerId
+from bridged_tap import Offload, TapSettings, open_tap
 from tests.lab import Lab, TwoSites
 from tests.lab.host_settings import iperf3_client, iperf3_server
 from tests.lab.namespace import Namespace, Process, wait_for

@@ -17,8 +17,8 @@ from bridged.dataplane.contract import (
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.keys.key_derivation import slice_keys
 from bridged.protocol.role import Role
-from bridged.tap import Offload, TapAdapter, TapSettings, open_tap
 from bridged.units import KeyId, Octets, PeerHandle, WirePeerId
+from bridged_tap import Offload, TapAdapter, TapSettings, open_tap
 from tests.contract.dataplane_rig import HandPeer
 from tests.lab.frames import open_capture
 from tests.lab.namespace import Namespace

@@ -17,8 +17,8 @@ from bridged.dataplane.contract import (
     TapFailed,
 )
 from bridged.protocol.role import Role
-from bridged.tap import Offload
 from bridged.units import Octets
+from bridged_tap import Offload
 from tests.contract.dataplane_rig import BROADCAST, frame, station, until
 from tests.contract.kernel_end import SUPER, End, port_of
 from tests.contract.tcp_frames import segments

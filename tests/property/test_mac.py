@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridged.tap import MacAddress, MacMode, MacPolicy, TapError, choose_mac, collision_probability, draw_mac
-from bridged.tap.mac import FREE_BITS, derive_mac, load_mac, store_mac
-from bridged.tap.settings import check_name
+from bridged_tap import MacAddress, MacMode, MacPolicy, TapError, choose_mac, collision_probability, draw_mac
+from bridged_tap.mac import FREE_BITS, derive_mac, load_mac, store_mac
+from bridged_tap.settings import check_name
 
 octets6 = st.binary(min_size=6, max_size=6)
 machine_ids = st.text("0123456789abcdef", min_size=32, max_size=32)

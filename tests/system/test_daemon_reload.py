@@ -29,7 +29,7 @@ time.sleep(60)
 """
 HOLD_ADAPTER = """
 import time
-from bridged.tap.lock import lock_adapter
+from bridged_tap.lock import lock_adapter
 lock = lock_adapter("tap1")
 print("holds", flush=True)
 time.sleep(60)

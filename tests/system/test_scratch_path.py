@@ -13,10 +13,10 @@ import pytest
 from bridged.dataplane import choose_dataplane, coalesce
 from bridged.dataplane.contract import COALESCE_KINDS
 from bridged.errors import TapError
+from bridged.runtime.tunnels.scratch_path import ScratchPath
 from bridged.runtime.tunnels.super_frame_trial import Verdict, try_super_frames
-from bridged.tap import kernel
-from bridged.tap.scratch import ScratchPath
 from bridged.units import Seconds
+from bridged_tap import kernel
 from tests.lab import run
 
 pytestmark = pytest.mark.root

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from bridged.tap import (
+from bridged_tap import (
     MacAddress,
     Offload,
     TapAdapter,
@@ -30,7 +30,7 @@ from bridged.tap import (
     open_tap,
     show_tap,
 )
-from bridged.tap import kernel as tap_kernel
+from bridged_tap import kernel as tap_kernel
 from tests.system.tap_netns import Namespace
 
 pytestmark = pytest.mark.root
@@ -158,8 +158,8 @@ def test_a_failed_opening_leaves_no_adapter_no_descriptor_and_no_lock(
 ) -> None:
     before = len(os.listdir("/proc/self/fd"))
     # The real refusal of the real kernel: this MTU passes our check only because we let it.
-    monkeypatch.setattr("bridged.tap.settings.MTU_MAXIMUM", 1 << 20)
-    monkeypatch.setattr("bridged.tap.adapter.MTU_MAXIMUM", 1 << 20)
+    monkeypatch.setattr("bridged_tap.settings.MTU_MAXIMUM", 1 << 20)
+    monkeypatch.setattr("bridged_tap.adapter.MTU_MAXIMUM", 1 << 20)
     with pytest.raises(TapError) as caught:
         open_tap(TapSettings("half", persistent=True, mtu=1 << 19, queues=2))
     assert caught.value.code == "tap_io"
@@ -377,7 +377,7 @@ def test_the_owner_attaches_without_root_and_a_stranger_is_told_why_not(inside: 
     create_tap(TapSettings("mine", owner=12345))
     code = (
         "import os, sys\n"
-        "from bridged.tap import *\n"
+        "from bridged_tap import *\n"
         "os.setgid(int(sys.argv[1])); os.setuid(int(sys.argv[1]))\n"
         "try:\n"
         "    print(open_tap(TapSettings('mine')).is_locked)\n"
@@ -424,7 +424,7 @@ def test_kernel_addresses_cover_links_fdb_and_neighbours_but_not_the_adapter_its
 
 
 def test_the_example_script_answers_a_ping(inside: Namespace) -> None:
-    script = Path(__file__).parents[2] / "config/examples/tap_hello.py"
+    script = Path(__file__).parents[2] / "tap/examples/hello.py"
     child = inside.start(sys.executable, "-u", str(script), "hello0")
     assert child.stdout is not None
     assert "hello0" in child.stdout.readline()

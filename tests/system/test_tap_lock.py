@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bridged.tap import (
+from bridged_tap import (
     AdapterLockedError,
     TapError,
     TapSettings,
@@ -23,7 +23,7 @@ from bridged.tap import (
     open_tap,
     show_tap,
 )
-from bridged.tap.lock import _find_socket_holder
+from bridged_tap.lock import _find_socket_holder
 from tests.system.tap_netns import Namespace
 
 pytestmark = pytest.mark.root
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.root
 SECONDS = 10.0
 HOLDER = """
 import sys
-from bridged.tap import TapSettings, open_tap
+from bridged_tap import TapSettings, open_tap
 taps = [open_tap(TapSettings(sys.argv[1], queues=int(sys.argv[2]), lock=sys.argv[3] == "lock"))]
 print("ready")
 sys.stdin.read()
@@ -48,7 +48,7 @@ sys.stdin.read()
 """
 FORKING_HOLDER = """
 import os, sys
-from bridged.tap import lock_adapter
+from bridged_tap import lock_adapter
 lock = lock_adapter(sys.argv[1])
 if os.fork():
     os._exit(0)
@@ -92,7 +92,7 @@ def test_a_second_process_is_refused_and_told_pid_and_command(inside: Namespace,
     holder = inside.start_python(HOLDER, "tq0", str(queues), "lock")
     error = refusal(TapSettings("tq0", queues=queues))
     assert error.holder_pid == holder.pid
-    assert error.holder_command is not None and "bridged.tap" in error.holder_command
+    assert error.holder_command is not None and "bridged_tap" in error.holder_command
     assert str(holder.pid) in error.message and "lock: false" in error.message
     shown = show_tap("tq0")
     assert (shown.held, shown.holder_pid) == (True, holder.pid)
@@ -244,7 +244,7 @@ def test_a_user_without_rights_to_the_adapter_cannot_keep_it_from_us(inside: Nam
         assert not tap.is_locked
         # The second line still stands: another of us finds the first by what it has attached.
         code = (
-            "from bridged.tap import *\n"
+            "from bridged_tap import *\n"
             "try:\n    open_tap(TapSettings('tq0', queues=2))\n"
             "except AdapterLockedError as error:\n    print(error.holder_pid)\n"
         )
@@ -292,7 +292,7 @@ def test_a_holder_in_another_pid_namespace_still_excludes_us(inside: Namespace) 
     assert refusal(TapSettings("tq0", queues=2)).holder_command is not None
     # From beside it is not: the refusal stands without a name.
     code = (
-        "from bridged.tap import *\n"
+        "from bridged_tap import *\n"
         "try:\n    open_tap(TapSettings('tq0', queues=2))\n"
         "except AdapterLockedError as error:\n    print(error.holder_pid, error)\n"
     )
@@ -302,7 +302,7 @@ def test_a_holder_in_another_pid_namespace_still_excludes_us(inside: Namespace) 
 
 def test_racing_processes_leave_exactly_one_holder(inside: Namespace) -> None:
     code = (
-        "import sys\nfrom bridged.tap import *\nsys.stdin.readline()\n"
+        "import sys\nfrom bridged_tap import *\nsys.stdin.readline()\n"
         "try:\n    tap = open_tap(TapSettings('tq0', queues=2))\n    print('won', flush=True)\n"
         "except AdapterLockedError:\n    print('lost', flush=True)\n"
         "sys.stdin.read()\n"
@@ -319,7 +319,7 @@ def test_racing_processes_leave_exactly_one_holder(inside: Namespace) -> None:
 
 
 def test_the_lock_needs_no_writable_file_system(inside: Namespace) -> None:
-    code = "from bridged.tap import *\nwith open_tap(TapSettings('tq0')) as tap:\n    print(tap.is_locked)\n"
+    code = "from bridged_tap import *\nwith open_tap(TapSettings('tq0')) as tap:\n    print(tap.is_locked)\n"
     script = (
         'for m in /run /tmp /dev/shm; do mount -o bind,ro "$m" "$m"; done; mount -o remount,bind,ro /\n'
         "for m in / /run /tmp /dev/shm /var/lib; do\n"

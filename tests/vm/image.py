@@ -284,7 +284,7 @@ def _copy_tree(source: Path, target: Path, without: frozenset[str]) -> None:
 
 def _copy_checkout(root: Path) -> None:
     target = root / str(REPOSITORY)[1:]
-    for name in ("bridged", "tests", "config", "docs"):
+    for name in ("bridged", "tap", "tests", "config", "docs"):
         shutil.copytree(
             REPOSITORY / name,
             target / name,

@@ -1,12 +1,12 @@
 """One daemon keeps a bridge: two would undo each other's work, and the first one's stop takes it from both.
 
-The lock is that of adapters (bridged/tap/lock.py) under another name: it ends with its process.
+The lock is that of adapters (bridged_tap/lock.py) under another name: it ends with its process.
 """
 
 from __future__ import annotations
 
 from bridged.errors import AdapterLockedError, ConfigurationError
-from bridged.tap.lock import BRIDGE_PREFIX, AdapterLock, find_lock_holder, lock_adapter
+from bridged_tap.lock import BRIDGE_PREFIX, AdapterLock, find_lock_holder, lock_adapter
 
 
 def lock_bridge(name: str) -> AdapterLock:

@@ -21,8 +21,8 @@ from bridged.netlink.watch import LinkWatch
 from bridged.runtime.site.bridge_lock import is_kept_by_another
 from bridged.runtime.snapshot import BridgeStatus
 from bridged.runtime.tunnels.tunnel_credentials import bind_endpoint
-from bridged.tap import MacPolicy, choose_mac
-from bridged.tap.links import kernel_addresses
+from bridged_tap import MacPolicy, choose_mac
+from bridged_tap.links import kernel_addresses
 
 _LOUD = frozenset(
     {

@@ -15,7 +15,7 @@ from bridged.configuration.schema import Tunnel, tap_name
 from bridged.dataplane import choose_dataplane
 from bridged.errors import AdapterLockedError, ConfigurationError
 from bridged.runtime.tunnels.tunnel_credentials import bind_endpoint
-from bridged.tap.lock import find_holder
+from bridged_tap.lock import find_holder
 
 _FREEBIND: Final = ((socket.IPPROTO_IP, 15), (socket.IPPROTO_IPV6, 78))
 _WILDCARDS: Final = ("0.0.0.0", "::")

@@ -14,9 +14,9 @@ from bridged.addresses import MacAddress
 from bridged.configuration.schema import Tunnel
 from bridged.dataplane.contract import TapPort
 from bridged.supervision import SUPERVISOR
-from bridged.tap import MacPolicy, Offload, TapAdapter, TapSettings, choose_mac, open_tap
-from bridged.tap.links import address_owners
 from bridged.units import Octets
+from bridged_tap import MacPolicy, Offload, TapAdapter, TapSettings, choose_mac, open_tap
+from bridged_tap.links import address_owners
 
 REOPEN_SECONDS: Final = 1.0
 """Between two tries to have a vanished adapter again, at most."""

@@ -19,8 +19,8 @@ from bridged.dataplane import Build, CoalesceKind, coalesce, coalesce_kinds
 from bridged.dataplane.contract import TapPort
 from bridged.errors import TapError
 from bridged.runtime.tunnels.kernel_release import find_udp_fault
+from bridged.runtime.tunnels.scratch_path import ScratchPath
 from bridged.runtime.tunnels.super_frame_trial import Path, Verdict, try_super_frames
-from bridged.tap.scratch import ScratchPath
 
 Mode = Literal["auto", "on", "off"]
 Cause = Literal["config", "selftest"]

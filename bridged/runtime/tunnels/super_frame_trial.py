@@ -1,7 +1,7 @@
 """The self-test of coalescing: this kernel must make exactly the frames again that a super-frame was made of.
 
 Samples of each kind are joined by the very build that will do it, written into a scratch path
-(bridged/tap/scratch.py), and what comes out is compared octet for octet, IP identifications and checksums
+(scratch_path.py), and what comes out is compared octet for octet, IP identifications and checksums
 included. The same frames, written one by one, prove first that the path itself is sound.
 """
 

@@ -19,7 +19,7 @@ from bridged.errors import BridgedError
 from bridged.link_planning.links import BridgeWish, Ownership
 from bridged.netlink.journal import Journal
 from bridged.pki import EmbeddedCa, write_atomic
-from bridged.tap.mac import store_mac
+from bridged_tap.mac import store_mac
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from bridged.link_planning.links import BridgeWish, Ownership
 from bridged.netlink.journal import Journal
 from bridged.pki.files import locked
 from bridged.pki.index import Index, write_index
-from bridged.tap.mac import store_mac
+from bridged_tap.mac import store_mac
 
 
 def plant(folder: Path, *names: str) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bridged.tap import (
+from bridged_tap import (
     MacAddress,
     MacMode,
     MacPolicy,
@@ -17,7 +17,7 @@ from bridged.tap import (
     collision_probability,
     derive_mac,
 )
-from bridged.tap import mac as tap_mac
+from bridged_tap import mac as tap_mac
 
 RANDOM = MacPolicy(MacMode.RANDOM)
 MACHINE_ID = "0123456789abcdef0123456789abcdef"

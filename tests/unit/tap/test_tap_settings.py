@@ -6,8 +6,8 @@ import pytest
 
 from bridged.addresses import MacAddress
 from bridged.errors import TapError
-from bridged.tap import Offload, TapSettings
-from bridged.tap.settings import check_name
+from bridged_tap import Offload, TapSettings
+from bridged_tap.settings import check_name
 
 
 @pytest.mark.parametrize(

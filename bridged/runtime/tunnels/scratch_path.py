@@ -16,11 +16,11 @@ from contextlib import ExitStack
 from typing import Final, Self
 
 from bridged.errors import TapError
-from bridged.tap import kernel
-from bridged.tap.adapter import TapAdapter
-from bridged.tap.opening import open_tap
-from bridged.tap.settings import TapSettings
 from bridged.units import Seconds
+from bridged_tap import kernel
+from bridged_tap.adapter import TapAdapter
+from bridged_tap.opening import open_tap
+from bridged_tap.settings import TapSettings
 
 _CLONE_NEWNET: Final = 0x40000000
 _BRIDGE: Final = "br"

@@ -3,7 +3,7 @@
 
 Needs nothing of bridged but the TAP library. Run as root, then talk to it:
 
-    python3 config/examples/tap_hello.py hello0 &
+    python3 tap/examples/hello.py hello0 &
     ip addr add 192.0.2.1/24 dev hello0
     ping 192.0.2.77
 
@@ -17,7 +17,7 @@ import signal
 import struct
 import sys
 
-from bridged.tap import MacAddress, TapError, TapSettings, draw_mac, kernel_addresses, open_tap
+from bridged_tap import MacAddress, TapError, TapSettings, draw_mac, kernel_addresses, open_tap
 
 ARP, IPV4, ICMP = b"\x08\x06", b"\x08\x00", 1
 

@@ -25,7 +25,7 @@ from typing import Final
 
 from bridged.addresses import MacAddress
 from bridged.errors import TapError
-from bridged.tap.settings import check_name, check_unicast
+from bridged_tap.settings import check_name, check_unicast
 
 FREE_BITS: Final = 46
 MACHINE_ID_FILE: Final = Path("/etc/machine-id")

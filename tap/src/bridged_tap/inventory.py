@@ -1,6 +1,6 @@
 """TAP adapters of a network namespace, each with its settings and its holder.
 
-Source: bridged/tap/links.py for the links, bridged/tap/lock.py for the holders.
+Source: links.py for the links, lock.py for the holders.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from bridged.addresses import MacAddress
 from bridged.errors import TapError
-from bridged.tap.links import Link, list_links
-from bridged.tap.lock import find_holder
+from bridged_tap.links import Link, list_links
+from bridged_tap.lock import find_holder
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ class TapSettings:
     owner, group: numeric ids that may attach without CAP_NET_ADMIN.
     virtio_header: each frame is preceded by a 10-octet virtio-net header.
     queues: file descriptors, 1..256; more than one makes a multi-queue adapter.
-    lock: at most one process per adapter (bridged/tap/lock.py).
+    lock: at most one process per adapter (lock.py).
 
     Raises:
         TapError: code `tap_settings`, with the field and what it may be.

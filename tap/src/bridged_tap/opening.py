@@ -12,11 +12,11 @@ from contextlib import ExitStack
 from typing import Final
 
 from bridged.errors import AdapterLockedError, TapError
-from bridged.tap import kernel
-from bridged.tap.adapter import TapAdapter
-from bridged.tap.links import Link, find_link
-from bridged.tap.lock import AdapterLock, Holder, find_attached, find_holder, lock_adapter
-from bridged.tap.settings import TapSettings
+from bridged_tap import kernel
+from bridged_tap.adapter import TapAdapter
+from bridged_tap.links import Link, find_link
+from bridged_tap.lock import AdapterLock, Holder, find_attached, find_holder, lock_adapter
+from bridged_tap.settings import TapSettings
 
 _HEADER_OCTETS: Final = 10
 

@@ -14,9 +14,9 @@ from typing import Final, Self
 
 from bridged.addresses import MacAddress
 from bridged.errors import TapError
-from bridged.tap import kernel
-from bridged.tap.lock import AdapterLock
-from bridged.tap.settings import MTU_MAXIMUM, MTU_MINIMUM, Offload, check_range, check_unicast
+from bridged_tap import kernel
+from bridged_tap.lock import AdapterLock
+from bridged_tap.settings import MTU_MAXIMUM, MTU_MINIMUM, Offload, check_range, check_unicast
 
 FRAME_OCTETS: Final = 65535 + 14 + 4 + 12
 """Room for the largest super-frame: IP packet, Ethernet header, a VLAN tag, virtio-net header."""
