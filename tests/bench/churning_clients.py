@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.packets.occ import PING
 from bridged.protocol.role import Role
-from bridged.protocol.session.contract import SessionSettings
+from bridged.protocol.session.settings import SessionSettings
 from tests.bench.light_clients import Client, session_of
 
 STAY_SECONDS = (20.0, 120.0)

@@ -32,16 +32,16 @@ from bridged.protocol.packets.data_packet import open as open_packet
 from bridged.protocol.packets.packet import Opcode, parse_first_octet
 from bridged.protocol.packets.wrap import NoWrap, TlsCryptKeys, WrapChannel, WrapKeys
 from bridged.protocol.role import Role
-from bridged.protocol.session.contract import (
+from bridged.protocol.session.events import (
     Established,
     InstallKey,
     RemoveKey,
     SendDatagram,
     SessionDown,
-    SessionSettings,
     UseKey,
 )
 from bridged.protocol.session.session import Session
+from bridged.protocol.session.settings import SessionSettings
 from bridged.tls.context import TlsSettings, make_engine_factory
 
 SOL_UDP = 17

@@ -29,15 +29,9 @@ from bridged.protocol.packets.packet import Opcode, parse_first_octet
 from bridged.protocol.packets.unknown_session import is_notice
 from bridged.protocol.packets.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapChannel, WrapKeys
 from bridged.protocol.role import Role
-from bridged.protocol.session.contract import (
-    Established,
-    InstallKey,
-    SendDatagram,
-    SessionDown,
-    SessionSettings,
-    UseKey,
-)
+from bridged.protocol.session.events import Established, InstallKey, SendDatagram, SessionDown, UseKey
 from bridged.protocol.session.session import Session
+from bridged.protocol.session.settings import SessionSettings
 from bridged.protocol.session.tls_port import TlsEngineFactory
 from bridged.runtime.client.probe import ASK_SECONDS, QUESTIONS
 from bridged.tls.context import TlsSettings, make_engine_factory

@@ -18,7 +18,7 @@ from bridged.protocol.keys.static_key import StaticKey
 from bridged.protocol.packets.packet import ControlBody, ControlHeader, Opcode, serialize_body
 from bridged.protocol.packets.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapChannel, WrapKeys
 from bridged.protocol.role import Role
-from bridged.protocol.session.contract import (
+from bridged.protocol.session.events import (
     Authenticated,
     Established,
     InstallKey,
@@ -26,13 +26,13 @@ from bridged.protocol.session.contract import (
     SendDatagram,
     SessionDown,
     SessionEnded,
-    SessionSettings,
-    SessionState,
     UseKey,
 )
 from bridged.protocol.session.key_state import PENDING_TLS_OCTETS
 from bridged.protocol.session.reliable import RECEIVE_WINDOW, SEND_WINDOW
 from bridged.protocol.session.session import Session
+from bridged.protocol.session.settings import SessionSettings
+from bridged.protocol.session.states import SessionState
 from bridged.protocol.strangers.cookie import CookieJar
 from bridged.protocol.strangers.listener import Answer, Listener
 from bridged.units import KeyId

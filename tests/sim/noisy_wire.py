@@ -31,7 +31,7 @@ from bridged.protocol.keys.cipher import DEFAULT_CIPHERS
 from bridged.protocol.keys.static_key import StaticKey
 from bridged.protocol.packets.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapChannel, WrapKeys
 from bridged.protocol.role import Role
-from bridged.protocol.session.contract import (
+from bridged.protocol.session.events import (
     Authenticated,
     Established,
     Event,
@@ -41,13 +41,13 @@ from bridged.protocol.session.contract import (
     SendDatagram,
     SessionDown,
     SessionEnded,
-    SessionSettings,
-    SessionState,
     UseKey,
 )
 from bridged.protocol.session.key_state import PENDING_TLS_OCTETS, KeyPhase
 from bridged.protocol.session.reliable import RECEIVE_WINDOW, SEND_WINDOW
 from bridged.protocol.session.session import Session
+from bridged.protocol.session.settings import SessionSettings
+from bridged.protocol.session.states import SessionState
 from bridged.protocol.session.tls_port import TlsEngineFactory
 from bridged.protocol.strangers.cookie import CookieJar
 from bridged.protocol.strangers.listener import Answer, Listener

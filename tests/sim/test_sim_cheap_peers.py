@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 from bridged.protocol.role import Role
-from bridged.protocol.session.contract import SendDatagram
+from bridged.protocol.session.events import SendDatagram
 from bridged.protocol.session.key_slots import PEER_RENEGOTIATION_SECONDS, PEER_RENEGOTIATIONS_BURST
 from tests.sim.noisy_wire import Noise, Simulation, renegotiations, settings
 

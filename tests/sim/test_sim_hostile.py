@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bridged.protocol.packets.packet import ControlBody, ControlHeader, Opcode, serialize_body
 from bridged.protocol.packets.wrap import NoWrap
 from bridged.protocol.role import Role
-from bridged.protocol.session.contract import SessionState
+from bridged.protocol.session.states import SessionState
 from bridged.protocol.session.wire import MAX_CONTROL_DATAGRAM
 from tests.sim.noisy_wire import (
     End,

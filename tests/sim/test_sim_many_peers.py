@@ -17,8 +17,9 @@ from bridged.addresses import Endpoint
 from bridged.dataplane.contract import PeerFloated
 from bridged.protocol.packets.wrap import WrapChannel
 from bridged.protocol.role import Role
-from bridged.protocol.session.contract import SendDatagram, SessionState
+from bridged.protocol.session.events import SendDatagram
 from bridged.protocol.session.session import Session
+from bridged.protocol.session.states import SessionState
 from bridged.runtime.server import server as server_module
 from bridged.runtime.server.server import ServerTunnel
 from bridged.runtime.tunnels import tunnel as tunnel_module

@@ -10,10 +10,11 @@ from bridged.errors import LocalProtocolError
 from bridged.protocol.keys.key_exchange import ClientKeyMessage
 from bridged.protocol.role import Role
 from bridged.protocol.session import conversation_client, conversation_server
-from bridged.protocol.session.contract import InstallKey, SendPayload, SessionState
 from bridged.protocol.session.conversation_client import HALT_RETRY_SECONDS
 from bridged.protocol.session.conversation_server import DISMISSED_SECONDS
+from bridged.protocol.session.events import InstallKey, SendPayload
 from bridged.protocol.session.key_state import KeyPhase
+from bridged.protocol.session.states import SessionState
 from tests.sim.noisy_wire import End, Noise, Simulation, renegotiations, settings
 
 

@@ -11,7 +11,7 @@ from bridged.addresses import Endpoint
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.keys.key_derivation import slice_keys
 from bridged.protocol.role import Role
-from bridged.protocol.session.contract import InstallKey, RemoveKey, SendDatagram, SendPayload, UseKey
+from bridged.protocol.session.events import InstallKey, RemoveKey, SendDatagram, SendPayload, UseKey
 from bridged.runtime.tunnels.link import PeerLink
 from bridged.units import KeyId, MonotonicSeconds, PeerHandle
 from tests.sim.noisy_wire import Noise, Simulation, renegotiations, settings

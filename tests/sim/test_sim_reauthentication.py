@@ -6,7 +6,7 @@ import pytest
 
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.role import Role
-from bridged.protocol.session.contract import SessionState
+from bridged.protocol.session.states import SessionState
 from bridged.tls import TlsSettings, make_engine_factory
 from tests.sim.noisy_wire import Simulation, identities, renegotiations, settings
 

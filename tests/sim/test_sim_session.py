@@ -6,7 +6,7 @@ import pytest
 
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.role import Role
-from bridged.protocol.session.contract import SessionState
+from bridged.protocol.session.states import SessionState
 from tests.sim.noisy_wire import Noise, Simulation, renegotiations, settings
 
 WRAPS = ("none", "tls-auth", "tls-crypt")

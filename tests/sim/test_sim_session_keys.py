@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridged.protocol.role import Role
-from bridged.protocol.session.contract import InstallKey, RemoveKey, Renegotiated, UseKey
+from bridged.protocol.session.events import InstallKey, RemoveKey, Renegotiated, UseKey
 from bridged.protocol.session.key_slots import RETIRE_SECONDS, _next_key_id
 from tests.sim.noisy_wire import End, Noise, Simulation, renegotiations, settings
 

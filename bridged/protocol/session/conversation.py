@@ -14,8 +14,9 @@ from bridged.protocol.packets.messages import Message
 from bridged.protocol.packets.options_string import LinkOptions
 from bridged.protocol.packets.wrap import WrapChannel, dynamic_tls_crypt
 from bridged.protocol.role import Role
-from bridged.protocol.session.contract import Negotiated, SessionSettings
 from bridged.protocol.session.key_state import KeyState
+from bridged.protocol.session.settings import SessionSettings
+from bridged.protocol.session.terms import Negotiated
 
 if TYPE_CHECKING:
     from bridged.protocol.session.session import Session

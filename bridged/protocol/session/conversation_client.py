@@ -26,9 +26,11 @@ from bridged.protocol.packets.push import (
     PushReplyAssembler,
     parse_pushed_options,
 )
-from bridged.protocol.session.contract import Established, Negotiated, SessionInput, SessionState
 from bridged.protocol.session.conversation import TUN_MTU_ACCEPTED, link_options, start_dynamic_wrap
+from bridged.protocol.session.events import Established
 from bridged.protocol.session.key_state import KeyPhase, KeyState
+from bridged.protocol.session.states import SessionInput, SessionState
+from bridged.protocol.session.terms import Negotiated
 
 if TYPE_CHECKING:
     from bridged.protocol.session.session import Session

@@ -33,16 +33,11 @@ from bridged.protocol.packets.push import (
     agreed_protocol_flags,
     serialize_push_reply,
 )
-from bridged.protocol.session.contract import (
-    Authenticated,
-    Established,
-    Identified,
-    Negotiated,
-    SessionInput,
-    SessionState,
-)
 from bridged.protocol.session.conversation import link_options, start_dynamic_wrap
+from bridged.protocol.session.events import Authenticated, Established, Identified
 from bridged.protocol.session.key_state import KeyPhase, KeyState
+from bridged.protocol.session.states import SessionInput, SessionState
+from bridged.protocol.session.terms import Negotiated
 from bridged.protocol.session.tls_port import TlsSummary
 from bridged.units import WirePeerId
 

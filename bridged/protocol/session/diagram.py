@@ -12,8 +12,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Final, TypeVar
 
-from bridged.protocol.session.contract import TRANSITIONS
 from bridged.protocol.session.key_state import KEY_TRANSITIONS
+from bridged.protocol.session.states import TRANSITIONS
 
 State = TypeVar("State", bound=Enum)
 Input = TypeVar("Input", bound=Enum)
@@ -35,7 +35,7 @@ def mermaid(transitions: Mapping[tuple[State, Input], State]) -> str:
 def diagrams() -> str:
     """What stands between the marks."""
     return (
-        f"{BEGIN}\n\nA session (`bridged/protocol/session/contract.py`):\n\n{mermaid(TRANSITIONS)}\n\n"
+        f"{BEGIN}\n\nA session (`bridged/protocol/session/states.py`):\n\n{mermaid(TRANSITIONS)}\n\n"
         "One key of a session (`bridged/protocol/session/key_state.py`):\n\n"
         f"{mermaid(KEY_TRANSITIONS)}\n\n{END}"
     )

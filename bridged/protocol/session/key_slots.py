@@ -18,16 +18,10 @@ from bridged.protocol.keys.key_derivation import (
 )
 from bridged.protocol.packets.packet import MAX_KEY_ID, Opcode
 from bridged.protocol.role import Role
-from bridged.protocol.session.contract import (
-    InstallKey,
-    Negotiated,
-    RemoveKey,
-    Renegotiated,
-    SessionInput,
-    SessionState,
-    UseKey,
-)
+from bridged.protocol.session.events import InstallKey, RemoveKey, Renegotiated, UseKey
 from bridged.protocol.session.key_state import KeyInput, KeyPhase, KeyState
+from bridged.protocol.session.states import SessionInput, SessionState
+from bridged.protocol.session.terms import Negotiated
 from bridged.units import KeyId, Seconds
 
 if TYPE_CHECKING:

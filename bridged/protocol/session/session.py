@@ -19,25 +19,22 @@ from bridged.protocol.packets.occ import OCC_EXIT
 from bridged.protocol.packets.packet import ControlBody, ControlHeader, Opcode
 from bridged.protocol.packets.wrap import OpenedControl, WrapChannel
 from bridged.protocol.role import Role
-from bridged.protocol.session.contract import (
-    TRANSITIONS,
-    Deadline,
+from bridged.protocol.session.conversation import Conversation
+from bridged.protocol.session.conversation_client import ClientConversation
+from bridged.protocol.session.conversation_server import ServerConversation
+from bridged.protocol.session.events import (
     Event,
-    Proof,
     Renegotiated,
     SendDatagram,
     SendPayload,
     SessionDown,
     SessionEnded,
-    SessionInput,
-    SessionSettings,
-    SessionState,
 )
-from bridged.protocol.session.conversation import Conversation
-from bridged.protocol.session.conversation_client import ClientConversation
-from bridged.protocol.session.conversation_server import ServerConversation
 from bridged.protocol.session.key_slots import SessionKeys, stalled
 from bridged.protocol.session.key_state import KeyInput, KeyPhase, KeyState
+from bridged.protocol.session.settings import SessionSettings
+from bridged.protocol.session.states import TRANSITIONS, Proof, SessionInput, SessionState
+from bridged.protocol.session.timers import Deadline
 from bridged.protocol.session.tls_port import TlsEngineFactory
 from bridged.protocol.session.wire import SessionWire
 from bridged.units import KeyId, MonotonicSeconds, Seconds

@@ -17,7 +17,7 @@ from bridged.addresses import Endpoint, Remote
 from bridged.dataplane.contract import DataPlane, PeerSnapshot
 from bridged.errors import BridgedError, DataplaneError, RemoteProtocolError
 from bridged.protocol.packets.packet import SESSION_ID_LENGTH
-from bridged.protocol.session.contract import Authenticated, Established, Identified, SessionDown
+from bridged.protocol.session.events import Authenticated, Established, Identified, SessionDown
 from bridged.runtime.client.call import CALL_SECONDS, KNOCKS, Call
 from bridged.runtime.client.call_socket import CallSocket
 from bridged.runtime.client.call_sockets import CallSockets

@@ -14,7 +14,7 @@ from typing import Final
 from bridged.addresses import Endpoint, network_of
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.packets.wrap import OpenedControl
-from bridged.protocol.session.contract import Proof
+from bridged.protocol.session.states import Proof
 from bridged.protocol.strangers.listener import NewSession
 from bridged.units import PeerHandle
 

@@ -11,13 +11,8 @@ from bridged.addresses import Endpoint
 from bridged.dataplane.contract import DataPlane, PeerSnapshot
 from bridged.errors import DataplaneError, RemoteProtocolError
 from bridged.protocol.packets.packet import HEADER_LENGTH
-from bridged.protocol.session.contract import (
-    Authenticated,
-    Established,
-    Identified,
-    SessionDown,
-    SessionState,
-)
+from bridged.protocol.session.events import Authenticated, Established, Identified, SessionDown
+from bridged.protocol.session.states import SessionState
 from bridged.protocol.strangers.listener import ANSWER_PACKET_ID
 from bridged.runtime.server.admission import CertificateShares, Newcomer
 from bridged.runtime.server.known_clients import KnownClients, Notices

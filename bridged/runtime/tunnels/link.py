@@ -9,23 +9,23 @@ from typing import Final, Protocol
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import DataPlane, PeerSettings, PeerSnapshot
 from bridged.protocol.packets.occ import OccMessage, OccType, serialize_occ
-from bridged.protocol.session.contract import (
+from bridged.protocol.session.events import (
     Authenticated,
     Established,
     Event,
     Identified,
     InstallKey,
-    Negotiated,
     RemoveKey,
     Renegotiated,
     SendDatagram,
     SendPayload,
     SessionDown,
     SessionEnded,
-    SessionState,
     UseKey,
 )
 from bridged.protocol.session.session import Session
+from bridged.protocol.session.states import SessionState
+from bridged.protocol.session.terms import Negotiated
 from bridged.runtime.tunnels.allowance import PAYLOAD_OVERHEAD, Allowance
 from bridged.units import KeyId, MonotonicSeconds, PeerHandle, Seconds, WirePeerId
 

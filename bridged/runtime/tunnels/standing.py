@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from bridged.errors import PeerRefusedError
-from bridged.protocol.session.contract import SessionState
+from bridged.protocol.session.states import SessionState
 from bridged.protocol.session.tls_port import TlsSummary
 from bridged.runtime.tunnels.link import PeerLink
 from bridged.supervision import SUPERVISOR, Timer

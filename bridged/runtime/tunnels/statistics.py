@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from bridged.dataplane.contract import Histogram, PeerCounters, PeerSnapshot
-from bridged.protocol.session.contract import Negotiated
+from bridged.protocol.session.terms import Negotiated
 from bridged.runtime.snapshot import PeerStatus
 from bridged.units import Seconds, UnixSeconds
 

@@ -34,17 +34,11 @@ from bridged.errors import BridgedError, RemoteProtocolError
 from bridged.protocol.packets.occ import OCC_EXIT, PING, OccType, occ_reply, parse_occ, serialize_occ
 from bridged.protocol.packets.options_string import build_options_string
 from bridged.protocol.packets.wrap import WrapChannel
-from bridged.protocol.session.contract import (
-    UNASKED_PASSWORD,
-    Authenticated,
-    Established,
-    Identified,
-    Renegotiated,
-    SessionDown,
-    SessionState,
-)
 from bridged.protocol.session.conversation import link_options
+from bridged.protocol.session.events import Authenticated, Established, Identified, Renegotiated, SessionDown
 from bridged.protocol.session.session import Session
+from bridged.protocol.session.states import SessionState
+from bridged.protocol.session.terms import UNASKED_PASSWORD
 from bridged.protocol.session.tls_port import TlsEngine
 from bridged.protocol.strangers.stranger import recognise
 from bridged.runtime.tunnels.coalescing import Coalescing

@@ -25,7 +25,7 @@ from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.keys.static_key import StaticKey, parse_static_key
 from bridged.protocol.packets.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapKeys
 from bridged.protocol.role import Role
-from bridged.protocol.session.contract import SessionSettings
+from bridged.protocol.session.settings import SessionSettings
 from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
 from bridged.tls import TlsSettings, make_engine_factory, peer_usage
 from bridged.tls.identity import (

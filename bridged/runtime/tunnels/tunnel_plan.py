@@ -9,7 +9,7 @@ from pathlib import Path
 from bridged.addresses import Endpoint, Remote
 from bridged.errors import PeerRefusedError
 from bridged.protocol.packets.wrap import WrapKeys
-from bridged.protocol.session.contract import SessionSettings
+from bridged.protocol.session.settings import SessionSettings
 from bridged.protocol.session.tls_port import TlsEngineFactory, TlsSummary
 from bridged.units import UnixSeconds
 

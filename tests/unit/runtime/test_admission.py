@@ -10,7 +10,7 @@ from bridged.addresses import Endpoint
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.packets.packet import ControlHeader, Opcode
 from bridged.protocol.packets.wrap import OpenedControl
-from bridged.protocol.session.contract import Proof
+from bridged.protocol.session.states import Proof
 from bridged.protocol.strangers.listener import NewSession
 from bridged.runtime.server.admission import (
     GREEDY_SECONDS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bridged.addresses import Endpoint
-from bridged.protocol.session.contract import SendDatagram
+from bridged.protocol.session.events import SendDatagram
 from bridged.runtime.tunnels.allowance import AMPLIFICATION, LEAST_DATA_PACKET, Allowance
 from bridged.runtime.tunnels.link import PeerLink
 from bridged.runtime.tunnels.log_budget import LogBudget

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 
 from bridged.addresses import Endpoint
-from bridged.protocol.session.contract import Deadline
+from bridged.protocol.session.timers import Deadline
 from bridged.runtime.tunnels.link_table import LinkTable
 
 

@@ -7,7 +7,7 @@ import pytest
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import PeerCounters, PeerSnapshot
 from bridged.protocol.keys.cipher import Cipher
-from bridged.protocol.session.contract import Negotiated
+from bridged.protocol.session.terms import Negotiated
 from bridged.protocol.session.tls_port import TlsSummary
 from bridged.runtime.tunnels.statistics import (
     DURATION_BOUNDS,

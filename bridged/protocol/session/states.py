@@ -1,0 +1,48 @@
+"""The states of a session, what moves it, and the table of both.
+
+Pure: values only.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, IntEnum
+from typing import Final
+
+
+class SessionState(Enum):
+    """Where one session is. `DRAINING`: no traffic any more, last control packets still repeated."""
+
+    HANDSHAKE = "handshake"
+    ESTABLISHED = "established"
+    DRAINING = "draining"
+    CLOSED = "closed"
+
+
+class Proof(IntEnum):
+    """What a server's peer has proved: that it is where it says, that it speaks TLS, who it is."""
+
+    COOKIE = 0
+    TLS = 1
+    CERTIFICATE = 2
+
+
+class SessionInput(Enum):
+    """What moves a session from one state to another."""
+
+    KEYS_READY = "keys ready"
+    FAILED = "failed"
+    PEER_LEFT = "peer left"
+    CLOSE_REQUESTED = "close requested"
+    DRAINED = "drained"
+
+
+TRANSITIONS: Final[dict[tuple[SessionState, SessionInput], SessionState]] = {
+    (SessionState.HANDSHAKE, SessionInput.KEYS_READY): SessionState.ESTABLISHED,
+    (SessionState.HANDSHAKE, SessionInput.FAILED): SessionState.DRAINING,
+    (SessionState.HANDSHAKE, SessionInput.PEER_LEFT): SessionState.DRAINING,
+    (SessionState.HANDSHAKE, SessionInput.CLOSE_REQUESTED): SessionState.DRAINING,
+    (SessionState.ESTABLISHED, SessionInput.FAILED): SessionState.DRAINING,
+    (SessionState.ESTABLISHED, SessionInput.PEER_LEFT): SessionState.DRAINING,
+    (SessionState.ESTABLISHED, SessionInput.CLOSE_REQUESTED): SessionState.DRAINING,
+    (SessionState.DRAINING, SessionInput.DRAINED): SessionState.CLOSED,
+}
