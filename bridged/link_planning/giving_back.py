@@ -47,7 +47,7 @@ def recognise(ownership: Ownership, observed: HostLinks, bridge_name: str) -> Ow
         bridge_made=False,
         bridge_before=bridge,
         bridge_index=bridge.index,
-        mac_pinned=False,
+        mac_fixed=False,
         added=(),
         added_routes=(),
     )
@@ -68,7 +68,7 @@ def claim(
                 ownership = replace(
                     ownership,
                     bridge_made=True,
-                    mac_pinned=True,
+                    mac_fixed=True,
                     bridge_mac=action.mac,
                     bridge_before=None,
                     bridge_index=None,
@@ -94,7 +94,7 @@ def claim(
                 known = tuple(old for old in ownership.routes if old.key != route.key)
                 ownership = replace(ownership, routes=(*known, route))
             case SetMac():
-                ownership = replace(ownership, mac_pinned=True)
+                ownership = replace(ownership, mac_fixed=True)
             case SetMtu() | SetQueue() | SetUp() | Attach() | SetMulticastRouter() | SetVlans():
                 if action.link != bridge_name:
                     ownership = _remember(ownership, observed.link(action.link))

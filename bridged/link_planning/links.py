@@ -231,7 +231,7 @@ class HostLinks:
 
 
 @dataclass(frozen=True, slots=True)
-class TapPort:
+class BridgeTap:
     """A tunnel's TAP as a port. `mtu` None: that of the LAN ports; `queue_frames` None: as it is."""
 
     name: str
@@ -251,7 +251,7 @@ class BridgeWish:
 
     name: str
     ports: tuple[str, ...] = ()
-    taps: tuple[TapPort, ...] = ()
+    taps: tuple[BridgeTap, ...] = ()
     addresses: tuple[str, ...] = ()
     mtu: int | None = None
     mac: MacAddress | None = None
@@ -290,7 +290,7 @@ class Ownership:
     """What is ours on the host for one bridge, and what we changed as it was before.
 
     `bridge_before` is set for an adopted bridge; `bridge_index` tells ours from one that somebody else made
-    under its name; `mac_pinned`: its address was set by us, so that the kernel no longer chooses it anew as
+    under its name; `mac_fixed`: its address was set by us, so that the kernel no longer chooses it anew as
     ports come and go. `links_before`: ports and TAPs. `handed_over` and `routes`
     name the port they came from in `link`; `added` and `added_routes` are those that we put on the bridge.
     """
@@ -299,7 +299,7 @@ class Ownership:
     bridge_mac: MacAddress | None = None
     bridge_before: Link | None = None
     bridge_index: int | None = None
-    mac_pinned: bool = False
+    mac_fixed: bool = False
     links_before: tuple[Link, ...] = ()
     handed_over: tuple[HostAddress, ...] = ()
     routes: tuple[HostRoute, ...] = ()

@@ -35,6 +35,7 @@ from bridged.link_planning.actions import (
 from bridged.link_planning.links import (
     MULTICAST_ROUTER_ALWAYS,
     BridgeSettings,
+    BridgeTap,
     BridgeWish,
     HostAddress,
     HostLinks,
@@ -42,14 +43,13 @@ from bridged.link_planning.links import (
     Inet6Settings,
     Link,
     Ownership,
-    TapPort,
     canonical_address,
     is_link_local,
     routes_by,
 )
 from bridged.link_planning.vlans import VlanRange, joined
 
-__all__ = ["MADE_SETTINGS", "BridgeWish", "HostLinks", "Ownership", "TapPort", "plan", "unfit_links"]
+__all__ = ["MADE_SETTINGS", "BridgeTap", "BridgeWish", "HostLinks", "Ownership", "plan", "unfit_links"]
 
 TIME_ROUNDING_SECONDS = 0.015
 """The kernel keeps times in ticks of up to 10 ms."""
@@ -197,9 +197,9 @@ def _bridge_changes(observed: HostLinks, wish: BridgeWish, ownership: Ownership)
         settings = _wished_settings(bridge.bridge, wish, made=ownership.bridge_made)
         if settings != bridge.bridge:
             yield SetSettings(bridge.name, settings, bridge.bridge)
-        # Pinned even where it is right: an unpinned address changes when a port with a lower one comes.
+        # Set even where it is right: an address that nobody set changes when a port with a lower one comes.
         mac = wish.mac or (ownership.bridge_mac if ownership.bridge_made else None) or bridge.mac
-        if mac is not None and bridge.mac is not None and (mac != bridge.mac or not ownership.mac_pinned):
+        if mac is not None and bridge.mac is not None and (mac != bridge.mac or not ownership.mac_fixed):
             yield SetMac(bridge.name, mac, bridge.mac)
     mtu = _bridge_mtu(observed, wish, ownership, bridge)
     if mtu is not None and bridge.mtu != mtu:
@@ -227,7 +227,7 @@ def _inet6(observed: HostLinks, wish: BridgeWish, ownership: Ownership) -> Inet6
     return None
 
 
-def _tap_changes(observed: HostLinks, wish: BridgeWish, tap: TapPort) -> Iterator[Action]:
+def _tap_changes(observed: HostLinks, wish: BridgeWish, tap: BridgeTap) -> Iterator[Action]:
     link = observed.link(tap.name)
     if link is None:
         return

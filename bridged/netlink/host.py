@@ -121,23 +121,23 @@ def taken_addresses() -> set[MacAddress]:
 
 
 def hold_station(mac: MacAddress, port: str) -> None:
-    """Bind a station to a port of a kernel bridge; see `stations.pin`.
+    """Bind a station to a port of a kernel bridge; see `stations.hold`.
 
     Raises:
         NetlinkError: the port is in no bridge, or gone.
     """
     with RouteSocket() as kernel:
-        stations.pin(kernel, mac, port)
+        stations.hold(kernel, mac, port)
 
 
 def release_station(mac: MacAddress, port: str) -> None:
-    """Let the kernel bridge learn where the station is; nothing happens where it is not pinned.
+    """Let the kernel bridge learn where the station is; nothing happens where it is not held.
 
     Raises:
         NetlinkError: the kernel refused.
     """
     with RouteSocket() as kernel:
-        stations.unpin(kernel, mac, port)
+        stations.release(kernel, mac, port)
 
 
 def set_port_blocked(port: str, is_blocked: bool) -> None:

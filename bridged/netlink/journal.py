@@ -26,6 +26,8 @@ VERSION = 2
 OLDER_VERSIONS = (1,)
 DAMAGED_SUFFIX = ".damaged"
 OCTETS_MAX = 16 << 20
+FILE_NAMES = {"mac_fixed": "mac_pinned"}
+"""Fields whose name in the file is another one, so that older versions can read it."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _NAMESPACE = Path("/proc/thread-self/ns/net")
 
@@ -148,7 +150,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, MacAddress):
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {
+            FILE_NAMES.get(field.name, field.name): _plain(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+        }
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return value
@@ -170,7 +175,9 @@ def _value(kind: Any, plain: Any) -> Any:
         return MacAddress.parse(plain)
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
-        return kind(**{name: _value(hints[name], item) for name, item in plain.items()})  # type: ignore[operator]
+        field_names = {FILE_NAMES.get(name, name): name for name in hints}
+        named = {field_names[name]: item for name, item in plain.items()}
+        return kind(**{name: _value(hints[name], item) for name, item in named.items()})  # type: ignore[operator]
     if kind is float and isinstance(plain, int):
         return float(plain)
     if not isinstance(plain, kind):

@@ -1,4 +1,4 @@
-"""MAC addresses that are in use on this host's networks, and stations pinned in the kernel's FDB.
+"""MAC addresses that are in use on this host's networks, and stations held in the kernel's FDB.
 
 Source: rtnetlink(7), bridge(8) (`fdb`), Linux `neighbour.h`.
 Blocking, a few milliseconds.
@@ -94,33 +94,33 @@ def learned(kernel: RouteSocket, ports: Collection[int]) -> list[tuple[MacAddres
     return [(station.address, station.index) for station in stations if station.index in ports]
 
 
-def pin(kernel: RouteSocket, mac: MacAddress, port: str) -> None:
+def hold(kernel: RouteSocket, mac: MacAddress, port: str) -> None:
     """Bind a station to a bridge port: frames from it on another port do not move it, and it does not age.
 
     For remote stations behind the TAP while a promiscuous LAN port reflects our own frames. An entry that the
-    bridge has learned is replaced. Ends with `unpin`, or when the port leaves the bridge.
+    bridge has learned is replaced. Ends with `release`, or when the port leaves the bridge.
 
     Raises:
         NetlinkError: the port is in no bridge, or gone.
     """
-    message = _entry(mac, port, "pin station")
+    message = _entry(mac, port, "hold station")
     message["state"] = NUD_NOARP
     message["flags"] = NTF_MASTER | NTF_STICKY
     kernel.request(
-        message, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, operation=f"pin station {mac}", link=port
+        message, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, operation=f"hold station {mac}", link=port
     )
 
 
-def unpin(kernel: RouteSocket, mac: MacAddress, port: str) -> None:
-    """Let the bridge learn the station's port again; nothing happens where it is not pinned.
+def release(kernel: RouteSocket, mac: MacAddress, port: str) -> None:
+    """Let the bridge learn the station's port again; nothing happens where it is not held.
 
     Raises:
         NetlinkError: the kernel refused.
     """
     try:
-        message = _entry(mac, port, "unpin station")
+        message = _entry(mac, port, "release station")
         message["flags"] = NTF_MASTER
-        kernel.request(message, RTM_DELNEIGH, 0, operation=f"unpin station {mac}", link=port)
+        kernel.request(message, RTM_DELNEIGH, 0, operation=f"release station {mac}", link=port)
     except NetlinkError as error:
         if error.number not in GONE:
             raise

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
-from bridged.link_planning.links import BridgeWish, TapPort
+from bridged.link_planning.links import BridgeTap, BridgeWish
 from bridged.link_planning.vlans import parse_vlans
 from bridged.netlink import BridgeAttachment
 
@@ -47,7 +47,7 @@ def prove_vlans_follow() -> None:
 
 
 async def _prove() -> None:
-    taps = (TapPort("tap9"), TapPort("tap8"))
+    taps = (BridgeTap("tap9"), BridgeTap("tap8"))
     wish = BridgeWish("vmbr0", ports=("lan9",), taps=taps)
     attachment = BridgeAttachment(wish)
     await attachment.start()

@@ -36,13 +36,13 @@ from bridged.link_planning.actions import (
 from bridged.link_planning.giving_back import claim, plan_return, recognise
 from bridged.link_planning.links import (
     BridgeSettings,
+    BridgeTap,
     BridgeWish,
     HostAddress,
     HostLinks,
     HostRoute,
     Link,
     Ownership,
-    TapPort,
 )
 from bridged.link_planning.plan import plan
 
@@ -295,7 +295,7 @@ WISHES = st.builds(
     BridgeWish,
     name=st.just(BRIDGE),
     ports=st.sampled_from(((), ("eth1",), PORTS)),
-    taps=st.sampled_from(((), (TapPort(TAP),), (TapPort(TAP, mtu=1300, queue_frames=4096),))),
+    taps=st.sampled_from(((), (BridgeTap(TAP),), (BridgeTap(TAP, mtu=1300, queue_frames=4096),))),
     addresses=st.sampled_from(((), ("203.0.113.1/24",), ("203.0.113.1/24", "2001:db8:cafe::1/64"))),
     mtu=st.sampled_from((None, 1400, 1500)),
     mac=st.one_of(st.none(), MACS),

@@ -16,7 +16,7 @@ import pytest
 
 from bridged.addresses import MacAddress
 from bridged.errors import NetlinkError
-from bridged.link_planning.plan import BridgeWish, TapPort
+from bridged.link_planning.plan import BridgeTap, BridgeWish
 from bridged.netlink import BridgeAttachment
 from tests.system.netlink_namespace import (
     addresses,
@@ -36,7 +36,10 @@ from tests.system.netlink_namespace import (
 pytestmark = pytest.mark.root
 
 WISH = BridgeWish(
-    "br0", ports=("eth1", "eth2"), taps=(TapPort("tap0"),), fallback_mac=MacAddress.parse("02:00:5e:00:00:07")
+    "br0",
+    ports=("eth1", "eth2"),
+    taps=(BridgeTap("tap0"),),
+    fallback_mac=MacAddress.parse("02:00:5e:00:00:07"),
 )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from bridged.addresses import MacAddress
 from bridged.errors import ConfigurationError, NetlinkError
-from bridged.link_planning.plan import BridgeWish, TapPort
+from bridged.link_planning.plan import BridgeTap, BridgeWish
 from bridged.netlink import AttachmentEvent, BridgeAttachment, LinkWatch, random_mac
 from tests.system.netlink_namespace import (
     addresses,
@@ -34,7 +34,7 @@ KEPT_MAC = MacAddress.parse("02:00:5e:00:00:07")
 WISH = BridgeWish(
     "br0",
     ports=("eth1",),
-    taps=(TapPort("tap0"),),
+    taps=(BridgeTap("tap0"),),
     addresses=("192.0.2.1/24",),
     mtu=1400,
     fallback_mac=KEPT_MAC,
@@ -368,7 +368,7 @@ async def test_a_jumbo_bridge_keeps_its_mtu_when_a_tap_with_a_smaller_one_joins(
     cable("eth1")
     ip("link set eth1 mtu 9000", "link add br0 type bridge", "link set eth1 master br0", "link set br0 up")
     tap("tap0")
-    attachment = BridgeAttachment(BridgeWish("br0", ports=("eth1",), taps=(TapPort("tap0", mtu=1400),)))
+    attachment = BridgeAttachment(BridgeWish("br0", ports=("eth1",), taps=(BridgeTap("tap0", mtu=1400),)))
     await attachment.start()
     try:
         assert members("br0") == {"eth1", "tap0"}

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from bridged.addresses import MacAddress
-from bridged.link_planning.plan import BridgeWish, TapPort
+from bridged.link_planning.plan import BridgeTap, BridgeWish
 from bridged.netlink import BridgeAttachment
 from tests.system.netlink_namespace import addresses, cable, in_namespace, ip, link, members, tap, within
 
@@ -17,7 +17,7 @@ KEPT_MAC = MacAddress.parse("02:00:5e:00:00:07")
 WISH = BridgeWish(
     "br0",
     ports=("eth1",),
-    taps=(TapPort("tap0", queue_frames=4096),),
+    taps=(BridgeTap("tap0", queue_frames=4096),),
     addresses=("192.0.2.1/24", "2001:db8::1/64"),
     mtu=1400,
     fallback_mac=KEPT_MAC,

@@ -48,12 +48,12 @@ def bridge_of_two() -> None:
 
 
 @in_namespace
-def test_a_pinned_station_does_not_move_when_another_port_reflects_its_frames() -> None:
+def test_a_held_station_does_not_move_when_another_port_reflects_its_frames() -> None:
     bridge_of_two()
     send("eth1", STATION)
     assert port_of(STATION) == "eth1"
     send("eth2", STATION)
-    assert port_of(STATION) == "eth2", "unpinned, the reflection does move it"
+    assert port_of(STATION) == "eth2", "released, the reflection does move it"
     hold_station(STATION, "eth1")
     hold_station(STATION, "eth1")
     send("eth2", STATION)
@@ -116,7 +116,7 @@ class SpoofingPeer:
     def __init__(self, device: int, address: MacAddress) -> None:
         self.tap_name = "tap0"
         self.address = address
-        self.pinned: list[MacAddress] = []
+        self.held: list[MacAddress] = []
         self.contested: list[MacAddress] = []
         self._device = device
 
@@ -127,7 +127,7 @@ class SpoofingPeer:
         return [(FdbEntry(self.address, PeerHandle(1), Seconds(0.01)), "evil")]
 
     def note_reflection(self, address: MacAddress, port: str, peer: str) -> None:
-        self.pinned.append(address)
+        self.held.append(address)
 
     def note_contested(self, address: MacAddress, port: str, peer: str) -> None:
         self.contested.append(address)
@@ -135,7 +135,7 @@ class SpoofingPeer:
 
 @pytest.mark.parametrize("victim", ["a LAN station", "one heard before the start", "the default gateway"])
 @in_namespace
-async def test_a_peer_never_gets_the_address_of_what_a_lan_port_had_first_pinned(victim: str) -> None:
+async def test_a_peer_never_gets_the_address_of_what_a_lan_port_had_first_held(victim: str) -> None:
     """The peer sends frames of it all the time; the station speaks as well, and goes on being reached."""
     cable("eth1")
     cable("eth2")
@@ -171,14 +171,14 @@ async def test_a_peer_never_gets_the_address_of_what_a_lan_port_had_first_pinned
                 at_host.send(ask)
                 await asyncio.sleep(0.02)
                 reached += drain(at_station).count(ask)
-            assert peer.pinned == [] and peer.contested == [station], "told once"
+            assert peer.held == [] and peer.contested == [station], "told once"
             assert reached >= 8, "it spoke last, so it is reached"
         finally:
             reflections.close()
 
 
 @in_namespace
-async def test_a_station_that_a_peer_had_first_is_pinned_when_a_lan_port_reflects_it() -> None:
+async def test_a_station_that_a_peer_had_first_is_held_when_a_lan_port_reflects_it() -> None:
     cable("eth1")
     ip("link add br0 type bridge mcast_snooping 0", "link set br0 up")
     with plugged("tap0") as device, open_raw("eth1-x") as reflector:
@@ -191,7 +191,7 @@ async def test_a_station_that_a_peer_had_first_is_pinned_when_a_lan_port_reflect
             peer.spoof()
             await asyncio.sleep(0.05)
             reflector.send(b"\xff" * 6 + STATION.octets + b"\x88\xb5" + bytes(50))
-            await within(lambda: peer.pinned == [STATION], "pinned")
+            await within(lambda: peer.held == [STATION], "held")
             assert peer.contested == [] and "sticky" in shell("bridge fdb show br br0")
         finally:
             reflections.close()

@@ -14,7 +14,7 @@ from bridged.dataplane import choose_dataplane, coalesce
 from bridged.dataplane.contract import COALESCE_KINDS
 from bridged.errors import TapError
 from bridged.runtime.tunnels.scratch_path import ScratchPath
-from bridged.runtime.tunnels.super_frame_trial import Verdict, try_super_frames
+from bridged.runtime.tunnels.super_frame_trial import TrialResult, try_super_frames
 from bridged.units import Seconds
 from bridged_tap import kernel
 from tests.lab import run
@@ -34,7 +34,7 @@ def links() -> list[str]:
     return sorted(line.split(":")[1] for line in run("ip", "-o", "link", "show").splitlines())
 
 
-def trial() -> Verdict:
+def trial() -> TrialResult:
     with ScratchPath() as path:
         if choose_dataplane("auto").kind == "native":
             return try_super_frames(COALESCE_KINDS, partial(coalesce, "native"), path)

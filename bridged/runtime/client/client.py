@@ -27,7 +27,7 @@ from bridged.runtime.client.pauses import Pauses
 from bridged.runtime.client.probe import Probe
 from bridged.runtime.client.remembered import RememberedServer
 from bridged.runtime.client.remote_order import Candidate, RemoteOrder
-from bridged.runtime.client.route_probe import has_way
+from bridged.runtime.client.route_probe import has_route
 from bridged.runtime.tunnels.link import PeerLink
 from bridged.runtime.tunnels.mss import TcpSizes
 from bridged.runtime.tunnels.tunnel import Tunnel, monotonic, newest
@@ -154,10 +154,10 @@ class ClientTunnel(Tunnel):
 
     def _should_leave(self, endpoint: Endpoint) -> bool:
         """There is no route to it, but one to another address of our servers."""
-        if has_way(endpoint, self.plan.local):
+        if has_route(endpoint, self.plan.local):
             return False
         others = self._order.addresses() - {endpoint}
-        return any(has_way(other, self.plan.local) for other in others)
+        return any(has_route(other, self.plan.local) for other in others)
 
     # --- names ------------------------------------------------------------------------------------
 

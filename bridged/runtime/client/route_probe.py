@@ -10,7 +10,7 @@ import socket
 from bridged.addresses import Endpoint
 
 
-def has_way(endpoint: Endpoint, local: Endpoint | None = None) -> bool:
+def has_route(endpoint: Endpoint, local: Endpoint | None = None) -> bool:
     """False where the kernel knows no route now. `local`: the address that the tunnel sends from."""
     family = socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET
     try:

@@ -12,7 +12,7 @@ import structlog
 from bridged.addresses import MacAddress, Remote
 from bridged.configuration.schema import Configuration, Tunnel, tap_name
 from bridged.errors import NetlinkError
-from bridged.link_planning.links import BridgeWish, TapPort
+from bridged.link_planning.links import BridgeTap, BridgeWish
 from bridged.link_planning.vlans import parse_vlans
 from bridged.netlink import leftovers
 from bridged.netlink.attachment import BridgeAttachment
@@ -50,7 +50,7 @@ def wish_for(configuration: Configuration, name: str) -> BridgeWish:
     """
     bridge = configuration.bridges[name]
     taps = tuple(
-        TapPort(tap_name(tunnel_name, tunnel), tunnel.tap.mtu or tunnel.mtu, tunnel.tap.queue_frames)
+        BridgeTap(tap_name(tunnel_name, tunnel), tunnel.tap.mtu or tunnel.mtu, tunnel.tap.queue_frames)
         for tunnel_name, tunnel in configuration.tunnels.items()
         if tunnel.bridge == name
     )

@@ -20,7 +20,7 @@ from bridged.dataplane.contract import TapPort
 from bridged.errors import TapError
 from bridged.runtime.tunnels.kernel_release import find_udp_fault
 from bridged.runtime.tunnels.scratch_path import ScratchPath
-from bridged.runtime.tunnels.super_frame_trial import Path, Verdict, try_super_frames
+from bridged.runtime.tunnels.super_frame_trial import Path, TrialResult, try_super_frames
 
 Mode = Literal["auto", "on", "off"]
 Cause = Literal["config", "selftest"]
@@ -56,7 +56,7 @@ class CoalescingGuard:
     ) -> None:
         self._release = release or platform.release()
         self._open_path = open_path
-        self._verdicts: dict[tuple[Build, frozenset[CoalesceKind]], Verdict] = {}
+        self._results: dict[tuple[Build, frozenset[CoalesceKind]], TrialResult] = {}
         self._log = structlog.get_logger("bridged.coalescing")
 
     def decide(self, tunnel: str, mode: Mode, build: Build, port: TapPort) -> Coalescing:
@@ -70,35 +70,35 @@ class CoalescingGuard:
         fault = find_udp_fault(self._release)
         if fault:
             refused |= dict.fromkeys(possible & _UDP, ("config", fault))
-        verdict = self._verdict(build, possible.difference(refused))
-        refused |= {kind: ("selftest", reason) for kind, reason in verdict.failed.items()}
+        result = self._result(build, possible.difference(refused))
+        refused |= {kind: ("selftest", reason) for kind, reason in result.failed.items()}
         for kind, (cause, reason) in sorted(refused.items()):
             self._log.warning("coalescing_refused", tunnel=tunnel, frames=kind, cause=cause, detail=reason)
         return Coalescing(possible.difference(refused), refused)
 
-    def _verdict(self, build: Build, kinds: frozenset[CoalesceKind]) -> Verdict:
-        verdict = self._verdicts.get((build, kinds))
-        if verdict is None:
-            verdict = self._try(build, kinds)
-            if not verdict.unavailable:  # what was missing may be there for the next tunnel
-                self._verdicts[build, kinds] = verdict
-        return verdict
+    def _result(self, build: Build, kinds: frozenset[CoalesceKind]) -> TrialResult:
+        result = self._results.get((build, kinds))
+        if result is None:
+            result = self._try(build, kinds)
+            if not result.unavailable:  # what was missing may be there for the next tunnel
+                self._results[build, kinds] = result
+        return result
 
-    def _try(self, build: Build, kinds: frozenset[CoalesceKind]) -> Verdict:
+    def _try(self, build: Build, kinds: frozenset[CoalesceKind]) -> TrialResult:
         if not kinds:
-            return Verdict()
+            return TrialResult()
         try:
             with self._open_path() as path:
-                verdict = try_super_frames(kinds, partial(coalesce, build), path)
+                result = try_super_frames(kinds, partial(coalesce, build), path)
         except (TapError, OSError) as error:
-            verdict = Verdict(unavailable=str(error))
-        if verdict.unavailable:
-            self._log.info("coalescing_not_tried", detail=verdict.unavailable)
+            result = TrialResult(unavailable=str(error))
+        if result.unavailable:
+            self._log.info("coalescing_not_tried", detail=result.unavailable)
         else:
             self._log.info(
                 "coalescing_tried",
                 frames=sorted(kinds),
-                failed=sorted(verdict.failed),
-                milliseconds=round(verdict.seconds * 1000, 1),
+                failed=sorted(result.failed),
+                milliseconds=round(result.seconds * 1000, 1),
             )
-        return verdict
+        return result

@@ -78,7 +78,7 @@ SAMPLES: Final[Mapping[CoalesceKind, tuple[Sample, ...]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class TrialResult:
     """`failed`: kind -> what was seen. `unavailable`: why nothing could be tried (empty: it was)."""
 
     failed: Mapping[CoalesceKind, str] = field(default_factory=dict)
@@ -90,7 +90,7 @@ def try_super_frames(
     kinds: Iterable[CoalesceKind],
     coalesce: Coalesce,
     path: Path,
-) -> Verdict:
+) -> TrialResult:
     """Send samples of each kind through the path, plain and joined, and compare. Takes some milliseconds."""
     began = time.monotonic()
     failed: dict[CoalesceKind, str] = {}
@@ -100,11 +100,11 @@ def try_super_frames(
             try:
                 reason = _compare(frames, coalesce, path)
             except _PathUnsound as unsound:
-                return Verdict(unavailable=str(unsound), seconds=time.monotonic() - began)
+                return TrialResult(unavailable=str(unsound), seconds=time.monotonic() - began)
             if reason:
                 failed[kind] = f"{sample.name}: {reason}"
                 break
-    return Verdict(failed, seconds=time.monotonic() - began)
+    return TrialResult(failed, seconds=time.monotonic() - began)
 
 
 class _PathUnsound(Exception):

@@ -2,11 +2,11 @@
 
 A promiscuous port (a hypervisor's virtual switch, a wireless bridge) may return what we flooded to it. Our
 own FDB is guarded by the data plane; the kernel's bridge would believe that the remote station is behind that
-port, and drop every answer to it. So such a station is pinned to the TAP, until it falls silent or really
+port, and drop every answer to it. So such a station is held to the TAP, until it falls silent or really
 moves.
 
 To the kernel, a peer that sends frames with a LAN station's address looks the same. So a station that a LAN
-port had first is never pinned, nor is this host, nor a gateway of it: the peer would get all their frames.
+port had first is never held, nor is this host, nor a gateway of it: the peer would get all their frames.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from bridged.supervision import SUPERVISOR, Timer
 
 REFLECTED_WITHIN_SECONDS: Final = 1.0
 """A station that a peer sent frames of so lately, and that now seems to be on the LAN, is reflected."""
-FIRST_PIN_SECONDS: Final = 3.0
-"""A pin ends so long after the station was last heard from its peer: it may have moved to the LAN."""
-LONGEST_PIN_SECONDS: Final = 300.0
+FIRST_HOLD_SECONDS: Final = 3.0
+"""A hold ends so long after the station was last heard from its peer: it may have moved to the LAN."""
+LONGEST_HOLD_SECONDS: Final = 300.0
 """Each further reflection of a station doubles the time, up to this."""
-PINS_MAX: Final = 1024
+HOLDS_MAX: Final = 1024
 FORGOTTEN_MAX: Final = 4096
 SWEEP_SECONDS: Final = 1.0
 COMPARE_SECONDS: Final = 0.1
@@ -61,7 +61,7 @@ class HasStations(Protocol):
 
 
 @dataclass(slots=True)
-class _Pin:
+class _Hold:
     tunnel: HasStations
     tap: str
     seconds: float
@@ -79,7 +79,7 @@ class Reflections:
         self._protected: dict[str, tuple[float, set[MacAddress]]] = {}
         self._is_watching = False
         self._watch = FdbWatch(self._hear, self._look)
-        self._pins: dict[MacAddress, _Pin] = {}
+        self._held: dict[MacAddress, _Hold] = {}
         self._times: dict[MacAddress, int] = {}
         self._timer: Timer | None = None
         self._suspects: dict[str, dict[MacAddress, str]] = {}
@@ -101,9 +101,9 @@ class Reflections:
         if self._is_watching:
             self._look()
         running = {id(tunnel) for found in tunnels.values() for tunnel in found}
-        for address, pin in list(self._pins.items()):
-            if id(pin.tunnel) not in running:
-                self._unpin(address)
+        for address, hold in list(self._held.items()):
+            if id(hold.tunnel) not in running:
+                self._release(address)
 
     def start(self) -> None:
         """Begin to watch.
@@ -124,8 +124,8 @@ class Reflections:
                 timer.cancel()
         self._timer = self._compare_timer = None
         self._suspects.clear()
-        for address in list(self._pins):
-            self._unpin(address)
+        for address in list(self._held):
+            self._release(address)
 
     def _hear(self, heard: list[StationHeard]) -> None:
         now = time.monotonic()
@@ -137,7 +137,7 @@ class Reflections:
             if bridge is None or station.gone:
                 continue
             self._sightings.hear_lan((bridge, address), now)
-            if address not in self._pins and self._sightings.is_claimed_by_tap((bridge, address)):
+            if address not in self._held and self._sightings.is_claimed_by_tap((bridge, address)):
                 suspects = self._suspects.setdefault(bridge, {})
                 if len(suspects) < SUSPECTS_MAX:
                     suspects[address] = port
@@ -190,11 +190,11 @@ class Reflections:
             is_ours = address in self._protected_in(bridge, now)
             if is_ours or not self._sightings.was_remote_first((bridge, address), now):
                 self._tell_contested(tunnel, address, port, peer, now)
-            elif len(self._pins) < PINS_MAX:
-                self._pin(tunnel, address, port, peer)
+            elif len(self._held) < HOLDS_MAX:
+                self._hold(tunnel, address, port, peer)
 
     def _protected_in(self, bridge: str, now: float) -> set[MacAddress]:
-        """See `protected_stations`, asked once a second at most; without an answer nothing is pinned."""
+        """See `protected_stations`, asked once a second at most; without an answer nothing is held."""
         known = self._protected.get(bridge)
         if known is None or now - known[0] > PROTECTED_SECONDS:
             known = self._protected[bridge] = now, protected_stations(bridge)
@@ -212,7 +212,7 @@ class Reflections:
             self._told[address] = now
             tunnel.note_contested(address, port, peer)
 
-    def _pin(self, tunnel: HasStations, address: MacAddress, port: str, peer: str) -> None:
+    def _hold(self, tunnel: HasStations, address: MacAddress, port: str, peer: str) -> None:
         tap = tunnel.tap_name
         if tap is None:
             return
@@ -225,38 +225,38 @@ class Reflections:
         if len(self._times) >= FORGOTTEN_MAX:
             self._times.clear()
         self._times[address] = times + 1
-        seconds = min(LONGEST_PIN_SECONDS, FIRST_PIN_SECONDS * 2.0 ** min(times, 16))
-        self._pins[address] = _Pin(tunnel, tap, seconds)
+        seconds = min(LONGEST_HOLD_SECONDS, FIRST_HOLD_SECONDS * 2.0 ** min(times, 16))
+        self._held[address] = _Hold(tunnel, tap, seconds)
         tunnel.note_reflection(address, port, peer)
         if self._timer is None:
             self._timer = SUPERVISOR.every("reflections", SWEEP_SECONDS, self._sweep)
 
     def _sweep(self) -> None:
-        tunnels = {id(pin.tunnel): pin.tunnel for pin in self._pins.values()}
+        tunnels = {id(hold.tunnel): hold.tunnel for hold in self._held.values()}
         ages = {
             (key, entry.address): entry.age
             for key, tunnel in tunnels.items()
             for entry in _remote(tunnel.fdb())
         }
-        for address, pin in list(self._pins.items()):
-            age = ages.get((id(pin.tunnel), address))
+        for address, hold in list(self._held.items()):
+            age = ages.get((id(hold.tunnel), address))
             if age is None:
                 # Moved, or gone with its peer: a new story.
                 self._times.pop(address, None)
-                self._unpin(address)
-            elif age > pin.seconds:
-                self._unpin(address)
-        if not self._pins and self._timer is not None:
+                self._release(address)
+            elif age > hold.seconds:
+                self._release(address)
+        if not self._held and self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _unpin(self, address: MacAddress) -> None:
-        pin = self._pins.pop(address)
+    def _release(self, address: MacAddress) -> None:
+        hold = self._held.pop(address)
         try:
-            release_station(address, pin.tap)
+            release_station(address, hold.tap)
         except NetlinkError as error:
-            # The TAP or the bridge is gone, and the pin with it; or else the bridge's ageing is of no help.
-            self._log.debug("unpin_failed", address=str(address), tap=pin.tap, detail=str(error))
+            # The TAP or the bridge is gone, and the hold with it; or else the bridge's ageing is of no help.
+            self._log.debug("unpin_failed", address=str(address), tap=hold.tap, detail=str(error))
 
 
 def _index_of(name: str) -> int:

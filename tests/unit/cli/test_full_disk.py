@@ -35,7 +35,7 @@ def no_room() -> Iterator[None]:
 
 WRITERS: dict[str, Callable[[Path], object]] = {
     "write_atomic": lambda folder: write_atomic(folder / "it", b"text"),
-    "journal": lambda folder: Journal(folder / "it").store(Ownership(mac_pinned=True), BridgeWish("br0")),
+    "journal": lambda folder: Journal(folder / "it").store(Ownership(mac_fixed=True), BridgeWish("br0")),
     "mac": lambda folder: store_mac(folder, "it", MacAddress.parse("02:00:00:00:00:01")),
     "ca": lambda folder: EmbeddedCa.create(folder / "it"),
 }

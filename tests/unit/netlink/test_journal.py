@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridged.link_planning.links import BridgeWish, HostAddress, HostRoute, Link, Ownership, TapPort
+from bridged.link_planning.links import BridgeTap, BridgeWish, HostAddress, HostRoute, Link, Ownership
 from bridged.netlink.journal import Journal
 
-WISH = BridgeWish("br0", ports=("eth1",), taps=(TapPort("tap0"),), addresses=("192.0.2.1/24",), stp=False)
+WISH = BridgeWish("br0", ports=("eth1",), taps=(BridgeTap("tap0"),), addresses=("192.0.2.1/24",), stp=False)
 OURS = Ownership(
     bridge_made=True,
     links_before=(Link("eth1", 7),),

@@ -28,7 +28,7 @@ class Tunnel:
         return [(FdbEntry(station(n), PeerHandle(1), Seconds(0.0)), "peer") for n in range(4)]
 
     def note_reflection(self, address: MacAddress, port: str, peer: str) -> None:
-        raise AssertionError("a station that the LAN had first is never pinned")
+        raise AssertionError("a station that the LAN had first is never held")
 
     def note_contested(self, address: MacAddress, port: str, peer: str) -> None:
         self.contested.append(str(address))

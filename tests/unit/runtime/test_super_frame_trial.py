@@ -11,7 +11,7 @@ import pytest
 
 from bridged.dataplane import choose_dataplane, coalesce
 from bridged.dataplane.contract import COALESCE_KINDS, CoalesceKind
-from bridged.runtime.tunnels.super_frame_trial import SAMPLES, Verdict, sample_frames, try_super_frames
+from bridged.runtime.tunnels.super_frame_trial import SAMPLES, TrialResult, sample_frames, try_super_frames
 from bridged.units import Seconds
 from tests.unit.runtime.cutting_path import CuttingPath, Spoil, changed
 
@@ -36,7 +36,7 @@ FAULTS: dict[str, Spoil] = {
 }
 
 
-def tried(path: CuttingPath, kinds: frozenset[CoalesceKind] = TCP) -> Verdict:
+def tried(path: CuttingPath, kinds: frozenset[CoalesceKind] = TCP) -> TrialResult:
     return try_super_frames(kinds, partial(coalesce, "portable"), path)
 
 

@@ -29,7 +29,7 @@ from bridged.link_planning.links import (
     Link,
     Ownership,
 )
-from bridged.link_planning.plan import MADE_SETTINGS, BridgeWish, TapPort, plan, unfit_links
+from bridged.link_planning.plan import MADE_SETTINGS, BridgeTap, BridgeWish, plan, unfit_links
 from bridged.link_planning.vlans import VlanRange
 
 KEPT = MacAddress.parse("02:00:5e:00:00:07")
@@ -74,7 +74,7 @@ def test_a_made_bridge_has_neither_stp_nor_snooping_unless_wished() -> None:
     assert created(HostLinks(), wish(stp=True, multicast_snooping=True)).settings.stp
 
 
-def test_an_adopted_bridge_is_only_pinned_where_the_wish_is_silent() -> None:
+def test_an_adopted_bridge_only_gets_a_fixed_address_where_the_wish_is_silent() -> None:
     observed = HostLinks((ADOPTED,))
     actions = plan(observed, wish(), recognise(Ownership(), observed, "br0"))
     assert actions == [SetMac("br0", ADOPTED.mac, ADOPTED.mac)]
@@ -82,7 +82,7 @@ def test_an_adopted_bridge_is_only_pinned_where_the_wish_is_silent() -> None:
 
 def test_a_tap_follows_the_lan_ports_mtu_unless_it_has_its_own() -> None:
     links = (ADOPTED, Link("eth1", 3, mtu=9000, up=True, master="br0"), Link("tap0", 4))
-    for tap, expected in ((TapPort("tap0"), 9000), (TapPort("tap0", mtu=1400), 1400)):
+    for tap, expected in ((BridgeTap("tap0"), 9000), (BridgeTap("tap0", mtu=1400), 1400)):
         actions = plan(HostLinks(links), wish(taps=(tap,)), Ownership())
         assert SetMtu("tap0", expected, 1500) in actions
 
@@ -92,9 +92,9 @@ def test_an_adopted_bridge_keeps_its_mtu_when_a_tap_with_a_smaller_one_joins(now
     before = replace(ADOPTED, mtu=9000, up=True)
     port = Link("eth1", 3, mtu=9000, up=True, master="br0")
     tap = Link("tap0", 4, mtu=now, up=True, master="br0", multicast_router=2)
-    ownership = replace(recognise(Ownership(), HostLinks((before, port)), "br0"), mac_pinned=True)
+    ownership = replace(recognise(Ownership(), HostLinks((before, port)), "br0"), mac_fixed=True)
     observed = HostLinks((replace(before, mtu=now), port, tap))
-    asked = wish(taps=(TapPort("tap0", mtu=now),))
+    asked = wish(taps=(BridgeTap("tap0", mtu=now),))
     assert plan(observed, asked, ownership) == [SetMtu("br0", 9000, now)]
     assert plan(HostLinks((before, port, tap)), asked, ownership) == []
     assert SetMtu("eth1", now, 9000) not in plan(observed, asked, ownership), "never a LAN port's"
@@ -102,7 +102,7 @@ def test_an_adopted_bridge_keeps_its_mtu_when_a_tap_with_a_smaller_one_joins(now
 
 def test_an_adopted_bridge_that_had_a_smaller_mtu_than_its_ports_keeps_that() -> None:
     before = replace(ADOPTED, mtu=1400, up=True)
-    ownership = replace(recognise(Ownership(), HostLinks((before,)), "br0"), mac_pinned=True)
+    ownership = replace(recognise(Ownership(), HostLinks((before,)), "br0"), mac_fixed=True)
     port = Link("eth1", 3, mtu=9000, up=True, master="br0")
     assert plan(HostLinks((before, port)), wish(), ownership) == []
     lowered = HostLinks((replace(before, mtu=1300), port))
@@ -111,7 +111,7 @@ def test_an_adopted_bridge_that_had_a_smaller_mtu_than_its_ports_keeps_that() ->
 
 def test_a_made_bridge_has_the_lan_ports_mtu_whatever_the_tap_has() -> None:
     observed = HostLinks((replace(PORT, mtu=9000), Link("tap0", 4, mtu=1400)))
-    actions = plan(observed, wish(taps=(TapPort("tap0", mtu=1400),)), Ownership())
+    actions = plan(observed, wish(taps=(BridgeTap("tap0", mtu=1400),)), Ownership())
     assert [action for action in actions if isinstance(action, SetMtu)] == [SetMtu("br0", 9000, 1500)]
 
 
@@ -122,7 +122,7 @@ DEFAULT = HostRoute(10, "::/0", "eth1", "fe80::1", metric=1024, protocol=9, expi
 def test_what_the_kernel_learned_from_advertisements_moves_as_a_copy_that_its_own_replaces() -> None:
     """A route of the same metric would keep it from taking the next advertisement."""
     observed = HostLinks((replace(ADOPTED, mtu=1500), PORT), (SLAAC,), (DEFAULT,), now=10.0)
-    ownership = replace(recognise(Ownership(), observed, "br0"), mac_pinned=True)
+    ownership = replace(recognise(Ownership(), observed, "br0"), mac_fixed=True)
     actions = plan(observed, wish(), ownership)
     copy = replace(DEFAULT, link="br0", metric=1025)
     assert AddRoute(copy) in actions and DeleteRoute(DEFAULT) in actions
@@ -144,7 +144,7 @@ def test_what_the_kernel_learned_from_advertisements_moves_as_a_copy_that_its_ow
 def test_what_the_kernel_takes_away_again_is_neither_kept_nor_given_back() -> None:
     joined = replace(PORT, master="br0")
     ownership = Ownership(
-        bridge_made=True, bridge_index=2, mac_pinned=True, handed_over=(SLAAC,), routes=(DEFAULT,)
+        bridge_made=True, bridge_index=2, mac_fixed=True, handed_over=(SLAAC,), routes=(DEFAULT,)
     )
     observed = HostLinks((replace(ADOPTED, bridge=MADE_SETTINGS), joined), now=10.0)
     assert plan(observed, wish(), ownership) == []
@@ -155,11 +155,11 @@ def test_a_bridge_takes_advertisements_as_the_port_did_whose_addresses_it_got() 
     router = Inet6Settings(accept_ra=2, forwarding=1)
     port = replace(PORT, master="br0", inet6=router)
     bridge = replace(ADOPTED, inet6=Inet6Settings())
-    made = Ownership(bridge_made=True, bridge_index=2, mac_pinned=True)
+    made = Ownership(bridge_made=True, bridge_index=2, mac_fixed=True)
     ours = HostLinks((replace(bridge, bridge=MADE_SETTINGS), port))
     assert plan(ours, wish(), made) == [SetInet6("br0", router, Inet6Settings())]
     assert plan(ours, wish(move_addresses=False), made) == []
-    adopted = replace(recognise(Ownership(), HostLinks((bridge,)), "br0"), mac_pinned=True)
+    adopted = replace(recognise(Ownership(), HostLinks((bridge,)), "br0"), mac_fixed=True)
     assert plan(HostLinks((bridge, port)), wish(), adopted) == [], "it has its own mind"
     taken = replace(adopted, handed_over=(SLAAC,))
     change = SetInet6("br0", router, Inet6Settings())
@@ -176,8 +176,8 @@ def _aware(*ports: Link, vlans: tuple[VlanRange, ...] | None = None) -> list[Act
     tap = Link("tap0", 9, up=True, master="br0", multicast_router=2, vlans=AWARE)
     before = replace(ADOPTED, up=True)
     observed = HostLinks((before, *ports, tap))
-    ownership = replace(recognise(Ownership(), observed, "br0"), mac_pinned=True)
-    return plan(observed, wish(ports=("eth1",), taps=(TapPort("tap0"),), vlans=vlans), ownership)
+    ownership = replace(recognise(Ownership(), observed, "br0"), mac_fixed=True)
+    return plan(observed, wish(ports=("eth1",), taps=(BridgeTap("tap0"),), vlans=vlans), ownership)
 
 
 def _port(name: str, *vlans: VlanRange) -> Link:
@@ -205,8 +205,8 @@ def test_configured_vlans_come_before_those_of_the_lan_ports() -> None:
 def test_a_bridge_that_is_not_vlan_aware_gets_no_vlans() -> None:
     tap = Link("tap0", 9, up=True, master="br0", multicast_router=2)
     observed = HostLinks((replace(ADOPTED, up=True), tap))
-    ownership = replace(recognise(Ownership(), observed, "br0"), mac_pinned=True)
-    assert plan(observed, wish(taps=(TapPort("tap0"),), vlans=(VlanRange(20, 20),)), ownership) == []
+    ownership = replace(recognise(Ownership(), observed, "br0"), mac_fixed=True)
+    assert plan(observed, wish(taps=(BridgeTap("tap0"),), vlans=(VlanRange(20, 20),)), ownership) == []
 
 
 def test_a_tap_that_was_in_the_bridge_before_gets_its_vlans_back() -> None:
@@ -236,7 +236,7 @@ def test_a_port_keeps_its_addresses_while_the_bridge_may_not_be_given_any() -> N
 
 def test_a_handed_over_address_is_brought_back_until_its_lifetime_is_over() -> None:
     address = HostAddress("eth1", "192.0.2.1/24", valid_until=100.0)
-    ownership = Ownership(handed_over=(address,), mac_pinned=True, bridge_index=2)
+    ownership = Ownership(handed_over=(address,), mac_fixed=True, bridge_index=2)
     links = (ADOPTED, Link("eth1", 3, up=True, master="br0"))
     assert plan(HostLinks(links, now=99.0), wish(), ownership) == [AddAddress(address.on("br0"))]
     assert plan(HostLinks(links, now=100.0), wish(), ownership) == []

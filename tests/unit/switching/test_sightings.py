@@ -55,7 +55,7 @@ def test_a_station_that_moved_to_a_peer_for_good_is_remote_from_then_on() -> Non
     assert sightings.was_remote_first("x", later), "the peer had it alone for so long"
 
 
-def test_peers_push_out_claims_of_peers_only_and_a_full_table_of_the_lan_pins_nothing() -> None:
+def test_peers_push_out_claims_of_peers_only_and_a_full_table_of_the_lan_holds_nothing() -> None:
     sightings = Sightings(stations_max=4)
     sightings.hear_lan("mine", 0.0)
     for number in range(100):
