@@ -21,10 +21,10 @@ Octets = NewType("Octets", int)
 """A size in octets."""
 
 KeyId = NewType("KeyId", int)
-"""Key id of a packet, 0..7 (docs/protocol/control.md, 4.5)."""
+"""Key id of a packet, 0..7 (docs/protocol/control.md#4-5)."""
 
 WirePeerId = NewType("WirePeerId", int)
-"""Peer id of DATA_V2 packets, 0..0xFFFFFE (docs/protocol/control.md, 8.6)."""
+"""Peer id of DATA_V2 packets, 0..0xFFFFFE (docs/protocol/control.md#8-6)."""
 
 PeerHandle = NewType("PeerHandle", int)
 """Names one peer of one data plane; chosen by the control plane, never reused in a process."""

@@ -72,7 +72,7 @@ class DataplaneSettings:
 
     `bind` None: an unbound socket of the family of the first destination (a client). `mss_limit` 0:
     SYN segments are left alone; else the largest MSS for IPv4 (IPv6: 20 less;
-    docs/protocol/data.md, 5.4). `mss_fits_path` (native only): they offer no more than one packet to the
+    docs/protocol/data.md#5-4). `mss_fits_path` (native only): they offer no more than one packet to the
     peer bears. `ageing` of FDB entries. `move_hold`: a station heard from a peer
     within this time is not moved to the TAP by a frame from there (it is our own frame, reflected).
     `forward_between_peers`: peers reach each other, as on one switch. `coalesce`: what may be joined into

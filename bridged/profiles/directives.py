@@ -1,7 +1,7 @@
 """What becomes of each OpenVPN directive that has no counterpart here: ignored, noted, refused.
 
 Together with the mappers of `bridged.profiles.mapping` (see `table`) these are all directives that OpenVPN
-2.3 to 2.8 knows. Source: docs/protocol/data.md, section 7; OpenVPN's manual pages of 2.3 to 2.8.
+2.3 to 2.8 knows. Source: docs/protocol/data.md#7; OpenVPN's manual pages of 2.3 to 2.8.
 Pure tables.
 """
 

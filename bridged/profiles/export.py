@@ -1,6 +1,6 @@
 """Writes a client's profile that OpenVPN 2.4 to 2.7 and `bridged join` take.
 
-Source: docs/protocol/data.md, section 7; docs/protocol/control.md, section 7 (ciphers).
+Source: docs/protocol/data.md#7; docs/protocol/control.md#7 (ciphers).
 Pure: values in, text out.
 """
 

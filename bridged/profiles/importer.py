@@ -1,6 +1,6 @@
 """Reads a client's OpenVPN profile.
 
-Source: docs/protocol/data.md, section 7.
+Source: docs/protocol/data.md#7.
 Pure: text in, `Profile` out; files that the profile names are not read here.
 """
 

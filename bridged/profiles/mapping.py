@@ -1,6 +1,6 @@
 """Directives that have a counterpart here: one function each, from words to fields of `Profile`.
 
-Source: docs/protocol/data.md, section 7 (rows "Map"). Those about trust are in `mapping_trust`.
+Source: docs/protocol/data.md#7 (rows "Map"). Those about trust are in `mapping_trust`.
 Pure.
 """
 

@@ -1,6 +1,6 @@
 """Directives about reaching a server, which may stand in a `<connection>` block, too.
 
-Source: docs/protocol/data.md, section 7 (rows "Map").
+Source: docs/protocol/data.md#7 (rows "Map").
 Pure.
 """
 

@@ -1,6 +1,6 @@
 """Directives about certificates, keys, ciphers and TLS that have a counterpart here.
 
-Source: docs/protocol/data.md, section 7 (rows "Map").
+Source: docs/protocol/data.md#7 (rows "Map").
 Pure.
 """
 

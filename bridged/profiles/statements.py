@@ -1,6 +1,6 @@
 """The text of an OpenVPN configuration file as statements: words, inline blocks, lines.
 
-Source: docs/protocol/data.md, section 7 (first paragraph).
+Source: docs/protocol/data.md#7 (first paragraph).
 Pure: text in, values out. Everything is bounded; what is beyond a bound is refused with its line.
 """
 

@@ -1,6 +1,6 @@
 """The two ends of a TLS session.
 
-Source: docs/protocol/control.md, section 1.1.
+Source: docs/protocol/control.md#1-1.
 Pure: a value type.
 """
 

@@ -1,6 +1,6 @@
 """Text from the peer, made safe to keep and to show.
 
-Source: docs/protocol/control.md, section 10, trap 13.
+Source: docs/protocol/control.md#10, trap 13.
 Pure: octets in, text out.
 """
 

@@ -1,6 +1,6 @@
 """One prepared TLS context per tunnel; every handshake of the tunnel gets an engine from it.
 
-Source: docs/protocol/control.md, section 4 (one TLS session per key state).
+Source: docs/protocol/control.md#4 (one TLS session per key state).
 No sockets, no files; OpenSSL reads the clock for validity.
 """
 

@@ -1,6 +1,6 @@
 """A TLS session on memory buffers, by pyOpenSSL.
 
-Source: docs/protocol/control.md, sections 4.4 and 5. It implements
+Source: docs/protocol/control.md#4-4 and #5. It implements
 `bridged.protocol.session.tls_port.TlsEngine`.
 No sockets, no files; OpenSSL reads the clock for validity and its own random numbers.
 """

@@ -1,6 +1,6 @@
 """Whether a peer that is connected would still be let in: its certificate, by the rules of now.
 
-Source: docs/protocol/data.md, section 7. No sockets, no files; OpenSSL reads the clock for validity.
+Source: docs/protocol/data.md#7. No sockets, no files; OpenSSL reads the clock for validity.
 """
 
 from __future__ import annotations

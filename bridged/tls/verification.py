@@ -1,6 +1,6 @@
 """Whom we believe: the rules for the peer's certificate, on top of OpenSSL's chain check.
 
-Source: docs/protocol/data.md, section 7 (remote-cert-tls, verify-x509-name, peer-fingerprint).
+Source: docs/protocol/data.md#7 (remote-cert-tls, verify-x509-name, peer-fingerprint).
 Pure apart from the certificate library: no sockets, no files, no clock (OpenSSL compares validity).
 """
 

@@ -30,7 +30,7 @@ CLIENTS_MAX = 64
 QUEUE_MAX = 20_000
 DATAGRAM_OCTETS = 65_535
 DATA_OPCODES = frozenset({6, 9})
-"""P_DATA_V1 and P_DATA_V2 (control 1.1). The opcode is the upper five bits of a packet."""
+"""P_DATA_V1 and P_DATA_V2 (control.md#1-1). The opcode is the upper five bits of a packet."""
 
 Address = tuple[str, int]
 

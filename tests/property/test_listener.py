@@ -23,7 +23,7 @@ KEY = StaticKey(bytes(range(256)))
 SOURCE = Endpoint("192.0.2.7", 4001)
 ELSEWHERE = Endpoint("192.0.2.8", 4001)
 CLIENT_ID = b"client!!"
-# Octets of a hard reset and of its answer (control 1.4 and 4.1).
+# Bytes of a hard reset and of its answer (control.md#1-4 and #4-1).
 SIZES = {"none": (14, 26), "tls-auth": (42, 54), "tls-crypt": (54, 66)}
 
 

@@ -20,7 +20,7 @@ from bridged.protocol.session.reliable import (
 
 
 class SlowWindow:
-    """Remembers every id: the rule of data 3.2 as it reads."""
+    """Remembers every id: the rule of data.md#3-2 as it reads."""
 
     def __init__(self, size: int) -> None:
         self.size = size

@@ -1,6 +1,6 @@
 """The short way of single packets in which nothing is unusual.
 
-Source: docs/protocol/data.md, section 2.1; `forwarding` is the same for anything, to be read first.
+Source: docs/protocol/data.md#2-1; `forwarding` is the same for anything, to be read first.
 Latency is made of single packets, and what Python takes for one is the number of steps. So this is written
 without calls between objects, does only what the long way would do in the same case, and leaves every other
 case to it: batches, other peers than the one awaited, packets out of order, frames that are flooded between

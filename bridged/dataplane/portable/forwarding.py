@@ -1,6 +1,6 @@
 """The way of frames in both directions: TAP to wire, wire to TAP, and peer to peer.
 
-Source: bridged/dataplane/contract.py; docs/protocol/data.md, sections 2.5, 5.1, 6.3.
+Source: bridged/dataplane/contract.py; docs/protocol/data.md#2-5, #5-1, #6-3.
 Works on batches: runs of frames with the same addresses share one verdict, frames to one peer share one
 sealing loop and, as far as their sizes allow, one system call. Called with the loop's gate held.
 """

@@ -1,6 +1,6 @@
 """Ciphers of the data channel, by their names on the wire.
 
-Source: docs/protocol/control.md, section 7; data.md, section 1.2.
+Source: docs/protocol/control.md#7; data.md#1-2.
 Pure: a table.
 """
 
@@ -27,7 +27,7 @@ class Cipher(Enum):
 
     @property
     def is_aes_gcm(self) -> bool:
-        """Subject to the AEAD usage limit of data 3.3."""
+        """Subject to the AEAD usage limit of data.md#3-3."""
         return self is not Cipher.CHACHA20_POLY1305
 
     @classmethod

@@ -1,6 +1,6 @@
 """Digests that `auth` may name.
 
-Source: docs/protocol/control.md, section 2.3.
+Source: docs/protocol/control.md#2-3.
 Pure: a table.
 """
 

@@ -1,6 +1,6 @@
 """Data keys: from 256 octets of key material to the keys of both directions.
 
-Source: docs/protocol/data.md, section 1.
+Source: docs/protocol/data.md#1.
 Pure: secrets in, secrets out.
 """
 
@@ -84,7 +84,7 @@ def slice_keys(material: bytes, role: Role, cipher: Cipher, key_id: KeyId) -> Da
         )
         for start in (0, 2 * _SLOT)
     ]
-    # The client sends with the first half; tls-crypt has it the other way round (control 2.4).
+    # The client sends with the first half; tls-crypt has it the other way round (control.md#2-4).
     send, receive = halves if role is Role.CLIENT else reversed(halves)
     return DataKey(key_id, cipher, send[0], send[1], receive[0], receive[1])
 

@@ -1,6 +1,6 @@
 """Key method 2: the first message in each direction of every TLS session.
 
-Source: docs/protocol/control.md, section 5.
+Source: docs/protocol/control.md#5.
 Pure: octets in, values out; random octets come from the caller. One TLS write is one message.
 """
 

@@ -1,6 +1,6 @@
 """Sliding replay window over 32-bit packet ids.
 
-Source: docs/protocol/data.md, section 3.2 (and control.md, 2.8, whose times `wrap.channel` adds).
+Source: docs/protocol/data.md#3-2 (and control.md#2-8, whose times `wrap.channel` adds).
 Pure: no clock. The window size is local; a peer cannot see it.
 """
 

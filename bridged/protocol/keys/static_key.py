@@ -1,6 +1,6 @@
 """Static keys: the 256 octets behind tls-auth and tls-crypt, and the file that holds them.
 
-Source: docs/protocol/control.md, sections 2.3, 2.4 and 2.7.
+Source: docs/protocol/control.md#2-3, #2-4 and #2-7.
 Pure: text in, octets out; random octets come from the caller.
 """
 

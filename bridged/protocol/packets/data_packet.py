@@ -1,6 +1,6 @@
 """Data packets with an AEAD cipher: the readable specification of the data plane.
 
-Source: docs/protocol/data.md, sections 2 and 2.1.
+Source: docs/protocol/data.md#2 and #2-1.
 Pure: octets in, octets out.
 """
 
@@ -26,7 +26,7 @@ OVERHEAD_V1: Final = Octets(HEADER_V1 + PACKET_ID_LENGTH + TAG_LENGTH)
 OVERHEAD_V2: Final = Octets(HEADER_V2 + PACKET_ID_LENGTH + TAG_LENGTH)
 MAX_DATA_PACKET_ID: Final = 0xFFFFFFFF
 RENEGOTIATE_PACKET_ID: Final = 0xFF000000
-"""Renegotiate from this packet id on (data 3.1)."""
+"""Renegotiate from this packet id on (data.md#3-1)."""
 NO_PEER_ID: Final = WirePeerId(0xFFFFFF)
 
 

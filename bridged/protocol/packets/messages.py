@@ -1,6 +1,6 @@
 """Text messages of the control channel, after the keys.
 
-Source: docs/protocol/control.md, section 6.
+Source: docs/protocol/control.md#6.
 Pure: octets in, values out.
 """
 

@@ -1,6 +1,6 @@
 """What two ends can and will do: IV_PROTO bits, peer info, and the choice of the data cipher.
 
-Source: docs/protocol/control.md, sections 5.2 and 7.
+Source: docs/protocol/control.md#5-2 and #7.
 Pure: text in, values out. Peer info is hostile input: bounded, and made safe to print.
 """
 
@@ -25,7 +25,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_]{1,64}\Z")
 
 
 class ProtocolFlags(IntFlag):
-    """Bits of IV_PROTO (control 5.2)."""
+    """Bits of IV_PROTO (control.md#5-2)."""
 
     NONE = 0
     DATA_V2 = 1 << 1

@@ -1,6 +1,6 @@
 """Ping and OCC messages inside the data channel.
 
-Source: docs/protocol/data.md, sections 5.1 and 5.2.
+Source: docs/protocol/data.md#5-1 and #5-2.
 Pure: octets in, values out.
 """
 

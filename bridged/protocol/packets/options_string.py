@@ -1,6 +1,6 @@
 """The options string of the key message: built, and compared for warnings.
 
-Source: docs/protocol/control.md, section 5.1.
+Source: docs/protocol/control.md#5-1.
 Pure: text in, text out. A difference is no failure, except in how frames are packed (`foreign_framing`).
 """
 

@@ -1,6 +1,6 @@
 """Control packets: first octet, header and body; the wrap around them is in `wrap`.
 
-Source: docs/protocol/control.md, sections 1 and 2.1.
+Source: docs/protocol/control.md#1 and #2-1.
 Pure: octets in, values out.
 """
 
@@ -17,19 +17,19 @@ from bridged.units import KeyId, Octets
 SESSION_ID_LENGTH: Final = 8
 HEADER_LENGTH: Final = 1 + SESSION_ID_LENGTH
 MAX_ACKS: Final = 8
-"""A receiver rejects ack counts above this (control 3.2)."""
+"""A receiver rejects ack counts above this (control.md#3-2)."""
 MAX_PIGGYBACKED_ACKS: Final = 4
-"""Acks in a control packet that carries a message id (control 3.2)."""
+"""Acks in a control packet that carries a message id (control.md#3-2)."""
 MAX_KEY_ID: Final = 7
 
 TLS_MTU_DEFAULT: Final = 1250
-"""Setting `tls-mtu`: octets of one control packet with IP and UDP header (control 3.4)."""
+"""Setting `tls-mtu`: octets of one control packet with IP and UDP header (control.md#3-4)."""
 
 _NO_SESSION: Final = bytes(SESSION_ID_LENGTH)
 
 
 class Opcode(IntEnum):
-    """High five bits of the first octet (control 1.1). HARD_RESET_*_V1 are obsolete and refused."""
+    """High five bits of the first octet (control.md#1-1). HARD_RESET_*_V1 are obsolete and refused."""
 
     HARD_RESET_CLIENT_V1 = 1
     HARD_RESET_SERVER_V1 = 2
@@ -81,7 +81,7 @@ class ControlHeader:
 
 @dataclass(frozen=True, slots=True)
 class ControlBody:
-    """The authenticated inner part, the same under every wrap (control 2.1).
+    """The authenticated inner part, the same under every wrap (control.md#2-1).
 
     `remote_session_id` (8 octets, the receiver's) is present exactly when there are acks;
     `message_id` is None exactly in ACK_V1, which has no payload either.
@@ -198,7 +198,7 @@ def serialize_body(body: ControlBody) -> bytes:
 def payload_room(
     wrap_overhead: int, acks: int, *, tls_mtu: int = TLS_MTU_DEFAULT, ip_udp_header: int = 28
 ) -> Octets:
-    """Octets of TLS that one control packet may carry within `tls_mtu` (control 3.4).
+    """Octets of TLS that one control packet may carry within `tls_mtu` (control.md#3-4).
 
     `wrap_overhead` is `WrapKeys.overhead`; `acks` the acks in the same packet (0..8);
     `ip_udp_header` 28 (IPv4) or 48 (IPv6). Never less than 1, so that a handshake goes on.

@@ -1,6 +1,6 @@
 """PUSH_REPLY: options from server to client, put together, split and read.
 
-Source: docs/protocol/control.md, section 6.1; data.md, section 7.
+Source: docs/protocol/control.md#6-1; data.md#7.
 Pure: text in, values out.
 """
 
@@ -76,7 +76,7 @@ class PushedOptions:
 
     @property
     def is_token_only(self) -> bool:
-        """A renewed token after a renegotiation: set-up must not be redone (control 6.1)."""
+        """A renewed token after a renegotiation: set-up must not be redone (control.md#6-1)."""
         return self == PushedOptions(auth_token=self.auth_token, auth_token_user=self.auth_token_user) and (
             self.auth_token is not None
         )

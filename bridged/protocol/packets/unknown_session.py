@@ -1,6 +1,6 @@
 """A server's notice that it knows no session for a data packet: after a crash, its clients ask sooner.
 
-Source: ARCHITECTURE.md, decision 36.
+Source: docs/decisions/0036.
 Pure: octets in, octets out. Anybody can forge it: it makes a client ask, and ends nothing. It looks like a
 data packet of a key that the client does not have, which OpenVPN drops silently at its usual verbosity.
 """

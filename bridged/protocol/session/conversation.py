@@ -1,6 +1,6 @@
 """What both roles share of the talk inside TLS: key messages, control messages, terms.
 
-Source: docs/protocol/control.md, sections 5 to 7.
+Source: docs/protocol/control.md#5 to #7.
 Pure: callers pass `now` (monotonic seconds).
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bridged.protocol.session.session import Session
 
 TUN_MTU_ACCEPTED: Final = 1600
-"""Octets: the least largest tun-mtu that a client announces as IV_MTU (control 5.2)."""
+"""Octets: the least largest tun-mtu that a client announces as IV_MTU (control.md#5-2)."""
 
 
 class Conversation(Protocol):
@@ -67,7 +67,7 @@ def link_options(settings: SessionSettings) -> LinkOptions:
 
 
 def start_dynamic_wrap(session: Session, key: KeyState) -> None:
-    """Make the wrap of all later key ids from the session with key id 0 (control 2.6)."""
+    """Make the wrap of all later key ids from the session with key id 0 (control.md#2-6)."""
     exported = key.engine.export(EXPORTER_DYNAMIC_TLS_CRYPT, STATIC_KEY_LENGTH)
     keys = dynamic_tls_crypt(session.settings.wrap_key, exported, session.settings.role)
     session.wire.use_dynamic_wrap(WrapChannel(keys, session.wire.wrap_time))

@@ -1,6 +1,6 @@
 """The client's part inside TLS: its key message first, then the pushed options.
 
-Source: docs/protocol/control.md, sections 5, 6 and 7.
+Source: docs/protocol/control.md#5, #6 and #7.
 Pure: callers pass `now` (monotonic seconds).
 """
 

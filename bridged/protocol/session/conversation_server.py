@@ -1,6 +1,6 @@
 """The server's part inside TLS: judge the client's key message, answer, push options.
 
-Source: docs/protocol/control.md, sections 5, 6, 7 and 8.
+Source: docs/protocol/control.md#5, #6, #7 and #8.
 Pure: callers pass `now` (monotonic seconds).
 """
 
@@ -130,7 +130,7 @@ class ServerConversation:
         )
 
     def _answer(self, key: KeyState, now: float) -> None:
-        """Also a refused client gets the server's key message (control 4.4)."""
+        """Also a refused client gets the server's key message (control.md#4-4)."""
         random = self._session.random_bytes
         key.server_message = ServerKeyMessage(
             random1=random(RANDOM_LENGTH),

@@ -1,6 +1,6 @@
 """The key slots of one session: primary, lame duck, and keys that are about to go.
 
-Source: docs/protocol/control.md, sections 4.3 to 4.5.
+Source: docs/protocol/control.md#4-3 to #4-5.
 Pure: callers pass `now` (monotonic seconds).
 """
 
@@ -245,7 +245,7 @@ class SessionKeys:
         self._change_over(now)
 
     def _wait_before_sealing(self, key: KeyState) -> float:
-        """Seconds from the renegotiation's start (control 4.5, rule 4).
+        """Seconds from the renegotiation's start (control.md#4-5, rule 4).
 
         The peer makes its key when it, too, has every acknowledgement; but what it renegotiates again throws
         our old key away. So we do not wait longer than half of the time that the key before was the newest.
@@ -276,7 +276,7 @@ class SessionKeys:
             return
         seconds = settings.reneg_seconds
         if settings.role is Role.SERVER:
-            # So that many clients that came at once do not renegotiate at once (control 4.5, rule 1).
+            # So that many clients that came at once do not renegotiate at once (control.md#4-5, rule 1).
             seconds *= 1 - 0.1 * self._session.random_bytes(1)[0] / 255
         self._renegotiate_at = now + seconds
 
@@ -329,5 +329,5 @@ def stalled(key: KeyState) -> str:
 
 
 def _next_key_id(key_id: int) -> KeyId:
-    """0, 1 … 7, 1 …: key id 0 only opens a session (control 4.5)."""
+    """0, 1 … 7, 1 …: key id 0 only opens a session (control.md#4-5)."""
     return KeyId(key_id % MAX_KEY_ID + 1)

@@ -1,6 +1,6 @@
 """One key negotiation: a reliable control channel, a TLS handshake on it, two key messages.
 
-Source: docs/protocol/control.md, sections 4.4, 4.5 and 5.
+Source: docs/protocol/control.md#4-4, #4-5 and #5.
 Pure: callers pass `now`; the TLS engine is an argument.
 """
 
@@ -22,7 +22,7 @@ PENDING_TLS_OCTETS: Final = 64 * 1024
 
 
 class KeyPhase(Enum):
-    """Progress of one key (control 4.4)."""
+    """Progress of one key (control.md#4-4)."""
 
     PRE_START = "reset queued"
     START = "TLS handshake"

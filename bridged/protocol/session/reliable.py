@@ -1,6 +1,6 @@
 """Ordered delivery of control packets over a lossy path: one pair of windows for each key id.
 
-Source: docs/protocol/control.md, section 3.
+Source: docs/protocol/control.md#3.
 Pure: no sockets, no clock, no randomness; callers pass `now` (monotonic seconds).
 """
 
@@ -62,7 +62,7 @@ class SendWindow:
 
     Holds at most SEND_WINDOW packets. The first retransmission comes after `tls_timeout` seconds,
     each further one after twice the time; giving up is the key state's business (hand-window).
-    `first_message_id` is 1 where a stateless answer has used up 0 (control 4.2).
+    `first_message_id` is 1 where a stateless answer has used up 0 (control.md#4-2).
     """
 
     def __init__(self, *, tls_timeout: float = TLS_TIMEOUT_DEFAULT, first_message_id: int = 0) -> None:
@@ -107,7 +107,7 @@ class SendWindow:
         return message_id
 
     def acknowledge(self, ids: Iterable[int], now: float) -> None:
-        """Take an ack block; repeated and unknown ids have no effect (control 3.2).
+        """Take an ack block; repeated and unknown ids have no effect (control.md#3-2).
 
         Three acks for later packets make an unacknowledged one due at once.
         """

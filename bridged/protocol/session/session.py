@@ -1,6 +1,6 @@
 """One session with one peer: control packets in, control packets, keys and events out.
 
-Source: docs/protocol/control.md, sections 2 to 6.
+Source: docs/protocol/control.md#2 to #6.
 Pure: no sockets, no clock; `now` is monotonic seconds, random octets come from a function.
 
 The rounds of one key are in `key_state`, which key is used when in `session_keys`, packets in
@@ -40,7 +40,7 @@ from bridged.protocol.session.wire import SessionWire
 from bridged.units import KeyId, MonotonicSeconds, Seconds
 
 DRAIN_SECONDS: Final = 5.0
-"""How long the end of a session is still acknowledged and repeated (control 5.3 of the data page, 6)."""
+"""Seconds for which the end of a session is still acknowledged and repeated (data.md#5-3, control.md#6)."""
 CLOSE_SECONDS: Final = 1.0
 """How long our own farewell waits for its acknowledgement."""
 
@@ -52,7 +52,7 @@ class Session:
     """A client or server session; `settings.role` tells which.
 
     A server's session is born when the cookie came back, with `remote_session_id` known and
-    `local_session_id` being the cookie (control 4.2). Drive it with `receive_datagram`,
+    `local_session_id` being the cookie (control.md#4-2). Drive it with `receive_datagram`,
     `handle_timeout` and what the data plane heard (`handle_occ_exit`, `request_renegotiation`); after
     each of them take `poll_event` until None, and ask `poll_timeout` anew. Carry events out in their order
     (decision 40).

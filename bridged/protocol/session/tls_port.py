@@ -55,7 +55,7 @@ class TlsEngine(Protocol):
     def read(self) -> bytes:
         """The plaintext of the oldest record not yet read; empty where there is none.
 
-        One TLS record is one message (docs/protocol/control.md, 5 and 6).
+        One TLS record is one message (docs/protocol/control.md#5 and #6).
         """
 
     @property

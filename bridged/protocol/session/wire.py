@@ -1,6 +1,6 @@
 """The packets of one session: session ids, acknowledgements and wraps around what the keys want to send.
 
-Source: docs/protocol/control.md, sections 1.3, 2, 3.2 and 4.2.
+Source: docs/protocol/control.md#1-3, #2, #3-2 and #4-2.
 Pure: no sockets, no clock; callers pass `now` (monotonic seconds).
 """
 
@@ -34,7 +34,7 @@ class SessionWire:
     """Makes datagrams of control packets and control packets of datagrams.
 
     Each datagram goes to `send`. `remote_session_id` is None until the peer's hard reset came (clients). Key
-    ids 1..7 go under the dynamic wrap once there is one (control 2.6).
+    ids 1..7 go under the dynamic wrap once there is one (control.md#2-6).
 
     Raises:
         RemoteProtocolError: from `unwrap`, `record` and `parse`, with the drop reason.
@@ -125,6 +125,6 @@ class SessionWire:
     def _ack_limit(self, message_id: int | None) -> int:
         if message_id is not None:
             return MAX_PIGGYBACKED_ACKS
-        # One known server drops longer ones where nothing wraps (control 3.2).
+        # One known server drops longer ones where nothing wraps (control.md#3-2).
         cautious = not self._wrap.keys.has_packet_ids and self._role is Role.CLIENT
         return MAX_PIGGYBACKED_ACKS if cautious else MAX_ACKS

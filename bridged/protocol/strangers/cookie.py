@@ -1,6 +1,6 @@
 """Session ids of a stateless server: a client must return one before it costs us memory.
 
-Source: docs/protocol/control.md, section 4.2.
+Source: docs/protocol/control.md#4-2.
 Pure: the secret and `now` are arguments.
 """
 

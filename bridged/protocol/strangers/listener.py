@@ -1,6 +1,6 @@
 """The server before a session exists: answers hard resets without keeping anything.
 
-Source: docs/protocol/control.md, sections 4.2 and 8.4.
+Source: docs/protocol/control.md#4-2 and #8-4.
 Pure: callers pass `now` (monotonic seconds) and the Unix time.
 """
 

@@ -1,6 +1,6 @@
 """How many hard resets are answered, and whose: an answer goes to an address that anybody may have written.
 
-Source: ARCHITECTURE.md, decision 35.
+Source: docs/decisions/0035.
 Pure: callers pass `now` (monotonic seconds). The native twin is native/core/src/resets.rs.
 """
 

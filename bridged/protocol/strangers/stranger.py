@@ -1,6 +1,6 @@
 """What a packet that we cannot open tells about its sender: how it wraps, or that it speaks no TLS.
 
-Source: docs/protocol/control.md, sections 1, 2 and 4.2 (a client's first packet in each wrap).
+Source: docs/protocol/control.md#1, #2 and #4-2 (a client's first packet in each wrap).
 Pure: octets in, values out. Everything here is a guess about hostile input, good for a message alone.
 """
 

@@ -1,6 +1,6 @@
 """What is left of sessions that are over: their cookies, and for a while their last words.
 
-Source: docs/protocol/control.md, sections 4.2 and 5.
+Source: docs/protocol/control.md#4-2 and #5.
 Pure: callers pass `now` (monotonic seconds).
 """
 

@@ -1,6 +1,6 @@
 """One attempt of a client to reach a server: its session, its socket, and how far it came.
 
-Source: ARCHITECTURE.md, decision 43.
+Source: docs/decisions/0043.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The sockets of a client's calls: one for each, or one for all where `local` fixes the port.
 
-Source: ARCHITECTURE.md, decision 44.
+Source: docs/decisions/0044.
 """
 
 from __future__ import annotations

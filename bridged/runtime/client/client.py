@@ -1,6 +1,6 @@
 """A connecting tunnel: calls its servers, one after the other and side by side, until one lets it in.
 
-Source: docs/protocol/control.md, section 9; ARCHITECTURE.md, decision 43.
+Source: docs/protocol/control.md#9; docs/decisions/0043.
 Whom to call when is in `remote_order`, what a call is in `call`, the reasons of failure in `outage`.
 """
 

@@ -1,6 +1,6 @@
 """How long a client waits before it calls again.
 
-Source: ARCHITECTURE.md, decisions 8, 43 and 45.
+Source: docs/decisions/0008, 0043 and 0045.
 Pure: callers pass `now` (monotonic seconds).
 """
 

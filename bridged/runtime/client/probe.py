@@ -1,6 +1,6 @@
 """Whether the server still has our session: asked when somebody says that it has not.
 
-Source: ARCHITECTURE.md, decision 36. The notice can be forged, so it only makes us ask: on the data channel,
+Source: docs/decisions/0036. The notice can be forged, so it only makes us ask: on the data channel,
 where nobody else can answer. Silence does not end the session either; it begins another one beside it.
 """
 

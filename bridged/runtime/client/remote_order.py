@@ -1,6 +1,6 @@
 """Whom a client calls next, and when: the remotes in order, both IP families of one side by side.
 
-Source: RFC 8305, section 5; ARCHITECTURE.md, decision 43.
+Source: RFC 8305, section 5; docs/decisions/0043.
 Pure: callers pass `now` (monotonic seconds).
 """
 

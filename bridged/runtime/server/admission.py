@@ -1,6 +1,6 @@
 """Who may hold a handshake: a waiting room for those whose cookie came back, and the places they wait for.
 
-Source: ARCHITECTURE.md, decision 34.
+Source: docs/decisions/0034.
 No sockets, no clock; callers pass `now` (monotonic seconds). Hosts and networks (/24, IPv6 /64) share alike.
 """
 

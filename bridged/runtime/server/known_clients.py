@@ -1,6 +1,6 @@
 """Where a server's clients were, over a crash of the daemon: they are told that their sessions are gone.
 
-Source: ARCHITECTURE.md, decision 36. Blocking, some 40 octets for each change, written by appending. Nothing
+Source: docs/decisions/0036. Blocking, some 40 octets for each change, written by appending. Nothing
 depends on it: a file that cannot be read or written is as none, and what it says only makes clients ask.
 """
 

@@ -1,6 +1,6 @@
 """What a server does with strangers: answers, a waiting room, places for handshakes, tombstones.
 
-Source: docs/protocol/control.md, sections 4.2 and 8.4; ARCHITECTURE.md, decision 34.
+Source: docs/protocol/control.md#4-2 and #8-4; docs/decisions/0034.
 """
 
 from __future__ import annotations

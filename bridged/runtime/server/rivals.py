@@ -1,6 +1,6 @@
 """Finds two machines that use one certificate, and so throw each other out again and again.
 
-Source: ARCHITECTURE.md, decision 45.
+Source: docs/decisions/0045.
 """
 
 from __future__ import annotations

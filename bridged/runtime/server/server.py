@@ -1,6 +1,6 @@
 """A listening tunnel: stateless answers first, then one session for each client.
 
-Source: docs/protocol/control.md, sections 4.2, 4.3 and 8.
+Source: docs/protocol/control.md#4-2, #4-3 and #8.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class ServerTunnel(Tunnel):
                 self.reception.note_progress(link)
                 return
         if any(link.is_attached for link in links):
-            # Control packets do not move a session; the next data packet will (control 1.5).
+            # Control packets do not move a session; the next data packet will (control.md#1-5).
             raise RemoteProtocolError("cookie_mismatch", "a known session from another address")
         self.reception.receive(datagram, source)
 

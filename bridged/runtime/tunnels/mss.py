@@ -1,6 +1,6 @@
 """Octets around a frame, and the TCP segment size that follows from them.
 
-Source: docs/protocol/data.md, section 5.4.
+Source: docs/protocol/data.md#5-4.
 """
 
 from __future__ import annotations

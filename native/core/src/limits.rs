@@ -1,6 +1,6 @@
 //! How far a data key is used up, and when to ask for the next.
 //!
-//! Source: `docs/protocol/data.md`, sections 3.1 and 3.3. Counts only; who counts, and who was told, is the caller's affair.
+//! Source: `docs/protocol/data.md#3-1 and #3-3`. Counts only; who counts, and who was told, is the caller's affair.
 
 /// The last packet id that may be sent under a key.
 pub const MAX_PACKET_ID: u32 = u32::MAX;

@@ -1,6 +1,6 @@
 //! Fitting the maximum segment size of TCP connections that cross the tunnel.
 //!
-//! Source: `docs/protocol/data.md`, section 5.4; RFC 9293, 3.7.1; RFC 1624 for the checksum.
+//! Source: `docs/protocol/data.md#5-4`; RFC 9293, 3.7.1; RFC 1624 for the checksum.
 
 use crate::headers::{
     network, put, u16_at, u8_at, ETHERTYPE_IPV4, ETHERTYPE_IPV6, FRAGMENT_MASK, PROTOCOL_TCP, TCP_SYN,

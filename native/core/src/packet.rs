@@ -1,6 +1,6 @@
 //! Data packets with an AEAD cipher: headers, nonces and what the payload may be instead of a frame.
 //!
-//! Source: `docs/protocol/data.md`, sections 2, 2.1, 5.1, 5.2.
+//! Source: `docs/protocol/data.md#2, #2-1, #5-1, #5-2`.
 //!
 //! `header (1 or 4) | packet id (4) | tag (16) | ciphertext`. Additional data are header and packet id in DATA_V2, the
 //! packet id alone in DATA_V1: [`DataHeader::additional_data`].

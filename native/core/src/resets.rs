@@ -1,6 +1,6 @@
 //! How many hard resets are answered, and whose: an answer goes to an address that anybody may have written.
 //!
-//! Source: `bridged/protocol/strangers/reset_limit.py`, the specification; ARCHITECTURE.md, decision 35.
+//! Source: `bridged/protocol/strangers/reset_limit.py`, the specification; docs/decisions/0035.
 
 use crate::hashing::{mix, Seed};
 use crate::policer::{Rate, Source, SourceLimit};

@@ -2,7 +2,7 @@
 //!
 //! Source: socket(7), SO_ATTACH_REUSEPORT_CBPF; Linux Documentation/networking/filter.rst, net/core/sock_reuseport.c (the program
 //! sees the UDP payload; a result that is no socket's number leaves the choice to the hash of addresses and ports);
-//! docs/protocol/data.md, section 2.
+//! docs/protocol/data.md#2.
 
 use std::io;
 use std::os::fd::AsRawFd;

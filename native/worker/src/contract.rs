@@ -263,7 +263,7 @@ impl Cipher {
         }
     }
 
-    /// Subject to the AEAD usage limit (docs/protocol/data.md, 3.3).
+    /// Subject to the AEAD usage limit (docs/protocol/data.md#3-3).
     pub fn is_aes_gcm(self) -> bool {
         self != Cipher::ChaCha20Poly1305
     }

@@ -1,6 +1,6 @@
 //! A frame from the TAP finds its peers and is put into their outbox: switched, cut, and fitted to each one's path.
 //!
-//! Source: docs/protocol/data.md, sections 5.1 and 5.4.
+//! Source: docs/protocol/data.md#5-1 and #5-4.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;

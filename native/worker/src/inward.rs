@@ -1,6 +1,6 @@
 //! The thread that reads the socket: open, switch, and on to the TAP or to other peers.
 //!
-//! Source: docs/protocol/data.md, sections 2.5, 3.2, 5.1, 6.3; `bridged/dataplane/portable/forwarding.py`.
+//! Source: docs/protocol/data.md#2-5, #3-2, #5-1, #6-3; `bridged/dataplane/portable/forwarding.py`.
 //! Packets are opened where they were received, and written to the TAP from there.
 
 use std::borrow::Cow;

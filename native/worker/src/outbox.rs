@@ -1,6 +1,6 @@
 //! Frames on their way to peers: collected for each peer, sealed into one buffer, and sent in as few calls as that takes.
 //!
-//! Source: docs/protocol/data.md, section 2.1.
+//! Source: docs/protocol/data.md#2-1.
 //! A frame that was read or cut into the buffer is sealed where it is. One that goes to several peers, or was received from
 //! another peer, is sealed from where it lies, once for each peer, without being copied before. Each peer's frames leave in
 //! the order in which they were placed; equal ones lie end to end then, and are a UDP_SEGMENT run as they are. Packet ids are

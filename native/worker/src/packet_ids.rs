@@ -1,6 +1,6 @@
 //! The packet ids of one key, each given out once.
 //!
-//! Source: docs/protocol/data.md, section 3.1.
+//! Source: docs/protocol/data.md#3-1.
 
 use std::sync::atomic::Ordering::Relaxed;
 

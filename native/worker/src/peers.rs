@@ -1,6 +1,6 @@
 //! The peers of a data plane: who they are, their keys, paths, timers and totals; and the table of all of them.
 //!
-//! Source: bridged/dataplane/contract.py, `PeerSettings`; docs/protocol/data.md, sections 2.5, 5.1, 6.3.
+//! Source: bridged/dataplane/contract.py, `PeerSettings`; docs/protocol/data.md#2-5, #5-1, #6-3.
 //! A table never changes: a changed copy takes its place, so that threads read it without a lock. Where peers are, which changes
 //! with a packet, is not part of it (`whereabouts.rs`).
 

@@ -1,6 +1,6 @@
 //! Frames from the wire on their way into the TAP: joined to super-frames where they allow it, and written.
 //!
-//! Source: docs/protocol/data.md, section 6.3; Linux Documentation/networking/tuntap.rst.
+//! Source: docs/protocol/data.md#6-3; Linux Documentation/networking/tuntap.rst.
 
 use std::cell::Cell;
 use std::os::fd::RawFd;

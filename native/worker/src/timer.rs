@@ -1,6 +1,6 @@
 //! The thread that looks at the clock: pings, expiries, ageing, the MTU of paths.
 //!
-//! Source: docs/protocol/data.md, section 5.1.
+//! Source: docs/protocol/data.md#5-1.
 //! A wake-up looks at the peers whose moment has come and at those that changed, however many others there are.
 
 use std::os::fd::AsRawFd;

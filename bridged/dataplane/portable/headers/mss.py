@@ -1,6 +1,6 @@
 """Fitting the maximum segment size of TCP connections that cross the tunnel.
 
-Source: docs/protocol/data.md, section 5.4; RFC 9293, 3.7.1; RFC 1624 for the checksum.
+Source: docs/protocol/data.md#5-4; RFC 9293, 3.7.1; RFC 1624 for the checksum.
 Pure: octets in, octets out.
 """
 

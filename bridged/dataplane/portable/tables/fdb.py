@@ -1,6 +1,6 @@
 """Forwarding database of one tunnel: which station is behind which peer, or behind the TAP.
 
-Source: IEEE 802.1D-2004, 7.8 and 7.9; docs/protocol/data.md, section 6.1, says where OpenVPN differs.
+Source: IEEE 802.1D-2004, 7.8 and 7.9; docs/protocol/data.md#6-1, says where OpenVPN differs.
 Pure: callers pass `now` in monotonic seconds.
 """
 

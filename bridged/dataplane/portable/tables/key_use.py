@@ -1,6 +1,6 @@
 """How far a data key is used up, and when to ask for the next.
 
-Source: docs/protocol/data.md, sections 3.1 and 3.3.
+Source: docs/protocol/data.md#3-1 and #3-3.
 Pure: counts only.
 """
 

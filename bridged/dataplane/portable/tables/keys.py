@@ -1,6 +1,6 @@
 """Seal and open whole batches under one data key.
 
-Source: docs/protocol/data.md, sections 2.1 and 3. `bridged.protocol.packets.data_packet` is the same for
+Source: docs/protocol/data.md#2-1 and #3. `bridged.protocol.packets.data_packet` is the same for
 one packet at a time, to be read first; tests hold the two together.
 Acts on its own state only: no sockets, no clock.
 """

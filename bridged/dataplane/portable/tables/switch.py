@@ -1,6 +1,6 @@
 """Where a frame goes: the learning switch between the TAP and the peers.
 
-Source: IEEE 802.1D-2004, 7.7; docs/protocol/data.md, section 6.1.
+Source: IEEE 802.1D-2004, 7.7; docs/protocol/data.md#6-1.
 No I/O; callers pass `now` in monotonic seconds.
 """
 

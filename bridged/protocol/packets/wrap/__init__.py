@@ -1,6 +1,6 @@
 """Control-channel wrapping: none, tls-auth, tls-crypt and dynamic tls-crypt.
 
-Source: docs/protocol/control.md, sections 2.2 to 2.8.
+Source: docs/protocol/control.md#2-2 to #2-8.
 Pure: keys and octets in, octets out; callers pass `now`.
 """
 

@@ -1,6 +1,6 @@
 """The wrap of one session: packet ids outwards, replay check inwards.
 
-Source: docs/protocol/control.md, section 2.8.
+Source: docs/protocol/control.md#2-8.
 Pure: callers pass `now`.
 """
 
@@ -23,7 +23,7 @@ class WrapChannel:
     """Wrap counter and replay window of one session under one set of keys.
 
     `packet_time` is the Unix time (seconds, 32 bits) that goes with the counter, constant for the
-    session; `next_packet_id` is 2 where a stateless answer has used up 1 (control 4.2).
+    session; `next_packet_id` is 2 where a stateless answer has used up 1 (control.md#4-2).
     Retransmissions are wrapped anew: never send the same wrapped octets twice.
     """
 

@@ -1,6 +1,6 @@
 """What every control-channel wrap offers.
 
-Source: docs/protocol/control.md, sections 2.2 to 2.4.
+Source: docs/protocol/control.md#2-2 to #2-4.
 Pure: an interface and a value.
 """
 

@@ -1,6 +1,6 @@
 """No wrap: body in clear behind the header, no packet ids, no replay check.
 
-Source: docs/protocol/control.md, section 2.2.
+Source: docs/protocol/control.md#2-2.
 Pure: octets in, octets out.
 """
 

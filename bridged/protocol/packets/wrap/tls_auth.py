@@ -1,6 +1,6 @@
 """tls-auth: an HMAC over every control packet.
 
-Source: docs/protocol/control.md, section 2.3.
+Source: docs/protocol/control.md#2-3.
 Pure: octets in, octets out.
 """
 

@@ -1,6 +1,6 @@
 """tls-crypt, also with the key that both ends make for renegotiations (dynamic tls-crypt).
 
-Source: docs/protocol/control.md, sections 2.4 and 2.6.
+Source: docs/protocol/control.md#2-4 and #2-6.
 Pure: octets in, octets out.
 """
 
@@ -35,7 +35,7 @@ class TlsCryptKeys:
     def __init__(self, key: StaticKey, role: Role) -> None:
         lower = (key.cipher0[:_KEY], key.hmac0[:_KEY])
         upper = (key.cipher1[:_KEY], key.hmac1[:_KEY])
-        # The server sends with the lower half; data keys have it the other way round (data 1.2).
+        # The server sends with the lower half; data keys have it the other way round (data.md#1-2).
         send, receive = (lower, upper) if role is Role.SERVER else (upper, lower)
         self.role = role
         self._send_encrypt, self._send_authenticate = send
