@@ -1,7 +1,7 @@
-"""State diagrams of the machines, written from their tables: what ARCHITECTURE.md shows is what runs.
+"""State diagrams of the machines, written from their tables into docs/state-machines.md.
 
-`python -m bridged.protocol.session.diagram ARCHITECTURE.md` renews the part between the two marks.
-Pure but for the command line at the end, which is a tool of the project and not of the daemon.
+`python -m bridged.protocol.session.diagram` renews the part between the two marks. Pure, except for the
+command line at the end, which is a tool of the project and not of the daemon.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ Input = TypeVar("Input", bound=Enum)
 
 BEGIN: Final = "<!-- diagrams: begin (generated) -->"
 END: Final = "<!-- diagrams: end -->"
+PAGE: Final = Path("docs/state-machines.md")
+"""Below the project's folder."""
 
 
 def mermaid(transitions: Mapping[tuple[State, Input], State]) -> str:
@@ -33,7 +35,7 @@ def mermaid(transitions: Mapping[tuple[State, Input], State]) -> str:
 
 
 def diagrams() -> str:
-    """What stands between the marks."""
+    """The text between the marks, marks included."""
     return (
         f"{BEGIN}\n\nA session (`bridged/protocol/session/states.py`):\n\n{mermaid(TRANSITIONS)}\n\n"
         "One key of a session (`bridged/protocol/session/key_state.py`):\n\n"
@@ -42,7 +44,7 @@ def diagrams() -> str:
 
 
 def renewed(page: str) -> str:
-    """The page with its diagrams made anew.
+    """The page with new diagrams.
 
     Raises:
         ValueError: the page lacks one of the marks.
@@ -55,5 +57,5 @@ def renewed(page: str) -> str:
 
 
 if __name__ == "__main__":
-    target = Path(sys.argv[1])
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else PAGE
     target.write_text(renewed(target.read_text()))
