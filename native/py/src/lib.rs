@@ -2,10 +2,10 @@
 //!
 //! Imported by bridged/dataplane/native.py only (and by tests/contract); bridged/_native.pyi types it.
 
-mod inward;
-mod outward;
+mod from_python;
 mod plane;
 mod pure;
+mod to_python;
 
 use pyo3::prelude::*;
 

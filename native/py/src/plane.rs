@@ -4,9 +4,9 @@ use bridged_worker as worker;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::inward::{DataKey, DataplaneSettings, Endpoint, PeerSettings, ResetAnswers, TapPort};
-use crate::outward;
-use crate::outward::refused;
+use crate::from_python::{DataKey, DataplaneSettings, Endpoint, PeerSettings, ResetAnswers, TapPort};
+use crate::to_python;
+use crate::to_python::refused;
 
 /// One tunnel's frames in threads of its own; see bridged/dataplane/contract.py.
 #[pyclass(frozen, module = "bridged._native")]
@@ -42,7 +42,7 @@ impl DataPlane {
     }
 
     fn local_endpoint(&self) -> Option<(String, u16)> {
-        self.inner.local_endpoint().as_ref().map(outward::endpoint)
+        self.inner.local_endpoint().as_ref().map(to_python::endpoint)
     }
 
     fn attach_tap(&self, py: Python<'_>, tap: TapPort) -> PyResult<()> {
@@ -78,7 +78,7 @@ impl DataPlane {
 
     fn remove_peer<'py>(&self, py: Python<'py>, handle: worker::PeerHandle) -> PyResult<Bound<'py, PyDict>> {
         let last = self.call(py, |inner| inner.remove_peer(handle))?;
-        outward::peer_snapshot(py, last)
+        to_python::peer_snapshot(py, last)
     }
 
     fn install_key(&self, py: Python<'_>, handle: worker::PeerHandle, key: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -134,16 +134,16 @@ impl DataPlane {
 
     fn poll_events<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Vec<Bound<'py, PyTuple>>> {
         let events = self.inner.poll_events(limit);
-        events.into_iter().map(|event| outward::event(py, event)).collect()
+        events.into_iter().map(|event| to_python::event(py, event)).collect()
     }
 
     fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let figures = py.detach(|| self.inner.snapshot());
-        outward::snapshot(py, figures)
+        to_python::snapshot(py, figures)
     }
 
     fn fdb<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
         let entries = py.detach(|| self.inner.fdb());
-        entries.iter().map(|entry| outward::fdb_entry(py, entry)).collect()
+        entries.iter().map(|entry| to_python::fdb_entry(py, entry)).collect()
     }
 }

@@ -29,44 +29,28 @@
 //! Endpoints are never IPv4-mapped: `parse_endpoint` and all events give IPv4 as IPv4. Zones of link-local
 //! addresses travel as scope ids and become names in `endpoint_text`.
 
-mod ahead;
-mod answers;
 mod contract;
-mod control_queue;
-mod counters;
-mod dispatch;
-mod endpoint;
+mod control;
 mod error;
-mod events;
-mod forwarding;
-mod inward;
-pub mod keys;
+mod lan_to_wan;
 #[cfg(feature = "model")]
 mod model_swap;
 #[cfg(all(test, feature = "model"))]
 mod models;
-mod outbox;
-mod outward;
-mod packet_ids;
-mod peers;
 mod plane;
-mod queue;
-mod schedule;
 mod shared;
-mod snapshot;
-mod switch;
 mod sync;
+mod tables;
 mod tap;
-mod tap_writer;
 #[cfg(test)]
 mod test_rig;
-mod timer;
-mod urgent_first;
-mod whereabouts;
+mod transport;
+mod wan_to_lan;
 
-pub use answers::{Answers, CookieSettings, WrapSecrets};
 pub use contract::*;
-pub use counters::Reason;
-pub use endpoint::{endpoint_text, parse_endpoint};
+pub use control::answers::{Answers, CookieSettings, WrapSecrets};
+pub use control::counters::Reason;
 pub use error::Error;
 pub use plane::DataPlane;
+pub use tables::keys;
+pub use transport::endpoint_text::{endpoint_text, parse_endpoint};

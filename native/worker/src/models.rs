@@ -17,12 +17,12 @@ use loom::thread::spawn;
 use zeroize::Zeroizing;
 
 use crate::contract::{Cipher, Event, Key, PeerSettings, Settings, TapPort};
-use crate::events::EventQueue;
-use crate::outbox::Outbox;
-use crate::packet_ids::PacketIds;
+use crate::control::events::EventQueue;
+use crate::lan_to_wan::peer_batches::PeerBatcher;
 use crate::plane::DataPlane;
-use crate::switch::{Switch, Target};
 use crate::sync::AtomicBool;
+use crate::tables::packet_ids::PacketIds;
+use crate::tables::stations::{Switch, Target};
 
 const STATION: [u8; 6] = [2, 0, 0, 0, 0, 7];
 const HOST: [u8; 6] = [2, 0, 0, 0, 0, 9];
@@ -160,11 +160,11 @@ fn threads_that_send_to_the_same_peers_never_wait_in_a_circle() {
             let plane = Arc::clone(&plane);
             move || {
                 let table = plane.shared().table.load_full();
-                let mut outbox = Outbox::new(cell);
+                let mut batcher = PeerBatcher::new(cell);
                 for handle in order {
-                    outbox.place_copy(table.get(handle).unwrap(), None, &[0; 20]);
+                    batcher.place_copy(table.get(handle).unwrap(), None, &[0; 20]);
                 }
-                outbox.flush(plane.shared(), None, 1);
+                batcher.flush(plane.shared(), None, 1);
             }
         };
         let threads = [spawn(send(0, [1, 2])), spawn(send(1, [2, 1]))];
@@ -219,8 +219,8 @@ fn what_a_thread_remembers_is_not_used_after_a_flush() {
                 let mut switch = Switch::new(2);
                 for _ in 0..2 {
                     let was_flushed = is_flushed.load(Acquire);
-                    let verdict = switch.decide(&plane.shared().fdb, None, &frame(STATION, HOST), true, 2, |_| {});
-                    let target = verdict.target.unwrap();
+                    let decision = switch.decide(&plane.shared().fdb, None, &frame(STATION, HOST), true, 2, |_| {});
+                    let target = decision.target.unwrap();
                     assert!(!was_flushed || target == Target::Flood, "{target:?} was remembered beyond the flush");
                 }
             })
@@ -254,10 +254,10 @@ fn nothing_is_learned_of_a_removed_peer() {
         assert_eq!(plane.shared().fdb.figures().0, 0, "an address of a removed peer");
         let table = plane.shared().table.load_full();
         for endpoint in ["192.0.2.7:1", "192.0.2.8:2"] {
-            let found = plane.shared().whereabouts.at(&endpoint.parse().unwrap());
+            let found = plane.shared().endpoints.at(&endpoint.parse().unwrap());
             assert!(found.is_none(), "a removed peer is found at {endpoint}");
         }
-        assert!(table.find(1, &"192.0.2.8:2".parse().unwrap(), &plane.shared().whereabouts).is_none());
+        assert!(table.find(1, &"192.0.2.8:2".parse().unwrap(), &plane.shared().endpoints).is_none());
     });
 }
 
@@ -280,7 +280,7 @@ fn an_endpoint_has_one_holder_though_peers_float_and_come_at_once() {
         let floated: Vec<bool> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
         assert_eq!(floated.iter().filter(|done| **done).count(), 1, "who comes second is refused");
         let holder = if floated[0] { 1 } else { 2 };
-        let at = |endpoint: &str| plane.shared().whereabouts.at(&endpoint.parse().unwrap()).map(|peer| peer.handle);
+        let at = |endpoint: &str| plane.shared().endpoints.at(&endpoint.parse().unwrap()).map(|peer| peer.handle);
         assert_eq!(at(meeting), Some(holder));
         assert_eq!(at("192.0.2.9:4"), Some(3));
         assert_eq!(at(&format!("192.0.2.7:{holder}")), None);
@@ -298,7 +298,9 @@ fn every_event_comes_once_in_the_order_of_its_thread_and_the_descriptor_tells() 
             let queue = Arc::clone(&queue);
             move || {
                 assert!(queue.put(Event::PeerExpired { handle: first }));
-                queue.put_control(&[first as u8], source, 0, crate::control_queue::Sender::Peer(first)).unwrap();
+                queue
+                    .put_control(&[first as u8], source, 0, crate::control::control_queue::Sender::Peer(first))
+                    .unwrap();
             }
         };
         let threads = [spawn(put(10)), spawn(put(20))];
@@ -355,7 +357,7 @@ fn an_answer_goes_to_where_the_peer_is_though_its_local_address_changes_at_once(
         let peer = Arc::clone(plane.shared().table.load_full().get(1).unwrap());
         let repin = {
             let (plane, peer) = (Arc::clone(&plane), Arc::clone(&peer));
-            spawn(move || plane.shared().whereabouts.repin(&peer, &"192.0.2.7:1".parse().unwrap(), None))
+            spawn(move || plane.shared().endpoints.repin(&peer, &"192.0.2.7:1".parse().unwrap(), None))
         };
         assert!(plane.shared().float(&peer, "192.0.2.8:2".parse().unwrap(), None, 1));
         repin.join().unwrap();
@@ -370,7 +372,7 @@ fn a_tap_that_vanished_is_told_once() {
         let gone = plane.shared().tap.load_full().unwrap();
         let lose = || {
             let (plane, gone) = (Arc::clone(&plane), Arc::clone(&gone));
-            move || plane.shared().lose_tap(&gone, 19)
+            move || plane.shared().detach_lost_tap(&gone, 19)
         };
         let threads = [spawn(lose()), spawn(lose())];
         for thread in threads {

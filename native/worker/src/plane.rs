@@ -17,26 +17,26 @@ use bridged_sys::descriptor::EventFd;
 use bridged_sys::steer::steer_by_peer_id;
 use bridged_sys::thread::{block_signals, now, CpuClock};
 
-use crate::answers::Answers;
 use crate::contract::{
     Direction, Event, FdbEntry, Key, PeerHandle, PeerSettings, PeerSnapshot, PeerUpdate, Settings, Snapshot, TapPort,
 };
-use crate::counters::{Counter, Drops, ThreadCells};
+use crate::control::answers::Answers;
+use crate::control::counters::{Counter, Drops, ThreadCells};
+use crate::control::events::EventQueue;
+use crate::control::snapshots;
+use crate::control::timers;
 use crate::error::Error;
-use crate::events::EventQueue;
-use crate::inward::Inward;
-use crate::keys::KeySlot;
-use crate::outbox::Outbox;
-use crate::outward::Outward;
-use crate::peers::{Peer, Table};
-use crate::shared::{plain, send_failure, Overflow, Pins, Shared, Sizes, ThreadClock};
-use crate::snapshot;
-use crate::switch::SharedFdb;
+use crate::lan_to_wan::peer_batches::PeerBatcher;
+use crate::lan_to_wan::priority_reader::PriorityReader;
+use crate::lan_to_wan::reader::LanReader;
+use crate::shared::{plain, send_failure, Overflow, PinnedSources, Shared, Sizes, ThreadClock};
 use crate::sync::{lock, ArcSwap, ArcSwapOption, Mutex};
+use crate::tables::endpoints::PeerEndpoints;
+use crate::tables::keys::KeySlot;
+use crate::tables::peers::{Peer, Table};
+use crate::tables::stations::SharedFdb;
 use crate::tap::Tap;
-use crate::timer;
-use crate::urgent_first::UrgentFirst;
-use crate::whereabouts::Whereabouts;
+use crate::wan_to_lan::receiver::WanReceiver;
 
 const MAX_WORKERS: usize = 64;
 const MAX_REPLAY_WINDOW: usize = 65_536;
@@ -80,7 +80,7 @@ impl DataPlane {
             settings,
             table: ArcSwap::from_pointee(Table::default()),
             changing: Mutex::new(()),
-            whereabouts: Whereabouts::default(),
+            endpoints: PeerEndpoints::default(),
             changed_timers: Mutex::new(Vec::new()),
             fdb,
             events: EventQueue::new(random()?)?,
@@ -91,9 +91,9 @@ impl DataPlane {
             answers: ArcSwapOption::from_pointee(None),
             drops: Drops::default(),
             cells: (0..threads).map(|_| ThreadCells::default()).collect(),
-            sending: Mutex::new(Outbox::new(threads - 1)),
+            sending: Mutex::new(PeerBatcher::new(threads - 1)),
             overflow: Overflow { before: AtomicU64::new(0), now: (0..workers).map(|_| AtomicU64::new(0)).collect() },
-            pins: Mutex::new(Pins::default()),
+            pinned_sources: Mutex::new(PinnedSources::default()),
             wakes: ArcSwap::from_pointee(wakes),
             clocks: Mutex::new(vec![ThreadClock::None; threads]),
             is_stopping: AtomicBool::new(false),
@@ -125,19 +125,19 @@ impl DataPlane {
         }
         for worker in 0..self.shared.settings.workers {
             let shared = Arc::clone(&self.shared);
-            let mut inward = Inward::new(Arc::clone(&self.shared), worker, random()?);
+            let mut inward = WanReceiver::new(Arc::clone(&self.shared), worker, random()?);
             let name = format!("tap-{worker}");
             threads.push(if shared.settings.priority == Priority::Off {
-                let mut outward = Outward::new(shared, worker, random()?);
+                let mut outward = LanReader::new(shared, worker, random()?);
                 self.spawn(2 * worker, name, move || outward.run())?
             } else {
-                let mut outward = UrgentFirst::new(shared, worker, random()?);
+                let mut outward = PriorityReader::new(shared, worker, random()?);
                 self.spawn(2 * worker, name, move || outward.run())?
             });
             threads.push(self.spawn(2 * worker + 1, format!("wire-{worker}"), move || inward.run())?);
         }
         let shared = Arc::clone(&self.shared);
-        threads.push(self.spawn(shared.common_cell(), "timer".to_owned(), move || timer::run(&shared))?);
+        threads.push(self.spawn(shared.common_cell(), "timer".to_owned(), move || timers::run(&shared))?);
         Ok(())
     }
 
@@ -151,7 +151,7 @@ impl DataPlane {
         }
         let _changing = lock(&self.shared.changing);
         for peer in &self.shared.table.load().peers {
-            self.shared.whereabouts.leave(peer);
+            self.shared.endpoints.leave(peer);
             peer.drop_keys();
         }
         self.shared.table.store(Arc::new(Table::default()));
@@ -227,7 +227,7 @@ impl DataPlane {
         let added = Arc::new(Peer::new(&peer, port, path, shared.cells.len(), now));
         let table = shared.table.load().with(&added, peer.receive_peer_id)?;
         shared.table.store(Arc::new(table));
-        shared.whereabouts.arrive(&added);
+        shared.endpoints.arrive(&added);
         shared.fdb.bump();
         shared.wake_timer(&added);
         Ok(())
@@ -259,8 +259,8 @@ impl DataPlane {
         let _changing = lock(&shared.changing);
         let table = shared.table.load_full();
         let peer = table.get(handle)?;
-        let snapshot = snapshot::of_peer(shared, peer);
-        shared.whereabouts.leave(peer);
+        let snapshot = snapshots::of_peer(shared, peer);
+        shared.endpoints.leave(peer);
         shared.table.store(Arc::new(table.without(peer)));
         peer.drop_keys();
         shared.fdb.flush(peer.port);
@@ -342,7 +342,7 @@ impl DataPlane {
             Err(number) => Err(send_failure(number)),
         };
         if let Err(reason) = sent {
-            shared.lose(Direction::Transmit, reason, 1, None);
+            shared.count_drops(Direction::Transmit, reason, 1, None);
         }
         Ok(())
     }
@@ -353,7 +353,7 @@ impl DataPlane {
     /// [`Error::UnknownPeer`].
     pub fn send_payload(&self, handle: PeerHandle, payload: &[u8]) -> Result<(), Error> {
         let table = self.shared.table.load_full();
-        timer::send_payload(&self.shared, table.get(handle)?, payload, now());
+        timers::send_payload(&self.shared, table.get(handle)?, payload, now());
         Ok(())
     }
 
@@ -380,7 +380,7 @@ impl DataPlane {
     /// All figures now.
     pub fn snapshot(&self) -> Snapshot {
         let aead = *lock(&self.aead);
-        snapshot::of_plane(&self.shared, aead, &self.txqueue_dropped)
+        snapshots::of_plane(&self.shared, aead, &self.txqueue_dropped)
     }
 
     /// All stations that have not aged.

@@ -19,19 +19,19 @@ use bridged_sys::{
     ENODEV, ENOMEM, EPERM,
 };
 
-use crate::answers::Answers;
 use crate::contract::{Direction, Event, Settings, OCC_OCTETS};
-use crate::counters::{Counter, Drops, Reason, ThreadCells};
+use crate::control::answers::Answers;
+use crate::control::counters::{Counter, Drops, Reason, ThreadCells};
+use crate::control::events::EventQueue;
 use crate::error::Error;
-use crate::events::EventQueue;
-use crate::outbox::Outbox;
-use crate::peers::{Path, Peer, Table};
-use crate::switch::{Move, SharedFdb};
+use crate::lan_to_wan::peer_batches::PeerBatcher;
 use crate::sync::{lock, ArcSwap, ArcSwapOption, Mutex};
+use crate::tables::endpoints::PeerEndpoints;
+use crate::tables::peers::{Path, Peer, Table};
+use crate::tables::stations::{Move, SharedFdb};
 use crate::tap::{largest_frame, Tap};
-use crate::whereabouts::Whereabouts;
 
-const PINS_REMEMBERED: usize = 4096;
+const PINNED_SOURCES_MAX: usize = 4096;
 /// A peer that floats has its new route asked for its MTU, but not more often than this.
 const FLOAT_MTU_PAUSE: Nanos = SECOND;
 /// The adapter is asked for its MTU again, but not more often than this.
@@ -61,7 +61,7 @@ pub struct Shared {
     /// Held while the table changes.
     pub changing: Mutex<()>,
     /// Where the peers are.
-    pub whereabouts: Whereabouts,
+    pub endpoints: PeerEndpoints,
     /// Peers whose timers have changed, or that have gone: the timer looks at them next.
     pub changed_timers: Mutex<Vec<Arc<Peer>>>,
     /// All stations.
@@ -83,11 +83,11 @@ pub struct Shared {
     /// By thread: TAP and wire thread of worker 0, of worker 1, ..., and last whoever holds `sending`.
     pub cells: Box<[ThreadCells]>,
     /// What all other threads send with: control plane and timer.
-    pub sending: Mutex<Outbox>,
+    pub sending: Mutex<PeerBatcher>,
     /// Datagrams that the kernel dropped: by sockets that are closed, and by worker.
     pub overflow: Overflow,
     /// Answer these from where they wrote to.
-    pub pins: Mutex<Pins>,
+    pub pinned_sources: Mutex<PinnedSources>,
     /// One for each thread, the timer last; none once the threads have ended.
     pub wakes: ArcSwap<Vec<EventFd>>,
     /// By thread, as `wakes`.
@@ -153,7 +153,7 @@ impl Shared {
     }
 
     /// Count lost frames or packets.
-    pub fn lose(&self, direction: Direction, reason: Reason, amount: u64, peer: Option<&Peer>) {
+    pub fn count_drops(&self, direction: Direction, reason: Reason, amount: u64, peer: Option<&Peer>) {
         if amount > 0 {
             self.drops.add(direction, reason, amount);
             if let Some(peer) = peer {
@@ -163,31 +163,31 @@ impl Shared {
     }
 
     /// Tell the control plane.
-    pub fn tell(&self, event: Event) {
+    pub fn report(&self, event: Event) {
         if !self.events.put(event) {
-            self.lose(Direction::Receive, Reason::EventQueueFull, 1, None);
+            self.count_drops(Direction::Receive, Reason::EventQueueFull, 1, None);
         }
     }
 
     /// Hand up an OCC message, if it may be one and its peer does not send too many.
     #[cold]
-    pub fn tell_occ(&self, peer: &Peer, payload: &[u8], now: Nanos) {
+    pub fn report_occ(&self, peer: &Peer, payload: &[u8], now: Nanos) {
         if payload.len() > OCC_OCTETS {
-            self.lose(Direction::Receive, Reason::OccLength, 1, Some(peer));
+            self.count_drops(Direction::Receive, Reason::OccLength, 1, Some(peer));
         } else if !peer.may_send_occ(now) {
-            self.lose(Direction::Receive, Reason::OccRate, 1, Some(peer));
+            self.count_drops(Direction::Receive, Reason::OccRate, 1, Some(peer));
         } else {
-            self.tell(Event::OccReceived { handle: peer.handle, payload: payload.to_vec() });
+            self.report(Event::OccReceived { handle: peer.handle, payload: payload.to_vec() });
         }
     }
 
     /// Tell of a station that moved.
-    pub fn tell_move(&self, table: &Table, station: Move) {
+    pub fn report_move(&self, table: &Table, station: Move) {
         let handle = |port| match port {
             TAP_PORT => None,
             port => table.at_port(port).map(|peer| peer.handle),
         };
-        self.tell(Event::StationMoved {
+        self.report(Event::StationMoved {
             address: station.address,
             previous: handle(station.previous),
             current: handle(station.current),
@@ -210,10 +210,10 @@ impl Shared {
     }
 
     /// The adapter vanished; told once for each.
-    pub fn lose_tap(&self, gone: &Arc<Tap>, number: Errno) {
+    pub fn detach_lost_tap(&self, gone: &Arc<Tap>, number: Errno) {
         let was = self.tap.compare_and_swap(gone, None);
         if was.as_ref().is_some_and(|tap| Arc::ptr_eq(tap, gone)) {
-            self.tell(Event::TapFailed { number });
+            self.report(Event::TapFailed { number });
             self.wake_all();
         }
     }
@@ -241,7 +241,7 @@ impl Shared {
     /// EAFNOSUPPORT.
     pub fn path(&self, endpoint: SocketAddr, pin: Option<Pin>, now: Nanos) -> Result<Path, Errno> {
         let raw = RawAddress::new(&endpoint, self.family())?;
-        let pin = pin.or_else(|| lock(&self.pins).get(&endpoint));
+        let pin = pin.or_else(|| lock(&self.pinned_sources).get(&endpoint));
         Ok(Path::new(endpoint, raw, pin, self.mtu_to(&endpoint), now))
     }
 
@@ -251,7 +251,7 @@ impl Shared {
     /// EAFNOSUPPORT.
     pub fn control_path(&self, endpoint: SocketAddr) -> Result<Path, Errno> {
         let raw = RawAddress::new(&endpoint, self.family())?;
-        Ok(Path::new(endpoint, raw, lock(&self.pins).get(&endpoint), None, 0))
+        Ok(Path::new(endpoint, raw, lock(&self.pinned_sources).get(&endpoint), None, 0))
     }
 
     /// Ask for the MTU of a peer's route again, at most once in `pause`; whether it changed.
@@ -280,13 +280,13 @@ impl Shared {
     /// Follow an authentic packet to its source; false where a peer of another name is there.
     pub fn float(&self, peer: &Arc<Peer>, source: SocketAddr, pin: Option<Pin>, now: Nanos) -> bool {
         // Nobody is asked for a route in vain.
-        if self.whereabouts.is_held_by_another(&source, peer) {
+        if self.endpoints.is_held_by_another(&source, peer) {
             return false;
         }
         let Ok(path) = self.path_after(&peer.path.load(), source, pin, now) else { return false };
-        let Some(previous) = self.whereabouts.float(peer, path) else { return false };
+        let Some(previous) = self.endpoints.float(peer, path) else { return false };
         if previous != source {
-            self.tell(Event::PeerFloated { handle: peer.handle, endpoint: source, previous });
+            self.report(Event::PeerFloated { handle: peer.handle, endpoint: source, previous });
         }
         true
     }
@@ -297,7 +297,7 @@ impl Shared {
             return self.path(source, pin, now);
         }
         let raw = RawAddress::new(&source, self.family())?;
-        let pin = pin.or_else(|| lock(&self.pins).get(&source));
+        let pin = pin.or_else(|| lock(&self.pinned_sources).get(&source));
         Ok(before.elsewhere(source, raw, pin))
     }
 
@@ -366,7 +366,7 @@ impl Shared {
             }
         }
         self.overflow.restart();
-        lock(&self.pins).clear();
+        lock(&self.pinned_sources).clear();
         self.sockets.store(Arc::new(sockets));
         self.wake_all();
     }
@@ -389,15 +389,15 @@ pub fn send_failure(number: Errno) -> Reason {
     }
 }
 
-/// The local addresses that sources of control datagrams wrote to; holds `PINS_REMEMBERED`, and forgets the oldest first.
+/// The local addresses that sources of control datagrams wrote to; holds `PINNED_SOURCES_MAX`, and forgets the oldest first.
 #[derive(Debug, Default)]
-pub struct Pins {
+pub struct PinnedSources {
     known: HashMap<SocketAddr, (Pin, u64)>,
     order: VecDeque<(SocketAddr, u64)>,
     stamp: u64,
 }
 
-impl Pins {
+impl PinnedSources {
     /// The local address to answer from.
     pub fn get(&self, source: &SocketAddr) -> Option<Pin> {
         self.known.get(source).map(|(pin, _)| *pin)
@@ -408,7 +408,7 @@ impl Pins {
         self.stamp += 1;
         self.known.insert(source, (pin, self.stamp));
         self.order.push_back((source, self.stamp));
-        while self.known.len() > PINS_REMEMBERED || self.order.len() > 2 * PINS_REMEMBERED {
+        while self.known.len() > PINNED_SOURCES_MAX || self.order.len() > 2 * PINNED_SOURCES_MAX {
             let Some((oldest, stamp)) = self.order.pop_front() else { return };
             if self.known.get(&oldest).is_some_and(|(_, latest)| *latest == stamp) {
                 self.known.remove(&oldest);
@@ -433,14 +433,16 @@ mod tests {
 
     #[test]
     fn pins_are_bounded_and_the_oldest_goes_first() {
-        let mut pins = Pins::default();
+        let mut pinned_sources = PinnedSources::default();
         let source = |number: u32| SocketAddr::new(std::net::IpAddr::V4(number.into()), 1);
-        for number in 0..PINS_REMEMBERED as u32 + 10 {
-            pins.remember(source(number), Pin::V4([1; 4]));
-            pins.remember(source(0), Pin::V4([2; 4]));
+        for number in 0..PINNED_SOURCES_MAX as u32 + 10 {
+            pinned_sources.remember(source(number), Pin::V4([1; 4]));
+            pinned_sources.remember(source(0), Pin::V4([2; 4]));
         }
-        assert!(pins.known.len() <= PINS_REMEMBERED && pins.order.len() <= 2 * PINS_REMEMBERED);
-        assert_eq!(pins.get(&source(0)), Some(Pin::V4([2; 4])));
-        assert_eq!(pins.get(&source(1)), None);
+        assert!(
+            pinned_sources.known.len() <= PINNED_SOURCES_MAX && pinned_sources.order.len() <= 2 * PINNED_SOURCES_MAX
+        );
+        assert_eq!(pinned_sources.get(&source(0)), Some(Pin::V4([2; 4])));
+        assert_eq!(pinned_sources.get(&source(1)), None);
     }
 }

@@ -10,7 +10,7 @@ use bridged_sys::tap::is_gone;
 use bridged_sys::{Errno, EAGAIN, EBADF, EBADFD, EIO, ENOBUFS, ENODEV, ENOMEM, ENXIO};
 
 use crate::contract::TapPort;
-use crate::counters::Reason;
+use crate::control::counters::Reason;
 use crate::error::Error;
 
 /// Octets of the largest IP packet, an Ethernet header, and two tags.

@@ -15,10 +15,10 @@ use bridged_sys::udp::{Options, UdpSocket};
 use zeroize::Zeroizing;
 
 use crate::contract::{Cipher, Direction, Key, PeerSettings, Settings, TapPort};
-use crate::keys::KeySlot;
-use crate::peers::Peer;
 use crate::plane::DataPlane;
 use crate::shared::Shared;
+use crate::tables::keys::KeySlot;
+use crate::tables::peers::Peer;
 
 /// A data plane whose threads do not run, and a socket to send from.
 pub struct Rig {
@@ -123,7 +123,7 @@ impl Far {
 
     /// Packets that the data plane has opened.
     pub fn opened(&self) -> u64 {
-        self.peer.cells.iter().map(|cells| cells.way(Direction::Receive).wire.get()).sum()
+        self.peer.cells.iter().map(|cells| cells.direction(Direction::Receive).wire.get()).sum()
     }
 
     /// Everything that has arrived, as it came in.
@@ -147,7 +147,7 @@ impl Far {
         let packets = runs.iter().flat_map(|run| &run.packets);
         let opened = packets.map(|packet| {
             let mut octets = packet.clone();
-            octets.extend([0; crate::keys::SPARE_OCTETS]);
+            octets.extend([0; crate::tables::keys::SPARE_OCTETS]);
             let mut found = None;
             let take = |at, length| found = Some((at, length));
             self.key.open(&mut octets, packet.len(), packet.len(), self.is_v2, take, |reason| panic!("{reason:?}"));

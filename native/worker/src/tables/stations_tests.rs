@@ -43,36 +43,36 @@ impl Scene {
         }
     }
 
-    fn tap_sends(&mut self, destination: u8, source: u8, now: Nanos) -> Verdict {
+    fn tap_sends(&mut self, destination: u8, source: u8, now: Nanos) -> Decision {
         let octets = frame(destination, source);
         self.switch.decide(&self.fdb, None, &octets, true, now, |station| self.moves.push(station))
     }
 
-    fn first_sends(&mut self, destination: u8, source: u8, now: Nanos) -> Verdict {
+    fn first_sends(&mut self, destination: u8, source: u8, now: Nanos) -> Decision {
         let octets = frame(destination, source);
         let peer = Some(&*self.first.peer);
         self.switch.decide(&self.fdb, peer, &octets, true, now, |station| self.moves.push(station))
     }
 
-    fn second_sends(&mut self, destination: u8, source: u8, now: Nanos) -> Verdict {
+    fn second_sends(&mut self, destination: u8, source: u8, now: Nanos) -> Decision {
         let octets = frame(destination, source);
         let peer = Some(&*self.second.peer);
         self.switch.decide(&self.fdb, peer, &octets, true, now, |station| self.moves.push(station))
     }
 }
 
-fn known(target: Target) -> Verdict {
-    Verdict { kind: FrameKind::Unicast, target: Ok(target) }
+fn known(target: Target) -> Decision {
+    Decision { kind: FrameKind::Unicast, target: Ok(target) }
 }
 
-const FLOODED: Verdict = Verdict { kind: FrameKind::UnknownUnicast, target: Ok(Target::Flood) };
+const FLOODED: Decision = Decision { kind: FrameKind::UnknownUnicast, target: Ok(Target::Flood) };
 
 #[test]
 fn a_frame_is_flooded_until_its_station_was_heard() {
     let mut scene = Scene::new();
     assert_eq!(scene.tap_sends(11, 1, START), FLOODED);
     let broadcast = scene.first_sends(BROADCAST, 11, START);
-    assert_eq!(broadcast, Verdict { kind: FrameKind::Broadcast, target: Ok(Target::Flood) });
+    assert_eq!(broadcast, Decision { kind: FrameKind::Broadcast, target: Ok(Target::Flood) });
     assert_eq!(scene.tap_sends(11, 1, START), known(Target::Peer(scene.first.peer.port)));
     assert_eq!(scene.second_sends(11, 12, START), known(Target::Peer(scene.first.peer.port)));
     assert_eq!(scene.second_sends(1, 12, START), known(Target::Tap));
@@ -87,8 +87,8 @@ fn peers_that_are_kept_apart_reach_the_tap_only() {
     scene.first_sends(BROADCAST, 11, START);
     let octets = frame(11, 12);
     let peer = Some(&*scene.second.peer);
-    let verdict = scene.switch.decide(&scene.fdb, peer, &octets, false, START, |_| {});
-    assert_eq!(verdict, known(Target::Tap));
+    let decision = scene.switch.decide(&scene.fdb, peer, &octets, false, START, |_| {});
+    assert_eq!(decision, known(Target::Tap));
 }
 
 #[test]
@@ -168,8 +168,8 @@ fn a_source_that_is_no_station_is_named_also_where_nothing_is_learned() {
     scene.first.peer.is_removed.store(true, Relaxed);
     for (source, reason) in [([0xff; 6], Reason::SourceMulticast), ([0; 6], Reason::ReservedAddress)] {
         let octets = [&address(1)[..], &source, &[0x88, 0xb5]].concat();
-        let verdict = scene.switch.decide(&scene.fdb, Some(&*scene.first.peer), &octets, true, START, |_| {});
-        assert_eq!(verdict.target, Err(reason));
+        let decision = scene.switch.decide(&scene.fdb, Some(&*scene.first.peer), &octets, true, START, |_| {});
+        assert_eq!(decision.target, Err(reason));
     }
 }
 
@@ -177,10 +177,10 @@ fn a_source_that_is_no_station_is_named_also_where_nothing_is_learned() {
 fn bad_sources_and_full_tables_are_named() {
     let mut scene = Scene::with(4, 2);
     let octets = [&address(1)[..], &address(BROADCAST), &[0x88, 0xb5]].concat();
-    let verdict = scene.switch.decide(&scene.fdb, None, &octets, true, START, |_| {});
-    assert_eq!(verdict.target, Err(Reason::SourceMulticast));
-    let verdict = scene.switch.decide(&scene.fdb, None, &octets[..11], true, START, |_| {});
-    assert_eq!(verdict.target, Err(Reason::ShortFrame));
+    let decision = scene.switch.decide(&scene.fdb, None, &octets, true, START, |_| {});
+    assert_eq!(decision.target, Err(Reason::SourceMulticast));
+    let decision = scene.switch.decide(&scene.fdb, None, &octets[..11], true, START, |_| {});
+    assert_eq!(decision.target, Err(Reason::ShortFrame));
     for source in [11, 12] {
         assert!(scene.first_sends(BROADCAST, source, START).target.is_ok());
     }

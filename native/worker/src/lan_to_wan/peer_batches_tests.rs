@@ -3,8 +3,8 @@ use std::os::fd::AsRawFd;
 use bridged_sys::thread::now;
 
 use super::*;
-use crate::counters::histogram;
-use crate::queue::QUEUE_PEERS;
+use crate::control::counters::histogram;
+use crate::lan_to_wan::pending::QUEUE_PEERS;
 use crate::test_rig::{frame, Far, Rig, Run};
 
 const CELL: usize = 1;
@@ -24,13 +24,13 @@ fn received(lengths: &[usize]) -> (Vec<u8>, Vec<usize>) {
 /// Send frames of these lengths to one peer as a relay does; what arrives.
 fn relayed(rig: &Rig, far: &mut Far, lengths: &[usize]) -> Vec<Run> {
     let (octets, starts) = received(lengths);
-    let mut outbox = Outbox::new(CELL);
+    let mut batcher = PeerBatcher::new(CELL);
     for (start, length) in starts.iter().zip(lengths) {
-        assert!(outbox.has_room(*length));
-        outbox.place_from(&far.peer, UNICAST, *start, *length);
+        assert!(batcher.has_room(*length));
+        batcher.place_from(&far.peer, UNICAST, *start, *length);
     }
-    outbox.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
-    assert_eq!(outbox.octets(), 0);
+    batcher.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
+    assert_eq!(batcher.octets(), 0);
     far.runs()
 }
 
@@ -49,11 +49,11 @@ fn frames_for_peers_that_alternate_are_one_run_for_each_in_order() {
     let mut fars: Vec<Far> = (1..=3).map(|handle| rig.join(handle, Some(handle as u32))).collect();
     let (octets, starts) = received(&[300; 60]);
     let untouched = octets.clone();
-    let mut outbox = Outbox::new(CELL);
+    let mut batcher = PeerBatcher::new(CELL);
     for (number, start) in starts.iter().enumerate() {
-        outbox.place_from(&fars[number % 3].peer, UNICAST, *start, 300);
+        batcher.place_from(&fars[number % 3].peer, UNICAST, *start, 300);
     }
-    outbox.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
+    batcher.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
     assert_eq!(octets, untouched);
     for (first, far) in fars.iter_mut().enumerate() {
         let runs = far.runs();
@@ -109,15 +109,15 @@ fn a_flood_reaches_more_peers_than_a_group_or_the_buffer_holds() {
     let count = GROUP_PEERS as u64 + 6;
     let mut fars: Vec<Far> = (1..=count).map(|handle| rig.join(handle, Some(handle as u32))).collect();
     let peers = rig.shared().table.load().peers.clone();
-    let mut outbox = Outbox::new(CELL);
+    let mut batcher = PeerBatcher::new(CELL);
     let wanted: Vec<Vec<u8>> = (0..3).map(|number| frame(number, 5000)).collect();
     for frame in &wanted {
-        assert!(outbox.has_room(frame.len()));
-        outbox.landing(0)[..frame.len()].copy_from_slice(frame);
-        outbox.flood(&peers, FrameKind::Broadcast, frame.len(), rig.shared(), Some(&rig.socket), now());
-        assert!(outbox.octets() <= ARENA_OCTETS);
+        assert!(batcher.has_room(frame.len()));
+        batcher.write_slot(0)[..frame.len()].copy_from_slice(frame);
+        batcher.flood(&peers, FrameKind::Broadcast, frame.len(), rig.shared(), Some(&rig.socket), now());
+        assert!(batcher.octets() <= ARENA_OCTETS);
     }
-    outbox.flush(rig.shared(), Some(&rig.socket), now());
+    batcher.flush(rig.shared(), Some(&rig.socket), now());
     for far in &mut fars {
         assert_eq!(far.take(), wanted, "peer {}", far.handle);
     }
@@ -129,12 +129,12 @@ fn floods_of_one_length_are_one_run_for_each_peer() {
     let rig = Rig::new(|_| {});
     let mut fars = [rig.join(1, Some(1)), rig.join(2, Some(2))];
     let peers = rig.shared().table.load().peers.clone();
-    let mut outbox = Outbox::new(CELL);
+    let mut batcher = PeerBatcher::new(CELL);
     for number in 0..10 {
-        outbox.landing(0)[..500].copy_from_slice(&frame(number, 500));
-        outbox.flood(&peers, FrameKind::Multicast, 500, rig.shared(), Some(&rig.socket), now());
+        batcher.write_slot(0)[..500].copy_from_slice(&frame(number, 500));
+        batcher.flood(&peers, FrameKind::Multicast, 500, rig.shared(), Some(&rig.socket), now());
     }
-    outbox.flush(rig.shared(), Some(&rig.socket), now());
+    batcher.flush(rig.shared(), Some(&rig.socket), now());
     for far in &mut fars {
         assert_eq!(shape(&far.runs()), [(524, 10)]);
     }
@@ -148,29 +148,29 @@ fn frames_of_every_kind_and_place_keep_their_order_to_one_peer() {
         let peers = rig.shared().table.load().peers.clone();
         let (shared, socket) = (rig.shared(), Some(&rig.socket));
         let (octets, starts) = received(&[200; 40]);
-        let mut outbox = Outbox::new(CELL);
+        let mut batcher = PeerBatcher::new(CELL);
         let mut flooded = Vec::new();
         for (number, start) in starts.iter().enumerate() {
             let frame = frame(number, 200);
             match number % 5 {
-                0 => outbox.place_from(&far.peer, UNICAST, *start, 200),
+                0 => batcher.place_from(&far.peer, UNICAST, *start, 200),
                 1 => {
-                    outbox.landing(0)[..200].copy_from_slice(&frame);
-                    outbox.place(&far.peer, Some(UNICAST), 200);
+                    batcher.write_slot(0)[..200].copy_from_slice(&frame);
+                    batcher.place(&far.peer, Some(UNICAST), 200);
                 }
                 2 => {
-                    outbox.landing(0)[..200].copy_from_slice(&frame);
-                    outbox.flood(&peers, FrameKind::Broadcast, 200, shared, socket, now());
+                    batcher.write_slot(0)[..200].copy_from_slice(&frame);
+                    batcher.flood(&peers, FrameKind::Broadcast, 200, shared, socket, now());
                     flooded.push(frame);
                 }
-                3 => outbox.place_copy(&far.peer, Some(UNICAST), &frame),
+                3 => batcher.place_copy(&far.peer, Some(UNICAST), &frame),
                 _ => {
-                    outbox.room_for(&far.peer)[..200].copy_from_slice(&frame);
-                    outbox.place_written(UNICAST, 200);
+                    batcher.room_for(&far.peer)[..200].copy_from_slice(&frame);
+                    batcher.place_written(UNICAST, 200);
                 }
             }
         }
-        outbox.flush_from(&octets, shared, socket, now());
+        batcher.flush_from(&octets, shared, socket, now());
         let wanted: Vec<Vec<u8>> = (0..40).map(|number| frame(number, 200)).collect();
         assert_eq!(far.take(), wanted);
         assert_eq!(other.take(), flooded);
@@ -183,14 +183,14 @@ fn who_is_removed_or_has_no_key_loses_only_its_own_frames() {
     let rig = Rig::new(|_| {});
     let mut fars: Vec<Far> = (1..=4).map(|handle| rig.join(handle, Some(handle as u32))).collect();
     let (octets, starts) = received(&[100; 40]);
-    let mut outbox = Outbox::new(CELL);
+    let mut batcher = PeerBatcher::new(CELL);
     for (number, start) in starts.iter().enumerate() {
-        outbox.place_from(&fars[number % 4].peer, UNICAST, *start, 100);
+        batcher.place_from(&fars[number % 4].peer, UNICAST, *start, 100);
     }
     let removed = &fars[1];
     rig.plane.remove_peer(removed.handle).unwrap();
     rig.plane.remove_key(fars[2].handle, 0);
-    outbox.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
+    batcher.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
     for (first, far) in fars.iter_mut().enumerate() {
         let wanted: Vec<Vec<u8>> = (0..10).map(|turn| frame(first + 4 * turn, 100)).collect();
         let wanted = if matches!(first, 1 | 2) { Vec::new() } else { wanted };
@@ -207,11 +207,11 @@ fn when_packet_ids_run_out_the_rest_is_counted() {
     let next = u64::from(bridged_core::limits::MAX_PACKET_ID) - 6;
     far.peer.sealing.load().as_ref().unwrap().set_next_id(next);
     let (octets, starts) = received(&[100; 20]);
-    let mut outbox = Outbox::new(CELL);
+    let mut batcher = PeerBatcher::new(CELL);
     for (number, start) in starts.iter().enumerate() {
-        outbox.place_from([&far.peer, &other.peer][number % 2], UNICAST, *start, 100);
+        batcher.place_from([&far.peer, &other.peer][number % 2], UNICAST, *start, 100);
     }
-    outbox.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
+    batcher.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
     assert_eq!((far.take().len(), other.take().len()), (7, 10));
     assert_eq!(rig.lost("key_expired"), 3);
 }
@@ -220,12 +220,12 @@ fn when_packet_ids_run_out_the_rest_is_counted() {
 fn without_a_socket_all_is_counted_and_nothing_waits_for_ever() {
     let rig = Rig::new(|_| {});
     let far = rig.join(1, Some(1));
-    let mut outbox = Outbox::new(CELL);
+    let mut batcher = PeerBatcher::new(CELL);
     for number in 0..5 {
-        outbox.place_copy(&far.peer, Some(UNICAST), &frame(number, 100));
+        batcher.place_copy(&far.peer, Some(UNICAST), &frame(number, 100));
     }
-    outbox.flush_full(rig.shared(), None, now());
-    assert_eq!((outbox.octets(), rig.lost("unreachable")), (0, 5));
+    batcher.flush_full(rig.shared(), None, now());
+    assert_eq!((batcher.octets(), rig.lost("unreachable")), (0, 5));
 }
 
 #[test]
@@ -233,23 +233,23 @@ fn a_part_that_can_grow_is_kept_back_until_it_is_full_or_sent() {
     let rig = Rig::new(|_| {});
     let (mut far, mut other) = (rig.join(1, Some(1)), rig.join(2, Some(2)));
     let (shared, socket) = (rig.shared(), Some(&rig.socket));
-    let mut outbox = Outbox::new(CELL);
-    let put = |outbox: &mut Outbox, far: &Far, from: usize, count: usize| {
+    let mut batcher = PeerBatcher::new(CELL);
+    let put = |batcher: &mut PeerBatcher, far: &Far, from: usize, count: usize| {
         for number in from..from + count {
-            outbox.place_copy(&far.peer, Some(UNICAST), &frame(number, 1448));
+            batcher.place_copy(&far.peer, Some(UNICAST), &frame(number, 1448));
         }
     };
-    put(&mut outbox, &other, 0, 3);
-    put(&mut outbox, &far, 0, 50);
-    outbox.flush_full(shared, socket, now());
-    assert_eq!(outbox.octets(), 6 * 1472);
+    put(&mut batcher, &other, 0, 3);
+    put(&mut batcher, &far, 0, 50);
+    batcher.flush_full(shared, socket, now());
+    assert_eq!(batcher.octets(), 6 * 1472);
     let mut runs = far.runs();
-    put(&mut outbox, &far, 50, 38);
-    outbox.flush_full(shared, socket, now());
-    assert_eq!(outbox.octets(), 0, "a full one is not kept");
+    put(&mut batcher, &far, 50, 38);
+    batcher.flush_full(shared, socket, now());
+    assert_eq!(batcher.octets(), 0, "a full one is not kept");
     runs.extend(far.runs());
-    put(&mut outbox, &far, 88, 2);
-    outbox.flush(shared, socket, now());
+    put(&mut batcher, &far, 88, 2);
+    batcher.flush(shared, socket, now());
     runs.extend(far.runs());
     assert_eq!(shape(&runs), [(1472, 44), (1472, 44), (1472, 2)]);
     let wanted: Vec<Vec<u8>> = (0..90).map(|number| frame(number, 1448)).collect();
@@ -262,12 +262,12 @@ fn what_was_kept_back_survives_another_peer_id() {
     let rig = Rig::new(|_| {});
     let mut far = rig.join(1, Some(1));
     let (shared, socket) = (rig.shared(), Some(&rig.socket));
-    let mut outbox = Outbox::new(CELL);
-    outbox.place_copy(&far.peer, Some(UNICAST), &frame(0, 100));
-    outbox.flush_full(shared, socket, now());
+    let mut batcher = PeerBatcher::new(CELL);
+    batcher.place_copy(&far.peer, Some(UNICAST), &frame(0, 100));
+    batcher.flush_full(shared, socket, now());
     far.peer.identify(Some(1), None);
-    outbox.flush_full(shared, socket, now());
-    outbox.flush(shared, socket, now());
+    batcher.flush_full(shared, socket, now());
+    batcher.flush(shared, socket, now());
     assert_eq!(far.take(), [frame(0, 100)]);
 }
 
@@ -287,12 +287,12 @@ fn what_the_kernel_refused_as_a_run_goes_singly_for_a_while() {
     path.segment_limit.store(200, std::sync::atomic::Ordering::Relaxed);
     path.retry_at.store(now() + bridged_core::SECOND, std::sync::atomic::Ordering::Relaxed);
     let (octets, starts) = received(&[100, 100, 300, 300, 300, 176]);
-    let mut outbox = Outbox::new(CELL);
+    let mut batcher = PeerBatcher::new(CELL);
     for later in [0, 2 * bridged_core::SECOND] {
         for (number, start) in starts.iter().enumerate() {
-            outbox.place_from(&far.peer, UNICAST, *start, [100, 100, 300, 300, 300, 176][number]);
+            batcher.place_from(&far.peer, UNICAST, *start, [100, 100, 300, 300, 300, 176][number]);
         }
-        outbox.flush_from(&octets, rig.shared(), Some(&rig.socket), now() + later);
+        batcher.flush_from(&octets, rig.shared(), Some(&rig.socket), now() + later);
         let wanted: &[(usize, usize)] =
             if later == 0 { &[(124, 2), (324, 1), (324, 1), (324, 1), (200, 1)] } else { &[(124, 2), (324, 4)] };
         assert_eq!(shape(&far.runs()), wanted);
@@ -311,11 +311,11 @@ fn the_first_run_that_is_refused_is_the_only_one_that_is_tried() {
     };
     assert_eq!(result, 0);
     let (octets, starts) = received(&[300; 200]);
-    let mut outbox = Outbox::new(CELL);
+    let mut batcher = PeerBatcher::new(CELL);
     for (number, start) in starts.iter().enumerate() {
-        outbox.place_from([&far.peer, &other.peer][usize::from(number % 4 == 3)], UNICAST, *start, 300);
+        batcher.place_from([&far.peer, &other.peer][usize::from(number % 4 == 3)], UNICAST, *start, 300);
     }
-    outbox.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
+    batcher.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
     let wanted = |is_other: bool| -> Vec<Vec<u8>> {
         (0..200).filter(|number| (number % 4 == 3) == is_other).map(|number| frame(number, 300)).collect()
     };
@@ -327,7 +327,7 @@ fn the_first_run_that_is_refused_is_the_only_one_that_is_tried() {
 }
 
 #[test]
-fn the_outbox_is_full_when_too_many_peers_wait() {
+fn the_batcher_is_full_when_too_many_peers_wait() {
     let rig = Rig::new(|_| {});
     let far = rig.join(1, Some(1));
     let settings = |handle: u64| crate::contract::PeerSettings {
@@ -343,15 +343,15 @@ fn the_outbox_is_full_when_too_many_peers_wait() {
         rig.plane.add_peer(settings(handle)).unwrap();
     }
     let peers = rig.shared().table.load().peers.clone();
-    let mut outbox = Outbox::new(CELL);
+    let mut batcher = PeerBatcher::new(CELL);
     for (number, peer) in peers.iter().enumerate() {
-        assert_eq!(outbox.has_room(60), number < QUEUE_PEERS);
-        if outbox.has_room(60) {
-            outbox.place_copy(peer, Some(UNICAST), &frame(number, 60));
+        assert_eq!(batcher.has_room(60), number < QUEUE_PEERS);
+        if batcher.has_room(60) {
+            batcher.place_copy(peer, Some(UNICAST), &frame(number, 60));
         }
     }
-    outbox.flush(rig.shared(), Some(&rig.socket), now());
-    assert!(outbox.has_room(60));
+    batcher.flush(rig.shared(), Some(&rig.socket), now());
+    assert!(batcher.has_room(60));
     assert_eq!(rig.lost("no_peer"), QUEUE_PEERS as u64 - 1);
 }
 
@@ -365,11 +365,11 @@ fn a_local_address_that_has_gone_costs_no_packet_and_no_other_peer_its_own() {
         far.peer.path.store(Arc::new(far.peer.path.load().pinned(pin)));
     }
     let (octets, starts) = received(&[100, 100, 200, 200, 300, 300]);
-    let mut outbox = Outbox::new(CELL);
+    let mut batcher = PeerBatcher::new(CELL);
     for (number, start) in starts.iter().enumerate() {
-        outbox.place_from(&fars[number % 2].peer, UNICAST, *start, 100 + number / 2 * 100);
+        batcher.place_from(&fars[number % 2].peer, UNICAST, *start, 100 + number / 2 * 100);
     }
-    outbox.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
+    batcher.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
     for (first, far) in fars.iter_mut().enumerate() {
         let wanted: Vec<Vec<u8>> = (0..3).map(|turn| frame(first + 2 * turn, 100 + turn * 100)).collect();
         assert_eq!(far.take(), wanted);
@@ -386,12 +386,12 @@ fn who_waits_for_a_turn_holds_none_and_has_sent_what_it_had() {
     let (mut first, mut second) = (rig.join(1, Some(1)), rig.join(2, Some(2)));
     let peers = rig.shared().table.load().peers.clone();
     std::thread::scope(|scope| {
-        let held = peers[1].turn.lock().unwrap();
+        let held = peers[1].send_lock.lock().unwrap();
         let flooding = scope.spawn(|| {
-            let mut outbox = Outbox::new(CELL);
-            outbox.landing(0)[..60].copy_from_slice(&frame(5, 60));
-            outbox.flood(&peers, FrameKind::Broadcast, 60, rig.shared(), Some(&rig.socket), now());
-            outbox.flush(rig.shared(), Some(&rig.socket), now());
+            let mut batcher = PeerBatcher::new(CELL);
+            batcher.write_slot(0)[..60].copy_from_slice(&frame(5, 60));
+            batcher.flood(&peers, FrameKind::Broadcast, 60, rig.shared(), Some(&rig.socket), now());
+            batcher.flush(rig.shared(), Some(&rig.socket), now());
         });
         let until = now() + 5 * bridged_core::SECOND;
         let mut arrived = Vec::new();
@@ -399,7 +399,7 @@ fn who_waits_for_a_turn_holds_none_and_has_sent_what_it_had() {
             arrived = first.take();
         }
         assert_eq!(arrived, [frame(5, 60)]);
-        drop(peers[0].turn.lock().unwrap());
+        drop(peers[0].send_lock.lock().unwrap());
         assert!(second.take().is_empty() && !flooding.is_finished());
         drop(held);
     });
@@ -411,17 +411,17 @@ fn frames_from_elsewhere_fill_the_buffer_as_well() {
     let rig = Rig::new(|_| {});
     let mut far = rig.join(1, Some(1));
     let (octets, starts) = received(&[1448; 400]);
-    let mut outbox = Outbox::new(CELL);
+    let mut batcher = PeerBatcher::new(CELL);
     let (mut flushed, mut arrived) = (0, Vec::new());
     for start in starts {
-        if !outbox.has_room(1448) {
-            outbox.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
+        if !batcher.has_room(1448) {
+            batcher.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
             flushed += 1;
             arrived.extend(far.take());
         }
-        outbox.place_from(&far.peer, UNICAST, start, 1448);
+        batcher.place_from(&far.peer, UNICAST, start, 1448);
     }
-    outbox.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
+    batcher.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
     arrived.extend(far.take());
     let wanted: Vec<Vec<u8>> = (0..400).map(|number| frame(number, 1448)).collect();
     assert_eq!((arrived, flushed), (wanted, 400 * 1472 / ARENA_OCTETS));
@@ -443,11 +443,11 @@ fn two_threads_that_flood_the_same_peers_end_and_packet_ids_leave_in_order() {
                     if thread == 1 {
                         peers.reverse();
                     }
-                    let mut outbox = Outbox::new(thread);
+                    let mut batcher = PeerBatcher::new(thread);
                     for number in 0..rounds {
-                        outbox.landing(0)[..60].copy_from_slice(&frame(number, 60));
-                        outbox.flood(&peers, FrameKind::Broadcast, 60, rig.shared(), Some(&rig.socket), now());
-                        outbox.flush(rig.shared(), Some(&rig.socket), now());
+                        batcher.write_slot(0)[..60].copy_from_slice(&frame(number, 60));
+                        batcher.flood(&peers, FrameKind::Broadcast, 60, rig.shared(), Some(&rig.socket), now());
+                        batcher.flush(rig.shared(), Some(&rig.socket), now());
                     }
                 });
             }

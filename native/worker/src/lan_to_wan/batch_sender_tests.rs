@@ -62,16 +62,16 @@ fn a_socket_that_stays_full_is_waited_for_only_once() {
     let (near, _far) = UnixDatagram::pair().unwrap();
     near.set_nonblocking(true).unwrap();
     while near.send(&[0; 1000]).is_ok() {}
-    let mut patience = Patience(SEND_WAIT);
+    let mut wait_budget = WaitBudget(SEND_WAIT);
     let began = now();
     // A wait may be interrupted.
-    while patience.0 > 0 {
-        assert!(!patience.wait(near.as_fd()));
+    while wait_budget.0 > 0 {
+        assert!(!wait_budget.wait(near.as_fd()));
     }
     assert!(now() - began >= SEND_WAIT);
     let began = now();
     for _ in 0..1000 {
-        assert!(!patience.wait(near.as_fd()));
+        assert!(!wait_budget.wait(near.as_fd()));
     }
     assert!(now() - began < 100 * SEND_WAIT, "a tenth of what they would take one by one");
 }
@@ -83,6 +83,6 @@ fn what_becomes_writable_while_waited_for_is() {
     while near.send(&[0; 1000]).is_ok() {}
     far.set_nonblocking(true).unwrap();
     while far.recv(&mut [0; 1000]).is_ok() {}
-    let mut patience = Patience(SEND_WAIT);
-    assert!(patience.wait(near.as_fd()));
+    let mut wait_budget = WaitBudget(SEND_WAIT);
+    assert!(wait_budget.wait(near.as_fd()));
 }

@@ -15,8 +15,8 @@ use bridged_core::Nanos;
 use bridged_sys::descriptor::EventFd;
 
 use crate::contract::{Event, PeerHandle, EVENT_QUEUE_EVENTS, OCC_WAITING};
-use crate::control_queue::{ControlQueue, Sender};
-use crate::counters::Reason;
+use crate::control::control_queue::{ControlQueue, Sender};
+use crate::control::counters::Reason;
 use crate::sync::{lock, Mutex};
 
 /// What can be told of once; a state has at most one event, in which the latest of it stands.

@@ -7,7 +7,7 @@ use bridged_worker as worker;
 use pyo3::prelude::*;
 use zeroize::Zeroizing;
 
-use crate::outward::refused;
+use crate::to_python::refused;
 
 /// `bridged.addresses.Endpoint`.
 #[derive(FromPyObject)]

@@ -10,10 +10,10 @@ use bridged_sys::tap::dropped_by_queue;
 use bridged_sys::thread::{now, unix_seconds};
 
 use crate::contract::{PeerSnapshot, Snapshot, CONTROL_QUEUE_DATAGRAMS, EVENT_QUEUE_EVENTS, STRANGER_QUEUE_DATAGRAMS};
-use crate::counters::{histogram, peer_counters, Counter, ThreadCells};
-use crate::peers::Peer;
+use crate::control::counters::{histogram, peer_counters, Counter, ThreadCells};
 use crate::shared::{Shared, ThreadClock};
 use crate::sync::lock;
+use crate::tables::peers::Peer;
 
 const SEGMENT_CAUSES: [&str; 3] = ["eio", "einval", "emsgsize"];
 

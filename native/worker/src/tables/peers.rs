@@ -2,7 +2,7 @@
 //!
 //! Source: bridged/dataplane/contract.py, `PeerSettings`; docs/protocol/data.md#2-5, #5-1, #6-3.
 //! A table never changes: a changed copy takes its place, so that threads read it without a lock. Where peers are, which changes
-//! with a packet, is not part of it (`whereabouts.rs`).
+//! with a packet, is not part of it (`endpoints.rs`).
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -17,11 +17,11 @@ use bridged_core::{Nanos, SECOND};
 use bridged_sys::address::{Pin, RawAddress};
 
 use crate::contract::{PeerHandle, PeerSettings};
-use crate::counters::{Drops, PeerCells};
+use crate::control::counters::{Drops, PeerCells};
 use crate::error::Error;
-use crate::keys::KeySlot;
 use crate::sync::{lock, ArcSwap, ArcSwapOption, AtomicBool, Guard, Mutex};
-use crate::whereabouts::Whereabouts;
+use crate::tables::endpoints::PeerEndpoints;
+use crate::tables::keys::KeySlot;
 
 /// No peer id, in the atomics that hold one.
 const NONE: u32 = u32::MAX;
@@ -143,7 +143,7 @@ pub struct Peer {
     /// Lost frames and packets.
     pub drops: Drops,
     /// Held while packets are sealed and sent, so that packet ids leave in order whichever thread sends.
-    pub turn: Mutex<()>,
+    pub send_lock: Mutex<()>,
     /// It has left the table: learn nothing of it any more.
     pub is_removed: AtomicBool,
     occ: Mutex<Allowance>,
@@ -165,7 +165,7 @@ impl Peer {
             timers: Timers::default(),
             cells: (0..threads).map(|_| PeerCells::default()).collect(),
             drops: Drops::default(),
-            turn: Mutex::new(()),
+            send_lock: Mutex::new(()),
             is_removed: AtomicBool::new(false),
             occ: Mutex::new(Allowance::new(OCC_BURST, OCC_PER_SECOND)),
         };
@@ -268,7 +268,7 @@ fn nanoseconds(seconds: Option<f64>) -> Nanos {
     seconds.map_or(0, |seconds| ((seconds * SECOND as f64) as Nanos).max(1))
 }
 
-/// All peers, and the ways to find one: handle, port, wire peer id.
+/// All peers, and the directions to find one: handle, port, wire peer id.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
     /// In the order in which they came.
@@ -299,14 +299,14 @@ impl Table {
 
     /// The peer of a DATA_V2 packet: an id that nobody has is taken by the peer at `source`, or by the only
     /// one, if that takes any.
-    pub fn find(&self, wire_id: u32, source: &SocketAddr, whereabouts: &Whereabouts) -> Option<Cow<'_, Arc<Peer>>> {
+    pub fn find(&self, wire_id: u32, source: &SocketAddr, endpoints: &PeerEndpoints) -> Option<Cow<'_, Arc<Peer>>> {
         if let Some(peer) = self.by_wire_id.get(&wire_id) {
             return Some(Cow::Borrowed(peer));
         }
         match self.take_any.as_slice() {
             [] => None,
             [only] => Some(Cow::Borrowed(only)),
-            _ => whereabouts.at(source).filter(|peer| peer.receive_peer_id().is_none()).map(Cow::Owned),
+            _ => endpoints.at(source).filter(|peer| peer.receive_peer_id().is_none()).map(Cow::Owned),
         }
     }
 

@@ -7,16 +7,16 @@ use std::sync::Arc;
 
 use bridged_sys::address::Pin;
 
-use crate::peers::{Path, Peer};
 use crate::sync::{lock, Mutex};
+use crate::tables::peers::{Path, Peer};
 
 /// See the module. A peer has one endpoint, that of its path: both change with the lock held.
 #[derive(Debug, Default)]
-pub struct Whereabouts {
+pub struct PeerEndpoints {
     holders: Mutex<HashMap<SocketAddr, Arc<Peer>>>,
 }
 
-impl Whereabouts {
+impl PeerEndpoints {
     /// The peer that was heard last from an endpoint.
     pub fn at(&self, endpoint: &SocketAddr) -> Option<Arc<Peer>> {
         lock(&self.holders).get(endpoint).cloned()

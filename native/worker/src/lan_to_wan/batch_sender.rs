@@ -15,10 +15,10 @@ use bridged_sys::udp::UdpSocket;
 use bridged_sys::{Errno, EADDRNOTAVAIL, EAGAIN, EINVAL, EIO, EMSGSIZE, ENETUNREACH};
 
 use crate::contract::Direction;
-use crate::counters::Reason;
-use crate::peers::{Path, Peer};
+use crate::control::counters::Reason;
 use crate::shared::{send_failure, Shared};
 use crate::sync::lock;
+use crate::tables::peers::{Path, Peer};
 
 /// After a failed UDP_SEGMENT send, segments of that size go singly for so long.
 const SEGMENT_RETRY: Nanos = 30 * SECOND;
@@ -57,16 +57,16 @@ impl Taken {
 
 /// A message, and whose it is.
 #[derive(Debug, Clone, Copy)]
-struct Letter {
+struct PendingSend {
     message: Outgoing,
     owner: usize,
 }
 
 /// The time left to wait for a socket that is full.
 #[derive(Debug)]
-struct Patience(Nanos);
+struct WaitBudget(Nanos);
 
-impl Patience {
+impl WaitBudget {
     /// Wait until it takes output; false where it does not, at once when no time is left.
     #[cold]
     fn wait(&mut self, descriptor: BorrowedFd<'_>) -> bool {
@@ -81,7 +81,7 @@ impl Patience {
 }
 
 /// See the module. `cell`: its owner's place among those who count.
-pub struct Dispatch {
+pub struct BatchSender {
     cell: usize,
     sender: Sender,
     messages: Vec<Outgoing>,
@@ -89,19 +89,19 @@ pub struct Dispatch {
     owners: Vec<usize>,
     /// By number of peer.
     taken: Vec<Taken>,
-    patience: Patience,
+    wait_budget: WaitBudget,
 }
 
-impl Dispatch {
+impl BatchSender {
     /// One that has sent nothing.
-    pub fn new(cell: usize) -> Dispatch {
-        Dispatch {
+    pub fn new(cell: usize) -> BatchSender {
+        BatchSender {
             cell,
             sender: Sender::new(),
             messages: Vec::with_capacity(64),
             owners: Vec::with_capacity(64),
             taken: Vec::with_capacity(64),
-            patience: Patience(SEND_WAIT),
+            wait_budget: WaitBudget(SEND_WAIT),
         }
     }
 
@@ -130,7 +130,7 @@ impl Dispatch {
             let unpinned = Outgoing { pin: None, ..message };
             let again = self.sender.send(socket, datagram, &unpinned).err();
             if again != number {
-                lock(&shared.pins).forget(&path.endpoint);
+                lock(&shared.pinned_sources).forget(&path.endpoint);
                 number = again;
             }
         }
@@ -163,7 +163,7 @@ impl Dispatch {
         let owner = self.taken.len();
         self.taken.push(Taken::default());
         let Some(socket) = socket else {
-            shared.lose(Direction::Transmit, Reason::Unreachable, packets.len() as u64, None);
+            shared.count_drops(Direction::Transmit, Reason::Unreachable, packets.len() as u64, None);
             return owner;
         };
         if path.segment_limit.load(Relaxed) != usize::MAX && now >= path.retry_at.load(Relaxed) {
@@ -206,7 +206,7 @@ impl Dispatch {
         now: Nanos,
         peer_of: impl Fn(usize) -> &'a Arc<Peer>,
     ) {
-        self.patience = Patience(SEND_WAIT);
+        self.wait_budget = WaitBudget(SEND_WAIT);
         let mut at = 0;
         while at < self.messages.len() {
             let (sent, number) = self.sender.send_many(socket, arena, &self.messages[at..]);
@@ -216,15 +216,15 @@ impl Dispatch {
             }
             at += sent;
             if number != 0 && at < self.messages.len() {
-                let letter = Letter { message: self.messages[at], owner: self.owners[at] };
-                let taken = self.send_failed(arena, letter, number, shared, socket, peer_of(letter.owner), now);
-                self.taken[letter.owner].add(taken);
+                let pending = PendingSend { message: self.messages[at], owner: self.owners[at] };
+                let taken = self.send_failed(arena, pending, number, shared, socket, peer_of(pending.owner), now);
+                self.taken[pending.owner].add(taken);
                 at += 1;
                 // What was just learned of its path holds for what follows as well.
-                let limit = peer_of(letter.owner).path.load().segment_limit.load(Relaxed);
-                while self.owners.get(at) == Some(&letter.owner) && self.messages[at].segment > limit {
+                let limit = peer_of(pending.owner).path.load().segment_limit.load(Relaxed);
+                while self.owners.get(at) == Some(&pending.owner) && self.messages[at].segment > limit {
                     let taken = self.send_singly(arena, self.messages[at], shared, socket);
-                    self.taken[letter.owner].add(taken);
+                    self.taken[pending.owner].add(taken);
                     at += 1;
                 }
             }
@@ -242,15 +242,15 @@ impl Dispatch {
     fn send_failed(
         &mut self,
         arena: &[u8],
-        letter: Letter,
+        pending: PendingSend,
         mut number: Errno,
         shared: &Shared,
         socket: &UdpSocket,
         peer: &Arc<Peer>,
         now: Nanos,
     ) -> Taken {
-        let mut message = letter.message;
-        if number == EAGAIN && self.patience.wait(socket.as_fd()) {
+        let mut message = pending.message;
+        if number == EAGAIN && self.wait_budget.wait(socket.as_fd()) {
             number = self.sender.send(socket, arena, &message).err().unwrap_or(0);
         }
         if message.pin.is_some() && may_be_pin(number) {
@@ -262,7 +262,7 @@ impl Dispatch {
                 message = unpinned;
                 number = again;
                 for (later, owner) in self.messages.iter_mut().zip(&self.owners) {
-                    if *owner == letter.owner {
+                    if *owner == pending.owner {
                         later.pin = None;
                     }
                 }
@@ -275,7 +275,7 @@ impl Dispatch {
         }
         let cause = [EIO, EINVAL, EMSGSIZE].iter().position(|cause| *cause == number);
         let Some(cause) = cause.filter(|_| message.segment > 0) else {
-            shared.lose(Direction::Transmit, send_failure(number), datagrams(&message) as u64, None);
+            shared.count_drops(Direction::Transmit, send_failure(number), datagrams(&message) as u64, None);
             return Taken::default();
         };
         cells.segment_fallbacks[cause].add(1);
@@ -297,7 +297,7 @@ impl Dispatch {
             let length = message.segment.min(end - at);
             let one = Outgoing { start: at, length, segment: 0, ..message };
             let mut result = self.sender.send(socket, arena, &one);
-            if result == Err(EAGAIN) && self.patience.wait(socket.as_fd()) {
+            if result == Err(EAGAIN) && self.wait_budget.wait(socket.as_fd()) {
                 result = self.sender.send(socket, arena, &one);
             }
             match result {
@@ -305,7 +305,7 @@ impl Dispatch {
                     taken.add(Taken { packets: 1, octets: length });
                     shared.cells[self.cell].segments_per_send.observe(1, 1);
                 }
-                Err(number) => shared.lose(Direction::Transmit, send_failure(number), 1, None),
+                Err(number) => shared.count_drops(Direction::Transmit, send_failure(number), 1, None),
             }
             at += length;
         }
@@ -387,10 +387,10 @@ fn may_be_pin(number: Errno) -> bool {
 
 fn unpin(shared: &Shared, peer: &Peer) {
     let path = peer.path.load();
-    lock(&shared.pins).forget(&path.endpoint);
-    shared.whereabouts.repin(peer, &path.endpoint, None);
+    lock(&shared.pinned_sources).forget(&path.endpoint);
+    shared.endpoints.repin(peer, &path.endpoint, None);
 }
 
 #[cfg(test)]
-#[path = "dispatch_tests.rs"]
+#[path = "batch_sender_tests.rs"]
 mod tests;

@@ -16,8 +16,8 @@ use bridged_sys::thread::now;
 use bridged_sys::{EAGAIN, EBADFD, EINTR, ENODEV};
 
 use crate::contract::Direction::Transmit;
-use crate::counters::Reason;
-use crate::forwarding::{Forwarding, Scene, FLUSH_OCTETS};
+use crate::control::counters::Reason;
+use crate::lan_to_wan::forwarding::{Forwarding, Scene, FLUSH_OCTETS};
 use crate::shared::Shared;
 use crate::tap::{judge, Failure, Tap, SUPER_FRAME_OCTETS};
 
@@ -28,7 +28,7 @@ pub const ERROR_PAUSE: Nanos = 1_000_000;
 
 /// What a turn came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
+pub enum NextStep {
     /// There may be more.
     Again,
     /// Nothing is left for now.
@@ -38,7 +38,7 @@ pub enum Turn {
 }
 
 /// See the module.
-pub struct Outward {
+pub struct LanReader {
     shared: Arc<Shared>,
     worker: usize,
     thread: usize,
@@ -49,11 +49,11 @@ pub struct Outward {
     budget: usize,
 }
 
-impl Outward {
+impl LanReader {
     /// Of a worker; `seed` is random.
-    pub fn new(shared: Arc<Shared>, worker: usize, seed: u64) -> Outward {
+    pub fn new(shared: Arc<Shared>, worker: usize, seed: u64) -> LanReader {
         let thread = 2 * worker;
-        Outward {
+        LanReader {
             shared,
             worker,
             thread,
@@ -71,14 +71,14 @@ impl Outward {
         let Some(wake) = wakes.get(self.thread) else { return };
         while !shared.is_stopping.load(Relaxed) {
             let turn = self.turn(&shared);
-            if turn == Turn::Again {
+            if turn == NextStep::Again {
                 continue;
             }
             let queue = match (turn, shared.tap.load().as_ref()) {
-                (Turn::Wait, Some(tap)) => tap.queue_to_read(self.worker).unwrap_or(-1),
+                (NextStep::Wait, Some(tap)) => tap.queue_to_read(self.worker).unwrap_or(-1),
                 _ => -1,
             };
-            let timeout = (turn == Turn::Pause).then_some(ERROR_PAUSE);
+            let timeout = (turn == NextStep::Pause).then_some(ERROR_PAUSE);
             if wait_readable(&[queue, wake.as_raw_fd()], timeout) & 0b10 != 0 {
                 wake.clear();
             }
@@ -86,7 +86,7 @@ impl Outward {
     }
 
     /// Read up to the budget, and send.
-    fn turn(&mut self, shared: &Shared) -> Turn {
+    fn turn(&mut self, shared: &Shared) -> NextStep {
         let tap = shared.tap.load();
         let table = shared.table.load();
         let sockets = shared.sockets.load();
@@ -95,64 +95,65 @@ impl Outward {
         let scene = Scene { shared, table: &table, socket, now };
         let queue = tap.as_ref().and_then(|tap| Some((tap, tap.queue_to_read(self.worker)?)));
         let Some((tap, queue)) = queue else {
-            self.forwarding.outbox.flush(shared, socket, now);
-            return Turn::Wait;
+            self.forwarding.batcher.flush(shared, socket, now);
+            return NextStep::Wait;
         };
         let mut reads = 0;
-        let mut turn = Turn::Again;
+        let mut turn = NextStep::Again;
         while reads < self.budget {
-            if !self.forwarding.outbox.has_room(tap.room) {
-                self.forwarding.outbox.flush(shared, socket, now);
+            if !self.forwarding.batcher.has_room(tap.room) {
+                self.forwarding.batcher.flush(shared, socket, now);
             }
             let into_super = self.expects_super;
-            let room = if into_super { &mut self.super_frame[..] } else { self.forwarding.outbox.landing(tap.vnet) };
+            let room =
+                if into_super { &mut self.super_frame[..] } else { self.forwarding.batcher.write_slot(tap.vnet) };
             let room_octets = tap.room.min(room.len());
             match read(queue, &mut room[..room_octets]) {
                 Ok(0) => {
                     // End of file: what is behind the descriptor was closed.
-                    shared.lose_tap(tap, ENODEV);
-                    turn = Turn::Wait;
+                    shared.detach_lost_tap(tap, ENODEV);
+                    turn = NextStep::Wait;
                     break;
                 }
                 Ok(octets) => {
                     reads += 1;
                     self.forward(&scene, tap, into_super, octets);
-                    if self.forwarding.outbox.octets() >= FLUSH_OCTETS {
-                        self.forwarding.outbox.flush_full(shared, socket, now);
+                    if self.forwarding.batcher.octets() >= FLUSH_OCTETS {
+                        self.forwarding.batcher.flush_full(shared, socket, now);
                     }
                 }
                 Err(EAGAIN) => {
-                    turn = Turn::Wait;
+                    turn = NextStep::Wait;
                     break;
                 }
                 Err(EINTR) => {}
                 Err(number) => {
-                    turn = Turn::Pause;
+                    turn = NextStep::Pause;
                     if judge(queue, number) == Failure::Gone {
-                        shared.lose_tap(tap, if number == 0 { EBADFD } else { number });
-                        turn = Turn::Wait;
+                        shared.detach_lost_tap(tap, if number == 0 { EBADFD } else { number });
+                        turn = NextStep::Wait;
                     }
                     break;
                 }
             }
         }
         // A lone frame goes out before the next one is looked for.
-        if turn == Turn::Again && (self.expects_super || self.budget > 1) {
-            self.forwarding.outbox.flush_full(shared, socket, now);
+        if turn == NextStep::Again && (self.expects_super || self.budget > 1) {
+            self.forwarding.batcher.flush_full(shared, socket, now);
         } else {
-            self.forwarding.outbox.flush(shared, socket, now);
+            self.forwarding.batcher.flush(shared, socket, now);
         }
-        self.budget = if turn == Turn::Again { (self.budget * 2).min(BUDGET_READS) } else { reads.max(1) };
+        self.budget = if turn == NextStep::Again { (self.budget * 2).min(BUDGET_READS) } else { reads.max(1) };
         turn
     }
 
-    /// One read: `octets` at the start of the super-frame buffer, or of the outbox' landing.
+    /// One read: `octets` at the start of the super-frame buffer, or of the batcher's write slot.
     fn forward(&mut self, scene: &Scene<'_>, tap: &Tap, in_super: bool, octets: usize) {
         let vnet_octets = tap.vnet;
-        let outbox = &mut self.forwarding.outbox;
-        let packet = if in_super { &self.super_frame[..] } else { outbox.landing(vnet_octets) };
+        let batcher = &mut self.forwarding.batcher;
+        let packet = if in_super { &self.super_frame[..] } else { batcher.write_slot(vnet_octets) };
         if octets < vnet_octets + LEAST_FRAME_OCTETS {
-            scene.shared.lose(Transmit, Reason::ShortFrame, 1, None);
+            scene.shared.count_drops(Transmit, Reason::ShortFrame, 1, None);
             return;
         }
         let vnet = match vnet_octets {
@@ -164,13 +165,13 @@ impl Outward {
         let frame = vnet_octets..octets;
         if vnet.is_super() {
             if !in_super {
-                self.super_frame[frame.clone()].copy_from_slice(&outbox.landing(0)[..length]);
+                self.super_frame[frame.clone()].copy_from_slice(&batcher.write_slot(0)[..length]);
             }
             self.forwarding.forward_super(scene, &vnet, &self.super_frame[frame]);
             return;
         }
         if in_super {
-            outbox.landing(0)[..length].copy_from_slice(&self.super_frame[frame]);
+            batcher.write_slot(0)[..length].copy_from_slice(&self.super_frame[frame]);
         }
         self.forwarding.forward_plain(scene, &vnet, length);
     }

@@ -18,11 +18,11 @@ use bridged_sys::descriptor::{read, wait_writable, wait_writable_or_readable};
 use bridged_sys::thread::now;
 use bridged_sys::{EAGAIN, EBADFD, EINTR, ENODEV};
 
-use crate::ahead::Ahead;
 use crate::contract::Direction::Transmit;
-use crate::counters::Reason;
-use crate::forwarding::{Forwarding, Scene, FLUSH_OCTETS};
-use crate::outward::{Turn, ERROR_PAUSE};
+use crate::control::counters::Reason;
+use crate::lan_to_wan::forwarding::{Forwarding, Scene, FLUSH_OCTETS};
+use crate::lan_to_wan::priority::PriorityBacklog;
+use crate::lan_to_wan::reader::{NextStep, ERROR_PAUSE};
 use crate::shared::Shared;
 use crate::tap::{judge, Failure, Tap};
 
@@ -32,32 +32,32 @@ const BUDGET_READS: usize = 1024;
 const BUDGET_DROPS: usize = 256;
 
 /// See the module.
-pub struct UrgentFirst {
+pub struct PriorityReader {
     shared: Arc<Shared>,
     worker: usize,
     thread: usize,
     forwarding: Forwarding,
-    ahead: Ahead,
+    backlog: PriorityBacklog,
     budget: usize,
 }
 
 /// What a turn came to.
 struct Outcome {
-    turn: Turn,
+    turn: NextStep,
     /// Frames wait for the socket to send.
     waits_for_socket: bool,
 }
 
-impl UrgentFirst {
+impl PriorityReader {
     /// Of a worker; `seed` is random.
-    pub fn new(shared: Arc<Shared>, worker: usize, seed: u64) -> UrgentFirst {
+    pub fn new(shared: Arc<Shared>, worker: usize, seed: u64) -> PriorityReader {
         let thread = 2 * worker;
-        UrgentFirst {
+        PriorityReader {
             shared,
             worker,
             thread,
             forwarding: Forwarding::new(thread, seed),
-            ahead: Ahead::new(),
+            backlog: PriorityBacklog::new(),
             budget: 1,
         }
     }
@@ -69,18 +69,18 @@ impl UrgentFirst {
         let Some(wake) = wakes.get(self.thread) else { return };
         while !shared.is_stopping.load(Relaxed) {
             let outcome = self.turn(&shared);
-            if outcome.turn == Turn::Again {
+            if outcome.turn == NextStep::Again {
                 continue;
             }
             let tap = shared.tap.load_full();
             let queue = match (outcome.turn, tap.as_ref()) {
-                (Turn::Wait, Some(tap)) => tap.queue_to_read(self.worker),
+                (NextStep::Wait, Some(tap)) => tap.queue_to_read(self.worker),
                 _ => None,
             };
             let sockets = shared.sockets.load_full();
             let socket = sockets.get(self.worker).or(sockets.first()).filter(|_| outcome.waits_for_socket);
             let descriptors = [socket.map_or(-1, |socket| socket.as_raw_fd()), queue.unwrap_or(-1), wake.as_raw_fd()];
-            let timeout = (outcome.turn == Turn::Pause).then_some(ERROR_PAUSE);
+            let timeout = (outcome.turn == NextStep::Pause).then_some(ERROR_PAUSE);
             if wait_writable_or_readable(&descriptors, timeout) & 0b100 != 0 {
                 wake.clear();
             }
@@ -97,32 +97,32 @@ impl UrgentFirst {
         let queue = tap.as_ref().and_then(|tap| Some((tap, tap.queue_to_read(self.worker)?)));
         let turn = match queue {
             Some((tap, queue)) => self.read_ahead(&scene, tap, queue),
-            None => Turn::Wait,
+            None => NextStep::Wait,
         };
-        if self.ahead.is_empty() {
+        if self.backlog.is_empty() {
             return Outcome { turn, waits_for_socket: false };
         }
         // It is writable while less than half of its buffer is in use; the other half is for what is urgent.
         if socket.is_some_and(|socket| !wait_writable(socket.as_fd(), 0)) {
-            let turn = if turn == Turn::Again { Turn::Wait } else { turn };
+            let turn = if turn == NextStep::Again { NextStep::Wait } else { turn };
             return Outcome { turn, waits_for_socket: true };
         }
         self.send_share(&scene);
-        Outcome { turn: if self.ahead.is_empty() { turn } else { Turn::Again }, waits_for_socket: false }
+        Outcome { turn: if self.backlog.is_empty() { turn } else { NextStep::Again }, waits_for_socket: false }
     }
 
     /// Read up to the budget: send what is urgent, keep the rest.
-    fn read_ahead(&mut self, scene: &Scene<'_>, tap: &Arc<Tap>, queue: RawFd) -> Turn {
-        let budget = if self.ahead.is_empty() { self.budget } else { BUDGET_READS };
+    fn read_ahead(&mut self, scene: &Scene<'_>, tap: &Arc<Tap>, queue: RawFd) -> NextStep {
+        let budget = if self.backlog.is_empty() { self.budget } else { BUDGET_READS };
         let (mut reads, mut dropped) = (0, 0);
-        let mut turn = Turn::Again;
+        let mut turn = NextStep::Again;
         while reads < budget && dropped < BUDGET_DROPS {
-            let from = self.ahead.room(tap.room);
-            match read(queue, self.ahead.at(from, tap.room)) {
+            let from = self.backlog.room(tap.room);
+            match read(queue, self.backlog.at(from, tap.room)) {
                 Ok(0) => {
                     // End of file: what is behind the descriptor was closed.
-                    scene.shared.lose_tap(tap, ENODEV);
-                    turn = Turn::Wait;
+                    scene.shared.detach_lost_tap(tap, ENODEV);
+                    turn = NextStep::Wait;
                     break;
                 }
                 Ok(octets) => {
@@ -130,22 +130,22 @@ impl UrgentFirst {
                     dropped += usize::from(!self.sort(scene, tap.vnet, from, octets));
                 }
                 Err(EAGAIN) => {
-                    turn = Turn::Wait;
+                    turn = NextStep::Wait;
                     break;
                 }
                 Err(EINTR) => {}
                 Err(number) => {
-                    turn = Turn::Pause;
+                    turn = NextStep::Pause;
                     if judge(queue, number) == Failure::Gone {
-                        scene.shared.lose_tap(tap, if number == 0 { EBADFD } else { number });
-                        turn = Turn::Wait;
+                        scene.shared.detach_lost_tap(tap, if number == 0 { EBADFD } else { number });
+                        turn = NextStep::Wait;
                     }
                     break;
                 }
             }
         }
-        self.forwarding.outbox.flush(scene.shared, scene.socket, scene.now);
-        self.budget = if turn == Turn::Again { (self.budget * 2).min(BUDGET_READS) } else { reads.max(1) };
+        self.forwarding.batcher.flush(scene.shared, scene.socket, scene.now);
+        self.budget = if turn == NextStep::Again { (self.budget * 2).min(BUDGET_READS) } else { reads.max(1) };
         turn
     }
 
@@ -153,10 +153,10 @@ impl UrgentFirst {
     /// room for it.
     fn sort(&mut self, scene: &Scene<'_>, header: usize, from: usize, octets: usize) -> bool {
         if octets < header + LEAST_FRAME_OCTETS {
-            scene.shared.lose(Transmit, Reason::ShortFrame, 1, None);
+            scene.shared.count_drops(Transmit, Reason::ShortFrame, 1, None);
             return true;
         }
-        let (head, frame) = self.ahead.at(from, octets).split_at(header);
+        let (head, frame) = self.backlog.at(from, octets).split_at(header);
         let vnet = match header {
             0 => VnetHeader::default(),
             _ => VnetHeader::parse(head).unwrap_or_default(),
@@ -166,43 +166,43 @@ impl UrgentFirst {
             forward(&mut self.forwarding, scene, &vnet, dscp << 2, frame);
             return true;
         }
-        let is_kept = self.ahead.keep(from, header, octets, vnet, dscp << 2);
+        let is_kept = self.backlog.keep(from, header, octets, vnet, dscp << 2);
         if !is_kept {
             let segment = usize::from(vnet.gso_size).max(1);
             let frames = if vnet.is_super() { (octets - header).div_ceil(segment) } else { 1 };
-            scene.shared.lose(Transmit, Reason::UdpSendFull, frames as u64, None);
+            scene.shared.count_drops(Transmit, Reason::UdpSendFull, frames as u64, None);
         }
-        if self.forwarding.outbox.octets() > 0 {
+        if self.forwarding.batcher.octets() > 0 {
             // It may be long until the TAP is empty.
-            self.forwarding.outbox.flush(scene.shared, scene.socket, scene.now);
+            self.forwarding.batcher.flush(scene.shared, scene.socket, scene.now);
         }
         is_kept
     }
 
     fn send_share(&mut self, scene: &Scene<'_>) {
-        while let Some((record, frame)) = self.ahead.oldest() {
+        while let Some((record, frame)) = self.backlog.oldest() {
             // No more than one super-frame: the rest of the socket's buffer is for what is urgent.
-            let waiting = self.forwarding.outbox.octets();
+            let waiting = self.forwarding.batcher.octets();
             if waiting > 0 && waiting + frame.len() > FLUSH_OCTETS {
                 break;
             }
             forward(&mut self.forwarding, scene, &record.vnet, record.class, frame);
-            self.ahead.drop_oldest();
+            self.backlog.drop_oldest();
         }
-        self.forwarding.outbox.flush(scene.shared, scene.socket, scene.now);
+        self.forwarding.batcher.flush(scene.shared, scene.socket, scene.now);
     }
 }
 
-/// Put a frame that lies elsewhere into the outbox.
+/// Put a frame that lies elsewhere into the batcher.
 fn forward(forwarding: &mut Forwarding, scene: &Scene<'_>, vnet: &VnetHeader, class: u8, frame: &[u8]) {
-    forwarding.outbox.set_class(class);
+    forwarding.batcher.set_class(class);
     if vnet.is_super() {
         forwarding.forward_super(scene, vnet, frame);
         return;
     }
-    if !forwarding.outbox.has_room(frame.len()) {
-        forwarding.outbox.flush(scene.shared, scene.socket, scene.now);
+    if !forwarding.batcher.has_room(frame.len()) {
+        forwarding.batcher.flush(scene.shared, scene.socket, scene.now);
     }
-    forwarding.outbox.landing(0)[..frame.len()].copy_from_slice(frame);
+    forwarding.batcher.write_slot(0)[..frame.len()].copy_from_slice(frame);
     forwarding.forward_plain(scene, vnet, frame.len());
 }

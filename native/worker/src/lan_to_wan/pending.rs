@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bridged_core::stats::FrameKind;
 
-use crate::peers::Peer;
+use crate::tables::peers::Peer;
 
 /// Peers at most; beyond, `has_room` is false.
 pub const QUEUE_PEERS: usize = 512;
@@ -30,7 +30,7 @@ pub enum Place {
 
 /// A frame that waits.
 #[derive(Debug, Clone, Copy)]
-pub struct Waiting {
+pub struct PendingFrame {
     /// Where it lies.
     pub place: Place,
     /// None: it is no frame.
@@ -47,7 +47,7 @@ pub struct Waiting {
 
 /// A peer that something waits for.
 #[derive(Debug)]
-pub struct Waiter {
+pub struct PendingPeer {
     /// Who.
     pub peer: Arc<Peer>,
     /// Its id on the wire: room for the header was left according to it.
@@ -61,15 +61,15 @@ pub struct Waiter {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Queue {
-    waiting: Vec<Waiting>,
-    peers: Vec<Waiter>,
+pub struct PendingFrames {
+    waiting: Vec<PendingFrame>,
+    peers: Vec<PendingPeer>,
     /// By port: number of the peer, from 1; 0: free.
     table: Box<[u16]>,
     current: usize,
     class: u8,
     /// What was taken out.
-    kept: Vec<Waiting>,
+    kept: Vec<PendingFrame>,
 }
 
 /// Frames that were taken out of the queue.
@@ -81,10 +81,10 @@ pub struct Tail {
     pub start: usize,
 }
 
-impl Queue {
+impl PendingFrames {
     /// An empty one.
-    pub fn new() -> Queue {
-        Queue {
+    pub fn new() -> PendingFrames {
+        PendingFrames {
             waiting: Vec::with_capacity(2048),
             peers: Vec::with_capacity(64),
             table: vec![0; PLACES].into_boxed_slice(),
@@ -135,13 +135,13 @@ impl Queue {
 
     fn enter(&mut self, peer: Arc<Peer>, peer_id: Option<u32>, place: usize) {
         self.current = self.peers.len();
-        self.peers.push(Waiter { peer, peer_id, count: 0, first: NONE, last: NONE, place });
+        self.peers.push(PendingPeer { peer, peer_id, count: 0, first: NONE, last: NONE, place });
         self.table[place] = self.peers.len() as u16;
     }
 
     /// The peer that `find` found last.
     #[inline]
-    pub fn found(&self) -> Option<&Waiter> {
+    pub fn found(&self) -> Option<&PendingPeer> {
         self.peers.get(self.current)
     }
 
@@ -156,16 +156,16 @@ impl Queue {
             Some(before) => before.next = index,
             None => waiter.first = index,
         }
-        self.waiting.push(Waiting { place, kind, at, length, class: self.class, peer: self.current, next: NONE });
+        self.waiting.push(PendingFrame { place, kind, at, length, class: self.class, peer: self.current, next: NONE });
     }
 
     /// All peers that something waits for, in the order of what came first for each.
-    pub fn peers(&self) -> &[Waiter] {
+    pub fn peers(&self) -> &[PendingPeer] {
         &self.peers
     }
 
     /// What waits for one of them, in order.
-    pub fn of<'a>(&'a self, waiter: &Waiter) -> impl Iterator<Item = &'a Waiting> + use<'a> {
+    pub fn of<'a>(&'a self, waiter: &PendingPeer) -> impl Iterator<Item = &'a PendingFrame> + use<'a> {
         let mut at = waiter.first;
         std::iter::from_fn(move || {
             let waiting = self.waiting.get(at)?;
@@ -175,9 +175,9 @@ impl Queue {
     }
 
     /// The newest frames as far as they are for one peer and lie in the buffer one behind the other; whose they are.
-    pub fn tail(&self) -> Option<(&Waiter, &[Waiting])> {
+    pub fn tail(&self) -> Option<(&PendingPeer, &[PendingFrame])> {
         let newest = self.waiting.last()?;
-        let is_part = |waiting: &Waiting| waiting.peer == newest.peer && waiting.place == Place::Here;
+        let is_part = |waiting: &PendingFrame| waiting.peer == newest.peer && waiting.place == Place::Here;
         let begin = self.waiting.iter().rposition(|waiting| !is_part(waiting)).map_or(0, |before| before + 1);
         Some((self.peers.get(newest.peer)?, &self.waiting[begin..]))
     }
@@ -225,5 +225,5 @@ impl Queue {
 }
 
 #[cfg(test)]
-#[path = "queue_tests.rs"]
+#[path = "pending_tests.rs"]
 mod tests;

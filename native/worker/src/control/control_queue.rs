@@ -10,7 +10,7 @@ use bridged_core::resets::{host_of, ResetLimit};
 use bridged_core::Nanos;
 
 use crate::contract::{Event, PeerHandle, CONTROL_QUEUE_DATAGRAMS, STRANGER_QUEUE_DATAGRAMS};
-use crate::counters::Reason;
+use crate::control::counters::Reason;
 
 /// Larger ones cannot be control packets (tls-mtu is at most 2048).
 const CONTROL_DATAGRAM_OCTETS: usize = 4096;
@@ -112,7 +112,7 @@ impl ControlQueue {
         self.noticed.allows(endpoint, now, NOTICE) && self.noticed.allows(everybody, now, NOTICES)
     }
 
-    /// Queue a datagram, or say why not.
+    /// PendingFrames a datagram, or say why not.
     ///
     /// # Errors
     /// The drop reason.

@@ -13,10 +13,10 @@ use bridged_sys::descriptor::wait_readable;
 use bridged_sys::thread::now;
 
 use crate::contract::{Event, PeerHandle};
-use crate::peers::{Peer, Table};
-use crate::schedule::Schedule;
+use crate::control::schedule::Schedule;
 use crate::shared::Shared;
 use crate::sync::lock;
+use crate::tables::peers::{Peer, Table};
 
 /// The longest pause.
 const TICK: Nanos = SECOND;
@@ -73,7 +73,7 @@ fn look_at(shared: &Shared, table: &Table, handle: PeerHandle, now: Nanos) -> Op
         send_payload(shared, peer, &PING, now);
     }
     if expires_at.is_some_and(|at| now >= at) && !peer.timers.is_expired.swap(true, Relaxed) {
-        shared.tell(Event::PeerExpired { handle });
+        shared.report(Event::PeerExpired { handle });
     }
     let (ping_at, expires_at) = peer.deadlines();
     // What could not be sent is tried again then; whoever expired may be heard again.
@@ -86,10 +86,10 @@ fn look_at(shared: &Shared, table: &Table, handle: PeerHandle, now: Nanos) -> Op
 /// Seal and send what is no frame; nothing happens while no key is in use.
 pub fn send_payload(shared: &Shared, peer: &Arc<Peer>, payload: &[u8], now: Nanos) {
     let sockets = shared.sockets.load_full();
-    let mut outbox = lock(&shared.sending);
-    if outbox.has_room(payload.len()) {
-        outbox.place_copy(peer, None, payload);
-        outbox.flush(shared, sockets.first().map(Arc::as_ref), now);
+    let mut batcher = lock(&shared.sending);
+    if batcher.has_room(payload.len()) {
+        batcher.place_copy(peer, None, payload);
+        batcher.flush(shared, sockets.first().map(Arc::as_ref), now);
     }
 }
 
@@ -109,7 +109,7 @@ fn ask_for_mtu(shared: &Shared, from: usize, now: Nanos) -> usize {
         }
         asked += 1;
         if shared.refresh_mtu(&path, now, pause) {
-            let _outbox = lock(&shared.sending);
+            let _sending = lock(&shared.sending);
             shared.cells[shared.common_cell()].path_mtu_changed.add(1);
         }
     }

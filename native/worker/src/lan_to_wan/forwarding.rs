@@ -1,4 +1,4 @@
-//! A frame from the TAP finds its peers and is put into their outbox: switched, cut, and fitted to each one's path.
+//! A frame from the TAP finds its peers and is put into their batcher: switched, cut, and fitted to each one's path.
 //!
 //! Source: docs/protocol/data.md#5-1 and #5-4.
 
@@ -15,11 +15,11 @@ use bridged_sys::memory::resident;
 use bridged_sys::udp::UdpSocket;
 
 use crate::contract::Direction::Transmit;
-use crate::counters::Reason;
-use crate::outbox::Outbox;
-use crate::peers::{Peer, Table};
+use crate::control::counters::Reason;
+use crate::lan_to_wan::peer_batches::PeerBatcher;
 use crate::shared::Shared;
-use crate::switch::{Switch, Target};
+use crate::tables::peers::{Peer, Table};
+use crate::tables::stations::{Switch, Target};
 use crate::tap::SUPER_FRAME_OCTETS;
 
 /// So many octets that wait are sent at once.
@@ -35,11 +35,11 @@ pub struct Scene<'a> {
     pub now: Nanos,
 }
 
-/// See the module. `outbox`: plain frames are expected at its landing.
+/// See the module. `batcher`: plain frames are expected at its write_slot.
 pub struct Forwarding {
     thread: usize,
     switch: Switch,
-    pub outbox: Outbox,
+    pub batcher: PeerBatcher,
     /// A frame for those who have not got it yet.
     spare: Box<[u8]>,
 }
@@ -50,35 +50,35 @@ impl Forwarding {
         Forwarding {
             thread,
             switch: Switch::new(seed),
-            outbox: Outbox::new(thread),
+            batcher: PeerBatcher::new(thread),
             spare: resident(SUPER_FRAME_OCTETS),
         }
     }
 
-    /// The frame of `length` octets at the outbox' landing.
+    /// The frame of `length` octets at the batcher's write slot.
     pub fn forward_plain(&mut self, scene: &Scene<'_>, vnet: &VnetHeader, length: usize) {
         let shared = scene.shared;
-        let frame = &mut self.outbox.landing(0)[..length];
+        let frame = &mut self.batcher.write_slot(0)[..length];
         if vnet.needs_checksum() && complete_checksum(vnet, frame).is_err() {
-            shared.lose(Transmit, Reason::BadLength, 1, None);
+            shared.count_drops(Transmit, Reason::BadLength, 1, None);
             return;
         }
         // Behind the checksum, which a virtual machine may have put anywhere.
         if begins_as_housekeeping(frame) {
-            shared.lose(Transmit, Reason::HousekeepingMagic, 1, None);
+            shared.count_drops(Transmit, Reason::HousekeepingMagic, 1, None);
             return;
         }
         let mss_limit = shared.sizes.mss_limit.load(Relaxed);
         if mss_limit > 0 && clamp_mss(frame, mss_limit) {
             shared.cells[self.thread].mss_clamped.add(1);
         }
-        let verdict = self
+        let decision = self
             .switch
-            .decide(&shared.fdb, None, frame, true, scene.now, |station| shared.tell_move(scene.table, station));
-        let target = match verdict.target {
+            .decide(&shared.fdb, None, frame, true, scene.now, |station| shared.report_move(scene.table, station));
+        let target = match decision.target {
             Ok(target) => target,
             Err(reason) => {
-                shared.lose(Transmit, reason, 1, None);
+                shared.count_drops(Transmit, reason, 1, None);
                 return;
             }
         };
@@ -88,17 +88,17 @@ impl Forwarding {
         match target {
             Target::Nowhere | Target::Tap => {}
             Target::Peer(port) => match scene.table.at_port(port) {
-                Some(peer) if fits(length, peer) => self.outbox.place(peer, Some(verdict.kind), length),
-                Some(peer) => self.cut_plain(scene, std::slice::from_ref(peer), verdict.kind, length),
-                None => self.flood_plain(scene, verdict.kind, length),
+                Some(peer) if fits(length, peer) => self.batcher.place(peer, Some(decision.kind), length),
+                Some(peer) => self.cut_plain(scene, std::slice::from_ref(peer), decision.kind, length),
+                None => self.flood_plain(scene, decision.kind, length),
             },
-            Target::Flood => self.flood_plain(scene, verdict.kind, length),
+            Target::Flood => self.flood_plain(scene, decision.kind, length),
         }
     }
 
-    /// A SYN at the landing offers what one packet to each of its targets bears.
+    /// A SYN at the write_slot offers what one packet to each of its targets bears.
     fn fit_mss(&mut self, scene: &Scene<'_>, target: Target, length: usize) {
-        let frame = &mut self.outbox.landing(0)[..length];
+        let frame = &mut self.batcher.write_slot(0)[..length];
         if !is_syn(frame) {
             return;
         }
@@ -117,29 +117,29 @@ impl Forwarding {
         let peers = &scene.table.peers;
         if peers.is_empty() {
             // Without peers there is nowhere to go at all.
-            scene.shared.lose(Transmit, Reason::NoPeer, 1, None);
+            scene.shared.count_drops(Transmit, Reason::NoPeer, 1, None);
         } else if peers.iter().all(|peer| fits(length, peer)) {
-            self.outbox.flood(peers, kind, length, scene.shared, scene.socket, scene.now);
+            self.batcher.flood(peers, kind, length, scene.shared, scene.socket, scene.now);
         } else {
             self.cut_plain(scene, peers, kind, length);
         }
     }
 
-    /// The frame at the landing is larger than some path bears: cut it for those if it is TCP that can be cut.
+    /// The frame at the write_slot is larger than some path bears: cut it for those if it is TCP that can be cut.
     fn cut_plain(&mut self, scene: &Scene<'_>, peers: &[Arc<Peer>], kind: FrameKind, length: usize) {
-        self.spare[..length].copy_from_slice(&self.outbox.landing(0)[..length]);
+        self.spare[..length].copy_from_slice(&self.batcher.write_slot(0)[..length]);
         let frame = &self.spare[..length];
         let segment = SuperFrame::of_segment(frame);
         for peer in peers {
             match &segment {
                 Some(segment) if !fits(length, peer) => {
-                    place_cut(&mut self.outbox, self.thread, scene, segment, length, peer, kind);
+                    place_cut(&mut self.batcher, self.thread, scene, segment, length, peer, kind);
                 }
                 _ => {
-                    if !self.outbox.has_room(length) {
-                        self.outbox.flush(scene.shared, scene.socket, scene.now);
+                    if !self.batcher.has_room(length) {
+                        self.batcher.flush(scene.shared, scene.socket, scene.now);
                     }
-                    self.outbox.place_copy(peer, Some(kind), frame);
+                    self.batcher.place_copy(peer, Some(kind), frame);
                 }
             }
         }
@@ -149,20 +149,20 @@ impl Forwarding {
     pub fn forward_super(&mut self, scene: &Scene<'_>, vnet: &VnetHeader, frame: &[u8]) {
         let Scene { shared, table, .. } = *scene;
         if begins_as_housekeeping(frame) {
-            shared.lose(Transmit, Reason::HousekeepingMagic, 1, None);
+            shared.count_drops(Transmit, Reason::HousekeepingMagic, 1, None);
             return;
         }
         let Ok(parsed) = SuperFrame::parse(vnet, frame) else {
-            shared.lose(Transmit, Reason::BadLength, 1, None);
+            shared.count_drops(Transmit, Reason::BadLength, 1, None);
             return;
         };
         let count = parsed.cut(0).count as u64;
-        let verdict =
-            self.switch.decide(&shared.fdb, None, frame, true, scene.now, |station| shared.tell_move(table, station));
+        let decision =
+            self.switch.decide(&shared.fdb, None, frame, true, scene.now, |station| shared.report_move(table, station));
         let one;
-        let peers: &[Arc<Peer>] = match verdict.target {
+        let peers: &[Arc<Peer>] = match decision.target {
             Err(reason) => {
-                shared.lose(Transmit, reason, count, None);
+                shared.count_drops(Transmit, reason, count, None);
                 return;
             }
             Ok(Target::Nowhere | Target::Tap) => return,
@@ -176,17 +176,17 @@ impl Forwarding {
             Ok(Target::Flood) => &table.peers,
         };
         if peers.is_empty() {
-            shared.lose(Transmit, Reason::NoPeer, count, None);
+            shared.count_drops(Transmit, Reason::NoPeer, count, None);
         }
         for peer in peers {
-            place_cut(&mut self.outbox, self.thread, scene, &parsed, frame.len(), peer, verdict.kind);
+            place_cut(&mut self.batcher, self.thread, scene, &parsed, frame.len(), peer, decision.kind);
         }
     }
 }
 
-/// Cut a frame of `octets` to what fits the peer's path, into the outbox.
+/// Cut a frame of `octets` to what fits the peer's path, into the batcher.
 fn place_cut(
-    outbox: &mut Outbox,
+    batcher: &mut PeerBatcher,
     thread: usize,
     scene: &Scene<'_>,
     parsed: &SuperFrame<'_>,
@@ -203,14 +203,14 @@ fn place_cut(
         cut = parsed.cut(parsed.header_len() + payload.div_ceil(cut.count));
     }
     for index in 0..cut.count {
-        if !outbox.has_room(cut.first_len) || outbox.octets() >= FLUSH_OCTETS * 2 {
-            outbox.flush_full(scene.shared, scene.socket, scene.now);
+        if !batcher.has_room(cut.first_len) || batcher.octets() >= FLUSH_OCTETS * 2 {
+            batcher.flush_full(scene.shared, scene.socket, scene.now);
         }
-        let written = parsed.write(&cut, index, outbox.room_for(peer));
+        let written = parsed.write(&cut, index, batcher.room_for(peer));
         if written == 0 {
-            scene.shared.lose(Transmit, Reason::BadLength, 1, Some(peer));
+            scene.shared.count_drops(Transmit, Reason::BadLength, 1, Some(peer));
         } else {
-            outbox.place_written(kind, written);
+            batcher.place_written(kind, written);
         }
     }
 }

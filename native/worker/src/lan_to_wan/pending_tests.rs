@@ -1,6 +1,6 @@
 use super::*;
 use crate::contract::PeerSettings;
-use crate::peers::Path;
+use crate::tables::peers::Path;
 use bridged_core::fdb::Port;
 use bridged_sys::address::{Family, RawAddress};
 
@@ -20,14 +20,14 @@ fn peer(port: Port, transmit_peer_id: Option<u32>) -> Arc<Peer> {
 }
 
 /// Offsets by peer, in order.
-fn offsets(queue: &Queue) -> Vec<Vec<usize>> {
+fn offsets(queue: &PendingFrames) -> Vec<Vec<usize>> {
     let of = |waiter| queue.of(waiter).map(|waiting| waiting.at).collect::<Vec<usize>>();
     let found: Vec<Vec<usize>> = queue.peers().iter().map(of).collect();
     assert!(queue.peers().iter().zip(&found).all(|(waiter, found)| waiter.count == found.len()));
     found
 }
 
-fn put(queue: &mut Queue, peer: &Arc<Peer>, place: Place, at: usize) {
+fn put(queue: &mut PendingFrames, peer: &Arc<Peer>, place: Place, at: usize) {
     queue.find(peer);
     queue.push(place, Some(FrameKind::Unicast), at, 10);
 }
@@ -36,7 +36,7 @@ fn put(queue: &mut Queue, peer: &Arc<Peer>, place: Place, at: usize) {
 fn peers_whose_ports_meet_in_the_table_are_told_apart() {
     let ports = [7, 7 + PLACES as Port, 8, 7 + 2 * PLACES as Port, PLACES as Port - 1, 2 * PLACES as Port - 1];
     let peers = ports.map(|port| peer(port, Some(port)));
-    let mut queue = Queue::new();
+    let mut queue = PendingFrames::new();
     for round in 0..3 {
         for (number, peer) in peers.iter().enumerate() {
             assert_eq!(queue.find(peer), Some(ports[number]));
@@ -53,7 +53,7 @@ fn peers_whose_ports_meet_in_the_table_are_told_apart() {
 #[test]
 fn the_tail_is_what_lies_in_the_buffer_for_the_newest_peer() {
     let (first, second) = (peer(1, Some(1)), peer(2, Some(2)));
-    let mut queue = Queue::new();
+    let mut queue = PendingFrames::new();
     assert!(queue.tail().is_none());
     put(&mut queue, &first, Place::Here, 0);
     put(&mut queue, &second, Place::Here, 1);
@@ -70,7 +70,7 @@ fn the_tail_is_what_lies_in_the_buffer_for_the_newest_peer() {
 #[test]
 fn what_is_split_off_begins_an_empty_queue_and_the_rest_keeps_its_order() {
     let (first, second) = (peer(1, Some(1)), peer(2, Some(2)));
-    let mut queue = Queue::new();
+    let mut queue = PendingFrames::new();
     for (at, peer) in [&first, &second, &first, &first, &first].into_iter().enumerate() {
         put(&mut queue, peer, Place::Here, 100 + at);
     }
@@ -88,7 +88,7 @@ fn what_is_split_off_begins_an_empty_queue_and_the_rest_keeps_its_order() {
 #[test]
 fn all_of_a_peer_can_be_split_off() {
     let (first, second) = (peer(1, None), peer(2, Some(2)));
-    let mut queue = Queue::new();
+    let mut queue = PendingFrames::new();
     put(&mut queue, &second, Place::Here, 0);
     put(&mut queue, &first, Place::Here, 1);
     let tail = queue.split_tail(1).unwrap();
@@ -102,7 +102,7 @@ fn all_of_a_peer_can_be_split_off() {
 #[test]
 fn so_many_frames_wait_and_no_more() {
     let only = peer(1, Some(1));
-    let mut queue = Queue::new();
+    let mut queue = PendingFrames::new();
     for at in 0..QUEUE_FRAMES {
         assert!(queue.has_room());
         put(&mut queue, &only, Place::Outside, at);

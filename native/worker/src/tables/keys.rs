@@ -21,11 +21,11 @@ use bridged_core::replay::ReplayWindow;
 use zeroize::Zeroizing;
 
 use crate::contract::{Cipher, Key, LimitTrigger};
-use crate::counters::Reason;
+use crate::control::counters::Reason;
 use crate::error::Error;
-use crate::packet_ids::PacketIds;
-pub use crate::packet_ids::Reserved;
 use crate::sync::{lock, Mutex, Padded};
+use crate::tables::packet_ids::PacketIds;
+pub use crate::tables::packet_ids::Reserved;
 
 /// Octets behind a packet that [`KeySlot::open`] uses, and puts back.
 pub const SPARE_OCTETS: usize = TAG_OCTETS;

@@ -15,9 +15,9 @@ use bridged_core::local_cache::LocalCache;
 use bridged_core::stats::FrameKind;
 use bridged_core::{Nanos, SECOND};
 
-use crate::counters::Reason;
-use crate::peers::Peer;
+use crate::control::counters::Reason;
 use crate::sync::{lock, AtomicU64, Mutex};
+use crate::tables::peers::Peer;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Places of each cache of a thread, 32 octets each.
@@ -39,7 +39,7 @@ pub enum Target {
 
 /// What becomes of frames from one port with the same two addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Verdict {
+pub struct Decision {
     /// What their destination is.
     pub kind: FrameKind,
     /// Where they go, or why nowhere.
@@ -158,24 +158,24 @@ impl Switch {
         forward_between_peers: bool,
         now: Nanos,
         tell: impl FnMut(Move),
-    ) -> Verdict {
+    ) -> Decision {
         let Some((target, source)) = addresses(frame) else {
-            return Verdict { kind: FrameKind::UnknownUnicast, target: Err(Reason::ShortFrame) };
+            return Decision { kind: FrameKind::UnknownUnicast, target: Err(Reason::ShortFrame) };
         };
         let port = ingress.map_or(TAP_PORT, |peer| peer.port);
         let kind = kind_of(target);
         let generation = fdb.generation.load(Ordering::Acquire);
         if self.sources.get(source, generation, now) != Some(port) {
             if let Err(reason) = self.learn(fdb, ingress, source, now, tell) {
-                return Verdict { kind, target: Err(reason) };
+                return Decision { kind, target: Err(reason) };
             }
         }
         if kind != FrameKind::UnknownUnicast {
-            return Verdict { kind, target: Ok(Target::Flood) };
+            return Decision { kind, target: Ok(Target::Flood) };
         }
         let generation = fdb.generation.load(Ordering::Acquire);
         let found = self.targets.get(target, generation, now).or_else(|| self.look_up(fdb, target, now));
-        let Some(found) = found else { return Verdict { kind, target: Ok(Target::Flood) } };
+        let Some(found) = found else { return Decision { kind, target: Ok(Target::Flood) } };
         let target = match (found, ingress) {
             (TAP_PORT, Some(_)) => Target::Tap,
             (found, _) if found == port => Target::Nowhere,
@@ -183,7 +183,7 @@ impl Switch {
             (_, Some(_)) if !forward_between_peers => Target::Tap,
             (found, _) => Target::Peer(found),
         };
-        Verdict { kind: FrameKind::Unicast, target: Ok(target) }
+        Decision { kind: FrameKind::Unicast, target: Ok(target) }
     }
 
     #[cold]
@@ -264,5 +264,5 @@ fn nanoseconds(seconds: f64) -> Nanos {
 }
 
 #[cfg(test)]
-#[path = "switch_tests.rs"]
+#[path = "stations_tests.rs"]
 mod tests;

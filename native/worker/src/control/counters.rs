@@ -134,7 +134,7 @@ impl Drops {
 
 /// Frames and octets of one direction by kind, and outer datagrams.
 #[derive(Debug, Default)]
-pub struct Way {
+pub struct DirectionCounters {
     frames: [Counter; FRAME_KINDS],
     octets: [Counter; FRAME_KINDS],
     /// Outer datagrams.
@@ -143,7 +143,7 @@ pub struct Way {
     pub wire_octets: Counter,
 }
 
-impl Way {
+impl DirectionCounters {
     /// Count frames of one kind.
     #[inline]
     pub fn count(&self, kind: FrameKind, frames: u64, octets: u64) {
@@ -157,7 +157,7 @@ impl Way {
 #[repr(align(128))]
 pub struct PeerCells {
     /// By direction.
-    pub ways: [Way; 2],
+    pub directions: [DirectionCounters; 2],
     /// Monotonic nanoseconds of the newest packet sent.
     pub sent_at: Counter,
     /// Of the newest authentic packet received; 0: none yet.
@@ -167,8 +167,8 @@ pub struct PeerCells {
 impl PeerCells {
     /// The counters of a direction.
     #[inline]
-    pub fn way(&self, direction: Direction) -> &Way {
-        &self.ways[direction as usize]
+    pub fn direction(&self, direction: Direction) -> &DirectionCounters {
+        &self.directions[direction as usize]
     }
 }
 
@@ -179,12 +179,12 @@ pub fn peer_counters(cells: &[PeerCells], drops: &Drops) -> PeerCounters {
         let name = direction.name();
         for kind in FrameKind::ALL {
             let key = (name, kind.as_str());
-            let ways = || cells.iter().map(|cell| cell.way(direction));
-            sums.frames.insert(key, ways().map(|way| way.frames[kind as usize].get()).sum());
-            sums.bytes.insert(key, ways().map(|way| way.octets[kind as usize].get()).sum());
+            let directions = || cells.iter().map(|cell| cell.direction(direction));
+            sums.frames.insert(key, directions().map(|way| way.frames[kind as usize].get()).sum());
+            sums.bytes.insert(key, directions().map(|way| way.octets[kind as usize].get()).sum());
         }
-        sums.wire_datagrams.insert(name, cells.iter().map(|cell| cell.way(direction).wire.get()).sum());
-        sums.wire_bytes.insert(name, cells.iter().map(|cell| cell.way(direction).wire_octets.get()).sum());
+        sums.wire_datagrams.insert(name, cells.iter().map(|cell| cell.direction(direction).wire.get()).sum());
+        sums.wire_bytes.insert(name, cells.iter().map(|cell| cell.direction(direction).wire_octets.get()).sum());
     }
     drops.collect(&mut sums.drops);
     sums
@@ -260,8 +260,8 @@ mod tests {
     fn sums_go_over_all_threads() {
         let cells: [PeerCells; 3] = std::array::from_fn(|_| PeerCells::default());
         for cell in &cells {
-            cell.way(Direction::Transmit).count(FrameKind::Broadcast, 2, 100);
-            cell.way(Direction::Receive).wire.add(1);
+            cell.direction(Direction::Transmit).count(FrameKind::Broadcast, 2, 100);
+            cell.direction(Direction::Receive).wire.add(1);
         }
         let drops = Drops::default();
         drops.add(Direction::Receive, Reason::Replay, 4);

@@ -17,7 +17,7 @@ use bridged_sys::udp::UdpSocket;
 use zeroize::Zeroizing;
 
 use crate::contract::Direction;
-use crate::counters::Reason;
+use crate::control::counters::Reason;
 use crate::error::Error;
 use crate::shared::{send_failure, Shared};
 
@@ -295,16 +295,16 @@ impl Wrap {
 }
 
 /// Answers of one turn, sent in one call at its end.
-pub struct Mail {
+pub struct AnswerBatch {
     sender: Sender,
     octets: Vec<u8>,
     messages: Vec<Outgoing>,
 }
 
-impl Mail {
+impl AnswerBatch {
     /// An empty one.
-    pub fn new() -> Mail {
-        Mail { sender: Sender::new(), octets: Vec::new(), messages: Vec::new() }
+    pub fn new() -> AnswerBatch {
+        AnswerBatch { sender: Sender::new(), octets: Vec::new(), messages: Vec::new() }
     }
 
     /// Add an answer to a hard reset from `to`; `pin`: from where to send it.
@@ -344,7 +344,7 @@ impl Mail {
             let (sent, number) = self.sender.send_many(socket, &self.octets, &self.messages[at..]);
             at += sent;
             if number != 0 {
-                shared.lose(Direction::Transmit, send_failure(number), 1, None);
+                shared.count_drops(Direction::Transmit, send_failure(number), 1, None);
                 at += 1;
             }
         }

@@ -13,7 +13,7 @@ use bridged_sys::tap::Gather;
 use bridged_sys::EINVAL;
 
 use crate::contract::Direction::Receive;
-use crate::counters::Reason;
+use crate::control::counters::Reason;
 use crate::shared::Shared;
 use crate::tap::{judge, Failure, Tap};
 
@@ -66,7 +66,7 @@ impl TapWriter {
         }
         let tap = shared.tap.load();
         match tap.as_ref() {
-            None => shared.lose(Receive, Reason::TapDown, self.frames.len() as u64, None),
+            None => shared.count_drops(Receive, Reason::TapDown, self.frames.len() as u64, None),
             Some(tap) => {
                 if tap.number != self.tap_number {
                     self.tap_number = tap.number;
@@ -177,13 +177,13 @@ impl Writer<'_> {
     fn failed(&self, number: bridged_sys::Errno, frames: usize) -> bool {
         match judge(self.queue, number) {
             Failure::Gone => {
-                self.shared.lose(Receive, Reason::TapDown, self.left.get() as u64, None);
-                self.shared.lose_tap(self.tap, number);
+                self.shared.count_drops(Receive, Reason::TapDown, self.left.get() as u64, None);
+                self.shared.detach_lost_tap(self.tap, number);
                 false
             }
             Failure::Lost(reason) => {
                 self.count(frames);
-                self.shared.lose(Receive, reason, frames as u64, None);
+                self.shared.count_drops(Receive, reason, frames as u64, None);
                 true
             }
         }

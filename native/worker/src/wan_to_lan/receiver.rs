@@ -22,19 +22,19 @@ use bridged_sys::receive::{Message, Receiver};
 use bridged_sys::thread::{now, rest, wait_exactly};
 use bridged_sys::EAGAIN;
 
-use crate::answers::{Mail, Stranger};
 use crate::contract::Direction::Receive;
 use crate::contract::Event;
-use crate::control_queue::Sender;
-use crate::counters::Reason;
-use crate::forwarding::fit_of;
-use crate::keys::KeySlot;
-use crate::outbox::Outbox;
-use crate::peers::{Peer, Table};
+use crate::control::answers::{AnswerBatch, Stranger};
+use crate::control::control_queue::Sender;
+use crate::control::counters::Reason;
+use crate::lan_to_wan::forwarding::fit_of;
+use crate::lan_to_wan::peer_batches::PeerBatcher;
 use crate::shared::Shared;
-use crate::switch::{Switch, Target, Verdict};
 use crate::sync::lock;
-use crate::tap_writer::{Frame, TapWriter};
+use crate::tables::keys::KeySlot;
+use crate::tables::peers::{Peer, Table};
+use crate::tables::stations::{Decision, Switch, Target};
+use crate::wan_to_lan::tap_writer::{Frame, TapWriter};
 
 /// Reads in one system call, 64 KiB each.
 const SLOTS: usize = 64;
@@ -57,12 +57,12 @@ struct Batch<'a> {
 }
 
 /// See the module.
-pub struct Inward {
+pub struct WanReceiver {
     shared: Arc<Shared>,
     worker: usize,
     thread: usize,
     switch: Switch,
-    outbox: Outbox,
+    batcher: PeerBatcher,
     receiver: Receiver,
     /// Reads to ask for next.
     slots: usize,
@@ -73,26 +73,26 @@ pub struct Inward {
     opened: Vec<Frame>,
     to_tap: TapWriter,
     /// Answers to strangers.
-    mail: Mail,
+    answers_out: AnswerBatch,
 }
 
-impl Inward {
+impl WanReceiver {
     /// Of a worker; `seed` is random.
-    pub fn new(shared: Arc<Shared>, worker: usize, seed: u64) -> Inward {
+    pub fn new(shared: Arc<Shared>, worker: usize, seed: u64) -> WanReceiver {
         let thread = 2 * worker + 1;
-        Inward {
+        WanReceiver {
             shared,
             worker,
             thread,
             switch: Switch::new(seed),
-            outbox: Outbox::new(thread),
+            batcher: PeerBatcher::new(thread),
             receiver: Receiver::new(SINGLE_SLOTS, FEW_SLOTS),
             slots: FEW_SLOTS,
             moderation: Moderation::default(),
             rests: false,
             opened: Vec::with_capacity(4096),
             to_tap: TapWriter::new(worker, thread, seed),
-            mail: Mail::new(),
+            answers_out: AnswerBatch::new(),
         }
     }
 
@@ -147,8 +147,8 @@ impl Inward {
             self.read_message(shared, &table, &message, index * self.receiver.stride(), now);
         }
         self.to_tap.write(shared, self.receiver.octets());
-        self.outbox.flush_from(self.receiver.octets(), shared, Some(socket), now);
-        self.mail.send(shared, socket);
+        self.batcher.flush_from(self.receiver.octets(), shared, Some(socket), now);
+        self.answers_out.send(shared, socket);
         self.slots = match count {
             _ if count < FEW_SLOTS || octets > count * LARGE_OCTETS => FEW_SLOTS,
             _ if count < SLOTS || !are_single => SLOTS,
@@ -162,7 +162,7 @@ impl Inward {
     fn read_message(&mut self, shared: &Shared, table: &Table, message: &Message, base: usize, now: Nanos) {
         let Some(source) = message.source else { return };
         if message.length == 0 {
-            shared.lose(Receive, Reason::ShortPacket, 1, None);
+            shared.count_drops(Receive, Reason::ShortPacket, 1, None);
             return;
         }
         let size = message.segment.max(1);
@@ -193,30 +193,30 @@ impl Inward {
         let key_id = first[0] & 7;
         let peer = match (opcode(first[0]), first.first_chunk::<HEADER_V2>()) {
             (OPCODE_DATA_V2, Some(&[_, a, b, c])) => {
-                table.find(u32::from_be_bytes([0, a, b, c]), &batch.source, &shared.whereabouts)
+                table.find(u32::from_be_bytes([0, a, b, c]), &batch.source, &shared.endpoints)
             }
             (OPCODE_DATA_V2, None) => {
-                shared.lose(Receive, Reason::ShortPacket, datagrams, None);
+                shared.count_drops(Receive, Reason::ShortPacket, datagrams, None);
                 return;
             }
-            (OPCODE_DATA_V1, _) => shared.whereabouts.at(&batch.source).map(Cow::Owned),
+            (OPCODE_DATA_V1, _) => shared.endpoints.at(&batch.source).map(Cow::Owned),
             _ => {
                 self.read_control(shared, batch, now);
                 return;
             }
         };
         let Some(peer) = peer.as_deref() else {
-            shared.lose(Receive, Reason::UnknownPeerId, datagrams, None);
+            shared.count_drops(Receive, Reason::UnknownPeerId, datagrams, None);
             self.notify_stranger(shared, batch, now);
             return;
         };
         let slot = peer.key_guard(key_id);
         let Some(slot) = slot.as_ref() else {
             if is_unknown_session_notice(first) && peer.path.load().endpoint == batch.source {
-                shared.tell(Event::SessionUnknown { handle: peer.handle });
+                shared.report(Event::SessionUnknown { handle: peer.handle });
                 return;
             }
-            shared.lose(Receive, Reason::UnknownKeyId, datagrams, Some(peer));
+            shared.count_drops(Receive, Reason::UnknownKeyId, datagrams, Some(peer));
             self.notify_stranger(shared, batch, now);
             return;
         };
@@ -227,18 +227,18 @@ impl Inward {
     #[cold]
     fn notify_stranger(&mut self, shared: &Shared, batch: &Batch<'_>, now: Nanos) {
         let is_server = shared.answers.load().is_some();
-        if !is_server || batch.size <= NOTICE_OCTETS || shared.whereabouts.is_known(&batch.source) {
+        if !is_server || batch.size <= NOTICE_OCTETS || shared.endpoints.is_known(&batch.source) {
             return;
         }
         if shared.events.may_notify(&batch.source, now) {
             let key_id = self.receiver.octets()[batch.start] & 7;
-            self.mail.put(shared, &unknown_session_notice(key_id), &batch.source, batch.message.pin);
+            self.answers_out.put(shared, &unknown_session_notice(key_id), &batch.source, batch.message.pin);
         }
     }
 
     fn read_control(&mut self, shared: &Shared, batch: &Batch<'_>, now: Nanos) {
         let source = &batch.source;
-        let peer = shared.whereabouts.at(source).map(|peer| peer.handle);
+        let peer = shared.endpoints.at(source).map(|peer| peer.handle);
         let answers = shared.answers.load();
         let answers = answers.as_deref().filter(|_| peer.is_none() && !shared.events.expects(source));
         let octets = self.receiver.octets();
@@ -248,9 +248,9 @@ impl Inward {
                 None => peer.map_or(Sender::Stranger, Sender::Peer),
                 Some((answers, Ok(Stranger::Reset(session)))) => {
                     if shared.events.may_answer(source, &session, now) {
-                        self.mail.answer(shared, answers, &session, source, batch.message.pin, now);
+                        self.answers_out.answer(shared, answers, &session, source, batch.message.pin, now);
                     } else {
-                        shared.lose(Receive, Reason::HandshakeRate, 1, None);
+                        shared.count_drops(Receive, Reason::HandshakeRate, 1, None);
                     }
                     continue;
                 }
@@ -263,11 +263,11 @@ impl Inward {
                     // Whoever answers it does so from the address that it was sent to.
                     is_pinned = true;
                     if let Some(pin) = batch.message.pin {
-                        lock(&shared.pins).remember(*source, pin);
+                        lock(&shared.pinned_sources).remember(*source, pin);
                     }
                 }
                 Ok(()) => {}
-                Err(reason) => shared.lose(Receive, reason, 1, None),
+                Err(reason) => shared.count_drops(Receive, reason, 1, None),
             }
         }
     }
@@ -290,10 +290,10 @@ impl Inward {
             batch.size,
             batch.is_v2,
             |at, length| frames.push(Frame { start: batch.start + at, length }),
-            |reason| shared.lose(Receive, reason, 1, Some(peer)),
+            |reason| shared.count_drops(Receive, reason, 1, Some(peer)),
         );
         if let Some(trigger) = slot.limit_reached() {
-            shared.tell(Event::KeyNearLimit { handle: peer.handle, key_id: slot.key_id, trigger });
+            shared.report(Event::KeyNearLimit { handle: peer.handle, key_id: slot.key_id, trigger });
         }
         if opened.fresh == 0 {
             // Perhaps another peer's id, from before this end began.
@@ -303,18 +303,18 @@ impl Inward {
         let path = peer.path.load();
         if path.endpoint != batch.source {
             if !shared.float(peer, batch.source, batch.message.pin, now) {
-                shared.lose(Receive, Reason::FloatRefused, self.opened.len() as u64, Some(peer));
+                shared.count_drops(Receive, Reason::FloatRefused, self.opened.len() as u64, Some(peer));
                 return;
             }
         } else if batch.message.pin.is_some() && batch.message.pin != path.pin {
-            shared.whereabouts.repin(peer, &batch.source, batch.message.pin);
+            shared.endpoints.repin(peer, &batch.source, batch.message.pin);
         }
         let cells = &peer.cells[self.thread];
         cells.heard_at.set(now);
         if peer.timers.is_expired.load(Relaxed) {
             peer.timers.is_expired.store(false, Relaxed);
         }
-        let way = cells.way(Receive);
+        let way = cells.direction(Receive);
         way.wire.add(opened.fresh as u64);
         way.wire_octets.add(opened.octets as u64);
         self.switch_frames(shared, table, peer, now);
@@ -322,13 +322,13 @@ impl Inward {
 
     /// Switch the frames in `opened`.
     fn switch_frames(&mut self, shared: &Shared, table: &Table, peer: &Arc<Peer>, now: Nanos) {
-        let way = peer.cells[self.thread].way(Receive);
+        let way = peer.cells[self.thread].direction(Receive);
         let forwards = shared.settings.forward_between_peers;
         let mss_limit = shared.sizes.mss_limit.load(Relaxed);
         // The answering host's segments go out by the way this SYN came.
         let fit = if shared.settings.mss_fits_path { fit_of(peer) } else { usize::MAX };
         let largest = shared.largest_frame.load(Relaxed);
-        let mut known: Option<([u8; 12], Verdict)> = None;
+        let mut known: Option<([u8; 12], Decision)> = None;
         let mut counted: (FrameKind, u64, u64) = (FrameKind::Unicast, 0, 0);
         for index in 0..self.opened.len() {
             let Frame { start, length } = self.opened[index];
@@ -336,11 +336,11 @@ impl Inward {
             match classify(frame) {
                 Payload::Frame if length <= largest || shared.tap_carries(length, now) => {}
                 Payload::Frame => {
-                    shared.lose(Receive, Reason::LongFrame, 1, Some(peer));
+                    shared.count_drops(Receive, Reason::LongFrame, 1, Some(peer));
                     continue;
                 }
                 Payload::Occ => {
-                    shared.tell_occ(peer, frame, now);
+                    shared.report_occ(peer, frame, now);
                     continue;
                 }
                 Payload::Ping | Payload::Short => continue,
@@ -352,23 +352,23 @@ impl Inward {
                 shared.cells[self.thread].mss_clamped.add(1);
             }
             let Some(&addresses) = frame.first_chunk::<12>() else { continue };
-            let verdict = match known {
-                Some((before, verdict)) if before == addresses => verdict,
+            let decision = match known {
+                Some((before, decision)) if before == addresses => decision,
                 _ => {
-                    let verdict = self.switch.decide(&shared.fdb, Some(peer), frame, forwards, now, |station| {
-                        shared.tell_move(table, station);
+                    let decision = self.switch.decide(&shared.fdb, Some(peer), frame, forwards, now, |station| {
+                        shared.report_move(table, station);
                     });
-                    known = verdict.target.is_ok().then_some((addresses, verdict));
-                    verdict
+                    known = decision.target.is_ok().then_some((addresses, decision));
+                    decision
                 }
             };
-            if verdict.kind != counted.0 {
+            if decision.kind != counted.0 {
                 way.count(counted.0, counted.1, counted.2);
-                counted = (verdict.kind, 0, 0);
+                counted = (decision.kind, 0, 0);
             }
             counted.1 += 1;
             counted.2 += length as u64;
-            self.deliver(shared, table, peer, &verdict, Frame { start, length }, now);
+            self.deliver(shared, table, peer, &decision, Frame { start, length }, now);
         }
         way.count(counted.0, counted.1, counted.2);
     }
@@ -379,19 +379,19 @@ impl Inward {
         shared: &Shared,
         table: &Table,
         peer: &Arc<Peer>,
-        verdict: &Verdict,
+        decision: &Decision,
         frame: Frame,
         now: Nanos,
     ) {
-        match verdict.target {
+        match decision.target {
             Ok(Target::Tap) => self.to_tap.push(frame),
             Ok(Target::Nowhere) => {}
             Ok(Target::Peer(port)) => match table.at_port(port) {
-                Some(other) => self.relay(shared, other, verdict.kind, frame, now),
-                None => self.flood(shared, table, peer, verdict.kind, frame, now),
+                Some(other) => self.relay(shared, other, decision.kind, frame, now),
+                None => self.flood(shared, table, peer, decision.kind, frame, now),
             },
-            Ok(Target::Flood) => self.flood(shared, table, peer, verdict.kind, frame, now),
-            Err(reason) => shared.lose(Receive, reason, 1, Some(peer)),
+            Ok(Target::Flood) => self.flood(shared, table, peer, decision.kind, frame, now),
+            Err(reason) => shared.count_drops(Receive, reason, 1, Some(peer)),
         }
     }
 
@@ -407,17 +407,17 @@ impl Inward {
     }
 
     fn relay(&mut self, shared: &Shared, other: &Arc<Peer>, kind: FrameKind, frame: Frame, now: Nanos) {
-        if !self.outbox.has_room(frame.length) {
+        if !self.batcher.has_room(frame.length) {
             let sockets = shared.sockets.load();
             let socket = sockets.get(self.worker).map(Arc::as_ref);
-            self.outbox.flush_from(self.receiver.octets(), shared, socket, now);
+            self.batcher.flush_from(self.receiver.octets(), shared, socket, now);
         }
         let octets = &self.receiver.octets()[frame.start..frame.start + frame.length];
-        self.outbox.set_class(shared.settings.priority.dscp(octets) << 2);
-        self.outbox.place_from(other, kind, frame.start, frame.length);
+        self.batcher.set_class(shared.settings.priority.dscp(octets) << 2);
+        self.batcher.place_from(other, kind, frame.start, frame.length);
     }
 }
 
 #[cfg(test)]
-#[path = "inward_tests.rs"]
+#[path = "receiver_tests.rs"]
 mod tests;

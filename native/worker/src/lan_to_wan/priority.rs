@@ -34,18 +34,18 @@ pub struct Record {
 }
 
 /// See the module.
-pub struct Ahead {
+pub struct PriorityBacklog {
     ring: Box<[u8]>,
     records: VecDeque<Record>,
     /// Where the next read goes, unless the rest of the ring is too short for it.
     tail: usize,
 }
 
-impl Ahead {
+impl PriorityBacklog {
     /// An empty one.
-    pub fn new() -> Ahead {
+    pub fn new() -> PriorityBacklog {
         let ring = resident(RING_OCTETS + OVERFLOW_OCTETS);
-        Ahead { ring, records: VecDeque::with_capacity(RECORDS), tail: 0 }
+        PriorityBacklog { ring, records: VecDeque::with_capacity(RECORDS), tail: 0 }
     }
 
     /// Nothing waits.
@@ -107,55 +107,55 @@ mod tests {
     use super::*;
 
     /// Put a frame of `octets`, all of one value, behind a header of 12.
-    fn put(ahead: &mut Ahead, octets: usize, value: u8) -> bool {
-        let from = ahead.room(octets + 12);
-        ahead.at(from, octets + 12).fill(value);
-        ahead.keep(from, 12, octets + 12, VnetHeader::default(), value)
+    fn put(ahead: &mut PriorityBacklog, octets: usize, value: u8) -> bool {
+        let from = backlog.room(octets + 12);
+        backlog.at(from, octets + 12).fill(value);
+        backlog.keep(from, 12, octets + 12, VnetHeader::default(), value)
     }
 
-    fn take(ahead: &mut Ahead) -> Option<(usize, u8)> {
-        let (record, frame) = ahead.oldest()?;
+    fn take(ahead: &mut PriorityBacklog) -> Option<(usize, u8)> {
+        let (record, frame) = backlog.oldest()?;
         assert!(frame.iter().all(|octet| *octet == record.class), "overwritten");
         let found = (frame.len(), record.class);
-        ahead.drop_oldest();
+        backlog.drop_oldest();
         Some(found)
     }
 
     #[test]
     fn what_is_kept_comes_out_in_order_and_unharmed_however_full() {
-        let mut ahead = Ahead::new();
+        let mut backlog = PriorityBacklog::new();
         let mut expected = VecDeque::new();
         let mut random = 1u64;
         for step in 0..20_000u32 {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let octets = 14 + (random >> 33) as usize % 65_000;
             let value = (step % 251) as u8 + 1;
-            if put(&mut ahead, octets, value) {
+            if put(&mut backlog, octets, value) {
                 expected.push_back((octets, value));
             } else {
                 // Draining makes room at some time, and empty it takes anything.
                 for _ in 0..=(random >> 50) % 80 {
-                    assert_eq!(take(&mut ahead), expected.pop_front());
+                    assert_eq!(take(&mut backlog), expected.pop_front());
                 }
             }
         }
         assert!(expected.len() > 80, "it holds many of the largest");
         while let Some(last) = expected.pop_front() {
-            assert_eq!(take(&mut ahead), Some(last));
+            assert_eq!(take(&mut backlog), Some(last));
         }
-        assert_eq!(take(&mut ahead), None);
-        assert!(ahead.is_empty());
+        assert_eq!(take(&mut backlog), None);
+        assert!(backlog.is_empty());
     }
 
     #[test]
     fn it_is_bounded_in_octets_and_in_frames() {
-        let mut ahead = Ahead::new();
+        let mut backlog = PriorityBacklog::new();
         let mut count = 0;
-        while put(&mut ahead, 65_000, 1) {
+        while put(&mut backlog, 65_000, 1) {
             count += 1;
         }
         assert!((124..=129).contains(&count), "{count}");
-        let mut small = Ahead::new();
+        let mut small = PriorityBacklog::new();
         count = 0;
         while put(&mut small, 20, 1) {
             count += 1;

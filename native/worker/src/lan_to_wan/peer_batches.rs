@@ -17,13 +17,13 @@ use bridged_sys::memory::resident;
 use bridged_sys::udp::UdpSocket;
 
 use crate::contract::{Direction, Event};
-use crate::counters::Reason;
-use crate::dispatch::{open_end, segment_limit, Dispatch, Packet};
-use crate::keys::{KeySlot, Reserved};
-use crate::peers::{Path, Peer};
-use crate::queue::{Place, Queue, Waiter, Waiting};
+use crate::control::counters::Reason;
+use crate::lan_to_wan::batch_sender::{open_end, segment_limit, BatchSender, Packet};
+use crate::lan_to_wan::pending::{PendingFrame, PendingFrames, PendingPeer, Place};
 use crate::shared::Shared;
 use crate::sync::{lock, try_lock, MutexGuard};
+use crate::tables::keys::{KeySlot, Reserved};
+use crate::tables::peers::{Path, Peer};
 
 /// Octets of the buffer.
 const ARENA_OCTETS: usize = 256 * 1024;
@@ -31,14 +31,14 @@ const ARENA_OCTETS: usize = 256 * 1024;
 const GROUP_PEERS: usize = 64;
 
 /// See the module. `cell`: its owner's place among those who count.
-pub struct Outbox {
+pub struct PeerBatcher {
     cell: usize,
     arena: Arena,
     /// Octets of the arena that will be sealed into, beside those that hold something.
     owed: usize,
-    queue: Queue,
+    queue: PendingFrames,
     batches: Vec<Batch>,
-    dispatch: Dispatch,
+    dispatch: BatchSender,
 }
 
 /// The buffer that packets are sealed in.
@@ -58,16 +58,16 @@ struct Batch {
     frames: [(u64, u64); FRAME_KINDS],
 }
 
-impl Outbox {
+impl PeerBatcher {
     /// An empty one.
-    pub fn new(cell: usize) -> Outbox {
-        Outbox {
+    pub fn new(cell: usize) -> PeerBatcher {
+        PeerBatcher {
             cell,
             arena: Arena { octets: resident(ARENA_OCTETS), used: 0, sealed: Vec::with_capacity(2048) },
             owed: 0,
-            queue: Queue::new(),
+            queue: PendingFrames::new(),
             batches: Vec::with_capacity(GROUP_PEERS),
-            dispatch: Dispatch::new(cell),
+            dispatch: BatchSender::new(cell),
         }
     }
 
@@ -91,12 +91,12 @@ impl Outbox {
 
     /// Where the next frame is to be put, with `before` octets in front of it (at most 24).
     #[inline]
-    pub fn landing(&mut self, before: usize) -> &mut [u8] {
+    pub fn write_slot(&mut self, before: usize) -> &mut [u8] {
         let at = (self.arena.used + OVERHEAD_V2 - before).min(self.arena.octets.len());
         &mut self.arena.octets[at..]
     }
 
-    /// Queue the frame that was put at `landing` for a peer. `kind` None: it is no frame, and not counted as one.
+    /// PendingFrames the frame that was put at `write_slot` for a peer. `kind` None: it is no frame, and not counted as one.
     #[inline]
     pub fn place(&mut self, peer: &Arc<Peer>, kind: Option<FrameKind>, length: usize) {
         let overhead = overhead(self.queue.find(peer));
@@ -107,7 +107,7 @@ impl Outbox {
         self.place_here(kind, overhead, length);
     }
 
-    /// Queue a frame that lies elsewhere, as far as it fits (ask `has_room` before).
+    /// PendingFrames a frame that lies elsewhere, as far as it fits (ask `has_room` before).
     #[inline]
     pub fn place_copy(&mut self, peer: &Arc<Peer>, kind: Option<FrameKind>, frame: &[u8]) {
         let overhead = overhead(self.queue.find(peer));
@@ -124,7 +124,7 @@ impl Outbox {
         &mut self.arena.octets[at..]
     }
 
-    /// Queue the frame that was written to `room_for` this peer.
+    /// PendingFrames the frame that was written to `room_for` this peer.
     #[inline]
     pub fn place_written(&mut self, kind: FrameKind, length: usize) {
         let overhead = overhead(self.queue.found().and_then(|waiter| waiter.peer_id));
@@ -137,7 +137,7 @@ impl Outbox {
         self.arena.used += overhead + length;
     }
 
-    /// Queue a frame that lies at `start` of the octets that `flush_from` will be given (ask `has_room` before).
+    /// PendingFrames a frame that lies at `start` of the octets that `flush_from` will be given (ask `has_room` before).
     #[inline]
     pub fn place_from(&mut self, peer: &Arc<Peer>, kind: FrameKind, start: usize, length: usize) {
         self.queue.find(peer);
@@ -145,7 +145,7 @@ impl Outbox {
         self.owed += OVERHEAD_V2 + length;
     }
 
-    /// Queue the frame that was put at `landing` for all these peers.
+    /// PendingFrames the frame that was put at `write_slot` for all these peers.
     pub fn flood(
         &mut self,
         peers: &[Arc<Peer>],
@@ -171,7 +171,7 @@ impl Outbox {
         }
     }
 
-    /// Keep what was put at `landing` as it is; where it begins.
+    /// Keep what was put at `write_slot` as it is; where it begins.
     fn keep(&mut self, length: usize) -> usize {
         let at = self.arena.used + OVERHEAD_V2;
         self.arena.used = at + length;
@@ -220,7 +220,7 @@ impl Outbox {
         socket: Option<&UdpSocket>,
         now: Nanos,
     ) -> usize {
-        let Outbox { cell, arena, queue, batches, dispatch, .. } = self;
+        let PeerBatcher { cell, arena, queue, batches, dispatch, .. } = self;
         let peers = &queue.peers()[first..];
         let mut turns: [Option<MutexGuard<'_, ()>>; GROUP_PEERS] = std::array::from_fn(|_| None);
         dispatch.clear();
@@ -228,7 +228,8 @@ impl Outbox {
         arena.sealed.clear();
         for (waiter, turn) in peers.iter().zip(&mut turns) {
             // Who has turns does not wait for another one: two threads that did would wait for each other.
-            let taken = if batches.is_empty() { Some(lock(&waiter.peer.turn)) } else { try_lock(&waiter.peer.turn) };
+            let taken =
+                if batches.is_empty() { Some(lock(&waiter.peer.send_lock)) } else { try_lock(&waiter.peer.send_lock) };
             let Some(taken) = taken else { break };
             let begin = arena.sealed.len();
             batches.push(seal(arena, waiter, queue, outside, shared));
@@ -247,7 +248,7 @@ impl Outbox {
                 continue;
             }
             let cells = &waiter.peer.cells[*cell];
-            let way = cells.way(Direction::Transmit);
+            let way = cells.direction(Direction::Transmit);
             let taken = dispatch.taken(number);
             way.wire.add(taken.packets as u64);
             way.wire_octets.add(taken.octets as u64);
@@ -277,7 +278,7 @@ impl Outbox {
 }
 
 /// Seal what waits for one peer, whose turn it is.
-fn seal(arena: &mut Arena, waiter: &Waiter, queue: &Queue, outside: &[u8], shared: &Shared) -> Batch {
+fn seal(arena: &mut Arena, waiter: &PendingPeer, queue: &PendingFrames, outside: &[u8], shared: &Shared) -> Batch {
     let mut batch = Batch::default();
     if waiter.count == 0 {
         return batch;
@@ -309,7 +310,7 @@ fn seal(arena: &mut Arena, waiter: &Waiter, queue: &Queue, outside: &[u8], share
     }
     slot.count_sent(batch.octets);
     if let Some(trigger) = slot.limit_reached() {
-        shared.tell(Event::KeyNearLimit { handle: peer.handle, key_id: slot.key_id, trigger });
+        shared.report(Event::KeyNearLimit { handle: peer.handle, key_id: slot.key_id, trigger });
     }
     batch
 }
@@ -319,7 +320,7 @@ impl Arena {
     #[inline]
     fn seal(
         &mut self,
-        waiting: &Waiting,
+        waiting: &PendingFrame,
         slot: &KeySlot,
         header: &DataHeader,
         outside: &[u8],
@@ -345,9 +346,9 @@ impl Arena {
 }
 
 #[cold]
-fn lose<'a>(waiting: impl Iterator<Item = &'a Waiting>, reason: Reason, peer: &Peer, shared: &Shared) {
+fn lose<'a>(waiting: impl Iterator<Item = &'a PendingFrame>, reason: Reason, peer: &Peer, shared: &Shared) {
     let frames = waiting.filter(|waiting| waiting.kind.is_some()).count();
-    shared.lose(Direction::Transmit, reason, frames as u64, Some(peer));
+    shared.count_drops(Direction::Transmit, reason, frames as u64, Some(peer));
 }
 
 fn overhead(peer_id: Option<u32>) -> usize {
@@ -359,5 +360,5 @@ fn overhead(peer_id: Option<u32>) -> usize {
 }
 
 #[cfg(test)]
-#[path = "outbox_tests.rs"]
+#[path = "peer_batches_tests.rs"]
 mod tests;

@@ -1,0 +1,9 @@
+//! What the control plane sees and asks for: events, counters, snapshots, timers, answers to strangers.
+
+pub mod answers;
+pub mod control_queue;
+pub mod counters;
+pub mod events;
+pub mod schedule;
+pub mod snapshots;
+pub mod timers;

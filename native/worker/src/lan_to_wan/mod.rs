@@ -1,0 +1,11 @@
+//! Frames from the LAN to the peers: read the TAP, find the destination, cut, batch by peer, seal, send.
+//!
+//! In the order in which a frame passes: `reader` (or `priority_reader`), `forwarding`, `peer_batches`, `batch_sender`.
+
+pub mod batch_sender;
+pub mod forwarding;
+pub mod peer_batches;
+pub mod pending;
+pub mod priority;
+pub mod priority_reader;
+pub mod reader;

@@ -1,0 +1,7 @@
+//! What both directions look up: peers and their endpoints, keys, stations.
+
+pub mod endpoints;
+pub mod keys;
+pub mod packet_ids;
+pub mod peers;
+pub mod stations;

@@ -1,0 +1,3 @@
+//! The path to a peer: sockets, addresses, path MTU. UDP today.
+
+pub mod endpoint_text;
