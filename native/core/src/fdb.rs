@@ -1,10 +1,6 @@
 //! Forwarding database of one tunnel: which station is behind which peer, or behind the TAP.
 //!
-<<<<<<< HEAD
 //! Source: IEEE 802.1D-2004, 7.8 and 7.9; `docs/protocol/data.md#6-1`; `bridged/dataplane/portable/tables/fdb.py` is the same in Python.
-=======
-//! Source: IEEE 802.1D-2004, 7.8 and 7.9; `docs/protocol/data.md#6-1`; `bridged/dataplane/fdb.py` is the same in Python.
->>>>>>> 05c76d7 (References to protocol pages and decisions lead to an anchor or a page)
 //! Stations lie densely in a vector, so that sweeping and listing go in order; a hash table says where each one lies.
 
 use std::collections::HashMap;

@@ -107,13 +107,13 @@ mod tests {
     use super::*;
 
     /// Put a frame of `octets`, all of one value, behind a header of 12.
-    fn put(ahead: &mut PriorityBacklog, octets: usize, value: u8) -> bool {
+    fn put(backlog: &mut PriorityBacklog, octets: usize, value: u8) -> bool {
         let from = backlog.room(octets + 12);
         backlog.at(from, octets + 12).fill(value);
         backlog.keep(from, 12, octets + 12, VnetHeader::default(), value)
     }
 
-    fn take(ahead: &mut PriorityBacklog) -> Option<(usize, u8)> {
+    fn take(backlog: &mut PriorityBacklog) -> Option<(usize, u8)> {
         let (record, frame) = backlog.oldest()?;
         assert!(frame.iter().all(|octet| *octet == record.class), "overwritten");
         let found = (frame.len(), record.class);

@@ -1,10 +1,6 @@
 //! Where a frame goes: the learning switch between the TAP and the peers.
 //!
-<<<<<<< HEAD
 //! Source: IEEE 802.1D-2004, 7.7; docs/protocol/data.md#6-1; `bridged/dataplane/portable/tables/switch.py`.
-=======
-//! Source: IEEE 802.1D-2004, 7.7; docs/protocol/data.md#6-1; `bridged/dataplane/portable/switch.py`.
->>>>>>> 05c76d7 (References to protocol pages and decisions lead to an anchor or a page)
 //! The FDB is behind a lock, which is taken for what is new: each thread remembers what it asked.
 
 use std::sync::atomic::Ordering;
