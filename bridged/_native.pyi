@@ -3,7 +3,14 @@
 from typing import Final, TypedDict, final
 
 from bridged.addresses import Endpoint
-from bridged.dataplane.contract import DataplaneSettings, Direction, FrameKind, PeerSettings, TapPort
+from bridged.dataplane.contract import (
+    DataplaneSettings,
+    Direction,
+    FrameKind,
+    PeerSettings,
+    StationEventKind,
+    TapPort,
+)
 from bridged.dataplane.native import _PlainAnswers
 from bridged.protocol.keys.key_derivation import DataKey
 
@@ -75,11 +82,19 @@ class DataPlane:
     def stop_expecting(self, endpoint: Endpoint) -> None: ...
     def send_control(self, datagram: bytes, destination: Endpoint) -> None: ...
     def send_payload(self, handle: int, payload: bytes) -> None: ...
-    def flush(self, handle: int) -> None: ...
     def event_fd(self) -> int: ...
     def poll_events(self, limit: int) -> list[tuple[str, *tuple[object, ...]]]: ...
     def snapshot(self) -> _Snapshot: ...
     def fdb(self) -> list[tuple[bytes, int | None, float]]: ...
+    def find_station(self, vlan: int, mac: bytes) -> tuple[int | None, float, bool] | None:
+        """Port, age in seconds, and whether it is static."""
+
+    def install_station(self, vlan: int, mac: bytes, handle: int | None, is_static: bool) -> None: ...
+    def remove_station(self, vlan: int, mac: bytes) -> None: ...
+    def station_events(
+        self, after: int
+    ) -> tuple[list[tuple[StationEventKind, int, bytes, int | None]], int, int]:
+        """The events (kind, VLAN, MAC, port), the position behind them, and how many were lost."""
 
 def segment(packet: bytes, vnet_octets: int, fit: int) -> list[bytes]:
     """The frames of one read of the TAP; TCP is cut to `fit` octets a frame (0: as it says itself).

@@ -17,7 +17,7 @@ from typing import Any, Final
 import structlog
 
 from bridged import __version__
-from bridged.addresses import Endpoint
+from bridged.addresses import Endpoint, MacAddress
 from bridged.admin.server import AdminServer
 from bridged.admin.state import Station
 from bridged.configuration import Configuration, find_warnings, load
@@ -372,7 +372,10 @@ class Daemon:
         return await self._keeper.revoke(name, keep)
 
     def fdb(self, tunnel: str) -> list[Station]:
-        return [Station(entry.address, peer, entry.age) for entry, peer in self._site.tunnels[tunnel].fdb()]
+        return [
+            Station(MacAddress(entry.station.mac), peer, entry.age)
+            for entry, peer in self._site.tunnels[tunnel].fdb()
+        ]
 
 
 def keep_collections_small() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from bridged.addresses import Endpoint, MacAddress
 from bridged.protocol.keys.key_derivation import DataKey
@@ -22,6 +22,8 @@ Direction = Literal["receive", "transmit"]
 FrameKind = Literal["unicast", "unknown_unicast", "broadcast", "multicast"]
 
 LimitTrigger = Literal["bytes", "packets", "aead_limit"]
+
+StationEventKind = Literal["learned", "moved", "removed"]
 
 CoalesceKind = Literal["tcp4", "tcp6", "udp4", "udp6"]
 """What is joined into one super-frame: segments of TCP, or datagrams of UDP (USO), over IPv4 or IPv6."""
@@ -45,6 +47,20 @@ OCC_OCTETS: Final = 1280
 OCC_BURST: Final = 8
 OCC_PER_SECOND: Final = 1
 """OCC messages of one peer at once, and a second after that: OpenVPN sends one in ten seconds."""
+
+
+STATION_EVENTS_KEPT: Final = 4096
+"""A data plane keeps this many of its latest station events for `station_events`."""
+
+
+class Station(NamedTuple):
+    """A MAC address in one VLAN: the key of the forwarding database.
+
+    `vlan` is 0..4094. Today every frame belongs to VLAN 0, whatever tags it carries. `mac`: 6 octets.
+    """
+
+    vlan: int
+    mac: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +211,12 @@ class OccReceived:
 
 @dataclass(frozen=True, slots=True)
 class StationMoved:
-    """An address now lives behind another port (None: the TAP). At most a few a second are told."""
+    """A station now lives behind another port (None: the TAP). At most a few a second are reported.
 
-    address: MacAddress
+    `station_events` has them all.
+    """
+
+    station: Station
     previous: PeerHandle | None
     current: PeerHandle | None
 
@@ -288,11 +307,40 @@ class DataplaneSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class FdbEntry:
-    """A learned station; `handle` None: behind the TAP. `age` since it was last heard."""
+    """A known station and where it is (`handle` None: behind the TAP).
 
-    address: MacAddress
+    `age`: seconds since it was last heard; 0 for a static one, which neither ages nor moves.
+    """
+
+    station: Station
     handle: PeerHandle | None
     age: Seconds
+    is_static: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StationEvent:
+    """A change of the FDB.
+
+    `handle` is the station's port after the change, or before it for `removed` (None: the TAP).
+    """
+
+    kind: StationEventKind
+    station: Station
+    handle: PeerHandle | None
+
+
+@dataclass(frozen=True, slots=True)
+class StationEvents:
+    """Changes of the FDB in order, as `station_events` returns them.
+
+    Pass `next` to the next call. `lost` changes came before `events` and are no longer kept: look up the
+    stations that matter (`find_station`).
+    """
+
+    events: tuple[StationEvent, ...]
+    next: int
+    lost: int
 
 
 class DataPlane(Protocol):
@@ -300,7 +348,7 @@ class DataPlane(Protocol):
 
     Raises:
         DataplaneError: `unknown_peer`, `unknown_key`, `duplicate_peer`; from `start`, `bind_failed` with the
-            endpoint and the reason.
+            endpoint and the reason; from `install_station`, `bad_station` and `fdb_full`.
     """
 
     name: str
@@ -385,9 +433,6 @@ class DataPlane(Protocol):
     def send_payload(self, handle: PeerHandle, payload: bytes) -> None:
         """Seal and send something that is not a frame (ping, OCC); ignored while no key is in use."""
 
-    def flush(self, handle: PeerHandle) -> None:
-        """Forget the addresses learned at this peer, so that its frames are flooded until learned again."""
-
     def event_fd(self) -> int:
         """Readable while events wait."""
 
@@ -396,4 +441,29 @@ class DataPlane(Protocol):
 
     def snapshot(self) -> DataplaneSnapshot: ...
 
-    def fdb(self) -> list[FdbEntry]: ...
+    def fdb(self) -> list[FdbEntry]:
+        """All stations that have not aged: a copy of the whole table, for people rather than watchers."""
+
+    def find_station(self, station: Station) -> FdbEntry | None:
+        """Where a station is; None where it is unknown or has aged."""
+
+    def install_station(self, station: Station, handle: PeerHandle | None, *, is_static: bool) -> None:
+        """Put a station behind a peer (None: behind the TAP), as if it had just been heard there.
+
+        It replaces what was known of the station. A static one neither ages nor moves: frames with its
+        address from elsewhere are dropped (`loop_guard`). It goes with its peer or by `remove_station`.
+        It counts towards `fdb_capacity`, but no peer's limit applies.
+
+        Raises:
+            DataplaneError: `unknown_peer`; `bad_station`: a group address, all zero, not 6 octets, or a
+                VLAN other than 0; `fdb_full`: there is no room for a new one.
+        """
+
+    def remove_station(self, station: Station) -> None:
+        """Forget a station, installed or learned; unknown ones are ignored (it may have aged)."""
+
+    def station_events(self, after: int) -> StationEvents:
+        """Changes of the FDB since the call that returned `after` as `next` (0: since the start).
+
+        The latest STATION_EVENTS_KEPT are kept, for however many readers; reading takes nothing away.
+        """

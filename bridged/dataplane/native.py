@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from bridged.addresses import Endpoint, MacAddress
+from bridged.addresses import Endpoint
 from bridged.dataplane.contract import (
     ControlReceived,
     DataplaneSettings,
@@ -27,6 +27,9 @@ from bridged.dataplane.contract import (
     PeerSnapshot,
     ResetAnswers,
     SessionUnknown,
+    Station,
+    StationEvent,
+    StationEvents,
     StationMoved,
     TapFailed,
     TapPort,
@@ -172,9 +175,6 @@ class NativeDataPlane:
     def send_payload(self, handle: PeerHandle, payload: bytes) -> None:
         self._plane.send_payload(handle, payload)
 
-    def flush(self, handle: PeerHandle) -> None:
-        self._plane.flush(handle)
-
     def event_fd(self) -> int:
         return self._plane.event_fd()
 
@@ -203,9 +203,29 @@ class NativeDataPlane:
 
     def fdb(self) -> list[FdbEntry]:
         return [
-            FdbEntry(MacAddress(address), _handle(handle), Seconds(age))
+            FdbEntry(Station(0, address), _handle(handle), Seconds(age))
             for address, handle, age in self._plane.fdb()
         ]
+
+    def find_station(self, station: Station) -> FdbEntry | None:
+        found = self._plane.find_station(*station)
+        if found is None:
+            return None
+        handle, age, is_static = found
+        return FdbEntry(station, _handle(handle), Seconds(age), is_static)
+
+    def install_station(self, station: Station, handle: PeerHandle | None, *, is_static: bool) -> None:
+        self._plane.install_station(*station, handle, is_static)
+
+    def remove_station(self, station: Station) -> None:
+        self._plane.remove_station(*station)
+
+    def station_events(self, after: int) -> StationEvents:
+        events, position, lost = self._plane.station_events(after)
+        changes = (
+            StationEvent(kind, Station(vlan, mac), _handle(handle)) for kind, vlan, mac, handle in events
+        )
+        return StationEvents(tuple(changes), position, lost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +267,7 @@ _EVENTS: Final[dict[str, Callable[..., Event]]] = {
     "session_unknown": SessionUnknown,
     "key_near_limit": KeyNearLimit,
     "occ_received": OccReceived,
-    "station_moved": lambda address, before, now: StationMoved(MacAddress(address), before, now),
+    "station_moved": lambda mac, before, now: StationMoved(Station(0, mac), before, now),
     "tap_failed": TapFailed,
 }
 """By the name that the module gives an event; its values come in the order of the contract's fields."""

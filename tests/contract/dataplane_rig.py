@@ -16,7 +16,14 @@ from typing import Any, TypeVar
 
 from bridged.addresses import Endpoint, MacAddress
 from bridged.dataplane import create_dataplane
-from bridged.dataplane.contract import DataplaneSettings, DataplaneSnapshot, Event, PeerSettings, TapPort
+from bridged.dataplane.contract import (
+    DataplaneSettings,
+    DataplaneSnapshot,
+    Event,
+    PeerSettings,
+    Station,
+    TapPort,
+)
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.keys.key_derivation import DataKey, slice_keys
@@ -292,13 +299,13 @@ class Rig:
 
     def learned(self, address: int) -> PeerHandle | None:
         """Wait until an address is learned, and return its port (None: the TAP)."""
-        wanted = MacAddress(station(address))
+        wanted = station(address)
 
         def known() -> bool:
-            return any(entry.address == wanted for entry in self.plane.fdb())
+            return any(entry.station == Station(0, wanted) for entry in self.plane.fdb())
 
-        until(known, f"{wanted} in the FDB")
-        return next(entry.handle for entry in self.plane.fdb() if entry.address == wanted)
+        until(known, f"{wanted.hex()} in the FDB")
+        return next(entry.handle for entry in self.plane.fdb() if entry.station == Station(0, wanted))
 
 
 def refused(peer: HandPeer, packet: bytes) -> str:

@@ -108,7 +108,7 @@ def test_a_frame_of_no_station_reaches_neither_lan_nor_peer_and_teaches_nothing(
     rig.put(frame(source, destination))
     rig.dropped("transmit", reason)
     assert rig.snapshot().peers[0].counters.drops["receive", reason] == 1  # type: ignore[index]
-    assert [entry.address.octets for entry in rig.plane.fdb()] == [station(12)]
+    assert [entry.station.mac for entry in rig.plane.fdb()] == [station(12)]
     assert rig.tap_is_quiet(0.05)
     assert second.is_quiet(0.05)
 
@@ -126,7 +126,7 @@ def test_a_frame_longer_than_the_tap_carries_reaches_neither_lan_nor_peer_and_te
     assert rig.frames(2) == second.payloads(2) == [largest] * 2
     rig.dropped("receive", "long_frame", 3)
     assert rig.snapshot().peers[0].counters.drops["receive", "long_frame"] == 3
-    assert [entry.address.octets for entry in rig.plane.fdb()] == [station(11)]
+    assert [entry.station.mac for entry in rig.plane.fdb()] == [station(11)]
     assert second.is_quiet(0.05)
     rig.plane.attach_tap(replace(rig.settings.tap, mtu=Octets(1401)))
     first.send(shifted)

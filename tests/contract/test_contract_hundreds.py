@@ -22,7 +22,7 @@ def test_floods_reach_each_of_300_peers_once_and_answers_the_right_one_alone(rig
         said = frame(FIRST + peer.number, LAN)
         peer.send(said)
         assert rig.frames() == [said]
-    homes = {entry.address.octets: entry.handle for entry in rig.plane.fdb()}
+    homes = {entry.station.mac: entry.handle for entry in rig.plane.fdb()}
     assert len(homes) == PEERS + 1
     answers = {peer: frame(LAN, FIRST + peer.number) for peer in peers}
     assert all(homes[answer[:6]] == peer.handle for peer, answer in answers.items())

@@ -218,7 +218,6 @@ def test_names_that_are_not_there_are_refused(rig: Rig) -> None:
         (lambda: rig.plane.install_key(PeerHandle(7), peer.key(Role.SERVER)), "unknown_peer"),
         (lambda: rig.plane.send_payload(PeerHandle(7), PING), "unknown_peer"),
         (lambda: rig.plane.remove_peer(PeerHandle(7)), "unknown_peer"),
-        (lambda: rig.plane.flush(PeerHandle(7)), "unknown_peer"),
         (lambda: rig.peer(1), "duplicate_peer"),
     ):
         with pytest.raises(DataplaneError) as caught:

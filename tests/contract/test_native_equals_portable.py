@@ -17,6 +17,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
+from bridged.dataplane.contract import Station
 from bridged.dataplane.portable.headers.coalesce import Coalescer
 from bridged.dataplane.portable.headers.mss import clamp_mss
 from bridged.dataplane.portable.headers.segment import segment
@@ -327,9 +328,9 @@ def test_the_forwarding_databases_agree(
         address = bytes(6) if station == 0 else (b"\x01" if station == 1 else b"\x02") + bytes([station] * 5)
         match action:
             case "learn":
-                assert table.learn(address, number, now) == reference.learn(address, port, moment)
+                assert table.learn(address, number, now) == reference.learn(Station(0, address), port, moment)
             case "find":
-                known = reference.find(address, moment)
+                known = reference.find(Station(0, address), moment)
                 assert table.find(address, now) == (None if known is None else (known.port,))
             case "flush":
                 assert table.flush(number) == reference.flush(port)

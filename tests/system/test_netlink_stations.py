@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from bridged.addresses import MacAddress
-from bridged.dataplane.contract import FdbEntry
+from bridged.dataplane.contract import FdbEntry, Station
 from bridged.errors import NetlinkError
 from bridged.netlink import hold_station, release_station, set_link, taken_addresses
 from bridged.runtime.watchers.reflections import Reflections
@@ -124,7 +124,7 @@ class SpoofingPeer:
         os.write(self._device, b"\xff" * 6 + self.address.octets + b"\x88\xb5" + bytes(50))
 
     def fdb(self) -> list[tuple[FdbEntry, str | None]]:
-        return [(FdbEntry(self.address, PeerHandle(1), Seconds(0.01)), "evil")]
+        return [(FdbEntry(Station(0, self.address.octets), PeerHandle(1), Seconds(0.01)), "evil")]
 
     def note_reflection(self, address: MacAddress, port: str, peer: str) -> None:
         self.held.append(address)

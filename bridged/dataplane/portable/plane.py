@@ -26,6 +26,8 @@ from bridged.dataplane.contract import (
     PeerSettings,
     PeerSnapshot,
     ResetAnswers,
+    Station,
+    StationEvents,
     TapFailed,
     TapPort,
 )
@@ -35,7 +37,7 @@ from bridged.dataplane.portable.fast_path import FastPath
 from bridged.dataplane.portable.forwarding import Forwarding
 from bridged.dataplane.portable.headers.priority import dscp_reader
 from bridged.dataplane.portable.loop import TICK_SECONDS, Gate, Loop
-from bridged.dataplane.portable.tables.fdb import Fdb
+from bridged.dataplane.portable.tables.fdb import Fdb, age_of, check_station
 from bridged.dataplane.portable.tables.key_use import KeyUse
 from bridged.dataplane.portable.tables.keys import KeySlot
 from bridged.dataplane.portable.tables.peers import Peer, PeerTable
@@ -229,11 +231,6 @@ class PortableDataPlane:
         with self._gate:
             self._forwarding.send_payload(self._table.get(handle), payload, time.monotonic())
 
-    def flush(self, handle: PeerHandle) -> None:
-        with self._gate:
-            self._table.get(handle)
-            self._fdb.flush(handle)
-
     def event_fd(self) -> int:
         return self._events.fileno()
 
@@ -280,6 +277,31 @@ class PortableDataPlane:
     def fdb(self) -> list[FdbEntry]:
         with self._gate:
             return self._switch.entries(time.monotonic())
+
+    def find_station(self, station: Station) -> FdbEntry | None:
+        with self._gate:
+            now = MonotonicSeconds(time.monotonic())
+            entry = self._fdb.find(station, now)
+            if entry is None:
+                return None
+            return FdbEntry(station, entry.port, age_of(entry, now), entry.is_static)
+
+    def install_station(self, station: Station, handle: PeerHandle | None, *, is_static: bool) -> None:
+        check_station(station)
+        with self._gate:
+            if handle is not None:
+                self._table.get(handle)
+            now = MonotonicSeconds(time.monotonic())
+            if not self._fdb.install(station, handle, now, is_static=is_static):
+                raise DataplaneError("fdb_full", f"{self._fdb.capacity} stations are known already")
+
+    def remove_station(self, station: Station) -> None:
+        with self._gate:
+            self._fdb.remove(station)
+
+    def station_events(self, after: int) -> StationEvents:
+        with self._gate:
+            return self._fdb.events(after)
 
     def _fallbacks(self) -> dict[tuple[str, str], int]:
         fallbacks = self._wire.fallbacks.copy()

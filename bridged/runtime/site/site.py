@@ -336,7 +336,9 @@ class Site:
         return name in (self.tunnels if kind == "tunnels" else self.bridges)
 
     def _learned_addresses(self) -> set[MacAddress]:
-        return {entry.address for tunnel in self.tunnels.values() for entry, _ in tunnel.fdb()}
+        return {
+            MacAddress(entry.station.mac) for tunnel in self.tunnels.values() for entry, _ in tunnel.fdb()
+        }
 
 
 def _exists(link: str) -> bool:

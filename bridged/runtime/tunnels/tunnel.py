@@ -221,11 +221,11 @@ class Tunnel(ABC):
                 self._with_link(handle, lambda link: link.renegotiate(trigger, key_id))
             case OccReceived(handle, payload):
                 self._handle_occ(handle, payload)
-            case StationMoved(address, previous_port, current):
+            case StationMoved(station, previous_port, current):
                 self.statistics.mac_conflicts["peer" if current and previous_port else "local_port"] += 1
                 self.log.info(
                     "station_moved",
-                    address=str(address),
+                    address=station.mac.hex(":"),
                     previous=self._port_name(previous_port),
                     current=self._port_name(current),
                 )

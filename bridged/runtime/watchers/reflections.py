@@ -183,7 +183,7 @@ class Reflections:
     def _compare(self, bridge: str, tunnel: HasStations, ports: Mapping[MacAddress, str]) -> None:
         now = time.monotonic()
         for entry, peer in tunnel.fdb():
-            address = entry.address
+            address = MacAddress(entry.station.mac)
             port = ports.get(address)
             if port is None or peer is None or entry.handle is None or entry.age > REFLECTED_WITHIN_SECONDS:
                 continue
@@ -234,7 +234,7 @@ class Reflections:
     def _sweep(self) -> None:
         tunnels = {id(hold.tunnel): hold.tunnel for hold in self._held.values()}
         ages = {
-            (key, entry.address): entry.age
+            (key, MacAddress(entry.station.mac)): entry.age
             for key, tunnel in tunnels.items()
             for entry in _remote(tunnel.fdb())
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import select
 
-from bridged.addresses import Endpoint, MacAddress
+from bridged.addresses import Endpoint
 from bridged.dataplane.contract import (
     EVENT_QUEUE_EVENTS,
     OCC_WAITING,
@@ -14,6 +14,7 @@ from bridged.dataplane.contract import (
     OccReceived,
     PeerExpired,
     PeerFloated,
+    Station,
     StationMoved,
     TapFailed,
 )
@@ -49,7 +50,7 @@ def test_the_number_of_sources_is_bounded_and_the_longest_unheard_goes_first() -
 
 def test_events_beyond_the_capacity_are_refused_and_room_comes_back() -> None:
     queue = EventQueue()
-    event = StationMoved(MacAddress(b"\2\0\0\0\0\1"), None, PeerHandle(1))
+    event = StationMoved(Station(0, b"\2\0\0\0\0\1"), None, PeerHandle(1))
     assert all(queue.put(event) for _ in range(EVENT_QUEUE_EVENTS))
     assert not queue.put(event)
     assert queue.event_depth == EVENT_QUEUE_EVENTS
@@ -103,7 +104,7 @@ def test_one_peer_s_occ_messages_leave_room_for_others() -> None:
 
 def test_state_is_never_refused_nor_lost_and_is_told_once() -> None:
     queue = EventQueue()
-    while queue.put(StationMoved(MacAddress(b"\2\0\0\0\0\1"), None, PeerHandle(1))):
+    while queue.put(StationMoved(Station(0, b"\2\0\0\0\0\1"), None, PeerHandle(1))):
         pass
     states: list[Event] = []
     for number in range(2000):

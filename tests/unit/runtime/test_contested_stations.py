@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from bridged.addresses import MacAddress
-from bridged.dataplane.contract import FdbEntry
+from bridged.dataplane.contract import FdbEntry, Station
 from bridged.netlink.fdb_watch import StationHeard
 from bridged.runtime.watchers import reflections
 from bridged.runtime.watchers.reflections import SUSPECTS_MAX, Reflections
@@ -25,7 +25,9 @@ class Tunnel:
 
     def fdb(self) -> list[tuple[FdbEntry, str | None]]:
         self.looked += 1
-        return [(FdbEntry(station(n), PeerHandle(1), Seconds(0.0)), "peer") for n in range(4)]
+        return [
+            (FdbEntry(Station(0, station(n).octets), PeerHandle(1), Seconds(0.0)), "peer") for n in range(4)
+        ]
 
     def note_reflection(self, address: MacAddress, port: str, peer: str) -> None:
         raise AssertionError("a station that the LAN had first is never held")

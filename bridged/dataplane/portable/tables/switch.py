@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from bridged.addresses import MacAddress
-from bridged.dataplane.contract import FdbEntry, StationMoved
+from bridged.dataplane.contract import FdbEntry, Station, StationMoved
 from bridged.dataplane.portable.control.counters import BROADCAST, MULTICAST, UNICAST, UNKNOWN_UNICAST
-from bridged.dataplane.portable.tables.fdb import Fdb, Station
+from bridged.dataplane.portable.tables.fdb import VLAN, Entry, Fdb, age_of
 from bridged.dataplane.portable.tables.peers import Peer, PeerTable
 from bridged.protocol.packets.occ import MAGIC_ADDRESSES
 from bridged.units import MonotonicSeconds
@@ -28,8 +27,8 @@ _BROADCAST: Final = b"\xff" * 6
 class Verdict:
     """What becomes of frames from one port with the same two addresses.
 
-    `drop` is the reason where they go nowhere by rule. It rests on the stations `source` and `target`
-    (None: a flood), and on the FDB's `version`: remembered, it holds until one of them ages or that changes.
+    `drop` is the reason where they go nowhere by rule. A remembered verdict holds until the FDB's `version`
+    changes, or the station `source` or `target` ages (None: a flood, or a static entry).
     """
 
     __slots__ = (
@@ -45,7 +44,7 @@ class Verdict:
         "version",
     )
 
-    source: Station
+    source: Entry
 
     def __init__(
         self,
@@ -54,13 +53,14 @@ class Verdict:
         to_tap: bool = False,
         peers: tuple[Peer, ...] = (),
         drop: str | None = None,
-        target: Station | None = None,
+        target: Entry | None = None,
     ) -> None:
         self.kind = kind
         self.to_tap = to_tap
         self.peers = peers
         self.drop = drop
-        self.target = target
+        # A static entry does not age: the FDB's version says when it changes.
+        self.target = None if target is not None and target.is_static else target
         self.only = peers[0] if len(peers) == 1 and not to_tap else None
         self.only_to_tap = to_tap and not peers
         self.until = 0.0
@@ -132,13 +132,13 @@ class Switch:
     def entries(self, now: float) -> list[FdbEntry]:
         """The FDB as the control plane reads it."""
         return [
-            FdbEntry(MacAddress(address), port, age)
-            for address, port, age in self._fdb.stations(MonotonicSeconds(now))
+            FdbEntry(station, entry.port, age_of(entry, MonotonicSeconds(now)), entry.is_static)
+            for station, entry in self._fdb.entries(MonotonicSeconds(now))
         ]
 
     def _decide(
         self, ingress: Peer | None, addresses: bytes, now: MonotonicSeconds
-    ) -> tuple[Verdict, Station | None]:
+    ) -> tuple[Verdict, Entry | None]:
         """The verdict, and the source's station if it is known now."""
         destination = addresses[:6]
         port = ingress.handle if ingress is not None else None
@@ -148,14 +148,15 @@ class Switch:
             kind = MULTICAST
         else:
             kind = UNKNOWN_UNICAST
-        drop = self._fdb.learn(addresses[6:12], port, now)
+        source = Station(VLAN, addresses[6:12])
+        drop = self._fdb.learn(source, port, now)
         if self._fdb.moves:
             self._tell_moves(now)
         if drop is not None:
             return Verdict(kind, drop=drop), None
-        target = self._fdb.find(destination, now) if kind == UNKNOWN_UNICAST else None
+        target = self._fdb.find(Station(VLAN, destination), now) if kind == UNKNOWN_UNICAST else None
         verdict = self._flooded(ingress, kind) if target is None else self._forwarded(ingress, target)
-        return verdict, self._fdb.find(addresses[6:12], now)
+        return verdict, self._fdb.find(source, now)
 
     def _flooded(self, ingress: Peer | None, kind: int) -> Verdict:
         everyone = self._table.by_handle.values()
@@ -167,7 +168,7 @@ class Switch:
         )
         return Verdict(kind, to_tap=True, peers=others)
 
-    def _forwarded(self, ingress: Peer | None, target: Station) -> Verdict:
+    def _forwarded(self, ingress: Peer | None, target: Entry) -> Verdict:
         if target.port is None:
             return Verdict(UNICAST, to_tap=ingress is not None, target=target)
         peer = self._table.by_handle.get(target.port)
@@ -189,4 +190,4 @@ class Switch:
             move = self._fdb.moves.popleft()
             if self._tell_tokens >= 1.0:
                 self._tell_tokens -= 1.0
-                self._tell(StationMoved(MacAddress(move.address), move.previous, move.current))
+                self._tell(StationMoved(move.station, move.previous, move.current))
