@@ -1,4 +1,4 @@
-"""MAC addresses and UDP/TCP endpoints as values."""
+"""MAC addresses, endpoints and remotes as values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Final, Literal
 
 Family = Literal["udp", "udp4", "udp6"]
-"""What carries a tunnel to a server: UDP over IPv4, over IPv6, or over whichever answers first."""
+"""How a tunnel reaches a server: by UDP over IPv4, over IPv6, or over whichever answers first."""
 FAMILIES: Final[tuple[Family, ...]] = ("udp", "udp4", "udp6")
 
 _MAPPED = bytes(10) + b"\xff\xff"
@@ -19,7 +19,7 @@ _DIGITS_AND_DOTS = re.compile(r"[0-9.]+")
 
 @dataclass(frozen=True, slots=True, order=True)
 class MacAddress:
-    """A 48-bit MAC address; `octets` holds 6 octets in transmission order."""
+    """A 48-bit MAC address; `octets` holds its 6 bytes in transmission order."""
 
     octets: bytes
 
@@ -61,8 +61,8 @@ class MacAddress:
 class Endpoint:
     """A transport address of a peer: IP address text without brackets, and port 0..65535.
 
-    IPv4-mapped IPv6 addresses are held as IPv4, so that one peer has one endpoint whatever the
-    family of the socket it was heard on. IPv6 link-local addresses keep their `%zone`.
+    IPv4-mapped IPv6 addresses become IPv4: one peer has one endpoint, whatever the family of our socket.
+    IPv6 link-local addresses keep their `%zone`.
     """
 
     host: str
@@ -70,7 +70,7 @@ class Endpoint:
 
     @classmethod
     def of(cls, host: str, port: int) -> Endpoint:
-        """Build from what a socket reports, undoing IPv4-mapped IPv6 addresses."""
+        """Build from what a socket reports; turn IPv4-mapped IPv6 addresses into IPv4."""
         if host.startswith("::ffff:") and "." in host:
             host = host[7:]
         return cls(host, port)
@@ -79,8 +79,8 @@ class Endpoint:
     def parse(cls, text: str, default_port: int | None = None) -> Endpoint:
         """Read `host:port`, `[v6]:port`, or a bare host where `default_port` is given.
 
-        The host may be a name; see `is_numeric`. IPv6 addresses become what a socket would report, so that
-        an answer is known by its source however the address was written.
+        The host may be a name; see `is_numeric`. IPv6 addresses become what a socket would report: an answer
+        is recognised by its source, however the address was written.
 
         Raises:
             ValueError: no port and no default, a port outside 1..65535, or a mistyped IPv4 address.
@@ -114,7 +114,7 @@ class Endpoint:
 class Remote:
     """A server to connect to: a name or an address, and the IP family to use.
 
-    Written `host:port`, or `host:port/udp4` and `host:port/udp6` to use one family only.
+    Written `host:port`, or `host:port/udp4` or `host:port/udp6` to use one family only.
     """
 
     server: Endpoint
@@ -147,7 +147,7 @@ class Remote:
 
 @lru_cache(maxsize=4096)
 def packed_address(host: str) -> bytes:
-    """16 octets of an IPv6 address, or of the IPv4-mapped one; a zone is left out.
+    """The 16 bytes of an IPv6 address, or of the IPv4-mapped one, without zone.
 
     Raises:
         ValueError: not an IP address.
@@ -159,7 +159,7 @@ def packed_address(host: str) -> bytes:
 def network_of(host: str) -> bytes:
     """The network whose hosts share limits: the /24 of an IPv4 address, the /64 of an IPv6 address.
 
-    Who has such a network can send from all its addresses.
+    Whoever has such a network can send from all its addresses.
 
     Raises:
         ValueError: not an IP address.

@@ -1,7 +1,7 @@
 """The exception tree.
 
-Every error carries a stable `code`: it is the metric label, the API field and what tests look at.
-The text is for people and may change.
+Every error has a stable `code`: the metric label, the API field, and what tests look at. The text is for
+people and may change.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class BridgedError(Exception):
 
 
 class ConfigurationError(BridgedError):
-    """A configuration that cannot be used: where (file, line, key), why, and what to do.
+    """An unusable configuration: where (file, line, key), why, and what to do.
 
-    `line` counts from 1; None where the whole file is meant. `key` is the dotted path of the key.
+    `line` counts from 1; None means the whole file. `key` is the dotted path of the key.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class ConfigurationError(BridgedError):
 
 
 class ConfigurationErrors(ConfigurationError):
-    """Everything that is wrong with one file, in file order; the attributes are those of the first error.
+    """All errors of one file, in file order. The attributes are those of the first error.
 
     The text has one line for each error: `file:line: key: reason`.
     """
@@ -66,7 +66,7 @@ class LocalProtocolError(BridgedError):
 
 
 class RemoteProtocolError(BridgedError):
-    """The peer broke the protocol: count by `code` and drop; never log per packet.
+    """The peer broke the protocol: count by `code` and drop; never log it packet by packet.
 
     `code` is a drop reason of docs/reference/metrics.md.
     """
@@ -80,13 +80,13 @@ class TlsError(BridgedError):
 
 
 class PeerRefusedError(TlsError):
-    """Our own rules refuse the peer's certificate. What the peer says of ours is a plain `TlsError`."""
+    """Our rules refuse the peer's certificate. A peer's complaint about ours is a plain `TlsError`."""
 
 
 class NetlinkError(BridgedError):
     """The kernel refused a netlink operation.
 
-    `operation` says what was tried, `link` on which link, `number` is the errno (0: no answer).
+    `operation` is what was tried on `link`; `number` is the errno (0: no answer).
     """
 
     def __init__(self, operation: str, link: str, number: int, detail: str = "") -> None:
@@ -125,7 +125,7 @@ class DataplaneError(BridgedError):
 
 
 class ShutdownErrors(BridgedError):
-    """Teardown went on to its end; these are the errors it met, in order."""
+    """Errors of a teardown that was completed nevertheless, in order."""
 
     def __init__(self, errors: Sequence[BaseException]) -> None:
         self.errors = tuple(errors)
@@ -134,11 +134,11 @@ class ShutdownErrors(BridgedError):
 
 @contextmanager
 def naming(path: Path | str) -> Iterator[None]:
-    """Every OSError inside says that it is about `path`: the system does not tell which file a full disk, or
+    """Set `filename` of every OSError inside to `path`: the system does not say which file a full disk, or
     a write to a temporary name, was for.
 
     Raises:
-        OSError: what was raised, with `filename` set.
+        OSError: as raised inside, with `filename`.
     """
     try:
         yield

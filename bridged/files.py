@@ -1,6 +1,6 @@
-"""Files that are never half written, and private ones only for their owner.
+"""Writes files whole or not at all, and private ones for their owner only.
 
-Linux only (directory fsync). No link that stands in a file's place is ever followed or written through.
+Linux only (directory fsync). A link in a file's place is never followed or written through.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ PRIVATE_DIRECTORY: Final = 0o700
 
 
 def write_atomic(path: Path, content: bytes, mode: int = PRIVATE_FILE, *, durable: bool = True) -> None:
-    """Write all of `content` or nothing; readers see the old file or the new one.
+    """Write all of `content` or nothing. Readers see the old file or the new one.
 
-    The file is never readable by more than `mode` allows, not even for a moment. `durable`: it outlives a
-    crash of the machine, too, at the price of waiting for the disk.
+    The file never allows more than `mode`, not even for a moment. `durable`: wait for the disk, so that the
+    file survives a crash of the machine.
 
     Raises:
         OSError: the folder is missing, full or not writable; `filename` is `path`.
@@ -49,14 +49,14 @@ def _write_beside(path: Path, content: bytes, mode: int, durable: bool) -> None:
 
 
 def make_private_directory(path: Path) -> None:
-    """Make `path` (mode 0700) and its parents where missing; an existing one is left as it is."""
+    """Make `path` (mode 0700) and its missing parents. An existing folder is not changed."""
     if not path.is_dir():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
 
 
 def sync_directory(path: Path) -> None:
-    """Make renames in `path` last."""
+    """Make renames in `path` survive a crash of the machine."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

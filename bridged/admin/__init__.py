@@ -1,4 +1,4 @@
-"""The admin API on a Unix socket (`server`), what it asks of the daemon (`state`), and its `client`.
+"""The admin API on a Unix socket: `server`, the daemon behind it (`state`), and the `client`.
 
-Nothing is imported here: the client must not load the server's libraries.
+Imports nothing: the client must not load the server's libraries.
 """

@@ -34,7 +34,7 @@ Handler = Callable[[Request], Awaitable[tuple[HTTPStatus, Document]]]
 
 
 class Refused(Exception):
-    """A request that is answered with a reason; `detail` goes to the client, with `code` where it has one."""
+    """Refuses a request with a reason: `detail`, and `code` if there is one, go to the client."""
 
     def __init__(self, status: HTTPStatus, detail: str, code: str = "") -> None:
         super().__init__(detail)
@@ -43,7 +43,7 @@ class Refused(Exception):
 
 
 class RequestCounters:
-    """Answered requests by (route template, method, status), and how long each route took (seconds)."""
+    """Answered requests by (route, method, status), and the seconds that each route took."""
 
     def __init__(self) -> None:
         self._requests: Counter[tuple[str, str, str]] = Counter()
@@ -52,7 +52,7 @@ class RequestCounters:
         self._seconds: dict[str, float] = {}
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count one answer. Unknown routes share one name, so a stranger cannot grow the table."""
+        """Count one answer. Unknown routes share one name; a stranger cannot grow the table."""
         self._requests[route, method if method in _METHODS else "other", str(status)] += 1
         counts = self._counts.setdefault(route, [0] * (len(DURATION_BOUNDS) + 1))
         counts[sum(seconds > bound for bound in DURATION_BOUNDS)] += 1
@@ -67,7 +67,7 @@ class RequestCounters:
 
 
 class Api:
-    """The answers over `state`; every handler runs in the event loop that serves it."""
+    """Answers requests from `state`. Every handler runs in the event loop of the server."""
 
     def __init__(self, state: AdminState, counters: RequestCounters) -> None:
         self._state = state
@@ -98,37 +98,37 @@ class Api:
             detail = {"code": refusal.code, "text": str(refusal)} if refusal.code else str(refusal)
             status, body = refusal.status, _json({"detail": detail})
         except Exception:
-            # A fault in one answer is told to its client and to the log; the server goes on.
+            # A fault in one answer goes to its client and to the log; the server continues.
             log.exception("api_request_failed", path=request.path)
             status = HTTPStatus.INTERNAL_SERVER_ERROR
-            body = _json({"detail": "internal error, see the daemon's log"})
+            body = _json({"detail": "internal error; see the daemon's log"})
         route = request.path if request.path in self._routes else "unknown"
         self._counters.observe(route, request.method, status.value, time.perf_counter() - begin)
         return Answer(status, body, headers)
 
     def refuse(self, status: HTTPStatus, detail: str) -> Answer:
-        """Answer and count what is no request."""
+        """Answer and count something that is not a request."""
         self._counters.observe("unknown", "other", status.value, 0.0)
         return Answer(status, _json({"detail": detail}))
 
     async def _unknown(self, request: Request) -> tuple[HTTPStatus, Document]:
-        raise Refused(HTTPStatus.NOT_FOUND, f"no such path; all of them: {', '.join(self._routes)}")
+        raise Refused(HTTPStatus.NOT_FOUND, f"no such path; the paths are: {', '.join(self._routes)}")
 
     async def _status(self, request: Request) -> tuple[HTTPStatus, Document]:
-        """Everything the daemon knows about bridges, tunnels and peers, at one moment."""
+        """The state of bridges, tunnels and peers at one moment."""
         return HTTPStatus.OK, status_document(self._state.snapshot())
 
     async def _confirm(self, request: Request) -> tuple[HTTPStatus, Document]:
-        """Keep what a start with `--confirm` has changed."""
+        """Keep the network changes of a start with `--confirm`."""
         return HTTPStatus.OK, {"confirmed": self._state.confirm()}
 
     async def _reload(self, request: Request) -> tuple[HTTPStatus, Document]:
-        """Read the configuration anew; answered when everything is as it says, or as it was."""
+        """Reload the configuration. The answer comes when it is applied, or restored."""
         done = await self._state.reload()
         return HTTPStatus.OK, {"outcome": done.outcome, "detail": done.detail}
 
     async def _kick(self, request: Request) -> tuple[HTTPStatus, Document]:
-        """End the sessions of a peer at once; it may connect again."""
+        """End the sessions of a peer at once. It may connect again."""
         name, tunnel = _name(request), request.query.get("tunnel")
         try:
             return HTTPStatus.OK, {"ended": self._state.kick(name, tunnel)}
@@ -136,7 +136,7 @@ class Api:
             raise Refused(HTTPStatus.NOT_FOUND, f"no tunnel {(tunnel or '')[:TUNNEL_NAME_MAX]!r}") from None
 
     async def _revoke(self, request: Request) -> tuple[HTTPStatus, Document]:
-        """Revoke a peer's certificates (but the one with serial `keep`) and end their sessions at once."""
+        """Revoke a peer's certificates, except the one with serial `keep`, and end their sessions at once."""
         name, keep = _name(request), request.query.get("keep")
         state_directory = request.query.get("state_directory")
         if len(keep or "") > SERIAL_CHARACTERS_MAX or len(state_directory or "") > PATH_CHARACTERS_MAX:
@@ -162,12 +162,12 @@ class Api:
         return HTTPStatus.OK, {"tunnel": tunnel, "total": len(stations), "stations": rows}
 
     async def _health(self, request: Request) -> tuple[HTTPStatus, Document]:
-        """200 where every tunnel is up, every bridge as configured and every duty done; else 503."""
+        """200 if every tunnel is up, every bridge as configured and every duty done; else 503."""
         document = health_document(self._state.snapshot())
         return HTTPStatus.OK if document["ok"] else HTTPStatus.SERVICE_UNAVAILABLE, document
 
     async def _description(self, request: Request) -> tuple[HTTPStatus, Document]:
-        """This API, described; the classes for that are loaded when somebody asks."""
+        """The OpenAPI description of this API. Its classes are loaded at the first request."""
         from bridged.admin.description import describe
 
         routes = {path: (method, handler.__doc__ or "") for path, (method, handler) in self._routes.items()}
@@ -184,5 +184,5 @@ def _name(request: Request) -> str:
 
 
 def _json(document: Document) -> bytes:
-    # ASCII only: names and reasons of strangers cannot steer the terminal of whoever asks by hand.
+    # ASCII only: names and reasons of strangers cannot steer a terminal.
     return json.dumps(document, allow_nan=False, separators=(",", ":")).encode()

@@ -24,7 +24,7 @@ TIMEOUT_SECONDS: Final = 10.0
 
 class AdminError(BridgedError):
     """The daemon did not answer, or refused: `not_running`, `not_allowed`, `timeout`, `api`,
-    or the code of the daemon's own error."""
+    or the code of the daemon's error."""
 
 
 class AdminClient:
@@ -58,7 +58,7 @@ class AdminClient:
         return StatusAnswer.model_validate(self._ask("GET", "/v1/status"))
 
     def status_json(self) -> Any:
-        """The status as the daemon wrote it, with fields this version may not know."""
+        """The status as the daemon wrote it, with fields that this version may not know."""
         return self._ask("GET", "/v1/status")
 
     def confirm(self) -> ConfirmAnswer:
@@ -72,7 +72,7 @@ class AdminClient:
         return KickAnswer.model_validate(self._ask("POST", "/v1/kick", name=name, **query))
 
     def revoke(self, name: str, state: Path, keep: str | None = None) -> RevokeAnswer:
-        """See `AdminState.revoke`; the error's code is that of the daemon's refusal (`pki_unknown` …)."""
+        """See `AdminState.revoke`. The error has the code of the daemon's refusal (`pki_unknown` …)."""
         query = {} if keep is None else {"keep": keep}
         answer = self._ask("POST", "/v1/revoke", name=name, state_directory=str(state), **query)
         return RevokeAnswer.model_validate(answer)
@@ -90,9 +90,11 @@ class AdminClient:
         except httpx.ConnectError as error:
             raise self._not_connected(error) from None
         except httpx.TimeoutException:
-            raise AdminError("timeout", f"no answer from bridged in time (socket {self._path})") from None
+            raise AdminError("timeout", f"the daemon did not answer in time (socket {self._path})") from None
         except (httpx.HTTPError, ValueError) as error:
-            raise AdminError("api", f"no good answer from bridged (socket {self._path}): {error}") from None
+            raise AdminError(
+                "api", f"the daemon's answer is invalid (socket {self._path}): {error}"
+            ) from None
         if response.status_code >= 400 and path != "/v1/health":
             detail = answer.get("detail") if isinstance(answer, dict) else None
             if isinstance(detail, dict):
@@ -102,10 +104,10 @@ class AdminClient:
 
     def _not_connected(self, error: httpx.ConnectError) -> AdminError:
         if "Permission denied" in str(error):
-            text = f"not allowed to open the socket {self._path}; run this as the daemon's user (root)"
+            text = f"may not open the socket {self._path}; run this as the daemon's user (root)"
             return AdminError("not_allowed", text)
         text = (
-            f"cannot reach the daemon: is bridged running? Nothing answers on the socket {self._path}; "
-            "if its configuration names another one, give `--config FILE`"
+            f"cannot reach the daemon: is bridged running? Nothing answers on the socket {self._path}. "
+            "If its configuration names another one, give `--config FILE`"
         )
         return AdminError("not_running", text)

@@ -1,7 +1,7 @@
-"""What the API answers, as plain values that JSON has. Pure: no I/O.
+"""The API's answers as JSON values. Pure: no I/O.
 
-The daemon makes these and nothing else: the classes in `models`, with which clients read them, would cost it
-memory. A test holds each document to its class.
+The daemon makes only these: the classes in `models`, with which clients read them, would cost it memory. A
+test compares each document with its class.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from bridged.dataplane.contract import DataplaneSnapshot
 from bridged.runtime.snapshot import DaemonSnapshot
 
 _LEFT_OUT: Final[Mapping[type, frozenset[str]]] = {DataplaneSnapshot: frozenset(("peers",))}
-"""By class: fields that are in the answer elsewhere."""
+"""By class: fields that the answer has elsewhere."""
 
 
 def status_document(snapshot: DaemonSnapshot) -> dict[str, Any]:
-    """The snapshot; keys of several parts become nested objects."""
+    """The snapshot. Keys of several parts become nested objects."""
     document: dict[str, Any] = _nested(snapshot)
     return document
 
 
 def health_document(snapshot: DaemonSnapshot) -> dict[str, Any]:
-    """Whether all is well, and what is not."""
+    """Whether everything works, and what does not."""
     bridges = {bridge.name: bridge.problem for bridge in snapshot.bridges if bridge.problem is not None}
     undone = {f"{item.duty} {item.subject}".strip(): item.reason for item in snapshot.duties.undone}
     up = all(tunnel.up for tunnel in snapshot.tunnels)

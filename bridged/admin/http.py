@@ -1,7 +1,7 @@
-"""A small HTTP/1.1 server on one socket, in the event loop that starts it: for a few local clients.
+"""A small HTTP/1.1 server on one socket, in the event loop that starts it, for a few local clients.
 
-Nobody reads the body of a request. Bounded: CONNECTIONS_MAX connections, HEAD_OCTETS_MAX of a request's head,
-BODY_OCTETS_MAX of its body (read and left out), IDLE_SECONDS without a whole request.
+It ignores the body of a request. Limits: CONNECTIONS_MAX connections, HEAD_OCTETS_MAX bytes of a request's
+head, BODY_OCTETS_MAX of its body, IDLE_SECONDS without a whole request.
 
 Source: RFC 9110 (methods, status codes), RFC 9112 (framing, keeping a connection).
 """
@@ -25,7 +25,7 @@ REFUSAL_SECONDS: Final = 1.0
 
 
 class BadRequest(Exception):
-    """What came is no request that this server takes; the connection ends after the answer."""
+    """Not a request that this server accepts; the connection ends after the answer."""
 
     def __init__(self, status: HTTPStatus, detail: str) -> None:
         super().__init__(detail)
@@ -34,7 +34,7 @@ class BadRequest(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Method, path without query, and the query's values by name (the last of a name counts)."""
+    """Method, path without query, and the query's values by name (the last value of a name counts)."""
 
     method: str
     path: str
@@ -44,7 +44,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What goes back: JSON, in UTF-8. `headers` beside type, length and connection."""
+    """The answer: JSON in UTF-8. `headers` are sent in addition to type, length and connection."""
 
     status: HTTPStatus
     body: bytes
@@ -54,11 +54,11 @@ class Answer:
 Respond = Callable[[Request], Awaitable[Answer]]
 """Never raises."""
 Refuse = Callable[[HTTPStatus, str], Answer]
-"""The answer to what is no request."""
+"""Gives the answer to something that is not a request."""
 
 
 class HttpServer:
-    """Serves `listener` until `close`; `respond` answers each request, `refuse` what is none."""
+    """Serves `listener` until `close`. `respond` answers requests, `refuse` everything else."""
 
     def __init__(self, listener: socket.socket, respond: Respond, refuse: Refuse) -> None:
         self._listener = listener
@@ -66,17 +66,17 @@ class HttpServer:
         self._refuse = refuse
         self._server: asyncio.Server | None = None
         self._connections: dict[asyncio.Task[None], bool] = {}
-        """Those that are open, and whether a request is being answered."""
+        """Open connections, and whether each is answering a request."""
         self._is_closing = False
 
     async def start(self) -> None:
-        """Accept; requests are answered when this returns."""
+        """Accept connections; requests are answered as soon as this returns."""
         self._server = await asyncio.start_unix_server(
             self._connected, sock=self._listener, limit=HEAD_OCTETS_MAX
         )
 
     async def close(self, grace_seconds: float) -> None:
-        """Accept nobody any more, answer what is under way for at most so long, and end all connections."""
+        """Accept nobody any more, finish answers within `grace_seconds`, and end all connections."""
         self._is_closing = True
         if self._server is not None:
             self._server.close()
@@ -99,7 +99,7 @@ class HttpServer:
         self._connections[task] = False
         try:
             if is_full:
-                # Unread, the request would take the answer with it when the connection ends.
+                # Closing with an unread request would reset the connection, and lose the answer.
                 with contextlib.suppress(BadRequest):
                     async with asyncio.timeout(REFUSAL_SECONDS):
                         await _read_request(reader)
@@ -109,7 +109,7 @@ class HttpServer:
             else:
                 await self._converse(task, reader, writer)
         except (OSError, EOFError, TimeoutError, asyncio.CancelledError):
-            pass  # the client has gone, or said nothing; or the server ends
+            pass  # the client left or was silent, or the server stops
         finally:
             del self._connections[task]
             writer.close()
@@ -136,11 +136,11 @@ class HttpServer:
 
 
 async def _read_request(reader: asyncio.StreamReader) -> Request:
-    """The next request, its body left out.
+    """Read the next request; skip its body.
 
     Raises:
-        BadRequest: it is none, or larger than allowed.
-        EOFError: the client has gone.
+        BadRequest: not a request, or larger than allowed.
+        EOFError: the client left.
     """
     try:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -155,7 +155,7 @@ async def _read_request(reader: asyncio.StreamReader) -> Request:
         raise BadRequest(HTTPStatus.LENGTH_REQUIRED, "a body needs Content-Length")
     length = fields.get("content-length", "0")
     if not (length.isascii() and length.isdigit()):
-        raise BadRequest(HTTPStatus.BAD_REQUEST, "Content-Length is no number")
+        raise BadRequest(HTTPStatus.BAD_REQUEST, "Content-Length is not a number")
     if len(length) > 9 or int(length) > BODY_OCTETS_MAX:
         raise BadRequest(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too long")
     await reader.readexactly(int(length))
@@ -175,7 +175,7 @@ def _request_line(line: str) -> tuple[str, str, str]:
 
 
 def _fields(lines: list[str]) -> dict[str, str]:
-    """Header fields by lower-case name; two different lengths would be two readings of one request."""
+    """Header fields by lower-case name. Two different lengths are refused: they would be ambiguous."""
     fields: dict[str, str] = {}
     for line in filter(None, lines):
         name, colon, value = line.partition(":")

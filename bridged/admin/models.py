@@ -1,6 +1,6 @@
-"""The API's answers as a client reads them. Field meanings: bridged/runtime/snapshot.py.
+"""The API's answers as a client reads them. bridged/runtime/snapshot.py explains the fields.
 
-Times ending a sentence in "Unix seconds" are seconds since 1970-01-01 UTC. Pure: no I/O.
+"Unix seconds" are seconds since 1970-01-01 UTC. Pure: no I/O.
 """
 
 from __future__ import annotations
@@ -12,34 +12,34 @@ from bridged.runtime.snapshot import DaemonSnapshot
 
 
 class Answer(BaseModel):
-    """Unknown fields are ignored, so that a client may be older than the daemon."""
+    """Ignores unknown fields: a client may be older than the daemon."""
 
     model_config = ConfigDict(frozen=True)
 
 
 class HistogramAnswer(Answer):
     bounds: tuple[float, ...]
-    counts: tuple[int, ...] = Field(description="one more than bounds: the last counts what is above them")
+    counts: tuple[int, ...] = Field(description="one more than bounds: the last one counts larger values")
     total: float
 
 
 class CountersAnswer(Answer):
-    """Totals that never fall; direction is `receive` or `transmit`."""
+    """Totals that never fall. The direction is `receive` or `transmit`."""
 
     frames: dict[str, dict[str, int]] = Field(description="direction -> kind of frame -> frames")
-    bytes: dict[str, dict[str, int]] = Field(description="direction -> kind -> octets, without FCS")
-    wire_bytes: dict[str, int] = Field(description="direction -> octets of outer UDP payload")
+    bytes: dict[str, dict[str, int]] = Field(description="direction -> kind -> bytes, without FCS")
+    wire_bytes: dict[str, int] = Field(description="direction -> bytes of outer UDP payload")
     wire_datagrams: dict[str, int]
     drops: dict[str, dict[str, int]] = Field(description="direction -> reason -> frames or packets")
 
 
 class PeerAnswer(Answer):
-    """One peer name of one tunnel; null is: not known."""
+    """One peer name of one tunnel; null means unknown."""
 
     name: str
     connected: bool
     sessions: int
-    endpoint: str | None = Field(description="where it is now, as host:port")
+    endpoint: str | None = Field(description="present address, as host:port")
     cipher: str | None
     tls_version: str | None
     key_group: str | None
@@ -50,7 +50,7 @@ class PeerAnswer(Answer):
     platform: str | None
     connected_since: float | None = Field(description="Unix seconds")
     last_seen: float | None = Field(description="newest authenticated packet, Unix seconds")
-    key_established: float | None = Field(description="age of the data key, Unix seconds")
+    key_established: float | None = Field(description="when the data key came into use, Unix seconds")
     certificate_not_after: float | None = Field(description="Unix seconds")
     connections: int
     endpoint_changes: int
@@ -60,7 +60,7 @@ class PeerAnswer(Answer):
     packet_id_used_ratio: float
     aead_used_ratio: float
     rtt: float | None = Field(description="seconds")
-    remarks: tuple[str, ...] = Field(default=(), description="what is odd about the newest session")
+    remarks: tuple[str, ...] = Field(default=(), description="oddities of the newest session")
 
 
 class DataplaneAnswer(Answer):
@@ -83,7 +83,7 @@ class DataplaneAnswer(Answer):
 class RefusedAnswer(Answer):
     endpoint: str
     reason: str = Field(description="a drop reason or a handshake outcome")
-    detail: str = Field(description="what it does, and what to do about it")
+    detail: str = Field(description="what the stranger does, and the cure")
     times: int
     last_seen: float = Field(description="Unix seconds")
 
@@ -110,16 +110,16 @@ class TunnelAnswer(Answer):
     control_drops: dict[str, dict[str, int]] = Field(description="direction -> reason -> packets")
     certificates: dict[str, float] = Field(description="own, ca -> end of validity, Unix seconds")
     crl_next_update: float | None = Field(
-        default=None, description="end of the revocation list, Unix seconds; null: there is none"
+        default=None, description="end of the revocation list, Unix seconds; null: no list"
     )
     mac_conflicts: dict[str, int]
     coalescing: dict[str, str] = Field(
-        default_factory=dict, description="tcp4, tcp6, udp4, udp6 -> `joined` into super-frames, or why not"
+        default_factory=dict, description="tcp4, tcp6, udp4, udp6 -> `joined`, or why frames are not joined"
     )
-    name_conflicts: int = Field(default=0, description="times two machines with one certificate met")
+    name_conflicts: int = Field(default=0, description="times that two machines used one certificate")
     last_error: str | None
     refused: tuple[RefusedAnswer, ...] = Field(
-        default=(), description="who was refused in the last hour, newest first"
+        default=(), description="strangers refused in the last hour, newest first"
     )
 
 
@@ -127,30 +127,30 @@ class BridgeAnswer(Answer):
     name: str
     mac: str | None
     mtu: int | None
-    adopted: bool = Field(description="it was there before the daemon, and will stay")
-    ports: dict[str, bool] = Field(description="port -> carrier and master are as wanted")
+    adopted: bool = Field(description="it existed before the daemon, and will stay")
+    ports: dict[str, bool] = Field(description="port -> whether it has carrier and is in the bridge")
     repairs: dict[str, int]
     missing: tuple[str, ...] = Field(default=(), description="ports that do not exist")
-    problem: str | None = Field(default=None, description="why not all is as configured")
+    problem: str | None = Field(default=None, description="why the bridge is not as configured")
 
 
 class UndoneAnswer(Answer):
     duty: str
-    subject: str = Field(description="whose it is: a tunnel, a bridge, an adapter")
+    subject: str = Field(description="what it is for: a tunnel, a bridge, an adapter")
     since: float = Field(description="Unix seconds")
     reason: str
 
 
 class DutiesAnswer(Answer):
     failures: dict[str, int] = Field(default_factory=dict, description="duty -> failures so far")
-    undone: tuple[UndoneAnswer, ...] = Field(default=(), description="background work that is not done now")
+    undone: tuple[UndoneAnswer, ...] = Field(default=(), description="background work that fails now")
 
 
 class ReloadsAnswer(Answer):
     counts: dict[str, int] = Field(description="outcome -> times: applied, restarted, rejected")
-    outcome: str = Field(description="of the newest one; applied before the first")
+    outcome: str = Field(description="of the newest reload; `applied` before the first")
     detail: str = Field(description="what was restarted, or why nothing changed")
-    succeeded: float = Field(description="start, or newest that was not rejected, Unix seconds")
+    succeeded: float = Field(description="time of the start or the newest accepted reload, Unix seconds")
 
 
 class StatusAnswer(Answer):
@@ -163,14 +163,14 @@ class StatusAnswer(Answer):
     bridges: tuple[BridgeAnswer, ...]
     tunnels: tuple[TunnelAnswer, ...]
     confirm_deadline: float | None = Field(
-        description="when an unconfirmed start is undone, Unix seconds; null: nothing to confirm"
+        description="when an unconfirmed start will be undone, Unix seconds; null: nothing to confirm"
     )
     control_loop_lag: HistogramAnswer | None = Field(description="seconds")
     reload: ReloadsAnswer
     duties: DutiesAnswer = Field(default_factory=DutiesAnswer)
     warnings: dict[str, str] = Field(
         default_factory=dict,
-        description="amiss on the host, and the cure: bridge_netfilter, tunnel_loop",
+        description="hazard of the host (bridge_netfilter, tunnel_loop) -> explanation and cure",
     )
 
 
@@ -203,7 +203,7 @@ class RevokeAnswer(Answer):
 class StationAnswer(Answer):
     address: str
     peer: str | None = Field(description="null: behind the TAP, in this LAN")
-    age: float = Field(description="seconds since last heard")
+    age: float = Field(description="seconds since its last frame")
 
 
 class FdbAnswer(Answer):
@@ -215,14 +215,14 @@ class FdbAnswer(Answer):
 
 
 class HealthAnswer(Answer):
-    """GET /v1/health: `ok` is true where nothing is amiss; the status is 200 or 503 likewise."""
+    """GET /v1/health: `ok` is true, and the status 200, if everything works; else the status is 503."""
 
     ok: bool
     tunnels: dict[str, str] = Field(description="tunnel -> state")
     bridges: dict[str, str] = Field(default_factory=dict, description="bridge -> its problem, if it has one")
-    undone: dict[str, str] = Field(default_factory=dict, description="background duty -> why it is not done")
+    undone: dict[str, str] = Field(default_factory=dict, description="background duty -> why it fails")
 
 
 def status_answer(snapshot: DaemonSnapshot) -> StatusAnswer:
-    """What a client reads of this snapshot."""
+    """The answer that a client gets from this snapshot."""
     return StatusAnswer.model_validate(status_document(snapshot))

@@ -19,7 +19,7 @@ START_SECONDS: Final = 10.0
 
 
 class AdminServer:
-    """Serves the API while the daemon runs. Whoever may open the socket (its owner and root) may do all.
+    """Serves the API while the daemon runs. Whoever may open the socket (its owner and root) may do anything.
 
     `start` and `stop` belong to one event loop; `stop` is idempotent.
 
@@ -37,7 +37,7 @@ class AdminServer:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Listen; requests are answered when this returns."""
+        """Listen; requests are answered as soon as this returns."""
         self._listener, self._inode = open_listener(self._path)
         self._is_stopping.clear()
         self._is_serving.clear()
@@ -50,7 +50,7 @@ class AdminServer:
             raise AdminSocketError("io_error", f"the API on {self._path} does not start") from None
 
     async def _serve(self) -> None:
-        """Serve until `stop`; what ended otherwise listens anew the next time."""
+        """Serve until `stop`. After a failure, the next run opens a new listener."""
         if self._listener is None:
             self._listener, self._inode = open_listener(self._path)
         listener, self._listener = self._listener, None
@@ -64,7 +64,7 @@ class AdminServer:
                 await server.close(GRACE_SECONDS)
 
     async def stop(self) -> None:
-        """Answer what is under way (at most GRACE_SECONDS), close, remove the socket's path."""
+        """Finish answers (within GRACE_SECONDS), close, and remove the socket's path."""
         task, self._task = self._task, None
         if task is None:
             return
@@ -77,5 +77,5 @@ class AdminServer:
         await asyncio.wait({task})
 
     def counters(self) -> ApiCounters:
-        """Requests answered so far; may be called from any thread."""
+        """Requests answered so far. Thread-safe."""
         return self._counters.snapshot()

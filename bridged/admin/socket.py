@@ -17,14 +17,16 @@ PROBE_SECONDS: Final = 2.0
 
 
 class AdminSocketError(BridgedError):
-    """The API's socket cannot be had: `in_use`, `not_a_socket`, or `io_error`."""
+    """Cannot listen on the API's socket: `in_use`, `not_a_socket`, or `io_error`."""
 
 
 def open_listener(path: Path) -> tuple[socket.socket, int]:
-    """Listen on `path`: (socket, inode of the path). A stale socket is replaced, its folder made (0700).
+    """Listen on `path`; return the socket and the path's inode.
+
+    Replaces a stale socket, and makes the folder (0700).
 
     Raises:
-        AdminSocketError: another process listens there, something else is there, or the system refused.
+        AdminSocketError: another process listens there, it is not a socket, or the system refused.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -70,7 +72,7 @@ def _remove_stale(path: Path) -> None:
         return
     if not stat.S_ISSOCK(mode):
         raise AdminSocketError(
-            "not_a_socket", f"{path} exists and is no socket; remove it or set admin.socket"
+            "not_a_socket", f"{path} exists and is not a socket; remove it, or set admin.socket"
         )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(PROBE_SECONDS)
@@ -83,7 +85,7 @@ def _remove_stale(path: Path) -> None:
         else:
             raise AdminSocketError(
                 "in_use",
-                f"another bridged listens on {path}; stop it, or give this one its own admin.socket",
+                f"another bridged listens on {path}; stop it, or set another admin.socket here",
             )
 
 

@@ -1,4 +1,4 @@
-"""What the admin API asks of the running daemon. The daemon implements `AdminState`; nothing here runs."""
+"""What the admin API needs of the running daemon, which implements `AdminState`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bridged.units import Seconds
 
 @dataclass(frozen=True, slots=True)
 class Station:
-    """One learned address of a tunnel: behind `peer`, or (None) behind the TAP; `age` since last heard."""
+    """A learned address of a tunnel, behind `peer` or (None) the TAP; `age`: time since its last frame."""
 
     address: MacAddress
     peer: str | None
@@ -22,32 +22,32 @@ class Station:
 
 
 class AdminState(Protocol):
-    """The daemon as the API sees it; called in its event loop: `reload` and `revoke` take their time."""
+    """The daemon as the API sees it. Call it in its event loop; `reload` and `revoke` may take seconds."""
 
     def snapshot(self) -> DaemonSnapshot:
         """The state of everything now."""
 
     def confirm(self) -> bool:
-        """Keep what an unconfirmed start has changed; False where nothing waits for confirmation."""
+        """Keep the changes of an unconfirmed start. False: nothing waits for confirmation."""
 
     def kick(self, name: str, tunnel: str | None) -> int:
-        """End the sessions of a peer, which may come again; how many there were.
+        """End the sessions of a peer, which may connect again; return their number.
 
         Raises:
             KeyError: there is no such tunnel.
         """
 
     async def revoke(self, name: str, keep: str | None, state: str | None) -> Revocation:
-        """Revoke the certificates of a name, but the one with serial `keep`, and end their sessions.
+        """Revoke the certificates of a name, except the one with serial `keep`, and end their sessions.
 
-        `state`: the state folder that is meant; None: the daemon's own.
+        `state`: the state folder of the CA; None: the daemon's.
 
         Raises:
-            BridgedError: it cannot be done; nothing was changed.
+            BridgedError: refused; nothing was changed.
         """
 
     async def reload(self) -> ReloadStatus:
-        """Read the configuration anew and become what it says; where that fails all stays as it was."""
+        """Reload the configuration. If that fails, the previous one stays in force."""
 
     def fdb(self, tunnel: str) -> Sequence[Station]:
         """The stations of one tunnel.

@@ -1,1 +1,1 @@
-"""cli: see ARCHITECTURE.md, "The house"."""
+"""The commands. See ARCHITECTURE.md, "The house"."""

@@ -1,4 +1,4 @@
-"""`bridged check`: is this configuration good? And the JSON schema for editors."""
+"""`bridged check`: checks a configuration, or prints the JSON schema for editors."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def register(app: typer.Typer) -> None:
 def check(
     file: Annotated[Path | None, typer.Argument(metavar="FILE", help="Configuration file.")] = None,
     schema: Annotated[
-        bool, typer.Option("--schema", help="Print the JSON schema of the file instead.")
+        bool, typer.Option("--schema", help="Print the JSON schema of the file, and check nothing.")
     ] = False,
 ) -> None:
-    """Check a configuration file: exit status 0 if it can be used, 2 with every error on stderr."""
+    """Check a configuration file. Exit status 0: usable; 2: every error is on stderr."""
     if schema == (file is not None):
-        raise typer.BadParameter("give a FILE, or --schema")
+        raise typer.BadParameter("give either FILE or --schema")
     if schema:
         _print_schema()
         return

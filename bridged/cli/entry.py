@@ -1,4 +1,4 @@
-"""Where the installed command begins: an interrupt while the modules load ends it without a traceback."""
+"""Entry of the installed command. An interrupt while modules load ends it without a traceback."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Load the command line and run it; exits with its status."""
+    """Load and run the command line; exit with its status."""
     try:
         from bridged.cli.main import main as run
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""What the commands share: options, and results to a file or to standard output."""
+"""Shared by the commands: options, and writing results to a file or to standard output."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ Output = Annotated[
         "--output",
         metavar="FILE",
         callback=_destination,
-        help="Write FILE, which must not exist yet. Default, and `-`: standard output.",
+        help="Write to FILE, which must not exist yet. Default: standard output, also written `-`.",
     ),
 ]
 
 
 def holds(output: Path, text: str) -> bool:
-    """The file is there already, with exactly this content."""
+    """Whether the file exists with exactly this content."""
     try:
         return output.read_bytes() == text.encode()
     except OSError:
@@ -51,7 +51,7 @@ def refuse_existing(output: Path) -> None:
         ConfigurationError: the file exists, or its folder is missing or not writable.
     """
     if output.exists() or output.is_symlink():
-        raise ConfigurationError("exists already; remove it, or choose another --output", file=output)
+        raise ConfigurationError("already exists; remove it, or choose another --output", file=output)
     if not output.absolute().parent.is_dir():
         raise ConfigurationError(f"no folder {output.absolute().parent}", file=output)
     if not os.access(output.absolute().parent, os.W_OK):
@@ -59,10 +59,10 @@ def refuse_existing(output: Path) -> None:
 
 
 def write(output: Path | None, text: str, *, private: bool) -> None:
-    """Write `text` to a new file (`private`: only its owner may read it), or to standard output.
+    """Write `text` to a new file, or to standard output. `private`: only its owner may read the file.
 
     Raises:
-        OSError: the file cannot be written; `filename` says which.
+        OSError: the file cannot be written; `filename` names it.
     """
     from bridged.pki import PRIVATE_FILE, PUBLIC_FILE, write_atomic
 
@@ -75,16 +75,16 @@ def write(output: Path | None, text: str, *, private: bool) -> None:
 
 
 def _warn_of_redirection() -> None:
-    """`> FILE` makes a file that others may read: the shell's umask decides, not we."""
+    """Warn if `> FILE` made a file that others may read: the shell's umask decides its mode."""
     try:
         mode = os.fstat(sys.stdout.fileno()).st_mode
     except (OSError, ValueError):
         return
     if stat.S_ISREG(mode) and mode & 0o077:
-        say("warning: the output holds a private key, and others may read its file; run `chmod 600` on it")
+        say("warning: the output contains a private key, and others may read its file; run `chmod 600` on it")
 
 
 def one_line(path: Path | str) -> str:
-    """A path as it may stand in a comment."""
+    """The path in a form that is safe in a comment."""
     text = str(path)
     return text if text.isprintable() else json.dumps(text)

@@ -25,18 +25,20 @@ def register(app: typer.Typer) -> None:
 
 
 def join(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The .ovpn file of an OpenVPN TAP server.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Client profile (.ovpn) of an OpenVPN TAP server.")
+    ],
     bridge: BridgeName,
     port: Ports = None,
     state: Annotated[
         Path | None,
         typer.Option(
-            "--state", metavar="DIR", help="State folder; keys go to DIR/joined. Default: inline in the YAML."
+            "--state", metavar="DIR", help="Write keys to DIR/joined. Default: into the YAML itself."
         ),
     ] = None,
     output: Output = None,
 ) -> None:
-    """Write a client's configuration from an .ovpn file."""
+    """Make a client's configuration from an .ovpn file."""
     from bridged.configuration.load import parse
     from bridged.profiles import parse_profile, render_yaml, to_configuration
     from bridged.profiles.text import decode_text
@@ -66,7 +68,7 @@ def join(
         return render_yaml(configuration, heading)
 
     inline = _trust(texts)
-    # Before anything is written: names and values that the daemon would refuse.
+    # Refuse names and values that the daemon would refuse, before anything is written.
     parse(render(inline), output or Path("client.yaml"))
     text = render(inline if state is None else _store(texts, state.absolute() / "joined" / name))
     write(output, text, private=True)
@@ -77,7 +79,7 @@ def join(
 
 
 def _tunnel_name(file: Path) -> str:
-    """The file's name without its end, as far as a tunnel's name may have its characters."""
+    """The file's name without its ending; characters that a tunnel's name cannot have become `-`."""
     allowed = [char if char.isascii() and (char.isalnum() or char in "_.-") else "-" for char in file.stem]
     return "".join(allowed).lstrip("_.-")[:63] or "client"
 
@@ -95,15 +97,15 @@ def _trust(values: dict[str, str]) -> Trust:
 
 
 def _store(texts: dict[str, str], folder: Path) -> Trust:
-    """Write the texts as files that only their owner may read; refuse to replace other ones."""
+    """Write the texts as files that only their owner may read; refuse to replace different ones."""
     from bridged.pki import make_private_directory, write_atomic
 
     for name, text in texts.items():
         path = folder / name
         if path.exists() and path.read_text(encoding="utf-8", errors="replace") != text:
             raise ConfigurationError(
-                "exists with another content: this state folder has joined another server by this name; "
-                "rename the .ovpn file, or delete the folder first",
+                "already exists with other content: this state folder has joined another server by this "
+                "name; rename the .ovpn file, or delete the folder first",
                 file=path,
             )
     for parent in (folder.parent.parent, folder.parent, folder):

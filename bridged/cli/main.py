@@ -1,7 +1,7 @@
-"""The command `bridged`: composes the command groups and turns errors into one line and an exit status.
+"""The command `bridged`: joins the command groups, and turns errors into one line and an exit status.
 
 Exit status: 0 done, 1 failed at run time, 2 wrong use or configuration. Messages go to stderr, results
-to stdout. What a command needs is imported when it runs, so that `bridged --help` stays quick.
+to stdout. A command imports what it needs when it runs; this keeps `bridged --help` quick.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _print_version(wanted: bool) -> None:
         from bridged.dataplane import native
 
         missing = native.unavailable()
-        data_plane = f"portable data plane, the slower one ({missing})" if missing else "native data plane"
+        data_plane = f"portable data plane, slower ({missing})" if missing else "native data plane"
         show(f"bridged {__version__}, {data_plane}")
         raise typer.Exit
 
@@ -44,7 +44,7 @@ def _root(
         bool,
         typer.Option(
             "--version",
-            help="Print version and data plane.",
+            help="Print version and data plane, and exit.",
             is_eager=True,
             callback=_print_version,
         ),

@@ -1,4 +1,4 @@
-"""Certificates and keys that a profile holds or names, as PEM texts, checked as the daemon checks them."""
+"""Certificates and keys of a profile as PEM texts, checked by the daemon's own rules."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROFILE_OCTETS_MAX: Final = 1 << 20
 
 
 def read_octets(file: Path) -> bytes:
-    """The content of a file of at most PROFILE_OCTETS_MAX octets.
+    """The content of a file of at most PROFILE_OCTETS_MAX bytes.
 
     Raises:
         ConfigurationError: it cannot be read, or is too large.
@@ -28,12 +28,12 @@ def read_octets(file: Path) -> bytes:
     except OSError as error:
         raise ConfigurationError(f"cannot be read: {error.strerror or error}", file=file) from None
     if len(content) > PROFILE_OCTETS_MAX:
-        raise ConfigurationError(f"larger than {PROFILE_OCTETS_MAX} octets; is it a profile?", file=file)
+        raise ConfigurationError(f"larger than {PROFILE_OCTETS_MAX} bytes; is it a profile?", file=file)
     return content
 
 
 class Materials:
-    """The texts of one profile, by the name of the file that each would get."""
+    """The texts of one profile, by the file name that each gets."""
 
     def __init__(self, profile: Profile, file: Path) -> None:
         self._profile = profile
@@ -44,7 +44,7 @@ class Materials:
         """All texts.
 
         Raises:
-            ConfigurationError: a file cannot be read, or a text cannot be used; says line and directive.
+            ConfigurationError: a file cannot be read, or a text cannot be used; names line and directive.
         """
         from bridged.tls.pem import CERTIFICATES, PRIVATE_KEYS, REVOCATION_LISTS, STATIC_KEYS
 
@@ -69,7 +69,7 @@ class Materials:
         return {name: text.strip() + "\n" for name, text in texts.items()}
 
     def exposed(self) -> list[str]:
-        """What to say of secrets that others may read: in the profile itself, and in the files it names."""
+        """Warnings about secrets that others may read, in the profile and in the files it names."""
         from bridged.configuration.secrets import exposure
 
         secrets = (self._profile.key, self._profile.pkcs12, self._profile.wrap_key)
@@ -80,7 +80,7 @@ class Materials:
         return [f"the private key in {text}" for text in found if text is not None]
 
     def _text(self, material: Material, key: str, labels: tuple[bytes, ...]) -> str:
-        """The PEM blocks of the wanted kind; where there is none the whole text, for the checks to refuse."""
+        """The PEM blocks of the wanted kind; without any, the whole text, which the checks refuse."""
         from bridged.profiles.text import decode_text
         from bridged.tls.pem import pem_blocks
 
@@ -96,8 +96,8 @@ class Materials:
         path = self._folder / (material.path or "")
         try:
             if path.exists() and not path.is_file():
-                # A pipe or a device would hold `join` up for ever.
-                raise ConfigurationError("is no regular file", file=path)
+                # `join` would wait for ever on a pipe or a device.
+                raise ConfigurationError("is not a regular file", file=path)
             return read_octets(path)
         except ConfigurationError as error:
             raise self._error(error, material, key) from None
@@ -122,13 +122,13 @@ class Materials:
         return texts
 
     def _error(self, error: ConfigurationError, material: Material, key: str) -> ConfigurationError:
-        """The same reason, where the profile names the file."""
+        """The same reason, at the line where the profile names the file."""
         which = f"{self._folder / material.path} " if material.path else ""
         return ConfigurationError(f"{which}{error.reason}", file=self._file, line=material.line, key=key)
 
 
 def _check(texts: dict[str, str], file: Path) -> None:
-    """Refuse now what the daemon would refuse when it starts."""
+    """Refuse now what the daemon would refuse at its start."""
     from bridged.protocol.keys.static_key import parse_static_key
     from bridged.tls import TlsSettings, make_engine_factory
 
@@ -140,7 +140,7 @@ def _check(texts: dict[str, str], file: Path) -> None:
         texts["client.key"].encode(),
         texts["ca.crt"].encode() if "ca.crt" in texts else None,
         texts["crl.pem"].encode() if "crl.pem" in texts else None,
-        # With a CA the pins do not matter here; without one there must be some.
+        # Without a CA the settings require fingerprints; their values do not matter here.
         peer_fingerprints=() if "ca.crt" in texts else ("00" * 32,),
     )
     names = {"tls.certificate": "cert", "tls.key": "key", "tls.ca": "ca", "tls.crl": "crl-verify"}

@@ -1,7 +1,7 @@
-"""The only way from a command to the terminal: what stands in the text cannot steer it.
+"""The only module of the CLI that prints. Text cannot steer the terminal.
 
-Names, notices and errors quote profiles, certificates and peers. Every character that is not printable is
-written as an escape, `\\x1b` for example. No other module of the CLI prints (a unit test holds them to it).
+Names, notices and errors quote profiles, certificates and peers. Every unprintable character is written as
+an escape, for example `\\x1b`. A unit test finds other modules that print.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from bridged.protocol.text import visible
 
 
 def show(text: str = "", *, bold: bool = False, fg: str | None = None) -> None:
-    """One line on stdout: a result. Bold and colour go to a terminal only."""
+    """Print a result: one line on stdout. Bold and colour appear on a terminal only."""
     with naming("standard output"):
         typer.secho(visible(text), bold=bold or None, fg=fg)
 
 
 def say(text: str) -> None:
-    """One line on stderr: a message."""
+    """Print a message: one line on stderr."""
     typer.echo(visible(text), err=True)
 
 
 def show_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """A traceback on stderr (see `sys.excepthook`): its last line may quote anything."""
+    """Print a traceback on stderr, made safe: its last line may quote anything. For `sys.excepthook`."""
     text = "".join(traceback.format_exception(kind, error, trace))
     sys.stderr.write(visible(text, lines=True))
 
 
 def hand_over(document: str) -> None:
-    """A file's text on stdout: unchanged into a file or pipe, made visible line by line on a terminal."""
+    """Write a file's text to stdout: unchanged into a file or pipe, with escapes on a terminal."""
     is_terminal = getattr(sys.stdout, "isatty", lambda: False)()
     with naming("standard output"):
         sys.stdout.write(visible(document, lines=True) if is_terminal else document)
@@ -43,7 +43,7 @@ def hand_over(document: str) -> None:
 
 
 def visible_tree(value: Any) -> Any:
-    """Plain values (as JSON has them) with all texts made visible, keys too."""
+    """JSON values with escapes in all texts, keys included."""
     if isinstance(value, str):
         return visible(value)
     if isinstance(value, dict):

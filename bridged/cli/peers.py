@@ -1,6 +1,6 @@
-"""`bridged revoke` and `bridged kick`: put a peer out, for good or for now.
+"""`bridged revoke` and `bridged kick`: disconnect a peer, for good or for now.
 
-Exit status: 0 done, 1 failed or nobody there, 2 wrong use.
+Exit status: 0 done, 1 failed or no such session, 2 wrong use.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The peer's name, as `
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """Where the daemon answers, and the state folder of its CA. `is_guess`: nobody named the daemon."""
+    """The daemon's socket, and the state folder of its CA. `is_guess`: the socket is the default one."""
 
     socket: Path
     state: Path
@@ -39,10 +39,10 @@ def revoke(
     config: Config = DEFAULT_CONFIG,
     state: Annotated[
         Path | None,
-        typer.Option("--state", metavar="DIR", help="State folder of the CA; default: the configuration's."),
+        typer.Option("--state", metavar="DIR", help="State folder of the CA. Default: the configuration's."),
     ] = None,
 ) -> None:
-    """Revoke a peer's certificate and end its sessions at once; works without a running daemon, too."""
+    """Revoke a peer's certificate and end its sessions at once. Works without a running daemon, too."""
     end_certificates(name, find_daemon(config, state))
 
 
@@ -50,10 +50,10 @@ def kick(
     name: Name,
     config: Config = DEFAULT_CONFIG,
     tunnel: Annotated[
-        str | None, typer.Option("--tunnel", metavar="NAME", help="In this tunnel only.")
+        str | None, typer.Option("--tunnel", metavar="NAME", help="End sessions of this tunnel only.")
     ] = None,
 ) -> None:
-    """End a peer's sessions at once; it may connect again."""
+    """End a peer's sessions at once. It may connect again."""
     from bridged.admin.client import AdminClient
 
     with AdminClient(daemon_socket(config)) as client:
@@ -65,10 +65,10 @@ def kick(
 
 
 def find_daemon(config: Path, state: Path | None) -> Daemon:
-    """Where to ask, from `--config` and `--state`.
+    """The daemon that `--config` and `--state` name.
 
     Raises:
-        ConfigurationError: neither is there.
+        ConfigurationError: neither exists.
     """
     from bridged.configuration import load_admin
     from bridged.configuration.schema import Admin
@@ -86,9 +86,9 @@ def find_daemon(config: Path, state: Path | None) -> Daemon:
 def end_certificates(
     name: str, daemon: Daemon, keep: str | None = None, tell: Callable[[str], None] = show
 ) -> None:
-    """Revoke by the running daemon, which ends the sessions; where none runs, in the CA's files.
+    """Let the running daemon revoke, which ends the sessions; without a daemon, change the CA's files.
 
-    `keep`: serial number of the certificate that stays; `tell` gets what was done.
+    `keep`: serial number of a certificate that stays valid. `tell` prints the result.
 
     Raises:
         ConfigurationError, PkiError, AdminError, OSError: nothing was revoked.
@@ -111,8 +111,8 @@ def end_certificates(
         revoked = EmbeddedCa.open(daemon.state).revoke(name, keep=keep)
     tell(f"revoked {name}: {certificates(revoked)}, in {daemon.state}")
     say(
-        f"no daemon of this CA answers on {daemon.socket}, so no session was ended; one with another socket "
-        "takes it within an hour, or at once after `bridged reload --config FILE`"
+        f"no daemon of this CA answers on {daemon.socket}, so no session was ended. A daemon with another "
+        "socket applies it within an hour, or at once after `bridged reload --config FILE`."
     )
 
 

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 DEFAULT_PORT: Final = 1194
 _USAGE_CODES: Final = frozenset({"pki_name", "pki_exists", "pki_duplicate", "pki_missing", "pki_unknown"})
 
-State = Annotated[Path, typer.Option("--state", metavar="DIR", help="State folder; the CA is in DIR/pki.")]
+State = Annotated[
+    Path, typer.Option("--state", metavar="DIR", help="State folder. The CA is kept in DIR/pki.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -37,20 +39,23 @@ def register(app: typer.Typer) -> None:
 def init(
     state: State,
     remote: Annotated[
-        str, typer.Option("--remote", metavar="HOST[:PORT]", help="How clients reach this server.")
+        str,
+        typer.Option(
+            "--remote", metavar="HOST[:PORT]", help="Name or address under which clients reach this server."
+        ),
     ],
     bridge: BridgeName = "br0",
     port: Ports = None,
     output: Output = None,
 ) -> None:
-    """Make a CA, a server certificate, a tls-crypt key and the server's configuration."""
+    """Make a CA, a server certificate, a tls-crypt key and the server's configuration file."""
     from bridged.configuration.load import parse
     from bridged.pki import EmbeddedCa, pki_directory
 
     endpoint = _endpoint(remote)
     state = state.absolute()
     text = _server_yaml(state, bridge, port or [], endpoint.port)
-    # Before anything is written: a bad bridge or port name must leave no CA behind.
+    # Refuse a bad bridge or port name before a CA is written.
     parse(text, output or Path("server.yaml"))
     if output is not None and not holds(output, text):
         refuse_existing(output)
@@ -62,7 +67,7 @@ def init(
             authority = EmbeddedCa.ensure(state)
             if authority.remote not in (None, str(endpoint)):
                 raise ConfigurationError(
-                    f"exists already, made for {authority.remote}; a new CA would lock out every invited "
+                    f"already exists, made for {authority.remote}; a new CA would lock out every invited "
                     "peer. Use another --state, or move the folder away first",
                     file=authority.directory,
                     code="pki_exists",
@@ -77,23 +82,27 @@ def init(
 
 
 def invite(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The site's name, as it shows in status.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The site's name, as `bridged status` shows it.")
+    ],
     state: State,
     output: Output = None,
     remote: Annotated[
         str | None,
-        typer.Option("--remote", metavar="HOST[:PORT]", help="In place of the one that `init` was given."),
+        typer.Option(
+            "--remote", metavar="HOST[:PORT]", help="The server's address. Default: that of `bridged init`."
+        ),
     ] = None,
     days: Annotated[
-        int | None, typer.Option("--days", min=1, max=36500, help="Validity; default: as long as the CA.")
+        int | None, typer.Option("--days", min=1, max=36500, help="Validity. Default: as long as the CA.")
     ] = None,
     replace: Annotated[
         bool,
-        typer.Option("--replace", help="Invite a site again, and revoke its former certificate at once."),
+        typer.Option("--replace", help="Invite a site again and revoke its former certificate at once."),
     ] = False,
     config: Config = DEFAULT_CONFIG,
 ) -> None:
-    """Write one .ovpn file for a new site: for OpenVPN 2.4 to 2.7, and for `bridged join`."""
+    """Write an .ovpn file for a new site, for `bridged join` and for OpenVPN 2.4 to 2.7."""
     from bridged.pki import EmbeddedCa, check_name
     from bridged.pki.authority import CLIENT_DAYS, SERVER_NAME
     from bridged.profiles import ClientProfile, serialize_profile
@@ -118,7 +127,7 @@ def invite(
             )
             write(output, serialize_profile(profile), private=True)
         except BaseException:
-            # The only copy of the key is lost: the name must be free again, or the former one's.
+            # The only copy of the key is lost: free the name, or return it to the former certificate.
             authority.withdraw(identity)
             raise
     where = "the profile" if output is None else str(output)
@@ -127,7 +136,7 @@ def invite(
     if former:
         from bridged.cli.peers import end_certificates, find_daemon
 
-        # Standard output may be the profile.
+        # Not to standard output, which may be the profile.
         end_certificates(name, find_daemon(config, state), identity.serial, say)
 
 
@@ -155,7 +164,7 @@ tunnels:
       # The CA under the state folder, made by `bridged init`.
       embedded: true
     wrap:
-      # Who does not have this key gets no answer at all. Invitations contain it.
+      # Peers without this key get no answer. Invitations contain it.
       mode: tls-crypt
       key: {json.dumps(str(_wrap_key(state)))}
     # forward_between_peers: true  # sites reach each other
@@ -187,14 +196,14 @@ def _endpoint(text: str) -> Endpoint:
 def _known_remote(authority: EmbeddedCa, state: Path) -> str:
     if authority.remote is None:
         raise ConfigurationError(
-            f"the CA in {state} does not know how clients reach this server; give `--remote HOST[:PORT]`"
+            f"the CA in {state} does not know the server's address; give `--remote HOST[:PORT]`"
         )
     return authority.remote
 
 
 @contextmanager
 def ca_failures() -> Iterator[None]:
-    """Wrong use of the CA ends with status 2 like a wrong configuration."""
+    """Turn wrong use of the CA into a configuration error, which ends with status 2."""
     from bridged.pki import PkiError
 
     try:

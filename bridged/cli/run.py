@@ -34,8 +34,8 @@ def run(
 
 
 def load_daemon() -> Callable[[Path, float | None], int]:
-    """`bridged.daemon.run`, loaded with no more of the libraries than it needs."""
-    # structlog loads rich, 3 MB, for coloured tracebacks; without it they are plain.
+    """Load `bridged.daemon.run` without what it does not need."""
+    # structlog loads rich (3 MB) for coloured tracebacks; without rich they are plain.
     known = sys.modules.get("rich")
     sys.modules["rich"] = None  # type: ignore[assignment]
     try:

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 DEFAULT_CONFIG: Final = Path("/etc/bridged/bridged.yaml")
 RELOAD_SECONDS: Final = 60.0
-"""A reload may wait for farewells and for adapters."""
+"""Time limit: a reload may wait for farewells and for adapters."""
 
 Config = Annotated[
     Path,
-    typer.Option("--config", "-c", metavar="FILE", help="The daemon's configuration: names its socket."),
+    typer.Option(
+        "--config", "-c", metavar="FILE", help="The daemon's configuration, which names its socket."
+    ),
 ]
 
 
@@ -33,9 +35,9 @@ def status(
     config: Config = DEFAULT_CONFIG,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
-    """Show bridges, tunnels and peers of the running daemon; what is amiss stands at the top.
+    """Show bridges, tunnels and peers of the running daemon, problems first.
 
-    docs/troubleshooting.md says what to do about it.
+    docs/troubleshooting.md explains how to solve them.
     """
     from bridged.admin.client import AdminClient
     from bridged.admin.models import StatusAnswer
@@ -51,7 +53,7 @@ def status(
 
 
 def confirm(config: Config = DEFAULT_CONFIG) -> None:
-    """Keep what `bridged run --confirm` has changed."""
+    """Keep the network changes of `bridged run --confirm`."""
     from bridged.admin.client import AdminClient
 
     with AdminClient(daemon_socket(config)) as client:
@@ -60,7 +62,7 @@ def confirm(config: Config = DEFAULT_CONFIG) -> None:
 
 
 def reload(config: Config = DEFAULT_CONFIG) -> None:
-    """Have the running daemon read its configuration again; what has not changed is not disturbed."""
+    """Reload the configuration. Unchanged tunnels keep running."""
     from bridged.admin.client import AdminClient
 
     with AdminClient(daemon_socket(config), RELOAD_SECONDS) as client:
@@ -72,12 +74,12 @@ def reload(config: Config = DEFAULT_CONFIG) -> None:
 
 
 def daemon_socket(config: Path) -> Path:
-    """The daemon's socket; the built-in default where the default file does not exist.
+    """The daemon's socket; the built-in default if the default file does not exist.
 
-    A mistake elsewhere in the file does not matter: the daemon may run with what it said before.
+    Mistakes elsewhere in the file do not matter: the daemon may run with an earlier version of it.
 
     Raises:
-        ConfigurationErrors: the file does not tell where the socket is.
+        ConfigurationErrors: the file does not say where the socket is.
     """
     from bridged.configuration import load_admin
     from bridged.configuration.schema import Admin
@@ -88,7 +90,7 @@ def daemon_socket(config: Path) -> Path:
 
 
 def _print(answer: StatusAnswer) -> None:
-    """Colours go to a terminal only."""
+    """Print the status; colours appear on a terminal only."""
     from bridged.cli.status_text import bridge_lines, head_line, tunnel_lines, warning_lines
 
     show(head_line(answer), bold=True)

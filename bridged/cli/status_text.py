@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 COLUMNS: Final = 80
 UNKNOWN: Final = "-"
 NO_ALARM: Final = frozenset({"no_peer"})
-"""Frames that had nowhere to go, as before the first peer connects; metrics count them."""
+"""Drops without harm: frames without a destination, as before the first peer connects. Metrics count them."""
 REFUSED_SHOWN: Final = 5
 EXPIRING: Final = {
     "own": "our certificate",
     "ca": "the CA certificate",
-    "crl": "the revocation list (nobody can connect after it)",
+    "crl": "the revocation list (then nobody can connect)",
 }
 EXPIRING_PEERS_MAX: Final = 5
 
@@ -27,7 +27,7 @@ def head_line(answer: StatusAnswer) -> str:
 
 
 def warning_lines(answer: StatusAnswer) -> list[str]:
-    """What somebody has to look at."""
+    """Problems that somebody must look at."""
     lines: list[str] = []
     if answer.confirm_deadline is not None:
         left = max(0.0, answer.confirm_deadline - answer.now)
@@ -46,7 +46,7 @@ def warning_lines(answer: StatusAnswer) -> list[str]:
 
 
 def _expiry_lines(tunnel: TunnelAnswer, now: float) -> Iterator[str]:
-    """What ends within 30 days: our certificates, the revocation list, certificates of peers."""
+    """Certificates and revocation lists that end within 30 days."""
     from bridged.runtime.snapshot import EXPIRY_NOTICE_SECONDS
 
     ends = list(tunnel.certificates.items())
@@ -118,7 +118,7 @@ def tunnel_lines(tunnel: TunnelAnswer, now: float) -> Iterator[str]:
 
 
 def _conflict_lines(tunnel: TunnelAnswer) -> Iterator[str]:
-    """Two that claim to be one; the log names them."""
+    """Conflicts between two devices or machines; the log names them."""
     contested = tunnel.mac_conflicts.get("lan_station", 0)
     if contested:
         yield from fold(
@@ -153,7 +153,7 @@ def peer_lines(peer: PeerAnswer, now: float) -> Iterator[str]:
 
 
 def _drops_line(title: str, drops: Mapping[str, Mapping[str, int]], indent: str) -> Iterator[str]:
-    """`drops 3: receive replay 2, transmit too_big 1`; nothing where nothing was dropped."""
+    """`drops 3: receive replay 2, transmit too_big 1`; no line without drops."""
     found = {
         f"{direction} {reason}": count
         for direction, reasons in drops.items()
@@ -166,7 +166,7 @@ def _drops_line(title: str, drops: Mapping[str, Mapping[str, int]], indent: str)
 
 
 def fold(line: str, indent: str = "") -> Iterable[str]:
-    """The line as lines of at most COLUMNS; what goes on is indented by two more."""
+    """Fold into lines of at most COLUMNS; continuation lines are indented by two more."""
     return textwrap.wrap(
         line, COLUMNS, initial_indent=indent, subsequent_indent=indent + "  ", break_on_hyphens=False
     )
@@ -199,5 +199,5 @@ def span(seconds: float) -> str:
 
 
 def clean(text: str) -> str:
-    """Text that came from a peer, without control characters that a terminal would obey."""
+    """Text of a peer without control characters, which a terminal would obey."""
     return "".join(character if character.isprintable() else "�" for character in text)

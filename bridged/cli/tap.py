@@ -1,4 +1,4 @@
-"""`bridged tap list|show|create|delete`: TAP adapters by hand.
+"""`bridged tap list|show|create|delete`: manage TAP adapters by hand.
 
 Results go to stdout, messages to stderr. Exit status: 0 done, 1 failed, 2 wrong use.
 """
@@ -31,7 +31,7 @@ from bridged_tap import (
 )
 from bridged_tap.settings import TXQUEUELEN_DEFAULT
 
-app = typer.Typer(name="tap", help="Show, make and delete TAP adapters.")
+app = typer.Typer(name="tap", help="Show, create and delete TAP adapters.")
 
 _USAGE_CODES: Final = frozenset({"tap_settings", "mac_address"})
 _STATE_DIRECTORY: Final = Path("/var/lib/bridged")
@@ -61,7 +61,7 @@ def list_command(as_json: Json = False) -> None:
 
 @app.command("show")
 def show_command(name: Name, as_json: Json = False) -> None:
-    """Show one TAP adapter: settings, bridge, and the process that holds it."""
+    """Show one TAP adapter: its settings, its bridge and the process that holds it."""
     with _failures():
         tap = show_tap(name)
     if as_json:
@@ -75,16 +75,20 @@ def show_command(name: Name, as_json: Json = False) -> None:
 
 @app.command("create")
 def create_command(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name; %d is replaced by a free number.")],
-    mac: Annotated[str, typer.Option(help="ephemeral, random, stable, or an address.")] = "ephemeral",
-    state: Annotated[Path, typer.Option(help="Where `--mac random` keeps addresses.")] = _STATE_DIRECTORY,
-    mtu: Annotated[int | None, typer.Option(help="Octets of payload, 68 to 65521.")] = None,
-    txqueuelen: Annotated[int, typer.Option(help="Frames.")] = TXQUEUELEN_DEFAULT,
-    owner: Annotated[str | None, typer.Option(help="User (name or id) who may attach it.")] = None,
-    group: Annotated[str | None, typer.Option(help="Group (name or id) that may attach it.")] = None,
-    multi_queue: Annotated[bool, typer.Option("--multi-queue", help="Let it have several queues.")] = False,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name. %d becomes a free number.")],
+    mac: Annotated[str, typer.Option(help="ephemeral, random, stable, or a MAC address.")] = "ephemeral",
+    state: Annotated[
+        Path, typer.Option(help="Folder in which `--mac random` keeps addresses.")
+    ] = _STATE_DIRECTORY,
+    mtu: Annotated[int | None, typer.Option(help="Largest payload of a frame, 68 to 65521 bytes.")] = None,
+    txqueuelen: Annotated[
+        int, typer.Option(help="Length of the kernel's queue, in frames.")
+    ] = TXQUEUELEN_DEFAULT,
+    owner: Annotated[str | None, typer.Option(help="User (name or id) who may attach to it.")] = None,
+    group: Annotated[str | None, typer.Option(help="Group (name or id) that may attach to it.")] = None,
+    multi_queue: Annotated[bool, typer.Option("--multi-queue", help="Allow several queues.")] = False,
 ) -> None:
-    """Make a persistent TAP adapter and print its name."""
+    """Create a persistent TAP adapter and print its name."""
     with _failures():
         settings = TapSettings(
             name,
@@ -101,7 +105,7 @@ def create_command(
 
 @app.command("delete")
 def delete_command(name: Name) -> None:
-    """Delete a persistent TAP adapter; refused while a process holds it."""
+    """Delete a persistent TAP adapter. Refused while a process holds it."""
     with _failures():
         delete_tap(name)
 

@@ -1,4 +1,4 @@
-"""The configuration file: schema, loading with line numbers, checks, differences."""
+"""The configuration file: its schema, loading with line numbers, checks, and what a change costs."""
 
 from __future__ import annotations
 

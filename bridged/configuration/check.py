@@ -1,6 +1,6 @@
-"""Rules that look at several keys at once: conflicts (refused) and warnings (said, then accepted).
+"""Rules over several keys: conflicts, which are refused, and warnings.
 
-`find_conflicts` is pure; `find_warnings` looks whether the named files exist.
+`find_conflicts` is pure; `find_warnings` checks whether the named files exist.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ SOCKET_PATH_OCTETS_MAX: Final = 107
 PUSH_OPTION_CHARACTERS_MAX: Final = 256
 
 _FINGERPRINT = re.compile(r"[0-9a-fA-F]{64}|[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){31}")
-# How a path ends that was made of a line of Base64, which may have slashes, or of a static key's line.
+# A line of Base64, which may have slashes, or of a static key, in place of a path.
 _KEY_LINE = re.compile(
     r"(.*/)?(?=[^/]*[a-z])(?=[^/]*[A-Z])(?=[^/]*[0-9+])[A-Za-z0-9+]{24,}(/[A-Za-z0-9+/]*)?={0,2}"
     r"|(.*/)?[0-9a-f]{32}",
     re.DOTALL,
 )
 _KEY_TEXT = (
-    "looks like the text of the key, not its file: write `key: |`, and below it all lines from BEGIN to END"
+    "looks like the key itself, not its file: write `key: |`, and below it all lines from BEGIN to END"
 )
 _WILDCARDS = frozenset(("::", "0.0.0.0"))
 _SERVER_ONLY = ("peers_max", "duplicate_names", "peers", "forward_between_peers", "push")
 
 
 def find_conflicts(configuration: Configuration) -> list[Conflict]:
-    """Everything in the file that cannot work together: (path of the key, reason)."""
+    """Everything in the file that conflicts: (path of the key, reason)."""
     found = [
         *_interface_conflicts(configuration),
         *_address_conflicts(configuration),
@@ -52,15 +52,15 @@ def find_conflicts(configuration: Configuration) -> list[Conflict]:
 
 
 def find_warnings(configuration: Configuration) -> list[Conflict]:
-    """What is allowed and yet probably not meant: (path of the key, text)."""
+    """Allowed settings that are probably mistakes: (path of the key, text)."""
     found: list[Conflict] = []
     if not configuration.tunnels:
-        found.append((("tunnels",), "no tunnel: only the bridges will be kept"))
+        found.append((("tunnels",), "no tunnel: the daemon will only manage the bridges"))
     for name, tunnel in configuration.tunnels.items():
         found += [(("tunnels", name, *path), text) for path, text in _tunnel_warnings(tunnel)]
         mtu = configuration.bridges[tunnel.bridge].mtu
         if mtu is not None and tunnel.tap.mtu is None and mtu != tunnel.mtu:
-            text = f"the bridge has mtu {mtu}, the tunnel {tunnel.mtu}: larger frames will not pass"
+            text = f"the bridge has mtu {mtu}, the tunnel {tunnel.mtu}: larger frames will not cross"
             found.append((("tunnels", name, "mtu"), text))
     token = configuration.metrics.bearer_token_file
     if token is not None and configuration.metrics.listen and not token.is_file():
@@ -69,12 +69,12 @@ def find_warnings(configuration: Configuration) -> list[Conflict]:
 
 
 def is_inline(value: str) -> bool:
-    """The value of `ca`, `certificate`, `key`, `crl` is the PEM or key text itself, not a file's path."""
+    """Whether a value of `ca`, `certificate`, `key` or `crl` is the text itself, not a file's path."""
     return "\n" in value or value.startswith("-----BEGIN")
 
 
 def is_loopback(endpoint: Endpoint) -> bool:
-    """The endpoint is reachable from this machine only."""
+    """Whether only this machine can reach the endpoint."""
     try:
         return ipaddress.ip_address(endpoint.host).is_loopback
     except ValueError:
@@ -85,7 +85,7 @@ def _interface_conflicts(configuration: Configuration) -> Iterator[Conflict]:
     owners: dict[str, str] = {}
     for name in configuration.bridges:
         if _is_bad_name(name):
-            yield ("bridges", name), "the kernel takes no such interface name"
+            yield ("bridges", name), "the kernel does not accept this interface name"
         owners[name] = f"bridge {name}"
     for bridge_name, bridge in configuration.bridges.items():
         for index, port in enumerate(bridge.ports):
@@ -99,7 +99,7 @@ def _interface_conflicts(configuration: Configuration) -> Iterator[Conflict]:
         adapter = tap_name(tunnel_name, tunnel)
         path = ("tunnels", tunnel_name, "tap", "name")
         if _is_bad_name(adapter):
-            yield path, f"the kernel takes no such interface name: {adapter}"
+            yield path, f"the kernel does not accept the interface name {adapter}"
         elif adapter in owners:
             yield path, f"the adapter {adapter} is already {owners[adapter]}; choose another name"
         owners.setdefault(adapter, f"the adapter of tunnel {tunnel_name}")
@@ -110,7 +110,7 @@ def _owned(owner: str, bridge_name: str) -> str:
 
 
 def _is_bad_name(name: str) -> bool:
-    """`.` and `..` are folders in sysfs; `%` is a pattern for the kernel's own numbering."""
+    """`.` and `..` are folders in sysfs; the kernel replaces `%d` by a number."""
     return name in (".", "..", "all", "default", "lo") or "%" in name
 
 
@@ -147,7 +147,7 @@ def _endpoint(text: str | None) -> Endpoint:
 
 
 def _overlap(one: Endpoint, other: Endpoint) -> bool:
-    """Both cannot be bound: `::` hears IPv4 too, `0.0.0.0` all of IPv4."""
+    """Whether both cannot be bound: `::` includes IPv4, `0.0.0.0` all IPv4 addresses."""
     if one.port != other.port:
         return False
     if one.host == other.host or "::" in (one.host, other.host):
@@ -156,9 +156,9 @@ def _overlap(one: Endpoint, other: Endpoint) -> bool:
 
 
 def own_servers(configuration: Configuration, is_ours: Callable[[Endpoint], bool]) -> Iterator[Conflict]:
-    """Clients whose remote is a server of the same bridge: frames would go round for ever.
+    """Clients whose remote is a server of the same bridge: frames would loop for ever.
 
-    `is_ours` says whether an endpoint's address is this machine's.
+    `is_ours` says whether an endpoint's address belongs to this machine.
     """
     servers = [
         (name, tunnel.bridge, _endpoint(tunnel.listen))
@@ -174,7 +174,7 @@ def own_servers(configuration: Configuration, is_ours: Callable[[Endpoint], bool
                 if remote.host == listen.host or (listen.host in _WILDCARDS and is_ours(remote)):
                     reason = (
                         f"{remote} is tunnel {server} of this configuration, on the same bridge: frames "
-                        "would go round for ever. Name the far site's server"
+                        "would loop for ever. Name the other site's server"
                     )
                     yield ("tunnels", name, "remotes", index), reason
 
@@ -183,10 +183,10 @@ def _outside_conflicts(configuration: Configuration) -> Iterator[Conflict]:
     metrics = configuration.metrics
     needs_token = metrics.listen is not None and not is_loopback(Endpoint.parse(metrics.listen))
     if needs_token and metrics.bearer_token_file is None:
-        reason = "not a loopback address: set metrics.bearer_token_file, or listen on 127.0.0.1"
+        reason = "is not a loopback address: set metrics.bearer_token_file, or listen on 127.0.0.1"
         yield ("metrics", "listen"), reason
     if len(str(configuration.admin.socket).encode()) > SOCKET_PATH_OCTETS_MAX:
-        yield ("admin", "socket"), f"a Unix socket's path has at most {SOCKET_PATH_OCTETS_MAX} octets"
+        yield ("admin", "socket"), f"the path of a Unix socket has at most {SOCKET_PATH_OCTETS_MAX} bytes"
     paths = (
         (("state_directory",), configuration.state_directory),
         (("admin", "socket"), configuration.admin.socket),
@@ -198,7 +198,7 @@ def _outside_conflicts(configuration: Configuration) -> Iterator[Conflict]:
 
 
 def _is_key_text(value: str | None) -> bool:
-    """A key pasted where its path belongs: nothing of it may come into a message or a log."""
+    """Whether a key was pasted where its path belongs: no message or log may repeat it."""
     return bool(value and not is_inline(value) and _KEY_LINE.fullmatch(value))
 
 
@@ -213,7 +213,7 @@ def _tls_conflicts(tunnel: Tunnel) -> Iterator[Conflict]:
             yield ("tls", name), "is empty; name a file, or write the PEM text itself"
     if tls.embedded:
         for name in own:
-            yield ("tls", name), f"`embedded` brings its own {name}; leave one of the two out"
+            yield ("tls", name), f"`embedded` has its own {name}; remove one of the two"
     else:
         yield from _identity_conflicts(tls, own)
     for index, text in enumerate(tls.peer_fingerprints):
@@ -222,7 +222,7 @@ def _tls_conflicts(tunnel: Tunnel) -> Iterator[Conflict]:
     if tls.version_min > tls.version_max:
         yield ("tls", "version_min"), "is above version_max"
     if tls.peer_name is not None and tls.peer_name_prefix is not None:
-        yield ("tls", "peer_name_prefix"), "`peer_name` already says more; leave one of the two out"
+        yield ("tls", "peer_name_prefix"), "`peer_name` is stricter; remove one of the two"
 
 
 def _identity_conflicts(tls: Tls, own: list[str]) -> Iterator[Conflict]:
@@ -230,7 +230,7 @@ def _identity_conflicts(tls: Tls, own: list[str]) -> Iterator[Conflict]:
         if name not in own:
             yield ("tls",), f"needs `{name}` (or `embedded: true`)"
     if "ca" not in own and not tls.peer_fingerprints:
-        yield ("tls",), "needs `ca: FILE` (or `peer_fingerprints`), to know which peers to trust"
+        yield ("tls",), "needs `ca: FILE` or `peer_fingerprints`, to know which peers to trust"
     if tls.crl and "ca" not in own:
         yield ("tls", "crl"), "a revocation list needs the `ca` that signed it"
 
@@ -244,34 +244,34 @@ def _tunnel_conflicts(tunnel: Tunnel) -> Iterator[Conflict]:
     if wrap.mode != "tls-auth":
         for name in ("direction", "digest"):
             if name in wrap.model_fields_set and getattr(wrap, name) is not None:
-                yield ("wrap", name), f"goes with mode tls-auth only, not {wrap.mode}"
+                yield ("wrap", name), f"works with mode tls-auth only, not {wrap.mode}"
     if len(set(tunnel.ciphers)) != len(tunnel.ciphers):
         yield ("ciphers",), "names a cipher twice"
     if len(set(tunnel.peers)) != len(tunnel.peers):
         yield ("peers",), "names a peer twice"
     for index, option in enumerate(tunnel.push):
         if "," in option or not option.strip() or len(option) > PUSH_OPTION_CHARACTERS_MAX:
-            yield ("push", index), "one OpenVPN option, without comma, of at most 256 characters"
+            yield ("push", index), "must be one OpenVPN option, without comma, of at most 256 characters"
         elif not option.isprintable() or not option.isascii():
-            yield ("push", index), "printable ASCII only"
+            yield ("push", index), "must be printable ASCII"
 
 
 def _tunnel_warnings(tunnel: Tunnel) -> Iterator[Conflict]:
     if tunnel.role == "server" and tunnel.wrap.mode == "none":
-        text = "no control-channel wrapping: anybody can start a handshake; use tls-crypt where peers can"
+        text = "without wrapping, anybody can start a handshake; use tls-crypt if all peers can"
         yield ("wrap", "mode"), text
     if tunnel.role == "client":
         for name in sorted(tunnel.model_fields_set.intersection(_SERVER_ONLY)):
             yield (name,), "has no effect on a client"
         if tunnel.tls.embedded:
-            text = "a client with its own embedded CA is trusted only by servers that share that CA"
+            text = "only servers that share this embedded CA will trust this client"
             yield ("tls", "embedded"), text
     for section, names in (("tls", ("ca", "certificate", "key", "crl")), ("wrap", ("key",))):
         for name in names:
             value = getattr(getattr(tunnel, section), name)
             if not value or is_inline(value):
                 continue
-            if not os.path.isfile(value):  # Path.is_file raises where a folder may not be entered
+            if not os.path.isfile(value):  # Path.is_file raises if a folder may not be entered
                 yield (section, name), f"no file {value}"
             elif not os.access(value, os.R_OK):
-                yield (section, name), f"{value} cannot be read by this user"
+                yield (section, name), f"this user cannot read {value}"

@@ -1,6 +1,6 @@
-"""What changes between two configurations, and what each change costs.
+"""The differences between two configurations, and what each costs.
 
-Pure: no I/O. Values stay out of the result: some of them are secrets.
+Pure: no I/O. The result contains no values: some of them are secrets.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from bridged.configuration.schema import Bridge, Configuration, Tunnel
 
 Effect = Literal["hot", "restart", "refused"]
-"""`hot`: applied while running; `restart`: the tunnel or bridge restarts; `refused`: not while running."""
+"""`hot`: applied while running. `restart`: the tunnel or bridge restarts. `refused`: needs a new daemon."""
 
 EFFECTS: Final[tuple[tuple[str, Effect], ...]] = (
     ("state_directory", "refused"),
@@ -35,12 +35,12 @@ EFFECTS: Final[tuple[tuple[str, Effect], ...]] = (
     ("tunnels.NAME.transition_seconds", "hot"),
     ("tunnels", "restart"),
 )
-"""Key pattern -> effect; the first row that is the key or a section above it decides."""
+"""Key pattern -> effect. The first row that names the key or a section above it decides."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One key that differs: dotted `key`, whether it came, went or changed, and what that costs."""
+    """One key that differs: its dotted name, how it differs, and the effect."""
 
     key: str
     kind: Literal["added", "removed", "changed"]
@@ -56,17 +56,17 @@ def effect_of(pattern: str) -> Effect:
 
 
 def diff(old: Configuration, new: Configuration) -> list[Change]:
-    """All changed keys in schema order; a bridge or tunnel that comes or goes is one change."""
+    """All changed keys in schema order. A whole bridge or tunnel counts as one change."""
     return list(_changes(old.model_dump(), new.model_dump(), (), ()))
 
 
 def tunnel_effect(old: Tunnel, new: Tunnel) -> Effect | None:
-    """What it costs to make one tunnel of the other; None where they are equal."""
+    """The effect of changing one tunnel to the other; None if they are equal."""
     return _worst(old.model_dump(), new.model_dump(), ("tunnels", "NAME"))
 
 
 def bridge_effect(old: Bridge, new: Bridge) -> Effect | None:
-    """So for a bridge. A change that must undo something on the host forces a restart."""
+    """The same for a bridge. A change that must undo something on the host forces a restart."""
     effect = _worst(old.model_dump(), new.model_dump(), ("bridges", "NAME"))
     keeps_all = set(old.ports) <= set(new.ports) and set(old.addresses) <= set(new.addresses)
     gives_up = any(value is not None and getattr(new, name) is None for name, value in old)

@@ -1,8 +1,8 @@
-"""YAML text as a tree that knows the line of every key and value.
+"""Parses YAML text into a tree that knows the line of every key and value.
 
-Scalars follow the YAML 1.2 core schema: only `true` and `false` are booleans, so `on`, `off`, `no` and
-MAC addresses such as 52:54:00:12:34:56 stay text. No tags, so no Python objects. Anchors, aliases and
-`<<` work, but nesting and the size after expansion are bounded: a "billion laughs" file is refused.
+Scalars follow the YAML 1.2 core schema: only `true` and `false` are booleans; `on`, `off`, `no` and
+MAC addresses such as 52:54:00:12:34:56 stay text. Tags, and with them Python objects, are refused. Anchors,
+aliases and `<<` work, but nesting and the expanded size are bounded against "billion laughs" files.
 
 Pure: no I/O.
 """
@@ -39,7 +39,7 @@ _SPECIAL_FLOAT = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 class Node:
     """One value; `line` counts from 1.
 
-    `size` is the number of values in it with aliases expanded, `depth` the levels of nesting in it.
+    `size` counts its values with aliases expanded, `depth` its levels of nesting.
     """
 
     line: int
@@ -66,7 +66,7 @@ class MappingNode(Node):
 
 @dataclass(slots=True)
 class _Open:
-    """A mapping or sequence whose end has not come yet; `merged` holds what `<<` named."""
+    """A mapping or sequence that has not ended yet; `merged` holds what `<<` named."""
 
     node: MappingNode | SequenceNode
     anchor: str | None
@@ -79,8 +79,8 @@ def parse_document(text: str) -> Node:
     """Read exactly one YAML document.
 
     Raises:
-        ConfigurationError: no YAML, more than one document, a tag, a duplicate key, or a limit of this
-            module exceeded; with `line`, without `file`.
+        ConfigurationError: not YAML, more than one document, a tag, a duplicate key, or beyond a limit of
+            this module; with `line`, without `file`.
     """
     if len(text) > TEXT_CHARACTERS_MAX:
         raise ConfigurationError(
@@ -95,19 +95,19 @@ def parse_document(text: str) -> Node:
         line = None if mark is None else mark.line + 1
         reason = ", ".join(part for part in (error.context, error.problem) if part)
         if "\\t" in (error.problem or ""):
-            reason = "a tab stands where spaces must indent the line"
+            reason = "indent the line with spaces, not with a tab"
         raise ConfigurationError(f"not YAML: {reason}", line=line) from None
     except yaml.YAMLError as error:
         raise ConfigurationError(f"not YAML: {str(error).splitlines()[0]}") from None
     except (ValueError, OverflowError):  # a number escape beyond Unicode reaches chr() inside the scanner
-        raise ConfigurationError("not YAML: an escape names no character") from None
+        raise ConfigurationError("not YAML: an escape is not a character") from None
     if builder.root is None:
         raise ConfigurationError("the file is empty")
     return builder.root
 
 
 def plain(node: Node) -> Any:
-    """The tree as dicts, lists and scalars; bounded by NODES_MAX and DEPTH_MAX."""
+    """The tree as dicts, lists and scalars, bounded by NODES_MAX and DEPTH_MAX."""
     if isinstance(node, MappingNode):
         return {key: plain(value) for key, (_, value) in node.entries.items()}
     if isinstance(node, SequenceNode):
@@ -116,7 +116,7 @@ def plain(node: Node) -> Any:
 
 
 def descend(root: Node, path: KeyPath) -> Iterator[tuple[str | int, int, Node]]:
-    """Walk `path` as far as it exists: (path element, its line, its value) for each step."""
+    """Walk `path` as far as it exists; yield (path element, its line, its value) for each step."""
     node = root
     for element in path:
         if isinstance(node, MappingNode) and isinstance(element, str) and element in node.entries:
@@ -130,7 +130,7 @@ def descend(root: Node, path: KeyPath) -> Iterator[tuple[str | int, int, Node]]:
 
 
 class _Builder:
-    """Builds the tree from parser events without recursion, so nesting cannot exhaust the stack."""
+    """Builds the tree from parser events without recursion: nesting cannot exhaust the stack."""
 
     def __init__(self) -> None:
         self.root: Node | None = None
@@ -151,7 +151,7 @@ class _Builder:
         elif isinstance(event, yaml.AliasEvent):
             node = self._anchors.get(event.anchor or "")
             if node is None:
-                raise ConfigurationError(f"*{event.anchor} names no anchor above it", line=line)
+                raise ConfigurationError(f"*{event.anchor} has no anchor above it", line=line)
             self._add(node, line)
         elif isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
             self._refuse_tag(event.tag, line)
@@ -166,7 +166,7 @@ class _Builder:
 
     def _take_scalar(self, event: yaml.ScalarEvent, line: int) -> None:
         if any("\ud800" <= character <= "\udfff" for character in event.value):
-            raise ConfigurationError("not YAML: an escape names no character", line=line)
+            raise ConfigurationError("not YAML: an escape is not a character", line=line)
         parent = self._open[-1] if self._open else None
         if parent is not None and isinstance(parent.node, MappingNode) and parent.key is None:
             self._take_key(parent, event.value, line)
@@ -182,7 +182,7 @@ class _Builder:
         assert isinstance(parent.node, MappingNode)
         if key in parent.node.entries:
             first = parent.node.entries[key][0]
-            raise ConfigurationError(f"the key stands twice (first in line {first})", line=line, key=key)
+            raise ConfigurationError(f"the key appears twice (first in line {first})", line=line, key=key)
         parent.key, parent.key_line = key, line
 
     @staticmethod
@@ -219,12 +219,12 @@ class _Builder:
 
     @staticmethod
     def _merge(done: _Open) -> None:
-        """`<<: *name` and `<<: [*one, *two]`: keys of the mapping itself win, then the earlier source."""
+        """Apply `<<: *name` and `<<: [*one, *two]`: own keys win, then earlier sources."""
         for source in done.merged:
             sources = source.items if isinstance(source, SequenceNode) else [source]
             for item in sources:
                 if not isinstance(item, MappingNode) or not isinstance(done.node, MappingNode):
-                    raise ConfigurationError("`<<` takes a mapping", line=source.line, key="<<")
+                    raise ConfigurationError("`<<` needs a mapping", line=source.line, key="<<")
                 for key, entry in item.entries.items():
                     done.node.entries.setdefault(key, entry)
 
@@ -236,7 +236,7 @@ def _key_text(node: Node, line: int) -> str:
 
 
 def _resolve(text: str, line: int) -> Plain:
-    """The value of a plain (unquoted) scalar by the YAML 1.2 core schema."""
+    """The value of an unquoted scalar by the YAML 1.2 core schema."""
     if text in _NULL:
         return None
     if text in _TRUE or text in _FALSE:

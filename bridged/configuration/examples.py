@@ -1,6 +1,6 @@
-"""The right form of each key, as a line of YAML: what errors show.
+"""An example of each key as a line of YAML, which errors show.
 
-Pure: no I/O. `tests/unit/configuration/test_reasons.py` holds every example to the schema.
+Pure: no I/O. `tests/unit/configuration/test_reasons.py` checks every example against the schema.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def pattern_of(path: KeyPath) -> str:
 
 
 def example_value(pattern: str) -> str | None:
-    """A right value of the key in YAML; None where there is no such key, or nothing to show."""
+    """A valid value of the key in YAML; None for an unknown key, or without an example."""
     if pattern in _EXAMPLES:
         return _EXAMPLES[pattern]
     for key in all_keys():
@@ -86,7 +86,7 @@ def example_value(pattern: str) -> str | None:
 
 
 def example_line(path: KeyPath) -> str | None:
-    """`ports: [eth1]` for a path that leads to `ports` or into it."""
+    """`ports: [eth1]` for a path that leads to `ports` or inside it."""
     names = [element for element in path if isinstance(element, str)]
     value = example_value(pattern_of(path))
     return None if value is None or not names else f"{names[-1]}: {value}"

@@ -1,4 +1,4 @@
-"""The JSON schema of the file, for editors that complete and check while one types. Pure: no I/O."""
+"""The JSON schema of the file, for editors that complete and check while you type. Pure: no I/O."""
 
 from __future__ import annotations
 

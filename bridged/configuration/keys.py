@@ -1,6 +1,6 @@
-"""The keys of the schema as a flat table: what suggestions, the reference and `diff` are made from.
+"""The keys of the schema as a flat table, the source of suggestions, the reference and `diff`.
 
-A placeholder stands where the operator chooses the name: `tunnels.NAME.tap.mac`. Pure: no I/O.
+NAME stands for a name that the operator chooses: `tunnels.NAME.tap.mac`. Pure: no I/O.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PLACEHOLDER: Final = "NAME"
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key: dotted `path`, the section it stands in, its type in words, default and description."""
+    """One key: dotted `path`, its section, its type in words, default and description."""
 
     path: str
     section: type[Section]
@@ -32,12 +32,12 @@ class Key:
 
 @cache
 def all_keys() -> tuple[Key, ...]:
-    """Every key that takes a value (not the sections), in schema order."""
+    """Every key that has a value (no sections), in schema order."""
     return tuple(_keys_of(Configuration, ""))
 
 
 def section_at(path: tuple[str | int, ...]) -> type[Section] | None:
-    """The section whose keys stand under `path`; None where `path` leads to no section."""
+    """The section at `path`; None if there is none."""
     section: type[Section] = Configuration
     rest = list(path)
     while rest:

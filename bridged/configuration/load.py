@@ -1,6 +1,6 @@
-"""The configuration file: read, parse, validate, cross-check, with the line of everything refused.
+"""Reads, parses, validates and cross-checks the configuration file. Every error has its line.
 
-Does file I/O (reads the one file); `parse` is pure.
+Reads that one file; `parse` is pure.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bridged.configuration.schema import Admin, Configuration
 from bridged.errors import ConfigurationError, ConfigurationErrors
 
 _PROFILE: Final = (
-    "is an OpenVPN profile, not a configuration; make one of it: "
+    "is an OpenVPN profile, not a configuration; convert it: "
     "`bridged join FILE --bridge br0 --port eth1 --output client.yaml`"
 )
 _PROFILE_LINE: Final = re.compile(
@@ -32,19 +32,19 @@ _TLS_FILES: Final = ("ca", "certificate", "key", "crl")
 
 
 def load(path: Path) -> Configuration:
-    """Read the configuration at `path`; relative paths in it count from its folder.
+    """Read the configuration at `path`. Relative paths in it start from its folder.
 
     Raises:
-        ConfigurationErrors: the file cannot be read, or everything that is wrong in it.
+        ConfigurationErrors: the file cannot be read; or all errors in it.
     """
     return parse(_read(path), path)
 
 
 def load_admin(path: Path) -> tuple[Admin, Path]:
-    """`admin` and `state_directory` of the file at `path`, whatever is wrong elsewhere in it.
+    """`admin` and `state_directory` of the file at `path`, even if other parts of it are wrong.
 
     Raises:
-        ConfigurationErrors: everything that is wrong in a file of which these cannot be told.
+        ConfigurationErrors: all errors of a file in which these two cannot be read.
     """
     text = _read(path)
     try:
@@ -89,10 +89,10 @@ def _read(path: Path) -> str:
 
 
 def parse(text: str, file: Path) -> Configuration:
-    """Build the configuration from YAML `text`; `file` stands in messages and anchors relative paths.
+    """Build the configuration from YAML `text`. `file` appears in messages and anchors relative paths.
 
     Raises:
-        ConfigurationErrors: everything that is wrong in the text.
+        ConfigurationErrors: all errors in the text.
     """
     try:
         root = parse_document(text)
@@ -123,7 +123,7 @@ def _without_conflicts(configuration: Configuration, root: Node, file: Path) -> 
 
 
 def _is_profile(text: str) -> bool:
-    """Two different lines at least that only OpenVPN's files have."""
+    """Whether at least two different lines occur only in OpenVPN's files."""
     found = {match.group().split()[0] for match in islice(_PROFILE_LINE.finditer(text), 100)}
     return len(found) > 1
 
@@ -133,7 +133,7 @@ def _whole_file(reason: str, file: Path) -> ConfigurationErrors:
 
 
 def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
-    """Make the paths of the file absolute, before validation, where they are text at all."""
+    """Make the file's paths absolute, before validation; values that are not text stay."""
     _anchor(data, "state_directory", folder)
     _anchor(data.get("admin"), "socket", folder)
     _anchor(data.get("metrics"), "bearer_token_file", folder)

@@ -1,4 +1,4 @@
-"""From what pydantic refuses to errors with file, line, dotted key, reason and a suggestion.
+"""Turns pydantic's refusals into errors with file, line, dotted key, reason and a suggestion.
 
 Pure: no I/O.
 """
@@ -34,7 +34,7 @@ def dotted(path: Iterable[str | int]) -> str:
 
 
 def error_at(root: Node, path: KeyPath, reason: str, file: Path) -> ConfigurationError:
-    """An error about `path`, with the line of the deepest part of it that stands in the file."""
+    """An error about `path`, with the line of its deepest part that the file contains."""
     line = root.line
     for _, step_line, _ in descend(root, path):
         line = step_line
@@ -46,7 +46,7 @@ def from_validation(root: Node, details: Sequence[ErrorDetails], file: Path) -> 
     reasons: dict[KeyPath, list[str]] = {}
     for detail in details:
         if detail["type"] == "too_short" and detail["input"]:
-            continue  # its items were refused, and that has been said
+            continue  # its items were refused, which is reported already
         path = _path_of(root, detail)
         reason = reason_of(detail, path)
         if detail["type"] == "value_error":
@@ -64,7 +64,7 @@ def sorted_errors(errors: list[ConfigurationError]) -> ConfigurationErrors:
 
 
 def _path_of(root: Node, detail: ErrorDetails) -> KeyPath:
-    """The part of pydantic's location that names keys: union branches and `[key]` are left out."""
+    """Pydantic's location without union branches and `[key]`: only keys remain."""
     location = tuple(detail.get("ctx", {}).get("path", detail["loc"]))
     steps = tuple(element for element, _, _ in descend(root, location))
     if detail["type"] == "missing":
@@ -73,7 +73,7 @@ def _path_of(root: Node, detail: ErrorDetails) -> KeyPath:
 
 
 def _narrowed(root: Node, path: KeyPath, reason: str) -> KeyPath:
-    """A rule over several keys names one in `backticks`: point at the first that stands in the file."""
+    """Point at the first key that a rule names in `backticks` and the file contains."""
     node = root
     for _, _, value in descend(root, path):
         node = value
@@ -85,7 +85,7 @@ def _narrowed(root: Node, path: KeyPath, reason: str) -> KeyPath:
 
 
 def _joined(texts: list[str]) -> str:
-    """Several branches of a union refuse one value: each alternative, then value and cure, once."""
+    """Join the refusals of several union branches: each alternative, then value and cure once."""
     parts = [_ALTERNATIVE.fullmatch(text) for text in texts]
     if len(texts) > 1 and all(parts):
         found = [part.groupdict() for part in parts if part]

@@ -1,7 +1,7 @@
-"""Why a value is refused, in our words, and how to write it.
+"""Says why a value is refused, and how to write it.
 
-pydantic says what it checked; people want to know what to write. Pure: no I/O.
-Values are repeated in a message only where they are short and no secret.
+Pydantic reports what it checked; people want to know what to write. Pure: no I/O.
+Messages repeat a value only if it is short and not a secret.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ _WHAT: Final = {
     "metrics.listen": "a host and a port",
     "tunnels.NAME.remotes": "a list of servers",
 }
-"""What a key takes, where its type does not say it."""
+"""What a key expects, if its type does not say it."""
 _CLIENT_TLS: Final = "tls: {ca: ca.crt, certificate: site.crt, key: site.key}"
 _SWITCHES: Final = {"yes": "on", "true": "on", "no": "off", "false": "off"}
 
 OPENVPN_KEYS: Final = {
-    "proto": "leave it out: tunnels use UDP, the only `transport` there is (one IP family: "
+    "proto": "remove it: tunnels use UDP, the only `transport` (one IP family: "
     "`remotes: [vpn.example.net:1194/udp4]`)",
     "remote": "write `remotes: [vpn.example.net:1194]`",
     "port": 'write the port in `listen: "[::]:1194"` (server) or `remotes` (client)',
@@ -70,7 +70,7 @@ OPENVPN_KEYS: Final = {
     "key": "write `tls: {key: site.key}`",
     "crl_verify": "write `tls: {crl: crl.pem}`",
     "verify_x509_name": "write `tls: {peer_name: hub}` (or `peer_name_prefix`, `peer_subject`)",
-    "remote_cert_tls": "write `tls: {peer_role: server}`; it is asked for anyway",
+    "remote_cert_tls": "write `tls: {peer_role: server}`, or remove it: it is the default",
     "tls_auth": "write `wrap: {mode: tls-auth, key: ta.key, direction: 1}`",
     "tls_crypt": "write `wrap: {mode: tls-crypt, key: tls-crypt.key}`",
     "auth": "write `wrap: {digest: SHA256}`; it is for tls-auth only",
@@ -86,11 +86,11 @@ OPENVPN_KEYS: Final = {
     "client_to_client": "write `forward_between_peers: true`",
     "verb": "write `log: {level: info}` at the top of the file",
 }
-"""OpenVPN's name (with underscores) of what a tunnel has under another name, and what to do."""
+"""OpenVPN's name, with underscores, of a tunnel's setting -> what to write instead."""
 
 
 def reason_of(detail: ErrorDetails, path: KeyPath) -> str:
-    """One sentence about one refusal: what is wrong and, where that helps, the line to write."""
+    """One sentence about one refusal: what is wrong and, if that helps, the line to write."""
     kind, value = detail["type"], detail["input"]
     if kind == "missing":
         is_client = isinstance(value, dict) and value.get("role") == "client"
@@ -122,7 +122,7 @@ def reason_of(detail: ErrorDetails, path: KeyPath) -> str:
 
 
 def shown(value: Any, path: KeyPath) -> str:
-    """`, not VALUE`; empty for secrets and long values."""
+    """`, not VALUE`, or nothing for secrets and long values."""
     names = [element for element in path if isinstance(element, str)]
     if not names or names[-1] in _SECRET_KEYS or not isinstance(value, (str, int, float, bool)):
         return ""
@@ -141,7 +141,7 @@ def _is_key(path: KeyPath) -> bool:
 
 
 def _how(kind: str, value: Any, path: KeyPath) -> str:
-    """The line to write: made of the given value where that is clear."""
+    """The line to write, made of the given value if possible."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if kind == "tuple_type" and isinstance(value, str) and shown(value, path):
         bare = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_./:@-]*", value)
@@ -176,13 +176,14 @@ def _literal(detail: ErrorDetails, path: KeyPath) -> str:
 
 def _name_rule(path: KeyPath) -> str:
     if len(path) == 2 and path[0] == "tunnels":
-        return "a tunnel's name has letters, digits, `-`, `_` and `.`, and begins with a letter or digit"
-    return "an interface name is 1 to 15 ASCII characters without space, `/` and `:`"
+        return (
+            "a tunnel's name consists of letters, digits, `-`, `_` and `.`, and begins with a letter or digit"
+        )
+    return "an interface name has 1 to 15 ASCII characters, without space, `/` and `:`"
 
 
 def _suggestion(path: KeyPath) -> str:
-    """A hint for an unknown key: OpenVPN's word for one, a key of the same section spelt alike, or else where
-    it belongs."""
+    """A hint for an unknown key: the name for OpenVPN's word, a key spelt alike, or the right section."""
     wrong = str(path[-1])[:60] if path else ""
     section = section_at(path[:-1])
     siblings = list(section.model_fields) if section else []

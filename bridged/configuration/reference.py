@@ -11,14 +11,14 @@ from bridged.configuration.keys import Key, all_keys
 _INTRODUCTION: Final = """\
 # Configuration
 
-Generated from `bridged/configuration/schema.py` by `python -m bridged.telemetry.reference`; edit that.
+Generated from `bridged/configuration/schema.py` by `python -m bridged.telemetry.reference`; edit that file.
 
-One YAML file (at most 256 KiB). `bridged check FILE` shows everything that is wrong in it as
-`file:line: key: reason`; `bridged check --schema` prints the JSON schema, `config/bridged.schema.json`, that
-editors complete from. Unknown keys are refused. YAML 1.2 holds: MAC addresses and words such as `on` need no
-quotes. Booleans are `true` and `false`; `yes`, `no`, `on` and `off` mean the same. Anchors, aliases and `<<`
-work. Relative paths count from the file's folder. `NAME` is a name of your choice. Where a file is expected
-under `tls` and `wrap`, the text itself may stand instead.
+One YAML file of at most 256 KiB. `bridged check FILE` shows all errors in it as `file:line: key: reason`.
+`bridged check --schema` prints the JSON schema for editors (`config/bridged.schema.json`). Unknown keys are
+refused. YAML 1.2 applies: MAC addresses and words such as `on` need no quotes. Booleans are `true` and
+`false`; `yes`, `no`, `on` and `off` mean the same. Anchors, aliases and `<<` work. Relative paths start from
+the file's folder. `NAME` is a name of your choice. Under `tls` and `wrap`, you can write the text of a
+certificate or key in place of its file. [Examples](../../config/examples/) · [Glossary](../glossary.md)
 """
 
 

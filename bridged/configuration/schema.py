@@ -1,6 +1,6 @@
-"""The configuration: the one truth about its keys, types, units and defaults.
+"""The configuration's keys, types, units and defaults.
 
-Unknown keys are refused. Units stand in the names. `load` adds file and line to what this refuses.
+Unknown keys are refused. Names contain the units. `load` adds file and line to errors.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_boolean_as_a_number(cls, value: object, info: ValidationInfo) -> object:
-        """To Python true is 1: `mss: true` would be a size of one octet."""
+        """To Python, true is 1: `mss: true` would be a size of one byte."""
         annotation = cls.model_fields[info.field_name or ""].annotation
         kinds = (annotation, *get_args(annotation))
         if isinstance(value, bool) and bool not in kinds and {int, float}.intersection(kinds):
@@ -65,12 +65,12 @@ class Metrics(Section):
     """Prometheus metrics over HTTP."""
 
     listen: str | None = Field("127.0.0.1:9743", description="host:port of /metrics; null turns it off")
-    bearer_token_file: Path | None = Field(None, description="required where `listen` is not loopback")
+    bearer_token_file: Path | None = Field(None, description="required unless `listen` is loopback")
     max_peers: int = Field(500, ge=1, description="peers that get their own series; all others are summed")
     peer_retention_seconds: float = Field(
         86400,
         ge=0,
-        description="how long a peer that has left keeps its series; configured peers always keep theirs",
+        description="how long a disconnected peer keeps its series; configured peers always keep theirs",
     )
     peer_label: Literal["name", "hash", "none"] = Field(
         "name",
@@ -84,13 +84,13 @@ class Metrics(Section):
 
 
 class Admin(Section):
-    """The API that `bridged status` and `bridged confirm` talk to."""
+    """The API behind `bridged status`, `reload`, `confirm`, `kick` and `revoke`."""
 
     socket: Path = Field(Path("/run/bridged/bridged.sock"), description="Unix socket, mode 0600")
 
 
 class Bridge(Section):
-    """A kernel bridge: made where it does not exist, adopted where it does."""
+    """A kernel bridge. An existing one is adopted; otherwise it is made."""
 
     ports: tuple[InterfaceName, ...] = Field((), description="LAN interfaces that join the bridge")
     addresses: tuple[str, ...] = Field((), description="addresses of the bridge, as 192.0.2.1/24")
@@ -98,12 +98,12 @@ class Bridge(Section):
         None,
         ge=576,
         le=65535,
-        description="of bridge and LAN ports; default: as the LAN ports have it",
+        description="MTU of bridge and LAN ports; default: that of the LAN ports",
     )
     mac: str | None = Field(
-        None, description="fixed MAC address; default: stays the same when ports come and go"
+        None, description="fixed MAC address; default: one that stays when ports come and go"
     )
-    stp: bool | None = Field(None, description="spanning tree; default: off on a bridge we make")
+    stp: bool | None = Field(None, description="spanning tree; default: off on a bridge that we make")
     ageing_seconds: float | None = Field(
         None, ge=0, description="time after which the bridge forgets a silent station"
     )
@@ -116,11 +116,11 @@ class Bridge(Section):
         le=0xFFF8,
         description="link-local groups 01-80-C2-00-00-0X that are forwarded (group_fwd_mask); 16384 is LLDP",
     )
-    move_addresses: bool = Field(True, description="a port's addresses and routes move to the bridge")
+    move_addresses: bool = Field(True, description="move the ports' addresses and routes to the bridge")
     vlans: tuple[str, ...] | None = Field(
         None,
         description="on a VLAN-aware bridge: VLANs of the tunnels' adapters, as `20`, `100-199` or "
-        "`1 untagged`; default: those that the LAN ports carry",
+        "`1 untagged`; default: those of the LAN ports",
     )
 
     @field_validator("addresses")
@@ -151,16 +151,18 @@ class Bridge(Section):
 class Tap(Section):
     """The virtual adapter of one tunnel."""
 
-    name: InterfaceName | None = Field(None, description="default: tap-NAME, cut to 15 octets")
+    name: InterfaceName | None = Field(None, description="default: tap-NAME, cut to 15 bytes")
     mac: str = Field(
         "random",
         description="random (kept across restarts), ephemeral, stable (by machine id), or a fixed address",
     )
     lock: bool = Field(True, description="at most one process may use the adapter")
-    persistent: bool = Field(False, description="the adapter stays when the daemon stops")
+    persistent: bool = Field(False, description="keep the adapter when the daemon stops")
     mtu: int | None = Field(None, ge=576, le=65521, description="default: the tunnel's `mtu`")
-    queue_frames: int = Field(4096, ge=64, le=1_000_000, description="txqueuelen; 1000 overflows under load")
-    offload: bool = Field(True, description="super-frames by virtio-net header")
+    queue_frames: int = Field(
+        4096, ge=64, le=1_000_000, description="txqueuelen; the kernel's 1000 overflow under load"
+    )
+    offload: bool = Field(True, description="exchange super-frames with the kernel")
 
     @field_validator("mac")
     @classmethod
@@ -179,19 +181,19 @@ class Tls(Section):
     key: str | None = None
     crl: str | None = None
     embedded: bool = Field(
-        False, description="use the embedded CA under the state folder, made at first start"
+        False, description="use the embedded CA in the state folder, which the first start makes"
     )
     peer_fingerprints: tuple[str, ...] = Field(
-        (), description="SHA-256 of accepted peer certificates, in place of or beside the CA"
+        (), description="SHA-256 of accepted peer certificates, instead of the CA or in addition to it"
     )
     peer_role: Literal["auto", "client", "server", "any"] = Field(
         "auto", description="extended key usage required of the peer (remote-cert-tls); auto: the other role"
     )
-    peer_name: str | None = Field(None, description="the peer certificate's common name must be this")
-    peer_name_prefix: str | None = Field(None, description="… or begin with this")
+    peer_name: str | None = Field(None, description="required common name of the peer's certificate")
+    peer_name_prefix: str | None = Field(None, description="required beginning of that name")
     peer_subject: str | None = Field(
         None,
-        description="the peer certificate's whole subject must be this, as OpenVPN prints it: "
+        description="required subject of the peer's certificate, as OpenVPN prints it: "
         "`C=NL, O=Example, CN=vpn`",
     )
     version_min: Literal["1.2", "1.3"] = Field("1.2", description="oldest TLS version accepted")
@@ -205,14 +207,14 @@ class Tls(Section):
 
 
 class Wrap(Section):
-    """Wrapping of the control channel."""
+    """Protection of the control channel against strangers (OpenVPN's tls-auth and tls-crypt)."""
 
     mode: Literal["none", "tls-auth", "tls-crypt"] = Field(
-        "none", description="must be the same as at the peers"
+        "none", description="must be the same at all peers"
     )
     key: str | None = Field(
         None,
-        description="static key: a file or the text itself; optional with tls.embedded, which makes one",
+        description="static key, a file or its text; optional with tls.embedded, which makes one",
     )
     direction: Literal[0, 1] | None = Field(None, description="tls-auth only: key-direction")
     digest: Literal["SHA1", "SHA256", "SHA384", "SHA512"] = Field("SHA1", description="tls-auth only: `auth`")
@@ -220,7 +222,7 @@ class Wrap(Section):
     @model_validator(mode="after")
     def _key_has_a_mode(self) -> Self:
         if self.mode == "none" and self.key is not None:
-            raise ValueError("`key` goes with mode tls-auth or tls-crypt only")
+            raise ValueError("`key` needs mode tls-auth or tls-crypt")
         return self
 
 
@@ -244,31 +246,31 @@ class Renegotiate(Section):
     """When data keys are replaced; 0 turns a limit off."""
 
     seconds: float = Field(3600, ge=0, description="age of a key")
-    bytes: int = Field(0, ge=0, description="octets of frames under one key, each direction")
+    bytes: int = Field(0, ge=0, description="bytes of frames under one key, each direction")
     packets: int = Field(0, ge=0, description="packets under one key, each direction")
 
 
 class RemoteSizes(Section):
-    """Sizes for one server of `remotes`, in place of the tunnel's."""
+    """Sizes for one server of `remotes`, which replace the tunnel's."""
 
     mss: Literal["auto", "off"] | Annotated[int, Field(ge=88, le=65535)] | None = Field(
-        None, description="largest TCP MSS let through (mssfix); default: the tunnel's"
+        None, description="largest TCP MSS (mssfix); default: the tunnel's"
     )
     wan_mtu: int | None = Field(
-        None, ge=576, le=65535, description="largest outer packet to use for TCP; default: the tunnel's"
+        None, ge=576, le=65535, description="largest outer packet that carries TCP; default: the tunnel's"
     )
 
 
 class Tunnel(Section):
-    """One tunnel: one TAP in one bridge, one UDP socket, one peer (client) or many (server)."""
+    """One tunnel: one TAP in one bridge, with one peer (client) or many (server)."""
 
     role: Literal["server", "client"] = Field(
         description="server: waits for clients; client: connects to a server"
     )
-    bridge: InterfaceName = Field(description="the bridge that the adapter joins, a key of `bridges`")
+    bridge: InterfaceName = Field(description="the bridge that the adapter joins: a key of `bridges`")
     tap: Tap = Tap()
-    transport: Literal["udp"] = Field("udp", description="what carries the tunnel")
-    listen: str | None = Field(None, description="server: host:port to listen on; default [::]:1194")
+    transport: Literal["udp"] = Field("udp", description="the protocol that carries the tunnel")
+    listen: str | None = Field(None, description="server: address:port to listen on; default [::]:1194")
     remotes: tuple[str, ...] = Field(
         (),
         description="client: servers, tried in order, as host:port; "
@@ -276,7 +278,7 @@ class Tunnel(Section):
     )
     local: str | None = Field(
         None,
-        description="client: host:port to send from; default: another port for each attempt, which "
+        description="client: address:port to send from; default: another port for each attempt, which "
         "OpenVPN servers answer sooner",
     )
     tls: Tls
@@ -291,20 +293,20 @@ class Tunnel(Section):
     renegotiate: Renegotiate = Renegotiate()
     handshake_seconds: float = Field(60, ge=5, le=3600, description="longest time for a handshake")
     transition_seconds: float = Field(3600, ge=1, description="how long a replaced key is still accepted")
-    peers_max: int = Field(1024, ge=1, le=16_000_000, description="server: sessions at once")
-    duplicate_names: bool = Field(False, description="server: one certificate may be connected several times")
+    peers_max: int = Field(1024, ge=1, le=16_000_000, description="server: most sessions at once")
+    duplicate_names: bool = Field(False, description="server: let one certificate connect several times")
     peers: tuple[str, ...] = Field(
-        (), description="server: names that always have metrics, even before they first connect"
+        (), description="server: names that have metrics even before they first connect"
     )
-    forward_between_peers: bool = Field(True, description="server: clients can reach each other")
-    push: tuple[str, ...] = Field((), description="server: further OpenVPN options for clients")
+    forward_between_peers: bool = Field(True, description="server: let clients reach each other")
+    push: tuple[str, ...] = Field((), description="server: more OpenVPN options for clients")
     mss: Literal["auto", "off"] | Annotated[int, Field(ge=88, le=65535)] = Field(
-        "auto", description="largest TCP MSS let through (mssfix)"
+        "auto", description="largest TCP MSS (mssfix); auto: what fits `wan_mtu`"
     )
     mtu: int = Field(1500, ge=576, le=65521, description="tun-mtu; must be the same at both ends")
-    wan_mtu: int = Field(1492, ge=576, le=65535, description="largest outer packet to use for TCP")
+    wan_mtu: int = Field(1492, ge=576, le=65535, description="largest outer packet that carries TCP")
     remote_sizes: dict[str, RemoteSizes] = Field(
-        {}, description="client: sizes for single servers, each under its text in `remotes`"
+        {}, description="client: sizes for single servers, each under its entry in `remotes`"
     )
     fdb_ageing_seconds: float = Field(
         300, ge=1, description="time after which the tunnel forgets a silent station"
@@ -315,7 +317,7 @@ class Tunnel(Section):
     dataplane: Literal["auto", "native", "portable"] = Field(
         "auto", description="auto: native if it is built, otherwise portable"
     )
-    workers: int = Field(1, ge=1, le=16, description="native: pairs of threads, and queues of the TAP")
+    workers: int = Field(1, ge=1, le=16, description="native: number of thread pairs and TAP queues")
     busy_poll_microseconds: int = Field(
         0,
         ge=0,
@@ -326,16 +328,16 @@ class Tunnel(Section):
         50,
         ge=0,
         le=1000,
-        description="native: how long full-size packets of a fast stream (from 32 in a "
-        "millisecond) may gather before they are read; 0: not",
+        description="native: how long full-size packets of a fast stream (32 or more in a "
+        "millisecond) may gather before they are read; 0: off",
     )
     priority: Literal["off", "pcp", "dscp"] = Field(
         "off",
-        description="pcp, dscp: copy frames' VLAN priority or DSCP to the outer packets, where the WAN can "
-        "see it, and send PCP 4-7 or DSCP 32-63 first; an OpenVPN peer needs `replay-window 4096`",
+        description="pcp, dscp: copy a frame's VLAN priority or DSCP to the outer packet, where the WAN sees "
+        "it, and send PCP 4-7 or DSCP 32-63 first; an OpenVPN peer needs `replay-window 4096`",
     )
     coalesce: Literal["auto", "on", "off"] = Field(
-        "auto", description="join received segments into super-frames; auto: those that pass the self-test"
+        "auto", description="join received segments into super-frames; auto: only those that pass a self-test"
     )
 
     @model_validator(mode="after")
@@ -343,7 +345,7 @@ class Tunnel(Section):
         if self.role == "client" and not self.remotes:
             raise ValueError("a client needs `remotes`, for example `remotes: [vpn.example.net:1194]`")
         if self.role == "client" and self.listen:
-            raise ValueError("`listen` is for servers; a client sends from `local`")
+            raise ValueError("`listen` is for servers; a client has `local`")
         for text in self.remote_sizes:
             if text not in self.remotes:
                 raise ValueError(f"`remote_sizes` has {text}, which is not in `remotes`")
@@ -370,7 +372,7 @@ class Tunnel(Section):
             return None
         text = _endpoint(value, DEFAULT_PORT)
         if not Endpoint.parse(text).is_numeric:
-            raise ValueError(f"{value!r}: an IP address is needed here, not a name")
+            raise ValueError(f"must be an IP address and a port, not {value!r}")
         return text
 
 
@@ -380,7 +382,7 @@ class Configuration(Section):
     _source: Path | None = PrivateAttr(None)
 
     state_directory: Path = Field(
-        Path("/var/lib/bridged"), description="what is kept across restarts: embedded CA, MAC addresses"
+        Path("/var/lib/bridged"), description="folder for what survives restarts: embedded CA, MAC addresses"
     )
     log: Log = Log()
     metrics: Metrics = Metrics()
@@ -408,7 +410,7 @@ class Configuration(Section):
 
 
 def tap_name(tunnel_name: str, tunnel: Tunnel) -> str:
-    """The adapter's name: as configured, else `tap-` and the tunnel's name, cut to 15 octets."""
+    """The adapter's name: as configured, else `tap-` and the tunnel's name, cut to 15 bytes."""
     return tunnel.tap.name or f"tap-{tunnel_name}"[:15]
 
 
@@ -421,7 +423,7 @@ def _endpoint(text: str, default_port: int) -> str:
 
 
 def _remote(text: str) -> str:
-    """`text` as host:port, with /udp4 or /udp6 where only one IP family is wanted."""
+    """`text` as host:port, with /udp4 or /udp6 if it names one IP family."""
     remote = Remote.parse(text, DEFAULT_PORT)
     _endpoint(str(remote.server), DEFAULT_PORT)
     return str(remote)

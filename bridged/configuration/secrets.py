@@ -1,6 +1,6 @@
-"""Private keys, static keys and tokens that others may read, wherever the configuration has them.
+"""Finds private keys, static keys and tokens of the configuration that others may read.
 
-Looks at modes of files, and into files of certificates; changes nothing.
+Reads file modes, and files of certificates; changes nothing.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from bridged.configuration.check import Conflict, KeyPath, is_inline
 from bridged.configuration.schema import Configuration, Tunnel
 
 OTHERS: Final = 0o077
-"""Mode bits of group and others: a secret's file has none of them."""
+"""Mode bits of group and others, which a secret's file must not have."""
 CERTIFICATE_OCTETS_MAX: Final = 1 << 20
 _PRIVATE_MARK: Final = b"PRIVATE KEY-----"
 _EMBEDDED: Final = ("ca.key", "server.key", "tls-crypt.key")
 
 
 def find_exposed_secrets(configuration: Configuration) -> list[Conflict]:
-    """(path of the key, text) for every secret that group or others may read."""
+    """(path of the key, warning) for every secret that group or others may read."""
     found: list[Conflict] = []
     for name in configuration.tunnels:
         found += find_exposed_in_tunnel(configuration, name)
@@ -32,14 +32,14 @@ def find_exposed_secrets(configuration: Configuration) -> list[Conflict]:
 
 
 def find_exposed_in_tunnel(configuration: Configuration, name: str) -> list[Conflict]:
-    """Those of one tunnel."""
+    """The same for one tunnel."""
     tunnel = configuration.tunnels[name]
     base: KeyPath = ("tunnels", name)
     return [*_identity(configuration, tunnel, base), *_wrap(configuration, tunnel, base)]
 
 
 def exposure(path: Path) -> str | None:
-    """What to say of a secret's file that others may read; None: they may not, or it is not there."""
+    """A warning if others may read this file; None if they may not, or if it does not exist."""
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
     except (OSError, ValueError):
@@ -77,7 +77,7 @@ def _value(configuration: Configuration, path: KeyPath, value: str) -> Iterator[
     elif configuration.source is not None:
         text = exposure(configuration.source)
         if text is not None:
-            yield path, f"the key stands in this file, and {text}"
+            yield path, f"the key is in this file, and {text}"
 
 
 def _file(path: KeyPath, file: Path) -> Iterator[Conflict]:
@@ -87,7 +87,7 @@ def _file(path: KeyPath, file: Path) -> Iterator[Conflict]:
 
 
 def _holds_private_key(value: str) -> bool:
-    """A certificate with its key behind it, as some programs write them."""
+    """Whether a private key follows the certificate, as some programs write it."""
     if is_inline(value):
         return _PRIVATE_MARK in value.encode("utf-8", "replace")
     path = Path(value)

@@ -125,7 +125,7 @@ class EmbeddedCa:
             if pki_directory(state_directory).exists():
                 raise PkiError(
                     "pki_exists",
-                    f"{pki_directory(state_directory)} exists already; a new CA would lock out every "
+                    f"{pki_directory(state_directory)} already exists; a new CA would lock out every "
                     "invited peer. Use it as it is, or move it away first",
                 )
             return cls._create(state_directory, clock)
@@ -199,7 +199,7 @@ class EmbeddedCa:
             if known is not None and (not replace or known.usage != usage):
                 raise PkiError(
                     "pki_duplicate",
-                    f"a certificate for {name!r} exists already; choose another name, or revoke it with "
+                    f"a certificate for {name!r} already exists; choose another name, or revoke it with "
                     f"`bridged invite {name} --replace`",
                 )
             return self._issue(name, usage, days)

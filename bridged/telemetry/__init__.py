@@ -1,4 +1,4 @@
-"""What is seen from outside: metrics (collector over snapshots, HTTP server) and structured logs."""
+"""Metrics (a collector over snapshots, an HTTP server) and structured logs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The collector: one snapshot of the daemon becomes the metric families of one scrape."""
+"""The collector: turns one snapshot of the daemon into the metric families of one scrape."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _DATAPLANE_HISTOGRAMS: Final = ("segments_per_send", "datagrams_per_receive", "f
 
 
 class DaemonCollector(Collector):
-    """Collects from `snapshot`, which is called once a scrape; scrapes wait for one another.
+    """Collects from `snapshot`, called once for each scrape. Scrapes wait for one another.
 
-    `api`: the admin API's counters, where there is one.
+    `api`: the counters of the admin API, if there is one.
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class DaemonCollector(Collector):
         self._lock = threading.Lock()
 
     def apply(self, settings: Metrics) -> None:
-        """Other settings from now on. Without the lock: a scrape under way may wait for the caller."""
+        """Use other settings from now on. Takes no lock: a running scrape may wait for the caller."""
         if settings.peer_label != self._label:
             self._label = settings.peer_label
             self._fold = PeerFold(settings.max_peers, settings.peer_label)
         self._fold.limit(settings.max_peers)
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: registering must not take a snapshot."""
+        """Describe nothing: registering must not take a snapshot."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
@@ -105,7 +105,7 @@ class DaemonCollector(Collector):
 
 
 def build_registry(collector: DaemonCollector) -> CollectorRegistry:
-    """A registry of its own with the collector and the client library's process and Python metrics."""
+    """A registry with the collector and the client library's process and Python metrics."""
     registry = CollectorRegistry(auto_describe=False)
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
@@ -185,7 +185,7 @@ def _add_dataplane(families: Families, name: str, plane: DataplaneSnapshot) -> N
 def _add_simple(
     families: Families, family: str, tunnel: str, numbers: Mapping[str, int], fixed: tuple[str, ...]
 ) -> None:
-    """A family with labels (tunnel, X); the fixed values of X start at 0."""
+    """Add a family with labels (tunnel, X); the fixed values of X start at 0."""
     for value in dict.fromkeys((*fixed, *numbers)):
         families.add(family, (tunnel, value), numbers.get(value, 0))
 
@@ -193,5 +193,5 @@ def _add_simple(
 def _from_zero(
     numbers: Mapping[tuple[str, str], int], first: tuple[str, ...], second: tuple[str, ...]
 ) -> dict[tuple[str, str], int]:
-    """`numbers` with every pair of fixed values present."""
+    """`numbers` with 0 for every missing pair of fixed values."""
     return {**{(one, other): 0 for one in first for other in second}, **numbers}

@@ -1,4 +1,4 @@
-"""Metric families of one scrape, built from the table: a wrong name or label is a KeyError, not a series.
+"""Metric families of one scrape, built from the table. A wrong name or label raises a KeyError.
 
 Pure: no I/O.
 """
@@ -16,7 +16,7 @@ from bridged.telemetry.metrics_table import METRICS, ROWS, MetricRow
 
 
 class Families:
-    """Collects samples; a repeated series is summed, so that it never fails a scrape."""
+    """Collects samples. Repeated series are summed: they never fail a scrape."""
 
     def __init__(self) -> None:
         self._series: dict[str, dict[tuple[str, ...], float]] = {}
@@ -24,16 +24,16 @@ class Families:
         self._histograms: dict[str, dict[tuple[str, ...], Histogram]] = {}
 
     def add(self, name: str, values: tuple[str, ...], number: float) -> None:
-        """Add to one series; `values` in the order of the table's labels."""
+        """Add to one series. `values` are in the order of the table's labels."""
         series = self._series_of(name, values)
         series[values] = series.get(values, 0) + number
 
     def set(self, name: str, values: tuple[str, ...], number: float) -> None:
-        """Set one series, without summing: for `_info` gauges and moments."""
+        """Set one series without summing, for `_info` gauges and timestamps."""
         self._series_of(name, values)[values] = number
 
     def extend(self, name: str, samples: list[Sample]) -> None:
-        """Add ready samples of series that the caller keeps apart by itself (500 peers have 27,000)."""
+        """Add ready samples of distinct series (500 peers have 27,000)."""
         self._fast.setdefault(ROWS[name].name, []).extend(samples)
 
     def observe(self, name: str, values: tuple[str, ...], histogram: Histogram) -> None:
@@ -47,7 +47,7 @@ class Families:
         return self._series.setdefault(name, {})
 
     def metrics(self) -> Iterator[Metric]:
-        """The families in the table's order; one without series is left out."""
+        """The families in the table's order, without empty ones."""
         for row in METRICS:
             metric = Metric(row.full_name.removesuffix("_total"), row.help, row.type)
             metric.samples = [*self._plain_samples(row), *self._fast.get(row.name, ())]

@@ -1,4 +1,4 @@
-"""The fixed label values of the metric contract, and the class of every drop reason. Pure: no I/O."""
+"""The fixed label values of the metrics, and the class of every drop reason. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -127,5 +127,5 @@ CLASS_OF_REASON: Final = {reason: name for name, reasons in DROP_REASONS.items()
 
 
 def drop_class(reason: str) -> str:
-    """The class of a reason; one that the table does not know is the peer's: `malformed`."""
+    """The class of a reason. A reason that is not in the table is the peer's: `malformed`."""
     return CLASS_OF_REASON.get(reason, "malformed")

@@ -3,9 +3,9 @@
     log = structlog.get_logger()
     log.info("peer_connected", tunnel="main", peer="laptop")
 
-Formats: `console` for people, `json` one object a line, `journald` a line with syslog priority and
-key=value fields. A repeated event is let through EVENTS_BURST times in EVENTS_WINDOW seconds for each
-(event, tunnel, peer, reason), then counted; the next one let through carries `suppressed`.
+Formats: `console` for people; `json` with one object a line; `journald` with syslog priority and key=value
+fields. Each (event, tunnel, peer, reason) is written EVENTS_BURST times in EVENTS_WINDOW seconds, then
+counted; the next one written says how many were `suppressed`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SOURCE_FIELDS: Final = ("event", "tunnel", "peer", "reason", "code")
 
 
 def configure_logs(log: Log, stream: TextIO | None = None) -> None:
-    """Set up structlog, and Python's `logging` of libraries, for this process; may be called again."""
+    """Set up structlog, and the `logging` of libraries, for this process. May be called again."""
     out = stream if stream is not None else sys.stderr
     level = logging.getLevelNamesMapping()[log.level.upper()]
     kind = log.format if log.format != "auto" else choose_format(out, os.environ)
@@ -62,14 +62,14 @@ def configure_logs(log: Log, stream: TextIO | None = None) -> None:
 
 
 def choose_format(stream: TextIO, environment: Mapping[str, str]) -> str:
-    """What `auto` means: console on a terminal, journald where systemd reads the stream, else json."""
+    """The meaning of `auto`: console on a terminal, journald if systemd reads the stream, else json."""
     if stream.isatty():
         return "console"
     return "journald" if "JOURNAL_STREAM" in environment else "json"
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Hide what looks like a secret by name or content, and all octets: a last line of defence."""
+    """Hide values that look like a secret by name or content, and all bytes: the last line of defence."""
     for name, value in event.items():
         if (
             _SECRET_NAME.search(name)
@@ -81,7 +81,7 @@ def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
 
 
 def make_visible(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Write control characters in all values as escapes: names, reasons and options come from strangers."""
+    """Write control characters of all values as escapes: names, reasons and options come from strangers."""
     for name, value in event.items():
         event[name] = _visible(value, lines=name == "exception")
     return event
@@ -98,7 +98,7 @@ def _visible(value: Any, *, lines: bool = False) -> Any:
 
 
 class RepeatLimiter:
-    """Drops what one source logs too often; `clock` gives monotonic seconds. Remembers KEYS_REMEMBERED."""
+    """Drops events that one source repeats too often. `clock` gives monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -107,7 +107,7 @@ class RepeatLimiter:
     def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         key = tuple(str(event.get(name, "")) for name in _SOURCE_FIELDS)
         now = self._clock()
-        # begin of the window, events let through in it, events suppressed since the last one let through
+        # [begin of the window, events written in it, events suppressed since the last one written]
         entry = self._seen.setdefault(key, [now, 0, 0])
         self._seen.move_to_end(key)
         if len(self._seen) > KEYS_REMEMBERED:
@@ -125,8 +125,7 @@ class RepeatLimiter:
 
 
 def _renderers(kind: str, stream: TextIO) -> list[Processor]:
-    if kind == "journald":  # the journal has the time
-        # It quotes what is not printable by itself.
+    if kind == "journald":  # The journal adds the time; the renderer quotes unprintable characters.
         return [_render_journald]
     stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
     if kind == "console":
@@ -135,7 +134,7 @@ def _renderers(kind: str, stream: TextIO) -> list[Processor]:
 
 
 def _head_first(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Time, level and name before the fields, for those who read JSON by eye."""
+    """Put time, level and name before the fields, for people who read JSON."""
     head = {name: event.pop(name) for name in ("timestamp", "level", "event") if name in event}
     return {**head, **event}
 
@@ -150,13 +149,13 @@ def _render_journald(_logger: WrappedLogger, method: str, event: MutableMapping[
 
 
 def _quoted(value: Any) -> str:
-    """One line without spaces stays as it is; all else as a Python string literal."""
+    """The text if it is printable without spaces, else as a Python string literal."""
     text = str(value)
     return text if text and text.isprintable() and not set(' "=') & set(text) else repr(text)
 
 
 class _LibraryHandler(logging.Handler):
-    """Python `logging` of libraries, as our events."""
+    """Turns `logging` records of libraries into our events."""
 
     def emit(self, record: logging.LogRecord) -> None:
         log = structlog.get_logger()

@@ -1,9 +1,9 @@
-"""The HTTP of /metrics: one event loop, no thread for a stranger, and authentication before any work.
+"""The HTTP of /metrics: one event loop, no thread for strangers, and authentication before any work.
 
-Whoever connects gets one of CONNECTIONS_MAX places, HEAD_SECONDS to say what it wants, and ANSWER_SECONDS to
-take the answer. Where all places are taken, the address (IPv6: the /64) that holds most of them loses its
-oldest one: no flood, and no slow reader, keeps a scraper from elsewhere out. Scrapes at once share one
-snapshot, and between two snapshots is a rest: whoever scrapes without end takes a fifth of the processor.
+A connection gets one of CONNECTIONS_MAX places, HEAD_SECONDS for its request, and ANSWER_SECONDS to read the
+answer. If all places are taken, the address (IPv6: the /64) with the most of them loses its oldest one:
+neither floods nor slow readers keep other scrapers out. Simultaneous scrapes share one snapshot, and a pause
+follows each snapshot: endless scraping takes a fifth of one processor at most.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from bridged.telemetry.exposition import CONTENT_TYPE
 
 CONNECTIONS_MAX: Final = 64
 BACKLOG: Final = 256
-"""Connections that wait in the kernel."""
+"""Connections that may wait in the kernel."""
 TURN: Final = 16
-"""Connections taken in one turn of the loop: far fewer than places, so that each is read before it can go."""
+"""Connections accepted in one turn of the loop: far fewer than places, so each is read before it ends."""
 HEAD_OCTETS_MAX: Final = 8192
 HEAD_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 10.0
@@ -39,7 +39,7 @@ PIECE_OCTETS: Final = 1 << 16
 GZIP_LEVEL: Final = 1
 REST_SHARE: Final = 4
 REST_SECONDS_MAX: Final = 1.0
-"""After a snapshot the next one waits so many times as long as that one took, at most for so long."""
+"""The next snapshot waits REST_SHARE times as long as the last one took, at most REST_SECONDS_MAX."""
 
 _METHODS: Final = ("GET", "HEAD")
 
@@ -59,22 +59,22 @@ class _Answer:
 
 
 class Listener(socket.socket):
-    """asyncio asks for a queue in the kernel as short as its own turn: connections would be lost in it."""
+    """A socket with a long queue: asyncio would make it as short as TURN, and lose connections."""
 
     def listen(self, backlog: int = BACKLOG, /) -> None:
         super().listen(max(backlog, BACKLOG))
 
 
 class MetricsHttp:
-    """Serves what `render` gives, to whoever knows `token` (None: to everybody).
+    """Serves the result of `render` to clients with the `token` (None: to everybody).
 
-    `render` runs in a thread, never twice at once. `stop` may be called from any thread, also before `serve`.
+    `render` runs in a thread, never twice at once. `stop` is thread-safe, and may be called before `serve`.
     """
 
     def __init__(self, render: Callable[[], bytes], token: str | None) -> None:
         self._render = render
         self._expected = None if token is None else f"Bearer {token}".encode()
-        # Connection -> where its other end is, oldest first.
+        # Connection -> the neighbourhood of its client, oldest first.
         self._places: dict[asyncio.StreamWriter, str] = {}
         self._snapshot: asyncio.Future[tuple[bytes, bytes]] | None = None
         self._is_stopping = False
@@ -85,14 +85,14 @@ class MetricsHttp:
         self._no_rest = threading.Event()
 
     async def serve(self, listener: Listener) -> None:
-        """Answer until `stop`; closes `listener` and all connections."""
+        """Answer until `stop`; then close `listener` and all connections."""
         self._stopped = asyncio.Event()
         self._snapshot = None
         self._loop = asyncio.get_running_loop()
         SUPERVISOR.watch_loop(self._loop)
         self._renderer = ThreadPoolExecutor(1, thread_name_prefix="metrics-render")
         server = await asyncio.start_server(self._handle, sock=listener, limit=HEAD_OCTETS_MAX, backlog=TURN)
-        # `stop` sets the flag first, and looks for the loop then.
+        # `stop` sets the flag before it looks for the loop.
         if not self._is_stopping:
             await self._stopped.wait()
         self._loop = None
@@ -121,13 +121,13 @@ class MetricsHttp:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await _write(writer, await self._answer(request))
             async with asyncio.timeout(LINGER_SECONDS):
-                # Octets that nobody read would turn the close into a reset, and lose the answer's end.
+                # Closing with unread bytes would reset the connection, and lose the end of the answer.
                 await reader.read(LINGER_OCTETS)
         except (TimeoutError, OSError, EOFError, asyncio.CancelledError):
-            pass  # a client that is slow or went away is no event; nor is the server's end
+            pass  # slow or vanished clients are normal; so is the end of the server
         finally:
             self._places.pop(writer, None)
-            # With what was not taken in time: nothing more is held for it.
+            # Discards whatever the client did not read in time.
             writer.transport.abort()
 
     def _make_room(self) -> None:
@@ -142,7 +142,7 @@ class MetricsHttp:
         if isinstance(request, HTTPStatus):
             return _text(request, request.phrase)
         if not self._is_allowed(request):
-            return _text(HTTPStatus.UNAUTHORIZED, "bearer token needed", {"WWW-Authenticate": "Bearer"})
+            return _text(HTTPStatus.UNAUTHORIZED, "bearer token required", {"WWW-Authenticate": "Bearer"})
         if request.method not in _METHODS:
             return _text(HTTPStatus.NOT_IMPLEMENTED, "only GET and HEAD")
         if request.path.partition("?")[0] != "/metrics":
@@ -150,7 +150,7 @@ class MetricsHttp:
         try:
             plain, packed = await self._shared_snapshot()
         except Exception as error:
-            # The scrape fails visibly (`up` becomes 0); nothing else of the daemon is disturbed.
+            # The scrape fails visibly (`up` becomes 0); the rest of the daemon is not disturbed.
             return _text(HTTPStatus.SERVICE_UNAVAILABLE, f"no snapshot: {type(error).__name__}")
         headers = {"Content-Type": CONTENT_TYPE}
         body = plain
@@ -169,11 +169,11 @@ class MetricsHttp:
         if self._snapshot is None or self._snapshot.done():
             self._snapshot = asyncio.get_running_loop().run_in_executor(self._renderer, self._take_snapshot)
             self._snapshot.add_done_callback(self._forget_snapshot)
-        # One scraper that goes away must not take the snapshot from the others.
+        # A scraper that leaves must not cancel the snapshot of the others.
         return await asyncio.shield(self._snapshot)
 
     def _forget_snapshot(self, done: asyncio.Future[tuple[bytes, bytes]]) -> None:
-        """Between two scrapes nothing is kept; who waits for it has it."""
+        """Free the snapshot's memory between scrapes; waiting scrapers hold it themselves."""
         if self._snapshot is done:
             self._snapshot = None
 
@@ -189,7 +189,7 @@ class MetricsHttp:
 
 
 def neighbourhood(address: str) -> str:
-    """What one sender can easily have: an IPv4 address, or an IPv6 network of 64 bits."""
+    """The addresses that one sender can easily have: an IPv4 address, or an IPv6 /64."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -202,7 +202,7 @@ def neighbourhood(address: str) -> str:
 
 
 async def _read_request(reader: asyncio.StreamReader) -> _Request | HTTPStatus:
-    """The request's head; or the status that refuses it."""
+    """Read the request's head; return it, or the status that refuses it."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.LimitOverrunError:

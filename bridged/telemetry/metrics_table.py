@@ -1,7 +1,6 @@
-"""Every metric there is: name, type, labels, help. The reference page is generated from this table.
+"""All metrics: name, type, labels, help. The reference page is generated from this table.
 
-Names and meanings are a contract with dashboards and rules; a name never changes its meaning.
-Pure: no I/O.
+Dashboards and rules rely on names and meanings: a name never changes its meaning. Pure: no I/O.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ MetricType = Literal["counter", "gauge", "histogram"]
 
 @dataclass(frozen=True, slots=True)
 class MetricRow:
-    """One metric family; `name` without prefix, counters with their `_total`."""
+    """One metric family. `name` has no prefix; counters include `_total`."""
 
     name: str
     type: MetricType
@@ -45,23 +44,23 @@ def _histogram(name: str, labels: tuple[str, ...], text: str) -> MetricRow:
 
 
 METRICS: Final[tuple[MetricRow, ...]] = (
-    _gauge("build_info", ("version", "revision", "python", "openssl"), "What runs; always 1."),
+    _gauge("build_info", ("version", "revision", "python", "openssl"), "Versions of the program; always 1."),
     _gauge("dataplane_info", ("dataplane", "aead", "workers"), "Data planes in use; always 1."),
-    _gauge("dataplane_offload_enabled", (*_T, "offload"), "An offload is in use (1) or not (0)."),
+    _gauge("dataplane_offload_enabled", (*_T, "offload"), "Whether an offload is in use."),
     _counter(
         "dataplane_offload_fallbacks_total",
         (*_T, "offload", "cause"),
-        "Times an offload was given up, by cause (`config`: a rule for this kernel).",
+        "Times an offload was switched off, by cause (`config`: a rule for this kernel).",
     ),
-    _gauge("tunnel_up", _T, "The tunnel does its work: a server listens, a client is connected."),
+    _gauge("tunnel_up", _T, "Whether the tunnel works: a server listens, a client is connected."),
     _gauge("tunnel_peers", _T, "Sessions established now."),
     _gauge("tunnel_peers_limit", _T, "Sessions allowed at once."),
-    _gauge(
-        "tunnel_info", (*_T, "role", "transport", "wrap", "bridge"), "How the tunnel is set up; always 1."
+    _gauge("tunnel_info", (*_T, "role", "transport", "wrap", "bridge"), "Settings of the tunnel; always 1."),
+    _gauge("bridge_port_up", ("bridge", "port"), "Whether a port has carrier and is in the bridge."),
+    _counter(
+        "netlink_repairs_total", ("bridge", "action"), "Links repaired after another program changed them."
     ),
-    _gauge("bridge_port_up", ("bridge", "port"), "Carrier and master of a bridge port are as wanted."),
-    _counter("netlink_repairs_total", ("bridge", "action"), "Links put right after something changed them."),
-    _gauge("peer_connected", _TP, "The peer has an established session."),
+    _gauge("peer_connected", _TP, "Whether the peer has an established session."),
     _gauge("peer_sessions", _TP, "Established sessions under the peer's name."),
     _gauge(
         "peer_info",
@@ -76,44 +75,44 @@ METRICS: Final[tuple[MetricRow, ...]] = (
     _gauge(
         "peer_connected_since_timestamp_seconds",
         _TP,
-        "Begin of the present session, Unix time; absent while there is none.",
+        "Begin of the present session, Unix time; absent without a session.",
     ),
     _counter("peer_connections_total", _TP, "Sessions established."),
-    _counter("peer_endpoint_changes_total", _TP, "Times the peer's address changed in a session (float)."),
+    _counter(
+        "peer_endpoint_changes_total", _TP, "Times that the peer's address changed in a session (float)."
+    ),
     _counter("peer_disconnects_total", (*_TP, "reason"), "Sessions ended, by reason."),
     _gauge("peer_rtt_seconds", _TP, "Round-trip time on the control channel; absent while unknown."),
     _counter("handshakes_total", (*_T, "phase", "outcome"), "Handshakes that ended, by outcome."),
-    _histogram("handshake_duration_seconds", (*_T, "phase"), "How long established handshakes took."),
+    _histogram("handshake_duration_seconds", (*_T, "phase"), "Duration of successful handshakes."),
     _counter("authentications_total", (*_T, "method", "outcome"), "Authentications by method and outcome."),
     _counter("peer_frames_total", (*_TP, "direction", "kind"), "Ethernet frames carried."),
     _counter(
-        "peer_bytes_total", (*_TP, "direction", "kind"), "Octets of those frames, without FCS and overhead."
+        "peer_bytes_total", (*_TP, "direction", "kind"), "Bytes of those frames, without FCS and overhead."
     ),
-    _counter("peer_wire_bytes_total", (*_TP, "direction"), "Octets of outer UDP payload."),
+    _counter("peer_wire_bytes_total", (*_TP, "direction"), "Bytes of outer UDP payload."),
     _counter("peer_wire_datagrams_total", (*_TP, "direction"), "Outer datagrams."),
     _counter("drops_total", (*_T, "direction", "reason"), "Frames and packets dropped, by reason."),
-    _counter("peer_drops_total", (*_TP, "direction", "class"), "The peer's drops, by class of reason."),
+    _counter("peer_drops_total", (*_TP, "direction", "class"), "Drops of the peer, by class of reason."),
     _gauge(
         "peer_key_established_timestamp_seconds", _TP, "When the present data key came into use, Unix time."
     ),
     _counter("renegotiations_total", (*_T, "trigger", "outcome"), "Renegotiations by trigger and outcome."),
-    _gauge("peer_packet_id_used_ratio", _TP, "Share of the packet-ID space used up, worse direction, 0..1."),
-    _gauge("peer_aead_used_ratio", _TP, "Share of the cipher's usage limit used up, worse direction, 0..1."),
+    _gauge("peer_packet_id_used_ratio", _TP, "Used share of the packet ids, worse direction, 0..1."),
+    _gauge("peer_aead_used_ratio", _TP, "Used share of the cipher's usage limit, worse direction, 0..1."),
     _gauge("fdb_entries", _T, "Addresses in the forwarding database."),
-    _gauge("fdb_capacity", _T, "Addresses the forwarding database can hold."),
+    _gauge("fdb_capacity", _T, "Addresses that the forwarding database can hold."),
     _gauge("peer_fdb_entries", _TP, "Addresses learned at the peer."),
     _counter("fdb_changes_total", (*_T, "change"), "Changes of the forwarding database."),
-    _counter(
-        "mac_conflicts_total", (*_T, "with"), "One address seen in two places, by what it conflicts with."
-    ),
+    _counter("mac_conflicts_total", (*_T, "with"), "One address in two places, by what it conflicts with."),
     _counter("name_conflicts_total", _T, "Sessions ended by another machine that uses the same certificate."),
-    _counter("mtu_events_total", (*_T, "event"), "What was done to make frames fit."),
+    _counter("mtu_events_total", (*_T, "event"), "Actions that make frames fit the path."),
     _gauge("queue_depth", ("queue",), "Entries waiting in a queue of the data plane."),
-    _gauge("queue_capacity", ("queue",), "Entries a queue can hold; beyond that it drops."),
+    _gauge("queue_capacity", ("queue",), "Entries that a queue can hold; a full queue drops."),
     _histogram("segments_per_send", _T, "Datagrams handed to the kernel in one call."),
     _histogram("datagrams_per_receive", _T, "Datagrams taken from the kernel in one call."),
     _histogram("frames_per_tap_write", _T, "Frames coalesced into one TAP write."),
-    _counter("kernel_drops_total", (*_T, "where"), "Frames and datagrams the kernel dropped before us."),
+    _counter("kernel_drops_total", (*_T, "where"), "Frames and datagrams that the kernel dropped before us."),
     _counter("thread_cpu_seconds_total", ("thread",), "CPU time by thread."),
     _histogram("control_loop_lag_seconds", (), "How late the event loop woke up."),
     _gauge("certificate_not_after_timestamp_seconds", (*_T, "role"), "End of validity of our certificates."),
@@ -121,29 +120,31 @@ METRICS: Final[tuple[MetricRow, ...]] = (
     _gauge(
         "crl_next_update_timestamp_seconds",
         _T,
-        "End of the revocation list, Unix time: nobody can connect after it; absent where there is none.",
+        "End of the revocation list, Unix time: nobody can connect afterwards; absent without a list.",
     ),
     _counter(
         "config_reloads_total",
         ("outcome",),
-        "Reloads: applied, restarted (some tunnel or bridge had to restart), or rejected (nothing changed).",
+        "Reloads: applied, restarted (a tunnel or bridge had to restart), or rejected (nothing changed).",
     ),
-    _gauge("config_last_reload_successful", (), "1 where the newest reload was not rejected."),
+    _gauge("config_last_reload_successful", (), "0 if the newest reload was rejected, else 1."),
     _gauge(
-        "config_last_reload_success_timestamp_seconds", (), "Start, or newest reload that was not rejected."
+        "config_last_reload_success_timestamp_seconds",
+        (),
+        "Time of the start or of the newest accepted reload, Unix time.",
     ),
     _gauge(
         "host_warning",
         ("kind",),
-        "Something is amiss on the host (1) or not (0): bridge_netfilter (its packet filter drops what "
-        "crosses a bridge), tunnel_loop (two tunnels of a bridge reach each other).",
+        "1 if the host has this hazard: bridge_netfilter (the packet filter drops what crosses a bridge), "
+        "tunnel_loop (two tunnels of a bridge reach each other).",
     ),
-    _counter("duty_failures_total", ("duty",), "Failures of background work, by what it does."),
-    _gauge("duties_undone", (), "Background duties not done now; `bridged status` names them."),
-    _gauge("bridge_problem", ("bridge",), "The bridge is not as configured (1), or it is (0)."),
+    _counter("duty_failures_total", ("duty",), "Failures of background work, by duty."),
+    _gauge("duties_undone", (), "Background duties that fail now; `bridged status` names them."),
+    _gauge("bridge_problem", ("bridge",), "1 if the bridge is not as configured."),
     _counter("api_requests_total", ("route", "method", "code"), "Answers of the admin API."),
-    _histogram("api_request_duration_seconds", ("route",), "How long the admin API took to answer."),
-    _gauge("metrics_peers_folded", (), 'Peers without series of their own, summed in peer="_other" instead.'),
+    _histogram("api_request_duration_seconds", ("route",), "Duration of the admin API's answers."),
+    _gauge("metrics_peers_folded", (), 'Peers without their own series, summed in peer="_other".'),
 )
 
 ROWS: Final = {row.name: row for row in METRICS}

@@ -1,4 +1,4 @@
-"""The series of one peer. Their label sets are built once and kept: a scrape of 1,000 peers stays short.
+"""The series of one peer. Label sets are built once and kept: a scrape of 1,000 peers stays short.
 
 Pure: no I/O.
 """
@@ -46,7 +46,7 @@ _new: Final = tuple.__new__
 
 
 class PeerSeries:
-    """Makes the samples of one (tunnel, peer label); label dictionaries are shared between scrapes."""
+    """Makes the samples of one (tunnel, peer label). Scrapes share its label sets."""
 
     __slots__ = ("_base", "_classes", "_directions", "_info", "_kinds", "_labels", "_reasons")
 
@@ -69,7 +69,7 @@ class PeerSeries:
         self._reasons = {reason: Labels({**base, "reason": reason}) for reason in DISCONNECT_REASONS}
 
     def sample(self, into: dict[str, list[Sample]], peer: PeerStatus | Sum) -> None:
-        """Append the peer's samples to the lists of `into`, one for each name of PEER_ROWS."""
+        """Append the peer's samples to the lists in `into`, one list for each name of PEER_ROWS."""
         base = self._base
         for name, attribute in _PLAIN:
             into[name].append(_sample(_FULL[name], base, getattr(peer, attribute)))
@@ -118,13 +118,13 @@ def _info_of(peer: PeerStatus) -> tuple[str | None, ...]:
 
 
 def extend_families(families: Families, series: Mapping[str, list[Sample]]) -> None:
-    """Hand the collected samples of all peers over to the scrape."""
+    """Add the collected samples of all peers to the scrape."""
     for name, samples in series.items():
         families.extend(name, samples)
 
 
 def _sample(name: str, labels: Labels, value: float) -> Sample:
-    """A Sample without its Python-level constructor, which takes a third of a scrape."""
+    """A Sample made without its Python constructor, which would take a third of a scrape."""
     return _new(Sample, (name, labels, value, None, None, None))
 
 

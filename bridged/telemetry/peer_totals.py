@@ -1,7 +1,7 @@
-"""Which peers have series of their own, and the totals of the rest.
+"""Decides which peers have their own series, and sums ("folds") the rest.
 
-A peer that was folded stays folded while the process lives, and what a vanished folded peer had counted
-stays in the sum: otherwise a counter would fall. Pure: no I/O.
+No counter may fall: a folded peer stays folded while the process lives, and the counts of a folded peer that
+vanished stay in the sum. Pure: no I/O.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PeerKey = tuple[str, str]
 
 @dataclass(slots=True)
 class Sum:
-    """Peers of one tunnel taken together. Counters are summed, ratios and last-seen are the largest."""
+    """The sum of several peers of one tunnel. Ratios and last-seen are maxima."""
 
     connected: int = 0
     sessions: int = 0
@@ -41,7 +41,7 @@ class Sum:
     drops: Counter[tuple[Direction, str]] = field(default_factory=Counter)
 
     def add_totals(self, peer: PeerStatus) -> None:
-        """Take what never falls."""
+        """Add the counters, which never fall."""
         self.connections += peer.connections
         self.endpoint_changes += peer.endpoint_changes
         self.disconnects.update(peer.disconnects)
@@ -52,7 +52,7 @@ class Sum:
         self.drops.update(peer.counters.drops)
 
     def add_present(self, peer: PeerStatus) -> None:
-        """Take what holds now."""
+        """Add the present values."""
         self.connected += peer.connected
         self.sessions += peer.sessions
         self.fdb_entries += peer.fdb_entries
@@ -75,9 +75,9 @@ class Sum:
 
 
 class PeerFold:
-    """Decides once for each (tunnel, peer name); not thread-safe, one scrape at a time.
+    """Decides once for each (tunnel, peer name). Not thread-safe: one scrape at a time.
 
-    `max_peers`: series for so many peers over all tunnels. `label`: what the label `peer` shows.
+    `max_peers`: peers with their own series, over all tunnels. `label`: content of the label `peer`.
     """
 
     def __init__(self, max_peers: int, label: Literal["name", "hash", "none"]) -> None:
@@ -88,13 +88,13 @@ class PeerFold:
         self._gone: dict[str, Sum] = {}
 
     def limit(self, max_peers: int) -> None:
-        """Another number of shown peers from now on; those that are shown or folded stay so."""
+        """Change the number of shown peers. Peers that are shown or folded stay so."""
         self._max_peers = 0 if self._label == "none" else max_peers
 
     def divide(
         self, tunnels: Iterable[tuple[str, tuple[PeerStatus, ...]]]
     ) -> tuple[list[tuple[PeerKey, PeerStatus]], dict[str, Sum], int]:
-        """(shown peers with their (tunnel, label), tunnel -> sum of its folded ones, number folded)."""
+        """The shown peers with their (tunnel, label), the sum of each tunnel's others, and their number."""
         present = _by_key(tunnels)
         self._shown &= present.keys()
         shown: list[tuple[PeerKey, PeerStatus]] = []
@@ -143,7 +143,7 @@ def _by_key(tunnels: Iterable[tuple[str, tuple[PeerStatus, ...]]]) -> dict[PeerK
 
 
 def _merged(one: PeerStatus, other: PeerStatus) -> PeerStatus:
-    """Two entries of one name as one; what is not a number is the connected one's."""
+    """Merge two entries of one name; values that are not numbers come from the connected one."""
     total = Sum()
     for peer in (one, other):
         total.add_totals(peer)

@@ -1,7 +1,7 @@
 """Writes the reference pages from the tables: docs/reference/metrics.md, docs/reference/configuration.md
 and config/bridged.schema.json.
 
-Run `python -m bridged.telemetry.reference` in the project's folder; a test finds pages that are behind.
+Run `python -m bridged.telemetry.reference` in the project's folder. A test finds outdated pages.
 """
 
 from __future__ import annotations
@@ -27,18 +27,17 @@ _INTRODUCTION: Final = """\
 
 Generated from `bridged/telemetry/metrics_table.py` by `python -m bridged.telemetry.reference`; edit that.
 
-Prometheus reads them at `metrics.listen` (by default http://127.0.0.1:9743/metrics). Beyond loopback every
+Prometheus reads them at `metrics.listen` (default: http://127.0.0.1:9743/metrics). Except on loopback, every
 scrape needs `Authorization: Bearer` with the token of `metrics.bearer_token_file`.
-[Troubleshooting](../troubleshooting.md) says which of them show what is wrong.
+[Troubleshooting](../troubleshooting.md) says which metrics show which problem. [Glossary](../glossary.md)
 
 - `direction`: `receive`: decrypted from the peer; `transmit`: encrypted for the peer.
-- A frame is one Ethernet frame of the LAN, counted after segmentation and before coalescing; its octets are
-  counted without FCS and overhead.
-- Counters go on over reconnects and never fall while the process lives. Fixed label values start at 0; what
-  is not known is absent.
-- `peer` is the configured name or the name in the authenticated certificate (`metrics.peer_label`). Beyond
-  `metrics.max_peers` peers are summed in `peer="_other"`; for it, gauges are sums, ratios and timestamps the
-  maxima.
+- A frame is one Ethernet frame of the LAN, counted after segmentation and before coalescing, without FCS and
+  overhead.
+- Counters continue over reconnects and never fall while the process lives. Fixed label values start at 0;
+  unknown values are absent.
+- `peer` is the configured name, or the name in the authenticated certificate (`metrics.peer_label`). Peers
+  beyond `metrics.max_peers` are summed in `peer="_other"`: gauges are sums, ratios and timestamps are maxima.
 """
 
 
@@ -65,7 +64,7 @@ def metrics_page() -> str:
 
 
 def pages() -> dict[str, str]:
-    """Path below the project's folder -> content, of everything that is generated from tables here."""
+    """Path below the project's folder -> content, for everything that is generated here."""
     return {
         "docs/reference/metrics.md": metrics_page(),
         "docs/reference/configuration.md": configuration_page(),

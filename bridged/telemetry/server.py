@@ -1,6 +1,6 @@
-"""/metrics over HTTP, in a thread of its own, so that a slow scraper costs the daemon nothing.
+"""Serves /metrics over HTTP in its own thread: a slow scraper does not delay the daemon.
 
-Answers GET and HEAD of /metrics only; what it costs and holds is bounded (see `metrics_http`).
+Answers GET and HEAD of /metrics only. Cost and memory are bounded (see `metrics_http`).
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class MetricsServerError(BridgedError):
 
 
 def read_bearer_token(path: Path) -> str:
-    """The token in `path`: one line of printable ASCII, white space around it left out.
+    """The token in `path`: one line of printable ASCII; white space around it is ignored.
 
     Raises:
-        MetricsServerError: the file cannot be read, or holds no token.
+        MetricsServerError: the file cannot be read, or contains no token.
     """
     try:
         with path.open("rb") as stream:
@@ -54,9 +54,11 @@ def read_bearer_token(path: Path) -> str:
 
 
 def call_in_loop(loop: asyncio.AbstractEventLoop, function: Callable[[], T]) -> Callable[[], T]:
-    """`function`, to be called from another thread, but run in `loop`: snapshots see no half-done change.
+    """Wrap `function` for other threads: it runs in `loop`, where snapshots see no half-done change.
 
-    The caller waits at most SNAPSHOT_SECONDS (TimeoutError); a closed loop is a RuntimeError.
+    Raises (when called):
+        TimeoutError: no result within SNAPSHOT_SECONDS.
+        RuntimeError: the loop is closed.
     """
 
     async def run() -> T:
@@ -79,10 +81,10 @@ def call_in_loop(loop: asyncio.AbstractEventLoop, function: Callable[[], T]) -> 
 
 
 class MetricsServer:
-    """Serves `registry` on `listen` (host:port); `token`: asked of every client as `Bearer`.
+    """Serves `registry` on `listen`. Every client needs `token`, if there is one.
 
     Raises:
-        MetricsServerError: from `start`, when the address is taken or not ours.
+        MetricsServerError: from `start`: the address is in use, or not ours.
     """
 
     def __init__(self, listen: Endpoint, registry: CollectorRegistry, token: str | None = None) -> None:
@@ -94,16 +96,16 @@ class MetricsServer:
 
     @property
     def endpoint(self) -> Endpoint | None:
-        """Where it listens; None before `start`."""
+        """The address it listens on; None before `start`."""
         return self._endpoint
 
     def start(self) -> None:
-        """Bind and serve; scrapes are answered when this returns."""
+        """Bind and serve; scrapes are answered as soon as this returns."""
         try:
             self._listener = listener = _bind(self._listen)
         except OSError as error:
             code = "in_use" if error.errno == 98 else "io_error"
-            text = f"cannot serve metrics on {self._listen}: {error.strerror or error}; set metrics.listen"
+            text = f"cannot serve metrics on {self._listen}: {error.strerror or error}; change metrics.listen"
             raise MetricsServerError(code, text) from error
         host, port = listener.getsockname()[:2]
         self._endpoint = Endpoint.of(str(host), int(port))
@@ -115,7 +117,7 @@ class MetricsServer:
         )
 
     def stop(self) -> None:
-        """Close the port and all connections. Idempotent; call it from another thread than a scrape's."""
+        """Close the port and all connections. Idempotent. Do not call it from a scrape's thread."""
         listener, thread = self._listener, self._thread
         self._listener = self._thread = None
         if listener is None or thread is None:

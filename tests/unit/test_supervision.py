@@ -21,7 +21,7 @@ KNOWN = {
     # Deadline of all sessions: set anew thousands of times a second; its callback is guarded.
     ("runtime/tunnels/tunnel.py", "call_at"),
     # Waited for by its maker, which raises what it met.
-    ("tap/scratch.py", "Thread"),
+    ("runtime/tunnels/scratch_path.py", "Thread"),
 }
 
 

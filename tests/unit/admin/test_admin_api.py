@@ -289,7 +289,7 @@ def test_a_live_daemon_keeps_its_socket(path: Path) -> None:
 def test_a_file_in_the_socket_s_place_is_left_alone(path: Path) -> None:
     path.parent.mkdir()
     path.write_text("mine")
-    with pytest.raises(AdminSocketError, match="no socket"):
+    with pytest.raises(AdminSocketError, match="not a socket"):
         served(path, State(), lambda client: client.status())
     assert path.read_text() == "mine"
 

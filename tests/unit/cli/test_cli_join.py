@@ -99,7 +99,7 @@ def test_the_profile_itself_may_come_through_a_pipe_but_no_file_that_it_names(br
         os.close(reader)
     os.mkfifo("pipe")
     Path("p.ovpn").write_text(HEAD + FILES.replace("ca.crt", "pipe"))
-    assert "is no regular file" in refused(bridged)
+    assert "is not a regular file" in refused(bridged)
 
 
 @pytest.mark.parametrize("lines", [FILES, "pkcs12 site.p12\n"])

@@ -179,7 +179,7 @@ def test_what_ends_within_thirty_days_stands_in_the_status() -> None:
     ]
     assert lines(certificates={"own": NOW - 3600}) == ["tunnel sites: our certificate ended 1 h 0 min ago"]
     assert lines(crl_next_update=NOW + day) == [
-        "tunnel sites: the revocation list (nobody can connect after it) ends in 1 d 0 h"
+        "tunnel sites: the revocation list (then nobody can connect) ends in 1 d 0 h"
     ]
     many = tuple(peer(f"p{number}", certificate_not_after=NOW + number * 60) for number in range(1, 9))
     told = lines(peers=(*many, peer("later", certificate_not_after=NOW + 40 * day)))

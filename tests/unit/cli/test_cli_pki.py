@@ -55,7 +55,7 @@ def test_init_for_another_remote_is_refused_and_changes_nothing(bridged, server)
 def test_init_overwrites_no_other_file(bridged):
     Path("server.yaml").write_text("mine")
     status, _, errors = bridged("init", "--state", "s", "--remote", "h", "--output", "server.yaml")
-    assert status == 2 and "exists already" in errors
+    assert status == 2 and "already exists" in errors
     assert Path("server.yaml").read_text() == "mine" and not Path("s").exists()
 
 
@@ -125,7 +125,7 @@ def test_invitation_on_stdout_is_the_profile_alone(bridged, server):
 def test_invite_of_a_taken_or_bad_name_ends_with_2(bridged, server):
     assert bridged("invite", "site-b", "--state", "state")[0] == 0
     status, out, errors = bridged("invite", "site-b", "--state", "state")
-    assert status == 2 and out == "" and "exists already" in errors
+    assert status == 2 and out == "" and "already exists" in errors
     status, out, errors = bridged("invite", "../x", "--state", "state")
     assert status == 2 and "cannot be a peer's name" in errors
 
@@ -138,7 +138,7 @@ def test_invite_without_a_ca_says_how_to_make_one(bridged):
 def test_invite_overwrites_no_file_and_uses_up_no_name(bridged, server):
     Path("b.ovpn").write_text("mine")
     status, _, errors = bridged("invite", "site-b", "--state", "state", "--output", "b.ovpn")
-    assert status == 2 and "exists already" in errors and Path("b.ovpn").read_text() == "mine"
+    assert status == 2 and "already exists" in errors and Path("b.ovpn").read_text() == "mine"
     assert bridged("invite", "site-b", "--state", "state")[0] == 0
 
 
@@ -188,7 +188,7 @@ def test_join_is_not_held_up_by_a_pipe_that_a_profile_names(bridged, server):
     Path("bad.ovpn").write_text(out + "crl-verify pipe\n")
     status, out, errors = bridged("join", "bad.ovpn", "--bridge", "br0")
     assert status == 2 and out == ""
-    assert "crl-verify: " in errors and "no regular file" in errors
+    assert "crl-verify: " in errors and "not a regular file" in errors
 
 
 def test_the_name_of_a_profile_cannot_bring_keys_into_the_configuration(bridged, server):

@@ -176,7 +176,7 @@ def test_a_file_in_another_encoding_is_refused_with_the_command_that_converts_it
 
 
 def test_a_tab_that_indents_is_called_so() -> None:
-    assert "a tab stands where spaces" in said("bridges:\n\tbr0: {}\n")
+    assert "indent the line with spaces" in said("bridges:\n\tbr0: {}\n")
 
 
 def test_a_client_without_tls_is_shown_a_client_s_line() -> None:

@@ -143,7 +143,7 @@ def test_check_says_it(
         main()
     assert not ended.value.code
     said = capsys.readouterr().err
-    assert "tunnels.main.tls.key: warning: the key stands in this file" in said and "chmod 600" in said
+    assert "tunnels.main.tls.key: warning: the key is in this file" in said and "chmod 600" in said
     assert "PRIVATE" not in said
 
 
