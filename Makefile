@@ -19,7 +19,7 @@ PYTEST := $(PYTHON) -m pytest --numprocesses=$(TEST_WORKERS) --dist=loadfile
 BESIDE := $(MAKE) --no-print-directory --jobs=2 --output-sync=target
 # Runs Debian's kernel for tests/vm.
 EMULATOR := command -v qemu-system-x86_64 >/dev/null || bash scripts/bootstrap.sh --tests qemu-system-x86_64:qemu-system-x86
-FAST := tests/unit tests/property tests/sim tests/contract tests/vectors tests/fuzz
+FAST := tests/unit tests/property tests/sim tests/contract tests/vectors
 export PATH := $(PATH):/usr/sbin:/sbin
 export PYTHONDONTWRITEBYTECODE := 1
 
@@ -111,12 +111,8 @@ soak: $(NATIVE) $(TESTS) ## peers come, go, move and renegotiate for SOAK_MINUTE
 crashes: $(NATIVE) $(TESTS) ## kill -9 at CRASHES random moments, another configuration each time: is the host right?
 	@$(PYTHON) -m tests.bench.crashes --rounds $(CRASHES)
 
-fuzz: $(TESTS) ## fuzz every target under tests/fuzz for FUZZ_SECONDS each
-	@for target in tests/fuzz/fuzz_*.py; do \
-	    name=$$(basename "$$target" .py); name=$${name#fuzz_}; \
-	    echo "fuzz: $$name for $(FUZZ_SECONDS) s"; \
-	    $(PYTHON) -m tests.fuzz.run "$$name" --seconds $(FUZZ_SECONDS); \
-	done
+fuzz: $(TESTS) ## fuzz every target for FUZZ_SECONDS each; add what reaches new code to tests/fuzz/corpus
+	@$(PYTHON) -m tests.fuzz.run --seconds $(FUZZ_SECONDS)
 
 wheel: $(TESTS) ## a manylinux wheel with the native data plane, in dist/
 	@bash scripts/wheel.sh

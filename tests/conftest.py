@@ -11,7 +11,7 @@ import pytest
 os.environ["PATH"] = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 from bridged.dataplane import native
-from tests import quiet_machine
+from tests import measuring, quiet_machine
 from tests.lab import bridge_filter, missing_capabilities
 
 PORTABLE_ONLY = os.environ.get("BRIDGED_PORTABLE_ONLY") == "1"
@@ -30,6 +30,7 @@ if importlib.util.find_spec("hypothesis") is not None:
 def pytest_configure(config: pytest.Config) -> None:
     # Debian's programs must speak English: the lab reads what they print.
     os.environ["LC_ALL"] = "C"
+    config.pluginmanager.register(measuring)
     # In the process that the others belong to: it ends last.
     if not hasattr(config, "workerinput") and bridge_filter.load():
         config.add_cleanup(bridge_filter.unload)
@@ -59,6 +60,8 @@ def _is_about_native(item: pytest.Item) -> bool:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """The mark `alone` gives a test the machine for itself; waiting for it is no part of the test's time."""
+    if measuring.is_measurement(item):
+        return (yield)
     with quiet_machine.place(alone=item.get_closest_marker("alone") is not None):
         return (yield)
 

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.lab.bridged_daemon import BRIDGED
-from tests.lab.namespace import LabError, Namespace, Process, wait_for
+from tests.lab.namespace import Namespace
 from tests.lab.openvpn import Profile
 from tests.lab.pki import write_private
+from tests.lab.processes import Process
 from tests.lab.topology import WAN_PORT
+from tests.lab.waiting import LabError, wait_for
 
 SERVER_ADDRESS, FIRST_CLIENT, PREFIX = "198.18.255.1", "198.18.1.1", 16
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from tests.lab import Bridged, Lab, Profile, Site, TwoSites, bridged_daemon
 from tests.lab.core import Interrupted
-from tests.lab.namespace import LabError
-from tests.system.netlink_namespace import assert_same_host, photograph, show
+from tests.lab.host_links import assert_same_host, photograph, show
+from tests.lab.waiting import LabError
 
 CABLES = tuple(f"p{number}" for number in range(6))
 OLD_BRIDGE, OLD_PORT = "old0", "q0"

@@ -30,9 +30,11 @@ from bridged.units import KeyId, Octets, PeerHandle, Seconds, WirePeerId
 from bridged_tap import Offload, TapSettings, open_tap
 from tests.lab import Lab, TwoSites
 from tests.lab.host_settings import iperf3_client, iperf3_server
-from tests.lab.namespace import Namespace, Process, wait_for
+from tests.lab.namespace import Namespace
 from tests.lab.openvpn import OpenVpn, Profile
+from tests.lab.processes import Process
 from tests.lab.topology import Site
+from tests.lab.waiting import wait_for
 
 PORT = 11940
 READY = "data plane runs"

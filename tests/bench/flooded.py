@@ -18,9 +18,10 @@ from tests.bench.measures import Joined, tcp_stream
 from tests.lab import bridged_daemon
 from tests.lab.bridged_daemon import BRIDGED
 from tests.lab.core import Lab
-from tests.lab.namespace import Process, wait_for
 from tests.lab.openvpn import Profile
+from tests.lab.processes import Process
 from tests.lab.topology import Hub
+from tests.lab.waiting import wait_for
 
 RATE = 20_000
 CLOSED_PORT = 9

@@ -20,9 +20,10 @@ from tests.bench.processor import Stopwatch
 from tests.bench.tunnels import ETHERNET_MTU, bridged_keys, set_wan_offload
 from tests.lab import bridged_daemon
 from tests.lab.core import Lab
-from tests.lab.namespace import LabError, Namespace
+from tests.lab.namespace import Namespace
 from tests.lab.openvpn import OpenVpn, Profile
 from tests.lab.topology import Hub
+from tests.lab.waiting import LabError
 
 CLIENTS_MOST = 500
 CONNECT_SECONDS = 120.0

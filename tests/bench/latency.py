@@ -20,8 +20,8 @@ from tests.bench.measures import IPERF_PORT, Joined, Reading
 from tests.bench.tunnels import set_wan_offload, tunnel
 from tests.lab.core import Lab
 from tests.lab.host_settings import CONGESTION_WANTED, iperf3_client, iperf3_server
-from tests.lab.namespace import LabError
 from tests.lab.topology import WAN_PORT, TwoSites
+from tests.lab.waiting import LabError
 
 SLOW_WAN_MBIT = 200
 EF_TOS = "0xb8"

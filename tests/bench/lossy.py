@@ -18,9 +18,11 @@ from tests.bench.measures import Reading, tcp_of_many
 from tests.bench.tunnels import tunnel
 from tests.lab.core import Lab
 from tests.lab.host_settings import CONGESTION_WANTED
-from tests.lab.namespace import LabError, Namespace, run
+from tests.lab.namespace import Namespace
 from tests.lab.openvpn import Profile
+from tests.lab.processes import run
 from tests.lab.topology import TwoSites
+from tests.lab.waiting import LabError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LINE = REPOSITORY / "native" / "target" / "release" / "examples" / "line"

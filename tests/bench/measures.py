@@ -20,8 +20,9 @@ from pathlib import Path
 
 from tests.bench.processor import Stopwatch
 from tests.lab.host_settings import CONGESTION_WANTED, iperf3_client, iperf3_server
-from tests.lab.namespace import LabError, Namespace
+from tests.lab.namespace import Namespace
 from tests.lab.topology import HOST_PORT, Host
+from tests.lab.waiting import LabError
 
 SOURCE = str(Path(__file__).with_name("udp_source.py"))
 IPERF_PORT = 5201

@@ -23,9 +23,9 @@ from tests.bench.tunnels import (
 from tests.lab import bridged_daemon
 from tests.lab.core import Lab
 from tests.lab.host_settings import CONGESTION_WANTED, usable_congestion
-from tests.lab.namespace import wait_for
 from tests.lab.openvpn import OpenVpn
 from tests.lab.topology import TwoSites
+from tests.lab.waiting import wait_for
 
 OURS_MOST = 35.0
 THEIRS_LEAST = 95.0

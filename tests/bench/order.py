@@ -29,9 +29,10 @@ from tests.bench.tunnels import WAN_OFFLOADS, set_wan_offload
 from tests.lab import bridged_daemon
 from tests.lab.bridged_daemon import Bridged
 from tests.lab.core import Interrupted, Lab
-from tests.lab.namespace import LabError, Process, wait_for
 from tests.lab.openvpn import Profile
+from tests.lab.processes import Process
 from tests.lab.topology import Host, Hub
+from tests.lab.waiting import LabError, wait_for
 
 NUMBERED = str(Path(__file__).with_name("numbered.py"))
 CLIENTS = 3

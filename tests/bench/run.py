@@ -39,8 +39,8 @@ from tests.bench.tunnels import (
 )
 from tests.lab.core import Interrupted, Lab
 from tests.lab.host_settings import CONGESTION_ALWAYS, CONGESTION_WANTED, usable_congestion
-from tests.lab.namespace import LabError
 from tests.lab.topology import TwoSites
+from tests.lab.waiting import LabError
 
 PAIRED = (*MEASURES, *MORE_MEASURES)
 MIXED, HUB, LATENCY, LOSSY = "one_end_openvpn", "hub_all_to_all", "latency_under_load", "lossy_lines"

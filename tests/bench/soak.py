@@ -34,9 +34,10 @@ from tests.lab import bridged_daemon
 from tests.lab.bridged_daemon import TUNNEL, Bridged
 from tests.lab.core import Interrupted, Lab
 from tests.lab.host_settings import iperf3_client, iperf3_server
-from tests.lab.namespace import LabError, Process, wait_for
 from tests.lab.openvpn import OpenVpn, Profile
+from tests.lab.processes import Process
 from tests.lab.topology import Host, Hub, Site
+from tests.lab.waiting import LabError, wait_for
 
 CLIENTS = 4
 VISITORS_SITE = 5

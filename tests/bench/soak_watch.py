@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab.namespace import Process
+from tests.lab.processes import Process
 from tests.lab.topology import Host
 
 MEBIOCTET = 1 << 20

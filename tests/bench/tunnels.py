@@ -14,10 +14,11 @@ from typing import Any
 from tests.bench.measures import Joined
 from tests.lab.bridged_daemon import bridged_pair
 from tests.lab.host_settings import CONGESTION_ALWAYS, CONGESTION_WANTED, usable_congestion
-from tests.lab.namespace import LabError, Process, run, wait_for
 from tests.lab.openvpn import Profile, openvpn_pair
 from tests.lab.pki import write_private
+from tests.lab.processes import Process, run
 from tests.lab.topology import WAN_PORT, Site, TwoSites
+from tests.lab.waiting import LabError, wait_for
 
 ETHERNET_MTU = 1500
 # Outer IPv4 and UDP headers leave less; the daemons aim at a packet below the path's MTU.

@@ -30,6 +30,7 @@ from bridged.protocol.keys.key_derivation import DataKey, slice_keys
 from bridged.protocol.packets import data_packet
 from bridged.protocol.role import Role
 from bridged.units import KeyId, Octets, PeerHandle, Seconds, WirePeerId
+from tests.lab.waiting import wait_for
 
 WAIT_SECONDS = 5.0
 QUIET_SECONDS = 0.15
@@ -60,13 +61,7 @@ def material(seed: int) -> bytes:
 
 def until(condition: Callable[[], Result], what: str, seconds: float = WAIT_SECONDS) -> Result:
     """The first true answer of `condition`."""
-    deadline = time.monotonic() + seconds
-    while True:
-        answer = condition()
-        if answer:
-            return answer
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.002)
+    return wait_for(condition, what, seconds, interval_seconds=0.002)
 
 
 def enlarge(sock: socket.socket, octets: int) -> None:

@@ -15,10 +15,11 @@ from tests.lab import Bridged, LabError, OpenVpn, Profile, Site, TwoSites, wait_
 from tests.lab.bridged_daemon import client, server
 from tests.lab.frames import discovery_kit, missing_at
 from tests.lab.host_settings import iperf3_client, iperf3_server
-from tests.lab.namespace import Process
 from tests.lab.openvpn import INSTALLED
 from tests.lab.pki import Identity
+from tests.lab.processes import Process
 from tests.lab.topology import Host
+from tests.lab.waiting import NotInTime
 
 Role = Literal["server", "client"]
 THEIR_TAP = "ovpn0"
@@ -181,7 +182,9 @@ class Pinger:
         self._seconds = seconds
         self._interval_seconds = interval_seconds
         self.process: Process = source.namespace.popen(
-            *("ping", "-n", "-D", "-i", str(interval_seconds), "-c", str(self.count), "-W", "2", target),
+            *("ping", "-n", "-D", "-i", str(interval_seconds), "-c", str(self.count)),
+            # Until it has so many answers: with -c alone it does not wait for a last one that is late.
+            *("-w", str(int(self._seconds * 3 + 10)), target),
             log="ping",
         )
 
@@ -244,8 +247,8 @@ def wait_for_event(daemon: Bridged, event: str, *words: str, seconds: float = 10
 
     try:
         lines = wait_for(found, f"log event {event} with {words}", seconds)
-    except LabError as error:
-        raise LabError(f"{error}\n{daemon.started.tail()}") from None
+    except NotInTime as error:
+        raise NotInTime(f"{error}\n{daemon.started.tail()}") from None
     assert lines is not None
     return lines[0]
 

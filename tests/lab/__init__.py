@@ -12,10 +12,12 @@ Everything is removed when the `with` ends, and it is checked that nothing is le
 
 from tests.lab.bridged_daemon import BRIDGED, Bridged, bridged_pair, status_of
 from tests.lab.core import Interrupted, Lab, missing_capabilities, require_capabilities
-from tests.lab.namespace import CommandError, LabError, Namespace, Process, run, wait_for
+from tests.lab.namespace import Namespace
 from tests.lab.openvpn import CIPHERS, OpenVpn, Profile, openvpn_pair, openvpn_version, write_profile
 from tests.lab.pki import Authority, Identity, static_key
+from tests.lab.processes import CommandError, Process, run
 from tests.lab.topology import HOST_PORT, LAN_PORT, WAN_PORT, Host, Hub, Site, Topology, TwoSites, capture
+from tests.lab.waiting import LabError, wait_for
 
 __all__ = [
     "BRIDGED",

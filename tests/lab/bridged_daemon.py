@@ -13,10 +13,11 @@ from typing import Any, Literal
 
 import yaml
 
-from tests.lab.namespace import LabError, Process, run, wait_for
 from tests.lab.openvpn import Profile
 from tests.lab.pki import Identity, write_private
+from tests.lab.processes import Process, run
 from tests.lab.topology import LAN_PORT, Site
+from tests.lab.waiting import LabError, NotInTime, wait_for
 
 BRIDGED = str(Path(sys.executable).with_name("bridged"))
 REFUSING_KERNEL = str(Path(__file__).with_name("refusing_kernel.py"))
@@ -77,7 +78,7 @@ class Bridged:
             )
         return self
 
-    def stop(self, number: int = signal.SIGTERM, seconds: float = 10.0) -> int:
+    def stop(self, number: int = signal.SIGTERM, seconds: float = 20.0) -> int:
         """Ask the daemon to end; its exit status."""
         return self.started.stop(number, seconds)
 
@@ -163,8 +164,8 @@ class Bridged:
 
         try:
             status = wait_for(asked, f"{self.stem}: {what}", seconds)
-        except LabError as error:
-            raise LabError(f"{error}\n{self.started.tail()}") from None
+        except NotInTime as error:
+            raise NotInTime(f"{error}\n{self.started.tail()}") from None
         assert status is not None
         return status
 

@@ -16,7 +16,9 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from tests.lab.namespace import LabError, Namespace, lab_namespaces, processes_in, remove_abandoned, run
+from tests.lab.namespace import Namespace, lab_namespaces, processes_in, remove_abandoned
+from tests.lab.processes import run
+from tests.lab.waiting import LabError
 
 FILES_PREFIX = "bridged-lab-"
 KEPT_PREFIX = "bridged-kept-"

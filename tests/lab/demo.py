@@ -23,8 +23,9 @@ from rich.table import Table
 from tests.lab.bridged_daemon import BRIDGED, Bridged
 from tests.lab.core import Interrupted, Lab
 from tests.lab.host_settings import iperf3_client, iperf3_server
-from tests.lab.namespace import LabError, run, wait_for
+from tests.lab.processes import run
 from tests.lab.topology import HOST_PORT, LAN_PORT, TwoSites
+from tests.lab.waiting import LabError, wait_for
 
 IPERF_SECONDS = 3
 LEASE_FIRST, LEASE_LAST = 100, 150

@@ -1,12 +1,15 @@
 """Network namespaces: make them, run programs and Python functions in them, leave nothing behind.
 
-A namespace's name is `bl-TAG-PID-ROLE` (PID of the program that made it), so that whatever a killed
-program left can be told from what is in use.
+A namespace's name is `bl-TAG-PID-ROLE`, with the PID of the program that made it: what a killed program left
+can be told from what is in use. `in_namespace` gives one test body a namespace without a name.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
+import functools
+import inspect
 import os
 import pickle
 import select
@@ -16,164 +19,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from tests.lab.host_settings import forget_machine, sysctl_path
+from tests.lab.processes import COMMAND_SECONDS, Process, environment, run
+from tests.lab.waiting import LabError
 
 NETNS_DIRECTORY = Path("/run/netns")
 NAME_PREFIX = "bl-"
 CLONE_NEWNET = 0x40000000
-PATIENCE = float(os.environ.get("BRIDGED_LAB_PATIENCE", "1"))
-"""All waiting takes so many times longer before it is given up: an emulated processor is slow."""
-COMMAND_SECONDS = 30.0
 
 Result = TypeVar("Result")
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-def environment(**more: str) -> dict[str, str]:
-    """Of every program in the lab: in English, because the lab reads what they print."""
-    return {**os.environ, "LC_ALL": "C", **more}
-
-
-class LabError(Exception):
-    """The lab could not be built, or something in it did not come to be in time."""
-
-
-class CommandError(LabError):
-    """A program ended with a status other than 0; the text holds its output."""
-
-    def __init__(self, argv: Sequence[str], status: int, output: str) -> None:
-        super().__init__(f"{' '.join(argv)}: exit status {status}\n{output.strip()}")
-        self.argv = tuple(argv)
-        self.status = status
-        self.output = output
-
-
-def run(*argv: str, seconds: float = COMMAND_SECONDS, check: bool = True, stdin: str | None = None) -> str:
-    """Run a program to its end and return what it wrote on standard output.
-
-    Raises:
-        CommandError: its exit status was not 0 and `check` is set.
-        LabError: it took longer than `seconds`.
-    """
-    source: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
-    try:
-        ended: subprocess.CompletedProcess[str] = subprocess.run(
-            argv,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            env=environment(),
-            timeout=seconds * PATIENCE,
-            check=False,
-            **source,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise LabError(f"{' '.join(argv)}: still running after {seconds} s") from error
-    if check and ended.returncode != 0:
-        raise CommandError(argv, ended.returncode, ended.stdout + ended.stderr)
-    return ended.stdout
-
-
-def wait_for(
-    condition: Callable[[], Result], what: str, seconds: float = 10.0, interval_seconds: float = 0.05
-) -> Result:
-    """Ask `condition` until its answer is true, and return that answer.
-
-    Raises:
-        LabError: it was not within `seconds`; the text names `what`.
-    """
-    deadline = time.monotonic() + seconds * PATIENCE
-    while True:
-        answer = condition()
-        if answer:
-            return answer
-        if time.monotonic() > deadline:
-            raise LabError(f"not within {seconds} s: {what}")
-        time.sleep(interval_seconds)
-
-
-class Process:
-    """A program that runs beside the test, its output in a file.
-
-    `log` is that file: standard output and standard error in one.
-    """
-
-    def __init__(self, popen: subprocess.Popen[bytes], argv: Sequence[str], log: Path) -> None:
-        self.popen = popen
-        self.argv = tuple(argv)
-        self.log = log
-
-    @property
-    def pid(self) -> int:
-        return self.popen.pid
-
-    @property
-    def running(self) -> bool:
-        return self.popen.poll() is None
-
-    def output(self) -> str:
-        return self.log.read_text(errors="replace") if self.log.exists() else ""
-
-    def wait_for_output(
-        self, text: str | tuple[str, ...], seconds: float = 10.0, occurrences: int = 1
-    ) -> None:
-        """Wait until the output holds `text`, or one of several, that many times.
-
-        Raises:
-            LabError: it did not within `seconds`, or the program ended first; with the output's end.
-        """
-
-        texts = (text,) if isinstance(text, str) else text
-
-        def seen() -> bool:
-            alive = self.running
-            output = self.output()
-            if max(output.count(one) for one in texts) >= occurrences:
-                return True
-            if not alive:
-                raise LabError(
-                    f"{self.argv[0]} ended ({self.popen.returncode}) before {text!r}:\n{self.tail()}"
-                )
-            return False
-
-        try:
-            wait_for(seen, f"{text!r} from {self.argv[0]}", seconds)
-        except LabError as error:
-            raise LabError(f"{error}\n{self.tail()}") from None
-
-    def tail(self, lines: int = 40) -> str:
-        return "\n".join(self.output().splitlines()[-lines:])
-
-    def send_signal(self, number: int) -> None:
-        if self.running:
-            self.popen.send_signal(number)
-
-    def wait(self, seconds: float = 10.0) -> int:
-        """The exit status.
-
-        Raises:
-            LabError: still running after `seconds`.
-        """
-        try:
-            return self.popen.wait(seconds)
-        except subprocess.TimeoutExpired:
-            raise LabError(
-                f"{self.argv[0]} (pid {self.pid}) still runs after {seconds} s\n{self.tail()}"
-            ) from None
-
-    def stop(self, number: int = signal.SIGTERM, seconds: float = 8.0) -> int:
-        """Ask the program to end, then insist; its exit status (-9 where it had to be killed)."""
-        self.send_signal(number)
-        try:
-            return self.popen.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self.popen.kill()
-            return self.popen.wait(5)
 
 
 class Namespace:
@@ -184,6 +44,7 @@ class Namespace:
         self.name = f"{NAME_PREFIX}{tag}-{os.getpid()}-{role}"
         self.directory = directory
         self.processes: list[Process] = []
+        self._piped: list[subprocess.Popen[str]] = []
         # Processors that programs in here may run on, as for taskset; empty: all.
         self.cpus = ""
         run("ip", "netns", "add", self.name)
@@ -247,6 +108,33 @@ class Namespace:
         process = Process(popen, argv, path)
         self.processes.append(process)
         return process
+
+    def start(self, *argv: str) -> subprocess.Popen[str]:
+        """Start a program in here, its input and output as pipes; it is killed with the namespace."""
+        child = subprocess.Popen(
+            ["ip", "netns", "exec", self.name, *argv],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            env=environment(),
+        )
+        self._piped.append(child)
+        return child
+
+    def start_python(self, code: str, *arguments: str) -> subprocess.Popen[str]:
+        """As `start`, for a Python program, until its first line of output, `ready`.
+
+        Raises:
+            LabError: it said something else, or ended.
+        """
+        child = self.start(sys.executable, "-u", "-c", code, *arguments)
+        assert child.stdout is not None
+        line = child.stdout.readline()
+        if line != "ready\n":
+            child.kill()
+            raise LabError(f"the program did not start: {line}{child.stdout.read()}")
+        return child
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -321,10 +209,47 @@ class Namespace:
         deadline = time.monotonic() + 5
         for process in reversed(self.processes):
             process.stop(seconds=max(0.1, deadline - time.monotonic()))
+        while self._piped:
+            child = self._piped.pop()
+            child.kill()
+            child.communicate(timeout=10)
         for pid in self.pids():
             _kill(pid)
         if (NETNS_DIRECTORY / self.name).exists():
             run("ip", "netns", "del", self.name)
+
+
+def in_namespace(body: Callable[..., Any]) -> Callable[..., None]:
+    """Decorate a test: run it, or the coroutine of it, in a fresh namespace that has no name.
+
+    The namespace ends with the thread that runs the body. Loopback is up; IPv6 addresses are usable at once.
+    """
+
+    @functools.wraps(body)
+    def wrapped(*arguments: Any, **named: Any) -> None:
+        failure: list[BaseException] = []
+
+        def in_thread() -> None:
+            try:
+                if _libc.unshare(CLONE_NEWNET):
+                    raise OSError(ctypes.get_errno(), "unshare: these tests need root")
+                forget_machine()
+                for scope in ("default", "all"):
+                    sysctl_path(f"net.ipv6.conf.{scope}.accept_dad").write_text("0", encoding="ascii")
+                run("ip", "link", "set", "lo", "up")
+                result = body(*arguments, **named)
+                if inspect.iscoroutine(result):
+                    asyncio.run(result)
+            except BaseException as error:
+                failure.append(error)
+
+        thread = threading.Thread(target=in_thread)
+        thread.start()
+        thread.join()
+        if failure:
+            raise failure[0]
+
+    return wrapped
 
 
 def _setns(descriptor: int) -> None:

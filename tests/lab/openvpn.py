@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tests.lab.namespace import LabError, Process, run, wait_for
 from tests.lab.pki import Authority, Identity, static_key, write_private
+from tests.lab.processes import Process, run
 from tests.lab.topology import Site
+from tests.lab.waiting import LabError, wait_for
 
 WrapMode = Literal["none", "tls-auth", "tls-crypt"]
 INSTALLED = ""

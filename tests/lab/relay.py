@@ -24,7 +24,8 @@ from dataclasses import dataclass, field, fields
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tests.lab.namespace import Namespace, Process
+    from tests.lab.namespace import Namespace
+    from tests.lab.processes import Process
 
 CLIENTS_MAX = 64
 QUEUE_MAX = 20_000

@@ -9,9 +9,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tests.lab.namespace import LabError, Process, wait_for
 from tests.lab.pki import Identity, write_private
+from tests.lab.processes import Process
 from tests.lab.topology import Site
+from tests.lab.waiting import LabError, wait_for
 
 FOLDER = Path(__file__).parents[2] / "build" / "interop" / "softether"
 DEVICE = "lab"

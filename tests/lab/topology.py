@@ -12,12 +12,16 @@ own, so that addresses can change to another network.
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from tests.lab.core import Lab
-from tests.lab.namespace import LabError, Namespace, run
+from tests.lab.namespace import Namespace
+from tests.lab.processes import run
+from tests.lab.waiting import PATIENCE, LabError
 
 WanShape = Literal["direct", "switch", "router"]
 LAN_PORT = "lan0"
@@ -35,19 +39,39 @@ class Host:
     ipv6: str
 
     def ping(
-        self, target: str, count: int = 3, interval_seconds: float = 0.2, wait_seconds: float = 2.0
+        self,
+        target: str,
+        *options: str,
+        count: int = 3,
+        interval_seconds: float = 0.2,
+        wait_seconds: float = 10.0,
     ) -> float:
-        """Ping and return the average round trip in milliseconds.
+        """Ping, with further `options` of the program, and return the average round trip in milliseconds.
 
         Raises:
-            LabError: any of the `count` answers is missing.
+            LabError: one of the first `count` questions was not answered within `wait_seconds`.
         """
+        # With -c alone ping waits for its last answer no longer than two earlier round trips took: too short
+        # on a busy machine. With -w it asks on until it has `count` answers; the first ones must be there.
+        limit = math.ceil((count * interval_seconds + wait_seconds) * PATIENCE)
         output = self.namespace.run(
-            *("ping", "-n", "-c", str(count), "-i", str(interval_seconds), "-W", str(wait_seconds), target),
-            seconds=count * interval_seconds + wait_seconds + 20,
+            *(
+                "ping",
+                "-n",
+                "-c",
+                str(count),
+                "-i",
+                str(interval_seconds),
+                "-w",
+                str(limit),
+                *options,
+                target,
+            ),
+            seconds=limit + 20,
             check=False,
         )
-        if f" {count} received" not in output:
+        answered = {int(number) for number in re.findall(r"icmp_seq=(\d+) ttl", output)}
+        if not answered >= set(range(1, count + 1)):
             raise LabError(f"{self.namespace.role}: ping {target}: not {count} answers\n{output}")
         return float(output.split("min/avg/max/mdev = ")[1].split("/")[1])
 
@@ -262,8 +286,13 @@ def _no_bridge_filter(space: Namespace) -> None:
 
 
 def capture(namespace: Namespace, interface: str, file: Path, *expression: str) -> None:
-    """Start tcpdump into `file`, and return when it is capturing; it ends with the namespace."""
-    process = namespace.popen("tcpdump", "-n", "-U", "-i", interface, "-w", str(file), *expression)
+    """Start tcpdump into `file`, and return when it is capturing; it ends with the namespace.
+
+    It writes each packet at once, but the test may be faster: wait until the file has what you look for.
+    """
+    process = namespace.popen(
+        "tcpdump", "-n", "-U", "--immediate-mode", "-i", interface, "-w", str(file), *expression
+    )
     process.wait_for_output("listening on", 10)
 
 

@@ -20,6 +20,7 @@ from bridged.runtime.server.server import ServerTunnel
 from bridged.runtime.tunnels.tunnel import Tunnel
 from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
 from bridged.units import Octets
+from tests.lab.waiting import until
 from tests.sim.noisy_wire import engine_factory, settings, wrap_keys
 
 FRAME = bytes.fromhex("ffffffffffff0200000000010800") + bytes(range(64))
@@ -115,12 +116,6 @@ class Lab:
         await tunnel.start()
         self._stack.push_async_callback(tunnel.stop)
         return tunnel, host
-
-
-async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def crosses(source: Host, target: Host) -> None:

@@ -15,7 +15,8 @@ from tests.bench.measures import MEASURES, MORE_MEASURES
 from tests.bench.mixed import passes as mixed_passes
 from tests.bench.results import Result, exit_status
 from tests.bench.run import parse
-from tests.lab.namespace import LabError, lab_namespaces
+from tests.lab.namespace import lab_namespaces
+from tests.lab.waiting import LabError
 
 PROJECT = Path(__file__).parents[2]
 

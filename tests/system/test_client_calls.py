@@ -19,7 +19,8 @@ from bridged.runtime.client.call_socket import CallSocket
 from bridged.runtime.client.call_sockets import CallSockets
 from bridged.runtime.client.client import ClientTunnel
 from bridged.runtime.tunnels.tunnel import Tunnel
-from tests.system.loopback_lab import Lab, crosses, endpoint, run, until
+from tests.lab.waiting import until
+from tests.system.loopback_lab import Lab, crosses, endpoint, run
 
 
 def now() -> float:
@@ -71,7 +72,7 @@ class Names:
 async def connected(client: Tunnel, seconds: float = 15.0) -> float:
     """Seconds until it is."""
     began = now()
-    await until(lambda: client.state == "connected", seconds)
+    await until(lambda: client.state == "connected", seconds=seconds)
     return now() - began
 
 
@@ -248,7 +249,7 @@ def test_silence_is_said_and_the_reason_before_it_is_kept(monkeypatch: pytest.Mo
         port = endpoint(server).port
         await server.stop()
         with silent(port=port):
-            await until(lambda: "no answer for " in str(second.last_error), 15)
+            await until(lambda: "no answer for " in str(second.last_error), seconds=15)
             assert "no room" in str(second.last_error)
 
     run(scenario)
@@ -266,7 +267,7 @@ def test_a_step_of_the_clock_or_a_new_network_ends_every_wait() -> None:
                 assert client._pauses.until > now() + 200
                 wake()
                 began = now()
-                await until(lambda: client._pauses.until <= now() and len(sources(sock)) >= 1, 5)
+                await until(lambda: client._pauses.until <= now() and len(sources(sock)) >= 1, seconds=5)
                 assert now() - began < 2.5
 
     run(scenario)

@@ -17,7 +17,7 @@ from tests.bench.numbered import Seen
 from tests.bench.order import CLIENTS, End, hub_of, start_pair
 from tests.lab import Bridged, Host, Lab, wait_for
 from tests.lab.host_settings import iperf3_client, iperf3_server
-from tests.lab.namespace import Process
+from tests.lab.processes import Process
 from tests.lab.topology import Hub
 
 pytestmark = [pytest.mark.root, pytest.mark.native, pytest.mark.alone]

@@ -19,9 +19,9 @@ from bridged.dataplane.contract import TapPort
 from bridged.runtime.tunnels.adapter import TunnelAdapter
 from tests.bench.order import measure
 from tests.bench.tunnels import CARD_FEATURES
-from tests.lab import WAN_PORT, Lab, TwoSites, bridged_pair, capture
+from tests.lab import WAN_PORT, Lab, TwoSites, bridged_pair, capture, wait_for
+from tests.lab.namespace import Namespace
 from tests.system.daemon_lab import stop_all
-from tests.system.tap_netns import Namespace
 
 pytestmark = [pytest.mark.root, pytest.mark.native]
 FRAMES = 300_000
@@ -126,26 +126,28 @@ def test_control_packets_have_another_hop_limit_than_data() -> None:
         daemons = bridged_pair(sites.a, sites.b, server_tunnel=tunnel, client_tunnel=tunnel)
         sites.a.host.ping(sites.b.host.ipv4, count=5)
         stop_all(*daemons)
-        hops: dict[bool, set[int]] = {True: set(), False: set()}
-        for packet in rdpcap(str(file)):
-            if UDP in packet and packet[UDP].payload:
-                hops[bytes(packet[UDP].payload)[0] >> 3 in DATA_OPCODES].add(packet[IP].ttl)
-        assert hops == {True: {64}, False: {63}}
+
+        def hops() -> dict[bool, set[int]]:
+            seen: dict[bool, set[int]] = {True: set(), False: set()}
+            for packet in rdpcap(str(file)):
+                if UDP in packet and packet[UDP].payload:
+                    seen[bytes(packet[UDP].payload)[0] >> 3 in DATA_OPCODES].add(packet[IP].ttl)
+            return seen
+
+        wait_for(lambda: all(hops().values()), "tcpdump to have written both kinds")
+        assert hops() == {True: {64}, False: {63}}
 
 
 @pytest.fixture
-def adapter(tmp_path: Path) -> Iterator[tuple[TapPort, socket.socket]]:
+def adapter(inside: Namespace, tmp_path: Path) -> Iterator[tuple[TapPort, socket.socket]]:
     """A TAP of two queues as tunnels have it, up, and a socket of the kernel's behind it."""
-    namespace = Namespace()
     with ExitStack() as undo:
-        undo.callback(namespace.close)
-        undo.enter_context(namespace.entered())
         tunnel = Tunnel.model_validate(yaml.safe_load(TUNNEL))
         made = TunnelAdapter("tq0", tunnel, tmp_path, (), queues=2)
         port = made.open()
         undo.callback(made.close)
-        namespace.run("ip", "addr", "add", "10.9.0.1/24", "dev", "tq0")
-        namespace.run("ip", "neigh", "add", "10.9.0.2", "lladdr", "02:00:00:00:00:02", "dev", "tq0")
+        inside.run("ip", "addr", "add", "10.9.0.1/24", "dev", "tq0")
+        inside.run("ip", "neigh", "add", "10.9.0.2", "lladdr", "02:00:00:00:00:02", "dev", "tq0")
         near = undo.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         near.bind(("10.9.0.1", PORT))
         near.settimeout(2)

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tests.lab import LAN_PORT, WAN_PORT, Bridged, Lab, Profile, Site, TwoSites, bridged_daemon, wait_for
+from tests.lab.host_links import assert_same_host, photograph
 from tests.system.daemon_lab import links_of, pinging, stop_all
-from tests.system.netlink_namespace import assert_same_host, photograph
 
 pytestmark = pytest.mark.root
 

@@ -14,7 +14,8 @@ import pytest
 
 from tests.lab import HOST_PORT, Authority, Bridged, CommandError, Host, Lab, Profile, TwoSites, wait_for
 from tests.lab.bridged_daemon import client, server
-from tests.lab.namespace import Namespace, Process
+from tests.lab.namespace import Namespace
+from tests.lab.processes import Process
 from tests.system.daemon_lab import stop_all
 
 pytestmark = pytest.mark.root

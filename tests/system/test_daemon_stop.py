@@ -26,8 +26,8 @@ from tests.lab import (
     bridged_pair,
     status_of,
 )
+from tests.lab.host_links import assert_same_host, photograph
 from tests.system.daemon_lab import pinging, stop_all, wait_reach
-from tests.system.netlink_namespace import assert_same_host, photograph
 
 pytestmark = pytest.mark.root
 

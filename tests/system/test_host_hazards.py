@@ -23,7 +23,8 @@ from bridged.runtime.site.host_warnings import host_warnings, refuse_own_servers
 from bridged.runtime.watchers import loop_guard
 from bridged.runtime.watchers.host_watch import HostWatch
 from bridged.runtime.watchers.loop_guard import LoopGuard
-from tests.system.netlink_namespace import cable, in_namespace, ip, plugged, shell, within
+from tests.lab.host_links import cable, ip, plugged, shell, within
+from tests.lab.namespace import in_namespace
 
 pytestmark = pytest.mark.root
 

@@ -18,17 +18,8 @@ from bridged.addresses import MacAddress
 from bridged.link_planning.plan import BridgeWish
 from bridged.netlink import BridgeAttachment
 from bridged.netlink.leftovers import give_back_leftovers
-from tests.system.netlink_namespace import (
-    addresses,
-    assert_same_host,
-    cable,
-    in_namespace,
-    ip,
-    link,
-    members,
-    photograph,
-    within,
-)
+from tests.lab.host_links import addresses, assert_same_host, cable, ip, link, members, photograph, within
+from tests.lab.namespace import in_namespace
 
 pytestmark = pytest.mark.root
 

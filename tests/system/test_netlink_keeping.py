@@ -13,11 +13,10 @@ from bridged.addresses import MacAddress
 from bridged.errors import ConfigurationError, NetlinkError
 from bridged.link_planning.plan import BridgeTap, BridgeWish
 from bridged.netlink import AttachmentEvent, BridgeAttachment, LinkWatch, random_mac
-from tests.system.netlink_namespace import (
+from tests.lab.host_links import (
     addresses,
     assert_same_host,
     cable,
-    in_namespace,
     ip,
     link,
     members,
@@ -27,6 +26,7 @@ from tests.system.netlink_namespace import (
     tap,
     within,
 )
+from tests.lab.namespace import in_namespace
 
 pytestmark = pytest.mark.root
 

@@ -9,7 +9,8 @@ import pytest
 from bridged.addresses import MacAddress
 from bridged.link_planning.plan import BridgeTap, BridgeWish
 from bridged.netlink import BridgeAttachment
-from tests.system.netlink_namespace import addresses, cable, in_namespace, ip, link, members, tap, within
+from tests.lab.host_links import addresses, cable, ip, link, members, tap, within
+from tests.lab.namespace import in_namespace
 
 pytestmark = pytest.mark.root
 

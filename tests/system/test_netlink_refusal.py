@@ -10,16 +10,8 @@ from bridged.addresses import MacAddress
 from bridged.errors import ConfigurationError
 from bridged.link_planning.plan import BridgeWish
 from bridged.netlink import BridgeAttachment, check_ports
-from tests.system.netlink_namespace import (
-    addresses,
-    assert_same_host,
-    cable,
-    in_namespace,
-    ip,
-    members,
-    photograph,
-    within,
-)
+from tests.lab.host_links import addresses, assert_same_host, cable, ip, members, photograph, within
+from tests.lab.namespace import in_namespace
 
 pytestmark = pytest.mark.root
 

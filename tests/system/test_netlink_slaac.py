@@ -16,7 +16,8 @@ import pytest
 
 from bridged.link_planning.plan import BridgeWish
 from bridged.netlink import BridgeAttachment
-from tests.system.netlink_namespace import cable, in_namespace, shell, within
+from tests.lab.host_links import cable, shell, within
+from tests.lab.namespace import in_namespace
 
 pytestmark = pytest.mark.root
 

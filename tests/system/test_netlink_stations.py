@@ -18,7 +18,8 @@ from bridged.errors import NetlinkError
 from bridged.netlink import hold_station, release_station, set_link, taken_addresses
 from bridged.runtime.watchers.reflections import Reflections
 from bridged.units import PeerHandle, Seconds
-from tests.system.netlink_namespace import cable, in_namespace, ip, link, plugged, shell, show, tap, within
+from tests.lab.host_links import cable, ip, link, plugged, shell, show, tap, within
+from tests.lab.namespace import in_namespace
 
 pytestmark = pytest.mark.root
 

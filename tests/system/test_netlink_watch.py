@@ -10,7 +10,8 @@ import pytest
 
 from bridged.link_planning.links import BridgeWish
 from bridged.netlink import BridgeAttachment, HostEvent, LinkWatch, route_socket
-from tests.system.netlink_namespace import cable, in_namespace, ip, link, within
+from tests.lab.host_links import cable, ip, link, within
+from tests.lab.namespace import in_namespace
 
 pytestmark = pytest.mark.root
 

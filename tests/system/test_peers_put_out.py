@@ -23,9 +23,10 @@ from bridged.tls.standing import PeerCheck
 from tests.lab import Authority, Bridged, Lab, LabError, OpenVpn, Profile, TwoSites, wait_for
 from tests.lab.bridged_daemon import server
 from tests.lab.pki import Identity
+from tests.lab.waiting import until
 from tests.sim.noisy_wire import identities, settings, wrap_keys
 from tests.system.loopback_lab import Lab as Loopback
-from tests.system.loopback_lab import crosses, endpoint, run, until
+from tests.system.loopback_lab import crosses, endpoint, run
 
 OTHER_CA = pem(
     build_authority(
@@ -61,7 +62,7 @@ def test_a_kicked_peer_is_out_at_once_and_may_come_back() -> None:
         await until(lambda: other.state == "connected")
         assert hub.standing.kick("nobody") == 0
         assert hub.standing.kick("client") == 1
-        await until(lambda: client.state != "connected", SOON)
+        await until(lambda: client.state != "connected", seconds=SOON)
         assert ended(hub, "client") == {"kicked": 1}
         await crosses(far, lan)
         assert ended(hub, "second") == {} and other.state == "connected"
@@ -75,7 +76,7 @@ def test_a_client_may_kick_its_server_and_connects_again() -> None:
         client, far = await lab.client(endpoint(hub))
         await crosses(far, lan)
         assert client.standing.kick("server") == 1
-        await until(lambda: ended(hub, "client") == {"exit_notify": 1}, SOON)
+        await until(lambda: ended(hub, "client") == {"exit_notify": 1}, seconds=SOON)
         await crosses(far, lan)
 
     run(scenario)
@@ -104,7 +105,7 @@ def test_a_change_of_the_rules_ends_the_sessions_that_break_them(
         judging.apply(rules(judging, **changes))
         assert ended(judging, name) == {"auth_expired": 1}
         # The other end hears of it, and does not get in again.
-        await until(lambda: hub.statistics.handshakes or not client.links, SOON)
+        await until(lambda: hub.statistics.handshakes or not client.links, seconds=SOON)
         await asyncio.sleep(0.3)
         assert not any(link.is_attached for link in hub.links.values())
 
@@ -126,7 +127,7 @@ def test_a_handshake_that_began_before_the_change_is_judged_by_the_new_rules() -
         hub.apply(rules(hub, peer_name="elsewhere"))
         real(*admitted[0])
         admitted[0][0].pump()
-        await until(lambda: hub.book.record("client").disconnects, 5)
+        await until(lambda: hub.book.record("client").disconnects, seconds=5)
         assert ended(hub, "client") == {"auth_expired": 1}
 
     run(scenario)
@@ -140,7 +141,7 @@ def test_a_kick_ends_a_handshake_too_and_counts_as_no_outcome_of_one() -> None:
         await lab.client(endpoint(hub))
         await until(lambda: named)
         assert hub.standing.kick("client") == 0, "there was no session yet"
-        await until(lambda: named[0].handle not in hub.links, SOON)
+        await until(lambda: named[0].handle not in hub.links, seconds=SOON)
         assert "kicked" not in {outcome for _, outcome in hub.statistics.handshakes}
 
     run(scenario)
@@ -174,7 +175,7 @@ def test_a_certificate_that_ends_ends_its_session(role: str) -> None:
         client, far = await lab._start(ClientTunnel, plan, None)
         await crosses(far, lan)
         judging, name = (hub, "client") if role == "server" else (client, "server")
-        await until(lambda: ended(judging, name), end.timestamp() - time.time() + SOON)
+        await until(lambda: ended(judging, name), seconds=end.timestamp() - time.time() + SOON)
         assert time.time() >= end.timestamp()
         assert ended(judging, name) == {"auth_expired": 1}
 

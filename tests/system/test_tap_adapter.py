@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,7 +30,7 @@ from bridged_tap import (
     show_tap,
 )
 from bridged_tap import kernel as tap_kernel
-from tests.system.tap_netns import Namespace
+from tests.lab.namespace import Namespace
 
 pytestmark = pytest.mark.root
 
@@ -41,21 +40,6 @@ SECONDS = 5.0
 UDP_SEGMENT = 103
 GSO_NONE = 0
 GSO_UDP_L4 = 5
-
-
-@pytest.fixture
-def namespace() -> Iterator[Namespace]:
-    made = Namespace()
-    try:
-        yield made
-    finally:
-        made.close()
-
-
-@pytest.fixture
-def inside(namespace: Namespace) -> Iterator[Namespace]:
-    with namespace.entered():
-        yield namespace
 
 
 def ip_link(namespace: Namespace, name: str) -> dict[str, object]:
@@ -331,26 +315,22 @@ def test_a_rename_is_followed_and_a_deletion_is_an_error_not_a_crash(inside: Nam
     assert tap.fds == ()
 
 
-def test_list_shows_taps_only_and_only_those_of_this_namespace(namespace: Namespace) -> None:
-    other = Namespace()
-    try:
-        with other.entered():
-            create_tap(TapSettings("elsewhere"))
-        with namespace.entered():
-            namespace.run("ip", "tuntap", "add", "dev", "layer3", "mode", "tun")
-            create_tap(TapSettings("idle", mac=MAC, mtu=1400, owner=1234))
-            with open_tap(TapSettings("busy", queues=2)) as tap:
-                tap.up()
-                idle, busy = list_taps()
-        assert (idle.name, idle.mac, idle.mtu, idle.owner, idle.group) == ("idle", MAC, 1400, 1234, None)
-        assert (idle.persistent, idle.multi_queue, idle.up, idle.carrier, idle.held) == (
-            True, False, False, False, False,
-        )  # fmt: skip
-        assert (busy.name, busy.queues, busy.up, busy.carrier) == ("busy", 2, True, True)
-        assert (busy.persistent, busy.multi_queue, busy.held) == (False, True, True)
-        assert busy.holder_pid == os.getpid()
-    finally:
-        other.close()
+def test_list_shows_taps_only_and_of_this_namespace_alone(namespace: Namespace, other: Namespace) -> None:
+    with other.entered():
+        create_tap(TapSettings("elsewhere"))
+    with namespace.entered():
+        namespace.run("ip", "tuntap", "add", "dev", "layer3", "mode", "tun")
+        create_tap(TapSettings("idle", mac=MAC, mtu=1400, owner=1234))
+        with open_tap(TapSettings("busy", queues=2)) as tap:
+            tap.up()
+            idle, busy = list_taps()
+    assert (idle.name, idle.mac, idle.mtu, idle.owner, idle.group) == ("idle", MAC, 1400, 1234, None)
+    assert (idle.persistent, idle.multi_queue, idle.up, idle.carrier, idle.held) == (
+        True, False, False, False, False,
+    )  # fmt: skip
+    assert (busy.name, busy.queues, busy.up, busy.carrier) == ("busy", 2, True, True)
+    assert (busy.persistent, busy.multi_queue, busy.held) == (False, True, True)
+    assert busy.holder_pid == os.getpid()
 
 
 def test_a_thread_in_another_namespace_sees_its_own_and_an_adapter_stays_reachable_from_outside(

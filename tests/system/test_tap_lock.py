@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -24,7 +23,7 @@ from bridged_tap import (
     show_tap,
 )
 from bridged_tap.lock import _find_socket_holder
-from tests.system.tap_netns import Namespace
+from tests.lab.namespace import Namespace
 
 pytestmark = pytest.mark.root
 
@@ -56,21 +55,6 @@ os.setsid()
 print(f"{os.getpid()}", flush=True)
 sys.stdin.read()
 """
-
-
-@pytest.fixture
-def namespace() -> Iterator[Namespace]:
-    made = Namespace()
-    try:
-        yield made
-    finally:
-        made.close()
-
-
-@pytest.fixture
-def inside(namespace: Namespace) -> Iterator[Namespace]:
-    with namespace.entered():
-        yield namespace
 
 
 def refusal(settings: TapSettings) -> AdapterLockedError:
@@ -174,30 +158,25 @@ def test_openvpn_cannot_take_an_adapter_that_we_hold(inside: Namespace) -> None:
         assert "busy" in output
 
 
-def test_the_same_name_in_two_namespaces_does_not_collide(namespace: Namespace) -> None:
-    other = Namespace()
-    try:
-        holder = other.start_python(HOLDER, "tq0", "2", "unlocked")
-        locked = other.start_python(HOLDER, "tq1", "2", "lock")
-        with namespace.entered():
-            for name in ("tq0", "tq1"):
-                create_tap(TapSettings(name, queues=2))
-                assert find_holder(name) is None
-                with open_tap(TapSettings(name, queues=2)) as tap:
-                    assert tap.is_locked
-        with other.entered():
-            assert refusal(TapSettings("tq0", queues=2)).holder_pid == holder.pid
-            assert refusal(TapSettings("tq1", queues=2)).holder_pid == locked.pid
-    finally:
-        other.close()
+def test_the_same_name_in_two_namespaces_does_not_collide(namespace: Namespace, other: Namespace) -> None:
+    holder = other.start_python(HOLDER, "tq0", "2", "unlocked")
+    locked = other.start_python(HOLDER, "tq1", "2", "lock")
+    with namespace.entered():
+        for name in ("tq0", "tq1"):
+            create_tap(TapSettings(name, queues=2))
+            assert find_holder(name) is None
+            with open_tap(TapSettings(name, queues=2)) as tap:
+                assert tap.is_locked
+    with other.entered():
+        assert refusal(TapSettings("tq0", queues=2)).holder_pid == holder.pid
+        assert refusal(TapSettings("tq1", queues=2)).holder_pid == locked.pid
 
 
 def test_a_thread_in_another_namespace_is_refused_by_the_holders_there_and_by_no_others(
-    namespace: Namespace,
+    namespace: Namespace, other: Namespace
 ) -> None:
     namespace.start_python(HOLDER, "locked", "1", "lock")
     namespace.start_python(HOLDER, "attached", "2", "unlocked")
-    other = Namespace()
     seen: dict[tuple[str, str], bool] = {}
 
     def look() -> None:
@@ -211,12 +190,9 @@ def test_a_thread_in_another_namespace_is_refused_by_the_holders_there_and_by_no
                     )
         seen["looked", ""] = True
 
-    try:
-        thread = threading.Thread(target=look)
-        thread.start()
-        thread.join(timeout=SECONDS)
-    finally:
-        other.close()
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join(timeout=SECONDS)
     assert seen == {
         (namespace.name, "locked"): True,
         (namespace.name, "attached"): True,

@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 from tests.lab import wait_for
-from tests.lab.namespace import LabError
+from tests.lab.waiting import LabError
 from tests.system.troubled_sites import HAS_BRIDGE_FILTER, Evidence, TroubledSites, troubled_sites
 
 pytestmark = pytest.mark.root

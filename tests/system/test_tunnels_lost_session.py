@@ -11,7 +11,8 @@ import pytest
 from bridged.protocol.packets.unknown_session import serialize_notice
 from bridged.runtime.server.server import ServerTunnel
 from bridged.runtime.tunnels.tunnel import Tunnel
-from tests.system.loopback_lab import Lab, crosses, endpoint, run, until
+from tests.lab.waiting import until
+from tests.system.loopback_lab import Lab, crosses, endpoint, run
 
 
 def kill(server: Tunnel) -> None:
@@ -43,7 +44,7 @@ def test_a_client_notices_within_three_seconds_that_its_server_was_killed_and_is
         again, lan = await lab.server(port=where.port, memory=memory)
         began = loop.time()
         if is_idle:
-            await until(lambda: again.book.record("client").connections == 1, 4.0)
+            await until(lambda: again.book.record("client").connections == 1, seconds=4.0)
         else:
             await crosses(far, lan)
         assert loop.time() - began < 3.0

@@ -21,7 +21,8 @@ from bridged.runtime.server.admission import UNFINISHED_PER_CERTIFICATE, Places
 from bridged.runtime.tunnels.tunnel import Tunnel
 from bridged.runtime.tunnels.tunnel_status import tunnel_status
 from bridged.units import KeyId
-from tests.system.loopback_lab import Lab, crosses, endpoint, run, until
+from tests.lab.waiting import until
+from tests.system.loopback_lab import Lab, crosses, endpoint, run
 
 
 def test_frames_cross_and_a_stop_is_told_and_counted() -> None:
@@ -50,7 +51,7 @@ def test_a_peer_that_left_is_forgotten_after_its_time_of_retention() -> None:
         await leaving.stop()
         await until(lambda: server.book.record("second").disconnects)
         assert sorted(shown()) == ["client", "second"]
-        await until(lambda: shown() == ["client"], 3)
+        await until(lambda: shown() == ["client"], seconds=3)
         assert staying.state == "connected"
 
     run(scenario)
@@ -63,7 +64,7 @@ def test_a_client_comes_back_to_a_server_that_restarts_without_waiting_for_the_o
         await until(lambda: client.state == "connected")
         port = endpoint(server).port
         await server.stop()
-        await until(lambda: client.state != "connected", 2)
+        await until(lambda: client.state != "connected", seconds=2)
         again, lan = await lab.server(port=port)
         before = asyncio.get_running_loop().time()
         await until(lambda: client.state == "connected")
@@ -81,7 +82,7 @@ def test_a_stop_after_an_earlier_end_still_waits_for_its_farewell() -> None:
         first, _ = await lab.client(endpoint(server))
         await until(lambda: server.book.record("client").connections == 1)
         await first.stop()
-        await until(lambda: not server.links, 8)
+        await until(lambda: not server.links, seconds=8)
         second, _ = await lab.client(endpoint(server), "second")
         await until(lambda: second.state == "connected")
         await server.stop()

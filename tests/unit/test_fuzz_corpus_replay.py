@@ -1,4 +1,4 @@
-"""Replays the committed corpus of every fuzz target: what was found once stays mended."""
+"""Replays the committed inputs of every fuzz target: what was found once stays mended."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-FUZZ = Path(__file__).parent.parent / "fuzz"
-TARGETS = sorted(path.stem.removeprefix("fuzz_") for path in FUZZ.glob("fuzz_*.py"))
+from tests.fuzz import inputs
+from tests.fuzz.run import targets
+
+TARGETS = targets()
 
 
 def test_there_are_targets() -> None:
@@ -16,19 +18,27 @@ def test_there_are_targets() -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_the_corpus_of_the_target_is_harmless(target: str) -> None:
+def test_the_inputs_of_the_target_are_harmless(target: str) -> None:
     one_input = importlib.import_module(f"tests.fuzz.fuzz_{target}").one_input
-    inputs = sorted(path for path in (FUZZ / "corpus" / target).iterdir() if path.is_file())
-    assert inputs, f"tests/fuzz/corpus/{target} is empty: commit a few inputs that reach deep"
-    for path in inputs:
+    known = inputs.read(inputs.file_of(target))
+    assert known, f"{inputs.file_of(target)} is empty: commit a few inputs that reach deep"
+    for item in [*known, b""]:
         try:
-            one_input(path.read_bytes())
+            one_input(item)
         except Exception as error:
-            raise AssertionError(f"{path.relative_to(FUZZ)}: {error!r}") from error
-    one_input(b"")
+            raise AssertionError(f"{target}: {item.hex()}: {error!r}") from error
 
 
-def test_no_corpus_lacks_its_target() -> None:
-    # A folder without files exists on one machine only: git does not keep it.
-    kept = {path.name for path in (FUZZ / "corpus").iterdir() if any(path.iterdir())}
-    assert kept <= set(TARGETS)
+def test_no_inputs_lack_their_target() -> None:
+    assert {path.name for path in inputs.CORPUS.iterdir()} == {f"{name}{inputs.SUFFIX}" for name in TARGETS}
+
+
+def test_what_is_packed_comes_out_again(tmp_path: Path) -> None:
+    file, folder = tmp_path / "some.hex", tmp_path / "inputs"
+    inputs.write(file, [b"\xff", b"ab", b"\xff"])
+    assert file.read_text() == "ff\n6162\n"
+    inputs.unpack(file, folder)
+    assert sorted(path.read_bytes() for path in folder.iterdir()) == [b"ab", b"\xff"]
+    (folder / "found").write_bytes(b"new")
+    assert inputs.pack(file, folder) == 1
+    assert inputs.read(file) == [b"\xff", b"ab", b"new"]

@@ -1,8 +1,9 @@
-"""Rules of the tests' own code: tests do not import tests, and every module has one name."""
+"""Rules of the tests' own code: no test imports a test, modules have one name, no fixture is copied."""
 
 from __future__ import annotations
 
 import ast
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,15 @@ def imported(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             yield "." * node.level + (node.module or "")
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def fixtures(path: Path) -> Iterator[tuple[str, str]]:
+    """(name, its code) of every fixture."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and any(
+            "fixture" in ast.unparse(decorator) for decorator in node.decorator_list
+        ):
+            yield node.name, ast.unparse(node)
 
 
 def test_no_test_imports_a_test() -> None:
@@ -40,3 +50,11 @@ def test_modules_of_the_tests_have_one_name() -> None:
         if name.startswith(".") or name.split(".")[0] in FOLDERS or name in STEMS
     }
     assert not found, "import it as tests.FOLDER.MODULE"
+
+
+def test_no_fixture_is_copied() -> None:
+    places = defaultdict(list)
+    for path in MODULES:
+        for name, code in fixtures(path):
+            places[name, code].append(str(path.relative_to(TESTS)))
+    assert not {name: found for (name, _), found in places.items() if len(found) > 1}

@@ -6,9 +6,9 @@ import time
 
 from tests.lab.bridged_daemon import client, server
 from tests.lab.core import Lab
-from tests.lab.namespace import wait_for
 from tests.lab.openvpn import Profile
 from tests.lab.topology import TwoSites
+from tests.lab.waiting import wait_for
 
 DAY_SECONDS = 86400.0
 REFUSALS = 8

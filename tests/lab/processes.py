@@ -1,0 +1,135 @@
+"""Programs of the lab: run to their end, or beside the test with their output in a file."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.lab.waiting import PATIENCE, LabError, NotInTime, wait_for
+
+COMMAND_SECONDS = 30.0
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Of every program in the lab: in English, because the lab reads what they print."""
+    return {**os.environ, "LC_ALL": "C", **more}
+
+
+class CommandError(LabError):
+    """A program ended with a status other than 0; the text holds its output."""
+
+    def __init__(self, argv: Sequence[str], status: int, output: str) -> None:
+        super().__init__(f"{' '.join(argv)}: exit status {status}\n{output.strip()}")
+        self.argv = tuple(argv)
+        self.status = status
+        self.output = output
+
+
+def run(*argv: str, seconds: float = COMMAND_SECONDS, check: bool = True, stdin: str | None = None) -> str:
+    """Run a program to its end and return what it wrote on standard output.
+
+    Raises:
+        CommandError: its exit status was not 0 and `check` is set.
+        LabError: it took longer than `seconds`.
+    """
+    source: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
+    try:
+        ended: subprocess.CompletedProcess[str] = subprocess.run(
+            argv,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            env=environment(),
+            timeout=seconds * PATIENCE,
+            check=False,
+            **source,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LabError(f"{' '.join(argv)}: still running after {seconds} s") from error
+    if check and ended.returncode != 0:
+        raise CommandError(argv, ended.returncode, ended.stdout + ended.stderr)
+    return ended.stdout
+
+
+class Process:
+    """A program that runs beside the test, its output in a file.
+
+    `log` is that file: standard output and standard error in one.
+    """
+
+    def __init__(self, popen: subprocess.Popen[bytes], argv: Sequence[str], log: Path) -> None:
+        self.popen = popen
+        self.argv = tuple(argv)
+        self.log = log
+
+    @property
+    def pid(self) -> int:
+        return self.popen.pid
+
+    @property
+    def running(self) -> bool:
+        return self.popen.poll() is None
+
+    def output(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def wait_for_output(
+        self, text: str | tuple[str, ...], seconds: float = 10.0, occurrences: int = 1
+    ) -> None:
+        """Wait until the output holds `text`, or one of several, that many times.
+
+        Raises:
+            NotInTime: it did not within `seconds`; with the output's end.
+            LabError: the program ended first.
+        """
+
+        texts = (text,) if isinstance(text, str) else text
+
+        def seen() -> bool:
+            alive = self.running
+            output = self.output()
+            if max(output.count(one) for one in texts) >= occurrences:
+                return True
+            if not alive:
+                raise LabError(
+                    f"{self.argv[0]} ended ({self.popen.returncode}) before {text!r}:\n{self.tail()}"
+                )
+            return False
+
+        try:
+            wait_for(seen, f"{text!r} from {self.argv[0]}", seconds)
+        except NotInTime as error:
+            raise NotInTime(f"{error}\n{self.tail()}") from None
+
+    def tail(self, lines: int = 40) -> str:
+        return "\n".join(self.output().splitlines()[-lines:])
+
+    def send_signal(self, number: int) -> None:
+        if self.running:
+            self.popen.send_signal(number)
+
+    def wait(self, seconds: float = 10.0) -> int:
+        """The exit status.
+
+        Raises:
+            NotInTime: still running after `seconds`.
+        """
+        try:
+            return self.popen.wait(seconds * PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise NotInTime(
+                f"{self.argv[0]} (pid {self.pid}) still runs after {seconds} s\n{self.tail()}"
+            ) from None
+
+    def stop(self, number: int = signal.SIGTERM, seconds: float = 20.0) -> int:
+        """Ask the program to end, then insist; its exit status (-9 where it had to be killed)."""
+        self.send_signal(number)
+        try:
+            return self.popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            return self.popen.wait(5)
