@@ -8,53 +8,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
 
+from bridged_tap import MacAddress
+
+__all__ = ["FAMILIES", "Endpoint", "Family", "MacAddress", "Remote", "network_of", "packed_address"]
+
 Family = Literal["udp", "udp4", "udp6"]
 """How a tunnel reaches a server: by UDP over IPv4, over IPv6, or over whichever answers first."""
 FAMILIES: Final[tuple[Family, ...]] = ("udp", "udp4", "udp6")
 
 _MAPPED = bytes(10) + b"\xff\xff"
-_MAC_TEXT = re.compile(r"^[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}$")
 _DIGITS_AND_DOTS = re.compile(r"[0-9.]+")
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class MacAddress:
-    """A 48-bit MAC address; `octets` holds its 6 bytes in transmission order."""
-
-    octets: bytes
-
-    def __post_init__(self) -> None:
-        if len(self.octets) != 6:
-            raise ValueError(f"a MAC address has 6 octets, not {len(self.octets)}")
-
-    @classmethod
-    def parse(cls, text: str) -> MacAddress:
-        """Read `aa:bb:cc:dd:ee:ff` or `aa-bb-…`.
-
-        Raises:
-            ValueError: the text is not a MAC address.
-        """
-        if not _MAC_TEXT.match(text):
-            raise ValueError(
-                f"{text!r} is not a MAC address (expected six pairs of hex digits: 02:00:5e:10:00:01)"
-            )
-        return cls(bytes.fromhex(text.replace("-", ":").replace(":", "")))
-
-    @property
-    def is_multicast(self) -> bool:
-        """Group bit set: multicast or broadcast."""
-        return bool(self.octets[0] & 1)
-
-    @property
-    def is_locally_administered(self) -> bool:
-        return bool(self.octets[0] & 2)
-
-    @property
-    def is_zero(self) -> bool:
-        return not any(self.octets)
-
-    def __str__(self) -> str:
-        return self.octets.hex(":")
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,28 +98,6 @@ class NetlinkError(BridgedError):
         super().__init__(name.lower() if number else "netlink", f"{text} ({detail})" if detail else text)
 
 
-class TapError(BridgedError):
-    """A TAP adapter cannot be opened, created or changed."""
-
-
-class AdapterLockedError(TapError):
-    """Another process holds the adapter; `holder_pid` and `holder_command` name it (None: unknown)."""
-
-    def __init__(self, adapter: str, holder_pid: int | None, holder_command: str | None) -> None:
-        self.adapter = adapter
-        self.holder_pid = holder_pid
-        self.holder_command = holder_command
-        holder = (
-            f"process {holder_pid} ({holder_command or 'unknown command'})"
-            if holder_pid
-            else "another process"
-        )
-        super().__init__(
-            "adapter_locked",
-            f"adapter {adapter} is held by {holder}; stop it, choose another name, or set `lock: false`",
-        )
-
-
 class DataplaneError(BridgedError):
     """The data plane cannot do what was asked of it."""
 

@@ -6,9 +6,7 @@ Results go to stdout, messages to stderr. Exit status: 0 done, 1 failed, 2 wrong
 from __future__ import annotations
 
 import dataclasses
-import grp
 import json
-import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,23 +15,20 @@ from typing import Annotated, Final
 import typer
 
 from bridged.cli.output import hand_over, say, show
-from bridged.errors import TapError
 from bridged_tap import (
-    MacPolicy,
-    TapInfo,
-    TapSettings,
+    TXQUEUELEN_DEFAULT,
+    AdapterInfo,
+    TapError,
+    TapSettingsError,
+    adapter_info,
     choose_mac,
     create_tap,
-    delete_tap,
-    kernel_addresses,
-    list_taps,
-    show_tap,
+    delete_adapter,
+    list_adapters,
 )
-from bridged_tap.settings import TXQUEUELEN_DEFAULT
 
 app = typer.Typer(name="tap", help="Show, create and delete TAP adapters.")
 
-_USAGE_CODES: Final = frozenset({"tap_settings", "mac_address"})
 _STATE_DIRECTORY: Final = Path("/var/lib/bridged")
 _COLUMNS: Final = ("name", "mac", "mtu", "state", "master", "persistent", "queues", "holder")
 
@@ -45,7 +40,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the adapter."
 def list_command(as_json: Json = False) -> None:
     """List the TAP adapters of this network namespace."""
     with _failures():
-        taps = list_taps()
+        taps = [adapter for adapter in list_adapters() if adapter.mode == "tap"]
     if as_json:
         hand_over(json.dumps([_as_json(tap) for tap in taps], indent=2) + "\n")
         return
@@ -63,7 +58,7 @@ def list_command(as_json: Json = False) -> None:
 def show_command(name: Name, as_json: Json = False) -> None:
     """Show one TAP adapter: its settings, its bridge and the process that holds it."""
     with _failures():
-        tap = show_tap(name)
+        tap = _tap_info(name)
     if as_json:
         hand_over(json.dumps(_as_json(tap), indent=2) + "\n")
         return
@@ -90,24 +85,25 @@ def create_command(
 ) -> None:
     """Create a persistent TAP adapter and print its name."""
     with _failures():
-        settings = TapSettings(
+        address = choose_mac(mac, name, state)
+        made = create_tap(
             name,
+            mac=address,
             mtu=mtu,
             txqueuelen=txqueuelen,
-            owner=_user_id(owner),
-            group=_group_id(group),
-            queues=2 if multi_queue else 1,
+            owner=owner,
+            group=group,
+            multi_queue=multi_queue,
         )
-        taken = kernel_addresses(except_link=name)
-        address = choose_mac(MacPolicy.parse(mac), name, state, taken.__contains__)
-        show(create_tap(dataclasses.replace(settings, mac=address)))
+        show(made)
 
 
 @app.command("delete")
 def delete_command(name: Name) -> None:
     """Delete a persistent TAP adapter. Refused while a process holds it."""
     with _failures():
-        delete_tap(name)
+        _tap_info(name)
+        delete_adapter(name)
 
 
 @contextmanager
@@ -116,11 +112,19 @@ def _failures() -> Iterator[None]:
         yield
     except TapError as error:
         say(f"bridged: {error.message}")
-        raise typer.Exit(2 if error.code in _USAGE_CODES else 1) from error
+        raise typer.Exit(2 if isinstance(error, TapSettingsError) else 1) from error
 
 
-def _as_json(tap: TapInfo) -> dict[str, str | int | bool | None]:
+def _tap_info(name: str) -> AdapterInfo:
+    info = adapter_info(name)
+    if info.mode != "tap":
+        raise TapError("tap_not_a_tap", f"{name} is a TUN device, not a TAP adapter")
+    return info
+
+
+def _as_json(tap: AdapterInfo) -> dict[str, str | int | bool | None]:
     fields = {field.name: getattr(tap, field.name) for field in dataclasses.fields(tap)}
+    del fields["mode"]
     return fields | {"mac": str(tap.mac)}
 
 
@@ -130,7 +134,7 @@ def _as_text(value: str | int | bool | None) -> str:
     return "-" if value is None else str(value)
 
 
-def _row(tap: TapInfo) -> tuple[str, ...]:
+def _row(tap: AdapterInfo) -> tuple[str, ...]:
     holder = f"{tap.holder_pid or '?'} {tap.holder_command or ''}".strip() if tap.held else "-"
     return (
         tap.name,
@@ -142,24 +146,6 @@ def _row(tap: TapInfo) -> tuple[str, ...]:
         "1" if tap.queues is None else f"multi ({tap.queues})",
         holder,
     )
-
-
-def _user_id(text: str | None) -> int | None:
-    if text is None or (text.isascii() and text.isdigit()):
-        return None if text is None else int(text)
-    try:
-        return pwd.getpwnam(text).pw_uid
-    except KeyError as error:
-        raise TapError("tap_settings", f"there is no user {text!r}; give a user name or number") from error
-
-
-def _group_id(text: str | None) -> int | None:
-    if text is None or (text.isascii() and text.isdigit()):
-        return None if text is None else int(text)
-    try:
-        return grp.getgrnam(text).gr_gid
-    except KeyError as error:
-        raise TapError("tap_settings", f"there is no group {text!r}; give a group name or number") from error
 
 
 if __name__ == "__main__":

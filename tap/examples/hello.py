@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """A host made of one TAP adapter and this script: it answers ARP and ping for every address it is asked for.
 
-Needs nothing of bridged but the TAP library. Run as root, then talk to it:
+Run as root, then talk to it:
 
-    python3 tap/examples/hello.py hello0 &
+    python3 hello.py hello0 &
     ip addr add 192.0.2.1/24 dev hello0
     ping 192.0.2.77
 
@@ -12,34 +12,33 @@ The adapter disappears with the script.
 
 from __future__ import annotations
 
-import select
 import signal
 import struct
 import sys
 
-from bridged_tap import MacAddress, TapError, TapSettings, draw_mac, kernel_addresses, open_tap
+from bridged_tap import MacAddress, TapError, draw_mac, kernel_addresses, open_tap
 
 ARP, IPV4, ICMP = b"\x08\x06", b"\x08\x00", 1
 
 
 def main() -> int:
     name = sys.argv[1] if len(sys.argv) > 1 else "hello%d"
-    station = draw_mac(kernel_addresses().__contains__)
+    station = draw_mac(kernel_addresses())
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        with open_tap(TapSettings(name)) as tap:
+        with open_tap(name) as tap:
             tap.up()
             print(f"{tap.name}: adapter {tap.mac}, answering as {station}", flush=True)
-            while True:
-                select.select([tap], [], [])
-                reply = answer(tap.read(), station)
+            for frame in tap:
+                reply = answer(frame, station)
                 if reply is not None:
                     tap.write(reply)
     except TapError as error:
         print(f"{error} [{error.code}]", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 0
+        pass
+    return 0
 
 
 def answer(frame: bytes, station: MacAddress) -> bytes | None:

@@ -27,7 +27,7 @@ from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.keys.key_derivation import slice_keys
 from bridged.protocol.role import Role
 from bridged.units import KeyId, Octets, PeerHandle, Seconds, WirePeerId
-from bridged_tap import Offload, TapSettings, open_tap
+from bridged_tap import Offload, open_tap
 from tests.lab import Lab, TwoSites
 from tests.lab.host_settings import iperf3_client, iperf3_server
 from tests.lab.namespace import Namespace
@@ -46,7 +46,7 @@ def run_end(arguments: argparse.Namespace) -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     offloads = TSO if arguments.tso else Offload.NONE
-    with open_tap(TapSettings("tap0", virtio_header=True, offloads=offloads, lock=False)) as tap:
+    with open_tap("tap0", virtio_header=True, offloads=offloads, lock=False) as tap:
         names = frozenset(str(flag.name).lower() for flag in Offload if flag & tap.offloads)
         port = TapPort(tap.fds, tap.name, tap.mac, Octets(tap.mtu), tap.virtio_header_size, names)
         settings = DataplaneSettings(

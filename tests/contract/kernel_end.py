@@ -18,7 +18,7 @@ from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.keys.key_derivation import slice_keys
 from bridged.protocol.role import Role
 from bridged.units import KeyId, Octets, PeerHandle, WirePeerId
-from bridged_tap import Offload, TapAdapter, TapSettings, open_tap
+from bridged_tap import Offload, TapAdapter, open_tap
 from tests.contract.dataplane_rig import HandPeer
 from tests.lab.frames import open_capture
 from tests.lab.namespace import Namespace
@@ -58,7 +58,7 @@ class End:
     def open_tap(self, name: str) -> TapAdapter:
         """A TAP here, set up; closed with the end."""
         with self.space.entered():
-            tap = open_tap(TapSettings(name, virtio_header=self.vnet, offloads=self.offloads, lock=False))
+            tap = open_tap(name, virtio_header=self.vnet, offloads=self.offloads, lock=False)
             self.stack.callback(tap.close)
         self.space.sysctl(f"net.ipv6.conf.{name}.disable_ipv6", 1)
         self.space.ip("link", "set", name, "up")

@@ -12,7 +12,7 @@ import pytest
 
 from bridged.dataplane import choose_dataplane, coalesce
 from bridged.dataplane.contract import COALESCE_KINDS
-from bridged.errors import TapError
+from bridged.errors import BridgedError
 from bridged.runtime.tunnels.scratch_path import ScratchPath
 from bridged.runtime.tunnels.super_frame_trial import TrialResult, try_super_frames
 from bridged.units import Seconds
@@ -72,7 +72,7 @@ def test_frames_come_out_as_they_went_in() -> None:
 def test_a_path_that_cannot_be_built_says_why_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     before = descriptors(), links(), threading.active_count()
     monkeypatch.setattr(kernel, "DEVICE", "/dev/null/tun")
-    with pytest.raises(TapError, match="no path for a trial") as caught:
+    with pytest.raises(BridgedError, match="no path for a trial") as caught:
         ScratchPath()
     assert caught.value.code == "scratch"
     assert (descriptors(), links(), threading.active_count()) == before
@@ -84,7 +84,7 @@ def test_an_unforeseen_error_while_it_is_built_is_said_as_well(monkeypatch: pyte
 
     before = descriptors(), links(), threading.active_count()
     monkeypatch.setattr(kernel.LinkControl, "set_up", broken)
-    with pytest.raises(TapError, match="no path for a trial: not foreseen") as caught:
+    with pytest.raises(BridgedError, match="no path for a trial: not foreseen") as caught:
         ScratchPath()
     assert caught.value.code == "scratch"
     assert (descriptors(), links(), threading.active_count()) == before

@@ -14,13 +14,12 @@ import pytest
 from bridged_tap import (
     AdapterLockedError,
     TapError,
-    TapSettings,
+    adapter_info,
     create_tap,
-    delete_tap,
+    delete_adapter,
     find_holder,
     lock_adapter,
     open_tap,
-    show_tap,
 )
 from bridged_tap.lock import _find_socket_holder
 from tests.lab.namespace import Namespace
@@ -30,8 +29,8 @@ pytestmark = pytest.mark.root
 SECONDS = 10.0
 HOLDER = """
 import sys
-from bridged_tap import TapSettings, open_tap
-taps = [open_tap(TapSettings(sys.argv[1], queues=int(sys.argv[2]), lock=sys.argv[3] == "lock"))]
+from bridged_tap import open_tap
+taps = [open_tap(sys.argv[1], queues=int(sys.argv[2]), lock=sys.argv[3] == "lock")]
 print("ready")
 sys.stdin.read()
 """
@@ -57,9 +56,9 @@ sys.stdin.read()
 """
 
 
-def refusal(settings: TapSettings) -> AdapterLockedError:
+def refusal(name: str, queues: int = 1) -> AdapterLockedError:
     with pytest.raises(AdapterLockedError) as caught:
-        open_tap(settings)
+        open_tap(name, queues=queues)
     assert caught.value.code == "adapter_locked"
     return caught.value
 
@@ -74,11 +73,11 @@ def wait_for_holder(name: str) -> None:
 @pytest.mark.parametrize("queues", [1, 4])
 def test_a_second_process_is_refused_and_told_pid_and_command(inside: Namespace, queues: int) -> None:
     holder = inside.start_python(HOLDER, "tq0", str(queues), "lock")
-    error = refusal(TapSettings("tq0", queues=queues))
+    error = refusal("tq0", queues=queues)
     assert error.holder_pid == holder.pid
     assert error.holder_command is not None and "bridged_tap" in error.holder_command
-    assert str(holder.pid) in error.message and "lock: false" in error.message
-    shown = show_tap("tq0")
+    assert str(holder.pid) in error.message and "choose another name" in error.message
+    shown = adapter_info("tq0")
     assert (shown.held, shown.holder_pid) == (True, holder.pid)
 
 
@@ -86,30 +85,30 @@ def test_a_second_process_is_refused_and_told_pid_and_command(inside: Namespace,
 def test_a_killed_holder_leaves_the_adapter_free_at_once(inside: Namespace, queues: int) -> None:
     inside.run("ip", "tuntap", "add", "dev", "tq0", "mode", "tap", *(["multi_queue"] if queues > 1 else []))
     holder = inside.start_python(HOLDER, "tq0", str(queues), "lock")
-    refusal(TapSettings("tq0", queues=queues))
+    refusal("tq0", queues=queues)
     holder.send_signal(signal.SIGKILL)
     holder.wait(timeout=SECONDS)
-    with open_tap(TapSettings("tq0", queues=queues)) as tap:
+    with open_tap("tq0", queues=queues) as tap:
         assert tap.is_locked
 
 
 def test_a_closed_adapter_is_free_and_the_same_process_cannot_hold_it_twice(inside: Namespace) -> None:
-    with open_tap(TapSettings("tq0", queues=2)):
-        assert refusal(TapSettings("tq0", queues=2)).holder_pid == os.getpid()
-    open_tap(TapSettings("tq0")).close()
+    with open_tap("tq0", queues=2):
+        assert refusal("tq0", queues=2).holder_pid == os.getpid()
+    open_tap("tq0").close()
 
 
 def test_with_lock_off_two_processes_share_a_multi_queue_adapter(inside: Namespace) -> None:
     inside.start_python(HOLDER, "tq0", "2", "lock")
-    with open_tap(TapSettings("tq0", queues=2, lock=False)) as tap:
+    with open_tap("tq0", queues=2, lock=False) as tap:
         assert not tap.is_locked
-        assert show_tap("tq0").queues == 4
+        assert adapter_info("tq0").queues == 4
 
 
 def test_a_process_is_not_refused_for_what_it_has_attached_itself(inside: Namespace) -> None:
-    with open_tap(TapSettings("tq0", queues=2, lock=False)), open_tap(TapSettings("tq0", queues=2)) as tap:
+    with open_tap("tq0", queues=2, lock=False), open_tap("tq0", queues=2) as tap:
         assert tap.is_locked
-        assert show_tap("tq0").queues == 4
+        assert adapter_info("tq0").queues == 4
 
 
 def test_with_lock_off_a_single_queue_adapter_is_busy_by_the_kernel_and_names_the_holder(
@@ -117,7 +116,7 @@ def test_with_lock_off_a_single_queue_adapter_is_busy_by_the_kernel_and_names_th
 ) -> None:
     holder = inside.start_python(HOLDER, "tq0", "1", "lock")
     with pytest.raises(TapError) as caught:
-        open_tap(TapSettings("tq0", lock=False))
+        open_tap("tq0", lock=False)
     assert caught.value.code == "tap_busy"
     assert str(holder.pid) in caught.value.message
 
@@ -125,7 +124,7 @@ def test_with_lock_off_a_single_queue_adapter_is_busy_by_the_kernel_and_names_th
 def test_a_holder_without_lock_is_found_by_what_it_has_attached(inside: Namespace) -> None:
     for name, queues in (("one", "1"), ("many", "2")):
         holder = inside.start_python(HOLDER, name, queues, "unlocked")
-        assert refusal(TapSettings(name, queues=int(queues))).holder_pid == holder.pid
+        assert refusal(name, queues=int(queues)).holder_pid == holder.pid
         # The refused attempt must not have kept the lock to itself.
         lock_adapter(name).release()
 
@@ -137,18 +136,18 @@ def test_openvpn_holding_the_adapter_is_named(inside: Namespace) -> None:
         "--lport", "11940", "--rport", "11941",
     )  # fmt: skip
     wait_for_holder("tapo")
-    error = refusal(TapSettings("tapo"))
+    error = refusal("tapo")
     assert error.holder_pid == openvpn.pid
     assert error.holder_command is not None and error.holder_command.startswith("openvpn --dev tapo")
     with pytest.raises(AdapterLockedError):
-        delete_tap("tapo")
+        delete_adapter("tapo")
     openvpn.terminate()
     openvpn.wait(timeout=SECONDS)
-    open_tap(TapSettings("tapo")).close()
+    open_tap("tapo").close()
 
 
 def test_openvpn_cannot_take_an_adapter_that_we_hold(inside: Namespace) -> None:
-    with open_tap(TapSettings("tapo")):
+    with open_tap("tapo"):
         openvpn = inside.start(
             "openvpn", "--dev", "tapo", "--dev-type", "tap", "--local", "127.0.0.1", "--lport", "11940",
             "--remote", "127.0.0.1",
@@ -163,13 +162,13 @@ def test_the_same_name_in_two_namespaces_does_not_collide(namespace: Namespace, 
     locked = other.start_python(HOLDER, "tq1", "2", "lock")
     with namespace.entered():
         for name in ("tq0", "tq1"):
-            create_tap(TapSettings(name, queues=2))
+            create_tap(name, multi_queue=True)
             assert find_holder(name) is None
-            with open_tap(TapSettings(name, queues=2)) as tap:
+            with open_tap(name, queues=2) as tap:
                 assert tap.is_locked
     with other.entered():
-        assert refusal(TapSettings("tq0", queues=2)).holder_pid == holder.pid
-        assert refusal(TapSettings("tq1", queues=2)).holder_pid == locked.pid
+        assert refusal("tq0", queues=2).holder_pid == holder.pid
+        assert refusal("tq1", queues=2).holder_pid == locked.pid
 
 
 def test_a_thread_in_another_namespace_is_refused_by_the_holders_there_and_by_no_others(
@@ -207,21 +206,21 @@ def test_a_lock_that_went_on_to_a_forked_child_names_the_child(inside: Namespace
     assert parent.stdout is not None and parent.stdin is not None
     child = int(parent.stdout.readline())
     parent.wait(timeout=SECONDS)
-    assert refusal(TapSettings("tq0")).holder_pid == child
+    assert refusal("tq0").holder_pid == child
     parent.stdin.close()
     parent.stdin = None
     assert parent.stdout.read() == ""
-    open_tap(TapSettings("tq0")).close()
+    open_tap("tq0").close()
 
 
 def test_a_user_without_rights_to_the_adapter_cannot_keep_it_from_us(inside: Namespace) -> None:
     inside.start_python(SQUATTER, "tq0", "12345", "8")
-    with open_tap(TapSettings("tq0", queues=2)) as tap:
+    with open_tap("tq0", queues=2) as tap:
         assert not tap.is_locked
         # The second line still stands: another of us finds the first by what it has attached.
         code = (
             "from bridged_tap import *\n"
-            "try:\n    open_tap(TapSettings('tq0', queues=2))\n"
+            "try:\n    open_tap('tq0', queues=2)\n"
             "except AdapterLockedError as error:\n    print(error.holder_pid)\n"
         )
         assert inside.run(sys.executable, "-c", code).strip() == str(os.getpid())
@@ -230,16 +229,16 @@ def test_a_user_without_rights_to_the_adapter_cannot_keep_it_from_us(inside: Nam
 def test_a_squatter_with_a_full_backlog_is_seen_through_all_the_same(inside: Namespace) -> None:
     inside.start_python(SQUATTER, "tq0", "12345", "0")
     for _ in range(4):
-        open_tap(TapSettings("tq0")).close()
+        open_tap("tq0").close()
 
 
 def test_the_lock_of_the_adapters_owner_counts(inside: Namespace) -> None:
-    create_tap(TapSettings("tq0", owner=12345))
+    create_tap("tq0", owner=12345)
     squatter = inside.start_python(SQUATTER, "tq0", "12345", "8")
-    assert refusal(TapSettings("tq0")).holder_pid == squatter.pid
-    create_tap(TapSettings("tq1", group=777))
+    assert refusal("tq0").holder_pid == squatter.pid
+    create_tap("tq1", group=777)
     member = inside.start_python(SQUATTER, "tq1", "12346", "8")
-    assert refusal(TapSettings("tq1")).holder_pid == member.pid
+    assert refusal("tq1").holder_pid == member.pid
 
 
 def test_the_holder_is_named_however_often_it_was_asked_for(inside: Namespace) -> None:
@@ -265,11 +264,11 @@ def test_a_holder_in_another_pid_namespace_still_excludes_us(inside: Namespace) 
     assert hidden.stdout is not None
     assert hidden.stdout.readline() == "ready\n"
     # From above the process is visible, and named as we see it.
-    assert refusal(TapSettings("tq0", queues=2)).holder_command is not None
+    assert refusal("tq0", queues=2).holder_command is not None
     # From beside it is not: the refusal stands without a name.
     code = (
         "from bridged_tap import *\n"
-        "try:\n    open_tap(TapSettings('tq0', queues=2))\n"
+        "try:\n    open_tap('tq0', queues=2)\n"
         "except AdapterLockedError as error:\n    print(error.holder_pid, error)\n"
     )
     beside = inside.run("unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code)
@@ -279,11 +278,11 @@ def test_a_holder_in_another_pid_namespace_still_excludes_us(inside: Namespace) 
 def test_racing_processes_leave_exactly_one_holder(inside: Namespace) -> None:
     code = (
         "import sys\nfrom bridged_tap import *\nsys.stdin.readline()\n"
-        "try:\n    tap = open_tap(TapSettings('tq0', queues=2))\n    print('won', flush=True)\n"
+        "try:\n    tap = open_tap('tq0', queues=2)\n    print('won', flush=True)\n"
         "except AdapterLockedError:\n    print('lost', flush=True)\n"
         "sys.stdin.read()\n"
     )
-    create_tap(TapSettings("tq0", queues=2))
+    create_tap("tq0", multi_queue=True)
     racers = [inside.start(sys.executable, "-u", "-c", code) for _ in range(6)]
     time.sleep(0.5)  # let them import; the start signal comes to all of them then
     for racer in racers:
@@ -295,7 +294,7 @@ def test_racing_processes_leave_exactly_one_holder(inside: Namespace) -> None:
 
 
 def test_the_lock_needs_no_writable_file_system(inside: Namespace) -> None:
-    code = "from bridged_tap import *\nwith open_tap(TapSettings('tq0')) as tap:\n    print(tap.is_locked)\n"
+    code = "from bridged_tap import *\nwith open_tap('tq0') as tap:\n    print(tap.is_locked)\n"
     script = (
         'for m in /run /tmp /dev/shm; do mount -o bind,ro "$m" "$m"; done; mount -o remount,bind,ro /\n'
         "for m in / /run /tmp /dev/shm /var/lib; do\n"

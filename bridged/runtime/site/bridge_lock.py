@@ -5,8 +5,12 @@ The lock is that of adapters (bridged_tap/lock.py) under another name: it ends w
 
 from __future__ import annotations
 
-from bridged.errors import AdapterLockedError, ConfigurationError
-from bridged_tap.lock import BRIDGE_PREFIX, AdapterLock, find_lock_holder, lock_adapter
+from typing import Final
+
+from bridged.errors import ConfigurationError
+from bridged_tap import AdapterLock, AdapterLockedError, find_lock_holder, lock_adapter
+
+_PREFIX: Final = "bridged/bridge/"
 
 
 def lock_bridge(name: str) -> AdapterLock:
@@ -17,7 +21,7 @@ def lock_bridge(name: str) -> AdapterLock:
         TapError: `tap_lock`; the system forbids such locks.
     """
     try:
-        return lock_adapter(name, prefix=BRIDGE_PREFIX)
+        return lock_adapter(name, prefix=_PREFIX)
     except AdapterLockedError as error:
         who = f"process {error.holder_pid} ({error.holder_command})" if error.holder_pid else "another daemon"
         raise ConfigurationError(
@@ -30,4 +34,4 @@ def lock_bridge(name: str) -> AdapterLock:
 
 def is_kept_by_another(name: str) -> bool:
     """A living daemon has the lock of this bridge. Not for bridges of this process."""
-    return find_lock_holder(name, BRIDGE_PREFIX) is not None
+    return find_lock_holder(name, prefix=_PREFIX) is not None

@@ -21,8 +21,7 @@ from bridged.netlink.watch import LinkWatch
 from bridged.runtime.site.bridge_lock import is_kept_by_another
 from bridged.runtime.snapshot import BridgeStatus
 from bridged.runtime.tunnels.tunnel_credentials import bind_endpoint
-from bridged_tap import MacPolicy, choose_mac
-from bridged_tap.links import kernel_addresses
+from bridged_tap import choose_mac
 
 _LOUD = frozenset(
     {
@@ -55,7 +54,6 @@ def wish_for(configuration: Configuration, name: str) -> BridgeWish:
         if tunnel.bridge == name
     )
     fixed = MacAddress.parse(bridge.mac) if bridge.mac else None
-    taken = kernel_addresses(except_link=name)
     return BridgeWish(
         name=name,
         ports=bridge.ports,
@@ -63,8 +61,7 @@ def wish_for(configuration: Configuration, name: str) -> BridgeWish:
         addresses=bridge.addresses,
         mtu=bridge.mtu,
         mac=fixed,
-        fallback_mac=fixed
-        or choose_mac(MacPolicy.parse("random"), name, configuration.state_directory, taken.__contains__),
+        fallback_mac=fixed or choose_mac("random", name, configuration.state_directory),
         stp=bridge.stp,
         ageing_seconds=bridge.ageing_seconds,
         forward_delay_seconds=bridge.forward_delay_seconds,

@@ -13,9 +13,9 @@ from typing import Final
 from bridged.addresses import Endpoint
 from bridged.configuration.schema import Tunnel, tap_name
 from bridged.dataplane import choose_dataplane
-from bridged.errors import AdapterLockedError, ConfigurationError
+from bridged.errors import ConfigurationError
 from bridged.runtime.tunnels.tunnel_credentials import bind_endpoint
-from bridged_tap.lock import find_holder
+from bridged_tap import AdapterLockedError, find_holder
 
 _FREEBIND: Final = ((socket.IPPROTO_IP, 15), (socket.IPPROTO_IPV6, 78))
 _WILDCARDS: Final = ("0.0.0.0", "::")

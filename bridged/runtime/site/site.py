@@ -37,7 +37,7 @@ from bridged.runtime.tunnels.tunnel import Tunnel as RunningTunnel
 from bridged.runtime.tunnels.tunnel_credentials import bind_endpoint, plan_tunnel
 from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
 from bridged.supervision import SUPERVISOR
-from bridged_tap.lock import AdapterLock
+from bridged_tap import AdapterLock
 
 LEFTOVERS_PAUSE_SECONDS: Final = 1.0
 

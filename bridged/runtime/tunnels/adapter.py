@@ -15,8 +15,7 @@ from bridged.configuration.schema import Tunnel
 from bridged.dataplane.contract import TapPort
 from bridged.supervision import SUPERVISOR
 from bridged.units import Octets
-from bridged_tap import MacPolicy, Offload, TapAdapter, TapSettings, choose_mac, open_tap
-from bridged_tap.links import address_owners
+from bridged_tap import Offload, TapAdapter, address_owners, choose_mac, open_tap
 
 REOPEN_SECONDS: Final = 1.0
 """Between two tries to have a vanished adapter again, at most."""
@@ -77,8 +76,8 @@ class TunnelAdapter:
         """
         if self._mac is None:
             self._mac = self._choose_mac()
-        settings = TapSettings(
-            name=self.name,
+        self._adapter = open_tap(
+            self.name,
             persistent=self._tunnel.tap.persistent,
             mac=self._mac,
             mtu=self._tunnel.tap.mtu or self._tunnel.mtu,
@@ -88,10 +87,9 @@ class TunnelAdapter:
             queues=self._queues + 1 if self._queues > 1 else 1,
             lock=self._tunnel.tap.lock,
         )
-        self._adapter = open_tap(settings)
         try:
             if self._queues > 1:
-                self._adapter.set_queue_enabled(self._queues, False)
+                self._adapter.queues[self._queues].disable()
             self._adapter.up()
             port = _tap_port(self._adapter, self._queues)
         except BaseException:
@@ -135,7 +133,7 @@ class TunnelAdapter:
             self._log.warning("mac_conflict", address=str(address), owner=owner, other_owner=self.name)
 
         return choose_mac(
-            MacPolicy.parse(self._tunnel.tap.mac),
+            self._tunnel.tap.mac,
             self.name,
             self._state_directory,
             lambda address: address in owners or address in learned,

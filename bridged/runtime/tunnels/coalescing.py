@@ -17,7 +17,7 @@ import structlog
 
 from bridged.dataplane import Build, CoalesceKind, coalesce, coalesce_kinds
 from bridged.dataplane.contract import TapPort
-from bridged.errors import TapError
+from bridged.errors import BridgedError
 from bridged.runtime.tunnels.kernel_release import find_udp_fault
 from bridged.runtime.tunnels.scratch_path import ScratchPath
 from bridged.runtime.tunnels.super_frame_trial import Path, TrialResult, try_super_frames
@@ -90,7 +90,7 @@ class CoalescingGuard:
         try:
             with self._open_path() as path:
                 result = try_super_frames(kinds, partial(coalesce, build), path)
-        except (TapError, OSError) as error:
+        except (BridgedError, OSError) as error:
             result = TrialResult(unavailable=str(error))
         if result.unavailable:
             self._log.info("coalescing_not_tried", detail=result.unavailable)

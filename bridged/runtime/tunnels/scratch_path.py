@@ -8,25 +8,28 @@ second one as plain frames: that has no offloads, so the kernel cuts super-frame
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
-import select
+import socket
+import struct
 import threading
 import time
 from contextlib import ExitStack
 from typing import Final, Self
 
-from bridged.errors import TapError
+from bridged.errors import BridgedError
 from bridged.units import Seconds
-from bridged_tap import kernel
-from bridged_tap.adapter import TapAdapter
-from bridged_tap.opening import open_tap
-from bridged_tap.settings import TapSettings
+from bridged_tap import TapAdapter, TapError, VirtioHeader, open_tap
 
 _CLONE_NEWNET: Final = 0x40000000
 _BRIDGE: Final = "br"
 _ENDS: Final = ("in", "out")
-_HEADER_OCTETS: Final = 10
-_FRAME_ROOM: Final = 65536 + 64
+_IFF_UP: Final = 1
+_SIOCGIFFLAGS: Final = 0x8913
+_SIOCSIFFLAGS: Final = 0x8914
+_SIOCBRADDBR: Final = 0x89A0
+_SIOCBRADDIF: Final = 0x89A2
+_IFREQ_OCTETS: Final = 40
 
 
 class ScratchPath:
@@ -35,10 +38,10 @@ class ScratchPath:
     `virtio_header_size` is what stands before each frame written.
 
     Raises:
-        TapError: code `scratch`: not allowed (CAP_SYS_ADMIN, /dev/net/tun) or no bridge in this kernel.
+        BridgedError: code `scratch`: not allowed (CAP_SYS_ADMIN, /dev/net/tun) or no bridge in this kernel.
     """
 
-    virtio_header_size = _HEADER_OCTETS
+    virtio_header_size = VirtioHeader.SIZE
 
     def __init__(self) -> None:
         self._undo = ExitStack()
@@ -51,7 +54,7 @@ class ScratchPath:
         builder.join()
         if failures:
             self.close()
-            raise TapError("scratch", f"no path for a trial: {failures[0]}") from failures[0]
+            raise BridgedError("scratch", f"no path for a trial: {failures[0]}") from failures[0]
 
     def __enter__(self) -> Self:
         return self
@@ -70,34 +73,30 @@ class ScratchPath:
             OSError: as the kernel said it (EINVAL: it does not take such a super-frame).
         """
         assert self._entry is not None
-        self._entry.write(packet)
+        try:
+            self._entry.write(packet)
+        except TapError as error:
+            raise OSError(error.errno, os.strerror(error.errno or 0)) from error
 
     def read(self, count: int, patience: Seconds) -> list[bytes]:
         """Up to `count` frames that came out, in order; fewer where `patience` ends before."""
         assert self._exit is not None
         frames: list[bytes] = []
-        waiting = select.poll()
-        waiting.register(self._exit.fileno(), select.POLLIN)
         deadline = time.monotonic() + patience
         while len(frames) < count:
             try:
-                frames.append(self._exit.read(_FRAME_ROOM))
-            except BlockingIOError:
-                left = deadline - time.monotonic()
-                if left <= 0 or not waiting.poll(left * 1000):
-                    break
+                frames.append(self._exit.read(max(0.0, deadline - time.monotonic())))
+            except TimeoutError:
+                break
         return frames
 
     def _build(self, failures: list[Exception]) -> None:
         try:
             _unshare()
             entry, leave = (self._open(name) for name in _ENDS)
-            with kernel.LinkControl() as control:
-                control.add_bridge(_BRIDGE)
-                for name in _ENDS:
-                    control.set_up(name, True)
-                    control.add_bridge_port(_BRIDGE, name)
-                control.set_up(_BRIDGE, True)
+            entry.up()
+            leave.up()
+            _make_bridge(_BRIDGE, (entry.ifindex, leave.ifindex))
         except Exception as error:  # else it would end with the thread, unseen
             failures.append(error)
             return
@@ -105,9 +104,23 @@ class ScratchPath:
 
     def _open(self, name: str) -> TapAdapter:
         # No offloads are asked for: they are what a reader takes, and this kernel writes whatever it knows.
-        tap = open_tap(TapSettings(name, virtio_header=name == _ENDS[0], lock=False))
+        tap = open_tap(name, virtio_header=name == _ENDS[0], lock=False)
         self._undo.callback(tap.close)
         return tap
+
+
+def _make_bridge(name: str, ports: tuple[int, ...]) -> None:
+    """A bridge with the kernel's defaults (no spanning tree), up, with these ports."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, _SIOCBRADDBR, name.encode().ljust(16, b"\0"))
+        for ifindex in ports:
+            fcntl.ioctl(control, _SIOCBRADDIF, _ifreq(name, struct.pack("=i", ifindex)))
+        (flags,) = struct.unpack_from("=H", fcntl.ioctl(control, _SIOCGIFFLAGS, _ifreq(name)), 16)
+        fcntl.ioctl(control, _SIOCSIFFLAGS, _ifreq(name, struct.pack("=H", flags | _IFF_UP)))
+
+
+def _ifreq(name: str, value: bytes = b"") -> bytes:
+    return (name.encode().ljust(16, b"\0") + value).ljust(_IFREQ_OCTETS, b"\0")
 
 
 def _unshare() -> None:

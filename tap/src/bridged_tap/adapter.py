@@ -1,25 +1,27 @@
-"""A TAP adapter in the hands of this process: frames in and out, changes, close.
+"""An adapter in the hands of this program: frames in and out, changes, close.
 
 Source: Linux `Documentation/networking/tuntap.rst`; behaviour checked against Linux 6.18.
-Acts in the network namespace of the calling thread, whatever /sys and /proc/net show there.
+Acts in the network namespace that the adapter was opened in, whatever /sys and /proc/net show.
 """
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import select
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
+from ipaddress import ip_interface
 from typing import Final, Self
 
-from bridged.addresses import MacAddress
-from bridged.errors import TapError
 from bridged_tap import kernel
+from bridged_tap.addresses import MacAddress, station_address
+from bridged_tap.errors import TapError, TapSettingsError
 from bridged_tap.lock import AdapterLock
-from bridged_tap.settings import MTU_MAXIMUM, MTU_MINIMUM, Offload, check_range, check_unicast
-
-FRAME_OCTETS: Final = 65535 + 14 + 4 + 12
-"""Room for the largest super-frame: IP packet, Ethernet header, a VLAN tag, virtio-net header."""
+from bridged_tap.queue import Queue, kernel_refusals
+from bridged_tap.settings import Mode, Offload, check_mtu
+from bridged_tap.waiting import Readiness
 
 _OFFLOAD_STEPS: Final = (
     Offload.CSUM,
@@ -28,37 +30,45 @@ _OFFLOAD_STEPS: Final = (
     Offload.TSO_ECN,
     Offload.USO4 | Offload.USO6,
 )
+_READS_IN_A_ROW: Final = 64
+"""So many frames that need no waiting, then the event loop gets its turn."""
 
 
-class TapAdapter:
-    """An attached TAP adapter; made by `open_tap`, used as a context manager.
+class Adapter:
+    """An open adapter; `open_tap` and `open_tun` make one. Use it in a `with` block.
 
-    One frame (Ethernet header first, without FCS; after the virtio-net header if there is one) per
-    read and write. The descriptors do not block. `adopted` tells that the adapter was there before.
-    Not for use by several threads at once, but for reads and writes on different queues.
+    It reads and writes one frame (TAP) or one IP packet (TUN) at a time, after the virtio-net header where
+    there is one. Reading serves all queues in turn, writing uses the first one; `queues` has each by itself.
+    Use an adapter in one thread at a time; different threads may use different `queues`.
 
-    Methods that change the adapter raise TapError with code `tap_io` when the kernel refuses, and
+    Whatever the kernel refuses is a `TapError`: `tap_io`, `tap_gone` where somebody deleted the adapter,
     `tap_closed` after `close`.
     """
+
+    mode: Mode
 
     def __init__(
         self,
         name: str,
-        queues: tuple[int, ...],
+        descriptors: Sequence[int],
         control: kernel.LinkControl,
         lock: AdapterLock | None,
         *,
         adopted: bool,
     ) -> None:
         self._name = name
-        self._queues = queues
+        self._queues = tuple(Queue(number, one, name) for number, one in enumerate(descriptors))
+        self._next_queue = 0
         self._control = control
         self._lock = lock
-        self.adopted = adopted
-        self.ifindex = control.ifindex(name)
-        self.virtio_header_size = 0
-        self.offloads = Offload.NONE
-        self.refused_offloads = Offload.NONE
+        self._readiness = Readiness(tuple(descriptors))
+        self._reads_in_a_row = 0
+        self._is_open = True
+        self._adopted = adopted
+        self._ifindex = control.ifindex(name)
+        self._virtio_header_size = 0
+        self._offloads = Offload.NONE
+        self._refused_offloads = Offload.NONE
 
     def __enter__(self) -> Self:
         return self
@@ -67,25 +77,54 @@ class TapAdapter:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<TapAdapter {self._name} ifindex={self.ifindex} queues={len(self._queues)}>"
+        state = "" if self._is_open else " closed"
+        return (
+            f"<{type(self).__name__} {self._name} ifindex={self._ifindex} queues={len(self._queues)}{state}>"
+        )
+
+    def close(self) -> None:
+        """Detach, then release the lock. An adapter that is not persistent disappears. Idempotent.
+
+        A task that waits in `receive` gets `tap_closed`; `async for` ends.
+        """
+        if not self._is_open:
+            return
+        self._is_open = False
+        self._readiness.stop()
+        if self._offloads:
+            # A persistent adapter would keep them, and hand its next holder super-frames unasked.
+            with suppress(OSError):
+                kernel.try_offloads(self._queues[0].fileno(), Offload.NONE)
+        for queue in self._queues:
+            queue.close()
+        self._control.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    # --- what it is -------------------------------------------------------------------------------
 
     @property
     def name(self) -> str:
-        """The present name; follows a rename by the operator."""
-        if self._queues:
+        """The present name; follows a rename by somebody else."""
+        if self._is_open:
             with suppress(OSError):
-                self._name, _ = kernel.get_interface(self._queues[0])
+                self._name, _ = kernel.get_interface(self._queues[0].fileno())
         return self._name
 
     @property
-    def fds(self) -> tuple[int, ...]:
-        """One non-blocking descriptor per queue; empty after `close`."""
-        return self._queues
+    def ifindex(self) -> int:
+        """The kernel's number of the link; a rename does not change it."""
+        return self._ifindex
 
-    def fileno(self) -> int:
-        """The first queue's descriptor."""
-        self._check_open()
-        return self._queues[0]
+    @property
+    def adopted(self) -> bool:
+        """The adapter was there before it was opened."""
+        return self._adopted
+
+    @property
+    def is_open(self) -> bool:
+        """`close` was not called yet."""
+        return self._is_open
 
     @property
     def is_locked(self) -> bool:
@@ -93,52 +132,133 @@ class TapAdapter:
         return self._lock is not None and self._lock.is_effective
 
     @property
-    def mac(self) -> MacAddress:
-        with self._asking("read the MAC address"):
-            return self._control.mac(self.name)
-
-    def set_mac(self, mac: MacAddress) -> None:
-        """Give the port another address, also while it is up.
-
-        Raises:
-            TapError: code `mac_address`; multicast or zero.
-        """
-        check_unicast(mac)
-        if mac != self.mac:
-            with self._asking(f"set MAC address {mac}"):
-                self._control.set_mac(self.name, mac)
+    def virtio_header_size(self) -> int:
+        """Octets of virtio-net header before each frame, both ways: 10, or 0 without."""
+        return self._virtio_header_size
 
     @property
-    def mtu(self) -> int:
-        """Octets of payload in a frame."""
-        with self._asking("read the MTU"):
-            return self._control.mtu(self.name)
-
-    def set_mtu(self, mtu: int) -> None:
-        """Octets of payload, 68..65521.
-
-        Raises:
-            TapError: code `tap_settings` outside that range.
-        """
-        check_range("mtu", mtu, MTU_MINIMUM, MTU_MAXIMUM)
-        if mtu != self.mtu:
-            with self._asking(f"set MTU {mtu}"):
-                self._control.set_mtu(self.name, mtu)
+    def offloads(self) -> Offload:
+        """The offloads that the kernel accepted."""
+        return self._offloads
 
     @property
-    def txqueuelen(self) -> int:
-        """Frames that may wait for our read."""
-        with self._asking("read the queue length"):
-            return self._control.txqueuelen(self.name)
+    def refused_offloads(self) -> Offload:
+        """The offloads that were asked for and that this kernel does not have."""
+        return self._refused_offloads
 
-    def set_txqueuelen(self, frames: int) -> None:
-        # An unprivileged owner may not set it, and need not where it is right already.
-        if frames != self.txqueuelen:
-            with self._asking(f"set txqueuelen {frames}"):
-                self._control.set_txqueuelen(self.name, frames)
+    # --- frames -----------------------------------------------------------------------------------
+
+    @property
+    def queues(self) -> tuple[Queue, ...]:
+        """The queues; a single-queue adapter has one."""
+        return self._queues
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """The descriptors of all queues, non-blocking, for `select` or an event loop; empty after `close`."""
+        return tuple(queue.fileno() for queue in self._queues) if self._is_open else ()
+
+    def fileno(self) -> int:
+        """The descriptor of a single-queue adapter, so that `select` and others take the adapter itself.
+
+        Raises:
+            TapSettingsError: code `tap_queues`; there are several: use `fds`.
+            TapError: code `tap_closed`.
+        """
+        self._check_open()
+        if len(self._queues) > 1:
+            raise TapSettingsError(
+                "tap_queues", f"{self._name} has {len(self._queues)} queues; use its `fds` or its `queues`"
+            )
+        return self._queues[0].fileno()
+
+    def read(self, timeout: float | None = None) -> bytes:
+        """Wait for the next frame of any queue; `timeout` is in seconds, None waits for ever.
+
+        Raises:
+            TimeoutError: no frame came in time.
+            TapError: codes `tap_gone`, `tap_closed`, `tap_io`.
+        """
+        frame = self.read_nowait()
+        if frame is not None:
+            return frame
+        poll = select.poll()
+        for queue in self._queues:
+            poll.register(queue.fileno(), select.POLLIN)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while frame is None:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            poll.poll(None if left is None else left * 1000)
+            frame = self.read_nowait()
+            if frame is None and left == 0.0:
+                raise TimeoutError(f"{self._name}: nothing to read within {timeout} s")
+        return frame
+
+    def read_nowait(self) -> bytes | None:
+        """The next frame of any queue, or None when none waits.
+
+        Raises:
+            TapError: codes `tap_gone`, `tap_closed`, `tap_io`.
+        """
+        if len(self._queues) == 1:
+            return self._queues[0].read_nowait()
+        for _ in self._queues:
+            queue = self._queues[self._next_queue]
+            self._next_queue = (self._next_queue + 1) % len(self._queues)
+            frame = queue.read_nowait()
+            if frame is not None:
+                return frame
+        return None
+
+    def write(self, frame: bytes | bytearray | memoryview) -> int:
+        """Give one frame to the kernel, through the first queue; returns its octets. Does not wait.
+
+        With several queues, answer a frame on the queue that gave it: `queues[n].write`.
+
+        Raises:
+            TapError: codes `tap_down`, `tap_frame`, `tap_gone`, `tap_closed`, `tap_io`.
+        """
+        return self._queues[0].write(frame)
+
+    async def receive(self) -> bytes:
+        """As `read`, for asyncio. A cancelled call loses no frame.
+
+        Several tasks of one event loop may wait; each frame goes to one of them.
+
+        Raises:
+            TapError: codes `tap_gone`, `tap_closed`, `tap_io`.
+            RuntimeError: a task of another event loop waits.
+        """
+        if self._reads_in_a_row >= _READS_IN_A_ROW:
+            self._reads_in_a_row = 0
+            await asyncio.sleep(0)
+        while (frame := self.read_nowait()) is None:
+            self._reads_in_a_row = 0
+            await self._readiness.wait()
+        self._reads_in_a_row += 1
+        return frame
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Frames as they come, until the adapter is closed: `async for frame in tap`."""
+        while self._is_open:
+            try:
+                frame = await self.receive()
+            except TapError as error:
+                if error.code == "tap_closed":
+                    return
+                raise
+            yield frame
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Frames as they come, until the adapter is closed: `for frame in tap`. Waits for each."""
+        while self._is_open:
+            yield self.read()
+
+    # --- changes ----------------------------------------------------------------------------------
 
     @property
     def is_up(self) -> bool:
+        """The link is administratively up."""
         with self._asking("read the flags"):
             return self._control.is_up(self.name)
 
@@ -148,89 +268,124 @@ class TapAdapter:
             self._control.set_up(self.name, True)
 
     def down(self) -> None:
+        """Set the link administratively down."""
         with self._asking("set it down"):
             self._control.set_up(self.name, False)
 
-    def set_offloads(self, offloads: Offload) -> None:
-        """Ask for exactly these offloads; what the kernel refuses goes to `refused_offloads`.
+    @property
+    def mtu(self) -> int:
+        """Octets of payload in a frame, or of an IP packet."""
+        with self._asking("read the MTU"):
+            return self._control.mtu(self.name)
+
+    def set_mtu(self, mtu: int) -> None:
+        """Set the MTU: 68 to 65521 octets for a TAP, to 65535 for a TUN.
 
         Raises:
-            TapError: code `tap_settings`; offloads without the virtio-net header.
+            TapSettingsError: code `tap_settings`; outside that range.
         """
-        if offloads and not self.virtio_header_size:
-            raise TapError("tap_settings", f"{self.name}: offloads need the virtio-net header")
+        check_mtu(mtu, self.mode)
+        if mtu != self.mtu:
+            with self._asking(f"set MTU {mtu}"):
+                self._control.set_mtu(self.name, mtu)
+
+    @property
+    def txqueuelen(self) -> int:
+        """Frames that may wait for `read`; the kernel drops what comes beyond."""
+        with self._asking("read the queue length"):
+            return self._control.txqueuelen(self.name)
+
+    def set_txqueuelen(self, frames: int) -> None:
+        """Set how many frames may wait for `read`."""
+        # An unprivileged owner may not set it, and need not where it is right already.
+        if frames != self.txqueuelen:
+            with self._asking(f"set txqueuelen {frames}"):
+                self._control.set_txqueuelen(self.name, frames)
+
+    def add_address(self, address: str) -> None:
+        """Give the link an IPv4 or IPv6 address with its prefix length: `192.0.2.1/24`, `2001:db8::1/64`.
+
+        Again is harmless. The address goes with the adapter.
+
+        Raises:
+            TapSettingsError: code `tap_settings`; not an address.
+        """
+        try:
+            interface = ip_interface(address)
+        except ValueError as error:
+            raise TapSettingsError("tap_settings", f"{error} (192.0.2.1/24)") from error
+        with self._asking(f"add address {address}"):
+            self._control.add_address(self._ifindex, interface)
+
+    def set_offloads(self, offloads: Offload) -> None:
+        """Ask for exactly these offloads; `offloads` and `refused_offloads` say what came of it.
+
+        Raises:
+            TapSettingsError: code `tap_settings`; offloads without the virtio-net header.
+        """
+        if offloads and not self._virtio_header_size:
+            raise TapSettingsError("tap_settings", f"{self._name}: offloads need the virtio-net header")
         with self._asking("set offloads"):
-            self.offloads = _negotiate_offloads(self.fileno(), offloads)
-        self.refused_offloads = offloads & ~self.offloads
+            self._offloads = _negotiate_offloads(self._queues[0].fileno(), offloads)
+        self._refused_offloads = offloads & ~self._offloads
 
     def set_virtio_header_size(self, octets: int) -> None:
-        """Size of the virtio-net header, 10 or 12 octets, of an adapter opened with one."""
+        """Set the size of the virtio-net header, 10 or 12 octets, of an adapter opened with one."""
         with self._asking(f"set the virtio-net header to {octets} octets"):
-            kernel.set_header_size(self.fileno(), octets)
-            self.virtio_header_size = kernel.get_header_size(self.fileno())
+            kernel.set_header_size(self._queues[0].fileno(), octets)
+            self._virtio_header_size = kernel.get_header_size(self._queues[0].fileno())
 
     def set_owner(self, user: int) -> None:
-        """The user id that may attach the adapter without CAP_NET_ADMIN."""
+        """Set the user id that may attach the adapter without CAP_NET_ADMIN."""
         with self._asking(f"set owner {user}"):
-            fcntl.ioctl(self.fileno(), kernel.TUNSETOWNER, user)
+            fcntl.ioctl(self._queues[0], kernel.TUNSETOWNER, user)
 
     def set_group(self, group: int) -> None:
-        """The group id that may attach the adapter without CAP_NET_ADMIN."""
+        """Set the group id that may attach the adapter without CAP_NET_ADMIN."""
         with self._asking(f"set group {group}"):
-            fcntl.ioctl(self.fileno(), kernel.TUNSETGROUP, group)
+            fcntl.ioctl(self._queues[0], kernel.TUNSETGROUP, group)
 
     def set_persistent(self, persistent: bool) -> None:
-        """Persistent adapters stay when their last holder goes."""
+        """Let the adapter stay when its last holder goes, or not."""
         with self._asking("set persistence"):
-            fcntl.ioctl(self.fileno(), kernel.TUNSETPERSIST, int(persistent))
-
-    def set_queue_enabled(self, queue: int, enabled: bool) -> None:
-        """Take queue number `queue` (index into `fds`) of a multi-queue adapter out of service, or back."""
-        with self._asking(f"{'enable' if enabled else 'disable'} queue {queue}"):
-            kernel.set_queue(self._queues[queue], attached=enabled)
-
-    def read(self, octets: int = FRAME_OCTETS) -> bytes:
-        """One frame from the first queue; what does not fit into `octets` is cut off by the kernel.
-
-        Raises:
-            BlockingIOError: no frame waits.
-            OSError: EIO while the link is down, EBADFD when the adapter was deleted.
-        """
-        return os.read(self.fileno(), octets)
-
-    def write(self, frame: bytes | bytearray | memoryview) -> int:
-        """Put one frame on the first queue; returns the octets taken.
-
-        Raises:
-            OSError: EIO while the link is down; EINVAL for less than an Ethernet header, or a
-                virtio-net header that does not fit the frame.
-        """
-        return os.write(self.fileno(), frame)
-
-    def close(self) -> None:
-        """Detach, then give the lock free. A non-persistent adapter disappears. Again is harmless."""
-        queues, self._queues = self._queues, ()
-        if queues and self.offloads:
-            # A persistent adapter would keep them, and hand its next holder super-frames unasked.
-            with suppress(OSError):
-                kernel.try_offloads(queues[0], Offload.NONE)
-        for queue in queues:
-            os.close(queue)
-        self._control.close()
-        if self._lock is not None:
-            self._lock.release()
+            fcntl.ioctl(self._queues[0], kernel.TUNSETPERSIST, int(persistent))
 
     def _check_open(self) -> None:
-        if not self._queues:
+        if not self._is_open:
             raise TapError("tap_closed", f"adapter {self._name} is closed")
 
-    @contextmanager
-    def _asking(self, wish: str) -> Iterator[None]:
+    def _asking(self, wish: str) -> AbstractContextManager[None]:
         self._check_open()
-        try:
-            yield
-        except OSError as error:
-            raise TapError("tap_io", f"{self._name}: cannot {wish}: {error.strerror}") from error
+        return kernel_refusals(self._name, wish)
+
+
+class TapAdapter(Adapter):
+    """A TAP adapter: Ethernet frames, from the destination address on, without frame check sequence."""
+
+    mode: Mode = "tap"
+
+    @property
+    def mac(self) -> MacAddress:
+        """The address of the kernel's end of the adapter."""
+        with self._asking("read the MAC address"):
+            return self._control.mac(self.name)
+
+    def set_mac(self, mac: MacAddress | str) -> None:
+        """Give the adapter another address, also while it is up.
+
+        Raises:
+            TapSettingsError: code `mac_address`; not an address, multicast or zero.
+        """
+        address = station_address(mac)
+        if address != self.mac:
+            with self._asking(f"set MAC address {address}"):
+                self._control.set_mac(self.name, address)
+
+
+class TunAdapter(Adapter):
+    """A TUN adapter: IPv4 and IPv6 packets, from the IP header on; it has no MAC address."""
+
+    mode: Mode = "tun"
 
 
 def _negotiate_offloads(queue: int, wanted: Offload) -> Offload:

@@ -1,4 +1,4 @@
-"""TAP adapters of a network namespace, each with its settings and its holder.
+"""Adapters of a network namespace, each with its settings and its holder.
 
 Source: links.py for the links, lock.py for the holders.
 """
@@ -7,23 +7,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bridged.addresses import MacAddress
-from bridged.errors import TapError
+from bridged_tap.addresses import MacAddress
+from bridged_tap.errors import TapError
 from bridged_tap.links import Link, list_links
 from bridged_tap.lock import find_holder
+from bridged_tap.settings import Mode
 
 
 @dataclass(frozen=True, slots=True)
-class TapInfo:
-    """What there is to know of a TAP adapter from outside.
+class AdapterInfo:
+    """What there is to know of an adapter from outside.
 
-    mtu: octets. txqueuelen: frames. queues: attached ones; None for a single-queue adapter.
-    held: a process has it, named by holder_pid and holder_command where they can be seen.
+    `mac`: None for a TUN. `mtu`: octets. `txqueuelen`: frames. `master`: the bridge or bond that it is a port
+    of. `queues`: those that processes hold; None for a single-queue adapter. `owner`, `group`: who may attach
+    it without CAP_NET_ADMIN. `held`: a process has it, named by `holder_pid` and `holder_command` where they
+    can be seen.
     """
 
     name: str
+    mode: Mode
     ifindex: int
-    mac: MacAddress
+    mac: MacAddress | None
     mtu: int
     txqueuelen: int
     up: bool
@@ -40,39 +44,39 @@ class TapInfo:
     holder_command: str | None
 
 
-def list_taps() -> tuple[TapInfo, ...]:
-    """All TAP adapters of the calling thread's network namespace, by ifindex.
+def list_adapters() -> tuple[AdapterInfo, ...]:
+    """All TAP and TUN adapters of the calling thread's network namespace, by ifindex.
 
     Raises:
         TapError: code `tap_links`; the kernel did not answer.
     """
     links = list_links()
     names = {link.ifindex: link.name for link in links}
-    return tuple(_describe(link, names) for link in links if link.is_tap)
+    return tuple(_describe(link, link.mode, names) for link in links if link.mode is not None)
 
 
-def show_tap(name: str) -> TapInfo:
-    """One TAP adapter.
+def adapter_info(name: str) -> AdapterInfo:
+    """One TAP or TUN adapter.
 
     Raises:
-        TapError: code `tap_missing` or `tap_not_a_tap`.
+        TapError: codes `tap_missing`, also where another kind of link has the name, and `tap_links`.
     """
     links = list_links()
     link = next((link for link in links if link.name == name), None)
     if link is None:
         raise TapError("tap_missing", f"there is no adapter named {name}")
-    if not link.is_tap:
-        kind = "TUN device" if link.kind == "tun" else f"{link.kind or 'network'} link"
-        raise TapError("tap_not_a_tap", f"{name} is a {kind}, not a TAP adapter")
-    return _describe(link, {link.ifindex: link.name for link in links})
+    if link.mode is None:
+        raise TapError("tap_missing", f"{name} is a {link.kind or 'network'} link, not a TAP or TUN adapter")
+    return _describe(link, link.mode, {link.ifindex: link.name for link in links})
 
 
-def _describe(link: Link, names: dict[int, str]) -> TapInfo:
+def _describe(link: Link, mode: Mode, names: dict[int, str]) -> AdapterInfo:
     holder = find_holder(link.name)
-    return TapInfo(
+    return AdapterInfo(
         name=link.name,
+        mode=mode,
         ifindex=link.ifindex,
-        mac=link.mac or MacAddress(bytes(6)),
+        mac=link.mac,
         mtu=link.mtu,
         txqueuelen=link.txqueuelen,
         up=link.up,

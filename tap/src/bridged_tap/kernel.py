@@ -13,13 +13,16 @@ import os
 import platform
 import socket
 import struct
+from ipaddress import IPv4Interface, IPv6Interface
 from typing import Final, Self
 
-from bridged.addresses import MacAddress
-from bridged.errors import TapError
+from bridged_tap.addresses import MacAddress
+from bridged_tap.errors import TapError
+from bridged_tap.rtnetlink import pack_attribute, request
 
 DEVICE: Final = "/dev/net/tun"
 
+IFF_TUN: Final = 0x0001
 IFF_TAP: Final = 0x0002
 IFF_MULTI_QUEUE: Final = 0x0100
 IFF_ATTACH_QUEUE: Final = 0x0200
@@ -39,10 +42,15 @@ _SIOCGIFHWADDR: Final = 0x8927
 _SIOCGIFINDEX: Final = 0x8933
 _SIOCGIFTXQLEN: Final = 0x8942
 _SIOCSIFTXQLEN: Final = 0x8943
-_SIOCBRADDBR: Final = 0x89A0
-_SIOCBRADDIF: Final = 0x89A2
+
+_RTM_NEWADDR: Final = 20
+_NLM_F_REPLACE: Final = 0x100
+_NLM_F_CREATE: Final = 0x400
+_IFA_ADDRESS: Final = 1
+_IFA_LOCAL: Final = 2
 
 _IFREQ_OCTETS: Final = 40
+_ANSWER_SECONDS: Final = 5.0
 
 
 def _request(number: int, *, read: bool = False) -> int:
@@ -73,13 +81,16 @@ def open_device() -> int:
         return os.open(DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except PermissionError as error:
         raise TapError(
-            "tap_permission", f"{DEVICE} may not be opened ({error.strerror}); run as root or fix its mode"
+            "tap_permission",
+            f"{DEVICE} may not be opened ({error.strerror}); run as root or fix its mode",
+            error.errno,
         ) from error
     except OSError as error:
         raise TapError(
             "tap_unavailable",
             f"{DEVICE}: {error.strerror}; load the driver (modprobe tun), "
             "or give the container the device (--device /dev/net/tun)",
+            error.errno,
         ) from error
 
 
@@ -131,14 +142,16 @@ def try_offloads(queue: int, offloads: int) -> bool:
 
 
 class LinkControl:
-    """Link ioctls (address, MTU, queue length, flags) in the network namespace it was made in.
+    """Changes of links (address, MTU, queue length, flags) in the network namespace it was made in.
 
     The socket pins the namespace: a thread that moves on with setns(2) still reaches its adapter.
     All methods raise OSError as the kernel said it.
     """
 
     def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        # A netlink socket takes the link ioctls, too.
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        self._socket.settimeout(_ANSWER_SECONDS)
 
     def __enter__(self) -> Self:
         return self
@@ -182,13 +195,13 @@ class LinkControl:
         if wanted != flags:
             fcntl.ioctl(self._socket, _SIOCSIFFLAGS, _ifreq(name, struct.pack("=H", wanted)))
 
-    def add_bridge(self, name: str) -> None:
-        """Make a bridge with the kernel's defaults: no spanning tree."""
-        fcntl.ioctl(self._socket, _SIOCBRADDBR, name.encode().ljust(16, b"\0"))
-
-    def add_bridge_port(self, bridge: str, name: str) -> None:
-        number = struct.pack("=i", self.ifindex(name))
-        fcntl.ioctl(self._socket, _SIOCBRADDIF, _ifreq(bridge, number))
+    def add_address(self, ifindex: int, interface: IPv4Interface | IPv6Interface) -> None:
+        """Put an address with its prefix length on a link; one that is there already stays."""
+        family = socket.AF_INET if interface.version == 4 else socket.AF_INET6
+        body = struct.pack("=BBBBi", family, interface.network.prefixlen, 0, 0, ifindex)
+        for kind in (_IFA_LOCAL, _IFA_ADDRESS):
+            body += pack_attribute(kind, interface.packed)
+        request(self._socket, _RTM_NEWADDR, _NLM_F_CREATE | _NLM_F_REPLACE, body)
 
     def _flags(self, name: str) -> int:
         answer = fcntl.ioctl(self._socket, _SIOCGIFFLAGS, _ifreq(name))

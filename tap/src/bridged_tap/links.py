@@ -1,13 +1,12 @@
 """Looking at links without attaching to them: TAP adapters, and every MAC address the kernel knows.
 
 Source: rtnetlink(7); Linux `include/uapi/linux/if_link.h` (IFLA_TUN_*), `neighbour.h`.
-Speaks rtnetlink over a plain socket, so that the library stands alone, and because /sys shows the
-namespace it was mounted in, not the one the caller is in. Needs Linux 4.20 (IFLA_TUN_*).
+Asks by rtnetlink, because /sys shows the namespace it was mounted in, not the one the caller is in. Needs
+Linux 4.20 (IFLA_TUN_*).
 """
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -15,19 +14,14 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
 
-from bridged.addresses import MacAddress
-from bridged.errors import TapError
+from bridged_tap.addresses import MacAddress
+from bridged_tap.rtnetlink import Attributes, dump, number_of, parse_attributes
+from bridged_tap.settings import Mode
 
 _RTM_NEWLINK: Final = 16
 _RTM_GETLINK: Final = 18
 _RTM_NEWNEIGH: Final = 28
 _RTM_GETNEIGH: Final = 30
-_NLMSG_ERROR: Final = 2
-_NLMSG_DONE: Final = 3
-_NLM_F_REQUEST: Final = 1
-_NLM_F_DUMP: Final = 0x300
-_NLM_F_DUMP_INTR: Final = 0x10
-_ATTRIBUTE_TYPE: Final = 0x3FFF
 _AF_BRIDGE: Final = 7
 
 _IFLA_ADDRESS: Final = 1
@@ -47,16 +41,11 @@ _TUN_PERSIST: Final = 6
 _TUN_MULTI_QUEUE: Final = 7
 _TUN_NUM_QUEUES: Final = 8
 _TUN_NUM_DISABLED: Final = 9
-_TYPE_TAP: Final = 2
+_MODES: Final[dict[int, Mode]] = {1: "tun", 2: "tap"}
+"""IFF_TUN, IFF_TAP."""
 _NDA_DST: Final = 1
 _NDA_LLADDR: Final = 2
 _NUD_PERMANENT: Final = 0x80
-
-_DUMP_ATTEMPTS: Final = 5
-_ANSWER_SECONDS: Final = 5.0
-_RECEIVE_OCTETS: Final = 1 << 17
-
-Attributes = dict[int, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,35 +67,36 @@ class Link:
     tun: Attributes
 
     @property
-    def is_tap(self) -> bool:
-        return self.kind == "tun" and _number(self.tun, _TUN_TYPE) == _TYPE_TAP
+    def mode(self) -> Mode | None:
+        """None for a link that is neither a TAP nor a TUN adapter."""
+        return _MODES.get(number_of(self.tun, _TUN_TYPE)) if self.kind == "tun" else None
 
     @property
     def persistent(self) -> bool:
-        return bool(_number(self.tun, _TUN_PERSIST))
+        return bool(number_of(self.tun, _TUN_PERSIST))
 
     @property
     def multi_queue(self) -> bool:
-        return bool(_number(self.tun, _TUN_MULTI_QUEUE))
+        return bool(number_of(self.tun, _TUN_MULTI_QUEUE))
 
     @property
     def virtio_header(self) -> bool:
-        return bool(_number(self.tun, _TUN_VNET_HDR))
+        return bool(number_of(self.tun, _TUN_VNET_HDR))
 
     @property
     def queues(self) -> int | None:
         """Queues that processes hold now; None for a single-queue adapter (the kernel does not tell)."""
         if not self.multi_queue:
             return None
-        return _number(self.tun, _TUN_NUM_QUEUES) + _number(self.tun, _TUN_NUM_DISABLED)
+        return number_of(self.tun, _TUN_NUM_QUEUES) + number_of(self.tun, _TUN_NUM_DISABLED)
 
     @property
     def owner(self) -> int | None:
-        return _number(self.tun, _TUN_OWNER) if _TUN_OWNER in self.tun else None
+        return number_of(self.tun, _TUN_OWNER) if _TUN_OWNER in self.tun else None
 
     @property
     def group(self) -> int | None:
-        return _number(self.tun, _TUN_GROUP) if _TUN_GROUP in self.tun else None
+        return number_of(self.tun, _TUN_GROUP) if _TUN_GROUP in self.tun else None
 
 
 def list_links() -> tuple[Link, ...]:
@@ -116,7 +106,7 @@ def list_links() -> tuple[Link, ...]:
         TapError: code `tap_links`; the kernel did not answer.
     """
     request = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, 0, 0, 0)
-    links = [_parse_link(body) for kind, body in _dump(_RTM_GETLINK, request) if kind == _RTM_NEWLINK]
+    links = [_parse_link(body) for kind, body in dump(_RTM_GETLINK, request) if kind == _RTM_NEWLINK]
     return tuple(sorted(links, key=lambda link: link.ifindex))
 
 
@@ -161,11 +151,11 @@ def kernel_addresses(except_link: str | None = None) -> frozenset[MacAddress]:
 def _list_neighbours(family: int) -> Iterator[tuple[int, int, MacAddress, str]]:
     """ifindex, NUD state, MAC address and IP address (empty in the FDB) of each entry."""
     request = struct.pack("=BxHiHBB", family, 0, 0, 0, 0, 0)
-    for kind, body in _dump(_RTM_GETNEIGH, request):
+    for kind, body in dump(_RTM_GETNEIGH, request):
         if kind != _RTM_NEWNEIGH:
             continue
         _, _, ifindex, state, _, _ = struct.unpack_from("=BxHiHBB", body)
-        attributes = _parse_attributes(body[12:])
+        attributes = parse_attributes(body[12:])
         mac, ip = attributes.get(_NDA_LLADDR, b""), attributes.get(_NDA_DST, b"")
         if len(mac) == 6:
             yield ifindex, state, MacAddress(mac), str(ip_address(ip)) if len(ip) in {4, 16} else ""
@@ -173,73 +163,19 @@ def _list_neighbours(family: int) -> Iterator[tuple[int, int, MacAddress, str]]:
 
 def _parse_link(body: bytes) -> Link:
     _, _, ifindex, flags, _ = struct.unpack_from("=BxHiII", body)
-    attributes = _parse_attributes(body[16:])
-    info = _parse_attributes(attributes.get(_IFLA_LINKINFO, b""))
+    attributes = parse_attributes(body[16:])
+    info = parse_attributes(attributes.get(_IFLA_LINKINFO, b""))
     kind = info.get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode(errors="replace")
     address = attributes.get(_IFLA_ADDRESS, b"")
     return Link(
         name=attributes.get(_IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace"),
         ifindex=ifindex,
         mac=MacAddress(address) if len(address) == 6 else None,
-        mtu=_number(attributes, _IFLA_MTU),
-        txqueuelen=_number(attributes, _IFLA_TXQLEN),
+        mtu=number_of(attributes, _IFLA_MTU),
+        txqueuelen=number_of(attributes, _IFLA_TXQLEN),
         up=bool(flags & 1),
-        carrier=bool(_number(attributes, _IFLA_CARRIER)),
-        master_ifindex=_number(attributes, _IFLA_MASTER),
+        carrier=bool(number_of(attributes, _IFLA_CARRIER)),
+        master_ifindex=number_of(attributes, _IFLA_MASTER),
         kind=kind,
-        tun=_parse_attributes(info.get(_IFLA_INFO_DATA, b"")) if kind == "tun" else {},
+        tun=parse_attributes(info.get(_IFLA_INFO_DATA, b"")) if kind == "tun" else {},
     )
-
-
-def _parse_attributes(data: bytes) -> Attributes:
-    attributes: Attributes = {}
-    while len(data) >= 4:
-        length, kind = struct.unpack_from("=HH", data)
-        if length < 4:
-            break
-        attributes[kind & _ATTRIBUTE_TYPE] = data[4:length]
-        data = data[(length + 3) & ~3 :]
-    return attributes
-
-
-def _number(attributes: Attributes, kind: int) -> int:
-    return int.from_bytes(attributes.get(kind, b""), _NATIVE)
-
-
-_NATIVE: Final = "little" if struct.pack("=H", 1)[0] else "big"
-
-
-def _dump(kind: int, request: bytes) -> list[tuple[int, bytes]]:
-    """One rtnetlink dump; begun again when the kernel says that the tables changed under it."""
-    for _ in range(_DUMP_ATTEMPTS):
-        try:
-            with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
-                netlink.settimeout(_ANSWER_SECONDS)
-                netlink.bind((0, 0))
-                flags = _NLM_F_REQUEST | _NLM_F_DUMP
-                netlink.send(struct.pack("=IHHII", 16 + len(request), kind, flags, 1, 0) + request)
-                messages = _receive_dump(netlink)
-        except OSError as error:
-            raise TapError("tap_links", f"the kernel does not list its links: {error}") from error
-        if messages is not None:
-            return messages
-    raise TapError("tap_links", f"the links changed during each of {_DUMP_ATTEMPTS} listings; try again")
-
-
-def _receive_dump(netlink: socket.socket) -> list[tuple[int, bytes]] | None:
-    messages: list[tuple[int, bytes]] = []
-    interrupted = False
-    while True:
-        data = netlink.recv(_RECEIVE_OCTETS)
-        while len(data) >= 16:
-            length, kind, flags = struct.unpack_from("=IHH", data)
-            if not 16 <= length <= len(data):
-                raise OSError("cut netlink message")
-            interrupted |= bool(flags & _NLM_F_DUMP_INTR)
-            if kind == _NLMSG_DONE:
-                return None if interrupted else messages
-            if kind == _NLMSG_ERROR:
-                number = -struct.unpack_from("=i", data, 16)[0]
-                raise OSError(number, os.strerror(number))
-            messages.append((kind, data[16:length]))
-            data = data[(length + 3) & ~3 :]

@@ -30,11 +30,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from bridged.errors import AdapterLockedError, TapError
+from bridged_tap.errors import AdapterLockedError, TapError
 
 _PREFIX: Final = "bridged/tap/"
-BRIDGE_PREFIX: Final = "bridged/bridge/"
-"""Of the lock that a daemon takes on each bridge that it keeps."""
 _BACKLOG: Final = 128
 _COMMAND_CHARACTERS: Final = 160
 _OVERFLOW_UID: Final = 65534
@@ -98,7 +96,9 @@ def lock_adapter(
         lock.close()
         if error.errno != errno.EADDRINUSE:
             raise TapError(
-                "tap_lock", f"adapter {adapter} cannot be locked ({error}); `lock: false` does without"
+                "tap_lock",
+                f"adapter {adapter} cannot be locked ({error}); open it without a lock",
+                error.errno,
             ) from error
     else:
         return AdapterLock(adapter, lock)

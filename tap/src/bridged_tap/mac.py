@@ -16,16 +16,17 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from bridged.addresses import MacAddress
-from bridged.errors import TapError
-from bridged_tap.settings import check_name, check_unicast
+from bridged_tap.addresses import MacAddress, check_unicast
+from bridged_tap.errors import TapError, TapSettingsError
+from bridged_tap.links import kernel_addresses
+from bridged_tap.settings import check_name
 
 FREE_BITS: Final = 46
 MACHINE_ID_FILE: Final = Path("/etc/machine-id")
@@ -37,6 +38,10 @@ _GROUP: Final = 0x01
 _MACHINE_ID: Final = re.compile(r"[0-9a-f]{32}")
 _STABLE_LABEL: Final = b"bridged tap mac v1"
 _KEPT_OCTETS: Final = 64
+
+
+Taken = Callable[[MacAddress], bool] | Container[MacAddress]
+"""Which addresses others have: a function that answers, or a set."""
 
 
 class MacMode(StrEnum):
@@ -57,7 +62,7 @@ class MacPolicy:
     """A mode, and the address where the mode is FIXED.
 
     Raises:
-        TapError: code `mac_address`; a fixed address is missing, multicast or all zero.
+        TapSettingsError: code `mac_address`; a fixed address is missing, multicast or all zero.
     """
 
     mode: MacMode = MacMode.RANDOM
@@ -65,7 +70,7 @@ class MacPolicy:
 
     def __post_init__(self) -> None:
         if (self.mode is MacMode.FIXED) != (self.address is not None):
-            raise TapError("mac_address", "an address belongs to mode `fixed`, and to no other mode")
+            raise TapSettingsError("mac_address", "an address belongs to mode `fixed`, and to no other mode")
         if self.address is not None:
             check_unicast(self.address)
 
@@ -74,7 +79,7 @@ class MacPolicy:
         """Read `random`, `ephemeral`, `stable`, or an address.
 
         Raises:
-            TapError: code `mac_address`.
+            TapSettingsError: code `mac_address`.
         """
         word = text.strip().lower()
         if word in {MacMode.RANDOM, MacMode.EPHEMERAL, MacMode.STABLE}:
@@ -82,7 +87,7 @@ class MacPolicy:
         try:
             address = MacAddress.parse(word)
         except ValueError as error:
-            raise TapError("mac_address", f"{error}, nor one of random, ephemeral, stable") from error
+            raise TapSettingsError("mac_address", f"{error}, nor one of random, ephemeral, stable") from error
         return cls(MacMode.FIXED, address)
 
     def __str__(self) -> str:
@@ -104,19 +109,20 @@ def collision_probability(adapters: int) -> float:
 
 
 def draw_mac(
-    is_taken: Callable[[MacAddress], bool],
+    taken: Taken = (),
     random_bytes: Callable[[int], bytes] = os.urandom,
     attempts: int = DRAW_ATTEMPTS,
     on_conflict: Callable[[MacAddress], None] | None = None,
 ) -> MacAddress:
     """Draw a locally administered unicast address that is not taken, uniformly among all 2^46.
 
-    `on_conflict` hears of each candidate that was taken.
+    `random_bytes(6)` gives the candidates. `on_conflict` is called with each candidate that was taken.
 
     Raises:
         TapError: code `mac_exhausted`; `attempts` draws were all taken: the source of randomness or
             the list of taken addresses is broken.
     """
+    is_taken = _asked(taken)
     for _ in range(attempts):
         candidate = _as_local_unicast(random_bytes(6))
         if not is_taken(candidate):
@@ -144,25 +150,30 @@ def derive_mac(machine_id: str, name: str, counter: int = 0) -> MacAddress:
 
 
 def choose_mac(
-    policy: MacPolicy,
+    policy: MacPolicy | str,
     name: str,
-    state_directory: Path,
-    is_taken: Callable[[MacAddress], bool],
+    state_directory: Path | str | None = None,
+    taken: Taken | None = None,
     machine_id: str | None = None,
     random_bytes: Callable[[int], bytes] = os.urandom,
     on_conflict: Callable[[MacAddress], None] | None = None,
 ) -> MacAddress:
     """The address that adapter `name` shall have under `policy`.
 
-    `is_taken` knows the addresses of others; it must not count those of `name` itself (see
-    `kernel_addresses(except_link=name)`). A taken address is drawn or derived again, also a kept
-    one; a fixed one is used all the same. `on_conflict` hears of each. `machine_id` is read from
-    /etc/machine-id if None. Only mode RANDOM touches `state_directory`.
+    `policy` may be the text that `MacPolicy.parse` reads. `taken` are the addresses of others, without those
+    of `name` itself; None asks the kernel: `kernel_addresses(except_link=name)`. A taken address is drawn or
+    derived again, also a kept one; a fixed one is used all the same. `on_conflict` is called with each.
+    `machine_id` is read from /etc/machine-id if None. Only policy `random` uses `state_directory`.
 
     Raises:
-        TapError: codes `mac_exhausted`, `mac_machine_id`, `mac_state` (the kept file cannot be read
-            or written), `tap_settings` (the name is a pattern, or none at all).
+        TapSettingsError: code `tap_settings`; the name is a pattern or unusable, or `random` has no
+            directory. Code `mac_address`; the policy cannot be read.
+        TapError: codes `mac_exhausted`, `mac_machine_id`, `tap_links`, and `mac_state` where the kept
+            address cannot be read or written.
     """
+    if isinstance(policy, str):
+        policy = MacPolicy.parse(policy)
+    is_taken = _asked(kernel_addresses(except_link=name) if taken is None else taken)
     if policy.mode is MacMode.EPHEMERAL:
         return draw_mac(is_taken, random_bytes, on_conflict=on_conflict)
     if policy.address is not None:
@@ -173,6 +184,10 @@ def choose_mac(
     check_name(name)
     if policy.mode is MacMode.STABLE:
         return _derive_free(machine_id or _read_machine_id(), name, is_taken, on_conflict)
+    if state_directory is None:
+        raise TapSettingsError(
+            "tap_settings", "policy `random` needs a state_directory to keep the address in"
+        )
     kept = load_mac(state_directory, name)
     if kept is not None:
         if not is_taken(kept):
@@ -184,7 +199,7 @@ def choose_mac(
     return address
 
 
-def load_mac(state_directory: Path, name: str) -> MacAddress | None:
+def load_mac(state_directory: Path | str, name: str) -> MacAddress | None:
     """The address kept for `name`, or None when there is none yet.
 
     Raises:
@@ -204,7 +219,7 @@ def load_mac(state_directory: Path, name: str) -> MacAddress | None:
     return address
 
 
-def store_mac(state_directory: Path, name: str, address: MacAddress) -> None:
+def store_mac(state_directory: Path | str, name: str, address: MacAddress) -> None:
     """Keep `address` for `name`: written beside, synced, renamed; mode 0600 in a 0700 directory.
 
     Raises:
@@ -226,7 +241,11 @@ def store_mac(state_directory: Path, name: str, address: MacAddress) -> None:
             raise
         _sync_directory(path.parent)
     except OSError as error:
-        raise TapError("mac_state", f"{path} cannot be written: {error.strerror}") from error
+        raise TapError("mac_state", f"{path} cannot be written: {error.strerror}", error.errno) from error
+
+
+def _asked(taken: Taken) -> Callable[[MacAddress], bool]:
+    return taken if callable(taken) else taken.__contains__
 
 
 def _as_local_unicast(octets: bytes) -> MacAddress:
@@ -258,9 +277,9 @@ def _read_machine_id() -> str:
         ) from error
 
 
-def _kept_path(state_directory: Path, name: str) -> Path:
+def _kept_path(state_directory: Path | str, name: str) -> Path:
     check_name(name)
-    return state_directory / "mac" / name
+    return Path(state_directory) / "mac" / name
 
 
 def _sync_directory(directory: Path) -> None:

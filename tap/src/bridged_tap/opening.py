@@ -1,4 +1,4 @@
-"""Opening, making and deleting TAP adapters, under the adapter lock.
+"""Opening, making and deleting adapters, under the adapter lock.
 
 Source: Linux `Documentation/networking/tuntap.rst`, `drivers/net/tun.c` for the refusals (tun_set_iff).
 Acts in the network namespace of the calling thread.
@@ -9,30 +9,186 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import ExitStack
-from typing import Final
+from typing import Final, TypeVar
 
-from bridged.errors import AdapterLockedError, TapError
 from bridged_tap import kernel
-from bridged_tap.adapter import TapAdapter
+from bridged_tap.adapter import Adapter, TapAdapter, TunAdapter
+from bridged_tap.addresses import MacAddress, station_address
+from bridged_tap.errors import AdapterLockedError, TapError
 from bridged_tap.links import Link, find_link
 from bridged_tap.lock import AdapterLock, Holder, find_attached, find_holder, lock_adapter
-from bridged_tap.settings import TapSettings
+from bridged_tap.settings import TXQUEUELEN_DEFAULT, AdapterSettings, Offload, group_id, user_id
 
 _HEADER_OCTETS: Final = 10
 
+Opened = TypeVar("Opened", bound=Adapter)
 
-def open_tap(settings: TapSettings) -> TapAdapter:
-    """Attach to the TAP adapter of that name, making it where there is none; it stays down if it was.
 
-    A present adapter keeps what `settings` leave at None, its persistence, and its being multi-queue.
-    On failure nothing that was made here is left behind.
+def open_tap(
+    name: str = "tap%d",
+    *,
+    mac: MacAddress | str | None = None,
+    mtu: int | None = None,
+    queues: int = 1,
+    virtio_header: bool = False,
+    offloads: Offload = Offload.NONE,
+    persistent: bool = False,
+    owner: int | str | None = None,
+    group: int | str | None = None,
+    txqueuelen: int | None = TXQUEUELEN_DEFAULT,
+    lock: bool = True,
+) -> TapAdapter:
+    """Open a TAP adapter: attach to the one of that name, or make it. It stays down until `up()`.
+
+    `name`: 1 to 15 octets; one `%d` in it stands for the first free number.
+    `mac`: the address of the kernel's end; None leaves it, and a new adapter gets a random one.
+    `mtu`: octets of payload, 68 to 65521. `queues`: 1 to 256; more than one makes a multi-queue adapter.
+    `virtio_header`: 10 octets of `VirtioHeader` stand before each frame, both ways; `offloads` need it.
+    `persistent`: the adapter stays when its last holder goes. False does not take that from an adapter that
+    has it. `owner`, `group`: user and group, by number or name, that may attach it without CAP_NET_ADMIN.
+    `txqueuelen`: frames that may wait for `read`. `lock`: at most one process has the adapter.
+    None leaves what a present adapter has. On failure nothing that was made stays behind.
 
     Raises:
-        AdapterLockedError: another process has the adapter, and `settings.lock` is on.
-        TapError: codes `tap_unavailable`, `tap_permission`, `tap_not_a_tap` (a TUN or another link has
-            the name), `tap_queues` (present adapter is single-queue), `tap_busy` (attached by another,
-            with `lock` off), `tap_io`, `tap_links`, `tap_lock`.
+        TapSettingsError: an argument is wrong; codes `tap_settings`, `mac_address`.
+        AdapterLockedError: another process has the adapter.
+        TapError: codes `tap_unavailable`, `tap_permission`, `tap_not_a_tap`, `tap_queues`, `tap_busy`,
+            `tap_io`, `tap_links`, `tap_lock`.
     """
+    settings = AdapterSettings(
+        name=name,
+        persistent=persistent,
+        mac=None if mac is None else station_address(mac),
+        mtu=mtu,
+        txqueuelen=txqueuelen,
+        owner=user_id(owner),
+        group=group_id(group),
+        virtio_header=virtio_header,
+        offloads=offloads,
+        queues=queues,
+        lock=lock,
+    )
+    return _open(settings, TapAdapter)
+
+
+def open_tun(
+    name: str = "tun%d",
+    *,
+    mtu: int | None = None,
+    queues: int = 1,
+    virtio_header: bool = False,
+    offloads: Offload = Offload.NONE,
+    persistent: bool = False,
+    owner: int | str | None = None,
+    group: int | str | None = None,
+    txqueuelen: int | None = TXQUEUELEN_DEFAULT,
+    lock: bool = True,
+) -> TunAdapter:
+    """Open a TUN adapter, which carries IP packets; the arguments are those of `open_tap`.
+
+    `mtu`: 68 to 65535 octets.
+
+    Raises:
+        TapSettingsError, AdapterLockedError, TapError: as `open_tap`, with `tap_not_a_tun` for
+            `tap_not_a_tap`.
+    """
+    settings = AdapterSettings(
+        name=name,
+        mode="tun",
+        persistent=persistent,
+        mtu=mtu,
+        txqueuelen=txqueuelen,
+        owner=user_id(owner),
+        group=group_id(group),
+        virtio_header=virtio_header,
+        offloads=offloads,
+        queues=queues,
+        lock=lock,
+    )
+    return _open(settings, TunAdapter)
+
+
+def create_tap(
+    name: str = "tap%d",
+    *,
+    mac: MacAddress | str | None = None,
+    mtu: int | None = None,
+    multi_queue: bool = False,
+    owner: int | str | None = None,
+    group: int | str | None = None,
+    txqueuelen: int | None = TXQUEUELEN_DEFAULT,
+) -> str:
+    """Make a persistent TAP adapter that no process holds; returns its name. Arguments as in `open_tap`.
+
+    `multi_queue`: it may be opened with several queues later.
+
+    Raises:
+        TapError: code `tap_exists`, or what `open_tap` raises.
+    """
+    settings = AdapterSettings(
+        name=name,
+        mac=None if mac is None else station_address(mac),
+        mtu=mtu,
+        txqueuelen=txqueuelen,
+        owner=user_id(owner),
+        group=group_id(group),
+        queues=2 if multi_queue else 1,
+    )
+    return _create(settings, TapAdapter)
+
+
+def create_tun(
+    name: str = "tun%d",
+    *,
+    mtu: int | None = None,
+    multi_queue: bool = False,
+    owner: int | str | None = None,
+    group: int | str | None = None,
+    txqueuelen: int | None = TXQUEUELEN_DEFAULT,
+) -> str:
+    """Make a persistent TUN adapter that no process holds; see `create_tap`.
+
+    Raises:
+        TapError: code `tap_exists`, or what `open_tun` raises.
+    """
+    settings = AdapterSettings(
+        name=name,
+        mode="tun",
+        mtu=mtu,
+        txqueuelen=txqueuelen,
+        owner=user_id(owner),
+        group=group_id(group),
+        queues=2 if multi_queue else 1,
+    )
+    return _create(settings, TunAdapter)
+
+
+def delete_adapter(name: str) -> None:
+    """Delete a persistent TAP or TUN adapter that nobody holds.
+
+    Raises:
+        AdapterLockedError: a process has it.
+        TapError: code `tap_missing`, or what `open_tap` raises.
+    """
+    link = find_link(name)
+    if link is None or link.mode is None:
+        raise TapError("tap_missing", f"there is no TAP or TUN adapter named {name}")
+    settings = AdapterSettings(name=name, mode=link.mode, txqueuelen=None)
+    with _open(settings, TunAdapter if link.mode == "tun" else TapAdapter) as adapter:
+        adapter.set_persistent(False)
+
+
+def _create(settings: AdapterSettings, kind: type[Adapter]) -> str:
+    if not settings.has_pattern and find_link(settings.name) is not None:
+        raise TapError("tap_exists", f"a link named {settings.name} exists already")
+    with _open(settings, kind) as adapter:
+        if adapter.adopted:
+            raise TapError("tap_exists", f"a link named {settings.name} exists already")
+        adapter.set_persistent(True)
+        return adapter.name
+
+
+def _open(settings: AdapterSettings, kind: type[Opened]) -> Opened:
     with ExitStack() as undo:
         control = undo.enter_context(kernel.LinkControl())
         lock, present = (None, None) if settings.has_pattern else _claim(settings)
@@ -45,43 +201,17 @@ def open_tap(settings: TapSettings) -> TapAdapter:
             lock = lock_adapter(name)
             undo.callback(lock.release)
         try:
-            adapter = TapAdapter(name, tuple(queues), control, lock, adopted=present is not None)
+            adapter = kind(name, queues, control, lock, adopted=present is not None)
         except OSError as error:
-            raise TapError("tap_io", f"{name} vanished while it was opened: {error.strerror}") from error
+            raise TapError(
+                "tap_gone", f"{name} vanished while it was opened: {error.strerror}", error.errno
+            ) from error
         _configure(adapter, settings)
         undo.pop_all()
         return adapter
 
 
-def create_tap(settings: TapSettings) -> str:
-    """Make a persistent TAP adapter that no process holds; returns its name.
-
-    Raises:
-        TapError: code `tap_exists`, or what `open_tap` raises.
-    """
-    if not settings.has_pattern and find_link(settings.name) is not None:
-        raise TapError("tap_exists", f"a link named {settings.name} exists already")
-    with open_tap(settings) as adapter:
-        if adapter.adopted:
-            raise TapError("tap_exists", f"a link named {settings.name} exists already")
-        adapter.set_persistent(True)
-        return adapter.name
-
-
-def delete_tap(name: str) -> None:
-    """Delete a persistent TAP adapter that nobody holds.
-
-    Raises:
-        AdapterLockedError: a process has it.
-        TapError: code `tap_missing`, or what `open_tap` raises.
-    """
-    if find_link(name) is None:
-        raise TapError("tap_missing", f"there is no adapter named {name}")
-    with open_tap(TapSettings(name, txqueuelen=None)) as adapter:
-        adapter.set_persistent(False)
-
-
-def _claim(settings: TapSettings) -> tuple[AdapterLock | None, Link | None]:
+def _claim(settings: AdapterSettings) -> tuple[AdapterLock | None, Link | None]:
     """Lock the name, then look at what is there; refuse what another process has attached."""
     name = settings.name
     present = find_link(name)
@@ -102,13 +232,15 @@ def _claim(settings: TapSettings) -> tuple[AdapterLock | None, Link | None]:
     return lock, present
 
 
-def _check_attachable(settings: TapSettings, present: Link | None) -> None:
+def _check_attachable(settings: AdapterSettings, present: Link | None) -> None:
     if present is None:
         return
-    if not present.is_tap:
-        kind = "a TUN device (layer 3)" if present.kind == "tun" else f"a {present.kind or 'network'} link"
+    if present.mode != settings.mode:
+        is_a = {"tap": "a TAP adapter", "tun": "a TUN adapter"}
+        kind = is_a[present.mode] if present.mode else f"a {present.kind or 'network'} link"
         raise TapError(
-            "tap_not_a_tap", f"{present.name} is {kind}, not a TAP adapter; choose another name or delete it"
+            f"tap_not_a_{settings.mode}",
+            f"{present.name} is {kind}, not {is_a[settings.mode]}; choose another name or delete it",
         )
     if settings.queues > 1 and not present.multi_queue:
         raise TapError(
@@ -118,9 +250,9 @@ def _check_attachable(settings: TapSettings, present: Link | None) -> None:
         )
 
 
-def _attach_queues(settings: TapSettings, present: Link | None, queues: list[int]) -> str:
+def _attach_queues(settings: AdapterSettings, present: Link | None, queues: list[int]) -> str:
     """Open and attach `settings.queues` descriptors, appending each to `queues` at once."""
-    flags = kernel.IFF_TAP | kernel.IFF_NO_PI
+    flags = kernel.IFF_NO_PI | (kernel.IFF_TUN if settings.mode == "tun" else kernel.IFF_TAP)
     if settings.virtio_header:
         flags |= kernel.IFF_VNET_HDR
     if settings.queues > 1 or (present is not None and present.multi_queue):
@@ -136,7 +268,7 @@ def _attach_queues(settings: TapSettings, present: Link | None, queues: list[int
     return name
 
 
-def _attach_refused(settings: TapSettings, name: str, error: OSError) -> TapError:
+def _attach_refused(settings: AdapterSettings, name: str, error: OSError) -> TapError:
     if error.errno == errno.EBUSY:
         if settings.lock:
             attached = find_attached(name) or Holder(None, None, None)
@@ -146,17 +278,19 @@ def _attach_refused(settings: TapSettings, name: str, error: OSError) -> TapErro
         return TapError(
             "tap_busy",
             f"{name} is attached by {who}, and the kernel lets only one have a single-queue adapter",
+            error.errno,
         )
     if error.errno in {errno.EPERM, errno.EACCES}:
         return TapError(
             "tap_permission",
             f"{name} may not be attached; run as root (CAP_NET_ADMIN), "
             "or make it persistent with this user as owner",
+            error.errno,
         )
-    return TapError("tap_io", f"{name} cannot be attached: {error.strerror}")
+    return TapError("tap_io", f"{name} cannot be attached: {error.strerror}", error.errno)
 
 
-def _configure(adapter: TapAdapter, settings: TapSettings) -> None:
+def _configure(adapter: Adapter, settings: AdapterSettings) -> None:
     if settings.virtio_header:
         # A former holder (QEMU sets 12) may have left another size with a persistent adapter.
         adapter.set_virtio_header_size(_HEADER_OCTETS)
@@ -166,7 +300,7 @@ def _configure(adapter: TapAdapter, settings: TapSettings) -> None:
         adapter.set_group(settings.group)
     # Offloads of a former holder would otherwise reach us as super-frames we did not ask for.
     adapter.set_offloads(settings.offloads)
-    if settings.mac is not None:
+    if settings.mac is not None and isinstance(adapter, TapAdapter):
         adapter.set_mac(settings.mac)
     if settings.mtu is not None:
         adapter.set_mtu(settings.mtu)

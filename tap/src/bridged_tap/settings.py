@@ -1,40 +1,47 @@
-"""What a TAP adapter shall look like: name, offloads, queues, ownership.
+"""What an adapter shall look like: name, offloads, queues, ownership.
 
 Source: Linux `Documentation/networking/tuntap.rst` and `include/uapi/linux/if_tun.h`.
-Pure: values and their checks; nothing here touches the kernel.
+Values and their checks; of the system only the user database is asked.
 """
 
 from __future__ import annotations
 
+import grp
+import pwd
 from dataclasses import dataclass
 from enum import IntFlag
-from typing import Final
+from typing import Final, Literal
 
-from bridged.addresses import MacAddress
-from bridged.errors import TapError
+from bridged_tap.addresses import MacAddress, check_unicast
+from bridged_tap.errors import TapSettingsError
+
+Mode = Literal["tap", "tun"]
+"""`tap` carries Ethernet frames, `tun` IP packets."""
 
 NAME_OCTETS: Final = 15
 """IFNAMSIZ without its terminating zero."""
 
 MTU_MINIMUM: Final = 68
 MTU_MAXIMUM: Final = 65521
-"""65535 less the 14 octets of the Ethernet header: what the kernel takes for a TAP."""
+"""65535 less the 14 octets of the Ethernet header: what the kernel takes for a TAP. A TUN takes 65535."""
 
 QUEUES_MAXIMUM: Final = 256
 """MAX_TAP_QUEUES of the kernel."""
 
 TXQUEUELEN_DEFAULT: Final = 4000
-"""Frames. The kernel's own default (1000, 500 on old kernels) overflows under super-frames."""
+"""Frames that wait for `read`. The kernel's own default (500 or 1000) overflows under super-frames."""
 
 _TXQUEUELEN_MAXIMUM: Final = 1 << 20
 _ID_MAXIMUM: Final = 0xFFFFFFFE
 
 
 class Offload(IntFlag):
-    """What the reader of the TAP takes upon itself (TUN_F_*); needs the virtio-net header.
+    """Work that the kernel leaves to the reader of the adapter (TUN_F_*); needs the virtio-net header.
 
-    The kernel ties some together: everything needs CSUM, TSO_ECN needs TSO4 or TSO6, and USO4 and
-    USO6 go only as a pair (Linux 6.2 and later).
+    `CSUM`: checksums may be incomplete. `TSO4`, `TSO6`, `USO4`, `USO6`: one read may give a super-frame of
+    up to 64 KiB of TCP or UDP that is still to be cut into packets; `TSO_ECN`: also where ECN is in use.
+    The kernel ties some together: all need `CSUM`, `TSO_ECN` needs `TSO4` or `TSO6`, and `USO4` and `USO6`
+    go only as a pair (Linux 6.2 or later).
     """
 
     NONE = 0
@@ -47,22 +54,15 @@ class Offload(IntFlag):
 
 
 @dataclass(frozen=True, slots=True)
-class TapSettings:
-    """One TAP adapter as it shall be; None leaves the kernel's (or the adapter's present) value.
-
-    name: 1..15 octets; may contain one `%d`, for which the kernel puts the first free number.
-    persistent: outlives this process. False does not take persistence from an adapter that has it.
-    mac: unicast, not zero. mtu: octets of payload, 68..65521. txqueuelen: frames.
-    owner, group: numeric ids that may attach without CAP_NET_ADMIN.
-    virtio_header: each frame is preceded by a 10-octet virtio-net header.
-    queues: file descriptors, 1..256; more than one makes a multi-queue adapter.
-    lock: at most one process per adapter (lock.py).
+class AdapterSettings:
+    """One adapter as it shall be; the fields are the arguments of `open_tap`. None leaves what is there.
 
     Raises:
-        TapError: code `tap_settings`, with the field and what it may be.
+        TapSettingsError: code `tap_settings`, with the field and what it may be; or `mac_address`.
     """
 
     name: str
+    mode: Mode = "tap"
     persistent: bool = False
     mac: MacAddress | None = None
     mtu: int | None = None
@@ -78,7 +78,7 @@ class TapSettings:
         check_name(self.name, pattern=True)
         if self.mac is not None:
             check_unicast(self.mac)
-        check_range("mtu", self.mtu, MTU_MINIMUM, MTU_MAXIMUM)
+        check_mtu(self.mtu, self.mode)
         check_range("txqueuelen", self.txqueuelen, 1, _TXQUEUELEN_MAXIMUM)
         check_range("owner", self.owner, 0, _ID_MAXIMUM)
         check_range("group", self.group, 0, _ID_MAXIMUM)
@@ -96,7 +96,7 @@ def check_name(name: str, *, pattern: bool = False) -> None:
     """Hold a link name against the kernel's own rules; `pattern` also allows one `%d`.
 
     Raises:
-        TapError: code `tap_settings`.
+        TapSettingsError: code `tap_settings`.
     """
     bare = name.replace("%d", "0", 1) if pattern else name
     if not name or len(name.encode(errors="surrogatepass")) > NAME_OCTETS:
@@ -108,30 +108,56 @@ def check_name(name: str, *, pattern: bool = False) -> None:
         )
 
 
-def check_unicast(mac: MacAddress) -> None:
-    """Refuse what cannot be the address of a port.
+def check_mtu(mtu: int | None, mode: Mode) -> None:
+    """Refuse an MTU that the kernel does not take; None passes.
 
     Raises:
-        TapError: code `mac_address`; the address is multicast, broadcast or all zero.
+        TapSettingsError: code `tap_settings`.
     """
-    if mac.is_zero:
-        raise TapError("mac_address", f"{mac} is all zero; a port needs an address of its own")
-    if mac.is_multicast:
-        first = mac.octets[0]
-        raise TapError(
-            "mac_address",
-            f"{mac} is a multicast address (the lowest bit of {first:02x} is set); "
-            f"a port needs a unicast one, such as {MacAddress(bytes([first & 0xFE | 2]) + mac.octets[1:])}",
-        )
+    check_range("mtu", mtu, MTU_MINIMUM, MTU_MAXIMUM + (14 if mode == "tun" else 0))
 
 
 def check_range(field: str, value: int | None, low: int, high: int) -> None:
-    """Raises:
-    TapError: code `tap_settings`; the number is outside low..high. None passes.
+    """Refuse a number outside low..high; None passes.
+
+    Raises:
+        TapSettingsError: code `tap_settings`.
     """
     if value is not None and not low <= value <= high:
         raise _refused(f"{field} is {value}; it must be from {low} to {high}")
 
 
-def _refused(reason: str) -> TapError:
-    return TapError("tap_settings", reason)
+def user_id(user: int | str | None) -> int | None:
+    """The number of a user, given by number or name.
+
+    Raises:
+        TapSettingsError: code `tap_settings`; there is no such user.
+    """
+    if not isinstance(user, str):
+        return user
+    if user.isascii() and user.isdigit():
+        return int(user)
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError as error:
+        raise _refused(f"there is no user {user!r}; give a user name or number") from error
+
+
+def group_id(group: int | str | None) -> int | None:
+    """The number of a group, given by number or name.
+
+    Raises:
+        TapSettingsError: code `tap_settings`; there is no such group.
+    """
+    if not isinstance(group, str):
+        return group
+    if group.isascii() and group.isdigit():
+        return int(group)
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError as error:
+        raise _refused(f"there is no group {group!r}; give a group name or number") from error
+
+
+def _refused(reason: str) -> TapSettingsError:
+    return TapSettingsError("tap_settings", reason)

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from bridged.addresses import MacAddress
 from bridged.dataplane import Build, choose_dataplane
 from bridged.dataplane.contract import TapPort
-from bridged.errors import TapError
+from bridged.errors import BridgedError
 from bridged.runtime.tunnels.coalescing import CoalescingGuard
 from bridged.units import Octets
 from tests.unit.runtime.cutting_path import CuttingPath, changed
@@ -90,7 +90,7 @@ def test_a_kind_that_fails_is_refused_alone_and_said() -> None:
 
 def test_where_nothing_can_be_tried_all_goes_on_and_that_is_said() -> None:
     def forbidden() -> NoReturn:
-        raise TapError("scratch", "no path for a trial: Operation not permitted")
+        raise BridgedError("scratch", "no path for a trial: Operation not permitted")
 
     with capture_logs() as logs:
         decision = CoalescingGuard(NEW, forbidden).decide("main", "auto", "portable", port())
@@ -104,7 +104,7 @@ def test_what_could_not_be_tried_is_tried_for_the_next_tunnel() -> None:
     def open_path() -> nullcontext[CuttingPath]:
         path = next(paths)
         if path is None:
-            raise TapError("scratch", "no path for a trial: No such device")
+            raise BridgedError("scratch", "no path for a trial: No such device")
         return nullcontext(path)
 
     shared = CoalescingGuard(NEW, open_path)
