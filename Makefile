@@ -114,7 +114,7 @@ crashes: $(NATIVE) $(TESTS) ## kill -9 at CRASHES random moments, another config
 fuzz: $(TESTS) ## fuzz every target for FUZZ_SECONDS each; add what reaches new code to tests/fuzz/corpus
 	@$(PYTHON) -m tests.fuzz.run --seconds $(FUZZ_SECONDS)
 
-wheel: $(TESTS) ## a manylinux wheel with the native data plane, in dist/
+wheel: $(TESTS) ## in dist/: a manylinux wheel with the native data plane; wheel and sdist of bridged-tap
 	@bash scripts/wheel.sh
 
 format: $(TESTS) ## rewrite the sources in the house format

@@ -21,7 +21,8 @@ from bridged_tap.mac import (
     store_mac,
 )
 from bridged_tap.opening import create_tap, create_tun, delete_adapter, open_tap, open_tun
-from bridged_tap.queue import FRAME_OCTETS, Queue
+from bridged_tap.queue import Queue
+from bridged_tap.reading import FRAME_SIZE, FrameReader
 from bridged_tap.settings import TXQUEUELEN_DEFAULT, Mode, Offload
 from bridged_tap.virtio import Segmentation, VirtioHeader
 
@@ -29,12 +30,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ERROR_CODES",
-    "FRAME_OCTETS",
+    "FRAME_SIZE",
     "TXQUEUELEN_DEFAULT",
     "Adapter",
     "AdapterInfo",
     "AdapterLock",
     "AdapterLockedError",
+    "FrameReader",
     "Holder",
     "MacAddress",
     "MacMode",

@@ -6,12 +6,9 @@ Acts in the network namespace that the adapter was opened in, whatever /sys and 
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
-import select
-import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from ipaddress import ip_interface
 from typing import Final, Self
 
@@ -19,9 +16,9 @@ from bridged_tap import kernel
 from bridged_tap.addresses import MacAddress, station_address
 from bridged_tap.errors import TapError, TapSettingsError
 from bridged_tap.lock import AdapterLock
-from bridged_tap.queue import Queue, kernel_refusals
+from bridged_tap.queue import Queue
+from bridged_tap.reading import FrameReader, Source, refusal
 from bridged_tap.settings import Mode, Offload, check_mtu
-from bridged_tap.waiting import Readiness
 
 _OFFLOAD_STEPS: Final = (
     Offload.CSUM,
@@ -30,19 +27,17 @@ _OFFLOAD_STEPS: Final = (
     Offload.TSO_ECN,
     Offload.USO4 | Offload.USO6,
 )
-_READS_IN_A_ROW: Final = 64
-"""So many frames that need no waiting, then the event loop gets its turn."""
 
 
-class Adapter:
-    """An open adapter; `open_tap` and `open_tun` make one. Use it in a `with` block.
+class Adapter(FrameReader):
+    """An open adapter, made by `open_tap` or `open_tun`. Use it in a `with` block.
 
-    It reads and writes one frame (TAP) or one IP packet (TUN) at a time, after the virtio-net header where
-    there is one. Reading serves all queues in turn, writing uses the first one; `queues` has each by itself.
-    Use an adapter in one thread at a time; different threads may use different `queues`.
+    Each read and write is one frame (TAP) or one IP packet (TUN), after the virtio-net header where there is
+    one. Reading serves all queues in turn; `write` uses the first one. For one thread: to use several, give
+    each a queue of `queues`.
 
-    Whatever the kernel refuses is a `TapError`: `tap_io`, `tap_gone` where somebody deleted the adapter,
-    `tap_closed` after `close`.
+    Every method and property raises `TapError`: `tap_gone` where somebody deleted the adapter, `tap_closed`
+    after `close`, and `tap_io` for all else that the kernel refuses. `mode` is `"tap"` or `"tun"`.
     """
 
     mode: Mode
@@ -57,12 +52,11 @@ class Adapter:
         adopted: bool,
     ) -> None:
         self._name = name
-        self._queues = tuple(Queue(number, one, name) for number, one in enumerate(descriptors))
-        self._next_queue = 0
+        sources = tuple(Source(name, descriptor) for descriptor in descriptors)
+        super().__init__(sources)
+        self._queues = tuple(Queue(number, source) for number, source in enumerate(sources))
         self._control = control
         self._lock = lock
-        self._readiness = Readiness(tuple(descriptors))
-        self._reads_in_a_row = 0
         self._is_open = True
         self._adopted = adopted
         self._ifindex = control.ifindex(name)
@@ -90,13 +84,12 @@ class Adapter:
         if not self._is_open:
             return
         self._is_open = False
-        self._readiness.stop()
         if self._offloads:
             # A persistent adapter would keep them, and hand its next holder super-frames unasked.
             with suppress(OSError):
                 kernel.try_offloads(self._queues[0].fileno(), Offload.NONE)
-        for queue in self._queues:
-            queue.close()
+        for source in self._sources:
+            source.close()
         self._control.close()
         if self._lock is not None:
             self._lock.release()
@@ -133,7 +126,7 @@ class Adapter:
 
     @property
     def virtio_header_size(self) -> int:
-        """Octets of virtio-net header before each frame, both ways: 10, or 0 without."""
+        """Bytes of virtio-net header before each frame, both ways: 10, or 0 without."""
         return self._virtio_header_size
 
     @property
@@ -155,11 +148,11 @@ class Adapter:
 
     @property
     def fds(self) -> tuple[int, ...]:
-        """The descriptors of all queues, non-blocking, for `select` or an event loop; empty after `close`."""
+        """The non-blocking descriptors of all queues; empty after `close`."""
         return tuple(queue.fileno() for queue in self._queues) if self._is_open else ()
 
     def fileno(self) -> int:
-        """The descriptor of a single-queue adapter, so that `select` and others take the adapter itself.
+        """Return the non-blocking descriptor of a single-queue adapter, for `select` and others.
 
         Raises:
             TapSettingsError: code `tap_queues`; there are several: use `fds`.
@@ -172,87 +165,16 @@ class Adapter:
             )
         return self._queues[0].fileno()
 
-    def read(self, timeout: float | None = None) -> bytes:
-        """Wait for the next frame of any queue; `timeout` is in seconds, None waits for ever.
-
-        Raises:
-            TimeoutError: no frame came in time.
-            TapError: codes `tap_gone`, `tap_closed`, `tap_io`.
-        """
-        frame = self.read_nowait()
-        if frame is not None:
-            return frame
-        poll = select.poll()
-        for queue in self._queues:
-            poll.register(queue.fileno(), select.POLLIN)
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while frame is None:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            poll.poll(None if left is None else left * 1000)
-            frame = self.read_nowait()
-            if frame is None and left == 0.0:
-                raise TimeoutError(f"{self._name}: nothing to read within {timeout} s")
-        return frame
-
-    def read_nowait(self) -> bytes | None:
-        """The next frame of any queue, or None when none waits.
-
-        Raises:
-            TapError: codes `tap_gone`, `tap_closed`, `tap_io`.
-        """
-        if len(self._queues) == 1:
-            return self._queues[0].read_nowait()
-        for _ in self._queues:
-            queue = self._queues[self._next_queue]
-            self._next_queue = (self._next_queue + 1) % len(self._queues)
-            frame = queue.read_nowait()
-            if frame is not None:
-                return frame
-        return None
-
     def write(self, frame: bytes | bytearray | memoryview) -> int:
-        """Give one frame to the kernel, through the first queue; returns its octets. Does not wait.
+        """Give one frame to the kernel, whole and without waiting; return its size in bytes.
 
-        With several queues, answer a frame on the queue that gave it: `queues[n].write`.
+        It goes through the first queue, and the kernel then puts the answers of that flow there. To keep a
+        flow on another queue, write to that one: `queues[n].write`.
 
         Raises:
             TapError: codes `tap_down`, `tap_frame`, `tap_gone`, `tap_closed`, `tap_io`.
         """
         return self._queues[0].write(frame)
-
-    async def receive(self) -> bytes:
-        """As `read`, for asyncio. A cancelled call loses no frame.
-
-        Several tasks of one event loop may wait; each frame goes to one of them.
-
-        Raises:
-            TapError: codes `tap_gone`, `tap_closed`, `tap_io`.
-            RuntimeError: a task of another event loop waits.
-        """
-        if self._reads_in_a_row >= _READS_IN_A_ROW:
-            self._reads_in_a_row = 0
-            await asyncio.sleep(0)
-        while (frame := self.read_nowait()) is None:
-            self._reads_in_a_row = 0
-            await self._readiness.wait()
-        self._reads_in_a_row += 1
-        return frame
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Frames as they come, until the adapter is closed: `async for frame in tap`."""
-        while self._is_open:
-            try:
-                frame = await self.receive()
-            except TapError as error:
-                if error.code == "tap_closed":
-                    return
-                raise
-            yield frame
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Frames as they come, until the adapter is closed: `for frame in tap`. Waits for each."""
-        while self._is_open:
-            yield self.read()
 
     # --- changes ----------------------------------------------------------------------------------
 
@@ -274,12 +196,12 @@ class Adapter:
 
     @property
     def mtu(self) -> int:
-        """Octets of payload in a frame, or of an IP packet."""
+        """The largest payload of a frame, or the largest IP packet, in bytes."""
         with self._asking("read the MTU"):
             return self._control.mtu(self.name)
 
     def set_mtu(self, mtu: int) -> None:
-        """Set the MTU: 68 to 65521 octets for a TAP, to 65535 for a TUN.
+        """Set the MTU: 68 to 65521 bytes for a TAP, to 65535 for a TUN.
 
         Raises:
             TapSettingsError: code `tap_settings`; outside that range.
@@ -305,7 +227,7 @@ class Adapter:
     def add_address(self, address: str) -> None:
         """Give the link an IPv4 or IPv6 address with its prefix length: `192.0.2.1/24`, `2001:db8::1/64`.
 
-        Again is harmless. The address goes with the adapter.
+        An address that is there already is no error. It goes with the adapter.
 
         Raises:
             TapSettingsError: code `tap_settings`; not an address.
@@ -318,7 +240,7 @@ class Adapter:
             self._control.add_address(self._ifindex, interface)
 
     def set_offloads(self, offloads: Offload) -> None:
-        """Ask for exactly these offloads; `offloads` and `refused_offloads` say what came of it.
+        """Ask for exactly these offloads; `offloads` and `refused_offloads` then tell the result.
 
         Raises:
             TapSettingsError: code `tap_settings`; offloads without the virtio-net header.
@@ -329,10 +251,10 @@ class Adapter:
             self._offloads = _negotiate_offloads(self._queues[0].fileno(), offloads)
         self._refused_offloads = offloads & ~self._offloads
 
-    def set_virtio_header_size(self, octets: int) -> None:
-        """Set the size of the virtio-net header, 10 or 12 octets, of an adapter opened with one."""
-        with self._asking(f"set the virtio-net header to {octets} octets"):
-            kernel.set_header_size(self._queues[0].fileno(), octets)
+    def set_virtio_header_size(self, size: int) -> None:
+        """Set the size of the virtio-net header, 10 or 12 bytes, of an adapter opened with one."""
+        with self._asking(f"set the virtio-net header to {size} bytes"):
+            kernel.set_header_size(self._queues[0].fileno(), size)
             self._virtio_header_size = kernel.get_header_size(self._queues[0].fileno())
 
     def set_owner(self, user: int) -> None:
@@ -354,9 +276,13 @@ class Adapter:
         if not self._is_open:
             raise TapError("tap_closed", f"adapter {self._name} is closed")
 
-    def _asking(self, wish: str) -> AbstractContextManager[None]:
+    @contextmanager
+    def _asking(self, wish: str) -> Iterator[None]:
         self._check_open()
-        return kernel_refusals(self._name, wish)
+        try:
+            yield
+        except OSError as error:
+            raise refusal(self._name, wish, error) from error
 
 
 class TapAdapter(Adapter):

@@ -13,19 +13,19 @@ _MAC_TEXT: Final = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
 
 @dataclass(frozen=True, slots=True, order=True)
 class MacAddress:
-    """A 48-bit MAC address: `str(mac)` is `02:00:5e:10:00:01`, `bytes(mac)` its six octets.
+    """A 48-bit MAC address: `str(mac)` is `02:00:5e:10:00:01`, `bytes(mac)` its six bytes.
 
     `octets` holds them in transmission order.
 
     Raises:
-        ValueError: not six octets.
+        ValueError: not six bytes.
     """
 
     octets: bytes
 
     def __post_init__(self) -> None:
         if len(self.octets) != 6:
-            raise ValueError(f"a MAC address has 6 octets, not {len(self.octets)}")
+            raise ValueError(f"a MAC address has 6 bytes, not {len(self.octets)}")
 
     @classmethod
     def parse(cls, text: str) -> MacAddress:

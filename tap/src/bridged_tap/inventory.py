@@ -18,10 +18,11 @@ from bridged_tap.settings import Mode
 class AdapterInfo:
     """What there is to know of an adapter from outside.
 
-    `mac`: None for a TUN. `mtu`: octets. `txqueuelen`: frames. `master`: the bridge or bond that it is a port
-    of. `queues`: those that processes hold; None for a single-queue adapter. `owner`, `group`: who may attach
-    it without CAP_NET_ADMIN. `held`: a process has it, named by `holder_pid` and `holder_command` where they
-    can be seen.
+    - `mac`: None for a TUN. `mtu`: bytes. `txqueuelen`: frames.
+    - `master`: the bridge or bond that it is a port of.
+    - `queues`: those that processes have open; None for a single-queue adapter.
+    - `owner`, `group`: numbers of those who may open it without CAP_NET_ADMIN.
+    - `held`: a process has it; `holder_pid` and `holder_command` where they can be seen.
     """
 
     name: str

@@ -116,11 +116,11 @@ def find_link(name: str) -> Link | None:
 
 
 def address_owners(except_link: str | None = None) -> dict[MacAddress, str]:
-    """Unicast MAC addresses in use as the kernel sees it, each with who has it, for people to read.
+    """The unicast MAC addresses that the kernel knows, each with words that say who has it.
 
-    Owners are links, stations of the bridge FDB, IPv4 and IPv6 neighbours. The present address of
-    `except_link` (an adapter that will be given an address again) does not count where it stands for
-    the adapter itself: on the link, on its bridge, in permanent FDB entries of either.
+    They belong to links, stations in bridges, and IPv4 and IPv6 neighbours. The present address of
+    `except_link` does not count where it is that adapter's own: on the link, on its bridge, in permanent
+    FDB entries of either.
 
     Raises:
         TapError: code `tap_links`; the kernel did not answer.
@@ -144,7 +144,11 @@ def address_owners(except_link: str | None = None) -> dict[MacAddress, str]:
 
 
 def kernel_addresses(except_link: str | None = None) -> frozenset[MacAddress]:
-    """The addresses of `address_owners`, for `draw_mac` and `choose_mac`."""
+    """The addresses of `address_owners`, for `draw_mac` and `choose_mac`.
+
+    Raises:
+        TapError: code `tap_links`; the kernel did not answer.
+    """
     return frozenset(address_owners(except_link))
 
 

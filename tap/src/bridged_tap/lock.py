@@ -1,21 +1,18 @@
-"""The adapter lock: at most one user-space process per TAP adapter and network namespace.
+"""The adapter lock: at most one process for each adapter of a network namespace.
 
-The lock is a listening Unix socket bound to the abstract name `bridged/tap/<adapter>`. Why that:
+The lock is a listening Unix socket bound to the abstract name `bridged/tap/<adapter>`, because
 
-- Abstract names belong to the network namespace of the binding socket, exactly as adapters do: the
-  same name in two namespaces does not collide, and two containers that share the host's network but
-  not its files do exclude each other. A lock file under /run gets both wrong.
-- The kernel frees the name with the last descriptor, so a holder killed by SIGKILL leaves nothing
-  stale, and nothing has to be writable (read-only root, no /run).
-- SO_PEERCRED on a connection names the holder's PID and user, vouched for by the kernel.
+- abstract names belong to a network namespace, as adapters do. A lock file under /run would keep apart what
+  shares a namespace, and join what does not;
+- the kernel frees the name with the last descriptor: a killed holder leaves nothing behind, and no directory
+  has to be writable;
+- SO_PEERCRED on a connection names the holder's PID and user.
 
-The price: any local user may bind an abstract name. A name held by a user that could not use the
-adapter anyway (neither root, nor ourselves, nor the adapter's owner) therefore does not count, and
-is not allowed to keep the daemon from starting.
+Any local user may bind an abstract name. A name held by a user without any right to the adapter therefore
+does not count.
 
-The second line is for programs that do not know this lock (OpenVPN, QEMU): whoever has the adapter
-attached shows as `iff:` in /proc/<pid>/fdinfo. The kernel itself refuses a second holder (EBUSY) on
-single-queue adapters only.
+Programs that do not know this lock (OpenVPN, QEMU) are found by `iff:` in /proc/<pid>/fdinfo. The kernel
+itself refuses a second holder (EBUSY) on single-queue adapters only.
 """
 
 from __future__ import annotations
@@ -42,7 +39,7 @@ _PROC: Final = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who has an adapter; pid None when it lives in a PID namespace that we cannot see."""
+    """Who has an adapter. What cannot be seen from here (another PID namespace) is None."""
 
     pid: int | None
     command: str | None
@@ -50,10 +47,7 @@ class Holder:
 
 
 class AdapterLock:
-    """Holds the lock of one adapter, in the network namespace of the thread that made it.
-
-    `is_effective` is False when a user without rights to the adapter squats on the name.
-    """
+    """The lock of one adapter, made by `lock_adapter`. Use it in a `with` block, or `release` it."""
 
     def __init__(self, adapter: str, lock: socket.socket | None) -> None:
         self.adapter = adapter
@@ -61,10 +55,11 @@ class AdapterLock:
 
     @property
     def is_effective(self) -> bool:
+        """The lock is held. False when a user without any right to the adapter occupies its name."""
         return self._socket is not None
 
     def release(self) -> None:
-        """Give the adapter free; again is harmless."""
+        """Let others have the adapter. Idempotent."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -79,10 +74,11 @@ class AdapterLock:
 def lock_adapter(
     adapter: str, *, owner: int | None = None, anyone: bool = False, prefix: str = _PREFIX
 ) -> AdapterLock:
-    """Take the lock of `adapter` (by another `prefix`: of something else of that name), without waiting.
+    """Take the lock of `adapter` in the network namespace of the calling thread, without waiting.
 
-    `owner` is the user who owns the adapter; `anyone` says that others too may attach it (it has a
-    group). Their locks count, beside root's and our own.
+    `open_tap` and `open_tun` do this; it is for programs that open the adapter otherwise. Locks of root and
+    of this user count, and those of `owner`, the user id that owns the adapter; `anyone`: of every user,
+    because the adapter has a group. With another `prefix` it is a lock for something else than adapters.
 
     Raises:
         AdapterLockedError: somebody holds it; names PID and command where they can be seen.
@@ -109,7 +105,7 @@ def lock_adapter(
 
 
 def find_lock_holder(adapter: str, prefix: str = _PREFIX) -> Holder | None:
-    """The process that holds the lock of `adapter` in this network namespace, or None."""
+    """The process that holds the lock of `adapter`, or the one with that `prefix`; None: nobody does."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
@@ -144,7 +140,7 @@ def find_attached(adapter: str) -> Holder | None:
 
 
 def find_holder(adapter: str) -> Holder | None:
-    """Who has the adapter, by lock or by having it attached (ourselves included); None: free."""
+    """Who has the adapter: holds its lock (this process included) or has it attached. None: nobody."""
     return find_lock_holder(adapter) or find_attached(adapter)
 
 

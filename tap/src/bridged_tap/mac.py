@@ -1,12 +1,7 @@
 """MAC addresses for adapters: random, kept, derived or fixed.
 
 Source: IEEE 802-2014, 8.2 (the two low bits of the first octet); RFC 2104 for `stable`.
-Touches the file system only where it says so; randomness and "is it taken?" are arguments.
-
-A drawn address is 48 bits of which two are fixed: the group bit is 0 (unicast) and the local bit
-is 1 (locally administered: never a manufacturer's address). 46 bits stay free, the value space is
-2^46 = 70 368 744 177 664, and n adapters that draw without looking at each other collide somewhere
-with probability 1 - exp(-n(n-1) / 2^47): see `collision_probability`.
+Two of the 48 bits are fixed: the group bit is 0 (unicast), the local bit is 1 (no manufacturer's address).
 """
 
 from __future__ import annotations
@@ -31,7 +26,6 @@ from bridged_tap.settings import check_name
 FREE_BITS: Final = 46
 MACHINE_ID_FILE: Final = Path("/etc/machine-id")
 DRAW_ATTEMPTS: Final = 64
-"""Far more than needed: with a million addresses taken, even two draws in a row fail once in 10^15."""
 
 _LOCAL: Final = 0x02
 _GROUP: Final = 0x01
@@ -47,8 +41,8 @@ Taken = Callable[[MacAddress], bool] | Container[MacAddress]
 class MacMode(StrEnum):
     """Where an adapter's address comes from.
 
-    RANDOM: drawn once, kept in `<state>/mac/<name>`. EPHEMERAL: drawn at each start.
-    STABLE: derived from machine-id and name, nothing is stored. FIXED: as configured.
+    `RANDOM`: drawn once and kept in a file. `EPHEMERAL`: drawn each time. `STABLE`: derived from machine-id
+    and name; nothing is stored. `FIXED`: the given one.
     """
 
     RANDOM = "random"
@@ -59,7 +53,7 @@ class MacMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MacPolicy:
-    """A mode, and the address where the mode is FIXED.
+    """A mode, and the address where the mode is `FIXED`. `str(policy)` is what `parse` reads.
 
     Raises:
         TapSettingsError: code `mac_address`; a fixed address is missing, multicast or all zero.
@@ -95,10 +89,9 @@ class MacPolicy:
 
 
 def collision_probability(adapters: int) -> float:
-    """Chance that among `adapters` independently drawn addresses at least two are equal.
+    """The chance that among `adapters` independently drawn addresses at least two are equal.
 
-    The birthday formula over 2^46 values: p = 1 - exp(-n(n-1) / (2 * 2^46)). It is within a
-    relative error of n/2^46 of the exact product. 1000 adapters: 7.1e-9. 10^6: 0.7 %.
+    p = 1 - exp(-n(n-1) / 2^47), the birthday formula over 2^46 values. 1000 adapters: 7.1e-9. 10^6: 0.7 %.
 
     Raises:
         ValueError: a negative number of adapters.
@@ -114,13 +107,14 @@ def draw_mac(
     attempts: int = DRAW_ATTEMPTS,
     on_conflict: Callable[[MacAddress], None] | None = None,
 ) -> MacAddress:
-    """Draw a locally administered unicast address that is not taken, uniformly among all 2^46.
+    """Draw a locally administered unicast address that is not `taken`, uniformly among all 2^46.
 
-    `random_bytes(6)` gives the candidates. `on_conflict` is called with each candidate that was taken.
+    `taken`: a set or a function. `random_bytes(6)` gives the candidates; `on_conflict` is called
+    with each one that was taken.
 
     Raises:
-        TapError: code `mac_exhausted`; `attempts` draws were all taken: the source of randomness or
-            the list of taken addresses is broken.
+        TapError: code `mac_exhausted`; `attempts` draws were all taken. `random_bytes` or `taken` is
+            broken: with a million addresses taken, two draws in a row fail once in 10^15.
     """
     is_taken = _asked(taken)
     for _ in range(attempts):
@@ -133,9 +127,9 @@ def draw_mac(
 
 
 def derive_mac(machine_id: str, name: str, counter: int = 0) -> MacAddress:
-    """The `stable` address: HMAC-SHA256 keyed by the machine-id over name (and counter, if not 0).
+    """The address of policy `stable`: HMAC-SHA256, keyed by the machine-id, over name and counter.
 
-    machine-id(5) asks not to show the id itself to the network; a keyed hash does not.
+    Nobody can read the machine-id from it, as machine-id(5) asks. `counter` 0 is left out.
 
     Raises:
         TapError: code `mac_machine_id`; not 32 lower-case hex digits.
@@ -160,10 +154,12 @@ def choose_mac(
 ) -> MacAddress:
     """The address that adapter `name` shall have under `policy`.
 
-    `policy` may be the text that `MacPolicy.parse` reads. `taken` are the addresses of others, without those
-    of `name` itself; None asks the kernel: `kernel_addresses(except_link=name)`. A taken address is drawn or
-    derived again, also a kept one; a fixed one is used all the same. `on_conflict` is called with each.
-    `machine_id` is read from /etc/machine-id if None. Only policy `random` uses `state_directory`.
+    - `policy`: a `MacPolicy`, or text that `MacPolicy.parse` reads.
+    - `state_directory`: where policy `random` keeps the address; the others need none.
+    - `taken`: the addresses of others, as a set or a function; None: `kernel_addresses(except_link=name)`. An
+      address that is taken is drawn or derived again, also a kept one. A fixed one is used all the same.
+    - `on_conflict`: called with each address that was taken.
+    - `machine_id`: None reads /etc/machine-id.
 
     Raises:
         TapSettingsError: code `tap_settings`; the name is a pattern or unusable, or `random` has no
@@ -200,7 +196,7 @@ def choose_mac(
 
 
 def load_mac(state_directory: Path | str, name: str) -> MacAddress | None:
-    """The address kept for `name`, or None when there is none yet.
+    """The address kept in `<state_directory>/mac/<name>`, or None when there is none yet.
 
     Raises:
         TapError: code `mac_state`; the file is there and cannot be used.
@@ -220,7 +216,7 @@ def load_mac(state_directory: Path | str, name: str) -> MacAddress | None:
 
 
 def store_mac(state_directory: Path | str, name: str, address: MacAddress) -> None:
-    """Keep `address` for `name`: written beside, synced, renamed; mode 0600 in a 0700 directory.
+    """Keep `address` in `<state_directory>/mac/<name>`, whole or not at all, readable by the owner alone.
 
     Raises:
         TapError: code `mac_state`.

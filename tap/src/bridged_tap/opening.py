@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import ExitStack
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from bridged_tap import kernel
 from bridged_tap.adapter import Adapter, TapAdapter, TunAdapter
@@ -18,8 +18,7 @@ from bridged_tap.errors import AdapterLockedError, TapError
 from bridged_tap.links import Link, find_link
 from bridged_tap.lock import AdapterLock, Holder, find_attached, find_holder, lock_adapter
 from bridged_tap.settings import TXQUEUELEN_DEFAULT, AdapterSettings, Offload, group_id, user_id
-
-_HEADER_OCTETS: Final = 10
+from bridged_tap.virtio import VirtioHeader
 
 Opened = TypeVar("Opened", bound=Adapter)
 
@@ -40,14 +39,18 @@ def open_tap(
 ) -> TapAdapter:
     """Open a TAP adapter: attach to the one of that name, or make it. It stays down until `up()`.
 
-    `name`: 1 to 15 octets; one `%d` in it stands for the first free number.
-    `mac`: the address of the kernel's end; None leaves it, and a new adapter gets a random one.
-    `mtu`: octets of payload, 68 to 65521. `queues`: 1 to 256; more than one makes a multi-queue adapter.
-    `virtio_header`: 10 octets of `VirtioHeader` stand before each frame, both ways; `offloads` need it.
-    `persistent`: the adapter stays when its last holder goes. False does not take that from an adapter that
-    has it. `owner`, `group`: user and group, by number or name, that may attach it without CAP_NET_ADMIN.
-    `txqueuelen`: frames that may wait for `read`. `lock`: at most one process has the adapter.
     None leaves what a present adapter has. On failure nothing that was made stays behind.
+
+    - `name`: 1 to 15 bytes; one `%d` in it stands for the first free number.
+    - `mac`: address of the kernel's end. A new adapter without one gets a random one from the kernel.
+    - `mtu`: bytes of payload, 68 to 65521.
+    - `queues`: 1 to 256; more than one makes a multi-queue adapter.
+    - `virtio_header`: a `VirtioHeader` of 10 bytes stands before each frame, both ways.
+    - `offloads`: what the kernel may leave to the reader; needs `virtio_header`.
+    - `persistent`: the adapter stays when its last holder goes. A persistent one stays so with False, too.
+    - `owner`, `group`: user and group, by number or name, that may open it without CAP_NET_ADMIN.
+    - `txqueuelen`: frames that may wait for `read`; the kernel drops what comes beyond.
+    - `lock`: refuse an adapter that another process has, and keep others away.
 
     Raises:
         TapSettingsError: an argument is wrong; codes `tap_settings`, `mac_address`.
@@ -86,7 +89,7 @@ def open_tun(
 ) -> TunAdapter:
     """Open a TUN adapter, which carries IP packets; the arguments are those of `open_tap`.
 
-    `mtu`: 68 to 65535 octets.
+    `mtu`: bytes of an IP packet, 68 to 65535.
 
     Raises:
         TapSettingsError, AdapterLockedError, TapError: as `open_tap`, with `tap_not_a_tun` for
@@ -293,7 +296,7 @@ def _attach_refused(settings: AdapterSettings, name: str, error: OSError) -> Tap
 def _configure(adapter: Adapter, settings: AdapterSettings) -> None:
     if settings.virtio_header:
         # A former holder (QEMU sets 12) may have left another size with a persistent adapter.
-        adapter.set_virtio_header_size(_HEADER_OCTETS)
+        adapter.set_virtio_header_size(VirtioHeader.SIZE)
     if settings.owner is not None:
         adapter.set_owner(settings.owner)
     if settings.group is not None:

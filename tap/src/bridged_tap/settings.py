@@ -18,12 +18,12 @@ from bridged_tap.errors import TapSettingsError
 Mode = Literal["tap", "tun"]
 """`tap` carries Ethernet frames, `tun` IP packets."""
 
-NAME_OCTETS: Final = 15
+NAME_SIZE: Final = 15
 """IFNAMSIZ without its terminating zero."""
 
 MTU_MINIMUM: Final = 68
 MTU_MAXIMUM: Final = 65521
-"""65535 less the 14 octets of the Ethernet header: what the kernel takes for a TAP. A TUN takes 65535."""
+"""65535 less the 14 bytes of the Ethernet header: what the kernel takes for a TAP. A TUN takes 65535."""
 
 QUEUES_MAXIMUM: Final = 256
 """MAX_TAP_QUEUES of the kernel."""
@@ -99,8 +99,8 @@ def check_name(name: str, *, pattern: bool = False) -> None:
         TapSettingsError: code `tap_settings`.
     """
     bare = name.replace("%d", "0", 1) if pattern else name
-    if not name or len(name.encode(errors="surrogatepass")) > NAME_OCTETS:
-        raise _refused(f"adapter name {name!r} must have 1 to {NAME_OCTETS} octets")
+    if not name or len(name.encode(errors="surrogatepass")) > NAME_SIZE:
+        raise _refused(f"adapter name {name!r} must have 1 to {NAME_SIZE} bytes")
     if bare in {".", ".."} or any(c in "/:%" or c.isspace() or not c.isprintable() for c in bare):
         raise _refused(
             f"adapter name {name!r}: no '/', ':', '%', blanks or control characters"

@@ -29,11 +29,12 @@ class Segmentation(IntEnum):
 class VirtioHeader:
     """What is still to be done to a frame. The default value stands for a complete, plain frame.
 
-    `needs_checksum`: the 16-bit checksum at `checksum_start + checksum_offset` (octets after this header)
-    covers the frame from `checksum_start` on; the field holds the sum of the pseudo header.
-    `is_checksum_valid`: whoever sent the frame has verified its checksum.
-    `segmentation`: cut the payload behind `header_size` octets into pieces of `segment_size` octets.
-    `has_ecn`: of a TCP super-frame with the CWR bit, the first packet alone gets that bit.
+    - `needs_checksum`: the 16-bit checksum at `checksum_start + checksum_offset` (counted from the first byte
+      of the frame) is still to be made, over all from `checksum_start` on. It holds the sum of the pseudo
+      header.
+    - `is_checksum_valid`: the sender has verified the checksum.
+    - `segmentation`: cut the payload behind `header_size` bytes into pieces of `segment_size` bytes.
+    - `has_ecn`: of the packets of a TCP super-frame only the first one keeps the CWR bit.
     """
 
     needs_checksum: bool = False
@@ -46,17 +47,17 @@ class VirtioHeader:
     checksum_offset: int = 0
 
     SIZE: ClassVar[int] = _LAYOUT.size
-    """Octets: 10."""
+    """Bytes: 10."""
 
     @classmethod
     def parse(cls, packet: bytes | bytearray | memoryview) -> VirtioHeader:
         """Read the header of a packet that `read` returned; the frame is `packet[VirtioHeader.SIZE:]`.
 
         Raises:
-            ValueError: fewer than 10 octets, or an unknown kind of super-frame.
+            ValueError: fewer than 10 bytes, or an unknown kind of super-frame.
         """
         if len(packet) < cls.SIZE:
-            raise ValueError(f"a virtio-net header has {cls.SIZE} octets, not {len(packet)}")
+            raise ValueError(f"a virtio-net header has {cls.SIZE} bytes, not {len(packet)}")
         flags, kind, size, segment, start, offset = _LAYOUT.unpack_from(packet)
         return cls(
             needs_checksum=bool(flags & 1),

@@ -15,7 +15,7 @@ from bridged.cli.tap import app
     ("arguments", "said"),
     [
         (["create", "a b"], "'a b'"),
-        (["create", "toolongforalink0"], "15 octets"),
+        (["create", "toolongforalink0"], "15 bytes"),
         (["create", "tap0", "--mtu", "67"], "mtu is 67"),
         (["create", "tap0", "--mac", "01:00:5e:00:00:01"], "multicast"),
         (["create", "tap0", "--mac", "00:00:00:00:00:00"], "all zero"),
