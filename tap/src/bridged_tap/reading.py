@@ -1,19 +1,22 @@
 """Reading frames: at once, with a time limit, as an iterator, or in asyncio tasks.
 
+Programs without asyncio do not load it.
 Source: Linux `drivers/net/tun.c` for the refusals (tun_get_user, tun_chr_read_iter).
 """
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import select
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bridged_tap.errors import TapError
+
+if TYPE_CHECKING:
+    import asyncio
 
 FRAME_SIZE: Final = 65535 + 14 + 4 + 12
 """Room for the largest super-frame: IP packet, Ethernet header, a VLAN tag, virtio-net header."""
@@ -152,6 +155,8 @@ class FrameReader:
             RuntimeError: a task of another event loop waits.
         """
         if self._reads_in_a_row >= _READS_IN_A_ROW:
+            import asyncio
+
             self._reads_in_a_row = 0
             await asyncio.sleep(0)
         while (frame := self.read_nowait()) is None:
@@ -179,6 +184,8 @@ class FrameReader:
 
 async def _readable(sources: Sequence[Source]) -> None:
     """Return when one of them may have something to read, or was closed."""
+    import asyncio
+
     waiter = asyncio.get_running_loop().create_future()
     try:
         for source in sources:
