@@ -80,7 +80,11 @@ def _entry(name: str, value: Any) -> Iterator[str]:
         yield from ("| code | meaning |", "| --- | --- |")
         yield from (f"| `{code}` | {meaning} |" for code, meaning in value.items())
     elif name in CONSTANTS:
-        text = value if isinstance(value, int) else "Literal" + str(value).partition("Literal")[2]
+        text = (
+            value
+            if isinstance(value, int)
+            else "Literal" + str(value).partition("Literal")[2].replace("'", '"')
+        )
         yield from ("```python", f"{name} = {text}", "```", "", CONSTANTS[name])
     elif inspect.isclass(value):
         yield from _class(name, value)
@@ -148,7 +152,7 @@ def _signature(function: Any) -> str:
 def _default(value: object) -> str:
     if isinstance(value, enum.Enum):
         return f"{type(value).__name__}.{value.name}"
-    return f"os.{value.__name__}" if inspect.isbuiltin(value) else repr(value)
+    return f"os.{value.__name__}" if inspect.isbuiltin(value) else repr(value).replace("'", '"')
 
 
 def _documentation(name: str, value: Any) -> Iterator[str]:

@@ -105,7 +105,15 @@ def test_another_program_answers_pings_mirrors_frames_and_ends_cleanly(
 
 
 def test_a_type_checker_knows_the_installed_types(python: Path, tmp_path: Path) -> None:
-    options = ("--strict", "--config-file", "/dev/null", "--cache-dir", tmp_path, "--python-executable", python)
+    options = (
+        "--strict",
+        "--config-file",
+        "/dev/null",
+        "--cache-dir",
+        tmp_path,
+        "--python-executable",
+        python,
+    )
     wrong = tmp_path / "wrong.py"
     wrong.write_text("from bridged_tap import open_tap\nopen_tap('t', mtu='1500').read().nothing\n")
     command = [sys.executable, "-m", "mypy", *options, PROGRAM, wrong]
