@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from bridged.addresses import Endpoint
-from bridged.dataplane.portable.transport.udp import SEGMENT_RETRY_SECONDS, Path, Wire
+from bridged.dataplane.portable.transport.path import Path
+from bridged.dataplane.portable.transport.udp import SEGMENT_RETRY_SECONDS, UdpTransport
 from bridged.units import Octets
 from tests.lab import Lab, TwoSites
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.root
 class Line:
     """Our socket at one end of a path of 1500 octets, a plain one at the other."""
 
-    wire: Wire
+    wire: UdpTransport
     far: socket.socket
     path: Path
     drops: list[tuple[str, int]] = field(default_factory=list)
@@ -39,7 +40,7 @@ def line() -> Iterator[Line]:
         sites = TwoSites(lab, wan_mtu=1500, bridges=False)
         drops: list[tuple[str, int]] = []
         with sites.a.namespace.entered():
-            wire = Wire(
+            wire = UdpTransport(
                 Endpoint(sites.a.wan_ipv4, 0),
                 Octets(1 << 20),
                 lambda reason, count: drops.append((reason, count)),

@@ -4,8 +4,7 @@ Source: epoll(7), eventfd(2). One thread does both directions. Tried with one fo
 dataplane_pair.py, and no lock but the interpreter's): no more throughput, a third more processor time, and
 a longer round trip.
 
-The gate: the loop holds it while it works on a batch, the control plane while it changes something. The
-loop steps back when somebody waits, so that the control plane waits for one batch at most.
+It holds the gate while it works on a batch; see `gate`.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from types import TracebackType
 from typing import Final
 
-from bridged.dataplane.portable.fast_path import FastPath
-from bridged.dataplane.portable.forwarding import Forwarding
-from bridged.dataplane.portable.tap_io import TapGone, TapIo
-from bridged.dataplane.portable.transport.udp import Wire
+from bridged.dataplane.portable.control.counters import DropCounter
+from bridged.dataplane.portable.directions import Directions
+from bridged.dataplane.portable.gate import Gate
+from bridged.dataplane.portable.tap import TapGone
+from bridged.dataplane.portable.transport.path import Transport
 from bridged.supervision import SUPERVISOR
 
 TAP_BUDGET_FRAMES: Final = 128
@@ -31,55 +30,20 @@ WIRE_BUDGET_READS: Final = 16
 MAX_EVENTS: Final = 16
 TICK_SECONDS: Final = 1.0
 AWAKE_SECONDS: Final = 50e-6
-"""How long to wait awake for the next event, where the last one came as soon as that."""
+"""How long to poll without sleeping for the next event, if the last one came as soon as that."""
 CROWDED_SECONDS: Final = 30e-6
-"""Where one look took longer than this, another program had the processor: do not wait awake for a while."""
+"""If one look took longer than this, another program had the processor: sleep from now on, for a while."""
 CROWDED_PAUSE_SECONDS: Final = 0.1
 ERRORS_LOGGED: Final = 10
-_STEP_BACK_SECONDS: Final = 0.00005
-_STEP_BACK_TIMES: Final = 100
-
 
 logger = logging.getLogger(__name__)
-
-
-class Gate:
-    """A lock between the loop and the control plane, in which the loop gives way.
-
-    The control plane uses it as a context manager. The loop takes `lock` itself, and calls `give_way`
-    after each batch if anybody is `waiting`: without that it would take the lock again at once.
-    """
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.waiting = 0
-        self._counting = threading.Lock()
-
-    def __enter__(self) -> None:
-        with self._counting:
-            self.waiting += 1
-        self.lock.acquire()
-        with self._counting:
-            self.waiting -= 1
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.lock.release()
-
-    def give_way(self) -> None:
-        """Let those who wait go first (for 5 ms at most)."""
-        for _ in range(_STEP_BACK_TIMES):
-            if not self.waiting:
-                return
-            time.sleep(_STEP_BACK_SECONDS)
 
 
 class _Budget:
     """How many reads to try in one turn.
 
-    Asking once more than there is costs a system call and an exception. So it is as many as there were
-    lately, and twice as many only after two turns in a row that used up all: then there is a queue.
+    One read more than there is to read costs a system call and an exception. The budget is therefore what the
+    last turn used, and doubles only after two turns in a row that used it up: then there is a queue.
     """
 
     __slots__ = ("_full_at", "most", "reads")
@@ -90,7 +54,7 @@ class _Budget:
         self._full_at = -2
 
     def spend(self, used: int, turn: int) -> None:
-        """So many reads gave something, in the turn of this number."""
+        """Record that `used` reads returned data in this turn."""
         if used < self.reads:
             self.reads = used or 1
             return
@@ -100,33 +64,37 @@ class _Budget:
 
 
 class Loop:
-    """Drives a TapIo, a Wire and a Forwarding between `start` and `stop`.
+    """Drives both directions between `start` and `stop`, in a thread of its own.
 
-    `on_tick(now)` returns when it wants to be called again at the latest; `on_tap_gone(errno)` tells
-    that the adapter vanished, and is called once for each adapter. Both are called with the gate held.
+    `on_tick(now)` returns when it wants to be called next, at the latest. `on_tap_gone(errno)` says that the
+    adapter vanished, once for each adapter. Both are called with the gate held.
     """
 
     def __init__(
         self,
         name: str,
         gate: Gate,
-        wire: Wire,
-        forwarding: Forwarding,
-        fast_path: FastPath,
+        transport: Transport,
+        directions: Directions,
+        drops: DropCounter,
         on_tick: Callable[[float], float],
         on_tap_gone: Callable[[int], None],
     ) -> None:
         self._name = name
         self._gate = gate
-        self._wire = wire
-        self._forwarding = forwarding
-        self._fast_path = fast_path
+        self._transport = transport
+        self._directions = directions
+        self._lan_to_wan = directions.lan_to_wan
+        self._wan_to_lan = directions.wan_to_lan
+        self._receiver = directions.receiver
+        self._batches = directions.batches
+        self._drops = drops
         self._on_tick = on_tick
         self._on_tap_gone = on_tap_gone
-        self._tap: TapIo | None = None
         self._tap_descriptors: tuple[int, ...] = ()
+        """Empty while there is no adapter."""
         self._wire_descriptor = -1
-        wire.before_close = self._forget_wire
+        transport.before_close = self._forget_wire
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._wake, select.EPOLLIN)
@@ -148,7 +116,7 @@ class Loop:
         )
 
     def stop(self) -> None:
-        """End the thread and close what is the loop's. Idempotent. Not with the gate held."""
+        """End the thread and close the loop's descriptors. Idempotent. Not with the gate held."""
         self._running = False
         if self._wake >= 0:
             os.eventfd_write(self._wake, 1)
@@ -161,35 +129,28 @@ class Loop:
             self._wake = -1
 
     def wake(self) -> None:
-        """Have the timers looked at soon; they have changed."""
+        """Call `on_tick` soon: the timers have changed."""
         self._next_tick = 0.0
         if self._wake >= 0:
             os.eventfd_write(self._wake, 1)
 
     def watch_wire(self) -> None:
-        """Watch the wire's socket, which is a new one. With the gate held, or before `start`."""
+        """Watch the transport's socket, which is a new one. With the gate held, or before `start`."""
         self._forget_wire()
-        self._wire_descriptor = self._wire.fileno()
+        self._wire_descriptor = self._transport.fileno()
         if self._wire_descriptor >= 0:
             self._epoll.register(self._wire_descriptor, select.EPOLLIN)
 
-    def _forget_wire(self) -> None:
-        """Stop watching a socket that is about to close. The epoll keeps it while a duplicate is open."""
-        descriptor, self._wire_descriptor = self._wire_descriptor, -1
-        if descriptor >= 0 and not self._epoll.closed:
-            self._epoll.unregister(descriptor)
-
-    def watch_tap(self, tap: TapIo) -> None:
-        """Go on with this TAP. With the gate held, or before `start`."""
+    def watch_tap(self) -> None:
+        """Watch the adapter that the directions use now. With the gate held, or before `start`."""
         self._forget_tap()
-        self._tap = tap
-        self._tap_descriptors = tap.port.fds
-        for descriptor in tap.port.fds:
+        self._tap_descriptors = self._directions.tap.port.fds
+        for descriptor in self._tap_descriptors:
             self._budgets[descriptor] = _Budget(TAP_BUDGET_FRAMES)
             self._epoll.register(descriptor, select.EPOLLIN)
 
     def cpu_seconds(self) -> float:
-        """Processor time of the thread so far."""
+        """Processor time of the thread up to now."""
         thread = self._thread
         if thread is not None and thread.ident is not None and thread.is_alive():
             try:
@@ -205,7 +166,7 @@ class Loop:
         now = done = clock()
         gap = 1.0
         while self._running:
-            # Where an answer follows soon, sleeping and waking take longer than to wait for it awake.
+            # If an answer follows soon, to sleep and wake takes longer than to poll for it.
             ready = self._wait_awake(done) if gap < AWAKE_SECONDS and done >= self._crowded_until else None
             if not ready:
                 ready = poll(max(0.0, self._next_tick - done), MAX_EVENTS)
@@ -220,7 +181,7 @@ class Loop:
             except TapGone as gone:
                 self._lose_tap(gone)
             except Exception:
-                # A bug; it must cost the batch it was met in, not the tunnel.
+                # A bug must cost the batch that it was met in, not the tunnel.
                 self._report()
             finally:
                 lock.release()
@@ -230,10 +191,10 @@ class Loop:
         self._cpu_seconds = time.thread_time()
 
     def _wait_awake(self, since: float) -> list[tuple[int, int]]:
-        """Look again and again for AWAKE_SECONDS, giving way to whoever wants the processor.
+        """Poll for AWAKE_SECONDS, and give way to whoever wants the processor.
 
-        A thread asleep costs twice: the sender an interrupt to the other processor, and itself the time to
-        wake. Traffic with longer pauses, or a busy machine, has us sleep as ever.
+        A sleeping thread costs twice: the sender an interrupt to the other processor, and itself the time to
+        wake. Traffic with longer pauses, or a busy machine, ends this.
         """
         poll = self._epoll.poll
         clock = time.monotonic
@@ -259,27 +220,20 @@ class Loop:
     def _turn(self, ready: list[tuple[int, int]], now: float) -> None:
         """Deal with what is ready.
 
-        A single event on another descriptor than in the turn before is hardly the head of a queue: it goes
-        the short way.
+        A single event, on another descriptor than in the turn before, is hardly the head of a queue: one read
+        is tried then, which takes fewer steps.
 
         Raises:
             TapGone: the adapter vanished.
         """
-        tap = self._tap
-        if len(ready) == 1 and ready[0][0] != self._latest and tap is not None:
+        if len(ready) == 1 and ready[0][0] != self._latest and self._tap_descriptors:
             descriptor = self._latest = ready[0][0]
             if descriptor == self._wire_descriptor:
-                received = self._fast_path.from_wire(tap, now)
-                if received is not None:
-                    self._forwarding.from_wire(received, now)
-                if self._forwarding.to_tap or self._forwarding.to_peers:
-                    self._deliver(now)
+                self._read_wire_once(now)
                 return
             # The event may be older than the adapter: a descriptor's number is soon another file's.
             if descriptor in self._tap_descriptors:
-                frames = self._fast_path.from_tap(tap, descriptor, now)
-                if frames:
-                    self._forwarding.from_tap(frames, now)
+                self._read_tap_once(descriptor, now)
                 return
         self._turns += 1
         for descriptor, _ in ready:
@@ -289,43 +243,64 @@ class Loop:
             elif descriptor == self._wake:
                 with suppress(BlockingIOError):
                     os.eventfd_read(self._wake)
-            elif tap is not None and descriptor in self._tap_descriptors:
-                self._read_tap(tap, descriptor, now)
+            elif descriptor in self._tap_descriptors:
+                self._read_tap(descriptor, now)
 
-    def _read_tap(self, tap: TapIo, descriptor: int, now: float) -> None:
+    def _read_tap(self, descriptor: int, now: float) -> None:
         budget = self._budgets[descriptor]
-        frames = tap.read(descriptor, budget.reads)
+        frames = self._directions.reader.read(descriptor, budget.reads)
         budget.spend(len(frames), self._turns)
         if frames:
-            self._forwarding.from_tap(frames, now)
+            self._lan_to_wan.forward(frames, now)
+
+    def _read_tap_once(self, descriptor: int, now: float) -> None:
+        frame, frames = self._directions.reader.read_one(descriptor)
+        if frame is not None:
+            self._lan_to_wan.forward_one(frame, now)
+        elif frames:
+            self._lan_to_wan.forward(frames, now)
 
     def _read_wire(self, now: float) -> None:
         budget = self._wire_budget
         reads = 0
         while reads < budget.reads:
-            received = self._wire.receive()
+            received = self._transport.receive()
             if received is None:
                 break
             reads += 1
-            self._forwarding.from_wire(received, now)
+            self._receiver.take(received, now)
         budget.spend(reads, self._turns)
         self._deliver(now)
 
+    def _read_wire_once(self, now: float) -> None:
+        received = self._transport.receive()
+        if received is None:
+            return
+        frame = self._receiver.take_one(received, now)
+        if frame is not None:
+            self._directions.writer.write_one(frame)
+        elif self._wan_to_lan.to_tap or self._batches:
+            self._deliver(now)
+
     def _deliver(self, now: float) -> None:
         """Hand out what waits for the TAP and for peers."""
-        if self._forwarding.to_tap:
-            self._write_tap(self._forwarding.take_for_tap())
-        self._forwarding.send_queued(now)
-
-    def _write_tap(self, frames: list[bytes]) -> None:
-        if self._tap is None:
-            self._forwarding.drop("receive", "tap_down", len(frames))
-            return
-        self._tap.write(frames)
+        if self._wan_to_lan.to_tap:
+            frames = self._wan_to_lan.take_for_tap()
+            if self._tap_descriptors:
+                self._directions.writer.write(frames)
+            else:
+                self._drops.count("receive", "tap_down", len(frames))
+        self._batches.flush(now)
 
     def _lose_tap(self, gone: TapGone) -> None:
         self._forget_tap()
         self._on_tap_gone(gone.number)
+
+    def _forget_wire(self) -> None:
+        """Stop watching a socket that is about to close. The epoll keeps it while a duplicate is open."""
+        descriptor, self._wire_descriptor = self._wire_descriptor, -1
+        if descriptor >= 0 and not self._epoll.closed:
+            self._epoll.unregister(descriptor)
 
     def _forget_tap(self) -> None:
         for descriptor in self._tap_descriptors:
@@ -334,5 +309,4 @@ class Loop:
                 self._epoll.unregister(descriptor)
             except (OSError, ValueError):
                 pass  # the caller closed it
-        self._tap = None
         self._tap_descriptors = ()

@@ -7,7 +7,6 @@ No I/O. Written under the loop's gate; a reader copies whole dicts and lists, wh
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
 from typing import Final
 
 from bridged.dataplane.contract import Direction, FrameKind, Histogram
@@ -47,8 +46,21 @@ class BatchSizes:
         return Histogram(BATCH_BOUNDS, tuple(counts), float(total))
 
 
-def count_drop(tables: Iterable[Drops], direction: Direction, reason: str, frames: int = 1) -> None:
-    """Add to every table (the data plane's, and the peer's where there is one)."""
-    key = (direction, reason)
-    for table in tables:
-        table[key] = table.get(key, 0) + frames
+class DropCounter:
+    """Frames and packets that one data plane lost, by direction and reason; `totals` only grow."""
+
+    __slots__ = ("totals",)
+
+    def __init__(self) -> None:
+        self.totals: Drops = {}
+
+    def count(
+        self, direction: Direction, reason: str, frames: int = 1, peer_drops: Drops | None = None
+    ) -> None:
+        """Count lost frames or packets, also in the drops of the peer concerned (None: of no peer)."""
+        if not frames:
+            return
+        key = (direction, reason)
+        self.totals[key] = self.totals.get(key, 0) + frames
+        if peer_drops is not None:
+            peer_drops[key] = peer_drops.get(key, 0) + frames

@@ -21,6 +21,39 @@ _MSS_OCTETS: Final = 4
 _FRAGMENT_MASK: Final = 0x3FFF
 
 
+class MssFitter:
+    """Lowers the MSS of SYN segments to `limit` bytes (0: leaves them alone); `changed` counts them."""
+
+    __slots__ = ("changed", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.changed = 0
+
+    def fit(self, frames: list[bytes]) -> None:
+        """Replace the frames whose MSS is too large."""
+        if not self.limit:
+            return
+        for index, frame in enumerate(frames):
+            if may_be_syn(frame):
+                changed = clamp_mss(frame, self.limit)
+                if changed is not None:
+                    frames[index] = changed
+                    self.changed += 1
+
+
+def may_be_syn(frame: bytes) -> bool:
+    """A quick look: false for most frames that cannot be SYN segments."""
+    if len(frame) < 54:
+        return False
+    ethertype = frame[12]
+    if ethertype == 0x08 and frame[14] == 0x45:
+        return frame[23] == 6 and frame[47] & _SYN != 0
+    if ethertype == 0x86 and frame[13] == 0xDD:
+        return frame[20] == 6 and len(frame) > 67 and frame[67] & _SYN != 0
+    return ethertype in (0x08, 0x81, 0x88)
+
+
 def tcp_offset(frame: bytes) -> tuple[int, bool] | None:
     """Where the TCP header begins and whether under IPv6; None where there is none to be read.
 

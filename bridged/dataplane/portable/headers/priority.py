@@ -1,12 +1,11 @@
-"""What a frame says of its own urgency, and what becomes of it on the wire.
+"""The priority that a frame asks for in its own headers.
 
-Source: IEEE 802.1Q-2022, 6.9.3 and table 8-5 (of two traffic classes the upper one is for PCP 4 to 7);
-RFC 2474; RFC 4594 (voice is EF); RFC 2983. Pure.
+Source: IEEE 802.1Q-2022, 6.9.3; RFC 2474; RFC 4594 (voice is EF). Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from bridged.dataplane.portable.headers.segment import IPV4, IPV6, VLAN_TAGS, network_offset
@@ -14,14 +13,11 @@ from bridged.errors import DataplaneError
 
 DSCP_OF_PCP: Final = (0, 8, 16, 24, 32, 46, 48, 56)
 """The class selector of the same number, but EF for 5, which is voice."""
-LEAST_URGENT: Final = 32
-"""CS4. So PCP 4 to 7, and AF4x, CS4, CS5, EF, CS6, CS7."""
-
 Reader = Callable[[bytes], int]
 
 
 def dscp_reader(priority: str) -> Reader | None:
-    """What gives the DSCP, 0..63, of the datagram that carries a frame; None where nothing is read (`off`).
+    """The function that reads the DSCP (0..63) of the datagram that carries a frame; None for `off`.
 
     Raises:
         DataplaneError: `bad_setting`.
@@ -53,20 +49,3 @@ def dscp_of_ip(frame: bytes) -> int:
     if ethertype == IPV6 and octets[0] >> 4 == 6:
         return int.from_bytes(octets, "big") >> 6 & 0x3F
     return 0
-
-
-def urgent_first(frames: list[bytes], reader: Reader) -> list[bytes]:
-    """The same frames, urgent ones first; order is kept among them and among the others."""
-    return sorted(frames, key=lambda frame: reader(frame) < LEAST_URGENT)
-
-
-def stretches(frames: Sequence[bytes], reader: Reader) -> list[tuple[int, int]]:
-    """(traffic class octet, how many) of consecutive frames that go out under one class."""
-    found: list[tuple[int, int]] = []
-    for frame in frames:
-        octet = reader(frame) << 2
-        if found and found[-1][0] == octet:
-            found[-1] = (octet, found[-1][1] + 1)
-        else:
-            found.append((octet, 1))
-    return found

@@ -194,12 +194,12 @@ class Fdb:
         if port is not None and self._counts.get(port, 0) >= self.addresses_per_peer:
             self.changes["refused"] += 1
             return "mac_limit"
+        self.moves.append(StationMove(station, entry.port, port))
         self._relocate(station, entry, port)
         entry.heard = now
         return None
 
     def _relocate(self, station: Station, entry: Entry, port: Port) -> None:
-        self.moves.append(StationMove(station, entry.port, port))
         self._uncount(entry.port)
         self._counts[port] = self._counts.get(port, 0) + 1
         entry.port = port

@@ -27,6 +27,8 @@ from bridged.units import KeyId, WirePeerId
 
 LEAST_FRAME_OCTETS: Final = 14
 
+_LEAST_V2_OCTETS: Final = OVERHEAD_V2 + LEAST_FRAME_OCTETS
+
 NEVER: Final = -1
 """No packet has this id."""
 
@@ -126,7 +128,42 @@ class KeySlot:
         self.use.count_sent(len(packets), sum(map(len, packets)))
         return packets
 
-    def settle(self) -> None:
+    def seal_one(self, payload: bytes) -> bytes | None:
+        """`seal` for one payload; None, and nothing is done, if the limits have to be looked at first."""
+        number, use = self.next_id, self.use
+        if number > MAX_DATA_PACKET_ID or use.packets_sent >= use.due_sent:
+            return None
+        self.next_id = number + 1
+        identity = number.to_bytes(4, "big")
+        sealed = self.encrypt(identity + self.seal_iv, payload, self.additional + identity)
+        packet = self.header + identity + sealed[-16:] + sealed[:-16]
+        use.packets_sent += 1
+        use.octets_sent += len(packet)
+        return packet
+
+    def open_next(self, packet: bytes) -> bytes | None:
+        """`open` for the DATA_V2 packet that is next in order.
+
+        None, and nothing is done, for any other, and if the limits have to be looked at first.
+        """
+        use = self.use
+        if (
+            len(packet) < _LEAST_V2_OCTETS
+            or int.from_bytes(packet[4:8], "big") != self.awaited
+            or use.packets_received >= use.due_received
+        ):
+            return None
+        try:
+            payload = self.decrypt(packet[4:8] + self.open_iv, packet[24:] + packet[8:24], packet[:8])
+        except InvalidTag:
+            return None
+        self.awaited += 1
+        self.following += 1
+        use.packets_received += 1
+        use.octets_received += len(packet)
+        return payload
+
+    def _settle(self) -> None:
         """Bring the replay window up to date with the packets that came in order."""
         if self.following:
             self.window.accept_next(self.following)
@@ -151,7 +188,7 @@ class KeySlot:
         least = body + LEAST_FRAME_OCTETS
         iv = self.open_iv
         decrypt = self.decrypt
-        self.settle()
+        self._settle()
         expected = self.awaited
         following = 0
         payloads = []

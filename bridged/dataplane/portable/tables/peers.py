@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any, Final
 
 from bridged.addresses import Endpoint
-from bridged.dataplane.contract import OCC_BURST, OCC_PER_SECOND, PeerSettings
+from bridged.dataplane.contract import OCC_BURST, OCC_PER_SECOND, KeyNearLimit, PeerSettings
 from bridged.dataplane.portable.control.allowance import Allowance
 from bridged.dataplane.portable.tables.keys import KeySlot
 from bridged.dataplane.portable.tables.traffic import Traffic
 from bridged.dataplane.portable.transport.addresses import SockAddress
-from bridged.dataplane.portable.transport.udp import Path
+from bridged.dataplane.portable.transport.path import Path
 from bridged.errors import DataplaneError
 from bridged.protocol.packets.data_packet import serialize_data_header
 from bridged.units import KeyId, PeerHandle, Seconds, WirePeerId
@@ -72,6 +72,11 @@ class Peer:
         """What the switch remembers of frames from here."""
         self.expired = False
         self.occ = Allowance(OCC_BURST, OCC_PER_SECOND)
+
+    def near_limit(self, slot: KeySlot) -> KeyNearLimit | None:
+        """The event that says that one of its keys should be replaced; it comes once for each key."""
+        trigger = slot.limit_reached()
+        return None if trigger is None else KeyNearLimit(self.handle, slot.key_id, trigger)
 
     def next_deadline(self) -> float:
         """When a ping or the expiry is due at the earliest (monotonic seconds; inf: never)."""

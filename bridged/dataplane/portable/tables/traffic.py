@@ -50,6 +50,16 @@ class Traffic:
             drops=self.drops.copy(),
         )
 
+    def count_received(self, kind: int, frames: int, octets: int) -> None:
+        """Frames of one kind that came from the peer, with `octets` between them."""
+        self.received_frames[kind] += frames
+        self.received_bytes[kind] += octets
+
+    def count_sent(self, kind: int, frames: int, octets: int) -> None:
+        """Frames of one kind that were sealed to the peer."""
+        self.sent_frames[kind] += frames
+        self.sent_bytes[kind] += octets
+
     def retire(self, use: KeyUse) -> None:
         """A key goes; its figures stay."""
         received, sent, received_octets, sent_octets = self.retired

@@ -64,7 +64,7 @@ def traffic_class(octet: int, address: SockAddress) -> AncillaryItem:
     return socket.IPPROTO_IPV6, socket.IPV6_TCLASS, value
 
 
-def pin_of(level: int, kind: int, data: bytes) -> AncillaryItem | None:
+def pinned_source_of(level: int, kind: int, data: bytes) -> AncillaryItem | None:
     """From a received packet-information message: the message that makes an answer leave from there.
 
     Only the address is pinned, not the interface: routing may be asymmetric.

@@ -1,7 +1,7 @@
-"""The UDP socket of a tunnel: batched sending and receiving, and everything that may go wrong with it.
+"""UDP as the transport of a tunnel: one socket, batched sends and reads, and what may go wrong with them.
 
 Source: udp(7) (UDP_SEGMENT, UDP_GRO), ip(7), ipv6(7), socket(7) (SO_RXQ_OVFL).
-All system calls on the socket are here. Nothing the network does raises from `receive` or `send`.
+All system calls on the socket are here, its options in `socket_options`.
 """
 
 from __future__ import annotations
@@ -13,95 +13,54 @@ import socket
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.portable.control.counters import BatchSizes
 from bridged.dataplane.portable.transport.addresses import (
-    IP_PKTINFO,
     AncillaryItem,
     SockAddress,
-    pin_of,
+    pinned_source_of,
     to_endpoint,
     to_sockaddr,
     traffic_class,
 )
+from bridged.dataplane.portable.transport.errors import BATCH_REFUSALS, SOURCE_GONE, drop_reason
+from bridged.dataplane.portable.transport.path import MAX_DATAGRAM_OCTETS, Path, Received
+from bridged.dataplane.portable.transport.socket_options import (
+    SO_RXQ_OVFL,
+    UDP_GRO,
+    UDP_SEGMENT,
+    accepts,
+    open_socket,
+    set_common_options,
+)
 from bridged.errors import DataplaneError
 from bridged.units import Octets
 
-MAX_DATAGRAM_OCTETS: Final = 65535
 MAX_SEGMENTS: Final = 64
 MAX_BATCH_OCTETS: Final = 65000
 """Of one UDP_SEGMENT send: an IP packet, less its headers and the largest options."""
 SEGMENT_RETRY_SECONDS: Final = 30.0
-"""After a failed UDP_SEGMENT send, segments of that size go singly for so long."""
+"""After a failed UDP_SEGMENT send, packets of that size go singly for this long."""
 SEND_WAIT_MILLISECONDS: Final = 5
-PINS_REMEMBERED: Final = 4096
-
-_UDP_SEGMENT: Final = 103
-_UDP_GRO: Final = 104
-_IP_MTU_DISCOVER: Final = 10
-_IPV6_MTU_DISCOVER: Final = 23
-_IPV6_RECVPKTINFO: Final = 49
-_PMTUDISC_DONT: Final = 0
-_IP_FREEBIND: Final = 15
-_IPV6_FREEBIND: Final = 78
-_SO_SNDBUFFORCE: Final = 32
-_SO_RCVBUFFORCE: Final = 33
-_SO_RXQ_OVFL: Final = 40
+SOURCES_REMEMBERED: Final = 4096
 ANCILLARY_OCTETS: Final = 256
+
 _U32: Final = struct.Struct("=I")
-_SEGMENT_CAUSES: Final = {errno.EIO: "eio", errno.EINVAL: "einval", errno.EMSGSIZE: "emsgsize"}
-_DROP_REASONS: Final = {
-    errno.EAGAIN: "udp_send_full",
-    errno.ENOBUFS: "udp_send_full",
-    errno.ENOMEM: "udp_send_full",
-    errno.EMSGSIZE: "emsgsize",
-    errno.ENETUNREACH: "unreachable",
-    errno.EHOSTUNREACH: "unreachable",
-    errno.ENETDOWN: "unreachable",
-    errno.EADDRNOTAVAIL: "unreachable",
-    errno.EAFNOSUPPORT: "unreachable",
-    errno.ENODEV: "unreachable",
-    errno.ECONNREFUSED: "refused",
-    errno.EPERM: "refused",
-}
 
 
-@dataclass(slots=True)
-class Path:
-    """Where a peer is, as the socket sees it, and what its path bears.
+class UdpTransport:
+    """The socket of one tunnel; see `Transport`. `drop(reason, datagrams)` hears of losses.
 
-    `pin`: the local address to answer from, and `awaited`: the ancillary messages that single datagrams to
-    there have. Segments above `segment_limit` octets are sent singly until `retry_at` (monotonic seconds).
+    `bind` None: the socket is made for the family of the first destination, and replaced when the other
+    family is needed. `overflow`: datagrams that the kernel dropped because the receive buffer was full.
+    `before_close` is called before a socket goes away.
     """
 
-    address: SockAddress
-    pin: AncillaryItem | None = None
-    awaited: list[AncillaryItem] = field(default_factory=list)
-    segment_limit: int = MAX_DATAGRAM_OCTETS
-    retry_at: float = 0.0
-
-
-Received = tuple[bytes, int, SockAddress, AncillaryItem | None]
-"""One read of the socket: octets, size, source, pin of the answer.
-
-The octets are datagrams of `size` each (the last may be shorter), end to end.
-"""
-
-
-class Wire:
-    """The socket; see the module. `drop` counts lost datagrams by direction and reason.
-
-    `bind` None: the socket is made for the family of the first destination, and made anew for the
-    other family when that is needed. `recvmsg`, `sendto` and `sendmsg` are the socket's own.
-    """
-
-    recvmsg: Callable[..., tuple[bytes, list[AncillaryItem], int, SockAddress]]
-    sendto: Callable[..., int]
-    sendmsg: Callable[..., int]
+    _recvmsg: Callable[..., tuple[bytes, list[AncillaryItem], int, SockAddress]]
+    _sendto: Callable[..., int]
+    _sendmsg: Callable[..., int]
 
     def __init__(self, bind: Endpoint | None, buffer: Octets, drop: Callable[[str, int], None]) -> None:
         self._bind = bind
@@ -110,18 +69,22 @@ class Wire:
         self._socket: socket.socket | None = None
         self._overflow = 0
         self._overflow_before = 0
-        self._pins: OrderedDict[SockAddress, AncillaryItem] = OrderedDict()
-        # The last packet information and what it meant: it seldom changes.
-        self._information: AncillaryItem = (0, 0, b"")
-        self._pin: AncillaryItem | None = None
-        self.family = 0
+        self._sources: OrderedDict[SockAddress, AncillaryItem] = OrderedDict()
+        # Single datagrams mostly have the same ancillary messages as the one before; what they meant.
+        self._usual: list[AncillaryItem] = []
+        self._usual_source: AncillaryItem | None = None
+        self._family: int = socket.AF_INET6
+        """Of the socket, or of the latest one."""
         self._unplug()
         self.has_segment = False
         self.has_gro = False
         self.fallbacks: dict[tuple[str, str], int] = {}
+        """Refused offloads, by (offload, cause)."""
         self.before_close: Callable[[], None] = lambda: None
         self.segments_per_send = BatchSizes()
         self.datagrams_per_receive = BatchSizes()
+
+    # --- the socket
 
     @property
     def is_open(self) -> bool:
@@ -129,14 +92,22 @@ class Wire:
 
     @property
     def overflow(self) -> int:
-        """Datagrams that the kernel dropped because the receive buffer was full."""
         return self._overflow_before + self._overflow
 
+    @property
+    def local_endpoint(self) -> Endpoint | None:
+        """Where the socket is bound (None: there is none, or it has not sent yet)."""
+        if self._socket is None:
+            return None
+        endpoint = to_endpoint(self._socket.getsockname())
+        return endpoint if endpoint.port else None
+
     def fileno(self) -> int:
+        """The socket's descriptor; -1 without a socket."""
         return self._socket.fileno() if self._socket is not None else -1
 
     def open(self) -> None:
-        """Bind. Where there is nothing to bind to, wait for `ensure`.
+        """Bind. If there is nothing to bind to, wait for `ensure`.
 
         Raises:
             DataplaneError: `bind_failed`.
@@ -145,20 +116,23 @@ class Wire:
             return
         family = socket.AF_INET6 if self._bind.is_ipv6 else socket.AF_INET
         try:
-            self._socket = self._opened(family)
-            self._socket.bind(to_sockaddr(self._bind, family))
+            self._plug(open_socket(family, self._bind, self._buffer)).bind(to_sockaddr(self._bind, family))
         except OSError as error:
             self.close()
             raise DataplaneError("bind_failed", f"cannot bind UDP {self._bind}: {error.strerror}") from None
 
     def ensure(self, destination: Endpoint) -> bool:
-        """Have a socket that can reach `destination`; whether a new one was made for it."""
+        """Have a socket that can reach `destination`; True if a new one was made for it.
+
+        Raises:
+            DataplaneError: `bind_failed`.
+        """
         if self._bind is not None or self._reaches(destination):
             return False
         self.close()
         family = socket.AF_INET6 if destination.is_ipv6 else socket.AF_INET
         try:
-            self._socket = self._opened(family)
+            self._plug(open_socket(family, None, self._buffer))
         except OSError as error:
             raise DataplaneError(
                 "bind_failed", f"no UDP socket for {destination}: {error.strerror}"
@@ -166,7 +140,7 @@ class Wire:
         return True
 
     def adopt(self, descriptor: int | None) -> None:
-        """Go on with a socket that somebody else has opened and bound; None: with none.
+        """Use a socket that somebody else has opened and bound (None: no socket).
 
         Raises:
             DataplaneError: `system`.
@@ -174,25 +148,10 @@ class Wire:
         adopted = None if descriptor is None else self._adopted(descriptor)
         self.close()
         if adopted is not None:
-            self._socket = adopted
-            self.family = adopted.family
-            self.recvmsg, self.sendto, self.sendmsg = adopted.recvmsg, adopted.sendto, adopted.sendmsg
-
-    def _adopted(self, descriptor: int) -> socket.socket:
-        try:
-            copy = os.dup(descriptor)
-            try:
-                sock = socket.socket(fileno=copy)
-            except OSError:
-                os.close(copy)
-                raise
-            sock.setblocking(False)
-            self._set_common(sock, sock.family)
-        except OSError as error:
-            raise DataplaneError("system", f"cannot use the UDP socket: {error.strerror}") from None
-        return sock
+            self._plug(adopted)
 
     def close(self) -> None:
+        """Idempotent."""
         if self._socket is not None:
             self.before_close()
             self._overflow_before += self._overflow
@@ -200,76 +159,69 @@ class Wire:
             self._unplug()
             self._socket.close()
             self._socket = None
-            self._pins.clear()
+            self._sources.clear()
 
-    @property
-    def local_endpoint(self) -> Endpoint | None:
-        if self._socket is None:
-            return None
-        endpoint = to_endpoint(self._socket.getsockname())
-        return endpoint if endpoint.port else None
+    # --- paths
 
     def path(self, endpoint: Endpoint) -> Path:
-        """The path to an endpoint, answering from the address it last wrote to.
+        """See `Transport.path`.
 
         Raises:
             OSError: an address that this socket cannot send to.
         """
-        address = to_sockaddr(endpoint, self.family or socket.AF_INET6)
-        return Path(address, self._pins.get(address))
+        address = to_sockaddr(endpoint, self._family)
+        return Path(address, self._sources.get(address))
 
-    def remember_pin(self, received: Received) -> None:
-        """Answer this source from the address that it wrote to. Holds PINS_REMEMBERED sources."""
-        _, _, source, pin = received
-        if pin is None:
+    def remember_source(self, received: Received) -> None:
+        """See `Transport.remember_source`. Holds SOURCES_REMEMBERED of them."""
+        _, _, source, pinned_source = received
+        if pinned_source is None:
             return
-        self._pins[source] = pin
-        self._pins.move_to_end(source)
-        if len(self._pins) > PINS_REMEMBERED:
-            self._pins.popitem(last=False)
+        self._sources[source] = pinned_source
+        self._sources.move_to_end(source)
+        if len(self._sources) > SOURCES_REMEMBERED:
+            self._sources.popitem(last=False)
+
+    # --- receiving
 
     def receive(self) -> Received | None:
-        """The next datagrams of one source, or None where none wait."""
+        """See `Transport.receive`."""
         try:
-            data, ancillary, _, source = self.recvmsg(MAX_DATAGRAM_OCTETS, ANCILLARY_OCTETS)
-        except OSError as error:
-            self.failed(error)
+            data, ancillary, _, source = self._recvmsg(MAX_DATAGRAM_OCTETS, ANCILLARY_OCTETS)
+        except BlockingIOError:
             return None
-        return self.sorted(data, ancillary, source)
+        except OSError as error:
+            # An ICMP error of an earlier datagram: nothing was lost by this read.
+            self._drop(drop_reason(error.errno), 0)
+            return None
+        if ancillary == self._usual:
+            self.datagrams_per_receive.ones += 1
+            return data, len(data), source, self._usual_source
+        return self._parsed(data, ancillary, source)
 
-    def failed(self, error: OSError) -> None:
-        """A read gave nothing: none wait, or an ICMP error of an earlier datagram, which concerns nobody."""
-        if not isinstance(error, BlockingIOError):
-            self._drop(_DROP_REASONS.get(error.errno or 0, "io_error"), 0)
-
-    def sorted(self, data: bytes, ancillary: list[AncillaryItem], source: SockAddress) -> Received:
-        """What a read gave, its ancillary messages understood."""
+    def _parsed(self, data: bytes, ancillary: list[AncillaryItem], source: SockAddress) -> Received:
+        """A read whose ancillary messages are not the usual ones."""
         size = len(data)
-        pin = None
-        for item in ancillary:
-            level, kind, value = item
-            if kind == _UDP_GRO and level == socket.IPPROTO_UDP:
+        pinned_source = None
+        is_usual = True
+        for level, kind, value in ancillary:
+            if kind == UDP_GRO and level == socket.IPPROTO_UDP:
                 size = int.from_bytes(value[:4], "little")
-            elif kind == _SO_RXQ_OVFL and level == socket.SOL_SOCKET:
+                is_usual = False
+            elif kind == SO_RXQ_OVFL and level == socket.SOL_SOCKET:
                 self._overflow = _U32.unpack(value)[0]
-            elif item == self._information:
-                pin = self._pin
+                is_usual = False
             else:
-                pin = pin_of(level, kind, value)
-                self._information, self._pin = item, pin
+                pinned_source = pinned_source_of(level, kind, value)
+        if is_usual:
+            self._usual, self._usual_source = ancillary, pinned_source
         self.datagrams_per_receive.observe(-(-len(data) // size) if size else 1)
-        return data, size, source, pin
+        return data, size, source, pinned_source
 
-    def awaited(self, pin: AncillaryItem | None) -> list[AncillaryItem]:
-        """The ancillary messages of a single datagram whose answer has this pin, just received."""
-        return [] if pin is None else [self._information]
+    # --- sending
 
     def send(self, packets: Sequence[bytes], path: Path, now: float, octet: int = 0) -> int:
-        """Send datagrams to one peer in order; how many octets the socket took.
-
-        `octet`: traffic class (TOS) of the outer IP headers. Runs of equal size go in one system call. What
-        the socket refuses is counted as dropped.
-        """
+        """See `Transport.send`. Runs of equal size go in one system call."""
         if self._socket is None:
             self._drop("unreachable", len(packets))
             return 0
@@ -291,19 +243,36 @@ class Wire:
             at = end
         return taken
 
+    def send_one(self, packet: bytes, path: Path, mark: AncillaryItem | None = None) -> int:
+        """See `Transport.send_one`. `mark`: the message that sets the traffic class (None: class 0)."""
+        pinned_source = path.pinned_source
+        try:
+            if mark is not None:
+                both = (mark,) if pinned_source is None else (mark, pinned_source)
+                self._sendmsg((packet,), both, 0, path.address)
+            elif pinned_source is None:
+                self._sendto(packet, path.address)
+            else:
+                self._sendmsg((packet,), (pinned_source,), 0, path.address)
+        except OSError:
+            number = self._try((packet,), path, [] if mark is None else [mark])
+            if number:
+                self._drop(drop_reason(number), 1)
+                return 0
+        self.segments_per_send.ones += 1
+        return len(packet)
+
     def send_to(self, datagram: bytes, endpoint: Endpoint) -> None:
-        """Send one control datagram."""
+        """See `Transport.send_to`."""
         try:
             path = self.path(endpoint)
         except OSError as error:
-            self._drop(_DROP_REASONS.get(error.errno or 0, "io_error"), 1)
-            return
-        if self._socket is None:
-            self._drop("unreachable", 1)
+            self._drop(drop_reason(error.errno), 1)
             return
         self.send_one(datagram, path)
 
     def _end_of_run(self, sizes: list[int], at: int, segment_limit: int) -> int:
+        """The end of the packets from `at` that one call can send: of one size, the last may be smaller."""
         size = sizes[at]
         end = at + 1
         if not self.has_segment or size > segment_limit:
@@ -317,149 +286,94 @@ class Wire:
 
     def _send_run(self, run: Sequence[bytes], path: Path, now: float, mark: AncillaryItem | None) -> int:
         size = len(run[0])
-        segment = (socket.IPPROTO_UDP, _UDP_SEGMENT, size.to_bytes(2, "little"))
+        segment = (socket.IPPROTO_UDP, UDP_SEGMENT, size.to_bytes(2, "little"))
         number = self._try(run, path, [segment] if mark is None else [segment, mark])
         if number == 0:
             self.segments_per_send.observe(len(run))
             return sum(map(len, run))
-        cause = _SEGMENT_CAUSES.get(number)
+        cause = BATCH_REFUSALS.get(number)
         if cause is None:
-            self._drop(_DROP_REASONS.get(number, "io_error"), len(run))
+            self._drop(drop_reason(number), len(run))
             return 0
         key = ("udp_gso", cause)
         self.fallbacks[key] = self.fallbacks.get(key, 0) + 1
-        # What has no segmentation at all says EIO; else it was too large (EINVAL on older kernels).
+        # EIO: there is no segmentation at all. Else the size was too large (older kernels say EINVAL).
         path.segment_limit = 0 if cause == "eio" else min(path.segment_limit, size - 1)
         path.retry_at = now + SEGMENT_RETRY_SECONDS
         return sum(self.send_one(packet, path, mark) for packet in run)
 
-    def send_one(self, packet: bytes, path: Path, mark: AncillaryItem | None = None) -> int:
-        """Send one datagram, with a traffic class or without; how many octets the socket took."""
-        pin = path.pin
-        try:
-            if mark is not None:
-                self.sendmsg((packet,), (mark,) if pin is None else (mark, pin), 0, path.address)
-            elif pin is None:
-                self.sendto(packet, path.address)
-            else:
-                self.sendmsg((packet,), (pin,), 0, path.address)
-        except OSError:
-            number = self._try((packet,), path, [] if mark is None else [mark])
-        else:
-            number = 0
-        if number:
-            self._drop(_DROP_REASONS.get(number, "io_error"), 1)
-            return 0
-        self.segments_per_send.observe(1)
-        return len(packet)
-
     def _try(self, packets: Sequence[bytes], path: Path, unpinned: list[AncillaryItem]) -> int:
-        """Send; 0, or the errno. Unpins the path where its local address has gone."""
-        ancillary = unpinned if path.pin is None else [*unpinned, path.pin]
-        number = self._sendmsg(packets, ancillary, path.address)
-        if number in (errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENETUNREACH) and path.pin is not None:
-            again = self._sendmsg(packets, unpinned, path.address)
+        """Send in one call; 0, or the errno. Gives up the path's pinned source if that address has gone."""
+        ancillary = unpinned if path.pinned_source is None else [*unpinned, path.pinned_source]
+        number = self._try_once(packets, ancillary, path.address)
+        if number in SOURCE_GONE and path.pinned_source is not None:
+            again = self._try_once(packets, unpinned, path.address)
             if again != number:
                 # The address went away with its link or lease; the kernel chooses another.
-                path.pin = None
-                self._pins.pop(path.address, None)
+                path.pinned_source = None
+                self._sources.pop(path.address, None)
                 return again
         return number
 
-    def _sendmsg(self, packets: Sequence[bytes], ancillary: list[AncillaryItem], address: SockAddress) -> int:
+    def _try_once(
+        self, packets: Sequence[bytes], ancillary: list[AncillaryItem], address: SockAddress
+    ) -> int:
+        """Send, and wait once for room if the socket is full; 0, or the errno."""
         sock = self._socket
         if sock is None:
             return errno.ENETDOWN
         for attempt in range(2):
             try:
-                self.sendmsg(packets, ancillary, 0, address)
+                self._sendmsg(packets, ancillary, 0, address)
                 return 0
             except BlockingIOError:
-                if attempt or not self._wait_for_room(sock):
+                if attempt or not _wait_for_room(sock):
                     return errno.EAGAIN
             except OSError as error:
                 return error.errno or errno.EIO
         return errno.EAGAIN
 
-    @staticmethod
-    def _wait_for_room(sock: socket.socket) -> bool:
-        """Let the socket drain for a moment: what waits meanwhile in the TAP's queue is not lost."""
-        waiting = select.poll()
-        waiting.register(sock, select.POLLOUT)
-        return bool(waiting.poll(SEND_WAIT_MILLISECONDS))
+    # --- plugging sockets in and out
 
     def _reaches(self, destination: Endpoint) -> bool:
-        return self._socket is not None and (self.family == socket.AF_INET6) == destination.is_ipv6
+        return self._socket is not None and (self._family == socket.AF_INET6) == destination.is_ipv6
 
-    def _opened(self, family: int) -> socket.socket:
-        sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    def _adopted(self, descriptor: int) -> socket.socket:
         try:
+            copy = os.dup(descriptor)
+            try:
+                sock = socket.socket(fileno=copy)
+            except OSError:
+                os.close(copy)
+                raise
             sock.setblocking(False)
-            self.family = family
-            any_address = self._bind is not None and self._bind.host in ("0.0.0.0", "::")
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if any_address else 1)
-            if self._bind is not None and not any_address:
-                # The address may appear later, with its link or its lease.
-                sock.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
-                if family == socket.AF_INET6:
-                    sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
-            self._set_common(sock, family)
-            if any_address:
-                if family == socket.AF_INET6:
-                    sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)
-                else:
-                    sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
-        except OSError:
-            sock.close()
-            raise
-        self.recvmsg, self.sendto, self.sendmsg = sock.recvmsg, sock.sendto, sock.sendmsg
+            set_common_options(sock, self._buffer)
+        except OSError as error:
+            raise DataplaneError("system", f"cannot use the UDP socket: {error.strerror}") from None
         return sock
 
-    def _set_common(self, sock: socket.socket, family: int) -> None:
-        self._set_buffers(sock)
-        self._set_no_discovery(sock, family)
-        self._set_offloads(sock)
-        with suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, _SO_RXQ_OVFL, 1)
-
-    def _unplug(self) -> None:
-        """The calls of the socket, bound once; without a socket they fail as if the network were down."""
-        self.recvmsg = self.sendto = self.sendmsg = _network_is_down
-
-    def _set_buffers(self, sock: socket.socket) -> None:
-        for forced, plain in (
-            (_SO_RCVBUFFORCE, socket.SO_RCVBUF),
-            (_SO_SNDBUFFORCE, socket.SO_SNDBUF),
-        ):
-            try:
-                sock.setsockopt(socket.SOL_SOCKET, forced, self._buffer)
-            except OSError:
-                sock.setsockopt(socket.SOL_SOCKET, plain, self._buffer)
-
-    @staticmethod
-    def _set_no_discovery(sock: socket.socket, family: int) -> None:
-        """Have large datagrams fragmented, as OpenVPN has them, instead of dropped."""
-        with suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
-        if family == socket.AF_INET6:
-            with suppress(OSError):
-                sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT)
-
-    def _set_offloads(self, sock: socket.socket) -> None:
-        self.has_segment = self._accepts(sock, _UDP_SEGMENT, 0)
-        self.has_gro = self._accepts(sock, _UDP_GRO, 1)
+    def _plug(self, sock: socket.socket) -> socket.socket:
+        """Use this socket: its calls are looked up once."""
+        self._socket = sock
+        self._family = sock.family
+        self._recvmsg, self._sendto, self._sendmsg = sock.recvmsg, sock.sendto, sock.sendmsg
+        self.has_segment = accepts(sock, UDP_SEGMENT, 0)
+        self.has_gro = accepts(sock, UDP_GRO, 1)
         for name, present in (("udp_gso", self.has_segment), ("udp_gro", self.has_gro)):
             if not present:
                 self.fallbacks[name, "einval"] = self.fallbacks.get((name, "einval"), 0) + 1
+        return sock
 
-    @staticmethod
-    def _accepts(sock: socket.socket, option: int, value: int) -> bool:
-        try:
-            sock.setsockopt(socket.IPPROTO_UDP, option, value)
-        except OSError:
-            return False
-        return True
+    def _unplug(self) -> None:
+        """Without a socket all calls fail as if the network were down."""
+        self._recvmsg = self._sendto = self._sendmsg = _network_is_down
+
+
+def _wait_for_room(sock: socket.socket) -> bool:
+    """Let the socket drain for a moment; meanwhile frames wait in the TAP's queue and are not lost."""
+    waiting = select.poll()
+    waiting.register(sock, select.POLLOUT)
+    return bool(waiting.poll(SEND_WAIT_MILLISECONDS))
 
 
 def _network_is_down(*_: object) -> NoReturn:

@@ -1,0 +1,80 @@
+"""Both directions of one data plane, put together for the loop.
+
+Here the rooms meet: `lan_to_wan`, `wan_to_lan`, their policy stages, and the tables that they share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bridged.dataplane.contract import DataplaneSettings, Event, TapPort
+from bridged.dataplane.portable.control.answers import Answers
+from bridged.dataplane.portable.control.counters import DropCounter
+from bridged.dataplane.portable.control.events import EventQueue
+from bridged.dataplane.portable.headers.mss import MssFitter
+from bridged.dataplane.portable.headers.priority import dscp_reader
+from bridged.dataplane.portable.lan_to_wan.batch_sender import BatchSender
+from bridged.dataplane.portable.lan_to_wan.forwarding import LanToWan
+from bridged.dataplane.portable.lan_to_wan.peer_batches import PeerBatcher
+from bridged.dataplane.portable.lan_to_wan.reader import TapReader
+from bridged.dataplane.portable.policy.lan_to_wan import LanToWanPolicy
+from bridged.dataplane.portable.policy.verdicts import Verdicts
+from bridged.dataplane.portable.policy.wan_to_lan import WanToLanPolicy
+from bridged.dataplane.portable.tables.fdb import Fdb
+from bridged.dataplane.portable.tables.link_layer import create_link_layer
+from bridged.dataplane.portable.tables.peers import PeerTable
+from bridged.dataplane.portable.tap import Tap
+from bridged.dataplane.portable.transport.path import Transport
+from bridged.dataplane.portable.wan_to_lan.forwarding import WanToLan
+from bridged.dataplane.portable.wan_to_lan.opener import Opener
+from bridged.dataplane.portable.wan_to_lan.receiver import Receiver
+from bridged.dataplane.portable.wan_to_lan.tap_writer import TapWriter
+
+
+class Directions:
+    """The parts that frames pass, in both directions. `tell` hears of events.
+
+    A frame out: `reader`, `lan_to_wan`, `batches`, `sender`, the transport. A frame in: the transport,
+    `receiver`, its opener, `wan_to_lan`, `writer` or `batches`.
+    """
+
+    reader: TapReader
+    writer: TapWriter
+
+    def __init__(
+        self,
+        settings: DataplaneSettings,
+        table: PeerTable,
+        fdb: Fdb,
+        transport: Transport,
+        events: EventQueue,
+        drops: DropCounter,
+        tell: Callable[[Event], None],
+    ) -> None:
+        self._coalesce = settings.coalesce
+        self._drops = drops
+        self.mss = MssFitter(settings.mss_limit)
+        link_layer = create_link_layer(fdb, table, tell, forward_between_peers=settings.forward_between_peers)
+        self.verdicts = Verdicts(link_layer)
+        dscp_of = dscp_reader(settings.priority)
+        self.sender = BatchSender(transport, drops, tell, dscp_of)
+        self.batches = PeerBatcher(self.sender)
+        self._lan_policy = LanToWanPolicy(self.verdicts, drops)
+        self.lan_to_wan = LanToWan(self._lan_policy, self.batches, self.sender, self.mss, dscp_of)
+        tap = Tap(settings.tap, drops)
+        self._wan_policy = WanToLanPolicy(self.verdicts, drops, tap)
+        self.wan_to_lan = WanToLan(self._wan_policy, self.batches, self.mss)
+        self.answers = Answers(events.control, transport.send_to)
+        opener = Opener(table, self._wan_policy, self.wan_to_lan, drops, tell)
+        self.receiver = Receiver(table, transport, opener, self.wan_to_lan, events, self.answers, drops, tell)
+        self._use(tap)
+
+    def attach(self, port: TapPort) -> None:
+        """Read and write this adapter from now on."""
+        self._use(Tap(port, self._drops))
+
+    def _use(self, tap: Tap) -> None:
+        self.tap = tap
+        self._wan_policy.tap = tap
+        self.reader = TapReader(tap, self._lan_policy, self._drops)
+        self.writer = TapWriter(tap, self._coalesce)

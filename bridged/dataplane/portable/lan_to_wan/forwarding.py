@@ -1,0 +1,64 @@
+"""Frames from the TAP: which of them may pass, and to which peers they go.
+
+Source: docs/protocol/data.md#5-1. Works on batches: consecutive frames with the same addresses (a run) share
+one verdict, and frames to one peer share one sealing loop. Called with the loop's gate held.
+"""
+
+from __future__ import annotations
+
+from bridged.dataplane.portable.headers.mss import MssFitter, may_be_syn
+from bridged.dataplane.portable.headers.priority import Reader
+from bridged.dataplane.portable.headers.runs import runs_of
+from bridged.dataplane.portable.lan_to_wan.batch_sender import BatchSender
+from bridged.dataplane.portable.lan_to_wan.peer_batches import PeerBatcher
+from bridged.dataplane.portable.lan_to_wan.priority import urgent_first
+from bridged.dataplane.portable.policy.lan_to_wan import LanToWanPolicy
+
+
+class LanToWan:
+    """Forwards what was read from the TAP. `dscp_of` None: no frame is urgent."""
+
+    def __init__(
+        self,
+        policy: LanToWanPolicy,
+        batches: PeerBatcher,
+        sender: BatchSender,
+        mss: MssFitter,
+        dscp_of: Reader | None,
+    ) -> None:
+        self._policy = policy
+        self._batches = batches
+        self._sender = sender
+        self._mss = mss
+        self._dscp_of = dscp_of
+
+    def forward(self, frames: list[bytes], now: float) -> None:
+        """Fit, judge, seal and send the frames of one batch of reads (one frame or more)."""
+        self._mss.fit(frames)
+        if self._dscp_of is not None and len(frames) > 1:
+            frames = urgent_first(frames, self._dscp_of)
+        for addresses, run in runs_of(frames):
+            admitted = self._policy.admitted(addresses, run)
+            verdict = self._policy.verdict(addresses, admitted, now) if admitted else None
+            if verdict is None:
+                continue
+            if admitted is frames and len(verdict.peers) == 1:
+                # Most batches are of one flow: there is nothing to gather.
+                self._sender.send(verdict.peers[0], [(verdict.kind, admitted)], now)
+                return
+            for peer in verdict.peers:
+                self._batches.add(peer, verdict.kind, admitted)
+        self._batches.flush(now)
+
+    def forward_one(self, frame: bytes, now: float) -> None:
+        """`forward` for a lone frame, in fewer steps if its verdict is remembered and nothing is special."""
+        if self._dscp_of is None or not self._dscp_of(frame):
+            verdict = self._policy.remembered(frame, now)
+            if (
+                verdict is not None
+                and verdict.only is not None
+                and not (self._mss.limit and may_be_syn(frame))
+                and self._sender.send_one(verdict.only, verdict.kind, frame, now)
+            ):
+                return
+        self.forward([frame], now)

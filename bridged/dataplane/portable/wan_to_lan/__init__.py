@@ -1,0 +1,1 @@
+"""Frames from the peers to the LAN: receiver, opener, forwarding, TAP writer."""

@@ -1,0 +1,152 @@
+"""Datagrams from the network: whose they are, by their first octets and their source.
+
+Source: docs/protocol/data.md#2-1, #2-5 and #6-3. Data packets go to `opener`; control packets to the control
+plane, through its queue. Called with the loop's gate held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import itemgetter
+from typing import Final
+
+from bridged.dataplane.contract import SessionUnknown
+from bridged.dataplane.portable.control.answers import Answers
+from bridged.dataplane.portable.control.counters import DropCounter
+from bridged.dataplane.portable.control.events import EventQueue
+from bridged.dataplane.portable.tables.keys import KeySlot
+from bridged.dataplane.portable.tables.peers import Peer, PeerTable
+from bridged.dataplane.portable.transport.addresses import SockAddress, to_endpoint
+from bridged.dataplane.portable.transport.path import Received, Transport
+from bridged.dataplane.portable.wan_to_lan.forwarding import WanToLan
+from bridged.dataplane.portable.wan_to_lan.opener import Opener
+from bridged.protocol.packets.unknown_session import is_notice
+from bridged.units import KeyId
+
+_V2: Final = 9
+_V1: Final = 6
+_V2_HEADER_OCTETS: Final = 4
+_FIRST_4: Final = itemgetter(slice(4))
+
+
+class Receiver:
+    """Finds peer and key of data packets, and queues or answers control packets."""
+
+    def __init__(
+        self,
+        table: PeerTable,
+        transport: Transport,
+        opener: Opener,
+        forwarding: WanToLan,
+        events: EventQueue,
+        answers: Answers,
+        drops: DropCounter,
+        tell: Callable[[SessionUnknown], None],
+    ) -> None:
+        self._table = table
+        self._receivers = table.receivers
+        self._transport = transport
+        self._opener = opener
+        self._forwarding = forwarding
+        self._events = events
+        self._answers = answers
+        self._drops = drops
+        self._tell = tell
+
+    def take(self, received: Received, now: float) -> None:
+        """Deal with the datagrams of one read."""
+        data, size, _, _ = received
+        if len(data) <= size:
+            self._take_run([data], received, now)
+            return
+        packets = [data[at : at + size] for at in range(0, len(data), size)]
+        if len(set(map(_FIRST_4, packets))) == 1:
+            self._take_run(packets, received, now)
+            return
+        at = 0
+        while at < len(packets):
+            header = packets[at][:_V2_HEADER_OCTETS]
+            end = at + 1
+            while end < len(packets) and packets[end].startswith(header):
+                end += 1
+            self._take_run(packets[at:end], received, now)
+            at = end
+
+    def take_one(self, received: Received, now: float) -> bytes | None:
+        """`take` for a lone read, in fewer steps where nothing is special.
+
+        Returns a frame that goes to the TAP and nowhere else; what needed more steps waits in `forwarding`.
+        """
+        packet, size, source, pinned_source = received
+        known = self._receivers.get(packet[:_V2_HEADER_OCTETS])
+        if known is not None:
+            peer, slot = known
+            path = peer.path
+            if source == path.address and pinned_source == path.pinned_source and len(packet) == size:
+                frame = slot.open_next(packet)
+                if frame is not None:
+                    peer.seen_at = now
+                    if self._forwarding.goes_to_tap(peer, frame, now):
+                        return frame
+                    self._opener.forward(peer, [frame], now)
+                    return None
+        self.take(received, now)
+        return None
+
+    def _take_run(self, packets: list[bytes], received: Received, now: float) -> None:
+        """Packets of one source that begin with the same 4 octets."""
+        first, source = packets[0], received[2]
+        if not first:
+            self._drops.count("receive", "short_packet", len(packets))
+            return
+        opcode = first[0] >> 3
+        if opcode == _V2:
+            known = self._table.receivers.get(first[:_V2_HEADER_OCTETS])
+            if known is None:
+                known = self._find_v2(packets, source)
+        elif opcode == _V1:
+            known = self._find_key(self._table.by_address.get(source), packets, source)
+        else:
+            self._take_control(packets, received, now)
+            return
+        is_open = known is not None and self._opener.open(
+            known[0], known[1], packets, received, now, is_v2=opcode == _V2
+        )
+        if not is_open and source not in self._table.by_address:
+            # This end may have restarted: its peer does not know that its session is gone.
+            self._transport.remember_source(received)
+            self._answers.notify(first, to_endpoint(source), now)
+
+    def _find_v2(self, packets: list[bytes], source: SockAddress) -> tuple[Peer, KeySlot] | None:
+        header = packets[0][:_V2_HEADER_OCTETS]
+        if len(header) < _V2_HEADER_OCTETS:
+            self._drops.count("receive", "short_packet", len(packets))
+            return None
+        return self._find_key(self._table.find(header, source), packets, source)
+
+    def _find_key(
+        self, peer: Peer | None, packets: list[bytes], source: SockAddress
+    ) -> tuple[Peer, KeySlot] | None:
+        if peer is None:
+            self._drops.count("receive", "unknown_peer_id", len(packets))
+            return None
+        slot = peer.slots.get(KeyId(packets[0][0] & 7))
+        if slot is None and is_notice(packets[0]) and source == peer.path.address:
+            self._tell(SessionUnknown(peer.handle))
+            return None
+        if slot is None:
+            self._drops.count("receive", "unknown_key_id", len(packets), peer.traffic.drops)
+            return None
+        return peer, slot
+
+    def _take_control(self, packets: list[bytes], received: Received, now: float) -> None:
+        self._transport.remember_source(received)
+        holder = self._table.by_address.get(received[2])
+        source = to_endpoint(received[2])
+        for packet in packets:
+            if holder is not None:
+                refusal = self._events.put_control(packet, source, now, holder.handle)
+            else:
+                refusal = self._events.told(self._answers.receive(packet, source, now))
+            if refusal is not None:
+                self._drops.count("receive", refusal)
