@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import pickle
 import socket
 import struct
@@ -349,3 +350,28 @@ def test_a_header_written_by_the_kernel_is_parsed_and_ours_is_taken(quiet: Names
         assert VirtioHeader.parse(data) == VirtioHeader()
         assert data[VirtioHeader.SIZE :] == frame(3)
         assert tap.write(bytes(VirtioHeader()) + frame(4)) == len(data)
+
+
+def test_a_task_may_wait_for_one_queue_while_another_waits_for_all(quiet: Namespace) -> None:
+    async def play() -> list[bytes]:
+        with open_tap("tq0", queues=2) as tap, sender("tq0") as send:
+            tap.up()
+            tap.queues[0].disable()
+            waiting = [asyncio.create_task(reader.receive()) for reader in (tap, tap.queues[1])]
+            await asyncio.sleep(0.01)
+            send(1)
+            first, _ = await asyncio.wait(waiting, timeout=SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            assert len(first) == 1
+            send(2)
+            return await asyncio.wait_for(asyncio.gather(*waiting), SECONDS)
+
+    assert sorted(asyncio.run(play())) == [frame(1), frame(2)]
+
+
+def test_an_adapter_that_is_forgotten_is_closed_with_a_warning(quiet: Namespace) -> None:
+    tap = open_tap("tq0")
+    with pytest.warns(ResourceWarning, match="unclosed adapter <TapAdapter tq0"):
+        del tap
+        gc.collect()
+    assert list_adapters() == ()
+    open_tap("tq0").close()

@@ -7,6 +7,7 @@ Acts in the network namespace that the adapter was opened in, whatever /sys and 
 from __future__ import annotations
 
 import fcntl
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from ipaddress import ip_interface
@@ -45,21 +46,22 @@ class Adapter(FrameReader):
     def __init__(
         self,
         name: str,
+        ifindex: int,
         descriptors: Sequence[int],
         control: kernel.LinkControl,
         lock: AdapterLock | None,
         *,
         adopted: bool,
     ) -> None:
+        self._is_open = True
         self._name = name
         sources = tuple(Source(name, descriptor) for descriptor in descriptors)
         super().__init__(sources)
         self._queues = tuple(Queue(number, source) for number, source in enumerate(sources))
         self._control = control
         self._lock = lock
-        self._is_open = True
         self._adopted = adopted
-        self._ifindex = control.ifindex(name)
+        self._ifindex = ifindex
         self._virtio_header_size = 0
         self._offloads = Offload.NONE
         self._refused_offloads = Offload.NONE
@@ -83,11 +85,20 @@ class Adapter(FrameReader):
         """
         if not self._is_open:
             return
-        self._is_open = False
         if self._offloads:
             # A persistent adapter would keep them, and hand its next holder super-frames unasked.
             with suppress(OSError):
                 kernel.try_offloads(self._queues[0].fileno(), Offload.NONE)
+        self._release()
+
+    def __del__(self) -> None:
+        if self._is_open:
+            warnings.warn(f"unclosed adapter {self!r}", ResourceWarning, source=self, stacklevel=2)
+            # The offloads stay: in a forked process this adapter is the parent's, too.
+            self._release()
+
+    def _release(self) -> None:
+        self._is_open = False
         for source in self._sources:
             source.close()
         self._control.close()

@@ -82,7 +82,7 @@ def open_device() -> int:
     except PermissionError as error:
         raise TapError(
             "tap_permission",
-            f"{DEVICE} may not be opened ({error.strerror}); run as root or fix its mode",
+            f"this user may not open {DEVICE} ({error.strerror}); run as root, or change its mode",
             error.errno,
         ) from error
     except OSError as error:

@@ -31,8 +31,7 @@ _LOCAL: Final = 0x02
 _GROUP: Final = 0x01
 _MACHINE_ID: Final = re.compile(r"[0-9a-f]{32}")
 _STABLE_LABEL: Final = b"bridged tap mac v1"
-_KEPT_OCTETS: Final = 64
-
+_KEPT_SIZE: Final = 64
 
 Taken = Callable[[MacAddress], bool] | Container[MacAddress]
 """Which addresses others have: a function that answers, or a set."""
@@ -123,7 +122,7 @@ def draw_mac(
             return candidate
         if on_conflict is not None:
             on_conflict(candidate)
-    raise TapError("mac_exhausted", f"{attempts} random MAC addresses in a row are taken: that is no chance")
+    raise TapError("mac_exhausted", f"{attempts} random MAC addresses in a row are taken; check `taken`")
 
 
 def derive_mac(machine_id: str, name: str, counter: int = 0) -> MacAddress:
@@ -205,13 +204,13 @@ def load_mac(state_directory: Path | str, name: str) -> MacAddress | None:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         with open(descriptor, "rb") as file:
-            text = file.read(_KEPT_OCTETS)
+            text = file.read(_KEPT_SIZE)
         address = MacAddress.parse(text.decode("ascii").strip())
         check_unicast(address)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TapError) as error:
-        raise TapError("mac_state", f"{path}: {error}; correct it, or delete it to draw anew") from error
+        raise TapError("mac_state", f"{path}: {error}; correct it, or delete it to get a new one") from error
     return address
 
 

@@ -204,11 +204,12 @@ def _open(settings: AdapterSettings, kind: type[Opened]) -> Opened:
             lock = lock_adapter(name)
             undo.callback(lock.release)
         try:
-            adapter = kind(name, queues, control, lock, adopted=present is not None)
+            ifindex = control.ifindex(name)
         except OSError as error:
-            raise TapError(
-                "tap_gone", f"{name} vanished while it was opened: {error.strerror}", error.errno
-            ) from error
+            raise TapError("tap_gone", f"{name} vanished while it was opened", error.errno) from error
+        adapter = kind(name, ifindex, queues, control, lock, adopted=present is not None)
+        undo.pop_all()
+        undo.callback(adapter.close)
         _configure(adapter, settings)
         undo.pop_all()
         return adapter
@@ -248,8 +249,8 @@ def _check_attachable(settings: AdapterSettings, present: Link | None) -> None:
     if settings.queues > 1 and not present.multi_queue:
         raise TapError(
             "tap_queues",
-            f"{present.name} exists with a single queue and {settings.queues} are wanted; "
-            f"delete it (ip link delete {present.name}) or ask for one queue",
+            f"{present.name} exists with a single queue, and {settings.queues} are wanted; delete it "
+            f"(ip link delete {present.name}), or open one queue",
         )
 
 
@@ -280,17 +281,17 @@ def _attach_refused(settings: AdapterSettings, name: str, error: OSError) -> Tap
         who = f"process {holder.pid} ({holder.command})" if holder and holder.pid else "another process"
         return TapError(
             "tap_busy",
-            f"{name} is attached by {who}, and the kernel lets only one have a single-queue adapter",
+            f"{name} is attached by {who}; only one process can have a single-queue adapter",
             error.errno,
         )
     if error.errno in {errno.EPERM, errno.EACCES}:
         return TapError(
             "tap_permission",
-            f"{name} may not be attached; run as root (CAP_NET_ADMIN), "
-            "or make it persistent with this user as owner",
+            f"this user may not open {name}; run as root (CAP_NET_ADMIN), or have root create it with this "
+            "user as owner",
             error.errno,
         )
-    return TapError("tap_io", f"{name} cannot be attached: {error.strerror}", error.errno)
+    return TapError("tap_io", f"{name} cannot be opened: {error.strerror}", error.errno)
 
 
 def _configure(adapter: Adapter, settings: AdapterSettings) -> None:
