@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from bridged.addresses import Endpoint
-from bridged.dataplane.portable.transport.path import Path
+from bridged.dataplane.portable.transport.seam import Path
 from bridged.dataplane.portable.transport.udp import SEGMENT_RETRY_SECONDS, UdpTransport
 from bridged.units import Octets
 from tests.lab import Lab, TwoSites

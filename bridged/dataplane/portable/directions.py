@@ -14,18 +14,18 @@ from bridged.dataplane.portable.control.events import EventQueue
 from bridged.dataplane.portable.headers.mss import MssFitter
 from bridged.dataplane.portable.headers.priority import dscp_reader
 from bridged.dataplane.portable.lan_to_wan.batch_sender import BatchSender
-from bridged.dataplane.portable.lan_to_wan.forwarding import LanToWan
+from bridged.dataplane.portable.lan_to_wan.forwarding import Forwarding
 from bridged.dataplane.portable.lan_to_wan.peer_batches import PeerBatcher
 from bridged.dataplane.portable.lan_to_wan.reader import TapReader
-from bridged.dataplane.portable.policy.lan_to_wan import LanToWanPolicy
+from bridged.dataplane.portable.policy.from_lan import FromLan
+from bridged.dataplane.portable.policy.from_peer import FromPeer
+from bridged.dataplane.portable.policy.link_layer import create_link_layer
 from bridged.dataplane.portable.policy.verdicts import Verdicts
-from bridged.dataplane.portable.policy.wan_to_lan import WanToLanPolicy
 from bridged.dataplane.portable.tables.fdb import Fdb
-from bridged.dataplane.portable.tables.link_layer import create_link_layer
 from bridged.dataplane.portable.tables.peers import PeerTable
 from bridged.dataplane.portable.tap import Tap
-from bridged.dataplane.portable.transport.path import Transport
-from bridged.dataplane.portable.wan_to_lan.forwarding import WanToLan
+from bridged.dataplane.portable.transport.seam import Transport
+from bridged.dataplane.portable.wan_to_lan.deliver import Delivery
 from bridged.dataplane.portable.wan_to_lan.opener import Opener
 from bridged.dataplane.portable.wan_to_lan.receiver import Receiver
 from bridged.dataplane.portable.wan_to_lan.tap_writer import TapWriter
@@ -34,8 +34,8 @@ from bridged.dataplane.portable.wan_to_lan.tap_writer import TapWriter
 class Directions:
     """The parts that frames pass, in both directions. `tell` hears of events.
 
-    A frame out: `reader`, `lan_to_wan`, `batches`, `sender`, the transport. A frame in: the transport,
-    `receiver`, its opener, `wan_to_lan`, `writer` or `batches`.
+    A frame out: `reader`, `forwarding`, `batches`, `sender`, the transport. A frame in: the transport,
+    `receiver`, its opener, `delivery`, `writer` or `batches`.
     """
 
     reader: TapReader
@@ -59,14 +59,14 @@ class Directions:
         dscp_of = dscp_reader(settings.priority)
         self.sender = BatchSender(transport, drops, tell, dscp_of)
         self.batches = PeerBatcher(self.sender)
-        self._lan_policy = LanToWanPolicy(self.verdicts, drops)
-        self.lan_to_wan = LanToWan(self._lan_policy, self.batches, self.sender, self.mss, dscp_of)
+        self._lan_policy = FromLan(self.verdicts, drops)
+        self.forwarding = Forwarding(self._lan_policy, self.batches, self.sender, self.mss, dscp_of)
         tap = Tap(settings.tap, drops)
-        self._wan_policy = WanToLanPolicy(self.verdicts, drops, tap)
-        self.wan_to_lan = WanToLan(self._wan_policy, self.batches, self.mss)
+        self._wan_policy = FromPeer(self.verdicts, drops, tap)
+        self.delivery = Delivery(self._wan_policy, self.batches, self.mss)
         self.answers = Answers(events.control, transport.send_to)
-        opener = Opener(table, self._wan_policy, self.wan_to_lan, drops, tell)
-        self.receiver = Receiver(table, transport, opener, self.wan_to_lan, events, self.answers, drops, tell)
+        opener = Opener(table, self._wan_policy, self.delivery, drops, tell)
+        self.receiver = Receiver(table, transport, opener, self.delivery, events, self.answers, drops, tell)
         self._use(tap)
 
     def attach(self, port: TapPort) -> None:

@@ -22,7 +22,7 @@ from bridged.dataplane.portable.control.counters import DropCounter
 from bridged.dataplane.portable.directions import Directions
 from bridged.dataplane.portable.gate import Gate
 from bridged.dataplane.portable.tap import TapGone
-from bridged.dataplane.portable.transport.path import Transport
+from bridged.dataplane.portable.transport.seam import Transport
 from bridged.supervision import SUPERVISOR
 
 TAP_BUDGET_FRAMES: Final = 128
@@ -84,8 +84,8 @@ class Loop:
         self._gate = gate
         self._transport = transport
         self._directions = directions
-        self._lan_to_wan = directions.lan_to_wan
-        self._wan_to_lan = directions.wan_to_lan
+        self._forwarding = directions.forwarding
+        self._delivery = directions.delivery
         self._receiver = directions.receiver
         self._batches = directions.batches
         self._drops = drops
@@ -251,14 +251,14 @@ class Loop:
         frames = self._directions.reader.read(descriptor, budget.reads)
         budget.spend(len(frames), self._turns)
         if frames:
-            self._lan_to_wan.forward(frames, now)
+            self._forwarding.forward(frames, now)
 
     def _read_tap_once(self, descriptor: int, now: float) -> None:
         frame, frames = self._directions.reader.read_one(descriptor)
         if frame is not None:
-            self._lan_to_wan.forward_one(frame, now)
+            self._forwarding.forward_one(frame, now)
         elif frames:
-            self._lan_to_wan.forward(frames, now)
+            self._forwarding.forward(frames, now)
 
     def _read_wire(self, now: float) -> None:
         budget = self._wire_budget
@@ -279,13 +279,13 @@ class Loop:
         frame = self._receiver.take_one(received, now)
         if frame is not None:
             self._directions.writer.write_one(frame)
-        elif self._wan_to_lan.to_tap or self._batches:
+        elif self._delivery.to_tap or self._batches:
             self._deliver(now)
 
     def _deliver(self, now: float) -> None:
         """Hand out what waits for the TAP and for peers."""
-        if self._wan_to_lan.to_tap:
-            frames = self._wan_to_lan.take_for_tap()
+        if self._delivery.to_tap:
+            frames = self._delivery.take_for_tap()
             if self._tap_descriptors:
                 self._directions.writer.write(frames)
             else:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from bridged.dataplane.contract import PeerExpired
-from bridged.dataplane.portable.control.timers import Schedule
+from bridged.dataplane.portable.control.schedule import Schedule
 from bridged.dataplane.portable.lan_to_wan.batch_sender import BatchSender
 from bridged.dataplane.portable.tables.peers import PeerTable
 from bridged.protocol.packets.occ import PING

@@ -8,7 +8,7 @@ from bridged.dataplane.portable.headers.coalesce import _FOLDS, LENGTHS_REMEMBER
 from bridged.dataplane.portable.tables.key_use import KeyUse
 from bridged.dataplane.portable.tables.keys import KeySlot
 from bridged.dataplane.portable.tables.peers import IDS_REMEMBERED, Peer, PeerTable
-from bridged.dataplane.portable.transport.path import Path
+from bridged.dataplane.portable.transport.seam import Path
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.keys.key_derivation import slice_keys
 from bridged.protocol.packets.data_packet import serialize_data_header

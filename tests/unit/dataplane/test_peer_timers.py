@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from bridged.dataplane.portable.control.allowance import Allowance
-from bridged.dataplane.portable.control.timers import SPARE_ENTRIES, Schedule
+from bridged.dataplane.portable.control.schedule import SPARE_ENTRIES, Schedule
 from bridged.units import PeerHandle
 
 

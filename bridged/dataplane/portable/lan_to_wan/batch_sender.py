@@ -13,7 +13,7 @@ from bridged.dataplane.portable.headers.priority import Reader
 from bridged.dataplane.portable.lan_to_wan.priority import stretches
 from bridged.dataplane.portable.tables.keys import KeySlot
 from bridged.dataplane.portable.tables.peers import Peer
-from bridged.dataplane.portable.transport.path import Transport
+from bridged.dataplane.portable.transport.seam import Transport
 
 Run = tuple[int, list[bytes]]
 """The kind of some frames (an index of `control.counters.KINDS`), and the frames."""

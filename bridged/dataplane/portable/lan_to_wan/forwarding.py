@@ -12,15 +12,15 @@ from bridged.dataplane.portable.headers.runs import runs_of
 from bridged.dataplane.portable.lan_to_wan.batch_sender import BatchSender
 from bridged.dataplane.portable.lan_to_wan.peer_batches import PeerBatcher
 from bridged.dataplane.portable.lan_to_wan.priority import urgent_first
-from bridged.dataplane.portable.policy.lan_to_wan import LanToWanPolicy
+from bridged.dataplane.portable.policy.from_lan import FromLan
 
 
-class LanToWan:
+class Forwarding:
     """Forwards what was read from the TAP. `dscp_of` None: no frame is urgent."""
 
     def __init__(
         self,
-        policy: LanToWanPolicy,
+        policy: FromLan,
         batches: PeerBatcher,
         sender: BatchSender,
         mss: MssFitter,

@@ -11,14 +11,14 @@ import os
 from bridged.dataplane.portable.control.counters import DropCounter
 from bridged.dataplane.portable.headers.segment import BadSuperFrame, segment
 from bridged.dataplane.portable.headers.vnet import NEEDS_CSUM, parse_vnet
-from bridged.dataplane.portable.policy.lan_to_wan import LanToWanPolicy
+from bridged.dataplane.portable.policy.from_lan import FromLan
 from bridged.dataplane.portable.tap import Tap, TapGone
 
 
 class TapReader:
     """Reads one adapter; what is lost on the way is counted in `drops`."""
 
-    def __init__(self, tap: Tap, policy: LanToWanPolicy, drops: DropCounter) -> None:
+    def __init__(self, tap: Tap, policy: FromLan, drops: DropCounter) -> None:
         self._tap = tap
         self._policy = policy
         self._drops = drops

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from bridged.dataplane.portable.policy.link_layer import LinkLayer
 from bridged.dataplane.portable.tables.destination import Destination, flood_kind
 from bridged.dataplane.portable.tables.fdb import Entry
-from bridged.dataplane.portable.tables.link_layer import LinkLayer
 from bridged.dataplane.portable.tables.peers import Peer
 from bridged.protocol.packets.occ import MAGIC_ADDRESSES
 from bridged.units import MonotonicSeconds

@@ -14,7 +14,7 @@ from bridged.dataplane.portable.control.allowance import Allowance
 from bridged.dataplane.portable.tables.keys import KeySlot
 from bridged.dataplane.portable.tables.traffic import Traffic
 from bridged.dataplane.portable.transport.addresses import SockAddress
-from bridged.dataplane.portable.transport.path import Path
+from bridged.dataplane.portable.transport.seam import Path
 from bridged.errors import DataplaneError
 from bridged.protocol.packets.data_packet import serialize_data_header
 from bridged.units import KeyId, PeerHandle, Seconds, WirePeerId

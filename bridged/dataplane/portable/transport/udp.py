@@ -26,7 +26,7 @@ from bridged.dataplane.portable.transport.addresses import (
     traffic_class,
 )
 from bridged.dataplane.portable.transport.errors import BATCH_REFUSALS, SOURCE_GONE, drop_reason
-from bridged.dataplane.portable.transport.path import MAX_DATAGRAM_OCTETS, Path, Received
+from bridged.dataplane.portable.transport.seam import MAX_DATAGRAM_OCTETS, Path, Received
 from bridged.dataplane.portable.transport.socket_options import (
     SO_RXQ_OVFL,
     UDP_GRO,

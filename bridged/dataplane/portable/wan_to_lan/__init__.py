@@ -1,1 +1,1 @@
-"""Frames from the peers to the LAN: receiver, opener, forwarding, TAP writer."""
+"""Frames from the peers to the LAN: receiver, opener, deliver, TAP writer."""

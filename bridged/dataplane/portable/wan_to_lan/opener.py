@@ -10,12 +10,12 @@ from collections.abc import Callable
 from bridged.dataplane.contract import KeyNearLimit, OccReceived, PeerFloated
 from bridged.dataplane.portable.control.counters import DropCounter
 from bridged.dataplane.portable.headers.runs import runs_of
-from bridged.dataplane.portable.policy.wan_to_lan import WanToLanPolicy
+from bridged.dataplane.portable.policy.from_peer import FromPeer
 from bridged.dataplane.portable.tables.keys import KeySlot
 from bridged.dataplane.portable.tables.peers import Peer, PeerTable
 from bridged.dataplane.portable.transport.addresses import to_endpoint
-from bridged.dataplane.portable.transport.path import Path, Received
-from bridged.dataplane.portable.wan_to_lan.forwarding import WanToLan
+from bridged.dataplane.portable.transport.seam import Path, Received
+from bridged.dataplane.portable.wan_to_lan.deliver import Delivery
 from bridged.protocol.packets.occ import MAGIC_ADDRESSES, PING, is_occ
 
 
@@ -25,14 +25,14 @@ class Opener:
     def __init__(
         self,
         table: PeerTable,
-        policy: WanToLanPolicy,
-        forwarding: WanToLan,
+        policy: FromPeer,
+        delivery: Delivery,
         drops: DropCounter,
         tell: Callable[[PeerFloated | OccReceived | KeyNearLimit], None],
     ) -> None:
         self._table = table
         self._policy = policy
-        self._forwarding = forwarding
+        self._delivery = delivery
         self._drops = drops
         self._tell = tell
 
@@ -66,7 +66,7 @@ class Opener:
         for addresses, run in runs_of(payloads):
             frames = self._without_housekeeping(peer, run, now) if addresses in MAGIC_ADDRESSES else run
             if frames:
-                self._forwarding.forward(peer, addresses, frames, now)
+                self._delivery.deliver(peer, addresses, frames, now)
 
     def _follow(self, peer: Peer, received: Received) -> bool:
         """Answer to where an authentic packet came from; False if a peer of another name is there."""

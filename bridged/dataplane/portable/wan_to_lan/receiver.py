@@ -17,8 +17,8 @@ from bridged.dataplane.portable.control.events import EventQueue
 from bridged.dataplane.portable.tables.keys import KeySlot
 from bridged.dataplane.portable.tables.peers import Peer, PeerTable
 from bridged.dataplane.portable.transport.addresses import SockAddress, to_endpoint
-from bridged.dataplane.portable.transport.path import Received, Transport
-from bridged.dataplane.portable.wan_to_lan.forwarding import WanToLan
+from bridged.dataplane.portable.transport.seam import Received, Transport
+from bridged.dataplane.portable.wan_to_lan.deliver import Delivery
 from bridged.dataplane.portable.wan_to_lan.opener import Opener
 from bridged.protocol.packets.unknown_session import is_notice
 from bridged.units import KeyId
@@ -37,7 +37,7 @@ class Receiver:
         table: PeerTable,
         transport: Transport,
         opener: Opener,
-        forwarding: WanToLan,
+        delivery: Delivery,
         events: EventQueue,
         answers: Answers,
         drops: DropCounter,
@@ -47,7 +47,7 @@ class Receiver:
         self._receivers = table.receivers
         self._transport = transport
         self._opener = opener
-        self._forwarding = forwarding
+        self._delivery = delivery
         self._events = events
         self._answers = answers
         self._drops = drops
@@ -75,7 +75,7 @@ class Receiver:
     def take_one(self, received: Received, now: float) -> bytes | None:
         """`take` for a lone read, in fewer steps where nothing is special.
 
-        Returns a frame that goes to the TAP and nowhere else; what needed more steps waits in `forwarding`.
+        Returns a frame that goes to the TAP and nowhere else; what needed more steps waits in `deliver`.
         """
         packet, size, source, pinned_source = received
         known = self._receivers.get(packet[:_V2_HEADER_OCTETS])
@@ -86,7 +86,7 @@ class Receiver:
                 frame = slot.open_next(packet)
                 if frame is not None:
                     peer.seen_at = now
-                    if self._forwarding.goes_to_tap(peer, frame, now):
+                    if self._delivery.goes_to_tap(peer, frame, now):
                         return frame
                     self._opener.forward(peer, [frame], now)
                     return None

@@ -12,7 +12,7 @@ from bridged.dataplane.portable.tables.keys import LEAST_FRAME_OCTETS
 from bridged.protocol.packets.occ import MAGIC_ADDRESSES, begins_as_housekeeping
 
 
-class LanToWanPolicy:
+class FromLan:
     """The policy stage from the LAN to the WAN; what it refuses is counted in `drops`."""
 
     def __init__(self, verdicts: Verdicts, drops: DropCounter) -> None:

@@ -13,7 +13,7 @@ from bridged.dataplane.portable.tables.peers import Peer
 from bridged.dataplane.portable.tap import Tap
 
 
-class WanToLanPolicy:
+class FromPeer:
     """The policy stage from the WAN to the LAN; what it refuses is counted, also at the peer."""
 
     def __init__(self, verdicts: Verdicts, drops: DropCounter, tap: Tap) -> None:

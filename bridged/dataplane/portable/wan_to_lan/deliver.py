@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from bridged.dataplane.portable.headers.mss import MssFitter, may_be_syn
 from bridged.dataplane.portable.lan_to_wan.peer_batches import PeerBatcher
-from bridged.dataplane.portable.policy.wan_to_lan import WanToLanPolicy
+from bridged.dataplane.portable.policy.from_peer import FromPeer
 from bridged.dataplane.portable.tables.peers import Peer
 
 
-class WanToLan:
+class Delivery:
     """Forwards opened frames: `to_tap` collects what the loop writes, `batches` what goes to other peers."""
 
-    def __init__(self, policy: WanToLanPolicy, batches: PeerBatcher, mss: MssFitter) -> None:
+    def __init__(self, policy: FromPeer, batches: PeerBatcher, mss: MssFitter) -> None:
         self._policy = policy
         self._batches = batches
         self._mss = mss
         self.to_tap: list[bytes] = []
 
-    def forward(self, peer: Peer, addresses: bytes, run: list[bytes], now: float) -> None:
+    def deliver(self, peer: Peer, addresses: bytes, run: list[bytes], now: float) -> None:
         """Fit, judge and hand on frames of one peer that all begin with `addresses` (12 octets)."""
         self._mss.fit(run)
         admitted = self._policy.admitted(peer, run, now)
@@ -36,7 +36,7 @@ class WanToLan:
     def goes_to_tap(self, peer: Peer, frame: bytes, now: float) -> bool:
         """Whether a lone frame goes to the TAP and nowhere else, by a remembered verdict; it is counted then.
 
-        False: nothing is done, and `forward` has to decide.
+        False: nothing is done, and `deliver` has to decide.
         """
         verdict = self._policy.remembered(peer, frame, now)
         if verdict is None or not verdict.only_to_tap or (self._mss.limit and may_be_syn(frame)):
