@@ -1,15 +1,9 @@
-"""Embedded CA under the state folder: make, issue, revoke, revocation list."""
+"""The embedded CA in the state folder: issues and revokes certificates, signs the revocation list."""
 
 from bridged.files import PRIVATE_FILE, PUBLIC_FILE, make_private_directory, write_atomic
-from bridged.pki.authority import (
-    EmbeddedCa,
-    IssuedIdentity,
-    check_name,
-    embedded_tls_material,
-    pki_directory,
-    tls_crypt_key_path,
-)
-from bridged.pki.files import PkiError
+from bridged.pki.authority import EmbeddedCa, IssuedIdentity, check_name, embedded_tls_material
+from bridged.pki.errors import PkiError
+from bridged.pki.folder import pki_directory, tls_crypt_key_path
 
 __all__ = [
     "PRIVATE_FILE",

@@ -1,6 +1,6 @@
-"""The CA's memory: which certificates it issued and revoked, and what invitations need.
+"""The CA's index: which certificates it issued and revoked, and what invitations need.
 
-One JSON file, replaced as a whole.
+One JSON file, which is only ever replaced as a whole.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any, Final
 
 from bridged.files import PRIVATE_FILE, write_atomic
 from bridged.pki.certificates import CertificateUsage
-from bridged.pki.files import PkiError
+from bridged.pki.errors import PkiError
 
 _FORMAT: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
 class IssuedCertificate:
-    """One row. `serial` in hex; `revoked` is the moment of revocation, None while it is good."""
+    """One row. `serial` in hex; `revoked` is the moment of revocation, None while it is valid."""
 
     name: str
     usage: CertificateUsage
@@ -32,22 +32,25 @@ class IssuedCertificate:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """All rows in the order of issue, `crl_number` of the newest revocation, and `remote`: the public
-    `host:port` that invitations name (None until it is known)."""
+    """All certificates, in the order of issue.
+
+    `crl_number`: of the newest revocation list. `remote`: the public `host:port` for invitations; None until
+    it is known.
+    """
 
     certificates: tuple[IssuedCertificate, ...] = ()
     crl_number: int = 0
     remote: str | None = None
 
     def current(self, name: str) -> IssuedCertificate | None:
-        """The certificate of that name which is not revoked."""
+        """The certificate with this name that is not revoked; None if there is none."""
         return next((row for row in self.certificates if row.name == name and row.revoked is None), None)
 
     def with_issued(self, row: IssuedCertificate) -> Index:
         return replace(self, certificates=(*self.certificates, row))
 
     def valid(self, name: str, keep: str | None = None) -> tuple[IssuedCertificate, ...]:
-        """All certificates of that name that are not revoked, but the one with serial number `keep`."""
+        """All certificates with this name that are not revoked, except the one with serial number `keep`."""
         return tuple(
             row
             for row in self.certificates
@@ -55,11 +58,11 @@ class Index:
         )
 
     def with_revoked(self, name: str, moment: datetime, keep: str | None = None) -> Index:
-        """All of `valid(name, keep)` revoked."""
+        """Revoke all of `valid(name, keep)`."""
         return self._with_revoked({row.serial for row in self.valid(name, keep)}, moment)
 
     def with_one_revoked(self, serial: str, moment: datetime) -> Index:
-        """The certificate with this serial number revoked."""
+        """Revoke the certificate with this serial number."""
         return self._with_revoked({serial}, moment)
 
     def _with_revoked(self, serials: set[str], moment: datetime) -> Index:

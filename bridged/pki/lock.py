@@ -1,4 +1,4 @@
-"""One writer of the CA at a time. Linux only (flock)."""
+"""Lets one process at a time change the CA. Linux only (flock)."""
 
 from __future__ import annotations
 
@@ -10,21 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from bridged.errors import BridgedError
 from bridged.files import PRIVATE_FILE
+from bridged.pki.errors import PkiError
 
 LOCK_WAIT_SECONDS: Final = 10.0
 
 _LOCK_POLL_SECONDS: Final = 0.05
 
 
-class PkiError(BridgedError):
-    """The embedded CA cannot do what was asked; nothing was changed."""
-
-
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path` alone; the kernel frees it when the holder ends, however it ends.
+    """Hold the lock file `path` exclusively. The kernel frees it when the holding process ends.
 
     Raises:
         PkiError: `pki_locked`: another process holds it for longer than LOCK_WAIT_SECONDS.
@@ -39,7 +35,8 @@ def locked(path: Path) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     raise PkiError(
-                        "pki_locked", f"{path}: another process works on this CA; try again when it is done"
+                        "pki_locked",
+                        f"{path}: another process is changing this CA; try again later",
                     ) from None
                 time.sleep(_LOCK_POLL_SECONDS)
         yield
