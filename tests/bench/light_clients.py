@@ -102,7 +102,7 @@ class Client:
                     self._keys[key.key_id] = key
                 case UseKey(key_id):
                     self.key = self._keys[key_id]
-                    terms = self.session.conversation.terms
+                    terms = self.session.terms
                     assert terms is not None
                     self.header = serialize_data_header(key_id, terms.transmit_peer_id)
                 case RemoveKey(key_id):

@@ -94,7 +94,7 @@ class Client:
         if now >= self.knock_at:
             self.knock_at = float("inf") if session.remote_session_id is not None else now + KNOCK_SECONDS
             if session.remote_session_id is None:
-                session.nudge(now)
+                session.handle_path_change(now)
         deadline = session.poll_timeout()
         if deadline is not None and deadline.at <= now:
             session.handle_timeout(now)
@@ -114,7 +114,7 @@ class Client:
                 case InstallKey(key):
                     self._key = key
                 case UseKey(key_id):
-                    terms = self.session.conversation.terms
+                    terms = self.session.terms
                     assert terms is not None
                     self._header = serialize_data_header(key_id, terms.transmit_peer_id)
                     self._packet_id = 0

@@ -279,7 +279,7 @@ def _command(pair: _Pair, end: _End, argument: int) -> None:
         case 0 | 1 | 2:
             end.session.request_renegotiation("manual", pair.now)
         case 3 | 4:
-            end.session.nudge(pair.now)
+            end.session.handle_path_change(pair.now)
         case 5:
             end.session.handle_occ_exit(pair.now)
         case _:

@@ -6,7 +6,7 @@ import itertools
 
 from bridged.protocol.role import Role
 from bridged.protocol.session.events import SendDatagram
-from bridged.protocol.session.key_slots import PEER_RENEGOTIATION_SECONDS, PEER_RENEGOTIATIONS_BURST
+from bridged.protocol.session.renegotiation import PEER_RENEGOTIATION_SECONDS, PEER_RENEGOTIATIONS_BURST
 from tests.sim.noisy_wire import Noise, Simulation, renegotiations, settings
 
 
@@ -47,12 +47,12 @@ def test_floats_repeat_what_is_unacknowledged_once_in_a_retransmission_time() ->
     assert len(times) >= 3 and min(gaps) > 1.99, times
 
 
-def test_a_nudge_of_our_own_repeats_at_once_each_time() -> None:
+def test_a_path_change_repeats_at_once_each_time() -> None:
     client = joined().client.session
     client.request_renegotiation("manual", 1005.0)
     assert sent_by(client) == 1
     for step in range(1, 6):
-        client.nudge(1005.0 + step * 0.1)
+        client.handle_path_change(1005.0 + step * 0.1)
         assert sent_by(client) == 1
 
 

@@ -187,7 +187,7 @@ def test_packets_with_another_key_id_are_dropped_and_not_answered() -> None:
 
 
 @pytest.mark.parametrize("key_id", [0, 2, 7])
-def test_a_soft_reset_for_another_than_the_next_key_id_starts_nothing(key_id: int) -> None:
+def test_a_soft_reset_for_another_than_thenext_key_id_starts_nothing(key_id: int) -> None:
     sim = in_phase("established", "none")
     values = {"acks": (), "message_id": 0, "knows_ids": True, "payload": b"", "key_id": key_id}
     deliver(sim, sim.server, datagram_of(values | {"opcode": Opcode.SOFT_RESET_V1}, sim.server))

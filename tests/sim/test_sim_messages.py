@@ -25,7 +25,7 @@ def make(mode: str = "tls-crypt", *, admit: bool | None = True, **common: object
 
 
 def say(sim: Simulation, end: End, text: str) -> None:
-    end.session.say(text, sim.now)
+    end.session.keys.say(text, sim.now)
     end.session.handle_timeout(sim.now)
     sim._drain()
     sim.run_until(3)
@@ -81,7 +81,7 @@ def test_a_late_admission_is_still_one() -> None:
     sim._drain()
     sim.run_until(3)
     assert sim.client.established and sim.server.established
-    assert sim.client.session.conversation.terms.transmit_peer_id == 3
+    assert sim.client.session.terms.transmit_peer_id == 3
 
 
 def test_an_admission_that_comes_too_late_changes_nothing() -> None:
@@ -149,7 +149,7 @@ def test_a_replaced_peer_that_is_still_there_is_heard_out_and_told_to_wait(dead_
     sim.run_until(dead_seconds)
     sim.noise = Noise()
     sim.run_until(20)
-    assert sim.server.ended and sim.server.session.is_heard_out
+    assert sim.server.ended and sim.server.session.dismissal_was_acknowledged
     assert sim.server.down.reason == "replaced"
     down = sim.client.down
     assert (down.reason, down.retry_after) == ("auth_expired", DISMISSED_SECONDS)
@@ -163,7 +163,7 @@ def test_a_replaced_peer_that_is_gone_is_not_taken_for_another_machine_and_soon_
     sim.server.session.dismiss("it connected again", "another machine", sim.now)
     sim._drain()
     sim.run_until(6)
-    assert sim.server.ended and not sim.server.session.is_heard_out
+    assert sim.server.ended and not sim.server.session.dismissal_was_acknowledged
     assert sim.client.down is None
 
 
@@ -173,7 +173,7 @@ def test_a_replaced_peer_whose_rival_has_gone_meanwhile_may_come_back_at_once() 
     sim.noise = Noise(loss=1.0)
     sim.server.session.dismiss("it connected again", "another machine", sim.now)
     sim._drain()
-    sim.server.session.reprieve()
+    sim.server.session.soften_dismissal()
     sim.run_until(1)
     sim.noise = Noise()
     sim.run_until(20)
@@ -186,7 +186,7 @@ def test_a_session_that_is_not_established_is_dismissed_without_a_word() -> None
     sim.server.session.dismiss("it connected again", "another machine", sim.now)
     sim._drain()
     sim.run_until(1)
-    assert sim.server.ended and not sim.server.session.is_heard_out
+    assert sim.server.ended and not sim.server.session.dismissal_was_acknowledged
 
 
 def test_a_farewell_before_the_options_is_a_reset_by_the_peer() -> None:
@@ -201,11 +201,11 @@ def test_a_farewell_before_the_options_is_a_reset_by_the_peer() -> None:
 def test_messages_without_meaning_are_ignored(text: str) -> None:
     sim = make()
     sim.run_until(5)
-    terms = sim.client.session.conversation.terms
+    terms = sim.client.session.terms
     say(sim, sim.server, text)
     say(sim, sim.client, text)
     assert sim.client.down is None and sim.server.down is None
-    assert sim.client.session.conversation.terms is terms
+    assert sim.client.session.terms is terms
 
 
 def test_a_repeated_request_within_half_a_minute_gets_no_second_answer() -> None:
@@ -221,7 +221,7 @@ def test_a_repeated_request_within_half_a_minute_gets_no_second_answer() -> None
 def test_an_overlong_push_reply_fails_the_push_and_not_tls() -> None:
     sim = waiting_for_admission()
     for _ in range(100):
-        sim.server.session.say("PUSH_REPLY," + "route 192.0.2.1," * 50 + "push-continuation 2", sim.now)
+        sim.server.session.keys.say("PUSH_REPLY," + "route 192.0.2.1," * 50 + "push-continuation 2", sim.now)
         sim.run_until(2)
         if sim.client.down:
             break
@@ -282,7 +282,7 @@ def test_a_password_that_nobody_asked_for_is_said(
     monkeypatch.setattr(conversation_client, "ClientKeyMessage", message)
     sim = make()
     sim.run_until(5)
-    terms = sim.server.session.conversation.terms
+    terms = sim.server.session.terms
     assert sim.server.established and terms.has_unasked_password
     assert any("auth-user-pass" in remark for remark in terms.remarks)
     assert "secret" not in repr(sim.server.events)
@@ -291,7 +291,7 @@ def test_a_password_that_nobody_asked_for_is_said(
 def test_a_client_without_a_password_is_not_said_to_have_one() -> None:
     sim = make()
     sim.run_until(5)
-    assert sim.server.session.conversation.terms.remarks == ()
+    assert sim.server.session.terms.remarks == ()
 
 
 def test_a_refusal_without_a_reason_suspects_that_a_password_is_asked_for() -> None:

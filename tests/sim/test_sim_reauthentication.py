@@ -30,7 +30,7 @@ def refusing(role: str) -> object:
 def test_a_peer_that_fails_its_reauthentication_is_out_at_once(mode: str, role: str, starter: str) -> None:
     simulation = connected(mode)
     judging = getattr(simulation, role)
-    judging.session._make_engine = refusing(role)
+    judging.session.keys._make_engine = refusing(role)
     assert getattr(simulation, starter).session.request_renegotiation("time", simulation.now)
     simulation.run_until(1.0, stop=lambda _: judging.down is not None)
     assert judging.down is not None and judging.down.reason == "auth_expired"
@@ -45,7 +45,7 @@ def test_a_peer_that_fails_its_reauthentication_is_out_at_once(mode: str, role: 
 def test_another_certificate_in_a_renegotiation_ends_the_session() -> None:
     simulation = connected()
     ca, certificate, key = identities()["second"]
-    simulation.client.session._make_engine = make_engine_factory(
+    simulation.client.session.keys._make_engine = make_engine_factory(
         TlsSettings("client", certificate, key, ca, peer_usage="server")
     )
     simulation.client.session.request_renegotiation("time", simulation.now)
@@ -57,8 +57,8 @@ def test_another_certificate_in_a_renegotiation_ends_the_session() -> None:
 def test_what_the_peer_says_of_our_certificate_leaves_us_the_old_key() -> None:
     """Its refusal is its own to carry out; an alert is no proof of anything."""
     simulation = connected()
-    simulation.server.session._make_engine = refusing("server")
-    simulation.server.session._say_goodbye = lambda *_: None  # a server that says nothing
+    simulation.server.session.keys._make_engine = refusing("server")
+    simulation.server.session._farewell.say = lambda *_: None  # a server that says nothing
     simulation.client.session.request_renegotiation("time", simulation.now)
     simulation.run_until(3.0)
     assert simulation.server.down is not None

@@ -37,7 +37,7 @@ def test_both_ends_derive_the_same_keys(mode: str, tls_max: str, use_exporter: b
     sim.run_until(10)
     assert sim.client.established and sim.server.established
     assert_same_keys(sim)
-    terms = sim.client.session.conversation.terms
+    terms = sim.client.session.terms
     assert terms.key_derivation == ("exporter" if use_exporter else "prf")
     assert terms.dynamic_wrap == use_exporter
     assert terms.transmit_peer_id == 7
@@ -55,7 +55,7 @@ def test_a_clean_wire_needs_no_retransmission() -> None:
 def test_tls_1_3_ends_use_the_hybrid_group() -> None:
     sim = simulation()
     sim.run_until(5)
-    assert sim.client.session.conversation.terms.tls.group == "X25519MLKEM768"
+    assert sim.client.session.terms.tls.group == "X25519MLKEM768"
 
 
 @pytest.mark.parametrize("loss", [0.0, 0.1, 0.2, 0.3, 0.4])

@@ -6,7 +6,7 @@ import pytest
 
 from bridged.protocol.role import Role
 from bridged.protocol.session.events import InstallKey, RemoveKey, Renegotiated, UseKey
-from bridged.protocol.session.key_slots import RETIRE_SECONDS, _next_key_id
+from bridged.protocol.session.key_slots import RETIRE_SECONDS, next_key_id
 from tests.sim.noisy_wire import End, Noise, Simulation, renegotiations, settings
 
 
@@ -41,7 +41,7 @@ class Timed(Simulation):
 
 
 def test_key_ids_follow_one_another_and_skip_zero() -> None:
-    assert [_next_key_id(key_id) for key_id in range(8)] == [1, 2, 3, 4, 5, 6, 7, 1]
+    assert [next_key_id(key_id) for key_id in range(8)] == [1, 2, 3, 4, 5, 6, 7, 1]
 
 
 def test_the_lower_timer_of_both_ends_wins() -> None:

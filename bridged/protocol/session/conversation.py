@@ -1,4 +1,4 @@
-"""What both roles share of the talk inside TLS: key messages, control messages, terms.
+"""What client and server have in common in what they say inside TLS: key messages, control messages, terms.
 
 Source: docs/protocol/control.md#5 to #7.
 Pure: callers pass `now` (monotonic seconds).
@@ -6,7 +6,7 @@ Pure: callers pass `now` (monotonic seconds).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from bridged.protocol.keys.key_derivation import EXPORTER_DYNAMIC_TLS_CRYPT
 from bridged.protocol.keys.static_key import STATIC_KEY_LENGTH
@@ -14,44 +14,44 @@ from bridged.protocol.packets.messages import Message
 from bridged.protocol.packets.options_string import LinkOptions
 from bridged.protocol.packets.wrap import WrapChannel, dynamic_tls_crypt
 from bridged.protocol.role import Role
+from bridged.protocol.session.core import SessionCore
+from bridged.protocol.session.events import Established
+from bridged.protocol.session.key_slots import KeySlots
 from bridged.protocol.session.key_state import KeyState
 from bridged.protocol.session.settings import SessionSettings
 from bridged.protocol.session.terms import Negotiated
-
-if TYPE_CHECKING:
-    from bridged.protocol.session.session import Session
+from bridged.protocol.session.wire import SessionWire
 
 TUN_MTU_ACCEPTED: Final = 1600
-"""Octets: the least largest tun-mtu that a client announces as IV_MTU (control.md#5-2)."""
+"""Bytes. A client announces to accept a tun-mtu of at least this (docs/protocol/control.md#5-2)."""
 
 
 class Conversation(Protocol):
-    """One role's part. `terms` is None until both ends agreed; `farewell` is what it says when it leaves."""
+    """One role's part of a session: it says and hears what is inside TLS.
+
+    `terms` is None until both ends agreed. `farewell` is the message with which this role leaves.
+    """
 
     terms: Negotiated | None
-    farewell: str | None
+    farewell: str
 
     def open(self, key: KeyState, now: float) -> None:
-        """TLS is up: speak first, if that is this role's part. Called again and again."""
+        """TLS is up: speak first, if that is this role's part. May be called again."""
 
     def receive_key_message(self, key: KeyState, plaintext: bytes, now: float) -> None:
-        """The peer's first plaintext on this key."""
+        """Take the peer's first plaintext on this key."""
 
     def handle_active(self, key: KeyState, now: float) -> None:
-        """Both key messages are known and all of ours is acknowledged."""
+        """Both key messages are known, and the peer acknowledged all packets of ours."""
 
     def handle_message(self, message: Message, key: KeyState, now: float) -> None:
-        """A control message of the peer."""
+        """Take a control message of the peer."""
 
-    def handle_timeout(self, now: float) -> None: ...
+    def handle_timeout(self, now: float) -> None:
+        """Do what is due."""
 
-    def deadlines(self) -> list[tuple[float, str]]: ...
-
-    def admit(self, peer_id: int, now: float) -> None:
-        """Server: the authenticated peer may come in, with this DATA_V2 peer id."""
-
-    def refuse(self, reason: str, text: str, now: float) -> None:
-        """Server: it may not; `text` is told to the peer, `reason` is a handshake outcome."""
+    def dismissal(self, text: str) -> str | None:
+        """The message that ends a replaced peer; None for a role whose peers are never replaced."""
 
 
 def link_options(settings: SessionSettings) -> LinkOptions:
@@ -66,8 +66,19 @@ def link_options(settings: SessionSettings) -> LinkOptions:
     )
 
 
-def start_dynamic_wrap(session: Session, key: KeyState) -> None:
-    """Make the wrap of all later key ids from the session with key id 0 (control.md#2-6)."""
+def begin_traffic(
+    core: SessionCore, keys: KeySlots, wire: SessionWire, key: KeyState, terms: Negotiated, now: float
+) -> None:
+    """Both ends agreed on `terms`: make the first data key, and let frames flow."""
+    if terms.dynamic_wrap:
+        _start_dynamic_wrap(core, wire, key)
+    keys.derive(key, terms, now)
+    core.establish()
+    core.emit(Established(terms, core.elapsed(now)))
+
+
+def _start_dynamic_wrap(core: SessionCore, wire: SessionWire, key: KeyState) -> None:
+    """Make the wrap of all later key ids from the TLS session of key id 0 (docs/protocol/control.md#2-6)."""
     exported = key.engine.export(EXPORTER_DYNAMIC_TLS_CRYPT, STATIC_KEY_LENGTH)
-    keys = dynamic_tls_crypt(session.settings.wrap_key, exported, session.settings.role)
-    session.wire.use_dynamic_wrap(WrapChannel(keys, session.wire.wrap_time))
+    keys = dynamic_tls_crypt(core.settings.wrap_key, exported, core.settings.role)
+    wire.use_dynamic_wrap(WrapChannel(keys, wire.wrap_time))

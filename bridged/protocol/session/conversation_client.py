@@ -6,9 +6,9 @@ Pure: callers pass `now` (monotonic seconds).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from bridged.errors import LocalProtocolError, RemoteProtocolError
+from bridged.errors import RemoteProtocolError
 from bridged.protocol.keys.key_exchange import (
     PRE_MASTER_LENGTH,
     RANDOM_LENGTH,
@@ -26,19 +26,19 @@ from bridged.protocol.packets.push import (
     PushReplyAssembler,
     parse_pushed_options,
 )
-from bridged.protocol.session.conversation import TUN_MTU_ACCEPTED, link_options, start_dynamic_wrap
-from bridged.protocol.session.events import Established
+from bridged.protocol.session.conversation import TUN_MTU_ACCEPTED, begin_traffic, link_options
+from bridged.protocol.session.core import SessionCore
+from bridged.protocol.session.key_slots import KeySlots
 from bridged.protocol.session.key_state import KeyPhase, KeyState
 from bridged.protocol.session.states import SessionInput, SessionState
 from bridged.protocol.session.terms import Negotiated
-
-if TYPE_CHECKING:
-    from bridged.protocol.session.session import Session
+from bridged.protocol.session.timers import Timer
+from bridged.protocol.session.wire import SessionWire
 
 FIRST_PUSH_REQUEST: Final = 1.0
 PUSH_REQUEST_INTERVAL: Final = 5.0
 HALT_RETRY_SECONDS: Final = 60.0
-"""A client that was told to end is a service here: it comes back, but not at once."""
+"""After HALT an OpenVPN client ends. Ours runs as a service: it waits this long and comes back."""
 
 NO_REASON: Final = (
     "it gives no reason. It may ask for a user name and password (`auth-user-pass-verify`), which this "
@@ -53,28 +53,30 @@ _WITH_EXPORTER: Final = (
     | ProtocolFlags.AUTH_FAILED_TEMP
     | ProtocolFlags.DYNAMIC_TLS_CRYPT
 )
-_NEVER: Final = float("inf")
 
 
 class ClientConversation:
-    """Driven by `Session`. Asks for options 1 s after the keys, then every 5 s (control 6)."""
+    """The client's part; `Session` drives it.
 
-    farewell: str | None = "EXIT"
+    Asks for options 1 s after the keys, then every 5 s (docs/protocol/control.md#6).
+    """
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    farewell = "EXIT"
+
+    def __init__(self, core: SessionCore, keys: KeySlots, wire: SessionWire) -> None:
         self.terms: Negotiated | None = None
+        self._core = core
+        self._keys = keys
+        self._wire = wire
         self._pushes = PushReplyAssembler()
-        self._ask_at = _NEVER
-        self._give_up_at = _NEVER
 
     # --- key messages -----------------------------------------------------------------------------
 
     def open(self, key: KeyState, now: float) -> None:
         if key.client_message is not None or key.phase is not KeyPhase.EXCHANGE:
             return
-        settings = self._session.settings
-        random = self._session.random_bytes
+        settings = self._core.settings
+        random = self._core.random_bytes
         info = client_peer_info(
             version=settings.version,
             platform=settings.platform,
@@ -95,25 +97,25 @@ class ClientConversation:
     def receive_key_message(self, key: KeyState, plaintext: bytes, now: float) -> None:
         key.server_message = parse_server_key_message(plaintext)
         if self.terms is None:
-            self._ask_at = now + FIRST_PUSH_REQUEST
-            self._give_up_at = now + self._session.settings.hand_window
+            self._core.timers.set(Timer.PUSH_REQUEST, now + FIRST_PUSH_REQUEST)
+            self._core.timers.set(Timer.PUSH_REPLY, now + self._core.settings.hand_window)
 
     def handle_active(self, key: KeyState, now: float) -> None:
         if self.terms is not None:
-            self._session.keys.derive(key, self.terms, now)
+            self._keys.derive(key, self.terms, now)
 
     # --- control messages -------------------------------------------------------------------------
 
     def handle_message(self, message: messages.Message, key: KeyState, now: float) -> None:
-        session = self._session
+        core = self._core
         match message:
             case messages.PushReply(text):
-                # A later one brings a token, which is of no use without passwords.
+                # A later reply brings a token, which is useless without passwords.
                 if self.terms is None:
                     self._take_push(text, key, now)
             case messages.AuthFailed(reason, kind, backoff, advance):
-                was_up = session.state is SessionState.ESTABLISHED
-                session.leave(
+                was_up = core.state is SessionState.ESTABLISHED
+                core.leave(
                     SessionInput.FAILED,
                     "auth_expired" if was_up else "auth_failed",
                     f"the server refuses us: {reason or NO_REASON} ({kind.value})",
@@ -122,11 +124,10 @@ class ClientConversation:
                     next_remote=advance == "remote",
                 )
             case messages.AuthPending(timeout):
-                window = session.settings.hand_window
-                limit = max(session.settings.reneg_seconds / 2, window)
-                self._give_up_at = now + min(timeout if timeout is not None else window, limit)
+                if self.terms is None:
+                    self._wait_longer(timeout, now)
             case messages.Restart(flags, text):
-                session.leave(
+                core.leave(
                     SessionInput.PEER_LEFT,
                     "exit_notify",
                     f"the server restarts: {text}" if text else "The server shut down or is restarting.",
@@ -134,7 +135,7 @@ class ClientConversation:
                     next_remote="N" in flags,
                 )
             case messages.Halt(_, text):
-                session.leave(
+                core.leave(
                     SessionInput.PEER_LEFT,
                     "kicked",
                     f"the server ends us: {text or 'no reason given'}",
@@ -142,31 +143,28 @@ class ClientConversation:
                     retry_after=HALT_RETRY_SECONDS,
                 )
             case messages.Exit():
-                session.leave(SessionInput.PEER_LEFT, "exit_notify", "the server left", now)
+                core.leave(SessionInput.PEER_LEFT, "exit_notify", "the server left", now)
             case _:
                 pass
 
     def handle_timeout(self, now: float) -> None:
-        if self.terms is not None:
-            return
-        if now >= self._give_up_at:
-            self._session.leave(
+        timers = self._core.timers
+        if timers.take(Timer.PUSH_REPLY, now):
+            self._core.leave(
                 SessionInput.FAILED, "push_failed", "the server sends no options (PUSH_REPLY)", now
             )
-        elif now >= self._ask_at:
-            self._ask_at = now + PUSH_REQUEST_INTERVAL
-            self._session.say("PUSH_REQUEST", now)
+        elif timers.is_due(Timer.PUSH_REQUEST, now):
+            timers.set(Timer.PUSH_REQUEST, now + PUSH_REQUEST_INTERVAL)
+            self._keys.say("PUSH_REQUEST", now)
 
-    def deadlines(self) -> list[tuple[float, str]]:
-        if self.terms is not None:
-            return []
-        return [(self._ask_at, "push request"), (self._give_up_at, "push reply")]
+    def dismissal(self, text: str) -> str | None:
+        return None
 
-    def admit(self, peer_id: int, now: float) -> None:
-        raise LocalProtocolError("a client admits nobody")
-
-    def refuse(self, reason: str, text: str, now: float) -> None:
-        raise LocalProtocolError("a client refuses nobody")
+    def _wait_longer(self, timeout: float | None, now: float) -> None:
+        """The server waits for something, such as a second factor, for `timeout` seconds."""
+        window = self._core.settings.hand_window
+        limit = max(self._core.settings.reneg_seconds / 2, window)
+        self._core.timers.set(Timer.PUSH_REPLY, now + min(timeout if timeout is not None else window, limit))
 
     # --- terms ------------------------------------------------------------------------------------
 
@@ -180,21 +178,19 @@ class ClientConversation:
             self._apply(pushed, key, now)
 
     def _apply(self, pushed: PushedOptions, key: KeyState, now: float) -> None:
-        session = self._session
-        settings = session.settings
+        settings = self._core.settings
         assert key.server_message is not None
         remote_options = key.server_message.options
         foreign = foreign_framing(remote_options, pushed.compression)
         if foreign is not None:
             if FLAG_CC_EXIT in pushed.protocol_flags:
-                # Else the server would flood our LAN's share at us until its ping-restart.
-                session.say("EXIT", now)
-            session.leave(SessionInput.FAILED, "framing_mismatch", foreign.at("server"), now)
+                # Without it the server would send us frames until its ping-restart.
+                self._keys.say("EXIT", now)
+            self._core.leave(SessionInput.FAILED, "framing_mismatch", foreign.at("server"), now)
             return
         if pushed.uses_exporter and not settings.use_exporter:
             raise RemoteProtocolError("push_failed", "the server wants the exporter, which we did not offer")
         cipher = accept_pushed_cipher(settings.ciphers, pushed.cipher, remote_options, None)
-        dynamic = FLAG_DYN_TLS_CRYPT in pushed.protocol_flags
         expected = build_options_string(link_options(settings).mirrored())
         self.terms = Negotiated(
             cipher=cipher,
@@ -204,13 +200,11 @@ class ClientConversation:
             tun_mtu=pushed.tun_mtu or settings.tun_mtu,
             key_derivation="exporter" if pushed.uses_exporter else "prf",
             exit_by_control=FLAG_CC_EXIT in pushed.protocol_flags,
-            dynamic_wrap=dynamic,
+            dynamic_wrap=FLAG_DYN_TLS_CRYPT in pushed.protocol_flags,
             tls=key.engine.summary(),
             ignored=pushed.ignored,
             warnings=tuple(compare_options(expected, remote_options)),
         )
-        if dynamic:
-            start_dynamic_wrap(session, key)
-        session.keys.derive(key, self.terms, now)
-        session.establish()
-        session.emit(Established(self.terms, session.elapsed(now)))
+        self._core.timers.stop(Timer.PUSH_REQUEST)
+        self._core.timers.stop(Timer.PUSH_REPLY)
+        begin_traffic(self._core, self._keys, self._wire, key, self.terms, now)

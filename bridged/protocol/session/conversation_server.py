@@ -1,13 +1,13 @@
 """The server's part inside TLS: judge the client's key message, answer, push options.
 
-Source: docs/protocol/control.md#5, #6, #7 and #8.
+Source: docs/protocol/control.md#5 to #8.
 Pure: callers pass `now` (monotonic seconds).
 """
 
 from __future__ import annotations
 
 import hmac
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from bridged.errors import LocalProtocolError, RemoteProtocolError
 from bridged.protocol.keys.cipher import Cipher
@@ -33,36 +33,39 @@ from bridged.protocol.packets.push import (
     agreed_protocol_flags,
     serialize_push_reply,
 )
-from bridged.protocol.session.conversation import link_options, start_dynamic_wrap
-from bridged.protocol.session.events import Authenticated, Established, Identified
+from bridged.protocol.session.conversation import begin_traffic, link_options
+from bridged.protocol.session.core import SessionCore
+from bridged.protocol.session.events import Authenticated, Identified
+from bridged.protocol.session.key_slots import KeySlots
 from bridged.protocol.session.key_state import KeyPhase, KeyState
 from bridged.protocol.session.states import SessionInput, SessionState
 from bridged.protocol.session.terms import Negotiated
+from bridged.protocol.session.timers import Timer
 from bridged.protocol.session.tls_port import TlsSummary
+from bridged.protocol.session.wire import SessionWire
 from bridged.units import WirePeerId
 
-if TYPE_CHECKING:
-    from bridged.protocol.session.session import Session
-
 PASSING_REFUSALS: Final = frozenset({"peer_limit"})
-"""Handshake outcomes that may be others at the next try: a client must not end for good because of them."""
+"""Refusals that may be gone at the next try: they must not make a client end for good."""
 PASSING_BACKOFF_SECONDS: Final = 3
 
 DISMISSED_SECONDS: Final = 60
-"""A peer that another machine of its name has replaced is to wait so long."""
+"""How long a peer waits after another machine with its name has replaced it."""
 
 REPEAT_SILENCE: Final = 30.0
-"""Repeated PUSH_REQUESTs within this time are not answered again."""
+"""PUSH_REQUESTs that are repeated within this time get no second answer."""
 
 
 class ServerConversation:
-    """Driven by `Session`. Emits `Authenticated`; goes on with `admit` or `refuse`."""
+    """The server's part; `Session` drives it. Emits `Authenticated`, then waits for `admit` or `refuse`."""
 
-    farewell: str | None = "RESTART"
+    farewell = "RESTART"
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, core: SessionCore, keys: KeySlots, wire: SessionWire) -> None:
         self.terms: Negotiated | None = None
+        self._core = core
+        self._keys = keys
+        self._wire = wire
         self._info = PeerInfo()
         self._cipher: Cipher | None = None
         self._identity: TlsSummary | None = None
@@ -77,10 +80,10 @@ class ServerConversation:
     # --- key messages -----------------------------------------------------------------------------
 
     def open(self, key: KeyState, now: float) -> None:
-        """The client speaks first; but who it is, is known now."""
+        """The client speaks first, but its certificate is known now."""
         if self._identity is None:
             self._identity = key.engine.summary()
-            self._session.emit(Identified(self._identity))
+            self._core.emit(Identified(self._identity))
 
     def receive_key_message(self, key: KeyState, plaintext: bytes, now: float) -> None:
         message = parse_client_key_message(plaintext)
@@ -94,9 +97,11 @@ class ServerConversation:
 
     def handle_active(self, key: KeyState, now: float) -> None:
         if self.terms is not None:
-            self._session.keys.derive(key, self.terms, now)
-        else:
-            self._finish_if_ready(key, now)
+            self._keys.derive(key, self.terms, now)
+            return
+        # A client that never asks for its options is given up with the handshake window.
+        self._core.timers.set(Timer.PUSH_REQUEST, key.give_up_at)
+        self._finish_if_ready(key, now)
 
     def _judge_first(self, message: ClientKeyMessage) -> None:
         assert self._identity is not None
@@ -110,13 +115,13 @@ class ServerConversation:
             if message.has_overlong_credentials:
                 raise RemoteProtocolError("auth_failed", "user name or password is too long")
             self._cipher = choose_cipher_for_client(
-                self._session.settings.ciphers, self._info, message.options, None
+                self._core.settings.ciphers, self._info, message.options, None
             )
         except RemoteProtocolError as error:
-            told = CIPHER_MISMATCH_REASON if error.code == "cipher_mismatch" else error.message
-            self._refusal = (error.code, told)
+            text = CIPHER_MISMATCH_REASON if error.code == "cipher_mismatch" else error.message
+            self._refusal = (error.code, text)
             return
-        self._session.emit(
+        self._core.emit(
             Authenticated(self._identity, message.username, self._info.version, self._info.platform)
         )
 
@@ -130,19 +135,19 @@ class ServerConversation:
         )
 
     def _answer(self, key: KeyState, now: float) -> None:
-        """Also a refused client gets the server's key message (control.md#4-4)."""
-        random = self._session.random_bytes
+        """Send our key message, to a refused client as well (docs/protocol/control.md#4-4)."""
+        random = self._core.random_bytes
         key.server_message = ServerKeyMessage(
             random1=random(RANDOM_LENGTH),
             random2=random(RANDOM_LENGTH),
-            options=build_options_string(link_options(self._session.settings)),
+            options=build_options_string(link_options(self._core.settings)),
         )
         key.write(serialize_server_key_message(key.server_message), now)
 
     def dismissal(self, text: str) -> str:
-        """What ends a peer whose name came from elsewhere: wait, if it knows how to, else come back.
+        """The message that ends a replaced peer: wait, if it knows how to; else reconnect.
 
-        AUTH_FAILED without TEMP, and HALT, end an OpenVPN client's process for good.
+        AUTH_FAILED without TEMP, and HALT, would end an OpenVPN client's process for good.
         """
         if self._info.protocol & ProtocolFlags.AUTH_FAILED_TEMP:
             return f"AUTH_FAILED,TEMP[backoff {DISMISSED_SECONDS},advance no]:{text}"
@@ -151,40 +156,40 @@ class ServerConversation:
     # --- admission --------------------------------------------------------------------------------
 
     def admit(self, peer_id: int, now: float) -> None:
+        """Let the authenticated peer in, with this DATA_V2 peer id."""
         if self._identity is None:
-            raise LocalProtocolError("nobody to admit yet")
+            raise LocalProtocolError("no peer to admit yet")
         self._peer_id = WirePeerId(peer_id)
         self._finish_first(now)
 
     def refuse(self, reason: str, text: str, now: float) -> None:
+        """Turn the authenticated peer away with `text`; `reason` is a handshake outcome."""
         if self._identity is None:
-            raise LocalProtocolError("nobody to refuse yet")
+            raise LocalProtocolError("no peer to refuse yet")
         self._refusal = (reason, text)
         self._finish_first(now)
 
     def _finish_first(self, now: float) -> None:
-        key = self._session.keys.primary
+        key = self._keys.primary
         if key is not None and key.phase is KeyPhase.ACTIVE:
             self._finish_if_ready(key, now)
 
     def _finish_if_ready(self, key: KeyState, now: float) -> None:
-        if self.terms is not None or self._session.state is not SessionState.HANDSHAKE:
+        if self.terms is not None or self._core.state is not SessionState.HANDSHAKE:
             return
         if self._refusal is not None:
             reason, text = self._refusal
             self._say_refused(reason, text, now)
-            self._session.leave(SessionInput.FAILED, reason, f"{self._peer_name} is refused: {text}", now)
+            self._core.leave(SessionInput.FAILED, reason, f"{self._peer_name} is refused: {text}", now)
         elif self._peer_id is not None and self._may_push():
             self._push(key, now)
 
     def _say_refused(self, reason: str, text: str, now: float) -> None:
-        """AUTH_FAILED; where the refusal will pass, only as far as the client can tell the difference."""
+        """Say AUTH_FAILED. A passing refusal is said only to clients that know it as one."""
         if reason not in PASSING_REFUSALS:
-            self._session.say(f"AUTH_FAILED,{text}" if text else "AUTH_FAILED", now)
+            self._keys.say(f"AUTH_FAILED,{text}" if text else "AUTH_FAILED", now)
         elif self._info.protocol & ProtocolFlags.AUTH_FAILED_TEMP:
-            self._session.say(
-                f"AUTH_FAILED,TEMP[backoff {PASSING_BACKOFF_SECONDS},advance remote]:{text}", now
-            )
+            self._keys.say(f"AUTH_FAILED,TEMP[backoff {PASSING_BACKOFF_SECONDS},advance remote]:{text}", now)
 
     @property
     def _peer_name(self) -> str:
@@ -204,27 +209,18 @@ class ServerConversation:
                 elif key.phase is KeyPhase.ACTIVE:
                     self._finish_if_ready(key, now)
             case messages.Exit():
-                self._session.leave(SessionInput.PEER_LEFT, "exit_notify", "the client left", now)
+                self._core.leave(SessionInput.PEER_LEFT, "exit_notify", "the client left", now)
             case _:
                 pass
 
     def handle_timeout(self, now: float) -> None:
-        """A client that never asks for its options is given up with the handshake window."""
-        key = self._session.keys.primary
-        if self.terms is None and key is not None and key.phase is KeyPhase.ACTIVE and now >= key.give_up_at:
-            self._session.leave(SessionInput.FAILED, "push_failed", "the client never asked for options", now)
-
-    def deadlines(self) -> list[tuple[float, str]]:
-        key = self._session.keys.primary
-        if self.terms is None and key is not None and key.phase is KeyPhase.ACTIVE:
-            return [(key.give_up_at, "push request")]
-        return []
+        if self._core.timers.take(Timer.PUSH_REQUEST, now):
+            self._core.leave(SessionInput.FAILED, "push_failed", "the client never asked for options", now)
 
     # --- terms ------------------------------------------------------------------------------------
 
     def _push(self, key: KeyState, now: float) -> None:
-        session = self._session
-        settings = session.settings
+        settings = self._core.settings
         assert self._cipher is not None
         assert self._identity is not None
         assert key.client_message is not None
@@ -245,20 +241,17 @@ class ServerConversation:
             warnings=tuple(compare_options(expected, key.client_message.options)),
             has_unasked_password=self._has_password,
         )
+        self._core.timers.stop(Timer.PUSH_REQUEST)
         self._say_options(now)
-        if self.terms.dynamic_wrap:
-            start_dynamic_wrap(session, key)
-        session.keys.derive(key, self.terms, now)
-        session.establish()
-        session.emit(Established(self.terms, session.elapsed(now)))
+        begin_traffic(self._core, self._keys, self._wire, key, self.terms, now)
 
     def _uses_exporter(self) -> bool:
         announced = bool(self._info.protocol & ProtocolFlags.TLS_KEY_EXPORT)
-        return self._session.settings.use_exporter and announced
+        return self._core.settings.use_exporter and announced
 
     def _flags(self) -> tuple[str, ...]:
         wanted = [FLAG_CC_EXIT]
-        if self._session.settings.use_exporter:
+        if self._core.settings.use_exporter:
             wanted += [FLAG_TLS_EKM, FLAG_DYN_TLS_CRYPT]
         return agreed_protocol_flags(wanted, self._info.protocol)
 
@@ -267,10 +260,10 @@ class ServerConversation:
             return
         self._answered_at = now
         for text in serialize_push_reply(self._options()):
-            self._session.say(text, now)
+            self._keys.say(text, now)
 
     def _options(self) -> list[str]:
-        settings = self._session.settings
+        settings = self._core.settings
         options = list(settings.push)
         if settings.ping:
             options.append(f"ping {settings.ping}")

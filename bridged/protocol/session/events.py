@@ -1,5 +1,7 @@
 """What comes out of a session.
 
+The owner carries events out in their order. A key that seals before the peer was told would cost frames.
+
 Pure: values only.
 """
 
@@ -15,19 +17,24 @@ from bridged.units import KeyId, Seconds
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    """Server: TLS is complete and the peer's certificate good; whether it may come in is not settled yet."""
+    """Server: TLS is complete and the peer's certificate is valid. Its key message is still missing."""
 
     tls: TlsSummary
+    """The TLS session, with the peer's certificate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Authenticated:
-    """Server: a peer proved who it is; answer with `admit` or `refuse` before going on."""
+    """Server: the peer sent its key message. Answer with `admit` or `refuse`."""
 
     tls: TlsSummary
+    """The TLS session, with the peer's certificate."""
     username: str
+    """What the peer sent as user name; nothing checks it. Empty if it sent none."""
     peer_version: str | None
+    """Its IV_VER."""
     peer_platform: str | None
+    """Its IV_PLAT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,7 @@ class InstallKey:
     """Accept data under this key from now on."""
 
     key: DataKey
+    """Both directions; `key.key_id` names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,7 @@ class UseKey:
     """Seal with this key from now on."""
 
     key_id: KeyId
+    """An installed key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,32 +58,41 @@ class RemoveKey:
     """This key is dead."""
 
     key_id: KeyId
+    """An installed key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Established:
-    """Frames may flow. `duration` since the session began."""
+    """Frames may flow."""
 
     negotiated: Negotiated
+    """What both ends agreed on."""
     duration: Seconds
+    """Since the session began."""
 
 
 @dataclass(frozen=True, slots=True)
 class Renegotiated:
-    """One renegotiation is over; `outcome` as for handshakes, `established` being good."""
+    """One renegotiation is over."""
 
     trigger: str
+    """What began it: a label of `renegotiations_total`."""
     outcome: str
+    """`established`, or a handshake outcome that says what failed."""
     duration: Seconds
+    """Since the renegotiation began."""
     detail: str = ""
+    """What failed, in words."""
     tls: TlsSummary | None = None
+    """The new TLS session; None after a failure."""
 
 
 @dataclass(frozen=True, slots=True)
 class SendPayload:
-    """Seal and send this on the data channel (an OCC message)."""
+    """Seal and send this on the data channel."""
 
     payload: bytes = field(repr=False)
+    """An OCC message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,27 +100,30 @@ class SendDatagram:
     """Send this control packet to the session's endpoint."""
 
     datagram: bytes = field(repr=False)
+    """A whole UDP payload, wrapped."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionDown:
-    """No traffic from now on. Said once.
-
-    `reason`: a handshake outcome where the session never was established, else a reason of
-    `peer_disconnects_total`. `retry_after`: the peer asks to wait so many seconds.
-    """
+    """No traffic from now on. Emitted once."""
 
     reason: str
+    """If the session was established, a reason of `peer_disconnects_total`; else a handshake outcome."""
     detail: str
+    """The reason in words."""
     was_established: bool
+    """Frames could flow before."""
     duration: Seconds
+    """Since the session began."""
     retry_after: Seconds = Seconds(0.0)
+    """The peer asks to wait this long before the next attempt."""
     next_remote: bool = False
+    """The peer asks to try another server next."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionEnded:
-    """Nothing will come out of this session any more; forget it."""
+    """Nothing comes out of this session any more; forget it."""
 
 
 Event = (

@@ -7,65 +7,49 @@ Pure: callers pass `now` (monotonic seconds).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from bridged.errors import RemoteProtocolError
+from bridged.errors import LocalProtocolError
 from bridged.protocol.keys.key_derivation import (
     EXPORTER_DATA_KEYS,
     KEY_MATERIAL_LENGTH,
     derive_by_prf,
     slice_keys,
 )
+from bridged.protocol.packets.messages import serialize_message
 from bridged.protocol.packets.packet import MAX_KEY_ID, Opcode
 from bridged.protocol.role import Role
+from bridged.protocol.session.core import SessionCore
 from bridged.protocol.session.events import InstallKey, RemoveKey, Renegotiated, UseKey
-from bridged.protocol.session.key_state import KeyInput, KeyPhase, KeyState
-from bridged.protocol.session.states import SessionInput, SessionState
+from bridged.protocol.session.handshake_hints import hint
+from bridged.protocol.session.key_state import UNFINISHED, KeyInput, KeyPhase, KeyState
+from bridged.protocol.session.states import SessionInput
 from bridged.protocol.session.terms import Negotiated
+from bridged.protocol.session.timers import Timer
+from bridged.protocol.session.tls_port import TlsEngineFactory
+from bridged.protocol.session.wire import SessionWire
 from bridged.units import KeyId, Seconds
 
-if TYPE_CHECKING:
-    from bridged.protocol.session.session import Session
-
 RETIRE_SECONDS: Final = 10.0
-"""A key that nobody seals with any more still opens what is on the way."""
-PEER_RENEGOTIATIONS_BURST: Final = 8
-PEER_RENEGOTIATION_SECONDS: Final = 1.0
-"""A peer may begin so many renegotiations at once, then one in so many seconds."""
-
-_UNFINISHED: Final = frozenset({KeyPhase.PRE_START, KeyPhase.START, KeyPhase.EXCHANGE})
-STALLED: Final = {
-    KeyPhase.PRE_START: "no answer: compare address, port, firewall, and the tls-auth or tls-crypt key",
-    KeyPhase.START: "the other end went silent in the TLS handshake: it may refuse our certificate (its log "
-    "says why), or large packets are lost",
-    # OpenVPN drops a client whose certificate it refuses without sending its TLS alert.
-    KeyPhase.EXCHANGE: "the other end went silent after TLS: it may refuse our certificate; its log says why",
-}
-"""What to look at where a handshake ran out of time."""
-_SILENT_AFTER_TLS: Final = (
-    "the server took our certificate, then went silent: it may ask for a user name and password "
-    "(`auth-user-pass-verify`), which this client cannot send; its log says why"
-)
-_NEVER: Final = float("inf")
+"""How long a key that no longer seals still opens packets that are on the way."""
 
 
-class SessionKeys:
-    """Which keys exist, which one seals, and when that changes.
+class KeySlots:
+    """Which keys exist, and which one seals.
 
-    `primary` is the newest; `lame_duck` the one before it, which keeps sealing until the new one may be
-    taken over to. Emits InstallKey, UseKey and RemoveKey through the session.
+    `primary` is the newest key. `lame_duck` is the one before it; it goes on sealing until the primary may.
+    Emits InstallKey, UseKey and RemoveKey.
     """
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, core: SessionCore, wire: SessionWire, make_engine: TlsEngineFactory) -> None:
         self.primary: KeyState | None = None
         self.lame_duck: KeyState | None = None
+        self._core = core
+        self._wire = wire
+        self._make_engine = make_engine
         self._sealing: KeyId | None = None
-        self._lame_dies_at = _NEVER
-        self._retiring: dict[KeyId, float] = {}
-        self._renegotiate_at = _NEVER
-        self._peer_may = float(PEER_RENEGOTIATIONS_BURST)
-        self._paced_at = 0.0
+
+    # --- what there is ----------------------------------------------------------------------------
 
     def newest_first(self) -> Iterator[KeyState]:
         """Both key states, the primary first."""
@@ -82,133 +66,126 @@ class SessionKeys:
         """Some key can carry data."""
         return any(key.phase is KeyPhase.GENERATED for key in self.newest_first())
 
-    def retransmissions(self) -> list[tuple[float, str]]:
-        """When something must be repeated; this goes on while the session drains."""
-        timeouts = (key.send.next_timeout() for key in self.newest_first())
-        return [(at, "retransmission") for at in timeouts if at is not None]
+    # --- sending ----------------------------------------------------------------------------------
 
-    def deadlines(self) -> list[tuple[float, str]]:
-        """Everything else; only while the session is live."""
-        times = [(self._lame_dies_at, "lame duck"), (self._renegotiate_at, "renegotiation")]
-        times += [(at, "key retires") for at in self._retiring.values()]
+    def transmit(self, now: float) -> None:
+        """Send the packets that are due, and acknowledgements, of both keys; restart the timers of both."""
         for key in self.newest_first():
-            if key.phase in _UNFINISHED or (key.phase is KeyPhase.DEAD and not key.is_quiet):
-                times.append((key.give_up_at, "handshake window"))
-            if key.phase is KeyPhase.GENERATED and key.key_id != self._sealing and key is self.primary:
-                times.append((key.usable_at, "key change"))
-        return times
+            self._wire.transmit(key, now)
+        self._set_timers()
 
-    def handle_timeout(self, now: float) -> None:
-        for key in list(self.newest_first()):
-            if now < key.give_up_at:
-                continue
-            if key.phase is KeyPhase.DEAD:
-                key.give_up()
-            elif key.phase in _UNFINISHED:
-                detail = stalled(key)
-                key.give_up()
-                self._session.fail_key(key, "timeout", detail, now)
-        self._change_over(now)
-        self._retire(now)
-        if now >= self._renegotiate_at:
-            self._renegotiate_at = _NEVER
-            self.begin_renegotiation("time", now)
+    @property
+    def speaker(self) -> KeyState | None:
+        """The newest key whose TLS session can carry messages: both key messages come before them."""
+        for key in self.newest_first():
+            if key.is_exchanged and key.phase is not KeyPhase.DEAD:
+                return key
+        return None
 
-    # --- renegotiation ----------------------------------------------------------------------------
-
-    def begin_renegotiation(self, trigger: str, now: float) -> bool:
-        """Open the next key id with a soft reset; False while the present one is not complete.
-
-        After a failed one the same key id is tried again, from the old key that is still in use.
-        """
-        old = self.primary
-        if old is None or self._session.state is not SessionState.ESTABLISHED:
-            return False
-        if old.phase is KeyPhase.GENERATED:
-            self._push_out(old, now)
-            key_id = _next_key_id(old.key_id)
-        elif self._may_retry(old, now):
-            # A client that knows both key messages knows that the server does, too: both take the next id.
-            key_id = self._replace_failed(old, now, is_ahead=old.is_exchanged)
-        else:
-            return False
-        self._open(key_id, trigger, now)
-        return True
-
-    def _open(self, key_id: KeyId, trigger: str, now: float) -> None:
-        self.primary = self._session.make_key(key_id, trigger, Opcode.SOFT_RESET_V1, now)
-        self._renegotiate_at = _NEVER
-
-    def _may_retry(self, failed: KeyState, now: float) -> bool:
-        """A server that knows both key messages cannot tell whether the client is through: it waits."""
-        return (
-            failed.phase is KeyPhase.DEAD
-            and self.has_usable
-            and now >= failed.give_up_at
-            and not (failed.is_exchanged and self._session.settings.role is Role.SERVER)
-        )
-
-    def answer_renegotiation(self, key_id: int, now: float) -> KeyState | None:
-        """The peer's soft reset; None where it is not the next key id or not its time (drop it).
+    def say(self, text: str, now: float) -> None:
+        """Send one control message through the newest TLS session that can carry it.
 
         Raises:
-            RemoteProtocolError: `renegotiation_rate`, too soon after the last one.
+            TlsError: that TLS session is dead.
+            LocalProtocolError: there is none yet.
         """
-        old = self.primary
-        if old is None or self._session.state is not SessionState.ESTABLISHED:
-            return None
-        is_next = key_id == _next_key_id(old.key_id)
-        if is_next and old.phase is KeyPhase.GENERATED:
-            self._pace(now)
-        if old.phase is KeyPhase.DEAD and self.has_usable and now >= old.give_up_at:
-            # The peer tries again; or it was through with the failed one, and now wants the next.
-            if key_id != old.key_id and not (is_next and old.is_exchanged):
-                return None
-            self._open(self._replace_failed(old, now, is_ahead=is_next), "peer", now)
-            return self.primary
-        return self.primary if is_next and self.begin_renegotiation("peer", now) else None
+        key = self.speaker
+        if key is None:
+            raise LocalProtocolError("no TLS session can carry a message yet")
+        key.write(serialize_message(text), now)
 
-    def _pace(self, now: float) -> None:
-        """Let the peer begin a renegotiation, unless it began many a moment ago; it repeats its reset."""
-        spent = (now - self._paced_at) / PEER_RENEGOTIATION_SECONDS
-        self._peer_may = min(float(PEER_RENEGOTIATIONS_BURST), self._peer_may + spent)
-        self._paced_at = now
-        if self._peer_may < 1.0:
-            raise RemoteProtocolError("renegotiation_rate", "the peer renegotiates too often")
-        self._peer_may -= 1.0
+    # --- time -------------------------------------------------------------------------------------
 
-    def plan_retry(self, failed: KeyState, now: float) -> None:
-        """The old key carries on until it must die; meanwhile try again.
+    def take_overdue(self, now: float) -> list[tuple[KeyState, str]]:
+        """Silence keys whose handshake window is over.
 
-        Not before the peer, too, has given the failed one up.
+        Returns those whose negotiation was still going on, each with a hint for the operator.
         """
-        self._renegotiate_at = max(now, failed.give_up_at) + self._session.settings.hand_window
+        overdue = []
+        for key in self.newest_first():
+            if not self._core.timers.is_due(Timer.HANDSHAKE_WINDOW, now, key.key_id):
+                continue
+            if key.phase in UNFINISHED:
+                overdue.append((key, hint(key)))
+            key.give_up()
+        return overdue
 
-    def _replace_failed(self, failed: KeyState, now: float, *, is_ahead: bool) -> KeyId:
-        """The key id to go on with after a failed renegotiation; the lame duck carries on."""
-        if failed.is_installed:
-            self._retiring[failed.key_id] = self._lame_dies_at
-        if is_ahead and failed.is_installed:
-            # Only the last acknowledgement was lost: the peer has this key, and may have changed over.
-            self._seal_with(failed, now)
-        key_id = _next_key_id(failed.key_id) if is_ahead else failed.key_id
-        failed.close()
-        self._forget(key_id)
-        return key_id
+    def handle_timeout(self, now: float) -> None:
+        """Change over to the newest key, and drop keys whose time is over."""
+        self._change_over(now)
+        if self._core.timers.take(Timer.LAME_DUCK, now):
+            self._end_lame_duck(now)
+        for key_id in self._core.timers.due_keys(Timer.KEY_RETIRES, now):
+            self._forget(key_id)
 
-    def _push_out(self, old: KeyState, now: float) -> None:
+    def _set_timers(self) -> None:
+        timers = self._core.timers
+        timers.stop_all(Timer.RETRANSMISSION)
+        timers.stop_all(Timer.HANDSHAKE_WINDOW)
+        for key in self.newest_first():
+            next_send = key.send.next_timeout()
+            if next_send is not None:
+                timers.set(Timer.RETRANSMISSION, next_send, key.key_id)
+            # A dead key still repeats its alert until its window is over.
+            if key.phase in UNFINISHED or (key.phase is KeyPhase.DEAD and not key.is_quiet):
+                timers.set(Timer.HANDSHAKE_WINDOW, key.give_up_at, key.key_id)
+
+    # --- slots ------------------------------------------------------------------------------------
+
+    def open(self, key_id: KeyId, trigger: str, reset: Opcode | None, now: float) -> KeyState:
+        """Begin to negotiate a new primary key; `reset` as in `KeyState`."""
+        settings = self._core.settings
+        self.primary = KeyState(
+            key_id,
+            self._make_engine(),
+            now,
+            hand_window=settings.hand_window,
+            tls_timeout=settings.tls_timeout,
+            room=self._wire.payload_room(settings.tls_mtu),
+            trigger=trigger,
+            reset=reset,
+        )
+        self._core.timers.stop(Timer.RENEGOTIATION)
+        return self.primary
+
+    def make_lame(self, old: KeyState, now: float) -> KeyId:
+        """The primary `old` becomes the lame duck. Returns the key id of its successor."""
+        timers = self._core.timers
         if self.lame_duck is not None:
             dying = self.lame_duck
             if self._sealing != old.key_id:
                 self._seal_with(old, now)
             if dying.phase is KeyPhase.GENERATED:
-                # The peer may seal with it until it, too, is through with the key that follows.
-                self._retiring[dying.key_id] = self._lame_dies_at
+                # The peer may seal with it until it has finished the key after it, too.
+                timers.set(Timer.KEY_RETIRES, timers.at(Timer.LAME_DUCK), dying.key_id)
             dying.close()
         self.lame_duck = old
-        self._lame_dies_at = now + self._session.settings.tran_window
-        # A key id that comes round again must not meet its own past.
-        self._forget(_next_key_id(old.key_id))
+        timers.set(Timer.LAME_DUCK, now + self._core.settings.tran_window)
+        # Key ids come round again: the old key of this id must be gone.
+        successor = next_key_id(old.key_id)
+        self._forget(successor)
+        return successor
+
+    def replace_failed(self, failed: KeyState, now: float, *, is_ahead: bool) -> KeyId:
+        """Drop a primary whose negotiation failed; the lame duck carries on.
+
+        Returns the key id of the next attempt: the same, or the one after it if the peer `is_ahead`, that is,
+        has finished this negotiation.
+        """
+        timers = self._core.timers
+        if failed.is_installed:
+            timers.set(Timer.KEY_RETIRES, timers.at(Timer.LAME_DUCK), failed.key_id)
+        if is_ahead and failed.is_installed:
+            # Only the last acknowledgement was lost: the peer has this key, and may have changed over.
+            self._seal_with(failed, now)
+        key_id = next_key_id(failed.key_id) if is_ahead else failed.key_id
+        failed.close()
+        self._forget(key_id)
+        return key_id
+
+    def close(self) -> None:
+        for key in self.newest_first():
+            key.close()
 
     # --- data keys --------------------------------------------------------------------------------
 
@@ -216,17 +193,17 @@ class SessionKeys:
         """Make the data keys of a key whose messages are exchanged, and accept data under them."""
         if key.is_installed:
             return
-        session = self._session
         if terms.key_derivation == "exporter":
             material = key.engine.export(EXPORTER_DATA_KEYS, KEY_MATERIAL_LENGTH)
         else:
             material = self._material_by_prf(key)
-        session.emit(InstallKey(slice_keys(material, session.settings.role, terms.cipher, key.key_id)))
+        role = self._core.settings.role
+        self._core.emit(InstallKey(slice_keys(material, role, terms.cipher, key.key_id)))
         key.is_installed = True
 
     def derive(self, key: KeyState, terms: Negotiated, now: float) -> None:
-        """This key's negotiation is complete: it is the one to go on from, and to seal with."""
-        session = self._session
+        """Complete this key's negotiation: later ones start from it, and it seals as soon as it may."""
+        timers = self._core.timers
         self.install(key, terms)
         is_first = self._sealing is None
         key.step(KeyInput.DERIVED)
@@ -235,99 +212,77 @@ class SessionKeys:
         if is_first:
             self._seal_with(key, now)
             return
-        key.usable_at = key.started_at + self._wait_before_sealing(key)
+        usable_at = key.started_at + self._wait_before_sealing(key)
+        timers.set(Timer.KEY_CHANGE, usable_at)
         # By then the peer, too, seals with this key.
-        until = max(now, key.usable_at) + RETIRE_SECONDS
-        self._retiring = {key_id: min(at, until) for key_id, at in self._retiring.items()}
-        session.emit(
+        timers.hasten_all(Timer.KEY_RETIRES, max(now, usable_at) + RETIRE_SECONDS)
+        self._core.emit(
             Renegotiated(key.trigger, "established", Seconds(now - key.started_at), tls=key.engine.summary())
         )
         self._change_over(now)
 
     def _wait_before_sealing(self, key: KeyState) -> float:
-        """Seconds from the renegotiation's start (control.md#4-5, rule 4).
+        """Seconds from the renegotiation's start (docs/protocol/control.md#4-5, rule 4).
 
-        The peer makes its key when it, too, has every acknowledgement; but what it renegotiates again throws
-        our old key away. So we do not wait longer than half of the time that the key before was the newest.
+        The peer makes its key once it, too, has every acknowledgement. But its next renegotiation throws our
+        old key away. So wait at most half of the time for which the key before was the newest.
         """
-        settings = self._session.settings
+        settings = self._core.settings
         wait = min(settings.hand_window, settings.reneg_seconds / 2 or settings.hand_window)
         if self.lame_duck is not None:
             wait = min(wait, (key.started_at - self.lame_duck.started_at) / 2)
         return wait
 
-    def close(self) -> None:
-        for key in self.newest_first():
-            key.close()
-
     def _material_by_prf(self, key: KeyState) -> bytes:
-        session = self._session
         assert key.client_message is not None
         assert key.server_message is not None
-        assert session.remote_session_id is not None
-        ids = (session.local_session_id, session.remote_session_id)
-        if session.settings.role is Role.SERVER:
+        assert self._wire.remote_session_id is not None
+        ids = (self._wire.local_session_id, self._wire.remote_session_id)
+        if self._core.settings.role is Role.SERVER:
             ids = (ids[1], ids[0])
         return derive_by_prf(key.client_message, key.server_message, *ids)
 
     def _schedule_renegotiation(self, now: float) -> None:
-        settings = self._session.settings
+        settings = self._core.settings
         if not settings.reneg_seconds:
             return
         seconds = settings.reneg_seconds
         if settings.role is Role.SERVER:
-            # So that many clients that came at once do not renegotiate at once (control.md#4-5, rule 1).
-            seconds *= 1 - 0.1 * self._session.random_bytes(1)[0] / 255
-        self._renegotiate_at = now + seconds
+            # Clients that came together must not renegotiate together (docs/protocol/control.md#4-5, rule 1).
+            seconds *= 1 - 0.1 * self._core.random_bytes(1)[0] / 255
+        self._core.timers.set(Timer.RENEGOTIATION, now + seconds)
 
     def _seal_with(self, key: KeyState, now: float) -> None:
-        # What lets the peer open under this key goes out before the first frame under it.
-        self._session.transmit(now)
+        # The peer needs these packets to open the first frame under this key.
+        self.transmit(now)
         self._sealing = key.key_id
-        self._session.emit(UseKey(key.key_id))
+        self._core.timers.stop(Timer.KEY_CHANGE)
+        self._core.emit(UseKey(key.key_id))
 
     def _change_over(self, now: float) -> None:
-        key = self.primary
-        if (
-            key is not None
-            and key.phase is KeyPhase.GENERATED
-            and key.key_id != self._sealing
-            and now >= key.usable_at
-        ):
-            self._seal_with(key, now)
+        if self.primary is not None and self._core.timers.is_due(Timer.KEY_CHANGE, now):
+            self._seal_with(self.primary, now)
             if self.lame_duck is not None and self.lame_duck.is_quiet:
                 self.lame_duck.release_tls()
 
-    def _retire(self, now: float) -> None:
-        if self.lame_duck is not None and now >= self._lame_dies_at:
-            self._end_lame_duck(self.lame_duck, now)
-        for key_id in [key_id for key_id, at in self._retiring.items() if now >= at]:
-            self._forget(key_id)
-
-    def _end_lame_duck(self, dying: KeyState, now: float) -> None:
-        self.lame_duck, self._lame_dies_at = None, _NEVER
+    def _end_lame_duck(self, now: float) -> None:
+        dying, self.lame_duck = self.lame_duck, None
+        assert dying is not None
         if self.primary is not None and self.primary.phase is KeyPhase.GENERATED:
             if self._sealing != self.primary.key_id:
                 self._seal_with(self.primary, now)
         else:
-            self._session.leave(
+            self._core.leave(
                 SessionInput.FAILED, "renegotiation_failed", "the last data key has expired", now
             )
-        self._session.emit(RemoveKey(dying.key_id))
+        self._core.emit(RemoveKey(dying.key_id))
         dying.close()
 
     def _forget(self, key_id: KeyId) -> None:
-        if self._retiring.pop(key_id, None) is not None:
-            self._session.emit(RemoveKey(key_id))
+        if self._core.timers.stop(Timer.KEY_RETIRES, key_id):
+            self._core.emit(RemoveKey(key_id))
 
 
-def stalled(key: KeyState) -> str:
-    """What to look at where this key's negotiation stands still; empty where it does not."""
-    if key.phase is KeyPhase.EXCHANGE and key.is_tls_acknowledged:
-        return _SILENT_AFTER_TLS
-    return STALLED.get(key.phase, "")
-
-
-def _next_key_id(key_id: int) -> KeyId:
-    """0, 1 … 7, 1 …: key id 0 only opens a session (control.md#4-5)."""
+def next_key_id(key_id: int) -> KeyId:
+    """0, 1 … 7, 1 …: only the first key of a session has id 0 (docs/protocol/control.md#4-5)."""
     return KeyId(key_id % MAX_KEY_ID + 1)

@@ -18,11 +18,11 @@ from bridged.protocol.session.tls_port import TlsEngine
 from bridged.units import KeyId
 
 PENDING_TLS_OCTETS: Final = 64 * 1024
-"""A peer that acknowledges nothing cannot make us hold more than this."""
+"""The most that we hold for a peer that acknowledges nothing."""
 
 
 class KeyPhase(Enum):
-    """Progress of one key (control.md#4-4)."""
+    """Progress of one key (docs/protocol/control.md#4-4)."""
 
     PRE_START = "reset queued"
     START = "TLS handshake"
@@ -47,7 +47,7 @@ KEY_TRANSITIONS: Final[dict[tuple[KeyPhase, KeyInput], KeyPhase]] = {
     (KeyPhase.START, KeyInput.TLS_DONE): KeyPhase.EXCHANGE,
     (KeyPhase.EXCHANGE, KeyInput.EXCHANGED): KeyPhase.ACTIVE,
     (KeyPhase.ACTIVE, KeyInput.DERIVED): KeyPhase.GENERATED,
-    # A client may derive as soon as it has the options; its last acknowledgement can still be out.
+    # A client may derive as soon as it has the options, before its last packet is acknowledged.
     (KeyPhase.EXCHANGE, KeyInput.DERIVED): KeyPhase.GENERATED,
     (KeyPhase.PRE_START, KeyInput.FAILED): KeyPhase.DEAD,
     (KeyPhase.START, KeyInput.FAILED): KeyPhase.DEAD,
@@ -57,14 +57,17 @@ KEY_TRANSITIONS: Final[dict[tuple[KeyPhase, KeyInput], KeyPhase]] = {
 }
 
 
+UNFINISHED: Final = frozenset({KeyPhase.PRE_START, KeyPhase.START, KeyPhase.EXCHANGE})
+"""Phases that must be over before the handshake window is."""
+
+
 class KeyState:
     """State of one key id; driven by `Session`.
 
-    `reset` is the opcode that we open with (None: a stateless answer has done so, ids go on at 1).
-    `room`: octets of TLS in one control packet.
-    `started_at` and `give_up_at` are monotonic seconds. `client_message`, `server_message`: both key
-    messages once known. `usable_at`: when sending may change over to this key.
-    `is_installed`: data under this key is accepted. `is_released`: see `release_tls`.
+    `reset` is the opcode that we open with. None: a stateless answer has already opened, so message ids start
+    at 1. `room`: bytes of TLS that fit in one control packet. `started_at` and `give_up_at` are monotonic
+    seconds. `client_message` and `server_message`: the two key messages, once known. `is_installed`: data
+    under this key is accepted. `is_released`: see `release_tls`.
 
     Raises:
         TlsError: `receive` and `write`, with the handshake outcome.
@@ -94,7 +97,6 @@ class KeyState:
         self.inbox = ReceiveWindow(first_message_id=first)
         self.client_message: ClientKeyMessage | None = None
         self.server_message: ServerKeyMessage | None = None
-        self.usable_at = float("inf")
         self.is_installed = False
         self.is_released = False
         self._tls_ends_at: int | None = None
@@ -119,21 +121,21 @@ class KeyState:
 
     @property
     def is_quiet(self) -> bool:
-        """Nothing of ours waits to be sent or acknowledged."""
+        """Everything of ours was sent and acknowledged."""
         return not self._pending and self.send.is_empty
 
     @property
     def has_spoken(self) -> bool:
-        """TLS had something to say: behind a stateless answer, the peer's first TLS message was whole."""
+        """TLS has sent something. At a server this shows that the client's first TLS message is complete."""
         return self.send.next_message_id > 1
 
     @property
     def packets_settled(self) -> int:
-        """Packets received in order, and packets of ours that were acknowledged. Never falls."""
+        """Count packets received in order, and packets of ours that were acknowledged. Never falls."""
         return self.inbox.next_message_id + self.send.acknowledged
 
     def note_tls_sent(self) -> None:
-        """What is sent from now on is behind our last handshake flight."""
+        """Note that our last handshake flight is queued: what comes later follows it."""
         if self._tls_ends_at is None:
             self._tls_ends_at = self.send.next_message_id
 
@@ -144,11 +146,11 @@ class KeyState:
         return self._tls_ends_at is not None and (oldest is None or oldest >= self._tls_ends_at)
 
     def store(self, message_id: int, opcode: Opcode, payload: bytes) -> ReceiveVerdict:
-        """Take one control packet; what became deliverable is handled by `advance`."""
+        """Take one control packet; `advance` then handles what can be delivered."""
         return self.inbox.receive(message_id, opcode, payload)
 
     def advance(self, now: float) -> None:
-        """Deliver in order, run TLS, and queue what it wants to say."""
+        """Deliver packets in order, run TLS, and queue its answers."""
         if self.is_released:
             while self.inbox.pop() is not None:
                 pass
@@ -172,25 +174,25 @@ class KeyState:
         self.flush(now)
 
     def flush(self, now: float) -> None:
-        """Cut waiting TLS octets into control packets while the send window has room."""
+        """Cut waiting TLS bytes into control packets while the send window has room."""
         self._collect()
         while self._pending and self.send.has_room:
             self.send.push(Opcode.CONTROL_V1, bytes(self._pending[: self._room]), now)
             del self._pending[: self._room]
 
     def forget_secrets(self) -> None:
-        """The key messages have served; their random values go."""
+        """Drop both key messages: their random values are not needed any more."""
         self._was_exchanged = self.is_exchanged
         self.client_message = None
         self.server_message = None
 
     def release_tls(self) -> None:
-        """Another key's TLS session speaks now: free this one's memory. Packets are still acknowledged."""
+        """Free the TLS session: another key's speaks now. Packets of the peer are still acknowledged."""
         self.is_released = True
         self.engine.close()
 
     def give_up(self) -> None:
-        """Send nothing more, not even what waits for an acknowledgement."""
+        """Send nothing more, and repeat nothing."""
         self.send.clear()
         self._pending.clear()
 
@@ -219,4 +221,4 @@ class KeyState:
     def _collect(self) -> None:
         self._pending += self.engine.take_ciphertext()
         if len(self._pending) > PENDING_TLS_OCTETS:
-            raise TlsError("tls_failed", "the peer acknowledges nothing while TLS has more and more to say")
+            raise TlsError("tls_failed", "too many TLS bytes wait for the peer's acknowledgements")

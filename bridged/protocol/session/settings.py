@@ -1,4 +1,4 @@
-"""What is fixed for all sessions of one tunnel end.
+"""What is fixed for all sessions of one end of a tunnel.
 
 Pure: values only.
 """
@@ -14,30 +14,41 @@ from bridged.protocol.role import Role
 
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
-    """What is fixed for all sessions of one tunnel end.
-
-    Times in seconds. `digest` is `auth`; `wrap_key` and `wrap_direction` are those of tls-auth or tls-crypt
-    (they show in the options string and feed dynamic tls-crypt). `use_exporter` False: the PRF, and
-    nothing that needs the exporter is announced. `push`: further options of a server, as OpenVPN writes
-    them. `ping`, `ping_restart`: pushed by a server to its clients. `version`: announced as IV_VER.
-    `reneg_seconds` 0: never by time.
-    """
+    """What is fixed for all sessions of one end of a tunnel. Times are in seconds, sizes in bytes."""
 
     role: Role
+    """Client or server."""
     ciphers: tuple[Cipher, ...]
+    """Accepted for the data channel, the preferred one first."""
     tun_mtu: int = 1500
+    """The largest Ethernet payload."""
     digest: str = "SHA1"
+    """OpenVPN's `auth`."""
     wrap_name: str = "none"
+    """`none`, `tls-auth` or `tls-crypt`."""
     wrap_key: StaticKey | None = None
+    """The key of the wrap; a dynamic tls-crypt wrap is made from it, too."""
     wrap_direction: int | None = None
+    """The `key-direction` of tls-auth; it shows in the options string."""
     use_exporter: bool = True
+    """False: derive data keys by the PRF, and announce nothing that needs the TLS exporter."""
     tls_timeout: float = 2.0
+    """Before the first retransmission of a control packet; each further one doubles it."""
     tls_mtu: int = 1250
+    """The largest control packet."""
     hand_window: float = 60.0
+    """A negotiation must be over within this time."""
     tran_window: float = 3600.0
+    """An old key lives this long after its successor's negotiation began."""
     reneg_seconds: float = 3600.0
+    """Renew the data key this often; 0: never by time."""
     ping: int = 0
+    """What a server pushes to its clients as `ping`; 0: nothing."""
     ping_restart: int = 0
+    """What a server pushes to its clients as `ping-restart`; 0: nothing."""
     push: tuple[str, ...] = ()
+    """Further options that a server pushes, as OpenVPN writes them."""
     version: str = "bridged"
+    """What a client announces as IV_VER."""
     platform: str = "linux"
+    """What a client announces as IV_PLAT."""

@@ -1,4 +1,4 @@
-"""The states of a session, what moves it, and the table of both.
+"""The states of a session, and the table of what moves it from one to another.
 
 Pure: values only.
 """
@@ -10,7 +10,7 @@ from typing import Final
 
 
 class SessionState(Enum):
-    """Where one session is. `DRAINING`: no traffic any more, last control packets still repeated."""
+    """Where a session is. `DRAINING`: traffic has ended; the last control packets are still repeated."""
 
     HANDSHAKE = "handshake"
     ESTABLISHED = "established"
@@ -19,7 +19,7 @@ class SessionState(Enum):
 
 
 class Proof(IntEnum):
-    """What a server's peer has proved: that it is where it says, that it speaks TLS, who it is."""
+    """What a server's peer has proved: its address, that it speaks TLS, its identity."""
 
     COOKIE = 0
     TLS = 1

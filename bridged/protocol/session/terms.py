@@ -1,4 +1,4 @@
-"""What both ends agreed on.
+"""What both ends of a session agreed on.
 
 Pure: values only.
 """
@@ -13,37 +13,46 @@ from bridged.protocol.session.tls_port import TlsSummary
 from bridged.units import WirePeerId
 
 UNASKED_PASSWORD: Final = (
-    "it sends a user name and password, and nobody asks for one here: its certificate alone let it in; "
+    "it sends a user name and password, which are not checked here: its certificate alone lets it in; "
     "remove `auth-user-pass` there"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Negotiated:
-    """What both ends agreed on, once per session.
-
-    `transmit_peer_id` None: DATA_V1. `ping`, `ping_restart` in seconds (0: off) for this end.
-    `ignored`: pushed options that have no meaning here. `warnings`: options-string differences.
-    `has_unasked_password`: the client sent a user name or a password, and nobody looked at it.
-    """
+    """What both ends agreed on, once per session."""
 
     cipher: Cipher
+    """The data channel's cipher."""
     transmit_peer_id: WirePeerId | None
+    """The peer id in the data packets that we send; None: we send DATA_V1, which has none."""
     ping: int
+    """Seconds between our pings on an idle line; 0: none."""
     ping_restart: int
+    """Seconds without a packet after which we give the peer up; 0: never."""
     tun_mtu: int
+    """Bytes of the largest Ethernet payload."""
     key_derivation: str
+    """`exporter` or `prf`."""
     exit_by_control: bool
+    """Both ends say EXIT on the control channel, not on the data channel."""
     dynamic_wrap: bool
+    """Later keys have a tls-crypt wrap of their own."""
     tls: TlsSummary
+    """The first TLS session."""
     peer_version: str | None = None
+    """The client's IV_VER; None at a client."""
     peer_platform: str | None = None
+    """The client's IV_PLAT; None at a client."""
     ignored: tuple[str, ...] = ()
+    """Pushed options that have no meaning here."""
     warnings: tuple[str, ...] = ()
+    """Differences between the options strings of both ends."""
     has_unasked_password: bool = False
+    """The client sent a user name or a password, which nothing checks."""
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What is odd about this session, in words."""
+        """What an operator may want to mend, in words."""
         differences = tuple(f"options differ: {text}" for text in self.warnings)
         return (UNASKED_PASSWORD, *differences) if self.has_unasked_password else differences

@@ -235,7 +235,7 @@ class ClientTunnel(Tunnel):
         if len(self._stalls) >= STALLS_MAX:
             self._stalls.clear()
         self._stalls[call.candidate.endpoint] = call.stalls + 1
-        call.link.close("timeout", call.link.session.stalled_at, notify=False)
+        call.link.close("timeout", call.link.session.handshake_hint, notify=False)
 
     def _take_refusal(self, through: CallSocket, endpoint: Endpoint, words: str) -> None:
         """ICMP, or this host, says that nothing arrives there. Anybody can forge ICMP: it ends nothing."""
@@ -427,11 +427,11 @@ class ClientTunnel(Tunnel):
                 continue
             if now - call.began >= CALL_SECONDS:
                 self.statistics.note_handshake("initial", "timeout", now - call.began)
-                self._outage.note_timeout(f"timeout: {call.link.session.stalled_at}")
+                self._outage.note_timeout(f"timeout: {call.link.session.handshake_hint}")
                 self._drop(call)
             elif call.knocked < KNOCKS:
                 call.knocked += 1
-                call.link.nudge()
+                call.link.handle_path_change()
         waiting = (call.next_deadline() for call in self._calls.values() if not call.is_answered)
         return min(waiting, default=_NEVER)
 

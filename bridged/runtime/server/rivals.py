@@ -64,12 +64,12 @@ class Rivals:
         """Whoever had to go because of it need not stay away: the name is free again."""
         for replaced in self._replaced.values():
             if replaced.by == link.handle:
-                replaced.old.session.reprieve()
+                replaced.old.session.soften_dismissal()
 
     def note_ended(self, link: PeerLink) -> None:
         """If it was dismissed and acknowledged that, there are two machines."""
         replaced = self._replaced.pop(link.handle, None)
-        if replaced is None or not link.session.is_heard_out:
+        if replaced is None or not link.session.dismissal_was_acknowledged:
             return
         self._statistics.name_conflicts += 1
         addresses = f"{replaced.before} and {replaced.now}"

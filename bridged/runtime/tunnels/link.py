@@ -102,7 +102,7 @@ class PeerLink:
 
     @property
     def terms(self) -> Negotiated | None:
-        return self.session.conversation.terms
+        return self.session.terms
 
     def receive(self, datagram: bytes) -> None:
         """A control packet from this link's endpoint."""
@@ -161,9 +161,9 @@ class PeerLink:
         if self.is_attached and self._allowance.take(len(payload) + PAYLOAD_OVERHEAD):
             self._dataplane.send_payload(self.handle, payload)
 
-    def nudge(self) -> None:
+    def handle_path_change(self) -> None:
         """The way to the peer may have changed: repeat what is unacknowledged at once."""
-        self.session.nudge(self._clock())
+        self.session.handle_path_change(self._clock())
         self.pump()
 
     def pump(self) -> None:

@@ -148,7 +148,7 @@ class Tunnel(ABC):
         for link in list(self.links.values()):
             if link.is_attached:
                 self.dataplane.send_payload(link.handle, PING)
-            link.nudge()
+            link.handle_path_change()
         self._rearm()
 
     def handle_clock_step(self) -> None:

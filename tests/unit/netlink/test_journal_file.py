@@ -12,8 +12,8 @@ from bridged.addresses import MacAddress
 from bridged.files import write_atomic
 from bridged.link_planning.links import BridgeWish, Ownership
 from bridged.netlink.journal import Journal
-from bridged.pki.lock import locked
 from bridged.pki.index import Index, write_index
+from bridged.pki.lock import locked
 from bridged_tap.mac import store_mac
 
 

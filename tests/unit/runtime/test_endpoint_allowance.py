@@ -62,7 +62,7 @@ class Scene:
     def handle_float(self, now: float) -> None:
         self.waiting = [SendDatagram(bytes(1200)) for _ in range(6)]
 
-    nudge = handle_float
+    handle_path_change = handle_float
 
     def receive_datagram(self, datagram: bytes, now: float) -> bool:
         return self.accepts
@@ -87,7 +87,7 @@ def test_floats_to_many_addresses_draw_no_more_than_three_times_what_came_from_t
     for number in range(40):
         scene.link.endpoint = Endpoint("198.51.100.9", 1000 + number)
         scene.link.handle_float()
-        scene.link.nudge()
+        scene.link.handle_path_change()
     assert (
         sum(octets for _, octets in scene.control) + scene.payloads <= 40 * AMPLIFICATION * LEAST_DATA_PACKET
     )
