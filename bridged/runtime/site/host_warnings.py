@@ -79,7 +79,7 @@ def _mtu_warnings(
         if tunnel.bridge == name and larger:
             adapter = tap_name(tunnel_name, tunnel)
             text = (
-                f"{', '.join(larger)} can carry larger frames than {mtu} octets, which {adapter} takes: "
+                f"{', '.join(larger)} can carry larger frames than {mtu} bytes, which {adapter} takes: "
                 "those do not cross the tunnel. Give both LANs the same MTU"
             )
             yield ("tunnels", tunnel_name, "mtu"), text
