@@ -72,6 +72,8 @@ lint-python:
 	@.venv/bin/mypy
 	@echo "check: import directions (import-linter)"
 	@.venv/bin/lint-imports
+	@echo "check: circular imports, also under TYPE_CHECKING"
+	@$(PYTHON) scripts/python_circles.py bridged bridged_tap
 	@echo "check: types of the native module (stubtest)"
 	@if [ -e bridged/_native.abi3.so ]; then .venv/bin/stubtest bridged._native; \
 	    else echo "lint: NOT RUN: stubtest, the native data plane is not built"; fi

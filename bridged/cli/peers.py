@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
+from bridged.cli.ca_failures import ca_failures
 from bridged.cli.output import say, show
-from bridged.cli.pki import ca_failures
 from bridged.cli.status import DEFAULT_CONFIG, Config, daemon_socket
 from bridged.errors import ConfigurationError
 

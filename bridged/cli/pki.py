@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from bridged.cli.ca_failures import ca_failures
 from bridged.cli.files import BridgeName, Output, Ports, holds, one_line, refuse_existing, write
 from bridged.cli.output import say
+from bridged.cli.peers import end_certificates, find_daemon
 from bridged.cli.status import DEFAULT_CONFIG, Config
 from bridged.errors import ConfigurationError
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from bridged.pki import EmbeddedCa
 
 DEFAULT_PORT: Final = 1194
-_USAGE_CODES: Final = frozenset({"pki_name", "pki_exists", "pki_duplicate", "pki_missing", "pki_unknown"})
 
 State = Annotated[
     Path, typer.Option("--state", metavar="DIR", help="State folder. The CA is kept in DIR/pki.")
@@ -134,8 +134,6 @@ def invite(
     say(f"invited {name} (until {identity.not_after:%Y-%m-%d})")
     say(f"Send {where} over a secure channel, then delete your copy: it contains a private key.")
     if former:
-        from bridged.cli.peers import end_certificates, find_daemon
-
         # Not to standard output, which may be the profile.
         end_certificates(name, find_daemon(config, state), identity.serial, say)
 
@@ -199,16 +197,3 @@ def _known_remote(authority: EmbeddedCa, state: Path) -> str:
             f"the CA in {state} does not know the server's address; give `--remote HOST[:PORT]`"
         )
     return authority.remote
-
-
-@contextmanager
-def ca_failures() -> Iterator[None]:
-    """Turn wrong use of the CA into a configuration error, which ends with status 2."""
-    from bridged.pki import PkiError
-
-    try:
-        yield
-    except PkiError as error:
-        if error.code in _USAGE_CODES:
-            raise ConfigurationError(error.message, code=error.code) from None
-        raise
