@@ -23,7 +23,7 @@ FAST := tests/unit tests/property tests/sim tests/contract tests/vectors
 export PATH := $(PATH):/usr/sbin:/sbin
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup demo run check test test-vm lint lint-python lint-native test-native format bench order returning soak crashes fuzz wheel lock clean
+.PHONY: help setup demo run check test test-random test-vm lint lint-python lint-native test-native format bench order returning soak crashes fuzz wheel lock clean
 
 help: ## what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
@@ -95,6 +95,11 @@ test: $(NATIVE) $(TESTS) ## everything: what check runs, and interop (real OpenV
 	@bash scripts/interop.sh
 	@echo "test: all tests under tests/ (fast half, interop with real OpenVPN, system, another kernel)"
 	@$(PYTEST) tests
+
+test-random: $(NATIVE) $(TESTS) ## all tests, those of each file in another order each time; the header says the seed
+	@$(EMULATOR)
+	@bash scripts/interop.sh
+	@BRIDGED_TEST_ORDER=$${BRIDGED_TEST_ORDER:-$$RANDOM} $(PYTEST) tests
 
 bench: $(NATIVE) $(TESTS) ## our daemons against OpenVPN's, in turn; writes build/bench.json (BENCH="--pairs 5 …")
 	@command -v fastd >/dev/null || bash scripts/bootstrap.sh --tests fastd:fastd

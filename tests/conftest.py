@@ -11,7 +11,7 @@ import pytest
 os.environ["PATH"] = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 from bridged.dataplane import native
-from tests import measuring, quiet_machine
+from tests import measuring, ordering, quiet_machine
 from tests.lab import bridge_filter, missing_capabilities
 
 PORTABLE_ONLY = os.environ.get("BRIDGED_PORTABLE_ONLY") == "1"
@@ -31,6 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # Debian's programs must speak English: the lab reads what they print.
     os.environ["LC_ALL"] = "C"
     config.pluginmanager.register(measuring)
+    config.pluginmanager.register(ordering)
     # In the process that the others belong to: it ends last.
     if not hasattr(config, "workerinput") and bridge_filter.load():
         config.add_cleanup(bridge_filter.unload)

@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", "")
+# A test that runs pytest has its place already: those inside would wait until it gives that up.
+_IS_INSIDE_A_TEST = "PYTEST_CURRENT_TEST" in os.environ
+_RUN = "" if _IS_INSIDE_A_TEST else os.environ.get("PYTEST_XDIST_TESTRUNUID", "")
 _PREFIX = "bridged-tests-"
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import pytest
+
 from bridged.dataplane.contract import Station, StationMoved
 from bridged.units import PeerHandle, Seconds
 from tests.contract.dataplane_rig import BROADCAST, HandPeer, Rig, frame, station, until
+from tests.lab.bounds import Pace
 
 Make = Callable[..., Rig]
 
@@ -95,12 +98,16 @@ def test_stations_are_listed_with_port_and_age(rig: Rig) -> None:
     assert rig.snapshot().fdb_changes["learned"] == 2
 
 
+@pytest.mark.measures
 def test_an_aged_station_is_flooded_again_and_forgotten(make_rig: Make) -> None:
     rig = make_rig(ageing=Seconds(0.3))
     first, second = rig.peer(1), rig.peer(2)
+    pace = Pace(0.3)
     meet(rig, first, second)
     rig.put(frame(1, 11))
-    assert first.payloads() == [frame(1, 11)]
+    got = first.payloads()
+    pace.step()
+    assert got == [frame(1, 11)]
     assert quiet(second)
     time.sleep(0.4)
     rig.put(frame(1, 11))
@@ -108,15 +115,19 @@ def test_an_aged_station_is_flooded_again_and_forgotten(make_rig: Make) -> None:
     until(lambda: rig.snapshot().fdb_changes["aged"] >= 2, "ageing", 4)
 
 
+@pytest.mark.measures
 def test_traffic_keeps_a_station_young(make_rig: Make) -> None:
     rig = make_rig(ageing=Seconds(0.4))
     first, second = rig.peer(1), rig.peer(2)
     meet(rig, first, second)
+    pace = Pace(0.3)
     for _ in range(8):
         first.send(frame(11, 1))
         rig.put(frame(1, 11))
         rig.frames()
-        assert first.payloads() == [frame(1, 11)]
+        got = first.payloads()
+        pace.step()
+        assert got == [frame(1, 11)]
         time.sleep(0.1)
     assert quiet(second)
 
@@ -141,15 +152,18 @@ def test_a_station_that_roams_from_the_tap_to_a_peer_is_followed_at_once(rig: Ri
     assert rig.learned(1) == peer.handle
 
 
+@pytest.mark.measures
 def test_an_own_frame_reflected_by_the_lan_moves_nothing(make_rig: Make) -> None:
     rig = make_rig(move_hold=Seconds(0.4))
     first, second = rig.peer(1), rig.peer(2)
     meet(rig, first, second)
+    pace = Pace(0.4)
     for _ in range(5):
         first.send(frame(11, BROADCAST))
         reflected = rig.frames()
         second.payloads()
         rig.put(*reflected)
+        pace.step()
     rig.dropped("transmit", "loop_guard", 5)
     assert rig.learned(11) == first.handle
     assert quiet(first, second)

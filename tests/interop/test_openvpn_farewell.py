@@ -10,10 +10,11 @@ import pytest
 
 from tests.interop.interop_ends import Ends, joined, openvpn, running, wait_for_event
 from tests.lab import Lab, Profile, TwoSites, wait_for
+from tests.lab.bounds import at_most
 from tests.lab.bridged_daemon import client
 from tests.lab.openvpn import COMPLETED
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.measures]
 AT_ONCE_SECONDS = 1.0
 
 
@@ -39,8 +40,8 @@ def expect_gone_at_once(ends: Ends) -> None:
     assert stations(ends) >= 1
     begun = time.monotonic()
     ends.theirs.started.send_signal(signal.SIGTERM)
-    wait_for(lambda: is_gone(ends, "exit_notify"), "the peer to be gone", AT_ONCE_SECONDS + 1)
-    assert time.monotonic() - begun < AT_ONCE_SECONDS
+    wait_for(lambda: is_gone(ends, "exit_notify"), "the peer to be gone")
+    at_most(time.monotonic() - begun, AT_ONCE_SECONDS, "the end of the peer")
     wait_for_event(ends.ours, "peer_disconnected", "exit_notify")
 
 
@@ -110,9 +111,9 @@ def test_a_killed_openvpn_client_is_dropped_after_its_restart_time(sites: TwoSit
         ends.theirs.stop(signal.SIGKILL)
         wait_for(lambda: is_gone(ends, "ping_timeout"), "the peer to be dropped", 8)
         # Our side waits twice as long as a client, as OpenVPN's `keepalive` does.
-        assert (
-            2 * profile.restart_seconds - 1.5 < time.monotonic() - begun < 2 * profile.restart_seconds + 1.5
-        )
+        took = time.monotonic() - begun
+        assert took > 2 * profile.restart_seconds - 1.5
+        at_most(took, 2 * profile.restart_seconds + 1.5, "the end of the peer")
 
 
 def test_our_client_comes_back_to_an_openvpn_server_that_was_killed(sites: TwoSites) -> None:

@@ -10,11 +10,12 @@ import pytest
 
 from tests.interop.interop_ends import joined, running, wait_for_event
 from tests.lab import Lab, OpenVpn, Profile, TwoSites, wait_for
+from tests.lab.bounds import at_most
 from tests.lab.bridged_daemon import client, server
 from tests.lab.openvpn import COMPLETED
 from tests.lab.topology import WAN_PORT
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.measures]
 BACK_SECONDS = 5.0
 # Our client gives up after 4 s of silence; OpenVPN's server keeps its session for 8 s.
 QUICK = Profile(ping_seconds=1, restart_seconds=4)
@@ -36,7 +37,7 @@ def test_after_an_outage_an_openvpn_server_that_kept_its_session_has_us_back_wit
         sites.a.namespace.ip("link", "set", WAN_PORT, "up")
         began = time.monotonic()
         ends.ours.wait_connected(seconds=20)
-        assert time.monotonic() - began < BACK_SECONDS
+        at_most(time.monotonic() - began, BACK_SECONDS, "coming back")
         assert ends.ours.tunnel()["local_endpoint"] != before, "OpenVPN ignores what the old port asks for"
         ends.ping_both_ways()
 
@@ -60,7 +61,7 @@ def test_a_dead_address_before_an_openvpn_server_costs_three_seconds(sites: TwoS
             began = time.monotonic()
             ours.start().wait_connected(seconds=20)
             # Its own start takes part of this time.
-            assert time.monotonic() - began < 3.0 + BACK_SECONDS
+            at_most(time.monotonic() - began, 3.0 + BACK_SECONDS, "coming back")
             wait_for_event(ours, "peer_connected")
         finally:
             theirs.stop(signal.SIGKILL)

@@ -22,7 +22,7 @@ from tests.lab import Bridged, Hub, Lab, Namespace, Process, Profile, bridged_da
 from tests.lab.garbage_flood import PORT, flood
 from tests.system.daemon_lab import pinging, rss_kibioctets, stop_all, wait_reach
 
-pytestmark = [pytest.mark.root, pytest.mark.alone]
+pytestmark = [pytest.mark.root, pytest.mark.alone, pytest.mark.measures]
 
 GROWTH_KIBIOCTETS = 48 * 1024
 FLOOD_SECONDS = 4.0

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.lab import LAN_PORT, WAN_PORT, Bridged, Lab, Profile, Site, TwoSites, bridged_daemon, wait_for
+from tests.lab.bounds import at_most
 from tests.lab.host_links import assert_same_host, photograph
 from tests.system.daemon_lab import links_of, pinging, stop_all
 
@@ -75,6 +76,7 @@ def test_host_keeps_answering_while_its_port_joins_and_leaves_the_bridge(gateway
     assert_same_host(_photograph(gateway.site), before)
 
 
+@pytest.mark.measures
 def test_unconfirmed_start_is_taken_back(gateway: Gateway) -> None:
     before = _photograph(gateway.site)
     with pinging(gateway.sites.b.host, HOST_IPV4) as pings:
@@ -82,8 +84,10 @@ def test_unconfirmed_start_is_taken_back(gateway: Gateway) -> None:
         began = time.monotonic()
         gateway.client.start("--confirm", "3").wait_connected()
         assert "br0" in links_of(gateway.site)
-        assert gateway.client.started.wait(8.0) == 1
-        assert 3.0 <= time.monotonic() - began < 8.0
+        assert gateway.client.started.wait() == 1
+        took = time.monotonic() - began
+        assert took >= 3.0
+        at_most(took, 8.0, "the end of the daemon")
         pings.wait_for_answers(10)
     assert pings.lost() <= FEW_PINGS
     assert "confirmation_needed" in gateway.client.log and "not_confirmed" in gateway.client.log

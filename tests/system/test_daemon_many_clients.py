@@ -16,7 +16,7 @@ from tests.lab import HOST_PORT, Bridged, Host, Hub, Lab, Profile, bridged_daemo
 from tests.lab.frames import capturing, received_frames
 from tests.system.daemon_lab import pinging, quick_neighbours, stop_all, wait_reach
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.measures]
 
 CLIENTS = 3
 BURSTS, BURST = 15, 20

@@ -6,9 +6,10 @@ import pytest
 
 from tests.bench.flooded import FloodBench
 from tests.bench.returning import ReturnBench
+from tests.lab.bounds import at_most
 from tests.lab.core import Lab
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.measures]
 
 CLIENTS = 300
 """More than a server has places for handshakes."""
@@ -20,14 +21,14 @@ def test_more_clients_than_places_are_all_up_soon_behind_one_address_and_after_t
     with Lab("return") as lab:
         first, again = ReturnBench(lab, CLIENTS, "none").killed(nat=True)
         assert (first["up"], first["failures"]) == (CLIENTS, 0)
-        assert first["last"] < 10.0
+        at_most(first["last"], 10.0, "the last client")
         assert (again["up"], again["failures"]) == (CLIENTS, 0)
-        assert again["last"] < again["started"] + 10.0
+        at_most(again["last"] - again["started"], 10.0, "the last client after the kill")
 
 
 def test_a_new_client_connects_within_three_seconds_amid_forged_resets() -> None:
     with Lab("flooded") as lab:
         bench = FloodBench(lab, "none")
-        assert bench.connect(1, seconds=8.0) < 3.0
+        at_most(bench.connect(1, seconds=8.0), 3.0, "a new client")
         assert bench.server.tunnel()["dataplane"]["drops"]["receive"]["handshake_rate"] > 1000
         bench.close()

@@ -17,6 +17,7 @@ from bridged.telemetry.collector import DaemonCollector, build_registry
 from bridged.telemetry.exposition import render
 from bridged.telemetry.labels import ALL_DROP_REASONS, DISCONNECT_REASONS, DROP_CLASSES, HANDSHAKE_OUTCOMES
 from bridged.telemetry.metrics_table import METRICS, ROWS
+from tests.lab.bounds import at_most
 from tests.lab.snapshots import NOW, absent_peer, counters, daemon, peer, plane, tunnel
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -258,7 +259,7 @@ def test_process_and_python_metrics_are_there() -> None:
     assert "_created" not in text
 
 
-@pytest.mark.alone
+@pytest.mark.measures
 def test_a_scrape_of_a_thousand_peers_takes_less_than_fifty_milliseconds() -> None:
     peers = [peer(f"site-{number:04}") for number in range(1000)]
     scraper = Scraper(daemon(tunnel("sites", *peers)))
@@ -270,4 +271,4 @@ def test_a_scrape_of_a_thousand_peers_takes_less_than_fifty_milliseconds() -> No
         text = scraper.text()
         times.append(time.thread_time() - begin)
     assert text.count('peer="_other"') > 30
-    assert min(times) < 0.05, times
+    at_most(min(times), 0.05, "the quickest of seven scrapes")

@@ -1,0 +1,85 @@
+"""The order of the tests: which file begins when, and which worker has it.
+
+Whole files go to a worker. Files whose tests need the machine for themselves come first: both workers are at
+them then, and none waits for a long test of the other. The virtual machine follows, whose tests share one
+boot, and then the rest: slow folders first, to leave short files for the end.
+
+BRIDGED_TEST_ORDER=SEED shuffles the tests within their files, and the files of each kind: no test may need
+another one to have run before it (`make test-random`).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+VARIABLE = "BRIDGED_TEST_ORDER"
+SLOW_FOLDERS = ("system", "interop", "contract", "sim", "property")
+_TESTS = Path(__file__).parent
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep this order, and the tests of the virtual machine on one worker."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "tests/vm" if nodeid.startswith("tests/vm/") else str(super()._split_scope(nodeid))
+
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
+
+
+def pytest_report_header() -> str | None:
+    return f"order of tests: shuffled, {VARIABLE}={_seed()}" if _seed() else None
+
+
+class _Shuffle:
+    """Before pytest brings together what shares a fixture."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        if _seed():
+            dice = random.Random(_seed())
+            files = _by_file(items)
+            for path in dice.sample(sorted(files), len(files)):
+                dice.shuffle(files[path])
+            items[:] = [item for path in dice.sample(sorted(files), len(files)) for item in files[path]]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(_Shuffle())
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    files = _by_file(items)
+    ranked = sorted(files, key=lambda path: _rank(path, files[path]))
+    items[:] = [item for path in ranked for item in files[path]]
+
+
+def _seed() -> str:
+    return os.environ.get(VARIABLE, "")
+
+
+def _by_file(items: list[pytest.Item]) -> dict[Path, list[pytest.Item]]:
+    files: defaultdict[Path, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        files[item.path].append(item)
+    return files
+
+
+def _rank(path: Path, tests: list[pytest.Item]) -> int:
+    """Smaller: earlier."""
+    if any(item.get_closest_marker("alone") for item in tests):
+        return 0
+    folder = path.relative_to(_TESTS).parts[0] if path.is_relative_to(_TESTS) else ""
+    if folder == "vm":
+        return 1
+    return 2 + (SLOW_FOLDERS.index(folder) if folder in SLOW_FOLDERS else len(SLOW_FOLDERS))
