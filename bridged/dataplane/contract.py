@@ -1,8 +1,8 @@
 """The contract of a data plane: what the control plane may ask, and what it hears back.
 
-Two builds stand behind it, `portable` (pure Python) and `native` (compiled); one suite,
-tests/contract, holds both to it. The verbs are those of OpenVPN's kernel offload: add, update,
-remove a peer; install, use, remove a key; events up. No frame passes through the control plane.
+Two builds implement it, `portable` (pure Python) and `native` (compiled); tests/contract holds both to it.
+Its verbs are those of OpenVPN's kernel offload (add, update and remove a peer; install, use and remove a key;
+events), and those of a forwarding database. No frame passes through the control plane.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bridged.protocol.packets.wrap import WrapKeys
 from bridged.units import KeyId, Octets, PeerHandle, Seconds, UnixSeconds, WirePeerId
 
 Direction = Literal["receive", "transmit"]
-"""`receive`: opened from the peer; `transmit`: sealed to it."""
+"""`receive`: decrypted from a peer; `transmit`: encrypted for a peer."""
 
 FrameKind = Literal["unicast", "unknown_unicast", "broadcast", "multicast"]
 
@@ -26,31 +26,31 @@ LimitTrigger = Literal["bytes", "packets", "aead_limit"]
 StationEventKind = Literal["learned", "moved", "removed"]
 
 CoalesceKind = Literal["tcp4", "tcp6", "udp4", "udp6"]
-"""What is joined into one super-frame: segments of TCP, or datagrams of UDP (USO), over IPv4 or IPv6."""
+"""What can be joined into a super-frame: segments of TCP, or datagrams of UDP (USO), over IPv4 or IPv6."""
 
 COALESCE_KINDS: Final[frozenset[CoalesceKind]] = frozenset({"tcp4", "tcp6", "udp4", "udp6"})
 
 CONTROL_QUEUE_DATAGRAMS: Final = 2048
-"""Control datagrams of peers and of handshakes that wait."""
+"""How many control datagrams of peers and of handshakes can wait."""
 STRANGER_QUEUE_DATAGRAMS: Final = 2048
-"""Those of everybody else."""
+"""How many control datagrams of everybody else can wait."""
 EVENT_QUEUE_EVENTS: Final = 1024
-"""At most so many events wait that may be dropped: `OccReceived` and `StationMoved`.
+"""How many events can wait of the kinds that may be dropped: `OccReceived` and `StationMoved`.
 
-The others but `ControlReceived` are state, which is never dropped: an event waits once for each peer (or
-key, or the TAP), and is brought up to date when it happens again before it is heard.
+`ControlReceived` has queues of its own. The other kinds are state and never dropped: one event waits for each
+peer (or key, or the TAP), and is updated if it happens again before it is taken.
 """
 OCC_WAITING: Final = 8
-"""Of one peer's OCC messages, so many wait at most."""
+"""How many OCC messages of one peer can wait."""
 OCC_OCTETS: Final = 1280
-"""Of the longest OCC message that is handed up: an options string has 1024 at most."""
+"""Bytes of the longest OCC message that is handed up; an options string has 1024 at most."""
 OCC_BURST: Final = 8
+"""OCC messages that one peer may send at once."""
 OCC_PER_SECOND: Final = 1
-"""OCC messages of one peer at once, and a second after that: OpenVPN sends one in ten seconds."""
-
+"""OCC messages that one peer may send in the long run; OpenVPN sends one in ten seconds."""
 
 STATION_EVENTS_KEPT: Final = 4096
-"""A data plane keeps this many of its latest station events for `station_events`."""
+"""How many of the latest station events are kept for `station_events`."""
 
 
 class Station(NamedTuple):
@@ -65,89 +65,99 @@ class Station(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TapPort:
-    """The open TAP adapter that a data plane reads and writes; the descriptors stay the caller's.
-
-    `virtio_header_size` is 0 (none), 10 or 12 octets; `offloads` names what the kernel accepted on it
-    (`csum`, `tso4`, `tso6`, `tso_ecn`, `uso4`, `uso6`). `mtu` counts the frame's payload. `writer`: with
-    several queues, one more that is out of service and takes all frames for the kernel, so that these do
-    not move a flow from one queue to another (None: each worker writes to its own).
-    """
+    """The open TAP adapter that a data plane reads and writes; the descriptors stay the caller's."""
 
     fds: tuple[int, ...]
+    """One descriptor for each queue."""
     name: str
     mac: MacAddress
     mtu: Octets
+    """Bytes of a frame's payload."""
     virtio_header_size: int = 0
+    """Bytes of the virtio-net header: 0 (none), 10 or 12."""
     offloads: frozenset[str] = frozenset()
+    """What the kernel accepted: of `csum`, `tso4`, `tso6`, `tso_ecn`, `uso4`, `uso6`."""
     writer: int | None = None
+    """With several queues: one more, out of service, that takes all frames for the kernel.
+
+    What is written to a queue in service would move its flow there (None: each worker writes to its own queue).
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class DataplaneSettings:
-    """What is fixed for the life of one data plane (one tunnel).
-
-    `bind` None: an unbound socket of the family of the first destination (a client). `mss_limit` 0:
-    SYN segments are left alone; else the largest MSS for IPv4 (IPv6: 20 less;
-    docs/protocol/data.md#5-4). `mss_fits_path` (native only): they offer no more than one packet to the
-    peer bears. `ageing` of FDB entries. `move_hold`: a station heard from a peer
-    within this time is not moved to the TAP by a frame from there (it is our own frame, reflected).
-    `forward_between_peers`: peers reach each other, as on one switch. `coalesce`: what may be joined into
-    super-frames on the way into the TAP (portable joins TCP only; UDP also needs the TAP's `uso4`, `uso6`);
-    when the TAP refuses one (EINVAL), nothing is joined any more until `attach_tap`. For native only:
-    `wan_mtu`, the outer IP packet (octets) that TCP super-frames are cut for (0: what the route to the peer
-    takes; portable leaves it to `mss_limit`); `workers`, 1..16 pairs of threads, each with one descriptor of
-    the TAP; `busy_poll`, microseconds for which the kernel may wait at the network card; `moderation`,
-    microseconds for which a receiving thread lets large packets of a fast stream gather (0: never).
-
-    `priority`: the DSCP of outer packets is read off the frame in each (`pcp`: the priority bits of its first
-    VLAN tag, mapped; `dscp`: its IP header's), and frames of DSCP 32 and above (PCP 4 to 7) that wait are
-    sent first; order is kept within a DSCP. `off`: outer packets have DSCP 0, whatever is in them.
-    """
+    """What is fixed for the life of one data plane (one tunnel)."""
 
     tunnel: str
     tap: TapPort
     bind: Endpoint | None
+    """Where to listen (None: an unbound socket of the family of the first destination, as a client has)."""
     mss_limit: int = 0
+    """The largest MSS of SYN segments over IPv4, in bytes (IPv6: 20 less; 0: leave them alone).
+
+    Source: docs/protocol/data.md#5-4.
+    """
     mss_fits_path: bool = False
+    """Native only: SYN segments offer no more than one packet to the peer can carry."""
     ageing: Seconds = Seconds(300.0)
+    """How long a station is remembered after its last frame."""
     move_hold: Seconds = Seconds(0.25)
+    """A station heard from a peer this recently does not move to the TAP: that frame is our own, reflected."""
     fdb_capacity: int = 100_000
     addresses_per_peer: int = 4096
+    """How many stations one peer can have."""
     replay_window: int = 4096
+    """Packet ids behind the highest one that are still accepted."""
     forward_between_peers: bool = True
+    """Peers reach each other, as on one switch."""
     coalesce: frozenset[CoalesceKind] = COALESCE_KINDS
+    """What may be joined into super-frames for the TAP. UDP needs its `uso4` or `uso6`; portable joins only TCP.
+
+    After the TAP has refused one (EINVAL) nothing is joined any more, until `attach_tap`.
+    """
     socket_buffer: Octets = Octets(4 * 1024 * 1024)
+    """Bytes of the UDP socket's buffers, each way."""
     renegotiate_bytes: int = 0
+    """Report `KeyNearLimit` after this many bytes under one key, both directions together (0: never)."""
     renegotiate_packets: int = 0
+    """The same for packets."""
     wan_mtu: Octets = Octets(0)
+    """Native only: bytes of the outer IP packet that TCP super-frames are cut for (0: the path MTU)."""
     workers: int = 1
+    """Native only: pairs of threads, 1..16, each with one queue of the TAP."""
     busy_poll: int = 0
+    """Native only: microseconds for which the kernel may poll the network card."""
     moderation: int = 0
+    """Native only: microseconds for which a thread lets packets of a fast stream gather (0: never)."""
     priority: Literal["off", "pcp", "dscp"] = "off"
+    """Where the DSCP of an outer packet comes from: `pcp`, the first VLAN tag; `dscp`, the IP header.
+
+    Waiting frames of DSCP 32 and above (PCP 4 to 7) are sent first; order is kept within a DSCP. `off`: the
+    DSCP is 0, and no frame goes first.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class PeerSettings:
-    """One peer. `name` is its authenticated name: two peers of one name may take over each other's endpoint.
-
-    `receive_peer_id`: the DATA_V2 peer id that selects this peer (None: this is the only peer and any id
-    is taken, as a client does). `transmit_peer_id`: what we write into DATA_V2 (None: send DATA_V1).
-    `ping`: send one when nothing was sent for so long; `ping_restart`: report `PeerExpired` when nothing
-    authenticated came for so long (None: never).
-    """
+    """One peer."""
 
     handle: PeerHandle
     name: str
+    """Its authenticated name. Peers of one name may take over each other's endpoint."""
     endpoint: Endpoint
     receive_peer_id: WirePeerId | None
+    """The DATA_V2 peer id that selects this peer (None: any id, as for a client's only peer)."""
     transmit_peer_id: WirePeerId | None
+    """The peer id that we write into DATA_V2 (None: send DATA_V1)."""
     ping: Seconds | None = None
+    """Ping after this long without sending anything (None: never)."""
     ping_restart: Seconds | None = None
+    """Report `PeerExpired` after this long without an authenticated packet (None: never)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResetAnswers:
-    """What answers to hard resets take: the wrap, and a `CookieJar`'s secret and `hand_window` (seconds)."""
+    """What is needed to answer hard resets: the wrap, and the secret and `hand_window` (s) of a `CookieJar`."""
 
     wrap: WrapKeys
     cookie_secret: bytes = field(repr=False)
@@ -156,7 +166,7 @@ class ResetAnswers:
 
 @dataclass(frozen=True, slots=True)
 class ControlReceived:
-    """A datagram with a control opcode (or an unknown one); content unchecked, from anybody."""
+    """A datagram with a control opcode, or an unknown one. Anybody can send it; nothing in it is checked."""
 
     datagram: bytes
     source: Endpoint
@@ -164,9 +174,9 @@ class ControlReceived:
 
 @dataclass(frozen=True, slots=True)
 class PeerFloated:
-    """An authenticated, not replayed packet came from a new endpoint; the data plane already sends there.
+    """An authentic, new packet came from another endpoint; the data plane already sends there.
 
-    Of a peer that moves on before this is heard there is one event: from where it was first to where it is.
+    If the peer moves on before this is taken, one event remains: from its first endpoint to its latest.
     """
 
     handle: PeerHandle
@@ -176,10 +186,10 @@ class PeerFloated:
 
 @dataclass(frozen=True, slots=True)
 class SessionUnknown:
-    """A notice came from this peer's endpoint that it knows no session of ours; anybody can forge it.
+    """This peer's endpoint says that it does not know our session; anybody can forge that.
 
     A data plane that answers resets sends such notices (`bridged.protocol.packets.unknown_session`) to
-    strangers whose data it cannot open: at most one a second to an endpoint, and bounded for all.
+    strangers whose data it cannot open: one a second for each endpoint, and a bounded number for all.
     """
 
     handle: PeerHandle
@@ -187,7 +197,7 @@ class SessionUnknown:
 
 @dataclass(frozen=True, slots=True)
 class PeerExpired:
-    """Nothing authenticated was received for `ping_restart`; reported once, and never lost."""
+    """No authenticated packet came for `ping_restart`. Reported once."""
 
     handle: PeerHandle
 
@@ -203,7 +213,7 @@ class KeyNearLimit:
 
 @dataclass(frozen=True, slots=True)
 class OccReceived:
-    """An OCC message (magic included) that authenticated, of OCC_OCTETS at most."""
+    """An authenticated OCC message, including its magic; OCC_OCTETS at most."""
 
     handle: PeerHandle
     payload: bytes
@@ -211,9 +221,9 @@ class OccReceived:
 
 @dataclass(frozen=True, slots=True)
 class StationMoved:
-    """A station now lives behind another port (None: the TAP). At most a few a second are reported.
+    """A frame showed that a station is behind another port (None: the TAP).
 
-    `station_events` has them all.
+    A few a second are reported; `station_events` has all of them.
     """
 
     station: Station
@@ -223,9 +233,10 @@ class StationMoved:
 
 @dataclass(frozen=True, slots=True)
 class TapFailed:
-    """The TAP cannot be read or written any more (it vanished); traffic waits for `attach_tap`."""
+    """The TAP vanished; traffic waits for `attach_tap`."""
 
     number: int
+    """The errno that said so."""
 
 
 Event = (
@@ -242,27 +253,27 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class PeerCounters:
-    """Totals since the peer was added; they never fall.
-
-    Keys: `frames`, `bytes` by (direction, kind), without FCS and overhead; `wire_*` by direction, outer
-    UDP payload; `drops` by (direction, reason), reasons of docs/reference/metrics.md.
-    """
+    """Totals of one peer since it was added. They never fall."""
 
     frames: Mapping[tuple[Direction, FrameKind], int] = field(default_factory=dict)
     bytes: Mapping[tuple[Direction, FrameKind], int] = field(default_factory=dict)
+    """Bytes of frames, without FCS and tunnel overhead."""
     wire_bytes: Mapping[Direction, int] = field(default_factory=dict)
+    """Bytes of outer UDP payload."""
     wire_datagrams: Mapping[Direction, int] = field(default_factory=dict)
     drops: Mapping[tuple[Direction, str], int] = field(default_factory=dict)
+    """By reason, as docs/reference/metrics.md lists them."""
 
 
 @dataclass(frozen=True, slots=True)
 class PeerSnapshot:
-    """One peer now. `last_seen`: the newest authenticated packet (None: none yet). Ratios are 0..1."""
+    """One peer at one moment. Ratios are 0..1, of the most worn key."""
 
     handle: PeerHandle
     endpoint: Endpoint
     counters: PeerCounters
     last_seen: UnixSeconds | None = None
+    """When the newest authenticated packet came (None: none yet)."""
     fdb_entries: int = 0
     packet_id_used_ratio: float = 0.0
     aead_used_ratio: float = 0.0
@@ -270,7 +281,10 @@ class PeerSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """`counts[i]` observations in (`bounds[i-1]`, `bounds[i]`], the last one above all; `total` sums them."""
+    """`counts[i]` observations lie in (`bounds[i-1]`, `bounds[i]`], the last count is of all above.
+
+    `total` is the sum of all observed values.
+    """
 
     bounds: tuple[float, ...]
     counts: tuple[int, ...]
@@ -279,30 +293,32 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class DataplaneSnapshot:
-    """All figures of one data plane at one moment; taking it never blocks traffic.
-
-    `drops`: by (direction, reason), those of no peer included. `fdb_changes`: `learned`, `aged`, `moved`,
-    `flushed`, `refused`. `offloads`: `tap_vnet`, `tap_tso`, `tap_uso`, `udp_gso`, `udp_gro`, `udp_steering`
-    (several sockets share the peers by id), `coalesce`.
-    `offload_fallbacks`: by (offload, cause). `kernel_drops`: `tap_txqueue`, `udp_receive_buffer`.
-    `queues`: name -> (depth, capacity). `thread_cpu`: seconds by thread name.
-    """
+    """All figures of one data plane at one moment. Taking it never blocks traffic."""
 
     dataplane: str
     aead: str
+    """The cipher of the latest key; empty: there was none."""
     workers: int
     peers: tuple[PeerSnapshot, ...]
     drops: Mapping[tuple[Direction, str], int]
+    """By direction and reason, including those of no peer."""
     fdb_entries: int
     fdb_capacity: int
     fdb_changes: Mapping[str, int]
+    """`learned`, `aged`, `moved`, `flushed`, `refused`."""
     offloads: Mapping[str, bool]
+    """`tap_vnet`, `tap_tso`, `tap_uso`, `udp_gso`, `udp_gro`, `coalesce`, and `udp_steering` (several sockets
+    share the peers by their ids)."""
     offload_fallbacks: Mapping[tuple[str, str], int]
+    """By offload and cause."""
     mtu_events: Mapping[str, int]
     kernel_drops: Mapping[str, int]
+    """`tap_txqueue`, `udp_receive_buffer`."""
     queues: Mapping[str, tuple[int, int]]
+    """Depth and capacity by name."""
     histograms: Mapping[str, Histogram]
     thread_cpu: Mapping[str, float]
+    """Processor seconds by thread name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,14 +363,20 @@ class DataPlane(Protocol):
     """One tunnel's frames. All methods are called from the control plane's thread and return at once.
 
     Raises:
-        DataplaneError: `unknown_peer`, `unknown_key`, `duplicate_peer`; from `start`, `bind_failed` with the
-            endpoint and the reason; from `install_station`, `bad_station` and `fdb_full`.
+        DataplaneError: `unknown_peer` from all methods with a handle but `remove_key`; other codes where a
+            method says so.
     """
 
     name: str
 
     def start(self) -> None:
-        """Open the UDP socket and begin; frames flow once a peer has a key in use."""
+        """Open the UDP socket, if it has a place to bind to, and begin.
+
+        Frames flow once a peer has a key in use.
+
+        Raises:
+            DataplaneError: `bind_failed`, with the endpoint and the reason.
+        """
 
     def stop(self) -> None:
         """End the threads, close the socket, zeroise all keys. Idempotent."""
@@ -364,29 +386,35 @@ class DataPlane(Protocol):
         """Where the socket is bound (None before `start`, or before an unbound socket has sent)."""
 
     def attach_tap(self, tap: TapPort) -> None:
-        """Go on with this adapter instead of the present one; frames in between are lost and counted."""
+        """Replace the adapter; frames in between are lost and counted."""
 
     def use_socket(self, descriptor: int | None) -> None:
         """Send and receive through this UDP socket, which the caller has opened (None: through none).
 
         The data plane duplicates the descriptor and sets the options that it needs, UDP_GRO among them. The
-        caller must not read from the socket meanwhile. For a client, before `add_peer`: peers that are there
-        already keep an address of the family of the socket before.
+        caller must not read from the socket meanwhile. Clients call this before `add_peer`: peers added before
+        keep an address of the old socket's family.
 
         Raises:
             DataplaneError: `system`: it cannot be used.
         """
 
     def use_sizes(self, wan_mtu: int, mss_limit: int) -> None:
-        """Fit TCP to these sizes (octets) from now on; see `DataplaneSettings`.
+        """Fit TCP to these sizes (bytes) from now on; see `DataplaneSettings`.
 
-        For a client, before `add_peer`: peers that are there already keep the MTU of their path.
+        Clients call this before `add_peer`: peers added before keep the MTU of their path.
 
         Raises:
             DataplaneError: `bad_setting`.
         """
 
-    def add_peer(self, peer: PeerSettings) -> None: ...
+    def add_peer(self, peer: PeerSettings) -> None:
+        """Add a peer. It receives and sends nothing before a key is installed and in use.
+
+        Raises:
+            DataplaneError: `duplicate_peer`: its handle or `receive_peer_id` is in use; `bind_failed`: no socket
+                can reach it.
+        """
 
     def update_peer(
         self,
@@ -397,10 +425,14 @@ class DataPlane(Protocol):
         receive_peer_id: WirePeerId | None,
         transmit_peer_id: WirePeerId | None,
     ) -> None:
-        """Replace what negotiation has settled; timers start anew."""
+        """Replace what negotiation has settled, and restart the timers.
+
+        Raises:
+            DataplaneError: `duplicate_peer`: its `receive_peer_id` is in use; nothing changes then.
+        """
 
     def remove_peer(self, handle: PeerHandle) -> PeerSnapshot:
-        """Forget the peer, its keys (zeroised) and its addresses; the last figures come back."""
+        """Forget the peer, its keys (zeroised) and its stations; returns its last figures."""
 
     def install_key(self, handle: PeerHandle, key: DataKey) -> None:
         """Accept packets under this key from now on. The data plane owns the key and zeroises it later.
@@ -409,43 +441,51 @@ class DataPlane(Protocol):
         """
 
     def use_key(self, handle: PeerHandle, key_id: KeyId) -> None:
-        """Seal with this key from the next frame on."""
+        """Encrypt with this key from the next frame on.
+
+        Raises:
+            DataplaneError: `unknown_key`.
+        """
 
     def remove_key(self, handle: PeerHandle, key_id: KeyId) -> None:
-        """Forget a key; unknown ones are ignored (it may have gone with its peer)."""
+        """Forget a key (zeroised). Unknown peers and keys are ignored: it may have gone with its peer."""
 
     def answer_resets(self, answers: ResetAnswers | None) -> None:
-        """Answer hard resets of strangers from now on (None: no more), as `Listener` would.
+        """Answer hard resets of strangers from now on, as `Listener` would (None: stop answering).
 
-        Other packets of strangers are handed up only where they bring a cookie back, or did so before; of the
-        rest a few a second, so that the control plane can say what is wrong with them.
+        Other packets of strangers are handed up if they bring a cookie back, or did so before. Of the rest a
+        few a second are handed up: the control plane logs what is wrong with them.
         """
 
     def expect(self, endpoint: Endpoint) -> None:
-        """A session begins its handshake there: its packets are not a stranger's. Calls are counted."""
+        """A session begins its handshake there: its packets are not a stranger's.
+
+        Calls add up; each needs its `stop_expecting`.
+        """
 
     def stop_expecting(self, endpoint: Endpoint) -> None:
-        """That session is over; harmless where there is none."""
+        """That session is over; ignored if there is none."""
 
     def send_control(self, datagram: bytes, destination: Endpoint) -> None:
-        """Send a control packet; a full socket drops it, counted (the reliability layer repeats it)."""
+        """Send a control packet. If the socket is full it is dropped and counted: the session repeats it."""
 
     def send_payload(self, handle: PeerHandle, payload: bytes) -> None:
-        """Seal and send something that is not a frame (ping, OCC); ignored while no key is in use."""
+        """Encrypt and send what is no frame (ping, OCC); ignored while the peer has no key in use."""
 
     def event_fd(self) -> int:
-        """Readable while events wait."""
+        """A descriptor that is readable while events wait; it stays the data plane's."""
 
     def poll_events(self, limit: int = 256) -> list[Event]:
-        """Take up to `limit` events, oldest first; never blocks."""
+        """Take up to `limit` events, oldest first; never blocks. `ControlReceived` come behind the others."""
 
-    def snapshot(self) -> DataplaneSnapshot: ...
+    def snapshot(self) -> DataplaneSnapshot:
+        """All figures now."""
 
     def fdb(self) -> list[FdbEntry]:
-        """All stations that have not aged: a copy of the whole table, for people rather than watchers."""
+        """All stations that have not aged: a copy of the whole table. Programs use `station_events`."""
 
     def find_station(self, station: Station) -> FdbEntry | None:
-        """Where a station is; None where it is unknown or has aged."""
+        """Where a station is; None if it is unknown or has aged."""
 
     def install_station(self, station: Station, handle: PeerHandle | None, *, is_static: bool) -> None:
         """Put a station behind a peer (None: behind the TAP), as if it had just been heard there.
@@ -455,7 +495,7 @@ class DataPlane(Protocol):
         It counts towards `fdb_capacity`, but no peer's limit applies.
 
         Raises:
-            DataplaneError: `unknown_peer`; `bad_station`: a group address, all zero, not 6 octets, or a
+            DataplaneError: `unknown_peer`; `bad_station`: a group address, all zero, not 6 bytes, or a
                 VLAN other than 0; `fdb_full`: there is no room for a new one.
         """
 
