@@ -80,7 +80,7 @@ class TapPort:
     writer: int | None = None
     """With several queues: one more, out of service, that takes all frames for the kernel.
 
-    What is written to a queue in service would move its flow there (None: each worker writes to its own queue).
+    What is written to a queue in service moves its flow there (None: each worker writes to its own queue).
     """
 
 
@@ -102,7 +102,7 @@ class DataplaneSettings:
     ageing: Seconds = Seconds(300.0)
     """How long a station is remembered after its last frame."""
     move_hold: Seconds = Seconds(0.25)
-    """A station heard from a peer this recently does not move to the TAP: that frame is our own, reflected."""
+    """A station heard from a peer this recently does not move to the TAP: the frame is a reflection."""
     fdb_capacity: int = 100_000
     addresses_per_peer: int = 4096
     """How many stations one peer can have."""
@@ -111,7 +111,7 @@ class DataplaneSettings:
     forward_between_peers: bool = True
     """Peers reach each other, as on one switch."""
     coalesce: frozenset[CoalesceKind] = COALESCE_KINDS
-    """What may be joined into super-frames for the TAP. UDP needs its `uso4` or `uso6`; portable joins only TCP.
+    """What may be joined into super-frames for the TAP. UDP needs `uso4` or `uso6`; portable joins only TCP.
 
     After the TAP has refused one (EINVAL) nothing is joined any more, until `attach_tap`.
     """
@@ -157,7 +157,7 @@ class PeerSettings:
 
 @dataclass(frozen=True, slots=True)
 class ResetAnswers:
-    """What is needed to answer hard resets: the wrap, and the secret and `hand_window` (s) of a `CookieJar`."""
+    """What answers to hard resets need: the wrap, and the secret and `hand_window` (s) of a `CookieJar`."""
 
     wrap: WrapKeys
     cookie_secret: bytes = field(repr=False)
@@ -392,8 +392,8 @@ class DataPlane(Protocol):
         """Send and receive through this UDP socket, which the caller has opened (None: through none).
 
         The data plane duplicates the descriptor and sets the options that it needs, UDP_GRO among them. The
-        caller must not read from the socket meanwhile. Clients call this before `add_peer`: peers added before
-        keep an address of the old socket's family.
+        caller must not read from the socket meanwhile. Clients call this before `add_peer`: older peers keep
+        an address of the old socket's family.
 
         Raises:
             DataplaneError: `system`: it cannot be used.
@@ -412,8 +412,8 @@ class DataPlane(Protocol):
         """Add a peer. It receives and sends nothing before a key is installed and in use.
 
         Raises:
-            DataplaneError: `duplicate_peer`: its handle or `receive_peer_id` is in use; `bind_failed`: no socket
-                can reach it.
+            DataplaneError: `duplicate_peer`: its handle or `receive_peer_id` is in use; `bind_failed`: no
+                socket can reach it.
         """
 
     def update_peer(
