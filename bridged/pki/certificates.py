@@ -118,7 +118,7 @@ def _builder(
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(public_key)
-        # The top bit stays clear (the number must be positive), the next one is set: always 16 octets.
+        # The top bit stays clear (the number must be positive), the next one is set: always 16 bytes.
         .serial_number(secrets.randbits(126) | 1 << 126)
         .not_valid_before(validity.not_before)
         .not_valid_after(validity.not_after)

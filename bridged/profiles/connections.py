@@ -28,7 +28,7 @@ def settle_connections(draft: Draft, source: str) -> list[ConfigurationError]:
     if len(asked) > REMOTES_MAX:
         return [_error(f"more than {REMOTES_MAX} servers", source, asked[REMOTES_MAX].line, "remote")]
     if draft.blocks and draft.remotes:
-        text = "`remote`: ignored: only the `<connection>` blocks count where there are any"
+        text = "`remote`: ignored: only the `<connection>` blocks count if there are any"
         profile.notices.append(Notice(draft.remotes[0].line, text))
     used = [connection for connection in asked if _reason_against(connection, draft) is None]
     broken = [connection for connection in used if connection.refusals]
@@ -45,7 +45,7 @@ def settle_connections(draft: Draft, source: str) -> list[ConfigurationError]:
 
 
 def _reason_against(connection: Connection, draft: Draft) -> str | None:
-    """Why a server that is asked for is not used; None where it can be."""
+    """Why a server that is asked for is not used; None if it can be."""
     remote = connection.remote
     if remote is None:
         return "it names no `remote`"

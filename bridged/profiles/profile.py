@@ -40,7 +40,7 @@ class Notice:
 class Profile:
     """A client's profile, read. None and empty mean: not said, our default holds.
 
-    Sizes are octets, times seconds. `mss`: 0 is off, else the largest TCP MSS; `wan_mtu`: outer packet
+    Sizes are bytes, times seconds. `mss`: 0 is off, else the largest TCP MSS; `wan_mtu`: outer packet
     size that the MSS shall fit. `addresses` (as 192.0.2.1/24) belong on the bridge. `directory`: `cd`.
     `remote_sizes`: `mss` and `wan_mtu` of single servers, where they differ. `pkcs12`: CA, certificate and
     key in one file, or its Base64 text.

@@ -45,7 +45,7 @@ DIRECTIVES: Final = _table()
 
 
 def find_directive(name: str) -> Directive | None:
-    """What becomes of `name`; None where OpenVPN does not know it."""
+    """What becomes of `name`; None if OpenVPN does not know it."""
     if name in DIRECTIVES:
         return DIRECTIVES[name]
     family = treatment_by_prefix(name)

@@ -1,4 +1,4 @@
-"""From the octets of a profile, certificate or key file to text, as tolerant as OpenVPN is.
+"""From the bytes of a profile, certificate or key file to text, as tolerant as OpenVPN is.
 
 Pure.
 """
@@ -41,7 +41,7 @@ def _decode_line(line: bytes) -> str:
 
 
 def _is_utf16(content: bytes) -> bool:
-    """By its mark, or where nearly every other octet of its beginning is NUL."""
+    """By its mark, or where nearly every other byte of its beginning is NUL."""
     sample = content[:_SAMPLE_OCTETS]
     halves = (sample[0::2], sample[1::2])
     return content.startswith(_UTF16_MARKS) or any(

@@ -1,1 +1,1 @@
-"""protocol: see ARCHITECTURE.md, "The house"."""
+"""OpenVPN's wire protocol, sans I/O: packets, keys, the session machine, and senders without a session."""

@@ -10,7 +10,7 @@ from enum import Enum
 
 
 class Role(Enum):
-    """TLS role of one end. It fixes the slices of tls-crypt and data keys, whoever renegotiates."""
+    """TLS role of one end. It decides the slices of tls-crypt and data keys, whichever end renegotiates."""
 
     CLIENT = "client"
     SERVER = "server"

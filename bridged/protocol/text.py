@@ -1,21 +1,21 @@
-"""Text from the peer, made safe to keep and to show.
+"""Makes text from the peer safe to keep and to show.
 
 Source: docs/protocol/control.md#10, trap 13.
-Pure: octets in, text out.
+Pure: bytes in, text out.
 """
 
 from __future__ import annotations
 
 
 def decode_text(data: bytes) -> str:
-    """UTF-8, with octets that are none written as `\\xNN`; never fails, never gives surrogates."""
+    """Decode UTF-8; other bytes become `\\xNN`. Never fails, never gives surrogates."""
     return data.decode("utf-8", "backslashreplace")
 
 
 def visible(text: str, *, lines: bool = False) -> str:
-    """`text` with every unprintable character written as an escape; `lines` lets line feeds and tabs be.
+    """`text` with every unprintable character as an escape; `lines` keeps line feeds and tabs.
 
-    Safe for terminals, logs and labels: no control, no direction marks.
+    Safe for terminals, logs and labels: no control characters, no direction marks.
     """
     if text.isprintable():
         return text

@@ -31,7 +31,7 @@ _CIPHERS_1_3: Final = b"TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_
 
 @dataclass(slots=True)
 class TlsSettings:
-    """Who we are and whom we believe, with the PEM octets in hand.
+    """Who we are and whom we believe, with the PEM bytes in hand.
 
     `certificate_pem` may hold intermediate certificates after our own. `peer_fingerprints` are SHA-256
     in hex; with `ca_pem` both must hold, without it the fingerprint alone is the trust. `peer_usage`:
@@ -152,7 +152,7 @@ def _load_identity(context: Any, settings: TlsSettings) -> None:
 def load_authority(store: Any, settings: TlsSettings, crl_flags: int) -> None:
     """Put the settings' CAs and revocation lists into an OpenSSL store.
 
-    `crl_flags` are set where there is a list.
+    `crl_flags` are set if there is a list.
 
     Raises:
         ConfigurationError: a CA or a list that cannot be used.

@@ -104,7 +104,7 @@ class PyOpenSslEngine:
             self._advance_handshake()
 
     def receive(self, ciphertext: bytes) -> None:
-        """Take octets of the peer, advance the handshake, decrypt.
+        """Take bytes of the peer, advance the handshake, decrypt.
 
         Raises:
             TlsError: the handshake or the session failed.
@@ -120,7 +120,7 @@ class PyOpenSslEngine:
                 self._decrypt()
 
     def take_ciphertext(self) -> bytes:
-        """All octets waiting for the peer; empty where there are none."""
+        """All bytes waiting for the peer; empty if there are none."""
         if self._connection is None:
             return b""
         pieces = []
@@ -134,14 +134,14 @@ class PyOpenSslEngine:
         """Encrypt one message as one record; only after the handshake.
 
         Raises:
-            LocalProtocolError: before the handshake's end, or more than RECORD_OCTETS_MAX octets.
+            LocalProtocolError: before the handshake's end, or more than RECORD_OCTETS_MAX bytes.
             TlsError: the session failed before.
         """
         self._refuse_dead()
         if not self._is_established:
             raise LocalProtocolError("TLS write before the end of the handshake")
         if len(plaintext) > RECORD_OCTETS_MAX:
-            raise LocalProtocolError(f"{len(plaintext)} octets do not fit one TLS record")
+            raise LocalProtocolError(f"{len(plaintext)} bytes do not fit one TLS record")
         if not plaintext:
             return
         try:
@@ -150,7 +150,7 @@ class PyOpenSslEngine:
             raise self._fail(error) from None
 
     def read(self) -> bytes:
-        """The plaintext of the oldest record not yet read; empty where there is none."""
+        """The plaintext of the oldest record not yet read; empty if there is none."""
         if not self._records:
             return b""
         record = self._records.popleft()

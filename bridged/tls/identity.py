@@ -22,7 +22,7 @@ _FINGERPRINT_OCTETS: Final = 32
 
 
 def read_pem(value: str, key: str, base: Path | None = None) -> bytes:
-    """The PEM octets that a configuration value means: inline text, or the content of a file.
+    """The PEM bytes that a configuration value means: inline text, or the content of a file.
 
     `key` is the dotted path of the configuration key, for errors; a relative file is looked up under
     `base` (None: the working directory).
@@ -90,7 +90,7 @@ def load_revocation_lists(pem: bytes) -> list[x509.CertificateRevocationList]:
 
 
 def crl_next_update(pem: bytes) -> UnixSeconds | None:
-    """When the first of the revocation lists ends; None where none of them ends.
+    """When the first of the revocation lists ends; None if none of them ends.
 
     Raises:
         ConfigurationError: no list in it.
@@ -129,7 +129,7 @@ def fingerprint(certificate: x509.Certificate) -> str:
 
 
 def parse_fingerprint(text: str, key: str = "tls.peer_fingerprints") -> bytes:
-    """The 32 octets of a SHA-256 fingerprint; hex digits, colons and blanks between them allowed.
+    """The 32 bytes of a SHA-256 fingerprint; hex digits, colons and blanks between them allowed.
 
     Raises:
         ConfigurationError: not 64 hex digits.
@@ -165,5 +165,5 @@ def _read(path: Path, key: str) -> bytes:
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigurationError(f"cannot read the file: {reason}", file=path, key=key) from error
     if len(content) > PEM_OCTETS_MAX:
-        raise ConfigurationError(f"larger than {PEM_OCTETS_MAX} octets", file=path, key=key)
+        raise ConfigurationError(f"larger than {PEM_OCTETS_MAX} bytes", file=path, key=key)
     return content

@@ -19,7 +19,7 @@ REVOCATION_LISTS: Final = (b"X509 CRL",)
 
 
 def pem_blocks(content: bytes, labels: tuple[bytes, ...] = (b"",)) -> bytes:
-    """All whole blocks whose label ends with one of `labels`, in their order; empty where there is none."""
+    """All whole blocks whose label ends with one of `labels`, in their order; empty if there is none."""
     found: list[bytes] = []
     label: bytes | None = None
     lines: list[bytes] = []

@@ -90,7 +90,7 @@ def _attribute(content: bytes) -> str:
 
 
 def _text(tag: int, content: bytes) -> str:
-    """Strings of one octet a character are taken as Latin-1, as OpenSSL does."""
+    """Strings of one byte a character are taken as Latin-1, as OpenSSL does."""
     if tag == _UTF8_STRING:
         text = content.decode("utf-8", errors="replace")
     elif tag == _BMP_STRING:

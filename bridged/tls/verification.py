@@ -172,7 +172,7 @@ def peer_usage(own_role: Literal["client", "server"], asked: str, has_authority:
 
 
 def common_name(certificate: x509.Certificate) -> str:
-    """The last common name of the subject, as OpenVPN takes it; empty where there is none.
+    """The last common name of the subject, as OpenVPN takes it; empty if there is none.
 
     Raises:
         ValueError: the subject cannot be parsed.

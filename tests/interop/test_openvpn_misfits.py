@@ -106,7 +106,7 @@ def wrongly_wrapped(kind: str, profile: Profile) -> tuple[Profile, str, str]:
     return {
         "none": (replace(profile, wrap="none"), "wrap_other_kind", "it does not wrap"),
         "tls-auth": (replace(profile, wrap="tls-auth"), "wrap_other_kind", "it wraps with tls-auth"),
-        "another key": (replace(profile, wrap_key=static_key()), "wrap_mismatch", "key is another one"),
+        "another key": (replace(profile, wrap_key=static_key()), "wrap_mismatch", "key is not this tunnel's"),
     }[kind]
 
 

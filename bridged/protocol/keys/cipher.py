@@ -22,17 +22,17 @@ class Cipher(Enum):
 
     @property
     def key_length(self) -> int:
-        """Octets of the key."""
+        """Bytes of the key."""
         return _KEY_LENGTH[self]
 
     @property
     def is_aes_gcm(self) -> bool:
-        """Subject to the AEAD usage limit of data.md#3-3."""
+        """The AEAD usage limit of data.md#3-3 applies."""
         return self is not Cipher.CHACHA20_POLY1305
 
     @classmethod
     def find(cls, name: str) -> Cipher | None:
-        """The cipher of that name, whatever its case or alias; None where we do not offer it."""
+        """The cipher with this name, in any case, or with this alias; None if we do not offer it."""
         return _BY_NAME.get(normalise_cipher_name(name))
 
     @classmethod
@@ -73,6 +73,6 @@ DEFAULT_CIPHERS: Final = (Cipher.AES_256_GCM, Cipher.AES_128_GCM, Cipher.CHACHA2
 
 
 def normalise_cipher_name(name: str) -> str:
-    """The name as it is compared: upper case, aliases of TLS libraries resolved."""
+    """The name for comparisons: in upper case, with aliases of TLS libraries resolved."""
     upper = name.strip().upper()
     return _ALIASES.get(upper, upper)

@@ -17,7 +17,7 @@ DIGESTS: Final[dict[str, tuple[str, int]]] = {
     "SHA384": ("sha384", 48),
     "SHA512": ("sha512", 64),
 }
-"""Name in configuration and options string -> (hashlib name, octets)."""
+"""Name in configuration and options string -> (hashlib name, bytes)."""
 
 
 def parse_digest(name: str) -> str:
@@ -34,5 +34,5 @@ def parse_digest(name: str) -> str:
 
 
 def digest_length(name: str) -> int:
-    """Octets of a digest, by its normalised name."""
+    """Bytes of a digest, by its normalised name."""
     return DIGESTS[name][1]

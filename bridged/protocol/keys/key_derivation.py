@@ -1,4 +1,4 @@
-"""Data keys: from 256 octets of key material to the keys of both directions.
+"""Data keys: from 256 bytes of key material to the keys of both directions.
 
 Source: docs/protocol/data.md#1.
 Pure: secrets in, secrets out.
@@ -29,9 +29,9 @@ _SLOT: Final = 64
 
 @dataclass(slots=True)
 class DataKey:
-    """Keys of one key id, seen from this end. Secret octets never show in repr.
+    """Keys of one key id, seen from this end. Secret bytes never show in repr.
 
-    Keys have `cipher.key_length` octets, IVs (the implicit part of the nonce) 8.
+    Keys have `cipher.key_length` bytes, IVs (the implicit part of the nonce) 8.
     """
 
     key_id: KeyId
@@ -50,7 +50,7 @@ class DataKey:
 def prf(secret: bytes, label: bytes, seed: bytes, length: int) -> bytes:
     """PRF of TLS 1.0: P_MD5 over the first half of the secret XOR P_SHA1 over the second.
 
-    `length` in octets. The halves share the middle octet of an odd secret.
+    `length` in bytes. The halves share the middle byte of an odd secret.
     """
     half = (len(secret) + 1) // 2
     seeded = label + seed
@@ -62,12 +62,12 @@ def prf(secret: bytes, label: bytes, seed: bytes, length: int) -> bytes:
 def derive_by_prf(
     client: ClientKeyMessage, server: ServerKeyMessage, client_session_id: bytes, server_session_id: bytes
 ) -> bytes:
-    """The 256 octets of key material where the exporter was not agreed (also over TLS 1.3).
+    """The 256 bytes of key material where the exporter was not agreed (also over TLS 1.3).
 
-    Session ids are the 8 octets each; both key messages are those of the key id in question.
+    Session ids are the 8 bytes each; both key messages are those of the key id in question.
     """
     if len(client_session_id) != 8 or len(server_session_id) != 8:
-        raise LocalProtocolError("a session id has 8 octets")
+        raise LocalProtocolError("a session id has 8 bytes")
     master = prf(client.pre_master, _MASTER_LABEL, client.random1 + server.random1, _MASTER_LENGTH)
     seed = client.random2 + server.random2 + client_session_id + server_session_id
     return prf(master, _EXPANSION_LABEL, seed, KEY_MATERIAL_LENGTH)
@@ -76,7 +76,7 @@ def derive_by_prf(
 def slice_keys(material: bytes, role: Role, cipher: Cipher, key_id: KeyId) -> DataKey:
     """Cut the keys of both directions out of the key material, for the end that has `role`."""
     if len(material) != KEY_MATERIAL_LENGTH:
-        raise LocalProtocolError(f"key material has {KEY_MATERIAL_LENGTH} octets, not {len(material)}")
+        raise LocalProtocolError(f"key material has {KEY_MATERIAL_LENGTH} bytes, not {len(material)}")
     halves = [
         (
             bytearray(material[start : start + cipher.key_length]),
@@ -84,7 +84,7 @@ def slice_keys(material: bytes, role: Role, cipher: Cipher, key_id: KeyId) -> Da
         )
         for start in (0, 2 * _SLOT)
     ]
-    # The client sends with the first half; tls-crypt has it the other way round (control.md#2-4).
+    # The client sends with the first half. For tls-crypt it is the other way round (control.md#2-4).
     send, receive = halves if role is Role.CLIENT else reversed(halves)
     return DataKey(key_id, cipher, send[0], send[1], receive[0], receive[1])
 

@@ -1,7 +1,7 @@
 """Key method 2: the first message in each direction of every TLS session.
 
 Source: docs/protocol/control.md#5.
-Pure: octets in, values out; random octets come from the caller. One TLS write is one message.
+Pure: bytes in, values out; random bytes come from the caller. One TLS write is one message.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from bridged.protocol.text import decode_text
 PRE_MASTER_LENGTH: Final = 48
 RANDOM_LENGTH: Final = 32
 MAX_CREDENTIAL: Final = 127
-"""Octets of a user name or password; longer ones are answered with AUTH_FAILED (control 5)."""
+"""Bytes of a user name or password; longer ones get AUTH_FAILED (docs/protocol/control.md#5)."""
 MAX_KEY_MESSAGE: Final = 16384
-"""Octets: one TLS record. Nothing larger is looked at."""
+"""Bytes: one TLS record. Anything larger is refused."""
 
 _PREFIX: Final = bytes(4)
 _KEY_METHOD: Final = 2
@@ -27,7 +27,7 @@ _MAX_STRING: Final = 0xFFFF
 
 
 class IncompleteKeyMessage(RemoteProtocolError):
-    """The octets end inside a field: the message was cut off."""
+    """The message ends inside a field."""
 
     def __init__(self, detail: str) -> None:
         super().__init__("bad_length", f"the key message is incomplete: {detail}")
@@ -35,10 +35,10 @@ class IncompleteKeyMessage(RemoteProtocolError):
 
 @dataclass(frozen=True, slots=True)
 class ClientKeyMessage:
-    """What the client sends: 48 + 32 + 32 random octets and four strings ("" where absent).
+    """What the client sends: 48 + 32 + 32 random bytes and four strings ("" if absent).
 
     Strings are decoded UTF-8 and end at the first NUL; `username` and `password` longer than
-    MAX_CREDENTIAL octets must be refused with AUTH_FAILED (`has_overlong_credentials`).
+    MAX_CREDENTIAL bytes must be refused with AUTH_FAILED (`has_overlong_credentials`).
     """
 
     pre_master: bytes = field(repr=False)
@@ -56,7 +56,7 @@ class ClientKeyMessage:
 
 @dataclass(frozen=True, slots=True)
 class ServerKeyMessage:
-    """What the server sends: 32 + 32 random octets and four strings ("" where absent)."""
+    """What the server sends: 32 + 32 random bytes and four strings ("" if absent)."""
 
     random1: bytes = field(repr=False)
     random2: bytes = field(repr=False)
@@ -71,8 +71,8 @@ def parse_client_key_message(data: bytes) -> ClientKeyMessage:
 
     Raises:
         IncompleteKeyMessage (a RemoteProtocolError, `bad_length`): cut off inside a field.
-        RemoteProtocolError: `bad_length` for another key method, wrong first octets, or more than
-            MAX_KEY_MESSAGE octets.
+        RemoteProtocolError: `bad_length` for another key method, wrong first bytes, or more than
+            MAX_KEY_MESSAGE bytes.
     """
     (pre_master, random1, random2), position = _parse_randoms(
         data, (PRE_MASTER_LENGTH, RANDOM_LENGTH, RANDOM_LENGTH)
@@ -91,9 +91,9 @@ def parse_server_key_message(data: bytes) -> ServerKeyMessage:
 
 
 def split_server_key_message(data: bytes) -> tuple[ServerKeyMessage, bytes]:
-    """As `parse_server_key_message`, and the octets behind the fourth string.
+    """As `parse_server_key_message`, and the bytes after the fourth string.
 
-    A PUSH_REPLY may follow at once (control 10, trap 11); where TLS records were joined, it is there.
+    A PUSH_REPLY may follow at once, in the same TLS record (docs/protocol/control.md#10, trap 11).
     """
     (random1, random2), position = _parse_randoms(data, (RANDOM_LENGTH, RANDOM_LENGTH))
     texts, end = _parse_strings(data, position)
@@ -129,14 +129,16 @@ def _randoms(message: ClientKeyMessage | ServerKeyMessage) -> tuple[tuple[bytes,
 
 def _parse_randoms(data: bytes, lengths: tuple[int, ...]) -> tuple[list[bytes], int]:
     if len(data) > MAX_KEY_MESSAGE:
-        raise RemoteProtocolError("bad_length", f"a key message of {len(data)} octets")
+        raise RemoteProtocolError("bad_length", f"a key message of {len(data)} bytes")
     position = len(_PREFIX) + 1
     if data[: len(_PREFIX)] != _PREFIX[: len(data)]:
-        raise RemoteProtocolError("bad_length", "a key message begins with four zero octets")
+        raise RemoteProtocolError("bad_length", "a key message begins with four zero bytes")
     if len(data) >= position and data[position - 1] & 0x0F != _KEY_METHOD:
-        raise RemoteProtocolError("bad_length", f"key method {data[position - 1] & 0x0F}; only 2 is spoken")
+        raise RemoteProtocolError(
+            "bad_length", f"key method {data[position - 1] & 0x0F}; only 2 is supported"
+        )
     if len(data) < position + sum(lengths):
-        raise IncompleteKeyMessage(f"{len(data)} octets hold no random values")
+        raise IncompleteKeyMessage(f"{len(data)} bytes hold no random values")
     fields: list[bytes] = []
     for length in lengths:
         fields.append(bytes(data[position : position + length]))
@@ -154,7 +156,7 @@ def _parse_strings(data: bytes, position: int) -> tuple[tuple[str, str, str, str
         (length,) = struct.unpack_from(">H", data, position)
         position += 2
         if len(data) < position + length:
-            raise IncompleteKeyMessage(f"string {index + 1} announces {length} octets")
+            raise IncompleteKeyMessage(f"string {index + 1} announces {length} bytes")
         texts[index] = decode_text(bytes(data[position : position + length]).split(b"\0", 1)[0])
         position += length
     return (texts[0], texts[1], texts[2], texts[3]), position
@@ -164,7 +166,7 @@ def _serialize(fixed: tuple[tuple[bytes, int], ...], texts: tuple[str, ...]) -> 
     parts = [_PREFIX, bytes((_KEY_METHOD,))]
     for value, length in fixed:
         if len(value) != length:
-            raise LocalProtocolError(f"a random value has {length} octets, not {len(value)}")
+            raise LocalProtocolError(f"a random value has {length} bytes, not {len(value)}")
         parts.append(value)
     for text in texts:
         encoded = text.encode() + b"\0" if text else b""
@@ -173,5 +175,5 @@ def _serialize(fixed: tuple[tuple[bytes, int], ...], texts: tuple[str, ...]) -> 
         parts.append(struct.pack(">H", len(encoded)) + encoded)
     message = b"".join(parts)
     if len(message) > MAX_KEY_MESSAGE:
-        raise LocalProtocolError(f"a key message of {len(message)} octets does not fit one TLS record")
+        raise LocalProtocolError(f"a key message of {len(message)} bytes does not fit one TLS record")
     return message

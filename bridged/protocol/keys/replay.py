@@ -17,7 +17,7 @@ REPLAY_WINDOW_MAX: Final = 65536
 class ReplayWindow:
     """The ids seen under one key in one direction: the highest, and a bit for each of the last `size`.
 
-    Ask only after the packet was authenticated. Size 0 takes rising ids only.
+    Ask only once the packet is authenticated. Size 0 accepts rising ids only.
     Memory: at most `size` bits.
 
     Raises:
@@ -38,11 +38,11 @@ class ReplayWindow:
 
     @property
     def highest(self) -> int:
-        """Highest accepted id; 0 before the first."""
+        """The highest id accepted; 0 before the first."""
         return self._highest
 
     def verdict(self, packet_id: int) -> str | None:
-        """None where the id may be accepted, else the drop reason: `replay` or `replay_too_old`.
+        """None if the id can be accepted, else the drop reason: `replay` or `replay_too_old`.
 
         Changes nothing. Id 0 is never valid and counts as `replay`.
         """
@@ -56,11 +56,11 @@ class ReplayWindow:
         return "replay" if self._seen >> -ahead & 1 else None
 
     def check(self, packet_id: int) -> bool:
-        """The id may be accepted; changes nothing."""
+        """Whether the id can be accepted. Changes nothing."""
         return self.verdict(packet_id) is None
 
     def accept(self, packet_id: int) -> bool:
-        """Record the id; False (and nothing recorded) where `verdict` has an objection."""
+        """Record the id. If `verdict` objects, record nothing and return False."""
         ahead = packet_id - self._highest
         if ahead > 0:
             self._seen = ((self._seen << ahead) | 1) & self._mask if ahead < self.size else 1 & self._mask
@@ -72,7 +72,7 @@ class ReplayWindow:
         return True
 
     def accept_next(self, count: int) -> None:
-        """Record the `count` ids that follow the highest one; the same as `accept` for each of them."""
+        """Record the `count` ids after the highest one, as `accept` would one by one."""
         self._highest += count
         if count >= self.size:
             self._seen = self._mask

@@ -1,7 +1,7 @@
-"""Static keys: the 256 octets behind tls-auth and tls-crypt, and the file that holds them.
+"""Static keys: the 256 bytes of a tls-auth or tls-crypt key, and the file that holds them.
 
 Source: docs/protocol/control.md#2-3, #2-4 and #2-7.
-Pure: text in, octets out; random octets come from the caller.
+Pure: text in, bytes out; random bytes come from the caller.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ _HEX: Final = re.compile(r"[0-9a-fA-F]*\Z")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StaticKey:
-    """256 secret octets in four slots of 64; never shown by repr.
+    """256 secret bytes in four slots of 64; never shown by repr.
 
     Raises:
-        ValueError: not 256 octets.
+        ValueError: not 256 bytes.
     """
 
     octets: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
         if len(self.octets) != STATIC_KEY_LENGTH:
-            raise ValueError(f"a static key has {STATIC_KEY_LENGTH} octets, not {len(self.octets)}")
+            raise ValueError(f"a static key has {STATIC_KEY_LENGTH} bytes, not {len(self.octets)}")
 
     @classmethod
     def generate(cls, random_bytes: Callable[[int], bytes]) -> StaticKey:
-        """Make a new key; `random_bytes(n)` must return n octets of a CSPRNG."""
+        """Make a new key; `random_bytes(n)` must return n bytes of a CSPRNG."""
         return cls(random_bytes(STATIC_KEY_LENGTH))
 
     @property
@@ -70,13 +70,13 @@ class StaticKey:
 
 
 def parse_static_key(text: str, source_name: str) -> StaticKey:
-    """Read a key file; what stands before the header and after the footer is ignored.
+    """Read a key file. Text before the header and after the footer is ignored.
 
     `source_name` names the file (or the inline block) in errors.
 
     Raises:
-        ConfigurationError: no header, no footer, another character than a hex digit, or not
-            256 octets; names the line, never the digits.
+        ConfigurationError: header or footer is missing, a character is no hex digit, or there are not
+            256 bytes. The message names the line, never the digits.
     """
     lines = text.splitlines()
     begin = next((index for index, line in enumerate(lines) if line.strip() == _BEGIN), None)

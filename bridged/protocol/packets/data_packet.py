@@ -1,7 +1,7 @@
-"""Data packets with an AEAD cipher: the readable specification of the data plane.
+"""Data packets with an AEAD cipher, written for reading: what both data planes do faster.
 
 Source: docs/protocol/data.md#2 and #2-1.
-Pure: octets in, octets out.
+Pure: bytes in, bytes out.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NO_PEER_ID: Final = WirePeerId(0xFFFFFF)
 
 
 class Aead(Protocol):
-    """An AEAD cipher with its key; the tag stands behind the ciphertext, as libraries have it."""
+    """An AEAD cipher with its key. The tag follows the ciphertext, as in all libraries."""
 
     def encrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes: ...
 
@@ -40,7 +40,7 @@ class Aead(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DataHeader:
-    """First octet, and peer id (DATA_V2 only; None in DATA_V1)."""
+    """First byte, and peer id (DATA_V2 only; None in DATA_V1)."""
 
     opcode: Opcode
     key_id: KeyId
@@ -53,7 +53,7 @@ class DataHeader:
 
 @dataclass(frozen=True, slots=True)
 class OpenedData:
-    """A data packet whose tag was good; replay is still to be checked."""
+    """A data packet with a valid tag. It may still be a replay."""
 
     header: DataHeader
     packet_id: int
@@ -61,14 +61,14 @@ class OpenedData:
 
 
 def make_aead(cipher: Cipher, key: bytes | bytearray) -> Aead:
-    """The cipher with a key of `cipher.key_length` octets."""
+    """The cipher with a key of `cipher.key_length` bytes."""
     if len(key) != cipher.key_length:
-        raise LocalProtocolError(f"{cipher} takes a key of {cipher.key_length} octets, not {len(key)}")
+        raise LocalProtocolError(f"{cipher} takes a key of {cipher.key_length} bytes, not {len(key)}")
     return AESGCM(bytes(key)) if cipher.is_aes_gcm else ChaCha20Poly1305(bytes(key))
 
 
 def serialize_data_header(key_id: int, peer_id: int | None) -> bytes:
-    """4 octets of DATA_V2, or 1 of DATA_V1 where `peer_id` is None."""
+    """4 bytes of DATA_V2, or 1 byte of DATA_V1 if `peer_id` is None."""
     if peer_id is None:
         return bytes((first_octet(Opcode.DATA_V1, key_id),))
     if not 0 <= peer_id <= NO_PEER_ID:
@@ -77,7 +77,7 @@ def serialize_data_header(key_id: int, peer_id: int | None) -> bytes:
 
 
 def parse_data_header(packet: bytes) -> DataHeader:
-    """Read first octet and peer id.
+    """Read first byte and peer id.
 
     Raises:
         RemoteProtocolError: `short_packet`; `bad_opcode` for anything but data.
@@ -90,7 +90,7 @@ def parse_data_header(packet: bytes) -> DataHeader:
     if opcode is not Opcode.DATA_V2:
         raise RemoteProtocolError("bad_opcode", f"{opcode.name} is not a data packet")
     if len(packet) < HEADER_V2:
-        raise RemoteProtocolError("short_packet", f"{len(packet)} octets hold no peer id")
+        raise RemoteProtocolError("short_packet", f"{len(packet)} bytes hold no peer id")
     return DataHeader(opcode, key_id, WirePeerId(int.from_bytes(packet[1:HEADER_V2], "big")))
 
 
@@ -103,10 +103,10 @@ def seal(aead: Aead, implicit_iv: bytes, header: bytes, packet_id: int, payload:
     if not 1 <= packet_id <= MAX_DATA_PACKET_ID:
         raise LocalProtocolError(f"packet id {packet_id} may not be sent")
     if not payload:
-        raise LocalProtocolError("a data packet carries at least one octet")
+        raise LocalProtocolError("a data packet carries at least one byte")
     number = packet_id.to_bytes(PACKET_ID_LENGTH, "big")
     sealed = aead.encrypt(number + implicit_iv, payload, _additional_data(header, number))
-    # The wire has the tag in front of the ciphertext.
+    # On the wire the tag precedes the ciphertext.
     return header + number + sealed[-TAG_LENGTH:] + sealed[:-TAG_LENGTH]
 
 
@@ -120,7 +120,7 @@ def open(aead: Aead, implicit_iv: bytes, packet: bytes) -> OpenedData:
     tag_at = header.length + PACKET_ID_LENGTH
     text_at = tag_at + TAG_LENGTH
     if len(packet) <= text_at:
-        raise RemoteProtocolError("short_packet", f"{len(packet)} octets hold no payload")
+        raise RemoteProtocolError("short_packet", f"{len(packet)} bytes hold no payload")
     number = bytes(packet[header.length : tag_at])
     sealed = bytes(packet[text_at:]) + bytes(packet[tag_at:text_at])
     additional = _additional_data(bytes(packet[: header.length]), number)
@@ -132,5 +132,5 @@ def open(aead: Aead, implicit_iv: bytes, packet: bytes) -> OpenedData:
 
 
 def _additional_data(header: bytes, number: bytes) -> bytes:
-    # DATA_V1 leaves its first octet unauthenticated.
+    # DATA_V1 does not authenticate its first byte.
     return number if len(header) == HEADER_V1 else header + number

@@ -1,7 +1,7 @@
-"""Text messages of the control channel, after the keys.
+"""Text messages of the control channel, which follow the key messages.
 
 Source: docs/protocol/control.md#6.
-Pure: octets in, values out.
+Pure: bytes in, values out.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from bridged.errors import LocalProtocolError
 from bridged.protocol.text import decode_text, printable
 
 MAX_MESSAGE: Final = 1024
-"""Octets of a message that we send, NUL included."""
+"""Bytes of the longest message that we send, NUL included."""
 MAX_RECEIVED: Final = 16384
-"""Octets of plaintext looked at in one go: one TLS record."""
+"""Bytes of plaintext that are read at once: one TLS record."""
 _MAX_SHOWN: Final = 1024
 _MAX_PIECES: Final = 64
 _CONTROLS: Final = re.compile(rb"[\x00-\x1f\x7f]")
@@ -26,17 +26,17 @@ _TEMPORARY: Final = re.compile(r"TEMP(?:\[([^\]]*)\]:?|:|\Z)(.*)\Z")
 
 
 class MessageSplitter:
-    """Cuts what TLS delivers into messages: each ends in NUL.
+    """Splits what TLS delivers into messages, each of which ends in NUL.
 
-    One TLS record holds whole messages, so nothing is kept between calls. A piece without NUL, or
-    with control characters, is ignored and counted in `ignored`.
+    Nothing is kept between calls: one TLS record holds whole messages. `ignored` counts pieces that are
+    ignored because they have no NUL, or have control characters.
     """
 
     def __init__(self) -> None:
         self.ignored = 0
 
     def split(self, data: bytes) -> list[str]:
-        """Messages in `data`, at most MAX_RECEIVED octets and 64 pieces of it."""
+        """The messages in `data`; reads at most MAX_RECEIVED bytes and 64 pieces."""
         *pieces, rest = data[:MAX_RECEIVED].split(b"\0", _MAX_PIECES)
         if rest or len(data) > MAX_RECEIVED:
             self.ignored += 1
@@ -71,7 +71,7 @@ class PushRequest:
 
 @dataclass(frozen=True, slots=True)
 class PushReply:
-    """The whole text, for `push.PushReplyAssembler`; hidden, as it may hold a token."""
+    """The whole text, for `push.PushReplyAssembler`. It may hold a token, so repr hides it."""
 
     text: str = field(repr=False)
 
@@ -88,14 +88,14 @@ class AuthFailed:
 
 @dataclass(frozen=True, slots=True)
 class AuthPending:
-    """A second factor is awaited; `timeout` in seconds, None where not said."""
+    """The server waits for a second factor. `timeout` in seconds; None if it names none."""
 
     timeout: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """The client shall reconnect. Flag `N`: with the next remote; `P`: keeping passwords."""
+    """The client must reconnect. Flag `N`: to the next remote. Flag `P`: with the same password."""
 
     flags: str = ""
     text: str = ""
@@ -103,7 +103,7 @@ class Restart:
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """The client shall end."""
+    """The client must end."""
 
     flags: str = ""
     text: str = ""
@@ -131,7 +131,7 @@ class ChallengeResponse:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Ignore it (count only). `text` is safe to print."""
+    """A message that we do not know, and ignore. `text` is safe to print."""
 
     text: str
 
@@ -151,7 +151,7 @@ Message = (
 
 
 def parse_message(text: str) -> Message:
-    """Read one message. Never fails: what is not known is `Unknown`."""
+    """Read one message. Never fails: a message that we do not know is `Unknown`."""
     if text == "PUSH_REQUEST":
         return PushRequest()
     word, _, rest = text.partition(",")
@@ -183,12 +183,12 @@ def serialize_message(message: Message | str) -> bytes:
     """One TLS write: the text and its NUL.
 
     Raises:
-        LocalProtocolError: control characters, or more than MAX_MESSAGE octets.
+        LocalProtocolError: control characters, or more than MAX_MESSAGE bytes.
     """
     text = message if isinstance(message, str) else _text_of(message)
     encoded = text.encode()
     if _CONTROLS.search(encoded) or len(encoded) >= MAX_MESSAGE:
-        raise LocalProtocolError(f"a message of {len(encoded)} octets, or with control characters")
+        raise LocalProtocolError(f"a message of {len(encoded)} bytes, or with control characters")
     return encoded + b"\0"
 
 
@@ -219,7 +219,7 @@ def _join(word: str, rest: str) -> str:
 
 
 def _flagged(flags: str, text: str) -> str:
-    # Empty brackets keep a text that begins with one from being read as flags.
+    # Without empty brackets, a text that begins with a bracket would be read as flags.
     return f"[{flags}]{text}" if flags or text.startswith("[") else text
 
 

@@ -71,7 +71,7 @@ class PeerInfo:
         return "".join(f"{name}={value}\n" for name, value in self.entries)
 
     def get(self, name: str) -> str | None:
-        """Value of the first line of that name; None where there is none."""
+        """Value of the first line of that name; None if there is none."""
         return next((value for known, value in self.entries if known == name), None)
 
     @property
@@ -91,18 +91,18 @@ class PeerInfo:
 
     @property
     def ciphers(self) -> tuple[str, ...] | None:
-        """IV_CIPHERS, normalised, ciphers unknown to us included; None where absent."""
+        """IV_CIPHERS, normalised, ciphers unknown to us included; None if absent."""
         text = self.get("IV_CIPHERS")
         return None if text is None else split_cipher_names(text)
 
     @property
     def ncp(self) -> int:
-        """IV_NCP; 0 where absent."""
+        """IV_NCP; 0 if absent."""
         return self._number("IV_NCP") or 0
 
     @property
     def mtu(self) -> int | None:
-        """IV_MTU: the largest tun-mtu that the peer accepts, in octets; None where absent."""
+        """IV_MTU: the largest tun-mtu that the peer accepts, in bytes; None if absent."""
         return self._number("IV_MTU")
 
     @property
@@ -126,7 +126,7 @@ def client_peer_info(
     max_mtu: int,
     extra: Iterable[tuple[str, str]] = (),
 ) -> PeerInfo:
-    """What a client with pull announces, in the order of 2.6. `max_mtu` in octets."""
+    """What a client with pull announces, in the order of 2.6. `max_mtu` in bytes."""
     both_gcm = {Cipher.AES_256_GCM, Cipher.AES_128_GCM} <= set(ciphers)
     return PeerInfo(
         (

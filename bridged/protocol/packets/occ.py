@@ -1,7 +1,7 @@
 """Ping and OCC messages inside the data channel.
 
 Source: docs/protocol/data.md#5-1 and #5-2.
-Pure: octets in, values out.
+Pure: bytes in, values out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MAX_OPTIONS: Final = 1024
 
 
 class OccType(IntEnum):
-    """Octet behind the magic."""
+    """Byte behind the magic."""
 
     REQUEST = 0
     REPLY = 1
@@ -87,20 +87,20 @@ def occ_reply(options: str) -> OccMessage:
 
 
 def occ_mtu_reply(largest_received: int, largest_sent: int) -> OccMessage:
-    """Answer to an MTU request; sizes in octets, 0..65535."""
+    """Answer to an MTU request; sizes in bytes, 0..65535."""
     return OccMessage(OccType.MTU_REPLY, struct.pack(">HH", largest_received, largest_sent))
 
 
 def parse_occ_options(message: OccMessage) -> str:
-    """The options string of a reply, up to its NUL and at most 1024 octets."""
+    """The options string of a reply, up to its NUL and at most 1024 bytes."""
     return decode_text(message.body[:_MAX_OPTIONS].split(b"\0", 1)[0])
 
 
 def parse_mtu_load_size(message: OccMessage) -> int:
-    """Octets that a MTU_LOAD_REQUEST asks for.
+    """Bytes that a MTU_LOAD_REQUEST asks for.
 
     Raises:
-        RemoteProtocolError: `bad_length` where the body has not two octets.
+        RemoteProtocolError: `bad_length` where the body has not two bytes.
     """
     if len(message.body) < 2:
         raise RemoteProtocolError("bad_length", "an MTU load request names a size")

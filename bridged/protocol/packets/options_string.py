@@ -1,7 +1,7 @@
 """The options string of the key message: built, and compared for warnings.
 
 Source: docs/protocol/control.md#5-1.
-Pure: text in, text out. A difference is no failure, except in how frames are packed (`foreign_framing`).
+Pure: text in, text out. Differences do not matter, except in how frames are packed (`foreign_framing`).
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ _LINK_OVERHEAD_AEAD: Final = 81
 _TUN_MTU_OF_OLD_TAP: Final = "1532"
 _NOT_REPORTED: Final = frozenset({"key-method", "keydir", "proto", "tls-auth", "tun-ipv6"})
 _NEGOTIATED: Final = frozenset({"cipher", "auth", "keysize", "link-mtu"})
-"""Follow from the data cipher, which is negotiated, or from what is compared elsewhere."""
+"""They follow from the data cipher, which is negotiated, or are compared elsewhere."""
 _MAX_ENTRIES: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class LinkOptions:
-    """What goes into our options string.
+    """The contents of our options string.
 
-    `tun_mtu` in octets; `digest` the configured `auth`; `key_direction` and `tls_auth` where
-    tls-auth wraps; `legacy_cipher` only in P2P without pull (or where it is in data-ciphers).
-    `wanted_cipher`: named by a client for servers that negotiate none (SoftEther); no other entry follows it.
+    `tun_mtu` in bytes. `digest` is the configured `auth`. `key_direction` and `tls_auth` belong to a tls-auth
+    wrap. `legacy_cipher`: only in P2P without pull (or if it is in data-ciphers). `wanted_cipher`: what a
+    client names for servers that negotiate none (SoftEther); no other entry depends on it.
     """
 
     role: Role
@@ -42,13 +42,13 @@ class LinkOptions:
     legacy_cipher: Cipher | None = None
     fragment: bool = False
     compression: bool = False
-    """Compression framing is on (it counts one octet where `compression_octet`: not stub-v2)."""
+    """Compression framing is on. With `compression_octet` it counts one byte (not with stub-v2)."""
     compression_octet: bool = False
     wanted_cipher: Cipher | None = None
 
     @property
     def link_mtu(self) -> int:
-        """Octets, as OpenVPN counts them for the configured (not the negotiated) cipher."""
+        """Bytes, as OpenVPN counts them for the configured cipher, not the negotiated one."""
         if self.legacy_cipher is None:
             overhead = _LINK_OVERHEAD_DEFAULT + digest_length(self.digest)
         else:
@@ -56,7 +56,7 @@ class LinkOptions:
         return self.tun_mtu + overhead + 4 * self.fragment + self.compression_octet + 2 * self.tcp
 
     def mirrored(self) -> LinkOptions:
-        """What the peer should say: role and key direction the other way round."""
+        """What the peer should say: the other role and the other key direction."""
         direction = None if self.key_direction is None else 1 - self.key_direction
         return replace(self, role=self.role.peer, key_direction=direction, wanted_cipher=None)
 
@@ -88,14 +88,14 @@ def build_options_string(options: LinkOptions) -> str:
 
 
 def option_value(text: str, key: str) -> str | None:
-    """Value of one key of an options string ("" for a bare key); None where it is absent."""
+    """Value of one key of an options string ("" for a bare key); None if it is absent."""
     return _entries(text).get(key)
 
 
 def compare_options(expected: str, received: str) -> list[str]:
-    """Differences worth a warning, one text each: what the peer says against what we expect of it.
+    """Differences worth a warning between what the peer says and what we expect, one text each.
 
-    Empty where all agree, or where the first two characters (the version) differ.
+    Empty if all agree, or if the first two characters (the version) differ.
     """
     if received[:2] != expected[:2]:
         return []
@@ -106,7 +106,7 @@ def compare_options(expected: str, received: str) -> list[str]:
         if key in _NOT_REPORTED or key in _NEGOTIATED or want == have:
             continue
         if key == "tun-mtu" and have == _TUN_MTU_OF_OLD_TAP:
-            # Peers up to 2.5 announce 32 more for TAP.
+            # For TAP, peers up to 2.5 announce 32 bytes more.
             continue
         differences.append(f"{printable(key, 64)}: expected {_shown(want)}, peer has {_shown(have)}")
     return differences
@@ -114,7 +114,7 @@ def compare_options(expected: str, received: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class ForeignFraming:
-    """What a peer does to its frames that we do not, in words."""
+    """A way of packing frames that only the peer uses, in words."""
 
     what: str
     cure: str
@@ -126,11 +126,11 @@ class ForeignFraming:
 
 
 def foreign_framing(received: str, pushed: str | None = None) -> ForeignFraming | None:
-    """Why frames of this peer would arrive spoilt; None where they would not.
+    """Why this peer's frames would arrive damaged; None if they would not.
 
-    `received` is its options string, in which OpenVPN says `comp-lzo` for every kind of compression framing,
-    also without compression (`compress`, `stub-v2`, `comp-lzo no`). `pushed`: what a server pushes of it.
-    What a peer merely could do (IV_LZO, IV_COMP_STUB …) does not matter.
+    `received` is its options string. There OpenVPN says `comp-lzo` for every kind of compression framing,
+    also without compression (`compress`, `stub-v2`, `comp-lzo no`). `pushed`: the compression option that a
+    server pushes. What a peer is merely able to do (IV_LZO, IV_COMP_STUB …) does not matter.
     """
     entries = _entries(received)
     if pushed is not None or "comp-lzo" in entries:

@@ -1,7 +1,7 @@
-"""Control packets: first octet, header and body; the wrap around them is in `wrap`.
+"""Control packets: first byte, header and body. The wrap around them is in `wrap`.
 
 Source: docs/protocol/control.md#1 and #2-1.
-Pure: octets in, values out.
+Pure: bytes in, values out.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ MAX_PIGGYBACKED_ACKS: Final = 4
 MAX_KEY_ID: Final = 7
 
 TLS_MTU_DEFAULT: Final = 1250
-"""Setting `tls-mtu`: octets of one control packet with IP and UDP header (control.md#3-4)."""
+"""Setting `tls-mtu`: bytes of one control packet with IP and UDP header (control.md#3-4)."""
 
 _NO_SESSION: Final = bytes(SESSION_ID_LENGTH)
 
 
 class Opcode(IntEnum):
-    """High five bits of the first octet (control.md#1-1). HARD_RESET_*_V1 are obsolete and refused."""
+    """High five bits of the first byte (control.md#1-1). HARD_RESET_*_V1 are obsolete and refused."""
 
     HARD_RESET_CLIENT_V1 = 1
     HARD_RESET_SERVER_V1 = 2
@@ -45,17 +45,17 @@ class Opcode(IntEnum):
 
     @property
     def is_control(self) -> bool:
-        """Handled by the control channel; ACK_V1 included, obsolete opcodes not."""
+        """The control channel handles it. True for ACK_V1, False for obsolete opcodes."""
         return self not in _DATA and self not in _OBSOLETE
 
     @property
     def has_message_id(self) -> bool:
-        """Consumes a message id and is to be acknowledged."""
+        """The packet has a message id, and the peer acknowledges it."""
         return self.is_control and self is not Opcode.ACK_V1
 
     @property
     def is_hard_reset(self) -> bool:
-        """Opens or answers the opening of a session."""
+        """Opens a session, or answers such a packet."""
         return self in _HARD_RESETS
 
 
@@ -69,9 +69,9 @@ _BY_NUMBER: Final[dict[int, Opcode]] = {int(opcode): opcode for opcode in Opcode
 
 @dataclass(frozen=True, slots=True)
 class ControlHeader:
-    """What stands in clear in front of every control packet.
+    """What precedes every control packet, unencrypted.
 
-    `session_id` is the sender's, 8 octets, never all zero.
+    `session_id` is the sender's, 8 bytes, never all zero.
     """
 
     opcode: Opcode
@@ -83,8 +83,8 @@ class ControlHeader:
 class ControlBody:
     """The authenticated inner part, the same under every wrap (control.md#2-1).
 
-    `remote_session_id` (8 octets, the receiver's) is present exactly when there are acks;
-    `message_id` is None exactly in ACK_V1, which has no payload either.
+    `remote_session_id` (8 bytes, the receiver's) is there if and only if there are acks. `message_id` is None
+    in ACK_V1 alone, which has no payload either.
     """
 
     acks: tuple[int, ...] = ()
@@ -94,7 +94,7 @@ class ControlBody:
 
 
 def parse_first_octet(octet: int) -> tuple[Opcode, KeyId]:
-    """Split the first octet of a packet into opcode and key id (0..7).
+    """Split the first byte of a packet into opcode and key id (0..7).
 
     Obsolete and data opcodes are returned; `parse_header` refuses them.
 
@@ -115,7 +115,7 @@ def first_octet(opcode: Opcode, key_id: int) -> int:
 
 
 def parse_header(datagram: bytes) -> ControlHeader:
-    """Read first octet and session id of a control packet, whatever its wrap.
+    """Read first byte and session id of a control packet, under any wrap.
 
     Raises:
         RemoteProtocolError: `short_packet`; `bad_opcode` for data, obsolete and unknown opcodes;
@@ -127,7 +127,7 @@ def parse_header(datagram: bytes) -> ControlHeader:
     if not opcode.is_control:
         raise RemoteProtocolError("bad_opcode", f"{opcode.name} is not a control packet")
     if len(datagram) < HEADER_LENGTH:
-        raise RemoteProtocolError("short_packet", f"{len(datagram)} octets hold no session id")
+        raise RemoteProtocolError("short_packet", f"{len(datagram)} bytes hold no session id")
     session_id = bytes(datagram[1:HEADER_LENGTH])
     if session_id == _NO_SESSION:
         raise RemoteProtocolError("bad_length", "the session id is all zero")
@@ -135,9 +135,9 @@ def parse_header(datagram: bytes) -> ControlHeader:
 
 
 def serialize_header(header: ControlHeader) -> bytes:
-    """First octet and session id as they stand on the wire (9 octets)."""
+    """First byte and session id as sent (9 bytes)."""
     if len(header.session_id) != SESSION_ID_LENGTH or header.session_id == _NO_SESSION:
-        raise LocalProtocolError("a session id has 8 octets and is not all zero")
+        raise LocalProtocolError("a session id has 8 bytes and is not all zero")
     if not header.opcode.is_control:
         raise LocalProtocolError(f"{header.opcode.name} is not a control packet")
     return bytes((first_octet(header.opcode, header.key_id),)) + header.session_id
@@ -147,7 +147,7 @@ def parse_body(opcode: Opcode, body: bytes) -> ControlBody:
     """Read the inner part of a control packet after it has been unwrapped.
 
     Raises:
-        RemoteProtocolError: `short_packet` where a field is cut off; `bad_length` for more than
+        RemoteProtocolError: `short_packet` if a field is cut off; `bad_length` for more than
             8 acks or a payload in ACK_V1; `bad_opcode` for an opcode without a body.
     """
     if not opcode.is_control:
@@ -160,7 +160,7 @@ def parse_body(opcode: Opcode, body: bytes) -> ControlBody:
     position = 1 + 4 * count + (SESSION_ID_LENGTH if count else 0)
     needed = position + (4 if opcode.has_message_id else 0)
     if len(body) < needed:
-        raise RemoteProtocolError("short_packet", f"{len(body)} octets of body, {needed} announced")
+        raise RemoteProtocolError("short_packet", f"{len(body)} bytes of body, {needed} announced")
     acks = struct.unpack_from(f">{count}I", body, 1)
     remote = bytes(body[position - SESSION_ID_LENGTH : position]) if count else None
     if not opcode.has_message_id:
@@ -181,12 +181,12 @@ def serialize_body(body: ControlBody) -> bytes:
     if len(body.acks) > MAX_ACKS:
         raise LocalProtocolError(f"{len(body.acks)} acks; at most {MAX_ACKS} fit")
     if bool(body.acks) != (body.remote_session_id is not None):
-        raise LocalProtocolError("the remote session id accompanies acks, and only acks")
+        raise LocalProtocolError("a remote session id needs acks, and acks need it")
     if body.message_id is None and body.payload:
         raise LocalProtocolError("an acknowledgement carries no payload")
     remote = body.remote_session_id or b""
     if body.acks and len(remote) != SESSION_ID_LENGTH:
-        raise LocalProtocolError("a session id has 8 octets")
+        raise LocalProtocolError("a session id has 8 bytes")
     try:
         acks = struct.pack(f">B{len(body.acks)}I", len(body.acks), *body.acks)
         message_id = b"" if body.message_id is None else struct.pack(">I", body.message_id)
@@ -198,10 +198,10 @@ def serialize_body(body: ControlBody) -> bytes:
 def payload_room(
     wrap_overhead: int, acks: int, *, tls_mtu: int = TLS_MTU_DEFAULT, ip_udp_header: int = 28
 ) -> Octets:
-    """Octets of TLS that one control packet may carry within `tls_mtu` (control.md#3-4).
+    """Bytes of TLS that one control packet may carry within `tls_mtu` (control.md#3-4).
 
     `wrap_overhead` is `WrapKeys.overhead`; `acks` the acks in the same packet (0..8);
-    `ip_udp_header` 28 (IPv4) or 48 (IPv6). Never less than 1, so that a handshake goes on.
+    `ip_udp_header` 28 (IPv4) or 48 (IPv6). At least 1: a handshake must make progress.
     """
     ack_block = 1 + (4 * acks + SESSION_ID_LENGTH if acks else 0)
     return Octets(max(1, tls_mtu - ip_udp_header - HEADER_LENGTH - wrap_overhead - ack_block - 4))

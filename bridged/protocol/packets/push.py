@@ -17,7 +17,7 @@ from bridged.units import Octets, Seconds, WirePeerId
 
 PUSH_REPLY: Final = "PUSH_REPLY"
 MESSAGE_ROOM: Final = 940
-"""Octets at which a message is closed and a new one begun."""
+"""Bytes at which a message is closed and a new one begun."""
 MAX_PUSH_TOTAL: Final = 64 * 1024
 MAX_PUSH_OPTIONS: Final = 1024
 _MORE: Final = "push-continuation 2"
@@ -41,9 +41,9 @@ FLAG_NEEDS: Final[dict[str, ProtocolFlags]] = {
 
 @dataclass(slots=True)
 class PushedOptions:
-    """What a complete PUSH_REPLY says; None where it does not say it.
+    """What a complete PUSH_REPLY says; None if it does not say it.
 
-    Spans in seconds, MTU in octets. `ignored` names options that have no effect here (log once).
+    Spans in seconds, MTU in bytes. `ignored` names options that have no effect here (log once).
     """
 
     ping: Seconds | None = None
@@ -83,7 +83,7 @@ class PushedOptions:
 
 
 class PushReplyAssembler:
-    """Joins PUSH_REPLY messages until the last one; bounded in octets and options."""
+    """Joins PUSH_REPLY messages until the last one; bounded in bytes and options."""
 
     def __init__(self) -> None:
         self._options: list[str] = []
@@ -144,7 +144,7 @@ def _refuse_unsendable(option: str) -> None:
     longest = MESSAGE_ROOM - len(PUSH_REPLY) - 2
     if not option or "," in option or not option.isprintable() or _octets(option) > longest:
         raise ConfigurationError(
-            f"cannot push {option[:60]!r}: an option has 1 to {longest} octets, no commas and no control "
+            f"cannot push {option[:60]!r}: an option has 1 to {longest} bytes, no commas and no control "
             "characters",
             code="push",
         )

@@ -1,4 +1,4 @@
-"""Ordered delivery of control packets over a lossy path: one pair of windows for each key id.
+"""Delivers control packets in order over a lossy path, with one pair of windows for each key id.
 
 Source: docs/protocol/control.md#3.
 Pure: no sockets, no clock, no randomness; callers pass `now` (monotonic seconds).
@@ -31,7 +31,7 @@ class WindowFull(LocalProtocolError):
 
 @dataclass(frozen=True, slots=True)
 class OutgoingPacket:
-    """A control packet to be sent now; acks and wrap are made anew for each transmission."""
+    """A control packet to send now. Each transmission gets new acks and a new wrap."""
 
     message_id: int
     opcode: Opcode
@@ -40,7 +40,7 @@ class OutgoingPacket:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedPacket:
-    """A control packet in its place of the peer's order."""
+    """A control packet from the peer, delivered in order."""
 
     message_id: int
     opcode: Opcode
@@ -60,9 +60,9 @@ class _Pending:
 class SendWindow:
     """Control packets sent and not yet acknowledged, oldest first.
 
-    Holds at most SEND_WINDOW packets. The first retransmission comes after `tls_timeout` seconds,
-    each further one after twice the time; giving up is the key state's business (hand-window).
-    `first_message_id` is 1 where a stateless answer has used up 0 (control.md#4-2).
+    Holds at most SEND_WINDOW packets. The first retransmission follows after `tls_timeout` seconds, each
+    further one after twice the time. It never gives up; the key state does. `first_message_id` is 1 if a
+    stateless answer has used 0 (control.md#4-2).
     """
 
     def __init__(self, *, tls_timeout: float = TLS_TIMEOUT_DEFAULT, first_message_id: int = 0) -> None:
@@ -72,7 +72,7 @@ class SendWindow:
         self.retransmissions = 0
         self.acknowledged = 0
         self.last_rtt: float | None = None
-        """Seconds from sending to acknowledgement, of the last packet that was sent only once."""
+        """Seconds from sending to acknowledgement, for the last packet that was sent only once."""
 
     @property
     def has_room(self) -> bool:
@@ -90,7 +90,7 @@ class SendWindow:
         return next(iter(self._pending), None)
 
     def push(self, opcode: Opcode, payload: bytes, now: float) -> int:
-        """Queue a packet, due at once; returns its message id.
+        """Queue a packet to be sent at once. Returns its message id.
 
         Raises:
             WindowFull: no room.
@@ -107,9 +107,9 @@ class SendWindow:
         return message_id
 
     def acknowledge(self, ids: Iterable[int], now: float) -> None:
-        """Take an ack block; repeated and unknown ids have no effect (control.md#3-2).
+        """Take an ack block. Repeated and unknown ids have no effect (control.md#3-2).
 
-        Three acks for later packets make an unacknowledged one due at once.
+        An unacknowledged packet is due at once after three acks for later ones.
         """
         for message_id in ids:
             acked = self._pending.pop(message_id, None)
@@ -127,7 +127,7 @@ class SendWindow:
                     pending.next_send = now
 
     def due(self, now: float) -> list[OutgoingPacket]:
-        """Packets to send now, lowest id first. Marks them as sent and backs off."""
+        """The packets to send now, lowest id first. Marks them as sent and doubles their timers."""
         packets: list[OutgoingPacket] = []
         for pending in self._pending.values():
             if pending.next_send > now:
@@ -143,22 +143,22 @@ class SendWindow:
         return packets
 
     def send_now(self, now: float) -> None:
-        """Make everything pending due at once with fresh timers: the peer was heard for the first time."""
+        """Make everything pending due at once, with fresh timers."""
         for pending in self._pending.values():
             pending.next_send = now
             pending.backoff = self._tls_timeout
 
     def hasten(self, at: float) -> None:
-        """Make everything pending due at `at` or sooner; back-off goes on."""
+        """Make everything pending due at `at` or sooner. Timers go on doubling."""
         for pending in self._pending.values():
             pending.next_send = min(pending.next_send, at)
 
     def next_timeout(self) -> float | None:
-        """When the next packet falls due; None where nothing is pending."""
+        """When the next packet is due; None if nothing is pending."""
         return min((pending.next_send for pending in self._pending.values()), default=None)
 
     def clear(self) -> None:
-        """Forget everything pending: the key state is given up."""
+        """Drop everything pending."""
         self._pending.clear()
 
 
@@ -166,17 +166,17 @@ class ReceiveVerdict(Enum):
     """What `ReceiveWindow.receive` did with a packet."""
 
     STORED = "stored"
-    """New: buffered, will be acknowledged and delivered in order."""
+    """New: it is buffered, and will be acknowledged and delivered in order."""
     DUPLICATE = "duplicate"
-    """Seen before: not delivered again, but acknowledged again."""
+    """Received before: it is acknowledged again, but not delivered again."""
     OUTSIDE = "outside"
     """Too far ahead: dropped without acknowledgement."""
 
 
 class ReceiveWindow:
-    """Packets of the peer that await their turn, and the acks owed for them.
+    """Packets of the peer that wait for earlier ones, and the acks that they still need.
 
-    Buffers at most RECEIVE_WINDOW packets; `first_message_id` is 1 behind a stateless answer.
+    Buffers at most RECEIVE_WINDOW packets. `first_message_id` is 1 after a stateless answer.
     """
 
     def __init__(self, first_message_id: int = 0) -> None:
@@ -187,11 +187,11 @@ class ReceiveWindow:
 
     @property
     def has_new_acks(self) -> bool:
-        """An ack waits to be sent for the first time (or again, after a duplicate)."""
+        """An ack waits to be sent for the first time, or again after a duplicate."""
         return bool(self._new_acks)
 
     def receive(self, message_id: int, opcode: Opcode, payload: bytes) -> ReceiveVerdict:
-        """Take a packet whose wrap, session ids and key id were found good."""
+        """Take a packet whose wrap, session ids and key id are valid."""
         if message_id >= self.next_message_id + RECEIVE_WINDOW:
             return ReceiveVerdict.OUTSIDE
         self._owe(message_id)
@@ -208,7 +208,7 @@ class ReceiveWindow:
         return packet
 
     def take_acks(self, limit: int) -> tuple[int, ...]:
-        """Up to `limit` ids for an ack block: new ones first, then the most recently used again."""
+        """Up to `limit` ids for an ack block: new ones first, then the latest ones once more."""
         new = list(self._new_acks)[:limit]
         for message_id in new:
             del self._new_acks[message_id]
@@ -219,5 +219,5 @@ class ReceiveWindow:
     def _owe(self, message_id: int) -> None:
         self._new_acks[message_id] = None
         if len(self._new_acks) > _PENDING_ACKS_MAX:
-            # Only duplicates can get here; the peer repeats what it still wants acknowledged.
+            # Only duplicates can get here. The peer repeats what it still wants acknowledged.
             del self._new_acks[next(iter(self._new_acks))]

@@ -1,6 +1,6 @@
-"""What the protocol asks of a TLS session: octets in, octets out, and the exporter.
+"""What the protocol needs from a TLS session: bytes in, bytes out, and the exporter.
 
-The engine behind it lives in `bridged.tls`; this module keeps the protocol free of any TLS library.
+The engine is in `bridged.tls`. Thanks to this interface the protocol needs no TLS library.
 Pure: no sockets, no clock.
 """
 
@@ -14,21 +14,22 @@ from bridged.units import UnixSeconds
 
 @dataclass(frozen=True, slots=True)
 class TlsSummary:
-    """What was agreed in one handshake, for people and metrics.
-
-    `version` as OpenSSL names it (`TLSv1.3`), `group` the key group (`X25519MLKEM768`; None where the
-    library does not tell), `peer_name` the verified certificate's common name, `peer_fingerprint`
-    SHA-256 of its DER form in hexadecimal, `peer_not_after` its end of validity. `peer_chain`: the verified
-    chain in DER form, the peer's own certificate first (empty where the engine does not keep it).
-    """
+    """What both ends agreed on in one handshake."""
 
     version: str
+    """As OpenSSL names it, such as `TLSv1.3`."""
     cipher: str
+    """OpenSSL's name of the cipher suite."""
     group: str | None
+    """The key group, such as `X25519MLKEM768`; None if the library does not name it."""
     peer_name: str
+    """Common name of the verified certificate."""
     peer_fingerprint: str
+    """SHA-256 of the certificate's DER form, in hexadecimal."""
     peer_not_after: UnixSeconds
+    """When the certificate ends."""
     peer_chain: tuple[bytes, ...] = field(default=(), repr=False)
+    """The verified chain in DER form, the peer's own certificate first; empty if the engine keeps none."""
 
 
 class TlsEngine(Protocol):
@@ -41,32 +42,32 @@ class TlsEngine(Protocol):
     """
 
     def start(self) -> None:
-        """Begin the handshake; a client's first flight is then in `take_ciphertext`."""
+        """Begin the handshake. `take_ciphertext` then has a client's first flight."""
 
     def receive(self, ciphertext: bytes) -> None:
-        """Take octets of the peer, advance the handshake, decrypt."""
+        """Take bytes from the peer, advance the handshake, decrypt."""
 
     def take_ciphertext(self) -> bytes:
-        """All octets waiting for the peer; empty where there are none."""
+        """All bytes that wait for the peer; may be empty."""
 
     def write(self, plaintext: bytes) -> None:
         """Encrypt one message as one record; only after the handshake."""
 
     def read(self) -> bytes:
-        """The plaintext of the oldest record not yet read; empty where there is none.
+        """The plaintext of the oldest record that was not read yet; empty if there is none.
 
         One TLS record is one message (docs/protocol/control.md#5 and #6).
         """
 
     @property
     def is_established(self) -> bool:
-        """The handshake is complete and the peer's certificate accepted."""
+        """The handshake is complete, and the peer's certificate is accepted."""
 
     def export(self, label: str, length: int) -> bytes:
         """Keying material exporter without context (RFC 5705, RFC 8446 section 7.5)."""
 
     def summary(self) -> TlsSummary:
-        """Only after the handshake."""
+        """What both ends agreed on; only after the handshake."""
 
     def close(self) -> None:
         """Drop the session's memory; nothing is sent."""

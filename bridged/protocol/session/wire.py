@@ -1,4 +1,4 @@
-"""The packets of one session: session ids, acknowledgements and wraps around what the keys want to send.
+"""The packets of one session: adds session ids, acknowledgements and wraps to what the keys send.
 
 Source: docs/protocol/control.md#1-3, #2, #3-2 and #4-2.
 Pure: no sockets, no clock; callers pass `now` (monotonic seconds).
@@ -27,14 +27,14 @@ from bridged.protocol.session.key_state import KeyState
 from bridged.units import Octets
 
 MAX_CONTROL_DATAGRAM: Final = 2560
-"""Octets. The largest `tls-mtu` and every wrap fit; what a stranger can make us buffer hangs on it."""
+"""Bytes. The largest `tls-mtu` with any wrap fits. This also limits what a stranger can make us buffer."""
 
 
 class SessionWire:
-    """Makes datagrams of control packets and control packets of datagrams.
+    """Turns control packets into datagrams and back.
 
-    Each datagram goes to `send`. `remote_session_id` is None until the peer's hard reset came (clients). Key
-    ids 1..7 go under the dynamic wrap once there is one (control.md#2-6).
+    Each datagram goes to `send`. A client's `remote_session_id` is None until the server's hard reset came.
+    Packets with key ids 1..7 get the dynamic wrap once there is one (control.md#2-6).
 
     Raises:
         RemoteProtocolError: from `unwrap`, `record` and `parse`, with the drop reason.
@@ -56,7 +56,7 @@ class SessionWire:
         self._send_datagram = send
 
     def use_dynamic_wrap(self, channel: WrapChannel) -> None:
-        """Wrap every packet with key id 1..7 with this from now on."""
+        """From now on, wrap every packet with key id 1..7 with this."""
         self._dynamic = channel
 
     @property
@@ -65,24 +65,24 @@ class SessionWire:
         return self._wrap.packet_time
 
     def payload_room(self, tls_mtu: int) -> Octets:
-        """Octets of TLS in one packet; OpenVPN counts the original wrap also under the dynamic one."""
+        """Bytes of TLS in one packet. OpenVPN counts the original wrap under the dynamic one, too."""
         return payload_room(self._wrap.keys.overhead, MAX_PIGGYBACKED_ACKS, tls_mtu=tls_mtu, ip_udp_header=48)
 
-    # --- inwards ----------------------------------------------------------------------------------
+    # --- receiving ----------------------------------------------------------------------------------
 
     def unwrap(self, datagram: bytes, now: float) -> OpenedControl:
         """Open a datagram and record its packet id."""
         if len(datagram) > MAX_CONTROL_DATAGRAM:
-            raise RemoteProtocolError("bad_length", f"a control packet of {len(datagram)} octets")
+            raise RemoteProtocolError("bad_length", f"a control packet of {len(datagram)} bytes")
         channel = self._channel(datagram[0] & MAX_KEY_ID) if datagram else self._wrap
         return channel.unwrap(datagram, now)
 
     def record(self, opened: OpenedControl, now: float) -> None:
-        """As `unwrap`, for the packet that the stateless listener has opened."""
+        """Record the packet id of a packet that the listener has opened already."""
         self._wrap.record(opened, now)
 
     def parse(self, opened: OpenedControl) -> ControlBody:
-        """Read the body and check that this packet may come to this session; learn a server's session id."""
+        """Read the body, check that the packet belongs to this session, and learn a server's session id."""
         header = opened.header
         body = parse_body(header.opcode, opened.body)
         if body.acks and body.remote_session_id != self.local_session_id:
@@ -91,7 +91,9 @@ class SessionWire:
         if header.opcode.is_hard_reset and (
             not is_answer or self._role is Role.SERVER or header.key_id != 0 or body.message_id != 0
         ):
-            raise RemoteProtocolError("bad_opcode", f"{header.opcode.name} has no place here")
+            raise RemoteProtocolError(
+                "bad_opcode", f"{header.opcode.name} does not belong into a session here"
+            )
         if header.opcode is Opcode.SOFT_RESET_V1 and (header.key_id == 0 or body.message_id != 0):
             raise RemoteProtocolError("bad_opcode", "a soft reset opens a key id above 0 with message id 0")
         if self.remote_session_id is None:
@@ -102,10 +104,10 @@ class SessionWire:
             raise RemoteProtocolError("cookie_mismatch", "from another session")
         return body
 
-    # --- outwards ---------------------------------------------------------------------------------
+    # --- sending ---------------------------------------------------------------------------------
 
     def transmit(self, key: KeyState, now: float) -> None:
-        """Send all packets of this key that are due, and acks that found no packet."""
+        """Send all packets of this key that are due, and acks that did not fit into them."""
         for packet in key.send.due(now):
             self._send(key, packet.opcode, packet.message_id, packet.payload)
         while key.inbox.has_new_acks:
@@ -125,6 +127,6 @@ class SessionWire:
     def _ack_limit(self, message_id: int | None) -> int:
         if message_id is not None:
             return MAX_PIGGYBACKED_ACKS
-        # One known server drops longer ones where nothing wraps (control.md#3-2).
+        # Without a wrap, one known server drops longer ones (control.md#3-2).
         cautious = not self._wrap.keys.has_packet_ids and self._role is Role.CLIENT
         return MAX_PIGGYBACKED_ACKS if cautious else MAX_ACKS

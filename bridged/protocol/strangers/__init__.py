@@ -1,1 +1,1 @@
-"""What a server knows before a session exists."""
+"""How a server treats senders that have no session yet: cookies, limits, and hints about mistakes."""

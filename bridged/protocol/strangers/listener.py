@@ -1,4 +1,4 @@
-"""The server before a session exists: answers hard resets without keeping anything.
+"""The server before a session exists: answers hard resets and keeps no state.
 
 Source: docs/protocol/control.md#4-2 and #8-4.
 Pure: callers pass `now` (monotonic seconds) and the Unix time.
@@ -20,26 +20,26 @@ from bridged.protocol.strangers.reset_limit import ResetLimit
 from bridged.units import KeyId
 
 ANSWER_PACKET_ID: Final = 1
-"""Wrap packet id of every stateless answer; the session goes on with the next one."""
+"""Wrap packet id of every stateless answer; the session continues with the next id."""
 
 _OPENERS: Final = frozenset({Opcode.CONTROL_V1, Opcode.ACK_V1})
 _FIRST_IDS: Final = frozenset({0, 1})
-"""What a client can acknowledge before it has a session. Its own message ids may run ahead: a large
+"""What a client can acknowledge before it has a session. Its own message ids may be higher: a large
 ClientHello takes two packets, and the second may arrive first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Send this to where the hard reset came from."""
+    """Send this to the source of the hard reset."""
 
     datagram: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class NewSession:
-    """The cookie came back: a session with these ids may be made, and takes `opened` among its first packets.
+    """The cookie came back: a session with these ids can be made, and `opened` is among its first packets.
 
-    `message_id`: of a packet that says something in TLS; None: it only acknowledges our answer.
+    `message_id`: of a packet that carries TLS; None: it only acknowledges our answer.
     """
 
     local_session_id: bytes
@@ -49,7 +49,7 @@ class NewSession:
 
 
 class Listener:
-    """Stateless answers of one listening socket; `limit` says which hard resets get one.
+    """Answers for one listening socket; keeps no state. `limit` decides which hard resets get an answer.
 
     Raises:
         RemoteProtocolError: from `receive`, with the drop reason: wrap errors, `cookie_mismatch`,
@@ -64,13 +64,13 @@ class Listener:
     def receive(
         self, datagram: bytes, source: Endpoint, now: float, unix_now: float, proven: bytes | None = None
     ) -> Answer | NewSession:
-        """A control packet that belongs to no session.
+        """Take a control packet that belongs to no session.
 
-        `proven`: the cookie of an earlier packet from this source and session id. OpenVPN before 2.6 returns
-        it only once.
+        `proven`: the cookie of an earlier packet with this source and session id. OpenVPN before 2.6 returns
+        the cookie only once.
         """
         if len(datagram) > MAX_CONTROL_DATAGRAM:
-            raise RemoteProtocolError("bad_length", f"a control packet of {len(datagram)} octets")
+            raise RemoteProtocolError("bad_length", f"a control packet of {len(datagram)} bytes")
         opened = self._keys.open(datagram)
         header = opened.header
         body = parse_body(header.opcode, opened.body)
@@ -100,7 +100,7 @@ class Listener:
         cookie = body.remote_session_id or proven
         remote = opened.header.session_id
         if cookie is None or not self._jar.check(cookie, source, remote, now):
-            raise RemoteProtocolError("cookie_mismatch", "no session, and not our cookie")
+            raise RemoteProtocolError("cookie_mismatch", "no such session, and not a cookie of ours")
         if not _FIRST_IDS.issuperset(body.acks) or (body.message_id or 0) >= RECEIVE_WINDOW:
             raise RemoteProtocolError("cookie_mismatch", "not the first packet of a session")
         return NewSession(cookie, remote, opened, body.message_id)

@@ -1,4 +1,4 @@
-"""How many hard resets are answered, and whose: an answer goes to an address that anybody may have written.
+"""Which hard resets are answered. Their source addresses may be forged, and the answers go there.
 
 Source: docs/decisions/0035.
 Pure: callers pass `now` (monotonic seconds). The native twin is native/core/src/resets.rs.
@@ -13,23 +13,23 @@ from bridged.addresses import Endpoint, network_of
 
 FIRST_BURST: Final = 2048.0
 FIRST_PER_SECOND: Final = 4096.0
-"""Answers to networks within their share."""
+"""Tokens for answers to networks that are within their share."""
 REPEAT_BURST: Final = 1024.0
 REPEAT_PER_SECOND: Final = 2048.0
-"""Answers to resets that came before: a client repeats its reset, a flood of forged ones mostly does not."""
+"""Tokens for repeated resets: a client repeats its reset, a flood of forged ones rarely does."""
 BEYOND_BURST: Final = 128.0
 BEYOND_PER_SECOND: Final = 256.0
-"""Answers beyond a network's share: who of them gets one is chance."""
+"""Tokens for answers beyond a network's share. Chance decides who gets one."""
 CALM: Final = (1024.0, 512.0)
 PRESSED: Final = (8.0, 2.0)
-"""Burst and answers a second of one network. In calm times, a thousand clients behind one address fit in;
-once half of FIRST_BURST is used up, each network gets a little."""
+"""Burst and answers a second of one network. In calm times that suffices for a thousand clients behind one
+address. Once half of FIRST_BURST is used, each network gets a little."""
 NETWORKS_REMEMBERED: Final = 4096
 MEMORY_SECONDS: Final = 2.2
-"""A reset is remembered for so long at least, and at most twice: OpenVPN repeats after 2 s, we after 1 s."""
+"""A reset is remembered for one to two times this long: OpenVPN repeats it after 2 s, bridged after 1 s."""
 MEMORY_CELLS: Final = 1 << 20
 REPEATS_MAX: Final = 3
-"""A reset that came more often than that is no client's."""
+"""No client repeats a reset more often."""
 
 
 @dataclass(slots=True)
@@ -50,13 +50,13 @@ class _Bucket:
 
 
 class ResetLimit:
-    """Whether to answer one more hard reset.
+    """Decides whether a hard reset is answered.
 
-    Each network (/24, /64) has a share. Beyond it, and beyond what all may have together, chance decides: an
-    answer goes to whoever comes when there is a token. A reset that is repeated has tokens of its own: a
-    client repeats its reset, and a flood with ever new sources does not.
-    Holds NETWORKS_REMEMBERED networks (the one longest unheard is forgotten) and two tables of MEMORY_CELLS
-    octets.
+    Each network (/24, /64) has a share. Beyond it, and beyond the limit for all, chance decides: whoever
+    comes while there is a token gets an answer. Repeated resets have tokens of their own: a client repeats
+    its reset, a flood from ever new sources does not.
+    Holds NETWORKS_REMEMBERED networks (the one unheard for longest is dropped) and two tables of MEMORY_CELLS
+    bytes.
     """
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class ResetLimit:
         self._memory = _Memory()
 
     def allows(self, source: Endpoint, session_id: bytes, now: float) -> bool:
-        """Take what an answer costs; False where there is none for this one."""
+        """Take a token for an answer; False if there is none for this reset."""
         times = self._memory.note(hash((source.host, source.port, session_id)), now)
         if times > REPEATS_MAX:
             return False
@@ -89,7 +89,7 @@ class ResetLimit:
 
 
 class _Memory:
-    """How often something came lately: two tables of counters, each cell shared by whatever falls on it."""
+    """Counts how often something came lately, in two tables of cells that are shared by chance."""
 
     def __init__(self) -> None:
         self._new = bytearray(MEMORY_CELLS)
@@ -97,7 +97,7 @@ class _Memory:
         self._turns_at = 0.0
 
     def note(self, number: int, now: float) -> int:
-        """It came; how often that was, this time counted. Rather too often than too seldom."""
+        """Count this occurrence. Returns the number of recent ones: at least the true number, rarely more."""
         if now >= self._turns_at:
             is_long_ago = now >= self._turns_at + MEMORY_SECONDS
             self._old = bytearray(MEMORY_CELLS) if is_long_ago else self._new

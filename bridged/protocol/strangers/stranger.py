@@ -1,7 +1,7 @@
-"""What a packet that we cannot open tells about its sender: how it wraps, or that it speaks no TLS.
+"""What a packet that cannot be opened says about its sender: its wrap, or that it uses no TLS.
 
 Source: docs/protocol/control.md#1, #2 and #4-2 (a client's first packet in each wrap).
-Pure: octets in, values out. Everything here is a guess about hostile input, good for a message alone.
+Pure: bytes in, values out. These are guesses about hostile input, good enough for a message only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bridged.protocol.packets.wrap import WrapKeys
 from bridged.protocol.packets.wrap.keys import PACKET_ID_LENGTH
 
 _TAIL: Final = bytes(5)
-"""No acknowledgements, message id 0: what ends a client's first packet."""
+"""The end of a client's first packet: no acknowledgements, message id 0."""
 _TLS_CRYPT_TAG: Final = 32
 _WRAPPED_KEY_LEAST: Final = 290
 _CBC_BLOCK: Final = 16
@@ -29,14 +29,14 @@ STATIC_KEY: Final = "static_key"
 
 @dataclass(frozen=True, slots=True)
 class Stranger:
-    """`code` is a drop reason; `advice` says what the sender does and what to do about it."""
+    """`code` is a drop reason. `advice` says what the sender does wrong, and what to do about it."""
 
     code: str
     advice: str
 
 
 def recognise(datagram: bytes, ours: WrapKeys) -> Stranger | None:
-    """Who sent a control packet that `ours` could not open; None where nothing can be said."""
+    """What is known of the sender of a packet that `ours` could not open; None if nothing."""
     kind = _wrap_of(datagram)
     if kind == TLS_CRYPT_V2:
         what = "it wraps with tls-crypt-v2, which is not offered here"
@@ -60,7 +60,7 @@ def _cure(kind: str, ours: WrapKeys) -> str:
 
 
 def _wrap_of(datagram: bytes) -> str | None:
-    """The wrap of a client's first packet: a name of `WrapKeys`, or TLS_CRYPT_V2; None: no such packet."""
+    """The wrap of a client's first packet: a `WrapKeys.name`, or TLS_CRYPT_V2; None: no such packet."""
     opcode = datagram[0] >> 3 if datagram else 0
     if opcode in (Opcode.HARD_RESET_CLIENT_V3, Opcode.CONTROL_WKC_V1):
         room = HEADER_LENGTH + PACKET_ID_LENGTH + _TLS_CRYPT_TAG + len(_TAIL) + _WRAPPED_KEY_LEAST
@@ -76,7 +76,7 @@ def _wrap_of(datagram: bytes) -> str | None:
 
 
 def _auth_digests(datagram: bytes) -> list[str]:
-    """Digests that the HMAC of a first packet under tls-auth can be of, by its length; empty: it is none."""
+    """The digests whose length fits the HMAC of a first tls-auth packet; empty if it is no such packet."""
     length = len(datagram) - HEADER_LENGTH - PACKET_ID_LENGTH - len(_TAIL)
     if not datagram.endswith(_TAIL) or not _is_early_id(datagram, HEADER_LENGTH + length):
         return []
@@ -84,22 +84,24 @@ def _auth_digests(datagram: bytes) -> list[str]:
 
 
 def _is_early_id(datagram: bytes, at: int) -> bool:
-    """A packet id near the beginning, as a new session has it (later 2.6 releases set 0F in front)."""
+    """A low packet id, as in a new session (later 2.6 releases set the first byte to 0F)."""
     return datagram[at : at + 2] in (b"\0\0", b"\x0f\0")
 
 
 def _other_key(datagram: bytes, ours: WrapKeys) -> str:
     if ours.name != "tls-auth":
-        return f"its {ours.name} key is another one: compare the key with this tunnel's"
+        return f"its {ours.name} key is not this tunnel's: compare the keys"
     digests = _auth_digests(datagram)
     own = getattr(ours, "digest", "")
     if own not in digests:
         return f"its `auth` is {' or '.join(digests)}, and this tunnel's is {own}: set the same at both ends"
-    return "its tls-auth key or direction is another one: compare the key; `key-direction` is 0 here, 1 there"
+    return (
+        "its tls-auth key or direction does not match: compare the keys; `key-direction` is 0 here, 1 there"
+    )
 
 
 def _static_key(datagram: bytes) -> Stranger | None:
-    """Data packets without any header: HMAC, IV and whole blocks, so that the first octets are random."""
+    """Data packets without a header: HMAC, IV and whole blocks. Their first bytes are random."""
     for mac in _MAC_LENGTHS:
         rest = len(datagram) - mac
         if rest >= 2 * _CBC_BLOCK and rest % _CBC_BLOCK == 0:

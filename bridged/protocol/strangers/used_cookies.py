@@ -1,4 +1,4 @@
-"""What is left of sessions that are over: their cookies, and for a while their last words.
+"""What remains of sessions that have ended: their cookies, and for a while their last packets.
 
 Source: docs/protocol/control.md#4-2 and #5.
 Pure: callers pass `now` (monotonic seconds).
@@ -13,7 +13,7 @@ USED_COOKIES_MAX: Final = 65_536
 TOMBSTONES_MAX: Final = 1024
 TOMBSTONE_SECONDS: Final = 10.0
 LAST_WORDS_REPEATED: Final = 3
-"""How often one session's last words are repeated: an alert that was lost, not an amplifier."""
+"""How often a session's last packets are repeated: enough for a lost alert, too little for amplification."""
 
 _Value = TypeVar("_Value")
 
@@ -28,10 +28,10 @@ class _Tombstone:
 
 
 class UsedCookies:
-    """A cookie opens one session: those that did, for as long as they would be believed.
+    """Remembers used cookies while they are valid, because a cookie opens only one session.
 
-    `lifetime`: seconds that a cookie holds. Remembers USED_COOKIES_MAX cookies, and the last words of
-    TOMBSTONES_MAX sessions for TOMBSTONE_SECONDS; the oldest go first.
+    `lifetime`: seconds for which a cookie is valid. Remembers USED_COOKIES_MAX cookies, and the last packets
+    of TOMBSTONES_MAX sessions for TOMBSTONE_SECONDS; the oldest are dropped first.
     """
 
     def __init__(self, lifetime: float) -> None:
@@ -46,18 +46,18 @@ class UsedCookies:
         return len(self._used)
 
     def use(self, cookie: bytes, now: float) -> None:
-        """This cookie opens a session now."""
+        """Note that this cookie has opened a session."""
         _forget(self._used, USED_COOKIES_MAX - 1, lambda until: until <= now)
         self._used[cookie] = now + self.lifetime
 
     def bury(self, cookie: bytes, words: tuple[bytes, ...], now: float) -> None:
-        """The session of this cookie is over; these datagrams were the last it sent."""
+        """Note that this cookie's session has ended, and the last datagrams that it sent."""
         if words:
             _forget(self._tombstones, TOMBSTONES_MAX - 1, lambda tombstone: tombstone.until <= now)
             self._tombstones[cookie] = _Tombstone(words, now + TOMBSTONE_SECONDS)
 
     def last_words(self, cookie: bytes, now: float) -> tuple[bytes, ...]:
-        """What to repeat to a peer that has not heard the end of its session; mostly nothing."""
+        """The datagrams to repeat for a peer that missed the end of its session; usually none."""
         tombstone = self._tombstones.get(cookie)
         if tombstone is None:
             return ()
@@ -69,7 +69,7 @@ class UsedCookies:
 
 
 def _forget(records: dict[bytes, _Value], room: int, is_over: Callable[[_Value], bool]) -> None:
-    """Drop the oldest records: those that are over, and those beyond `room`."""
+    """Drop the oldest records: those that are over, and those that exceed `room`."""
     while records:
         oldest = next(iter(records))
         if len(records) <= room and not is_over(records[oldest]):

@@ -1,7 +1,7 @@
 """Control-channel wrapping: none, tls-auth, tls-crypt and dynamic tls-crypt.
 
 Source: docs/protocol/control.md#2-2 to #2-8.
-Pure: keys and octets in, octets out; callers pass `now`.
+Pure: keys and bytes in, bytes out; callers pass `now`.
 """
 
 from bridged.protocol.packets.wrap.channel import WrapChannel

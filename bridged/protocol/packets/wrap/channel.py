@@ -1,4 +1,4 @@
-"""The wrap of one session: packet ids outwards, replay check inwards.
+"""The wrap of one session: gives packet ids to what is sent, and checks those received for replays.
 
 Source: docs/protocol/control.md#2-8.
 Pure: callers pass `now`.
@@ -22,9 +22,9 @@ WRAP_REPLAY_SECONDS: Final = 15.0
 class WrapChannel:
     """Wrap counter and replay window of one session under one set of keys.
 
-    `packet_time` is the Unix time (seconds, 32 bits) that goes with the counter, constant for the
-    session; `next_packet_id` is 2 where a stateless answer has used up 1 (control.md#4-2).
-    Retransmissions are wrapped anew: never send the same wrapped octets twice.
+    `packet_time` is the Unix time (seconds, 32 bits) that accompanies the counter, the same for the whole
+    session. `next_packet_id` is 2 if a stateless answer has used 1 (control.md#4-2). Wrap each retransmission
+    again: the same wrapped bytes must never be sent twice.
     """
 
     def __init__(self, keys: WrapKeys, packet_time: int, next_packet_id: int = 1) -> None:
@@ -58,7 +58,7 @@ class WrapChannel:
         return opened
 
     def record(self, opened: OpenedControl, now: float) -> None:
-        """Check and record the packet id of a packet that was opened with the same keys elsewhere.
+        """Check and record the packet id of a packet that was opened elsewhere, with the same keys.
 
         Raises:
             RemoteProtocolError: `replay`, `replay_too_old`.
@@ -70,15 +70,15 @@ class WrapChannel:
 
 
 class WrapReplayWindow:
-    """Replay window over (time, id): 64 ids, late ones for 15 s, restarted by a greater time."""
+    """Replay window over (time, id): 64 ids. Late ones are accepted for 15 s; a greater time restarts it."""
 
     __slots__ = ("_advances", "_time", "_window")
 
     def __init__(self) -> None:
         self._time = -1
         self._window = ReplayWindow(WRAP_REPLAY_WINDOW)
-        # (highest id after an advance, when): tells since when a missing id is late. Every entry
-        # moved the window by one or more, so 64 of them cover it.
+        # (highest id after an advance, when): shows since when a missing id is late. Each entry moved the
+        # window by at least one, so 64 entries cover it.
         self._advances: deque[tuple[int, float]] = deque(maxlen=WRAP_REPLAY_WINDOW)
 
     def accept(self, packet_id: int, packet_time: int, now: float) -> str | None:

@@ -18,9 +18,9 @@ MAX_PACKET_ID: Final = 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class OpenedControl:
-    """A control packet whose wrap was found good; the body is not yet parsed.
+    """A control packet whose wrap is valid. The body is not parsed yet.
 
-    `packet_id` and `packet_time` (Unix seconds) are 0 where the wrap has none.
+    `packet_id` and `packet_time` (Unix seconds) are 0 if the wrap has none.
     """
 
     header: ControlHeader
@@ -31,7 +31,7 @@ class OpenedControl:
 
 @dataclass(frozen=True, slots=True)
 class WrapSecrets:
-    """The keys themselves, for a data plane that answers by itself. HMAC keys, and AES keys of tls-crypt."""
+    """The keys themselves, for a data plane that answers by itself: for HMAC, and for AES in tls-crypt."""
 
     digest: str = ""
     send: bytes = field(default=b"", repr=False)
@@ -41,7 +41,7 @@ class WrapSecrets:
 
 
 class WrapKeys(Protocol):
-    """Stateless sealing and opening of control packets; one object serves many sessions."""
+    """Seals and opens control packets. Keeps no state: one object serves many sessions."""
 
     @property
     def name(self) -> str:
@@ -49,22 +49,22 @@ class WrapKeys(Protocol):
 
     @property
     def overhead(self) -> int:
-        """Octets that the wrap adds to first octet, session id and body."""
+        """Bytes that the wrap adds to first byte, session id and body."""
 
     @property
     def has_packet_ids(self) -> bool:
-        """Packets carry packet id and time, so that replays can be told."""
+        """Packets have an id and a time, by which replays are found."""
 
     @property
     def secrets(self) -> WrapSecrets: ...
 
     def seal(self, header: ControlHeader, packet_id: int, packet_time: int, body: bytes) -> bytes:
-        """The packet as it goes on the wire. `packet_id` from 1; `packet_time` in Unix seconds."""
+        """The packet as sent. `packet_id` starts at 1; `packet_time` in Unix seconds."""
 
     def open(self, datagram: bytes) -> OpenedControl:
-        """Check the wrap and take it off.
+        """Check the wrap and remove it.
 
         Raises:
             RemoteProtocolError: `short_packet`, `bad_opcode`, `bad_length`, or `wrap_mismatch`
-                where the packet was not made with our key.
+                if the packet was not made with our key.
         """

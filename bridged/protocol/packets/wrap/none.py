@@ -1,7 +1,7 @@
-"""No wrap: body in clear behind the header, no packet ids, no replay check.
+"""No wrap: the body follows the header unencrypted; no packet ids, no replay check.
 
 Source: docs/protocol/control.md#2-2.
-Pure: octets in, octets out.
+Pure: bytes in, bytes out.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from bridged.protocol.packets.wrap.keys import OpenedControl, WrapSecrets
 
 
 class NoWrap:
-    """TLS alone protects the control channel; packet id and time of `seal` are not sent."""
+    """TLS alone protects the control channel. `seal` sends neither packet id nor time."""
 
     name = "none"
     overhead = 0

@@ -1,7 +1,7 @@
 """tls-auth: an HMAC over every control packet.
 
 Source: docs/protocol/control.md#2-3.
-Pure: octets in, octets out.
+Pure: bytes in, bytes out.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _IDS: Final = struct.Struct(">II")
 class TlsAuthKeys:
     """HMAC keys of both directions.
 
-    `direction` is configuration, not role: None on both ends, or 0 on one (by habit the server)
-    and 1 on the other. `digest` is the configured `auth`, never negotiated.
+    `direction` does not depend on the role: None at both ends, or 0 at one (usually the server) and 1 at the
+    other. `digest` is the configured `auth`, which is not negotiated.
 
     Raises:
         ConfigurationError: direction other than None, 0, 1; unknown digest.
@@ -56,14 +56,14 @@ class TlsAuthKeys:
     def seal(self, header: ControlHeader, packet_id: int, packet_time: int, body: bytes) -> bytes:
         front = serialize_header(header)
         ids = _IDS.pack(packet_id, packet_time)
-        # Signed with the packet id first, sent with the HMAC first.
+        # The packet id comes first in what is signed, the HMAC in what is sent.
         return front + hmac.digest(self._send, ids + front + body, self._hash) + ids + body
 
     def open(self, datagram: bytes) -> OpenedControl:
         header = parse_header(datagram)
         start = HEADER_LENGTH + self._length
         if len(datagram) < start + PACKET_ID_LENGTH:
-            raise RemoteProtocolError("short_packet", f"{len(datagram)} octets hold no tls-auth packet")
+            raise RemoteProtocolError("short_packet", f"{len(datagram)} bytes hold no tls-auth packet")
         ids = datagram[start : start + PACKET_ID_LENGTH]
         body = bytes(datagram[start + PACKET_ID_LENGTH :])
         expected = hmac.digest(self._receive, ids + datagram[:HEADER_LENGTH] + body, self._hash)

@@ -1,7 +1,7 @@
 """tls-crypt, also with the key that both ends make for renegotiations (dynamic tls-crypt).
 
 Source: docs/protocol/control.md#2-4 and #2-6.
-Pure: octets in, octets out.
+Pure: bytes in, bytes out.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class TlsCryptKeys:
     def __init__(self, key: StaticKey, role: Role) -> None:
         lower = (key.cipher0[:_KEY], key.hmac0[:_KEY])
         upper = (key.cipher1[:_KEY], key.hmac1[:_KEY])
-        # The server sends with the lower half; data keys have it the other way round (data.md#1-2).
+        # The server sends with the lower half. For data keys it is the other way round (data.md#1-2).
         send, receive = (lower, upper) if role is Role.SERVER else (upper, lower)
         self.role = role
         self._send_encrypt, self._send_authenticate = send
@@ -59,7 +59,7 @@ class TlsCryptKeys:
     def open(self, datagram: bytes) -> OpenedControl:
         header = parse_header(datagram)
         if len(datagram) < _CLEAR + _TAG:
-            raise RemoteProtocolError("short_packet", f"{len(datagram)} octets hold no tls-crypt packet")
+            raise RemoteProtocolError("short_packet", f"{len(datagram)} bytes hold no tls-crypt packet")
         tag = bytes(datagram[_CLEAR : _CLEAR + _TAG])
         body = _counter_mode(self._receive_encrypt, tag[:_BLOCK], bytes(datagram[_CLEAR + _TAG :]))
         expected = hmac.digest(self._receive_authenticate, datagram[:_CLEAR] + body, "sha256")
@@ -75,17 +75,17 @@ class TlsCryptKeys:
 def dynamic_tls_crypt(base: StaticKey | None, exported: bytes, role: Role) -> TlsCryptKeys:
     """The wrap of every control packet with key id 1..7, once both ends agreed on it.
 
-    `base` is the key of tls-auth or tls-crypt in use, None where nothing wraps; `exported` the 256
-    octets of the TLS exporter `EXPORTER_DYNAMIC_TLS_CRYPT` of the session with key id 0. Made once
+    `base` is the key of tls-auth or tls-crypt in use, None without a wrap; `exported` the 256
+    bytes of the TLS exporter `EXPORTER_DYNAMIC_TLS_CRYPT` of the session with key id 0. Made once
     per session; its replay counter starts at 1.
     """
     return TlsCryptKeys(dynamic_key(base, exported), role)
 
 
 def dynamic_key(base: StaticKey | None, exported: bytes) -> StaticKey:
-    """`exported` XOR `base`, octet by octet."""
+    """`exported` XOR `base`, byte by byte."""
     if len(exported) != STATIC_KEY_LENGTH:
-        raise LocalProtocolError(f"the exporter must give {STATIC_KEY_LENGTH} octets, not {len(exported)}")
+        raise LocalProtocolError(f"the exporter must give {STATIC_KEY_LENGTH} bytes, not {len(exported)}")
     if base is None:
         return StaticKey(bytes(exported))
     return StaticKey(bytes(a ^ b for a, b in zip(exported, base.octets, strict=True)))
