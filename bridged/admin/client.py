@@ -11,7 +11,6 @@ import httpx
 from bridged.admin.models import (
     ConfirmAnswer,
     FdbAnswer,
-    HealthAnswer,
     KickAnswer,
     ReloadAnswer,
     RevokeAnswer,
@@ -79,9 +78,6 @@ class AdminClient:
 
     def fdb(self, tunnel: str) -> FdbAnswer:
         return FdbAnswer.model_validate(self._ask("GET", "/v1/fdb", tunnel=tunnel))
-
-    def health(self) -> HealthAnswer:
-        return HealthAnswer.model_validate(self._ask("GET", "/v1/health"))
 
     def _ask(self, method: str, path: str, **query: str) -> Any:
         try:

@@ -18,6 +18,7 @@ from bridged.admin.models import (
     RevokeAnswer,
     StatusAnswer,
 )
+from bridged.catalogue import error_codes
 
 ANSWERS: Final[Mapping[str, type[BaseModel]]] = {
     "/v1/status": StatusAnswer,
@@ -42,6 +43,31 @@ _PARAMETERS: Final[Mapping[str, list[dict[str, Any]]]] = {
 }
 _REFERENCE: Final = "#/components/schemas/{model}"
 
+_CODE: Final[Mapping[str, Any]] = {
+    "type": "string",
+    "enum": [code.name for code in error_codes.ERROR_CODES],
+    "description": "; ".join(f"{code.name}: {code.meaning}" for code in error_codes.ERROR_CODES),
+}
+_REFUSAL: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "required": ["detail"],
+    "properties": {
+        "detail": {
+            "oneOf": [
+                {"type": "string"},
+                {
+                    "type": "object",
+                    "required": ["code", "text"],
+                    "properties": {
+                        "code": {"$ref": _REFERENCE.format(model="ErrorCode")},
+                        "text": {"type": "string"},
+                    },
+                },
+            ]
+        }
+    },
+}
+
 
 def describe(routes: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
     """The description of these routes: path -> (method, what it does)."""
@@ -53,7 +79,8 @@ def describe(routes: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
             continue
         schema = {"$ref": _REFERENCE.format(model=ANSWERS[path].__name__)}
         answer = {"description": "done", "content": {"application/json": {"schema": schema}}}
-        operation: dict[str, Any] = {"summary": text, "responses": {"200": answer}}
+        responses = {"200": answer, "default": _refused()}
+        operation: dict[str, Any] = {"summary": text, "responses": responses}
         if path in _PARAMETERS:
             operation["parameters"] = _PARAMETERS[path]
         paths[path] = {method.lower(): operation}
@@ -61,5 +88,13 @@ def describe(routes: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "bridged", "version": __version__},
         "paths": paths,
-        "components": {"schemas": schemas["$defs"]},
+        "components": {"schemas": {**schemas["$defs"], "ErrorCode": _CODE, "Refusal": _REFUSAL}},
+    }
+
+
+def _refused() -> dict[str, Any]:
+    schema = {"$ref": _REFERENCE.format(model="Refusal")}
+    return {
+        "description": "refused; `detail` says why, with an error code where there is one",
+        "content": {"application/json": {"schema": schema}},
     }

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bridged.admin.documents import status_document
-from bridged.runtime.snapshot import DaemonSnapshot
-
 
 class Answer(BaseModel):
     """Ignores unknown fields: a client may be older than the daemon."""
@@ -221,8 +218,3 @@ class HealthAnswer(Answer):
     tunnels: dict[str, str] = Field(description="tunnel -> state")
     bridges: dict[str, str] = Field(default_factory=dict, description="bridge -> its problem, if it has one")
     undone: dict[str, str] = Field(default_factory=dict, description="background duty -> why it fails")
-
-
-def status_answer(snapshot: DaemonSnapshot) -> StatusAnswer:
-    """The answer that a client gets from this snapshot."""
-    return StatusAnswer.model_validate(status_document(snapshot))

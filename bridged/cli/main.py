@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from bridged import __version__
-from bridged.cli import check, join, peers, pki, run, status, tap
+from bridged.cli import check, explain, join, peers, pki, run, status, tap
 from bridged.cli.output import say, show, show_crash
 from bridged.errors import BridgedError, ConfigurationError, ConfigurationErrors
 
@@ -59,6 +59,7 @@ status.register(app)
 pki.register(app)
 join.register(app)
 peers.register(app)
+explain.register(app)
 app.add_typer(tap.app, name="tap")
 
 

@@ -9,7 +9,7 @@ import re
 from difflib import get_close_matches
 from ipaddress import ip_interface
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal, Self, cast, get_args
 
 from pydantic import (
     BaseModel,
@@ -24,6 +24,7 @@ from pydantic_core import PydanticCustomError
 
 from bridged.addresses import Endpoint, MacAddress, Remote
 from bridged.link_planning.vlans import parse_vlans
+from bridged.protocol.keys.cipher import DEFAULT_CIPHERS
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
 
@@ -284,7 +285,9 @@ class Tunnel(Section):
     tls: Tls
     wrap: Wrap = Wrap()
     ciphers: tuple[CipherName, ...] = Field(
-        ("AES-256-GCM", "AES-128-GCM", "CHACHA20-POLY1305"), min_length=1, description="first choice first"
+        cast("tuple[CipherName, ...]", tuple(cipher.value for cipher in DEFAULT_CIPHERS)),
+        min_length=1,
+        description="first choice first",
     )
     key_derivation: Literal["auto", "exporter", "prf"] = Field(
         "auto", description="auto: exporter if both ends support it; prf: offer the old method only"

@@ -211,9 +211,6 @@ class HostLinks:
     def link(self, name: str) -> Link | None:
         return next((link for link in self.links if link.name == name), None)
 
-    def ports_of(self, bridge: str) -> tuple[Link, ...]:
-        return tuple(link for link in self.links if link.master == bridge)
-
     def addresses_of(self, link: str) -> Iterator[HostAddress]:
         """In the order in which they must be added again to come out in the same order.
 

@@ -13,9 +13,7 @@ from bridged.netlink.host import (
     learned_stations,
     protected_stations,
     release_station,
-    set_link,
     set_port_blocked,
-    taken_addresses,
 )
 from bridged.netlink.netfilter import bridge_netfilter
 from bridged.netlink.watch import HostEvent, LinkWatch
@@ -34,7 +32,5 @@ __all__ = [
     "protected_stations",
     "random_mac",
     "release_station",
-    "set_link",
     "set_port_blocked",
-    "taken_addresses",
 ]

@@ -146,22 +146,6 @@ class BridgeAttachment:
         """Look at the host now, and do what is missing: a TAP may have come."""
         await self._in_thread(self._reconciler.look)
 
-    async def roll_back(self) -> None:
-        """Take an unconfirmed start back: the host is as it was before `start`. See `stop`."""
-        await self.stop()
-
-    async def check_destinations(self) -> None:
-        """Whether a port carries the tunnel, now that more of its destinations are known.
-
-        Raises:
-            ConfigurationError: `carries_tunnel`.
-        """
-        await self._in_thread(self._reconciler.check_destinations)
-
-    def look_again(self) -> None:
-        """Look at the host soon, though the kernel told of no change."""
-        self._changed.set()
-
     def status(self) -> AttachmentStatus:
         """As of the last look."""
         return self._reconciler.status()

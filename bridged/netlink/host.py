@@ -6,7 +6,6 @@ Blocking, each call for a few milliseconds; `BridgeAttachment` runs it in a thre
 
 from __future__ import annotations
 
-import errno
 import socket
 from collections.abc import Collection, Sequence
 from types import TracebackType
@@ -14,10 +13,10 @@ from typing import Self
 
 from bridged.addresses import MacAddress
 from bridged.errors import NetlinkError
-from bridged.link_planning.actions import Action, SetMtu, SetQueue, SetUp, inverse
+from bridged.link_planning.actions import Action, inverse
 from bridged.link_planning.links import BridgeWish, HostLinks
 from bridged.netlink import port_holders, stations, tunnel_route
-from bridged.netlink.observe import holders, link_named, observe
+from bridged.netlink.observe import holders, observe
 from bridged.netlink.perform import perform
 from bridged.netlink.route_socket import RouteSocket
 
@@ -86,38 +85,6 @@ class Host:
             except NetlinkError as error:
                 errors.append(error)
         return errors
-
-
-def set_link(
-    name: str, *, up: bool | None = None, mtu: int | None = None, queue_frames: int | None = None
-) -> None:
-    """Change what is given and differs.
-
-    Raises:
-        NetlinkError: no such link (ENODEV), or the kernel refused; nothing was changed then.
-    """
-    with Host() as host:
-        link = link_named(host.kernel, name)
-        if link is None:
-            raise NetlinkError("change link", name, errno.ENODEV)
-        actions: list[Action] = []
-        if mtu is not None and mtu != link.mtu:
-            actions.append(SetMtu(name, mtu, link.mtu))
-        if queue_frames is not None and queue_frames != link.queue_frames:
-            actions.append(SetQueue(name, queue_frames, link.queue_frames))
-        if up is not None and up != link.up:
-            actions.append(SetUp(name, up))
-        host.apply(actions)
-
-
-def taken_addresses() -> set[MacAddress]:
-    """Addresses that a new adapter must not have; see `stations.addresses_in_use`.
-
-    Raises:
-        NetlinkError: the kernel did not answer.
-    """
-    with RouteSocket() as kernel:
-        return stations.addresses_in_use(kernel)
 
 
 def hold_station(mac: MacAddress, port: str) -> None:

@@ -204,10 +204,6 @@ class Reconciler:
         self._set_problem("; ".join(dict.fromkeys(problems)) or None)
         return self._delay()
 
-    def check_destinations(self) -> None:
-        """See `check_ports`."""
-        check_ports(self._host.kernel, self.wish, self._destinations(), self.ownership, self._look())
-
     def give_back(self) -> None:
         """Put everything back as it was before `start`.
 

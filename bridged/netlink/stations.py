@@ -29,26 +29,6 @@ _IFLA_PROTINFO = 12
 NTF_MASTER = 0x04
 NTF_STICKY = 0x40
 NUD_NOARP = 0x40
-NUD_INCOMPLETE_OR_FAILED = 0x01 | 0x20
-
-
-def addresses_in_use(kernel: RouteSocket) -> set[MacAddress]:
-    """Addresses that a new adapter must not have.
-
-    All links of this namespace, what every kernel bridge has learned, and the IPv4 and IPv6 neighbours.
-
-    Raises:
-        NetlinkError: the kernel did not answer.
-    """
-    taken = all_macs(kernel)
-    for family in (AF_BRIDGE, AF_INET, AF_INET6):
-        request = ndmsg()
-        request["family"] = family
-        for entry in kernel.dump(request, RTM_GETNEIGH):
-            text = entry.get_attr("NDA_LLADDR")
-            if text and len(text) == 17 and not entry["state"] & NUD_INCOMPLETE_OR_FAILED:
-                taken.add(MacAddress.parse(text))
-    return {mac for mac in taken if not mac.is_zero and not mac.is_multicast}
 
 
 def protected_stations(kernel: RouteSocket, bridge: str) -> set[MacAddress]:

@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 from bridged import __version__
+from bridged.catalogue import counters
 from bridged.configuration.schema import Metrics
 from bridged.dataplane.contract import DataplaneSnapshot
 from bridged.runtime.snapshot import ApiCounters, DaemonSnapshot, PeerStatus, ReloadStatus, TunnelStatus
@@ -73,7 +74,7 @@ class DaemonCollector(Collector):
             _add_tunnel(families, tunnel)
         self._add_peers(families, state.tunnels)
         _add_reloads(families, state.reload)
-        for kind in labels.HOST_WARNINGS:
+        for kind in counters.HOST_WARNINGS:
             families.set("host_warning", (kind,), kind in state.warnings)
         for duty, number in state.duties.failures.items():
             families.add("duty_failures_total", (duty,), number)
@@ -81,10 +82,10 @@ class DaemonCollector(Collector):
         if state.control_loop_lag is not None:
             families.observe("control_loop_lag_seconds", (), state.control_loop_lag)
         if self._api is not None:
-            counters = self._api()
-            for key, number in counters.requests.items():
+            answered = self._api()
+            for key, number in answered.requests.items():
                 families.add("api_requests_total", key, number)
-            for route, durations in counters.durations.items():
+            for route, durations in answered.durations.items():
                 families.observe("api_request_duration_seconds", (route,), durations)
         return families
 
@@ -122,7 +123,7 @@ def _build_labels() -> tuple[str, str, str, str]:
 
 
 def _add_reloads(families: Families, reload: ReloadStatus) -> None:
-    for outcome in labels.RELOAD_OUTCOMES:
+    for outcome in counters.RELOAD_OUTCOMES:
         families.add("config_reloads_total", (outcome,), reload.counts.get(outcome, 0))
     families.set("config_last_reload_successful", (), reload.outcome != "rejected")
     families.set("config_last_reload_success_timestamp_seconds", (), reload.succeeded)
@@ -135,14 +136,14 @@ def _add_tunnel(families: Families, tunnel: TunnelStatus) -> None:
     families.set("tunnel_peers_limit", (name,), tunnel.peers_limit)
     info = (name, tunnel.role, tunnel.transport, tunnel.wrap, tunnel.bridge)
     families.set("tunnel_info", info, 1)
-    handshakes = _from_zero(tunnel.handshakes, labels.HANDSHAKE_PHASES, labels.HANDSHAKE_OUTCOMES)
+    handshakes = _from_zero(tunnel.handshakes, counters.HANDSHAKE_PHASES, (*counters.HANDSHAKE_OUTCOMES,))
     for key, number in handshakes.items():
         families.add("handshakes_total", (name, *key), number)
     for phase, durations in tunnel.handshake_durations.items():
         families.observe("handshake_duration_seconds", (name, phase), durations)
     for key, number in tunnel.authentications.items():
         families.add("authentications_total", (name, *key), number)
-    renegotiations = _from_zero(tunnel.renegotiations, labels.RENEGOTIATION_TRIGGERS, ("established",))
+    renegotiations = _from_zero(tunnel.renegotiations, counters.RENEGOTIATION_TRIGGERS, ("established",))
     for key, number in renegotiations.items():
         families.add("renegotiations_total", (name, *key), number)
     for role, moment in tunnel.certificates.items():
@@ -150,7 +151,7 @@ def _add_tunnel(families: Families, tunnel: TunnelStatus) -> None:
     if tunnel.crl_next_update is not None:
         families.set("crl_next_update_timestamp_seconds", (name,), tunnel.crl_next_update)
     families.add("name_conflicts_total", (name,), tunnel.name_conflicts)
-    _add_simple(families, "mac_conflicts_total", name, tunnel.mac_conflicts, labels.MAC_CONFLICTS)
+    _add_simple(families, "mac_conflicts_total", name, tunnel.mac_conflicts, counters.MAC_CONFLICTS)
     drops = _from_zero(tunnel.control_drops, labels.DIRECTIONS, labels.ALL_DROP_REASONS)
     for key, number in drops.items():
         families.add("drops_total", (name, *key), number)
@@ -164,14 +165,14 @@ def _add_dataplane(families: Families, name: str, plane: DataplaneSnapshot) -> N
     families.set("dataplane_info", (plane.dataplane, plane.aead, str(plane.workers)), 1)
     for offload, is_on in plane.offloads.items():
         families.set("dataplane_offload_enabled", (name, offload), is_on)
-    fallbacks = _from_zero(plane.offload_fallbacks, labels.OFFLOADS, labels.FALLBACK_CAUSES)
+    fallbacks = {**dict.fromkeys(counters.OFFLOAD_FALLBACKS, 0), **plane.offload_fallbacks}
     for key, number in fallbacks.items():
         families.add("dataplane_offload_fallbacks_total", (name, *key), number)
     families.set("fdb_entries", (name,), plane.fdb_entries)
     families.set("fdb_capacity", (name,), plane.fdb_capacity)
-    _add_simple(families, "fdb_changes_total", name, plane.fdb_changes, labels.FDB_CHANGES)
-    _add_simple(families, "mtu_events_total", name, plane.mtu_events, labels.MTU_EVENTS)
-    _add_simple(families, "kernel_drops_total", name, plane.kernel_drops, labels.KERNEL_DROP_PLACES)
+    _add_simple(families, "fdb_changes_total", name, plane.fdb_changes, counters.FDB_CHANGES)
+    _add_simple(families, "mtu_events_total", name, plane.mtu_events, ())
+    _add_simple(families, "kernel_drops_total", name, plane.kernel_drops, counters.KERNEL_DROP_PLACES)
     for queue, (depth, capacity) in plane.queues.items():
         families.add("queue_depth", (queue,), depth)
         families.add("queue_capacity", (queue,), capacity)

@@ -10,10 +10,11 @@ from typing import Any, Final
 
 from prometheus_client.samples import Sample
 
+from bridged.catalogue.counters import DISCONNECT_REASONS
 from bridged.runtime.snapshot import PeerStatus
 from bridged.telemetry.exposition import Labels
 from bridged.telemetry.families import Families
-from bridged.telemetry.labels import DIRECTIONS, DISCONNECT_REASONS, DROP_CLASSES, FRAME_KINDS, drop_class
+from bridged.telemetry.labels import DIRECTIONS, DROP_CLASSES, FRAME_KINDS, drop_class
 from bridged.telemetry.metrics_table import ROWS
 from bridged.telemetry.peer_totals import Sum
 

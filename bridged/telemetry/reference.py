@@ -1,5 +1,4 @@
-"""Writes the reference pages from the tables: docs/reference/metrics.md, docs/reference/configuration.md
-and config/bridged.schema.json.
+"""Writes what is generated from tables: the pages of docs/reference and config/bridged.schema.json.
 
 Run `python -m bridged.telemetry.reference` in the project's folder. A test finds outdated pages.
 """
@@ -11,21 +10,17 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from bridged.catalogue import counters
+from bridged.catalogue.error_codes import ERROR_CODES
 from bridged.configuration import schema_json
 from bridged.configuration.reference import configuration_page
-from bridged.telemetry.labels import (
-    DISCONNECT_REASONS,
-    DROP_REASONS,
-    FDB_CHANGES,
-    HANDSHAKE_OUTCOMES,
-    MTU_EVENTS,
-)
 from bridged.telemetry.metrics_table import EXTERNAL_FAMILIES, METRICS
 
 _INTRODUCTION: Final = """\
 # Metrics
 
-Generated from `bridged/telemetry/metrics_table.py` by `python -m bridged.telemetry.reference`; edit that.
+Generated from `bridged/telemetry/metrics_table.py` and `bridged/catalogue/counters.py` by
+`python -m bridged.telemetry.reference`; edit those.
 
 Prometheus reads them at `metrics.listen` (default: http://127.0.0.1:9743/metrics). Except on loopback, every
 scrape needs `Authorization: Bearer` with the token of `metrics.bearer_token_file`.
@@ -41,6 +36,20 @@ scrape needs `Authorization: Bearer` with the token of `metrics.bearer_token_fil
 """
 
 
+_ERRORS: Final = """\
+# Error codes
+
+Generated from `bridged/catalogue/error_codes.py` by `python -m bridged.telemetry.reference`; edit that.
+
+Every error carries a code. A code never changes its meaning, while the text beside it may. The admin API
+answers with `{"detail": {"code": …, "text": …}}`; logs have it as the field `code`. `bridged explain CODE`
+prints the meaning of a code, and of the drop reasons and other values of [the metrics](metrics.md).
+
+What a peer does wrong has a drop reason or a handshake outcome as its code. What the kernel refuses by
+netlink has the name of the errno, for example `enodev`.
+"""
+
+
 def metrics_page() -> str:
     """The page docs/reference/metrics.md."""
     lines = [_INTRODUCTION, "## Table", "", "| name | type | labels | meaning |", "| --- | --- | --- | --- |"]
@@ -50,16 +59,30 @@ def metrics_page() -> str:
     lines += [f"| `{name}` |  |  | {text} |" for name, text in EXTERNAL_FAMILIES]
     lines += ["", "## Label values", ""]
     for title, values in (
-        ("Handshake outcomes", HANDSHAKE_OUTCOMES),
-        ("Reasons of a disconnect", DISCONNECT_REASONS),
-        ("Changes of the forwarding database", FDB_CHANGES),
-        ("MTU events", MTU_EVENTS),
+        ("Triggers of a renegotiation", counters.RENEGOTIATION_TRIGGERS),
+        ("Changes of the forwarding database", counters.FDB_CHANGES),
+        ("Offloads", counters.OFFLOADS),
     ):
         lines.append(f"- {title}: {', '.join(f'`{value}`' for value in values)}.")
-    lines += ["", "## Drop reasons by class", ""]
-    lines += ["Reasons may be added; none changes its meaning.", "", "| class | reasons |", "| --- | --- |"]
-    for name, reasons in DROP_REASONS.items():
-        lines.append(f"| `{name}` | {', '.join(f'`{reason}`' for reason in reasons)} |")
+    lines += ["", "## Handshake outcomes", "", "| outcome | meaning |", "| --- | --- |"]
+    lines += [f"| `{name}` | {text} |" for name, text in counters.HANDSHAKE_OUTCOMES.items()]
+    lines += ["", "## Reasons of a disconnect", "", "| reason | meaning |", "| --- | --- |"]
+    lines += [f"| `{name}` | {text} |" for name, text in counters.DISCONNECT_REASONS.items()]
+    lines += ["", "## MTU events", "", "| event | data plane | meaning |", "| --- | --- | --- |"]
+    for event in counters.MTU_EVENTS:
+        lines.append(f"| `{event.name}` | {', '.join(sorted(event.sources))} | {event.meaning} |")
+    lines += ["", "## Drop reasons", ""]
+    lines += ["Reasons may be added; none changes its meaning.", ""]
+    lines += ["| class | reason | meaning |", "| --- | --- | --- |"]
+    for reason in counters.DROP_REASONS:
+        lines.append(f"| `{reason.group}` | `{reason.name}` | {reason.meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def errors_page() -> str:
+    """The page docs/reference/errors.md."""
+    lines = [_ERRORS, "| code | about | meaning |", "| --- | --- | --- |"]
+    lines += [f"| `{code.name}` | {code.group} | {code.meaning} |" for code in ERROR_CODES]
     return "\n".join(lines) + "\n"
 
 
@@ -68,6 +91,7 @@ def pages() -> dict[str, str]:
     return {
         "docs/reference/metrics.md": metrics_page(),
         "docs/reference/configuration.md": configuration_page(),
+        "docs/reference/errors.md": errors_page(),
         "config/bridged.schema.json": json.dumps(schema_json(), indent=2) + "\n",
     }
 

@@ -240,7 +240,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="each site and its host on a core of their own, as two machines would be (default)",
     )
     option("--enforce", action="store_true", help="exit 1 where a median misses its bar")
-    chosen = parser.parse_args(arguments)
+    return _filled_in(parser.parse_args(arguments), names)
+
+
+def _filled_in(chosen: argparse.Namespace, names: list[str]) -> argparse.Namespace:
+    """What was not given depends on the data plane; `names` of all measures."""
     native = chosen.dataplane == "native"
     if chosen.measure is None:
         chosen.measure = names if native else [measure.name for measure in MEASURES]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from bridged.addresses import Endpoint
+from bridged.admin.documents import status_document
+from bridged.admin.models import StatusAnswer
 from bridged.dataplane.contract import DataplaneSnapshot, Histogram, PeerCounters, PeerSnapshot
 from bridged.runtime.snapshot import BridgeStatus, DaemonSnapshot, PeerStatus, TunnelStatus
 from bridged.units import PeerHandle, UnixSeconds
@@ -145,3 +147,8 @@ def daemon(*tunnels: TunnelStatus, **changes: Any) -> DaemonSnapshot:
         "control_loop_lag": Histogram((0.001, 0.01), (100, 2, 1), 0.2),
     }
     return DaemonSnapshot(**{**values, **changes})
+
+
+def status_answer(snapshot: DaemonSnapshot) -> StatusAnswer:
+    """What a client reads of this snapshot."""
+    return StatusAnswer.model_validate(status_document(snapshot))

@@ -114,7 +114,7 @@ async def test_an_unconfirmed_start_is_rolled_back_to_what_was_there_before() ->
     # What happens until the deadline must not hinder the way back.
     ip("link set br0 down", "link set br0 up", "link set eth2 nomaster")
     await within(lambda: "2001:db8:1::2" in addresses("br0") and "eth2" in members("br0"), "repaired")
-    await attachment.roll_back()
+    await attachment.stop()
     assert_same_host(photograph(), before)
 
 
@@ -175,7 +175,7 @@ async def test_an_address_whose_lifetime_ends_is_not_brought_back() -> None:
     try:
         assert addresses("br0") == {"192.0.2.2"}
         await within(lambda: not addresses("br0"), "expired", seconds=5)
-        attachment.look_again()
+        ip("link set eth1 alias look")
         await asyncio.sleep(0.3)
         assert addresses("br0") == set()
     finally:

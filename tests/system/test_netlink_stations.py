@@ -15,10 +15,10 @@ import pytest
 from bridged.addresses import MacAddress
 from bridged.dataplane.contract import FdbEntry, Station
 from bridged.errors import NetlinkError
-from bridged.netlink import hold_station, release_station, set_link, taken_addresses
+from bridged.netlink import hold_station, release_station
 from bridged.runtime.watchers.reflections import Reflections
 from bridged.units import PeerHandle, Seconds
-from tests.lab.host_links import cable, ip, link, plugged, shell, show, tap, within
+from tests.lab.host_links import cable, ip, plugged, shell, within
 from tests.lab.namespace import in_namespace
 
 pytestmark = pytest.mark.root
@@ -76,39 +76,6 @@ def test_pinning_to_what_is_no_port_is_refused() -> None:
         hold_station(STATION, "gone0")
     assert refusal.value.number == errno.ENODEV
     release_station(STATION, "gone0")
-
-
-@in_namespace
-def test_links_stations_and_neighbours_are_taken_addresses() -> None:
-    bridge_of_two()
-    ip(
-        "neigh add 192.0.2.9 lladdr 02:bb:00:00:00:01 dev eth1-x",
-        "neigh add 2001:db8::9 lladdr 02:bb:00:00:00:02 dev eth1-x nud stale",
-        "neigh add 192.0.2.10 dev eth1-x nud failed",
-    )
-    send("eth1", STATION)
-    assert port_of(STATION) == "eth1"
-    taken = taken_addresses()
-    expected = {STATION, MacAddress.parse("02:bb:00:00:00:01"), MacAddress.parse("02:bb:00:00:00:02")}
-    expected |= {MacAddress.parse(entry["address"]) for entry in show("link show") if entry["ifname"] != "lo"}
-    assert taken == expected
-
-
-@in_namespace
-def test_a_link_is_set_up_and_sized() -> None:
-    tap("tap0")
-    set_link("tap0", up=True, mtu=1400, queue_frames=4096)
-    found = link("tap0")
-    assert found is not None
-    assert ("UP" in found["flags"], found["mtu"], found["txqlen"]) == (True, 1400, 4096)
-    with pytest.raises(NetlinkError) as refusal:
-        set_link("tap0", queue_frames=100, mtu=10)
-    assert refusal.value.code == "einval"
-    found = link("tap0")
-    assert found is not None and found["txqlen"] == 4096 and found["mtu"] == 1400
-    with pytest.raises(NetlinkError) as refusal:
-        set_link("gone0", up=True)
-    assert refusal.value.code == "enodev"
 
 
 class SpoofingPeer:

@@ -70,14 +70,14 @@ def test_a_forged_notice_makes_a_client_ask_and_ends_nothing() -> None:
         for _ in range(50):
             # From the server's own address, as an attacker would forge it.
             server.dataplane.send_control(serialize_notice(0), where)
-        await until(lambda: client._probe.is_asking)
-        await until(lambda: not client._probe.is_asking)
+        await until(lambda: client._probe._link)
+        await until(lambda: not client._probe._link)
         assert client.state == "connected" and list(client.links.values()) == [link]
         assert client.dataplane.snapshot().peers[0].counters.wire_datagrams["transmit"] <= before + 3
         for _ in range(50):
             server.dataplane.send_control(serialize_notice(0), where)
         await asyncio.sleep(0.2)
-        assert not client._probe.is_asking, "the next one is not looked at for a while"
+        assert not client._probe._link, "the next one is not looked at for a while"
         assert server.book.record("client").connections == 1
         await crosses(far, lan)
 

@@ -12,7 +12,7 @@ from bridged.errors import RemoteProtocolError
 from bridged.protocol.packets import data_packet
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.keys.key_derivation import DataKey, slice_keys
-from bridged.protocol.packets.occ import OccType, is_occ, is_ping, parse_occ, serialize_occ
+from bridged.protocol.packets.occ import PING, OccType, is_occ, parse_occ, serialize_occ
 from bridged.protocol.packets.packet import Opcode
 from bridged.protocol.keys.replay import ReplayWindow
 from bridged.protocol.role import Role
@@ -126,7 +126,7 @@ def test_pings_and_occ_messages_are_told_from_frames(scenario: str) -> None:
     for frame in data_frames(scenario):
         payload = bytes.fromhex(frame["plaintext"])
         kinds[frame["kind"]] += 1
-        assert is_ping(payload) == (frame["kind"] == "ping")
+        assert (payload == PING) == (frame["kind"] == "ping")
         assert is_occ(payload) == (frame["kind"] == "occ")
         if frame["kind"] == "occ":
             message = parse_occ(payload)

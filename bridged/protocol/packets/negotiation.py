@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from enum import IntFlag
 from typing import Final
 
-from bridged.errors import ConfigurationError, RemoteProtocolError
-from bridged.protocol.keys.cipher import DEFAULT_CIPHERS, Cipher, normalise_cipher_name
+from bridged.errors import RemoteProtocolError
+from bridged.protocol.keys.cipher import Cipher, normalise_cipher_name
 from bridged.protocol.packets.options_string import option_value
 from bridged.protocol.text import printable
 
 MAX_PEER_INFO: Final = 4096
 MAX_PEER_INFO_LINES: Final = 64
 MAX_PEER_INFO_VALUE: Final = 256
-MAX_CIPHER_LIST: Final = 127
 _NAME: Final = re.compile(r"[A-Za-z0-9_]{1,64}\Z")
 
 
@@ -140,31 +139,6 @@ def client_peer_info(
             *extra,
         )
     )
-
-
-def parse_cipher_list(text: str) -> tuple[Cipher, ...]:
-    """Read `data-ciphers`: names joined by `:`, in order of preference, repetitions dropped.
-
-    An entry `?NAME` is optional: left out where we do not offer it. `DEFAULT` stands for the
-    default list.
-
-    Raises:
-        ConfigurationError: too long, a cipher that is not offered, or nothing left.
-    """
-    if len(text) > MAX_CIPHER_LIST:
-        raise ConfigurationError(f"more than {MAX_CIPHER_LIST} characters", code="cipher")
-    chosen: dict[Cipher, None] = {}
-    for entry in text.split(":"):
-        name = entry.strip()
-        if name.upper() == "DEFAULT":
-            chosen.update(dict.fromkeys(DEFAULT_CIPHERS))
-            continue
-        cipher = Cipher.find(name[1:]) if name.startswith("?") else Cipher.parse(name)
-        if cipher is not None:
-            chosen[cipher] = None
-    if not chosen:
-        raise ConfigurationError(f"no cipher of {text!r} is offered", code="cipher")
-    return tuple(chosen)
 
 
 def split_cipher_names(text: str) -> tuple[str, ...]:

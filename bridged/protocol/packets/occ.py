@@ -6,13 +6,11 @@ Pure: bytes in, values out.
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
 from bridged.errors import RemoteProtocolError
-from bridged.protocol.text import decode_text
 
 PING: Final = bytes.fromhex("2a187bf3641eb4cb07ed2d0a981fc748")
 """The whole payload of a keepalive ping."""
@@ -20,7 +18,6 @@ OCC_MAGIC: Final = bytes.fromhex("287f346bd4ef7a812d56b8d3afc5459c")
 MAGIC_ADDRESSES: Final = frozenset((PING[:12], OCC_MAGIC[:12]))
 """What stands in the place of a frame's two addresses."""
 _BODY_AT: Final = len(OCC_MAGIC) + 1
-_MAX_OPTIONS: Final = 1024
 
 
 class OccType(IntEnum):
@@ -41,11 +38,6 @@ class OccMessage:
 
     type: OccType
     body: bytes = b""
-
-
-def is_ping(payload: bytes) -> bool:
-    """The payload (framing taken off) is a keepalive ping."""
-    return payload == PING
 
 
 def is_occ(payload: bytes) -> bool:
@@ -84,24 +76,3 @@ OCC_EXIT: Final = serialize_occ(OccMessage(OccType.EXIT))
 def occ_reply(options: str) -> OccMessage:
     """Answer to a request: our options string."""
     return OccMessage(OccType.REPLY, options.encode() + b"\0")
-
-
-def occ_mtu_reply(largest_received: int, largest_sent: int) -> OccMessage:
-    """Answer to an MTU request; sizes in bytes, 0..65535."""
-    return OccMessage(OccType.MTU_REPLY, struct.pack(">HH", largest_received, largest_sent))
-
-
-def parse_occ_options(message: OccMessage) -> str:
-    """The options string of a reply, up to its NUL and at most 1024 bytes."""
-    return decode_text(message.body[:_MAX_OPTIONS].split(b"\0", 1)[0])
-
-
-def parse_mtu_load_size(message: OccMessage) -> int:
-    """Bytes that a MTU_LOAD_REQUEST asks for.
-
-    Raises:
-        RemoteProtocolError: `bad_length` where the body has not two bytes.
-    """
-    if len(message.body) < 2:
-        raise RemoteProtocolError("bad_length", "an MTU load request names a size")
-    return int.from_bytes(message.body[:2], "big")

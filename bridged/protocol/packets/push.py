@@ -74,13 +74,6 @@ class PushedOptions:
         """Data keys come from the TLS exporter, in either way of saying so."""
         return FLAG_TLS_EKM in self.protocol_flags or self.key_derivation == FLAG_TLS_EKM
 
-    @property
-    def is_token_only(self) -> bool:
-        """A renewed token after a renegotiation: set-up must not be redone (control.md#6-1)."""
-        return self == PushedOptions(auth_token=self.auth_token, auth_token_user=self.auth_token_user) and (
-            self.auth_token is not None
-        )
-
 
 class PushReplyAssembler:
     """Joins PUSH_REPLY messages until the last one; bounded in bytes and options."""

@@ -51,10 +51,6 @@ class Probe:
         self._deaf_until = 0.0
         self._timer: Timer | None = None
 
-    @property
-    def is_asking(self) -> bool:
-        return self._link is not None
-
     def notice(self, link: PeerLink) -> None:
         """Somebody says that the server does not know this link's session."""
         now = self._clock()

@@ -21,7 +21,7 @@ import pytest
 from bridged.addresses import MacAddress
 from bridged.admin.client import AdminClient, AdminError
 from bridged.admin.documents import health_document, status_document
-from bridged.admin.models import HealthAnswer, StatusAnswer, status_answer
+from bridged.admin.models import HealthAnswer, StatusAnswer
 from bridged.admin.server import AdminServer
 from bridged.admin.socket import AdminSocketError
 from bridged.admin.state import Station
@@ -30,7 +30,7 @@ from bridged.runtime.site.trust_keeper import Revocation
 from bridged.runtime.snapshot import BridgeStatus, DaemonSnapshot, DutiesStatus, ReloadStatus
 from bridged.supervision import Undone
 from bridged.units import Seconds, UnixSeconds
-from tests.lab.snapshots import NOW, absent_peer, daemon, peer, tunnel
+from tests.lab.snapshots import NOW, absent_peer, daemon, peer, status_answer, tunnel
 
 T = TypeVar("T")
 
@@ -178,7 +178,7 @@ def test_an_unknown_tunnel_is_told(path: Path) -> None:
 def test_health_follows_the_tunnels(path: Path, up: bool) -> None:
     def ask(client: AdminClient) -> tuple[int, bool, dict[str, str]]:
         status = client._http.get("/v1/health").status_code
-        answer = client.health()
+        answer = HealthAnswer.model_validate_json(client._http.get("/v1/health").content)
         return status, answer.ok, answer.tunnels
 
     state = State(daemon(tunnel("a"), tunnel("b", up=up, state="listening" if up else "stopped")))
@@ -191,7 +191,7 @@ def test_health_is_bad_while_a_duty_is_not_done_or_a_bridge_is_not_as_configured
     path: Path, amiss: str
 ) -> None:
     def ask(client: AdminClient) -> tuple[int, dict[str, str], dict[str, str]]:
-        answer = client.health()
+        answer = HealthAnswer.model_validate_json(client._http.get("/v1/health").content)
         return client._http.get("/v1/health").status_code, answer.bridges, answer.undone
 
     well = daemon(tunnel("a"))

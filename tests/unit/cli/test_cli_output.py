@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bridged.cli
-from bridged.admin.models import StatusAnswer, status_answer
+from bridged.admin.models import StatusAnswer
 from bridged.cli import output, status, status_text
 from bridged.cli.main import main
 from bridged.profiles import parse_profile
 from bridged.profiles.profile import Notice
 from bridged.protocol.text import visible
-from tests.lab.snapshots import NOW, daemon, peer, tunnel
+from tests.lab.snapshots import NOW, daemon, peer, status_answer, tunnel
 
 EVIL = "a\x1b]0;owned\x07b\x9b31m\u202e\r\n\x00\x7f"
 SHOWN = r"a\x1b]0;owned\x07b\x9b31m\u202e\r\n\x00\x7f"

@@ -15,12 +15,11 @@ from pathlib import Path
 import pytest
 
 from bridged import __version__
-from bridged.admin.models import status_answer
 from bridged.cli.status_text import clean, peer_lines, size, span
 from bridged.configuration import schema_json
 from bridged.dataplane import native
 from bridged.runtime.snapshot import ReloadStatus
-from tests.lab.snapshots import NOW, absent_peer, daemon, peer, tunnel
+from tests.lab.snapshots import NOW, absent_peer, daemon, peer, status_answer, tunnel
 from tests.unit.cli.answering_daemon import GOOD, running
 
 COMMAND = [sys.executable, "-m", "bridged.cli.main"]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bridged.admin.models import status_answer
 from bridged.cli import status_text
 from bridged.runtime.snapshot import BridgeStatus, DutiesStatus
 from bridged.supervision import Undone
 from bridged.units import UnixSeconds
-from tests.lab.snapshots import NOW, daemon, tunnel
+from tests.lab.snapshots import NOW, daemon, status_answer, tunnel
 
 
 def test_a_port_that_does_not_exist_is_called_missing_and_one_without_carrier_down() -> None:

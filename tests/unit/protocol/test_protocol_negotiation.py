@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridged.errors import ConfigurationError, RemoteProtocolError
+from bridged.errors import RemoteProtocolError
 from bridged.protocol.keys.cipher import DEFAULT_CIPHERS, Cipher
 from bridged.protocol.packets.negotiation import (
     PeerInfo,
@@ -12,7 +12,6 @@ from bridged.protocol.packets.negotiation import (
     accept_pushed_cipher,
     choose_cipher_for_client,
     client_peer_info,
-    parse_cipher_list,
 )
 
 BF = "V4,dev-type tap,cipher BF-CBC,auth SHA1"
@@ -91,23 +90,6 @@ def test_the_client_refuses_any_other_cipher(
     with pytest.raises(RemoteProtocolError) as error:
         accept_pushed_cipher((AES256,), pushed, options, fallback)
     assert error.value.code == "cipher_mismatch"
-
-
-def test_cipher_lists_normalise_case_drop_repetitions_and_leave_out_optional_ones() -> None:
-    assert parse_cipher_list("aes-128-gcm:?BF-CBC:AES-256-GCM:AES-128-GCM:?Chacha20-Poly1305") == (
-        AES128,
-        AES256,
-        CHACHA,
-    )
-    assert parse_cipher_list("DEFAULT") == DEFAULT_CIPHERS
-    assert parse_cipher_list("CHACHA20-POLY1305:DEFAULT") == (CHACHA, AES256, AES128)
-
-
-@pytest.mark.parametrize("text", ["", "BF-CBC", "?BF-CBC", "AES-256-GCM:", "AES-256-GCM:" * 20, "none"])
-def test_cipher_lists_that_cannot_be_offered_are_refused(text: str) -> None:
-    with pytest.raises(ConfigurationError) as error:
-        parse_cipher_list(text)
-    assert error.value.code == "cipher"
 
 
 def test_our_peer_info_is_that_of_openvpn_2_6() -> None:

@@ -9,11 +9,6 @@ from bridged.protocol.packets import occ
 from bridged.protocol.packets.occ import OccMessage, OccType
 
 
-def test_only_the_whole_payload_is_a_ping() -> None:
-    assert occ.is_ping(occ.PING)
-    assert not occ.is_ping(occ.PING + b"\0") and not occ.is_ping(occ.PING[:-1])
-
-
 @pytest.mark.parametrize("kind", OccType)
 def test_every_type_reads_back(kind: OccType) -> None:
     message = OccMessage(kind, b"body")
@@ -29,13 +24,8 @@ def test_other_payloads_are_refused(payload: bytes) -> None:
     assert error.value.code == "bad_length"
 
 
-def test_bodies() -> None:
-    assert occ.parse_occ_options(occ.occ_reply("V4,dev-type tap")) == "V4,dev-type tap"
+def test_a_reply_ends_with_nul() -> None:
     assert occ.occ_reply("V4").body == b"V4\0"
-    assert occ.occ_mtu_reply(1500, 1400).body == b"\x05\xdc\x05\x78"
-    assert occ.parse_mtu_load_size(OccMessage(OccType.MTU_LOAD_REQUEST, b"\x05\xdc")) == 1500
-    with pytest.raises(RemoteProtocolError):
-        occ.parse_mtu_load_size(OccMessage(OccType.MTU_LOAD_REQUEST, b"\x05"))
 
 
 def test_the_exit_notice() -> None:

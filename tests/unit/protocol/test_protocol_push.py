@@ -126,12 +126,6 @@ def test_both_ways_of_choosing_the_exporter() -> None:
     assert not parse_pushed_options(["protocol-flags cc-exit"]).uses_exporter
 
 
-def test_only_a_lone_token_counts_as_renewal() -> None:
-    assert parse_pushed_options(["auth-token X"]).is_token_only
-    assert not parse_pushed_options(["auth-token X", "ping 5"]).is_token_only
-    assert not parse_pushed_options([]).is_token_only
-
-
 def test_exit_notify_without_a_number_is_once() -> None:
     assert parse_pushed_options(["explicit-exit-notify"]).explicit_exit_notify == 1
 

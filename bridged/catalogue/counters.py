@@ -1,0 +1,151 @@
+"""Every label value that a counter can have. docs/reference/metrics.md is generated from these tables.
+
+A value stands here only if some code counts it: `make lint` looks for that code. No value changes its
+meaning. Pure: no I/O.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Source = Literal["portable", "native", "control"]
+"""Who counts: one of the two builds of the data plane, or the control plane."""
+
+DropClass = Literal["auth", "malformed", "policy", "size", "overflow", "io", "no_destination"]
+
+_DATA: Final[frozenset[Source]] = frozenset({"portable", "native"})
+_CONTROL: Final[frozenset[Source]] = frozenset({"control"})
+_EVERYWHERE: Final = _DATA | _CONTROL
+_NATIVE: Final[frozenset[Source]] = frozenset({"native"})
+
+
+@dataclass(frozen=True, slots=True)
+class DropReason:
+    """Why frames or packets are dropped. `group` is the class that a peer's drops are summed in."""
+
+    name: str
+    group: DropClass
+    sources: frozenset[Source]
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class MtuEvent:
+    """What was done to make frames fit the path."""
+
+    name: str
+    sources: frozenset[Source]
+    meaning: str
+
+
+DROP_REASONS: Final = (
+    DropReason(
+        "tag_mismatch", "auth", _EVERYWHERE, "The authentication tag is wrong: other key, or altered."
+    ),
+    DropReason("replay", "auth", _EVERYWHERE, "The packet id was received before."),
+    DropReason("replay_too_old", "auth", _EVERYWHERE, "The packet id is older than the replay window."),
+    DropReason("unknown_peer_id", "auth", _DATA, "No peer has this peer id."),
+    DropReason("unknown_key_id", "auth", _EVERYWHERE, "The peer has no key with this key id."),
+    DropReason("no_key", "auth", _DATA, "The peer's key is gone and the next one is not there yet."),
+    DropReason("key_expired", "auth", _DATA, "The key has reached its usage limit."),
+    DropReason(
+        "wrap_mismatch", "auth", _EVERYWHERE, "tls-auth or tls-crypt fails: the wrapping keys differ."
+    ),
+    DropReason("wrap_other_kind", "auth", _CONTROL, "The peer uses another `wrap.mode` than this end."),
+    DropReason("tls_crypt_v2", "auth", _CONTROL, "The peer uses tls-crypt-v2, which is not supported."),
+    DropReason("static_key", "auth", _CONTROL, "The peer uses a static key, which is not supported."),
+    DropReason("cookie_mismatch", "auth", _EVERYWHERE, "A control packet that belongs to no session here."),
+    DropReason("float_refused", "auth", _DATA, "The peer's new endpoint belongs to another peer."),
+    DropReason("short_packet", "malformed", _EVERYWHERE, "The packet is too short for its kind."),
+    DropReason("bad_opcode", "malformed", _EVERYWHERE, "No packet of this kind is expected here."),
+    DropReason(
+        "bad_length", "malformed", _EVERYWHERE, "Lengths inside a packet or frame contradict each other."
+    ),
+    DropReason("short_frame", "malformed", _DATA, "A frame without a whole Ethernet header."),
+    DropReason("long_frame", "malformed", _DATA, "A frame larger than the TAP's MTU."),
+    DropReason("occ_length", "malformed", _DATA, "An OCC message that is too long."),
+    DropReason("loop_guard", "policy", _DATA, "One of our own frames came back from the LAN."),
+    DropReason("mac_limit", "policy", _DATA, "The peer, or the tunnel, has as many stations as it may."),
+    DropReason("source_multicast", "policy", _DATA, "The source address is a group address."),
+    DropReason("reserved_address", "policy", _DATA, "A link-local group that bridges do not forward."),
+    DropReason(
+        "housekeeping_magic", "policy", _EVERYWHERE, "The payload looks like a ping or an OCC message."
+    ),
+    DropReason("not_ready", "policy", _CONTROL, "This end is stopping."),
+    DropReason("endpoint_unproven", "policy", _CONTROL, "A new endpoint has to answer before it gets more."),
+    DropReason("emsgsize", "size", _DATA, "The kernel refused a datagram as too large for the path."),
+    DropReason("tap_full", "overflow", _DATA, "The TAP takes no more frames at the moment."),
+    DropReason("udp_send_full", "overflow", _DATA, "The socket's send buffer is full."),
+    DropReason("control_queue_full", "overflow", _DATA, "Too many control packets wait to be handled."),
+    DropReason("event_queue_full", "overflow", _DATA, "Too many events wait to be handled."),
+    DropReason("handshake_rate", "overflow", _EVERYWHERE, "Too many hard resets arrive."),
+    DropReason("renegotiation_rate", "overflow", _CONTROL, "The peer renegotiates too often."),
+    DropReason("source_rate", "overflow", _DATA, "Too many control packets from one source."),
+    DropReason("occ_rate", "overflow", _DATA, "The peer sends OCC messages too often."),
+    DropReason("peer_limit", "overflow", _CONTROL, "Too many clients wait for their handshake."),
+    DropReason("unreachable", "io", _DATA, "The kernel has no route or no address to send from."),
+    DropReason("refused", "io", _DATA, "The kernel, or its packet filter, refuses to send."),
+    DropReason("tap_down", "io", _DATA, "The TAP is down or gone."),
+    DropReason("io_error", "io", _DATA, "Any other error of the TAP or the socket."),
+    DropReason("no_peer", "no_destination", _DATA, "No peer to send to."),
+)
+
+MTU_EVENTS: Final = (
+    MtuEvent("mss_clamped", _DATA, "The MSS that a SYN segment offers was lowered."),
+    MtuEvent("mss_fitted", _NATIVE, "A TCP super-frame was cut into smaller segments than the sender's."),
+    MtuEvent("ip_fragment_sent", _NATIVE, "A datagram larger than the path went out, for IP to fragment."),
+    MtuEvent("path_mtu_changed", _NATIVE, "The path to a peer has another MTU than before."),
+)
+
+FDB_CHANGES: Final = ("learned", "aged", "moved", "flushed", "refused")
+
+DISCONNECT_REASONS: Final = {
+    "exit_notify": "The peer said that it leaves.",
+    "ping_timeout": "Nothing came from the peer for `keepalive.restart_seconds`.",
+    "renegotiation_failed": "No new data key was agreed before the last one expired.",
+    "replaced": "A newer session of the same peer took its place.",
+    "kicked": "`bridged kick` or `bridged revoke` ended it, or the server sent the client away.",
+    "auth_expired": "The peer's certificate is not accepted any more.",
+    "transport_closed": "The control channel failed, or the server's address has no route any more.",
+    "shutdown": "This end, or this tunnel, stopped.",
+}
+HANDSHAKE_PHASES: Final = ("initial", "renegotiation")
+HANDSHAKE_OUTCOMES: Final = {
+    "established": "It succeeded.",
+    "timeout": "It was not finished within `handshake_seconds`.",
+    "tls_failed": "TLS failed; the log has its text.",
+    "certificate_rejected": "One end does not accept the other's certificate.",
+    "certificate_expired": "The peer's certificate has ended or begins later.",
+    "certificate_revoked": "The peer's certificate is revoked.",
+    "crl_expired": "The revocation list has ended; nobody can connect.",
+    "name_mismatch": "The peer's certificate has another name than configured.",
+    "cipher_mismatch": "The ends have no data cipher in common.",
+    "framing_mismatch": "The peer uses compression, `fragment` or `dev tun`.",
+    "auth_failed": "The server refused the client.",
+    "push_failed": "The server's options cannot be used, or did not come.",
+    "peer_limit": "The server has `peers_max` sessions already.",
+    "version_mismatch": "The ends have no TLS version in common.",
+    "reset_by_peer": "The peer left before it was finished.",
+}
+RENEGOTIATION_TRIGGERS: Final = ("time", "bytes", "packets", "aead_limit", "peer")
+HOST_WARNINGS: Final = ("bridge_netfilter", "tunnel_loop")
+MAC_CONFLICTS: Final = ("adapter", "lan_station", "local_port", "peer")
+RELOAD_OUTCOMES: Final = ("applied", "rejected", "restarted")
+
+OFFLOADS: Final = ("tap_vnet", "tap_tso", "tap_uso", "udp_gso", "udp_gro", "udp_steering", "coalesce")
+OFFLOAD_FALLBACKS: Final = (
+    ("tap_tso", "einval"),
+    ("tap_uso", "einval"),
+    ("udp_gso", "einval"),
+    ("udp_gso", "eio"),
+    ("udp_gso", "emsgsize"),
+    ("udp_gro", "einval"),
+    ("udp_steering", "einval"),
+    ("coalesce", "einval"),
+    ("coalesce", "selftest"),
+    ("coalesce", "config"),
+)
+"""(offload, cause): an errno of the kernel, a failed self-test, or a rule for this kernel (`config`)."""
+
+KERNEL_DROP_PLACES: Final = ("tap_txqueue", "udp_receive_buffer")

@@ -1,0 +1,44 @@
+"""`bridged explain`: what a code of a log line, a metric or the API means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Annotated
+
+import typer
+
+from bridged.catalogue import counters
+from bridged.catalogue.error_codes import ERROR_CODES
+from bridged.cli.output import show
+
+
+def register(app: typer.Typer) -> None:
+    app.command("explain")(explain)
+
+
+def explain(
+    code: Annotated[str, typer.Argument(metavar="CODE", help="As a log line, a metric or the API shows it.")],
+) -> None:
+    """Print what an error code, drop reason, handshake outcome, disconnect reason or MTU event means."""
+    meanings = [(kind, text) for name, kind, text in _all() if name == code]
+    if not meanings:
+        close = get_close_matches(code, {name for name, _, _ in _all()}, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "docs/reference/errors.md lists all codes"
+        raise typer.BadParameter(f"no code {code!r}; {hint}")
+    for kind, text in meanings:
+        show(f"{code} ({kind}): {text}")
+
+
+def _all() -> Iterator[tuple[str, str, str]]:
+    """Name, kind and meaning of every code; a name can have several kinds."""
+    for error in ERROR_CODES:
+        yield error.name, f"error, {error.group}", error.meaning
+    for reason in counters.DROP_REASONS:
+        yield reason.name, f"drop reason, {reason.group}", reason.meaning
+    for event in counters.MTU_EVENTS:
+        yield event.name, "MTU event", event.meaning
+    for name, meaning in counters.HANDSHAKE_OUTCOMES.items():
+        yield name, "handshake outcome", meaning
+    for name, meaning in counters.DISCONNECT_REASONS.items():
+        yield name, "disconnect reason", meaning

@@ -1,0 +1,25 @@
+"""Run every check in the project's folder. Exit status 1 and one line for each finding, or 0."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from scripts.checks import only_in_tests, producers, sizes
+from scripts.checks.sources import Sources
+
+
+def main() -> int:
+    sources = Sources.read(Path())
+    findings = [
+        *sizes.check(sources),
+        *producers.check(sources),
+        *only_in_tests.check(sources, only_in_tests.ALLOWED),
+    ]
+    for finding in findings:
+        print(finding, file=sys.stderr)
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""Code produces each value in the catalogue, and raises no error code that the catalogue lacks.
+
+A literal in a comparison or a docstring produces nothing. Native code produces a drop reason by its variant
+of the enum `Reason`, or by a literal in `core` that `Reason::named` looks up.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Final
+
+from bridged.catalogue import counters
+from bridged.catalogue.error_codes import ERROR_CODES
+from scripts.checks.error_calls import error_calls
+from scripts.checks.sources import PythonFile, Sources
+
+_CATALOGUE: Final = "bridged/catalogue/"
+_NATIVE: Final = "native/"
+_FOLDERS: Final[Mapping[counters.Source, tuple[str, ...]]] = {
+    "portable": (
+        "bridged/dataplane/",
+        "bridged/protocol/keys/",
+        "bridged/protocol/packets/",
+        "bridged/protocol/strangers/",
+    ),
+    "control": ("bridged/protocol/", "bridged/runtime/", "bridged/tls/"),
+}
+_OTHER_TABLES: Final[Mapping[str, Iterable[str]]] = {
+    "handshake outcome": counters.HANDSHAKE_OUTCOMES,
+    "reason of a disconnect": counters.DISCONNECT_REASONS,
+    "trigger of a renegotiation": counters.RENEGOTIATION_TRIGGERS,
+    "MAC conflict": counters.MAC_CONFLICTS,
+    "host warning": counters.HOST_WARNINGS,
+    "outcome of a reload": counters.RELOAD_OUTCOMES,
+}
+
+
+def check(sources: Sources) -> Iterator[str]:
+    """One line for each value without code, and for each unknown error code."""
+    yield from _drop_reasons(sources)
+    yield from _mtu_events(sources)
+    everywhere = _produced(sources.program(), ("",))
+    for table, values in _OTHER_TABLES.items():
+        for value in values:
+            if value not in everywhere:
+                yield f"{_CATALOGUE}counters.py: nothing produces the {table} `{value}`"
+    yield from _error_codes(sources, everywhere)
+
+
+def _drop_reasons(sources: Sources) -> Iterator[str]:
+    produced = {source: _produced(sources.program(), folders) for source, folders in _FOLDERS.items()}
+    program = "\n".join(file.program for file in sources.rust if not file.is_test)
+    in_core = {
+        text for file in sources.rust if str(file.path).startswith("native/core/") for text in file.literals
+    }
+    for reason in counters.DROP_REASONS:
+        has_variant = f"Reason::{_camel(reason.name)}" in program
+        makers: dict[counters.Source, bool] = {
+            **{source: reason.name in names for source, names in produced.items()},
+            "native": has_variant or reason.name in in_core,
+        }
+        for source in sorted(reason.sources):
+            if not makers[source]:
+                yield f"{_CATALOGUE}counters.py: {source} code never drops for `{reason.name}`"
+
+
+def _mtu_events(sources: Sources) -> Iterator[str]:
+    portable = _produced(sources.program(), _FOLDERS["portable"])
+    program = "".join("".join(file.program.split()) for file in sources.rust if not file.is_test)
+    for event in counters.MTU_EVENTS:
+        if "portable" in event.sources and event.name not in portable:
+            yield f"{_CATALOGUE}counters.py: portable code never counts `{event.name}`"
+        if "native" in event.sources and f".{event.name}.add(" not in program:
+            yield f"{_CATALOGUE}counters.py: native code never counts `{event.name}`"
+
+
+def _error_codes(sources: Sources, everywhere: Collection[str]) -> Iterator[str]:
+    known = {code.name for code in ERROR_CODES}
+    known |= {reason.name for reason in counters.DROP_REASONS} | set(counters.HANDSHAKE_OUTCOMES)
+    for call in error_calls(sources.program()):
+        if call.code not in known:
+            yield f"{call.path}:{call.line}: error_codes.py lacks `{call.code}` of this {call.error}"
+    native = {text for file in sources.rust if not file.is_test for text in file.literals}
+    for code in ERROR_CODES:
+        if code.name not in everywhere and code.name not in native:
+            yield f"{_CATALOGUE}error_codes.py: nothing raises `{code.name}`"
+
+
+def _produced(files: Iterable[PythonFile], folders: tuple[str, ...]) -> set[str]:
+    """String literals that may become values, in files below these folders."""
+    return {
+        text
+        for file in files
+        if str(file.path).startswith(folders) and not str(file.path).startswith(_CATALOGUE)
+        for text in _literals(file.tree)
+    }
+
+
+def _literals(node: ast.AST) -> Iterator[str]:
+    for child in ast.iter_child_nodes(node):
+        is_docstring = isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)
+        if isinstance(child, ast.Constant) and isinstance(child.value, str):
+            yield child.value
+        elif not is_docstring and not isinstance(child, ast.Compare):
+            yield from _literals(child)
+
+
+def _camel(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("_"))

@@ -1,0 +1,64 @@
+"""Values of the catalogue without code, and error codes without a place in it, are found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scripts.checks import producers
+from scripts.checks.error_calls import error_calls
+from scripts.checks.sources import Sources
+
+ROOT = Path(__file__).parents[3]
+ERRORS = """
+class BridgedError(Exception):
+    def __init__(self, code, message): ...
+class ConfigurationError(BridgedError):
+    def __init__(self, reason, *, file=None, code="configuration"): ...
+class DataplaneError(BridgedError):
+    pass
+class Full(DataplaneError):
+    def __init__(self): super().__init__("full", "no room")
+"""
+
+
+def test_nothing_is_found_in_this_project() -> None:
+    assert set(producers.check(Sources.read(ROOT))) == set()
+
+
+def test_a_drop_reason_that_nobody_counts_is_found_for_each_build() -> None:
+    findings = set(producers.check(Sources.of({"bridged/dataplane/a.py": 'drop("tap_full")\n'})))
+    path = "bridged/catalogue/counters.py"
+    assert f"{path}: native code never drops for `tap_full`" in findings
+    assert f"{path}: portable code never drops for `tap_full`" not in findings
+    assert f"{path}: portable code never drops for `tap_down`" in findings
+    assert f"{path}: native code never counts `mss_fitted`" in findings
+    assert f"{path}: nothing produces the handshake outcome `crl_expired`" in findings
+    assert "bridged/catalogue/error_codes.py: nothing raises `bind_failed`" in findings
+
+
+def test_docstrings_and_comparisons_produce_nothing() -> None:
+    text = '"""tap_full"""\nif reason == "tap_down":\n    drop("tap_full")\n'
+    findings = set(producers.check(Sources.of({"bridged/dataplane/a.py": text})))
+    assert "bridged/catalogue/counters.py: portable code never drops for `tap_down`" in findings
+
+
+def test_an_unknown_error_code_is_found() -> None:
+    text = (
+        ERRORS + 'raise DataplaneError("bind_filed", "…")\nraise ConfigurationError("why", code="cipher")\n'
+    )
+    findings = set(producers.check(Sources.of({"bridged/errors.py": text})))
+    assert "bridged/errors.py:11: error_codes.py lacks `bind_filed` of this DataplaneError" in findings
+    assert not any("`cipher` of" in finding for finding in findings)
+
+
+def test_codes_are_read_by_position_name_and_from_a_base() -> None:
+    text = (
+        ERRORS
+        + 'DataplaneError("one", "…")\nConfigurationError("two")\nConfigurationError("x", code="three")\n'
+    )
+    calls = error_calls(Sources.of({"bridged/errors.py": text}).python)
+    assert [(call.error, call.code) for call in calls] == [
+        ("DataplaneError", "full"),
+        ("DataplaneError", "one"),
+        ("ConfigurationError", "three"),
+    ]
