@@ -25,6 +25,7 @@ from bridged.admin.models import HealthAnswer, StatusAnswer
 from bridged.admin.server import AdminServer
 from bridged.admin.socket import AdminSocketError
 from bridged.admin.state import Station
+from bridged.catalogue.error_codes import ERROR_CODES
 from bridged.pki import PkiError
 from bridged.runtime.site.trust_keeper import Revocation
 from bridged.runtime.snapshot import BridgeStatus, DaemonSnapshot, DutiesStatus, ReloadStatus
@@ -212,7 +213,12 @@ def test_the_openapi_description_has_every_route_with_its_answer(path: Path) -> 
     assert set(schema["paths"]) == {
         f"/v1/{route}" for route in ("status", "confirm", "reload", "kick", "revoke", "fdb", "health")
     }
-    assert {"StatusAnswer", "PeerAnswer", "FdbAnswer"} <= set(schema["components"]["schemas"])
+    schemas = schema["components"]["schemas"]
+    assert {"StatusAnswer", "PeerAnswer", "FdbAnswer"} <= set(schemas)
+    assert set(schemas["ErrorCode"]["enum"]) == {code.name for code in ERROR_CODES}
+    assert all(
+        "default" in answer["responses"] for path in schema["paths"].values() for answer in path.values()
+    )
 
 
 def test_a_failing_daemon_is_a_500_and_the_server_lives_on(path: Path) -> None:

@@ -47,7 +47,7 @@ def test_an_unknown_error_code_is_found() -> None:
         ERRORS + 'raise DataplaneError("bind_filed", "…")\nraise ConfigurationError("why", code="cipher")\n'
     )
     findings = set(producers.check(Sources.of({"bridged/errors.py": text})))
-    assert "bridged/errors.py:11: error_codes.py lacks `bind_filed` of this DataplaneError" in findings
+    assert "bridged/errors.py:10: error_codes.py lacks `bind_filed` of this DataplaneError" in findings
     assert not any("`cipher` of" in finding for finding in findings)
 
 

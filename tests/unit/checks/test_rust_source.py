@@ -42,7 +42,7 @@ pub struct Last;
         assert name in file.program
     for name in ("peeked", "models;", "inner"):
         assert name not in file.program
-    assert file.literals == {"told"}
+    assert file.literals == {"told", "model"}
 
 
 def test_files_of_tests_are_known_by_folder_and_name() -> None:

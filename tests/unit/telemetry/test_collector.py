@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from bridged.catalogue.counters import DISCONNECT_REASONS, HANDSHAKE_OUTCOMES, OFFLOAD_FALLBACKS
 from bridged.configuration.schema import Metrics
 from bridged.dataplane.contract import Histogram
 from bridged.runtime.snapshot import ApiCounters, DaemonSnapshot, DutiesStatus
 from bridged.telemetry.collector import DaemonCollector, build_registry
 from bridged.telemetry.exposition import render
-from bridged.telemetry.labels import ALL_DROP_REASONS, DISCONNECT_REASONS, DROP_CLASSES, HANDSHAKE_OUTCOMES
+from bridged.telemetry.labels import ALL_DROP_REASONS, DROP_CLASSES
 from bridged.telemetry.metrics_table import METRICS, ROWS
 from tests.lab.bounds import at_most
 from tests.lab.snapshots import NOW, absent_peer, counters, daemon, peer, plane, tunnel
@@ -132,6 +133,20 @@ def test_fixed_label_sets_start_at_zero() -> None:
         value(series, "peer_frames_total", tunnel="idle", peer="p", direction="receive", kind="multicast")
         == 0
     )
+
+
+def test_only_what_can_be_counted_has_a_series() -> None:
+    """A zero would promise that somebody looks: each data plane names its own MTU events."""
+    series = Scraper(
+        daemon(tunnel("sites", dataplane=replace(plane(), mtu_events={"mss_clamped": 0})))
+    ).series()
+    assert labels_of(series, "mtu_events_total", "event") == {"mss_clamped"}
+    pairs = {
+        (dict(labels)["offload"], dict(labels)["cause"])
+        for name, labels in series
+        if name == "bridged_dataplane_offload_fallbacks_total"
+    }
+    assert pairs == set(OFFLOAD_FALLBACKS)
 
 
 def test_what_is_not_known_is_absent_and_never_zero() -> None:
