@@ -1,96 +1,85 @@
 """Single changes to the host's links, each with the change that undoes it.
 
+A `Setting` gives a link another value and is undone by the value before. The others come in pairs that undo
+each other; `SetUp` and `RenewAddress` are undone by themselves, the other way round.
+
 Source: rtnetlink(7).
-Pure: an action says what to do; `netlink` does it.
+Pure: an action says what to do; `netlink.perform` does it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Generic, Self, TypeAlias, TypeVar
 
 from bridged.addresses import MacAddress
 from bridged.link_planning.links import BridgeSettings, HostAddress, HostRoute, Inet6Settings
 from bridged.link_planning.vlans import VlanRange
 
+Value = TypeVar("Value")
+
 
 @dataclass(frozen=True, slots=True)
-class CreateBridge:
-    """Make the bridge, down and without ports."""
+class Setting(Generic[Value]):
+    """Give `link` another `value`. `was`: the one that it has now."""
 
-    name: ClassVar[str] = "create"
+    name: ClassVar[str]
     link: str
-    mac: MacAddress
-    settings: BridgeSettings
+    value: Value
+    was: Value
 
-    def inverse(self) -> DeleteBridge:
-        return DeleteBridge(self.link, self.mac, self.settings)
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteBridge:
-    """Remove the bridge; ports and addresses that are still on it lose it."""
-
-    name: ClassVar[str] = "delete"
-    link: str
-    mac: MacAddress
-    settings: BridgeSettings
-
-    def inverse(self) -> CreateBridge:
-        return CreateBridge(self.link, self.mac, self.settings)
+    def inverse(self) -> Self:
+        return type(self)(self.link, self.was, self.value)
 
 
-@dataclass(frozen=True, slots=True)
-class SetSettings:
-    """Change a bridge's settings; only what differs from `was` is written."""
+class SetSettings(Setting[BridgeSettings]):
+    """A bridge's settings. Only what differs is written."""
 
-    name: ClassVar[str] = "settings"
-    link: str
-    settings: BridgeSettings
-    was: BridgeSettings
-
-    def inverse(self) -> SetSettings:
-        return SetSettings(self.link, self.was, self.settings)
+    __slots__ = ()
+    name = "settings"
 
 
-@dataclass(frozen=True, slots=True)
-class SetMac:
-    """Set the bridge's MAC address, also to what it is: from then on the kernel does not choose it anew."""
+class SetMac(Setting[MacAddress]):
+    """The bridge's MAC address, also where it stays the same: from then on the kernel does not choose it."""
 
-    name: ClassVar[str] = "mac"
-    link: str
-    mac: MacAddress
-    was: MacAddress
-
-    def inverse(self) -> SetMac:
-        return SetMac(self.link, self.was, self.mac)
+    __slots__ = ()
+    name = "mac"
 
 
-@dataclass(frozen=True, slots=True)
-class SetMtu:
+class SetMtu(Setting[int]):
     """MTU in octets of payload."""
 
-    name: ClassVar[str] = "mtu"
-    link: str
-    mtu: int
-    was: int
-
-    def inverse(self) -> SetMtu:
-        return SetMtu(self.link, self.was, self.mtu)
+    __slots__ = ()
+    name = "mtu"
 
 
-@dataclass(frozen=True, slots=True)
-class SetQueue:
+class SetQueue(Setting[int]):
     """Transmit queue length in frames."""
 
-    name: ClassVar[str] = "queue"
-    link: str
-    frames: int
-    was: int
+    __slots__ = ()
+    name = "queue"
 
-    def inverse(self) -> SetQueue:
-        return SetQueue(self.link, self.was, self.frames)
+
+class SetMulticastRouter(Setting[int]):
+    """Of a bridge port: 0 never gets all multicast, 1 as learned, 2 always."""
+
+    __slots__ = ()
+    name = "multicast_router"
+
+
+class SetVlans(Setting[tuple[VlanRange, ...]]):
+    """The VLANs of a port of a VLAN-aware bridge."""
+
+    __slots__ = ()
+    name = "vlans"
+
+
+class SetInet6(Setting[Inet6Settings]):
+    """What a link makes of routers' advertisements. Only what differs is written."""
+
+    __slots__ = ()
+    name = "inet6"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,135 +99,121 @@ class SetUp:
 
 
 @dataclass(frozen=True, slots=True)
-class Attach:
-    """Make `link` a port of `bridge`."""
+class _WholeBridge:
+    name: ClassVar[str]
+    link: str
+    mac: MacAddress
+    settings: BridgeSettings
 
-    name: ClassVar[str] = "attach"
+
+class CreateBridge(_WholeBridge):
+    """Make the bridge, down and without ports."""
+
+    __slots__ = ()
+    name = "create"
+
+    def inverse(self) -> DeleteBridge:
+        return DeleteBridge(self.link, self.mac, self.settings)
+
+
+class DeleteBridge(_WholeBridge):
+    """Remove the bridge; ports and addresses that are still on it lose it."""
+
+    __slots__ = ()
+    name = "delete"
+
+    def inverse(self) -> CreateBridge:
+        return CreateBridge(self.link, self.mac, self.settings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Membership:
+    name: ClassVar[str]
     link: str
     bridge: str
+
+
+class Attach(_Membership):
+    """Make `link` a port of `bridge`."""
+
+    __slots__ = ()
+    name = "attach"
 
     def inverse(self) -> Detach:
         return Detach(self.link, self.bridge)
 
 
-@dataclass(frozen=True, slots=True)
-class Detach:
+class Detach(_Membership):
     """Take the port `link` out of `bridge`."""
 
-    name: ClassVar[str] = "detach"
-    link: str
-    bridge: str
+    __slots__ = ()
+    name = "detach"
 
     def inverse(self) -> Attach:
         return Attach(self.link, self.bridge)
 
 
 @dataclass(frozen=True, slots=True)
-class SetMulticastRouter:
-    """Bridge port setting: 0 never, 1 as learned, 2 always gets all multicast."""
-
-    name: ClassVar[str] = "multicast_router"
-    link: str
-    value: int
-    was: int
-
-    def inverse(self) -> SetMulticastRouter:
-        return SetMulticastRouter(self.link, self.was, self.value)
-
-
-@dataclass(frozen=True, slots=True)
-class SetVlans:
-    """The VLANs of a port of a VLAN-aware bridge."""
-
-    name: ClassVar[str] = "vlans"
-    link: str
-    vlans: tuple[VlanRange, ...]
-    was: tuple[VlanRange, ...]
-
-    def inverse(self) -> SetVlans:
-        return SetVlans(self.link, self.was, self.vlans)
-
-
-@dataclass(frozen=True, slots=True)
-class SetInet6:
-    """What a link makes of routers' advertisements; only what differs from `was` is written."""
-
-    name: ClassVar[str] = "inet6"
-    link: str
-    settings: Inet6Settings
-    was: Inet6Settings
-
-    def inverse(self) -> SetInet6:
-        return SetInet6(self.link, self.was, self.settings)
-
-
-@dataclass(frozen=True, slots=True)
-class AddAddress:
-    """Add an address that is not there. Routes to its network come by themselves."""
-
+class _OfAddress:
     name: ClassVar[str] = "address"
     address: HostAddress
 
     @property
     def link(self) -> str:
         return self.address.link
+
+
+class AddAddress(_OfAddress):
+    """Add an address that is not there. Routes to its network come by themselves."""
+
+    __slots__ = ()
 
     def inverse(self) -> DeleteAddress:
         return DeleteAddress(self.address)
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteAddress:
-    name: ClassVar[str] = "address"
-    address: HostAddress
+class DeleteAddress(_OfAddress):
+    """Remove an address. Routes to its network go by themselves."""
 
-    @property
-    def link(self) -> str:
-        return self.address.link
+    __slots__ = ()
 
     def inverse(self) -> AddAddress:
         return AddAddress(self.address)
 
 
 @dataclass(frozen=True, slots=True)
-class RenewAddress:
+class RenewAddress(_OfAddress):
     """Give an address that is there the lifetimes of `address`."""
 
-    name: ClassVar[str] = "address"
-    address: HostAddress
     was: HostAddress
-
-    @property
-    def link(self) -> str:
-        return self.address.link
 
     def inverse(self) -> RenewAddress:
         return RenewAddress(self.was, self.address)
 
 
 @dataclass(frozen=True, slots=True)
-class AddRoute:
-    """Add a route beside others to the same destination, so that none is replaced by accident."""
-
+class _OfRoute:
     name: ClassVar[str] = "route"
     route: HostRoute
 
     @property
     def link(self) -> str:
         return self.route.link or self.route.nexthops[0].link
+
+
+class AddRoute(_OfRoute):
+    """Add a route beside others to the same destination, so that none is replaced by accident."""
+
+    __slots__ = ()
 
     def inverse(self) -> DeleteRoute:
         return DeleteRoute(self.route)
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteRoute:
-    name: ClassVar[str] = "route"
-    route: HostRoute
+class DeleteRoute(_OfRoute):
+    """Remove a route."""
 
-    @property
-    def link(self) -> str:
-        return self.route.link or self.route.nexthops[0].link
+    __slots__ = ()
 
     def inverse(self) -> AddRoute:
         return AddRoute(self.route)
@@ -266,7 +241,7 @@ Action: TypeAlias = (
 
 
 def inverse(actions: Sequence[Action]) -> list[Action]:
-    """What takes `actions`, done in their order, back."""
+    """What undoes `actions` that were done in their order."""
     return [action.inverse() for action in reversed(actions)]
 
 

@@ -44,7 +44,7 @@ def set_inet6(action: SetInet6) -> None:
         NetlinkError: the kernel refused; part of it may be written.
     """
     for field in dataclasses.fields(Inet6Settings):
-        value = getattr(action.settings, field.name)
+        value = getattr(action.value, field.name)
         if value == getattr(action.was, field.name):
             continue
         try:

@@ -111,21 +111,21 @@ def _delete_bridge(kernel: RouteSocket, action: DeleteBridge) -> None:
 
 
 def _set_settings(kernel: RouteSocket, action: SetSettings) -> None:
-    data = _settings_attributes(action.settings, action.was)
+    data = _settings_attributes(action.value, action.was)
     if data:
         _change_link(kernel, "change bridge settings", action.link, [_link_information(data)])
 
 
 def _set_mac(kernel: RouteSocket, action: SetMac) -> None:
-    _change_link(kernel, "set MAC address", action.link, [("IFLA_ADDRESS", str(action.mac))])
+    _change_link(kernel, "set MAC address", action.link, [("IFLA_ADDRESS", str(action.value))])
 
 
 def _set_mtu(kernel: RouteSocket, action: SetMtu) -> None:
-    _change_link(kernel, f"set MTU {action.mtu}", action.link, [("IFLA_MTU", action.mtu)])
+    _change_link(kernel, f"set MTU {action.value}", action.link, [("IFLA_MTU", action.value)])
 
 
 def _set_queue(kernel: RouteSocket, action: SetQueue) -> None:
-    _change_link(kernel, f"set queue {action.frames}", action.link, [("IFLA_TXQLEN", action.frames)])
+    _change_link(kernel, f"set queue {action.value}", action.link, [("IFLA_TXQLEN", action.value)])
 
 
 def _set_up(kernel: RouteSocket, action: SetUp) -> None:
@@ -154,7 +154,7 @@ def _set_multicast_router(kernel: RouteSocket, action: SetMulticastRouter) -> No
 
 def _set_vlans(kernel: RouteSocket, action: SetVlans) -> None:
     index = index_of(action.link, "set VLANs")
-    set_port_vlans(kernel, action.link, index, action.was, action.vlans)
+    set_port_vlans(kernel, action.link, index, action.was, action.value)
 
 
 _PERFORMERS: Final[Mapping[type[Any], Callable[[RouteSocket, Any], None]]] = {

@@ -214,7 +214,7 @@ def test_a_tap_that_was_in_the_bridge_before_gets_its_vlans_back() -> None:
     observed = HostLinks((ADOPTED, before))
     change = SetVlans("tap0", (VlanRange(20, 20),), AWARE)
     ownership = claim(Ownership(), observed, [change], "br0")
-    now = HostLinks((ADOPTED, replace(before, vlans=change.vlans)))
+    now = HostLinks((ADOPTED, replace(before, vlans=change.value)))
     assert change.inverse() in plan_return(now, ownership, "br0")
 
 
