@@ -73,7 +73,7 @@ class BridgeAttachment:
         Raises:
             ConfigurationError: the wish cannot be met on this host (`carries_tunnel`, `not_a_bridge`,
                 `port_taken`, `port_unfit`); nothing was changed.
-            NetlinkError: the kernel refused; what was done before was taken back.
+            NetlinkError: the kernel refused; what was done before was undone.
         """
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"netlink-{self.wish.name}")
         try:
@@ -173,9 +173,8 @@ class BridgeAttachment:
             self._tell()
 
     def _tell(self) -> None:
-        events, self._reconciler.events = self._reconciler.events, []
-        if self._report is not None:
-            for event in events:
+        for event in self._reconciler.reports.take():
+            if self._report is not None:
                 self._report(event)
 
     def _end(self) -> None:

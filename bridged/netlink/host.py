@@ -60,10 +60,10 @@ class Host:
         return port_holders.holder_of(self.kernel, name)
 
     def apply(self, actions: Sequence[Action]) -> None:
-        """All of the actions, or none: where one fails, those before it are taken back, newest first.
+        """All of the actions, or none: where one fails, those before it are undone, newest first.
 
         Raises:
-            NetlinkError: of the action that failed, then in `failed_action`. What could not be taken back
+            NetlinkError: of the action that failed, then in `failed_action`. What could not be undone
                 hangs on it as a note.
         """
         self.failed_action = None
@@ -73,7 +73,7 @@ class Host:
             except NetlinkError as error:
                 self.failed_action = action
                 for undone in self.apply_all(inverse(actions[:position])):
-                    error.add_note(f"not taken back: {undone}")
+                    error.add_note(f"not undone: {undone}")
                 raise
 
     def apply_all(self, actions: Sequence[Action]) -> list[NetlinkError]:

@@ -33,14 +33,12 @@ def give_back_leftovers(folder: Path, wishes: Mapping[str, BridgeWish | None]) -
 def _give_back(path: Path, wish: BridgeWish | None) -> list[AttachmentEvent]:
     keeper = Reconciler(BridgeWish(path.stem), tuple, Journal(path))
     try:
-        earlier = keeper.take_over()
-        if earlier is None or (wish is not None and wish.covers(earlier)):
-            return keeper.events
-        keeper.give_back()
-        keeper.events.append(AttachmentEvent("bridge_leftovers_given_back", path.stem))
+        earlier = keeper.claims.take_over()
+        if earlier is not None and (wish is None or not wish.covers(earlier)):
+            keeper.give_back()
+            keeper.reports.tell("bridge_leftovers_given_back")
     except (ShutdownErrors, BridgedError, OSError) as error:
-        reason = {"reason": str(error)}
-        keeper.events.append(AttachmentEvent("bridge_leftovers_remain", path.stem, reason))
+        keeper.reports.tell("bridge_leftovers_remain", reason=str(error))
     finally:
         keeper.close()
-    return keeper.events
+    return keeper.reports.take()
