@@ -32,7 +32,7 @@ from bridged.runtime.site.site import Site
 from bridged.runtime.site.trust_keeper import Revocation, TrustKeeper
 from bridged.runtime.snapshot import DaemonSnapshot, DutiesStatus, ReloadStatus
 from bridged.runtime.tunnels.fallback_log import FallbackLog
-from bridged.runtime.tunnels.tunnel import Tunnel
+from bridged.runtime.tunnels.tunnel import RunningTunnel
 from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
 from bridged.runtime.tunnels.tunnel_status import tunnel_status
 from bridged.runtime.watchers.clock_steps import ClockSteps
@@ -165,15 +165,12 @@ class Daemon:
         """Watch the host for what concerns the bridges and tunnels that run now."""
         bridges, tunnels = configuration.bridges, self._site.tunnels.values()
         assert self._changes is not None
-        self._changes.own = {tunnel.tap_name or "" for tunnel in tunnels}
+        self._changes.own = {tunnel.tap.name for tunnel in tunnels}
         self._host_watch.bridges = tuple(bridges)
         # Of two that reach each other the later one is blocked: a client, rather than a server with many.
-        servers_first = sorted(tunnels, key=lambda tunnel: tunnel.role != "server")
+        servers_first = sorted(tunnels, key=lambda tunnel: tunnel.role.name != "server")
         self._loop_guard.apply(
-            {
-                name: [each.tap_name for each in servers_first if each.plan.bridge == name and each.tap_name]
-                for name in bridges
-            }
+            {name: [each.tap.name for each in servers_first if each.plan.bridge == name] for name in bridges}
         )
         self._reflections.apply(
             {name: bridge.ports for name, bridge in bridges.items()},
@@ -259,7 +256,7 @@ class Daemon:
         _log_warnings(self._log, target)
         return target
 
-    async def _go_back(self, before: Configuration, ran: Mapping[str, Tunnel]) -> str:
+    async def _go_back(self, before: Configuration, ran: Mapping[str, RunningTunnel]) -> str:
         """Become what was before a failed reload; in words."""
         try:
             await self._become(before, self._site.plan(before))

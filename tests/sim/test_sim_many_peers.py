@@ -11,8 +11,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import PeerFloated
 from bridged.protocol.packets.wrap import WrapChannel
@@ -20,13 +18,14 @@ from bridged.protocol.role import Role
 from bridged.protocol.session.events import SendDatagram
 from bridged.protocol.session.session import Session
 from bridged.protocol.session.states import SessionState
-from bridged.runtime.server import server as server_module
-from bridged.runtime.server.server import ServerTunnel
-from bridged.runtime.tunnels import tunnel as tunnel_module
+from bridged.runtime.server.server import ServerRole
+from bridged.runtime.tunnels.adapter import AttachedTap
+from bridged.runtime.tunnels.tunnel import RunningTunnel
 from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
+from bridged.units import MonotonicSeconds
 from tests.sim.noisy_wire import UNIX_START, engine_factory, settings, wrap_keys
 
-NOW = 1000.0
+NOW = MonotonicSeconds(1000.0)
 
 
 class NoPlane:
@@ -58,7 +57,9 @@ class Server:
             peers_limit=1000,
             duplicate_names=True,
         )
-        self.tunnel = ServerTunnel(plan, self.plane)  # type: ignore[arg-type]
+        tap = AttachedTap("tap0", "02:00:00:00:00:01", reopen=lambda: None)
+        plane: Any = self.plane
+        self.tunnel = RunningTunnel(plan, plane, ServerRole, tap, now=lambda: NOW)
         self.calls = 0
         draw = random.Random(1)
         self.clients = {
@@ -80,7 +81,7 @@ class Server:
         sys.setprofile(note)
         try:
             step(*arguments)
-            self.tunnel.rearm()
+            self.tunnel.sessions.rearm()
         finally:
             sys.setprofile(None)
 
@@ -95,18 +96,12 @@ class Server:
                 if isinstance(event, SendDatagram)
             ]
             for datagram, endpoint in packets:
-                self.count(self.tunnel.receive_control, datagram, endpoint)
+                self.count(self.tunnel.role.receive_control, datagram, endpoint)
             answers, self.plane.sent = self.plane.sent, []
             for datagram, endpoint in answers:
                 self.clients[endpoint].receive_datagram(datagram, NOW)
             if not packets and not answers:
                 return self.calls - before
-
-
-@pytest.fixture(autouse=True)
-def fixed_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (tunnel_module, server_module):
-        monkeypatch.setattr(module, "monotonic", lambda: NOW)
 
 
 def costs(clients: int) -> dict[str, float]:
@@ -119,13 +114,15 @@ def costs(clients: int) -> dict[str, float]:
         for client in server.clients.values():
             assert client.request_renegotiation("manual", NOW)
         found["renegotiation"] = server.settle() / clients
-        assert server.tunnel.statistics.renegotiations["peer", "established"] == clients
+        assert server.tunnel.records.statistics.renegotiations["peer", "established"] == clients
         link = next(iter(server.tunnel.links.values()))
         server.calls = 0
-        server.count(server.tunnel._handle, PeerFloated(link.handle, Endpoint("192.0.2.2", 1), link.endpoint))
+        server.count(
+            server.tunnel.events.handle, PeerFloated(link.handle, Endpoint("192.0.2.2", 1), link.endpoint)
+        )
         found["float"] = server.calls
         server.calls = 0
-        server.count(server.tunnel._handle_timer)
+        server.count(server.tunnel.sessions._handle_timer)
         found["wake-up"] = server.calls
         return found
 

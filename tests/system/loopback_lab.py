@@ -15,9 +15,11 @@ from bridged.addresses import Endpoint, MacAddress, Remote
 from bridged.dataplane.contract import DataplaneSettings, TapPort
 from bridged.dataplane.portable.plane import PortableDataPlane
 from bridged.protocol.role import Role
-from bridged.runtime.client.client import ClientTunnel
-from bridged.runtime.server.server import ServerTunnel
-from bridged.runtime.tunnels.tunnel import Tunnel
+from bridged.runtime.client.client import ClientRole
+from bridged.runtime.server.server import ServerRole
+from bridged.runtime.tunnels.adapter import AttachedTap
+from bridged.runtime.tunnels.role import RoleMaker
+from bridged.runtime.tunnels.tunnel import RunningTunnel
 from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
 from bridged.units import Octets
 from tests.lab.waiting import until
@@ -64,7 +66,7 @@ class Lab:
         mode: str = "tls-crypt",
         peer_retention: float = float("inf"),
         memory: Path | None = None,
-    ) -> tuple[Tunnel, Host]:
+    ) -> tuple[RunningTunnel, Host]:
         plan = TunnelPlan(
             "server",
             "br0",
@@ -75,11 +77,11 @@ class Lab:
             peer_retention=peer_retention,
             memory=memory,
         )
-        return await self._start(ServerTunnel, plan, Endpoint("127.0.0.1", port))
+        return await self._start(ServerRole, plan, Endpoint("127.0.0.1", port))
 
     async def client(
         self, to: Endpoint, name: str = "client", mode: str = "tls-crypt", **changes: object
-    ) -> tuple[ClientTunnel, Host]:
+    ) -> tuple[RunningTunnel, Host]:
         return await self.client_of([Remote(to)], name, mode, **changes)
 
     async def client_of(
@@ -91,7 +93,7 @@ class Lab:
         local: Endpoint | None = None,
         memory: Path | None = None,
         **changes: object,
-    ) -> tuple[ClientTunnel, Host]:
+    ) -> tuple[RunningTunnel, Host]:
         plan = TunnelPlan(
             name,
             "br0",
@@ -102,17 +104,18 @@ class Lab:
             local=local,
             memory=memory,
         )
-        tunnel, host = await self._start(ClientTunnel, plan, None)
-        assert isinstance(tunnel, ClientTunnel)
-        return tunnel, host
+        return await self._start(ClientRole, plan, None)
 
     async def _start(
-        self, kind: type[Tunnel], plan: TunnelPlan, bind: Endpoint | None
-    ) -> tuple[Tunnel, Host]:
+        self, make_role: RoleMaker, plan: TunnelPlan, bind: Endpoint | None
+    ) -> tuple[RunningTunnel, Host]:
         self._made += 1
         host = Host()
         self._stack.callback(host.close)
-        tunnel = kind(plan, PortableDataPlane(DataplaneSettings(plan.name, host.port(self._made), bind)))
+        port = host.port(self._made)
+        plane = PortableDataPlane(DataplaneSettings(plan.name, port, bind))
+        tap = AttachedTap(port.name, str(port.mac), reopen=lambda: None)
+        tunnel = RunningTunnel(plan, plane, make_role, tap)
         await tunnel.start()
         self._stack.push_async_callback(tunnel.stop)
         return tunnel, host
@@ -131,7 +134,17 @@ async def crosses(source: Host, target: Host) -> None:
     await until(arrived)
 
 
-def endpoint(tunnel: Tunnel) -> Endpoint:
+def server_role(tunnel: RunningTunnel) -> ServerRole:
+    assert isinstance(tunnel.role, ServerRole)
+    return tunnel.role
+
+
+def client_role(tunnel: RunningTunnel) -> ClientRole:
+    assert isinstance(tunnel.role, ClientRole)
+    return tunnel.role
+
+
+def endpoint(tunnel: RunningTunnel) -> Endpoint:
     found = tunnel.dataplane.local_endpoint
     assert found is not None
     return found

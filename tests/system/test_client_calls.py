@@ -17,10 +17,10 @@ from bridged.errors import BridgedError, DataplaneError
 from bridged.runtime.client import lookup, name_watch, outage
 from bridged.runtime.client.call_socket import CallSocket
 from bridged.runtime.client.call_sockets import CallSockets
-from bridged.runtime.client.client import ClientTunnel
-from bridged.runtime.tunnels.tunnel import Tunnel
+from bridged.runtime.tunnels.sessions import Sessions
+from bridged.runtime.tunnels.tunnel import RunningTunnel
 from tests.lab.waiting import until
-from tests.system.loopback_lab import Lab, crosses, endpoint, run
+from tests.system.loopback_lab import Lab, client_role, crosses, endpoint, run
 
 
 def now() -> float:
@@ -69,7 +69,7 @@ class Names:
         return [(socket.AF_INET, socket.SOCK_DGRAM, 17, "", (a.host, a.port)) for a in self.addresses]
 
 
-async def connected(client: Tunnel, seconds: float = 15.0) -> float:
+async def connected(client: RunningTunnel, seconds: float = 15.0) -> float:
     """Seconds until it is."""
     began = now()
     await until(lambda: client.state == "connected", seconds=seconds)
@@ -102,8 +102,8 @@ def test_an_icmp_refusal_brings_the_next_remote_at_once_and_is_said() -> None:
         assert await connected(client) < 1.5
 
         refused, _ = await lab.client_of([first], "second")
-        await until(lambda: "nobody listens there" in str(refused.last_error))
-        assert str(first) in str(refused.last_error)
+        await until(lambda: "nobody listens there" in str(refused.records.last_error))
+        assert str(first) in str(refused.records.last_error)
 
     run(scenario)
 
@@ -116,7 +116,7 @@ def test_both_families_are_called_side_by_side(monkeypatch: pytest.MonkeyPatch) 
             Names(monkeypatch, Endpoint(*dead.getsockname()[:2]), alive)
             client, far = await lab.client_of([Remote.parse("hub.example:1194")])
             assert await connected(client) < 1.5
-            assert client.remote == str(alive)
+            assert client.role.remote == str(alive)
             await crosses(far, lan)
 
     run(scenario)
@@ -161,10 +161,10 @@ def test_a_client_with_a_fixed_port_connects_and_comes_back_from_it() -> None:
     run(scenario)
 
 
-def expire(client: ClientTunnel) -> None:
+def expire(client: RunningTunnel) -> None:
     """As if nothing had been heard for the time of ping-restart."""
     (link,) = client.links.values()
-    client._handle(PeerExpired(link.handle))
+    client.events.handle(PeerExpired(link.handle))
 
 
 def test_a_new_connection_after_silence_comes_from_another_port_and_carries_frames() -> None:
@@ -178,7 +178,7 @@ def test_a_new_connection_after_silence_comes_from_another_port_and_carries_fram
         assert client.dataplane.local_endpoint not in (before, None)
         await crosses(far, lan)
         await crosses(lan, far)
-        assert server.statistics.name_conflicts == 0, "one machine that comes again is no conflict"
+        assert server.records.statistics.name_conflicts == 0, "one machine that comes again is no conflict"
 
     run(scenario)
 
@@ -211,7 +211,7 @@ def test_a_server_that_falls_silent_after_its_first_answer_costs_three_seconds()
         first = Remote(Endpoint(*transport.get_extra_info("sockname")))
         client, _ = await lab.client_of([first, Remote(endpoint(server))])
         assert 2.9 < await connected(client) < 4.5
-        assert client.statistics.handshakes["initial", "timeout"] == 1
+        assert client.records.statistics.handshakes["initial", "timeout"] == 1
         transport.close()
 
     run(scenario)
@@ -245,12 +245,12 @@ def test_silence_is_said_and_the_reason_before_it_is_kept(monkeypatch: pytest.Mo
         first, _ = await lab.client(endpoint(server), "second")
         await connected(first)
         second, _ = await lab.client(endpoint(server))
-        await until(lambda: "no room" in str(second.last_error))
+        await until(lambda: "no room" in str(second.records.last_error))
         port = endpoint(server).port
         await server.stop()
         with silent(port=port):
-            await until(lambda: "no answer for " in str(second.last_error), seconds=15)
-            assert "no room" in str(second.last_error)
+            await until(lambda: "no answer for " in str(second.records.last_error), seconds=15)
+            assert "no room" in str(second.records.last_error)
 
     run(scenario)
 
@@ -262,12 +262,14 @@ def test_a_step_of_the_clock_or_a_new_network_ends_every_wait() -> None:
             for wake in (client.handle_clock_step, client.handle_network_change):
                 # As after many refusals: the next round would come in five minutes.
                 for _ in range(20):
-                    client._pauses.note_refusal(0.0)
-                    client._pauses.end_round(now())
-                assert client._pauses.until > now() + 200
+                    client_role(client)._pauses.note_refusal(0.0)
+                    client_role(client)._pauses.end_round(now())
+                assert client_role(client)._pauses.until > now() + 200
                 wake()
                 began = now()
-                await until(lambda: client._pauses.until <= now() and len(sources(sock)) >= 1, seconds=5)
+                await until(
+                    lambda: client_role(client)._pauses.until <= now() and len(sources(sock)) >= 1, seconds=5
+                )
                 assert now() - began < 2.5
 
     run(scenario)
@@ -283,9 +285,9 @@ def test_another_address_of_a_name_ends_a_pause(monkeypatch: pytest.MonkeyPatch)
             client, _ = await lab.client_of([Remote.parse("hub.example:1194")])
             await until(lambda: sources(wrong))
             for _ in range(20):
-                client._pauses.note_refusal(0.0)
-                client._pauses.end_round(now())
-            client._order.begin(client._pauses.until)
+                client_role(client)._pauses.note_refusal(0.0)
+                client_role(client)._pauses.end_round(now())
+            client_role(client)._order.begin(client_role(client)._pauses.until)
             names.addresses = [endpoint(server)]
             assert await connected(client) < 2.0
 
@@ -335,11 +337,11 @@ def test_a_forged_refusal_ends_no_connection() -> None:
         client, far = await lab.client(endpoint(server))
         await connected(client)
         for handle in client.links:
-            through = client._sockets.of(handle)
+            through = client_role(client)._sockets.of(handle)
             assert through is not None
-            client._take_refusal(through, endpoint(server), "nobody listens there")
+            client_role(client)._take_refusal(through, endpoint(server), "nobody listens there")
         await crosses(far, lan)
-        assert client.state == "connected" and client.book.record("server").disconnects.total() == 0
+        assert client.state == "connected" and client.records.book.record("server").disconnects.total() == 0
 
     run(scenario)
 
@@ -352,14 +354,15 @@ def test_two_machines_with_one_certificate_are_named_counted_and_the_loser_is_to
         (before,) = (str(link.endpoint) for link in server.links.values())
         winner, far = await lab.client(endpoint(server))
         await connected(winner)
-        await until(lambda: server.statistics.name_conflicts)
+        await until(lambda: server.records.statistics.name_conflicts)
         (after,) = (str(link.endpoint) for link in server.links.values())
-        assert server.last_error == f"two machines use the certificate of client: {before} and {after}"
-        await until(lambda: "does another machine use this profile?" in str(loser.last_error))
+        expected = f"two machines use the certificate of client: {before} and {after}"
+        assert server.records.last_error == expected
+        await until(lambda: "does another machine use this profile?" in str(loser.records.last_error))
         # It would be back within a second if it did not wait.
         await asyncio.sleep(2.5)
         assert loser.state != "connected" and winner.state == "connected"
-        assert server.book.record("client").connections == 2
+        assert server.records.book.record("client").connections == 2
         await crosses(far, lan)
 
     run(scenario)
@@ -378,7 +381,7 @@ def test_a_call_that_cannot_begin_leaves_no_socket_behind(monkeypatch: pytest.Mo
 
     async def scenario(lab: Lab) -> None:
         monkeypatch.setattr(CallSockets, "open_for", noted)
-        monkeypatch.setattr(ClientTunnel, "make_link", fails)
+        monkeypatch.setattr(Sessions, "open", fails)
         with silent() as server:
             await lab.client_of([remote(server)])
             await until(lambda: len(made) >= 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -15,8 +16,10 @@ from bridged.pki import EmbeddedCa
 from bridged.pki.certificates import Validity, build_authority, build_certificate, generate_key, key_pem
 from bridged.pki.certificates import certificate_pem as pem
 from bridged.protocol.role import Role
-from bridged.runtime.client.client import ClientTunnel
-from bridged.runtime.tunnels.tunnel import Tunnel
+from bridged.protocol.session.events import Authenticated
+from bridged.runtime.client.client import ClientRole
+from bridged.runtime.tunnels.link import News, PeerLink
+from bridged.runtime.tunnels.tunnel import RunningTunnel
 from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
 from bridged.tls import TlsSettings, make_engine_factory
 from bridged.tls.standing import PeerCheck
@@ -42,18 +45,34 @@ SOON = 1.0
 """Seconds within which a peer is out."""
 
 
-def rules(tunnel: Tunnel, **changes: object) -> TunnelPlan:
+def rules(tunnel: RunningTunnel, **changes: object) -> TunnelPlan:
     """The tunnel's plan, with other rules for the peer's certificate."""
-    name = "server" if tunnel.role == "server" else "client"
+    name = "server" if tunnel.role.name == "server" else "client"
     ca, certificate, key = identities()[name]
     usage = "client" if name == "server" else "server"
     values: dict[str, object] = {"ca_pem": ca, "peer_usage": usage} | changes
-    made = TlsSettings(tunnel.role, certificate, key, **values)  # type: ignore[arg-type]
+    made = TlsSettings(tunnel.role.name, certificate, key, **values)  # type: ignore[arg-type]
     return replace(tunnel.plan, make_engine=make_engine_factory(made), judge_peer=PeerCheck(made).judge)
 
 
-def ended(tunnel: Tunnel, name: str) -> dict[str, int]:
-    return dict(tunnel.book.record(name).disconnects)
+def hold_admissions(
+    hub: RunningTunnel, held: list[tuple[PeerLink, News]]
+) -> Callable[[PeerLink, News], None]:
+    """Put aside what would let a peer in; returns what handles it."""
+    real = hub.role.handle_news
+
+    def hold(link: PeerLink, news: News) -> None:
+        if isinstance(news, Authenticated):
+            held.append((link, news))
+        else:
+            real(link, news)
+
+    hub.role.handle_news = hold  # type: ignore[method-assign]
+    return real
+
+
+def ended(tunnel: RunningTunnel, name: str) -> dict[str, int]:
+    return dict(tunnel.records.book.record(name).disconnects)
 
 
 def test_a_kicked_peer_is_out_at_once_and_may_come_back() -> None:
@@ -111,7 +130,7 @@ def test_a_change_of_the_rules_ends_the_sessions_that_break_them(
         assert ended(judging, name) == {"auth_expired": 1}
         # The other end hears of it, and does not get in again.
         with takes_at_most(SOON, "the end"):
-            await until(lambda: hub.statistics.handshakes or not client.links)
+            await until(lambda: hub.records.statistics.handshakes or not client.links)
         await asyncio.sleep(0.3)
         assert not any(link.is_attached for link in hub.links.values())
 
@@ -121,19 +140,14 @@ def test_a_change_of_the_rules_ends_the_sessions_that_break_them(
 def test_a_handshake_that_began_before_the_change_is_judged_by_the_new_rules() -> None:
     async def scenario(lab: Loopback) -> None:
         hub, _ = await lab.server()
-        admitted = []
-        real = hub.handle_authenticated
-
-        def hold(link: object, event: object) -> None:
-            admitted.append((link, event))
-
-        hub.handle_authenticated = hold  # type: ignore[method-assign, assignment]
+        admitted: list[tuple[PeerLink, News]] = []
+        real = hold_admissions(hub, admitted)
         await lab.client(endpoint(hub))
         await until(lambda: admitted)
         hub.apply(rules(hub, peer_name="elsewhere"))
         real(*admitted[0])
         admitted[0][0].pump()
-        await until(lambda: hub.book.record("client").disconnects, seconds=5)
+        await until(lambda: hub.records.book.record("client").disconnects, seconds=5)
         assert ended(hub, "client") == {"auth_expired": 1}
 
     run(scenario)
@@ -142,14 +156,14 @@ def test_a_handshake_that_began_before_the_change_is_judged_by_the_new_rules() -
 def test_a_kick_ends_a_handshake_too_and_counts_as_no_outcome_of_one() -> None:
     async def scenario(lab: Loopback) -> None:
         hub, _ = await lab.server()
-        named = []
-        hub.handle_authenticated = lambda link, event: named.append(link)  # type: ignore[method-assign, assignment]
+        admitted: list[tuple[PeerLink, News]] = []
+        hold_admissions(hub, admitted)
         await lab.client(endpoint(hub))
-        await until(lambda: named)
+        await until(lambda: admitted)
         assert hub.standing.kick("client") == 0, "there was no session yet"
         with takes_at_most(SOON, "the end"):
-            await until(lambda: named[0].handle not in hub.links)
-        assert "kicked" not in {outcome for _, outcome in hub.statistics.handshakes}
+            await until(lambda: admitted[0][0].handle not in hub.links)
+        assert "kicked" not in {outcome for _, outcome in hub.records.statistics.handshakes}
 
     run(scenario)
 
@@ -179,7 +193,7 @@ def test_a_certificate_that_ends_ends_its_session(role: str) -> None:
             wrap_keys("tls-crypt", Role.CLIENT),
             remotes=(Remote(endpoint(hub)),),
         )
-        client, far = await lab._start(ClientTunnel, plan, None)
+        client, far = await lab._start(ClientRole, plan, None)
         await crosses(far, lan)
         judging, name = (hub, "client") if role == "server" else (client, "server")
         await until(lambda: ended(judging, name))

@@ -9,23 +9,19 @@ from pathlib import Path
 import pytest
 
 from bridged.protocol.packets.unknown_session import serialize_notice
-from bridged.runtime.server.server import ServerTunnel
-from bridged.runtime.tunnels.tunnel import Tunnel
+from bridged.runtime.tunnels.tunnel import RunningTunnel
 from tests.lab.bounds import at_most
 from tests.lab.waiting import until
-from tests.system.loopback_lab import Lab, crosses, endpoint, run
+from tests.system.loopback_lab import Lab, client_role, crosses, endpoint, run, server_role
 
 
-def kill(server: Tunnel) -> None:
+def kill(server: RunningTunnel) -> None:
     """Its process is gone: no farewell, and the port is free."""
-    loop = asyncio.get_running_loop()
-    loop.remove_reader(server.dataplane.event_fd())
+    server.events.stop()
     server.dataplane.stop()
     for link in list(server.links.values()):
         server.links.discard(link)
-    server.is_stopping = True
-    if isinstance(server, ServerTunnel):
-        server.reception.close()
+    server_role(server).reception.close()
 
 
 @pytest.mark.measures
@@ -46,14 +42,14 @@ def test_a_client_notices_within_three_seconds_that_its_server_was_killed_and_is
         again, lan = await lab.server(port=where.port, memory=memory)
         began = loop.time()
         if is_idle:
-            await until(lambda: again.book.record("client").connections == 1)
+            await until(lambda: again.records.book.record("client").connections == 1)
         else:
             await crosses(far, lan)
         at_most(loop.time() - began, 3.0, "coming back")
         await crosses(far, lan)
         await crosses(lan, far)
         assert client.state == "connected"
-        assert dict(client.book.record("server").disconnects) == {"replaced": 1}
+        assert dict(client.records.book.record("server").disconnects) == {"replaced": 1}
 
     run(scenario)
 
@@ -70,15 +66,15 @@ def test_a_forged_notice_makes_a_client_ask_and_ends_nothing() -> None:
         for _ in range(50):
             # From the server's own address, as an attacker would forge it.
             server.dataplane.send_control(serialize_notice(0), where)
-        await until(lambda: client._probe._link)
-        await until(lambda: not client._probe._link)
+        await until(lambda: client_role(client)._probe._link)
+        await until(lambda: not client_role(client)._probe._link)
         assert client.state == "connected" and list(client.links.values()) == [link]
         assert client.dataplane.snapshot().peers[0].counters.wire_datagrams["transmit"] <= before + 3
         for _ in range(50):
             server.dataplane.send_control(serialize_notice(0), where)
         await asyncio.sleep(0.2)
-        assert not client._probe._link, "the next one is not looked at for a while"
-        assert server.book.record("client").connections == 1
+        assert not client_role(client)._probe._link, "the next one is not looked at for a while"
+        assert server.records.book.record("client").connections == 1
         await crosses(far, lan)
 
     run(scenario)

@@ -18,11 +18,11 @@ from bridged.protocol.packets.packet import ControlBody, ControlHeader, Opcode, 
 from bridged.protocol.packets.wrap import NoWrap
 from bridged.protocol.session import conversation_client
 from bridged.runtime.server.admission import UNFINISHED_PER_CERTIFICATE, Places
-from bridged.runtime.tunnels.tunnel import Tunnel
+from bridged.runtime.tunnels.tunnel import RunningTunnel
 from bridged.runtime.tunnels.tunnel_status import tunnel_status
 from bridged.units import KeyId
 from tests.lab.waiting import until
-from tests.system.loopback_lab import Lab, crosses, endpoint, run
+from tests.system.loopback_lab import Lab, crosses, endpoint, run, server_role
 
 
 def test_frames_cross_and_a_stop_is_told_and_counted() -> None:
@@ -32,8 +32,8 @@ def test_frames_cross_and_a_stop_is_told_and_counted() -> None:
         await crosses(far, lan)
         await crosses(lan, far)
         await client.stop()
-        await until(lambda: server.book.record("client").disconnects)
-        assert dict(server.book.record("client").disconnects) == {"exit_notify": 1}
+        await until(lambda: server.records.book.record("client").disconnects)
+        assert dict(server.records.book.record("client").disconnects) == {"exit_notify": 1}
 
     run(scenario)
 
@@ -49,7 +49,7 @@ def test_a_peer_that_left_is_forgotten_after_its_time_of_retention() -> None:
         await crosses(far, lan)
         await until(lambda: leaving.state == "connected" and len(shown()) == 2)
         await leaving.stop()
-        await until(lambda: server.book.record("second").disconnects)
+        await until(lambda: server.records.book.record("second").disconnects)
         assert sorted(shown()) == ["client", "second"]
         await until(lambda: shown() == ["client"], seconds=3)
         assert staying.state == "connected"
@@ -71,7 +71,7 @@ def test_a_client_comes_back_to_a_server_that_restarts_without_waiting_for_the_o
         # The session that heard the farewell is still draining for 5 s.
         assert asyncio.get_running_loop().time() - before < 4
         await crosses(far, lan)
-        assert again.statistics.handshakes["initial", "established"] == 1
+        assert again.records.statistics.handshakes["initial", "established"] == 1
 
     run(scenario)
 
@@ -80,7 +80,7 @@ def test_a_stop_after_an_earlier_end_still_waits_for_its_farewell() -> None:
     async def scenario(lab: Lab) -> None:
         server, _ = await lab.server()
         first, _ = await lab.client(endpoint(server))
-        await until(lambda: server.book.record("client").connections == 1)
+        await until(lambda: server.records.book.record("client").connections == 1)
         await first.stop()
         await until(lambda: not server.links, seconds=8)
         second, _ = await lab.client(endpoint(server), "second")
@@ -97,9 +97,9 @@ def test_a_peer_beyond_the_limit_is_told_so_and_disturbs_nobody() -> None:
         first, far = await lab.client(endpoint(server))
         await crosses(far, lan)
         second, _ = await lab.client(endpoint(server), "second")
-        await until(lambda: second.last_error)
-        assert "no room" in str(second.last_error)
-        assert server.statistics.handshakes["initial", "peer_limit"] >= 1
+        await until(lambda: second.records.last_error)
+        assert "no room" in str(second.records.last_error)
+        assert server.records.statistics.handshakes["initial", "peer_limit"] >= 1
         assert first.state == "connected"
         await crosses(far, lan)
 
@@ -113,7 +113,7 @@ def test_a_site_that_comes_again_takes_the_place_of_its_past() -> None:
         await until(lambda: first.state == "connected")
         again, far = await lab.client(endpoint(server))
         await crosses(far, lan)
-        record = server.book.record("client")
+        record = server.records.book.record("client")
         assert record.connections == 2 and record.disconnects["replaced"] == 1
         assert again.state == "connected"
 
@@ -156,11 +156,11 @@ def test_strangers_that_only_acknowledge_take_no_place_and_no_memory() -> None:
         server, lan = await lab.server(peers_limit=1, mode="none")
         for number in range(1, 31):
             await asyncio.to_thread(knock, endpoint(server), number)
-        await until(lambda: len(server.reception.waiting) == 30)
+        await until(lambda: len(server_role(server).reception.waiting) == 30)
         assert not server.links
         _, far = await lab.client(endpoint(server), mode="none")
         await crosses(far, lan)
-        assert server.book.record("client").connections == 1
+        assert server.records.book.record("client").connections == 1
 
     run(scenario)
 
@@ -169,9 +169,9 @@ def test_a_stranger_that_fails_leaves_a_tombstone_and_its_cookie_opens_nothing_m
     async def scenario(lab: Lab) -> None:
         server, _ = await lab.server(mode="none")
         answers = await asyncio.to_thread(knock, endpoint(server), 1, NO_TLS, NO_TLS, NO_TLS)
-        assert not server.links and len(server.reception.places) == 0
-        assert server.statistics.handshakes["initial", "tls_failed"] == 1
-        assert server.statistics.control_drops["receive", "cookie_mismatch"] >= 2
+        assert not server.links and len(server_role(server).reception.places) == 0
+        assert server.records.statistics.handshakes["initial", "tls_failed"] == 1
+        assert server.records.statistics.control_drops["receive", "cookie_mismatch"] >= 2
         assert answers[-1] == answers[-2], "who repeats itself hears the end of its session again"
 
     run(scenario)
@@ -192,12 +192,13 @@ def test_who_stalls_keeps_nobody_out_and_more_clients_than_places_are_all_served
                 pass  # it is acknowledged, and never answered
 
         stalling = [asyncio.create_task(stall(number)) for number in range(1, 4)]
-        await until(lambda: not server.reception.places.has_room and len(server.reception.waiting) == 1)
+        reception = server_role(server).reception
+        await until(lambda: not reception.places.has_room and len(reception.waiting) == 1)
         ends = [await lab.client(endpoint(server), name, mode="none") for name in ("client", "second")]
         for tunnel, far in ends:
             await until(lambda tunnel=tunnel: tunnel.state == "connected")  # type: ignore[misc]
             await crosses(far, lan)
-        assert server.statistics.handshakes["initial", "peer_limit"] >= 1
+        assert server.records.statistics.handshakes["initial", "peer_limit"] >= 1
         await asyncio.gather(*stalling)
 
     run(scenario)
@@ -247,11 +248,13 @@ def test_no_station_of_a_lan_ends_a_tunnel_with_a_frame() -> None:
             server.dataplane.send_payload(first.handle, payload)
         for tunnel in (server, clients[0]):
             await until(
-                lambda tunnel=tunnel: tunnel.statistics.control_drops["receive", "housekeeping_magic"] == 2
+                lambda drops=tunnel.records.statistics.control_drops: (
+                    drops["receive", "housekeeping_magic"] == 2
+                )
             )
         assert [tunnel.state for tunnel in clients] == ["connected", "connected"]
         for name in ("client", "second"):
-            assert not server.book.record(name).disconnects
+            assert not server.records.book.record(name).disconnects
         for _, host in sites:
             await crosses(host, hub)
 
@@ -270,17 +273,17 @@ def test_an_exit_on_the_data_channel_is_believed_where_the_control_channel_was_n
         sender, other = (server, client) if who == "client" else (client, server)
         link = next(iter(sender.links.values()))
         sender.dataplane.send_payload(link.handle, OCC_EXIT.ljust(60, b"\0"))
-        await until(lambda: other.statistics.control_drops["receive", "housekeeping_magic"] == 1)
+        await until(lambda: other.records.statistics.control_drops["receive", "housekeeping_magic"] == 1)
         assert client.state == "connected", "a frame of a LAN is longer than an exit"
         sender.dataplane.send_payload(link.handle, OCC_EXIT)
-        record = other.book.record("server" if other is client else "client")
+        record = other.records.book.record("server" if other is client else "client")
         await until(lambda: record.disconnects)
         assert dict(record.disconnects) == {"exit_notify": 1}
 
     run(scenario)
 
 
-def drops(tunnel: Tunnel) -> int:
+def drops(tunnel: RunningTunnel) -> int:
     return tunnel.dataplane.snapshot().drops.get(("transmit", "housekeeping_magic"), 0)
 
 
@@ -294,9 +297,10 @@ def test_a_peer_that_claims_an_address_ends_nobody_s_handshake_there() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as newcomer:
             newcomer.bind(("127.0.0.1", 0))
             there = Endpoint("127.0.0.1", newcomer.getsockname()[1])
-            begun = server.make_link(there, local_session_id=b"12345678", remote_session_id=b"abcdefgh")
+            ids = {"local_session_id": b"12345678", "remote_session_id": b"abcdefgh"}
+            begun = server.sessions.open(there, **ids)
             link = next(link for link in server.links.values() if link.name == "client")
-            server._handle(PeerFloated(link.handle, there, link.endpoint))
+            server.events.handle(PeerFloated(link.handle, there, link.endpoint))
             assert link.endpoint == there
             assert begun.session.is_live
             begun.close("shutdown", "the test ends", notify=False)

@@ -13,19 +13,20 @@ from bridged.runtime.client.remote_order import NEXT_REMOTE_SECONDS, Candidate
 from bridged.runtime.tunnels.link import PeerLink
 
 KNOCK_SECONDS: Final = 1.0
-"""A reset that nobody has answered is repeated so often: a server that appears is found."""
+"""Pause between repeats of a reset that nobody has answered, so that a server that appears is found."""
 KNOCKS: Final = 3
-"""So many times; then as the session does it, until the call is over."""
+"""Repeats at that pause; later ones follow the session's own timer, until the call is over."""
 CALL_SECONDS: Final = 10.0
-"""A call that nobody has answered is over after so long. New ones begin before."""
+"""How long a call waits for its first answer. New calls begin earlier."""
 PATIENCE_DOUBLINGS_MAX: Final = 4
 
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """`heard_at`: when the server was last heard (None: never). `is_refused`: by the network.
+    """`heard_at`: when the server was last heard (None: never). `is_refused`: the network refused it.
 
-    `stalls`: how often a server at this endpoint has answered and then fallen silent, in this outage.
+    `stalls`: how often a server at this endpoint answered and then fell silent, in this outage. Times are
+    monotonic seconds.
     """
 
     candidate: Candidate
@@ -43,27 +44,27 @@ class Call:
 
     @property
     def patience(self) -> float:
-        """Seconds for which the server may be silent before others are called as well.
+        """Seconds of silence after which other servers are called as well.
 
-        It grows with each stall: a server that refuses us by silence is not asked again and again.
+        It grows with each stall, so that a server which refuses by silence is not called all the time.
         """
         return NEXT_REMOTE_SECONDS * 2.0 ** min(self.stalls, PATIENCE_DOUBLINGS_MAX)
 
     def waits_until(self) -> float:
-        """Until then nobody else is called."""
+        """When other servers may be called."""
         if self.heard_at is None or self.is_refused:
             return self.began
         return self.heard_at + self.patience
 
     def is_given_up(self, now: float) -> bool:
-        """Silent for so long that the same server is called again: it may have forgotten us.
+        """The server was silent for so long that it is called again: it may have forgotten this session.
 
-        Twice the patience: a server with many clients at once answers the first packet and lets us wait.
+        Twice the patience, because a busy server answers the first packet and then lets us wait.
         """
         return self.is_refused or self.heard_at is None or now >= self.heard_at + 2 * self.patience
 
     def next_deadline(self) -> float:
-        """Of a call that is not answered: when to knock again, or that it is over."""
+        """For a call without an answer: when to repeat the reset, or when the call is over."""
         if self.knocked < KNOCKS:
             return self.began + KNOCK_SECONDS * (self.knocked + 1)
         return self.began + CALL_SECONDS

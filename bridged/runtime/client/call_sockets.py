@@ -6,17 +6,19 @@ Source: docs/decisions/0044.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import DataPlane
 from bridged.errors import DataplaneError
 from bridged.runtime.client.call_socket import CallSocket, OnDatagram, OnRefused
 from bridged.runtime.tunnels.link import PeerLink
+from bridged.runtime.tunnels.mss import TcpSizes
 from bridged.units import PeerHandle
 
 
 class CallSockets:
-    """Opens sockets for links, lends them to the data plane, and closes each when its link has ended."""
+    """Opens sockets for calls, lends them to the data plane, and closes each when its link has ended."""
 
     def __init__(
         self,
@@ -34,11 +36,11 @@ class CallSockets:
         self._of: dict[PeerHandle, CallSocket] = {}
         self._fixed: CallSocket | None = None
         self._borrower: PeerHandle | None = None
-        """The link for which the data plane has a socket."""
+        """The link whose socket the data plane has."""
 
     @property
     def is_fixed(self) -> bool:
-        """All calls share one socket: at most one of them for each server."""
+        """All calls share one socket, so each server can have one call at a time."""
         return self._fixed is not None
 
     def start(self) -> None:
@@ -54,7 +56,7 @@ class CallSockets:
         """A socket that can call `endpoint`.
 
         Raises:
-            DataplaneError: `bind_failed`: none can be had.
+            DataplaneError: `bind_failed`.
         """
         if self._fixed is None:
             return self._open(endpoint)
@@ -62,12 +64,9 @@ class CallSockets:
             raise DataplaneError("bind_failed", f"cannot be reached from {self._local}")
         return self._fixed
 
-    def give(self, link: PeerLink, through: CallSocket) -> None:
-        """The link speaks through this socket, before, while and after it is a peer of the data plane."""
+    def register(self, link: PeerLink, through: CallSocket) -> None:
+        """This socket belongs to the link until `release`."""
         self._of[link.handle] = through
-        link.carrier = through
-        link.before_attach = lambda: self._lend(link.handle, through)
-        link.after_detach = lambda: self._take_back(link.handle, through)
 
     def of(self, handle: PeerHandle) -> CallSocket | None:
         return self._of.get(handle)
@@ -77,12 +76,12 @@ class CallSockets:
         through = self._of.pop(handle, None)
         if through is None:
             return
-        # Also of a link that the data plane did not take in after all.
-        self._take_back(handle, through)
+        # Also where the data plane refused the link after it got the socket.
+        self.take_back(handle, through)
         self.discard(through)
 
     def discard(self, through: CallSocket) -> None:
-        """Close one that no link has got."""
+        """Close a socket that belongs to no link."""
         if through is not self._fixed:
             through.close()
 
@@ -92,11 +91,15 @@ class CallSockets:
         if self._fixed is not None:
             self._fixed.close()
 
-    def _lend(self, handle: PeerHandle, through: CallSocket) -> None:
+    def lend(self, handle: PeerHandle, through: CallSocket, sizes: TcpSizes | None) -> None:
+        """The link becomes a peer: the data plane gets the socket, and fits TCP to the server's `sizes`."""
         self._borrower = handle
         self._dataplane.use_socket(through.lend())
+        if sizes is not None:
+            self._dataplane.use_sizes(sizes.wan_mtu, sizes.mss_limit)
 
-    def _take_back(self, handle: PeerHandle, through: CallSocket) -> None:
+    def take_back(self, handle: PeerHandle, through: CallSocket) -> None:
+        """The link is no peer any more. Harmless where the data plane has another socket by now."""
         if self._borrower == handle:
             self._borrower = None
             self._dataplane.use_socket(None)
@@ -105,3 +108,33 @@ class CallSockets:
     def _open(self, endpoint: Endpoint) -> CallSocket:
         family = socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET
         return CallSocket(family, self._local, self._on_datagram, self._on_refused, self._subject)
+
+
+class CallPath:
+    """The `ControlPath` of one call: its socket, which the data plane borrows while the link is its peer.
+
+    `sizes`: what TCP is fitted to on the way to this server; None: as configured for the tunnel.
+    `before_lending` hears of the link that is about to become the peer.
+    """
+
+    def __init__(
+        self,
+        sockets: CallSockets,
+        through: CallSocket,
+        sizes: TcpSizes | None,
+        before_lending: Callable[[PeerLink], None],
+    ) -> None:
+        self._sockets = sockets
+        self._through = through
+        self._sizes = sizes
+        self._before_lending = before_lending
+
+    def send_control(self, datagram: bytes, destination: Endpoint) -> None:
+        self._through.send_control(datagram, destination)
+
+    def before_attach(self, link: PeerLink) -> None:
+        self._before_lending(link)
+        self._sockets.lend(link.handle, self._through, self._sizes)
+
+    def after_detach(self, link: PeerLink) -> None:
+        self._sockets.take_back(link.handle, self._through)

@@ -1,115 +1,119 @@
-"""A connecting tunnel: calls its servers, one after the other and side by side, until one lets it in.
+"""The client's role: calls its servers, one after the other and side by side, until one lets it in.
 
 Source: docs/protocol/control.md#9; docs/decisions/0043.
-Whom to call when is in `remote_order`, what a call is in `call`, the reasons of failure in `outage`.
+Whom to call when is in `remote_order`, the live calls in `calls`, the reasons of failure in `outage`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
 from typing import Final
 
 from bridged.addresses import Endpoint, Remote
-from bridged.dataplane.contract import DataPlane, PeerSnapshot
 from bridged.errors import BridgedError, DataplaneError, RemoteProtocolError
 from bridged.protocol.packets.packet import SESSION_ID_LENGTH
-from bridged.protocol.session.events import Authenticated, Established, Identified, SessionDown
-from bridged.runtime.client.call import CALL_SECONDS, KNOCKS, Call
+from bridged.protocol.session.events import Established, SessionDown, SessionEnded
+from bridged.runtime.client.call import Call
 from bridged.runtime.client.call_socket import CallSocket
-from bridged.runtime.client.call_sockets import CallSockets
+from bridged.runtime.client.call_sockets import CallPath, CallSockets
+from bridged.runtime.client.calls import NEVER, Calls
 from bridged.runtime.client.name_watch import NameWatch
 from bridged.runtime.client.outage import Outage
 from bridged.runtime.client.pauses import Pauses
 from bridged.runtime.client.probe import Probe
 from bridged.runtime.client.remembered import RememberedServer
 from bridged.runtime.client.remote_order import Candidate, RemoteOrder
-from bridged.runtime.client.route_probe import has_route
-from bridged.runtime.tunnels.link import PeerLink
+from bridged.runtime.client.route_loss import RouteLoss
+from bridged.runtime.tunnels.link import LinkDown, News, PeerLink
+from bridged.runtime.tunnels.link_table import newest
 from bridged.runtime.tunnels.mss import TcpSizes
-from bridged.runtime.tunnels.tunnel import Tunnel, monotonic, newest
+from bridged.runtime.tunnels.peer_records import PeerRecords
+from bridged.runtime.tunnels.sessions import Sessions
 from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
-from bridged.supervision import SUPERVISOR, Timer
+from bridged.supervision import SUPERVISOR
 
-WAY_SECONDS: Final = 0.3
-"""A way that is gone for so long is given up for another one; an address that is replaced is back sooner."""
 WAKE_SECONDS: Final = 1.0
-"""News of the network begin a new round at most so often."""
-CALLS_MAX: Final = 32
-"""At once. Beyond, the oldest that nobody answered is over."""
-STALLS_MAX: Final = 1024
-"""Endpoints whose stalls are counted."""
-_NEVER: Final = float("inf")
+"""Shortest time between two rounds that news of the network begin."""
+SHORTEST_WAIT_SECONDS: Final = 0.1
 
 
-class ClientTunnel(Tunnel):
+class ClientRole:
     """Calls the remotes in order, all addresses of one side by side; what worked last comes first.
 
     Each call has a socket of its own, and so another UDP port, unless `local` fixes one. The data plane gets
-    the socket of the call that is let in.
+    the socket of the call that is let in. `sizes`: what TCP is fitted to, for servers that differ from the
+    tunnel's settings.
     """
 
-    role = "client"
+    name = "client"
 
-    def __init__(self, plan: TunnelPlan, dataplane: DataPlane) -> None:
-        super().__init__(plan, dataplane)
+    def __init__(
+        self, sessions: Sessions, records: PeerRecords, sizes: Mapping[Remote, TcpSizes] | None = None
+    ) -> None:
+        plan = sessions.plan
+        self._sessions = sessions
+        self._records = records
+        self._sizes = sizes or {}
+        self._log = records.log
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._order = RemoteOrder(plan.remotes)
-        self.sizes: Mapping[Remote, TcpSizes] = {}
-        """Of servers whose paths differ; empty: all have the data plane's settings."""
         self._remembered = RememberedServer(plan.memory, plan.remotes)
         self._names = NameWatch(plan.remotes, self._note_found, self._note_not_found, plan.name)
-        self._outage = Outage(monotonic())
-        self._calls: dict[int, Call] = {}
-        """Live calls by the handle of their link."""
-        self._sockets = CallSockets(plan.local, dataplane, self._take_datagram, self._take_refusal, plan.name)
-        self._speaker: Call | None = None
-        """Whose server has answered: only one goes on with its handshake."""
-        self._connected: Call | None = None
-        self._latest: Endpoint | None = None
-        self._stalls: dict[Endpoint, int] = {}
+        self._outage = Outage(sessions.now())
+        self._calls = Calls(self._order, self._outage, self._note_unanswered)
+        self._sockets = CallSockets(
+            plan.local, sessions.dataplane, self._take_datagram, self._take_refusal, plan.name
+        )
+        self._route_loss = RouteLoss(self._calls, self._order, lambda: sessions.plan.local, plan.name)
+        self._probe = Probe(sessions.dataplane, self._renew, sessions.now, plan.name)
         self._pauses = Pauses()
-        self._woken_at = -_NEVER
-        self._wake_at = _NEVER
-        self._way_timer: Timer | None = None
-        self._probe = Probe(dataplane, self._renew, monotonic, plan.name)
+        self._latest: Endpoint | None = None
+        self._woken_at = -NEVER
+        self._wake_at = NEVER
         if (best := self._remembered.load()) is not None:
             self._order.prefer(best)
 
-    async def start(self) -> None:
-        """As `Tunnel.start`.
+    # --- life -------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Bind `local`, where it is configured.
 
         Raises:
-            DataplaneError: `bind_failed`: `local` cannot be bound.
+            DataplaneError: `bind_failed`.
         """
         self._sockets.start()
-        await super().start()
+
+    def start(self) -> None:
         self._names.start()
-        self._task = SUPERVISOR.keep("connect", self._connect_for_ever, self.plan.name, endless=True)
+        name = self._sessions.plan.name
+        self._task = SUPERVISOR.keep("connect", self._connect_for_ever, name, endless=True)
 
     async def stop(self) -> None:
         self._probe.close()
-        if self._way_timer is not None:
-            self._way_timer.cancel()
+        self._route_loss.close()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         await self._names.stop()
-        for call in list(self._calls.values()):
-            if call is not self._connected:
-                self._drop(call)
-        await super().stop()
+        for call in self._calls:
+            if call is not self._calls.connected:
+                self._calls.drop(call)
+
+    def close(self) -> None:
         self._sockets.close()
+
+    def apply(self, plan: TunnelPlan) -> None:
+        """Nothing here depends on it: another list of remotes restarts the tunnel."""
 
     # --- what is seen from outside ----------------------------------------------------------------
 
     @property
     def state(self) -> str:
-        if self._connected is not None:
+        if self._calls.connected is not None:
             return "connected"
         if self._calls:
             return "connecting"
@@ -120,51 +124,34 @@ class ClientTunnel(Tunnel):
         return str(self._latest) if self._latest is not None else None
 
     def handle_network_change(self) -> None:
-        super().handle_network_change()
-        self.wake()
-        if self._way_timer is None and not self.is_stopping:
-            self._way_timer = SUPERVISOR.after(
-                "look_for_way", WAY_SECONDS, self._look_for_way, self.plan.name
-            )
+        self._wake()
+        if not self._sessions.is_stopping:
+            self._route_loss.look_soon()
 
     def handle_clock_step(self) -> None:
-        """What was not valid yet may be now: pauses after refusals begin from the shortest again."""
+        """A certificate that was not valid yet may be now: pauses begin from the shortest again."""
         self._pauses.start_again()
-        super().handle_clock_step()
 
-    def wake(self) -> None:
+    def _wake(self) -> None:
         """End every wait: something has changed that may let us through."""
         self._names.hurry()
-        self._wake_at = min(self._wake_at, max(monotonic(), self._woken_at + WAKE_SECONDS))
+        self._wake_at = min(self._wake_at, max(self._sessions.now(), self._woken_at + WAKE_SECONDS))
         self._changed.set()
 
     def _wake_up(self, now: float) -> None:
         self._woken_at = now
-        self._wake_at = _NEVER
+        self._wake_at = NEVER
         self._pauses.wake()
-        if self._speaker is None or self._speaker.waits_until() <= now:
+        speaker = self._calls.speaker
+        if speaker is None or speaker.waits_until() <= now:
             self._order.begin(now)
-
-    def _look_for_way(self) -> None:
-        """Where the server's address cannot be reached any more, and another one can, change over."""
-        self._way_timer = None
-        call = self._connected
-        if call is not None and self._should_leave(call.link.endpoint):
-            call.link.close("transport_closed", f"no route to {call.link.endpoint} any more", notify=False)
-
-    def _should_leave(self, endpoint: Endpoint) -> bool:
-        """There is no route to it, but one to another address of our servers."""
-        if has_route(endpoint, self.plan.local):
-            return False
-        others = self._order.addresses() - {endpoint}
-        return any(has_route(other, self.plan.local) for other in others)
 
     # --- names ------------------------------------------------------------------------------------
 
     def _note_found(self, remote: Remote, found: list[Endpoint]) -> None:
-        if not self._order.set_addresses(remote, found) or self._connected is not None:
+        if not self._order.set_addresses(remote, found) or self._calls.connected is not None:
             return
-        now = monotonic()
+        now = self._sessions.now()
         if self._pauses.until > now:
             # The address before may have been wrong.
             self._pauses.wake()
@@ -173,10 +160,10 @@ class ClientTunnel(Tunnel):
 
     def _note_not_found(self, remote: Remote, detail: str) -> None:
         text = f"cannot look up {remote.server.host}: {detail}"
-        if self.last_error != text:
-            self.log.warning("lookup_failed", host=remote.server.host, detail=detail)
+        if self._records.last_error != text:
+            self._log.warning("lookup_failed", host=remote.server.host, detail=detail)
         self._outage.note_nameless(text)
-        self.last_error = self._outage.words(monotonic())
+        self._records.last_error = self._outage.words(self._sessions.now())
         self._order.note_no_name(remote)
         self._changed.set()
 
@@ -184,114 +171,80 @@ class ClientTunnel(Tunnel):
 
     def receive_control(self, datagram: bytes, source: Endpoint) -> None:
         # The last session may still be acknowledging the server's farewell.
-        link = newest(self.links.at(source))
+        link = newest(self._sessions.links.at(source))
         if link is None:
             raise RemoteProtocolError("cookie_mismatch", "not from the server we speak with")
         link.receive(datagram)
 
     def _take_datagram(self, through: CallSocket, datagram: bytes, source: Endpoint) -> None:
-        link = newest(link for link in self.links.at(source) if self._sockets.of(link.handle) is through)
+        ours = (link for link in self._sessions.links.at(source) if self._sockets.of(link.handle) is through)
+        link = newest(ours)
         if link is None:
-            self.statistics.control_drops["receive", "cookie_mismatch"] += 1
+            self._records.statistics.control_drops["receive", "cookie_mismatch"] += 1
             return
         drops = link.session.drops.total()
         try:
             link.receive(datagram)
         except BridgedError as error:
-            self.log.error("session_failed", endpoint=str(source), code=error.code, detail=error.message)
+            self._log.error("session_failed", endpoint=str(source), code=error.code, detail=error.message)
             link.abort(error.message)
         call = self._calls.get(link.handle)
-        if call is not None and link.session.drops.total() == drops:
-            self._note_heard(call)
-        self.rearm()
-
-    def _note_heard(self, call: Call) -> None:
-        """A good packet: this server is the one we speak with now, unless another one still answers, too."""
-        if call.link.session.remote_session_id is None:
-            return
-        now = monotonic()
-        if self._connected is not None:
-            # It is to take the place of the connection, once it is one itself.
-            call.heard_at = now
-            return
-        speaker = self._speaker
-        if speaker is not None and speaker is not call:
-            if speaker.waits_until() > now:
-                self._drop(call)
-                return
-            self._give_up(speaker)
-        call.heard_at = now
-        call.is_refused = False
-        self._speaker = call
-        self._outage.note_answer(now)
-        for other in list(self._calls.values()):
-            if other is not call:
-                self._order.forget(other.candidate.endpoint)
-                self._drop(other)
-        self._changed.set()
-
-    def _give_up(self, call: Call) -> None:
-        """It answered, fell silent, and another call was answered."""
-        if len(self._stalls) >= STALLS_MAX:
-            self._stalls.clear()
-        self._stalls[call.candidate.endpoint] = call.stalls + 1
-        call.link.close("timeout", call.link.session.handshake_hint, notify=False)
+        is_good = link.session.drops.total() == drops
+        if call is not None and is_good and self._calls.note_heard(call, self._sessions.now()):
+            self._changed.set()
+        self._sessions.rearm()
 
     def _take_refusal(self, through: CallSocket, endpoint: Endpoint, words: str) -> None:
         """ICMP, or this host, says that nothing arrives there. Anybody can forge ICMP: it ends nothing."""
-        for call in self._calls.values():
-            if call.socket is through and call.link.endpoint == endpoint and call is not self._connected:
+        for call in self._calls:
+            if (
+                call.socket is through
+                and call.link.endpoint == endpoint
+                and call is not self._calls.connected
+            ):
                 call.is_refused = True
                 self._order.refuse(endpoint)
                 if self._outage.note_refused(endpoint, words):
-                    self.log.info("remote_unreachable", endpoint=str(endpoint), reason=words)
+                    self._log.info("remote_unreachable", endpoint=str(endpoint), reason=words)
                 self._changed.set()
 
-    # --- sessions ---------------------------------------------------------------------------------
+    # --- news of the sessions ---------------------------------------------------------------------
 
-    def handle_identified(self, link: PeerLink, event: Identified) -> None:
-        raise AssertionError("a client admits nobody")
+    def handle_news(self, link: PeerLink, news: News) -> None:
+        match news:
+            case Established():
+                self._handle_established(link)
+            case LinkDown():
+                self._handle_down(link, news.event)
+            case SessionEnded():
+                self._sockets.release(link.handle)
 
-    def handle_authenticated(self, link: PeerLink, event: Authenticated) -> None:
-        raise AssertionError("a client is not asked to admit anybody")
-
-    def handle_established(self, link: PeerLink, event: Established) -> None:
-        super().handle_established(link, event)
+    def _handle_established(self, link: PeerLink) -> None:
         call = self._calls.get(link.handle)
         if call is None:
             return
-        self._connected = self._speaker = call
         self._pauses.note_connected()
-        self._stalls.clear()
         self._order.prefer(call.candidate)
         self._remembered.save(call.candidate)
         self._names.want(False)
-        for other in list(self._calls.values()):
-            if other is not call:
-                self._drop(other)
+        self._calls.connect(call)
         self._changed.set()
 
-    def handle_down(self, link: PeerLink, event: SessionDown, last: PeerSnapshot | None) -> None:
-        call = self._calls.pop(link.handle, None)
-        if call is None:
-            # One of ours that lost the race: no failure.
+    def _handle_down(self, link: PeerLink, event: SessionDown) -> None:
+        call = self._calls.forget(link.handle)
+        # A call that was dropped, or one that another connection has replaced: no failure.
+        if call is None or self._calls.connected is not None:
             return
-        super().handle_down(link, event, last)
-        if self._connected is not None and self._connected is not call:
-            return
-        if self._speaker is call:
-            self._speaker = None
-        now = monotonic()
+        now = self._sessions.now()
         if event.was_established:
-            self._connected = None
-            self._outage = Outage(now)
+            self._outage.begin(now)
             self._pauses.end_connection(now, event.reason, event.retry_after)
             self._order.begin(self._pauses.until)
         elif event.reason not in ("shutdown", "replaced"):
             self._note_failure(call, event)
         if event.reason not in ("shutdown", "replaced", "timeout"):
             self._outage.note_reason(f"{event.reason}: {event.detail}")
-        self.last_error = self._outage.words(now)
+        self._records.last_error = self._outage.words(now)
         self._changed.set()
 
     def _note_failure(self, call: Call, event: SessionDown) -> None:
@@ -303,34 +256,39 @@ class ClientTunnel(Tunnel):
         if event.next_remote:
             self._order.skip(call.candidate.remote)
 
-    def handle_ended(self, link: PeerLink) -> None:
-        super().handle_ended(link)
-        self._sockets.release(link.handle)
+    def _note_unanswered(self, seconds: float) -> None:
+        self._records.statistics.note_handshake("initial", "timeout", seconds)
+
+    def handle_floated(self, link: PeerLink, previous: Endpoint) -> None:
+        """A server that moves is found by its address again: nothing depends on the old one."""
+
+    def handle_unknown(self, link: PeerLink) -> None:
+        self._probe.notice(link)
 
     # --- calls ------------------------------------------------------------------------------------
 
     async def _connect_for_ever(self) -> None:
-        self._order.begin(monotonic())
+        self._order.begin(self._sessions.now())
         while True:
             self._changed.clear()
-            deadline = self._step(monotonic())
-            self.rearm()
-            seconds = None if deadline == _NEVER else max(0.0, deadline - monotonic())
+            deadline = self._step(self._sessions.now())
+            self._sessions.rearm()
+            seconds = None if deadline == NEVER else max(0.0, deadline - self._sessions.now())
             # Not `wait_for`: before Python 3.12 it can lose a cancellation.
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._changed.wait()
 
     def _step(self, now: float) -> float:
-        """Do what is due; when to come back at the latest."""
-        if self._connected is not None:
-            self._wake_at = _NEVER
-            return self._tend(now)
+        """Do what is due. Returns when to come back at the latest."""
+        if self._calls.connected is not None:
+            self._wake_at = NEVER
+            return self._calls.tend(now)
         self._names.want(True)
         if now >= self._wake_at:
             self._wake_up(now)
-        deadlines = [self._tend(now), self._wake_at]
-        speaker = self._speaker
+        deadlines = [self._calls.tend(now), self._wake_at]
+        speaker = self._calls.speaker
         if speaker is not None and speaker.waits_until() > now:
             deadlines.append(speaker.waits_until())
         elif self._pauses.until > now:
@@ -341,9 +299,9 @@ class ClientTunnel(Tunnel):
             self._call_those_due(now)
             deadlines.append(max(self._order.deadline(now), self._pauses.until))
         if (fields := self._outage.report(now)) is not None:
-            self.log.warning("no_answer", **fields)
-        self.last_error = self._outage.words(now) or self.last_error
-        deadlines.append(max(now + 0.1, self._outage.next_report))
+            self._log.warning("no_answer", **fields)
+        self._records.last_error = self._outage.words(now) or self._records.last_error
+        deadlines.append(max(now + SHORTEST_WAIT_SECONDS, self._outage.next_report))
         return min(deadlines)
 
     def _call_those_due(self, now: float) -> None:
@@ -355,7 +313,7 @@ class ClientTunnel(Tunnel):
 
     def _call(self, candidate: Candidate, now: float) -> None:
         endpoint = candidate.endpoint
-        speaker = self._speaker if self._connected is None else None
+        speaker = self._calls.speaker if self._calls.connected is None else None
         if speaker is not None and speaker.candidate.endpoint == endpoint and not speaker.is_given_up(now):
             self._order.refuse(endpoint)
             return
@@ -365,85 +323,40 @@ class ClientTunnel(Tunnel):
             self._order.refuse(endpoint)
             self._outage.note_refused(endpoint, error.message)
             return
-        self._make_room(endpoint)
+        self._calls.make_room(endpoint, is_port_fixed=self._sockets.is_fixed)
+        path = CallPath(self._sockets, through, self._sizes.get(candidate.remote), self._end_predecessor)
         try:
-            link = self.make_link(endpoint, local_session_id=_session_id())
+            link = self._sessions.open(endpoint, local_session_id=_session_id(), path=path)
         except BaseException:
-            # Nobody else would close it: each new try would leave one more behind.
+            # Nobody else would close it, and each new attempt would leave one more behind.
             self._sockets.discard(through)
             raise
-        self._sockets.give(link, through)
-        lend = partial(self._prepare, link.before_attach, candidate.remote)
-        link.before_attach = partial(self._take_over, link, lend)
-        call = Call(candidate, link, through, now, self._stalls.get(endpoint, 0))
-        self._calls[link.handle] = call
+        self._sockets.register(link, through)
+        self._calls.add(Call(candidate, link, through, now, self._calls.stalls_at(endpoint)))
         self._latest = endpoint
         if self._outage.note_called(endpoint):
-            self.log.info("connecting", endpoint=str(endpoint))
+            self._log.info("connecting", endpoint=str(endpoint))
         link.pump()
 
-    def _prepare(self, lend: Callable[[], None], remote: Remote) -> None:
-        """The data plane takes over: it gets the socket, and fits TCP to what this server's path bears."""
-        lend()
-        sizes = self.sizes.get(remote)
-        if sizes is not None:
-            self.dataplane.use_sizes(sizes.wan_mtu, sizes.mss_limit)
-
-    def handle_unknown(self, link: PeerLink) -> None:
-        self._probe.notice(link)
-
-    def _renew(self, link: PeerLink) -> None:
-        """The server does not answer under this session: begin another, and keep this one until it is up."""
-        call = self._connected
-        if call is None or call.link is not link or len(self._calls) > 1 or self.is_stopping:
-            return
-        self.log.info("session_unknown", endpoint=str(link.endpoint))
-        self._call(call.candidate, monotonic())
-        self._changed.set()
-        self.rearm()
-
-    def _take_over(self, successor: PeerLink, lend: Callable[[], None]) -> None:
-        """A session of ours is up: end the one before, if any, whose place in the data plane it takes."""
-        call = self._connected
+    def _end_predecessor(self, successor: PeerLink) -> None:
+        """A session is up: end the one before it, whose place in the data plane it takes."""
+        call = self._calls.connected
         if call is not None and call.link is not successor:
             call.link.close("replaced", "the server had lost the session", notify=False)
-        lend()
 
-    def _make_room(self, endpoint: Endpoint) -> None:
-        """One fixed port speaks with one session at a server; and there is a bound for all."""
-        if self._connected is not None:
+    def _renew(self, link: PeerLink) -> None:
+        """The server does not answer under this session: begin another, and keep this one until then."""
+        call = self._calls.connected
+        if call is None or call.link is not link or len(self._calls) > 1 or self._sessions.is_stopping:
             return
-        for call in list(self._calls.values()):
-            if self._sockets.is_fixed and call.link.endpoint == endpoint:
-                self._drop(call)
-        knocking = [call for call in self._calls.values() if call is not self._speaker]
-        if len(knocking) >= CALLS_MAX:
-            self._drop(knocking[0])
-
-    def _tend(self, now: float) -> float:
-        """Knock again where nobody answered, and end what took too long; when next."""
-        for call in list(self._calls.values()):
-            if call.is_answered or call.next_deadline() > now:
-                continue
-            if now - call.began >= CALL_SECONDS:
-                self.statistics.note_handshake("initial", "timeout", now - call.began)
-                self._outage.note_timeout(f"timeout: {call.link.session.handshake_hint}")
-                self._drop(call)
-            elif call.knocked < KNOCKS:
-                call.knocked += 1
-                call.link.handle_path_change()
-        waiting = (call.next_deadline() for call in self._calls.values() if not call.is_answered)
-        return min(waiting, default=_NEVER)
-
-    def _drop(self, call: Call) -> None:
-        """End a call without a word; another one was better, or it took too long."""
-        self._calls.pop(call.link.handle, None)
-        if self._speaker is call:
-            self._speaker = None
-        call.link.close("replaced", "another call was answered", notify=False)
+        self._log.info("session_unknown", endpoint=str(link.endpoint))
+        self._call(call.candidate, self._sessions.now())
+        self._changed.set()
+        self._sessions.rearm()
 
 
 def _session_id() -> bytes:
+    """Random, and never all zeros, which means that there is none."""
     while not any(session_id := secrets.token_bytes(SESSION_ID_LENGTH)):
         pass
     return session_id

@@ -1,4 +1,4 @@
-"""Why a client is not connected, in words: the last reason that somebody gave, and how long nobody answers.
+"""Why a client is not connected, in words: the last reason given, and how long nobody has answered.
 
 Pure: callers pass `now` (monotonic seconds).
 """
@@ -10,17 +10,21 @@ from typing import Final
 from bridged.addresses import Endpoint
 
 SILENT_SECONDS: Final = 5.0
-"""So long without any answer is said."""
+"""Silence that is worth a log line."""
 SAID_AGAIN_SECONDS: Final = (60.0, 600.0, 3600.0)
-"""After the first time it is said again after so long, the last one ever again."""
+"""Pauses between further log lines; the last one repeats."""
 ENDPOINTS_SHOWN: Final = 6
 ENDPOINTS_MAX: Final = 1024
 
 
 class Outage:
-    """From the end of a connection to the next one."""
+    """What happened since the last connection ended."""
 
     def __init__(self, now: float) -> None:
+        self.begin(now)
+
+    def begin(self, now: float) -> None:
+        """A connection has ended: forget the outage before."""
         self._heard_at = now
         self._said = 0
         self._say_at = now + SILENT_SECONDS
@@ -31,7 +35,7 @@ class Outage:
         self._called: dict[Endpoint, str] = {}
 
     def note_called(self, endpoint: Endpoint) -> bool:
-        """Whether it is for the first time."""
+        """Note a call; True for the first one to this endpoint."""
         self._called.setdefault(endpoint, "")
         is_first = endpoint not in self._ever
         if len(self._ever) >= ENDPOINTS_MAX:
@@ -40,14 +44,14 @@ class Outage:
         return is_first
 
     def note_answer(self, now: float) -> None:
-        """A server said something; the silence begins anew."""
+        """A server answered; silence is counted from now."""
         self._heard_at = now
         self._said = 0
         self._say_at = now + SILENT_SECONDS
         self._called.clear()
 
     def note_refused(self, endpoint: Endpoint, words: str) -> bool:
-        """The network says that there is no way, or nobody listens; whether that is new."""
+        """The network reports no route, or nobody listening. True where that is new."""
         is_new = self._called.get(endpoint) != words and (endpoint, words) not in self._told
         if len(self._told) >= ENDPOINTS_MAX:
             self._told.clear()
@@ -68,12 +72,12 @@ class Outage:
         self._note(1, words)
 
     def _note(self, rank: int, words: str) -> None:
-        """Keep the reason that says most, and of equal ones the newest."""
+        """Keep the reason that explains most; among equals, the newest."""
         if rank >= self._rank:
             self._rank, self._reason = rank, words
 
     def words(self, now: float) -> str | None:
-        """For the status; None where there is nothing to say yet."""
+        """One line for the status; None: nothing to report yet."""
         silent = now - self._heard_at
         if silent >= SILENT_SECONDS and self._called:
             silence = f"no answer for {int(silent)} s from {self._where()}"
@@ -84,7 +88,7 @@ class Outage:
         return f"{self._reason}; {silence}" if self._reason else silence
 
     def report(self, now: float) -> dict[str, str | int] | None:
-        """What is to be logged now: the fields of `no_answer`, or None. Each is given once."""
+        """Fields of a `no_answer` log line that is due now, or None. Each line is given once."""
         if now < self._say_at or not self._called:
             return None
         pause = SAID_AGAIN_SECONDS[min(self._said, len(SAID_AGAIN_SECONDS) - 1)]
@@ -97,7 +101,7 @@ class Outage:
 
     @property
     def next_report(self) -> float:
-        """When `report` has something to say, if somebody has been called by then."""
+        """When `report` will have a line, if somebody has been called by then."""
         return self._say_at
 
     def _where(self) -> str:

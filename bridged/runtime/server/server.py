@@ -1,4 +1,4 @@
-"""A listening tunnel: stateless answers first, then one session for each client.
+"""The server's role: stateless answers to strangers, then one session for each client.
 
 Source: docs/protocol/control.md#4-2, #4-3 and #8.
 """
@@ -8,69 +8,85 @@ from __future__ import annotations
 from typing import Final
 
 from bridged.addresses import Endpoint
-from bridged.dataplane.contract import DataPlane, PeerSnapshot
 from bridged.errors import DataplaneError, RemoteProtocolError
 from bridged.protocol.packets.packet import HEADER_LENGTH
-from bridged.protocol.session.events import Authenticated, Established, Identified, SessionDown
+from bridged.protocol.session.events import Authenticated, Established, Identified, SessionDown, SessionEnded
 from bridged.protocol.session.states import SessionState
 from bridged.protocol.strangers.listener import ANSWER_PACKET_ID
 from bridged.runtime.server.admission import CertificateShares, Newcomer
 from bridged.runtime.server.known_clients import KnownClients, Notices
+from bridged.runtime.server.name_conflicts import NameConflicts
 from bridged.runtime.server.reception import Reception
-from bridged.runtime.server.rivals import Rivals
-from bridged.runtime.tunnels.link import PeerLink
-from bridged.runtime.tunnels.tunnel import REFUSALS, Tunnel, monotonic, unix_now
+from bridged.runtime.tunnels.clock import unix_now
+from bridged.runtime.tunnels.link import LinkDown, News, PeerLink
+from bridged.runtime.tunnels.peer_records import REFUSALS, PeerRecords
+from bridged.runtime.tunnels.sessions import Sessions
 from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
 from bridged.units import PeerHandle, WirePeerId
 
 OWN_VERSION: Final = "bridged"
-"""IV_VER of our own clients begins so."""
+"""How IV_VER of our own clients begins."""
 DRAINING_MAX: Final = 256
-"""Sessions whose end is still repeated; beyond, the oldest is over at once."""
+"""Sessions that still repeat their farewell. One more ends the oldest at once."""
 
 MISFITS: Final = frozenset({"cipher_mismatch", "framing_mismatch", "version_mismatch"})
-"""Handshake outcomes that lie in how the client is configured."""
+"""Handshake outcomes caused by the client's configuration."""
 
 
-class ServerTunnel(Tunnel):
+class ServerRole:
     """Many clients on one socket. Sessions are found by the client's session id and its endpoint."""
 
-    role = "server"
+    name = "server"
+    remote = None
+    state = "listening"
 
-    def __init__(self, plan: TunnelPlan, dataplane: DataPlane) -> None:
-        super().__init__(plan, dataplane)
-        self.reception = Reception(plan, self, monotonic, unix_now)
-        # Session ids are clients' choice: two endpoints may use one, as long as neither is established.
+    def __init__(self, sessions: Sessions, records: PeerRecords) -> None:
+        plan = sessions.plan
+        self._sessions = sessions
+        self._records = records
+        self._dataplane = sessions.dataplane
+        self.reception = Reception(plan, self, sessions.now, unix_now)
+        # Session ids are the clients' choice: two endpoints may use one, as long as neither is established.
         self._by_session: dict[bytes, list[PeerLink]] = {}
         self._free_ids = _PeerIds(plan.peers_limit)
         self._certificates = CertificateShares()
         self._draining: dict[PeerHandle, PeerLink] = {}
         self._known = KnownClients(plan.memory)
-        self._notices = Notices(self._send_notice, lambda endpoint: bool(self.links.at(endpoint)), plan.name)
-        self._rivals = Rivals(self.log, self.statistics, self._note_conflict, monotonic)
+        self._notices = Notices(
+            self._send_notice, lambda endpoint: bool(sessions.links.at(endpoint)), plan.name
+        )
+        self._conflicts = NameConflicts(records, sessions.now)
 
-    async def start(self) -> None:
-        await super().start()
-        self.dataplane.answer_resets(self.reception.answers)
+    # --- life -------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """The data plane binds the socket itself."""
+
+    def start(self) -> None:
+        self._dataplane.answer_resets(self.reception.answers)
         self._notices.tell(self._known.load())
 
     async def stop(self) -> None:
-        self.dataplane.answer_resets(None)
+        self._dataplane.answer_resets(None)
         self.reception.close()
         self._notices.close()
-        await super().stop()
+
+    def close(self) -> None:
         self._known.close()
 
-    @property
-    def state(self) -> str:
-        return "listening"
-
     def apply(self, plan: TunnelPlan) -> None:
-        super().apply(plan)
         self.reception.apply(plan)
-        if not self.is_stopping:
-            self.dataplane.answer_resets(self.reception.answers)
+        if not self._sessions.is_stopping:
+            self._dataplane.answer_resets(self.reception.answers)
         self._free_ids.limit = plan.peers_limit
+
+    def handle_network_change(self) -> None:
+        """Clients find the server again; it has nothing of its own to do."""
+
+    def handle_clock_step(self) -> None:
+        """No wait of a server depends on the wall clock."""
+
+    # --- packets ----------------------------------------------------------------------------------
 
     def receive_control(self, datagram: bytes, source: Endpoint) -> None:
         links = self._by_session.get(datagram[1:HEADER_LENGTH], ())
@@ -84,10 +100,14 @@ class ServerTunnel(Tunnel):
             raise RemoteProtocolError("cookie_mismatch", "a known session from another address")
         self.reception.receive(datagram, source)
 
+    def handle_unknown(self, link: PeerLink) -> None:
+        """Only a client asks whether that is true."""
+        self._records.log.debug("notice_ignored", peer=link.name)
+
     # --- for the reception ------------------------------------------------------------------------
 
     def open_session(self, newcomer: Newcomer) -> PeerLink:
-        link = self.make_link(
+        link = self._sessions.open(
             newcomer.source,
             local_session_id=newcomer.cookie,
             remote_session_id=newcomer.remote_session_id,
@@ -95,77 +115,88 @@ class ServerTunnel(Tunnel):
         )
         self._by_session.setdefault(newcomer.remote_session_id, []).append(link)
         for opened in newcomer.opened():
-            link.session.receive_opened(opened, monotonic())
+            link.session.receive_opened(opened, self._sessions.now())
         link.pump()
-        self._rearm()
+        self._sessions.rearm()
         return link
 
     def send_stranger(self, datagram: bytes, endpoint: Endpoint) -> None:
-        self.dataplane.send_control(datagram, endpoint)
+        self._dataplane.send_control(datagram, endpoint)
 
     def end_stranger(self, handle: PeerHandle) -> None:
-        link = self.links.get(handle)
+        link = self._sessions.links.get(handle)
         if link is not None:
             link.close("peer_limit", "it did not go on, and others wait for its place", notify=False)
 
-    # --- peers ------------------------------------------------------------------------------------
+    # --- news of the sessions ---------------------------------------------------------------------
 
-    def handle_identified(self, link: PeerLink, event: Identified) -> None:
-        """What it holds from now on counts for its certificate."""
+    def handle_news(self, link: PeerLink, news: News) -> None:
+        match news:
+            case Identified():
+                self._handle_identified(link, news)
+            case Authenticated():
+                self._admit(link)
+            case Established():
+                self._handle_established(link)
+            case LinkDown():
+                self._handle_down(link, news.event)
+            case SessionEnded():
+                self._handle_ended(link)
+
+    def _handle_identified(self, link: PeerLink, event: Identified) -> None:
+        """It leaves the places of strangers. From now on its certificate is charged for it."""
         self.reception.leave(link.handle)
-        shared = self.plan.peers_limit if self.plan.duplicate_names else 0
+        plan = self._sessions.plan
+        shared = plan.peers_limit if plan.duplicate_names else 0
         for handle in self._certificates.enter(event.tls.peer_fingerprint, link.handle, shared):
             detail = f"{link.name} began another session from {link.endpoint}"
-            self.links[handle].close("replaced", detail, notify=False)
+            self._sessions.links[handle].close("replaced", detail, notify=False)
 
-    def handle_authenticated(self, link: PeerLink, event: Authenticated) -> None:
-        """Only now a place is taken: what has proved nothing cannot keep peers out."""
+    def _admit(self, link: PeerLink) -> None:
+        """Take a place only now: a peer that has proved nothing cannot keep others out."""
         peer_id = self._free_ids.take()
-        if peer_id is None and not self.plan.duplicate_names:
+        if peer_id is None and not self._sessions.plan.duplicate_names:
             # A site that comes again must not be kept out by its own past.
-            for other in self.links.named(link.name):
+            for other in self._sessions.links.named(link.name):
                 if other is not link:
-                    self._rivals.replace(other, link)
+                    self._conflicts.replace(other, link)
             peer_id = self._free_ids.take()
         if peer_id is None:
-            link.session.refuse("peer_limit", "the server has no room for another peer", monotonic())
+            text = "the server has no room for another peer"
+            link.session.refuse("peer_limit", text, self._sessions.now())
             return
         link.receive_peer_id = peer_id
-        link.session.admit(peer_id, monotonic())
+        link.session.admit(peer_id, self._sessions.now())
 
-    def handle_established(self, link: PeerLink, event: Established) -> None:
+    def _handle_established(self, link: PeerLink) -> None:
         self._certificates.leave(link.handle)
-        super().handle_established(link, event)
         self._note_client(link)
-        others = self.links.at(link.endpoint)
-        if not self.plan.duplicate_names:
-            others += self.links.named(link.name)
+        others = self._sessions.links.at(link.endpoint)
+        if not self._sessions.plan.duplicate_names:
+            others += self._sessions.links.named(link.name)
         for other in others:
             if other is not link and other.is_attached:
-                self._rivals.replace(other, link)
+                self._conflicts.replace(other, link)
 
     def _send_notice(self, datagram: bytes, endpoint: Endpoint) -> None:
         try:
-            self.dataplane.send_control(datagram, endpoint)
+            self._dataplane.send_control(datagram, endpoint)
         except DataplaneError:
             pass  # an address that this socket does not reach any more
 
-    def _handle_float(self, handle: PeerHandle, endpoint: Endpoint, previous: Endpoint) -> None:
-        super()._handle_float(handle, endpoint, previous)
-        if (link := self.links.get(handle)) is not None:
-            self._known.forget(previous)
-            self._note_client(link)
+    def handle_floated(self, link: PeerLink, previous: Endpoint) -> None:
+        self._known.forget(previous)
+        self._note_client(link)
 
     def _note_client(self, link: PeerLink) -> None:
         """Only our own clients understand a notice."""
         if link.terms is not None and (link.terms.peer_version or "").startswith(OWN_VERSION):
             self._known.note(link.endpoint)
 
-    def handle_down(self, link: PeerLink, event: SessionDown, last: PeerSnapshot | None) -> None:
-        super().handle_down(link, event, last)
-        self._rivals.note_down(link)
+    def _handle_down(self, link: PeerLink, event: SessionDown) -> None:
+        self._conflicts.note_down(link)
         if not event.was_established and event.reason in REFUSALS | MISFITS:
-            self.refused.note_handshake(link.endpoint, event.reason, event.detail, unix_now())
+            self._records.refused.note_handshake(link.endpoint, event.reason, event.detail, unix_now())
         if link.receive_peer_id is not None:
             self._free_ids.give_back(link.receive_peer_id)
             link.receive_peer_id = None
@@ -174,7 +205,7 @@ class ServerTunnel(Tunnel):
         if event.was_established and not self._has_other(link):
             self._known.forget(link.endpoint)
         if not link.is_identified:
-            # It proved nothing: a tombstone repeats its last words, the session costs nothing any more.
+            # It proved nothing. A tombstone repeats its last words; the session itself is over at once.
             link.session.end_now()
         elif link.session.state is SessionState.DRAINING:
             self._draining[link.handle] = link
@@ -184,16 +215,13 @@ class ServerTunnel(Tunnel):
                 oldest.pump()
 
     def _has_other(self, link: PeerLink) -> bool:
-        return any(other is not link and other.is_attached for other in self.links.at(link.endpoint))
+        others = self._sessions.links.at(link.endpoint)
+        return any(other is not link and other.is_attached for other in others)
 
-    def _note_conflict(self, text: str) -> None:
-        self.last_error = text
-
-    def handle_ended(self, link: PeerLink) -> None:
-        super().handle_ended(link)
+    def _handle_ended(self, link: PeerLink) -> None:
         self._draining.pop(link.handle, None)
         self.reception.bury(link)
-        self._rivals.note_ended(link)
+        self._conflicts.note_ended(link)
         remote = link.session.remote_session_id
         if remote is None:
             return
@@ -205,10 +233,9 @@ class ServerTunnel(Tunnel):
 
 
 class _PeerIds:
-    """DATA_V2 peer ids 0 … `limit`-1; the one given back longest ago is taken next.
+    """DATA_V2 peer ids 0 … `limit`-1. The one given back longest ago is taken next.
 
-    So a datagram that is late by a moment does not meet the id's next holder. A lower limit holds for those
-    that come; nobody loses an id by it.
+    This keeps a late datagram from reaching the id's next holder. A lower limit takes no id away.
     """
 
     def __init__(self, limit: int) -> None:

@@ -75,19 +75,20 @@ def attach_bridge(
     configuration: Configuration,
     name: str,
     current: Callable[[], Configuration],
-    tunnels: Mapping[str, HasRemotes],
+    tunnels: Callable[[], Mapping[str, HasRemotes]],
     watch: LinkWatch,
 ) -> BridgeAttachment:
     """The keeper of one bridge; start it to make things so.
 
-    `current` gives what is configured by then, `tunnels` are the running ones by name; may fill up later.
+    `current` gives the present configuration, `tunnels` the running tunnels by name.
     """
 
     def destinations() -> list[str]:
         found: list[str] = []
+        running = tunnels()
         for tunnel_name, tunnel in current().tunnels.items():
             if tunnel.bridge == name:
-                found += _destinations(tunnel, tunnels.get(tunnel_name))
+                found += _destinations(tunnel, running.get(tunnel_name))
         return found
 
     return BridgeAttachment(

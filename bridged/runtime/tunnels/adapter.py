@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ import structlog
 from bridged.addresses import MacAddress
 from bridged.configuration.schema import Tunnel
 from bridged.dataplane.contract import TapPort
+from bridged.runtime.tunnels.coalescing import Coalescing
 from bridged.supervision import SUPERVISOR
 from bridged.units import Octets
 from bridged_tap import Offload, TapAdapter, address_owners, choose_mac, open_tap
@@ -35,14 +37,30 @@ _REFUSED_NAMES: Final = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class AttachedTap:
+    """The open TAP of a running tunnel.
+
+    `reopen` gets the adapter back after it vanished. `fallbacks` counts offloads that could not be used, by
+    (offload, cause); it may still grow. `mac_conflicts`: candidate addresses that were taken.
+    """
+
+    name: str
+    mac: str
+    reopen: Callable[[], None]
+    coalescing: Coalescing = field(default_factory=lambda: Coalescing(frozenset()))
+    fallbacks: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    mac_conflicts: int = 0
+
+
 class TunnelAdapter:
     """Holds the adapter of one tunnel open, under one name and address, as long as the tunnel lives.
 
     `offloads`: names of what the data plane reads from the TAP (`csum`, `tso4`, …). `other_addresses` gives
-    those that our own switches have learned. `on_conflict` hears of each candidate address that was taken.
+    those that our own switches have learned; `mac_conflicts` counts candidate addresses that were taken.
     `queues`: descriptors of the TAP that give frames; more than one makes a multi-queue adapter, which has
-    one more queue, out of service, that takes them. `fallbacks` counts what the kernel refused of it, by
-    (offload, cause).
+    one more queue, out of service, that takes them. `fallbacks` counts the offloads that the kernel refused,
+    by (offload, cause).
     """
 
     def __init__(
@@ -52,7 +70,6 @@ class TunnelAdapter:
         state_directory: Path,
         offloads: Collection[str],
         other_addresses: Callable[[], Collection[MacAddress]] = tuple,
-        on_conflict: Callable[[MacAddress], object] = lambda address: None,
         queues: int = 1,
     ) -> None:
         self.name = name
@@ -60,13 +77,13 @@ class TunnelAdapter:
         self._state_directory = state_directory
         self._offloads = offloads
         self._other_addresses = other_addresses
-        self._on_conflict = on_conflict
         self._queues = queues
         self._log = structlog.get_logger("bridged.tap").bind(tap=name)
         self._mac: MacAddress | None = None
         self._adapter: TapAdapter | None = None
         self._task: asyncio.Task[None] | None = None
         self.fallbacks: Counter[tuple[str, str]] = Counter()
+        self.mac_conflicts = 0
 
     def open(self) -> TapPort:
         """Open and lock the adapter and set it up.
@@ -128,7 +145,7 @@ class TunnelAdapter:
         learned = frozenset(self._other_addresses())
 
         def conflict(address: MacAddress) -> None:
-            self._on_conflict(address)
+            self.mac_conflicts += 1
             owner = owners.get(address, "a remote station")
             self._log.warning("mac_conflict", address=str(address), owner=owner, other_owner=self.name)
 

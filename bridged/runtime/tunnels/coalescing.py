@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -35,6 +36,10 @@ class Coalescing:
 
     kinds: frozenset[CoalesceKind]
     refused: dict[CoalesceKind, tuple[Cause, str]] = field(default_factory=dict)
+
+    def fallbacks(self) -> Counter[tuple[str, str]]:
+        """The refusals, counted by (offload, cause)."""
+        return Counter(("coalesce", cause) for cause, _ in self.refused.values())
 
     def described(self) -> dict[str, str]:
         """Kind -> `joined`, or why not; for people."""

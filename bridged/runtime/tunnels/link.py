@@ -1,10 +1,11 @@
-"""One session and its place in the data plane: what the session says is carried out here."""
+"""One session and its peer in the data plane: carries out what the session asks for."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Protocol
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeAlias
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import DataPlane, PeerSettings, PeerSnapshot
@@ -12,7 +13,6 @@ from bridged.protocol.packets.occ import OccMessage, OccType, serialize_occ
 from bridged.protocol.session.events import (
     Authenticated,
     Established,
-    Event,
     Identified,
     InstallKey,
     RemoveKey,
@@ -34,44 +34,53 @@ LAST_WORDS: Final = 2
 """Datagrams of a session on its way out that are kept: an alert or a farewell, and an acknowledgement."""
 
 
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """A control packet was not sent, because its endpoint has not answered yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDown:
+    """The session is over. `last`: the peer's final figures, None where the data plane did not have it."""
+
+    event: SessionDown
+    last: PeerSnapshot | None
+
+
+News: TypeAlias = Identified | Authenticated | Established | Renegotiated | LinkDown | SessionEnded | Withheld
+"""What a session tells the tunnel. Answer `Authenticated` with `link.session.admit` or `refuse`."""
+
+
 class LinkOwner(Protocol):
-    """The tunnel, as one of its links sees it."""
+    """Who a link reports to."""
 
     def handle_named(self, link: PeerLink, name: str) -> None:
-        """The peer has proved to be `name`: let it be the link's."""
-
-    def handle_withheld(self, link: PeerLink) -> None:
-        """A control packet was not sent, because its endpoint has not answered yet."""
+        """The peer has proved to be `name`: make it the link's."""
 
     def handle_settled(self, link: PeerLink) -> None:
         """The session was asked something, and may have another deadline now."""
 
-    def handle_identified(self, link: PeerLink, event: Identified) -> None:
-        """A server's peer has shown a good certificate."""
-
-    def handle_authenticated(self, link: PeerLink, event: Authenticated) -> None:
-        """Answer with `link.session.admit` or `refuse`."""
-
-    def handle_established(self, link: PeerLink, event: Established) -> None: ...
-
-    def handle_renegotiated(self, link: PeerLink, event: Renegotiated) -> None: ...
-
-    def handle_down(self, link: PeerLink, event: SessionDown, last: PeerSnapshot | None) -> None: ...
-
-    def handle_ended(self, link: PeerLink) -> None: ...
+    def handle_news(self, link: PeerLink, news: News) -> None: ...
 
 
-class Carrier(Protocol):
-    """Sends a link's control packets while it is no peer of the data plane."""
+class ControlPath(Protocol):
+    """Carries a link's control packets while the link is no peer of the data plane."""
 
     def send_control(self, datagram: bytes, destination: Endpoint) -> None: ...
+
+    def before_attach(self, link: PeerLink) -> None:
+        """The link becomes a peer of the data plane next."""
+
+    def after_detach(self, link: PeerLink) -> None:
+        """The link is no peer of the data plane any more."""
 
 
 class PeerLink:
     """Carries a session's commands into the data plane and its news to the tunnel.
 
+    `path` carries its control packets until the data plane does (None: the data plane always does).
     `receive_peer_id` is what the peer writes into DATA_V2 (None at a client: any). `name` is empty until
-    the peer is authenticated. `clock` gives monotonic seconds.
+    the peer is authenticated. `now` gives monotonic seconds.
     """
 
     def __init__(
@@ -81,24 +90,23 @@ class PeerLink:
         endpoint: Endpoint,
         dataplane: DataPlane,
         owner: LinkOwner,
-        receive_peer_id: WirePeerId | None,
-        clock: Callable[[], MonotonicSeconds],
+        now: Callable[[], MonotonicSeconds],
+        path: ControlPath | None = None,
     ) -> None:
         self.session = session
         self.handle = handle
         self.endpoint = self.first_endpoint = endpoint
         self.name = ""
-        self.receive_peer_id = receive_peer_id
+        self.receive_peer_id: WirePeerId | None = None
         self.is_attached = False
-        self._allowance = Allowance(endpoint)
         self.is_identified = False
+        self.is_abandoned = False
         self.last_words: deque[bytes] = deque(maxlen=LAST_WORDS)
-        self.carrier: Carrier = dataplane
-        self.before_attach: Callable[[], None] = lambda: None
-        self.after_detach: Callable[[], None] = lambda: None
+        self._allowance = Allowance(endpoint)
         self._dataplane = dataplane
         self._owner = owner
-        self._clock = clock
+        self._now = now
+        self._path = path
 
     @property
     def terms(self) -> Negotiated | None:
@@ -107,22 +115,27 @@ class PeerLink:
     def receive(self, datagram: bytes) -> None:
         """A control packet from this link's endpoint."""
         self._allowance.credit(len(datagram))
-        if self.session.receive_datagram(datagram, self._clock()):
+        if self.session.receive_datagram(datagram, self._now()):
             self._note_answer()
         self.pump()
 
     def handle_timeout(self) -> None:
-        self.session.handle_timeout(self._clock())
+        self.session.handle_timeout(self._now())
         self.pump()
 
     def close(self, reason: str, detail: str, *, notify: bool = True, farewell: str | None = None) -> None:
         """End the session; see `Session.close`."""
-        self.session.close(reason, detail, self._clock(), notify=notify, farewell=farewell)
+        self.session.close(reason, detail, self._now(), notify=notify, farewell=farewell)
         self.pump()
+
+    def abandon(self, detail: str) -> None:
+        """End a session that nobody will miss, without a word and without a record."""
+        self.is_abandoned = True
+        self.close("replaced", detail, notify=False)
 
     def dismiss(self, detail: str, text: str) -> None:
         """End the session because its peer's name came from elsewhere, and tell the peer `text`."""
-        self.session.dismiss(detail, text, self._clock())
+        self.session.dismiss(detail, text, self._now())
         self.pump()
 
     def abort(self, detail: str) -> None:
@@ -131,23 +144,23 @@ class PeerLink:
         if session.is_live:
             was_established = session.state is SessionState.ESTABLISHED
             reason = "transport_closed" if was_established else "tls_failed"
-            down = SessionDown(reason, detail, was_established, session.elapsed(self._clock()))
-            self._owner.handle_down(self, down, self._detach())
-        self._owner.handle_ended(self)
+            down = SessionDown(reason, detail, was_established, session.elapsed(self._now()))
+            self._owner.handle_news(self, LinkDown(down, self._detach()))
+        self._owner.handle_news(self, SessionEnded())
 
     def handle_occ_exit(self) -> None:
-        self.session.handle_occ_exit(self._clock())
+        self.session.handle_occ_exit(self._now())
         self.pump()
 
     def renegotiate(self, trigger: str, key_id: KeyId | None = None) -> None:
         """Replace the data key; with `key_id` only if that is the newest."""
-        self.session.request_renegotiation(trigger, self._clock(), key_id)
+        self.session.request_renegotiation(trigger, self._now(), key_id)
         self.pump()
 
     def handle_float(self) -> None:
         """The peer was heard on the data channel from another endpoint, which is the link's now."""
         self._allowance.move(self.endpoint)
-        self.session.handle_float(self._clock())
+        self.session.handle_float(self._now())
         self.pump()
 
     def handle_occ_reply(self) -> None:
@@ -163,7 +176,7 @@ class PeerLink:
 
     def handle_path_change(self) -> None:
         """The way to the peer may have changed: repeat what is unacknowledged at once."""
-        self.session.handle_path_change(self._clock())
+        self.session.handle_path_change(self._now())
         self.pump()
 
     def pump(self) -> None:
@@ -189,48 +202,38 @@ class PeerLink:
                     self._dataplane.remove_key(self.handle, key_id)
                 case SendPayload(payload) if self.is_attached:
                     self._dataplane.send_payload(self.handle, payload)
+                case SessionDown():
+                    self._owner.handle_news(self, LinkDown(event, self._detach()))
                 case Identified():
                     self.is_identified = True
                     self._owner.handle_named(self, event.tls.peer_name)
-                    self._owner.handle_identified(self, event)
-                case _:
-                    self._tell_owner(event)
-
-    def _tell_owner(self, event: Event) -> None:
-        match event:
-            case Authenticated():
-                self._owner.handle_authenticated(self, event)
-            case Established():
-                self._owner.handle_established(self, event)
-            case Renegotiated():
-                self._owner.handle_renegotiated(self, event)
-            case SessionDown():
-                self._owner.handle_down(self, event, self._detach())
-            case SessionEnded():
-                self._owner.handle_ended(self)
+                    self._owner.handle_news(self, event)
+                case Authenticated() | Established() | Renegotiated() | SessionEnded():
+                    self._owner.handle_news(self, event)
 
     def _send(self, datagram: bytes) -> None:
         """A control packet, unless its endpoint has not answered and would get too much."""
         was_withholding = self._allowance.is_withholding
         if self._allowance.take(len(datagram)):
-            carrier = self._dataplane if self.is_attached else self.carrier
-            carrier.send_control(datagram, self.endpoint)
+            path = self._dataplane if self.is_attached or self._path is None else self._path
+            path.send_control(datagram, self.endpoint)
             return
-        self._owner.handle_withheld(self)
+        self._owner.handle_news(self, Withheld())
         if not was_withholding:
             # The session repeats it. A small question brings an answer sooner.
             self.send_payload(_QUESTION)
 
     def _note_answer(self) -> None:
         if self._allowance.prove(self.endpoint):
-            self.session.handle_float(self._clock())
+            self.session.handle_float(self._now())
 
     def _attach(self) -> None:
         terms = self.terms
         if self.is_attached or terms is None:
             return
         self._owner.handle_named(self, terms.tls.peer_name)
-        self.before_attach()
+        if self._path is not None:
+            self._path.before_attach(self)
         self._dataplane.add_peer(
             PeerSettings(
                 handle=self.handle,
@@ -249,5 +252,6 @@ class PeerLink:
             return None
         self.is_attached = False
         last = self._dataplane.remove_peer(self.handle)
-        self.after_detach()
+        if self._path is not None:
+            self._path.after_detach(self)
         return last

@@ -1,9 +1,9 @@
-"""The links of one tunnel, found at the same cost among one as among thousands."""
+"""The links of one tunnel. Finding one costs the same among thousands as among few."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, TypeVar
 
 from bridged.addresses import Endpoint
@@ -80,6 +80,11 @@ class LinkTable(Mapping[PeerHandle, PeerLink]):
         """Those whose peer has proved to be `name`, oldest first; "" finds nobody."""
         return list(self._by_name.get(name, {}).values()) if name else []
 
+    def name_of(self, handle: PeerHandle | None) -> str:
+        """The peer's name, for people; `local` where there is no such link."""
+        link = self._links.get(handle) if handle is not None else None
+        return link.name if link is not None else "local"
+
     # --- deadlines --------------------------------------------------------------------------------
 
     def schedule(self, link: PeerLink) -> None:
@@ -129,3 +134,8 @@ def _take(index: dict[_Key, _Links], key: _Key, link: PeerLink) -> None:
     found = index.get(key)
     if found is not None and found.pop(link.handle, None) is not None and not found:
         del index[key]
+
+
+def newest(links: Iterable[PeerLink]) -> PeerLink | None:
+    """The link that was made last."""
+    return max(links, key=lambda link: link.handle, default=None)

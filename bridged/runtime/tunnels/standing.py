@@ -1,4 +1,4 @@
-"""Who may stay: connected peers are judged again after each change of the rules, and as time goes on.
+"""Who may stay: connected peers are judged again when the rules change, and when a certificate ends.
 
 Owned by a tunnel; all methods run in the event loop.
 """
@@ -8,21 +8,19 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from bridged.errors import PeerRefusedError
 from bridged.protocol.session.states import SessionState
 from bridged.protocol.session.tls_port import TlsSummary
 from bridged.runtime.tunnels.link import PeerLink
+from bridged.runtime.tunnels.sessions import Sessions
 from bridged.supervision import SUPERVISOR, Timer
 from bridged.tls.standing import valid_until
 from bridged.units import PeerHandle, UnixSeconds
 
-if TYPE_CHECKING:
-    from bridged.runtime.tunnels.tunnel import Tunnel
-
 CLOCK_SECONDS: Final = 60.0
-"""The wall clock may be set meanwhile: it is looked at so often while an end of validity is awaited."""
+"""How often the wall clock is read while a certificate is about to end: somebody may set it."""
 _STALE_ENTRIES_MIN: Final = 64
 REVOKED_FAREWELL: Final = "AUTH_FAILED,this certificate has been revoked"
 KICKED_FAREWELL: Final = "RESTART,disconnected by the operator; you may reconnect"
@@ -31,15 +29,15 @@ REFUSED_FAREWELL: Final = "RESTART,your certificate is not accepted any more"
 
 
 class Standing:
-    """Judges the peers of `tunnel` by `tunnel.plan`, and ends the sessions of those that fail.
+    """Judges connected peers by the present plan, and ends the sessions of those it refuses.
 
-    A peer that is revoked ends with reason `kicked`, any other that fails with `auth_expired`.
+    The reason is `kicked` for a revoked certificate, else `auth_expired`.
     """
 
-    def __init__(self, tunnel: Tunnel) -> None:
-        self._tunnel = tunnel
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
         self._peers: dict[PeerHandle, tuple[TlsSummary, UnixSeconds]] = {}
-        """What each peer showed, and when the first certificate of that ends."""
+        """What each peer showed, and when the first of those certificates ends."""
         self._ends: list[tuple[UnixSeconds, PeerHandle]] = []
         self._changed_at = float("-inf")
         self._timer: Timer | None = None
@@ -50,7 +48,7 @@ class Standing:
         self._arm()
 
     def note(self, link: PeerLink, summary: TlsSummary, seconds: float) -> None:
-        """The peer was authenticated, in a handshake that took so many seconds."""
+        """The peer was authenticated in a handshake that took `seconds`."""
         until = valid_until(summary)
         known = self._peers.get(link.handle)
         self._peers[link.handle] = summary, until
@@ -58,7 +56,7 @@ class Standing:
             heapq.heappush(self._ends, (until, link.handle))
             self._arm()
         if time.monotonic() - seconds < self._changed_at:
-            # The handshake began under the rules before; the judgement may be older than the change.
+            # The handshake began under the old rules, and may have been judged by them.
             self._judge(link, summary)
 
     def forget(self, link: PeerLink) -> None:
@@ -68,20 +66,20 @@ class Standing:
             heapq.heapify(self._ends)
 
     def recheck(self) -> int:
-        """The plan has changed: judge everybody. Returns how many sessions ended."""
+        """Judge every peer by the new plan. Returns how many sessions ended."""
         self._changed_at = time.monotonic()
         ended = 0
         for handle, (summary, _) in list(self._peers.items()):
             if handle in self._peers:
-                ended += self._judge(self._tunnel.links[handle], summary)
+                ended += self._judge(self._sessions.links[handle], summary)
         return ended
 
     def kick(self, name: str) -> int:
-        """End the sessions of `name`, which may come again. Returns how many ended."""
-        return self._end(self._tunnel.links.named(name), "kicked", "by the operator", KICKED_FAREWELL)
+        """End the sessions of `name`; it may connect again. Returns how many ended."""
+        return self._end(self._sessions.links.named(name), "kicked", "by the operator", KICKED_FAREWELL)
 
     def _judge(self, link: PeerLink, summary: TlsSummary) -> int:
-        judge = self._tunnel.plan.judge_peer
+        judge = self._sessions.plan.judge_peer
         refusal = judge(summary) if judge is not None else None
         return self._refuse(link, refusal) if refusal is not None else 0
 
@@ -96,7 +94,7 @@ class Standing:
             if link.session.state is SessionState.ESTABLISHED:
                 ended += 1
             link.close(reason, detail, farewell=farewell)
-        self._tunnel.rearm()
+        self._sessions.rearm()
         return ended
 
     # --- time -------------------------------------------------------------------------------------
@@ -109,7 +107,9 @@ class Standing:
             heapq.heappop(self._ends)
         if self._ends:
             wait = min(max(self._ends[0][0] - time.time(), 0.0), CLOCK_SECONDS)
-            self._timer = SUPERVISOR.after("peer_standing", wait, self._handle_timer, self._tunnel.plan.name)
+            self._timer = SUPERVISOR.after(
+                "peer_standing", wait, self._handle_timer, self._sessions.plan.name
+            )
 
     def _is_stale(self, until: UnixSeconds, handle: PeerHandle) -> bool:
         return handle not in self._peers or self._peers[handle][1] != until
@@ -119,7 +119,7 @@ class Standing:
         while self._ends and self._ends[0][0] <= time.time():
             until, handle = heapq.heappop(self._ends)
             if not self._is_stale(until, handle):
-                link = self._tunnel.links[handle]
+                link = self._sessions.links[handle]
                 text = f"the certificate of {link.name}, or of a CA above it, has expired"
                 self._refuse(link, PeerRefusedError("certificate_expired", text))
         self._arm()

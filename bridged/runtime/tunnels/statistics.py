@@ -35,14 +35,13 @@ class Durations:
 
 @dataclass
 class TunnelStatistics:
-    """What one tunnel has lived through; the keys are the labels of docs/reference/metrics.md."""
+    """Counters of one tunnel. Their keys are the labels in docs/reference/metrics.md."""
 
     handshakes: Counter[tuple[str, str]] = field(default_factory=Counter)
     authentications: Counter[tuple[str, str]] = field(default_factory=Counter)
     renegotiations: Counter[tuple[str, str]] = field(default_factory=Counter)
     control_drops: Counter[tuple[str, str]] = field(default_factory=Counter)
     mac_conflicts: Counter[str] = field(default_factory=Counter)
-    offload_fallbacks: Counter[tuple[str, str]] = field(default_factory=Counter)
     name_conflicts: int = 0
     durations: dict[str, Durations] = field(
         default_factory=lambda: {"initial": Durations(), "renegotiation": Durations()}

@@ -55,7 +55,7 @@ MEMORY: Final = {Role.CLIENT: "remotes/{name}.json", Role.SERVER: "clients/{name
 def plan_tunnel(
     configuration: Configuration, name: str, base: Path, warn: Callable[[str], None] | None = None
 ) -> TunnelPlan:
-    """All that `ServerTunnel` or `ClientTunnel` needs, from the configuration of tunnel `name`.
+    """What tunnel `name` is made of, from the configuration.
 
     Relative files are looked up under `base`. `warn` gets one line for each secret that others may read.
 

@@ -51,7 +51,8 @@ CONTESTED_MAX: Final = 256
 class HasStations(Protocol):
     """A running tunnel, as far as reflections care."""
 
-    tap_name: str | None
+    @property
+    def tap_name(self) -> str: ...
 
     def fdb(self) -> list[tuple[FdbEntry, str | None]]: ...
 
@@ -93,10 +94,7 @@ class Reflections:
         self._bridge_of = {port: bridge for bridge, ports in lan_ports.items() for port in ports}
         self._tunnels = tunnels
         self._bridge_of_tap = {
-            tunnel.tap_name: bridge
-            for bridge, found in tunnels.items()
-            for tunnel in found
-            if tunnel.tap_name is not None
+            tunnel.tap_name: bridge for bridge, found in tunnels.items() for tunnel in found
         }
         if self._is_watching:
             self._look()
@@ -214,8 +212,6 @@ class Reflections:
 
     def _hold(self, tunnel: HasStations, address: MacAddress, port: str, peer: str) -> None:
         tap = tunnel.tap_name
-        if tap is None:
-            return
         try:
             hold_station(address, tap)
         except NetlinkError as error:

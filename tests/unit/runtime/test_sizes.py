@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 
 from bridged.addresses import Remote
 from bridged.configuration.schema import Tunnel
-from bridged.runtime.client.client import ClientTunnel
+from bridged.runtime.client.call_sockets import CallPath, CallSockets
 from bridged.runtime.tunnels.mss import TcpSizes, mss_limit, sizes_by_remote
 
 
@@ -68,13 +69,18 @@ def test_sizes_of_a_server_that_is_none_of_the_remotes_are_refused() -> None:
 
 def test_the_data_plane_gets_the_sizes_of_the_server_that_it_is_handed_over_to() -> None:
     told: list[tuple[str, Any]] = []
-    dataplane = SimpleNamespace(
+    dataplane: Any = SimpleNamespace(
+        use_socket=lambda descriptor: told.append(("socket", descriptor)),
         use_sizes=lambda *sizes: told.append(("sizes", sizes)),
     )
-    remotes = [Remote.parse(text, 1194) for text in ("a", "b")]
-    client: Any = SimpleNamespace(
-        dataplane=dataplane, sizes={remotes[0]: TcpSizes(1328, 0), remotes[1]: TcpSizes(1492, 0)}
-    )
-    for remote in remotes:
-        ClientTunnel._prepare(client, lambda: told.append(("socket", None)), remote)
-    assert told == [("socket", None), ("sizes", (1328, 0)), ("socket", None), ("sizes", (1492, 0))]
+    sockets = CallSockets(None, dataplane, lambda *_: None, lambda *_: None, "test")
+    for number, sizes in enumerate((TcpSizes(1328, 0), TcpSizes(1492, 0), None)):
+        through: Any = SimpleNamespace(lend=lambda number=number: number)
+        link: Any = SimpleNamespace(handle=number)
+        ended = partial(told.append, ("predecessor", number))
+        CallPath(sockets, through, sizes, lambda link, ended=ended: ended()).before_attach(link)
+    assert told == [
+        *(("predecessor", 0), ("socket", 0), ("sizes", (1328, 0))),
+        *(("predecessor", 1), ("socket", 1), ("sizes", (1492, 0))),
+        *(("predecessor", 2), ("socket", 2)),
+    ]

@@ -30,9 +30,9 @@ class Running:
     def __init__(self, plan: Any) -> None:
         self.plan = plan
         self.judged = 0
-        self.standing = SimpleNamespace(recheck=self._recheck)
 
-    def _recheck(self) -> int:
+    def renew_credentials(self, plan: Any) -> int:
+        self.plan = plan
         self.judged += 1
         return 2
 
@@ -49,7 +49,7 @@ class Rig:
         self.site = Site(None, folder)  # type: ignore[arg-type]
         self.site._target = self.configuration
         self.tunnel = Running(plan_tunnel(self.configuration, "main", folder))
-        self.site.tunnels["main"] = self.tunnel  # type: ignore[assignment]
+        self.site._tunnels["main"] = SimpleNamespace(running=self.tunnel)  # type: ignore[assignment]
         self.now = NOW
         self.keeper = TrustKeeper(self.site, asyncio.Lock(), lambda: self.state, lambda: self.now)
 

@@ -1,4 +1,4 @@
-"""Finds two machines that use one certificate, and so throw each other out again and again.
+"""Finds two machines that use one certificate and keep ending each other's sessions.
 
 Source: docs/decisions/0045.
 """
@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from bridged.addresses import Endpoint
 from bridged.runtime.tunnels.link import PeerLink
-from bridged.runtime.tunnels.statistics import TunnelStatistics
+from bridged.runtime.tunnels.peer_records import PeerRecords
 from bridged.units import PeerHandle
 
 WARN_SECONDS: Final = 60.0
-"""One warning for each name in so long; all are counted."""
+"""Pause between two warnings about one name. Every conflict is counted."""
 NAMES_MAX: Final = 1024
 
 
@@ -28,24 +28,16 @@ class _Replaced:
     now: Endpoint
 
 
-class Rivals:
-    """Dismisses sessions whose name comes from elsewhere, and hears whether anybody was still there.
+class NameConflicts:
+    """Ends the session of a name that connects from elsewhere, and sees whether anybody acknowledges the end.
 
-    A machine that connects again has given up its old session and does not acknowledge that session's end.
-    Another machine does. `on_conflict` gets one line for the status; `clock` gives monotonic seconds.
+    A machine that reconnects has given up its old session and does not acknowledge the end of it. Another
+    machine does. `now` gives monotonic seconds.
     """
 
-    def __init__(
-        self,
-        log: Any,
-        statistics: TunnelStatistics,
-        on_conflict: Callable[[str], None],
-        clock: Callable[[], float],
-    ) -> None:
-        self._log = log
-        self._statistics = statistics
-        self._on_conflict = on_conflict
-        self._clock = clock
+    def __init__(self, records: PeerRecords, now: Callable[[], float]) -> None:
+        self._records = records
+        self._now = now
         self._replaced: dict[PeerHandle, _Replaced] = {}
         self._warned: dict[str, float] = {}
 
@@ -61,26 +53,26 @@ class Rivals:
         )
 
     def note_down(self, link: PeerLink) -> None:
-        """Whoever had to go because of it need not stay away: the name is free again."""
+        """The name is free again: whoever had to leave because of this session may come back at once."""
         for replaced in self._replaced.values():
             if replaced.by == link.handle:
                 replaced.old.session.soften_dismissal()
 
     def note_ended(self, link: PeerLink) -> None:
-        """If it was dismissed and acknowledged that, there are two machines."""
+        """If the session was replaced and its peer acknowledged that, there are two machines."""
         replaced = self._replaced.pop(link.handle, None)
         if replaced is None or not link.session.dismissal_was_acknowledged:
             return
-        self._statistics.name_conflicts += 1
+        self._records.statistics.name_conflicts += 1
         addresses = f"{replaced.before} and {replaced.now}"
-        self._on_conflict(f"two machines use the certificate of {replaced.name}: {addresses}")
-        now = self._clock()
+        self._records.last_error = f"two machines use the certificate of {replaced.name}: {addresses}"
+        now = self._now()
         if now - self._warned.get(replaced.name, -WARN_SECONDS) < WARN_SECONDS:
             return
         while len(self._warned) >= NAMES_MAX:
             del self._warned[next(iter(self._warned))]
         self._warned[replaced.name] = now
-        self._log.warning(
+        self._records.log.warning(
             "name_conflict",
             peer=replaced.name,
             endpoints=addresses,

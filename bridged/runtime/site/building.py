@@ -1,0 +1,75 @@
+"""Builds one tunnel from its configuration: the adapter, the data plane, and the role that fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from functools import partial
+
+import structlog
+
+from bridged.addresses import MacAddress
+from bridged.configuration.schema import Configuration, Tunnel, tap_name
+from bridged.dataplane import Build, choose_dataplane, create_dataplane, fits_segments, tap_offloads
+from bridged.dataplane.contract import TapPort
+from bridged.runtime.client.client import ClientRole
+from bridged.runtime.server.server import ServerRole
+from bridged.runtime.tunnels.adapter import AttachedTap, TunnelAdapter
+from bridged.runtime.tunnels.coalescing import CoalescingGuard
+from bridged.runtime.tunnels.dataplane_settings import dataplane_settings
+from bridged.runtime.tunnels.mss import sizes_by_remote
+from bridged.runtime.tunnels.role import RoleMaker
+from bridged.runtime.tunnels.tunnel import RunningTunnel
+from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
+
+
+def build_tunnel(
+    target: Configuration,
+    plan: TunnelPlan,
+    guard: CoalescingGuard,
+    learned: Callable[[], Collection[MacAddress]],
+) -> tuple[RunningTunnel, TunnelAdapter]:
+    """The tunnel, not started yet, and its open adapter, which outlives it.
+
+    `learned` gives the addresses that the daemon's switches know: the adapter takes none of them.
+
+    Raises:
+        TapError, AdapterLockedError: the adapter cannot be opened; nothing is left open.
+        DataplaneError: its data plane is not built.
+    """
+    name, section = plan.name, target.tunnels[plan.name]
+    choice = choose_dataplane(section.dataplane)
+    log = structlog.get_logger("bridged")
+    write = log.warning if choice.is_fallback else log.info
+    write("dataplane_chosen", tunnel=name, dataplane=choice.kind, reason=choice.reason)
+    adapter = TunnelAdapter(
+        tap_name(name, section),
+        section,
+        target.state_directory,
+        tap_offloads(choice.kind),
+        learned,
+        queues=section.workers if choice.kind == "native" else 1,
+    )
+    port = adapter.open()
+    try:
+        coalescing = guard.decide(name, section.coalesce, choice.kind, port)
+        settings = dataplane_settings(name, section, port, choice.kind, coalescing.kinds)
+        dataplane = create_dataplane(choice.kind, settings)
+        tap = AttachedTap(
+            name=port.name,
+            mac=str(port.mac),
+            reopen=partial(adapter.reopen, dataplane.attach_tap),
+            coalescing=coalescing,
+            fallbacks=adapter.fallbacks,
+            mac_conflicts=adapter.mac_conflicts,
+        )
+        return RunningTunnel(plan, dataplane, _role_maker(section, choice.kind, port), tap), adapter
+    except BaseException:
+        adapter.close()
+        raise
+
+
+def _role_maker(section: Tunnel, build: Build, port: TapPort) -> RoleMaker:
+    if section.role == "server":
+        return ServerRole
+    sizes = sizes_by_remote(section, fits_path=fits_segments(build, port))
+    return partial(ClientRole, sizes=sizes)

@@ -1,0 +1,146 @@
+"""The sessions of one tunnel, and the one timer that serves them all.
+
+Shared by the tunnel and its role. Asyncio; all methods run in the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+import time
+from collections.abc import Callable
+
+import structlog
+
+from bridged.addresses import Endpoint
+from bridged.dataplane.contract import DataPlane
+from bridged.errors import BridgedError
+from bridged.protocol.packets.wrap import WrapChannel
+from bridged.protocol.session.session import Session
+from bridged.protocol.session.tls_port import TlsEngine
+from bridged.runtime.tunnels.clock import monotonic
+from bridged.runtime.tunnels.link import ControlPath, News, PeerLink
+from bridged.runtime.tunnels.link_table import LinkTable
+from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
+from bridged.supervision import SUPERVISOR
+from bridged.units import MonotonicSeconds, PeerHandle
+
+
+class Sessions:
+    """Opens sessions by the present `plan`, finds them in `links`, and calls them at their deadlines.
+
+    `on_news` hears what becomes of each session; `now` is the clock. `is_stopping`: no more sessions begin.
+    """
+
+    def __init__(
+        self,
+        plan: TunnelPlan,
+        dataplane: DataPlane,
+        on_news: Callable[[PeerLink, News], None],
+        now: Callable[[], MonotonicSeconds] = monotonic,
+    ) -> None:
+        self.plan = plan
+        self.dataplane = dataplane
+        self.links = LinkTable()
+        self.now = now
+        self.is_stopping = False
+        self._on_news = on_news
+        self._handles = itertools.count(1)
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+        self._on_timer = SUPERVISOR.guard("session_timer", self._handle_timer, plan.name)
+        self._all_ended = asyncio.Event()
+        self._log = structlog.get_logger("bridged.tunnel").bind(tunnel=plan.name)
+
+    def open(
+        self,
+        endpoint: Endpoint,
+        *,
+        local_session_id: bytes,
+        remote_session_id: bytes | None = None,
+        next_packet_id: int = 1,
+        path: ControlPath | None = None,
+    ) -> PeerLink:
+        """Begin a session with the peer at `endpoint`. `path` None: the data plane's socket carries it."""
+        session = Session(
+            self.plan.session,
+            self._make_engine,
+            secrets.token_bytes,
+            WrapChannel(self.plan.wrap, int(time.time()), next_packet_id),
+            local_session_id,
+            self.now(),
+            remote_session_id=remote_session_id,
+        )
+        handle = PeerHandle(next(self._handles))
+        link = PeerLink(session, handle, endpoint, self.dataplane, self, self.now, path)
+        self.links.add(link)
+        self.dataplane.expect(endpoint)
+        return link
+
+    def forget(self, link: PeerLink) -> None:
+        """The session has ended. Harmless for one that is not known."""
+        if link.handle in self.links:
+            self.dataplane.stop_expecting(link.first_endpoint)
+        self.links.discard(link)
+        if not self.links:
+            self._all_ended.set()
+
+    async def wait_until_ended(self, seconds: float) -> bool:
+        """Whether all sessions end within `seconds`."""
+        if not self.links:
+            return True
+        self._all_ended.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._all_ended.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _make_engine(self) -> TlsEngine:
+        """From the plan of that moment: a renegotiation uses the certificates of the last reload."""
+        return self.plan.make_engine()
+
+    # --- LinkOwner --------------------------------------------------------------------------------
+
+    def handle_named(self, link: PeerLink, name: str) -> None:
+        self.links.rename(link, name)
+
+    def handle_settled(self, link: PeerLink) -> None:
+        self.links.schedule(link)
+
+    def handle_news(self, link: PeerLink, news: News) -> None:
+        self._on_news(link, news)
+
+    # --- time -------------------------------------------------------------------------------------
+
+    def rearm(self) -> None:
+        """Set the timer to the earliest deadline of all sessions."""
+        at = self.links.next_deadline()
+        if at == self._timer_at and self._timer is not None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timer_at = at
+        if at != float("inf"):
+            self._timer = asyncio.get_running_loop().call_at(at, self._on_timer)
+
+    def _handle_timer(self) -> None:
+        self._timer = None
+        self._timer_at = float("inf")
+        for link in self.links.take_due(self.now()):
+            try:
+                link.handle_timeout()
+            except Exception as error:
+                # A bug. Without this end, the deadline would stay in the past and the timer would never rest.
+                code = error.code if isinstance(error, BridgedError) else type(error).__name__
+                self._log.error("session_failed", peer=link.name, code=code, detail=str(error))
+                link.abort(str(error))
+        self.rearm()
