@@ -128,11 +128,6 @@ class Reconciler:
         for error in unfit_links(observed, wish).values():
             raise error
 
-    def check_destinations(self) -> None:
-        """See `check_ports`."""
-        observed = self._look()
-        check_ports(self._host.kernel, self.wish, self._destinations(), self.claims.ownership, observed)
-
     def look(self) -> float | None:
         """Repair what is amiss. Returns the seconds until the next look is due (None: at the next change)."""
         problems: list[str] = []

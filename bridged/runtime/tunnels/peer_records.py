@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -44,7 +43,8 @@ class PeerRecords:
     """
 
     def __init__(self, plan: TunnelPlan, now: Callable[[], float], mac_conflicts: int = 0) -> None:
-        self.statistics = TunnelStatistics(mac_conflicts=Counter(adapter=mac_conflicts))
+        self.statistics = TunnelStatistics()
+        self.statistics.mac_conflicts["adapter"] += mac_conflicts
         self.book = PeerBook(plan.peer_names, plan.peer_retention)
         self.refused = RefusedPeers()
         self.last_error: str | None = None
