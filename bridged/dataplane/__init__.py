@@ -18,7 +18,7 @@ DataplaneKind = Literal["auto", "portable", "native"]
 Build = Literal["portable", "native"]
 
 PORTABLE_TAP_OFFLOADS: Final[frozenset[str]] = frozenset()
-"""None: the kernel cuts super-frames faster than Python does (measured: tests/bench/dataplane_pair.py)."""
+"""Empty: the kernel cuts super-frames faster than Python does (measured: tests/bench/dataplane_pair.py)."""
 
 NATIVE_TAP_OFFLOADS: Final[frozenset[str]] = frozenset({"csum", "tso4", "tso6", "tso_ecn", "uso4", "uso6"})
 
@@ -28,7 +28,7 @@ PORTABLE_COALESCE_KINDS: Final[frozenset[CoalesceKind]] = frozenset({"tcp4", "tc
 
 @dataclass(frozen=True, slots=True)
 class DataplaneChoice:
-    """The build that stands behind a kind here, and why; `is_fallback`: `auto` had to do without native."""
+    """The build that a kind means here, and why. `is_fallback`: `auto` did not find the native one."""
 
     kind: Build
     reason: str
@@ -36,10 +36,10 @@ class DataplaneChoice:
 
 
 def choose_dataplane(kind: DataplaneKind) -> DataplaneChoice:
-    """What `auto` means on this machine: native where it is built, else portable.
+    """The build for a kind on this machine; `auto` is native if it is built, else portable.
 
     Raises:
-        DataplaneError: `native_unavailable`, for `native` only, with what to do.
+        DataplaneError: `native_unavailable`, for `native` only; the text says what to do.
     """
     if kind == "portable":
         return DataplaneChoice("portable", "configured")
@@ -53,7 +53,7 @@ def choose_dataplane(kind: DataplaneKind) -> DataplaneChoice:
 
 
 def create_dataplane(kind: DataplaneKind, settings: DataplaneSettings) -> DataPlane:
-    """A data plane that has not started yet. `auto` takes the fastest build there is.
+    """A data plane that has not started yet; see `choose_dataplane` for the build.
 
     Raises:
         DataplaneError: `native_unavailable`.
@@ -66,7 +66,7 @@ def create_dataplane(kind: DataplaneKind, settings: DataplaneSettings) -> DataPl
 
 
 def tap_offloads(kind: DataplaneKind) -> frozenset[str]:
-    """Offloads with which a TAP shall be opened for this kind, as far as the kernel has them.
+    """The offloads to ask for when a TAP is opened for this kind; the kernel may have fewer.
 
     Raises:
         DataplaneError: `native_unavailable`.
@@ -75,7 +75,7 @@ def tap_offloads(kind: DataplaneKind) -> frozenset[str]:
 
 
 def coalesce_kinds(build: Build, tap: TapPort) -> frozenset[CoalesceKind]:
-    """What this build can join on the way into this TAP; none without a virtio-net header."""
+    """What this build can join into super-frames for this TAP; nothing without a virtio-net header."""
     if not tap.virtio_header_size:
         return frozenset()
     if build == "portable":
@@ -85,7 +85,9 @@ def coalesce_kinds(build: Build, tap: TapPort) -> frozenset[CoalesceKind]:
 
 
 def coalesce(build: Build, frames: list[bytes], vnet_octets: int) -> list[tuple[bytes, int]]:
-    """What this build writes into a TAP for one batch of frames, each write with the number of frames in it.
+    """What this build writes to a TAP for one batch of frames: each write, and how many frames it holds.
+
+    `vnet_octets`: bytes of the virtio-net header, 10 or 12.
 
     Raises:
         DataplaneError: `native_unavailable`.
@@ -98,7 +100,7 @@ def coalesce(build: Build, frames: list[bytes], vnet_octets: int) -> list[tuple[
 
 
 def fits_segments(kind: DataplaneKind, tap: TapPort) -> bool:
-    """Whether TCP from this TAP is cut to what fits each peer's path, and SYN segments are lowered to it.
+    """Whether TCP from this TAP is cut to fit each peer's path, and the MSS of SYN segments is lowered to it.
 
     Raises:
         DataplaneError: `native_unavailable`.

@@ -1,7 +1,7 @@
-"""The native data plane: bridged._native behind the contract. The only importer of the compiled module.
+"""The native data plane: the compiled module bridged._native, made to fit the contract.
 
-Source: bridged/dataplane/contract.py; native/ says how it is done.
-Frames pass in threads of its own, which never take the interpreter's lock.
+Source: bridged/dataplane/contract.py; its own source is native/. No other module imports bridged._native.
+Frames pass in threads that never take the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ if TYPE_CHECKING:
     from bridged._native import _PeerSnapshot
 
 SEAM: Final = 9
-"""Of the compiled module that this file is written for."""
+"""Interface version; must equal SEAM in native/py."""
 
-_WHAT_TO_DO: Final = "install a wheel that has it, or run `make setup` where there is Rust"
+_WHAT_TO_DO: Final = "install a wheel that contains it, or install Rust and run `make setup`"
 
 
 def _load() -> tuple[Any, str]:
@@ -60,7 +60,7 @@ def _load() -> tuple[Any, str]:
     except ImportError as error:
         return None, f"it cannot be loaded here ({error}); {_WHAT_TO_DO}"
     if getattr(module, "SEAM", None) != SEAM:
-        return None, f"it was built from other sources than these; {_WHAT_TO_DO}"
+        return None, f"it was built from another version of the sources; {_WHAT_TO_DO}"
     return module, ""
 
 
@@ -68,12 +68,12 @@ _module, _missing = _load()
 
 
 def unavailable() -> str:
-    """Why there is no native data plane here, and what to do; empty where there is one."""
+    """Why there is no native data plane here, and what to do; empty if there is one."""
     return f"no native data plane: {_missing}" if _missing else ""
 
 
 def require() -> None:
-    """Go on only where there is a native data plane.
+    """Return only if there is a native data plane.
 
     Raises:
         DataplaneError: `native_unavailable`.
@@ -97,7 +97,8 @@ class NativeDataPlane:
     """A tunnel's frames in native threads; see `DataPlane` in the contract.
 
     Raises:
-        DataplaneError: `native_unavailable`; `bad_setting`, `system`: a setting or the machine forbids it.
+        DataplaneError: `native_unavailable`; `bad_setting`: a setting is out of range; `system`: the kernel
+            refused something.
     """
 
     name = "native"
@@ -151,7 +152,7 @@ class NativeDataPlane:
 
     def install_key(self, handle: PeerHandle, key: DataKey) -> None:
         self._plane.install_key(handle, key)
-        # It has a copy of its own, which it overwrites when the key goes; this one is of no more use.
+        # The module has its own copy and overwrites it when the key goes.
         key.zeroise()
 
     def use_key(self, handle: PeerHandle, key_id: KeyId) -> None:
@@ -270,7 +271,7 @@ _EVENTS: Final[dict[str, Callable[..., Event]]] = {
     "station_moved": lambda mac, before, now: StationMoved(Station(0, mac), before, now),
     "tap_failed": TapFailed,
 }
-"""By the name that the module gives an event; its values come in the order of the contract's fields."""
+"""By the module's name for an event. Its values are the fields of the contract's class, in that order."""
 
 
 def _peer_snapshot(peer: _PeerSnapshot) -> PeerSnapshot:

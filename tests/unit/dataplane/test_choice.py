@@ -69,7 +69,7 @@ def test_a_module_of_other_sources_is_not_used(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(native, "import_module", lambda _: type("Other", (), {"SEAM": native.SEAM + 1}))
     module, reason = native._load()
     assert module is None
-    assert "other sources" in reason
+    assert "another version of the sources" in reason
 
 
 def test_the_module_counts_as_missing_only_where_it_is_missing() -> None:

@@ -1,4 +1,4 @@
-"""A token bucket: so many at once, and so many a second after that.
+"""A token bucket: a number at once, and a number a second in the long run.
 
 No clock of its own: callers pass `now` in monotonic seconds.
 """
@@ -17,7 +17,7 @@ class Allowance:
         self._at = 0.0
 
     def take(self, now: float) -> bool:
-        """Take a token; False where there is none."""
+        """Take a token; False if there is none."""
         gained = max(0.0, now - self._at) * self._per_second
         self._tokens = min(self._burst, self._tokens + gained)
         self._at = now

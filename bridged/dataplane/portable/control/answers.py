@@ -1,4 +1,4 @@
-"""Hard resets, answered where they arrive; what a stranger sends beyond that, sorted.
+"""Answers hard resets of strangers where they arrive, and sorts what else strangers send.
 
 Source: bridged/dataplane/contract.py, `answer_resets`; bridged/protocol/strangers/listener.py.
 """
@@ -19,7 +19,7 @@ from bridged.protocol.strangers.reset_limit import ResetLimit
 
 
 class Answers:
-    """Answers strangers, or queues what they say. `send` sends a datagram."""
+    """Answers strangers through `send`, or queues what they sent."""
 
     def __init__(self, queue: ControlQueue, send: Callable[[bytes, Endpoint], None]) -> None:
         self._queue = queue
@@ -28,7 +28,7 @@ class Answers:
         self._listener: Listener | None = None
 
     def apply(self, answers: ResetAnswers | None) -> None:
-        """Answer so from now on; None: nobody is answered."""
+        """Answer with this wrap and these cookies from now on (None: answer nobody)."""
         if answers is None:
             self._listener = None
             return
@@ -36,12 +36,12 @@ class Answers:
         self._listener = Listener(answers.wrap, jar, self._limit)
 
     def notify(self, packet: bytes, source: Endpoint, now: float) -> None:
-        """A stranger's data packet that cannot be opened: its session may be gone, let it ask."""
+        """A stranger's data packet cannot be opened: tell it that we do not know its session."""
         if self._listener is not None and len(packet) > NOTICE_OCTETS and self._queue.may_notify(source, now):
             self._send(serialize_notice(packet[0] & 7), source)
 
     def receive(self, datagram: bytes, source: Endpoint, now: float) -> str | None:
-        """A control datagram of no peer: answer it or queue it, or say why not (drop reason)."""
+        """Answer or queue a control datagram of a stranger; returns the drop reason if it is refused."""
         if self._listener is None or self._queue.expects(source):
             return self._queue.put(datagram, source, now, Sender.STRANGER)
         try:

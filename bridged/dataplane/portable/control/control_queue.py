@@ -1,4 +1,4 @@
-"""Control datagrams on their way to the control plane: strangers' are never in the way of others.
+"""Control datagrams on their way to the control plane. Those of strangers never hold up the others.
 
 Source: bridged/dataplane/contract.py. Every lane is bounded, and every source has a rate.
 Written under the loop's gate, read by the control plane's thread; a deque needs no lock for that.
@@ -16,30 +16,30 @@ from bridged.units import PeerHandle
 
 SOURCES_REMEMBERED: Final = 4096
 CONTROL_DATAGRAM_OCTETS: Final = 4096
-"""Larger ones cannot be control packets (tls-mtu is at most 2048)."""
+"""Larger datagrams cannot be control packets (tls-mtu is at most 2048)."""
 STRANGERS_SHARE: Final = 8
-"""One in so many datagrams of a call is left to strangers, however much peers have to say."""
+"""One in this many datagrams of a call is a stranger's, if one waits, however much peers send."""
 
 
 class Rate(NamedTuple):
-    """Datagrams at once, and a second."""
+    """Datagrams at once, and datagrams a second in the long run."""
 
     burst: float
     rate: float
 
 
 PEER: Final = Rate(1024.0, 1024.0)
-"""Of a peer, from however many endpoints it floats to."""
+"""For a peer, whatever endpoints it floats to."""
 HANDSHAKE: Final = Rate(128.0, 64.0)
-"""Of an endpoint in its handshake."""
+"""For an endpoint in its handshake."""
 HANDSHAKES: Final = Rate(8192.0, 4096.0)
-"""Of all endpoints of a host in their handshakes: a thousand clients that return at once fit in."""
+"""For all endpoints of one host in their handshakes: a thousand clients may return at once."""
 STRANGER: Final = Rate(256.0, 128.0)
-"""Of a host."""
+"""For a host that nobody knows."""
 NEWCOMERS: Final = Rate(4096.0, 512.0)
-"""Of a host with clients that brought their cookies back."""
+"""For a host whose clients brought their cookies back."""
 SAMPLES: Final = Rate(32.0, 8.0)
-"""What no use could be made of, from anybody: for logs, not for answers."""
+"""For useless packets of everybody together: they are logged, not answered."""
 PROVEN: Final = Rate(16.0, 1.0)
 NOTICE: Final = Rate(1.0, 1.0)
 NOTICES: Final = Rate(1024.0, 1024.0)
@@ -50,16 +50,16 @@ class Sender(Enum):
     """Who a control datagram is from."""
 
     PEER = "a peer's endpoint"
-    STRANGER = "whoever else; nobody has looked at the datagram"
+    STRANGER = "anybody else; the datagram has not been looked at"
     PROVEN = "a stranger that brought its cookie back"
-    UNPROVEN = "a stranger that may have done so before"
-    USELESS = "a stranger whose packet is good for nothing"
+    UNPROVEN = "a stranger that may have brought its cookie back before"
+    USELESS = "a stranger whose packet is useless"
 
 
 class SourceLimit:
     """A token bucket for each source of control datagrams.
 
-    Holds SOURCES_REMEMBERED sources; the one longest unheard is forgotten first.
+    Holds SOURCES_REMEMBERED sources; the one that was silent longest is forgotten first.
     """
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class SourceLimit:
         return source in self._buckets
 
     def allows(self, source: str, now: float, *, burst: float, rate: float) -> bool:
-        """Take one token of `source`; False where it has none left. `rate` is tokens per second."""
+        """Take one token of `source`; False if it has none left. `rate`: tokens a second."""
         bucket = self._buckets.get(source)
         if bucket is None:
             if len(self._buckets) >= SOURCES_REMEMBERED:
@@ -110,11 +110,11 @@ class ControlQueue:
                 del self._expected[endpoint]
 
     def expects(self, endpoint: Endpoint) -> bool:
-        """Whether some session is in its handshake there."""
+        """Whether a session is in its handshake with this endpoint."""
         return endpoint in self._expected
 
     def may_notify(self, source: Endpoint, now: float) -> bool:
-        """Whether to tell a stranger that its session is unknown here."""
+        """Whether the rates allow to tell a stranger that its session is unknown here."""
         return self._noticed.allows(
             str(source), now, burst=NOTICE.burst, rate=NOTICE.rate
         ) and self._noticed.allows("", now, burst=NOTICES.burst, rate=NOTICES.rate)
@@ -128,9 +128,10 @@ class ControlQueue:
         refusal: str = "cookie_mismatch",
         peer: PeerHandle | None = None,
     ) -> str | None:
-        """Queue a datagram, or say why not (drop reason). `refusal`: why it is of no use, where it is not.
+        """Queue a datagram; returns the drop reason if it is refused.
 
-        `peer`: who is at `source`, for `Sender.PEER`.
+        `refusal`: the reason for `Sender.UNPROVEN` and `USELESS` ones that find no room. `peer`: who is at
+        `source`, for `Sender.PEER`.
         """
         if len(datagram) > CONTROL_DATAGRAM_OCTETS:
             return "bad_length"
@@ -154,7 +155,7 @@ class ControlQueue:
         return None
 
     def take(self, limit: int) -> list[ControlReceived]:
-        """Up to `limit`: those of known endpoints first, but for a share."""
+        """Take up to `limit`: those of known endpoints first, except for the strangers' share."""
         share = min(-(-limit // STRANGERS_SHARE), len(self._strangers))
         known = min(len(self._known), limit - share)
         strangers = min(len(self._strangers), limit - known)

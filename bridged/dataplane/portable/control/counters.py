@@ -16,15 +16,15 @@ UNICAST, UNKNOWN_UNICAST, BROADCAST, MULTICAST = range(4)
 BATCH_BOUNDS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
 _LARGEST_COUNTED: Final = 2048
-"""More frames than one system call can carry: a super-frame has 65535 octets of segments of 36 and more."""
+"""More frames than one system call can carry: a super-frame has 65535 bytes, in segments of 36 and more."""
 
 Drops = dict[tuple[Direction, str], int]
 
 
 class BatchSizes:
-    """How often a batch had how many members; a histogram with bounds 1, 2, 4 … 64 is made of it on demand.
+    """How many batches there were of each size. `histogram` has the bounds 1, 2, 4 … 64.
 
-    Counting is one addition, for it happens at every system call.
+    It is counted at every system call, and is therefore one addition.
     """
 
     __slots__ = ("_sizes", "ones")
@@ -32,7 +32,7 @@ class BatchSizes:
     def __init__(self) -> None:
         self._sizes = [0] * (_LARGEST_COUNTED + 2)
         self.ones = 0
-        """Batches of one, which are counted by whoever has them, apart from `observe`."""
+        """Batches of one; the hot path counts them here itself."""
 
     def observe(self, size: int, times: int = 1) -> None:
         self._sizes[size if size <= _LARGEST_COUNTED else _LARGEST_COUNTED + 1] += times

@@ -1,9 +1,9 @@
-"""Events on their way to the control plane, behind an eventfd; every queue is bounded.
+"""Events on their way to the control plane, announced by an eventfd. Every queue is bounded.
 
-Source: bridged/dataplane/contract.py. Strangers can send control datagrams: `control_queue` keeps them apart.
-What is told once (a peer expired, floated, has a worn key; the TAP failed) is state: it has its place for
-certain, and only one, however often it happens before it is heard.
-Written under the loop's gate, read by the control plane's thread.
+Source: bridged/dataplane/contract.py. Control datagrams, which strangers can send, have `control_queue`.
+Events about a state (a peer expired or floated, a key is worn, the TAP failed) always find room: only one
+waits for each state, however often it changes before the event is taken. Written under the loop's gate, read
+by the control plane's thread.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from bridged.units import KeyId, PeerHandle
 
 
 class State(NamedTuple):
-    """What can be told of once: at most one event of it waits, in which the latest stands."""
+    """Something of which at most one event waits; that event has the latest values."""
 
     kind: type[Event]
     handle: PeerHandle | None = None
@@ -38,19 +38,18 @@ class State(NamedTuple):
 
 
 class EventQueue:
-    """Control datagrams and all other events, oldest first, and the eventfd that tells of them.
+    """All events, oldest first, with control datagrams behind the others.
 
-    Control datagrams come behind the others; at most EVENT_QUEUE_EVENTS wait that may be refused, and one
-    event for each state.
+    At most EVENT_QUEUE_EVENTS wait of the kinds that may be refused, and one event for each state.
     """
 
     def __init__(self) -> None:
         self._queue: deque[Event | State] = deque()
         self._states: dict[State, Event] = {}
         self._occ: Counter[PeerHandle] = Counter()
-        """OCC messages that wait."""
+        """How many OCC messages of each peer wait."""
         self._others = 0
-        # Held for what is not a control datagram: those have queues of their own.
+        # For all but control datagrams, which have their own queues.
         self._lock = threading.Lock()
         self.control = ControlQueue()
         self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -72,7 +71,7 @@ class EventQueue:
         return self._others + len(self._states)
 
     def put(self, event: Event) -> bool:
-        """Queue an event; False where there is no room (`event_queue_full`). For state there always is."""
+        """Queue an event; False without room (`event_queue_full`). There is always room for a state."""
         state = _state_of(event)
         with self._lock:
             if state is not None:
@@ -84,7 +83,7 @@ class EventQueue:
         return True
 
     def forget(self, handle: PeerHandle) -> None:
-        """A peer has gone: nobody wants to hear of its state any more. With the loop's gate held."""
+        """Remove the events about the states of a peer that has gone. With the loop's gate held."""
         with self._lock:
             gone = [state for state in self._states if state.handle == handle]
             for state in gone:
@@ -92,11 +91,11 @@ class EventQueue:
                 self._queue.remove(state)
 
     def put_control(self, datagram: bytes, source: Endpoint, now: float, peer: PeerHandle) -> str | None:
-        """Queue a control datagram of a peer, or say why not (drop reason)."""
-        return self.told(self.control.put(datagram, source, now, Sender.PEER, peer=peer))
+        """Queue a control datagram of a peer; returns the drop reason if it is refused."""
+        return self.announce(self.control.put(datagram, source, now, Sender.PEER, peer=peer))
 
-    def told(self, refusal: str | None) -> str | None:
-        """Something may have been put into `control`: wake the reader."""
+    def announce(self, refusal: str | None) -> str | None:
+        """Wake the reader if something waits in `control`; returns `refusal` as it is."""
         if len(self.control):
             os.eventfd_write(self._descriptor, 1)
         return refusal
@@ -143,10 +142,10 @@ class EventQueue:
         return True
 
     def _leave(self, entry: Event | State) -> Event | None:
-        """The event of an entry that leaves the queue; None: there is nothing to tell any more."""
+        """The event of an entry that leaves the queue; None if there is nothing left to report."""
         if isinstance(entry, State):
             event = self._states.pop(entry)
-            # It is where it was: nothing has changed.
+            # The peer has come back to where it was.
             is_back = isinstance(event, PeerFloated) and event.endpoint == event.previous
             return None if is_back else event
         self._others -= 1

@@ -1,4 +1,4 @@
-"""When to look at which peer's timers: taking the next one costs the same however many peers there are.
+"""When to look at which peer's timers. Finding the next one costs the same for any number of peers.
 
 Pure: moments are monotonic seconds.
 """
@@ -14,9 +14,9 @@ SPARE_ENTRIES: Final = 64
 
 
 class Schedule:
-    """Each peer has one moment at most.
+    """At most one moment for each peer.
 
-    The heap also holds moments that no longer count, fewer than the others and SPARE_ENTRIES together.
+    The heap also holds outdated moments, at most as many as there are peers, and SPARE_ENTRIES more.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class Schedule:
         self._heap: list[tuple[float, PeerHandle]] = []
 
     def set(self, handle: PeerHandle, moment: float | None) -> None:
-        """Look at the peer then, and not at the moment set before; None: never."""
+        """Set when to look at the peer (None: never); this replaces the moment set before."""
         if moment is None:
             self._moments.pop(handle, None)
         else:
@@ -41,7 +41,7 @@ class Schedule:
         return self._heap[0][0] if self._heap else float("inf")
 
     def take_due(self, now: float) -> PeerHandle | None:
-        """Take out a peer whose moment has come, the earliest first."""
+        """Remove and return a peer whose moment has come, the earliest first; None if there is none."""
         if self.next() > now:
             return None
         _, handle = heappop(self._heap)

@@ -1,9 +1,8 @@
-"""The Internet checksum over many octets, quickly, without leaving Python.
+"""The Internet checksum over many bytes, fast in pure Python.
 
-Source: RFC 1071. A one's complement sum of 16-bit words is a number modulo 65535, and does not depend on
-byte order but for a final swap; so the octets are read as one long little-endian integer, folded in halves
-at a word boundary (2^16 = 1 modulo 65535), and only the short rest is divided.
-Pure: octets in, numbers out.
+Source: RFC 1071. A one's complement sum of 16-bit words is a number modulo 65535; byte order only swaps it.
+The bytes are read as one long little-endian integer, folded in halves at a word boundary (2^16 = 1 modulo
+65535), and only the short rest is divided. Pure: bytes in, numbers out.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ _FOLD_FROM_OCTETS: Final = 256
 def word_sum(data: bytes | bytearray) -> int:
     """Sum of the little-endian 16-bit words of `data` modulo 65535, 0..65534.
 
-    An odd last octet is padded with zero, as the checksum wants it.
+    An odd last byte is padded with zero, as the checksum requires.
     """
     number = int.from_bytes(data, "little")
     length = len(data)
@@ -35,10 +34,10 @@ def swapped(value: int) -> int:
 
 
 def checksum_octets(total: int) -> bytes:
-    """The two octets of the checksum field for a sum of words (as of `word_sum`) without that field."""
+    """The two bytes of the checksum field, for a sum of words (`word_sum`) that leaves out that field."""
     return ((_WORD - total % _WORD) % _WORD).to_bytes(2, "little")
 
 
 def partial_octets(total: int) -> bytes:
-    """The two octets of a sum that is not complemented, as NEEDS_CSUM wants in the field."""
+    """The two bytes of a sum that is not complemented, as NEEDS_CSUM wants it in the field."""
     return (total % _WORD or _WORD).to_bytes(2, "little")

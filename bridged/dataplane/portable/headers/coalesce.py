@@ -1,10 +1,10 @@
-"""Frames on their way to the TAP become super-frames: consecutive TCP segments of one flow in one write.
+"""Joins frames for the TAP into super-frames: consecutive TCP segments of one flow in one write.
 
-Source: the merging rules of Linux's tcp_gro_receive, made stricter until the kernel's own segmentation
-(tcp_gso_segment) gives back every frame octet for octet: same headers but for length, identification,
-sequence number and checksums, no flags but ACK, ECE and a closing PSH, and *good checksums*. A super-frame
-says NEEDS_CSUM, which makes the kernel vouch for the sums; a frame with a wrong one is therefore left alone.
-Pure: octets in, octets out.
+Source: the rules of Linux's tcp_gro_receive, made stricter until the kernel's own segmentation
+(tcp_gso_segment) gives back every frame unchanged: same headers except length, identification, sequence
+number and checksums; no flags but ACK, ECE and a closing PSH; *good checksums*. The kernel computes the
+checksums of a super-frame (NEEDS_CSUM): a frame with a wrong one is therefore left alone. Pure: bytes in,
+bytes out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bridged.dataplane.portable.headers.vnet import GSO_TCPV4, GSO_TCPV6, VnetHe
 
 LENGTHS_REMEMBERED: Final = 256
 MAX_DATAGRAM_OCTETS: Final = 65535
-"""Of the IP packet in a super-frame (IPv6: of its payload)."""
+"""Bytes of the IP packet in a super-frame (IPv6: of its payload)."""
 
 _ACK: Final = 0x10
 _PSH: Final = 0x08
@@ -36,12 +36,12 @@ _NOT_CANONICAL: Final = b"\xff\xff"
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Offsets in an untagged frame, of IPv4 without options or IPv6 without extension headers.
+    """Offsets in an untagged frame with IPv4 without options, or IPv6 without extension headers.
 
     `fields` unpacks length, identification and header checksum (not in IPv6), sequence number, offset, flags.
     `length_at` is the length field; what it counts begins at `counted_from`. The checksum is over `words`.
-    `step` is what the headers up to the TCP checksum, as one number, grow by from one segment to the next,
-    but for the payload's octets in the sequence number.
+    The headers up to the TCP checksum, read as one number, grow by `step` from one segment to the next, plus
+    the payload's size in the sequence number.
     """
 
     gso_type: int
@@ -68,14 +68,14 @@ _V4: Final = _Layout(
 )
 _V6: Final = _Layout(GSO_TCPV6, 18, 54, 22, 54, 0, struct.Struct("!18xH38xI4xBB"))
 _SEQUENCE_SHIFT: Final = 8 * 8
-"""From the end of the sequence number to the TCP checksum there are 8 octets."""
+"""8 bytes lie between the end of the sequence number and the TCP checksum."""
 
 
 class _Run:
-    """Segments of one flow that make one super-frame so far.
+    """Segments of one flow that are one super-frame so far.
 
-    `next_head` is what the next full segment has up to its TCP checksum, and `tail` what stands between
-    that and the payload; `room` counts the full segments that still fit.
+    `next_head`: what the next full segment must have up to its TCP checksum; `tail`: its bytes between that
+    and the payload. `room`: how many full segments still fit.
     """
 
     __slots__ = (
@@ -112,16 +112,16 @@ class _Run:
         self.next_head = -1
 
     def follow(self, frame: bytes, number: int, identity: int) -> None:
-        """`frame` with this sequence number is the last one now: know the next by it."""
+        """Note the last segment: the next one must continue it."""
         self.expected = (number + self.size) & 0xFFFFFFFF
         self.identity = (identity + 1) & 0xFFFF
         self.next_head = int.from_bytes(frame[self.layout.head], "big") + self.step
 
 
 class Coalescer:
-    """Turns batches of frames into TAP writes; keeps nothing between batches but masks.
+    """Turns batches of frames into TAP writes; it keeps nothing between batches but masks.
 
-    `vnet_octets` is the length of the virtio-net header, 10 or 12; `kinds` what is joined, of `tcp4`, `tcp6`.
+    `vnet_octets`: bytes of the virtio-net header, 10 or 12. `kinds`: what to join, of `tcp4`, `tcp6`.
     """
 
     def __init__(self, vnet_octets: int, kinds: Set[str] = frozenset({"tcp4", "tcp6"})) -> None:
@@ -131,7 +131,7 @@ class Coalescer:
         self._masks: dict[tuple[int, int], int] = {}
 
     def coalesce(self, frames: list[bytes]) -> list[tuple[bytes, int]]:
-        """What to write, each with the number of frames in it; the order within every flow is kept."""
+        """The writes for a batch, each with its number of frames. The order within every flow is kept."""
         runs: dict[bytes, _Run] = {}
         order: list[bytes | _Run] = []
         index = 0
@@ -144,7 +144,7 @@ class Coalescer:
         return [(plain + item, 1) if isinstance(item, bytes) else self._written(item) for item in order]
 
     def _offer(self, frame: bytes, runs: dict[bytes, _Run], order: list[bytes | _Run]) -> _Run | None:
-        """Put a frame where it belongs; the run that may go on with the next frame."""
+        """Put a frame where it belongs; returns the run that the next frame may continue."""
         layout = _layout_of(frame)
         if layout is None or layout not in self._layouts:
             if runs:
@@ -166,7 +166,7 @@ class Coalescer:
             order.append(frame)
             return None
         masked = int.from_bytes(frame[:body], "little") & self._mask(body, layout)
-        # What grows in identification and length is missing in the header checksum.
+        # As identification and length grow, the header checksum shrinks: their sum stays the same.
         total = (header_sum + identity + length) % 0xFFFF if layout is _V4 else 0
         run = runs.get(key)
         if (
@@ -198,7 +198,7 @@ class Coalescer:
         return run
 
     def _mask(self, body: int, layout: _Layout) -> int:
-        """Of the headers' octets as one little-endian number: 0 where segments of one run differ."""
+        """A mask over the headers as one little-endian number: 0 where segments of one run may differ."""
         mask = self._masks.get((body, layout.tcp))
         if mask is None:
             octets = bytearray(b"\xff" * body)
@@ -213,7 +213,7 @@ class Coalescer:
         return mask
 
     def _written(self, run: _Run) -> tuple[bytes, int]:
-        """The write for a run: a super-frame, or the frame itself where it stayed alone."""
+        """The write for a run: a super-frame, or the frame itself if it stayed alone."""
         frames = run.frames
         if len(frames) == 1:
             return self._plain + frames[0], 1
@@ -238,7 +238,7 @@ class Coalescer:
 
 
 def _layout_of(frame: bytes) -> _Layout | None:
-    """The layout of a TCP segment that may be merged as far as the IP header tells."""
+    """The layout of a TCP segment that may be joined as far as its IP header says; else None."""
     start = frame[12:15]
     if start == _IPV4_START:
         if len(frame) > 54 and frame[23] == _TCP and not (frame[20] & _MORE_OR_OFFSET or frame[21]):
@@ -258,10 +258,10 @@ def _fields(layout: _Layout, frame: bytes) -> tuple[int, int, int, int, int, int
 
 
 def _extend(run: _Run, frames: list[bytes], index: int) -> int:
-    """Take the full segments that follow, beginning at `index`; where the first frame is that was not taken.
+    """Take the full segments that follow from `index` on; returns the index of the first frame not taken.
 
-    This is where bulk traffic spends its time. A segment right behind the one before is known by its whole
-    header at once; its checksum is `_is_good`, written out.
+    Bulk traffic spends its time here: one comparison covers the whole header of the next segment, and its
+    checksum is `_is_good`, written out.
     """
     layout, body = run.layout, run.body
     length, size = body + run.size, run.size
@@ -302,7 +302,7 @@ def _extend(run: _Run, frames: list[bytes], index: int) -> int:
 
 
 def _takes(run: _Run, frame: bytes) -> bool:
-    """There is room, and the checksums of this frame (and of the first) are good."""
+    """Whether there is room, and the checksums of this frame (and of the first) are good."""
     return (
         len(frame) <= run.body + run.size
         and run.room > 0
@@ -312,11 +312,11 @@ def _takes(run: _Run, frame: bytes) -> bool:
 
 
 def _interrupt(frame: bytes, runs: dict[bytes, _Run]) -> None:
-    """End the runs that a frame which is not to be merged may belong to, so that it is not overtaken."""
+    """End the runs that a frame which is not joined may belong to: nothing may overtake it."""
     ethertype = frame[12:14]
     if ethertype == _IPV4:
         if frame[14:15] != b"\x45" or len(frame) < 38 or frame[20] & _MORE_OR_OFFSET or frame[21]:
-            runs.clear()  # a fragment, or options: which flow it is of is not worth finding out
+            runs.clear()  # a fragment, or options: it may belong to any flow
         else:
             runs.pop(frame[_V4.key], None)
     elif ethertype == _IPV6:
@@ -327,7 +327,7 @@ def _interrupt(frame: bytes, runs: dict[bytes, _Run]) -> None:
 
 
 def _is_first_good(run: _Run) -> bool:
-    """Asked only when a second frame comes: most runs of interactive traffic stay alone."""
+    """Checked only when a second frame comes: most frames of interactive traffic stay alone."""
     frame = run.frames[0]
     if run.layout is _V4 and word_sum(frame[14:34]):
         return False

@@ -1,7 +1,7 @@
-"""Fitting the maximum segment size of TCP connections that cross the tunnel.
+"""Lowers the maximum segment size (MSS) that TCP connections through the tunnel agree on.
 
 Source: docs/protocol/data.md#5-4; RFC 9293, 3.7.1; RFC 1624 for the checksum.
-Pure: octets in, octets out.
+Pure but for the count of `MssFitter`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class MssFitter:
 
 
 def may_be_syn(frame: bytes) -> bool:
-    """A quick look: false for most frames that cannot be SYN segments."""
+    """A quick look: false for most frames that are no SYN segments."""
     if len(frame) < 54:
         return False
     ethertype = frame[12]
@@ -55,9 +55,9 @@ def may_be_syn(frame: bytes) -> bool:
 
 
 def tcp_offset(frame: bytes) -> tuple[int, bool] | None:
-    """Where the TCP header begins and whether under IPv6; None where there is none to be read.
+    """Where the TCP header begins, and whether the frame is IPv6; None if there is no TCP header to read.
 
-    Reads behind at most two VLAN tags. IPv4 fragments and IPv6 extension headers count as none.
+    It looks behind at most two VLAN tags. IPv4 fragments and IPv6 extension headers count as no TCP.
     """
     network, ethertype = network_offset(frame)
     if ethertype == IPV4:
@@ -77,8 +77,8 @@ def tcp_offset(frame: bytes) -> tuple[int, bool] | None:
 def clamp_mss(frame: bytes, limit: int) -> bytes | None:
     """The frame with its MSS option lowered to `limit` (IPv6: 20 less); None where nothing is to change.
 
-    Only SYN segments are looked at; an MSS is never raised. The checksum is updated, not computed anew,
-    so that a wrong one stays wrong.
+    Only SYN segments are looked at, and an MSS is never raised. The checksum is updated rather than computed
+    again: a wrong one stays wrong.
     """
     found = tcp_offset(frame)
     if found is None:
@@ -108,12 +108,12 @@ def _words(frame: bytes | bytearray, even: int, at: int) -> int:
     first = int.from_bytes(frame[even : even + 2], "big")
     if even == at:
         return first
-    # A frame may end within its last word, which then counts as if a zero octet followed.
+    # A frame may end within its last word: a zero byte is added then.
     return first + int.from_bytes(frame[even + 2 : even + 4].ljust(2, b"\0"), "big")
 
 
 def _mss_option(frame: bytes, start: int) -> int | None:
-    """Where the value of the first well-formed MSS option stands."""
+    """The offset of the value of the first well-formed MSS option; None if there is none."""
     end = min(start + (frame[start + 12] >> 4) * 4, len(frame))
     at = start + 20
     while at < end:

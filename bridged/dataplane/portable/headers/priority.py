@@ -12,7 +12,7 @@ from bridged.dataplane.portable.headers.segment import IPV4, IPV6, VLAN_TAGS, ne
 from bridged.errors import DataplaneError
 
 DSCP_OF_PCP: Final = (0, 8, 16, 24, 32, 46, 48, 56)
-"""The class selector of the same number, but EF for 5, which is voice."""
+"""The class selector of the same number; for 5, which is voice, it is EF."""
 Reader = Callable[[bytes], int]
 
 
@@ -32,14 +32,14 @@ def dscp_reader(priority: str) -> Reader | None:
 
 
 def dscp_of_tag(frame: bytes) -> int:
-    """By the priority bits of the first VLAN tag; 0 without one."""
+    """The DSCP for the priority bits of the first VLAN tag; 0 without a tag."""
     if frame[12:14] in VLAN_TAGS and len(frame) > 14:
         return DSCP_OF_PCP[frame[14] >> 5]
     return 0
 
 
 def dscp_of_ip(frame: bytes) -> int:
-    """That of the IP header, behind at most two VLAN tags; 0 without one."""
+    """The DSCP of the IP header, after at most two VLAN tags; 0 without an IP header."""
     at, ethertype = network_offset(frame)
     octets = frame[at : at + 2]
     if len(octets) < 2:

@@ -1,8 +1,9 @@
-"""Super-frames from the TAP become frames: TCP and UDP segmentation, and checksums left to us.
+"""Cuts super-frames from the TAP into frames (TCP and UDP), and completes checksums that the kernel left to
+us.
 
-Source: Linux Documentation/networking/segmentation-offloads.rst and checksum-offloads.rst; the rules are
-those of the kernel's own tcp_gso_segment and __udp_gso_segment, so that a receiver cannot tell them apart.
-Pure: octets in, octets out.
+Source: Linux Documentation/networking/segmentation-offloads.rst and checksum-offloads.rst. The rules are
+those of the kernel's tcp_gso_segment and __udp_gso_segment: a receiver cannot tell the difference. Pure:
+bytes in, bytes out.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ _U32: Final = struct.Struct("!I")
 
 
 class BadSuperFrame(ValueError):
-    """A virtio-net header that does not fit the frame behind it; the frame is dropped as `bad_length`."""
+    """A virtio-net header that does not fit its frame; the frame is dropped (`bad_length`)."""
 
 
 def network_offset(frame: bytes) -> tuple[int, bytes]:
-    """Where the network header begins, behind at most two VLAN tags, and its EtherType."""
+    """Where the network header begins, after at most two VLAN tags, and its EtherType."""
     at = 12
     for _ in range(_MAX_TAGS):
         if frame[at : at + 2] not in VLAN_TAGS:
@@ -44,10 +45,10 @@ def network_offset(frame: bytes) -> tuple[int, bytes]:
 
 
 def segment(header: VnetHeader, frame: bytes) -> list[bytes]:
-    """The frames that stand for one read of the TAP, checksums complete; order is that of the payload.
+    """The frames of one read of the TAP, in order and with complete checksums.
 
     Raises:
-        BadSuperFrame: offsets outside the frame, a size of 0, or a kind of super-frame that is not offered.
+        BadSuperFrame: offsets outside the frame, a size of 0, or a kind that we did not offer.
     """
     if header.gso_type == GSO_NONE:
         return [complete_checksum(header, frame) if header.needs_checksum else frame]
@@ -61,7 +62,11 @@ def segment(header: VnetHeader, frame: bytes) -> list[bytes]:
 
 
 def complete_checksum(header: VnetHeader, frame: bytes) -> bytes:
-    """Replace the partial sum that NEEDS_CSUM leaves in the checksum field by the checksum."""
+    """Replace the partial sum that NEEDS_CSUM leaves in the checksum field by the checksum.
+
+    Raises:
+        BadSuperFrame: the field is outside the frame.
+    """
     field = header.checksum_start + header.checksum_offset
     if field + 2 > len(frame):
         raise BadSuperFrame(f"the checksum field at {field} is outside {len(frame)} octets")
@@ -71,7 +76,7 @@ def complete_checksum(header: VnetHeader, frame: bytes) -> bytes:
 
 def _field(total: int, checksum_offset: int) -> bytes:
     octets = checksum_octets(total)
-    # In UDP a field of 0 means "none", and all ones stands for 0.
+    # In UDP a field of 0 means "no checksum"; all ones stand for 0.
     return b"\xff\xff" if checksum_offset == _UDP_CHECKSUM_AT and octets == b"\0\0" else octets
 
 
@@ -129,7 +134,7 @@ def _checked_network(frame: bytes, start: int) -> tuple[int, bytes]:
 
 
 def _seed(head: bytearray, start: int, field: int, length: int) -> int:
-    """The pseudo-header's sum without its length; the kernel left it, length included, in the field."""
+    """The pseudo-header's sum without its length. The kernel left it in the field, length included."""
     if field + 2 > len(head) or start < ETHERNET_OCTETS:
         raise BadSuperFrame("no room for the checksum field")
     return int.from_bytes(head[field : field + 2], "little") - swapped(length)
@@ -138,7 +143,7 @@ def _seed(head: bytearray, start: int, field: int, length: int) -> int:
 def _set_network_length(
     head: bytearray, network: int, ethertype: bytes, start: int, piece: int, *, first: bool
 ) -> None:
-    """Length, identification (one more than that of the segment before) and checksum of the IP header."""
+    """Set length, identification (one more than the last segment's) and checksum of the IP header."""
     if ethertype == IPV4:
         _U16.pack_into(head, network + 2, len(head) - network + piece)
         if not first:
@@ -153,7 +158,7 @@ def _set_network_length(
 
 
 def _set_checksum(head: bytearray, start: int, field: int, piece: bytes, seed: int) -> None:
-    # Every transport header has an even number of octets, so both parts begin at a word.
+    # Every transport header has an even number of bytes: both parts begin at a word.
     head[field : field + 2] = b"\0\0"
     total = seed + swapped(len(head) - start + len(piece)) + word_sum(head[start:]) + word_sum(piece)
     head[field : field + 2] = _field(total, field - start)

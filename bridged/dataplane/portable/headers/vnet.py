@@ -1,7 +1,7 @@
-"""The virtio-net header that stands before each frame of a TAP with IFF_VNET_HDR.
+"""The virtio-net header in front of each frame of a TAP with IFF_VNET_HDR.
 
 Source: VIRTIO 1.2, 5.1.6; Linux include/uapi/linux/virtio_net.h (native byte order, as TUN uses it).
-Pure: octets in, values out.
+Pure: bytes in, values out.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ GSO_ECN: Final = 0x80
 
 _LAYOUT: Final = struct.Struct("=BBHHHH")
 HEADER_OCTETS: Final = _LAYOUT.size
-"""10; a header of 12 has a buffer count behind it, which means nothing on a TAP."""
+"""10. A header of 12 bytes has a buffer count at its end, which a TAP does not use."""
 
 
 @dataclass(frozen=True, slots=True)
 class VnetHeader:
-    """What the kernel says of a frame. Offsets and sizes are octets from the start of the frame.
+    """What the kernel says about a frame. Offsets and sizes are bytes from the start of the frame.
 
-    `gso_type` without GSO_ECN, which is `ecn`. `segment_size` is the payload of one segment.
+    `gso_type` is without GSO_ECN, which is `ecn`. `segment_size` is the payload of one segment.
     """
 
     needs_checksum: bool
@@ -56,7 +56,7 @@ def parse_vnet(packet: bytes) -> VnetHeader:
 
 
 def serialize_vnet(header: VnetHeader, length: int = HEADER_OCTETS) -> bytes:
-    """The octets that stand before the frame; `length` is 10 or 12."""
+    """The bytes in front of the frame; `length` is 10 or 12."""
     packed = _LAYOUT.pack(
         NEEDS_CSUM if header.needs_checksum else 0,
         header.gso_type | (GSO_ECN if header.ecn else 0),

@@ -15,12 +15,12 @@ LEAST_URGENT: Final = 32
 
 
 def urgent_first(frames: list[bytes], reader: Reader) -> list[bytes]:
-    """The same frames, urgent ones first; order is kept among them and among the others."""
+    """The same frames, urgent ones first. Both kinds keep their order."""
     return sorted(frames, key=lambda frame: reader(frame) < LEAST_URGENT)
 
 
 def stretches(frames: Sequence[bytes], reader: Reader) -> list[tuple[int, int]]:
-    """(traffic class octet, how many) of consecutive frames that go out under one class."""
+    """(traffic class, how many) of consecutive frames whose packets have the same class."""
     found: list[tuple[int, int]] = []
     for frame in frames:
         octet = reader(frame) << 2

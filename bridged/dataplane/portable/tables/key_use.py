@@ -1,4 +1,4 @@
-"""How far a data key is used up, and when to ask for the next.
+"""How far a data key is used up, and when to ask for a new one.
 
 Source: docs/protocol/data.md#3-1 and #3-3.
 Pure: counts only.
@@ -26,13 +26,13 @@ LARGEST_PACKET_OCTETS: Final = 65535
 class KeyUse:
     """Counts of one key; `trigger` says once that it should be replaced.
 
-    `octets_*` count whole packets. The configured limits (0: none) count octets and packets of both
-    directions together. Asked after every batch, the limits themselves are looked at only when so many
-    packets or octets have passed that one of them may have been reached.
+    `octets_*` count whole packets. The configured limits (0: none) hold for both directions together.
+    `is_due` is asked after every batch and costs little: it is true only when enough packets have passed for
+    a limit to be possible.
     """
 
     __slots__ = (
-        "_told",
+        "_reported",
         "due_received",
         "due_sent",
         "failed_tags",
@@ -52,29 +52,29 @@ class KeyUse:
         self.packets_sent = self.packets_received = 0
         self.octets_sent = self.octets_received = 0
         self.failed_tags = 0
-        self._told = False
+        self._reported = False
         self.due_received = self.due_sent = 0
         self._plan_check()
 
     def count_sent(self, packets: int, octets: int) -> None:
-        """Packets sealed, with `octets` between them."""
+        """Count sealed packets, `octets` bytes in all."""
         self.packets_sent += packets
         self.octets_sent += octets
 
     def count_received(self, packets: int, octets: int) -> None:
-        """Packets that were authentic and new."""
+        """Count packets that were authentic and new, `octets` bytes in all."""
         self.packets_received += packets
         self.octets_received += octets
 
     def count_failed(self) -> None:
-        """A packet whose tag did not match. It counts towards no other limit: anybody can send it."""
+        """Count a packet whose tag did not match. It counts for no other limit: anybody can send it."""
         self.failed_tags += 1
-        if self.failed_tags >= FAILED_TAGS_RENEGOTIATE and not self._told:
+        if self.failed_tags >= FAILED_TAGS_RENEGOTIATE and not self._reported:
             self.due_received = 0  # forgeries alone make no other limit due
 
     @property
     def blocks(self) -> int:
-        """16-octet blocks, rounded up, plus packets, of the worse direction (or a little more)."""
+        """Blocks of 16 bytes, rounded up, plus packets, of the busier direction (or a little more)."""
         return max(
             self.octets_sent // AEAD_BLOCK_OCTETS + 2 * self.packets_sent,
             self.octets_received // AEAD_BLOCK_OCTETS + 2 * self.packets_received,
@@ -82,29 +82,29 @@ class KeyUse:
 
     @property
     def is_dead(self) -> bool:
-        """So many tags failed that nothing may be accepted under this key any more."""
+        """Too many tags failed: nothing may be accepted under this key any more."""
         return self.failed_tags >= FAILED_TAGS_END
 
     def is_due(self) -> bool:
-        """Whether `trigger` is worth asking."""
+        """Whether a limit may have been reached: ask `trigger`."""
         return self.packets_received >= self.due_received or self.packets_sent >= self.due_sent
 
     def trigger(self, highest_packet_id: int) -> LimitTrigger | None:
-        """Why the key should be replaced; once, then always None.
+        """Why the key should be replaced; None if it should not, or if that was reported before.
 
-        `highest_packet_id` is the higher one of those sent and received.
+        `highest_packet_id`: the higher one of those sent and received.
         """
-        reason = None if self._told else self._reason(highest_packet_id)
-        self._told = self._told or reason is not None
+        reason = None if self._reported else self._reason(highest_packet_id)
+        self._reported = self._reported or reason is not None
         self._plan_check()
         return reason
 
     def _plan_check(self) -> None:
-        """Look again when so many packets have passed in one direction that a limit may be reached."""
+        """Set when `is_due` is true next: before any limit can be reached."""
         left = 2 * CHECK_PACKETS
-        if not self._told and self.renegotiate_packets:
+        if not self._reported and self.renegotiate_packets:
             left = min(left, self.renegotiate_packets - self.packets_sent - self.packets_received)
-        if not self._told and self.renegotiate_bytes:
+        if not self._reported and self.renegotiate_bytes:
             octets = self.renegotiate_bytes - self.octets_sent - self.octets_received
             left = min(left, octets // LARGEST_PACKET_OCTETS)
         share = max(1, left // 2)
@@ -125,7 +125,7 @@ class KeyUse:
         return None
 
     def aead_ratio(self) -> float:
-        """Share of the AEAD limit used, 0..1, of the worse direction."""
+        """Share of the AEAD limit used, 0..1, of the busier direction."""
         if not self.is_limited:
             return 0.0
         return min(1.0, self.blocks / AES_GCM_BLOCKS)

@@ -1,8 +1,7 @@
 """Seal and open whole batches under one data key.
 
-Source: docs/protocol/data.md#2-1 and #3. `bridged.protocol.packets.data_packet` is the same for
-one packet at a time, to be read first; tests hold the two together.
-Acts on its own state only: no sockets, no clock.
+Source: docs/protocol/data.md#2-1 and #3. Read `bridged.protocol.packets.data_packet` first: it does the same
+for one packet at a time, and tests compare the two. Acts on its own state only: no sockets, no clock.
 """
 
 from __future__ import annotations
@@ -39,9 +38,9 @@ Drop = Callable[[str], None]
 class KeySlot:
     """One key id of one peer: its AEAD objects, packet ids, replay window and use.
 
-    Owns the DataKey, and zeroises it in `close`. A closed slot seals and opens nothing. `awaited` is the
-    packet id behind the highest received; `following` counts those that came in order and are not in the
-    window yet. `additional` is what stands before the packet id in the additional data when sealing.
+    It owns the DataKey and zeroises it in `close`; then it seals and opens nothing. `awaited` is the packet
+    id behind the highest received; `following` counts those that came in order and are not in the window yet.
+    `additional` is the additional data of a sealed packet, up to its packet id.
     """
 
     __slots__ = (
@@ -75,9 +74,9 @@ class KeySlot:
         self.window = ReplayWindow(replay_window)
         self.use = use
         self.known_as: list[bytes] = []
-        """Headers by which the table of peers finds it."""
+        """Packet headers under which the table of peers finds this slot."""
         self.accepted = 0
-        """Packets of the last `open` that were authentic and new, short ones included."""
+        """Packets of the last `open` that were authentic and new, including short ones."""
 
     @property
     def key_id(self) -> KeyId:
@@ -89,7 +88,7 @@ class KeySlot:
         return max(self.next_id - 1, self.awaited - 1)
 
     def limit_reached(self) -> LimitTrigger | None:
-        """Why the key should be replaced; told once."""
+        """Why the key should be replaced; reported once, else None."""
         use = self.use
         return use.trigger(self.highest_packet_id) if use.is_due() else None
 
@@ -100,16 +99,16 @@ class KeySlot:
         self.additional = self.header if peer_id is not None else b""
 
     def close(self) -> None:
-        """Overwrite the key. The AEAD objects' own copies go with them, as far as Python can say."""
+        """Overwrite the key. The copies inside the AEAD objects go when Python frees these."""
         self._key.zeroise()
         self.encrypt = _closed
         self.decrypt = _closed
         self.seal_iv = self.open_iv = b""
 
     def seal(self, payloads: Sequence[bytes]) -> list[bytes]:
-        """The packets for these payloads (1 octet or more each), in order.
+        """The packets for these payloads (1 byte or more each), in order.
 
-        Fewer than were given where the packet ids ran out: an id is never used twice.
+        There are fewer packets than payloads if the packet ids run out: an id is never used twice.
         """
         header, additional = self.header, self.additional
         iv = self.seal_iv
@@ -170,11 +169,11 @@ class KeySlot:
             self.following = 0
 
     def open(self, packets: Sequence[bytes], drop: Drop, *, is_v2: bool) -> list[bytes]:
-        """The payloads of those packets that are authentic, new and long enough to be frames.
+        """The payloads of the packets that are authentic, new and long enough to be frames.
 
-        Ids are recorded only of authentic packets. Every other packet is told to `drop`: `short_packet`,
-        `tag_mismatch`, `replay`, `replay_too_old`, `short_frame`, `key_expired`. `accepted` says how
-        many packets were authentic and new, those with short frames included.
+        Only ids of authentic packets are recorded. `drop` hears of every other packet: `short_packet`,
+        `tag_mismatch`, `replay`, `replay_too_old`, `short_frame`, `key_expired`. `accepted` is how many
+        packets were authentic and new, including those with short frames.
         """
         self.accepted = 0
         if self.use.is_dead:

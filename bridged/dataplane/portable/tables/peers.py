@@ -20,15 +20,15 @@ from bridged.protocol.packets.data_packet import serialize_data_header
 from bridged.units import KeyId, PeerHandle, Seconds, WirePeerId
 
 IDS_REMEMBERED: Final = 64
-"""Peer ids under which one key of a peer that takes any is found quickly."""
+"""If a peer takes any peer id: how many of them are remembered for one of its keys."""
 
 
 class Peer:
-    """One peer. `slots` are the keys it may use, `sealing` the one that we use (None: none yet).
-    `has_sealed`: there was one; before that the peer is not there yet.
+    """One peer. `slots` are the keys that it may use, `sealing` the one that we use (None: none yet).
 
-    `sent_at` and `started_at` start the timers `ping` and `ping_restart`; `seen_at` is when the newest
-    authenticated packet came (None: never). All monotonic seconds.
+    `has_sealed`: there has been a key in use; before that the peer does not exist for senders. `sent_at` and
+    `started_at` start the timers `ping` and `ping_restart`; `seen_at` is when the newest authenticated packet
+    came (None: never). All are monotonic seconds.
     """
 
     __slots__ = (
@@ -69,7 +69,7 @@ class Peer:
         self.started_at = now
         self.seen_at: float | None = None
         self.verdicts: dict[bytes, Any] = {}
-        """What the switch remembers of frames from here."""
+        """Remembered verdicts on frames from this peer, by addresses (`policy.verdicts`)."""
         self.expired = False
         self.occ = Allowance(OCC_BURST, OCC_PER_SECOND)
 
@@ -79,7 +79,7 @@ class Peer:
         return None if trigger is None else KeyNearLimit(self.handle, slot.key_id, trigger)
 
     def next_deadline(self) -> float:
-        """When a ping or the expiry is due at the earliest (monotonic seconds; inf: never)."""
+        """When a ping or the expiry is due, whichever is earlier (monotonic seconds; inf: never)."""
         due = float("inf")
         if self.ping is not None and self.sealing is not None:
             due = self.sent_at + self.ping
@@ -88,11 +88,11 @@ class Peer:
         return due
 
     def heard_at(self) -> float:
-        """From when the silence of the peer counts."""
+        """When the peer's silence began."""
         return self.started_at if self.seen_at is None else max(self.started_at, self.seen_at)
 
     def restart_timers(self, ping: Seconds | None, ping_restart: Seconds | None, now: float) -> None:
-        """Other timers; they begin now."""
+        """Replace the timers, and start them now."""
         self.ping = ping
         self.ping_restart = ping_restart
         self.sent_at = self.started_at = now
@@ -107,10 +107,9 @@ class Peer:
 
 
 class PeerTable:
-    """All peers, and the ways to find one: handle, endpoint, wire peer id.
+    """All peers, by handle, by endpoint and by wire peer id.
 
-    `receivers` maps the first 4 octets of a DATA_V2
-    packet to its peer and key; `find` is the slow way.
+    `receivers` maps the first 4 bytes of a DATA_V2 packet to its peer and key; `find` covers what it lacks.
     """
 
     def __init__(self) -> None:
@@ -135,7 +134,7 @@ class PeerTable:
             raise DataplaneError("unknown_peer", f"no peer with handle {handle}") from None
 
     def add(self, peer: Peer) -> None:
-        """Take in a peer.
+        """Add a peer.
 
         Raises:
             DataplaneError: `duplicate_peer`: handle or wire peer id are in use.
@@ -145,7 +144,7 @@ class PeerTable:
         self._check_wire_id(peer, peer.receive_peer_id)
         self.by_handle[peer.handle] = peer
         self._index_wire_id(peer)
-        # A newcomer has its endpoint even if a peer before it had the same (it reconnected).
+        # A new peer gets its endpoint even if an older one has the same: that one has reconnected.
         self.by_address[peer.path.address] = peer
 
     def remove(self, peer: Peer) -> None:
@@ -157,10 +156,10 @@ class PeerTable:
     def identify(
         self, peer: Peer, receive_peer_id: WirePeerId | None, transmit_peer_id: WirePeerId | None
     ) -> None:
-        """Give a peer other wire ids.
+        """Give a peer other wire peer ids.
 
         Raises:
-            DataplaneError: `duplicate_peer`; nothing is changed then.
+            DataplaneError: `duplicate_peer`; nothing changes then.
         """
         self._check_wire_id(peer, receive_peer_id)
         self._unindex(peer)
@@ -172,7 +171,7 @@ class PeerTable:
             self._index_slot(peer, slot)
 
     def install(self, peer: Peer, slot: KeySlot) -> None:
-        """Put a key in; one of the same id is closed, and no longer sealed with."""
+        """Add a key. One of the same key id is closed and no longer used for sealing."""
         self.drop_key(peer, slot.key_id)
         slot.address_to(peer.transmit_peer_id)
         peer.slots[slot.key_id] = slot
@@ -190,7 +189,7 @@ class PeerTable:
         slot.close()
 
     def move(self, peer: Peer, address: SockAddress, endpoint: Endpoint, path: Path) -> None:
-        """Float: the peer is at another endpoint from now on; who had it loses it."""
+        """Float: the peer has another endpoint from now on; a peer that had it loses it."""
         if self.by_address.get(peer.path.address) is peer:
             del self.by_address[peer.path.address]
         peer.path = path
@@ -198,9 +197,9 @@ class PeerTable:
         self.by_address[address] = peer
 
     def find(self, header: bytes, source: SockAddress) -> Peer | None:
-        """The peer of a DATA_V2 packet whose first 4 octets are `header`.
+        """The peer of a DATA_V2 packet whose first 4 bytes are `header`.
 
-        An id that nobody has is taken by the peer at `source`, or by the only one, if that takes any.
+        If no peer has this id: the peer at `source` that takes any id, or the only peer that does.
         """
         peer = self._by_wire_id.get(WirePeerId(int.from_bytes(header[1:4], "big")))
         if peer is not None or not self._take_any:
@@ -211,7 +210,7 @@ class PeerTable:
         return next(iter(self._take_any.values())) if len(self._take_any) == 1 else None
 
     def remember(self, header: bytes, peer: Peer, slot: KeySlot) -> None:
-        """A peer that takes any id was authenticated under this one: find it quickly the next time."""
+        """A peer that takes any id was authenticated under this one: find it quickly next time."""
         if header not in self.receivers and len(slot.known_as) < IDS_REMEMBERED:
             self._know(header, peer, slot)
 

@@ -1,7 +1,7 @@
-"""Endpoints as the socket wants them, and control messages that pin the local address.
+"""Endpoints as socket addresses, and the control messages that pin the local address (the pinned source).
 
 Source: ip(7), ipv6(7), RFC 3542, section 6.
-No I/O but the names of interfaces (`%zone` of link-local addresses).
+No I/O except looking up interfaces by name (the `%zone` of link-local addresses).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _IN_PKTINFO: Final = struct.Struct("=I4s4s")
 _IN6_PKTINFO: Final = struct.Struct("=16sI")
 
 SockAddress = tuple[str, int] | tuple[str, int, int, int]
-"""What `sendmsg` takes and `recvmsg` gives, of the socket's own family."""
+"""What `sendmsg` takes and `recvmsg` returns, in the socket's own family."""
 
 AncillaryItem = tuple[int, int, bytes]
 
 
 def to_sockaddr(endpoint: Endpoint, family: int) -> SockAddress:
-    """The endpoint as an address of the socket's family; IPv4 is mapped on an IPv6 socket.
+    """The endpoint as an address of the socket's family; on an IPv6 socket, IPv4 is mapped.
 
     Raises:
         OSError: EAFNOSUPPORT for IPv6 on an IPv4 socket; ENODEV for an unknown zone.
@@ -45,7 +45,7 @@ def to_sockaddr(endpoint: Endpoint, family: int) -> SockAddress:
 
 
 def to_endpoint(address: SockAddress) -> Endpoint:
-    """Undo `to_sockaddr`."""
+    """The endpoint of a socket address, as `to_sockaddr` made it."""
     host, port = address[0], address[1]
     if len(address) == 4 and address[3] and "%" not in host:
         try:
@@ -56,18 +56,19 @@ def to_endpoint(address: SockAddress) -> Endpoint:
 
 
 def traffic_class(octet: int, address: SockAddress) -> AncillaryItem:
-    """The message that gives a datagram to `address` this TOS or traffic class."""
+    """The control message that gives a datagram to `address` this TOS or traffic class."""
     value = octet.to_bytes(4, sys.byteorder)
     if len(address) == 2 or address[0].startswith("::ffff:"):
-        # IPv4 wants its own, also where it is mapped on IPv6.
+        # IPv4 has its own message, also if it is mapped on an IPv6 socket.
         return socket.IPPROTO_IP, socket.IP_TOS, value
     return socket.IPPROTO_IPV6, socket.IPV6_TCLASS, value
 
 
 def pinned_source_of(level: int, kind: int, data: bytes) -> AncillaryItem | None:
-    """From a received packet-information message: the message that makes an answer leave from there.
+    """The message that makes an answer leave from the address that a received packet-information message
+    names.
 
-    Only the address is pinned, not the interface: routing may be asymmetric.
+    Only the address is pinned, not the interface: routing may be asymmetric. None: it is another message.
     """
     if level == socket.IPPROTO_IP and kind == IP_PKTINFO:
         _, local, _ = _IN_PKTINFO.unpack_from(data)

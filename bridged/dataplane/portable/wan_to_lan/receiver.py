@@ -147,6 +147,6 @@ class Receiver:
             if holder is not None:
                 refusal = self._events.put_control(packet, source, now, holder.handle)
             else:
-                refusal = self._events.told(self._answers.receive(packet, source, now))
+                refusal = self._events.announce(self._answers.receive(packet, source, now))
             if refusal is not None:
                 self._drops.count("receive", refusal)
