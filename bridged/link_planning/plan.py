@@ -1,6 +1,6 @@
 """Desired minus observed: what to change on the host so that one bridge is as configured, and back again.
 
-`plan` is empty where nothing is left to change; `giving_back.plan_return` is its way back.
+`plan` is empty where nothing is left to change; `undoing.plan_undo` is its way back.
 
 An address leaves its port last: it is on the bridge, and the routes go by the bridge, before the port
 loses it, so that at no moment the host is without it.

@@ -84,7 +84,7 @@ class BridgeAttachment:
             await self._in_thread(self._reconciler.start)
         except BaseException:
             # Cancelled, the thread is still at it: this is done after it. Refused, there is nothing left.
-            self._executor.submit(self._reconciler.give_back)
+            self._executor.submit(self._reconciler.restore)
             self._end()
             raise
         self._changed.set()
@@ -103,7 +103,7 @@ class BridgeAttachment:
             task.cancel()
             await asyncio.wait({task})
         try:
-            await self._in_thread(self._reconciler.give_back)
+            await self._in_thread(self._reconciler.restore)
         finally:
             self._end()
         if task is not None and not task.cancelled() and (error := task.exception()) is not None:

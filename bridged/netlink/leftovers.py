@@ -16,7 +16,7 @@ from bridged.netlink.journal import Journal
 from bridged.netlink.reconciler import Reconciler
 
 
-def give_back_leftovers(folder: Path, wishes: Mapping[str, BridgeWish | None]) -> list[AttachmentEvent]:
+def undo_leftovers(folder: Path, wishes: Mapping[str, BridgeWish | None]) -> list[AttachmentEvent]:
     """Give back all that the journals in `folder` know and `wishes` (by bridge name) do not cover.
 
     A bridge that is wished as None is left alone: it has a keeper already.
@@ -26,16 +26,16 @@ def give_back_leftovers(folder: Path, wishes: Mapping[str, BridgeWish | None]) -
     events: list[AttachmentEvent] = []
     for path in sorted(folder.glob("*.json")):
         if path.stem not in wishes or wishes[path.stem] is not None:
-            events += _give_back(path, wishes.get(path.stem))
+            events += _restore(path, wishes.get(path.stem))
     return events
 
 
-def _give_back(path: Path, wish: BridgeWish | None) -> list[AttachmentEvent]:
+def _restore(path: Path, wish: BridgeWish | None) -> list[AttachmentEvent]:
     keeper = Reconciler(BridgeWish(path.stem), tuple, Journal(path))
     try:
         earlier = keeper.claims.take_over()
         if earlier is not None and (wish is None or not wish.covers(earlier)):
-            keeper.give_back()
+            keeper.restore()
             keeper.reports.tell("bridge_leftovers_given_back")
     except (ShutdownErrors, BridgedError, OSError) as error:
         keeper.reports.tell("bridge_leftovers_remain", reason=str(error))

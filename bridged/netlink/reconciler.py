@@ -15,9 +15,9 @@ from dataclasses import replace
 
 from bridged.errors import BridgedError, NetlinkError, ShutdownErrors
 from bridged.link_planning.actions import Action, Attach, described
-from bridged.link_planning.giving_back import claim, plan_return, recognise
 from bridged.link_planning.links import BridgeWish, HostLinks, Ownership
 from bridged.link_planning.plan import plan, unfit_links
+from bridged.link_planning.undoing import claim, plan_undo, recognise
 from bridged.netlink.announcer import Announcer
 from bridged.netlink.attachment_state import AttachmentStatus
 from bridged.netlink.claims import Claims
@@ -92,7 +92,7 @@ class Reconciler:
         try:
             self._bring_about()
         except BridgedError as error:
-            for left in self._give_back():
+            for left in self._restore():
                 error.add_note(f"not undone: {left}")
             raise
 
@@ -153,13 +153,13 @@ class Reconciler:
         self.reports.note_problems([*problems, *self._retries.reasons()])
         return self._delay()
 
-    def give_back(self) -> None:
+    def restore(self) -> None:
         """Put everything back as it was before `start`.
 
         Raises:
             ShutdownErrors: what could not be; the rest is.
         """
-        errors = self._give_back()
+        errors = self._restore()
         if errors:
             raise ShutdownErrors(errors)
 
@@ -301,12 +301,12 @@ class Reconciler:
         key = (action.name, action.link) if action is not None else ("look", error.link)
         self._retries.note_refused(key, error.message, time.monotonic())
 
-    def _give_back(self) -> list[BridgedError]:
+    def _restore(self) -> list[BridgedError]:
         """What could not be given back, in order."""
         errors: list[BridgedError] = []
         try:
             for _ in range(PASSES):
-                actions = plan_return(self._look(), self.claims.ownership, self.wish.name)
+                actions = plan_undo(self._look(), self.claims.ownership, self.wish.name)
                 if not actions:
                     self.claims.write(Ownership(), self.wish)
                     return []

@@ -33,7 +33,6 @@ from bridged.link_planning.actions import (
     SetUp,
     inverse,
 )
-from bridged.link_planning.giving_back import claim, plan_return, recognise
 from bridged.link_planning.links import (
     BridgeSettings,
     BridgeTap,
@@ -45,6 +44,7 @@ from bridged.link_planning.links import (
     Ownership,
 )
 from bridged.link_planning.plan import plan
+from bridged.link_planning.undoing import claim, plan_undo, recognise
 
 PORTS = ("eth1", "eth2")
 TAP = "tap0"
@@ -368,9 +368,9 @@ def test_a_plan_that_fails_anywhere_is_taken_back_by_its_inverse(
 def test_the_way_back_ends_where_the_way_began(host: HostLinks, wish: BridgeWish) -> None:
     kernel = Kernel(host)
     ownership = settle(kernel, wish, Ownership())
-    kernel.run(plan_return(kernel.host(), ownership, BRIDGE))
+    kernel.run(plan_undo(kernel.host(), ownership, BRIDGE))
     assert comparable(kernel.host()) == comparable(host)
-    assert plan_return(kernel.host(), ownership, BRIDGE) == []
+    assert plan_undo(kernel.host(), ownership, BRIDGE) == []
 
 
 @thorough
@@ -387,7 +387,7 @@ def test_at_no_moment_is_the_host_without_one_of_its_addresses_or_destinations(
     going_down = {link.name for link in host.links if not link.up}
     for actions in (forward, None):
         if actions is None:
-            actions = plan_return(kernel.host(), recognise(ownership, kernel.host(), BRIDGE), BRIDGE)
+            actions = plan_undo(kernel.host(), recognise(ownership, kernel.host(), BRIDGE), BRIDGE)
         for action in actions:
             kernel.run([action])
             assert ips <= {address.ip for address in kernel.addresses}

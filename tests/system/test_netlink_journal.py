@@ -17,7 +17,7 @@ import pytest
 from bridged.addresses import MacAddress
 from bridged.link_planning.plan import BridgeWish
 from bridged.netlink import BridgeAttachment
-from bridged.netlink.leftovers import give_back_leftovers
+from bridged.netlink.leftovers import undo_leftovers
 from tests.lab.host_links import addresses, assert_same_host, cable, ip, link, members, photograph, within
 from tests.lab.namespace import in_namespace
 
@@ -29,7 +29,7 @@ import asyncio, os, pickle, signal, sys
 from pathlib import Path
 from bridged.addresses import MacAddress
 from bridged.netlink import BridgeAttachment
-from bridged.netlink.leftovers import give_back_leftovers
+from bridged.netlink.leftovers import undo_leftovers
 from bridged.link_planning.plan import BridgeWish
 async def main():
     wish = pickle.loads(bytes.fromhex(sys.argv[2]))
@@ -152,10 +152,10 @@ def test_what_left_the_configuration_after_a_crash_is_given_back_at_the_next_sta
         "an address": {"br0": replace(wish, addresses=())},
         "a setting": {"br0": replace(wish, mtu=None)},
     }[leaves]
-    events = give_back_leftovers(tmp_path, now)
+    events = undo_leftovers(tmp_path, now)
     assert [event.name for event in events] == ["bridge_leftovers_given_back"]
     assert_same_host(photograph(), before)
-    assert not list(tmp_path.iterdir()) and give_back_leftovers(tmp_path, now) == []
+    assert not list(tmp_path.iterdir()) and undo_leftovers(tmp_path, now) == []
 
 
 @pytest.mark.parametrize("wish", ["the same", "more", None])
@@ -167,5 +167,5 @@ def test_a_bridge_that_is_wished_as_before_loses_nothing_at_the_next_start(
     run_and_be_killed(tmp_path / "br0.json", WISH)
     index = if_nametoindex("br0")
     wishes = {"the same": WISH, "more": replace(WISH, ports=("eth1", "eth3")), None: None}
-    assert give_back_leftovers(tmp_path, {"br0": wishes[wish]}) == []
+    assert undo_leftovers(tmp_path, {"br0": wishes[wish]}) == []
     assert members("br0") == {"eth1"} and if_nametoindex("br0") == index

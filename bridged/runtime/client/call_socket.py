@@ -119,7 +119,7 @@ class CallSocket:
         return [(socket.IPPROTO_IP, socket.IP_TTL, struct.pack("i", own - 1))]
 
     def lend(self) -> int:
-        """Stop reading; the descriptor, for the data plane, until `take_back`."""
+        """Stop reading; the descriptor, for the data plane, until `reclaim`."""
         self._stop_listening()
         self.is_lent = True
         # A full error queue would keep every poll of the socket awake.
@@ -127,7 +127,7 @@ class CallSocket:
         self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         return self._socket.fileno()
 
-    def take_back(self) -> None:
+    def reclaim(self) -> None:
         """Read again; the data plane does not any more."""
         if not self.is_lent or not self.is_open:
             return

@@ -77,7 +77,7 @@ class CallSockets:
         if through is None:
             return
         # Also where the data plane refused the link after it got the socket.
-        self.take_back(handle, through)
+        self.reclaim(handle, through)
         self.discard(through)
 
     def discard(self, through: CallSocket) -> None:
@@ -98,12 +98,12 @@ class CallSockets:
         if sizes is not None:
             self._dataplane.use_sizes(sizes.wan_mtu, sizes.mss_limit)
 
-    def take_back(self, handle: PeerHandle, through: CallSocket) -> None:
+    def reclaim(self, handle: PeerHandle, through: CallSocket) -> None:
         """The link is no peer any more. Harmless where the data plane has another socket by now."""
         if self._borrower == handle:
             self._borrower = None
             self._dataplane.use_socket(None)
-            through.take_back()
+            through.reclaim()
 
     def _open(self, endpoint: Endpoint) -> CallSocket:
         family = socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET
@@ -137,4 +137,4 @@ class CallPath:
         self._sockets.lend(link.handle, self._through, self._sizes)
 
     def after_detach(self, link: PeerLink) -> None:
-        self._sockets.take_back(link.handle, self._through)
+        self._sockets.reclaim(link.handle, self._through)

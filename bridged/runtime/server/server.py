@@ -198,7 +198,7 @@ class ServerRole:
         if not event.was_established and event.reason in REFUSALS | MISFITS:
             self._records.refused.note_handshake(link.endpoint, event.reason, event.detail, unix_now())
         if link.receive_peer_id is not None:
-            self._free_ids.give_back(link.receive_peer_id)
+            self._free_ids.release(link.receive_peer_id)
             link.receive_peer_id = None
         self.reception.leave(link.handle)
         self._certificates.leave(link.handle)
@@ -253,5 +253,5 @@ class _PeerIds:
         del self._returned[oldest]
         return WirePeerId(oldest)
 
-    def give_back(self, peer_id: WirePeerId) -> None:
+    def release(self, peer_id: WirePeerId) -> None:
         self._returned[peer_id] = None

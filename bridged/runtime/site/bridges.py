@@ -100,7 +100,7 @@ def attach_bridge(
     )
 
 
-async def give_back_leftovers(configuration: Configuration, *, has_begun: bool = False) -> None:
+async def undo_leftovers(configuration: Configuration, *, has_begun: bool = False) -> None:
     """Give back what a killed daemon left and is not configured any more; before the first bridge is made.
 
     `has_begun`: bridges run already; only what belongs to none of them is given back.
@@ -112,7 +112,7 @@ async def give_back_leftovers(configuration: Configuration, *, has_begun: bool =
     # Of a living daemon with the same state folder.
     kept = [path.stem for path in _journals(configuration).glob("*.json") if is_kept_by_another(path.stem)]
     wishes |= dict.fromkeys(kept)
-    events = await asyncio.to_thread(leftovers.give_back_leftovers, _journals(configuration), wishes)
+    events = await asyncio.to_thread(leftovers.undo_leftovers, _journals(configuration), wishes)
     for event in events:
         _report(event)
     left = [event for event in events if event.name == "bridge_leftovers_remain"]

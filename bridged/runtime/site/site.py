@@ -23,7 +23,7 @@ from bridged.errors import NetlinkError, ShutdownErrors
 from bridged.netlink.attachment import BridgeAttachment
 from bridged.netlink.watch import LinkWatch
 from bridged.runtime.site.bridge_lock import lock_bridge
-from bridged.runtime.site.bridges import attach_bridge, give_back_leftovers, wish_for
+from bridged.runtime.site.bridges import attach_bridge, undo_leftovers, wish_for
 from bridged.runtime.site.building import build_tunnel
 from bridged.runtime.site.host_warnings import refuse_own_servers
 from bridged.runtime.site.preflight import check_address, check_tunnels
@@ -154,7 +154,7 @@ class Site:
         """
         refuse_own_servers(target)
         if self._target is None:
-            await self._give_back_leftovers(target)
+            await self._undo_leftovers(target)
         self._target = target
         # 1. Before any adapter moves: a bridge must not take a TAP that another one is about to get.
         await self._let_go_of_taps(target)
@@ -257,16 +257,16 @@ class Site:
     def _attach(self, target: Configuration, name: str) -> BridgeAttachment:
         return attach_bridge(target, name, self._settings, lambda: self.tunnels, self._watch)
 
-    async def _give_back_leftovers(self, target: Configuration) -> None:
+    async def _undo_leftovers(self, target: Configuration) -> None:
         """Undo what a killed daemon left. What the kernel refuses to undo is tried again beside the work."""
         try:
-            await give_back_leftovers(target)
+            await undo_leftovers(target)
         except NetlinkError as error:
             SUPERVISOR.note_failure("leftovers", "", error)
 
             async def try_again() -> None:
                 await asyncio.sleep(LEFTOVERS_PAUSE_SECONDS)
-                await give_back_leftovers(self._settings(), has_begun=True)
+                await undo_leftovers(self._settings(), has_begun=True)
 
             self._leftovers = SUPERVISOR.keep("leftovers", try_again)
 

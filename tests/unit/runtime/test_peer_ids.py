@@ -10,7 +10,7 @@ def test_the_id_given_back_longest_ago_is_taken_next() -> None:
     taken = [ids.take() for _ in range(3)]
     assert taken == [0, 1, 2] and ids.take() is None
     for number in (1, 0):
-        ids.give_back(number)
+        ids.release(number)
     assert [ids.take(), ids.take(), ids.take()] == [1, 0, None]
 
 
@@ -20,9 +20,9 @@ def test_a_lower_limit_admits_nobody_until_enough_have_gone() -> None:
     ids.limit = 2
     for number in taken[:3]:
         assert number is not None
-        ids.give_back(number)
+        ids.release(number)
         assert ids.take() is None
-    ids.give_back(taken[3])
+    ids.release(taken[3])
     assert ids.take() == taken[0]
     assert ids.take() is None
 

@@ -19,7 +19,6 @@ from bridged.link_planning.actions import (
     SetMtu,
     SetVlans,
 )
-from bridged.link_planning.giving_back import claim, plan_return, recognise
 from bridged.link_planning.links import (
     BridgeSettings,
     HostAddress,
@@ -30,6 +29,7 @@ from bridged.link_planning.links import (
     Ownership,
 )
 from bridged.link_planning.plan import MADE_SETTINGS, BridgeTap, BridgeWish, plan, unfit_links
+from bridged.link_planning.undoing import claim, plan_undo, recognise
 from bridged.link_planning.vlans import VlanRange
 
 KEPT = MacAddress.parse("02:00:5e:00:00:07")
@@ -135,9 +135,7 @@ def test_what_the_kernel_learned_from_advertisements_moves_as_a_copy_that_its_ow
     assert ownership.routes == (DEFAULT,) and ownership.added_routes == ()
     after = replace(later, routes=(own,))
     assert plan(after, wish(), ownership) == []
-    returned = [
-        action.route for action in plan_return(after, ownership, "br0") if isinstance(action, AddRoute)
-    ]
+    returned = [action.route for action in plan_undo(after, ownership, "br0") if isinstance(action, AddRoute)]
     assert returned == [replace(DEFAULT, metric=1025)] and returned[0].expires_at == 900.0
 
 
@@ -148,7 +146,7 @@ def test_what_the_kernel_takes_away_again_is_neither_kept_nor_given_back() -> No
     )
     observed = HostLinks((replace(ADOPTED, bridge=MADE_SETTINGS), joined), now=10.0)
     assert plan(observed, wish(), ownership) == []
-    assert not [action for action in plan_return(observed, ownership, "br0") if isinstance(action, AddRoute)]
+    assert not [action for action in plan_undo(observed, ownership, "br0") if isinstance(action, AddRoute)]
 
 
 def test_a_bridge_takes_advertisements_as_the_port_did_whose_addresses_it_got() -> None:
@@ -165,7 +163,7 @@ def test_a_bridge_takes_advertisements_as_the_port_did_whose_addresses_it_got() 
     change = SetInet6("br0", router, Inet6Settings())
     assert plan(HostLinks((bridge, port)), wish(), taken) == [change]
     now = HostLinks((replace(bridge, inet6=router), port))
-    assert change.inverse() in plan_return(now, taken, "br0")
+    assert change.inverse() in plan_undo(now, taken, "br0")
 
 
 AWARE = (VlanRange(1, 1, pvid=True, untagged=True),)
@@ -215,7 +213,7 @@ def test_a_tap_that_was_in_the_bridge_before_gets_its_vlans_back() -> None:
     change = SetVlans("tap0", (VlanRange(20, 20),), AWARE)
     ownership = claim(Ownership(), observed, [change], "br0")
     now = HostLinks((ADOPTED, replace(before, vlans=change.value)))
-    assert change.inverse() in plan_return(now, ownership, "br0")
+    assert change.inverse() in plan_undo(now, ownership, "br0")
 
 
 def test_what_is_held_back_is_left_out_and_the_rest_is_done() -> None:

@@ -113,7 +113,7 @@ def _remember(ownership: Ownership, link: Link | None) -> Ownership:
     return replace(ownership, links_before=(*others, link))
 
 
-def plan_return(observed: HostLinks, ownership: Ownership, bridge_name: str) -> list[Action]:
+def plan_undo(observed: HostLinks, ownership: Ownership, bridge_name: str) -> list[Action]:
     """Back to what was there before us: links, settings, addresses and routes.
 
     Links that have vanished are left out. Addresses keep the lifetimes that they have by now, and those whose
