@@ -34,10 +34,12 @@ class BatchSizes:
         self.ones = 0
         """Batches of one; the hot path counts them here itself."""
 
-    def observe(self, size: int, times: int = 1) -> None:
-        self._sizes[size if size <= _LARGEST_COUNTED else _LARGEST_COUNTED + 1] += times
+    def observe(self, size: int) -> None:
+        """Count a batch of this size."""
+        self._sizes[size if size <= _LARGEST_COUNTED else _LARGEST_COUNTED + 1] += 1
 
     def histogram(self) -> Histogram:
+        """All batches up to now; it may be called from any thread."""
         counts = [0] * (len(BATCH_BOUNDS) + 1)
         sizes = [*enumerate(self._sizes), (1, self.ones)]
         for size, times in sizes:

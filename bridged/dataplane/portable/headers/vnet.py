@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 
 NEEDS_CSUM: Final = 1
-DATA_VALID: Final = 2
 
 GSO_NONE: Final = 0
 GSO_TCPV4: Final = 1
-GSO_UDP: Final = 3
 GSO_TCPV6: Final = 4
 GSO_UDP_L4: Final = 5
 GSO_ECN: Final = 0x80

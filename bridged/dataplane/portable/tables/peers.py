@@ -119,9 +119,6 @@ class PeerTable:
         self._by_wire_id: dict[WirePeerId, Peer] = {}
         self._take_any: dict[PeerHandle, Peer] = {}
 
-    def __len__(self) -> int:
-        return len(self.by_handle)
-
     def get(self, handle: PeerHandle) -> Peer:
         """The peer.
 
