@@ -1,6 +1,6 @@
-"""X.509 certificates and revocation lists as values: EC P-256, SHA-256, random 128-bit serial numbers.
+"""Builds X.509 certificates and revocation lists: EC P-256, SHA-256, random 128-bit serial numbers.
 
-No files, no clock: validity comes from the caller. Random numbers come from the operating system.
+No files, no clock: the caller gives the validity. Random numbers come from the operating system.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def certificate_pem(certificate: x509.Certificate) -> bytes:
 
 
 def build_authority(name: str, key: ec.EllipticCurvePrivateKey, validity: Validity) -> x509.Certificate:
-    """A self-signed CA certificate that may issue end certificates only (path length 0)."""
+    """A self-signed CA certificate that can issue end certificates only (path length 0)."""
     public = key.public_key()
     return (
         _builder(_name(name), _name(name), public, validity)
@@ -87,7 +87,7 @@ def build_revocation_list(
     authority_key: ec.EllipticCurvePrivateKey,
     validity: Validity,
 ) -> x509.CertificateRevocationList:
-    """A list of (serial number, moment of revocation), valid as `validity` says."""
+    """The signed list of these (serial number, moment of revocation)."""
     issuer_id = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     builder = (
         x509.CertificateRevocationListBuilder()
@@ -118,7 +118,7 @@ def _builder(
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(public_key)
-        # The top bit stays clear (the number must be positive), the next one is set: always 16 bytes.
+        # The top bit is clear because the number must be positive. The next one is set: always 16 bytes.
         .serial_number(secrets.randbits(126) | 1 << 126)
         .not_valid_before(validity.not_before)
         .not_valid_after(validity.not_after)

@@ -1,4 +1,4 @@
-"""OpenVPN profiles (`.ovpn`): reading a client's, writing one for a client."""
+"""OpenVPN profiles (`.ovpn`): reads a client's profile, and writes one for a client."""
 
 from bridged.profiles.configuration import Trust, render_yaml, to_configuration
 from bridged.profiles.export import ClientProfile, serialize_profile

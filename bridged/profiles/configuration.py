@@ -1,7 +1,7 @@
-"""A profile as a client's YAML configuration.
+"""Turns a profile into a client's YAML configuration.
 
-The keys are those of `bridged.configuration.schema`; this package must not import it, so whoever writes
-the file checks it there. Pure.
+The keys are those of `bridged.configuration.schema`, which this package must not import: the caller checks
+the result there. Pure.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bridged.profiles.profile import Profile
 class Trust:
     """Where the daemon finds certificates and keys: paths, or the texts themselves.
 
-    `ca` may be missing where the peer is pinned; `crl` and `wrap_key` where the profile has none.
+    `ca` may be missing if the peer is pinned, `crl` and `wrap_key` if the profile has none.
     """
 
     certificate: str
@@ -39,7 +39,7 @@ def to_configuration(
     ports: Sequence[str] = (),
     state_directory: Path | None = None,
 ) -> dict[str, Any]:
-    """Plain values for YAML: one bridge and one client tunnel; what the profile does not say is left out."""
+    """Plain values for YAML: one bridge and one client tunnel, with no setting that the profile lacks."""
     bridge_section = _known(ports=list(ports), addresses=list(profile.addresses))
     return _known(
         state_directory=str(state_directory) if state_directory else None,
@@ -49,7 +49,7 @@ def to_configuration(
 
 
 def render_yaml(configuration: Mapping[str, Any], heading: Sequence[str] = ()) -> str:
-    """YAML text with `heading` as comment lines; texts of several lines as literal blocks."""
+    """YAML text, with `heading` as comment lines above. Values of several lines become literal blocks."""
     comment = "".join(f"# {line}".rstrip() + "\n" for line in heading)
     body = yaml.dump(
         dict(configuration), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000, indent=2
@@ -117,12 +117,12 @@ def _mss(size: int | None) -> int | str | None:
 
 
 def _known(**values: Any) -> dict[str, Any]:
-    """Without what is None or an empty list or mapping: the configuration's default holds."""
+    """The values except None and empty ones, for which the configuration's defaults apply."""
     return {key: value for key, value in values.items() if value is not None and value not in ([], {})}
 
 
 class _Dumper(yaml.SafeDumper):
-    """PEM texts as literal blocks, so that people can read and compare them."""
+    """Writes PEM texts as literal blocks, which people can read and compare."""
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:

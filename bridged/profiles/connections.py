@@ -1,7 +1,7 @@
-"""From `remote` lines and `<connection>` blocks to the servers of one tunnel.
+"""Turns `remote` lines and `<connection>` blocks into the servers of one tunnel.
 
-A block's options hold for it alone. What no block that is used has said refuses nothing. One tunnel has one
-wrapping and one MTU (decision 50): a block that differs in them from the first one used is left out.
+A block's options apply to it alone, and mistakes in blocks that are not used do not matter. A tunnel has one
+wrap and one MTU: a block in which these differ from the first usable one is left out (docs/decisions/0050).
 Pure.
 """
 
@@ -20,7 +20,7 @@ _DEFAULT_MTU: Final = 1500
 
 
 def settle_connections(draft: Draft, source: str) -> list[ConfigurationError]:
-    """Put the servers that can be used, and what holds for all of them, into the profile."""
+    """Put the usable servers, and the settings that they share, into the profile."""
     profile = draft.profile
     asked = draft.blocks or [replace(draft.general, remote=one, line=one.line) for one in draft.remotes]
     if not asked:
@@ -28,7 +28,7 @@ def settle_connections(draft: Draft, source: str) -> list[ConfigurationError]:
     if len(asked) > REMOTES_MAX:
         return [_error(f"more than {REMOTES_MAX} servers", source, asked[REMOTES_MAX].line, "remote")]
     if draft.blocks and draft.remotes:
-        text = "`remote`: ignored: only the `<connection>` blocks count if there are any"
+        text = "`remote`: ignored: the file has `<connection>` blocks, and only those count"
         profile.notices.append(Notice(draft.remotes[0].line, text))
     used = [connection for connection in asked if _reason_against(connection, draft) is None]
     broken = [connection for connection in used if connection.refusals]
@@ -45,7 +45,7 @@ def settle_connections(draft: Draft, source: str) -> list[ConfigurationError]:
 
 
 def _reason_against(connection: Connection, draft: Draft) -> str | None:
-    """Why a server that is asked for is not used; None if it can be."""
+    """Why this server is not used; None if it can be."""
     remote = connection.remote
     if remote is None:
         return "it names no `remote`"
@@ -70,21 +70,21 @@ def _nothing_left(
         ]
     reasons = {_reason_against(connection, draft) for connection in asked}
     if reasons == {"only UDP is supported by this version"}:
-        reason = "only TCP, which this version cannot use; ask the server's owner for a UDP port"
+        reason = "only TCP, which this version does not support; ask the server's owner for a UDP port"
     else:
         reason = "; ".join(sorted(str(text) for text in reasons))
     return [_error(reason, source, asked[0].line, "remote")]
 
 
 def _inherit_wrap(connection: Connection, general: Connection) -> None:
-    """A block without a wrap of its own has the file's, wherever that stands."""
+    """A block without a wrap takes the file's, wherever in the file that is."""
     if connection.wrap == "none":
         connection.wrap, connection.wrap_key = general.wrap, general.wrap_key
         connection.wrap_direction = general.wrap_direction
 
 
 def _difference(first: Connection, other: Connection) -> str | None:
-    """What keeps two servers from being servers of one tunnel."""
+    """Why two servers cannot belong to one tunnel; None if they can."""
     if _wrap_of(first) != _wrap_of(other):
         return "its tls-auth or tls-crypt differs"
     if (first.mtu or _DEFAULT_MTU) != (other.mtu or _DEFAULT_MTU):
@@ -100,7 +100,7 @@ def _wrap_of(connection: Connection) -> tuple[str, str | None, str | None, int |
 
 
 def _note(connection: Connection, fitting: list[Connection], first: Connection, draft: Draft) -> None:
-    """The notices of a server that is used, or one about leaving it out."""
+    """Add the notices of a server that is used, or the one that says why it is not."""
     notices = draft.profile.notices
     if connection in fitting:
         notices.extend(connection.notices)
@@ -130,7 +130,7 @@ def _apply(profile: Profile, used: list[Connection]) -> None:
 
 
 def _apply_sizes(profile: Profile, used: list[Connection]) -> None:
-    """The tunnel's sizes where all servers ask for the same, else each its own."""
+    """Set the tunnel's sizes if all servers have the same ones, else those of each server."""
     sizes = {(connection.mss, connection.wan_mtu) for connection in used}
     if len(sizes) == 1:
         profile.mss, profile.wan_mtu = sizes.pop()

@@ -1,7 +1,7 @@
-"""What becomes of each OpenVPN directive that has no counterpart here: ignored, noted, refused.
+"""OpenVPN directives without a counterpart here: which are ignored, noted or refused.
 
-Together with the mappers of `bridged.profiles.mapping` (see `table`) these are all directives that OpenVPN
-2.3 to 2.8 knows. Source: docs/protocol/data.md#7; OpenVPN's manual pages of 2.3 to 2.8.
+Together with the mappers of `bridged.profiles.mapping` (see `table`) these are all directives of OpenVPN
+2.3 to 2.8. Source: docs/protocol/data.md#7; OpenVPN's manual pages of 2.3 to 2.8.
 Pure tables.
 """
 
@@ -17,7 +17,7 @@ def _each(names: str, text: str) -> dict[str, str]:
 
 IGNORED: Final[frozenset[str]] = frozenset(
     _each(
-        # What bridged does anyway, or what has no meaning for it.
+        # bridged does so anyway, or it has no meaning here.
         "persist-tun persist-key persist-local-ip persist-remote-ip mlock nice fast-io daemon syslog "
         "machine-readable-output suppress-timestamps errors-to-stderr mute-replay-warnings opt-verify "
         "disable-occ disable-dco hash-size topology tun-ipv6 script-security setenv-safe tmp-dir iproute "
@@ -34,19 +34,17 @@ IGNORED: Final[frozenset[str]] = frozenset(
         "route-method route-delay ip-win32 tap-sleep dhcp-release dhcp-renew dhcp-pre-release dhcp-internal "
         "rdns-internal register-dns block-outside-dns windows-driver win-sys dev-node show-net-up "
         "pause-exit service msg-channel foreign-option "
-        # They change something that is not used: scripts, plug-ins, proxies.
+        # They change something that bridged does not use: scripts, plug-ins, proxies.
         "down-pre up-delay up-restart tls-export-cert x509-track keying-material-exporter "
         "http-proxy-retry http-proxy-timeout http-proxy-override socks-proxy-retry",
         "",
     )
 )
-"""No effect, or what we do anyway; not worth a word."""
+"""Without effect, or done anyway; not worth a notice."""
 
-_LAYER3_NOTE: Final = (
-    "nothing is done: this is a bridge; routes and name servers belong to the LAN's machines"
-)
+_LAYER3_NOTE: Final = "ignored: this is a bridge; routes and name servers are set on the machines of the LAN"
 _SCRIPT_NOTE: Final = "the script is not run; bridged puts the adapter into the bridge itself"
-_STAYS_NOTE: Final = "ignored: bridged does not end, it connects again"
+_STAYS_NOTE: Final = "ignored: bridged does not exit, it reconnects"
 _PASSWORD_NOTE: Final = "ignored: user names and passwords are not supported by this version"
 _NAMES_NOTE: Final = "ignored: names are compared as OpenVPN 2.5 and later print them"
 
@@ -70,22 +68,24 @@ NOTED: Final[Mapping[str, str]] = {
         "ignored: both ends must have the same `tun-mtu`; without that line it is 1500",
     ),
     "remote-random": "ignored: the servers are tried in the order of the file",
-    "pull-filter": "ignored: of the options that the server pushes, only those that a bridge needs are used",
+    "pull-filter": "ignored: bridged uses only those pushed options that a bridge needs",
     "shaper": "ignored: the rate is not limited",
-    "gremlin": "ignored: no faults are made on purpose",
+    "gremlin": "ignored: bridged makes no faults on purpose",
     "remote-cert-ku": "ignored: key usage is checked as TLS needs it; use `remote-cert-tls`",
-    "data-ciphers-fallback": "ignored: the cipher is always negotiated (servers from 2.4 on can)",
-    "ncp-disable": "ignored: the cipher is always negotiated (servers from 2.4 on can); OpenVPN 2.6 has "
+    "data-ciphers-fallback": "ignored: the cipher is always negotiated, with all servers from 2.4 on",
+    "ncp-disable": "ignored: the cipher is always negotiated, with all servers from 2.4 on; OpenVPN 2.6 has "
     "removed the option",
-    "askpass": "ignored: bridged asks for no password; a key that has one is refused",
+    "askpass": "ignored: bridged does not ask for a password, and refuses a key that has one",
 }
 
 _MANAGEMENT_NOTE: Final = "ignored: use `bridged status`, its API and its metrics instead"
 _SERVER_TEXT: Final = (
     "belongs in a server's file; make a server with `bridged init`, or ask its owner for a client's profile"
 )
-_COMMAND_TEXT: Final = "is a command, and has no place in a profile; remove the line"
-_PROXY_TEXT: Final = "proxies need TCP, which this version cannot use; ask for a server reachable over UDP"
+_COMMAND_TEXT: Final = "is a command, not an option of a profile; remove the line"
+_PROXY_TEXT: Final = (
+    "proxies need TCP, which this version does not support; ask for a server reachable over UDP"
+)
 _TOKEN_TEXT: Final = (
     "keys in hardware or system stores are not supported; export certificate and key as PEM files"
 )
@@ -98,8 +98,8 @@ _V2_TEXT: Final = (
     "tls-crypt-v2 is not supported by this version; ask the server's owner for a tls-crypt or tls-auth key"
 )
 _COMPRESSION_TEXT: Final = (
-    "compression and its framing are not supported; remove the line at both ends (the server's owner "
-    "may have to; `comp-lzo no` is a framing too)"
+    "compression and its framing are not supported; remove the line at both ends (`comp-lzo no` is a "
+    "framing, too; the server's owner may have to remove it)"
 )
 
 REFUSED: Final[Mapping[str, str]] = {
@@ -138,12 +138,12 @@ REFUSED: Final[Mapping[str, str]] = {
     "verify-hash": "pins a CA; put only that CA into `ca`, or pin the peer with `peer-fingerprint`",
     "tls-verify": "the script is not run; use verify-x509-name or peer-fingerprint instead",
     **_each("bind-dev mark", "not supported by this version; remove the line if the default route is right"),
-    "config": "other files are not read; copy their lines into this file",
+    "config": "other files are not read; copy their lines into this one",
 }
 
 
 def treatment_by_prefix(name: str) -> tuple[str, str] | None:
-    """('note' or 'refuse', text) for the families of directives."""
+    """('note' or 'refuse', text) for families of directives with a common prefix."""
     if name == "management" or name.startswith("management-"):
         return "note", _MANAGEMENT_NOTE
     if name.startswith("pkcs11-"):
@@ -161,4 +161,4 @@ OF_CONNECTIONS: Final[frozenset[str]] = frozenset(
         "",
     )
 )
-"""What may stand in a `<connection>` block."""
+"""Directives that may be used in a `<connection>` block."""

@@ -1,4 +1,4 @@
-"""A profile while its statements are read, and how a statement's words are taken.
+"""A profile while its statements are read, and helpers to read a statement's arguments.
 
 Pure.
 """
@@ -18,12 +18,12 @@ INLINE_MARKER: Final = "[inline]"
 
 
 class Refusal(Exception):
-    """The directive cannot be taken; the text says why and what to do."""
+    """The directive is wrong or not supported; the text says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteLine:
-    """One `remote` before the defaults for port and protocol are known."""
+    """One `remote`, before the defaults for port and protocol are known."""
 
     line: int
     host: str
@@ -33,10 +33,10 @@ class RemoteLine:
 
 @dataclass(slots=True)
 class Connection:
-    """What is said about reaching one server: by a `<connection>` block, or by the file outside of blocks.
+    """How to reach one server, from a `<connection>` block or from the file outside of blocks.
 
-    `mss` and `wan_mtu` as in `Profile`. `refusals`: what of the block cannot be taken, as (line, directive,
-    reason); it counts only where the block would be used. `notices` likewise.
+    `mss` and `wan_mtu` as in `Profile`. `refusals`: what is wrong in the block, as (line, directive, reason).
+    These and `notices` count only if the block is used.
     """
 
     line: int = 1
@@ -58,7 +58,7 @@ class Connection:
 
     @property
     def transport(self) -> str:
-        """The protocol that counts for its server."""
+        """The protocol to this server."""
         return (self.remote and self.remote.protocol) or self.protocol
 
     @property
@@ -66,7 +66,7 @@ class Connection:
         return "udp4" if self.transport == "udp4" else "udp6" if self.transport == "udp6" else "udp"
 
     def for_block(self, line: int) -> Connection:
-        """What a block at `line` begins with: all that stands above it, but no wrap of its own."""
+        """The settings with which a block at `line` begins: all above it, except a wrap."""
         return replace(
             self,
             line=line,
@@ -83,8 +83,8 @@ class Connection:
 class Draft:
     """A profile while its statements are read.
 
-    `general` is what holds outside of blocks, `connection` where the reader is now. `markers`: directives
-    written `NAME [inline]`, and their lines; `inlined`: directives that have a block.
+    `general` applies outside of blocks; `connection` is where the reader is now. `markers`: directives
+    written as `NAME [inline]`, and their lines. `inlined`: directives that have a block.
     """
 
     profile: Profile = field(default_factory=Profile)
@@ -117,7 +117,7 @@ class Draft:
         notices.append(Notice(statement.line, f"`{statement.name}`: {text}"))
 
     def material(self, statement: Statement, known: Material | None) -> Material | None:
-        """The block's text or the named file; `known`, what there was, for a mere `[inline]` marker."""
+        """The block's text or the named file. For an `[inline]` marker: `known`, the value before."""
         if statement.inline is not None:
             self.inlined.add(statement.name)
             return Material(statement.line, text=statement.inline)

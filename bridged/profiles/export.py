@@ -1,4 +1,4 @@
-"""Writes a client's profile that OpenVPN 2.4 to 2.7 and `bridged join` take.
+"""Writes a client's profile for OpenVPN 2.4 to 2.7 and for `bridged join`.
 
 Source: docs/protocol/data.md#7; docs/protocol/control.md#7 (ciphers).
 Pure: values in, text out.
@@ -28,9 +28,9 @@ _HEADING: Final = """\
 # Phones have no TAP adapters.
 """
 
-# Every directive here is known to 2.4; newer ones stand behind `ignore-unknown-option`. No `auth`: AEAD
-# ciphers and tls-crypt do not use it. No `ncp-ciphers`: the default of 2.4 is right, and 2.7 warns of it.
-# No keepalive, tun-mtu: the server pushes them. `cipher` is what a 2.4 client announces.
+# 2.4 knows every directive here; newer ones follow `ignore-unknown-option`. No `auth`: AEAD ciphers and
+# tls-crypt do not use it. No `ncp-ciphers`: the default of 2.4 is right, and 2.7 warns about it. No keepalive
+# and tun-mtu: the server pushes them. A 2.4 client announces `cipher`.
 _BODY: Final = """\
 client
 dev tap
@@ -54,7 +54,7 @@ verb 3
 
 @dataclass(frozen=True, slots=True)
 class ClientProfile:
-    """What an invitation holds. `server_name`: common name of the server's certificate."""
+    """The contents of an invitation. `server_name`: common name of the server's certificate."""
 
     name: str
     remote: Endpoint
@@ -66,7 +66,7 @@ class ClientProfile:
 
 
 def serialize_profile(profile: ClientProfile) -> str:
-    """The text of the `.ovpn` file; secret."""
+    """The text of the `.ovpn` file. It is secret."""
     heading = _HEADING.format(name=profile.name, remote=profile.remote)
     body = _BODY.format(host=profile.remote.host, port=profile.remote.port, server_name=profile.server_name)
     blocks = (

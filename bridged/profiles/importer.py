@@ -1,7 +1,7 @@
 """Reads a client's OpenVPN profile.
 
 Source: docs/protocol/data.md#7.
-Pure: text in, `Profile` out; files that the profile names are not read here.
+Pure: text in, `Profile` out. Files that the profile names are not read here.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from bridged.profiles.table import DIRECTIVES, find_directive
 _ERRORS_MAX: Final = 50
 _CONFIGURATION: Final = re.compile(r"^(tunnels|bridges):", re.MULTILINE)
 _SETENV_DEPTH_MAX: Final = 1
-# Lines of Base64 have capitals, lines of a static key are 32 characters.
+# No line of a key: Base64 has capitals, and lines of a static key have 32 characters.
 _DIRECTIVE: Final = re.compile(r"[a-z][a-z0-9_-]{0,30}")
 
 
 def parse_profile(text: str, source: str) -> Profile:
     """Read a profile; `source` names the file in errors.
 
-    What has no effect on a bridge, or another one than in OpenVPN, is in `Profile.notices`.
+    `Profile.notices` has what does nothing here, or not the same as in OpenVPN.
 
     Raises:
-        ConfigurationErrors: everything that cannot be taken, each with file, line, reason and what to do.
+        ConfigurationErrors: all that is wrong or not supported, each with file, line, reason and what to do.
     """
     draft = Draft()
     errors: list[ConfigurationError] = []
@@ -71,8 +71,7 @@ def parse_profile(text: str, source: str) -> Profile:
 
 
 def _take_block(draft: Draft, statement: Statement, source: str) -> None:
-    """One `<connection>` block: what it says holds for it alone, and what is wrong in it counts only if the
-    block is used."""
+    """Take a `<connection>` block. Its options apply to it alone; mistakes count only if it is used."""
     assert statement.inline is not None
     block = draft.general.for_block(statement.line)
     draft.blocks.append(block)
@@ -95,7 +94,7 @@ def _take_block(draft: Draft, statement: Statement, source: str) -> None:
 
 
 def _take(draft: Draft, statement: Statement, depth: int = 0) -> None:
-    """One statement into the draft; raises Refusal."""
+    """Take one statement into the draft; raises Refusal."""
     name = statement.name
     if name == "setenv":
         _take_setenv(draft, statement, depth)
@@ -121,8 +120,10 @@ def _take(draft: Draft, statement: Statement, depth: int = 0) -> None:
 
 
 def _take_setenv(draft: Draft, statement: Statement, depth: int) -> None:
-    """`setenv opt DIRECTIVE …` is a directive that may be unknown; after `setenv FORWARD_COMPATIBLE 1` every
-    directive may be. Other variables have no effect."""
+    """`setenv opt DIRECTIVE …` allows an unknown directive, `setenv FORWARD_COMPATIBLE 1` all that follow.
+
+    Other variables have no effect.
+    """
     words = statement.words
     if words[1:3] == ("FORWARD_COMPATIBLE", "1"):
         draft.is_forward_compatible = True
@@ -136,7 +137,7 @@ def _take_setenv(draft: Draft, statement: Statement, depth: int) -> None:
 
 
 def _quotable(name: str) -> str:
-    """`name`, where it can be a directive; nothing of what may be a line of a key that lost its block."""
+    """`name` if it can be a directive. Empty if it may be a line of a key outside of its block."""
     return name if _DIRECTIVE.fullmatch(name) or _alike(name) else ""
 
 
@@ -151,7 +152,7 @@ def _unknown(name: str) -> str:
 
 
 def _complete(draft: Draft, source: str) -> list[ConfigurationError]:
-    """Settle what depends on several lines; what is missing or does not fit together."""
+    """Decide what depends on several lines. Returns what is missing or contradictory."""
     errors = [
         _error(f"`[inline]` needs a block `<{name}>`; the file has none", source, line, name)
         for name, line in draft.markers.items()
@@ -165,7 +166,9 @@ def _complete(draft: Draft, source: str) -> list[ConfigurationError]:
         errors.append(_error(str(refusal), source, draft.digest[0] if draft.digest else None, "auth"))
     errors.extend(_settle_identity(draft, source))
     if not draft.is_client or not draft.pulls:
-        reason = "no `client` in it; point-to-point links without `client` are not supported by this version"
+        reason = (
+            "`client` is missing; point-to-point links without `client` are not supported by this version"
+        )
         errors.append(_error(reason, source, None, "client"))
     _settle_peer_role(draft)
     _settle_keepalive(draft.profile)
@@ -195,7 +198,7 @@ def _settle_device(draft: Draft, source: str) -> list[ConfigurationError]:
 
 def _settle_identity(draft: Draft, source: str) -> list[ConfigurationError]:
     profile = draft.profile
-    # A marker without a block has been said already; and a PKCS#12 file may hold all three.
+    # Markers without a block were reported already. A PKCS#12 file may hold all three.
     absent: dict[str, Material | None] = {
         "cert": profile.certificate or profile.pkcs12,
         "key": profile.key or profile.pkcs12,
@@ -217,12 +220,12 @@ def _settle_identity(draft: Draft, source: str) -> list[ConfigurationError]:
 
 
 def _settle_peer_role(draft: Draft) -> None:
-    """Without `remote-cert-tls` OpenVPN takes any certificate of the CA as the server's; bridged does not."""
+    """Say that bridged requires a server certificate, which OpenVPN does not without `remote-cert-tls`."""
     profile = draft.profile
     if profile.peer_role is None and not profile.peer_fingerprints:
         text = (
-            "no `remote-cert-tls server`: bridged asks for a server certificate all the same (extended key "
-            "usage serverAuth). If the server's certificate has none, every handshake fails: have it "
+            "no `remote-cert-tls server`: bridged still requires a server certificate (extended key "
+            "usage serverAuth). If the server's certificate lacks it, every handshake fails: have it "
             "renewed with `extendedKeyUsage = serverAuth`, or set `tls.peer_role: any` together with "
             "`tls.peer_name`"
         )

@@ -1,6 +1,7 @@
-"""Directives that have a counterpart here: one function each, from words to fields of `Profile`.
+"""Directives that have a counterpart here: one function for each, from words to fields of `Profile`.
 
-Source: docs/protocol/data.md#7 (rows "Map"). Those about trust are in `mapping_trust`.
+Source: docs/protocol/data.md#7 (rows "Map"). Those about trust are in `mapping_trust`, those about reaching a
+server in `mapping_connection`.
 Pure.
 """
 
@@ -102,7 +103,7 @@ def _keepalive(draft: Draft, statement: Statement) -> None:
 
 def _ping_exit(draft: Draft, statement: Statement) -> None:
     draft.profile.restart_seconds = number_argument(statement, 0, 86400)
-    draft.note(statement, "the tunnel is set up again, the program does not end")
+    draft.note(statement, "the tunnel is set up again; the program does not exit")
 
 
 def _cd(draft: Draft, statement: Statement) -> None:
@@ -110,7 +111,7 @@ def _cd(draft: Draft, statement: Statement) -> None:
 
 
 def _limit(attribute: str, low: int, high: int) -> Mapper:
-    """The first argument, brought within our limits with a notice, becomes `attribute`."""
+    """A mapper that sets `attribute` to the first argument, moved into our limits with a notice."""
 
     def mapper(draft: Draft, statement: Statement) -> None:
         asked = number_argument(statement, 0, 1 << 62)
@@ -150,4 +151,4 @@ MAPPERS: Final[dict[str, Mapper]] = {
 INLINE: Final = frozenset(
     ("ca", "cert", "key", "extra-certs", "pkcs12", "crl-verify", "peer-fingerprint", "tls-auth", "tls-crypt")
 )
-"""Mapped directives that may be written as a block; `connection` is taken apart before."""
+"""Mapped directives that can be written as a block, except `connection`, which is read separately."""

@@ -1,4 +1,4 @@
-"""Directives about reaching a server, which may stand in a `<connection>` block, too.
+"""Directives about reaching a server; they can also be used in a `<connection>` block.
 
 Source: docs/protocol/data.md#7 (rows "Map").
 Pure.
@@ -52,7 +52,7 @@ def _remote(draft: Draft, statement: Statement) -> None:
 
 def _protocol(word: str) -> str:
     if word not in _UDP and word not in _TCP:
-        refuse(f"{word!r} is not a protocol that OpenVPN has")
+        refuse(f"{word!r} is not a protocol of OpenVPN")
     return word
 
 
@@ -94,7 +94,7 @@ def _tun_mtu(draft: Draft, statement: Statement) -> None:
 
 def _fragment(draft: Draft, statement: Statement) -> None:
     if number_argument(statement, 0, 65535):
-        refuse("its framing is not supported by this version; remove it at both ends")
+        refuse("its framing is not supported by this version; remove the line at both ends")
 
 
 def _mssfix(draft: Draft, statement: Statement) -> None:

@@ -76,7 +76,7 @@ def _verify_x509_name(draft: Draft, statement: Statement) -> None:
 
 
 def _tls_remote(draft: Draft, statement: Statement) -> None:
-    """As OpenVPN 2.3 has it: a whole subject (with commas or slashes), or how a common name begins."""
+    """As in OpenVPN 2.3: a whole subject (with commas or slashes), or the beginning of a common name."""
     name = argument(statement, "a name")
     if name.startswith("/"):
         if "_" in name:
@@ -100,7 +100,7 @@ def _set_name(
 
 
 _NS_CERT_NOTE: Final = (
-    "the extended key usage is asked for instead. A server certificate that has only nsCertType is refused: "
+    "bridged checks the extended key usage instead. A server certificate with only nsCertType is refused: "
     "renew it with `extendedKeyUsage = serverAuth`, or set `tls.peer_role: any` and `tls.peer_name`"
 )
 

@@ -1,4 +1,4 @@
-"""What an OpenVPN profile says, in our words.
+"""What an OpenVPN profile says, in terms of bridged.
 
 Pure values.
 """
@@ -14,8 +14,10 @@ from bridged.protocol.text import visible
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """A certificate, key or list: the `text` itself, or the `path` of a file as the profile writes it
-    (relative to the profile's folder, or to its `cd`). `line` is where it stands."""
+    """A certificate, key or list: its `text`, or the `path` of a file as the profile writes it.
+
+    Paths are relative to the profile's folder, or to its `cd`. `line` is its line in the profile.
+    """
 
     line: int
     text: str | None = field(default=None, repr=False)
@@ -24,9 +26,9 @@ class Material:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something in the profile that has no effect here, or another one; `line` counts from 1.
+    """A remark about something in the profile that bridged ignores or does differently; `line` counts from 1.
 
-    `text` may quote the profile, and is safe to print.
+    `text` may quote the profile. It is safe to print.
     """
 
     line: int
@@ -38,12 +40,12 @@ class Notice:
 
 @dataclass(slots=True)
 class Profile:
-    """A client's profile, read. None and empty mean: not said, our default holds.
+    """A client's profile. None and empty: the profile does not say, and our default applies.
 
-    Sizes are bytes, times seconds. `mss`: 0 is off, else the largest TCP MSS; `wan_mtu`: outer packet
-    size that the MSS shall fit. `addresses` (as 192.0.2.1/24) belong on the bridge. `directory`: `cd`.
-    `remote_sizes`: `mss` and `wan_mtu` of single servers, where they differ. `pkcs12`: CA, certificate and
-    key in one file, or its Base64 text.
+    Sizes in bytes, times in seconds. `mss`: the largest TCP MSS; 0: off. `wan_mtu`: the outer packet size
+    that the MSS must fit. `addresses` (such as 192.0.2.1/24) belong to the bridge. `directory`: `cd`.
+    `remote_sizes`: `mss` and `wan_mtu` of single servers, if they differ. `pkcs12`: CA, certificate and key
+    in one file, or its Base64 text.
     """
 
     remotes: list[Remote] = field(default_factory=list)

@@ -1,7 +1,7 @@
-"""The text of an OpenVPN configuration file as statements: words, inline blocks, lines.
+"""Splits the text of an OpenVPN configuration file into statements: words, inline blocks, lines.
 
 Source: docs/protocol/data.md#7 (first paragraph).
-Pure: text in, values out. Everything is bounded; what is beyond a bound is refused with its line.
+Pure: text in, values out. Everything has a limit; what exceeds it is refused, with its line.
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ _PEM_MARK: Final = "-----BEGIN"
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One directive: `words` (the first is its name), the `line` it begins on (from 1), and the text
-    between `<name>` and `</name>` where it was written as an inline block (else None)."""
+    """One directive.
+
+    `words`: its name and its arguments. `line`: where it begins, from 1. `inline`: the text between `<name>`
+    and `</name>` if it is an inline block, else None.
+    """
 
     words: tuple[str, ...]
     line: int
@@ -42,7 +45,7 @@ def split_statements(text: str, source: str, first_line: int = 1) -> list[Statem
     """All statements of a file, or of a `<connection>` block that begins at `first_line`.
 
     Raises:
-        ConfigurationError: open quotes, an open inline block, PEM outside of a block, or beyond a bound.
+        ConfigurationError: open quotes, an open inline block, PEM outside of a block, or too much.
     """
     if len(text) > TEXT_CHARACTERS_MAX:
         raise _wrong(f"larger than {TEXT_CHARACTERS_MAX} characters; is it an OpenVPN profile?", source)
@@ -56,7 +59,7 @@ def split_statements(text: str, source: str, first_line: int = 1) -> list[Statem
         if not words:
             continue
         if words[0].startswith(_PEM_MARK):
-            # The lines below may be a private key: nothing of them is repeated.
+            # The next lines may be a private key: repeat nothing of them.
             reason = "a certificate or key outside of a block: write `<ca>` above it and `</ca>` below it"
             raise _wrong(f"{reason} (or `cert`, `key`, `tls-auth`, `tls-crypt`)", source, number)
         if len(statements) >= STATEMENTS_MAX:
@@ -75,12 +78,13 @@ def split_statements(text: str, source: str, first_line: int = 1) -> list[Statem
 
 
 def split_words(line: str, source: str, number: int) -> tuple[str, ...]:
-    """The words of one line. `#` or `;` where a word would begin starts a comment; `"…"` knows backslash
-    escapes, `'…'` does not; outside quotes a backslash takes the next character as it is.
-    A NUL ends the line.
+    """The words of one line.
+
+    A word that begins with `#` or `;` starts a comment. Backslash escapes work in `"…"` but not in `'…'`.
+    Outside quotes a backslash keeps the next character unchanged. A NUL ends the line.
 
     Raises:
-        ConfigurationError: an open quote, a backslash at the end, or beyond a bound.
+        ConfigurationError: an open quote, a backslash at the end, or too much.
     """
     if len(line) > LINE_CHARACTERS_MAX:
         raise _wrong(f"a line of more than {LINE_CHARACTERS_MAX} characters", source, number)
@@ -102,7 +106,7 @@ def split_words(line: str, source: str, number: int) -> tuple[str, ...]:
 
 
 def _read_word(line: str, position: int, source: str, number: int) -> tuple[str, int]:
-    """One word from `position` on, and the position behind it."""
+    """The word that begins at `position`, and the position after it."""
     if line[position] == "'":
         end = line.find("'", position + 1)
         if end < 0:

@@ -1,4 +1,4 @@
-"""All directives that OpenVPN 2.3 to 2.8 knows, and what becomes of each: the one table.
+"""The table of all directives of OpenVPN 2.3 to 2.8, and what bridged does with each.
 
 Pure.
 """
@@ -15,10 +15,13 @@ from bridged.profiles.mapping import INLINE, MAPPERS
 
 @dataclass(frozen=True, slots=True)
 class Directive:
-    """`taken` has a counterpart here and a `mapper` (but for those the importer itself takes); `ignored` has
-    no effect, or is what bridged does anyway; `noted` has no effect, and `text` says so; `refused`: `text`
-    says why and what to do. `is_block`: may be written `<name>`; `is_of_connection`: may stand in
-    `<connection>`."""
+    """What bridged does with one directive.
+
+    `taken`: it has a counterpart here, and a `mapper` (except those that the importer handles itself).
+    `ignored`: it has no effect, or bridged does so anyway. `noted`: it has no effect, and `text` says so.
+    `refused`: `text` says why, and what to do. `is_block`: can be written `<name>`. `is_of_connection`: may
+    be used in `<connection>`.
+    """
 
     kind: Literal["taken", "ignored", "noted", "refused"]
     text: str = ""
@@ -45,7 +48,7 @@ DIRECTIVES: Final = _table()
 
 
 def find_directive(name: str) -> Directive | None:
-    """What becomes of `name`; None if OpenVPN does not know it."""
+    """What bridged does with `name`; None if OpenVPN does not know it."""
     if name in DIRECTIVES:
         return DIRECTIVES[name]
     family = treatment_by_prefix(name)

@@ -1,4 +1,4 @@
-"""From the bytes of a profile, certificate or key file to text, as tolerant as OpenVPN is.
+"""Decodes profiles, certificates and key files, as tolerantly as OpenVPN.
 
 Pure.
 """
@@ -14,10 +14,10 @@ _SAMPLE_OCTETS: Final = 512
 
 
 def decode_text(content: bytes, source: str) -> str:
-    """UTF-8; a line that is not is taken as Latin-1, which can stand in comments and names.
+    """Decode UTF-8; lines that are not UTF-8 are read as Latin-1, which occurs in comments and names.
 
     Raises:
-        ConfigurationError: UTF-16, which OpenVPN cannot read either.
+        ConfigurationError: it is UTF-16, which OpenVPN cannot read either.
     """
     if _is_utf16(content):
         raise ConfigurationError(
@@ -41,7 +41,7 @@ def _decode_line(line: bytes) -> str:
 
 
 def _is_utf16(content: bytes) -> bool:
-    """By its mark, or where nearly every other byte of its beginning is NUL."""
+    """It has the mark of UTF-16, or nearly every other byte of its beginning is NUL."""
     sample = content[:_SAMPLE_OCTETS]
     halves = (sample[0::2], sample[1::2])
     return content.startswith(_UTF16_MARKS) or any(

@@ -1,4 +1,4 @@
-"""TLS sessions on memory buffers: prepared context, engine, identity, rules for the peer's certificate."""
+"""TLS sessions on memory buffers: context, engine, our identity, and rules for the peer's certificate."""
 
 from bridged.tls.context import TlsSettings, make_engine_factory
 from bridged.tls.engine import PyOpenSslEngine

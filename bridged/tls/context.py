@@ -1,7 +1,7 @@
-"""One prepared TLS context per tunnel; every handshake of the tunnel gets an engine from it.
+"""One TLS context for each tunnel; each handshake of the tunnel gets an engine from it.
 
 Source: docs/protocol/control.md#4 (one TLS session per key state).
-No sockets, no files; OpenSSL reads the clock for validity.
+No sockets, no files. OpenSSL reads the clock to check validity.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ TlsVersion = Literal["1.2", "1.3"]
 
 CHAIN_DEPTH_MAX: Final = 8
 _VERSIONS: Final[dict[str, int]] = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
-# CRL_CHECK_ALL: a CA between the root and the peer may be revoked, too.
+# CRL_CHECK_ALL: intermediate CAs may be revoked, too.
 CRL_FLAGS: Final = crypto.X509StoreFlags.CRL_CHECK | crypto.X509StoreFlags.CRL_CHECK_ALL
-# Servers with an RSA certificate and `dh` alone have DHE only; its AES-GCM suites are as strong.
+# Servers with an RSA certificate and only `dh` have nothing but DHE. Its AES-GCM suites are as strong.
 _CIPHERS_1_2: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:!aNULL:!PSK:!aDSS"
 _CIPHERS_1_3: Final = b"TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256"
 
 
 @dataclass(slots=True)
 class TlsSettings:
-    """Who we are and whom we believe, with the PEM bytes in hand.
+    """Our certificate and key as PEM, and which peers are trusted.
 
-    `certificate_pem` may hold intermediate certificates after our own. `peer_fingerprints` are SHA-256
-    in hex; with `ca_pem` both must hold, without it the fingerprint alone is the trust. `peer_usage`:
-    extended key usage asked of the peer (see `verification.peer_usage`). `crl_pem` needs `ca_pem`.
-    A `key_pem` given as bytearray can be overwritten by `wipe` once the factory is made.
+    `certificate_pem` may hold intermediate certificates after our own. `peer_fingerprints` are SHA-256 in
+    hex. With `ca_pem` a peer must satisfy both, without it the fingerprint alone. `peer_usage`: the extended
+    key usage that the peer must have (see `verification.peer_usage`). `crl_pem` needs `ca_pem`. If `key_pem`
+    is a bytearray, `wipe` overwrites it once the factory is made.
     """
 
     role: Literal["client", "server"]
@@ -53,16 +53,16 @@ class TlsSettings:
     version_max: TlsVersion = "1.3"
 
     def wipe(self) -> None:
-        """Overwrite the private key's PEM text, where it is a bytearray."""
+        """Overwrite the private key's PEM text if it is a bytearray."""
         if isinstance(self.key_pem, bytearray):
             wipe(self.key_pem)
 
 
 def make_engine_factory(settings: TlsSettings) -> TlsEngineFactory:
-    """Build the context once; each call of the result is a fresh session on it.
+    """Build the context. Each call of the result makes a new session with it.
 
     Raises:
-        ConfigurationError: a certificate, key, CA, list or fingerprint that cannot be used; names its key.
+        ConfigurationError: a certificate, key, CA, list or fingerprint cannot be used; names its key.
     """
     rules = peer_rules(settings)
     context = SSL.Context(SSL.TLS_METHOD)
@@ -80,10 +80,10 @@ def make_engine_factory(settings: TlsSettings) -> TlsEngineFactory:
 
 
 def peer_rules(settings: TlsSettings) -> PeerRules:
-    """The rules that the settings ask of a peer's certificate.
+    """The rules for a peer's certificate.
 
     Raises:
-        ConfigurationError: a fingerprint that is none, or no way at all to know the peer.
+        ConfigurationError: a fingerprint is malformed, or nothing identifies the peer.
     """
     rules = PeerRules(
         fingerprints=tuple(parse_fingerprint(text) for text in settings.peer_fingerprints),
@@ -95,13 +95,13 @@ def peer_rules(settings: TlsSettings) -> PeerRules:
     )
     if not rules.has_authority and not rules.fingerprints:
         raise ConfigurationError(
-            "no way to know the peer: set `ca`, or `peer_fingerprints`, or `embedded: true`", key="tls.ca"
+            "nothing identifies the peer: set `ca`, `peer_fingerprints` or `embedded: true`", key="tls.ca"
         )
     return rules
 
 
 def _verify(connection: Any, certificate: Any, number: int, depth: int, accepted: int) -> bool:
-    """OpenSSL's question for each certificate of the chain, the peer's own last."""
+    """Answer OpenSSL, which asks about each certificate of the chain, the peer's own last."""
     verdict: Verdict = connection.get_app_data()
     return verdict.judge(certificate, number, depth, bool(accepted))
 
@@ -114,7 +114,7 @@ def _limit_protocol(context: Any, settings: TlsSettings) -> None:
         )
     context.set_min_proto_version(_VERSIONS[settings.version_min])
     context.set_max_proto_version(_VERSIONS[settings.version_max])
-    # Every key state does a full handshake: nothing may be resumed, nothing renegotiated inside TLS.
+    # Each key does a full handshake: no resumption, and no renegotiation inside TLS.
     context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE)
     context.set_options(SSL.OP_NO_RENEGOTIATION)  # type: ignore[attr-defined, unused-ignore]
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
@@ -143,8 +143,8 @@ def _load_identity(context: Any, settings: TlsSettings) -> None:
         context.check_privatekey()
     except (SSL.Error, crypto.Error, TypeError) as error:
         raise ConfigurationError(
-            "the private key does not belong to the certificate, or is of a kind or strength that TLS "
-            "refuses (EC P-256, or RSA with 2048 bits or more)",
+            "the private key does not belong to the certificate, or TLS refuses its kind or strength; use EC "
+            "P-256, or RSA with at least 2048 bits",
             key="tls.key",
         ) from error
 
@@ -152,10 +152,10 @@ def _load_identity(context: Any, settings: TlsSettings) -> None:
 def load_authority(store: Any, settings: TlsSettings, crl_flags: int) -> None:
     """Put the settings' CAs and revocation lists into an OpenSSL store.
 
-    `crl_flags` are set if there is a list.
+    Sets `crl_flags` if there is a list.
 
     Raises:
-        ConfigurationError: a CA or a list that cannot be used.
+        ConfigurationError: a CA or a list cannot be used.
     """
     if settings.ca_pem is None:
         if settings.crl_pem is not None:

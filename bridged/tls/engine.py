@@ -1,8 +1,7 @@
-"""A TLS session on memory buffers, by pyOpenSSL.
+"""A TLS session on memory buffers, by pyOpenSSL: a `bridged.protocol.session.tls_port.TlsEngine`.
 
-Source: docs/protocol/control.md#4-4 and #5. It implements
-`bridged.protocol.session.tls_port.TlsEngine`.
-No sockets, no files; OpenSSL reads the clock for validity and its own random numbers.
+Source: docs/protocol/control.md#4-4 and #5.
+No sockets, no files. OpenSSL reads the clock to check validity, and draws its own random numbers.
 """
 
 from __future__ import annotations
@@ -22,17 +21,17 @@ from bridged.tls.verification import PeerRules, common_name
 
 RECORD_OCTETS_MAX: Final = 16384
 PLAINTEXT_OCTETS_MAX: Final = 1 << 20
-"""Plaintext that a peer may send before the owner calls `read`."""
+"""Bytes of plaintext that a peer may send before the owner calls `read`."""
 RECORDS_MAX: Final = 4096
-"""… and in how many records: small ones cost more memory than their plaintext."""
+"""The most records for it: small ones cost more memory than their plaintext."""
 
 _CHUNK: Final = 65536
 
 
 class Verdict:
-    """What the rules said about the peer's certificates in one handshake.
+    """What the rules say about the peer's certificates in one handshake.
 
-    `refusal` is the first reason against; `accepted` the peer's own certificate once all was checked.
+    `refusal` is the first objection. `accepted` is the peer's own certificate, once all was checked.
     """
 
     __slots__ = ("accepted", "refusal", "rules")
@@ -43,7 +42,7 @@ class Verdict:
         self.accepted: x509.Certificate | None = None
 
     def judge(self, certificate: Any, number: int, depth: int, is_accepted: bool) -> bool:
-        """Answer OpenSSL's question about one certificate of the chain; never raises."""
+        """Whether this certificate of the chain is accepted. Never raises."""
         try:
             parsed: x509.Certificate = certificate.to_cryptography()
             if not is_accepted:
@@ -52,7 +51,9 @@ class Verdict:
                 refusal = self.rules.judge_leaf(parsed)
             else:
                 refusal = None
-        except Exception as error:  # hostile certificates reach many parsers; none may break the handshake
+        except (
+            Exception
+        ) as error:  # hostile certificates reach many parsers, and none may break the handshake
             text = f"the peer's certificate cannot be parsed ({error})"
             refusal = PeerRefusedError("certificate_rejected", text)
         else:
@@ -64,13 +65,13 @@ class Verdict:
 
 
 class PyOpenSslEngine:
-    """One TLS session; made by the factory of `bridged.tls.context`, used by one owner, not thread-safe.
+    """One TLS session, made by the factory of `bridged.tls.context`. It has one owner and is not thread-safe.
 
-    After a `TlsError` the session is dead: every further `receive` and `write` raises the same error, and
-    only `take_ciphertext` (the alert) and `close` are of use. With TLS 1.3 a server refuses a client's
-    certificate after the client's own handshake is complete: the client learns it from `receive`.
-    Memory: OpenSSL bounds handshake messages; plaintext waiting for `read` is at most
-    PLAINTEXT_OCTETS_MAX in RECORDS_MAX records.
+    After a `TlsError` the session is dead: `receive` and `write` raise the same error again; only
+    `take_ciphertext` (for the alert) and `close` still work. With TLS 1.3 a server refuses a client's
+    certificate after the client has finished its handshake: the client learns it from `receive`.
+    Memory: OpenSSL limits handshake messages. At most PLAINTEXT_OCTETS_MAX bytes in RECORDS_MAX records wait
+    for `read`.
     """
 
     __slots__ = (
@@ -98,13 +99,13 @@ class PyOpenSslEngine:
             self._connection.set_accept_state()
 
     def start(self) -> None:
-        """Begin the handshake; a client's first flight is then in `take_ciphertext`."""
+        """Begin the handshake. `take_ciphertext` then has a client's first flight."""
         self._refuse_dead()
         if self._is_client and not self._is_established:
             self._advance_handshake()
 
     def receive(self, ciphertext: bytes) -> None:
-        """Take bytes of the peer, advance the handshake, decrypt.
+        """Take bytes from the peer, advance the handshake, decrypt.
 
         Raises:
             TlsError: the handshake or the session failed.
@@ -120,7 +121,7 @@ class PyOpenSslEngine:
                 self._decrypt()
 
     def take_ciphertext(self) -> bytes:
-        """All bytes waiting for the peer; empty if there are none."""
+        """All bytes that wait for the peer; may be empty."""
         if self._connection is None:
             return b""
         pieces = []
@@ -134,8 +135,8 @@ class PyOpenSslEngine:
         """Encrypt one message as one record; only after the handshake.
 
         Raises:
-            LocalProtocolError: before the handshake's end, or more than RECORD_OCTETS_MAX bytes.
-            TlsError: the session failed before.
+            LocalProtocolError: before the end of the handshake, or more than RECORD_OCTETS_MAX bytes.
+            TlsError: the session has failed.
         """
         self._refuse_dead()
         if not self._is_established:
@@ -150,36 +151,36 @@ class PyOpenSslEngine:
             raise self._fail(error) from None
 
     def read(self) -> bytes:
-        """The plaintext of the oldest record not yet read; empty if there is none."""
+        """The plaintext of the oldest record that was not read yet; empty if there is none."""
         if not self._records:
             return b""
         record = self._records.popleft()
         self._waiting -= len(record)
         plaintext = bytes(record)
-        # The key message holds secrets: do not leave them in the buffer.
+        # The key message holds secrets, which must not stay in the buffer.
         wipe(record)
         return plaintext
 
     @property
     def is_established(self) -> bool:
-        """The handshake is complete and the peer's certificate accepted."""
+        """The handshake is complete, and the peer's certificate is accepted."""
         return self._is_established
 
     def export(self, label: str, length: int) -> bytes:
         """Keying material exporter without context (RFC 5705, RFC 8446 section 7.5).
 
         Raises:
-            LocalProtocolError: before the handshake's end.
+            LocalProtocolError: before the end of the handshake.
         """
         self._require_established("export")
         exported: bytes = self._connection.export_keying_material(label.encode("ascii"), length)
         return exported
 
     def summary(self) -> TlsSummary:
-        """What was agreed.
+        """What both ends agreed on.
 
         Raises:
-            LocalProtocolError: before the handshake's end.
+            LocalProtocolError: before the end of the handshake.
         """
         certificate = self._require_established("summary")
         return TlsSummary(
@@ -193,14 +194,14 @@ class PyOpenSslEngine:
         )
 
     def _chain(self, certificate: x509.Certificate) -> tuple[bytes, ...]:
-        # A pinned certificate stands for itself, whatever the peer sent with it.
+        # A pinned certificate needs no chain, whatever the peer sent with it.
         has_authority = self._verdict.rules.has_authority
         found = self._connection.get_verified_chain(as_cryptography=True) if has_authority else None
         issuers = (one for one in found or () if one != certificate)
         return tuple(one.public_bytes(Encoding.DER) for one in (certificate, *issuers))
 
     def close(self) -> None:
-        """Drop the session's memory; nothing is sent. May be called twice."""
+        """Drop the session's memory. Sends nothing. May be called twice."""
         while self.read():
             pass
         self._connection = None
@@ -217,7 +218,7 @@ class PyOpenSslEngine:
             raise self._fail(error) from None
         accepted = self._verdict.accepted
         presented = self._connection.get_peer_certificate(as_cryptography=True)
-        # OpenSSL asked us about this very certificate; anything else is a bypass and must not pass.
+        # OpenSSL must have asked us about this very certificate. Anything else would be a bypass.
         if (
             accepted is None
             or presented is None
@@ -232,12 +233,12 @@ class PyOpenSslEngine:
     def _decrypt(self) -> None:
         try:
             while True:
-                # OpenSSL gives one record at a time, and one record is one message.
+                # OpenSSL returns one record at a time, and one record is one message.
                 record = bytearray(self._connection.recv(_CHUNK))
                 self._records.append(record)
                 self._waiting += len(record)
                 if self._waiting > PLAINTEXT_OCTETS_MAX or len(self._records) > RECORDS_MAX:
-                    self._failure = TlsError("tls_failed", "the peer sends more than is read")
+                    self._failure = TlsError("tls_failed", "the peer sends faster than its messages are read")
                     raise self._failure
         except SSL.WantReadError:
             return
@@ -253,7 +254,7 @@ class PyOpenSslEngine:
 
     def _refuse_dead(self) -> None:
         if self._failure is not None:
-            # A fresh object: raising the stored one again and again would grow its traceback.
+            # A new object: the traceback of the stored one would grow each time.
             raise TlsError(self._failure.code, self._failure.message)
 
     def _require_established(self, what: str) -> x509.Certificate:

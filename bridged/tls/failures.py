@@ -1,4 +1,4 @@
-"""OpenSSL's error texts as `TlsError`: a handshake outcome and a sentence for people.
+"""Turns OpenSSL's error texts into `TlsError`: a handshake outcome, and a sentence for people.
 
 Pure.
 """
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from bridged.errors import TlsError
 
-# A piece of OpenSSL's reason text -> (outcome, sentence). The first row that matches counts.
+# Part of OpenSSL's reason text, outcome, sentence. The first row that matches counts.
 _ROWS: Final = (
     ("alert certificate expired", "certificate_expired", "the peer says that our certificate has expired"),
     ("alert certificate revoked", "certificate_revoked", "the peer says that our certificate was revoked"),
@@ -35,7 +35,7 @@ _ROWS: Final = (
         "the peer refuses our certificate for this role; it needs the extended key usage of our role",
     ),
     (
-        # What OpenSSL sends where the application's own rules refuse a certificate; OpenVPN's too.
+        # OpenSSL sends this if the application's own rules refuse a certificate; also OpenVPN's.
         "alert internal error",
         "certificate_rejected",
         "the peer refuses our certificate (name, usage or fingerprint); its log says why",
@@ -65,7 +65,7 @@ _ROWS: Final = (
 
 
 def failure_of(error: BaseException) -> TlsError:
-    """The `TlsError` for an exception of the TLS library; unknown texts are `tls_failed`."""
+    """The `TlsError` for an exception of the TLS library. Unknown texts become `tls_failed`."""
     reason = _reason(error)
     lowered = reason.lower()
     for piece, code, sentence in _ROWS:

@@ -1,6 +1,6 @@
-"""Certificates and keys as the configuration gives them: a file, or the PEM text itself.
+"""Certificates and keys from the configuration: the name of a file, or the PEM text itself.
 
-Reads files; knows no sockets. Secrets are kept in bytearrays so that they can be wiped.
+Reads files, uses no sockets. Secrets are kept in bytearrays, which can be wiped.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _FINGERPRINT_OCTETS: Final = 32
 
 
 def read_pem(value: str, key: str, base: Path | None = None) -> bytes:
-    """The PEM bytes that a configuration value means: inline text, or the content of a file.
+    """The PEM bytes that a configuration value stands for: itself, or the content of a file.
 
-    `key` is the dotted path of the configuration key, for errors; a relative file is looked up under
-    `base` (None: the working directory).
+    `key` is the dotted path of the configuration key, for errors. A relative path begins at `base` (None: the
+    working directory).
 
     Raises:
-        ConfigurationError: the file cannot be read, is too large, or holds no PEM block.
+        ConfigurationError: the file cannot be read, is too large, or has no PEM block.
     """
     path = None if _is_inline(value) else _path(value, base)
     content = value.strip().encode() + b"\n" if path is None else _read(path, key)
@@ -47,15 +47,15 @@ def read_private_pem(value: str, key: str, base: Path | None = None) -> bytearra
 
 
 def wipe(secret: bytearray) -> None:
-    """Overwrite with zeros; copies made elsewhere by libraries are out of reach."""
+    """Overwrite with zeros. Copies that libraries made remain."""
     secret[:] = bytes(len(secret))
 
 
 def load_certificates(pem: bytes, what: str) -> list[x509.Certificate]:
-    """All certificates of a PEM text, in its order; at least one. `what` names it in errors.
+    """All certificates of a PEM text, in its order; at least one. `what` names the text in errors.
 
     Raises:
-        ConfigurationError: none, or one that cannot be parsed.
+        ConfigurationError: there is none, or one cannot be parsed.
     """
     try:
         certificates = x509.load_pem_x509_certificates(pem)
@@ -65,7 +65,7 @@ def load_certificates(pem: bytes, what: str) -> list[x509.Certificate]:
 
 
 def _no_certificate(pem: bytes) -> str:
-    """The parser's own words are of no help, and name its web page."""
+    """The parser's own message does not help, and points to the parser's web page."""
     if _CERTIFICATE_MARK in pem:
         return "not a PEM certificate: it is damaged or cut off"
     wrong = "a private key, " if b"PRIVATE KEY-----" in pem else ""
@@ -76,7 +76,7 @@ def load_revocation_lists(pem: bytes) -> list[x509.CertificateRevocationList]:
     """All revocation lists of a PEM text; at least one.
 
     Raises:
-        ConfigurationError: none, or one that cannot be parsed.
+        ConfigurationError: there is none, or one cannot be parsed.
     """
     end = b"-----END X509 CRL-----"
     blocks = [block + end for block in pem.split(end) if b"-----BEGIN X509 CRL-----" in block]
@@ -90,7 +90,7 @@ def load_revocation_lists(pem: bytes) -> list[x509.CertificateRevocationList]:
 
 
 def crl_next_update(pem: bytes) -> UnixSeconds | None:
-    """When the first of the revocation lists ends; None if none of them ends.
+    """When the first of the revocation lists expires; None if none does.
 
     Raises:
         ConfigurationError: no list in it.
@@ -101,7 +101,7 @@ def crl_next_update(pem: bytes) -> UnixSeconds | None:
 
 
 def certificate_not_after(pem: bytes) -> UnixSeconds:
-    """End of validity of the first certificate.
+    """When the first certificate of the text expires.
 
     Raises:
         ConfigurationError: no certificate in it.
@@ -110,7 +110,7 @@ def certificate_not_after(pem: bytes) -> UnixSeconds:
 
 
 def chain_not_after(pem: bytes) -> UnixSeconds:
-    """When the first certificate of a chain ends: from then on peers refuse all of it.
+    """When the first certificate of a chain expires: from then on peers refuse the whole chain.
 
     Raises:
         ConfigurationError: no certificate in it.
@@ -119,7 +119,7 @@ def chain_not_after(pem: bytes) -> UnixSeconds:
 
 
 def not_after(certificate: x509.Certificate) -> UnixSeconds:
-    """End of validity."""
+    """When the certificate expires."""
     return UnixSeconds(certificate.not_valid_after_utc.timestamp())
 
 
@@ -129,7 +129,7 @@ def fingerprint(certificate: x509.Certificate) -> str:
 
 
 def parse_fingerprint(text: str, key: str = "tls.peer_fingerprints") -> bytes:
-    """The 32 bytes of a SHA-256 fingerprint; hex digits, colons and blanks between them allowed.
+    """The 32 bytes of a SHA-256 fingerprint in hex digits; colons and blanks between them are allowed.
 
     Raises:
         ConfigurationError: not 64 hex digits.

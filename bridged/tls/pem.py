@@ -1,6 +1,6 @@
-"""PEM blocks out of a text: what stands around them, and blocks of other kinds, is left out.
+"""Takes PEM blocks out of a text, without what surrounds them and without blocks of other kinds.
 
-Files from other tools have "Bag Attributes" above a block, in any character set, and NULs behind it.
+Files from other tools have "Bag Attributes" above a block, in any character set, and NULs after it.
 Pure.
 """
 
@@ -19,7 +19,7 @@ REVOCATION_LISTS: Final = (b"X509 CRL",)
 
 
 def pem_blocks(content: bytes, labels: tuple[bytes, ...] = (b"",)) -> bytes:
-    """All whole blocks whose label ends with one of `labels`, in their order; empty if there is none."""
+    """All complete blocks whose label ends with one of `labels`, in their order; empty if there is none."""
     found: list[bytes] = []
     label: bytes | None = None
     lines: list[bytes] = []

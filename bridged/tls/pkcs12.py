@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from bridged.errors import ConfigurationError
 
-# DER of pbeWithSHAAnd128BitRC4, 40BitRC4, 128BitRC2-CBC, 40BitRC2-CBC (RFC 7292, appendix C): OpenSSL 3 has
+# DER of pbeWithSHAAnd128BitRC4, 40BitRC4, 128BitRC2-CBC, 40BitRC2-CBC (RFC 7292, appendix C). OpenSSL 3 has
 # them only with `-legacy`.
 _PBE: Final = bytes.fromhex("060a2a864886f70d010c01")
 _LEGACY: Final = tuple(_PBE + bytes([number]) for number in (1, 2, 5, 6))
@@ -28,10 +28,11 @@ class Pkcs12:
 
 
 def read_pkcs12(content: bytes, name: str) -> Pkcs12:
-    """Read a file that has no password; `name` is the file's, for the command in errors.
+    """Read a file that has no password. `name` is the file's, for the command in error messages.
 
     Raises:
-        ConfigurationError: no PKCS#12, a password, or no certificate with its key; says the cure.
+        ConfigurationError: it is no PKCS#12 file, has a password, or has no certificate with its key. The
+            message says what to do.
     """
     try:
         found = pkcs12.load_pkcs12(content, None)
@@ -39,8 +40,8 @@ def read_pkcs12(content: bytes, name: str) -> Pkcs12:
         if not content.startswith(b"\x30"):
             raise ConfigurationError("is not a PKCS#12 file") from error
         raise ConfigurationError(
-            f"cannot be opened without a password. Write a copy that has none, and name that: "
-            f"`{copy_command(content, name)}`; delete all.pem and the copy when you have joined"
+            f"cannot be opened without a password. Write a copy that has none, and use that: "
+            f"`{copy_command(content, name)}`; delete all.pem and the copy once you have joined"
         ) from error
     if found.cert is None or found.key is None:
         raise ConfigurationError("holds no certificate with its private key")
@@ -52,7 +53,7 @@ def read_pkcs12(content: bytes, name: str) -> Pkcs12:
 
 
 def copy_command(content: bytes, name: str) -> str:
-    """The shell command that writes a copy without a password; asks for the password that there is."""
+    """The shell command that writes a copy without a password. It asks for the present one."""
     legacy = " -legacy" if any(kind in content for kind in _LEGACY) else ""
     return (
         f"openssl pkcs12{legacy} -in {name} -noenc -out all.pem && "

@@ -1,6 +1,6 @@
-"""Whether a peer that is connected would still be let in: its certificate, by the rules of now.
+"""Judges a connected peer's certificate by the present rules: would it still be let in?
 
-Source: docs/protocol/data.md#7. No sockets, no files; OpenSSL reads the clock for validity.
+Source: docs/protocol/data.md#7. No sockets, no files. OpenSSL reads the clock to check validity.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ _REJECTED: Final = "certificate_rejected"
 
 
 class PeerCheck:
-    """The rules of one tunnel end, to be asked again about peers that were let in by earlier ones.
+    """The present rules of one end of a tunnel, for peers that earlier rules let in.
 
     Raises:
-        ConfigurationError: a CA, list or fingerprint that cannot be used.
+        ConfigurationError: a CA, list or fingerprint cannot be used.
     """
 
     def __init__(self, settings: TlsSettings) -> None:
         self._rules = peer_rules(settings)
         self._whole = _store(settings, CRL_FLAGS)
-        # For chains in which a CA has no list.
+        # For chains with a CA that has no list.
         self._plain = _store(settings, 0)
         self._single = _store(settings, crypto.X509StoreFlags.CRL_CHECK)
 
     def judge(self, summary: TlsSummary) -> PeerRefusedError | None:
-        """Why the peer would be refused now; None: it would be let in. About 0.2 ms."""
+        """Why the peer would be refused now; None if it would be let in. Takes about 0.2 ms."""
         try:
             chain = [x509.load_der_x509_certificate(octets) for octets in summary.peer_chain]
             if not chain:
@@ -46,7 +46,7 @@ class PeerCheck:
             refusal = self._judge_chain(chain) if self._rules.has_authority else self._judge_validity(leaf)
             return refusal or self._rules.judge_leaf(leaf)
         except (ValueError, TypeError, crypto.Error) as error:
-            # It was parsed in the handshake; whatever cannot be judged is not let in.
+            # It was parsed in the handshake. What cannot be judged is not let in.
             return PeerRefusedError(_REJECTED, f"the peer's certificate cannot be judged ({error})")
 
     def _judge_chain(self, chain: Sequence[x509.Certificate]) -> PeerRefusedError | None:
@@ -58,7 +58,7 @@ class PeerCheck:
         return None
 
     def _judge_one_by_one(self, leaf: crypto.X509, issuers: Sequence[crypto.X509]) -> PeerRefusedError | None:
-        """OpenSSL stops at its first error, and not every error refuses (decision 37)."""
+        """OpenSSL stops at its first error, but some errors do not refuse (docs/decisions/0037)."""
         try:
             verified = crypto.X509StoreContext(self._plain, leaf, issuers).get_verified_chain()
         except crypto.X509StoreContextError as error:
@@ -80,7 +80,7 @@ class PeerCheck:
         return self._rules.judge_chain_error(leaf, number, 0)
 
     def _refusal(self, error: crypto.X509StoreContextError, above: int) -> PeerRefusedError | None:
-        """`above`: how far above the peer's own certificate the one stood that was asked about."""
+        """The refusal for an error; `above`: levels between the judged and the peer's own certificate."""
         number, depth = error.errors[0], error.errors[1]
         certificate: Any = error.certificate
         return self._rules.judge_chain_error(certificate.to_cryptography(), int(number), above + int(depth))
@@ -93,7 +93,7 @@ def _store(settings: TlsSettings, crl_flags: int) -> crypto.X509Store:
 
 
 def valid_until(summary: TlsSummary) -> UnixSeconds:
-    """The moment at which the first certificate of the peer's chain ends."""
+    """When the first certificate of the peer's chain expires."""
     ends = [
         UnixSeconds(x509.load_der_x509_certificate(octets).not_valid_after_utc.timestamp())
         for octets in summary.peer_chain

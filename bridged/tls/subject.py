@@ -1,8 +1,8 @@
 """A certificate's subject as OpenVPN prints it, for `verify-x509-name … subject`.
 
-OpenVPN lets OpenSSL print it: RDNs in the certificate's order, short names, UTF-8, control characters and
-backslashes escaped, nothing else. The library's own printer reverses, escapes and uses other names, and
-refuses strings that OpenSSL takes; so the DER form is read here.
+OpenVPN lets OpenSSL print it: RDNs in the certificate's order, short names, UTF-8, with only control
+characters and backslashes escaped. The Python library prints in reverse, escapes more, uses other names, and
+refuses strings that OpenSSL accepts. Therefore this module reads the DER form itself.
 
 Source: RFC 5280, section 4.1 (TBSCertificate, Name); X509_NAME_print_ex(3), ASN1_STRING_print_ex(3) with
 XN_FLAG_SEP_CPLUS_SPC, ASN1_STRFLGS_UTF8_CONVERT and ASN1_STRFLGS_ESC_CTRL.
@@ -61,10 +61,10 @@ _SHORT_NAMES: Final = {
 
 
 def printed_subject(tbs_certificate: bytes) -> str:
-    """`C=NL, O=Example, CN=vpn`: the subject of a certificate whose to-be-signed part this is, in DER.
+    """The subject, such as `C=NL, O=Example, CN=vpn`, from the to-be-signed part of a certificate in DER.
 
     Raises:
-        ValueError: not a certificate's.
+        ValueError: it is not from a certificate.
     """
     parts = list(_values(_only(tbs_certificate, _SEQUENCE)))
     if parts and parts[0][0] == _VERSION:
@@ -77,7 +77,7 @@ def printed_subject(tbs_certificate: bytes) -> str:
         for tag, rdn in _values(parts[4][1])
         if tag == _SET
     )
-    # OpenVPN does so before it compares.
+    # OpenVPN replaces it before it compares.
     return "_" + printed[1:] if printed.startswith("-") else printed
 
 
@@ -90,7 +90,7 @@ def _attribute(content: bytes) -> str:
 
 
 def _text(tag: int, content: bytes) -> str:
-    """Strings of one byte a character are taken as Latin-1, as OpenSSL does."""
+    """Like OpenSSL, take strings with one byte for each character as Latin-1."""
     if tag == _UTF8_STRING:
         text = content.decode("utf-8", errors="replace")
     elif tag == _BMP_STRING:
@@ -127,7 +127,7 @@ def _only(content: bytes, wanted: int) -> bytes:
 
 
 def _values(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """(tag, content) of each DER value, one after the other.
+    """(tag, content) of each DER value in turn.
 
     Raises:
         ValueError: a length that is not DER, or beyond the end.

@@ -1,7 +1,7 @@
-"""Whom we believe: the rules for the peer's certificate, on top of OpenSSL's chain check.
+"""Which peers are trusted: our rules for the peer's certificate, on top of OpenSSL's check of the chain.
 
 Source: docs/protocol/data.md#7 (remote-cert-tls, verify-x509-name, peer-fingerprint).
-Pure apart from the certificate library: no sockets, no files, no clock (OpenSSL compares validity).
+Pure apart from the certificate library: no sockets, no files, no clock (OpenSSL checks validity).
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ _UNKNOWN_ISSUER_TEXT: Final = (
 
 @dataclass(frozen=True, slots=True)
 class PeerRules:
-    """What a peer's certificate must fulfil besides a valid chain.
+    """What a peer's certificate needs besides a valid chain.
 
-    `fingerprints`: SHA-256 digests, one of which must match (empty: no pinning). `has_authority`: a
-    chain to a CA is asked for; without it one of `fingerprints` is all the trust there is, and only
-    validity, usage and names are checked further. `usage`: extended key usage that must be present.
+    `fingerprints`: SHA-256 digests, one of which must match (empty: no pinning). `has_authority`: a chain to
+    a CA is required. Without it trust depends on `fingerprints`, and only validity, usage and names are
+    checked further. `usage`: the extended key usage that must be present.
     """
 
     fingerprints: tuple[bytes, ...] = ()
@@ -79,9 +79,9 @@ class PeerRules:
     def judge_chain_error(
         self, certificate: x509.Certificate, number: int, depth: int
     ) -> PeerRefusedError | None:
-        """OpenSSL refuses the certificate at `depth` (0: the peer's own); None lets it pass."""
+        """Judge a certificate at `depth` (0: the peer's own) that OpenSSL refuses; None accepts it."""
         if number == _NO_LIST and depth > 0:
-            # Decision 37: a CA above the issuer need not have a list.
+            # A CA above the issuer need not have a list (docs/decisions/0037).
             return None
         if not self.has_authority and (depth > 0 or number in _ISSUER_UNKNOWN):
             return None
@@ -93,7 +93,7 @@ class PeerRules:
         return _refusal(certificate, reason, _CODES.get(number, "certificate_rejected"), depth)
 
     def judge_leaf(self, certificate: x509.Certificate) -> PeerRefusedError | None:
-        """The peer's own certificate, after its chain was found good; None accepts it."""
+        """Judge the peer's own certificate, whose chain is valid; None accepts it."""
         if self.fingerprints and not self._is_pinned(certificate):
             return _refusal(
                 certificate,
@@ -108,7 +108,7 @@ class PeerRules:
 
     def _is_pinned(self, certificate: x509.Certificate) -> bool:
         digest = _digest(certificate)
-        # Every pin is compared, each in constant time.
+        # Compare every pin, each in constant time.
         return sum(hmac.compare_digest(digest, pin) for pin in self.fingerprints) > 0
 
     def _judge_usage(self, certificate: x509.Certificate) -> PeerRefusedError | None:
@@ -132,7 +132,7 @@ class PeerRules:
             return _refusal(
                 certificate,
                 f"its common name is missing, longer than {NAME_LENGTH_MAX} characters or unprintable; "
-                "peers are told apart by it",
+                "it identifies the peer",
             )
         if self.name is not None and not _same(name, self.name):
             return _refusal(certificate, f"`tls.peer_name` asks for the name {self.name!r}", "name_mismatch")
@@ -161,8 +161,8 @@ class PeerRules:
 def peer_usage(own_role: Literal["client", "server"], asked: str, has_authority: bool) -> PeerUsage:
     """`PeerUsage` for the configuration's `peer_role`.
 
-    `auto` asks for the role opposite to ours where a CA is trusted; a certificate that is pinned by its
-    fingerprint needs no usage (OpenVPN's `peer-fingerprint` certificates have none).
+    `auto` requires the opposite role if a CA is trusted. A certificate that is pinned by its fingerprint
+    needs no usage (OpenVPN's `peer-fingerprint` certificates have none).
     """
     if asked == "auto":
         if not has_authority:
@@ -172,7 +172,7 @@ def peer_usage(own_role: Literal["client", "server"], asked: str, has_authority:
 
 
 def common_name(certificate: x509.Certificate) -> str:
-    """The last common name of the subject, as OpenVPN takes it; empty if there is none.
+    """The last common name of the subject, which OpenVPN uses, too; empty if there is none.
 
     Raises:
         ValueError: the subject cannot be parsed.
@@ -182,13 +182,13 @@ def common_name(certificate: x509.Certificate) -> str:
 
 
 def describe(certificate: x509.Certificate) -> str:
-    """`CN=site-b (issued by CN=Our CA, serial 4D2)`, safe to print and bounded; the serial is hexadecimal."""
+    """Such as `CN=site-b (issued by CN=Our CA, serial 4D2)`; the serial in hex. Bounded and safe to print."""
     subject, issuer = _safe_name(certificate, issuer=False), _safe_name(certificate, issuer=True)
     return f"{subject} (issued by {issuer}, serial {certificate.serial_number:X})"
 
 
 def _safe_name(certificate: x509.Certificate, *, issuer: bool) -> str:
-    """The whole name, the most specific part first, as `bridged` and OpenVPN's log write it."""
+    """The whole name, its most specific part first, as in OpenVPN's log."""
     try:
         name = certificate.issuer if issuer else certificate.subject
         parts = [f"{part.rfc4514_attribute_name}={part.value!s}" for part in reversed(list(name))]

@@ -93,8 +93,8 @@ def test_directives_without_any_effect_here_are_taken_in_silence(line):
         ("route-up /bin/true", "script"),
         ("route-pre-down /bin/true", "script"),
         ("ipchange /bin/true", "script"),
-        ("single-session", "connects again"),
-        ("tls-exit", "connects again"),
+        ("single-session", "reconnects"),
+        ("tls-exit", "reconnects"),
         ("link-mtu 1573", "tun-mtu"),
         ("ncp-disable", "negotiated"),
     ],
@@ -253,7 +253,7 @@ def test_directives_of_the_whole_file_cannot_stand_in_a_block():
 def test_only_blocks_count_where_there_are_any():
     profile = read(connection("remote a"))
     assert [str(remote) for remote in profile.remotes] == ["a:1194"]
-    assert "blocks count" in profile.notices[0].text
+    assert "only those count" in profile.notices[0].text
 
 
 # Characters

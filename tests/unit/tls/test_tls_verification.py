@@ -224,7 +224,7 @@ def test_client_that_shows_no_certificate_is_refused(lab):
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"ca_pem": None}, "no way to know the peer"),
+        ({"ca_pem": None}, "nothing identifies the peer"),
         ({"ca_pem": None, "peer_fingerprints": ("ab",)}, "not a SHA-256 fingerprint"),
         ({"ca_pem": None, "peer_fingerprints": ("0" * 64,), "crl_pem": b"x"}, "needs the CA"),
         ({"ca_pem": b"junk"}, "not a PEM certificate"),
