@@ -1,14 +1,17 @@
 """Every code that an error of this package can carry, and what it means.
 
 `BridgedError.code` is one of these, a drop reason, a handshake outcome (`counters`), or the name of an errno
-in lower case (`NetlinkError`). docs/reference/errors.md, `bridged explain` and the API's description are made
-of this table; `make lint` holds it and the code together. Pure: no I/O.
+in lower case (`NetlinkError`). Those of adapters come from bridged_tap. docs/reference/errors.md, `bridged
+explain` and the API's description are made of this table; `make lint` holds it and the code together. Pure: no
+I/O.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final, Literal
+
+import bridged_tap
 
 ErrorGroup = Literal["configuration", "ca", "adapter", "data plane", "daemon", "kernel", "bug"]
 
@@ -49,23 +52,7 @@ ERROR_CODES: Final = (
     ErrorCode("pki_expired", "ca", "The CA has expired."),
     ErrorCode("pki_clock", "ca", "The host's clock is behind."),
     ErrorCode("pki_locked", "ca", "Another process works on this CA."),
-    ErrorCode("adapter_locked", "adapter", "Another process holds the adapter."),
-    ErrorCode("tap_settings", "adapter", "A setting of the adapter is out of range or contradicts another."),
-    ErrorCode("tap_exists", "adapter", "A link of this name exists already."),
-    ErrorCode("tap_missing", "adapter", "There is no adapter of this name."),
-    ErrorCode("tap_not_a_tap", "adapter", "The link of this name is not a TAP adapter."),
-    ErrorCode("tap_queues", "adapter", "The adapter exists with fewer queues than wanted."),
-    ErrorCode("tap_busy", "adapter", "Another program is attached to the adapter."),
-    ErrorCode("tap_permission", "adapter", "This user may not open the adapter."),
-    ErrorCode("tap_unavailable", "adapter", "The kernel offers no /dev/net/tun."),
-    ErrorCode("tap_lock", "adapter", "The adapter's lock cannot be made."),
-    ErrorCode("tap_closed", "adapter", "The adapter was closed before."),
-    ErrorCode("tap_links", "adapter", "The kernel does not list its links."),
-    ErrorCode("tap_io", "adapter", "The kernel refused an operation on the adapter."),
-    ErrorCode("mac_address", "adapter", "The MAC address cannot be that of an adapter."),
-    ErrorCode("mac_exhausted", "adapter", "Every MAC address that was drawn is taken."),
-    ErrorCode("mac_state", "adapter", "The file with the kept MAC address cannot be used."),
-    ErrorCode("mac_machine_id", "adapter", "The host has no machine id to derive a MAC address from."),
+    *(ErrorCode(name, "adapter", meaning) for name, meaning in bridged_tap.ERROR_CODES.items()),
     ErrorCode("scratch", "adapter", "No network namespace can be made for a trial."),
     ErrorCode("bind_failed", "data plane", "The UDP socket cannot be opened or bound."),
     ErrorCode("bad_setting", "data plane", "A setting of the data plane is out of range."),
