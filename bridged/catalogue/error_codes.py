@@ -2,8 +2,8 @@
 
 `BridgedError.code` is one of these, a drop reason, a handshake outcome (`counters`), or the name of an errno
 in lower case (`NetlinkError`). Those of adapters come from bridged_tap. docs/reference/errors.md, `bridged
-explain` and the API's description are made of this table; `make lint` holds it and the code together. Pure: no
-I/O.
+explain` and the API's description are made of this table; `make lint` holds it and the code together. Pure:
+no I/O.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ ERROR_CODES: Final = MappingProxyType(
         "tap_permission": "This user may not open /dev/net/tun or attach the adapter.",
         "tap_not_a_tap": "The name belongs to a TUN adapter or to another kind of link.",
         "tap_not_a_tun": "The name belongs to a TAP adapter or to another kind of link.",
-        "tap_queues": "Several queues of a single-queue adapter are wanted, or the one descriptor of several.",
+        "tap_queues": "Several queues are wanted of a single-queue adapter, or one descriptor of several.",
         "tap_busy": "Another process has the single-queue adapter, and the lock is off.",
         "adapter_locked": "Another process has the adapter; the text names it.",
         "tap_exists": "A link of that name exists already.",
