@@ -33,7 +33,7 @@ class Conversation(Protocol):
     """
 
     terms: Negotiated | None
-    farewell: str
+    farewell: Message
 
     def open(self, key: KeyState, now: float) -> None:
         """TLS is up: speak first, if that is this role's part. May be called again."""
@@ -50,7 +50,7 @@ class Conversation(Protocol):
     def handle_timeout(self, now: float) -> None:
         """Do what is due."""
 
-    def dismissal(self, text: str) -> str | None:
+    def dismissal(self, text: str) -> Message | None:
         """The message that ends a replaced peer; None for a role whose peers are never replaced."""
 
 

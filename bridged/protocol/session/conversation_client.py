@@ -61,7 +61,7 @@ class ClientConversation:
     Asks for options 1 s after the keys, then every 5 s (docs/protocol/control.md#6).
     """
 
-    farewell = "EXIT"
+    farewell: messages.Message = messages.Exit()
 
     def __init__(self, core: SessionCore, keys: KeySlots, wire: SessionWire) -> None:
         self.terms: Negotiated | None = None
@@ -155,9 +155,9 @@ class ClientConversation:
             )
         elif timers.is_due(Timer.PUSH_REQUEST, now):
             timers.set(Timer.PUSH_REQUEST, now + PUSH_REQUEST_INTERVAL)
-            self._keys.say("PUSH_REQUEST", now)
+            self._keys.say(messages.PushRequest(), now)
 
-    def dismissal(self, text: str) -> str | None:
+    def dismissal(self, text: str) -> messages.Message | None:
         return None
 
     def _wait_longer(self, timeout: float | None, now: float) -> None:
@@ -185,7 +185,7 @@ class ClientConversation:
         if foreign is not None:
             if FLAG_CC_EXIT in pushed.protocol_flags:
                 # Without it the server would send us frames until its ping-restart.
-                self._keys.say("EXIT", now)
+                self._keys.say(messages.Exit(), now)
             self._core.leave(SessionInput.FAILED, "framing_mismatch", foreign.at("server"), now)
             return
         if pushed.uses_exporter and not settings.use_exporter:

@@ -59,7 +59,7 @@ REPEAT_SILENCE: Final = 30.0
 class ServerConversation:
     """The server's part; `Session` drives it. Emits `Authenticated`, then waits for `admit` or `refuse`."""
 
-    farewell = "RESTART"
+    farewell: messages.Message = messages.Restart()
 
     def __init__(self, core: SessionCore, keys: KeySlots, wire: SessionWire) -> None:
         self.terms: Negotiated | None = None
@@ -144,14 +144,14 @@ class ServerConversation:
         )
         key.write(serialize_server_key_message(key.server_message), now)
 
-    def dismissal(self, text: str) -> str:
+    def dismissal(self, text: str) -> messages.Message | None:
         """The message that ends a replaced peer: wait, if it knows how to; else reconnect.
 
         AUTH_FAILED without TEMP, and HALT, would end an OpenVPN client's process for good.
         """
         if self._info.protocol & ProtocolFlags.AUTH_FAILED_TEMP:
-            return f"AUTH_FAILED,TEMP[backoff {DISMISSED_SECONDS},advance no]:{text}"
-        return f"RESTART,{text}"
+            return messages.AuthFailed(text, messages.AuthFailedKind.TEMPORARY, DISMISSED_SECONDS, "no")
+        return messages.Restart(text=text)
 
     # --- admission --------------------------------------------------------------------------------
 
@@ -187,9 +187,10 @@ class ServerConversation:
     def _say_refused(self, reason: str, text: str, now: float) -> None:
         """Say AUTH_FAILED. A passing refusal is said only to clients that know it as one."""
         if reason not in PASSING_REFUSALS:
-            self._keys.say(f"AUTH_FAILED,{text}" if text else "AUTH_FAILED", now)
+            self._keys.say(messages.AuthFailed(text), now)
         elif self._info.protocol & ProtocolFlags.AUTH_FAILED_TEMP:
-            self._keys.say(f"AUTH_FAILED,TEMP[backoff {PASSING_BACKOFF_SECONDS},advance remote]:{text}", now)
+            temporary = messages.AuthFailedKind.TEMPORARY
+            self._keys.say(messages.AuthFailed(text, temporary, PASSING_BACKOFF_SECONDS, "remote"), now)
 
     @property
     def _peer_name(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from bridged.errors import LocalProtocolError, TlsError
+from bridged.protocol.packets.messages import Exit, Info, Message, Restart
 from bridged.protocol.packets.occ import OCC_EXIT
 from bridged.protocol.role import Role
 from bridged.protocol.session.conversation import Conversation
@@ -33,16 +34,17 @@ class Farewell:
         self._core = core
         self._keys = keys
         self._conversation = conversation
-        self._last_message: str | None = None
+        self._last_message: Message | None = None
 
     def say(self, now: float, text: str | None = None) -> None:
         """Tell the peer that we leave; a server may say `text` in place of its usual message."""
         terms = self._conversation.terms
-        if text is None or self._core.settings.role is Role.CLIENT:
-            text = self._conversation.farewell
-        if terms is not None and (terms.exit_by_control or text != "EXIT"):
+        message: Message | str = self._conversation.farewell
+        if text is not None and self._core.settings.role is Role.SERVER:
+            message = text
+        if terms is not None and (terms.exit_by_control or not isinstance(message, Exit)):
             try:
-                self._keys.say(text, now)
+                self._keys.say(message, now)
             except TlsError:
                 return
         else:
@@ -68,7 +70,7 @@ class Farewell:
             self.close("replaced", detail, now, notify=False, text=None)
             return
         try:
-            self._keys.say(f"INFO,{text}", now)
+            self._keys.say(Info(text), now)
         except (TlsError, LocalProtocolError):
             self.close("replaced", detail, now, notify=False, text=None)
             return
@@ -78,7 +80,7 @@ class Farewell:
     def soften_dismissal(self) -> None:
         """Replace the last message of `dismiss`, if it was not said yet, by one that lets the peer return."""
         if self._last_message is not None:
-            self._last_message = "RESTART"
+            self._last_message = Restart()
 
     def settle(self, now: float) -> None:
         """End the draining if nothing remains to be said or awaited."""
@@ -95,12 +97,12 @@ class Farewell:
         self._core.finish()
         self._keys.close()
 
-    def _say_last(self, text: str, now: float) -> bool:
+    def _say_last(self, message: Message, now: float) -> bool:
         self.was_acknowledged = True
         self._last_message = None
         self._core.timers.set(Timer.DRAIN, now + DRAIN_SECONDS)
         try:
-            self._keys.say(text, now)
+            self._keys.say(message, now)
         except (TlsError, LocalProtocolError):
             return False
         self._keys.transmit(now)

@@ -16,7 +16,7 @@ from bridged.protocol.keys.key_derivation import (
     derive_by_prf,
     slice_keys,
 )
-from bridged.protocol.packets.messages import serialize_message
+from bridged.protocol.packets.messages import Message, serialize_message
 from bridged.protocol.packets.packet import MAX_KEY_ID, Opcode
 from bridged.protocol.role import Role
 from bridged.protocol.session.core import SessionCore
@@ -82,7 +82,7 @@ class KeySlots:
                 return key
         return None
 
-    def say(self, text: str, now: float) -> None:
+    def say(self, message: Message | str, now: float) -> None:
         """Send one control message through the newest TLS session that can carry it.
 
         Raises:
@@ -92,7 +92,7 @@ class KeySlots:
         key = self.speaker
         if key is None:
             raise LocalProtocolError("no TLS session can carry a message yet")
-        key.write(serialize_message(text), now)
+        key.write(serialize_message(message), now)
 
     # --- time -------------------------------------------------------------------------------------
 
