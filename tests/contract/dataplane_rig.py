@@ -1,8 +1,8 @@
 """A data plane under test between a hand-held TAP and hand-made peers.
 
 The TAP is one end of a socket pair (a frame per message, as on the real thing), the peers are UDP sockets on
-loopback that seal and open with the reference layout of `bridged.protocol.packets.data_packet`. So every
-octet on both sides is the test's.
+loopback that seal and open with the reference layout of `bridged.protocol.packets.data_packet`. The test
+controls every byte on both sides.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def until(condition: Callable[[], Result], what: str, seconds: float = WAIT_SECO
 
 
 def enlarge(sock: socket.socket, octets: int) -> None:
-    """Give it buffers of that size; without root, of up to what the host allows."""
+    """Give a socket buffers of this size, or without root as much as the host allows."""
     for forced, plain in ((SO_SNDBUFFORCE, socket.SO_SNDBUF), (SO_RCVBUFFORCE, socket.SO_RCVBUF)):
         try:
             sock.setsockopt(socket.SOL_SOCKET, forced, octets)
@@ -208,7 +208,7 @@ class Rig:
         ping_restart: float | None = None,
         with_key: bool = True,
     ) -> HandPeer:
-        """Add a peer; with a key in use both ways unless told otherwise."""
+        """Add a peer, with a key in use both ways unless `with_key` is false."""
         hand = HandPeer(number, cipher, is_v2=is_v2)
         hand.target = ("127.0.0.1", self.port)
         self.peers.append(hand)
@@ -256,7 +256,7 @@ class Rig:
         ready, _, _ = select.select([self.tap], [], [], seconds)
         return not ready
 
-    # --- what it tells
+    # --- events and figures
 
     def event(self, kind: type[Result], seconds: float = WAIT_SECONDS) -> Result:
         """The next event of a kind; others are kept in `seen`."""
@@ -288,7 +288,7 @@ class Rig:
         return self.snapshot().drops.get((direction, reason), 0)  # type: ignore[call-overload,no-any-return]
 
     def dropped(self, direction: str, reason: str, count: int = 1) -> None:
-        """Wait until so many are counted, and see that it is not more."""
+        """Wait until this many are counted, and check that there are no more."""
         until(lambda: self.drops(direction, reason) >= count, f"{count} drops {direction} {reason}")
         assert self.drops(direction, reason) == count
 

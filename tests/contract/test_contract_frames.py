@@ -1,4 +1,4 @@
-"""Contract: frames cross octet for octet, sealed as docs/protocol/data.md says."""
+"""Contract: frames cross unchanged, sealed as docs/protocol/data.md says."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def meet(rig: Rig, peers: list[HandPeer]) -> None:
 
 
 def numbered(source: HandPeer, target: HandPeer | None, number: int, octets: int) -> bytes:
-    """The frame of this number of a flow; no target: to everybody."""
+    """Frame `number` of a flow; without a target it goes to everybody."""
     destination = BROADCAST if target is None else 10 + target.number
     text = bytes([source.number]) + number.to_bytes(4, "big")
     return frame(10 + source.number, destination, text).ljust(octets, bytes([number % 251]))
@@ -108,7 +108,7 @@ def test_a_peer_that_goes_takes_nobody_elses_frames_along(rig: Rig) -> None:
 
 
 def test_a_run_of_frames_leaves_as_a_run_whatever_mtu_was_told(make_rig: Make) -> None:
-    """The told MTU is smaller than the datagrams; the link's, which the kernel asks for, is not."""
+    """The configured MTU is smaller than the datagrams. The link's, which the kernel uses, is not."""
     rig = make_rig(wan_mtu=1400)
     first, second = rig.peer(1), rig.peer(2)
     meet(rig, [first, second])

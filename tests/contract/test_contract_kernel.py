@@ -81,7 +81,7 @@ def test_a_tap_that_vanishes_unread_is_noticed_by_the_next_write_or_poll(alone: 
 
 
 def test_frames_may_be_as_long_as_the_adapter_s_mtu_of_now_both_ways(alone: End) -> None:
-    """A bridge gives it the MTU of the LAN while it is in use."""
+    """A bridge sets it to the MTU of the LAN while it is in use."""
     hand = alone.join_hand()
     inward, outward = frame(2, 1).ljust(9014, b"\1"), frame(1, 2).ljust(9014, b"\2")
     sock = alone.capture()
@@ -218,7 +218,7 @@ def test_frames_larger_than_the_path_are_fragmented_not_dropped(crossing: tuple[
 
 
 def test_runs_that_the_kernel_refuses_go_singly_and_in_order_after_one_try(build: str, lab: Lab) -> None:
-    """The told MTU says that all fits; the route to the peers takes less."""
+    """Everything fits the configured MTU, but the route to the peers takes less."""
     space = lab.namespace("hub")
     space.ip("link", "set", "lo", "up")
     route = ("local", "127.0.0.1", "dev", "lo", "table", "local", "scope", "host")

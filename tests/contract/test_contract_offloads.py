@@ -112,7 +112,7 @@ def test_a_header_that_does_not_fit_costs_only_its_frame(make_rig: Make, header:
 
 
 def deliver(rig: Rig, peer: HandPeer, frames: list[bytes]) -> list[bytes]:
-    """Send frames in batches of equal size; every write that follows, until all frames came."""
+    """Send frames in batches of equal size; returns the writes until all frames have come."""
     packets = [peer.seal(item) for item in frames]
     start = 0
     while start < len(packets):
@@ -163,7 +163,7 @@ def test_only_the_allowed_kinds_are_joined(make_rig: Make, allowed: str, joined:
 
 
 def test_udp_is_joined_only_where_it_is_allowed(make_rig: Make, build: str) -> None:
-    """Portable never does; native where the TAP takes it (USO) and the kind is allowed."""
+    """Portable never joins UDP; native does if the TAP takes it (USO) and the kind is allowed."""
     for kinds, network, is_joined in (
         ({"udp4"}, "IPv4", build == "native"),
         ({"udp6"}, "IPv6", build == "native"),

@@ -16,7 +16,7 @@ Make = Callable[..., Rig]
 
 
 def meet(rig: Rig, *peers: HandPeer, tap: int = 1) -> None:
-    """Have everybody known: station `tap` behind the TAP, station 10 + n behind peer n."""
+    """Have everybody learned: station `tap` behind the TAP, station 10 + n behind peer n."""
     rig.put(frame(tap, BROADCAST))
     for peer in peers:
         assert peer.payloads() == [frame(tap, BROADCAST)]
