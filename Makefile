@@ -12,7 +12,7 @@ CONFIG ?= config/bridged.yaml
 FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 60
 CRASHES ?= 300
-TEST_WORKERS ?= 2
+TEST_WORKERS ?= 3
 # Most tests wait for something; those that measure have the machine for themselves (tests/quiet_machine.py).
 PYTEST := $(PYTHON) -m pytest --numprocesses=$(TEST_WORKERS) --dist=loadfile
 # What keeps one processor busy, beside what keeps another one; what each says is printed together.

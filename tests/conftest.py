@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -28,6 +29,9 @@ if importlib.util.find_spec("hypothesis") is not None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Where the run was started in the background of a shell, programs would inherit that Ctrl-C is ignored.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # Debian's programs must speak English: the lab reads what they print.
     os.environ["LC_ALL"] = "C"
     config.pluginmanager.register(measuring)

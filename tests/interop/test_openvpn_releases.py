@@ -14,9 +14,10 @@ import pytest
 
 from tests.interop.interop_ends import Pinger, Role, joined, log_events, wait_for_event
 from tests.lab import Lab, Profile, TwoSites, openvpn_version, wait_for
+from tests.lab.bounds import at_most
 from tests.lab.openvpn import RELEASES
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.measures]
 TRAFFIC_SECONDS = 3.0
 RENEGOTIATION_SECONDS = 2
 OUTAGE_SECONDS = 1.0
@@ -62,10 +63,13 @@ def test_every_release_connects_carries_frames_renegotiates_floats_and_takes_lea
         assert ends.unwanted_drops() == {}
         moving = Pinger(sites.b.host, sites.a.host.ipv4, 1.5)
         sites.b.change_wan_ipv4(NEW_ADDRESS)
-        assert moving.finish().longest_outage < OUTAGE_SECONDS, moving.output[-2000:]
+        at_most(moving.finish().longest_outage, OUTAGE_SECONDS, "an outage")
         if ours_as == "server":
             wait_for_event(ends.ours, "peer_floated", NEW_ADDRESS)
         ends.ping_both_ways()
         assert ends.peer()["connections"] == 1
+        # Right after a renegotiation: in the middle of one, OpenVPN's farewell waits for its end and is lost.
+        before = ends.theirs.renegotiations()
+        wait_for(lambda: ends.theirs.renegotiations() > before, "a renegotiation")
         ends.theirs.started.send_signal(signal.SIGTERM)
-        wait_for_event(ends.ours, "peer_disconnected", "exit_notify", seconds=5)
+        wait_for_event(ends.ours, "peer_disconnected", "exit_notify")

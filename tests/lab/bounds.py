@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from tests.lab.waiting import NotInTime
 
 
-def at_most(seconds: float, most: float, what: str) -> None:
-    """Hold a bound.
+def at_most(value: float, most: float, what: str, unit: str = "s") -> None:
+    """Hold a bound of a time, or of what a slow machine makes larger in the same way: pings lost in a gap.
 
     Raises:
         NotInTime: it took longer.
     """
-    if seconds > most:
-        raise NotInTime(f"{what}: {seconds:.3f} s, at most {most} s")
+    if value > most:
+        raise NotInTime(f"{what}: {value:.3f} {unit}, at most {most} {unit}")
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from tests.bench.measures import MEASURES, MORE_MEASURES
 from tests.bench.mixed import passes as mixed_passes
 from tests.bench.results import Result, exit_status
 from tests.bench.run import parse
+from tests.lab.bounds import at_most
 from tests.lab.namespace import lab_namespaces
 from tests.lab.waiting import LabError
 
@@ -33,7 +34,6 @@ def bench(*options: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.root
-@pytest.mark.alone
 def test_the_bench_writes_the_pairs_of_every_measure(tmp_path: Path) -> None:
     before = set(lab_namespaces())
     file = tmp_path / "bench.json"
@@ -51,7 +51,6 @@ def test_the_bench_writes_the_pairs_of_every_measure(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
-@pytest.mark.alone
 def test_the_scenes_of_the_native_bars_run_with_any_data_plane(tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
     names = {"tcp_4_streams_both_ways", "flood_ping", "cpu_seconds_per_gigabyte"}
@@ -70,7 +69,7 @@ def test_the_scenes_of_the_native_bars_run_with_any_data_plane(tmp_path: Path) -
 
 
 @pytest.mark.root
-@pytest.mark.alone
+@pytest.mark.measures
 def test_the_latency_of_urgent_frames_is_taken_with_priority_and_without(tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
     build = choose_dataplane("auto").kind
@@ -92,7 +91,8 @@ def test_the_latency_of_urgent_frames_is_taken_with_priority_and_without(tmp_pat
         for side in (one["details"][0]["ours"], one["details"][0]["theirs"])
     )
     if build == "native":
-        assert urgent < bulk / 2, "an overfull queue that is not overtaken takes a third of a second"
+        # An overfull queue that is not overtaken takes a third of a second.
+        at_most(urgent, bulk / 2, "the median round trip of urgent frames")
 
 
 @pytest.mark.root

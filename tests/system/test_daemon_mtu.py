@@ -9,6 +9,7 @@ import pytest
 
 from bridged.dataplane import choose_dataplane
 from tests.lab import WAN_PORT, Bridged, Host, Lab, TwoSites, bridged_pair
+from tests.lab.bounds import at_most
 from tests.lab.bridged_daemon import TUNNEL
 from tests.lab.frames import missing_at
 from tests.lab.host_settings import iperf3_client, iperf3_server
@@ -93,13 +94,15 @@ def test_tcp_needs_no_fragments_whether_hosts_heed_the_mss_or_not(
         assert clamped == 0 and fitted > (octets / 1448 / 2 if wanted == "off" else 0)
 
 
+@pytest.mark.measures
 def test_large_udp_datagrams_cross_in_fragments_of_the_wan(joined: tuple[TwoSites, Bridged, Bridged]) -> None:
     sites, _, _ = joined
     first, second = _ends(sites, 0)
     before = _fragments(sites, 0)
     result = _iperf(first, second.ipv4, "-u", "-b", "4M", "-l", str(LARGEST_PING), "-t", "1")
     total = result["end"]["sum"]
-    assert total["packets"] > 200 and total["lost_packets"] == 0, total
+    assert total["packets"] > 200, total
+    at_most(total["lost_packets"], 0, "what is lost of a steady flow", "datagrams")
     assert _fragments(sites, 0) - before >= total["packets"]
 
 

@@ -20,7 +20,6 @@ from tests.lab import (
     LAN_PORT,
     WAN_PORT,
     Lab,
-    LabError,
     Namespace,
     Process,
     Profile,
@@ -29,6 +28,7 @@ from tests.lab import (
     wait_for,
 )
 from tests.lab.bounds import takes_at_most
+from tests.lab.waiting import NotInTime
 from tests.system.daemon_lab import is_silent, links_of, quick_neighbours, stop_all, wait_reach
 
 pytestmark = [pytest.mark.root, pytest.mark.measures]
@@ -128,6 +128,15 @@ class Joined:
         step: Callable[[], None] = getattr(self, f"add_{part}")
         step()
 
+    def appear_in(self, order: tuple[str, ...]) -> None:
+        """Take everything away, and bring it back in this order; then the LANs are joined in time."""
+        # The server first: it says farewell, so that no keepalive time is part of what is measured.
+        for part in reversed(self.PARTS):
+            self.remove(part)
+        for part in order:
+            self.add(part)
+        self.wait_reach()
+
     def start_client_that_remembers_nothing(self) -> None:
         """Without the addresses at which it has found its server before."""
         stop_all(self.client)
@@ -158,33 +167,34 @@ def joined(tag: str) -> Iterator[Joined]:
         lab.__exit__(None, None, None)
 
 
-def _try_orders(number: int, orders: list[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
-    """Take everything away and bring it back in each of these orders; what went wrong, by order."""
-    wrong: dict[tuple[str, ...], str] = {}
+def _orders() -> list[tuple[str, ...]]:
+    """So many orders of all parts that each order of any four of them is in one."""
+    chosen: list[tuple[str, ...]] = []
+    missing = set(itertools.permutations(Joined.PARTS, 4))
+    orders = list(itertools.permutations(Joined.PARTS))
+    while missing:
+        best = max(orders, key=lambda order: len(missing & set(itertools.combinations(order, 4))))
+        missing -= set(itertools.combinations(best, 4))
+        chosen.append(best)
+    return chosen
+
+
+def _try_orders(number: int, orders: list[tuple[str, ...]]) -> None:
     with joined(f"order{number}") as lab:
         for order in orders:
-            # The server first: it says farewell, so that no keepalive time is part of what is measured.
-            for part in reversed(Joined.PARTS):
-                lab.remove(part)
-            for part in order:
-                lab.add(part)
             try:
-                lab.wait_reach()
-            except LabError as error:
-                wrong[order] = str(error)[:300] + lab.client.started.tail(25)
-    return wrong
+                lab.appear_in(order)
+            except NotInTime as error:
+                raise NotInTime(f"{order}: {error}\n{lab.client.started.tail(25)}") from None
 
 
-@pytest.mark.alone
-@pytest.mark.timeout(300)
-def test_every_order_of_appearance_ends_in_joined_lans_within_two_seconds() -> None:
-    orders = list(itertools.permutations(Joined.PARTS))
-    assert len(orders) == 120
+@pytest.mark.timeout(400)
+def test_whatever_appears_first_the_lans_are_joined_within_two_seconds() -> None:
+    orders = _orders()
+    assert len(orders) < 40
     with ThreadPoolExecutor(LABS_AT_ONCE) as pool:
         parts = [orders[number::LABS_AT_ONCE] for number in range(LABS_AT_ONCE)]
-        results = list(pool.map(_try_orders, range(LABS_AT_ONCE), parts))
-    wrong = {order: text for result in results for order, text in result.items()}
-    assert not wrong, "\n\n".join(f"{order}: {text}" for order, text in wrong.items())
+        list(pool.map(_try_orders, range(LABS_AT_ONCE), parts))
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,11 @@ from contextlib import contextmanager
 import pytest
 
 from tests.lab import HOST_PORT, LAN_PORT, Bridged, Host, Lab, Site, TwoSites, bridged_pair, wait_for
+from tests.lab.bounds import at_most
 from tests.lab.frames import open_capture, received_frames, send_frames
 from tests.system.daemon_lab import pinging, stop_all
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.measures]
 
 
 class Reflector:
@@ -82,7 +83,7 @@ def test_reflected_frames_cost_two_pings_at_most_and_move_nothing(
         assert _kernel_port(sites.a, far.mac) == "tap0"
         assert server.stations()[far.mac] == "client"
         pings.stop()
-    assert pings.lost() <= 2, f"{pings.lost()} lost"
+    at_most(pings.lost(), 2, "reflections", "pings")
     assert server.metric("bridged_mac_conflicts_total", tunnel="lab") >= 1
     assert server.metric("bridged_fdb_changes_total", change="moved") == 0
     assert server.log.count("station_reflected") >= 1

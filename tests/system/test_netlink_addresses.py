@@ -18,6 +18,7 @@ from bridged.addresses import MacAddress
 from bridged.errors import NetlinkError
 from bridged.link_planning.plan import BridgeTap, BridgeWish
 from bridged.netlink import BridgeAttachment
+from tests.lab.bounds import at_most
 from tests.lab.host_links import (
     addresses,
     assert_same_host,
@@ -205,6 +206,7 @@ def neighbour(port: str) -> Iterator[int]:
         sleeper.wait()
 
 
+@pytest.mark.measures
 @pytest.mark.parametrize("target", ["192.0.2.2", "2001:db8:1::2"])
 @in_namespace
 async def test_a_neighbour_hardly_notices_that_the_address_moves(target: str) -> None:
@@ -225,7 +227,7 @@ async def test_a_neighbour_hardly_notices_that_the_address_moves(target: str) ->
         assert link("br0") is None
         output, _ = await asyncio.to_thread(ping.communicate)
         received = int(output.split(" received")[0].rsplit(" ", 1)[1])
-        assert received >= 95, output
+        at_most(100 - received, 5, "the address moved twice", "pings")
 
 
 @pytest.mark.parametrize("target", ["192.0.2.2", "2001:db8:1::2"])

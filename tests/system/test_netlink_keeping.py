@@ -28,6 +28,7 @@ from tests.lab.host_links import (
     within,
 )
 from tests.lab.namespace import in_namespace
+from tests.lab.waiting import NotInTime
 
 pytestmark = pytest.mark.root
 
@@ -79,6 +80,7 @@ async def test_tampering_is_repaired_within_two_seconds_and_counted(tampering: s
             await attachment.stop()
 
 
+@pytest.mark.measures
 @in_namespace
 async def test_a_program_that_insists_is_answered_ever_more_seldom() -> None:
     cable("eth1")
@@ -94,7 +96,9 @@ async def test_a_program_that_insists_is_answered_ever_more_seldom() -> None:
                 undone += 1
             await asyncio.sleep(0.01)
         # A few at once, then after 0.5, 1 and 2 s; undone without end it would be more than a hundred times.
-        assert 4 <= undone <= 8
+        assert undone <= 8
+        if undone < 4:
+            raise NotInTime(f"only {undone} repairs in three seconds")
         # The rest is repaired as quickly as ever, and a port that comes back is no fight.
         ip("link set tap0 nomaster")
         await within(lambda: "tap0" in members("br0"), "the other port is repaired")
