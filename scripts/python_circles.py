@@ -9,12 +9,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
 
 import grimp
-
-KNOWN: Final[frozenset[frozenset[str]]] = frozenset()
-"""Circles that still wait to be opened. One that is gone must go from this list, too."""
 
 Graph = Mapping[str, Iterable[str]]
 
@@ -47,14 +43,10 @@ def a_way_round(graph: Graph, circle: frozenset[str]) -> list[str]:
     raise ValueError("these modules are no circle")
 
 
-def check(graph: Graph, known: frozenset[frozenset[str]] = KNOWN) -> Iterator[str]:
-    """One line for each circle that is not known, and for each known one that is gone."""
-    found = circles(graph)
-    for circle in found:
-        if circle not in known:
-            yield f"circular import: {' -> '.join(a_way_round(graph, circle))}"
-    for circle in known - set(found):
-        yield f"no circle any more, remove it from KNOWN: {', '.join(sorted(circle))}"
+def check(graph: Graph) -> Iterator[str]:
+    """One line for each circle."""
+    for circle in circles(graph):
+        yield f"circular import: {' -> '.join(a_way_round(graph, circle))}"
 
 
 def read_graph(*packages: str) -> Graph:

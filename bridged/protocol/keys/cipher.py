@@ -40,7 +40,7 @@ class Cipher(Enum):
         """As `find`, for configuration.
 
         Raises:
-            ConfigurationError: not offered; names what is.
+            ConfigurationError: it is not offered. The message names those that are.
         """
         cipher = cls.find(name)
         if cipher is None:

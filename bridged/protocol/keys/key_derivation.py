@@ -62,7 +62,7 @@ def prf(secret: bytes, label: bytes, seed: bytes, length: int) -> bytes:
 def derive_by_prf(
     client: ClientKeyMessage, server: ServerKeyMessage, client_session_id: bytes, server_session_id: bytes
 ) -> bytes:
-    """The 256 bytes of key material where the exporter was not agreed (also over TLS 1.3).
+    """The 256 bytes of key material if the exporter was not agreed on (over TLS 1.3, too).
 
     Session ids are the 8 bytes each; both key messages are those of the key id in question.
     """

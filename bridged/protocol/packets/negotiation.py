@@ -1,7 +1,7 @@
-"""What two ends can and will do: IV_PROTO bits, peer info, and the choice of the data cipher.
+"""What both ends can do: IV_PROTO bits, peer info, and the choice of the data cipher.
 
 Source: docs/protocol/control.md#5-2 and #7.
-Pure: text in, values out. Peer info is hostile input: bounded, and made safe to print.
+Pure: text in, values out. Peer info is hostile input: it has limits and is made safe to print.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class PeerInfo:
 
     @classmethod
     def parse(cls, text: str) -> PeerInfo:
-        """Read peer info. Lines that are none, and all beyond the bounds, are left out; never fails."""
+        """Read peer info. Leaves out malformed lines and all that exceeds the limits; never fails."""
         entries: list[tuple[str, str]] = []
         for line in text[:MAX_PEER_INFO].split("\n"):
             name, separator, value = line.partition("=")
@@ -70,7 +70,7 @@ class PeerInfo:
         return "".join(f"{name}={value}\n" for name, value in self.entries)
 
     def get(self, name: str) -> str | None:
-        """Value of the first line of that name; None if there is none."""
+        """Value of the first line with this name; None if there is none."""
         return next((value for known, value in self.entries if known == name), None)
 
     @property
@@ -85,7 +85,7 @@ class PeerInfo:
 
     @property
     def protocol(self) -> ProtocolFlags:
-        """IV_PROTO; no bits where it is absent or no number. Unknown bits are kept."""
+        """IV_PROTO; no bits if it is absent or not a number. Unknown bits are kept."""
         return ProtocolFlags(self._number("IV_PROTO") or 0)
 
     @property
@@ -106,7 +106,7 @@ class PeerInfo:
 
     @property
     def accepts_pushed_cipher(self) -> bool:
-        """The peer negotiates its cipher, so that one may be pushed (control 7)."""
+        """The peer negotiates its cipher, and accepts a pushed one (control.md#7)."""
         return self.ciphers is not None or self.ncp >= 2
 
     def _number(self, name: str) -> int | None:

@@ -16,12 +16,12 @@ PING: Final = bytes.fromhex("2a187bf3641eb4cb07ed2d0a981fc748")
 """The whole payload of a keepalive ping."""
 OCC_MAGIC: Final = bytes.fromhex("287f346bd4ef7a812d56b8d3afc5459c")
 MAGIC_ADDRESSES: Final = frozenset((PING[:12], OCC_MAGIC[:12]))
-"""What stands in the place of a frame's two addresses."""
+"""Their first bytes, which in a frame would be its two addresses."""
 _BODY_AT: Final = len(OCC_MAGIC) + 1
 
 
 class OccType(IntEnum):
-    """Byte behind the magic."""
+    """The byte after the magic."""
 
     REQUEST = 0
     REPLY = 1
@@ -46,7 +46,7 @@ def is_occ(payload: bytes) -> bool:
 
 
 def begins_as_housekeeping(frame: bytes) -> bool:
-    """A frame that begins with one of the two magics: a peer would take it for a ping or an OCC message."""
+    """The frame begins with one of the two magics: a peer would take it for a ping or an OCC message."""
     return frame.startswith((PING, OCC_MAGIC))
 
 
@@ -54,7 +54,7 @@ def parse_occ(payload: bytes) -> OccMessage:
     """Read an OCC message.
 
     Raises:
-        RemoteProtocolError: `bad_length` where magic or type is missing, or the type is unknown.
+        RemoteProtocolError: `bad_length`: magic or type is missing, or the type is unknown.
     """
     if not is_occ(payload) or len(payload) < _BODY_AT:
         raise RemoteProtocolError("bad_length", "not an OCC message")

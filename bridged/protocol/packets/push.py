@@ -1,4 +1,4 @@
-"""PUSH_REPLY: options from server to client, put together, split and read.
+"""PUSH_REPLY: the options from server to client. Joins, splits and reads them.
 
 Source: docs/protocol/control.md#6-1; data.md#7.
 Pure: text in, values out.
@@ -17,7 +17,7 @@ from bridged.units import Octets, Seconds, WirePeerId
 
 PUSH_REPLY: Final = "PUSH_REPLY"
 MESSAGE_ROOM: Final = 940
-"""Bytes at which a message is closed and a new one begun."""
+"""Bytes at which a message ends and the next one begins."""
 MAX_PUSH_TOTAL: Final = 64 * 1024
 MAX_PUSH_OPTIONS: Final = 1024
 _MORE: Final = "push-continuation 2"
@@ -41,7 +41,7 @@ FLAG_NEEDS: Final[dict[str, ProtocolFlags]] = {
 
 @dataclass(slots=True)
 class PushedOptions:
-    """What a complete PUSH_REPLY says; None if it does not say it.
+    """What a complete PUSH_REPLY says; None for options that it lacks.
 
     Spans in seconds, MTU in bytes. `ignored` names options that have no effect here (log once).
     """
@@ -83,7 +83,7 @@ class PushReplyAssembler:
         self._size = 0
 
     def add(self, text: str) -> tuple[str, ...] | None:
-        """Take one message; the options of all together once complete, else None.
+        """Take one message. Returns all options once they are complete, else None.
 
         Raises:
             RemoteProtocolError: `bad_length` for text that is no PUSH_REPLY, or beyond
@@ -142,7 +142,7 @@ def _refuse_unsendable(option: str) -> None:
             code="push",
         )
     if option.split()[:1] == ["push-continuation"]:
-        raise ConfigurationError("push-continuation is added where it is needed", code="push")
+        raise ConfigurationError("push-continuation is added automatically", code="push")
 
 
 def _octets(text: str) -> int:
@@ -150,7 +150,7 @@ def _octets(text: str) -> int:
 
 
 def parse_pushed_options(options: Sequence[str]) -> PushedOptions:
-    """Read the options of a complete reply; unknown and malformed ones land in `ignored`."""
+    """Read the options of a complete reply. Unknown and malformed ones are listed in `ignored`."""
     pushed = PushedOptions()
     ignored: list[str] = []
     for option in options:

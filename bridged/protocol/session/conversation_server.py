@@ -46,7 +46,7 @@ from bridged.protocol.session.wire import SessionWire
 from bridged.units import WirePeerId
 
 PASSING_REFUSALS: Final = frozenset({"peer_limit"})
-"""Refusals that may be gone at the next try: they must not make a client end for good."""
+"""Refusals that may not last: a client must try again after them."""
 PASSING_BACKOFF_SECONDS: Final = 3
 
 DISMISSED_SECONDS: Final = 60

@@ -1,6 +1,6 @@
 """What comes out of a session.
 
-The owner carries events out in their order. A key that seals before the peer was told would cost frames.
+The owner carries events out in their order: what lets the peer open a key is sent before its first frame.
 
 Pure: values only.
 """

@@ -3,9 +3,9 @@
 Source: docs/protocol/control.md#2 to #6.
 Pure: no sockets, no clock; `now` is monotonic seconds, random bytes come from a function.
 
-`Session` composes its parts, all of which are given the same `core` (settings, state, timers, events): `wire`
-makes and reads packets, `key_slots` holds the keys, `renegotiation` replaces them, `conversation_client` and
-`conversation_server` are what is said inside TLS, and `farewell` ends it.
+`Session` composes its parts, which share one `core` (settings, state, timers, events): `wire` makes and reads
+packets, `key_slots` holds the keys, `renegotiation` replaces them, `conversation_client` and
+`conversation_server` speak inside TLS, and `farewell` ends the session.
 """
 
 from __future__ import annotations
@@ -263,8 +263,8 @@ class Session:
     def dismiss(self, detail: str, text: str, now: float) -> None:
         """Server: end as `replaced`, and tell the peer `text`.
 
-        An OpenVPN client that is told to end does not acknowledge that message. So send a harmless one first;
-        the end follows its acknowledgement. `dismissal_was_acknowledged` then shows that the peer was there.
+        An OpenVPN client does not acknowledge the message that ends it. Send a harmless one first, and the
+        end after its acknowledgement. `dismissal_was_acknowledged` then shows that the peer was there.
         """
         self._farewell.dismiss(detail, text, now)
         self._settle(now)

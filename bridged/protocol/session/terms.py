@@ -53,6 +53,6 @@ class Negotiated:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What an operator may want to mend, in words."""
+        """What an operator may want to fix, in words."""
         differences = tuple(f"options differ: {text}" for text in self.warnings)
         return (UNASKED_PASSWORD, *differences) if self.has_unasked_password else differences

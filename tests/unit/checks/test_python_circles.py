@@ -6,34 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from scripts.python_circles import KNOWN, Graph, check, circles, read_graph
-
-NONE: frozenset[frozenset[str]] = frozenset()
+from scripts.python_circles import Graph, check, circles, read_graph
 
 
-def test_this_project_has_no_circle_but_the_known_ones() -> None:
+def test_this_project_has_no_circle() -> None:
     assert list(check(read_graph("bridged", "bridged_tap"))) == []
-
-
-def test_the_list_of_known_circles_shrinks() -> None:
-    assert len(KNOWN) <= 1
 
 
 def test_a_circle_is_shown_in_the_order_of_its_imports() -> None:
     graph: Graph = {"a": ["d"], "b": ["c"], "c": ["d"], "d": ["b", "e"], "e": []}
     assert circles(graph) == [frozenset("bcd")]
-    assert list(check(graph, NONE)) == ["circular import: b -> c -> d -> b"]
+    assert list(check(graph)) == ["circular import: b -> c -> d -> b"]
 
 
 def test_two_circles_are_two_findings() -> None:
     graph: Graph = {"a": ["b"], "b": ["a"], "c": ["d", "a"], "d": ["c"]}
-    assert len(list(check(graph, NONE))) == 2
-
-
-def test_a_known_circle_is_passed_over_until_it_is_gone() -> None:
-    known = frozenset({frozenset("ab")})
-    assert list(check({"a": ["b"], "b": ["a"]}, known)) == []
-    assert list(check({"a": ["b"], "b": []}, known)) == ["no circle any more, remove it from KNOWN: a, b"]
+    assert len(list(check(graph))) == 2
 
 
 @pytest.mark.parametrize(
@@ -54,4 +42,4 @@ def test_every_kind_of_import_counts(
     (package / "a.py").write_text(f"from {name}.b import B\n\n\nclass A: ...\n")
     (package / "b.py").write_text(back.format(name) + "\n\n\nclass B: ...\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert len(list(check(read_graph(name), NONE))) == 1
+    assert len(list(check(read_graph(name)))) == 1
