@@ -21,7 +21,7 @@ def _destination(value: Path | None) -> Path | None:
     return None if value == STANDARD_OUTPUT else value
 
 
-BridgeName = Annotated[str, typer.Option("--bridge", help="Kernel bridge.")]
+BridgeName = Annotated[str, typer.Option("--bridge", help="Name of the kernel bridge.")]
 Ports = Annotated[
     list[str] | None, typer.Option("--port", help="LAN interface that joins the bridge; may be repeated.")
 ]

@@ -11,7 +11,7 @@ import typer
 from bridged.cli.main import app
 from bridged.configuration import schema_json
 from bridged.telemetry.metrics_table import METRICS
-from tests.unit.documents.documents import ROOT, pages
+from tests.unit.documents.documents import ROOT, pages, tracked
 
 HABITS = {
     r"octets?": "byte",
@@ -49,6 +49,15 @@ def test_a_page_has_none_of_the_words_that_we_gave_up(page: Path) -> None:
 
 def test_a_word_that_we_gave_up_is_found() -> None:
     assert habits_in("It starts anew with 5 octets; `octets` is a name.")
+
+
+def test_names_in_the_word_list_are_names_of_the_code() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Words")[2]
+    names = set(re.findall(r"^\|[^|]*`([A-Z]\w+)`", page, re.MULTILINE))
+    code = "\n".join(file.read_text(encoding="utf-8") for file in tracked(".py", ".rs"))
+    assert (
+        names and [name for name in sorted(names) if not re.search(rf"(class|struct) {name}\b", code)] == []
+    )
 
 
 def descriptions(schema: object) -> list[str]:
