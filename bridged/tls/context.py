@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
 
 from bridged.errors import ConfigurationError
-from bridged.protocol.session.tls_port import TlsEngine, TlsEngineFactory
-from bridged.tls.engine import PyOpenSslEngine, Verdict
+from bridged.protocol.session.tls_session import TlsEngine, TlsEngineFactory
+from bridged.tls.engine import PeerJudgement, PyOpenSslEngine
 from bridged.tls.identity import load_certificates, load_revocation_lists, parse_fingerprint, wipe
 from bridged.tls.verification import PeerRules, PeerUsage
 
@@ -102,8 +102,8 @@ def peer_rules(settings: TlsSettings) -> PeerRules:
 
 def _verify(connection: Any, certificate: Any, number: int, depth: int, accepted: int) -> bool:
     """Answer OpenSSL, which asks about each certificate of the chain, the peer's own last."""
-    verdict: Verdict = connection.get_app_data()
-    return verdict.judge(certificate, number, depth, bool(accepted))
+    judgement: PeerJudgement = connection.get_app_data()
+    return judgement.judge(certificate, number, depth, bool(accepted))
 
 
 def _limit_protocol(context: Any, settings: TlsSettings) -> None:

@@ -1,4 +1,4 @@
-"""A TLS session on memory buffers, by pyOpenSSL: a `bridged.protocol.session.tls_port.TlsEngine`.
+"""A TLS session on memory buffers, by pyOpenSSL: a `bridged.protocol.session.tls_session.TlsEngine`.
 
 Source: docs/protocol/control.md#4-4 and #5.
 No sockets, no files. OpenSSL reads the clock to check validity, and draws its own random numbers.
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 
 from bridged.errors import LocalProtocolError, PeerRefusedError, TlsError
-from bridged.protocol.session.tls_port import TlsSummary
+from bridged.protocol.session.tls_session import TlsSummary
 from bridged.tls.failures import failure_of
 from bridged.tls.identity import fingerprint, not_after, wipe
 from bridged.tls.verification import PeerRules, common_name
@@ -28,7 +28,7 @@ RECORDS_MAX: Final = 4096
 _CHUNK: Final = 65536
 
 
-class Verdict:
+class PeerJudgement:
     """What the rules say about the peer's certificates in one handshake.
 
     `refusal` is the first objection. `accepted` is the peer's own certificate, once all was checked.
@@ -79,15 +79,15 @@ class PyOpenSslEngine:
         "_failure",
         "_is_client",
         "_is_established",
+        "_judgement",
         "_records",
-        "_verdict",
         "_waiting",
     )
 
     def __init__(self, context: Any, rules: PeerRules, *, is_client: bool) -> None:
-        self._verdict = Verdict(rules)
+        self._judgement = PeerJudgement(rules)
         self._connection: Any = SSL.Connection(context, None)
-        self._connection.set_app_data(self._verdict)
+        self._connection.set_app_data(self._judgement)
         self._is_client = is_client
         self._is_established = False
         self._failure: TlsError | None = None
@@ -195,7 +195,7 @@ class PyOpenSslEngine:
 
     def _chain(self, certificate: x509.Certificate) -> tuple[bytes, ...]:
         # A pinned certificate needs no chain, whatever the peer sent with it.
-        has_authority = self._verdict.rules.has_authority
+        has_authority = self._judgement.rules.has_authority
         found = self._connection.get_verified_chain(as_cryptography=True) if has_authority else None
         issuers = (one for one in found or () if one != certificate)
         return tuple(one.public_bytes(Encoding.DER) for one in (certificate, *issuers))
@@ -216,13 +216,13 @@ class PyOpenSslEngine:
             return
         except SSL.Error as error:
             raise self._fail(error) from None
-        accepted = self._verdict.accepted
+        accepted = self._judgement.accepted
         presented = self._connection.get_peer_certificate(as_cryptography=True)
         # OpenSSL must have asked us about this very certificate. Anything else would be a bypass.
         if (
             accepted is None
             or presented is None
-            or self._verdict.refusal is not None
+            or self._judgement.refusal is not None
             or accepted != presented
         ):
             text = "the peer's certificate was never verified"
@@ -249,7 +249,7 @@ class PyOpenSslEngine:
             raise self._fail(error) from None
 
     def _fail(self, error: BaseException) -> TlsError:
-        self._failure = self._verdict.refusal or failure_of(error)
+        self._failure = self._judgement.refusal or failure_of(error)
         return self._failure
 
     def _refuse_dead(self) -> None:
@@ -258,6 +258,6 @@ class PyOpenSslEngine:
             raise TlsError(self._failure.code, self._failure.message)
 
     def _require_established(self, what: str) -> x509.Certificate:
-        if not self._is_established or self._verdict.accepted is None:
+        if not self._is_established or self._judgement.accepted is None:
             raise LocalProtocolError(f"TLS {what} before the end of the handshake")
-        return self._verdict.accepted
+        return self._judgement.accepted

@@ -32,7 +32,7 @@ from bridged.protocol.role import Role
 from bridged.protocol.session.events import Established, InstallKey, SendDatagram, SessionDown, UseKey
 from bridged.protocol.session.session import Session
 from bridged.protocol.session.settings import SessionSettings
-from bridged.protocol.session.tls_port import TlsEngineFactory
+from bridged.protocol.session.tls_session import TlsEngineFactory
 from bridged.runtime.client.probe import ASK_SECONDS, QUESTIONS
 from bridged.tls.context import TlsSettings, make_engine_factory
 

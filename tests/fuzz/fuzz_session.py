@@ -34,7 +34,7 @@ from bridged.protocol.session.session import Session
 from bridged.protocol.session.settings import SessionSettings
 from bridged.protocol.session.states import SessionState
 from bridged.protocol.strangers.cookie import CookieJar
-from bridged.protocol.strangers.listener import Answer, Listener
+from bridged.protocol.strangers.listener import Listener, ResetAnswer
 from bridged.units import KeyId
 from tests.fuzz.toy_tls import ToyEngine
 
@@ -116,7 +116,7 @@ class _Pair:
             made = self.listener.receive(datagram, HOME, self.now, self.now)
         except RemoteProtocolError:
             return
-        if isinstance(made, Answer):
+        if isinstance(made, ResetAnswer):
             self.server.outbox.append(made.datagram)
         elif self.server.session is None or self.server.is_ended:
             self.server = _End(outbox=self.server.outbox)

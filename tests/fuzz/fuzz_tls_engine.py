@@ -17,7 +17,7 @@ from bridged.pki.certificates import (
     generate_key,
     key_pem,
 )
-from bridged.protocol.session.tls_port import TlsEngine, TlsEngineFactory
+from bridged.protocol.session.tls_session import TlsEngine, TlsEngineFactory
 from bridged.tls import TlsSettings, make_engine_factory
 
 

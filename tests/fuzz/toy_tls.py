@@ -1,7 +1,7 @@
 """A TLS engine without secrets and without randomness, so that a fuzzer gets behind it and repeats itself.
 
-It keeps to the contract of `bridged.protocol.session.tls_port.TlsEngine`: two flights, then records of length
-and text. The real engine has a fuzz target of its own.
+It keeps to the contract of `bridged.protocol.session.tls_session.TlsEngine`: two flights, then records of
+length and text. The real engine has a fuzz target of its own.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 
 from bridged.errors import LocalProtocolError, TlsError
-from bridged.protocol.session.tls_port import TlsSummary
+from bridged.protocol.session.tls_session import TlsSummary
 from bridged.units import UnixSeconds
 
 HELLO = b"hello"

@@ -14,9 +14,9 @@ from bridged.protocol.packets.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, Wra
 from bridged.protocol.role import Role
 from bridged.protocol.strangers.cookie import CookieJar
 from bridged.protocol.strangers.listener import (
-    Answer,
     Listener,
     NewSession,
+    ResetAnswer,
 )
 
 KEY = StaticKey(bytes(range(256)))
@@ -59,7 +59,7 @@ def reset(mode: str = "none", **changes: object) -> bytes:
 
 def cookie_from(server: Listener, mode: str = "none", now: float = 0.0, source: Endpoint = SOURCE) -> bytes:
     answer = server.receive(reset(mode), source, now, 1000.0)
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, ResetAnswer)
     return keys(mode, Role.CLIENT).open(answer.datagram).header.session_id
 
 
@@ -73,7 +73,7 @@ def refusal(server: Listener, datagram: bytes, source: Endpoint = SOURCE, now: f
 def test_an_answer_has_its_documented_size_and_is_made_once_for_each_reset(mode: str) -> None:
     request = reset(mode)
     answer = listener(mode).receive(request, SOURCE, 0.0, 1000.0)
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, ResetAnswer)
     assert (len(request), len(answer.datagram)) == SIZES[mode]
     opened = keys(mode, Role.CLIENT).open(answer.datagram)
     body = parse_body(opened.header.opcode, opened.body)
@@ -89,7 +89,7 @@ def test_whatever_comes_an_answer_is_never_larger_than_documented(mode: str, dat
         made = server.receive(datagram, SOURCE, 0.0, 1000.0)
     except RemoteProtocolError:
         return
-    assert mode == "none" and isinstance(made, Answer)
+    assert mode == "none" and isinstance(made, ResetAnswer)
     assert len(datagram) >= SIZES[mode][0] and len(made.datagram) == SIZES[mode][1]
 
 
@@ -106,7 +106,7 @@ def test_a_changed_or_cut_reset_gets_no_answer_where_a_wrap_protects(
         made = listener(mode).receive(bytes(octets), SOURCE, 0.0, 1000.0)
     except RemoteProtocolError:
         return
-    assert mode == "none" and isinstance(made, Answer)
+    assert mode == "none" and isinstance(made, ResetAnswer)
 
 
 @pytest.mark.parametrize("mode", SIZES)
@@ -131,7 +131,7 @@ def test_resets_that_are_too_many_are_refused_and_others_still_answered() -> Non
         except RemoteProtocolError as error:
             assert error.code == "handshake_rate"
     assert answered < 1500
-    assert isinstance(server.receive(reset(), Endpoint("198.51.100.1", 7), 0.0, 1000.0), Answer)
+    assert isinstance(server.receive(reset(), Endpoint("198.51.100.1", 7), 0.0, 1000.0), ResetAnswer)
 
 
 @pytest.mark.parametrize("mode", SIZES)

@@ -48,9 +48,9 @@ from bridged.protocol.session.reliable import RECEIVE_WINDOW, SEND_WINDOW
 from bridged.protocol.session.session import Session
 from bridged.protocol.session.settings import SessionSettings
 from bridged.protocol.session.states import SessionState
-from bridged.protocol.session.tls_port import TlsEngineFactory
+from bridged.protocol.session.tls_session import TlsEngineFactory
 from bridged.protocol.strangers.cookie import CookieJar
-from bridged.protocol.strangers.listener import Answer, Listener
+from bridged.protocol.strangers.listener import Listener, ResetAnswer
 from bridged.tls.context import TlsSettings, make_engine_factory
 
 CLIENT_ENDPOINT = Endpoint("192.0.2.1", 40000)
@@ -288,7 +288,7 @@ class Simulation:
         except RemoteProtocolError as error:
             self.drops[error.code] = self.drops.get(error.code, 0) + 1
             return
-        if isinstance(made, Answer):
+        if isinstance(made, ResetAnswer):
             self._send("client", made.datagram)
             return
         self.server.session = Session(

@@ -22,7 +22,7 @@ from bridged.runtime.tunnels.link import News, PeerLink
 from bridged.runtime.tunnels.tunnel import RunningTunnel
 from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
 from bridged.tls import TlsSettings, make_engine_factory
-from bridged.tls.standing import PeerCheck
+from bridged.tls.peer_check import PeerCheck
 from tests.lab import Authority, Bridged, Lab, LabError, OpenVpn, Profile, TwoSites, wait_for
 from tests.lab.bounds import at_most, takes_at_most
 from tests.lab.bridged_daemon import server

@@ -32,7 +32,7 @@ from bridged.protocol.session.key_slots import KeySlots
 from bridged.protocol.session.key_state import KeyPhase, KeyState
 from bridged.protocol.session.states import SessionInput, SessionState
 from bridged.protocol.session.terms import Negotiated
-from bridged.protocol.session.timers import Timer
+from bridged.protocol.session.timers import SessionTimer
 from bridged.protocol.session.wire import SessionWire
 
 FIRST_PUSH_REQUEST: Final = 1.0
@@ -97,8 +97,8 @@ class ClientConversation:
     def receive_key_message(self, key: KeyState, plaintext: bytes, now: float) -> None:
         key.server_message = parse_server_key_message(plaintext)
         if self.terms is None:
-            self._core.timers.set(Timer.PUSH_REQUEST, now + FIRST_PUSH_REQUEST)
-            self._core.timers.set(Timer.PUSH_REPLY, now + self._core.settings.hand_window)
+            self._core.timers.set(SessionTimer.PUSH_REQUEST, now + FIRST_PUSH_REQUEST)
+            self._core.timers.set(SessionTimer.PUSH_REPLY, now + self._core.settings.hand_window)
 
     def handle_active(self, key: KeyState, now: float) -> None:
         if self.terms is not None:
@@ -149,12 +149,12 @@ class ClientConversation:
 
     def handle_timeout(self, now: float) -> None:
         timers = self._core.timers
-        if timers.take(Timer.PUSH_REPLY, now):
+        if timers.take(SessionTimer.PUSH_REPLY, now):
             self._core.leave(
                 SessionInput.FAILED, "push_failed", "the server sends no options (PUSH_REPLY)", now
             )
-        elif timers.is_due(Timer.PUSH_REQUEST, now):
-            timers.set(Timer.PUSH_REQUEST, now + PUSH_REQUEST_INTERVAL)
+        elif timers.is_due(SessionTimer.PUSH_REQUEST, now):
+            timers.set(SessionTimer.PUSH_REQUEST, now + PUSH_REQUEST_INTERVAL)
             self._keys.say(messages.PushRequest(), now)
 
     def dismissal(self, text: str) -> messages.Message | None:
@@ -164,7 +164,9 @@ class ClientConversation:
         """The server waits for something, such as a second factor, for `timeout` seconds."""
         window = self._core.settings.hand_window
         limit = max(self._core.settings.reneg_seconds / 2, window)
-        self._core.timers.set(Timer.PUSH_REPLY, now + min(timeout if timeout is not None else window, limit))
+        self._core.timers.set(
+            SessionTimer.PUSH_REPLY, now + min(timeout if timeout is not None else window, limit)
+        )
 
     # --- terms ------------------------------------------------------------------------------------
 
@@ -205,6 +207,6 @@ class ClientConversation:
             ignored=pushed.ignored,
             warnings=tuple(compare_options(expected, remote_options)),
         )
-        self._core.timers.stop(Timer.PUSH_REQUEST)
-        self._core.timers.stop(Timer.PUSH_REPLY)
+        self._core.timers.stop(SessionTimer.PUSH_REQUEST)
+        self._core.timers.stop(SessionTimer.PUSH_REPLY)
         begin_traffic(self._core, self._keys, self._wire, key, self.terms, now)

@@ -40,8 +40,8 @@ from bridged.protocol.session.key_slots import KeySlots
 from bridged.protocol.session.key_state import KeyPhase, KeyState
 from bridged.protocol.session.states import SessionInput, SessionState
 from bridged.protocol.session.terms import Negotiated
-from bridged.protocol.session.timers import Timer
-from bridged.protocol.session.tls_port import TlsSummary
+from bridged.protocol.session.timers import SessionTimer
+from bridged.protocol.session.tls_session import TlsSummary
 from bridged.protocol.session.wire import SessionWire
 from bridged.units import WirePeerId
 
@@ -100,7 +100,7 @@ class ServerConversation:
             self._keys.derive(key, self.terms, now)
             return
         # A client that never asks for its options is given up with the handshake window.
-        self._core.timers.set(Timer.PUSH_REQUEST, key.give_up_at)
+        self._core.timers.set(SessionTimer.PUSH_REQUEST, key.give_up_at)
         self._finish_if_ready(key, now)
 
     def _judge_first(self, message: ClientKeyMessage) -> None:
@@ -215,7 +215,7 @@ class ServerConversation:
                 pass
 
     def handle_timeout(self, now: float) -> None:
-        if self._core.timers.take(Timer.PUSH_REQUEST, now):
+        if self._core.timers.take(SessionTimer.PUSH_REQUEST, now):
             self._core.leave(SessionInput.FAILED, "push_failed", "the client never asked for options", now)
 
     # --- terms ------------------------------------------------------------------------------------
@@ -242,7 +242,7 @@ class ServerConversation:
             warnings=tuple(compare_options(expected, key.client_message.options)),
             has_unasked_password=self._has_password,
         )
-        self._core.timers.stop(Timer.PUSH_REQUEST)
+        self._core.timers.stop(SessionTimer.PUSH_REQUEST)
         self._say_options(now)
         begin_traffic(self._core, self._keys, self._wire, key, self.terms, now)
 

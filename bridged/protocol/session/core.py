@@ -14,13 +14,13 @@ from bridged.protocol.role import Role
 from bridged.protocol.session.events import Event, SessionDown, SessionEnded
 from bridged.protocol.session.settings import SessionSettings
 from bridged.protocol.session.states import TRANSITIONS, SessionInput, SessionState
-from bridged.protocol.session.timers import Deadline, Timer, TimerTable
+from bridged.protocol.session.timers import Deadline, SessionTimer, TimerTable
 from bridged.units import Seconds
 
 DRAIN_SECONDS: Final = 5.0
 """How long a session that has ended still acknowledges and repeats (docs/protocol/control.md#6)."""
 
-_DRAINING_TIMERS: Final = (Timer.DRAIN, Timer.RETRANSMISSION)
+_DRAINING_TIMERS: Final = (SessionTimer.DRAIN, SessionTimer.RETRANSMISSION)
 
 
 class SessionCore:
@@ -92,7 +92,7 @@ class SessionCore:
         if not self.is_live:
             return
         self._step(given)
-        self.timers.set(Timer.DRAIN, now + drain)
+        self.timers.set(SessionTimer.DRAIN, now + drain)
         # After a failure a server stays for the whole time. Otherwise a packet that the peer repeats would
         # open a new session with the same cookie.
         self.ends_once_acknowledged = given is SessionInput.CLOSE_REQUESTED or (

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from bridged.protocol.keys.key_derivation import DataKey
 from bridged.protocol.session.terms import Negotiated
-from bridged.protocol.session.tls_port import TlsSummary
+from bridged.protocol.session.tls_session import TlsSummary
 from bridged.units import KeyId, Seconds
 
 

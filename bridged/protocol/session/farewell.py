@@ -17,7 +17,7 @@ from bridged.protocol.session.core import DRAIN_SECONDS, SessionCore
 from bridged.protocol.session.events import SendPayload
 from bridged.protocol.session.key_slots import KeySlots
 from bridged.protocol.session.states import SessionInput, SessionState
-from bridged.protocol.session.timers import Timer
+from bridged.protocol.session.timers import SessionTimer
 
 CLOSE_SECONDS: Final = 1.0
 """How long our own farewell waits for its acknowledgement."""
@@ -54,7 +54,7 @@ class Farewell:
         """End the session from our side; a session that is already draining ends sooner."""
         core = self._core
         if core.state is SessionState.DRAINING:
-            core.timers.set(Timer.DRAIN, min(core.timers.at(Timer.DRAIN), now + CLOSE_SECONDS))
+            core.timers.set(SessionTimer.DRAIN, min(core.timers.at(SessionTimer.DRAIN), now + CLOSE_SECONDS))
             core.ends_once_acknowledged = True
             return
         is_told = notify and core.state is SessionState.ESTABLISHED
@@ -89,7 +89,9 @@ class Farewell:
         is_quiet = all(key.is_quiet for key in self._keys.newest_first())
         if is_quiet and self._last_message is not None:
             is_quiet = not self._say_last(self._last_message, now)
-        if self._core.timers.is_due(Timer.DRAIN, now) or (self._core.ends_once_acknowledged and is_quiet):
+        if self._core.timers.is_due(SessionTimer.DRAIN, now) or (
+            self._core.ends_once_acknowledged and is_quiet
+        ):
             self.finish()
 
     def finish(self) -> None:
@@ -100,7 +102,7 @@ class Farewell:
     def _say_last(self, message: Message, now: float) -> bool:
         self.was_acknowledged = True
         self._last_message = None
-        self._core.timers.set(Timer.DRAIN, now + DRAIN_SECONDS)
+        self._core.timers.set(SessionTimer.DRAIN, now + DRAIN_SECONDS)
         try:
             self._keys.say(message, now)
         except (TlsError, LocalProtocolError):

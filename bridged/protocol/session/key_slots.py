@@ -25,8 +25,8 @@ from bridged.protocol.session.handshake_hints import hint
 from bridged.protocol.session.key_state import UNFINISHED, KeyInput, KeyPhase, KeyState
 from bridged.protocol.session.states import SessionInput
 from bridged.protocol.session.terms import Negotiated
-from bridged.protocol.session.timers import Timer
-from bridged.protocol.session.tls_port import TlsEngineFactory
+from bridged.protocol.session.timers import SessionTimer
+from bridged.protocol.session.tls_session import TlsEngineFactory
 from bridged.protocol.session.wire import SessionWire
 from bridged.units import KeyId, Seconds
 
@@ -103,7 +103,7 @@ class KeySlots:
         """
         overdue = []
         for key in self.newest_first():
-            if not self._core.timers.is_due(Timer.HANDSHAKE_WINDOW, now, key.key_id):
+            if not self._core.timers.is_due(SessionTimer.HANDSHAKE_WINDOW, now, key.key_id):
                 continue
             if key.phase in UNFINISHED:
                 overdue.append((key, hint(key)))
@@ -113,22 +113,22 @@ class KeySlots:
     def handle_timeout(self, now: float) -> None:
         """Change over to the newest key, and drop keys whose time is over."""
         self._change_over(now)
-        if self._core.timers.take(Timer.LAME_DUCK, now):
+        if self._core.timers.take(SessionTimer.LAME_DUCK, now):
             self._end_lame_duck(now)
-        for key_id in self._core.timers.due_keys(Timer.KEY_RETIRES, now):
+        for key_id in self._core.timers.due_keys(SessionTimer.KEY_RETIRES, now):
             self._forget(key_id)
 
     def _set_timers(self) -> None:
         timers = self._core.timers
-        timers.stop_all(Timer.RETRANSMISSION)
-        timers.stop_all(Timer.HANDSHAKE_WINDOW)
+        timers.stop_all(SessionTimer.RETRANSMISSION)
+        timers.stop_all(SessionTimer.HANDSHAKE_WINDOW)
         for key in self.newest_first():
             next_send = key.send.next_timeout()
             if next_send is not None:
-                timers.set(Timer.RETRANSMISSION, next_send, key.key_id)
+                timers.set(SessionTimer.RETRANSMISSION, next_send, key.key_id)
             # A dead key still repeats its alert until its window is over.
             if key.phase in UNFINISHED or (key.phase is KeyPhase.DEAD and not key.is_quiet):
-                timers.set(Timer.HANDSHAKE_WINDOW, key.give_up_at, key.key_id)
+                timers.set(SessionTimer.HANDSHAKE_WINDOW, key.give_up_at, key.key_id)
 
     # --- slots ------------------------------------------------------------------------------------
 
@@ -145,7 +145,7 @@ class KeySlots:
             trigger=trigger,
             reset=reset,
         )
-        self._core.timers.stop(Timer.RENEGOTIATION)
+        self._core.timers.stop(SessionTimer.RENEGOTIATION)
         return self.primary
 
     def make_lame(self, old: KeyState, now: float) -> KeyId:
@@ -157,10 +157,10 @@ class KeySlots:
                 self._seal_with(old, now)
             if dying.phase is KeyPhase.GENERATED:
                 # The peer may seal with it until it has finished the key after it, too.
-                timers.set(Timer.KEY_RETIRES, timers.at(Timer.LAME_DUCK), dying.key_id)
+                timers.set(SessionTimer.KEY_RETIRES, timers.at(SessionTimer.LAME_DUCK), dying.key_id)
             dying.close()
         self.lame_duck = old
-        timers.set(Timer.LAME_DUCK, now + self._core.settings.tran_window)
+        timers.set(SessionTimer.LAME_DUCK, now + self._core.settings.tran_window)
         # Key ids come round again: the old key of this id must be gone.
         successor = next_key_id(old.key_id)
         self._forget(successor)
@@ -174,7 +174,7 @@ class KeySlots:
         """
         timers = self._core.timers
         if failed.is_installed:
-            timers.set(Timer.KEY_RETIRES, timers.at(Timer.LAME_DUCK), failed.key_id)
+            timers.set(SessionTimer.KEY_RETIRES, timers.at(SessionTimer.LAME_DUCK), failed.key_id)
         if is_ahead and failed.is_installed:
             # Only the last acknowledgement was lost: the peer has this key, and may have changed over.
             self._seal_with(failed, now)
@@ -213,9 +213,9 @@ class KeySlots:
             self._seal_with(key, now)
             return
         usable_at = key.started_at + self._wait_before_sealing(key)
-        timers.set(Timer.KEY_CHANGE, usable_at)
+        timers.set(SessionTimer.KEY_CHANGE, usable_at)
         # By then the peer, too, seals with this key.
-        timers.hasten_all(Timer.KEY_RETIRES, max(now, usable_at) + RETIRE_SECONDS)
+        timers.hasten_all(SessionTimer.KEY_RETIRES, max(now, usable_at) + RETIRE_SECONDS)
         self._core.emit(
             Renegotiated(key.trigger, "established", Seconds(now - key.started_at), tls=key.engine.summary())
         )
@@ -250,17 +250,17 @@ class KeySlots:
         if settings.role is Role.SERVER:
             # Clients that came together must not renegotiate together (docs/protocol/control.md#4-5, rule 1).
             seconds *= 1 - 0.1 * self._core.random_bytes(1)[0] / 255
-        self._core.timers.set(Timer.RENEGOTIATION, now + seconds)
+        self._core.timers.set(SessionTimer.RENEGOTIATION, now + seconds)
 
     def _seal_with(self, key: KeyState, now: float) -> None:
         # The peer needs these packets to open the first frame under this key.
         self.transmit(now)
         self._sealing = key.key_id
-        self._core.timers.stop(Timer.KEY_CHANGE)
+        self._core.timers.stop(SessionTimer.KEY_CHANGE)
         self._core.emit(UseKey(key.key_id))
 
     def _change_over(self, now: float) -> None:
-        if self.primary is not None and self._core.timers.is_due(Timer.KEY_CHANGE, now):
+        if self.primary is not None and self._core.timers.is_due(SessionTimer.KEY_CHANGE, now):
             self._seal_with(self.primary, now)
             if self.lame_duck is not None and self.lame_duck.is_quiet:
                 self.lame_duck.release_tls()
@@ -279,7 +279,7 @@ class KeySlots:
         dying.close()
 
     def _forget(self, key_id: KeyId) -> None:
-        if self._core.timers.stop(Timer.KEY_RETIRES, key_id):
+        if self._core.timers.stop(SessionTimer.KEY_RETIRES, key_id):
             self._core.emit(RemoveKey(key_id))
 
 

@@ -14,7 +14,7 @@ from bridged.protocol.keys.key_exchange import ClientKeyMessage, ServerKeyMessag
 from bridged.protocol.packets.messages import MessageSplitter
 from bridged.protocol.packets.packet import Opcode
 from bridged.protocol.session.reliable import ReceiveVerdict, ReceiveWindow, SendWindow
-from bridged.protocol.session.tls_port import TlsEngine
+from bridged.protocol.session.tls_session import TlsEngine
 from bridged.units import KeyId
 
 PENDING_TLS_OCTETS: Final = 64 * 1024

@@ -15,7 +15,7 @@ from bridged.protocol.session.core import SessionCore
 from bridged.protocol.session.key_slots import KeySlots, next_key_id
 from bridged.protocol.session.key_state import KeyPhase, KeyState
 from bridged.protocol.session.states import SessionState
-from bridged.protocol.session.timers import Timer
+from bridged.protocol.session.timers import SessionTimer
 
 PEER_RENEGOTIATIONS_BURST: Final = 8
 PEER_RENEGOTIATION_SECONDS: Final = 1.0
@@ -72,10 +72,10 @@ class Renegotiation:
     def plan_retry(self, failed: KeyState, now: float) -> None:
         """Try again later, but not before the peer, too, has given the failed one up."""
         at = max(now, failed.give_up_at) + self._core.settings.hand_window
-        self._core.timers.set(Timer.RENEGOTIATION, at)
+        self._core.timers.set(SessionTimer.RENEGOTIATION, at)
 
     def handle_timeout(self, now: float) -> None:
-        if self._core.timers.take(Timer.RENEGOTIATION, now):
+        if self._core.timers.take(SessionTimer.RENEGOTIATION, now):
             self.begin("time", now)
 
     def _may_retry(self, failed: KeyState, now: float) -> bool:

@@ -32,8 +32,8 @@ from bridged.protocol.session.renegotiation import Renegotiation
 from bridged.protocol.session.settings import SessionSettings
 from bridged.protocol.session.states import Proof, SessionInput, SessionState
 from bridged.protocol.session.terms import Negotiated
-from bridged.protocol.session.timers import Deadline, Timer
-from bridged.protocol.session.tls_port import TlsEngineFactory
+from bridged.protocol.session.timers import Deadline, SessionTimer
+from bridged.protocol.session.tls_session import TlsEngineFactory
 from bridged.protocol.session.wire import SessionWire
 from bridged.units import KeyId, Seconds
 
@@ -114,7 +114,7 @@ class Session:
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due; harmless if called early."""
-        if self.state is SessionState.DRAINING and self._core.timers.is_due(Timer.DRAIN, now):
+        if self.state is SessionState.DRAINING and self._core.timers.is_due(SessionTimer.DRAIN, now):
             self._farewell.finish()
         if self.is_live:
             for key, detail in self.keys.take_overdue(now):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bridged.protocol.keys.cipher import Cipher
-from bridged.protocol.session.tls_port import TlsSummary
+from bridged.protocol.session.tls_session import TlsSummary
 from bridged.units import WirePeerId
 
 UNASKED_PASSWORD: Final = (

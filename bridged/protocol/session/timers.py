@@ -15,7 +15,7 @@ from bridged.units import KeyId, MonotonicSeconds
 NEVER: Final = float("inf")
 
 
-class Timer(Enum):
+class SessionTimer(Enum):
     """What a session can wait for. The value is the reason in `Deadline`."""
 
     RETRANSMISSION = "retransmission"
@@ -44,40 +44,40 @@ class TimerTable:
     """
 
     def __init__(self) -> None:
-        self._due_at: dict[tuple[Timer, KeyId | None], float] = {}
+        self._due_at: dict[tuple[SessionTimer, KeyId | None], float] = {}
 
-    def set(self, timer: Timer, at: float, key_id: KeyId | None = None) -> None:
+    def set(self, timer: SessionTimer, at: float, key_id: KeyId | None = None) -> None:
         """Start this timer, or move it to another time."""
         self._due_at[timer, key_id] = at
 
-    def stop(self, timer: Timer, key_id: KeyId | None = None) -> bool:
+    def stop(self, timer: SessionTimer, key_id: KeyId | None = None) -> bool:
         """Stop this timer; False if it was not running."""
         return self._due_at.pop((timer, key_id), None) is not None
 
-    def stop_all(self, timer: Timer) -> None:
+    def stop_all(self, timer: SessionTimer) -> None:
         """Stop this timer for all key ids."""
         for row in [row for row in self._due_at if row[0] is timer]:
             del self._due_at[row]
 
-    def hasten_all(self, timer: Timer, at: float) -> None:
+    def hasten_all(self, timer: SessionTimer, at: float) -> None:
         """Let this timer run out at `at` at the latest, for all key ids."""
         for row, due_at in self._due_at.items():
             if row[0] is timer:
                 self._due_at[row] = min(due_at, at)
 
-    def at(self, timer: Timer, key_id: KeyId | None = None) -> float:
+    def at(self, timer: SessionTimer, key_id: KeyId | None = None) -> float:
         """When this timer runs out; NEVER if it is not running."""
         return self._due_at.get((timer, key_id), NEVER)
 
-    def is_due(self, timer: Timer, now: float, key_id: KeyId | None = None) -> bool:
+    def is_due(self, timer: SessionTimer, now: float, key_id: KeyId | None = None) -> bool:
         """Whether this timer has run out; it keeps its row."""
         return now >= self.at(timer, key_id)
 
-    def take(self, timer: Timer, now: float, key_id: KeyId | None = None) -> bool:
+    def take(self, timer: SessionTimer, now: float, key_id: KeyId | None = None) -> bool:
         """Whether this timer has run out; then its row is removed."""
         return self.is_due(timer, now, key_id) and self.stop(timer, key_id)
 
-    def due_keys(self, timer: Timer, now: float) -> list[KeyId]:
+    def due_keys(self, timer: SessionTimer, now: float) -> list[KeyId]:
         """The key ids for which this timer has run out."""
         return [
             key_id
@@ -85,7 +85,7 @@ class TimerTable:
             if row is timer and key_id is not None and now >= at
         ]
 
-    def next(self, timers: Collection[Timer] = tuple(Timer)) -> Deadline | None:
+    def next(self, timers: Collection[SessionTimer] = tuple(SessionTimer)) -> Deadline | None:
         """The earliest deadline of these timers; None if none of them runs."""
         rows = [(at, timer) for (timer, _), at in self._due_at.items() if timer in timers]
         if not rows:

@@ -29,7 +29,7 @@ ClientHello takes two packets, and the second may arrive first."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ResetAnswer:
     """Send this to the source of the hard reset."""
 
     datagram: bytes
@@ -63,7 +63,7 @@ class Listener:
 
     def receive(
         self, datagram: bytes, source: Endpoint, now: float, unix_now: float, proven: bytes | None = None
-    ) -> Answer | NewSession:
+    ) -> ResetAnswer | NewSession:
         """Take a control packet that belongs to no session.
 
         `proven`: the cookie of an earlier packet with this source and session id. OpenVPN before 2.6 returns
@@ -84,7 +84,7 @@ class Listener:
 
     def _answer(
         self, header: ControlHeader, body: ControlBody, source: Endpoint, now: float, unix_now: float
-    ) -> Answer:
+    ) -> ResetAnswer:
         if body.message_id != 0:
             raise RemoteProtocolError("bad_length", "a hard reset has message id 0")
         if not self._limit.allows(source, header.session_id, now):
@@ -92,7 +92,7 @@ class Listener:
         cookie = self._jar.make(source, header.session_id, now)
         answer = serialize_body(ControlBody((0,), header.session_id, 0))
         own = ControlHeader(Opcode.HARD_RESET_SERVER_V2, KeyId(0), cookie)
-        return Answer(self._keys.seal(own, ANSWER_PACKET_ID, int(unix_now) & 0xFFFFFFFF, answer))
+        return ResetAnswer(self._keys.seal(own, ANSWER_PACKET_ID, int(unix_now) & 0xFFFFFFFF, answer))
 
     def _open(
         self, opened: OpenedControl, body: ControlBody, source: Endpoint, now: float, proven: bytes | None

@@ -14,7 +14,7 @@ from bridged.dataplane.contract import ResetAnswers
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.packets.packet import HEADER_LENGTH
 from bridged.protocol.strangers.cookie import COOKIE_SECRET_LENGTH, CookieJar
-from bridged.protocol.strangers.listener import Answer, Listener, NewSession
+from bridged.protocol.strangers.listener import Listener, NewSession, ResetAnswer
 from bridged.protocol.strangers.reset_limit import ResetLimit
 from bridged.protocol.strangers.used_cookies import UsedCookies
 from bridged.runtime.server.admission import Newcomer, Places, WaitingRoom
@@ -94,7 +94,7 @@ class Reception:
         now = self._monotonic()
         proven = self.waiting.cookie_of(source, datagram[1:HEADER_LENGTH])
         made = self._listener.receive(datagram, source, now, self._unix_now(), proven)
-        if isinstance(made, Answer):
+        if isinstance(made, ResetAnswer):
             self._host.send_stranger(made.datagram, source)
         else:
             self._take_in(made, source, now)

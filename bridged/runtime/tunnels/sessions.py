@@ -18,7 +18,7 @@ from bridged.dataplane.contract import DataPlane
 from bridged.errors import BridgedError
 from bridged.protocol.packets.wrap import WrapChannel
 from bridged.protocol.session.session import Session
-from bridged.protocol.session.tls_port import TlsEngine
+from bridged.protocol.session.tls_session import TlsEngine
 from bridged.runtime.tunnels.clock import monotonic
 from bridged.runtime.tunnels.link import ControlPath, News, PeerLink
 from bridged.runtime.tunnels.link_table import LinkTable

@@ -12,11 +12,11 @@ from typing import Final
 
 from bridged.errors import PeerRefusedError
 from bridged.protocol.session.states import SessionState
-from bridged.protocol.session.tls_port import TlsSummary
+from bridged.protocol.session.tls_session import TlsSummary
 from bridged.runtime.tunnels.link import PeerLink
 from bridged.runtime.tunnels.sessions import Sessions
 from bridged.supervision import SUPERVISOR, Timer
-from bridged.tls.standing import valid_until
+from bridged.tls.peer_check import valid_until
 from bridged.units import PeerHandle, UnixSeconds
 
 CLOCK_SECONDS: Final = 60.0

@@ -36,7 +36,7 @@ from bridged.tls.identity import (
     read_pem,
     read_private_pem,
 )
-from bridged.tls.standing import PeerCheck
+from bridged.tls.peer_check import PeerCheck
 from bridged.units import UnixSeconds
 
 

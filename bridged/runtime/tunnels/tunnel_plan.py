@@ -10,7 +10,7 @@ from bridged.addresses import Endpoint, Remote
 from bridged.errors import PeerRefusedError
 from bridged.protocol.packets.wrap import WrapKeys
 from bridged.protocol.session.settings import SessionSettings
-from bridged.protocol.session.tls_port import TlsEngineFactory, TlsSummary
+from bridged.protocol.session.tls_session import TlsEngineFactory, TlsSummary
 from bridged.units import UnixSeconds
 
 

@@ -8,7 +8,7 @@ from bridged.addresses import Endpoint
 from bridged.dataplane.contract import PeerCounters, PeerSnapshot
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.session.terms import Negotiated
-from bridged.protocol.session.tls_port import TlsSummary
+from bridged.protocol.session.tls_session import TlsSummary
 from bridged.runtime.tunnels.statistics import (
     DURATION_BOUNDS,
     PEER_NAMES_MAX,

@@ -20,9 +20,9 @@ from bridged.pki.certificates import (
     generate_key,
     key_pem,
 )
-from bridged.protocol.session.tls_port import TlsSummary
+from bridged.protocol.session.tls_session import TlsSummary
 from bridged.tls import TlsSettings, make_engine_factory
-from bridged.tls.standing import PeerCheck, valid_until
+from bridged.tls.peer_check import PeerCheck, valid_until
 from tests.unit.tls.tls_lab import DAY, EXPIRED, NOW, VALID, Authority, Validity, self_signed
 
 

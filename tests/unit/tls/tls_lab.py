@@ -21,7 +21,7 @@ from bridged.pki.certificates import (
     generate_key,
     key_pem,
 )
-from bridged.protocol.session.tls_port import TlsEngine
+from bridged.protocol.session.tls_session import TlsEngine
 from bridged.tls import TlsSettings, make_engine_factory
 from bridged.tls.identity import fingerprint
 

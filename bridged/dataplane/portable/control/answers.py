@@ -14,7 +14,7 @@ from bridged.dataplane.portable.control.control_queue import ControlQueue, Sende
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.packets.unknown_session import NOTICE_OCTETS, serialize_notice
 from bridged.protocol.strangers.cookie import CookieJar
-from bridged.protocol.strangers.listener import Answer, Listener
+from bridged.protocol.strangers.listener import Listener, ResetAnswer
 from bridged.protocol.strangers.reset_limit import ResetLimit
 
 
@@ -51,7 +51,7 @@ class Answers:
                 return error.code
             sender = Sender.UNPROVEN if error.code == "cookie_mismatch" else Sender.USELESS
             return self._queue.put(datagram, source, now, sender, error.code)
-        if isinstance(made, Answer):
+        if isinstance(made, ResetAnswer):
             self._send(made.datagram, source)
             return None
         return self._queue.put(datagram, source, now, Sender.PROVEN)

@@ -13,7 +13,7 @@ from cryptography import x509
 from OpenSSL import crypto
 
 from bridged.errors import PeerRefusedError
-from bridged.protocol.session.tls_port import TlsSummary
+from bridged.protocol.session.tls_session import TlsSummary
 from bridged.tls.context import CRL_FLAGS, TlsSettings, load_authority, peer_rules
 from bridged.units import UnixSeconds
 
