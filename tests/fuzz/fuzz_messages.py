@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from bridged.errors import LocalProtocolError
-from bridged.protocol.packets.messages import MessageSplitter, parse_message, serialize_message
+from bridged.protocol.packets.messages import parse_message, serialize_message, split_messages
 
 
 def one_input(data: bytes) -> None:
-    splitter = MessageSplitter()
-    texts = splitter.split(data)
+    texts = split_messages(data)
     assert len(texts) <= 64
     for text in texts:
         message = parse_message(text)

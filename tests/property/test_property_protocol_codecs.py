@@ -22,7 +22,7 @@ from bridged.protocol.keys.key_exchange import (
 )
 from bridged.protocol.keys.static_key import StaticKey, parse_static_key
 from bridged.protocol.packets import data_packet
-from bridged.protocol.packets.messages import MessageSplitter, parse_message, serialize_message
+from bridged.protocol.packets.messages import parse_message, serialize_message, split_messages
 from bridged.protocol.packets.negotiation import PeerInfo, choose_cipher_for_client
 from bridged.protocol.packets.occ import OccMessage, OccType, parse_occ, serialize_occ
 from bridged.protocol.packets.options_string import LinkOptions, build_options_string, compare_options
@@ -286,7 +286,7 @@ def test_arbitrary_push_replies_are_refused_or_read(content: str) -> None:
 
 @given(st.binary(max_size=400))
 def test_arbitrary_messages_never_fail(data: bytes) -> None:
-    for piece in MessageSplitter().split(data):
+    for piece in split_messages(data):
         repr(parse_message(piece)).encode()
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import pytest
-from tests.vectors.vector_files import SCENARIOS, control_frames, sender, wrap_keys
 
 from bridged.addresses import Endpoint
 from bridged.errors import RemoteProtocolError
-from bridged.protocol.strangers.cookie import CookieJar
-from bridged.protocol.strangers.listener import Answer, Listener
 from bridged.protocol.packets.packet import Opcode
-from bridged.protocol.session.reliable import ReceiveVerdict, ReceiveWindow
-from bridged.protocol.role import Role
-from bridged.protocol.session.wire import SessionWire
 from bridged.protocol.packets.wrap import WrapChannel
+from bridged.protocol.role import Role
+from bridged.protocol.session.reliable import ReceiveVerdict, ReceiveWindow
+from bridged.protocol.session.wire import SessionWire
+from bridged.protocol.strangers.cookie import CookieJar
+from bridged.protocol.strangers.listener import Listener, ResetAnswer
+from tests.vectors.vector_files import SCENARIOS, control_frames, sender, wrap_keys
 
 SOURCE = Endpoint("192.0.2.1", 40000)
 UDP_WITH_HARD_RESET_V2 = [name for name in SCENARIOS if not name.startswith(("a04", "a07"))]
@@ -104,7 +104,7 @@ def test_our_listener_answers_a_captured_hard_reset_as_openvpn_did_but_for_ids_a
     keys = wrap_keys(scenario, request, Role.SERVER)
     listener = Listener(keys, CookieJar(bytes(32)))
     made = listener.receive(bytes.fromhex(request["wire"]), SOURCE, 0.0, theirs.get("packet_time", 0))
-    assert isinstance(made, Answer)
+    assert isinstance(made, ResetAnswer)
     opened = wrap_keys(scenario, theirs, Role.CLIENT).open(made.datagram)
     assert opened.body.hex() == theirs["clear"]
     assert (opened.header.opcode, opened.header.key_id) == (theirs["opcode_number"], 0)

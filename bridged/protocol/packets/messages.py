@@ -25,31 +25,17 @@ _FLAGS: Final = re.compile(r"\[([^\]]*)\](.*)\Z")
 _TEMPORARY: Final = re.compile(r"TEMP(?:\[([^\]]*)\]:?|:|\Z)(.*)\Z")
 
 
-class MessageSplitter:
-    """Splits what TLS delivers into messages, each of which ends in NUL.
+def split_messages(data: bytes) -> list[str]:
+    """Split what one TLS record holds into messages, each of which ends in NUL.
 
-    Nothing is kept between calls: one TLS record holds whole messages. `ignored` counts pieces that are
-    ignored because they have no NUL, or have control characters.
+    Leaves out pieces without NUL or with control characters, and all beyond MAX_RECEIVED bytes or 64 pieces.
     """
-
-    def __init__(self) -> None:
-        self.ignored = 0
-
-    def split(self, data: bytes) -> list[str]:
-        """The messages in `data`; reads at most MAX_RECEIVED bytes and 64 pieces."""
-        *pieces, rest = data[:MAX_RECEIVED].split(b"\0", _MAX_PIECES)
-        if rest or len(data) > MAX_RECEIVED:
-            self.ignored += 1
-        texts: list[str] = []
-        for piece in pieces:
-            stripped = piece.rstrip(b"\r\n")
-            if not stripped:
-                continue
-            if _CONTROLS.search(stripped):
-                self.ignored += 1
-                continue
+    texts: list[str] = []
+    for piece in data[:MAX_RECEIVED].split(b"\0", _MAX_PIECES)[:-1]:
+        stripped = piece.rstrip(b"\r\n")
+        if stripped and not _CONTROLS.search(stripped):
             texts.append(decode_text(stripped))
-        return texts
+    return texts
 
 
 class AuthFailedKind(Enum):

@@ -7,7 +7,7 @@ Pure: text in, values out.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from bridged.errors import ConfigurationError, RemoteProtocolError
@@ -39,35 +39,30 @@ FLAG_NEEDS: Final[dict[str, ProtocolFlags]] = {
 """protocol-flags keyword -> bit of IV_PROTO that the client must have announced."""
 
 
+WITHOUT_EFFECT: Final = frozenset(
+    (
+        "auth-token", "auth-token-user", "dhcp-option", "explicit-exit-notify", "ifconfig", "inactive",
+        "ping-exit", "route-gateway", "session-timeout",
+    )
+)  # fmt: skip
+"""Options that OpenVPN servers often push, and that mean nothing to a bridge without passwords."""
+
+
 @dataclass(slots=True)
 class PushedOptions:
-    """What a complete PUSH_REPLY says; None for options that it lacks.
-
-    Spans in seconds, MTU in bytes. `ignored` names options that have no effect here (log once).
-    """
+    """What a complete PUSH_REPLY says that matters to a bridge; None for options that it lacks."""
 
     ping: Seconds | None = None
     ping_restart: Seconds | None = None
-    ping_exit: Seconds | None = None
     peer_id: WirePeerId | None = None
     cipher: str | None = None
     protocol_flags: frozenset[str] = frozenset()
     key_derivation: str | None = None
     tun_mtu: Octets | None = None
-    ifconfig: tuple[str, str] | None = None
-    """Address and netmask."""
-    route_gateway: str | None = None
-    """An address, or `dhcp`."""
-    auth_token: str | None = field(default=None, repr=False)
-    auth_token_user: str | None = field(default=None, repr=False)
-    """Base64."""
-    explicit_exit_notify: int | None = None
-    inactive: Seconds | None = None
-    session_timeout: Seconds | None = None
     compression: str | None = None
-    """`comp-lzo` or `compress` option as pushed, words joined by blanks."""
-    dhcp_options: tuple[tuple[str, ...], ...] = ()
+    """The `comp-lzo` or `compress` option, as pushed."""
     ignored: tuple[str, ...] = ()
+    """Options that are unknown or malformed, for one log line."""
 
     @property
     def uses_exporter(self) -> bool:
@@ -157,6 +152,8 @@ def parse_pushed_options(options: Sequence[str]) -> PushedOptions:
         words = option.split()
         if not words:
             continue
+        if words[0] in WITHOUT_EFFECT:
+            continue
         reader = _READERS.get(words[0])
         try:
             if reader is None:
@@ -213,14 +210,6 @@ def _tun_mtu(pushed: PushedOptions, words: list[str]) -> None:
     pushed.tun_mtu = Octets(_number(words, 68, 65535))
 
 
-def _ifconfig(pushed: PushedOptions, words: list[str]) -> None:
-    pushed.ifconfig = (printable(words[0], 64), printable(words[1], 64))
-
-
-def _exit_notify(pushed: PushedOptions, words: list[str]) -> None:
-    pushed.explicit_exit_notify = _number(words, 0, 255) if words else 1
-
-
 def _compression(name: str) -> _Reader:
     def read(pushed: PushedOptions, words: list[str]) -> None:
         pushed.compression = printable(" ".join((name, *words)), 64)
@@ -228,29 +217,14 @@ def _compression(name: str) -> _Reader:
     return read
 
 
-def _dhcp_option(pushed: PushedOptions, words: list[str]) -> None:
-    if len(words) < 2 or len(pushed.dhcp_options) >= 64:
-        raise ValueError("dhcp-option")
-    pushed.dhcp_options += (tuple(printable(word, 256) for word in words[:4]),)
-
-
 _READERS: Final[dict[str, _Reader]] = {
     "ping": _span("ping"),
     "ping-restart": _span("ping_restart"),
-    "ping-exit": _span("ping_exit"),
     "peer-id": _peer_id,
     "cipher": _word("cipher"),
     "protocol-flags": _protocol_flags,
     "key-derivation": _word("key_derivation"),
     "tun-mtu": _tun_mtu,
-    "ifconfig": _ifconfig,
-    "route-gateway": _word("route_gateway"),
-    "auth-token": _word("auth_token"),
-    "auth-token-user": _word("auth_token_user"),
-    "explicit-exit-notify": _exit_notify,
-    "inactive": _span("inactive"),
-    "session-timeout": _span("session_timeout"),
     "comp-lzo": _compression("comp-lzo"),
     "compress": _compression("compress"),
-    "dhcp-option": _dhcp_option,
 }

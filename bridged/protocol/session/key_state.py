@@ -11,7 +11,6 @@ from typing import Final
 
 from bridged.errors import LocalProtocolError, TlsError
 from bridged.protocol.keys.key_exchange import ClientKeyMessage, ServerKeyMessage
-from bridged.protocol.packets.messages import MessageSplitter
 from bridged.protocol.packets.packet import Opcode
 from bridged.protocol.session.reliable import ReceiveVerdict, ReceiveWindow, SendWindow
 from bridged.protocol.session.tls_session import TlsEngine
@@ -101,7 +100,6 @@ class KeyState:
         self.is_released = False
         self._tls_ends_at: int | None = None
         self._room = room
-        self.messages = MessageSplitter()
         self._was_exchanged = False
         self._pending = bytearray()
         self._reset_seen = reset is None

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from bridged.errors import LocalProtocolError, PeerRefusedError, RemoteProtocolError, TlsError
-from bridged.protocol.packets.messages import Message, parse_message
+from bridged.protocol.packets.messages import Message, parse_message, split_messages
 from bridged.protocol.packets.packet import ControlBody, ControlHeader, Opcode
 from bridged.protocol.packets.wrap import OpenedControl, WrapChannel
 from bridged.protocol.role import Role
@@ -341,7 +341,7 @@ class Session:
             if not key.is_exchanged:
                 self.conversation.receive_key_message(key, plaintext, now)
             else:
-                for text in key.messages.split(plaintext):
+                for text in split_messages(plaintext):
                     self._handle_message(parse_message(text), key, now)
         if not self.is_live or key.phase is not KeyPhase.EXCHANGE or not key.is_exchanged:
             return

@@ -14,13 +14,13 @@ from bridged.protocol.packets.messages import (
     Halt,
     Info,
     Message,
-    MessageSplitter,
     PushReply,
     PushRequest,
     Restart,
     Unknown,
     parse_message,
     serialize_message,
+    split_messages,
 )
 
 CASES: list[tuple[str, Message]] = [
@@ -63,23 +63,16 @@ def test_odd_flags_of_a_temporary_refusal_are_skipped(flags: str) -> None:
 
 
 def test_pieces_are_split_at_nul_and_line_ends_stripped() -> None:
-    splitter = MessageSplitter()
-    assert splitter.split(b"PUSH_REQUEST\0EXIT\r\n\0\0") == ["PUSH_REQUEST", "EXIT"]
-    assert splitter.ignored == 0
+    assert split_messages(b"PUSH_REQUEST\0EXIT\r\n\0\0") == ["PUSH_REQUEST", "EXIT"]
 
 
-def test_pieces_without_nul_or_with_control_characters_are_ignored_and_counted() -> None:
-    splitter = MessageSplitter()
-    assert splitter.split(b"EX\x07IT\0INFO,ok\0PUSH_REQUEST") == ["INFO,ok"]
-    assert splitter.ignored == 2
-    assert splitter.split(b"EXIT\0") == ["EXIT"], "nothing is carried over"
+def test_pieces_without_nul_or_with_control_characters_are_left_out() -> None:
+    assert split_messages(b"EX\x07IT\0INFO,ok\0PUSH_REQUEST") == ["INFO,ok"]
 
 
-def test_what_is_looked_at_is_bounded() -> None:
-    splitter = MessageSplitter()
-    assert len(splitter.split(b"EXIT\0" * 1000)) == 64
-    assert splitter.split(b"x" * 20000 + b"\0EXIT\0") == []
-    assert splitter.ignored >= 2
+def test_what_is_read_is_bounded() -> None:
+    assert len(split_messages(b"EXIT\0" * 1000)) == 64
+    assert split_messages(b"x" * 20000 + b"\0EXIT\0") == []
 
 
 def test_a_reason_is_shown_without_terminal_escapes() -> None:
