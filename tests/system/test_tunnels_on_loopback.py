@@ -165,7 +165,7 @@ def test_strangers_that_only_acknowledge_take_no_place_and_no_memory() -> None:
     run(scenario)
 
 
-def test_a_stranger_that_fails_leaves_a_tombstone_and_its_cookie_opens_nothing_more() -> None:
+def test_a_stranger_that_fails_leaves_its_last_packets_and_its_cookie_opens_nothing_more() -> None:
     async def scenario(lab: Lab) -> None:
         server, _ = await lab.server(mode="none")
         answers = await asyncio.to_thread(knock, endpoint(server), 1, NO_TLS, NO_TLS, NO_TLS)

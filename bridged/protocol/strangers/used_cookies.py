@@ -10,34 +10,34 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 USED_COOKIES_MAX: Final = 65_536
-TOMBSTONES_MAX: Final = 1024
-TOMBSTONE_SECONDS: Final = 10.0
-LAST_WORDS_REPEATED: Final = 3
+ENDED_MAX: Final = 1024
+ENDED_SECONDS: Final = 10.0
+LAST_PACKETS_REPEATED: Final = 3
 """How often a session's last packets are repeated: enough for a lost alert, too little for amplification."""
 
 _Value = TypeVar("_Value")
 
 
-class _Tombstone:
-    __slots__ = ("left", "until", "words")
+class _Ended:
+    __slots__ = ("left", "packets", "until")
 
-    def __init__(self, words: tuple[bytes, ...], until: float) -> None:
-        self.words = words
+    def __init__(self, packets: tuple[bytes, ...], until: float) -> None:
+        self.packets = packets
         self.until = until
-        self.left = LAST_WORDS_REPEATED
+        self.left = LAST_PACKETS_REPEATED
 
 
 class UsedCookies:
     """Remembers used cookies while they are valid, because a cookie opens only one session.
 
     `lifetime`: seconds for which a cookie is valid. Remembers USED_COOKIES_MAX cookies, and the last packets
-    of TOMBSTONES_MAX sessions for TOMBSTONE_SECONDS; the oldest are dropped first.
+    of ENDED_MAX sessions for ENDED_SECONDS; the oldest are dropped first.
     """
 
     def __init__(self, lifetime: float) -> None:
         self.lifetime = lifetime
         self._used: dict[bytes, float] = {}
-        self._tombstones: dict[bytes, _Tombstone] = {}
+        self._ended: dict[bytes, _Ended] = {}
 
     def __contains__(self, cookie: bytes) -> bool:
         return cookie in self._used
@@ -50,22 +50,22 @@ class UsedCookies:
         _forget(self._used, USED_COOKIES_MAX - 1, lambda until: until <= now)
         self._used[cookie] = now + self.lifetime
 
-    def bury(self, cookie: bytes, words: tuple[bytes, ...], now: float) -> None:
+    def note_end(self, cookie: bytes, packets: tuple[bytes, ...], now: float) -> None:
         """Note that this cookie's session has ended, and the last datagrams that it sent."""
-        if words:
-            _forget(self._tombstones, TOMBSTONES_MAX - 1, lambda tombstone: tombstone.until <= now)
-            self._tombstones[cookie] = _Tombstone(words, now + TOMBSTONE_SECONDS)
+        if packets:
+            _forget(self._ended, ENDED_MAX - 1, lambda ended: ended.until <= now)
+            self._ended[cookie] = _Ended(packets, now + ENDED_SECONDS)
 
-    def last_words(self, cookie: bytes, now: float) -> tuple[bytes, ...]:
+    def last_packets(self, cookie: bytes, now: float) -> tuple[bytes, ...]:
         """The datagrams to repeat for a peer that missed the end of its session; usually none."""
-        tombstone = self._tombstones.get(cookie)
-        if tombstone is None:
+        ended = self._ended.get(cookie)
+        if ended is None:
             return ()
-        if tombstone.until <= now or not tombstone.left:
-            del self._tombstones[cookie]
+        if ended.until <= now or not ended.left:
+            del self._ended[cookie]
             return ()
-        tombstone.left -= 1
-        return tombstone.words
+        ended.left -= 1
+        return ended.packets
 
 
 def _forget(records: dict[bytes, _Value], room: int, is_over: Callable[[_Value], bool]) -> None:

@@ -1,4 +1,4 @@
-"""What a server does with strangers: answers, a waiting room, places for handshakes, tombstones.
+"""What a server does with strangers: answers, a waiting room, places for handshakes, last packets.
 
 Source: docs/protocol/control.md#4-2 and #8-4; docs/decisions/0034.
 """
@@ -112,14 +112,14 @@ class Reception:
             if self.waiting.has_ready:
                 self._admit_in(0.0)
 
-    def bury(self, link: PeerLink) -> None:
+    def note_end(self, link: PeerLink) -> None:
         """The session of this link has ended."""
-        self._cookies.bury(link.session.local_session_id, tuple(link.last_words), self._monotonic())
+        self._cookies.note_end(link.session.local_session_id, tuple(link.last_packets), self._monotonic())
 
     def _take_in(self, made: NewSession, source: Endpoint, now: float) -> None:
         if made.local_session_id in self._cookies:
-            for words in self._cookies.last_words(made.local_session_id, now):
-                self._host.send_stranger(words, source)
+            for packet in self._cookies.last_packets(made.local_session_id, now):
+                self._host.send_stranger(packet, source)
             raise RemoteProtocolError("cookie_mismatch", "the session of this cookie is over")
         self.waiting.take_in(made, source, now)
         self._admit()

@@ -205,7 +205,7 @@ class ServerRole:
         if event.was_established and not self._has_other(link):
             self._known.forget(link.endpoint)
         if not link.is_identified:
-            # It proved nothing. A tombstone repeats its last words; the session itself is over at once.
+            # It proved nothing. Its last packets are kept and repeated; the session itself ends at once.
             link.session.end_now()
         elif link.session.state is SessionState.DRAINING:
             self._draining[link.handle] = link
@@ -220,7 +220,7 @@ class ServerRole:
 
     def _handle_ended(self, link: PeerLink) -> None:
         self._draining.pop(link.handle, None)
-        self.reception.bury(link)
+        self.reception.note_end(link)
         self._conflicts.note_ended(link)
         remote = link.session.remote_session_id
         if remote is None:

@@ -30,7 +30,7 @@ from bridged.runtime.tunnels.allowance import PAYLOAD_OVERHEAD, Allowance
 from bridged.units import KeyId, MonotonicSeconds, PeerHandle, Seconds, WirePeerId
 
 _QUESTION: Final = serialize_occ(OccMessage(OccType.REQUEST))
-LAST_WORDS: Final = 2
+LAST_PACKETS: Final = 2
 """Datagrams of a session on its way out that are kept: an alert or a farewell, and an acknowledgement."""
 
 
@@ -101,7 +101,7 @@ class PeerLink:
         self.is_attached = False
         self.is_identified = False
         self.is_abandoned = False
-        self.last_words: deque[bytes] = deque(maxlen=LAST_WORDS)
+        self.last_packets: deque[bytes] = deque(maxlen=LAST_PACKETS)
         self._allowance = Allowance(endpoint)
         self._dataplane = dataplane
         self._owner = owner
@@ -192,7 +192,7 @@ class PeerLink:
                 case SendDatagram(datagram):
                     self._send(datagram)
                     if not self.session.is_live:
-                        self.last_words.append(datagram)
+                        self.last_packets.append(datagram)
                 case InstallKey(key):
                     self._attach()
                     self._dataplane.install_key(self.handle, key)

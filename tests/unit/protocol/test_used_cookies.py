@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bridged.protocol.strangers.used_cookies import (
-    LAST_WORDS_REPEATED,
-    TOMBSTONE_SECONDS,
-    TOMBSTONES_MAX,
+    ENDED_MAX,
+    ENDED_SECONDS,
+    LAST_PACKETS_REPEATED,
     USED_COOKIES_MAX,
     UsedCookies,
 )
@@ -32,20 +32,20 @@ def test_used_cookies_are_bounded_and_the_oldest_is_forgotten_first() -> None:
     assert cookie(9) not in cookies and cookie(10) in cookies
 
 
-def test_last_words_are_repeated_a_few_times_and_not_for_long() -> None:
+def test_last_packets_are_repeated_a_few_times_and_not_for_long() -> None:
     cookies = UsedCookies(90.0)
-    cookies.bury(cookie(1), (b"alert",), 0.0)
-    heard = [cookies.last_words(cookie(1), 1.0) for _ in range(LAST_WORDS_REPEATED + 2)]
-    assert heard == [(b"alert",)] * LAST_WORDS_REPEATED + [(), ()]
-    cookies.bury(cookie(2), (b"alert",), 0.0)
-    assert cookies.last_words(cookie(2), TOMBSTONE_SECONDS) == ()
-    cookies.bury(cookie(3), (), 0.0)
-    assert cookies.last_words(cookie(3), 0.0) == ()
+    cookies.note_end(cookie(1), (b"alert",), 0.0)
+    heard = [cookies.last_packets(cookie(1), 1.0) for _ in range(LAST_PACKETS_REPEATED + 2)]
+    assert heard == [(b"alert",)] * LAST_PACKETS_REPEATED + [(), ()]
+    cookies.note_end(cookie(2), (b"alert",), 0.0)
+    assert cookies.last_packets(cookie(2), ENDED_SECONDS) == ()
+    cookies.note_end(cookie(3), (), 0.0)
+    assert cookies.last_packets(cookie(3), 0.0) == ()
 
 
-def test_tombstones_are_bounded() -> None:
+def test_what_is_kept_of_ended_sessions_is_bounded() -> None:
     cookies = UsedCookies(90.0)
-    for number in range(TOMBSTONES_MAX + 5):
-        cookies.bury(cookie(number), (b"alert",), 0.0)
-    assert cookies.last_words(cookie(4), 0.0) == ()
-    assert cookies.last_words(cookie(5), 0.0) == (b"alert",)
+    for number in range(ENDED_MAX + 5):
+        cookies.note_end(cookie(number), (b"alert",), 0.0)
+    assert cookies.last_packets(cookie(4), 0.0) == ()
+    assert cookies.last_packets(cookie(5), 0.0) == (b"alert",)
