@@ -103,11 +103,12 @@ class KeySlots:
         """
         overdue = []
         for key in self.newest_first():
-            if not self._core.timers.is_due(SessionTimer.HANDSHAKE_WINDOW, now, key.key_id):
+            if now < key.give_up_at:
                 continue
             if key.phase in UNFINISHED:
                 overdue.append((key, hint(key)))
-            key.give_up()
+            if key.phase in UNFINISHED or key.phase is KeyPhase.DEAD:
+                key.give_up()
         return overdue
 
     def handle_timeout(self, now: float) -> None:
