@@ -226,7 +226,7 @@ def test_arbitrary_peer_info_and_options_give_a_cipher_or_a_mismatch(info: str, 
     parsed = PeerInfo.parse(info)
     assert all(value.isprintable() for _, value in parsed.entries)
     try:
-        assert choose_cipher_for_client(DEFAULT_CIPHERS, parsed, options, None) in DEFAULT_CIPHERS
+        assert choose_cipher_for_client(DEFAULT_CIPHERS, parsed, options) in DEFAULT_CIPHERS
     except RemoteProtocolError as error:
         assert error.code == "cipher_mismatch"
 

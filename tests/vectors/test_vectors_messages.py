@@ -187,9 +187,9 @@ def test_both_ends_choose_the_cipher_of_the_capture(scenario: str) -> None:
     peer_info = PeerInfo.parse(client["peer_info"])
     assert peer_info.ciphers == (used.value,)
     assert peer_info.accepts_pushed_cipher
-    assert choose_cipher_for_client(DEFAULT_CIPHERS, peer_info, client["options"], None) is used
+    assert choose_cipher_for_client(DEFAULT_CIPHERS, peer_info, client["options"]) is used
     pushed = pushed_options(scenario)
-    assert accept_pushed_cipher((used,), pushed.cipher, server["options"], None) is used
+    assert accept_pushed_cipher((used,), pushed.cipher, server["options"]) is used
 
 
 def pushed_options(scenario: str) -> Any:

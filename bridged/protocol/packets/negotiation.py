@@ -7,7 +7,7 @@ Pure: text in, values out. Peer info is hostile input: it has limits and is made
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import Final
@@ -123,7 +123,6 @@ def client_peer_info(
     ciphers: Sequence[Cipher],
     flags: ProtocolFlags,
     max_mtu: int,
-    extra: Iterable[tuple[str, str]] = (),
 ) -> PeerInfo:
     """What a client with pull announces, in the order of 2.6. `max_mtu` in bytes."""
     both_gcm = {Cipher.AES_256_GCM, Cipher.AES_128_GCM} <= set(ciphers)
@@ -136,7 +135,6 @@ def client_peer_info(
             *((("IV_NCP", "2"),) if both_gcm else ()),
             ("IV_CIPHERS", ":".join(cipher.value for cipher in ciphers)),
             ("IV_PROTO", str(int(flags))),
-            *extra,
         )
     )
 
@@ -147,11 +145,11 @@ def split_cipher_names(text: str) -> tuple[str, ...]:
 
 
 def choose_cipher_for_client(
-    server_ciphers: Sequence[Cipher], peer_info: PeerInfo, remote_options: str, fallback: Cipher | None
+    server_ciphers: Sequence[Cipher], peer_info: PeerInfo, remote_options: str
 ) -> Cipher:
     """The server's choice for one client: the first of its own list that the client can use.
 
-    `remote_options` is the client's options string; `fallback` is `data-ciphers-fallback`.
+    `remote_options` is the client's options string.
 
     Raises:
         RemoteProtocolError: `cipher_mismatch`; answer AUTH_FAILED,CIPHER_MISMATCH_REASON.
@@ -167,17 +165,13 @@ def choose_cipher_for_client(
     for cipher in server_ciphers:
         if cipher.value in usable:
             return cipher
-    if not usable and announced is None and fallback is not None:
-        return fallback
     raise _mismatch(sorted(usable), server_ciphers)
 
 
 CIPHER_MISMATCH_REASON: Final = "Data channel cipher negotiation failed (no shared cipher)"
 
 
-def accept_pushed_cipher(
-    client_ciphers: Sequence[Cipher], pushed: str | None, remote_options: str, fallback: Cipher | None
-) -> Cipher:
+def accept_pushed_cipher(client_ciphers: Sequence[Cipher], pushed: str | None, remote_options: str) -> Cipher:
     """The client's decision: the pushed cipher, or what the server's options string names.
 
     Raises:
@@ -185,11 +179,9 @@ def accept_pushed_cipher(
     """
     name = pushed if pushed is not None else option_value(remote_options, "cipher")
     if name is None:
-        if fallback is not None:
-            return fallback
-        raise RemoteProtocolError("cipher_mismatch", "the server names no cipher and no fallback is set")
+        raise RemoteProtocolError("cipher_mismatch", "the server names no cipher")
     cipher = Cipher.find(name)
-    if cipher is not None and (cipher in client_ciphers or cipher is fallback):
+    if cipher is not None and cipher in client_ciphers:
         return cipher
     raise _mismatch([printable(name, 64)], client_ciphers)
 

@@ -114,9 +114,7 @@ class ServerConversation:
                 raise RemoteProtocolError("framing_mismatch", foreign.at("client"))
             if message.has_overlong_credentials:
                 raise RemoteProtocolError("auth_failed", "user name or password is too long")
-            self._cipher = choose_cipher_for_client(
-                self._core.settings.ciphers, self._info, message.options, None
-            )
+            self._cipher = choose_cipher_for_client(self._core.settings.ciphers, self._info, message.options)
         except RemoteProtocolError as error:
             text = CIPHER_MISMATCH_REASON if error.code == "cipher_mismatch" else error.message
             self._refusal = (error.code, text)
