@@ -56,7 +56,7 @@ STATION_EVENTS_KEPT: Final = 4096
 class Station(NamedTuple):
     """A MAC address in one VLAN: the key of the forwarding database.
 
-    `vlan` is 0..4094. Today every frame belongs to VLAN 0, whatever tags it carries. `mac`: 6 octets.
+    `vlan` is 0..4094. Today every frame belongs to VLAN 0, with or without tags. `mac`: 6 bytes.
     """
 
     vlan: int

@@ -191,7 +191,7 @@ class Loop:
         self._cpu_seconds = time.thread_time()
 
     def _wait_awake(self, since: float) -> list[tuple[int, int]]:
-        """Poll for AWAKE_SECONDS, and give way to whoever wants the processor.
+        """Poll for AWAKE_SECONDS, and give way to other programs.
 
         A sleeping thread costs twice: the sender an interrupt to the other processor, and itself the time to
         wake. Traffic with longer pauses, or a busy machine, ends this.

@@ -54,7 +54,7 @@ class PeerTimers:
             return None
         if peer.ping is not None and peer.sealing is not None and now - peer.sent_at >= peer.ping:
             self._sender.send_payload(peer, PING, now)
-            # Set here as well: nothing is sent where the packet ids have run out.
+            # Set here as well: without packet ids nothing was sent.
             peer.sent_at = now
         if peer.ping_restart is not None:
             is_silent = now - peer.heard_at() >= peer.ping_restart

@@ -61,7 +61,7 @@ class Tap:
         return octets <= self.largest_frame
 
     def ask_mtu(self) -> None:
-        """Read the MTU again; it stays as it was where the adapter is gone."""
+        """Read the MTU again; it does not change if the adapter is gone."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asking, suppress(OSError):
             answer = fcntl.ioctl(asking, _SIOCGIFMTU, _IFREQ.pack(self.port.name.encode(), 0))
             self._set_mtu(int.from_bytes(answer[16:20], sys.byteorder))

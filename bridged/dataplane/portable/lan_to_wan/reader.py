@@ -43,7 +43,7 @@ class TapReader:
         return self.frames_of(packets)
 
     def read_one(self, descriptor: int) -> tuple[bytes | None, list[bytes]]:
-        """One read: a plain frame, or (None, frames) where the read needed work, found nothing or failed.
+        """One read: a plain frame, or (None, frames) if the read needed work, found nothing or failed.
 
         Raises:
             TapGone: the adapter vanished.

@@ -41,7 +41,7 @@ class FromLan:
         return run
 
     def verdict(self, addresses: bytes, run: list[bytes], now: float) -> Verdict | None:
-        """What becomes of an admitted run; None where it was dropped, and counted."""
+        """What becomes of an admitted run; None if it was dropped (and counted)."""
         verdict = self._verdicts.judge(None, addresses, now)
         if verdict.drop is not None:
             self._drops.count("transmit", verdict.drop, len(run))

@@ -13,7 +13,7 @@ from bridged.dataplane.portable.tables.peers import Peer
 
 
 class Destination(NamedTuple):
-    """`kind` is an index of `control.counters.KINDS`; `drop` the reason where there is nowhere to go at all.
+    """`kind` is an index of `control.counters.KINDS`; `drop` the drop reason if there is nowhere to go.
 
     `target` is the FDB entry that the destination rests on (None: a flood).
     """

@@ -76,7 +76,7 @@ class Fdb:
         self.version = 0
         self.changes = {"learned": 0, "aged": 0, "moved": 0, "flushed": 0, "refused": 0}
         self.moves: deque[StationMove] = deque(maxlen=MOVES_REMEMBERED)
-        """The latest moves, oldest first; whoever reports them takes them out."""
+        """The latest moves, oldest first; the reader removes them."""
         self._entries: dict[Station, Entry] = {}
         self._counts: dict[Port, int] = {}
         self._unswept: list[Station] = []
@@ -120,7 +120,7 @@ class Fdb:
         return entry
 
     def install(self, station: Station, port: Port, now: MonotonicSeconds, *, is_static: bool) -> bool:
-        """Put a station behind a port, whatever was known of it; False without room for a new one."""
+        """Put a station behind a port, wherever it was before; False if there is no room for a new one."""
         entry = self._entries.get(station)
         if entry is None:
             if len(self._entries) >= self.capacity:

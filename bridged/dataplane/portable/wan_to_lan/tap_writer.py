@@ -1,4 +1,4 @@
-"""Writes frames to the TAP, joined into super-frames where the kernel takes them.
+"""Writes frames to the TAP, joined into super-frames if the kernel takes them.
 
 Source: Linux Documentation/networking/tuntap.rst. `headers.coalesce` does the joining.
 """
