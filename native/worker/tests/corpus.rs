@@ -4,17 +4,10 @@
 #[path = "../../fuzz/src/open.rs"]
 mod target;
 
-use std::fs;
-use std::path::PathBuf;
+#[path = "../../fuzz/src/inputs.rs"]
+mod inputs;
 
 #[test]
 fn open() {
-    let corpus = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/open");
-    let mut inputs: Vec<PathBuf> = fs::read_dir(corpus).unwrap().map(|entry| entry.unwrap().path()).collect();
-    inputs.sort();
-    assert!(inputs.len() >= 4, "{} inputs", inputs.len());
-    for input in inputs {
-        println!("{}", input.display());
-        target::open(&fs::read(input).unwrap());
-    }
+    inputs::replay("open", target::open);
 }
