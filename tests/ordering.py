@@ -1,8 +1,8 @@
 """The order of the tests: which file begins when, and which worker has it.
 
-Whole files go to a worker. Files whose tests need the machine for themselves come first: both workers are at
-them then, and none waits for a long test of the other. The virtual machine follows, whose tests share one
-boot, and then the rest: slow folders first, to leave short files for the end.
+Whole files go to a worker. Files whose tests need the machine for themselves come first: all workers are at
+them then, and none waits for a long test of another. Slow folders follow, to leave short files for the end.
+The tests of the virtual machine share one boot, and so one worker.
 
 BRIDGED_TEST_ORDER=SEED shuffles the tests within their files, and the files of each kind: no test may need
 another one to have run before it (`make test-random`).
@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 VARIABLE = "BRIDGED_TEST_ORDER"
-SLOW_FOLDERS = ("system", "interop", "contract", "sim", "property")
+SLOW_FOLDERS = ("system", "vm", "interop", "contract", "sim", "property")
 _TESTS = Path(__file__).parent
 
 
@@ -80,6 +80,4 @@ def _rank(path: Path, tests: list[pytest.Item]) -> int:
     if any(item.get_closest_marker("alone") for item in tests):
         return 0
     folder = path.relative_to(_TESTS).parts[0] if path.is_relative_to(_TESTS) else ""
-    if folder == "vm":
-        return 1
-    return 2 + (SLOW_FOLDERS.index(folder) if folder in SLOW_FOLDERS else len(SLOW_FOLDERS))
+    return 1 + (SLOW_FOLDERS.index(folder) if folder in SLOW_FOLDERS else len(SLOW_FOLDERS))

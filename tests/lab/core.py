@@ -6,6 +6,7 @@ checked that nothing is left.
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import signal
@@ -143,8 +144,11 @@ class Lab(ExitStack):
         return found + [f"process {pid}" for pid in pids if pid in self._ran]
 
 
+@functools.cache
 def require_capabilities() -> None:
     """Refuse, with the reason, where network namespaces and TAP adapters cannot be had.
+
+    Looked at once in each process: it takes a namespace to know.
 
     Raises:
         LabError: naming everything that is missing.
