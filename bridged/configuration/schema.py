@@ -373,8 +373,8 @@ class Tunnel(Section):
     def _endpoint(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        text = _endpoint(value, DEFAULT_PORT)
-        if not Endpoint.parse(text).is_numeric:
+        text = "" if value.isdigit() else _endpoint(value, DEFAULT_PORT)
+        if not text or not Endpoint.parse(text).is_numeric:
             raise ValueError(f"must be an IP address and a port, not {value!r}")
         return text
 
