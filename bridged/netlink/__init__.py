@@ -1,6 +1,6 @@
-"""The host's links through netlink: the bridge, its ports, addresses, routes and the kernel's FDB.
+"""The host's links through netlink: bridges, ports, addresses, routes and the kernel's FDB.
 
-The only package that imports pyroute2. Everything happens in the network namespace of the thread that calls.
+The only package that imports pyroute2. Everything happens in the network namespace of the calling thread.
 """
 
 import bridged.netlink.package  # noqa: F401  # before what imports pyroute2

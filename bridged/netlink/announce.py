@@ -1,10 +1,10 @@
-"""Tell the neighbours at which MAC address an IP address is now.
+"""Tell the neighbours which MAC address an IP address has now.
 
-An address that moves from a port to the bridge, or back, may get another MAC address by that; neighbours, and
-routers with long-lived ARP tables most of all, would go on sending to the old one.
+An address that moves from a port to the bridge, or back, may get another MAC address. Without an
+announcement, neighbours keep sending to the old one, some routers for hours.
 
 Source: RFC 5227, section 3 (ARP announcement); RFC 4861, section 7.2.6 (unsolicited neighbour advertisement).
-Best effort: what cannot be sent is not sent, the neighbours find out by themselves in the end.
+Best effort: neighbours find out by themselves in the end.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TARGET_LINK_LAYER_ADDRESS = 2
 
 
 def announce(actions: Iterable[Action], host: HostLinks) -> None:
-    """One frame for each address that `actions` added; `host` is how things are since."""
+    """Send one frame for each address that `actions` added; `host` was observed after them."""
     for action in actions:
         if not isinstance(action, AddAddress) or is_link_local(action.address):
             continue
@@ -46,7 +46,7 @@ def announce(actions: Iterable[Action], host: HostLinks) -> None:
 
 
 def announcement(address: HostAddress, mac: MacAddress) -> bytes:
-    """The frame that says: `address` is at `mac`."""
+    """The frame that announces `address` at `mac`."""
     return _advertisement(address, mac) if address.is_ipv6 else _arp(address, mac)
 
 

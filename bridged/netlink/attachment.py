@@ -1,6 +1,6 @@
-"""One bridge kept as configured while the daemon runs, and given back when it ends.
+"""Keeps one bridge as configured while the daemon runs, and restores the host when it ends.
 
-Asyncio; the netlink requests run in a thread of their own, a few milliseconds at a time.
+Asyncio. Netlink requests run in a thread of their own, a few milliseconds at a time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Destinations: TypeAlias = Callable[[], Collection[str]]
 _Result = TypeVar("_Result")
 
 LONGEST_SILENCE_SECONDS = 30.0
-"""Then we look even where nothing was heard."""
+"""Look this often even where no change was reported."""
 
 
 def _no_destinations() -> Collection[str]:
@@ -37,12 +37,12 @@ def _no_destinations() -> Collection[str]:
 
 
 class BridgeAttachment:
-    """Makes or adopts the bridge of a wish, attaches ports and TAPs, and keeps it all so.
+    """Makes or adopts the bridge of a wish, attaches ports and TAPs, and repairs what others change.
 
-    `destinations` gives the addresses that the tunnels of this bridge need (see `check_ports`), as far as
-    they are known by now. `watch` may be shared, then its owner starts and closes it; None: one of our own.
-    `report` is called in the event loop. `journal` is a file of this bridge under the state folder: a daemon
-    that was killed finds there what it had made and moved, goes on with it, and gives it back in the end.
+    `destinations` gives the addresses that the tunnels of this bridge need, as far as known (see
+    `check_ports`). `watch`: a shared one is started and closed by its owner; None: our own. `report` is
+    called in the event loop. `journal`: a file under the state folder, from which the next run after a crash
+    learns what was made and moved, to continue with it and restore it in the end.
     Start and stop it in the thread of the event loop.
     """
 
@@ -68,7 +68,7 @@ class BridgeAttachment:
         self._executor: ThreadPoolExecutor | None = None
 
     async def start(self) -> None:
-        """Bring about everything that can be by now; then watch.
+        """Do everything that is possible now; then watch.
 
         Raises:
             ConfigurationError: the wish cannot be met on this host (`carries_tunnel`, `not_a_bridge`,
@@ -79,11 +79,11 @@ class BridgeAttachment:
         try:
             if self._owns_watch:
                 self._watch.start()
-            # Before the first look, so that nothing falls between the two.
+            # Before the first look, so that no change is missed between the two.
             self._unsubscribe = self._watch.subscribe(self._heard)
             await self._in_thread(self._reconciler.start)
         except BaseException:
-            # Cancelled, the thread is still at it: this is done after it. Refused, there is nothing left.
+            # If cancelled, the thread is still at work, and this runs after it. If refused, nothing is left.
             self._executor.submit(self._reconciler.restore)
             self._end()
             raise
@@ -91,10 +91,10 @@ class BridgeAttachment:
         self._task = SUPERVISOR.keep("bridge", self._keep, self.wish.name, endless=True)
 
     async def stop(self) -> None:
-        """Give everything back: what we made goes, what we adopted is as it was. A second call does nothing.
+        """Restore the host: remove what we made, return what we adopted to how it was. Idempotent.
 
         Raises:
-            ShutdownErrors: what could not be given back; the rest was.
+            ShutdownErrors: what could not be restored; the rest was.
         """
         if self._executor is None:
             return
@@ -110,7 +110,7 @@ class BridgeAttachment:
             raise ShutdownErrors([error])
 
     async def change(self, wish: BridgeWish) -> None:
-        """Keep the bridge as `wish` says from now on: what is new in it is done, nothing is given back.
+        """Keep the bridge as `wish` says from now on. Does what is new in it, and undoes nothing.
 
         Raises:
             ConfigurationError, NetlinkError: as `start`; the bridge is kept as before.
@@ -124,7 +124,7 @@ class BridgeAttachment:
         self._changed.set()
 
     async def check(self, wish: BridgeWish, ours: Collection[str] = ()) -> None:
-        """Whether `wish` could be met on this host as it is now; nothing is changed. Also before `start`.
+        """Check that `wish` can be met on this host now. Changes nothing; may be called before `start`.
 
         `ours`: bridges of this process; what they hold counts as free.
 
@@ -136,14 +136,14 @@ class BridgeAttachment:
         if self._executor is not None:
             await self._in_thread(check)
             return
-        # The netlink socket belongs to the thread that uses it; a start makes one of its own.
+        # The netlink socket belongs to the thread that uses it; `start` opens its own.
         try:
             await asyncio.to_thread(check)
         finally:
             self._reconciler.close()
 
     async def settle(self) -> None:
-        """Look at the host now, and do what is missing: a TAP may have come."""
+        """Look at the host now and do what is missing: a TAP may have appeared."""
         await self._in_thread(self._reconciler.look)
 
     def status(self) -> AttachmentStatus:

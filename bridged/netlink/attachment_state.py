@@ -1,4 +1,4 @@
-"""What is told of a bridge that is kept: events, and its state as last seen."""
+"""What a kept bridge reports: events, and its state at the last look."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class AttachmentEvent:
-    """Something to tell: `name` is constant, `details` are for the log.
+    """An event for the log: a constant `name` and its `details`.
 
     Names: `bridge_applied`, `bridge_repaired` (details: actions), `bridge_problem` (reason),
     `bridge_problem_over`, `bridge_journal_failed` (reason), `bridge_journal_damaged` (reason),
@@ -23,10 +23,10 @@ class AttachmentEvent:
 
 @dataclass(frozen=True, slots=True)
 class AttachmentStatus:
-    """The bridge as last seen. `ports`: carrier is there and the master is right.
+    """The bridge at the last look. `ports`: True where the link has carrier and belongs to the bridge.
 
-    `missing`: those that do not exist. `repairs` counts by action name; `problem` says why not all is as
-    wished (None: all is, or waits for a link that is not there).
+    `missing`: ports that do not exist. `repairs` counts by action name. `problem`: why something is not as
+    wished (None: all is, or waits for a link that is missing).
     """
 
     name: str

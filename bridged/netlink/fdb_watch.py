@@ -1,7 +1,7 @@
-"""What the kernel's bridges learn, told as it happens: which station is behind which port now.
+"""Reports what the kernel's bridges learn, as it happens: which station is behind which port.
 
 Source: rtnetlink(7), Linux `neighbour.h`, bridge(8) (`monitor fdb`).
-In the event loop; a burst that the kernel cannot deliver is lost, and that is said.
+In the event loop. When the kernel drops part of a burst, the loss is reported.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MAC_OCTETS: Final = 6
 class StationHeard:
     """A bridge has learned that `address` is behind the port with this interface index.
 
-    `gone`: it has forgotten that (aged, flushed), and did not learn another place.
+    `gone`: it has forgotten the station (aged, flushed) without learning another place.
     """
 
     address: MacAddress
@@ -39,7 +39,7 @@ class StationHeard:
 class FdbWatch:
     """Calls `callback` in the event loop with what was learned, from `start` to `close`.
 
-    `on_lost` is called when the kernel had to drop some of it.
+    `on_lost` is called when the kernel had to drop some of them.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class FdbWatch:
 
 
 def parse_stations(datagram: bytes) -> Iterator[StationHeard]:
-    """What one datagram of the kernel says of learned stations; everything else is left out."""
+    """The learned and forgotten stations in one datagram of the kernel; skips everything else."""
     for kind, body in messages(datagram):
         if kind not in (_RTM_NEWNEIGH, _RTM_DELNEIGH) or len(body) < _NEIGHBOUR.size:
             continue

@@ -56,15 +56,15 @@ class Host:
         return holders(self.kernel, ip)
 
     def holder_of(self, name: str) -> str | None:
-        """What keeps a link from becoming a port; see `port_holders.holder_of`."""
+        """Why a link cannot become a port; see `port_holders.holder_of`."""
         return port_holders.holder_of(self.kernel, name)
 
     def apply(self, actions: Sequence[Action]) -> None:
-        """All of the actions, or none: where one fails, those before it are undone, newest first.
+        """Do all of the actions or none: when one fails, those before it are undone, newest first.
 
         Raises:
-            NetlinkError: of the action that failed, then in `failed_action`. What could not be undone
-                hangs on it as a note.
+            NetlinkError: of the action that failed, which is then in `failed_action`. Its notes name what
+                could not be undone.
         """
         self.failed_action = None
         for position, action in enumerate(actions):
@@ -77,7 +77,7 @@ class Host:
                 raise
 
     def apply_all(self, actions: Sequence[Action]) -> list[NetlinkError]:
-        """All of the actions that can be done; the errors of the others, in order."""
+        """Do every action that can be done. Returns the errors of the others, in order."""
         errors: list[NetlinkError] = []
         for action in actions:
             try:

@@ -1,4 +1,4 @@
-"""What links make of routers' advertisements: read, set, and a question to the routers.
+"""How links treat routers' advertisements: read the settings, change them, and solicit routers.
 
 Source: Linux `Documentation/networking/ip-sysctl.rst` (conf/interface/*); RFC 4861, 4.1 (solicitation).
 Acts in the network namespace of the calling thread.
@@ -23,7 +23,7 @@ _ALL_ROUTERS: Final = "ff02::2"
 
 
 def inet6_settings(link: str) -> Inet6Settings | None:
-    """None where there is no such link, no IPv6, or nothing may be set (a container's /proc)."""
+    """The settings; None without such a link, without IPv6, or where they are read-only (a container)."""
     folder = _CONF / link
     if not os.access(folder / "accept_ra", os.W_OK):
         return None
@@ -32,13 +32,13 @@ def inet6_settings(link: str) -> Inet6Settings | None:
         try:
             values[field.name] = int((folder / field.name).read_text())
         except (OSError, ValueError):
-            # This kernel has no such key, and so behaves as by default.
+            # This kernel has no such key, and behaves as by default.
             continue
     return Inet6Settings(**values)
 
 
 def set_inet6(action: SetInet6) -> None:
-    """Write what differs.
+    """Write the settings that differ.
 
     Raises:
         NetlinkError: the kernel refused; part of it may be written.
@@ -64,4 +64,4 @@ def solicit_routers(link: Link) -> None:
             raw.bind((link.name, 0))
             raw.send(frame)
     except OSError:
-        pass  # they advertise themselves in any case, later
+        pass  # routers advertise themselves later in any case

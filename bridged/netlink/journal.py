@@ -1,8 +1,8 @@
-"""What is ours on the host, kept in a file, so that a daemon that was killed can still give it back.
+"""A file that records what is ours on the host, so that a killed daemon's changes can still be undone.
 
 Source: rename(2) for the atomic replacement.
-Blocking, one small file per bridge. What another boot or another network namespace wrote is worth nothing:
-interface indices and deadlines are of this boot and this namespace.
+Blocking, one small file per bridge. A record of another boot or network namespace is useless: interface
+indices and deadlines hold only for one boot and one namespace.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ _NAMESPACE = Path("/proc/thread-self/ns/net")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Record:
-    """What is ours for one bridge, and what was wished when it became so (None: written by version 1)."""
+    """What is ours for one bridge, and the wish at that time (None: written by version 1)."""
 
     ownership: Ownership
     wish: BridgeWish | None
 
 
 class Journal:
-    """The record of one bridge at `path`, mode 0600; its folder is made where it is missing.
+    """The record of one bridge at `path`, mode 0600; the folder is created if needed.
 
-    `damage` says, after `load`, what was wrong with the file (None: nothing); it was then put aside.
+    `damage`, after `load`: what was wrong with the file (None: nothing). A damaged file is renamed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,7 +51,7 @@ class Journal:
         self.damage: str | None = None
 
     def load(self) -> Record | None:
-        """What was written in this boot and namespace; None: nothing that can be used. Never raises."""
+        """The record written in this boot and namespace; None: nothing usable. Never raises."""
         self.damage = None
         try:
             text = _read(self.path)
@@ -61,7 +61,7 @@ class Journal:
             boot, namespace = record["where"]
             here = _where()
             if boot != here[0]:
-                # Written before a restart of the machine: nothing of it is left on the host.
+                # Written before the machine restarted: none of it is left on the host.
                 return None
             if namespace != here[1]:
                 self._put_aside("it is of another network namespace")
@@ -72,7 +72,7 @@ class Journal:
             result = Record(found, None if wish is None else _value(BridgeWish, wish))
             _check(result)
         except Exception as error:
-            # Whatever is in there, it must not keep the daemon from its start.
+            # Whatever the file contains, it must not prevent the start.
             self._put_aside(f"it cannot be used ({type(error).__name__}: {str(error)[:120]})")
             return None
         return result
@@ -88,7 +88,7 @@ class Journal:
             self.damage = f"{self.path}: {damage}, and cannot be put aside: {error.strerror or error}"
 
     def store(self, ownership: Ownership, wish: BridgeWish) -> None:
-        """Replace the record, or remove it where nothing is ours.
+        """Replace the record, or remove the file where nothing is ours.
 
         Raises:
             OSError: the file cannot be written.
@@ -103,15 +103,15 @@ class Journal:
             "ownership": _plain(ownership),
             "wish": _plain(wish),
         }
-        # A record of another boot is worth nothing: no need to wait for the disk.
+        # No need to wait for the disk: a record of another boot is useless.
         write_atomic(self.path, json.dumps(record).encode(), durable=False)
 
 
 def _read(path: Path) -> bytes | None:
-    """The file's content; None where there is none.
+    """The file's content; None without a file.
 
     Raises:
-        OSError, ValueError: it is no ordinary file, or too large.
+        OSError, ValueError: it is not a regular file, or too large.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -127,10 +127,10 @@ def _read(path: Path) -> bytes | None:
 
 
 def _check(record: Record) -> None:
-    """Values of the right type may still be nonsense, and the plan would fall over it.
+    """Values of the right type may still be nonsense that would break the plan.
 
     Raises:
-        ValueError: they are.
+        ValueError: they are nonsense.
     """
     ours = record.ownership
     for address in (*ours.handed_over, *ours.added):
@@ -160,7 +160,7 @@ def _plain(value: Any) -> Any:
 
 
 def _value(kind: Any, plain: Any) -> Any:
-    """Of the declared type `kind`; TypeError or ValueError where `plain` does not fit."""
+    """`plain` as the declared type `kind`; TypeError or ValueError where it does not fit."""
     origin = typing.get_origin(kind)
     arguments = typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):

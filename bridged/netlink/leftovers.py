@@ -1,6 +1,6 @@
-"""What a killed daemon left on the host, and nobody wishes any more: given back before anything new is made.
+"""Undoes what a killed daemon left on the host and the configuration no longer wants.
 
-A bridge that is wished as before is left alone: its keeper goes on with it, and no frame is lost.
+Runs before anything new is made. A bridge that is wanted as before is not touched, so it loses no frame.
 Blocking, some milliseconds for each bridge.
 """
 
@@ -17,11 +17,11 @@ from bridged.netlink.reconciler import Reconciler
 
 
 def undo_leftovers(folder: Path, wishes: Mapping[str, BridgeWish | None]) -> list[AttachmentEvent]:
-    """Give back all that the journals in `folder` know and `wishes` (by bridge name) do not cover.
+    """Undo everything in the journals of `folder` that `wishes` (by bridge name) do not cover.
 
-    A bridge that is wished as None is left alone: it has a keeper already.
-    What cannot be given back stays in its journal (event `bridge_leftovers_remain`): call it again. Damaged
-    journals are put aside (`bridge_journal_damaged`). Never raises.
+    None as a wish: the bridge has a keeper already, and is not touched.
+    What cannot be undone stays in its journal (event `bridge_leftovers_remain`): call this again. Damaged
+    journals are renamed (`bridge_journal_damaged`). Never raises.
     """
     events: list[AttachmentEvent] = []
     for path in sorted(folder.glob("*.json")):

@@ -1,7 +1,7 @@
-"""A listener of the kernel's routing groups, and how its messages and their attributes are laid out.
+"""Listens to the kernel's routing groups, and parses the layout of its messages and attributes.
 
 Source: netlink(7) (ENOBUFS), rtnetlink(7).
-In the event loop: one socket, read in turns, so that the loop gets its time however fast the kernel talks.
+In the event loop: one socket. Each turn reads a bounded number of datagrams, so other work gets its time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _DATAGRAMS_PER_TURN: Final = 64
 class MulticastListener:
     """Reads the datagrams of `groups` (RTNLGRP_* numbers) from `start` to `close`.
 
-    `on_datagrams` gets those of one turn, `on_lost` is called when the kernel had to drop some.
+    `on_datagrams` gets those of one turn. `on_lost` is called when the kernel had to drop some.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class MulticastListener:
         asyncio.get_running_loop().add_reader(listener.fileno(), read)
 
     def close(self) -> None:
-        """Listen no more. Idempotent."""
+        """Stop listening. Idempotent."""
         if self._socket is not None:
             asyncio.get_running_loop().remove_reader(self._socket.fileno())
             self._socket.close()
@@ -91,14 +91,14 @@ class MulticastListener:
 
 def _set_buffer(listener: socket.socket, octets: int) -> None:
     try:
-        # Beyond net.core.rmem_max, where we may: thousands of links may go at once.
+        # Beyond net.core.rmem_max, if allowed: thousands of links may vanish at once.
         listener.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, octets)
     except PermissionError:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, octets)
 
 
 def messages(datagram: bytes) -> Iterator[tuple[int, bytes]]:
-    """(type, body) of the messages in a datagram; what is cut short ends them."""
+    """(type, body) of the messages in a datagram, up to the first that is cut short."""
     offset = 0
     while offset + _HEADER.size <= len(datagram):
         length, kind, *_ = _HEADER.unpack_from(datagram, offset)
@@ -109,7 +109,7 @@ def messages(datagram: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def attributes(body: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
-    """(type, value) of the attributes of a body from `offset` on; what is cut short is left out."""
+    """(type, value) of the attributes of a body from `offset` on, up to the first that is cut short."""
     while offset + _ATTRIBUTE.size <= len(body):
         length, kind = _ATTRIBUTE.unpack_from(body, offset)
         if length < _ATTRIBUTE.size or offset + length > len(body):

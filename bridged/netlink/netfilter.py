@@ -1,10 +1,10 @@
-"""Whether the host's packet filter drops what only crosses a bridge.
+"""Finds packet filter chains that drop frames which only cross a bridge.
 
 With `br_netfilter` loaded (Docker loads it), bridged IP packets go through the FORWARD chains of nftables or
-iptables; a policy of DROP there drops them in silence.
+iptables. A DROP policy there drops them silently; `HostWatch` warns about it.
 
 Source: Linux `Documentation/networking/ip-sysctl.rst` (bridge-nf-call-*), `nf_tables.h`, `nfnetlink.h`.
-Blocking, a millisecond; where nothing sees bridged packets, three small files are read and no more.
+Blocking, a millisecond. Where no filter sees bridged packets, this only reads two small files.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _ANSWER_SECONDS: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class DroppingChain:
-    """A base chain of the forward hook with policy drop that bridged packets go through.
+    """A base chain of the forward hook with policy drop that bridged packets traverse.
 
     `switch`: the sysctl that sends them there.
     """
@@ -56,7 +56,7 @@ class DroppingChain:
 
 
 def bridge_netfilter() -> frozenset[str]:
-    """Which of `iptables` and `ip6tables` see frames that are only bridged. Empty: none."""
+    """Which of `iptables` and `ip6tables` see bridged frames. Empty: none."""
     seen = set()
     for tables in ("iptables", "ip6tables"):
         try:
@@ -68,8 +68,9 @@ def bridge_netfilter() -> frozenset[str]:
 
 
 def dropping_chains(bridges: Collection[str]) -> list[DroppingChain]:
-    """Chains that drop what crosses `bridges`. One with a rule about bridged packets, or that names one of
-    the bridges, is left out: somebody has thought of it.
+    """Chains that drop what crosses `bridges`.
+
+    Skips a chain with a rule about bridged packets or about one of the bridges: its owner has decided.
 
     Raises:
         NetlinkError: the kernel did not answer.
@@ -86,7 +87,7 @@ def dropping_chains(bridges: Collection[str]) -> list[DroppingChain]:
         return []
     rules = list(_dump(_GETRULE, _NEWRULE))
     marks = (b"physdev\0", *(name.encode() + b"\0" for name in bridges))
-    return [chain for family, chain in found if not _is_thought_of(family, chain, rules, marks)]
+    return [chain for family, chain in found if not _has_own_rule(family, chain, rules, marks)]
 
 
 def _dropping(family: int, body: bytes, seen: Collection[str]) -> DroppingChain | None:
@@ -104,7 +105,7 @@ def _dropping(family: int, body: bytes, seen: Collection[str]) -> DroppingChain 
     )
 
 
-def _is_thought_of(
+def _has_own_rule(
     family: int, chain: DroppingChain, rules: list[tuple[int, bytes]], marks: Collection[bytes]
 ) -> bool:
     for other, body in rules:

@@ -1,8 +1,8 @@
 """Makes the messages of pyroute2 importable without the rest of it.
 
-`import pyroute2.netlink.rtnl` runs the package's own `__init__` first, which loads all of it: 160 modules, a
-database among them, 9 MB. The package is put into place without that; whoever uses more of it in this process
-than single modules (`from pyroute2 import IPRoute`) has it run then.
+`import pyroute2.netlink.rtnl` first runs the package's own `__init__`, which loads everything: 160 modules
+and 9 MB, a database among them. This module puts the package into place without running it. It runs once
+somebody in this process asks for more than single modules (`from pyroute2 import IPRoute`).
 
 Source: docs.python.org, importlib (module_from_spec), PEP 562 (a module's __getattr__).
 """
@@ -18,7 +18,7 @@ _NAME = "pyroute2"
 
 
 def open_package() -> None:
-    """Put the package into `sys.modules`, if it is not there yet."""
+    """Put the package into `sys.modules` unless it is there."""
     spec = importlib.util.find_spec(_NAME) if _NAME not in sys.modules else None
     if spec is None or spec.loader is None:
         return

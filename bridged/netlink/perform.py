@@ -1,4 +1,4 @@
-"""Do one action of a plan: build its netlink message and send it.
+"""Carries out one action of a plan: builds its netlink message and sends it.
 
 Source: rtnetlink(7), Linux `if_link.h`. Addresses and routes: `perform_ip`.
 Blocking, one or two requests per action.
@@ -36,8 +36,8 @@ from bridged.link_planning.actions import (
     SetVlans,
 )
 from bridged.link_planning.links import BridgeSettings
+from bridged.netlink.host_values import CENTISECONDS, IFF_UP
 from bridged.netlink.inet6 import set_inet6
-from bridged.netlink.observe import CENTISECONDS, IFF_UP
 from bridged.netlink.perform_ip import (
     add_address,
     add_route,
@@ -52,7 +52,7 @@ from bridged.netlink.vlans import set_port_vlans
 
 
 def perform(kernel: RouteSocket, action: Action) -> None:
-    """Do it. Removing what is gone, and adding what is there, count as done.
+    """Carry out `action`. Removing what is gone and adding what is there succeed.
 
     Raises:
         NetlinkError: the kernel refused; nothing was changed by this action.
@@ -73,7 +73,7 @@ def _change_link(
 
 
 def _settings_attributes(settings: BridgeSettings, was: BridgeSettings | None) -> list[tuple[str, int]]:
-    """Only what differs: a write also has side effects (STP restarts, for one)."""
+    """Only what differs, because a write has side effects: it restarts STP, for example."""
     attributes: list[tuple[str, int]] = []
     if was is None or settings.forward_delay_seconds != was.forward_delay_seconds:
         attributes.append(("IFLA_BR_FORWARD_DELAY", round(settings.forward_delay_seconds * CENTISECONDS)))

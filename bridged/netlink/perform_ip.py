@@ -1,4 +1,4 @@
-"""Do one change of an address or a route: build its netlink message and send it.
+"""Carries out one change of an address or a route: builds its netlink message and sends it.
 
 Source: rtnetlink(7), Linux `if_addr.h`, `rtnetlink.h`.
 Blocking, one or two requests per change.
@@ -22,15 +22,16 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 from bridged.errors import NetlinkError
 from bridged.link_planning.actions import AddAddress, AddRoute, DeleteAddress, DeleteRoute, RenewAddress
 from bridged.link_planning.links import PROTOCOL_KERNEL, HostAddress, HostRoute, NextHop
-from bridged.netlink.observe import FOR_EVER, ROUTE_ONLINK, observe
+from bridged.netlink.host_values import FOR_EVER, ROUTE_ONLINK
+from bridged.netlink.observe import observe
 from bridged.netlink.route_socket import NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, RouteSocket
 
 NO_DUPLICATE_DETECTION = 0x02
-"""The address is ours already: probing for a duplicate would only take it away for a second."""
+"""The address is ours already: probing for a duplicate would only make it unusable for a second."""
 IPV6_PREFIX_ROUTE_METRIC = 256
 GONE: Final = frozenset({errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT})
-"""What the kernel says when something to be removed is not there."""
-_NO_WAY_TO_GATEWAY: Final = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH})
+"""Errors for the removal of something that is not there."""
+_GATEWAY_UNREACHABLE: Final = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH})
 
 
 def index_of(name: str, operation: str) -> int:
@@ -81,7 +82,7 @@ def _address_message(address: HostAddress, operation: str, flags: int) -> Any:
     if address.protocol:
         attributes.append(("IFA_PROTO", address.protocol))
     if address.valid_until is not None or address.preferred_until is not None:
-        # A valid lifetime of 0 is refused; what has less than a second left keeps one.
+        # The kernel refuses a valid lifetime of 0, so the last fraction of a second becomes a whole one.
         valid = max(1, _lifetime(address.valid_until))
         lifetimes = {
             "ifa_valid": valid,
@@ -105,7 +106,7 @@ def add_address(kernel: RouteSocket, action: AddAddress) -> None:
         )
     )
     if address.is_ipv6:
-        # Usable from the first moment, and yet without the flag, as it was before.
+        # Remove the flag again: the address did not have it before.
         _replace_address(kernel, address, operation)
 
 
@@ -132,7 +133,7 @@ def delete_address(kernel: RouteSocket, action: DeleteAddress) -> None:
 
 
 def _delete_prefix_route(kernel: RouteSocket, address: HostAddress) -> None:
-    """Remove the route to an address's network, which the kernel leaves where the address had a lifetime."""
+    """Remove the route to an address's network: the kernel leaves it where the address had a lifetime."""
     network = ipaddress.ip_interface(address.address).network
     for other in observe(kernel, (address.link,)).addresses:
         if other.link == address.link and ipaddress.ip_interface(other.address).network == network:
@@ -150,7 +151,7 @@ def _gateway_attribute(family: int, gateway: str) -> tuple[str, Any]:
 
 
 def _route_message(route: HostRoute, operation: str, *, whole: bool) -> Any:
-    """`whole` is False for a removal, where the kernel needs (and takes) only what tells routes apart."""
+    """`whole` is False for a removal: the kernel takes only what distinguishes routes then."""
     network = ipaddress.ip_network(route.destination)
     message = rtmsg()
     message["family"] = route.family
@@ -213,17 +214,17 @@ def add_route(kernel: RouteSocket, action: AddRoute) -> None:
     try:
         _append_route(kernel, action.route, action.link)
     except NetlinkError as error:
-        if error.number not in _NO_WAY_TO_GATEWAY or action.route.gateway is None or action.route.onlink:
+        if error.number not in _GATEWAY_UNREACHABLE or action.route.gateway is None or action.route.onlink:
             raise
-        # A route outlives the address that its gateway was reached by; the kernel bears that, but takes it
-        # anew only where it is told not to look.
+        # A route outlives the address by which its gateway was reached. The kernel keeps such a route, but
+        # adds it again only with the flag that skips this check.
         _append_route(kernel, replace(action.route, onlink=True), action.link)
 
 
 def _append_route(kernel: RouteSocket, route: HostRoute, link: str) -> None:
     operation = f"add route {route.destination}"
     message = _route_message(route, operation, whole=True)
-    # Appended: a route with another link to the same destination must not be replaced.
+    # Append: a route by another link to the same destination must not be replaced.
     flags = NLM_F_CREATE | NLM_F_APPEND
     _unless_there(lambda: kernel.request(message, RTM_NEWROUTE, flags, operation=operation, link=link))
 

@@ -1,8 +1,8 @@
-"""Why a link cannot become a port of a bridge: what holds it.
+"""Why a link cannot become a bridge port: what holds it.
 
 Source: Linux `net/bridge/br_if.c` (br_add_if): another receiver of its frames (EBUSY), or a driver that
 allows no bridge (EOPNOTSUPP).
-Blocking, a dump of the links; only asked where the kernel refused, and by checks.
+Blocking, a dump of the links. Used only after a refusal of the kernel, and by checks.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Final
 from pyroute2.netlink.rtnl import RTM_GETLINK
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
+from bridged.netlink.host_values import STACKED_KINDS
 from bridged.netlink.multicast import attributes
-from bridged.netlink.observe import EXTENSION_SKIP_STATISTICS, STACKED_KINDS, link_named
+from bridged.netlink.observe import EXTENSION_SKIP_STATISTICS, link_named
 from bridged.netlink.route_socket import RouteSocket
 
 _LINK_ATTRIBUTES_OFFSET: Final = 32
@@ -27,13 +28,13 @@ _MASTERS: Final = {
     "vrf": "it is in the VRF {0}",
 }
 WIFI_CLIENT: Final = (
-    "it is a Wi-Fi client, and an access point takes no frames of other stations from it: connect this host "
-    "by cable, or use an access point that allows four addresses (`iw dev {0} set 4addr on`)"
+    "it is a Wi-Fi client, and an access point accepts no frames of other stations from it: connect this "
+    "host by cable, or use an access point that allows four addresses (`iw dev {0} set 4addr on`)"
 )
 
 
 def holder_of(kernel: RouteSocket, name: str) -> str | None:
-    """What keeps the link from becoming a port, in words that go on after "because"; None: nothing is known.
+    """What keeps the link from becoming a port, in words that could follow "because"; None: unknown.
 
     Raises:
         NetlinkError: the kernel did not answer.
@@ -63,12 +64,12 @@ _TAKES_THE_FRAMES: Final = STACKED_KINDS - {"vlan"}
 
 
 def is_wifi(name: str, sysfs: Path = _SYSFS) -> bool:
-    """A wireless interface."""
+    """Whether it is a wireless interface."""
     return any((sysfs / name / mark).exists() for mark in ("phy80211", "wireless"))
 
 
 def _links_on(kernel: RouteSocket, index: int) -> list[tuple[str, str]]:
-    """(name, kind) of the links that stand on this one."""
+    """(name, kind) of the links on top of this one."""
     request = ifinfmsg()
     request["attrs"] = [("IFLA_EXT_MASK", EXTENSION_SKIP_STATISTICS)]
     wanted = index.to_bytes(4, "little"), index.to_bytes(4, "big")

@@ -1,6 +1,6 @@
-"""When to repair what somebody undid: at once the first times, then ever more seldom.
+"""When to repair what somebody undid: at once the first times, then after growing pauses.
 
-Two programs that each want something else of the same link would otherwise undo each other's work for ever.
+Otherwise two programs with different wishes for one link would undo each other's work forever.
 Pure: callers pass `now` (monotonic seconds).
 """
 
@@ -22,12 +22,12 @@ from bridged.link_planning.actions import (
 from bridged.link_planning.links import HostLinks
 
 FREE_REPAIRS = 4
-"""Repairs of one thing that are done at once."""
+"""Repairs of one thing without a pause."""
 FIRST_DELAY_SECONDS = 0.5
 LONGEST_DELAY_SECONDS = 60.0
 FORGIVEN_AFTER_SECONDS = 60.0
 RECORDS_LIMIT = 10_000
-"""Things kept count of; addresses and routes of a busy host come and go for years."""
+"""Things that are counted: addresses and routes of a busy host come and go for years."""
 
 Key = tuple[str, str]
 """Action name and link."""
@@ -50,10 +50,10 @@ class _Record:
 
 
 class Repairs:
-    """What is a repair: what was done before, and what a link needs that was as wished already.
+    """Decides what counts as a repair: what was done before, or what a link needs that had been as wished.
 
-    A link that vanished and came back (another index), or whose bridge did, is repaired at once: that is no
-    fight. `counts` is by action name.
+    A link that vanished and came back (another index), or whose bridge did, is repaired at once: nobody
+    fights over it. `counts` is by action name.
     """
 
     def __init__(self) -> None:
@@ -63,20 +63,20 @@ class Repairs:
         self.counts: Counter[str] = Counter()
 
     def settle(self, observed: HostLinks) -> None:
-        """Nothing is left to do: what has to be done to these very links from now on is repair."""
+        """Nothing is left to do: any further change to these links is a repair."""
         self._settled = {link.name: link.index for link in observed.links}
 
     def held_back(self, now: float) -> frozenset[Key]:
-        """What must wait for its time."""
+        """What must wait."""
         return frozenset(key[:2] for key, record in self._records.items() if record.due_at() > now)
 
     def next_due(self, now: float) -> float | None:
-        """When the first of what is held back may be done; None: nothing is."""
+        """When the first of what waits may be done; None: nothing waits."""
         waiting = [due for record in self._records.values() if (due := record.due_at()) > now]
         return min(waiting, default=None)
 
     def note(self, actions: Sequence[Action], observed: HostLinks, now: float) -> Counter[str]:
-        """Record what was done, planned from `observed`; returns how much of it was repair, by action."""
+        """Record `actions`, planned from `observed` and done. Returns the repairs among them, by name."""
         repaired: Counter[str] = Counter()
         bridges = self._bridges(actions, observed)
         for name, link_name, what in dict.fromkeys(map(_thing, actions)):
@@ -103,7 +103,7 @@ class Repairs:
         return repaired
 
     def _bridges(self, actions: Sequence[Action], observed: HostLinks) -> dict[str, int]:
-        """Of the links that join a bridge: which bridge, by index; negative: being made."""
+        """Link that joins a bridge -> index of the bridge; negative: a bridge that is being made."""
         found: dict[str, int] = {}
         for action in actions:
             if isinstance(action, Attach):
@@ -115,7 +115,7 @@ class Repairs:
 
 
 def _thing(action: Action) -> tuple[str, str, object]:
-    """What is kept count of; an empty name for what is only the other half of something."""
+    """What is counted; an empty name for an action that is only the other half of another one."""
     match action:
         case DeleteAddress() | DeleteRoute():
             return "", "", None

@@ -1,10 +1,10 @@
 """One NETLINK_ROUTE socket for requests: send a message, read the answer, raise what the kernel refuses.
 
-The messages are pyroute2's; its synchronous socket is not used, because it runs an event loop of its own in
-every call and so cannot be called from a coroutine, and because it joins the kernel's multicast groups.
+The messages are pyroute2's. Its synchronous socket is not used: it runs an event loop in every call, which a
+coroutine cannot do, and it joins the kernel's multicast groups.
 
 Source: netlink(7), RFC 3549.
-Blocking, but only for the kernel: a request is answered within its own system call. Not thread-safe.
+Blocking, but not for long: the kernel answers a request within the system call. Not thread-safe.
 """
 
 from __future__ import annotations
@@ -79,11 +79,11 @@ class RouteSocket:
         self.close()
 
     def request(self, message: Any, message_type: int, flags: int, *, operation: str, link: str) -> None:
-        """Have the kernel do something; returns when it is done."""
+        """Send a request; returns when the kernel has carried it out."""
         self._await(self._send(message, message_type, flags | NLM_F_ACK, operation, link), operation, link)
 
     def request_octets(self, body: bytes, message_type: int, *, operation: str, link: str) -> None:
-        """`request` for a message that pyroute2 cannot write; `body` is what follows the header."""
+        """`request` for a message that pyroute2 cannot serialize; `body` follows the header."""
         self._sequence += 1
         flags = NLM_F_REQUEST | NLM_F_ACK
         header = _HEADER.pack(_HEADER.size + len(body), message_type, flags, self._sequence, 0)
@@ -110,15 +110,15 @@ class RouteSocket:
     def dump(
         self, message: Any, message_type: int, keep: Callable[[bytes], bool] = lambda message: True
     ) -> list[Any]:
-        """All objects of a kind; `keep` sees each message (header first) before it is decoded.
+        """All objects of a kind, as far as `keep` accepts the message (header first).
 
-        Decoding is what takes time.
+        `keep` saves time: it sees messages before they are decoded, and decoding is the slow part.
         """
         whole = self.dump_undecoded(message, message_type)
         return [_decoded(type(message), octets) for octets in whole if keep(octets)]
 
     def dump_undecoded(self, message: Any, message_type: int) -> list[bytes]:
-        """The messages of all objects of a kind. A dump during which things changed is taken again."""
+        """The messages of all objects of a kind. Repeats a dump that changes have interrupted."""
         operation = f"dump of type {message_type}"
         for _ in range(_DUMP_ATTEMPTS):
             sequence = self._send(message, message_type, NLM_F_DUMP, operation, "the host")
@@ -151,7 +151,7 @@ class RouteSocket:
             raise NetlinkError(operation, link, error.errno or 0) from error
 
     def _answers(self, sequence: int, operation: str, link: str) -> Iterator[tuple[int, bytes, bytes]]:
-        """(type, body, whole message) of all that answers `sequence`, up to the end of the answer."""
+        """(type, body, whole message) of each part of the answer to `sequence`."""
         while True:
             try:
                 datagram = self._socket.recv(_DATAGRAM_OCTETS)
@@ -164,7 +164,7 @@ class RouteSocket:
                 length, kind, flags, number, _ = _HEADER.unpack_from(datagram, offset)
                 whole = datagram[offset : offset + length]
                 offset += (length + 3) & ~3
-                # Of an earlier request that timed out.
+                # Belongs to an earlier request that timed out.
                 if number != sequence or kind == NLMSG_NOOP:
                     continue
                 if flags & NLM_F_DUMP_INTERRUPTED and kind != NLMSG_ERROR:
@@ -180,7 +180,7 @@ class RouteSocket:
 
 
 def _detail(body: bytes) -> str:
-    """The kernel's own words, where it has any. The request's header (16 octets) stands before them."""
+    """The kernel's explanation, if any. It follows the request's header (16 bytes)."""
     text = dict(attributes(body, _ERROR.size + _HEADER.size)).get(_NLMSGERR_ATTR_MSG, b"")
     return text.rstrip(b"\0").decode(errors="replace")
 

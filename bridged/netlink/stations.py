@@ -1,4 +1,4 @@
-"""MAC addresses that are in use on this host's networks, and stations held in the kernel's FDB.
+"""Stations of the kernel's bridges: those it has learned, those we hold, and those no peer may have.
 
 Source: rtnetlink(7), bridge(8) (`fdb`), Linux `neighbour.h`.
 Blocking, a few milliseconds.
@@ -24,7 +24,7 @@ from bridged.netlink.perform_ip import GONE
 from bridged.netlink.route_socket import NLM_F_CREATE, NLM_F_REPLACE, RouteSocket
 
 DISABLED, FORWARDING = 0, 3
-"""BR_STATE_* of a bridge port. Without spanning tree, the kernel leaves no other state than these alone."""
+"""BR_STATE_* of a bridge port. Without spanning tree the kernel keeps only these two."""
 _IFLA_PROTINFO = 12
 NTF_MASTER = 0x04
 NTF_STICKY = 0x40
@@ -32,9 +32,9 @@ NUD_NOARP = 0x40
 
 
 def protected_stations(kernel: RouteSocket, bridge: str) -> set[MacAddress]:
-    """Addresses that no peer may ever hold in `bridge`: those of this host, and of gateways by the bridge.
+    """Addresses that no peer may have in `bridge`: those of this host, and of gateways reached by it.
 
-    A gateway whose address the kernel does not know is left out.
+    Skips a gateway whose address the kernel does not know.
 
     Raises:
         NetlinkError: the kernel did not answer.
@@ -75,10 +75,10 @@ def learned(kernel: RouteSocket, ports: Collection[int]) -> list[tuple[MacAddres
 
 
 def hold(kernel: RouteSocket, mac: MacAddress, port: str) -> None:
-    """Bind a station to a bridge port: frames from it on another port do not move it, and it does not age.
+    """Enter a station statically: frames from it on another port do not move it, and it does not age.
 
-    For remote stations behind the TAP while a promiscuous LAN port reflects our own frames. An entry that the
-    bridge has learned is replaced. Ends with `release`, or when the port leaves the bridge.
+    For remote stations behind the TAP, while a promiscuous LAN port reflects our own frames. Replaces an
+    entry that the bridge has learned. Ends with `release`, or when the port leaves the bridge.
 
     Raises:
         NetlinkError: the port is in no bridge, or gone.
@@ -92,7 +92,7 @@ def hold(kernel: RouteSocket, mac: MacAddress, port: str) -> None:
 
 
 def release(kernel: RouteSocket, mac: MacAddress, port: str) -> None:
-    """Let the bridge learn the station's port again; nothing happens where it is not held.
+    """Let the bridge learn the station's port again. Harmless where it is not held.
 
     Raises:
         NetlinkError: the kernel refused.
@@ -107,10 +107,10 @@ def release(kernel: RouteSocket, mac: MacAddress, port: str) -> None:
 
 
 def set_blocked(kernel: RouteSocket, port: str, is_blocked: bool) -> None:
-    """Keep a bridge port from sending and receiving, as spanning tree does; or let it.
+    """Block or unblock a bridge port, as spanning tree does: blocked, it sends and receives nothing.
 
     Raises:
-        NetlinkError: it is no port, it is down, or the bridge runs spanning tree itself.
+        NetlinkError: it is not a port, it is down, or the bridge runs spanning tree itself.
     """
     state = DISABLED if is_blocked else FORWARDING
     operation = "block port" if is_blocked else "unblock port"
@@ -118,7 +118,7 @@ def set_blocked(kernel: RouteSocket, port: str, is_blocked: bool) -> None:
         index = if_nametoindex(port)
     except OSError:
         raise NetlinkError(operation, port, errno.ENODEV, "no such link") from None
-    # As part of IFLA_LINKINFO the kernel takes the state, and sets it back at once.
+    # Inside IFLA_LINKINFO the kernel would accept the state and reset it at once.
     body = struct.pack("=BxHiII", AF_BRIDGE, 0, index, 0, 0) + struct.pack(
         "=HHBxxx", 5, _IFLA_PROTINFO, state
     )

@@ -1,4 +1,4 @@
-"""Which link carries the tunnel, so that it is not put into the bridge that the tunnel serves.
+"""Finds the link that carries the tunnel: it must not join the bridge that the tunnel serves.
 
 Source: rtnetlink(7).
 Blocking, one request per destination.
@@ -16,13 +16,14 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from bridged.errors import ConfigurationError, NetlinkError
 from bridged.link_planning.links import BridgeWish, HostLinks, Ownership
-from bridged.netlink.observe import Names, default_routes, holders, link_named, observe
+from bridged.netlink.host_values import Names
+from bridged.netlink.observe import default_routes, holders, link_named, observe
 from bridged.netlink.route_socket import RouteSocket
 
 _ROUTE_LOCAL = 2
 _PPPOE_SESSIONS = Path("/proc/self/net/pppoe")
 _TAKES_THE_FRAMES = frozenset({"macvlan", "macvtap", "ipvlan", "ipvtap"})
-"""Links that stop working when the link below joins a bridge. A VLAN does not: its frames go before."""
+"""Links that stop working when the link below joins a bridge. A VLAN gets its frames before the bridge."""
 
 
 def check_ports(
@@ -35,9 +36,8 @@ def check_ports(
     """Refuse ports that carry the tunnel itself.
 
     `destinations`: IP addresses of the remotes, of the sockets we listen on, or `0.0.0.0` and `::` for a
-    server that listens everywhere (then the default route counts). Names, which nobody has looked up yet, are
-    passed over: call again when their addresses are known. A port that was in the bridge before us is not
-    refused: nothing changes for it.
+    server that listens everywhere (then the default route counts). Names are skipped: call again when their
+    addresses are known. A port that was in the bridge before us is not refused: nothing changes for it.
 
     Raises:
         ConfigurationError: `carries_tunnel`.
@@ -67,15 +67,15 @@ def carrying_ports(
     observed = observed or observe(kernel, names, routes_by=names)
     found: dict[str, str] = {}
     for destination in destinations:
-        for link, source in _ways(kernel, destination):
+        for link, source in _routes_to(kernel, destination):
             port = _port_behind(kernel, observed, wish, ownership, link, source)
             if port is not None:
                 found.setdefault(port, destination)
     return found
 
 
-def _ways(kernel: RouteSocket, destination: str) -> Iterator[tuple[str, str | None]]:
-    """(link, our address on it or else the gateway) by which packets to or from `destination` go."""
+def _routes_to(kernel: RouteSocket, destination: str) -> Iterator[tuple[str, str | None]]:
+    """(link, our address on it or else the gateway) for packets to or from `destination`."""
     try:
         address = ipaddress.ip_address(destination.partition("%")[0])
     except ValueError:
@@ -85,7 +85,7 @@ def _ways(kernel: RouteSocket, destination: str) -> Iterator[tuple[str, str | No
         yield zone, None
         return
     if address.is_unspecified:
-        yield from _default_ways(kernel, address.version)
+        yield from _default_links(kernel, address.version)
         return
     owners = holders(kernel, str(address))
     if owners:
@@ -98,7 +98,7 @@ def _ways(kernel: RouteSocket, destination: str) -> Iterator[tuple[str, str | No
     try:
         answer = kernel.get(request, RTM_GETROUTE, operation="look up route", link=destination)
     except NetlinkError:
-        # No way there at all, for now.
+        # No route there, for now.
         return
     if answer is not None and answer["type"] != _ROUTE_LOCAL:
         name = Names()[answer.get_attr("RTA_OIF") or 0]
@@ -106,7 +106,7 @@ def _ways(kernel: RouteSocket, destination: str) -> Iterator[tuple[str, str | No
             yield name, answer.get_attr("RTA_PREFSRC")
 
 
-def _default_ways(kernel: RouteSocket, version: int) -> Iterator[tuple[str, str | None]]:
+def _default_links(kernel: RouteSocket, version: int) -> Iterator[tuple[str, str | None]]:
     """The links of the best default route of the main table."""
     family = AF_INET6 if version == 6 else AF_INET
     defaults = default_routes(kernel, family)
@@ -125,14 +125,14 @@ def _port_behind(
     link: str,
     hint: str | None,
 ) -> str | None:
-    """The port of the wish that `link` is, stands on, or has the way from."""
+    """The port of the wish that `link` is, stands on, or got its routes from."""
     for name in _stack(kernel, link):
         if name in wish.ports:
             before = ownership.before(name) or observed.link(name)
             was_member = before is not None and before.master == wish.name
             return None if was_member else name
     if link == wish.name and hint is not None:
-        # After the hand-over the way goes by the bridge, but it is still the port that carries the tunnel.
+        # After the hand-over the route leads through the bridge, but the port still carries the tunnel.
         near = ipaddress.ip_address(hint)
         for address in ownership.handed_over:
             if near in ipaddress.ip_interface(address.address).network and address.link in wish.ports:
@@ -144,7 +144,7 @@ def _port_behind(
 
 
 def _stack(kernel: RouteSocket, name: str) -> Iterator[str]:
-    """The link and those that it needs below it."""
+    """The link and those below it that it needs."""
     seen: set[str] = set()
     while name and name not in seen:
         seen.add(name)
@@ -161,7 +161,7 @@ def _stack(kernel: RouteSocket, name: str) -> Iterator[str]:
 
 
 def _pppoe_device() -> str:
-    """The Ethernet link under a PPPoE session; empty where there is none or it cannot be told."""
+    """The Ethernet link under a PPPoE session; empty without one, or where there are several."""
     try:
         rows = [line.split() for line in _PPPOE_SESSIONS.read_text().splitlines()[1:]]
     except OSError:

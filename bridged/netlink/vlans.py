@@ -33,7 +33,7 @@ _ATTRIBUTES_OFFSET: Final = 32
 
 
 def port_vlans(kernel: RouteSocket, indices: Collection[int]) -> dict[int, tuple[VlanRange, ...]]:
-    """Port (index) -> its VLANs, of those among `indices` that the kernel names.
+    """Port (index) -> its VLANs, for those of `indices` that the kernel reports.
 
     Raises:
         NetlinkError: the kernel did not answer.
@@ -76,7 +76,7 @@ def set_port_vlans(
     was: tuple[VlanRange, ...],
     wished: tuple[VlanRange, ...],
 ) -> None:
-    """Give a port `wished` instead of `was`. What is new comes first: the port is never without its PVID.
+    """Give a port `wished` instead of `was`. Adds first, so the port is never without its PVID.
 
     Raises:
         NetlinkError: the kernel refused; part of it may be done.

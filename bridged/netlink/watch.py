@@ -1,8 +1,8 @@
-"""Changes of links, addresses and routes, as they happen.
+"""Reports changes of links, addresses and routes as they happen.
 
-Source: rtnetlink(7), netlink(7) (ENOBUFS).
-Asyncio: one socket read by the event loop. Events of a short while are handed on together, and when the
-kernel had to drop some, that is said by one `resync` event: whoever listens looks at everything anew.
+Source: rtnetlink(7), netlink(7) (ENOBUFS). Asyncio: one socket read by the event loop. Events of a short
+while are delivered together. When the kernel had to drop some, one `resync` event says so: subscribers then
+look at everything again.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ _PENDING_LIMIT = 4096
 
 @dataclass(frozen=True, slots=True)
 class HostEvent:
-    """Something changed on `link` (index `index`; the name is empty where the link is gone, the index 0 where
-    none is meant). A change of a route by several links is an event for each.
+    """A change on `link` (empty where the link is gone) with this `index` (0 where no link is meant).
 
-    `gone`: it was removed. A bridge port that leaves its bridge also says so once; ask `Host.observe` what
-    is there. `resync`: events were lost, anything may have changed.
+    `gone`: the object was removed. A bridge port that leaves its bridge is reported once, too; ask
+    `Host.observe` what is there. A route by several links is one event for each. `resync`: events were lost,
+    anything may have changed.
     """
 
     kind: EventKind
@@ -68,7 +68,7 @@ class HostEvent:
 class LinkWatch:
     """Listens from `start` to `close` and calls every subscriber with the events of each short while.
 
-    `gather_seconds`: how long events are gathered before they are handed on, each of them once.
+    `gather_seconds`: how long events are gathered before they are delivered, each once.
     """
 
     def __init__(self, *, gather_seconds: float = 0.02, receive_buffer_octets: int = 1 << 20) -> None:
@@ -83,7 +83,7 @@ class LinkWatch:
         """Begin to listen, in the running event loop and the network namespace of its thread. Idempotent.
 
         Raises:
-            OSError: no netlink socket to be had.
+            OSError: no netlink socket.
         """
         self._listener.start()
 
@@ -94,8 +94,8 @@ class LinkWatch:
         self._listener.close()
 
     def subscribe(self, callback: Callable[[frozenset[HostEvent]], None]) -> Callable[[], None]:
-        """Call `callback`, in the event loop, with what changed; returns the way to end it."""
-        # Each for itself: one that fails does not keep the others from hearing.
+        """Call `callback` in the event loop with what changed; returns what ends the subscription."""
+        # Guarded one by one: a callback that fails does not keep events from the others.
         guarded = SUPERVISOR.guard("link_watch", callback, getattr(callback, "__qualname__", ""))
         self._subscribers.append(guarded)
 
@@ -131,9 +131,9 @@ class LinkWatch:
 
 
 def parse_events(datagram: bytes) -> Iterator[HostEvent]:
-    """The events of one datagram of the kernel; what is of another kind is left out.
+    """The events in one datagram of the kernel; skips messages of other kinds.
 
-    Only links have their names yet. Routes of the local table go with their address, and are left out.
+    Only links have their names yet. Skips routes of the local table: they come and go with their address.
     """
     for message_type, body in messages(datagram):
         if message_type not in _KINDS:
@@ -146,7 +146,7 @@ def parse_events(datagram: bytes) -> Iterator[HostEvent]:
             (index,) = _INDEX.unpack_from(body, 4)
             name = _attribute(body, _LINK_MESSAGE_OCTETS, _IFLA_IFNAME) if kind == "link" else b""
             text = name.rstrip(b"\0").decode(errors="replace")
-            # A port that leaves its bridge is "deleted" in the family of bridges: the link itself stays.
+            # A port that leaves its bridge is "deleted" in the bridge family; the link itself stays.
             yield HostEvent(kind, text, index, gone and not (kind == "link" and body[0] == _AF_BRIDGE))
 
 
@@ -155,7 +155,7 @@ def _attribute(body: bytes, offset: int, wanted: int) -> bytes:
 
 
 def _route_links(body: bytes) -> Iterator[int]:
-    """Indices of the links that a route goes by; 0 where it names none."""
+    """Indices of a route's links; 0 where it names none."""
     for kind, value in attributes(body, _ROUTE_MESSAGE_OCTETS):
         if kind == _RTA_OIF and len(value) == _INDEX.size:
             yield _INDEX.unpack(value)[0]
@@ -171,7 +171,7 @@ def _route_links(body: bytes) -> Iterator[int]:
 
 
 def _named(event: HostEvent) -> HostEvent:
-    """With the link's name, where it has one by now."""
+    """The event with the link's present name, if it has one."""
     if event.link or not event.index:
         return event
     try:
