@@ -1,8 +1,8 @@
-"""Background duties: none of them ends unseen.
+"""Background duties: none of them ends unnoticed.
 
-Every task, timer, reader and thread of the daemon is made here. What fails is logged, counted, and tried
-again after a pause that grows; until it succeeds the duty is not done, and the daemon's health is bad.
-Asyncio; `SUPERVISOR` is the book of this process. Notes may be taken in any thread.
+Every task, timer, reader and thread of the daemon is made here. A failure is logged, counted, and followed by
+another attempt after a growing pause. Until that succeeds, the duty is undone and the daemon's health is bad.
+Asyncio; `SUPERVISOR` keeps the records of this process. Notes may be taken in any thread.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from bridged.units import UnixSeconds
 FIRST_PAUSE_SECONDS: Final = 0.25
 LONGEST_PAUSE_SECONDS: Final = 15.0
 CLOCK_SLACK_SECONDS: Final = 0.01
-"""A timer may come so much too early, and is not called twice for that."""
+"""How much too early a timer may fire; it is not called twice for that."""
 PROVEN_SECONDS: Final = 5.0
-"""Endless work that has run for so long after a failure does its duty again."""
+"""Endless work that runs this long after a failure counts as done again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """A duty that is not done now: its kind, whose it is, since when (Unix time), and why."""
+    """A duty that is not done now: its name, whose it is, since when (Unix time), and why."""
 
     duty: str
     subject: str
@@ -40,17 +40,17 @@ class Undone:
 
 
 class Timer:
-    """A call that comes later, once or again and again; `cancel` ends it. Made by `Supervisor`."""
+    """A call in the future, once or repeatedly, until `cancel`. Made by `Supervisor`."""
 
     def __init__(
         self,
-        book: Supervisor,
+        supervisor: Supervisor,
         duty: str,
         subject: str,
         step: Callable[[], object],
         period: float | None,
     ) -> None:
-        self._book, self._duty, self._subject = book, duty, subject
+        self._supervisor, self._duty, self._subject = supervisor, duty, subject
         self._step = step
         self._period = period
         self._failures = 0
@@ -58,14 +58,14 @@ class Timer:
         self._handle: asyncio.TimerHandle | None = None
 
     def cancel(self) -> None:
-        """Idempotent; the step may call it."""
+        """Stop. Idempotent; the step itself may call it."""
         self._is_cancelled = True
         if self._handle is not None:
             self._handle.cancel()
-        self._book.forget(self._duty, self._subject)
+        self._supervisor.forget(self._duty, self._subject)
 
     def start(self, seconds: float) -> Timer:
-        """Call after so many seconds."""
+        """Make the first call after `seconds`."""
         self._handle = asyncio.get_running_loop().call_later(seconds, self._run)
         return self
 
@@ -74,13 +74,13 @@ class Timer:
             self._step()
         except Exception as error:
             self._failures += 1
-            self._book.note_failure(self._duty, self._subject, error)
+            self._supervisor.note_failure(self._duty, self._subject, error)
         else:
             if self._failures:
                 self._failures = 0
-                self._book.note_done(self._duty, self._subject)
+                self._supervisor.note_done(self._duty, self._subject)
         if self._is_cancelled:
-            self._book.forget(self._duty, self._subject)
+            self._supervisor.forget(self._duty, self._subject)
         elif self._failures:
             self.start(max(pause_seconds(self._failures), self._period or 0.0))
         elif self._period is not None:
@@ -88,18 +88,19 @@ class Timer:
 
 
 def until_next(now: float, period: float) -> float:
-    """Seconds until what is due every `period` seconds: at a whole second, where it is no more often.
+    """Seconds until the next call of something that is due every `period` seconds.
 
-    So all that comes again wakes the daemon together. Never much more than a second early.
+    For periods of a second or more it falls on a whole second, at most a second early: all repeated calls
+    wake the daemon together.
     """
     return period if period < 1.0 else math.floor(now + period + CLOCK_SLACK_SECONDS) - now
 
 
 class Supervisor:
-    """Makes background work and keeps the book of it.
+    """Makes background work and keeps its records.
 
-    `duty` is a constant name (the metric label); `subject` says whose duty it is (a tunnel, a bridge).
-    `failures` counts by duty and never falls.
+    `duty` is a constant name (the metric label), `subject` says whose duty it is (a tunnel, a bridge).
+    `failures` counts by duty and never decreases.
     """
 
     def __init__(self) -> None:
@@ -108,15 +109,15 @@ class Supervisor:
         self._lock = threading.Lock()
         self._log = structlog.get_logger("bridged.duties")
 
-    # --- the book ---------------------------------------------------------------------------------
+    # --- records ----------------------------------------------------------------------------------
 
     def undone(self) -> tuple[Undone, ...]:
-        """What is not done now, oldest first."""
+        """Duties that are not done now, oldest first."""
         with self._lock:
             return tuple(self._undone.values())
 
     def note_failure(self, duty: str, subject: str, error: BaseException) -> None:
-        """Count a failure; the duty is undone until `note_done`. The same reason is logged once in a row."""
+        """Count a failure; the duty is undone until `note_done`. Repeats of a reason are not logged."""
         reason = _words(error)
         with self._lock:
             self.failures[duty] += 1
@@ -127,12 +128,12 @@ class Supervisor:
             )
 
     def count(self, duty: str) -> None:
-        """Count a failure that is dealt with already."""
+        """Count a failure that has been dealt with."""
         with self._lock:
             self.failures[duty] += 1
 
     def note_undone(self, duty: str, subject: str, reason: str) -> bool:
-        """The duty is not done; True where that, or the reason, is new."""
+        """The duty is not done. True where that or the reason is new."""
         with self._lock:
             known = self._undone.get((duty, subject))
             since = known.since if known is not None else UnixSeconds(time.time())
@@ -140,7 +141,7 @@ class Supervisor:
         return known is None or known.reason != reason
 
     def forget(self, duty: str, subject: str = "") -> Undone | None:
-        """The duty is nobody's any more; what was undone of it."""
+        """The duty no longer exists. Returns its entry where it was undone."""
         with self._lock:
             return self._undone.pop((duty, subject), None)
 
@@ -162,9 +163,9 @@ class Supervisor:
         endless: bool = False,
         longest_pause_seconds: float = LONGEST_PAUSE_SECONDS,
     ) -> asyncio.Task[None]:
-        """A task that does `work`, and does it again when it fails, until it returns or is cancelled.
+        """A task that runs `work`, again after each failure, until it returns or is cancelled.
 
-        `endless`: work that never returns; it does its duty while it runs.
+        `endless`: work that never returns; the duty is done while it runs.
         """
         kept = self._keep(duty, work, subject, endless, longest_pause_seconds)
         name = f"{duty} {subject}".strip()
@@ -192,7 +193,7 @@ class Supervisor:
                     task = asyncio.current_task()
                     if task is None or task.cancelling():
                         raise
-                    # Not we were cancelled, but something that the work waited for.
+                    # This task was not cancelled; something that the work waited for was.
                     failure: BaseException = error
                 except Exception as error:
                     failure = error
@@ -206,7 +207,7 @@ class Supervisor:
             self.forget(duty, subject)
 
     def guard(self, duty: str, step: Callable[..., object], subject: str = "") -> Callable[..., None]:
-        """`step` as a callback that never raises, for readers and signals: they are called again anyway."""
+        """`step` as a callback that never raises, for readers and signals, which are called again anyway."""
         has_failed = False
 
         def guarded(*arguments: Any) -> None:
@@ -224,11 +225,11 @@ class Supervisor:
         return guarded
 
     def after(self, duty: str, seconds: float, step: Callable[[], object], subject: str = "") -> Timer:
-        """Call `step` once; where it fails, again."""
+        """Call `step` once, and again if it fails."""
         return Timer(self, duty, subject, step, None).start(seconds)
 
     def every(self, duty: str, seconds: float, step: Callable[[], object], subject: str = "") -> Timer:
-        """Call `step` again and again, the first time after `seconds`; see `until_next`."""
+        """Call `step` repeatedly, the first time after `seconds`; see `until_next`."""
         first = until_next(asyncio.get_running_loop().time(), seconds)
         return Timer(self, duty, subject, step, seconds).start(first)
 
@@ -241,10 +242,10 @@ class Supervisor:
         name: str = "",
         is_wanted: Callable[[], bool] = lambda: True,
     ) -> threading.Thread:
-        """A started daemon thread that does `work`, and again when it fails while `is_wanted`.
+        """A started daemon thread that runs `work`, again after a failure as long as `is_wanted`.
 
         Raises:
-            RuntimeError: the system gives no thread.
+            RuntimeError: the system has no thread to spare.
         """
 
         def run() -> None:
@@ -266,10 +267,10 @@ class Supervisor:
         thread.start()
         return thread
 
-    # --- what nobody kept -------------------------------------------------------------------------
+    # --- work of others ---------------------------------------------------------------------------
 
     def watch_loop(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Log and count what ends in the loop without anybody to take it (libraries' own tasks)."""
+        """Log and count failures in the loop that nobody handles (libraries' own tasks)."""
 
         def take(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
             error = context.get("exception")
@@ -285,14 +286,14 @@ class Supervisor:
 
 
 def pause_seconds(failures: int) -> float:
-    """How long to wait after so many failures in a row."""
+    """How long to wait after `failures` in a row."""
     return min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(max(failures - 1, 0), 16))
 
 
 def _words(error: BaseException) -> str:
-    """One line that says what happened."""
+    """The error in one line."""
     return " ".join((str(error) or type(error).__name__).split())
 
 
 SUPERVISOR: Final = Supervisor()
-"""Of this process."""
+"""The one of this process."""

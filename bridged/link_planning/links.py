@@ -1,4 +1,4 @@
-"""What the host's links look like, and what is wanted of one bridge, as plain values.
+"""The host's links, and what is wished of one bridge, as plain values.
 
 Source: rtnetlink(7); Linux `if_link.h` and `if_addr.h` for what the kernel keeps per link and address.
 Pure: `netlink` fills these in; deadlines are readings of the caller's monotonic clock.
@@ -18,7 +18,7 @@ ADDRESS_PROTOCOL_RA = 2
 PROTOCOL_RA = 9
 """Route protocol of what the kernel learned from a router's advertisement."""
 RA_COPY_METRIC = 1
-"""By so much a copy of such a route lies behind the kernel's own."""
+"""How much higher the metric of our copy of such a route is."""
 PROTOCOL_KERNEL = 2
 """Route protocol of what the kernel derives from an address by itself."""
 LOCAL_TABLE = 255
@@ -29,7 +29,7 @@ MULTICAST_ROUTER_ALWAYS = 2
 
 @dataclass(frozen=True, slots=True)
 class BridgeSettings:
-    """What we may set on a bridge. Times in seconds, as fine as the kernel's 10 ms.
+    """Settings of a bridge. Times in seconds; the kernel rounds them to 10 ms.
 
     `group_forward_mask`: bit n lets frames to 01:80:c2:00:00:0n pass (bit 14: LLDP).
     """
@@ -43,7 +43,7 @@ class BridgeSettings:
 
 @dataclass(frozen=True, slots=True)
 class Inet6Settings:
-    """What a link makes of routers' advertisements; values as in `net.ipv6.conf.LINK`."""
+    """How a link treats routers' advertisements; values as in `net.ipv6.conf.LINK`."""
 
     accept_ra: int = 1
     accept_ra_defrtr: int = 1
@@ -58,9 +58,9 @@ class Inet6Settings:
 class Link:
     """One network interface.
 
-    `master` is the name of the bridge or bond it belongs to, `lower` that of the link it stands on (VLAN,
-    macvlan). `bridge` is None where it is no bridge, `multicast_router` where it is no bridge port, `vlans`
-    where it is no port of a VLAN-aware bridge; `inet6` is None where that was not asked for.
+    `master`: the bridge or bond it belongs to. `lower`: the link it is on top of (VLAN, macvlan). `bridge` is
+    None unless it is a bridge, `multicast_router` unless it is a bridge port, `vlans` unless it is a port of
+    a VLAN-aware bridge, `inet6` unless it was asked for.
     """
 
     name: str
@@ -83,10 +83,10 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class HostAddress:
-    """An IP address on a link, with all that is needed to add it again elsewhere.
+    """An IP address on a link, with everything needed to add it again elsewhere.
 
-    `address` is text with prefix length. Deadlines are monotonic seconds, None: for ever; they are not part
-    of the identity. `metric` is that of the connected route, None: the kernel's own.
+    `address` is text with prefix length. Deadlines are monotonic seconds (None: forever) and not compared.
+    `metric` is that of the connected route (None: the kernel's default).
     """
 
     link: str
@@ -107,7 +107,7 @@ class HostAddress:
 
     @property
     def is_kernels(self) -> bool:
-        """The kernel made it after an advertisement, and renews it where it is on a link that hears them."""
+        """The kernel made it after an advertisement, and renews it on a link that receives them."""
         return self.is_ipv6 and self.protocol == ADDRESS_PROTOCOL_RA
 
     @property
@@ -116,11 +116,11 @@ class HostAddress:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What the kernel tells addresses of one link apart by (IPv4: also the prefix length)."""
+        """What distinguishes addresses of one link for the kernel (IPv4: also the prefix length)."""
         return self.address, self.peer or ""
 
     def on(self, link: str) -> HostAddress:
-        """The same address on another link; the label of an IPv4 address goes with the link's name."""
+        """The same address on another link; the label of an IPv4 address follows the link's name."""
         label = self.label
         if label is not None:
             rest = label[len(self.link) :] if label.startswith(self.link) else ""
@@ -133,7 +133,7 @@ class HostAddress:
 
 @dataclass(frozen=True, slots=True)
 class NextHop:
-    """One way of a multipath route. `weight` from 1."""
+    """One path of a multipath route. `weight` from 1."""
 
     link: str
     gateway: str | None = None
@@ -145,8 +145,8 @@ class NextHop:
 class HostRoute:
     """A route. `destination` is text with prefix length; a multipath route has `nexthops` and no `link`.
 
-    `metrics` are pairs of a kernel metric name and its value (`RTAX_MTU`, 1400). `nexthop_object`: id of a
-    kernel nexthop object, which belongs to its own link and does not move. `expires_at`: monotonic seconds.
+    `metrics`: pairs of kernel metric name and value (`RTAX_MTU`, 1400). `nexthop_object`: id of a kernel
+    nexthop object, which belongs to its own link and does not move. `expires_at`: monotonic seconds.
     """
 
     family: int
@@ -170,7 +170,7 @@ class HostRoute:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What makes two routes of a table different routes."""
+        """What distinguishes routes of a table."""
         return (
             *(self.family, self.table, self.destination, self.source, self.tos, self.metric),
             *(self.link, self.gateway, tuple(sorted((hop.link, hop.gateway or "") for hop in self.nexthops))),
@@ -178,11 +178,11 @@ class HostRoute:
 
     @property
     def is_kernels(self) -> bool:
-        """The kernel learned it from an advertisement; one of the same metric keeps it from renewing it."""
+        """The kernel learned it from an advertisement, and renews it unless another has the same metric."""
         return self.protocol == PROTOCOL_RA
 
     def copied(self) -> HostRoute:
-        """Behind the kernel's own, which comes with the next advertisement; until then this one serves."""
+        """A copy with a higher metric, which serves until the kernel's own comes with an advertisement."""
         return replace(self, metric=self.metric + RA_COPY_METRIC)
 
     @property
@@ -190,7 +190,7 @@ class HostRoute:
         return frozenset(hop.link for hop in self.nexthops) or frozenset((self.link,))
 
     def moved(self, old: str, new: str) -> HostRoute:
-        """The same route with link `new` wherever it went by `old`."""
+        """The same route with link `new` in place of `old`."""
         hops = tuple(replace(hop, link=new) if hop.link == old else hop for hop in self.nexthops)
         link = new if self.link == old else self.link
         return replace(self, link=link, nexthops=hops, nexthop_object=None)
@@ -212,16 +212,16 @@ class HostLinks:
         return next((link for link in self.links if link.name == name), None)
 
     def addresses_of(self, link: str) -> Iterator[HostAddress]:
-        """In the order in which they must be added again to come out in the same order.
+        """In the order in which to add them again to get the same order.
 
-        The kernel appends IPv4 addresses and puts each IPv6 address before its elders.
+        The kernel appends IPv4 addresses, and puts each IPv6 address before the older ones.
         """
         ours = [address for address in self.addresses if address.link == link]
         yield from (address for address in ours if not address.is_ipv6)
         yield from reversed([address for address in ours if address.is_ipv6])
 
     def ipv6_of(self, link: str) -> tuple[HostAddress, ...]:
-        """IPv6 addresses that a link loses when it goes down and does not get back by itself."""
+        """IPv6 addresses that a link loses when it goes down and does not regain by itself."""
         return tuple(
             address for address in self.addresses_of(link) if address.is_ipv6 and not is_link_local(address)
         )
@@ -229,7 +229,7 @@ class HostLinks:
 
 @dataclass(frozen=True, slots=True)
 class BridgeTap:
-    """A tunnel's TAP as a port. `mtu` None: that of the LAN ports; `queue_frames` None: as it is."""
+    """A tunnel's TAP as a port. `mtu` None: that of the LAN ports; `queue_frames` None: no change."""
 
     name: str
     mtu: int | None = None
@@ -238,12 +238,12 @@ class BridgeTap:
 
 @dataclass(frozen=True, slots=True)
 class BridgeWish:
-    """What the configuration wants of one bridge. None means: leave it as it is.
+    """What the configuration wants of one bridge. None means: do not change it.
 
-    `mac` None: a bridge we make takes the address of the first of `ports` that is there, else
-    `fallback_mac`; once chosen it stays, whichever ports come and go. `mtu` goes for bridge, ports and TAPs
-    (a TAP's own `mtu` comes first). `addresses` are text with prefix length. `vlans` are those of
-    the TAPs, where the bridge is VLAN-aware; None: those of the LAN ports.
+    `mac` None: a bridge that we make takes the address of the first existing port of `ports`, else
+    `fallback_mac`, and keeps it whichever ports come and go. `mtu` applies to bridge, ports and TAPs (a TAP's
+    own `mtu` comes first). `addresses` are text with prefix length. `vlans` are those of the TAPs on a
+    VLAN-aware bridge; None: those of the LAN ports.
     """
 
     name: str
@@ -262,7 +262,7 @@ class BridgeWish:
     vlans: tuple[VlanRange, ...] | None = None
 
     def covers(self, earlier: BridgeWish) -> bool:
-        """Nothing that `earlier` asked for has to be given back for this wish."""
+        """Whether nothing that `earlier` asked for must be undone for this wish."""
         kept = all(
             getattr(self, name) is not None or getattr(earlier, name) is None
             for name in (
@@ -284,12 +284,12 @@ class BridgeWish:
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """What is ours on the host for one bridge, and what we changed as it was before.
+    """What is ours on the host for one bridge, and how it was before our changes.
 
-    `bridge_before` is set for an adopted bridge; `bridge_index` tells ours from one that somebody else made
-    under its name; `mac_fixed`: its address was set by us, so that the kernel no longer chooses it anew as
-    ports come and go. `links_before`: ports and TAPs. `handed_over` and `routes`
-    name the port they came from in `link`; `added` and `added_routes` are those that we put on the bridge.
+    `bridge_before` is set for an adopted bridge. `bridge_index` distinguishes our bridge from one that
+    somebody else made under its name. `mac_fixed`: we have set its address, so the kernel no longer chooses
+    one as ports come and go. `links_before`: ports and TAPs. `handed_over` and `routes` name in `link` the
+    port they came from; `added` and `added_routes` are those that we put on the bridge.
     """
 
     bridge_made: bool = False
@@ -312,7 +312,7 @@ class Ownership:
 
 
 def canonical_address(text: str) -> str:
-    """An address with prefix length in the one form in which addresses are compared."""
+    """An address with prefix length in the form in which addresses are compared."""
     return str(ipaddress.ip_interface(text))
 
 
@@ -322,7 +322,7 @@ def is_link_local(address: HostAddress) -> bool:
 
 
 def routes_by(routes: Iterable[HostRoute], link: str) -> Iterator[HostRoute]:
-    """Routes that go by `link` and can be moved, those without gateway first: the others need them."""
+    """Routes by `link` that can be moved, those without gateway first: the others need them."""
     movable = [
         route
         for route in routes

@@ -1,11 +1,11 @@
-"""Desired minus observed: what to change on the host so that one bridge is as configured, and back again.
+"""Wished minus observed: what to change on the host so that one bridge is as configured.
 
-`plan` is empty where nothing is left to change; `undoing.plan_undo` is its way back.
+`plan` is empty where nothing is left to change; `undoing.plan_undo` undoes it.
 
-An address leaves its port last: it is on the bridge, and the routes go by the bridge, before the port
-loses it, so that at no moment the host is without it.
+An address leaves its port last: before that, it is on the bridge and the routes go by the bridge. The host is
+never without it.
 
-Pure: no netlink, no clock; `HostLinks.now` says when things were observed.
+Pure: no netlink, no clock; `HostLinks.now` is the time of the observation.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ __all__ = ["MADE_SETTINGS", "BridgeTap", "BridgeWish", "HostLinks", "Ownership",
 TIME_ROUNDING_SECONDS = 0.015
 """The kernel keeps times in ticks of up to 10 ms."""
 MADE_SETTINGS = BridgeSettings(stp=False, multicast_snooping=False)
-"""Of a bridge we make, where the configuration is silent.
+"""Settings of a bridge that we make, where the configuration says nothing.
 
-Snooping is off: with it, a bridge that has heard a querier sends multicast only where a report was seen, and
-a site whose querier comes and goes, or whose listeners sleep, loses discovery traffic for minutes. The
-tunnel's own switch limits what crosses. On an adopted bridge snooping stays as it is and the TAPs are marked
-as multicast router ports, which has the same effect for them.
+Snooping is off. With it, a bridge that has heard a querier sends multicast only to ports with a report, and a
+site whose querier comes and goes, or whose listeners sleep, loses discovery traffic for minutes. The tunnel's
+own switch limits what crosses. An adopted bridge keeps its setting; there, TAPs become multicast router
+ports, which has the same effect for them.
 """
 
 
@@ -69,14 +69,14 @@ def plan(
     ownership: Ownership,
     held_back: frozenset[tuple[str, str]] = frozenset(),
 ) -> list[Action]:
-    """Everything that is missing for the wish; ports and TAPs that are not there yet are left out.
+    """Everything that is missing for the wish. Skips ports and TAPs that do not exist yet.
 
-    `held_back`: (action name, link) pairs that are not to be done now, because somebody undid them too often.
-    A port or TAP is held back as a whole.
+    `held_back`: (action name, link) pairs to skip now, because others undid them too often. A port or TAP is
+    held back as a whole.
 
     Raises:
         ConfigurationError: `not_a_bridge`, `port_taken` or `port_unfit`: the host's links contradict the
-            wish, and it is not for us to tear down what others built.
+            wish, and we do not tear down what others built.
     """
     held_links = {link for _, link in held_back if link != wish.name}
     for name, error in unfit_links(observed, wish).items():
@@ -104,12 +104,12 @@ def plan(
 
 
 def unfit_links(observed: HostLinks, wish: BridgeWish) -> dict[str, ConfigurationError]:
-    """Links that are there and cannot do what the wish asks of them, with the reason; see `plan`."""
+    """Existing links that cannot do what the wish asks of them, with the reason; see `plan`."""
     found: dict[str, ConfigurationError] = {}
     bridge = observed.link(wish.name)
     if bridge is not None and bridge.bridge is None:
         found[wish.name] = ConfigurationError(
-            f"the host has a link {wish.name} that is no bridge ({bridge.kind or 'a device'}); "
+            f"the host has a link {wish.name} that is not a bridge ({bridge.kind or 'a device'}); "
             "choose another name for the bridge",
             key=f"bridges.{wish.name}",
             code="not_a_bridge",
@@ -170,12 +170,12 @@ def _wished_settings(base: BridgeSettings, wish: BridgeWish, *, made: bool) -> B
 
 
 def _seconds(observed: float, wished: float | None) -> float:
-    """The observed value where the wished one differs only by the kernel's rounding."""
+    """The wished value, or the observed one where they differ only by the kernel's rounding."""
     return observed if wished is None or abs(wished - observed) < TIME_ROUNDING_SECONDS else wished
 
 
 def _created(observed: HostLinks, wish: BridgeWish, ownership: Ownership) -> Link:
-    """The bridge as it is right after it was made. Its MTU follows its ports' until someone sets it."""
+    """The bridge as it will be right after we make it. Its MTU follows its ports' until somebody sets it."""
     mac = chosen_mac(observed, wish, ownership)
     if mac is None:
         raise ValueError(f"a bridge without ports needs a fallback MAC address: {wish.name}")
@@ -186,7 +186,7 @@ def _created(observed: HostLinks, wish: BridgeWish, ownership: Ownership) -> Lin
 
 
 def _bridge_changes(observed: HostLinks, wish: BridgeWish, ownership: Ownership) -> Iterator[Action]:
-    """What concerns the bridge itself: that it is there, with its settings, and up."""
+    """The bridge itself: make it, set it, bring it up."""
     bridge = observed.link(wish.name)
     if bridge is None:
         bridge = _created(observed, wish, ownership)
@@ -212,9 +212,9 @@ def _bridge_changes(observed: HostLinks, wish: BridgeWish, ownership: Ownership)
 
 
 def _inet6(observed: HostLinks, wish: BridgeWish, ownership: Ownership) -> Inet6Settings | None:
-    """What the bridge should make of advertisements: as the first port did whose addresses moved to it.
+    """How the bridge should treat advertisements: like the first port whose addresses moved to it.
 
-    None: as it does. An adopted bridge is asked for it only where it got what the kernel had made on a port.
+    None: no change. An adopted bridge is changed only where it got what the kernel had made on a port.
     """
     if not wish.move_addresses:
         return None
@@ -240,25 +240,25 @@ def _tap_changes(observed: HostLinks, wish: BridgeWish, tap: BridgeTap) -> Itera
         yield SetUp(tap.name, up=True)
     if link.master is None:
         yield Attach(tap.name, wish.name)
-    # A fresh port has 1, "as learned"; a kernel without snooping shows no value at all.
+    # A new port has 1, "as learned". A kernel without snooping reports no value.
     router = 1 if link.master is None else link.multicast_router
     if router is not None and router != MULTICAST_ROUTER_ALWAYS:
         yield SetMulticastRouter(tap.name, MULTICAST_ROUTER_ALWAYS, router)
-    # A fresh port has those that the bridge gives by default; they are seen at the next look.
+    # A new port has the bridge's default VLANs; the next look shows them.
     vlans = wish.vlans if wish.vlans is not None else _lan_vlans(observed, wish)
     if link.vlans is not None and vlans is not None and link.vlans != vlans:
         yield SetVlans(tap.name, vlans, link.vlans)
 
 
 def _lan_vlans(observed: HostLinks, wish: BridgeWish) -> tuple[VlanRange, ...] | None:
-    """What the LAN ports of a VLAN-aware bridge carry, the wished ports' first; None: there is none."""
+    """VLANs of the LAN ports of a VLAN-aware bridge, the wished ports' first; None: not VLAN-aware."""
     lan = {link.name: link.vlans for link in _lan_links(observed, wish) if link.vlans is not None}
     order = [*(name for name in wish.ports if name in lan), *(name for name in lan if name not in wish.ports)]
     return joined(vlans for name in order if (vlans := lan[name]) is not None) if lan else None
 
 
 def _lan_links(observed: HostLinks, wish: BridgeWish) -> list[Link]:
-    """LAN ports, wished or already attached by others."""
+    """LAN ports: wished, or attached by others."""
     taps = {tap.name for tap in wish.taps}
     return [
         link
@@ -268,15 +268,15 @@ def _lan_links(observed: HostLinks, wish: BridgeWish) -> list[Link]:
 
 
 def _lan_mtu(observed: HostLinks, wish: BridgeWish) -> int | None:
-    """The smallest MTU among LAN ports: what the bridge has without TAPs."""
+    """The smallest MTU of the LAN ports: what the bridge would have without TAPs."""
     return min((link.mtu for link in _lan_links(observed, wish)), default=None)
 
 
 def _bridge_mtu(observed: HostLinks, wish: BridgeWish, ownership: Ownership, bridge: Link) -> int | None:
-    """What the bridge's MTU should be; None: as it is.
+    """What the bridge's MTU should be; None: no change.
 
-    The kernel lowers it to the smallest of its ports', TAPs included. That would also bind what the LAN and
-    this host say to each other; so it stays what it was, or what the LAN ports have.
+    The kernel lowers it to the smallest MTU of all ports, TAPs included. That would also limit traffic
+    between the LAN and this host. Keep it as it was, or as the LAN ports have it.
     """
     lan = _lan_mtu(observed, wish)
     if wish.mtu is not None or lan is None:
@@ -288,7 +288,7 @@ def _bridge_mtu(observed: HostLinks, wish: BridgeWish, ownership: Ownership, bri
 
 
 class _Holdings:
-    """Addresses and routes: what the bridge has and should have, while actions are being planned."""
+    """The addresses and routes of the bridge, while actions are being planned."""
 
     def __init__(
         self,
@@ -304,22 +304,22 @@ class _Holdings:
         self._routes = {route.key for route in observed.routes}
         self._adds_addresses = ("address", wish.name) not in held_back
         self._adds_routes = ("route", wish.name) not in held_back
-        # All or nothing: an address that goes takes its routes along.
+        # All or nothing: an address that leaves takes its routes along.
         self._moves = wish.move_addresses and self._adds_addresses and self._adds_routes
 
     def missing_addresses(self) -> Iterator[Action]:
-        """The wish's own addresses, and those handed over earlier that the bridge has lost."""
+        """Add the configured addresses, and moved ones that the bridge has lost since."""
         if not self._adds_addresses:
             return
         for text in self._wish.addresses:
             yield from self._add(HostAddress(self._wish.name, canonical_address(text)))
         for address in self._ownership.handed_over:
-            # What the kernel made it keeps by itself, or takes away: it hears the advertisements.
+            # Addresses that the kernel makes from advertisements are the kernel's to keep or remove.
             if not address.is_kernels and not address.has_expired(self._observed.now):
                 yield from self._add(address.on(self._wish.name))
 
     def missing_routes(self) -> Iterator[Action]:
-        """Routes handed over earlier that have been lost since; copies of the kernel's own go."""
+        """Add moved routes that were lost since; remove our copies of routes that the kernel has again."""
         if not self._adds_routes:
             return
         for route in self._ownership.routes:
@@ -354,10 +354,10 @@ class _Holdings:
                 elif moved.key not in self._routes:
                     yield from self._add_route(moved.copied())
                 yield DeleteRoute(route)
-        # The first IPv4 address of a network takes the others of it along when it goes: so it goes last.
+        # The first IPv4 address of a network leaves last: it would take the others of the network along.
         for address in reversed(handing_over):
             yield DeleteAddress(address)
-        # Last, so that on the way back, where going down costs IPv6 addresses, it comes before they return.
+        # Last. Undone in reverse, the link then goes down before its IPv6 addresses return.
         if not port.up:
             yield SetUp(port.name, up=True, keeps=() if self._moves else self._observed.ipv6_of(port.name))
 

@@ -1,6 +1,6 @@
-"""What we changed on the host for one bridge, and the plan that takes it all back.
+"""The record of what we changed on the host for one bridge, and the plan that undoes it.
 
-Pure: records are values; `HostLinks.now` says when things were observed.
+Pure: records are values; `HostLinks.now` is the time of the observation.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from bridged.link_planning.links import HostLinks, HostRoute, Link, Ownership
 
 
 def recognise(ownership: Ownership, observed: HostLinks, bridge_name: str) -> Ownership:
-    """The record, once it is known whose bridge is there now: ours, or one that we adopt as it stands.
+    """The record, updated with whose bridge is there now: ours, or one that we adopt.
 
-    A bridge that somebody else made after ours (or the adopted one) was deleted is adopted anew.
+    A bridge that somebody made after ours (or the adopted one) was deleted is adopted, too.
     """
     bridge = observed.link(bridge_name)
     if bridge is None or bridge.bridge is None:
@@ -58,8 +58,8 @@ def claim(
 ) -> Ownership:
     """The record after `actions`, planned from `observed`, were done.
 
-    What a link was like is kept from the first time we touched it; a link that vanished and came back
-    (another index) is a new one.
+    Keeps how each link was before we first touched it. A link that vanished and came back (another index) is
+    a new one.
     """
     ownership = recognise(ownership, observed, bridge_name)
     for action in actions:
@@ -85,7 +85,7 @@ def claim(
                 others = tuple(
                     old for old in ownership.handed_over if (old.link, old.key) != (address.link, address.key)
                 )
-                # They were taken in reverse, and go back in the order they had.
+                # Addresses leave in reverse order; this puts the first one first again.
                 ownership = replace(ownership, handed_over=(address, *others))
             case DeleteRoute(route) if route.links == {bridge_name}:
                 others_added = tuple(old for old in ownership.added_routes if old.key != route.key)
@@ -114,10 +114,10 @@ def _remember(ownership: Ownership, link: Link | None) -> Ownership:
 
 
 def plan_undo(observed: HostLinks, ownership: Ownership, bridge_name: str) -> list[Action]:
-    """Back to what was there before us: links, settings, addresses and routes.
+    """Return links, settings, addresses and routes to how they were before us.
 
-    Links that have vanished are left out. Addresses keep the lifetimes that they have by now, and those whose
-    lifetime is over stay away. As on the way forward, an address is on its port before the bridge loses it.
+    Skips links that have vanished and addresses that have expired; the others keep their present lifetimes.
+    As in `plan`, an address is on its new link before the old one loses it.
     """
     bridge = observed.link(bridge_name)
     if bridge is not None and (bridge.bridge is None or ownership.bridge_index not in (None, bridge.index)):
@@ -130,7 +130,7 @@ def plan_undo(observed: HostLinks, ownership: Ownership, bridge_name: str) -> li
     actions: list[Action] = []
     for link, before in ours:
         actions += _link_settings(link, before)
-    # What goes down does so before its addresses return, because going down costs IPv6 addresses.
+    # Links go down before their addresses return, because a link that goes down loses IPv6 addresses.
     for link, before in ours:
         if link.up and not before.up:
             actions += _leaves(link, before, bridge_name)
@@ -191,7 +191,7 @@ def _route_returns(observed: HostLinks, route: HostRoute, bridge_name: str) -> I
             moved = moved.moved(name, bridge_name)
         current = present.get(moved.key) or present.get(moved.copied().key)
         if current is None or route.key in present:
-            # The router has withdrawn it, or the port has heard it again.
+            # The router has withdrawn it, or the port has learned it again.
             return
         route = replace(route.copied(), expires_at=current.expires_at)
     if route.key in present or route.has_expired(observed.now):
@@ -201,7 +201,7 @@ def _route_returns(observed: HostLinks, route: HostRoute, bridge_name: str) -> I
 
 
 def _bridge_loses(observed: HostLinks, ownership: Ownership, bridge: Link) -> Iterator[Action]:
-    """What we put on the bridge; and the bridge itself, where we made it."""
+    """Remove what we put on the bridge, and the bridge itself if we made it."""
     present = {route.key for route in observed.routes}
     for route in reversed(ownership.added_routes):
         if route.key in present:

@@ -19,9 +19,10 @@ _TEXT: Final = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?( untagged)?", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class VlanRange:
-    """VLANs `first` to `last` of a port. `pvid`: untagged frames that come in belong to it (one VLAN alone).
+    """VLANs `first` to `last` of a port.
 
-    `untagged`: its frames go out without a tag.
+    `pvid`: untagged frames that arrive belong to it (one VLAN only). `untagged`: its frames leave without a
+    tag.
     """
 
     first: int
@@ -35,16 +36,16 @@ Flags: TypeAlias = tuple[bool, bool]
 
 
 def parse_vlans(texts: Iterable[str]) -> tuple[VlanRange, ...]:
-    """From `20`, `100-199` or `1 untagged` (which is the PVID, too), each VLAN once.
+    """VLANs from texts such as `20`, `100-199` or `1 untagged` (which is also the PVID), each VLAN once.
 
     Raises:
-        ValueError: another form, a number out of 1..4094, a VLAN twice, or two untagged ones.
+        ValueError: another form, a number outside 1..4094, a VLAN twice, or two untagged ones.
     """
     found: dict[int, Flags] = {}
     for text in texts:
         matched = _TEXT.fullmatch(text)
         if matched is None:
-            raise ValueError(f'{text!r} is no VLAN: write 20, "100-199" or "1 untagged"')
+            raise ValueError(f'{text!r} is not a VLAN: write 20, "100-199" or "1 untagged"')
         first, last = int(matched[1]), int(matched[2] or matched[1])
         if not FIRST <= first <= last <= LAST:
             raise ValueError(f"{text!r}: VLANs are {FIRST} to {LAST}")
@@ -59,9 +60,9 @@ def parse_vlans(texts: Iterable[str]) -> tuple[VlanRange, ...]:
 
 
 def ranges(members: Mapping[int, Flags]) -> tuple[VlanRange, ...]:
-    """In the one form in which they are compared: sorted, neighbours of the same kind joined."""
+    """The form in which VLANs are compared: in order, neighbours of the same kind joined."""
     found = []
-    # Consecutive numbers keep their distance from their place; the PVID stands alone.
+    # Consecutive numbers have the same difference to their place; the PVID stands alone.
     rows = enumerate(sorted(members))
     for (_, (pvid, untagged)), group in groupby(
         rows, lambda row: (row[1] if members[row[1]][0] else row[1] - row[0] - 10_000, members[row[1]])
@@ -79,9 +80,9 @@ def members(vlans: Iterable[VlanRange]) -> dict[int, Flags]:
 
 
 def joined(ports: Iterable[tuple[VlanRange, ...]]) -> tuple[VlanRange, ...]:
-    """What one port needs to carry all VLANs of several: as the first has them, those of others tagged.
+    """What one port needs to carry all VLANs of several: the first one's as they are, the others' tagged.
 
-    Two VLANs that are both untagged could not be told apart at the far end.
+    Two untagged VLANs could not be distinguished at the far end.
     """
     found: dict[int, Flags] = {}
     for number, port in enumerate(ports):
@@ -93,7 +94,7 @@ def joined(ports: Iterable[tuple[VlanRange, ...]]) -> tuple[VlanRange, ...]:
 def changes(
     was: tuple[VlanRange, ...], wished: tuple[VlanRange, ...]
 ) -> tuple[tuple[VlanRange, ...], tuple[VlanRange, ...]]:
-    """(to set, to remove), so that a port that has `was` gets `wished`."""
+    """(to set, to remove), for a port that has `was` and should have `wished`."""
     before, after = members(was), members(wished)
     to_set = {vlan: flags for vlan, flags in after.items() if before.get(vlan) != flags}
     to_remove = {vlan: flags for vlan, flags in before.items() if vlan not in after}

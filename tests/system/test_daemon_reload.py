@@ -296,7 +296,7 @@ def add_bridge(configuration: dict[str, Any]) -> None:
     [
         (HOLD_PORT.format(port=1195), add_tunnel, "another program has the UDP address 0.0.0.0:1195"),
         (HOLD_ADAPTER, add_tunnel, "adapter tap1 is held by process"),
-        (HOLD_NOTHING, add_bridge, "a link wan0 that is no bridge"),
+        (HOLD_NOTHING, add_bridge, "a link wan0 that is not a bridge"),
     ],
 )
 def test_a_reload_that_is_rejected_has_touched_nothing(
