@@ -19,7 +19,7 @@ MAKERS = {"create_task", "ensure_future", "call_later", "call_at", "Thread", "Ti
 READERS = {"add_reader", "add_writer", "add_signal_handler"}
 KNOWN = {
     # Deadline of all sessions: set anew thousands of times a second; its callback is guarded.
-    ("runtime/tunnels/tunnel.py", "call_at"),
+    ("runtime/tunnels/sessions.py", "call_at"),
     # Waited for by its maker, which raises what it met.
     ("runtime/tunnels/scratch_path.py", "Thread"),
 }

@@ -1,4 +1,4 @@
-"""The TAP of one tunnel: opened with its address, handed to the data plane, opened again when it vanishes."""
+"""The TAP of one tunnel: opens it with its address, and opens it again when it vanishes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bridged.units import Octets
 from bridged_tap import Offload, TapAdapter, address_owners, choose_mac, open_tap
 
 REOPEN_SECONDS: Final = 1.0
-"""Between two tries to have a vanished adapter again, at most."""
+"""Longest pause between two attempts to reopen a vanished adapter."""
 
 _OFFLOAD_NAMES: Final = {
     Offload.CSUM: "csum",
@@ -54,13 +54,12 @@ class AttachedTap:
 
 
 class TunnelAdapter:
-    """Holds the adapter of one tunnel open, under one name and address, as long as the tunnel lives.
+    """Keeps the adapter of one tunnel open, under one name and address, as long as the tunnel lives.
 
-    `offloads`: names of what the data plane reads from the TAP (`csum`, `tso4`, …). `other_addresses` gives
-    those that our own switches have learned; `mac_conflicts` counts candidate addresses that were taken.
-    `queues`: descriptors of the TAP that give frames; more than one makes a multi-queue adapter, which has
-    one more queue, out of service, that takes them. `fallbacks` counts the offloads that the kernel refused,
-    by (offload, cause).
+    `offloads`: offloads that the data plane can handle (`csum`, `tso4`, …). `other_addresses` gives the
+    addresses that our own switches have learned; `mac_conflicts` counts candidates that were taken. `queues`:
+    how many queues deliver frames; more than one makes a multi-queue adapter with one more, disabled queue
+    for writing. `fallbacks` counts the offloads that the kernel refused, by (offload, cause).
     """
 
     def __init__(
@@ -112,12 +111,12 @@ class TunnelAdapter:
         except BaseException:
             self._release()
             raise
-        self._tell_refused(self._adapter.refused_offloads)
+        self._log_refused(self._adapter.refused_offloads)
         self._log.info("tap_opened", mac=str(port.mac), mtu=port.mtu, offloads=sorted(port.offloads))
         return port
 
     def reopen(self, attach: Callable[[TapPort], None]) -> None:
-        """The adapter vanished: try to have it again until it works, then `attach` it. Returns at once."""
+        """The adapter vanished: try until it opens again, then `attach` it. Returns at once."""
         if self._task is None or self._task.done():
             SUPERVISOR.note_undone("tap", self.name, "the adapter has vanished")
             self._task = SUPERVISOR.keep(
@@ -125,7 +124,7 @@ class TunnelAdapter:
             )
 
     def close(self) -> None:
-        """Give up the adapter (it goes, unless persistent) and its lock. Idempotent."""
+        """Close the adapter, which vanishes unless it is persistent, and release its lock. Idempotent."""
         if self._task is not None:
             self._task.cancel()
             self._task = None
@@ -157,7 +156,7 @@ class TunnelAdapter:
             on_conflict=conflict,
         )
 
-    def _tell_refused(self, refused: Offload) -> None:
+    def _log_refused(self, refused: Offload) -> None:
         if not refused:
             return
         words = [word for offload, word in _OFFLOAD_NAMES.items() if offload & refused]

@@ -1,7 +1,7 @@
-"""What may be joined into super-frames on the way into a tunnel's TAP: decided once, before traffic.
+"""Decides, before traffic, what is joined into super-frames on the way into a tunnel's TAP.
 
-`coalesce: auto` joins what this kernel release is not known to spoil and what passed the self-test
-(super_frame_trial.py); `on` whatever the TAP takes; `off` nothing.
+`coalesce: auto` joins what passed the self-test (super_frame_trial.py), unless this kernel release is known
+to damage it; `on` joins whatever the TAP accepts; `off` nothing.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from bridged.runtime.tunnels.super_frame_trial import Path, TrialResult, try_sup
 
 Mode = Literal["auto", "on", "off"]
 Cause = Literal["config", "selftest"]
-"""Of a refusal, as in `offload_fallbacks_total`. `config`: a rule for this kernel; `selftest`: tried."""
+"""Of a refusal, as in `offload_fallbacks_total`. `config`: a rule for this kernel; `selftest`: it failed."""
 
 _UDP: Final[frozenset[CoalesceKind]] = frozenset({"udp4", "udp6"})
 
 
 @dataclass(frozen=True, slots=True)
 class Coalescing:
-    """The decision. `refused`: kind -> cause and reason, of what the data plane could join but must not."""
+    """The decision. `refused`: what the data plane could join but must not: kind -> (cause, reason)."""
 
     kinds: frozenset[CoalesceKind]
     refused: dict[CoalesceKind, tuple[Cause, str]] = field(default_factory=dict)
@@ -42,16 +42,16 @@ class Coalescing:
         return Counter(("coalesce", cause) for cause, _ in self.refused.values())
 
     def described(self) -> dict[str, str]:
-        """Kind -> `joined`, or why not; for people."""
+        """Kind -> `joined` or the reason against it, for people."""
         words: dict[str, str] = dict.fromkeys(self.kinds, "joined")
         words |= {kind: reason for kind, (_, reason) in self.refused.items()}
         return dict(sorted(words.items()))
 
 
 class CoalescingGuard:
-    """Decides for each tunnel of a daemon; a trial serves all of a data plane's build.
+    """Decides for each tunnel of a daemon. One trial serves all tunnels with the same build.
 
-    `release` is that of the kernel; `open_path` makes the path for trials.
+    `release`: the kernel's; `open_path` opens the path for trials.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class CoalescingGuard:
         self._log = structlog.get_logger("bridged.coalescing")
 
     def decide(self, tunnel: str, mode: Mode, build: Build, port: TapPort) -> Coalescing:
-        """What may be joined on the way into this TAP. Logs each refusal; the first call takes 0.2 s."""
+        """What to join on the way into this TAP. Logs each refusal. The first call takes 0.2 s."""
         possible = coalesce_kinds(build, port)
         if mode == "off" or not possible:
             return Coalescing(frozenset())
@@ -85,7 +85,7 @@ class CoalescingGuard:
         result = self._results.get((build, kinds))
         if result is None:
             result = self._try(build, kinds)
-            if not result.unavailable:  # what was missing may be there for the next tunnel
+            if not result.unavailable:  # what is missing now may be there for the next tunnel
                 self._results[build, kinds] = result
         return result
 

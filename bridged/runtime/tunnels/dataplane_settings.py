@@ -13,15 +13,15 @@ from bridged.units import Octets, Seconds
 def dataplane_settings(
     name: str, tunnel: Tunnel, port: TapPort, kind: Build, kinds: frozenset[CoalesceKind]
 ) -> DataplaneSettings:
-    """Of tunnel `name` with the adapter `port`, for a data plane of this build.
+    """Settings for tunnel `name` with the adapter `port` and a data plane of this build.
 
-    `kinds` may be joined into super-frames.
+    `kinds`: what may be joined into super-frames.
     """
     fits_path = fits_segments(kind, port)
     return DataplaneSettings(
         tunnel=name,
         tap=port,
-        # A client hands over the socket of its handshake.
+        # A client lends the socket of its handshake later.
         bind=bind_endpoint(tunnel) if tunnel.role == "server" else None,
         mss_limit=mss_limit(tunnel, fits_path=fits_path),
         mss_fits_path=fits_path and tunnel.mss == "auto",

@@ -1,6 +1,6 @@
-"""Says in the log, once each, what offload a data plane had to give up while it ran.
+"""Logs, once each, the offloads that a running data plane could not use.
 
-The data planes only count them (bridged/dataplane/contract.py): a fallback may come with every batch.
+Data planes only count these fallbacks (bridged/dataplane/contract.py): one may happen with every batch.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from bridged.supervision import SUPERVISOR, Timer
 INTERVAL_SECONDS: Final = 2.0
 
 _MEANINGS: Final = {
-    ("udp_gso", "eio"): "what carries the tunnel segments no UDP (IPsec, or a card without checksums): "
+    ("udp_gso", "eio"): "the WAN interface cannot segment UDP (IPsec, or a card without checksums): "
     "packets leave one by one",
-    ("udp_gso", "einval"): "the kernel does not take UDP_SEGMENT here: packets leave one by one",
+    ("udp_gso", "einval"): "the kernel refuses UDP_SEGMENT here: packets leave one by one",
     ("udp_gso", "emsgsize"): "packets larger than the path's MTU leave one by one, as IP fragments",
     ("udp_gro", "einval"): "this kernel has no UDP_GRO: packets are received one by one",
     (
         "udp_steering",
         "einval",
-    ): "the kernel takes no program that chooses among sockets (SO_ATTACH_REUSEPORT_CBPF): the "
-    "hash of addresses and ports shares the peers out among the workers, perhaps unevenly",
+    ): "the kernel refuses a program that chooses among sockets (SO_ATTACH_REUSEPORT_CBPF): a hash of "
+    "addresses and ports distributes the peers over the workers, perhaps unevenly",
     ("coalesce", "einval"): "the TAP refused a super-frame: frames are written one by one",
 }
 
 
 class FallbackLog:
-    """Looks at the counters of all tunnels again and again. `planes`: those that run now, by tunnel."""
+    """Reads the counters of all tunnels every few seconds. `planes` gives the running ones by tunnel."""
 
     def __init__(self, planes: Callable[[], Mapping[str, DataPlane]]) -> None:
         self._planes = planes
-        self._told: set[tuple[str, str, str]] = set()
+        self._logged: set[tuple[str, str, str]] = set()
         self._timer: Timer | None = None
         self._log = structlog.get_logger("bridged.offloads")
 
@@ -50,13 +50,13 @@ class FallbackLog:
             self._timer = None
 
     def look(self) -> None:
-        """Tell what is new; a tunnel that has gone and comes again begins anew."""
+        """Log what is new. A tunnel that ended and started again is logged again."""
         planes = self._planes()
-        self._told = {told for told in self._told if told[0] in planes}
+        self._logged = {known for known in self._logged if known[0] in planes}
         for tunnel, plane in planes.items():
             for offload, cause in plane.snapshot().offload_fallbacks:
-                if (tunnel, offload, cause) not in self._told:
-                    self._told.add((tunnel, offload, cause))
+                if (tunnel, offload, cause) not in self._logged:
+                    self._logged.add((tunnel, offload, cause))
                     detail = _MEANINGS.get((offload, cause), "")
                     self._log.warning(
                         "offload_fallback", tunnel=tunnel, offload=offload, cause=cause, detail=detail

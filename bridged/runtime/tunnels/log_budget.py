@@ -1,4 +1,4 @@
-"""Lines that others can cause without end: so many at once, then one in a while; the rest is counted."""
+"""Limits log lines that others can cause: a burst, then one every few seconds. The rest is counted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LINE_SECONDS: Final = 3.0
 
 
 class LogBudget:
-    """`take` before each line. `clock` gives monotonic seconds."""
+    """Call `take` before each line. `clock` gives monotonic seconds."""
 
     def __init__(
         self, clock: Callable[[], float], burst: float = LINES_BURST, seconds: float = LINE_SECONDS
@@ -23,7 +23,7 @@ class LogBudget:
         self._suppressed = 0
 
     def take(self) -> dict[str, int] | None:
-        """None: do not write. Else fields for the line: `suppressed`, how many were left out before it."""
+        """None: do not log. Else fields for the line: `suppressed` counts the lines dropped before it."""
         now = self._clock()
         self._left = min(self._burst, self._left + (now - self._at) / self._seconds)
         self._at = now

@@ -1,4 +1,4 @@
-"""Octets around a frame, and the TCP segment size that follows from them.
+"""Bytes around a frame, and the TCP segment size that follows from them.
 
 Source: docs/protocol/data.md#5-4.
 """
@@ -12,14 +12,14 @@ from bridged.addresses import Remote
 from bridged.configuration.schema import Tunnel
 
 IPV6_AND_UDP: Final = 48
-"""Which family carries a peer is not known here; over IPv4 one VLAN tag fits as well."""
+"""The outer family is not known here; over IPv4 there is room for a VLAN tag."""
 DATA_V2_AEAD: Final = 24
 ETHERNET: Final = 14
 IPV4_AND_TCP: Final = 40
 
 
 def mss_limit(tunnel: Tunnel, *, fits_path: bool = False) -> int:
-    """The largest TCP MSS (IPv4, octets) that fits the WAN in one packet; 0 for no limit.
+    """The largest TCP MSS (IPv4, bytes) that fits the WAN in one packet; 0 for no limit.
 
     `fits_path`: the data plane knows each peer's path and lowers the MSS itself where `mss: auto`.
     """
@@ -32,14 +32,14 @@ def mss_limit(tunnel: Tunnel, *, fits_path: bool = False) -> int:
 
 @dataclass(frozen=True, slots=True)
 class TcpSizes:
-    """What TCP is fitted to (octets); as `DataplaneSettings` has it."""
+    """What TCP is fitted to (bytes); see `DataplaneSettings`."""
 
     wan_mtu: int
     mss_limit: int
 
 
 def sizes_by_remote(tunnel: Tunnel, *, fits_path: bool) -> dict[Remote, TcpSizes]:
-    """Of every remote of a client; empty where all have the tunnel's. `fits_path`: see `mss_limit`."""
+    """The sizes of each remote of a client; empty: all use the tunnel's. `fits_path`: see `mss_limit`."""
     if not tunnel.remote_sizes:
         return {}
     found: dict[Remote, TcpSizes] = {}

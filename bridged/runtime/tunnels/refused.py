@@ -1,4 +1,4 @@
-"""Who was refused lately, and why: for the log and for `bridged status`.
+"""Peers that were refused recently, and why: for the log and for `bridged status`.
 
 Pure: callers pass the Unix time.
 """
@@ -15,11 +15,11 @@ from bridged.runtime.snapshot import RefusedStatus
 from bridged.units import UnixSeconds
 
 REFUSED_MAX: Final = 32
-"""Sources and reasons that are remembered; the one that was silent for longest goes first."""
+"""Entries that are remembered; the one that was silent longest is dropped first."""
 SHOWN_SECONDS: Final = 3600.0
 _CERTAIN_AFTER: Final = 2
 _CERTAIN_AFTER_STATIC: Final = 3
-"""Packets after which a guess is said: noise on the line makes one packet look strange."""
+"""Packets after which a guess is reported: one packet may look strange because of noise on the line."""
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class _Refused:
 
 
 class RefusedPeers:
-    """Bounded; by address, reason and detail, whatever the port."""
+    """Bounded. Counts by address, reason and detail, whatever the port."""
 
     def __init__(self) -> None:
         self._entries: dict[tuple[str, str, str], _Refused] = {}
@@ -42,7 +42,7 @@ class RefusedPeers:
     def note_stranger(
         self, source: Endpoint, stranger: Stranger, datagram: bytes, now: UnixSeconds
     ) -> RefusedStatus | None:
-        """A packet that could not be opened. What to log, once it is certain: at 2, 20, 200 … packets."""
+        """Note a packet that could not be opened. Returns what to log, at 2, 20, 200 … packets."""
         entry = self._note(source, stranger.code, stranger.advice, now)
         least = _CERTAIN_AFTER
         if stranger.code == STATIC_KEY:
@@ -50,7 +50,7 @@ class RefusedPeers:
             if len(entry.fronts) < least:
                 entry.fronts.add(datagram[:HEADER_LENGTH])
             if len(entry.fronts) < least:
-                # Whoever speaks TLS begins each packet with the same session id.
+                # A sender that speaks TLS begins each packet with the same session id.
                 return None
         if entry.times < max(least, entry.said * 10):
             return None
@@ -58,16 +58,16 @@ class RefusedPeers:
         return _status(entry)
 
     def note_handshake(self, source: Endpoint, code: str, detail: str, now: UnixSeconds) -> None:
-        """A handshake that failed because of what the peer is or has."""
+        """Note a handshake that failed because of the peer's identity or configuration."""
         self._note(source, code, detail, now).said = 1
 
     def forget(self, source: Endpoint) -> None:
-        """A peer from there was let in."""
+        """A peer from there connected."""
         for key in [key for key in self._entries if key[0] == source.host]:
             del self._entries[key]
 
     def statuses(self, now: UnixSeconds) -> tuple[RefusedStatus, ...]:
-        """Those of the last hour that are certain, newest first."""
+        """The certain ones of the last hour, newest first."""
         entries = [entry for entry in self._entries.values() if entry.said]
         return tuple(_status(entry) for entry in reversed(entries) if now - entry.last_seen <= SHOWN_SECONDS)
 

@@ -15,7 +15,7 @@ from bridged.units import Seconds, UnixSeconds
 
 DURATION_BOUNDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 PEER_NAMES_MAX: Final = 4096
-"""Names that are remembered; a CA decides who can make one, but not how many."""
+"""Names that are remembered: a CA decides who gets one, but not how many."""
 
 
 class Durations:
@@ -71,12 +71,12 @@ class PeerRecord:
     gone_at: UnixSeconds | None = None
 
     def retire(self, snapshot: PeerSnapshot) -> None:
-        """A session is over; its figures stay."""
+        """A session is over: keep its figures."""
         self.past = add_counters(self.past, snapshot.counters)
         self.last_seen = _newest(self.last_seen, snapshot.last_seen)
 
     def status(self, live: Iterable[PeerSnapshot], wrap: str, transport: str) -> PeerStatus:
-        """The record and the sessions that are up now, summed."""
+        """The record plus the sessions that are up now."""
         sessions = list(live)
         counters = self.past
         seen = self.last_seen
@@ -114,9 +114,9 @@ class PeerRecord:
 
 
 class PeerBook:
-    """Records by peer name. Configured names are there from the start, so that "never came" shows.
+    """Records by peer name. Configured names have one from the start, so a peer that never came is visible.
 
-    Any other name is forgotten `retention` seconds after its last session (never sooner).
+    Any other name is forgotten `retention` seconds after its last session.
     """
 
     def __init__(self, names: Iterable[str], retention: float = float("inf")) -> None:
@@ -125,7 +125,7 @@ class PeerBook:
         self._retention = retention
 
     def apply(self, names: Iterable[str], retention: float) -> None:
-        """Other configured names and another retention time from now on; records stay."""
+        """Change the configured names and the retention time. Records stay."""
         before, self._configured = self._configured, frozenset(names)
         for name in before - self._configured:
             if not self._records[name].connections:
@@ -135,7 +135,7 @@ class PeerBook:
         self._retention = retention
 
     def record(self, name: str) -> PeerRecord:
-        """The record of a name, made when it is new; beyond PEER_NAMES_MAX names share `_other`."""
+        """The record of a name, made if it is new. Names beyond PEER_NAMES_MAX share `_other`."""
         known = self._records.get(name)
         if known is not None:
             return known
@@ -153,11 +153,11 @@ class PeerBook:
         record.gone_at = None
 
     def note_gone(self, name: str, now: UnixSeconds) -> None:
-        """A session of this name is over; when it was the last one, its time of retention begins."""
+        """A session of this name is over. If it was the last one, its retention time begins."""
         self.record(name).gone_at = now
 
     def forget_expired(self, live: Collection[str], now: UnixSeconds) -> None:
-        """Drop what has been gone for longer than the retention time; names in `live` have a session."""
+        """Drop records whose retention time is over. Names in `live` have a session."""
         for name, record in list(self._records.items()):
             if name in self._configured or name in live or record.gone_at is None:
                 continue
@@ -178,7 +178,7 @@ class PeerBook:
 
 
 def add_counters(first: PeerCounters, second: PeerCounters) -> PeerCounters:
-    """Both together, series by series."""
+    """The sum, series by series."""
     return replace(
         first,
         **{
@@ -189,7 +189,7 @@ def add_counters(first: PeerCounters, second: PeerCounters) -> PeerCounters:
 
 
 def add_counts(first: Mapping[Any, int], second: Mapping[Any, int]) -> dict[Any, int]:
-    """Both together, key by key."""
+    """The sum, key by key."""
     return {key: first.get(key, 0) + second.get(key, 0) for key in {**first, **second}}
 
 

@@ -1,8 +1,8 @@
-"""The self-test of coalescing: this kernel must make exactly the frames again that a super-frame was made of.
+"""The self-test of coalescing: this kernel must segment a super-frame into exactly the frames it was made of.
 
-Samples of each kind are joined by the very build that will do it, written into a scratch path
-(scratch_path.py), and what comes out is compared octet for octet, IP identifications and checksums
-included. The same frames, written one by one, prove first that the path itself is sound.
+The build that will be used joins samples of each kind, which are written into a scratch path
+(scratch_path.py). What comes out is compared byte by byte, IP identifications and checksums included. First,
+the same frames are written one by one to prove that the path itself works.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bridged.dataplane.portable.headers.checksum import checksum_octets, swapped
 from bridged.units import Seconds
 
 PATIENCE: Final = Seconds(0.5)
-"""For what one write brings out: mostly there when the write returns, later on a loaded host."""
+"""How long to wait for the frames of one write. They usually arrive at once; a loaded host takes longer."""
 
 _DESTINATION: Final = bytes.fromhex("02000000fffe")
 _SOURCE: Final = bytes.fromhex("020000000001")
@@ -33,11 +33,11 @@ _ECE: Final = 0x40
 _ECT: Final = 2
 
 Coalesce = Callable[[list[bytes], int], list[tuple[bytes, int]]]
-"""Frames of one batch and the octets of the virtio-net header -> writes, each with its number of frames."""
+"""(frames of one batch, bytes of the virtio-net header) -> writes, each with its number of frames."""
 
 
 class Path(Protocol):
-    """What `ScratchPath` is."""
+    """What a trial needs of `ScratchPath`."""
 
     virtio_header_size: int
 
@@ -48,7 +48,7 @@ class Path(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Payload sizes (octets) of the segments of one super-frame, and what else is particular to them."""
+    """Payload sizes (bytes) of the segments of one super-frame, and their other properties."""
 
     name: str
     sizes: tuple[int, ...]
@@ -79,7 +79,7 @@ SAMPLES: Final[Mapping[CoalesceKind, tuple[Sample, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class TrialResult:
-    """`failed`: kind -> what was seen. `unavailable`: why nothing could be tried (empty: it was)."""
+    """`failed`: kind -> what went wrong. `unavailable`: why nothing could be tried (empty: it was tried)."""
 
     failed: Mapping[CoalesceKind, str] = field(default_factory=dict)
     unavailable: str = ""
@@ -91,7 +91,7 @@ def try_super_frames(
     coalesce: Coalesce,
     path: Path,
 ) -> TrialResult:
-    """Send samples of each kind through the path, plain and joined, and compare. Takes some milliseconds."""
+    """Send samples of each kind through the path, plain and joined, and compare. Takes a few milliseconds."""
     began = time.monotonic()
     failed: dict[CoalesceKind, str] = {}
     for kind in sorted(kinds):
@@ -108,11 +108,11 @@ def try_super_frames(
 
 
 class _PathUnsound(Exception):
-    """Plain frames do not get through unchanged: nothing can be said of joined ones."""
+    """Plain frames do not get through unchanged, so nothing can be said about joined ones."""
 
 
 def _compare(frames: list[bytes], coalesce: Coalesce, path: Path) -> str:
-    """What is wrong with the joined frames; empty: nothing."""
+    """What is wrong with the joined frames; empty: nothing is."""
     vnet = path.virtio_header_size
     _drain(path)
     try:
@@ -142,13 +142,13 @@ def _difference(wanted: list[bytes], came: list[bytes]) -> str:
         item for item in enumerate(zip(wanted, came, strict=True)) if item[1][0] != item[1][1]
     )
     if len(want) != len(got):
-        return f"frame {number} came out with {len(got)} octets instead of {len(want)}"
+        return f"frame {number} came out with {len(got)} bytes instead of {len(want)}"
     at = next(at for at in range(len(want)) if want[at] != got[at])
-    return f"frame {number} came out changed at octet {at}"
+    return f"frame {number} came out changed at byte {at}"
 
 
 def _ours(path: Path, count: int) -> list[bytes]:
-    """The next `count` frames that are not the kernel's own chatter on a new link."""
+    """The next `count` frames, without those that the kernel itself sends on a new link."""
     frames: list[bytes] = []
     deadline = time.monotonic() + PATIENCE
     while len(frames) < count:
@@ -166,9 +166,9 @@ def _drain(path: Path) -> None:
 
 
 def sample_frames(kind: CoalesceKind, sample: Sample) -> list[bytes]:
-    """The frames of a sample, as a host without offloads sends them."""
+    """The frames of a sample as a host without offloads sends them."""
     frames = []
-    sequence = 0xFFFFF000  # it wraps on the way
+    sequence = 0xFFFFF000  # it wraps during the sample
     for index, size in enumerate(sample.sizes):
         payload = bytes((7 * index + at) & 0xFF for at in range(256)) * (size // 256 + 1)
         payload = payload[:size]
@@ -183,7 +183,7 @@ def sample_frames(kind: CoalesceKind, sample: Sample) -> list[bytes]:
         segment = bytearray(transport + payload)
         total = word_sum(addresses) + swapped(protocol) + swapped(len(segment)) + word_sum(segment)
         checksum = checksum_octets(total)
-        # 0 in the field of UDP says that there is none.
+        # In UDP, a checksum field of 0 means that there is none.
         segment[sum_at : sum_at + 2] = b"\xff\xff" if protocol == _UDP and checksum == b"\0\0" else checksum
         network = _network_header(kind, sample, index, protocol, len(segment))
         frames.append(_DESTINATION + _SOURCE + network + bytes(segment))

@@ -1,6 +1,6 @@
 """From one tunnel's configuration to what its sessions need: identity, wrap, negotiation settings.
 
-Reads certificate and key files once, at start; secrets are wiped where the language allows.
+Reads certificate and key files once, and wipes secrets where the language allows.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def plan_tunnel(
 ) -> TunnelPlan:
     """What tunnel `name` is made of, from the configuration.
 
-    Relative files are looked up under `base`. `warn` gets one line for each secret that others may read.
+    Relative files are looked up under `base`. `warn` gets one line for each secret that others can read.
 
     Raises:
         ConfigurationError: a certificate, key or static key that cannot be used.
@@ -176,7 +176,7 @@ def _is_here(path: str) -> bool:
 
 @contextmanager
 def _located(tls: Tls, prefix: str) -> Iterator[None]:
-    """Errors that know the key alone (`tls.key`) get the tunnel, and the file where there is one.
+    """Complete errors that name only the key (`tls.key`): add the tunnel, and the file if there is one.
 
     Raises:
         ConfigurationError: what was raised, with `file` and the whole `key`.
@@ -195,7 +195,7 @@ def _located(tls: Tls, prefix: str) -> Iterator[None]:
 
 
 def bind_endpoint(tunnel: Tunnel) -> Endpoint | None:
-    """Where the tunnel's socket is bound; None leaves it to the kernel (a client)."""
+    """Where the tunnel's socket is bound; None: the kernel chooses (a client)."""
     if tunnel.role == "server":
         return Endpoint.parse(tunnel.listen, DEFAULT_PORT) if tunnel.listen else DEFAULT_LISTEN
     return Endpoint.parse(tunnel.local, DEFAULT_PORT) if tunnel.local else None

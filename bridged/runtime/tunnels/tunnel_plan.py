@@ -1,4 +1,4 @@
-"""What one tunnel is made of, ready to run."""
+"""Everything that one tunnel is made of."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from bridged.units import UnixSeconds
 
 @dataclass(frozen=True, slots=True)
 class TunnelPlan:
-    """What a tunnel is made of; built from the configuration by `trust` and the daemon.
+    """Built from the configuration by `tunnel_credentials.plan_tunnel`.
 
     `certificates`: role -> end of validity. `crl_next_update`: when the revocation list ends (None: there is
-    none). `judge_peer`: why a connected peer would be refused by this plan, None where it would be let in.
-    `is_embedded`: certificates and list are those of the embedded CA. `transport`: `udp`.
-    `memory`: where a client remembers which server worked last, and a server where its clients were.
+    none). `judge_peer`: why this plan would refuse a connected peer (None: it would not). `is_embedded`:
+    certificates and list come from the embedded CA. `transport`: `udp`. `memory`: the file in which a client
+    remembers the server that worked last, and a server where its clients were.
     """
 
     name: str

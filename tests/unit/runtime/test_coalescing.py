@@ -85,7 +85,7 @@ def test_a_kind_that_fails_is_refused_alone_and_said() -> None:
     assert decision.refused["tcp6"][0] == "selftest"
     (told,) = [line for line in logs if line["event"] == "coalescing_refused"]
     assert told["log_level"] == "warning"
-    assert "octet 51" in told["detail"]
+    assert "byte 51" in told["detail"]
 
 
 def test_where_nothing_can_be_tried_all_goes_on_and_that_is_said() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from bridged.addresses import Endpoint
 from bridged.protocol.session.events import SendDatagram
 from bridged.runtime.tunnels.allowance import AMPLIFICATION, LEAST_DATA_PACKET, Allowance
-from bridged.runtime.tunnels.link import PeerLink
+from bridged.runtime.tunnels.link import PeerLink, Withheld
 from bridged.runtime.tunnels.log_budget import LogBudget
 from bridged.units import MonotonicSeconds, PeerHandle
 
@@ -53,7 +53,7 @@ class Scene:
         self.payloads = 0
         self.withheld = 0
         self.accepts = True
-        self.link = PeerLink(self, PeerHandle(1), HOME, self, self, None, lambda: MonotonicSeconds(0.0))  # type: ignore[arg-type]
+        self.link = PeerLink(self, PeerHandle(1), HOME, self, self, lambda: MonotonicSeconds(0.0))  # type: ignore[arg-type]
         self.link.is_attached = True
 
     def poll_event(self) -> Any:
@@ -75,7 +75,8 @@ class Scene:
 
     def handle_settled(self, link: PeerLink) -> None: ...
 
-    def handle_withheld(self, link: PeerLink) -> None:
+    def handle_news(self, link: PeerLink, news: object) -> None:
+        assert isinstance(news, Withheld)
         self.withheld += 1
 
     def sent_to(self, endpoint: Endpoint) -> int:

@@ -66,9 +66,9 @@ def test_a_refusal_is_a_failure_with_the_kernels_reason() -> None:
     assert "Invalid argument" in verdict.failed["tcp6"]
 
 
-def test_the_reason_tells_sample_frame_and_octet() -> None:
+def test_the_reason_tells_sample_frame_and_byte() -> None:
     verdict = tried(CuttingPath(changed(19, number=3), 4))
-    assert verdict.failed["tcp4"] == "full, odd end pushed: frame 3 came out changed at octet 19"
+    assert verdict.failed["tcp4"] == "full, odd end pushed: frame 3 came out changed at byte 19"
 
 
 def test_a_path_that_spoils_plain_frames_proves_nothing() -> None:
