@@ -30,7 +30,7 @@ from bridged.protocol.keys.key_derivation import DataKey, slice_keys
 from bridged.protocol.packets import data_packet
 from bridged.protocol.role import Role
 from bridged.units import KeyId, Octets, PeerHandle, Seconds, WirePeerId
-from tests.lab.waiting import wait_for
+from tests.lab.waiting import PATIENCE, wait_for
 
 WAIT_SECONDS = 5.0
 QUIET_SECONDS = 0.15
@@ -136,7 +136,7 @@ class HandPeer:
     def datagrams(self, count: int = 1, seconds: float = WAIT_SECONDS) -> list[bytes]:
         """The next `count` datagrams."""
         found: list[bytes] = []
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * PATIENCE
         while len(found) < count:
             ready, _, _ = select.select([self.socket], [], [], max(0.0, deadline - time.monotonic()))
             assert ready, f"peer {self.number}: {len(found)} of {count} datagrams within {seconds} s"
@@ -237,7 +237,7 @@ class Rig:
     def writes(self, count: int = 1, seconds: float = WAIT_SECONDS) -> list[bytes]:
         """The next `count` writes to the TAP, virtio-net header included."""
         found: list[bytes] = []
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * PATIENCE
         while len(found) < count:
             ready, _, _ = select.select([self.tap], [], [], max(0.0, deadline - time.monotonic()))
             assert ready, f"{len(found)} of {count} writes to the TAP within {seconds} s"

@@ -26,6 +26,7 @@ from tests.lab import Lab
 from tests.lab.frames import open_capture, received_frames
 from tests.lab.host_settings import iperf3_client, iperf3_server
 from tests.lab.topology import Host, Site, TwoSites
+from tests.lab.waiting import PATIENCE
 
 pytestmark = pytest.mark.root
 
@@ -48,7 +49,7 @@ def alone(build: str, lab: Lab) -> Iterator[End]:
 def awaited(sock: socket.socket, wanted: list[bytes], seconds: float = 5.0) -> list[bytes]:
     """Frames of `wanted` in the order in which they were captured, until all are there."""
     seen: list[bytes] = []
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * PATIENCE
     while len(seen) < len(wanted) and time.monotonic() < deadline:
         select.select([sock], [], [], 0.1)
         seen += [item for item in received_frames(sock) if item in wanted]

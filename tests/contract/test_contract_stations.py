@@ -17,6 +17,7 @@ from bridged.dataplane.contract import (
 from bridged.errors import DataplaneError
 from bridged.units import PeerHandle, Seconds
 from tests.contract.dataplane_rig import BROADCAST, Rig, frame, station
+from tests.lab.bounds import Pace
 
 Make = Callable[..., Rig]
 
@@ -73,13 +74,17 @@ def test_a_static_station_behind_the_tap_cannot_be_taken_over_by_a_peer(rig: Rig
     assert first.is_quiet()
 
 
+@pytest.mark.measures
 def test_a_station_that_is_not_static_ages_and_moves_as_a_learned_one(make_rig: Make) -> None:
     rig = make_rig(ageing=Seconds(0.3))
     first, second = rig.peer(1), rig.peer(2)
+    pace = Pace(0.3)
     rig.plane.install_station(at(50), first.handle, is_static=False)
     second.send(frame(50, BROADCAST))
-    assert first.payloads() == rig.frames() == [frame(50, BROADCAST)]
-    assert rig.learned(50) == second.handle
+    got, learned = (first.payloads(), rig.frames()), rig.learned(50)
+    pace.step()
+    assert got == ([frame(50, BROADCAST)], [frame(50, BROADCAST)])
+    assert learned == second.handle
     assert rig.event(StationMoved) == StationMoved(at(50), first.handle, second.handle)
     time.sleep(0.5)
     assert rig.plane.find_station(at(50)) is None
@@ -162,9 +167,11 @@ def test_what_cannot_be_a_station_is_refused(make_rig: Make) -> None:
     assert {entry.station: entry.handle for entry in rig.plane.fdb()} == {at(50): peer.handle, at(51): None}
 
 
+@pytest.mark.measures
 def test_each_change_of_the_fdb_is_told_once_and_in_order(make_rig: Make) -> None:
     rig = make_rig(ageing=Seconds(0.5))
     first, second = rig.peer(1), rig.peer(2)
+    pace = Pace(0.5)
     assert rig.plane.station_events(0) == StationEvents((), 0, 0)
     for source in (first, first, second):
         source.send(frame(50, BROADCAST))
@@ -178,6 +185,7 @@ def test_each_change_of_the_fdb_is_told_once_and_in_order(make_rig: Make) -> Non
     rig.plane.remove_station(at(51))
     rig.plane.remove_peer(second.handle)
     later = rig.plane.station_events(learned.next)
+    pace.step()
     assert later.events == (
         StationEvent("learned", at(51), None),
         StationEvent("removed", at(51), None),
