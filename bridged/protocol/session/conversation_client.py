@@ -138,7 +138,7 @@ class ClientConversation:
                 core.leave(
                     SessionInput.PEER_LEFT,
                     "kicked",
-                    f"the server ends us: {text or 'no reason given'}",
+                    f"the server disconnected us: {text or 'no reason given'}",
                     now,
                     retry_after=HALT_RETRY_SECONDS,
                 )
