@@ -1,6 +1,6 @@
-"""The composition root: builds everything from the configuration, wires it, waits, takes it down.
+"""The composition root: builds everything from the configuration, connects it, waits, and takes it down.
 
-Decides nothing itself; what can fail at run time has its own keeper.
+It decides nothing itself; whatever can fail at run time has its own keeper.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ from bridged.units import UnixSeconds
 EXIT_DONE: Final = 0
 EXIT_FAILED: Final = 1
 RUN_ERRORS: Final = (BridgedError, OSError, ShutdownErrors)
-"""What changing the site may raise."""
+"""Errors of changes of the site."""
 SETTLED_SECONDS: Final = 3.0
 GARBAGE_THRESHOLDS: Final = (700, 5, 2)
-"""Objects more, youngest collections, and middle ones, before the next greater collection."""
+"""Thresholds of the three generations; see `keep_collections_small`."""
 
 
 def run(configuration_path: Path, confirm_seconds: float | None = None) -> int:
@@ -100,25 +100,25 @@ class Daemon:
         self._reload_lock = asyncio.Lock()
         self._reload_again = False
         self._reloads: asyncio.Task[None] | None = None
-        # As Prometheus has it: a start is a successful load.
+        # As Prometheus counts it: a start is a successful reload.
         self._reload_status = ReloadStatus({}, "applied", "", self._started)
         self._lag = LoopLag()
         self._keeper = TrustKeeper(self._site, self._reload_lock, lambda: self._configuration.state_directory)
         self._undo: list[Callable[[], Awaitable[Any] | None]] = []
 
     async def run(self) -> int:
-        """Start, wait for the end, stop."""
+        """Start, wait for a stop signal, stop."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, SUPERVISOR.guard("reload", self._reload_soon))
         SUPERVISOR.watch_loop(loop)
-        # Before the start: what is made there may end with a reload, and is to be collected then.
+        # Before the start: what is made there may end with a reload and must be collected then.
         keep_collections_small()
         try:
             await self._start()
             give_back_start()
-            # Again when the first peers will have connected: handshakes are code that is seldom used, too.
+            # Again after the first peers have connected: handshake code is rarely used, too.
             again = SUPERVISOR.after("memory", SETTLED_SECONDS, give_back_start)
             self._undo.append(again.cancel)
             self._log.info("daemon_started", version=__version__, tunnels=list(self._site.tunnels))
@@ -162,12 +162,12 @@ class Daemon:
         self._await_confirmation()
 
     def _observe(self, configuration: Configuration) -> None:
-        """Watch the host for what concerns the bridges and tunnels that run now."""
+        """Watch the host on behalf of the present bridges and tunnels."""
         bridges, tunnels = configuration.bridges, self._site.tunnels.values()
         assert self._changes is not None
         self._changes.own = {tunnel.tap.name for tunnel in tunnels}
         self._host_watch.bridges = tuple(bridges)
-        # Of two that reach each other the later one is blocked: a client, rather than a server with many.
+        # In a loop the later tunnel is blocked: better a client than a server with many peers.
         servers_first = sorted(tunnels, key=lambda tunnel: tunnel.role.name != "server")
         self._loop_guard.apply(
             {name: [each.tap.name for each in servers_first if each.plan.bridge == name] for name in bridges}
@@ -187,7 +187,7 @@ class Daemon:
         registry = build_registry(self._collector)
         server = MetricsServer(Endpoint.parse(settings.listen, DEFAULT_METRICS_PORT), registry, token)
         server.start()
-        # In a thread: a scrape under way waits for this loop.
+        # In a thread: a running scrape waits for this loop.
         self._undo.append(lambda: asyncio.to_thread(server.stop))
 
     def _watch_clock(self) -> None:
@@ -195,7 +195,7 @@ class Daemon:
         try:
             steps.start()
         except OSError as error:
-            # Waits end by themselves, only later.
+            # Waits then end by themselves, but later.
             self._log.warning("clock_not_watched", detail=str(error))
             return
         self._undo.append(steps.close)
@@ -211,16 +211,16 @@ class Daemon:
     # --- reload -----------------------------------------------------------------------------------
 
     def _reload_soon(self) -> None:
-        """SIGHUP: one reload at a time; those that come meanwhile are one more after it."""
+        """SIGHUP: one reload at a time. Any number of signals meanwhile cause one more reload."""
         if self._changes is None:
-            return  # the file has just been read
+            return  # starting: the file has just been read
         if self._reloads is None or self._reloads.done():
             self._reloads = SUPERVISOR.keep("reload", self.reload)
         else:
             self._reload_again = True
 
     async def reload(self) -> ReloadStatus:
-        """Read the configuration anew, and become what it says. See `AdminState.reload`."""
+        """Load the configuration again and apply the difference. See `AdminState.reload`."""
         async with self._reload_lock:
             status = await self._reload()
             while self._reload_again and not self._stop.is_set():
@@ -241,9 +241,9 @@ class Daemon:
         try:
             restarted = await self._become(target, plans)
         except Exception as error:
-            # Whatever it is: the daemon goes on with what it had.
-            way_back = await self._go_back(before, ran)
-            return self._note_reload("rejected", f"{error or type(error).__name__}; {way_back}")
+            # Whatever it is, the daemon continues with what it had.
+            outcome = await self._go_back(before, ran)
+            return self._note_reload("rejected", f"{error or type(error).__name__}; {outcome}")
         return self._note_reload("restarted" if restarted else "applied", ", ".join(restarted))
 
     def _load_again(self) -> Configuration:
@@ -257,7 +257,7 @@ class Daemon:
         return target
 
     async def _go_back(self, before: Configuration, ran: Mapping[str, RunningTunnel]) -> str:
-        """Become what was before a failed reload; in words."""
+        """Restore what was before a failed reload. Returns a sentence about the result."""
         try:
             await self._become(before, self._site.plan(before))
         except Exception as error:
@@ -314,11 +314,11 @@ class Daemon:
     # --- stop -------------------------------------------------------------------------------------
 
     async def _take_down(self) -> None:
-        """Everything in reverse order of its making; goes on to its end and then reports."""
+        """Undo everything in reverse order. Continues after errors, and reports them at the end."""
         if self._confirm_timer is not None:
             self._confirm_timer.cancel()
         self._stop.set()
-        # A reload under way comes to its end first.
+        # Wait for a running reload.
         async with self._reload_lock:
             pass
         errors: list[BaseException] = []
@@ -331,7 +331,7 @@ class Daemon:
             except ShutdownErrors as group:
                 errors.extend(group.errors)
             except Exception as error:
-                # Whatever it is, the rest of the host is still to be given back.
+                # Whatever it is, the rest of the host must still be restored.
                 errors.append(error)
         for met in errors:
             self._log.error("shutdown_error", detail=str(met) or type(met).__name__)
@@ -376,12 +376,12 @@ class Daemon:
 
 
 def keep_collections_small() -> None:
-    """Leave the modules out of all further garbage collections, and have full ones more often.
+    """Exclude the modules from garbage collection, and make full collections more frequent.
 
-    Ended TLS sessions are cycles. A full collection comes after 70,000 more objects, and not before a
-    quarter as many are new as there were at the last one: with all modules counted, sessions would pile up
-    for hours, and each collection would look through the modules, too.
-    Source: docs.python.org, gc.set_threshold; CPython 3.11, Modules/gcmodule.c, `long_lived_pending`.
+    Ended TLS sessions are cycles. By default a full collection needs 70,000 more objects, and a quarter as
+    many new ones as there were at the last one. With the modules counted, sessions would pile up for hours,
+    and each collection would traverse the modules, too. Source: docs.python.org, gc.set_threshold; CPython
+    3.11, Modules/gcmodule.c, `long_lived_pending`.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""The daemon's state at one moment, as plain values: the source of metrics, status and API."""
+"""The daemon's state at one moment, as plain values: what metrics, status and API show."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from bridged.supervision import Undone
 from bridged.units import Seconds, UnixSeconds
 
 EXPIRY_NOTICE_SECONDS: Final = 30 * 86_400.0
-"""What ends sooner than this is said: certificates, CAs, revocation lists."""
+"""Certificates, CAs and revocation lists that expire sooner are reported."""
 
 
 @dataclass(frozen=True, slots=True)
 class PeerStatus:
-    """One peer name of one tunnel, over all its sessions; `endpoint` and the like are of the newest one.
+    """One peer name of one tunnel, over all its sessions; `endpoint` and the like belong to the newest one.
 
-    `name` is the configured name or the authenticated certificate name. Totals go on over reconnects.
-    `disconnects` by reason. `remarks`: what is odd about the newest session. None: not known (yet).
+    `name`: the configured or the authenticated certificate name. Totals continue across reconnections.
+    `disconnects` by reason. `remarks`: peculiarities of the newest session. None: not known (yet).
     """
 
     name: str
@@ -51,7 +51,7 @@ class PeerStatus:
 
 @dataclass(frozen=True, slots=True)
 class RefusedStatus:
-    """Who was refused lately. `reason`: a drop reason or a handshake outcome; `detail`: what to do."""
+    """A peer refused recently. `reason`: a drop reason or handshake outcome; `detail`: what to do."""
 
     endpoint: str
     reason: str
@@ -105,9 +105,9 @@ class TunnelStatus:
 
 @dataclass(frozen=True, slots=True)
 class BridgeStatus:
-    """One bridge. `ports`: name -> carrier and master are as wanted. `repairs` by action.
+    """One bridge. `ports`: name -> it has carrier and belongs to the bridge. `repairs` by action.
 
-    `missing`: ports that do not exist. `problem`: why not all is as wished; None: all is.
+    `missing`: ports that do not exist. `problem`: why something is not as configured; None: all is.
     """
 
     name: str
@@ -130,10 +130,10 @@ class ApiCounters:
 
 @dataclass(frozen=True, slots=True)
 class ReloadStatus:
-    """Reloads of the configuration: `counts` by outcome; the newest one's `outcome` and `detail`.
+    """Reloads of the configuration: `counts` by outcome, and the newest one's `outcome` and `detail`.
 
-    Outcomes: `applied`, `restarted` (`detail`: what restarted), `rejected` (`detail`: why). `succeeded`:
-    the start, or the newest one that was not rejected.
+    Outcomes: `applied`, `restarted` (`detail`: what restarted), `rejected` (`detail`: why). `succeeded`: when
+    the newest one succeeded, or the start.
     """
 
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -144,7 +144,7 @@ class ReloadStatus:
 
 @dataclass(frozen=True, slots=True)
 class DutiesStatus:
-    """Background work: `failures` by duty so far; `undone`: what is not done now, oldest first."""
+    """Background work: `failures` so far, by duty; `undone`: duties that are not done now, oldest first."""
 
     failures: Mapping[str, int] = field(default_factory=dict)
     undone: tuple[Undone, ...] = ()
@@ -152,7 +152,7 @@ class DutiesStatus:
 
 @dataclass(frozen=True, slots=True)
 class DaemonSnapshot:
-    """Everything. `confirm_deadline`: when an unconfirmed start is taken back (None: nothing to confirm)."""
+    """Everything. `confirm_deadline`: when an unconfirmed start is undone (None: nothing to confirm)."""
 
     version: str
     pid: int
@@ -165,4 +165,4 @@ class DaemonSnapshot:
     reload: ReloadStatus = field(default_factory=ReloadStatus)
     duties: DutiesStatus = field(default_factory=DutiesStatus)
     warnings: Mapping[str, str] = field(default_factory=dict)
-    """Kind -> what is amiss on the host now, and the cure: `bridge_netfilter`, `tunnel_loop`."""
+    """Kind -> what is wrong on the host now, and the cure: `bridge_netfilter`, `tunnel_loop`."""

@@ -1,7 +1,7 @@
-"""The UDP socket that a client calls a server through, until the data plane takes it over.
+"""The UDP socket through which a client calls a server, until the data plane borrows it.
 
 Source: ip(7) (IP_RECVERR), ipv6(7), RFC 1122, section 4.1.3.3 (an ICMP error reaches the sender).
-Asyncio. ICMP messages can be forged by whoever knows addresses and ports: they are a hint, never a proof.
+Asyncio. Anybody who knows addresses and ports can forge ICMP messages: they are a hint, never a proof.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _WORDS: Final = {
     errno.ECONNREFUSED: "nobody listens there",
     errno.EHOSTUNREACH: "host unreachable",
     errno.ENETUNREACH: "network unreachable",
-    errno.EACCES: "forbidden on the way",
+    errno.EACCES: "administratively prohibited",
     errno.EPERM: "forbidden by this host's firewall",
     errno.ENETDOWN: "network down",
     errno.EADDRNOTAVAIL: "no local address to send from",
@@ -51,10 +51,10 @@ OnRefused = Callable[["CallSocket", Endpoint, str], None]
 
 
 class CallSocket:
-    """One socket of its own, bound to `local` or to a port that the kernel chooses.
+    """A socket bound to `local`, or to a port that the kernel chooses.
 
-    `on_datagram` gets what arrives; `on_refused` the endpoint and words when sending failed, or the network
-    says that nothing arrives there. Neither is called while the socket is lent.
+    `on_datagram` gets what arrives. `on_refused` gets endpoint and reason when sending failed or the network
+    reports that nothing arrives there. Neither is called while the socket is lent.
 
     Raises:
         DataplaneError: `bind_failed`.
@@ -92,11 +92,11 @@ class CallSocket:
         return self._socket.fileno() >= 0
 
     def can_reach(self, endpoint: Endpoint) -> bool:
-        """Whether the families fit."""
+        """Whether this socket's address family can reach it."""
         return self._family == socket.AF_INET6 or not endpoint.is_ipv6
 
     def send_control(self, datagram: bytes, destination: Endpoint) -> None:
-        """Send; what cannot be sent is lost, and repeated by the session. Also while the socket is lent."""
+        """Send, also while the socket is lent. What cannot be sent is lost; the session repeats it."""
         if not self.is_open:
             return
         try:
@@ -105,13 +105,13 @@ class CallSocket:
             )
         except OSError as error:
             if error.errno == errno.ECONNREFUSED:
-                # That was an ICMP error of an earlier datagram; its text is in the error queue.
+                # An ICMP error caused by an earlier datagram; the error queue has the details.
                 return
             if error.errno not in _PASSING:
                 self._on_refused(self, destination, _words(error.errno or 0))
 
     def _hops(self, destination: Endpoint) -> list[tuple[int, int, bytes]]:
-        """One less than the socket's own: no kernel joins data to a control packet (decision 24)."""
+        """One hop less than usual, so that no kernel joins data to a control packet (docs/decisions/0024)."""
         if destination.is_ipv6:
             own = self._socket.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)
             return [(socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT, struct.pack("i", own - 1))]
@@ -119,16 +119,16 @@ class CallSocket:
         return [(socket.IPPROTO_IP, socket.IP_TTL, struct.pack("i", own - 1))]
 
     def lend(self) -> int:
-        """Stop reading; the descriptor, for the data plane, until `reclaim`."""
+        """Stop reading. Returns the descriptor, for the data plane, until `reclaim`."""
         self._stop_listening()
         self.is_lent = True
-        # A full error queue would keep every poll of the socket awake.
+        # A full error queue would wake every poll of the socket.
         self._report_errors(False)
         self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         return self._socket.fileno()
 
     def reclaim(self) -> None:
-        """Read again; the data plane does not any more."""
+        """Read again: the data plane no longer does."""
         if not self.is_lent or not self.is_open:
             return
         self.is_lent = False
@@ -157,7 +157,7 @@ class CallSocket:
         if local is None:
             return
         if not is_any:
-            # The address may appear later, with its link or its lease.
+            # The address may appear later, with its link or lease.
             sock.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
             if self._family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
@@ -179,7 +179,7 @@ class CallSocket:
 
     def _take(self) -> None:
         for _ in range(DATAGRAMS_PER_TURN):
-            # A datagram before may have lent or closed the socket.
+            # An earlier datagram may have caused the socket to be lent or closed.
             if self.is_lent or not self.is_open:
                 return
             try:
@@ -187,7 +187,7 @@ class CallSocket:
             except BlockingIOError:
                 break
             except OSError:
-                # An ICMP error: see the error queue.
+                # An ICMP error: read from the error queue below.
                 continue
             self._on_datagram(self, datagram, to_endpoint(source))
         self._take_errors()
@@ -202,17 +202,18 @@ class CallSocket:
                 return
             for level, kind, value in ancillary:
                 if (level, kind) in ((socket.IPPROTO_IP, _IP_RECVERR), (socket.IPPROTO_IPV6, _IPV6_RECVERR)):
-                    self._tell_error(value, target)
+                    self._report_error(value, target)
 
-    def _tell_error(self, value: bytes, target: SockAddress) -> None:
+    def _report_error(self, value: bytes, target: SockAddress) -> None:
         if len(value) < _EXTENDED_ERROR.size or not target:
             return
         number, origin, _, _, _, _ = _EXTENDED_ERROR.unpack_from(value)
         if origin not in _FROM_NETWORK or number in _PASSING:
             return
-        teller = _offender(value[_EXTENDED_ERROR.size :])
-        where = to_endpoint(target)
-        words = _words(number) if not teller or teller == where.host else f"{_words(number)}, says {teller}"
+        reporter = _offender(value[_EXTENDED_ERROR.size :])
+        where, words = to_endpoint(target), _words(number)
+        if reporter and reporter != where.host:
+            words = f"{words}, says {reporter}"
         self._on_refused(self, where, words)
 
 
@@ -221,7 +222,7 @@ def _words(number: int) -> str:
 
 
 def _offender(address: bytes) -> str:
-    """Who sent the ICMP message; empty where that is not known."""
+    """The address that sent the ICMP message; empty where unknown."""
     if len(address) < 8:
         return ""
     (family,) = struct.unpack_from("=H", address)

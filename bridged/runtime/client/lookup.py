@@ -1,8 +1,8 @@
-"""Names of servers to endpoints, while the name server may come and go.
+"""Looks up the endpoints of servers, while the name server may come and go.
 
-The system's resolver waits five seconds and more for a lost question; a name server that appears meanwhile
-would not be noticed for so long. So a question is repeated every second, each in a thread of its own, and the
-first answer counts.
+The system's resolver waits at least five seconds for a lost query, and would notice a name server that
+appears meanwhile only then. Instead, each query is repeated every second in a thread of its own; the first
+answer counts.
 """
 
 from __future__ import annotations
@@ -15,47 +15,47 @@ from bridged.addresses import Endpoint, Remote
 from bridged.supervision import SUPERVISOR
 
 LOOKUP_SECONDS: Final = 1.0
-"""How long one call waits; its question goes on, and the next call takes its answer too."""
-QUESTIONS_AT_ONCE: Final = 6
-"""For each name. A question takes ten seconds at most with one name server, and is repeated after five."""
+"""How long one call waits. Its query continues, and the next call can use the answer."""
+QUERIES_AT_ONCE: Final = 6
+"""Limit for each name. A query to one name server takes ten seconds at most."""
 
 _FAMILIES: Final = {"udp": socket.AF_UNSPEC, "udp4": socket.AF_INET, "udp6": socket.AF_INET6}
 
 
 class Lookup:
-    """Looks up names for one event loop. Threads are daemons: an unanswered question delays no exit."""
+    """Looks up names for one event loop. Its threads are daemons: an unanswered query delays no exit."""
 
     def __init__(self) -> None:
         self._asked: dict[Remote, set[asyncio.Future[list[Endpoint]]]] = {}
 
     async def resolve(self, remote: Remote) -> list[Endpoint]:
-        """All addresses of `remote` of its family, in the resolver's order; itself where it is numeric.
+        """All addresses of `remote` of its family, in the resolver's order; a numeric one as it is.
 
         Raises:
-            OSError: no such name, or the resolver could not ask.
+            OSError: no such name, or the query could not be sent.
             TimeoutError: no answer within LOOKUP_SECONDS.
         """
         if remote.server.is_numeric:
             return [remote.server]
         asked = self._asked.setdefault(remote, set())
-        if len(asked) < QUESTIONS_AT_ONCE:
+        if len(asked) < QUERIES_AT_ONCE:
             asked.add(_ask(remote))
         answered, _ = await asyncio.wait(asked, timeout=LOOKUP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         asked -= answered
         if not answered:
             raise TimeoutError
-        failures = [question.exception() for question in answered]
-        for question, failure in zip(answered, failures, strict=True):
+        failures = [query.exception() for query in answered]
+        for query, failure in zip(answered, failures, strict=True):
             if failure is None:
-                return question.result()
+                return query.result()
         assert failures[0] is not None
         raise failures[0]
 
     def close(self) -> None:
-        """Forget all questions under way."""
+        """Forget all running queries."""
         for asked in self._asked.values():
-            for question in asked:
-                question.cancel()
+            for query in asked:
+                query.cancel()
         self._asked.clear()
 
 
@@ -79,15 +79,15 @@ def _ask(remote: Remote) -> asyncio.Future[list[Endpoint]]:
         try:
             found = socket.getaddrinfo(server.host, server.port, family, socket.SOCK_DGRAM)
         except Exception as error:
-            # Whatever it is: without an answer, the question would count as under way for ever.
+            # Whatever it is: without an answer, the query would count as running forever.
             failure = error if isinstance(error, OSError) else OSError(str(error))
         try:
             loop.call_soon_threadsafe(settle, found, failure)
         except RuntimeError:
-            pass  # the loop has ended meanwhile
+            pass  # the loop has ended
 
     try:
         SUPERVISOR.thread("lookup", ask)
-    except RuntimeError as error:  # no thread to be had: as good as no answer
+    except RuntimeError as error:  # no thread available counts as no answer
         answer.set_exception(OSError(str(error)))
     return answer

@@ -1,6 +1,6 @@
-"""The addresses of a client's servers, looked up again and again while it is not connected.
+"""Looks up the addresses of a client's servers repeatedly while it is not connected.
 
-A name server may come late, and its first answer may be wrong. Asyncio.
+A name server may become reachable late, and its first answer may be wrong. Asyncio.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from bridged.runtime.client.lookup import Lookup
 from bridged.supervision import SUPERVISOR
 
 AGAIN_SECONDS: Final = 2.0
-"""A name is looked up so often in the first minute without a connection …"""
+"""Pause between look-ups in the first minute without a connection."""
 LATER_SECONDS: Final = 10.0
-"""… and so often later."""
+"""Pause between look-ups after that."""
 FIRST_MINUTE_SECONDS: Final = 60.0
 FAILED_SECONDS: Final = 1.0
 LOOK_SECONDS: Final = 1.0
 RESOLVER_FILES: Final = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf")
-"""A change of one of these has names looked up at once."""
+"""A change of one of these triggers a look-up at once."""
 
 OnFound = Callable[[Remote, list[Endpoint]], None]
 OnFailed = Callable[[Remote, str], None]
@@ -32,7 +32,7 @@ OnFailed = Callable[[Remote, str], None]
 class NameWatch:
     """Looks up each remote that is a name while `is_wanted`; one task for each name.
 
-    `on_found` gets all addresses each time; `on_failed` the reason in words.
+    `on_found` gets all addresses each time, `on_failed` the reason.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class NameWatch:
             self._is_wanted.set()
 
     def hurry(self) -> None:
-        """Ask again at once: the network has changed."""
+        """Look up again at once: the network has changed."""
         for hurry in self._hurries.values():
             hurry.set()
 
@@ -93,7 +93,7 @@ class NameWatch:
             await self._pause(self._hurries[name], pause)
 
     async def _pause(self, hurry: asyncio.Event, seconds: float) -> None:
-        """Wait, but not past a change of what the system's resolver reads."""
+        """Wait, but no longer than until the resolver's files change."""
         before = _signature()
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
@@ -108,7 +108,7 @@ class NameWatch:
 
 
 def _signature() -> tuple[object, ...]:
-    """Changes with the resolver's files."""
+    """A value that changes with the resolver's files."""
     found: list[object] = []
     for path in RESOLVER_FILES:
         try:

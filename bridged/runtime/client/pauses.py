@@ -13,14 +13,14 @@ RETRY_SECONDS_MAX: Final = 300.0
 ROUNDS_BEFORE_BACKOFF: Final = 5
 _DOUBLINGS_MAX: Final = 16
 _NOBODY_ASKED: Final = frozenset({"ping_timeout", "transport_closed", "renegotiation_failed"})
-"""Ends of a connection after which the next call does not wait."""
+"""Reasons for the end of a connection after which the next call does not wait."""
 
 
 class Pauses:
-    """`until`: no call before; in the past where there is no pause.
+    """`until`: no calls before that moment; in the past where there is no pause.
 
-    Only a client that was told no waits longer and longer. What is missing after a round without an answer
-    (name server, link, server) may appear at any moment.
+    Back off only after a refusal. What is missing after a round without an answer (name server, link, server)
+    may appear at any moment.
     """
 
     def __init__(self) -> None:
@@ -31,12 +31,12 @@ class Pauses:
         self._dismissals = 0
 
     def note_refusal(self, retry_after: float) -> None:
-        """A server said no in this round, and wants us to wait so long."""
+        """A server refused us in this round, and asks us to wait `retry_after` seconds."""
         self._is_refused = True
         self._retry_after = max(self._retry_after, retry_after)
 
     def end_round(self, now: float) -> None:
-        """Everybody was called in vain."""
+        """All servers were called in vain."""
         self._refused_rounds = self._refused_rounds + 1 if self._is_refused else 0
         over = self._refused_rounds - ROUNDS_BEFORE_BACKOFF
         seconds = RETRY_SECONDS * 2.0 ** min(max(over, 0), _DOUBLINGS_MAX)
@@ -46,9 +46,9 @@ class Pauses:
         self._retry_after = 0.0
 
     def end_connection(self, now: float, reason: str, retry_after: float) -> None:
-        """A connection is over, for a reason of `peer_disconnects_total`.
+        """A connection is over; `reason` as in `peer_disconnects_total`.
 
-        Where another machine uses our certificate each return throws it out: we come back ever later.
+        Where another machine uses our certificate, each reconnection disconnects it: the pause doubles.
         """
         pause = 0.0 if reason in _NOBODY_ASKED else RETRY_SECONDS
         self._dismissals = self._dismissals + 1 if retry_after else 0
@@ -61,9 +61,9 @@ class Pauses:
         self._retry_after = 0.0
 
     def wake(self) -> None:
-        """Something changed that may let us through: this pause is over."""
+        """Something changed that may let us through: end this pause."""
         self.until = 0.0
 
     def start_again(self) -> None:
-        """The next pauses are the shortest ones again."""
+        """Begin again with the shortest pauses."""
         self._refused_rounds = 0

@@ -1,7 +1,7 @@
-"""Whether the server still has our session: asked when somebody says that it has not.
+"""Asks whether the server still has our session, after somebody claimed that it has not.
 
-Source: docs/decisions/0036. The notice can be forged, so it only makes us ask: on the data channel,
-where nobody else can answer. Silence does not end the session either; it begins another one beside it.
+Source: docs/decisions/0036. The notice can be forged, so it only makes us ask, on the data channel,
+where nobody else can answer. Silence does not end the session either: it begins another one beside it.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from bridged.supervision import SUPERVISOR, Timer
 
 ASK_SECONDS: Final = 0.3
 QUESTIONS: Final = 3
-"""So many, so far apart; after the last one's time it is silence."""
+"""Questions at that pause. Without an answer after the last one, the server counts as silent."""
 PAUSE_SECONDS: Final = 2.0
 PAUSE_SECONDS_MAX: Final = 60.0
-"""After a notice that was wrong the next one is not looked at for so long; twice as long each time."""
+"""After a wrong notice, further ones are ignored for this long; the time doubles with each."""
 PATIENCE_SECONDS: Final = 600.0
-"""After so long without a notice the pauses begin from the shortest again."""
+"""After this long without a notice, the shortest pause applies again."""
 
 _QUESTION: Final = serialize_occ(OccMessage(OccType.REQUEST))
 
 
 class Probe:
-    """Asks for one client. `on_silence` is called with the link whose server does not answer.
+    """Asks on behalf of one client. `on_silence` gets the link whose server does not answer.
 
     `clock` gives monotonic seconds; `subject` is the tunnel's name.
     """
@@ -52,7 +52,7 @@ class Probe:
         self._timer: Timer | None = None
 
     def notice(self, link: PeerLink) -> None:
-        """Somebody says that the server does not know this link's session."""
+        """Somebody claims that the server does not know this link's session."""
         now = self._clock()
         if now - self._noticed_at > PATIENCE_SECONDS:
             self._pause = PAUSE_SECONDS
@@ -65,7 +65,7 @@ class Probe:
         self._ask()
 
     def close(self) -> None:
-        """Ask no more. Idempotent."""
+        """Stop asking. Idempotent."""
         self._link = None
         if self._timer is not None:
             self._timer.cancel()
@@ -83,7 +83,7 @@ class Probe:
             link.send_payload(_QUESTION)
             self._timer = SUPERVISOR.after("probe", ASK_SECONDS, self._ask, self._subject)
         else:
-            # If that session cannot be had either, the next notice is looked at after a pause as well.
+            # If the next session fails as well, further notices have to wait, too.
             self._rest()
             self._on_silence(link)
 
@@ -93,6 +93,6 @@ class Probe:
         self._pause = min(2 * self._pause, PAUSE_SECONDS_MAX)
 
     def _received(self) -> int:
-        """Authenticated packets so far."""
+        """Number of authenticated packets so far."""
         peers = self._dataplane.snapshot().peers
         return sum(peer.counters.wire_datagrams.get("receive", 0) for peer in peers)

@@ -1,6 +1,6 @@
-"""Which server worked last, over restarts of the daemon.
+"""Remembers which server worked last, across restarts of the daemon.
 
-Blocking, a few hundred bytes. Nothing depends on it: a file that cannot be read or written is as none.
+Blocking, a few hundred bytes. Nothing depends on it: a file that cannot be read or written is ignored.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FILE_OCTETS_MAX: Final = 65536
 class RememberedServer:
     """A file under the state folder; `path` None: nothing is remembered.
 
-    It holds for the list of remotes that it was written for: another list is asked in its own order.
+    It is valid only for the list of remotes that it was written for.
     """
 
     def __init__(self, path: Path | None, remotes: Sequence[Remote]) -> None:
@@ -30,7 +30,7 @@ class RememberedServer:
         self._written: Candidate | None = None
 
     def load(self) -> Candidate | None:
-        """What worked last, if that is known and still one of the remotes."""
+        """The server that worked last, if known and still one of the remotes."""
         if self._path is None:
             return None
         try:
@@ -45,7 +45,7 @@ class RememberedServer:
         return self._written if endpoint.is_numeric else None
 
     def save(self, worked: Candidate) -> None:
-        """Remember it; the file is replaced as a whole."""
+        """Remember this server; replaces the whole file."""
         if self._path is None or worked == self._written:
             return
         text = json.dumps(

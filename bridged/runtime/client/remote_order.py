@@ -1,4 +1,4 @@
-"""Whom a client calls next, and when: the remotes in order, both IP families of one side by side.
+"""Decides whom a client calls next, and when: remotes in order, both IP families of each side by side.
 
 Source: RFC 8305, section 5; docs/decisions/0043.
 Pure: callers pass `now` (monotonic seconds).
@@ -14,13 +14,13 @@ from typing import Final
 from bridged.addresses import Endpoint, Remote
 
 NEXT_ADDRESS_SECONDS: Final = 0.25
-"""How long the next address of one remote waits for an answer to the one before."""
+"""How long an address has to answer before the next address of the same remote is called."""
 NEXT_REMOTE_SECONDS: Final = 3.0
-"""So for the next remote."""
+"""How long a remote has to answer before the next remote is called."""
 ROUND_SECONDS: Final = 1.0
-"""A round takes at least so long, however quickly everybody refuses."""
+"""Shortest duration of a round, however quickly all servers refuse."""
 ADDRESSES_MAX: Final = 16
-"""For each remote: a name server decides how many there are."""
+"""Limit for each remote: a name server decides how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,11 @@ class _Called:
 
 
 class RemoteOrder:
-    """The order of calls in one round after the other.
+    """The order of calls, in rounds.
 
-    `begin` a round, take `next` until it gives None, and come back at `deadline`. Say what you learn by
-    `set_addresses`, `note_no_name`, `refuse`, `forget` and `skip`. When `is_over`, begin the next round.
+    `begin` a round, take `next` until it returns None, and come back at `deadline`. Report what you learn
+    with `set_addresses`, `note_no_name`, `refuse`, `forget` and `skip`. When the round `is_over`, begin the
+    next.
     """
 
     def __init__(self, remotes: Iterable[Remote]) -> None:
@@ -59,7 +60,7 @@ class RemoteOrder:
     # --- what is known ----------------------------------------------------------------------------
 
     def set_addresses(self, remote: Remote, found: Iterable[Endpoint]) -> bool:
-        """What a look-up gave; whether any of it is new. New addresses are called in the present round."""
+        """The result of a look-up. True where an address is new; it is called in the present round."""
         before = self._known.get(remote, [])
         now_known = _alternating(found)[:ADDRESSES_MAX]
         self._known[remote] = now_known
@@ -67,19 +68,19 @@ class RemoteOrder:
         return not set(now_known) <= set(before)
 
     def note_no_name(self, remote: Remote) -> None:
-        """The look-up failed. Addresses found before stay."""
+        """The look-up failed. Addresses that were found before stay."""
         if remote not in self._known:
             self._nameless.add(remote)
 
     def prefer(self, best: Candidate) -> None:
-        """This one worked: it is the first from the next round on."""
+        """This one worked: it comes first from the next round on."""
         self._best = best
         if best.remote in self._remotes:
             self._remotes.remove(best.remote)
             self._remotes.insert(0, best.remote)
 
     def addresses(self) -> set[Endpoint]:
-        """All that are known."""
+        """All known addresses."""
         return set(chain.from_iterable(self._known.values()))
 
     @property
@@ -90,36 +91,36 @@ class RemoteOrder:
     # --- a round ----------------------------------------------------------------------------------
 
     def begin(self, now: float) -> None:
-        """A new round: everybody may be called again."""
+        """Begin a new round: every server may be called again."""
         self._began = now
         self._turns.clear()
         self._called.clear()
         self._skipped.clear()
 
     def next(self, now: float) -> Candidate | None:
-        """Who is to be called now; it counts as called."""
+        """Whom to call now; it then counts as called. None: nobody yet."""
         candidate, _, _ = self._look(now)
         if candidate is not None:
             self._called[candidate.endpoint] = _Called(now)
         return candidate
 
     def deadline(self, now: float) -> float:
-        """When `next` or `is_over` may say something else, if nobody says anything meanwhile."""
+        """When `next` or `is_over` may change, if nothing is reported before."""
         return self._look(now)[1]
 
     def is_over(self, now: float) -> bool:
-        """Everybody was called, and had its time to answer."""
+        """Whether every server was called and had its time to answer."""
         candidate, deadline, is_complete = self._look(now)
         return candidate is None and is_complete and now >= deadline
 
     def refuse(self, endpoint: Endpoint) -> None:
-        """Nothing is to be expected from there in this round: the next one's turn comes at once."""
+        """Expect nothing from there in this round: the next one may be called at once."""
         called = self._called.get(endpoint)
         if called is not None:
             called.is_refused = True
 
     def forget(self, endpoint: Endpoint) -> None:
-        """It was called, but given up for another one: it may be called again in this round."""
+        """It was called but given up for another one, and may be called again in this round."""
         self._called.pop(endpoint, None)
 
     def skip(self, remote: Remote) -> None:
@@ -127,7 +128,7 @@ class RemoteOrder:
         self._skipped.add(remote)
 
     def _look(self, now: float) -> tuple[Candidate | None, float, bool]:
-        """Who is next; or when to look again, and whether all were called."""
+        """(whom to call now, when to look again, whether all were called)."""
         due = self._began + ROUND_SECONDS
         may_begin = self._began
         for remote in self._remotes:
@@ -163,7 +164,7 @@ class RemoteOrder:
 
 
 def _alternating(found: Iterable[Endpoint]) -> list[Endpoint]:
-    """The families in turn, beginning with the first one's; else in the resolver's order."""
+    """Alternate between the families, beginning with the first one's; otherwise in the resolver's order."""
     every = list(dict.fromkeys(found))
     if not every:
         return []

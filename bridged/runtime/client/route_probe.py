@@ -1,4 +1,4 @@
-"""Whether there is any way to an endpoint from here: a route, and an address to send from.
+"""Whether this host has a route to an endpoint, and an address to send from.
 
 Source: connect(2) on a datagram socket, which looks up the route and sends nothing.
 """
@@ -11,7 +11,7 @@ from bridged.addresses import Endpoint
 
 
 def has_route(endpoint: Endpoint, local: Endpoint | None = None) -> bool:
-    """False where the kernel knows no route now. `local`: the address that the tunnel sends from."""
+    """False where the kernel has no route now. `local`: the address that the tunnel sends from."""
     family = socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:

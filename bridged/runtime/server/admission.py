@@ -1,7 +1,8 @@
-"""Who may hold a handshake: a waiting room for those whose cookie came back, and the places they wait for.
+"""Limits unfinished handshakes: a waiting room for clients that returned a cookie, and their places.
 
 Source: docs/decisions/0034.
-No sockets, no clock; callers pass `now` (monotonic seconds). Hosts and networks (/24, IPv6 /64) share alike.
+No sockets, no clock; callers pass `now` (monotonic seconds). Hosts, and networks (/24, IPv6 /64), get equal
+shares.
 """
 
 from __future__ import annotations
@@ -28,20 +29,20 @@ PACKETS_EACH: Final = 3
 SAMPLES: Final = 8
 
 STALLED_SECONDS: Final = {Proof.COOKIE: 2.0, Proof.TLS: 5.0}
-"""Who does not go on for so long gives its place to anybody who waits."""
+"""A handshake without progress for this long gives its place to anybody who waits."""
 IDLE_SECONDS: Final = 1.0
-"""Who does not go on for so long gives its place to a host or network that has less than half as many."""
+"""Without progress for this long, it gives its place to a host or network with less than half as many."""
 LONGEST_SECONDS: Final = {Proof.COOKIE: 10.0, Proof.TLS: 30.0}
-"""Who is not done in so long gives its place to anybody who waits, even if it goes on octet by octet."""
+"""A handshake unfinished after this long gives its place to anybody who waits, even while it progresses."""
 GREEDY_SECONDS: Final = 5.0
-"""The same towards a host or network that has less than half as many."""
+"""Unfinished after this long, it gives its place to a host or network with less than half as many."""
 
 Key = tuple[Endpoint, bytes]
 
 
 @dataclass(slots=True)
 class Newcomer:
-    """A client that returned its cookie; `packets` by message id are what its session will begin with."""
+    """A client that returned its cookie. `packets`, by message id: what its session will begin with."""
 
     source: Endpoint
     cookie: bytes
@@ -56,20 +57,20 @@ class Newcomer:
 
     @property
     def is_ready(self) -> bool:
-        """It has said something in TLS. An acknowledgement alone keeps no place busy."""
+        """It has sent TLS data. An acknowledgement alone gets no place."""
         return 1 in self.packets
 
     def opened(self) -> list[OpenedControl]:
-        """In the order in which a session takes them."""
+        """Its packets in the order in which a session takes them."""
         return [self.packets[number] for number in sorted(self.packets)] or [self.first]
 
 
 class WaitingRoom:
-    """Newcomers, until there is a place: networks take turns, in each its hosts, in each the first come.
+    """Newcomers that wait for a place. Networks take turns, within each its hosts: first come, first served.
 
-    Holds WAITING_MAX for WAITING_SECONDS each. When full, one that cannot begin yet gives way, or one of a
-    network or host with more than the newcomer's, as far as it is among SAMPLES drawn by `draw` (a number
-    below its argument). Else the newcomer is refused, which costs nothing: it repeats its packet.
+    Holds WAITING_MAX newcomers for WAITING_SECONDS each. When full, it looks at SAMPLES of them, drawn by
+    `draw` (a number below its argument). One that cannot begin yet gives way, or one whose network or host
+    has more than the newcomer's. Otherwise the newcomer is refused, and repeats its packet later.
     """
 
     def __init__(self, draw: Callable[[int], int]) -> None:
@@ -88,7 +89,7 @@ class WaitingRoom:
         return bool(self._ready)
 
     def cookie_of(self, source: Endpoint, remote_session_id: bytes) -> bytes | None:
-        """The cookie with which this client came, where it waits."""
+        """The cookie of this client, if it waits."""
         newcomer = self._all.get((source, remote_session_id))
         return newcomer.cookie if newcomer is not None else None
 
@@ -112,14 +113,14 @@ class WaitingRoom:
             hosts.setdefault(source.host, {}).setdefault(newcomer.key, newcomer)
 
     def first(self) -> Newcomer | None:
-        """Whose turn it is."""
+        """The newcomer whose turn it is."""
         for hosts in self._ready.values():
             for newcomers in hosts.values():
                 return next(iter(newcomers.values()))
         return None
 
     def remove(self, newcomer: Newcomer) -> None:
-        """It has its place, or gave up. Its host and its network go to the end of their queues."""
+        """It has a place, or gave up. Its host and its network go to the end of their queues."""
         key = newcomer.key
         if self._all.pop(key, None) is None:
             return
@@ -144,7 +145,7 @@ class WaitingRoom:
             self._ready[network] = hosts
 
     def expire(self, now: float) -> None:
-        """Forget those that came WAITING_SECONDS ago."""
+        """Forget those that have waited for WAITING_SECONDS."""
         while self._all:
             oldest = next(iter(self._all.values()))
             if now - oldest.since < WAITING_SECONDS:
@@ -183,11 +184,11 @@ class _Place:
 
 
 class Places:
-    """The unfinished sessions that count: PLACES of them. A session leaves when its certificate is known.
+    """Unfinished sessions, PLACES at most. A session leaves when its certificate is known.
 
-    Who goes on keeps its place. Where all are taken, one gives way that stalls (STALLED_SECONDS) or takes too
-    long in all (LONGEST_SECONDS); and where its host or network holds more than twice as many as the
-    newcomer's, one that is idle (IDLE_SECONDS) or has had its time (GREEDY_SECONDS).
+    A session that progresses keeps its place. When all are taken, one that stalls (STALLED_SECONDS) or takes
+    too long in total (LONGEST_SECONDS) gives way. Where its host or network has more than twice as many as
+    the newcomer's, the shorter limits IDLE_SECONDS and GREEDY_SECONDS apply.
     """
 
     def __init__(self, capacity: int = PLACES) -> None:
@@ -212,13 +213,13 @@ class Places:
         self._shares[place.network] += 1
 
     def note(self, handle: PeerHandle, proof: Proof, progress: int, now: float) -> None:
-        """How far this session is; `progress` grows with each packet that brings it on."""
+        """How far this session is; `progress` grows with each packet that advances it."""
         place = self._places.get(handle)
         if place is not None and (proof, progress) > (place.proof, place.progress):
             place.proof, place.progress, place.moved_at = proof, progress, now
 
     def leave(self, handle: PeerHandle) -> None:
-        """Harmless where it holds none."""
+        """Harmless for a session without a place."""
         place = self._places.pop(handle, None)
         if place is None:
             return
@@ -228,7 +229,7 @@ class Places:
                 del self._shares[share]
 
     def who_gives_way(self, source: Endpoint, now: float) -> PeerHandle | None:
-        """To a newcomer from `source`; None where all that hold a place deserve it."""
+        """Which session gives its place to a newcomer from `source`; None: all keep theirs."""
         host, network = 2 * self._shares[source.host] + 1, 2 * self._shares[network_of(source.host)] + 1
         best: tuple[tuple[Proof, float], PeerHandle] | None = None
         for handle, place in self._places.items():
@@ -246,11 +247,11 @@ class Places:
 UNFINISHED_PER_CERTIFICATE: Final = 2
 """Sessions of one certificate that are not established yet."""
 UNFINISHED_PER_SHARED_CERTIFICATE: Final = 128
-"""The same where peers may share one (`duplicate_names`), but at most half of the places for peers."""
+"""The same where peers may share one (`duplicate_names`), but at most half of the peer limit."""
 
 
 class CertificateShares:
-    """Unfinished sessions by certificate: one that begins too many ends its own oldest, and nobody else's."""
+    """Unfinished sessions by certificate. One that begins too many ends its own oldest, nobody else's."""
 
     def __init__(self) -> None:
         self._by_certificate: dict[str, dict[PeerHandle, None]] = {}
@@ -260,7 +261,7 @@ class CertificateShares:
         return len(self._certificates)
 
     def enter(self, fingerprint: str, handle: PeerHandle, shared: int = 0) -> list[PeerHandle]:
-        """Who has to end now. `shared`: the limit of peers, where they may share a certificate; else 0."""
+        """Returns the sessions that must end. `shared`: the peer limit if peers may share one, else 0."""
         unfinished = self._by_certificate.setdefault(fingerprint, {})
         unfinished[handle] = None
         self._certificates[handle] = fingerprint
@@ -271,7 +272,7 @@ class CertificateShares:
         return too_many
 
     def leave(self, handle: PeerHandle) -> None:
-        """It is established, or over; harmless where it never entered."""
+        """It is established or over. Harmless where it never entered."""
         fingerprint = self._certificates.pop(handle, None)
         if fingerprint is None:
             return

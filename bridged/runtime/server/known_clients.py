@@ -1,7 +1,7 @@
-"""Where a server's clients were, over a crash of the daemon: they are told that their sessions are gone.
+"""Remembers a server's clients across a crash of the daemon, to tell them that their sessions are gone.
 
-Source: docs/decisions/0036. Blocking, some 40 octets for each change, written by appending. Nothing
-depends on it: a file that cannot be read or written is as none, and what it says only makes clients ask.
+Source: docs/decisions/0036. Blocking: appends about 40 bytes for each change. Nothing depends on it:
+a file that cannot be read or written is ignored, and its content only makes clients ask.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ FILE_OCTETS_MAX: Final = 4 * 1024 * 1024
 LINES_SPARE: Final = 1024
 NOTICES_PER_TURN: Final = 32
 TURN_SECONDS: Final = 0.04
-"""A thousand clients are told within 1.3 s: about what a machine shakes hands with meanwhile."""
+"""A thousand clients are told within 1.3 s: about as many handshakes as a machine manages in that time."""
 ROUNDS: Final = 4
 ROUND_SECONDS: Final = 1.5
 
 
 class KnownClients:
-    """The endpoints of the clients that are connected, in a file; `path` None: they are not kept.
+    """The endpoints of connected clients, in a file; `path` None: nothing is kept.
 
-    Each line is `+ENDPOINT` or `-ENDPOINT`. Written anew once there are LINES_SPARE more lines than clients.
+    Each line is `+ENDPOINT` or `-ENDPOINT`. The file is rewritten when it has LINES_SPARE more lines than
+    clients.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -40,7 +41,7 @@ class KnownClients:
         self._descriptor = -1
 
     def load(self) -> list[Endpoint]:
-        """Those of the run before, and begin an empty file."""
+        """Return the clients of the previous run, and begin an empty file."""
         if self._path is None:
             return []
         found: dict[Endpoint, None] = {}
@@ -54,19 +55,19 @@ class KnownClients:
         return list(found)
 
     def note(self, endpoint: Endpoint) -> None:
-        """A client is connected from there."""
+        """A client connected from there."""
         if endpoint not in self._clients and len(self._clients) < CLIENTS_MAX:
             self._clients[endpoint] = None
             self._append(f"+{endpoint}\n")
 
     def forget(self, endpoint: Endpoint) -> None:
-        """It is not any more; harmless where it was not."""
+        """The client there disconnected. Harmless where none was."""
         if endpoint in self._clients:
             del self._clients[endpoint]
             self._append(f"-{endpoint}\n")
 
     def close(self) -> None:
-        """A stop in good order tells the clients itself. Idempotent."""
+        """Remove the file: an orderly stop says farewell to the clients. Idempotent."""
         self._clients.clear()
         if self._descriptor >= 0:
             os.close(self._descriptor)
@@ -86,7 +87,7 @@ class KnownClients:
             os.write(self._descriptor, line.encode("ascii"))
 
     def _rewrite(self) -> None:
-        """A file of its own takes the place of the old one."""
+        """Replace the file by one with the present clients."""
         assert self._path is not None
         if self._descriptor >= 0:
             os.close(self._descriptor)
@@ -110,7 +111,7 @@ class KnownClients:
 class Notices:
     """Tells endpoints that their sessions are gone: a few in each turn, all of them ROUNDS times.
 
-    `is_back` says whether somebody is connected from there already.
+    `is_back`: whether somebody is connected from there again.
     """
 
     def __init__(
@@ -125,11 +126,11 @@ class Notices:
         self._timer: Timer | None = None
 
     def tell(self, endpoints: Iterable[Endpoint], rounds: int = ROUNDS) -> None:
-        """Begin to; returns at once."""
+        """Begin, and return at once."""
         self._turn(list(endpoints), 0, rounds)
 
     def close(self) -> None:
-        """Tell nobody any more. Idempotent."""
+        """Stop. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -138,7 +139,7 @@ class Notices:
         self._timer = None
         for endpoint in endpoints[at : at + NOTICES_PER_TURN]:
             if not self._is_back(endpoint):
-                # Which keys it has is not known: of these two it has one at most.
+                # Its key ids are not known. Of these two it has at most one.
                 for key_id in (0, KEY_IDS // 2):
                     self._send(serialize_notice(key_id), endpoint)
         at += NOTICES_PER_TURN
@@ -152,7 +153,7 @@ class Notices:
 
 
 def _note(found: dict[Endpoint, None], line: str) -> None:
-    """One line of the file; what is no line of ours is passed over."""
+    """Apply one line of the file; ignores lines that are not ours."""
     try:
         endpoint = Endpoint.parse(line[1:])
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a server does with strangers: answers, a waiting room, places for handshakes, last packets.
+"""How a server treats strangers: answers, a waiting room, places for handshakes, last packets.
 
 Source: docs/protocol/control.md#4-2 and #8-4; docs/decisions/0034.
 """
@@ -24,25 +24,25 @@ from bridged.supervision import SUPERVISOR, Timer
 from bridged.units import MonotonicSeconds, PeerHandle, UnixSeconds
 
 LOOK_SECONDS: Final = 0.1
-"""While all places are taken: how often it is asked who should give his to those who wait."""
+"""While all places are taken: pause between two looks for one that could be freed."""
 
 
 class Host(Protocol):
     """The tunnel, as its reception sees it."""
 
     def open_session(self, newcomer: Newcomer) -> PeerLink:
-        """Make a link for a newcomer, and give its session what it has said so far."""
+        """Open a link for a newcomer, and give its session the packets so far."""
 
     def send_stranger(self, datagram: bytes, endpoint: Endpoint) -> None: ...
 
     def end_stranger(self, handle: PeerHandle) -> None:
-        """This link gives its place to another one; `leave` will be called for it."""
+        """End this link, which gives its place to another one; `leave` will be called for it."""
 
 
 class Reception:
-    """Strangers of one listening socket. Runs in the event loop.
+    """The strangers of one listening socket. Runs in the event loop.
 
-    `monotonic`, `unix_now`: the clocks. Bounds: `Places`, `WaitingRoom`, `UsedCookies`, `ResetLimit`.
+    `monotonic`, `unix_now`: the clocks. Bounded by `Places`, `WaitingRoom`, `UsedCookies` and `ResetLimit`.
     """
 
     def __init__(
@@ -68,28 +68,28 @@ class Reception:
         self.apply(plan)
 
     def apply(self, plan: TunnelPlan) -> None:
-        """Wrap and times of another plan; cookies that are under way stay good."""
+        """Use wrap and times of another plan. Cookies that were sent stay valid."""
         jar = CookieJar(self._secret, int(plan.session.hand_window))
         self._cookies.lifetime = jar.lifetime
         self._listener = Listener(plan.wrap, jar, self._limit)
         self.answers = ResetAnswers(plan.wrap, self._secret, int(plan.session.hand_window))
 
     def close(self) -> None:
-        """Nobody is let in any more."""
+        """Admit nobody any more."""
         self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def receive(self, datagram: bytes, source: Endpoint) -> None:
-        """A control packet of no session that is known.
+        """A control packet that belongs to no known session.
 
         Raises:
             RemoteProtocolError: it is to be dropped and counted.
         """
         if self._is_closed:
-            # An answer now would bind the client to a session that nobody will know in a moment, until its
-            # handshake times out; without one it asks again, and meets the next start.
+            # An answer would bind the client to a session that is gone in a moment, until its handshake times
+            # out. Without one it asks again, and reaches us after the next start.
             raise RemoteProtocolError("not_ready", "this end stops")
         now = self._monotonic()
         proven = self.waiting.cookie_of(source, datagram[1:HEADER_LENGTH])
@@ -106,7 +106,7 @@ class Reception:
             self.places.note(link.handle, proof, count, self._monotonic())
 
     def leave(self, handle: PeerHandle) -> None:
-        """It is no stranger any more, or gone. Harmless where it holds no place."""
+        """It is identified, or gone. Harmless where it has no place."""
         if handle in self.places:
             self.places.leave(handle)
             if self.waiting.has_ready:
@@ -125,7 +125,7 @@ class Reception:
         self._admit()
 
     def _admit(self) -> None:
-        """Places to those whose turn it is; where none is free, look again in a moment."""
+        """Give places to those whose turn it is. While none is free, look again in a moment."""
         if self._is_closed:
             return
         now = self._monotonic()
@@ -156,7 +156,7 @@ class Reception:
 
     def _make_place(self, newcomer: Newcomer, now: float) -> bool:
         if now - self._looked_at < LOOK_SECONDS:
-            # To ask means to look at all places: not for each packet of each newcomer.
+            # This looks at all places, so it must not happen for each packet of each newcomer.
             return False
         handle = self.places.who_gives_way(newcomer.source, now)
         if handle is None:

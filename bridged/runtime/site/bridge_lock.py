@@ -1,4 +1,4 @@
-"""One daemon keeps a bridge: two would undo each other's work, and the first one's stop takes it from both.
+"""Lets only one daemon keep a bridge: two would undo each other's work.
 
 The lock is that of adapters (bridged_tap/lock.py) under another name: it ends with its process.
 """
@@ -14,7 +14,7 @@ _PREFIX: Final = "bridged/bridge/"
 
 
 def lock_bridge(name: str) -> AdapterLock:
-    """Take the lock of a bridge of this network namespace.
+    """Take the lock of a bridge in this network namespace.
 
     Raises:
         ConfigurationError: `bridge_taken`; another daemon keeps it.
@@ -33,5 +33,5 @@ def lock_bridge(name: str) -> AdapterLock:
 
 
 def is_kept_by_another(name: str) -> bool:
-    """A living daemon has the lock of this bridge. Not for bridges of this process."""
+    """Whether a running daemon has the lock of this bridge. Not for bridges of this process."""
     return find_lock_holder(name, prefix=_PREFIX) is not None

@@ -1,4 +1,4 @@
-"""From the configuration's bridges to what `netlink` keeps: wishes, and the ways the tunnels go."""
+"""From the configured bridges to what `netlink` keeps: wishes, and the destinations of their tunnels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bridged.runtime.snapshot import BridgeStatus
 from bridged.runtime.tunnels.tunnel_credentials import bind_endpoint
 from bridged_tap import choose_mac
 
-_LOUD = frozenset(
+_WARNINGS = frozenset(
     {
         *("bridge_problem", "bridge_port_missing", "bridge_journal_failed", "bridge_journal_damaged"),
         "bridge_leftovers_remain",
@@ -32,17 +32,17 @@ _LOUD = frozenset(
 
 
 class HasRemotes(Protocol):
-    """A running tunnel, as far as bridges care."""
+    """What a bridge needs of a running tunnel."""
 
     def destinations(self) -> Collection[str]:
-        """IP addresses that the tunnel sends to, as far as they are known by now."""
+        """IP addresses that the tunnel sends to, as far as known."""
 
 
 def wish_for(configuration: Configuration, name: str) -> BridgeWish:
-    """What the configuration wants of bridge `name`, its tunnels' TAPs included.
+    """What the configuration wants of bridge `name`, including its tunnels' TAPs.
 
-    A bridge that we make without ports, and without a configured address, gets one that is kept under the
-    state folder, so that its DHCP lease outlives a restart.
+    A bridge that we make without ports and without a configured MAC address gets one that is kept under the
+    state folder, so that its DHCP lease survives a restart.
 
     Raises:
         TapError: `mac_state`; the state folder cannot be written.
@@ -78,7 +78,7 @@ def attach_bridge(
     tunnels: Callable[[], Mapping[str, HasRemotes]],
     watch: LinkWatch,
 ) -> BridgeAttachment:
-    """The keeper of one bridge; start it to make things so.
+    """The keeper of one bridge, not started yet.
 
     `current` gives the present configuration, `tunnels` the running tunnels by name.
     """
@@ -101,15 +101,15 @@ def attach_bridge(
 
 
 async def undo_leftovers(configuration: Configuration, *, has_begun: bool = False) -> None:
-    """Give back what a killed daemon left and is not configured any more; before the first bridge is made.
+    """Undo what a killed daemon left and the configuration no longer wants, before any bridge is made.
 
-    `has_begun`: bridges run already; only what belongs to none of them is given back.
+    `has_begun`: bridges run already, and what belongs to them is not touched.
 
     Raises:
-        NetlinkError: some of it is left; call it again.
+        NetlinkError: some of it remains; call this again.
     """
     wishes = {name: None if has_begun else wish_for(configuration, name) for name in configuration.bridges}
-    # Of a living daemon with the same state folder.
+    # Bridges of a running daemon with the same state folder.
     kept = [path.stem for path in _journals(configuration).glob("*.json") if is_kept_by_another(path.stem)]
     wishes |= dict.fromkeys(kept)
     events = await asyncio.to_thread(leftovers.undo_leftovers, _journals(configuration), wishes)
@@ -118,7 +118,7 @@ async def undo_leftovers(configuration: Configuration, *, has_begun: bool = Fals
     left = [event for event in events if event.name == "bridge_leftovers_remain"]
     if left:
         names = ", ".join(event.bridge for event in left)
-        raise NetlinkError("give back what a killed daemon left", names, 0, left[0].details["reason"])
+        raise NetlinkError("undo what a killed daemon left", names, 0, left[0].details["reason"])
 
 
 def _journals(configuration: Configuration) -> Path:
@@ -127,12 +127,12 @@ def _journals(configuration: Configuration) -> Path:
 
 def _report(event: AttachmentEvent) -> None:
     log = structlog.get_logger("bridged.bridge")
-    write = log.warning if event.name in _LOUD else log.info
+    write = log.warning if event.name in _WARNINGS else log.info
     write(event.name, bridge=event.bridge, **event.details)
 
 
 def bridge_status(attachment: BridgeAttachment) -> BridgeStatus:
-    """The bridge as last seen."""
+    """The bridge at the last look."""
     seen = attachment.status()
     return BridgeStatus(
         name=seen.name,
@@ -151,13 +151,13 @@ def _destinations(tunnel: Tunnel, running: HasRemotes | None) -> list[str]:
     if tunnel.role == "server":
         bound = bind_endpoint(tunnel)
         assert bound is not None
-        # A socket on :: hears IPv4 too.
+        # A socket on :: receives IPv4, too.
         return [*(["::", "0.0.0.0"] if bound.host == "::" else [bound.host]), *connected]
     return [*(Remote.parse(text, 1).server.host for text in tunnel.remotes), *connected]
 
 
 def state_directory(configuration: Configuration) -> Path:
-    """The state folder, made (0700) where it is missing.
+    """The state folder, created (0700) if needed.
 
     Raises:
         OSError: it cannot be made.

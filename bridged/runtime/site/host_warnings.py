@@ -1,6 +1,6 @@
-"""What a configuration meets on this very host that is probably not meant; for `check`, start and reload.
+"""Warns where a configuration does not fit this host; for `check`, start and reload.
 
-Nothing is changed. What cannot be asked is left out.
+Changes nothing, and skips what it cannot find out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bridged.netlink.host import Host
 
 
 def host_warnings(configuration: Configuration) -> list[Conflict]:
-    """(path of the key, text): ports that are missing or cannot join, and ports with another MTU."""
+    """(path of the key, text) for ports that are missing, cannot join, or have another MTU."""
     found: list[Conflict] = []
     try:
         with Host() as host:
@@ -33,7 +33,7 @@ def host_warnings(configuration: Configuration) -> list[Conflict]:
 
 
 def refuse_own_servers(configuration: Configuration) -> None:
-    """Refuse a client whose remote is an address of this host where a tunnel of the same bridge listens.
+    """Refuse a client that would call this very host, where a tunnel of the same bridge listens.
 
     Raises:
         ConfigurationError: `tunnel_loop`.
@@ -70,7 +70,7 @@ def _mtu_warnings(
     observed: HostLinks, configuration: Configuration, name: str, bridge: Bridge
 ) -> Iterator[Conflict]:
     if bridge.mtu is not None:
-        return  # the ports will have that, and `find_warnings` compares it with the tunnels'
+        return  # the ports get this MTU, and `find_warnings` compares it with the tunnels'
     for tunnel_name, tunnel in configuration.tunnels.items():
         mtu = tunnel.tap.mtu or tunnel.mtu
         larger = [
@@ -79,7 +79,7 @@ def _mtu_warnings(
         if tunnel.bridge == name and larger:
             adapter = tap_name(tunnel_name, tunnel)
             text = (
-                f"{', '.join(larger)} can carry larger frames than {mtu} bytes, which {adapter} takes: "
-                "those do not cross the tunnel. Give both LANs the same MTU"
+                f"{', '.join(larger)} can carry larger frames than the {mtu} bytes of {adapter}: those do "
+                "not cross the tunnel. Give both LANs the same MTU"
             )
             yield ("tunnels", tunnel_name, "mtu"), text

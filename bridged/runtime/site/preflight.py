@@ -1,6 +1,6 @@
-"""What can be known before anything is touched: can each tunnel have what it needs?
+"""Checks, before anything is changed, that each tunnel can get what it needs.
 
-Nothing here changes anything. Bridges are asked by `BridgeAttachment.check`.
+`BridgeAttachment.check` does the same for bridges.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _WILDCARDS: Final = ("0.0.0.0", "::")
 def check_tunnels(
     wanted: Mapping[str, Tunnel], ours: Collection[Endpoint], our_taps: Collection[str]
 ) -> None:
-    """Refuse tunnels that could not start. `ours`, `our_taps`: what this process has already, and may reuse.
+    """Refuse tunnels that could not start. `ours`, `our_taps`: what this process has and may reuse.
 
     Raises:
         ConfigurationError: its UDP address is taken.
@@ -44,7 +44,7 @@ def check_tunnels(
 
 
 def check_address(name: str, tunnel: Tunnel) -> None:
-    """Bind, and give the address free again, as the data plane will bind it.
+    """Bind the address as the data plane will, and release it again.
 
     Raises:
         ConfigurationError: another program has it.
@@ -65,7 +65,7 @@ def check_address(name: str, tunnel: Tunnel) -> None:
             probe.bind((host, endpoint.port, *scope))
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
-            return  # what else there is, the start will say
+            return  # the start reports other errors
         key = "listen" if tunnel.role == "server" else "local"
         raise ConfigurationError(
             f"another program has the UDP address {endpoint}; "

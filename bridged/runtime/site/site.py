@@ -273,7 +273,7 @@ class Site:
     # --- stop -------------------------------------------------------------------------------------
 
     async def stop(self) -> None:
-        """End all tunnels, give all bridges back, close all adapters, in this order. Idempotent.
+        """End all tunnels, restore the host, close all adapters, in this order. Idempotent.
 
         Raises:
             ShutdownErrors: what failed; everything else was done.
@@ -291,7 +291,7 @@ class Site:
             except ShutdownErrors as group:
                 errors.extend(group.errors)
             except Exception as error:
-                # Whatever it is, the rest of the host is still to be given back.
+                # Whatever it is, the rest of the host must still be restored.
                 errors.append(error)
         for bridge in self._bridges.values():
             bridge.lock.release()

@@ -1,6 +1,6 @@
-"""Keeps certificates and revocation lists good while the daemon runs, and says in time what will end.
+"""Keeps certificates and revocation lists valid while the daemon runs, and warns before they expire.
 
-Once an hour: the embedded CA renews what it can, and what is about to end all the same is logged.
+Once an hour, the embedded CA renews what it can; whatever still expires soon is logged.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bridged.supervision import SUPERVISOR
 PERIOD_SECONDS: Final = 3600.0
 RETRY_SECONDS: Final = 300.0
 NOTICE_SECONDS: Final = 86_400.0
-"""Between two log lines about the same end."""
+"""Pause between two log lines about the same expiry."""
 _ADVICE: Final = {
     "own": "issue a new certificate for this end, then `bridged reload`",
     "ca": "make a new CA and give it to both ends, then `bridged reload`",
@@ -38,14 +38,14 @@ _EMBEDDED_ADVICE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """What a revocation did: certificates revoked, sessions that ended."""
+    """What a revocation did: number of certificates revoked and of sessions ended."""
 
     revoked: int
     ended: int
 
 
 class TrustKeeper:
-    """Belongs to the daemon; `changes` is the lock under which `site` changes.
+    """One for each daemon. `changes` is the lock that protects changes of `site`.
 
     `state` gives the state folder of the present configuration, `clock` the wall clock.
     """
@@ -64,8 +64,8 @@ class TrustKeeper:
         self._log = structlog.get_logger("bridged")
         self._task: asyncio.Task[None] | None = None
         self._mark: str | None = None
-        # (tunnel, role) -> the end that was said last, and when.
-        self._told: dict[tuple[str, str], tuple[float, float]] = {}
+        # (tunnel, role) -> the expiry that was logged last, and when.
+        self._noticed: dict[tuple[str, str], tuple[float, float]] = {}
 
     def start(self) -> None:
         self._task = SUPERVISOR.keep(
@@ -83,7 +83,7 @@ class TrustKeeper:
             await asyncio.sleep(PERIOD_SECONDS)
 
     async def tend(self) -> None:
-        """Renew what the embedded CA can renew, and log what is about to end."""
+        """Renew what the embedded CA can renew, and log what expires soon."""
         try:
             if any(plan.is_embedded for _, plan in self._plans()):
                 await self._renew()
@@ -91,7 +91,7 @@ class TrustKeeper:
             self._give_notice()
 
     async def revoke(self, name: str, keep: str | None = None) -> Revocation:
-        """Revoke the certificates of `name`, but the one with serial `keep`, and end their sessions.
+        """Revoke the certificates of `name`, except the one with serial `keep`, and end their sessions.
 
         Raises:
             PkiError: there is no embedded CA, or it has no such certificate.
@@ -113,7 +113,7 @@ class TrustKeeper:
             is_first, self._mark = self._mark is None, mark
             ended = self._site.renew_trust()
         if not is_first:
-            # By our own timer, or by a command that did not reach us.
+            # Our own renewal, or a command that did not reach this daemon.
             self._log.info("embedded_ca_changed", sessions_ended=ended)
 
     def _plans(self) -> Iterator[tuple[str, TunnelPlan]]:
@@ -126,11 +126,11 @@ class TrustKeeper:
             if plan.crl_next_update is not None:
                 ends["crl"] = plan.crl_next_update
             for role, end in ends.items():
-                told, told_at = self._told.get((name, role), (0.0, 0.0))
-                is_fresh = told == end and 0 <= now - told_at < NOTICE_SECONDS - PERIOD_SECONDS
+                noticed, noticed_at = self._noticed.get((name, role), (0.0, 0.0))
+                is_fresh = noticed == end and 0 <= now - noticed_at < NOTICE_SECONDS - PERIOD_SECONDS
                 if end - now > EXPIRY_NOTICE_SECONDS or is_fresh:
                     continue
-                self._told[name, role] = end, now
+                self._noticed[name, role] = end, now
                 self._log.warning(
                     "certificate_ends" if role != "crl" else "revocation_list_ends",
                     tunnel=name,

@@ -1,1 +1,1 @@
-"""What watches the host and the clock, and tells the tunnels."""
+"""Watch the host and the clock, and notify the tunnels."""

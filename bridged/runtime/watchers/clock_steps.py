@@ -1,4 +1,4 @@
-"""Steps of the wall clock, as they happen: set by hand or by NTP, or after the machine has slept.
+"""Reports steps of the wall clock as they happen: set by hand or by NTP, or after the machine slept.
 
 Source: timerfd_create(2), TFD_TIMER_CANCEL_ON_SET.
 Asyncio; one descriptor, no polling.
@@ -23,7 +23,7 @@ _TFD_NONBLOCK: Final = os.O_NONBLOCK
 _TFD_TIMER_ABSTIME: Final = 1
 _TFD_TIMER_CANCEL_ON_SET: Final = 2
 FAR_SECONDS: Final = 10 * 365 * 86400
-"""The timer itself is never to go off; if it does, that is taken for a step, once in ten years."""
+"""The timer is not meant to expire. If it does, once in ten years, that counts as a step."""
 
 
 class _Moment(ctypes.Structure):
@@ -47,7 +47,7 @@ class ClockSteps:
         """Begin, in the running event loop.
 
         Raises:
-            OSError: the kernel gives no timer.
+            OSError: the kernel provides no timer.
         """
         libc = ctypes.CDLL(None, use_errno=True)
         descriptor = libc.timerfd_create(_CLOCK_REALTIME, _TFD_CLOEXEC | _TFD_NONBLOCK)
@@ -56,7 +56,7 @@ class ClockSteps:
         self.watch(descriptor, lambda: _arm(libc, descriptor))
 
     def watch(self, descriptor: int, arm: Callable[[], None]) -> None:
-        """Hear of steps through `descriptor`; `arm` sets its timer. It is closed with this object."""
+        """Listen to `descriptor`; `arm` sets its timer. `close` closes it."""
         self._descriptor = descriptor
         self._arm = arm
         self._offset = _offset()
@@ -90,7 +90,7 @@ class ClockSteps:
 
 
 def _offset() -> float:
-    """Of the wall clock from the one that nobody sets."""
+    """Difference between the wall clock and the monotonic clock."""
     return time.time() - time.monotonic()
 
 
@@ -99,5 +99,5 @@ def _arm(libc: ctypes.CDLL, descriptor: int) -> None:
     flags = _TFD_TIMER_ABSTIME | _TFD_TIMER_CANCEL_ON_SET
     if libc.timerfd_settime(descriptor, flags, ctypes.byref(at), None) != 0:
         number = ctypes.get_errno()
-        if number != 125:  # ECANCELED: set again at this very moment, and armed all the same
+        if number != 125:  # ECANCELED: the clock was set at this moment; the timer is armed
             raise OSError(number, os.strerror(number))

@@ -1,4 +1,4 @@
-"""Looks now and then whether the host's packet filter drops what crosses our bridges; says how to mend it."""
+"""Checks regularly whether the host's packet filter drops what crosses our bridges, and logs the cure."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from bridged.netlink.netfilter import DroppingChain, dropping_chains
 from bridged.supervision import SUPERVISOR, Timer
 
 INTERVAL_SECONDS: Final = 5.0
-"""Docker may start, and switch it on, at any time."""
+"""Docker may start and enable the filter at any time."""
 
 
 class HostWatch:
-    """Looks from `start` to `stop`. `warnings`: kind -> what is amiss now, and the cure."""
+    """Checks from `start` to `stop`. `warnings`: kind -> what is wrong now, and the cure."""
 
     def __init__(self) -> None:
         self.bridges: Collection[str] = ()
-        """Those that are watched; may be set anew."""
+        """The bridges that are watched; may be replaced."""
         self.warnings: dict[str, str] = {}
         self._timer: Timer | None = None
         self._log = structlog.get_logger("bridged.host")
@@ -35,7 +35,7 @@ class HostWatch:
             self._timer = None
 
     def look(self) -> None:
-        """Say what is new, once.
+        """Log what is new, once.
 
         Raises:
             NetlinkError: the kernel did not answer.

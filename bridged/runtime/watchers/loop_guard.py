@@ -1,11 +1,11 @@
-"""Two tunnels of one bridge that reach each other make a loop: one frame goes round for ever.
+"""Breaks loops: two tunnels of one bridge that reach each other would send a frame round forever.
 
-While a bridge has several tunnels, each adapter sends a marker to its peers now and then. A marker that comes
-in at another adapter has gone round. Then the later one of the two is blocked in the kernel's bridge, as
-spanning tree would; markers go on past that, so that it is found when the loop has ended.
+While a bridge has several tunnels, each adapter sends a marker to its peers now and then. A marker that
+arrives at another adapter has gone round. The later one of the two is then blocked in the kernel's bridge, as
+spanning tree would do it. Markers pass a blocked port, which shows when the loop has ended.
 
 Source: packet(7) (PACKET_IGNORE_OUTGOING), bridge(8) (`link set … state`), IEEE 802.1D-2004, 7.4.
-Asyncio. Bridges with one tunnel cost nothing.
+Asyncio. A bridge with one tunnel costs nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bridged.supervision import SUPERVISOR, Timer
 
 INTERVAL_SECONDS: Final = 2.0
 QUIET_ROUNDS: Final = 3
-"""After so many without a marker an adapter is let in again."""
+"""Rounds without a marker after which an adapter is unblocked."""
 ETHERTYPE: Final = 0x88B5
 """IEEE 802, local experimental."""
 MAGIC: Final = b"bridged loop marker\0"
@@ -40,14 +40,14 @@ _SOL_PACKET: Final = 263
 _PACKET_IGNORE_OUTGOING: Final = 23
 _ETH_P_ALL: Final = 3
 _RECEIVE_BUFFER_OCTETS: Final = 16_384
-"""Small: in a storm there are many copies, and one is enough."""
+"""Small: a storm brings many copies, and one is enough."""
 
 
 @dataclass(slots=True)
 class _Adapter:
     bridge: str
     place: int
-    """Of two, the later one is blocked."""
+    """Of two adapters in a loop, the one with the higher place is blocked."""
     socket: socket.socket
     tokens: list[bytes] = field(default_factory=list)
     is_blocked: bool = False
@@ -57,7 +57,7 @@ class _Adapter:
 
 
 class LoopGuard:
-    """Guards what `apply` names, until `stop`. `warnings`: `tunnel_loop` while an adapter is blocked."""
+    """Guards the adapters of `apply` until `stop`. `warnings`: `tunnel_loop` while an adapter is blocked."""
 
     def __init__(self) -> None:
         self.warnings: dict[str, str] = {}
@@ -67,7 +67,7 @@ class LoopGuard:
         self._log = structlog.get_logger("bridged.loop")
 
     def apply(self, taps: Mapping[str, Sequence[str]]) -> None:
-        """Guard these from now on: bridge -> the adapters of its tunnels, the dearest first."""
+        """Guard these from now on: bridge -> the adapters of its tunnels, the most important first."""
         wanted = {
             tap: (bridge, place)
             for bridge, names in taps.items()
@@ -93,7 +93,7 @@ class LoopGuard:
             self._drop(name)
 
     def _round(self) -> None:
-        """Listen at adapters that are new, let in those that were quiet, send the next markers."""
+        """Listen at new adapters, unblock those without markers, send the next markers."""
         for name, (bridge, place) in self._wanted.items():
             known = self._adapters.get(name)
             if known is not None and not _is_alive(known.socket, name):
@@ -112,7 +112,7 @@ class LoopGuard:
         try:
             listener = _open(name)
         except OSError:
-            return  # the adapter is away, and looked for at the next round
+            return  # the adapter is missing; the next round looks again
         self._adapters[name] = _Adapter(bridge, place, listener)
         read = SUPERVISOR.guard("loop_guard", lambda: self._read(name), name)
         asyncio.get_running_loop().add_reader(listener.fileno(), read)
@@ -125,7 +125,7 @@ class LoopGuard:
         try:
             adapter.socket.send(frame.ljust(_FRAME_OCTETS_MIN, b"\0"))
         except OSError:
-            pass  # down, or its queue is full: the next round
+            pass  # the adapter is down or its queue full; the next round sends again
 
     def _read(self, name: str) -> None:
         adapter = self._adapters.get(name)
@@ -143,13 +143,13 @@ class LoopGuard:
 
     def _heard(self, name: str, adapter: _Adapter, token: bytes) -> None:
         for other_name, other in self._adapters.items():
-            # One that comes back to where it went out is a reflection at the far site, and goes no further.
+            # A marker that returns to its own adapter is a reflection at the far site, not a loop.
             if other is adapter or other.bridge != adapter.bridge or token not in other.tokens:
                 continue
             later = name if adapter.place >= other.place else other_name
             blocked = self._adapters[later]
             blocked.quiet = 0
-            # Once a round, also where it is blocked: a port that was down in between is not any more.
+            # Once a round, even if already blocked: a port that went down has lost the block.
             if not blocked.is_sure:
                 blocked.is_sure = True
                 self._set_blocked(later, blocked, True, other_name if later == name else name)
@@ -168,9 +168,9 @@ class LoopGuard:
             return
         if is_blocked:
             text = (
-                f"{other} and {name} of bridge {adapter.bridge} reach each other: what goes out of one comes "
-                f"in at the other. {name} is blocked while that is so. Remove one of the two tunnels, or use "
-                "another bridge"
+                f"{other} and {name} of bridge {adapter.bridge} form a loop: frames sent through one return "
+                f"through the other. {name} is blocked until the loop ends. Remove one of the two tunnels, "
+                "or use another bridge"
             )
             self.warnings["tunnel_loop"] = text
             self._log.error("tunnel_loop", bridge=adapter.bridge, tap=name, other=other, detail=text)
@@ -188,10 +188,10 @@ class LoopGuard:
 
 
 def _open(name: str) -> socket.socket:
-    """A socket that gets the markers that come in at a link, and none that go out.
+    """A socket that receives the markers that arrive at a link, and none that leave.
 
     Raises:
-        OSError: no such link, or no socket to be had.
+        OSError: no such link, or no socket.
     """
     listener = socket.socket(
         socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0
@@ -201,7 +201,7 @@ def _open(name: str) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_OCTETS)
         listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program[0])
         listener.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
-        # All protocols: what is for one alone, a bridge has taken before.
+        # All protocols: a bridge takes frames before sockets for a single protocol see them.
         listener.bind((name, _ETH_P_ALL))
     except BaseException:
         listener.close()
@@ -210,13 +210,13 @@ def _open(name: str) -> socket.socket:
 
 
 def _program() -> tuple[bytes, object]:
-    """Classic BPF: our EtherType alone; and the buffer that the option points to, to be kept until then."""
+    """Classic BPF that passes only our EtherType, and the buffer the option points to: keep it until then."""
     import ctypes
 
     rows = (
         (0x28, 0, 0, 12),  # load the half word at 12
         (0x15, 0, 1, ETHERTYPE),
-        (0x06, 0, 0, 256),  # take so many octets
+        (0x06, 0, 0, 256),  # take this many bytes
         (0x06, 0, 0, 0),
     )
     code = b"".join(struct.pack("=HBBI", *row) for row in rows)
@@ -225,7 +225,7 @@ def _program() -> tuple[bytes, object]:
 
 
 def _is_alive(listener: socket.socket, name: str) -> bool:
-    """The socket is still bound to the link that has this name now."""
+    """Whether the socket is still bound to the link with this name."""
     try:
         return bool(listener.getsockname()[0] == name)
     except OSError:

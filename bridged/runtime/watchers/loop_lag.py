@@ -14,7 +14,7 @@ INTERVAL_SECONDS: Final = 1.0
 
 
 class LoopLag:
-    """Sets a timer again and again and observes by how much each was late, in seconds."""
+    """Observes how late, in seconds, a repeated timer fires."""
 
     def __init__(self) -> None:
         self._counts = [0] * (len(BOUNDS) + 1)

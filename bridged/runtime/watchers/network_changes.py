@@ -1,4 +1,4 @@
-"""Changes of the host's addresses, routes and links, told to the tunnels: soon, but not in floods."""
+"""Announces changes of the host's addresses, routes and links to the tunnels, at most a few a second."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from bridged.netlink.watch import HostEvent, LinkWatch
 from bridged.supervision import SUPERVISOR, Timer
 
 QUIET_SECONDS: Final = 0.25
-"""Between two announcements; a change in that time is announced at its end."""
+"""Pause between two announcements. A change during the pause is announced at its end."""
 
 
 class NetworkChanges:
     """Calls `announce` in the event loop when the route to the peers may have changed.
 
-    Changes of links in `own` (our TAPs) are none: no peer is reached by them. `own` may be set anew.
+    Ignores changes of links in `own` (our TAPs), because no peer is reached through them. `own` may be
+    replaced.
     """
 
     def __init__(self, watch: LinkWatch, announce: Callable[[], None]) -> None:
@@ -37,9 +38,9 @@ class NetworkChanges:
             return
         loop = asyncio.get_running_loop()
         wait = max(0.0, self._quiet_until - loop.time())
-        self._timer = SUPERVISOR.after("network_changes", wait, self._tell)
+        self._timer = SUPERVISOR.after("network_changes", wait, self._announce_now)
 
-    def _tell(self) -> None:
+    def _announce_now(self) -> None:
         self._announce()
         self._timer = None
         self._quiet_until = asyncio.get_running_loop().time() + QUIET_SECONDS

@@ -1,7 +1,8 @@
-"""Who had a station first: a LAN port, or a tunnel's TAP. A peer shall not take a LAN station's address over.
+"""Knows who had a station first, a LAN port or a tunnel's TAP: no peer may take over a LAN station's address.
 
-Fed with what the kernel's bridges learn and forget. A claim lasts while nobody else holds the address alone
-for HELD_ALONE_SECONDS; one of a LAN port outlives the station's silence: a peer may wait for just that.
+Fed with what the kernel's bridges learn and forget. A claim ends once the other side has had the address
+alone for HELD_ALONE_SECONDS. The claim of a LAN port outlives the station's silence, because a peer may wait
+for it.
 
 Pure: callers pass `now` in monotonic seconds.
 """
@@ -22,12 +23,12 @@ STATIONS_MAX: Final = 16_384
 @dataclass(slots=True)
 class _Claim:
     order: int
-    """Of its beginning: both sides may be heard at one moment."""
+    """When it began, as a count: both sides may be heard at the same moment."""
     last: float
 
 
 class Sightings:
-    """Claims on stations of one bridge or several. Bounded: peers can push out claims of TAPs only."""
+    """Claims on stations. Bounded: peers can push out only claims of TAPs."""
 
     def __init__(self, stations_max: int = STATIONS_MAX) -> None:
         self._stations_max = stations_max
@@ -50,7 +51,7 @@ class Sightings:
         claim.last = now
 
     def hear_tap(self, station: Hashable, now: float) -> None:
-        """A TAP has it now: a peer sends frames of it."""
+        """A TAP has the station now: a peer sends its frames."""
         claim, other = self._tap.get(station), self._lan.get(station)
         if claim is None:
             if len(self._tap) >= self._stations_max:
@@ -62,15 +63,15 @@ class Sightings:
         claim.last = now
 
     def forget_tap(self, station: Hashable) -> None:
-        """The TAP has it no more, and no LAN port took it."""
+        """The TAP has it no longer, and no LAN port took it."""
         self._tap.pop(station, None)
 
     def is_claimed_by_tap(self, station: Hashable) -> bool:
-        """A peer was heard with it; of all others nobody needs to think."""
+        """Whether a peer sent frames of it; all other stations need no attention."""
         return station in self._tap
 
     def was_remote_first(self, station: Hashable, now: float) -> bool:
-        """A peer had it before any LAN port; False where that is not known for sure."""
+        """Whether a peer had it before any LAN port; False where that is uncertain."""
         tap, lan = self._tap.get(station), self._lan.get(station)
         if tap is None:
             return False
@@ -79,7 +80,7 @@ class Sightings:
         return tap.order < lan.order
 
     def _prune(self, now: float) -> bool:
-        """Forget LAN stations that were not heard for long; whether there is room now."""
+        """Forget LAN stations that were silent for long. True where that made room."""
         old = [station for station, claim in self._lan.items() if now - claim.last > LAN_MEMORY_SECONDS]
         for station in old:
             del self._lan[station]
@@ -87,5 +88,5 @@ class Sightings:
 
 
 def _held_alone(other: _Claim | None, claim: _Claim, now: float) -> bool:
-    """The other side was the last one that was heard, and that is long ago."""
+    """The other side was heard last, and that was long ago."""
     return other is not None and other.last > claim.last and now - other.last > HELD_ALONE_SECONDS

@@ -9,7 +9,7 @@ import pytest
 
 from bridged.addresses import Endpoint, Remote
 from bridged.runtime.client import lookup
-from bridged.runtime.client.lookup import QUESTIONS_AT_ONCE, Lookup
+from bridged.runtime.client.lookup import QUERIES_AT_ONCE, Lookup
 from tests.lab.bounds import takes_at_most
 
 HUB = Remote.parse("hub.example:1194")
@@ -89,10 +89,10 @@ def test_a_late_answer_is_taken_by_the_next_call(monkeypatch: pytest.MonkeyPatch
 
     async def body() -> None:
         names = Lookup()
-        for _ in range(QUESTIONS_AT_ONCE + 3):
+        for _ in range(QUERIES_AT_ONCE + 3):
             with pytest.raises(TimeoutError):
                 await names.resolve(HUB)
-        assert resolver.asked == QUESTIONS_AT_ONCE
+        assert resolver.asked == QUERIES_AT_ONCE
         resolver.answer()
         assert len(await names.resolve(HUB)) == 2
         names.close()
