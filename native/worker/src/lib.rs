@@ -44,6 +44,7 @@ mod tables;
 mod tap;
 #[cfg(test)]
 mod test_rig;
+mod threads;
 mod transport;
 mod wan_to_lan;
 

@@ -1,11 +1,9 @@
 //! arc-swap's interface for models: every call is one step, as arc-swap promises, at which other threads may come first.
 
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
-use loom::sync::Mutex;
-
-use crate::sync::lock;
+use loom::sync::{Mutex, MutexGuard};
 
 /// Stands for `arc_swap::ArcSwap`.
 pub type ArcSwap<Value> = Swap<Arc<Value>>;
@@ -28,6 +26,12 @@ impl<Pointer> Deref for Guard<Pointer> {
     }
 }
 
+impl<Pointer> Swap<Pointer> {
+    fn lock(&self) -> MutexGuard<'_, Pointer> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl<Pointer: Clone> Swap<Pointer> {
     /// The present one.
     pub fn load(&self) -> Guard<Pointer> {
@@ -36,7 +40,7 @@ impl<Pointer: Clone> Swap<Pointer> {
 
     /// The present one.
     pub fn load_full(&self) -> Pointer {
-        lock(&self.0).clone()
+        self.lock().clone()
     }
 
     /// Put another in its place.
@@ -46,7 +50,7 @@ impl<Pointer: Clone> Swap<Pointer> {
 
     /// Put another in its place; the one before.
     pub fn swap(&self, pointer: Pointer) -> Pointer {
-        std::mem::replace(&mut *lock(&self.0), pointer)
+        std::mem::replace(&mut *self.lock(), pointer)
     }
 }
 
@@ -54,6 +58,18 @@ impl<Value> Swap<Arc<Value>> {
     /// Of a value.
     pub fn from_pointee(value: Value) -> Self {
         Swap(Mutex::new(Arc::new(value)))
+    }
+}
+
+impl<Value> Swap<Arc<Value>> {
+    /// Put another in the place of `current`, if it is there; the one before.
+    pub fn compare_and_swap(&self, current: &Arc<Value>, pointer: Arc<Value>) -> Guard<Arc<Value>> {
+        let mut place = self.lock();
+        let before = Arc::clone(&place);
+        if Arc::ptr_eq(&before, current) {
+            *place = pointer;
+        }
+        Guard(before)
     }
 }
 
@@ -70,7 +86,7 @@ impl<Value> Swap<Option<Arc<Value>>> {
 
     /// Put another in the place of `current`, if it is there; the one before.
     pub fn compare_and_swap(&self, current: &Arc<Value>, pointer: Option<Arc<Value>>) -> Guard<Option<Arc<Value>>> {
-        let mut place = lock(&self.0);
+        let mut place = self.lock();
         let before = place.clone();
         if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, current)) {
             *place = pointer;

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::Arc;
 
 use bridged_core::limits::MAX_PACKET_ID;
+use bridged_sys::address::Pin;
 use bridged_sys::descriptor::{wait_readable, EventFd};
 use loom::thread::spawn;
 use zeroize::Zeroizing;
@@ -22,7 +23,10 @@ use crate::lan_to_wan::peer_batches::PeerBatcher;
 use crate::plane::DataPlane;
 use crate::sync::AtomicBool;
 use crate::tables::packet_ids::PacketIds;
-use crate::tables::stations::{Switch, Target};
+use crate::tables::stations::{Ingress, Switch, Target};
+use crate::transport::seam::{PeerPath, Transport};
+use crate::transport::udp::sockets::UdpOrigin;
+use crate::wan_to_lan::opener::follow;
 
 const STATION: [u8; 6] = [2, 0, 0, 0, 0, 7];
 const HOST: [u8; 6] = [2, 0, 0, 0, 0, 9];
@@ -75,6 +79,10 @@ fn key(key_id: u8) -> Key {
     }
 }
 
+fn origin(source: &str) -> UdpOrigin {
+    UdpOrigin { source: source.parse().unwrap(), pin: None }
+}
+
 fn frame(target: [u8; 6], source: [u8; 6]) -> Vec<u8> {
     [&target[..], &source[..], &[0x88, 0xb5]].concat()
 }
@@ -122,7 +130,7 @@ fn a_key_is_changed_and_every_nonce_is_used_once() {
                 let mut used = Vec::new();
                 for _ in 0..2 {
                     let was_gone = is_gone.load(Acquire);
-                    let table = plane.shared().table.load_full();
+                    let table = plane.shared().peers.table.load_full();
                     let slot = table.get(1).unwrap().sealing.load_full().expect("there is always a key to seal with");
                     assert!(!(was_gone && slot.key_id == 0), "sealed with a key after it was removed");
                     let mut reserved = slot.reserve(1);
@@ -142,7 +150,7 @@ fn a_key_is_changed_and_every_nonce_is_used_once() {
         }
         let unique: BTreeSet<_> = used.iter().copied().collect();
         assert_eq!(unique.len(), used.len(), "a nonce was used twice: {used:?}");
-        let table = plane.shared().table.load_full();
+        let table = plane.shared().peers.table.load_full();
         assert!(table.get(1).unwrap().key(0).is_none());
     });
 }
@@ -159,19 +167,20 @@ fn threads_that_send_to_the_same_peers_never_wait_in_a_circle() {
         let send = |cell: usize, order: [u64; 2]| {
             let plane = Arc::clone(&plane);
             move || {
-                let table = plane.shared().table.load_full();
+                let table = plane.shared().peers.table.load_full();
                 let mut batcher = PeerBatcher::new(cell);
                 for handle in order {
                     batcher.place_copy(table.get(handle).unwrap(), None, &[0; 20]);
                 }
-                batcher.flush(plane.shared(), None, 1);
+                let link = plane.shared().transport.link(0);
+                batcher.flush(&plane.shared().send_context(&link, 1));
             }
         };
         let threads = [spawn(send(0, [1, 2])), spawn(send(1, [2, 1]))];
         for thread in threads {
             thread.join().unwrap();
         }
-        let table = plane.shared().table.load_full();
+        let table = plane.shared().peers.table.load_full();
         for handle in [1, 2] {
             let slot = table.get(handle).unwrap().key(0).unwrap();
             assert_eq!(slot.reserve(1).take(), Some(3), "each thread sealed one packet to each peer");
@@ -192,7 +201,7 @@ fn a_removed_key_seals_nothing_more() {
             spawn(move || {
                 for _ in 0..2 {
                     let was_gone = is_gone.load(Acquire);
-                    let table = plane.shared().table.load_full();
+                    let table = plane.shared().peers.table.load_full();
                     let slot = table.get(1).unwrap().sealing.load_full();
                     assert!(!was_gone || slot.is_none());
                 }
@@ -209,9 +218,9 @@ fn what_a_thread_remembers_is_not_used_after_a_flush() {
     model(3, || {
         let plane = plane();
         join(&plane, 1, "192.0.2.7:1");
-        let table = plane.shared().table.load_full();
+        let table = plane.shared().peers.table.load_full();
         let peer = Arc::clone(table.get(1).unwrap());
-        Switch::new(1).decide(&plane.shared().fdb, Some(&peer), &frame(HOST, STATION), true, 1, |_| {});
+        Switch::new(1).decide(&plane.shared().stations, peer.ingress(), &frame(HOST, STATION), true, 1, |_| {});
         let is_flushed = Arc::new(AtomicBool::new(false));
         let reader = {
             let (plane, is_flushed) = (Arc::clone(&plane), Arc::clone(&is_flushed));
@@ -219,7 +228,8 @@ fn what_a_thread_remembers_is_not_used_after_a_flush() {
                 let mut switch = Switch::new(2);
                 for _ in 0..2 {
                     let was_flushed = is_flushed.load(Acquire);
-                    let decision = switch.decide(&plane.shared().fdb, None, &frame(STATION, HOST), true, 2, |_| {});
+                    let decision =
+                        switch.decide(&plane.shared().stations, Ingress::TAP, &frame(STATION, HOST), true, 2, |_| {});
                     let target = decision.target.unwrap();
                     assert!(!was_flushed || target == Target::Flood, "{target:?} was remembered beyond the flush");
                 }
@@ -240,24 +250,24 @@ fn nothing_is_learned_of_a_removed_peer() {
             let plane = Arc::clone(&plane);
             spawn(move || {
                 // As a wire thread does: the table of before the removal stays in use for a batch.
-                let table = plane.shared().table.load_full();
+                let table = plane.shared().peers.table.load_full();
                 let Ok(peer) = table.get(1) else { return };
                 let mut switch = Switch::new(2);
                 for _ in 0..2 {
-                    switch.decide(&plane.shared().fdb, Some(peer), &frame(HOST, STATION), true, 1, |_| {});
+                    switch.decide(&plane.shared().stations, peer.ingress(), &frame(HOST, STATION), true, 1, |_| {});
                 }
-                plane.shared().float(peer, "192.0.2.8:2".parse().unwrap(), None, 1);
+                follow(plane.shared(), peer, &origin("192.0.2.8:2"), 1);
             })
         };
         plane.remove_peer(1).unwrap();
         wire.join().unwrap();
-        assert_eq!(plane.shared().fdb.figures().0, 0, "an address of a removed peer");
-        let table = plane.shared().table.load_full();
+        assert_eq!(plane.shared().stations.figures().0, 0, "an address of a removed peer");
+        let table = plane.shared().peers.table.load_full();
         for endpoint in ["192.0.2.7:1", "192.0.2.8:2"] {
-            let found = plane.shared().endpoints.at(&endpoint.parse().unwrap());
+            let found = plane.shared().peers.endpoints.at(&endpoint.parse().unwrap());
             assert!(found.is_none(), "a removed peer is found at {endpoint}");
         }
-        assert!(table.find(1, &"192.0.2.8:2".parse().unwrap(), &plane.shared().endpoints).is_none());
+        assert!(table.find(1, &"192.0.2.8:2".parse().unwrap(), &plane.shared().peers.endpoints).is_none());
     });
 }
 
@@ -271,8 +281,8 @@ fn an_endpoint_has_one_holder_though_peers_float_and_come_at_once() {
         let float = |handle: u64| {
             let plane = Arc::clone(&plane);
             move || {
-                let table = plane.shared().table.load_full();
-                plane.shared().float(table.get(handle).unwrap(), meeting.parse().unwrap(), None, 1)
+                let table = plane.shared().peers.table.load_full();
+                follow(plane.shared(), table.get(handle).unwrap(), &origin(meeting), 1)
             }
         };
         let threads = [spawn(float(1)), spawn(float(2))];
@@ -280,7 +290,7 @@ fn an_endpoint_has_one_holder_though_peers_float_and_come_at_once() {
         let floated: Vec<bool> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
         assert_eq!(floated.iter().filter(|done| **done).count(), 1, "who comes second is refused");
         let holder = if floated[0] { 1 } else { 2 };
-        let at = |endpoint: &str| plane.shared().endpoints.at(&endpoint.parse().unwrap()).map(|peer| peer.handle);
+        let at = |endpoint: &str| plane.shared().peers.endpoints.at(&endpoint.parse().unwrap()).map(|peer| peer.handle);
         assert_eq!(at(meeting), Some(holder));
         assert_eq!(at("192.0.2.9:4"), Some(3));
         assert_eq!(at(&format!("192.0.2.7:{holder}")), None);
@@ -354,14 +364,18 @@ fn an_answer_goes_to_where_the_peer_is_though_its_local_address_changes_at_once(
     model(3, || {
         let plane = plane();
         join(&plane, 1, "192.0.2.7:1");
-        let peer = Arc::clone(plane.shared().table.load_full().get(1).unwrap());
+        let peer = Arc::clone(plane.shared().peers.table.load_full().get(1).unwrap());
         let repin = {
             let (plane, peer) = (Arc::clone(&plane), Arc::clone(&peer));
-            spawn(move || plane.shared().endpoints.repin(&peer, &"192.0.2.7:1".parse().unwrap(), None))
+            spawn(move || {
+                let pin = Some(Pin::V4([192, 0, 2, 1]));
+                let path = peer.path.load_full();
+                plane.shared().transport.answer_along(&peer.path, &path, &UdpOrigin { pin, ..origin("192.0.2.7:1") });
+            })
         };
-        assert!(plane.shared().float(&peer, "192.0.2.8:2".parse().unwrap(), None, 1));
+        assert!(follow(plane.shared(), &peer, &origin("192.0.2.8:2"), 1));
         repin.join().unwrap();
-        assert_eq!(peer.path.load().endpoint, "192.0.2.8:2".parse().unwrap());
+        assert_eq!(peer.path.load().endpoint(), "192.0.2.8:2".parse().unwrap());
     });
 }
 
@@ -369,7 +383,7 @@ fn an_answer_goes_to_where_the_peer_is_though_its_local_address_changes_at_once(
 fn a_tap_that_vanished_is_told_once() {
     model(3, || {
         let plane = plane();
-        let gone = plane.shared().tap.load_full().unwrap();
+        let gone = plane.shared().adapter.tap.load_full().unwrap();
         let lose = || {
             let (plane, gone) = (Arc::clone(&plane), Arc::clone(&gone));
             move || plane.shared().detach_lost_tap(&gone, 19)
@@ -379,6 +393,6 @@ fn a_tap_that_vanished_is_told_once() {
             thread.join().unwrap();
         }
         assert_eq!(plane.poll_events(9), [Event::TapFailed { number: 19 }]);
-        assert!(plane.shared().tap.load_full().is_none());
+        assert!(plane.shared().adapter.tap.load_full().is_none());
     });
 }

@@ -4,39 +4,37 @@
 
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
-use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 
 use bridged_core::fdb::TAP_PORT;
 use bridged_core::limits::KeyLimits;
 use bridged_core::priority::Priority;
-use bridged_sys::address::Family;
-use bridged_sys::descriptor::EventFd;
-use bridged_sys::steer::steer_by_peer_id;
-use bridged_sys::thread::{block_signals, now, CpuClock};
+use bridged_sys::thread::now;
 
 use crate::contract::{
-    Direction, Event, FdbEntry, Key, PeerHandle, PeerSettings, PeerSnapshot, PeerUpdate, Settings, Snapshot, TapPort,
+    Event, FdbEntry, Key, PeerHandle, PeerSettings, PeerSnapshot, PeerUpdate, Settings, Snapshot, TapPort,
 };
 use crate::control::answers::Answers;
-use crate::control::counters::{Counter, Drops, ThreadCells};
-use crate::control::events::EventQueue;
-use crate::control::snapshots;
-use crate::control::timers;
+use crate::control::control_sender::ControlSender;
+use crate::control::{snapshots, timers};
 use crate::error::Error;
-use crate::lan_to_wan::peer_batches::PeerBatcher;
 use crate::lan_to_wan::priority_reader::PriorityReader;
 use crate::lan_to_wan::reader::LanReader;
-use crate::shared::{plain, send_failure, Overflow, PinnedSources, Shared, Sizes, ThreadClock};
-use crate::sync::{lock, ArcSwap, ArcSwapOption, Mutex};
-use crate::tables::endpoints::PeerEndpoints;
+use crate::shared::Shared;
+use crate::sync::{lock, Mutex};
 use crate::tables::keys::KeySlot;
-use crate::tables::peers::{Peer, Table};
-use crate::tables::stations::SharedFdb;
+use crate::tables::peers::Peer;
 use crate::tap::Tap;
+use crate::threads::{lan_thread, spawn, wan_thread, Threads};
+use crate::transport::seam::Transport;
+use crate::transport::udp::send_failure::plain;
+use crate::transport::udp::sockets::UdpTransport;
 use crate::wan_to_lan::receiver::WanReceiver;
+
+/// The transport of every tunnel today.
+type Udp = UdpTransport;
 
 const MAX_WORKERS: usize = 64;
 const MAX_REPLAY_WINDOW: usize = 65_536;
@@ -45,7 +43,8 @@ const MAX_MODERATION: u32 = 10_000_000;
 
 /// One tunnel's frames; see the crate. Dropping it stops it.
 pub struct DataPlane {
-    shared: Arc<Shared>,
+    shared: Arc<Shared<Udp>>,
+    sender: Arc<ControlSender<Udp>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     next_port: AtomicU32,
     next_tap: AtomicU64,
@@ -61,48 +60,12 @@ impl DataPlane {
     /// [`Error::BadSetting`], [`Error::ReplayWindow`], [`Error::System`].
     pub fn new(settings: Settings) -> Result<DataPlane, Error> {
         check(&settings)?;
-        let workers = settings.workers;
-        let tap = Tap::new(&settings.tap, settings.coalesce, workers, 1)?;
-        let threads = Shared::threads_of(workers);
-        let mut wakes = Vec::with_capacity(threads);
-        for _ in 0..threads {
-            wakes.push(EventFd::new()?);
-        }
-        let fdb = SharedFdb::new(
-            settings.fdb_capacity,
-            settings.addresses_per_peer,
-            settings.ageing,
-            settings.move_hold,
-            random()?,
-        );
-        let shared = Shared {
-            sizes: Sizes::of(&settings),
-            settings,
-            table: ArcSwap::from_pointee(Table::default()),
-            changing: Mutex::new(()),
-            endpoints: PeerEndpoints::default(),
-            changed_timers: Mutex::new(Vec::new()),
-            fdb,
-            events: EventQueue::new(random()?)?,
-            largest_frame: AtomicUsize::new(tap.largest_frame),
-            tap_mtu_asked_at: AtomicU64::new(0),
-            tap: ArcSwapOption::from_pointee(tap),
-            sockets: ArcSwap::from_pointee(Vec::new()),
-            answers: ArcSwapOption::from_pointee(None),
-            drops: Drops::default(),
-            cells: (0..threads).map(|_| ThreadCells::default()).collect(),
-            sending: Mutex::new(PeerBatcher::new(threads - 1)),
-            overflow: Overflow { before: AtomicU64::new(0), now: (0..workers).map(|_| AtomicU64::new(0)).collect() },
-            pinned_sources: Mutex::new(PinnedSources::default()),
-            wakes: ArcSwap::from_pointee(wakes),
-            clocks: Mutex::new(vec![ThreadClock::None; threads]),
-            is_stopping: AtomicBool::new(false),
-            missing_offloads: [Counter::default(), Counter::default(), Counter::default()],
-            is_steered: AtomicBool::new(false),
-            coalesce_fallbacks: Counter::default(),
-        };
+        let tap = Tap::new(&settings.tap, settings.coalesce, settings.workers, 1)?;
+        let transport = UdpTransport::new(&settings);
+        let shared = Arc::new(Shared::new(settings, transport, tap, [random()?, random()?])?);
         Ok(DataPlane {
-            shared: Arc::new(shared),
+            sender: Arc::new(ControlSender::new(shared.threads.timer())),
+            shared,
             threads: Mutex::new(Vec::new()),
             next_port: AtomicU32::new(TAP_PORT + 1),
             next_tap: AtomicU64::new(2),
@@ -117,54 +80,46 @@ impl DataPlane {
     /// [`Error::BindFailed`] with endpoint and reason; [`Error::System`].
     pub fn start(&self) -> Result<(), Error> {
         let mut threads = lock(&self.threads);
-        if !threads.is_empty() || self.shared.is_stopping.load(Relaxed) {
+        let shared = &self.shared;
+        if !threads.is_empty() || shared.threads.is_stopping() {
             return Ok(());
         }
-        if let Some(bind) = self.shared.settings.bind {
-            self.bind(bind)?;
-        }
-        for worker in 0..self.shared.settings.workers {
-            let shared = Arc::clone(&self.shared);
-            let mut inward = WanReceiver::new(Arc::clone(&self.shared), worker, random()?);
-            let name = format!("tap-{worker}");
+        shared.transport.bind()?;
+        let find: fn(&Shared<Udp>) -> &Threads = |shared| &shared.threads;
+        for worker in 0..shared.settings.workers {
+            let mut wan = WanReceiver::new(Arc::clone(shared), worker, random()?);
             threads.push(if shared.settings.priority == Priority::Off {
-                let mut outward = LanReader::new(shared, worker, random()?);
-                self.spawn(2 * worker, name, move || outward.run())?
+                let mut lan = LanReader::new(Arc::clone(shared), worker, random()?);
+                spawn(shared, find, lan_thread(worker), move || lan.run())?
             } else {
-                let mut outward = PriorityReader::new(shared, worker, random()?);
-                self.spawn(2 * worker, name, move || outward.run())?
+                let mut lan = PriorityReader::new(Arc::clone(shared), worker, random()?);
+                spawn(shared, find, lan_thread(worker), move || lan.run())?
             });
-            threads.push(self.spawn(2 * worker + 1, format!("wire-{worker}"), move || inward.run())?);
+            threads.push(spawn(shared, find, wan_thread(worker), move || wan.run())?);
         }
-        let shared = Arc::clone(&self.shared);
-        threads.push(self.spawn(shared.common_cell(), "timer".to_owned(), move || timers::run(&shared))?);
+        let (parts, sender) = (Arc::clone(shared), Arc::clone(&self.sender));
+        threads.push(spawn(shared, find, shared.threads.timer(), move || timers::run(&parts, &sender))?);
         Ok(())
     }
 
     /// End the threads, close the socket, zeroise all keys. Idempotent.
     pub fn stop(&self) {
-        self.shared.is_stopping.store(true, Relaxed);
-        self.shared.wake_all();
+        let shared = &self.shared;
+        shared.threads.stop();
         for thread in lock(&self.threads).drain(..) {
             // A thread that panicked has ended as well.
             let _ = thread.join();
         }
-        let _changing = lock(&self.shared.changing);
-        for peer in &self.shared.table.load().peers {
-            self.shared.endpoints.leave(peer);
-            peer.drop_keys();
-        }
-        self.shared.table.store(Arc::new(Table::default()));
-        lock(&self.shared.changed_timers).clear();
-        self.shared.sockets.store(Arc::new(Vec::new()));
-        self.shared.tap.store(None);
-        self.shared.wakes.store(Arc::new(Vec::new()));
-        self.shared.events.close();
+        shared.peers.clear();
+        shared.transport.close();
+        shared.adapter.tap.store(None);
+        shared.threads.close();
+        shared.events.close();
     }
 
     /// Where the socket is bound (None before `start`, or before an unbound socket has sent).
     pub fn local_endpoint(&self) -> Option<SocketAddr> {
-        self.shared.sockets.load().first().and_then(|socket| socket.local_endpoint())
+        self.shared.transport.local_endpoint()
     }
 
     /// Go on with this adapter instead of the present one; frames in between are lost and counted.
@@ -174,9 +129,8 @@ impl DataPlane {
     pub fn attach_tap(&self, tap: TapPort) -> Result<(), Error> {
         let number = self.next_tap.fetch_add(1, Relaxed);
         let tap = Tap::new(&tap, self.shared.settings.coalesce, self.shared.settings.workers, number)?;
-        self.shared.largest_frame.store(tap.largest_frame, Relaxed);
-        self.shared.tap.store(Some(Arc::new(tap)));
-        self.shared.wake_all();
+        self.shared.adapter.attach(tap);
+        self.shared.threads.wake_all();
         Ok(())
     }
 
@@ -187,15 +141,12 @@ impl DataPlane {
     /// [`Error::System`]: it is no UDP socket, or there are no more descriptors.
     pub fn use_socket(&self, descriptor: Option<RawFd>) -> Result<(), Error> {
         let shared = &self.shared;
-        let _changing = lock(&shared.changing);
-        if shared.is_stopping.load(Relaxed) {
+        let _changing = lock(&shared.peers.changing);
+        if shared.threads.is_stopping() {
             return Ok(());
         }
-        let sockets = match descriptor {
-            Some(descriptor) => vec![shared.adopt_socket(descriptor)?],
-            None => Vec::new(),
-        };
-        shared.use_sockets(sockets);
+        shared.transport.adopt(descriptor)?;
+        shared.threads.wake_all();
         Ok(())
     }
 
@@ -205,8 +156,8 @@ impl DataPlane {
     /// [`Error::BadSetting`].
     pub fn use_sizes(&self, wan_mtu: u32, mss_limit: u16) -> Result<(), Error> {
         check_wan_mtu(wan_mtu)?;
-        self.shared.sizes.wan_mtu.store(wan_mtu, Relaxed);
-        self.shared.sizes.mss_limit.store(mss_limit, Relaxed);
+        self.shared.transport.set_mtu(wan_mtu);
+        self.shared.mss_limit.store(mss_limit, Relaxed);
         Ok(())
     }
 
@@ -216,19 +167,19 @@ impl DataPlane {
     /// [`Error::DuplicatePeer`], [`Error::BadSetting`], [`Error::BindFailed`].
     pub fn add_peer(&self, peer: PeerSettings) -> Result<(), Error> {
         let shared = &self.shared;
-        let _changing = lock(&shared.changing);
-        shared.ensure_socket(&peer.endpoint)?;
+        let _changing = lock(&shared.peers.changing);
+        self.ensure_socket(&peer.endpoint)?;
         let now = now();
-        let path = shared.path(peer.endpoint, None, now).map_err(|number| {
+        let path = shared.transport.path_to(peer.endpoint, now).map_err(|number| {
             let reason = plain(&std::io::Error::from_raw_os_error(number));
             Error::BindFailed(format!("peer {}: {reason}", peer.name))
         })?;
         let port = self.next_port.fetch_add(1, Relaxed);
-        let added = Arc::new(Peer::new(&peer, port, path, shared.cells.len(), now));
-        let table = shared.table.load().with(&added, peer.receive_peer_id)?;
-        shared.table.store(Arc::new(table));
-        shared.endpoints.arrive(&added);
-        shared.fdb.bump();
+        let added = Arc::new(Peer::new(&peer, port, path, shared.threads.count(), now));
+        let table = shared.peers.table.load().with(&added, peer.receive_peer_id)?;
+        shared.peers.table.store(Arc::new(table));
+        shared.peers.endpoints.arrive(&added);
+        shared.stations.bump();
         shared.wake_timer(&added);
         Ok(())
     }
@@ -239,12 +190,12 @@ impl DataPlane {
     /// [`Error::UnknownPeer`], [`Error::DuplicatePeer`], [`Error::BadSetting`].
     pub fn update_peer(&self, handle: PeerHandle, update: PeerUpdate) -> Result<(), Error> {
         let shared = &self.shared;
-        let _changing = lock(&shared.changing);
-        let table = shared.table.load_full();
+        let _changing = lock(&shared.peers.changing);
+        let table = shared.peers.table.load_full();
         let peer = table.get(handle)?;
         let changed = table.with_wire_id(peer, update.receive_peer_id)?;
         peer.identify(update.receive_peer_id, update.transmit_peer_id);
-        shared.table.store(Arc::new(changed));
+        shared.peers.table.store(Arc::new(changed));
         peer.restart_timers(update.ping, update.ping_restart, now());
         shared.wake_timer(peer);
         Ok(())
@@ -256,15 +207,15 @@ impl DataPlane {
     /// [`Error::UnknownPeer`].
     pub fn remove_peer(&self, handle: PeerHandle) -> Result<PeerSnapshot, Error> {
         let shared = &self.shared;
-        let _changing = lock(&shared.changing);
-        let table = shared.table.load_full();
+        let _changing = lock(&shared.peers.changing);
+        let table = shared.peers.table.load_full();
         let peer = table.get(handle)?;
         let snapshot = snapshots::of_peer(shared, peer);
-        shared.endpoints.leave(peer);
-        shared.table.store(Arc::new(table.without(peer)));
+        shared.peers.endpoints.leave(peer);
+        shared.peers.table.store(Arc::new(table.without(peer)));
         peer.drop_keys();
-        shared.fdb.flush(peer.port);
-        shared.fdb.bump();
+        shared.stations.flush(peer.port);
+        shared.stations.bump();
         shared.events.forget(handle);
         shared.wake_timer(peer);
         Ok(snapshot)
@@ -281,8 +232,8 @@ impl DataPlane {
             renegotiate_packets: self.shared.settings.renegotiate_packets,
         };
         let slot = KeySlot::new(&key, self.shared.settings.replay_window, limits)?;
-        let _changing = lock(&self.shared.changing);
-        self.shared.table.load().get(handle)?.install(slot);
+        let _changing = lock(&self.shared.peers.changing);
+        self.shared.peers.table.load().get(handle)?.install(slot);
         *lock(&self.aead) = key.cipher.name();
         Ok(())
     }
@@ -292,8 +243,8 @@ impl DataPlane {
     /// # Errors
     /// [`Error::UnknownPeer`], [`Error::UnknownKey`].
     pub fn use_key(&self, handle: PeerHandle, key_id: u8) -> Result<(), Error> {
-        let _changing = lock(&self.shared.changing);
-        let table = self.shared.table.load();
+        let _changing = lock(&self.shared.peers.changing);
+        let table = self.shared.peers.table.load();
         let peer = table.get(handle)?;
         let slot = peer.key(key_id).ok_or_else(|| Error::UnknownKey { name: peer.name.clone(), key_id })?;
         peer.sealing.store(Some(slot));
@@ -304,8 +255,8 @@ impl DataPlane {
 
     /// Forget a key; unknown ones are ignored (it may have gone with its peer).
     pub fn remove_key(&self, handle: PeerHandle, key_id: u8) {
-        let _changing = lock(&self.shared.changing);
-        if let Ok(peer) = self.shared.table.load().get(handle) {
+        let _changing = lock(&self.shared.peers.changing);
+        if let Ok(peer) = self.shared.peers.table.load().get(handle) {
             peer.drop_key(key_id);
         }
     }
@@ -330,20 +281,9 @@ impl DataPlane {
     /// # Errors
     /// [`Error::BindFailed`].
     pub fn send_control(&self, datagram: &[u8], destination: SocketAddr) -> Result<(), Error> {
-        let shared = &self.shared;
-        let _changing = lock(&shared.changing);
-        shared.ensure_socket(&destination)?;
-        let sent = match shared.control_path(destination) {
-            Ok(path) => {
-                let sockets = shared.sockets.load();
-                let socket = sockets.first().map(Arc::as_ref);
-                lock(&shared.sending).send_plain(shared, socket, datagram, &path)
-            }
-            Err(number) => Err(send_failure(number)),
-        };
-        if let Err(reason) = sent {
-            shared.count_drops(Direction::Transmit, reason, 1, None);
-        }
+        let _changing = lock(&self.shared.peers.changing);
+        self.ensure_socket(&destination)?;
+        self.sender.send_control(&self.shared, datagram, destination, now());
         Ok(())
     }
 
@@ -352,8 +292,8 @@ impl DataPlane {
     /// # Errors
     /// [`Error::UnknownPeer`].
     pub fn send_payload(&self, handle: PeerHandle, payload: &[u8]) -> Result<(), Error> {
-        let table = self.shared.table.load_full();
-        timers::send_payload(&self.shared, table.get(handle)?, payload, now());
+        let table = self.shared.peers.table.load_full();
+        self.sender.send_payload(&self.shared, table.get(handle)?, payload, now());
         Ok(())
     }
 
@@ -362,8 +302,8 @@ impl DataPlane {
     /// # Errors
     /// [`Error::UnknownPeer`].
     pub fn flush(&self, handle: PeerHandle) -> Result<(), Error> {
-        let port = self.shared.table.load().get(handle)?.port;
-        self.shared.fdb.flush(port);
+        let port = self.shared.peers.table.load().get(handle)?.port;
+        self.shared.stations.flush(port);
         Ok(())
     }
 
@@ -386,8 +326,8 @@ impl DataPlane {
     /// All stations that have not aged.
     pub fn fdb(&self) -> Vec<FdbEntry> {
         let now = now();
-        let table = self.shared.table.load();
-        let stations = self.shared.fdb.list(now);
+        let table = self.shared.peers.table.load();
+        let stations = self.shared.stations.list(now);
         let entries = stations.iter().filter_map(|station| {
             let handle = match station.port {
                 TAP_PORT => None,
@@ -401,54 +341,16 @@ impl DataPlane {
 
     /// What the threads share; for tests.
     #[cfg(test)]
-    pub fn shared(&self) -> &Arc<Shared> {
+    pub fn shared(&self) -> &Arc<Shared<Udp>> {
         &self.shared
     }
 
-    fn bind(&self, bind: SocketAddr) -> Result<(), Error> {
-        let workers = self.shared.settings.workers;
-        let mut sockets = Vec::with_capacity(workers);
-        let mut endpoint = bind;
-        for _ in 0..workers {
-            let socket = self.shared.open_socket(Family::of(&bind), Some(endpoint), workers > 1);
-            let socket =
-                socket.map_err(|error| Error::BindFailed(format!("cannot bind UDP {bind}: {}", plain(&error))))?;
-            // Port 0 is another one for each; the others share that of the first.
-            if let Some(found) = socket.local_endpoint() {
-                endpoint.set_port(found.port());
-            }
-            sockets.push(socket);
+    fn ensure_socket(&self, destination: &SocketAddr) -> Result<(), Error> {
+        let shared = &self.shared;
+        if !shared.threads.is_stopping() && shared.transport.ensure_socket(destination)? {
+            shared.threads.wake_all();
         }
-        if let Some(socket) = sockets.first().filter(|_| workers > 1) {
-            // Without it the hash of addresses and ports spreads the peers, which may put all of them on one socket.
-            let is_steered = steer_by_peer_id(socket, workers).is_ok();
-            self.shared.is_steered.store(is_steered, Relaxed);
-            self.shared.missing_offloads[2].add_shared(u64::from(!is_steered));
-        }
-        self.shared.use_sockets(sockets);
         Ok(())
-    }
-
-    fn spawn(
-        &self,
-        place: usize,
-        name: String,
-        mut work: impl FnMut() + Send + 'static,
-    ) -> Result<JoinHandle<()>, Error> {
-        let shared = Arc::clone(&self.shared);
-        let body = move || {
-            block_signals();
-            let clock = CpuClock::of_this_thread();
-            if let Some(clock) = clock {
-                lock(&shared.clocks)[place] = ThreadClock::Running(clock);
-            }
-            // A bug must cost the batch it was met in, not the tunnel.
-            while catch_unwind(AssertUnwindSafe(&mut work)).is_err() && !shared.is_stopping.load(Relaxed) {}
-            if let Some(used) = clock.and_then(CpuClock::read) {
-                lock(&shared.clocks)[place] = ThreadClock::Ended(used);
-            }
-        };
-        Ok(Builder::new().name(name).spawn(body)?)
     }
 }
 

@@ -1,21 +1,75 @@
 //! The attached TAP: its queues and what it can take.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::Arc;
 
 use bridged_core::coalesce::CoalesceRules;
 use bridged_core::vnet::{LONG_OCTETS, SHORT_OCTETS};
+use bridged_core::{Nanos, SECOND};
 use bridged_sys::descriptor::duplicate;
-use bridged_sys::tap::is_gone;
+use bridged_sys::tap::{is_gone, mtu_of};
 use bridged_sys::{Errno, EAGAIN, EBADF, EBADFD, EIO, ENOBUFS, ENODEV, ENOMEM, ENXIO};
 
 use crate::contract::TapPort;
-use crate::control::counters::Reason;
+use crate::control::counters::{Counter, Reason};
 use crate::error::Error;
+use crate::sync::ArcSwapOption;
 
 /// Octets of the largest IP packet, an Ethernet header, and two tags.
 pub const SUPER_FRAME_OCTETS: usize = 65_535 + 14 + 8;
 const HEADER_AND_TAGS_OCTETS: usize = 14 + 8;
+
+/// Ask the adapter for its MTU again at most this often.
+const MTU_PAUSE: Nanos = SECOND / 10;
+
+/// The place of the TAP, which may vanish and be replaced.
+pub struct Adapter {
+    /// The adapter; None: it vanished.
+    pub tap: ArcSwapOption<Tap>,
+    /// Octets of the largest frame that it carries, as far as is known: see `carries`.
+    pub largest_frame: AtomicUsize,
+    /// When its MTU was asked for last; monotonic.
+    mtu_asked_at: AtomicU64,
+    /// Super-frames that it refused.
+    pub coalesce_fallbacks: Counter,
+}
+
+impl Adapter {
+    /// With an adapter in place.
+    pub fn new(tap: Tap) -> Adapter {
+        Adapter {
+            largest_frame: AtomicUsize::new(tap.largest_frame),
+            tap: ArcSwapOption::from_pointee(tap),
+            mtu_asked_at: AtomicU64::new(0),
+            coalesce_fallbacks: Counter::default(),
+        }
+    }
+
+    /// Continue with another one.
+    pub fn attach(&self, tap: Tap) {
+        self.largest_frame.store(tap.largest_frame, Relaxed);
+        self.tap.store(Some(Arc::new(tap)));
+    }
+
+    /// Take out an adapter that vanished; false where another thread did so, or a new one is in place.
+    pub fn detach(&self, gone: &Arc<Tap>) -> bool {
+        let was = self.tap.compare_and_swap(gone, None);
+        was.as_ref().is_some_and(|tap| Arc::ptr_eq(tap, gone))
+    }
+
+    /// Whether it carries a frame longer than what it was known to carry: its MTU follows the LAN's.
+    #[cold]
+    pub fn carries(&self, octets: usize, now: Nanos) -> bool {
+        if now.saturating_sub(self.mtu_asked_at.load(Relaxed)) >= MTU_PAUSE {
+            self.mtu_asked_at.store(now, Relaxed);
+            if let Some(mtu) = self.tap.load().as_ref().and_then(|tap| mtu_of(&tap.name)) {
+                self.largest_frame.store(largest_frame(mtu), Relaxed);
+            }
+        }
+        octets <= self.largest_frame.load(Relaxed)
+    }
+}
 
 /// One attached TAP.
 #[derive(Debug)]

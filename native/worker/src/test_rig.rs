@@ -11,6 +11,7 @@ use bridged_sys::address::{Family, RawAddress};
 use bridged_sys::descriptor::wait_readable;
 use bridged_sys::receive::Receiver;
 use bridged_sys::send::{Outgoing, Sender};
+use bridged_sys::thread::now;
 use bridged_sys::udp::{Options, UdpSocket};
 use zeroize::Zeroizing;
 
@@ -19,6 +20,8 @@ use crate::plane::DataPlane;
 use crate::shared::Shared;
 use crate::tables::keys::KeySlot;
 use crate::tables::peers::Peer;
+use crate::transport::seam::{SendContext, Transport};
+use crate::transport::udp::sockets::{UdpLink, UdpTransport};
 
 /// A data plane whose threads do not run, and a socket to send from.
 pub struct Rig {
@@ -42,10 +45,22 @@ impl Rig {
         };
         let mut settings = Settings::new("test", port, Some(loopback()));
         change(&mut settings);
-        Rig { plane: DataPlane::new(settings).unwrap(), socket: open(), _tap: tap }
+        let (plane, socket) = (DataPlane::new(settings).unwrap(), open());
+        plane.use_socket(Some(socket.as_raw_fd())).unwrap();
+        Rig { plane, socket, _tap: tap }
     }
 
-    pub fn shared(&self) -> &Arc<Shared> {
+    /// What the first worker sends through.
+    pub fn link(&self) -> UdpLink {
+        self.shared().transport.link(0)
+    }
+
+    /// What sending takes now.
+    pub fn context<'a>(&'a self, link: &'a UdpLink) -> SendContext<'a, UdpTransport> {
+        self.shared().send_context(link, now())
+    }
+
+    pub fn shared(&self) -> &Arc<Shared<UdpTransport>> {
         self.plane.shared()
     }
 
@@ -68,7 +83,7 @@ impl Rig {
         let limits = KeyLimits { is_aes_gcm: true, renegotiate_bytes: 0, renegotiate_packets: 0 };
         Far {
             handle,
-            peer: Arc::clone(self.shared().table.load().get(handle).unwrap()),
+            peer: Arc::clone(self.shared().peers.table.load().get(handle).unwrap()),
             key: KeySlot::new(&key(0x99, handle as u8), 4096, limits).unwrap(),
             is_v2: transmit_peer_id.is_some(),
             socket,
@@ -85,7 +100,7 @@ impl Rig {
 /// The far end of a peer.
 pub struct Far {
     pub handle: u64,
-    pub peer: Arc<Peer>,
+    pub peer: Arc<Peer<UdpTransport>>,
     pub socket: UdpSocket,
     key: KeySlot,
     is_v2: bool,

@@ -1,8 +1,8 @@
 //! The runs of one batch: segments that make one super-frame so far, and in which order everything goes out.
 
 use crate::checksum::{field, partial_field, sum, word};
+use crate::coalesce::rules::{MAX_DATAGRAM_OCTETS, MAX_PARTS, MAX_UDP_PARTS};
 use crate::coalesce::segment_headers::{flow_key, Flow, Head, Layout, Segment, HEAD_OCTETS};
-use crate::coalesce::{MAX_DATAGRAM_OCTETS, MAX_PARTS, MAX_UDP_PARTS};
 use crate::hashing::Seed;
 use crate::headers::{put, TCP_PSH};
 use crate::vnet::{VnetHeader, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM};

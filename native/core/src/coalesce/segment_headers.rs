@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::checksum::{is_valid, sum, word};
-use crate::coalesce::CoalesceRules;
+use crate::coalesce::rules::CoalesceRules;
 use crate::hashing::{mix, Seed};
 use crate::headers::{
     network, u16_at, u32_at, u8_at, ETHERNET_OCTETS, ETHERTYPE_IPV4, ETHERTYPE_IPV6, FRAGMENT_MASK, IPV4_OCTETS,

@@ -10,16 +10,10 @@ use aws_lc_rs::cipher::{
 };
 use aws_lc_rs::hmac;
 use bridged_core::{Nanos, SECOND};
-use bridged_sys::address::{Pin, RawAddress};
-use bridged_sys::send::{Outgoing, Sender};
-use bridged_sys::thread::unix_seconds;
-use bridged_sys::udp::UdpSocket;
 use zeroize::Zeroizing;
 
-use crate::contract::Direction;
 use crate::control::counters::Reason;
 use crate::error::Error;
-use crate::shared::{send_failure, Shared};
 
 const HARD_RESET_CLIENT: u8 = 7;
 const HARD_RESET_SERVER: u8 = 8;
@@ -291,65 +285,6 @@ impl Wrap {
             }
         }
         length
-    }
-}
-
-/// Answers of one turn, sent in one call at its end.
-pub struct AnswerBatch {
-    sender: Sender,
-    octets: Vec<u8>,
-    messages: Vec<Outgoing>,
-}
-
-impl AnswerBatch {
-    /// An empty one.
-    pub fn new() -> AnswerBatch {
-        AnswerBatch { sender: Sender::new(), octets: Vec::new(), messages: Vec::new() }
-    }
-
-    /// Add an answer to a hard reset from `to`; `pin`: from where to send it.
-    pub fn answer(
-        &mut self,
-        shared: &Shared,
-        answers: &Answers,
-        session: &[u8; 8],
-        to: &SocketAddr,
-        pin: Option<Pin>,
-        now: Nanos,
-    ) {
-        let mut answer = [0; ANSWER_OCTETS];
-        let length = answers.answer(session, to, now, unix_seconds() as u32, &mut answer);
-        self.put(shared, &answer[..length], to, pin);
-    }
-
-    /// Add a datagram to `to`; `pin`: from where to send it.
-    pub fn put(&mut self, shared: &Shared, datagram: &[u8], to: &SocketAddr, pin: Option<Pin>) {
-        if let Ok(destination) = RawAddress::new(to, shared.family()) {
-            let (start, length) = (self.octets.len(), datagram.len());
-            self.octets.extend_from_slice(datagram);
-            self.messages.push(Outgoing { start, length, segment: 0, destination, pin, class: 0, hops: 0 });
-        }
-    }
-
-    /// Send all of it. What a full socket does not take is counted: its receiver asks again.
-    pub fn send(&mut self, shared: &Shared, socket: &UdpSocket) {
-        if self.messages.is_empty() {
-            return;
-        }
-        for message in &mut self.messages {
-            message.hops = socket.other_hops(message.destination.is_ipv4());
-        }
-        let mut at = 0;
-        while at < self.messages.len() {
-            let (sent, number) = self.sender.send_many(socket, &self.octets, &self.messages[at..]);
-            at += sent;
-            if number != 0 {
-                shared.count_drops(Direction::Transmit, send_failure(number), 1, None);
-                at += 1;
-            }
-        }
-        self.messages.clear();
-        self.octets.clear();
     }
 }
 

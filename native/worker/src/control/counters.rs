@@ -222,6 +222,37 @@ pub fn histogram<'a>(parts: impl Iterator<Item = &'a BatchSizes>) -> Histogram {
     sum
 }
 
+/// What all threads count of one data plane.
+#[derive(Debug)]
+pub struct Counters {
+    /// Lost frames and packets, also those of no peer.
+    pub drops: Drops,
+    /// By thread: LAN and WAN thread of worker 0, of worker 1, ..., and last whoever sends for the control plane.
+    pub threads: Box<[ThreadCells]>,
+}
+
+impl Counters {
+    /// For as many threads.
+    pub fn new(threads: usize) -> Counters {
+        Counters { drops: Drops::default(), threads: (0..threads).map(|_| ThreadCells::default()).collect() }
+    }
+
+    /// Count lost frames or packets, also in the drops of a peer where it is known.
+    pub fn count_drops(&self, direction: Direction, reason: Reason, amount: u64, peer: Option<&Drops>) {
+        if amount > 0 {
+            self.drops.add(direction, reason, amount);
+            if let Some(peer) = peer {
+                peer.add(direction, reason, amount);
+            }
+        }
+    }
+
+    /// Sum one counter of all threads.
+    pub fn sum(&self, counter: impl Fn(&ThreadCells) -> &Counter) -> u64 {
+        self.threads.iter().map(|cells| counter(cells).get()).sum()
+    }
+}
+
 /// What one thread counts of the whole data plane.
 #[derive(Debug, Default)]
 #[repr(align(128))]

@@ -2,6 +2,7 @@
 
 pub mod answers;
 pub mod control_queue;
+pub mod control_sender;
 pub mod counters;
 pub mod events;
 pub mod schedule;

@@ -5,7 +5,6 @@
 
 use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::Arc;
 
 use bridged_core::packet::PING;
 use bridged_core::{Nanos, SECOND};
@@ -13,36 +12,34 @@ use bridged_sys::descriptor::wait_readable;
 use bridged_sys::thread::now;
 
 use crate::contract::{Event, PeerHandle};
+use crate::control::control_sender::ControlSender;
 use crate::control::schedule::Schedule;
 use crate::shared::Shared;
 use crate::sync::lock;
-use crate::tables::peers::{Peer, Table};
+use crate::tables::peer_table::Table;
+use crate::transport::seam::{PeerPath, Transport};
 
 /// The longest pause.
 const TICK: Nanos = SECOND;
 /// The shortest.
 const LEAST_PAUSE: Nanos = SECOND / 100;
-/// Routes are asked for their MTU so often.
-const MTU_PAUSE: Nanos = 10 * SECOND;
-/// After a float that left the route unasked.
-const GUESS_PAUSE: Nanos = SECOND;
 /// Routes that are asked in one tick at most.
 const MTU_PEERS: usize = 64;
 
 /// Tick until the data plane stops.
-pub fn run(shared: &Shared) {
-    let wakes = shared.wakes.load_full();
+pub fn run<T: Transport>(shared: &Shared<T>, sender: &ControlSender<T>) {
+    let wakes = shared.threads.wakes();
     let Some(wake) = wakes.last() else { return };
     let mut swept_at = 0;
     let mut asked = 0;
     let mut schedule = Schedule::default();
-    while !shared.is_stopping.load(Relaxed) {
+    while !shared.threads.is_stopping() {
         let now = now();
-        look_at_peers(shared, &mut schedule, now);
+        look_at_peers(shared, sender, &mut schedule, now);
         if now.saturating_sub(swept_at) >= TICK {
             swept_at = now;
-            shared.fdb.sweep(now);
-            asked = ask_for_mtu(shared, asked, now);
+            shared.stations.sweep(now);
+            asked = ask_for_mtu(shared, sender, asked, now);
         }
         let next = schedule.next().unwrap_or(Nanos::MAX);
         let pause = next.saturating_sub(now).clamp(LEAST_PAUSE, TICK);
@@ -53,24 +50,30 @@ pub fn run(shared: &Shared) {
 }
 
 /// Look at the peers that changed, and at those that are due.
-fn look_at_peers(shared: &Shared, schedule: &mut Schedule, now: Nanos) {
-    let changed = std::mem::take(&mut *lock(&shared.changed_timers));
-    let table = shared.table.load_full();
+fn look_at_peers<T: Transport>(shared: &Shared<T>, sender: &ControlSender<T>, schedule: &mut Schedule, now: Nanos) {
+    let changed = std::mem::take(&mut *lock(&shared.peers.changed_timers));
+    let table = shared.peers.table.load_full();
     for peer in changed {
-        schedule.set(peer.handle, look_at(shared, &table, peer.handle, now));
+        schedule.set(peer.handle, look_at(shared, sender, &table, peer.handle, now));
     }
     while let Some(handle) = schedule.take_due(now) {
-        schedule.set(handle, look_at(shared, &table, handle, now));
+        schedule.set(handle, look_at(shared, sender, &table, handle, now));
     }
 }
 
 /// Send a ping, tell of an expiry; when to look again, later than `now`. None: the peer has no timers, or has gone.
-fn look_at(shared: &Shared, table: &Table, handle: PeerHandle, now: Nanos) -> Option<Nanos> {
+fn look_at<T: Transport>(
+    shared: &Shared<T>,
+    sender: &ControlSender<T>,
+    table: &Table<T>,
+    handle: PeerHandle,
+    now: Nanos,
+) -> Option<Nanos> {
     let peer = table.get(handle).ok()?;
     let (ping_at, expires_at) = peer.deadlines();
     let pings = ping_at.is_some_and(|at| now >= at);
     if pings {
-        send_payload(shared, peer, &PING, now);
+        sender.send_payload(shared, peer, &PING, now);
     }
     if expires_at.is_some_and(|at| now >= at) && !peer.timers.is_expired.swap(true, Relaxed) {
         shared.report(Event::PeerExpired { handle });
@@ -83,34 +86,22 @@ fn look_at(shared: &Shared, table: &Table, handle: PeerHandle, now: Nanos) -> Op
     Some(next.max(now + LEAST_PAUSE))
 }
 
-/// Seal and send what is no frame; nothing happens while no key is in use.
-pub fn send_payload(shared: &Shared, peer: &Arc<Peer>, payload: &[u8], now: Nanos) {
-    let sockets = shared.sockets.load_full();
-    let mut batcher = lock(&shared.sending);
-    if batcher.has_room(payload.len()) {
-        batcher.place_copy(peer, None, payload);
-        batcher.flush(shared, sockets.first().map(Arc::as_ref), now);
-    }
-}
-
 /// Ask the routes that are due, from a place in the table on; where to begin the next time, so that everyone's turn comes.
-fn ask_for_mtu(shared: &Shared, from: usize, now: Nanos) -> usize {
-    let table = shared.table.load_full();
+fn ask_for_mtu<T: Transport>(shared: &Shared<T>, sender: &ControlSender<T>, from: usize, now: Nanos) -> usize {
+    let table = shared.peers.table.load_full();
     let (first, rest) = table.peers.split_at(from.min(table.peers.len()));
     let mut asked = 0;
     for (steps, peer) in rest.iter().chain(first).enumerate() {
         let path = peer.path.load();
-        let pause = if path.is_guess.load(Relaxed) { GUESS_PAUSE } else { MTU_PAUSE };
-        if now.saturating_sub(path.asked_at.load(Relaxed)) < pause {
+        if !path.mtu_is_due(now) {
             continue;
         }
         if asked == MTU_PEERS {
             return (first.len() + steps) % table.peers.len();
         }
         asked += 1;
-        if shared.refresh_mtu(&path, now, pause) {
-            let _sending = lock(&shared.sending);
-            shared.cells[shared.common_cell()].path_mtu_changed.add(1);
+        if shared.transport.refresh_mtu(&path, now) {
+            sender.count_mtu_change(shared);
         }
     }
     0

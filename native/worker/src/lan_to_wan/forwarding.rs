@@ -10,17 +10,17 @@ use bridged_core::packet::begins_as_housekeeping;
 use bridged_core::segment::{complete_checksum, SuperFrame};
 use bridged_core::stats::FrameKind;
 use bridged_core::vnet::VnetHeader;
-use bridged_core::Nanos;
 use bridged_sys::memory::resident;
-use bridged_sys::udp::UdpSocket;
 
 use crate::contract::Direction::Transmit;
 use crate::control::counters::Reason;
 use crate::lan_to_wan::peer_batches::PeerBatcher;
 use crate::shared::Shared;
-use crate::tables::peers::{Peer, Table};
-use crate::tables::stations::{Switch, Target};
+use crate::tables::peer_table::Table;
+use crate::tables::peers::Peer;
+use crate::tables::stations::{Ingress, Switch, Target};
 use crate::tap::SUPER_FRAME_OCTETS;
+use crate::transport::seam::{PeerPath, SendContext, Transport};
 
 /// So many octets that wait are sent at once.
 pub const FLUSH_OCTETS: usize = 64_000;
@@ -28,25 +28,24 @@ pub const FLUSH_OCTETS: usize = 64_000;
 const SMALL_OCTETS: usize = 512;
 
 /// What holds for all frames of one turn.
-pub struct Scene<'a> {
-    pub shared: &'a Shared,
-    pub table: &'a Table,
-    pub socket: Option<&'a UdpSocket>,
-    pub now: Nanos,
+pub struct Scene<'a, T: Transport> {
+    pub shared: &'a Shared<T>,
+    pub table: &'a Table<T>,
+    pub send: SendContext<'a, T>,
 }
 
 /// See the module. `batcher`: plain frames are expected at its write_slot.
-pub struct Forwarding {
+pub struct Forwarding<T: Transport> {
     thread: usize,
     switch: Switch,
-    pub batcher: PeerBatcher,
+    pub batcher: PeerBatcher<T>,
     /// A frame for those who have not got it yet.
     spare: Box<[u8]>,
 }
 
-impl Forwarding {
+impl<T: Transport> Forwarding<T> {
     /// For a thread; `seed` is random.
-    pub fn new(thread: usize, seed: u64) -> Forwarding {
+    pub fn new(thread: usize, seed: u64) -> Forwarding<T> {
         Forwarding {
             thread,
             switch: Switch::new(seed),
@@ -56,29 +55,29 @@ impl Forwarding {
     }
 
     /// The frame of `length` octets at the batcher's write slot.
-    pub fn forward_plain(&mut self, scene: &Scene<'_>, vnet: &VnetHeader, length: usize) {
+    pub fn forward_plain(&mut self, scene: &Scene<'_, T>, vnet: &VnetHeader, length: usize) {
         let shared = scene.shared;
         let frame = &mut self.batcher.write_slot(0)[..length];
         if vnet.needs_checksum() && complete_checksum(vnet, frame).is_err() {
-            shared.count_drops(Transmit, Reason::BadLength, 1, None);
+            shared.counters.count_drops(Transmit, Reason::BadLength, 1, None);
             return;
         }
         // Behind the checksum, which a virtual machine may have put anywhere.
         if begins_as_housekeeping(frame) {
-            shared.count_drops(Transmit, Reason::HousekeepingMagic, 1, None);
+            shared.counters.count_drops(Transmit, Reason::HousekeepingMagic, 1, None);
             return;
         }
-        let mss_limit = shared.sizes.mss_limit.load(Relaxed);
+        let mss_limit = shared.mss_limit.load(Relaxed);
         if mss_limit > 0 && clamp_mss(frame, mss_limit) {
-            shared.cells[self.thread].mss_clamped.add(1);
+            shared.counters.threads[self.thread].mss_clamped.add(1);
         }
-        let decision = self
-            .switch
-            .decide(&shared.fdb, None, frame, true, scene.now, |station| shared.report_move(scene.table, station));
+        let decision = self.switch.decide(&shared.stations, Ingress::TAP, frame, true, scene.send.now, |station| {
+            shared.report_move(scene.table, station)
+        });
         let target = match decision.target {
             Ok(target) => target,
             Err(reason) => {
-                shared.count_drops(Transmit, reason, 1, None);
+                shared.counters.count_drops(Transmit, reason, 1, None);
                 return;
             }
         };
@@ -97,7 +96,7 @@ impl Forwarding {
     }
 
     /// A SYN at the write_slot offers what one packet to each of its targets bears.
-    fn fit_mss(&mut self, scene: &Scene<'_>, target: Target, length: usize) {
+    fn fit_mss(&mut self, scene: &Scene<'_, T>, target: Target, length: usize) {
         let frame = &mut self.batcher.write_slot(0)[..length];
         if !is_syn(frame) {
             return;
@@ -109,24 +108,24 @@ impl Forwarding {
         let peers = one.map_or(&scene.table.peers[..], std::slice::from_ref);
         let fit = peers.iter().map(|peer| fit_of(peer)).min().unwrap_or(usize::MAX);
         if clamp_mss_to_frame(frame, fit) {
-            scene.shared.cells[self.thread].mss_clamped.add(1);
+            scene.shared.counters.threads[self.thread].mss_clamped.add(1);
         }
     }
 
-    fn flood_plain(&mut self, scene: &Scene<'_>, kind: FrameKind, length: usize) {
+    fn flood_plain(&mut self, scene: &Scene<'_, T>, kind: FrameKind, length: usize) {
         let peers = &scene.table.peers;
         if peers.is_empty() {
             // Without peers there is nowhere to go at all.
-            scene.shared.count_drops(Transmit, Reason::NoPeer, 1, None);
+            scene.shared.counters.count_drops(Transmit, Reason::NoPeer, 1, None);
         } else if peers.iter().all(|peer| fits(length, peer)) {
-            self.batcher.flood(peers, kind, length, scene.shared, scene.socket, scene.now);
+            self.batcher.flood(peers, kind, length, &scene.send);
         } else {
             self.cut_plain(scene, peers, kind, length);
         }
     }
 
     /// The frame at the write_slot is larger than some path bears: cut it for those if it is TCP that can be cut.
-    fn cut_plain(&mut self, scene: &Scene<'_>, peers: &[Arc<Peer>], kind: FrameKind, length: usize) {
+    fn cut_plain(&mut self, scene: &Scene<'_, T>, peers: &[Arc<Peer<T>>], kind: FrameKind, length: usize) {
         self.spare[..length].copy_from_slice(&self.batcher.write_slot(0)[..length]);
         let frame = &self.spare[..length];
         let segment = SuperFrame::of_segment(frame);
@@ -137,7 +136,7 @@ impl Forwarding {
                 }
                 _ => {
                     if !self.batcher.has_room(length) {
-                        self.batcher.flush(scene.shared, scene.socket, scene.now);
+                        self.batcher.flush(&scene.send);
                     }
                     self.batcher.place_copy(peer, Some(kind), frame);
                 }
@@ -146,23 +145,24 @@ impl Forwarding {
     }
 
     /// A super-frame that lies elsewhere.
-    pub fn forward_super(&mut self, scene: &Scene<'_>, vnet: &VnetHeader, frame: &[u8]) {
+    pub fn forward_super(&mut self, scene: &Scene<'_, T>, vnet: &VnetHeader, frame: &[u8]) {
         let Scene { shared, table, .. } = *scene;
         if begins_as_housekeeping(frame) {
-            shared.count_drops(Transmit, Reason::HousekeepingMagic, 1, None);
+            shared.counters.count_drops(Transmit, Reason::HousekeepingMagic, 1, None);
             return;
         }
         let Ok(parsed) = SuperFrame::parse(vnet, frame) else {
-            shared.count_drops(Transmit, Reason::BadLength, 1, None);
+            shared.counters.count_drops(Transmit, Reason::BadLength, 1, None);
             return;
         };
         let count = parsed.cut(0).count as u64;
-        let decision =
-            self.switch.decide(&shared.fdb, None, frame, true, scene.now, |station| shared.report_move(table, station));
+        let decision = self.switch.decide(&shared.stations, Ingress::TAP, frame, true, scene.send.now, |station| {
+            shared.report_move(table, station)
+        });
         let one;
-        let peers: &[Arc<Peer>] = match decision.target {
+        let peers: &[Arc<Peer<T>>] = match decision.target {
             Err(reason) => {
-                shared.count_drops(Transmit, reason, count, None);
+                shared.counters.count_drops(Transmit, reason, count, None);
                 return;
             }
             Ok(Target::Nowhere | Target::Tap) => return,
@@ -176,7 +176,7 @@ impl Forwarding {
             Ok(Target::Flood) => &table.peers,
         };
         if peers.is_empty() {
-            shared.count_drops(Transmit, Reason::NoPeer, count, None);
+            shared.counters.count_drops(Transmit, Reason::NoPeer, count, None);
         }
         for peer in peers {
             place_cut(&mut self.batcher, self.thread, scene, &parsed, frame.len(), peer, decision.kind);
@@ -185,30 +185,30 @@ impl Forwarding {
 }
 
 /// Cut a frame of `octets` to what fits the peer's path, into the batcher.
-fn place_cut(
-    batcher: &mut PeerBatcher,
+fn place_cut<T: Transport>(
+    batcher: &mut PeerBatcher<T>,
     thread: usize,
-    scene: &Scene<'_>,
+    scene: &Scene<'_, T>,
     parsed: &SuperFrame<'_>,
     octets: usize,
-    peer: &Arc<Peer>,
+    peer: &Arc<Peer<T>>,
     kind: FrameKind,
 ) {
     let fit = fit_of(peer);
     let mut cut = parsed.cut(if fit == usize::MAX { 0 } else { fit });
     if cut.payload < parsed.cut(0).payload {
-        scene.shared.cells[thread].mss_fitted.add(1);
+        scene.shared.counters.threads[thread].mss_fitted.add(1);
         // As many segments of about one size: a small rest would be a frame of its own all the way.
         let payload = octets - parsed.header_len();
         cut = parsed.cut(parsed.header_len() + payload.div_ceil(cut.count));
     }
     for index in 0..cut.count {
         if !batcher.has_room(cut.first_len) || batcher.octets() >= FLUSH_OCTETS * 2 {
-            batcher.flush_full(scene.shared, scene.socket, scene.now);
+            batcher.flush_full(&scene.send);
         }
         let written = parsed.write(&cut, index, batcher.room_for(peer));
         if written == 0 {
-            scene.shared.count_drops(Transmit, Reason::BadLength, 1, Some(peer));
+            scene.shared.counters.count_drops(Transmit, Reason::BadLength, 1, Some(&peer.drops));
         } else {
             batcher.place_written(kind, written);
         }
@@ -217,8 +217,8 @@ fn place_cut(
 
 /// Octets of the largest frame that the peer's path bears in one piece; `usize::MAX`: not known.
 #[inline]
-pub fn fit_of(peer: &Peer) -> usize {
-    match peer.path.load().fitting.load(Relaxed) {
+pub fn fit_of<T: Transport>(peer: &Peer<T>) -> usize {
+    match peer.path.load().fitting() {
         usize::MAX => usize::MAX,
         fitting => fitting.saturating_sub(peer.header(0).overhead()),
     }
@@ -226,6 +226,6 @@ pub fn fit_of(peer: &Peer) -> usize {
 
 /// Whether a frame goes to the peer in one piece.
 #[inline]
-fn fits(length: usize, peer: &Peer) -> bool {
+fn fits<T: Transport>(length: usize, peer: &Peer<T>) -> bool {
     length <= SMALL_OCTETS || length <= fit_of(peer)
 }

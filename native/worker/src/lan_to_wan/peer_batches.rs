@@ -7,38 +7,36 @@
 //! taken, and packets sent, with the peer's turn held: they leave in order whichever thread sends (OpenVPN's replay window
 //! has 64 places).
 
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
 use bridged_core::packet::{DataHeader, OVERHEAD_V1, OVERHEAD_V2};
 use bridged_core::stats::{FrameKind, FRAME_KINDS};
-use bridged_core::Nanos;
 use bridged_sys::memory::resident;
-use bridged_sys::udp::UdpSocket;
 
 use crate::contract::{Direction, Event};
-use crate::control::counters::Reason;
-use crate::lan_to_wan::batch_sender::{open_end, segment_limit, BatchSender, Packet};
+use crate::control::counters::{Counters, Drops, Reason};
 use crate::lan_to_wan::pending::{PendingFrame, PendingFrames, PendingPeer, Place};
-use crate::shared::Shared;
 use crate::sync::{lock, try_lock, MutexGuard};
 use crate::tables::keys::{KeySlot, Reserved};
-use crate::tables::peers::{Path, Peer};
+use crate::tables::peers::Peer;
+use crate::transport::seam::{BatchSender, Packet, SendContext, Transport};
 
 /// Octets of the buffer.
 const ARENA_OCTETS: usize = 256 * 1024;
 /// Peers whose packets are sent in one call, with the turns of all held, at most.
 const GROUP_PEERS: usize = 64;
 
-/// See the module. `cell`: its owner's place among those who count.
-pub struct PeerBatcher {
-    cell: usize,
+/// See the module. `thread`: its owner's place in the counters.
+pub struct PeerBatcher<T: Transport> {
+    thread: usize,
     arena: Arena,
     /// Octets of the arena that will be sealed into, beside those that hold something.
     owed: usize,
-    queue: PendingFrames,
+    queue: PendingFrames<T>,
     batches: Vec<Batch>,
-    dispatch: BatchSender,
+    sender: T::Sender,
 }
 
 /// The buffer that packets are sealed in.
@@ -58,16 +56,16 @@ struct Batch {
     frames: [(u64, u64); FRAME_KINDS],
 }
 
-impl PeerBatcher {
+impl<T: Transport> PeerBatcher<T> {
     /// An empty one.
-    pub fn new(cell: usize) -> PeerBatcher {
+    pub fn new(thread: usize) -> PeerBatcher<T> {
         PeerBatcher {
-            cell,
+            thread,
             arena: Arena { octets: resident(ARENA_OCTETS), used: 0, sealed: Vec::with_capacity(2048) },
             owed: 0,
             queue: PendingFrames::new(),
             batches: Vec::with_capacity(GROUP_PEERS),
-            dispatch: BatchSender::new(cell),
+            sender: T::Sender::new(thread),
         }
     }
 
@@ -98,7 +96,7 @@ impl PeerBatcher {
 
     /// PendingFrames the frame that was put at `write_slot` for a peer. `kind` None: it is no frame, and not counted as one.
     #[inline]
-    pub fn place(&mut self, peer: &Arc<Peer>, kind: Option<FrameKind>, length: usize) {
+    pub fn place(&mut self, peer: &Arc<Peer<T>>, kind: Option<FrameKind>, length: usize) {
         let overhead = overhead(self.queue.find(peer));
         let landed = self.arena.used + OVERHEAD_V2;
         if overhead != OVERHEAD_V2 {
@@ -109,7 +107,7 @@ impl PeerBatcher {
 
     /// PendingFrames a frame that lies elsewhere, as far as it fits (ask `has_room` before).
     #[inline]
-    pub fn place_copy(&mut self, peer: &Arc<Peer>, kind: Option<FrameKind>, frame: &[u8]) {
+    pub fn place_copy(&mut self, peer: &Arc<Peer<T>>, kind: Option<FrameKind>, frame: &[u8]) {
         let overhead = overhead(self.queue.find(peer));
         let at = self.arena.used + overhead;
         let Some(room) = self.arena.octets.get_mut(at..at + frame.len()) else { return };
@@ -119,7 +117,7 @@ impl PeerBatcher {
 
     /// Where a frame to this peer is to be written, for `place_written`.
     #[inline]
-    pub fn room_for(&mut self, peer: &Arc<Peer>) -> &mut [u8] {
+    pub fn room_for(&mut self, peer: &Arc<Peer<T>>) -> &mut [u8] {
         let at = self.arena.used + overhead(self.queue.find(peer));
         &mut self.arena.octets[at..]
     }
@@ -139,29 +137,21 @@ impl PeerBatcher {
 
     /// PendingFrames a frame that lies at `start` of the octets that `flush_from` will be given (ask `has_room` before).
     #[inline]
-    pub fn place_from(&mut self, peer: &Arc<Peer>, kind: FrameKind, start: usize, length: usize) {
+    pub fn place_from(&mut self, peer: &Arc<Peer<T>>, kind: FrameKind, start: usize, length: usize) {
         self.queue.find(peer);
         self.queue.push(Place::Outside, Some(kind), start, length);
         self.owed += OVERHEAD_V2 + length;
     }
 
     /// PendingFrames the frame that was put at `write_slot` for all these peers.
-    pub fn flood(
-        &mut self,
-        peers: &[Arc<Peer>],
-        kind: FrameKind,
-        length: usize,
-        shared: &Shared,
-        socket: Option<&UdpSocket>,
-        now: Nanos,
-    ) {
+    pub fn flood(&mut self, peers: &[Arc<Peer<T>>], kind: FrameKind, length: usize, context: &SendContext<'_, T>) {
         if let [only] = peers {
             return self.place(only, Some(kind), length);
         }
         let mut at = self.keep(length);
         for peer in peers {
             if !self.has_room(length) {
-                self.flush(shared, socket, now);
+                self.flush(context);
                 self.arena.octets.copy_within(at..at + length, OVERHEAD_V2);
                 at = self.keep(length);
             }
@@ -179,15 +169,15 @@ impl PeerBatcher {
     }
 
     /// Seal and send all that waits.
-    pub fn flush(&mut self, shared: &Shared, socket: Option<&UdpSocket>, now: Nanos) {
-        self.flush_from(&[], shared, socket, now);
+    pub fn flush(&mut self, context: &SendContext<'_, T>) {
+        self.flush_from(&[], context);
     }
 
     /// As [`flush`](Self::flush); frames that were placed with `place_from` lie in `outside`.
-    pub fn flush_from(&mut self, outside: &[u8], shared: &Shared, socket: Option<&UdpSocket>, now: Nanos) {
+    pub fn flush_from(&mut self, outside: &[u8], context: &SendContext<'_, T>) {
         let mut first = 0;
         while first < self.queue.peers().len() {
-            first = self.send_group(first, outside, shared, socket, now);
+            first = self.send_group(first, outside, context);
         }
         self.queue.clear();
         self.arena.used = 0;
@@ -196,34 +186,27 @@ impl PeerBatcher {
 
     /// As [`flush`](Self::flush), but keep a last part that more of the same can make a larger send: for one who looks for more
     /// at once.
-    pub fn flush_full(&mut self, shared: &Shared, socket: Option<&UdpSocket>, now: Nanos) {
+    pub fn flush_full(&mut self, context: &SendContext<'_, T>) {
         let Some((waiter, newest)) = self.queue.tail() else { return };
         let overhead = overhead(waiter.peer_id);
-        let limit = socket.map_or(0, |socket| segment_limit(shared, &waiter.peer.path.load(), socket));
-        let kept = open_end(newest.iter().map(|waiting| overhead + waiting.length), limit);
+        let lengths = newest.iter().map(|waiting| overhead + waiting.length);
+        let kept = self.sender.open_end(lengths, &waiter.peer.path.load(), context);
         let Some(tail) = self.queue.split_tail(kept) else {
-            return self.flush(shared, socket, now);
+            return self.flush(context);
         };
         let end = self.arena.used;
-        self.flush(shared, socket, now);
+        self.flush(context);
         self.arena.octets.copy_within(tail.start..end, 0);
         self.arena.used = end - tail.start;
         self.queue.begin_with(tail);
     }
 
     /// Seal and send what waits for the next peers, from the one of number `first` on; the number of the first one left.
-    fn send_group(
-        &mut self,
-        first: usize,
-        outside: &[u8],
-        shared: &Shared,
-        socket: Option<&UdpSocket>,
-        now: Nanos,
-    ) -> usize {
-        let PeerBatcher { cell, arena, queue, batches, dispatch, .. } = self;
+    fn send_group(&mut self, first: usize, outside: &[u8], context: &SendContext<'_, T>) -> usize {
+        let PeerBatcher { thread, arena, queue, batches, sender, .. } = self;
         let peers = &queue.peers()[first..];
         let mut turns: [Option<MutexGuard<'_, ()>>; GROUP_PEERS] = std::array::from_fn(|_| None);
-        dispatch.clear();
+        sender.clear();
         batches.clear();
         arena.sealed.clear();
         for (waiter, turn) in peers.iter().zip(&mut turns) {
@@ -232,24 +215,22 @@ impl PeerBatcher {
                 if batches.is_empty() { Some(lock(&waiter.peer.send_lock)) } else { try_lock(&waiter.peer.send_lock) };
             let Some(taken) = taken else { break };
             let begin = arena.sealed.len();
-            batches.push(seal(arena, waiter, queue, outside, shared));
+            batches.push(seal(arena, waiter, queue, outside, context));
             let packets = &arena.sealed[begin..];
             if !packets.is_empty() {
                 *turn = Some(taken);
             }
-            dispatch.add(packets, &waiter.peer.path.load(), shared, socket, now);
+            sender.add(packets, &waiter.peer.path.load(), context);
         }
-        if let Some(socket) = socket {
-            dispatch.send(&arena.octets, shared, socket, now, |number| &peers[number].peer);
-        }
+        sender.send(&arena.octets, context, |number| &peers[number].peer.path);
         drop(turns);
         for (number, (batch, waiter)) in batches.iter().zip(peers).enumerate() {
             if batch.packets == 0 {
                 continue;
             }
-            let cells = &waiter.peer.cells[*cell];
+            let cells = &waiter.peer.cells[*thread];
             let way = cells.direction(Direction::Transmit);
-            let taken = dispatch.taken(number);
+            let taken = sender.taken(number);
             way.wire.add(taken.packets as u64);
             way.wire_octets.add(taken.octets as u64);
             for (kind, (frames, octets)) in FrameKind::ALL.into_iter().zip(batch.frames) {
@@ -257,28 +238,33 @@ impl PeerBatcher {
                     way.count(kind, frames, octets);
                 }
             }
-            cells.sent_at.set(now);
+            cells.sent_at.set(context.now);
         }
         first + batches.len()
     }
 
-    /// Send one datagram as it is.
+    /// Send one control packet as it is.
     ///
     /// # Errors
     /// The drop reason.
-    pub fn send_plain(
+    pub fn send_control(
         &mut self,
-        shared: &Shared,
-        socket: Option<&UdpSocket>,
-        datagram: &[u8],
-        path: &Path,
+        packet: &[u8],
+        endpoint: SocketAddr,
+        context: &SendContext<'_, T>,
     ) -> Result<(), Reason> {
-        self.dispatch.send_plain(shared, socket, datagram, path)
+        self.sender.send_control(packet, endpoint, context)
     }
 }
 
 /// Seal what waits for one peer, whose turn it is.
-fn seal(arena: &mut Arena, waiter: &PendingPeer, queue: &PendingFrames, outside: &[u8], shared: &Shared) -> Batch {
+fn seal<T: Transport>(
+    arena: &mut Arena,
+    waiter: &PendingPeer<T>,
+    queue: &PendingFrames<T>,
+    outside: &[u8],
+    context: &SendContext<'_, T>,
+) -> Batch {
     let mut batch = Batch::default();
     if waiter.count == 0 {
         return batch;
@@ -287,7 +273,7 @@ fn seal(arena: &mut Arena, waiter: &PendingPeer, queue: &PendingFrames, outside:
     let slot = peer.sealing.load();
     let Some(slot) = slot.as_ref() else {
         let reason = if peer.has_sealed.load(Relaxed) { Reason::NoKey } else { Reason::NoPeer };
-        lose(queue.of(waiter), reason, peer, shared);
+        drop_pending(queue.of(waiter), reason, &peer.drops, context.counters);
         return batch;
     };
     let header = DataHeader { key_id: slot.key_id, peer_id: waiter.peer_id };
@@ -296,7 +282,7 @@ fn seal(arena: &mut Arena, waiter: &PendingPeer, queue: &PendingFrames, outside:
     while let Some(next) = waiting.next() {
         let sealed = arena.seal(next, slot, &header, outside, &mut ids);
         let Some(packet) = sealed else {
-            lose(std::iter::once(next).chain(waiting), Reason::KeyExpired, peer, shared);
+            drop_pending(std::iter::once(next).chain(waiting), Reason::KeyExpired, &peer.drops, context.counters);
             break;
         };
         arena.sealed.push(packet);
@@ -310,7 +296,8 @@ fn seal(arena: &mut Arena, waiter: &PendingPeer, queue: &PendingFrames, outside:
     }
     slot.count_sent(batch.octets);
     if let Some(trigger) = slot.limit_reached() {
-        shared.report(Event::KeyNearLimit { handle: peer.handle, key_id: slot.key_id, trigger });
+        // State has its place for certain.
+        context.events.put(Event::KeyNearLimit { handle: peer.handle, key_id: slot.key_id, trigger });
     }
     batch
 }
@@ -346,9 +333,14 @@ impl Arena {
 }
 
 #[cold]
-fn lose<'a>(waiting: impl Iterator<Item = &'a PendingFrame>, reason: Reason, peer: &Peer, shared: &Shared) {
+fn drop_pending<'a>(
+    waiting: impl Iterator<Item = &'a PendingFrame>,
+    reason: Reason,
+    drops: &Drops,
+    counters: &Counters,
+) {
     let frames = waiting.filter(|waiting| waiting.kind.is_some()).count();
-    shared.count_drops(Direction::Transmit, reason, frames as u64, Some(peer));
+    counters.count_drops(Direction::Transmit, reason, frames as u64, Some(drops));
 }
 
 fn overhead(peer_id: Option<u32>) -> usize {

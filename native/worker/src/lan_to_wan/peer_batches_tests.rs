@@ -6,6 +6,7 @@ use super::*;
 use crate::control::counters::histogram;
 use crate::lan_to_wan::pending::QUEUE_PEERS;
 use crate::test_rig::{frame, Far, Rig, Run};
+use crate::transport::udp::sockets::UdpTransport;
 
 const CELL: usize = 1;
 const UNICAST: FrameKind = FrameKind::Unicast;
@@ -29,7 +30,7 @@ fn relayed(rig: &Rig, far: &mut Far, lengths: &[usize]) -> Vec<Run> {
         assert!(batcher.has_room(*length));
         batcher.place_from(&far.peer, UNICAST, *start, *length);
     }
-    batcher.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
+    batcher.flush_from(&octets, &rig.context(&rig.link()));
     assert_eq!(batcher.octets(), 0);
     far.runs()
 }
@@ -39,7 +40,7 @@ fn shape(runs: &[Run]) -> Vec<(usize, usize)> {
 }
 
 fn sends(rig: &Rig) -> (u64, u64) {
-    let sizes = histogram(rig.shared().cells.iter().map(|cells| &cells.segments_per_send));
+    let sizes = histogram(rig.shared().counters.threads.iter().map(|cells| &cells.segments_per_send));
     (sizes.counts.iter().sum(), sizes.total as u64)
 }
 
@@ -53,7 +54,7 @@ fn frames_for_peers_that_alternate_are_one_run_for_each_in_order() {
     for (number, start) in starts.iter().enumerate() {
         batcher.place_from(&fars[number % 3].peer, UNICAST, *start, 300);
     }
-    batcher.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
+    batcher.flush_from(&octets, &rig.context(&rig.link()));
     assert_eq!(octets, untouched);
     for (first, far) in fars.iter_mut().enumerate() {
         let runs = far.runs();
@@ -108,16 +109,16 @@ fn a_flood_reaches_more_peers_than_a_group_or_the_buffer_holds() {
     let rig = Rig::new(|_| {});
     let count = GROUP_PEERS as u64 + 6;
     let mut fars: Vec<Far> = (1..=count).map(|handle| rig.join(handle, Some(handle as u32))).collect();
-    let peers = rig.shared().table.load().peers.clone();
+    let peers = rig.shared().peers.table.load().peers.clone();
     let mut batcher = PeerBatcher::new(CELL);
     let wanted: Vec<Vec<u8>> = (0..3).map(|number| frame(number, 5000)).collect();
     for frame in &wanted {
         assert!(batcher.has_room(frame.len()));
         batcher.write_slot(0)[..frame.len()].copy_from_slice(frame);
-        batcher.flood(&peers, FrameKind::Broadcast, frame.len(), rig.shared(), Some(&rig.socket), now());
+        batcher.flood(&peers, FrameKind::Broadcast, frame.len(), &rig.context(&rig.link()));
         assert!(batcher.octets() <= ARENA_OCTETS);
     }
-    batcher.flush(rig.shared(), Some(&rig.socket), now());
+    batcher.flush(&rig.context(&rig.link()));
     for far in &mut fars {
         assert_eq!(far.take(), wanted, "peer {}", far.handle);
     }
@@ -128,13 +129,13 @@ fn a_flood_reaches_more_peers_than_a_group_or_the_buffer_holds() {
 fn floods_of_one_length_are_one_run_for_each_peer() {
     let rig = Rig::new(|_| {});
     let mut fars = [rig.join(1, Some(1)), rig.join(2, Some(2))];
-    let peers = rig.shared().table.load().peers.clone();
+    let peers = rig.shared().peers.table.load().peers.clone();
     let mut batcher = PeerBatcher::new(CELL);
     for number in 0..10 {
         batcher.write_slot(0)[..500].copy_from_slice(&frame(number, 500));
-        batcher.flood(&peers, FrameKind::Multicast, 500, rig.shared(), Some(&rig.socket), now());
+        batcher.flood(&peers, FrameKind::Multicast, 500, &rig.context(&rig.link()));
     }
-    batcher.flush(rig.shared(), Some(&rig.socket), now());
+    batcher.flush(&rig.context(&rig.link()));
     for far in &mut fars {
         assert_eq!(shape(&far.runs()), [(524, 10)]);
     }
@@ -145,8 +146,8 @@ fn frames_of_every_kind_and_place_keep_their_order_to_one_peer() {
     for peer_id in [Some(7), None] {
         let rig = Rig::new(|_| {});
         let (mut far, mut other) = (rig.join(1, peer_id), rig.join(2, Some(2)));
-        let peers = rig.shared().table.load().peers.clone();
-        let (shared, socket) = (rig.shared(), Some(&rig.socket));
+        let peers = rig.shared().peers.table.load().peers.clone();
+        let link = rig.link();
         let (octets, starts) = received(&[200; 40]);
         let mut batcher = PeerBatcher::new(CELL);
         let mut flooded = Vec::new();
@@ -160,7 +161,7 @@ fn frames_of_every_kind_and_place_keep_their_order_to_one_peer() {
                 }
                 2 => {
                     batcher.write_slot(0)[..200].copy_from_slice(&frame);
-                    batcher.flood(&peers, FrameKind::Broadcast, 200, shared, socket, now());
+                    batcher.flood(&peers, FrameKind::Broadcast, 200, &rig.context(&link));
                     flooded.push(frame);
                 }
                 3 => batcher.place_copy(&far.peer, Some(UNICAST), &frame),
@@ -170,7 +171,7 @@ fn frames_of_every_kind_and_place_keep_their_order_to_one_peer() {
                 }
             }
         }
-        batcher.flush_from(&octets, shared, socket, now());
+        batcher.flush_from(&octets, &rig.context(&link));
         let wanted: Vec<Vec<u8>> = (0..40).map(|number| frame(number, 200)).collect();
         assert_eq!(far.take(), wanted);
         assert_eq!(other.take(), flooded);
@@ -190,7 +191,7 @@ fn who_is_removed_or_has_no_key_loses_only_its_own_frames() {
     let removed = &fars[1];
     rig.plane.remove_peer(removed.handle).unwrap();
     rig.plane.remove_key(fars[2].handle, 0);
-    batcher.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
+    batcher.flush_from(&octets, &rig.context(&rig.link()));
     for (first, far) in fars.iter_mut().enumerate() {
         let wanted: Vec<Vec<u8>> = (0..10).map(|turn| frame(first + 4 * turn, 100)).collect();
         let wanted = if matches!(first, 1 | 2) { Vec::new() } else { wanted };
@@ -211,7 +212,7 @@ fn when_packet_ids_run_out_the_rest_is_counted() {
     for (number, start) in starts.iter().enumerate() {
         batcher.place_from([&far.peer, &other.peer][number % 2], UNICAST, *start, 100);
     }
-    batcher.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
+    batcher.flush_from(&octets, &rig.context(&rig.link()));
     assert_eq!((far.take().len(), other.take().len()), (7, 10));
     assert_eq!(rig.lost("key_expired"), 3);
 }
@@ -224,7 +225,8 @@ fn without_a_socket_all_is_counted_and_nothing_waits_for_ever() {
     for number in 0..5 {
         batcher.place_copy(&far.peer, Some(UNICAST), &frame(number, 100));
     }
-    batcher.flush_full(rig.shared(), None, now());
+    rig.plane.use_socket(None).unwrap();
+    batcher.flush_full(&rig.context(&rig.link()));
     assert_eq!((batcher.octets(), rig.lost("unreachable")), (0, 5));
 }
 
@@ -232,24 +234,24 @@ fn without_a_socket_all_is_counted_and_nothing_waits_for_ever() {
 fn a_part_that_can_grow_is_kept_back_until_it_is_full_or_sent() {
     let rig = Rig::new(|_| {});
     let (mut far, mut other) = (rig.join(1, Some(1)), rig.join(2, Some(2)));
-    let (shared, socket) = (rig.shared(), Some(&rig.socket));
+    let link = rig.link();
     let mut batcher = PeerBatcher::new(CELL);
-    let put = |batcher: &mut PeerBatcher, far: &Far, from: usize, count: usize| {
+    let put = |batcher: &mut PeerBatcher<UdpTransport>, far: &Far, from: usize, count: usize| {
         for number in from..from + count {
             batcher.place_copy(&far.peer, Some(UNICAST), &frame(number, 1448));
         }
     };
     put(&mut batcher, &other, 0, 3);
     put(&mut batcher, &far, 0, 50);
-    batcher.flush_full(shared, socket, now());
+    batcher.flush_full(&rig.context(&link));
     assert_eq!(batcher.octets(), 6 * 1472);
     let mut runs = far.runs();
     put(&mut batcher, &far, 50, 38);
-    batcher.flush_full(shared, socket, now());
+    batcher.flush_full(&rig.context(&link));
     assert_eq!(batcher.octets(), 0, "a full one is not kept");
     runs.extend(far.runs());
     put(&mut batcher, &far, 88, 2);
-    batcher.flush(shared, socket, now());
+    batcher.flush(&rig.context(&link));
     runs.extend(far.runs());
     assert_eq!(shape(&runs), [(1472, 44), (1472, 44), (1472, 2)]);
     let wanted: Vec<Vec<u8>> = (0..90).map(|number| frame(number, 1448)).collect();
@@ -261,13 +263,13 @@ fn a_part_that_can_grow_is_kept_back_until_it_is_full_or_sent() {
 fn what_was_kept_back_survives_another_peer_id() {
     let rig = Rig::new(|_| {});
     let mut far = rig.join(1, Some(1));
-    let (shared, socket) = (rig.shared(), Some(&rig.socket));
+    let link = rig.link();
     let mut batcher = PeerBatcher::new(CELL);
     batcher.place_copy(&far.peer, Some(UNICAST), &frame(0, 100));
-    batcher.flush_full(shared, socket, now());
+    batcher.flush_full(&rig.context(&link));
     far.peer.identify(Some(1), None);
-    batcher.flush_full(shared, socket, now());
-    batcher.flush(shared, socket, now());
+    batcher.flush_full(&rig.context(&link));
+    batcher.flush(&rig.context(&link));
     assert_eq!(far.take(), [frame(0, 100)]);
 }
 
@@ -292,7 +294,7 @@ fn what_the_kernel_refused_as_a_run_goes_singly_for_a_while() {
         for (number, start) in starts.iter().enumerate() {
             batcher.place_from(&far.peer, UNICAST, *start, [100, 100, 300, 300, 300, 176][number]);
         }
-        batcher.flush_from(&octets, rig.shared(), Some(&rig.socket), now() + later);
+        batcher.flush_from(&octets, &SendContext { now: now() + later, ..rig.context(&rig.link()) });
         let wanted: &[(usize, usize)] =
             if later == 0 { &[(124, 2), (324, 1), (324, 1), (324, 1), (200, 1)] } else { &[(124, 2), (324, 4)] };
         assert_eq!(shape(&far.runs()), wanted);
@@ -315,7 +317,7 @@ fn the_first_run_that_is_refused_is_the_only_one_that_is_tried() {
     for (number, start) in starts.iter().enumerate() {
         batcher.place_from([&far.peer, &other.peer][usize::from(number % 4 == 3)], UNICAST, *start, 300);
     }
-    batcher.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
+    batcher.flush_from(&octets, &rig.context(&rig.link()));
     let wanted = |is_other: bool| -> Vec<Vec<u8>> {
         (0..200).filter(|number| (number % 4 == 3) == is_other).map(|number| frame(number, 300)).collect()
     };
@@ -342,7 +344,7 @@ fn the_batcher_is_full_when_too_many_peers_wait() {
     for handle in 2..QUEUE_PEERS as u64 + 10 {
         rig.plane.add_peer(settings(handle)).unwrap();
     }
-    let peers = rig.shared().table.load().peers.clone();
+    let peers = rig.shared().peers.table.load().peers.clone();
     let mut batcher = PeerBatcher::new(CELL);
     for (number, peer) in peers.iter().enumerate() {
         assert_eq!(batcher.has_room(60), number < QUEUE_PEERS);
@@ -350,7 +352,7 @@ fn the_batcher_is_full_when_too_many_peers_wait() {
             batcher.place_copy(peer, Some(UNICAST), &frame(number, 60));
         }
     }
-    batcher.flush(rig.shared(), Some(&rig.socket), now());
+    batcher.flush(&rig.context(&rig.link()));
     assert!(batcher.has_room(60));
     assert_eq!(rig.lost("no_peer"), QUEUE_PEERS as u64 - 1);
 }
@@ -369,7 +371,7 @@ fn a_local_address_that_has_gone_costs_no_packet_and_no_other_peer_its_own() {
     for (number, start) in starts.iter().enumerate() {
         batcher.place_from(&fars[number % 2].peer, UNICAST, *start, 100 + number / 2 * 100);
     }
-    batcher.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
+    batcher.flush_from(&octets, &rig.context(&rig.link()));
     for (first, far) in fars.iter_mut().enumerate() {
         let wanted: Vec<Vec<u8>> = (0..3).map(|turn| frame(first + 2 * turn, 100 + turn * 100)).collect();
         assert_eq!(far.take(), wanted);
@@ -384,14 +386,14 @@ fn a_local_address_that_has_gone_costs_no_packet_and_no_other_peer_its_own() {
 fn who_waits_for_a_turn_holds_none_and_has_sent_what_it_had() {
     let rig = Rig::new(|_| {});
     let (mut first, mut second) = (rig.join(1, Some(1)), rig.join(2, Some(2)));
-    let peers = rig.shared().table.load().peers.clone();
+    let peers = rig.shared().peers.table.load().peers.clone();
     std::thread::scope(|scope| {
         let held = peers[1].send_lock.lock().unwrap();
         let flooding = scope.spawn(|| {
             let mut batcher = PeerBatcher::new(CELL);
             batcher.write_slot(0)[..60].copy_from_slice(&frame(5, 60));
-            batcher.flood(&peers, FrameKind::Broadcast, 60, rig.shared(), Some(&rig.socket), now());
-            batcher.flush(rig.shared(), Some(&rig.socket), now());
+            batcher.flood(&peers, FrameKind::Broadcast, 60, &rig.context(&rig.link()));
+            batcher.flush(&rig.context(&rig.link()));
         });
         let until = now() + 5 * bridged_core::SECOND;
         let mut arrived = Vec::new();
@@ -415,13 +417,13 @@ fn frames_from_elsewhere_fill_the_buffer_as_well() {
     let (mut flushed, mut arrived) = (0, Vec::new());
     for start in starts {
         if !batcher.has_room(1448) {
-            batcher.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
+            batcher.flush_from(&octets, &rig.context(&rig.link()));
             flushed += 1;
             arrived.extend(far.take());
         }
         batcher.place_from(&far.peer, UNICAST, start, 1448);
     }
-    batcher.flush_from(&octets, rig.shared(), Some(&rig.socket), now());
+    batcher.flush_from(&octets, &rig.context(&rig.link()));
     arrived.extend(far.take());
     let wanted: Vec<Vec<u8>> = (0..400).map(|number| frame(number, 1448)).collect();
     assert_eq!((arrived, flushed), (wanted, 400 * 1472 / ARENA_OCTETS));
@@ -431,7 +433,7 @@ fn frames_from_elsewhere_fill_the_buffer_as_well() {
 fn two_threads_that_flood_the_same_peers_end_and_packet_ids_leave_in_order() {
     let rig = Rig::new(|_| {});
     let mut fars: Vec<Far> = (1..=8).map(|handle| rig.join(handle, Some(handle as u32))).collect();
-    let peers = rig.shared().table.load().peers.clone();
+    let peers = rig.shared().peers.table.load().peers.clone();
     // As many as a receive buffer of Linux's default size holds.
     let (passes, rounds) = (2, 200);
     let mut ids: Vec<Vec<u32>> = vec![Vec::new(); fars.len()];
@@ -446,8 +448,8 @@ fn two_threads_that_flood_the_same_peers_end_and_packet_ids_leave_in_order() {
                     let mut batcher = PeerBatcher::new(thread);
                     for number in 0..rounds {
                         batcher.write_slot(0)[..60].copy_from_slice(&frame(number, 60));
-                        batcher.flood(&peers, FrameKind::Broadcast, 60, rig.shared(), Some(&rig.socket), now());
-                        batcher.flush(rig.shared(), Some(&rig.socket), now());
+                        batcher.flood(&peers, FrameKind::Broadcast, 60, &rig.context(&rig.link()));
+                        batcher.flush(&rig.context(&rig.link()));
                     }
                 });
             }

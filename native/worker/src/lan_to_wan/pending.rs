@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bridged_core::stats::FrameKind;
 
 use crate::tables::peers::Peer;
+use crate::transport::seam::Transport;
 
 /// Peers at most; beyond, `has_room` is false.
 pub const QUEUE_PEERS: usize = 512;
@@ -46,10 +47,9 @@ pub struct PendingFrame {
 }
 
 /// A peer that something waits for.
-#[derive(Debug)]
-pub struct PendingPeer {
+pub struct PendingPeer<T: Transport> {
     /// Who.
-    pub peer: Arc<Peer>,
+    pub peer: Arc<Peer<T>>,
     /// Its id on the wire: room for the header was left according to it.
     pub peer_id: Option<u32>,
     /// How much waits.
@@ -60,10 +60,9 @@ pub struct PendingPeer {
 }
 
 /// See the module.
-#[derive(Debug)]
-pub struct PendingFrames {
+pub struct PendingFrames<T: Transport> {
     waiting: Vec<PendingFrame>,
-    peers: Vec<PendingPeer>,
+    peers: Vec<PendingPeer<T>>,
     /// By port: number of the peer, from 1; 0: free.
     table: Box<[u16]>,
     current: usize,
@@ -73,17 +72,16 @@ pub struct PendingFrames {
 }
 
 /// Frames that were taken out of the queue.
-#[derive(Debug)]
-pub struct Tail {
-    peer: Arc<Peer>,
+pub struct Tail<T: Transport> {
+    peer: Arc<Peer<T>>,
     peer_id: Option<u32>,
     /// Where they begin in the buffer.
     pub start: usize,
 }
 
-impl PendingFrames {
+impl<T: Transport> PendingFrames<T> {
     /// An empty one.
-    pub fn new() -> PendingFrames {
+    pub fn new() -> PendingFrames<T> {
         PendingFrames {
             waiting: Vec::with_capacity(2048),
             peers: Vec::with_capacity(64),
@@ -108,14 +106,14 @@ impl PendingFrames {
 
     /// What comes next is for this peer; its id on the wire.
     #[inline]
-    pub fn find(&mut self, peer: &Arc<Peer>) -> Option<u32> {
+    pub fn find(&mut self, peer: &Arc<Peer<T>>) -> Option<u32> {
         match self.peers.get(self.current) {
             Some(current) if Arc::ptr_eq(&current.peer, peer) => current.peer_id,
             _ => self.look_up(peer),
         }
     }
 
-    fn look_up(&mut self, peer: &Arc<Peer>) -> Option<u32> {
+    fn look_up(&mut self, peer: &Arc<Peer<T>>) -> Option<u32> {
         let mut place = peer.port as usize % PLACES;
         loop {
             let number = usize::from(self.table[place]);
@@ -133,7 +131,7 @@ impl PendingFrames {
         peer_id
     }
 
-    fn enter(&mut self, peer: Arc<Peer>, peer_id: Option<u32>, place: usize) {
+    fn enter(&mut self, peer: Arc<Peer<T>>, peer_id: Option<u32>, place: usize) {
         self.current = self.peers.len();
         self.peers.push(PendingPeer { peer, peer_id, count: 0, first: NONE, last: NONE, place });
         self.table[place] = self.peers.len() as u16;
@@ -141,7 +139,7 @@ impl PendingFrames {
 
     /// The peer that `find` found last.
     #[inline]
-    pub fn found(&self) -> Option<&PendingPeer> {
+    pub fn found(&self) -> Option<&PendingPeer<T>> {
         self.peers.get(self.current)
     }
 
@@ -160,12 +158,12 @@ impl PendingFrames {
     }
 
     /// All peers that something waits for, in the order of what came first for each.
-    pub fn peers(&self) -> &[PendingPeer] {
+    pub fn peers(&self) -> &[PendingPeer<T>] {
         &self.peers
     }
 
     /// What waits for one of them, in order.
-    pub fn of<'a>(&'a self, waiter: &PendingPeer) -> impl Iterator<Item = &'a PendingFrame> + use<'a> {
+    pub fn of<'a>(&'a self, waiter: &PendingPeer<T>) -> impl Iterator<Item = &'a PendingFrame> + use<'a, T> {
         let mut at = waiter.first;
         std::iter::from_fn(move || {
             let waiting = self.waiting.get(at)?;
@@ -175,7 +173,7 @@ impl PendingFrames {
     }
 
     /// The newest frames as far as they are for one peer and lie in the buffer one behind the other; whose they are.
-    pub fn tail(&self) -> Option<(&PendingPeer, &[PendingFrame])> {
+    pub fn tail(&self) -> Option<(&PendingPeer<T>, &[PendingFrame])> {
         let newest = self.waiting.last()?;
         let is_part = |waiting: &PendingFrame| waiting.peer == newest.peer && waiting.place == Place::Here;
         let begin = self.waiting.iter().rposition(|waiting| !is_part(waiting)).map_or(0, |before| before + 1);
@@ -183,7 +181,7 @@ impl PendingFrames {
     }
 
     /// Take the newest `count` frames of `tail` out, for [`begin_with`](Self::begin_with).
-    pub fn split_tail(&mut self, count: usize) -> Option<Tail> {
+    pub fn split_tail(&mut self, count: usize) -> Option<Tail<T>> {
         let begin = self.waiting.len().saturating_sub(count);
         let newest = self.waiting.last().filter(|_| count > 0)?;
         let number = newest.peer;
@@ -200,7 +198,7 @@ impl PendingFrames {
     }
 
     /// Into an empty queue: what `split_tail` took out, moved to the start of the buffer.
-    pub fn begin_with(&mut self, tail: Tail) {
+    pub fn begin_with(&mut self, tail: Tail<T>) {
         let place = tail.peer.port as usize % PLACES;
         // Its header's room is what it was, even if the peer's id on the wire is another one by now.
         self.enter(tail.peer, tail.peer_id, place);

@@ -1,10 +1,11 @@
 use super::*;
 use crate::contract::PeerSettings;
-use crate::tables::peers::Path;
+use crate::transport::udp::path::UdpPath;
+use crate::transport::udp::sockets::UdpTransport;
 use bridged_core::fdb::Port;
 use bridged_sys::address::{Family, RawAddress};
 
-fn peer(port: Port, transmit_peer_id: Option<u32>) -> Arc<Peer> {
+fn peer(port: Port, transmit_peer_id: Option<u32>) -> Arc<Peer<UdpTransport>> {
     let endpoint = "127.0.0.1:9".parse().unwrap();
     let settings = PeerSettings {
         handle: 1,
@@ -15,19 +16,19 @@ fn peer(port: Port, transmit_peer_id: Option<u32>) -> Arc<Peer> {
         ping: None,
         ping_restart: None,
     };
-    let path = Path::new(endpoint, RawAddress::new(&endpoint, Family::V4).unwrap(), None, None, 0);
+    let path = UdpPath::new(endpoint, RawAddress::new(&endpoint, Family::V4).unwrap(), None, None, 0);
     Arc::new(Peer::new(&settings, port, path, 1, 0))
 }
 
 /// Offsets by peer, in order.
-fn offsets(queue: &PendingFrames) -> Vec<Vec<usize>> {
+fn offsets(queue: &PendingFrames<UdpTransport>) -> Vec<Vec<usize>> {
     let of = |waiter| queue.of(waiter).map(|waiting| waiting.at).collect::<Vec<usize>>();
     let found: Vec<Vec<usize>> = queue.peers().iter().map(of).collect();
     assert!(queue.peers().iter().zip(&found).all(|(waiter, found)| waiter.count == found.len()));
     found
 }
 
-fn put(queue: &mut PendingFrames, peer: &Arc<Peer>, place: Place, at: usize) {
+fn put(queue: &mut PendingFrames<UdpTransport>, peer: &Arc<Peer<UdpTransport>>, place: Place, at: usize) {
     queue.find(peer);
     queue.push(place, Some(FrameKind::Unicast), at, 10);
 }

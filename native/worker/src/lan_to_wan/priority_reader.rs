@@ -7,24 +7,25 @@
 //! a slow WAN's queue is here, and not in the kernel.
 //! A lone frame goes out at once: nothing waits for more to come, and there are no timers.
 
-use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::sync::atomic::Ordering::Relaxed;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
 use bridged_core::packet::LEAST_FRAME_OCTETS;
 use bridged_core::priority::is_urgent;
 use bridged_core::vnet::VnetHeader;
-use bridged_sys::descriptor::{read, wait_writable, wait_writable_or_readable};
+use bridged_sys::descriptor::{read, wait_writable_or_readable};
 use bridged_sys::thread::now;
-use bridged_sys::{EAGAIN, EBADFD, EINTR, ENODEV};
+use bridged_sys::EINTR;
 
 use crate::contract::Direction::Transmit;
 use crate::control::counters::Reason;
 use crate::lan_to_wan::forwarding::{Forwarding, Scene, FLUSH_OCTETS};
 use crate::lan_to_wan::priority::PriorityBacklog;
-use crate::lan_to_wan::reader::{NextStep, ERROR_PAUSE};
+use crate::lan_to_wan::reader::{nothing_read, NextStep, ERROR_PAUSE};
 use crate::shared::Shared;
-use crate::tap::{judge, Failure, Tap};
+use crate::tap::Tap;
+use crate::threads::lan_thread;
+use crate::transport::seam::{Link, Transport};
 
 /// Reads before the next share is sent.
 const BUDGET_READS: usize = 1024;
@@ -32,31 +33,28 @@ const BUDGET_READS: usize = 1024;
 const BUDGET_DROPS: usize = 256;
 
 /// See the module.
-pub struct PriorityReader {
-    shared: Arc<Shared>,
+pub struct PriorityReader<T: Transport> {
+    shared: Arc<Shared<T>>,
     worker: usize,
-    thread: usize,
-    forwarding: Forwarding,
+    forwarding: Forwarding<T>,
     backlog: PriorityBacklog,
     budget: usize,
 }
 
 /// What a turn came to.
 struct Outcome {
-    turn: NextStep,
+    next: NextStep,
     /// Frames wait for the socket to send.
     waits_for_socket: bool,
 }
 
-impl PriorityReader {
+impl<T: Transport> PriorityReader<T> {
     /// Of a worker; `seed` is random.
-    pub fn new(shared: Arc<Shared>, worker: usize, seed: u64) -> PriorityReader {
-        let thread = 2 * worker;
+    pub fn new(shared: Arc<Shared<T>>, worker: usize, seed: u64) -> PriorityReader<T> {
         PriorityReader {
             shared,
             worker,
-            thread,
-            forwarding: Forwarding::new(thread, seed),
+            forwarding: Forwarding::new(lan_thread(worker), seed),
             backlog: PriorityBacklog::new(),
             budget: 1,
         }
@@ -65,22 +63,22 @@ impl PriorityReader {
     /// Move frames until the data plane stops.
     pub fn run(&mut self) {
         let shared = Arc::clone(&self.shared);
-        let wakes = shared.wakes.load_full();
-        let Some(wake) = wakes.get(self.thread) else { return };
-        while !shared.is_stopping.load(Relaxed) {
+        let wakes = shared.threads.wakes();
+        let Some(wake) = wakes.get(lan_thread(self.worker)) else { return };
+        while !shared.threads.is_stopping() {
             let outcome = self.turn(&shared);
-            if outcome.turn == NextStep::Again {
+            if outcome.next == NextStep::Again {
                 continue;
             }
-            let tap = shared.tap.load_full();
-            let queue = match (outcome.turn, tap.as_ref()) {
+            let tap = shared.adapter.tap.load_full();
+            let queue = match (outcome.next, tap.as_ref()) {
                 (NextStep::Wait, Some(tap)) => tap.queue_to_read(self.worker),
                 _ => None,
             };
-            let sockets = shared.sockets.load_full();
-            let socket = sockets.get(self.worker).or(sockets.first()).filter(|_| outcome.waits_for_socket);
-            let descriptors = [socket.map_or(-1, |socket| socket.as_raw_fd()), queue.unwrap_or(-1), wake.as_raw_fd()];
-            let timeout = (outcome.turn == NextStep::Pause).then_some(ERROR_PAUSE);
+            let link = shared.transport.link(self.worker);
+            let socket = link.writable().filter(|_| outcome.waits_for_socket);
+            let descriptors = [socket.unwrap_or(-1), queue.unwrap_or(-1), wake.as_raw_fd()];
+            let timeout = (outcome.next == NextStep::Pause).then_some(ERROR_PAUSE);
             if wait_writable_or_readable(&descriptors, timeout) & 0b100 != 0 {
                 wake.clear();
             }
@@ -88,72 +86,58 @@ impl PriorityReader {
     }
 
     /// Read what there is, and send a share of it.
-    fn turn(&mut self, shared: &Shared) -> Outcome {
-        let tap = shared.tap.load();
-        let table = shared.table.load();
-        let sockets = shared.sockets.load();
-        let socket = sockets.get(self.worker).or(sockets.first()).map(Arc::as_ref);
-        let scene = Scene { shared, table: &table, socket, now: now() };
+    fn turn(&mut self, shared: &Shared<T>) -> Outcome {
+        let tap = shared.adapter.tap.load();
+        let table = shared.peers.table.load();
+        let link = shared.transport.link(self.worker);
+        let scene = Scene { shared, table: &table, send: shared.send_context(&link, now()) };
         let queue = tap.as_ref().and_then(|tap| Some((tap, tap.queue_to_read(self.worker)?)));
-        let turn = match queue {
+        let next = match queue {
             Some((tap, queue)) => self.read_ahead(&scene, tap, queue),
             None => NextStep::Wait,
         };
         if self.backlog.is_empty() {
-            return Outcome { turn, waits_for_socket: false };
+            return Outcome { next, waits_for_socket: false };
         }
-        // It is writable while less than half of its buffer is in use; the other half is for what is urgent.
-        if socket.is_some_and(|socket| !wait_writable(socket.as_fd(), 0)) {
-            let turn = if turn == NextStep::Again { NextStep::Wait } else { turn };
-            return Outcome { turn, waits_for_socket: true };
+        // The other half of the send buffer is for what is urgent.
+        if !link.has_room() {
+            let next = if next == NextStep::Again { NextStep::Wait } else { next };
+            return Outcome { next, waits_for_socket: true };
         }
         self.send_share(&scene);
-        Outcome { turn: if self.backlog.is_empty() { turn } else { NextStep::Again }, waits_for_socket: false }
+        let next = if self.backlog.is_empty() { next } else { NextStep::Again };
+        Outcome { next, waits_for_socket: false }
     }
 
     /// Read up to the budget: send what is urgent, keep the rest.
-    fn read_ahead(&mut self, scene: &Scene<'_>, tap: &Arc<Tap>, queue: RawFd) -> NextStep {
+    fn read_ahead(&mut self, scene: &Scene<'_, T>, tap: &Arc<Tap>, queue: RawFd) -> NextStep {
         let budget = if self.backlog.is_empty() { self.budget } else { BUDGET_READS };
         let (mut reads, mut dropped) = (0, 0);
-        let mut turn = NextStep::Again;
+        let mut next = NextStep::Again;
         while reads < budget && dropped < BUDGET_DROPS {
             let from = self.backlog.room(tap.room);
             match read(queue, self.backlog.at(from, tap.room)) {
-                Ok(0) => {
-                    // End of file: what is behind the descriptor was closed.
-                    scene.shared.detach_lost_tap(tap, ENODEV);
-                    turn = NextStep::Wait;
-                    break;
-                }
-                Ok(octets) => {
+                Ok(octets) if octets > 0 => {
                     reads += 1;
                     dropped += usize::from(!self.sort(scene, tap.vnet, from, octets));
                 }
-                Err(EAGAIN) => {
-                    turn = NextStep::Wait;
-                    break;
-                }
                 Err(EINTR) => {}
-                Err(number) => {
-                    turn = NextStep::Pause;
-                    if judge(queue, number) == Failure::Gone {
-                        scene.shared.detach_lost_tap(tap, if number == 0 { EBADFD } else { number });
-                        turn = NextStep::Wait;
-                    }
+                nothing => {
+                    next = nothing_read(scene.shared, tap, queue, nothing.err());
                     break;
                 }
             }
         }
-        self.forwarding.batcher.flush(scene.shared, scene.socket, scene.now);
-        self.budget = if turn == NextStep::Again { (self.budget * 2).min(BUDGET_READS) } else { reads.max(1) };
-        turn
+        self.forwarding.batcher.flush(&scene.send);
+        self.budget = if next == NextStep::Again { (self.budget * 2).min(BUDGET_READS) } else { reads.max(1) };
+        next
     }
 
     /// What was read to a place of the ring: `octets`, of which `header` are the virtio-net header's. False where there was no
     /// room for it.
-    fn sort(&mut self, scene: &Scene<'_>, header: usize, from: usize, octets: usize) -> bool {
+    fn sort(&mut self, scene: &Scene<'_, T>, header: usize, from: usize, octets: usize) -> bool {
         if octets < header + LEAST_FRAME_OCTETS {
-            scene.shared.count_drops(Transmit, Reason::ShortFrame, 1, None);
+            scene.shared.counters.count_drops(Transmit, Reason::ShortFrame, 1, None);
             return true;
         }
         let (head, frame) = self.backlog.at(from, octets).split_at(header);
@@ -170,16 +154,16 @@ impl PriorityReader {
         if !is_kept {
             let segment = usize::from(vnet.gso_size).max(1);
             let frames = if vnet.is_super() { (octets - header).div_ceil(segment) } else { 1 };
-            scene.shared.count_drops(Transmit, Reason::UdpSendFull, frames as u64, None);
+            scene.shared.counters.count_drops(Transmit, Reason::UdpSendFull, frames as u64, None);
         }
         if self.forwarding.batcher.octets() > 0 {
             // It may be long until the TAP is empty.
-            self.forwarding.batcher.flush(scene.shared, scene.socket, scene.now);
+            self.forwarding.batcher.flush(&scene.send);
         }
         is_kept
     }
 
-    fn send_share(&mut self, scene: &Scene<'_>) {
+    fn send_share(&mut self, scene: &Scene<'_, T>) {
         while let Some((record, frame)) = self.backlog.oldest() {
             // No more than one super-frame: the rest of the socket's buffer is for what is urgent.
             let waiting = self.forwarding.batcher.octets();
@@ -189,19 +173,25 @@ impl PriorityReader {
             forward(&mut self.forwarding, scene, &record.vnet, record.class, frame);
             self.backlog.drop_oldest();
         }
-        self.forwarding.batcher.flush(scene.shared, scene.socket, scene.now);
+        self.forwarding.batcher.flush(&scene.send);
     }
 }
 
 /// Put a frame that lies elsewhere into the batcher.
-fn forward(forwarding: &mut Forwarding, scene: &Scene<'_>, vnet: &VnetHeader, class: u8, frame: &[u8]) {
+fn forward<T: Transport>(
+    forwarding: &mut Forwarding<T>,
+    scene: &Scene<'_, T>,
+    vnet: &VnetHeader,
+    class: u8,
+    frame: &[u8],
+) {
     forwarding.batcher.set_class(class);
     if vnet.is_super() {
         forwarding.forward_super(scene, vnet, frame);
         return;
     }
     if !forwarding.batcher.has_room(frame.len()) {
-        forwarding.batcher.flush(scene.shared, scene.socket, scene.now);
+        forwarding.batcher.flush(&scene.send);
     }
     forwarding.batcher.write_slot(0)[..frame.len()].copy_from_slice(frame);
     forwarding.forward_plain(scene, vnet, frame.len());

@@ -3,8 +3,7 @@
 //! Source: docs/protocol/data.md; Linux Documentation/networking/tuntap.rst.
 //! A lone frame goes out before the next read is tried; a burst is read as far as its budget goes, which doubles while it lasts.
 
-use std::os::fd::AsRawFd;
-use std::sync::atomic::Ordering::Relaxed;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
 use bridged_core::packet::{LEAST_FRAME_OCTETS, OVERHEAD_V2};
@@ -13,20 +12,22 @@ use bridged_core::Nanos;
 use bridged_sys::descriptor::{read, wait_readable};
 use bridged_sys::memory::resident;
 use bridged_sys::thread::now;
-use bridged_sys::{EAGAIN, EBADFD, EINTR, ENODEV};
+use bridged_sys::{Errno, EAGAIN, EBADFD, EINTR, ENODEV};
 
 use crate::contract::Direction::Transmit;
 use crate::control::counters::Reason;
 use crate::lan_to_wan::forwarding::{Forwarding, Scene, FLUSH_OCTETS};
 use crate::shared::Shared;
 use crate::tap::{judge, Failure, Tap, SUPER_FRAME_OCTETS};
+use crate::threads::lan_thread;
+use crate::transport::seam::Transport;
 
-/// Reads in one turn at most.
+/// Most reads in one turn.
 const BUDGET_READS: usize = 64;
-/// After an error that the adapter does not explain.
+/// Wait so long after an error that the adapter does not explain.
 pub const ERROR_PAUSE: Nanos = 1_000_000;
 
-/// What a turn came to.
+/// What to do after a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NextStep {
     /// There may be more.
@@ -38,26 +39,23 @@ pub enum NextStep {
 }
 
 /// See the module.
-pub struct LanReader {
-    shared: Arc<Shared>,
+pub struct LanReader<T: Transport> {
+    shared: Arc<Shared<T>>,
     worker: usize,
-    thread: usize,
-    forwarding: Forwarding,
+    forwarding: Forwarding<T>,
     super_frame: Box<[u8]>,
     /// The frame read last was a super-frame: expect another one.
     expects_super: bool,
     budget: usize,
 }
 
-impl LanReader {
+impl<T: Transport> LanReader<T> {
     /// Of a worker; `seed` is random.
-    pub fn new(shared: Arc<Shared>, worker: usize, seed: u64) -> LanReader {
-        let thread = 2 * worker;
+    pub fn new(shared: Arc<Shared<T>>, worker: usize, seed: u64) -> LanReader<T> {
         LanReader {
             shared,
             worker,
-            thread,
-            forwarding: Forwarding::new(thread, seed),
+            forwarding: Forwarding::new(lan_thread(worker), seed),
             super_frame: resident(SUPER_FRAME_OCTETS + 64),
             expects_super: false,
             budget: 1,
@@ -67,18 +65,18 @@ impl LanReader {
     /// Move frames until the data plane stops.
     pub fn run(&mut self) {
         let shared = Arc::clone(&self.shared);
-        let wakes = shared.wakes.load_full();
-        let Some(wake) = wakes.get(self.thread) else { return };
-        while !shared.is_stopping.load(Relaxed) {
-            let turn = self.turn(&shared);
-            if turn == NextStep::Again {
+        let wakes = shared.threads.wakes();
+        let Some(wake) = wakes.get(lan_thread(self.worker)) else { return };
+        while !shared.threads.is_stopping() {
+            let next = self.turn(&shared);
+            if next == NextStep::Again {
                 continue;
             }
-            let queue = match (turn, shared.tap.load().as_ref()) {
+            let queue = match (next, shared.adapter.tap.load().as_ref()) {
                 (NextStep::Wait, Some(tap)) => tap.queue_to_read(self.worker).unwrap_or(-1),
                 _ => -1,
             };
-            let timeout = (turn == NextStep::Pause).then_some(ERROR_PAUSE);
+            let timeout = (next == NextStep::Pause).then_some(ERROR_PAUSE);
             if wait_readable(&[queue, wake.as_raw_fd()], timeout) & 0b10 != 0 {
                 wake.clear();
             }
@@ -86,74 +84,61 @@ impl LanReader {
     }
 
     /// Read up to the budget, and send.
-    fn turn(&mut self, shared: &Shared) -> NextStep {
-        let tap = shared.tap.load();
-        let table = shared.table.load();
-        let sockets = shared.sockets.load();
-        let socket = sockets.get(self.worker).or(sockets.first()).map(Arc::as_ref);
-        let now = now();
-        let scene = Scene { shared, table: &table, socket, now };
+    fn turn(&mut self, shared: &Shared<T>) -> NextStep {
+        let tap = shared.adapter.tap.load();
+        let table = shared.peers.table.load();
+        let link = shared.transport.link(self.worker);
+        let scene = Scene { shared, table: &table, send: shared.send_context(&link, now()) };
         let queue = tap.as_ref().and_then(|tap| Some((tap, tap.queue_to_read(self.worker)?)));
         let Some((tap, queue)) = queue else {
-            self.forwarding.batcher.flush(shared, socket, now);
+            self.forwarding.batcher.flush(&scene.send);
             return NextStep::Wait;
         };
+        let (next, reads) = self.read(&scene, tap, queue);
+        // A lone frame goes out before the next one is looked for.
+        if next == NextStep::Again && (self.expects_super || self.budget > 1) {
+            self.forwarding.batcher.flush_full(&scene.send);
+        } else {
+            self.forwarding.batcher.flush(&scene.send);
+        }
+        self.budget = if next == NextStep::Again { (self.budget * 2).min(BUDGET_READS) } else { reads.max(1) };
+        next
+    }
+
+    /// Read up to the budget; how many reads returned a frame.
+    #[inline]
+    fn read(&mut self, scene: &Scene<'_, T>, tap: &Arc<Tap>, queue: RawFd) -> (NextStep, usize) {
         let mut reads = 0;
-        let mut turn = NextStep::Again;
         while reads < self.budget {
-            if !self.forwarding.batcher.has_room(tap.room) {
-                self.forwarding.batcher.flush(shared, socket, now);
+            let batcher = &mut self.forwarding.batcher;
+            if !batcher.has_room(tap.room) {
+                batcher.flush(&scene.send);
             }
             let into_super = self.expects_super;
-            let room =
-                if into_super { &mut self.super_frame[..] } else { self.forwarding.batcher.write_slot(tap.vnet) };
+            let room = if into_super { &mut self.super_frame[..] } else { batcher.write_slot(tap.vnet) };
             let room_octets = tap.room.min(room.len());
             match read(queue, &mut room[..room_octets]) {
-                Ok(0) => {
-                    // End of file: what is behind the descriptor was closed.
-                    shared.detach_lost_tap(tap, ENODEV);
-                    turn = NextStep::Wait;
-                    break;
-                }
-                Ok(octets) => {
+                Ok(octets) if octets > 0 => {
                     reads += 1;
-                    self.forward(&scene, tap, into_super, octets);
+                    self.forward(scene, tap, into_super, octets);
                     if self.forwarding.batcher.octets() >= FLUSH_OCTETS {
-                        self.forwarding.batcher.flush_full(shared, socket, now);
+                        self.forwarding.batcher.flush_full(&scene.send);
                     }
-                }
-                Err(EAGAIN) => {
-                    turn = NextStep::Wait;
-                    break;
                 }
                 Err(EINTR) => {}
-                Err(number) => {
-                    turn = NextStep::Pause;
-                    if judge(queue, number) == Failure::Gone {
-                        shared.detach_lost_tap(tap, if number == 0 { EBADFD } else { number });
-                        turn = NextStep::Wait;
-                    }
-                    break;
-                }
+                nothing => return (nothing_read(scene.shared, tap, queue, nothing.err()), reads),
             }
         }
-        // A lone frame goes out before the next one is looked for.
-        if turn == NextStep::Again && (self.expects_super || self.budget > 1) {
-            self.forwarding.batcher.flush_full(shared, socket, now);
-        } else {
-            self.forwarding.batcher.flush(shared, socket, now);
-        }
-        self.budget = if turn == NextStep::Again { (self.budget * 2).min(BUDGET_READS) } else { reads.max(1) };
-        turn
+        (NextStep::Again, reads)
     }
 
     /// One read: `octets` at the start of the super-frame buffer, or of the batcher's write slot.
-    fn forward(&mut self, scene: &Scene<'_>, tap: &Tap, in_super: bool, octets: usize) {
+    fn forward(&mut self, scene: &Scene<'_, T>, tap: &Tap, in_super: bool, octets: usize) {
         let vnet_octets = tap.vnet;
         let batcher = &mut self.forwarding.batcher;
         let packet = if in_super { &self.super_frame[..] } else { batcher.write_slot(vnet_octets) };
         if octets < vnet_octets + LEAST_FRAME_OCTETS {
-            scene.shared.count_drops(Transmit, Reason::ShortFrame, 1, None);
+            scene.shared.counters.count_drops(Transmit, Reason::ShortFrame, 1, None);
             return;
         }
         let vnet = match vnet_octets {
@@ -178,3 +163,21 @@ impl LanReader {
 }
 
 const _: () = assert!(OVERHEAD_V2 >= bridged_core::vnet::LONG_OCTETS);
+
+/// What to do after a read that returned no frame; `number`: the errno, None: end of file.
+#[cold]
+pub fn nothing_read<T: Transport>(shared: &Shared<T>, tap: &Arc<Tap>, queue: RawFd, number: Option<Errno>) -> NextStep {
+    match number {
+        // What is behind the descriptor was closed.
+        None => {
+            shared.detach_lost_tap(tap, ENODEV);
+            NextStep::Wait
+        }
+        Some(EAGAIN) => NextStep::Wait,
+        Some(number) if judge(queue, number) == Failure::Gone => {
+            shared.detach_lost_tap(tap, if number == 0 { EBADFD } else { number });
+            NextStep::Wait
+        }
+        Some(_) => NextStep::Pause,
+    }
+}

@@ -5,20 +5,23 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
-use bridged_sys::address::Pin;
-
 use crate::sync::{lock, Mutex};
-use crate::tables::peers::{Path, Peer};
+use crate::tables::peers::Peer;
+use crate::transport::seam::{PeerPath, Transport};
 
 /// See the module. A peer has one endpoint, that of its path: both change with the lock held.
-#[derive(Debug, Default)]
-pub struct PeerEndpoints {
-    holders: Mutex<HashMap<SocketAddr, Arc<Peer>>>,
+pub struct PeerEndpoints<T: Transport> {
+    holders: Mutex<HashMap<SocketAddr, Arc<Peer<T>>>>,
 }
 
-impl PeerEndpoints {
+impl<T: Transport> PeerEndpoints<T> {
+    /// No peer is anywhere.
+    pub fn new() -> PeerEndpoints<T> {
+        PeerEndpoints { holders: Mutex::new(HashMap::new()) }
+    }
+
     /// The peer that was heard last from an endpoint.
-    pub fn at(&self, endpoint: &SocketAddr) -> Option<Arc<Peer>> {
+    pub fn at(&self, endpoint: &SocketAddr) -> Option<Arc<Peer<T>>> {
         lock(&self.holders).get(endpoint).cloned()
     }
 
@@ -28,52 +31,43 @@ impl PeerEndpoints {
     }
 
     /// A newcomer has its endpoint even if a peer before it had the same (it reconnected).
-    pub fn arrive(&self, peer: &Arc<Peer>) {
-        lock(&self.holders).insert(peer.path.load().endpoint, Arc::clone(peer));
+    pub fn arrive(&self, peer: &Arc<Peer<T>>) {
+        lock(&self.holders).insert(peer.path.load().endpoint(), Arc::clone(peer));
     }
 
     /// A peer goes: it is nowhere from now on, whatever packets of it are still under way.
-    pub fn leave(&self, peer: &Arc<Peer>) {
+    pub fn leave(&self, peer: &Arc<Peer<T>>) {
         let mut holders = lock(&self.holders);
         peer.is_removed.store(true, Relaxed);
         forget(&mut holders, peer);
     }
 
     /// Whether the endpoint is that of a peer of another name.
-    pub fn is_held_by_another(&self, endpoint: &SocketAddr, peer: &Arc<Peer>) -> bool {
+    pub fn is_held_by_another(&self, endpoint: &SocketAddr, peer: &Arc<Peer<T>>) -> bool {
         lock(&self.holders).get(endpoint).is_some_and(|holder| is_another(holder, peer))
     }
 
     /// A peer is at the end of another path now; who was there loses the endpoint. The endpoint of before; None: a peer of
     /// another name is there, and nothing has changed.
-    pub fn float(&self, peer: &Arc<Peer>, path: Path) -> Option<SocketAddr> {
+    pub fn float(&self, peer: &Arc<Peer<T>>, path: T::Path) -> Option<SocketAddr> {
         let mut holders = lock(&self.holders);
-        if holders.get(&path.endpoint).is_some_and(|holder| is_another(holder, peer)) {
+        if holders.get(&path.endpoint()).is_some_and(|holder| is_another(holder, peer)) {
             return None;
         }
         forget(&mut holders, peer);
         if !peer.is_removed.load(Relaxed) {
-            holders.insert(path.endpoint, Arc::clone(peer));
+            holders.insert(path.endpoint(), Arc::clone(peer));
         }
-        Some(peer.path.swap(Arc::new(path)).endpoint)
-    }
-
-    /// Answer a peer from another local address, if it is still at `endpoint`.
-    pub fn repin(&self, peer: &Peer, endpoint: &SocketAddr, pin: Option<Pin>) {
-        let _holders = lock(&self.holders);
-        let path = peer.path.load_full();
-        if path.endpoint == *endpoint {
-            peer.path.store(Arc::new(path.pinned(pin)));
-        }
+        Some(peer.path.swap(Arc::new(path)).endpoint())
     }
 }
 
-fn is_another(holder: &Arc<Peer>, peer: &Arc<Peer>) -> bool {
+fn is_another<T: Transport>(holder: &Arc<Peer<T>>, peer: &Arc<Peer<T>>) -> bool {
     !Arc::ptr_eq(holder, peer) && holder.name != peer.name
 }
 
-fn forget(holders: &mut HashMap<SocketAddr, Arc<Peer>>, peer: &Arc<Peer>) {
-    let endpoint = peer.path.load().endpoint;
+fn forget<T: Transport>(holders: &mut HashMap<SocketAddr, Arc<Peer<T>>>, peer: &Arc<Peer<T>>) {
+    let endpoint = peer.path.load().endpoint();
     if holders.get(&endpoint).is_some_and(|holder| Arc::ptr_eq(holder, peer)) {
         holders.remove(&endpoint);
     }

@@ -3,5 +3,6 @@
 pub mod endpoints;
 pub mod keys;
 pub mod packet_ids;
+pub mod peer_table;
 pub mod peers;
 pub mod stations;

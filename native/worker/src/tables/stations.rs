@@ -11,14 +11,28 @@ use bridged_core::local_cache::LocalCache;
 use bridged_core::stats::FrameKind;
 use bridged_core::{Nanos, SECOND};
 
+use crate::contract::Settings;
 use crate::control::counters::Reason;
-use crate::sync::{lock, AtomicU64, Mutex};
-use crate::tables::peers::Peer;
+use crate::sync::{lock, AtomicBool, AtomicU64, Mutex};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Places of each cache of a thread, 32 octets each.
 const CACHE_PLACES: usize = if cfg!(feature = "model") { 4 } else { 4096 };
 const MOVES_TOLD_PER_SECOND: f64 = 5.0;
+
+/// Where a frame came from.
+#[derive(Debug, Clone, Copy)]
+pub struct Ingress<'a> {
+    /// The TAP's port or the peer's.
+    pub port: Port,
+    /// Of a peer: it left the table, and nothing is learned of it any more. None: the TAP.
+    pub is_removed: Option<&'a AtomicBool>,
+}
+
+impl Ingress<'_> {
+    /// The TAP.
+    pub const TAP: Ingress<'static> = Ingress { port: TAP_PORT, is_removed: None };
+}
 
 /// Where frames go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,9 +85,10 @@ pub struct SharedFdb {
 }
 
 impl SharedFdb {
-    /// An empty one; times in seconds.
-    pub fn new(capacity: usize, addresses_per_peer: usize, ageing: f64, move_hold: f64, seed: u64) -> SharedFdb {
-        let (ageing, move_hold) = (nanoseconds(ageing), nanoseconds(move_hold));
+    /// An empty one.
+    pub fn new(settings: &Settings, seed: u64) -> SharedFdb {
+        let (capacity, addresses_per_peer) = (settings.fdb_capacity, settings.addresses_per_peer);
+        let (ageing, move_hold) = (nanoseconds(settings.ageing), nanoseconds(settings.move_hold));
         let refresh = FdbSettings::refresh_for(ageing, move_hold);
         let settings = FdbSettings { capacity, addresses_per_peer, ageing, move_hold, refresh };
         let stations = Stations { fdb: Fdb::new(settings, seed), tell_tokens: MOVES_TOLD_PER_SECOND, told_at: 0 };
@@ -149,7 +164,7 @@ impl Switch {
     pub fn decide(
         &mut self,
         fdb: &SharedFdb,
-        ingress: Option<&Peer>,
+        ingress: Ingress<'_>,
         frame: &[u8],
         forward_between_peers: bool,
         now: Nanos,
@@ -158,7 +173,7 @@ impl Switch {
         let Some((target, source)) = addresses(frame) else {
             return Decision { kind: FrameKind::UnknownUnicast, target: Err(Reason::ShortFrame) };
         };
-        let port = ingress.map_or(TAP_PORT, |peer| peer.port);
+        let port = ingress.port;
         let kind = kind_of(target);
         let generation = fdb.generation.load(Ordering::Acquire);
         if self.sources.get(source, generation, now) != Some(port) {
@@ -172,7 +187,7 @@ impl Switch {
         let generation = fdb.generation.load(Ordering::Acquire);
         let found = self.targets.get(target, generation, now).or_else(|| self.look_up(fdb, target, now));
         let Some(found) = found else { return Decision { kind, target: Ok(Target::Flood) } };
-        let target = match (found, ingress) {
+        let target = match (found, ingress.is_removed) {
             (TAP_PORT, Some(_)) => Target::Tap,
             (found, _) if found == port => Target::Nowhere,
             // As OpenVPN without client-to-client: the kernel's bridge decides.
@@ -186,12 +201,12 @@ impl Switch {
     fn learn(
         &mut self,
         fdb: &SharedFdb,
-        ingress: Option<&Peer>,
+        ingress: Ingress<'_>,
         source: Mac,
         now: Nanos,
         mut tell: impl FnMut(Move),
     ) -> Result<(), Reason> {
-        let port = ingress.map_or(TAP_PORT, |peer| peer.port);
+        let port = ingress.port;
         // Also of a peer that has gone, of which nothing is learned.
         if source.is_group() {
             return Err(Reason::SourceMulticast);
@@ -200,7 +215,7 @@ impl Switch {
             return Err(Reason::ReservedAddress);
         }
         let mut stations = lock(&fdb.stations);
-        if ingress.is_some_and(|peer| peer.is_removed.load(Relaxed)) {
+        if ingress.is_removed.is_some_and(|is_removed| is_removed.load(Relaxed)) {
             return Ok(());
         }
         let learned = stations.fdb.learn(source, port, now);

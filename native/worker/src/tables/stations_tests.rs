@@ -33,8 +33,10 @@ impl Scene {
 
     fn with(capacity: usize, addresses_per_peer: usize) -> Scene {
         let rig = Rig::new(|_| {});
+        let settings =
+            Settings { fdb_capacity: capacity, addresses_per_peer, ageing: AGEING, ..rig.shared().settings.clone() };
         Scene {
-            fdb: SharedFdb::new(capacity, addresses_per_peer, AGEING, 0.25, 1),
+            fdb: SharedFdb::new(&settings, 1),
             switch: Switch::new(2),
             first: rig.join(1, Some(1)),
             second: rig.join(2, Some(2)),
@@ -45,18 +47,18 @@ impl Scene {
 
     fn tap_sends(&mut self, destination: u8, source: u8, now: Nanos) -> Decision {
         let octets = frame(destination, source);
-        self.switch.decide(&self.fdb, None, &octets, true, now, |station| self.moves.push(station))
+        self.switch.decide(&self.fdb, Ingress::TAP, &octets, true, now, |station| self.moves.push(station))
     }
 
     fn first_sends(&mut self, destination: u8, source: u8, now: Nanos) -> Decision {
         let octets = frame(destination, source);
-        let peer = Some(&*self.first.peer);
+        let peer = self.first.peer.ingress();
         self.switch.decide(&self.fdb, peer, &octets, true, now, |station| self.moves.push(station))
     }
 
     fn second_sends(&mut self, destination: u8, source: u8, now: Nanos) -> Decision {
         let octets = frame(destination, source);
-        let peer = Some(&*self.second.peer);
+        let peer = self.second.peer.ingress();
         self.switch.decide(&self.fdb, peer, &octets, true, now, |station| self.moves.push(station))
     }
 }
@@ -86,7 +88,7 @@ fn peers_that_are_kept_apart_reach_the_tap_only() {
     let mut scene = Scene::new();
     scene.first_sends(BROADCAST, 11, START);
     let octets = frame(11, 12);
-    let peer = Some(&*scene.second.peer);
+    let peer = scene.second.peer.ingress();
     let decision = scene.switch.decide(&scene.fdb, peer, &octets, false, START, |_| {});
     assert_eq!(decision, known(Target::Tap));
 }
@@ -97,7 +99,7 @@ fn a_station_that_moves_is_followed_by_every_thread_and_told() {
     let mut other = Switch::new(3);
     let mut elsewhere = |scene: &Scene, now| {
         let octets = frame(11, 1);
-        other.decide(&scene.fdb, None, &octets, true, now, |_| {})
+        other.decide(&scene.fdb, Ingress::TAP, &octets, true, now, |_| {})
     };
     scene.first_sends(BROADCAST, 11, START);
     assert_eq!(elsewhere(&scene, START), known(Target::Peer(scene.first.peer.port)));
@@ -168,7 +170,7 @@ fn a_source_that_is_no_station_is_named_also_where_nothing_is_learned() {
     scene.first.peer.is_removed.store(true, Relaxed);
     for (source, reason) in [([0xff; 6], Reason::SourceMulticast), ([0; 6], Reason::ReservedAddress)] {
         let octets = [&address(1)[..], &source, &[0x88, 0xb5]].concat();
-        let decision = scene.switch.decide(&scene.fdb, Some(&*scene.first.peer), &octets, true, START, |_| {});
+        let decision = scene.switch.decide(&scene.fdb, scene.first.peer.ingress(), &octets, true, START, |_| {});
         assert_eq!(decision.target, Err(reason));
     }
 }
@@ -177,9 +179,9 @@ fn a_source_that_is_no_station_is_named_also_where_nothing_is_learned() {
 fn bad_sources_and_full_tables_are_named() {
     let mut scene = Scene::with(4, 2);
     let octets = [&address(1)[..], &address(BROADCAST), &[0x88, 0xb5]].concat();
-    let decision = scene.switch.decide(&scene.fdb, None, &octets, true, START, |_| {});
+    let decision = scene.switch.decide(&scene.fdb, Ingress::TAP, &octets, true, START, |_| {});
     assert_eq!(decision.target, Err(Reason::SourceMulticast));
-    let decision = scene.switch.decide(&scene.fdb, None, &octets[..11], true, START, |_| {});
+    let decision = scene.switch.decide(&scene.fdb, Ingress::TAP, &octets[..11], true, START, |_| {});
     assert_eq!(decision.target, Err(Reason::ShortFrame));
     for source in [11, 12] {
         assert!(scene.first_sends(BROADCAST, source, START).target.is_ok());

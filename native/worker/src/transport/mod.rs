@@ -1,3 +1,5 @@
-//! The path to a peer: sockets, addresses, path MTU. UDP today.
+//! The path to a peer. `seam` says what the rest asks of a transport; `udp` is the one there is today.
 
 pub mod endpoint_text;
+pub mod seam;
+pub mod udp;

@@ -16,6 +16,7 @@ use crate::contract::Direction::Receive;
 use crate::control::counters::Reason;
 use crate::shared::Shared;
 use crate::tap::{judge, Failure, Tap};
+use crate::transport::seam::Transport;
 
 /// A frame in the octets that were received.
 #[derive(Debug, Clone, Copy)]
@@ -60,13 +61,13 @@ impl TapWriter {
     }
 
     /// Write what waits, which lies in `octets`.
-    pub fn write(&mut self, shared: &Shared, octets: &mut [u8]) {
+    pub fn write<T: Transport>(&mut self, shared: &Shared<T>, octets: &mut [u8]) {
         if self.frames.is_empty() {
             return;
         }
-        let tap = shared.tap.load();
+        let tap = shared.adapter.tap.load();
         match tap.as_ref() {
-            None => shared.count_drops(Receive, Reason::TapDown, self.frames.len() as u64, None),
+            None => shared.counters.count_drops(Receive, Reason::TapDown, self.frames.len() as u64, None),
             Some(tap) => {
                 if tap.number != self.tap_number {
                     self.tap_number = tap.number;
@@ -78,10 +79,10 @@ impl TapWriter {
         self.frames.clear();
     }
 
-    fn write_frames(&mut self, shared: &Shared, tap: &Arc<Tap>, octets: &mut [u8]) {
+    fn write_frames<T: Transport>(&mut self, shared: &Shared<T>, tap: &Arc<Tap>, octets: &mut [u8]) {
         let queue = tap.queue(self.worker);
         let TapWriter { coalescer, frames, gather, thread, .. } = self;
-        let sizes = &shared.cells[*thread].frames_per_tap_write;
+        let sizes = &shared.counters.threads[*thread].frames_per_tap_write;
         let writer = Writer { shared, tap, queue, left: Cell::new(frames.len()) };
         let Some(coalescer) = coalescer.as_mut().filter(|_| frames.len() > 1 && tap.coalesces()) else {
             for frame in frames.iter() {
@@ -137,7 +138,7 @@ impl TapWriter {
             }
         }
         if refused && !tap.refuses.swap(true, Relaxed) {
-            shared.coalesce_fallbacks.add_shared(1);
+            shared.adapter.coalesce_fallbacks.add_shared(1);
         }
     }
 }
@@ -145,15 +146,15 @@ impl TapWriter {
 /// A virtio-net header, an Ethernet header with tags, IPv4 or IPv6, and the largest TCP header.
 const HEAD_OCTETS: usize = 256;
 
-struct Writer<'a> {
-    shared: &'a Shared,
+struct Writer<'a, T: Transport> {
+    shared: &'a Shared<T>,
     tap: &'a Arc<Tap>,
     queue: RawFd,
     /// Frames of the batch that are neither written nor lost yet.
     left: Cell<usize>,
 }
 
-impl Writer<'_> {
+impl<T: Transport> Writer<'_, T> {
     #[inline]
     fn count(&self, frames: usize) {
         self.left.set(self.left.get() - frames);
@@ -177,13 +178,13 @@ impl Writer<'_> {
     fn failed(&self, number: bridged_sys::Errno, frames: usize) -> bool {
         match judge(self.queue, number) {
             Failure::Gone => {
-                self.shared.count_drops(Receive, Reason::TapDown, self.left.get() as u64, None);
+                self.shared.counters.count_drops(Receive, Reason::TapDown, self.left.get() as u64, None);
                 self.shared.detach_lost_tap(self.tap, number);
                 false
             }
             Failure::Lost(reason) => {
                 self.count(frames);
-                self.shared.count_drops(Receive, reason, frames as u64, None);
+                self.shared.counters.count_drops(Receive, reason, frames as u64, None);
                 true
             }
         }
@@ -224,7 +225,7 @@ mod tests {
         writer.write(rig.shared(), &mut octets);
         let drops = rig.plane.snapshot().drops;
         assert!(drops.keys().all(|key| *key == ("receive", reason)), "{drops:?}");
-        (drops.get(&("receive", reason)).copied().unwrap_or(0), rig.shared().tap.load().is_some())
+        (drops.get(&("receive", reason)).copied().unwrap_or(0), rig.shared().adapter.tap.load().is_some())
     }
 
     #[test]

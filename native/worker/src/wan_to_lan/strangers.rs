@@ -1,0 +1,68 @@
+//! What belongs to no peer, or is no data: control packets go up, hard resets and lost clients are answered here.
+//!
+//! Source: docs/protocol/control.md#2-2 to #2-4, #4-2.
+
+use bridged_core::packet::{unknown_session_notice, NOTICE_OCTETS};
+use bridged_sys::thread::unix_seconds;
+
+use crate::contract::Direction::Receive;
+use crate::control::answers::{Stranger, ANSWER_OCTETS};
+use crate::control::control_queue::Sender;
+use crate::control::counters::Reason;
+use crate::transport::seam::{BatchReceiver, Origin, Transport};
+use crate::wan_to_lan::scene::{Batch, WanScene};
+
+/// Data of nobody whom this server knows: tell a client that has not noticed that its session is gone.
+#[cold]
+pub fn notify_stranger<T: Transport>(scene: &WanScene<'_, T>, receiver: &mut T::Receiver, batch: &Batch<T::Origin>) {
+    let shared = scene.shared;
+    let source = batch.origin.endpoint();
+    let is_server = shared.answers.load().is_some();
+    if !is_server || batch.size <= NOTICE_OCTETS || shared.peers.endpoints.is_known(source) {
+        return;
+    }
+    if shared.events.may_notify(source, scene.now) {
+        let key_id = receiver.octets()[batch.start] & 7;
+        receiver.reply(&unknown_session_notice(key_id), &batch.origin, &shared.transport);
+    }
+}
+
+/// Hand control packets up, or answer them at once.
+pub fn read_control<T: Transport>(scene: &WanScene<'_, T>, receiver: &mut T::Receiver, batch: &Batch<T::Origin>) {
+    let shared = scene.shared;
+    let source = batch.origin.endpoint();
+    let peer = shared.peers.endpoints.at(source).map(|peer| peer.handle);
+    let answers = shared.answers.load();
+    let answers = answers.as_deref().filter(|_| peer.is_none() && !shared.events.expects(source));
+    let mut is_remembered = false;
+    let end = batch.start + batch.length;
+    for start in (batch.start..end).step_by(batch.size) {
+        let packet = &receiver.octets()[start..end.min(start + batch.size)];
+        let sender = match answers.map(|answers| (answers, answers.judge(packet, source, scene.now))) {
+            None => peer.map_or(Sender::Stranger, Sender::Peer),
+            Some((answers, Ok(Stranger::Reset(session)))) => {
+                if shared.events.may_answer(source, &session, scene.now) {
+                    let mut answer = [0; ANSWER_OCTETS];
+                    let unix = unix_seconds() as u32;
+                    let length = answers.answer(&session, source, scene.now, unix, &mut answer);
+                    receiver.reply(&answer[..length], &batch.origin, &shared.transport);
+                } else {
+                    shared.counters.count_drops(Receive, Reason::HandshakeRate, 1, None);
+                }
+                continue;
+            }
+            Some((_, Ok(Stranger::Proven))) => Sender::Proven,
+            Some((_, Ok(Stranger::Unproven))) => Sender::Unproven,
+            Some((_, Err(reason))) => Sender::Useless(reason),
+        };
+        match shared.events.put_control(packet, *source, scene.now, sender) {
+            Ok(()) if !is_remembered => {
+                // Whoever answers it does so from the address that it was sent to.
+                is_remembered = true;
+                shared.transport.remember(&batch.origin);
+            }
+            Ok(()) => {}
+            Err(reason) => shared.counters.count_drops(Receive, reason, 1, None),
+        }
+    }
+}
