@@ -11,6 +11,8 @@ has() { "$cargo" "$1" --version >/dev/null 2>&1 || { echo "$2: NOT RUN: this Rus
 
 case "$1" in
 lint)
+    echo "check: no circular imports in native/"
+    python3 ../scripts/rust_circles.py core sys worker py
     echo "check: formatting of native/ (rustfmt)"
     ! has fmt lint || "$cargo" fmt --check
     echo "check: lint of native/ (clippy, warnings are errors)"

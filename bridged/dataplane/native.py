@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from bridged import _native
     from bridged._native import _PeerSnapshot
 
-SEAM: Final = 9
+SEAM: Final = 10
 """Interface version; must equal SEAM in native/py."""
 
 _WHAT_TO_DO: Final = "install a wheel that contains it, or install Rust and run `make setup`"
@@ -204,8 +204,8 @@ class NativeDataPlane:
 
     def fdb(self) -> list[FdbEntry]:
         return [
-            FdbEntry(Station(0, address), _handle(handle), Seconds(age))
-            for address, handle, age in self._plane.fdb()
+            FdbEntry(Station(*station), _handle(handle), Seconds(age), is_static)
+            for station, handle, age, is_static in self._plane.fdb()
         ]
 
     def find_station(self, station: Station) -> FdbEntry | None:
@@ -268,7 +268,7 @@ _EVENTS: Final[dict[str, Callable[..., Event]]] = {
     "session_unknown": SessionUnknown,
     "key_near_limit": KeyNearLimit,
     "occ_received": OccReceived,
-    "station_moved": lambda mac, before, now: StationMoved(Station(0, mac), before, now),
+    "station_moved": lambda station, before, now: StationMoved(Station(*station), before, now),
     "tap_failed": TapFailed,
 }
 """By the module's name for an event. Its values are the fields of the contract's class, in that order."""

@@ -22,12 +22,6 @@ from tests.lab.bounds import Pace
 Make = Callable[..., Rig]
 
 
-@pytest.fixture(params=["portable"])
-def build(request: pytest.FixtureRequest) -> str:
-    """The builds that have these verbs."""
-    return str(request.param)
-
-
 def at(number: int) -> Station:
     return Station(0, station(number))
 

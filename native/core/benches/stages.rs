@@ -8,7 +8,7 @@ use std::hint::black_box;
 
 use bridged_core::checksum::{copy_and_sum, sum};
 use bridged_core::coalesce::{CoalesceRules, Coalescer, Group};
-use bridged_core::fdb::{Fdb, FdbSettings};
+use bridged_core::fdb::{Fdb, FdbSettings, Station};
 use bridged_core::headers::{addresses, Mac};
 use bridged_core::local_cache::LocalCache;
 use bridged_core::mss::clamp_mss;
@@ -101,11 +101,11 @@ fn switch(criterion: &mut Criterion) {
     };
     let mac = |number: u32| {
         let [a, b, c, d] = number.to_be_bytes();
-        Mac::new([2, 0, a, b, c, d])
+        Station::new(0, Mac::new([2, 0, a, b, c, d]))
     };
     let mut fdb = Fdb::new(settings, 1);
     for number in 0..100_000 {
-        fdb.learn(mac(number), 1 + number % 50, 0).unwrap();
+        fdb.learn(mac(number), 1 + u64::from(number % 50), 0).unwrap();
     }
     let mut cache = LocalCache::new(4096, 2);
     cache.put(mac(1), 1, 0, u64::MAX);
@@ -122,7 +122,7 @@ fn switch(criterion: &mut Criterion) {
     group.bench_function("refresh/100000", |bencher| {
         bencher.iter(|| {
             let number = next();
-            fdb.learn(mac(number), 1 + number % 50, 1)
+            fdb.learn(mac(number), 1 + u64::from(number % 50), 1)
         });
     });
     group.bench_function("sweep_4096", |bencher| bencher.iter(|| fdb.sweep(1)));

@@ -3,7 +3,7 @@
 //! Source: IEEE 802.1D-2004, 7.8 and 7.9; `docs/protocol/data.md#6-1`; `bridged/dataplane/portable/tables/fdb.py` is the same in Python.
 //! Stations lie densely in a vector, so that sweeping and listing go in order; a hash table says where each one lies.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use thiserror::Error;
 
@@ -11,10 +11,12 @@ use crate::hashing::Seed;
 use crate::headers::Mac;
 use crate::{Nanos, SECOND};
 
-/// A port: 0 is the TAP, anything else a peer's slot.
-pub type Port = u32;
+/// A port: 0 is the TAP, anything else a peer's handle.
+pub type Port = u64;
 /// The TAP.
 pub const TAP_PORT: Port = 0;
+/// An FDB keeps this many of its latest changes for [`Fdb::events`].
+pub const STATION_EVENTS_KEPT: usize = 4096;
 /// Stations that one call of [`Fdb::sweep`] looks at.
 pub const SWEEP_STATIONS: usize = 4096;
 
@@ -68,8 +70,8 @@ pub enum LearnRefusal {
     /// All zero.
     #[error("the source address is all zero")]
     ReservedAddress,
-    /// Heard from a peer just now, and now from the TAP: our own frame, reflected.
-    #[error("the station was heard from a peer just now")]
+    /// Heard from a peer just now, and now from the TAP: our own frame, reflected. Or it is static elsewhere.
+    #[error("the station was heard from a peer just now, or is static elsewhere")]
     LoopGuard,
     /// Too many addresses behind this peer.
     #[error("too many addresses behind the peer")]
@@ -89,15 +91,102 @@ impl LearnRefusal {
     }
 }
 
-/// One learned address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Station {
+/// The key of the FDB: a MAC address in one VLAN (0..=4094; today every frame is in VLAN 0).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Station(u64);
+
+impl Station {
+    /// An address in a VLAN.
+    #[must_use]
+    #[inline]
+    pub const fn new(vlan: u16, mac: Mac) -> Self {
+        Self((vlan as u64) << 48 | mac.number())
+    }
+
+    /// Its VLAN.
+    #[must_use]
+    pub const fn vlan(self) -> u16 {
+        (self.0 >> 48) as u16
+    }
+
     /// Its address.
-    pub mac: Mac,
+    #[must_use]
+    #[inline]
+    pub const fn mac(self) -> Mac {
+        let [_, _, a, b, c, d, e, f] = self.0.to_be_bytes();
+        Mac::new([a, b, c, d, e, f])
+    }
+
+    /// VLAN and address as one number.
+    #[must_use]
+    #[inline]
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
+
+/// Where one station is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// The station.
+    pub station: Station,
     /// Where it is.
     pub port: Port,
     /// The moment of its last frame (or up to `refresh` before).
     pub heard: Nanos,
+    /// It neither ages nor moves.
+    pub is_static: bool,
+}
+
+impl Entry {
+    fn is_known(&self, now: Nanos, ageing: Nanos) -> bool {
+        self.is_static || now.saturating_sub(self.heard) <= ageing
+    }
+}
+
+/// What happened to a station.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It is known now.
+    Learned,
+    /// It is behind another port.
+    Moved,
+    /// It is unknown now.
+    Removed,
+}
+
+impl Change {
+    /// Its name in the contract.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Learned => "learned",
+            Self::Moved => "moved",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+/// A change of the FDB. `port`: where the station is after it, or of `Removed` where it was before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StationEvent {
+    /// What happened.
+    pub change: Change,
+    /// To whom.
+    pub station: Station,
+    /// Where.
+    pub port: Port,
+}
+
+/// Changes in order. Pass `next` to the next call; `lost` came before `events` and are no longer kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StationEvents {
+    /// Oldest first.
+    pub events: Vec<StationEvent>,
+    /// The position behind them.
+    pub next: u64,
+    /// How many were missed.
+    pub lost: u64,
 }
 
 /// How often each thing happened.
@@ -123,7 +212,7 @@ pub struct FdbChanges {
 #[derive(Debug)]
 pub struct Fdb {
     settings: FdbSettings,
-    stations: Vec<Station>,
+    entries: Vec<Entry>,
     places: HashMap<u64, u32, Seed>,
     counts: HashMap<Port, usize, Seed>,
     changes: FdbChanges,
@@ -131,6 +220,9 @@ pub struct Fdb {
     generation: u64,
     /// Stations from here on were looked at in this sweep.
     swept_from: usize,
+    /// The latest changes, oldest first, and how many there were in all.
+    events: VecDeque<StationEvent>,
+    events_ever: u64,
 }
 
 impl Fdb {
@@ -140,26 +232,28 @@ impl Fdb {
         let settings = FdbSettings { capacity: settings.capacity.min(u32::MAX as usize), ..settings };
         Self {
             settings,
-            stations: Vec::new(),
+            entries: Vec::new(),
             places: HashMap::with_hasher(Seed::new(seed)),
             counts: HashMap::with_hasher(Seed::new(seed ^ 0x5bd1_e995)),
             changes: FdbChanges::default(),
             version: 0,
             generation: 0,
             swept_from: 0,
+            events: VecDeque::new(),
+            events_ever: 0,
         }
     }
 
     /// Addresses in it, those that have aged and were not swept out yet included.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.stations.len()
+        self.entries.len()
     }
 
     /// Nothing in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.stations.is_empty()
+        self.entries.is_empty()
     }
 
     /// What is fixed.
@@ -205,51 +299,82 @@ impl Fdb {
         self.counts.get(&port).copied().unwrap_or(0)
     }
 
-    /// Take note of a frame's source address.
+    /// Take note of the source of a frame.
     ///
     /// # Errors
     /// [`LearnRefusal`]: the frame must be dropped.
-    pub fn learn(&mut self, mac: Mac, port: Port, now: Nanos) -> Result<Learned, LearnRefusal> {
-        let place = self.places.get(&mac.number()).copied();
-        if let Some((at, station)) = place.and_then(|at| Some((at, self.stations.get_mut(at as usize)?))) {
-            let silence = now.saturating_sub(station.heard);
-            if silence <= self.settings.ageing {
-                if station.port == port {
-                    station.heard = station.heard.max(now);
-                    return Ok(Learned::Refreshed);
-                }
-                let previous = station.port;
-                return self.move_station(at, previous, port, silence, now);
+    pub fn learn(&mut self, station: Station, port: Port, now: Nanos) -> Result<Learned, LearnRefusal> {
+        if let Some((at, entry)) = self.entry(station) {
+            if entry.is_known(now, self.settings.ageing) {
+                return if entry.port == port { self.refresh(at, now) } else { self.move_to(at, entry, port, now) };
             }
-            self.forget(at as usize);
+            self.forget(at);
             self.changes.aged += 1;
         }
-        if mac.is_group() {
+        if station.mac().is_group() {
             return Err(LearnRefusal::SourceMulticast);
         }
-        if mac.is_zero() {
+        if station.mac().is_zero() {
             return Err(LearnRefusal::ReservedAddress);
         }
-        self.add(Station { mac, port, heard: now })
+        self.add(Entry { station, port, heard: now, is_static: false })
     }
 
-    /// The station, unless it is unknown or has aged.
+    /// Where the station is, unless it is unknown or has aged.
     #[must_use]
     #[inline]
-    pub fn find(&self, mac: Mac, now: Nanos) -> Option<Station> {
-        let &at = self.places.get(&mac.number())?;
-        let station = self.stations.get(at as usize)?;
-        (now.saturating_sub(station.heard) <= self.settings.ageing).then_some(*station)
+    pub fn find(&self, station: Station, now: Nanos) -> Option<Entry> {
+        let (_, entry) = self.entry(station)?;
+        entry.is_known(now, self.settings.ageing).then_some(entry)
     }
 
-    /// Forget what was learned behind a port; how many addresses that were. Looks at all stations, where there are any of it.
+    /// Put a station behind a port, whatever was known of it; false where there is no room for a new one.
+    pub fn install(&mut self, station: Station, port: Port, now: Nanos, is_static: bool) -> bool {
+        let new = Entry { station, port, heard: now, is_static };
+        let Some((at, before)) = self.entry(station) else {
+            let has_room = self.entries.len() < self.settings.capacity;
+            if has_room {
+                self.put(new);
+            }
+            return has_room;
+        };
+        if let Some(entry) = self.entries.get_mut(at) {
+            *entry = new;
+        }
+        if before.port == port {
+            // A static one may have been remembered for longer.
+            self.bump();
+        } else {
+            self.moved(station, before.port, port);
+        }
+        true
+    }
+
+    /// Forget a station; unknown ones are passed over.
+    pub fn remove(&mut self, station: Station) {
+        if let Some((at, _)) = self.entry(station) {
+            self.forget(at);
+            self.changes.flushed += 1;
+        }
+    }
+
+    /// The changes behind position `after` (0: since the start), as far as they are kept.
+    #[must_use]
+    pub fn events(&self, after: u64) -> StationEvents {
+        let oldest = self.events_ever - self.events.len() as u64;
+        let skipped = after.saturating_sub(oldest).min(self.events.len() as u64) as usize;
+        let events = self.events.iter().skip(skipped).copied().collect();
+        StationEvents { events, next: self.events_ever, lost: oldest.saturating_sub(after) }
+    }
+
+    /// Forget all stations behind a port, static ones too; how many. Looks at all stations, where there are any of it.
     pub fn flush(&mut self, port: Port) -> usize {
         if self.count(port) == 0 {
             return 0;
         }
         let mut flushed = 0;
-        for at in (0..self.stations.len()).rev() {
-            if self.stations.get(at).is_some_and(|station| station.port == port) {
+        for at in (0..self.entries.len()).rev() {
+            if self.entries.get(at).is_some_and(|entry| entry.port == port) {
                 self.forget(at);
                 flushed += 1;
             }
@@ -260,8 +385,8 @@ impl Fdb {
 
     /// Forget aged addresses; how many. Looks at [`SWEEP_STATIONS`] at most: call it again and again.
     pub fn sweep(&mut self, now: Nanos) -> usize {
-        if self.swept_from == 0 || self.swept_from > self.stations.len() {
-            self.swept_from = self.stations.len();
+        if self.swept_from == 0 || self.swept_from > self.entries.len() {
+            self.swept_from = self.entries.len();
         }
         // Backwards: what takes the place of a forgotten station has been looked at already.
         let until = self.swept_from.saturating_sub(SWEEP_STATIONS);
@@ -269,8 +394,7 @@ impl Fdb {
         while self.swept_from > until {
             self.swept_from -= 1;
             let at = self.swept_from;
-            let heard = self.stations.get(at).map_or(now, |station| station.heard);
-            if now.saturating_sub(heard) > self.settings.ageing {
+            if self.entries.get(at).is_some_and(|entry| !entry.is_known(now, self.settings.ageing)) {
                 self.forget(at);
                 aged += 1;
             }
@@ -279,69 +403,98 @@ impl Fdb {
         aged
     }
 
-    /// Stations that have not aged; their age is `now - heard`.
-    pub fn stations(&self, now: Nanos) -> impl Iterator<Item = &Station> {
+    /// Entries that have not aged; their age is `now - heard`.
+    pub fn entries(&self, now: Nanos) -> impl Iterator<Item = &Entry> {
         let ageing = self.settings.ageing;
-        self.stations.iter().filter(move |station| now.saturating_sub(station.heard) <= ageing)
+        self.entries.iter().filter(move |entry| entry.is_known(now, ageing))
     }
 
-    fn add(&mut self, station: Station) -> Result<Learned, LearnRefusal> {
-        let port = station.port;
-        if port != TAP_PORT && self.count(port) >= self.settings.addresses_per_peer {
-            self.changes.refused += 1;
+    fn entry(&self, station: Station) -> Option<(usize, Entry)> {
+        let at = *self.places.get(&station.number())? as usize;
+        Some((at, *self.entries.get(at)?))
+    }
+
+    fn refresh(&mut self, at: usize, now: Nanos) -> Result<Learned, LearnRefusal> {
+        if let Some(entry) = self.entries.get_mut(at) {
+            entry.heard = entry.heard.max(now);
+        }
+        Ok(Learned::Refreshed)
+    }
+
+    fn add(&mut self, entry: Entry) -> Result<Learned, LearnRefusal> {
+        if self.is_full_for(entry.port) {
             return Err(LearnRefusal::MacLimit);
         }
-        if self.stations.len() >= self.settings.capacity || self.count(port) >= self.share() {
+        if self.entries.len() >= self.settings.capacity || self.count(entry.port) >= self.share() {
             self.changes.refused += 1;
             return Ok(Learned::Unlearned);
         }
-        self.places.insert(station.mac.number(), self.stations.len() as u32);
-        self.stations.push(station);
-        *self.counts.entry(port).or_insert(0) += 1;
-        self.changes.learned += 1;
-        self.version += 1;
+        self.put(entry);
         Ok(Learned::Added)
     }
 
-    fn move_station(
-        &mut self,
-        at: u32,
-        previous: Port,
-        port: Port,
-        silence: Nanos,
-        now: Nanos,
-    ) -> Result<Learned, LearnRefusal> {
-        let hold = self.settings.move_hold;
+    fn put(&mut self, entry: Entry) {
+        self.places.insert(entry.station.number(), self.entries.len() as u32);
+        self.entries.push(entry);
+        *self.counts.entry(entry.port).or_insert(0) += 1;
+        self.changes.learned += 1;
+        self.version += 1;
+        self.record(Change::Learned, entry.station, entry.port);
+    }
+
+    fn move_to(&mut self, at: usize, entry: Entry, port: Port, now: Nanos) -> Result<Learned, LearnRefusal> {
+        let (hold, silence) = (self.settings.move_hold, now.saturating_sub(entry.heard));
         // What is told late is held for longer; without a hold nothing is.
-        if port == TAP_PORT && hold > 0 && silence < hold.saturating_add(self.settings.refresh) {
+        let is_held = port == TAP_PORT && hold > 0 && silence < hold.saturating_add(self.settings.refresh);
+        if entry.is_static || is_held {
             return Err(LearnRefusal::LoopGuard);
         }
-        if port != TAP_PORT && self.count(port) >= self.settings.addresses_per_peer {
-            self.changes.refused += 1;
+        if self.is_full_for(port) {
             return Err(LearnRefusal::MacLimit);
         }
-        if let Some(station) = self.stations.get_mut(at as usize) {
-            station.port = port;
-            station.heard = station.heard.max(now);
+        if let Some(known) = self.entries.get_mut(at) {
+            known.port = port;
+            known.heard = entry.heard.max(now);
         }
+        self.moved(entry.station, entry.port, port);
+        Ok(Learned::Moved { previous: entry.port })
+    }
+
+    /// Whether a peer has as many stations as it may; counted where it has.
+    fn is_full_for(&mut self, port: Port) -> bool {
+        let is_full = port != TAP_PORT && self.count(port) >= self.settings.addresses_per_peer;
+        self.changes.refused += u64::from(is_full);
+        is_full
+    }
+
+    fn moved(&mut self, station: Station, previous: Port, port: Port) {
         self.uncount(previous);
         *self.counts.entry(port).or_insert(0) += 1;
         self.changes.moved += 1;
         self.bump();
-        Ok(Learned::Moved { previous })
+        self.record(Change::Moved, station, port);
     }
 
     fn forget(&mut self, at: usize) {
-        if at >= self.stations.len() {
+        if at >= self.entries.len() {
             return;
         }
-        let gone = self.stations.swap_remove(at);
-        self.places.remove(&gone.mac.number());
-        if let Some(other) = self.stations.get(at) {
-            self.places.insert(other.mac.number(), at as u32);
+        let gone = self.entries.swap_remove(at);
+        self.places.remove(&gone.station.number());
+        if let Some(other) = self.entries.get(at) {
+            self.places.insert(other.station.number(), at as u32);
         }
         self.uncount(gone.port);
         self.bump();
+        self.record(Change::Removed, gone.station, gone.port);
+    }
+
+    fn record(&mut self, change: Change, station: Station, port: Port) {
+        if self.events.len() == STATION_EVENTS_KEPT {
+            self.events.pop_front();
+        }
+        self.events.push_back(StationEvent { change, station, port });
+        self.events_ever += 1;
     }
 
     fn uncount(&mut self, port: Port) {

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use bridged_core::coalesce::{CoalesceRules, Coalescer, Group};
-use bridged_core::fdb::{Fdb, FdbSettings, Learned, Port, TAP_PORT};
+use bridged_core::fdb::{Fdb, FdbSettings, Learned, Port, Station, TAP_PORT};
 use bridged_core::headers::Mac;
 use bridged_core::mss::clamp_mss;
 use bridged_core::packet::{classify, is_data, DataHeader, DataPacket, HEADER_V2, PACKET_ID_OCTETS};
@@ -136,7 +136,7 @@ pub fn fdb(data: &[u8]) {
     let mut now = 0;
     for command in data.chunks_exact(4) {
         let (number, port) = (command[1], Port::from(command[2] % 5));
-        let mac = Mac::new([2, 0, 0, 0, 0, number]);
+        let mac = Station::new(0, Mac::new([2, 0, 0, 0, 0, number]));
         now += u64::from(command[3]) * SECOND / 4;
         match command[0] % 8 {
             0 => {

@@ -10,7 +10,7 @@ mod to_python;
 use pyo3::prelude::*;
 
 /// Changes whenever this module and bridged/dataplane/native.py must be of one version.
-const SEAM: u32 = 9;
+const SEAM: u32 = 10;
 
 #[pymodule]
 mod _native {

@@ -124,10 +124,6 @@ impl DataPlane {
         self.call(py, |inner| inner.send_payload(handle, payload))
     }
 
-    fn flush(&self, py: Python<'_>, handle: worker::PeerHandle) -> PyResult<()> {
-        self.call(py, |inner| inner.flush(handle))
-    }
-
     fn event_fd(&self) -> i32 {
         self.inner.event_fd()
     }
@@ -146,4 +142,39 @@ impl DataPlane {
         let entries = py.detach(|| self.inner.fdb());
         entries.iter().map(|entry| to_python::fdb_entry(py, entry)).collect()
     }
+
+    fn find_station(&self, vlan: u16, mac: &[u8]) -> Option<(Option<worker::PeerHandle>, f64, bool)> {
+        let entry = self.inner.find_station(station(vlan, mac).ok()?)?;
+        Some((entry.handle, entry.age, entry.is_static))
+    }
+
+    fn install_station(
+        &self,
+        py: Python<'_>,
+        vlan: u16,
+        mac: &[u8],
+        handle: Option<worker::PeerHandle>,
+        is_static: bool,
+    ) -> PyResult<()> {
+        let station = station(vlan, mac).map_err(|error| refused(py, &error))?;
+        self.call(py, |inner| inner.install_station(station, handle, is_static))
+    }
+
+    fn remove_station(&self, py: Python<'_>, vlan: u16, mac: &[u8]) {
+        if let Ok(station) = station(vlan, mac) {
+            py.detach(|| self.inner.remove_station(station));
+        }
+    }
+
+    fn station_events<'py>(&self, py: Python<'py>, after: u64) -> PyResult<(Vec<Bound<'py, PyAny>>, u64, u64)> {
+        let found = py.detach(|| self.inner.station_events(after));
+        let events = found.events.iter().map(|event| to_python::station_event(py, event));
+        Ok((events.collect::<PyResult<Vec<_>>>()?, found.next, found.lost))
+    }
+}
+
+fn station(vlan: u16, mac: &[u8]) -> Result<worker::Station, worker::Error> {
+    let octets: [u8; 6] =
+        mac.try_into().map_err(|_| worker::Error::BadStation(format!("{mac:02x?} in VLAN {vlan}")))?;
+    Ok(worker::Station::new(vlan, worker::Mac::new(octets)))
 }

@@ -1,7 +1,7 @@
 //! The pure parts of the core, for the tests that hold both builds to one behaviour (tests/contract).
 
 use bridged_core::coalesce::{CoalesceRules, Coalescer, Group};
-use bridged_core::fdb::{self, FdbSettings, LearnRefusal, Port, TAP_PORT};
+use bridged_core::fdb::{self, FdbSettings, LearnRefusal, Port, Station, TAP_PORT};
 use bridged_core::headers::Mac;
 use bridged_core::segment::{copy_complete, SegmentError, SuperFrame};
 use bridged_core::vnet::{VnetHeader, LONG_OCTETS};
@@ -152,12 +152,12 @@ impl Fdb {
     }
 
     fn learn(&mut self, address: [u8; 6], at: Option<Port>, now: f64) -> Option<&'static str> {
-        self.inner.learn(Mac::new(address), port(at), nanos(now)).err().map(LearnRefusal::code)
+        self.inner.learn(Station::new(0, Mac::new(address)), port(at), nanos(now)).err().map(LearnRefusal::code)
     }
 
     /// `(port,)` of a known station.
     fn find(&self, address: [u8; 6], now: f64) -> Option<(Option<Port>,)> {
-        self.inner.find(Mac::new(address), nanos(now)).map(|station| (handle(station.port),))
+        self.inner.find(Station::new(0, Mac::new(address)), nanos(now)).map(|entry| (handle(entry.port),))
     }
 
     fn count(&self, at: Option<Port>) -> usize {

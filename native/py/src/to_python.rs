@@ -39,8 +39,8 @@ pub fn event<'py>(py: Python<'py>, event: worker::Event) -> PyResult<Bound<'py, 
         worker::Event::OccReceived { handle, payload } => {
             ("occ_received", handle, PyBytes::new(py, &payload)).into_pyobject(py)
         }
-        worker::Event::StationMoved { address, previous, current } => {
-            ("station_moved", PyBytes::new(py, &address), previous, current).into_pyobject(py)
+        worker::Event::StationMoved { station, previous, current } => {
+            ("station_moved", plain(py, station), previous, current).into_pyobject(py)
         }
         worker::Event::TapFailed { number } => ("tap_failed", number).into_pyobject(py),
     }
@@ -92,7 +92,18 @@ pub fn snapshot<'py>(py: Python<'py>, figures: worker::Snapshot) -> PyResult<Bou
     Ok(made)
 }
 
-/// `(address, handle, age)`.
+/// `(station, handle, age, is_static)`.
 pub fn fdb_entry<'py>(py: Python<'py>, entry: &worker::FdbEntry) -> PyResult<Bound<'py, PyAny>> {
-    (PyBytes::new(py, &entry.address), entry.handle, entry.age).into_bound_py_any(py)
+    (plain(py, entry.station), entry.handle, entry.age, entry.is_static).into_bound_py_any(py)
+}
+
+/// `(change, vlan, mac, handle)`.
+pub fn station_event<'py>(py: Python<'py>, event: &worker::StationEvent) -> PyResult<Bound<'py, PyAny>> {
+    let (vlan, mac) = plain(py, event.station);
+    (event.change.name(), vlan, mac, worker::handle_at(event.port)).into_bound_py_any(py)
+}
+
+/// `(vlan, mac)`.
+fn plain(py: Python<'_>, station: worker::Station) -> (u16, Bound<'_, PyBytes>) {
+    (station.vlan(), PyBytes::new(py, &station.mac().octets()))
 }

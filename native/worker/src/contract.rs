@@ -9,6 +9,8 @@ use std::os::fd::RawFd;
 use bridged_core::coalesce::CoalesceRules;
 use zeroize::Zeroizing;
 
+pub use bridged_core::fdb::{Station, StationEvent, StationEvents};
+pub use bridged_core::headers::Mac;
 pub use bridged_core::priority::Priority;
 
 /// Names one peer of one data plane; chosen by the control plane, never reused in a process.
@@ -362,10 +364,10 @@ pub enum Event {
         /// The message.
         payload: Vec<u8>,
     },
-    /// An address now lives behind another port (None: the TAP). At most a few a second are told.
+    /// A station is now behind another port (None: the TAP). At most a few a second are reported.
     StationMoved {
         /// The station.
-        address: [u8; 6],
+        station: Station,
         /// Where it was.
         previous: Option<PeerHandle>,
         /// Where it is.
@@ -461,15 +463,17 @@ pub struct Snapshot {
     pub thread_cpu: BTreeMap<String, f64>,
 }
 
-/// A learned station; `handle` None: behind the TAP.
+/// A known station; `handle` None: behind the TAP.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FdbEntry {
     /// The station.
-    pub address: [u8; 6],
+    pub station: Station,
     /// Its peer.
     pub handle: Option<PeerHandle>,
-    /// Seconds since it was last heard.
+    /// Seconds since it was last heard; 0 for a static one.
     pub age: f64,
+    /// It neither ages nor moves.
+    pub is_static: bool,
 }
 
 #[cfg(test)]

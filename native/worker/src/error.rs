@@ -25,6 +25,12 @@ pub enum Error {
     /// A setting, an endpoint or a key that cannot be used.
     #[error("{0}")]
     BadSetting(String),
+    /// A group address, all zero, not 6 octets, or another VLAN than 0.
+    #[error("{0} cannot be a station here")]
+    BadStation(String),
+    /// No room for a new station.
+    #[error("{0} stations are known already")]
+    FdbFull(usize),
     /// A replay window outside 0..=65536.
     #[error("a replay window of {0} packets is not in 0..65536")]
     ReplayWindow(usize),
@@ -34,8 +40,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// `unknown_peer`, `unknown_key`, `duplicate_peer`, `bind_failed`, `bad_setting`, `replay_window` or
-    /// `system`.
+    /// `unknown_peer`, `unknown_key`, `duplicate_peer`, `bind_failed`, `bad_setting`, `bad_station`,
+    /// `fdb_full`, `replay_window` or `system`.
     pub fn code(&self) -> &'static str {
         match self {
             Error::UnknownPeer(_) => "unknown_peer",
@@ -43,6 +49,8 @@ impl Error {
             Error::DuplicatePeer(_) => "duplicate_peer",
             Error::BindFailed(_) => "bind_failed",
             Error::BadSetting(_) => "bad_setting",
+            Error::BadStation(_) => "bad_station",
+            Error::FdbFull(_) => "fdb_full",
             Error::ReplayWindow(_) => "replay_window",
             Error::System(_) => "system",
         }

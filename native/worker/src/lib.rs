@@ -19,7 +19,9 @@
 //! answer_resets(&self, Option<Answers>)
 //! expect(&self, SocketAddr)                    stop_expecting(&self, SocketAddr)
 //! send_payload(&self, PeerHandle, &[u8]) -> Result<(), Error>
-//! flush(&self, PeerHandle) -> Result<(), Error>
+//! find_station(&self, Station) -> Option<FdbEntry>
+//! install_station(&self, Station, Option<PeerHandle>, bool) -> Result<(), Error>
+//! remove_station(&self, Station)               station_events(&self, u64) -> StationEvents
 //! event_fd(&self) -> RawFd                     poll_events(&self, usize) -> Vec<Event>
 //! snapshot(&self) -> Snapshot                  fdb(&self) -> Vec<FdbEntry>
 //! local_endpoint(&self) -> Option<SocketAddr>
@@ -54,4 +56,5 @@ pub use control::counters::Reason;
 pub use error::Error;
 pub use plane::DataPlane;
 pub use tables::keys;
+pub use tables::stations::handle_at;
 pub use transport::endpoint_text::{endpoint_text, parse_endpoint};

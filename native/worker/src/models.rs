@@ -17,7 +17,7 @@ use bridged_sys::descriptor::{wait_readable, EventFd};
 use loom::thread::spawn;
 use zeroize::Zeroizing;
 
-use crate::contract::{Cipher, Event, Key, PeerSettings, Settings, TapPort};
+use crate::contract::{Cipher, Event, Key, Mac, PeerSettings, Settings, Station, TapPort};
 use crate::control::events::EventQueue;
 use crate::lan_to_wan::peer_batches::PeerBatcher;
 use crate::plane::DataPlane;
@@ -214,29 +214,29 @@ fn a_removed_key_seals_nothing_more() {
 }
 
 #[test]
-fn what_a_thread_remembers_is_not_used_after_a_flush() {
+fn what_a_thread_remembers_is_not_used_after_its_station_was_removed() {
     model(3, || {
         let plane = plane();
         join(&plane, 1, "192.0.2.7:1");
         let table = plane.shared().peers.table.load_full();
         let peer = Arc::clone(table.get(1).unwrap());
         Switch::new(1).decide(&plane.shared().stations, peer.ingress(), &frame(HOST, STATION), true, 1, |_| {});
-        let is_flushed = Arc::new(AtomicBool::new(false));
+        let is_removed = Arc::new(AtomicBool::new(false));
         let reader = {
-            let (plane, is_flushed) = (Arc::clone(&plane), Arc::clone(&is_flushed));
+            let (plane, is_removed) = (Arc::clone(&plane), Arc::clone(&is_removed));
             spawn(move || {
                 let mut switch = Switch::new(2);
                 for _ in 0..2 {
-                    let was_flushed = is_flushed.load(Acquire);
+                    let was_removed = is_removed.load(Acquire);
                     let decision =
                         switch.decide(&plane.shared().stations, Ingress::TAP, &frame(STATION, HOST), true, 2, |_| {});
                     let target = decision.target.unwrap();
-                    assert!(!was_flushed || target == Target::Flood, "{target:?} was remembered beyond the flush");
+                    assert!(!was_removed || target == Target::Flood, "{target:?} was remembered beyond the removal");
                 }
             })
         };
-        plane.flush(1).unwrap();
-        is_flushed.store(true, Release);
+        plane.remove_station(Station::new(0, Mac::new(STATION)));
+        is_removed.store(true, Release);
         reader.join().unwrap();
     });
 }

@@ -4,17 +4,19 @@
 
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use bridged_core::fdb::TAP_PORT;
+use bridged_core::fdb::{Entry, TAP_PORT};
 use bridged_core::limits::KeyLimits;
 use bridged_core::priority::Priority;
+use bridged_core::Nanos;
 use bridged_sys::thread::now;
 
 use crate::contract::{
-    Event, FdbEntry, Key, PeerHandle, PeerSettings, PeerSnapshot, PeerUpdate, Settings, Snapshot, TapPort,
+    Event, FdbEntry, Key, PeerHandle, PeerSettings, PeerSnapshot, PeerUpdate, Settings, Snapshot, Station,
+    StationEvents, TapPort,
 };
 use crate::control::answers::Answers;
 use crate::control::control_sender::ControlSender;
@@ -26,6 +28,7 @@ use crate::shared::Shared;
 use crate::sync::{lock, Mutex};
 use crate::tables::keys::KeySlot;
 use crate::tables::peers::Peer;
+use crate::tables::stations::{handle_at, VLAN};
 use crate::tap::Tap;
 use crate::threads::{lan_thread, spawn, wan_thread, Threads};
 use crate::transport::seam::Transport;
@@ -46,7 +49,6 @@ pub struct DataPlane {
     shared: Arc<Shared<Udp>>,
     sender: Arc<ControlSender<Udp>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    next_port: AtomicU32,
     next_tap: AtomicU64,
     /// Cipher of the newest key, by its name.
     aead: Mutex<&'static str>,
@@ -67,7 +69,6 @@ impl DataPlane {
             sender: Arc::new(ControlSender::new(shared.threads.timer())),
             shared,
             threads: Mutex::new(Vec::new()),
-            next_port: AtomicU32::new(TAP_PORT + 1),
             next_tap: AtomicU64::new(2),
             aead: Mutex::new(""),
             txqueue_dropped: AtomicU64::new(0),
@@ -174,8 +175,7 @@ impl DataPlane {
             let reason = plain(&std::io::Error::from_raw_os_error(number));
             Error::BindFailed(format!("peer {}: {reason}", peer.name))
         })?;
-        let port = self.next_port.fetch_add(1, Relaxed);
-        let added = Arc::new(Peer::new(&peer, port, path, shared.threads.count(), now));
+        let added = Arc::new(Peer::new(&peer, path, shared.threads.count(), now));
         let table = shared.peers.table.load().with(&added, peer.receive_peer_id)?;
         shared.peers.table.store(Arc::new(table));
         shared.peers.endpoints.arrive(&added);
@@ -297,16 +297,6 @@ impl DataPlane {
         Ok(())
     }
 
-    /// Forget the addresses learned at this peer, so that its frames are flooded until learned again.
-    ///
-    /// # Errors
-    /// [`Error::UnknownPeer`].
-    pub fn flush(&self, handle: PeerHandle) -> Result<(), Error> {
-        let port = self.shared.peers.table.load().get(handle)?.port;
-        self.shared.stations.flush(port);
-        Ok(())
-    }
-
     /// Readable while events wait; -1 after `stop`.
     pub fn event_fd(&self) -> RawFd {
         self.shared.events.descriptor()
@@ -323,20 +313,47 @@ impl DataPlane {
         snapshots::of_plane(&self.shared, aead, &self.txqueue_dropped)
     }
 
-    /// All stations that have not aged.
+    /// All stations that have not aged: a copy of the whole table, for people rather than watchers.
     pub fn fdb(&self) -> Vec<FdbEntry> {
         let now = now();
-        let table = self.shared.peers.table.load();
-        let stations = self.shared.stations.list(now);
-        let entries = stations.iter().filter_map(|station| {
-            let handle = match station.port {
-                TAP_PORT => None,
-                port => Some(table.at_port(port)?.handle),
-            };
-            let age = now.saturating_sub(station.heard) as f64 / 1e9;
-            Some(FdbEntry { address: station.mac.octets(), handle, age })
-        });
-        entries.collect()
+        self.shared.stations.list(now).into_iter().map(|entry| fdb_entry(entry, now)).collect()
+    }
+
+    /// Where a station is; None where it is unknown or has aged.
+    pub fn find_station(&self, station: Station) -> Option<FdbEntry> {
+        let now = now();
+        self.shared.stations.find(station, now).map(|entry| fdb_entry(entry, now))
+    }
+
+    /// Put a station behind a peer (None: the TAP), whatever was known of it. A static one neither ages nor moves.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPeer`], [`Error::BadStation`], [`Error::FdbFull`].
+    pub fn install_station(&self, station: Station, handle: Option<PeerHandle>, is_static: bool) -> Result<(), Error> {
+        let mac = station.mac();
+        if station.vlan() != VLAN || mac.is_group() || mac.is_zero() {
+            return Err(Error::BadStation(format!("{:02x?} in VLAN {}", mac.octets(), station.vlan())));
+        }
+        // A peer that goes meanwhile takes its stations with it.
+        let _changing = lock(&self.shared.peers.changing);
+        let port = match handle {
+            Some(handle) => self.shared.peers.table.load().get(handle)?.port,
+            None => TAP_PORT,
+        };
+        if !self.shared.stations.install(station, port, now(), is_static) {
+            return Err(Error::FdbFull(self.shared.stations.capacity()));
+        }
+        Ok(())
+    }
+
+    /// Forget a station, installed or learned; unknown ones are ignored.
+    pub fn remove_station(&self, station: Station) {
+        self.shared.stations.remove(station);
+    }
+
+    /// Changes of the FDB since the call that returned `after` as `next` (0: since the start).
+    pub fn station_events(&self, after: u64) -> StationEvents {
+        self.shared.stations.events(after)
     }
 
     /// What the threads share; for tests.
@@ -358,6 +375,11 @@ impl Drop for DataPlane {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+fn fdb_entry(entry: Entry, now: Nanos) -> FdbEntry {
+    let age = if entry.is_static { 0.0 } else { now.saturating_sub(entry.heard) as f64 / 1e9 };
+    FdbEntry { station: entry.station, handle: handle_at(entry.port), age, is_static: entry.is_static }
 }
 
 fn check(settings: &Settings) -> Result<(), Error> {

@@ -3,7 +3,6 @@
 use std::sync::atomic::AtomicU16;
 use std::sync::Arc;
 
-use bridged_core::fdb::TAP_PORT;
 use bridged_sys::Errno;
 
 use crate::contract::{Direction, Event, Settings};
@@ -12,9 +11,9 @@ use crate::control::counters::{Counters, Reason};
 use crate::control::events::EventQueue;
 use crate::error::Error;
 use crate::sync::{lock, ArcSwapOption};
-use crate::tables::peer_table::{Peers, Table};
+use crate::tables::peer_table::Peers;
 use crate::tables::peers::Peer;
-use crate::tables::stations::{Move, SharedFdb};
+use crate::tables::stations::{handle_at, Move, SharedFdb};
 use crate::tap::{Adapter, Tap};
 use crate::threads::Threads;
 use crate::transport::seam::{SendContext, Transport};
@@ -72,16 +71,9 @@ impl<T: Transport> Shared<T> {
     }
 
     /// Report a station that moved.
-    pub fn report_move(&self, table: &Table<T>, station: Move) {
-        let handle = |port| match port {
-            TAP_PORT => None,
-            port => table.at_port(port).map(|peer| peer.handle),
-        };
-        self.report(Event::StationMoved {
-            address: station.address,
-            previous: handle(station.previous),
-            current: handle(station.current),
-        });
+    pub fn report_move(&self, station: Move) {
+        let (previous, current) = (handle_at(station.previous), handle_at(station.current));
+        self.report(Event::StationMoved { station: station.station, previous, current });
     }
 
     /// Detach an adapter that vanished, and report it; once for each.

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use bridged_worker::{Cipher, DataPlane, Event, Key, PeerSettings, PeerUpdate, Settings, TapPort};
+use bridged_worker::{Cipher, DataPlane, Event, Key, Mac, PeerSettings, PeerUpdate, Settings, Station, TapPort};
 use zeroize::Zeroizing;
 
 const WAIT: Duration = Duration::from_secs(10);
@@ -301,7 +301,7 @@ fn what_cannot_be_is_refused_with_its_code() {
     assert_eq!(code(end.plane.use_key(1, 5)), "unknown_key");
     assert_eq!(code(end.plane.use_key(2, 0)), "unknown_peer");
     assert_eq!(code(end.plane.send_payload(2, b"x")), "unknown_peer");
-    assert_eq!(code(end.plane.flush(2)), "unknown_peer");
+    assert_eq!(code(end.plane.install_station(Station::new(0, Mac::new([2; 6])), Some(2), true)), "unknown_peer");
     let mut settings = Settings::new("again", TapPort { fds: vec![-1], ..port() }, None);
     assert_eq!(DataPlane::new(settings.clone()).err().unwrap().code(), "system");
     settings.workers = 0;

@@ -269,7 +269,7 @@ impl EventQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::{LimitTrigger, STRANGER_QUEUE_DATAGRAMS};
+    use crate::contract::{LimitTrigger, Mac, Station, STRANGER_QUEUE_DATAGRAMS};
     use bridged_sys::descriptor::wait_readable;
 
     fn endpoint(text: &str) -> SocketAddr {
@@ -308,7 +308,8 @@ mod tests {
     }
 
     fn moved(number: u8) -> Event {
-        Event::StationMoved { address: [2, 0, 0, 0, 0, number], previous: None, current: Some(1) }
+        let station = Station::new(0, Mac::new([2, 0, 0, 0, 0, number]));
+        Event::StationMoved { station, previous: None, current: Some(1) }
     }
 
     fn occ(handle: u64) -> Event {

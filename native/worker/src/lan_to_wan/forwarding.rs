@@ -71,9 +71,9 @@ impl<T: Transport> Forwarding<T> {
         if mss_limit > 0 && clamp_mss(frame, mss_limit) {
             shared.counters.threads[self.thread].mss_clamped.add(1);
         }
-        let decision = self.switch.decide(&shared.stations, Ingress::TAP, frame, true, scene.send.now, |station| {
-            shared.report_move(scene.table, station)
-        });
+        let decision = self
+            .switch
+            .decide(&shared.stations, Ingress::TAP, frame, true, scene.send.now, |station| shared.report_move(station));
         let target = match decision.target {
             Ok(target) => target,
             Err(reason) => {
@@ -156,9 +156,9 @@ impl<T: Transport> Forwarding<T> {
             return;
         };
         let count = parsed.cut(0).count as u64;
-        let decision = self.switch.decide(&shared.stations, Ingress::TAP, frame, true, scene.send.now, |station| {
-            shared.report_move(table, station)
-        });
+        let decision = self
+            .switch
+            .decide(&shared.stations, Ingress::TAP, frame, true, scene.send.now, |station| shared.report_move(station));
         let one;
         let peers: &[Arc<Peer<T>>] = match decision.target {
             Err(reason) => {

@@ -8,7 +8,7 @@ use bridged_sys::address::{Family, RawAddress};
 fn peer(port: Port, transmit_peer_id: Option<u32>) -> Arc<Peer<UdpTransport>> {
     let endpoint = "127.0.0.1:9".parse().unwrap();
     let settings = PeerSettings {
-        handle: 1,
+        handle: port,
         name: "one".into(),
         endpoint,
         receive_peer_id: None,
@@ -17,7 +17,7 @@ fn peer(port: Port, transmit_peer_id: Option<u32>) -> Arc<Peer<UdpTransport>> {
         ping_restart: None,
     };
     let path = UdpPath::new(endpoint, RawAddress::new(&endpoint, Family::V4).unwrap(), None, None, 0);
-    Arc::new(Peer::new(&settings, port, path, 1, 0))
+    Arc::new(Peer::new(&settings, path, 1, 0))
 }
 
 /// Offsets by peer, in order.
@@ -36,11 +36,11 @@ fn put(queue: &mut PendingFrames<UdpTransport>, peer: &Arc<Peer<UdpTransport>>, 
 #[test]
 fn peers_whose_ports_meet_in_the_table_are_told_apart() {
     let ports = [7, 7 + PLACES as Port, 8, 7 + 2 * PLACES as Port, PLACES as Port - 1, 2 * PLACES as Port - 1];
-    let peers = ports.map(|port| peer(port, Some(port)));
+    let peers = ports.map(|port| peer(port, Some(port as u32)));
     let mut queue = PendingFrames::new();
     for round in 0..3 {
         for (number, peer) in peers.iter().enumerate() {
-            assert_eq!(queue.find(peer), Some(ports[number]));
+            assert_eq!(queue.find(peer), Some(ports[number] as u32));
             put(&mut queue, peer, Place::Outside, 10 * round + number);
         }
     }

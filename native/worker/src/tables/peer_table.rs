@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bridged_core::fdb::Port;
+use bridged_core::fdb::{Port, TAP_PORT};
 
 use crate::contract::PeerHandle;
 use crate::error::Error;
@@ -55,12 +55,11 @@ impl<T: Transport> Peers<T> {
     }
 }
 
-/// All peers, found by handle, port, wire peer id.
+/// All peers, found by handle (which is its port of the switch) or wire peer id.
 pub struct Table<T: Transport> {
     /// In the order in which they came.
     pub peers: Vec<Arc<Peer<T>>>,
     by_handle: HashMap<PeerHandle, Arc<Peer<T>>>,
-    by_port: HashMap<Port, Arc<Peer<T>>>,
     by_wire_id: HashMap<u32, Arc<Peer<T>>>,
     take_any: Vec<Arc<Peer<T>>>,
 }
@@ -68,20 +67,13 @@ pub struct Table<T: Transport> {
 impl<T: Transport> Table<T> {
     /// Without peers.
     pub fn new() -> Table<T> {
-        Table {
-            peers: Vec::new(),
-            by_handle: HashMap::new(),
-            by_port: HashMap::new(),
-            by_wire_id: HashMap::new(),
-            take_any: Vec::new(),
-        }
+        Table { peers: Vec::new(), by_handle: HashMap::new(), by_wire_id: HashMap::new(), take_any: Vec::new() }
     }
 
     fn copy(&self) -> Table<T> {
         Table {
             peers: self.peers.clone(),
             by_handle: self.by_handle.clone(),
-            by_port: self.by_port.clone(),
             by_wire_id: self.by_wire_id.clone(),
             take_any: self.take_any.clone(),
         }
@@ -100,7 +92,7 @@ impl<T: Transport> Table<T> {
     pub fn at_port(&self, port: Port) -> Option<&Arc<Peer<T>>> {
         match self.peers.as_slice() {
             [only] => (only.port == port).then_some(only),
-            _ => self.by_port.get(&port),
+            _ => self.by_handle.get(&port),
         }
     }
 
@@ -127,6 +119,9 @@ impl<T: Transport> Table<T> {
     /// # Errors
     /// [`Error::DuplicatePeer`]: handle or wire peer id are in use; [`Error::BadSetting`]: an id that does not fit.
     pub fn with(&self, peer: &Arc<Peer<T>>, wire_id: Option<u32>) -> Result<Table<T>, Error> {
+        if peer.port == TAP_PORT {
+            return Err(Error::BadSetting("peer handle 0 is the TAP's port".to_owned()));
+        }
         if self.by_handle.contains_key(&peer.handle) {
             return Err(Error::DuplicatePeer(format!("peer handle {}", peer.handle)));
         }
@@ -134,7 +129,6 @@ impl<T: Transport> Table<T> {
         let mut table = self.copy();
         table.peers.push(Arc::clone(peer));
         table.by_handle.insert(peer.handle, Arc::clone(peer));
-        table.by_port.insert(peer.port, Arc::clone(peer));
         table.index_wire_id(peer, wire_id);
         Ok(table)
     }
@@ -145,7 +139,6 @@ impl<T: Transport> Table<T> {
         let is_other = |other: &Arc<Peer<T>>| !Arc::ptr_eq(other, peer);
         table.peers.retain(is_other);
         table.by_handle.remove(&peer.handle);
-        table.by_port.remove(&peer.port);
         table.unindex_wire_id(peer);
         table
     }

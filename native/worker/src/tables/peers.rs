@@ -43,7 +43,7 @@ pub struct Peer<T: Transport> {
     pub handle: PeerHandle,
     /// Its authenticated name.
     pub name: String,
-    /// Its port of the switch; never used again for another one.
+    /// Its port of the switch: the handle.
     pub port: Port,
     receive_peer_id: AtomicU32,
     transmit_peer_id: AtomicU32,
@@ -69,11 +69,11 @@ pub struct Peer<T: Transport> {
 
 impl<T: Transport> Peer<T> {
     /// A peer without keys. `threads`: how many count its frames.
-    pub fn new(settings: &PeerSettings, port: Port, path: T::Path, threads: usize, now: Nanos) -> Peer<T> {
+    pub fn new(settings: &PeerSettings, path: T::Path, threads: usize, now: Nanos) -> Peer<T> {
         let peer = Peer {
             handle: settings.handle,
             name: settings.name.clone(),
-            port,
+            port: settings.handle,
             receive_peer_id: AtomicU32::new(NONE),
             transmit_peer_id: AtomicU32::new(NONE),
             keys: std::array::from_fn(|_| ArcSwapOption::empty()),

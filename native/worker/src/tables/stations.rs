@@ -5,19 +5,21 @@
 
 use std::sync::atomic::Ordering;
 
-use bridged_core::fdb::{Fdb, FdbChanges, FdbSettings, Learned, Port, Station, TAP_PORT};
+use bridged_core::fdb::{Entry, Fdb, FdbChanges, FdbSettings, Learned, Port, Station, StationEvents, TAP_PORT};
 use bridged_core::headers::{addresses, Mac};
 use bridged_core::local_cache::LocalCache;
 use bridged_core::stats::FrameKind;
 use bridged_core::{Nanos, SECOND};
 
-use crate::contract::Settings;
+use crate::contract::{PeerHandle, Settings};
 use crate::control::counters::Reason;
 use crate::sync::{lock, AtomicBool, AtomicU64, Mutex};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Places of each cache of a thread, 32 octets each.
 const CACHE_PLACES: usize = if cfg!(feature = "model") { 4 } else { 4096 };
+/// Every frame is in this VLAN: the switch does not look at tags yet.
+pub const VLAN: u16 = 0;
 const MOVES_TOLD_PER_SECOND: f64 = 5.0;
 
 /// Where a frame came from.
@@ -59,8 +61,8 @@ pub struct Decision {
 /// A station that moved, to be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Move {
-    /// Its address.
-    pub address: [u8; 6],
+    /// Who.
+    pub station: Station,
     /// Where it was.
     pub previous: Port,
     /// Where it is.
@@ -112,8 +114,33 @@ impl SharedFdb {
     }
 
     /// Stations that have not aged.
-    pub fn list(&self, now: Nanos) -> Vec<Station> {
-        lock(&self.stations).fdb.stations(now).copied().collect()
+    pub fn list(&self, now: Nanos) -> Vec<Entry> {
+        lock(&self.stations).fdb.entries(now).copied().collect()
+    }
+
+    /// Where a station is.
+    pub fn find(&self, station: Station, now: Nanos) -> Option<Entry> {
+        lock(&self.stations).fdb.find(station, now)
+    }
+
+    /// Put a station behind a port; false where there is no room for a new one.
+    pub fn install(&self, station: Station, port: Port, now: Nanos, is_static: bool) -> bool {
+        let mut stations = lock(&self.stations);
+        let is_done = stations.fdb.install(station, port, now, is_static);
+        self.publish(&stations.fdb);
+        is_done
+    }
+
+    /// Forget a station.
+    pub fn remove(&self, station: Station) {
+        let mut stations = lock(&self.stations);
+        stations.fdb.remove(station);
+        self.publish(&stations.fdb);
+    }
+
+    /// The changes behind a position.
+    pub fn events(&self, after: u64) -> StationEvents {
+        lock(&self.stations).fdb.events(after)
     }
 
     /// Forget what was learned behind a port.
@@ -175,6 +202,7 @@ impl Switch {
         };
         let port = ingress.port;
         let kind = kind_of(target);
+        let (target, source) = (Station::new(VLAN, target), Station::new(VLAN, source));
         let generation = fdb.generation.load(Ordering::Acquire);
         if self.sources.get(source, generation, now) != Some(port) {
             if let Err(reason) = self.learn(fdb, ingress, source, now, tell) {
@@ -202,16 +230,16 @@ impl Switch {
         &mut self,
         fdb: &SharedFdb,
         ingress: Ingress<'_>,
-        source: Mac,
+        source: Station,
         now: Nanos,
         mut tell: impl FnMut(Move),
     ) -> Result<(), Reason> {
         let port = ingress.port;
         // Also of a peer that has gone, of which nothing is learned.
-        if source.is_group() {
+        if source.mac().is_group() {
             return Err(Reason::SourceMulticast);
         }
-        if source.is_zero() {
+        if source.mac().is_zero() {
             return Err(Reason::ReservedAddress);
         }
         let mut stations = lock(&fdb.stations);
@@ -226,7 +254,7 @@ impl Switch {
             Learned::Unlearned => return Ok(()),
             Learned::Moved { previous } => {
                 if stations.may_tell(now) {
-                    tell(Move { address: source.octets(), previous, current: port });
+                    tell(Move { station: source, previous, current: port });
                 }
             }
             Learned::Refreshed | Learned::Added => {}
@@ -237,12 +265,12 @@ impl Switch {
     }
 
     #[cold]
-    fn look_up(&mut self, fdb: &SharedFdb, target: Mac, now: Nanos) -> Option<Port> {
+    fn look_up(&mut self, fdb: &SharedFdb, target: Station, now: Nanos) -> Option<Port> {
         let stations = lock(&fdb.stations);
-        let station = stations.fdb.find(target, now)?;
-        let until = station.heard.saturating_add(fdb.ageing).saturating_add(1);
-        self.targets.put(target, station.port, stations.fdb.generation(), until);
-        Some(station.port)
+        let entry = stations.fdb.find(target, now)?;
+        let until = if entry.is_static { Nanos::MAX } else { entry.heard.saturating_add(fdb.ageing).saturating_add(1) };
+        self.targets.put(target, entry.port, stations.fdb.generation(), until);
+        Some(entry.port)
     }
 }
 
@@ -257,6 +285,11 @@ impl Stations {
         }
         may
     }
+}
+
+/// The peer at a port; None: the TAP.
+pub fn handle_at(port: Port) -> Option<PeerHandle> {
+    (port != TAP_PORT).then_some(port)
 }
 
 /// What a destination is, as far as its address tells.

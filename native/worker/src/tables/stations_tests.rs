@@ -107,7 +107,8 @@ fn a_station_that_moves_is_followed_by_every_thread_and_told() {
     let second = scene.second.peer.port;
     assert_eq!(elsewhere(&scene, START + SECOND), known(Target::Peer(second)), "what it remembered is void");
     assert_eq!(scene.tap_sends(11, 1, START + SECOND), known(Target::Peer(second)));
-    let wanted = Move { address: address(11), previous: scene.first.peer.port, current: second };
+    let wanted =
+        Move { station: Station::new(VLAN, Mac::new(address(11))), previous: scene.first.peer.port, current: second };
     assert_eq!(scene.moves, [wanted]);
 }
 

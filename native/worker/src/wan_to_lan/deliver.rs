@@ -87,7 +87,7 @@ impl<T: Transport> Delivery<T> {
                 _ => {
                     let decision =
                         self.switch.decide(&shared.stations, peer.ingress(), frame, forwards, scene.now, |station| {
-                            shared.report_move(scene.table, station);
+                            shared.report_move(station);
                         });
                     known = decision.target.is_ok().then_some((addresses, decision));
                     decision
