@@ -46,9 +46,8 @@ def imports(name: Module, code: str, known: set[Module]) -> set[Module]:
 def circles(graph: dict[Module, set[Module]]) -> list[list[Module]]:
     """The modules that import each other in a circle, one list for each circle's part of the graph."""
     reach = {start: set(_reachable(start, graph)) for start in graph}
-    parts = {
-        frozenset(other for other in reach[one] if one in reach[other]) for one in graph if one in reach[one]
-    }
+    in_a_circle = [one for one in graph if one in reach[one]]
+    parts = {frozenset(other for other in reach[one] if one in reach[other]) for one in in_a_circle}
     return sorted(sorted(part) for part in parts)
 
 
