@@ -40,6 +40,7 @@ mod model_swap;
 #[cfg(all(test, feature = "model"))]
 mod models;
 mod plane;
+mod policy;
 mod shared;
 mod sync;
 mod tables;

@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
 use bridged_core::mss::{clamp_mss, clamp_mss_to_frame, is_syn};
-use bridged_core::packet::begins_as_housekeeping;
 use bridged_core::segment::{complete_checksum, SuperFrame};
 use bridged_core::stats::FrameKind;
 use bridged_core::vnet::VnetHeader;
@@ -15,10 +14,11 @@ use bridged_sys::memory::resident;
 use crate::contract::Direction::Transmit;
 use crate::control::counters::Reason;
 use crate::lan_to_wan::peer_batches::PeerBatcher;
+use crate::policy::from_lan::LanPolicy;
 use crate::shared::Shared;
 use crate::tables::peer_table::Table;
 use crate::tables::peers::Peer;
-use crate::tables::stations::{Ingress, Switch, Target};
+use crate::tables::stations::Target;
 use crate::tap::SUPER_FRAME_OCTETS;
 use crate::transport::seam::{PeerPath, SendContext, Transport};
 
@@ -37,7 +37,7 @@ pub struct Scene<'a, T: Transport> {
 /// See the module. `batcher`: plain frames are expected at its write_slot.
 pub struct Forwarding<T: Transport> {
     thread: usize,
-    switch: Switch,
+    policy: LanPolicy,
     pub batcher: PeerBatcher<T>,
     /// A frame for those who have not got it yet.
     spare: Box<[u8]>,
@@ -48,7 +48,7 @@ impl<T: Transport> Forwarding<T> {
     pub fn new(thread: usize, seed: u64) -> Forwarding<T> {
         Forwarding {
             thread,
-            switch: Switch::new(seed),
+            policy: LanPolicy::new(seed),
             batcher: PeerBatcher::new(thread),
             spare: resident(SUPER_FRAME_OCTETS),
         }
@@ -63,35 +63,28 @@ impl<T: Transport> Forwarding<T> {
             return;
         }
         // Behind the checksum, which a virtual machine may have put anywhere.
-        if begins_as_housekeeping(frame) {
-            shared.counters.count_drops(Transmit, Reason::HousekeepingMagic, 1, None);
-            return;
-        }
-        let mss_limit = shared.mss_limit.load(Relaxed);
-        if mss_limit > 0 && clamp_mss(frame, mss_limit) {
-            shared.counters.threads[self.thread].mss_clamped.add(1);
-        }
-        let decision = self
-            .switch
-            .decide(&shared.stations, Ingress::TAP, frame, true, scene.send.now, |station| shared.report_move(station));
-        let target = match decision.target {
-            Ok(target) => target,
+        let (kind, target) = match self.policy.judge(shared, frame, scene.send.now) {
+            Ok(found) => found,
             Err(reason) => {
                 shared.counters.count_drops(Transmit, reason, 1, None);
                 return;
             }
         };
+        let mss_limit = shared.mss_limit.load(Relaxed);
+        if mss_limit > 0 && clamp_mss(frame, mss_limit) {
+            shared.counters.threads[self.thread].mss_clamped.add(1);
+        }
         if shared.settings.mss_fits_path {
             self.fit_mss(scene, target, length);
         }
         match target {
             Target::Nowhere | Target::Tap => {}
             Target::Peer(port) => match scene.table.at_port(port) {
-                Some(peer) if fits(length, peer) => self.batcher.place(peer, Some(decision.kind), length),
-                Some(peer) => self.cut_plain(scene, std::slice::from_ref(peer), decision.kind, length),
-                None => self.flood_plain(scene, decision.kind, length),
+                Some(peer) if fits(length, peer) => self.batcher.place(peer, Some(kind), length),
+                Some(peer) => self.cut_plain(scene, std::slice::from_ref(peer), kind, length),
+                None => self.flood_plain(scene, kind, length),
             },
-            Target::Flood => self.flood_plain(scene, decision.kind, length),
+            Target::Flood => self.flood_plain(scene, kind, length),
         }
     }
 
@@ -147,39 +140,28 @@ impl<T: Transport> Forwarding<T> {
     /// A super-frame that lies elsewhere.
     pub fn forward_super(&mut self, scene: &Scene<'_, T>, vnet: &VnetHeader, frame: &[u8]) {
         let Scene { shared, table, .. } = *scene;
-        if begins_as_housekeeping(frame) {
-            shared.counters.count_drops(Transmit, Reason::HousekeepingMagic, 1, None);
-            return;
-        }
         let Ok(parsed) = SuperFrame::parse(vnet, frame) else {
             shared.counters.count_drops(Transmit, Reason::BadLength, 1, None);
             return;
         };
         let count = parsed.cut(0).count as u64;
-        let decision = self
-            .switch
-            .decide(&shared.stations, Ingress::TAP, frame, true, scene.send.now, |station| shared.report_move(station));
-        let one;
-        let peers: &[Arc<Peer<T>>] = match decision.target {
+        let (kind, target) = match self.policy.judge(shared, frame, scene.send.now) {
+            Ok(found) => found,
             Err(reason) => {
                 shared.counters.count_drops(Transmit, reason, count, None);
                 return;
             }
-            Ok(Target::Nowhere | Target::Tap) => return,
-            Ok(Target::Peer(port)) => match table.at_port(port) {
-                Some(peer) => {
-                    one = Arc::clone(peer);
-                    std::slice::from_ref(&one)
-                }
-                None => &table.peers,
-            },
-            Ok(Target::Flood) => &table.peers,
+        };
+        let peers = match target {
+            Target::Nowhere | Target::Tap => return,
+            Target::Peer(port) => table.at_port(port).map_or(&table.peers[..], std::slice::from_ref),
+            Target::Flood => &table.peers,
         };
         if peers.is_empty() {
             shared.counters.count_drops(Transmit, Reason::NoPeer, count, None);
         }
         for peer in peers {
-            place_cut(&mut self.batcher, self.thread, scene, &parsed, frame.len(), peer, decision.kind);
+            place_cut(&mut self.batcher, self.thread, scene, &parsed, frame.len(), peer, kind);
         }
     }
 }

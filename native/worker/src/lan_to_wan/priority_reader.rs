@@ -10,7 +10,6 @@
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
-use bridged_core::packet::LEAST_FRAME_OCTETS;
 use bridged_core::priority::is_urgent;
 use bridged_core::vnet::VnetHeader;
 use bridged_sys::descriptor::{read, wait_writable_or_readable};
@@ -22,6 +21,7 @@ use crate::control::counters::Reason;
 use crate::lan_to_wan::forwarding::{Forwarding, Scene, FLUSH_OCTETS};
 use crate::lan_to_wan::priority::PriorityBacklog;
 use crate::lan_to_wan::reader::{nothing_read, NextStep, ERROR_PAUSE};
+use crate::policy::from_lan::frame_octets;
 use crate::shared::Shared;
 use crate::tap::Tap;
 use crate::threads::lan_thread;
@@ -136,8 +136,8 @@ impl<T: Transport> PriorityReader<T> {
     /// What was read to a place of the ring: `octets`, of which `header` are the virtio-net header's. False where there was no
     /// room for it.
     fn sort(&mut self, scene: &Scene<'_, T>, header: usize, from: usize, octets: usize) -> bool {
-        if octets < header + LEAST_FRAME_OCTETS {
-            scene.shared.counters.count_drops(Transmit, Reason::ShortFrame, 1, None);
+        if let Err(reason) = frame_octets(octets, header) {
+            scene.shared.counters.count_drops(Transmit, reason, 1, None);
             return true;
         }
         let (head, frame) = self.backlog.at(from, octets).split_at(header);

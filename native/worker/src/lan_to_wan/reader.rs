@@ -6,7 +6,7 @@
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
-use bridged_core::packet::{LEAST_FRAME_OCTETS, OVERHEAD_V2};
+use bridged_core::packet::OVERHEAD_V2;
 use bridged_core::vnet::VnetHeader;
 use bridged_core::Nanos;
 use bridged_sys::descriptor::{read, wait_readable};
@@ -15,8 +15,8 @@ use bridged_sys::thread::now;
 use bridged_sys::{Errno, EAGAIN, EBADFD, EINTR, ENODEV};
 
 use crate::contract::Direction::Transmit;
-use crate::control::counters::Reason;
 use crate::lan_to_wan::forwarding::{Forwarding, Scene, FLUSH_OCTETS};
+use crate::policy::from_lan::frame_octets;
 use crate::shared::Shared;
 use crate::tap::{judge, Failure, Tap, SUPER_FRAME_OCTETS};
 use crate::threads::lan_thread;
@@ -137,15 +137,14 @@ impl<T: Transport> LanReader<T> {
         let vnet_octets = tap.vnet;
         let batcher = &mut self.forwarding.batcher;
         let packet = if in_super { &self.super_frame[..] } else { batcher.write_slot(vnet_octets) };
-        if octets < vnet_octets + LEAST_FRAME_OCTETS {
-            scene.shared.counters.count_drops(Transmit, Reason::ShortFrame, 1, None);
-            return;
-        }
+        let length = match frame_octets(octets, vnet_octets) {
+            Ok(length) => length,
+            Err(reason) => return scene.shared.counters.count_drops(Transmit, reason, 1, None),
+        };
         let vnet = match vnet_octets {
             0 => VnetHeader::default(),
             _ => VnetHeader::parse(packet).unwrap_or_default(),
         };
-        let length = octets - vnet_octets;
         self.expects_super = vnet.is_super();
         let frame = vnet_octets..octets;
         if vnet.is_super() {

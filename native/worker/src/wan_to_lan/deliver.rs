@@ -11,13 +11,14 @@ use bridged_core::stats::FrameKind;
 use bridged_core::Nanos;
 
 use crate::contract::Direction::Receive;
-use crate::contract::{Event, OCC_OCTETS};
-use crate::control::counters::Reason;
+use crate::contract::Event;
+use crate::control::counters::ThreadCells;
 use crate::lan_to_wan::forwarding::fit_of;
 use crate::lan_to_wan::peer_batches::PeerBatcher;
+use crate::policy::from_peer::{admit_occ, PeerPolicy};
 use crate::shared::Shared;
 use crate::tables::peers::Peer;
-use crate::tables::stations::{Decision, Switch, Target};
+use crate::tables::stations::{Decision, Target};
 use crate::threads::wan_thread;
 use crate::transport::seam::Transport;
 use crate::wan_to_lan::scene::WanScene;
@@ -26,9 +27,13 @@ use crate::wan_to_lan::tap_writer::{Frame, TapWriter};
 /// See the module.
 pub struct Delivery<T: Transport> {
     thread: usize,
-    switch: Switch,
+    policy: PeerPolicy,
+    outlets: Outlets<T>,
+}
+
+/// Where frames leave to.
+struct Outlets<T: Transport> {
     to_tap: TapWriter,
-    /// Frames for other peers.
     to_peers: PeerBatcher<T>,
 }
 
@@ -38,72 +43,81 @@ impl<T: Transport> Delivery<T> {
         let thread = wan_thread(worker);
         Delivery {
             thread,
-            switch: Switch::new(seed),
-            to_tap: TapWriter::new(worker, thread, seed),
-            to_peers: PeerBatcher::new(thread),
+            policy: PeerPolicy::new(seed),
+            outlets: Outlets { to_tap: TapWriter::new(worker, thread, seed), to_peers: PeerBatcher::new(thread) },
         }
     }
 
     /// Write and send all that waits; it lies in `octets`.
     pub fn finish(&mut self, shared: &Shared<T>, link: &T::Link, octets: &mut [u8], now: Nanos) {
-        self.to_tap.write(shared, octets);
-        self.to_peers.flush_from(octets, &shared.send_context(link, now));
+        self.outlets.to_tap.write(shared, octets);
+        self.outlets.to_peers.flush_from(octets, &shared.send_context(link, now));
     }
 
     /// Find the destination of a peer's opened frames, which lie in `octets`.
     pub fn deliver(&mut self, scene: &WanScene<'_, T>, peer: &Arc<Peer<T>>, octets: &mut [u8], opened: &[Frame]) {
         let shared = scene.shared;
         let direction = peer.cells[self.thread].direction(Receive);
-        let forwards = shared.settings.forward_between_peers;
-        let mss_limit = shared.mss_limit.load(Relaxed);
-        // The answering host's segments go out by the way this SYN came.
-        let fit = if shared.settings.mss_fits_path { fit_of(peer) } else { usize::MAX };
-        let largest = shared.adapter.largest_frame.load(Relaxed);
-        let mut known: Option<([u8; 12], Decision)> = None;
+        let clamp = MssClamp::for_frames_from(shared, peer);
+        let mut policy = self.policy.batch(shared, peer, scene.now);
         let mut counted: (FrameKind, u64, u64) = (FrameKind::Unicast, 0, 0);
         for &Frame { start, length } in opened {
             let frame = &mut octets[start..start + length];
             match classify(frame) {
-                Payload::Frame if length <= largest || shared.adapter.carries(length, scene.now) => {}
-                Payload::Frame => {
-                    shared.counters.count_drops(Receive, Reason::LongFrame, 1, Some(&peer.drops));
-                    continue;
-                }
+                Payload::Frame => {}
                 Payload::Occ => {
                     report_occ(shared, peer, frame, scene.now);
                     continue;
                 }
                 Payload::Ping | Payload::Short => continue,
             }
-            if mss_limit > 0 && clamp_mss(frame, mss_limit) {
-                shared.counters.threads[self.thread].mss_clamped.add(1);
-            }
-            if fit != usize::MAX && clamp_mss_to_frame(frame, fit) {
-                shared.counters.threads[self.thread].mss_clamped.add(1);
-            }
-            let Some(&addresses) = frame.first_chunk::<12>() else { continue };
-            let decision = match known {
-                Some((before, decision)) if before == addresses => decision,
-                _ => {
-                    let decision =
-                        self.switch.decide(&shared.stations, peer.ingress(), frame, forwards, scene.now, |station| {
-                            shared.report_move(station);
-                        });
-                    known = decision.target.is_ok().then_some((addresses, decision));
-                    decision
+            let decision = match policy.judge(frame) {
+                Ok(decision) => decision,
+                Err(reason) => {
+                    shared.counters.count_drops(Receive, reason, 1, Some(&peer.drops));
+                    continue;
                 }
             };
+            clamp.apply(frame, &shared.counters.threads[self.thread]);
             if decision.kind != counted.0 {
                 direction.count(counted.0, counted.1, counted.2);
                 counted = (decision.kind, 0, 0);
             }
             counted.1 += 1;
             counted.2 += length as u64;
-            self.forward(scene, peer, octets, &decision, Frame { start, length });
+            self.outlets.forward(scene, peer, octets, &decision, Frame { start, length });
         }
         direction.count(counted.0, counted.1, counted.2);
     }
+}
 
+/// What SYN segments of one batch are clamped to.
+struct MssClamp {
+    /// The largest MSS for IPv4; 0: no limit.
+    limit: u16,
+    /// Octets of the largest frame that the peer's path bears; `usize::MAX`: not known, or not asked for.
+    fit: usize,
+}
+
+impl MssClamp {
+    fn for_frames_from<T: Transport>(shared: &Shared<T>, peer: &Peer<T>) -> MssClamp {
+        // The answering host's segments take the path that this SYN came by.
+        let fit = if shared.settings.mss_fits_path { fit_of(peer) } else { usize::MAX };
+        MssClamp { limit: shared.mss_limit.load(Relaxed), fit }
+    }
+
+    #[inline]
+    fn apply(&self, frame: &mut [u8], counters: &ThreadCells) {
+        if self.limit > 0 && clamp_mss(frame, self.limit) {
+            counters.mss_clamped.add(1);
+        }
+        if self.fit != usize::MAX && clamp_mss_to_frame(frame, self.fit) {
+            counters.mss_clamped.add(1);
+        }
+    }
+}
+
+impl<T: Transport> Outlets<T> {
     #[inline]
     fn forward(
         &mut self,
@@ -148,13 +162,11 @@ impl<T: Transport> Delivery<T> {
     }
 }
 
-/// Hand up an OCC message, if it may be one and its peer does not send too many.
+/// Hand up an OCC message.
 #[cold]
 fn report_occ<T: Transport>(shared: &Shared<T>, peer: &Peer<T>, payload: &[u8], now: Nanos) {
-    let refusal = match () {
-        () if payload.len() > OCC_OCTETS => Reason::OccLength,
-        () if !peer.may_send_occ(now) => Reason::OccRate,
-        () => return shared.report(Event::OccReceived { handle: peer.handle, payload: payload.to_vec() }),
-    };
-    shared.counters.count_drops(Receive, refusal, 1, Some(&peer.drops));
+    match admit_occ(peer, payload, now) {
+        Ok(()) => shared.report(Event::OccReceived { handle: peer.handle, payload: payload.to_vec() }),
+        Err(reason) => shared.counters.count_drops(Receive, reason, 1, Some(&peer.drops)),
+    }
 }

@@ -1,0 +1,57 @@
+//! The policy stage of frames from the LAN.
+//!
+//! Source: docs/protocol/data.md#5-1, #6-1.
+
+use bridged_core::packet::{begins_as_housekeeping, LEAST_FRAME_OCTETS};
+use bridged_core::stats::FrameKind;
+use bridged_core::Nanos;
+
+use crate::control::counters::Reason;
+use crate::policy::link_layer::{link_layer, LinkLayer};
+use crate::shared::Shared;
+use crate::tables::stations::{Ingress, Target};
+use crate::transport::seam::Transport;
+
+/// See the module. Of one thread.
+pub struct LanPolicy {
+    link_layer: LinkLayer,
+}
+
+impl LanPolicy {
+    /// `seed` is random.
+    pub fn new(seed: u64) -> LanPolicy {
+        LanPolicy { link_layer: link_layer(seed) }
+    }
+
+    /// What a frame is and where it goes; its checksum is complete.
+    ///
+    /// # Errors
+    /// The drop reason.
+    #[inline]
+    pub fn judge<T: Transport>(
+        &mut self,
+        shared: &Shared<T>,
+        frame: &[u8],
+        now: Nanos,
+    ) -> Result<(FrameKind, Target), Reason> {
+        // The far end would take it for a ping or for OCC.
+        if begins_as_housekeeping(frame) {
+            return Err(Reason::HousekeepingMagic);
+        }
+        let report = |station| shared.report_move(station);
+        let decision = self.link_layer.decide(&shared.stations, Ingress::TAP, frame, true, now, report);
+        decision.target.map(|target| (decision.kind, target))
+    }
+}
+
+/// Octets of the frame in a read of the TAP, of which `header` are the virtio-net header's.
+///
+/// # Errors
+/// The drop reason.
+#[inline]
+pub fn frame_octets(read: usize, header: usize) -> Result<usize, Reason> {
+    match read.checked_sub(header) {
+        Some(octets) if octets >= LEAST_FRAME_OCTETS => Ok(octets),
+        _ => Err(Reason::ShortFrame),
+    }
+}
