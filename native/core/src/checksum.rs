@@ -131,18 +131,6 @@ pub fn is_valid(total: Sum) -> bool {
     matches!(fold(total), 0 | 0xFFFF)
 }
 
-/// The pseudo-header's sum over IPv4: `octets` are transport header and payload.
-#[must_use]
-pub fn pseudo_v4(source: [u8; 4], destination: [u8; 4], protocol: u8, octets: u16) -> Sum {
-    sum(&source) + sum(&destination) + word(u16::from(protocol)) + word(octets)
-}
-
-/// The pseudo-header's sum over IPv6: `octets` are transport header and payload.
-#[must_use]
-pub fn pseudo_v6(source: [u8; 16], destination: [u8; 16], protocol: u8, octets: u32) -> Sum {
-    sum(&source) + sum(&destination) + word(u16::from(protocol)) + sum(&octets.to_be_bytes())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,15 +156,6 @@ mod tests {
         assert_eq!(udp_field(sum(&data)), [0xFF, 0xFF]);
         assert!(is_valid(sum(&data)));
         assert_eq!(fold(u64::MAX), 0xFFFF);
-    }
-
-    #[test]
-    fn pseudo_headers_are_what_rfc_793_and_rfc_8200_say() {
-        let mut octets = vec![10, 0, 0, 1, 10, 0, 0, 2, 0, 6, 0x12, 0x34];
-        assert_eq!(fold(pseudo_v4([10, 0, 0, 1], [10, 0, 0, 2], 6, 0x1234)), fold(sum(&octets)));
-        octets = [[0xfe; 16], [7; 16]].concat();
-        octets.extend([0, 1, 0x12, 0x34, 0, 0, 0, 17]);
-        assert_eq!(fold(pseudo_v6([0xfe; 16], [7; 16], 17, 0x1_1234)), fold(sum(&octets)));
     }
 
     proptest! {

@@ -3,20 +3,15 @@
 //! Source: IEEE 802.1D-2004, 7.8 and 7.9; `docs/protocol/data.md#6-1`; `bridged/dataplane/portable/tables/fdb.py` is the same in Python.
 //! Stations lie densely in a vector, so that sweeping and listing go in order; a hash table says where each one lies.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use thiserror::Error;
 
 use crate::hashing::Seed;
-use crate::headers::Mac;
+use crate::station::EventLog;
+pub use crate::station::{Change, Port, Station, StationEvent, StationEvents, STATION_EVENTS_KEPT, TAP_PORT};
 use crate::{Nanos, SECOND};
 
-/// A port: 0 is the TAP, anything else a peer's handle.
-pub type Port = u64;
-/// The TAP.
-pub const TAP_PORT: Port = 0;
-/// An FDB keeps this many of its latest changes for [`Fdb::events`].
-pub const STATION_EVENTS_KEPT: usize = 4096;
 /// Stations that one call of [`Fdb::sweep`] looks at.
 pub const SWEEP_STATIONS: usize = 4096;
 
@@ -91,40 +86,6 @@ impl LearnRefusal {
     }
 }
 
-/// The key of the FDB: a MAC address in one VLAN (0..=4094; today every frame is in VLAN 0).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Station(u64);
-
-impl Station {
-    /// An address in a VLAN.
-    #[must_use]
-    #[inline]
-    pub const fn new(vlan: u16, mac: Mac) -> Self {
-        Self((vlan as u64) << 48 | mac.number())
-    }
-
-    /// Its VLAN.
-    #[must_use]
-    pub const fn vlan(self) -> u16 {
-        (self.0 >> 48) as u16
-    }
-
-    /// Its address.
-    #[must_use]
-    #[inline]
-    pub const fn mac(self) -> Mac {
-        let [_, _, a, b, c, d, e, f] = self.0.to_be_bytes();
-        Mac::new([a, b, c, d, e, f])
-    }
-
-    /// VLAN and address as one number.
-    #[must_use]
-    #[inline]
-    pub const fn number(self) -> u64 {
-        self.0
-    }
-}
-
 /// Where one station is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
@@ -142,51 +103,6 @@ impl Entry {
     fn is_known(&self, now: Nanos, ageing: Nanos) -> bool {
         self.is_static || now.saturating_sub(self.heard) <= ageing
     }
-}
-
-/// What happened to a station.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// It is known now.
-    Learned,
-    /// It is behind another port.
-    Moved,
-    /// It is unknown now.
-    Removed,
-}
-
-impl Change {
-    /// Its name in the contract.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Learned => "learned",
-            Self::Moved => "moved",
-            Self::Removed => "removed",
-        }
-    }
-}
-
-/// A change of the FDB. `port`: where the station is after it, or of `Removed` where it was before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StationEvent {
-    /// What happened.
-    pub change: Change,
-    /// To whom.
-    pub station: Station,
-    /// Where.
-    pub port: Port,
-}
-
-/// Changes in order. Pass `next` to the next call; `lost` came before `events` and are no longer kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StationEvents {
-    /// Oldest first.
-    pub events: Vec<StationEvent>,
-    /// The position behind them.
-    pub next: u64,
-    /// How many were missed.
-    pub lost: u64,
 }
 
 /// How often each thing happened.
@@ -220,9 +136,7 @@ pub struct Fdb {
     generation: u64,
     /// Stations from here on were looked at in this sweep.
     swept_from: usize,
-    /// The latest changes, oldest first, and how many there were in all.
-    events: VecDeque<StationEvent>,
-    events_ever: u64,
+    events: EventLog,
 }
 
 impl Fdb {
@@ -239,8 +153,7 @@ impl Fdb {
             version: 0,
             generation: 0,
             swept_from: 0,
-            events: VecDeque::new(),
-            events_ever: 0,
+            events: EventLog::default(),
         }
     }
 
@@ -361,10 +274,7 @@ impl Fdb {
     /// The changes behind position `after` (0: since the start), as far as they are kept.
     #[must_use]
     pub fn events(&self, after: u64) -> StationEvents {
-        let oldest = self.events_ever - self.events.len() as u64;
-        let skipped = after.saturating_sub(oldest).min(self.events.len() as u64) as usize;
-        let events = self.events.iter().skip(skipped).copied().collect();
-        StationEvents { events, next: self.events_ever, lost: oldest.saturating_sub(after) }
+        self.events.after(after)
     }
 
     /// Forget all stations behind a port, static ones too; how many. Looks at all stations, where there are any of it.
@@ -439,7 +349,7 @@ impl Fdb {
         *self.counts.entry(entry.port).or_insert(0) += 1;
         self.changes.learned += 1;
         self.version += 1;
-        self.record(Change::Learned, entry.station, entry.port);
+        self.events.record(Change::Learned, entry.station, entry.port);
     }
 
     fn move_to(&mut self, at: usize, entry: Entry, port: Port, now: Nanos) -> Result<Learned, LearnRefusal> {
@@ -472,7 +382,7 @@ impl Fdb {
         *self.counts.entry(port).or_insert(0) += 1;
         self.changes.moved += 1;
         self.bump();
-        self.record(Change::Moved, station, port);
+        self.events.record(Change::Moved, station, port);
     }
 
     fn forget(&mut self, at: usize) {
@@ -486,15 +396,7 @@ impl Fdb {
         }
         self.uncount(gone.port);
         self.bump();
-        self.record(Change::Removed, gone.station, gone.port);
-    }
-
-    fn record(&mut self, change: Change, station: Station, port: Port) {
-        if self.events.len() == STATION_EVENTS_KEPT {
-            self.events.pop_front();
-        }
-        self.events.push_back(StationEvent { change, station, port });
-        self.events_ever += 1;
+        self.events.record(Change::Removed, gone.station, gone.port);
     }
 
     fn uncount(&mut self, port: Port) {

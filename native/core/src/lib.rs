@@ -23,6 +23,7 @@ pub mod priority;
 pub mod replay;
 pub mod resets;
 pub mod segment;
+pub mod station;
 pub mod stats;
 pub mod vnet;
 

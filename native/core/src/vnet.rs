@@ -6,15 +6,11 @@ use thiserror::Error;
 
 /// Flag: the checksum at `csum_start + csum_offset` is a partial sum, to be completed over the rest of the frame.
 pub const NEEDS_CSUM: u8 = 1;
-/// Flag: somebody has verified the checksum.
-pub const DATA_VALID: u8 = 2;
 
 /// Not a super-frame.
 pub const GSO_NONE: u8 = 0;
 /// TCP over IPv4.
 pub const GSO_TCPV4: u8 = 1;
-/// UDP fragmentation; we never offer it.
-pub const GSO_UDP: u8 = 3;
 /// TCP over IPv6.
 pub const GSO_TCPV6: u8 = 4;
 /// UDP segmentation (USO), IPv4 and IPv6.
@@ -38,7 +34,7 @@ pub struct ShortHeader {
 /// What the kernel says of a frame. Offsets and sizes are octets from the start of the frame.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct VnetHeader {
-    /// [`NEEDS_CSUM`], [`DATA_VALID`].
+    /// [`NEEDS_CSUM`], or 2 (the kernel has checked it).
     pub flags: u8,
     /// `GSO_*`, with [`GSO_ECN`] as the kernel gave it.
     pub gso_type: u8,

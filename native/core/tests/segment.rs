@@ -4,7 +4,10 @@
 mod frame_builder;
 
 use bridged_core::segment::{complete_checksum, copy_complete, SegmentError, SuperFrame, LEAST_FITTED_PAYLOAD};
-use bridged_core::vnet::{VnetHeader, GSO_TCPV4, GSO_UDP, GSO_UDP_L4, NEEDS_CSUM};
+use bridged_core::vnet::{VnetHeader, GSO_TCPV4, GSO_UDP_L4, NEEDS_CSUM};
+
+/// UDP fragmentation offload, which no kernel offers any more.
+const GSO_UDP: u8 = 3;
 use frame_builder::{data, Packet, ACK, CWR, ECE, FIN, PSH};
 use proptest::prelude::*;
 

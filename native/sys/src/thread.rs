@@ -71,12 +71,6 @@ fn nanoseconds(time: libc::timespec) -> u64 {
     (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
 }
 
-/// Let other threads run first.
-pub fn give_way() {
-    // SAFETY: no arguments.
-    unsafe { libc::sched_yield() };
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -35,11 +35,6 @@ impl Coalescer {
         Self { rules, seed: Seed::new(seed), runs: Runs::new(), is_finished: false }
     }
 
-    /// Merge by other rules from the next frame on.
-    pub fn set_rules(&mut self, rules: CoalesceRules) {
-        self.rules = rules;
-    }
-
     /// Forget the present batch. (`push` after `finish` does so by itself.)
     pub fn clear(&mut self) {
         self.runs.clear();

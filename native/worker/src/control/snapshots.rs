@@ -5,13 +5,15 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use bridged_core::fdb::FdbChanges;
 use bridged_sys::tap::dropped_by_queue;
 use bridged_sys::thread::{now, unix_seconds};
 
 use crate::contract::{PeerSnapshot, Snapshot, CONTROL_QUEUE_DATAGRAMS, EVENT_QUEUE_EVENTS, STRANGER_QUEUE_DATAGRAMS};
-use crate::control::counters::{histogram, peer_counters};
+use crate::control::counters::{histogram, peer_counters, BatchSizes, ThreadCells};
 use crate::shared::Shared;
 use crate::tables::peers::Peer;
+use crate::tap::Tap;
 use crate::transport::seam::{PeerPath, Transport, TransportFigures};
 
 const SEGMENT_CAUSES: [&str; 3] = ["eio", "einval", "emsgsize"];
@@ -49,6 +51,7 @@ pub fn of_plane<T: Transport>(shared: &Shared<T>, aead: &'static str, txqueue_dr
         txqueue_dropped.fetch_max(dropped, Relaxed);
     }
     let (control, others) = shared.events.depths();
+    let sizes = |of: fn(&ThreadCells) -> &BatchSizes| histogram(shared.counters.threads.iter().map(of));
     Snapshot {
         dataplane: "native",
         aead,
@@ -57,22 +60,8 @@ pub fn of_plane<T: Transport>(shared: &Shared<T>, aead: &'static str, txqueue_dr
         drops,
         fdb_entries,
         fdb_capacity: shared.stations.capacity(),
-        fdb_changes: BTreeMap::from([
-            ("learned", changes.learned),
-            ("aged", changes.aged),
-            ("moved", changes.moved),
-            ("flushed", changes.flushed),
-            ("refused", changes.refused),
-        ]),
-        offloads: BTreeMap::from([
-            ("tap_vnet", tap.as_ref().is_some_and(|tap| tap.vnet > 0)),
-            ("tap_tso", tap.as_ref().is_some_and(|tap| tap.has_tso)),
-            ("tap_uso", tap.as_ref().is_some_and(|tap| tap.has_uso)),
-            ("udp_gso", transport.has_segment),
-            ("udp_gro", transport.has_gro),
-            ("coalesce", tap.as_ref().is_some_and(|tap| tap.coalesces())),
-            ("udp_steering", transport.is_steered),
-        ]),
+        fdb_changes: fdb_changes(changes),
+        offloads: offloads(tap.as_deref(), &transport),
         offload_fallbacks: fallbacks(shared, &transport),
         mtu_events: BTreeMap::from([
             ("mss_clamped", shared.counters.sum(|cells| &cells.mss_clamped)),
@@ -89,18 +78,34 @@ pub fn of_plane<T: Transport>(shared: &Shared<T>, aead: &'static str, txqueue_dr
             ("events", (others, EVENT_QUEUE_EVENTS)),
         ]),
         histograms: BTreeMap::from([
-            ("segments_per_send", histogram(shared.counters.threads.iter().map(|cells| &cells.segments_per_send))),
-            (
-                "datagrams_per_receive",
-                histogram(shared.counters.threads.iter().map(|cells| &cells.datagrams_per_receive)),
-            ),
-            (
-                "frames_per_tap_write",
-                histogram(shared.counters.threads.iter().map(|cells| &cells.frames_per_tap_write)),
-            ),
+            ("segments_per_send", sizes(|cells| &cells.segments_per_send)),
+            ("datagrams_per_receive", sizes(|cells| &cells.datagrams_per_receive)),
+            ("frames_per_tap_write", sizes(|cells| &cells.frames_per_tap_write)),
         ]),
         thread_cpu: shared.threads.cpu_seconds(),
     }
+}
+
+fn fdb_changes(changes: FdbChanges) -> BTreeMap<&'static str, u64> {
+    BTreeMap::from([
+        ("learned", changes.learned),
+        ("aged", changes.aged),
+        ("moved", changes.moved),
+        ("flushed", changes.flushed),
+        ("refused", changes.refused),
+    ])
+}
+
+fn offloads(tap: Option<&Tap>, transport: &TransportFigures) -> BTreeMap<&'static str, bool> {
+    BTreeMap::from([
+        ("tap_vnet", tap.is_some_and(|tap| tap.vnet > 0)),
+        ("tap_tso", tap.is_some_and(|tap| tap.has_tso)),
+        ("tap_uso", tap.is_some_and(|tap| tap.has_uso)),
+        ("coalesce", tap.is_some_and(Tap::coalesces)),
+        ("udp_gso", transport.has_segment),
+        ("udp_gro", transport.has_gro),
+        ("udp_steering", transport.is_steered),
+    ])
 }
 
 fn fallbacks<T: Transport>(

@@ -11,9 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use aws_lc_rs::aead::{Aad, Algorithm, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM, CHACHA20_POLY1305};
-use bridged_core::limits::{
-    KeyLimits, KeyUse, AES_GCM_BLOCKS, FAILED_TAGS_END, FAILED_TAGS_RENEGOTIATE, MAX_PACKET_ID,
-};
+use bridged_core::limits::{KeyLimits, KeyUse, NextCheck, FAILED_TAGS_END, FAILED_TAGS_RENEGOTIATE, MAX_PACKET_ID};
 use bridged_core::packet::{
     nonce, DataHeader, HEADER_V1, HEADER_V2, LEAST_FRAME_OCTETS, OVERHEAD_V1, OVERHEAD_V2, PACKET_ID_OCTETS, TAG_OCTETS,
 };
@@ -250,10 +248,12 @@ impl KeySlot {
     pub fn limit_reached(&self) -> Option<LimitTrigger> {
         let packets = self.sent.0.ids.drawn() + self.so_far.packets.load(Relaxed);
         let octets = self.sent.0.octets.load(Relaxed) + self.so_far.octets.load(Relaxed);
-        if packets < self.check_packets.load(Relaxed) && octets < self.check_octets.load(Relaxed) {
-            return None;
+        let next = NextCheck { packets: self.check_packets.load(Relaxed), octets: self.check_octets.load(Relaxed) };
+        if next.is_due(packets, octets) {
+            self.look_at_limits()
+        } else {
+            None
         }
-        self.look_at_limits()
     }
 
     #[cold]
@@ -289,8 +289,7 @@ impl KeySlot {
     /// Shares of the packet ids and of the AEAD limit that are used up, 0..1.
     pub fn used_ratios(&self) -> (f64, f64) {
         let usage = self.usage();
-        let aead = if self.limits.is_aes_gcm { (usage.blocks() as f64 / AES_GCM_BLOCKS as f64).min(1.0) } else { 0.0 };
-        (usage.packet_id_ratio(), aead)
+        (usage.packet_id_ratio(), self.limits.aead_ratio(&usage))
     }
 
     /// Go on from this packet id; for tests.

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bridged_core::fdb::{Port, TAP_PORT};
+use bridged_core::packet::NO_PEER_ID;
 
 use crate::contract::PeerHandle;
 use crate::error::Error;
@@ -16,9 +17,6 @@ use crate::sync::{lock, ArcSwap, Mutex};
 use crate::tables::endpoints::PeerEndpoints;
 use crate::tables::peers::Peer;
 use crate::transport::seam::Transport;
-
-/// The largest peer id that fits into DATA_V2 (and names no peer itself).
-const MAX_WIRE_ID: u32 = 0x00FF_FFFF;
 
 /// The table of peers as it is now, and what changes beside it.
 pub struct Peers<T: Transport> {
@@ -157,7 +155,7 @@ impl<T: Transport> Table<T> {
 
     fn check_wire_id(&self, peer: &Arc<Peer<T>>, wire_id: Option<u32>) -> Result<(), Error> {
         let Some(id) = wire_id else { return Ok(()) };
-        if id > MAX_WIRE_ID {
+        if id > NO_PEER_ID {
             return Err(Error::BadSetting(format!("peer id {id} does not fit 24 bits")));
         }
         match self.by_wire_id.get(&id) {

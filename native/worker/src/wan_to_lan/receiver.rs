@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use bridged_core::moderation::Moderation;
-use bridged_core::packet::{opcode, HEADER_V2, OPCODE_DATA_V1, OPCODE_DATA_V2};
+use bridged_core::packet::{is_data, HEADER_V2};
 use bridged_sys::descriptor::wait_readable;
 use bridged_sys::thread::{now, rest, wait_exactly};
 use bridged_sys::EAGAIN;
@@ -124,14 +124,12 @@ impl<T: Transport> WanReceiver<T> {
     }
 
     fn read_batch(&mut self, scene: &WanScene<'_, T>, batch: &Batch<T::Origin>) {
-        match opcode(self.receiver.octets()[batch.start]) {
-            OPCODE_DATA_V1 | OPCODE_DATA_V2 => {
-                let opened = open(scene, &mut self.receiver, batch, wan_thread(self.worker), &mut self.opened);
-                if let Some(peer) = opened {
-                    self.delivery.deliver(scene, &peer, self.receiver.octets(), &self.opened);
-                }
-            }
-            _ => read_control(scene, &mut self.receiver, batch),
+        if !is_data(&self.receiver.octets()[batch.start..batch.start + batch.length]) {
+            return read_control(scene, &mut self.receiver, batch);
+        }
+        let opened = open(scene, &mut self.receiver, batch, wan_thread(self.worker), &mut self.opened);
+        if let Some(peer) = opened {
+            self.delivery.deliver(scene, &peer, self.receiver.octets(), &self.opened);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
-use bridged_core::coalesce::{Coalescer, Group};
+use bridged_core::coalesce::{Coalescer, Group, SuperGroup};
 use bridged_sys::descriptor::write;
 use bridged_sys::tap::Gather;
 use bridged_sys::EINVAL;
@@ -107,32 +107,10 @@ impl TapWriter {
                 }
                 Group::Super(joined) => {
                     sizes.observe(joined.count, 1);
-                    let vnet = joined.vnet.serialize();
-                    let mut head = [0; HEAD_OCTETS];
-                    let head_octets = tap.vnet + joined.header.len();
-                    let header = joined.header.len();
-                    head[..tap.vnet].copy_from_slice(&vnet[..tap.vnet]);
-                    head[tap.vnet..head_octets].copy_from_slice(joined.header);
-                    let parts = joined.parts().map(|index| {
-                        let frame = frames[index as usize];
-                        &octets[frame.start + header..frame.start + frame.length]
-                    });
-                    match gather.write(queue, &head[..head_octets], parts) {
-                        Ok(_) => writer.count(joined.count),
-                        Err(EINVAL) => {
-                            // A kernel that does not take what it should: go on without.
-                            refused = true;
-                            for index in joined.parts() {
-                                if !writer.write_plain(octets, frames[index as usize]) {
-                                    return;
-                                }
-                            }
-                        }
-                        Err(number) => {
-                            if !writer.failed(number, joined.count) {
-                                return;
-                            }
-                        }
+                    match writer.write_super(gather, octets, frames, &joined) {
+                        Written::Joined => {}
+                        Written::Apart => refused = true,
+                        Written::Gone => return,
                     }
                 }
             }
@@ -145,6 +123,16 @@ impl TapWriter {
 
 /// A virtio-net header, an Ethernet header with tags, IPv4 or IPv6, and the largest TCP header.
 const HEAD_OCTETS: usize = 256;
+
+/// What became of frames that were to be joined.
+enum Written {
+    /// They were written in one piece, or lost and counted.
+    Joined,
+    /// The kernel refused the super-frame; they were written one by one.
+    Apart,
+    /// The adapter vanished.
+    Gone,
+}
 
 struct Writer<'a, T: Transport> {
     shared: &'a Shared<T>,
@@ -171,6 +159,38 @@ impl<T: Transport> Writer<'_, T> {
                 true
             }
             Err(number) => self.failed(number, 1),
+        }
+    }
+
+    /// Write frames as one super-frame, or apart where the kernel does not take what it should.
+    fn write_super(
+        &self,
+        gather: &mut Gather,
+        octets: &mut [u8],
+        frames: &[Frame],
+        joined: &SuperGroup<'_>,
+    ) -> Written {
+        let (vnet, header) = (self.tap.vnet, joined.header.len());
+        let mut head = [0; HEAD_OCTETS];
+        head[..vnet].copy_from_slice(&joined.vnet.serialize()[..vnet]);
+        head[vnet..vnet + header].copy_from_slice(joined.header);
+        let parts = joined.parts().map(|index| {
+            let frame = frames[index as usize];
+            &octets[frame.start + header..frame.start + frame.length]
+        });
+        match gather.write(self.queue, &head[..vnet + header], parts) {
+            Ok(_) => {
+                self.count(joined.count);
+                Written::Joined
+            }
+            Err(EINVAL) => match joined.parts().all(|index| self.write_plain(octets, frames[index as usize])) {
+                true => Written::Apart,
+                false => Written::Gone,
+            },
+            Err(number) => match self.failed(number, joined.count) {
+                true => Written::Joined,
+                false => Written::Gone,
+            },
         }
     }
 
