@@ -1,4 +1,4 @@
-//! A token bucket: so many at once, and so many a second after that.
+//! A token bucket: a burst at once, then a rate for each second.
 
 use crate::{Nanos, SECOND};
 

@@ -9,7 +9,7 @@
 /// One of `n` octets is below `n << 31`, so sums of everything that fits memory can be added without overflow.
 pub type Sum = u64;
 
-/// Octets added in one step of the main loop: so many that compilers make vector instructions of it, and no more, since
+/// Octets added in one step of the main loop: enough for compilers to use vector instructions, and no more, since
 /// what remains goes more slowly.
 const STEP: usize = 32;
 const LANES: usize = STEP / 8;

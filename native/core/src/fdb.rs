@@ -1,7 +1,8 @@
 //! Forwarding database of one tunnel: which station is behind which peer, or behind the TAP.
 //!
-//! Source: IEEE 802.1D-2004, 7.8 and 7.9; `docs/protocol/data.md#6-1`; `bridged/dataplane/portable/tables/fdb.py` is the same in Python.
-//! Stations lie densely in a vector, so that sweeping and listing go in order; a hash table says where each one lies.
+//! Source: IEEE 802.1D-2004, 7.8 and 7.9; `docs/protocol/data.md#6-1`; `bridged/dataplane/portable/tables/fdb.py` is
+//! the same in Python. Stations lie densely in a vector, so that sweeping and listing go in order; a hash table says
+//! where each one lies.
 
 use std::collections::HashMap;
 
@@ -26,13 +27,14 @@ pub struct FdbSettings {
     pub ageing: Nanos,
     /// How long after it was heard from a peer a station is not moved to the TAP.
     pub move_hold: Nanos,
-    /// How late [`Fdb::learn`] may hear of a frame, because callers refresh a station only so often; `move_hold` is kept for as
-    /// much longer. 0: every frame is told. See [`FdbSettings::refresh_for`].
+    /// How late [`Fdb::learn`] may hear of a frame, because callers refresh a station only now and then; `move_hold`
+    /// lasts that much longer. 0: every frame is passed to `learn`. See [`FdbSettings::refresh_for`].
     pub refresh: Nanos,
 }
 
 impl FdbSettings {
-    /// How seldom a station may be refreshed so that neither ageing nor `move_hold` notices much: at most once a second.
+    /// How seldom a station may be refreshed so that neither ageing nor `move_hold` notices much: at most once a
+    /// second.
     #[must_use]
     pub fn refresh_for(ageing: Nanos, move_hold: Nanos) -> Nanos {
         let hold = if move_hold == 0 { SECOND } else { move_hold / 4 };
@@ -40,7 +42,7 @@ impl FdbSettings {
     }
 }
 
-/// What became of a source address whose frame may go on.
+/// What became of the source of a frame that may pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Learned {
     /// Known there already; its age is 0 again.
@@ -52,7 +54,7 @@ pub enum Learned {
         /// That port.
         previous: Port,
     },
-    /// There is no room to learn it: its frames go on, and frames to it are flooded.
+    /// There is no room to learn it: its frames pass, and frames to it are flooded.
     Unlearned,
 }
 
@@ -116,15 +118,15 @@ pub struct FdbChanges {
     pub moved: u64,
     /// Forgotten on request.
     pub flushed: u64,
-    /// Not learned for want of room.
+    /// Not learned because there was no room.
     pub refused: u64,
 }
 
 /// Learned addresses, their ports and ages.
 ///
-/// Holds at most `capacity` addresses, at most half of them behind one port, and at most `addresses_per_peer` behind one peer. Where
-/// there is no room a new station goes unlearned: whoever invents addresses, on the LAN or behind a peer, must not cut off others.
-/// Allocates while it grows.
+/// Holds at most `capacity` addresses, at most half of them behind one port, and at most `addresses_per_peer` behind
+/// one peer. Where there is no room a new station stays unknown: invented addresses, on the LAN or behind a peer, must
+/// not cut off others. Allocates while it grows.
 #[derive(Debug)]
 pub struct Fdb {
     settings: FdbSettings,
@@ -200,7 +202,8 @@ impl Fdb {
         self.generation += 1;
     }
 
-    /// Addresses that one port can fill, of those that nobody had before: half, so that no port fills it for the others.
+    /// Addresses that one port can fill, of those that nobody had before: half, so that no port fills it for the
+    /// others.
     #[must_use]
     pub fn share(&self) -> usize {
         self.settings.capacity.div_ceil(2)
@@ -212,7 +215,7 @@ impl Fdb {
         self.counts.get(&port).copied().unwrap_or(0)
     }
 
-    /// Take note of the source of a frame.
+    /// Record the source of a frame.
     ///
     /// # Errors
     /// [`LearnRefusal`]: the frame must be dropped.
@@ -241,7 +244,7 @@ impl Fdb {
         entry.is_known(now, self.settings.ageing).then_some(entry)
     }
 
-    /// Put a station behind a port, whatever was known of it; false where there is no room for a new one.
+    /// Put a station behind a port, replacing what was known of it; false: no room for a new one.
     pub fn install(&mut self, station: Station, port: Port, now: Nanos, is_static: bool) -> bool {
         let new = Entry { station, port, heard: now, is_static };
         let Some((at, before)) = self.entry(station) else {
@@ -263,7 +266,7 @@ impl Fdb {
         true
     }
 
-    /// Forget a station; unknown ones are passed over.
+    /// Forget a station; unknown ones are ignored.
     pub fn remove(&mut self, station: Station) {
         if let Some((at, _)) = self.entry(station) {
             self.forget(at);
@@ -354,7 +357,7 @@ impl Fdb {
 
     fn move_to(&mut self, at: usize, entry: Entry, port: Port, now: Nanos) -> Result<Learned, LearnRefusal> {
         let (hold, silence) = (self.settings.move_hold, now.saturating_sub(entry.heard));
-        // What is told late is held for longer; without a hold nothing is.
+        // Stations that are refreshed late are held for longer; without a hold nothing is.
         let is_held = port == TAP_PORT && hold > 0 && silence < hold.saturating_add(self.settings.refresh);
         if entry.is_static || is_held {
             return Err(LearnRefusal::LoopGuard);

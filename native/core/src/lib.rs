@@ -3,7 +3,7 @@
 //! Source: `docs/protocol/data.md`; `bridged/dataplane/portable` is the same in Python, to be read first.
 //! Pure: octets and times in, octets and values out. Times are monotonic nanoseconds ([`Nanos`]) of any origin;
 //! sizes are octets. Nothing here allocates after it was made, unless its documentation says so.
-//! Nothing here panics, whatever octets it is given.
+//! Nothing here panics on any octets.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

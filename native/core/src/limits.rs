@@ -1,6 +1,6 @@
 //! How far a data key is used up, and when to ask for the next.
 //!
-//! Source: `docs/protocol/data.md#3-1 and #3-3`. Counts only; who counts, and who was told, is the caller's affair.
+//! Source: `docs/protocol/data.md#3-1 and #3-3`. Counts only; the caller counts and reports.
 
 /// The last packet id that may be sent under a key.
 pub const MAX_PACKET_ID: u32 = u32::MAX;
@@ -12,11 +12,11 @@ pub const AEAD_BLOCK_OCTETS: u64 = 16;
 pub const AES_GCM_BLOCKS: u64 = (1 << 36) - 1;
 /// Renegotiate from here.
 pub const AES_GCM_RENEGOTIATE: u64 = AES_GCM_BLOCKS / 8 * 7 + AES_GCM_BLOCKS % 8 * 7 / 8;
-/// Renegotiate from so many failed tags on.
+/// Renegotiate from this many failed tags on.
 pub const FAILED_TAGS_RENEGOTIATE: u64 = 1 << 35;
 /// Nothing may be accepted under the key any more.
 pub const FAILED_TAGS_END: u64 = 1 << 36;
-/// The limits need not be looked at before so many more packets...
+/// Check the limits after this many more packets...
 pub const CHECK_PACKETS: u64 = 1024;
 /// ...or octets were seen.
 pub const CHECK_OCTETS: u64 = 1 << 20;
@@ -70,7 +70,7 @@ impl KeyUse {
         sent.max(received)
     }
 
-    /// So many tags failed that nothing may be accepted under this key any more.
+    /// This many tags failed: accept nothing under this key any more.
     #[must_use]
     pub fn is_dead(&self) -> bool {
         self.failed_tags >= FAILED_TAGS_END
@@ -125,7 +125,7 @@ pub struct KeyLimits {
 }
 
 impl KeyLimits {
-    /// Why the key should be replaced, if it should. It goes on saying so: tell the control plane once.
+    /// Why the key should be replaced, if it should. It keeps returning that: report it once.
     #[must_use]
     pub fn reached(&self, usage: &KeyUse) -> Option<LimitTrigger> {
         if usage.highest_packet_id >= RENEGOTIATE_PACKET_ID {

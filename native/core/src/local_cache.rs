@@ -1,8 +1,8 @@
 //! What one thread remembers of the FDB, so that most frames need no lock.
 //!
-//! Direct-mapped: a station has one place, and a newcomer takes it. What is remembered holds for one generation of the FDB
-//! ([`Fdb::generation`](crate::fdb::Fdb::generation)) and until a time. Use one for destinations (until the station would age)
-//! and one for sources (for [`FdbSettings::refresh`](crate::fdb::FdbSettings::refresh)).
+//! Direct-mapped: a station has one place, and a newcomer takes it. What is remembered holds for one generation of the
+//! FDB ([`Fdb::generation`](crate::fdb::Fdb::generation)) and until a time. Use one for destinations (until the station
+//! would age) and one for sources (for [`FdbSettings::refresh`](crate::fdb::FdbSettings::refresh)).
 
 use crate::fdb::{Port, Station};
 use crate::hashing::{mix, Seed};
@@ -30,7 +30,8 @@ pub struct LocalCache {
 }
 
 impl LocalCache {
-    /// A cache of `places` (rounded up to a power of two, 1 to [`MAX_PLACES`]), 32 octets each. `seed` is random. Allocates.
+    /// A cache of `places` (rounded up to a power of two, 1 to [`MAX_PLACES`]), 32 octets each. `seed` is random.
+    /// Allocates.
     #[must_use]
     pub fn new(places: usize, seed: u64) -> Self {
         let places = places.clamp(1, MAX_PLACES).next_power_of_two();

@@ -1,8 +1,9 @@
-//! When a thread that is woken for packets had better let some more come first, as network cards do (interrupt moderation).
+//! When a thread that is woken for packets had better let some more come first, as network cards do (interrupt
+//! moderation).
 
 use crate::Nanos;
 
-/// Packets of so many octets at least are bulk.
+/// Packets of at least this many octets are bulk.
 const BULK_OCTETS: usize = 1000;
 /// Over which their rate is taken.
 const WINDOW: Nanos = 1_000_000;
@@ -21,7 +22,7 @@ pub struct Moderation {
 }
 
 impl Moderation {
-    /// Take note of one read, of packets of so many octets. True where it is one of a fast stream, after which a rest pays. Never
+    /// Record one read of packets of this size. True where it belongs to a fast stream, after which a rest pays. Never
     /// true: small packets, lone ones, the first millisecond of a stream, and the first after a pause.
     #[inline]
     pub fn observe(&mut self, packet_octets: usize, now: Nanos) -> bool {

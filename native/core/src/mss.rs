@@ -20,8 +20,9 @@ const OPTION_MSS: u8 = 2;
 /// Lower the MSS option of a TCP SYN to `limit` (IPv6: 20 less), in place; whether anything was changed.
 ///
 /// Only SYN segments are looked at, behind at most two VLAN tags; an MSS is never raised. IPv4 fragments and IPv6
-/// extension headers are left alone. The checksum is updated, not computed anew, so that a wrong one stays wrong.
-/// With a partial checksum (`NEEDS_CSUM`) call this after it was completed, or with `limit` on the frame that comes out.
+/// extension headers are left alone. The checksum is updated rather than recomputed: a wrong one stays wrong.
+/// With a partial checksum (`NEEDS_CSUM`) call this after it was completed, or with `limit` on the frame that comes
+/// out.
 pub fn clamp_mss(frame: &mut [u8], limit: u16) -> bool {
     let Some(syn) = syn_of(frame) else { return false };
     let wanted = if syn.is_v6 { limit.saturating_sub(IPV6_EXTRA_OCTETS) } else { limit };

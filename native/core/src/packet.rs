@@ -188,7 +188,8 @@ pub fn nonce(packet_id: u32, implicit_iv: &[u8; IMPLICIT_IV_OCTETS]) -> [u8; NON
     [a, b, c, d, e, f, g, h, i, j, k, l]
 }
 
-/// Whether a frame begins with one of the two magics: peers would take it for housekeeping, and end their session at its word.
+/// Whether a frame begins with one of the two magics: peers would take it for housekeeping, and end their session at
+/// its word.
 ///
 /// The first 8 octets decide nearly always: no station has such an address.
 #[must_use]
@@ -231,7 +232,8 @@ pub const NOTICE_OCTETS: usize = 20;
 const NOTICE_MARK: [u8; 16] =
     [0xb2, 0x0c, 0x0d, 0x19, 0x3b, 0x02, 0x58, 0x9c, 0xad, 0x02, 0x4c, 0x51, 0x5a, 0xbd, 0x2c, 0x74];
 
-/// A server's notice that it knows no session for a data packet with this key id; see `bridged/protocol/packets/unknown_session.py`.
+/// A server's notice that it knows no session for a data packet with this key id; see
+/// `bridged/protocol/packets/unknown_session.py`.
 #[must_use]
 pub fn unknown_session_notice(key_id: u8) -> [u8; NOTICE_OCTETS] {
     let mut notice = [0xff; NOTICE_OCTETS];

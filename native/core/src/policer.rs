@@ -1,6 +1,7 @@
 //! A token bucket for each source of control datagrams, so that a flood from one cannot use up what all share.
 //!
-//! Source: `bridged/dataplane/portable/control/events.py`. Holds [`SOURCES_REMEMBERED`] sources; the one longest unheard is forgotten first.
+//! Source: `bridged/dataplane/portable/control/events.py`. Holds [`SOURCES_REMEMBERED`] sources; the one longest
+//! unheard is forgotten first.
 
 use std::collections::HashMap;
 

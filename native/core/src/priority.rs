@@ -1,4 +1,4 @@
-//! What a frame says of its own urgency, and what becomes of it on the wire.
+//! The urgency that a frame carries, and the DSCP that it gets on the wire.
 //!
 //! Source: IEEE 802.1Q-2022, 6.9.3 and table 8-5 (of two traffic classes the upper one is for PCP 4 to 7); RFC 2474;
 //! RFC 4594 (voice is EF); RFC 2983. `bridged/dataplane/portable/headers/priority.py` is the same in Python.

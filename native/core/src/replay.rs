@@ -1,7 +1,7 @@
 //! Sliding replay window over 32-bit packet ids.
 //!
-//! Source: `docs/protocol/data.md#3-2`; `bridged/protocol/keys/replay.py`. The bitmap is a ring, as RFC 6479 has it: moving
-//! the window forward clears whole words and never shifts.
+//! Source: `docs/protocol/data.md#3-2`; `bridged/protocol/keys/replay.py`. The bitmap is a ring, as RFC 6479 has it:
+//! moving the window forward clears whole words and never shifts.
 
 use thiserror::Error;
 

@@ -18,7 +18,7 @@ pub const CALM: Rate = Rate { burst: 1024, per_second: 512 };
 pub const PRESSED: Rate = Rate { burst: 8, per_second: 2 };
 /// A reset that came more often is no client's.
 pub const REPEATS_MAX: u8 = 3;
-/// A reset is remembered for so long at least, and at most twice.
+/// A reset is remembered for at least this long, and at most twice as long.
 pub const MEMORY_TIME: Nanos = 2_200_000_000;
 
 const MEMORY_CELLS: usize = 1 << 20;
@@ -52,7 +52,7 @@ impl Bucket {
     }
 }
 
-/// How often something came lately: two tables of counters, each cell shared by whatever falls on it.
+/// How often something came lately: two tables of counters whose cells are shared by hash.
 #[derive(Debug)]
 struct Memory {
     new: Vec<u8>,
@@ -140,7 +140,7 @@ pub fn network_of(address: u128) -> u128 {
     }
 }
 
-/// Who has limits of its own: an IPv4 address, or all of an IPv6 /64, which is one host's to choose from.
+/// The host that a limit applies to: an IPv4 address, or a whole IPv6 /64, from which one host can choose.
 #[must_use]
 pub fn host_of(address: u128) -> u128 {
     if address >> 32 == 0xffff {
@@ -165,7 +165,8 @@ mod tests {
         mix(step, Seed::new(99))
     }
 
-    /// The try, from 1, at which each of 30 clients is answered that repeat their resets after a second, during a flood.
+    /// The try, from 1, at which each of 30 clients is answered that repeat their resets after a second, during a
+    /// flood.
     fn tries(forge: impl Fn(u64) -> (Source, u64), client: u128) -> Vec<usize> {
         let mut limit = ResetLimit::new(7);
         let mut answered = vec![0; 30];

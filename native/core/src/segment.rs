@@ -2,8 +2,8 @@
 //!
 //! Source: Linux `Documentation/networking/segmentation-offloads.rst` and `checksum-offloads.rst`; the rules are those
 //! of the kernel's own `tcp_gso_segment` and `__udp_gso_segment`, so that a receiver cannot tell them apart.
-//! Everything that segments share is worked out once, in [`SuperFrame::parse`]; [`SuperFrame::write`] copies payload and
-//! sums it on the way.
+//! Everything that segments share is worked out once, in [`SuperFrame::parse`]; [`SuperFrame::write`] copies payload
+//! and sums it on the way.
 
 mod lone;
 
@@ -185,8 +185,8 @@ impl<'a> SuperFrame<'a> {
 
     /// How to cut it so that no frame is longer than `fit` octets (0: any length), headers included.
     ///
-    /// TCP is cut to `min(gso_size, fit - headers)` ("MSS fitting"). UDP keeps `gso_size`, since datagrams have a meaning;
-    /// so does TCP where `fit` leaves less than [`LEAST_FITTED_PAYLOAD`]: look at `first_len`.
+    /// TCP is cut to `min(gso_size, fit - headers)` ("MSS fitting"). UDP keeps `gso_size`, since datagrams have a
+    /// meaning; so does TCP where `fit` leaves less than [`LEAST_FITTED_PAYLOAD`]: look at `first_len`.
     #[must_use]
     pub fn cut(&self, fit: usize) -> Cut {
         let room = fit.saturating_sub(self.header_len);

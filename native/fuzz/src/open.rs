@@ -1,5 +1,5 @@
-//! What the fuzz target `open` does with its input: the open path of a data key against a model. It stands by itself, as it
-//! needs the worker; `worker/tests/corpus.rs` does the same with the committed corpus.
+//! What the fuzz target `open` does with its input: the open path of a data key against a model. It stands by itself,
+//! as it needs the worker; `worker/tests/corpus.rs` does the same with the committed corpus.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -1,8 +1,8 @@
 //! A long and lossy line between two UDP programs, for measuring: delays every datagram, loses some at random.
 //!
-//! `line LISTEN TARGET DELAY_MICROSECONDS LOSS SEED`: a client that writes to LISTEN talks to TARGET. The delay is for each way;
-//! LOSS is a share, 0 to 1. Runs until its standard input ends, then prints how many datagrams came, and how many were lost.
-//! What falls due together leaves together (UDP_SEGMENT), as on a WAN that passes super-frames.
+//! `line LISTEN TARGET DELAY_MICROSECONDS LOSS SEED`: a client that writes to LISTEN talks to TARGET. The delay is for
+//! each way; LOSS is a share, 0 to 1. Runs until its standard input ends, then prints how many datagrams came, and how
+//! many were lost. What falls due together leaves together (UDP_SEGMENT), as on a WAN that passes super-frames.
 #![allow(clippy::print_stdout, clippy::expect_used)]
 
 use std::collections::VecDeque;

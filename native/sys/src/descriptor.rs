@@ -73,7 +73,7 @@ pub fn wait_writable(descriptor: BorrowedFd<'_>, timeout: u64) -> bool {
     wait(&[descriptor.as_raw_fd()], libc::POLLOUT, Some(timeout)) != 0
 }
 
-/// As [`wait_readable`], or until the first of the descriptors takes output, whatever there is to be read from it.
+/// As [`wait_readable`], or until the first descriptor takes output; its input does not count.
 pub fn wait_writable_or_readable(descriptors: &[RawFd], timeout: Option<u64>) -> u8 {
     let mut polled = entries(descriptors, libc::POLLIN);
     polled[0].events = libc::POLLOUT;

@@ -1,4 +1,4 @@
-//! Buffers that are there as a whole from the start.
+//! Buffers whose pages are all allocated at the start.
 //!
 //! Source: calloc(3), getrusage(2) (minor page faults).
 
@@ -7,8 +7,8 @@ use std::hint::black_box;
 /// The smallest page of the processors we know.
 const PAGE_OCTETS: usize = 4096;
 
-/// Zeroes, with every page given by the kernel already: else a rare burst takes a few more for good, and memory seems to leak
-/// for hours; and the first burst waits for them.
+/// Zeroes, with every page given by the kernel already: else a rare burst takes a few more for good, and memory seems
+/// to leak for hours; and the first burst waits for them.
 pub fn resident(octets: usize) -> Box<[u8]> {
     let mut buffer = vec![0; octets].into_boxed_slice();
     take_pages(&mut buffer);

@@ -37,7 +37,7 @@ pub struct Message {
     pub source: Option<SocketAddr>,
     /// Where they were sent to.
     pub pin: Option<Pin>,
-    /// Datagrams dropped so far for want of room in the socket's buffer, modulo 2^32.
+    /// Datagrams dropped so far because the socket's buffer was full, modulo 2^32.
     pub overflow: Option<u32>,
 }
 
@@ -51,13 +51,13 @@ pub struct Receiver {
     count: usize,
 }
 
-// SAFETY: the pointers inside lead to memory that the value owns, are written anew by every call before the
+// SAFETY: the pointers inside lead to memory that the value owns, are rewritten by every call before the
 // kernel sees them, and are not used outside calls.
 unsafe impl Send for Receiver {}
 
 impl Receiver {
-    /// For `slots` reads at once, of 64 KiB each. The first `whole` have all their memory from the start, the others what a single
-    /// packet takes.
+    /// For `slots` reads at once, of 64 KiB each. The first `whole` have all their memory from the start, the others
+    /// what a single packet takes.
     pub fn new(slots: usize, whole: usize) -> Receiver {
         // SAFETY: mmsghdr and iovec are plain data for which zero is a value (null pointers, no lengths).
         let (header, vector) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };

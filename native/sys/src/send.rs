@@ -51,7 +51,7 @@ pub struct Sender {
     addresses: Box<[RawAddress]>,
 }
 
-// SAFETY: the pointers inside are written anew by every call before the kernel sees them, and are not used
+// SAFETY: the pointers inside are rewritten by every call before the kernel sees them, and are not used
 // outside calls.
 unsafe impl Send for Sender {}
 

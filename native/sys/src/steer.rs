@@ -1,8 +1,8 @@
 //! Which of several sockets that share an address takes a datagram: a classic BPF program for the group.
 //!
-//! Source: socket(7), SO_ATTACH_REUSEPORT_CBPF; Linux Documentation/networking/filter.rst, net/core/sock_reuseport.c (the program
-//! sees the UDP payload; a result that is no socket's number leaves the choice to the hash of addresses and ports);
-//! docs/protocol/data.md#2.
+//! Source: socket(7), SO_ATTACH_REUSEPORT_CBPF; Linux Documentation/networking/filter.rst, net/core/sock_reuseport.c
+//! (the program sees the UDP payload; a result that is no socket's number leaves the choice to the hash of addresses
+//! and ports); docs/protocol/data.md#2.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -15,9 +15,9 @@ const PEER_ID_MASK: u32 = 0x00FF_FFFF;
 /// No socket has this number.
 const BY_HASH: u32 = u32::MAX;
 
-/// Have the sockets of a group (`count`, numbered in the order in which they were bound) take datagrams by their content: DATA_V2
-/// by peer id modulo `count`, DATA_V1 by addresses and ports, all others, also those that are too short, the first one.
-/// Any socket of the group may be told.
+/// Have the sockets of a group (`count`, numbered in the order in which they were bound) take datagrams by their
+/// content: DATA_V2 by peer id modulo `count`, DATA_V1 by addresses and ports, all others, also those that are too
+/// short, the first one. Any socket of the group can be used.
 ///
 /// # Errors
 /// ENOPROTOOPT, EINVAL, EPERM: this kernel, or a filter of system calls, refuses; the kernel's hash stays in use.

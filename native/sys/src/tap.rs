@@ -13,7 +13,7 @@ const TUNGETIFF: libc::c_ulong = 0x8004_54d2;
 const IFREQ_OCTETS: usize = 40;
 const IFNAME_OCTETS: usize = 16;
 
-/// The kernel takes so many slices in one write (UIO_MAXIOV).
+/// Most slices that the kernel takes in one write (UIO_MAXIOV).
 pub const MAX_SLICES: usize = 1024;
 
 /// The slices of one write.

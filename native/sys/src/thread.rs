@@ -12,7 +12,7 @@ pub fn unix_seconds() -> f64 {
     read_clock(libc::CLOCK_REALTIME) as f64 / 1e9
 }
 
-/// Wait so many nanoseconds, and hardly longer.
+/// Wait this many nanoseconds, with little delay.
 pub fn rest(nanoseconds: u64) {
     let time = libc::timespec {
         tv_sec: (nanoseconds / 1_000_000_000) as libc::time_t,
@@ -22,7 +22,8 @@ pub fn rest(nanoseconds: u64) {
     unsafe { libc::nanosleep(&time, std::ptr::null_mut()) };
 }
 
-/// Have the waits of this thread end on time: the kernel may make them 50 microseconds longer otherwise, to end some at once.
+/// Have the waits of this thread end on time: the kernel may make them 50 microseconds longer otherwise, to end some at
+/// once.
 pub fn wait_exactly() {
     // SAFETY: no memory is passed; one nanosecond is the least that it takes (0 is the default).
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong) };

@@ -115,7 +115,7 @@ impl UdpSocket {
         raw.to_endpoint().filter(|endpoint| endpoint.port() != 0)
     }
 
-    /// Let it hold so many octets that are not sent yet (the kernel: twice as many, its own overhead included).
+    /// Set the send buffer in octets (the kernel doubles it, for its own overhead too).
     ///
     /// # Errors
     /// As the kernel says.

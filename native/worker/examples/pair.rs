@@ -1,7 +1,7 @@
 //! One end of a tunnel with a fixed key, for measuring the data plane without Python around it.
 //!
-//! `pair ROLE TAP BIND PEER [workers]`: ROLE is `server` or `client`, TAP an adapter of this network namespace (made where
-//! it is not there), BIND and PEER are endpoints. Runs until its standard input ends, then prints its figures.
+//! `pair ROLE TAP BIND PEER [workers]`: ROLE is `server` or `client`, TAP an adapter of this network namespace (made
+//! where it is not there), BIND and PEER are endpoints. Runs until its standard input ends, then prints its figures.
 #![allow(clippy::print_stdout, clippy::expect_used)]
 
 use std::fs::OpenOptions;

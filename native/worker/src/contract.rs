@@ -16,15 +16,15 @@ pub use bridged_core::priority::Priority;
 /// Names one peer of one data plane; chosen by the control plane, never reused in a process.
 pub type PeerHandle = u64;
 
-/// At most so many events wait that may be dropped (`OccReceived`, `StationMoved`). State events are never dropped.
+/// Most events that wait and may be dropped (`OccReceived`, `StationMoved`). State events are never dropped.
 pub const EVENT_QUEUE_EVENTS: usize = 1024;
-/// Of one peer's OCC messages, so many wait at most.
+/// Most OCC messages of one peer that wait.
 pub const OCC_WAITING: usize = 8;
 /// Octets of the longest OCC message that is handed up: an options string has 1024 at most.
 pub const OCC_OCTETS: usize = 1280;
-/// At most so many control datagrams of peers and of handshakes wait.
+/// Most control datagrams of peers and of handshakes that wait.
 pub const CONTROL_QUEUE_DATAGRAMS: usize = 2048;
-/// At most so many of strangers.
+/// Most control datagrams of strangers that wait.
 pub const STRANGER_QUEUE_DATAGRAMS: usize = 2048;
 
 /// Which way a packet went: `Receive`: opened from the peer; `Transmit`: sealed to it.
@@ -141,13 +141,13 @@ pub struct Settings {
     pub replay_window: usize,
     /// Peers reach each other, as on one switch.
     pub forward_between_peers: bool,
-    /// What may be joined to super-frames on the way into the TAP, where the TAP can take them.
+    /// What may be joined into super-frames for the TAP, where it can take them.
     pub coalesce: CoalesceRules,
     /// Octets of each of the socket's two buffers.
     pub socket_buffer: usize,
-    /// Ask for a new key after so many octets of payload (0: never).
+    /// Ask for a new key after this many octets of payload (0: never).
     pub renegotiate_bytes: u64,
-    /// Ask for a new key after so many packets (0: never).
+    /// Ask for a new key after this many packets (0: never).
     pub renegotiate_packets: u64,
     /// Largest outer IP packet in octets to which super-frames are cut; 0: ask the kernel's route to each peer.
     pub wan_mtu: u32,
@@ -202,9 +202,9 @@ pub struct PeerSettings {
     pub receive_peer_id: Option<u32>,
     /// What we write into DATA_V2; None: send DATA_V1.
     pub transmit_peer_id: Option<u32>,
-    /// Seconds: send a ping when nothing was sent for so long.
+    /// Seconds without sending after which to send a ping.
     pub ping: Option<f64>,
-    /// Seconds: report `PeerExpired` when nothing authenticated came for so long.
+    /// Seconds without an authenticated packet after which to report `PeerExpired`.
     pub ping_restart: Option<f64>,
 }
 

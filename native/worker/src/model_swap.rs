@@ -1,4 +1,5 @@
-//! arc-swap's interface for models: every call is one step, as arc-swap promises, at which other threads may come first.
+//! arc-swap's interface for models: every call is one step, as arc-swap promises, at which other threads may come
+//! first.
 
 use std::ops::Deref;
 use std::sync::{Arc, PoisonError};
@@ -43,12 +44,12 @@ impl<Pointer: Clone> Swap<Pointer> {
         self.lock().clone()
     }
 
-    /// Put another in its place.
+    /// Replace the pointer.
     pub fn store(&self, pointer: Pointer) {
         drop(self.swap(pointer));
     }
 
-    /// Put another in its place; the one before.
+    /// Replace the pointer; returns the previous one.
     pub fn swap(&self, pointer: Pointer) -> Pointer {
         std::mem::replace(&mut *self.lock(), pointer)
     }
@@ -62,7 +63,7 @@ impl<Value> Swap<Arc<Value>> {
 }
 
 impl<Value> Swap<Arc<Value>> {
-    /// Put another in the place of `current`, if it is there; the one before.
+    /// Replace the pointer if it is `current`; returns the previous one.
     pub fn compare_and_swap(&self, current: &Arc<Value>, pointer: Arc<Value>) -> Guard<Arc<Value>> {
         let mut place = self.lock();
         let before = Arc::clone(&place);
@@ -84,7 +85,7 @@ impl<Value> Swap<Option<Arc<Value>>> {
         Swap(Mutex::new(None))
     }
 
-    /// Put another in the place of `current`, if it is there; the one before.
+    /// Replace the pointer if it is `current`; returns the previous one.
     pub fn compare_and_swap(&self, current: &Arc<Value>, pointer: Option<Arc<Value>>) -> Guard<Option<Arc<Value>>> {
         let mut place = self.lock();
         let before = place.clone();

@@ -1,8 +1,8 @@
-//! The shared structures under every interleaving of a few threads (loom, feature `model`): packet ids, key slots, the table of
-//! peers, the FDB with what threads remember of it, the event queue.
+//! The shared structures under every interleaving of a few threads (loom, feature `model`): packet ids, key slots, the
+//! table of peers, the FDB with what threads remember of it, the event queue.
 //!
-//! `cargo test -p bridged-worker --features model --lib models`. A thread yields at every atomic, lock and swap of `sync.rs`;
-//! loom also reorders relaxed and acquire/release accesses as the memory model allows.
+//! `cargo test -p bridged-worker --features model --lib models`. A thread yields at every atomic, lock and swap of
+//! `sync.rs`; loom also reorders relaxed and acquire/release accesses as the memory model allows.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

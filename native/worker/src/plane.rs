@@ -41,7 +41,7 @@ type Udp = UdpTransport;
 
 const MAX_WORKERS: usize = 64;
 const MAX_REPLAY_WINDOW: usize = 65_536;
-/// Microseconds: whoever stops a data plane waits for a rest to end.
+/// Microseconds; bounded because stopping a data plane waits for a rest to end.
 const MAX_MODERATION: u32 = 10_000_000;
 
 /// One tunnel's frames; see the crate. Dropping it stops it.
@@ -123,7 +123,7 @@ impl DataPlane {
         self.shared.transport.local_endpoint()
     }
 
-    /// Go on with this adapter instead of the present one; frames in between are lost and counted.
+    /// Replace the adapter; frames in between are lost and counted.
     ///
     /// # Errors
     /// [`Error::BadSetting`], [`Error::System`].
@@ -151,7 +151,7 @@ impl DataPlane {
         Ok(())
     }
 
-    /// Fit TCP to these sizes from now on; see `Settings`. Peers that are there already keep their path's MTU.
+    /// Fit TCP to these sizes; see `Settings`. Existing peers keep their path's MTU.
     ///
     /// # Errors
     /// [`Error::BadSetting`].
@@ -162,7 +162,7 @@ impl DataPlane {
         Ok(())
     }
 
-    /// Take in a peer.
+    /// Add a peer.
     ///
     /// # Errors
     /// [`Error::DuplicatePeer`], [`Error::BadSetting`], [`Error::BindFailed`].
@@ -184,7 +184,7 @@ impl DataPlane {
         Ok(())
     }
 
-    /// Replace what negotiation has settled; timers start anew.
+    /// Replace what was negotiated; timers restart.
     ///
     /// # Errors
     /// [`Error::UnknownPeer`], [`Error::DuplicatePeer`], [`Error::BadSetting`].
@@ -302,7 +302,7 @@ impl DataPlane {
         self.shared.events.descriptor()
     }
 
-    /// Take up to `limit` events, oldest first; never blocks.
+    /// Take up to `limit` events, oldest first. Never blocks.
     pub fn poll_events(&self, limit: usize) -> Vec<Event> {
         self.shared.events.take(limit)
     }
@@ -325,7 +325,8 @@ impl DataPlane {
         self.shared.stations.find(station, now).map(|entry| fdb_entry(entry, now))
     }
 
-    /// Put a station behind a peer (None: the TAP), whatever was known of it. A static one neither ages nor moves.
+    /// Put a station behind a peer (None: the TAP), replacing what was known of it. A static one neither ages nor
+    /// moves.
     ///
     /// # Errors
     /// [`Error::UnknownPeer`], [`Error::BadStation`], [`Error::FdbFull`].

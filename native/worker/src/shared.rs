@@ -24,7 +24,7 @@ pub struct Shared<T: Transport> {
     pub settings: Settings,
     /// Largest MSS for IPv4; 0: no limit. May change, see `DataPlane::use_sizes`.
     pub mss_limit: AtomicU16,
-    /// Who the peers are, and where.
+    /// The peers and their endpoints.
     pub peers: Peers<T>,
     /// Where the stations are.
     pub stations: SharedFdb,

@@ -1,8 +1,8 @@
 //! What threads share: locks that survive a panic of another thread (what they guard is counters and tables, valid at
 //! every step), and the types that change under feature `model`.
 //!
-//! With that feature the atomics, locks and swaps named here are those of loom, which runs every interleaving of a few threads
-//! (`models.rs`); nothing else works then.
+//! With that feature the atomics, locks and swaps named here are those of loom, which runs every interleaving of a few
+//! threads (`models.rs`); nothing else works then.
 
 #[cfg(not(feature = "model"))]
 pub use arc_swap::{ArcSwap, ArcSwapOption, Guard};
@@ -21,12 +21,12 @@ use std::sync::{PoisonError, TryLockError};
 #[cfg(feature = "model")]
 pub use crate::model_swap::{ArcSwap, ArcSwapOption, Guard};
 
-/// Lock, whatever happened to the thread that had it last.
+/// Lock, even if the thread that held it last panicked.
 pub fn lock<Value>(mutex: &Mutex<Value>) -> MutexGuard<'_, Value> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Lock, unless another thread has it.
+/// Lock, unless another thread holds it.
 pub fn try_lock<Value>(mutex: &Mutex<Value>) -> Option<MutexGuard<'_, Value>> {
     match mutex.try_lock() {
         Ok(guard) => Some(guard),

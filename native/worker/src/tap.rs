@@ -85,7 +85,7 @@ pub struct Tap {
     pub room: usize,
     /// Octets of the largest frame that it carried in one piece when it was attached.
     pub largest_frame: usize,
-    /// What may be joined on the way in; None: nothing.
+    /// What may be joined into super-frames; None: nothing.
     pub rules: Option<CoalesceRules>,
     /// It refused a super-frame (EINVAL): everything goes alone from then on.
     pub refuses: AtomicBool,
@@ -123,8 +123,8 @@ impl Tap {
         let has = |name: &str| port.offloads.iter().any(|offload| offload == name);
         let has_tso = has("tso4") || has("tso6") || has("tso_ecn");
         let has_uso = has("uso4") || has("uso6");
-        // The kernel takes TCP super-frames from us whatever we take from it; UDP ones are newer (Linux 6.2), and
-        // those that it offers it takes.
+        // The kernel always takes TCP super-frames; UDP ones are newer (Linux 6.2), and
+        // it takes those that it offers.
         let rules = CoalesceRules { udp4: coalesce.udp4 && has_uso, udp6: coalesce.udp6 && has_uso, ..coalesce };
         Ok(Tap {
             number,
@@ -147,8 +147,9 @@ impl Tap {
         self.rules.is_some() && !self.refuses.load(Relaxed)
     }
 
-    /// The queue that a worker writes to. What the kernel hears of a flow through a queue in service, it answers through the same
-    /// one from then on: a flow would change over to another reader in its midst, and lose its order there.
+    /// The queue that a worker writes to. What the kernel hears of a flow through a queue in service, it answers
+    /// through the same one from then on: a flow would change over to another reader in its midst, and lose its order
+    /// there.
     pub fn queue(&self, worker: usize) -> RawFd {
         self.writer.as_ref().unwrap_or(&self.queues[worker % self.queues.len()]).as_raw_fd()
     }

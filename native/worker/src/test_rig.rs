@@ -1,4 +1,5 @@
-//! For unit tests: what the threads share, of a data plane that was not started, and peers whose far ends are read by hand.
+//! For unit tests: what the threads share, of a data plane that was not started, and peers whose far ends are read by
+//! hand.
 
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
@@ -179,7 +180,7 @@ impl Far {
     }
 }
 
-/// A frame that can be told from any other one: 14 octets or more.
+/// A frame that differs from every other one: 14 octets or more.
 pub fn frame(number: usize, length: usize) -> Vec<u8> {
     let mut octets: Vec<u8> = (0..length).map(|at| (at * 31 + number * 7) as u8).collect();
     octets[..8].copy_from_slice(&(number as u64).to_be_bytes());

@@ -42,7 +42,7 @@ pub struct Threads {
 }
 
 impl Threads {
-    /// Of so many workers; none has started.
+    /// For this many workers; none has started.
     ///
     /// # Errors
     /// EMFILE, ENOMEM.
@@ -70,7 +70,7 @@ impl Threads {
         self.count - 1
     }
 
-    /// The threads shall end.
+    /// The threads are asked to end.
     pub fn is_stopping(&self) -> bool {
         self.is_stopping.load(Relaxed)
     }

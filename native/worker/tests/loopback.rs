@@ -1,4 +1,5 @@
-//! Whole data planes on loopback: what one end's TAP gives comes out of the other's, in order, whatever happens meanwhile.
+//! Whole data planes on loopback: what one end's TAP gives comes out of the other's, in order, whatever happens
+//! meanwhile.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::net::{SocketAddr, UdpSocket};
@@ -137,7 +138,8 @@ fn joined() -> (End, End) {
     (first, second)
 }
 
-/// Send `count` numbered frames while reading them at the other end; `meanwhile` is called on the way. They all arrive, in order.
+/// Send `count` numbered frames while reading them at the other end; `meanwhile` is called on the way. They all arrive,
+/// in order.
 fn stream(from: &End, to: &End, count: u32, mut meanwhile: impl FnMut(u32)) {
     let mut received = 0;
     let take = |received: &mut u32, wait| {

@@ -19,8 +19,8 @@ const OPTION_SACK: u8 = 5;
 const OPTION_TIMESTAMPS: u8 = 8;
 
 impl<'a> SuperFrame<'a> {
-    /// A plain frame with its checksums complete as a super-frame with one segment; None where cutting it would change more
-    /// than where segments end, so that it has to go as it is:
+    /// A plain frame with its checksums complete as a super-frame with one segment; None where cutting it would change
+    /// more than where segments end, so that it has to go as it is:
     ///
     /// - anything but TCP right behind IPv4 without options or IPv6, up to two VLAN tags before it; fragments; padding;
     /// - IPv4 that may be fragmented (no DF): further identifications are not ours to use;

@@ -1,7 +1,8 @@
-//! Hard resets, answered where they arrive: what a forged one costs is a look at its wrap and, at most, one small packet.
+//! Hard resets, answered where they arrive: what a forged one costs is a look at its wrap and, at most, one small
+//! packet.
 //!
-//! Source: `bridged/protocol/strangers/listener.py`, `cookie.py` and `wrap/`; docs/protocol/control.md#2-2 to #2-4 and #4-2.
-//! Nothing is kept for a source; the cookie in the answer is what the client has to bring back.
+//! Source: `bridged/protocol/strangers/listener.py`, `cookie.py` and `wrap/`; docs/protocol/control.md#2-2 to #2-4 and
+//! #4-2. Nothing is kept for a source; the cookie in the answer is what the client has to bring back.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,4 +1,5 @@
-//! Control datagrams on their way to the control plane: those of known endpoints first, and strangers' never in their way.
+//! Control datagrams on their way to the control plane: those of known endpoints first, and strangers' never in their
+//! way.
 //!
 //! Source: bridged/dataplane/portable/control/control_queue.py. Every lane is bounded, and every source has a rate.
 
@@ -22,20 +23,20 @@ const HANDSHAKES: Rate = Rate { burst: 8192, per_second: 4096 };
 const NEWCOMERS: Rate = Rate { burst: 4096, per_second: 512 };
 /// What no use could be made of: for logs, not for answers.
 const SAMPLES: Rate = Rate { burst: 32, per_second: 8 };
-/// Endpoints that brought a cookie back, and may go on without naming it.
+/// Endpoints that brought a cookie back and may continue without it.
 const PROVEN: Rate = Rate { burst: 16, per_second: 1 };
 /// Notices to one endpoint, and to all together.
 const NOTICE: Rate = Rate { burst: 1, per_second: 1 };
 const NOTICES: Rate = Rate { burst: 1024, per_second: 1024 };
-/// One in so many datagrams of a call is left to strangers, however much peers have to say.
+/// Of each call, leave one in this many datagrams to strangers, even if peers fill it.
 const STRANGERS_SHARE: usize = 8;
 
-/// Who a control datagram is from.
+/// The sender of a control datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sender {
     /// This peer, from whichever endpoint it has floated to.
     Peer(PeerHandle),
-    /// Whoever else; nobody has looked at the datagram.
+    /// Somebody else; the datagram was not looked at.
     Stranger,
     /// A stranger that brought its cookie back.
     Proven,

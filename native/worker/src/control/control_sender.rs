@@ -42,7 +42,7 @@ impl<T: Transport> ControlSender<T> {
         }
     }
 
-    /// Count a path whose MTU changed. Its counter has one writer: whoever sends here.
+    /// Count a path whose MTU changed. Its counter has one writer: the holder of this lock.
     pub fn count_mtu_change(&self, shared: &Shared<T>) {
         let _batcher = lock(&self.batcher);
         shared.counters.threads[shared.threads.timer()].path_mtu_changed.add(1);

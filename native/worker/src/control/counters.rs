@@ -1,4 +1,4 @@
-//! Totals that only grow. Each thread has its own, on cache lines of its own, and is their only writer; snapshots
+//! Totals that only grow. Each thread has its own, on separate cache lines, and is their only writer; snapshots
 //! read and add them up.
 //!
 //! Source: docs/reference/metrics.md.
@@ -227,7 +227,7 @@ pub fn histogram<'a>(parts: impl Iterator<Item = &'a BatchSizes>) -> Histogram {
 pub struct Counters {
     /// Lost frames and packets, also those of no peer.
     pub drops: Drops,
-    /// By thread: LAN and WAN thread of worker 0, of worker 1, ..., and last whoever sends for the control plane.
+    /// By thread: LAN and WAN thread of worker 0, of worker 1, ..., and last the control plane's own sends.
     pub threads: Box<[ThreadCells]>,
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Source: bridged/dataplane/contract.py. Strangers can send control datagrams: they are limited by source, and
 //! leave room for peers, so that a flood cannot cut off a renegotiation.
-//! What is told once (a peer expired, floated, has a worn key; the TAP failed) is state: it has its place for certain, and only one,
-//! however often it happens before it is heard.
+//! What is reported once (a peer expired, floated, has a worn key; the TAP failed) is state: it always has one place,
+//! however often it happens before it is read.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -19,7 +19,7 @@ use crate::control::control_queue::{ControlQueue, Sender};
 use crate::control::counters::Reason;
 use crate::sync::{lock, Mutex};
 
-/// What can be told of once; a state has at most one event, in which the latest of it stands.
+/// What is reported once: a state has at most one event, which holds the latest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum State {
     Floated(PeerHandle),

@@ -1,7 +1,7 @@
-//! The thread that looks at the clock: pings, expiries, ageing, the MTU of paths.
+//! The timer thread: pings, expiries, ageing, the MTU of paths.
 //!
 //! Source: docs/protocol/data.md#5-1.
-//! A wake-up looks at the peers whose moment has come and at those that changed, however many others there are.
+//! A wake-up looks only at the peers that are due and at those that changed.
 
 use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering::Relaxed;
@@ -23,7 +23,7 @@ use crate::transport::seam::{PeerPath, Transport};
 const TICK: Nanos = SECOND;
 /// The shortest.
 const LEAST_PAUSE: Nanos = SECOND / 100;
-/// Routes that are asked in one tick at most.
+/// Most routes that are asked in one tick.
 const MTU_PEERS: usize = 64;
 
 /// Tick until the data plane stops.
@@ -79,14 +79,15 @@ fn look_at<T: Transport>(
         shared.report(Event::PeerExpired { handle });
     }
     let (ping_at, expires_at) = peer.deadlines();
-    // What could not be sent is tried again then; whoever expired may be heard again.
+    // A ping that could not be sent is tried again then; an expired peer may be heard again.
     let ping_at = if pings { ping_at.map(|at| at.max(now + TICK)) } else { ping_at };
     let back_at = peer.timers.is_expired.load(Relaxed).then(|| now + TICK);
     let next = [ping_at, expires_at, back_at].into_iter().flatten().min()?;
     Some(next.max(now + LEAST_PAUSE))
 }
 
-/// Ask the routes that are due, from a place in the table on; where to begin the next time, so that everyone's turn comes.
+/// Ask the routes that are due, starting at a place in the table; returns where to start next time, so that all get
+/// asked.
 fn ask_for_mtu<T: Transport>(shared: &Shared<T>, sender: &ControlSender<T>, from: usize, now: Nanos) -> usize {
     let table = shared.peers.table.load_full();
     let (first, rest) = table.peers.split_at(from.min(table.peers.len()));

@@ -22,9 +22,9 @@ use crate::tables::stations::Target;
 use crate::tap::SUPER_FRAME_OCTETS;
 use crate::transport::seam::{PeerPath, SendContext, Transport};
 
-/// So many octets that wait are sent at once.
+/// Send at once when this many octets wait.
 pub const FLUSH_OCTETS: usize = 64_000;
-/// Frames of so many octets are not asked whether they fit.
+/// Frames up to this many octets fit every path.
 const SMALL_OCTETS: usize = 512;
 
 /// What holds for all frames of one turn.
@@ -39,7 +39,7 @@ pub struct Forwarding<T: Transport> {
     thread: usize,
     policy: LanPolicy,
     pub batcher: PeerBatcher<T>,
-    /// A frame for those who have not got it yet.
+    /// A copy of the frame for peers that do not have it yet.
     spare: Box<[u8]>,
 }
 
@@ -54,7 +54,7 @@ impl<T: Transport> Forwarding<T> {
         }
     }
 
-    /// The frame of `length` octets at the batcher's write slot.
+    /// Forward the frame of `length` octets in the batcher's write slot.
     pub fn forward_plain(&mut self, scene: &Scene<'_, T>, vnet: &VnetHeader, length: usize) {
         let shared = scene.shared;
         let frame = &mut self.batcher.write_slot(0)[..length];
@@ -88,7 +88,7 @@ impl<T: Transport> Forwarding<T> {
         }
     }
 
-    /// A SYN at the write_slot offers what one packet to each of its targets bears.
+    /// Lower the MSS of a SYN in the write slot to what one packet to each of its targets carries.
     fn fit_mss(&mut self, scene: &Scene<'_, T>, target: Target, length: usize) {
         let frame = &mut self.batcher.write_slot(0)[..length];
         if !is_syn(frame) {
@@ -108,7 +108,7 @@ impl<T: Transport> Forwarding<T> {
     fn flood_plain(&mut self, scene: &Scene<'_, T>, kind: FrameKind, length: usize) {
         let peers = &scene.table.peers;
         if peers.is_empty() {
-            // Without peers there is nowhere to go at all.
+            // Without peers there is no destination.
             scene.shared.counters.count_drops(Transmit, Reason::NoPeer, 1, None);
         } else if peers.iter().all(|peer| fits(length, peer)) {
             self.batcher.flood(peers, kind, length, &scene.send);
@@ -117,7 +117,7 @@ impl<T: Transport> Forwarding<T> {
         }
     }
 
-    /// The frame at the write_slot is larger than some path bears: cut it for those if it is TCP that can be cut.
+    /// The frame in the write slot is too large for some path: cut it for those if it is TCP that can be cut.
     fn cut_plain(&mut self, scene: &Scene<'_, T>, peers: &[Arc<Peer<T>>], kind: FrameKind, length: usize) {
         self.spare[..length].copy_from_slice(&self.batcher.write_slot(0)[..length]);
         let frame = &self.spare[..length];
@@ -137,7 +137,7 @@ impl<T: Transport> Forwarding<T> {
         }
     }
 
-    /// A super-frame that lies elsewhere.
+    /// Forward a super-frame from another buffer.
     pub fn forward_super(&mut self, scene: &Scene<'_, T>, vnet: &VnetHeader, frame: &[u8]) {
         let Scene { shared, table, .. } = *scene;
         let Ok(parsed) = SuperFrame::parse(vnet, frame) else {
@@ -166,7 +166,7 @@ impl<T: Transport> Forwarding<T> {
     }
 }
 
-/// Cut a frame of `octets` to what fits the peer's path, into the batcher.
+/// Cut a frame of `octets` to fit the peer's path, and queue the parts.
 fn place_cut<T: Transport>(
     batcher: &mut PeerBatcher<T>,
     thread: usize,
@@ -180,7 +180,7 @@ fn place_cut<T: Transport>(
     let mut cut = parsed.cut(if fit == usize::MAX { 0 } else { fit });
     if cut.payload < parsed.cut(0).payload {
         scene.shared.counters.threads[thread].mss_fitted.add(1);
-        // As many segments of about one size: a small rest would be a frame of its own all the way.
+        // As many segments, of about equal size: a small last one would cost as much as a full one.
         let payload = octets - parsed.header_len();
         cut = parsed.cut(parsed.header_len() + payload.div_ceil(cut.count));
     }
@@ -197,7 +197,7 @@ fn place_cut<T: Transport>(
     }
 }
 
-/// Octets of the largest frame that the peer's path bears in one piece; `usize::MAX`: not known.
+/// Octets of the largest frame that crosses the peer's path in one piece; `usize::MAX`: not known.
 #[inline]
 pub fn fit_of<T: Transport>(peer: &Peer<T>) -> usize {
     match peer.path.load().fitting() {

@@ -1,11 +1,11 @@
-//! Frames on their way to peers: collected for each peer, sealed into one buffer, and sent in as few calls as that takes.
+//! Frames for peers: collected by peer, sealed into one buffer, and sent in as few calls as possible.
 //!
 //! Source: docs/protocol/data.md#2-1.
-//! A frame that was read or cut into the buffer is sealed where it is. One that goes to several peers, or was received from
-//! another peer, is sealed from where it lies, once for each peer, without being copied before. Each peer's frames leave in
-//! the order in which they were placed; equal ones lie end to end then, and are a UDP_SEGMENT run as they are. Packet ids are
-//! taken, and packets sent, with the peer's turn held: they leave in order whichever thread sends (OpenVPN's replay window
-//! has 64 places).
+//! A frame that was read or cut into the buffer is sealed where it is. One that goes to several peers, or was received
+//! from another peer, is sealed from where it lies, once for each peer, without being copied before. Each peer's frames
+//! leave in the order in which they were placed; equal ones lie end to end then, and are a UDP_SEGMENT run as they are.
+//! Packet ids are taken, and packets sent, holding the peer's send lock: they leave in order whichever thread sends
+//! (OpenVPN's replay window has 64 places).
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
@@ -25,14 +25,14 @@ use crate::transport::seam::{BatchSender, Packet, SendContext, Transport};
 
 /// Octets of the buffer.
 const ARENA_OCTETS: usize = 256 * 1024;
-/// Peers whose packets are sent in one call, with the turns of all held, at most.
+/// Most peers whose packets are sent in one call, holding the send locks of all of them.
 const GROUP_PEERS: usize = 64;
 
 /// See the module. `thread`: its owner's place in the counters.
 pub struct PeerBatcher<T: Transport> {
     thread: usize,
     arena: Arena,
-    /// Octets of the arena that will be sealed into, beside those that hold something.
+    /// Octets of the arena that sealing will need, in addition to those in use.
     owed: usize,
     queue: PendingFrames<T>,
     batches: Vec<Batch>,
@@ -42,7 +42,7 @@ pub struct PeerBatcher<T: Transport> {
 /// The buffer that packets are sealed in.
 struct Arena {
     octets: Box<[u8]>,
-    /// Those that hold something.
+    /// Octets in use.
     used: usize,
     sealed: Vec<Packet>,
 }
@@ -69,13 +69,13 @@ impl<T: Transport> PeerBatcher<T> {
         }
     }
 
-    /// Octets that wait.
+    /// Octets that wait to be sent.
     #[inline]
     pub fn octets(&self) -> usize {
         self.arena.used + self.owed
     }
 
-    /// Whether a frame of so many octets still fits.
+    /// Whether a frame of this many octets still fits.
     #[inline]
     pub fn has_room(&self, frame: usize) -> bool {
         self.arena.used + self.owed + OVERHEAD_V2 + frame <= self.arena.octets.len() && self.queue.has_room()
@@ -87,14 +87,15 @@ impl<T: Transport> PeerBatcher<T> {
         self.queue.set_class(class);
     }
 
-    /// Where the next frame is to be put, with `before` octets in front of it (at most 24).
+    /// Where to write the next frame, with `before` octets in front of it (at most 24).
     #[inline]
     pub fn write_slot(&mut self, before: usize) -> &mut [u8] {
         let at = (self.arena.used + OVERHEAD_V2 - before).min(self.arena.octets.len());
         &mut self.arena.octets[at..]
     }
 
-    /// PendingFrames the frame that was put at `write_slot` for a peer. `kind` None: it is no frame, and not counted as one.
+    /// PendingFrames the frame that was put at `write_slot` for a peer. `kind` None: it is no frame, and not counted as
+    /// one.
     #[inline]
     pub fn place(&mut self, peer: &Arc<Peer<T>>, kind: Option<FrameKind>, length: usize) {
         let overhead = overhead(self.queue.find(peer));
@@ -135,7 +136,8 @@ impl<T: Transport> PeerBatcher<T> {
         self.arena.used += overhead + length;
     }
 
-    /// PendingFrames a frame that lies at `start` of the octets that `flush_from` will be given (ask `has_room` before).
+    /// PendingFrames a frame that lies at `start` of the octets that `flush_from` will be given (ask `has_room`
+    /// before).
     #[inline]
     pub fn place_from(&mut self, peer: &Arc<Peer<T>>, kind: FrameKind, start: usize, length: usize) {
         self.queue.find(peer);
@@ -161,7 +163,7 @@ impl<T: Transport> PeerBatcher<T> {
         }
     }
 
-    /// Keep what was put at `write_slot` as it is; where it begins.
+    /// Keep the frame at `write_slot` unchanged; returns where it begins.
     fn keep(&mut self, length: usize) -> usize {
         let at = self.arena.used + OVERHEAD_V2;
         self.arena.used = at + length;
@@ -184,8 +186,8 @@ impl<T: Transport> PeerBatcher<T> {
         self.owed = 0;
     }
 
-    /// As [`flush`](Self::flush), but keep a last part that more of the same can make a larger send: for one who looks for more
-    /// at once.
+    /// As [`flush`](Self::flush), but keep back a last part that more of the same can make a larger send. For callers
+    /// that look for more at once.
     pub fn flush_full(&mut self, context: &SendContext<'_, T>) {
         let Some((waiter, newest)) = self.queue.tail() else { return };
         let overhead = overhead(waiter.peer_id);
@@ -201,7 +203,8 @@ impl<T: Transport> PeerBatcher<T> {
         self.queue.begin_with(tail);
     }
 
-    /// Seal and send what waits for the next peers, from the one of number `first` on; the number of the first one left.
+    /// Seal and send what waits for the next peers, from the one of number `first` on; the number of the first one
+    /// left.
     fn send_group(&mut self, first: usize, outside: &[u8], context: &SendContext<'_, T>) -> usize {
         let PeerBatcher { thread, arena, queue, batches, sender, .. } = self;
         let peers = &queue.peers()[first..];
@@ -210,7 +213,7 @@ impl<T: Transport> PeerBatcher<T> {
         batches.clear();
         arena.sealed.clear();
         for (waiter, turn) in peers.iter().zip(&mut turns) {
-            // Who has turns does not wait for another one: two threads that did would wait for each other.
+            // Holding send locks, wait for no other one: two threads that did would wait for each other.
             let taken =
                 if batches.is_empty() { Some(lock(&waiter.peer.send_lock)) } else { try_lock(&waiter.peer.send_lock) };
             let Some(taken) = taken else { break };
@@ -257,7 +260,7 @@ impl<T: Transport> PeerBatcher<T> {
     }
 }
 
-/// Seal what waits for one peer, whose turn it is.
+/// Seal what waits for one peer, holding its send lock.
 fn seal<T: Transport>(
     arena: &mut Arena,
     waiter: &PendingPeer<T>,
@@ -296,7 +299,7 @@ fn seal<T: Transport>(
     }
     slot.count_sent(batch.octets);
     if let Some(trigger) = slot.limit_reached() {
-        // State has its place for certain.
+        // A state event is never refused.
         context.events.put(Event::KeyNearLimit { handle: peer.handle, key_id: slot.key_id, trigger });
     }
     batch

@@ -1,7 +1,7 @@
-//! What waits to be sent, by peer: each peer's frames in the order in which they came, whatever came for others in between.
+//! What waits to be sent, by peer. Each peer's frames stay in the order in which they came.
 //!
-//! Pure: no octets, no sockets. A peer is found by its port in a small table of open addresses; nothing is allocated once the
-//! vectors have their size.
+//! Pure: no octets, no sockets. A peer is found by its port in a small table of open addresses; nothing is allocated
+//! once the vectors have their size.
 
 use std::sync::Arc;
 
@@ -92,7 +92,7 @@ impl<T: Transport> PendingFrames<T> {
         }
     }
 
-    /// Whether one more frame may wait, whoever it is for.
+    /// Whether one more frame may wait, for any peer.
     #[inline]
     pub fn has_room(&self) -> bool {
         self.peers.len() < QUEUE_PEERS && self.waiting.len() < QUEUE_FRAMES

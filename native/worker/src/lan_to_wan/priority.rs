@@ -1,4 +1,4 @@
-//! Frames that were read from the TAP ahead of being sent, so that urgent ones behind them are found: a bounded ring, oldest
+//! Frames read from the TAP before they can be sent, to find urgent ones behind them: a bounded ring, oldest
 //! first out.
 
 use std::collections::VecDeque;
@@ -53,7 +53,7 @@ impl PriorityBacklog {
         self.records.is_empty()
     }
 
-    /// Where so many octets (a read of the TAP at most) can be read to. While there is no room it is a place from which
+    /// Where to read this many octets (one read of the TAP at most). While there is no room it is a place from which
     /// nothing can be kept.
     pub fn room(&mut self, octets: usize) -> usize {
         let Some(oldest) = self.records.front().map(|record| record.from) else {
@@ -78,8 +78,8 @@ impl PriorityBacklog {
         &mut self.ring[from..from + octets]
     }
 
-    /// Keep what was read to `from`, which `room` gave: `octets`, of which `header` are the virtio-net header's. Whether there
-    /// was room for it.
+    /// Keep what was read to `from`, which `room` gave: `octets`, of which `header` are the virtio-net header's.
+    /// Whether there was room for it.
     pub fn keep(&mut self, from: usize, header: usize, octets: usize, vnet: VnetHeader, class: u8) -> bool {
         if from == OVERFLOW {
             return false;
@@ -90,7 +90,7 @@ impl PriorityBacklog {
         true
     }
 
-    /// The oldest, which goes on waiting until `drop_oldest`.
+    /// The oldest; it waits until `drop_oldest`.
     pub fn oldest(&self) -> Option<(Record, &[u8])> {
         let record = *self.records.front()?;
         Some((record, &self.ring[record.start..record.start + record.length]))

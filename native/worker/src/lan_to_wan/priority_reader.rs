@@ -1,11 +1,11 @@
-//! The thread that reads the TAP where urgent frames go first (`priority`): it reads ahead, sends what is urgent at once, and the
-//! rest in its order, a share at a time.
+//! The thread that reads the TAP with `priority`: it reads ahead, sends urgent frames at once, and the
+//! others in order, a share at a time.
 //!
 //! Source: IEEE 802.1Q-2022, 8.6.8.1 (strict priority), with two classes.
-//! Frames can overtake only where they wait on this side of the kernel. So the TAP is emptied before each share, also where what is
-//! read has to be dropped (the last ones are), and no share is given to a socket that has not yet sent half of what it may hold:
-//! a slow WAN's queue is here, and not in the kernel.
-//! A lone frame goes out at once: nothing waits for more to come, and there are no timers.
+//! Frames can overtake only where they wait on this side of the kernel. So the TAP is emptied before each share, also
+//! where what is read has to be dropped (the last ones are), and no share is given to a socket that has not yet sent
+//! half of what it may hold: a slow WAN's queue is here, and not in the kernel. A lone frame goes out at once: nothing
+//! waits for more to come, and there are no timers.
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
@@ -27,9 +27,9 @@ use crate::tap::Tap;
 use crate::threads::lan_thread;
 use crate::transport::seam::{Link, Transport};
 
-/// Reads before the next share is sent.
+/// Most reads before the next share is sent.
 const BUDGET_READS: usize = 1024;
-/// Of these, so many may be in vain.
+/// Most reads in one turn whose frame has to be dropped.
 const BUDGET_DROPS: usize = 256;
 
 /// See the module.
@@ -133,8 +133,8 @@ impl<T: Transport> PriorityReader<T> {
         next
     }
 
-    /// What was read to a place of the ring: `octets`, of which `header` are the virtio-net header's. False where there was no
-    /// room for it.
+    /// What was read to a place of the ring: `octets`, of which `header` are the virtio-net header's. False where there
+    /// was no room for it.
     fn sort(&mut self, scene: &Scene<'_, T>, header: usize, from: usize, octets: usize) -> bool {
         if let Err(reason) = frame_octets(octets, header) {
             scene.shared.counters.count_drops(Transmit, reason, 1, None);
@@ -177,7 +177,7 @@ impl<T: Transport> PriorityReader<T> {
     }
 }
 
-/// Put a frame that lies elsewhere into the batcher.
+/// Copy a frame from another buffer into the batcher.
 fn forward<T: Transport>(
     forwarding: &mut Forwarding<T>,
     scene: &Scene<'_, T>,

@@ -1,7 +1,7 @@
 //! The thread that reads the TAP: switch, cut, seal, send.
 //!
 //! Source: docs/protocol/data.md; Linux Documentation/networking/tuntap.rst.
-//! A lone frame goes out before the next read is tried; a burst is read as far as its budget goes, which doubles while it lasts.
+//! A lone frame is sent before the next read. A burst is read up to a budget, which doubles while the burst lasts.
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::transport::seam::Transport;
 
 /// Most reads in one turn.
 const BUDGET_READS: usize = 64;
-/// Wait so long after an error that the adapter does not explain.
+/// Wait this long after an error that the adapter does not explain.
 pub const ERROR_PAUSE: Nanos = 1_000_000;
 
 /// What to do after a turn.
@@ -95,7 +95,7 @@ impl<T: Transport> LanReader<T> {
             return NextStep::Wait;
         };
         let (next, reads) = self.read(&scene, tap, queue);
-        // A lone frame goes out before the next one is looked for.
+        // Send a lone frame before looking for the next one.
         if next == NextStep::Again && (self.expects_super || self.budget > 1) {
             self.forwarding.batcher.flush_full(&scene.send);
         } else {

@@ -1,4 +1,5 @@
-//! Which peer is at which endpoint. A peer moves at the same cost however many there are; the table of peers stays as it is.
+//! Which peer is at which endpoint. Moving a peer costs the same with any number of peers; the table of peers does not
+//! change.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -30,12 +31,12 @@ impl<T: Transport> PeerEndpoints<T> {
         lock(&self.holders).contains_key(endpoint)
     }
 
-    /// A newcomer has its endpoint even if a peer before it had the same (it reconnected).
+    /// Add a peer. It gets its endpoint even if another peer holds it (it reconnected).
     pub fn arrive(&self, peer: &Arc<Peer<T>>) {
         lock(&self.holders).insert(peer.path.load().endpoint(), Arc::clone(peer));
     }
 
-    /// A peer goes: it is nowhere from now on, whatever packets of it are still under way.
+    /// A peer leaves: it has no endpoint any more, even if packets of it are still being handled.
     pub fn leave(&self, peer: &Arc<Peer<T>>) {
         let mut holders = lock(&self.holders);
         peer.is_removed.store(true, Relaxed);
@@ -47,8 +48,8 @@ impl<T: Transport> PeerEndpoints<T> {
         lock(&self.holders).get(endpoint).is_some_and(|holder| is_another(holder, peer))
     }
 
-    /// A peer is at the end of another path now; who was there loses the endpoint. The endpoint of before; None: a peer of
-    /// another name is there, and nothing has changed.
+    /// Move a peer to another path; a peer that held the endpoint loses it. Returns the previous endpoint. None: a peer
+    /// of another name holds the endpoint, and nothing changed.
     pub fn float(&self, peer: &Arc<Peer<T>>, path: T::Path) -> Option<SocketAddr> {
         let mut holders = lock(&self.holders);
         if holders.get(&path.endpoint()).is_some_and(|holder| is_another(holder, peer)) {

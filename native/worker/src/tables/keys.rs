@@ -1,11 +1,12 @@
 //! One data key: seal and open in place, packet ids, replay window, limits.
 //!
 //! Source: docs/protocol/data.md#2-1 and #3. The AEAD is that of aws-lc-rs: measured on a processor with VAES
-//! (1400 octets, AES-256-GCM) it needs 0.6 of the time that `ring` does, and has AES-192 as well. Against OpenSSL 3.0.19 (`openssl
-//! speed -evp aes-256-gcm -bytes 1400`, in turn with bench `seal`, on a Granite Rapids): 175 against 559 ns.
+//! (1400 octets, AES-256-GCM) it needs 0.6 of the time that `ring` does, and has AES-192 as well. Against OpenSSL
+//! 3.0.19 (`openssl speed -evp aes-256-gcm -bytes 1400`, in turn with bench `seal`, on a Granite Rapids): 175 against
+//! 559 ns.
 //!
-//! No nonce can repeat: ids come from one counter that hands out each number once (`packet_ids.rs`), and [`KeySlot::seal`] takes
-//! its number out of a [`Reserved`], which cannot be copied.
+//! No nonce can repeat: ids come from one counter that hands out each number once (`packet_ids.rs`), and
+//! [`KeySlot::seal`] takes its number out of a [`Reserved`], which cannot be copied.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -49,8 +50,8 @@ struct ReceivedSoFar {
     octets: AtomicU64,
 }
 
-/// One key id of one peer. Its secrets live inside the AEAD contexts, which aws-lc wipes when they are freed, and in the
-/// two implicit IVs, which are wiped on drop.
+/// One key id of one peer. Its secrets live inside the AEAD contexts, which aws-lc wipes when they are freed, and in
+/// the two implicit IVs, which are wiped on drop.
 pub struct KeySlot {
     /// 0..=7.
     pub key_id: u8,
@@ -122,8 +123,8 @@ impl KeySlot {
         self.sent.0.ids.reserve(count)
     }
 
-    /// Seal the payload that stands behind `header.overhead()` octets of `packet`, in place, and write what belongs in front of
-    /// it. False, and nothing done, where `ids` has none left or the packet has no payload.
+    /// Seal the payload that stands behind `header.overhead()` octets of `packet`, in place, and write what belongs in
+    /// front of it. False, and nothing done, where `ids` has none left or the packet has no payload.
     #[inline]
     pub fn seal(&self, header: &DataHeader, packet: &mut [u8], ids: &mut Reserved) -> bool {
         let body = header.overhead();
@@ -165,8 +166,8 @@ impl KeySlot {
         self.sent.0.octets.fetch_add(octets as u64, Relaxed);
     }
 
-    /// Open packets in place: those of `size` octets (the last may be shorter) that fill `length` octets at the start of
-    /// `octets`, behind which [`SPARE_OCTETS`] are ours to use meanwhile. All begin with the same header.
+    /// Open packets in place: those of `size` octets (the last may be shorter) that fill `length` octets at the start
+    /// of `octets`, behind which [`SPARE_OCTETS`] are ours to use meanwhile. All begin with the same header.
     ///
     /// `take` gets offset and length of each payload that is authentic, new, and long enough to be a frame;
     /// `drop` the reason for each other packet. Ids are recorded only of authentic packets.
@@ -243,7 +244,7 @@ impl KeySlot {
         is_authentic.then_some(id)
     }
 
-    /// Why the key should be replaced; told once. Cheap while no limit can have been reached.
+    /// Why the key should be replaced; returned once. Cheap while no limit can have been reached.
     #[inline]
     pub fn limit_reached(&self) -> Option<LimitTrigger> {
         let packets = self.sent.0.ids.drawn() + self.so_far.packets.load(Relaxed);
@@ -292,7 +293,7 @@ impl KeySlot {
         (usage.packet_id_ratio(), self.limits.aead_ratio(&usage))
     }
 
-    /// Go on from this packet id; for tests.
+    /// Continue from this packet id; for tests.
     #[cfg(test)]
     pub fn set_next_id(&self, id: u64) {
         self.sent.0.ids.set_next(id);

@@ -32,7 +32,7 @@ impl Reserved {
     }
 }
 
-/// The counter. It only grows: at 2^64 it would begin anew, after centuries of drawing.
+/// The counter. It only grows; it would wrap at 2^64, after centuries.
 #[derive(Debug)]
 pub struct PacketIds {
     /// The id that comes next; above [`MAX_PACKET_ID`] there are no more.
@@ -59,7 +59,7 @@ impl PacketIds {
         self.next.load(Relaxed) - 1
     }
 
-    /// Go on from this id.
+    /// Continue from this id.
     #[cfg(test)]
     pub fn set_next(&self, id: u64) {
         self.next.store(id, Relaxed);

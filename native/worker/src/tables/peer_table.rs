@@ -1,7 +1,7 @@
 //! All peers of a data plane, and how to find one.
 //!
-//! A table never changes: a changed copy takes its place, so threads read it without a lock. Where peers are changes with
-//! a packet and is not part of it (`endpoints`).
+//! A table never changes: a changed copy takes its place, so threads read it without a lock. Where peers are changes
+//! with a packet and is not part of it (`endpoints`).
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ use crate::tables::endpoints::PeerEndpoints;
 use crate::tables::peers::Peer;
 use crate::transport::seam::Transport;
 
-/// The table of peers as it is now, and what changes beside it.
+/// The current table of peers, and what changes beside it.
 pub struct Peers<T: Transport> {
     /// All peers.
     pub table: ArcSwap<Table<T>>,

@@ -20,20 +20,21 @@ use crate::transport::seam::Transport;
 /// No peer id, in the atomics that hold one.
 const NONE: u32 = u32::MAX;
 const KEY_IDS: usize = 8;
-/// OCC messages of one peer: so many at once, and a second. OpenVPN sends one in ten seconds, or three of a farewell.
+/// OCC messages that one peer may send at once, and in each second after that. OpenVPN sends one in ten seconds, or
+/// three to say goodbye.
 const OCC_BURST: u32 = 8;
 const OCC_PER_SECOND: u32 = 1;
 
 /// Timers of one peer, in nanoseconds; 0: never.
 #[derive(Debug, Default)]
 pub struct Timers {
-    /// Send a ping when nothing was sent for so long.
+    /// Send a ping after this long without sending.
     pub ping: AtomicU64,
-    /// The peer is gone when nothing was heard for so long.
+    /// Report the peer as expired after this long without hearing it.
     pub ping_restart: AtomicU64,
     /// Both began here at the earliest.
     pub since: AtomicU64,
-    /// `PeerExpired` was told.
+    /// `PeerExpired` was reported.
     pub is_expired: std::sync::atomic::AtomicBool,
 }
 
@@ -92,7 +93,7 @@ impl<T: Transport> Peer<T> {
         peer
     }
 
-    /// Other peer ids.
+    /// Set the peer ids.
     pub fn identify(&self, receive: Option<u32>, transmit: Option<u32>) {
         self.receive_peer_id.store(receive.unwrap_or(NONE), Relaxed);
         self.transmit_peer_id.store(transmit.unwrap_or(NONE), Relaxed);
@@ -109,7 +110,7 @@ impl<T: Transport> Peer<T> {
         Some(self.receive_peer_id.load(Relaxed)).filter(|id| *id != NONE)
     }
 
-    /// Other timers; they begin now. Seconds.
+    /// Set the timers in seconds; they begin now.
     pub fn restart_timers(&self, ping: Option<f64>, ping_restart: Option<f64>, now: Nanos) {
         self.timers.ping.store(nanoseconds(ping), Relaxed);
         self.timers.ping_restart.store(nanoseconds(ping_restart), Relaxed);
@@ -140,7 +141,7 @@ impl<T: Transport> Peer<T> {
         self.keys[usize::from(key_id & 7)].store(Some(Arc::new(slot)));
     }
 
-    /// Forget a key; unknown ones are passed over.
+    /// Forget a key; unknown ones are ignored.
     pub fn drop_key(&self, key_id: u8) {
         let Some(place) = self.keys.get(usize::from(key_id)) else { return };
         let Some(slot) = place.swap(None) else { return };

@@ -58,7 +58,7 @@ pub struct Decision {
     pub target: Result<Target, Reason>,
 }
 
-/// A station that moved, to be told.
+/// A station that moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Move {
     /// Who.
@@ -185,8 +185,8 @@ impl Switch {
         }
     }
 
-    /// Learn the source of a frame of 14 octets or more, and decide. `ingress` None: it came from the TAP. `tell` hears of a
-    /// station that moved, a few times a second at most: beyond that moves are only counted.
+    /// Learn the source of a frame of 14 octets or more, and decide. `ingress` None: it came from the TAP. `tell` hears
+    /// of a station that moved, a few times a second at most: beyond that moves are only counted.
     #[inline]
     pub fn decide(
         &mut self,

@@ -43,10 +43,11 @@ pub trait Transport: Send + Sync + Sized + 'static {
     /// EAFNOSUPPORT: it cannot be reached from here.
     fn path_from(&self, origin: &Self::Origin, before: &Self::Path, now: Nanos) -> Result<Self::Path, Errno>;
 
-    /// Answer a peer that did not move the way its newest packet came; `path` is what `slot` held.
+    /// Send to a peer that did not move from the address that its newest packet was sent to; `path` is what `slot`
+    /// held.
     fn answer_along(&self, slot: &ArcSwap<Self::Path>, path: &Arc<Self::Path>, origin: &Self::Origin);
 
-    /// Answer control packets of this origin the way they came.
+    /// Answer control packets of this origin from the address that they were sent to.
     fn remember(&self, origin: &Self::Origin);
 
     /// Ask for the MTU of a path again; whether it changed.
@@ -168,7 +169,7 @@ pub trait BatchReceiver<T: Transport>: Send {
     /// The octets of all arrivals; 64 behind the end of each may be overwritten.
     fn octets(&mut self) -> &mut [u8];
 
-    /// So much arrived that there is probably more.
+    /// Enough arrived that more probably waits.
     fn expects_more(&self) -> bool;
 
     /// Queue an answer to a stranger.

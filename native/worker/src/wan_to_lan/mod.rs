@@ -1,7 +1,7 @@
 //! Packets from the peers to the LAN: receive, open, find the destination, join, write the TAP.
 //!
-//! In the order in which a packet passes: `receiver`, `opener`, `deliver`, `tap_writer`. `strangers` answers what belongs
-//! to no peer.
+//! In the order in which a packet passes: `receiver`, `opener`, `deliver`, `tap_writer`. `strangers` answers what
+//! belongs to no peer.
 
 pub mod deliver;
 pub mod opener;

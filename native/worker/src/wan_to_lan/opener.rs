@@ -20,7 +20,7 @@ use crate::wan_to_lan::scene::{Batch, WanScene};
 use crate::wan_to_lan::strangers::notify_stranger;
 use crate::wan_to_lan::tap_writer::Frame;
 
-/// Open a batch into `opened`, whatever was in there; whose frames they are. None: none of them may go on.
+/// Open a batch into `opened`, replacing what it held; returns the peer. None: nothing to deliver.
 pub fn open<'a, T: Transport>(
     scene: &WanScene<'a, T>,
     receiver: &mut T::Receiver,
@@ -70,7 +70,7 @@ fn sender_of<'a, T: Transport>(
     peer.ok_or(Reason::UnknownPeerId)
 }
 
-/// Open a batch with a peer's key; false where nothing of it may go on.
+/// Open a batch with a peer's key; false: nothing to deliver.
 fn open_with<T: Transport>(
     scene: &WanScene<'_, T>,
     receiver: &mut T::Receiver,
@@ -118,10 +118,10 @@ fn open_with<T: Transport>(
     true
 }
 
-/// Follow an authentic packet to where it came from; false where a peer of another name is there.
+/// Move a peer to where its authentic packet came from; false: a peer of another name holds that endpoint.
 pub fn follow<T: Transport>(shared: &Shared<T>, peer: &Arc<Peer<T>>, origin: &T::Origin, now: Nanos) -> bool {
     let endpoint = *origin.endpoint();
-    // Do not ask for a route in vain.
+    // Looked up first, because asking for a route is slow.
     if shared.peers.endpoints.is_held_by_another(&endpoint, peer) {
         return false;
     }

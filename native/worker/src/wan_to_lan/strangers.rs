@@ -57,7 +57,7 @@ pub fn read_control<T: Transport>(scene: &WanScene<'_, T>, receiver: &mut T::Rec
         };
         match shared.events.put_control(packet, *source, scene.now, sender) {
             Ok(()) if !is_remembered => {
-                // Whoever answers it does so from the address that it was sent to.
+                // The answer is sent from the address that this was sent to.
                 is_remembered = true;
                 shared.transport.remember(&batch.origin);
             }

@@ -41,7 +41,7 @@ pub struct TapWriter {
 }
 
 impl TapWriter {
-    /// Of a worker; `thread`: its place among those who count; `seed` is random.
+    /// For a worker; `thread`: its place in the counters; `seed` is random.
     pub fn new(worker: usize, thread: usize, seed: u64) -> TapWriter {
         TapWriter {
             worker,

@@ -1,5 +1,5 @@
-//! Sealed packets on their way out over UDP: equal ones together (UDP_SEGMENT), different ones in one call (sendmmsg), and
-//! what to try where the kernel refuses.
+//! Sealed packets on their way out over UDP: equal ones together (UDP_SEGMENT), different ones in one call (sendmmsg),
+//! and what to try where the kernel refuses.
 //!
 //! Source: sendmmsg(2), udp(7), UDP_SEGMENT, ip(7), IP_MTU_DISCOVER.
 
@@ -24,7 +24,7 @@ use crate::transport::udp::sockets::UdpTransport;
 
 type Context<'a> = SendContext<'a, UdpTransport>;
 
-/// After a failed UDP_SEGMENT send, segments of that size go singly for so long.
+/// After a failed UDP_SEGMENT send, send segments of that size singly for this long.
 const SEGMENT_RETRY: Nanos = 30 * SECOND;
 /// For a full socket, in all that one call sends: others wait for the send locks that it holds.
 const SEND_WAIT: Nanos = 5_000_000;
@@ -164,8 +164,8 @@ impl BatchSender<UdpTransport> for UdpBatchSender {
     fn send_control(&mut self, packet: &[u8], endpoint: SocketAddr, context: &Context<'_>) -> Result<(), Reason> {
         let socket = context.link.any().ok_or(Reason::Unreachable)?;
         let (destination, pin) = context.transport.address_of(&endpoint).map_err(drop_reason)?;
-        // Another hop limit than that of data: no receiving kernel joins the two to one read (UDP_GRO), which would take the data
-        // to the socket of the control packet, past what its peer's worker has.
+        // Another hop limit than that of data: no receiving kernel joins the two to one read (UDP_GRO), which would
+        // take the data to the socket of the control packet, past what its peer's worker has.
         let hops = socket.other_hops(destination.is_ipv4());
         let message = Outgoing { start: 0, length: packet.len(), segment: 0, destination, pin, class: 0, hops };
         let mut number = self.sender.send(socket, packet, &message).err();
@@ -293,8 +293,8 @@ fn most_segments(size: usize) -> usize {
     MAX_SEGMENTS.min((MAX_BATCH_OCTETS / size).max(1))
 }
 
-/// How many of the packets, from the first on, go in one send: equal ones of one class that lie end to end, and a shorter one
-/// behind them.
+/// How many of the packets, from the first on, go in one send: equal ones of one class that lie end to end, and a
+/// shorter one behind them.
 fn together(packets: &[Packet], limit: usize) -> usize {
     let Some(first) = packets.first() else { return 0 };
     let (size, class) = (first.length, first.class);

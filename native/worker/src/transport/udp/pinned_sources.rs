@@ -21,7 +21,7 @@ impl PinnedSources {
         self.known.get(source).map(|(pin, _)| *pin)
     }
 
-    /// Take note of where a source wrote to.
+    /// Record where a source wrote to.
     pub fn remember(&mut self, source: SocketAddr, pin: Pin) {
         self.stamp += 1;
         self.known.insert(source, (pin, self.stamp));

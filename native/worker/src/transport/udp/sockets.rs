@@ -45,7 +45,7 @@ pub struct UdpTransport {
     is_steered: AtomicBool,
 }
 
-/// Datagrams that the kernel dropped for want of room in a socket's buffer.
+/// Datagrams that the kernel dropped because a socket's buffer was full.
 #[derive(Debug, Default)]
 struct Overflow {
     of_closed_sockets: AtomicU64,
@@ -175,7 +175,8 @@ impl UdpTransport {
         Ok(())
     }
 
-    /// Have a socket that can reach `destination`: an unbound one is made for its family. Whether there is another one now.
+    /// Have a socket that can reach `destination`: an unbound one is made for its family. Whether there is another one
+    /// now.
     ///
     /// # Errors
     /// [`Error::BindFailed`].
@@ -205,7 +206,7 @@ impl UdpTransport {
         self.configured_mtu.store(mtu, Relaxed);
     }
 
-    /// The same, as it is now.
+    /// The current value of `set_mtu`.
     pub fn configured_mtu(&self) -> u32 {
         self.configured_mtu.load(Relaxed)
     }
@@ -218,7 +219,7 @@ impl UdpTransport {
         Ok((RawAddress::new(endpoint, self.family())?, lock(&self.pinned_sources).get(endpoint)))
     }
 
-    /// Take note of what a worker's socket has dropped so far.
+    /// Record what a worker's socket has dropped so far.
     pub fn set_overflow(&self, worker: usize, datagrams: u32) {
         if let Some(count) = self.overflow.by_worker.get(worker) {
             count.store(u64::from(datagrams), Relaxed);
@@ -278,7 +279,7 @@ impl UdpTransport {
 
     fn tuned(&self, socket: UdpSocket) -> Arc<UdpSocket> {
         if self.has_priority {
-            // Less waits where nothing can overtake it. Without it things go on, only later.
+            // Frames in the socket cannot be overtaken, so keep few there. A failure only costs latency.
             let _ = socket.set_send_buffer(PRIORITY_SEND_BUFFER);
         }
         Arc::new(socket)
