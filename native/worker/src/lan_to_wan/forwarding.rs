@@ -18,7 +18,7 @@ use crate::policy::from_lan::LanPolicy;
 use crate::shared::Shared;
 use crate::tables::peer_table::Table;
 use crate::tables::peers::Peer;
-use crate::tables::stations::Target;
+use crate::tables::switch::Target;
 use crate::tap::SUPER_FRAME_OCTETS;
 use crate::transport::seam::{PeerPath, SendContext, Transport};
 

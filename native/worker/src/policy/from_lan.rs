@@ -9,7 +9,8 @@ use bridged_core::Nanos;
 use crate::control::counters::Reason;
 use crate::policy::link_layer::{link_layer, LinkLayer};
 use crate::shared::Shared;
-use crate::tables::stations::{Ingress, Target};
+use crate::tables::stations::Ingress;
+use crate::tables::switch::Target;
 use crate::transport::seam::Transport;
 
 /// See the module. Of one thread.

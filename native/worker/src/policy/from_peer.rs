@@ -12,7 +12,7 @@ use crate::control::counters::Reason;
 use crate::policy::link_layer::{link_layer, LinkLayer};
 use crate::shared::Shared;
 use crate::tables::peers::Peer;
-use crate::tables::stations::Decision;
+use crate::tables::switch::Decision;
 use crate::transport::seam::Transport;
 
 /// What a decision depends on within one batch of one peer: both addresses.

@@ -1,6 +1,6 @@
 //! The link layer of a tunnel, chosen here: every tunnel is a switch today.
 
-use crate::tables::stations::Switch;
+use crate::tables::switch::Switch;
 
 /// What finds the destination of a frame, as one thread sees it.
 pub type LinkLayer = Switch;

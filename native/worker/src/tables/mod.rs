@@ -1,4 +1,4 @@
-//! What both directions look up: peers and their endpoints, keys, stations.
+//! What both directions look up: peers and their endpoints, keys, stations and the switch.
 
 pub mod endpoints;
 pub mod keys;
@@ -6,3 +6,4 @@ pub mod packet_ids;
 pub mod peer_table;
 pub mod peers;
 pub mod stations;
+pub mod switch;

@@ -1,26 +1,17 @@
-//! Where a frame goes: the learning switch between the TAP and the peers.
+//! Where the stations are: the forwarding database that all threads share.
 //!
-//! Source: IEEE 802.1D-2004, 7.7; docs/protocol/data.md#6-1; `bridged/dataplane/portable/tables/switch.py`.
-//! The FDB is behind a lock, which is taken for what is new: each thread remembers what it asked.
+//! Source: IEEE 802.1D-2004, 7.8 and 7.9; docs/protocol/data.md#6-1; `bridged/dataplane/portable/tables/fdb.py`.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use bridged_core::fdb::{Entry, Fdb, FdbChanges, FdbSettings, Learned, Port, Station, StationEvents, TAP_PORT};
-use bridged_core::headers::{addresses, Mac};
-use bridged_core::local_cache::LocalCache;
-use bridged_core::stats::FrameKind;
 use bridged_core::{Nanos, SECOND};
 
 use crate::contract::{PeerHandle, Settings};
 use crate::control::counters::Reason;
 use crate::sync::{lock, AtomicBool, AtomicU64, Mutex};
-use std::sync::atomic::Ordering::Relaxed;
 
-/// Places of each cache of a thread, 32 octets each.
-const CACHE_PLACES: usize = if cfg!(feature = "model") { 4 } else { 4096 };
-/// Every frame is in this VLAN: the switch does not look at tags yet.
-pub const VLAN: u16 = 0;
-const MOVES_TOLD_PER_SECOND: f64 = 5.0;
+pub const MOVES_REPORTED_PER_SECOND: f64 = 5.0;
 
 /// Where a frame came from.
 #[derive(Debug, Clone, Copy)]
@@ -36,28 +27,6 @@ impl Ingress<'_> {
     pub const TAP: Ingress<'static> = Ingress { port: TAP_PORT, is_removed: None };
 }
 
-/// Where frames go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
-    /// Nowhere: the station is on the side they came from.
-    Nowhere,
-    /// To the TAP.
-    Tap,
-    /// To one peer.
-    Peer(Port),
-    /// To all peers but the one they came from and, where they came from one, to the TAP.
-    Flood,
-}
-
-/// What becomes of frames from one port with the same two addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Decision {
-    /// What their destination is.
-    pub kind: FrameKind,
-    /// Where they go, or why nowhere.
-    pub target: Result<Target, Reason>,
-}
-
 /// A station that moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Move {
@@ -69,11 +38,21 @@ pub struct Move {
     pub current: Port,
 }
 
+/// Where a station is, as it may be remembered.
+#[derive(Debug, Clone, Copy)]
+pub struct Known {
+    pub port: Port,
+    /// Void in any other generation.
+    pub generation: u64,
+    /// And from this moment.
+    pub until: Nanos,
+}
+
 #[derive(Debug)]
 struct Stations {
     fdb: Fdb,
-    tell_tokens: f64,
-    told_at: Nanos,
+    report_tokens: f64,
+    reported_at: Nanos,
 }
 
 /// The forwarding database that all threads share.
@@ -93,7 +72,8 @@ impl SharedFdb {
         let (ageing, move_hold) = (nanoseconds(settings.ageing), nanoseconds(settings.move_hold));
         let refresh = FdbSettings::refresh_for(ageing, move_hold);
         let settings = FdbSettings { capacity, addresses_per_peer, ageing, move_hold, refresh };
-        let stations = Stations { fdb: Fdb::new(settings, seed), tell_tokens: MOVES_TOLD_PER_SECOND, told_at: 0 };
+        let stations =
+            Stations { fdb: Fdb::new(settings, seed), report_tokens: MOVES_REPORTED_PER_SECOND, reported_at: 0 };
         SharedFdb { stations: Mutex::new(stations), generation: AtomicU64::new(0), refresh, ageing, capacity }
     }
 
@@ -164,124 +144,74 @@ impl SharedFdb {
         self.publish(&stations.fdb);
     }
 
-    fn publish(&self, fdb: &Fdb) {
-        self.generation.store(fdb.generation(), Ordering::Release);
-    }
-}
-
-/// One thread's view of the switch.
-#[derive(Debug)]
-pub struct Switch {
-    sources: LocalCache,
-    targets: LocalCache,
-}
-
-impl Switch {
-    /// One that remembers nothing; `seed` is random.
-    pub fn new(seed: u64) -> Switch {
-        Switch {
-            sources: LocalCache::new(CACHE_PLACES, seed),
-            targets: LocalCache::new(CACHE_PLACES, seed.rotate_left(32)),
-        }
-    }
-
-    /// Learn the source of a frame of 14 octets or more, and decide. `ingress` None: it came from the TAP. `tell` hears
-    /// of a station that moved, a few times a second at most: beyond that moves are only counted.
+    /// What threads remember holds for one generation.
     #[inline]
-    pub fn decide(
-        &mut self,
-        fdb: &SharedFdb,
-        ingress: Ingress<'_>,
-        frame: &[u8],
-        forward_between_peers: bool,
-        now: Nanos,
-        tell: impl FnMut(Move),
-    ) -> Decision {
-        let Some((target, source)) = addresses(frame) else {
-            return Decision { kind: FrameKind::UnknownUnicast, target: Err(Reason::ShortFrame) };
-        };
-        let port = ingress.port;
-        let kind = kind_of(target);
-        let (target, source) = (Station::new(VLAN, target), Station::new(VLAN, source));
-        let generation = fdb.generation.load(Ordering::Acquire);
-        if self.sources.get(source, generation, now) != Some(port) {
-            if let Err(reason) = self.learn(fdb, ingress, source, now, tell) {
-                return Decision { kind, target: Err(reason) };
-            }
-        }
-        if kind != FrameKind::UnknownUnicast {
-            return Decision { kind, target: Ok(Target::Flood) };
-        }
-        let generation = fdb.generation.load(Ordering::Acquire);
-        let found = self.targets.get(target, generation, now).or_else(|| self.look_up(fdb, target, now));
-        let Some(found) = found else { return Decision { kind, target: Ok(Target::Flood) } };
-        let target = match (found, ingress.is_removed) {
-            (TAP_PORT, Some(_)) => Target::Tap,
-            (found, _) if found == port => Target::Nowhere,
-            // As OpenVPN without client-to-client: the kernel's bridge decides.
-            (_, Some(_)) if !forward_between_peers => Target::Tap,
-            (found, _) => Target::Peer(found),
-        };
-        Decision { kind: FrameKind::Unicast, target: Ok(target) }
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Acquire)
     }
 
-    #[cold]
-    fn learn(
-        &mut self,
-        fdb: &SharedFdb,
+    /// Learn the source of a frame; where it is from now on and how long that may be remembered. None: nothing was
+    /// learned. `report` hears of a station that moved, a few times a second at most.
+    ///
+    /// # Errors
+    /// The drop reason.
+    pub fn learn(
+        &self,
         ingress: Ingress<'_>,
         source: Station,
         now: Nanos,
-        mut tell: impl FnMut(Move),
-    ) -> Result<(), Reason> {
-        let port = ingress.port;
-        // Also of a peer that has gone, of which nothing is learned.
+        report: impl FnOnce(Move),
+    ) -> Result<Option<Known>, Reason> {
+        // Also of a peer that was removed, of which nothing is learned.
         if source.mac().is_group() {
             return Err(Reason::SourceMulticast);
         }
         if source.mac().is_zero() {
             return Err(Reason::ReservedAddress);
         }
-        let mut stations = lock(&fdb.stations);
+        let port = ingress.port;
+        let mut stations = lock(&self.stations);
         if ingress.is_removed.is_some_and(|is_removed| is_removed.load(Relaxed)) {
-            return Ok(());
+            return Ok(None);
         }
         let learned = stations.fdb.learn(source, port, now);
-        let learned = learned.map_err(|refusal| Reason::named(refusal.code()).unwrap_or(Reason::MacLimit));
-        fdb.publish(&stations.fdb);
-        match learned? {
-            // Where nothing was learned, the next frame may be judged otherwise.
-            Learned::Unlearned => return Ok(()),
+        self.publish(&stations.fdb);
+        match learned.map_err(|refusal| Reason::named(refusal.code()).unwrap_or(Reason::MacLimit))? {
+            // The next frame may be judged otherwise.
+            Learned::Unlearned => return Ok(None),
             Learned::Moved { previous } => {
-                if stations.may_tell(now) {
-                    tell(Move { station: source, previous, current: port });
+                if stations.may_report(now) {
+                    report(Move { station: source, previous, current: port });
                 }
             }
             Learned::Refreshed | Learned::Added => {}
         }
-        let generation = stations.fdb.generation();
-        self.sources.put(source, port, generation, now.saturating_add(fdb.refresh.max(1)));
-        Ok(())
+        let until = now.saturating_add(self.refresh.max(1));
+        Ok(Some(Known { port, generation: stations.fdb.generation(), until }))
     }
 
-    #[cold]
-    fn look_up(&mut self, fdb: &SharedFdb, target: Station, now: Nanos) -> Option<Port> {
-        let stations = lock(&fdb.stations);
+    /// Where a station is, and how long that may be remembered.
+    pub fn look_up(&self, target: Station, now: Nanos) -> Option<Known> {
+        let stations = lock(&self.stations);
         let entry = stations.fdb.find(target, now)?;
-        let until = if entry.is_static { Nanos::MAX } else { entry.heard.saturating_add(fdb.ageing).saturating_add(1) };
-        self.targets.put(target, entry.port, stations.fdb.generation(), until);
-        Some(entry.port)
+        let ages_at = entry.heard.saturating_add(self.ageing).saturating_add(1);
+        let until = if entry.is_static { Nanos::MAX } else { ages_at };
+        Some(Known { port: entry.port, generation: stations.fdb.generation(), until })
+    }
+
+    fn publish(&self, fdb: &Fdb) {
+        self.generation.store(fdb.generation(), Release);
     }
 }
 
 impl Stations {
-    fn may_tell(&mut self, now: Nanos) -> bool {
-        let gained = now.saturating_sub(self.told_at) as f64 / SECOND as f64 * MOVES_TOLD_PER_SECOND;
-        self.tell_tokens = (self.tell_tokens + gained).min(MOVES_TOLD_PER_SECOND);
-        self.told_at = now;
-        let may = self.tell_tokens >= 1.0;
+    fn may_report(&mut self, now: Nanos) -> bool {
+        let gained = now.saturating_sub(self.reported_at) as f64 / SECOND as f64 * MOVES_REPORTED_PER_SECOND;
+        self.report_tokens = (self.report_tokens + gained).min(MOVES_REPORTED_PER_SECOND);
+        self.reported_at = now;
+        let may = self.report_tokens >= 1.0;
         if may {
-            self.tell_tokens -= 1.0;
+            self.report_tokens -= 1.0;
         }
         may
     }
@@ -292,21 +222,6 @@ pub fn handle_at(port: Port) -> Option<PeerHandle> {
     (port != TAP_PORT).then_some(port)
 }
 
-/// What a destination is, as far as its address tells.
-fn kind_of(target: Mac) -> FrameKind {
-    if target == Mac::BROADCAST {
-        FrameKind::Broadcast
-    } else if target.is_group() {
-        FrameKind::Multicast
-    } else {
-        FrameKind::UnknownUnicast
-    }
-}
-
 fn nanoseconds(seconds: f64) -> Nanos {
     (seconds.max(0.0) * SECOND as f64) as Nanos
 }
-
-#[cfg(test)]
-#[path = "stations_tests.rs"]
-mod tests;

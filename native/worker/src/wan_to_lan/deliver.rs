@@ -18,7 +18,7 @@ use crate::lan_to_wan::peer_batches::PeerBatcher;
 use crate::policy::from_peer::{admit_occ, PeerPolicy};
 use crate::shared::Shared;
 use crate::tables::peers::Peer;
-use crate::tables::stations::{Decision, Target};
+use crate::tables::switch::{Decision, Target};
 use crate::threads::wan_thread;
 use crate::transport::seam::Transport;
 use crate::wan_to_lan::scene::WanScene;

@@ -1,4 +1,10 @@
+use std::sync::atomic::Ordering::Relaxed;
+
+use bridged_core::SECOND;
+
 use super::*;
+use crate::contract::Settings;
+use crate::tables::stations::MOVES_REPORTED_PER_SECOND;
 use crate::test_rig::{Far, Rig};
 
 const BROADCAST: u8 = 0xff;
@@ -120,10 +126,10 @@ fn moves_are_told_a_few_times_a_second_and_all_are_followed() {
         scene.first_sends(BROADCAST, 11, now);
         scene.second_sends(BROADCAST, 11, now);
     }
-    assert_eq!(scene.moves.len(), MOVES_TOLD_PER_SECOND as usize);
+    assert_eq!(scene.moves.len(), MOVES_REPORTED_PER_SECOND as usize);
     assert_eq!(scene.fdb.figures().1.moved, 199);
     scene.first_sends(BROADCAST, 11, START + 2 * SECOND);
-    assert_eq!(scene.moves.len(), MOVES_TOLD_PER_SECOND as usize + 1);
+    assert_eq!(scene.moves.len(), MOVES_REPORTED_PER_SECOND as usize + 1);
 }
 
 #[test]
