@@ -1,9 +1,14 @@
 //! The native data plane of one tunnel: peers, keys, shared tables, and the threads that move frames.
 //!
-//! Source: `bridged/dataplane/contract.py`; `bridged/dataplane/portable` is the readable specification.
+//! Source: `bridged/dataplane/contract.py`; `bridged/dataplane/portable` has the same rooms in Python.
 //!
-//! The face, all of it callable from any thread (`DataPlane: Send + Sync`), none of it blocking for longer than
-//! a batch of frames takes:
+//! - `lan_to_wan`: read the TAP, find the destination, cut, batch by peer, seal, send.
+//! - `wan_to_lan`: receive, open, find the destination, join, write the TAP.
+//! - `policy`: whether a frame may pass and where it goes, one stage for each direction.
+//! - `tables`: peers, keys, stations. `transport`: the path to a peer; UDP today.
+//! - `control`: events, timers, snapshots, answers to strangers. `plane`: the contract's verbs, which put it together.
+//!
+//! The verbs can be called from any thread (`DataPlane: Send + Sync`) and block no longer than a batch of frames takes:
 //!
 //! ```text
 //! DataPlane::new(Settings) -> Result<DataPlane, Error>
