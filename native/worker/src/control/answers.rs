@@ -1,8 +1,8 @@
-//! Hard resets, answered where they arrive: what a forged one costs is a look at its wrap and, at most, one small
+//! Hard resets, answered where they arrive: a forged one costs a check of its wrap and, at most, one small
 //! packet.
 //!
 //! Source: `bridged/protocol/strangers/listener.py`, `cookie.py` and `wrap/`; docs/protocol/control.md#2-2 to #2-4 and
-//! #4-2. Nothing is kept for a source; the cookie in the answer is what the client has to bring back.
+//! #4-2. No state is kept for a source: the client has to bring back the cookie in the answer.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -29,11 +29,11 @@ const COOKIE: usize = 8;
 /// As `_SLOTS_ACCEPTED` in cookie.py.
 const SLOTS_ACCEPTED: i64 = 3;
 const PURPOSE: &[u8] = b"session id";
-/// Of all control packets that a stranger may send; as `MAX_CONTROL_DATAGRAM`.
+/// Octets of the largest control packet of a stranger; as `MAX_CONTROL_DATAGRAM`.
 const STRANGER_OCTETS: usize = 2560;
 /// Wrap packet id of every answer.
 const ANSWER_PACKET_ID: u32 = 1;
-/// An answer under the longest digest.
+/// Octets of an answer with the longest digest.
 pub const ANSWER_OCTETS: usize = 128;
 
 /// Secrets of a wrap, as the contract has them.

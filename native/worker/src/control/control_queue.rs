@@ -1,4 +1,4 @@
-//! Control datagrams on their way to the control plane: those of known endpoints first, and strangers' never in their
+//! Control datagrams for the control plane: known endpoints first, and strangers never in their
 //! way.
 //!
 //! Source: bridged/dataplane/portable/control/control_queue.py. Every lane is bounded, and every source has a rate.
@@ -15,13 +15,13 @@ use crate::control::counters::Reason;
 
 /// Larger ones cannot be control packets (tls-mtu is at most 2048).
 const CONTROL_DATAGRAM_OCTETS: usize = 4096;
-/// Of an endpoint in its handshake.
+/// For an endpoint in its handshake.
 const HANDSHAKE: Rate = Rate { burst: 128, per_second: 64 };
-/// Of all endpoints of a host in their handshakes: a thousand clients that return at once fit in.
+/// For all endpoints of a host in their handshakes: enough for a thousand clients that return at once.
 const HANDSHAKES: Rate = Rate { burst: 8192, per_second: 4096 };
-/// Of a host with clients that brought their cookies back.
+/// For a host whose clients brought their cookies back.
 const NEWCOMERS: Rate = Rate { burst: 4096, per_second: 512 };
-/// What no use could be made of: for logs, not for answers.
+/// For datagrams without use: a few go up for the log.
 const SAMPLES: Rate = Rate { burst: 32, per_second: 8 };
 /// Endpoints that brought a cookie back and may continue without it.
 const PROVEN: Rate = Rate { burst: 16, per_second: 1 };

@@ -1,4 +1,4 @@
-//! What the control plane and the timers send: control packets as they are, and payloads that are no frames, sealed.
+//! What the control plane and the timers send: control packets unchanged, and sealed payloads that are no frames.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::sync::{lock, Mutex};
 use crate::tables::peers::Peer;
 use crate::transport::seam::Transport;
 
-/// See the module. Any thread may send; one at a time does.
+/// See the module. Threads send one at a time.
 pub struct ControlSender<T: Transport> {
     batcher: Mutex<PeerBatcher<T>>,
 }

@@ -10,7 +10,7 @@ use bridged_core::stats::{bucket, FrameKind, BATCH_BOUNDS, BATCH_BUCKETS, FRAME_
 
 use crate::contract::{Direction, Histogram, PeerCounters};
 
-/// A figure with one writer.
+/// A counter with one writer.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -103,7 +103,7 @@ reasons! {
 
 const REASONS: usize = Reason::ALL.len();
 
-/// Lost frames and packets. Losing is rare enough for any thread to count it here.
+/// Lost frames and packets. Losses are rare: all threads share these counters.
 #[derive(Debug)]
 pub struct Drops([[Counter; REASONS]; 2]);
 
@@ -152,7 +152,7 @@ impl DirectionCounters {
     }
 }
 
-/// What one thread counts of one peer. Two cache lines of filling keep neighbours apart.
+/// What one thread counts of one peer. Aligned to two cache lines, so that threads do not share one.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct PeerCells {

@@ -1,4 +1,4 @@
-//! Events on their way to the control plane, behind an eventfd; every queue is bounded.
+//! Events for the control plane, behind an eventfd. Every queue is bounded.
 //!
 //! Source: bridged/dataplane/contract.py. Strangers can send control datagrams: they are limited by source, and
 //! leave room for peers, so that a flood cannot cut off a renegotiation.

@@ -1,4 +1,4 @@
-//! When to look at which peer's timers: taking the next one costs the same however many peers there are.
+//! When to look at which peer's timers. Finding the next one takes logarithmic time.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -6,7 +6,7 @@ use bridged_core::Nanos;
 
 use crate::contract::PeerHandle;
 
-/// Each peer has one moment at most.
+/// Holds at most one moment for each peer.
 #[derive(Debug, Default)]
 pub struct Schedule {
     due: BTreeSet<(Nanos, PeerHandle)>,

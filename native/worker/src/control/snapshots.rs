@@ -1,4 +1,4 @@
-//! All figures of a data plane at one moment.
+//! All counters and states of a data plane at one moment.
 //!
 //! Source: bridged/dataplane/contract.py; docs/reference/metrics.md.
 
@@ -18,7 +18,7 @@ use crate::transport::seam::{PeerPath, Transport, TransportFigures};
 
 const SEGMENT_CAUSES: [&str; 3] = ["eio", "einval", "emsgsize"];
 
-/// The figures of one peer.
+/// Counters and state of one peer.
 pub fn of_peer<T: Transport>(shared: &Shared<T>, peer: &Peer<T>) -> PeerSnapshot {
     let ratios = peer
         .all_keys()
@@ -37,7 +37,7 @@ pub fn of_peer<T: Transport>(shared: &Shared<T>, peer: &Peer<T>) -> PeerSnapshot
     }
 }
 
-/// The figures of all. `txqueue_dropped` keeps the last figure of the adapter.
+/// Those of all peers and of the data plane. `txqueue_dropped` keeps the adapter's last count.
 pub fn of_plane<T: Transport>(shared: &Shared<T>, aead: &'static str, txqueue_dropped: &AtomicU64) -> Snapshot {
     let tap = shared.adapter.tap.load_full();
     let transport = shared.transport.figures();

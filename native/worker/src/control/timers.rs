@@ -61,7 +61,8 @@ fn look_at_peers<T: Transport>(shared: &Shared<T>, sender: &ControlSender<T>, sc
     }
 }
 
-/// Send a ping, tell of an expiry; when to look again, later than `now`. None: the peer has no timers, or has gone.
+/// Send a ping or report an expiry; returns when to look again, later than `now`. None: the peer has no timers, or was
+/// removed.
 fn look_at<T: Transport>(
     shared: &Shared<T>,
     sender: &ControlSender<T>,

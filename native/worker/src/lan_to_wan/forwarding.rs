@@ -1,4 +1,4 @@
-//! A frame from the TAP finds its peers and is put into their batcher: switched, cut, and fitted to each one's path.
+//! Finds the peers of a frame from the TAP and queues it for them, cut to fit each one's path.
 //!
 //! Source: docs/protocol/data.md#5-1 and #5-4.
 
@@ -34,7 +34,7 @@ pub struct Scene<'a, T: Transport> {
     pub send: SendContext<'a, T>,
 }
 
-/// See the module. `batcher`: plain frames are expected at its write_slot.
+/// See the module. Plain frames are expected in the write slot of `batcher`.
 pub struct Forwarding<T: Transport> {
     thread: usize,
     policy: LanPolicy,

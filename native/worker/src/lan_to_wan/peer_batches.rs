@@ -1,11 +1,11 @@
 //! Frames for peers: collected by peer, sealed into one buffer, and sent in as few calls as possible.
 //!
 //! Source: docs/protocol/data.md#2-1.
-//! A frame that was read or cut into the buffer is sealed where it is. One that goes to several peers, or was received
-//! from another peer, is sealed from where it lies, once for each peer, without being copied before. Each peer's frames
-//! leave in the order in which they were placed; equal ones lie end to end then, and are a UDP_SEGMENT run as they are.
-//! Packet ids are taken, and packets sent, holding the peer's send lock: they leave in order whichever thread sends
-//! (OpenVPN's replay window has 64 places).
+//! A frame that was read or cut into the buffer is sealed in place. One for several peers, or one received
+//! from another peer, is sealed once for each peer from where it is, without a copy. Each peer's frames
+//! leave in the order in which they were placed; equal ones lie end to end and form a UDP_SEGMENT run.
+//! The peer's send lock is held while packet ids are taken and packets are sent: they leave in order
+//! from all threads (OpenVPN's replay window has 64 places).
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;

@@ -10,15 +10,15 @@ use bridged_core::stats::FrameKind;
 use crate::tables::peers::Peer;
 use crate::transport::seam::Transport;
 
-/// Peers at most; beyond, `has_room` is false.
+/// Most peers; with more, `has_room` is false.
 pub const QUEUE_PEERS: usize = 512;
-/// Places of the table: at most half of them (and one) are taken.
+/// Places of the table; at most half of them are taken.
 const PLACES: usize = 2 * QUEUE_PEERS;
-/// Frames at most, as peers.
+/// Most frames, likewise.
 const QUEUE_FRAMES: usize = 8192;
 const NONE: usize = usize::MAX;
 
-/// Where a frame lies that waits.
+/// Where a waiting frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// In the buffer, behind room for its header: it can be sealed there.
@@ -29,7 +29,7 @@ pub enum Place {
     Outside,
 }
 
-/// A frame that waits.
+/// A waiting frame.
 #[derive(Debug, Clone, Copy)]
 pub struct PendingFrame {
     /// Where it lies.
@@ -46,7 +46,7 @@ pub struct PendingFrame {
     next: usize,
 }
 
-/// A peer that something waits for.
+/// A peer with waiting frames.
 pub struct PendingPeer<T: Transport> {
     /// Who.
     pub peer: Arc<Peer<T>>,

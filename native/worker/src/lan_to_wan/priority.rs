@@ -10,15 +10,15 @@ use crate::tap::SUPER_FRAME_OCTETS;
 
 /// Octets of the ring: 128 of the largest super-frames. About what the socket may hold without `priority`.
 const RING_OCTETS: usize = 8 * 1024 * 1024;
-/// A place behind the ring, for what finds no room in it.
+/// A place behind the ring for reads that find no room in it.
 const OVERFLOW: usize = RING_OCTETS;
 const OVERFLOW_OCTETS: usize = SUPER_FRAME_OCTETS + LONG_OCTETS + 1;
-/// Frames at most, however small.
+/// Most frames, of any size.
 const RECORDS: usize = 8192;
 /// Frames begin at whole cache lines.
 const LINE_OCTETS: usize = 64;
 
-/// A frame, or super-frame, that waits.
+/// A waiting frame or super-frame.
 #[derive(Debug, Clone, Copy)]
 pub struct Record {
     /// What the kernel said of it.

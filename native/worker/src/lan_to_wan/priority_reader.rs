@@ -2,10 +2,10 @@
 //! others in order, a share at a time.
 //!
 //! Source: IEEE 802.1Q-2022, 8.6.8.1 (strict priority), with two classes.
-//! Frames can overtake only where they wait on this side of the kernel. So the TAP is emptied before each share, also
-//! where what is read has to be dropped (the last ones are), and no share is given to a socket that has not yet sent
-//! half of what it may hold: a slow WAN's queue is here, and not in the kernel. A lone frame goes out at once: nothing
-//! waits for more to come, and there are no timers.
+//! A frame can overtake others only before they reach the kernel. Therefore the TAP is emptied before each share, even
+//! if the newest frames have to be dropped, and a socket gets no share before it has sent
+//! half of what it may hold: the queue of a slow WAN is here rather than in the kernel. A lone frame is sent at once:
+//! nothing waits for more frames, and there are no timers.
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub struct PriorityReader<T: Transport> {
     budget: usize,
 }
 
-/// What a turn came to.
+/// The result of a turn.
 struct Outcome {
     next: NextStep,
     /// Frames wait for the socket to send.
