@@ -2,7 +2,7 @@
 //! hand.
 
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 
@@ -35,15 +35,7 @@ impl Rig {
     pub fn new(change: impl FnOnce(&mut Settings)) -> Rig {
         let tap = UnixDatagram::pair().unwrap();
         tap.0.set_nonblocking(true).unwrap();
-        let port = TapPort {
-            fds: vec![tap.0.as_raw_fd()],
-            writer: None,
-            name: "in-hand".into(),
-            mac: [2, 0, 0, 0, 0, 0xff],
-            mtu: 1500,
-            virtio_header_size: 0,
-            offloads: Vec::new(),
-        };
+        let port = port_of(tap.0.as_raw_fd());
         let mut settings = Settings::new("test", port, Some(loopback()));
         change(&mut settings);
         let (plane, socket) = (DataPlane::new(settings).unwrap(), open());
@@ -187,7 +179,21 @@ pub fn frame(number: usize, length: usize) -> Vec<u8> {
     octets
 }
 
-fn key(send: u8, receive: u8) -> Key {
+/// A TAP that is this descriptor.
+pub fn port_of(descriptor: RawFd) -> TapPort {
+    TapPort {
+        fds: vec![descriptor],
+        writer: None,
+        name: "in-hand".into(),
+        mac: [2, 0, 0, 0, 0, 0xff],
+        mtu: 1500,
+        virtio_header_size: 0,
+        offloads: Vec::new(),
+    }
+}
+
+/// A key of which one octet is known.
+pub fn key(send: u8, receive: u8) -> Key {
     Key {
         key_id: 0,
         cipher: Cipher::Aes256Gcm,

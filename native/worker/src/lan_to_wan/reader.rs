@@ -84,7 +84,7 @@ impl<T: Transport> LanReader<T> {
     }
 
     /// Read up to the budget, and send.
-    fn turn(&mut self, shared: &Shared<T>) -> NextStep {
+    pub fn turn(&mut self, shared: &Shared<T>) -> NextStep {
         let tap = shared.adapter.tap.load();
         let table = shared.peers.table.load();
         let link = shared.transport.link(self.worker);

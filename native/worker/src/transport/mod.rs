@@ -2,4 +2,6 @@
 
 pub mod endpoint_text;
 pub mod seam;
+#[cfg(test)]
+pub mod stream_transport;
 pub mod udp;

@@ -137,3 +137,7 @@ impl<T: Transport> WanReceiver<T> {
 #[cfg(test)]
 #[path = "receiver_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "receiver_stream_tests.rs"]
+mod stream_tests;
