@@ -148,7 +148,9 @@ impl<T: Transport> Forwarding<T> {
         let (kind, target) = match self.policy.judge(shared, frame, scene.send.now) {
             Ok(found) => found,
             Err(reason) => {
-                shared.counters.count_drops(Transmit, reason, count, None);
+                // With its first frame the whole super-frame is no frame.
+                let amount = if reason == Reason::HousekeepingMagic { 1 } else { count };
+                shared.counters.count_drops(Transmit, reason, amount, None);
                 return;
             }
         };
