@@ -14,7 +14,7 @@ use bridged_sys::memory::resident;
 use crate::contract::Direction::Transmit;
 use crate::control::counters::Reason;
 use crate::lan_to_wan::peer_batches::PeerBatcher;
-use crate::policy::from_lan::LanPolicy;
+use crate::policy::from_lan::{admit, LanPolicy};
 use crate::shared::Shared;
 use crate::tables::peer_table::Table;
 use crate::tables::peers::Peer;
@@ -140,6 +140,9 @@ impl<T: Transport> Forwarding<T> {
     /// Forward a super-frame from another buffer.
     pub fn forward_super(&mut self, scene: &Scene<'_, T>, vnet: &VnetHeader, frame: &[u8]) {
         let Scene { shared, table, .. } = *scene;
+        if let Err(reason) = admit(frame) {
+            return shared.counters.count_drops(Transmit, reason, 1, None);
+        }
         let Ok(parsed) = SuperFrame::parse(vnet, frame) else {
             shared.counters.count_drops(Transmit, Reason::BadLength, 1, None);
             return;
@@ -148,9 +151,7 @@ impl<T: Transport> Forwarding<T> {
         let (kind, target) = match self.policy.judge(shared, frame, scene.send.now) {
             Ok(found) => found,
             Err(reason) => {
-                // With its first frame the whole super-frame is no frame.
-                let amount = if reason == Reason::HousekeepingMagic { 1 } else { count };
-                shared.counters.count_drops(Transmit, reason, amount, None);
+                shared.counters.count_drops(Transmit, reason, count, None);
                 return;
             }
         };

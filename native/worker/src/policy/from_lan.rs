@@ -35,14 +35,23 @@ impl LanPolicy {
         frame: &[u8],
         now: Nanos,
     ) -> Result<(FrameKind, Target), Reason> {
-        // The far end would take it for a ping or for OCC.
-        if begins_as_housekeeping(frame) {
-            return Err(Reason::HousekeepingMagic);
-        }
+        admit(frame)?;
         let report = |station| shared.report_move(station);
         let decision = self.link_layer.decide(&shared.stations, Ingress::TAP, frame, true, now, report);
         decision.target.map(|target| (decision.kind, target))
     }
+}
+
+/// Whether a frame, or the super-frame that it begins, can be sent: the far end must not take it for a ping or for OCC.
+///
+/// # Errors
+/// The drop reason.
+#[inline]
+pub fn admit(frame: &[u8]) -> Result<(), Reason> {
+    if begins_as_housekeeping(frame) {
+        return Err(Reason::HousekeepingMagic);
+    }
+    Ok(())
 }
 
 /// Octets of the frame in a read of the TAP, of which `header` are the virtio-net header's.
