@@ -31,11 +31,11 @@ from bridged.runtime.site.host_warnings import host_warnings
 from bridged.runtime.site.site import Site
 from bridged.runtime.site.trust_keeper import Revocation, TrustKeeper
 from bridged.runtime.snapshot import DaemonSnapshot, DutiesStatus, ReloadStatus
-from bridged.runtime.tunnels.fallback_log import FallbackLog
 from bridged.runtime.tunnels.tunnel import RunningTunnel
 from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
 from bridged.runtime.tunnels.tunnel_status import tunnel_status
 from bridged.runtime.watchers.clock_steps import ClockSteps
+from bridged.runtime.watchers.fallback_log import FallbackLog
 from bridged.runtime.watchers.host_watch import HostWatch
 from bridged.runtime.watchers.loop_guard import LoopGuard
 from bridged.runtime.watchers.loop_lag import LoopLag

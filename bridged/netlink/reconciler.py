@@ -17,15 +17,15 @@ from bridged.errors import BridgedError, NetlinkError, ShutdownErrors
 from bridged.link_planning.actions import Action, Attach, described
 from bridged.link_planning.links import BridgeWish, HostLinks, Ownership
 from bridged.link_planning.plan import plan, unfit_links
+from bridged.link_planning.repairs import Repairs
+from bridged.link_planning.retries import Retries
 from bridged.link_planning.undoing import claim, plan_undo, recognise
 from bridged.netlink.announcer import Announcer
 from bridged.netlink.attachment_state import AttachmentStatus
 from bridged.netlink.claims import Claims
 from bridged.netlink.host import Host
 from bridged.netlink.journal import Journal
-from bridged.netlink.repairs import Repairs
 from bridged.netlink.reports import Reports
-from bridged.netlink.retries import Retries
 from bridged.netlink.tunnel_route import carrying_ports, check_ports
 
 ADOPTED_GRACE_SECONDS = 1.0

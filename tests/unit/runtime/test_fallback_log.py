@@ -10,8 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridged.dataplane.contract import DataPlane, DataplaneSnapshot
-from bridged.runtime.tunnels import fallback_log
-from bridged.runtime.tunnels.fallback_log import FallbackLog
+from bridged.runtime.watchers import fallback_log
+from bridged.runtime.watchers.fallback_log import FallbackLog
 from tests.lab.snapshots import plane
 
 

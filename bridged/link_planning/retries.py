@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bridged.netlink.repairs import Key
+from bridged.link_planning.repairs import Key
 
 FIRST_RETRY_SECONDS = 0.1
 LONGEST_RETRY_SECONDS = 15.0

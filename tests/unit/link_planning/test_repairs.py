@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from bridged.link_planning.actions import AddAddress, Attach, DeleteAddress, SetUp
 from bridged.link_planning.links import HostAddress, HostLinks, Link
-from bridged.netlink.repairs import FORGIVEN_AFTER_SECONDS, FREE_REPAIRS, LONGEST_DELAY_SECONDS, Repairs
+from bridged.link_planning.repairs import FORGIVEN_AFTER_SECONDS, FREE_REPAIRS, LONGEST_DELAY_SECONDS, Repairs
 
 ATTACH = Attach("eth1", "br0")
 HOST = HostLinks((Link("eth1", 3), Link("br0", 2)))
