@@ -284,8 +284,8 @@ class Daemon:
         is_good = outcome != "rejected"
         succeeded = UnixSeconds(time.time()) if is_good else known.succeeded
         self._reload_status = ReloadStatus(counts, outcome, detail, succeeded)
-        tell = self._log.info if is_good else self._log.error
-        tell("configuration_reloaded" if is_good else "reload_rejected", outcome=outcome, detail=detail)
+        write = self._log.info if is_good else self._log.error
+        write("configuration_reloaded" if is_good else "reload_rejected", outcome=outcome, detail=detail)
         return self._reload_status
 
     # --- confirmation -----------------------------------------------------------------------------

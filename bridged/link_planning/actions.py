@@ -48,7 +48,7 @@ class SetMac(Setting[MacAddress]):
 
 
 class SetMtu(Setting[int]):
-    """MTU in octets of payload."""
+    """MTU in bytes of payload."""
 
     __slots__ = ()
     name = "mtu"

@@ -33,7 +33,7 @@ class Claims:
         if kept is None:
             return None
         self.ownership = kept.ownership
-        # An older version kept no wish. Then all that it did is given back, whatever is wished now.
+        # An older version recorded no wish. Then everything it did is undone, whatever is wished now.
         return kept.wish or BridgeWish("")
 
     def write(self, ownership: Ownership, wish: BridgeWish) -> None:

@@ -25,7 +25,7 @@ class Host:
     """Reads and changes links, addresses and routes. Not thread-safe; one per thread.
 
     Raises:
-        NetlinkError: in all methods; `operation` and `link` say where the kernel refused.
+        NetlinkError: from all methods; `operation` and `link` tell what the kernel refused.
     """
 
     def __init__(self) -> None:

@@ -27,8 +27,8 @@ ARPHRD_ETHER = 1
 CENTISECONDS = 100.0
 FOR_EVER = 0xFFFFFFFF
 ADDRESS_FLAGS_KEPT = 0x02 | 0x10 | 0x100 | 0x200 | 0x400
-"""No duplicate detection, home address, manage-temporary, no-prefix-route, multicast autojoin: these are set
-from outside; the others are state."""
+"""No duplicate detection, home address, manage-temporary, no-prefix-route, multicast autojoin: users set
+these; the other flags are state."""
 ROUTE_KINDS_MOVED = frozenset({1})
 """Unicast. Local, broadcast, multicast and anycast routes are the kernel's own."""
 ROUTE_ONLINK = 4
@@ -36,7 +36,7 @@ STACKED_KINDS = frozenset({"vlan", "macvlan", "macvtap", "ipvlan", "ipvtap"})
 
 
 class Names(dict[int, str]):
-    """Link names by index, asked of the kernel where they are not known yet; empty where there is no link."""
+    """Link names by index; asks the kernel for unknown ones. Empty for a link that does not exist."""
 
     def __missing__(self, index: int) -> str:
         try:
@@ -149,13 +149,13 @@ def parse_route(raw: Any, names: Names, now: float) -> HostRoute | None:
         metrics=_metrics(raw.get_attr("RTA_METRICS")),
         nexthops=hops,
         nexthop_object=raw.get_attr("RTA_NH_ID"),
-        # In clock ticks (USER_HZ, 100), and negative once it is over.
+        # In clock ticks (USER_HZ, 100), and negative once expired.
         expires_at=now + expires / CENTISECONDS if expires else None,
     )
 
 
 def _gateway(raw: Any) -> str | None:
-    """The gateway; of the other family where the route says so (`via inet6 …`)."""
+    """The gateway, which may be of the other family (`via inet6 …`)."""
     via = raw.get_attr("RTA_VIA")
     gateway = via.get("addr") if via is not None else raw.get_attr("RTA_GATEWAY")
     return str(gateway) if gateway else None

@@ -45,10 +45,10 @@ _ROUTE_PREFIX_OCTET = 17
 
 
 def observe(kernel: RouteSocket, names: Collection[str], *, routes_by: Collection[str] = ()) -> HostLinks:
-    """The links `names` and the ports of those that are bridges, with the addresses of all of them.
+    """The links `names`, the ports of those that are bridges, and the addresses of all of them.
 
-    Routes are those by `routes_by`, some of `names`. Each is asked for by itself, and the kernel sorts
-    the rest out: thousands of other links, and millions of other routes, cost nothing here.
+    Includes the routes by `routes_by`, which are some of `names`. Each object is queried by itself and the
+    kernel filters, so thousands of other links and millions of other routes cost nothing.
 
     Raises:
         NetlinkError: the kernel did not answer.
@@ -193,6 +193,6 @@ def _is_vlan_aware(link: Any) -> bool:
 
 
 def _bridge_info(link: Any) -> Any:
-    """What the kernel says of a bridge; None for any other link."""
+    """The bridge part of a link message; None for any other link."""
     info = link.get_attr("IFLA_LINKINFO")
     return info if info is not None and info.get_attr("IFLA_INFO_KIND") == "bridge" else None

@@ -82,7 +82,7 @@ class Reconciler:
     # --- verbs ------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Bring about everything that can be by now.
+        """Do everything that is possible now.
 
         Raises:
             ConfigurationError: the wish cannot be met on this host; nothing was changed.
@@ -97,7 +97,7 @@ class Reconciler:
             raise
 
     def change(self, wish: BridgeWish) -> None:
-        """Keep the bridge as `wish` says from now on. What only the old wish asked for is not given back.
+        """Keep the bridge as `wish` says from now on. What only the old wish asked for is not undone.
 
         Raises:
             ConfigurationError, NetlinkError: the old wish is kept; what was done for the new one stays.
@@ -154,10 +154,10 @@ class Reconciler:
         return self._delay()
 
     def restore(self) -> None:
-        """Put everything back as it was before `start`.
+        """Return the host to how it was before `start`.
 
         Raises:
-            ShutdownErrors: what could not be; the rest is.
+            ShutdownErrors: what could not be restored; the rest was.
         """
         errors = self._restore()
         if errors:
@@ -270,7 +270,7 @@ class Reconciler:
     def _apply(self, actions: list[Action]) -> bool:
         """Do what was planned from the last look. True where some of it was a repair."""
         before = self.claims.ownership
-        # Written before it is done: if we are killed in between, the record says what to give back.
+        # Written before it is done: if we are killed in between, the record says what to undo.
         self.claims.write(claim(before, self._observed, actions, self.wish.name), self.wish)
         try:
             self._host.apply(actions)
@@ -302,7 +302,7 @@ class Reconciler:
         self._retries.note_refused(key, error.message, time.monotonic())
 
     def _restore(self) -> list[BridgedError]:
-        """What could not be given back, in order."""
+        """Undo everything. Returns what failed, in order."""
         errors: list[BridgedError] = []
         try:
             for _ in range(PASSES):

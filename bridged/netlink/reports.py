@@ -25,7 +25,7 @@ class Reports:
         self._events.append(AttachmentEvent(name, self._bridge, details))
 
     def expect_missing(self, missing: frozenset[str]) -> None:
-        """These ports are known to be missing: `host_warnings` tells whoever has configured them."""
+        """Do not report these missing ports: `host_warnings` has done it."""
         self._missing = missing
 
     def note_missing(self, missing: frozenset[str], wished: Collection[str]) -> None:

@@ -62,22 +62,12 @@ class RefusedStatus:
 
 @dataclass(frozen=True, slots=True)
 class TunnelStatus:
-    """One tunnel. `state` is a word for people: `listening`, `resolving`, `connecting`,
-    `connected`, `waiting`, `stopped`.
-
-    `handshakes` by (phase, outcome); `handshake_durations` by phase; `authentications` by (method,
-    outcome); `renegotiations` by (trigger, outcome); `control_drops` by (direction, reason): packets that
-    the control plane refused; `certificates` role -> end of validity; `crl_next_update`: end of the
-    revocation list; `mac_conflicts` by `adapter`, `lan_station`, `local_port`, `peer`. `coalescing`: `tcp4`,
-    `tcp6`, `udp4`, `udp6` -> `joined`, or why not
-    (absent: the data plane or the TAP cannot, or `coalesce: off`). `name_conflicts`: how often
-    two machines of one name met. `last_error`: newest failure, one line.
-    `refused`: who was refused in the last hour, newest first.
-    """
+    """One tunnel. None: not known (yet)."""
 
     name: str
     role: str
     state: str
+    """A word for people: `listening`, `resolving`, `connecting`, `connected`, `waiting`, `stopped`."""
     up: bool
     transport: str
     wrap: str
@@ -86,21 +76,35 @@ class TunnelStatus:
     tap_mac: str | None
     local_endpoint: str | None
     remote: str | None
+    """The server that a client called last."""
     peers_limit: int
     peers: tuple[PeerStatus, ...]
     dataplane: DataplaneSnapshot | None
     handshakes: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """By (phase, outcome)."""
     handshake_durations: Mapping[str, Histogram] = field(default_factory=dict)
+    """By phase, in seconds."""
     authentications: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """By (method, outcome)."""
     renegotiations: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """By (trigger, outcome)."""
     control_drops: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """By (direction, reason): packets that the control plane refused."""
     certificates: Mapping[str, UnixSeconds] = field(default_factory=dict)
+    """Role -> end of validity."""
     crl_next_update: UnixSeconds | None = None
+    """End of the revocation list."""
     mac_conflicts: Mapping[str, int] = field(default_factory=dict)
+    """By `adapter`, `lan_station`, `local_port`, `peer`."""
     coalescing: Mapping[str, str] = field(default_factory=dict)
+    """`tcp4`, `tcp6`, `udp4`, `udp6` -> `joined` or the reason against it. Absent: the data plane or the TAP
+    cannot join it, or `coalesce: off`."""
     name_conflicts: int = 0
+    """How often two machines with one name met."""
     last_error: str | None = None
+    """The newest failure, in one line."""
     refused: tuple[RefusedStatus, ...] = ()
+    """Peers refused in the last hour, newest first."""
 
 
 @dataclass(frozen=True, slots=True)

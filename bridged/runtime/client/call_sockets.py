@@ -113,7 +113,7 @@ class CallSockets:
 class CallPath:
     """The `ControlPath` of one call: its socket, which the data plane borrows while the link is its peer.
 
-    `sizes`: what TCP is fitted to on the way to this server; None: as configured for the tunnel.
+    `sizes`: what TCP is fitted to for this server; None: as configured for the tunnel.
     `before_lending` hears of the link that is about to become the peer.
     """
 

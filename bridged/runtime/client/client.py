@@ -109,7 +109,7 @@ class ClientRole:
     def apply(self, plan: TunnelPlan) -> None:
         """Nothing here depends on it: another list of remotes restarts the tunnel."""
 
-    # --- what is seen from outside ----------------------------------------------------------------
+    # --- for the outside --------------------------------------------------------------------------
 
     @property
     def state(self) -> str:
@@ -167,7 +167,7 @@ class ClientRole:
         self._order.note_no_name(remote)
         self._changed.set()
 
-    # --- what the network says --------------------------------------------------------------------
+    # --- what the network reports -----------------------------------------------------------------
 
     def receive_control(self, datagram: bytes, source: Endpoint) -> None:
         # The last session may still be acknowledging the server's farewell.
@@ -195,7 +195,7 @@ class ClientRole:
         self._sessions.rearm()
 
     def _take_refusal(self, through: CallSocket, endpoint: Endpoint, words: str) -> None:
-        """ICMP, or this host, says that nothing arrives there. Anybody can forge ICMP: it ends nothing."""
+        """ICMP or this host reports that nothing arrives there. ICMP can be forged, so this ends nothing."""
         for call in self._calls:
             if (
                 call.socket is through

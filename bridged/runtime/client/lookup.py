@@ -29,7 +29,7 @@ class Lookup:
         self._asked: dict[Remote, set[asyncio.Future[list[Endpoint]]]] = {}
 
     async def resolve(self, remote: Remote) -> list[Endpoint]:
-        """All addresses of `remote` of its family, in the resolver's order; a numeric one as it is.
+        """All addresses of `remote` of its family, in the resolver's order; a numeric one unchanged.
 
         Raises:
             OSError: no such name, or the query could not be sent.

@@ -31,7 +31,7 @@ class Outage:
         self._reason = ""
         self._rank = 0
         self._ever: set[Endpoint] = set()
-        self._told: set[tuple[Endpoint, str]] = set()
+        self._refusals: set[tuple[Endpoint, str]] = set()
         self._called: dict[Endpoint, str] = {}
 
     def note_called(self, endpoint: Endpoint) -> bool:
@@ -52,10 +52,10 @@ class Outage:
 
     def note_refused(self, endpoint: Endpoint, words: str) -> bool:
         """The network reports no route, or nobody listening. True where that is new."""
-        is_new = self._called.get(endpoint) != words and (endpoint, words) not in self._told
-        if len(self._told) >= ENDPOINTS_MAX:
-            self._told.clear()
-        self._told.add((endpoint, words))
+        is_new = self._called.get(endpoint) != words and (endpoint, words) not in self._refusals
+        if len(self._refusals) >= ENDPOINTS_MAX:
+            self._refusals.clear()
+        self._refusals.add((endpoint, words))
         self._called[endpoint] = words
         return is_new
 
@@ -94,10 +94,10 @@ class Outage:
         pause = SAID_AGAIN_SECONDS[min(self._said, len(SAID_AGAIN_SECONDS) - 1)]
         self._said += 1
         self._say_at = now + pause
-        told: dict[str, str | int] = {"seconds": int(now - self._heard_at), "servers": self._where()}
+        fields: dict[str, str | int] = {"seconds": int(now - self._heard_at), "servers": self._where()}
         if self._reason:
-            told["last_reason"] = self._reason
-        return told
+            fields["last_reason"] = self._reason
+        return fields
 
     @property
     def next_report(self) -> float:

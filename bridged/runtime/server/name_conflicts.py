@@ -53,7 +53,7 @@ class NameConflicts:
         )
 
     def note_down(self, link: PeerLink) -> None:
-        """The name is free again: whoever had to leave because of this session may come back at once."""
+        """The name is free again: a peer that had to leave because of this session may return at once."""
         for replaced in self._replaced.values():
             if replaced.by == link.handle:
                 replaced.old.session.soften_dismissal()

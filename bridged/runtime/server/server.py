@@ -233,7 +233,7 @@ class ServerRole:
 
 
 class _PeerIds:
-    """DATA_V2 peer ids 0 … `limit`-1. The one given back longest ago is taken next.
+    """DATA_V2 peer ids 0 … `limit`-1. The one released longest ago is taken next.
 
     This keeps a late datagram from reaching the id's next holder. A lower limit takes no id away.
     """

@@ -31,7 +31,7 @@ from bridged.units import KeyId, MonotonicSeconds, PeerHandle, Seconds, WirePeer
 
 _QUESTION: Final = serialize_occ(OccMessage(OccType.REQUEST))
 LAST_PACKETS: Final = 2
-"""Datagrams of a session on its way out that are kept: an alert or a farewell, and an acknowledgement."""
+"""How many of an ending session's datagrams are kept: an alert or farewell, and an acknowledgement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ class PeerLink:
         self.pump()
 
     def abort(self, detail: str) -> None:
-        """End without asking the session, which is broken."""
+        """End without the session, which is broken."""
         session = self.session
         if session.is_live:
             was_established = session.state is SessionState.ESTABLISHED
@@ -158,7 +158,7 @@ class PeerLink:
         self.pump()
 
     def handle_float(self) -> None:
-        """The peer was heard on the data channel from another endpoint, which is the link's now."""
+        """A data packet of the peer came from another endpoint, which is the link's now."""
         self._allowance.move(self.endpoint)
         self.session.handle_float(self._now())
         self.pump()
@@ -170,17 +170,17 @@ class PeerLink:
             self.pump()
 
     def send_payload(self, payload: bytes) -> None:
-        """Answer on the data channel, unless the endpoint would get too much before it has answered."""
+        """Answer on the data channel, unless that exceeds what an unproven endpoint may get."""
         if self.is_attached and self._allowance.take(len(payload) + PAYLOAD_OVERHEAD):
             self._dataplane.send_payload(self.handle, payload)
 
     def handle_path_change(self) -> None:
-        """The way to the peer may have changed: repeat what is unacknowledged at once."""
+        """The path to the peer may have changed: repeat unacknowledged packets at once."""
         self.session.handle_path_change(self._now())
         self.pump()
 
     def pump(self) -> None:
-        """Carry out everything the session has to say, in its order."""
+        """Carry out everything that the session asks for, in its order."""
         try:
             self._carry_out()
         finally:
@@ -212,7 +212,7 @@ class PeerLink:
                     self._owner.handle_news(self, event)
 
     def _send(self, datagram: bytes) -> None:
-        """A control packet, unless its endpoint has not answered and would get too much."""
+        """Send a control packet, unless that exceeds what an unproven endpoint may get."""
         was_withholding = self._allowance.is_withholding
         if self._allowance.take(len(datagram)):
             path = self._dataplane if self.is_attached or self._path is None else self._path
@@ -220,7 +220,7 @@ class PeerLink:
             return
         self._owner.handle_news(self, Withheld())
         if not was_withholding:
-            # The session repeats it. A small question brings an answer sooner.
+            # The session repeats it. A small question on the data channel brings an answer sooner.
             self.send_payload(_QUESTION)
 
     def _note_answer(self) -> None:

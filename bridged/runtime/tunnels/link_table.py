@@ -11,7 +11,7 @@ from bridged.runtime.tunnels.link import PeerLink
 from bridged.units import MonotonicSeconds, PeerHandle
 
 DUE_PER_TURN: Final = 64
-"""Sessions that one turn of the timer serves; more that are due wait for the next one, behind new packets."""
+"""Sessions that one turn of the timer serves. Others wait for the next turn, after new packets."""
 _STALE_ENTRIES_MIN: Final = 64
 _NEVER: Final = MonotonicSeconds(float("inf"))
 
@@ -20,9 +20,9 @@ _Links = dict[PeerHandle, PeerLink]
 
 
 class LinkTable(Mapping[PeerHandle, PeerLink]):
-    """Links by handle, oldest first. Change a link's endpoint and name by `move` and `rename` alone.
+    """Links by handle, oldest first. Only `move` and `rename` may change a link's endpoint and name.
 
-    `schedule` must be called whenever a link's session may have another deadline than before.
+    Call `schedule` whenever the deadline of a link's session may have changed.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class LinkTable(Mapping[PeerHandle, PeerLink]):
         self.schedule(link)
 
     def discard(self, link: PeerLink) -> None:
-        """Forget a link; harmless when it is not here."""
+        """Forget a link. Harmless if it is not here."""
         if self._links.pop(link.handle, None) is None:
             return
         _take(self._by_endpoint, link.endpoint, link)
@@ -73,11 +73,11 @@ class LinkTable(Mapping[PeerHandle, PeerLink]):
     # --- look-ups ---------------------------------------------------------------------------------
 
     def at(self, endpoint: Endpoint) -> list[PeerLink]:
-        """Those whose peer is at `endpoint`, oldest first."""
+        """Links whose peer is at `endpoint`, oldest first."""
         return list(self._by_endpoint.get(endpoint, {}).values())
 
     def named(self, name: str) -> list[PeerLink]:
-        """Those whose peer has proved to be `name`, oldest first; "" finds nobody."""
+        """Links whose peer has proved to be `name`, oldest first; none for an empty name."""
         return list(self._by_name.get(name, {}).values()) if name else []
 
     def name_of(self, handle: PeerHandle | None) -> str:
@@ -88,7 +88,7 @@ class LinkTable(Mapping[PeerHandle, PeerLink]):
     # --- deadlines --------------------------------------------------------------------------------
 
     def schedule(self, link: PeerLink) -> None:
-        """Note when this link's session wants to be called next."""
+        """Note the next deadline of this link's session."""
         if link.handle not in self._links:
             return
         deadline = link.session.poll_timeout()
@@ -101,13 +101,13 @@ class LinkTable(Mapping[PeerHandle, PeerLink]):
         self._tidy()
 
     def next_deadline(self) -> float:
-        """Monotonic seconds of the earliest deadline; infinite where nothing waits."""
+        """The earliest deadline in monotonic seconds; infinite if there is none."""
         while self._heap and self._is_stale(self._heap[0]):
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else _NEVER
 
     def take_due(self, now: float, limit: int = DUE_PER_TURN) -> list[PeerLink]:
-        """Up to `limit` links whose deadline is over, earliest first; `schedule` each once it was served."""
+        """Up to `limit` links that are due, earliest first. `schedule` each after it was served."""
         due: list[PeerLink] = []
         while len(due) < limit and self.next_deadline() <= now:
             _, handle = heapq.heappop(self._heap)
@@ -120,7 +120,7 @@ class LinkTable(Mapping[PeerHandle, PeerLink]):
         return self._due.get(handle) != at
 
     def _tidy(self) -> None:
-        """Deadlines that moved leave entries behind: drop them once they outnumber the good ones."""
+        """Moved deadlines leave stale entries: drop them once they outnumber the valid ones."""
         if len(self._heap) > _STALE_ENTRIES_MIN + 2 * len(self._links):
             self._heap = [(at, handle) for handle, at in self._due.items() if at != _NEVER]
             heapq.heapify(self._heap)

@@ -70,20 +70,7 @@ def plan_tunnel(
     role = Role.SERVER if tunnel.role == "server" else Role.CLIENT
     prefix = f"tunnels.{name}"
     identity = _load_identity(configuration, tunnel.tls, prefix, base)
-    settings = TlsSettings(
-        role=tunnel.role,
-        certificate_pem=identity.certificate,
-        key_pem=identity.key,
-        ca_pem=identity.ca,
-        crl_pem=identity.crl,
-        peer_fingerprints=tunnel.tls.peer_fingerprints,
-        peer_usage=peer_usage(tunnel.role, tunnel.tls.peer_role, identity.ca is not None),
-        peer_name=tunnel.tls.peer_name,
-        peer_name_prefix=tunnel.tls.peer_name_prefix,
-        peer_subject=tunnel.tls.peer_subject,
-        version_min=tunnel.tls.version_min,
-        version_max=tunnel.tls.version_max,
-    )
+    settings = _tls_settings(tunnel, identity)
     with _located(tunnel.tls, prefix):
         make_engine = make_engine_factory(settings)
         settings.wipe()
@@ -214,6 +201,23 @@ def _load_identity(configuration: Configuration, tls: Tls, prefix: str, base: Pa
         certificate=read_pem(tls.certificate, f"{prefix}.tls.certificate", base),
         key=read_private_pem(tls.key, f"{prefix}.tls.key", base),
         crl=read_pem(tls.crl, f"{prefix}.tls.crl", base) if tls.crl else None,
+    )
+
+
+def _tls_settings(tunnel: Tunnel, identity: _Identity) -> TlsSettings:
+    return TlsSettings(
+        role=tunnel.role,
+        certificate_pem=identity.certificate,
+        key_pem=identity.key,
+        ca_pem=identity.ca,
+        crl_pem=identity.crl,
+        peer_fingerprints=tunnel.tls.peer_fingerprints,
+        peer_usage=peer_usage(tunnel.role, tunnel.tls.peer_role, identity.ca is not None),
+        peer_name=tunnel.tls.peer_name,
+        peer_name_prefix=tunnel.tls.peer_name_prefix,
+        peer_subject=tunnel.tls.peer_subject,
+        version_min=tunnel.tls.version_min,
+        version_max=tunnel.tls.version_max,
     )
 
 

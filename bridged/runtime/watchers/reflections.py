@@ -1,9 +1,8 @@
-"""Frames of our own that a LAN port sends back must not move remote stations in the kernel's bridge.
+"""Keeps remote stations in place in the kernel's bridge when a LAN port sends our own frames back.
 
-A promiscuous port (a hypervisor's virtual switch, a wireless bridge) may return what we flooded to it. Our
-own FDB is guarded by the data plane; the kernel's bridge would believe that the remote station is behind that
-port, and drop every answer to it. So such a station is held to the TAP, until it falls silent or really
-moves.
+A promiscuous port (a hypervisor's virtual switch, a wireless bridge) may return what we flooded to it. The
+data plane protects our own FDB. The kernel's bridge, however, would move the remote station to that port and
+drop every answer to it. So such a station is held to the TAP, until it falls silent or really moves.
 
 To the kernel, a peer that sends frames with a LAN station's address looks the same. So a station that a LAN
 port had first is never held, nor is this host, nor a gateway of it: the peer would get all their frames.
@@ -30,9 +29,9 @@ from bridged.supervision import SUPERVISOR, Timer
 REFLECTED_WITHIN_SECONDS: Final = 1.0
 """A station that a peer sent frames of so lately, and that now seems to be on the LAN, is reflected."""
 FIRST_HOLD_SECONDS: Final = 3.0
-"""A hold ends so long after the station was last heard from its peer: it may have moved to the LAN."""
+"""How long a hold outlives the station's last frame from its peer: it may have moved to the LAN."""
 LONGEST_HOLD_SECONDS: Final = 300.0
-"""Each further reflection of a station doubles the time, up to this."""
+"""Each further reflection of a station doubles the time, up to this limit."""
 HOLDS_MAX: Final = 1024
 FORGOTTEN_MAX: Final = 4096
 SWEEP_SECONDS: Final = 1.0
