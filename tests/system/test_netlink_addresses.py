@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TextIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -32,7 +29,7 @@ from tests.lab.host_links import (
     tap,
     within,
 )
-from tests.lab.namespace import in_namespace
+from tests.lab.namespace import Namespace, in_namespace
 
 pytestmark = pytest.mark.root
 
@@ -185,25 +182,19 @@ async def test_an_address_whose_lifetime_ends_is_not_brought_back() -> None:
 
 
 @contextmanager
-def neighbour(port: str) -> Iterator[int]:
-    """A host at the other end of the port's cable, in a namespace of its own; yields a PID inside."""
-    sleeper = subprocess.Popen(["unshare", "--net", "sleep", "60"])
-    try:
-        deadline = time.monotonic() + 5
-        mine = os.stat("/proc/thread-self/ns/net").st_ino
-        while os.stat(f"/proc/{sleeper.pid}/ns/net").st_ino == mine:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        ip(f"link set {port}-x netns {sleeper.pid}")
-        inside = f"nsenter --net --target {sleeper.pid}"
-        shell(f"{inside} sysctl -qw net.ipv6.conf.{port}-x.accept_dad=0")
-        shell(f"{inside} ip link set {port}-x up")
-        shell(f"{inside} ip addr add 192.0.2.9/24 dev {port}-x")
-        shell(f"{inside} ip addr add 2001:db8:1::9/64 dev {port}-x nodad")
-        yield sleeper.pid
-    finally:
-        sleeper.send_signal(signal.SIGTERM)
-        sleeper.wait()
+def neighbour(port: str) -> Iterator[Namespace]:
+    """A host at the other end of the port's cable, in a namespace of its own."""
+    with TemporaryDirectory() as folder:
+        far = Namespace("netlink", "neighbour", Path(folder))
+        try:
+            ip(f"link set {port}-x netns {far.name}")
+            far.sysctl(f"net.ipv6.conf.{port}-x.accept_dad", 0)
+            far.ip("link", "set", f"{port}-x", "up")
+            far.ip("addr", "add", "192.0.2.9/24", "dev", f"{port}-x")
+            far.ip("addr", "add", "2001:db8:1::9/64", "dev", f"{port}-x", "nodad")
+            yield far
+        finally:
+            far.close()
 
 
 @pytest.mark.measures
@@ -212,12 +203,8 @@ def neighbour(port: str) -> Iterator[int]:
 async def test_a_neighbour_hardly_notices_that_the_address_moves(target: str) -> None:
     cable("eth1")
     ip("addr add 192.0.2.2/24 dev eth1", "addr add 2001:db8:1::2/64 dev eth1")
-    with neighbour("eth1") as pid:
-        ping = subprocess.Popen(
-            ["nsenter", "--net", "--target", str(pid), "ping", "-i", "0.02", "-c", "100", "-W", "1", target],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+    with neighbour("eth1") as far:
+        ping = far.start("ping", "-i", "0.02", "-c", "100", "-W", "1", target)
         await asyncio.sleep(0.5)
         attachment = BridgeAttachment(replace(WISH, ports=("eth1",), taps=()))
         await attachment.start()
@@ -241,13 +228,12 @@ async def test_neighbours_are_told_the_new_mac_address_at_once_and_the_old_one_i
         "addr add 2001:db8:1::2/64 dev eth1",
         "link add br0 address 02:00:00:00:00:22 type bridge",
     )
-    with neighbour("eth1") as pid:
-        inside = f"nsenter --net --target {pid}"
+    with neighbour("eth1") as far:
 
         def known() -> str:
-            return shell(f"{inside} ip neigh show {target}")
+            return far.ip("neigh", "show", target)
 
-        shell(f"{inside} ping -c 1 -W 2 {target}")
+        far.run("ping", "-c", "1", "-W", "2", target)
         assert "02:00:00:00:00:11" in known()
         # A neighbour does not believe two changes within a second.
         await asyncio.sleep(1.1)
@@ -265,31 +251,23 @@ async def test_an_address_that_has_moved_is_announced_twice() -> None:
     """The second time for neighbours that were told something else a moment before the first."""
     cable("eth1", mac="02:00:00:00:00:11")
     ip("addr add 192.0.2.2/24 dev eth1")
-    with neighbour("eth1") as pid:
-        listening = subprocess.Popen(
-            [
-                *("nsenter", "--net", "--target", str(pid), "tcpdump", "-i", "eth1-x", "-n", "-l"),
-                *("--immediate-mode", "arp src host 192.0.2.2 and arp dst host 192.0.2.2"),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert listening.stdout is not None and listening.stderr is not None
-        await asyncio.to_thread(_wait_until_listening, listening.stderr)
+    with neighbour("eth1") as far:
+        gratuitous = "arp src host 192.0.2.2 and arp dst host 192.0.2.2"
+        listening = far.popen("tcpdump", "-i", "eth1-x", "-n", "-l", "--immediate-mode", gratuitous)
+
+        def heard() -> int:
+            return sum("192.0.2.2" in line for line in listening.output().splitlines())
+
+        await asyncio.to_thread(listening.wait_for_output, "listening on")
         attachment = BridgeAttachment(replace(WISH, ports=("eth1",), taps=()))
         await attachment.start()
-        await asyncio.sleep(3.0)
+        await within(lambda: heard() >= 2, "two announcements")
+        await asyncio.sleep(1.5)
+        assert heard() == 2
         await attachment.stop()
-        # Two while the bridge has it, and one when the port has it back.
-        lines = [await asyncio.to_thread(listening.stdout.readline) for _ in range(3)]
-        listening.send_signal(signal.SIGTERM)
-        rest, _ = await asyncio.to_thread(listening.communicate)
-    assert all("192.0.2.2" in line for line in lines) and "192.0.2.2" not in rest, (lines, rest)
-
-
-def _wait_until_listening(errors: TextIO) -> None:
-    assert any("listening on" in line for line in iter(errors.readline, ""))
+        await within(lambda: heard() >= 3, "one more, when the port has it back")
+        await asyncio.sleep(0.3)
+        assert heard() == 3, listening.output()
 
 
 @in_namespace
