@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from bridged.addresses import MacAddress
-from bridged.dataplane.contract import FdbEntry, Station
+from bridged.dataplane.contract import FdbEntry, Station, StationEvents
 from bridged.errors import NetlinkError
 from bridged.netlink import hold_station, release_station
 from bridged.runtime.watchers.reflections import Reflections
@@ -92,8 +92,13 @@ class SpoofingPeer:
     def spoof(self) -> None:
         os.write(self._device, b"\xff" * 6 + self.address.octets + b"\x88\xb5" + bytes(50))
 
-    def fdb(self) -> list[tuple[FdbEntry, str | None]]:
-        return [(FdbEntry(Station(0, self.address.octets), PeerHandle(1), Seconds(0.01)), "evil")]
+    def find_station(self, address: MacAddress) -> tuple[FdbEntry, str | None] | None:
+        if address != self.address:
+            return None
+        return FdbEntry(Station(0, address.octets), PeerHandle(1), Seconds(0.01)), "evil"
+
+    def station_events(self, after: int) -> StationEvents:
+        return StationEvents((), 0, 0)
 
     def note_reflection(self, address: MacAddress, port: str, peer: str) -> None:
         self.held.append(address)

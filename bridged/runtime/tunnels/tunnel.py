@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from bridged.addresses import MacAddress
-from bridged.dataplane.contract import DataPlane, FdbEntry
+from bridged.dataplane.contract import DataPlane, FdbEntry, Station, StationEvents
 from bridged.protocol.packets.occ import PING
 from bridged.protocol.session.events import Established, Renegotiated, SessionEnded
 from bridged.protocol.session.states import SessionState
@@ -199,3 +199,14 @@ class RunningTunnel:
             (entry, None if entry.handle is None else self.links.name_of(entry.handle))
             for entry in self.dataplane.fdb()
         ]
+
+    def find_station(self, address: MacAddress) -> tuple[FdbEntry, str | None] | None:
+        """One station as in `fdb`; None: unknown, or aged."""
+        entry = self.dataplane.find_station(Station(0, address.octets))
+        if entry is None:
+            return None
+        return entry, None if entry.handle is None else self.links.name_of(entry.handle)
+
+    def station_events(self, after: int) -> StationEvents:
+        """See `DataPlane.station_events`."""
+        return self.dataplane.station_events(after)

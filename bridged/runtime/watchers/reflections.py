@@ -1,25 +1,25 @@
 """Keeps remote stations in place in the kernel's bridge when a LAN port sends our own frames back.
 
 A promiscuous port (a hypervisor's virtual switch, a wireless bridge) may return what we flooded to it. The
-data plane protects our own FDB. The kernel's bridge, however, would move the remote station to that port and
-drop every answer to it. So such a station is held to the TAP, until it falls silent or really moves.
+data plane guards our own FDB; the kernel's bridge would believe that the remote station is behind that port,
+and drop every answer to it. Such a station is held at the TAP until it falls silent or really moves.
 
-To the kernel, a peer that sends frames with a LAN station's address looks the same. So a station that a LAN
-port had first is never held, nor is this host, nor a gateway of it: the peer would get all their frames.
+To the kernel, a peer that sends frames with a LAN station's address looks the same. A station that a LAN port
+had first is therefore never held, nor is this host, nor a gateway of it: the peer would get all their frames.
 """
 
 from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import structlog
 
 from bridged.addresses import MacAddress
-from bridged.dataplane.contract import FdbEntry
+from bridged.dataplane.contract import FdbEntry, StationEvents
 from bridged.errors import NetlinkError
 from bridged.netlink import hold_station, learned_stations, protected_stations, release_station
 from bridged.netlink.fdb_watch import FdbWatch, StationHeard
@@ -27,7 +27,7 @@ from bridged.runtime.watchers.sightings import Sightings
 from bridged.supervision import SUPERVISOR, Timer
 
 REFLECTED_WITHIN_SECONDS: Final = 1.0
-"""A station that a peer sent frames of so lately, and that now seems to be on the LAN, is reflected."""
+"""A station is reflected if a peer sent frames of it this recently, and it now seems to be on the LAN."""
 FIRST_HOLD_SECONDS: Final = 3.0
 """How long a hold outlives the station's last frame from its peer: it may have moved to the LAN."""
 LONGEST_HOLD_SECONDS: Final = 300.0
@@ -36,14 +36,12 @@ HOLDS_MAX: Final = 1024
 FORGOTTEN_MAX: Final = 4096
 SWEEP_SECONDS: Final = 1.0
 COMPARE_SECONDS: Final = 0.1
-COMPARE_SHARE: Final = 10
-"""Suspects are compared at most so often, and in at most one part in so many of the time: a peer can contest
-an address with a LAN station at each frame."""
+"""Suspects wait this long and are compared together: a peer can contest an address at each frame."""
 SUSPECTS_MAX: Final = 1024
-"""Of a bridge, until they are compared."""
+"""For each bridge, until they are compared."""
 PROTECTED_SECONDS: Final = 1.0
 CONTESTED_SECONDS: Final = 60.0
-"""How often a contested station is told; of CONTESTED_MAX at a time."""
+"""How often a contested station is reported; CONTESTED_MAX stations are remembered."""
 CONTESTED_MAX: Final = 256
 
 
@@ -53,7 +51,9 @@ class HasStations(Protocol):
     @property
     def tap_name(self) -> str: ...
 
-    def fdb(self) -> list[tuple[FdbEntry, str | None]]: ...
+    def find_station(self, address: MacAddress) -> tuple[FdbEntry, str | None] | None: ...
+
+    def station_events(self, after: int) -> StationEvents: ...
 
     def note_reflection(self, address: MacAddress, port: str, peer: str) -> None: ...
 
@@ -62,9 +62,12 @@ class HasStations(Protocol):
 
 @dataclass(slots=True)
 class _Hold:
+    """A station held at a TAP for `seconds` after it was last heard; `due`: when to look again."""
+
     tunnel: HasStations
     tap: str
     seconds: float
+    due: float
 
 
 class Reflections:
@@ -80,6 +83,8 @@ class Reflections:
         self._is_watching = False
         self._watch = FdbWatch(self._hear, self._look)
         self._held: dict[MacAddress, _Hold] = {}
+        self._followed: dict[HasStations, int] = {}
+        """Tunnels with held stations, and how far their station events are read."""
         self._times: dict[MacAddress, int] = {}
         self._timer: Timer | None = None
         self._suspects: dict[str, dict[MacAddress, str]] = {}
@@ -97,9 +102,9 @@ class Reflections:
         }
         if self._is_watching:
             self._look()
-        running = {id(tunnel) for found in tunnels.values() for tunnel in found}
+        running = {tunnel for found in tunnels.values() for tunnel in found}
         for address, hold in list(self._held.items()):
-            if id(hold.tunnel) not in running:
+            if hold.tunnel not in running:
                 self._release(address)
 
     def start(self) -> None:
@@ -146,14 +151,12 @@ class Reflections:
         if not self._suspects:
             return
         suspects, self._suspects = self._suspects, {}
-        began = time.monotonic()
         try:
             for bridge, ports in suspects.items():
                 for tunnel in self._tunnels.get(bridge, ()):
                     self._compare(bridge, tunnel, ports)
         finally:
-            pause = max(COMPARE_SECONDS, COMPARE_SHARE * (time.monotonic() - began))
-            self._compare_timer = SUPERVISOR.after("compare_stations", pause, self._compare_all)
+            self._compare_timer = SUPERVISOR.after("compare_stations", COMPARE_SECONDS, self._compare_all)
 
     def _look(self) -> None:
         """Take in what the kernel's bridges know already: heard before we listened, or not told to us."""
@@ -179,16 +182,18 @@ class Reflections:
 
     def _compare(self, bridge: str, tunnel: HasStations, ports: Mapping[MacAddress, str]) -> None:
         now = time.monotonic()
-        for entry, peer in tunnel.fdb():
-            address = MacAddress(entry.station.mac)
-            port = ports.get(address)
-            if port is None or peer is None or entry.handle is None or entry.age > REFLECTED_WITHIN_SECONDS:
+        for address, port in ports.items():
+            found = tunnel.find_station(address)
+            if found is None:
+                continue
+            entry, peer = found
+            if peer is None or entry.age > REFLECTED_WITHIN_SECONDS:
                 continue
             is_ours = address in self._protected_in(bridge, now)
             if is_ours or not self._sightings.was_remote_first((bridge, address), now):
                 self._tell_contested(tunnel, address, port, peer, now)
             elif len(self._held) < HOLDS_MAX:
-                self._hold(tunnel, address, port, peer)
+                self._hold(tunnel, address, port, peer, now)
 
     def _protected_in(self, bridge: str, now: float) -> set[MacAddress]:
         """See `protected_stations`, asked once a second at most; without an answer nothing is held."""
@@ -209,7 +214,7 @@ class Reflections:
             self._told[address] = now
             tunnel.note_contested(address, port, peer)
 
-    def _hold(self, tunnel: HasStations, address: MacAddress, port: str, peer: str) -> None:
+    def _hold(self, tunnel: HasStations, address: MacAddress, port: str, peer: str, now: float) -> None:
         tap = tunnel.tap_name
         try:
             hold_station(address, tap)
@@ -221,32 +226,43 @@ class Reflections:
             self._times.clear()
         self._times[address] = times + 1
         seconds = min(LONGEST_HOLD_SECONDS, FIRST_HOLD_SECONDS * 2.0 ** min(times, 16))
-        self._held[address] = _Hold(tunnel, tap, seconds)
+        # Due at once: the station may have moved between the look at it and the events that we follow.
+        self._held[address] = _Hold(tunnel, tap, seconds, now)
+        if tunnel not in self._followed:
+            self._followed[tunnel] = tunnel.station_events(0).next
         tunnel.note_reflection(address, port, peer)
         if self._timer is None:
             self._timer = SUPERVISOR.every("reflections", SWEEP_SECONDS, self._sweep)
 
     def _sweep(self) -> None:
-        tunnels = {id(hold.tunnel): hold.tunnel for hold in self._held.values()}
-        ages = {
-            (key, MacAddress(entry.station.mac)): entry.age
-            for key, tunnel in tunnels.items()
-            for entry in _remote(tunnel.fdb())
-        }
-        for address, hold in list(self._held.items()):
-            age = ages.get((id(hold.tunnel), address))
-            if age is None:
-                # Moved, or gone with its peer: a new story.
-                self._times.pop(address, None)
-                self._release(address)
-            elif age > hold.seconds:
-                self._release(address)
+        """Release stations that have moved to the LAN, gone with their peer, or fallen silent."""
+        now = time.monotonic()
+        for tunnel, position in list(self._followed.items()):
+            changes = tunnel.station_events(position)
+            self._followed[tunnel] = changes.next
+            changed = {MacAddress(event.station.mac) for event in changes.events}
+            for address, hold in list(self._held.items()):
+                if hold.tunnel is tunnel and (changes.lost or address in changed or now >= hold.due):
+                    self._look_again(address, hold, now)
         if not self._held and self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
+    def _look_again(self, address: MacAddress, hold: _Hold, now: float) -> None:
+        found = hold.tunnel.find_station(address)
+        if found is None or found[0].handle is None:
+            # It moved, or went with its peer: its next reflection is held for FIRST_HOLD_SECONDS again.
+            self._times.pop(address, None)
+            self._release(address)
+        elif found[0].age > hold.seconds:
+            self._release(address)
+        else:
+            hold.due = now + hold.seconds - found[0].age
+
     def _release(self, address: MacAddress) -> None:
         hold = self._held.pop(address)
+        if all(other.tunnel is not hold.tunnel for other in self._held.values()):
+            self._followed.pop(hold.tunnel, None)
         try:
             release_station(address, hold.tap)
         except NetlinkError as error:
@@ -259,10 +275,6 @@ def _index_of(name: str) -> int:
         return socket.if_nametoindex(name)
     except OSError:
         return 0
-
-
-def _remote(stations: Iterable[tuple[FdbEntry, str | None]]) -> Iterable[FdbEntry]:
-    return (entry for entry, _ in stations if entry.handle is not None)
 
 
 def _name_of(index: int) -> str:
