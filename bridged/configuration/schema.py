@@ -9,7 +9,7 @@ import re
 from difflib import get_close_matches
 from ipaddress import ip_interface
 from pathlib import Path
-from typing import Annotated, Literal, Self, cast, get_args
+from typing import Annotated, Any, Literal, Self, cast, get_args
 
 from pydantic import (
     BaseModel,
@@ -23,6 +23,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from bridged.addresses import Endpoint, MacAddress, Remote
+from bridged.catalogue.settings import Priority, row_of_key
 from bridged.link_planning.vlans import parse_vlans
 from bridged.protocol.keys.cipher import DEFAULT_CIPHERS
 
@@ -33,6 +34,19 @@ DEFAULT_METRICS_PORT = 9743
 
 InterfaceName = Annotated[str, Field(min_length=1, max_length=15, pattern=r"^[!-.0-9;-~]+$")]
 CipherName = Literal["AES-256-GCM", "AES-128-GCM", "CHACHA20-POLY1305"]
+
+
+def dataplane_key(path: str) -> Any:
+    """The field of a key that sets a data plane: default, limits and meaning are those of the catalogue."""
+    row = row_of_key(path)
+    setting, key = row.setting, row.setting.key
+    assert key is not None
+    return Field(
+        row.default if key.default is None else key.default,
+        ge=setting.least if key.least is None else key.least,
+        le=setting.most,
+        description=setting.meaning,
+    )
 
 
 class Section(BaseModel):
@@ -247,8 +261,8 @@ class Renegotiate(Section):
     """When data keys are replaced; 0 turns a limit off."""
 
     seconds: float = Field(3600, ge=0, description="age of a key")
-    bytes: int = Field(0, ge=0, description="bytes of frames under one key, each direction")
-    packets: int = Field(0, ge=0, description="packets under one key, each direction")
+    bytes: int = dataplane_key("renegotiate.bytes")
+    packets: int = dataplane_key("renegotiate.packets")
 
 
 class RemoteSizes(Section):
@@ -301,44 +315,27 @@ class Tunnel(Section):
     peers: tuple[str, ...] = Field(
         (), description="server: names that have metrics even before they first connect"
     )
-    forward_between_peers: bool = Field(True, description="server: let clients reach each other")
+    forward_between_peers: bool = dataplane_key("forward_between_peers")
     push: tuple[str, ...] = Field((), description="server: more OpenVPN options for clients")
     mss: Literal["auto", "off"] | Annotated[int, Field(ge=88, le=65535)] = Field(
         "auto", description="largest TCP MSS (mssfix); auto: what fits `wan_mtu`"
     )
     mtu: int = Field(1500, ge=576, le=65521, description="tun-mtu; must be the same at both ends")
-    wan_mtu: int = Field(1492, ge=576, le=65535, description="largest outer packet that carries TCP")
+    wan_mtu: int = dataplane_key("wan_mtu")
     remote_sizes: dict[str, RemoteSizes] = Field(
         {}, description="client: sizes for single servers, each under its entry in `remotes`"
     )
-    fdb_ageing_seconds: float = Field(
-        300, ge=1, description="time after which the tunnel forgets a silent station"
-    )
-    fdb_capacity: int = Field(100_000, ge=16, description="stations the tunnel can remember")
-    replay_window: int = Field(4096, ge=64, le=65536, description="how far packets may arrive out of order")
+    fdb_ageing_seconds: float = dataplane_key("fdb_ageing_seconds")
+    fdb_capacity: int = dataplane_key("fdb_capacity")
+    replay_window: int = dataplane_key("replay_window")
     exit_notify: bool = Field(True, description="tell the peer when this end stops")
     dataplane: Literal["auto", "native", "portable"] = Field(
         "auto", description="auto: native if it is built, otherwise portable"
     )
-    workers: int = Field(1, ge=1, le=16, description="native: number of thread pairs and TAP queues")
-    busy_poll_microseconds: int = Field(
-        0,
-        ge=0,
-        le=1_000_000,
-        description="native: how long the kernel may busy-poll the network card; 0: off",
-    )
-    moderation_microseconds: int = Field(
-        50,
-        ge=0,
-        le=1000,
-        description="native: how long full-size packets of a fast stream (32 or more in a "
-        "millisecond) may gather before they are read; 0: off",
-    )
-    priority: Literal["off", "pcp", "dscp"] = Field(
-        "off",
-        description="pcp, dscp: copy a frame's VLAN priority or DSCP to the outer packet, where the WAN sees "
-        "it, and send PCP 4-7 or DSCP 32-63 first; an OpenVPN peer needs `replay-window 4096`",
-    )
+    workers: int = dataplane_key("workers")
+    busy_poll_microseconds: int = dataplane_key("busy_poll_microseconds")
+    moderation_microseconds: int = dataplane_key("moderation_microseconds")
+    priority: Priority = dataplane_key("priority")
     coalesce: Literal["auto", "on", "off"] = Field(
         "auto", description="join received segments into super-frames; auto: only those that pass a self-test"
     )
