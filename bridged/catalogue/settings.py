@@ -37,12 +37,14 @@ class Key:
 class Setting:
     """What the table says of one setting beside its name, type and default.
 
-    `rust` is its type in native. `least` and `most` are allowed themselves (None: no limit); `or_zero`: 0 is
-    allowed, too, and means that it is not set. `key`: None where it is not for operators.
+    `rust` is its type in native. `unit`: if the meaning does not say it. `least` and `most` are allowed
+    themselves (None: no limit); `or_zero`: 0 is allowed, too, and means that it is not set. `key`: None if
+    operators cannot set it.
     """
 
     meaning: str
     rust: str
+    unit: str = ""
     least: float | None = None
     most: float | None = None
     or_zero: bool = False
@@ -63,7 +65,13 @@ class Tuning:
     """The table. A line is a setting; a docstring under it says what only programmers need to know."""
 
     mss_limit: Annotated[
-        int, Setting("largest MSS of SYN segments over IPv4, IPv6: 20 less; 0: any", rust="u16", most=65535)
+        int,
+        Setting(
+            "largest MSS of SYN segments over IPv4, IPv6: 20 less; 0: any",
+            rust="u16",
+            unit="bytes",
+            most=65535,
+        ),
     ] = 0
     """Source: docs/protocol/data.md#5-4."""
     mss_fits_path: Annotated[
@@ -74,12 +82,14 @@ class Tuning:
         Setting(
             "time after which the tunnel forgets a silent station",
             rust="f64",
+            unit="seconds",
             least=0,
             key=Key("fdb_ageing_seconds", least=1),
         ),
     ] = Seconds(300)
     move_hold: Annotated[
-        Seconds, Setting("a station heard from a peer this recently stays there", rust="f64", least=0)
+        Seconds,
+        Setting("a station heard from a peer this recently stays there", rust="f64", unit="seconds", least=0),
     ] = Seconds(0.25)
     """What the TAP shows of it meanwhile is a reflection."""
     fdb_capacity: Annotated[
@@ -92,6 +102,7 @@ class Tuning:
         Setting(
             "how far packets may arrive out of order",
             rust="usize",
+            unit="packets",
             least=0,
             most=65536,
             key=Key("replay_window", least=64),
@@ -112,7 +123,7 @@ class Tuning:
     renegotiate_bytes: Annotated[
         int,
         Setting(
-            "bytes of frames under one key, each direction",
+            "bytes of frames under one key, both directions together",
             rust="u64",
             least=0,
             key=Key("renegotiate.bytes"),
@@ -121,13 +132,19 @@ class Tuning:
     """`KeyNearLimit` is reported after this many (0: never)."""
     renegotiate_packets: Annotated[
         int,
-        Setting("packets under one key, each direction", rust="u64", least=0, key=Key("renegotiate.packets")),
+        Setting(
+            "packets under one key, both directions together",
+            rust="u64",
+            least=0,
+            key=Key("renegotiate.packets"),
+        ),
     ] = 0
     wan_mtu: Annotated[
         Octets,
         Setting(
             "largest outer packet that carries TCP",
             rust="u32",
+            unit="bytes",
             least=576,
             most=65535,
             or_zero=True,
@@ -150,6 +167,7 @@ class Tuning:
         Setting(
             "native: how long the kernel may busy-poll the network card; 0: off",
             rust="u32",
+            unit="microseconds",
             least=0,
             most=1_000_000,
             key=Key("busy_poll_microseconds"),
@@ -161,6 +179,7 @@ class Tuning:
             "native: how long full-size packets of a fast stream (32 or more in a millisecond) may gather "
             "before they are read; 0: off",
             rust="u32",
+            unit="microseconds",
             least=0,
             most=1000,
             key=Key("moderation_microseconds", default=50),

@@ -5,14 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from bridged.catalogue.settings import COALESCE_KINDS, CoalesceKind
 from bridged.dataplane import native
-from bridged.dataplane.contract import (
-    COALESCE_KINDS,
-    CoalesceKind,
-    DataPlane,
-    DataplaneSettings,
-    TapPort,
-)
+from bridged.dataplane.contract import DataPlane, DataplaneSettings, TapPort
 
 DataplaneKind = Literal["auto", "portable", "native"]
 Build = Literal["portable", "native"]

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, Protocol
 
 from bridged.addresses import Endpoint, MacAddress
+from bridged.catalogue.settings import Tuning
+from bridged.errors import DataplaneError
 from bridged.protocol.keys.key_derivation import DataKey
 from bridged.protocol.packets.wrap import WrapKeys
 from bridged.units import KeyId, Octets, PeerHandle, Seconds, UnixSeconds, WirePeerId
@@ -24,11 +26,6 @@ FrameKind = Literal["unicast", "unknown_unicast", "broadcast", "multicast"]
 LimitTrigger = Literal["bytes", "packets", "aead_limit"]
 
 StationEventKind = Literal["learned", "moved", "removed"]
-
-CoalesceKind = Literal["tcp4", "tcp6", "udp4", "udp6"]
-"""What can be joined into a super-frame: segments of TCP, or datagrams of UDP (USO), over IPv4 or IPv6."""
-
-COALESCE_KINDS: Final[frozenset[CoalesceKind]] = frozenset({"tcp4", "tcp6", "udp4", "udp6"})
 
 CONTROL_QUEUE_DATAGRAMS: Final = 2048
 """How many control datagrams of peers and of handshakes can wait."""
@@ -85,56 +82,21 @@ class TapPort:
 
 
 @dataclass(frozen=True, slots=True)
-class DataplaneSettings:
-    """What is fixed for the life of one data plane (one tunnel)."""
+class DataplaneSettings(Tuning):
+    """What is fixed for the life of one data plane (one tunnel): this, and all of `Tuning`.
+
+    Raises:
+        DataplaneError: `bad_setting`, a value out of range.
+    """
 
     tunnel: str
     tap: TapPort
     bind: Endpoint | None
     """Where to listen (None: an unbound socket of the family of the first destination, as a client has)."""
-    mss_limit: int = 0
-    """The largest MSS of SYN segments over IPv4, in bytes (IPv6: 20 less; 0: leave them alone).
 
-    Source: docs/protocol/data.md#5-4.
-    """
-    mss_fits_path: bool = False
-    """Native only: SYN segments offer no more than one packet to the peer can carry."""
-    ageing: Seconds = Seconds(300.0)
-    """How long a station is remembered after its last frame."""
-    move_hold: Seconds = Seconds(0.25)
-    """A station heard from a peer this recently does not move to the TAP: the frame is a reflection."""
-    fdb_capacity: int = 100_000
-    addresses_per_peer: int = 4096
-    """How many stations one peer can have."""
-    replay_window: int = 4096
-    """Packet ids behind the highest one that are still accepted."""
-    forward_between_peers: bool = True
-    """Peers reach each other, as on one switch."""
-    coalesce: frozenset[CoalesceKind] = COALESCE_KINDS
-    """What may be joined into super-frames for the TAP. UDP needs `uso4` or `uso6`; portable joins only TCP.
-
-    After the TAP has refused one (EINVAL) nothing is joined any more, until `attach_tap`.
-    """
-    socket_buffer: Octets = Octets(4 * 1024 * 1024)
-    """Bytes of the UDP socket's buffers, each way."""
-    renegotiate_bytes: int = 0
-    """Report `KeyNearLimit` after this many bytes under one key, both directions together (0: never)."""
-    renegotiate_packets: int = 0
-    """The same for packets."""
-    wan_mtu: Octets = Octets(0)
-    """Native only: bytes of the outer IP packet that TCP super-frames are cut for (0: the path MTU)."""
-    workers: int = 1
-    """Native only: pairs of threads, 1..16, each with one queue of the TAP."""
-    busy_poll: int = 0
-    """Native only: microseconds for which the kernel may poll the network card."""
-    moderation: int = 0
-    """Native only: microseconds for which a thread lets packets of a fast stream gather (0: never)."""
-    priority: Literal["off", "pcp", "dscp"] = "off"
-    """Where the DSCP of an outer packet comes from: `pcp`, the first VLAN tag; `dscp`, the IP header.
-
-    Waiting frames of DSCP 32 and above (PCP 4 to 7) are sent first; order is kept within a DSCP. `off`: the
-    DSCP is 0, and no frame goes first.
-    """
+    def __post_init__(self) -> None:
+        if problems := list(self.problems()):
+            raise DataplaneError("bad_setting", "; ".join(problems))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bridged.addresses import Endpoint
+from bridged.catalogue.settings import COALESCE_KINDS
 from bridged.dataplane import create_dataplane
-from bridged.dataplane.contract import COALESCE_KINDS, DataplaneSettings, PeerSettings, TapPort
+from bridged.dataplane.contract import DataplaneSettings, PeerSettings, TapPort
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.keys.key_derivation import slice_keys
 from bridged.protocol.role import Role

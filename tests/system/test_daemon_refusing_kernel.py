@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from bridged.catalogue.settings import COALESCE_KINDS
 from bridged.dataplane import CoalesceKind, choose_dataplane
-from bridged.dataplane.contract import COALESCE_KINDS
 from bridged.runtime.tunnels.super_frame_trial import SAMPLES, sample_frames
 from tests.lab import WAN_PORT, Bridged, Lab, TwoSites, bridged_pair, wait_for
 from tests.lab.frames import discovery_kit, missing_at

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from bridged.catalogue.settings import COALESCE_KINDS
 from bridged.dataplane import choose_dataplane, coalesce
-from bridged.dataplane.contract import COALESCE_KINDS
 from bridged.errors import BridgedError
 from bridged.runtime.tunnels.scratch_path import ScratchPath
 from bridged.runtime.tunnels.super_frame_trial import TrialResult, try_super_frames

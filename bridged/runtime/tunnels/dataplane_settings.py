@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+from typing import Any
+
+from bridged.catalogue.settings import rows
 from bridged.configuration.schema import Tunnel
 from bridged.dataplane import Build, CoalesceKind, fits_segments
 from bridged.dataplane.contract import DataplaneSettings, TapPort
 from bridged.runtime.tunnels.mss import mss_limit
 from bridged.runtime.tunnels.tunnel_credentials import bind_endpoint
-from bridged.units import Octets, Seconds
 
 
 def dataplane_settings(
@@ -25,16 +28,12 @@ def dataplane_settings(
         bind=bind_endpoint(tunnel) if tunnel.role == "server" else None,
         mss_limit=mss_limit(tunnel, fits_path=fits_path),
         mss_fits_path=fits_path and tunnel.mss == "auto",
-        ageing=Seconds(tunnel.fdb_ageing_seconds),
-        fdb_capacity=tunnel.fdb_capacity,
-        replay_window=tunnel.replay_window,
-        forward_between_peers=tunnel.forward_between_peers,
         coalesce=kinds,
-        renegotiate_bytes=tunnel.renegotiate.bytes,
-        renegotiate_packets=tunnel.renegotiate.packets,
-        wan_mtu=Octets(tunnel.wan_mtu),
-        workers=tunnel.workers,
-        busy_poll=tunnel.busy_poll_microseconds,
-        moderation=tunnel.moderation_microseconds,
-        priority=tunnel.priority,
+        **_configured(tunnel),
     )
+
+
+def _configured(tunnel: Tunnel) -> dict[str, Any]:
+    """The settings that have a key of their own."""
+    keys = {name: row.setting.key for name, row in rows().items()}
+    return {name: attrgetter(key.path)(tunnel) for name, key in keys.items() if key is not None}

@@ -9,8 +9,8 @@ from functools import partial
 
 import pytest
 
+from bridged.catalogue.settings import COALESCE_KINDS, CoalesceKind
 from bridged.dataplane import choose_dataplane, coalesce
-from bridged.dataplane.contract import COALESCE_KINDS, CoalesceKind
 from bridged.runtime.tunnels.super_frame_trial import SAMPLES, TrialResult, sample_frames, try_super_frames
 from bridged.units import Seconds
 from tests.unit.runtime.cutting_path import CuttingPath, Spoil, changed

@@ -10,7 +10,7 @@ import os
 from collections.abc import Set
 from typing import Final
 
-from bridged.dataplane.contract import CoalesceKind
+from bridged.catalogue.settings import CoalesceKind
 from bridged.dataplane.portable.control.counters import BatchSizes
 from bridged.dataplane.portable.headers.coalesce import Coalescer
 from bridged.dataplane.portable.headers.segment import segment
