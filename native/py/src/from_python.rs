@@ -53,64 +53,18 @@ impl From<TapPort> for worker::TapPort {
     }
 }
 
-#[derive(FromPyObject)]
-pub struct DataplaneSettings {
-    tunnel: String,
-    tap: TapPort,
-    bind: Option<Endpoint>,
-    mss_limit: u16,
-    mss_fits_path: bool,
-    ageing: f64,
-    move_hold: f64,
-    fdb_capacity: usize,
-    addresses_per_peer: usize,
-    replay_window: usize,
-    forward_between_peers: bool,
-    coalesce: BTreeSet<String>,
-    socket_buffer: usize,
-    renegotiate_bytes: u64,
-    renegotiate_packets: u64,
-    wan_mtu: u32,
-    workers: usize,
-    busy_poll: u32,
-    moderation: u32,
-    priority: String,
+/// The kinds of frames that may be joined.
+pub fn coalesce_rules(py: Python<'_>, kinds: &BTreeSet<String>) -> PyResult<worker::CoalesceRules> {
+    worker::coalesce_rules(kinds.iter().map(String::as_str)).ok_or_else(|| {
+        let text = format!("coalesce: {kinds:?} are not all of tcp4, tcp6, udp4, udp6");
+        refused(py, &worker::Error::BadSetting(text))
+    })
 }
 
-impl DataplaneSettings {
-    pub fn parse(self, py: Python<'_>) -> PyResult<worker::Settings> {
-        let kinds = self.coalesce.iter().map(String::as_str);
-        let coalesce = worker::coalesce_rules(kinds).ok_or_else(|| {
-            let text = format!("coalesce: {:?} are not all of tcp4, tcp6, udp4, udp6", self.coalesce);
-            refused(py, &worker::Error::BadSetting(text))
-        })?;
-        let priority = worker::Priority::parse(&self.priority).ok_or_else(|| {
-            let text = format!("priority: {:?} is not off, pcp or dscp", self.priority);
-            refused(py, &worker::Error::BadSetting(text))
-        })?;
-        Ok(worker::Settings {
-            tunnel: self.tunnel,
-            tap: self.tap.into(),
-            bind: self.bind.map(|endpoint| endpoint.parse(py)).transpose()?,
-            mss_limit: self.mss_limit,
-            mss_fits_path: self.mss_fits_path,
-            ageing: self.ageing,
-            move_hold: self.move_hold,
-            fdb_capacity: self.fdb_capacity,
-            addresses_per_peer: self.addresses_per_peer,
-            replay_window: self.replay_window,
-            forward_between_peers: self.forward_between_peers,
-            coalesce,
-            socket_buffer: self.socket_buffer,
-            renegotiate_bytes: self.renegotiate_bytes,
-            renegotiate_packets: self.renegotiate_packets,
-            wan_mtu: self.wan_mtu,
-            workers: self.workers,
-            busy_poll: self.busy_poll,
-            moderation: self.moderation,
-            priority,
-        })
-    }
+/// `off`, `pcp` or `dscp`.
+pub fn priority(py: Python<'_>, word: &str) -> PyResult<worker::Priority> {
+    worker::Priority::parse(word)
+        .ok_or_else(|| refused(py, &worker::Error::BadSetting(format!("priority: {word:?} is not off, pcp or dscp"))))
 }
 
 #[derive(FromPyObject)]

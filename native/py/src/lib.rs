@@ -5,6 +5,7 @@
 mod from_python;
 mod plane;
 mod pure;
+mod settings;
 mod to_python;
 
 use pyo3::prelude::*;

@@ -4,7 +4,8 @@ use bridged_worker as worker;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::from_python::{DataKey, DataplaneSettings, Endpoint, PeerSettings, ResetAnswers, TapPort};
+use crate::from_python::{DataKey, Endpoint, PeerSettings, ResetAnswers, TapPort};
+use crate::settings::DataplaneSettings;
 use crate::to_python;
 use crate::to_python::refused;
 

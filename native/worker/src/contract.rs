@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 
-use bridged_core::coalesce::CoalesceRules;
 use zeroize::Zeroizing;
 
+pub use bridged_core::coalesce::CoalesceRules;
 pub use bridged_core::fdb::{Station, StationEvent, StationEvents};
 pub use bridged_core::headers::Mac;
 pub use bridged_core::priority::Priority;
@@ -114,79 +114,6 @@ pub fn coalesce_rules<'a>(kinds: impl IntoIterator<Item = &'a str>) -> Option<Co
         }
     }
     Some(rules)
-}
-
-/// What is fixed for the life of one data plane (one tunnel).
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Name of the tunnel; only for messages.
-    pub tunnel: String,
-    /// The adapter.
-    pub tap: TapPort,
-    /// Where to bind; None: an unbound socket of the family of the first destination (a client).
-    pub bind: Option<SocketAddr>,
-    /// 0: SYN segments are left alone; else the largest MSS for IPv4 (IPv6: 20 less).
-    pub mss_limit: u16,
-    /// SYN segments offer no more than one packet to the peer bears.
-    pub mss_fits_path: bool,
-    /// Seconds until an FDB entry is forgotten.
-    pub ageing: f64,
-    /// Seconds for which a station heard from a peer is not moved to the TAP.
-    pub move_hold: f64,
-    /// Addresses at most.
-    pub fdb_capacity: usize,
-    /// Addresses at most behind one peer.
-    pub addresses_per_peer: usize,
-    /// Packets, 0..=65536.
-    pub replay_window: usize,
-    /// Peers reach each other, as on one switch.
-    pub forward_between_peers: bool,
-    /// What may be joined into super-frames for the TAP, where it can take them.
-    pub coalesce: CoalesceRules,
-    /// Octets of each of the socket's two buffers.
-    pub socket_buffer: usize,
-    /// Ask for a new key after this many octets of payload (0: never).
-    pub renegotiate_bytes: u64,
-    /// Ask for a new key after this many packets (0: never).
-    pub renegotiate_packets: u64,
-    /// Largest outer IP packet in octets to which super-frames are cut; 0: ask the kernel's route to each peer.
-    pub wan_mtu: u32,
-    /// Pairs of threads, one for each direction; 1..=64.
-    pub workers: usize,
-    /// Microseconds for which the kernel may poll the network card for the socket (SO_BUSY_POLL); 0: never.
-    pub busy_poll: u32,
-    /// Microseconds for which a thread lets packets of a fast stream come before it reads on; 0: never.
-    pub moderation: u32,
-    /// Where the outer packets' DSCP and the order of sending come from.
-    pub priority: Priority,
-}
-
-impl Settings {
-    /// The contract's defaults for a tunnel on this adapter.
-    pub fn new(tunnel: &str, tap: TapPort, bind: Option<SocketAddr>) -> Settings {
-        Settings {
-            tunnel: tunnel.to_owned(),
-            tap,
-            bind,
-            mss_limit: 0,
-            mss_fits_path: false,
-            ageing: 300.0,
-            move_hold: 0.25,
-            fdb_capacity: 100_000,
-            addresses_per_peer: 4096,
-            replay_window: 4096,
-            forward_between_peers: true,
-            coalesce: CoalesceRules { tcp4: true, tcp6: true, udp4: true, udp6: true, tagged: false },
-            socket_buffer: 4 * 1024 * 1024,
-            renegotiate_bytes: 0,
-            renegotiate_packets: 0,
-            wan_mtu: 0,
-            workers: 1,
-            busy_poll: 0,
-            moderation: 0,
-            priority: Priority::Off,
-        }
-    }
 }
 
 /// One peer.
@@ -451,7 +378,7 @@ pub struct Snapshot {
     pub offloads: BTreeMap<&'static str, bool>,
     /// By (offload, cause).
     pub offload_fallbacks: BTreeMap<(&'static str, &'static str), u64>,
-    /// `mss_clamped`, `mss_fitted`, `ip_fragment_sent`, `path_mtu_changed`.
+    /// By the name of a [`crate::control::names::MtuEvent`].
     pub mtu_events: BTreeMap<&'static str, u64>,
     /// `tap_txqueue`, `udp_receive_buffer`.
     pub kernel_drops: BTreeMap<&'static str, u64>,

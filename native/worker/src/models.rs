@@ -17,10 +17,11 @@ use bridged_sys::descriptor::{wait_readable, EventFd};
 use loom::thread::spawn;
 use zeroize::Zeroizing;
 
-use crate::contract::{Cipher, Event, Key, Mac, PeerSettings, Settings, Station, TapPort};
+use crate::contract::{Cipher, Event, Key, Mac, PeerSettings, Station, TapPort};
 use crate::control::events::EventQueue;
 use crate::lan_to_wan::peer_batches::PeerBatcher;
 use crate::plane::DataPlane;
+use crate::settings::Settings;
 use crate::sync::AtomicBool;
 use crate::tables::packet_ids::PacketIds;
 use crate::tables::stations::Ingress;

@@ -15,8 +15,7 @@ use bridged_core::Nanos;
 use bridged_sys::thread::now;
 
 use crate::contract::{
-    Event, FdbEntry, Key, PeerHandle, PeerSettings, PeerSnapshot, PeerUpdate, Settings, Snapshot, Station,
-    StationEvents, TapPort,
+    Event, FdbEntry, Key, PeerHandle, PeerSettings, PeerSnapshot, PeerUpdate, Snapshot, Station, StationEvents, TapPort,
 };
 use crate::control::answers::Answers;
 use crate::control::control_sender::ControlSender;
@@ -24,6 +23,7 @@ use crate::control::{snapshots, timers};
 use crate::error::Error;
 use crate::lan_to_wan::priority_reader::PriorityReader;
 use crate::lan_to_wan::reader::LanReader;
+use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::sync::{lock, Mutex};
 use crate::tables::keys::KeySlot;
@@ -39,11 +39,6 @@ use crate::wan_to_lan::receiver::WanReceiver;
 
 /// The transport of every tunnel today.
 type Udp = UdpTransport;
-
-const MAX_WORKERS: usize = 64;
-const MAX_REPLAY_WINDOW: usize = 65_536;
-/// Microseconds; bounded because stopping a data plane waits for a rest to end.
-const MAX_MODERATION: u32 = 10_000_000;
 
 /// One tunnel's frames; see the crate. Dropping it stops it.
 pub struct DataPlane {
@@ -62,7 +57,7 @@ impl DataPlane {
     /// # Errors
     /// [`Error::BadSetting`], [`Error::ReplayWindow`], [`Error::System`].
     pub fn new(settings: Settings) -> Result<DataPlane, Error> {
-        check(&settings)?;
+        settings.check()?;
         let tap = Tap::new(&settings.tap, settings.coalesce, settings.workers, 1)?;
         let transport = UdpTransport::new(&settings);
         let shared = Arc::new(Shared::new(settings, transport, tap, [random()?, random()?])?);
@@ -157,7 +152,7 @@ impl DataPlane {
     /// # Errors
     /// [`Error::BadSetting`].
     pub fn use_sizes(&self, wan_mtu: u32, mss_limit: u16) -> Result<(), Error> {
-        check_wan_mtu(wan_mtu)?;
+        Settings { wan_mtu, mss_limit, ..self.shared.settings.clone() }.check()?;
         self.shared.transport.set_mtu(wan_mtu);
         self.shared.mss_limit.store(mss_limit, Relaxed);
         Ok(())
@@ -382,27 +377,6 @@ impl Drop for DataPlane {
 fn fdb_entry(entry: Entry, now: Nanos) -> FdbEntry {
     let age = if entry.is_static { 0.0 } else { now.saturating_sub(entry.heard) as f64 / 1e9 };
     FdbEntry { station: entry.station, handle: handle_at(entry.port), age, is_static: entry.is_static }
-}
-
-fn check(settings: &Settings) -> Result<(), Error> {
-    if settings.replay_window > MAX_REPLAY_WINDOW {
-        return Err(Error::ReplayWindow(settings.replay_window));
-    }
-    if settings.workers == 0 || settings.workers > MAX_WORKERS {
-        return Err(Error::BadSetting(format!("workers: {} is not in 1..{MAX_WORKERS}", settings.workers)));
-    }
-    check_wan_mtu(settings.wan_mtu)?;
-    if settings.moderation > MAX_MODERATION {
-        return Err(Error::BadSetting(format!("moderation: {} is not in 0..{MAX_MODERATION}", settings.moderation)));
-    }
-    Ok(())
-}
-
-fn check_wan_mtu(wan_mtu: u32) -> Result<(), Error> {
-    if wan_mtu != 0 && !(576..=65_535).contains(&wan_mtu) {
-        return Err(Error::BadSetting(format!("wan_mtu: {wan_mtu} is not 0 or in 576..65535")));
-    }
-    Ok(())
 }
 
 fn random() -> Result<u64, Error> {

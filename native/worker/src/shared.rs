@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use bridged_sys::Errno;
 
-use crate::contract::{Direction, Event, Settings};
+use crate::contract::{Direction, Event};
 use crate::control::answers::Answers;
 use crate::control::counters::{Counters, Reason};
 use crate::control::events::EventQueue;
 use crate::error::Error;
+use crate::settings::Settings;
 use crate::sync::{lock, ArcSwapOption};
 use crate::tables::peer_table::Peers;
 use crate::tables::peers::Peer;

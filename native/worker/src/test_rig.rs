@@ -16,8 +16,9 @@ use bridged_sys::thread::now;
 use bridged_sys::udp::{Options, UdpSocket};
 use zeroize::Zeroizing;
 
-use crate::contract::{Cipher, Direction, Key, PeerSettings, Settings, TapPort};
+use crate::contract::{Cipher, Direction, Key, PeerSettings, TapPort};
 use crate::plane::DataPlane;
+use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::tables::keys::KeySlot;
 use crate::tables::peers::Peer;

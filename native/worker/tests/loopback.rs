@@ -309,7 +309,7 @@ fn what_cannot_be_is_refused_with_its_code() {
     settings.workers = 0;
     assert_eq!(DataPlane::new(settings.clone()).err().unwrap().code(), "bad_setting");
     settings = Settings { workers: 1, replay_window: 70_000, ..settings };
-    assert_eq!(DataPlane::new(settings.clone()).err().unwrap().code(), "replay_window");
+    assert_eq!(DataPlane::new(settings.clone()).err().unwrap().code(), "bad_setting");
     let (_tap, near) = Wire::pair();
     let tap = TapPort { fds: vec![near.as_raw_fd()], ..port() };
     let other = DataPlane::new(Settings::new("other", tap, Some(end.endpoint()))).unwrap();

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bridged_core::stats::{bucket, FrameKind, BATCH_BOUNDS, BATCH_BUCKETS, FRAME_KINDS};
 
+pub use crate::control::names::{MtuEvent, Reason};
+
 use crate::contract::{Direction, Histogram, PeerCounters};
 
 /// A counter with one writer.
@@ -39,69 +41,8 @@ impl Counter {
     }
 }
 
-macro_rules! reasons {
-    ($($variant:ident => $name:literal,)*) => {
-        /// Why a frame or packet was lost; the names are those of docs/reference/metrics.md.
-        #[allow(missing_docs)]
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        #[repr(u8)]
-        pub enum Reason { $($variant,)* }
-
-        impl Reason {
-            /// All of them, by index.
-            pub const ALL: &'static [Reason] = &[$(Reason::$variant,)*];
-
-            /// Its name in metrics.
-            pub fn name(self) -> &'static str {
-                match self { $(Reason::$variant => $name,)* }
-            }
-
-            /// The reason of this name, where there is one.
-            pub fn named(name: &str) -> Option<Reason> {
-                match name { $($name => Some(Reason::$variant),)* _ => None }
-            }
-        }
-    };
-}
-
-reasons! {
-    TagMismatch => "tag_mismatch",
-    Replay => "replay",
-    ReplayTooOld => "replay_too_old",
-    UnknownPeerId => "unknown_peer_id",
-    UnknownKeyId => "unknown_key_id",
-    NoKey => "no_key",
-    KeyExpired => "key_expired",
-    WrapMismatch => "wrap_mismatch",
-    CookieMismatch => "cookie_mismatch",
-    BadOpcode => "bad_opcode",
-    HandshakeRate => "handshake_rate",
-    FloatRefused => "float_refused",
-    ShortPacket => "short_packet",
-    BadLength => "bad_length",
-    ShortFrame => "short_frame",
-    LongFrame => "long_frame",
-    HousekeepingMagic => "housekeeping_magic",
-    OccLength => "occ_length",
-    OccRate => "occ_rate",
-    LoopGuard => "loop_guard",
-    MacLimit => "mac_limit",
-    SourceMulticast => "source_multicast",
-    ReservedAddress => "reserved_address",
-    Emsgsize => "emsgsize",
-    TapFull => "tap_full",
-    UdpSendFull => "udp_send_full",
-    ControlQueueFull => "control_queue_full",
-    EventQueueFull => "event_queue_full",
-    SourceRate => "source_rate",
-    Unreachable => "unreachable",
-    Refused => "refused",
-    TapDown => "tap_down",
-    IoError => "io_error",
-    NoPeer => "no_peer",
-}
-
 const REASONS: usize = Reason::ALL.len();
+const MTU_EVENTS: usize = MtuEvent::ALL.len();
 
 /// Lost frames and packets. Losses are rare: all threads share these counters.
 #[derive(Debug)]
@@ -263,16 +204,22 @@ pub struct ThreadCells {
     pub datagrams_per_receive: BatchSizes,
     /// Frames of each write to the TAP.
     pub frames_per_tap_write: BatchSizes,
-    /// SYN segments whose MSS was lowered.
-    pub mss_clamped: Counter,
-    /// Super-frames that were cut to fit the path.
-    pub mss_fitted: Counter,
-    /// Datagrams larger than the path, left to IP fragmentation.
-    pub ip_fragment_sent: Counter,
-    /// A path's MTU was found to be another one.
-    pub path_mtu_changed: Counter,
+    mtu_events: [Counter; MTU_EVENTS],
     /// UDP_SEGMENT sends that failed: EIO, EINVAL, EMSGSIZE.
     pub segment_fallbacks: [Counter; 3],
+}
+
+impl ThreadCells {
+    /// Count; only the one thread that it belongs to.
+    #[inline]
+    pub fn count(&self, event: MtuEvent, times: u64) {
+        self.mtu_events[event as usize].add(times);
+    }
+
+    /// How often it was counted here.
+    pub fn counted(&self, event: MtuEvent) -> &Counter {
+        &self.mtu_events[event as usize]
+    }
 }
 
 #[cfg(test)]

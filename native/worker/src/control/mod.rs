@@ -5,6 +5,7 @@ pub mod control_queue;
 pub mod control_sender;
 pub mod counters;
 pub mod events;
+pub mod names;
 pub mod schedule;
 pub mod snapshots;
 pub mod timers;

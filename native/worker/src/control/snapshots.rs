@@ -10,7 +10,7 @@ use bridged_sys::tap::dropped_by_queue;
 use bridged_sys::thread::{now, unix_seconds};
 
 use crate::contract::{PeerSnapshot, Snapshot, CONTROL_QUEUE_DATAGRAMS, EVENT_QUEUE_EVENTS, STRANGER_QUEUE_DATAGRAMS};
-use crate::control::counters::{histogram, peer_counters, BatchSizes, ThreadCells};
+use crate::control::counters::{histogram, peer_counters, BatchSizes, MtuEvent, ThreadCells};
 use crate::shared::Shared;
 use crate::tables::peers::Peer;
 use crate::tap::Tap;
@@ -63,12 +63,10 @@ pub fn of_plane<T: Transport>(shared: &Shared<T>, aead: &'static str, txqueue_dr
         fdb_changes: fdb_changes(changes),
         offloads: offloads(tap.as_deref(), &transport),
         offload_fallbacks: fallbacks(shared, &transport),
-        mtu_events: BTreeMap::from([
-            ("mss_clamped", shared.counters.sum(|cells| &cells.mss_clamped)),
-            ("mss_fitted", shared.counters.sum(|cells| &cells.mss_fitted)),
-            ("ip_fragment_sent", shared.counters.sum(|cells| &cells.ip_fragment_sent)),
-            ("path_mtu_changed", shared.counters.sum(|cells| &cells.path_mtu_changed)),
-        ]),
+        mtu_events: MtuEvent::ALL
+            .iter()
+            .map(|event| (event.name(), shared.counters.sum(|cells| cells.counted(*event))))
+            .collect(),
         kernel_drops: BTreeMap::from([
             ("tap_txqueue", txqueue_dropped.load(Relaxed)),
             ("udp_receive_buffer", transport.receive_overflow),

@@ -7,8 +7,9 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use bridged_core::fdb::{Entry, Fdb, FdbChanges, FdbSettings, Learned, Port, Station, StationEvents, TAP_PORT};
 use bridged_core::{Nanos, SECOND};
 
-use crate::contract::{PeerHandle, Settings};
+use crate::contract::PeerHandle;
 use crate::control::counters::Reason;
+use crate::settings::Settings;
 use crate::sync::{lock, AtomicBool, AtomicU64, Mutex};
 
 pub const MOVES_REPORTED_PER_SECOND: f64 = 5.0;

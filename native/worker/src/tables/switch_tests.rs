@@ -3,7 +3,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use bridged_core::SECOND;
 
 use super::*;
-use crate::contract::Settings;
+use crate::settings::Settings;
 use crate::tables::stations::MOVES_REPORTED_PER_SECOND;
 use crate::test_rig::{Far, Rig};
 

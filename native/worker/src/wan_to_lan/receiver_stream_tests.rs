@@ -8,8 +8,9 @@ use bridged_core::packet::DataHeader;
 use bridged_sys::thread::now;
 
 use super::*;
-use crate::contract::{Event, PeerSettings, Settings, TapPort};
+use crate::contract::{Event, PeerSettings, TapPort};
 use crate::lan_to_wan::reader::LanReader;
+use crate::settings::Settings;
 use crate::tables::keys::{KeySlot, SPARE_OCTETS};
 use crate::tables::peers::Peer;
 use crate::tap::Tap;

@@ -15,9 +15,9 @@ use bridged_sys::steer::steer_by_peer_id;
 use bridged_sys::udp::{route_mtu, Options, UdpSocket};
 use bridged_sys::Errno;
 
-use crate::contract::Settings;
 use crate::control::counters::Counter;
 use crate::error::Error;
+use crate::settings::Settings;
 use crate::sync::{lock, ArcSwap, Guard, Mutex};
 use crate::transport::seam::{Link, Origin, TransportFigures};
 use crate::transport::udp::path::UdpPath;

@@ -1,0 +1,228 @@
+//! Generated from bridged/catalogue/counters.py by scripts/native_tables.py; edit that.
+
+/// Why a frame or packet was dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Reason {
+    /// The authentication tag is wrong: other key, or altered.
+    TagMismatch,
+    /// The packet id was received before.
+    Replay,
+    /// The packet id is older than the replay window.
+    ReplayTooOld,
+    /// No peer has this peer id.
+    UnknownPeerId,
+    /// The peer has no key with this key id.
+    UnknownKeyId,
+    /// The peer's key is gone and the next one is not there yet.
+    NoKey,
+    /// The key has reached its usage limit.
+    KeyExpired,
+    /// tls-auth or tls-crypt fails: the wrapping keys differ.
+    WrapMismatch,
+    /// A control packet that belongs to no session here.
+    CookieMismatch,
+    /// The peer's new endpoint belongs to another peer.
+    FloatRefused,
+    /// The packet is too short for its kind.
+    ShortPacket,
+    /// No packet of this kind is expected here.
+    BadOpcode,
+    /// Lengths inside a packet or frame contradict each other.
+    BadLength,
+    /// A frame without a whole Ethernet header.
+    ShortFrame,
+    /// A frame larger than the TAP's MTU.
+    LongFrame,
+    /// An OCC message that is too long.
+    OccLength,
+    /// One of our own frames came back from the LAN.
+    LoopGuard,
+    /// The peer, or the tunnel, has as many stations as it may.
+    MacLimit,
+    /// The source address is a group address.
+    SourceMulticast,
+    /// A link-local group that bridges do not forward.
+    ReservedAddress,
+    /// The payload looks like a ping or an OCC message.
+    HousekeepingMagic,
+    /// The kernel refused a datagram as too large for the path.
+    Emsgsize,
+    /// The TAP takes no more frames at the moment.
+    TapFull,
+    /// The socket's send buffer is full.
+    UdpSendFull,
+    /// Too many control packets wait to be handled.
+    ControlQueueFull,
+    /// Too many events wait to be handled.
+    EventQueueFull,
+    /// Too many hard resets arrive.
+    HandshakeRate,
+    /// Too many control packets from one source.
+    SourceRate,
+    /// The peer sends OCC messages too often.
+    OccRate,
+    /// The kernel has no route or no address to send from.
+    Unreachable,
+    /// The kernel, or its packet filter, refuses to send.
+    Refused,
+    /// The TAP is down or gone.
+    TapDown,
+    /// Any other error of the TAP or the socket.
+    IoError,
+    /// No peer to send to.
+    NoPeer,
+}
+
+impl Reason {
+    /// All of them, by index.
+    pub const ALL: &'static [Reason] = &[
+        Reason::TagMismatch,
+        Reason::Replay,
+        Reason::ReplayTooOld,
+        Reason::UnknownPeerId,
+        Reason::UnknownKeyId,
+        Reason::NoKey,
+        Reason::KeyExpired,
+        Reason::WrapMismatch,
+        Reason::CookieMismatch,
+        Reason::FloatRefused,
+        Reason::ShortPacket,
+        Reason::BadOpcode,
+        Reason::BadLength,
+        Reason::ShortFrame,
+        Reason::LongFrame,
+        Reason::OccLength,
+        Reason::LoopGuard,
+        Reason::MacLimit,
+        Reason::SourceMulticast,
+        Reason::ReservedAddress,
+        Reason::HousekeepingMagic,
+        Reason::Emsgsize,
+        Reason::TapFull,
+        Reason::UdpSendFull,
+        Reason::ControlQueueFull,
+        Reason::EventQueueFull,
+        Reason::HandshakeRate,
+        Reason::SourceRate,
+        Reason::OccRate,
+        Reason::Unreachable,
+        Reason::Refused,
+        Reason::TapDown,
+        Reason::IoError,
+        Reason::NoPeer,
+    ];
+
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::TagMismatch => "tag_mismatch",
+            Reason::Replay => "replay",
+            Reason::ReplayTooOld => "replay_too_old",
+            Reason::UnknownPeerId => "unknown_peer_id",
+            Reason::UnknownKeyId => "unknown_key_id",
+            Reason::NoKey => "no_key",
+            Reason::KeyExpired => "key_expired",
+            Reason::WrapMismatch => "wrap_mismatch",
+            Reason::CookieMismatch => "cookie_mismatch",
+            Reason::FloatRefused => "float_refused",
+            Reason::ShortPacket => "short_packet",
+            Reason::BadOpcode => "bad_opcode",
+            Reason::BadLength => "bad_length",
+            Reason::ShortFrame => "short_frame",
+            Reason::LongFrame => "long_frame",
+            Reason::OccLength => "occ_length",
+            Reason::LoopGuard => "loop_guard",
+            Reason::MacLimit => "mac_limit",
+            Reason::SourceMulticast => "source_multicast",
+            Reason::ReservedAddress => "reserved_address",
+            Reason::HousekeepingMagic => "housekeeping_magic",
+            Reason::Emsgsize => "emsgsize",
+            Reason::TapFull => "tap_full",
+            Reason::UdpSendFull => "udp_send_full",
+            Reason::ControlQueueFull => "control_queue_full",
+            Reason::EventQueueFull => "event_queue_full",
+            Reason::HandshakeRate => "handshake_rate",
+            Reason::SourceRate => "source_rate",
+            Reason::OccRate => "occ_rate",
+            Reason::Unreachable => "unreachable",
+            Reason::Refused => "refused",
+            Reason::TapDown => "tap_down",
+            Reason::IoError => "io_error",
+            Reason::NoPeer => "no_peer",
+        }
+    }
+}
+
+impl Reason {
+    /// The reason of this name, if there is one.
+    pub fn named(name: &str) -> Option<Reason> {
+        match name {
+            "tag_mismatch" => Some(Reason::TagMismatch),
+            "replay" => Some(Reason::Replay),
+            "replay_too_old" => Some(Reason::ReplayTooOld),
+            "unknown_peer_id" => Some(Reason::UnknownPeerId),
+            "unknown_key_id" => Some(Reason::UnknownKeyId),
+            "no_key" => Some(Reason::NoKey),
+            "key_expired" => Some(Reason::KeyExpired),
+            "wrap_mismatch" => Some(Reason::WrapMismatch),
+            "cookie_mismatch" => Some(Reason::CookieMismatch),
+            "float_refused" => Some(Reason::FloatRefused),
+            "short_packet" => Some(Reason::ShortPacket),
+            "bad_opcode" => Some(Reason::BadOpcode),
+            "bad_length" => Some(Reason::BadLength),
+            "short_frame" => Some(Reason::ShortFrame),
+            "long_frame" => Some(Reason::LongFrame),
+            "occ_length" => Some(Reason::OccLength),
+            "loop_guard" => Some(Reason::LoopGuard),
+            "mac_limit" => Some(Reason::MacLimit),
+            "source_multicast" => Some(Reason::SourceMulticast),
+            "reserved_address" => Some(Reason::ReservedAddress),
+            "housekeeping_magic" => Some(Reason::HousekeepingMagic),
+            "emsgsize" => Some(Reason::Emsgsize),
+            "tap_full" => Some(Reason::TapFull),
+            "udp_send_full" => Some(Reason::UdpSendFull),
+            "control_queue_full" => Some(Reason::ControlQueueFull),
+            "event_queue_full" => Some(Reason::EventQueueFull),
+            "handshake_rate" => Some(Reason::HandshakeRate),
+            "source_rate" => Some(Reason::SourceRate),
+            "occ_rate" => Some(Reason::OccRate),
+            "unreachable" => Some(Reason::Unreachable),
+            "refused" => Some(Reason::Refused),
+            "tap_down" => Some(Reason::TapDown),
+            "io_error" => Some(Reason::IoError),
+            "no_peer" => Some(Reason::NoPeer),
+            _ => None,
+        }
+    }
+}
+
+/// What was done to make frames fit the path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum MtuEvent {
+    /// The MSS that a SYN segment offers was lowered.
+    MssClamped,
+    /// A TCP super-frame was cut into smaller segments than the sender's.
+    MssFitted,
+    /// A datagram larger than the path went out, for IP to fragment.
+    IpFragmentSent,
+    /// The path to a peer has another MTU than before.
+    PathMtuChanged,
+}
+
+impl MtuEvent {
+    /// All of them, by index.
+    pub const ALL: &'static [MtuEvent] =
+        &[MtuEvent::MssClamped, MtuEvent::MssFitted, MtuEvent::IpFragmentSent, MtuEvent::PathMtuChanged];
+
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            MtuEvent::MssClamped => "mss_clamped",
+            MtuEvent::MssFitted => "mss_fitted",
+            MtuEvent::IpFragmentSent => "ip_fragment_sent",
+            MtuEvent::PathMtuChanged => "path_mtu_changed",
+        }
+    }
+}
