@@ -1,7 +1,7 @@
 """The contract of a data plane: what the control plane may ask, and what it hears back.
 
 Two builds implement it, `portable` (pure Python) and `native` (compiled); tests/contract holds both to it.
-Its verbs are those of OpenVPN's kernel offload (add, update and remove a peer; install, use and remove a key;
+Its verbs are those of OpenVPN's kernel offload (add and remove a peer; install, use and remove a key;
 events), and those of a forwarding database. No frame passes through the control plane.
 """
 
@@ -376,21 +376,6 @@ class DataPlane(Protocol):
         Raises:
             DataplaneError: `duplicate_peer`: its handle or `receive_peer_id` is in use; `bind_failed`: no
                 socket can reach it.
-        """
-
-    def update_peer(
-        self,
-        handle: PeerHandle,
-        *,
-        ping: Seconds | None,
-        ping_restart: Seconds | None,
-        receive_peer_id: WirePeerId | None,
-        transmit_peer_id: WirePeerId | None,
-    ) -> None:
-        """Replace what negotiation has settled, and restart the timers.
-
-        Raises:
-            DataplaneError: `duplicate_peer`: its `receive_peer_id` is in use; nothing changes then.
         """
 
     def remove_peer(self, handle: PeerHandle) -> PeerSnapshot:

@@ -37,7 +37,7 @@ from bridged.dataplane.contract import (
 from bridged.errors import DataplaneError
 from bridged.protocol.keys.key_derivation import DataKey
 from bridged.protocol.strangers.cookie import CookieJar
-from bridged.units import KeyId, PeerHandle, Seconds, UnixSeconds, WirePeerId
+from bridged.units import KeyId, PeerHandle, Seconds, UnixSeconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from bridged import _native
     from bridged._native import _PeerSnapshot
 
-SEAM: Final = 10
+SEAM: Final = 11
 """Interface version; must equal SEAM in native/py."""
 
 _WHAT_TO_DO: Final = "install a wheel that contains it, or install Rust and run `make setup`"
@@ -129,23 +129,6 @@ class NativeDataPlane:
 
     def add_peer(self, peer: PeerSettings) -> None:
         self._plane.add_peer(peer)
-
-    def update_peer(
-        self,
-        handle: PeerHandle,
-        *,
-        ping: Seconds | None,
-        ping_restart: Seconds | None,
-        receive_peer_id: WirePeerId | None,
-        transmit_peer_id: WirePeerId | None,
-    ) -> None:
-        self._plane.update_peer(
-            handle,
-            ping=ping,
-            ping_restart=ping_restart,
-            receive_peer_id=receive_peer_id,
-            transmit_peer_id=transmit_peer_id,
-        )
 
     def remove_peer(self, handle: PeerHandle) -> PeerSnapshot:
         return _peer_snapshot(self._plane.remove_peer(handle))

@@ -12,7 +12,7 @@ from scapy.packet import Raw
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.packets.occ import PING
 from bridged.protocol.role import Role
-from bridged.units import KeyId, PeerHandle, WirePeerId
+from bridged.units import KeyId, PeerHandle
 from tests.contract.dataplane_rig import BROADCAST, Rig, frame, station, until
 
 A, B = "02:00:5e:00:00:01", "02:00:5e:00:00:02"
@@ -117,20 +117,6 @@ def test_without_a_peer_or_without_a_key_in_use_frames_are_dropped_and_counted(r
     rig.plane.remove_key(peer.handle, KeyId(0))
     rig.put(frame(1, 2))
     rig.dropped("transmit", "no_key")
-
-
-def test_the_transmitted_peer_id_follows_an_update(rig: Rig) -> None:
-    peer = rig.peer(1)
-    rig.plane.update_peer(
-        peer.handle, ping=None, ping_restart=None, receive_peer_id=WirePeerId(77), transmit_peer_id=None
-    )
-    rig.put(frame(1, 2))
-    assert peer.open(peer.datagrams()[0]).header.peer_id is None
-    peer.send(frame(2, 1, b"old id"))
-    rig.dropped("receive", "unknown_peer_id")
-    peer.wire_id = WirePeerId(77)
-    peer.send(frame(2, 1, b"new id"))
-    assert rig.frames() == [frame(2, 1, b"new id")]
 
 
 def test_frames_are_counted_by_direction_and_kind(rig: Rig) -> None:

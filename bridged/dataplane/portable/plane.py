@@ -38,7 +38,7 @@ from bridged.dataplane.portable.tables.peers import Peer, PeerTable
 from bridged.dataplane.portable.transport.udp import UdpTransport
 from bridged.errors import DataplaneError
 from bridged.protocol.keys.key_derivation import DataKey
-from bridged.units import KeyId, MonotonicSeconds, PeerHandle, Seconds, WirePeerId
+from bridged.units import KeyId, MonotonicSeconds, PeerHandle
 
 THREAD_NAME: Final = "wire-0"
 """Of the one thread: it serves the TAP as well."""
@@ -141,22 +141,6 @@ class PortableDataPlane:
             self._table.add(Peer(peer, path, time.monotonic()))
             self._directions.verdicts.forget()
             self._timers.change(peer.handle)
-        self._loop.wake()
-
-    def update_peer(
-        self,
-        handle: PeerHandle,
-        *,
-        ping: Seconds | None,
-        ping_restart: Seconds | None,
-        receive_peer_id: WirePeerId | None,
-        transmit_peer_id: WirePeerId | None,
-    ) -> None:
-        with self._gate:
-            peer = self._table.get(handle)
-            self._table.identify(peer, receive_peer_id, transmit_peer_id)
-            peer.restart_timers(ping, ping_restart, time.monotonic())
-            self._timers.change(handle)
         self._loop.wake()
 
     def remove_peer(self, handle: PeerHandle) -> PeerSnapshot:

@@ -63,20 +63,6 @@ impl DataPlane {
         self.call(py, |inner| inner.add_peer(peer))
     }
 
-    #[pyo3(signature = (handle, *, ping, ping_restart, receive_peer_id, transmit_peer_id))]
-    fn update_peer(
-        &self,
-        py: Python<'_>,
-        handle: worker::PeerHandle,
-        ping: Option<f64>,
-        ping_restart: Option<f64>,
-        receive_peer_id: Option<u32>,
-        transmit_peer_id: Option<u32>,
-    ) -> PyResult<()> {
-        let update = worker::PeerUpdate { ping, ping_restart, receive_peer_id, transmit_peer_id };
-        self.call(py, |inner| inner.update_peer(handle, update))
-    }
-
     fn remove_peer<'py>(&self, py: Python<'py>, handle: worker::PeerHandle) -> PyResult<Bound<'py, PyDict>> {
         let last = self.call(py, |inner| inner.remove_peer(handle))?;
         to_python::peer_snapshot(py, last)

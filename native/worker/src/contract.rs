@@ -135,19 +135,6 @@ pub struct PeerSettings {
     pub ping_restart: Option<f64>,
 }
 
-/// What negotiation settles about a peer.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct PeerUpdate {
-    /// As in [`PeerSettings`].
-    pub ping: Option<f64>,
-    /// As in [`PeerSettings`].
-    pub ping_restart: Option<f64>,
-    /// As in [`PeerSettings`].
-    pub receive_peer_id: Option<u32>,
-    /// As in [`PeerSettings`].
-    pub transmit_peer_id: Option<u32>,
-}
-
 /// An AEAD cipher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cipher {

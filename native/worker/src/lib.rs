@@ -15,7 +15,6 @@
 //! start(&self) -> Result<(), Error>            stop(&self)
 //! attach_tap(&self, TapPort) -> Result<(), Error>
 //! add_peer(&self, PeerSettings) -> Result<(), Error>
-//! update_peer(&self, PeerHandle, PeerUpdate) -> Result<(), Error>
 //! remove_peer(&self, PeerHandle) -> Result<PeerSnapshot, Error>
 //! install_key(&self, PeerHandle, Key) -> Result<(), Error>
 //! use_key(&self, PeerHandle, u8) -> Result<(), Error>

@@ -15,7 +15,7 @@ use bridged_core::Nanos;
 use bridged_sys::thread::now;
 
 use crate::contract::{
-    Event, FdbEntry, Key, PeerHandle, PeerSettings, PeerSnapshot, PeerUpdate, Snapshot, Station, StationEvents, TapPort,
+    Event, FdbEntry, Key, PeerHandle, PeerSettings, PeerSnapshot, Snapshot, Station, StationEvents, TapPort,
 };
 use crate::control::answers::Answers;
 use crate::control::control_sender::ControlSender;
@@ -177,23 +177,6 @@ impl DataPlane {
         shared.peers.endpoints.arrive(&added);
         shared.stations.bump();
         shared.wake_timer(&added);
-        Ok(())
-    }
-
-    /// Replace what was negotiated; timers restart.
-    ///
-    /// # Errors
-    /// [`Error::UnknownPeer`], [`Error::DuplicatePeer`], [`Error::BadSetting`].
-    pub fn update_peer(&self, handle: PeerHandle, update: PeerUpdate) -> Result<(), Error> {
-        let shared = &self.shared;
-        let _changing = lock(&shared.peers.changing);
-        let table = shared.peers.table.load_full();
-        let peer = table.get(handle)?;
-        let changed = table.with_wire_id(peer, update.receive_peer_id)?;
-        peer.identify(update.receive_peer_id, update.transmit_peer_id);
-        shared.peers.table.store(Arc::new(changed));
-        peer.restart_timers(update.ping, update.ping_restart, now());
-        shared.wake_timer(peer);
         Ok(())
     }
 

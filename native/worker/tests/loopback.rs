@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use bridged_worker::{Cipher, DataPlane, Event, Key, Mac, PeerSettings, PeerUpdate, Settings, Station, TapPort};
+use bridged_worker::{Cipher, DataPlane, Event, Key, Mac, PeerSettings, Settings, Station, TapPort};
 use zeroize::Zeroizing;
 
 const WAIT: Duration = Duration::from_secs(10);
@@ -211,15 +211,6 @@ fn peers_come_and_go_and_change_under_load_without_a_lost_frame() {
         10 => first.join(u64::from(number) + 7, silent.local_addr().unwrap(), true),
         60 => {
             first.plane.remove_peer(u64::from(number) - 43).unwrap();
-        }
-        80 => {
-            let update = PeerUpdate {
-                ping: Some(0.01),
-                ping_restart: None,
-                receive_peer_id: Some(1),
-                transmit_peer_id: Some(1),
-            };
-            first.plane.update_peer(1, update).unwrap();
         }
         _ => {}
     });

@@ -13,4 +13,4 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.mark.parametrize("name", sorted(files()))
 def test_generated_rust_is_up_to_date(name: str) -> None:
-    assert (ROOT / name).read_text(encoding="utf-8") == files()[name], f"{name} is behind; run `make generate`"
+    assert (ROOT / name).read_text(encoding="utf-8") == files()[name], f"{name}: run `make generate`"

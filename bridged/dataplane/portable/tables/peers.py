@@ -17,7 +17,7 @@ from bridged.dataplane.portable.transport.addresses import SockAddress
 from bridged.dataplane.portable.transport.seam import Path
 from bridged.errors import DataplaneError
 from bridged.protocol.packets.data_packet import serialize_data_header
-from bridged.units import KeyId, PeerHandle, Seconds, WirePeerId
+from bridged.units import KeyId, PeerHandle, WirePeerId
 
 IDS_REMEMBERED: Final = 64
 """If a peer takes any peer id: how many of them are remembered for one of its keys."""
@@ -91,13 +91,6 @@ class Peer:
         """When the peer's silence began."""
         return self.started_at if self.seen_at is None else max(self.started_at, self.seen_at)
 
-    def restart_timers(self, ping: Seconds | None, ping_restart: Seconds | None, now: float) -> None:
-        """Replace the timers, and start them now."""
-        self.ping = ping
-        self.ping_restart = ping_restart
-        self.sent_at = self.started_at = now
-        self.expired = False
-
     def close_keys(self) -> None:
         for slot in self.slots.values():
             self.traffic.retire(slot.use)
@@ -149,23 +142,6 @@ class PeerTable:
         self._unindex(peer)
         if self.by_address.get(peer.path.address) is peer:
             del self.by_address[peer.path.address]
-
-    def identify(
-        self, peer: Peer, receive_peer_id: WirePeerId | None, transmit_peer_id: WirePeerId | None
-    ) -> None:
-        """Give a peer other wire peer ids.
-
-        Raises:
-            DataplaneError: `duplicate_peer`; nothing changes then.
-        """
-        self._check_wire_id(peer, receive_peer_id)
-        self._unindex(peer)
-        peer.receive_peer_id = receive_peer_id
-        peer.transmit_peer_id = transmit_peer_id
-        self._index_wire_id(peer)
-        for slot in peer.slots.values():
-            slot.address_to(transmit_peer_id)
-            self._index_slot(peer, slot)
 
     def install(self, peer: Peer, slot: KeySlot) -> None:
         """Add a key. One of the same key id is closed and no longer used for sealing."""

@@ -141,18 +141,6 @@ impl<T: Transport> Table<T> {
         table
     }
 
-    /// A table in which a peer has another wire id.
-    ///
-    /// # Errors
-    /// As [`with`](Self::with).
-    pub fn with_wire_id(&self, peer: &Arc<Peer<T>>, wire_id: Option<u32>) -> Result<Table<T>, Error> {
-        self.check_wire_id(peer, wire_id)?;
-        let mut table = self.copy();
-        table.unindex_wire_id(peer);
-        table.index_wire_id(peer, wire_id);
-        Ok(table)
-    }
-
     fn check_wire_id(&self, peer: &Arc<Peer<T>>, wire_id: Option<u32>) -> Result<(), Error> {
         let Some(id) = wire_id else { return Ok(()) };
         if id > NO_PEER_ID {
