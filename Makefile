@@ -23,7 +23,7 @@ FAST := tests/unit tests/property tests/sim tests/contract tests/vectors
 export PATH := $(PATH):/usr/sbin:/sbin
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup demo run check test test-random test-vm lint lint-python lint-native test-native format bench order returning soak crashes fuzz wheel lock clean
+.PHONY: help setup demo run check test test-random test-vm lint lint-python lint-native test-native format bench order returning soak crashes fuzz wheel generate lock clean
 
 help: ## what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
@@ -70,6 +70,8 @@ lint-python:
 	@.venv/bin/ruff check .
 	@echo "check: types (mypy --strict)"
 	@.venv/bin/mypy
+	@echo "check: sizes, dead promises, code that only tests use (scripts/checks)"
+	@$(PYTHON) -m scripts.checks
 	@echo "check: import directions (import-linter)"
 	@.venv/bin/lint-imports
 	@echo "check: circular imports, also under TYPE_CHECKING"
@@ -128,6 +130,10 @@ format: $(TESTS) ## rewrite the sources in the house format
 	@cargo=$$(bash scripts/native.sh --cargo) && cd native && "$$cargo" fmt || echo "format: native/ left as it is"
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
+
+generate: $(STAMP) ## write the reference pages, the schema and the Rust tables anew from the Python tables
+	@$(PYTHON) -m bridged.telemetry.reference
+	@$(PYTHON) -m scripts.native_tables
 
 lock: $(STAMP) ## write requirements.lock and requirements-test.lock anew from pyproject.toml (needs the network)
 	@bash scripts/lock.sh

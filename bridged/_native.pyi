@@ -43,11 +43,9 @@ class _Snapshot(TypedDict):
     drops: dict[tuple[Direction, str], int]
     fdb_entries: int
     fdb_capacity: int
-    fdb_changes: dict[str, int]
+    counts: dict[str, dict[str, int]]
     offloads: dict[str, bool]
     offload_fallbacks: dict[tuple[str, str], int]
-    mtu_events: dict[str, int]
-    kernel_drops: dict[str, int]
     queues: dict[str, tuple[int, int]]
     histograms: dict[str, tuple[tuple[float, ...], tuple[int, ...], float]]
     thread_cpu: dict[str, float]

@@ -10,7 +10,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any, Final
 
-from bridged.catalogue.counters import DROP_REASONS, MTU_EVENTS, Source
+from bridged.catalogue.counters import COUNTS, DROP_REASONS, Source
 from bridged.catalogue.settings import COALESCE_KINDS, Row, rows
 
 _HEAD: Final = "//! Generated from bridged/catalogue/{table}.py by scripts/native_tables.py; edit that.\n"
@@ -95,13 +95,17 @@ def names_of_counters() -> str:
     """native/worker/src/control/names.rs."""
     native: Source = "native"
     reasons = {reason.name: reason.meaning for reason in DROP_REASONS if native in reason.sources}
-    events = {event.name: event.meaning for event in MTU_EVENTS if native in event.sources}
+    counts = [count for count in COUNTS if native in count.sources and count.by_threads]
     return "".join(
         (
             _HEAD.format(table="counters"),
             *_enum("Reason", "Why a frame or packet was dropped.", reasons),
             *_lookup("Reason", "reason", reasons),
-            *_enum("MtuEvent", "What was done to make frames fit the path.", events),
+            *_enum("Count", "What threads count where frames pass.", {c.name: c.meaning for c in counts}),
+            "\nimpl Count {\n    /// The metric that it belongs to, without prefix and suffix.\n",
+            "    pub fn family(self) -> &'static str {\n        match self {\n",
+            *(f'            Count::{camel(c.name)} => "{c.family}",\n' for c in counts),
+            "        }\n    }\n}\n",
         )
     )
 

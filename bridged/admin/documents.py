@@ -13,7 +13,7 @@ from typing import Any, Final
 from bridged.dataplane.contract import DataplaneSnapshot
 from bridged.runtime.snapshot import DaemonSnapshot
 
-_LEFT_OUT: Final[Mapping[type, frozenset[str]]] = {DataplaneSnapshot: frozenset(("peers",))}
+_LEFT_OUT: Final[Mapping[type, frozenset[str]]] = {DataplaneSnapshot: frozenset(("peers", "counts"))}
 """By class: fields that the answer has elsewhere."""
 
 
@@ -39,11 +39,13 @@ def health_document(snapshot: DaemonSnapshot) -> dict[str, Any]:
 def _nested(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         left_out = _LEFT_OUT.get(type(value), frozenset())
-        return {
+        document = {
             item.name: _nested(getattr(value, item.name))
             for item in fields(value)
             if item.name not in left_out
         }
+        # Each family of counters is a field of its own, whatever families there are.
+        return document | (_nested(value.counts) if isinstance(value, DataplaneSnapshot) else {})
     if isinstance(value, Mapping):
         return _nested_mapping(value)
     if isinstance(value, tuple):

@@ -5,7 +5,11 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from bridged.catalogue.counters import FAMILIES
 
 
 class Answer(BaseModel):
@@ -60,18 +64,28 @@ class PeerAnswer(Answer):
     remarks: tuple[str, ...] = Field(default=(), description="oddities of the newest session")
 
 
-class DataplaneAnswer(Answer):
+if TYPE_CHECKING:
+    _Families = Answer
+else:
+    _Families = create_model(
+        "_Families",
+        __base__=Answer,
+        **{
+            family.name: (dict[str, int], Field(description=f"{family.label} -> total"))
+            for family in FAMILIES
+        },
+    )
+
+
+class DataplaneAnswer(_Families):
     dataplane: str = Field(description="portable or native")
     aead: str
     workers: int
     drops: dict[str, dict[str, int]] = Field(description="direction -> reason -> frames or packets")
     fdb_entries: int
     fdb_capacity: int
-    fdb_changes: dict[str, int]
     offloads: dict[str, bool]
     offload_fallbacks: dict[str, dict[str, int]] = Field(description="offload -> cause -> times")
-    mtu_events: dict[str, int]
-    kernel_drops: dict[str, int]
     queues: dict[str, tuple[int, int]] = Field(description="queue -> (depth, capacity)")
     histograms: dict[str, HistogramAnswer]
     thread_cpu: dict[str, float] = Field(description="thread -> seconds of CPU time")

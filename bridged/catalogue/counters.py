@@ -31,12 +31,23 @@ class DropReason:
 
 
 @dataclass(frozen=True, slots=True)
-class MtuEvent:
-    """What was done to make frames fit the path."""
+class Family:
+    """Counters of a data plane that are one metric: `bridged_NAME_total` with `label`, beside `tunnel`."""
 
     name: str
+    label: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """One counter. `by_threads`: native counts it where frames pass, by `ThreadCells::count`."""
+
+    name: str
+    family: str
     sources: frozenset[Source]
     meaning: str
+    by_threads: bool = True
 
 
 DROP_REASONS: Final = (
@@ -91,14 +102,46 @@ DROP_REASONS: Final = (
     DropReason("no_peer", "no_destination", _DATA, "No peer to send to."),
 )
 
-MTU_EVENTS: Final = (
-    MtuEvent("mss_clamped", _DATA, "The MSS that a SYN segment offers was lowered."),
-    MtuEvent("mss_fitted", _NATIVE, "A TCP super-frame was cut into smaller segments than the sender's."),
-    MtuEvent("ip_fragment_sent", _NATIVE, "A datagram larger than the path went out, for IP to fragment."),
-    MtuEvent("path_mtu_changed", _NATIVE, "The path to a peer has another MTU than before."),
+FAMILIES: Final = (
+    Family("fdb_changes", "change", "Changes of the forwarding database."),
+    Family("mtu_events", "event", "Actions that make frames fit the path."),
+    Family("kernel_drops", "where", "Frames and datagrams that the kernel dropped before us."),
 )
 
-FDB_CHANGES: Final = ("learned", "aged", "moved", "flushed", "refused")
+COUNTS: Final = (
+    Count("learned", "fdb_changes", _DATA, "A station was heard for the first time.", by_threads=False),
+    Count("aged", "fdb_changes", _DATA, "A station was silent for too long.", by_threads=False),
+    Count("moved", "fdb_changes", _DATA, "A station was heard behind another port.", by_threads=False),
+    Count("flushed", "fdb_changes", _DATA, "A station went with its peer.", by_threads=False),
+    Count("refused", "fdb_changes", _DATA, "There was no room for a station.", by_threads=False),
+    Count("mss_clamped", "mtu_events", _DATA, "The MSS that a SYN segment offers was lowered."),
+    Count(
+        "mss_fitted",
+        "mtu_events",
+        _NATIVE,
+        "A super-frame was cut into smaller segments than the sender's.",
+    ),
+    Count(
+        "ip_fragment_sent",
+        "mtu_events",
+        _NATIVE,
+        "A datagram larger than the path was sent in fragments.",
+    ),
+    Count("path_mtu_changed", "mtu_events", _NATIVE, "The path to a peer has another MTU than before."),
+    Count("tap_txqueue", "kernel_drops", _DATA, "The TAP's queue was full.", by_threads=False),
+    Count("udp_receive_buffer", "kernel_drops", _DATA, "The socket's buffer was full.", by_threads=False),
+)
+
+
+def zero_counts(source: Source) -> dict[str, dict[str, int]]:
+    """The counters of one build, all 0: family -> name -> total."""
+    return {
+        family.name: {
+            count.name: 0 for count in COUNTS if count.family == family.name and source in count.sources
+        }
+        for family in FAMILIES
+    }
+
 
 DISCONNECT_REASONS: Final = {
     "exit_notify": "The peer said that it leaves.",
@@ -147,5 +190,3 @@ OFFLOAD_FALLBACKS: Final = (
     ("coalesce", "config"),
 )
 """(offload, cause): an errno of the kernel, a failed self-test, or a rule for this kernel (`config`)."""
-
-KERNEL_DROP_PLACES: Final = ("tap_txqueue", "udp_receive_buffer")

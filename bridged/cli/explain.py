@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 def explain(
     code: Annotated[str, typer.Argument(metavar="CODE", help="As a log line, a metric or the API shows it.")],
 ) -> None:
-    """Print what an error code, drop reason, handshake outcome, disconnect reason or MTU event means."""
+    """Print what an error code, drop reason, handshake outcome, disconnect reason or counter means."""
     meanings = [(kind, text) for name, kind, text in _all() if name == code]
     if not meanings:
         close = get_close_matches(code, {name for name, _, _ in _all()}, n=1)
@@ -36,8 +36,8 @@ def _all() -> Iterator[tuple[str, str, str]]:
         yield error.name, f"error, {error.group}", error.meaning
     for reason in counters.DROP_REASONS:
         yield reason.name, f"drop reason, {reason.group}", reason.meaning
-    for event in counters.MTU_EVENTS:
-        yield event.name, "MTU event", event.meaning
+    for count in counters.COUNTS:
+        yield count.name, f"counter of {count.family}", count.meaning
     for name, meaning in counters.HANDSHAKE_OUTCOMES.items():
         yield name, "handshake outcome", meaning
     for name, meaning in counters.DISCONNECT_REASONS.items():

@@ -266,16 +266,13 @@ class DataplaneSnapshot:
     """By direction and reason, including those of no peer."""
     fdb_entries: int
     fdb_capacity: int
-    fdb_changes: Mapping[str, int]
-    """`learned`, `aged`, `moved`, `flushed`, `refused`."""
+    counts: Mapping[str, Mapping[str, int]]
+    """Totals by family and name; all that this build counts are there (bridged/catalogue/counters.py)."""
     offloads: Mapping[str, bool]
     """`tap_vnet`, `tap_tso`, `tap_uso`, `udp_gso`, `udp_gro`, `coalesce`, and `udp_steering` (several sockets
     share the peers by their ids)."""
     offload_fallbacks: Mapping[tuple[str, str], int]
     """By offload and cause."""
-    mtu_events: Mapping[str, int]
-    kernel_drops: Mapping[str, int]
-    """`tap_txqueue`, `udp_receive_buffer`."""
     queues: Mapping[str, tuple[int, int]]
     """Depth and capacity by name."""
     histograms: Mapping[str, Histogram]

@@ -170,9 +170,8 @@ def _add_dataplane(families: Families, name: str, plane: DataplaneSnapshot) -> N
         families.add("dataplane_offload_fallbacks_total", (name, *key), number)
     families.set("fdb_entries", (name,), plane.fdb_entries)
     families.set("fdb_capacity", (name,), plane.fdb_capacity)
-    _add_simple(families, "fdb_changes_total", name, plane.fdb_changes, counters.FDB_CHANGES)
-    _add_simple(families, "mtu_events_total", name, plane.mtu_events, ())
-    _add_simple(families, "kernel_drops_total", name, plane.kernel_drops, counters.KERNEL_DROP_PLACES)
+    for family, counts in plane.counts.items():
+        _add_simple(families, f"{family}_total", name, counts, ())
     for queue, (depth, capacity) in plane.queues.items():
         families.add("queue_depth", (queue,), depth)
         families.add("queue_capacity", (queue,), capacity)

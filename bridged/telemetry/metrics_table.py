@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from bridged.catalogue.counters import FAMILIES
+
 PREFIX: Final = "bridged_"
 
 MetricType = Literal["counter", "gauge", "histogram"]
@@ -103,16 +105,14 @@ METRICS: Final[tuple[MetricRow, ...]] = (
     _gauge("fdb_entries", _T, "Addresses in the forwarding database."),
     _gauge("fdb_capacity", _T, "Addresses that the forwarding database can hold."),
     _gauge("peer_fdb_entries", _TP, "Addresses learned at the peer."),
-    _counter("fdb_changes_total", (*_T, "change"), "Changes of the forwarding database."),
+    *(_counter(f"{family.name}_total", (*_T, family.label), family.meaning) for family in FAMILIES),
     _counter("mac_conflicts_total", (*_T, "with"), "One address in two places, by what it conflicts with."),
     _counter("name_conflicts_total", _T, "Sessions ended by another machine that uses the same certificate."),
-    _counter("mtu_events_total", (*_T, "event"), "Actions that make frames fit the path."),
     _gauge("queue_depth", ("queue",), "Entries waiting in a queue of the data plane."),
     _gauge("queue_capacity", ("queue",), "Entries that a queue can hold; a full queue drops."),
     _histogram("segments_per_send", _T, "Datagrams handed to the kernel in one call."),
     _histogram("datagrams_per_receive", _T, "Datagrams taken from the kernel in one call."),
     _histogram("frames_per_tap_write", _T, "Frames coalesced into one TAP write."),
-    _counter("kernel_drops_total", (*_T, "where"), "Frames and datagrams that the kernel dropped before us."),
     _counter("thread_cpu_seconds_total", ("thread",), "CPU time by thread."),
     _histogram("control_loop_lag_seconds", (), "How late the event loop woke up."),
     _gauge("certificate_not_after_timestamp_seconds", (*_T, "role"), "End of validity of our certificates."),

@@ -60,7 +60,6 @@ def metrics_page() -> str:
     lines += ["", "## Label values", ""]
     for title, values in (
         ("Triggers of a renegotiation", counters.RENEGOTIATION_TRIGGERS),
-        ("Changes of the forwarding database", counters.FDB_CHANGES),
         ("Offloads", counters.OFFLOADS),
     ):
         lines.append(f"- {title}: {', '.join(f'`{value}`' for value in values)}.")
@@ -68,9 +67,14 @@ def metrics_page() -> str:
     lines += [f"| `{name}` | {text} |" for name, text in counters.HANDSHAKE_OUTCOMES.items()]
     lines += ["", "## Reasons of a disconnect", "", "| reason | meaning |", "| --- | --- |"]
     lines += [f"| `{name}` | {text} |" for name, text in counters.DISCONNECT_REASONS.items()]
-    lines += ["", "## MTU events", "", "| event | data plane | meaning |", "| --- | --- | --- |"]
-    for event in counters.MTU_EVENTS:
-        lines.append(f"| `{event.name}` | {', '.join(sorted(event.sources))} | {event.meaning} |")
+    for family in counters.FAMILIES:
+        lines += ["", f"## Values of `{family.label}` in `bridged_{family.name}_total`", ""]
+        lines += [f"| {family.label} | data plane | meaning |", "| --- | --- | --- |"]
+        lines += [
+            f"| `{count.name}` | {', '.join(sorted(count.sources))} | {count.meaning} |"
+            for count in counters.COUNTS
+            if count.family == family.name
+        ]
     lines += ["", "## Drop reasons", ""]
     lines += ["Reasons may be added; none changes its meaning.", ""]
     lines += ["| class | reason | meaning |", "| --- | --- | --- |"]

@@ -39,7 +39,7 @@ _OTHER_TABLES: Final[Mapping[str, Iterable[str]]] = {
 def check(sources: Sources) -> Iterator[str]:
     """One line for each value without code, and for each unknown error code."""
     yield from _drop_reasons(sources)
-    yield from _mtu_events(sources)
+    yield from _counts(sources)
     everywhere = _produced(sources.program(), ("",))
     for table, values in _OTHER_TABLES.items():
         for value in values:
@@ -65,14 +65,15 @@ def _drop_reasons(sources: Sources) -> Iterator[str]:
                 yield f"{_CATALOGUE}counters.py: {source} code never drops for `{reason.name}`"
 
 
-def _mtu_events(sources: Sources) -> Iterator[str]:
+def _counts(sources: Sources) -> Iterator[str]:
     portable = _produced(sources.program(), _FOLDERS["portable"])
-    program = _native(sources)
-    for event in counters.MTU_EVENTS:
-        if "portable" in event.sources and event.name not in portable:
-            yield f"{_CATALOGUE}counters.py: portable code never counts `{event.name}`"
-        if "native" in event.sources and f"MtuEvent::{_camel(event.name)}" not in program:
-            yield f"{_CATALOGUE}counters.py: native code never counts `{event.name}`"
+    program, native = _native(sources), _native_literals(sources)
+    for count in counters.COUNTS:
+        has_native = f"Count::{_camel(count.name)}" in program if count.by_threads else count.name in native
+        makers: dict[counters.Source, bool] = {"portable": count.name in portable, "native": has_native}
+        for source in sorted(count.sources):
+            if not makers[source]:
+                yield f"{_CATALOGUE}counters.py: {source} code never counts `{count.name}`"
 
 
 def _error_codes(sources: Sources, everywhere: Collection[str]) -> Iterator[str]:
@@ -81,7 +82,7 @@ def _error_codes(sources: Sources, everywhere: Collection[str]) -> Iterator[str]
     for call in error_calls(sources.program()):
         if call.code not in known:
             yield f"{call.path}:{call.line}: error_codes.py lacks `{call.code}` of this {call.error}"
-    native = {text for file in sources.rust if not file.is_test for text in file.literals}
+    native = _native_literals(sources)
     for code in ERROR_CODES:
         if code.name not in everywhere and code.name not in native:
             yield f"{_CATALOGUE}error_codes.py: nothing raises `{code.name}`"
@@ -91,6 +92,11 @@ def _native(sources: Sources) -> str:
     """Native code, but for tests and for what is generated from the tables themselves."""
     written = (file for file in sources.rust if not file.text.startswith(GENERATED))
     return "\n".join(file.program for file in written if not file.is_test)
+
+
+def _native_literals(sources: Sources) -> set[str]:
+    written = (file for file in sources.rust if not file.text.startswith(GENERATED))
+    return {text for file in written if not file.is_test for text in file.literals}
 
 
 def _produced(files: Iterable[PythonFile], folders: tuple[str, ...]) -> set[str]:

@@ -79,10 +79,9 @@ def run_end(arguments: argparse.Namespace) -> None:
         for field in (
             "drops",
             "offload_fallbacks",
-            "kernel_drops",
             "histograms",
             "thread_cpu",
-            "fdb_changes",
+            "counts",
         ):
             print(field, dict(getattr(snapshot, field)))
         print(snapshot.peers[0].counters)

@@ -261,7 +261,7 @@ def test_a_full_fdb_floods_and_forwards_for_those_it_has_no_room_for(make_rig: M
         assert first.payloads() == second.payloads() == [frame(1, 12)], "to whom is not: to all"
     assert rig.tap_is_quiet(0.05)
     assert rig.snapshot().drops == {}
-    assert rig.snapshot().fdb_changes["refused"] >= 2
+    assert rig.snapshot().counts["fdb_changes"]["refused"] >= 2
 
 
 # --- keys

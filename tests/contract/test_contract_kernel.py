@@ -301,7 +301,7 @@ def test_datagrams_that_the_kernel_drops_for_want_of_room_are_counted(build: str
         def overflow() -> bool:
             for packet in packets:
                 hand.send_raw(packet)
-            return end.plane.snapshot().kernel_drops["udp_receive_buffer"] > 0
+            return end.plane.snapshot().counts["kernel_drops"]["udp_receive_buffer"] > 0
 
         until(overflow, "an overflow", 10)
 

@@ -29,7 +29,7 @@ def lone(link: str, network: str, *, flags: str = "PA", options: object = None) 
 
 
 def fitted(rig: Rig) -> int:
-    return rig.snapshot().mtu_events.get("mss_fitted", 0)
+    return rig.snapshot().counts["mtu_events"].get("mss_fitted", 0)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -75,7 +75,7 @@ def test_a_syn_offers_what_one_packet_to_the_peer_bears_in_both_directions(
     clamped = Ether(rig.frames()[0])
     assert dict(clamped[TCP].options)["MSS"] == wanted
     assert sums_are_good(bytes(clamped))
-    assert rig.snapshot().mtu_events["mss_clamped"] == 2
+    assert rig.snapshot().counts["mtu_events"]["mss_clamped"] == 2
     small = syn(network, link, 300, flags)
     rig.put(small)
     assert peer.payloads() == [small]

@@ -247,7 +247,7 @@ def test_the_mss_of_syn_segments_is_lowered_in_both_directions(
     clamped = Ether(rig.frames()[0])
     assert dict(clamped[TCP].options)["MSS"] == wanted
     assert sums_are_good(bytes(clamped))
-    assert rig.snapshot().mtu_events["mss_clamped"] == 2
+    assert rig.snapshot().counts["mtu_events"]["mss_clamped"] == 2
 
 
 def test_sizes_that_are_told_later_hold_from_then_on(make_rig: Make) -> None:
@@ -265,7 +265,7 @@ def test_the_mss_is_never_raised_and_other_segments_are_left_alone(make_rig: Mak
     for octets in (syn("IPv4", "untagged", 1300), syn("IPv4", "untagged", 1460, "A")):
         rig.put(octets)
         assert peer.payloads() == [octets]
-    assert rig.snapshot().mtu_events["mss_clamped"] == 0
+    assert rig.snapshot().counts["mtu_events"]["mss_clamped"] == 0
 
 
 def test_without_a_limit_the_mss_is_left_alone(rig: Rig) -> None:

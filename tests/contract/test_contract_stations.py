@@ -35,7 +35,7 @@ def test_an_installed_station_is_reached_before_it_has_spoken(rig: Rig) -> None:
     second.send(frame(12, 51))
     assert rig.frames() == [frame(12, 51)]
     assert second.is_quiet() and first.is_quiet()
-    assert rig.snapshot().fdb_changes["learned"] == 4
+    assert rig.snapshot().counts["fdb_changes"]["learned"] == 4
     assert rig.snapshot().peers[0].fdb_entries == 1
 
 
@@ -108,7 +108,7 @@ def test_a_removed_station_is_flooded_to_until_it_speaks_again(rig: Rig) -> None
         rig.plane.remove_station(at(number))
         rig.put(frame(1, number))
         assert first.payloads() == second.payloads() == [frame(1, number)]
-    assert rig.snapshot().fdb_changes["flushed"] == 2
+    assert rig.snapshot().counts["fdb_changes"]["flushed"] == 2
     first.send(frame(11, 1))
     assert rig.frames() == [frame(11, 1)]
     rig.put(frame(1, 11))

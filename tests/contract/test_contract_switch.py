@@ -95,7 +95,7 @@ def test_stations_are_listed_with_port_and_age(rig: Rig) -> None:
     assert all(0 <= entry.age < 5 for entry in entries.values())
     assert rig.snapshot().fdb_entries == 2
     assert rig.snapshot().peers[0].fdb_entries == 1
-    assert rig.snapshot().fdb_changes["learned"] == 2
+    assert rig.snapshot().counts["fdb_changes"]["learned"] == 2
 
 
 @pytest.mark.measures
@@ -112,7 +112,7 @@ def test_an_aged_station_is_flooded_again_and_forgotten(make_rig: Make) -> None:
     time.sleep(0.4)
     rig.put(frame(1, 11))
     assert first.payloads() == second.payloads() == [frame(1, 11)]
-    until(lambda: rig.snapshot().fdb_changes["aged"] >= 2, "ageing", 4)
+    until(lambda: rig.snapshot().counts["fdb_changes"]["aged"] >= 2, "ageing", 4)
 
 
 @pytest.mark.measures
@@ -141,7 +141,7 @@ def test_a_station_that_moves_to_another_peer_is_followed_at_once_and_told(rig: 
     assert second.payloads() == [frame(1, 11)]
     assert quiet(first)
     assert rig.event(StationMoved) == StationMoved(Station(0, station(11)), first.handle, second.handle)
-    assert rig.snapshot().fdb_changes["moved"] == 1
+    assert rig.snapshot().counts["fdb_changes"]["moved"] == 1
 
 
 def test_a_station_that_roams_from_the_tap_to_a_peer_is_followed_at_once(rig: Rig) -> None:
@@ -180,7 +180,7 @@ def test_moves_are_told_sparingly(rig: Rig) -> None:
         for peer in (first, second):
             peer.send(frame(77, 1))
             rig.frames()
-    assert rig.snapshot().fdb_changes["moved"] == 59
+    assert rig.snapshot().counts["fdb_changes"]["moved"] == 59
     assert 1 <= len(rig.events(StationMoved)) <= 20
 
 
@@ -206,7 +206,7 @@ def test_a_peer_with_too_many_addresses_gets_no_more(make_rig: Make) -> None:
         rig.frames()
     first.send(frame(25, 99))
     rig.dropped("receive", "mac_limit")
-    assert rig.snapshot().fdb_changes["refused"] == 1
+    assert rig.snapshot().counts["fdb_changes"]["refused"] == 1
     assert rig.snapshot().peers[0].counters.drops["receive", "mac_limit"] == 1
     first.send(frame(20, 99))
     second.send(frame(26, 99))

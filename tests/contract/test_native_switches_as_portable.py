@@ -73,7 +73,9 @@ class Twin:
             {key: count for key, count in peer.counters.frames.items() if count} for peer in figures.peers
         ]
         # `refused` counts frames in one build and batches in the other.
-        changes = {change: count for change, count in figures.fdb_changes.items() if change != "refused"}
+        changes = {
+            change: count for change, count in figures.counts["fdb_changes"].items() if change != "refused"
+        }
         return drops, frames, changes
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from bridged.catalogue.counters import zero_counts
 from bridged.dataplane.contract import DataplaneSettings, Event, TapPort
 from bridged.dataplane.portable.control.answers import Answers
 from bridged.dataplane.portable.control.counters import DropCounter
@@ -35,7 +36,7 @@ class Directions:
     """The parts that frames pass, in both directions. `tell` hears of events.
 
     A frame out: `reader`, `forwarding`, `batches`, `sender`, the transport. A frame in: the transport,
-    `receiver`, its opener, `delivery`, `writer` or `batches`.
+    `receiver`, its opener, `delivery`, `writer` or `batches`. `counts`: totals by family and name.
     """
 
     reader: TapReader
@@ -53,7 +54,8 @@ class Directions:
     ) -> None:
         self._coalesce = settings.coalesce
         self._drops = drops
-        self.mss = MssFitter(settings.mss_limit)
+        self.counts = zero_counts("portable")
+        self.mss = MssFitter(settings.mss_limit, self.counts["mtu_events"])
         link_layer = create_link_layer(fdb, table, tell, forward_between_peers=settings.forward_between_peers)
         self.verdicts = Verdicts(link_layer)
         dscp_of = dscp_reader(settings.priority)

@@ -72,7 +72,7 @@ class Snapshots:
             drops=self._drops.totals.copy(),
             fdb_entries=len(self._fdb),
             fdb_capacity=self._fdb.capacity,
-            fdb_changes=self._fdb.changes.copy(),
+            counts=self._counts(),
             offloads={
                 "tap_vnet": port.virtio_header_size > 0,
                 "tap_tso": bool(port.offloads & {"tso4", "tso6"}),
@@ -83,8 +83,6 @@ class Snapshots:
                 "coalesce": writer.joins,
             },
             offload_fallbacks=self._fallbacks(),
-            mtu_events={"mss_clamped": self._directions.mss.changed},
-            kernel_drops={"tap_txqueue": self._txqueue_drops(), "udp_receive_buffer": transport.overflow},
             queues={
                 "control": (self._events.control_depth, CONTROL_QUEUE_DATAGRAMS + STRANGER_QUEUE_DATAGRAMS),
                 "events": (self._events.event_depth, EVENT_QUEUE_EVENTS),
@@ -111,6 +109,15 @@ class Snapshots:
             ),
             aead_used_ratio=max((slot.use.aead_ratio() for slot in slots), default=0.0),
         )
+
+    def _counts(self) -> dict[str, dict[str, int]]:
+        counts = {family: values.copy() for family, values in self._directions.counts.items()}
+        counts["fdb_changes"].update(self._fdb.changes)
+        counts["kernel_drops"] = {
+            "tap_txqueue": self._txqueue_drops(),
+            "udp_receive_buffer": self._transport.overflow,
+        }
+        return counts
 
     def _fallbacks(self) -> dict[tuple[str, str], int]:
         fallbacks = self._transport.fallbacks.copy()

@@ -81,11 +81,9 @@ pub fn snapshot<'py>(py: Python<'py>, figures: worker::Snapshot) -> PyResult<Bou
     made.set_item("drops", figures.drops)?;
     made.set_item("fdb_entries", figures.fdb_entries)?;
     made.set_item("fdb_capacity", figures.fdb_capacity)?;
-    made.set_item("fdb_changes", figures.fdb_changes)?;
+    made.set_item("counts", figures.counts)?;
     made.set_item("offloads", figures.offloads)?;
     made.set_item("offload_fallbacks", figures.offload_fallbacks)?;
-    made.set_item("mtu_events", figures.mtu_events)?;
-    made.set_item("kernel_drops", figures.kernel_drops)?;
     made.set_item("queues", figures.queues)?;
     made.set_item("histograms", histograms)?;
     made.set_item("thread_cpu", figures.thread_cpu)?;

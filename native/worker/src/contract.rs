@@ -359,16 +359,12 @@ pub struct Snapshot {
     pub fdb_entries: usize,
     /// Addresses at most.
     pub fdb_capacity: usize,
-    /// `learned`, `aged`, `moved`, `flushed`, `refused`.
-    pub fdb_changes: BTreeMap<&'static str, u64>,
+    /// Totals by family and name (bridged/catalogue/counters.py).
+    pub counts: BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
     /// `tap_vnet`, `tap_tso`, `tap_uso`, `udp_gso`, `udp_gro`, `coalesce`.
     pub offloads: BTreeMap<&'static str, bool>,
     /// By (offload, cause).
     pub offload_fallbacks: BTreeMap<(&'static str, &'static str), u64>,
-    /// By the name of a [`crate::control::names::MtuEvent`].
-    pub mtu_events: BTreeMap<&'static str, u64>,
-    /// `tap_txqueue`, `udp_receive_buffer`.
-    pub kernel_drops: BTreeMap<&'static str, u64>,
     /// Name to (depth, capacity).
     pub queues: BTreeMap<&'static str, (usize, usize)>,
     /// `segments_per_send`, `datagrams_per_receive`, `frames_per_tap_write`.

@@ -25,6 +25,7 @@ from bridged.admin.models import HealthAnswer, StatusAnswer
 from bridged.admin.server import AdminServer
 from bridged.admin.socket import AdminSocketError
 from bridged.admin.state import Station
+from bridged.catalogue.counters import FAMILIES
 from bridged.catalogue.error_codes import ERROR_CODES
 from bridged.pki import PkiError
 from bridged.runtime.site.trust_keeper import Revocation
@@ -140,7 +141,8 @@ def test_every_field_of_the_snapshot_has_a_place_in_the_answer() -> None:
     assert names(snapshot.tunnels[0].peers[0]) == names(answer.tunnels[0].peers[0])
     assert names(snapshot.bridges[0]) == names(answer.bridges[0])
     plane, told = snapshot.tunnels[0].dataplane, answer.tunnels[0].dataplane
-    assert names(plane) - names(told) == {"peers"}
+    assert names(plane) - names(told) == {"peers", "counts"}
+    assert {family.name for family in FAMILIES} <= names(told)
 
 
 def test_requests_are_answered_in_the_daemon_s_event_loop(path: Path) -> None:

@@ -14,7 +14,7 @@ from bridged.cli.main import app
         ("float_refused", ["float_refused (drop reason, auth): "]),
         ("adapter_locked", ["adapter_locked (error, adapter): "]),
         ("crl_expired", ["crl_expired (handshake outcome): "]),
-        ("path_mtu_changed", ["path_mtu_changed (MTU event): "]),
+        ("path_mtu_changed", ["path_mtu_changed (counter of mtu_events): "]),
         ("kicked", ["kicked (disconnect reason): "]),
         ("timeout", ["timeout (error, daemon): ", "timeout (handshake outcome): "]),
     ],

@@ -138,7 +138,7 @@ def test_fixed_label_sets_start_at_zero() -> None:
 def test_only_what_can_be_counted_has_a_series() -> None:
     """A zero would promise that somebody looks: each data plane names its own MTU events."""
     series = Scraper(
-        daemon(tunnel("sites", dataplane=replace(plane(), mtu_events={"mss_clamped": 0})))
+        daemon(tunnel("sites", dataplane=replace(plane(), counts={"mtu_events": {"mss_clamped": 0}})))
     ).series()
     assert labels_of(series, "mtu_events_total", "event") == {"mss_clamped"}
     pairs = {

@@ -22,13 +22,13 @@ _FRAGMENT_MASK: Final = 0x3FFF
 
 
 class MssFitter:
-    """Lowers the MSS of SYN segments to `limit` bytes (0: leaves them alone); `changed` counts them."""
+    """Lowers the MSS of SYN segments to `limit` bytes (0: leaves them alone), and counts them in `counts`."""
 
-    __slots__ = ("changed", "limit")
+    __slots__ = ("_counts", "limit")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, counts: dict[str, int]) -> None:
         self.limit = limit
-        self.changed = 0
+        self._counts = counts
 
     def fit(self, frames: list[bytes]) -> None:
         """Replace the frames whose MSS is too large."""
@@ -39,7 +39,7 @@ class MssFitter:
                 changed = clamp_mss(frame, self.limit)
                 if changed is not None:
                     frames[index] = changed
-                    self.changed += 1
+                    self._counts["mss_clamped"] += 1
 
 
 def may_be_syn(frame: bytes) -> bool:

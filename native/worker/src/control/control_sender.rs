@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bridged_core::Nanos;
 
 use crate::contract::Direction::Transmit;
-use crate::control::counters::MtuEvent;
+use crate::control::counters::Count;
 use crate::lan_to_wan::peer_batches::PeerBatcher;
 use crate::shared::Shared;
 use crate::sync::{lock, Mutex};
@@ -46,6 +46,6 @@ impl<T: Transport> ControlSender<T> {
     /// Count a path whose MTU changed. Its counter has one writer: the holder of this lock.
     pub fn count_mtu_change(&self, shared: &Shared<T>) {
         let _batcher = lock(&self.batcher);
-        shared.counters.threads[shared.threads.timer()].count(MtuEvent::PathMtuChanged, 1);
+        shared.counters.threads[shared.threads.timer()].count(Count::PathMtuChanged, 1);
     }
 }

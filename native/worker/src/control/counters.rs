@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bridged_core::stats::{bucket, FrameKind, BATCH_BOUNDS, BATCH_BUCKETS, FRAME_KINDS};
 
-pub use crate::control::names::{MtuEvent, Reason};
+pub use crate::control::names::{Count, Reason};
 
 use crate::contract::{Direction, Histogram, PeerCounters};
 
@@ -42,7 +42,7 @@ impl Counter {
 }
 
 const REASONS: usize = Reason::ALL.len();
-const MTU_EVENTS: usize = MtuEvent::ALL.len();
+const COUNTS: usize = Count::ALL.len();
 
 /// Lost frames and packets. Losses are rare: all threads share these counters.
 #[derive(Debug)]
@@ -204,7 +204,7 @@ pub struct ThreadCells {
     pub datagrams_per_receive: BatchSizes,
     /// Frames of each write to the TAP.
     pub frames_per_tap_write: BatchSizes,
-    mtu_events: [Counter; MTU_EVENTS],
+    counts: [Counter; COUNTS],
     /// UDP_SEGMENT sends that failed: EIO, EINVAL, EMSGSIZE.
     pub segment_fallbacks: [Counter; 3],
 }
@@ -212,13 +212,13 @@ pub struct ThreadCells {
 impl ThreadCells {
     /// Count; only the one thread that it belongs to.
     #[inline]
-    pub fn count(&self, event: MtuEvent, times: u64) {
-        self.mtu_events[event as usize].add(times);
+    pub fn count(&self, count: Count, times: u64) {
+        self.counts[count as usize].add(times);
     }
 
     /// How often it was counted here.
-    pub fn counted(&self, event: MtuEvent) -> &Counter {
-        &self.mtu_events[event as usize]
+    pub fn counted(&self, count: Count) -> &Counter {
+        &self.counts[count as usize]
     }
 }
 

@@ -197,32 +197,44 @@ impl Reason {
     }
 }
 
-/// What was done to make frames fit the path.
+/// What threads count where frames pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum MtuEvent {
+pub enum Count {
     /// The MSS that a SYN segment offers was lowered.
     MssClamped,
-    /// A TCP super-frame was cut into smaller segments than the sender's.
+    /// A super-frame was cut into smaller segments than the sender's.
     MssFitted,
-    /// A datagram larger than the path went out, for IP to fragment.
+    /// A datagram larger than the path was sent in fragments.
     IpFragmentSent,
     /// The path to a peer has another MTU than before.
     PathMtuChanged,
 }
 
-impl MtuEvent {
+impl Count {
     /// All of them, by index.
-    pub const ALL: &'static [MtuEvent] =
-        &[MtuEvent::MssClamped, MtuEvent::MssFitted, MtuEvent::IpFragmentSent, MtuEvent::PathMtuChanged];
+    pub const ALL: &'static [Count] =
+        &[Count::MssClamped, Count::MssFitted, Count::IpFragmentSent, Count::PathMtuChanged];
 
     /// Its name in metrics.
     pub fn name(self) -> &'static str {
         match self {
-            MtuEvent::MssClamped => "mss_clamped",
-            MtuEvent::MssFitted => "mss_fitted",
-            MtuEvent::IpFragmentSent => "ip_fragment_sent",
-            MtuEvent::PathMtuChanged => "path_mtu_changed",
+            Count::MssClamped => "mss_clamped",
+            Count::MssFitted => "mss_fitted",
+            Count::IpFragmentSent => "ip_fragment_sent",
+            Count::PathMtuChanged => "path_mtu_changed",
+        }
+    }
+}
+
+impl Count {
+    /// The metric that it belongs to, without prefix and suffix.
+    pub fn family(self) -> &'static str {
+        match self {
+            Count::MssClamped => "mtu_events",
+            Count::MssFitted => "mtu_events",
+            Count::IpFragmentSent => "mtu_events",
+            Count::PathMtuChanged => "mtu_events",
         }
     }
 }

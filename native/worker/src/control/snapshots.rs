@@ -10,7 +10,7 @@ use bridged_sys::tap::dropped_by_queue;
 use bridged_sys::thread::{now, unix_seconds};
 
 use crate::contract::{PeerSnapshot, Snapshot, CONTROL_QUEUE_DATAGRAMS, EVENT_QUEUE_EVENTS, STRANGER_QUEUE_DATAGRAMS};
-use crate::control::counters::{histogram, peer_counters, BatchSizes, MtuEvent, ThreadCells};
+use crate::control::counters::{histogram, peer_counters, BatchSizes, Count, ThreadCells};
 use crate::shared::Shared;
 use crate::tables::peers::Peer;
 use crate::tap::Tap;
@@ -60,17 +60,9 @@ pub fn of_plane<T: Transport>(shared: &Shared<T>, aead: &'static str, txqueue_dr
         drops,
         fdb_entries,
         fdb_capacity: shared.stations.capacity(),
-        fdb_changes: fdb_changes(changes),
+        counts: counts(shared, changes, [txqueue_dropped.load(Relaxed), transport.receive_overflow]),
         offloads: offloads(tap.as_deref(), &transport),
         offload_fallbacks: fallbacks(shared, &transport),
-        mtu_events: MtuEvent::ALL
-            .iter()
-            .map(|event| (event.name(), shared.counters.sum(|cells| cells.counted(*event))))
-            .collect(),
-        kernel_drops: BTreeMap::from([
-            ("tap_txqueue", txqueue_dropped.load(Relaxed)),
-            ("udp_receive_buffer", transport.receive_overflow),
-        ]),
         queues: BTreeMap::from([
             ("control", (control, CONTROL_QUEUE_DATAGRAMS + STRANGER_QUEUE_DATAGRAMS)),
             ("events", (others, EVENT_QUEUE_EVENTS)),
@@ -84,14 +76,26 @@ pub fn of_plane<T: Transport>(shared: &Shared<T>, aead: &'static str, txqueue_dr
     }
 }
 
-fn fdb_changes(changes: FdbChanges) -> BTreeMap<&'static str, u64> {
-    BTreeMap::from([
+/// Totals by family and name. `lost`: what the kernel dropped of the TAP's queue and of the socket's buffer.
+fn counts<T: Transport>(
+    shared: &Shared<T>,
+    changes: FdbChanges,
+    lost: [u64; 2],
+) -> BTreeMap<&'static str, BTreeMap<&'static str, u64>> {
+    let changes = [
         ("learned", changes.learned),
         ("aged", changes.aged),
         ("moved", changes.moved),
         ("flushed", changes.flushed),
         ("refused", changes.refused),
-    ])
+    ];
+    let lost = [("tap_txqueue", lost[0]), ("udp_receive_buffer", lost[1])];
+    let mut families = BTreeMap::from([("fdb_changes", changes.into()), ("kernel_drops", lost.into())]);
+    for count in Count::ALL {
+        let total = shared.counters.sum(|cells| cells.counted(*count));
+        families.entry(count.family()).or_insert_with(BTreeMap::new).insert(count.name(), total);
+    }
+    families
 }
 
 fn offloads(tap: Option<&Tap>, transport: &TransportFigures) -> BTreeMap<&'static str, bool> {

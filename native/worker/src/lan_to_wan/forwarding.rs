@@ -12,7 +12,7 @@ use bridged_core::vnet::VnetHeader;
 use bridged_sys::memory::resident;
 
 use crate::contract::Direction::Transmit;
-use crate::control::counters::{MtuEvent, Reason};
+use crate::control::counters::{Count, Reason};
 use crate::lan_to_wan::peer_batches::PeerBatcher;
 use crate::policy::from_lan::{admit, LanPolicy};
 use crate::shared::Shared;
@@ -72,7 +72,7 @@ impl<T: Transport> Forwarding<T> {
         };
         let mss_limit = shared.mss_limit.load(Relaxed);
         if mss_limit > 0 && clamp_mss(frame, mss_limit) {
-            shared.counters.threads[self.thread].count(MtuEvent::MssClamped, 1);
+            shared.counters.threads[self.thread].count(Count::MssClamped, 1);
         }
         if shared.settings.mss_fits_path {
             self.fit_mss(scene, target, length);
@@ -101,7 +101,7 @@ impl<T: Transport> Forwarding<T> {
         let peers = one.map_or(&scene.table.peers[..], std::slice::from_ref);
         let fit = peers.iter().map(|peer| fit_of(peer)).min().unwrap_or(usize::MAX);
         if clamp_mss_to_frame(frame, fit) {
-            scene.shared.counters.threads[self.thread].count(MtuEvent::MssClamped, 1);
+            scene.shared.counters.threads[self.thread].count(Count::MssClamped, 1);
         }
     }
 
@@ -182,7 +182,7 @@ fn place_cut<T: Transport>(
     let fit = fit_of(peer);
     let mut cut = parsed.cut(if fit == usize::MAX { 0 } else { fit });
     if cut.payload < parsed.cut(0).payload {
-        scene.shared.counters.threads[thread].count(MtuEvent::MssFitted, 1);
+        scene.shared.counters.threads[thread].count(Count::MssFitted, 1);
         // As many segments, of about equal size: a small last one would cost as much as a full one.
         let payload = octets - parsed.header_len();
         cut = parsed.cut(parsed.header_len() + payload.div_ceil(cut.count));

@@ -278,7 +278,7 @@ fn a_told_mtu_forbids_no_run_and_larger_packets_are_counted() {
     let rig = Rig::new(|settings| settings.wan_mtu = 1400);
     let mut far = rig.join(1, Some(1));
     assert_eq!(shape(&relayed(&rig, &mut far, &[1448; 10])), [(1472, 10)]);
-    assert_eq!(rig.plane.snapshot().mtu_events["ip_fragment_sent"], 10);
+    assert_eq!(rig.plane.snapshot().counts["mtu_events"]["ip_fragment_sent"], 10);
 }
 
 #[test]

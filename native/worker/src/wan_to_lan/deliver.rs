@@ -12,7 +12,7 @@ use bridged_core::Nanos;
 
 use crate::contract::Direction::Receive;
 use crate::contract::Event;
-use crate::control::counters::{MtuEvent, ThreadCells};
+use crate::control::counters::{Count, ThreadCells};
 use crate::lan_to_wan::forwarding::fit_of;
 use crate::lan_to_wan::peer_batches::PeerBatcher;
 use crate::policy::from_peer::{admit_occ, PeerPolicy};
@@ -109,10 +109,10 @@ impl MssClamp {
     #[inline]
     fn apply(&self, frame: &mut [u8], counters: &ThreadCells) {
         if self.limit > 0 && clamp_mss(frame, self.limit) {
-            counters.count(MtuEvent::MssClamped, 1);
+            counters.count(Count::MssClamped, 1);
         }
         if self.fit != usize::MAX && clamp_mss_to_frame(frame, self.fit) {
-            counters.count(MtuEvent::MssClamped, 1);
+            counters.count(Count::MssClamped, 1);
         }
     }
 }

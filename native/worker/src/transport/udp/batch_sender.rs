@@ -15,7 +15,7 @@ use bridged_sys::udp::UdpSocket;
 use bridged_sys::{Errno, EAGAIN, EINVAL, EIO, EMSGSIZE};
 
 use crate::contract::Direction::Transmit;
-use crate::control::counters::{MtuEvent, Reason};
+use crate::control::counters::{Count, Reason};
 use crate::sync::{lock, ArcSwap};
 use crate::transport::seam::{BatchSender, Packet, SendContext, Taken, Transport};
 use crate::transport::udp::path::UdpPath;
@@ -118,7 +118,7 @@ impl BatchSender<UdpTransport> for UdpBatchSender {
         if fitting != usize::MAX {
             let large = packets.iter().filter(|packet| packet.length > fitting).count();
             if large > 0 {
-                context.counters.threads[self.thread].count(MtuEvent::IpFragmentSent, large as u64);
+                context.counters.threads[self.thread].count(Count::IpFragmentSent, large as u64);
             }
         }
         owner
@@ -237,7 +237,7 @@ impl UdpBatchSender {
         path.retry_at.store(context.now + SEGMENT_RETRY, Relaxed);
         let may_ask = number == EMSGSIZE && path.was_asked_before(context.now, MTU_PAUSE);
         if may_ask && context.transport.refresh_mtu(&path, context.now) {
-            cells.count(MtuEvent::PathMtuChanged, 1);
+            cells.count(Count::PathMtuChanged, 1);
         }
         self.send_singly(arena, message, socket, context)
     }
