@@ -7,6 +7,7 @@ from typing import Any
 from bridged.addresses import Endpoint
 from bridged.admin.documents import status_document
 from bridged.admin.models import StatusAnswer
+from bridged.catalogue.counters import zero_counts
 from bridged.dataplane.contract import DataplaneSnapshot, Histogram, PeerCounters, PeerSnapshot
 from bridged.runtime.snapshot import BridgeStatus, DaemonSnapshot, PeerStatus, TunnelStatus
 from bridged.units import PeerHandle, UnixSeconds
@@ -94,6 +95,7 @@ def plane() -> DataplaneSnapshot:
         fdb_entries=4,
         fdb_capacity=100_000,
         counts={
+            **zero_counts("native"),
             "fdb_changes": {"learned": 4},
             "mtu_events": {"mss_clamped": 7},
             "kernel_drops": {"udp_receive_buffer": 3},
