@@ -1,7 +1,7 @@
 """The exception tree.
 
-Every error has a stable `code`: the metric label, the API field, and what tests look at. The text is for
-people and may change.
+Every error has a stable `code` (bridged/catalogue/error_codes.py): the metric label, the API field, and what
+tests look at. The text is for people and may change.
 """
 
 from __future__ import annotations
