@@ -10,7 +10,7 @@ import gc
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,19 +20,16 @@ from bridged import __version__
 from bridged.addresses import Endpoint, MacAddress
 from bridged.admin.server import AdminServer
 from bridged.admin.state import Station
-from bridged.configuration import Configuration, find_warnings, load
-from bridged.configuration.diff import diff
+from bridged.configuration import Configuration, load
 from bridged.configuration.schema import DEFAULT_METRICS_PORT
-from bridged.errors import BridgedError, ConfigurationError, ShutdownErrors
+from bridged.errors import BridgedError, ShutdownErrors
 from bridged.memory import give_back_start
 from bridged.netlink.watch import LinkWatch
 from bridged.runtime.site.bridges import bridge_status, state_directory
-from bridged.runtime.site.host_warnings import host_warnings
+from bridged.runtime.site.reloads import Reloads, log_warnings
 from bridged.runtime.site.site import Site
 from bridged.runtime.site.trust_keeper import Revocation, TrustKeeper
 from bridged.runtime.snapshot import DaemonSnapshot, DutiesStatus, ReloadStatus
-from bridged.runtime.tunnels.tunnel import RunningTunnel
-from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
 from bridged.runtime.tunnels.tunnel_status import tunnel_status
 from bridged.runtime.watchers.clock_steps import ClockSteps
 from bridged.runtime.watchers.fallback_log import FallbackLog
@@ -49,8 +46,6 @@ from bridged.units import UnixSeconds
 
 EXIT_DONE: Final = 0
 EXIT_FAILED: Final = 1
-RUN_ERRORS: Final = (BridgedError, OSError, ShutdownErrors)
-"""Errors of changes of the site."""
 SETTLED_SECONDS: Final = 3.0
 GARBAGE_THRESHOLDS: Final = (700, 5, 2)
 """Thresholds of the three generations; see `keep_collections_small`."""
@@ -67,22 +62,14 @@ def run(configuration_path: Path, confirm_seconds: float | None = None) -> int:
     """
     configuration = load(configuration_path)
     configure_logs(configuration.log)
-    log = structlog.get_logger("bridged")
-    _log_warnings(log, configuration)
+    log_warnings(configuration)
     return asyncio.run(Daemon(configuration, configuration_path, confirm_seconds).run())
-
-
-def _log_warnings(log: Any, configuration: Configuration) -> None:
-    for path, text in [*find_warnings(configuration), *host_warnings(configuration)]:
-        log.warning("configuration_warning", where=".".join(map(str, path)), text=text)
 
 
 class Daemon:
     """All parts of one process. Implements `AdminState`; every method runs in the event loop."""
 
     def __init__(self, configuration: Configuration, path: Path, confirm_seconds: float | None) -> None:
-        self._configuration = configuration
-        self._path = path
         self._confirm_seconds = confirm_seconds
         self._confirm_deadline: UnixSeconds | None = None
         self._confirm_timer: Timer | None = None
@@ -97,21 +84,31 @@ class Daemon:
         self._host_watch = HostWatch()
         self._loop_guard = LoopGuard()
         self._collector: DaemonCollector | None = None
-        self._reload_lock = asyncio.Lock()
-        self._reload_again = False
-        self._reloads: asyncio.Task[None] | None = None
-        # As Prometheus counts it: a start is a successful reload.
-        self._reload_status = ReloadStatus({}, "applied", "", self._started)
+        self._reloads = Reloads(
+            self._site,
+            path,
+            configuration,
+            is_running=self._is_running,
+            on_changed=self._observe,
+            on_applied=self._apply_rest,
+        )
         self._lag = LoopLag()
-        self._keeper = TrustKeeper(self._site, self._reload_lock, lambda: self._configuration.state_directory)
+        self._keeper = TrustKeeper(self._site, self._reloads.lock, self._state_directory)
         self._undo: list[Callable[[], Awaitable[Any] | None]] = []
+
+    def _state_directory(self) -> Path:
+        return self._configuration.state_directory
+
+    @property
+    def _configuration(self) -> Configuration:
+        return self._reloads.configuration
 
     async def run(self) -> int:
         """Start, wait for a stop signal, stop."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, SUPERVISOR.guard("reload", self._reload_soon))
+        loop.add_signal_handler(signal.SIGHUP, SUPERVISOR.guard("reload", self._reloads.reload_soon))
         SUPERVISOR.watch_loop(loop)
         # Before the start: what is made there may end with a reload and must be collected then.
         keep_collections_small()
@@ -210,83 +207,17 @@ class Daemon:
 
     # --- reload -----------------------------------------------------------------------------------
 
-    def _reload_soon(self) -> None:
-        """SIGHUP: one reload at a time. Any number of signals meanwhile cause one more reload."""
-        if self._changes is None:
-            return  # starting: the file has just been read
-        if self._reloads is None or self._reloads.done():
-            self._reloads = SUPERVISOR.keep("reload", self.reload)
-        else:
-            self._reload_again = True
-
     async def reload(self) -> ReloadStatus:
-        """Load the configuration again and apply the difference. See `AdminState.reload`."""
-        async with self._reload_lock:
-            status = await self._reload()
-            while self._reload_again and not self._stop.is_set():
-                self._reload_again = False
-                status = await self._reload()
-            return status
+        return await self._reloads.reload()
 
-    async def _reload(self) -> ReloadStatus:
-        if self._stop.is_set() or self._changes is None:
-            return self._note_reload("rejected", "nothing was changed: the daemon is starting or stopping")
-        try:
-            target = self._load_again()
-            plans = self._site.plan(target)
-            await self._site.check(target)
-        except RUN_ERRORS as error:
-            return self._note_reload("rejected", f"nothing was changed: {error}")
-        before, ran = self._configuration, dict(self._site.tunnels)
-        try:
-            restarted = await self._become(target, plans)
-        except Exception as error:
-            # Whatever it is, the daemon continues with what it had.
-            outcome = await self._go_back(before, ran)
-            return self._note_reload("rejected", f"{error or type(error).__name__}; {outcome}")
-        return self._note_reload("restarted" if restarted else "applied", ", ".join(restarted))
+    def _is_running(self) -> bool:
+        return self._changes is not None and not self._stop.is_set()
 
-    def _load_again(self) -> Configuration:
-        target = load(self._path)
-        changes = diff(self._configuration, target)
-        if refused := [change.key for change in changes if change.effect == "refused"]:
-            raise ConfigurationError(
-                f"{', '.join(refused)} cannot be changed while the daemon runs; restart it", file=self._path
-            )
-        _log_warnings(self._log, target)
-        return target
-
-    async def _go_back(self, before: Configuration, ran: Mapping[str, RunningTunnel]) -> str:
-        """Restore what was before a failed reload. Returns a sentence about the result."""
-        try:
-            await self._become(before, self._site.plan(before))
-        except Exception as error:
-            self._log.error("reload_not_undone", detail=str(error))
-            return f"the previous configuration could not be restored: {error}; correct it and reload again"
-        restarted = [name for name, tunnel in self._site.tunnels.items() if tunnel is not ran.get(name)]
-        restored = "the previous configuration has been restored"
-        return f"{restored}; restarted: {', '.join(restarted)}" if restarted else restored
-
-    async def _become(self, target: Configuration, plans: Mapping[str, TunnelPlan]) -> list[str]:
-        try:
-            restarted = await self._site.become(target, plans)
-        finally:
-            self._observe(target)
-        self._configuration = target
+    def _apply_rest(self, target: Configuration) -> None:
+        """Apply what concerns neither bridges nor tunnels."""
         configure_logs(target.log)
         if self._collector is not None:
             self._collector.apply(target.metrics)
-        return restarted
-
-    def _note_reload(self, outcome: str, detail: str) -> ReloadStatus:
-        known = self._reload_status
-        counts = {**known.counts, outcome: known.counts.get(outcome, 0) + 1}
-        is_good = outcome != "rejected"
-        succeeded = UnixSeconds(time.time()) if is_good else known.succeeded
-        self._reload_status = ReloadStatus(counts, outcome, detail, succeeded)
-        write = self._log.info if is_good else self._log.error
-        write("configuration_reloaded" if is_good else "reload_rejected", outcome=outcome, detail=detail)
-        return self._reload_status
 
     # --- confirmation -----------------------------------------------------------------------------
 
@@ -319,7 +250,7 @@ class Daemon:
             self._confirm_timer.cancel()
         self._stop.set()
         # Wait for a running reload.
-        async with self._reload_lock:
+        async with self._reloads.lock:
             pass
         errors: list[BaseException] = []
         while self._undo:
@@ -350,7 +281,7 @@ class Daemon:
             tunnels=tuple(tunnel_status(tunnel) for tunnel in self._site.tunnels.values()),
             confirm_deadline=self._confirm_deadline,
             control_loop_lag=self._lag.snapshot(),
-            reload=self._reload_status,
+            reload=self._reloads.status,
             warnings={**self._host_watch.warnings, **self._loop_guard.warnings},
             duties=DutiesStatus(dict(SUPERVISOR.failures), SUPERVISOR.undone()),
         )
@@ -361,10 +292,10 @@ class Daemon:
         return ended
 
     async def revoke(self, name: str, keep: str | None, state: str | None) -> Revocation:
-        own = self._configuration.state_directory
+        own = self._state_directory()
         if state is not None and Path(state).resolve() != own.resolve():
             raise BridgedError("other_state", f"the daemon's state folder is {own}, not {state}")
-        if self._stop.is_set() or self._changes is None:
+        if not self._is_running():
             raise BridgedError("not_ready", "the daemon is starting or stopping; try again")
         return await self._keeper.revoke(name, keep)
 
