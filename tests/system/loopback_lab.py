@@ -18,9 +18,9 @@ from bridged.protocol.role import Role
 from bridged.runtime.client.client import ClientRole
 from bridged.runtime.server.server import ServerRole
 from bridged.runtime.tunnels.adapter import AttachedTap
-from bridged.runtime.tunnels.role import RoleMaker
 from bridged.runtime.tunnels.tunnel import RunningTunnel
 from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
+from bridged.runtime.tunnels.tunnel_role import RoleMaker
 from bridged.units import Octets
 from tests.lab.waiting import until
 from tests.sim.noisy_wire import engine_factory, settings, wrap_keys

@@ -27,7 +27,7 @@ LOOK_SECONDS: Final = 0.1
 """While all places are taken: pause between two looks for one that could be freed."""
 
 
-class Host(Protocol):
+class HandshakeOwner(Protocol):
     """The tunnel, as its reception sees it."""
 
     def open_session(self, newcomer: Newcomer) -> PeerLink:
@@ -48,11 +48,11 @@ class Reception:
     def __init__(
         self,
         plan: TunnelPlan,
-        host: Host,
+        owner: HandshakeOwner,
         monotonic: Callable[[], MonotonicSeconds],
         unix_now: Callable[[], UnixSeconds],
     ) -> None:
-        self._host = host
+        self._owner = owner
         self._monotonic = monotonic
         self._unix_now = unix_now
         self._secret = secrets.token_bytes(COOKIE_SECRET_LENGTH)
@@ -95,7 +95,7 @@ class Reception:
         proven = self.waiting.cookie_of(source, datagram[1:HEADER_LENGTH])
         made = self._listener.receive(datagram, source, now, self._unix_now(), proven)
         if isinstance(made, ResetAnswer):
-            self._host.send_stranger(made.datagram, source)
+            self._owner.send_stranger(made.datagram, source)
         else:
             self._take_in(made, source, now)
 
@@ -119,7 +119,7 @@ class Reception:
     def _take_in(self, made: NewSession, source: Endpoint, now: float) -> None:
         if made.local_session_id in self._cookies:
             for packet in self._cookies.last_packets(made.local_session_id, now):
-                self._host.send_stranger(packet, source)
+                self._owner.send_stranger(packet, source)
             raise RemoteProtocolError("cookie_mismatch", "the session of this cookie is over")
         self.waiting.take_in(made, source, now)
         self._admit()
@@ -135,7 +135,7 @@ class Reception:
                 break
             self.waiting.remove(newcomer)
             self._cookies.use(newcomer.cookie, now)
-            link = self._host.open_session(newcomer)
+            link = self._owner.open_session(newcomer)
             if link.session.is_live:
                 self.places.enter(link.handle, newcomer.source, now)
                 self.note_progress(link)
@@ -163,5 +163,5 @@ class Reception:
             self._looked_at = now
             return False
         self.places.leave(handle)
-        self._host.end_stranger(handle)
+        self._owner.end_stranger(handle)
         return True

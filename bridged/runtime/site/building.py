@@ -17,9 +17,9 @@ from bridged.runtime.tunnels.adapter import AttachedTap, TunnelAdapter
 from bridged.runtime.tunnels.coalescing import CoalescingGuard
 from bridged.runtime.tunnels.dataplane_settings import dataplane_settings
 from bridged.runtime.tunnels.mss import sizes_by_remote
-from bridged.runtime.tunnels.role import RoleMaker
 from bridged.runtime.tunnels.tunnel import RunningTunnel
 from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
+from bridged.runtime.tunnels.tunnel_role import RoleMaker
 
 
 def build_tunnel(

@@ -39,7 +39,7 @@ LEFTOVERS_PAUSE_SECONDS: Final = 1.0
 
 
 @dataclass(slots=True)
-class _Tunnel:
+class _SiteTunnel:
     """One tunnel of the site. `section`: the configuration it runs by; None until it has started."""
 
     running: RunningTunnel
@@ -48,7 +48,7 @@ class _Tunnel:
 
 
 @dataclass(slots=True)
-class _Bridge:
+class _SiteBridge:
     """One bridge of the site. `taps`: the adapters it has had since it started."""
 
     attachment: BridgeAttachment
@@ -70,8 +70,8 @@ class Site:
         self._coalescing = CoalescingGuard()
         self._target: Configuration | None = None
         self._leftovers: asyncio.Task[None] | None = None
-        self._tunnels: dict[str, _Tunnel] = {}
-        self._bridges: dict[str, _Bridge] = {}
+        self._tunnels: dict[str, _SiteTunnel] = {}
+        self._bridges: dict[str, _SiteBridge] = {}
 
     @property
     def tunnels(self) -> dict[str, RunningTunnel]:
@@ -233,7 +233,7 @@ class Site:
             known.running.apply(plan)
             known.section = section
             return
-        known = _Tunnel(*build_tunnel(target, plan, self._coalescing, self._learned_addresses))
+        known = _SiteTunnel(*build_tunnel(target, plan, self._coalescing, self._learned_addresses))
         self._tunnels[plan.name] = known
         bridge = self._bridges.get(section.bridge)
         if bridge is not None:
@@ -252,7 +252,7 @@ class Site:
         except BaseException:
             lock.release()
             raise
-        self._bridges[name] = _Bridge(attachment, lock, target.bridges[name], _taps_of(target, name))
+        self._bridges[name] = _SiteBridge(attachment, lock, target.bridges[name], _taps_of(target, name))
 
     def _attach(self, target: Configuration, name: str) -> BridgeAttachment:
         return attach_bridge(target, name, self._settings, lambda: self.tunnels, self._watch)

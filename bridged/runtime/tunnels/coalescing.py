@@ -21,7 +21,7 @@ from bridged.dataplane.contract import TapPort
 from bridged.errors import BridgedError
 from bridged.runtime.tunnels.kernel_release import find_udp_fault
 from bridged.runtime.tunnels.scratch_path import ScratchPath
-from bridged.runtime.tunnels.super_frame_trial import Path, TrialResult, try_super_frames
+from bridged.runtime.tunnels.super_frame_trial import TrialPath, TrialResult, try_super_frames
 
 Mode = Literal["auto", "on", "off"]
 Cause = Literal["config", "selftest"]
@@ -57,7 +57,7 @@ class CoalescingGuard:
     def __init__(
         self,
         release: str = "",
-        open_path: Callable[[], AbstractContextManager[Path]] = ScratchPath,
+        open_path: Callable[[], AbstractContextManager[TrialPath]] = ScratchPath,
     ) -> None:
         self._release = release or platform.release()
         self._open_path = open_path

@@ -28,8 +28,8 @@ from bridged.protocol.session.conversation import link_options
 from bridged.runtime.tunnels.adapter import AttachedTap
 from bridged.runtime.tunnels.link import PeerLink
 from bridged.runtime.tunnels.peer_records import PeerRecords
-from bridged.runtime.tunnels.role import Role
 from bridged.runtime.tunnels.sessions import Sessions
+from bridged.runtime.tunnels.tunnel_role import TunnelRole
 from bridged.supervision import SUPERVISOR
 from bridged.units import PeerHandle
 
@@ -40,7 +40,7 @@ EVENTS_PER_TURN: Final = 64
 class DataplaneEvents:
     """Reads events from `start` to `stop`."""
 
-    def __init__(self, sessions: Sessions, records: PeerRecords, role: Role, tap: AttachedTap) -> None:
+    def __init__(self, sessions: Sessions, records: PeerRecords, role: TunnelRole, tap: AttachedTap) -> None:
         self._sessions = sessions
         self._records = records
         self._role = role

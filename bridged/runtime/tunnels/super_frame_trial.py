@@ -36,7 +36,7 @@ Coalesce = Callable[[list[bytes], int], list[tuple[bytes, int]]]
 """(frames of one batch, bytes of the virtio-net header) -> writes, each with its number of frames."""
 
 
-class Path(Protocol):
+class TrialPath(Protocol):
     """What a trial needs of `ScratchPath`."""
 
     virtio_header_size: int
@@ -89,7 +89,7 @@ class TrialResult:
 def try_super_frames(
     kinds: Iterable[CoalesceKind],
     coalesce: Coalesce,
-    path: Path,
+    path: TrialPath,
 ) -> TrialResult:
     """Send samples of each kind through the path, plain and joined, and compare. Takes a few milliseconds."""
     began = time.monotonic()
@@ -111,7 +111,7 @@ class _PathUnsound(Exception):
     """Plain frames do not get through unchanged, so nothing can be said about joined ones."""
 
 
-def _compare(frames: list[bytes], coalesce: Coalesce, path: Path) -> str:
+def _compare(frames: list[bytes], coalesce: Coalesce, path: TrialPath) -> str:
     """What is wrong with the joined frames; empty: nothing is."""
     vnet = path.virtio_header_size
     _drain(path)
@@ -147,7 +147,7 @@ def _difference(wanted: list[bytes], came: list[bytes]) -> str:
     return f"frame {number} came out changed at byte {at}"
 
 
-def _ours(path: Path, count: int) -> list[bytes]:
+def _ours(path: TrialPath, count: int) -> list[bytes]:
     """The next `count` frames, without those that the kernel itself sends on a new link."""
     frames: list[bytes] = []
     deadline = time.monotonic() + PATIENCE
@@ -160,7 +160,7 @@ def _ours(path: Path, count: int) -> list[bytes]:
     return frames
 
 
-def _drain(path: Path) -> None:
+def _drain(path: TrialPath) -> None:
     while path.read(64, Seconds(0.0)):
         pass
 

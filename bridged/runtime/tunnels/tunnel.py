@@ -1,6 +1,6 @@
 """One tunnel at work: its sessions, its role, its data plane, and what the outside may ask of it.
 
-What differs between server and client is its `Role`.
+What differs between server and client is its `TunnelRole`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from bridged.runtime.tunnels.dataplane_events import DataplaneEvents
 from bridged.runtime.tunnels.link import LinkDown, News, PeerLink, Withheld
 from bridged.runtime.tunnels.link_table import LinkTable
 from bridged.runtime.tunnels.peer_records import PeerRecords
-from bridged.runtime.tunnels.role import RoleMaker
 from bridged.runtime.tunnels.sessions import Sessions
 from bridged.runtime.tunnels.standing import Standing
 from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
+from bridged.runtime.tunnels.tunnel_role import RoleMaker
 from bridged.units import MonotonicSeconds
 
 STOP_SECONDS: Final = 2.0

@@ -12,7 +12,7 @@ from bridged.runtime.tunnels.sessions import Sessions
 from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
 
 
-class Role(Protocol):
+class TunnelRole(Protocol):
     """One side of the protocol at work. The tunnel drives it in the event loop, in this order:
 
     `open`, `start`, any number of the others, `stop`, `close`.
@@ -70,5 +70,5 @@ class Role(Protocol):
         """News of a session, after the tunnel has recorded it."""
 
 
-RoleMaker: TypeAlias = Callable[[Sessions, PeerRecords], Role]
+RoleMaker: TypeAlias = Callable[[Sessions, PeerRecords], TunnelRole]
 """Makes the role of one tunnel from what the two share."""
