@@ -262,13 +262,13 @@ def test_a_step_of_the_clock_or_a_new_network_ends_every_wait() -> None:
             for wake in (client.handle_clock_step, client.handle_network_change):
                 # As after many refusals: the next round would come in five minutes.
                 for _ in range(20):
-                    client_role(client)._pauses.note_refusal(0.0)
-                    client_role(client)._pauses.end_round(now())
-                assert client_role(client)._pauses.until > now() + 200
+                    client_role(client)._backoff.note_refusal(0.0)
+                    client_role(client)._backoff.end_round(now())
+                assert client_role(client)._backoff.until > now() + 200
                 wake()
                 began = now()
                 await until(
-                    lambda: client_role(client)._pauses.until <= now() and len(sources(sock)) >= 1, seconds=5
+                    lambda: client_role(client)._backoff.until <= now() and len(sources(sock)) >= 1, seconds=5
                 )
                 assert now() - began < 2.5
 
@@ -285,9 +285,9 @@ def test_another_address_of_a_name_ends_a_pause(monkeypatch: pytest.MonkeyPatch)
             client, _ = await lab.client_of([Remote.parse("hub.example:1194")])
             await until(lambda: sources(wrong))
             for _ in range(20):
-                client_role(client)._pauses.note_refusal(0.0)
-                client_role(client)._pauses.end_round(now())
-            client_role(client)._order.begin(client_role(client)._pauses.until)
+                client_role(client)._backoff.note_refusal(0.0)
+                client_role(client)._backoff.end_round(now())
+            client_role(client)._order.begin(client_role(client)._backoff.until)
             names.addresses = [endpoint(server)]
             assert await connected(client) < 2.0
 

@@ -16,13 +16,13 @@ from bridged.addresses import Endpoint, Remote
 from bridged.errors import BridgedError, DataplaneError, RemoteProtocolError
 from bridged.protocol.packets.packet import SESSION_ID_LENGTH
 from bridged.protocol.session.events import Established, SessionDown, SessionEnded
+from bridged.runtime.client.backoff import Backoff
 from bridged.runtime.client.call import Call
 from bridged.runtime.client.call_socket import CallSocket
 from bridged.runtime.client.call_sockets import CallPath, CallSockets
 from bridged.runtime.client.calls import NEVER, Calls
 from bridged.runtime.client.name_watch import NameWatch
 from bridged.runtime.client.outage import Outage
-from bridged.runtime.client.pauses import Pauses
 from bridged.runtime.client.probe import Probe
 from bridged.runtime.client.remembered import RememberedServer
 from bridged.runtime.client.remote_order import Candidate, RemoteOrder
@@ -70,7 +70,7 @@ class ClientRole:
         )
         self._route_loss = RouteLoss(self._calls, self._order, lambda: sessions.plan.local, plan.name)
         self._probe = Probe(sessions.dataplane, self._renew, sessions.now, plan.name)
-        self._pauses = Pauses()
+        self._backoff = Backoff()
         self._latest: Endpoint | None = None
         self._woken_at = -NEVER
         self._wake_at = NEVER
@@ -130,7 +130,7 @@ class ClientRole:
 
     def handle_clock_step(self) -> None:
         """A certificate that was not valid yet may be now: pauses begin from the shortest again."""
-        self._pauses.start_again()
+        self._backoff.start_again()
 
     def _wake(self) -> None:
         """End every wait: something has changed that may let us through."""
@@ -141,7 +141,7 @@ class ClientRole:
     def _wake_up(self, now: float) -> None:
         self._woken_at = now
         self._wake_at = NEVER
-        self._pauses.wake()
+        self._backoff.wake()
         speaker = self._calls.speaker
         if speaker is None or speaker.waits_until() <= now:
             self._order.begin(now)
@@ -152,9 +152,9 @@ class ClientRole:
         if not self._order.set_addresses(remote, found) or self._calls.connected is not None:
             return
         now = self._sessions.now()
-        if self._pauses.until > now:
+        if self._backoff.until > now:
             # The address before may have been wrong.
-            self._pauses.wake()
+            self._backoff.wake()
             self._order.begin(now)
         self._changed.set()
 
@@ -223,7 +223,7 @@ class ClientRole:
         call = self._calls.get(link.handle)
         if call is None:
             return
-        self._pauses.note_connected()
+        self._backoff.note_connected()
         self._order.prefer(call.candidate)
         self._remembered.save(call.candidate)
         self._names.want(False)
@@ -238,8 +238,8 @@ class ClientRole:
         now = self._sessions.now()
         if event.was_established:
             self._outage.begin(now)
-            self._pauses.end_connection(now, event.reason, event.retry_after)
-            self._order.begin(self._pauses.until)
+            self._backoff.end_connection(now, event.reason, event.retry_after)
+            self._order.begin(self._backoff.until)
         elif event.reason not in ("shutdown", "replaced"):
             self._note_failure(call, event)
         if event.reason not in ("shutdown", "replaced", "timeout"):
@@ -252,7 +252,7 @@ class ClientRole:
         if event.reason == "timeout":
             self._outage.note_timeout(f"timeout: {event.detail}")
             return
-        self._pauses.note_refusal(event.retry_after)
+        self._backoff.note_refusal(event.retry_after)
         if event.next_remote:
             self._order.skip(call.candidate.remote)
 
@@ -291,13 +291,13 @@ class ClientRole:
         speaker = self._calls.speaker
         if speaker is not None and speaker.waits_until() > now:
             deadlines.append(speaker.waits_until())
-        elif self._pauses.until > now:
-            deadlines.append(self._pauses.until)
+        elif self._backoff.until > now:
+            deadlines.append(self._backoff.until)
         else:
             if speaker is not None:
                 self._order.refuse(speaker.candidate.endpoint)
             self._call_those_due(now)
-            deadlines.append(max(self._order.deadline(now), self._pauses.until))
+            deadlines.append(max(self._order.deadline(now), self._backoff.until))
         if (fields := self._outage.report(now)) is not None:
             self._log.warning("no_answer", **fields)
         self._records.last_error = self._outage.words(now) or self._records.last_error
@@ -306,9 +306,9 @@ class ClientRole:
 
     def _call_those_due(self, now: float) -> None:
         if self._order.is_over(now):
-            self._pauses.end_round(now)
-            self._order.begin(self._pauses.until)
-        while self._pauses.until <= now and (candidate := self._order.next(now)) is not None:
+            self._backoff.end_round(now)
+            self._order.begin(self._backoff.until)
+        while self._backoff.until <= now and (candidate := self._order.next(now)) is not None:
             self._call(candidate, now)
 
     def _call(self, candidate: Candidate, now: float) -> None:

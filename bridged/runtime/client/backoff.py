@@ -16,7 +16,7 @@ _NOBODY_ASKED: Final = frozenset({"ping_timeout", "transport_closed", "renegotia
 """Reasons for the end of a connection after which the next call does not wait."""
 
 
-class Pauses:
+class Backoff:
     """`until`: no calls before that moment; in the past where there is no pause.
 
     Back off only after a refusal. What is missing after a round without an answer (name server, link, server)
@@ -52,8 +52,8 @@ class Pauses:
         """
         pause = 0.0 if reason in _NOBODY_ASKED else RETRY_SECONDS
         self._dismissals = self._dismissals + 1 if retry_after else 0
-        told = retry_after * 2.0 ** min(max(0, self._dismissals - 1), _DOUBLINGS_MAX)
-        self.until = now + min(max(pause, told), RETRY_SECONDS_MAX)
+        asked = retry_after * 2.0 ** min(max(0, self._dismissals - 1), _DOUBLINGS_MAX)
+        self.until = now + min(max(pause, asked), RETRY_SECONDS_MAX)
 
     def note_connected(self) -> None:
         self._refused_rounds = 0
@@ -65,5 +65,5 @@ class Pauses:
         self.until = 0.0
 
     def start_again(self) -> None:
-        """Begin again with the shortest pauses."""
+        """Begin again with the shortest backoff."""
         self._refused_rounds = 0
