@@ -64,7 +64,7 @@ class Journal:
                 # Written before the machine restarted: none of it is left on the host.
                 return None
             if namespace != here[1]:
-                self._put_aside("it is of another network namespace")
+                self._put_aside("it belongs to another network namespace")
                 return None
             if record["version"] not in (VERSION, *OLDER_VERSIONS):
                 raise ValueError(f"version {record['version']!r}")

@@ -48,7 +48,7 @@ def check_ports(
         raise ConfigurationError(
             f"{port} cannot be a bridge port: it carries the tunnel itself (the route to {destination} "
             "leaves through it). Use another interface. If this host has only one, put it into the bridge in "
-            "the network settings of your distribution; bridged then adopts that bridge as it is",
+            "the network settings of your distribution; bridged then adopts that bridge",
             key=f"bridges.{wish.name}.ports",
             code="carries_tunnel",
         )

@@ -173,7 +173,7 @@ class ClientRole:
         # The last session may still be acknowledging the server's farewell.
         link = newest(self._sessions.links.at(source))
         if link is None:
-            raise RemoteProtocolError("cookie_mismatch", "not from the server we speak with")
+            raise RemoteProtocolError("cookie_mismatch", "not from a server that we called")
         link.receive(datagram)
 
     def _take_datagram(self, through: CallSocket, datagram: bytes, source: Endpoint) -> None:

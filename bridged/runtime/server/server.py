@@ -126,7 +126,7 @@ class ServerRole:
     def end_stranger(self, handle: PeerHandle) -> None:
         link = self._sessions.links.get(handle)
         if link is not None:
-            link.close("peer_limit", "it did not go on, and others wait for its place", notify=False)
+            link.close("peer_limit", "the handshake stalled, and others wait for its place", notify=False)
 
     # --- news of the sessions ---------------------------------------------------------------------
 

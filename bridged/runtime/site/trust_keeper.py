@@ -28,10 +28,10 @@ NOTICE_SECONDS: Final = 86_400.0
 _ADVICE: Final = {
     "own": "issue a new certificate for this end, then `bridged reload`",
     "ca": "make a new CA and give it to both ends, then `bridged reload`",
-    "crl": "sign a new revocation list: when it ends, nobody can connect; then `bridged reload`",
+    "crl": "sign a new revocation list, then `bridged reload`: once it expires, nobody can connect",
 }
 _EMBEDDED_ADVICE: Final = (
-    "the embedded CA ends: move the folder `pki` of the state folder away, run `bridged init`, and invite "
+    "the embedded CA expires: move `pki` out of the state folder, run `bridged init`, and invite "
     "every site again"
 )
 

@@ -148,4 +148,4 @@ class DataplaneEvents:
 
 
 def _expire(link: PeerLink) -> None:
-    link.close("ping_timeout", "nothing was heard for ping-restart seconds", notify=False)
+    link.close("ping_timeout", "no packet arrived for ping-restart seconds", notify=False)

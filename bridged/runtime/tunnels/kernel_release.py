@@ -14,7 +14,7 @@ Release = tuple[int, int, int]
 
 _UDP_FAULTS: Final[tuple[tuple[Release, Release, str], ...]] = (
     ((0, 0, 0), (6, 8, 5), "may lose UDP super-frames in a tunnel behind a LAN port"),
-    ((7, 0, 0), (7, 1, 5), "may spoil UDP super-frames for some network cards"),
+    ((7, 0, 0), (7, 1, 5), "may damage UDP super-frames with some network cards"),
 )
 """First release with the fault, first one without, and the fault."""
 

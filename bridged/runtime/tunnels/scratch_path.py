@@ -33,9 +33,9 @@ _IFREQ_OCTETS: Final = 40
 
 
 class ScratchPath:
-    """The path; a context manager. The namespace has no name, and goes with the last descriptor.
+    """A context manager. Its namespace has no name, and vanishes with the last descriptor.
 
-    `virtio_header_size` is what stands before each frame written.
+    `virtio_header_size`: bytes before each frame that is written.
 
     Raises:
         BridgedError: code `scratch`: not allowed (CAP_SYS_ADMIN, /dev/net/tun) or no bridge in this kernel.
@@ -48,7 +48,7 @@ class ScratchPath:
         self._entry: TapAdapter | None = None
         self._exit: TapAdapter | None = None
         failures: list[Exception] = []
-        # A thread of its own: the namespace of the caller's stays what it is.
+        # In a thread of its own, so that the caller's thread stays in its namespace.
         builder = threading.Thread(target=self._build, args=(failures,), name="scratch")
         builder.start()
         builder.join()

@@ -185,8 +185,8 @@ class RunningTunnel:
             address=str(address),
             port=port,
             peer=peer,
-            detail=f"this station of the LAN at {port} also sends at the site of {peer}; give one of the two "
-            "another MAC address, or end what copies it there (a loop, a cloned machine, an attack)",
+            detail=f"this station of the LAN at {port} also sends from the site of {peer}; give one of the "
+            "two another MAC address, or remove the cause (a loop, a cloned machine, an attack)",
         )
 
     def destinations(self) -> list[str]:

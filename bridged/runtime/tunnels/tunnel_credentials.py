@@ -145,7 +145,7 @@ def find_ended(configuration: Configuration, now: UnixSeconds) -> list[Conflict]
 
 def _outside_validity(certificate: Certificate, now: UnixSeconds) -> str | None:
     if certificate.not_valid_after_utc.timestamp() < now:
-        return f"the certificate ended on {certificate.not_valid_after_utc:%Y-%m-%d}; have a new one issued"
+        return f"the certificate ended on {certificate.not_valid_after_utc:%Y-%m-%d}; issue a new one"
     if certificate.not_valid_before_utc.timestamp() > now:
         start = f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
         return f"the certificate is not valid before {start}; is the clock of this host right?"
