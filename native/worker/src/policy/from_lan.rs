@@ -65,3 +65,27 @@ pub fn frame_octets(read: usize, header: usize) -> Result<usize, Reason> {
         _ => Err(Reason::ShortFrame),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bridged_core::packet::PING;
+    use bridged_sys::thread::now;
+
+    use super::*;
+    use crate::test_rig::Rig;
+
+    #[test]
+    fn what_the_far_end_would_take_for_a_ping_is_refused_and_teaches_nothing() {
+        let rig = Rig::new(|_| {});
+        let frame = [&PING[..], &[0; 50]].concat();
+        let judged = LanPolicy::new(1).judge(rig.shared(), &frame, now());
+        assert_eq!((judged, rig.shared().stations.figures().0), (Err(Reason::HousekeepingMagic), 0));
+    }
+
+    #[test]
+    fn a_read_without_a_whole_ethernet_header_is_no_frame() {
+        assert_eq!(frame_octets(14, 0), Ok(14));
+        assert_eq!(frame_octets(26, 12), Ok(14));
+        assert_eq!([frame_octets(25, 12), frame_octets(5, 12)], [Err(Reason::ShortFrame); 2]);
+    }
+}

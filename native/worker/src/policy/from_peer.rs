@@ -95,3 +95,7 @@ pub fn admit_occ<T: Transport>(peer: &Peer<T>, payload: &[u8], now: Nanos) -> Re
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "from_peer_tests.rs"]
+mod tests;
