@@ -19,16 +19,15 @@ from bridged.link_planning.actions import (
     SetUp,
 )
 from bridged.link_planning.links import (
-    BridgeWish,
     HostAddress,
     HostLinks,
     HostRoute,
     Link,
-    Ownership,
     canonical_address,
     is_link_local,
     routes_by,
 )
+from bridged.link_planning.wishes import BridgeWish, Ownership
 
 
 class Holdings:

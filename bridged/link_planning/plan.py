@@ -31,16 +31,12 @@ from bridged.link_planning.holdings import Holdings
 from bridged.link_planning.links import (
     MULTICAST_ROUTER_ALWAYS,
     BridgeSettings,
-    BridgeTap,
-    BridgeWish,
     HostLinks,
     Inet6Settings,
     Link,
-    Ownership,
 )
 from bridged.link_planning.vlans import VlanRange, joined
-
-__all__ = ["MADE_SETTINGS", "BridgeTap", "BridgeWish", "HostLinks", "Ownership", "plan", "unfit_links"]
+from bridged.link_planning.wishes import BridgeTap, BridgeWish, Ownership
 
 TIME_ROUNDING_SECONDS = 0.015
 """The kernel keeps times in ticks of up to 10 ms."""

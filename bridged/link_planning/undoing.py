@@ -27,7 +27,8 @@ from bridged.link_planning.actions import (
     SetUp,
     SetVlans,
 )
-from bridged.link_planning.links import HostLinks, HostRoute, Link, Ownership
+from bridged.link_planning.links import HostLinks, HostRoute, Link
+from bridged.link_planning.wishes import Ownership
 
 
 def recognise(ownership: Ownership, observed: HostLinks, bridge_name: str) -> Ownership:

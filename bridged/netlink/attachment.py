@@ -17,7 +17,7 @@ from typing import TypeAlias, TypeVar
 
 from bridged.addresses import MacAddress
 from bridged.errors import ShutdownErrors
-from bridged.link_planning.links import BridgeWish
+from bridged.link_planning.wishes import BridgeWish
 from bridged.netlink.attachment_state import AttachmentEvent, AttachmentStatus
 from bridged.netlink.journal import Journal
 from bridged.netlink.reconciler import Reconciler

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bridged.link_planning.links import BridgeWish, Ownership
+from bridged.link_planning.wishes import BridgeWish, Ownership
 from bridged.netlink.journal import Journal
 from bridged.netlink.reports import Reports
 from bridged.supervision import SUPERVISOR

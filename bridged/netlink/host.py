@@ -14,7 +14,8 @@ from typing import Self
 from bridged.addresses import MacAddress
 from bridged.errors import NetlinkError
 from bridged.link_planning.actions import Action, inverse
-from bridged.link_planning.links import BridgeWish, HostLinks
+from bridged.link_planning.links import HostLinks
+from bridged.link_planning.wishes import BridgeWish
 from bridged.netlink import port_holders, stations, tunnel_route
 from bridged.netlink.observe import holders, observe
 from bridged.netlink.perform import perform

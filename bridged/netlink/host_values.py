@@ -11,14 +11,7 @@ from socket import AF_INET, AF_INET6, if_indextoname
 from typing import Any
 
 from bridged.addresses import MacAddress
-from bridged.link_planning.links import (
-    LOCAL_TABLE,
-    BridgeSettings,
-    HostAddress,
-    HostRoute,
-    Link,
-    NextHop,
-)
+from bridged.link_planning.links import LOCAL_TABLE, BridgeSettings, HostAddress, HostRoute, Link, NextHop
 from bridged.link_planning.vlans import VlanRange
 
 IFF_UP = 1

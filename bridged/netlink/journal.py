@@ -20,7 +20,7 @@ from typing import Any
 
 from bridged.addresses import MacAddress
 from bridged.files import make_private_directory, write_atomic
-from bridged.link_planning.links import BridgeWish, Ownership
+from bridged.link_planning.wishes import BridgeWish, Ownership
 
 VERSION = 2
 OLDER_VERSIONS = (1,)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bridged.errors import BridgedError, ShutdownErrors
-from bridged.link_planning.links import BridgeWish
+from bridged.link_planning.wishes import BridgeWish
 from bridged.netlink.attachment_state import AttachmentEvent
 from bridged.netlink.journal import Journal
 from bridged.netlink.reconciler import Reconciler

@@ -21,12 +21,7 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from bridged.addresses import MacAddress
 from bridged.errors import NetlinkError
-from bridged.link_planning.links import (
-    HostAddress,
-    HostLinks,
-    HostRoute,
-    Link,
-)
+from bridged.link_planning.links import HostAddress, HostLinks, HostRoute, Link
 from bridged.netlink.host_values import Names, parse_address, parse_link, parse_route
 from bridged.netlink.inet6 import inet6_settings
 from bridged.netlink.multicast import attributes

@@ -15,11 +15,12 @@ from dataclasses import replace
 
 from bridged.errors import BridgedError, NetlinkError, ShutdownErrors
 from bridged.link_planning.actions import Action, Attach, described
-from bridged.link_planning.links import BridgeWish, HostLinks, Ownership
+from bridged.link_planning.links import HostLinks
 from bridged.link_planning.plan import plan, unfit_links
 from bridged.link_planning.repairs import Repairs
 from bridged.link_planning.retries import Retries
 from bridged.link_planning.undoing import claim, plan_undo, recognise
+from bridged.link_planning.wishes import BridgeWish, Ownership
 from bridged.netlink.announcer import Announcer
 from bridged.netlink.attachment_state import AttachmentStatus
 from bridged.netlink.claims import Claims

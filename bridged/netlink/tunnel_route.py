@@ -15,7 +15,8 @@ from pyroute2.netlink.rtnl import RTM_GETROUTE
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from bridged.errors import ConfigurationError, NetlinkError
-from bridged.link_planning.links import BridgeWish, HostLinks, Ownership
+from bridged.link_planning.links import HostLinks
+from bridged.link_planning.wishes import BridgeWish, Ownership
 from bridged.netlink.host_values import Names
 from bridged.netlink.observe import default_routes, holders, link_named, observe
 from bridged.netlink.route_socket import RouteSocket

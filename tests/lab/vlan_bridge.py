@@ -11,8 +11,8 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
-from bridged.link_planning.links import BridgeTap, BridgeWish
 from bridged.link_planning.vlans import parse_vlans
+from bridged.link_planning.wishes import BridgeTap, BridgeWish
 from bridged.netlink import BridgeAttachment
 
 WITHIN_SECONDS = 10.0

@@ -33,18 +33,10 @@ from bridged.link_planning.actions import (
     SetUp,
     inverse,
 )
-from bridged.link_planning.links import (
-    BridgeSettings,
-    BridgeTap,
-    BridgeWish,
-    HostAddress,
-    HostLinks,
-    HostRoute,
-    Link,
-    Ownership,
-)
+from bridged.link_planning.links import BridgeSettings, HostAddress, HostLinks, HostRoute, Link
 from bridged.link_planning.plan import plan
 from bridged.link_planning.undoing import claim, plan_undo, recognise
+from bridged.link_planning.wishes import BridgeTap, BridgeWish, Ownership
 
 PORTS = ("eth1", "eth2")
 TAP = "tap0"

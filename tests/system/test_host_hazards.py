@@ -15,7 +15,7 @@ import pytest
 
 from bridged.configuration import load
 from bridged.errors import ConfigurationError, NetlinkError
-from bridged.link_planning.links import BridgeWish
+from bridged.link_planning.wishes import BridgeWish
 from bridged.netlink import BridgeAttachment
 from bridged.netlink.netfilter import dropping_chains
 from bridged.runtime.site.bridge_lock import is_kept_by_another, lock_bridge

@@ -15,7 +15,7 @@ from socket import if_nametoindex
 import pytest
 
 from bridged.addresses import MacAddress
-from bridged.link_planning.plan import BridgeWish
+from bridged.link_planning.wishes import BridgeWish
 from bridged.netlink import BridgeAttachment
 from bridged.netlink.leftovers import undo_leftovers
 from tests.lab.host_links import addresses, assert_same_host, cable, ip, link, members, photograph, within
@@ -30,7 +30,7 @@ from pathlib import Path
 from bridged.addresses import MacAddress
 from bridged.netlink import BridgeAttachment
 from bridged.netlink.leftovers import undo_leftovers
-from bridged.link_planning.plan import BridgeWish
+from bridged.link_planning.wishes import BridgeWish
 async def main():
     wish = pickle.loads(bytes.fromhex(sys.argv[2]))
     await BridgeAttachment(wish, journal=Path(sys.argv[1])).start()

@@ -11,7 +11,7 @@ import pytest
 
 from bridged.addresses import MacAddress
 from bridged.errors import ConfigurationError, NetlinkError
-from bridged.link_planning.plan import BridgeTap, BridgeWish
+from bridged.link_planning.wishes import BridgeTap, BridgeWish
 from bridged.netlink import AttachmentEvent, BridgeAttachment, LinkWatch, random_mac
 from tests.lab.bounds import at_most
 from tests.lab.host_links import (

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from bridged.addresses import MacAddress
-from bridged.link_planning.plan import BridgeTap, BridgeWish
+from bridged.link_planning.wishes import BridgeTap, BridgeWish
 from bridged.netlink import BridgeAttachment
 from tests.lab.host_links import addresses, cable, ip, link, members, tap, within
 from tests.lab.namespace import in_namespace

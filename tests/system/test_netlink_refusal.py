@@ -8,7 +8,7 @@ import pytest
 
 from bridged.addresses import MacAddress
 from bridged.errors import ConfigurationError
-from bridged.link_planning.plan import BridgeWish
+from bridged.link_planning.wishes import BridgeWish
 from bridged.netlink import BridgeAttachment, check_ports
 from tests.lab.host_links import assert_same_host, cable, ip, members, photograph, within
 from tests.lab.namespace import in_namespace

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from bridged.link_planning.plan import BridgeWish
+from bridged.link_planning.wishes import BridgeWish
 from bridged.netlink import BridgeAttachment
 from tests.lab.host_links import cable, shell, within
 from tests.lab.namespace import in_namespace

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bridged.link_planning.links import BridgeWish
+from bridged.link_planning.wishes import BridgeWish
 from bridged.netlink import BridgeAttachment, HostEvent, LinkWatch, route_socket
 from tests.lab.host_links import cable, ip, link, within
 from tests.lab.namespace import in_namespace

@@ -12,8 +12,8 @@ import structlog
 from bridged.addresses import MacAddress, Remote
 from bridged.configuration.schema import Configuration, Tunnel, tap_name
 from bridged.errors import NetlinkError
-from bridged.link_planning.links import BridgeTap, BridgeWish
 from bridged.link_planning.vlans import parse_vlans
+from bridged.link_planning.wishes import BridgeTap, BridgeWish
 from bridged.netlink import leftovers
 from bridged.netlink.attachment import BridgeAttachment
 from bridged.netlink.attachment_state import AttachmentEvent

@@ -16,7 +16,7 @@ import pytest
 from bridged.addresses import MacAddress
 from bridged.cli import main as command
 from bridged.errors import BridgedError
-from bridged.link_planning.links import BridgeWish, Ownership
+from bridged.link_planning.wishes import BridgeWish, Ownership
 from bridged.netlink.journal import Journal
 from bridged.pki import EmbeddedCa, write_atomic
 from bridged_tap.mac import store_mac

@@ -19,18 +19,11 @@ from bridged.link_planning.actions import (
     SetMtu,
     SetVlans,
 )
-from bridged.link_planning.links import (
-    BridgeSettings,
-    HostAddress,
-    HostLinks,
-    HostRoute,
-    Inet6Settings,
-    Link,
-    Ownership,
-)
-from bridged.link_planning.plan import MADE_SETTINGS, BridgeTap, BridgeWish, plan, unfit_links
+from bridged.link_planning.links import BridgeSettings, HostAddress, HostLinks, HostRoute, Inet6Settings, Link
+from bridged.link_planning.plan import MADE_SETTINGS, plan, unfit_links
 from bridged.link_planning.undoing import claim, plan_undo, recognise
 from bridged.link_planning.vlans import VlanRange
+from bridged.link_planning.wishes import BridgeTap, BridgeWish, Ownership
 
 KEPT = MacAddress.parse("02:00:5e:00:00:07")
 FIXED = MacAddress.parse("02:00:5e:00:00:08")

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridged.link_planning.links import BridgeTap, BridgeWish, HostAddress, HostRoute, Link, Ownership
+from bridged.link_planning.links import HostAddress, HostRoute, Link
+from bridged.link_planning.wishes import BridgeTap, BridgeWish, Ownership
 from bridged.netlink.journal import Journal
 
 WISH = BridgeWish("br0", ports=("eth1",), taps=(BridgeTap("tap0"),), addresses=("192.0.2.1/24",), stp=False)

@@ -10,7 +10,7 @@ import pytest
 
 from bridged.addresses import MacAddress
 from bridged.files import write_atomic
-from bridged.link_planning.links import BridgeWish, Ownership
+from bridged.link_planning.wishes import BridgeWish, Ownership
 from bridged.netlink.journal import Journal
 from bridged.pki.index import Index, write_index
 from bridged.pki.lock import locked
