@@ -37,7 +37,7 @@ def give_back_start() -> None:
 
 
 def clean_mappings(smaps: bytes) -> Iterator[tuple[int, int]]:
-    """(address, octets) of what is mapped from files and was never written to: the files still have it."""
+    """(address, bytes) of what is mapped from files and was never written to: the files still have it."""
     found: re.Match[bytes] | None = None
     for line in smaps.splitlines():
         if b"-" in line.partition(b" ")[0]:

@@ -18,7 +18,7 @@ UnixSeconds = NewType("UnixSeconds", float)
 """Seconds since 1970-01-01 UTC."""
 
 Octets = NewType("Octets", int)
-"""A size in octets."""
+"""A size in bytes."""
 
 KeyId = NewType("KeyId", int)
 """Key id of a packet, 0..7 (docs/protocol/control.md#4-5)."""

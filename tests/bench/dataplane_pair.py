@@ -155,7 +155,7 @@ def tcp_megabits(lab: TwoSites, seconds: float) -> float:
 
 
 def udp_packets(lab: TwoSites, seconds: float) -> float:
-    """64-octet datagrams received a second, sent as fast as one iperf3 can."""
+    """64-byte datagrams received a second, sent as fast as one iperf3 can."""
     output = lab.b.host.namespace.run(
         *iperf3_client(lab.a.host.ipv4, "-u", "-b", "0", "-l", "64", "-t", str(seconds), "-J"),
         seconds=seconds + 20,

@@ -14,7 +14,7 @@ import struct
 import time
 
 LENGTHS = {"none": 14, "tls-auth": 42, "tls-crypt": 54}
-"""Octets of a hard reset (tls-auth with SHA1)."""
+"""Bytes of a hard reset (tls-auth with SHA1)."""
 TURN_SECONDS = 0.001
 
 

@@ -1,6 +1,6 @@
 """How long small urgent frames take while bulk traffic fills the tunnel: `latency_under_load`.
 
-Pings of 60 and of 128 octets, marked EF, cross while iperf3 sends; the far kernel answers them, so that
+Pings of 60 and of 128 bytes, marked EF, cross while iperf3 sends; the far kernel answers them, so that
 hardly any program's turn on the processor is in the figure but the tunnel's own. Ours with `priority: dscp`,
 ours with `priority: off` and OpenVPN take turns in one lab. In the scenes with a slow WAN a token bucket on
 both WAN ports makes the queue, as an uplink does, and the processors are mostly idle; at full speed they are
@@ -25,7 +25,7 @@ from tests.lab.waiting import LabError
 
 SLOW_WAN_MBIT = 200
 EF_TOS = "0xb8"
-PING_PAYLOADS = (18, 86)  # Ethernet, IPv4 and ICMP headers around them: 60 and 128 octets
+PING_PAYLOADS = (18, 86)  # Ethernet, IPv4 and ICMP headers around them: 60 and 128 bytes
 PING_PAUSE_SECONDS = 0.005
 RAMP_SECONDS = 1.0
 PERCENTILES = {"p50": 0.5, "p99": 0.99, "p99_9": 0.999}

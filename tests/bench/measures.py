@@ -27,7 +27,7 @@ from tests.lab.waiting import LabError
 SOURCE = str(Path(__file__).with_name("udp_source.py"))
 IPERF_PORT = 5201
 UDP_PORT = 9
-UDP_PAYLOAD_OCTETS = 22  # 14 + 20 + 8 + 22 = 64 octets of Ethernet frame, without FCS
+UDP_PAYLOAD_OCTETS = 22  # 14 + 20 + 8 + 22 = 64 bytes of Ethernet frame, without FCS
 PROBE_SECONDS = 0.5
 RATE_FIRST = 30_000.0
 RATE_STEP = 1.35
@@ -118,7 +118,7 @@ def tcp_both_ways(joined: Joined, seconds: float) -> Reading:
 
 
 def processor_seconds(joined: Joined, seconds: float) -> Reading:
-    """Processor seconds of both daemons (all threads, user and kernel) for 10^9 octets of TCP payload."""
+    """Processor seconds of both daemons (all threads, user and kernel) for 10^9 bytes of TCP payload."""
     watch = Stopwatch(joined.programs)
     octets = _iperf(joined, seconds)["sum_received"]["bytes"]
     used = watch.used()
@@ -130,7 +130,7 @@ def processor_seconds(joined: Joined, seconds: float) -> Reading:
 
 
 def small_packets(joined: Joined, seconds: float) -> Reading:
-    """64-octet frames each second that arrive, at the offered load where most of them do.
+    """64-byte frames each second that arrive, at the offered load where most of them do.
 
     The load is raised step by step until more offered means less received; at the best step it is then
     measured for `seconds`. `offered_most` in the details is what the generator really sent in its fastest

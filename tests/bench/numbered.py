@@ -33,7 +33,7 @@ SO_RCVBUFFORCE: Final = 33
 WORD: Final = 4
 MAGIC: Final = 0x6F72_0000
 SIZES: Final = (1400, 64, 600, 1024, 16, 1300, 256, 900)
-"""Payload octets, by flow: whole words."""
+"""Payload bytes, by flow: whole words."""
 
 MOST_SEGMENTS: Final = 48
 MOST_OCTETS: Final = 60_000

@@ -375,7 +375,7 @@ class Soak:
 
 
 def arrived_octets(output: str) -> int:
-    """By iperf3's JSON: octets of payload that arrived (UDP: by the share of packets that did)."""
+    """By iperf3's JSON: bytes of payload that arrived (UDP: by the share of packets that did)."""
     try:
         # Warnings stand in front of it.
         end = json.loads(output[output.index("{") :])["end"]

@@ -40,7 +40,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A daemon at one moment: `at` seconds after the begin, resident octets, descriptors, threads."""
+    """A daemon at one moment: `at` seconds after the begin, resident bytes, descriptors, threads."""
 
     at: float
     rss: int

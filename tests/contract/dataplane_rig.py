@@ -38,7 +38,7 @@ SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
 TAP_MAC = MacAddress(bytes.fromhex("02005e0000ff"))
 BROADCAST = b"\xff" * 6
 RIG_MTU = 1600
-"""Room for 1448 octets behind any headers."""
+"""Room for 1448 bytes behind any headers."""
 
 Result = TypeVar("Result")
 
@@ -49,13 +49,13 @@ def station(number: int) -> bytes:
 
 
 def frame(source: int | bytes, destination: int | bytes, text: bytes = b"", ethertype: int = 0x88B5) -> bytes:
-    """A frame between two stations, 60 octets or more."""
+    """A frame between two stations, 60 bytes or more."""
     addresses = [station(item) if isinstance(item, int) else item for item in (destination, source)]
     return (b"".join(addresses) + ethertype.to_bytes(2, "big") + text).ljust(60, b"\0")
 
 
 def material(seed: int) -> bytes:
-    """256 octets of key material, another for every seed."""
+    """256 bytes of key material, another for every seed."""
     return bytes((index * 7 + seed * 31 + index // 16) & 0xFF for index in range(256))
 
 

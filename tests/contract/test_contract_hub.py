@@ -1,4 +1,4 @@
-"""Contract: frames from peer to peer arrive octet for octet and in order, whatever else a batch carries."""
+"""Contract: frames from peer to peer arrive byte for byte and in order, whatever else a batch carries."""
 
 from __future__ import annotations
 

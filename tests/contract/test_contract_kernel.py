@@ -139,7 +139,7 @@ def test_what_is_joined_is_taken_apart_by_the_kernel_octet_for_octet(
         histogram = alone.plane.snapshot().histograms["frames_per_tap_write"]
         assert sum(histogram.counts) < 30
         return
-    # With offloads the super-frame stays whole; its octets are those of all segments together.
+    # With offloads the super-frame stays whole; its bytes are those of all segments together.
     whole: list[bytes] = []
 
     def arrived() -> bool:
@@ -190,7 +190,7 @@ def _joined(build: str, site: Site, vnet: bool, offloads: Offload, stack: ExitSt
 
 @pytest.fixture
 def crossing(request: pytest.FixtureRequest, build: str, lab: Lab) -> Iterator[tuple[End, End, TwoSites]]:
-    """Two ends over a WAN of 1500 octets, not joined yet. A parameter: their `wan_mtu`."""
+    """Two ends over a WAN of 1500 bytes, not joined yet. A parameter: their `wan_mtu`."""
     sites = TwoSites(lab, wan_mtu=1500, bridges=False)
     with ExitStack() as stack:
         ends = [End(build, site.namespace, Endpoint(site.wan_ipv4, 11940)) for site in sites.sites]

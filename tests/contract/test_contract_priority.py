@@ -69,7 +69,7 @@ SAMPLES: dict[str, tuple[bytes, int, int]] = {
 
 
 def marked(peer: HandPeer, count: int) -> list[tuple[bytes, int]]:
-    """The next frames at a peer, each with the TOS octet that it came with."""
+    """The next frames at a peer, each with the TOS byte that it came with."""
     found: list[tuple[bytes, int]] = []
 
     def arrived() -> bool:

@@ -1,4 +1,4 @@
-"""Differential: the native core gives what the portable one gives, octet for octet, good input and bad.
+"""Differential: the native core gives what the portable one gives, byte for byte, good input and bad.
 
 scapy makes the frames, Hypothesis chooses them; `bridged.dataplane.portable` is the readable reference.
 """

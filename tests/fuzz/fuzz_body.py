@@ -1,4 +1,4 @@
-"""Fuzz target: the inner part of control packets; the first octet of the input chooses the opcode."""
+"""Fuzz target: the inner part of control packets; the first byte of the input chooses the opcode."""
 
 from __future__ import annotations
 

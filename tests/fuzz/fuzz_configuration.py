@@ -1,4 +1,4 @@
-"""Fuzz target: a configuration file of arbitrary octets gives a configuration or ConfigurationErrors."""
+"""Fuzz target: a configuration file of arbitrary bytes gives a configuration or ConfigurationErrors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fuzz target: control packets under every wrap, from arbitrary octets and from octets we sealed."""
+"""Fuzz target: control packets under every wrap, from arbitrary bytes and from bytes we sealed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fuzz target: AEAD data packets, from arbitrary octets and sealed with our key."""
+"""Fuzz target: AEAD data packets, from arbitrary bytes and sealed with our key."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Fuzz target: what the data plane reads in frames of a peer: MSS, joining into super-frames, cutting them.
 
-The input is a batch: two octets of length, then so many of a frame, and so on.
+The input is a batch: two bytes of length, then so many of a frame, and so on.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ def one_input(data: bytes) -> None:
         repr(client)
         assert parse_client_key_message(serialize_client_key_message(client)) == client
     except (RemoteProtocolError, LocalProtocolError) as error:
-        # Octets that are not UTF-8 grow as they are escaped; only then may serializing refuse.
+        # Bytes that are not UTF-8 grow as they are escaped; only then may serializing refuse.
         assert isinstance(error, RemoteProtocolError) or len(data) > 3000
     try:
         server, rest = split_server_key_message(data)

@@ -1,7 +1,7 @@
-"""Fuzz target: a client session against a listener and its session, driven by a script of octets.
+"""Fuzz target: a client session against a listener and its session, driven by a script of bytes.
 
-The first octet chooses the wrap; then steps: one octet of action, one of argument, and for most actions
-one of length and that many octets. Time, randomness and the TLS engine repeat themselves exactly.
+The first byte chooses the wrap; then steps: one byte of action, one of argument, and for most actions
+one of length and that many bytes. Time, randomness and the TLS engine repeat themselves exactly.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Fuzz target: a TLS engine and hostile octets, alone and in the middle of a true handshake.
+"""Fuzz target: a TLS engine and hostile bytes, alone and in the middle of a true handshake.
 
-The first octet chooses the role of the engine under attack, whether a true peer talks to it first, and
+The first byte chooses the role of the engine under attack, whether a true peer talks to it first, and
 how many of its flights arrive unharmed; the second the size of the pieces.
 """
 

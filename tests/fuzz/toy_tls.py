@@ -18,7 +18,7 @@ RECORD_MAX = 16384
 
 
 class ToyEngine:
-    """`receive` fails on a wrong flight, an empty record and one above RECORD_MAX octets."""
+    """`receive` fails on a wrong flight, an empty record and one above RECORD_MAX bytes."""
 
     def __init__(self, *, is_client: bool) -> None:
         self.is_established = False

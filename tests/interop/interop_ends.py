@@ -54,7 +54,7 @@ class Ends:
             source.ping(target.ipv6, count=count, interval_seconds=0.02)
 
     def changed_frames(self) -> dict[str, str]:
-        """The discovery kit both ways; empty where every frame crossed once, octet for octet."""
+        """The discovery kit both ways; empty where every frame crossed once, byte for byte."""
         ours, theirs = self.our_site.host, self.their_site.host
         return missing_at(ours, theirs, discovery_kit(ours, theirs)) | {
             f"to us: {name}": problem
@@ -223,7 +223,7 @@ class Pinger:
 def iperf(source: Host, target: Host, seconds: float) -> Process:
     """One TCP stream from `source` to `target`, as JSON in its output once it has ended.
 
-    Its window fits into OpenVPN's socket buffer (212,992 octets, a good half of it overhead): a TCP that
+    Its window fits into OpenVPN's socket buffer (212,992 bytes, a good half of it overhead): a TCP that
     probes for losses would overflow it, and lose pings that no renegotiation lost.
     """
     listening = target.namespace.popen(*iperf3_server("-1", "-B", target.ipv4), log="iperf3-server")

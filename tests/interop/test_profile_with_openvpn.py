@@ -132,7 +132,7 @@ def settings(authority: EmbeddedCa, role: str, tmp_path: Path) -> TlsSettings:
 
 
 def pump(engine, connection: socket.socket, until) -> None:  # type: ignore[no-untyped-def]
-    """Carry octets between an engine and a TCP connection until `until()`, at most 10 s."""
+    """Carry bytes between an engine and a TCP connection until `until()`, at most 10 s."""
     connection.settimeout(0.05)
     deadline = time.monotonic() + 10
     while not until():

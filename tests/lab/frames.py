@@ -1,6 +1,6 @@
 """The discovery kit: frames that people miss when a tunnel loses them, sent at one host, captured at another.
 
-Every frame is complete (checksums included), so that "arrived" means octet for octet.
+Every frame is complete (checksums included), so that "arrived" means byte for byte.
 
 The kernel's bridge holds back link-local groups 01:80:c2:00:00:00 to 0f by default. LLDP (…0e) needs bit 14
 of `group_fwd_mask` (0x4000): `Site.make_bridge` sets it; leave `lldp` out where a daemon's bridge does not.
@@ -48,7 +48,7 @@ BROADCAST = "ff:ff:ff:ff:ff:ff"
 
 
 def discovery_kit(sender: Host, receiver: Host, *, lldp: bool = True) -> dict[str, bytes]:
-    """Named frames from one host to the other or to a group; all different, 60 octets or more each."""
+    """Named frames from one host to the other or to a group; all different, 60 bytes or more each."""
     kit = (
         _discovery(sender)
         | _addressing(sender, receiver)
@@ -193,7 +193,7 @@ def _router_alert() -> object:
 
 
 def _padded(frame: bytes) -> bytes:
-    """At least the 60 octets that a wire carries (without FCS)."""
+    """At least the 60 bytes that a wire carries (without FCS)."""
     return frame.ljust(60, b"\0")
 
 
@@ -257,7 +257,7 @@ def capturing(*hosts: Host) -> Iterator[list[socket.socket]]:
 def missing_at(
     sender: Host, receiver: Host, kit: dict[str, bytes], *, seconds: float = 3.0, gap_seconds: float = 0.002
 ) -> dict[str, str]:
-    """Send a kit and compare what arrives; `{}` where every frame came exactly once, octet for octet.
+    """Send a kit and compare what arrives; `{}` where every frame came exactly once, byte for byte.
 
     Otherwise names and what is wrong with each: `lost`, `2 copies`, or `altered: …` with both in hexadecimal.
     Frames that are not of the kit are ignored. OpenVPN as server drops a unicast to an address that it has

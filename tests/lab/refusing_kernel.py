@@ -57,7 +57,7 @@ REFUSALS: dict[str, tuple[Refusal, ...]] = {
     # Linux before 6.2.
     "uso": (Refusal("ioctl", ((1, EQUAL, TUNSETOFFLOAD), (2, ANY_BIT, USO)), errno.EINVAL),),
     "tso": (Refusal("ioctl", ((1, EQUAL, TUNSETOFFLOAD), (2, ANY_BIT, TSO)), errno.EINVAL),),
-    # Linux 6.6.44 and its neighbours: told by the octets, or by the parts, of one write.
+    # Linux 6.6.44 and its neighbours: told by the bytes, or by the parts, of one write.
     "super_frames": (
         Refusal("write", ((2, GREATER, 4000),), errno.EINVAL),
         Refusal("writev", ((2, GREATER, 2),), errno.EINVAL),

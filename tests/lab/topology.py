@@ -144,7 +144,7 @@ class Site:
 class Topology:
     """Sites around a WAN. Use `TwoSites` or `Hub`.
 
-    `wan_mtu` and `lan_mtu` are octets of layer 3. `bridges`: whether the lab makes `br0` with `lan0` at
+    `wan_mtu` and `lan_mtu` are bytes of layer 3. `bridges`: whether the lab makes `br0` with `lan0` at
     every site; leave it off where a daemon under test owns the bridge.
     """
 

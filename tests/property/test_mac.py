@@ -21,7 +21,7 @@ names = st.text(
     st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters="/:%"), min_size=1, max_size=15
 ).filter(lambda name: name not in {".", ".."})
 MASK = 0xFCFFFFFFFFFF
-"""The 46 free bits; 0x02 of the first octet is set and 0x01 is clear."""
+"""The 46 free bits; 0x02 of the first byte is set and 0x01 is clear."""
 
 
 def free(_: MacAddress) -> bool:

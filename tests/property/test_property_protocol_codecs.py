@@ -1,4 +1,4 @@
-"""Every codec of the wire protocol: round trips, and arbitrary octets raise RemoteProtocolError at most."""
+"""Every codec of the wire protocol: round trips, and arbitrary bytes raise RemoteProtocolError at most."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The TLS engine against any octets: a TlsError or nothing, never another exception, never a session."""
+"""The TLS engine against any bytes: a TlsError or nothing, never another exception, never a session."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 A busy machine is simulated, too: an end may rest between any two things that its session wants done, while
 its data plane and the other end go on.
 
-The TLS engines and certificates are real; time, the wire and random octets are the simulation's.
+The TLS engines and certificates are real; time, the wire and random bytes are the simulation's.
 """
 
 from __future__ import annotations

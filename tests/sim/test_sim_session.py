@@ -69,7 +69,7 @@ def test_a_handshake_completes_or_gives_up_cleanly(mode: str, loss: float) -> No
             if end.session is None or end.established:
                 continue
             assert end.down is not None, f"seed {seed}: neither up nor down after 200 s"
-            # A corrupted octet inside TLS fails the handshake where no wrap authenticates it.
+            # A corrupted byte inside TLS fails the handshake where no wrap authenticates it.
             assert end.down.reason in ("timeout", "push_failed", "tls_failed")
             assert end.ended
         completed += sim.client.established and sim.server.established

@@ -1,4 +1,4 @@
-"""Whatever a LAN sends crosses the tunnel octet for octet, both ways, in all sizes."""
+"""Whatever a LAN sends crosses the tunnel byte for byte, both ways, in all sizes."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def _all_pairs(made: Star) -> None:
 
 
 def _flows_between_all_sites_at_once(made: Star) -> None:
-    """Bursts of numbered frames between all pairs: each flow arrives whole, in order, octet for octet."""
+    """Bursts of numbered frames between all pairs: each flow arrives whole, in order, byte for byte."""
     hosts = [site.host for site in made.hub.sites]
     wanted: dict[tuple[str, str], list[bytes]] = {pair: [] for pair in _pairs(hosts)}
     with ExitStack() as stack:

@@ -30,7 +30,7 @@ PIDFD_GETFD = 438
 def pair(
     plane: str, refusals: tuple[str, ...] = (), **keys: Any
 ) -> Iterator[tuple[TwoSites, tuple[Bridged, Bridged]]]:
-    """Over a WAN of 9000 octets: there native has no reason to cut a TCP segment anew. `keys`: of both."""
+    """Over a WAN of 9000 bytes: there native has no reason to cut a TCP segment anew. `keys`: of both."""
     tunnel = {"dataplane": plane, "wan_mtu": 9000, **keys}
     with Lab("refuse") as lab:
         sites = TwoSites(lab, wan_mtu=9000)
@@ -222,7 +222,7 @@ def test_a_socket_that_refuses_segmentation_from_some_moment_on(plane: str) -> N
 
 @pytest.mark.parametrize("plane", PLANES)
 def test_a_wan_whose_mtu_shrinks_under_the_tunnel(plane: str) -> None:
-    """EMSGSIZE, the kernel's own: what was cut for 9000 octets no longer fits."""
+    """EMSGSIZE, the kernel's own: what was cut for 9000 bytes no longer fits."""
     with pair(plane) as (sites, daemons):
         assert_all_crosses(sites)
         for site in (sites.a, sites.b):

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.root
 
 @dataclass
 class Line:
-    """Our socket at one end of a path of 1500 octets, a plain one at the other."""
+    """Our socket at one end of a path of 1500 bytes, a plain one at the other."""
 
     wire: UdpTransport
     far: socket.socket

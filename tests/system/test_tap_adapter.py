@@ -220,7 +220,7 @@ def test_the_virtio_header_precedes_each_frame_and_has_ten_octets(inside: Namesp
 
 
 def send_udp_burst(inside: Namespace, tap: TapAdapter) -> bytes:
-    """Four datagrams of 1000 octets in one sendmsg, through `tap`; the first frame that results."""
+    """Four datagrams of 1000 bytes in one sendmsg, through `tap`; the first frame that results."""
     inside.run("ip", "addr", "add", "192.0.2.1/24", "dev", tap.name)
     tap.up()
     inside.run("ip", "neigh", "replace", "192.0.2.2", "lladdr", "02:aa:bb:cc:dd:ee", "dev", tap.name)

@@ -295,7 +295,7 @@ def _copy_checkout(root: Path) -> None:
 
 
 def _compile(root: Path) -> None:
-    """Octets of code now: the machine is slow, and compiles nothing twice."""
+    """Bytes of code now: the machine is slow, and compiles nothing twice."""
     folder = str(root / str(REPOSITORY)[1:])
     _run(*(sys.executable, "-m", "compileall", "-q", "-s", str(root), "-p", "/", folder), seconds=300)
 

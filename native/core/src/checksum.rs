@@ -1,20 +1,20 @@
 //! The Internet checksum, at the speed of memory, in safe Rust.
 //!
 //! Source: RFC 1071. A one's complement sum of 16-bit words is a number modulo 65535 and does not depend on byte
-//! order but for a final swap, so octets are added as little-endian numbers of 32 bits, many lanes at a time.
+//! order but for a final swap, so bytes are added as little-endian numbers of 32 bits, many lanes at a time.
 //! A partial sum ([`Sum`]) may be added to others as long as each part begins at an even offset.
 
 /// A partial sum, modulo 65535, of little-endian words.
 ///
-/// One of `n` octets is below `n << 31`, so sums of everything that fits memory can be added without overflow.
+/// One of `n` bytes is below `n << 31`, so sums of everything that fits memory can be added without overflow.
 pub type Sum = u64;
 
-/// Octets added in one step of the main loop: enough for compilers to use vector instructions, and no more, since
+/// Bytes added in one step of the main loop: enough for compilers to use vector instructions, and no more, since
 /// what remains goes more slowly.
 const STEP: usize = 32;
 const LANES: usize = STEP / 8;
 
-/// Sum of `data`; an odd last octet is padded with zero. `data` must begin at an even offset of what is summed.
+/// Sum of `data`; an odd last byte is padded with zero. `data` must begin at an even offset of what is summed.
 #[must_use]
 #[inline]
 pub fn sum(data: &[u8]) -> Sum {
@@ -53,7 +53,7 @@ fn add_step(lanes: &mut [u64; LANES], step: &[u8]) {
     }
 }
 
-/// Sum of fewer octets than a step has (right for any number).
+/// Sum of fewer bytes than a step has (right for any number).
 #[inline]
 fn sum_short(data: &[u8]) -> Sum {
     let words = data.chunks_exact(8);
@@ -61,7 +61,7 @@ fn sum_short(data: &[u8]) -> Sum {
     words.map(halves).sum::<u64>() + halves(rest)
 }
 
-/// The two halves of a little-endian number of up to 8 octets, added.
+/// The two halves of a little-endian number of up to 8 bytes, added.
 #[inline(always)]
 fn halves(octets: &[u8]) -> u64 {
     let mut word = [0; 8];
@@ -94,7 +94,7 @@ pub fn fold(total: Sum) -> u16 {
     ((total >> 16) + (total & 0xFFFF)) as u16
 }
 
-/// The octets of a checksum field for a sum taken without that field; 0 (not FFFF) where the sum is a zero.
+/// The bytes of a checksum field for a sum taken without that field; 0 (not FFFF) where the sum is a zero.
 #[must_use]
 #[inline]
 pub fn field(total: Sum) -> [u8; 2] {
@@ -114,7 +114,7 @@ pub fn udp_field(total: Sum) -> [u8; 2] {
     }
 }
 
-/// The octets of a sum that is not complemented, as `NEEDS_CSUM` wants them in the field; never 0.
+/// The bytes of a sum that is not complemented, as `NEEDS_CSUM` wants them in the field; never 0.
 #[must_use]
 #[inline]
 pub fn partial_field(total: Sum) -> [u8; 2] {

@@ -1,8 +1,8 @@
 //! What an Ethernet frame's headers say: VLAN tags, EtherType, where IP and TCP begin.
 //!
-//! Source: IEEE 802.1Q-2022, 9; RFC 791; RFC 8200; RFC 9293. Every function takes any octets and never panics.
+//! Source: IEEE 802.1Q-2022, 9; RFC 791; RFC 8200; RFC 9293. Every function takes any bytes and never panics.
 
-/// Octets of an Ethernet header without tags.
+/// Bytes of an Ethernet header without tags.
 pub const ETHERNET_OCTETS: usize = 14;
 /// EtherType of IPv4.
 pub const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -20,9 +20,9 @@ pub const PROTOCOL_TCP: u8 = 6;
 pub const PROTOCOL_UDP: u8 = 17;
 /// Protocol number of ICMPv6.
 pub const PROTOCOL_ICMPV6: u8 = 58;
-/// Octets of an IPv4 header without options.
+/// Bytes of an IPv4 header without options.
 pub const IPV4_OCTETS: usize = 20;
-/// Octets of an IPv6 header without extensions.
+/// Bytes of an IPv6 header without extensions.
 pub const IPV6_OCTETS: usize = 40;
 /// DF alone in the IPv4 header's flags and fragment offset.
 pub const IPV4_DONT_FRAGMENT: u16 = 0x4000;
@@ -42,7 +42,7 @@ pub const TCP_ECE: u8 = 0x40;
 /// TCP flag.
 pub const TCP_CWR: u8 = 0x80;
 
-/// A station's address as a number: the six octets, the first one highest; the upper 16 bits are 0.
+/// A station's address as a number: the six bytes, the first one highest; the upper 16 bits are 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Mac(u64);
 
@@ -50,7 +50,7 @@ impl Mac {
     /// To everybody.
     pub const BROADCAST: Self = Self(0xFFFF_FFFF_FFFF);
 
-    /// From its six octets.
+    /// From its six bytes.
     #[must_use]
     #[inline]
     pub const fn new(octets: [u8; 6]) -> Self {
@@ -58,7 +58,7 @@ impl Mac {
         Self(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
     }
 
-    /// Its six octets.
+    /// Its six bytes.
     #[must_use]
     #[inline]
     pub const fn octets(self) -> [u8; 6] {
@@ -88,7 +88,7 @@ impl Mac {
     }
 }
 
-/// Destination and source of a frame; None below 12 octets.
+/// Destination and source of a frame; None below 12 bytes.
 #[must_use]
 #[inline]
 pub fn addresses(frame: &[u8]) -> Option<(Mac, Mac)> {
@@ -96,7 +96,7 @@ pub fn addresses(frame: &[u8]) -> Option<(Mac, Mac)> {
     Some((Mac::new([a, b, c, d, e, f]), Mac::new([g, h, i, j, k, l])))
 }
 
-/// The big-endian 16-bit number at `at`, 0 where the octets are not there.
+/// The big-endian 16-bit number at `at`, 0 where the bytes are not there.
 #[must_use]
 #[inline]
 pub fn u16_at(octets: &[u8], at: usize) -> u16 {
@@ -106,7 +106,7 @@ pub fn u16_at(octets: &[u8], at: usize) -> u16 {
     }
 }
 
-/// The big-endian 32-bit number at `at`, 0 where the octets are not there.
+/// The big-endian 32-bit number at `at`, 0 where the bytes are not there.
 #[must_use]
 #[inline]
 pub fn u32_at(octets: &[u8], at: usize) -> u32 {
@@ -116,14 +116,14 @@ pub fn u32_at(octets: &[u8], at: usize) -> u32 {
     }
 }
 
-/// The octet at `at`, 0 where it is not there.
+/// The byte at `at`, 0 where it is not there.
 #[must_use]
 #[inline]
 pub fn u8_at(octets: &[u8], at: usize) -> u8 {
     octets.get(at).copied().unwrap_or(0)
 }
 
-/// Write octets at `at`; nothing where they do not fit.
+/// Write bytes at `at`; nothing where they do not fit.
 #[inline]
 pub fn put(octets: &mut [u8], at: usize, value: &[u8]) {
     if let Some(room) = octets.get_mut(at..).and_then(|rest| rest.get_mut(..value.len())) {

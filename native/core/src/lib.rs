@@ -1,9 +1,9 @@
 //! Ethernet bridging over OpenVPN's wire format: everything that needs no I/O, no clock and no threads.
 //!
 //! Source: `docs/protocol/data.md`; `bridged/dataplane/portable` is the same in Python, to be read first.
-//! Pure: octets and times in, octets and values out. Times are monotonic nanoseconds ([`Nanos`]) of any origin;
-//! sizes are octets. Nothing here allocates after it was made, unless its documentation says so.
-//! Nothing here panics on any octets.
+//! Pure: bytes and times in, bytes and values out. Times are monotonic nanoseconds ([`Nanos`]) of any origin;
+//! sizes are bytes. Nothing here allocates after it was made, unless its documentation says so.
+//! Nothing here panics on any bytes.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

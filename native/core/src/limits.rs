@@ -6,7 +6,7 @@
 pub const MAX_PACKET_ID: u32 = u32::MAX;
 /// Renegotiate from this packet id on.
 pub const RENEGOTIATE_PACKET_ID: u32 = 0xFF00_0000;
-/// Octets of one AEAD block.
+/// Bytes of one AEAD block.
 pub const AEAD_BLOCK_OCTETS: u64 = 16;
 /// Blocks and packets of one direction under one AES-GCM key.
 pub const AES_GCM_BLOCKS: u64 = (1 << 36) - 1;
@@ -18,13 +18,13 @@ pub const FAILED_TAGS_RENEGOTIATE: u64 = 1 << 35;
 pub const FAILED_TAGS_END: u64 = 1 << 36;
 /// Check the limits after this many more packets...
 pub const CHECK_PACKETS: u64 = 1024;
-/// ...or octets were seen.
+/// ...or bytes were seen.
 pub const CHECK_OCTETS: u64 = 1 << 20;
 
 /// Why a key should be replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitTrigger {
-    /// The configured number of octets.
+    /// The configured number of bytes.
     Bytes,
     /// The packet ids, or the configured number of packets.
     Packets,
@@ -44,16 +44,16 @@ impl LimitTrigger {
     }
 }
 
-/// What was done under one key so far. Octets are those of payload, or a little more.
+/// What was done under one key so far. Bytes are those of payload, or a little more.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct KeyUse {
     /// Packets sealed.
     pub packets_sent: u64,
-    /// Octets sealed.
+    /// Bytes sealed.
     pub octets_sent: u64,
     /// Packets that were authentic and new: forgeries and repetitions, which anybody can send, wear out no key.
     pub packets_received: u64,
-    /// Their octets.
+    /// Their bytes.
     pub octets_received: u64,
     /// Tags that did not match.
     pub failed_tags: u64,
@@ -62,7 +62,7 @@ pub struct KeyUse {
 }
 
 impl KeyUse {
-    /// 16-octet blocks, rounded up, plus packets, of the worse direction (or a little more).
+    /// 16-byte blocks, rounded up, plus packets, of the worse direction (or a little more).
     #[must_use]
     pub fn blocks(&self) -> u64 {
         let sent = self.octets_sent / AEAD_BLOCK_OCTETS + 2 * self.packets_sent;
@@ -82,7 +82,7 @@ impl KeyUse {
         self.packets_sent + self.packets_received
     }
 
-    /// Octets of both directions.
+    /// Bytes of both directions.
     #[must_use]
     pub fn octets(&self) -> u64 {
         self.octets_sent + self.octets_received
@@ -100,7 +100,7 @@ impl KeyUse {
 pub struct NextCheck {
     /// Packets.
     pub packets: u64,
-    /// Octets.
+    /// Bytes.
     pub octets: u64,
 }
 
@@ -118,7 +118,7 @@ impl NextCheck {
 pub struct KeyLimits {
     /// AES-GCM; ChaCha20-Poly1305 has no limit of its own.
     pub is_aes_gcm: bool,
-    /// Octets of both directions together; 0: no limit.
+    /// Bytes of both directions together; 0: no limit.
     pub renegotiate_bytes: u64,
     /// Packets of both directions together; 0: no limit.
     pub renegotiate_packets: u64,

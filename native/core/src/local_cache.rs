@@ -30,7 +30,7 @@ pub struct LocalCache {
 }
 
 impl LocalCache {
-    /// A cache of `places` (rounded up to a power of two, 1 to [`MAX_PLACES`]), 32 octets each. `seed` is random.
+    /// A cache of `places` (rounded up to a power of two, 1 to [`MAX_PLACES`]), 32 bytes each. `seed` is random.
     /// Allocates.
     #[must_use]
     pub fn new(places: usize, seed: u64) -> Self {

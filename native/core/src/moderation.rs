@@ -3,7 +3,7 @@
 
 use crate::Nanos;
 
-/// Packets of at least this many octets are bulk.
+/// Packets of at least this many bytes are bulk.
 const BULK_OCTETS: usize = 1000;
 /// Over which their rate is taken.
 const WINDOW: Nanos = 1_000_000;
@@ -45,7 +45,7 @@ impl Moderation {
 mod tests {
     use super::*;
 
-    /// Reads of packets of so many octets, one each `pause`, from `at` on; how many could be followed by a rest.
+    /// Reads of packets of so many bytes, one each `pause`, from `at` on; how many could be followed by a rest.
     fn rests(moderation: &mut Moderation, octets: usize, pause: Nanos, at: Nanos, count: u64) -> u64 {
         (0..count).filter(|number| moderation.observe(octets, at + number * pause)).count() as u64
     }

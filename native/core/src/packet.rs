@@ -11,21 +11,21 @@ use thiserror::Error;
 pub const OPCODE_DATA_V1: u8 = 6;
 /// Opcode of a data packet with a peer id.
 pub const OPCODE_DATA_V2: u8 = 9;
-/// Octets of the header of DATA_V1.
+/// Bytes of the header of DATA_V1.
 pub const HEADER_V1: usize = 1;
-/// Octets of the header of DATA_V2.
+/// Bytes of the header of DATA_V2.
 pub const HEADER_V2: usize = 4;
-/// Octets of the packet id.
+/// Bytes of the packet id.
 pub const PACKET_ID_OCTETS: usize = 4;
-/// Octets of the AEAD tag.
+/// Bytes of the AEAD tag.
 pub const TAG_OCTETS: usize = 16;
-/// Octets of the nonce.
+/// Bytes of the nonce.
 pub const NONCE_OCTETS: usize = 12;
-/// Octets of the implicit IV, the nonce's constant part.
+/// Bytes of the implicit IV, the nonce's constant part.
 pub const IMPLICIT_IV_OCTETS: usize = 8;
-/// Octets in front of the ciphertext of DATA_V1.
+/// Bytes in front of the ciphertext of DATA_V1.
 pub const OVERHEAD_V1: usize = HEADER_V1 + PACKET_ID_OCTETS + TAG_OCTETS;
-/// Octets in front of the ciphertext of DATA_V2.
+/// Bytes in front of the ciphertext of DATA_V2.
 pub const OVERHEAD_V2: usize = HEADER_V2 + PACKET_ID_OCTETS + TAG_OCTETS;
 /// The peer id that means "none"; also the largest that fits.
 pub const NO_PEER_ID: u32 = 0x00FF_FFFF;
@@ -44,7 +44,7 @@ const OCC_HEAD: [u8; 8] = [0x28, 0x7f, 0x34, 0x6b, 0xd4, 0xef, 0x7a, 0x81];
 /// Why a packet is not a data packet that could be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum PacketError {
-    /// Too few octets for header, packet id, tag and one octet of payload.
+    /// Too few bytes for header, packet id, tag and one byte of payload.
     #[error("{0} octets are no data packet")]
     Short(usize),
     /// The opcode is not that of data.
@@ -63,13 +63,13 @@ impl PacketError {
     }
 }
 
-/// The high five bits of the first octet.
+/// The high five bits of the first byte.
 #[must_use]
 pub fn opcode(first_octet: u8) -> u8 {
     first_octet >> 3
 }
 
-/// Whether a datagram is for the data channel, by its first octet; everything else goes to the control plane.
+/// Whether a datagram is for the data channel, by its first byte; everything else goes to the control plane.
 #[must_use]
 pub fn is_data(datagram: &[u8]) -> bool {
     datagram.first().is_some_and(|&first| matches!(opcode(first), OPCODE_DATA_V1 | OPCODE_DATA_V2))
@@ -85,7 +85,7 @@ pub struct DataHeader {
 }
 
 impl DataHeader {
-    /// Read first octet and peer id.
+    /// Read first byte and peer id.
     ///
     /// # Errors
     /// [`PacketError::Short`] where they are not there; [`PacketError::Opcode`] for anything but data.
@@ -102,7 +102,7 @@ impl DataHeader {
         }
     }
 
-    /// Octets of the header: 1 or 4.
+    /// Bytes of the header: 1 or 4.
     #[must_use]
     pub fn octets(&self) -> usize {
         if self.peer_id.is_some() {
@@ -112,13 +112,13 @@ impl DataHeader {
         }
     }
 
-    /// Octets in front of the ciphertext: 21 or 24.
+    /// Bytes in front of the ciphertext: 21 or 24.
     #[must_use]
     pub fn overhead(&self) -> usize {
         self.octets() + PACKET_ID_OCTETS + TAG_OCTETS
     }
 
-    /// Write header and packet id to the start of `packet`; how many octets that were (8 or 5).
+    /// Write header and packet id to the start of `packet`; how many bytes that were (8 or 5).
     ///
     /// Bits of `key_id` above 3 and of `peer_id` above 24 are cut off. Writes nothing where there is no room (0).
     pub fn write(&self, packet_id: u32, packet: &mut [u8]) -> usize {
@@ -139,7 +139,7 @@ impl DataHeader {
         }
     }
 
-    /// The octets of a packet that are authenticated but not encrypted.
+    /// The bytes of a packet that are authenticated but not encrypted.
     #[must_use]
     pub fn additional_data(&self) -> std::ops::Range<usize> {
         match self.peer_id {
@@ -166,7 +166,7 @@ impl DataPacket {
     /// Find the parts.
     ///
     /// # Errors
-    /// As [`DataHeader::parse`]; [`PacketError::Short`] also where no octet of ciphertext is there.
+    /// As [`DataHeader::parse`]; [`PacketError::Short`] also where no byte of ciphertext is there.
     pub fn parse(packet: &[u8]) -> Result<Self, PacketError> {
         let header = DataHeader::parse(packet)?;
         let at = header.octets();
@@ -191,7 +191,7 @@ pub fn nonce(packet_id: u32, implicit_iv: &[u8; IMPLICIT_IV_OCTETS]) -> [u8; NON
 /// Whether a frame begins with one of the two magics: peers would take it for housekeeping, and end their session at
 /// its word.
 ///
-/// The first 8 octets decide nearly always: no station has such an address.
+/// The first 8 bytes decide nearly always: no station has such an address.
 #[must_use]
 #[inline]
 pub fn begins_as_housekeeping(frame: &[u8]) -> bool {
@@ -204,7 +204,7 @@ pub fn begins_as_housekeeping(frame: &[u8]) -> bool {
 /// What an opened payload is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Payload {
-    /// An Ethernet frame of at least 14 octets.
+    /// An Ethernet frame of at least 14 bytes.
     Frame,
     /// A keepalive ping.
     Ping,
@@ -227,7 +227,7 @@ pub fn classify(payload: &[u8]) -> Payload {
     }
 }
 
-/// Octets of a notice.
+/// Bytes of a notice.
 pub const NOTICE_OCTETS: usize = 20;
 const NOTICE_MARK: [u8; 16] =
     [0xb2, 0x0c, 0x0d, 0x19, 0x3b, 0x02, 0x58, 0x9c, 0xad, 0x02, 0x4c, 0x51, 0x5a, 0xbd, 0x2c, 0x74];

@@ -36,7 +36,7 @@ pub enum SegmentError {
     /// The checksum field is outside the frame.
     #[error("the checksum field is outside the frame")]
     ChecksumField,
-    /// No octet behind the headers.
+    /// No byte behind the headers.
     #[error("a super-frame without payload")]
     Empty,
 }
@@ -49,21 +49,21 @@ impl SegmentError {
     }
 }
 
-/// How a super-frame is cut: all frames but the last have `first_len` octets.
+/// How a super-frame is cut: all frames but the last have `first_len` bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cut {
     /// Frames, at least 1.
     pub count: usize,
-    /// Octets of each frame but the last (of the only one, where it is alone).
+    /// Bytes of each frame but the last (of the only one, where it is alone).
     pub first_len: usize,
-    /// Octets of the last frame, at most `first_len`.
+    /// Bytes of the last frame, at most `first_len`.
     pub last_len: usize,
-    /// Payload octets of each frame but the last.
+    /// Payload bytes of each frame but the last.
     pub payload: usize,
 }
 
 impl Cut {
-    /// Octets of frame `index` (0 behind the last).
+    /// Bytes of frame `index` (0 behind the last).
     #[must_use]
     #[inline]
     pub fn len_of(&self, index: usize) -> usize {
@@ -74,7 +74,7 @@ impl Cut {
         }
     }
 
-    /// Octets of all frames together.
+    /// Bytes of all frames together.
     #[must_use]
     #[inline]
     pub fn total(&self) -> usize {
@@ -89,14 +89,14 @@ pub struct SuperFrame<'a> {
     network: usize,
     /// Where the TCP or UDP header begins.
     start: usize,
-    /// Octets of all headers.
+    /// Bytes of all headers.
     header_len: usize,
     gso_size: usize,
     is_v4: bool,
     is_tcp: bool,
     identity: u16,
     sequence: u32,
-    /// Data offset, and flags in the low octet.
+    /// Data offset, and flags in the low byte.
     offset_flags: u16,
     /// Of the IPv4 header without length, identification and checksum.
     network_sum: Sum,
@@ -171,7 +171,7 @@ impl<'a> SuperFrame<'a> {
         }
     }
 
-    /// The headers' octets, Ethernet to TCP or UDP.
+    /// The headers' bytes, Ethernet to TCP or UDP.
     #[must_use]
     pub fn header_len(&self) -> usize {
         self.header_len
@@ -183,7 +183,7 @@ impl<'a> SuperFrame<'a> {
         self.is_tcp
     }
 
-    /// How to cut it so that no frame is longer than `fit` octets (0: any length), headers included.
+    /// How to cut it so that no frame is longer than `fit` bytes (0: any length), headers included.
     ///
     /// TCP is cut to `min(gso_size, fit - headers)` ("MSS fitting"). UDP keeps `gso_size`, since datagrams have a
     /// meaning; so does TCP where `fit` leaves less than [`LEAST_FITTED_PAYLOAD`]: look at `first_len`.
@@ -201,7 +201,7 @@ impl<'a> SuperFrame<'a> {
         }
     }
 
-    /// Write frame `index` of `cut` to the start of `out`; how many octets that were.
+    /// Write frame `index` of `cut` to the start of `out`; how many bytes that were.
     ///
     /// 0, with `out` untouched, where there is no such frame or no room for it.
     #[inline]
@@ -287,7 +287,7 @@ fn checked_network(frame: &[u8], start: usize) -> Result<(usize, bool), SegmentE
     Ok((at, ethertype == ETHERTYPE_IPV4))
 }
 
-/// Octets of the TCP or UDP header at `start`.
+/// Bytes of the TCP or UDP header at `start`.
 fn transport_octets(frame: &[u8], start: usize, is_tcp: bool) -> Result<usize, SegmentError> {
     if !is_tcp {
         return Ok(UDP_OCTETS);
@@ -311,7 +311,7 @@ fn checksum_places(vnet: &VnetHeader, octets: usize) -> Result<(usize, usize), S
     }
 }
 
-/// The octets for the field; in UDP, which is known by the field's offset, zero stands for "none".
+/// The bytes for the field; in UDP, which is known by the field's offset, zero stands for "none".
 fn completed(vnet: &VnetHeader, total: Sum) -> [u8; 2] {
     if usize::from(vnet.csum_offset) == UDP_CHECKSUM_AT {
         udp_field(total)
@@ -335,7 +335,7 @@ pub fn complete_checksum(vnet: &VnetHeader, frame: &mut [u8]) -> Result<(), Segm
     Ok(())
 }
 
-/// Copy a frame that is no super-frame to the start of `out`, its checksum completed on the way; octets written.
+/// Copy a frame that is no super-frame to the start of `out`, its checksum completed on the way; bytes written.
 ///
 /// # Errors
 /// As [`complete_checksum`]; [`SegmentError::Headers`] where `out` is too small.

@@ -62,12 +62,12 @@ impl FrameKind {
     }
 }
 
-/// Frames and their octets, by kind.
+/// Frames and their bytes, by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Frames by [`FrameKind`].
     pub frames: [u64; FRAME_KINDS],
-    /// Their octets, without FCS and tunnel overhead.
+    /// Their bytes, without FCS and tunnel overhead.
     pub octets: [u64; FRAME_KINDS],
 }
 

@@ -18,12 +18,12 @@ pub const GSO_UDP_L4: u8 = 5;
 /// Bit beside the type: the super-frame's first segment has CWR set.
 pub const GSO_ECN: u8 = 0x80;
 
-/// Octets of a header without the buffer count.
+/// Bytes of a header without the buffer count.
 pub const SHORT_OCTETS: usize = 10;
-/// Octets of a header with the buffer count (`num_buffers`), which means nothing on a TAP.
+/// Bytes of a header with the buffer count (`num_buffers`), which means nothing on a TAP.
 pub const LONG_OCTETS: usize = 12;
 
-/// Fewer octets than the header has.
+/// Fewer bytes than the header has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("{octets} octets hold no virtio-net header")]
 pub struct ShortHeader {
@@ -31,16 +31,16 @@ pub struct ShortHeader {
     pub octets: usize,
 }
 
-/// What the kernel says of a frame. Offsets and sizes are octets from the start of the frame.
+/// What the kernel says of a frame. Offsets and sizes are bytes from the start of the frame.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct VnetHeader {
     /// [`NEEDS_CSUM`], or 2 (the kernel has checked it).
     pub flags: u8,
     /// `GSO_*`, with [`GSO_ECN`] as the kernel gave it.
     pub gso_type: u8,
-    /// Octets of all headers of a super-frame (a hint: do not trust it).
+    /// Bytes of all headers of a super-frame (a hint: do not trust it).
     pub hdr_len: u16,
-    /// Payload octets of one segment.
+    /// Payload bytes of one segment.
     pub gso_size: u16,
     /// Where the transport header begins.
     pub csum_start: u16,
@@ -49,10 +49,10 @@ pub struct VnetHeader {
 }
 
 impl VnetHeader {
-    /// Read the header at the start of `packet` (10 octets; the caller skips 12 where the TAP says so).
+    /// Read the header at the start of `packet` (10 bytes; the caller skips 12 where the TAP says so).
     ///
     /// # Errors
-    /// [`ShortHeader`]: fewer than 10 octets.
+    /// [`ShortHeader`]: fewer than 10 bytes.
     pub fn parse(packet: &[u8]) -> Result<Self, ShortHeader> {
         let Some(octets) = packet.first_chunk::<SHORT_OCTETS>() else {
             return Err(ShortHeader { octets: packet.len() });
@@ -68,7 +68,7 @@ impl VnetHeader {
         })
     }
 
-    /// The header's octets; write the first 10 or all 12, as the TAP wants it.
+    /// The header's bytes; write the first 10 or all 12, as the TAP wants it.
     #[must_use]
     pub fn serialize(&self) -> [u8; LONG_OCTETS] {
         let (h, s) = (self.hdr_len.to_ne_bytes(), self.gso_size.to_ne_bytes());

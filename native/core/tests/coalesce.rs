@@ -1,4 +1,4 @@
-//! The coalescer against the segmenter: whatever was merged must come back octet for octet.
+//! The coalescer against the segmenter: whatever was merged must come back byte for byte.
 #![allow(clippy::unwrap_used)]
 
 mod frame_builder;
@@ -256,7 +256,7 @@ fn a_batch_knows_nothing_of_the_one_before() {
 enum Step {
     /// So many segments of this size, the last shorter by so much.
     Run { flow: usize, count: usize, size: usize, shorter: usize, is_pushed: bool },
-    /// The segment that comes next, but for one octet.
+    /// The segment that comes next, but for one byte.
     Damaged { flow: usize, at: usize, bits: u8 },
     /// Segments get lost.
     Gap { flow: usize, octets: u16 },
@@ -304,7 +304,7 @@ fn batch(steps: &[Step]) -> Vec<(usize, Vec<u8>)> {
                 let mut frame = flows[flow].frame();
                 let at = at % frame.len();
                 frame[at] ^= bits;
-                // An octet of the addresses or tags makes it a frame of another flow.
+                // A byte of the addresses or tags makes it a frame of another flow.
                 let is_same = at >= flows[flow].transport() + 4;
                 frames.push((if is_same { flow } else { 100 + frames.len() }, frame));
             }

@@ -14,7 +14,7 @@ use bridged_core::segment::{complete_checksum, copy_complete, SuperFrame};
 use bridged_core::vnet::{VnetHeader, SHORT_OCTETS};
 use bridged_core::SECOND;
 
-/// A virtio-net header, two octets of `fit`, and a frame.
+/// A virtio-net header, two bytes of `fit`, and a frame.
 pub fn segmenter(data: &[u8]) {
     let Ok(vnet) = VnetHeader::parse(data) else { return };
     let Some((fit, frame)) = data[SHORT_OCTETS..].split_first_chunk::<2>() else { return };
@@ -47,7 +47,7 @@ pub fn segmenter(data: &[u8]) {
     clamp_mss(&mut frame, 1368);
 }
 
-/// Frames, each behind two octets of length. A length of FFFF repeats the frame before with its counters one step on.
+/// Frames, each behind two bytes of length. A length of FFFF repeats the frame before with its counters one step on.
 pub fn coalescer(data: &[u8]) {
     let mut frames: Vec<Vec<u8>> = Vec::new();
     let mut rest = data;
@@ -127,7 +127,7 @@ fn next_segment(frame: &[u8]) -> Option<Vec<u8>> {
     Some(next)
 }
 
-/// Commands of four octets: what, address, port, time.
+/// Commands of four bytes: what, address, port, time.
 pub fn fdb(data: &[u8]) {
     let settings =
         FdbSettings { capacity: 20, addresses_per_peer: 8, ageing: 300 * SECOND, move_hold: SECOND / 4, refresh: 0 };

@@ -15,7 +15,7 @@ const BEHIND: [u8; SPARE_OCTETS] = *b"what lies behind";
 /// What was sealed, and what the far end has seen of it.
 #[derive(Default)]
 struct Model {
-    /// Packet id and payload, by whether it is V2, and by the octets that the tag vouches for: all but the first of V1.
+    /// Packet id and payload, by whether it is V2, and by the bytes that the tag vouches for: all but the first of V1.
     sealed: HashMap<(bool, Vec<u8>), (u32, Vec<u8>)>,
     seen: HashSet<u32>,
     highest: u32,
@@ -59,7 +59,7 @@ fn slot(data: &[u8], send: u8, receive: u8) -> KeySlot {
     KeySlot::new(&key, WINDOW as usize, limits).expect("a good key")
 }
 
-/// Commands of three octets: what, number, place. The datagrams of a batch need not be the packets that were put in.
+/// Commands of three bytes: what, number, place. The datagrams of a batch need not be the packets that were put in.
 pub fn open(data: &[u8]) {
     let (near, far) = (slot(data, 1, 2), slot(data, 2, 1));
     let mut model = Model::default();
@@ -69,7 +69,7 @@ pub fn open(data: &[u8]) {
         rest = behind;
         let (number, place) = (usize::from(number), usize::from(place));
         match (what % 8, batch.last_mut()) {
-            // Seal a payload of `number` octets.
+            // Seal a payload of `number` bytes.
             (0, _) => {
                 let is_v2 = place % 2 == 1;
                 let header = DataHeader { key_id: 3, peer_id: is_v2.then_some(0x01_0203) };
@@ -94,7 +94,7 @@ pub fn open(data: &[u8]) {
                 packet[at] ^= 1 << (number % 8);
             }
             (3, Some(packet)) => packet.truncate(number),
-            // The next `number` octets as they are.
+            // The next `number` bytes as they are.
             (4, _) => {
                 let (octets, behind) = rest.split_at(number.min(rest.len()));
                 batch.push(octets.to_vec());

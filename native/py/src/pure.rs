@@ -18,7 +18,7 @@ fn bad(text: impl std::fmt::Display) -> PyErr {
 }
 
 /// The frames that stand for one read of the TAP (`packet`: virtio-net header of `vnet_octets`, and frame).
-/// `fit`: the longest frame (octets) that TCP may be cut to; 0: any.
+/// `fit`: the longest frame (bytes) that TCP may be cut to; 0: any.
 #[pyfunction]
 pub fn segment<'py>(
     py: Python<'py>,

@@ -60,7 +60,7 @@ impl RawAddress {
             sin6_scope_id: 0,
         },
     };
-    /// Octets of the larger kind.
+    /// Bytes of the larger kind.
     pub(crate) const OCTETS: libc::socklen_t = std::mem::size_of::<RawAddress>() as libc::socklen_t;
 
     /// For a socket of `family`; IPv4 is mapped on an IPv6 socket.
@@ -86,7 +86,7 @@ impl RawAddress {
     /// The endpoint, IPv4-mapped addresses as IPv4; None where nothing was filled in.
     pub fn to_endpoint(&self) -> Option<SocketAddr> {
         // SAFETY: all members begin with the family, and every value is initialised as one of them in full
-        // (EMPTY as the largest); all octets are plain data, for which any value is valid.
+        // (EMPTY as the largest); all bytes are plain data, for which any value is valid.
         unsafe {
             match libc::c_int::from(self.family) {
                 libc::AF_INET => {
@@ -163,7 +163,7 @@ pub fn interface_index(name: &str) -> Option<u32> {
 /// The name of an interface in the network namespace of the calling thread.
 pub fn interface_name(index: u32) -> Option<String> {
     let mut name = [0 as libc::c_char; libc::IF_NAMESIZE];
-    // SAFETY: `name` has the IF_NAMESIZE octets that the call may write; it ends them with a zero.
+    // SAFETY: `name` has the IF_NAMESIZE bytes that the call may write; it ends them with a zero.
     let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr()) };
     if found.is_null() {
         return None;

@@ -43,14 +43,14 @@ impl EventFd {
     /// Make it readable. Cannot fail but by overflow, where it is readable already.
     pub fn signal(&self) {
         let one = 1u64.to_ne_bytes();
-        // SAFETY: `one` is 8 readable octets for the length of the call.
+        // SAFETY: `one` is 8 readable bytes for the length of the call.
         unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
     }
 
     /// Make it unreadable.
     pub fn clear(&self) {
         let mut count = [0u8; 8];
-        // SAFETY: `count` is 8 writable octets for the length of the call.
+        // SAFETY: `count` is 8 writable bytes for the length of the call.
         unsafe { libc::read(self.0.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
     }
 }
@@ -113,12 +113,12 @@ fn poll(polled: &mut [libc::pollfd; 8], timeout: Option<u64>) -> u8 {
     bits
 }
 
-/// Read once; how many octets.
+/// Read once; how many bytes.
 ///
 /// # Errors
 /// The errno.
 pub fn read(descriptor: RawFd, buffer: &mut [u8]) -> Result<usize, Errno> {
-    // SAFETY: the kernel writes at most `buffer.len()` octets into `buffer`.
+    // SAFETY: the kernel writes at most `buffer.len()` bytes into `buffer`.
     let count = unsafe { libc::read(descriptor, buffer.as_mut_ptr().cast(), buffer.len()) };
     if count < 0 {
         return Err(last_errno());
@@ -126,12 +126,12 @@ pub fn read(descriptor: RawFd, buffer: &mut [u8]) -> Result<usize, Errno> {
     Ok(count as usize)
 }
 
-/// Write once; how many octets.
+/// Write once; how many bytes.
 ///
 /// # Errors
 /// The errno.
 pub fn write(descriptor: RawFd, octets: &[u8]) -> Result<usize, Errno> {
-    // SAFETY: the kernel reads at most `octets.len()` octets of `octets`.
+    // SAFETY: the kernel reads at most `octets.len()` bytes of `octets`.
     let count = unsafe { libc::write(descriptor, octets.as_ptr().cast(), octets.len()) };
     if count < 0 {
         return Err(last_errno());

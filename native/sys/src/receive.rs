@@ -12,7 +12,7 @@ use crate::{last_errno, Errno};
 
 /// The largest UDP payload is a little less.
 pub const MAX_DATAGRAM_OCTETS: usize = 65_536;
-/// Octets behind each read that belong to the caller.
+/// Bytes behind each read that belong to the caller.
 pub const SPARE_OCTETS: usize = 64;
 
 /// What a read of one packet takes of its place, mostly.
@@ -26,12 +26,12 @@ const SLOT_OCTETS: usize = MAX_DATAGRAM_OCTETS + SPARE_OCTETS;
 #[repr(C, align(8))]
 struct Control([u8; CONTROL_OCTETS]);
 
-/// What one read gave: `length` octets, which are datagrams of `segment` octets each (the last may be shorter).
+/// What one read gave: `length` bytes, which are datagrams of `segment` bytes each (the last may be shorter).
 #[derive(Debug, Clone, Copy)]
 pub struct Message {
-    /// Octets in all.
+    /// Bytes in all.
     pub length: usize,
-    /// Octets of each datagram; 0 only for an empty one.
+    /// Bytes of each datagram; 0 only for an empty one.
     pub segment: usize,
     /// Where they came from; None where the kernel did not say.
     pub source: Option<SocketAddr>,
@@ -124,7 +124,7 @@ impl Receiver {
         message
     }
 
-    /// The octets of all reads; that of index `i` begins at `i * stride()` and may be overwritten up to
+    /// The bytes of all reads; that of index `i` begins at `i * stride()` and may be overwritten up to
     /// [`SPARE_OCTETS`] behind its end.
     pub fn octets(&mut self) -> &mut [u8] {
         &mut self.buffer

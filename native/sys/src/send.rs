@@ -10,7 +10,7 @@ use crate::{last_errno, Errno};
 
 /// Datagrams in one UDP_SEGMENT send at most.
 pub const MAX_SEGMENTS: usize = 64;
-/// Octets in one UDP_SEGMENT send at most: an IP packet, less its headers and the largest options.
+/// Bytes in one UDP_SEGMENT send at most: an IP packet, less its headers and the largest options.
 pub const MAX_BATCH_OCTETS: usize = 65_000;
 /// Messages in one call of [`Sender::send_many`] at most; more take several system calls.
 pub const MAX_MESSAGES: usize = 64;
@@ -19,12 +19,12 @@ const UDP_SEGMENT: libc::c_int = 103;
 /// A segment size, an IPv6 pin, a traffic class and a hop limit, each with its header.
 const CONTROL_OCTETS: usize = 112;
 
-/// One message: `length` octets at `start` of a buffer, to be cut into datagrams of `segment` octets.
+/// One message: `length` bytes at `start` of a buffer, to be cut into datagrams of `segment` bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Outgoing {
     /// Where it begins.
     pub start: usize,
-    /// Octets.
+    /// Bytes.
     pub length: usize,
     /// 0: one datagram.
     pub segment: usize,
@@ -32,7 +32,7 @@ pub struct Outgoing {
     pub destination: RawAddress,
     /// Where from.
     pub pin: Option<Pin>,
-    /// Octet for the IP header: TOS or traffic class; 0: as the socket has it.
+    /// Byte for the IP header: TOS or traffic class; 0: as the socket has it.
     pub class: u8,
     /// Hop limit; 0: as the socket has it.
     pub hops: u8,
@@ -80,7 +80,7 @@ impl Sender {
     /// The errno; nothing was sent. EINVAL also where the message lies outside `buffer`.
     pub fn send(&mut self, socket: &UdpSocket, buffer: &[u8], message: &Outgoing) -> Result<(), Errno> {
         self.prepare(0, buffer, message)?;
-        // SAFETY: `prepare` has pointed the header to octets of `buffer` and of `self`, all alive and, where the
+        // SAFETY: `prepare` has pointed the header to bytes of `buffer` and of `self`, all alive and, where the
         // kernel could write (nowhere), ours alone.
         let count = unsafe { libc::sendmsg(socket.as_raw_fd(), &self.headers[0].msg_hdr, libc::MSG_DONTWAIT) };
         if count < 0 {
@@ -157,7 +157,7 @@ impl Sender {
     }
 }
 
-/// Write the control messages; how many octets.
+/// Write the control messages; how many bytes.
 fn fill(control: &mut Control, message: &Outgoing) -> usize {
     let mut at = 0;
     if message.segment > 0 {

@@ -26,7 +26,7 @@ pub fn steer_by_peer_id(socket: &UdpSocket, count: usize) -> io::Result<()> {
     let mut program = program(count);
     let header = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     let octets = std::mem::size_of::<libc::sock_fprog>() as libc::socklen_t;
-    // SAFETY: the kernel reads the `octets` octets of `header`, and through it the `len` instructions of `program`.
+    // SAFETY: the kernel reads the `octets` bytes of `header`, and through it the `len` instructions of `program`.
     let failed = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),

@@ -38,7 +38,7 @@ impl Gather {
         Gather { vectors: Vec::with_capacity(MAX_SLICES) }
     }
 
-    /// Write `head` and then the slices as one frame; how many octets.
+    /// Write `head` and then the slices as one frame; how many bytes.
     ///
     /// # Errors
     /// The errno; EMSGSIZE for more than [`MAX_SLICES`] - 1 slices.
@@ -55,7 +55,7 @@ impl Gather {
             }
             self.vectors.push(vector(slice));
         }
-        // SAFETY: every vector describes octets that are borrowed for the length of this call; the kernel only
+        // SAFETY: every vector describes bytes that are borrowed for the length of this call; the kernel only
         // reads them.
         let count = unsafe { libc::writev(descriptor, self.vectors.as_ptr(), self.vectors.len() as libc::c_int) };
         let number = if count < 0 { last_errno() } else { 0 };
@@ -74,7 +74,7 @@ fn vector(octets: &[u8]) -> libc::iovec {
 /// Whether there is no adapter behind the descriptor (any more).
 pub fn is_gone(descriptor: RawFd) -> bool {
     let mut request = [0u64; IFREQ_OCTETS / 8];
-    // SAFETY: TUNGETIFF writes one ifreq, which has 40 octets at most, into `request`.
+    // SAFETY: TUNGETIFF writes one ifreq, which has 40 bytes at most, into `request`.
     let failed = unsafe { libc::ioctl(descriptor, TUNGETIFF as _, request.as_mut_ptr()) };
     failed < 0
 }
@@ -87,7 +87,7 @@ pub fn mtu_of(name: &str) -> Option<u32> {
         return None;
     }
     request[..name.len()].copy_from_slice(name.as_bytes());
-    // SAFETY: SIOCGIFMTU reads and writes one ifreq, which has 40 octets at most.
+    // SAFETY: SIOCGIFMTU reads and writes one ifreq, which has 40 bytes at most.
     if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFMTU as _, request.as_mut_ptr()) } < 0 {
         return None;
     }

@@ -20,7 +20,7 @@ const IPV6_MTU: libc::c_int = 24;
 pub struct Options {
     /// Where to bind; None: not at all.
     pub bind: Option<SocketAddr>,
-    /// Octets of each buffer.
+    /// Bytes of each buffer.
     pub buffer: usize,
     /// Share the address with others (SO_REUSEPORT).
     pub share: bool,
@@ -107,7 +107,7 @@ impl UdpSocket {
     pub fn local_endpoint(&self) -> Option<SocketAddr> {
         let mut raw = RawAddress::EMPTY;
         let mut length = RawAddress::OCTETS;
-        // SAFETY: the kernel writes at most `length` octets, which `raw` has.
+        // SAFETY: the kernel writes at most `length` bytes, which `raw` has.
         let failed = unsafe { libc::getsockname(self.as_raw_fd(), std::ptr::from_mut(&mut raw).cast(), &mut length) };
         if failed != 0 {
             return None;
@@ -115,7 +115,7 @@ impl UdpSocket {
         raw.to_endpoint().filter(|endpoint| endpoint.port() != 0)
     }
 
-    /// Set the send buffer in octets (the kernel doubles it, for its own overhead too).
+    /// Set the send buffer in bytes (the kernel doubles it, for its own overhead too).
     ///
     /// # Errors
     /// As the kernel says.
@@ -174,7 +174,7 @@ impl UdpSocket {
 
     fn bind(&self, endpoint: &SocketAddr) -> io::Result<()> {
         let raw = RawAddress::new(endpoint, self.family).map_err(io::Error::from_raw_os_error)?;
-        // SAFETY: `raw` has the `length` octets that the kernel reads.
+        // SAFETY: `raw` has the `length` bytes that the kernel reads.
         let failed = unsafe { libc::bind(self.as_raw_fd(), std::ptr::from_ref(&raw).cast(), raw.length()) };
         if failed != 0 {
             return Err(io::Error::last_os_error());
@@ -185,7 +185,7 @@ impl UdpSocket {
     fn get(&self, level: libc::c_int, option: libc::c_int) -> Option<libc::c_int> {
         let mut value: libc::c_int = 0;
         let mut octets = std::mem::size_of::<libc::c_int>() as libc::socklen_t;
-        // SAFETY: the kernel writes at most `octets` octets, which `value` has.
+        // SAFETY: the kernel writes at most `octets` bytes, which `value` has.
         let failed = unsafe {
             libc::getsockopt(self.as_raw_fd(), level, option, std::ptr::from_mut(&mut value).cast(), &mut octets)
         };
@@ -194,7 +194,7 @@ impl UdpSocket {
 
     fn set(&self, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
         let octets = std::mem::size_of::<libc::c_int>() as libc::socklen_t;
-        // SAFETY: the kernel reads the `octets` octets of `value`.
+        // SAFETY: the kernel reads the `octets` bytes of `value`.
         let failed =
             unsafe { libc::setsockopt(self.as_raw_fd(), level, option, std::ptr::from_ref(&value).cast(), octets) };
         if failed != 0 {
@@ -216,7 +216,7 @@ impl AsFd for UdpSocket {
     }
 }
 
-/// The largest IP packet, in octets, that the kernel would send to `endpoint` in one piece: the MTU of the
+/// The largest IP packet, in bytes, that the kernel would send to `endpoint` in one piece: the MTU of the
 /// route, from the network namespace of the calling thread. Sends nothing. None where there is no route.
 pub fn route_mtu(endpoint: &SocketAddr) -> Option<u32> {
     let family = Family::of(endpoint);
@@ -229,7 +229,7 @@ pub fn route_mtu(endpoint: &SocketAddr) -> Option<u32> {
     // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
     let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
     let raw = RawAddress::new(endpoint, family).ok()?;
-    // SAFETY: `raw` has the `length` octets that the kernel reads.
+    // SAFETY: `raw` has the `length` bytes that the kernel reads.
     let failed = unsafe { libc::connect(descriptor.as_raw_fd(), std::ptr::from_ref(&raw).cast(), raw.length()) };
     if failed != 0 {
         return None;
@@ -240,7 +240,7 @@ pub fn route_mtu(endpoint: &SocketAddr) -> Option<u32> {
     };
     let mut mtu: libc::c_int = 0;
     let mut length = std::mem::size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `length` octets, which `mtu` has.
+    // SAFETY: the kernel writes at most `length` bytes, which `mtu` has.
     let failed = unsafe {
         libc::getsockopt(descriptor.as_raw_fd(), level, option, std::ptr::from_mut(&mut mtu).cast(), &mut length)
     };

@@ -32,7 +32,7 @@ fn open_queue(name: &str, many: bool) -> OwnedFd {
     request[..name.len()].copy_from_slice(name.as_bytes());
     let flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | if many { IFF_MULTI_QUEUE } else { 0 };
     request[16..18].copy_from_slice(&flags.to_ne_bytes());
-    // SAFETY: TUNSETIFF reads and writes one ifreq, which has 40 octets at most.
+    // SAFETY: TUNSETIFF reads and writes one ifreq, which has 40 bytes at most.
     assert_eq!(unsafe { libc::ioctl(device.as_raw_fd(), TUNSETIFF as _, request.as_mut_ptr()) }, 0, "TUNSETIFF");
     // SAFETY: TUNSETOFFLOAD takes a number.
     assert_eq!(unsafe { libc::ioctl(device.as_raw_fd(), TUNSETOFFLOAD as _, OFFLOADS) }, 0, "TUNSETOFFLOAD");

@@ -20,7 +20,7 @@ pub type PeerHandle = u64;
 pub const EVENT_QUEUE_EVENTS: usize = 1024;
 /// Most OCC messages of one peer that wait.
 pub const OCC_WAITING: usize = 8;
-/// Octets of the longest OCC message that is handed up: an options string has 1024 at most.
+/// Bytes of the longest OCC message that is handed up: an options string has 1024 at most.
 pub const OCC_OCTETS: usize = 1280;
 /// Most control datagrams of peers and of handshakes that wait.
 pub const CONTROL_QUEUE_DATAGRAMS: usize = 2048;
@@ -92,9 +92,9 @@ pub struct TapPort {
     pub name: String,
     /// Its MAC address.
     pub mac: [u8; 6],
-    /// Octets of a frame's payload.
+    /// Bytes of a frame's payload.
     pub mtu: u32,
-    /// 0 (none), 10 or 12 octets.
+    /// 0 (none), 10 or 12 bytes.
     pub virtio_header_size: usize,
     /// What the kernel accepted: `csum`, `tso4`, `tso6`, `tso_ecn`, `uso4`, `uso6`.
     pub offloads: Vec<String>,
@@ -170,7 +170,7 @@ impl Cipher {
         }
     }
 
-    /// Octets of its key.
+    /// Bytes of its key.
     pub fn key_length(self) -> usize {
         match self {
             Cipher::Aes256Gcm | Cipher::ChaCha20Poly1305 => 32,
@@ -191,11 +191,11 @@ pub struct Key {
     pub key_id: u8,
     /// The cipher of both directions.
     pub cipher: Cipher,
-    /// `cipher.key_length()` octets.
+    /// `cipher.key_length()` bytes.
     pub send_key: Zeroizing<Vec<u8>>,
     /// The implicit part of the nonce.
     pub send_iv: Zeroizing<[u8; 8]>,
-    /// `cipher.key_length()` octets.
+    /// `cipher.key_length()` bytes.
     pub receive_key: Zeroizing<Vec<u8>>,
     /// The implicit part of the nonce.
     pub receive_iv: Zeroizing<[u8; 8]>,
@@ -238,7 +238,7 @@ impl LimitTrigger {
 pub enum Event {
     /// A datagram with a control opcode (or an unknown one); content unchecked, from anybody.
     ControlReceived {
-        /// At most 4096 octets.
+        /// At most 4096 bytes.
         datagram: Vec<u8>,
         /// Where it came from.
         source: SocketAddr,
@@ -302,7 +302,7 @@ pub enum Event {
 pub struct PeerCounters {
     /// Frames by direction and kind.
     pub frames: BTreeMap<(&'static str, &'static str), u64>,
-    /// Their octets, without FCS and overhead.
+    /// Their bytes, without FCS and overhead.
     pub bytes: BTreeMap<(&'static str, &'static str), u64>,
     /// Outer UDP payload by direction.
     pub wire_bytes: BTreeMap<&'static str, u64>,

@@ -25,7 +25,7 @@ pub enum Error {
     /// A setting, an endpoint or a key that cannot be used.
     #[error("{0}")]
     BadSetting(String),
-    /// A group address, all zero, not 6 octets, or another VLAN than 0.
+    /// A group address, all zero, not 6 bytes, or another VLAN than 0.
     #[error("{0} cannot be a station here")]
     BadStation(String),
     /// No room for a new station.

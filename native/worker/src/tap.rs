@@ -16,7 +16,7 @@ use crate::control::counters::{Counter, Reason};
 use crate::error::Error;
 use crate::sync::ArcSwapOption;
 
-/// Octets of the largest IP packet, an Ethernet header, and two tags.
+/// Bytes of the largest IP packet, an Ethernet header, and two tags.
 pub const SUPER_FRAME_OCTETS: usize = 65_535 + 14 + 8;
 const HEADER_AND_TAGS_OCTETS: usize = 14 + 8;
 
@@ -27,7 +27,7 @@ const MTU_PAUSE: Nanos = SECOND / 10;
 pub struct Adapter {
     /// The adapter; None: it vanished.
     pub tap: ArcSwapOption<Tap>,
-    /// Octets of the largest frame that it carries, as far as is known: see `carries`.
+    /// Bytes of the largest frame that it carries, as far as is known: see `carries`.
     pub largest_frame: AtomicUsize,
     /// When its MTU was asked for last; monotonic.
     mtu_asked_at: AtomicU64,
@@ -79,11 +79,11 @@ pub struct Tap {
     queues: Vec<OwnedFd>,
     /// A queue out of service, to write to; None: each worker writes to its own.
     writer: Option<OwnedFd>,
-    /// Octets of the virtio-net header: 0, 10 or 12.
+    /// Bytes of the virtio-net header: 0, 10 or 12.
     pub vnet: usize,
-    /// Octets that one read may give, the header included, and one more, which shows a frame that was cut short.
+    /// Bytes that one read may give, the header included, and one more, which shows a frame that was cut short.
     pub room: usize,
-    /// Octets of the largest frame that it carried in one piece when it was attached.
+    /// Bytes of the largest frame that it carried in one piece when it was attached.
     pub largest_frame: usize,
     /// What may be joined into super-frames; None: nothing.
     pub rules: Option<CoalesceRules>,
@@ -160,7 +160,7 @@ impl Tap {
     }
 }
 
-/// Octets of the largest frame that an adapter of this MTU carries in one piece: with an Ethernet header and two tags.
+/// Bytes of the largest frame that an adapter of this MTU carries in one piece: with an Ethernet header and two tags.
 pub fn largest_frame(mtu: u32) -> usize {
     (mtu as usize + HEADER_AND_TAGS_OCTETS).min(SUPER_FRAME_OCTETS)
 }

@@ -101,7 +101,7 @@ pub struct Far {
     receiver: Receiver,
 }
 
-/// What arrived in one piece: datagrams of `segment` octets, the last may be shorter.
+/// What arrived in one piece: datagrams of `segment` bytes, the last may be shorter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
     pub segment: usize,
@@ -173,7 +173,7 @@ impl Far {
     }
 }
 
-/// A frame that differs from every other one: 14 octets or more.
+/// A frame that differs from every other one: 14 bytes or more.
 pub fn frame(number: usize, length: usize) -> Vec<u8> {
     let mut octets: Vec<u8> = (0..length).map(|at| (at * 31 + number * 7) as u8).collect();
     octets[..8].copy_from_slice(&(number as u64).to_be_bytes());
@@ -193,7 +193,7 @@ pub fn port_of(descriptor: RawFd) -> TapPort {
     }
 }
 
-/// A key of which one octet is known.
+/// A key of which one byte is known.
 pub fn key(send: u8, receive: u8) -> Key {
     Key {
         key_id: 0,

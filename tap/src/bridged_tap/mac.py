@@ -1,6 +1,6 @@
 """MAC addresses for adapters: random, kept, derived or fixed.
 
-Source: IEEE 802-2014, 8.2 (the two low bits of the first octet); RFC 2104 for `stable`.
+Source: IEEE 802-2014, 8.2 (the two low bits of the first byte); RFC 2104 for `stable`.
 Two of the 48 bits are fixed: the group bit is 0 (unicast), the local bit is 1 (no manufacturer's address).
 """
 

@@ -27,7 +27,7 @@ FILES = "ca ca.crt\ncert client.crt\nkey client.key\ntls-auth ta.key 1\n"
 
 @pytest.fixture
 def site(tmp_path):
-    """A client's identity, as PEM octets by the usual file name."""
+    """A client's identity, as PEM bytes by the usual file name."""
     authority = EmbeddedCa.create(tmp_path / "authority")
     identity = authority.issue("site-b", "client", days=30)
     return {

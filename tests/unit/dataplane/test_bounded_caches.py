@@ -17,7 +17,7 @@ from bridged.units import KeyId, PeerHandle, WirePeerId
 
 
 def segment(length: int, number: int) -> bytes:
-    """A TCP segment in a frame of this length, 60 octets or more; its checksums are wrong."""
+    """A TCP segment in a frame of this length, 60 bytes or more; its checksums are wrong."""
     ip = bytes.fromhex("4500") + (length - 14).to_bytes(2, "big") + bytes.fromhex("0000400040060000")
     tcp = bytes(4) + number.to_bytes(4, "big") + bytes.fromhex("000000005010ffff00000000")
     addresses = bytes.fromhex("0200000000010200000000020800")

@@ -25,5 +25,5 @@ def test_zeroes_mean_an_ordinary_frame() -> None:
 
 
 def test_a_stump_is_refused() -> None:
-    with pytest.raises(ValueError, match="9 octets"):
+    with pytest.raises(ValueError, match="9 bytes"):
         parse_vnet(bytes(9))

@@ -1,4 +1,4 @@
-"""First octets, headers and bodies of control packets."""
+"""First bytes, headers and bodies of control packets."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class Authority:
 
 @dataclass
 class Pair:
-    """Two engines and the wire between them; `step` octets are carried at a time."""
+    """Two engines and the wire between them; `step` bytes are carried at a time."""
 
     client: TlsEngine
     server: TlsEngine

@@ -1,1 +1,1 @@
-"""Pure header work: what the octets of a frame say, and how super-frames are cut and joined."""
+"""Pure header work: what the bytes of a frame say, and how super-frames are cut and joined."""

@@ -62,7 +62,7 @@ class _Layout:
 
 
 # One more in the identification is one less in the header checksum. Numbers are big-endian and end
-# before the TCP checksum, 50 octets into the frame: identification at 18, checksum at 24.
+# before the TCP checksum, 50 bytes into the frame: identification at 18, checksum at 24.
 _V4: Final = _Layout(
     GSO_TCPV4, 16, 14, 26, 34, (1 << 8 * (50 - 20)) - (1 << 8 * (50 - 26)), struct.Struct("!16xHH4xH12xI4xBB")
 )

@@ -12,7 +12,7 @@ _FIRST_12: Final = itemgetter(slice(12))
 
 
 def runs_of(frames: list[bytes]) -> list[tuple[bytes, list[bytes]]]:
-    """(first 12 octets, frames) of consecutive frames that have these octets in common, in order."""
+    """(first 12 bytes, frames) of consecutive frames that have these bytes in common, in order."""
     addresses = frames[0][:12]
     if len(frames) == 1 or len(set(map(_FIRST_12, frames))) == 1:
         return [(addresses, frames)]

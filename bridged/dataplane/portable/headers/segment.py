@@ -53,7 +53,7 @@ def segment(header: VnetHeader, frame: bytes) -> list[bytes]:
     if header.gso_type == GSO_NONE:
         return [complete_checksum(header, frame) if header.needs_checksum else frame]
     if not header.segment_size:
-        raise BadSuperFrame("segments of 0 octets")
+        raise BadSuperFrame("segments of 0 bytes")
     if header.gso_type in (GSO_TCPV4, GSO_TCPV6):
         return _segment_tcp(header, frame)
     if header.gso_type == GSO_UDP_L4:
@@ -69,7 +69,7 @@ def complete_checksum(header: VnetHeader, frame: bytes) -> bytes:
     """
     field = header.checksum_start + header.checksum_offset
     if field + 2 > len(frame):
-        raise BadSuperFrame(f"the checksum field at {field} is outside {len(frame)} octets")
+        raise BadSuperFrame(f"the checksum field at {field} is outside {len(frame)} bytes")
     total = word_sum(frame[header.checksum_start :])
     return frame[:field] + _field(total, header.checksum_offset) + frame[field + 2 :]
 

@@ -43,10 +43,10 @@ def parse_vnet(packet: bytes) -> VnetHeader:
     """Read the header at the start of `packet`.
 
     Raises:
-        ValueError: fewer than 10 octets.
+        ValueError: fewer than 10 bytes.
     """
     if len(packet) < HEADER_OCTETS:
-        raise ValueError(f"{len(packet)} octets hold no virtio-net header")
+        raise ValueError(f"{len(packet)} bytes hold no virtio-net header")
     flags, gso, header_length, size, start, offset = _LAYOUT.unpack_from(packet)
     return VnetHeader(
         bool(flags & NEEDS_CSUM), gso & ~GSO_ECN, bool(gso & GSO_ECN), header_length, size, start, offset

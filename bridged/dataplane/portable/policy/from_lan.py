@@ -29,7 +29,7 @@ class FromLan:
         return True
 
     def admitted(self, addresses: bytes, run: list[bytes]) -> list[bytes]:
-        """The frames of a run that no rule on single frames refuses; `addresses`: their first 12 octets."""
+        """The frames of a run that no rule on single frames refuses; `addresses`: their first 12 bytes."""
         if min(map(len, run)) < LEAST_FRAME_OCTETS:
             long_enough = [frame for frame in run if len(frame) >= LEAST_FRAME_OCTETS]
             self._drops.count("transmit", "short_frame", len(run) - len(long_enough))

@@ -17,7 +17,7 @@ from bridged.units import MonotonicSeconds
 
 
 class LinkLayer(Protocol):
-    """Decides for frames by their first 12 octets (`addresses`). `ingress` None: they came from the TAP.
+    """Decides for frames by their first 12 bytes (`addresses`). `ingress` None: they came from the TAP.
 
     An answer holds until `fdb.version` changes, the set of peers changes, or an entry it rests on ages.
     """

@@ -57,7 +57,7 @@ class Verdicts:
         """By addresses: for frames from the TAP. `Peer.verdicts` has those for frames from a peer."""
 
     def judge(self, ingress: Peer | None, addresses: bytes, now: float) -> Verdict:
-        """Learn the source and decide. `addresses`: the first 12 octets; `ingress` None: from the TAP."""
+        """Learn the source and decide. `addresses`: the first 12 bytes; `ingress` None: from the TAP."""
         known = self.of_tap if ingress is None else ingress.verdicts
         verdict = self.remembered(known, addresses, now)
         if verdict is not None:

@@ -29,7 +29,7 @@ _BROADCAST_ADDRESS: Final = b"\xff" * 6
 
 
 def flood_kind(addresses: bytes) -> int:
-    """The kind of a frame whose destination is no known station; `addresses`: its first 12 octets."""
+    """The kind of a frame whose destination is no known station; `addresses`: its first 12 bytes."""
     if addresses.startswith(_BROADCAST_ADDRESS):
         return BROADCAST
     return MULTICAST if addresses[0] & 1 else UNKNOWN_UNICAST

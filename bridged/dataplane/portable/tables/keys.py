@@ -95,7 +95,7 @@ class KeySlot:
     def address_to(self, peer_id: WirePeerId | None) -> None:
         """Write DATA_V2 with this peer id from now on, or DATA_V1."""
         self.header = serialize_data_header(self._key.key_id, peer_id)
-        # DATA_V1 leaves its first octet unauthenticated.
+        # DATA_V1 leaves its first byte unauthenticated.
         self.additional = self.header if peer_id is not None else b""
 
     def close(self) -> None:
@@ -181,7 +181,7 @@ class KeySlot:
             for _ in packets:
                 drop("key_expired")
             return []
-        # DATA_V1 leaves its first octet unauthenticated.
+        # DATA_V1 leaves its first byte unauthenticated.
         begin, at, body = (0, 4, OVERHEAD_V2) if is_v2 else (1, 1, OVERHEAD_V1)
         tag_at = at + 4
         least = body + LEAST_FRAME_OCTETS

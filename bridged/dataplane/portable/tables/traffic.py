@@ -14,7 +14,7 @@ from bridged.dataplane.portable.tables.key_use import KeyUse
 
 
 class Traffic:
-    """Frames, octets and outer datagrams of one peer. Lists are indexed by kind."""
+    """Frames, bytes and outer datagrams of one peer. Lists are indexed by kind."""
 
     __slots__ = (
         "drops",
@@ -31,7 +31,7 @@ class Traffic:
         self.sent_frames = [0] * len(KINDS)
         self.sent_bytes = [0] * len(KINDS)
         self.retired = (0, 0, 0, 0)
-        """Datagrams received and sent, octets received and sent, under keys that have gone."""
+        """Datagrams received and sent, bytes received and sent, under keys that have gone."""
         self.drops: Drops = {}
 
     def counters(self, uses: Iterable[KeyUse]) -> PeerCounters:

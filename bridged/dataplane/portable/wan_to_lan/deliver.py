@@ -21,7 +21,7 @@ class Delivery:
         self.to_tap: list[bytes] = []
 
     def deliver(self, peer: Peer, addresses: bytes, run: list[bytes], now: float) -> None:
-        """Fit, judge and hand on frames of one peer that all begin with `addresses` (12 octets)."""
+        """Fit, judge and hand on frames of one peer that all begin with `addresses` (12 bytes)."""
         self._mss.fit(run)
         admitted = self._policy.admitted(peer, run, now)
         if not admitted:

@@ -1,4 +1,4 @@
-"""Datagrams from the network: whose they are, by their first octets and their source.
+"""Datagrams from the network: whose they are, by their first bytes and their source.
 
 Source: docs/protocol/data.md#2-1, #2-5 and #6-3. Data packets go to `opener`; control packets to the control
 plane, through its queue. Called with the loop's gate held.
@@ -94,7 +94,7 @@ class Receiver:
         return None
 
     def _take_run(self, packets: list[bytes], received: Received, now: float) -> None:
-        """Packets of one source that begin with the same 4 octets."""
+        """Packets of one source that begin with the same 4 bytes."""
         first, source = packets[0], received[2]
         if not first:
             self._drops.count("receive", "short_packet", len(packets))

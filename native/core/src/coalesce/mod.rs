@@ -1,7 +1,7 @@
 //! Frames on their way to the TAP become super-frames: consecutive segments of one flow in one write.
 //!
 //! Source: the merging rules of Linux's `tcp_gro_receive`, made stricter until the kernel's own segmentation
-//! (`tcp_gso_segment`, `__udp_gso_segment`) gives back every frame octet for octet: same headers but for length,
+//! (`tcp_gso_segment`, `__udp_gso_segment`) gives back every frame byte for byte: same headers but for length,
 //! identification, sequence number and checksums, no flags but ACK, ECE and a closing PSH, and *good checksums*. A
 //! super-frame says `NEEDS_CSUM`, which makes the kernel vouch for the sums; a frame with a wrong one is therefore left
 //! alone. `bridged/dataplane/portable/headers/coalesce.py` is the same in Python, but for UDP and tags.
@@ -19,7 +19,7 @@ use crate::hashing::Seed;
 
 /// Turns batches of frames into TAP writes. Push all frames of a batch, then read the groups off [`Coalescer::finish`].
 ///
-/// Allocates while batches get larger than any before. Memory: about 250 octets for each frame of the largest batch.
+/// Allocates while batches get larger than any before. Memory: about 250 bytes for each frame of the largest batch.
 #[derive(Debug)]
 pub struct Coalescer {
     rules: CoalesceRules,
@@ -57,7 +57,7 @@ impl Coalescer {
         self.len() == 0
     }
 
-    /// Add a frame of the batch; `index` is how the caller will find it again. The octets are not kept.
+    /// Add a frame of the batch; `index` is how the caller will find it again. The bytes are not kept.
     #[inline]
     pub fn push(&mut self, frame: &[u8], index: u32) {
         if self.is_finished {
@@ -103,7 +103,7 @@ pub enum Group<'a> {
         /// Which one.
         index: u32,
     },
-    /// Several frames: write `vnet`, `header`, and of each part what stands behind `header.len()` octets.
+    /// Several frames: write `vnet`, `header`, and of each part what stands behind `header.len()` bytes.
     Super(SuperGroup<'a>),
 }
 
@@ -116,13 +116,13 @@ pub struct SuperGroup<'a> {
     pub header: &'a [u8],
     /// Frames in it, at least 2, at most [`MAX_PARTS`].
     pub count: usize,
-    /// Octets of the super-frame: header and all payloads.
+    /// Bytes of the super-frame: header and all payloads.
     pub octets: usize,
     parts: Parts<'a>,
 }
 
 impl<'a> SuperGroup<'a> {
-    /// Octets of each part that are headers.
+    /// Bytes of each part that are headers.
     #[must_use]
     pub fn header_len(&self) -> usize {
         self.header.len()

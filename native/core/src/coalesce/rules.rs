@@ -4,7 +4,7 @@
 pub const MAX_PARTS: usize = 512;
 /// Of UDP, as the kernel's `UDP_MAX_SEGMENTS` has it.
 pub const MAX_UDP_PARTS: usize = 64;
-/// Octets that the IP header of a super-frame counts at most (IPv4: itself included).
+/// Bytes that the IP header of a super-frame counts at most (IPv4: itself included).
 pub const MAX_DATAGRAM_OCTETS: usize = 65535;
 
 /// What may be merged; all of it needs the matching offload on the TAP.

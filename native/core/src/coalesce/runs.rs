@@ -35,9 +35,9 @@ pub(super) struct Run {
     key: u64,
     /// Where the payload begins.
     body: usize,
-    /// Payload octets of every segment but the last.
+    /// Payload bytes of every segment but the last.
     size: usize,
-    /// Payload octets so far.
+    /// Payload bytes so far.
     payload: usize,
     /// Full segments that still fit.
     room: usize,

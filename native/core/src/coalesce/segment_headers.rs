@@ -125,7 +125,7 @@ pub(super) struct Segment {
     pub(super) layout: Layout,
     /// Where the payload begins.
     pub(super) body: usize,
-    /// Payload octets, at least 1.
+    /// Payload bytes, at least 1.
     pub(super) payload: usize,
     /// Identification (IPv4; else 0).
     pub(super) identity: u16,

@@ -1,6 +1,6 @@
 //! A TCP segment that came alone, and is larger than its way bears, as a super-frame of one: it can be cut then.
 //!
-//! Source: RFC 9293, 3.7 and 3.8 (a receiver sees octets, not segments); RFC 6864, 4.1 (identification).
+//! Source: RFC 9293, 3.7 and 3.8 (a receiver sees bytes, not segments); RFC 6864, 4.1 (identification).
 
 use super::SuperFrame;
 use crate::checksum::{is_valid, minus_word, sum, word};
@@ -95,7 +95,7 @@ fn plain_network(frame: &[u8]) -> Option<(usize, bool)> {
     is_plain.then_some((at, ethertype == ETHERTYPE_IPV4))
 }
 
-/// Octets of the TCP header at `start`, where nothing in it is of the segment as a whole.
+/// Bytes of the TCP header at `start`, where nothing in it is of the segment as a whole.
 fn plain_tcp_octets(frame: &[u8], start: usize) -> Option<usize> {
     let offset = u8_at(frame, start + 12);
     let flags = u8_at(frame, start + 13);

@@ -15,7 +15,7 @@ pub struct Packet {
     pub tags: Vec<[u8; 4]>,
     pub is_v4: bool,
     pub is_tcp: bool,
-    /// IPv4 options or IPv6 extension headers (the first octet of which is replaced by the next header).
+    /// IPv4 options or IPv6 extension headers (the first byte of which is replaced by the next header).
     pub extra: Vec<u8>,
     pub tos: u8,
     pub ttl: u8,
@@ -238,7 +238,7 @@ impl Packet {
     }
 }
 
-/// Octets that are different from place to place.
+/// Bytes that are different from place to place.
 pub fn data(octets: usize, seed: u8) -> Vec<u8> {
     (0..octets).map(|at| (at as u8).wrapping_mul(31).wrapping_add((at >> 8) as u8).wrapping_add(seed)).collect()
 }

@@ -29,11 +29,11 @@ const COOKIE: usize = 8;
 /// As `_SLOTS_ACCEPTED` in cookie.py.
 const SLOTS_ACCEPTED: i64 = 3;
 const PURPOSE: &[u8] = b"session id";
-/// Octets of the largest control packet of a stranger; as `MAX_CONTROL_DATAGRAM`.
+/// Bytes of the largest control packet of a stranger; as `MAX_CONTROL_DATAGRAM`.
 const STRANGER_OCTETS: usize = 2560;
 /// Wrap packet id of every answer.
 const ANSWER_PACKET_ID: u32 = 1;
-/// Octets of an answer with the longest digest.
+/// Bytes of an answer with the longest digest.
 pub const ANSWER_OCTETS: usize = 128;
 
 /// Secrets of a wrap, as the contract has them.
@@ -54,7 +54,7 @@ pub struct WrapSecrets {
 
 /// What cookies are made with.
 pub struct CookieSettings {
-    /// 32 random octets.
+    /// 32 random bytes.
     pub secret: Zeroizing<Vec<u8>>,
     /// Seconds for which a cookie is made alike; at least 1.
     pub slot_seconds: u64,
@@ -132,7 +132,7 @@ impl Answers {
         }
     }
 
-    /// The answer to a hard reset with this session id; its octets in `answer`. `unix` in seconds.
+    /// The answer to a hard reset with this session id; its bytes in `answer`. `unix` in seconds.
     pub fn answer(
         &self,
         session: &[u8; 8],
@@ -316,7 +316,7 @@ fn first_block(tag: &[u8]) -> [u8; 16] {
     block
 }
 
-/// 16 octets of an address, IPv4-mapped where it is IPv4.
+/// 16 bytes of an address, IPv4-mapped where it is IPv4.
 fn mapped(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),

@@ -73,14 +73,14 @@ impl Drops {
     }
 }
 
-/// Frames and octets of one direction by kind, and outer datagrams.
+/// Frames and bytes of one direction by kind, and outer datagrams.
 #[derive(Debug, Default)]
 pub struct DirectionCounters {
     frames: [Counter; FRAME_KINDS],
     octets: [Counter; FRAME_KINDS],
     /// Outer datagrams.
     pub wire: Counter,
-    /// Their octets.
+    /// Their bytes.
     pub wire_octets: Counter,
 }
 

@@ -22,9 +22,9 @@ use crate::tables::switch::Target;
 use crate::tap::SUPER_FRAME_OCTETS;
 use crate::transport::seam::{PeerPath, SendContext, Transport};
 
-/// Send at once when this many octets wait.
+/// Send at once when this many bytes wait.
 pub const FLUSH_OCTETS: usize = 64_000;
-/// Frames up to this many octets fit every path.
+/// Frames up to this many bytes fit every path.
 const SMALL_OCTETS: usize = 512;
 
 /// What holds for all frames of one turn.
@@ -54,7 +54,7 @@ impl<T: Transport> Forwarding<T> {
         }
     }
 
-    /// Forward the frame of `length` octets in the batcher's write slot.
+    /// Forward the frame of `length` bytes in the batcher's write slot.
     pub fn forward_plain(&mut self, scene: &Scene<'_, T>, vnet: &VnetHeader, length: usize) {
         let shared = scene.shared;
         let frame = &mut self.batcher.write_slot(0)[..length];
@@ -200,7 +200,7 @@ fn place_cut<T: Transport>(
     }
 }
 
-/// Octets of the largest frame that crosses the peer's path in one piece; `usize::MAX`: not known.
+/// Bytes of the largest frame that crosses the peer's path in one piece; `usize::MAX`: not known.
 #[inline]
 pub fn fit_of<T: Transport>(peer: &Peer<T>) -> usize {
     match peer.path.load().fitting() {

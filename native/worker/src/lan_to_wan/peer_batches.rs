@@ -23,7 +23,7 @@ use crate::tables::keys::{KeySlot, Reserved};
 use crate::tables::peers::Peer;
 use crate::transport::seam::{BatchSender, Packet, SendContext, Transport};
 
-/// Octets of the buffer.
+/// Bytes of the buffer.
 const ARENA_OCTETS: usize = 256 * 1024;
 /// Most peers whose packets are sent in one call, holding the send locks of all of them.
 const GROUP_PEERS: usize = 64;
@@ -32,7 +32,7 @@ const GROUP_PEERS: usize = 64;
 pub struct PeerBatcher<T: Transport> {
     thread: usize,
     arena: Arena,
-    /// Octets of the arena that sealing will need, in addition to those in use.
+    /// Bytes of the arena that sealing will need, in addition to those in use.
     owed: usize,
     queue: PendingFrames<T>,
     batches: Vec<Batch>,
@@ -42,7 +42,7 @@ pub struct PeerBatcher<T: Transport> {
 /// The buffer that packets are sealed in.
 struct Arena {
     octets: Box<[u8]>,
-    /// Octets in use.
+    /// Bytes in use.
     used: usize,
     sealed: Vec<Packet>,
 }
@@ -52,7 +52,7 @@ struct Arena {
 struct Batch {
     packets: usize,
     octets: usize,
-    /// Frames and their octets, by kind.
+    /// Frames and their bytes, by kind.
     frames: [(u64, u64); FRAME_KINDS],
 }
 
@@ -69,25 +69,25 @@ impl<T: Transport> PeerBatcher<T> {
         }
     }
 
-    /// Octets that wait to be sent.
+    /// Bytes that wait to be sent.
     #[inline]
     pub fn octets(&self) -> usize {
         self.arena.used + self.owed
     }
 
-    /// Whether a frame of this many octets still fits.
+    /// Whether a frame of this many bytes still fits.
     #[inline]
     pub fn has_room(&self, frame: usize) -> bool {
         self.arena.used + self.owed + OVERHEAD_V2 + frame <= self.arena.octets.len() && self.queue.has_room()
     }
 
-    /// Give all that is queued from now on this traffic class (the whole octet; 0: none) in the outer IP header.
+    /// Give all that is queued from now on this traffic class (the whole byte; 0: none) in the outer IP header.
     #[inline]
     pub fn set_class(&mut self, class: u8) {
         self.queue.set_class(class);
     }
 
-    /// Where to write the next frame, with `before` octets in front of it (at most 24).
+    /// Where to write the next frame, with `before` bytes in front of it (at most 24).
     #[inline]
     pub fn write_slot(&mut self, before: usize) -> &mut [u8] {
         let at = (self.arena.used + OVERHEAD_V2 - before).min(self.arena.octets.len());
@@ -136,7 +136,7 @@ impl<T: Transport> PeerBatcher<T> {
         self.arena.used += overhead + length;
     }
 
-    /// PendingFrames a frame that lies at `start` of the octets that `flush_from` will be given (ask `has_room`
+    /// PendingFrames a frame that lies at `start` of the bytes that `flush_from` will be given (ask `has_room`
     /// before).
     #[inline]
     pub fn place_from(&mut self, peer: &Arc<Peer<T>>, kind: FrameKind, start: usize, length: usize) {

@@ -85,7 +85,7 @@ fn no_run_has_more_datagrams_or_octets_than_the_kernel_takes() {
     let rig = Rig::new(|_| {});
     let mut far = rig.join(1, Some(1));
     assert_eq!(shape(&relayed(&rig, &mut far, &[60; 150])), [(84, 64), (84, 64), (84, 22)]);
-    // 44 of 1472 octets are 64,768; 45 would be more than one send takes.
+    // 44 of 1472 bytes are 64,768; 45 would be more than one send takes.
     assert_eq!(shape(&relayed(&rig, &mut far, &[1448; 50])), [(1472, 44), (1472, 6)]);
     assert_eq!(shape(&relayed(&rig, &mut far, &[32_000, 32_000, 32_000])), [(32_024, 2), (32_024, 1)]);
     assert_eq!(rig.plane.snapshot().drops, Default::default());

@@ -1,6 +1,6 @@
 //! What waits to be sent, by peer. Each peer's frames stay in the order in which they came.
 //!
-//! Pure: no octets, no sockets. A peer is found by its port in a small table of open addresses; nothing is allocated
+//! Pure: no bytes, no sockets. A peer is found by its port in a small table of open addresses; nothing is allocated
 //! once the vectors have their size.
 
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub struct PendingFrame {
     pub kind: Option<FrameKind>,
     /// Offset of the frame; with `Place::Here`, of the room for its header.
     pub at: usize,
-    /// Octets of the frame.
+    /// Bytes of the frame.
     pub length: usize,
     /// Traffic class of the outer IP header; 0: none.
     pub class: u8,

@@ -8,7 +8,7 @@ use bridged_sys::memory::resident;
 
 use crate::tap::SUPER_FRAME_OCTETS;
 
-/// Octets of the ring: 128 of the largest super-frames. About what the socket may hold without `priority`.
+/// Bytes of the ring: 128 of the largest super-frames. About what the socket may hold without `priority`.
 const RING_OCTETS: usize = 8 * 1024 * 1024;
 /// A place behind the ring for reads that find no room in it.
 const OVERFLOW: usize = RING_OCTETS;
@@ -27,7 +27,7 @@ pub struct Record {
     pub class: u8,
     /// Where it begins in the ring.
     start: usize,
-    /// Octets.
+    /// Bytes.
     length: usize,
     /// Where what was read with it begins.
     from: usize,
@@ -53,7 +53,7 @@ impl PriorityBacklog {
         self.records.is_empty()
     }
 
-    /// Where to read this many octets (one read of the TAP at most). While there is no room it is a place from which
+    /// Where to read this many bytes (one read of the TAP at most). While there is no room it is a place from which
     /// nothing can be kept.
     pub fn room(&mut self, octets: usize) -> usize {
         let Some(oldest) = self.records.front().map(|record| record.from) else {
@@ -63,7 +63,7 @@ impl PriorityBacklog {
         if self.records.len() == RECORDS {
             return OVERFLOW;
         }
-        // One octet stays free: the tail must not come to lie on the oldest.
+        // One byte stays free: the tail must not come to lie on the oldest.
         let is_wrapped = self.tail <= oldest;
         match (is_wrapped, self.tail + octets) {
             (true, end) if end < oldest => self.tail,

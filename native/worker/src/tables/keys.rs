@@ -1,7 +1,7 @@
 //! One data key: seal and open in place, packet ids, replay window, limits.
 //!
 //! Source: docs/protocol/data.md#2-1 and #3. The AEAD is that of aws-lc-rs: measured on a processor with VAES
-//! (1400 octets, AES-256-GCM) it needs 0.6 of the time that `ring` does, and has AES-192 as well. Against OpenSSL
+//! (1400 bytes, AES-256-GCM) it needs 0.6 of the time that `ring` does, and has AES-192 as well. Against OpenSSL
 //! 3.0.19 (`openssl speed -evp aes-256-gcm -bytes 1400`, in turn with bench `seal`, on a Granite Rapids): 175 against
 //! 559 ns.
 //!
@@ -26,7 +26,7 @@ use crate::sync::{lock, Mutex, Padded};
 use crate::tables::packet_ids::PacketIds;
 pub use crate::tables::packet_ids::Reserved;
 
-/// Octets behind a packet that [`KeySlot::open`] uses, and puts back.
+/// Bytes behind a packet that [`KeySlot::open`] uses, and puts back.
 pub const SPARE_OCTETS: usize = TAG_OCTETS;
 
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl std::fmt::Debug for KeySlot {
 pub struct Opened {
     /// Packets that were authentic and new, short ones included.
     pub fresh: usize,
-    /// Their octets.
+    /// Their bytes.
     pub octets: usize,
 }
 
@@ -123,7 +123,7 @@ impl KeySlot {
         self.sent.0.ids.reserve(count)
     }
 
-    /// Seal the payload that stands behind `header.overhead()` octets of `packet`, in place, and write what belongs in
+    /// Seal the payload that stands behind `header.overhead()` bytes of `packet`, in place, and write what belongs in
     /// front of it. False, and nothing done, where `ids` has none left or the packet has no payload.
     #[inline]
     pub fn seal(&self, header: &DataHeader, packet: &mut [u8], ids: &mut Reserved) -> bool {
@@ -143,7 +143,7 @@ impl KeySlot {
     }
 
     /// As [`seal`](Self::seal), of a payload that lies elsewhere: it is read there and not copied before. `packet` has
-    /// `header.overhead()` octets more than it.
+    /// `header.overhead()` bytes more than it.
     #[inline]
     pub fn seal_from(&self, header: &DataHeader, payload: &[u8], packet: &mut [u8], ids: &mut Reserved) -> bool {
         let body = header.overhead();
@@ -160,13 +160,13 @@ impl KeySlot {
         self.seal.seal_out_of_place_scatter(nonce, additional, payload, text, &[], tag).is_ok()
     }
 
-    /// Count what was sealed, payload octets.
+    /// Count what was sealed, payload bytes.
     #[inline]
     pub fn count_sent(&self, octets: usize) {
         self.sent.0.octets.fetch_add(octets as u64, Relaxed);
     }
 
-    /// Open packets in place: those of `size` octets (the last may be shorter) that fill `length` octets at the start
+    /// Open packets in place: those of `size` bytes (the last may be shorter) that fill `length` bytes at the start
     /// of `octets`, behind which [`SPARE_OCTETS`] are ours to use meanwhile. All begin with the same header.
     ///
     /// `take` gets offset and length of each payload that is authentic, new, and long enough to be a frame;

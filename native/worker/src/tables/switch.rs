@@ -12,7 +12,7 @@ use bridged_core::Nanos;
 use crate::control::counters::Reason;
 use crate::tables::stations::{Ingress, Move, SharedFdb};
 
-/// Places of each cache of a thread, 32 octets each.
+/// Places of each cache of a thread, 32 bytes each.
 const CACHE_PLACES: usize = if cfg!(feature = "model") { 4 } else { 4096 };
 /// Every frame is in this VLAN: the switch does not look at tags yet.
 pub const VLAN: u16 = 0;
@@ -55,7 +55,7 @@ impl Switch {
         }
     }
 
-    /// Learn the source of a frame of 14 octets or more, and decide. `report` hears of a station that moved, a few
+    /// Learn the source of a frame of 14 bytes or more, and decide. `report` hears of a station that moved, a few
     /// times a second at most: beyond that moves are only counted.
     #[inline]
     pub fn decide(

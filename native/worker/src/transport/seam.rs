@@ -62,7 +62,7 @@ pub trait PeerPath: std::fmt::Debug + Send + Sync + 'static {
     /// Where the peer is.
     fn endpoint(&self) -> SocketAddr;
 
-    /// Octets of the largest packet that crosses in one piece; `usize::MAX`: not known, or any.
+    /// Bytes of the largest packet that crosses in one piece; `usize::MAX`: not known, or any.
     fn fitting(&self) -> usize;
 
     /// It is time to ask for its MTU again.
@@ -101,7 +101,7 @@ pub struct SendContext<'a, T: Transport> {
 pub struct Packet {
     /// Offset.
     pub start: usize,
-    /// Octets.
+    /// Bytes.
     pub length: usize,
     /// Traffic class of the outer IP header; 0: none.
     pub class: u8,
@@ -142,8 +142,8 @@ pub trait BatchSender<T: Transport>: Send {
         -> Result<(), Reason>;
 }
 
-/// Packets of one origin that arrived together: `segment` octets each (the last may be shorter), from `start` of the
-/// receiver's octets on.
+/// Packets of one origin that arrived together: `segment` bytes each (the last may be shorter), from `start` of the
+/// receiver's bytes on.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival<O> {
     pub origin: O,
@@ -166,7 +166,7 @@ pub trait BatchReceiver<T: Transport>: Send {
     /// An arrival of the last `receive`; ask for each once. None: nobody knows where it came from.
     fn arrival(&mut self, index: usize, transport: &T) -> Option<Arrival<T::Origin>>;
 
-    /// The octets of all arrivals; 64 behind the end of each may be overwritten.
+    /// The bytes of all arrivals; 64 behind the end of each may be overwritten.
     fn octets(&mut self) -> &mut [u8];
 
     /// Enough arrived that more probably waits.

@@ -1,4 +1,4 @@
-//! For tests: a transport of streams, each packet behind its length (two octets), as OpenVPN has it over TCP.
+//! For tests: a transport of streams, each packet behind its length (two bytes), as OpenVPN has it over TCP.
 //!
 //! Source: docs/protocol/data.md#2-1. It shows that forwarding, batching and receiving need no datagrams.
 

@@ -95,7 +95,7 @@ impl<T: Transport> Delivery<T> {
 struct MssClamp {
     /// The largest MSS for IPv4; 0: no limit.
     limit: u16,
-    /// Octets of the largest frame that the peer's path bears; `usize::MAX`: not known, or not asked for.
+    /// Bytes of the largest frame that the peer's path bears; `usize::MAX`: not known, or not asked for.
     fit: usize,
 }
 

@@ -14,12 +14,12 @@ pub struct WanScene<'a, T: Transport> {
     pub now: Nanos,
 }
 
-/// Packets of one arrival with the same first octets.
+/// Packets of one arrival with the same first bytes.
 pub struct Batch<O> {
     pub origin: O,
     pub start: usize,
     pub length: usize,
-    /// Octets of each; the last may be shorter.
+    /// Bytes of each; the last may be shorter.
     pub size: usize,
 }
 

@@ -18,12 +18,12 @@ use crate::shared::Shared;
 use crate::tap::{judge, Failure, Tap};
 use crate::transport::seam::Transport;
 
-/// A frame in the octets that were received.
+/// A frame in the bytes that were received.
 #[derive(Debug, Clone, Copy)]
 pub struct Frame {
-    /// Offset. In front of it are octets of its packet's header, which are not needed any more.
+    /// Offset. In front of it are bytes of its packet's header, which are not needed any more.
     pub start: usize,
-    /// Octets.
+    /// Bytes.
     pub length: usize,
 }
 
@@ -150,7 +150,7 @@ impl<T: Transport> Writer<'_, T> {
 
     /// Write one frame; false where the adapter has gone, and all that were left are lost.
     fn write_plain(&self, octets: &mut [u8], frame: Frame) -> bool {
-        // The octets before the frame were the packet's header.
+        // The bytes before the frame were the packet's header.
         let start = frame.start - self.tap.vnet;
         octets[start..frame.start].fill(0);
         match write(self.queue, &octets[start..frame.start + frame.length]) {

@@ -2,7 +2,7 @@ use std::os::unix::net::UnixDatagram;
 
 use super::*;
 
-/// Packets of these lengths end to end; a 0 stands for an octet that belongs to none.
+/// Packets of these lengths end to end; a 0 stands for a byte that belongs to none.
 fn packets(lengths: &[usize]) -> Vec<Packet> {
     let mut start = 0;
     let mut found = Vec::new();

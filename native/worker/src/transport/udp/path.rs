@@ -23,7 +23,7 @@ pub struct UdpPath {
     pub raw: RawAddress,
     /// The local address to send from (the pinned source).
     pub pin: Option<Pin>,
-    /// UDP payload octets that cross without IP fragmentation; `usize::MAX`: not known.
+    /// UDP payload bytes that cross without IP fragmentation; `usize::MAX`: not known.
     pub fitting: AtomicUsize,
     /// Larger datagrams are not sent as segments of a run until `retry_at`.
     pub segment_limit: AtomicUsize,

@@ -19,7 +19,7 @@ const SINGLE_SLOTS: usize = 256;
 /// Reads where the kernel gives many datagrams in each (UDP_GRO), as more would not stay in the processor's cache, and
 /// where few come at once, as each costs something before the call. Only these have all their memory from the start.
 const FEW_SLOTS: usize = 8;
-/// Octets of a read that is a large one.
+/// Bytes of a read that is a large one.
 const LARGE_OCTETS: usize = 8192;
 /// More than one full packet: read again at once.
 const MORE_OCTETS: usize = 2000;

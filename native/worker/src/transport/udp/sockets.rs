@@ -24,7 +24,7 @@ use crate::transport::udp::path::UdpPath;
 use crate::transport::udp::pinned_sources::PinnedSources;
 use crate::transport::udp::send_failure::plain;
 
-/// Octets of the send buffer where urgent frames go first; the kernel takes twice as much, for its own overhead too.
+/// Bytes of the send buffer where urgent frames go first; the kernel takes twice as much, for its own overhead too.
 const PRIORITY_SEND_BUFFER: usize = 128 * 1024;
 
 /// See the module.
@@ -35,7 +35,7 @@ pub struct UdpTransport {
     has_priority: bool,
     /// Socket `i` is that of worker `i`, or all use the only one; none before there is one.
     sockets: ArcSwap<Vec<Arc<UdpSocket>>>,
-    /// MTU of the WAN in octets, as configured; 0: ask each route.
+    /// MTU of the WAN in bytes, as configured; 0: ask each route.
     configured_mtu: AtomicU32,
     /// Answer these from the address that they wrote to.
     pub pinned_sources: Mutex<PinnedSources>,
@@ -201,7 +201,7 @@ impl UdpTransport {
         self.sockets.load().first().and_then(|socket| socket.local_endpoint())
     }
 
-    /// The largest outer IP packet, in octets, of paths to new peers; 0: ask each route.
+    /// The largest outer IP packet, in bytes, of paths to new peers; 0: ask each route.
     pub fn set_mtu(&self, mtu: u32) {
         self.configured_mtu.store(mtu, Relaxed);
     }
