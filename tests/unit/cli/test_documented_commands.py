@@ -95,3 +95,9 @@ def test_the_profile_tells_the_openvpn_side_how_to_bridge(bridged, server):
     for command in ("openvpn --config FILE --dev tap0", "ip link set tap0 master br0", "ip link set tap0 up"):
         assert f"#   {command}\n" in heading
         assert command.replace("FILE", "warehouse.ovpn") in (ROOT / "README.md").read_text()
+
+
+def test_the_readme_names_every_command():
+    page = (ROOT / "README.md").read_text()
+    names = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    assert [name for name in names if not re.search(rf"`(bridged )?{name}\b", page)] == []
