@@ -1,8 +1,9 @@
 """Several test processes on one machine, and some tests that need it for themselves.
 
 `make test` runs pytest with several workers (pytest-xdist), because most system and interop tests wait: for
-a retransmission, a ping, a program that ends. What measures or needs a steady flow carries the mark `alone`:
-it starts when the tests that are running have ended, and nothing starts beside it.
+a retransmission, a ping, a program that ends. A test that loads the machine itself carries the mark `alone`:
+it starts when the tests that are running have ended, and nothing starts beside it. A test that only bounds a
+time carries `measures` (tests/measuring.py).
 """
 
 from __future__ import annotations

@@ -67,6 +67,7 @@ def joined() -> Iterator[tuple[TwoSites, Bridged, Bridged]]:
     with Lab("reflect") as lab:
         sites = TwoSites(lab)
         server, client = bridged_pair(sites.a, sites.b)
+        sites.b.host.ping(sites.a.host.ipv4)
         yield sites, server, client
         stop_all(client, server)
 
