@@ -84,6 +84,7 @@ class Loop:
         self._gate = gate
         self._transport = transport
         self._directions = directions
+        self._reader, self._writer = directions.reader, directions.writer
         self._forwarding = directions.forwarding
         self._delivery = directions.delivery
         self._receiver = directions.receiver
@@ -144,6 +145,7 @@ class Loop:
     def watch_tap(self) -> None:
         """Watch the adapter that the directions use now. With the gate held, or before `start`."""
         self._forget_tap()
+        self._reader, self._writer = self._directions.reader, self._directions.writer
         self._tap_descriptors = self._directions.tap.port.fds
         for descriptor in self._tap_descriptors:
             self._budgets[descriptor] = _Budget(TAP_BUDGET_FRAMES)
@@ -229,11 +231,22 @@ class Loop:
         if len(ready) == 1 and ready[0][0] != self._latest and self._tap_descriptors:
             descriptor = self._latest = ready[0][0]
             if descriptor == self._wire_descriptor:
-                self._read_wire_once(now)
+                received = self._transport.receive()
+                if received is None:
+                    return
+                frame = self._receiver.take_one(received, now)
+                if frame is not None:
+                    self._writer.write_one(frame)
+                elif self._delivery.to_tap or self._batches:
+                    self._deliver(now)
                 return
             # The event may be older than the adapter: a descriptor's number is soon another file's.
             if descriptor in self._tap_descriptors:
-                self._read_tap_once(descriptor, now)
+                frame, frames = self._reader.read_one(descriptor)
+                if frame is not None:
+                    self._forwarding.forward_one(frame, now)
+                elif frames:
+                    self._forwarding.forward(frames, now)
                 return
         self._turns += 1
         for descriptor, _ in ready:
@@ -248,16 +261,9 @@ class Loop:
 
     def _read_tap(self, descriptor: int, now: float) -> None:
         budget = self._budgets[descriptor]
-        frames = self._directions.reader.read(descriptor, budget.reads)
+        frames = self._reader.read(descriptor, budget.reads)
         budget.spend(len(frames), self._turns)
         if frames:
-            self._forwarding.forward(frames, now)
-
-    def _read_tap_once(self, descriptor: int, now: float) -> None:
-        frame, frames = self._directions.reader.read_one(descriptor)
-        if frame is not None:
-            self._forwarding.forward_one(frame, now)
-        elif frames:
             self._forwarding.forward(frames, now)
 
     def _read_wire(self, now: float) -> None:
@@ -272,22 +278,12 @@ class Loop:
         budget.spend(reads, self._turns)
         self._deliver(now)
 
-    def _read_wire_once(self, now: float) -> None:
-        received = self._transport.receive()
-        if received is None:
-            return
-        frame = self._receiver.take_one(received, now)
-        if frame is not None:
-            self._directions.writer.write_one(frame)
-        elif self._delivery.to_tap or self._batches:
-            self._deliver(now)
-
     def _deliver(self, now: float) -> None:
         """Hand out what waits for the TAP and for peers."""
         if self._delivery.to_tap:
             frames = self._delivery.take_for_tap()
             if self._tap_descriptors:
-                self._directions.writer.write(frames)
+                self._writer.write(frames)
             else:
                 self._drops.count("receive", "tap_down", len(frames))
         self._batches.flush(now)

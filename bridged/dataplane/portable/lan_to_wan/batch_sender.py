@@ -56,7 +56,9 @@ class BatchSender:
         if slot is None or (packet := slot.seal_one(frame)) is None:
             return False
         peer.sent_at = now
-        peer.traffic.count_sent(kind, 1, len(frame))
+        traffic = peer.traffic
+        traffic.sent_frames[kind] += 1
+        traffic.sent_bytes[kind] += len(frame)
         self._transport.send_one(packet, peer.path)
         return True
 

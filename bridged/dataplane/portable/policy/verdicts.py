@@ -26,10 +26,21 @@ class Verdict:
 
     `kind` is an index of `control.counters.KINDS`. `only`: the one peer that they go to; `only_to_tap`: they
     go nowhere else. `source` and `target` (None: a flood or a static station) are the entries that it rests
-    on, `version` the FDB's.
+    on, `version` the FDB's; none of them ages before `until` (monotonic seconds).
     """
 
-    __slots__ = ("drop", "kind", "only", "only_to_tap", "peers", "source", "target", "to_tap", "version")
+    __slots__ = (
+        "drop",
+        "kind",
+        "only",
+        "only_to_tap",
+        "peers",
+        "source",
+        "target",
+        "to_tap",
+        "until",
+        "version",
+    )
 
     source: Entry
 
@@ -44,6 +55,12 @@ class Verdict:
         self.only = peers[0] if len(peers) == 1 and not self.to_tap else None
         self.only_to_tap = self.to_tap and not peers
         self.version = -1
+        self.until = 0.0
+
+    def oldest(self) -> float:
+        """When the entry was heard that ages first (monotonic seconds)."""
+        heard = self.source.heard
+        return heard if self.target is None else min(heard, self.target.heard)
 
 
 class Verdicts:
@@ -73,6 +90,7 @@ class Verdicts:
         if source is not None and addresses not in MAGIC_ADDRESSES:
             verdict.source = source
             verdict.version = self._fdb.version
+            verdict.until = verdict.oldest() + self._ageing
             if len(known) >= (TAP_VERDICTS if ingress is None else PEER_VERDICTS):
                 known.clear()
             known[addresses] = verdict
@@ -83,10 +101,10 @@ class Verdicts:
         verdict = known.get(addresses)
         if verdict is None or verdict.version != self._fdb.version:
             return None
-        oldest = now - self._ageing
-        target = verdict.target
-        if verdict.source.heard < oldest or (target is not None and target.heard < oldest):
-            return None
+        if verdict.until < now:
+            verdict.until = verdict.oldest() + self._ageing
+            if verdict.until < now:
+                return None
         verdict.source.heard = now
         return verdict
 

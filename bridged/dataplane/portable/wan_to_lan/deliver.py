@@ -41,7 +41,9 @@ class Delivery:
         verdict = self._policy.remembered(peer, frame, now)
         if verdict is None or not verdict.only_to_tap or (self._mss.limit and may_be_syn(frame)):
             return False
-        peer.traffic.count_received(verdict.kind, 1, len(frame))
+        traffic = peer.traffic
+        traffic.received_frames[verdict.kind] += 1
+        traffic.received_bytes[verdict.kind] += len(frame)
         return True
 
     def take_for_tap(self) -> list[bytes]:
