@@ -35,6 +35,8 @@ pytestmark = [pytest.mark.root, pytest.mark.measures]
 
 SERVER_NAME = "hub.example"
 WITHIN_SECONDS = 2.0
+ASKED_AGAIN_SECONDS = 3.0
+"""Nothing tells a client when a silent server hears again: it asks every second, and so does ARP."""
 LABS_AT_ONCE = 4
 _making = threading.Lock()
 
@@ -143,8 +145,8 @@ class Joined:
         shutil.rmtree(self.client.state_directory / "remotes")
         self.client.start()
 
-    def wait_reach(self) -> None:
-        wait_reach(self.sites.b.host, self.sites.a.host.ipv4, WITHIN_SECONDS)
+    def wait_reach(self, most: float = WITHIN_SECONDS) -> None:
+        wait_reach(self.sites.b.host, self.sites.a.host.ipv4, most)
 
     def is_silent(self, seconds: float = 1.0) -> bool:
         return is_silent(self.sites.b.host, self.sites.a.host.ipv4, seconds)
@@ -249,7 +251,7 @@ def test_name_server_is_asked_again_when_its_silence_ends(running: Joined) -> No
     assert running.is_silent(3.0)
     assert running.client.tunnel()["state"] in ("resolving", "waiting")
     wan.run("nft", "delete table inet silence")
-    running.wait_reach()
+    running.wait_reach(ASKED_AGAIN_SECONDS)
 
 
 def test_name_server_that_is_silent_does_not_delay_the_end(running: Joined) -> None:
@@ -276,5 +278,5 @@ def test_server_on_one_address_serves_it_as_soon_as_it_appears() -> None:
         client = bridged_daemon.client(sites.b, profile, issue("client", "client"), sites.a.wan_ipv4).start()
         assert is_silent(sites.b.host, sites.a.host.ipv4, 1.0)
         sites.a.namespace.ip("addr", "add", f"{sites.a.wan_ipv4}/24", "dev", WAN_PORT)
-        wait_reach(sites.b.host, sites.a.host.ipv4, WITHIN_SECONDS)
+        wait_reach(sites.b.host, sites.a.host.ipv4, ASKED_AGAIN_SECONDS)
         stop_all(client, server)
