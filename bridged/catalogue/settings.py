@@ -229,6 +229,13 @@ def rows() -> Mapping[str, Row]:
     return found
 
 
+def limits_of_key(path: str) -> tuple[float | None, float | None]:
+    """The least and the most that operators may set (None: no limit). Raises as `row_of_key`."""
+    setting = row_of_key(path).setting
+    narrower = None if setting.key is None else setting.key.least
+    return setting.least if narrower is None else narrower, setting.most
+
+
 def row_of_key(path: str) -> Row:
     """The row that operators set by this key below `tunnels.NAME`.
 

@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from bridged.addresses import Endpoint, MacAddress, Remote
-from bridged.catalogue.settings import Priority, row_of_key
+from bridged.catalogue.settings import Priority, limits_of_key, row_of_key
 from bridged.link_planning.vlans import parse_vlans
 from bridged.protocol.keys.cipher import DEFAULT_CIPHERS
 
@@ -39,14 +39,14 @@ CipherName = Literal["AES-256-GCM", "AES-128-GCM", "CHACHA20-POLY1305"]
 def dataplane_key(path: str) -> Any:
     """The field of a key that sets a data plane: default, limits and meaning are those of the catalogue."""
     row = row_of_key(path)
-    setting, key = row.setting, row.setting.key
+    key = row.setting.key
     assert key is not None
-    return Field(
-        row.default if key.default is None else key.default,
-        ge=setting.least if key.least is None else key.least,
-        le=setting.most,
-        description=setting.meaning,
-    )
+    least, most = limits_of_key(path)
+    default = row.default if key.default is None else key.default
+    return Field(default, ge=least, le=most, description=row.setting.meaning)
+
+
+_WAN_MTU_LEAST, _WAN_MTU_MOST = limits_of_key("wan_mtu")
 
 
 class Section(BaseModel):
@@ -272,7 +272,10 @@ class RemoteSizes(Section):
         None, description="largest TCP MSS (mssfix); default: the tunnel's"
     )
     wan_mtu: int | None = Field(
-        None, ge=576, le=65535, description="largest outer packet that carries TCP; default: the tunnel's"
+        None,
+        ge=_WAN_MTU_LEAST,
+        le=_WAN_MTU_MOST,
+        description="largest outer packet that carries TCP; default: the tunnel's",
     )
 
 

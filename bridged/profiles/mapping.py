@@ -12,6 +12,7 @@ from ipaddress import IPv4Interface, ip_interface
 from typing import Final
 
 from bridged.addresses import MacAddress
+from bridged.catalogue.settings import limits_of_key
 from bridged.profiles.draft import Draft, Mapper, argument, number_argument, refuse
 from bridged.profiles.mapping_connection import CONNECTION_MAPPERS
 from bridged.profiles.mapping_trust import TRUST_MAPPERS
@@ -123,6 +124,12 @@ def _limit(attribute: str, low: int, high: int) -> Mapper:
     return mapper
 
 
+def _limit_of_key(attribute: str, path: str) -> Mapper:
+    """`_limit` with the limits of this key of the configuration."""
+    least, most = limits_of_key(path)
+    return _limit(attribute, int(least or 0), 1 << 62 if most is None else int(most))
+
+
 MAPPERS: Final[dict[str, Mapper]] = {
     **TRUST_MAPPERS,
     **CONNECTION_MAPPERS,
@@ -136,11 +143,11 @@ MAPPERS: Final[dict[str, Mapper]] = {
     "ifconfig": _ifconfig,
     "ifconfig-ipv6": _ifconfig_ipv6,
     "reneg-sec": _limit("renegotiate_seconds", 0, 1 << 31),
-    "reneg-bytes": _limit("renegotiate_bytes", 0, 1 << 62),
-    "reneg-pkts": _limit("renegotiate_packets", 0, 1 << 62),
+    "reneg-bytes": _limit_of_key("renegotiate_bytes", "renegotiate.bytes"),
+    "reneg-pkts": _limit_of_key("renegotiate_packets", "renegotiate.packets"),
     "hand-window": _limit("handshake_seconds", 5, 3600),
     "tran-window": _limit("transition_seconds", 1, 1 << 31),
-    "replay-window": _limit("replay_window", 64, 65536),
+    "replay-window": _limit_of_key("replay_window", "replay_window"),
     "keepalive": _keepalive,
     "ping": _limit("ping_seconds", 0, 86400),
     "ping-restart": _limit("restart_seconds", 0, 86400),

@@ -16,6 +16,7 @@ from scripts.checks.error_calls import error_calls
 from scripts.checks.sources import PythonFile, Sources
 
 _CATALOGUE: Final = "bridged/catalogue/"
+_DIRECTIONS: Final = ("receive", "transmit")
 GENERATED: Final = "//! Generated from bridged/catalogue/"
 _FOLDERS: Final[Mapping[counters.Source, tuple[str, ...]]] = {
     "portable": (
@@ -39,6 +40,7 @@ _OTHER_TABLES: Final[Mapping[str, Iterable[str]]] = {
 def check(sources: Sources) -> Iterator[str]:
     """One line for each value without code, and for each unknown error code."""
     yield from _drop_reasons(sources)
+    yield from _unknown_drops(sources)
     yield from _counts(sources)
     everywhere = _produced(sources.program(), ("",))
     for table, values in _OTHER_TABLES.items():
@@ -63,6 +65,26 @@ def _drop_reasons(sources: Sources) -> Iterator[str]:
         for source in sorted(reason.sources):
             if not makers[source]:
                 yield f"{_CATALOGUE}counters.py: {source} code never drops for `{reason.name}`"
+
+
+def _unknown_drops(sources: Sources) -> Iterator[str]:
+    """Drops counted under a name without a row: `count("receive", "fun")`, `drops["receive", "fun"]`."""
+    known = {*_DIRECTIONS, *(reason.name for reason in counters.DROP_REASONS)}
+    for file in sources.program():
+        for node in ast.walk(file.tree):
+            values: list[ast.expr] = []
+            if isinstance(node, ast.Call):
+                values = node.args
+            elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple):
+                values = node.slice.elts
+            words = [value.value for value in values[:2] if isinstance(value, ast.Constant)]
+            if (
+                words[:1]
+                and words[0] in _DIRECTIONS
+                and isinstance(words[-1], str)
+                and words[-1] not in known
+            ):
+                yield f"{file.path}:{node.lineno}: counters.py has no drop reason `{words[-1]}`"
 
 
 def _counts(sources: Sources) -> Iterator[str]:

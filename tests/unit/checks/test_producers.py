@@ -42,6 +42,16 @@ def test_docstrings_and_comparisons_produce_nothing() -> None:
     assert "bridged/catalogue/counters.py: portable code never drops for `tap_down`" in findings
 
 
+def test_a_drop_without_a_row_is_found() -> None:
+    text = 'drops.count("receive", "tap_down", 3)\ndrops.count("receive", "fun")\n'
+    text += 'drops["transmit", "joy"] += 1\nfigures.get("receive", 0)\n'
+    findings = set(producers.check(Sources.of({"bridged/dataplane/a.py": text})))
+    assert {finding for finding in findings if "has no drop reason" in finding} == {
+        "bridged/dataplane/a.py:2: counters.py has no drop reason `fun`",
+        "bridged/dataplane/a.py:3: counters.py has no drop reason `joy`",
+    }
+
+
 def test_an_unknown_error_code_is_found() -> None:
     text = (
         ERRORS + 'raise DataplaneError("bind_filed", "…")\nraise ConfigurationError("why", code="cipher")\n'
