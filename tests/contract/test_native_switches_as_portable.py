@@ -1,7 +1,8 @@
 """Differential: two whole data planes, one of each build, see the same frames and do the same with them.
 
 Random scripts of a few stations behind a TAP and three peers. After each step both must have said the same to
-everybody, learned the same, and dropped the same for the same reason.
+everybody, learned the same, and dropped the same for the same reason. In between stations are installed and
+removed from outside.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from contextlib import ExitStack
 
 import pytest
 
+from bridged.dataplane.contract import Station
+from bridged.errors import DataplaneError
 from bridged.protocol.keys.cipher import Cipher
+from bridged.units import PeerHandle
 from tests.contract.dataplane_rig import BROADCAST, Rig, frame, station, until
 
 STEPS = 80
@@ -63,8 +67,21 @@ class Twin:
             heard += self._next(at)
         return heard
 
-    def knows(self) -> dict[bytes, int | None]:
-        return {entry.station.mac: entry.handle for entry in self.rig.plane.fdb()}
+    def changed(self, verb: str, known: Station, number: int | None) -> str:
+        """Install or remove a station; the code of a refusal, else empty."""
+        plane = self.rig.plane
+        if verb == "remove":
+            plane.remove_station(known)
+            return ""
+        port = None if number is None else PeerHandle(number)
+        try:
+            plane.install_station(known, port, is_static=verb == "install static")
+        except DataplaneError as error:
+            return error.code
+        return ""
+
+    def knows(self) -> dict[Station, tuple[int | None, bool]]:
+        return {entry.station: (entry.handle, entry.is_static) for entry in self.rig.plane.fdb()}
 
     def counted(self) -> object:
         figures = self.rig.snapshot()
@@ -100,6 +117,12 @@ def drawn_frames(script: random.Random) -> list[bytes]:
     return [octets] * script.choice([1, 1, 2, 5])
 
 
+def drawn_change(script: random.Random) -> tuple[str, Station, int | None]:
+    """A verb for a station and, if it is installed, its port."""
+    verb = script.choice(["install", "install static", "remove", "remove"])
+    return verb, Station(0, station(script.randint(1, STATIONS))), script.choice([None, 1, 2, PEERS])
+
+
 @pytest.mark.parametrize("between", [True, False])
 @pytest.mark.parametrize("seed", range(6))
 def test_both_builds_switch_alike(twins: Callable[..., list[Twin]], seed: int, between: bool) -> None:
@@ -111,6 +134,10 @@ def test_both_builds_switch_alike(twins: Callable[..., list[Twin]], seed: int, b
         addresses_per_peer=script.choice([3, 1000]),
     )
     for number in range(STEPS):
+        if script.random() < 0.15:
+            change = drawn_change(script)
+            refusals = [twin.changed(*change) for twin in pair]
+            assert refusals[0] == refusals[1], f"seed {seed}, step {number}: {change}"
         port, frames = script.randint(0, PEERS), drawn_frames(script)
         what = f"seed {seed}, step {number}: {len(frames)} of {frames[0][:14].hex()} from {port}"
         reference, native = (twin.said(port, frames) for twin in pair)
@@ -118,3 +145,5 @@ def test_both_builds_switch_alike(twins: Callable[..., list[Twin]], seed: int, b
         assert pair[1].knows() == pair[0].knows(), what
         # Frames are counted behind their sending.
         until(lambda: pair[1].counted() == pair[0].counted(), what)
+    reference_events, native_events = (twin.rig.plane.station_events(0) for twin in pair)
+    assert native_events == reference_events, f"seed {seed}"
