@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import partial
 
 import structlog
@@ -26,11 +26,11 @@ def build_tunnel(
     target: Configuration,
     plan: TunnelPlan,
     guard: CoalescingGuard,
-    learned: Callable[[], Collection[MacAddress]],
+    is_learned: Callable[[MacAddress], bool],
 ) -> tuple[RunningTunnel, TunnelAdapter]:
     """The tunnel, not started yet, and its open adapter, which outlives it.
 
-    `learned` gives the addresses that the daemon's switches know: the adapter takes none of them.
+    `is_learned` says whether the daemon's switches know an address: the adapter does not take it then.
 
     Raises:
         TapError, AdapterLockedError: the adapter cannot be opened; nothing is left open.
@@ -46,7 +46,7 @@ def build_tunnel(
         section,
         target.state_directory,
         tap_offloads(choice.kind),
-        learned,
+        is_learned,
         queues=section.workers if choice.kind == "native" else 1,
     )
     port = adapter.open()

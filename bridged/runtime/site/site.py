@@ -233,7 +233,7 @@ class Site:
             known.running.apply(plan)
             known.section = section
             return
-        known = _SiteTunnel(*build_tunnel(target, plan, self._coalescing, self._learned_addresses))
+        known = _SiteTunnel(*build_tunnel(target, plan, self._coalescing, self._is_learned))
         self._tunnels[plan.name] = known
         bridge = self._bridges.get(section.bridge)
         if bridge is not None:
@@ -306,10 +306,9 @@ class Site:
         assert self._target is not None
         return self._target
 
-    def _learned_addresses(self) -> set[MacAddress]:
-        return {
-            MacAddress(entry.station.mac) for tunnel in self.tunnels.values() for entry, _ in tunnel.fdb()
-        }
+    def _is_learned(self, address: MacAddress) -> bool:
+        """Whether a switch of ours knows a station of this address."""
+        return any(tunnel.find_station(address) is not None for tunnel in self.tunnels.values())
 
 
 def _taps_of(target: Configuration, bridge: str) -> set[str]:

@@ -56,8 +56,8 @@ class AttachedTap:
 class TunnelAdapter:
     """Keeps the adapter of one tunnel open, under one name and address, as long as the tunnel lives.
 
-    `offloads`: offloads that the data plane can handle (`csum`, `tso4`, …). `other_addresses` gives the
-    addresses that our own switches have learned; `mac_conflicts` counts candidates that were taken. `queues`:
+    `offloads`: offloads that the data plane can handle (`csum`, `tso4`, …). `is_learned` says
+    whether our own switches know an address; `mac_conflicts` counts candidates that were taken. `queues`:
     how many queues deliver frames; more than one makes a multi-queue adapter with one more, disabled queue
     for writing. `fallbacks` counts the offloads that the kernel refused, by (offload, cause).
     """
@@ -68,14 +68,14 @@ class TunnelAdapter:
         tunnel: Tunnel,
         state_directory: Path,
         offloads: Collection[str],
-        other_addresses: Callable[[], Collection[MacAddress]] = tuple,
+        is_learned: Callable[[MacAddress], bool] = lambda address: False,
         queues: int = 1,
     ) -> None:
         self.name = name
         self._tunnel = tunnel
         self._state_directory = state_directory
         self._offloads = offloads
-        self._other_addresses = other_addresses
+        self._is_learned = is_learned
         self._queues = queues
         self._log = structlog.get_logger("bridged.tap").bind(tap=name)
         self._mac: MacAddress | None = None
@@ -141,7 +141,6 @@ class TunnelAdapter:
 
     def _choose_mac(self) -> MacAddress:
         owners = address_owners(except_link=self.name)
-        learned = frozenset(self._other_addresses())
 
         def conflict(address: MacAddress) -> None:
             self.mac_conflicts += 1
@@ -152,7 +151,7 @@ class TunnelAdapter:
             self._tunnel.tap.mac,
             self.name,
             self._state_directory,
-            lambda address: address in owners or address in learned,
+            lambda address: address in owners or self._is_learned(address),
             on_conflict=conflict,
         )
 
