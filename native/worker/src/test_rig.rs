@@ -39,7 +39,7 @@ impl Rig {
         let port = port_of(tap.0.as_raw_fd());
         let mut settings = Settings::new("test", port, Some(loopback()));
         change(&mut settings);
-        let (plane, socket) = (DataPlane::new(settings).unwrap(), open());
+        let (plane, socket) = (DataPlane::build(settings).unwrap(), open());
         plane.use_socket(Some(socket.as_raw_fd())).unwrap();
         Rig { plane, socket, _tap: tap }
     }

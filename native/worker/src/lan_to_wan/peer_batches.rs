@@ -8,7 +8,7 @@
 //! from all threads (OpenVPN's replay window has 64 places).
 
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::Acquire;
 use std::sync::Arc;
 
 use bridged_core::packet::{DataHeader, OVERHEAD_V1, OVERHEAD_V2};
@@ -273,9 +273,13 @@ fn seal<T: Transport>(
         return batch;
     }
     let peer = &waiter.peer;
-    let slot = peer.sealing.load();
+    let mut slot = peer.sealing.load();
+    if slot.is_none() && peer.has_sealed.load(Acquire) {
+        // Its first key may have come between the two looks.
+        slot = peer.sealing.load();
+    }
     let Some(slot) = slot.as_ref() else {
-        let reason = if peer.has_sealed.load(Relaxed) { Reason::NoKey } else { Reason::NoPeer };
+        let reason = if peer.is_here() { Reason::NoKey } else { Reason::NoPeer };
         drop_pending(queue.of(waiter), reason, &peer.drops, context.counters);
         return batch;
     };

@@ -2,7 +2,10 @@
 //!
 //! Source: bridged/dataplane/contract.py, `PeerSettings`; docs/protocol/data.md#2-5, #5-1, #6-3.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed},
+};
 use std::sync::Arc;
 
 use bridged_core::allowance::Allowance;
@@ -122,6 +125,11 @@ impl<T: Transport> Peer<T> {
     pub fn header(&self, key_id: u8) -> DataHeader {
         let id = self.transmit_peer_id.load(Relaxed);
         DataHeader { key_id, peer_id: (id != NONE).then_some(id) }
+    }
+
+    /// Whether senders count it as there: from its first key to seal with until it leaves the table.
+    pub fn is_here(&self) -> bool {
+        self.has_sealed.load(Acquire) && !self.is_removed.load(Acquire)
     }
 
     /// The key of this id.
