@@ -78,6 +78,8 @@ def test_reflected_frames_cost_two_pings_at_most_and_move_nothing(
     sites, server, _ = joined
     near, far = sites.a.host, sites.b.host
     far.forget_neighbours()
+    conflicts = server.metric("bridged_mac_conflicts_total", tunnel="lab")
+    moved = server.metric("bridged_fdb_changes_total", change="moved")
     with reflecting(near, far.mac) as reflector, pinging(far, near.ipv4, 0.02) as pings:
         pings.wait_for_answers(100)
         assert reflector.reflected > 100
@@ -85,8 +87,8 @@ def test_reflected_frames_cost_two_pings_at_most_and_move_nothing(
         assert server.stations()[far.mac] == "client"
         pings.stop()
     at_most(pings.lost(), 2, "reflections", "pings")
-    assert server.metric("bridged_mac_conflicts_total", tunnel="lab") >= 1
-    assert server.metric("bridged_fdb_changes_total", change="moved") == 0
+    assert server.metric("bridged_mac_conflicts_total", tunnel="lab") > conflicts
+    assert server.metric("bridged_fdb_changes_total", change="moved") == moved
     assert server.log.count("station_reflected") >= 1
 
 

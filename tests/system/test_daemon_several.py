@@ -38,6 +38,9 @@ def apart() -> Iterator[Apart]:
         for daemon in (first, second):
             daemon.wait_connected()
             daemon.wait_connected(tunnel="machines")
+        # Each station is heard of, whichever test comes first.
+        sites.a.host.ping(sites.b.host.ipv4)
+        machines[0].ping(machines[1].ipv4)
         yield Apart((sites.a.host, sites.b.host), machines, (first, second))
         stop_all(second, first)
         for site in (sites.a, sites.b):
