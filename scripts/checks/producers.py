@@ -72,11 +72,12 @@ def _unknown_drops(sources: Sources) -> Iterator[str]:
     known = {*_DIRECTIONS, *(reason.name for reason in counters.DROP_REASONS)}
     for file in sources.program():
         for node in ast.walk(file.tree):
-            values: list[ast.expr] = []
             if isinstance(node, ast.Call):
                 values = node.args
             elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple):
                 values = node.slice.elts
+            else:
+                continue
             words = [value.value for value in values[:2] if isinstance(value, ast.Constant)]
             if (
                 words[:1]

@@ -58,7 +58,7 @@ impl DataPlane {
     /// A data plane that has not started yet. Duplicates the TAP's descriptors.
     ///
     /// # Errors
-    /// [`Error::BadSetting`], [`Error::ReplayWindow`], [`Error::System`].
+    /// [`Error::BadSetting`], [`Error::System`].
     pub fn new(settings: Settings) -> Result<DataPlane, Error> {
         settings.check()?;
         DataPlane::build(settings)
