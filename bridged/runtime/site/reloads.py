@@ -32,8 +32,8 @@ class Reloads:
     """Reloads `path`, one at a time. `configuration` is what is in effect, `status` the newest outcome.
 
     `lock` is held while the site changes. `is_running`: the start is complete, and no stop has begun.
-    `on_changed` hears that the site was changed towards a configuration, perhaps only in part; `on_applied`
-    that one is in effect.
+    `on_changed` is called after every attempt, even a failed one; `on_applied` when a configuration is in
+    effect.
     """
 
     def __init__(

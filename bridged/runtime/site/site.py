@@ -204,12 +204,12 @@ class Site:
         return ended
 
     async def _end_bridges(self, target: Configuration) -> list[str]:
-        """The same for bridges; and those with a TAP that outlived its tunnel: only a stop gives it back."""
+        """End bridges in the same way. A stop also removes the TAP of an ended tunnel from its bridge."""
         lasting = self._lasting_bridges(target)
         ended: list[str] = []
         for name, known in list(self._bridges.items()):
-            strangers = known.taps - _taps_of(target, name)
-            if name not in lasting or any(map(_exists, strangers)):
+            orphaned_taps = known.taps - _taps_of(target, name)
+            if name not in lasting or any(map(_exists, orphaned_taps)):
                 del self._bridges[name]
                 ended.append(name)
                 try:

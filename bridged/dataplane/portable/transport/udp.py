@@ -11,6 +11,7 @@ import os
 import select
 import socket
 import struct
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
@@ -206,7 +207,7 @@ class UdpTransport:
         is_usual = True
         for level, kind, value in ancillary:
             if kind == UDP_GRO and level == socket.IPPROTO_UDP:
-                size = int.from_bytes(value[:4], "little")
+                size = int.from_bytes(value[:4], sys.byteorder)
                 is_usual = False
             elif kind == SO_RXQ_OVFL and level == socket.SOL_SOCKET:
                 self._overflow = _U32.unpack(value)[0]
@@ -286,7 +287,7 @@ class UdpTransport:
 
     def _send_run(self, run: Sequence[bytes], path: Path, now: float, mark: AncillaryItem | None) -> int:
         size = len(run[0])
-        segment = (socket.IPPROTO_UDP, UDP_SEGMENT, size.to_bytes(2, "little"))
+        segment = (socket.IPPROTO_UDP, UDP_SEGMENT, size.to_bytes(2, sys.byteorder))
         number = self._try(run, path, [segment] if mark is None else [segment, mark])
         if number == 0:
             self.segments_per_send.observe(len(run))

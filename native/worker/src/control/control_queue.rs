@@ -113,7 +113,7 @@ impl ControlQueue {
         self.noticed.allows(endpoint, now, NOTICE) && self.noticed.allows(everybody, now, NOTICES)
     }
 
-    /// PendingFrames a datagram, or say why not.
+    /// Queue a datagram, or say why not.
     ///
     /// # Errors
     /// The drop reason.

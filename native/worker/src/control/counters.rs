@@ -1,5 +1,5 @@
-//! Totals that only grow. Each thread has its own, on separate cache lines, and is their only writer; snapshots
-//! read and add them up.
+//! Totals that only grow. Each thread writes its own, on separate cache lines; only drops are shared, because they
+//! are rare. Snapshots add them up.
 //!
 //! Source: docs/reference/metrics.md.
 

@@ -94,7 +94,7 @@ impl<T: Transport> PeerBatcher<T> {
         &mut self.arena.octets[at..]
     }
 
-    /// PendingFrames the frame that was put at `write_slot` for a peer. `kind` None: it is no frame, and not counted as
+    /// Queue the frame in `write_slot` for a peer. `kind` None: it is no frame, and not counted as
     /// one.
     #[inline]
     pub fn place(&mut self, peer: &Arc<Peer<T>>, kind: Option<FrameKind>, length: usize) {
@@ -106,7 +106,7 @@ impl<T: Transport> PeerBatcher<T> {
         self.place_here(kind, overhead, length);
     }
 
-    /// PendingFrames a frame that lies elsewhere, as far as it fits (ask `has_room` before).
+    /// Queue a copy of a frame that lies elsewhere, if it fits (ask `has_room` before).
     #[inline]
     pub fn place_copy(&mut self, peer: &Arc<Peer<T>>, kind: Option<FrameKind>, frame: &[u8]) {
         let overhead = overhead(self.queue.find(peer));
@@ -123,7 +123,7 @@ impl<T: Transport> PeerBatcher<T> {
         &mut self.arena.octets[at..]
     }
 
-    /// PendingFrames the frame that was written to `room_for` this peer.
+    /// Queue the frame that was written to `room_for` this peer.
     #[inline]
     pub fn place_written(&mut self, kind: FrameKind, length: usize) {
         let overhead = overhead(self.queue.found().and_then(|waiter| waiter.peer_id));
@@ -136,7 +136,7 @@ impl<T: Transport> PeerBatcher<T> {
         self.arena.used += overhead + length;
     }
 
-    /// PendingFrames a frame that lies at `start` of the bytes that `flush_from` will be given (ask `has_room`
+    /// Queue a frame that lies at `start` of the bytes that `flush_from` will be given (ask `has_room`
     /// before).
     #[inline]
     pub fn place_from(&mut self, peer: &Arc<Peer<T>>, kind: FrameKind, start: usize, length: usize) {
@@ -145,7 +145,7 @@ impl<T: Transport> PeerBatcher<T> {
         self.owed += OVERHEAD_V2 + length;
     }
 
-    /// PendingFrames the frame that was put at `write_slot` for all these peers.
+    /// Queue the frame in `write_slot` for all these peers.
     pub fn flood(&mut self, peers: &[Arc<Peer<T>>], kind: FrameKind, length: usize, context: &SendContext<'_, T>) {
         if let [only] = peers {
             return self.place(only, Some(kind), length);
@@ -213,7 +213,7 @@ impl<T: Transport> PeerBatcher<T> {
         batches.clear();
         arena.sealed.clear();
         for (waiter, turn) in peers.iter().zip(&mut turns) {
-            // Holding send locks, wait for no other one: two threads that did would wait for each other.
+            // While we hold a send lock, only try the next one. Waiting could deadlock two threads.
             let taken =
                 if batches.is_empty() { Some(lock(&waiter.peer.send_lock)) } else { try_lock(&waiter.peer.send_lock) };
             let Some(taken) = taken else { break };

@@ -50,7 +50,7 @@ pub struct PendingFrame {
 pub struct PendingPeer<T: Transport> {
     /// Who.
     pub peer: Arc<Peer<T>>,
-    /// Its id on the wire: room for the header was left according to it.
+    /// Its id on the wire: it decides how much room the header gets.
     pub peer_id: Option<u32>,
     /// How much waits.
     pub count: usize,

@@ -2,10 +2,9 @@
 //! others in order, a share at a time.
 //!
 //! Source: IEEE 802.1Q-2022, 8.6.8.1 (strict priority), with two classes.
-//! A frame can overtake others only before they reach the kernel. Therefore the TAP is emptied before each share, even
-//! if the newest frames have to be dropped, and a socket gets no share before it has sent
-//! half of what it may hold: the queue of a slow WAN is here rather than in the kernel. A lone frame is sent at once:
-//! nothing waits for more frames, and there are no timers.
+//! A frame can overtake others only before they reach the kernel. Therefore the thread empties the TAP before each share, and
+//! drops the newest frames if there is no room. It sends a share only when the socket is half empty. This keeps the
+//! queue of a slow WAN here, where urgent frames can overtake. A lone frame is sent at once, and there are no timers.
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;

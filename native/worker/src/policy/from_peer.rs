@@ -54,10 +54,11 @@ impl PeerPolicy {
 }
 
 impl<T: Transport> BatchPolicy<'_, T> {
-    /// Where a frame goes; its target may be a refusal, too. Neighbours with the same addresses share a decision.
+    /// Decide where a frame goes. Neighbours with the same addresses share a decision. A decision whose target is a
+    /// refusal: the frame counts as received, then is dropped.
     ///
     /// # Errors
-    /// The drop reason, where the frame does not even count as one of its peer.
+    /// The drop reason of a frame that does not count as received.
     #[inline]
     pub fn judge(&mut self, frame: &[u8]) -> Result<Decision, Reason> {
         let length = frame.len();

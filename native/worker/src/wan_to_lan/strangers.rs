@@ -12,7 +12,7 @@ use crate::control::counters::Reason;
 use crate::transport::seam::{BatchReceiver, Origin, Transport};
 use crate::wan_to_lan::scene::{Batch, WanScene};
 
-/// Data of nobody whom this server knows: tell a client that has not noticed that its session is gone.
+/// A data packet without a known peer: tell its sender that its session is gone.
 #[cold]
 pub fn notify_stranger<T: Transport>(scene: &WanScene<'_, T>, receiver: &mut T::Receiver, batch: &Batch<T::Origin>) {
     let shared = scene.shared;

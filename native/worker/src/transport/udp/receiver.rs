@@ -16,8 +16,8 @@ use crate::transport::udp::sockets::{UdpLink, UdpOrigin, UdpTransport};
 const SLOTS: usize = 64;
 /// Reads where that many came and each was one packet: together they make some super-frames.
 const SINGLE_SLOTS: usize = 256;
-/// Reads where the kernel gives many datagrams in each (UDP_GRO), as more would not stay in the processor's cache, and
-/// where few come at once, as each costs something before the call. Only these have all their memory from the start.
+/// Reads to ask for when each is large (more would overflow the CPU cache), or when few arrive (preparing a read costs
+/// time). Only these have all their memory from the start.
 const FEW_SLOTS: usize = 8;
 /// Bytes of a read that is a large one.
 const LARGE_OCTETS: usize = 8192;
