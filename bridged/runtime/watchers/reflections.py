@@ -226,6 +226,10 @@ class Reflections:
             self._times.clear()
         self._times[address] = times + 1
         seconds = min(LONGEST_HOLD_SECONDS, FIRST_HOLD_SECONDS * 2.0 ** min(times, 16))
+        earlier = self._held.pop(address, None)
+        if earlier is not None:
+            # Held at the TAP of another tunnel until now: the kernel has replaced that entry.
+            self._unfollow(earlier.tunnel)
         # Due at once: the station may have moved between the look at it and the events that we follow.
         self._held[address] = _Hold(tunnel, tap, seconds, now)
         if tunnel not in self._followed:
@@ -261,13 +265,17 @@ class Reflections:
 
     def _release(self, address: MacAddress) -> None:
         hold = self._held.pop(address)
-        if all(other.tunnel is not hold.tunnel for other in self._held.values()):
-            self._followed.pop(hold.tunnel, None)
+        self._unfollow(hold.tunnel)
         try:
             release_station(address, hold.tap)
         except NetlinkError as error:
             # The TAP or the bridge is gone, and the hold with it; or else the bridge's ageing is of no help.
             self._log.debug("unpin_failed", address=str(address), tap=hold.tap, detail=str(error))
+
+    def _unfollow(self, tunnel: HasStations) -> None:
+        """Read its station events no longer, unless it still has held stations."""
+        if all(hold.tunnel is not tunnel for hold in self._held.values()):
+            self._followed.pop(tunnel, None)
 
 
 def _index_of(name: str) -> int:

@@ -160,3 +160,15 @@ def test_each_further_reflection_holds_for_twice_as_long(world: World) -> None:
         world.pass_seconds(1)
         assert not world.held
     assert LONGEST_HOLD_SECONDS > 24
+
+
+def test_a_tunnel_that_lost_its_last_hold_to_another_one_is_not_followed_any_more(world: World) -> None:
+    other = World(tap_name="tap1")
+    world.watch.apply({"br0": ["eth1"]}, {"br0": [world, other]})
+    world.speak()
+    other.speak()
+    world.reflect()
+    assert world.held == {ADDRESS} and list(world.watch._followed) == [other]
+    other.now += 2 * FIRST_HOLD_SECONDS + 1
+    world.pass_seconds(1)
+    assert not world.held and not world.watch._followed, "it is silent at the other one"
