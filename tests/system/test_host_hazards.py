@@ -18,11 +18,14 @@ from bridged.errors import ConfigurationError, NetlinkError
 from bridged.link_planning.wishes import BridgeWish
 from bridged.netlink import BridgeAttachment
 from bridged.netlink.netfilter import dropping_chains
+from bridged.netlink.watch import LinkWatch
 from bridged.runtime.site.bridge_lock import is_kept_by_another, lock_bridge
 from bridged.runtime.site.host_warnings import host_warnings, refuse_own_servers
+from bridged.runtime.site.site import Site
 from bridged.runtime.watchers import loop_guard
 from bridged.runtime.watchers.host_watch import HostWatch
 from bridged.runtime.watchers.loop_guard import LoopGuard
+from bridged_tap import TapError
 from tests.lab.host_links import cable, ip, plugged, shell, within
 from tests.lab.namespace import in_namespace
 
@@ -159,6 +162,22 @@ def test_one_bridge_has_one_daemon_and_the_other_one_is_named() -> None:
     lock_bridge("br1").release()
     lock.release()
     lock_bridge("br0").release()
+
+
+@in_namespace
+async def test_a_bridge_that_cannot_be_made_stays_free_for_another_daemon(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text(f"state_directory: {tmp_path}/state\nbridges: {{}}\ntunnels: {{}}\n")
+    site = Site(LinkWatch(), tmp_path)
+    await site.become(load(path), {})
+    (tmp_path / "state" / "mac").mkdir(parents=True)
+    (tmp_path / "state" / "mac" / "br0").mkdir()
+    path.write_text(f"state_directory: {tmp_path}/state\nbridges: {{br0: {{}}}}\ntunnels: {{}}\n")
+    with pytest.raises(TapError) as caught:
+        await site.become(load(path), {})
+    assert caught.value.code == "mac_state" and not site.bridges
+    lock_bridge("br0").release()
+    await site.stop()
 
 
 @in_namespace

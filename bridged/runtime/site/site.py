@@ -246,8 +246,8 @@ class Site:
             await known.attachment.settle()
             return
         lock = lock_bridge(name)
-        attachment = self._attach(target, name)
         try:
+            attachment = self._attach(target, name)
             await attachment.start()
         except BaseException:
             lock.release()
