@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -35,7 +35,7 @@ class HasRemotes(Protocol):
     """What a bridge needs of a running tunnel."""
 
     def destinations(self) -> Collection[str]:
-        """IP addresses that the tunnel sends to, as far as known."""
+        """IP addresses that the tunnel sends to, as far as known. Called in any thread."""
 
 
 def wish_for(configuration: Configuration, name: str) -> BridgeWish:
@@ -75,20 +75,20 @@ def attach_bridge(
     configuration: Configuration,
     name: str,
     current: Callable[[], Configuration],
-    tunnels: Callable[[], Mapping[str, HasRemotes]],
+    running: Callable[[str], HasRemotes | None],
     watch: LinkWatch,
 ) -> BridgeAttachment:
     """The keeper of one bridge, not started yet.
 
-    `current` gives the present configuration, `tunnels` the running tunnels by name.
+    `current` gives the present configuration, `running` a running tunnel by its name. The netlink thread
+    calls both, also while tunnels come and go in the event loop.
     """
 
     def destinations() -> list[str]:
         found: list[str] = []
-        running = tunnels()
         for tunnel_name, tunnel in current().tunnels.items():
             if tunnel.bridge == name:
-                found += _destinations(tunnel, running.get(tunnel_name))
+                found += _destinations(tunnel, running(tunnel_name))
         return found
 
     return BridgeAttachment(

@@ -255,7 +255,11 @@ class Site:
         self._bridges[name] = _SiteBridge(attachment, lock, target.bridges[name], _taps_of(target, name))
 
     def _attach(self, target: Configuration, name: str) -> BridgeAttachment:
-        return attach_bridge(target, name, self._settings, lambda: self.tunnels, self._watch)
+        return attach_bridge(target, name, self._settings, self._find_running, self._watch)
+
+    def _find_running(self, tunnel: str) -> RunningTunnel | None:
+        known = self._tunnels.get(tunnel)
+        return known.running if known is not None else None
 
     async def _undo_leftovers(self, target: Configuration) -> None:
         """Undo what a killed daemon left. What the kernel refuses to undo is tried again beside the work."""

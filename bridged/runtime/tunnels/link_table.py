@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, ValuesView
 from typing import Final, TypeVar
 
 from bridged.addresses import Endpoint
@@ -40,6 +40,10 @@ class LinkTable(Mapping[PeerHandle, PeerLink]):
 
     def __len__(self) -> int:
         return len(self._links)
+
+    def values(self) -> ValuesView[PeerLink]:
+        """A list of them can be made in any thread while links come and go."""
+        return self._links.values()
 
     # --- changes ----------------------------------------------------------------------------------
 

@@ -190,8 +190,8 @@ class RunningTunnel:
         )
 
     def destinations(self) -> list[str]:
-        """IP addresses that this tunnel sends to."""
-        return [link.endpoint.host for link in self.links.values()]
+        """IP addresses that this tunnel sends to. Called in any thread: bridges ask in theirs."""
+        return [link.endpoint.host for link in list(self.links.values())]
 
     def fdb(self) -> list[tuple[FdbEntry, str | None]]:
         """Learned stations with the name of their peer (None: behind the TAP)."""
