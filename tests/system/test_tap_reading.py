@@ -208,6 +208,22 @@ def test_a_second_event_loop_is_refused_while_the_first_one_waits(quiet: Namespa
         thread.join(SECONDS)
 
 
+def test_an_event_loop_that_was_closed_under_a_waiting_task_is_in_nobodys_way(quiet: Namespace) -> None:
+    with open_tap("tq0") as tap, sender("tq0") as send:
+        tap.up()
+        first = asyncio.new_event_loop()
+        waiting = first.create_task(tap.receive())
+        first.run_until_complete(asyncio.sleep(0.01))
+        first.close()
+
+        async def play() -> bytes:
+            asyncio.get_running_loop().call_later(0.01, send, 7)
+            return await asyncio.wait_for(tap.receive(), SECONDS)
+
+        assert asyncio.run(play()) == frame(7)
+        assert not waiting.done()
+
+
 def test_a_deleted_adapter_ends_the_waiting_task_with_an_error(quiet: Namespace) -> None:
     async def play() -> TapError:
         with open_tap("tq0", persistent=True) as tap:

@@ -72,6 +72,10 @@ class Source:
             RuntimeError: a task of another event loop waits already.
         """
         loop = waiter.get_loop()
+        if self._loop is not None and self._loop.is_closed():
+            # Its tasks never run again, nor take their waiters back.
+            self._waiters.clear()
+            self._loop = None
         if self._loop is None:
             loop.add_reader(self.descriptor, self._wake)
             self._loop = loop
