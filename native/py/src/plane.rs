@@ -130,8 +130,9 @@ impl DataPlane {
         entries.iter().map(|entry| to_python::fdb_entry(py, entry)).collect()
     }
 
-    fn find_station(&self, vlan: u16, mac: &[u8]) -> Option<(Option<worker::PeerHandle>, f64, bool)> {
-        let entry = self.inner.find_station(station(vlan, mac).ok()?)?;
+    fn find_station(&self, py: Python<'_>, vlan: u16, mac: &[u8]) -> Option<(Option<worker::PeerHandle>, f64, bool)> {
+        let station = station(vlan, mac).ok()?;
+        let entry = py.detach(|| self.inner.find_station(station))?;
         Some((entry.handle, entry.age, entry.is_static))
     }
 
