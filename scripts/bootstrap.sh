@@ -19,10 +19,11 @@ lab=(
     openvpn:openvpn ip:iproute2 tc:iproute2 iperf3:iperf3 tcpdump:tcpdump nft:nftables ping:iputils-ping
     dnsmasq:dnsmasq-base dhclient:isc-dhcp-client ethtool:ethtool sysctl:procps
 )
+tests=(systemd-analyze:systemd)
 for word in "$@"; do
     case "$word" in
     --lab) programs+=("${lab[@]}") ;;
-    --tests) programs+=("${lab[@]}"); lock=requirements-test.lock ;;
+    --tests) programs+=("${lab[@]}" "${tests[@]}"); lock=requirements-test.lock ;;
     --*) fail "usage: bootstrap.sh [--lab|--tests] [PROGRAM:PACKAGE ...]" ;;
     *) programs+=("$word") ;;
     esac
