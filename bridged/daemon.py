@@ -19,7 +19,7 @@ import structlog
 from bridged import __version__
 from bridged.addresses import Endpoint, MacAddress
 from bridged.admin.server import AdminServer
-from bridged.admin.state import Station
+from bridged.admin.state import TunnelStation
 from bridged.configuration import Configuration, load
 from bridged.configuration.schema import DEFAULT_METRICS_PORT
 from bridged.errors import BridgedError, ShutdownErrors
@@ -299,9 +299,9 @@ class Daemon:
             raise BridgedError("not_ready", "the daemon is starting or stopping; try again")
         return await self._keeper.revoke(name, keep)
 
-    def fdb(self, tunnel: str) -> list[Station]:
+    def fdb(self, tunnel: str) -> list[TunnelStation]:
         return [
-            Station(MacAddress(entry.station.mac), peer, entry.age)
+            TunnelStation(MacAddress(entry.station.mac), peer, entry.age)
             for entry, peer in self._site.tunnels[tunnel].fdb()
         ]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any, Final
 
-from bridged.catalogue.counters import COUNTS, DROP_REASONS, Source
+from bridged.catalogue.counters import COUNTS, DROP_REASONS, CountSource
 from bridged.catalogue.settings import COALESCE_KINDS, Row, rows
 
 _HEAD: Final = "//! Generated from bridged/catalogue/{table}.py by scripts/native_tables.py; edit that.\n"
@@ -93,7 +93,7 @@ def settings_from_python() -> str:
 
 def names_of_counters() -> str:
     """native/worker/src/control/names.rs."""
-    native: Source = "native"
+    native: CountSource = "native"
     reasons = {reason.name: reason.meaning for reason in DROP_REASONS if native in reason.sources}
     counts = [count for count in COUNTS if native in count.sources and count.by_threads]
     return "".join(

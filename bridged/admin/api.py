@@ -12,7 +12,7 @@ from typing import Any, Final
 import structlog
 
 from bridged.admin.documents import health_document, status_document
-from bridged.admin.http import Answer, Request
+from bridged.admin.http import HttpAnswer, Request
 from bridged.admin.state import AdminState
 from bridged.dataplane.contract import Histogram
 from bridged.errors import BridgedError
@@ -83,7 +83,7 @@ class Api:
             OPENAPI_PATH: ("GET", self._description),
         }
 
-    async def respond(self, request: Request) -> Answer:
+    async def respond(self, request: Request) -> HttpAnswer:
         """Answer and count one request."""
         begin = time.perf_counter()
         headers: tuple[tuple[str, str], ...] = ()
@@ -104,12 +104,12 @@ class Api:
             body = _json({"detail": "internal error; see the daemon's log"})
         route = request.path if request.path in self._routes else "unknown"
         self._counters.observe(route, request.method, status.value, time.perf_counter() - begin)
-        return Answer(status, body, headers)
+        return HttpAnswer(status, body, headers)
 
-    def refuse(self, status: HTTPStatus, detail: str) -> Answer:
+    def refuse(self, status: HTTPStatus, detail: str) -> HttpAnswer:
         """Answer and count something that is not a request."""
         self._counters.observe("unknown", "other", status.value, 0.0)
-        return Answer(status, _json({"detail": detail}))
+        return HttpAnswer(status, _json({"detail": detail}))
 
     async def _unknown(self, request: Request) -> tuple[HTTPStatus, Document]:
         raise Refused(HTTPStatus.NOT_FOUND, f"no such path; the paths are: {', '.join(self._routes)}")

@@ -43,7 +43,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpAnswer:
     """The answer: JSON in UTF-8. `headers` are sent in addition to type, length and connection."""
 
     status: HTTPStatus
@@ -51,9 +51,9 @@ class Answer:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-Respond = Callable[[Request], Awaitable[Answer]]
+Respond = Callable[[Request], Awaitable[HttpAnswer]]
 """Never raises."""
-Refuse = Callable[[HTTPStatus, str], Answer]
+Refuse = Callable[[HTTPStatus, str], HttpAnswer]
 """Gives the answer to something that is not a request."""
 
 
@@ -188,7 +188,9 @@ def _fields(lines: list[str]) -> dict[str, str]:
     return fields
 
 
-async def _send(writer: asyncio.StreamWriter, answer: Answer, keeps: bool, *, with_body: bool = True) -> None:
+async def _send(
+    writer: asyncio.StreamWriter, answer: HttpAnswer, keeps: bool, *, with_body: bool = True
+) -> None:
     head = [
         f"HTTP/1.1 {answer.status.value} {answer.status.phrase}",
         "Content-Type: application/json",

@@ -13,7 +13,7 @@ from bridged.units import Seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Station:
+class TunnelStation:
     """A learned address of a tunnel, behind `peer` or (None) the TAP; `age`: time since its last frame."""
 
     address: MacAddress
@@ -49,7 +49,7 @@ class AdminState(Protocol):
     async def reload(self) -> ReloadStatus:
         """Reload the configuration. If that fails, the previous one stays in force."""
 
-    def fdb(self, tunnel: str) -> Sequence[Station]:
+    def fdb(self, tunnel: str) -> Sequence[TunnelStation]:
         """The stations of one tunnel.
 
         Raises:

@@ -9,15 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Source = Literal["portable", "native", "control"]
+CountSource = Literal["portable", "native", "control"]
 """Who counts: one of the two builds of the data plane, or the control plane."""
 
 DropClass = Literal["auth", "malformed", "policy", "size", "overflow", "io", "no_destination"]
 
-_DATA: Final[frozenset[Source]] = frozenset({"portable", "native"})
-_CONTROL: Final[frozenset[Source]] = frozenset({"control"})
+_DATA: Final[frozenset[CountSource]] = frozenset({"portable", "native"})
+_CONTROL: Final[frozenset[CountSource]] = frozenset({"control"})
 _EVERYWHERE: Final = _DATA | _CONTROL
-_NATIVE: Final[frozenset[Source]] = frozenset({"native"})
+_NATIVE: Final[frozenset[CountSource]] = frozenset({"native"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +26,12 @@ class DropReason:
 
     name: str
     group: DropClass
-    sources: frozenset[Source]
+    sources: frozenset[CountSource]
     meaning: str
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class CountFamily:
     """Counters of a data plane that are one metric: `bridged_NAME_total` with `label`, beside `tunnel`."""
 
     name: str
@@ -45,7 +45,7 @@ class Count:
 
     name: str
     family: str
-    sources: frozenset[Source]
+    sources: frozenset[CountSource]
     meaning: str
     by_threads: bool = True
 
@@ -103,9 +103,9 @@ DROP_REASONS: Final = (
 )
 
 FAMILIES: Final = (
-    Family("fdb_changes", "change", "Changes of the forwarding database."),
-    Family("mtu_events", "event", "Actions that make frames fit the path."),
-    Family("kernel_drops", "where", "Frames and datagrams that the kernel dropped before us."),
+    CountFamily("fdb_changes", "change", "Changes of the forwarding database."),
+    CountFamily("mtu_events", "event", "Actions that make frames fit the path."),
+    CountFamily("kernel_drops", "where", "Frames and datagrams that the kernel dropped before us."),
 )
 
 COUNTS: Final = (
@@ -133,7 +133,7 @@ COUNTS: Final = (
 )
 
 
-def zero_counts(source: Source) -> dict[str, dict[str, int]]:
+def zero_counts(source: CountSource) -> dict[str, dict[str, int]]:
     """The counters of one build, all 0: family -> name -> total."""
     return {
         family.name: {

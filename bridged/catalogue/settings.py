@@ -22,7 +22,7 @@ Priority = Literal["off", "pcp", "dscp"]
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class OperatorKey:
     """How operators set it: `path` below `tunnels.NAME`, and what differs from the data plane's own limits.
 
     None: as the data plane has it.
@@ -48,7 +48,7 @@ class Setting:
     least: float | None = None
     most: float | None = None
     or_zero: bool = False
-    key: Key | None = None
+    key: OperatorKey | None = None
 
     def problem(self, value: float) -> str | None:
         """What is wrong with a number, in words: `0 is not in 1..16`. None: nothing."""
@@ -84,7 +84,7 @@ class Tuning:
             rust="f64",
             unit="seconds",
             least=0,
-            key=Key("fdb_ageing_seconds", least=1),
+            key=OperatorKey("fdb_ageing_seconds", least=1),
         ),
     ] = Seconds(300)
     move_hold: Annotated[
@@ -94,7 +94,12 @@ class Tuning:
     """What the TAP shows of it meanwhile is a reflection."""
     fdb_capacity: Annotated[
         int,
-        Setting("stations the tunnel can remember", rust="usize", least=1, key=Key("fdb_capacity", least=16)),
+        Setting(
+            "stations the tunnel can remember",
+            rust="usize",
+            least=1,
+            key=OperatorKey("fdb_capacity", least=16),
+        ),
     ] = 100_000
     addresses_per_peer: Annotated[int, Setting("stations one peer can have", rust="usize", least=1)] = 4096
     replay_window: Annotated[
@@ -105,12 +110,14 @@ class Tuning:
             unit="packets",
             least=0,
             most=65536,
-            key=Key("replay_window", least=64),
+            key=OperatorKey("replay_window", least=64),
         ),
     ] = 4096
     forward_between_peers: Annotated[
         bool,
-        Setting("server: let clients reach each other", rust="bool", key=Key("forward_between_peers")),
+        Setting(
+            "server: let clients reach each other", rust="bool", key=OperatorKey("forward_between_peers")
+        ),
     ] = True
     coalesce: Annotated[
         frozenset[CoalesceKind], Setting("what may be joined into super-frames", rust="CoalesceRules")
@@ -126,7 +133,7 @@ class Tuning:
             "bytes of frames under one key, both directions together",
             rust="u64",
             least=0,
-            key=Key("renegotiate.bytes"),
+            key=OperatorKey("renegotiate.bytes"),
         ),
     ] = 0
     """`KeyNearLimit` is reported after this many (0: never)."""
@@ -136,7 +143,7 @@ class Tuning:
             "packets under one key, both directions together",
             rust="u64",
             least=0,
-            key=Key("renegotiate.packets"),
+            key=OperatorKey("renegotiate.packets"),
         ),
     ] = 0
     wan_mtu: Annotated[
@@ -148,7 +155,7 @@ class Tuning:
             least=576,
             most=65535,
             or_zero=True,
-            key=Key("wan_mtu", default=1492),
+            key=OperatorKey("wan_mtu", default=1492),
         ),
     ] = Octets(0)
     """Native cuts TCP super-frames for it (0: for the path MTU). Portable leaves it to `mss_limit`."""
@@ -159,7 +166,7 @@ class Tuning:
             rust="usize",
             least=1,
             most=16,
-            key=Key("workers"),
+            key=OperatorKey("workers"),
         ),
     ] = 1
     busy_poll: Annotated[
@@ -170,7 +177,7 @@ class Tuning:
             unit="microseconds",
             least=0,
             most=1_000_000,
-            key=Key("busy_poll_microseconds"),
+            key=OperatorKey("busy_poll_microseconds"),
         ),
     ] = 0
     moderation: Annotated[
@@ -182,7 +189,7 @@ class Tuning:
             unit="microseconds",
             least=0,
             most=1000,
-            key=Key("moderation_microseconds", default=50),
+            key=OperatorKey("moderation_microseconds", default=50),
         ),
     ] = 0
     priority: Annotated[
@@ -191,7 +198,7 @@ class Tuning:
             "pcp, dscp: copy a frame's VLAN priority or DSCP to the outer packet, where the WAN sees it, and "
             "send PCP 4-7 or DSCP 32-63 first; an OpenVPN peer needs `replay-window 4096`",
             rust="Priority",
-            key=Key("priority"),
+            key=OperatorKey("priority"),
         ),
     ] = "off"
     """Order is kept within a DSCP. `off`: the DSCP of outer packets is 0."""

@@ -17,11 +17,13 @@ from bridged.cli.output import say, show
 from bridged.cli.status import DEFAULT_CONFIG, Config, daemon_socket
 from bridged.errors import ConfigurationError
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The peer's name, as `bridged status` shows it.")]
+PeerName = Annotated[
+    str, typer.Argument(metavar="NAME", help="The peer's name, as `bridged status` shows it.")
+]
 
 
 @dataclass(frozen=True, slots=True)
-class Daemon:
+class DaemonPlace:
     """The daemon's socket, and the state folder of its CA. `is_guess`: the socket is the default one."""
 
     socket: Path
@@ -35,7 +37,7 @@ def register(app: typer.Typer) -> None:
 
 
 def revoke(
-    name: Name,
+    name: PeerName,
     config: Config = DEFAULT_CONFIG,
     state: Annotated[
         Path | None,
@@ -47,7 +49,7 @@ def revoke(
 
 
 def kick(
-    name: Name,
+    name: PeerName,
     config: Config = DEFAULT_CONFIG,
     tunnel: Annotated[
         str | None, typer.Option("--tunnel", metavar="NAME", help="End sessions of this tunnel only.")
@@ -64,7 +66,7 @@ def kick(
     show(f"kicked {name}: {sessions(ended)} ended")
 
 
-def find_daemon(config: Path, state: Path | None) -> Daemon:
+def find_daemon(config: Path, state: Path | None) -> DaemonPlace:
     """The daemon that `--config` and `--state` name.
 
     Raises:
@@ -77,14 +79,14 @@ def find_daemon(config: Path, state: Path | None) -> Daemon:
     if is_default and not config.exists():
         if state is None:
             raise ConfigurationError(f"no file {config}; give `--config FILE` or `--state DIR`")
-        return Daemon(Admin().socket, state.absolute(), is_guess=True)
+        return DaemonPlace(Admin().socket, state.absolute(), is_guess=True)
     admin, own = load_admin(config)
     is_guess = is_default and state is not None and state.absolute().resolve() != own.resolve()
-    return Daemon(admin.socket, state.absolute() if state else own, is_guess)
+    return DaemonPlace(admin.socket, state.absolute() if state else own, is_guess)
 
 
 def end_certificates(
-    name: str, daemon: Daemon, keep: str | None = None, tell: Callable[[str], None] = show
+    name: str, daemon: DaemonPlace, keep: str | None = None, tell: Callable[[str], None] = show
 ) -> None:
     """Let the running daemon revoke, which ends the sessions; without a daemon, change the CA's files.
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT: Final = 1194
 
-State = Annotated[
+StateFolder = Annotated[
     Path, typer.Option("--state", metavar="DIR", help="State folder. The CA is kept in DIR/pki.")
 ]
 
@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
 
 
 def init(
-    state: State,
+    state: StateFolder,
     remote: Annotated[
         str,
         typer.Option(
@@ -85,7 +85,7 @@ def invite(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="The site's name, as `bridged status` shows it.")
     ],
-    state: State,
+    state: StateFolder,
     output: Output = None,
     remote: Annotated[
         str | None,

@@ -33,7 +33,7 @@ _STATE_DIRECTORY: Final = Path("/var/lib/bridged")
 _COLUMNS: Final = ("name", "mac", "mtu", "state", "master", "persistent", "queues", "holder")
 
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the adapter.")]
+TapName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the adapter.")]
 
 
 @app.command("list")
@@ -55,7 +55,7 @@ def list_command(as_json: Json = False) -> None:
 
 
 @app.command("show")
-def show_command(name: Name, as_json: Json = False) -> None:
+def show_command(name: TapName, as_json: Json = False) -> None:
     """Show one TAP adapter: its settings, its bridge and the process that holds it."""
     with _failures():
         tap = _tap_info(name)
@@ -99,7 +99,7 @@ def create_command(
 
 
 @app.command("delete")
-def delete_command(name: Name) -> None:
+def delete_command(name: TapName) -> None:
     """Delete a persistent TAP adapter. Refused while a process holds it."""
     with _failures():
         _tap_info(name)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from bridged.addresses import Endpoint, Remote
+from bridged.configuration.document import KeyPath
 from bridged.configuration.schema import DEFAULT_PORT, Configuration, Tls, Tunnel, tap_name
 
-KeyPath = tuple[str | int, ...]
 Conflict = tuple[KeyPath, str]
 
 DEFAULT_LISTEN: Final = Endpoint("::", DEFAULT_PORT)

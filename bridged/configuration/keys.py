@@ -19,7 +19,7 @@ PLACEHOLDER: Final = "NAME"
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class SchemaKey:
     """One key: dotted `path`, its section, its type in words, default and description."""
 
     path: str
@@ -31,7 +31,7 @@ class Key:
 
 
 @cache
-def all_keys() -> tuple[Key, ...]:
+def all_keys() -> tuple[SchemaKey, ...]:
     """Every key that has a value (no sections), in schema order."""
     return tuple(_keys_of(Configuration, ""))
 
@@ -53,14 +53,14 @@ def section_at(path: tuple[str | int, ...]) -> type[Section] | None:
     return section
 
 
-def _keys_of(section: type[Section], prefix: str) -> Iterator[Key]:
+def _keys_of(section: type[Section], prefix: str) -> Iterator[SchemaKey]:
     for name, info in section.model_fields.items():
         inner, is_named = _inner_section(info)
         path = f"{prefix}{name}"
         if inner is not None:
             yield from _keys_of(inner, f"{path}.{PLACEHOLDER}." if is_named else f"{path}.")
             continue
-        yield Key(
+        yield SchemaKey(
             path=path,
             section=section,
             kind=kind_in_words(info.annotation),

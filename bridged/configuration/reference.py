@@ -6,7 +6,7 @@ import inspect
 from pathlib import Path
 from typing import Any, Final
 
-from bridged.configuration.keys import Key, all_keys
+from bridged.configuration.keys import SchemaKey, all_keys
 
 _INTRODUCTION: Final = """\
 # Configuration
@@ -25,7 +25,7 @@ certificate or key in place of its file. [Examples](../../config/examples/) · [
 def configuration_page() -> str:
     """The whole page."""
     lines = [_INTRODUCTION]
-    sections: dict[str, list[Key]] = {}
+    sections: dict[str, list[SchemaKey]] = {}
     for key in all_keys():
         sections.setdefault(key.path.rpartition(".")[0], []).append(key)
     for prefix, keys in sections.items():
@@ -33,7 +33,7 @@ def configuration_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _section(prefix: str, keys: list[Key]) -> list[str]:
+def _section(prefix: str, keys: list[SchemaKey]) -> list[str]:
     section = keys[0].section
     title = f"`{prefix}`" if prefix else "The top"
     lines = [f"## {title}", "", inspect.cleandoc(section.__doc__ or ""), ""]

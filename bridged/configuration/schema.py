@@ -163,7 +163,7 @@ class Bridge(Section):
         return value
 
 
-class Tap(Section):
+class TapOptions(Section):
     """The virtual adapter of one tunnel."""
 
     name: InterfaceName | None = Field(None, description="default: tap-NAME, cut to 15 bytes")
@@ -286,7 +286,7 @@ class Tunnel(Section):
         description="server: waits for clients; client: connects to a server"
     )
     bridge: InterfaceName = Field(description="the bridge that the adapter joins: a key of `bridges`")
-    tap: Tap = Tap()
+    tap: TapOptions = TapOptions()
     transport: Literal["udp"] = Field("udp", description="the protocol that carries the tunnel")
     listen: str | None = Field(None, description="server: address:port to listen on; default [::]:1194")
     remotes: tuple[str, ...] = Field(

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from bridged.configuration.check import Conflict, KeyPath, is_inline
+from bridged.configuration.check import Conflict, is_inline
+from bridged.configuration.document import KeyPath
 from bridged.configuration.schema import Configuration, Tunnel
 
 OTHERS: Final = 0o077

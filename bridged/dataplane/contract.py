@@ -201,7 +201,7 @@ class TapFailed:
     """The errno that said so."""
 
 
-Event = (
+DataplaneEvent = (
     ControlReceived
     | PeerFloated
     | PeerExpired
@@ -419,7 +419,7 @@ class DataPlane(Protocol):
     def event_fd(self) -> int:
         """A descriptor that is readable while events wait; it stays the data plane's."""
 
-    def poll_events(self, limit: int = 256) -> list[Event]:
+    def poll_events(self, limit: int = 256) -> list[DataplaneEvent]:
         """Take up to `limit` events, oldest first; never blocks. `ControlReceived` come behind the others."""
 
     def snapshot(self) -> DataplaneSnapshot:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import (
     ControlReceived,
+    DataplaneEvent,
     DataplaneSettings,
     DataplaneSnapshot,
-    Event,
     FdbEntry,
     Histogram,
     KeyNearLimit,
@@ -162,7 +162,7 @@ class NativeDataPlane:
     def event_fd(self) -> int:
         return self._plane.event_fd()
 
-    def poll_events(self, limit: int = 256) -> list[Event]:
+    def poll_events(self, limit: int = 256) -> list[DataplaneEvent]:
         return [_EVENTS[name](*values) for name, *values in self._plane.poll_events(limit)]
 
     def snapshot(self) -> DataplaneSnapshot:
@@ -242,7 +242,7 @@ def _handle(number: int | None) -> PeerHandle | None:
     return None if number is None else PeerHandle(number)
 
 
-_EVENTS: Final[dict[str, Callable[..., Event]]] = {
+_EVENTS: Final[dict[str, Callable[..., DataplaneEvent]]] = {
     "control_received": lambda datagram, source: ControlReceived(datagram, Endpoint(*source)),
     "peer_floated": lambda handle, now, before: PeerFloated(handle, Endpoint(*now), Endpoint(*before)),
     "peer_expired": PeerExpired,

@@ -1,7 +1,7 @@
 """Single changes to the host's links, each with the change that undoes it.
 
-A `Setting` gives a link another value and is undone by the value before. The others come in pairs that undo
-each other; `SetUp` and `RenewAddress` are undone by themselves, the other way round.
+A `LinkSetting` gives a link another value and is undone by the value before. The others come in pairs that
+undo each other; `SetUp` and `RenewAddress` are undone by themselves, the other way round.
 
 Source: rtnetlink(7).
 Pure: an action says what to do; `netlink.perform` does it.
@@ -21,7 +21,7 @@ Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
-class Setting(Generic[Value]):
+class LinkSetting(Generic[Value]):
     """Give `link` another `value`. `was`: the one that it has now."""
 
     name: ClassVar[str]
@@ -33,49 +33,49 @@ class Setting(Generic[Value]):
         return type(self)(self.link, self.was, self.value)
 
 
-class SetSettings(Setting[BridgeSettings]):
+class SetSettings(LinkSetting[BridgeSettings]):
     """A bridge's settings. Only what differs is written."""
 
     __slots__ = ()
     name = "settings"
 
 
-class SetMac(Setting[MacAddress]):
+class SetMac(LinkSetting[MacAddress]):
     """The bridge's MAC address, also where it stays the same: from then on the kernel does not choose it."""
 
     __slots__ = ()
     name = "mac"
 
 
-class SetMtu(Setting[int]):
+class SetMtu(LinkSetting[int]):
     """MTU in bytes of payload."""
 
     __slots__ = ()
     name = "mtu"
 
 
-class SetQueue(Setting[int]):
+class SetQueue(LinkSetting[int]):
     """Transmit queue length in frames."""
 
     __slots__ = ()
     name = "queue"
 
 
-class SetMulticastRouter(Setting[int]):
+class SetMulticastRouter(LinkSetting[int]):
     """Of a bridge port: 0 never gets all multicast, 1 as learned, 2 always."""
 
     __slots__ = ()
     name = "multicast_router"
 
 
-class SetVlans(Setting[tuple[VlanRange, ...]]):
+class SetVlans(LinkSetting[tuple[VlanRange, ...]]):
     """The VLANs of a port of a VLAN-aware bridge."""
 
     __slots__ = ()
     name = "vlans"
 
 
-class SetInet6(Setting[Inet6Settings]):
+class SetInet6(LinkSetting[Inet6Settings]):
     """What a link makes of routers' advertisements. Only what differs is written."""
 
     __slots__ = ()

@@ -29,7 +29,7 @@ FORGIVEN_AFTER_SECONDS = 60.0
 RECORDS_LIMIT = 10_000
 """Things that are counted: addresses and routes of a busy host come and go for years."""
 
-Key = tuple[str, str]
+RepairKey = tuple[str, str]
 """Action name and link."""
 
 
@@ -66,7 +66,7 @@ class Repairs:
         """Nothing is left to do: any further change to these links is a repair."""
         self._settled = {link.name: link.index for link in observed.links}
 
-    def held_back(self, now: float) -> frozenset[Key]:
+    def held_back(self, now: float) -> frozenset[RepairKey]:
         """What must wait."""
         return frozenset(key[:2] for key, record in self._records.items() if record.due_at() > now)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bridged.link_planning.repairs import Key
+from bridged.link_planning.repairs import RepairKey
 
 FIRST_RETRY_SECONDS = 0.1
 LONGEST_RETRY_SECONDS = 15.0
@@ -25,18 +25,18 @@ class Retries:
     """Refused actions by (action name, link)."""
 
     def __init__(self) -> None:
-        self._failures: dict[Key, _Failure] = {}
+        self._failures: dict[RepairKey, _Failure] = {}
 
     def __bool__(self) -> bool:
         return bool(self._failures)
 
-    def note_refused(self, key: Key, reason: str, now: float) -> None:
+    def note_refused(self, key: RepairKey, reason: str, now: float) -> None:
         known = self._failures.get(key)
         count = known.count + 1 if known is not None else 0
         delay = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** min(count, _DOUBLINGS_MAX))
         self._failures[key] = _Failure(count, now + delay, reason)
 
-    def note_done(self, key: Key) -> None:
+    def note_done(self, key: RepairKey) -> None:
         """Harmless for what was never refused."""
         self._failures.pop(key, None)
 
@@ -44,7 +44,7 @@ class Retries:
         """Forget what was due for another attempt: it turned out not to be needed any more."""
         self._failures = {key: failure for key, failure in self._failures.items() if failure.next_at > now}
 
-    def held_back(self, now: float) -> frozenset[Key]:
+    def held_back(self, now: float) -> frozenset[RepairKey]:
         """What must wait."""
         return frozenset(key for key, failure in self._failures.items() if failure.next_at > now)
 

@@ -119,7 +119,7 @@ def holders(kernel: RouteSocket, ip: str) -> list[str]:
     family = AF_INET6 if len(packed) == 16 else AF_INET
     request = ifaddrmsg()
     request["family"] = family
-    # Decoding is what takes time: only what has the octets somewhere in it.
+    # Decoding is what takes time: only what has the bytes somewhere in it.
     rows = kernel.dump(request, RTM_GETADDR, lambda message: packed in message)
     found = [parse_address(raw, known, now) for raw in rows]
     return [address.link for address in found if address is not None and address.ip == ip]

@@ -58,7 +58,7 @@ class _Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class Listener(socket.socket):
+class MetricsSocket(socket.socket):
     """A socket with a long queue: asyncio would make it as short as TURN, and lose connections."""
 
     def listen(self, backlog: int = BACKLOG, /) -> None:
@@ -84,7 +84,7 @@ class MetricsHttp:
         self._rests_until = 0.0
         self._no_rest = threading.Event()
 
-    async def serve(self, listener: Listener) -> None:
+    async def serve(self, listener: MetricsSocket) -> None:
         """Answer until `stop`; then close `listener` and all connections."""
         self._stopped = asyncio.Event()
         self._snapshot = None

@@ -20,7 +20,7 @@ from bridged.addresses import Endpoint
 from bridged.errors import BridgedError
 from bridged.supervision import SUPERVISOR
 from bridged.telemetry.exposition import render
-from bridged.telemetry.metrics_http import CONNECTIONS_MAX, Listener, MetricsHttp
+from bridged.telemetry.metrics_http import CONNECTIONS_MAX, MetricsHttp, MetricsSocket
 
 __all__ = ["CONNECTIONS_MAX", "MetricsServer", "MetricsServerError", "call_in_loop", "read_bearer_token"]
 
@@ -90,7 +90,7 @@ class MetricsServer:
     def __init__(self, listen: Endpoint, registry: CollectorRegistry, token: str | None = None) -> None:
         self._listen = listen
         self._http = MetricsHttp(lambda: render(registry.collect()), token)
-        self._listener: Listener | None = None
+        self._listener: MetricsSocket | None = None
         self._thread: threading.Thread | None = None
         self._endpoint: Endpoint | None = None
 
@@ -127,8 +127,8 @@ class MetricsServer:
         listener.close()
 
 
-def _bind(listen: Endpoint) -> Listener:
-    listener = Listener(_family(listen.host), socket.SOCK_STREAM)
+def _bind(listen: Endpoint) -> MetricsSocket:
+    listener = MetricsSocket(_family(listen.host), socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((listen.host, listen.port))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from scripts.checks import only_in_tests, producers, sizes
+from scripts.checks import names, only_in_tests, producers, sizes
 from scripts.checks.sources import Sources
 
 
@@ -13,6 +13,7 @@ def main() -> int:
     sources = Sources.read(Path())
     findings = [
         *sizes.check(sources),
+        *names.check(sources),
         *producers.check(sources),
         *only_in_tests.check(sources, only_in_tests.ALLOWED),
     ]

@@ -286,7 +286,7 @@ def main() -> None:
     parser.add_argument("server")
     parser.add_argument("port", type=int)
     parser.add_argument("first_address", help="of the clients; each further one has the next address")
-    parser.add_argument("--frame", type=int, default=1514, help="octets of each frame")
+    parser.add_argument("--frame", type=int, default=1514, help="bytes of each frame")
     parser.add_argument("--run", type=int, default=32, help="packets in a row to one target")
     clients = Clients(parser.parse_args())
     clients.connect()

@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 from bridged.addresses import Endpoint, MacAddress
 from bridged.dataplane import create_dataplane
 from bridged.dataplane.contract import (
+    DataplaneEvent,
     DataplaneSettings,
     DataplaneSnapshot,
-    Event,
     PeerSettings,
     Station,
     TapPort,
@@ -177,7 +177,7 @@ class Rig:
         self.settings = replace(DataplaneSettings("contract", port, Endpoint("127.0.0.1", 0)), **settings)
         self.plane = create_dataplane(build, self.settings)  # type: ignore[arg-type]
         self.peers: list[HandPeer] = []
-        self.seen: list[Event] = []
+        self.seen: list[DataplaneEvent] = []
 
     def __enter__(self) -> Rig:
         self.plane.start()

@@ -146,7 +146,7 @@ def test_what_is_joined_is_taken_apart_by_the_kernel_octet_for_octet(
         whole.extend(item for item in received_frames(sock) if item[:12] == frames[0][:12])
         return sum(len(item) - 66 for item in whole) >= 30 * 1400 - 30 * 20
 
-    until(arrived, "all octets of the segments")
+    until(arrived, "all bytes of the segments")
     assert any(len(item) > 1500 for item in whole)
     assert len(whole) < 30
 

@@ -34,13 +34,13 @@ from bridged.protocol.role import Role
 from bridged.protocol.session.events import (
     Authenticated,
     Established,
-    Event,
     InstallKey,
     RemoveKey,
     Renegotiated,
     SendDatagram,
     SessionDown,
     SessionEnded,
+    SessionEvent,
     UseKey,
 )
 from bridged.protocol.session.key_state import PENDING_TLS_OCTETS, KeyPhase
@@ -128,11 +128,11 @@ class End:
     """What one end has said so far."""
 
     session: Session | None = None
-    events: list[Event] = field(default_factory=list)
+    events: list[SessionEvent] = field(default_factory=list)
     keys: dict[int, InstallKey] = field(default_factory=dict)
     sealing: int | None = None
     ended: bool = False
-    undone: deque[Event] = field(default_factory=deque)
+    undone: deque[SessionEvent] = field(default_factory=deque)
     unread: list[bytes] = field(default_factory=list)
 
     def of(self, kind: type) -> list:
@@ -154,7 +154,7 @@ class End:
         newest = key.key_id if key.phase is KeyPhase.GENERATED else self.sealing
         return self.keys.get(newest) or self.keys[self.sealing]
 
-    def take(self, event: Event) -> None:
+    def take(self, event: SessionEvent) -> None:
         assert not self.ended, f"{event} behind the end of the session"
         if self.down is not None:
             assert isinstance(event, RemoveKey | SendDatagram | SessionEnded), f"{event} behind SessionDown"
@@ -319,7 +319,7 @@ class Simulation:
         while end.unread and not end.undone:
             self._deliver("server" if target == "client" else "client", end.unread.pop(0))
 
-    def _carry_out(self, end: End, target: str, event: Event) -> None:
+    def _carry_out(self, end: End, target: str, event: SessionEvent) -> None:
         end.take(event)
         assert end.session is not None
         if isinstance(event, SendDatagram):

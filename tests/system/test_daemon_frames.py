@@ -40,7 +40,7 @@ def test_every_frame_size_crosses_octet_for_octet(sites: TwoSites, direction: st
     addresses = bytes.fromhex((receiver.mac + sender.mac).replace(":", ""))
     head = addresses + (b"\x81\x00\x60\x2a" if tag else b"") + b"\x88\xb6"
     largest = LARGEST + (TAG if tag else 0)
-    kit = {f"{size} octets": _filled(head, size) for size in range(SMALLEST, largest + 1)}
+    kit = {f"{size} bytes": _filled(head, size) for size in range(SMALLEST, largest + 1)}
     assert missing_at(sender, receiver, kit, seconds=6.0, gap_seconds=0.0003) == {}
 
 

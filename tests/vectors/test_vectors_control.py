@@ -1,4 +1,4 @@
-"""Every control packet that real OpenVPN sent in the captures, opened and made again octet for octet."""
+"""Every control packet that real OpenVPN sent in the captures, opened and made again byte for byte."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ LINK_OPTIONS: dict[str, LinkOptions] = {
     "a15-key-id-wrap": LinkOptions(Role.CLIENT),
     "a16-p2p-tls-data-v1-prf": LinkOptions(Role.CLIENT, legacy_cipher=Cipher.AES_256_GCM),
 }
-# 2.5 announces 32 octets more for TAP; we compare with it, we do not build it.
+# 2.5 announces 32 bytes more for TAP; we compare with it, we do not build it.
 BUILT_BY_2_5 = {("a02-tlsauth-sha1-aes128gcm-prf", "client"), ("a16-p2p-tls-data-v1-prf", "client")}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bridged.catalogue.counters import zero_counts
-from bridged.dataplane.contract import DataplaneSettings, Event, TapPort
+from bridged.dataplane.contract import DataplaneEvent, DataplaneSettings, TapPort
 from bridged.dataplane.portable.control.answers import Answers
 from bridged.dataplane.portable.control.counters import DropCounter
 from bridged.dataplane.portable.control.events import EventQueue
@@ -50,7 +50,7 @@ class Directions:
         transport: Transport,
         events: EventQueue,
         drops: DropCounter,
-        tell: Callable[[Event], None],
+        tell: Callable[[DataplaneEvent], None],
     ) -> None:
         self._coalesce = settings.coalesce
         self._drops = drops

@@ -12,9 +12,9 @@ from typing import Final
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import (
+    DataplaneEvent,
     DataplaneSettings,
     DataplaneSnapshot,
-    Event,
     FdbEntry,
     PeerSettings,
     PeerSnapshot,
@@ -209,7 +209,7 @@ class PortableDataPlane:
     def event_fd(self) -> int:
         return self._events.fileno()
 
-    def poll_events(self, limit: int = 256) -> list[Event]:
+    def poll_events(self, limit: int = 256) -> list[DataplaneEvent]:
         return self._events.take(limit)
 
     def snapshot(self) -> DataplaneSnapshot:
@@ -259,7 +259,7 @@ class PortableDataPlane:
     def _drop_sent(self, reason: str, packets: int) -> None:
         self._drops.count("transmit", reason, packets)
 
-    def _tell(self, event: Event) -> None:
+    def _tell(self, event: DataplaneEvent) -> None:
         if not self._events.put(event):
             self._drops.count("receive", "event_queue_full")
 

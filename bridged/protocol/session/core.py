@@ -11,7 +11,7 @@ from typing import Final
 
 from bridged.errors import LocalProtocolError
 from bridged.protocol.role import Role
-from bridged.protocol.session.events import Event, SessionDown, SessionEnded
+from bridged.protocol.session.events import SessionDown, SessionEnded, SessionEvent
 from bridged.protocol.session.settings import SessionSettings
 from bridged.protocol.session.states import TRANSITIONS, SessionInput, SessionState
 from bridged.protocol.session.timers import Deadline, SessionTimer, TimerTable
@@ -41,7 +41,7 @@ class SessionCore:
         """Draining ends as soon as the peer has acknowledged everything, before its time is up."""
         self._was_established = False
         self._started_at = now
-        self._events: deque[Event] = deque()
+        self._events: deque[SessionEvent] = deque()
 
     @property
     def is_live(self) -> bool:
@@ -54,10 +54,10 @@ class SessionCore:
 
     # --- events and deadlines ---------------------------------------------------------------------
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: SessionEvent) -> None:
         self._events.append(event)
 
-    def next_event(self) -> Event | None:
+    def next_event(self) -> SessionEvent | None:
         """The oldest event that was not taken yet."""
         return self._events.popleft() if self._events else None
 

@@ -126,7 +126,7 @@ class SessionEnded:
     """Nothing comes out of this session any more; forget it."""
 
 
-Event = (
+SessionEvent = (
     Identified
     | Authenticated
     | InstallKey

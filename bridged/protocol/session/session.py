@@ -23,7 +23,7 @@ from bridged.protocol.session.conversation import Conversation
 from bridged.protocol.session.conversation_client import ClientConversation
 from bridged.protocol.session.conversation_server import ServerConversation
 from bridged.protocol.session.core import DRAIN_SECONDS, SessionCore
-from bridged.protocol.session.events import Event, Renegotiated, SendDatagram
+from bridged.protocol.session.events import Renegotiated, SendDatagram, SessionEvent
 from bridged.protocol.session.farewell import Farewell
 from bridged.protocol.session.handshake_hints import hint
 from bridged.protocol.session.key_slots import KeySlots
@@ -154,7 +154,7 @@ class Session:
 
     # --- outputs ----------------------------------------------------------------------------------
 
-    def poll_event(self) -> Event | None:
+    def poll_event(self) -> SessionEvent | None:
         """The oldest event that was not taken yet; control packets are among them."""
         return self._core.next_event()
 

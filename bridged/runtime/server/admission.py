@@ -37,7 +37,7 @@ LONGEST_SECONDS: Final = {Proof.COOKIE: 10.0, Proof.TLS: 30.0}
 GREEDY_SECONDS: Final = 5.0
 """Unfinished after this long, it gives its place to a host or network with less than half as many."""
 
-Key = tuple[Endpoint, bytes]
+NewcomerKey = tuple[Endpoint, bytes]
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ class Newcomer:
     packets: dict[int, OpenedControl] = field(default_factory=dict)
 
     @property
-    def key(self) -> Key:
+    def key(self) -> NewcomerKey:
         return self.source, self.remote_session_id
 
     @property
@@ -75,11 +75,11 @@ class WaitingRoom:
 
     def __init__(self, draw: Callable[[int], int]) -> None:
         self._draw = draw
-        self._all: dict[Key, Newcomer] = {}
-        self._keys: list[Key] = []
-        self._index: dict[Key, int] = {}
+        self._all: dict[NewcomerKey, Newcomer] = {}
+        self._keys: list[NewcomerKey] = []
+        self._index: dict[NewcomerKey, int] = {}
         self._shares: Counter[Hashable] = Counter()
-        self._ready: dict[bytes, dict[str, dict[Key, Newcomer]]] = {}
+        self._ready: dict[bytes, dict[str, dict[NewcomerKey, Newcomer]]] = {}
 
     def __len__(self) -> int:
         return len(self._all)

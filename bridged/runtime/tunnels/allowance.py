@@ -17,7 +17,7 @@ PAYLOAD_OVERHEAD: Final = 24
 """Bytes of a data packet around its payload: DATA_V2 header, packet id, tag."""
 
 
-class Allowance:
+class AmplificationLimit:
     """Limits control packets to one peer's endpoint. The endpoint that a session began with has answered.
 
     A peer can claim any address with one data packet. Until the session accepts a control packet from there,

@@ -23,7 +23,7 @@ from bridged.runtime.tunnels.kernel_release import find_udp_fault
 from bridged.runtime.tunnels.scratch_path import ScratchPath
 from bridged.runtime.tunnels.super_frame_trial import TrialPath, TrialResult, try_super_frames
 
-Mode = Literal["auto", "on", "off"]
+CoalesceMode = Literal["auto", "on", "off"]
 Cause = Literal["config", "selftest"]
 """Of a refusal, as in `offload_fallbacks_total`. `config`: a rule for this kernel; `selftest`: it failed."""
 
@@ -64,7 +64,7 @@ class CoalescingGuard:
         self._results: dict[tuple[Build, frozenset[CoalesceKind]], TrialResult] = {}
         self._log = structlog.get_logger("bridged.coalescing")
 
-    def decide(self, tunnel: str, mode: Mode, build: Build, port: TapPort) -> Coalescing:
+    def decide(self, tunnel: str, mode: CoalesceMode, build: Build, port: TapPort) -> Coalescing:
         """What to join on the way into this TAP. Logs each refusal. The first call takes 0.2 s."""
         possible = coalesce_kinds(build, port)
         if mode == "off" or not possible:

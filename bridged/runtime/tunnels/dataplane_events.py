@@ -12,7 +12,7 @@ from typing import Final
 from bridged.addresses import Endpoint, MacAddress
 from bridged.dataplane.contract import (
     ControlReceived,
-    Event,
+    DataplaneEvent,
     KeyNearLimit,
     OccReceived,
     PeerExpired,
@@ -60,7 +60,7 @@ class DataplaneEvents:
             asyncio.get_running_loop().remove_reader(self._descriptor)
             self._descriptor = -1
 
-    def handle(self, event: Event) -> None:
+    def handle(self, event: DataplaneEvent) -> None:
         """Act on one event.
 
         Raises:

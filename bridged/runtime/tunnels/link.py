@@ -26,7 +26,7 @@ from bridged.protocol.session.events import (
 from bridged.protocol.session.session import Session
 from bridged.protocol.session.states import SessionState
 from bridged.protocol.session.terms import Negotiated
-from bridged.runtime.tunnels.allowance import PAYLOAD_OVERHEAD, Allowance
+from bridged.runtime.tunnels.allowance import PAYLOAD_OVERHEAD, AmplificationLimit
 from bridged.units import KeyId, MonotonicSeconds, PeerHandle, Seconds, WirePeerId
 
 _QUESTION: Final = serialize_occ(OccMessage(OccType.REQUEST))
@@ -102,7 +102,7 @@ class PeerLink:
         self.is_identified = False
         self.is_abandoned = False
         self.last_packets: deque[bytes] = deque(maxlen=LAST_PACKETS)
-        self._allowance = Allowance(endpoint)
+        self._allowance = AmplificationLimit(endpoint)
         self._dataplane = dataplane
         self._owner = owner
         self._now = now

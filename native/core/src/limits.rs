@@ -35,7 +35,7 @@ pub enum LimitTrigger {
 impl LimitTrigger {
     /// The word that the contract and metrics use.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Bytes => "bytes",
             Self::Packets => "packets",

@@ -45,7 +45,7 @@ const OCC_HEAD: [u8; 8] = [0x28, 0x7f, 0x34, 0x6b, 0xd4, 0xef, 0x7a, 0x81];
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum PacketError {
     /// Too few bytes for header, packet id, tag and one byte of payload.
-    #[error("{0} octets are no data packet")]
+    #[error("{0} bytes are no data packet")]
     Short(usize),
     /// The opcode is not that of data.
     #[error("opcode {0} is not a data packet")]

@@ -25,7 +25,7 @@ pub enum SegmentError {
     #[error("super-frames of type {0} were not offered")]
     Kind(u8),
     /// `gso_size` is 0.
-    #[error("segments of 0 octets")]
+    #[error("segments of 0 bytes")]
     Size,
     /// The EtherType is not that of IPv4 or IPv6.
     #[error("a super-frame of EtherType {0:#06x}")]

@@ -1,4 +1,4 @@
-//! Figures of one thread: plain numbers that only grow; publishing them is the caller's affair.
+//! Kinds of frames, and the buckets of batch sizes.
 
 /// Upper bounds of the batch histogram's buckets; one more bucket is above them all.
 pub const BATCH_BOUNDS: [u32; 7] = [1, 2, 4, 8, 16, 32, 64];
@@ -10,23 +10,6 @@ pub const BATCH_BUCKETS: usize = BATCH_BOUNDS.len() + 1;
 pub fn bucket(size: usize) -> usize {
     let above = size.saturating_sub(1) as u64;
     ((u64::BITS - above.leading_zeros()) as usize).min(BATCH_BUCKETS - 1)
-}
-
-/// Batch sizes seen so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Histogram {
-    /// Observations by [`bucket`].
-    pub counts: [u64; BATCH_BUCKETS],
-    /// Sum of all sizes.
-    pub total: u64,
-}
-
-impl Histogram {
-    /// Count one batch.
-    pub fn observe(&mut self, size: usize) {
-        self.counts[bucket(size)] += 1;
-        self.total += size as u64;
-    }
 }
 
 /// Frames by their destination; the order is that of the metrics.
@@ -52,30 +35,13 @@ impl FrameKind {
 
     /// The label that metrics use.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Unicast => "unicast",
             Self::UnknownUnicast => "unknown_unicast",
             Self::Broadcast => "broadcast",
             Self::Multicast => "multicast",
         }
-    }
-}
-
-/// Frames and their bytes, by kind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Frames by [`FrameKind`].
-    pub frames: [u64; FRAME_KINDS],
-    /// Their bytes, without FCS and tunnel overhead.
-    pub octets: [u64; FRAME_KINDS],
-}
-
-impl Traffic {
-    /// Count `frames` of one kind with `octets` between them.
-    pub fn count(&mut self, kind: FrameKind, frames: u64, octets: u64) {
-        self.frames[kind as usize] += frames;
-        self.octets[kind as usize] += octets;
     }
 }
 
@@ -90,15 +56,5 @@ mod tests {
             assert_eq!(bucket(size), expected, "{size}");
         }
         assert_eq!(bucket(usize::MAX), 7);
-    }
-
-    #[test]
-    fn a_histogram_sums_what_it_saw() {
-        let mut histogram = Histogram::default();
-        for size in [1, 2, 3, 64, 65] {
-            histogram.observe(size);
-        }
-        assert_eq!(histogram.counts, [1, 1, 1, 0, 0, 0, 1, 1]);
-        assert_eq!(histogram.total, 135);
     }
 }

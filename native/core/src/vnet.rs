@@ -25,7 +25,7 @@ pub const LONG_OCTETS: usize = 12;
 
 /// Fewer bytes than the header has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("{octets} octets hold no virtio-net header")]
+#[error("{octets} bytes hold no virtio-net header")]
 pub struct ShortHeader {
     /// How many there were.
     pub octets: usize,

@@ -144,7 +144,7 @@ impl DataKey {
         };
         let iv = |name: &str| -> PyResult<Zeroizing<[u8; 8]>> {
             let octets = octets(name)?;
-            let octets = octets.first_chunk::<8>().ok_or_else(|| bad(format!("{name} has fewer than 8 octets")))?;
+            let octets = octets.first_chunk::<8>().ok_or_else(|| bad(format!("{name} has fewer than 8 bytes")))?;
             Ok(Zeroizing::new(*octets))
         };
         Ok(worker::Key {

@@ -59,7 +59,7 @@ pub fn coalesce<'py>(
     tagged: bool,
 ) -> PyResult<Vec<(Bound<'py, PyBytes>, usize)>> {
     if vnet_octets > LONG_OCTETS {
-        return Err(bad("a virtio-net header has 10 or 12 octets"));
+        return Err(bad("a virtio-net header has 10 or 12 bytes"));
     }
     let rules = CoalesceRules { tcp4: true, tcp6: true, udp4: has_uso, udp6: has_uso, tagged };
     let mut coalescer = Coalescer::new(rules, SEED);

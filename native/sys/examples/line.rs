@@ -12,7 +12,7 @@ use std::os::fd::AsRawFd;
 use bridged_sys::address::{Family, RawAddress};
 use bridged_sys::descriptor::wait_readable;
 use bridged_sys::receive::Receiver;
-use bridged_sys::send::{Outgoing, Sender, MAX_BATCH_OCTETS, MAX_SEGMENTS};
+use bridged_sys::send::{DatagramSender, Outgoing, MAX_BATCH_OCTETS, MAX_SEGMENTS};
 use bridged_sys::thread::{now, wait_exactly};
 use bridged_sys::udp::{Options, UdpSocket};
 
@@ -62,7 +62,13 @@ impl Way {
     }
 
     /// Send what is due: runs of one size in one call each.
-    fn send_due(&mut self, sender: &mut Sender, socket: &UdpSocket, destination: RawAddress, run: &mut Vec<u8>) {
+    fn send_due(
+        &mut self,
+        sender: &mut DatagramSender,
+        socket: &UdpSocket,
+        destination: RawAddress,
+        run: &mut Vec<u8>,
+    ) {
         let time = now();
         while self.under_way.front().is_some_and(|(due, _)| *due <= time) {
             run.clear();
@@ -125,7 +131,7 @@ fn main() {
     let server = RawAddress::new(&target, front.family()).expect("address");
     let mut client = None;
     let (mut there, mut home) = (Way::new(seed.wrapping_mul(2)), Way::new(seed.wrapping_mul(2) + 0x9E37_79B9));
-    let (mut receiver, mut sender, mut run) = (Receiver::new(SLOTS, SLOTS), Sender::new(), Vec::new());
+    let (mut receiver, mut sender, mut run) = (Receiver::new(SLOTS, SLOTS), DatagramSender::new(), Vec::new());
     wait_exactly();
     println!("line ready");
     loop {

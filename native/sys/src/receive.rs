@@ -200,7 +200,7 @@ mod tests {
     use super::*;
     use crate::address::Family;
     use crate::descriptor::wait_readable;
-    use crate::send::{Outgoing, Sender};
+    use crate::send::{DatagramSender, Outgoing};
     use crate::udp::Options;
 
     fn open(bind: &str) -> UdpSocket {
@@ -211,7 +211,7 @@ mod tests {
     fn send(near: &UdpSocket, to: &SocketAddr, octets: &[u8], segment: usize) {
         let destination = RawAddress::new(to, near.family()).unwrap();
         let message = Outgoing { start: 0, length: octets.len(), segment, destination, pin: None, class: 0, hops: 0 };
-        Sender::new().send(near, octets, &message).unwrap();
+        DatagramSender::new().send(near, octets, &message).unwrap();
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{last_errno, Errno};
 pub const MAX_SEGMENTS: usize = 64;
 /// Bytes in one UDP_SEGMENT send at most: an IP packet, less its headers and the largest options.
 pub const MAX_BATCH_OCTETS: usize = 65_000;
-/// Messages in one call of [`Sender::send_many`] at most; more take several system calls.
+/// Messages in one call of [`DatagramSender::send_many`] at most; more take several system calls.
 pub const MAX_MESSAGES: usize = 64;
 
 const UDP_SEGMENT: libc::c_int = 103;
@@ -44,7 +44,7 @@ pub struct Outgoing {
 struct Control([u8; CONTROL_OCTETS]);
 
 /// Scratch for the system calls, made once.
-pub struct Sender {
+pub struct DatagramSender {
     headers: Box<[libc::mmsghdr]>,
     vectors: Box<[libc::iovec]>,
     controls: Box<[Control]>,
@@ -53,20 +53,20 @@ pub struct Sender {
 
 // SAFETY: the pointers inside are rewritten by every call before the kernel sees them, and are not used
 // outside calls.
-unsafe impl Send for Sender {}
+unsafe impl Send for DatagramSender {}
 
-impl Default for Sender {
-    fn default() -> Sender {
-        Sender::new()
+impl Default for DatagramSender {
+    fn default() -> DatagramSender {
+        DatagramSender::new()
     }
 }
 
-impl Sender {
+impl DatagramSender {
     /// With room for [`MAX_MESSAGES`].
-    pub fn new() -> Sender {
+    pub fn new() -> DatagramSender {
         // SAFETY: mmsghdr and iovec are plain data for which zero is a value (null pointers, no lengths).
         let (header, vector) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
-        Sender {
+        DatagramSender {
             headers: vec![header; MAX_MESSAGES].into_boxed_slice(),
             vectors: vec![vector; MAX_MESSAGES].into_boxed_slice(),
             controls: vec![Control([0; CONTROL_OCTETS]); MAX_MESSAGES].into_boxed_slice(),
@@ -250,7 +250,7 @@ mod tests {
         let ((near, _), (far, to)) = (open(), open());
         let buffer: Vec<u8> = (0..100).collect();
         let messages = [outgoing(0, 10, 0, &to), outgoing(10, 25, 10, &to), outgoing(35, 5, 0, &to)];
-        assert_eq!(Sender::new().send_many(&near, &buffer, &messages), (3, 0));
+        assert_eq!(DatagramSender::new().send_many(&near, &buffer, &messages), (3, 0));
         let octets: Vec<u8> = received(&far).concat();
         assert_eq!(octets, buffer[..40]);
     }
@@ -261,10 +261,10 @@ mod tests {
         let buffer = vec![7; 70_000];
         let messages =
             [outgoing(0, 10, 0, &to), outgoing(0, 70_000, 0, &to), outgoing(5, 5, 0, &to), outgoing(0, 1, 0, &to)];
-        assert_eq!(Sender::new().send_many(&near, &buffer, &messages), (1, libc::EMSGSIZE));
+        assert_eq!(DatagramSender::new().send_many(&near, &buffer, &messages), (1, libc::EMSGSIZE));
         assert_eq!(received(&far).len(), 1);
         let outside = outgoing(69_999, 2, 0, &to);
-        assert_eq!(Sender::new().send(&near, &buffer, &outside), Err(libc::EINVAL));
+        assert_eq!(DatagramSender::new().send(&near, &buffer, &outside), Err(libc::EINVAL));
     }
 
     #[test]
@@ -275,7 +275,7 @@ mod tests {
         let far = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let mut message = outgoing(0, 4, 2, &far.local_addr().unwrap());
         message.pin = Some(Pin::V4([127, 0, 0, 9]));
-        Sender::new().send(&near, b"abcd", &message).unwrap();
+        DatagramSender::new().send(&near, b"abcd", &message).unwrap();
         let mut buffer = [0; 10];
         let (octets, source) = far.recv_from(&mut buffer).unwrap();
         assert_eq!((octets, source.ip().to_string().as_str()), (2, "127.0.0.9"));
@@ -298,7 +298,7 @@ mod tests {
             let own = outgoing(0, 4, 0, &to);
             let own = Outgoing { destination: RawAddress::new(&to, family).unwrap(), ..own };
             let other = Outgoing { hops: near.other_hops(true), ..own };
-            Sender::new().send_many(&near, b"abcd", &[own, other]);
+            DatagramSender::new().send_many(&near, b"abcd", &[own, other]);
             let found = [received_hops(&far), received_hops(&far)];
             assert!(found[1] > 0 && found[0] == found[1] + 1, "{found:?}");
         }

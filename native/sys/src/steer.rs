@@ -175,7 +175,7 @@ mod tests {
             class: 0,
             hops: 0,
         };
-        crate::send::Sender::new().send(&near, &run, &message).unwrap();
+        crate::send::DatagramSender::new().send(&near, &run, &message).unwrap();
         let found = taken(&sockets);
         assert!(found[0].is_empty());
         assert_eq!(found[1].concat(), run);

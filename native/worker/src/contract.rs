@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 pub use bridged_core::coalesce::CoalesceRules;
 pub use bridged_core::fdb::{Station, StationEvent, StationEvents};
 pub use bridged_core::headers::Mac;
+pub use bridged_core::limits::LimitTrigger;
 pub use bridged_core::priority::Priority;
 
 /// Names one peer of one data plane; chosen by the control plane, never reused in a process.
@@ -45,35 +46,6 @@ impl Direction {
         match self {
             Direction::Receive => "receive",
             Direction::Transmit => "transmit",
-        }
-    }
-}
-
-/// What a frame's destination is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum FrameKind {
-    /// A station that is known.
-    Unicast,
-    /// A station that is not.
-    UnknownUnicast,
-    /// All stations.
-    Broadcast,
-    /// A group.
-    Multicast,
-}
-
-impl FrameKind {
-    /// All kinds, in the order of their index.
-    pub const ALL: [FrameKind; 4] =
-        [FrameKind::Unicast, FrameKind::UnknownUnicast, FrameKind::Broadcast, FrameKind::Multicast];
-
-    /// Its name in the contract.
-    pub fn name(self) -> &'static str {
-        match self {
-            FrameKind::Unicast => "unicast",
-            FrameKind::UnknownUnicast => "unknown_unicast",
-            FrameKind::Broadcast => "broadcast",
-            FrameKind::Multicast => "multicast",
         }
     }
 }
@@ -208,28 +180,6 @@ impl std::fmt::Debug for Key {
             .field("key_id", &self.key_id)
             .field("cipher", &self.cipher)
             .finish_non_exhaustive()
-    }
-}
-
-/// Why a key should be replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LimitTrigger {
-    /// `renegotiate_bytes`.
-    Bytes,
-    /// `renegotiate_packets`, or packet ids from 0xFF000000.
-    Packets,
-    /// 7/8 of the AEAD limit.
-    AeadLimit,
-}
-
-impl LimitTrigger {
-    /// Its name in the contract.
-    pub fn name(self) -> &'static str {
-        match self {
-            LimitTrigger::Bytes => "bytes",
-            LimitTrigger::Packets => "packets",
-            LimitTrigger::AeadLimit => "aead_limit",
-        }
     }
 }
 

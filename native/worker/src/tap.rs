@@ -113,7 +113,7 @@ impl Tap {
         }
         let vnet = port.virtio_header_size;
         if ![0, SHORT_OCTETS, LONG_OCTETS].contains(&vnet) {
-            return Err(Error::BadSetting(format!("adapter {}: no virtio-net header has {vnet} octets", port.name)));
+            return Err(Error::BadSetting(format!("adapter {}: no virtio-net header has {vnet} bytes", port.name)));
         }
         let mut queues = Vec::with_capacity(port.fds.len());
         for descriptor in &port.fds {

@@ -11,7 +11,7 @@ use bridged_core::packet::DataHeader;
 use bridged_sys::address::{Family, RawAddress};
 use bridged_sys::descriptor::wait_readable;
 use bridged_sys::receive::Receiver;
-use bridged_sys::send::{Outgoing, Sender};
+use bridged_sys::send::{DatagramSender, Outgoing};
 use bridged_sys::thread::now;
 use bridged_sys::udp::{Options, UdpSocket};
 use zeroize::Zeroizing;
@@ -122,7 +122,7 @@ impl Far {
     pub fn send(&self, plane: &DataPlane, packets: &[Vec<u8>]) {
         let to = plane.local_endpoint().unwrap();
         let destination = RawAddress::new(&to, Family::V4).unwrap();
-        let mut sender = Sender::new();
+        let mut sender = DatagramSender::new();
         for packet in packets {
             let length = packet.len();
             let message = Outgoing { start: 0, length, segment: 0, destination, pin: None, class: 0, hops: 0 };

@@ -24,7 +24,7 @@ from bridged.admin.documents import health_document, status_document
 from bridged.admin.models import HealthAnswer, StatusAnswer
 from bridged.admin.server import AdminServer
 from bridged.admin.socket import AdminSocketError
-from bridged.admin.state import Station
+from bridged.admin.state import TunnelStation
 from bridged.catalogue.counters import FAMILIES
 from bridged.catalogue.error_codes import ERROR_CODES
 from bridged.pki import PkiError
@@ -68,12 +68,12 @@ class State:
         self.revoked = (name, keep, state)
         return Revocation(1, 2)
 
-    def fdb(self, tunnel: str) -> Sequence[Station]:
+    def fdb(self, tunnel: str) -> Sequence[TunnelStation]:
         if tunnel != "sites":
             raise KeyError(tunnel)
         return [
-            Station(MacAddress.parse("02:00:00:00:00:01"), "warehouse", Seconds(1.5)),
-            Station(MacAddress.parse("02:00:00:00:00:02"), None, Seconds(0.0)),
+            TunnelStation(MacAddress.parse("02:00:00:00:00:01"), "warehouse", Seconds(1.5)),
+            TunnelStation(MacAddress.parse("02:00:00:00:00:02"), None, Seconds(0.0)),
         ]
 
 

@@ -9,7 +9,7 @@ from bridged.addresses import Endpoint
 from bridged.dataplane.contract import (
     EVENT_QUEUE_EVENTS,
     OCC_WAITING,
-    Event,
+    DataplaneEvent,
     KeyNearLimit,
     OccReceived,
     PeerExpired,
@@ -106,7 +106,7 @@ def test_state_is_never_refused_nor_lost_and_is_told_once() -> None:
     queue = EventQueue()
     while queue.put(StationMoved(Station(0, b"\2\0\0\0\0\1"), None, PeerHandle(1))):
         pass
-    states: list[Event] = []
+    states: list[DataplaneEvent] = []
     for number in range(2000):
         handle = PeerHandle(number)
         states += [PeerExpired(handle), KeyNearLimit(handle, KeyId(1), "bytes")]

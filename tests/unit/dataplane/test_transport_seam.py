@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from bridged.addresses import Endpoint, MacAddress
-from bridged.dataplane.contract import DataplaneSettings, Event, PeerFloated, PeerSettings, TapPort
+from bridged.dataplane.contract import DataplaneEvent, DataplaneSettings, PeerFloated, PeerSettings, TapPort
 from bridged.dataplane.portable.control.counters import DropCounter
 from bridged.dataplane.portable.control.events import EventQueue
 from bridged.dataplane.portable.directions import Directions
@@ -69,7 +69,7 @@ class End:
 
     def __init__(self, role: Role, own: Endpoint, far: Endpoint) -> None:
         self.transport = Stream(own)
-        self.told: list[Event] = []
+        self.told: list[DataplaneEvent] = []
         self.lan, near = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.lan.setblocking(False)
         self.tap = near.detach()

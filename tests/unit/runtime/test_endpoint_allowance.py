@@ -6,7 +6,7 @@ from typing import Any
 
 from bridged.addresses import Endpoint
 from bridged.protocol.session.events import SendDatagram
-from bridged.runtime.tunnels.allowance import AMPLIFICATION, LEAST_DATA_PACKET, Allowance
+from bridged.runtime.tunnels.allowance import AMPLIFICATION, LEAST_DATA_PACKET, AmplificationLimit
 from bridged.runtime.tunnels.link import PeerLink, Withheld
 from bridged.runtime.tunnels.log_budget import LogBudget
 from bridged.units import MonotonicSeconds, PeerHandle
@@ -16,12 +16,12 @@ VICTIM = Endpoint("198.51.100.9", 53)
 
 
 def test_the_endpoint_of_the_handshake_has_no_limit() -> None:
-    allowance = Allowance(HOME)
+    allowance = AmplificationLimit(HOME)
     assert allowance.is_proven and all(allowance.take(1250) for _ in range(100))
 
 
 def test_a_new_endpoint_gets_three_times_what_it_sent_until_it_answers() -> None:
-    allowance = Allowance(HOME)
+    allowance = AmplificationLimit(HOME)
     allowance.move(VICTIM)
     assert allowance.take(AMPLIFICATION * LEAST_DATA_PACKET) and not allowance.take(1)
     assert allowance.is_withholding
@@ -32,7 +32,7 @@ def test_a_new_endpoint_gets_three_times_what_it_sent_until_it_answers() -> None
 
 
 def test_a_peer_that_comes_back_to_where_it_last_answered_has_no_limit() -> None:
-    allowance = Allowance(HOME)
+    allowance = AmplificationLimit(HOME)
     allowance.move(VICTIM)
     allowance.move(HOME)
     assert allowance.is_proven

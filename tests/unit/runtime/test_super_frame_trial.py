@@ -26,7 +26,7 @@ FAULTS: dict[str, Spoil] = {
     "TCP flags of the first": changed(47, number=0),
     "TCP checksum": changed(51),
     "time stamp": changed(58),
-    "last octet": changed(-1),
+    "last byte": changed(-1),
     "one is lost": lambda frames: frames[:-1],
     "all are lost": lambda frames: [],
     "one comes twice": lambda frames: [*frames, frames[0]][1:],

@@ -17,7 +17,7 @@ from bridged.addresses import Endpoint
 from bridged.dataplane.contract import (
     EVENT_QUEUE_EVENTS,
     OCC_WAITING,
-    Event,
+    DataplaneEvent,
     KeyNearLimit,
     OccReceived,
     PeerExpired,
@@ -29,10 +29,10 @@ from bridged.dataplane.portable.control.control_queue import ControlQueue, Sende
 from bridged.units import KeyId, PeerHandle
 
 
-class State(NamedTuple):
+class EventState(NamedTuple):
     """Something of which at most one event waits; that event has the latest values."""
 
-    kind: type[Event]
+    kind: type[DataplaneEvent]
     handle: PeerHandle | None = None
     key_id: KeyId | None = None
 
@@ -44,8 +44,8 @@ class EventQueue:
     """
 
     def __init__(self) -> None:
-        self._queue: deque[Event | State] = deque()
-        self._states: dict[State, Event] = {}
+        self._queue: deque[DataplaneEvent | EventState] = deque()
+        self._states: dict[EventState, DataplaneEvent] = {}
         self._occ: Counter[PeerHandle] = Counter()
         """How many OCC messages of each peer wait."""
         self._others = 0
@@ -70,7 +70,7 @@ class EventQueue:
     def event_depth(self) -> int:
         return self._others + len(self._states)
 
-    def put(self, event: Event) -> bool:
+    def put(self, event: DataplaneEvent) -> bool:
         """Queue an event; False without room (`event_queue_full`). There is always room for a state."""
         state = _state_of(event)
         with self._lock:
@@ -100,13 +100,13 @@ class EventQueue:
             os.eventfd_write(self._descriptor, 1)
         return refusal
 
-    def take(self, limit: int) -> list[Event]:
+    def take(self, limit: int) -> list[DataplaneEvent]:
         """Up to `limit` events; the descriptor stays readable while more wait."""
         try:
             os.eventfd_read(self._descriptor)
         except BlockingIOError:
             pass
-        taken: list[Event] = []
+        taken: list[DataplaneEvent] = []
         with self._lock:
             while len(taken) < limit and self._queue:
                 event = self._leave(self._queue.popleft())
@@ -117,11 +117,11 @@ class EventQueue:
             os.eventfd_write(self._descriptor, 1)
         return taken
 
-    def _append(self, entry: Event | State) -> None:
+    def _append(self, entry: DataplaneEvent | EventState) -> None:
         self._queue.append(entry)
         os.eventfd_write(self._descriptor, 1)
 
-    def _put_state(self, state: State, event: Event) -> None:
+    def _put_state(self, state: EventState, event: DataplaneEvent) -> None:
         known = self._states.get(state)
         if known is None:
             self._states[state] = event
@@ -131,7 +131,7 @@ class EventQueue:
         elif isinstance(event, TapFailed):
             self._states[state] = event
 
-    def _may_put(self, event: Event) -> bool:
+    def _may_put(self, event: DataplaneEvent) -> bool:
         if self._others >= EVENT_QUEUE_EVENTS:
             return False
         if isinstance(event, OccReceived):
@@ -141,9 +141,9 @@ class EventQueue:
         self._others += 1
         return True
 
-    def _leave(self, entry: Event | State) -> Event | None:
+    def _leave(self, entry: DataplaneEvent | EventState) -> DataplaneEvent | None:
         """The event of an entry that leaves the queue; None if there is nothing left to report."""
-        if isinstance(entry, State):
+        if isinstance(entry, EventState):
             event = self._states.pop(entry)
             # The peer has come back to where it was.
             is_back = isinstance(event, PeerFloated) and event.endpoint == event.previous
@@ -156,13 +156,13 @@ class EventQueue:
         return entry
 
 
-def _state_of(event: Event) -> State | None:
+def _state_of(event: DataplaneEvent) -> EventState | None:
     match event:
         case PeerFloated(handle) | PeerExpired(handle) | SessionUnknown(handle):
-            return State(type(event), handle)
+            return EventState(type(event), handle)
         case KeyNearLimit(handle, key_id):
-            return State(KeyNearLimit, handle, key_id)
+            return EventState(KeyNearLimit, handle, key_id)
         case TapFailed():
-            return State(TapFailed)
+            return EventState(TapFailed)
         case _:
             return None

@@ -119,7 +119,7 @@ pub fn peer_counters(cells: &[PeerCells], drops: &Drops) -> PeerCounters {
     for direction in Direction::ALL {
         let name = direction.name();
         for kind in FrameKind::ALL {
-            let key = (name, kind.as_str());
+            let key = (name, kind.name());
             let directions = || cells.iter().map(|cell| cell.direction(direction));
             sums.frames.insert(key, directions().map(|way| way.frames[kind as usize].get()).sum());
             sums.bytes.insert(key, directions().map(|way| way.octets[kind as usize].get()).sum());

@@ -264,14 +264,7 @@ impl KeySlot {
         self.check_packets.store(next.packets, Relaxed);
         self.check_octets.store(next.octets, Relaxed);
         let trigger = self.limits.reached(&usage)?;
-        if self.is_told.swap(true, Relaxed) {
-            return None;
-        }
-        Some(match trigger {
-            bridged_core::limits::LimitTrigger::Bytes => LimitTrigger::Bytes,
-            bridged_core::limits::LimitTrigger::Packets => LimitTrigger::Packets,
-            bridged_core::limits::LimitTrigger::AeadLimit => LimitTrigger::AeadLimit,
-        })
+        (!self.is_told.swap(true, Relaxed)).then_some(trigger)
     }
 
     fn usage(&self) -> KeyUse {
@@ -308,7 +301,7 @@ fn context(cipher: Cipher, key: &[u8]) -> Result<LessSafeKey, Error> {
         Cipher::ChaCha20Poly1305 => &CHACHA20_POLY1305,
     };
     let unbound = UnboundKey::new(algorithm, key)
-        .map_err(|_| Error::BadSetting(format!("a key for {} has {} octets", cipher.name(), cipher.key_length())))?;
+        .map_err(|_| Error::BadSetting(format!("a key for {} has {} bytes", cipher.name(), cipher.key_length())))?;
     Ok(LessSafeKey::new(unbound))
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bridged_core::{Nanos, SECOND};
 use bridged_sys::descriptor::wait_writable;
-use bridged_sys::send::{Outgoing, Sender, MAX_BATCH_OCTETS, MAX_SEGMENTS};
+use bridged_sys::send::{DatagramSender, Outgoing, MAX_BATCH_OCTETS, MAX_SEGMENTS};
 use bridged_sys::thread::now;
 use bridged_sys::udp::UdpSocket;
 use bridged_sys::{Errno, EAGAIN, EINVAL, EIO, EMSGSIZE};
@@ -59,7 +59,7 @@ impl WaitBudget {
 pub struct UdpBatchSender {
     /// Its owner's place in the counters.
     thread: usize,
-    sender: Sender,
+    sender: DatagramSender,
     messages: Vec<Outgoing>,
     /// By message: the number of its peer.
     owners: Vec<usize>,
@@ -72,7 +72,7 @@ impl BatchSender<UdpTransport> for UdpBatchSender {
     fn new(thread: usize) -> UdpBatchSender {
         UdpBatchSender {
             thread,
-            sender: Sender::new(),
+            sender: DatagramSender::new(),
             messages: Vec::with_capacity(64),
             owners: Vec::with_capacity(64),
             taken: Vec::with_capacity(64),

@@ -3,7 +3,7 @@
 //! Source: recvmmsg(2), udp(7) (UDP_GRO).
 
 use bridged_sys::receive::Receiver;
-use bridged_sys::send::{Outgoing, Sender};
+use bridged_sys::send::{DatagramSender, Outgoing};
 use bridged_sys::{Errno, EAGAIN};
 
 use crate::contract::Direction::Transmit;
@@ -39,7 +39,7 @@ pub struct UdpReceiver {
 
 /// Answers of one turn, sent in one call at its end.
 struct Replies {
-    sender: Sender,
+    sender: DatagramSender,
     octets: Vec<u8>,
     messages: Vec<Outgoing>,
 }
@@ -63,7 +63,7 @@ impl BatchReceiver<UdpTransport> for UdpReceiver {
             count: 0,
             octets: 0,
             are_single: true,
-            replies: Replies { sender: Sender::new(), octets: Vec::new(), messages: Vec::new() },
+            replies: Replies { sender: DatagramSender::new(), octets: Vec::new(), messages: Vec::new() },
         }
     }
 
