@@ -1,12 +1,15 @@
 """Writes files whole or not at all, and private ones for their owner only.
 
-Linux only (directory fsync). A link in a file's place is never followed or written through.
+Linux only (directory fsync). A link in a file's place is never followed or written through. What root makes
+in another user's folder belongs to that user: commands run as root, the daemon as `bridged`. In a folder with
+the setgid bit, such as /etc/bridged, the folder's group may read private files.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -20,8 +23,8 @@ PRIVATE_DIRECTORY: Final = 0o700
 def write_atomic(path: Path, content: bytes, mode: int = PRIVATE_FILE, *, durable: bool = True) -> None:
     """Write all of `content` or nothing. Readers see the old file or the new one.
 
-    The file never allows more than `mode`, not even for a moment. `durable`: wait for the disk, so that the
-    file survives a crash of the machine.
+    The file never allows more than `mode`, and its folder's group (see above), not even for a moment.
+    `durable`: wait for the disk, so that the file survives a crash of the machine.
 
     Raises:
         OSError: the folder is missing, full or not writable; `filename` is `path`.
@@ -37,7 +40,8 @@ def _write_beside(path: Path, content: bytes, mode: int, durable: bool) -> None:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), mode)
+            os.fchmod(file.fileno(), mode | _group_bit(path.parent))
+            give_to_owner_of(path.parent, file.fileno())
             file.write(content)
             file.flush()
             if durable:
@@ -53,6 +57,32 @@ def make_private_directory(path: Path) -> None:
     if not path.is_dir():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
+        give_directory(path)
+
+
+def give_directory(path: Path) -> None:
+    """`give_to_owner_of` its parent, for a new directory."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        give_to_owner_of(path.parent, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def give_to_owner_of(folder: Path, descriptor: int) -> None:
+    """As root: give an open file of `folder` to the folder's owner and group. Otherwise: nothing."""
+    if os.geteuid() == 0 and (owner := folder.stat()).st_uid != 0:
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
+def readable_by_folder_group(path: Path) -> bool:
+    """Whether the group of this file may read it on purpose: its folder has that group and the setgid bit."""
+    folder = path.parent.stat()
+    return bool(folder.st_mode & stat.S_ISGID) and folder.st_gid == path.stat().st_gid
+
+
+def _group_bit(folder: Path) -> int:
+    return stat.S_IRGRP if folder.stat().st_mode & stat.S_ISGID else 0
 
 
 def sync_directory(path: Path) -> None:

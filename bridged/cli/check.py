@@ -1,4 +1,4 @@
-"""`bridged check`: checks a configuration, or prints the JSON schema for editors."""
+"""`bridged check` checks a configuration or prints its schema; `show-config` prints the merged files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bridged.cli.output import hand_over, say, show
+from bridged.cli.status import DEFAULT_CONFIG
 
 if TYPE_CHECKING:
     from bridged.configuration import Configuration
@@ -16,21 +17,24 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     app.command("check")(check)
+    app.command("show-config")(show_config)
 
 
 def check(
-    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="Configuration file.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help=f"Configuration file. Default: {DEFAULT_CONFIG}.")
+    ] = None,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON schema of the file, and check nothing.")
     ] = False,
 ) -> None:
-    """Check a configuration file. Exit status 0: usable; 2: every error is on stderr."""
-    if schema == (file is not None):
+    """Check a configuration and its drop-ins. Exit status 0: usable; 2: every error is on stderr."""
+    if schema and file is not None:
         raise typer.BadParameter("give either FILE or --schema")
     if schema:
         _print_schema()
         return
-    assert file is not None
+    file = file or DEFAULT_CONFIG
     from bridged.configuration import find_warnings, load
     from bridged.configuration.problems import dotted
     from bridged.configuration.secrets import find_exposed_secrets
@@ -50,6 +54,16 @@ def check(
     show("OK")
     for line in _summary(configuration):
         show(line)
+
+
+def show_config(
+    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="Configuration file.")] = DEFAULT_CONFIG,
+) -> None:
+    """Print what the configuration and its drop-ins merge to, and where each value is from. Hides keys."""
+    from bridged.configuration.load import load_merged
+    from bridged.configuration.merged_text import merged_text
+
+    hand_over(merged_text(load_merged(file)))
 
 
 def _print_schema() -> None:

@@ -75,21 +75,24 @@ class _Open:
     merged: list[Node] = field(default_factory=list)
 
 
-def parse_document(text: str) -> Node:
-    """Read exactly one YAML document.
+def parse_document(text: str, lines_before: int = 0) -> Node:
+    """Read exactly one YAML document. `lines_before` is added to every line of the tree.
 
     Raises:
         ConfigurationError: not YAML, more than one document, a tag, a duplicate key, or beyond a limit of
-            this module; with `line`, without `file`.
+            this module; with `line` in this text, without `file`.
     """
     if len(text) > TEXT_CHARACTERS_MAX:
         raise ConfigurationError(
             f"the file is longer than {TEXT_CHARACTERS_MAX // 1024} KiB; a configuration is smaller"
         )
-    builder = _Builder()
+    builder = _Builder(lines_before)
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             builder.take(event)
+    except ConfigurationError as error:
+        line = None if error.line is None else error.line - lines_before
+        raise ConfigurationError(error.reason, line=line, key=error.key) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = None if mark is None else mark.line + 1
@@ -132,15 +135,16 @@ def descend(root: Node, path: KeyPath) -> Iterator[tuple[str | int, int, Node]]:
 class _Builder:
     """Builds the tree from parser events without recursion: nesting cannot exhaust the stack."""
 
-    def __init__(self) -> None:
+    def __init__(self, lines_before: int) -> None:
         self.root: Node | None = None
+        self._lines_before = lines_before
         self._documents = 0
         self._open: list[_Open] = []
         self._anchors: dict[str, Node] = {}
 
     def take(self, event: yaml.Event) -> None:
         assert event.start_mark is not None
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 + self._lines_before
         if isinstance(event, yaml.DocumentStartEvent):
             self._documents += 1
             if self._documents > 1:
@@ -177,11 +181,10 @@ class _Builder:
         value = _resolve(event.value, line) if is_plain else event.value
         self._finish(ScalarNode(line, value=value), event.anchor, line)
 
-    @staticmethod
-    def _take_key(parent: _Open, key: str, line: int) -> None:
+    def _take_key(self, parent: _Open, key: str, line: int) -> None:
         assert isinstance(parent.node, MappingNode)
         if key in parent.node.entries:
-            first = parent.node.entries[key][0]
+            first = parent.node.entries[key][0] - self._lines_before
             raise ConfigurationError(f"the key appears twice (first in line {first})", line=line, key=key)
         parent.key, parent.key_line = key, line
 

@@ -18,7 +18,12 @@ One YAML file of at most 256 KiB. `bridged check FILE` shows all errors in it as
 refused. YAML 1.2 applies: MAC addresses and words such as `on` need no quotes. Booleans are `true` and
 `false`; `yes`, `no`, `on` and `off` mean the same. Anchors, aliases and `<<` work. Relative paths start from
 the file's folder. `NAME` is a name of your choice. Under `tls` and `wrap`, you can write the text of a
-certificate or key in place of its file. [Examples](../../config/examples/) · [Glossary](../glossary.md)
+certificate or key in place of its file.
+
+Drop-ins are merged over the file in the order of their names: `conf.d/*.yaml` beside a file named
+`bridged.yaml`, `NAME.d/*.yaml` beside any other `NAME.yaml`. Mappings are merged key by key; a list or any
+other value replaces the earlier one. `bridged show-config FILE` prints the result, with the origin of each
+value. [Examples](../../config/examples/) · [Glossary](../glossary.md)
 """
 
 

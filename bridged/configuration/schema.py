@@ -382,7 +382,7 @@ class Tunnel(Section):
 class Configuration(Section):
     """The whole file."""
 
-    _source: Path | None = PrivateAttr(None)
+    _inline_files: dict[tuple[str | int, ...], Path] = PrivateAttr(default_factory=dict)
 
     state_directory: Path = Field(
         Path("/var/lib/bridged"), description="folder for what survives restarts: embedded CA, MAC addresses"
@@ -393,10 +393,9 @@ class Configuration(Section):
     bridges: dict[InterfaceName, Bridge]
     tunnels: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")], Tunnel]
 
-    @property
-    def source(self) -> Path | None:
-        """The file it was read from."""
-        return self._source
+    def file_of(self, path: tuple[str | int, ...]) -> Path | None:
+        """The file that has the text of the certificate or key at `path`; None without such a text."""
+        return self._inline_files.get(path)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -13,6 +13,7 @@ from typing import Final
 from bridged.configuration.check import Conflict, is_inline
 from bridged.configuration.document import KeyPath
 from bridged.configuration.schema import Configuration, Tunnel
+from bridged.files import readable_by_folder_group
 
 OTHERS: Final = 0o077
 """Mode bits of group and others, which a secret's file must not have."""
@@ -43,6 +44,8 @@ def exposure(path: Path) -> str | None:
     """A warning if others may read this file; None if they may not, or if it does not exist."""
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
+        if readable_by_folder_group(path):
+            mode &= ~stat.S_IRGRP
     except (OSError, ValueError):
         return None
     if not mode & OTHERS:
@@ -75,8 +78,8 @@ def _wrap(configuration: Configuration, tunnel: Tunnel, base: KeyPath) -> Iterat
 def _value(configuration: Configuration, path: KeyPath, value: str) -> Iterator[Conflict]:
     if not is_inline(value):
         yield from _file(path, Path(value))
-    elif configuration.source is not None:
-        text = exposure(configuration.source)
+    elif (file := configuration.file_of(path)) is not None:
+        text = exposure(file)
         if text is not None:
             yield path, f"the key is in this file, and {text}"
 

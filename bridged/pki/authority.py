@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from bridged import WRITTEN_AFTER
-from bridged.files import PUBLIC_FILE, make_private_directory, sync_directory, write_atomic
+from bridged.files import PUBLIC_FILE, give_directory, make_private_directory, sync_directory, write_atomic
 from bridged.pki.certificates import (
     CertificateUsage,
     Validity,
@@ -250,7 +250,8 @@ class EmbeddedCa:
             name = f"bridged CA {secrets.token_hex(4)}"
             certificate = build_authority(name, key, _validity(clock(), AUTHORITY_DAYS))
             folder = CaFolder(draft)
-            folder.issued.mkdir(mode=0o700)
+            give_directory(draft)
+            make_private_directory(folder.issued)
             write_atomic(folder.ca_key, key_pem(key))
             write_atomic(folder.ca_certificate, certificate_pem(certificate), PUBLIC_FILE)
             folder.write_index(Index())

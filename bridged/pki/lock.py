@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from bridged.files import PRIVATE_FILE
+from bridged.files import PRIVATE_FILE, give_to_owner_of
 from bridged.pki.errors import PkiError
 
 LOCK_WAIT_SECONDS: Final = 10.0
@@ -27,6 +27,7 @@ def locked(path: Path) -> Iterator[None]:
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE)
     try:
+        give_to_owner_of(path.parent, descriptor)
         deadline = time.monotonic() + LOCK_WAIT_SECONDS
         while True:
             try:

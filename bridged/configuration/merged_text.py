@@ -1,0 +1,50 @@
+"""The merged configuration as YAML text: each value with its file and line, secrets hidden. Pure: no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import yaml
+
+from bridged.configuration.document import MappingNode, Node, ScalarNode, plain
+from bridged.configuration.load import Merged
+
+_SECRET_MARKS: Final = ("PRIVATE KEY-----", "OpenVPN Static key", "OpenVPN tls-crypt-v2")
+
+
+def merged_text(merged: Merged) -> str:
+    """YAML that means the same as all files together, but for hidden private and static keys."""
+    return "".join(f"{line}\n" for line in _mapping(merged, merged.root, ""))
+
+
+def _mapping(merged: Merged, node: MappingNode, indent: str) -> Iterator[str]:
+    for key, (line, value) in node.entries.items():
+        file, number = merged.lines.place(line)
+        name = f"{indent}{_flow(key)}:"
+        if isinstance(value, MappingNode) and value.entries:
+            yield name
+            yield from _mapping(merged, value, f"{indent}  ")
+        elif isinstance(value, ScalarNode) and isinstance(value.value, str) and "\n" in value.value:
+            yield from _block(name, value.value, indent, f"# {file}:{number}")
+        else:
+            yield f"{name} {_flow(_value(value))}  # {file}:{number}"
+
+
+def _block(name: str, text: str, indent: str, place: str) -> Iterator[str]:
+    """A text of several lines: a certificate, or a secret of which only the size is shown."""
+    if any(mark in text for mark in _SECRET_MARKS):
+        yield f"{name} {_flow(f'(a key of {len(text)} characters, not shown)')}  {place}"
+        return
+    yield f"{name} |  {place}"
+    yield from (f"{indent}  {line}" for line in text.splitlines())
+
+
+def _value(node: Node) -> object:
+    return {} if isinstance(node, MappingNode) else plain(node)
+
+
+def _flow(value: object) -> str:
+    """The value on one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=False, width=1_000_000)
+    return text.removesuffix("...\n").strip()
