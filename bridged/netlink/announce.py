@@ -15,6 +15,7 @@ import struct
 from collections.abc import Iterable
 
 from bridged.addresses import MacAddress
+from bridged.checksum import checksum_octets, word_sum
 from bridged.link_planning.actions import Action, AddAddress
 from bridged.link_planning.links import HostAddress, HostLinks, is_link_local
 
@@ -68,15 +69,6 @@ def icmpv6_frame(mac: MacAddress, source: str, group: str, message: bytes) -> by
     target = ipaddress.IPv6Address(group).packed
     origin = ipaddress.IPv6Address(source).packed
     pseudo = origin + target + struct.pack("!II", len(message), _ICMPV6)
-    checksum = struct.pack("!H", _internet_checksum(pseudo + message))
-    message = message[:2] + checksum + message[4:]
+    message = message[:2] + checksum_octets(word_sum(pseudo + message)) + message[4:]
     packet = struct.pack("!IHBB", 6 << 28, len(message), _ICMPV6, 255) + origin + target + message
     return b"\x33\x33" + target[-4:] + mac.octets + struct.pack("!H", ETHERTYPE_IPV6) + packet
-
-
-def _internet_checksum(octets: bytes) -> int:
-    """RFC 1071; `octets` has an even length."""
-    total: int = sum(struct.unpack(f"!{len(octets) // 2}H", octets))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF

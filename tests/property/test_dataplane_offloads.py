@@ -7,7 +7,7 @@ import struct
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridged.dataplane.portable.headers.checksum import checksum_octets, word_sum
+from bridged.checksum import checksum_octets, word_sum
 from bridged.dataplane.portable.headers.coalesce import Coalescer
 from bridged.dataplane.portable.headers.segment import BadSuperFrame, segment
 from bridged.dataplane.portable.headers.vnet import VnetHeader, parse_vnet

@@ -110,7 +110,7 @@ def joined_pairs(near: socket.socket, far: socket.socket, hops: int) -> int:
 def test_the_kernel_joins_no_data_packet_to_a_control_packet_of_ours(
     card: tuple[socket.socket, socket.socket],
 ) -> None:
-    """Ours have a hop limit of one less: native/worker/src/lan_to_wan/batch_sender.rs."""
+    """Ours have a hop limit of one less: native/worker/src/transport/udp/batch_sender.rs."""
     near, far = card
     own = near.getsockopt(socket.IPPROTO_IP, socket.IP_TTL)
     assert joined_pairs(near, far, own) > 0, "then there would be nothing to prevent"

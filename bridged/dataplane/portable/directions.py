@@ -14,7 +14,7 @@ from bridged.dataplane.portable.control.counters import DropCounter
 from bridged.dataplane.portable.control.events import EventQueue
 from bridged.dataplane.portable.headers.mss import MssFitter
 from bridged.dataplane.portable.headers.priority import dscp_reader
-from bridged.dataplane.portable.lan_to_wan.batch_sender import BatchSender
+from bridged.dataplane.portable.lan_to_wan.batch_sealer import BatchSealer
 from bridged.dataplane.portable.lan_to_wan.forwarding import Forwarding
 from bridged.dataplane.portable.lan_to_wan.peer_batches import PeerBatcher
 from bridged.dataplane.portable.lan_to_wan.reader import TapReader
@@ -35,7 +35,7 @@ from bridged.dataplane.portable.wan_to_lan.tap_writer import TapWriter
 class Directions:
     """The parts that frames pass, in both directions. `tell` hears of events.
 
-    A frame out: `reader`, `forwarding`, `batches`, `sender`, the transport. A frame in: the transport,
+    A frame out: `reader`, `forwarding`, `batches`, `sealer`, the transport. A frame in: the transport,
     `receiver`, its opener, `delivery`, `writer` or `batches`. `counts`: totals by family and name.
     """
 
@@ -59,10 +59,10 @@ class Directions:
         link_layer = create_link_layer(fdb, table, tell, forward_between_peers=settings.forward_between_peers)
         self.verdicts = Verdicts(link_layer)
         dscp_of = dscp_reader(settings.priority)
-        self.sender = BatchSender(transport, drops, tell, dscp_of)
-        self.batches = PeerBatcher(self.sender)
+        self.sealer = BatchSealer(transport, drops, tell, dscp_of)
+        self.batches = PeerBatcher(self.sealer)
         self._lan_policy = FromLan(self.verdicts, drops)
-        self.forwarding = Forwarding(self._lan_policy, self.batches, self.sender, self.mss, dscp_of)
+        self.forwarding = Forwarding(self._lan_policy, self.batches, self.sealer, self.mss, dscp_of)
         tap = Tap(settings.tap, drops)
         self._wan_policy = FromPeer(self.verdicts, drops, tap)
         self.delivery = Delivery(self._wan_policy, self.batches, self.mss)

@@ -29,12 +29,12 @@ from bridged.dataplane.portable.control.events import EventQueue
 from bridged.dataplane.portable.directions import Directions
 from bridged.dataplane.portable.gate import Gate
 from bridged.dataplane.portable.loop import TICK_SECONDS, Loop
-from bridged.dataplane.portable.peer_timers import PeerTimers
 from bridged.dataplane.portable.snapshots import Snapshots
 from bridged.dataplane.portable.tables.fdb import Fdb, age_of, check_station
 from bridged.dataplane.portable.tables.key_use import KeyUse
 from bridged.dataplane.portable.tables.keys import KeySlot
 from bridged.dataplane.portable.tables.peers import Peer, PeerTable
+from bridged.dataplane.portable.timers import PeerTimers
 from bridged.dataplane.portable.transport.udp import UdpTransport
 from bridged.errors import DataplaneError
 from bridged.protocol.keys.key_derivation import DataKey
@@ -65,7 +65,7 @@ class PortableDataPlane:
         self._directions = Directions(
             settings, self._table, self._fdb, self._transport, self._events, self._drops, self._tell
         )
-        self._timers = PeerTimers(self._table, self._directions.sender, self._tell)
+        self._timers = PeerTimers(self._table, self._directions.sealer, self._tell)
         self._snapshots = Snapshots(
             self._table, self._fdb, self._transport, self._directions, self._events, self._drops
         )
@@ -204,7 +204,7 @@ class PortableDataPlane:
 
     def send_payload(self, handle: PeerHandle, payload: bytes) -> None:
         with self._gate:
-            self._directions.sender.send_payload(self._table.get(handle), payload, time.monotonic())
+            self._directions.sealer.send_payload(self._table.get(handle), payload, time.monotonic())
 
     def event_fd(self) -> int:
         return self._events.fileno()

@@ -16,8 +16,8 @@ from contextlib import suppress
 from typing import Final
 
 from bridged.addresses import Endpoint
-from bridged.dataplane.portable.transport.addresses import SockAddress, to_endpoint, to_sockaddr
 from bridged.errors import DataplaneError
+from bridged.socket_addresses import SockAddress, to_endpoint, to_sockaddr
 from bridged.supervision import SUPERVISOR
 
 DATAGRAM_OCTETS: Final = 65535

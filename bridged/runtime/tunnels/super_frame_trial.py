@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from bridged.checksum import checksum_octets, swapped, word_sum
 from bridged.dataplane import CoalesceKind
-from bridged.dataplane.portable.headers.checksum import checksum_octets, swapped, word_sum
 from bridged.units import Seconds
 
 PATIENCE: Final = Seconds(0.5)

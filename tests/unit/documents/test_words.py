@@ -56,7 +56,8 @@ def test_names_in_the_word_list_are_names_of_the_code() -> None:
     names = set(re.findall(r"^\|[^|]*`([A-Z]\w+)`", page, re.MULTILINE))
     code = "\n".join(file.read_text(encoding="utf-8") for file in tracked(".py", ".rs"))
     assert (
-        names and [name for name in sorted(names) if not re.search(rf"(class|struct) {name}\b", code)] == []
+        names
+        and [name for name in sorted(names) if not re.search(rf"(class|struct|trait) {name}\b", code)] == []
     )
 
 

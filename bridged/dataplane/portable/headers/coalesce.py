@@ -14,7 +14,7 @@ from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Final
 
-from bridged.dataplane.portable.headers.checksum import checksum_octets, partial_octets, swapped, word_sum
+from bridged.checksum import checksum_octets, partial_octets, swapped, word_sum
 from bridged.dataplane.portable.headers.vnet import GSO_TCPV4, GSO_TCPV6, VnetHeader, serialize_vnet
 
 LENGTHS_REMEMBERED: Final = 256

@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from bridged.dataplane.portable.headers.checksum import checksum_octets, swapped, word_sum
+from bridged.checksum import checksum_octets, swapped, word_sum
 from bridged.dataplane.portable.headers.vnet import GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, VnetHeader
 
 ETHERNET_OCTETS: Final = 14

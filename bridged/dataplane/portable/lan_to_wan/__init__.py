@@ -1,1 +1,1 @@
-"""Frames from the LAN to the peers: reader, forwarding, peer batches, batch sender."""
+"""Frames from the LAN to the peers: reader, forwarding, peer batches, batch sealer."""

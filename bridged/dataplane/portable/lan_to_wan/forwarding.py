@@ -9,7 +9,7 @@ from __future__ import annotations
 from bridged.dataplane.portable.headers.mss import MssFitter, may_be_syn
 from bridged.dataplane.portable.headers.priority import Reader
 from bridged.dataplane.portable.headers.runs import runs_of
-from bridged.dataplane.portable.lan_to_wan.batch_sender import BatchSender
+from bridged.dataplane.portable.lan_to_wan.batch_sealer import BatchSealer
 from bridged.dataplane.portable.lan_to_wan.peer_batches import PeerBatcher
 from bridged.dataplane.portable.lan_to_wan.priority import urgent_first
 from bridged.dataplane.portable.policy.from_lan import FromLan
@@ -22,13 +22,13 @@ class Forwarding:
         self,
         policy: FromLan,
         batches: PeerBatcher,
-        sender: BatchSender,
+        sealer: BatchSealer,
         mss: MssFitter,
         dscp_of: Reader | None,
     ) -> None:
         self._policy = policy
         self._batches = batches
-        self._sender = sender
+        self._sealer = sealer
         self._mss = mss
         self._dscp_of = dscp_of
 
@@ -44,7 +44,7 @@ class Forwarding:
                 continue
             if admitted is frames and len(verdict.peers) == 1:
                 # Most batches are of one flow: there is nothing to gather.
-                self._sender.send(verdict.peers[0], [(verdict.kind, admitted)], now)
+                self._sealer.send(verdict.peers[0], [(verdict.kind, admitted)], now)
                 return
             for peer in verdict.peers:
                 self._batches.add(peer, verdict.kind, admitted)
@@ -58,7 +58,7 @@ class Forwarding:
                 verdict is not None
                 and verdict.only is not None
                 and not (self._mss.limit and may_be_syn(frame))
-                and self._sender.send_one(verdict.only, verdict.kind, frame, now)
+                and self._sealer.send_one(verdict.only, verdict.kind, frame, now)
             ):
                 return
         self.forward([frame], now)

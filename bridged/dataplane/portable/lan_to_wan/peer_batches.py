@@ -5,15 +5,15 @@ Frames of the TAP and frames relayed between peers meet here.
 
 from __future__ import annotations
 
-from bridged.dataplane.portable.lan_to_wan.batch_sender import BatchSender, Run
+from bridged.dataplane.portable.lan_to_wan.batch_sealer import BatchSealer, Run
 from bridged.dataplane.portable.tables.peers import Peer
 
 
 class PeerBatcher:
-    """Queues runs of frames for each peer until `flush` hands them to the sender."""
+    """Queues runs of frames for each peer until `flush` hands them to the sealer."""
 
-    def __init__(self, sender: BatchSender) -> None:
-        self._sender = sender
+    def __init__(self, sealer: BatchSealer) -> None:
+        self._sealer = sealer
         self._waiting: dict[Peer, list[Run]] = {}
 
     def __len__(self) -> int:
@@ -34,4 +34,4 @@ class PeerBatcher:
             return
         waiting, self._waiting = self._waiting, {}
         for peer, runs in waiting.items():
-            self._sender.send(peer, runs, now)
+            self._sealer.send(peer, runs, now)

@@ -13,10 +13,10 @@ from bridged.dataplane.contract import OCC_BURST, OCC_PER_SECOND, KeyNearLimit, 
 from bridged.dataplane.portable.control.allowance import Allowance
 from bridged.dataplane.portable.tables.keys import KeySlot
 from bridged.dataplane.portable.tables.traffic import Traffic
-from bridged.dataplane.portable.transport.addresses import SockAddress
 from bridged.dataplane.portable.transport.seam import Path
 from bridged.errors import DataplaneError
 from bridged.protocol.packets.data_packet import serialize_data_header
+from bridged.socket_addresses import SockAddress
 from bridged.units import KeyId, PeerHandle, WirePeerId
 
 IDS_REMEMBERED: Final = 64

@@ -1,1 +1,1 @@
-"""The path to a peer: sockets, addresses, the pinned source, and what errno means."""
+"""The path to a peer: sockets, control messages, the pinned source, and what errno means."""

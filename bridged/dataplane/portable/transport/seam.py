@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from bridged.addresses import Endpoint
-from bridged.dataplane.portable.transport.addresses import AncillaryItem, SockAddress
+from bridged.dataplane.portable.transport.control_messages import AncillaryItem
+from bridged.socket_addresses import SockAddress
 
 MAX_DATAGRAM_OCTETS: Final = 65535
 

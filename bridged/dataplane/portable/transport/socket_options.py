@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Final
 
 from bridged.addresses import Endpoint
-from bridged.dataplane.portable.transport.addresses import IP_PKTINFO
+from bridged.dataplane.portable.transport.control_messages import IP_PKTINFO
 from bridged.units import Octets
 
 UDP_SEGMENT: Final = 103

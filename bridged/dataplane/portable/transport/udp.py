@@ -18,12 +18,9 @@ from typing import Final, NoReturn
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.portable.control.counters import BatchSizes
-from bridged.dataplane.portable.transport.addresses import (
+from bridged.dataplane.portable.transport.control_messages import (
     AncillaryItem,
-    SockAddress,
     pinned_source_of,
-    to_endpoint,
-    to_sockaddr,
     traffic_class,
 )
 from bridged.dataplane.portable.transport.errors import BATCH_REFUSALS, SOURCE_GONE, drop_reason
@@ -37,6 +34,7 @@ from bridged.dataplane.portable.transport.socket_options import (
     set_common_options,
 )
 from bridged.errors import DataplaneError
+from bridged.socket_addresses import SockAddress, to_endpoint, to_sockaddr
 from bridged.units import Octets
 
 MAX_SEGMENTS: Final = 64

@@ -13,10 +13,10 @@ from bridged.dataplane.portable.headers.runs import runs_of
 from bridged.dataplane.portable.policy.from_peer import FromPeer
 from bridged.dataplane.portable.tables.keys import KeySlot
 from bridged.dataplane.portable.tables.peers import Peer, PeerTable
-from bridged.dataplane.portable.transport.addresses import to_endpoint
 from bridged.dataplane.portable.transport.seam import Path, Received
 from bridged.dataplane.portable.wan_to_lan.deliver import Delivery
 from bridged.protocol.packets.occ import MAGIC_ADDRESSES, PING, is_occ
+from bridged.socket_addresses import to_endpoint
 
 
 class Opener:

@@ -16,11 +16,11 @@ from bridged.dataplane.portable.control.counters import DropCounter
 from bridged.dataplane.portable.control.events import EventQueue
 from bridged.dataplane.portable.tables.keys import KeySlot
 from bridged.dataplane.portable.tables.peers import Peer, PeerTable
-from bridged.dataplane.portable.transport.addresses import SockAddress, to_endpoint
 from bridged.dataplane.portable.transport.seam import Received, Transport
 from bridged.dataplane.portable.wan_to_lan.deliver import Delivery
 from bridged.dataplane.portable.wan_to_lan.opener import Opener
 from bridged.protocol.packets.unknown_session import is_notice
+from bridged.socket_addresses import SockAddress, to_endpoint
 from bridged.units import KeyId
 
 _V2: Final = 9

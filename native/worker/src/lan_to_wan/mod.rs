@@ -6,6 +6,6 @@
 pub mod forwarding;
 pub mod peer_batches;
 pub mod pending;
-pub mod priority;
+pub mod priority_backlog;
 pub mod priority_reader;
 pub mod reader;

@@ -35,7 +35,7 @@ pub struct PeerBatcher<T: Transport> {
     /// Bytes of the arena that sealing will need, in addition to those in use.
     owed: usize,
     queue: PendingFrames<T>,
-    batches: Vec<Batch>,
+    batches: Vec<SealedBatch>,
     sender: T::Sender,
 }
 
@@ -49,7 +49,7 @@ struct Arena {
 
 /// What was sealed for one peer.
 #[derive(Debug, Default)]
-struct Batch {
+struct SealedBatch {
     packets: usize,
     octets: usize,
     /// Frames and their bytes, by kind.
@@ -267,8 +267,8 @@ fn seal<T: Transport>(
     queue: &PendingFrames<T>,
     outside: &[u8],
     context: &SendContext<'_, T>,
-) -> Batch {
-    let mut batch = Batch::default();
+) -> SealedBatch {
+    let mut batch = SealedBatch::default();
     if waiter.count == 0 {
         return batch;
     }

@@ -18,7 +18,7 @@ use bridged_sys::EINTR;
 use crate::contract::Direction::Transmit;
 use crate::control::counters::Reason;
 use crate::lan_to_wan::forwarding::{Forwarding, Scene, FLUSH_OCTETS};
-use crate::lan_to_wan::priority::PriorityBacklog;
+use crate::lan_to_wan::priority_backlog::PriorityBacklog;
 use crate::lan_to_wan::reader::{nothing_read, NextStep, ERROR_PAUSE};
 use crate::policy::from_lan::frame_octets;
 use crate::shared::Shared;

@@ -10,7 +10,7 @@ from typing import Final
 
 from bridged.dataplane.contract import PeerExpired
 from bridged.dataplane.portable.control.schedule import Schedule
-from bridged.dataplane.portable.lan_to_wan.batch_sender import BatchSender
+from bridged.dataplane.portable.lan_to_wan.batch_sealer import BatchSealer
 from bridged.dataplane.portable.tables.peers import PeerTable
 from bridged.protocol.packets.occ import PING
 from bridged.units import PeerHandle
@@ -23,9 +23,9 @@ EXPIRED_PAUSE_SECONDS: Final = 1.0
 class PeerTimers:
     """Pings and expiries. It looks only at peers that are due or have changed, however many there are."""
 
-    def __init__(self, table: PeerTable, sender: BatchSender, tell: Callable[[PeerExpired], None]) -> None:
+    def __init__(self, table: PeerTable, sealer: BatchSealer, tell: Callable[[PeerExpired], None]) -> None:
         self._table = table
-        self._sender = sender
+        self._sealer = sealer
         self._tell = tell
         self._schedule = Schedule()
         self._changed: set[PeerHandle] = set()
@@ -53,7 +53,7 @@ class PeerTimers:
         if peer is None:
             return None
         if peer.ping is not None and peer.sealing is not None and now - peer.sent_at >= peer.ping:
-            self._sender.send_payload(peer, PING, now)
+            self._sealer.send_payload(peer, PING, now)
             # Set here as well: without packet ids nothing was sent.
             peer.sent_at = now
         if peer.ping_restart is not None:

@@ -19,7 +19,7 @@ Run = tuple[int, list[bytes]]
 """The kind of some frames (an index of `control.counters.KINDS`), and the frames."""
 
 
-class BatchSender:
+class BatchSealer:
     """Seals and sends. `tell` hears of keys near their limits; `dscp_of` None: outer packets have DSCP 0."""
 
     def __init__(
