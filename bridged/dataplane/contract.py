@@ -46,6 +46,11 @@ OCC_BURST: Final = 8
 OCC_PER_SECOND: Final = 1
 """OCC messages that one peer may send in the long run; OpenVPN sends one in ten seconds."""
 
+EARLY_OCTETS: Final = 256 * 1024
+"""Bytes of packets that one peer may have waiting for a key (`expect_key`)."""
+EARLY_SECONDS: Final = 1.0
+"""Packets that waited longer for their key are dropped."""
+
 STATION_EVENTS_KEPT: Final = 4096
 """How many of the latest station events are kept for `station_events`."""
 
@@ -377,6 +382,13 @@ class DataPlane(Protocol):
 
     def remove_peer(self, handle: PeerHandle) -> PeerSnapshot:
         """Forget the peer, its keys (zeroised) and its stations; returns its last figures."""
+
+    def expect_key(self, handle: PeerHandle, key_id: KeyId) -> None:
+        """The peer may seal with this key before `install_key`.
+
+        Packets under it that come from the peer's endpoint wait for `install_key`: EARLY_OCTETS at most, for
+        EARLY_SECONDS at most. The rest count as `unknown_key_id`. One key of a peer is expected at a time.
+        """
 
     def install_key(self, handle: PeerHandle, key: DataKey) -> None:
         """Accept packets under this key from now on. The data plane owns the key and zeroises it later.

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from bridged import _native
     from bridged._native import _PeerSnapshot
 
-SEAM: Final = 11
+SEAM: Final = 12
 """Interface version; must equal SEAM in native/py."""
 
 _WHAT_TO_DO: Final = "install a wheel that contains it, or install Rust and run `make setup`"
@@ -132,6 +132,9 @@ class NativeDataPlane:
 
     def remove_peer(self, handle: PeerHandle) -> PeerSnapshot:
         return _peer_snapshot(self._plane.remove_peer(handle))
+
+    def expect_key(self, handle: PeerHandle, key_id: KeyId) -> None:
+        self._plane.expect_key(handle, key_id)
 
     def install_key(self, handle: PeerHandle, key: DataKey) -> None:
         self._plane.install_key(handle, key)

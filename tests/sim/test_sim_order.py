@@ -11,7 +11,14 @@ from bridged.addresses import Endpoint
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.keys.key_derivation import slice_keys
 from bridged.protocol.role import Role
-from bridged.protocol.session.events import InstallKey, RemoveKey, SendDatagram, SendPayload, UseKey
+from bridged.protocol.session.events import (
+    ExpectKey,
+    InstallKey,
+    RemoveKey,
+    SendDatagram,
+    SendPayload,
+    UseKey,
+)
 from bridged.runtime.tunnels.link import PeerLink
 from bridged.units import KeyId, MonotonicSeconds, PeerHandle
 from tests.sim.noisy_wire import Noise, Simulation, renegotiations, settings
@@ -82,6 +89,7 @@ class Recorder:
 def test_a_link_carries_out_keys_and_datagrams_in_the_order_of_the_session() -> None:
     key = slice_keys(bytes(range(256)), Role.CLIENT, Cipher.AES_256_GCM, KeyId(1))
     steps: list[tuple[Any, str]] = [
+        (ExpectKey(KeyId(1)), "expect_key"),
         (InstallKey(key), "install_key"),
         (SendDatagram(b"options"), "send_control"),
         (UseKey(KeyId(1)), "use_key"),

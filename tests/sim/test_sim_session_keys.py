@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridged.protocol.role import Role
-from bridged.protocol.session.events import InstallKey, RemoveKey, Renegotiated, UseKey
+from bridged.protocol.session.events import ExpectKey, InstallKey, RemoveKey, Renegotiated, UseKey
 from bridged.protocol.session.key_slots import RETIRE_SECONDS, next_key_id
 from tests.sim.noisy_wire import End, Noise, Simulation, renegotiations, settings
 
@@ -26,6 +26,8 @@ class Timed(Simulation):
     def _noting(self, name: str, end: End):
         def take(event) -> None:
             match event:
+                case ExpectKey(key_id):
+                    self.times[name].append((self.now - 1000, "expect", key_id))
                 case InstallKey(key):
                     self.times[name].append((self.now - 1000, "install", key.key_id))
                 case UseKey(key_id):
@@ -50,6 +52,18 @@ def test_the_lower_timer_of_both_ends_wins() -> None:
     assert sim.at("client", "install", 1)[0] == pytest.approx(500, abs=1)
     assert [event.trigger for event in sim.client.of(Renegotiated)] == ["time"]
     assert [event.trigger for event in sim.server.of(Renegotiated)] == ["peer"]
+
+
+def test_a_client_expects_each_key_of_a_renegotiation_before_it_has_it() -> None:
+    sim = Timed({"reneg_seconds": 20.0}, {"reneg_seconds": 3600.0})
+    sim.run_until(70)
+    kinds = [(kind, key) for _, kind, key in sim.times["client"] if kind in ("expect", "install")]
+    assert kinds[0] == ("install", 0)
+    assert kinds[1:] == [(kind, key) for key in (1, 2, 3) for kind in ("expect", "install")]
+    for key_id in (1, 2, 3):
+        # The server can seal once it has our key message: a delay of the wire later.
+        assert sim.at("client", "expect", key_id)[0] < sim.at("server", "install", key_id)[0]
+    assert not any(kind == "expect" for _, kind, _ in sim.times["server"])
 
 
 def test_a_server_comes_a_random_tenth_earlier() -> None:

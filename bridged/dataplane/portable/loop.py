@@ -254,10 +254,16 @@ class Loop:
             if descriptor == self._wire_descriptor:
                 self._read_wire(now)
             elif descriptor == self._wake:
-                with suppress(BlockingIOError):
-                    os.eventfd_read(self._wake)
+                self._answer_wake(now)
             elif descriptor in self._tap_descriptors:
                 self._read_tap(descriptor, now)
+
+    def _answer_wake(self, now: float) -> None:
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._wake)
+        if self._receiver.early:
+            self._receiver.take_early(now)
+            self._deliver(now)
 
     def _read_tap(self, descriptor: int, now: float) -> None:
         budget = self._budgets[descriptor]

@@ -146,6 +146,7 @@ class PortableDataPlane:
     def remove_peer(self, handle: PeerHandle) -> PeerSnapshot:
         with self._gate:
             peer = self._table.get(handle)
+            self._drop_early(peer, peer.early.expect(None))
             snapshot = self._snapshots.peer(peer)
             self._table.remove(peer)
             self._fdb.flush(handle)
@@ -155,6 +156,11 @@ class PortableDataPlane:
             self._timers.change(handle)
         return snapshot
 
+    def expect_key(self, handle: PeerHandle, key_id: KeyId) -> None:
+        with self._gate:
+            peer = self._table.get(handle)
+            self._drop_early(peer, peer.early.expect(key_id))
+
     def install_key(self, handle: PeerHandle, key: DataKey) -> None:
         use = KeyUse(
             is_aes_gcm=key.cipher.is_aes_gcm,
@@ -163,8 +169,14 @@ class PortableDataPlane:
         )
         slot = KeySlot(key, self._settings.replay_window, use)
         with self._gate:
-            self._table.install(self._table.get(handle), slot)
+            peer = self._table.get(handle)
+            self._table.install(peer, slot)
             self._snapshots.cipher = key.cipher
+            if peer.early.expected == key.key_id:
+                early, stale = peer.early.release(time.monotonic())
+                self._drop_early(peer, stale)
+                self._directions.receiver.early += early
+        self._loop.wake()
 
     def use_key(self, handle: PeerHandle, key_id: KeyId) -> None:
         with self._gate:
@@ -180,8 +192,11 @@ class PortableDataPlane:
     def remove_key(self, handle: PeerHandle, key_id: KeyId) -> None:
         with self._gate:
             peer = self._table.by_handle.get(handle)
-            if peer is not None:
-                self._table.drop_key(peer, key_id)
+            if peer is None:
+                return
+            self._table.drop_key(peer, key_id)
+            if peer.early.expected == key_id:
+                self._drop_early(peer, peer.early.expect(None))
 
     # --- control packets and events
 
@@ -255,6 +270,10 @@ class PortableDataPlane:
     def _ensure_socket(self, destination: Endpoint) -> None:
         if not self._stopped and self._transport.ensure(destination):
             self._loop.watch_wire()
+
+    def _drop_early(self, peer: Peer, packets: int) -> None:
+        if packets:
+            self._drops.count("receive", "unknown_key_id", packets, peer.traffic.drops)
 
     def _drop_sent(self, reason: str, packets: int) -> None:
         self._drops.count("transmit", reason, packets)

@@ -28,6 +28,7 @@ from bridged.protocol.packets.push import (
 )
 from bridged.protocol.session.conversation import TUN_MTU_ACCEPTED, begin_traffic, link_options
 from bridged.protocol.session.core import SessionCore
+from bridged.protocol.session.events import ExpectKey
 from bridged.protocol.session.key_slots import KeySlots
 from bridged.protocol.session.key_state import KeyPhase, KeyState
 from bridged.protocol.session.states import SessionInput, SessionState
@@ -92,6 +93,8 @@ class ClientConversation:
             options=build_options_string(link_options(settings)),
             peer_info=info.serialize(),
         )
+        if self.terms is not None:
+            self._core.emit(ExpectKey(key.key_id))
         key.write(serialize_client_key_message(key.client_message), now)
 
     def receive_key_message(self, key: KeyState, plaintext: bytes, now: float) -> None:

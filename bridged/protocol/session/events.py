@@ -38,6 +38,14 @@ class Authenticated:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpectKey:
+    """The peer has all that it needs to seal with this key; `InstallKey` follows a round trip later."""
+
+    key_id: KeyId
+    """Of the key that is being negotiated."""
+
+
+@dataclass(frozen=True, slots=True)
 class InstallKey:
     """Accept data under this key from now on."""
 
@@ -129,6 +137,7 @@ class SessionEnded:
 SessionEvent = (
     Identified
     | Authenticated
+    | ExpectKey
     | InstallKey
     | UseKey
     | RemoveKey

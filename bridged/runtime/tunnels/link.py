@@ -13,6 +13,7 @@ from bridged.protocol.packets.occ import OccMessage, OccType, serialize_occ
 from bridged.protocol.session.events import (
     Authenticated,
     Established,
+    ExpectKey,
     Identified,
     InstallKey,
     RemoveKey,
@@ -193,6 +194,8 @@ class PeerLink:
                     self._send(datagram)
                     if not self.session.is_live:
                         self.last_packets.append(datagram)
+                case ExpectKey(key_id) if self.is_attached:
+                    self._dataplane.expect_key(self.handle, key_id)
                 case InstallKey(key):
                     self._attach()
                     self._dataplane.install_key(self.handle, key)

@@ -68,6 +68,10 @@ impl DataPlane {
         to_python::peer_snapshot(py, last)
     }
 
+    fn expect_key(&self, py: Python<'_>, handle: worker::PeerHandle, key_id: u8) -> PyResult<()> {
+        self.call(py, |inner| inner.expect_key(handle, key_id))
+    }
+
     fn install_key(&self, py: Python<'_>, handle: worker::PeerHandle, key: &Bound<'_, PyAny>) -> PyResult<()> {
         let key = key.extract::<DataKey>()?.parse(key)?;
         self.call(py, |inner| inner.install_key(handle, key))

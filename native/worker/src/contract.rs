@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 
+use bridged_core::{Nanos, SECOND};
 use zeroize::Zeroizing;
 
 pub use bridged_core::coalesce::CoalesceRules;
@@ -23,6 +24,10 @@ pub const EVENT_QUEUE_EVENTS: usize = 1024;
 pub const OCC_WAITING: usize = 8;
 /// Bytes of the longest OCC message that is handed up: an options string has 1024 at most.
 pub const OCC_OCTETS: usize = 1280;
+/// Bytes of packets that one peer may have waiting for a key.
+pub const EARLY_OCTETS: usize = 256 * 1024;
+/// Packets that waited longer for their key are dropped.
+pub const EARLY_NANOS: Nanos = SECOND;
 /// Most control datagrams of peers and of handshakes that wait.
 pub const CONTROL_QUEUE_DATAGRAMS: usize = 2048;
 /// Most control datagrams of strangers that wait.

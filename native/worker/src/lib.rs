@@ -16,6 +16,7 @@
 //! attach_tap(&self, TapPort) -> Result<(), Error>
 //! add_peer(&self, PeerSettings) -> Result<(), Error>
 //! remove_peer(&self, PeerHandle) -> Result<PeerSnapshot, Error>
+//! expect_key(&self, PeerHandle, u8) -> Result<(), Error>
 //! install_key(&self, PeerHandle, Key) -> Result<(), Error>
 //! use_key(&self, PeerHandle, u8) -> Result<(), Error>
 //! remove_key(&self, PeerHandle, u8)

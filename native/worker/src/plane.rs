@@ -197,6 +197,7 @@ impl DataPlane {
         let _changing = lock(&shared.peers.changing);
         let table = shared.peers.table.load_full();
         let peer = table.get(handle)?;
+        shared.count_early(peer, peer.early.expect(None));
         let snapshot = snapshots::of_peer(shared, peer);
         shared.peers.endpoints.leave(peer);
         shared.peers.table.store(Arc::new(table.without(peer)));
@@ -206,6 +207,18 @@ impl DataPlane {
         shared.events.forget(handle);
         shared.wake_timer(peer);
         Ok(snapshot)
+    }
+
+    /// Packets under this key that come before it wait for it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPeer`].
+    pub fn expect_key(&self, handle: PeerHandle, key_id: u8) -> Result<(), Error> {
+        let _changing = lock(&self.shared.peers.changing);
+        let table = self.shared.peers.table.load();
+        let peer = table.get(handle)?;
+        self.shared.count_early(peer, peer.early.expect(Some(key_id)));
+        Ok(())
     }
 
     /// Accept packets under this key from now on; one of the same key id is replaced.
@@ -220,8 +233,15 @@ impl DataPlane {
         };
         let slot = KeySlot::new(&key, self.shared.settings.replay_window, limits)?;
         let _changing = lock(&self.shared.peers.changing);
-        self.shared.peers.table.load().get(handle)?.install(slot);
+        let table = self.shared.peers.table.load();
+        let peer = table.get(handle)?;
+        peer.install(slot);
         *lock(&self.aead) = key.cipher.name();
+        let early = peer.early.release(key.key_id);
+        if !early.is_empty() {
+            self.shared.released.put(peer, early);
+            self.shared.threads.wake(wan_thread(0));
+        }
         Ok(())
     }
 
@@ -245,6 +265,7 @@ impl DataPlane {
         let _changing = lock(&self.shared.peers.changing);
         if let Ok(peer) = self.shared.peers.table.load().get(handle) {
             peer.drop_key(key_id);
+            self.shared.count_early(peer, peer.early.give_up(key_id));
         }
     }
 

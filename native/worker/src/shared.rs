@@ -12,6 +12,7 @@ use crate::control::events::EventQueue;
 use crate::error::Error;
 use crate::settings::Settings;
 use crate::sync::{lock, ArcSwapOption};
+use crate::tables::early_packets::Released;
 use crate::tables::peer_table::Peers;
 use crate::tables::peers::Peer;
 use crate::tables::stations::{handle_at, Move, SharedFdb};
@@ -39,6 +40,8 @@ pub struct Shared<T: Transport> {
     pub answers: ArcSwapOption<Answers>,
     /// What was counted.
     pub counters: Counters,
+    /// Packets whose key has come since they arrived.
+    pub released: Released<T>,
     /// The threads themselves.
     pub threads: Threads,
 }
@@ -59,6 +62,7 @@ impl<T: Transport> Shared<T> {
             events: EventQueue::new(seeds[1])?,
             answers: ArcSwapOption::from_pointee(None),
             counters: Counters::new(threads.count()),
+            released: Released::new(),
             threads,
             settings,
         })
@@ -75,6 +79,13 @@ impl<T: Transport> Shared<T> {
     pub fn report_move(&self, station: Move) {
         let (previous, current) = (handle_at(station.previous), handle_at(station.current));
         self.report(Event::StationMoved { station: station.station, previous, current });
+    }
+
+    /// Count packets of a peer whose key did not come in time.
+    pub fn count_early(&self, peer: &Peer<T>, packets: u64) {
+        if packets > 0 {
+            self.counters.count_drops(Direction::Receive, Reason::UnknownKeyId, packets, Some(&peer.drops));
+        }
     }
 
     /// Detach an adapter that vanished, and report it; once for each.

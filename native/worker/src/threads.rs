@@ -98,12 +98,17 @@ impl Threads {
         }
     }
 
-    /// Have the timer thread look at what changed.
-    pub fn wake_timer(&self) {
+    /// Have the thread of a place look at what changed.
+    pub fn wake(&self, place: usize) {
         let wakes: Guard<Arc<Vec<EventFd>>> = self.wakes.load();
-        if let Some(wake) = wakes.last() {
+        if let Some(wake) = wakes.get(place) {
             wake.signal();
         }
+    }
+
+    /// Have the timer thread look at what changed.
+    pub fn wake_timer(&self) {
+        self.wake(self.timer());
     }
 
     /// Processor seconds by thread name: `tap-0`, `wire-0`, ..., `timer`.

@@ -28,8 +28,9 @@ def test_a_decision_names_problem_choice_and_consequences_in_150_words(page: Pat
     assert words(text) <= DECISION_WORDS_MAX
 
 
-def test_decisions_are_numbered_without_a_gap() -> None:
-    assert [int(page.name[:4]) for page in DECISIONS] == list(range(1, len(DECISIONS) + 1))
+def test_no_two_decisions_have_one_number() -> None:
+    numbers = [path.name[:4] for path in DECISIONS]
+    assert len(numbers) == len(set(numbers)) > 50
 
 
 def test_the_index_of_decisions_has_every_decision_under_its_title() -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import OCC_BURST, OCC_PER_SECOND, KeyNearLimit, PeerSettings
 from bridged.dataplane.portable.control.allowance import Allowance
+from bridged.dataplane.portable.tables.early_packets import EarlyPackets
 from bridged.dataplane.portable.tables.keys import KeySlot
 from bridged.dataplane.portable.tables.traffic import Traffic
 from bridged.dataplane.portable.transport.seam import Path
@@ -32,6 +33,7 @@ class Peer:
     """
 
     __slots__ = (
+        "early",
         "endpoint",
         "expired",
         "handle",
@@ -72,6 +74,7 @@ class Peer:
         """Remembered verdicts on frames from this peer, by addresses (`policy.verdicts`)."""
         self.expired = False
         self.occ = Allowance(OCC_BURST, OCC_PER_SECOND)
+        self.early = EarlyPackets()
 
     def near_limit(self, slot: KeySlot) -> KeyNearLimit | None:
         """The event that says that one of its keys should be replaced; it comes once for each key."""

@@ -20,7 +20,7 @@ from bridged.dataplane.portable.transport.seam import Received, Transport
 from bridged.dataplane.portable.wan_to_lan.deliver import Delivery
 from bridged.dataplane.portable.wan_to_lan.opener import Opener
 from bridged.protocol.packets.unknown_session import is_notice
-from bridged.socket_addresses import SockAddress, to_endpoint
+from bridged.socket_addresses import to_endpoint
 from bridged.units import KeyId
 
 _V2: Final = 9
@@ -52,6 +52,14 @@ class Receiver:
         self._answers = answers
         self._drops = drops
         self._tell = tell
+        self.early: list[Received] = []
+        """Packets whose key has come since; `take_early` deals with them."""
+
+    def take_early(self, now: float) -> None:
+        """Deal with packets that waited for their key."""
+        early, self.early = self.early, []
+        for received in early:
+            self.take(received, now)
 
     def take(self, received: Received, now: float) -> None:
         """Deal with the datagrams of one read."""
@@ -103,9 +111,9 @@ class Receiver:
         if opcode == _V2:
             known = self._table.receivers.get(first[:_V2_HEADER_OCTETS])
             if known is None:
-                known = self._find_v2(packets, source)
+                known = self._find_v2(packets, received, now)
         elif opcode == _V1:
-            known = self._find_key(self._table.by_address.get(source), packets, source)
+            known = self._find_key(self._table.by_address.get(source), packets, received, now)
         else:
             self._take_control(packets, received, now)
             return
@@ -117,27 +125,29 @@ class Receiver:
             self._transport.remember_source(received)
             self._answers.notify(first, to_endpoint(source), now)
 
-    def _find_v2(self, packets: list[bytes], source: SockAddress) -> tuple[Peer, KeySlot] | None:
+    def _find_v2(self, packets: list[bytes], received: Received, now: float) -> tuple[Peer, KeySlot] | None:
         header = packets[0][:_V2_HEADER_OCTETS]
         if len(header) < _V2_HEADER_OCTETS:
             self._drops.count("receive", "short_packet", len(packets))
             return None
-        return self._find_key(self._table.find(header, source), packets, source)
+        return self._find_key(self._table.find(header, received[2]), packets, received, now)
 
     def _find_key(
-        self, peer: Peer | None, packets: list[bytes], source: SockAddress
+        self, peer: Peer | None, packets: list[bytes], received: Received, now: float
     ) -> tuple[Peer, KeySlot] | None:
         if peer is None:
             self._drops.count("receive", "unknown_peer_id", len(packets))
             return None
-        slot = peer.slots.get(KeyId(packets[0][0] & 7))
-        if slot is None and is_notice(packets[0]) and source == peer.path.address:
+        key_id = KeyId(packets[0][0] & 7)
+        slot = peer.slots.get(key_id)
+        if slot is not None:
+            return peer, slot
+        is_at_home = received[2] == peer.path.address
+        if is_at_home and is_notice(packets[0]):
             self._tell(SessionUnknown(peer.handle))
-            return None
-        if slot is None:
+        elif not (is_at_home and peer.early.expected == key_id and peer.early.hold(packets, received, now)):
             self._drops.count("receive", "unknown_key_id", len(packets), peer.traffic.drops)
-            return None
-        return peer, slot
+        return None
 
     def _take_control(self, packets: list[bytes], received: Received, now: float) -> None:
         self._transport.remember_source(received)

@@ -16,6 +16,7 @@ use bridged_core::{Nanos, SECOND};
 use crate::contract::{PeerHandle, PeerSettings};
 use crate::control::counters::{Drops, PeerCells};
 use crate::sync::{lock, ArcSwap, ArcSwapOption, AtomicBool, Guard, Mutex};
+use crate::tables::early_packets::EarlyPackets;
 use crate::tables::keys::KeySlot;
 use crate::tables::stations::Ingress;
 use crate::transport::seam::Transport;
@@ -68,6 +69,8 @@ pub struct Peer<T: Transport> {
     pub send_lock: Mutex<()>,
     /// It has left the table: learn nothing of it any more.
     pub is_removed: AtomicBool,
+    /// Packets that came before their key.
+    pub early: EarlyPackets<T::Origin>,
     occ: Mutex<Allowance>,
 }
 
@@ -89,6 +92,7 @@ impl<T: Transport> Peer<T> {
             drops: Drops::default(),
             send_lock: Mutex::new(()),
             is_removed: AtomicBool::new(false),
+            early: EarlyPackets::new(),
             occ: Mutex::new(Allowance::new(OCC_BURST, OCC_PER_SECOND)),
         };
         peer.identify(settings.receive_peer_id, settings.transmit_peer_id);

@@ -70,7 +70,7 @@ pub trait PeerPath: std::fmt::Debug + Send + Sync + 'static {
 }
 
 /// Where a packet came from.
-pub trait Origin: Copy {
+pub trait Origin: Copy + Send + 'static {
     /// The sender's endpoint.
     fn endpoint(&self) -> &SocketAddr;
 }

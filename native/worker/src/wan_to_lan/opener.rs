@@ -40,7 +40,16 @@ pub fn open<'a, T: Transport>(
         }
     };
     let first = &receiver.octets()[batch.start..batch.start + batch.length.min(batch.size)];
-    let slot = peer.key_guard(first[0] & 7);
+    let key_id = first[0] & 7;
+    let mut slot = peer.key_guard(key_id);
+    if slot.is_none() {
+        if hold_early(scene, receiver, batch, &peer, key_id) {
+            return None;
+        }
+        // Perhaps it has come in this instant.
+        slot = peer.key_guard(key_id);
+    }
+    let first = &receiver.octets()[batch.start..batch.start + batch.length.min(batch.size)];
     let Some(slot) = slot.as_ref() else {
         if is_unknown_session_notice(first) && peer.path.load().endpoint() == *batch.origin.endpoint() {
             shared.report(Event::SessionUnknown { handle: peer.handle });
@@ -68,6 +77,21 @@ fn sender_of<'a, T: Transport>(
         endpoints.at(batch.origin.endpoint()).map(Cow::Owned)
     };
     peer.ok_or(Reason::UnknownPeerId)
+}
+
+/// Keep packets whose key is on the way; false: it is not, or there is no room.
+#[cold]
+fn hold_early<T: Transport>(
+    scene: &WanScene<'_, T>,
+    receiver: &mut T::Receiver,
+    batch: &Batch<T::Origin>,
+    peer: &Peer<T>,
+    key_id: u8,
+) -> bool {
+    let octets = &receiver.octets()[batch.start..batch.start + batch.length];
+    peer.path.load().endpoint() == *batch.origin.endpoint()
+        && !is_unknown_session_notice(&octets[..batch.size.min(octets.len())])
+        && peer.early.hold(key_id, batch.origin, octets, batch.size, scene.now)
 }
 
 /// Open a batch with a peer's key; false: nothing to deliver.

@@ -14,6 +14,7 @@ use bridged_sys::EAGAIN;
 use crate::contract::Direction::Receive;
 use crate::control::counters::Reason;
 use crate::shared::Shared;
+use crate::tables::keys::SPARE_OCTETS;
 use crate::threads::wan_thread;
 use crate::transport::seam::{Arrival, BatchReceiver, Link, Transport};
 use crate::wan_to_lan::deliver::Delivery;
@@ -76,6 +77,9 @@ impl<T: Transport> WanReceiver<T> {
     /// Read once and forward; false where it is time to wait.
     fn turn(&mut self, shared: &Shared<T>) -> bool {
         let link = shared.transport.link(self.worker);
+        if self.worker == 0 {
+            self.open_early(shared, &link);
+        }
         let count = match self.receiver.receive(&link) {
             Ok(count) => count,
             // An ICMP error of an earlier packet: it concerns nobody here.
@@ -95,6 +99,23 @@ impl<T: Transport> WanReceiver<T> {
         self.delivery.finish(shared, &link, self.receiver.octets(), now);
         self.receiver.send_replies(&link, &shared.counters);
         self.receiver.expects_more()
+    }
+
+    /// Open packets that waited for their key, as if they came now.
+    fn open_early(&mut self, shared: &Shared<T>, link: &T::Link) {
+        for (peer, early) in shared.released.take() {
+            let (now, length) = (now(), early.octets.len());
+            let octets = self.receiver.octets();
+            if early.is_stale(now) || length + SPARE_OCTETS > octets.len() {
+                shared.count_early(&peer, early.packets());
+                continue;
+            }
+            octets[..length].copy_from_slice(&early.octets);
+            let table = shared.peers.table.load();
+            let scene = WanScene { shared, table: &table, link, now };
+            self.read_batch(&scene, &Batch { origin: early.origin, start: 0, length, size: early.size });
+            self.delivery.finish(shared, link, self.receiver.octets(), now);
+        }
     }
 
     /// Split an arrival where the header changes.

@@ -1,0 +1,116 @@
+"""Contract: packets that come before their key wait for it, within bounds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from bridged.dataplane.contract import EARLY_OCTETS, EARLY_SECONDS
+from bridged.errors import DataplaneError
+from bridged.protocol.role import Role
+from bridged.units import KeyId, PeerHandle
+from tests.contract.dataplane_rig import HandPeer, Rig, frame, until
+
+NEXT = KeyId(1)
+
+
+def lost(rig: Rig) -> int:
+    return rig.drops("receive", "unknown_key_id")
+
+
+@pytest.mark.parametrize("is_v2", [True, False], ids=["v2", "v1"])
+def test_packets_under_a_key_that_is_expected_are_delivered_once_it_is_there(rig: Rig, is_v2: bool) -> None:
+    peer = rig.peer(1, is_v2=is_v2)
+    rig.plane.expect_key(peer.handle, NEXT)
+    early = [frame(2, 1, bytes([number])) for number in range(3)]
+    for number, payload in enumerate(early, 1):
+        peer.send_raw(peer.seal(payload, key_id=NEXT, packet_id=number))
+    peer.send(frame(2, 1, b"under the old key"))
+    assert rig.frames() == [frame(2, 1, b"under the old key")]
+    rig.plane.install_key(peer.handle, peer.key(Role.SERVER, NEXT))
+    assert rig.frames(3) == early
+    peer.send_raw(peer.seal(frame(2, 1, b"later"), key_id=NEXT, packet_id=4))
+    assert rig.frames() == [frame(2, 1, b"later")]
+    assert lost(rig) == 0
+
+
+def test_a_batch_waits_whole_and_each_packet_passes_once(rig: Rig) -> None:
+    peer = rig.peer(1)
+    rig.plane.expect_key(peer.handle, NEXT)
+    payloads = [frame(2, 1, bytes([number])) for number in range(6)]
+    packets = [peer.seal(payload, key_id=NEXT, packet_id=at) for at, payload in enumerate(payloads, 1)]
+    peer.send_batch(packets)
+    peer.send_raw(packets[2])
+    peer.send(frame(2, 1, b"mark"))
+    rig.frames()
+    rig.plane.install_key(peer.handle, peer.key(Role.SERVER, NEXT))
+    assert rig.frames(6) == payloads
+    rig.dropped("receive", "replay")
+
+
+def test_only_the_key_that_is_expected_is_waited_for(rig: Rig) -> None:
+    peer = rig.peer(1)
+    rig.plane.expect_key(peer.handle, NEXT)
+    peer.send_raw(peer.seal(frame(2, 1), key_id=2, packet_id=1))
+    rig.dropped("receive", "unknown_key_id")
+    stranger = HandPeer(1, peer.cipher)
+    stranger.target = peer.target
+    stranger.send_raw(stranger.seal(frame(2, 1), key_id=NEXT, packet_id=1))
+    rig.dropped("receive", "unknown_key_id", 2)
+    stranger.close()
+
+
+def test_packets_that_wait_have_a_limit_in_bytes(rig: Rig) -> None:
+    peer = rig.peer(1)
+    rig.plane.expect_key(peer.handle, NEXT)
+    payload = frame(2, 1, bytes(1300))
+    packets = EARLY_OCTETS // len(peer.seal(payload)) + 5
+    for number in range(1, packets + 1):
+        peer.send_raw(peer.seal(payload, key_id=NEXT, packet_id=number))
+        if number % 16 == 0:
+            peer.send(frame(2, 1, b"mark"))
+            rig.frames()
+    rig.dropped("receive", "unknown_key_id", 5)
+    rig.plane.install_key(peer.handle, peer.key(Role.SERVER, NEXT))
+    assert rig.frames(packets - 5) == [payload] * (packets - 5)
+
+
+def test_packets_that_wait_too_long_are_dropped(rig: Rig) -> None:
+    peer = rig.peer(1)
+    rig.plane.expect_key(peer.handle, NEXT)
+    peer.send_raw(peer.seal(frame(2, 1), key_id=NEXT, packet_id=1))
+    peer.send(frame(2, 1, b"mark"))
+    rig.frames()
+    time.sleep(EARLY_SECONDS + 0.1)
+    rig.plane.install_key(peer.handle, peer.key(Role.SERVER, NEXT))
+    rig.dropped("receive", "unknown_key_id")
+    assert rig.tap_is_quiet()
+
+
+@pytest.mark.parametrize("way", ["remove_key", "expect_another", "remove_peer"])
+def test_packets_whose_key_does_not_come_are_counted(make_rig: Callable[..., Rig], way: str) -> None:
+    rig = make_rig()
+    peer = rig.peer(1)
+    rig.plane.expect_key(peer.handle, NEXT)
+    for number in (1, 2):
+        peer.send_raw(peer.seal(frame(2, 1), key_id=NEXT, packet_id=number))
+    peer.send(frame(2, 1, b"mark"))
+    rig.frames()
+    if way == "remove_key":
+        rig.plane.remove_key(peer.handle, NEXT)
+    elif way == "expect_another":
+        rig.plane.expect_key(peer.handle, KeyId(2))
+    else:
+        assert rig.plane.remove_peer(peer.handle).counters.drops[("receive", "unknown_key_id")] == 2
+    until(lambda: lost(rig) == 2, "two packets to be counted")
+    if way != "remove_peer":
+        rig.plane.install_key(peer.handle, peer.key(Role.SERVER, NEXT))
+        assert rig.tap_is_quiet()
+
+
+def test_a_key_of_nobody_is_not_expected(rig: Rig) -> None:
+    with pytest.raises(DataplaneError) as caught:
+        rig.plane.expect_key(PeerHandle(7), NEXT)
+    assert caught.value.code == "unknown_peer"
