@@ -2,18 +2,10 @@
 //!
 //! Source: bridged/dataplane/contract.py, `expect_key`.
 
-use std::sync::atomic::{
-    AtomicBool,
-    Ordering::{Acquire, Relaxed, Release},
-};
-use std::sync::Arc;
-
 use bridged_core::Nanos;
 
 use crate::contract::{EARLY_NANOS, EARLY_OCTETS};
 use crate::sync::{lock, Mutex};
-use crate::tables::peers::Peer;
-use crate::transport::seam::Transport;
 
 /// Packets of one origin, `size` bytes each (the last may be shorter).
 #[derive(Debug)]
@@ -91,33 +83,5 @@ impl<O: Copy> EarlyPackets<O> {
         waiting.expected = None;
         waiting.octets = 0;
         std::mem::take(&mut waiting.held)
-    }
-}
-
-/// Packets of all peers whose key has come since; a WAN thread opens them.
-pub struct Released<T: Transport> {
-    is_waiting: AtomicBool,
-    packets: Mutex<Vec<(Arc<Peer<T>>, Early<T::Origin>)>>,
-}
-
-impl<T: Transport> Released<T> {
-    /// None.
-    pub fn new() -> Released<T> {
-        Released { is_waiting: AtomicBool::new(false), packets: Mutex::new(Vec::new()) }
-    }
-
-    /// Have them opened.
-    pub fn put(&self, peer: &Arc<Peer<T>>, packets: Vec<Early<T::Origin>>) {
-        lock(&self.packets).extend(packets.into_iter().map(|early| (Arc::clone(peer), early)));
-        self.is_waiting.store(true, Release);
-    }
-
-    /// All that wait; cheap where none do.
-    #[inline]
-    pub fn take(&self) -> Vec<(Arc<Peer<T>>, Early<T::Origin>)> {
-        if !self.is_waiting.load(Relaxed) || !self.is_waiting.swap(false, Acquire) {
-            return Vec::new();
-        }
-        std::mem::take(&mut *lock(&self.packets))
     }
 }

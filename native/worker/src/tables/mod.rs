@@ -6,5 +6,6 @@ pub mod keys;
 pub mod packet_ids;
 pub mod peer_table;
 pub mod peers;
+pub mod released;
 pub mod stations;
 pub mod switch;
