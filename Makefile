@@ -19,6 +19,8 @@ PYTEST := $(PYTHON) -m pytest --numprocesses=$(TEST_WORKERS) --dist=loadfile
 BESIDE := $(MAKE) --no-print-directory --jobs=2 --output-sync=target
 # Runs Debian's kernel for tests/vm.
 EMULATOR := command -v qemu-system-x86_64 >/dev/null || bash scripts/bootstrap.sh --tests qemu-system-x86_64:qemu-system-x86
+# Debian's Prometheus and promtool, for what tests the rules and dashboards.
+PROMETHEUS := bash scripts/prometheus.sh
 FAST := tests/unit tests/property tests/sim tests/contract tests/vectors
 export PATH := $(PATH):/usr/sbin:/sbin
 export PYTHONDONTWRITEBYTECODE := 1
@@ -88,18 +90,21 @@ test-native: lint-native
 
 check: $(NATIVE) $(TESTS) ## the fast half: lint, Rust tests, unit, property, sim, contract, vectors, corpus replay
 	@$(BESIDE) lint-python test-native
+	@$(PROMETHEUS)
 	@echo "check: tests in $(FAST)"
 	@$(PYTEST) $(FAST)
 
 test: $(NATIVE) $(TESTS) ## everything: what check runs, and interop (real OpenVPN) and system tests
 	@$(BESIDE) lint-python test-native
 	@$(EMULATOR)
+	@$(PROMETHEUS)
 	@bash scripts/interop.sh
 	@echo "test: all tests under tests/ (fast half, interop with real OpenVPN, system, another kernel)"
 	@$(PYTEST) tests
 
 test-random: $(NATIVE) $(TESTS) ## all tests, those of each file in another order each time; the header says the seed
 	@$(EMULATOR)
+	@$(PROMETHEUS)
 	@bash scripts/interop.sh
 	@BRIDGED_TEST_ORDER=$${BRIDGED_TEST_ORDER:-$$RANDOM} $(PYTEST) tests
 
@@ -131,9 +136,10 @@ format: $(TESTS) ## rewrite the sources in the house format
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
 
-generate: $(STAMP) ## write the reference pages, the schema and the Rust tables anew from the Python tables
+generate: $(STAMP) ## write reference pages, schema, Rust tables, rules and dashboards again from the Python tables
 	@$(PYTHON) -m bridged.telemetry.reference
 	@$(PYTHON) -m scripts.native_tables
+	@$(PYTHON) -m scripts.monitoring
 
 lock: $(STAMP) ## write requirements.lock and requirements-test.lock anew from pyproject.toml (needs the network)
 	@bash scripts/lock.sh

@@ -24,6 +24,7 @@ class _PeerCounters(TypedDict):
     bytes: dict[tuple[Direction, FrameKind], int]
     wire_bytes: dict[Direction, int]
     wire_datagrams: dict[Direction, int]
+    sequence: dict[str, int]
     drops: dict[tuple[Direction, str], int]
 
 class _PeerSnapshot(TypedDict):

@@ -31,6 +31,10 @@ class CountersAnswer(Answer):
     bytes: dict[str, dict[str, int]] = Field(description="direction -> kind -> bytes, without FCS")
     wire_bytes: dict[str, int] = Field(description="direction -> bytes of outer UDP payload")
     wire_datagrams: dict[str, int]
+    sequence: dict[str, int] = Field(
+        default_factory=dict,
+        description="`skipped`: packet ids jumped over; `late`: those that came after all",
+    )
     drops: dict[str, dict[str, int]] = Field(description="direction -> reason -> frames or packets")
 
 
@@ -122,6 +126,12 @@ class TunnelAnswer(Answer):
     certificates: dict[str, float] = Field(description="own, ca -> end of validity, Unix seconds")
     crl_next_update: float | None = Field(
         default=None, description="end of the revocation list, Unix seconds; null: no list"
+    )
+    crl_loads: dict[str, int] = Field(
+        default_factory=dict, description="`loaded`, `rejected` -> revocation lists read"
+    )
+    admission: dict[str, int] = Field(
+        default_factory=dict, description="server: `waiting`, `running` -> unfinished handshakes now"
     )
     mac_conflicts: dict[str, int]
     coalescing: dict[str, str] = Field(

@@ -174,6 +174,9 @@ HANDSHAKE_OUTCOMES: Final = {
 RENEGOTIATION_TRIGGERS: Final = ("time", "bytes", "packets", "aead_limit", "peer")
 HOST_WARNINGS: Final = ("bridge_netfilter", "tunnel_loop")
 MAC_CONFLICTS: Final = ("adapter", "lan_station", "local_port", "peer")
+SEQUENCE_EVENTS: Final = ("skipped", "late")
+CRL_OUTCOMES: Final = ("loaded", "rejected")
+ADMISSION_STAGES: Final = ("waiting", "running")
 RELOAD_OUTCOMES: Final = ("applied", "rejected", "restarted")
 
 OFFLOADS: Final = ("tap_vnet", "tap_tso", "tap_uso", "udp_gso", "udp_gro", "udp_steering", "coalesce")

@@ -228,6 +228,8 @@ class PeerCounters:
     wire_bytes: Mapping[Direction, int] = field(default_factory=dict)
     """Bytes of outer UDP payload."""
     wire_datagrams: Mapping[Direction, int] = field(default_factory=dict)
+    sequence: Mapping[str, int] = field(default_factory=dict)
+    """`skipped`: packet ids of the peer that were jumped over; `late`: packets that came after all."""
     drops: Mapping[tuple[Direction, str], int] = field(default_factory=dict)
     """By reason, as docs/reference/metrics.md lists them."""
 

@@ -94,6 +94,10 @@ class TunnelStatus:
     """Role -> end of validity."""
     crl_next_update: UnixSeconds | None = None
     """End of the revocation list."""
+    crl_loads: Mapping[str, int] = field(default_factory=dict)
+    """Revocation lists read, by `loaded` and `rejected`; empty without a list."""
+    admission: Mapping[str, int] = field(default_factory=dict)
+    """Unfinished handshakes of a server now: clients `waiting` for a place, and `running` ones."""
     mac_conflicts: Mapping[str, int] = field(default_factory=dict)
     """By `adapter`, `lan_station`, `local_port`, `peer`."""
     coalescing: Mapping[str, str] = field(default_factory=dict)

@@ -79,6 +79,7 @@ class DaemonCollector(Collector):
         for duty, number in state.duties.failures.items():
             families.add("duty_failures_total", (duty,), number)
         families.set("duties_undone", (), len(state.duties.undone))
+        families.set("clock_timestamp_seconds", (), state.now)
         if state.control_loop_lag is not None:
             families.observe("control_loop_lag_seconds", (), state.control_loop_lag)
         if self._api is not None:
@@ -150,6 +151,11 @@ def _add_tunnel(families: Families, tunnel: TunnelStatus) -> None:
         families.set("certificate_not_after_timestamp_seconds", (name, role), moment)
     if tunnel.crl_next_update is not None:
         families.set("crl_next_update_timestamp_seconds", (name,), tunnel.crl_next_update)
+    if tunnel.crl_next_update is not None or tunnel.crl_loads:
+        _add_simple(families, "crl_loads_total", name, tunnel.crl_loads, counters.CRL_OUTCOMES)
+    for stage in counters.ADMISSION_STAGES:
+        if stage in tunnel.admission:
+            families.set("handshakes_unfinished", (name, stage), tunnel.admission[stage])
     families.add("name_conflicts_total", (name,), tunnel.name_conflicts)
     _add_simple(families, "mac_conflicts_total", name, tunnel.mac_conflicts, counters.MAC_CONFLICTS)
     drops = _from_zero(tunnel.control_drops, labels.DIRECTIONS, labels.ALL_DROP_REASONS)

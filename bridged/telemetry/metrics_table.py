@@ -94,6 +94,12 @@ METRICS: Final[tuple[MetricRow, ...]] = (
     ),
     _counter("peer_wire_bytes_total", (*_TP, "direction"), "Bytes of outer UDP payload."),
     _counter("peer_wire_datagrams_total", (*_TP, "direction"), "Outer datagrams."),
+    _counter(
+        "peer_sequence_total",
+        (*_TP, "event"),
+        "Packet ids of the peer that were jumped over (skipped), and packets that came after all (late); "
+        "skipped minus late were lost on the path.",
+    ),
     _counter("drops_total", (*_T, "direction", "reason"), "Frames and packets dropped, by reason."),
     _counter("peer_drops_total", (*_TP, "direction", "class"), "Drops of the peer, by class of reason."),
     _gauge(
@@ -121,6 +127,21 @@ METRICS: Final[tuple[MetricRow, ...]] = (
         "crl_next_update_timestamp_seconds",
         _T,
         "End of the revocation list, Unix time: nobody can connect afterwards; absent without a list.",
+    ),
+    _counter(
+        "crl_loads_total",
+        (*_T, "outcome"),
+        "Revocation lists read: loaded, or rejected (the previous one stays in use); absent without a list.",
+    ),
+    _gauge(
+        "handshakes_unfinished",
+        (*_T, "stage"),
+        "Clients of a server in a handshake: waiting for a place, or running.",
+    ),
+    _gauge(
+        "clock_timestamp_seconds",
+        (),
+        "This host's clock, Unix time; Prometheus compares it with its own.",
     ),
     _counter(
         "config_reloads_total",

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from prometheus_client.samples import Sample
 
-from bridged.catalogue.counters import DISCONNECT_REASONS
+from bridged.catalogue.counters import DISCONNECT_REASONS, SEQUENCE_EVENTS
 from bridged.runtime.snapshot import PeerStatus
 from bridged.telemetry.exposition import Labels
 from bridged.telemetry.families import Families
@@ -49,7 +49,7 @@ _new: Final = tuple.__new__
 class PeerSeries:
     """Makes the samples of one (tunnel, peer label). Scrapes share its label sets."""
 
-    __slots__ = ("_base", "_classes", "_directions", "_info", "_kinds", "_labels", "_reasons")
+    __slots__ = ("_base", "_classes", "_directions", "_info", "_kinds", "_labels", "_order", "_reasons")
 
     def __init__(self, tunnel: str, label: str) -> None:
         base = Labels({"tunnel": tunnel, "peer": label})
@@ -65,6 +65,7 @@ class PeerSeries:
             for direction in DIRECTIONS
             for name in DROP_CLASSES
         }
+        self._order = {event: Labels({**base, "event": event}) for event in SEQUENCE_EVENTS}
         self._info: tuple[str | None, ...] = ()
         self._labels = base
         self._reasons = {reason: Labels({**base, "reason": reason}) for reason in DISCONNECT_REASONS}
@@ -83,6 +84,7 @@ class PeerSeries:
             _append(into[name], _FULL[name], self._kinds, getattr(counters, attribute))
         for name, attribute in _BY_DIRECTION:
             _append(into[name], _FULL[name], self._directions, getattr(counters, attribute))
+        _append(into["peer_sequence_total"], _FULL["peer_sequence_total"], self._order, counters.sequence)
         by_class: dict[tuple[str, str], int] = {}
         for (direction, reason), number in counters.drops.items():
             key = (direction, drop_class(reason))

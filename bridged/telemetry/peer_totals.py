@@ -38,6 +38,7 @@ class Sum:
     bytes: Counter[tuple[Direction, FrameKind]] = field(default_factory=Counter)
     wire_bytes: Counter[Direction] = field(default_factory=Counter)
     wire_datagrams: Counter[Direction] = field(default_factory=Counter)
+    sequence: Counter[str] = field(default_factory=Counter)
     drops: Counter[tuple[Direction, str]] = field(default_factory=Counter)
 
     def add_totals(self, peer: PeerStatus) -> None:
@@ -49,6 +50,7 @@ class Sum:
         self.bytes.update(peer.counters.bytes)
         self.wire_bytes.update(peer.counters.wire_bytes)
         self.wire_datagrams.update(peer.counters.wire_datagrams)
+        self.sequence.update(peer.counters.sequence)
         self.drops.update(peer.counters.drops)
 
     def add_present(self, peer: PeerStatus) -> None:
@@ -70,6 +72,7 @@ class Sum:
             bytes=self.bytes.copy(),
             wire_bytes=self.wire_bytes.copy(),
             wire_datagrams=self.wire_datagrams.copy(),
+            sequence=self.sequence.copy(),
             drops=self.drops.copy(),
         )
 
@@ -154,6 +157,7 @@ def _merged(one: PeerStatus, other: PeerStatus) -> PeerStatus:
         bytes=dict(total.bytes),
         wire_bytes=dict(total.wire_bytes),
         wire_datagrams=dict(total.wire_datagrams),
+        sequence=dict(total.sequence),
         drops=dict(total.drops),
     )
     return replace(

@@ -34,6 +34,10 @@ _OTHER_TABLES: Final[Mapping[str, Iterable[str]]] = {
     "MAC conflict": counters.MAC_CONFLICTS,
     "host warning": counters.HOST_WARNINGS,
     "outcome of a reload": counters.RELOAD_OUTCOMES,
+    "outcome of a revocation list": counters.CRL_OUTCOMES,
+    "event of a packet sequence": counters.SEQUENCE_EVENTS,
+    "stage of an admission": counters.ADMISSION_STAGES,
+    "phase of a handshake": counters.HANDSHAKE_PHASES,
 }
 
 
@@ -47,6 +51,10 @@ def check(sources: Sources) -> Iterator[str]:
         for value in values:
             if value not in everywhere:
                 yield f"{_CATALOGUE}counters.py: nothing produces the {table} `{value}`"
+    in_any_build = everywhere | _native_literals(sources)
+    for value in {word for pair in counters.OFFLOAD_FALLBACKS for word in pair} | {*counters.OFFLOADS}:
+        if value not in in_any_build:
+            yield f"{_CATALOGUE}counters.py: nothing produces the offload or cause `{value}`"
     yield from _error_codes(sources, everywhere)
 
 

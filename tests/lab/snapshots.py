@@ -21,6 +21,7 @@ def counters(scale: int = 1) -> PeerCounters:
         bytes={("receive", "unicast"): 10_000 * scale, ("transmit", "broadcast"): 180 * scale},
         wire_bytes={"receive": 11_000 * scale, "transmit": 300 * scale},
         wire_datagrams={"receive": 12 * scale, "transmit": 4 * scale},
+        sequence={"skipped": 3 * scale, "late": scale},
         drops={("receive", "replay"): 2 * scale, ("receive", "tag_mismatch"): scale},
     )
 
@@ -131,6 +132,8 @@ def tunnel(name: str = "sites", *peers: PeerStatus, **changes: Any) -> TunnelSta
         "control_drops": {("receive", "wrap_mismatch"): 9, ("receive", "replay"): 1},
         "certificates": {"own": UnixSeconds(NOW + 1000), "ca": UnixSeconds(NOW + 2000)},
         "crl_next_update": UnixSeconds(NOW + 3000),
+        "crl_loads": {"loaded": 1},
+        "admission": {"waiting": 0, "running": 1},
         "mac_conflicts": {"peer": 1},
     }
     return TunnelStatus(**{**values, **changes})

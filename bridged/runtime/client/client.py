@@ -123,6 +123,10 @@ class ClientRole:
     def remote(self) -> str | None:
         return str(self._latest) if self._latest is not None else None
 
+    @property
+    def admission(self) -> dict[str, int]:
+        return {}
+
     def handle_network_change(self) -> None:
         self._wake()
         if not self._sessions.is_stopping:

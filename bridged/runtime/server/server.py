@@ -57,6 +57,10 @@ class ServerRole:
         )
         self._conflicts = NameConflicts(records, sessions.now)
 
+    @property
+    def admission(self) -> dict[str, int]:
+        return {"waiting": len(self.reception.waiting), "running": len(self.reception.places)}
+
     # --- life -------------------------------------------------------------------------------------
 
     def open(self) -> None:

@@ -19,7 +19,7 @@ from bridged.addresses import MacAddress
 from bridged.configuration.diff import bridge_effect, tunnel_effect
 from bridged.configuration.schema import Bridge, Configuration, Tunnel, tap_name
 from bridged.configuration.secrets import find_exposed_secrets
-from bridged.errors import NetlinkError, ShutdownErrors
+from bridged.errors import ConfigurationError, NetlinkError, ShutdownErrors
 from bridged.netlink.attachment import BridgeAttachment
 from bridged.netlink.watch import LinkWatch
 from bridged.runtime.site.bridge_lock import lock_bridge
@@ -91,10 +91,24 @@ class Site:
         Raises:
             ConfigurationError, PkiError: some of it cannot be used.
         """
-        plans = {name: plan_tunnel(target, name, self._base) for name in target.tunnels}
+        plans = {name: self._plan(target, name) for name in target.tunnels}
         for path, text in find_exposed_secrets(target):
             self._log.warning("private_file_readable", where=".".join(map(str, path)), detail=text)
         return plans
+
+    def _plan(self, target: Configuration, name: str) -> TunnelPlan:
+        """The plan of one tunnel. Counts a revocation list that cannot be used.
+
+        Raises:
+            ConfigurationError, PkiError: some of it cannot be used.
+        """
+        try:
+            return plan_tunnel(target, name, self._base)
+        except ConfigurationError as error:
+            known = self._tunnels.get(name)
+            if known is not None and error.key.endswith("tls.crl"):
+                known.running.records.statistics.crl_loads["rejected"] += 1
+            raise
 
     def renew_trust(self) -> int:
         """Load the embedded CA's certificates and revocations again, for the tunnels that use it.

@@ -43,9 +43,15 @@ class TunnelStatistics:
     control_drops: Counter[tuple[str, str]] = field(default_factory=Counter)
     mac_conflicts: Counter[str] = field(default_factory=Counter)
     name_conflicts: int = 0
+    crl_loads: Counter[str] = field(default_factory=Counter)
     durations: dict[str, Durations] = field(
         default_factory=lambda: {"initial": Durations(), "renegotiation": Durations()}
     )
+
+    def note_plan(self, crl_next_update: UnixSeconds | None) -> None:
+        """The tunnel uses a plan from now on; a plan with a revocation list was read with it."""
+        if crl_next_update is not None:
+            self.crl_loads["loaded"] += 1
 
     def note_handshake(self, phase: str, outcome: str, seconds: float) -> None:
         self.handshakes[phase, outcome] += 1
@@ -183,7 +189,7 @@ def add_counters(first: PeerCounters, second: PeerCounters) -> PeerCounters:
         first,
         **{
             name: add_counts(getattr(first, name), getattr(second, name))
-            for name in ("frames", "bytes", "wire_bytes", "wire_datagrams", "drops")
+            for name in ("frames", "bytes", "wire_bytes", "wire_datagrams", "sequence", "drops")
         },
     )
 

@@ -48,6 +48,7 @@ class RunningTunnel:
         self.tap = tap
         self.sessions = Sessions(plan, dataplane, self._handle_news, now)
         self.records = PeerRecords(plan, now, tap.mac_conflicts)
+        self.records.statistics.note_plan(plan.crl_next_update)
         self.standing = Standing(self.sessions)
         self.role = make_role(self.sessions, self.records)
         self.events = DataplaneEvents(self.sessions, self.records, self.role, tap)
@@ -112,6 +113,7 @@ class RunningTunnel:
         """Use another plan from the next session on. Connected peers stay unless the plan refuses them."""
         self.sessions.plan = plan
         self.records.apply(plan)
+        self.records.statistics.note_plan(plan.crl_next_update)
         self.standing.recheck()
         self.role.apply(plan)
 
@@ -127,6 +129,7 @@ class RunningTunnel:
             crl_next_update=plan.crl_next_update,
             judge_peer=plan.judge_peer,
         )
+        self.records.statistics.note_plan(plan.crl_next_update)
         return self.standing.recheck()
 
     def handle_network_change(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, TypeAlias
 
 from bridged.addresses import Endpoint
@@ -27,6 +27,10 @@ class TunnelRole(Protocol):
     @property
     def remote(self) -> str | None:
         """The server that a client called last."""
+
+    @property
+    def admission(self) -> Mapping[str, int]:
+        """Unfinished handshakes now, by stage; see `TunnelStatus`. Empty for a client."""
 
     def open(self) -> None:
         """Get what is needed before the data plane starts.

@@ -43,6 +43,8 @@ def tunnel_status(tunnel: RunningTunnel) -> TunnelStatus:
         control_drops=_control_drops(tunnel),
         certificates=dict(plan.certificates or {}),
         crl_next_update=plan.crl_next_update,
+        crl_loads=dict(statistics.crl_loads),
+        admission=dict(tunnel.role.admission),
         mac_conflicts=dict(statistics.mac_conflicts),
         coalescing=tunnel.tap.coalescing.described(),
         name_conflicts=statistics.name_conflicts,

@@ -52,6 +52,7 @@ pub fn peer_snapshot<'py>(py: Python<'py>, peer: worker::PeerSnapshot) -> PyResu
     counters.set_item("bytes", peer.counters.bytes)?;
     counters.set_item("wire_bytes", peer.counters.wire_bytes)?;
     counters.set_item("wire_datagrams", peer.counters.wire_datagrams)?;
+    counters.set_item("sequence", peer.counters.sequence)?;
     counters.set_item("drops", peer.counters.drops)?;
     let made = PyDict::new(py);
     made.set_item("handle", peer.handle)?;

@@ -263,6 +263,8 @@ pub struct PeerCounters {
     pub wire_bytes: BTreeMap<&'static str, u64>,
     /// Outer UDP datagrams by direction.
     pub wire_datagrams: BTreeMap<&'static str, u64>,
+    /// `skipped`: packet ids of the peer that were jumped over; `late`: packets that came after all.
+    pub sequence: BTreeMap<&'static str, u64>,
     /// Lost frames and packets by direction and reason (docs/reference/metrics.md).
     pub drops: BTreeMap<(&'static str, &'static str), u64>,
 }

@@ -37,12 +37,14 @@ class KeyUse:
         "due_sent",
         "failed_tags",
         "is_limited",
+        "late",
         "octets_received",
         "octets_sent",
         "packets_received",
         "packets_sent",
         "renegotiate_bytes",
         "renegotiate_packets",
+        "skipped",
     )
 
     def __init__(self, *, is_aes_gcm: bool, renegotiate_bytes: int = 0, renegotiate_packets: int = 0) -> None:
@@ -52,6 +54,7 @@ class KeyUse:
         self.packets_sent = self.packets_received = 0
         self.octets_sent = self.octets_received = 0
         self.failed_tags = 0
+        self.skipped = self.late = 0
         self._reported = False
         self.due_received = self.due_sent = 0
         self._plan_check()
@@ -65,6 +68,13 @@ class KeyUse:
         """Count packets that were authentic and new, `octets` bytes in all."""
         self.packets_received += packets
         self.octets_received += octets
+
+    def note_order(self, packet_id: int, highest: int) -> None:
+        """A packet was accepted after those up to `highest`, and it is not the next one."""
+        if packet_id > highest:
+            self.skipped += packet_id - highest - 1
+        else:
+            self.late += 1
 
     def count_failed(self) -> None:
         """Count a packet whose tag did not match. It counts for no other limit: anybody can send it."""

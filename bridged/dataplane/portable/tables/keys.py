@@ -232,6 +232,7 @@ class KeySlot:
         if reason is not None:
             drop(reason)
             return
+        self.use.note_order(number, self.window.highest)
         self.window.accept(number)
         self.accepted += 1
         if len(payload) < LEAST_FRAME_OCTETS:

@@ -30,23 +30,27 @@ class Traffic:
         self.received_bytes = [0] * len(KINDS)
         self.sent_frames = [0] * len(KINDS)
         self.sent_bytes = [0] * len(KINDS)
-        self.retired = (0, 0, 0, 0)
-        """Datagrams received and sent, bytes received and sent, under keys that have gone."""
+        self.retired = (0, 0, 0, 0, 0, 0)
+        """Datagrams received and sent, bytes received and sent, ids jumped over and late ones, under keys
+        that have gone."""
         self.drops: Drops = {}
 
     def counters(self, uses: Iterable[KeyUse]) -> PeerCounters:
         """All figures now; `uses` of the keys that are there."""
-        received, sent, received_octets, sent_octets = self.retired
+        received, sent, received_octets, sent_octets, skipped, late = self.retired
         for use in uses:
             received += use.packets_received
             sent += use.packets_sent
             received_octets += use.octets_received
             sent_octets += use.octets_sent
+            skipped += use.skipped
+            late += use.late
         return PeerCounters(
             frames=_by_kind(self.received_frames, self.sent_frames),
             bytes=_by_kind(self.received_bytes, self.sent_bytes),
             wire_bytes={"receive": received_octets, "transmit": sent_octets},
             wire_datagrams={"receive": received, "transmit": sent},
+            sequence={"skipped": skipped, "late": late},
             drops=self.drops.copy(),
         )
 
@@ -62,12 +66,14 @@ class Traffic:
 
     def retire(self, use: KeyUse) -> None:
         """A key goes; its figures stay."""
-        received, sent, received_octets, sent_octets = self.retired
+        received, sent, received_octets, sent_octets, skipped, late = self.retired
         self.retired = (
             received + use.packets_received,
             sent + use.packets_sent,
             received_octets + use.octets_received,
             sent_octets + use.octets_sent,
+            skipped + use.skipped,
+            late + use.late,
         )
 
 

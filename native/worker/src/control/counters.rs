@@ -103,6 +103,10 @@ pub struct PeerCells {
     pub sent_at: Counter,
     /// Of the newest authentic packet received; 0: none yet.
     pub heard_at: Counter,
+    /// Packet ids of the peer that were jumped over.
+    pub skipped: Counter,
+    /// Its packets whose id had been jumped over.
+    pub late: Counter,
 }
 
 impl PeerCells {
@@ -127,6 +131,8 @@ pub fn peer_counters(cells: &[PeerCells], drops: &Drops) -> PeerCounters {
         sums.wire_datagrams.insert(name, cells.iter().map(|cell| cell.direction(direction).wire.get()).sum());
         sums.wire_bytes.insert(name, cells.iter().map(|cell| cell.direction(direction).wire_octets.get()).sum());
     }
+    sums.sequence.insert("skipped", cells.iter().map(|cell| cell.skipped.get()).sum());
+    sums.sequence.insert("late", cells.iter().map(|cell| cell.late.get()).sum());
     drops.collect(&mut sums.drops);
     sums
 }
@@ -240,6 +246,7 @@ mod tests {
         for cell in &cells {
             cell.direction(Direction::Transmit).count(FrameKind::Broadcast, 2, 100);
             cell.direction(Direction::Receive).wire.add(1);
+            cell.skipped.add(2);
         }
         let drops = Drops::default();
         drops.add(Direction::Receive, Reason::Replay, 4);
@@ -247,6 +254,7 @@ mod tests {
         assert_eq!(sums.frames[&("transmit", "broadcast")], 6);
         assert_eq!(sums.bytes[&("transmit", "broadcast")], 300);
         assert_eq!(sums.wire_datagrams["receive"], 3);
+        assert_eq!(sums.sequence, BTreeMap::from([("late", 0), ("skipped", 6)]));
         assert_eq!(sums.drops, BTreeMap::from([(("receive", "replay"), 4)]));
     }
 }

@@ -87,6 +87,22 @@ pub struct Opened {
     pub fresh: usize,
     /// Their bytes.
     pub octets: usize,
+    /// Packet ids that were jumped over.
+    pub skipped: u64,
+    /// Packets among `fresh` whose id had been jumped over.
+    pub late: u64,
+}
+
+impl Opened {
+    /// One more fresh packet, after those up to `highest`.
+    #[inline]
+    fn note(&mut self, id: u32, highest: u32) {
+        self.fresh += 1;
+        match id.checked_sub(highest) {
+            Some(ahead) => self.skipped += u64::from(ahead.saturating_sub(1)),
+            None => self.late += 1,
+        }
+    }
 }
 
 impl KeySlot {
@@ -194,9 +210,10 @@ impl KeySlot {
             } else if text == 0 {
                 drop(Reason::ShortPacket);
             } else if let Some(id) = self.open_one(packet, header, octet_count) {
+                let highest = received.window.highest();
                 match received.window.accept(id) {
                     Ok(()) => {
-                        opened.fresh += 1;
+                        opened.note(id, highest);
                         opened.octets += octet_count;
                         if text >= LEAST_FRAME_OCTETS {
                             take(at + body, text);

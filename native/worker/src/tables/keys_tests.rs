@@ -61,6 +61,22 @@ fn what_is_sealed_opens_once_at_the_other_end() {
 }
 
 #[test]
+fn ids_that_were_jumped_over_and_packets_that_came_late_are_counted() {
+    let (one, other) = pair(Cipher::Aes256Gcm);
+    let header = DataHeader { key_id: 3, peer_id: Some(7) };
+    let packets: Vec<_> = (0..6).map(|_| sealed(&one, &header, &[9; 60])).collect();
+    let mut sums = (0, 0);
+    for number in [0, 4, 2, 5] {
+        let mut octets = packets[number].clone();
+        let length = octets.len();
+        octets.resize(length + SPARE_OCTETS, 0);
+        let found = other.open(&mut octets, length, length, true, |_, _| {}, |_| {});
+        sums = (sums.0 + found.skipped, sums.1 + found.late);
+    }
+    assert_eq!(sums, (3, 1), "2, 3 and 4 were jumped over, and 3 came late");
+}
+
+#[test]
 fn every_changed_octet_but_the_first_of_v1_is_noticed() {
     for peer_id in [None, Some(7)] {
         let (near, far) = pair(Cipher::Aes256Gcm);

@@ -139,6 +139,10 @@ fn open_with<T: Transport>(
     let direction = cells.direction(Receive);
     direction.wire.add(found.fresh as u64);
     direction.wire_octets.add(found.octets as u64);
+    if found.skipped + found.late > 0 {
+        cells.skipped.add(found.skipped);
+        cells.late.add(found.late);
+    }
     true
 }
 

@@ -1,0 +1,1 @@
+"""Writes what watches bridged: Prometheus' rules and their unit tests, Grafana's dashboards."""
