@@ -22,6 +22,7 @@ from bridged.admin.server import AdminServer
 from bridged.admin.state import TunnelStation
 from bridged.configuration import Configuration, load
 from bridged.configuration.schema import DEFAULT_METRICS_PORT
+from bridged.endings import Ending
 from bridged.errors import BridgedError, ShutdownErrors
 from bridged.memory import give_back_start
 from bridged.netlink.watch import LinkWatch
@@ -252,21 +253,12 @@ class Daemon:
         # Wait for a running reload.
         async with self._reloads.lock:
             pass
-        errors: list[BaseException] = []
-        while self._undo:
-            step = self._undo.pop()
-            try:
-                result = step()
-                if result is not None:
-                    await result
-            except ShutdownErrors as group:
-                errors.extend(group.errors)
-            except Exception as error:
-                # Whatever it is, the rest of the host must still be restored.
-                errors.append(error)
-        for met in errors:
-            self._log.error("shutdown_error", detail=str(met) or type(met).__name__)
-        if errors:
+        undo, self._undo = self._undo, []
+        try:
+            await Ending(*reversed(undo)).take()
+        except ShutdownErrors as failed:
+            for error in failed.errors:
+                self._log.error("shutdown_error", detail=str(error) or type(error).__name__)
             self._status = EXIT_FAILED
 
     # --- AdminState -------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,7 @@ from bridged.admin.api import Api, RequestCounters
 from bridged.admin.http import HttpServer
 from bridged.admin.socket import AdminSocketError, open_listener, remove_listener
 from bridged.admin.state import AdminState
+from bridged.endings import Ending
 from bridged.runtime.snapshot import ApiCounters
 from bridged.supervision import SUPERVISOR
 
@@ -69,7 +71,10 @@ class AdminServer:
         if task is None:
             return
         # The path first: a client that finds it must get an answer.
-        remove_listener(self._path, self._inode)
+        remove = partial(remove_listener, self._path, self._inode)
+        await Ending(remove, partial(self._end, task)).take()
+
+    async def _end(self, task: asyncio.Task[None]) -> None:
         if self._is_serving.is_set():
             self._is_stopping.set()
         else:

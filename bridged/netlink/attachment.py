@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from bridged.addresses import MacAddress
-from bridged.errors import ShutdownErrors
+from bridged.endings import Ending, take_every_step
 from bridged.link_planning.wishes import BridgeWish
 from bridged.netlink.attachment_state import AttachmentEvent, AttachmentStatus
 from bridged.netlink.journal import Journal
@@ -98,16 +98,17 @@ class BridgeAttachment:
         """
         if self._executor is None:
             return
+        restore = functools.partial(self._in_thread, self._reconciler.restore)
+        await Ending(self._end_task, restore, self._end).take()
+
+    async def _end_task(self) -> None:
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait({task})
-        try:
-            await self._in_thread(self._reconciler.restore)
-        finally:
-            self._end()
-        if task is not None and not task.cancelled() and (error := task.exception()) is not None:
-            raise ShutdownErrors([error])
+        if task is None:
+            return
+        task.cancel()
+        await asyncio.wait({task})
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error
 
     async def change(self, wish: BridgeWish) -> None:
         """Keep the bridge as `wish` says from now on. Does what is new in it, and undoes nothing.
@@ -178,15 +179,15 @@ class BridgeAttachment:
                 self._report(event)
 
     def _end(self) -> None:
+        steps: list[Callable[[], object]] = []
         if self._unsubscribe is not None:
-            self._unsubscribe()
-            self._unsubscribe = None
+            steps.append(self._unsubscribe)
         if self._owns_watch:
-            self._watch.close()
-        executor, self._executor = self._executor, None
-        if executor is not None:
-            executor.shutdown(wait=True)
-        self._reconciler.close()
+            steps.append(self._watch.close)
+        if self._executor is not None:
+            steps.append(functools.partial(self._executor.shutdown, wait=True))
+        self._unsubscribe = self._executor = None
+        take_every_step([*steps, self._reconciler.close])
 
 
 def random_mac() -> MacAddress:

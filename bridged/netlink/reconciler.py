@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
+from bridged.endings import take_every_step
 from bridged.errors import BridgedError, NetlinkError, ShutdownErrors
 from bridged.link_planning.actions import Action, Attach, described
 from bridged.link_planning.links import HostLinks
@@ -75,10 +76,8 @@ class Reconciler:
         return self._opened
 
     def close(self) -> None:
-        if self._opened is not None:
-            self._opened.close()
-            self._opened = None
-        self.claims.close()
+        opened, self._opened = self._opened, None
+        take_every_step([self.claims.close] if opened is None else [opened.close, self.claims.close])
 
     # --- verbs ------------------------------------------------------------------------------------
 

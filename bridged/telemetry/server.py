@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 from prometheus_client import CollectorRegistry
 
 from bridged.addresses import Endpoint
+from bridged.endings import take_every_step
 from bridged.errors import BridgedError
 from bridged.supervision import SUPERVISOR
 from bridged.telemetry.exposition import render
@@ -122,9 +123,7 @@ class MetricsServer:
         self._listener = self._thread = None
         if listener is None or thread is None:
             return
-        self._http.stop()
-        thread.join()
-        listener.close()
+        take_every_step((self._http.stop, thread.join, listener.close))
 
 
 def _bind(listen: Endpoint) -> MetricsSocket:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from scripts.checks import metric_families, names, only_in_tests, producers, sizes
+from scripts.checks import endings, metric_families, names, only_in_tests, producers, sizes
 from scripts.checks.sources import Sources
 
 
@@ -14,6 +14,7 @@ def main() -> int:
     findings = [
         *sizes.check(sources),
         *names.check(sources),
+        *endings.check(sources),
         *producers.check(sources),
         *metric_families.check(sources),
         *only_in_tests.check(sources, only_in_tests.ALLOWED),

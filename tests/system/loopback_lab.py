@@ -66,6 +66,7 @@ class Lab:
         mode: str = "tls-crypt",
         peer_retention: float = float("inf"),
         memory: Path | None = None,
+        make_role: RoleMaker = ServerRole,
     ) -> tuple[RunningTunnel, Host]:
         plan = TunnelPlan(
             "server",
@@ -77,7 +78,7 @@ class Lab:
             peer_retention=peer_retention,
             memory=memory,
         )
-        return await self._start(ServerRole, plan, Endpoint("127.0.0.1", port))
+        return await self._start(make_role, plan, Endpoint("127.0.0.1", port))
 
     async def client(
         self, to: Endpoint, name: str = "client", mode: str = "tls-crypt", **changes: object

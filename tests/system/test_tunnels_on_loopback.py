@@ -12,12 +12,14 @@ import pytest
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import PeerFloated
+from bridged.errors import ShutdownErrors
 from bridged.protocol.packets.negotiation import ProtocolFlags
 from bridged.protocol.packets.occ import OCC_EXIT, PING
 from bridged.protocol.packets.packet import ControlBody, ControlHeader, Opcode, serialize_body
 from bridged.protocol.packets.wrap import NoWrap
 from bridged.protocol.session import conversation_client
 from bridged.runtime.server.admission import UNFINISHED_PER_CERTIFICATE, Places
+from bridged.runtime.server.server import ServerRole
 from bridged.runtime.tunnels.tunnel import RunningTunnel
 from bridged.runtime.tunnels.tunnel_status import tunnel_status
 from bridged.units import KeyId
@@ -72,6 +74,40 @@ def test_a_client_comes_back_to_a_server_that_restarts_without_waiting_for_the_o
         assert asyncio.get_running_loop().time() - before < 4
         await crosses(far, lan)
         assert again.records.statistics.handshakes["initial", "established"] == 1
+
+    run(scenario)
+
+
+class Unwilling(ServerRole):
+    """Cannot be stopped at first."""
+
+    asked = 0
+
+    async def stop(self) -> None:
+        self.asked += 1
+        if self.asked == 1:
+            raise OSError("cannot stop")
+        await super().stop()
+
+
+def test_a_stop_that_fails_ends_all_the_rest_and_the_next_one_takes_what_failed() -> None:
+    async def scenario(lab: Lab) -> None:
+        server, lan = await lab.server(make_role=Unwilling)
+        client, far = await lab.client(endpoint(server))
+        await crosses(far, lan)
+        port = endpoint(server).port
+        with pytest.raises(ShutdownErrors, match="cannot stop"):
+            await server.stop()
+        await until(lambda: client.state != "connected")
+        assert not server.links
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            # The data plane has let go of its port.
+            other.bind(("127.0.0.1", port))
+        role = server.role
+        assert isinstance(role, Unwilling)
+        for _ in range(3):
+            await server.stop()
+        assert role.asked == 2
 
     run(scenario)
 

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from bridged.dataplane.portable.control.counters import DropCounter
@@ -23,6 +24,7 @@ from bridged.dataplane.portable.directions import Directions
 from bridged.dataplane.portable.gate import Gate
 from bridged.dataplane.portable.tap import TapGone
 from bridged.dataplane.portable.transport.seam import Transport
+from bridged.endings import take_every_step
 from bridged.supervision import SUPERVISOR
 
 TAP_BUDGET_FRAMES: Final = 128
@@ -125,9 +127,8 @@ class Loop:
             self._thread.join()
         self._thread = None
         if self._wake >= 0:
-            self._epoll.close()
-            os.close(self._wake)
-            self._wake = -1
+            wake, self._wake = self._wake, -1
+            take_every_step((self._epoll.close, partial(os.close, wake)))
 
     def wake(self) -> None:
         """Call `on_tick` soon: the timers have changed."""

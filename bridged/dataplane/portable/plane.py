@@ -8,6 +8,7 @@ takes the gate, which the loop holds for one batch at most.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Final
 
 from bridged.addresses import Endpoint
@@ -36,6 +37,7 @@ from bridged.dataplane.portable.tables.keys import KeySlot
 from bridged.dataplane.portable.tables.peers import Peer, PeerTable
 from bridged.dataplane.portable.timers import PeerTimers
 from bridged.dataplane.portable.transport.udp import UdpTransport
+from bridged.endings import take_every_step
 from bridged.errors import DataplaneError
 from bridged.protocol.keys.key_derivation import DataKey
 from bridged.units import KeyId, MonotonicSeconds, PeerHandle
@@ -94,12 +96,16 @@ class PortableDataPlane:
         if self._stopped:
             return
         self._stopped = True
-        self._loop.stop()
-        self._transport.close()
-        for peer in list(self._table.by_handle.values()):
-            peer.close_keys()
-            self._table.remove(peer)
-        self._events.close()
+        peers = list(self._table.by_handle.values())
+        take_every_step(
+            [
+                self._loop.stop,
+                self._transport.close,
+                *(peer.close_keys for peer in peers),
+                *(partial(self._table.remove, peer) for peer in peers),
+                self._events.close,
+            ]
+        )
 
     # --- adapter and transport
 

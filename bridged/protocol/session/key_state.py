@@ -196,9 +196,9 @@ class KeyState:
 
     def close(self) -> None:
         """Forget the TLS session and both key messages."""
-        self.engine.close()
         self.forget_secrets()
         self.give_up()
+        self.engine.close()
 
     def _deliver(self) -> None:
         while True:

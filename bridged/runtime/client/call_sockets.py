@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from functools import partial
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import DataPlane
+from bridged.endings import take_every_step
 from bridged.errors import DataplaneError
 from bridged.runtime.client.call_socket import CallSocket, OnDatagram, OnRefused
 from bridged.runtime.tunnels.link import PeerLink
@@ -86,10 +88,8 @@ class CallSockets:
             through.close()
 
     def close(self) -> None:
-        for handle in list(self._of):
-            self.release(handle)
-        if self._fixed is not None:
-            self._fixed.close()
+        fixed = [] if self._fixed is None else [self._fixed.close]
+        take_every_step([*(partial(self.release, handle) for handle in self._of), *fixed])
 
     def lend(self, handle: PeerHandle, through: CallSocket, sizes: TcpSizes | None) -> None:
         """The link becomes a peer: the data plane gets the socket, and fits TCP to the server's `sizes`."""

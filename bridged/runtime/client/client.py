@@ -10,9 +10,11 @@ import asyncio
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from bridged.addresses import Endpoint, Remote
+from bridged.endings import Ending, take_every_step
 from bridged.errors import BridgedError, DataplaneError, RemoteProtocolError
 from bridged.protocol.packets.packet import SESSION_ID_LENGTH
 from bridged.protocol.session.events import Established, SessionDown, SessionEnded
@@ -93,15 +95,18 @@ class ClientRole:
         self._task = SUPERVISOR.keep("connect", self._connect_for_ever, name, endless=True)
 
     async def stop(self) -> None:
-        self._probe.close()
-        self._route_loss.close()
+        await Ending(
+            self._probe.close, self._route_loss.close, self._end_task, self._names.stop, self._drop_calls
+        ).take()
+
+    async def _end_task(self) -> None:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        await self._names.stop()
-        for call in self._calls:
-            if call is not self._calls.connected:
-                self._calls.drop(call)
+
+    def _drop_calls(self) -> None:
+        others = [call for call in self._calls if call is not self._calls.connected]
+        take_every_step(partial(self._calls.drop, call) for call in others)
 
     def close(self) -> None:
         self._sockets.close()

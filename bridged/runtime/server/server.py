@@ -5,9 +5,11 @@ Source: docs/protocol/control.md#4-2, #4-3 and #8.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from bridged.addresses import Endpoint
+from bridged.endings import take_every_step
 from bridged.errors import DataplaneError, RemoteProtocolError
 from bridged.protocol.packets.packet import HEADER_LENGTH
 from bridged.protocol.session.events import Authenticated, Established, Identified, SessionDown, SessionEnded
@@ -71,9 +73,9 @@ class ServerRole:
         self._notices.tell(self._known.load())
 
     async def stop(self) -> None:
-        self._dataplane.answer_resets(None)
-        self.reception.close()
-        self._notices.close()
+        take_every_step(
+            (partial(self._dataplane.answer_resets, None), self.reception.close, self._notices.close)
+        )
 
     def close(self) -> None:
         self._known.close()

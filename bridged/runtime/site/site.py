@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
@@ -19,7 +19,8 @@ from bridged.addresses import MacAddress
 from bridged.configuration.diff import bridge_effect, tunnel_effect
 from bridged.configuration.schema import Bridge, Configuration, Tunnel, tap_name
 from bridged.configuration.secrets import find_exposed_secrets
-from bridged.errors import ConfigurationError, NetlinkError, ShutdownErrors
+from bridged.endings import Ending
+from bridged.errors import ConfigurationError, NetlinkError
 from bridged.netlink.attachment import BridgeAttachment
 from bridged.netlink.watch import LinkWatch
 from bridged.runtime.site.bridge_lock import lock_bridge
@@ -298,27 +299,15 @@ class Site:
         """
         if self._leftovers is not None:
             self._leftovers.cancel()
-        errors: list[BaseException] = []
-        steps: list[Callable[[], Awaitable[Any]]] = [
-            *(known.running.stop for known in reversed(self._tunnels.values())),
-            *(known.attachment.stop for known in reversed(self._bridges.values())),
-        ]
-        for step in steps:
-            try:
-                await step()
-            except ShutdownErrors as group:
-                errors.extend(group.errors)
-            except Exception as error:
-                # Whatever it is, the rest of the host must still be restored.
-                errors.append(error)
-        for bridge in self._bridges.values():
-            bridge.lock.release()
-        for tunnel in self._tunnels.values():
-            tunnel.adapter.close()
-        self._bridges.clear()
-        self._tunnels.clear()
-        if errors:
-            raise ShutdownErrors(errors)
+        bridges, tunnels = list(self._bridges.values()), list(self._tunnels.values())
+        await Ending(
+            *(known.running.stop for known in reversed(tunnels)),
+            *(known.attachment.stop for known in reversed(bridges)),
+            *(known.lock.release for known in bridges),
+            *(known.adapter.close for known in tunnels),
+            self._bridges.clear,
+            self._tunnels.clear,
+        ).take()
 
     def _settings(self) -> Configuration:
         assert self._target is not None

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from bridged.addresses import MacAddress
 from bridged.dataplane.contract import DataPlane, FdbEntry, Station, StationEvents
+from bridged.endings import Ending, take_every_step
 from bridged.protocol.packets.occ import PING
 from bridged.protocol.session.events import Established, Renegotiated, SessionEnded
 from bridged.protocol.session.states import SessionState
@@ -52,6 +54,17 @@ class RunningTunnel:
         self.standing = Standing(self.sessions)
         self.role = make_role(self.sessions, self.records)
         self.events = DataplaneEvents(self.sessions, self.records, self.role, tap)
+        self._ending = Ending(
+            self.role.stop,
+            self._say_farewell,
+            self._wait_for_answers,
+            self.sessions.close,
+            self.standing.close,
+            self.events.stop,
+            dataplane.stop,
+            self.role.close,
+            partial(self.records.log.info, "tunnel_stopped"),
+        )
 
     @property
     def plan(self) -> TunnelPlan:
@@ -87,25 +100,31 @@ class RunningTunnel:
         self.role.start()
 
     async def stop(self) -> None:
-        """Say farewell to every peer, wait a moment for the answers, end everything. Idempotent."""
-        if self.sessions.is_stopping:
-            return
+        """Say farewell to every peer, wait a moment for the answers, end everything.
+
+        Idempotent; what failed is tried again by the next call.
+
+        Raises:
+            ShutdownErrors: what failed; everything else was done.
+        """
         self.sessions.is_stopping = True
-        await self.role.stop()
-        for link in list(self.links.values()):
-            if link.session.state is SessionState.DRAINING:
-                self._end(link)
-            else:
-                link.close("shutdown", "this end stops", notify=self.plan.exit_notify)
-        self.sessions.rearm()
+        await self._ending.take()
+
+    def _say_farewell(self) -> None:
+        try:
+            take_every_step(partial(self._leave, link) for link in list(self.links.values()))
+        finally:
+            self.sessions.rearm()
+
+    def _leave(self, link: PeerLink) -> None:
+        if link.session.state is SessionState.DRAINING:
+            self._end(link)
+        else:
+            link.close("shutdown", "this end stops", notify=self.plan.exit_notify)
+
+    async def _wait_for_answers(self) -> None:
         if not await self.sessions.wait_until_ended(STOP_SECONDS):
             self.records.log.info("farewell_unanswered", sessions=len(self.links))
-        self.sessions.close()
-        self.standing.close()
-        self.events.stop()
-        self.dataplane.stop()
-        self.role.close()
-        self.records.log.info("tunnel_stopped")
 
     # --- changes ----------------------------------------------------------------------------------
 

@@ -16,10 +16,12 @@ import socket
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import structlog
 
+from bridged.endings import take_every_step
 from bridged.errors import NetlinkError
 from bridged.netlink import set_port_blocked
 from bridged.supervision import SUPERVISOR, Timer
@@ -89,8 +91,7 @@ class LoopGuard:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for name in list(self._adapters):
-            self._drop(name)
+        take_every_step([partial(self._drop, name) for name in self._adapters])
 
     def _round(self) -> None:
         """Listen at new adapters, unblock those without markers, send the next markers."""

@@ -14,12 +14,14 @@ import socket
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 import structlog
 
 from bridged.addresses import MacAddress
 from bridged.dataplane.contract import FdbEntry, StationEvents
+from bridged.endings import take_every_step
 from bridged.errors import NetlinkError
 from bridged.netlink import hold_station, learned_stations, protected_stations, release_station
 from bridged.netlink.fdb_watch import FdbWatch, StationHeard
@@ -120,14 +122,12 @@ class Reflections:
     def close(self) -> None:
         """Let all stations go. Idempotent."""
         self._is_watching = False
-        self._watch.close()
         for timer in (self._timer, self._compare_timer):
             if timer is not None:
                 timer.cancel()
         self._timer = self._compare_timer = None
         self._suspects.clear()
-        for address in list(self._held):
-            self._release(address)
+        take_every_step([self._watch.close, *(partial(self._release, address) for address in self._held)])
 
     def _hear(self, heard: list[StationHeard]) -> None:
         now = time.monotonic()

@@ -15,6 +15,7 @@ from bridged.dataplane.portable.tables.early_packets import EarlyPackets
 from bridged.dataplane.portable.tables.keys import KeySlot
 from bridged.dataplane.portable.tables.traffic import Traffic
 from bridged.dataplane.portable.transport.seam import Path
+from bridged.endings import take_every_step
 from bridged.errors import DataplaneError
 from bridged.protocol.packets.data_packet import serialize_data_header
 from bridged.socket_addresses import SockAddress
@@ -95,11 +96,12 @@ class Peer:
         return self.started_at if self.seen_at is None else max(self.started_at, self.seen_at)
 
     def close_keys(self) -> None:
-        for slot in self.slots.values():
-            self.traffic.retire(slot.use)
-            slot.close()
+        slots = list(self.slots.values())
         self.slots.clear()
         self.sealing = None
+        for slot in slots:
+            self.traffic.retire(slot.use)
+        take_every_step(slot.close for slot in slots)
 
 
 class PeerTable:
