@@ -64,14 +64,9 @@ def init(
         if is_new:
             authority = EmbeddedCa.create(state)
         else:
+            # Before it is completed: a refusal leaves everything as it was.
+            _refuse_other_remote(EmbeddedCa.open(state), endpoint)
             authority = EmbeddedCa.ensure(state)
-            if authority.remote not in (None, str(endpoint)):
-                raise ConfigurationError(
-                    f"already exists, made for {authority.remote}; a new CA would lock out every invited "
-                    "peer. Use another --state, or move the folder away first",
-                    file=authority.directory,
-                    code="pki_exists",
-                )
         authority.set_remote(str(endpoint))
     write(output, text, private=False)
     made = "made" if is_new else "kept"
@@ -114,6 +109,8 @@ def invite(
         if output is not None:
             refuse_existing(output)
         former = replace and any(row.name == name and row.revoked is None for row in authority.certificates())
+        # Now: without it nobody could be told that the former certificate is revoked.
+        daemon = find_daemon(config, state) if former else None
         identity = authority.issue(name, "client", days=days or CLIENT_DAYS, replace=replace)
         try:
             profile = ClientProfile(
@@ -133,9 +130,19 @@ def invite(
     where = "the profile" if output is None else str(output)
     say(f"invited {name} (until {identity.not_after:%Y-%m-%d})")
     say(f"Send {where} over a secure channel, then delete your copy: it contains a private key.")
-    if former:
+    if daemon is not None:
         # Not to standard output, which may be the profile.
-        end_certificates(name, find_daemon(config, state), identity.serial, say)
+        end_certificates(name, daemon, identity.serial, say)
+
+
+def _refuse_other_remote(authority: EmbeddedCa, endpoint: Endpoint) -> None:
+    if authority.remote not in (None, str(endpoint)):
+        raise ConfigurationError(
+            f"already exists, made for {authority.remote}; a new CA would lock out every invited "
+            "peer. Use another --state, or move the folder away first",
+            file=authority.directory,
+            code="pki_exists",
+        )
 
 
 def _server_yaml(state: Path, bridge: str, ports: Sequence[str], port: int) -> str:

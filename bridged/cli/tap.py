@@ -18,6 +18,9 @@ from bridged.cli.output import hand_over, say, show
 from bridged_tap import (
     TXQUEUELEN_DEFAULT,
     AdapterInfo,
+    MacAddress,
+    MacMode,
+    MacPolicy,
     TapError,
     TapSettingsError,
     adapter_info,
@@ -25,6 +28,8 @@ from bridged_tap import (
     create_tap,
     delete_adapter,
     list_adapters,
+    load_mac,
+    store_mac,
 )
 
 app = typer.Typer(name="tap", help="Show, create and delete TAP adapters.")
@@ -85,7 +90,8 @@ def create_command(
 ) -> None:
     """Create a persistent TAP adapter and print its name."""
     with _failures():
-        address = choose_mac(mac, name, state)
+        policy = MacPolicy.parse(mac)
+        address = choose_mac(policy, name, state, keep=False)
         made = create_tap(
             name,
             mac=address,
@@ -95,6 +101,8 @@ def create_command(
             group=group,
             multi_queue=multi_queue,
         )
+        if policy.mode is MacMode.RANDOM:
+            _keep_mac(state, made, address)
         show(made)
 
 
@@ -104,6 +112,16 @@ def delete_command(name: TapName) -> None:
     with _failures():
         _tap_info(name)
         delete_adapter(name)
+
+
+def _keep_mac(state: Path, name: str, address: MacAddress) -> None:
+    """Keep the address of a new adapter. If that fails, the adapter goes again."""
+    try:
+        if load_mac(state, name) != address:
+            store_mac(state, name, address)
+    except TapError:
+        delete_adapter(name)
+        raise
 
 
 @contextmanager

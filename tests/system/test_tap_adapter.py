@@ -431,13 +431,20 @@ def test_the_command_line_makes_shows_lists_and_deletes(inside: Namespace, tmp_p
     assert (shown["mac"], shown["persistent"], shown["held"]) == (link["address"], True, False)
     assert [tap["name"] for tap in json.loads(bridged_tap("list", "--json").stdout)] == ["cli0"]
     assert "cli0" in bridged_tap("list").stdout
+    assert (tmp_path / "mac/cli0").read_text() == f"{link['address']}\n"
     assert bridged_tap("create", "cli0").returncode == 1
+    other = tmp_path / "other"
+    assert bridged_tap("create", "cli0", "--mac", "random", "--state", str(other)).returncode == 1
+    assert not other.exists()
     with open_tap("cli0"):
         busy = bridged_tap("delete", "cli0")
         assert busy.returncode == 1
         assert str(os.getpid()) in busy.stderr
         assert str(os.getpid()) in bridged_tap("show", "cli0").stdout
     assert bridged_tap("delete", "cli0").returncode == 0
+    refused = bridged_tap("create", "cli1", "--mac", "random", "--state", "/proc")
+    assert refused.returncode == 1 and "cannot be written" in refused.stderr
+    assert [tap["name"] for tap in json.loads(bridged_tap("list", "--json").stdout)] == []
     assert not has_link(inside, "cli0")
     # The address was kept: the same adapter made again has the same one.
     assert bridged_tap("create", "cli0", *state).returncode == 0

@@ -150,6 +150,7 @@ def choose_mac(
     machine_id: str | None = None,
     random_bytes: Callable[[int], bytes] = os.urandom,
     on_conflict: Callable[[MacAddress], None] | None = None,
+    keep: bool = True,
 ) -> MacAddress:
     """The address that adapter `name` shall have under `policy`.
 
@@ -159,6 +160,8 @@ def choose_mac(
       address that is taken is drawn or derived again, also a kept one. A fixed one is used all the same.
     - `on_conflict`: called with each address that was taken.
     - `machine_id`: None reads /etc/machine-id.
+    - `keep`: write an address drawn for policy `random` at once. False: call `store_mac` yourself, when the
+      adapter is there.
 
     Raises:
         TapSettingsError: code `tap_settings`; the name is a pattern or unusable, or `random` has no
@@ -190,7 +193,8 @@ def choose_mac(
         if on_conflict is not None:
             on_conflict(kept)
     address = draw_mac(is_taken, random_bytes, on_conflict=on_conflict)
-    store_mac(state_directory, name, address)
+    if keep:
+        store_mac(state_directory, name, address)
     return address
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bridged.configuration import load
-from bridged.pki import EmbeddedCa
+from bridged.pki import EmbeddedCa, tls_crypt_key_path
 from bridged.profiles import parse_profile
 
 
@@ -50,6 +50,32 @@ def test_init_for_another_remote_is_refused_and_changes_nothing(bridged, server)
     status, out, errors = bridged("init", "--state", "state", "--remote", "other.example.net")
     assert status == 2 and out == "" and "made for hub.example.net:1194" in errors
     assert before == {path: path.read_bytes() for path in server.rglob("*") if path.is_file()}
+
+
+def test_init_for_another_remote_completes_nothing_first(bridged, server):
+    key = tls_crypt_key_path(server)
+    key.unlink()
+    assert bridged("init", "--state", "state", "--remote", "other.example.net")[0] == 2
+    assert not key.exists()
+
+
+def test_invite_again_with_an_unusable_configuration_changes_nothing(bridged, server):
+    assert bridged("invite", "site-b", "--state", "state", "--output", "b.ovpn")[0] == 0
+    Path("bad.yaml").write_text("admin: {socket: 3}\n")
+    before = EmbeddedCa.open(server).certificates()
+    again = (
+        "invite",
+        "site-b",
+        "--state",
+        "state",
+        "--replace",
+        "--output",
+        "c.ovpn",
+        "--config",
+        "bad.yaml",
+    )
+    assert bridged(*again)[0] == 2
+    assert EmbeddedCa.open(server).certificates() == before and not Path("c.ovpn").exists()
 
 
 def test_init_overwrites_no_other_file(bridged):

@@ -5,6 +5,8 @@ What it does to real adapters is in tests/system/test_tap_adapter.py.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner
 
@@ -31,6 +33,13 @@ def test_wrong_use_exits_2_and_says_why_on_stderr_only(arguments: list[str], sai
     assert result.exit_code == 2
     assert said in result.stderr
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize("wrong", [["--mtu", "67"], ["--owner", "no-such-user-here"], ["--txqueuelen", "0"]])
+def test_wrong_use_keeps_no_random_address(wrong: list[str], tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["create", "tap0", "--mac", "random", "--state", str(tmp_path), *wrong])
+    assert result.exit_code == 2
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("command", ["show", "delete"])
