@@ -11,16 +11,21 @@ trap 'rm -rf "$work"' EXIT
 .venv/bin/python -m venv "$work/venv"
 "$work/venv/bin/pip" install --quiet --upgrade pip pip-tools
 
-# No index has it in the version of this tree.
-"$work/venv/bin/pip" wheel --quiet --no-deps --wheel-dir "$work/tap" ./tap
+# Without bridged-tap, which comes from this tree (bootstrap.sh): no index is asked for its name.
+mkdir -p "$work/source/bridged"
+cp setup.py README.md LICENSE "$work/source/"
+cp bridged/__init__.py "$work/source/bridged/"
+sed '/^ *"bridged-tap[^"]*",$/d' pyproject.toml > "$work/source/pyproject.toml"
+if grep -q '"bridged-tap' "$work/source/pyproject.toml"; then
+    echo "lock: pyproject.toml names bridged-tap elsewhere than on a line of its own in dependencies" >&2
+    exit 1
+fi
 
 compile() { # NAME OPTION...: write NAME
     local name=$1; shift
-    PIP_FIND_LINKS="$work/tap" "$work/venv/bin/pip-compile" --quiet --generate-hashes --allow-unsafe --strip-extras \
-        --no-header --no-annotate --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-        --build-deps-for=editable --output-file "$work/$name" "$@" pyproject.toml
-    # Installed from this tree, by bootstrap.sh.
-    sed -i '/^bridged-tap==/,/[^\\]$/d' "$work/$name"
+    (cd "$work/source" && BRIDGED_PORTABLE_ONLY=1 "$work/venv/bin/pip-compile" --quiet --generate-hashes --allow-unsafe \
+        --strip-extras --no-header --no-annotate --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+        --build-deps-for=editable --output-file "$work/$name" "$@" pyproject.toml)
     {
         echo "# Python packages, pinned by version and hash (CPython 3.11 and later, Linux): $what."
         echo '# Made by `make lock` from pyproject.toml. Do not edit by hand.'
