@@ -9,6 +9,7 @@ import asyncio
 import gc
 import os
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -22,10 +23,14 @@ from bridged.admin.server import AdminServer
 from bridged.admin.state import TunnelStation
 from bridged.configuration import Configuration, load
 from bridged.configuration.schema import DEFAULT_METRICS_PORT
+from bridged.dataplane.contract import DataPlane
 from bridged.endings import Ending
 from bridged.errors import BridgedError, ShutdownErrors
 from bridged.memory import give_back_start
 from bridged.netlink.watch import LinkWatch
+from bridged.runtime.service.descriptors import DescriptorStore, take_inherited
+from bridged.runtime.service.manager import ServiceManager
+from bridged.runtime.service.reporter import Reporter, status_line
 from bridged.runtime.site.bridges import bridge_status, state_directory
 from bridged.runtime.site.reloads import Reloads, log_warnings
 from bridged.runtime.site.site import Site
@@ -61,16 +66,35 @@ def run(configuration_path: Path, confirm_seconds: float | None = None) -> int:
         ConfigurationError: the configuration cannot be used here; nothing was changed.
         BridgedError: the start failed; what was begun was undone.
     """
+    manager = ServiceManager.of(os.environ)
+    store = DescriptorStore(manager, take_inherited(os.environ))
     configuration = load(configuration_path)
     configure_logs(configuration.log)
     log_warnings(configuration)
-    return asyncio.run(Daemon(configuration, configuration_path, confirm_seconds).run())
+    daemon = Daemon(configuration, configuration_path, confirm_seconds, manager, store)
+    status = asyncio.run(daemon.run())
+    if daemon.hands_over:
+        # The successor waits for our end, and nothing is left to be tidied up.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
 class Daemon:
     """All parts of one process. Implements `AdminState`; every method runs in the event loop."""
 
-    def __init__(self, configuration: Configuration, path: Path, confirm_seconds: float | None) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        path: Path,
+        confirm_seconds: float | None,
+        manager: ServiceManager | None = None,
+        store: DescriptorStore | None = None,
+    ) -> None:
+        manager = manager or ServiceManager()
+        self.hands_over = False
+        self._store = store or DescriptorStore(manager)
         self._confirm_seconds = confirm_seconds
         self._confirm_deadline: UnixSeconds | None = None
         self._confirm_timer: Timer | None = None
@@ -79,12 +103,13 @@ class Daemon:
         self._stop = asyncio.Event()
         self._status = EXIT_DONE
         self._watch = LinkWatch()
-        self._site = Site(self._watch, path.parent)
+        self._site = Site(self._watch, path.parent, self._store)
         self._changes: NetworkChanges | None = None
         self._reflections = Reflections()
         self._host_watch = HostWatch()
         self._loop_guard = LoopGuard()
         self._collector: DaemonCollector | None = None
+        self._reporter = Reporter(manager, self._describe, self._planes, os.environ)
         self._reloads = Reloads(
             self._site,
             path,
@@ -92,6 +117,8 @@ class Daemon:
             is_running=self._is_running,
             on_changed=self._observe,
             on_applied=self._apply_rest,
+            on_begun=self._reporter.begin_reload,
+            on_ended=self._reporter.end_reload,
         )
         self._lag = LoopLag()
         self._keeper = TrustKeeper(self._site, self._reloads.lock, self._state_directory)
@@ -109,6 +136,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGUSR1, self._hand_over)
         loop.add_signal_handler(signal.SIGHUP, SUPERVISOR.guard("reload", self._reloads.reload_soon))
         SUPERVISOR.watch_loop(loop)
         # Before the start: what is made there may end with a reload and must be collected then.
@@ -119,6 +147,7 @@ class Daemon:
             # Again after the first peers have connected: handshake code is rarely used, too.
             again = SUPERVISOR.after("memory", SETTLED_SECONDS, give_back_start)
             self._undo.append(again.cancel)
+            self._reporter.start()
             self._log.info("daemon_started", version=__version__, tunnels=list(self._site.tunnels))
             await self._stop.wait()
         finally:
@@ -131,12 +160,12 @@ class Daemon:
     async def _start(self) -> None:
         configuration = self._configuration
         state_directory(configuration)
-        admin = AdminServer(configuration.admin.socket, self)
+        admin = AdminServer(configuration.admin.socket, self, self._store.take_listener("admin"))
         await admin.start()
         self._undo.append(admin.stop)
         self._watch.start()
         self._undo.append(self._watch.close)
-        self._undo.append(self._site.stop)
+        self._undo.append(lambda: self._site.hand_over() if self.hands_over else self._site.stop())
         await self._site.become(configuration, self._site.plan(configuration))
         self._changes = NetworkChanges(self._watch, self._announce_change)
         self._undo.append(self._changes.close)
@@ -183,7 +212,8 @@ class Daemon:
         snapshot = call_in_loop(asyncio.get_running_loop(), self.snapshot)
         self._collector = DaemonCollector(snapshot, settings, admin.counters)
         registry = build_registry(self._collector)
-        server = MetricsServer(Endpoint.parse(settings.listen, DEFAULT_METRICS_PORT), registry, token)
+        given = self._store.take_listener("metrics")
+        server = MetricsServer(Endpoint.parse(settings.listen, DEFAULT_METRICS_PORT), registry, token, given)
         server.start()
         # In a thread: a running scrape waits for this loop.
         self._undo.append(lambda: asyncio.to_thread(server.stop))
@@ -220,6 +250,23 @@ class Daemon:
         if self._collector is not None:
             self._collector.apply(target.metrics)
 
+    # --- service manager --------------------------------------------------------------------------
+
+    def _hand_over(self) -> None:
+        """SIGUSR1: stop, and leave adapters, bridges and sockets to a successor."""
+        if not self._store.is_present:
+            self._log.warning("no_descriptor_store", detail="this is an ordinary stop: nobody keeps adapters")
+        self.hands_over = self._store.is_present
+        self._stop.set()
+
+    def _planes(self) -> dict[str, DataPlane]:
+        return {name: tunnel.dataplane for name, tunnel in self._site.tunnels.items()}
+
+    def _describe(self) -> str:
+        tunnels = self._site.tunnels
+        peers = sum(link.is_attached for tunnel in tunnels.values() for link in tunnel.links.values())
+        return status_line(len(tunnels), peers, (undone.duty for undone in SUPERVISOR.undone()))
+
     # --- confirmation -----------------------------------------------------------------------------
 
     def _await_confirmation(self) -> None:
@@ -250,6 +297,7 @@ class Daemon:
         if self._confirm_timer is not None:
             self._confirm_timer.cancel()
         self._stop.set()
+        self._reporter.begin_stop()
         # Wait for a running reload.
         async with self._reloads.lock:
             pass

@@ -19,7 +19,7 @@ import bridged_tap
 PAGE: Final = Path(__file__).with_name("API.md")
 SECTIONS: Final = {
     "Open, make, delete": (
-        *("open_tap", "open_tun", "create_tap", "create_tun", "delete_adapter"),
+        *("open_tap", "open_tun", "create_tap", "create_tun", "delete_adapter", "inherit_tap"),
         *("list_adapters", "adapter_info", "AdapterInfo"),
     ),
     "Use": ("FrameReader", "Adapter", "TapAdapter", "TunAdapter", "Queue"),

@@ -7,7 +7,7 @@ events), and those of a forwarding database. No frame passes through the control
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, Protocol
 
@@ -364,6 +364,31 @@ class DataPlane(Protocol):
         Raises:
             DataplaneError: `system`: it cannot be used.
         """
+
+    def inherit_sockets(self, descriptors: Sequence[int]) -> None:
+        """Have `start` use these bound sockets, one for each worker, instead of binding new ones.
+
+        The data plane duplicates the descriptors. The caller has compared their address with `bind`.
+
+        Raises:
+            DataplaneError: `bad_setting`: another number of sockets; `system`: they cannot be used.
+        """
+
+    def socket_descriptors(self) -> tuple[int, ...]:
+        """The sockets in use, for `inherit_sockets` of a successor; they stay the data plane's."""
+
+    def hold(self, *, lan: bool, wan: bool) -> None:
+        """Leave frames in the adapter, and datagrams in the socket, or read them again.
+
+        The kernel keeps as many as its queues take, and drops the rest. Sending goes on. A vanished adapter
+        may not be noticed before frames are read again.
+        """
+
+    def ask_threads(self) -> None:
+        """Ask every thread for a sign of life. Under load, too, the answer comes with its next turn."""
+
+    def silent_threads(self) -> tuple[str, ...]:
+        """Names of the threads that have not answered the latest `ask_threads`."""
 
     def use_sizes(self, wan_mtu: int, mss_limit: int) -> None:
         """Fit TCP to these sizes (bytes) from now on; see `DataplaneSettings`.

@@ -40,7 +40,7 @@ from bridged.protocol.strangers.cookie import CookieJar
 from bridged.units import KeyId, PeerHandle, Seconds, UnixSeconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from bridged import _native
     from bridged._native import _PeerSnapshot
@@ -123,6 +123,21 @@ class NativeDataPlane:
 
     def use_socket(self, descriptor: int | None) -> None:
         self._plane.use_socket(descriptor)
+
+    def inherit_sockets(self, descriptors: Sequence[int]) -> None:
+        self._plane.inherit_sockets(list(descriptors))
+
+    def socket_descriptors(self) -> tuple[int, ...]:
+        return tuple(self._plane.socket_descriptors())
+
+    def hold(self, *, lan: bool, wan: bool) -> None:
+        self._plane.hold(lan, wan)
+
+    def ask_threads(self) -> None:
+        self._plane.ask_threads()
+
+    def silent_threads(self) -> tuple[str, ...]:
+        return tuple(self._plane.silent_threads())
 
     def use_sizes(self, wan_mtu: int, mss_limit: int) -> None:
         self._plane.use_sizes(wan_mtu, mss_limit)

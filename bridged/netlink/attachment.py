@@ -110,6 +110,11 @@ class BridgeAttachment:
         if not task.cancelled() and (error := task.exception()) is not None:
             raise error
 
+    async def leave(self) -> None:
+        """Stop, and leave host and journal as they are, for a successor. Idempotent."""
+        if self._executor is not None:
+            await Ending(self._end_task, self._end).take()
+
     async def change(self, wish: BridgeWish) -> None:
         """Keep the bridge as `wish` says from now on. Does what is new in it, and undoes nothing.
 

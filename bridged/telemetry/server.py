@@ -84,12 +84,21 @@ def call_in_loop(loop: asyncio.AbstractEventLoop, function: Callable[[], T]) -> 
 class MetricsServer:
     """Serves `registry` on `listen`. Every client needs `token`, if there is one.
 
+    `given`: a listener of the service manager, used instead of `listen`.
+
     Raises:
         MetricsServerError: from `start`: the address is in use, or not ours.
     """
 
-    def __init__(self, listen: Endpoint, registry: CollectorRegistry, token: str | None = None) -> None:
+    def __init__(
+        self,
+        listen: Endpoint,
+        registry: CollectorRegistry,
+        token: str | None = None,
+        given: socket.socket | None = None,
+    ) -> None:
         self._listen = listen
+        self._given = given
         self._http = MetricsHttp(lambda: render(registry.collect()), token)
         self._listener: MetricsSocket | None = None
         self._thread: threading.Thread | None = None
@@ -103,7 +112,7 @@ class MetricsServer:
     def start(self) -> None:
         """Bind and serve; scrapes are answered as soon as this returns."""
         try:
-            self._listener = listener = _bind(self._listen)
+            self._listener = listener = self._open()
         except OSError as error:
             code = "in_use" if error.errno == 98 else "io_error"
             text = f"cannot serve metrics on {self._listen}: {error.strerror or error}; change metrics.listen"
@@ -116,6 +125,14 @@ class MetricsServer:
             name="metrics",
             is_wanted=lambda: self._listener is listener,
         )
+
+    def _open(self) -> Listener:
+        if self._given is None:
+            return _bind(self._listen)
+        given, self._given = self._given, None
+        listener = Listener(given.family, given.type, given.proto, fileno=given.detach())
+        listener.setblocking(False)
+        return listener
 
     def stop(self) -> None:
         """Close the port and all connections. Idempotent. Do not call it from a scrape's thread."""

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -85,8 +85,12 @@ class Namespace:
         log: str = "",
         env: dict[str, str] | None = None,
         stdin: int | IO[bytes] = subprocess.DEVNULL,
+        descriptors: Collection[int] = (),
     ) -> Process:
-        """Start a program in here; it is ended with the namespace. `log` names its output file."""
+        """Start a program in here; it is ended with the namespace. `log` names its output file.
+
+        It also gets these `descriptors`, under their numbers.
+        """
         stem = f"{self.role}-{log or Path(argv[0]).name}"
         path = self.directory / f"{stem}.log"
         number = 2
@@ -103,6 +107,7 @@ class Namespace:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=environment(**(env or {})),
+                pass_fds=tuple(descriptors),
                 start_new_session=True,  # a Ctrl-C at the terminal is for the lab alone
             )
         process = Process(popen, argv, path)

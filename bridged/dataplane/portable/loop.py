@@ -111,6 +111,8 @@ class Loop:
         self._crowded_until = 0.0
         self._cpu_seconds = 0.0
         self._errors = 0
+        self._lan_events = self._wan_events = select.EPOLLIN
+        self._question = self._answer = 0
 
     def start(self) -> None:
         self._running = True
@@ -136,12 +138,32 @@ class Loop:
         if self._wake >= 0:
             os.eventfd_write(self._wake, 1)
 
+    def ask(self) -> None:
+        """Ask the thread for a sign of life."""
+        self._question += 1
+        if self._wake >= 0:
+            os.eventfd_write(self._wake, 1)
+
+    @property
+    def has_answered(self) -> bool:
+        """The thread has come round since the latest `ask`."""
+        return self._answer == self._question
+
+    def hold(self, *, lan: bool, wan: bool) -> None:
+        """Leave frames in the adapter and datagrams in the socket, or read them again. With the gate held."""
+        self._lan_events = 0 if lan else select.EPOLLIN
+        self._wan_events = 0 if wan else select.EPOLLIN
+        for descriptor in self._tap_descriptors:
+            self._epoll.modify(descriptor, self._lan_events)
+        if self._wire_descriptor >= 0:
+            self._epoll.modify(self._wire_descriptor, self._wan_events)
+
     def watch_wire(self) -> None:
         """Watch the transport's socket, which is a new one. With the gate held, or before `start`."""
         self._forget_wire()
         self._wire_descriptor = self._transport.fileno()
         if self._wire_descriptor >= 0:
-            self._epoll.register(self._wire_descriptor, select.EPOLLIN)
+            self._epoll.register(self._wire_descriptor, self._wan_events)
 
     def watch_tap(self) -> None:
         """Watch the adapter that the directions use now. With the gate held, or before `start`."""
@@ -150,7 +172,7 @@ class Loop:
         self._tap_descriptors = self._directions.tap.port.fds
         for descriptor in self._tap_descriptors:
             self._budgets[descriptor] = _Budget(TAP_BUDGET_FRAMES)
-            self._epoll.register(descriptor, select.EPOLLIN)
+            self._epoll.register(descriptor, self._lan_events)
 
     def cpu_seconds(self) -> float:
         """Processor time of the thread up to now."""
@@ -169,6 +191,7 @@ class Loop:
         now = done = clock()
         gap = 1.0
         while self._running:
+            self._answer = self._question
             # If an answer follows soon, to sleep and wake takes longer than to poll for it.
             ready = self._wait_awake(done) if gap < AWAKE_SECONDS and done >= self._crowded_until else None
             if not ready:

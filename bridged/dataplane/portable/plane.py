@@ -8,6 +8,7 @@ takes the gate, which the loop holds for one batch at most.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -87,7 +88,8 @@ class PortableDataPlane:
     # --- its life
 
     def start(self) -> None:
-        self._transport.open()
+        if not self._transport.is_open:
+            self._transport.open()
         if self._transport.is_open:
             self._loop.watch_wire()
         self._loop.start()
@@ -121,6 +123,26 @@ class PortableDataPlane:
             # The histogram goes on over adapters.
             self._directions.writer.frames_per_write = before.frames_per_write
             self._loop.watch_tap()
+
+    def inherit_sockets(self, descriptors: Sequence[int]) -> None:
+        if len(descriptors) != 1:
+            raise DataplaneError(
+                "bad_setting", f"{len(descriptors)} sockets were inherited; this build uses one"
+            )
+        self._transport.adopt(descriptors[0])
+
+    def socket_descriptors(self) -> tuple[int, ...]:
+        return (self._transport.fileno(),) if self._transport.is_open else ()
+
+    def hold(self, *, lan: bool, wan: bool) -> None:
+        with self._gate:
+            self._loop.hold(lan=lan, wan=wan)
+
+    def ask_threads(self) -> None:
+        self._loop.ask()
+
+    def silent_threads(self) -> tuple[str, ...]:
+        return () if self._loop.has_answered else (THREAD_NAME,)
 
     def use_sizes(self, wan_mtu: int, mss_limit: int) -> None:
         # This build has no use for `wan_mtu`: it leaves sizes to `mss_limit`.

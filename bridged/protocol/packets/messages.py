@@ -18,6 +18,8 @@ MAX_MESSAGE: Final = 1024
 """Bytes of the longest message that we send, NUL included."""
 MAX_RECEIVED: Final = 16384
 """Bytes of plaintext that are read at once: one TLS record."""
+HANDED_OVER: Final = "H"
+"""Flag of a farewell: a successor continues at once, so come back without a pause."""
 _MAX_SHOWN: Final = 1024
 _MAX_PIECES: Final = 64
 _CONTROLS: Final = re.compile(rb"[\x00-\x1f\x7f]")
@@ -81,7 +83,10 @@ class AuthPending:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """The client must reconnect. Flag `N`: to the next remote. Flag `P`: with the same password."""
+    """The client must reconnect. Flag `N`: to the next remote. Flag `P`: with the same password.
+
+    Flag HANDED_OVER is ours, and OpenVPN ignores it: the server's successor answers at the same endpoint.
+    """
 
     flags: str = ""
     text: str = ""
@@ -97,7 +102,9 @@ class Halt:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """The peer leaves."""
+    """The peer leaves. `is_handed_over`: its successor calls at once (ours; OpenVPN ignores it)."""
+
+    is_handed_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +161,7 @@ def parse_message(text: str) -> Message:
         case "HALT":
             return Halt(*_parse_flags(shown))
         case "EXIT":
-            return Exit()
+            return Exit(is_handed_over=rest == HANDED_OVER)
         case "INFO":
             return Info(shown)
         case "INFO_PRE":
@@ -192,8 +199,8 @@ def _text_of(message: Message) -> str:
             return _join("RESTART", _flagged(flags, text))
         case Halt(flags, text):
             return _join("HALT", _flagged(flags, text))
-        case Exit():
-            return "EXIT"
+        case Exit(is_handed_over):
+            return _join("EXIT", HANDED_OVER) if is_handed_over else "EXIT"
         case Info(text, pre):
             return f"{'INFO_PRE' if pre else 'INFO'},{text}"
         case ChallengeResponse(text):

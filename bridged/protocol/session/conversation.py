@@ -29,11 +29,13 @@ TUN_MTU_ACCEPTED: Final = 1600
 class Conversation(Protocol):
     """One role's part of a session: it says and hears what is inside TLS.
 
-    `terms` is None until both ends agreed. `farewell` is the message with which this role leaves.
+    `terms` is None until both ends agreed. `farewell` is the message with which this role leaves, `handover`
+    the one where a successor continues.
     """
 
     terms: Negotiated | None
     farewell: Message
+    handover: Message
 
     def open(self, key: KeyState, now: float) -> None:
         """TLS is up: speak first, if that is this role's part. May be called again."""

@@ -63,6 +63,7 @@ class ClientConversation:
     """
 
     farewell: messages.Message = messages.Exit()
+    handover: messages.Message = messages.Exit(is_handed_over=True)
 
     def __init__(self, core: SessionCore, keys: KeySlots, wire: SessionWire) -> None:
         self.terms: Negotiated | None = None
@@ -136,6 +137,7 @@ class ClientConversation:
                     f"the server restarts: {text}" if text else "The server shut down or is restarting.",
                     now,
                     next_remote="N" in flags,
+                    is_handed_over=messages.HANDED_OVER in flags,
                 )
             case messages.Halt(_, text):
                 core.leave(

@@ -60,6 +60,7 @@ class ServerConversation:
     """The server's part; `Session` drives it. Emits `Authenticated`, then waits for `admit` or `refuse`."""
 
     farewell: messages.Message = messages.Restart()
+    handover: messages.Message = messages.Restart("P" + messages.HANDED_OVER)
 
     def __init__(self, core: SessionCore, keys: KeySlots, wire: SessionWire) -> None:
         self.terms: Negotiated | None = None
@@ -207,8 +208,14 @@ class ServerConversation:
                     self._say_options(now)
                 elif key.phase is KeyPhase.ACTIVE:
                     self._finish_if_ready(key, now)
-            case messages.Exit():
-                self._core.leave(SessionInput.PEER_LEFT, "exit_notify", "the client left", now)
+            case messages.Exit(is_handed_over):
+                self._core.leave(
+                    SessionInput.PEER_LEFT,
+                    "exit_notify",
+                    "the client restarts" if is_handed_over else "the client left",
+                    now,
+                    is_handed_over=is_handed_over,
+                )
             case _:
                 pass
 

@@ -127,6 +127,8 @@ class SessionDown:
     """The peer asks to wait this long before the next attempt."""
     next_remote: bool = False
     """The peer asks to try another server next."""
+    is_handed_over: bool = False
+    """The peer restarts, and its successor answers at the same endpoint within about a second."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,10 +36,10 @@ class Farewell:
         self._conversation = conversation
         self._last_message: Message | None = None
 
-    def say(self, now: float, text: str | None = None) -> None:
+    def say(self, now: float, text: str | None = None, *, hands_over: bool = False) -> None:
         """Tell the peer that we leave; a server may say `text` in place of its usual message."""
         terms = self._conversation.terms
-        message: Message | str = self._conversation.farewell
+        message: Message | str = self._conversation.handover if hands_over else self._conversation.farewell
         if text is not None and self._core.settings.role is Role.SERVER:
             message = text
         if terms is not None and (terms.exit_by_control or not isinstance(message, Exit)):
@@ -50,7 +50,16 @@ class Farewell:
         else:
             self._core.emit(SendPayload(OCC_EXIT))
 
-    def close(self, reason: str, detail: str, now: float, *, notify: bool, text: str | None) -> None:
+    def close(
+        self,
+        reason: str,
+        detail: str,
+        now: float,
+        *,
+        notify: bool,
+        text: str | None,
+        hands_over: bool = False,
+    ) -> None:
         """End the session from our side; a session that is already draining ends sooner."""
         core = self._core
         if core.state is SessionState.DRAINING:
@@ -59,7 +68,7 @@ class Farewell:
             return
         is_told = notify and core.state is SessionState.ESTABLISHED
         if is_told:
-            self.say(now, text)
+            self.say(now, text, hands_over=hands_over)
         drain = CLOSE_SECONDS if is_told else 0.0
         core.leave(SessionInput.CLOSE_REQUESTED, reason, detail, now, drain=drain)
 

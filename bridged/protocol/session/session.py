@@ -245,14 +245,21 @@ class Session:
         return started
 
     def close(
-        self, reason: str, detail: str, now: float, *, notify: bool = True, farewell: str | None = None
+        self,
+        reason: str,
+        detail: str,
+        now: float,
+        *,
+        notify: bool = True,
+        farewell: str | None = None,
+        hands_over: bool = False,
     ) -> None:
         """End the session from our side; `reason` as in `SessionDown`. Tells the peer if `notify`.
 
         `farewell`: the control message that a server sends in place of RESTART. A session that is already
-        draining ends sooner.
+        draining ends sooner. `hands_over`: tell the peer that a successor continues at once.
         """
-        self._farewell.close(reason, detail, now, notify=notify, text=farewell)
+        self._farewell.close(reason, detail, now, notify=notify, text=farewell, hands_over=hands_over)
         self._settle(now)
 
     def end_now(self) -> None:

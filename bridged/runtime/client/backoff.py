@@ -45,12 +45,16 @@ class Backoff:
         self._is_refused = False
         self._retry_after = 0.0
 
-    def end_connection(self, now: float, reason: str, retry_after: float) -> None:
+    def end_connection(
+        self, now: float, reason: str, retry_after: float, *, is_handed_over: bool = False
+    ) -> None:
         """A connection is over; `reason` as in `peer_disconnects_total`.
+
+        `is_handed_over`: the server's successor waits for us.
 
         Where another machine uses our certificate, each reconnection disconnects it: the pause doubles.
         """
-        pause = 0.0 if reason in _NOBODY_ASKED else RETRY_SECONDS
+        pause = 0.0 if is_handed_over or reason in _NOBODY_ASKED else RETRY_SECONDS
         self._dismissals = self._dismissals + 1 if retry_after else 0
         asked = retry_after * 2.0 ** min(max(0, self._dismissals - 1), _DOUBLINGS_MAX)
         self.until = now + min(max(pause, asked), RETRY_SECONDS_MAX)

@@ -81,13 +81,9 @@ class ClientRole:
 
     # --- life -------------------------------------------------------------------------------------
 
-    def open(self) -> None:
-        """Bind `local`, where it is configured.
-
-        Raises:
-            DataplaneError: `bind_failed`.
-        """
+    def open(self) -> int:
         self._sockets.start()
+        return 1
 
     def start(self) -> None:
         self._names.start()
@@ -107,6 +103,9 @@ class ClientRole:
     def _drop_calls(self) -> None:
         others = [call for call in self._calls if call is not self._calls.connected]
         take_every_step(partial(self._calls.drop, call) for call in others)
+
+    def hand_over(self) -> None:
+        """The server hears that we come back; nothing else outlives us."""
 
     def close(self) -> None:
         self._sockets.close()
@@ -247,7 +246,9 @@ class ClientRole:
         now = self._sessions.now()
         if event.was_established:
             self._outage.begin(now)
-            self._backoff.end_connection(now, event.reason, event.retry_after)
+            self._backoff.end_connection(
+                now, event.reason, event.retry_after, is_handed_over=event.is_handed_over
+            )
             self._order.begin(self._backoff.until)
         elif event.reason not in ("shutdown", "replaced"):
             self._note_failure(call, event)

@@ -76,6 +76,13 @@ class KnownClients:
                 with suppress(OSError):
                     self._path.unlink()
 
+    def leave(self) -> None:
+        """Keep the file as it is, for a successor. Idempotent."""
+        self._clients.clear()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
     def _append(self, line: str) -> None:
         if self._descriptor < 0:
             return

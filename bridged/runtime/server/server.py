@@ -54,6 +54,7 @@ class ServerRole:
         self._certificates = CertificateShares()
         self._draining: dict[PeerHandle, PeerLink] = {}
         self._known = KnownClients(plan.memory)
+        self._returning: list[Endpoint] = []
         self._notices = Notices(
             self._send_notice, lambda endpoint: bool(sessions.links.at(endpoint)), plan.name
         )
@@ -65,17 +66,22 @@ class ServerRole:
 
     # --- life -------------------------------------------------------------------------------------
 
-    def open(self) -> None:
-        """The data plane binds the socket itself."""
+    def open(self) -> int:
+        # Before the data plane starts: resets may wait in an inherited socket.
+        self._dataplane.answer_resets(self.reception.answers)
+        self._returning = self._known.load()
+        return len(self._returning)
 
     def start(self) -> None:
-        self._dataplane.answer_resets(self.reception.answers)
-        self._notices.tell(self._known.load())
+        self._notices.tell(self._returning)
 
     async def stop(self) -> None:
         take_every_step(
             (partial(self._dataplane.answer_resets, None), self.reception.close, self._notices.close)
         )
+
+    def hand_over(self) -> None:
+        self._known.leave()
 
     def close(self) -> None:
         self._known.close()

@@ -13,11 +13,13 @@ from bridged.dataplane import Build, choose_dataplane, create_dataplane, fits_se
 from bridged.dataplane.contract import TapPort
 from bridged.runtime.client.client import ClientRole
 from bridged.runtime.server.server import ServerRole
+from bridged.runtime.service.descriptors import DescriptorStore
 from bridged.runtime.tunnels.adapter import AttachedTap, TunnelAdapter
 from bridged.runtime.tunnels.coalescing import CoalescingGuard
 from bridged.runtime.tunnels.dataplane_settings import dataplane_settings
 from bridged.runtime.tunnels.mss import sizes_by_remote
 from bridged.runtime.tunnels.tunnel import RunningTunnel
+from bridged.runtime.tunnels.tunnel_credentials import bind_endpoint
 from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
 from bridged.runtime.tunnels.tunnel_role import RoleMaker
 
@@ -27,10 +29,12 @@ def build_tunnel(
     plan: TunnelPlan,
     guard: CoalescingGuard,
     is_learned: Callable[[MacAddress], bool],
+    store: DescriptorStore,
 ) -> tuple[RunningTunnel, TunnelAdapter]:
     """The tunnel, not started yet, and its open adapter, which outlives it.
 
-    `is_learned` says whether the daemon's switches know an address: the adapter does not take it then.
+    `store` may have adapter and sockets of a predecessor. `is_learned` says whether the daemon's switches
+    know an address: the adapter does not take it then.
 
     Raises:
         TapError, AdapterLockedError: the adapter cannot be opened; nothing is left open.
@@ -48,6 +52,7 @@ def build_tunnel(
         tap_offloads(choice.kind),
         is_learned,
         queues=section.workers if choice.kind == "native" else 1,
+        store=store,
     )
     port = adapter.open()
     try:
@@ -61,8 +66,11 @@ def build_tunnel(
             coalescing=coalescing,
             fallbacks=adapter.fallbacks,
             mac_conflicts=adapter.mac_conflicts,
+            is_inherited=adapter.is_inherited,
         )
-        return RunningTunnel(plan, dataplane, _role_maker(section, choice.kind, port), tap), adapter
+        running = RunningTunnel(plan, dataplane, _role_maker(section, choice.kind, port), tap, store=store)
+        running.inherit_sockets(bind_endpoint(section) if section.role == "server" else None)
+        return running, adapter
     except BaseException:
         adapter.close()
         raise

@@ -33,7 +33,7 @@ class Reloads:
 
     `lock` is held while the site changes. `is_running`: the start is complete, and no stop has begun.
     `on_changed` is called after every attempt, even a failed one; `on_applied` when a configuration is in
-    effect.
+    effect; `on_begun` and `on_ended` around every attempt, with the reason of a rejection.
     """
 
     def __init__(
@@ -45,6 +45,8 @@ class Reloads:
         is_running: Callable[[], bool],
         on_changed: Callable[[Configuration], None],
         on_applied: Callable[[Configuration], None],
+        on_begun: Callable[[], None] = lambda: None,
+        on_ended: Callable[[str], None] = lambda rejection: None,
     ) -> None:
         self.configuration = configuration
         self.lock = asyncio.Lock()
@@ -55,6 +57,8 @@ class Reloads:
         self._is_running = is_running
         self._on_changed = on_changed
         self._on_applied = on_applied
+        self._on_begun = on_begun
+        self._on_ended = on_ended
         self._again = False
         self._task: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("bridged")
@@ -71,15 +75,22 @@ class Reloads:
     async def reload(self) -> ReloadStatus:
         """Load the configuration again and apply the difference. Never raises; see the status."""
         async with self.lock:
+            if not self._is_running():
+                return self._note("rejected", "nothing was changed: the daemon is starting or stopping")
+            self._on_begun()
+            try:
+                return await self._reload_all()
+            finally:
+                self._on_ended(self.status.detail if self.status.outcome == "rejected" else "")
+
+    async def _reload_all(self) -> ReloadStatus:
+        status = await self._reload()
+        while self._again and self._is_running():
+            self._again = False
             status = await self._reload()
-            while self._again and self._is_running():
-                self._again = False
-                status = await self._reload()
-            return status
+        return status
 
     async def _reload(self) -> ReloadStatus:
-        if not self._is_running():
-            return self._note("rejected", "nothing was changed: the daemon is starting or stopping")
         try:
             target = self._load()
             plans = self._site.plan(target)

@@ -23,6 +23,8 @@ from bridged.endings import Ending
 from bridged.errors import ConfigurationError, NetlinkError
 from bridged.netlink.attachment import BridgeAttachment
 from bridged.netlink.watch import LinkWatch
+from bridged.runtime.service.descriptors import DescriptorStore
+from bridged.runtime.service.manager import ServiceManager
 from bridged.runtime.site.bridge_lock import lock_bridge
 from bridged.runtime.site.bridges import attach_bridge, undo_leftovers, wish_for
 from bridged.runtime.site.building import build_tunnel
@@ -61,11 +63,13 @@ class _SiteBridge:
 class Site:
     """What runs. It changes only in `become` and `stop`.
 
-    `watch` reports changes of the host's links. Relative files of a configuration are looked up under `base`.
+    `watch` reports changes of the host's links. `store` outlives the process. Relative files of a
+    configuration are looked up under `base`.
     """
 
-    def __init__(self, watch: LinkWatch, base: Path) -> None:
+    def __init__(self, watch: LinkWatch, base: Path, store: DescriptorStore | None = None) -> None:
         self._watch = watch
+        self._store = store or DescriptorStore(ServiceManager())
         self._base = base
         self._log = structlog.get_logger("bridged")
         self._coalescing = CoalescingGuard()
@@ -169,6 +173,7 @@ class Site:
         """
         refuse_own_servers(target)
         if self._target is None:
+            self._store.forget_all_but(_kept_groups(target))
             await self._undo_leftovers(target)
         self._target = target
         # 1. Before any adapter moves: a bridge must not take a TAP that another one is about to get.
@@ -186,7 +191,8 @@ class Site:
         for name, section in target.tunnels.items():
             known = self._tunnels[name]
             if known.section is None:
-                check_address(name, section)
+                if not known.running.has_socket:
+                    check_address(name, section)
                 await known.running.start()
                 known.section = section
         tunnels, bridges = target.tunnels, target.bridges
@@ -248,7 +254,7 @@ class Site:
             known.running.apply(plan)
             known.section = section
             return
-        known = _SiteTunnel(*build_tunnel(target, plan, self._coalescing, self._is_learned))
+        known = _SiteTunnel(*build_tunnel(target, plan, self._coalescing, self._is_learned, self._store))
         self._tunnels[plan.name] = known
         bridge = self._bridges.get(section.bridge)
         if bridge is not None:
@@ -309,6 +315,26 @@ class Site:
             self._tunnels.clear,
         ).take()
 
+    async def hand_over(self) -> None:
+        """Leave adapters, bridges and sockets as they are to a successor, which the manager starts next.
+
+        The journals stay, so that it continues with the host's changes and undoes them one day.
+
+        Raises:
+            ShutdownErrors: what failed; everything else was done.
+        """
+        if self._leftovers is not None:
+            self._leftovers.cancel()
+        bridges, tunnels = list(self._bridges.values()), list(self._tunnels.values())
+        await Ending(
+            *(known.running.hand_over for known in tunnels),
+            *(known.attachment.leave for known in bridges),
+            *(known.lock.release for known in bridges),
+            *(known.adapter.hand_over for known in tunnels),
+            self._bridges.clear,
+            self._tunnels.clear,
+        ).take()
+
     def _settings(self) -> Configuration:
         assert self._target is not None
         return self._target
@@ -316,6 +342,12 @@ class Site:
     def _is_learned(self, address: MacAddress) -> bool:
         """Whether a switch of ours knows a station of this address."""
         return any(tunnel.find_station(address) is not None for tunnel in self.tunnels.values())
+
+
+def _kept_groups(target: Configuration) -> set[str]:
+    """What of a predecessor this configuration can use."""
+    adapters = {f"tap/{tap_name(name, section)}" for name, section in target.tunnels.items()}
+    return adapters | {f"udp/{name}" for name, section in target.tunnels.items() if section.role == "server"}
 
 
 def _taps_of(target: Configuration, bridge: str) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -14,10 +15,21 @@ import structlog
 from bridged.addresses import MacAddress
 from bridged.configuration.schema import Tunnel
 from bridged.dataplane.contract import TapPort
+from bridged.runtime.service.descriptors import DescriptorStore
+from bridged.runtime.service.manager import ServiceManager
 from bridged.runtime.tunnels.coalescing import Coalescing
 from bridged.supervision import SUPERVISOR
 from bridged.units import Octets
-from bridged_tap import Offload, TapAdapter, address_owners, choose_mac, open_tap
+from bridged_tap import (
+    AdapterLockedError,
+    Offload,
+    TapAdapter,
+    TapError,
+    address_owners,
+    choose_mac,
+    inherit_tap,
+    open_tap,
+)
 
 REOPEN_SECONDS: Final = 1.0
 """Longest pause between two attempts to reopen a vanished adapter."""
@@ -42,7 +54,8 @@ class AttachedTap:
     """The open TAP of a running tunnel.
 
     `reopen` gets the adapter back after it vanished. `fallbacks` counts offloads that could not be used, by
-    (offload, cause); it may still grow. `mac_conflicts`: candidate addresses that were taken.
+    (offload, cause); it may still grow. `mac_conflicts`: candidate addresses that were taken. `is_inherited`:
+    a predecessor left it.
     """
 
     name: str
@@ -51,6 +64,7 @@ class AttachedTap:
     coalescing: Coalescing = field(default_factory=lambda: Coalescing(frozenset()))
     fallbacks: Mapping[tuple[str, str], int] = field(default_factory=dict)
     mac_conflicts: int = 0
+    is_inherited: bool = False
 
 
 class TunnelAdapter:
@@ -59,7 +73,9 @@ class TunnelAdapter:
     `offloads`: offloads that the data plane can handle (`csum`, `tso4`, …). `is_learned` says
     whether our own switches know an address; `mac_conflicts` counts candidates that were taken. `queues`:
     how many queues deliver frames; more than one makes a multi-queue adapter with one more, disabled queue
-    for writing. `fallbacks` counts the offloads that the kernel refused, by (offload, cause).
+    for writing. `store` keeps the descriptors for a successor, and may have those of a predecessor;
+    `is_inherited`, after `open`: it had. `fallbacks` counts the offloads that the kernel refused, by
+    (offload, cause).
     """
 
     def __init__(
@@ -70,6 +86,7 @@ class TunnelAdapter:
         offloads: Collection[str],
         is_learned: Callable[[MacAddress], bool] = lambda address: False,
         queues: int = 1,
+        store: DescriptorStore | None = None,
     ) -> None:
         self.name = name
         self._tunnel = tunnel
@@ -83,6 +100,9 @@ class TunnelAdapter:
         self._task: asyncio.Task[None] | None = None
         self.fallbacks: Counter[tuple[str, str]] = Counter()
         self.mac_conflicts = 0
+        self.is_inherited = False
+        self._store = store or DescriptorStore(ServiceManager())
+        self._group = f"tap/{name}"
 
     def open(self) -> TapPort:
         """Open and lock the adapter and set it up.
@@ -90,19 +110,7 @@ class TunnelAdapter:
         Raises:
             TapError, AdapterLockedError: as `open_tap` and `choose_mac`.
         """
-        if self._mac is None:
-            self._mac = self._choose_mac()
-        self._adapter = open_tap(
-            self.name,
-            persistent=self._tunnel.tap.persistent,
-            mac=self._mac,
-            mtu=self._tunnel.tap.mtu or self._tunnel.mtu,
-            txqueuelen=self._tunnel.tap.queue_frames,
-            virtio_header=self._tunnel.tap.offload,
-            offloads=self._wanted_offloads(),
-            queues=self._queues + 1 if self._queues > 1 else 1,
-            lock=self._tunnel.tap.lock,
-        )
+        self._adapter = self._inherit() or self._make()
         try:
             if self._queues > 1:
                 self._adapter.queues[self._queues].disable()
@@ -112,8 +120,66 @@ class TunnelAdapter:
             self._release()
             raise
         self._log_refused(self._adapter.refused_offloads)
-        self._log.info("tap_opened", mac=str(port.mac), mtu=port.mtu, offloads=sorted(port.offloads))
+        self._store.keep(self._group, self._adapter.fds)
+        self._log.info(
+            "tap_inherited" if self.is_inherited else "tap_opened",
+            mac=str(port.mac),
+            mtu=port.mtu,
+            offloads=sorted(port.offloads),
+        )
         return port
+
+    def _make(self) -> TapAdapter:
+        self._mac = self._mac or self._choose_mac()
+        return open_tap(
+            self.name,
+            persistent=self._tunnel.tap.persistent,
+            mac=self._mac,
+            mtu=self._tunnel.tap.mtu or self._tunnel.mtu,
+            txqueuelen=self._tunnel.tap.queue_frames,
+            virtio_header=self._tunnel.tap.offload,
+            offloads=self._wanted_offloads(),
+            queues=self._queue_count,
+            lock=self._tunnel.tap.lock,
+        )
+
+    def _inherit(self) -> TapAdapter | None:
+        """The adapter that a predecessor left; None: there is none, or it does not fit."""
+        self.is_inherited = False
+        descriptors = self._store.take(self._group)
+        if not descriptors:
+            return None
+        if self._tunnel.tap.mac != "ephemeral":
+            self._mac = self._mac or self._choose_mac()
+        try:
+            adapter = inherit_tap(
+                descriptors,
+                self.name,
+                persistent=self._tunnel.tap.persistent,
+                mac=self._mac,
+                mtu=self._tunnel.tap.mtu or self._tunnel.mtu,
+                txqueuelen=self._tunnel.tap.queue_frames,
+                virtio_header=self._tunnel.tap.offload,
+                offloads=self._wanted_offloads(),
+                queues=self._queue_count,
+                lock=self._tunnel.tap.lock,
+            )
+        except AdapterLockedError:
+            raise
+        except TapError as error:
+            self._log.warning("tap_not_inherited", reason=error.message, code=error.code)
+            for descriptor in descriptors:
+                os.close(descriptor)
+            # It is free to be made anew only when the manager has closed its copies, too.
+            self._store.forget(self._group)
+            return None
+        self.is_inherited = True
+        self._mac = adapter.mac
+        return adapter
+
+    @property
+    def _queue_count(self) -> int:
+        return self._queues + 1 if self._queues > 1 else 1
 
     def reopen(self, attach: Callable[[TapPort], None]) -> None:
         """The adapter vanished: try until it opens again, then `attach` it. Returns at once."""
@@ -125,15 +191,26 @@ class TunnelAdapter:
 
     def close(self) -> None:
         """Close the adapter, which vanishes unless it is persistent, and release its lock. Idempotent."""
+        self._stop_reopening()
+        self._release()
+
+    def hand_over(self) -> None:
+        """Close it here and leave it, up and in its bridge, to a successor. Idempotent."""
+        self._stop_reopening()
+        adapter, self._adapter = self._adapter, None
+        if adapter is not None:
+            adapter.detach()
+
+    def _stop_reopening(self) -> None:
         if self._task is not None:
             self._task.cancel()
             self._task = None
-        self._release()
 
     def _release(self) -> None:
         adapter, self._adapter = self._adapter, None
         if adapter is not None:
             adapter.close()
+            self._store.forget(self._group)
 
     async def _reopen(self, attach: Callable[[TapPort], None]) -> None:
         self._release()

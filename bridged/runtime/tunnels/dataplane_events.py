@@ -38,9 +38,17 @@ EVENTS_PER_TURN: Final = 64
 
 
 class DataplaneEvents:
-    """Reads events from `start` to `stop`."""
+    """Reads events from `start` to `stop`. `on_sign`: a peer said something on the data channel."""
 
-    def __init__(self, sessions: Sessions, records: PeerRecords, role: TunnelRole, tap: AttachedTap) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        records: PeerRecords,
+        role: TunnelRole,
+        tap: AttachedTap,
+        on_sign: Callable[[], None],
+    ) -> None:
+        self._on_sign = on_sign
         self._sessions = sessions
         self._records = records
         self._role = role
@@ -119,6 +127,7 @@ class DataplaneEvents:
 
     def _handle_occ(self, link: PeerLink, payload: bytes) -> None:
         message = parse_occ(payload)
+        self._on_sign()
         if message.type is OccType.EXIT:
             # A station in the peer's LAN can send these bytes as a frame, though hardly one as short. A peer
             # that has agreed to leave by the control channel never sends them.

@@ -129,6 +129,11 @@ class PeerLink:
         self.session.close(reason, detail, self._now(), notify=notify, farewell=farewell)
         self.pump()
 
+    def hand_over(self, detail: str) -> None:
+        """End the session, and tell the peer that a successor continues at once."""
+        self.session.close("shutdown", detail, self._now(), hands_over=True)
+        self.pump()
+
     def abandon(self, detail: str) -> None:
         """End a session that nobody will miss, without a word and without a record."""
         self.is_abandoned = True
@@ -174,6 +179,10 @@ class PeerLink:
         """Answer on the data channel, unless that exceeds what an unproven endpoint may get."""
         if self.is_attached and self._allowance.take(len(payload) + PAYLOAD_OVERHEAD):
             self._dataplane.send_payload(self.handle, payload)
+
+    def ask(self) -> None:
+        """Say something on the data channel: the peer learns that our keys are in place."""
+        self.send_payload(_QUESTION)
 
     def handle_path_change(self) -> None:
         """The path to the peer may have changed: repeat unacknowledged packets at once."""

@@ -5,20 +5,25 @@ What differs between server and client is its `TunnelRole`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from bridged.addresses import MacAddress
+from bridged.addresses import Endpoint, MacAddress
 from bridged.dataplane.contract import DataPlane, FdbEntry, Station, StationEvents
 from bridged.endings import Ending, take_every_step
+from bridged.errors import DataplaneError
 from bridged.protocol.packets.occ import PING
 from bridged.protocol.session.events import Established, Renegotiated, SessionEnded
 from bridged.protocol.session.states import SessionState
+from bridged.runtime.service.descriptors import DescriptorStore, is_bound_to
+from bridged.runtime.service.manager import ServiceManager
 from bridged.runtime.tunnels.adapter import AttachedTap
 from bridged.runtime.tunnels.clock import monotonic
 from bridged.runtime.tunnels.dataplane_events import DataplaneEvents
+from bridged.runtime.tunnels.holding import Holding
 from bridged.runtime.tunnels.link import LinkDown, News, PeerLink, Withheld
 from bridged.runtime.tunnels.link_table import LinkTable
 from bridged.runtime.tunnels.peer_records import PeerRecords
@@ -35,7 +40,8 @@ STOP_SECONDS: Final = 2.0
 class RunningTunnel:
     """Composed of its `sessions`, its `role`, the `records` of its peers, and `standing`, who may stay.
 
-    `make_role` makes the role; `tap` is the open adapter. Asyncio; all methods run in the event loop.
+    `make_role` makes the role; `tap` is the open adapter; `store` keeps a server's sockets for a successor.
+    `has_socket`: sockets of a predecessor are in use. Asyncio; all methods run in the event loop.
     """
 
     def __init__(
@@ -45,6 +51,7 @@ class RunningTunnel:
         make_role: RoleMaker,
         tap: AttachedTap,
         now: Callable[[], MonotonicSeconds] = monotonic,
+        store: DescriptorStore | None = None,
     ) -> None:
         self.dataplane = dataplane
         self.tap = tap
@@ -53,17 +60,35 @@ class RunningTunnel:
         self.records.statistics.note_plan(plan.crl_next_update)
         self.standing = Standing(self.sessions)
         self.role = make_role(self.sessions, self.records)
-        self.events = DataplaneEvents(self.sessions, self.records, self.role, tap)
-        self._ending = Ending(
-            self.role.stop,
-            self._say_farewell,
-            self._wait_for_answers,
+        self.holding = Holding(dataplane, plan.name, waits_for_sign=self.role.name == "server")
+        self.events = DataplaneEvents(self.sessions, self.records, self.role, tap, self.holding.note_sign)
+        self.has_socket = False
+        self._store = store or DescriptorStore(ServiceManager())
+        self._group = f"udp/{plan.name}"
+        end_of_parts = (
+            self.holding.close,
             self.sessions.close,
             self.standing.close,
             self.events.stop,
             dataplane.stop,
             self.role.close,
+        )
+        self._ending = Ending(
+            self.role.stop,
+            self._say_farewell,
+            self._wait_for_answers,
+            *end_of_parts,
+            partial(self._store.forget, self._group),
             partial(self.records.log.info, "tunnel_stopped"),
+        )
+        self._handing_over = Ending(
+            # Before the farewell: nobody but the successor may read the answers.
+            partial(dataplane.hold, lan=True, wan=True),
+            self.role.hand_over,
+            self.role.stop,
+            self._say_hand_over,
+            *end_of_parts,
+            partial(self.records.log.info, "tunnel_handed_over"),
         )
 
     @property
@@ -91,8 +116,12 @@ class RunningTunnel:
         Raises:
             DataplaneError: `bind_failed`.
         """
-        self.role.open()
+        returning = self.role.open()
+        if self.tap.is_inherited:
+            self.holding.begin(returning)
         self.dataplane.start()
+        if self.role.name == "server":
+            self._store.keep(self._group, self.dataplane.socket_descriptors())
         self.events.start()
         self.records.log.info(
             "tunnel_started", role=self.role.name, dataplane=self.dataplane.name, tap=self.tap.name
@@ -125,6 +154,37 @@ class RunningTunnel:
     async def _wait_for_answers(self) -> None:
         if not await self.sessions.wait_until_ended(STOP_SECONDS):
             self.records.log.info("farewell_unanswered", sessions=len(self.links))
+
+    async def hand_over(self) -> None:
+        """End everything at once, and leave what arrives meanwhile to a successor. Idempotent.
+
+        Frames wait in the adapter, and a server's datagrams in its socket. The peers are told to come back.
+
+        Raises:
+            ShutdownErrors: what failed; everything else was done.
+        """
+        self.sessions.is_stopping = True
+        await self._handing_over.take()
+
+    def _say_hand_over(self) -> None:
+        take_every_step(partial(link.hand_over, "this end restarts") for link in list(self.links.values()))
+
+    def inherit_sockets(self, bind: Endpoint | None) -> None:
+        """Use the sockets that a predecessor left, if they are bound to `bind`. Before `start`."""
+        descriptors = self._store.take(self._group)
+        if not descriptors:
+            return
+        try:
+            if bind is not None and all(is_bound_to(descriptor, bind) for descriptor in descriptors):
+                self.dataplane.inherit_sockets(descriptors)
+                self.has_socket = True
+        except DataplaneError as error:
+            self.records.log.warning("socket_not_inherited", reason=error.message)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        if not self.has_socket:
+            # The address is free only when the manager has closed its copies, too.
+            self._store.forget(self._group)
 
     # --- changes ----------------------------------------------------------------------------------
 
@@ -173,6 +233,10 @@ class RunningTunnel:
             case Withheld():
                 self.records.statistics.control_drops["transmit", "endpoint_unproven"] += 1
             case Established():
+                if self.holding.is_active:
+                    self.holding.note_established()
+                    if self.role.name == "client":
+                        link.ask()
                 self.records.note_established(link, news)
                 self.standing.note(link, news.negotiated.tls, news.duration)
             case Renegotiated():
@@ -183,10 +247,17 @@ class RunningTunnel:
                 self.standing.forget(link)
                 if not link.is_abandoned:
                     self.records.note_down(link, news)
+                if news.event.is_handed_over and not self.sessions.is_stopping:
+                    self._await_successor(link)
             case SessionEnded():
                 self.sessions.forget(link)
                 self.records.note_ended(link)
         self.role.handle_news(link, news)
+
+    def _await_successor(self, link: PeerLink) -> None:
+        """The peer restarts. Hold what goes to it, unless others would wait, too."""
+        if not any(other.is_attached for other in self.links.values() if other is not link):
+            self.holding.begin(1)
 
     def _end(self, link: PeerLink) -> None:
         """End a session that is draining without waiting for its farewell."""

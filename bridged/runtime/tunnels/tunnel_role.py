@@ -15,7 +15,7 @@ from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
 class TunnelRole(Protocol):
     """One side of the protocol at work. The tunnel drives it in the event loop, in this order:
 
-    `open`, `start`, any number of the others, `stop`, `close`.
+    `open`, `start`, any number of the others, `stop`, `hand_over` if a successor continues, `close`.
     """
 
     name: str
@@ -32,8 +32,8 @@ class TunnelRole(Protocol):
     def admission(self) -> Mapping[str, int]:
         """Unfinished handshakes now, by stage; see `TunnelStatus`. Empty for a client."""
 
-    def open(self) -> None:
-        """Get what is needed before the data plane starts.
+    def open(self) -> int:
+        """Get what is needed before the data plane starts. Returns how many peers come back after a restart.
 
         Raises:
             DataplaneError: `bind_failed`.
@@ -44,6 +44,9 @@ class TunnelRole(Protocol):
 
     async def stop(self) -> None:
         """Begin nothing new; the tunnel ends the sessions next."""
+
+    def hand_over(self) -> None:
+        """Keep what a successor needs to bring the peers back soon."""
 
     def close(self) -> None:
         """All sessions have ended and the data plane has stopped: release everything."""

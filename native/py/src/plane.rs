@@ -54,6 +54,26 @@ impl DataPlane {
         self.call(py, |inner| inner.use_socket(descriptor))
     }
 
+    fn inherit_sockets(&self, py: Python<'_>, descriptors: Vec<i32>) -> PyResult<()> {
+        self.call(py, |inner| inner.inherit_sockets(&descriptors))
+    }
+
+    fn socket_descriptors(&self) -> Vec<i32> {
+        self.inner.socket_descriptors()
+    }
+
+    fn hold(&self, py: Python<'_>, lan: bool, wan: bool) {
+        py.detach(|| self.inner.hold(lan, wan));
+    }
+
+    fn ask_threads(&self, py: Python<'_>) {
+        py.detach(|| self.inner.ask_threads());
+    }
+
+    fn silent_threads(&self) -> Vec<String> {
+        self.inner.silent_threads()
+    }
+
     fn use_sizes(&self, py: Python<'_>, wan_mtu: u32, mss_limit: u16) -> PyResult<()> {
         self.call(py, |inner| inner.use_sizes(wan_mtu, mss_limit))
     }

@@ -155,6 +155,37 @@ impl DataPlane {
         Ok(())
     }
 
+    /// At `start`, use these bound sockets (one for each worker, through descriptors of our own) instead of binding.
+    ///
+    /// # Errors
+    /// [`Error::System`]: one is no UDP socket, or there are no more descriptors; [`Error::BadSetting`]: their number
+    /// is not that of the workers.
+    pub fn inherit_sockets(&self, descriptors: &[RawFd]) -> Result<(), Error> {
+        self.shared.transport.inherit(descriptors)
+    }
+
+    /// The descriptors of the sockets now; they stay the data plane's.
+    pub fn socket_descriptors(&self) -> Vec<RawFd> {
+        self.shared.transport.descriptors()
+    }
+
+    /// Leave frames in the adapter (`lan`) and datagrams in the sockets (`wan`), or read them again.
+    pub fn hold(&self, lan: bool, wan: bool) {
+        self.shared.adapter.hold(lan);
+        self.shared.is_wan_held.store(wan, Relaxed);
+        self.shared.threads.wake_all();
+    }
+
+    /// Ask all threads for a sign of life.
+    pub fn ask_threads(&self) {
+        self.shared.threads.ask();
+    }
+
+    /// Names of the threads that have not answered the newest `ask_threads`.
+    pub fn silent_threads(&self) -> Vec<String> {
+        self.shared.threads.silent()
+    }
+
     /// Fit TCP to these sizes; see `Settings`. Existing peers keep their path's MTU.
     ///
     /// # Errors

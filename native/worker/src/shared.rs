@@ -1,6 +1,6 @@
 //! What the threads of one data plane share.
 
-use std::sync::atomic::AtomicU16;
+use std::sync::atomic::{AtomicBool, AtomicU16};
 use std::sync::Arc;
 
 use bridged_sys::Errno;
@@ -32,6 +32,8 @@ pub struct Shared<T: Transport> {
     pub stations: SharedFdb,
     /// What carries packets to the peers.
     pub transport: T,
+    /// Datagrams wait in the sockets, unread.
+    pub is_wan_held: AtomicBool,
     /// The TAP.
     pub adapter: Adapter,
     /// Events for the control plane.
@@ -58,6 +60,7 @@ impl<T: Transport> Shared<T> {
             peers: Peers::new(),
             stations: SharedFdb::new(&settings, seeds[0]),
             transport,
+            is_wan_held: AtomicBool::new(false),
             adapter: Adapter::new(tap),
             events: EventQueue::new(seeds[1])?,
             answers: ArcSwapOption::from_pointee(None),

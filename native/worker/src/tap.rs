@@ -31,6 +31,8 @@ pub struct Adapter {
     pub largest_frame: AtomicUsize,
     /// When its MTU was asked for last; monotonic.
     mtu_asked_at: AtomicU64,
+    /// Its frames wait in it, unread.
+    is_held: AtomicBool,
     /// Super-frames that it refused.
     pub coalesce_fallbacks: Counter,
 }
@@ -42,8 +44,23 @@ impl Adapter {
             largest_frame: AtomicUsize::new(tap.largest_frame),
             tap: ArcSwapOption::from_pointee(tap),
             mtu_asked_at: AtomicU64::new(0),
+            is_held: AtomicBool::new(false),
             coalesce_fallbacks: Counter::default(),
         }
+    }
+
+    /// Leave its frames in it, or read them again.
+    pub fn hold(&self, is_held: bool) {
+        self.is_held.store(is_held, Relaxed);
+    }
+
+    /// The descriptor that a worker reads from now, or None.
+    #[inline]
+    pub fn queue_to_read(&self, tap: &Tap, worker: usize) -> Option<RawFd> {
+        if self.is_held.load(Relaxed) {
+            return None;
+        }
+        tap.queue_to_read(worker)
     }
 
     /// Continue with another one.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
@@ -38,6 +38,10 @@ pub struct Threads {
     wakes: ArcSwap<Vec<EventFd>>,
     clocks: Mutex<Vec<Clock>>,
     is_stopping: AtomicBool,
+    /// Number of the newest question whether the threads still work.
+    question: AtomicU64,
+    /// The newest question that each thread has seen.
+    answers: Box<[AtomicU64]>,
     count: usize,
 }
 
@@ -56,6 +60,8 @@ impl Threads {
             wakes: ArcSwap::from_pointee(wakes),
             clocks: Mutex::new(vec![Clock::NotStarted; count]),
             is_stopping: AtomicBool::new(false),
+            question: AtomicU64::new(0),
+            answers: (0..count).map(|_| AtomicU64::new(0)).collect(),
             count,
         })
     }
@@ -96,6 +102,30 @@ impl Threads {
         for wake in self.wakes.load().iter() {
             wake.signal();
         }
+    }
+
+    /// Ask all threads for a sign of life.
+    pub fn ask(&self) {
+        self.question.fetch_add(1, Relaxed);
+        self.wake_all();
+    }
+
+    /// The thread of a place has come round; once in each turn. It writes only where there is a new question.
+    #[inline]
+    pub fn answer(&self, place: usize) {
+        let question = self.question.load(Relaxed);
+        if let Some(answer) = self.answers.get(place) {
+            if answer.load(Relaxed) != question {
+                answer.store(question, Relaxed);
+            }
+        }
+    }
+
+    /// Names of the threads that have not answered the newest question.
+    pub fn silent(&self) -> Vec<String> {
+        let question = self.question.load(Relaxed);
+        let places = self.answers.iter().enumerate().filter(|(_, answer)| answer.load(Relaxed) != question);
+        places.map(|(place, _)| self.name(place)).collect()
     }
 
     /// Have the thread of a place look at what changed.

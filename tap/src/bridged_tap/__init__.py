@@ -20,7 +20,7 @@ from bridged_tap.mac import (
     load_mac,
     store_mac,
 )
-from bridged_tap.opening import create_tap, create_tun, delete_adapter, open_tap, open_tun
+from bridged_tap.opening import create_tap, create_tun, delete_adapter, inherit_tap, open_tap, open_tun
 from bridged_tap.queue import Queue
 from bridged_tap.reading import FRAME_SIZE, FrameReader
 from bridged_tap.settings import TXQUEUELEN_DEFAULT, Mode, Offload
@@ -61,6 +61,7 @@ __all__ = [
     "draw_mac",
     "find_holder",
     "find_lock_holder",
+    "inherit_tap",
     "kernel_addresses",
     "list_adapters",
     "load_mac",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from ipaddress import ip_interface
 from typing import Final, Self
@@ -52,12 +52,15 @@ class Adapter(FrameReader):
         lock: AdapterLock | None,
         *,
         adopted: bool,
+        disabled: Collection[int] = (),
     ) -> None:
         self._is_open = True
         self._name = name
         sources = tuple(Source(name, descriptor) for descriptor in descriptors)
         super().__init__(sources)
-        self._queues = tuple(Queue(number, source) for number, source in enumerate(sources))
+        self._queues = tuple(
+            Queue(number, source, is_enabled=number not in disabled) for number, source in enumerate(sources)
+        )
         self._control = control
         self._lock = lock
         self._adopted = adopted
@@ -90,6 +93,20 @@ class Adapter(FrameReader):
             with suppress(OSError):
                 kernel.try_offloads(self._queues[0].fileno(), Offload.NONE)
         self._release()
+
+    def detach(self) -> None:
+        """Close this end and release the lock, but leave the adapter as it is. Idempotent.
+
+        For a program that handed duplicates of the descriptors to a successor, which calls `inherit_tap`.
+        """
+        if self._is_open:
+            self._release()
+
+    def disown(self) -> None:
+        """Let go of everything, but close no queue: the descriptors are somebody else's."""
+        for source in self._sources:
+            source.descriptor = -1
+        self.detach()
 
     def __del__(self) -> None:
         if self._is_open:

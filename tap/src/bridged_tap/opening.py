@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TypeVar
 
@@ -21,6 +22,10 @@ from bridged_tap.settings import TXQUEUELEN_DEFAULT, AdapterSettings, Offload, g
 from bridged_tap.virtio import VirtioHeader
 
 Opened = TypeVar("Opened", bound=Adapter)
+
+_KIND_FLAGS = (
+    kernel.IFF_TAP | kernel.IFF_TUN | kernel.IFF_NO_PI | kernel.IFF_VNET_HDR | kernel.IFF_MULTI_QUEUE
+)
 
 
 def open_tap(
@@ -72,6 +77,60 @@ def open_tap(
         lock=lock,
     )
     return _open(settings, TapAdapter)
+
+
+def inherit_tap(
+    descriptors: Sequence[int],
+    name: str,
+    *,
+    mac: MacAddress | str | None = None,
+    mtu: int | None = None,
+    queues: int = 1,
+    virtio_header: bool = False,
+    offloads: Offload = Offload.NONE,
+    persistent: bool = False,
+    txqueuelen: int | None = TXQUEUELEN_DEFAULT,
+    lock: bool = True,
+) -> TapAdapter:
+    """Continue with a TAP adapter whose descriptors a predecessor left, one for each queue in its order.
+
+    The link stays up and keeps its number. Other arguments as in `open_tap`. From now on the descriptors are
+    the adapter's; after an error they are still the caller's.
+
+    Raises:
+        AdapterLockedError: another process has the adapter.
+        TapError: code `tap_gone`: somebody deleted it; `tap_queues`: it is not what the arguments say.
+    """
+    settings = AdapterSettings(
+        name=name,
+        persistent=persistent,
+        mac=None if mac is None else station_address(mac),
+        mtu=mtu,
+        txqueuelen=txqueuelen,
+        virtio_header=virtio_header,
+        offloads=offloads,
+        queues=queues,
+        lock=lock,
+    )
+    disabled = _check_inherited(settings, descriptors)
+    with ExitStack() as undo:
+        control = undo.enter_context(kernel.LinkControl())
+        # Not for `find_attached`: whoever kept the descriptors for us has the adapter attached, too.
+        held = lock_adapter(name) if lock else None
+        if held is not None:
+            undo.callback(held.release)
+        try:
+            ifindex = control.ifindex(name)
+        except OSError as error:
+            raise TapError("tap_gone", f"{name} was deleted", error.errno) from error
+        adapter = TapAdapter(name, ifindex, descriptors, control, held, adopted=True, disabled=disabled)
+        try:
+            _configure(adapter, settings)
+        except BaseException:
+            adapter.disown()
+            raise
+        undo.pop_all()
+        return adapter
 
 
 def open_tun(
@@ -234,6 +293,28 @@ def _claim(settings: AdapterSettings) -> tuple[AdapterLock | None, Link | None]:
         lock.release()
         raise
     return lock, present
+
+
+def _check_inherited(settings: AdapterSettings, descriptors: Sequence[int]) -> frozenset[int]:
+    """Whether the descriptors are queues of the adapter of the settings. Returns which are out of service."""
+    wanted = kernel.IFF_TAP | kernel.IFF_NO_PI
+    wanted |= kernel.IFF_VNET_HDR if settings.virtio_header else 0
+    wanted |= kernel.IFF_MULTI_QUEUE if settings.queues > 1 else 0
+    if len(descriptors) != settings.queues:
+        text = f"{settings.name} was left with {len(descriptors)} queues, and {settings.queues} are wanted"
+        raise TapError("tap_queues", text)
+    disabled: set[int] = set()
+    for number, descriptor in enumerate(descriptors):
+        try:
+            name, flags = kernel.get_interface(descriptor)
+        except OSError as error:
+            raise TapError("tap_gone", f"{settings.name} was deleted", error.errno) from error
+        if name != settings.name or flags & _KIND_FLAGS != wanted:
+            text = f"queue {number} that was left for {settings.name} is of {name}, with flags {flags:#x}"
+            raise TapError("tap_queues", text)
+        if flags & kernel.IFF_DETACH_QUEUE:
+            disabled.add(number)
+    return frozenset(disabled)
 
 
 def _check_attachable(settings: AdapterSettings, present: Link | None) -> None:

@@ -23,11 +23,11 @@ class Queue(FrameReader):
     flow to, else one chosen by a hash. It reads like an adapter; `number` is its index in `Adapter.queues`.
     """
 
-    def __init__(self, number: int, source: Source) -> None:
+    def __init__(self, number: int, source: Source, *, is_enabled: bool = True) -> None:
         super().__init__((source,))
         self.number = number
         self._source = source
-        self._is_enabled = True
+        self._is_enabled = is_enabled
 
     def __repr__(self) -> str:
         return f"<Queue {self.number} of {self._source.name}>"

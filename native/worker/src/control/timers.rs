@@ -34,6 +34,7 @@ pub fn run<T: Transport>(shared: &Shared<T>, sender: &ControlSender<T>) {
     let mut asked = 0;
     let mut schedule = Schedule::default();
     while !shared.threads.is_stopping() {
+        shared.threads.answer(shared.threads.timer());
         let now = now();
         look_at_peers(shared, sender, &mut schedule, now);
         if now.saturating_sub(swept_at) >= TICK {

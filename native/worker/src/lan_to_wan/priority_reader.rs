@@ -65,13 +65,14 @@ impl<T: Transport> PriorityReader<T> {
         let wakes = shared.threads.wakes();
         let Some(wake) = wakes.get(lan_thread(self.worker)) else { return };
         while !shared.threads.is_stopping() {
+            shared.threads.answer(lan_thread(self.worker));
             let outcome = self.turn(&shared);
             if outcome.next == NextStep::Again {
                 continue;
             }
             let tap = shared.adapter.tap.load_full();
             let queue = match (outcome.next, tap.as_ref()) {
-                (NextStep::Wait, Some(tap)) => tap.queue_to_read(self.worker),
+                (NextStep::Wait, Some(tap)) => shared.adapter.queue_to_read(tap, self.worker),
                 _ => None,
             };
             let link = shared.transport.link(self.worker);
@@ -90,7 +91,7 @@ impl<T: Transport> PriorityReader<T> {
         let table = shared.peers.table.load();
         let link = shared.transport.link(self.worker);
         let scene = Scene { shared, table: &table, send: shared.send_context(&link, now()) };
-        let queue = tap.as_ref().and_then(|tap| Some((tap, tap.queue_to_read(self.worker)?)));
+        let queue = tap.as_ref().and_then(|tap| Some((tap, shared.adapter.queue_to_read(tap, self.worker)?)));
         let next = match queue {
             Some((tap, queue)) => self.read_ahead(&scene, tap, queue),
             None => NextStep::Wait,

@@ -68,12 +68,13 @@ impl<T: Transport> LanReader<T> {
         let wakes = shared.threads.wakes();
         let Some(wake) = wakes.get(lan_thread(self.worker)) else { return };
         while !shared.threads.is_stopping() {
+            shared.threads.answer(lan_thread(self.worker));
             let next = self.turn(&shared);
             if next == NextStep::Again {
                 continue;
             }
             let queue = match (next, shared.adapter.tap.load().as_ref()) {
-                (NextStep::Wait, Some(tap)) => tap.queue_to_read(self.worker).unwrap_or(-1),
+                (NextStep::Wait, Some(tap)) => shared.adapter.queue_to_read(tap, self.worker).unwrap_or(-1),
                 _ => -1,
             };
             let timeout = (next == NextStep::Pause).then_some(ERROR_PAUSE);
@@ -89,7 +90,7 @@ impl<T: Transport> LanReader<T> {
         let table = shared.peers.table.load();
         let link = shared.transport.link(self.worker);
         let scene = Scene { shared, table: &table, send: shared.send_context(&link, now()) };
-        let queue = tap.as_ref().and_then(|tap| Some((tap, tap.queue_to_read(self.worker)?)));
+        let queue = tap.as_ref().and_then(|tap| Some((tap, shared.adapter.queue_to_read(tap, self.worker)?)));
         let Some((tap, queue)) = queue else {
             self.forwarding.batcher.flush(&scene.send);
             return NextStep::Wait;

@@ -3,6 +3,7 @@
 //! Source: docs/protocol/data.md#2-5.
 
 use std::os::fd::AsRawFd;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
 use bridged_core::moderation::Moderation;
@@ -60,6 +61,7 @@ impl<T: Transport> WanReceiver<T> {
             wait_exactly();
         }
         while !shared.threads.is_stopping() {
+            shared.threads.answer(wan_thread(self.worker));
             if self.turn(&shared) {
                 continue;
             }
@@ -68,7 +70,8 @@ impl<T: Transport> WanReceiver<T> {
                 continue;
             }
             let link = shared.transport.link(self.worker);
-            if wait_readable(&[link.readable().unwrap_or(-1), wake.as_raw_fd()], None) & 0b10 != 0 {
+            let socket = link.readable().filter(|_| !shared.is_wan_held.load(Relaxed));
+            if wait_readable(&[socket.unwrap_or(-1), wake.as_raw_fd()], None) & 0b10 != 0 {
                 wake.clear();
             }
         }
@@ -76,6 +79,9 @@ impl<T: Transport> WanReceiver<T> {
 
     /// Read once and forward; false where it is time to wait.
     fn turn(&mut self, shared: &Shared<T>) -> bool {
+        if shared.is_wan_held.load(Relaxed) {
+            return false;
+        }
         let link = shared.transport.link(self.worker);
         if self.worker == 0 {
             self.open_early(shared, &link);

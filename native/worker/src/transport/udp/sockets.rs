@@ -35,6 +35,8 @@ pub struct UdpTransport {
     has_priority: bool,
     /// Socket `i` is that of worker `i`, or all use the only one; none before there is one.
     sockets: ArcSwap<Vec<Arc<UdpSocket>>>,
+    /// Bound sockets of a predecessor, one for each worker, until `bind` takes them.
+    inherited: Mutex<Vec<UdpSocket>>,
     /// MTU of the WAN in bytes, as configured; 0: ask each route.
     configured_mtu: AtomicU32,
     /// Answer these from the address that they wrote to.
@@ -123,6 +125,7 @@ impl UdpTransport {
             options,
             has_priority: settings.priority != Priority::Off,
             sockets: ArcSwap::from_pointee(Vec::new()),
+            inherited: Mutex::new(Vec::new()),
             configured_mtu: AtomicU32::new(settings.wan_mtu),
             pinned_sources: Mutex::new(PinnedSources::default()),
             overflow: Overflow {
@@ -134,7 +137,27 @@ impl UdpTransport {
         }
     }
 
-    /// Open and bind a socket for each worker, where the settings say where to.
+    /// Have `bind` use these sockets.
+    ///
+    /// # Errors
+    /// [`Error::System`]; [`Error::BadSetting`]: their number is not that of the workers.
+    pub fn inherit(&self, descriptors: &[RawFd]) -> Result<(), Error> {
+        if descriptors.len() != self.workers {
+            let text = format!("{} sockets were inherited, but there are {} workers", descriptors.len(), self.workers);
+            return Err(Error::BadSetting(text));
+        }
+        let sockets: std::io::Result<Vec<_>> =
+            descriptors.iter().map(|descriptor| UdpSocket::adopt(*descriptor, &self.options)).collect();
+        *lock(&self.inherited) = sockets?;
+        Ok(())
+    }
+
+    /// The descriptors of the sockets now.
+    pub fn descriptors(&self) -> Vec<RawFd> {
+        self.sockets.load().iter().map(|socket| socket.as_raw_fd()).collect()
+    }
+
+    /// Open and bind a socket for each worker, where the settings say where to; or use what was inherited.
     ///
     /// # Errors
     /// [`Error::BindFailed`].
@@ -142,7 +165,10 @@ impl UdpTransport {
         let Some(bind) = self.bind else { return Ok(()) };
         let mut sockets = Vec::with_capacity(self.workers);
         let mut endpoint = bind;
-        for _ in 0..self.workers {
+        let inherited = std::mem::take(&mut *lock(&self.inherited));
+        let missing = self.workers - inherited.len().min(self.workers);
+        sockets.extend(inherited.into_iter().map(|socket| self.tuned(socket)));
+        for _ in 0..missing {
             let options = Options { bind: Some(endpoint), share: self.workers > 1, ..self.options };
             let socket = UdpSocket::open(Family::of(&bind), &options)
                 .map_err(|error| Error::BindFailed(format!("cannot bind UDP {bind}: {}", plain(&error))))?;
