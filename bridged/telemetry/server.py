@@ -126,11 +126,11 @@ class MetricsServer:
             is_wanted=lambda: self._listener is listener,
         )
 
-    def _open(self) -> Listener:
+    def _open(self) -> MetricsSocket:
         if self._given is None:
             return _bind(self._listen)
         given, self._given = self._given, None
-        listener = Listener(given.family, given.type, given.proto, fileno=given.detach())
+        listener = MetricsSocket(given.family, given.type, given.proto, fileno=given.detach())
         listener.setblocking(False)
         return listener
 
