@@ -39,11 +39,6 @@ class DescriptorStore:
         """There is a manager that may have a store."""
         return self._manager.is_present
 
-    @property
-    def has_inherited(self) -> bool:
-        """A predecessor left something."""
-        return any(name.startswith(_OURS) for name in self._inherited)
-
     def take_listener(self, name: str) -> socket.socket | None:
         """A listening socket that the manager opened for us, once; None: there is none (any more)."""
         for number in self._inherited.pop(name, []):

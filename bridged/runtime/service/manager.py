@@ -18,8 +18,6 @@ from bridged.supervision import SUPERVISOR
 
 SEND_SECONDS: Final = 1.0
 BARRIER_SECONDS: Final = 2.0
-DESCRIPTORS_PER_MESSAGE: Final = 200
-"""The kernel takes 253 (SCM_MAX_FD)."""
 
 
 class ServiceManager:
