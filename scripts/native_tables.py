@@ -11,6 +11,7 @@ from textwrap import wrap
 from typing import Any, Final
 
 from bridged.catalogue.counters import COUNTS, DROP_REASONS, CountSource
+from bridged.catalogue.figures import BATCHES, OFFLOADS, QUEUES, Figure
 from bridged.catalogue.settings import COALESCE_KINDS, Row, rows
 
 _HEAD: Final = "//! Generated from bridged/catalogue/{table}.py by scripts/native_tables.py; edit that.\n"
@@ -106,8 +107,15 @@ def names_of_counters() -> str:
             "    pub fn family(self) -> &'static str {\n        match self {\n",
             *(f'            Count::{camel(c.name)} => "{c.family}",\n' for c in counts),
             "        }\n    }\n}\n",
+            *_enum("OffloadName", "What kernel or card may do for us.", _native_figures(OFFLOADS)),
+            *_enum("QueueName", "A queue whose depth is shown.", _native_figures(QUEUES)),
+            *_enum("BatchName", "What the sizes of batches are counted of.", _native_figures(BATCHES)),
         )
     )
+
+
+def _native_figures(figures: Iterable[Figure]) -> dict[str, str]:
+    return {figure.name: figure.meaning for figure in figures if "native" in figure.sources}
 
 
 def files() -> dict[str, str]:

@@ -178,18 +178,3 @@ SEQUENCE_EVENTS: Final = ("skipped", "late")
 CRL_OUTCOMES: Final = ("loaded", "rejected")
 ADMISSION_STAGES: Final = ("waiting", "running")
 RELOAD_OUTCOMES: Final = ("applied", "rejected", "restarted")
-
-OFFLOADS: Final = ("tap_vnet", "tap_tso", "tap_uso", "udp_gso", "udp_gro", "udp_steering", "coalesce")
-OFFLOAD_FALLBACKS: Final = (
-    ("tap_tso", "einval"),
-    ("tap_uso", "einval"),
-    ("udp_gso", "einval"),
-    ("udp_gso", "eio"),
-    ("udp_gso", "emsgsize"),
-    ("udp_gro", "einval"),
-    ("udp_steering", "einval"),
-    ("coalesce", "einval"),
-    ("coalesce", "selftest"),
-    ("coalesce", "config"),
-)
-"""(offload, cause): an errno of the kernel, a failed self-test, or a rule for this kernel (`config`)."""

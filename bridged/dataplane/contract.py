@@ -276,12 +276,11 @@ class DataplaneSnapshot:
     counts: Mapping[str, Mapping[str, int]]
     """Totals by family and name; all that this build counts are there (bridged/catalogue/counters.py)."""
     offloads: Mapping[str, bool]
-    """`tap_vnet`, `tap_tso`, `tap_uso`, `udp_gso`, `udp_gro`, `coalesce`, and `udp_steering` (several sockets
-    share the peers by their ids)."""
+    """By name; all of bridged/catalogue/figures.py are there."""
     offload_fallbacks: Mapping[tuple[str, str], int]
     """By offload and cause."""
     queues: Mapping[str, tuple[int, int]]
-    """Depth and capacity by name."""
+    """Depth and capacity by name; all that this build has are there, as of the histograms."""
     histograms: Mapping[str, Histogram]
     thread_cpu: Mapping[str, float]
     """Processor seconds by thread name."""

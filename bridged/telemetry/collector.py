@@ -6,7 +6,6 @@ import platform
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
-from typing import Final
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.metrics_core import Metric
@@ -15,6 +14,7 @@ from prometheus_client.samples import Sample
 
 from bridged import __version__
 from bridged.catalogue import counters
+from bridged.catalogue.figures import OFFLOAD_FALLBACKS
 from bridged.configuration.schema import Metrics
 from bridged.dataplane.contract import DataplaneSnapshot
 from bridged.runtime.snapshot import ApiCounters, DaemonSnapshot, PeerStatus, ReloadStatus, TunnelStatus
@@ -22,8 +22,6 @@ from bridged.telemetry import labels
 from bridged.telemetry.families import Families
 from bridged.telemetry.peer_series import PEER_ROWS, PeerSeries, extend_families
 from bridged.telemetry.peer_totals import OTHER, PeerFold, Sum
-
-_DATAPLANE_HISTOGRAMS: Final = ("segments_per_send", "datagrams_per_receive", "frames_per_tap_write")
 
 
 class DaemonCollector(Collector):
@@ -171,7 +169,7 @@ def _add_dataplane(families: Families, name: str, plane: DataplaneSnapshot) -> N
     families.set("dataplane_info", (plane.dataplane, plane.aead, str(plane.workers)), 1)
     for offload, is_on in plane.offloads.items():
         families.set("dataplane_offload_enabled", (name, offload), is_on)
-    fallbacks = {**dict.fromkeys(counters.OFFLOAD_FALLBACKS, 0), **plane.offload_fallbacks}
+    fallbacks = {**dict.fromkeys(OFFLOAD_FALLBACKS, 0), **plane.offload_fallbacks}
     for key, number in fallbacks.items():
         families.add("dataplane_offload_fallbacks_total", (name, *key), number)
     families.set("fdb_entries", (name,), plane.fdb_entries)
@@ -181,9 +179,8 @@ def _add_dataplane(families: Families, name: str, plane: DataplaneSnapshot) -> N
     for queue, (depth, capacity) in plane.queues.items():
         families.add("queue_depth", (queue,), depth)
         families.add("queue_capacity", (queue,), capacity)
-    for family in _DATAPLANE_HISTOGRAMS:
-        if family in plane.histograms:
-            families.observe(family, (name,), plane.histograms[family])
+    for family, histogram in plane.histograms.items():
+        families.observe(family, (name,), histogram)
     for thread, seconds in plane.thread_cpu.items():
         families.add("thread_cpu_seconds_total", (thread,), seconds)
 

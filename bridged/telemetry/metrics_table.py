@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from bridged.catalogue.counters import FAMILIES
+from bridged.catalogue.figures import BATCHES
 
 PREFIX: Final = "bridged_"
 
@@ -116,9 +117,7 @@ METRICS: Final[tuple[MetricRow, ...]] = (
     _counter("name_conflicts_total", _T, "Sessions ended by another machine that uses the same certificate."),
     _gauge("queue_depth", ("queue",), "Entries waiting in a queue of the data plane."),
     _gauge("queue_capacity", ("queue",), "Entries that a queue can hold; a full queue drops."),
-    _histogram("segments_per_send", _T, "Datagrams handed to the kernel in one call."),
-    _histogram("datagrams_per_receive", _T, "Datagrams taken from the kernel in one call."),
-    _histogram("frames_per_tap_write", _T, "Frames coalesced into one TAP write."),
+    *(_histogram(batch.name, _T, batch.meaning) for batch in BATCHES),
     _counter("thread_cpu_seconds_total", ("thread",), "CPU time by thread."),
     _histogram("control_loop_lag_seconds", (), "How late the event loop woke up."),
     _gauge("certificate_not_after_timestamp_seconds", (*_T, "role"), "End of validity of our certificates."),

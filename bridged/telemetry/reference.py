@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from bridged.catalogue import counters
 from bridged.catalogue.error_codes import ERROR_CODES
+from bridged.catalogue.figures import OFFLOADS, QUEUES
 from bridged.configuration import schema_json
 from bridged.configuration.reference import configuration_page
 from bridged.telemetry.metrics_table import EXTERNAL_FAMILIES, METRICS
@@ -50,6 +52,10 @@ netlink has the name of the errno, for example `enodev`.
 """
 
 
+def _builds(sources: Iterable[str]) -> str:
+    return ", ".join(sorted(sources))
+
+
 def metrics_page() -> str:
     """The page docs/reference/metrics.md."""
     lines = [_INTRODUCTION, "## Table", "", "| name | type | labels | meaning |", "| --- | --- | --- | --- |"]
@@ -57,12 +63,20 @@ def metrics_page() -> str:
         labels = ", ".join(f"`{label}`" for label in row.labels)
         lines.append(f"| `{row.full_name}` | {row.type} | {labels} | {row.help} |")
     lines += [f"| `{name}` |  |  | {text} |" for name, text in EXTERNAL_FAMILIES]
-    lines += ["", "## Label values", ""]
-    for title, values in (
-        ("Triggers of a renegotiation", counters.RENEGOTIATION_TRIGGERS),
-        ("Offloads", counters.OFFLOADS),
-    ):
-        lines.append(f"- {title}: {', '.join(f'`{value}`' for value in values)}.")
+    lines += ["", "## Triggers of a renegotiation", ""]
+    lines += [", ".join(f"`{value}`" for value in counters.RENEGOTIATION_TRIGGERS) + "."]
+    lines += [
+        "",
+        "## Offloads",
+        "",
+        "| offload | data plane | meaning | fallbacks |",
+        "| --- | --- | --- | --- |",
+    ]
+    for offload in OFFLOADS:
+        causes = ", ".join(f"`{cause}`" for cause in offload.fallbacks)
+        lines.append(f"| `{offload.name}` | {_builds(offload.sources)} | {offload.meaning} | {causes} |")
+    lines += ["", "## Queues", "", "| queue | data plane | meaning |", "| --- | --- | --- |"]
+    lines += [f"| `{queue.name}` | {_builds(queue.sources)} | {queue.meaning} |" for queue in QUEUES]
     lines += ["", "## Handshake outcomes", "", "| outcome | meaning |", "| --- | --- |"]
     lines += [f"| `{name}` | {text} |" for name, text in counters.HANDSHAKE_OUTCOMES.items()]
     lines += ["", "## Reasons of a disconnect", "", "| reason | meaning |", "| --- | --- |"]
@@ -71,7 +85,7 @@ def metrics_page() -> str:
         lines += ["", f"## Values of `{family.label}` in `bridged_{family.name}_total`", ""]
         lines += [f"| {family.label} | data plane | meaning |", "| --- | --- | --- |"]
         lines += [
-            f"| `{count.name}` | {', '.join(sorted(count.sources))} | {count.meaning} |"
+            f"| `{count.name}` | {_builds(count.sources)} | {count.meaning} |"
             for count in counters.COUNTS
             if count.family == family.name
         ]

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from bridged.catalogue.counters import FAMILIES
+from bridged.catalogue.figures import BATCHES
 from bridged.telemetry.metrics_table import METRICS
 from scripts.checks.sources import PythonFile, Sources
 
@@ -41,7 +42,7 @@ def _families(program: Iterable[PythonFile]) -> Iterator[str]:
         for node in ast.walk(file.tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
-    by_catalogue = {f"{family.name}_total" for family in FAMILIES}
+    by_catalogue = {f"{family.name}_total" for family in FAMILIES} | {batch.name for batch in BATCHES}
     for row in METRICS:
         if row.name not in named | by_catalogue:
             yield f"{_TABLE}: nothing fills the family `{row.name}`"

@@ -7,10 +7,10 @@ of the enum `Reason`, or by a literal in `core` that `Reason::named` looks up.
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from bridged.catalogue import counters
+from bridged.catalogue import counters, figures
 from bridged.catalogue.error_codes import ERROR_CODES
 from scripts.checks.error_calls import error_calls
 from scripts.checks.sources import PythonFile, Sources
@@ -18,7 +18,7 @@ from scripts.checks.sources import PythonFile, Sources
 _CATALOGUE: Final = "bridged/catalogue/"
 _DIRECTIONS: Final = ("receive", "transmit")
 GENERATED: Final = "//! Generated from bridged/catalogue/"
-_FOLDERS: Final[Mapping[counters.Source, tuple[str, ...]]] = {
+_FOLDERS: Final[Mapping[counters.CountSource, tuple[str, ...]]] = {
     "portable": (
         "bridged/dataplane/",
         "bridged/protocol/keys/",
@@ -52,9 +52,10 @@ def check(sources: Sources) -> Iterator[str]:
             if value not in everywhere:
                 yield f"{_CATALOGUE}counters.py: nothing produces the {table} `{value}`"
     in_any_build = everywhere | _native_literals(sources)
-    for value in {word for pair in counters.OFFLOAD_FALLBACKS for word in pair} | {*counters.OFFLOADS}:
+    for value in {cause for _, cause in figures.OFFLOAD_FALLBACKS}:
         if value not in in_any_build:
-            yield f"{_CATALOGUE}counters.py: nothing produces the offload or cause `{value}`"
+            yield f"{_CATALOGUE}figures.py: nothing produces the cause `{value}`"
+    yield from _figures(sources)
     yield from _error_codes(sources, everywhere)
 
 
@@ -66,7 +67,7 @@ def _drop_reasons(sources: Sources) -> Iterator[str]:
     }
     for reason in counters.DROP_REASONS:
         has_variant = f"Reason::{_camel(reason.name)}" in program
-        makers: dict[counters.Source, bool] = {
+        makers: dict[counters.CountSource, bool] = {
             **{source: reason.name in names for source, names in produced.items()},
             "native": has_variant or reason.name in in_core,
         }
@@ -101,10 +102,28 @@ def _counts(sources: Sources) -> Iterator[str]:
     program, native = _native(sources), _native_literals(sources)
     for count in counters.COUNTS:
         has_native = f"Count::{_camel(count.name)}" in program if count.by_threads else count.name in native
-        makers: dict[counters.Source, bool] = {"portable": count.name in portable, "native": has_native}
+        makers: dict[counters.CountSource, bool] = {"portable": count.name in portable, "native": has_native}
         for source in sorted(count.sources):
             if not makers[source]:
                 yield f"{_CATALOGUE}counters.py: {source} code never counts `{count.name}`"
+
+
+def _figures(sources: Sources) -> Iterator[str]:
+    portable, program = _produced(sources.program(), _FOLDERS["portable"]), _native(sources)
+    tables: tuple[tuple[str, Sequence[figures.Figure]], ...] = (
+        ("OffloadName", figures.OFFLOADS),
+        ("QueueName", figures.QUEUES),
+        ("BatchName", figures.BATCHES),
+    )
+    for enum, table in tables:
+        for figure in table:
+            makers: dict[counters.CountSource, bool] = {
+                "portable": figure.name in portable,
+                "native": f"{enum}::{_camel(figure.name)}" in program,
+            }
+            for source in sorted(figure.sources):
+                if not makers[source]:
+                    yield f"{_CATALOGUE}figures.py: {source} code never shows `{figure.name}`"
 
 
 def _error_codes(sources: Sources, everywhere: Collection[str]) -> Iterator[str]:

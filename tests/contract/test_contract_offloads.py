@@ -14,6 +14,7 @@ from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
+from bridged.catalogue import figures
 from bridged.dataplane.portable.headers.segment import segment
 from bridged.dataplane.portable.headers.vnet import parse_vnet
 from tests.contract.dataplane_rig import HandPeer, Rig, frame, until
@@ -37,6 +38,13 @@ def taken_apart(writes: list[bytes], vnet: int) -> list[bytes]:
     for packet in writes:
         frames += segment(parse_vnet(packet), packet[vnet:])
     return frames
+
+
+def test_a_snapshot_has_all_offloads_queues_and_histograms_of_the_table(make_rig: Make, build: str) -> None:
+    snapshot = make_rig().snapshot()
+    assert set(snapshot.offloads) == {offload.name for offload in figures.OFFLOADS}
+    assert set(snapshot.queues) == {queue.name for queue in figures.QUEUES if build in queue.sources}
+    assert set(snapshot.histograms) == {batch.name for batch in figures.BATCHES if build in batch.sources}
 
 
 @pytest.mark.parametrize("network", NETWORKS)

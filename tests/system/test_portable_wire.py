@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import pytest
 
 from bridged.addresses import Endpoint
+from bridged.dataplane.portable.control.counters import BatchSizes, new_batch_sizes
 from bridged.dataplane.portable.transport.seam import Path
 from bridged.dataplane.portable.transport.udp import SEGMENT_RETRY_SECONDS, UdpTransport
 from bridged.units import Octets
@@ -25,6 +26,7 @@ class Line:
     wire: UdpTransport
     far: socket.socket
     path: Path
+    sizes: Mapping[str, BatchSizes]
     drops: list[tuple[str, int]] = field(default_factory=list)
 
     def arrived(self, count: int) -> list[bytes]:
@@ -39,18 +41,20 @@ def line() -> Iterator[Line]:
     with Lab("wire") as lab:
         sites = TwoSites(lab, wan_mtu=1500, bridges=False)
         drops: list[tuple[str, int]] = []
+        sizes = new_batch_sizes()
         with sites.a.namespace.entered():
             wire = UdpTransport(
                 Endpoint(sites.a.wan_ipv4, 0),
                 Octets(1 << 20),
                 lambda reason, count: drops.append((reason, count)),
+                sizes,
             )
             wire.open()
         with sites.b.namespace.entered():
             far = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         far.bind((sites.b.wan_ipv4, 0))
         far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-        yield Line(wire, far, Path(far.getsockname()), drops)
+        yield Line(wire, far, Path(far.getsockname()), sizes, drops)
         wire.close()
         far.close()
 
@@ -63,7 +67,7 @@ def test_equal_packets_go_in_one_call_and_arrive_one_by_one(line: Line) -> None:
     sent = [*packets(40, 1400), b"shorter", b"longer than that"]
     assert line.wire.send(sent, line.path, 0.0) == sum(map(len, sent))
     assert line.arrived(42) == sent
-    histogram = line.wire.segments_per_send.histogram()
+    histogram = line.sizes["segments_per_send"].histogram()
     assert sum(histogram.counts) == 2
     assert line.wire.fallbacks == {}
 
@@ -80,7 +84,7 @@ def test_packets_too_large_to_be_segmented_are_sent_singly_and_fragmented(line: 
     smaller = packets(10, 1400)
     line.wire.send(smaller, line.path, 1.0)
     assert line.arrived(10) == smaller
-    assert line.wire.segments_per_send.histogram().counts[4] == 1, "smaller ones still go together"
+    assert line.sizes["segments_per_send"].histogram().counts[4] == 1, "smaller ones still go together"
     line.wire.send(sent, line.path, SEGMENT_RETRY_SECONDS + 1)
     assert line.arrived(10) == sent
     assert sum(line.wire.fallbacks.values()) == 2, "the path may have changed: tried again after a while"

@@ -5,12 +5,12 @@ Here the rooms meet: `lan_to_wan`, `wan_to_lan`, their policy stages, and the ta
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from bridged.catalogue.counters import zero_counts
 from bridged.dataplane.contract import DataplaneEvent, DataplaneSettings, TapPort
 from bridged.dataplane.portable.control.answers import Answers
-from bridged.dataplane.portable.control.counters import DropCounter
+from bridged.dataplane.portable.control.counters import BatchSizes, DropCounter
 from bridged.dataplane.portable.control.events import EventQueue
 from bridged.dataplane.portable.headers.mss import MssFitter
 from bridged.dataplane.portable.headers.priority import dscp_reader
@@ -50,10 +50,12 @@ class Directions:
         transport: Transport,
         events: EventQueue,
         drops: DropCounter,
+        batch_sizes: Mapping[str, BatchSizes],
         tell: Callable[[DataplaneEvent], None],
     ) -> None:
         self._coalesce = settings.coalesce
         self._drops = drops
+        self._batch_sizes = batch_sizes
         self.counts = zero_counts("portable")
         self.mss = MssFitter(settings.mss_limit, self.counts["mtu_events"])
         link_layer = create_link_layer(fdb, table, tell, forward_between_peers=settings.forward_between_peers)
@@ -79,4 +81,4 @@ class Directions:
         self.tap = tap
         self._wan_policy.tap = tap
         self.reader = TapReader(tap, self._lan_policy, self._drops)
-        self.writer = TapWriter(tap, self._coalesce)
+        self.writer = TapWriter(tap, self._coalesce, self._batch_sizes["frames_per_tap_write"])

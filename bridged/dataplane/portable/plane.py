@@ -26,7 +26,7 @@ from bridged.dataplane.contract import (
     TapFailed,
     TapPort,
 )
-from bridged.dataplane.portable.control.counters import DropCounter
+from bridged.dataplane.portable.control.counters import DropCounter, new_batch_sizes
 from bridged.dataplane.portable.control.events import EventQueue
 from bridged.dataplane.portable.directions import Directions
 from bridged.dataplane.portable.gate import Gate
@@ -64,13 +64,14 @@ class PortableDataPlane:
             ageing=settings.ageing,
             move_hold=settings.move_hold,
         )
-        self._transport = UdpTransport(settings.bind, settings.socket_buffer, self._drop_sent)
+        sizes = new_batch_sizes()
+        self._transport = UdpTransport(settings.bind, settings.socket_buffer, self._drop_sent, sizes)
         self._directions = Directions(
-            settings, self._table, self._fdb, self._transport, self._events, self._drops, self._tell
+            settings, self._table, self._fdb, self._transport, self._events, self._drops, sizes, self._tell
         )
         self._timers = PeerTimers(self._table, self._directions.sealer, self._tell)
         self._snapshots = Snapshots(
-            self._table, self._fdb, self._transport, self._directions, self._events, self._drops
+            self._table, self._fdb, self._transport, self._directions, self._events, self._drops, sizes
         )
         self._loop = Loop(
             THREAD_NAME,
@@ -120,8 +121,6 @@ class PortableDataPlane:
             before = self._directions.writer
             self._snapshots.keep_from_old_tap(before.has_refused)
             self._directions.attach(tap)
-            # The histogram goes on over adapters.
-            self._directions.writer.frames_per_write = before.frames_per_write
             self._loop.watch_tap()
 
     def inherit_sockets(self, descriptors: Sequence[int]) -> None:

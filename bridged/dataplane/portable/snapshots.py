@@ -7,10 +7,12 @@ step of the interpreter.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path as FilePath
 from typing import Final
 
+from bridged.catalogue.figures import OFFLOADS
 from bridged.dataplane.contract import (
     CONTROL_QUEUE_DATAGRAMS,
     EVENT_QUEUE_EVENTS,
@@ -18,7 +20,7 @@ from bridged.dataplane.contract import (
     DataplaneSnapshot,
     PeerSnapshot,
 )
-from bridged.dataplane.portable.control.counters import DropCounter
+from bridged.dataplane.portable.control.counters import BatchSizes, DropCounter
 from bridged.dataplane.portable.control.events import EventQueue
 from bridged.dataplane.portable.directions import Directions
 from bridged.dataplane.portable.tables.fdb import Fdb
@@ -46,6 +48,7 @@ class Snapshots:
         directions: Directions,
         events: EventQueue,
         drops: DropCounter,
+        batch_sizes: Mapping[str, BatchSizes],
     ) -> None:
         self._table = table
         self._fdb = fdb
@@ -53,6 +56,7 @@ class Snapshots:
         self._directions = directions
         self._events = events
         self._drops = drops
+        self._batch_sizes = batch_sizes
         self.cipher: Cipher | None = None
         self._txqueue_dropped = 0
         self._refusals_before = 0
@@ -63,7 +67,6 @@ class Snapshots:
 
     def take(self, dataplane: str, thread_cpu: dict[str, float]) -> DataplaneSnapshot:
         """All figures now."""
-        transport, port, writer = self._transport, self._directions.tap.port, self._directions.writer
         return DataplaneSnapshot(
             dataplane=dataplane,
             aead=self.cipher.value if self.cipher is not None else "",
@@ -73,25 +76,13 @@ class Snapshots:
             fdb_entries=len(self._fdb),
             fdb_capacity=self._fdb.capacity,
             counts=self._counts(),
-            offloads={
-                "tap_vnet": port.virtio_header_size > 0,
-                "tap_tso": bool(port.offloads & {"tso4", "tso6"}),
-                "tap_uso": bool(port.offloads & {"uso4", "uso6"}),
-                "udp_gso": transport.has_segment,
-                "udp_gro": transport.has_gro,
-                "udp_steering": False,
-                "coalesce": writer.joins,
-            },
+            offloads=self._offloads(),
             offload_fallbacks=self._fallbacks(),
             queues={
                 "control": (self._events.control_depth, CONTROL_QUEUE_DATAGRAMS + STRANGER_QUEUE_DATAGRAMS),
                 "events": (self._events.event_depth, EVENT_QUEUE_EVENTS),
             },
-            histograms={
-                "segments_per_send": transport.segments_per_send.histogram(),
-                "datagrams_per_receive": transport.datagrams_per_receive.histogram(),
-                "frames_per_tap_write": writer.frames_per_write.histogram(),
-            },
+            histograms={name: sizes.histogram() for name, sizes in self._batch_sizes.items()},
             thread_cpu=thread_cpu,
         )
 
@@ -109,6 +100,17 @@ class Snapshots:
             ),
             aead_used_ratio=max((slot.use.aead_ratio() for slot in slots), default=0.0),
         )
+
+    def _offloads(self) -> dict[str, bool]:
+        transport, port = self._transport, self._directions.tap.port
+        return dict.fromkeys((offload.name for offload in OFFLOADS), False) | {
+            "tap_vnet": port.virtio_header_size > 0,
+            "tap_tso": bool(port.offloads & {"tso4", "tso6"}),
+            "tap_uso": bool(port.offloads & {"uso4", "uso6"}),
+            "udp_gso": transport.has_segment,
+            "udp_gro": transport.has_gro,
+            "coalesce": self._directions.writer.joins,
+        }
 
     def _counts(self) -> dict[str, dict[str, int]]:
         counts = {family: values.copy() for family, values in self._directions.counts.items()}

@@ -10,23 +10,14 @@ from typing import Final
 
 import structlog
 
+from bridged.catalogue.figures import OFFLOADS
 from bridged.dataplane.contract import DataPlane
 from bridged.supervision import SUPERVISOR, Timer
 
 INTERVAL_SECONDS: Final = 2.0
 
 _MEANINGS: Final = {
-    ("udp_gso", "eio"): "the WAN interface cannot segment UDP (IPsec, or a card without checksums): "
-    "packets leave one by one",
-    ("udp_gso", "einval"): "the kernel refuses UDP_SEGMENT here: packets leave one by one",
-    ("udp_gso", "emsgsize"): "packets larger than the path's MTU leave one by one, as IP fragments",
-    ("udp_gro", "einval"): "this kernel has no UDP_GRO: packets are received one by one",
-    (
-        "udp_steering",
-        "einval",
-    ): "the kernel refuses a program that chooses among sockets (SO_ATTACH_REUSEPORT_CBPF): a hash of "
-    "addresses and ports distributes the peers over the workers, perhaps unevenly",
-    ("coalesce", "einval"): "the TAP refused a super-frame: frames are written one by one",
+    (offload.name, cause): text for offload in OFFLOADS for cause, text in offload.fallbacks.items()
 }
 
 

@@ -318,13 +318,13 @@ pub struct Snapshot {
     pub fdb_capacity: usize,
     /// Totals by family and name (bridged/catalogue/counters.py).
     pub counts: BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
-    /// `tap_vnet`, `tap_tso`, `tap_uso`, `udp_gso`, `udp_gro`, `coalesce`.
+    /// By name (bridged/catalogue/figures.py), as queues and histograms.
     pub offloads: BTreeMap<&'static str, bool>,
     /// By (offload, cause).
     pub offload_fallbacks: BTreeMap<(&'static str, &'static str), u64>,
-    /// Name to (depth, capacity).
+    /// (Depth, capacity).
     pub queues: BTreeMap<&'static str, (usize, usize)>,
-    /// `segments_per_send`, `datagrams_per_receive`, `frames_per_tap_write`.
+    /// Sizes of batches.
     pub histograms: BTreeMap<&'static str, Histogram>,
     /// Processor seconds by thread name: `tap-0`, `wire-0`, ..., `timer`.
     pub thread_cpu: BTreeMap<String, f64>,

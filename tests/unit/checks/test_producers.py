@@ -32,6 +32,8 @@ def test_a_drop_reason_that_nobody_counts_is_found_for_each_build() -> None:
     assert f"{path}: portable code never drops for `tap_full`" not in findings
     assert f"{path}: portable code never drops for `tap_down`" in findings
     assert f"{path}: native code never counts `mss_fitted`" in findings
+    assert "bridged/catalogue/figures.py: native code never shows `udp_steering`" in findings
+    assert "bridged/catalogue/figures.py: portable code never shows `frames_per_tap_write`" in findings
     assert f"{path}: nothing produces the handshake outcome `crl_expired`" in findings
     assert "bridged/catalogue/error_codes.py: nothing raises `bind_failed`" in findings
 

@@ -10,7 +10,7 @@ import pytest
 
 from bridged.addresses import Endpoint, MacAddress
 from bridged.dataplane.contract import DataplaneEvent, DataplaneSettings, PeerFloated, PeerSettings, TapPort
-from bridged.dataplane.portable.control.counters import DropCounter
+from bridged.dataplane.portable.control.counters import DropCounter, new_batch_sizes
 from bridged.dataplane.portable.control.events import EventQueue
 from bridged.dataplane.portable.directions import Directions
 from bridged.dataplane.portable.tables.fdb import Fdb
@@ -85,6 +85,7 @@ class End:
             self.transport,
             self.events,
             self.drops,
+            new_batch_sizes(),
             self.told.append,
         )
         peer = Peer(PeerSettings(HANDLE, "far", far, WIRE_ID, WIRE_ID), self.transport.path(far), 0.0)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from bridged.catalogue.counters import DISCONNECT_REASONS, HANDSHAKE_OUTCOMES, OFFLOAD_FALLBACKS
+from bridged.catalogue.counters import DISCONNECT_REASONS, HANDSHAKE_OUTCOMES
+from bridged.catalogue.figures import OFFLOAD_FALLBACKS
 from bridged.configuration.schema import Metrics
 from bridged.dataplane.contract import Histogram
 from bridged.runtime.snapshot import ApiCounters, DaemonSnapshot, DutiesStatus

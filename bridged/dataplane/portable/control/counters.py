@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import Final
 
+from bridged.catalogue.figures import BATCHES
 from bridged.dataplane.contract import Direction, FrameKind, Histogram
 
 KINDS: Final[tuple[FrameKind, ...]] = ("unicast", "unknown_unicast", "broadcast", "multicast")
@@ -46,6 +47,11 @@ class BatchSizes:
             counts[bisect_left(BATCH_BOUNDS, size)] += times
         total = sum(size * times for size, times in sizes)
         return Histogram(BATCH_BOUNDS, tuple(counts), float(total))
+
+
+def new_batch_sizes() -> dict[str, BatchSizes]:
+    """Of each kind of batch that this build counts (bridged/catalogue/figures.py), by name."""
+    return {batch.name: BatchSizes() for batch in BATCHES if "portable" in batch.sources}
 
 
 class DropCounter:

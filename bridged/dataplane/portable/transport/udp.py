@@ -13,7 +13,7 @@ import socket
 import struct
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NoReturn
 
 from bridged.addresses import Endpoint
@@ -61,7 +61,13 @@ class UdpTransport:
     _sendto: Callable[..., int]
     _sendmsg: Callable[..., int]
 
-    def __init__(self, bind: Endpoint | None, buffer: Octets, drop: Callable[[str, int], None]) -> None:
+    def __init__(
+        self,
+        bind: Endpoint | None,
+        buffer: Octets,
+        drop: Callable[[str, int], None],
+        batch_sizes: Mapping[str, BatchSizes],
+    ) -> None:
         self._bind = bind
         self._buffer = buffer
         self._drop = drop
@@ -80,8 +86,8 @@ class UdpTransport:
         self.fallbacks: dict[tuple[str, str], int] = {}
         """Refused offloads, by (offload, cause)."""
         self.before_close: Callable[[], None] = lambda: None
-        self.segments_per_send = BatchSizes()
-        self.datagrams_per_receive = BatchSizes()
+        self._segments_per_send = batch_sizes["segments_per_send"]
+        self._datagrams_per_receive = batch_sizes["datagrams_per_receive"]
 
     # --- the socket
 
@@ -194,7 +200,7 @@ class UdpTransport:
             self._drop(drop_reason(error.errno), 0)
             return None
         if ancillary == self._usual:
-            self.datagrams_per_receive.ones += 1
+            self._datagrams_per_receive.ones += 1
             return data, len(data), source, self._usual_source
         return self._parsed(data, ancillary, source)
 
@@ -214,7 +220,7 @@ class UdpTransport:
                 pinned_source = pinned_source_of(level, kind, value)
         if is_usual:
             self._usual, self._usual_source = ancillary, pinned_source
-        self.datagrams_per_receive.observe(-(-len(data) // size) if size else 1)
+        self._datagrams_per_receive.observe(-(-len(data) // size) if size else 1)
         return data, size, source, pinned_source
 
     # --- sending
@@ -258,7 +264,7 @@ class UdpTransport:
             if number:
                 self._drop(drop_reason(number), 1)
                 return 0
-        self.segments_per_send.ones += 1
+        self._segments_per_send.ones += 1
         return len(packet)
 
     def send_to(self, datagram: bytes, endpoint: Endpoint) -> None:
@@ -288,7 +294,7 @@ class UdpTransport:
         segment = (socket.IPPROTO_UDP, UDP_SEGMENT, size.to_bytes(2, sys.byteorder))
         number = self._try(run, path, [segment] if mark is None else [segment, mark])
         if number == 0:
-            self.segments_per_send.observe(len(run))
+            self._segments_per_send.observe(len(run))
             return sum(map(len, run))
         cause = BATCH_REFUSALS.get(number)
         if cause is None:

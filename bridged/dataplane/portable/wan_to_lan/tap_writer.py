@@ -26,13 +26,13 @@ class TapWriter:
     `has_refused`: the kernel did not take a super-frame; from then on each frame is written alone.
     """
 
-    def __init__(self, tap: Tap, coalesce: Set[CoalesceKind]) -> None:
+    def __init__(self, tap: Tap, coalesce: Set[CoalesceKind], frames_per_write: BatchSizes) -> None:
         self._tap = tap
         self._descriptor = tap.port.fds[0]
         self._plain = bytes(tap.header)
         kinds = coalesce & JOINED_KINDS if tap.header >= HEADER_OCTETS else frozenset()
         self._coalescer = Coalescer(tap.header, kinds) if kinds else None
-        self.frames_per_write = BatchSizes()
+        self._frames_per_write = frames_per_write
         self.has_refused = False
 
     @property
@@ -47,7 +47,7 @@ class TapWriter:
         """
         if self._coalescer is not None and len(frames) > 1:
             for packet, count in self._coalescer.coalesce(frames):
-                self.frames_per_write.observe(count)
+                self._frames_per_write.observe(count)
                 try:
                     os.write(self._descriptor, packet)
                 except OSError as error:
@@ -56,7 +56,7 @@ class TapWriter:
                     else:
                         self._tap.failed(self._descriptor, error, count)
             return
-        self.frames_per_write.ones += len(frames)
+        self._frames_per_write.ones += len(frames)
         for frame in frames:
             try:
                 os.write(self._descriptor, self._plain + frame)
@@ -65,7 +65,7 @@ class TapWriter:
 
     def write_one(self, frame: bytes) -> None:
         """`write` for one frame."""
-        self.frames_per_write.ones += 1
+        self._frames_per_write.ones += 1
         try:
             os.write(self._descriptor, self._plain + frame)
         except OSError as error:

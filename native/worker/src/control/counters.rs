@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bridged_core::stats::{bucket, FrameKind, BATCH_BOUNDS, BATCH_BUCKETS, FRAME_KINDS};
 
-pub use crate::control::names::{Count, Reason};
+pub use crate::control::names::{BatchName, Count, Reason};
 
 use crate::contract::{Direction, Histogram, PeerCounters};
 
@@ -43,6 +43,7 @@ impl Counter {
 
 const REASONS: usize = Reason::ALL.len();
 const COUNTS: usize = Count::ALL.len();
+const BATCHES: usize = BatchName::ALL.len();
 
 /// Lost frames and packets. Losses are rare: all threads share these counters.
 #[derive(Debug)]
@@ -204,18 +205,19 @@ impl Counters {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct ThreadCells {
-    /// Datagrams of each UDP send.
-    pub segments_per_send: BatchSizes,
-    /// Datagrams of each read of the socket.
-    pub datagrams_per_receive: BatchSizes,
-    /// Frames of each write to the TAP.
-    pub frames_per_tap_write: BatchSizes,
+    sizes: [BatchSizes; BATCHES],
     counts: [Counter; COUNTS],
     /// UDP_SEGMENT sends that failed: EIO, EINVAL, EMSGSIZE.
     pub segment_fallbacks: [Counter; 3],
 }
 
 impl ThreadCells {
+    /// Sizes of one kind of batch; only the one thread that it belongs to counts in them.
+    #[inline]
+    pub fn sizes(&self, batch: BatchName) -> &BatchSizes {
+        &self.sizes[batch as usize]
+    }
+
     /// Count; only the one thread that it belongs to.
     #[inline]
     pub fn count(&self, count: Count, times: u64) {

@@ -238,3 +238,99 @@ impl Count {
         }
     }
 }
+
+/// What kernel or card may do for us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum OffloadName {
+    /// Frames of the TAP carry a virtio-net header.
+    TapVnet,
+    /// The TAP gives TCP super-frames.
+    TapTso,
+    /// The TAP gives UDP super-frames.
+    TapUso,
+    /// The kernel cuts a run of packets into datagrams.
+    UdpGso,
+    /// The kernel joins datagrams on arrival.
+    UdpGro,
+    /// Several sockets share the peers by their ids.
+    UdpSteering,
+    /// Frames are joined into super-frames for the TAP.
+    Coalesce,
+}
+
+impl OffloadName {
+    /// All of them, by index.
+    pub const ALL: &'static [OffloadName] = &[
+        OffloadName::TapVnet,
+        OffloadName::TapTso,
+        OffloadName::TapUso,
+        OffloadName::UdpGso,
+        OffloadName::UdpGro,
+        OffloadName::UdpSteering,
+        OffloadName::Coalesce,
+    ];
+
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            OffloadName::TapVnet => "tap_vnet",
+            OffloadName::TapTso => "tap_tso",
+            OffloadName::TapUso => "tap_uso",
+            OffloadName::UdpGso => "udp_gso",
+            OffloadName::UdpGro => "udp_gro",
+            OffloadName::UdpSteering => "udp_steering",
+            OffloadName::Coalesce => "coalesce",
+        }
+    }
+}
+
+/// A queue whose depth is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum QueueName {
+    /// Control packets that wait for the control plane.
+    Control,
+    /// Events that wait for the control plane.
+    Events,
+}
+
+impl QueueName {
+    /// All of them, by index.
+    pub const ALL: &'static [QueueName] = &[QueueName::Control, QueueName::Events];
+
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            QueueName::Control => "control",
+            QueueName::Events => "events",
+        }
+    }
+}
+
+/// What the sizes of batches are counted of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum BatchName {
+    /// Datagrams handed to the kernel in one call.
+    SegmentsPerSend,
+    /// Datagrams taken from the kernel in one call.
+    DatagramsPerReceive,
+    /// Frames coalesced into one TAP write.
+    FramesPerTapWrite,
+}
+
+impl BatchName {
+    /// All of them, by index.
+    pub const ALL: &'static [BatchName] =
+        &[BatchName::SegmentsPerSend, BatchName::DatagramsPerReceive, BatchName::FramesPerTapWrite];
+
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            BatchName::SegmentsPerSend => "segments_per_send",
+            BatchName::DatagramsPerReceive => "datagrams_per_receive",
+            BatchName::FramesPerTapWrite => "frames_per_tap_write",
+        }
+    }
+}

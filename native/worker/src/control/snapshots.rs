@@ -9,8 +9,11 @@ use bridged_core::fdb::FdbChanges;
 use bridged_sys::tap::dropped_by_queue;
 use bridged_sys::thread::{now, unix_seconds};
 
-use crate::contract::{PeerSnapshot, Snapshot, CONTROL_QUEUE_DATAGRAMS, EVENT_QUEUE_EVENTS, STRANGER_QUEUE_DATAGRAMS};
-use crate::control::counters::{histogram, peer_counters, BatchSizes, Count, ThreadCells};
+use crate::contract::{
+    Histogram, PeerSnapshot, Snapshot, CONTROL_QUEUE_DATAGRAMS, EVENT_QUEUE_EVENTS, STRANGER_QUEUE_DATAGRAMS,
+};
+use crate::control::counters::{histogram, peer_counters, Count};
+use crate::control::names::{BatchName, OffloadName, QueueName};
 use crate::shared::Shared;
 use crate::tables::peers::Peer;
 use crate::tap::Tap;
@@ -50,8 +53,6 @@ pub fn of_plane<T: Transport>(shared: &Shared<T>, aead: &'static str, txqueue_dr
     if let Some(dropped) = tap.as_ref().and_then(|tap| dropped_by_queue(&tap.name)) {
         txqueue_dropped.fetch_max(dropped, Relaxed);
     }
-    let (control, others) = shared.events.depths();
-    let sizes = |of: fn(&ThreadCells) -> &BatchSizes| histogram(shared.counters.threads.iter().map(of));
     Snapshot {
         dataplane: "native",
         aead,
@@ -61,17 +62,10 @@ pub fn of_plane<T: Transport>(shared: &Shared<T>, aead: &'static str, txqueue_dr
         fdb_entries,
         fdb_capacity: shared.stations.capacity(),
         counts: counts(shared, changes, [txqueue_dropped.load(Relaxed), transport.receive_overflow]),
-        offloads: offloads(tap.as_deref(), &transport),
+        offloads: OffloadName::ALL.iter().map(|one| (one.name(), is_on(*one, tap.as_deref(), &transport))).collect(),
         offload_fallbacks: fallbacks(shared, &transport),
-        queues: BTreeMap::from([
-            ("control", (control, CONTROL_QUEUE_DATAGRAMS + STRANGER_QUEUE_DATAGRAMS)),
-            ("events", (others, EVENT_QUEUE_EVENTS)),
-        ]),
-        histograms: BTreeMap::from([
-            ("segments_per_send", sizes(|cells| &cells.segments_per_send)),
-            ("datagrams_per_receive", sizes(|cells| &cells.datagrams_per_receive)),
-            ("frames_per_tap_write", sizes(|cells| &cells.frames_per_tap_write)),
-        ]),
+        queues: QueueName::ALL.iter().map(|queue| (queue.name(), depth_and_capacity(*queue, shared))).collect(),
+        histograms: BatchName::ALL.iter().map(|batch| (batch.name(), sizes(*batch, shared))).collect(),
         thread_cpu: shared.threads.cpu_seconds(),
     }
 }
@@ -98,16 +92,28 @@ fn counts<T: Transport>(
     families
 }
 
-fn offloads(tap: Option<&Tap>, transport: &TransportFigures) -> BTreeMap<&'static str, bool> {
-    BTreeMap::from([
-        ("tap_vnet", tap.is_some_and(|tap| tap.vnet > 0)),
-        ("tap_tso", tap.is_some_and(|tap| tap.has_tso)),
-        ("tap_uso", tap.is_some_and(|tap| tap.has_uso)),
-        ("coalesce", tap.is_some_and(Tap::coalesces)),
-        ("udp_gso", transport.has_segment),
-        ("udp_gro", transport.has_gro),
-        ("udp_steering", transport.is_steered),
-    ])
+fn is_on(offload: OffloadName, tap: Option<&Tap>, transport: &TransportFigures) -> bool {
+    match offload {
+        OffloadName::TapVnet => tap.is_some_and(|tap| tap.vnet > 0),
+        OffloadName::TapTso => tap.is_some_and(|tap| tap.has_tso),
+        OffloadName::TapUso => tap.is_some_and(|tap| tap.has_uso),
+        OffloadName::Coalesce => tap.is_some_and(Tap::coalesces),
+        OffloadName::UdpGso => transport.has_segment,
+        OffloadName::UdpGro => transport.has_gro,
+        OffloadName::UdpSteering => transport.is_steered,
+    }
+}
+
+fn depth_and_capacity<T: Transport>(queue: QueueName, shared: &Shared<T>) -> (usize, usize) {
+    let (control, events) = shared.events.depths();
+    match queue {
+        QueueName::Control => (control, CONTROL_QUEUE_DATAGRAMS + STRANGER_QUEUE_DATAGRAMS),
+        QueueName::Events => (events, EVENT_QUEUE_EVENTS),
+    }
+}
+
+fn sizes<T: Transport>(batch: BatchName, shared: &Shared<T>) -> Histogram {
+    histogram(shared.counters.threads.iter().map(|cells| cells.sizes(batch)))
 }
 
 fn fallbacks<T: Transport>(
@@ -116,12 +122,14 @@ fn fallbacks<T: Transport>(
 ) -> BTreeMap<(&'static str, &'static str), u64> {
     let mut table = BTreeMap::new();
     for (index, cause) in SEGMENT_CAUSES.into_iter().enumerate() {
-        table.insert(("udp_gso", cause), shared.counters.sum(|cells| &cells.segment_fallbacks[index]));
+        table.insert((OffloadName::UdpGso.name(), cause), shared.counters.sum(|cells| &cells.segment_fallbacks[index]));
     }
-    for (name, missing) in ["udp_gso", "udp_gro", "udp_steering"].into_iter().zip(transport.missing) {
-        *table.entry((name, "einval")).or_insert(0) += missing;
+    for (name, missing) in
+        [OffloadName::UdpGso, OffloadName::UdpGro, OffloadName::UdpSteering].into_iter().zip(transport.missing)
+    {
+        *table.entry((name.name(), "einval")).or_insert(0) += missing;
     }
-    table.insert(("coalesce", "einval"), shared.adapter.coalesce_fallbacks.get());
+    table.insert((OffloadName::Coalesce.name(), "einval"), shared.adapter.coalesce_fallbacks.get());
     table.retain(|_, count| *count > 0);
     table
 }

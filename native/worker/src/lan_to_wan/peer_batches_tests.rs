@@ -4,6 +4,7 @@ use bridged_sys::thread::now;
 
 use super::*;
 use crate::control::counters::histogram;
+use crate::control::names::BatchName;
 use crate::lan_to_wan::pending::QUEUE_PEERS;
 use crate::test_rig::{frame, Far, Rig, Run};
 use crate::transport::udp::sockets::UdpTransport;
@@ -40,7 +41,7 @@ fn shape(runs: &[Run]) -> Vec<(usize, usize)> {
 }
 
 fn sends(rig: &Rig) -> (u64, u64) {
-    let sizes = histogram(rig.shared().counters.threads.iter().map(|cells| &cells.segments_per_send));
+    let sizes = histogram(rig.shared().counters.threads.iter().map(|cells| cells.sizes(BatchName::SegmentsPerSend)));
     (sizes.counts.iter().sum(), sizes.total as u64)
 }
 

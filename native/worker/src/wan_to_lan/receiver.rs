@@ -14,6 +14,7 @@ use bridged_sys::EAGAIN;
 
 use crate::contract::Direction::Receive;
 use crate::control::counters::Reason;
+use crate::control::names::BatchName;
 use crate::shared::Shared;
 use crate::tables::keys::SPARE_OCTETS;
 use crate::threads::wan_thread;
@@ -97,7 +98,7 @@ impl<T: Transport> WanReceiver<T> {
             let Some(arrival) = self.receiver.arrival(index, &shared.transport) else { continue };
             self.rests |= self.moderation.observe(arrival.segment, now);
             let packets = if arrival.segment == 0 { 1 } else { arrival.length.div_ceil(arrival.segment) };
-            shared.counters.threads[wan_thread(self.worker)].datagrams_per_receive.observe(packets, 1);
+            shared.counters.threads[wan_thread(self.worker)].sizes(BatchName::DatagramsPerReceive).observe(packets, 1);
             let table = shared.peers.table.load();
             let scene = WanScene { shared, table: &table, link: &link, now };
             self.read_arrival(&scene, &arrival);

@@ -14,6 +14,7 @@ use bridged_sys::EINVAL;
 
 use crate::contract::Direction::Receive;
 use crate::control::counters::Reason;
+use crate::control::names::BatchName;
 use crate::shared::Shared;
 use crate::tap::{judge, Failure, Tap};
 use crate::transport::seam::Transport;
@@ -82,7 +83,7 @@ impl TapWriter {
     fn write_frames<T: Transport>(&mut self, shared: &Shared<T>, tap: &Arc<Tap>, octets: &mut [u8]) {
         let queue = tap.queue(self.worker);
         let TapWriter { coalescer, frames, gather, thread, .. } = self;
-        let sizes = &shared.counters.threads[*thread].frames_per_tap_write;
+        let sizes = shared.counters.threads[*thread].sizes(BatchName::FramesPerTapWrite);
         let writer = Writer { shared, tap, queue, left: Cell::new(frames.len()) };
         let Some(coalescer) = coalescer.as_mut().filter(|_| frames.len() > 1 && tap.coalesces()) else {
             for frame in frames.iter() {

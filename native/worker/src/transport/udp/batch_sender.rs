@@ -16,6 +16,7 @@ use bridged_sys::{Errno, EAGAIN, EINVAL, EIO, EMSGSIZE};
 
 use crate::contract::Direction::Transmit;
 use crate::control::counters::{Count, Reason};
+use crate::control::names::BatchName;
 use crate::sync::{lock, ArcSwap};
 use crate::transport::seam::{BatchSender, Packet, SendContext, Taken, Transport};
 use crate::transport::udp::path::UdpPath;
@@ -132,7 +133,7 @@ impl BatchSender<UdpTransport> for UdpBatchSender {
             let (sent, number) = self.sender.send_many(socket, arena, &self.messages[at..]);
             for (message, owner) in self.messages[at..at + sent].iter().zip(&self.owners[at..]) {
                 add(&mut self.taken[*owner], taken_of(message));
-                context.counters.threads[self.thread].segments_per_send.observe(datagrams(message), 1);
+                context.counters.threads[self.thread].sizes(BatchName::SegmentsPerSend).observe(datagrams(message), 1);
             }
             at += sent;
             if number != 0 && at < self.messages.len() {
@@ -182,7 +183,7 @@ impl BatchSender<UdpTransport> for UdpBatchSender {
         }
         match number {
             None => {
-                context.counters.threads[self.thread].segments_per_send.observe(1, 1);
+                context.counters.threads[self.thread].sizes(BatchName::SegmentsPerSend).observe(1, 1);
                 Ok(())
             }
             Some(number) => Err(drop_reason(number)),
@@ -222,7 +223,7 @@ impl UdpBatchSender {
         }
         let cells = &context.counters.threads[self.thread];
         if number == 0 {
-            cells.segments_per_send.observe(datagrams(&message), 1);
+            cells.sizes(BatchName::SegmentsPerSend).observe(datagrams(&message), 1);
             return taken_of(&message);
         }
         let cause = [EIO, EINVAL, EMSGSIZE].iter().position(|cause| *cause == number);
@@ -256,7 +257,7 @@ impl UdpBatchSender {
             match result {
                 Ok(()) => {
                     add(&mut taken, Taken { packets: 1, octets: length });
-                    context.counters.threads[self.thread].segments_per_send.observe(1, 1);
+                    context.counters.threads[self.thread].sizes(BatchName::SegmentsPerSend).observe(1, 1);
                 }
                 Err(number) => context.counters.count_drops(Transmit, drop_reason(number), 1, None),
             }
