@@ -184,6 +184,9 @@ class Rig:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # pytest shows this where a test fails.
+        figures = self.plane.snapshot()
+        print(figures.drops, figures.counts, figures.queues)
         self.plane.stop()
         for peer in self.peers:
             peer.close()

@@ -94,9 +94,11 @@ def test_unconfirmed_start_is_taken_back(gateway: Gateway) -> None:
 
 
 def test_confirmed_start_stays(gateway: Gateway) -> None:
-    client = gateway.client.start("--confirm", "2").wait_connected()
+    began = time.monotonic()
+    client = gateway.client.start("--confirm", "4").wait_connected()
+    at_most(time.monotonic() - began, 3.0, "the start")
     client.command("confirm", "--config", str(client.file))
-    time.sleep(2.5)
+    time.sleep(4.5)
     assert client.started.running and client.connected_peers()
     assert "br0" in links_of(gateway.site)
     assert client.stop() == 0
