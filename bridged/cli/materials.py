@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+import typer
 
 from bridged.errors import ConfigurationError
 
@@ -25,20 +28,27 @@ def read_octets(file: Path) -> bytes:
     try:
         with file.open("rb") as stream:
             content = stream.read(PROFILE_OCTETS_MAX + 1)
-    except OSError as error:
-        raise ConfigurationError(f"cannot be read: {error.strerror or error}", file=file) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigurationError(f"cannot be read: {reason}", file=file) from None
     if len(content) > PROFILE_OCTETS_MAX:
         raise ConfigurationError(f"larger than {PROFILE_OCTETS_MAX} bytes; is it a profile?", file=file)
     return content
 
 
 class Materials:
-    """The texts of one profile, by the file name that each gets."""
+    """The texts of one profile, by the file name that each gets.
 
-    def __init__(self, profile: Profile, file: Path) -> None:
+    `password_file` has the password of an encrypted key or PKCS#12 file; otherwise the profile's `askpass`,
+    or a question on the terminal. `remarks`: what the user should know, once `texts` has returned.
+    """
+
+    def __init__(self, profile: Profile, file: Path, password_file: Path | None = None) -> None:
+        self.file = file
+        self.remarks: list[str] = []
         self._profile = profile
-        self._file = file
         self._folder = file.absolute().parent / (profile.directory or "")
+        self._password_file = password_file
 
     def texts(self) -> dict[str, str]:
         """All texts.
@@ -46,13 +56,12 @@ class Materials:
         Raises:
             ConfigurationError: a file cannot be read, or a text cannot be used; names line and directive.
         """
-        from bridged.tls.pem import CERTIFICATES, PRIVATE_KEYS, REVOCATION_LISTS, STATIC_KEYS
+        from bridged.tls.pem import CERTIFICATES, REVOCATION_LISTS, STATIC_KEYS
 
         profile = self._profile
         found = {
             "ca.crt": (profile.ca, "ca", CERTIFICATES),
-            "client.crt": (profile.certificate, "cert", CERTIFICATES),
-            "client.key": (profile.key, "key", PRIVATE_KEYS),
+            "own.crt": (profile.certificate, "cert", CERTIFICATES),
             "crl.pem": (profile.crl, "crl-verify", REVOCATION_LISTS),
             "wrap.key": (profile.wrap_key, profile.wrap, STATIC_KEYS),
         }
@@ -61,11 +70,13 @@ class Materials:
             for name, (material, key, labels) in found.items()
             if material is not None
         }
+        if profile.key is not None:
+            texts["own.key"] = self._key(profile.key)
         if profile.pkcs12 is not None:
             texts = {**self._opened(profile.pkcs12), **texts}
         if profile.extra_certificates is not None:
-            texts["client.crt"] += "\n" + self._text(profile.extra_certificates, "extra-certs", CERTIFICATES)
-        _check(texts, self._file)
+            texts["own.crt"] += "\n" + self._text(profile.extra_certificates, "extra-certs", CERTIFICATES)
+        _check(texts, self.file, "client" if profile.server is None else "server")
         return {name: text.strip() + "\n" for name, text in texts.items()}
 
     def exposed(self) -> list[str]:
@@ -74,7 +85,7 @@ class Materials:
 
         secrets = (self._profile.key, self._profile.pkcs12, self._profile.wrap_key)
         paths = dict.fromkeys(
-            self._folder / one.path if one.path else self._file for one in secrets if one is not None
+            self._path(one) if one.path else self.file for one in secrets if one is not None
         )
         found = [exposure(path) for path in paths]
         return [f"the private key in {text}" for text in found if text is not None]
@@ -86,48 +97,120 @@ class Materials:
 
         content = self._octets(material, key)
         try:
-            return decode_text(pem_blocks(content, labels) or content, str(self._file))
+            return decode_text(pem_blocks(content, labels) or content, str(self.file))
         except ConfigurationError as error:
             raise self._error(error, material, key) from None
+
+    def _key(self, material: Material) -> str:
+        from bridged.tls.pem import PRIVATE_KEYS, is_encrypted
+        from bridged.tls.private_key import without_password
+
+        text = self._text(material, "key", PRIVATE_KEYS)
+        if not is_encrypted(text.encode()):
+            return text
+        password = self._password("the private key")
+        try:
+            text = without_password(text.encode(), password).decode()
+        except ConfigurationError as error:
+            raise self._error(error, material, "key") from None
+        self._say_open()
+        return text
 
     def _octets(self, material: Material, key: str) -> bytes:
         if material.text is not None:
             return material.text.encode()
-        path = self._folder / (material.path or "")
+        path = self._path(material)
         try:
             if path.exists() and not path.is_file():
                 # `join` would wait for ever on a pipe or a device.
                 raise ConfigurationError("is not a regular file", file=path)
             return read_octets(path)
-        except ConfigurationError as error:
-            raise self._error(error, material, key) from None
+        except (ConfigurationError, OSError, ValueError) as error:
+            reason = error.reason if isinstance(error, ConfigurationError) else f"cannot be read: {error}"
+            reason = foreign_path(material.path or "", key) or reason
+            raise self._error(ConfigurationError(reason), material, key) from None
+
+    def _path(self, material: Material) -> Path:
+        """The file that a material names. One of a Windows folder may lie beside the profile."""
+        from bridged.profiles.windows import file_name
+
+        path = self._folder / (material.path or "")
+        name = file_name(material.path or "")
+        beside = self.file.absolute().parent / name if name else path
+        try:
+            return beside if name and beside.is_file() else path
+        except (OSError, ValueError):
+            return path
 
     def _opened(self, material: Material) -> dict[str, str]:
-        from bridged.tls.pkcs12 import read_pkcs12
+        from bridged.tls.pkcs12 import needs_password, read_pkcs12
 
         content = self._octets(material, "pkcs12")
         name = shlex.quote(str(self._folder / material.path)) if material.path else "FILE"
         try:
             if material.text is not None:
                 content = base64.b64decode("".join(material.text.split()), validate=True)
-            opened = read_pkcs12(content, name)
+            password = self._password("the PKCS#12 file", required=False) if needs_password(content) else None
+            opened = read_pkcs12(content, name, password)
         except binascii.Error:
             reason = "the block is not Base64 text"
-            raise ConfigurationError(reason, file=self._file, line=material.line, key="pkcs12") from None
+            raise ConfigurationError(reason, file=self.file, line=material.line, key="pkcs12") from None
         except ConfigurationError as error:
             raise self._error(error, material, "pkcs12") from None
-        texts = {"client.crt": opened.certificate_pem.decode(), "client.key": opened.key_pem.decode()}
+        if password is not None:
+            self._say_open()
+        texts = {"own.crt": opened.certificate_pem.decode(), "own.key": opened.key_pem.decode()}
         if opened.ca_pem:
             texts["ca.crt"] = opened.ca_pem.decode()
         return texts
 
+    def _password(self, what: str, *, required: bool = True) -> bytes | None:
+        """The first line of the password's file, or an answer on the terminal; None: nobody can be asked."""
+        material = self._profile.password
+        if self._password_file is not None:
+            content = read_octets(self._password_file)
+        elif material is not None:
+            content = self._octets(material, "askpass")
+        elif sys.stdin.isatty() and sys.stderr.isatty():
+            return str(typer.prompt(f"Password of {what}", hide_input=True, err=True)).encode()
+        elif required:
+            raise ConfigurationError(
+                f"{what} is encrypted; give its password in a file: `--password-file FILE`, or write the key "
+                "without a password: `openssl pkey -in OLD -out NEW`",
+                file=self.file,
+                line=self._profile.key.line if self._profile.key else None,
+                key="key",
+            )
+        else:
+            return None
+        return content.split(b"\n")[0].rstrip(b"\r")
+
+    def _say_open(self) -> None:
+        self.remarks.append(
+            "the private key is written without its password, since the daemon starts unattended; only the "
+            "file's owner may read it"
+        )
+
     def _error(self, error: ConfigurationError, material: Material, key: str) -> ConfigurationError:
         """The same reason, at the line where the profile names the file."""
         which = f"{self._folder / material.path} " if material.path else ""
-        return ConfigurationError(f"{which}{error.reason}", file=self._file, line=material.line, key=key)
+        return ConfigurationError(f"{which}{error.reason}", file=self.file, line=material.line, key=key)
 
 
-def _check(texts: dict[str, str], file: Path) -> None:
+def foreign_path(path: str, key: str) -> str | None:
+    """What to do about a path of Windows; None if it is none."""
+    from bridged.profiles.windows import file_name, looks_eaten
+
+    if looks_eaten(path):
+        return (
+            f"is a Windows path that lost its backslashes (in quotes they must be doubled); copy the file "
+            f"beside the profile, and write its bare name: `{key} NAME`"
+        )
+    name = file_name(path)
+    return f"is a Windows path; copy the file {name} beside the profile, then try again" if name else None
+
+
+def _check(texts: dict[str, str], file: Path, role: str) -> None:
     """Refuse now what the daemon would refuse at its start."""
     from bridged.protocol.keys.static_key import parse_static_key
     from bridged.tls import TlsSettings, make_engine_factory
@@ -135,9 +218,9 @@ def _check(texts: dict[str, str], file: Path) -> None:
     if "wrap.key" in texts:
         parse_static_key(texts["wrap.key"], f"{file}, tls-auth or tls-crypt")
     settings = TlsSettings(
-        "client",
-        texts["client.crt"].encode(),
-        texts["client.key"].encode(),
+        "server" if role == "server" else "client",
+        texts["own.crt"].encode(),
+        texts["own.key"].encode(),
         texts["ca.crt"].encode() if "ca.crt" in texts else None,
         texts["crl.pem"].encode() if "crl.pem" in texts else None,
         # Without a CA the settings require fingerprints; their values do not matter here.

@@ -201,8 +201,10 @@ class Tls(Section):
     peer_fingerprints: tuple[str, ...] = Field(
         (), description="SHA-256 of accepted peer certificates, instead of the CA or in addition to it"
     )
-    peer_role: Literal["auto", "client", "server", "any"] = Field(
-        "auto", description="extended key usage required of the peer (remote-cert-tls); auto: the other role"
+    peer_role: Literal["auto", "client", "server", "compatible", "any"] = Field(
+        "auto",
+        description="extended key usage required of the peer (remote-cert-tls); auto: the other role; "
+        "compatible: the other role, or none at all, as OpenVPN without remote-cert-tls",
     )
     peer_name: str | None = Field(None, description="required common name of the peer's certificate")
     peer_name_prefix: str | None = Field(None, description="required beginning of that name")

@@ -1,8 +1,8 @@
-"""OpenVPN profiles (`.ovpn`): reads a client's profile, and writes one for a client."""
+"""OpenVPN's files: reads clients' profiles, servers' files and OpenWrt's; writes a client's profile."""
 
 from bridged.profiles.configuration import Trust, render_yaml, to_configuration
 from bridged.profiles.export import ClientProfile, serialize_profile
-from bridged.profiles.importer import parse_profile
+from bridged.profiles.importer import Reading, parse_profile, read_file
 from bridged.profiles.profile import Material, Notice, Profile
 
 __all__ = [
@@ -10,8 +10,10 @@ __all__ = [
     "Material",
     "Notice",
     "Profile",
+    "Reading",
     "Trust",
     "parse_profile",
+    "read_file",
     "render_yaml",
     "serialize_profile",
     "to_configuration",

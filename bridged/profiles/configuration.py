@@ -1,4 +1,4 @@
-"""Turns a profile into a client's YAML configuration.
+"""Turns a profile or a server's file into a YAML configuration.
 
 The keys are those of `bridged.configuration.schema`, which this package must not import: the caller checks
 the result there. Pure.
@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from bridged.profiles.profile import Profile
+from bridged.profiles.profile import Profile, ServerSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def to_configuration(
     ports: Sequence[str] = (),
     state_directory: Path | None = None,
 ) -> dict[str, Any]:
-    """Plain values for YAML: one bridge and one client tunnel, with no setting that the profile lacks."""
+    """Plain values for YAML: one bridge and one tunnel, with no setting that the profile lacks."""
     bridge_section = _known(ports=list(ports), addresses=list(profile.addresses))
     return _known(
         state_directory=str(state_directory) if state_directory else None,
@@ -59,7 +59,7 @@ def render_yaml(configuration: Mapping[str, Any], heading: Sequence[str] = ()) -
 
 def _tunnel(profile: Profile, trust: Trust, bridge: str) -> dict[str, Any]:
     tunnel = _known(
-        role="client",
+        role="client" if profile.server is None else "server",
         bridge=bridge,
         tap=_known(
             name=profile.tap_name,
@@ -68,6 +68,7 @@ def _tunnel(profile: Profile, trust: Trust, bridge: str) -> dict[str, Any]:
         ),
         remotes=[str(remote) for remote in profile.remotes],
         local=str(profile.local) if profile.local else None,
+        **_of_server(profile.server),
         tls=_known(
             ca=trust.ca,
             certificate=trust.certificate,
@@ -110,6 +111,23 @@ def _tunnel(profile: Profile, trust: Trust, bridge: str) -> dict[str, Any]:
             digest=profile.wrap_digest if is_auth else None,
         )
     return tunnel
+
+
+def _of_server(server: ServerSettings | None) -> dict[str, Any]:
+    """`forward_between_peers` is always written: OpenVPN's default is the opposite of ours."""
+    if server is None:
+        return {}
+    push = list(server.push)
+    routes = ("route", "redirect-gateway", "redirect-private")
+    if server.pushes_gateway and any(option.split()[0] in routes for option in push):
+        push.insert(0, f"route-gateway {server.pushes_gateway}")
+    return _known(
+        listen=str(server.listen) if server.listen else None,
+        forward_between_peers=server.forwards_between_peers,
+        duplicate_names=server.allows_duplicate_names or None,
+        peers_max=server.peers_max,
+        push=push,
+    )
 
 
 def _mss(size: int | None) -> int | str | None:

@@ -12,11 +12,13 @@ from typing import Final
 
 from bridged.addresses import Endpoint, Remote
 from bridged.errors import ConfigurationError
-from bridged.profiles.draft import Connection, Draft
+from bridged.profiles.draft import DEFAULT_PORT, Connection, Draft
+from bridged.profiles.not_yet import NOT_YET
 from bridged.profiles.profile import Notice, Profile
 
 REMOTES_MAX: Final = 64
 _DEFAULT_MTU: Final = 1500
+_ONLY_UDP: Final = "only UDP is supported by this version"
 
 
 def settle_connections(draft: Draft, source: str) -> list[ConfigurationError]:
@@ -28,8 +30,8 @@ def settle_connections(draft: Draft, source: str) -> list[ConfigurationError]:
     if len(asked) > REMOTES_MAX:
         return [_error(f"more than {REMOTES_MAX} servers", source, asked[REMOTES_MAX].line, "remote")]
     if draft.blocks and draft.remotes:
-        text = "`remote`: ignored: the file has `<connection>` blocks, and only those count"
-        profile.notices.append(Notice(draft.remotes[0].line, text))
+        text = "ignored: the file has `<connection>` blocks, and only those count"
+        profile.notices.append(Notice(draft.remotes[0].line, text, "remote"))
     used = [connection for connection in asked if _reason_against(connection, draft) is None]
     broken = [connection for connection in used if connection.refusals]
     used = [connection for connection in used if not connection.refusals]
@@ -44,13 +46,32 @@ def settle_connections(draft: Draft, source: str) -> list[ConfigurationError]:
     return []
 
 
+def settle_listening(draft: Draft, source: str) -> list[ConfigurationError]:
+    """Put the address to listen on, and the settings of a server's connections, into the profile."""
+    general, profile = draft.general, draft.profile
+    _apply_shared(profile, general)
+    if general.exit_notify is not None:
+        profile.exit_notify = general.exit_notify
+    profile.mss, profile.wan_mtu = general.mss, general.wan_mtu
+    port = general.local_port or DEFAULT_PORT
+    anywhere = "0.0.0.0" if general.transport.endswith("4") else "::"
+    host = general.local_host or anywhere
+    if (host, port) != ("::", DEFAULT_PORT):
+        draft.server.listen = Endpoint.of(host, port)
+    errors = [_error("belongs in a client's profile", source, one.line, "connection") for one in draft.blocks]
+    if general.transport.startswith("tcp") and "tcp" in NOT_YET:
+        draft.needs.add("tcp")
+        errors.append(_error(NOT_YET["tcp"].reason, source, general.protocol_line, "proto"))
+    return errors
+
+
 def _reason_against(connection: Connection, draft: Draft) -> str | None:
     """Why this server is not used; None if it can be."""
     remote = connection.remote
     if remote is None:
         return "it names no `remote`"
-    if connection.transport.startswith("tcp"):
-        return "only UDP is supported by this version"
+    if connection.transport.startswith("tcp") and "tcp" in NOT_YET:
+        return _ONLY_UDP
     if draft.protocol_force not in (None, "udp"):
         return f"`proto-force {draft.protocol_force}`"
     where = _remote(connection)
@@ -69,7 +90,9 @@ def _nothing_left(
             for line, name, reason in connection.refusals
         ]
     reasons = {_reason_against(connection, draft) for connection in asked}
-    if reasons == {"only UDP is supported by this version"}:
+    if _ONLY_UDP in reasons:
+        draft.needs.add("tcp")
+    if reasons == {_ONLY_UDP}:
         reason = "only TCP, which this version does not support; ask the server's owner for a UDP port"
     else:
         reason = "; ".join(sorted(str(text) for text in reasons))
@@ -113,20 +136,24 @@ def _note(connection: Connection, fitting: list[Connection], first: Connection, 
     if reason is None:
         reason = f"{_difference(first, connection)} from the first server's; give it a profile of its own"
     host = connection.remote.host if connection.remote else "a block"
-    notices.append(Notice(line, f"`remote`: {host} is left out: {reason}"))
+    notices.append(Notice(line, f"{host} is left out: {reason}", "remote"))
 
 
 def _apply(profile: Profile, used: list[Connection]) -> None:
     first = used[0]
     profile.remotes = [_remote(connection) for connection in used]
-    profile.wrap, profile.wrap_key = first.wrap, first.wrap_key
-    profile.wrap_direction = first.wrap_direction
-    profile.mtu = first.mtu
+    _apply_shared(profile, first)
     if any(connection.exit_notify is not None for connection in used):
         profile.exit_notify = any(connection.exit_notify for connection in used)
     if first.binds and (first.local_host is not None or first.local_port is not None):
         profile.local = Endpoint.of(first.local_host or "::", first.local_port or first.remote_port)
     _apply_sizes(profile, used)
+
+
+def _apply_shared(profile: Profile, connection: Connection) -> None:
+    profile.wrap, profile.wrap_key = connection.wrap, connection.wrap_key
+    profile.wrap_direction = connection.wrap_direction
+    profile.mtu = connection.mtu
 
 
 def _apply_sizes(profile: Profile, used: list[Connection]) -> None:

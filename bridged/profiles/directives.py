@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from bridged.profiles.not_yet import NOT_YET
+
 
 def _each(names: str, text: str) -> dict[str, str]:
     return dict.fromkeys(names.split(), text)
@@ -55,9 +57,9 @@ NOTED: Final[Mapping[str, str]] = {
         "client-nat",
         _LAYER3_NOTE,
     ),
-    **_each("up down route-up route-pre-down ipchange dns-updown", _SCRIPT_NOTE),
+    **_each("down route-up route-pre-down ipchange dns-updown", _SCRIPT_NOTE),
     **_each(
-        "tls-cipher tls-ciphersuites tls-groups ecdh-curve tls-cert-profile",
+        "tls-ciphersuites tls-groups ecdh-curve tls-cert-profile",
         "ignored: TLS uses its own list of strong suites and groups",
     ),
     **_each("inactive session-timeout single-session tls-exit", _STAYS_NOTE),
@@ -75,7 +77,6 @@ NOTED: Final[Mapping[str, str]] = {
     "data-ciphers-fallback": "ignored: the cipher is always negotiated, with all servers from 2.4 on",
     "ncp-disable": "ignored: the cipher is always negotiated, with all servers from 2.4 on; OpenVPN 2.6 has "
     "removed the option",
-    "askpass": "ignored: bridged does not ask for a password, and refuses a key that has one",
 }
 
 _MANAGEMENT_NOTE: Final = "ignored: use `bridged status`, its API and its metrics instead"
@@ -83,35 +84,16 @@ _SERVER_TEXT: Final = (
     "belongs in a server's file; make a server with `bridged init`, or ask its owner for a client's profile"
 )
 _COMMAND_TEXT: Final = "is a command, not an option of a profile; remove the line"
-_PROXY_TEXT: Final = (
-    "proxies need TCP, which this version does not support; ask for a server reachable over UDP"
-)
 _TOKEN_TEXT: Final = (
     "keys in hardware or system stores are not supported; export certificate and key as PEM files"
 )
-_PASSWORD_TEXT: Final = (
-    "user names and passwords are not supported by this version; ask the server's owner for a profile "
-    "that needs only a certificate"
-)
-_LAYER3_TEXT: Final = "layer 3 only; a bridge needs a server with `dev tap`"
-_V2_TEXT: Final = (
-    "tls-crypt-v2 is not supported by this version; ask the server's owner for a tls-crypt or tls-auth key"
-)
-_COMPRESSION_TEXT: Final = (
-    "compression and its framing are not supported; remove the line at both ends (`comp-lzo no` is a "
-    "framing, too; the server's owner may have to remove it)"
-)
-
 REFUSED: Final[Mapping[str, str]] = {
     **_each(
-        "tls-server server-bridge port-share vlan-tagging vlan-accept vlan-pvid client-to-client "
-        "verify-client-cert client-cert-not-required auth-user-pass-verify auth-user-pass-optional "
-        "username-as-common-name override-username auth-gen-token auth-gen-token-secret duplicate-cn push "
-        "push-reset push-remove client-config-dir ccd-exclusive client-connect client-disconnect "
-        "client-crresponse disable ifconfig-pool ifconfig-pool-linear ifconfig-pool-persist ifconfig-push "
-        "ifconfig-push-constraint ifconfig-ipv6-pool ifconfig-ipv6-push max-clients connect-freq "
-        "connect-freq-initial max-routes-per-client stale-routes-check learn-address tls-crypt-v2-max-age "
-        "tls-crypt-v2-verify force-tls-key-material-export",
+        "server-bridge server server-ipv6 client-to-client verify-client-cert duplicate-cn push "
+        "push-reset push-remove client-config-dir client-connect client-disconnect disable ifconfig-pool "
+        "ifconfig-pool-linear ifconfig-pool-persist ifconfig-push ifconfig-push-constraint "
+        "ifconfig-ipv6-pool ifconfig-ipv6-push max-clients connect-freq connect-freq-initial "
+        "max-routes-per-client stale-routes-check learn-address force-tls-key-material-export",
         _SERVER_TEXT,
     ),
     **_each(
@@ -120,14 +102,7 @@ REFUSED: Final[Mapping[str, str]] = {
         "show-valid-subnets",
         _COMMAND_TEXT,
     ),
-    **_each("http-proxy http-proxy-option http-proxy-user-pass socks-proxy", _PROXY_TEXT),
-    **_each("auth-user-pass static-challenge", _PASSWORD_TEXT),
-    **_each("server server-ipv6", _LAYER3_TEXT),
-    **_each("compress comp-lzo", _COMPRESSION_TEXT),
     **_each("cryptoapicert pkcs11-id pkcs11-providers", _TOKEN_TEXT),
-    "tls-crypt-v2": _V2_TEXT,
-    "secret": "static keys have no forward secrecy and are not supported; use certificates",
-    "mtu-dynamic": "is an old name of `fragment`, whose framing is not supported; remove it at both ends",
     "inetd": "cannot be started by inetd; remove the line",
     "no-replay": "would turn off the replay check, which is not safe; remove the line",
     "no-iv": "would send packets without an IV, which is not safe (OpenVPN 2.4 removed it); remove the line "
@@ -140,6 +115,36 @@ REFUSED: Final[Mapping[str, str]] = {
     **_each("bind-dev mark", "not supported by this version; remove the line if the default route is right"),
     "config": "other files are not read; copy their lines into this one",
 }
+
+
+_OF_CLIENT_TEXT: Final = (
+    "belongs in a client's profile, and this is a server's file; remove it, or give it a file of its own"
+)
+_POOL_TEXT: Final = NOT_YET["address_pool"].reason if "address_pool" in NOT_YET else ""
+_CLIENTS_TEXT: Final = NOT_YET["client_settings"].reason if "client_settings" in NOT_YET else ""
+
+SERVER_IGNORED: Final[frozenset[str]] = frozenset(
+    _each(
+        "ifconfig-pool-linear max-routes-per-client stale-routes-check connect-freq connect-freq-initial "
+        "force-tls-key-material-export resolv-retry nobind",
+        "",
+    )
+)
+SERVER_NOTED: Final[Mapping[str, str]] = {
+    **_each("ifconfig-pool ifconfig-pool-persist ifconfig-ipv6-pool", f"ignored: {_POOL_TEXT}"),
+    "client-config-dir": f"ignored: {_CLIENTS_TEXT}",
+    **_each(
+        "client-connect client-disconnect learn-address",
+        "the script is not run; if it refuses clients, revoke their certificates instead",
+    ),
+    "status": "ignored: use `bridged status`, its API and its metrics instead",
+    **_each(
+        "user group chroot",
+        "ignored: the unit of systemd drops privileges (deploy/), bridged keeps only what it needs",
+    ),
+}
+SERVER_REFUSED: Final[Mapping[str, str]] = _each("client pull tls-client remote", _OF_CLIENT_TEXT)
+"""These three: what a directive means in a server's file, where that is another thing than in a client's."""
 
 
 def treatment_by_prefix(name: str) -> tuple[str, str] | None:

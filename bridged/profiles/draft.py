@@ -7,14 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 from typing import Final, Literal, NoReturn
 
 from bridged.addresses import Family
-from bridged.profiles.profile import Material, Notice, Profile
+from bridged.profiles.not_yet import NOT_YET, Ability
+from bridged.profiles.profile import Material, Notice, Profile, ServerSettings
+from bridged.profiles.report import Seen
 from bridged.profiles.statements import Statement
 
 DEFAULT_PORT: Final = 1194
 INLINE_MARKER: Final = "[inline]"
+
+
+FileRole = Literal["client", "server"]
 
 
 class Refusal(Exception):
@@ -42,6 +48,7 @@ class Connection:
     line: int = 1
     remote: RemoteLine | None = None
     protocol: str = "udp"
+    protocol_line: int | None = None
     remote_port: int = DEFAULT_PORT
     local_host: str | None = None
     local_port: int | None = None
@@ -83,11 +90,17 @@ class Connection:
 class Draft:
     """A profile while its statements are read.
 
-    `general` applies outside of blocks; `connection` is where the reader is now. `markers`: directives
-    written as `NAME [inline]`, and their lines. `inlined`: directives that have a block.
+    `role`: a client's profile or a server's file. `needs`: abilities that the file needs and this version
+    lacks. `seen`: each directive that was read. `general` applies outside of blocks; `connection` is where
+    the reader is now. `markers`: directives written as `NAME [inline]`, and their lines. `inlined`:
+    directives that have a block. `tls_suites`: line of `tls-cipher`, and whether one of its suites is ours.
     """
 
+    role: FileRole = "client"
     profile: Profile = field(default_factory=Profile)
+    server: ServerSettings = field(default_factory=ServerSettings)
+    needs: set[Ability] = field(default_factory=set)
+    seen: list[Seen] = field(default_factory=list)
     general: Connection = field(default_factory=Connection)
     connection: Connection = field(init=False)
     blocks: list[Connection] = field(default_factory=list)
@@ -100,6 +113,7 @@ class Draft:
     device_name: str | None = None
     digest: tuple[int, str] | None = None
     legacy_cipher: str | None = None
+    tls_suites: tuple[int, bool] | None = None
     markers: dict[str, int] = field(default_factory=dict)
     inlined: set[str] = field(default_factory=set)
     ignorable: set[str] = field(default_factory=set)
@@ -114,7 +128,21 @@ class Draft:
 
     def note(self, statement: Statement, text: str) -> None:
         notices = self.connection.notices if self.is_in_block else self.profile.notices
-        notices.append(Notice(statement.line, f"`{statement.name}`: {text}"))
+        notices.append(Notice(statement.line, text, statement.name))
+
+    def need(self, ability: Ability) -> None:
+        """Refuse the statement if this version lacks the ability."""
+        if ability in NOT_YET:
+            self.needs.add(ability)
+            refuse(NOT_YET[ability].reason)
+
+    def take_local_host(self, host: str) -> None:
+        """Set the address to send from or to listen on; raises Refusal."""
+        try:
+            self.connection.local_host = str(ip_address(host))
+        except ValueError:
+            reason = f"{host!r} is no IP address; write the address to send from, not a name"
+            raise Refusal(reason) from None
 
     def material(self, statement: Statement, known: Material | None) -> Material | None:
         """The block's text or the named file. For an `[inline]` marker: `known`, the value before."""

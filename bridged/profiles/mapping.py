@@ -16,6 +16,7 @@ from bridged.catalogue.settings import limits_of_key
 from bridged.profiles.draft import Draft, Mapper, argument, number_argument, refuse
 from bridged.profiles.mapping_connection import CONNECTION_MAPPERS
 from bridged.profiles.mapping_trust import TRUST_MAPPERS
+from bridged.profiles.scripts import bridge_in_command
 from bridged.profiles.statements import Statement
 
 _INTERFACE: Final = re.compile(r"[!-.0-9;-~]{1,15}")
@@ -107,6 +108,13 @@ def _ping_exit(draft: Draft, statement: Statement) -> None:
     draft.note(statement, "the tunnel is set up again; the program does not exit")
 
 
+def _up(draft: Draft, statement: Statement) -> None:
+    bridge = bridge_in_command(" ".join(statement.arguments))
+    draft.profile.bridge = draft.profile.bridge or bridge
+    where = f"the bridge {bridge}; `--bridge` chooses another" if bridge else "the bridge itself"
+    draft.note(statement, f"the script is not run; bridged puts the adapter into {where}")
+
+
 def _cd(draft: Draft, statement: Statement) -> None:
     draft.profile.directory = argument(statement, "a folder")
 
@@ -153,9 +161,21 @@ MAPPERS: Final[dict[str, Mapper]] = {
     "ping-restart": _limit("restart_seconds", 0, 86400),
     "ping-exit": _ping_exit,
     "cd": _cd,
+    "up": _up,
 }
 
 INLINE: Final = frozenset(
-    ("ca", "cert", "key", "extra-certs", "pkcs12", "crl-verify", "peer-fingerprint", "tls-auth", "tls-crypt")
+    (
+        "ca",
+        "cert",
+        "key",
+        "askpass",
+        "extra-certs",
+        "pkcs12",
+        "crl-verify",
+        "peer-fingerprint",
+        "tls-auth",
+        "tls-crypt",
+    )
 )
 """Mapped directives that can be written as a block, except `connection`, which is read separately."""

@@ -6,7 +6,6 @@ Pure.
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from typing import Final
 
 from bridged.addresses import Endpoint
@@ -14,7 +13,6 @@ from bridged.profiles.draft import (
     DEFAULT_PORT,
     Draft,
     Mapper,
-    Refusal,
     RemoteLine,
     argument,
     number,
@@ -34,6 +32,9 @@ _LEAST_MSS: Final = 88
 
 def _remote(draft: Draft, statement: Statement) -> None:
     host = argument(statement, "a host")
+    name, colon, port_text = host.rpartition(":")
+    if colon and port_text.isdigit() and ":" not in name:
+        refuse(f"{host!r} is one word; write host and port as two: `remote {name} {port_text}`")
     try:
         Endpoint.parse(f"[{host}]" if ":" in host else host, DEFAULT_PORT)
     except ValueError as error:
@@ -58,6 +59,7 @@ def _protocol(word: str) -> str:
 
 def _proto(draft: Draft, statement: Statement) -> None:
     draft.connection.protocol = _protocol(argument(statement, "a protocol"))
+    draft.connection.protocol_line = statement.line
 
 
 def _proto_force(draft: Draft, statement: Statement) -> None:
@@ -77,11 +79,7 @@ def _lport(draft: Draft, statement: Statement) -> None:
 
 
 def _local(draft: Draft, statement: Statement) -> None:
-    host = argument(statement, "an address")
-    try:
-        draft.connection.local_host = str(ip_address(host))
-    except ValueError:
-        raise Refusal(f"{host!r} is no IP address; write the address to send from, not a name") from None
+    draft.take_local_host(argument(statement, "an address"))
 
 
 def _nobind(draft: Draft, statement: Statement) -> None:
@@ -94,7 +92,7 @@ def _tun_mtu(draft: Draft, statement: Statement) -> None:
 
 def _fragment(draft: Draft, statement: Statement) -> None:
     if number_argument(statement, 0, 65535):
-        refuse("its framing is not supported by this version; remove the line at both ends")
+        draft.need("fragment")
 
 
 def _mssfix(draft: Draft, statement: Statement) -> None:

@@ -16,6 +16,11 @@ CIPHERS: Final = ("AES-256-GCM", "AES-128-GCM", "CHACHA20-POLY1305")
 DIGESTS: Final = ("SHA1", "SHA256", "SHA384", "SHA512")
 _EKU_SERVER: Final = frozenset({"TLS Web Server Authentication", "serverAuth", "1.3.6.1.5.5.7.3.1"})
 _EKU_CLIENT: Final = frozenset({"TLS Web Client Authentication", "clientAuth", "1.3.6.1.5.5.7.3.2"})
+# Without `TLS`, `WITH` and hyphens, which OpenSSL's and IANA's names place differently.
+_PLAIN_SUITE: Final = re.compile(
+    r"(ECDHE?|E?DHE|RSA|SRP|PSK|AES|CAMELLIA|SEED|DES|ARIA)[A-Z0-9]*(SHA\d*|MD5|1305|CCM8?)"
+)
+_OUR_SUITES: Final = re.compile(r"ECDHE(ECDSA|RSA)(AES(128|256)GCM|CHACHA20)|DHERSAAES(128|256)GCM")
 
 
 # Trust
@@ -39,6 +44,11 @@ def _key(draft: Draft, statement: Statement) -> None:
 
 def _pkcs12(draft: Draft, statement: Statement) -> None:
     draft.profile.pkcs12 = draft.material(statement, draft.profile.pkcs12)
+
+
+def _askpass(draft: Draft, statement: Statement) -> None:
+    if statement.arguments or statement.inline is not None:
+        draft.profile.password = draft.material(statement, draft.profile.password)
 
 
 def _crl_verify(draft: Draft, statement: Statement) -> None:
@@ -146,13 +156,14 @@ def _cipher(draft: Draft, statement: Statement) -> None:
     if name not in CIPHERS:
         draft.note(
             statement,
-            f"{name} is not used: {CIPHERS[0]} and others are negotiated, as every server from 2.4 on can",
+            f"{name} is not used: {CIPHERS[0]} and others are negotiated, as every OpenVPN from 2.4 on can",
         )
 
 
 def _data_ciphers(draft: Draft, statement: Statement) -> None:
     known: list[str] = []
-    for name in argument(statement, "a list of ciphers").upper().split(":"):
+    asked = argument(statement, "a list of ciphers").upper().split(":")
+    for name in [one for part in asked for one in (CIPHERS if part == "DEFAULT" else (part,))]:
         bare = name.removeprefix("?")
         if bare not in CIPHERS:
             draft.note(statement, f"{bare} is not supported and left out")
@@ -189,6 +200,15 @@ def _tls_version_max(draft: Draft, statement: Statement) -> None:
         refuse("TLS below 1.2 is not safe and not supported; remove the line")
 
 
+def _tls_cipher(draft: Draft, statement: Statement) -> None:
+    suites = argument(statement, "a list of TLS suites").split(":")
+    plain = [re.sub(r"[-_]|^TLS|WITH", "", suite.upper()) for suite in suites]
+    # Words such as HIGH or !aNULL choose among all suites; ours are in most of these choices.
+    is_choice = any(not _PLAIN_SUITE.fullmatch(suite) for suite in plain)
+    draft.tls_suites = (statement.line, is_choice or any(_OUR_SUITES.match(suite) for suite in plain))
+    draft.note(statement, "ignored: TLS uses its own list of strong suites and groups")
+
+
 def _key_derivation(draft: Draft, statement: Statement) -> None:
     if argument(statement, "tls-ekm") != "tls-ekm":
         refuse("only tls-ekm is known")
@@ -206,6 +226,7 @@ TRUST_MAPPERS: Final[dict[str, Mapper]] = {
     "key": _key,
     "pkcs12": _pkcs12,
     "crl-verify": _crl_verify,
+    "askpass": _askpass,
     "peer-fingerprint": _peer_fingerprint,
     "verify-x509-name": _verify_x509_name,
     "tls-remote": _tls_remote,
@@ -217,6 +238,7 @@ TRUST_MAPPERS: Final[dict[str, Mapper]] = {
     "data-ciphers": _data_ciphers,
     "ncp-ciphers": _data_ciphers,
     "auth": _auth,
+    "tls-cipher": _tls_cipher,
     "tls-version-min": _tls_version_min,
     "tls-version-max": _tls_version_max,
     "key-derivation": _key_derivation,

@@ -26,28 +26,54 @@ class Material:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A remark about something in the profile that bridged ignores or does differently; `line` counts from 1.
+    """A remark about something in the profile that bridged ignores or does differently.
 
-    `text` may quote the profile. It is safe to print.
+    `line` counts from 1; 0: the whole file. `directive` may be empty. Both texts are safe to print.
     """
 
     line: int
-    text: str
+    reason: str
+    directive: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "text", visible(self.text))
+        object.__setattr__(self, "reason", visible(self.reason))
+        object.__setattr__(self, "directive", visible(self.directive))
+
+    @property
+    def text(self) -> str:
+        """The whole remark, with the directive."""
+        return f"`{self.directive}`: {self.reason}" if self.directive else self.reason
+
+
+@dataclass(slots=True)
+class ServerSettings:
+    """What only a server's file says. `listen` None: our default.
+
+    `pushes_gateway`: the router that OpenVPN would push to clients beside `push`, or `dhcp`.
+    """
+
+    listen: Endpoint | None = None
+    forwards_between_peers: bool = False
+    allows_duplicate_names: bool = False
+    peers_max: int | None = None
+    push: list[str] = field(default_factory=list)
+    pushes_gateway: str | None = None
 
 
 @dataclass(slots=True)
 class Profile:
-    """A client's profile. None and empty: the profile does not say, and our default applies.
+    """A client's profile, or a server's file. None and empty: it does not say, and our default applies.
 
     Sizes in bytes, times in seconds. `mss`: the largest TCP MSS; 0: off. `wan_mtu`: the outer packet size
     that the MSS must fit. `addresses` (such as 192.0.2.1/24) belong to the bridge. `directory`: `cd`.
     `remote_sizes`: `mss` and `wan_mtu` of single servers, if they differ. `pkcs12`: CA, certificate and key
-    in one file, or its Base64 text.
+    in one file, or its Base64 text. `password`: the file of `askpass`. `bridge`: the one that a script of the
+    file names. `server`: of a server's file only.
     """
 
+    server: ServerSettings | None = None
+    bridge: str | None = None
+    password: Material | None = None
     remotes: list[Remote] = field(default_factory=list)
     local: Endpoint | None = None
     ca: Material | None = None
@@ -57,7 +83,7 @@ class Profile:
     pkcs12: Material | None = None
     crl: Material | None = None
     peer_fingerprints: list[str] = field(default_factory=list)
-    peer_role: Literal["client", "server"] | None = None
+    peer_role: Literal["client", "server", "compatible"] | None = None
     peer_name: str | None = None
     peer_name_prefix: str | None = None
     peer_subject: str | None = None

@@ -5,12 +5,24 @@ Pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from bridged.profiles.directives import IGNORED, NOTED, OF_CONNECTIONS, REFUSED, treatment_by_prefix
-from bridged.profiles.draft import Mapper
+from bridged.profiles.directives import (
+    IGNORED,
+    NOTED,
+    OF_CONNECTIONS,
+    REFUSED,
+    SERVER_IGNORED,
+    SERVER_NOTED,
+    SERVER_REFUSED,
+    treatment_by_prefix,
+)
+from bridged.profiles.draft import FileRole, Mapper
 from bridged.profiles.mapping import INLINE, MAPPERS
+from bridged.profiles.mapping_server import SERVER_MAPPERS
+from bridged.profiles.not_yet import NOT_YET, Ability
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +31,8 @@ class Directive:
 
     `taken`: it has a counterpart here, and a `mapper` (except those that the importer handles itself).
     `ignored`: it has no effect, or bridged does so anyway. `noted`: it has no effect, and `text` says so.
-    `refused`: `text` says why, and what to do. `is_block`: can be written `<name>`. `is_of_connection`: may
-    be used in `<connection>`.
+    `refused`: `text` says why, and what to do; `needs`: because this version lacks an ability. `is_block`:
+    can be written `<name>`. `is_of_connection`: may be used in `<connection>`.
     """
 
     kind: Literal["taken", "ignored", "noted", "refused"]
@@ -28,29 +40,57 @@ class Directive:
     mapper: Mapper | None = None
     is_block: bool = True
     is_of_connection: bool = False
+    needs: Ability | None = None
 
 
-def _table() -> dict[str, Directive]:
+def _mapped(mappers: Mapping[str, Mapper]) -> dict[str, Directive]:
+    return {name: Directive("taken", "", mapper, name in INLINE) for name, mapper in mappers.items()}
+
+
+def _texts(kind: Literal["noted", "refused"], texts: Mapping[str, str]) -> dict[str, Directive]:
+    return {name: Directive(kind, text) for name, text in texts.items()}
+
+
+def _missing() -> dict[str, Directive]:
+    return {
+        name: Directive("refused", missing.reason, needs=ability)
+        for ability, missing in NOT_YET.items()
+        for name in missing.directives
+    }
+
+
+def _of_client() -> dict[str, Directive]:
     found = {
-        **{name: Directive("taken", "", mapper, name in INLINE) for name, mapper in MAPPERS.items()},
+        **_mapped(MAPPERS),
         **{name: Directive("taken") for name in ("connection", "setenv")},
         **{name: Directive("ignored") for name in IGNORED},
-        **{name: Directive("noted", text) for name, text in NOTED.items()},
-        **{name: Directive("refused", text) for name, text in REFUSED.items()},
+        **_texts("noted", NOTED),
+        **_texts("refused", REFUSED),
+        **_missing(),
     }
+    return {name: replace(entry, is_of_connection=name in OF_CONNECTIONS) for name, entry in found.items()}
+
+
+def _of_server() -> dict[str, Directive]:
     return {
-        name: Directive(entry.kind, entry.text, entry.mapper, entry.is_block, name in OF_CONNECTIONS)
-        for name, entry in found.items()
+        **_of_client(),
+        **_mapped(SERVER_MAPPERS),
+        **{name: Directive("ignored") for name in SERVER_IGNORED},
+        **_texts("noted", SERVER_NOTED),
+        **_texts("refused", SERVER_REFUSED),
     }
 
 
-DIRECTIVES: Final = _table()
+DIRECTIVES: Final[Mapping[FileRole, Mapping[str, Directive]]] = {
+    "client": _of_client(),
+    "server": _of_server(),
+}
 
 
-def find_directive(name: str) -> Directive | None:
-    """What bridged does with `name`; None if OpenVPN does not know it."""
-    if name in DIRECTIVES:
-        return DIRECTIVES[name]
+def find_directive(name: str, role: FileRole = "client") -> Directive | None:
+    """What bridged does with `name` in a file of this role; None if OpenVPN does not know it."""
+    if name in DIRECTIVES[role]:
+        return DIRECTIVES[role][name]
     family = treatment_by_prefix(name)
     if family is None:
         return None

@@ -14,23 +14,29 @@ _SAMPLE_OCTETS: Final = 512
 
 
 def decode_text(content: bytes, source: str) -> str:
-    """Decode UTF-8; lines that are not UTF-8 are read as Latin-1, which occurs in comments and names.
+    """Decode UTF-8, or UTF-16 with a byte order mark; lines that are not UTF-8 are read as Latin-1.
+
+    Latin-1 occurs in comments and names.
 
     Raises:
-        ConfigurationError: it is UTF-16, which OpenVPN cannot read either.
+        ConfigurationError: it looks like UTF-16 and has no mark, or is cut off.
     """
-    if _is_utf16(content):
-        raise ConfigurationError(
-            "is UTF-16 text; save it as UTF-8 (Notepad: Save as, Encoding: UTF-8), or convert it: "
-            "`iconv -f UTF-16 -t UTF-8 OLD > NEW`",
-            file=source,
-            line=1,
-            code="profile",
-        )
+    is_marked = content.startswith(_UTF16_MARKS)
     try:
-        return content.decode("utf-8")
+        if is_marked:
+            return content.decode("utf-16")
+        if not _is_utf16(content):
+            return content.decode("utf-8")
     except UnicodeDecodeError:
-        return "\n".join(_decode_line(line) for line in content.split(b"\n"))
+        if not is_marked:
+            return "\n".join(_decode_line(line) for line in content.split(b"\n"))
+    raise ConfigurationError(
+        "is UTF-16 text without a mark, or cut off; save it as UTF-8 (Notepad: Save as, Encoding: UTF-8), or "
+        "convert it: `iconv -f UTF-16LE -t UTF-8 OLD > NEW`",
+        file=source,
+        line=1,
+        code="profile",
+    )
 
 
 def _decode_line(line: bytes) -> str:
@@ -41,10 +47,10 @@ def _decode_line(line: bytes) -> str:
 
 
 def _is_utf16(content: bytes) -> bool:
-    """It has the mark of UTF-16, or nearly every other byte of its beginning is NUL."""
+    """Nearly every other byte of its beginning is NUL."""
     sample = content[:_SAMPLE_OCTETS]
     halves = (sample[0::2], sample[1::2])
-    return content.startswith(_UTF16_MARKS) or any(
+    return any(
         half.count(0) > 0.9 * len(half) and other.count(0) < 0.1 * len(other)
         for half, other in (halves, halves[::-1])
         if len(sample) >= 8

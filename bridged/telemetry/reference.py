@@ -1,4 +1,4 @@
-"""Writes what is generated from tables: the pages of docs/reference and config/bridged.schema.json.
+"""Writes what is generated from tables: docs/reference, docs/import.md and config/bridged.schema.json.
 
 Run `python -m bridged.telemetry.reference` in the project's folder. A test finds outdated pages.
 """
@@ -16,6 +16,7 @@ from bridged.catalogue.error_codes import ERROR_CODES
 from bridged.catalogue.figures import OFFLOADS, QUEUES
 from bridged.configuration import schema_json
 from bridged.configuration.reference import configuration_page
+from bridged.profiles.reference import import_page
 from bridged.telemetry.metrics_table import EXTERNAL_FAMILIES, METRICS
 
 _INTRODUCTION: Final = """\
@@ -110,6 +111,7 @@ def pages() -> dict[str, str]:
         "docs/reference/metrics.md": metrics_page(),
         "docs/reference/configuration.md": configuration_page(),
         "docs/reference/errors.md": errors_page(),
+        "docs/import.md": import_page(),
         "config/bridged.schema.json": json.dumps(schema_json(), indent=2) + "\n",
     }
 

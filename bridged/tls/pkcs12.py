@@ -27,21 +27,32 @@ class Pkcs12:
     key_pem: bytes = field(repr=False)
 
 
-def read_pkcs12(content: bytes, name: str) -> Pkcs12:
-    """Read a file that has no password. `name` is the file's, for the command in error messages.
+def needs_password(content: bytes) -> bool:
+    """Whether it is a PKCS#12 file that cannot be opened without a password."""
+    try:
+        pkcs12.load_pkcs12(content, None)
+    except Exception:  # the library raises several unrelated types for unreadable files
+        return content.startswith(b"\x30")
+    return False
+
+
+def read_pkcs12(content: bytes, name: str, password: bytes | None = None) -> Pkcs12:
+    """Read a file. `name` is the file's, for the command in error messages.
 
     Raises:
-        ConfigurationError: it is no PKCS#12 file, has a password, or has no certificate with its key. The
-            message says what to do.
+        ConfigurationError: it is no PKCS#12 file, has another password, or has no certificate with its key.
+            The message says what to do.
     """
     try:
-        found = pkcs12.load_pkcs12(content, None)
+        found = pkcs12.load_pkcs12(content, password)
     except Exception as error:  # the library raises several unrelated types for unreadable files
         if not content.startswith(b"\x30"):
             raise ConfigurationError("is not a PKCS#12 file") from error
+        why = "without a password" if password is None else "with this password"
         raise ConfigurationError(
-            f"cannot be opened without a password. Write a copy that has none, and use that: "
-            f"`{copy_command(content, name)}`; delete all.pem and the copy once you have joined"
+            f"cannot be opened {why}. Give the right one by `--password-file FILE`, or write a copy that has "
+            f"none, and use that: `{copy_command(content, name)}`; delete all.pem and the copy once you "
+            "have joined"
         ) from error
     if found.cert is None or found.key is None:
         raise ConfigurationError("holds no certificate with its private key")

@@ -18,7 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from bridged.errors import PeerRefusedError
 from bridged.tls.subject import printed_subject
 
-PeerUsage = Literal["client", "server", "any"]
+PeerUsage = Literal["client", "server", "client_or_none", "server_or_none", "any"]
 NAME_LENGTH_MAX: Final = 64
 SUBJECT_SHOWN_MAX: Final = 256
 NAME_SHOWN_MAX: Final = 160
@@ -27,6 +27,8 @@ _USAGES: Final = {
     "client": (ExtendedKeyUsageOID.CLIENT_AUTH, "clientAuth"),
     "server": (ExtendedKeyUsageOID.SERVER_AUTH, "serverAuth"),
 }
+_OR_NONE: Final = "_or_none"
+_ANY_USAGE: Final = ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE
 
 # Numbers of X509_V_ERR_*: fixed by OpenSSL's public interface.
 _NO_LIST: Final = 3
@@ -66,7 +68,7 @@ class PeerRules:
 
     `fingerprints`: SHA-256 digests, one of which must match (empty: no pinning). `has_authority`: a chain to
     a CA is required. Without it trust depends on `fingerprints`, and only validity, usage and names are
-    checked further. `usage`: the extended key usage that must be present.
+    checked further. `usage`: the extended key usage that must be present (`…_or_none`: unless there is none).
     """
 
     fingerprints: tuple[bytes, ...] = ()
@@ -114,13 +116,16 @@ class PeerRules:
     def _judge_usage(self, certificate: x509.Certificate) -> PeerRefusedError | None:
         if self.usage == "any":
             return None
-        wanted, word = _USAGES[self.usage]
+        role = self.usage.removesuffix(_OR_NONE)
+        wanted, word = _USAGES[role]
         present = _extended_usages(certificate)
-        if wanted not in present:
+        if not present and self.usage.endswith(_OR_NONE):
+            return None
+        if wanted not in present and not (self.usage.endswith(_OR_NONE) and _ANY_USAGE in present):
             return _refusal(
                 certificate,
-                f"it is no {self.usage} certificate (extended key usage {word} is missing); issue one "
-                f"with it, or set `tls.peer_role: any`",
+                f"it is no {role} certificate (extended key usage {word} is missing); issue one "
+                "with it, or set `tls.peer_role: compatible` if it has no extended key usage at all",
             )
         if not _key_usage_allows_tls(certificate):
             return _refusal(certificate, "its key usage allows neither digitalSignature nor key agreement")
@@ -162,8 +167,11 @@ def peer_usage(own_role: Literal["client", "server"], asked: str, has_authority:
     """`PeerUsage` for the configuration's `peer_role`.
 
     `auto` requires the opposite role if a CA is trusted. A certificate that is pinned by its fingerprint
-    needs no usage (OpenVPN's `peer-fingerprint` certificates have none).
+    needs no usage (OpenVPN's `peer-fingerprint` certificates have none). `compatible` requires it unless the
+    certificate has no extended key usage at all.
     """
+    if asked == "compatible":
+        return "server_or_none" if own_role == "client" else "client_or_none"
     if asked == "auto":
         if not has_authority:
             return "any"

@@ -82,9 +82,11 @@ def test_a_latin_1_comment_in_the_profile_is_taken(bridged, site):
     joined(bridged)
 
 
-def test_utf_16_names_the_cure(bridged, site):
+def test_utf_16_is_read_with_a_mark_and_names_the_cure_without(bridged, site):
     lay_down(site, (HEAD + FILES).encode("utf-16"))
-    assert "p.ovpn:1" in (errors := refused(bridged)) and "iconv -f UTF-16 -t UTF-8" in errors
+    joined(bridged)
+    lay_down(site, (HEAD + FILES).encode("utf-16-le"))
+    assert "p.ovpn:1" in (errors := refused(bridged)) and "iconv -f UTF-16LE -t UTF-8" in errors
 
 
 def test_the_profile_itself_may_come_through_a_pipe_but_no_file_that_it_names(bridged, site):

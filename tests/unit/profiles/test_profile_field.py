@@ -265,8 +265,12 @@ def test_a_line_that_is_not_utf8_is_taken_as_latin_1_and_the_others_are_not():
     )
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
-def test_utf_16_is_refused_with_the_cure(encoding):
+def test_utf_16_with_a_mark_is_read():
+    assert decode_text("client\n# Büro\n".encode("utf-16"), "p.ovpn") == "client\n# Büro\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_mark_is_refused_with_the_cure(encoding):
     with pytest.raises(ConfigurationError, match="iconv -f UTF-16"):
         decode_text("client\ndev tap\n".encode(encoding), "p.ovpn")
 
@@ -286,7 +290,7 @@ def test_a_configuration_given_as_a_profile_is_called_so():
 
 def test_a_missing_or_outdated_role_of_the_server_is_said_with_the_cure():
     (notice,) = read(identity="ca c\ncert c\nkey k\n").notices
-    assert "extendedKeyUsage = serverAuth" in notice.text and "peer_role: any" in notice.text
+    assert "extendedKeyUsage = serverAuth" in notice.text and "verify-x509-name" in notice.text
     (notice,) = read("ns-cert-type server", identity="ca c\ncert c\nkey k\n").notices
     assert notice.line == 4 and re.search(r"nsCertType.*serverAuth.*peer_role: any", notice.text)
 

@@ -106,6 +106,19 @@ def test_certificate_without_usage_is_refused_unless_any_is_asked(lab, version):
     assert outcome(pair) == (None, None)
 
 
+@pytest.mark.parametrize("usage", ["server_or_none", "client_or_none"])
+def test_usage_or_none_takes_a_certificate_without_usage_but_none_of_the_other_role(lab, version, usage):
+    plain, checker = lab.authority.issue("other", None), usage == "server_or_none"
+    ours, theirs = ("client", "server") if checker else ("server", "client")
+    ends = {ours: lab.settings(ours, peer_usage=usage, **version), theirs: lab.settings(theirs, plain)}
+    assert outcome(lab.pair(ends["client"], ends["server"])) == (None, None)
+    ends[theirs] = lab.settings(theirs, lab.client if checker else lab.server)
+    found = outcome(lab.pair(ends["client"], ends["server"]))
+    refused = found[0 if checker else 1]
+    assert refused is not None and refused.code == "certificate_rejected"
+    assert "extended key usage" in refused.message
+
+
 def test_usage_any_takes_a_certificate_of_the_other_role(lab, version):
     pair = lab.pair(lab.settings("client", peer_usage="any", **version), lab.settings("server", lab.client))
     assert outcome(pair) == (None, None)
@@ -268,6 +281,8 @@ def test_usage_auto_is_the_other_role_or_any_for_a_pinned_peer():
     assert peer_usage("server", "auto", False) == "any"
     assert peer_usage("server", "server", False) == "server"
     assert peer_usage("server", "any", True) == "any"
+    assert peer_usage("server", "compatible", True) == "client_or_none"
+    assert peer_usage("client", "compatible", True) == "server_or_none"
 
 
 def test_fingerprint_is_read_as_openssl_prints_it(lab):

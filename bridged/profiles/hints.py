@@ -1,0 +1,41 @@
+"""Recognises words that cannot be meant: typographic characters, and templates that nobody filled in.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from typing import Final
+
+_TYPOGRAPHIC: Final = re.compile(
+    "[\u00a0\u2000-\u200b\u2010-\u201f\u2026\u202f\u2039\u203a\u00ab\u00bb\ufeff]"
+)
+_TEMPLATE: Final = re.compile(
+    r"\{\{.*?\}\}|\{%.*?%\}|%%\w+%%|\$\{\w+\}|\$[A-Z_][A-Z0-9_]*\b|@[A-Z][A-Z0-9_]*@"
+    r"|<[A-Za-z][A-Za-z0-9_ .-]*>"
+)
+
+
+def typographic(words: Sequence[str]) -> str | None:
+    """What to do about a character that a web page or word processor put in place of a plain one."""
+    found = _TYPOGRAPHIC.search(" ".join(words))
+    if found is None:
+        return None
+    char = found.group()
+    name = unicodedata.name(char, "a blank").lower()
+    shown = f"{char} " if char.isprintable() else ""
+    return (
+        f"has the typographic character {shown}(U+{ord(char):04X}, {name}); type the line again with plain "
+        "quotes, hyphens and blanks"
+    )
+
+
+def unfilled_template(words: Sequence[str]) -> str | None:
+    """What to do about a place in a template that still has its marker."""
+    found = _TEMPLATE.search(" ".join(words))
+    if found is None:
+        return None
+    return f"an unfilled template: write the value in place of `{found.group()[:64]}`"

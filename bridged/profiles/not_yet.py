@@ -1,0 +1,86 @@
+"""What OpenVPN can do and this version cannot yet: one table.
+
+Who adds an ability removes its entry here, and gives its directives mappers in `bridged.profiles.mapping`.
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Ability = Literal[
+    "tcp",
+    "compression",
+    "fragment",
+    "passwords",
+    "tls_crypt_v2",
+    "static_key",
+    "point_to_point",
+    "vlans",
+    "client_settings",
+    "address_pool",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """One ability that is missing. `reason`: why a directive is refused, and what to do. `directives`: those
+    that are refused whatever their values are; mappers refuse others by `draft.need`.
+    """
+
+    reason: str
+    directives: tuple[str, ...] = ()
+
+
+NOT_YET: Final[Mapping[Ability, Missing]] = {
+    "tcp": Missing(
+        "TCP and proxies are not supported by this version; use a UDP port (at a server: `proto udp`, and "
+        "the same at its clients)",
+        ("http-proxy", "http-proxy-option", "http-proxy-user-pass", "socks-proxy", "port-share"),
+    ),
+    "compression": Missing(
+        "compression and its framing are not supported by this version; remove the line at both ends "
+        "(`comp-lzo no` is a framing, too; the server's owner may have to remove it)",
+        ("comp-lzo", "compress"),
+    ),
+    "fragment": Missing(
+        "its framing is not supported by this version; remove the line at both ends", ("mtu-dynamic",)
+    ),
+    "passwords": Missing(
+        "user names and passwords are not supported by this version; use certificates only (at a client: "
+        "ask the server's owner for a profile that needs no password)",
+        (
+            *("auth-user-pass", "static-challenge", "auth-user-pass-verify", "auth-user-pass-optional"),
+            *("client-cert-not-required", "username-as-common-name", "override-username"),
+            *("auth-gen-token", "auth-gen-token-secret", "client-crresponse"),
+        ),
+    ),
+    "tls_crypt_v2": Missing(
+        "tls-crypt-v2 is not supported by this version; use a tls-crypt or tls-auth key at both ends",
+        ("tls-crypt-v2", "tls-crypt-v2-verify", "tls-crypt-v2-max-age"),
+    ),
+    "static_key": Missing(
+        "static keys have no forward secrecy and are not supported by this version; use certificates "
+        "(`bridged init` makes them)",
+        ("secret",),
+    ),
+    "point_to_point": Missing(
+        "point-to-point links without `client` are not supported by this version; make one end a server "
+        "(`mode server`) and the other a client (`client`)",
+        ("tls-server",),
+    ),
+    "vlans": Missing(
+        "a VLAN for each client is not supported by this version; use one tunnel and bridge for each VLAN",
+        ("vlan-tagging", "vlan-accept", "vlan-pvid"),
+    ),
+    "client_settings": Missing(
+        "settings for single clients are not supported by this version; revoke the certificates of clients "
+        "that may not connect",
+        ("ccd-exclusive",),
+    ),
+    "address_pool": Missing(
+        "this version gives clients no addresses: let a DHCP server of the LAN do it, or set them there",
+    ),
+}

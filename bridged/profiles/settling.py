@@ -1,0 +1,150 @@
+"""Decides what depends on several lines of a file, once all are read.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bridged.errors import ConfigurationError
+from bridged.profiles.connections import settle_connections, settle_listening
+from bridged.profiles.draft import Draft, Refusal
+from bridged.profiles.mapping_trust import DIGESTS
+from bridged.profiles.not_yet import NOT_YET, Ability
+from bridged.profiles.profile import Material, Notice, Profile
+
+_OTHER_KINDS: Final[frozenset[Ability]] = frozenset({"static_key", "point_to_point"})
+
+
+def settle(draft: Draft, source: str) -> list[ConfigurationError]:
+    """Complete the profile. Returns what is missing or contradictory."""
+    errors = [
+        _error(f"`[inline]` needs a block `<{name}>`; the file has none", source, line, name)
+        for name, line in draft.markers.items()
+        if name not in draft.inlined
+    ]
+    errors.extend(_settle_device(draft, source))
+    if draft.needs & _OTHER_KINDS:
+        # What is missing for a client or server does not matter then.
+        return errors
+    if draft.role == "server":
+        errors.extend(settle_listening(draft, source))
+        draft.profile.server = draft.server
+        if not draft.server.forwards_between_peers:
+            text = "not there: `forward_between_peers: false` keeps the clients apart, as OpenVPN does"
+            draft.profile.notices.append(Notice(0, text, "client-to-client"))
+    else:
+        errors.extend(settle_connections(draft, source))
+        errors.extend(_settle_client(draft, source))
+    errors.extend(_settle_suites(draft, source))
+    try:
+        _settle_digest(draft)
+    except Refusal as refusal:
+        errors.append(_error(str(refusal), source, draft.digest[0] if draft.digest else None, "auth"))
+    errors.extend(_settle_identity(draft, source))
+    _settle_peer_role(draft)
+    _settle_keepalive(draft.profile)
+    return errors
+
+
+def _settle_client(draft: Draft, source: str) -> list[ConfigurationError]:
+    if draft.is_client and draft.pulls:
+        return []
+    if not draft.is_client and not draft.pulls and (draft.profile.certificate or draft.profile.pkcs12):
+        # A part of a profile: it has a certificate, and no role.
+        draft.profile.notices.append(
+            Notice(0, "`client` is missing; the file is taken as a client's profile")
+        )
+        return []
+    if "point_to_point" not in NOT_YET:
+        return []
+    draft.needs.add("point_to_point")
+    return [_error(f"`client` is missing; {NOT_YET['point_to_point'].reason}", source, None, "client")]
+
+
+def _settle_suites(draft: Draft, source: str) -> list[ConfigurationError]:
+    """Refuse what could never finish a handshake."""
+    if draft.tls_suites is None or draft.tls_suites[1] or draft.profile.version_max != "1.2":
+        return []
+    reason = (
+        "allows only suites that bridged does not have, and `tls-version-max 1.2` rules out TLS 1.3; remove "
+        "one of both lines, or allow `TLS-ECDHE-ECDSA-WITH-AES-256-GCM-SHA384:"
+        "TLS-ECDHE-RSA-WITH-AES-256-GCM-SHA384` at both ends"
+    )
+    return [_error(reason, source, draft.tls_suites[0], "tls-cipher")]
+
+
+def _settle_digest(draft: Draft) -> None:
+    if draft.profile.wrap != "tls-auth" or draft.digest is None:
+        return
+    name = draft.digest[1]
+    if name not in DIGESTS:
+        raise Refusal(f"{name} cannot be used with tls-auth; the server must use one of {', '.join(DIGESTS)}")
+    draft.profile.wrap_digest = name
+
+
+def _settle_device(draft: Draft, source: str) -> list[ConfigurationError]:
+    if draft.device_type != "tap":
+        reason = "layer 3 (tun); a bridge needs `dev tap` at both ends"
+        if draft.device_line is None:
+            reason = "missing; a bridge needs `dev tap`"
+        elif draft.device_type is None:
+            reason = "neither tap nor tun by its name; add `dev-type tap`"
+        return [_error(reason, source, draft.device_line, "dev")]
+    draft.profile.tap_name = draft.device_name
+    return []
+
+
+def _settle_identity(draft: Draft, source: str) -> list[ConfigurationError]:
+    profile = draft.profile
+    # Markers without a block were reported already. A PKCS#12 file may hold all three.
+    absent: dict[str, Material | None] = {
+        "cert": profile.certificate or profile.pkcs12,
+        "key": profile.key or profile.pkcs12,
+        "ca": profile.ca or profile.pkcs12,
+    }
+    other = "client" if draft.role == "server" else "server"
+    texts = {
+        "cert": f"missing: the {draft.role}'s certificate",
+        "key": f"missing: the {draft.role}'s private key",
+        "ca": f"missing: the certificate of the {other}'s CA (or `peer-fingerprint`)",
+    }
+    missing = [
+        (name, texts[name])
+        for name, found in absent.items()
+        if found is None and name not in draft.markers and not (name == "ca" and profile.peer_fingerprints)
+    ]
+    if absent["ca"] is None and profile.crl is not None:
+        missing.append(("crl-verify", "needs the `ca` that signed the list"))
+    return [_error(reason, source, None, name) for name, reason in missing]
+
+
+def _settle_peer_role(draft: Draft) -> None:
+    """Without `remote-cert-tls`, OpenVPN takes certificates without usage; so must we."""
+    profile = draft.profile
+    if profile.peer_role is not None or profile.peer_fingerprints:
+        return
+    profile.peer_role = "compatible"
+    if draft.role == "server":
+        return
+    text = "not there: as OpenVPN does, bridged also takes a server certificate without extended key usage"
+    if not (profile.peer_name or profile.peer_name_prefix or profile.peer_subject):
+        text += (
+            "; if the CA writes none into its certificates, each client can pose as the server. Renew the "
+            "server's with `extendedKeyUsage = serverAuth` and add the line, or add `verify-x509-name`"
+        )
+    profile.notices.append(Notice(0, text, "remote-cert-tls"))
+
+
+def _settle_keepalive(profile: Profile) -> None:
+    ping, restart = profile.ping_seconds, profile.restart_seconds
+    if ping and restart and restart < 2 * ping:
+        profile.restart_seconds = 2 * ping
+        profile.notices.append(
+            Notice(0, f"{2 * ping} is used in place of {restart} (at least two pings)", "ping-restart")
+        )
+
+
+def _error(reason: str, source: str, line: int | None, key: str) -> ConfigurationError:
+    return ConfigurationError(reason, file=source, line=line, key=key[:64], code="profile")

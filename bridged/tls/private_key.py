@@ -1,0 +1,28 @@
+"""Encrypted private keys. No files, no sockets."""
+
+from __future__ import annotations
+
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from bridged.errors import ConfigurationError
+
+
+def without_password(pem: bytes, password: bytes | None) -> bytes:
+    """The same key as PKCS#8 PEM, not encrypted.
+
+    Raises:
+        ConfigurationError: the password is wrong, or it is no key.
+    """
+    try:
+        key = load_pem_private_key(pem, password)
+    except Exception as error:  # the library raises several unrelated types for unreadable keys
+        raise ConfigurationError(
+            "cannot be opened with this password; try `openssl pkey -in OLD -out NEW`, which asks for it and "
+            "writes the key without one"
+        ) from error
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

@@ -1,0 +1,175 @@
+"""Servers' files: what each directive becomes, and what is said of the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bridged.configuration.load import parse
+from bridged.errors import ConfigurationError
+from bridged.profiles import parse_profile, read_file, render_yaml, to_configuration
+from bridged.profiles.mapping_trust import CIPHERS
+from bridged.profiles.meanings import BECOMES, SERVER_BECOMES
+from bridged.profiles.not_yet import NOT_YET
+from bridged.profiles.table import DIRECTIVES
+from tests.unit.profiles.profile_texts import TRUST
+
+ROUTE = "route 192.0.2.0 255.255.255.0"
+REDIRECT = "redirect-gateway def1"
+IDENTITY = "ca ca.crt\ncert server.crt\nkey server.key\n"
+BRIDGE = "server-bridge 10.8.0.4 255.255.255.0 10.8.0.50 10.8.0.100\n"
+
+
+def reading(lines, base="dev tap\n" + BRIDGE):
+    return read_file(base + lines + IDENTITY, "server.conf")
+
+
+def tunnel(lines="", base="dev tap\n" + BRIDGE):
+    found = reading(lines, base)
+    assert not found.errors, found.errors
+    data = to_configuration(found.profile, TRUST, tunnel_name="t", bridge="br0")
+    configuration = parse(render_yaml(data), Path("/x/t.yaml"))
+    return configuration.tunnels["t"], configuration.bridges["br0"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "key", "value"),
+    [
+        ("client-to-client\n", "forward_between_peers", True),
+        ("", "forward_between_peers", False),
+        ("duplicate-cn\n", "duplicate_names", True),
+        ("", "duplicate_names", False),
+        ("max-clients 7\n", "peers_max", 7),
+        ("", "listen", None),
+        ("port 1195\n", "listen", "[::]:1195"),
+        ("proto udp4\n", "listen", "0.0.0.0:1194"),
+        ("local 192.0.2.1\nport 500\n", "listen", "192.0.2.1:500"),
+        ("local 2001:db8::1\n", "listen", "[2001:db8::1]:1194"),
+        ("local 192.0.2.1 501\n", "listen", "192.0.2.1:501"),
+        ("reneg-sec 0\n", "renegotiate.seconds", 0),
+        ("keepalive 7 50\n", "keepalive.ping_seconds", 7),
+        ("keepalive 7 50\n", "keepalive.restart_seconds", 50),
+        ("explicit-exit-notify 0\n", "exit_notify", False),
+        ("tls-auth ta.key 0\nauth SHA256\n", "wrap.digest", "SHA256"),
+        ("tls-crypt ta.key\n", "wrap.mode", "tls-crypt"),
+        ("remote-cert-tls client\n", "tls.peer_role", "client"),
+        ("", "tls.peer_role", "compatible"),
+        ("crl-verify crl.pem\n", "tls.crl", None),
+        ("data-ciphers DEFAULT:AES-256-CBC\n", "ciphers", CIPHERS),
+        (f"push '{ROUTE}'\n", "push", ("route-gateway 10.8.0.4", ROUTE)),
+        ('push "dhcp-option DOMAIN "example.net"\n', "push", ('dhcp-option DOMAIN example.net"',)),
+        ('push "persist-key"\npush "ping 5"\npush "comp-lzo no"\n', "push", ()),
+    ],
+)
+def test_a_line_becomes_a_key(lines, key, value):
+    found, _ = tunnel(lines)
+    for name in key.split("."):
+        found = getattr(found, name)
+    assert found == value
+
+
+@pytest.mark.parametrize(
+    ("base", "addresses", "push"),
+    [
+        (BRIDGE, (), ("route-gateway 10.8.0.4", REDIRECT)),
+        ("server-bridge\n", (), ("route-gateway dhcp", REDIRECT)),
+        ("server-bridge nogw\n", (), (REDIRECT,)),
+        ("mode server\ntls-server\n", (), (REDIRECT,)),
+        ("server 10.8.0.0 255.255.255.0\n", ("10.8.0.1/24",), ("route-gateway 10.8.0.1", REDIRECT)),
+    ],
+)
+def test_each_form_of_a_server(base, addresses, push):
+    found, bridge = tunnel("push 'redirect-gateway def1'\n", "dev tap\n" + base)
+    assert (found.role, bridge.addresses, found.push) == ("server", addresses, push)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("proto tcp", "TCP"),
+        ("comp-lzo", "framing"),
+        ("client-cert-not-required", "passwords"),
+        ("verify-client-cert optional", "passwords"),
+        ("plugin /usr/lib/openvpn/openvpn-plugin-auth-pam.so login", "passwords"),
+        ("plugin other.so", "plug-ins are not loaded"),
+        ("tls-crypt-v2 server.key", "tls-crypt-v2"),
+        ("ccd-exclusive", "single clients"),
+        ("vlan-tagging", "VLAN"),
+        ("remote vpn.example.net", "client's profile"),
+        ("client", "client's profile"),
+        ("tls-verify x.sh", "script is not run"),
+        ("server-bridge 10.8.0.4 255.255.255.0 10.9.0.50 10.9.0.60", "not a range"),
+        ("server-bridge 10.8.0.4", "FROM TO"),
+        ("server 10.8.0.1 255.255.255.0", "needs a network"),
+        ("local vpn.example.net", "listen on"),
+        ("push 'a,b'", "comma"),
+        ("push 'dhcp-option DOMAIN büro'", "ASCII"),
+        ("push “route”", "typographic"),
+        ("port {{ port }}", "unfilled template"),
+        ("max-clients 0", "number"),
+        ("frobnicate", "no directive"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_with_line_and_reason(line, reason):
+    found = reading(line + "\n")
+    assert [(error.line, reason in error.reason) for error in found.errors] == [(3, True)]
+    (outcome,) = [outcome for outcome in found.report if outcome.verdict == "refused"]
+    assert outcome.line == 3 and reason in outcome.text
+
+
+def test_the_report_has_each_line_with_its_verdict():
+    found = reading(
+        "user nobody\nverb 3\nup '/etc/openvpn/up.sh br7 tap0 1500'\nclient-connect x.sh\ncomp-lzo\n"
+    )
+    assert [(outcome.line, outcome.name, outcome.verdict) for outcome in found.report] == [
+        (1, "dev", "taken"),
+        (2, "server-bridge", "changed"),
+        (3, "user", "not needed"),
+        (4, "verb", "not needed"),
+        (5, "up", "changed"),
+        (6, "client-connect", "not needed"),
+        (7, "comp-lzo", "refused"),
+        (8, "ca", "taken"),
+        (9, "cert", "taken"),
+        (10, "key", "taken"),
+        (0, "client-to-client", "changed"),
+    ]
+    assert found.profile.bridge == "br7"
+
+
+@pytest.mark.parametrize(
+    ("command", "bridge"),
+    [
+        ("/etc/openvpn/up.sh br0 tap0 1500", "br0"),
+        ("/bin/sh -c 'ip link set $0 master lan0'", "lan0"),
+        ("/bin/sh -c 'brctl addif office $dev'", "office"),
+        ("/bin/sh -c 'ip link set $0 master $1'", None),
+        ("/etc/openvpn/up.sh", None),
+    ],
+)
+def test_the_bridge_that_an_up_script_names(command, bridge):
+    assert reading(f'up "{command}"\n').profile.bridge == bridge
+
+
+def test_join_refuses_a_server_s_file():
+    with pytest.raises(ConfigurationError, match="server"):
+        parse_profile("dev tap\n" + BRIDGE + IDENTITY, "server.conf")
+
+
+def test_every_mapped_directive_says_what_it_becomes():
+    taken = {name for name, entry in DIRECTIVES["client"].items() if entry.kind == "taken"}
+    assert taken == set(BECOMES)
+    of_server = {
+        name
+        for name, entry in DIRECTIVES["server"].items()
+        if entry.kind == "taken" and entry != DIRECTIVES["client"].get(name)
+    }
+    assert of_server == set(SERVER_BECOMES)
+
+
+def test_an_ability_is_one_entry_of_one_table():
+    names = [name for missing in NOT_YET.values() for name in missing.directives]
+    assert len(names) == len(set(names))
+    for ability, missing in NOT_YET.items():
+        assert all(DIRECTIVES["client"][name].needs == ability for name in missing.directives)
