@@ -31,7 +31,7 @@ from bridged.netlink.watch import LinkWatch
 from bridged.runtime.service.descriptors import DescriptorStore, take_inherited
 from bridged.runtime.service.manager import ServiceManager
 from bridged.runtime.service.reporter import Reporter, status_line
-from bridged.runtime.site.bridges import bridge_status, state_directory
+from bridged.runtime.site.bridges import bridge_status, state_directory, tunnel_destinations
 from bridged.runtime.site.reloads import Reloads, log_warnings
 from bridged.runtime.site.site import Site
 from bridged.runtime.site.trust_keeper import Revocation, TrustKeeper
@@ -194,6 +194,7 @@ class Daemon:
         assert self._changes is not None
         self._changes.own = {tunnel.tap.name for tunnel in tunnels}
         self._host_watch.bridges = tuple(bridges)
+        self._host_watch.destinations = lambda: tunnel_destinations(configuration, self._site.tunnels.get)
         # In a loop the later tunnel is blocked: better a client than a server with many peers.
         servers_first = sorted(tunnels, key=lambda tunnel: tunnel.role.name != "server")
         self._loop_guard.apply(

@@ -20,7 +20,7 @@ PAGE: Final = Path(__file__).with_name("API.md")
 SECTIONS: Final = {
     "Open, make, delete": (
         *("open_tap", "open_tun", "create_tap", "create_tun", "delete_adapter", "inherit_tap"),
-        *("list_adapters", "adapter_info", "AdapterInfo"),
+        *("list_adapters", "adapter_info", "AdapterInfo", "check_device"),
     ),
     "Use": ("FrameReader", "Adapter", "TapAdapter", "TunAdapter", "Queue"),
     "Offloads": ("Offload", "VirtioHeader", "Segmentation"),

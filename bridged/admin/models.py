@@ -191,7 +191,7 @@ class StatusAnswer(Answer):
     duties: DutiesAnswer = Field(default_factory=DutiesAnswer)
     warnings: dict[str, str] = Field(
         default_factory=dict,
-        description="hazard of the host (bridge_netfilter, tunnel_loop) -> explanation and cure",
+        description="hazard of the host (as in the metric host_warning) -> explanation and cure",
     )
 
 

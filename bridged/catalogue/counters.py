@@ -172,7 +172,15 @@ HANDSHAKE_OUTCOMES: Final = {
     "reset_by_peer": "The peer left before it was finished.",
 }
 RENEGOTIATION_TRIGGERS: Final = ("time", "bytes", "packets", "aead_limit", "peer")
-HOST_WARNINGS: Final = ("bridge_netfilter", "tunnel_loop")
+HOST_WARNINGS: Final = {
+    "bridge_netfilter": "The packet filter drops what crosses a bridge.",
+    "tunnel_loop": "Two tunnels of a bridge reach each other.",
+    "clock_old": "The clock shows a time before this program was made.",
+    "kernel_fault": "The running kernel has a fault that tunnels are known to suffer from.",
+    "tun_missing": "/dev/net/tun is missing or forbidden, as in a container without it.",
+    "wan_gro": "A link that carries tunnels has GRO off.",
+    "wan_udp_segmentation": "A link that carries tunnels has UDP segmentation off.",
+}
 MAC_CONFLICTS: Final = ("adapter", "lan_station", "local_port", "peer")
 SEQUENCE_EVENTS: Final = ("skipped", "late")
 CRL_OUTCOMES: Final = ("loaded", "rejected")

@@ -39,8 +39,10 @@ def check(
     from bridged.configuration.problems import dotted
     from bridged.configuration.secrets import find_exposed_secrets
     from bridged.errors import ConfigurationErrors
+    from bridged.runtime.site.bridges import tunnel_destinations
     from bridged.runtime.site.host_warnings import host_warnings, refuse_own_servers
     from bridged.runtime.tunnels.tunnel_credentials import find_ended, find_unusable
+    from bridged.runtime.watchers.host_hazards import passing_hazards, standing_hazards, wan_hazards
     from bridged.units import UnixSeconds
 
     configuration = load(file)
@@ -49,6 +51,9 @@ def check(
     warnings += [*find_ended(configuration, UnixSeconds(time.time())), *host_warnings(configuration)]
     for path, text in warnings:
         say(f"{file}: {dotted(path)}: warning: {text}")
+    hazards = standing_hazards() | passing_hazards() | wan_hazards(tunnel_destinations(configuration))
+    for text in hazards.values():
+        say(f"this host: warning: {text}")
     if unusable := find_unusable(configuration):
         raise ConfigurationErrors(unusable)
     show("OK")

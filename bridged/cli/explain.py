@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 def explain(
     code: Annotated[str, typer.Argument(metavar="CODE", help="As a log line, a metric or the API shows it.")],
 ) -> None:
-    """Print what an error code, drop reason, handshake outcome, disconnect reason or counter means."""
+    """Print what a code of an error, drop, handshake, disconnect, host hazard or counter means."""
     meanings = [(kind, text) for name, kind, text in _all() if name == code]
     if not meanings:
         close = get_close_matches(code, {name for name, _, _ in _all()}, n=1)
@@ -42,3 +42,5 @@ def _all() -> Iterator[tuple[str, str, str]]:
         yield name, "handshake outcome", meaning
     for name, meaning in counters.DISCONNECT_REASONS.items():
         yield name, "disconnect reason", meaning
+    for name, meaning in counters.HOST_WARNINGS.items():
+        yield name, "hazard of the host", meaning

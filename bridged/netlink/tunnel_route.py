@@ -23,6 +23,9 @@ from bridged.netlink.route_socket import RouteSocket
 
 _ROUTE_LOCAL = 2
 _PPPOE_SESSIONS = Path("/proc/self/net/pppoe")
+_SOMEWHERE = {"0.0.0.0": "192.0.2.1", "::": "2001:db8::1"}
+"""For a socket that listens everywhere: a documentation address, which the default route leads to."""
+_STANDS_ON_ANOTHER = frozenset({"vlan", "macvlan", "ipvlan"})
 _TAKES_THE_FRAMES = frozenset({"macvlan", "macvtap", "ipvlan", "ipvtap"})
 """Links that stop working when the link below joins a bridge. A VLAN gets its frames before the bridge."""
 
@@ -73,6 +76,27 @@ def carrying_ports(
             if port is not None:
                 found.setdefault(port, destination)
     return found
+
+
+def links_towards(destinations: Collection[str]) -> list[str]:
+    """The links that carry packets to or from `destinations` (as `check_ports` takes them); not loopback.
+
+    Of a VLAN or macvlan the link below it, where the card's driver works. Asks for single routes, and reads
+    no table.
+
+    Raises:
+        NetlinkError: the kernel did not answer.
+    """
+    found: dict[str, None] = {}
+    with RouteSocket() as kernel:
+        for destination in destinations:
+            for name, _ in _routes_to(kernel, _SOMEWHERE.get(destination, destination)):
+                link = link_named(kernel, name)
+                while link is not None and link.lower and link.kind in _STANDS_ON_ANOTHER:
+                    name = link.lower
+                    link = link_named(kernel, name)
+                found[name] = None
+    return [name for name in found if name != "lo"]
 
 
 def _routes_to(kernel: RouteSocket, destination: str) -> Iterator[tuple[str, str | None]]:

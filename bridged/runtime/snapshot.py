@@ -173,4 +173,4 @@ class DaemonSnapshot:
     reload: ReloadStatus = field(default_factory=ReloadStatus)
     duties: DutiesStatus = field(default_factory=DutiesStatus)
     warnings: Mapping[str, str] = field(default_factory=dict)
-    """Kind -> what is wrong on the host now, and the cure: `bridge_netfilter`, `tunnel_loop`."""
+    """Kind (`catalogue.counters.HOST_WARNINGS`) -> what is wrong on the host now, and the cure."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from bridged.catalogue.counters import FAMILIES
+from bridged.catalogue.counters import FAMILIES, HOST_WARNINGS
 from bridged.catalogue.figures import BATCHES
 
 PREFIX: Final = "bridged_"
@@ -156,8 +156,7 @@ METRICS: Final[tuple[MetricRow, ...]] = (
     _gauge(
         "host_warning",
         ("kind",),
-        "1 if the host has this hazard: bridge_netfilter (the packet filter drops what crosses a bridge), "
-        "tunnel_loop (two tunnels of a bridge reach each other).",
+        f"1 if the host has this hazard: {', '.join(HOST_WARNINGS)}; `bridged status` says what to do.",
     ),
     _counter("duty_failures_total", ("duty",), "Failures of background work, by duty."),
     _gauge("duties_undone", (), "Background duties that fail now; `bridged status` names them."),

@@ -82,6 +82,8 @@ def metrics_page() -> str:
     lines += [f"| `{name}` | {text} |" for name, text in counters.HANDSHAKE_OUTCOMES.items()]
     lines += ["", "## Reasons of a disconnect", "", "| reason | meaning |", "| --- | --- |"]
     lines += [f"| `{name}` | {text} |" for name, text in counters.DISCONNECT_REASONS.items()]
+    lines += ["", "## Hazards of the host", "", "| kind | meaning |", "| --- | --- |"]
+    lines += [f"| `{name}` | {text} |" for name, text in counters.HOST_WARNINGS.items()]
     for family in counters.FAMILIES:
         lines += ["", f"## Values of `{family.label}` in `bridged_{family.name}_total`", ""]
         lines += [f"| {family.label} | data plane | meaning |", "| --- | --- | --- |"]

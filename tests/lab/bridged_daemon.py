@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -180,7 +181,8 @@ class Bridged:
 
     def metrics(self) -> str:
         """The text of /metrics, fetched inside the daemon's namespace."""
-        return self.site.namespace.call(_fetch_metrics)
+        listen = self.configuration.get("metrics", {}).get("listen", f":{METRICS_PORT}")
+        return self.site.namespace.call(partial(_fetch_metrics, int(listen.rpartition(":")[2])))
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that have all these labels; 0 where there is none."""
@@ -281,8 +283,8 @@ def _daemon(
     return Bridged(site, document | dict(top or {}), name=name)
 
 
-def _fetch_metrics() -> str:
-    connection = http.client.HTTPConnection("127.0.0.1", METRICS_PORT, timeout=5)
+def _fetch_metrics(port: int) -> str:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", "/metrics")
         return connection.getresponse().read().decode()

@@ -6,9 +6,11 @@ import asyncio
 import os
 import select
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -18,19 +20,28 @@ from bridged.errors import ConfigurationError, NetlinkError
 from bridged.link_planning.wishes import BridgeWish
 from bridged.netlink import BridgeAttachment
 from bridged.netlink.netfilter import dropping_chains
+from bridged.netlink.offloads import GRO, UDP_SEGMENTATION, link_offloads
 from bridged.netlink.watch import LinkWatch
 from bridged.runtime.site.bridge_lock import is_kept_by_another, lock_bridge
 from bridged.runtime.site.host_warnings import host_warnings, refuse_own_servers
 from bridged.runtime.site.site import Site
-from bridged.runtime.watchers import loop_guard
+from bridged.runtime.watchers import host_watch, loop_guard
+from bridged.runtime.watchers.host_hazards import wan_hazards
 from bridged.runtime.watchers.host_watch import HostWatch
 from bridged.runtime.watchers.loop_guard import LoopGuard
 from bridged_tap import TapError
+from tests.lab.bridged_daemon import BRIDGED
 from tests.lab.host_links import cable, ip, plugged, shell, within
 from tests.lab.namespace import in_namespace
+from tests.lab.odd_machine import odd_machine
 
 pytestmark = pytest.mark.root
 
+# The mounts go away with the mount namespace; $0 is the kind of container.
+CONTAINER = (
+    "exec unshare -m sh -ec 'mount -t tmpfs none /run; mkdir /run/systemd; "
+    'echo "$0" >/run/systemd/container; mount -t tmpfs none /dev/net; exec "$@"\' "$0" "$@"'
+)
 SERVER = "{role: server, bridge: br0, listen: '192.0.2.1:1194', tls: {embedded: true}}"
 
 
@@ -50,11 +61,11 @@ async def test_a_packet_filter_that_drops_bridged_packets_is_said_with_a_cure_th
     watch = HostWatch()
     watch.bridges = ("br0",)
     watch.look()
-    assert watch.warnings == {}
+    assert "bridge_netfilter" not in watch.warnings
     shell("nft add table ip filter")
     shell("nft 'add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }'")
     watch.look()
-    assert watch.warnings == {}, "it sees nothing that is bridged"
+    assert "bridge_netfilter" not in watch.warnings, "it sees nothing that is bridged"
     shell("sysctl -qw net.bridge.bridge-nf-call-iptables=1")
     watch.look()
     text = watch.warnings["bridge_netfilter"]
@@ -62,13 +73,13 @@ async def test_a_packet_filter_that_drops_bridged_packets_is_said_with_a_cure_th
     # The cure as it is printed.
     shell("nft insert rule" + text.rpartition("nft insert rule")[2])
     watch.look()
-    assert watch.warnings == {}
+    assert "bridge_netfilter" not in watch.warnings
     shell("nft flush chain ip filter FORWARD")
     watch.look()
-    assert watch.warnings
+    assert "bridge_netfilter" in watch.warnings
     shell("sysctl -qw net.bridge.bridge-nf-call-iptables=0")
     watch.look()
-    assert watch.warnings == {}
+    assert "bridge_netfilter" not in watch.warnings
 
 
 @pytest.mark.parametrize(
@@ -91,6 +102,76 @@ def test_chains_that_bridged_ipv4_packets_meet_are_told_from_others(
     shell(f"nft 'add chain {family} mine own {{ type filter hook {hook} priority 0; policy {policy}; }}'")
     found = [str(chain) for chain in dropping_chains(("br0",))]
     assert found == ([f"{family} mine own"] if drops else [])
+
+
+# --- the machine ----------------------------------------------------------------------------------
+
+
+@in_namespace
+async def test_a_wan_link_without_its_offloads_is_said_until_the_printed_commands_have_run() -> None:
+    cable("wan1")
+    ip("addr add 192.0.2.1/24 dev wan1", "link add wan7 link wan1 type macvlan mode bridge")
+    ip("link set wan7 up", "addr add 198.51.100.1/24 dev wan7", "route add default via 198.51.100.9")
+    shell("ethtool -K wan1 gro on tx-udp-segmentation on")
+    watch = HostWatch()
+    destinations: list[str] = []
+    watch.destinations = lambda: destinations
+
+    def seen(*wanted: str) -> dict[str, str]:
+        destinations[:] = wanted
+        for _ in range(host_watch.WAN_ROUNDS):
+            watch.look()
+        return {kind: text for kind, text in watch.warnings.items() if kind.startswith("wan_")}
+
+    assert seen("192.0.2.9", "0.0.0.0") == {}
+    shell("ethtool -K wan1 gro off tx-udp-segmentation off")
+    # A neighbour, our own address, whatever the default route leads to (through the macvlan), and a far host.
+    for wanted in ("192.0.2.9", "192.0.2.1", "0.0.0.0", "203.0.113.5"):
+        assert set(seen(wanted)) == {"wan_gro", "wan_udp_segmentation"}, wanted
+    assert seen("127.0.0.1", "::", "vpn.example.net") == {}
+    for text in seen("0.0.0.0").values():
+        shell(text.partition("Turn it on: ")[2])
+    assert seen("0.0.0.0") == {}
+
+
+@in_namespace
+def test_an_offload_that_the_driver_cannot_turn_on_is_not_missed() -> None:
+    ip("tuntap add bare mode tap", "addr add 192.0.2.1/24 dev bare", "link set bare up")
+    # Without a program that takes super-frames: "off [requested on]".
+    assert not link_offloads("bare")[UDP_SEGMENTATION].is_on
+    assert wan_hazards(["192.0.2.1"]) == {}
+    shell("ethtool -K bare gro off")
+    assert set(wan_hazards(["192.0.2.1"])) == {"wan_gro"} and not link_offloads("bare")[GRO].is_on
+    with pytest.raises(OSError, match="No such device"):
+        link_offloads("none")
+
+
+@in_namespace
+def test_check_says_what_is_wrong_with_the_host(tmp_path: Path) -> None:
+    cable("wan1")
+    ip("addr add 192.0.2.1/24 dev wan1")
+    shell("ethtool -K wan1 gro off")
+    path = configuration(tmp_path, "", f"main: {SERVER}")
+    environment = odd_machine(tmp_path, release="7.0.3", today=datetime(2020, 2, 2, tzinfo=UTC))
+    done = subprocess.run(
+        ["sh", "-c", CONTAINER, "docker", BRIDGED, "check", str(path)],
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stderr.splitlines() if line.startswith("this host: warning: ")]
+    wanted = (
+        "kernel 7.0.3 may damage packets",
+        "the clock shows 2020-02-02",
+        "docker run --device",
+        "gro on",
+    )
+    assert len(said) == len(wanted)
+    for part in wanted:
+        assert any(part in line for line in said), part
 
 
 # --- ports ----------------------------------------------------------------------------------------

@@ -42,6 +42,10 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
     "tunnel-loop": {"client": "ring2"},
     "portable": {"client": "good"},
     "frame-by-frame": {"server": "main"},
+    "wan-offloads": {"host": "lone"},
+    "kernel-fault": {"host": "lone"},
+    "clock-old": {"host": "lone"},
+    "tun-missing": {"host": "lone", "prints": "tun-missing"},
     "bridge-held": {"prints": "bridge-held"},
     "adapter-held": {"prints": "adapter-held"},
     "port-held": {"prints": "port-held"},
@@ -50,12 +54,15 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
     "mistake": {"server": "main"},
     "carries-the-tunnel": {"client": "good"},
 }
-"""Anchor on the page -> who says it: the tunnel at each end (a pattern), or a daemon that does not start."""
+"""Anchor on the page -> who says it: the tunnel at each end (a pattern), or a daemon that does not start.
+
+`host`: the daemon on the odd machine.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One line of a block: `end` is server, client or empty; `kind` is log, status, metric or prints."""
+    """One line of a block. `end`: server, client, host or empty; `kind`: log, status, metric or prints."""
 
     end: str
     kind: str
@@ -81,7 +88,7 @@ def entries() -> list[Entry]:
 
 
 def claim(line: str) -> Claim:
-    match = re.fullmatch(r"(?:(server|client) )?(log|status|metric|prints): (.+)", line)
+    match = re.fullmatch(r"(?:(server|client|host) )?(log|status|metric|prints): (.+)", line)
     assert match, f"not a line that a test can hold: {line}"
     return Claim(match[1] or "", match[2], match[3])
 
@@ -138,7 +145,7 @@ def comes_true(one: Claim, sites: TroubledSites, subject: dict[str, str]) -> boo
 
 
 def evidence_of(one: Claim, sites: TroubledSites) -> Evidence:
-    return {"server": sites.server, "client": sites.client}[one.end]
+    return {"server": sites.server, "client": sites.client, "host": sites.odd}[one.end]
 
 
 def is_true(one: Claim, sites: TroubledSites, subject: dict[str, str]) -> bool:
@@ -151,7 +158,7 @@ def is_true(one: Claim, sites: TroubledSites, subject: dict[str, str]) -> bool:
 
 def said(one: Claim, sites: TroubledSites, subject: dict[str, str]) -> list[str]:
     """Lines of that kind about the subject, with single spaces."""
-    if "prints" in subject:
+    if not one.end:
         return [" ".join(line.split()) for line in sites.refused[subject["prints"]].output().splitlines()]
     evidence = evidence_of(one, sites)
     tunnel = subject[one.end]

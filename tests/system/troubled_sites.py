@@ -1,7 +1,8 @@
 """Two sites where everything on the troubleshooting page goes wrong at once, in two daemons.
 
 The server's daemon cannot join super-frames and has four tunnels. The client's daemon has no native data
-plane and a tunnel for each mistake. Daemons that refuse to start are started beside them.
+plane and a tunnel for each mistake. Daemons that refuse to start are started beside them, and one at the
+client's site on an odd machine: in a container without /dev/net/tun, with an old kernel and a wrong clock.
 """
 
 from __future__ import annotations
@@ -14,18 +15,25 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import bridged
 from tests.lab import BRIDGED, Bridged, Lab, OpenVpn, Process, Profile, TwoSites, wait_for
 from tests.lab.frames import send_frames
+from tests.lab.odd_machine import odd_machine
 from tests.lab.pki import Authority, Identity, static_key
 
 PACKAGE = Path(bridged.__file__).parent
 # The mount goes away with the daemon's mount namespace.
 WITHOUT_NATIVE = 'mount --bind "$0" "$1" && shift && exec "$@"'
 FULL_DISK = 'mount -t tmpfs -o size=16k none "$0" && head -c 64k /dev/zero >"$0/full"; exec "$@"'
+IN_CONTAINER = (
+    "mount -t tmpfs -o mode=755 none /run && mkdir /run/systemd && echo lxc >/run/systemd/container && "
+    'mount -t tmpfs -o mode=755 none /dev/net && $0; exec "$@"'
+)
+WITH_TUN = "mknod -m 666 /dev/net/tun c 10 200"
 HAS_BRIDGE_FILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables").exists()
 SILENT_PORT, CLOSED_PORT = 4000, 4001
 
@@ -66,10 +74,11 @@ class Evidence:
 
 @dataclass(slots=True)
 class TroubledSites:
-    """`server` and `client` are at work; `refused`: name -> a daemon that would not start."""
+    """`server`, `client` and `odd` are at work; `refused`: name -> a daemon that would not start."""
 
     server: Evidence
     client: Evidence
+    odd: Evidence
     refused: dict[str, Process]
 
 
@@ -163,8 +172,24 @@ class Cast:
             daemon("port-held", "br8", ["held0"]),
             daemon("address-taken", "br8", [], at_b=False, listen=address),
             daemon("disk-full", "br9", []),
+            daemon("tun-missing", "br8", []),
         ]
         return {daemon.name: daemon for daemon in found}
+
+    def odd(self) -> Bridged:
+        """The daemon on the odd machine, beside the client's daemon, which has the usual port."""
+        lone = self.tunnel(
+            "client",
+            "br7",
+            self.profile.authority.issue("lone", "client"),
+            remotes=[f"{self.sites.a.wan_ipv4}:1194"],
+        )
+        document = {
+            "bridges": {"br7": {}},
+            "tunnels": {"lone": lone},
+            "metrics": {"listen": "127.0.0.1:9744"},
+        }
+        return Bridged(self.sites.b, document, name="odd")
 
 
 def prepare(sites: TwoSites) -> None:
@@ -177,8 +202,17 @@ def prepare(sites: TwoSites) -> None:
     space.ip("link", "add", "vm0", "link", "held0", "type", "macvlan")
     if HAS_BRIDGE_FILTER:
         space.sysctl("net.bridge.bridge-nf-call-iptables", 1)
+    space.run("ethtool", "-K", "wan0", "gro", "off", "tx-udp-segmentation", "off")
     space.run("nft", "add table ip filter")
     space.run("nft", "add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }")
+
+
+def lose_tun(daemon: Bridged, folder: Path) -> None:
+    """Start the daemon on the odd machine, and take /dev/net/tun from its container."""
+    environment = odd_machine(folder, release="6.6.45", today=datetime(2020, 2, 2, tzinfo=UTC))
+    start(daemon, IN_CONTAINER, WITH_TUN, environment=environment)
+    daemon.wait_until(lambda status: len(status["bridges"]) == 1, "the odd daemon's bridge", 20.0)
+    daemon.site.namespace.run("nsenter", "-t", str(daemon.started.pid), "-m", "rm", "/dev/net/tun")
 
 
 def without_native(daemon: Bridged, folder: Path) -> None:
@@ -188,11 +222,13 @@ def without_native(daemon: Bridged, folder: Path) -> None:
     start(daemon, WITHOUT_NATIVE, str(package), str(PACKAGE))
 
 
-def start(daemon: Bridged, script: str = 'exec "$@"', *arguments: str) -> None:
+def start(
+    daemon: Bridged, script: str = 'exec "$@"', *arguments: str, environment: dict[str, str] | None = None
+) -> None:
     """Start it under a shell script, and do not wait."""
     command = (BRIDGED, "run", "--config", str(daemon.file))
     daemon.process = daemon.site.namespace.popen(
-        "sh", "-c", script, *(arguments or ("sh",)), *command, log=daemon.name
+        "sh", "-c", script, *(arguments or ("sh",)), *command, log=daemon.name, env=environment
     )
 
 
@@ -222,10 +258,11 @@ def troubled_sites(folder: Path) -> Iterator[TroubledSites]:
             silent = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         silent.bind(("203.0.113.1", SILENT_PORT))
         cast = Cast(sites)
-        server, client, refused = cast.server(), cast.client(), cast.refused()
+        server, client, odd, refused = cast.server(), cast.client(), cast.odd(), cast.refused()
         server.start()
         without_native(client, folder)
         client.wait_connected(tunnel="good", seconds=40)
+        lose_tun(odd, folder)
         for name, daemon in refused.items():
             disk = folder / f"{name}.disk"
             disk.mkdir()
@@ -233,15 +270,20 @@ def troubled_sites(folder: Path) -> Iterator[TroubledSites]:
                 daemon.configuration["state_directory"] = str(disk / "state")
                 daemon.write()
                 start(daemon, FULL_DISK, str(disk))
+            elif name == "tun-missing":
+                start(daemon, IN_CONTAINER, "true")
             else:
                 start(daemon)
         with visitor(cast):
             claim_an_address(sites, server)
             reload_wrongly(server, client)
             yield TroubledSites(
-                Evidence(server), Evidence(client), {name: daemon.started for name, daemon in refused.items()}
+                Evidence(server),
+                Evidence(client),
+                Evidence(odd),
+                {name: daemon.started for name, daemon in refused.items()},
             )
-        for daemon in (client, server):
+        for daemon in (odd, client, server):
             assert daemon.stop() == 0, daemon.started.tail()
 
 

@@ -85,11 +85,7 @@ def attach_bridge(
     """
 
     def destinations() -> list[str]:
-        found: list[str] = []
-        for tunnel_name, tunnel in current().tunnels.items():
-            if tunnel.bridge == name:
-                found += _destinations(tunnel, running(tunnel_name))
-        return found
+        return tunnel_destinations(current(), running, name)
 
     return BridgeAttachment(
         wish_for(configuration, name),
@@ -144,6 +140,19 @@ def bridge_status(attachment: BridgeAttachment) -> BridgeStatus:
         missing=seen.missing,
         problem=seen.problem,
     )
+
+
+def tunnel_destinations(
+    configuration: Configuration,
+    running: Callable[[str], HasRemotes | None] = lambda name: None,
+    bridge: str | None = None,
+) -> list[str]:
+    """What the tunnels (of one bridge) send to, or listen on, as `netlink.check_ports` takes it."""
+    found: list[str] = []
+    for name, tunnel in configuration.tunnels.items():
+        if bridge in (None, tunnel.bridge):
+            found += _destinations(tunnel, running(name))
+    return found
 
 
 def _destinations(tunnel: Tunnel, running: HasRemotes | None) -> list[str]:

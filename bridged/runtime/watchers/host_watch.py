@@ -1,17 +1,20 @@
-"""Checks regularly whether the host's packet filter drops what crosses our bridges, and logs the cure."""
+"""Checks regularly what this host does to tunnels and bridges, and logs each hazard once, with its cure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Final
 
 import structlog
 
 from bridged.netlink.netfilter import DroppingChain, dropping_chains
+from bridged.runtime.watchers.host_hazards import passing_hazards, standing_hazards, wan_hazards
 from bridged.supervision import SUPERVISOR, Timer
 
 INTERVAL_SECONDS: Final = 5.0
 """Docker may start and enable the filter at any time."""
+WAN_ROUNDS: Final = 3
+"""Every so many rounds the links that carry tunnels are looked at."""
 
 
 class HostWatch:
@@ -20,7 +23,11 @@ class HostWatch:
     def __init__(self) -> None:
         self.bridges: Collection[str] = ()
         """The bridges that are watched; may be replaced."""
+        self.destinations: Callable[[], Collection[str]] = tuple
+        """Gives the IP addresses that tunnels send to, or listen on; may be replaced."""
         self.warnings: dict[str, str] = {}
+        self._round = 0
+        self._wan: dict[str, str] = {}
         self._timer: Timer | None = None
         self._log = structlog.get_logger("bridged.host")
 
@@ -40,6 +47,20 @@ class HostWatch:
         Raises:
             NetlinkError: the kernel did not answer.
         """
+        if self._round % WAN_ROUNDS == 0:
+            self._wan = wan_hazards(self.destinations())
+        self._round += 1
+        found = standing_hazards() | passing_hazards() | self._wan
+        for kind in [kind for kind in self.warnings if kind not in found and kind != "bridge_netfilter"]:
+            del self.warnings[kind]
+            self._log.info("host_hazard_over", kind=kind)
+        for kind, text in found.items():
+            if self.warnings.get(kind) != text:
+                self.warnings[kind] = text
+                self._log.warning("host_hazard", kind=kind, detail=text)
+        self._look_at_packet_filter()
+
+    def _look_at_packet_filter(self) -> None:
         chains = dropping_chains(self.bridges)
         text = _words(chains, sorted(self.bridges)) if chains else None
         if text == self.warnings.get("bridge_netfilter"):

@@ -8,6 +8,7 @@ from bridged_tap.adapter import Adapter, TapAdapter, TunAdapter
 from bridged_tap.addresses import MacAddress
 from bridged_tap.errors import ERROR_CODES, AdapterLockedError, TapError, TapSettingsError
 from bridged_tap.inventory import AdapterInfo, adapter_info, list_adapters
+from bridged_tap.kernel import check_device
 from bridged_tap.links import address_owners, kernel_addresses
 from bridged_tap.lock import AdapterLock, Holder, find_holder, find_lock_holder, lock_adapter
 from bridged_tap.mac import (
@@ -52,6 +53,7 @@ __all__ = [
     "VirtioHeader",
     "adapter_info",
     "address_owners",
+    "check_device",
     "choose_mac",
     "collision_probability",
     "create_tap",

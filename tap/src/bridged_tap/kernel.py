@@ -17,6 +17,7 @@ from ipaddress import IPv4Interface, IPv6Interface
 from typing import Final, Self
 
 from bridged_tap.addresses import MacAddress
+from bridged_tap.containers import container_kind, device_cure
 from bridged_tap.errors import TapError
 from bridged_tap.rtnetlink import pack_attribute, request
 
@@ -80,18 +81,25 @@ def open_device() -> int:
     try:
         return os.open(DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except PermissionError as error:
+        # EPERM, not EACCES: a container's rules about devices refuse it, even to root.
+        kind = container_kind() if error.errno == errno.EPERM else ""
+        cure = device_cure(kind) if kind else "run as root, or change its mode"
         raise TapError(
-            "tap_permission",
-            f"this user may not open {DEVICE} ({error.strerror}); run as root, or change its mode",
-            error.errno,
+            "tap_permission", f"this user may not open {DEVICE} ({error.strerror}); {cure}", error.errno
         ) from error
     except OSError as error:
-        raise TapError(
-            "tap_unavailable",
-            f"{DEVICE}: {error.strerror}; load the driver (modprobe tun), "
-            "or give the container the device (--device /dev/net/tun)",
-            error.errno,
-        ) from error
+        cure = device_cure(container_kind())
+        raise TapError("tap_unavailable", f"{DEVICE}: {error.strerror}; {cure}", error.errno) from error
+
+
+def check_device() -> None:
+    """Check that this program can open /dev/net/tun; makes nothing.
+
+    Raises:
+        TapError: code `tap_unavailable` (no device, no driver) or `tap_permission`; the text says what to do,
+            in a container the lines for its kind of container.
+    """
+    os.close(open_device())
 
 
 def set_interface(queue: int, name: str, flags: int) -> str:
