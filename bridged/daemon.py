@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,7 +48,9 @@ from bridged.runtime.watchers.reflections import Reflections
 from bridged.supervision import SUPERVISOR, Timer
 from bridged.telemetry.collector import DaemonCollector, build_registry
 from bridged.telemetry.logs import configure_logs
-from bridged.telemetry.server import MetricsServer, call_in_loop, read_bearer_token
+from bridged.telemetry.openvpn_metrics import OpenvpnPage
+from bridged.telemetry.server import MetricsServer, ask_in_loop, call_in_loop, read_bearer_token
+from bridged.telemetry.status_files import StatusFiles
 from bridged.units import UnixSeconds
 
 EXIT_DONE: Final = 0
@@ -110,6 +113,7 @@ class Daemon:
         self._loop_guard = LoopGuard()
         self._collector: DaemonCollector | None = None
         self._reporter = Reporter(manager, self._describe, self._planes, os.environ)
+        self._status_files = StatusFiles(lambda: self._site.tunnels)
         self._reloads = Reloads(
             self._site,
             path,
@@ -163,6 +167,9 @@ class Daemon:
         admin = AdminServer(configuration.admin.socket, self, self._store.take_listener("admin"))
         await admin.start()
         self._undo.append(admin.stop)
+        # Early: Prometheus sees the start, and a host that takes long to set up is not taken for a dead one.
+        stop_metrics = self._serve_metrics(admin)
+        self._undo.append(stop_metrics)
         self._watch.start()
         self._undo.append(self._watch.close)
         self._undo.append(lambda: self._site.hand_over() if self.hands_over else self._site.stop())
@@ -176,7 +183,10 @@ class Daemon:
         self._host_watch.start()
         self._undo.append(self._host_watch.stop)
         self._undo.append(self._loop_guard.stop)
-        self._serve_metrics(admin)
+        self._status_files.apply(configuration)
+        self._undo.append(self._status_files.stop)
+        # Before the site: nobody waits for a scrape of what is being taken down.
+        self._undo.append(stop_metrics)
         fallbacks = FallbackLog(
             lambda: {name: tunnel.dataplane for name, tunnel in self._site.tunnels.items()}
         )
@@ -205,19 +215,41 @@ class Daemon:
             {name: [tunnel for tunnel in tunnels if tunnel.plan.bridge == name] for name in bridges},
         )
 
-    def _serve_metrics(self, admin: AdminServer) -> None:
+    def _serve_metrics(self, admin: AdminServer) -> Callable[[], Awaitable[None]]:
+        """Start; returns what stops it, any number of times."""
         settings = self._configuration.metrics
         if settings.listen is None:
-            return
+            return _nothing
         token = read_bearer_token(settings.bearer_token_file) if settings.bearer_token_file else None
-        snapshot = call_in_loop(asyncio.get_running_loop(), self.snapshot)
+        loop = asyncio.get_running_loop()
+        snapshot = call_in_loop(loop, self.snapshot)
         self._collector = DaemonCollector(snapshot, settings, admin.counters)
         registry = build_registry(self._collector)
-        given = self._store.take_listener("metrics")
-        server = MetricsServer(Endpoint.parse(settings.listen, DEFAULT_METRICS_PORT), registry, token, given)
+        openvpn = OpenvpnPage(settings)
+        server = MetricsServer(
+            Endpoint.parse(settings.listen, DEFAULT_METRICS_PORT),
+            registry,
+            token,
+            self._store.take_listener("metrics"),
+            web_config=settings.web_config_file,
+            more={"/metrics/openvpn": lambda: openvpn.text(snapshot())},
+            probes={
+                "/-/healthy": ask_in_loop(loop, lambda: None),
+                "/-/ready": ask_in_loop(loop, self._find_unready),
+            },
+        )
         server.start()
         # In a thread: a running scrape waits for this loop.
-        self._undo.append(lambda: asyncio.to_thread(server.stop))
+        return partial(asyncio.to_thread, server.stop)
+
+    def _find_unready(self) -> str | None:
+        """Why this daemon is not ready; None: every tunnel has started."""
+        if self._changes is None or self._stop.is_set():
+            return "starting or stopping"
+        running = self._site.tunnels
+        missing = [name for name in self._configuration.tunnels if name not in running]
+        missing += [name for name, tunnel in running.items() if tunnel.state == "stopped"]
+        return f"not started: {', '.join(missing)}" if missing else None
 
     def _watch_clock(self) -> None:
         steps = ClockSteps(self._announce_clock_step)
@@ -248,6 +280,7 @@ class Daemon:
     def _apply_rest(self, target: Configuration) -> None:
         """Apply what concerns neither bridges nor tunnels."""
         configure_logs(target.log)
+        self._status_files.apply(target)
         if self._collector is not None:
             self._collector.apply(target.metrics)
 
@@ -345,6 +378,10 @@ class Daemon:
             TunnelStation(MacAddress(entry.station.mac), peer, entry.age)
             for entry, peer in self._site.tunnels[tunnel].fdb()
         ]
+
+
+async def _nothing() -> None:
+    """What stops nothing."""
 
 
 def keep_collections_small() -> None:

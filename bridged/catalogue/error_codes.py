@@ -73,6 +73,10 @@ ERROR_CODES: Final = (
     ErrorCode("not_a_socket", "daemon", "The path of the admin socket holds another file."),
     ErrorCode("io_error", "daemon", "The socket cannot be opened; the text says why."),
     ErrorCode("bad_token", "daemon", "The bearer token of the metrics cannot be read or used."),
+    ErrorCode(
+        "bad_web_config", "daemon", "The web configuration file of the metrics cannot be read or used."
+    ),
+    ErrorCode("no_authentication", "daemon", "The metrics would be open to everybody on the network."),
     ErrorCode("shutdown", "daemon", "Errors that were met while stopping."),
     ErrorCode("netlink", "kernel", "The kernel did not answer a netlink request."),
     ErrorCode("local_protocol", "bug", "One part of this program broke a rule of another."),

@@ -62,9 +62,10 @@ def find_warnings(configuration: Configuration) -> list[Conflict]:
         if mtu is not None and tunnel.tap.mtu is None and mtu != tunnel.mtu:
             text = f"the bridge has mtu {mtu}, the tunnel {tunnel.mtu}: larger frames will not cross"
             found.append((("tunnels", name, "mtu"), text))
-    token = configuration.metrics.bearer_token_file
-    if token is not None and configuration.metrics.listen and not token.is_file():
-        found.append((("metrics", "bearer_token_file"), f"no file {token}"))
+    for name in ("bearer_token_file", "web_config_file"):
+        file = getattr(configuration.metrics, name)
+        if file is not None and configuration.metrics.listen and not file.is_file():
+            found.append((("metrics", name), f"no file {file}"))
     return found
 
 
@@ -182,8 +183,11 @@ def own_servers(configuration: Configuration, is_ours: Callable[[Endpoint], bool
 def _outside_conflicts(configuration: Configuration) -> Iterator[Conflict]:
     metrics = configuration.metrics
     needs_token = metrics.listen is not None and not is_loopback(Endpoint.parse(metrics.listen))
-    if needs_token and metrics.bearer_token_file is None:
-        reason = "is not a loopback address: set metrics.bearer_token_file, or listen on 127.0.0.1"
+    if needs_token and metrics.bearer_token_file is None and metrics.web_config_file is None:
+        reason = (
+            "is not a loopback address: set metrics.bearer_token_file or metrics.web_config_file, or listen "
+            "on 127.0.0.1"
+        )
         yield ("metrics", "listen"), reason
     if len(str(configuration.admin.socket).encode()) > SOCKET_PATH_OCTETS_MAX:
         yield ("admin", "socket"), f"the path of a Unix socket has at most {SOCKET_PATH_OCTETS_MAX} bytes"
@@ -191,6 +195,7 @@ def _outside_conflicts(configuration: Configuration) -> Iterator[Conflict]:
         (("state_directory",), configuration.state_directory),
         (("admin", "socket"), configuration.admin.socket),
         (("metrics", "bearer_token_file"), metrics.bearer_token_file),
+        (("metrics", "web_config_file"), metrics.web_config_file),
     )
     for key, path in paths:
         if path is not None and ("\0" in str(path) or str(path) in ("", ".")):

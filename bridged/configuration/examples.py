@@ -35,6 +35,8 @@ _EXAMPLES: Final = {
     "tunnels.NAME.remote_sizes.NAME.wan_mtu": "1400",
     "tunnels.NAME.remote_sizes.NAME.mss": "1300",
     "tunnels.NAME.peers": "[site-b]",
+    "tunnels.NAME.status": "{file: /run/bridged/status.log, interval_seconds: 60, version: 2}",
+    "tunnels.NAME.status.file": "/run/bridged/status.log",
     "tunnels.NAME.push": '["dhcp-option DNS 192.0.2.53"]',
     "tunnels.NAME.mss": "1300",
     "tunnels.NAME.tap": "{name: tap0}",
@@ -59,6 +61,7 @@ _EXAMPLES: Final = {
     "log": "{level: info}",
     "metrics": '{listen: "127.0.0.1:9743"}',
     "metrics.bearer_token_file": "/etc/bridged/metrics.token",
+    "metrics.web_config_file": "/etc/bridged/web-config.yml",
     "admin": "{socket: /run/bridged/bridged.sock}",
 }
 

@@ -225,6 +225,10 @@ def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
     _anchor(data, "state_directory", folder)
     _anchor(data.get("admin"), "socket", folder)
     _anchor(data.get("metrics"), "bearer_token_file", folder)
+    _anchor(data.get("metrics"), "web_config_file", folder)
+    tunnels = data.get("tunnels")
+    for tunnel in tunnels.values() if isinstance(tunnels, dict) else ():
+        _anchor(tunnel.get("status") if isinstance(tunnel, dict) else None, "file", folder)
     for (_, name, section, key), _ in list(_trust_values(data)):
         _anchor(data["tunnels"][name][section], str(key), folder)
 

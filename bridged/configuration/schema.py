@@ -80,7 +80,14 @@ class Metrics(Section):
     """Prometheus metrics over HTTP."""
 
     listen: str | None = Field("127.0.0.1:9743", description="host:port of /metrics; null turns it off")
-    bearer_token_file: Path | None = Field(None, description="required unless `listen` is loopback")
+    bearer_token_file: Path | None = Field(
+        None, description="this or `web_config_file` is required unless `listen` is loopback"
+    )
+    web_config_file: Path | None = Field(
+        None,
+        description="TLS, client certificates and users with passwords, in the format of Prometheus' "
+        "exporters; followed while the daemon runs",
+    )
     max_peers: int = Field(500, ge=1, description="peers that get their own series; all others are summed")
     peer_retention_seconds: float = Field(
         86400,
@@ -281,6 +288,16 @@ class RemoteSizes(Section):
     )
 
 
+class StatusFile(Section):
+    """A status file as OpenVPN writes it, for programs that read those."""
+
+    file: Path | None = Field(None, description="its path; default: none is written")
+    interval_seconds: float = Field(60, ge=1, le=86400, description="how often it is written")
+    version: Literal[1, 2, 3] = Field(
+        2, description="format, as OpenVPN's `status-version`: 1, 2 (commas) or 3 (tabs)"
+    )
+
+
 class Tunnel(Section):
     """One tunnel: one TAP in one bridge, with one peer (client) or many (server)."""
 
@@ -333,6 +350,7 @@ class Tunnel(Section):
     fdb_ageing_seconds: float = dataplane_key("fdb_ageing_seconds")
     fdb_capacity: int = dataplane_key("fdb_capacity")
     replay_window: int = dataplane_key("replay_window")
+    status: StatusFile = StatusFile()
     exit_notify: bool = Field(True, description="tell the peer when this end stops")
     dataplane: Literal["auto", "native", "portable"] = Field(
         "auto", description="auto: native if it is built, otherwise portable"

@@ -1,41 +1,48 @@
 """The HTTP of /metrics: one event loop, no thread for strangers, and authentication before any work.
 
-A connection gets one of CONNECTIONS_MAX places, HEAD_SECONDS for its request, and ANSWER_SECONDS to read the
-answer. If all places are taken, the address (IPv6: the /64) with the most of them loses its oldest one:
-neither floods nor slow readers keep other scrapers out. Simultaneous scrapes share one snapshot, and a pause
-follows each snapshot: endless scraping takes a fifth of one processor at most.
+A connection gets one of CONNECTIONS_MAX places, HEAD_SECONDS for TLS and its request, and ANSWER_SECONDS to
+be answered and to read the answer. If all places are taken, the address (IPv6: the /64) with the most of them
+loses its oldest one: neither floods nor slow readers keep other scrapers out. Simultaneous scrapes share one
+snapshot, and a pause follows each snapshot: endless scraping takes a fifth of one processor at most.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gzip
-import hmac
 import ipaddress
 import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from bridged.supervision import SUPERVISOR
 from bridged.telemetry.exposition import CONTENT_TYPE
+from bridged.telemetry.http_messages import (
+    HEAD_OCTETS_MAX,
+    MetricsAnswer,
+    MetricsRequest,
+    read_request,
+    text,
+    write_answer,
+)
+from bridged.telemetry.web_access import WebAccess
 
 CONNECTIONS_MAX: Final = 64
 BACKLOG: Final = 256
 """Connections that may wait in the kernel."""
 TURN: Final = 16
 """Connections accepted in one turn of the loop: far fewer than places, so each is read before it ends."""
-HEAD_OCTETS_MAX: Final = 8192
 HEAD_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 10.0
 LINGER_SECONDS: Final = 1.0
 LINGER_OCTETS: Final = 1 << 16
-PIECE_OCTETS: Final = 1 << 16
+PAUSE_SECONDS: Final = 1.0
+"""After a connection that could not be accepted: the process has no descriptor to spare."""
 GZIP_LEVEL: Final = 1
 REST_SHARE: Final = 4
 REST_SECONDS_MAX: Final = 1.0
@@ -43,40 +50,36 @@ REST_SECONDS_MAX: Final = 1.0
 
 _METHODS: Final = ("GET", "HEAD")
 
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    method: str
-    path: str
-    headers: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    status: HTTPStatus
-    body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
+HealthProbe = Callable[[], Awaitable[str | None]]
+"""Answers what is wrong; None: nothing. It may also raise."""
 
 
 class MetricsSocket(socket.socket):
-    """A socket with a long queue: asyncio would make it as short as TURN, and lose connections."""
+    """A socket with a long queue."""
 
     def listen(self, backlog: int = BACKLOG, /) -> None:
         super().listen(max(backlog, BACKLOG))
 
 
 class MetricsHttp:
-    """Serves the result of `render` to clients with the `token` (None: to everybody).
+    """Serves `pages`, path -> what makes the text, to clients that `access` allows.
 
-    `render` runs in a thread, never twice at once. `stop` is thread-safe, and may be called before `serve`.
+    Pages are made in a thread, never two at once. `probes`: path -> what answers 200 or 503. `stop` is
+    thread-safe, and may be called before `serve`.
     """
 
-    def __init__(self, render: Callable[[], bytes], token: str | None) -> None:
-        self._render = render
-        self._expected = None if token is None else f"Bearer {token}".encode()
+    def __init__(
+        self,
+        pages: Mapping[str, Callable[[], bytes]],
+        access: WebAccess,
+        probes: Mapping[str, HealthProbe] | None = None,
+    ) -> None:
+        self._pages = pages
+        self._access = access
+        self._probes = probes or {}
         # Connection -> the neighbourhood of its client, oldest first.
-        self._places: dict[asyncio.StreamWriter, str] = {}
-        self._snapshot: asyncio.Future[tuple[bytes, bytes]] | None = None
+        self._places: dict[asyncio.Task[None], str] = {}
+        self._snapshots: dict[str, asyncio.Future[tuple[bytes, bytes]]] = {}
         self._is_stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped = asyncio.Event()
@@ -85,25 +88,25 @@ class MetricsHttp:
         self._no_rest = threading.Event()
 
     async def serve(self, listener: MetricsSocket) -> None:
-        """Answer until `stop`; then close `listener` and all connections."""
+        """MetricsAnswer until `stop`; then close `listener` and all connections."""
         self._stopped = asyncio.Event()
-        self._snapshot = None
-        self._loop = asyncio.get_running_loop()
-        SUPERVISOR.watch_loop(self._loop)
+        self._snapshots = {}
+        self._loop = loop = asyncio.get_running_loop()
+        SUPERVISOR.watch_loop(loop)
         self._renderer = ThreadPoolExecutor(1, thread_name_prefix="metrics-render")
-        server = await asyncio.start_server(self._handle, sock=listener, limit=HEAD_OCTETS_MAX, backlog=TURN)
+        self._accept_from(listener)
         # `stop` sets the flag before it looks for the loop.
         if not self._is_stopping:
             await self._stopped.wait()
         self._loop = None
-        server.close()
-        for writer in list(self._places):
-            writer.transport.abort()
+        loop.remove_reader(listener)
+        listener.close()
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
         self._renderer.shutdown(wait=False, cancel_futures=True)
+        self._access.close()
 
     def stop(self) -> None:
         self._is_stopping = True
@@ -112,80 +115,143 @@ class MetricsHttp:
         if loop is not None:
             loop.call_soon_threadsafe(self._stopped.set)
 
-    async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    # --- connections ------------------------------------------------------------------------------
+
+    def _accept_from(self, listener: MetricsSocket) -> None:
+        guarded = SUPERVISOR.guard("metrics_accept", self._accept)
+        asyncio.get_running_loop().add_reader(listener, guarded, listener)
+
+    def _accept(self, listener: MetricsSocket) -> None:
+        for _ in range(TURN):
+            try:
+                connection, source = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError:
+                asyncio.get_running_loop().remove_reader(listener)
+                SUPERVISOR.after("metrics_accept", PAUSE_SECONDS, lambda: self._accept_from(listener))
+                raise
+            connection.setblocking(False)
+            self._give_place(connection, neighbourhood(str(source[0])))
+
+    def _give_place(self, connection: socket.socket, where: str) -> None:
         self._make_room()
-        self._places[writer] = neighbourhood(str((writer.get_extra_info("peername") or ("",))[0]))
-        try:
-            async with asyncio.timeout(HEAD_SECONDS):
-                request = await _read_request(reader)
-            async with asyncio.timeout(ANSWER_SECONDS):
-                await _write(writer, await self._answer(request))
-            async with asyncio.timeout(LINGER_SECONDS):
-                # Closing with unread bytes would reset the connection, and lose the end of the answer.
-                await reader.read(LINGER_OCTETS)
-        except (TimeoutError, OSError, EOFError, asyncio.CancelledError):
-            pass  # slow or vanished clients are normal; so is the end of the server
-        finally:
-            self._places.pop(writer, None)
-            # Discards whatever the client did not read in time.
-            writer.transport.abort()
+        task = SUPERVISOR.keep("metrics_connection", lambda: self._handle(connection, where))
+        self._places[task] = where
+        task.add_done_callback(lambda done: self._leave(done, connection))
+
+    def _leave(self, task: asyncio.Task[None], connection: socket.socket) -> None:
+        self._places.pop(task, None)
+        # A task that was cancelled before its first step has handed the socket to nobody.
+        connection.close()
 
     def _make_room(self) -> None:
         if len(self._places) < CONNECTIONS_MAX:
             return
         greedy, _ = Counter(self._places.values()).most_common(1)[0]
-        oldest = next(writer for writer, address in self._places.items() if address == greedy)
+        oldest = next(task for task, address in self._places.items() if address == greedy)
         del self._places[oldest]
-        oldest.transport.abort()
+        oldest.cancel()
 
-    async def _answer(self, request: _Request | HTTPStatus) -> _Answer:
-        if isinstance(request, HTTPStatus):
-            return _text(request, request.phrase)
-        if not self._is_allowed(request):
-            return _text(HTTPStatus.UNAUTHORIZED, "bearer token required", {"WWW-Authenticate": "Bearer"})
-        if request.method not in _METHODS:
-            return _text(HTTPStatus.NOT_IMPLEMENTED, "only GET and HEAD")
-        if request.path.partition("?")[0] != "/metrics":
-            return _text(HTTPStatus.NOT_FOUND, "only /metrics")
+    async def _handle(self, connection: socket.socket, where: str) -> None:
+        writer: asyncio.StreamWriter | None = None
         try:
-            plain, packed = await self._shared_snapshot()
+            async with asyncio.timeout(HEAD_SECONDS):
+                reader, writer = await self._open(connection)
+                request = await read_request(reader)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                answer = await self._answer(request, where, writer.get_extra_info("peercert"))
+                await write_answer(writer, answer, self._access.headers)
+            async with asyncio.timeout(LINGER_SECONDS):
+                if writer.get_extra_info("ssl_object") is not None:
+                    writer.close()
+                    await writer.wait_closed()
+                else:
+                    # Closing with unread bytes would reset the connection, and lose the end of the answer.
+                    await reader.read(LINGER_OCTETS)
+        except (TimeoutError, OSError, EOFError):
+            pass  # slow or vanished clients are normal, and so are those that do not speak TLS
+        finally:
+            # Discards whatever the client did not read in time.
+            if writer is not None:
+                writer.transport.abort()
+
+    async def _open(self, connection: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        loop = asyncio.get_running_loop()
+        context = self._access.tls()
+        reader = asyncio.StreamReader(HEAD_OCTETS_MAX)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        limit = None if context is None else HEAD_SECONDS
+        transport, _ = await loop.connect_accepted_socket(
+            lambda: protocol, connection, ssl=context, ssl_handshake_timeout=limit
+        )
+        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+    # --- answers ----------------------------------------------------------------------------------
+
+    async def _answer(
+        self, request: MetricsRequest | HTTPStatus, where: str, certificate: Mapping[str, Any] | None
+    ) -> MetricsAnswer:
+        if isinstance(request, HTTPStatus):
+            return text(request, request.phrase)
+        if self._access.refuses_certificate(certificate):
+            return text(HTTPStatus.FORBIDDEN, "the certificate has none of client_allowed_sans")
+        if not await self._access.allows(request.headers.get("authorization", ""), where):
+            asked = {"WWW-Authenticate": self._access.challenge()}
+            return text(HTTPStatus.UNAUTHORIZED, "authentication required", asked)
+        if request.method not in _METHODS:
+            return text(HTTPStatus.NOT_IMPLEMENTED, "only GET and HEAD")
+        path = request.path.partition("?")[0]
+        if path in self._probes:
+            return await _probed(self._probes[path])
+        if path not in self._pages:
+            return text(HTTPStatus.NOT_FOUND, f"only {', '.join([*self._pages, *self._probes])}")
+        return await self._page(path, request)
+
+    async def _page(self, path: str, request: MetricsRequest) -> MetricsAnswer:
+        try:
+            plain, packed = await self._shared_snapshot(path)
         except Exception as error:
             # The scrape fails visibly (`up` becomes 0); the rest of the daemon is not disturbed.
-            return _text(HTTPStatus.SERVICE_UNAVAILABLE, f"no snapshot: {type(error).__name__}")
+            return text(HTTPStatus.SERVICE_UNAVAILABLE, f"no snapshot: {type(error).__name__}")
         headers = {"Content-Type": CONTENT_TYPE}
         body = plain
         if "gzip" in request.headers.get("accept-encoding", ""):
             body = packed
             headers["Content-Encoding"] = "gzip"
-        return _Answer(HTTPStatus.OK, body if request.method == "GET" else b"", headers)
+        return MetricsAnswer(HTTPStatus.OK, body if request.method == "GET" else b"", headers)
 
-    def _is_allowed(self, request: _Request) -> bool:
-        if self._expected is None:
-            return True
-        given = request.headers.get("authorization", "").encode("latin-1", "replace")
-        return hmac.compare_digest(given, self._expected)
-
-    async def _shared_snapshot(self) -> tuple[bytes, bytes]:
-        if self._snapshot is None or self._snapshot.done():
-            self._snapshot = asyncio.get_running_loop().run_in_executor(self._renderer, self._take_snapshot)
-            self._snapshot.add_done_callback(self._forget_snapshot)
+    async def _shared_snapshot(self, path: str) -> tuple[bytes, bytes]:
+        snapshot = self._snapshots.get(path)
+        if snapshot is None or snapshot.done():
+            run = asyncio.get_running_loop().run_in_executor
+            snapshot = self._snapshots[path] = run(self._renderer, self._take_snapshot, path)
+            snapshot.add_done_callback(lambda done: self._forget_snapshot(path, done))
         # A scraper that leaves must not cancel the snapshot of the others.
-        return await asyncio.shield(self._snapshot)
+        return await asyncio.shield(snapshot)
 
-    def _forget_snapshot(self, done: asyncio.Future[tuple[bytes, bytes]]) -> None:
+    def _forget_snapshot(self, path: str, done: asyncio.Future[tuple[bytes, bytes]]) -> None:
         """Free the snapshot's memory between scrapes; waiting scrapers hold it themselves."""
-        if self._snapshot is done:
-            self._snapshot = None
+        if self._snapshots.get(path) is done:
+            del self._snapshots[path]
 
-    def _take_snapshot(self) -> tuple[bytes, bytes]:
+    def _take_snapshot(self, path: str) -> tuple[bytes, bytes]:
         self._no_rest.wait(max(0.0, self._rests_until - time.monotonic()))
         began = time.monotonic()
         try:
-            body = self._render()
+            body = self._pages[path]()
             return body, gzip.compress(body, GZIP_LEVEL)
         finally:
             now = time.monotonic()
             self._rests_until = now + min(REST_SECONDS_MAX, REST_SHARE * (now - began))
+
+
+async def _probed(probe: HealthProbe) -> MetricsAnswer:
+    try:
+        wrong = await probe()
+    except Exception as error:
+        wrong = str(error) or type(error).__name__
+    return text(HTTPStatus.OK, "OK") if wrong is None else text(HTTPStatus.SERVICE_UNAVAILABLE, wrong)
 
 
 def neighbourhood(address: str) -> str:
@@ -199,45 +265,3 @@ def neighbourhood(address: str) -> str:
     if found.ipv4_mapped is not None:
         return str(found.ipv4_mapped)
     return str(ipaddress.ip_network((found, 64), strict=False))
-
-
-async def _read_request(reader: asyncio.StreamReader) -> _Request | HTTPStatus:
-    """Read the request's head; return it, or the status that refuses it."""
-    try:
-        head = await reader.readuntil(b"\r\n\r\n")
-    except asyncio.LimitOverrunError:
-        return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-    first, *lines = head.decode("latin-1").split("\r\n")
-    words = first.split(" ")
-    if len(words) != 3 or not words[2].startswith("HTTP/1."):
-        return HTTPStatus.BAD_REQUEST
-    headers: dict[str, str] = {}
-    for line in lines:
-        name, _, value = line.partition(":")
-        headers[name.strip().lower()] = value.strip()
-    return _Request(words[0], words[1], headers)
-
-
-async def _write(writer: asyncio.StreamWriter, answer: _Answer) -> None:
-    headers = {
-        "Server": "bridged",
-        "Content-Type": "text/plain; charset=utf-8",
-        **answer.headers,
-        "Content-Length": str(len(answer.body)),
-        "Connection": "close",
-    }
-    lines = [f"HTTP/1.1 {answer.status.value} {answer.status.phrase}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    # A piece at a time: a slow reader holds one piece, not a copy of everything.
-    writer.transport.set_write_buffer_limits(0)
-    writer.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
-    for start in range(0, len(answer.body), PIECE_OCTETS):
-        writer.write(answer.body[start : start + PIECE_OCTETS])
-        await writer.drain()
-    await writer.drain()
-    if writer.can_write_eof():
-        writer.write_eof()
-
-
-def _text(status: HTTPStatus, text: str, headers: Mapping[str, str] | None = None) -> _Answer:
-    return _Answer(status, f"{text}\n".encode(), headers or {})

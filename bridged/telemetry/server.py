@@ -1,6 +1,6 @@
-"""Serves /metrics over HTTP in its own thread: a slow scraper does not delay the daemon.
+"""Serves /metrics over HTTP or HTTPS in its own thread: a slow scraper does not delay the daemon.
 
-Answers GET and HEAD of /metrics only. Cost and memory are bounded (see `metrics_http`).
+Answers GET and HEAD of its pages and probes only. Cost and memory are bounded (see `metrics_http`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 import ipaddress
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import Final, TypeVar
@@ -17,13 +17,22 @@ from typing import Final, TypeVar
 from prometheus_client import CollectorRegistry
 
 from bridged.addresses import Endpoint
+from bridged.configuration.check import is_loopback
 from bridged.endings import take_every_step
 from bridged.errors import BridgedError
 from bridged.supervision import SUPERVISOR
 from bridged.telemetry.exposition import render
-from bridged.telemetry.metrics_http import CONNECTIONS_MAX, MetricsHttp, MetricsSocket
+from bridged.telemetry.metrics_http import CONNECTIONS_MAX, HealthProbe, MetricsHttp, MetricsSocket
+from bridged.telemetry.web_access import WebAccess
 
-__all__ = ["CONNECTIONS_MAX", "MetricsServer", "MetricsServerError", "call_in_loop", "read_bearer_token"]
+__all__ = [
+    "CONNECTIONS_MAX",
+    "MetricsServer",
+    "MetricsServerError",
+    "ask_in_loop",
+    "call_in_loop",
+    "read_bearer_token",
+]
 
 SNAPSHOT_SECONDS: Final = 5.0
 TOKEN_OCTETS_MAX: Final = 4096
@@ -32,7 +41,7 @@ T = TypeVar("T")
 
 
 class MetricsServerError(BridgedError):
-    """/metrics cannot be served: `in_use`, `bad_token`, `io_error`."""
+    """/metrics cannot be served: `in_use`, `bad_token`, `no_authentication`, `io_error`."""
 
 
 def read_bearer_token(path: Path) -> str:
@@ -81,13 +90,43 @@ def call_in_loop(loop: asyncio.AbstractEventLoop, function: Callable[[], T]) -> 
     return call
 
 
-class MetricsServer:
-    """Serves `registry` on `listen`. Every client needs `token`, if there is one.
+def ask_in_loop(
+    loop: asyncio.AbstractEventLoop, function: Callable[[], str | None]
+) -> Callable[[], Awaitable[str | None]]:
+    """Wrap `function` for the coroutines of another loop: it runs in `loop`.
 
-    `given`: a listener of the service manager, used instead of `listen`.
+    Raises (when awaited):
+        TimeoutError: no result within SNAPSHOT_SECONDS.
+        RuntimeError: the loop is closed.
+    """
+
+    async def run() -> str | None:
+        return function()
+
+    async def ask() -> str | None:
+        coroutine = run()
+        try:
+            future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+        except RuntimeError:
+            coroutine.close()
+            raise
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(future), SNAPSHOT_SECONDS)
+        except TimeoutError:
+            raise TimeoutError("the event loop does not answer") from None
+
+    return ask
+
+
+class MetricsServer:
+    """Serves `registry` as /metrics on `listen`, and `more` pages: path -> makes the text, in a thread.
+
+    Every client needs `token`, if there is one, or what the file `web_config` asks for. `probes`: path ->
+    says what is wrong. `given`: a listener of the service manager, used instead of `listen`.
 
     Raises:
-        MetricsServerError: from `start`: the address is in use, or not ours.
+        MetricsServerError: from `start`: the address is in use or not ours, or would be open to everybody.
+        WebConfigError: from `start`.
     """
 
     def __init__(
@@ -96,10 +135,17 @@ class MetricsServer:
         registry: CollectorRegistry,
         token: str | None = None,
         given: socket.socket | None = None,
+        *,
+        web_config: Path | None = None,
+        more: Mapping[str, Callable[[], bytes]] | None = None,
+        probes: Mapping[str, HealthProbe] | None = None,
     ) -> None:
         self._listen = listen
         self._given = given
-        self._http = MetricsHttp(lambda: render(registry.collect()), token)
+        self._is_open = token is None
+        self._access = WebAccess(token, web_config)
+        pages = {"/metrics": lambda: render(registry.collect()), **(more or {})}
+        self._http = MetricsHttp(pages, self._access, probes)
         self._listener: MetricsSocket | None = None
         self._thread: threading.Thread | None = None
         self._endpoint: Endpoint | None = None
@@ -111,6 +157,7 @@ class MetricsServer:
 
     def start(self) -> None:
         """Bind and serve; scrapes are answered as soon as this returns."""
+        web_config = self._access.load()
         try:
             self._listener = listener = self._open()
         except OSError as error:
@@ -119,6 +166,14 @@ class MetricsServer:
             raise MetricsServerError(code, text) from error
         host, port = listener.getsockname()[:2]
         self._endpoint = Endpoint.of(str(host), int(port))
+        if self._is_open and not web_config.keeps_strangers_out and not is_loopback(self._endpoint):
+            self._listener = None
+            listener.close()
+            text = (
+                f"cannot serve metrics on {self._endpoint} to everybody: set metrics.bearer_token_file, or "
+                "basic_auth_users or RequireAndVerifyClientCert in metrics.web_config_file"
+            )
+            raise MetricsServerError("no_authentication", text)
         self._thread = SUPERVISOR.thread(
             "metrics_server",
             lambda: asyncio.run(self._http.serve(listener.dup())),

@@ -6,6 +6,7 @@ Not the product's embedded CA: what these tests prove must not depend on the cod
 from __future__ import annotations
 
 import datetime
+import ipaddress
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,16 +72,18 @@ class Authority:
         usage: Usage,
         *,
         expired: bool = False,
+        days: float = VALID / DAY,
+        addresses: tuple[str, ...] = (),
         subject: x509.Name | None = None,
         key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | None = None,
     ) -> Identity:
         """A certificate with the extended key usage of a server, a client, both or none.
 
-        `subject`: default CN=`name`; `key`: default a new P-256 one.
+        `subject`: default CN=`name`; `key`: default a new P-256 one. `addresses`: IP addresses it is for.
         """
         key = key or ec.generate_private_key(ec.SECP256R1())
         now = datetime.datetime.now(datetime.UTC)
-        end = now - DAY / 2 if expired else now + VALID
+        end = now - DAY / 2 if expired else now + days * DAY
         builder = (
             _builder(subject or _subject(name), self._name, key.public_key(), now - DAY, end)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -93,6 +96,9 @@ class Authority:
         purposes["both"] = purposes["server"] + purposes["client"]
         if usage != "none":
             builder = builder.add_extension(x509.ExtendedKeyUsage(purposes[usage]), critical=False)
+        if addresses:
+            names = [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         certificate = builder.sign(self._key, hashes.SHA256())
         private = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -102,11 +108,11 @@ class Authority:
     def revoke(self, identity: Identity) -> None:
         self._revoked.append(identity.serial)
 
-    def revocation_list(self) -> str:
-        """The CRL as PEM text, valid for a day."""
+    def revocation_list(self, days: float = VALID / DAY) -> str:
+        """The CRL as PEM text, valid for so many days."""
         now = datetime.datetime.now(datetime.UTC)
         builder = x509.CertificateRevocationListBuilder().issuer_name(self._name)
-        builder = builder.last_update(now - DAY).next_update(now + VALID)
+        builder = builder.last_update(now - DAY).next_update(now + days * DAY)
         for serial in self._revoked:
             entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now - DAY / 2)
             builder = builder.add_revoked_certificate(entry.build())

@@ -149,6 +149,10 @@ class PeerBook:
             name = "_other"
         return self._records.setdefault(name, PeerRecord(name))
 
+    def records(self) -> list[PeerRecord]:
+        """All of them."""
+        return list(self._records.values())
+
     def note_established(self, name: str, terms: Negotiated, endpoint: str, now: UnixSeconds) -> None:
         record = self.record(name)
         record.connections += 1

@@ -28,6 +28,7 @@ from bridged.telemetry.server import (
     call_in_loop,
     read_bearer_token,
 )
+from bridged.telemetry.web_access import WebAccess
 from tests.lab.bounds import at_most, takes_at_most
 from tests.lab.snapshots import daemon
 
@@ -105,7 +106,7 @@ def test_a_taken_port_is_a_clear_error(server: MetricsServer) -> None:
 
 def test_an_address_that_is_not_ours_is_a_clear_error() -> None:
     with pytest.raises(MetricsServerError) as caught:
-        MetricsServer(Endpoint("192.0.2.123", 9743), registry()).start()
+        MetricsServer(Endpoint("192.0.2.123", 9743), registry(), "token").start()
     assert caught.value.code == "io_error"
 
 
@@ -281,23 +282,22 @@ def test_a_flood_of_connections_does_not_starve_a_scraper_from_elsewhere(server:
 
 
 def test_the_address_with_most_connections_makes_room_for_others() -> None:
-    http_server = MetricsHttp(lambda: b"", None)
+    http_server = MetricsHttp({}, WebAccess())
     aborted: list[int] = []
 
-    class Writer:
+    class Connection:
         def __init__(self, number: int) -> None:
-            self.transport = self
             self.number = number
 
-        def abort(self) -> None:
+        def cancel(self) -> None:
             aborted.append(self.number)
 
     places = http_server._places
     for number in range(CONNECTIONS_MAX):
-        places[Writer(number)] = "192.0.2.1" if number % 8 == 0 else "198.51.100.9"  # type: ignore[index]
+        places[Connection(number)] = "192.0.2.1" if number % 8 == 0 else "198.51.100.9"  # type: ignore[index]
     for _ in range(3):
         http_server._make_room()
-        places[Writer(999)] = "198.51.100.9"  # type: ignore[index]
+        places[Connection(999)] = "198.51.100.9"  # type: ignore[index]
     assert aborted == [1, 2, 3], "the greedy one's oldest, and never the other's"
     assert len(places) == CONNECTIONS_MAX
 
@@ -305,7 +305,7 @@ def test_the_address_with_most_connections_makes_room_for_others() -> None:
 def test_a_reader_that_takes_nothing_holds_up_nobody() -> None:
     big = b"x" * (8 << 20)
     server = MetricsServer(LOOPBACK, registry())
-    server._http = MetricsHttp(lambda: big, None)
+    server._http = MetricsHttp({"/metrics": lambda: big}, WebAccess())
     server.start()
     request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
     slow = [open_to(server, request) for _ in range(2 * CONNECTIONS_MAX)]
@@ -352,7 +352,7 @@ def test_whoever_scrapes_without_end_leaves_most_of_the_processor_to_others() ->
         return b"x 1\n"
 
     server = MetricsServer(LOOPBACK, registry())
-    server._http = MetricsHttp(render, None)
+    server._http = MetricsHttp({"/metrics": render}, WebAccess())
     server.start()
     try:
         began = time.monotonic()

@@ -1,0 +1,204 @@
+"""Who may read /metrics: TLS, bearer token and users. Follows the web configuration file as it changes.
+
+All methods run in the loop of the metrics server, except `load`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hmac
+import os
+import secrets
+import ssl
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from bridged.errors import BridgedError
+from bridged.supervision import SUPERVISOR
+from bridged.telemetry import passwords
+from bridged.telemetry.web_config import WebConfig, load_web_config
+
+DUTY: Final = "web_config"
+LOOK_SECONDS: Final = 1.0
+"""How often the files are looked at, at most."""
+KNOWN_MAX: Final = 128
+"""Correct passwords that are remembered, as keyed digests: each scrape would cost 50 ms."""
+FAILED_MAX: Final = 1024
+REST_SHARE: Final = 4
+"""An address that gave a wrong password waits so many times as long as its comparison took."""
+
+
+class WebAccess:
+    """Decides about connections and requests. `token`: a bearer token that is enough. `file`: see `load`."""
+
+    def __init__(self, token: str | None = None, file: Path | None = None) -> None:
+        self._token = None if token is None else f"Bearer {token}".encode()
+        self._file = file
+        self._config = WebConfig(())
+        self._signature: tuple[Any, ...] = ()
+        self._looked_at = float("-inf")
+        self._secret = secrets.token_bytes(32)
+        self._known: OrderedDict[bytes, None] = OrderedDict()
+        self._failed: OrderedDict[str, None] = OrderedDict()
+        self._slow_lane = asyncio.Lock()
+        self._comparer: ThreadPoolExecutor | None = None
+        self._log = structlog.get_logger("bridged.metrics")
+
+    def load(self) -> WebConfig:
+        """Read the web configuration file for the first time, if there is one.
+
+        Raises:
+            WebConfigError: it cannot be used.
+        """
+        if self._file is not None:
+            self._config = load_web_config(self._file)
+            self._signature = _signature(self._config.files)
+            self._warn_of_readable()
+        return self._config
+
+    def close(self) -> None:
+        if self._comparer is not None:
+            self._comparer.shutdown(wait=False, cancel_futures=True)
+            self._comparer = None
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Headers of every answer."""
+        return self._config.headers
+
+    def tls(self) -> ssl.SSLContext | None:
+        """The context of a new connection; None: plain HTTP. Looks for changes of the files."""
+        self._follow()
+        return self._config.tls
+
+    def refuses_certificate(self, found: Mapping[str, Any] | None) -> bool:
+        """Whether the client's verified certificate (`getpeercert`) has none of the names that may read."""
+        names = self._config.client_names
+        if not names:
+            return False
+        return names.isdisjoint(str(value) for _, value in (found or {}).get("subjectAltName", ()))
+
+    def challenge(self) -> str:
+        """The header WWW-Authenticate of a refusal."""
+        return "Basic" if self._config.users else "Bearer"
+
+    async def allows(self, authorization: str, neighbourhood: str) -> bool:
+        """Whether a request with this header `Authorization` may be answered."""
+        if self._token is None and not self._config.users:
+            return True
+        given = authorization.encode("latin-1", "replace")
+        if self._token is not None and hmac.compare_digest(given, self._token):
+            return True
+        user, password = _basic(authorization)
+        if not self._config.users or user is None:
+            return False
+        return await self._knows(user, password, neighbourhood)
+
+    async def _knows(self, user: str, password: bytes, neighbourhood: str) -> bool:
+        # An unknown user takes as long as a known one.
+        stored = self._config.users.get(user) or next(iter(self._config.users.values()))
+        mark = hmac.digest(self._secret, b"\0".join((user.encode(), stored.encode(), password)), sha256)
+        if mark in self._known:
+            self._known.move_to_end(mark)
+            return True
+        if neighbourhood not in self._failed:
+            is_right = await self._compare(password, stored)
+        else:
+            async with self._slow_lane:
+                began = time.monotonic()
+                is_right = await self._compare(password, stored)
+                if not is_right:
+                    await asyncio.sleep(REST_SHARE * (time.monotonic() - began))
+        if is_right and user in self._config.users:
+            _remember(self._known, mark, KNOWN_MAX)
+            self._failed.pop(neighbourhood, None)
+            return True
+        _remember(self._failed, neighbourhood, FAILED_MAX)
+        return False
+
+    async def _compare(self, password: bytes, stored: str) -> bool:
+        if self._comparer is None:
+            self._comparer = ThreadPoolExecutor(1, thread_name_prefix="metrics-password")
+        run = asyncio.get_running_loop().run_in_executor
+        return await run(self._comparer, passwords.matches, password, stored)
+
+    def _follow(self) -> None:
+        """Read the files again if they changed. A file that cannot be used changes nothing."""
+        now = time.monotonic()
+        if self._file is None or now - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = now
+        signature = _signature(self._config.files)
+        if signature == self._signature:
+            return
+        self._signature = signature
+        try:
+            config = load_web_config(self._file)
+            _refuse_change(self._file, self._config, config)
+        except BridgedError as error:
+            SUPERVISOR.note_failure(DUTY, "", error)
+            return
+        self._config = config
+        self._signature = _signature(config.files)
+        SUPERVISOR.note_done(DUTY)
+        self._log.info("web_config_read", file=str(self._file), users=len(config.users))
+        self._warn_of_readable()
+
+    def _warn_of_readable(self) -> None:
+        for file in self._config.files[2:3] if self._config.tls is not None else ():
+            if file.stat().st_mode & 0o077:
+                self._log.warning("private_file_readable", where=str(file), detail=f"chmod 600 {file}")
+
+
+def _refuse_change(file: Path, before: WebConfig, after: WebConfig) -> None:
+    """A running listener keeps its protocol, and never opens to strangers.
+
+    Raises:
+        BridgedError: the change needs a new daemon.
+    """
+    if (before.tls is None) != (after.tls is None):
+        text = f"metrics.web_config_file {file}: tls_server_config came or went; restart the daemon"
+        raise BridgedError("bad_web_config", text)
+    if before.keeps_strangers_out and not after.keeps_strangers_out:
+        text = f"metrics.web_config_file {file}: no users or client certificates any more; restart the daemon"
+        raise BridgedError("bad_web_config", text)
+
+
+def _signature(files: tuple[Path, ...]) -> tuple[Any, ...]:
+    """Changes whenever one of the files was written or replaced."""
+    found: list[Any] = []
+    for file in files:
+        try:
+            status = os.stat(file)
+            found.append((status.st_ino, status.st_size, status.st_mtime_ns))
+        except OSError as error:
+            found.append(error.errno)
+    return tuple(found)
+
+
+def _basic(authorization: str) -> tuple[str | None, bytes]:
+    """User and password of basic authentication (RFC 7617); user None: it is none."""
+    scheme, _, encoded = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return None, b""
+    try:
+        user, colon, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
+    except (binascii.Error, ValueError):
+        return None, b""
+    return (user.decode("utf-8", "replace"), password) if colon else (None, b"")
+
+
+def _remember(names: OrderedDict[Any, None], name: Any, most: int) -> None:
+    names[name] = None
+    names.move_to_end(name)
+    if len(names) > most:
+        names.popitem(last=False)

@@ -1,0 +1,257 @@
+"""The exporters' web configuration file: what is taken, what is refused, and how changes are followed."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+from bridged.addresses import Endpoint
+from bridged.supervision import SUPERVISOR
+from bridged.telemetry import passwords, web_access
+from bridged.telemetry.server import MetricsServer, MetricsServerError
+from bridged.telemetry.web_config import WebConfigError, load_web_config
+from tests.lab.pki import Authority
+
+LOOPBACK = Endpoint("127.0.0.1", 0)
+PASSWORD = "correct-horse"
+HASH = "$2b$04$VEG8wUTl.cdFSf3fxDZmROiv61SmcP.p5WJ5rgj9PsowCFEXEZ9xi"
+"""Of PASSWORD, by the package bcrypt 5.0.0."""
+
+
+class Files:
+    """A web configuration file, and certificates beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "web.yml"
+        self.authority = Authority("Metrics CA")
+        (folder / "ca.pem").write_text(self.authority.certificate)
+        self.issue("server")
+
+    def issue(self, name: str, addresses: tuple[str, ...] = ("127.0.0.1",)) -> None:
+        identity = self.authority.issue(name, "server" if name == "server" else "client", addresses=addresses)
+        identity.write(self.folder)
+
+    def write(self, **sections: object) -> Path:
+        """Replace the file; its signature is another one, even within one tick of the clock."""
+        new = self.folder / f"new-{os.urandom(4).hex()}"
+        new.write_text(yaml.safe_dump(sections))
+        new.replace(self.path)
+        return self.path
+
+    def tls(self, **more: object) -> dict[str, object]:
+        return {"cert_file": "server.crt", "key_file": "server.key", **more}
+
+    def client(self, name: str | None = None) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
+        if name is not None:
+            context.load_cert_chain(self.folder / f"{name}.crt", self.folder / f"{name}.key")
+        return context
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(tmp_path)
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    """Starts servers of a file, which look for changes at every connection."""
+    monkeypatch.setattr(web_access, "LOOK_SECONDS", 0.0)
+    started: list[MetricsServer] = []
+
+    def start(path: Path, token: str | None = None) -> MetricsServer:
+        server = MetricsServer(LOOPBACK, CollectorRegistry(), token, web_config=path)
+        server.start()
+        started.append(server)
+        return server
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+def get(server: MetricsServer, context: ssl.SSLContext | None = None, password: str | None = None) -> int:
+    scheme = "http" if context is None else "https"
+    auth = None if password is None else httpx.BasicAuth("prometheus", password)
+    with httpx.Client(verify=context if context is not None else True, trust_env=False) as client:
+        return client.get(f"{scheme}://{server.endpoint}/metrics", auth=auth, timeout=20).status_code
+
+
+def test_a_hash_of_another_program_is_matched_by_its_password_alone() -> None:
+    assert passwords.is_available()
+    assert passwords.matches(PASSWORD.encode(), HASH)
+    for wrong in (b"", b"correct-hors", b"correct-horse ", b"correct\0horse", PASSWORD.encode() + b"x" * 80):
+        assert not passwords.matches(wrong, HASH)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["secret", "$1$abc$def", HASH[:-1], HASH.replace("$04$", "$31$"), HASH.replace("$04$", "$03$"), ""],
+)
+def test_what_is_no_usable_hash_is_refused(text: str, files: Files) -> None:
+    with pytest.raises(WebConfigError, match=r"basic_auth_users\.prometheus") as caught:
+        load_web_config(files.write(basic_auth_users={"prometheus": text}))
+    assert text not in str(caught.value) or not text, "no secret in a log"
+
+
+@pytest.mark.parametrize(
+    ("sections", "reason"),
+    [
+        ({"tls": {}}, "tls is not supported here"),
+        ({"tls_server_config": {"cert_file": "server.crt"}}, "needs key_file"),
+        ({"tls_server_config": {"cert": "PEM"}}, "cert is not supported here"),
+        ({"basic_auth_users": ["a"]}, "must be a mapping"),
+        ({"http_server_config": {"headers": {"Set-Cookie": "x"}}}, "Set-Cookie cannot be set"),
+        ({"http_server_config": {"headers": {"X-Frame-Options": "a\r\nb: c"}}}, "printable"),
+    ],
+)
+def test_what_is_not_supported_is_refused_by_name(
+    sections: dict[str, object], reason: str, files: Files
+) -> None:
+    with pytest.raises(WebConfigError, match=reason) as caught:
+        load_web_config(files.write(**sections))
+    assert caught.value.code == "bad_web_config"
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"min_version": "TLS10"}, "TLS10 is not supported"),
+        ({"client_auth_type": "RequireAnyClientCert", "client_ca_file": "ca.pem"}, "RequireAnyClientCert"),
+        ({"client_auth_type": "RequireAndVerifyClientCert"}, "client_ca_file"),
+        ({"client_ca_file": "ca.pem"}, "client_auth_type"),
+        ({"cert_file": "missing.crt"}, "No such file"),
+        ({"key_file": "ca.pem"}, "cannot be used"),
+        ({"cipher_suites": ["TLS_RSA_WITH_NOTHING"]}, "cipher"),
+    ],
+)
+def test_tls_that_cannot_be_used_is_refused(more: dict[str, object], reason: str, files: Files) -> None:
+    with pytest.raises(WebConfigError, match=reason):
+        load_web_config(files.write(tls_server_config=files.tls(**more)))
+
+
+def test_an_error_in_the_file_quotes_no_secret(files: Files) -> None:
+    files.path.write_text("basic_auth_users:\n  prometheus: {secret: \n")
+    with pytest.raises(WebConfigError, match="line 3: not YAML") as caught:
+        load_web_config(files.path)
+    assert "secret" not in str(caught.value)
+
+
+def test_names_of_ciphers_are_those_of_go(files: Files) -> None:
+    suites = ["TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"]
+    config = load_web_config(
+        files.write(tls_server_config=files.tls(cipher_suites=suites, max_version="TLS12"))
+    )
+    assert config.tls is not None
+    names = {cipher["name"] for cipher in config.tls.get_ciphers() if cipher["protocol"] == "TLSv1.2"}
+    assert names == {"ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305"}
+
+
+def test_users_are_asked_for_their_password(files: Files, serve) -> None:
+    server = serve(files.write(basic_auth_users={"prometheus": HASH}))
+    assert [get(server), get(server, None, "wrong"), get(server, None, PASSWORD)] == [401, 401, 200]
+    answer = httpx.get(f"http://{server.endpoint}/metrics", auth=("stranger", PASSWORD), trust_env=False)
+    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Basic")
+
+
+def test_token_and_users_are_each_enough(files: Files, serve) -> None:
+    server = serve(files.write(basic_auth_users={"prometheus": HASH}), token="t0ken")
+    headers = {"Authorization": "Bearer t0ken"}
+    assert httpx.get(f"http://{server.endpoint}/metrics", headers=headers, trust_env=False).status_code == 200
+    assert get(server, None, PASSWORD) == 200
+
+
+def test_headers_of_the_file_are_in_every_answer(files: Files, serve) -> None:
+    server = serve(files.write(http_server_config={"headers": {"x-frame-options": "deny"}}))
+    assert httpx.get(f"http://{server.endpoint}/", trust_env=False).headers["x-frame-options"] == "deny"
+
+
+def test_a_client_certificate_is_asked_for(files: Files, serve) -> None:
+    files.issue("scraper")
+    auth = {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "ca.pem"}
+    server = serve(files.write(tls_server_config=files.tls(**auth)))
+    with pytest.raises(httpx.TransportError):
+        get(server, files.client())
+    assert get(server, files.client("scraper")) == 200
+
+
+def test_only_certificates_with_an_allowed_name_may_read(files: Files, serve) -> None:
+    files.issue("scraper", ("192.0.2.1",))
+    files.issue("other", ("192.0.2.2",))
+    auth = {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "ca.pem"}
+    server = serve(files.write(tls_server_config=files.tls(**auth, client_allowed_sans=["192.0.2.1"])))
+    assert [get(server, files.client(name)) for name in ("scraper", "other")] == [200, 403]
+
+
+def test_an_old_tls_version_is_refused(files: Files, serve) -> None:
+    server = serve(files.write(tls_server_config=files.tls(min_version="TLS13")))
+    old = files.client()
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises(httpx.TransportError):
+        get(server, old)
+    assert get(server, files.client()) == 200
+
+
+def test_a_new_certificate_and_new_users_are_used_at_once(files: Files, serve) -> None:
+    server = serve(files.write(tls_server_config=files.tls(), basic_auth_users={"prometheus": HASH}))
+    assert get(server, files.client(), PASSWORD) == 200
+    files.authority = Authority("Another CA")
+    (files.folder / "ca.pem").write_text(files.authority.certificate)
+    files.issue("server")
+    assert get(server, files.client(), PASSWORD) == 200
+    files.write(tls_server_config=files.tls(), basic_auth_users={"prometheus": HASH[:-1] + "j"})
+    assert get(server, files.client(), PASSWORD) == 401
+
+
+@pytest.mark.parametrize(
+    "sections", [{"basic_auth_users": {"prometheus": "x"}}, {}, {"tls_server_config": {}}]
+)
+def test_a_file_that_cannot_be_used_any_more_changes_nothing_and_is_reported(
+    files: Files, serve, sections: dict[str, object]
+) -> None:
+    server = serve(files.write(basic_auth_users={"prometheus": HASH}))
+    files.write(**sections)
+    assert [get(server), get(server, None, PASSWORD)] == [401, 200]
+    assert [duty.duty for duty in SUPERVISOR.undone()] == [web_access.DUTY]
+    files.write(basic_auth_users={"prometheus": HASH}, http_server_config={"headers": {}})
+    assert get(server, None, PASSWORD) == 200
+    assert SUPERVISOR.undone() == ()
+
+
+def test_nobody_listens_beyond_loopback_without_authentication(files: Files) -> None:
+    path = files.write(tls_server_config=files.tls())
+    with pytest.raises(MetricsServerError) as caught:
+        MetricsServer(Endpoint("0.0.0.0", 0), CollectorRegistry(), web_config=path).start()
+    assert caught.value.code == "no_authentication"
+
+
+def test_what_does_not_speak_tls_loses_its_connection_and_harms_nobody(files: Files, serve) -> None:
+    server = serve(files.write(tls_server_config=files.tls()))
+    with pytest.raises(httpx.TransportError):
+        get(server)
+    assert get(server, files.client()) == 200
+
+
+def test_a_known_password_is_compared_once(files: Files, serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+    real = passwords.matches
+
+    def counted(password: bytes, stored: str) -> bool:
+        compared.append(stored)
+        return real(password, stored)
+
+    monkeypatch.setattr(passwords, "matches", counted)
+    server = serve(files.write(basic_auth_users={"prometheus": HASH}))
+    for _ in range(5):
+        assert get(server, None, PASSWORD) == 200
+    assert len(compared) == 1
+    assert get(server, None, "wrong") == 401
+    assert len(compared) == 2
