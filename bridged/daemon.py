@@ -37,6 +37,7 @@ from bridged.runtime.site.reloads import Reloads, log_warnings
 from bridged.runtime.site.site import Site
 from bridged.runtime.site.trust_keeper import Revocation, TrustKeeper
 from bridged.runtime.snapshot import DaemonSnapshot, DutiesStatus, ReloadStatus
+from bridged.runtime.tunnels.static_stations import StaticStation
 from bridged.runtime.tunnels.tunnel_status import tunnel_status
 from bridged.runtime.watchers.clock_steps import ClockSteps
 from bridged.runtime.watchers.fallback_log import FallbackLog
@@ -373,9 +374,18 @@ class Daemon:
             raise BridgedError("not_ready", "the daemon is starting or stopping; try again")
         return await self._keeper.revoke(name, keep)
 
+    def static_stations(self, tunnel: str) -> list[StaticStation]:
+        return list(self._site.tunnels[tunnel].static_stations)
+
+    def add_station(self, tunnel: str, address: MacAddress, peer: str | None) -> StaticStation:
+        return self._site.tunnels[tunnel].static_stations.add(address, peer)
+
+    def remove_station(self, tunnel: str, address: MacAddress) -> bool:
+        return self._site.tunnels[tunnel].static_stations.remove(address)
+
     def fdb(self, tunnel: str) -> list[TunnelStation]:
         return [
-            TunnelStation(MacAddress(entry.station.mac), peer, entry.age)
+            TunnelStation(MacAddress(entry.station.mac), peer, entry.age, entry.is_static)
             for entry, peer in self._site.tunnels[tunnel].fdb()
         ]
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, Final
 
 import structlog
 
+from bridged.addresses import MacAddress
 from bridged.admin.documents import health_document, status_document
 from bridged.admin.http import HttpAnswer, Request
 from bridged.admin.state import AdminState
@@ -79,6 +81,8 @@ class Api:
             "/v1/kick": ("POST", self._kick),
             "/v1/revoke": ("POST", self._revoke),
             "/v1/fdb": ("GET", self._fdb),
+            "/v1/stations/add": ("POST", self._add_station),
+            "/v1/stations/remove": ("POST", self._remove_station),
             "/v1/health": ("GET", self._health),
             OPENAPI_PATH: ("GET", self._description),
         }
@@ -148,18 +152,37 @@ class Api:
         return HTTPStatus.OK, {"revoked": done.revoked, "ended": done.ended}
 
     async def _fdb(self, request: Request) -> tuple[HTTPStatus, Document]:
-        """The stations that one tunnel's switch has learned."""
-        tunnel = request.query.get("tunnel", "")
-        if not tunnel or len(tunnel) > TUNNEL_NAME_MAX:
-            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "needs ?tunnel=NAME")
-        try:
-            stations = self._state.fdb(tunnel)
-        except KeyError:
-            raise Refused(HTTPStatus.NOT_FOUND, f"no tunnel {tunnel!r}") from None
+        """The stations that one tunnel's switch knows, learned and static."""
+        tunnel = _tunnel(request)
+        with _known(tunnel):
+            stations, static = self._state.fdb(tunnel), self._state.static_stations(tunnel)
         rows = [
-            {"address": str(row.address), "peer": row.peer, "age": row.age} for row in stations[:STATIONS_MAX]
+            {"address": str(row.address), "peer": row.peer, "age": row.age, "static": row.is_static}
+            for row in stations[:STATIONS_MAX]
         ]
-        return HTTPStatus.OK, {"tunnel": tunnel, "total": len(stations), "stations": rows}
+        waiting = [{"address": str(row.address), "peer": row.peer} for row in static if not row.is_installed]
+        total = len(stations)
+        return HTTPStatus.OK, {"tunnel": tunnel, "total": total, "stations": rows, "waiting": waiting}
+
+    async def _add_station(self, request: Request) -> tuple[HTTPStatus, Document]:
+        """Put a station behind a peer, or (without `peer`) into the LAN. It neither ages nor moves then."""
+        tunnel, address, peer = _tunnel(request), _address(request), request.query.get("peer")
+        if peer is not None and not 0 < len(peer) <= NAME_CHARACTERS_MAX:
+            text = f"`peer` has 1 to {NAME_CHARACTERS_MAX} characters"
+            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, text)
+        try:
+            with _known(tunnel):
+                added = self._state.add_station(tunnel, address, peer)
+        except BridgedError as error:
+            raise Refused(HTTPStatus.CONFLICT, error.message, error.code) from None
+        answer = {"address": str(added.address), "peer": added.peer, "installed": added.is_installed}
+        return HTTPStatus.OK, answer
+
+    async def _remove_station(self, request: Request) -> tuple[HTTPStatus, Document]:
+        """Forget a station, static or learned; the switch learns it again from its next frame."""
+        tunnel, address = _tunnel(request), _address(request)
+        with _known(tunnel):
+            return HTTPStatus.OK, {"removed": self._state.remove_station(tunnel, address)}
 
     async def _health(self, request: Request) -> tuple[HTTPStatus, Document]:
         """200 if every tunnel is up, every bridge as configured and every duty done; else 503."""
@@ -181,6 +204,30 @@ def _name(request: Request) -> str:
             HTTPStatus.UNPROCESSABLE_ENTITY, f"needs ?name=NAME of 1 to {NAME_CHARACTERS_MAX} characters"
         )
     return name
+
+
+def _tunnel(request: Request) -> str:
+    tunnel = request.query.get("tunnel", "")
+    if not tunnel or len(tunnel) > TUNNEL_NAME_MAX:
+        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "needs ?tunnel=NAME")
+    return tunnel
+
+
+def _address(request: Request) -> MacAddress:
+    try:
+        return MacAddress.parse(request.query.get("address", ""))
+    except ValueError:
+        text = "needs ?address=MAC, such as 02:00:5e:10:00:01"
+        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, text) from None
+
+
+@contextmanager
+def _known(tunnel: str) -> Iterator[None]:
+    """Refuses a tunnel that does not exist."""
+    try:
+        yield
+    except KeyError:
+        raise Refused(HTTPStatus.NOT_FOUND, f"no tunnel {tunnel!r}") from None
 
 
 def _json(document: Document) -> bytes:

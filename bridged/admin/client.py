@@ -9,10 +9,11 @@ from typing import Any, Final, Self
 import httpx
 
 from bridged.admin.models import (
+    AddStationAnswer,
     ConfirmAnswer,
-    FdbAnswer,
     KickAnswer,
     ReloadAnswer,
+    RemoveStationAnswer,
     RevokeAnswer,
     StatusAnswer,
 )
@@ -76,8 +77,19 @@ class AdminClient:
         answer = self._ask("POST", "/v1/revoke", name=name, state_directory=str(state), **query)
         return RevokeAnswer.model_validate(answer)
 
-    def fdb(self, tunnel: str) -> FdbAnswer:
-        return FdbAnswer.model_validate(self._ask("GET", "/v1/fdb", tunnel=tunnel))
+    def fdb_json(self, tunnel: str) -> Any:
+        """What `FdbAnswer` reads."""
+        return self._ask("GET", "/v1/fdb", tunnel=tunnel)
+
+    def add_station(self, tunnel: str, address: str, peer: str | None) -> AddStationAnswer:
+        """See `AdminState.add_station`."""
+        query = {} if peer is None else {"peer": peer}
+        answer = self._ask("POST", "/v1/stations/add", tunnel=tunnel, address=address, **query)
+        return AddStationAnswer.model_validate(answer)
+
+    def remove_station(self, tunnel: str, address: str) -> RemoveStationAnswer:
+        answer = self._ask("POST", "/v1/stations/remove", tunnel=tunnel, address=address)
+        return RemoveStationAnswer.model_validate(answer)
 
     def _ask(self, method: str, path: str, **query: str) -> Any:
         try:

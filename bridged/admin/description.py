@@ -10,11 +10,13 @@ from pydantic.json_schema import models_json_schema
 
 from bridged import __version__
 from bridged.admin.models import (
+    AddStationAnswer,
     ConfirmAnswer,
     FdbAnswer,
     HealthAnswer,
     KickAnswer,
     ReloadAnswer,
+    RemoveStationAnswer,
     RevokeAnswer,
     StatusAnswer,
 )
@@ -27,6 +29,8 @@ ANSWERS: Final[Mapping[str, type[BaseModel]]] = {
     "/v1/kick": KickAnswer,
     "/v1/revoke": RevokeAnswer,
     "/v1/fdb": FdbAnswer,
+    "/v1/stations/add": AddStationAnswer,
+    "/v1/stations/remove": RemoveStationAnswer,
     "/v1/health": HealthAnswer,
 }
 
@@ -40,6 +44,12 @@ _PARAMETERS: Final[Mapping[str, list[dict[str, Any]]]] = {
     "/v1/kick": [_text("name", 64, required=True), _text("tunnel", 63)],
     "/v1/revoke": [_text("name", 64, required=True), _text("keep", 64), _text("state_directory", 4096)],
     "/v1/fdb": [_text("tunnel", 63, required=True)],
+    "/v1/stations/add": [
+        _text("tunnel", 63, required=True),
+        _text("address", 17, required=True),
+        _text("peer", 64),
+    ],
+    "/v1/stations/remove": [_text("tunnel", 63, required=True), _text("address", 17, required=True)],
 }
 _REFERENCE: Final = "#/components/schemas/{model}"
 

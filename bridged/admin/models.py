@@ -224,7 +224,15 @@ class RevokeAnswer(Answer):
 class StationAnswer(Answer):
     address: str
     peer: str | None = Field(description="null: behind the TAP, in this LAN")
-    age: float = Field(description="seconds since its last frame")
+    age: float = Field(description="seconds since its last frame; 0 for a static one")
+    static: bool = Field(default=False, description="added by an operator: it neither ages nor moves")
+
+
+class WaitingStationAnswer(Answer):
+    """A static station whose peer is not connected."""
+
+    address: str
+    peer: str
 
 
 class FdbAnswer(Answer):
@@ -233,6 +241,23 @@ class FdbAnswer(Answer):
     tunnel: str
     total: int
     stations: tuple[StationAnswer, ...]
+    waiting: tuple[WaitingStationAnswer, ...] = Field(
+        default=(), description="static stations that are installed when their peer connects"
+    )
+
+
+class AddStationAnswer(Answer):
+    """POST /v1/stations/add."""
+
+    address: str
+    peer: str | None = Field(description="null: in this LAN")
+    installed: bool = Field(description="false: when the peer connects")
+
+
+class RemoveStationAnswer(Answer):
+    """POST /v1/stations/remove."""
+
+    removed: bool = Field(description="false: there was no such station")
 
 
 class HealthAnswer(Answer):

@@ -9,16 +9,18 @@ from typing import Protocol
 from bridged.addresses import MacAddress
 from bridged.runtime.site.trust_keeper import Revocation
 from bridged.runtime.snapshot import DaemonSnapshot, ReloadStatus
+from bridged.runtime.tunnels.static_stations import StaticStation
 from bridged.units import Seconds
 
 
 @dataclass(frozen=True, slots=True)
 class TunnelStation:
-    """A learned address of a tunnel, behind `peer` or (None) the TAP; `age`: time since its last frame."""
+    """An address behind `peer` or (None) the TAP; `age`: time since its last frame, 0 for a static one."""
 
     address: MacAddress
     peer: str | None
     age: Seconds
+    is_static: bool = False
 
 
 class AdminState(Protocol):
@@ -48,6 +50,28 @@ class AdminState(Protocol):
 
     async def reload(self) -> ReloadStatus:
         """Reload the configuration. If that fails, the previous one stays in force."""
+
+    def static_stations(self, tunnel: str) -> Sequence[StaticStation]:
+        """The stations that operators have added to one tunnel.
+
+        Raises:
+            KeyError: there is no such tunnel.
+        """
+
+    def add_station(self, tunnel: str, address: MacAddress, peer: str | None) -> StaticStation:
+        """Put a station behind a peer, or (None) into the LAN; see `StaticStations.add`.
+
+        Raises:
+            KeyError: there is no such tunnel.
+            DataplaneError: refused; nothing was changed.
+        """
+
+    def remove_station(self, tunnel: str, address: MacAddress) -> bool:
+        """Forget a station, static or learned. False: there was none.
+
+        Raises:
+            KeyError: there is no such tunnel.
+        """
 
     def fdb(self, tunnel: str) -> Sequence[TunnelStation]:
         """The stations of one tunnel.

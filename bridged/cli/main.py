@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from bridged import __version__
-from bridged.cli import check, explain, importing, join, peers, pki, run, status, tap
+from bridged.cli import check, explain, importing, join, peers, pki, run, stations, status, tap
 from bridged.cli.output import say, show, show_crash
 from bridged.errors import BridgedError, ConfigurationError, ConfigurationErrors
 
@@ -62,6 +62,7 @@ join.register(app)
 peers.register(app)
 explain.register(app)
 app.add_typer(tap.app, name="tap")
+app.add_typer(stations.app, name="stations")
 
 
 def main() -> None:

@@ -18,10 +18,7 @@ from typing import Final
 
 from scripts.checks.sources import PythonFile, Sources
 
-ALLOWED: Final[Mapping[str, str]] = dict.fromkeys(
-    ("install_station", "remove_station"),
-    "for who brings stations from elsewhere (decision 57); tests/contract holds them",
-)
+ALLOWED: Final[Mapping[str, str]] = {}
 """Names that may be used by tests alone, and why. Short, or the check is worth nothing."""
 
 LIBRARIES: Final = ("tap/",)

@@ -29,6 +29,7 @@ from bridged.runtime.tunnels.link_table import LinkTable
 from bridged.runtime.tunnels.peer_records import PeerRecords
 from bridged.runtime.tunnels.sessions import Sessions
 from bridged.runtime.tunnels.standing import Standing
+from bridged.runtime.tunnels.static_stations import StaticStations
 from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
 from bridged.runtime.tunnels.tunnel_role import RoleMaker
 from bridged.units import MonotonicSeconds
@@ -59,6 +60,7 @@ class RunningTunnel:
         self.records = PeerRecords(plan, now, tap.mac_conflicts)
         self.records.statistics.note_plan(plan.crl_next_update)
         self.standing = Standing(self.sessions)
+        self.static_stations = StaticStations(self.sessions)
         self.role = make_role(self.sessions, self.records)
         self.holding = Holding(dataplane, plan.name, waits_for_sign=self.role.name == "server")
         self.events = DataplaneEvents(self.sessions, self.records, self.role, tap, self.holding.note_sign)
@@ -239,12 +241,14 @@ class RunningTunnel:
                         link.ask()
                 self.records.note_established(link, news)
                 self.standing.note(link, news.negotiated.tls, news.duration)
+                self.static_stations.renew(link.name)
             case Renegotiated():
                 self.records.note_renegotiated(link, news)
                 if news.outcome == "established" and link.terms is not None and news.tls is not None:
                     self.standing.note(link, news.tls, news.duration)
             case LinkDown():
                 self.standing.forget(link)
+                self.static_stations.renew(link.name)
                 if not link.is_abandoned:
                     self.records.note_down(link, news)
                 if news.event.is_handed_over and not self.sessions.is_stopping:

@@ -21,15 +21,17 @@ import pytest
 from bridged.addresses import MacAddress
 from bridged.admin.client import AdminClient, AdminError
 from bridged.admin.documents import health_document, status_document
-from bridged.admin.models import HealthAnswer, StatusAnswer
+from bridged.admin.models import FdbAnswer, HealthAnswer, StatusAnswer
 from bridged.admin.server import AdminServer
 from bridged.admin.socket import AdminSocketError
 from bridged.admin.state import TunnelStation
 from bridged.catalogue.counters import FAMILIES
 from bridged.catalogue.error_codes import ERROR_CODES
+from bridged.errors import DataplaneError
 from bridged.pki import PkiError
 from bridged.runtime.site.trust_keeper import Revocation
 from bridged.runtime.snapshot import BridgeStatus, DaemonSnapshot, DutiesStatus, ReloadStatus
+from bridged.runtime.tunnels.static_stations import StaticStation
 from bridged.supervision import Undone
 from bridged.units import Seconds, UnixSeconds
 from tests.lab.snapshots import NOW, absent_peer, daemon, peer, status_answer, tunnel
@@ -73,8 +75,26 @@ class State:
             raise KeyError(tunnel)
         return [
             TunnelStation(MacAddress.parse("02:00:00:00:00:01"), "warehouse", Seconds(1.5)),
-            TunnelStation(MacAddress.parse("02:00:00:00:00:02"), None, Seconds(0.0)),
+            TunnelStation(MacAddress.parse("02:00:00:00:00:02"), None, Seconds(0.0), is_static=True),
         ]
+
+    def static_stations(self, tunnel: str) -> Sequence[StaticStation]:
+        return [
+            StaticStation(MacAddress.parse("02:00:00:00:00:02"), None, True),
+            StaticStation(MacAddress.parse("02:00:00:00:00:03"), "shop", False),
+        ]
+
+    def add_station(self, tunnel: str, address: MacAddress, peer: str | None) -> StaticStation:
+        if tunnel != "sites":
+            raise KeyError(tunnel)
+        if peer == "full":
+            raise DataplaneError("fdb_full", "no room")
+        return StaticStation(address, peer, is_installed=peer is None)
+
+    def remove_station(self, tunnel: str, address: MacAddress) -> bool:
+        if tunnel != "sites":
+            raise KeyError(tunnel)
+        return address == MacAddress.parse("02:00:00:00:00:02")
 
 
 @pytest.fixture
@@ -164,17 +184,49 @@ def test_confirm_tells_whether_something_waited(path: Path) -> None:
 
 
 def test_the_fdb_names_the_peer_behind_each_station(path: Path) -> None:
-    answer = served(path, State(), lambda client: client.fdb("sites"))
+    answer = FdbAnswer.model_validate(served(path, State(), lambda client: client.fdb_json("sites")))
     assert answer.total == 2
-    assert [(row.address, row.peer) for row in answer.stations] == [
-        ("02:00:00:00:00:01", "warehouse"),
-        ("02:00:00:00:00:02", None),
+    assert [(row.address, row.peer, row.static) for row in answer.stations] == [
+        ("02:00:00:00:00:01", "warehouse", False),
+        ("02:00:00:00:00:02", None, True),
     ]
+    assert [(row.address, row.peer) for row in answer.waiting] == [("02:00:00:00:00:03", "shop")]
+
+
+def test_a_station_is_added_behind_a_peer_or_in_the_lan_and_removed(path: Path) -> None:
+    def ask(client: AdminClient) -> list[object]:
+        added = [client.add_station("sites", "02:00:00:00:00:05", peer) for peer in ("shop", None)]
+        removed = [client.remove_station("sites", f"02:00:00:00:00:0{last}").removed for last in "25"]
+        return [*((one.address, one.peer, one.installed) for one in added), *removed]
+
+    assert served(path, State(), ask) == [
+        ("02:00:00:00:00:05", "shop", False),
+        ("02:00:00:00:00:05", None, True),
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("", 422),
+        ("?tunnel=sites", 422),
+        ("?tunnel=sites&address=02:00:00:00:00", 422),
+        ("?tunnel=sites&address=02:00:00:00:00:05&peer=", 422),
+        (f"?tunnel=sites&address=02:00:00:00:00:05&peer={'x' * 65}", 422),
+        ("?tunnel=nowhere&address=02:00:00:00:00:05", 404),
+        ("?tunnel=sites&address=02:00:00:00:00:05&peer=full", 409),
+    ],
+)
+def test_a_station_that_cannot_be_added_is_refused(path: Path, query: str, status: int) -> None:
+    ((answered, _, document),) = asked(path, request(f"/v1/stations/add{query}", "POST"), count=1)
+    assert answered == status and document["detail"]
 
 
 def test_an_unknown_tunnel_is_told(path: Path) -> None:
     with pytest.raises(AdminError, match="no tunnel 'nowhere'"):
-        served(path, State(), lambda client: client.fdb("nowhere"))
+        served(path, State(), lambda client: client.fdb_json("nowhere"))
 
 
 @pytest.mark.parametrize("up", [True, False])
@@ -213,7 +265,9 @@ def test_health_is_bad_while_a_duty_is_not_done_or_a_bridge_is_not_as_configured
 def test_the_openapi_description_has_every_route_with_its_answer(path: Path) -> None:
     schema = served(path, State(), lambda client: client._http.get("/v1/openapi.json").json())
     assert set(schema["paths"]) == {
-        f"/v1/{route}" for route in ("status", "confirm", "reload", "kick", "revoke", "fdb", "health")
+        *(f"/v1/{route}" for route in ("status", "confirm", "reload", "kick", "revoke", "fdb", "health")),
+        "/v1/stations/add",
+        "/v1/stations/remove",
     }
     schemas = schema["components"]["schemas"]
     assert {"StatusAnswer", "PeerAnswer", "FdbAnswer"} <= set(schemas)

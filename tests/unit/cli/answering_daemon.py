@@ -38,6 +38,9 @@ class State:
     def fdb(self, tunnel: str) -> list[object]:
         return []
 
+    def static_stations(self, tunnel: str) -> list[object]:
+        return []
+
 
 @contextmanager
 def running(folder: Path, snapshot: DaemonSnapshot | None = None) -> Iterator[tuple[Path, State]]:
