@@ -13,6 +13,7 @@ FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 60
 CRASHES ?= 300
 TEST_WORKERS ?= 3
+ARCH ?= amd64
 # Most tests wait for something; those that measure have the machine for themselves (tests/quiet_machine.py).
 PYTEST := $(PYTHON) -m pytest --numprocesses=$(TEST_WORKERS) --dist=loadfile
 # What keeps one processor busy, beside what keeps another one; what each says is printed together.
@@ -25,7 +26,7 @@ FAST := tests/unit tests/property tests/sim tests/contract tests/vectors
 export PATH := $(PATH):/usr/sbin:/sbin
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup demo run check test test-random test-vm lint lint-python lint-native test-native format bench order returning soak crashes fuzz wheel generate lock clean
+.PHONY: deb test-package help setup demo run check test test-random test-vm lint lint-python lint-native test-native format bench order returning soak crashes fuzz wheel generate lock clean
 
 help: ## what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
@@ -130,6 +131,13 @@ fuzz: $(TESTS) ## fuzz every target for FUZZ_SECONDS each; add what reaches new 
 
 wheel: $(TESTS) ## in dist/: a manylinux wheel with the native data plane; wheel and sdist of bridged-tap
 	@bash scripts/wheel.sh
+
+deb: $(NATIVE) $(TESTS) ## in dist/: the Debian package, for Debian 12 and 13 (ARCH=amd64, arm64 or armhf)
+	@$(PYTHON) -m scripts.deb --arch $(ARCH)
+
+test-package: $(NATIVE) $(TESTS) ## the package in fresh Debian 12 and 13 systems, made by mmdebstrap in build/chroots
+	@command -v mmdebstrap >/dev/null || bash scripts/bootstrap.sh --tests mmdebstrap:mmdebstrap
+	@BRIDGED_PACKAGE_SUITES="bookworm trixie" $(PYTEST) tests/packaging
 
 format: $(TESTS) ## rewrite the sources in the house format
 	@cargo=$$(bash scripts/native.sh --cargo) && cd native && "$$cargo" fmt || echo "format: native/ left as it is"

@@ -20,6 +20,11 @@ lab=(
     dnsmasq:dnsmasq-base dhclient:isc-dhcp-client ethtool:ethtool sysctl:procps
 )
 tests=(systemd-analyze:systemd)
+# The Debian package's checkers, what it needs itself, and the shells that its completions are for.
+tests+=(
+    lintian:lintian mandoc:mandoc zsh:zsh fish:fish strip:binutils
+    /usr/bin/py3compile:python3 systemd-sysusers:systemd deb-systemd-helper:init-system-helpers
+)
 for word in "$@"; do
     case "$word" in
     --lab) programs+=("${lab[@]}") ;;

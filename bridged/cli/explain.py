@@ -23,11 +23,16 @@ def explain(
     """Print what a code of an error, drop, handshake, disconnect, host hazard or counter means."""
     meanings = [(kind, text) for name, kind, text in _all() if name == code]
     if not meanings:
-        close = get_close_matches(code, {name for name, _, _ in _all()}, n=1)
+        close = get_close_matches(code, all_codes(), n=1)
         hint = f"did you mean {close[0]!r}?" if close else "docs/reference/errors.md lists all codes"
         raise typer.BadParameter(f"no code {code!r}; {hint}")
     for kind, text in meanings:
         show(f"{code} ({kind}): {text}")
+
+
+def all_codes() -> set[str]:
+    """Every code that `bridged explain` knows."""
+    return {name for name, _, _ in _all()}
 
 
 def _all() -> Iterator[tuple[str, str, str]]:

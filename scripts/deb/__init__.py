@@ -1,0 +1,1 @@
+"""Builds the Debian package: `python -m scripts.deb` (`make deb`)."""
