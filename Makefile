@@ -22,14 +22,16 @@ BESIDE := $(MAKE) --no-print-directory --jobs=2 --output-sync=target
 EMULATOR := command -v qemu-system-x86_64 >/dev/null || bash scripts/bootstrap.sh --tests qemu-system-x86_64:qemu-system-x86
 # Debian's Prometheus and promtool, for what tests the rules and dashboards.
 PROMETHEUS := bash scripts/prometheus.sh
+# Runs programs of other architectures for tests/architectures.
+FOREIGN := { command -v qemu-s390x-static && command -v mmdebstrap; } >/dev/null || bash scripts/bootstrap.sh --tests qemu-s390x-static:qemu-user-static mmdebstrap:mmdebstrap
 FAST := tests/unit tests/property tests/sim tests/contract tests/vectors
 export PATH := $(PATH):/usr/sbin:/sbin
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: deb test-package help setup demo run check test test-random test-vm lint lint-python lint-native test-native format bench order returning soak crashes fuzz wheel generate lock clean
+.PHONY: deb test-package help setup demo run check test test-random test-vm test-architectures lint lint-python lint-native test-native format bench order returning soak crashes fuzz wheel generate lock clean
 
 help: ## what the targets do
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
 
 setup: $(NATIVE) ## install what running needs: Debian packages, .venv, the native data plane
 	@[ -e bridged/_native.abi3.so ] || bash scripts/native.sh
@@ -62,6 +64,10 @@ run: $(NATIVE) ## start one daemon with $(CONFIG)
 test-vm: $(NATIVE) $(TESTS) ## the tests that need another kernel, in a virtual machine with Debian's
 	@$(EMULATOR)
 	@$(PYTEST) tests/vm
+
+test-architectures: $(NATIVE) $(TESTS) ## unit, simulation and vectors on arm64, armhf and s390x; two daemons of arm64 and armhf
+	@$(FOREIGN)
+	@BRIDGED_ARCHITECTURES=all $(PYTEST) tests/architectures
 
 lint: $(NATIVE) $(TESTS) ## format, lint, types, import directions, of native/ too
 	@$(BESIDE) lint-python lint-native
@@ -99,6 +105,7 @@ test: $(NATIVE) $(TESTS) ## everything: what check runs, and interop (real OpenV
 	@$(BESIDE) lint-python test-native
 	@$(EMULATOR)
 	@$(PROMETHEUS)
+	@$(FOREIGN)
 	@bash scripts/interop.sh
 	@echo "test: all tests under tests/ (fast half, interop with real OpenVPN, system, another kernel)"
 	@$(PYTEST) tests
@@ -106,6 +113,7 @@ test: $(NATIVE) $(TESTS) ## everything: what check runs, and interop (real OpenV
 test-random: $(NATIVE) $(TESTS) ## all tests, those of each file in another order each time; the header says the seed
 	@$(EMULATOR)
 	@$(PROMETHEUS)
+	@$(FOREIGN)
 	@bash scripts/interop.sh
 	@BRIDGED_TEST_ORDER=$${BRIDGED_TEST_ORDER:-$$RANDOM} $(PYTEST) tests
 

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Final
 
 _SMAPS: Final = Path("/proc/self/smaps")
+_MAPS: Final = Path("/proc/self/maps")
 _MADV_DONTNEED: Final = 4
 _MAPPING: Final = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) (r-[x-]p) \S+ \S+ (\d+) +/")
 _ANONYMOUS: Final = re.compile(rb"Anonymous: +(\d+) kB")
+_RESIDENT: Final = re.compile(rb"Rss: +(\d+) kB")
 
 
 def give_back_start() -> None:
@@ -32,16 +34,24 @@ def give_back_start() -> None:
     with suppress(AttributeError):
         libc.malloc_trim(0)
     with suppress(AttributeError, OSError):
-        for start, octets in clean_mappings(_SMAPS.read_bytes()):
+        for start, octets in clean_mappings(_SMAPS.read_bytes(), _MAPS.read_bytes()):
             libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(octets), _MADV_DONTNEED)
 
 
-def clean_mappings(smaps: bytes) -> Iterator[tuple[int, int]]:
-    """(address, bytes) of what is mapped from files and was never written to: the files still have it."""
+def clean_mappings(smaps: bytes, maps: bytes) -> Iterator[tuple[int, int]]:
+    """(address, bytes) of what is mapped from files and was never written to: the files still have it.
+
+    Nothing where the two files begin with different mappings: qemu-user translates addresses in maps only.
+    Where it answers for smaps, too, it says that nothing is in memory: such mappings are left alone.
+    """
+    if smaps.partition(b"\n")[0] != maps.partition(b"\n")[0]:
+        return
     found: re.Match[bytes] | None = None
     for line in smaps.splitlines():
         if b"-" in line.partition(b" ")[0]:
             found = _MAPPING.match(line)
+        elif (resident := _RESIDENT.match(line)) and int(resident[1]) == 0:
+            found = None
         elif found is not None and (anonymous := _ANONYMOUS.match(line)):
             if int(anonymous[1]) == 0 and int(found[4]) != 0:
                 start = int(found[1], 16)

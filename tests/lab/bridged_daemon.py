@@ -33,6 +33,7 @@ class Bridged:
     Its state folder, admin socket and files are in the lab's directory: several daemons do not meet.
     `state` and `admin` are filled in where the configuration has none. `file`: an existing YAML instead.
     `refusals`: what the kernel shall refuse this daemon (tests/lab/refusing_kernel.py).
+    `program`: another `bridged` than that of this environment.
     """
 
     def __init__(self, site: Site, configuration: Mapping[str, Any], *, name: str = "bridged") -> None:
@@ -51,6 +52,7 @@ class Bridged:
         self.file = directory / f"{self.stem}.yaml"
         self.process: Process | None = None
         self.refusals: tuple[str, ...] = ()
+        self.program = BRIDGED
         self.write()
 
     def write(self) -> None:
@@ -67,16 +69,14 @@ class Bridged:
     def log(self) -> str:
         return self.started.output()
 
-    def start(self, *options: str, wait: bool = True) -> Bridged:
+    def start(self, *options: str, wait: bool = True, seconds: float = START_SECONDS) -> Bridged:
         """`bridged run --config FILE` (and options), until its bridges are made."""
         under = (sys.executable, REFUSING_KERNEL, ",".join(self.refusals)) if self.refusals else ()
-        command = (*under, BRIDGED, "run", "--config", str(self.file), *options)
+        command = (*under, self.program, "run", "--config", str(self.file), *options)
         self.process = self.site.namespace.popen(*command, log=self.name, env={"PYTHONUNBUFFERED": "1"})
         if wait:
             bridges = len(self.configuration["bridges"])
-            self.wait_until(
-                lambda status: len(status["bridges"]) == bridges, "the daemon's bridges", START_SECONDS
-            )
+            self.wait_until(lambda status: len(status["bridges"]) == bridges, "the daemon's bridges", seconds)
         return self
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = 20.0) -> int:

@@ -43,7 +43,14 @@ def bootstraps(target: str, folder: Path) -> set[str]:
     ("target", "installs"),
     [
         *(("setup", RUNNING), ("run", RUNNING), ("demo", LAB), ("test", TESTS), ("check", TESTS)),
-        *(("lint", TESTS), ("bench", TESTS), ("test-vm", TESTS), ("soak", TESTS), ("crashes", TESTS)),
+        *(
+            ("lint", TESTS),
+            ("bench", TESTS),
+            ("test-vm", TESTS),
+            ("test-architectures", TESTS),
+            ("soak", TESTS),
+            ("crashes", TESTS),
+        ),
         *(("fuzz", TESTS), ("format", TESTS), ("wheel", TESTS), ("lock", RUNNING)),
     ],
 )

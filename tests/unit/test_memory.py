@@ -22,11 +22,21 @@ def test_only_what_a_file_still_has_is_given_back() -> None:
         smaps(READ.replace("r--p", "rw-p"), 0),
         smaps(READ.replace("r--p", "r--s"), 0),
         smaps("7f0000400000-7f0000500000 r--p 00000000 00:00 0 ", 0),
+        smaps(READ, 0).replace(
+            b"Rss: 4 kB", b"Rss: 0 kB"
+        ),  # as an emulator says of all, also of what was written
         smaps("7ffd00000000-7ffd00001000 r-xp 00000000 00:00 0 [vdso]", 0),
     ]
     expected = [(0x7F0000000000, 0x100000), (0x7F0000200000, 0x1000)]
-    assert list(clean_mappings(given + b"".join(kept))) == expected
-    assert list(clean_mappings(b"".join(kept) + given)) == expected
+    assert list(clean_mappings(given + b"".join(kept), f"{CODE}\n".encode())) == expected
+    assert list(clean_mappings(b"".join(kept) + given, f"{READ}\n".encode())) == expected
+
+
+def test_nothing_is_given_back_where_an_emulator_translates_addresses_in_one_of_the_two_files_only() -> None:
+    mappings = smaps(CODE, 0) + smaps(READ, 0)
+    assert list(clean_mappings(mappings, f"{CODE}\n{READ}\n".encode()))
+    translated = CODE.replace("7f0000000000-7f0000100000", "10000-110000")
+    assert not list(clean_mappings(mappings, f"{translated}\n{READ}\n".encode()))
 
 
 def test_code_that_was_given_back_runs_again() -> None:

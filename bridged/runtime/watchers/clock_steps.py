@@ -26,12 +26,18 @@ FAR_SECONDS: Final = 10 * 365 * 86400
 """The timer is not meant to expire. If it does, once in ten years, that counts as a step."""
 
 
-class _Moment(ctypes.Structure):
-    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
-
-
 class _Setting(ctypes.Structure):
-    _fields_ = (("interval", _Moment), ("value", _Moment))
+    """struct itimerspec: seconds and nanoseconds of the interval, and of the first expiry."""
+
+    _fields_ = (
+        ("interval", ctypes.c_long * 2),
+        ("seconds", ctypes.c_long),
+        ("nanoseconds", ctypes.c_long),
+    )
+
+
+LAST_SECOND: Final = (1 << (8 * ctypes.sizeof(ctypes.c_long) - 1)) - 1
+"""The latest time that fits: January 2038 on 32-bit machines."""
 
 
 class ClockSteps:
@@ -95,7 +101,7 @@ def _offset() -> float:
 
 
 def _arm(libc: ctypes.CDLL, descriptor: int) -> None:
-    at = _Setting(_Moment(0, 0), _Moment(int(time.time()) + FAR_SECONDS, 0))
+    at = _Setting(seconds=min(int(time.time()) + FAR_SECONDS, LAST_SECOND))
     flags = _TFD_TIMER_ABSTIME | _TFD_TIMER_CANCEL_ON_SET
     if libc.timerfd_settime(descriptor, flags, ctypes.byref(at), None) != 0:
         number = ctypes.get_errno()

@@ -47,6 +47,18 @@ def test_the_kernels_timer_can_be_had_and_is_quiet_while_nobody_sets_the_clock()
     assert announced == []
 
 
+def test_the_timer_can_be_had_in_the_last_years_of_32_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        steps = ClockSteps(lambda: None)
+        steps.start()
+        steps.close()
+
+    monkeypatch.setattr(
+        "bridged.runtime.watchers.clock_steps.time.time", lambda: 2_145_900_000.0
+    )  # 2038-01-01
+    asyncio.run(body())
+
+
 def test_a_timer_that_cannot_be_set_is_said_and_closed() -> None:
     def refuse() -> None:
         raise OSError(22, "no")

@@ -1,0 +1,1 @@
+"""Tests on processors of another kind: Debian's programs for it, under QEMU's user emulation."""

@@ -1,0 +1,92 @@
+"""Tests of this checkout, run by a machine's own pytest: what passed, and what not."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+from tests.architectures.machines import REPOSITORY, Machine, checkout
+
+NOT_HERE = ("tests/unit/checks", "tests/unit/documents", "tests/unit/test_installation.py")
+"""About the text of this repository: the same on every machine."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """`passed`: how many tests of each file. `others`: each test that failed or was skipped, and why."""
+
+    passed: Counter[str] = field(default_factory=Counter)
+    others: dict[str, str] = field(default_factory=dict)
+
+
+def run_tests(machine: Machine, folder: Path, *arguments: str, seconds: float) -> Outcome:
+    """Run tests that need no root; files go to `folder`.
+
+    Raises:
+        AssertionError: pytest itself did not end well; with the end of what it said.
+    """
+    report, said = folder / "report.xml", folder / "output.txt"
+    command = (
+        *(
+            str(machine.python),
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--timeout=900",
+            "-m",
+            "not root",
+        ),
+        *(f"--junitxml={report}", "-o", "junit_family=xunit1", f"--basetemp={folder / 'tmp'}"),
+        *(f"--ignore={path}" for path in NOT_HERE),
+        *arguments,
+    )
+    environment = {name: text for name, text in os.environ.items() if not name.startswith("PYTEST_")}
+    with said.open("wb") as output:
+        ended = subprocess.run(
+            command,
+            cwd=checkout(),
+            env={**environment, "BRIDGED_PORTABLE_ONLY": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            timeout=seconds,
+            check=False,
+        )
+    text = said.read_text(errors="replace")
+    assert ended.returncode in {0, 1} and report.exists(), (
+        f"{machine.name}: {ended.returncode}\n{text[-6000:]}"
+    )
+    return _read(report)
+
+
+def _read(report: Path) -> Outcome:
+    outcome = Outcome()
+    for case in ElementTree.parse(report).iter("testcase"):
+        trouble = next((part for part in case if part.tag in {"failure", "error", "skipped"}), None)
+        name = f"{case.get('file')}::{case.get('name')}"
+        if trouble is None:
+            outcome.passed[case.get("file") or ""] += 1
+        else:
+            outcome.others[name] = f"{trouble.tag}: {(trouble.text or trouble.get('message') or '')[-1500:]}"
+    return outcome
+
+
+def files_of(*paths: str) -> set[str]:
+    """The test files among and under these paths, without those marked `root` as a whole."""
+    found: set[str] = set()
+    for path in paths:
+        place = REPOSITORY / path
+        files = [place] if place.is_file() else sorted(place.rglob("test_*.py"))
+        found.update(str(file.relative_to(REPOSITORY)) for file in files if not _is_all_root(file))
+    return {file for file in found if not file.startswith(NOT_HERE)}
+
+
+def _is_all_root(file: Path) -> bool:
+    return bool(re.search(r"^pytestmark = .*\broot\b", file.read_text(encoding="utf-8"), re.MULTILINE))

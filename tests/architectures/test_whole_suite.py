@@ -1,0 +1,21 @@
+"""The long form: every test that needs no root, on every machine; on s390x, what its packages allow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.architectures.inside import files_of, run_tests
+from tests.architectures.machines import MACHINES, ready
+
+SECONDS = 3500.0
+PARTS = ("tests/unit", "tests/property", "tests/sim", "tests/vectors")
+
+
+@pytest.mark.parametrize("name", ["arm64", "armhf"])
+@pytest.mark.parametrize("part", PARTS)
+def test_the_tests_that_need_no_root_pass(name: str, part: str, tmp_path: Path) -> None:
+    outcome = run_tests(ready(MACHINES[name]), tmp_path, part, seconds=SECONDS)
+    assert not outcome.others
+    assert set(outcome.passed) == files_of(part)
