@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 PYTHONS: Final = ("3.11", "3.13")
-"""Debian 12 and 13; one package has the compiled modules of both."""
+"""Debian 12 and 13; one package has the compiled modules of both (decision 62)."""
 
 
 @dataclass(frozen=True, slots=True)
