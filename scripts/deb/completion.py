@@ -20,12 +20,13 @@ _KINDS: Final = {
     ("kick", "NAME"): "peers",
     ("revoke", "NAME"): "peers",
     ("kick", "--tunnel"): "tunnels",
+    ("stations add", "--peer"): "peers",
     ("explain", "CODE"): "codes",
     ("tap show", "NAME"): "taps",
     ("tap delete", "NAME"): "taps",
 }
 _BY_OPTION: Final = {"--port": "interfaces", "--bridge": "bridges"}
-_BY_VALUE: Final = {"FILE": "files", "DIR": "folders"}
+_BY_VALUE: Final = {"FILE": "files", "DIR": "folders", "TUNNEL": "tunnels"}
 
 
 def write(folder: Path) -> None:
