@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from scripts.checks import metric_families
 from scripts.checks.sources import Sources
 
-ROOT = Path(__file__).parents[3]
 SNAPSHOT = "class TunnelStatus:\n    name: str\n    up: bool = False\n    storms: int = 0\n"
 
 
 def findings(texts: dict[str, str]) -> set[str]:
     return set(metric_families.check(Sources.of(texts)))
-
-
-def test_nothing_is_found_in_this_project() -> None:
-    assert set(metric_families.check(Sources.read(ROOT))) == set()
 
 
 def test_a_family_that_telemetry_does_not_name_is_found() -> None:
