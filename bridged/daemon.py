@@ -31,6 +31,7 @@ from bridged.memory import give_back_start
 from bridged.netlink.watch import LinkWatch
 from bridged.runtime.service.descriptors import DescriptorStore, take_inherited
 from bridged.runtime.service.manager import ServiceManager
+from bridged.runtime.service.privileges import protect_memory, settle_privileges
 from bridged.runtime.service.reporter import Reporter, status_line
 from bridged.runtime.site.bridges import bridge_status, state_directory, tunnel_destinations
 from bridged.runtime.site.reloads import Reloads, log_warnings
@@ -75,6 +76,8 @@ def run(configuration_path: Path, confirm_seconds: float | None = None) -> int:
     configuration = load(configuration_path)
     configure_logs(configuration.log)
     log_warnings(configuration)
+    protect_memory()
+    settle_privileges(configuration, configuration_path)
     daemon = Daemon(configuration, configuration_path, confirm_seconds, manager, store)
     status = asyncio.run(daemon.run())
     if daemon.hands_over:

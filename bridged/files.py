@@ -10,14 +10,17 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from bridged.errors import naming
 
 PRIVATE_FILE: Final = 0o600
 PUBLIC_FILE: Final = 0o644
 PRIVATE_DIRECTORY: Final = 0o700
+
+_readers: list[Callable[[Path], int]] = []
 
 
 def write_atomic(path: Path, content: bytes, mode: int = PRIVATE_FILE, *, durable: bool = True) -> None:
@@ -50,6 +53,40 @@ def _write_beside(path: Path, content: bytes, mode: int, durable: bool) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def read_through(opener: Callable[[Path], int]) -> None:
+    """From now on `open_to_read` opens through `opener` what this user may not read."""
+    _readers[:] = [opener]
+
+
+def open_to_read(path: Path) -> BinaryIO:
+    """A file of the configuration, for reading bytes.
+
+    Raises:
+        OSError: it cannot be read, by this user or through `read_through`.
+    """
+    try:
+        return path.open("rb")
+    except PermissionError:
+        if not _readers:
+            raise
+        return os.fdopen(_readers[0](path), "rb")
+
+
+def is_readable(path: str) -> bool:
+    """Whether `open_to_read` can open a regular file there."""
+    if os.path.isfile(path) and os.access(
+        path, os.R_OK
+    ):  # Path.is_file raises in a folder that is closed to us
+        return True
+    if not _readers:
+        return False
+    try:
+        open_to_read(Path(path)).close()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def make_private_directory(path: Path) -> None:

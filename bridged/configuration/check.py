@@ -14,6 +14,7 @@ from typing import Final
 from bridged.addresses import Endpoint, Remote
 from bridged.configuration.document import KeyPath
 from bridged.configuration.schema import DEFAULT_PORT, Configuration, Tls, Tunnel, tap_name
+from bridged.files import is_readable
 
 Conflict = tuple[KeyPath, str]
 
@@ -276,7 +277,9 @@ def _tunnel_warnings(tunnel: Tunnel) -> Iterator[Conflict]:
             value = getattr(getattr(tunnel, section), name)
             if not value or is_inline(value):
                 continue
+            if is_readable(value):
+                continue
             if not os.path.isfile(value):  # Path.is_file raises if a folder may not be entered
                 yield (section, name), f"no file {value}"
-            elif not os.access(value, os.R_OK):
+            else:
                 yield (section, name), f"this user cannot read {value}"

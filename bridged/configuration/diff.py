@@ -17,6 +17,7 @@ Effect = Literal["hot", "restart", "refused"]
 EFFECTS: Final[tuple[tuple[str, Effect], ...]] = (
     ("state_directory", "refused"),
     ("admin.socket", "refused"),
+    ("user", "refused"),
     ("metrics.listen", "refused"),
     ("log.format", "refused"),
     ("metrics.bearer_token_file", "refused"),

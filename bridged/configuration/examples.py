@@ -58,6 +58,7 @@ _EXAMPLES: Final = {
     "tunnels.NAME.wrap.direction": "1",
     "tunnels.NAME.keepalive": "{ping_seconds: 10, restart_seconds: 60}",
     "tunnels.NAME.renegotiate": "{seconds: 3600}",
+    "user": "bridged",
     "log": "{level: info}",
     "metrics": '{listen: "127.0.0.1:9743"}',
     "metrics.bearer_token_file": "/etc/bridged/metrics.token",

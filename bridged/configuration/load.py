@@ -5,6 +5,7 @@ Reads the file and its drop-ins; `parse` is pure.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from bridged.configuration.drop_ins import Lines, find_drop_ins, merge_nodes, me
 from bridged.configuration.problems import error_at, from_validation, sorted_errors
 from bridged.configuration.schema import Admin, Configuration
 from bridged.errors import ConfigurationError, ConfigurationErrors
+from bridged.files import open_to_read
 
 _PROFILE: Final = (
     "is an OpenVPN profile, not a configuration; convert it: "
@@ -38,6 +40,8 @@ _PROFILE_LINE: Final = re.compile(
     r"|<(ca|cert|key|connection)>)[ \t]*\r?$",
     re.MULTILINE,
 )
+CREDENTIAL: Final = "credential:"
+"""Begins a value that names a credential of the service manager instead of a file."""
 _SECTIONS: Final = frozenset({"bridges", "tunnels"})
 _TRUST: Final = {"tls": ("ca", "certificate", "key", "crl"), "wrap": ("key",)}
 
@@ -92,7 +96,7 @@ def _read_all(path: Path) -> list[tuple[Path, str]]:
 
 def _read(path: Path) -> str:
     try:
-        with path.open("rb") as stream:
+        with open_to_read(path) as stream:
             content = stream.read(TEXT_CHARACTERS_MAX * 4 + 1)
     except OSError as error:
         raise _whole_file(f"cannot be read: {error.strerror or error}", path) from None
@@ -252,4 +256,11 @@ def _anchor(section: Any, key: str, folder: Path) -> None:
         return
     value = section.get(key)
     if isinstance(value, str) and value and not is_inline(value):
-        section[key] = str((folder / value).absolute())
+        name = value.removeprefix(CREDENTIAL)
+        is_credential = name != value and bool(name) and "/" not in name
+        section[key] = str((credentials_folder() / name if is_credential else folder / value).absolute())
+
+
+def credentials_folder() -> Path:
+    """Where the service manager puts what LoadCredential= names; outside the service: where systemd does."""
+    return Path(os.environ.get("CREDENTIALS_DIRECTORY", "/run/credentials/bridged.service"))

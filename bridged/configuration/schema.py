@@ -407,6 +407,12 @@ class Configuration(Section):
     state_directory: Path = Field(
         Path("/var/lib/bridged"), description="folder for what survives restarts: embedded CA, MAC addresses"
     )
+    user: str | None = Field(
+        None,
+        min_length=1,
+        description="who the daemon becomes if root starts it; default: `bridged` if there is such a user; "
+        "root: nobody else",
+    )
     log: Log = Log()
     metrics: Metrics = Metrics()
     admin: Admin = Admin()

@@ -13,7 +13,7 @@ from typing import Final
 from bridged.configuration.check import Conflict, is_inline
 from bridged.configuration.document import KeyPath
 from bridged.configuration.schema import Configuration, Tunnel
-from bridged.files import readable_by_folder_group
+from bridged.files import is_readable, open_to_read, readable_by_folder_group
 
 OTHERS: Final = 0o077
 """Mode bits of group and others, which a secret's file must not have."""
@@ -96,9 +96,9 @@ def _holds_private_key(value: str) -> bool:
         return _PRIVATE_MARK in value.encode("utf-8", "replace")
     path = Path(value)
     try:
-        if not path.is_file():
+        if not is_readable(value):
             return False
-        with path.open("rb") as file:
+        with open_to_read(path) as file:
             return _PRIVATE_MARK in file.read(CERTIFICATE_OCTETS_MAX)
     except (OSError, ValueError):
         return False

@@ -25,7 +25,7 @@ _ALL_ROUTERS: Final = "ff02::2"
 def inet6_settings(link: str) -> Inet6Settings | None:
     """The settings; None without such a link, without IPv6, or where they are read-only (a container)."""
     folder = _CONF / link
-    if not os.access(folder / "accept_ra", os.W_OK):
+    if not _is_writable(folder / "accept_ra"):
         return None
     values = {}
     for field in dataclasses.fields(Inet6Settings):
@@ -35,6 +35,15 @@ def inet6_settings(link: str) -> Inet6Settings | None:
             # This kernel has no such key, and behaves as by default.
             continue
     return Inet6Settings(**values)
+
+
+def _is_writable(file: Path) -> bool:
+    """Not access(2): that leaves out the capabilities of a user other than root."""
+    try:
+        os.close(os.open(file, os.O_WRONLY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def set_inet6(action: SetInet6) -> None:

@@ -20,6 +20,7 @@ from bridged.addresses import Endpoint
 from bridged.configuration.check import is_loopback
 from bridged.endings import take_every_step
 from bridged.errors import BridgedError
+from bridged.files import open_to_read
 from bridged.supervision import SUPERVISOR
 from bridged.telemetry.exposition import render
 from bridged.telemetry.metrics_http import CONNECTIONS_MAX, HealthProbe, MetricsHttp, MetricsSocket
@@ -51,7 +52,7 @@ def read_bearer_token(path: Path) -> str:
         MetricsServerError: the file cannot be read, or contains no token.
     """
     try:
-        with path.open("rb") as stream:
+        with open_to_read(path) as stream:
             content = stream.read(TOKEN_OCTETS_MAX + 1)
     except OSError as error:
         text = f"metrics.bearer_token_file {path}: {error.strerror or error}"

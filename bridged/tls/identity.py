@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from bridged.errors import ConfigurationError
+from bridged.files import open_to_read
 from bridged.units import UnixSeconds
 
 PEM_OCTETS_MAX: Final = 4 * 1024 * 1024
@@ -159,7 +160,7 @@ def _path(value: str, base: Path | None) -> Path:
 
 def _read(path: Path, key: str) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open_to_read(path) as file:
             content = file.read(PEM_OCTETS_MAX + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)

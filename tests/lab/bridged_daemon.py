@@ -34,6 +34,7 @@ class Bridged:
     `state` and `admin` are filled in where the configuration has none. `file`: an existing YAML instead.
     `refusals`: what the kernel shall refuse this daemon (tests/lab/refusing_kernel.py).
     `program`: another `bridged` than that of this environment.
+    `under`: the program that it runs under.
     """
 
     def __init__(self, site: Site, configuration: Mapping[str, Any], *, name: str = "bridged") -> None:
@@ -47,12 +48,15 @@ class Bridged:
             "state_directory": str(self.state_directory),
             "admin": {"socket": str(self.socket)},
             "log": {"format": "console"},
+            # Also on a host that has the package's user.
+            "user": "root",
             **configuration,
         }
         self.file = directory / f"{self.stem}.yaml"
         self.process: Process | None = None
         self.refusals: tuple[str, ...] = ()
         self.program = BRIDGED
+        self.under: tuple[str, ...] = ()
         self.write()
 
     def write(self) -> None:
@@ -72,7 +76,7 @@ class Bridged:
     def start(self, *options: str, wait: bool = True, seconds: float = START_SECONDS) -> Bridged:
         """`bridged run --config FILE` (and options), until its bridges are made."""
         under = (sys.executable, REFUSING_KERNEL, ",".join(self.refusals)) if self.refusals else ()
-        command = (*under, self.program, "run", "--config", str(self.file), *options)
+        command = (*self.under, *under, self.program, "run", "--config", str(self.file), *options)
         self.process = self.site.namespace.popen(*command, log=self.name, env={"PYTHONUNBUFFERED": "1"})
         if wait:
             bridges = len(self.configuration["bridges"])

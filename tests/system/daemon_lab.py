@@ -6,28 +6,32 @@ import itertools
 import math
 import re
 import signal
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.lab import HOST_PORT, Bridged, Host, LabError, Process, Site, wait_for
+from tests.lab import HOST_PORT, Bridged, Host, LabError, Process, Site, steady_ping, wait_for
 from tests.lab.bounds import at_most
 
+PING = ("ping", "-n", "-D", "-i")
+STEADY_PING = (sys.executable, str(Path(steady_ping.__file__)))
 ANSWER = re.compile(r"^\[(\d+\.\d+)\] .*icmp_seq=(\d+) ", re.MULTILINE)
 
 
 class Pings:
     """A ping that goes on beside the test: when which answer came.
 
-    `interval_seconds` is the time between two questions; sequence numbers begin at 1.
+    `interval_seconds` is the time between two questions; sequence numbers begin at 1. `program`: what to run,
+    with interval and target; see tests/lab/steady_ping.py.
     """
 
-    def __init__(self, host: Host, target: str, interval_seconds: float) -> None:
+    def __init__(
+        self, host: Host, target: str, interval_seconds: float, program: Sequence[str] = PING
+    ) -> None:
         self.interval_seconds = interval_seconds
-        self._process: Process = host.namespace.popen(
-            *("ping", "-n", "-D", "-i", str(interval_seconds), target), log="ping"
-        )
+        self._process: Process = host.namespace.popen(*program, str(interval_seconds), target, log="ping")
         self.began = time.time()
 
     def answers(self) -> list[tuple[float, int]]:
@@ -69,9 +73,11 @@ class Pings:
 
 
 @contextmanager
-def pinging(host: Host, target: str, interval_seconds: float = 0.01) -> Iterator[Pings]:
+def pinging(
+    host: Host, target: str, interval_seconds: float = 0.01, program: Sequence[str] = PING
+) -> Iterator[Pings]:
     """Pings from entry to exit; inside, `stop` may be called earlier."""
-    pings = Pings(host, target, interval_seconds)
+    pings = Pings(host, target, interval_seconds, program)
     try:
         yield pings
     finally:

@@ -5,7 +5,6 @@ Reads certificate and key files once, and wipes secrets where the language allow
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from bridged.configuration.check import DEFAULT_LISTEN, Conflict, is_inline
 from bridged.configuration.schema import DEFAULT_PORT, Configuration, Tls, Tunnel
 from bridged.configuration.secrets import find_exposed_in_tunnel
 from bridged.errors import ConfigurationError
+from bridged.files import is_readable, open_to_read
 from bridged.pki import embedded_tls_material, tls_crypt_key_path
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.keys.static_key import StaticKey, parse_static_key
@@ -110,7 +110,7 @@ def find_unusable(configuration: Configuration) -> list[ConfigurationError]:
     found = []
     for name, tunnel in configuration.tunnels.items():
         needs_ca = tunnel.tls.embedded or (tunnel.wrap.mode != "none" and tunnel.wrap.key is None)
-        if not all(map(_is_here, _files(tunnel))):
+        if not all(map(is_readable, _files(tunnel))):
             continue
         try:
             if not needs_ca:
@@ -131,7 +131,7 @@ def find_ended(configuration: Configuration, now: UnixSeconds) -> list[Conflict]
     for name, tunnel in configuration.tunnels.items():
         for key in ("ca", "certificate"):
             value = getattr(tunnel.tls, key)
-            if not value or not (is_inline(value) or _is_here(value)):
+            if not value or not (is_inline(value) or is_readable(value)):
                 continue
             try:
                 leaf = load_certificates(read_pem(value, key), key)[0]
@@ -155,10 +155,6 @@ def _outside_validity(certificate: Certificate, now: UnixSeconds) -> str | None:
 def _files(tunnel: Tunnel) -> list[str]:
     values = (tunnel.tls.ca, tunnel.tls.certificate, tunnel.tls.key, tunnel.tls.crl, tunnel.wrap.key)
     return [value for value in values if value and not is_inline(value)]
-
-
-def _is_here(path: str) -> bool:
-    return os.path.isfile(path) and os.access(path, os.R_OK)
 
 
 @contextmanager
@@ -235,7 +231,8 @@ def _load_static_key(
     else:
         path = base / value
     try:
-        text = path.read_text(encoding="ascii", errors="replace")
+        with open_to_read(path) as stream:
+            text = stream.read().decode("ascii", "replace")
     except OSError as error:
         raise ConfigurationError(
             f"cannot read the static key: {error.strerror}", file=path, key=f"{prefix}.wrap.key"

@@ -1,0 +1,111 @@
+"""A child process that opens files for a daemon that gave up root: reloads need keys that only root may read.
+
+Source: docs/decisions/0066. It can read any file, and nothing else. It opens only the configuration, its
+drop-ins, and regular files whose path is written in them: what root wrote there, root wants read.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NoReturn
+
+from bridged.configuration.drop_ins import find_drop_ins
+from bridged.errors import ConfigurationErrors
+
+PATH_OCTETS_MAX: Final = 4096
+TEXT_OCTETS_MAX: Final = 4 << 20
+DESCRIPTORS_MAX: Final = 65_536
+ANSWER_SECONDS: Final = 5.0
+
+
+def start_reader(configuration: Path, give_up: Callable[[], None]) -> Callable[[Path], int]:
+    """Fork the child, and return what opens a file through it: a descriptor, or PermissionError.
+
+    `give_up` is called in the child and leaves it the right to read. It ends with this process.
+
+    Raises:
+        OSError: the system has no process to spare.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    configuration = configuration.absolute()
+    pid = os.fork()
+    if pid == 0:
+        _be_reader(theirs, configuration, give_up)
+    theirs.close()
+    ours.settimeout(ANSWER_SECONDS)
+
+    def open_through(path: Path) -> int:
+        ours.send(os.fsencode(path.absolute()))
+        answer, descriptors, _, _ = socket.recv_fds(ours, 16, 1)
+        if descriptors:
+            os.set_inheritable(descriptors[0], False)
+            return descriptors[0]
+        number = int(answer or b"13")
+        raise OSError(number, os.strerror(number), str(path))
+
+    return open_through
+
+
+def _be_reader(asked: socket.socket, configuration: Path, give_up: Callable[[], None]) -> NoReturn:
+    """Answer until the daemon is gone."""
+    status = 1
+    try:
+        mine = asked.fileno()
+        os.closerange(3, mine)
+        os.closerange(mine + 1, DESCRIPTORS_MAX)
+        os.setsid()
+        give_up()
+        while question := asked.recv(PATH_OCTETS_MAX):
+            try:
+                descriptor = _open_allowed(Path(os.fsdecode(question)), configuration)
+            except (OSError, ConfigurationErrors) as error:
+                asked.send(str(getattr(error, "errno", None) or errno.EACCES).encode())
+                continue
+            socket.send_fds(asked, [b"0"], [descriptor])
+            os.close(descriptor)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _open_allowed(path: Path, configuration: Path) -> int:
+    files = [file for file in (configuration, *find_drop_ins(configuration)) if _is_roots(file.parent)]
+    if path not in files and not any(_names(file, path) for file in files):
+        raise PermissionError(errno.EACCES, "the configuration does not name it")
+    return _open_regular(path)
+
+
+def _names(file: Path, path: Path) -> bool:
+    """Whether the text of this file has the path, absolute or relative to its folder."""
+    try:
+        descriptor = _open_regular(file)
+    except OSError:
+        return False
+    with os.fdopen(descriptor, "rb") as stream:
+        found = os.fstat(descriptor)
+        if found.st_uid != 0 or found.st_mode & 0o022:
+            return False
+        text = stream.read(TEXT_OCTETS_MAX)
+    written = [str(path)]
+    if path.is_relative_to(file.parent):
+        written.append(str(path.relative_to(file.parent)))
+    return any(os.fsencode(one) in text for one in written)
+
+
+def _is_roots(folder: Path) -> bool:
+    """Whether only root decides what is in this folder: what it names is no trick of the daemon's user."""
+    found = folder.stat()
+    return found.st_uid == 0 and not found.st_mode & 0o022
+
+
+def _open_regular(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise PermissionError(errno.EACCES, "not a regular file")
+    return descriptor
