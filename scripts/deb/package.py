@@ -38,6 +38,9 @@ _COPIES: Final = {
     "lintian-overrides": ("usr/share/lintian/overrides/bridged", 0o644),
 }
 _CONFFILES: Final = ("/etc/bridged/bridged.yaml", "/etc/needrestart/conf.d/bridged.conf")
+_MONITORING: Final = ("prometheus", "grafana")
+_PAGES: Final = ("[a-z]*.md", "reference/*.md", "runbooks/*.md", "*/*.png", "*/*.svg")
+"""Pages for operators; links to others lead to the sources."""
 _SCRIPTS: Final = ("postinst", "prerm", "postrm")
 _COMMON_LICENCES: Final = (
     ("Apache-2.0", r"Apache License\s+Version 2\.0, January 2004"),
@@ -117,6 +120,15 @@ def _write_documents(build: Build, folder: Path, licences: Mapping[str, list[str
         text = example.read_text(encoding="utf-8").replace("$schema=../", "$schema=")
         (folder / "examples" / example.name).write_text(text, encoding="utf-8")
     _copy(Path("config/bridged.schema.json"), folder / "examples/bridged.schema.json", 0o644)
+    for tool in _MONITORING:
+        for path in sorted((SOURCE.parent / tool).rglob("*")):
+            if path.is_file():
+                _copy(path, folder / "examples" / tool / path.relative_to(SOURCE.parent / tool), 0o644)
+    for page in [
+        Path("docs/README.md"),
+        *(page for name in _PAGES for page in sorted(Path("docs").glob(name))),
+    ]:
+        _copy(page, folder / page, 0o644)
     _write_compressed(folder / "changelog.gz", Path("CHANGELOG.md").read_text(encoding="utf-8"))
     date = format_datetime(datetime.fromtimestamp(build.epoch, UTC))
     entry = f"bridged ({build.version}) stable; urgency=medium\n\n  * See changelog.gz.\n\n"

@@ -22,6 +22,7 @@ INPUTS = (
     "deploy",
     "scripts/deb",
     "config",
+    "docs",
     "requirements.lock",
     "CHANGELOG.md",
     "LICENSE",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import configparser
 import gzip
 import os
 import subprocess
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -33,6 +35,8 @@ EXPECTED = (
     "usr/share/bug/bridged",
     "usr/share/doc/bridged/changelog.Debian.gz",
     "usr/share/doc/bridged/copyright",
+    "usr/share/doc/bridged/docs/troubleshooting.md",
+    "usr/share/doc/bridged/examples/prometheus/bridged.rules.yml",
     "usr/share/doc/bridged/examples/interfaces-ifupdown",
     "usr/share/doc/bridged/examples/netplan-60-bridged.yaml",
     "usr/share/fish/vendor_completions.d/bridged.fish",
@@ -121,6 +125,20 @@ def test_the_maintainer_scripts_are_right_for_dash(package):
         script = package.tree / "DEBIAN" / name
         assert "@" not in script.read_text().replace("bridged@", "")
         run("dash", "-n", str(script))
+
+
+def test_settings_for_other_programs_are_valid_and_meant_for_us(package):
+    needrestart = package.tree / "etc/needrestart/conf.d/bridged.conf"
+    asks = "our %nrconf; do $ARGV[0]; die $@ if $@; my ($one) = keys %{$nrconf{override_rc}};"
+    asks += "print grep { /$one/ } @ARGV"
+    units = ("bridged.service", "bridged@lab.service", "abridged.service")
+    assert run("perl", "-e", asks, str(needrestart), *units) == "bridged.servicebridged@lab.service"
+    service = ElementTree.parse(package.tree / "usr/lib/firewalld/services/bridged.xml").getroot()
+    assert [port.attrib for port in service.iter("port")] == [{"protocol": "udp", "port": "1194"}]
+    for name in ("lib/NetworkManager/conf.d/bridged.conf", "lib/systemd/network/05-bridged.network"):
+        settings = configparser.ConfigParser()
+        settings.read(package.tree / "usr" / name)
+        assert "tap-*" in " ".join(value for section in settings.values() for value in section.values())
 
 
 def test_examples_for_hosts_that_own_the_bridge_are_valid(package, tmp_path):

@@ -74,6 +74,8 @@ def newer(package: Package, folder: Path) -> Path:
     return folder / "newer.deb"
 
 
+# A fresh system is made first.
+@pytest.mark.timeout(1200)
 def test_install_configure_upgrade_remove_purge(package, machine, tmp_path):
     machine.put(package.file, "/tmp/bridged.deb")
     dpkg(machine, "--install", "/tmp/bridged.deb")
@@ -154,6 +156,8 @@ def check_daemon(machine: Machine, log: Path) -> None:
         daemon.popen.kill()
     assert "Traceback" not in daemon.output() and "may be read by others" not in daemon.output()
     assert machine.run("bridged", "complete-names", "tunnels") == ""
+    report = machine.run("sh", "-c", "/usr/share/bug/bridged 3>&1", check=False)
+    assert "native data plane" in report and "tls-crypt" in report and "PRIVATE KEY" not in report
 
 
 def is_up(machine: Machine, daemon: Process) -> bool:
