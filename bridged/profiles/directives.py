@@ -38,6 +38,7 @@ IGNORED: Final[frozenset[str]] = frozenset(
         "pause-exit service msg-channel foreign-option "
         # They change something that bridged does not use: scripts, plug-ins, proxies.
         "down-pre up-delay up-restart tls-export-cert x509-track keying-material-exporter "
+        "force-tls-key-material-export allow-nonadmin "
         "http-proxy-retry http-proxy-timeout http-proxy-override socks-proxy-retry",
         "",
     )
@@ -71,6 +72,7 @@ NOTED: Final[Mapping[str, str]] = {
     ),
     "remote-random": "ignored: the servers are tried in the order of the file",
     "pull-filter": "ignored: bridged uses only those pushed options that a bridge needs",
+    "prng": "ignored: random numbers always come from the operating system",
     "shaper": "ignored: the rate is not limited",
     "gremlin": "ignored: bridged makes no faults on purpose",
     "remote-cert-ku": "ignored: key usage is checked as TLS needs it; use `remote-cert-tls`",
@@ -93,11 +95,11 @@ REFUSED: Final[Mapping[str, str]] = {
         "push-reset push-remove client-config-dir client-connect client-disconnect disable ifconfig-pool "
         "ifconfig-pool-linear ifconfig-pool-persist ifconfig-push ifconfig-push-constraint "
         "ifconfig-ipv6-pool ifconfig-ipv6-push max-clients connect-freq connect-freq-initial "
-        "max-routes-per-client stale-routes-check learn-address force-tls-key-material-export",
+        "max-routes-per-client stale-routes-check learn-address",
         _SERVER_TEXT,
     ),
     **_each(
-        "help version genkey mktun rmtun test-crypto allow-nonadmin show-adapters show-ciphers show-curves "
+        "help version genkey mktun rmtun test-crypto show-adapters show-ciphers show-curves "
         "show-digests show-engines show-gateway show-groups show-net show-pkcs11-ids show-tls "
         "show-valid-subnets",
         _COMMAND_TEXT,
@@ -107,8 +109,6 @@ REFUSED: Final[Mapping[str, str]] = {
     "no-replay": "would turn off the replay check, which is not safe; remove the line",
     "no-iv": "would send packets without an IV, which is not safe (OpenVPN 2.4 removed it); remove the line "
     "at both ends",
-    "prng": "random numbers always come from the operating system; remove the line",
-    "plugin": "plug-ins are not loaded; remove the line if the tunnel works without",
     "capath": "folders of certificates are not supported; name one file with all of them: `ca FILE`",
     "verify-hash": "pins a CA; put only that CA into `ca`, or pin the peer with `peer-fingerprint`",
     "tls-verify": "the script is not run; use verify-x509-name or peer-fingerprint instead",
@@ -125,8 +125,7 @@ _CLIENTS_TEXT: Final = NOT_YET["client_settings"].reason if "client_settings" in
 
 SERVER_IGNORED: Final[frozenset[str]] = frozenset(
     _each(
-        "ifconfig-pool-linear max-routes-per-client stale-routes-check connect-freq connect-freq-initial "
-        "force-tls-key-material-export resolv-retry nobind",
+        "ifconfig-pool-linear max-routes-per-client stale-routes-check connect-freq connect-freq-initial",
         "",
     )
 )

@@ -115,6 +115,16 @@ def _up(draft: Draft, statement: Statement) -> None:
     draft.note(statement, f"the script is not run; bridged puts the adapter into {where}")
 
 
+def _plugin(draft: Draft, statement: Statement) -> None:
+    file = argument(statement, "a file")
+    if "down-root" in file:
+        draft.note(statement, "the plug-in is not loaded; what its script undoes, bridged undoes itself")
+        return
+    if "auth" in file:
+        draft.need("passwords")
+    refuse("plug-ins are not loaded; remove the line if the tunnel works without")
+
+
 def _cd(draft: Draft, statement: Statement) -> None:
     draft.profile.directory = argument(statement, "a folder")
 
@@ -162,6 +172,7 @@ MAPPERS: Final[dict[str, Mapper]] = {
     "ping-exit": _ping_exit,
     "cd": _cd,
     "up": _up,
+    "plugin": _plugin,
 }
 
 INLINE: Final = frozenset(

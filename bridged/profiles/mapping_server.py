@@ -115,12 +115,6 @@ def _push(draft: Draft, statement: Statement) -> None:
         draft.server.push.append(option)
 
 
-def _plugin(draft: Draft, statement: Statement) -> None:
-    if "auth" in argument(statement, "a file"):
-        draft.need("passwords")
-    refuse("plug-ins are not loaded; remove the line if the tunnel works without")
-
-
 def _local(draft: Draft, statement: Statement) -> None:
     words = statement.arguments
     if len(words) > 1 and words[1].isdigit():
@@ -145,6 +139,5 @@ SERVER_MAPPERS: Final[dict[str, Mapper]] = {
     "verify-client-cert": _verify_client_cert,
     "push": _push,
     "local": _local,
-    "plugin": _plugin,
 }
 """In a server's file, these come before those of a client's."""
