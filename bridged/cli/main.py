@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from bridged import __version__
-from bridged.cli import check, explain, importing, join, peers, pki, run, stations, status, tap
+from bridged.cli import check, explain, exporting, importing, join, peers, pki, run, stations, status, tap
 from bridged.cli.output import say, show, show_crash
 from bridged.errors import BridgedError, ConfigurationError, ConfigurationErrors
 
@@ -57,6 +57,7 @@ run.register(app)
 check.register(app)
 status.register(app)
 pki.register(app)
+exporting.register(app)
 importing.register(app)
 join.register(app)
 peers.register(app)

@@ -10,23 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bridged.addresses import Endpoint
-
-_HEADING: Final = """\
-# Profile of {name} for {remote}, written by bridged.
-# Keep it secret: it holds a private key, and whoever has the file can join the network.
-#
-# With OpenVPN on Linux (2.4 or later, as root). It does not bridge: once it is connected, add its
-# adapter to the bridge of the LAN, here br0.
-#   openvpn --config FILE --dev tap0
-#   ip link set tap0 master br0
-#   ip link set tap0 up
-# With bridged, which does all this by itself:
-#   bridged join FILE --bridge br0 --port eth1 --output client.yaml
-#   bridged run --config client.yaml
-# On Windows choose the component "TAP-Windows6 adapter" in OpenVPN's installer (Wintun and DCO carry
-# no Ethernet frames), then select it and the LAN adapter in "Network Connections": Bridge Connections.
-# Phones have no TAP adapters.
-"""
+from bridged.profiles.headings import what_is_left_to_do
 
 # 2.4 knows every directive here; newer ones follow `ignore-unknown-option`. No `auth`: AEAD ciphers and
 # tls-crypt do not use it. No `ncp-ciphers`: the default of 2.4 is right, and 2.7 warns about it. No keepalive
@@ -67,7 +51,7 @@ class ClientProfile:
 
 def serialize_profile(profile: ClientProfile) -> str:
     """The text of the `.ovpn` file. It is secret."""
-    heading = _HEADING.format(name=profile.name, remote=profile.remote)
+    heading = what_is_left_to_do(profile.name, str(profile.remote))
     body = _BODY.format(host=profile.remote.host, port=profile.remote.port, server_name=profile.server_name)
     blocks = (
         ("ca", profile.ca_pem),

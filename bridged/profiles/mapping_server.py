@@ -119,12 +119,11 @@ def _local(draft: Draft, statement: Statement) -> None:
     words = statement.arguments
     if len(words) > 1 and words[1].isdigit():
         draft.connection.local_port = number_argument(statement, 1, 65535, 1)
+    host = argument(statement, "an address")
     try:
-        draft.take_local_host(argument(statement, "an address"))
+        draft.take_local_host(host)
     except Refusal:
-        refuse(
-            f"{words[0]!r} is no IP address; write the address to listen on, or remove the line to use all"
-        )
+        refuse(f"{host!r} is no IP address; write the address to listen on, or remove the line to use all")
 
 
 SERVER_MAPPERS: Final[dict[str, Mapper]] = {

@@ -14,6 +14,9 @@ from bridged.profiles.mapping_trust import DIGESTS
 from bridged.profiles.not_yet import NOT_YET, Ability
 from bridged.profiles.profile import Material, Notice, Profile
 
+# The defaults of `keepalive` in the configuration, which this package must not import.
+_PING_SECONDS: Final = 10
+_RESTART_SECONDS: Final = 60
 _OTHER_KINDS: Final[frozenset[Ability]] = frozenset({"static_key", "point_to_point"})
 
 
@@ -138,7 +141,11 @@ def _settle_peer_role(draft: Draft) -> None:
 
 
 def _settle_keepalive(profile: Profile) -> None:
-    ping, restart = profile.ping_seconds, profile.restart_seconds
+    """Give silence time for two pings, also if the file has only one of both times."""
+    if profile.ping_seconds is None and profile.restart_seconds is None:
+        return
+    ping = _PING_SECONDS if profile.ping_seconds is None else profile.ping_seconds
+    restart = _RESTART_SECONDS if profile.restart_seconds is None else profile.restart_seconds
     if ping and restart and restart < 2 * ping:
         profile.restart_seconds = 2 * ping
         profile.notices.append(

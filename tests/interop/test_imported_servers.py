@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,8 @@ import yaml
 
 from tests.interop.interop_ends import openvpn, running
 from tests.lab import Bridged, Lab, Profile, Site, TwoSites, run
-from tests.lab.bridged_daemon import BRIDGED, TUNNEL
-from tests.lab.openvpn import WrapMode
+from tests.lab.bridged_daemon import BRIDGED, TUNNEL, client
+from tests.lab.openvpn import COMPLETED, WrapMode
 from tests.lab.pki import write_private
 
 pytestmark = pytest.mark.root
@@ -120,3 +121,20 @@ def test_an_openvpn_client_connects_to_an_imported_server_as_before(
             reply = [line for line in theirs.log.splitlines() if "PUSH_REPLY" in line]
             assert reply and all(option in reply[0] for option in pushed), theirs.log
             assert "ping 2" in reply[0] and "ping-restart 12" in reply[0]
+
+
+def test_an_exported_tunnel_works_in_openvpn_once_the_lines_of_its_heading_are_in_it() -> None:
+    with Lab("exported") as lab:
+        sites, profile = TwoSites(lab), Profile(wrap="tls-crypt")
+        ours = client(sites.b, profile, profile.authority.issue("client", "client"), sites.a.wan_ipv4)
+        file = lab.directory / "site-b.ovpn"
+        run(BRIDGED, "export", TUNNEL, "--config", str(ours.file), "--output", str(file))
+        start = re.findall(r"^#   (openvpn .*)$", file.read_text(), re.MULTILINE)[0]
+        lines = re.findall(r"^#     ((?:script-security|up) .*)$", file.read_text(), re.MULTILINE)
+        assert len(lines) == 2
+        write_private(file, file.read_text() + "\n".join(lines) + "\n")
+        with running(imported(lab, sites.a, PLAIN, profile)) as server:
+            theirs = sites.b.namespace.popen(*start.replace("FILE", str(file)).split(), log="exported")
+            theirs.wait_for_output(COMPLETED, 20)
+            server.wait_connected()
+            sites.a.host.ping(sites.b.host.ipv4)

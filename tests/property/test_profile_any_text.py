@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bridged.addresses import Endpoint, Remote
+from bridged.cli.main import main
 from bridged.configuration.load import parse
 from bridged.errors import ConfigurationError, ConfigurationErrors
 from bridged.profiles import (
     ClientProfile,
+    Material,
+    Profile,
     Trust,
     parse_profile,
+    read_file,
     render_yaml,
     serialize_profile,
+    serialize_tunnel,
     to_configuration,
 )
-from bridged.profiles.directives import IGNORED, NOTED, REFUSED
-from bridged.profiles.mapping import MAPPERS
+from bridged.profiles.mapping_trust import CIPHERS
 from bridged.profiles.statements import split_words
+from bridged.profiles.table import DIRECTIVES
 from bridged.profiles.text import decode_text
 from bridged.tls.pem import PRIVATE_KEYS, pem_blocks
 
 BASE = "client\ndev tap\nremote hub 1195\nca a\ncert c\nkey k\n"
-names = st.sampled_from(sorted({*MAPPERS, *IGNORED, *NOTED, *REFUSED}))
+names = st.sampled_from(sorted({*DIRECTIVES["client"], *DIRECTIVES["server"]}))
 words = st.one_of(
     st.text(st.characters(exclude_characters="\n\0"), max_size=20),
     st.integers(-5, 1 << 70).map(str),
@@ -76,6 +85,141 @@ def test_any_line_is_split_or_refused(line):
         assert error.line == 7
     else:
         assert all("\0" not in word for word in found) and len(found) <= 16
+
+
+SERVER = "dev tap\nserver-bridge 10.8.0.4 255.255.255.0 10.8.0.50 10.8.0.99\nca a\ncert c\nkey k\n"
+
+
+@given(st.lists(lines, max_size=6))
+def test_any_server_s_file_gives_a_configuration_that_the_daemon_takes_or_a_refusal(extra):
+    reading = read_file(SERVER + "\n".join(extra), "x.conf")
+    assert all(str(outcome).isprintable() for outcome in reading.report)
+    if reading.errors:
+        assert all(error.reason for error in reading.errors)
+        return
+    trust = Trust(certificate="/c", key="/k", ca="/a", crl="/r", wrap_key="/w")
+    data = to_configuration(reading.profile, trust, tunnel_name="t", bridge="br0")
+    assert parse(render_yaml(data), Path("/server.yaml")).tunnels["t"].role == "server"
+
+
+uci_lines = st.builds(
+    lambda kind, name, value: f"{kind} {name} {value}",
+    st.sampled_from(["\toption", "list", "config openvpn", "config", "package", ""]),
+    st.one_of(names.map(lambda name: name.replace("-", "_")), st.sampled_from(["'a'", "", "enabled"])),
+    st.one_of(words.map(quoted), st.sampled_from(["", "1", "'0'", "'open"])),
+)
+
+
+@given(st.lists(uci_lines, max_size=8))
+def test_any_uci_file_is_read_or_refused_with_lines_that_exist(extra):
+    text = "config openvpn 'a'\n\toption client 1\n" + "\n".join(extra)
+    try:
+        reading = read_file(text, "openvpn")
+    except ConfigurationError as error:
+        assert error.line is None or 1 <= error.line <= text.count("\n") + 1
+    else:
+        assert all(0 <= outcome.line <= text.count("\n") + 1 for outcome in reading.report)
+
+
+PIECES = [
+    *(b"client\n", b"dev tap\n", b"mode server\n", b"config openvpn a\n", b"<connection>\n", b"<ca>\n"),
+    *(b"</ca>\n", b"ca C:\\x\n", b"cert /\0x\n", b"key k\n", b"pkcs12 /dev/zero\n", b"push \xe2\x80\xae\n"),
+    *(b"remote \x1b[2J 1\n", b"\x1b]0;x\x07", b"\x9b31m", b"\xff\xfe", b"\0", b'"'),
+]
+junk = st.one_of(st.binary(max_size=300), st.lists(st.sampled_from(PIECES), max_size=12).map(b"".join))
+
+
+@given(junk)
+def test_junk_gets_one_answer_and_sends_no_escape_sequence_to_a_terminal(tmp_path_factory, octets):
+    folder = tmp_path_factory.getbasetemp() / "junk"
+    folder.mkdir(exist_ok=True)
+    (folder / "j.ovpn").write_bytes(octets)
+    printed, errors = io.StringIO(), io.StringIO()
+    arguments = ["bridged", "import", str(folder / "j.ovpn")]
+    with redirect_stdout(printed), redirect_stderr(errors), mock.patch("sys.argv", arguments):
+        try:
+            main()
+        except SystemExit as ending:
+            assert ending.code == 2
+    text = printed.getvalue() + errors.getvalue()
+    assert "Traceback" not in text and all(line.isprintable() for line in text.split("\n")), text
+
+
+roles = st.sampled_from([None, "server", "client"])
+texts = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=30)
+remotes = st.builds(
+    lambda host, port: Remote(Endpoint.of(host, port)),
+    st.one_of(st.from_regex(r"[a-z][a-z0-9]{0,19}", fullmatch=True), st.ip_addresses().map(str)),
+    st.integers(1, 65535),
+)
+sizes = st.sampled_from([(None, None), (0, None), (1300, None), (None, 1400)])
+
+
+def material(name):
+    return Material(0, text=f"{name}\n")
+
+
+@st.composite
+def profiles(draw):
+    wrap = draw(st.sampled_from(["none", "tls-auth", "tls-crypt"]))
+    found = draw(st.lists(remotes, min_size=1, max_size=3, unique=True))
+    name = dict.fromkeys(("peer_name", "peer_name_prefix", "peer_subject"))
+    name[draw(st.sampled_from(sorted(name)))] = draw(st.none() | texts)
+    mss, wan_mtu = draw(sizes)
+    # A configuration has always both times.
+    ping, restart = draw(st.just((None, None)) | st.tuples(st.integers(0, 100), st.integers(200, 1000)))
+    return Profile(
+        remotes=found,
+        local=draw(
+            st.none() | st.builds(Endpoint, st.sampled_from(["::", "192.0.2.9"]), st.integers(1, 65535))
+        ),
+        ca=material("ca"),
+        certificate=material("cert"),
+        key=material("key"),
+        crl=draw(st.sampled_from([None, material("crl-verify")])),
+        peer_fingerprints=draw(st.lists(st.from_regex(r"[0-9a-f]{64}", fullmatch=True), max_size=2)),
+        peer_role=draw(roles),
+        **name,
+        version_min=draw(st.sampled_from([None, "1.2", "1.3"])),
+        version_max=draw(st.sampled_from([None, "1.2", "1.3"])),
+        wrap=wrap,
+        wrap_key=None if wrap == "none" else material(wrap),
+        wrap_direction=draw(st.sampled_from([None, 0, 1])) if wrap == "tls-auth" else None,
+        wrap_digest=draw(st.sampled_from(["SHA1", "SHA512"])) if wrap == "tls-auth" else None,
+        ciphers=draw(st.lists(st.sampled_from(CIPHERS), unique=True)),
+        tap_name=draw(st.sampled_from([None, "tap7", "vpn"])),
+        mtu=draw(st.none() | st.integers(576, 9000)),
+        mss=mss,
+        wan_mtu=wan_mtu,
+        ping_seconds=ping,
+        restart_seconds=restart,
+        renegotiate_seconds=draw(st.none() | st.integers(0, 86400)),
+        handshake_seconds=draw(st.none() | st.integers(5, 3600)),
+        exit_notify=draw(st.sampled_from([None, True, False])),
+    )
+
+
+@given(profiles())
+def test_every_exported_tunnel_is_read_back_the_same(profile):
+    text = serialize_tunnel(profile, "site")
+    found = parse_profile(text, "x.ovpn")
+    expected = replace(profile, notices=found.notices)
+    if profile.peer_role is None and not profile.peer_fingerprints:
+        expected.peer_role = "compatible"
+    for one in ("ca", "certificate", "key", "crl", "wrap_key"):
+        known = getattr(found, one)
+        setattr(found, one, known and Material(0, text=known.text))
+    assert found == expected
+
+
+@given(st.lists(st.tuples(remotes, sizes), min_size=2, max_size=4, unique_by=lambda pair: pair[0]))
+def test_sizes_of_single_servers_are_read_back(pairs):
+    profile = Profile(remotes=[remote for remote, _ in pairs], remote_sizes=dict(pairs))
+    profile.ca, profile.certificate, profile.key = material("ca"), material("cert"), material("key")
+    found = parse_profile(serialize_tunnel(profile, "site"), "x.ovpn")
+    assert found.remotes == profile.remotes
+    for remote, size in pairs:
+        assert found.remote_sizes.get(remote, (found.mss, found.wan_mtu)) == size
 
 
 hosts = st.one_of(

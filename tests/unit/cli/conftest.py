@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from bridged.cli import importing, join, pki
+from bridged.cli import exporting, importing, join, pki
 from bridged.errors import BridgedError, ConfigurationError
 
 
@@ -18,6 +18,7 @@ def bridged(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     app = typer.Typer()
     pki.register(app)
+    exporting.register(app)
     importing.register(app)
     join.register(app)
 

@@ -103,6 +103,7 @@ def test_each_form_of_a_server(base, addresses, push):
         ("server-bridge 10.8.0.4", "FROM TO"),
         ("server 10.8.0.1 255.255.255.0", "needs a network"),
         ("local vpn.example.net", "listen on"),
+        ("local", "needs an address"),
         ("push 'a,b'", "comma"),
         ("push 'dhcp-option DOMAIN büro'", "ASCII"),
         ("push “route”", "typographic"),

@@ -11,7 +11,7 @@ from bridged.errors import ConfigurationError
 from bridged.profiles import Trust, parse_profile, to_configuration
 from bridged.profiles.table import DIRECTIVES, find_directive
 from bridged.profiles.text import decode_text
-from tests.unit.profiles.profile_texts import configured, read, refusals
+from tests.unit.profiles.profile_texts import IDENTITY, configured, read, refusals
 
 KNOWN = (Path(__file__).parent / "openvpn_options.txt").read_text().split()
 """The names that OpenVPN 2.3.0 to 2.7.6, and 2.8 in August 2026, compare a directive with."""
@@ -331,3 +331,101 @@ def test_a_key_in_a_connection_block_is_not_repeated_either():
 def test_what_is_no_profile_at_all_is_said_in_one_line(text, reason):
     (error,) = refusals(base=text, identity="")
     assert reason in error.reason
+
+
+# Times that the file has only one of
+
+
+@pytest.mark.parametrize(
+    ("lines", "ping", "restart"),
+    [("ping 31", 31, 62), ("ping-restart 5", 10, 20), ("ping 5", 5, 60), ("keepalive 10 15", 10, 20)],
+)
+def test_silence_has_time_for_two_pings(lines, ping, restart):
+    keepalive = configured(read(lines)).keepalive
+    assert (keepalive.ping_seconds, keepalive.restart_seconds) == (ping, restart)
+
+
+# Words that cannot be meant
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("remote vpn.example.net:1194", "write host and port as two: `remote vpn.example.net 1194`"),
+        ("verb\u00a03", "U+00A0, no-break space"),
+        ("\u2014verb 3", "U+2014, em dash"),
+        ("verify-x509-name \u201chub\u201d names", "U+201C"),
+        ("remote {{ host }} 1194", "write the value in place of `{{ host }}`"),
+        ("remote %%HOST%% 1194", "`%%HOST%%`"),
+        ("remote $SERVER 1194", "`$SERVER`"),
+        ("remote ${SERVER} 1194", "`${SERVER}`"),
+        ("remote <MYSERVER> 1194", "`<MYSERVER>`"),
+        ("remote vpn.example.net PORT", "not a number"),
+        ("{{ remotes }}", "`{{ remotes }}`"),
+        ("presist-key", "did you mean `persist-key`"),
+    ],
+)
+def test_what_was_meant_is_said(line, reason):
+    (error,) = refusals(line)
+    assert error.line == 4 and reason in error.reason
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "log $LOG/x",
+        "up {{ script }}",
+        "# \u201cverb\u201d",
+        "cd /srv/a<b",
+        "verify-x509-name 'M\u00fcller' name",
+    ],
+)
+def test_strange_words_refuse_nothing_where_they_do_no_harm(line):
+    if line.startswith("up"):
+        assert "unfilled template" in refusals(line)[0].reason
+    else:
+        read(line)
+
+
+# What cannot work
+
+
+@pytest.mark.parametrize(
+    ("suites", "works"),
+    [
+        ("TLS-DHE-RSA-WITH-AES-256-CBC-SHA", False),
+        ("TLS-DHE-RSA-WITH-AES-256-CBC-SHA:TLS-RSA-WITH-AES-256-GCM-SHA384", False),
+        ("TLS-DHE-RSA-WITH-AES-256-CBC-SHA:TLS-DHE-RSA-WITH-AES-256-GCM-SHA384", True),
+        ("ECDHE-ECDSA-AES128-GCM-SHA256", True),
+        ("TLS-ECDHE-RSA-WITH-CHACHA20-POLY1305-SHA256", True),
+        ("DEFAULT:!EXP:!LOW", True),
+        ("HIGH", True),
+    ],
+)
+def test_a_profile_without_a_common_suite_is_refused_unless_tls_1_3_remains(suites, works):
+    read(f"tls-cipher {suites}")
+    if works:
+        read(f"tls-cipher {suites}\ntls-version-max 1.2")
+    else:
+        (error,) = refusals(f"tls-cipher {suites}\ntls-version-max 1.2")
+        assert error.line == 4 and error.key == "tls-cipher" and "remove one of both lines" in error.reason
+
+
+def test_data_ciphers_default_stands_for_all_of_ours():
+    assert read("data-ciphers DEFAULT:AES-256-CBC").ciphers == [
+        "AES-256-GCM",
+        "AES-128-GCM",
+        "CHACHA20-POLY1305",
+    ]
+    assert read("data-ciphers AES-128-GCM:DEFAULT").ciphers[0] == "AES-128-GCM"
+
+
+def test_a_part_of_a_profile_is_taken_as_a_client_and_said():
+    profile = parse_profile("dev tap\nremote hub\n" + IDENTITY, "x.ovpn")
+    assert any("taken as a client" in notice.text for notice in profile.notices)
+    (error,) = [
+        error
+        for error in refusals(base="tls-client\ndev tap\nremote hub\n")
+        if "point-to-point" in error.reason
+    ]
+    assert error.key == "client"

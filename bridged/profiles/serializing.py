@@ -1,0 +1,128 @@
+"""Writes any client's profile for official OpenVPN clients; our own reader reads back the same.
+
+Source: docs/protocol/data.md#7; docs/protocol/control.md#7 (ciphers).
+Pure: values in, text out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from bridged.profiles.headings import what_is_left_to_do
+from bridged.profiles.profile import Material, Profile
+
+_UDP_IP_OVERHEAD: Final = 28
+_TCP_IP_HEADERS: Final = 40
+Sizes = tuple[int | None, int | None]
+
+
+def serialize_tunnel(profile: Profile, name: str) -> str:
+    """The `.ovpn` file of a client whose materials are texts. It is secret.
+
+    `mss` and `wan_mtu` exclude each other in OpenVPN: with an `mss`, `wan_mtu` is left out.
+    """
+    heading = what_is_left_to_do(name, str(profile.remotes[0]))
+    lines = [*_connection(profile), *_device(profile), *_trust(profile), *_life(profile), "verb 3"]
+    return heading + "\n".join([*lines, *_blocks(profile)]) + "\n"
+
+
+def _connection(profile: Profile) -> Iterator[str]:
+    yield "client"
+    if profile.local is None:
+        yield "nobind"
+    else:
+        if profile.local.host != "::":
+            yield f"local {profile.local.host}"
+        yield f"lport {profile.local.port}"
+    common = (profile.mss, profile.wan_mtu)
+    for remote in profile.remotes:
+        line = f"remote {remote.server.host} {remote.server.port} {remote.family}"
+        if profile.remote_sizes:
+            sizes = profile.remote_sizes.get(remote, common)
+            yield from ("<connection>", line, *_sizes(sizes), "</connection>")
+        else:
+            yield line
+    if not profile.remote_sizes:
+        yield from _sizes(common)
+    yield from ("resolv-retry infinite", "persist-key", "persist-tun")
+
+
+def _sizes(sizes: Sizes) -> Iterator[str]:
+    mss, wan_mtu = sizes
+    if mss is not None:
+        # `fixed` needs OpenVPN 2.6.
+        yield "mssfix 0" if mss == 0 else f"mssfix {mss + _TCP_IP_HEADERS} fixed"
+    elif wan_mtu is not None:
+        yield f"mssfix {wan_mtu - _UDP_IP_OVERHEAD}"
+
+
+def _device(profile: Profile) -> Iterator[str]:
+    yield f"dev {profile.tap_name or 'tap'}"
+    yield "dev-type tap"
+    if profile.tap_mac is not None:
+        yield f"lladdr {profile.tap_mac}"
+    if profile.mtu is not None:
+        yield f"tun-mtu {profile.mtu}"
+
+
+def _trust(profile: Profile) -> Iterator[str]:
+    if profile.peer_role in ("client", "server"):
+        yield f"remote-cert-tls {profile.peer_role}"
+    names = (("name", profile.peer_name), ("name-prefix", profile.peer_name_prefix))
+    for kind, name in (*names, ("subject", profile.peer_subject)):
+        if name is not None:
+            yield f"verify-x509-name {_quoted(name)} {kind}"
+    if profile.version_min is not None:
+        yield f"tls-version-min {profile.version_min}"
+    if profile.version_max is not None:
+        yield f"tls-version-max {profile.version_max}"
+    if profile.ciphers:
+        # A 2.4 client announces `cipher`.
+        yield f"cipher {profile.ciphers[0]}"
+        yield "ignore-unknown-option data-ciphers peer-fingerprint"
+        yield f"data-ciphers {':'.join(profile.ciphers)}"
+    if profile.wrap == "tls-auth":
+        yield f"auth {profile.wrap_digest or 'SHA1'}"
+        if profile.wrap_direction is not None:
+            yield f"key-direction {profile.wrap_direction}"
+
+
+def _life(profile: Profile) -> Iterator[str]:
+    values = {
+        "ping": profile.ping_seconds,
+        "ping-restart": profile.restart_seconds,
+        "reneg-sec": profile.renegotiate_seconds,
+        "reneg-bytes": profile.renegotiate_bytes,
+        "reneg-pkts": profile.renegotiate_packets,
+        "hand-window": profile.handshake_seconds,
+        "tran-window": profile.transition_seconds,
+        "replay-window": profile.replay_window,
+    }
+    for name, value in values.items():
+        if value is not None:
+            yield f"{name} {value}"
+    if profile.exit_notify is not None:
+        yield f"explicit-exit-notify {int(profile.exit_notify)}"
+
+
+def _blocks(profile: Profile) -> Iterator[str]:
+    blocks: tuple[tuple[str, Material | None], ...] = (
+        ("ca", profile.ca),
+        ("cert", profile.certificate),
+        ("key", profile.key),
+        ("crl-verify", profile.crl),
+        (profile.wrap, profile.wrap_key),
+    )
+    for name, material in blocks:
+        if material is not None:
+            yield f"<{name}>\n{(material.text or '').strip()}\n</{name}>"
+    if profile.peer_fingerprints:
+        pins = (
+            ":".join(pin[at : at + 2] for at in range(0, len(pin), 2)) for pin in profile.peer_fingerprints
+        )
+        yield "\n".join(("<peer-fingerprint>", *pins, "</peer-fingerprint>"))
+
+
+def _quoted(word: str) -> str:
+    return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'

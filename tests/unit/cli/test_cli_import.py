@@ -1,0 +1,192 @@
+"""`bridged import` and `export` as a user calls them: keys in each form, paths of Windows, the report."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+    pkcs12,
+)
+
+from bridged.configuration import load
+from bridged.pki import EmbeddedCa
+from bridged.profiles import parse_profile
+
+HEAD = "client\ndev tap\nremote hub 1194\nnobind\nremote-cert-tls server\n"
+FILES = "ca ca.crt\ncert client.crt\nkey client.key\n"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A client's identity, as PEM bytes by the usual file name."""
+    authority = EmbeddedCa.create(tmp_path_factory.mktemp("authority"))
+    identity = authority.issue("site-b", "client", days=30)
+    return {
+        "ca.crt": authority.certificate_pem,
+        "client.crt": identity.certificate_pem,
+        "client.key": bytes(identity.key_pem),
+    }
+
+
+def lay_down(files, text, name="p.ovpn"):
+    for path, content in files.items():
+        Path(path).write_bytes(content)
+        Path(path).chmod(0o600)
+    Path(name).write_text(text)
+    Path(name).chmod(0o600)
+
+
+def imported(bridged, *options, name="p.ovpn"):
+    Path("c.yaml").unlink(missing_ok=True)
+    status, _, errors = bridged("import", name, "--output", "c.yaml", *options)
+    assert status == 0, errors
+    return load(Path("c.yaml")), errors
+
+
+def refused(bridged, *options):
+    status, out, errors = bridged("import", "p.ovpn", *options)
+    assert status == 2 and out == ""
+    return errors
+
+
+def key_of(site):
+    return load_pem_private_key(site["client.key"], None)
+
+
+def same_key(tunnel, site):
+    found = load_pem_private_key(tunnel.tls.key.encode(), None)
+    return found.private_numbers() == key_of(site).private_numbers()
+
+
+# Keys that need a password
+
+
+@pytest.mark.parametrize("form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL])
+def test_an_encrypted_key_is_opened_by_a_password_file_or_askpass(bridged, site, form):
+    locked = key_of(site).private_bytes(Encoding.PEM, form, BestAvailableEncryption(b"secret"))
+    lay_down({**site, "client.key": locked, "pass": b"secret\r\nmore\n"}, HEAD + FILES)
+    errors = refused(bridged)
+    assert "p.ovpn:8: key: " in errors and "--password-file FILE" in errors and "openssl pkey" in errors
+    configuration, errors = imported(bridged, "--password-file", "pass")
+    assert same_key(configuration.tunnels["p"], site) and "without its password" in errors
+    lay_down({}, HEAD + FILES + "askpass pass\n")
+    assert same_key(imported(bridged)[0].tunnels["p"], site)
+    lay_down({"pass": b"wrong"}, HEAD + FILES + "askpass pass\n")
+    assert "cannot be opened with this password" in refused(bridged)
+
+
+@pytest.mark.parametrize("is_inline", [False, True])
+def test_a_pkcs12_file_with_a_password_is_opened(bridged, site, is_inline):
+    certificate, ca = (x509.load_pem_x509_certificate(site[name]) for name in ("client.crt", "ca.crt"))
+    content = pkcs12.serialize_key_and_certificates(
+        b"site-b", key_of(site), certificate, [ca], BestAvailableEncryption(b"secret")
+    )
+    block = "<pkcs12>\n" + base64.encodebytes(content).decode() + "</pkcs12>\n"
+    lay_down({"site.p12": content, "pass": b"secret\n"}, HEAD + (block if is_inline else "pkcs12 site.p12\n"))
+    configuration, _ = imported(bridged, "--password-file", "pass")
+    assert same_key(configuration.tunnels["p"], site)
+    assert "openssl pkcs12" in refused(bridged)
+    lay_down({"pass": b"wrong"}, Path("p.ovpn").read_text())
+    assert "cannot be opened with this password" in refused(bridged, "--password-file", "pass")
+
+
+# PEM as other programs write it
+
+
+def test_blocks_without_a_line_feed_between_them_and_other_blocks_are_read(bridged, site):
+    traditional = key_of(site).private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    parameters = b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
+    assert isinstance(key_of(site), ec.EllipticCurvePrivateKey)
+    chain = site["ca.crt"].rstrip() + site["ca.crt"]
+    text = "Certificate:\n    Data: Büro\n".encode("latin-1") + site["client.crt"]
+    lay_down({"ca.crt": chain, "client.crt": text, "client.key": parameters + traditional}, HEAD + FILES)
+    tunnel = imported(bridged)[0].tunnels["p"]
+    assert tunnel.tls.ca.count("BEGIN CERTIFICATE") == 2 and tunnel.tls.key.startswith(
+        "-----BEGIN EC PRIVATE"
+    )
+
+
+def test_a_trusted_certificate_is_read_as_the_certificate_in_it(bridged, site):
+    Path("plain.crt").write_bytes(site["ca.crt"])
+    command = "openssl x509 -in plain.crt -trustout -addtrust clientAuth -setalias ours -out trusted.crt"
+    subprocess.run(command.split(), check=True, capture_output=True, timeout=30)
+    assert b"BEGIN TRUSTED CERTIFICATE" in Path("trusted.crt").read_bytes()
+    lay_down(site, HEAD + FILES.replace("ca.crt", "trusted.crt"))
+    assert imported(bridged)[0].tunnels["p"].tls.ca.encode() == site["ca.crt"]
+
+
+# Paths of Windows
+
+
+def test_a_file_of_a_windows_path_is_copied_beside_the_profile(bridged, site):
+    lines = 'ca "C:\\\\Program Files\\\\VPN\\\\ca.crt"\ncert config\\\\client.crt\nkey client.key\n'
+    lay_down({"client.crt": site["client.crt"], "client.key": site["client.key"]}, HEAD + lines)
+    errors = refused(bridged)
+    assert "p.ovpn:6: ca: " in errors and "copy the file ca.crt beside the profile" in errors
+    lay_down(site, HEAD + lines)
+    imported(bridged)
+
+
+def test_a_windows_path_that_lost_its_backslashes_is_named(bridged, site):
+    lay_down(site, HEAD + FILES.replace("ca ca.crt", 'ca "C:\\VPN\\ca.crt"'))
+    assert "lost its backslashes" in refused(bridged)
+
+
+# The command
+
+
+def test_a_server_s_file_becomes_a_configuration_with_the_bridge_of_its_script(bridged, site, tmp_path):
+    authority = EmbeddedCa.create(tmp_path / "state")
+    folder = authority.directory
+    text = (
+        f"server-bridge\ndev tap0\nca {folder}/ca.crt\ncert {folder}/server.crt\nkey {folder}/server.key\n"
+        "up '/etc/openvpn/up.sh br7 tap0 1500'\nverb 3\n"
+    )
+    lay_down({}, text, "office.conf")
+    configuration, errors = imported(bridged, "--port", "eth1", "--state", "far", name="office.conf")
+    assert configuration.bridges["br7"].ports == ("eth1",)
+    assert configuration.tunnels["office"].role == "server"
+    assert Path("far/joined/office/server.key").stat().st_mode & 0o777 == 0o600
+    assert "office.conf:7: verb: not needed" in errors and "office.conf:1: server-bridge: taken" in errors
+    assert imported(bridged, "--bridge", "lan", name="office.conf")[0].bridges.keys() == {"lan"}
+
+
+def test_a_refused_file_gets_one_report_and_leaves_nothing(bridged, site):
+    lay_down(site, HEAD + FILES + "comp-lzo\nfrobnicate\n")
+    status, out, errors = bridged("import", "p.ovpn", "--output", "c.yaml", "--state", "far")
+    assert status == 2 and out == "" and not Path("c.yaml").exists() and not Path("far").exists()
+    assert errors.count("comp-lzo: refused: ") == 1 and "p.ovpn:10: frobnicate: refused: " in errors
+    assert "nothing was written" in errors.splitlines()[-1]
+
+
+def test_an_exported_tunnel_is_read_back_the_same(bridged, site):
+    lay_down(site, HEAD + FILES + "tun-mtu 1400\nmssfix 1300\nverify-x509-name 'the hub' name\nping 5\n")
+    first, _ = imported(bridged)
+    status, _, errors = bridged("export", "p", "--config", "c.yaml", "--output", "q.ovpn")
+    assert status == 0 and "over a secure channel" in errors
+    assert Path("q.ovpn").stat().st_mode & 0o777 == 0o600
+    assert parse_profile(Path("q.ovpn").read_text(), "q.ovpn").notices == []
+    second, _ = imported(bridged, name="q.ovpn")
+    tunnels = (first.tunnels["p"], second.tunnels["q"])
+    left, right = (tunnel.model_dump(exclude={"tap": {"name"}}) for tunnel in tunnels)
+    assert left == right
+
+
+def test_export_names_what_it_cannot_do(bridged, site):
+    lay_down(site, HEAD + FILES)
+    imported(bridged)
+    status, _, errors = bridged("export", "x", "--config", "c.yaml")
+    assert status == 2 and "no tunnel 'x'; it has p" in errors
+    bridged("init", "--state", "state", "--remote", "hub", "--output", "s.yaml")
+    status, _, errors = bridged("export", "server", "--config", "s.yaml")
+    assert status == 2 and "`bridged invite NAME`" in errors
