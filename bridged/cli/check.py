@@ -42,7 +42,12 @@ def check(
     from bridged.runtime.site.bridges import tunnel_destinations
     from bridged.runtime.site.host_warnings import host_warnings, refuse_own_servers
     from bridged.runtime.tunnels.tunnel_credentials import find_ended, find_unusable
-    from bridged.runtime.watchers.host_hazards import passing_hazards, standing_hazards, wan_hazards
+    from bridged.runtime.watchers.host_hazards import (
+        passing_hazards,
+        standing_hazards,
+        wan_hazards,
+        wan_links,
+    )
     from bridged.units import UnixSeconds
 
     configuration = load(file)
@@ -51,7 +56,9 @@ def check(
     warnings += [*find_ended(configuration, UnixSeconds(time.time())), *host_warnings(configuration)]
     for path, text in warnings:
         say(f"{file}: {dotted(path)}: warning: {text}")
-    hazards = standing_hazards() | passing_hazards() | wan_hazards(tunnel_destinations(configuration))
+    hazards = (
+        standing_hazards() | passing_hazards() | wan_hazards(wan_links(tunnel_destinations(configuration)))
+    )
     for text in hazards.values():
         say(f"this host: warning: {text}")
     if unusable := find_unusable(configuration):

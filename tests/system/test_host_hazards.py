@@ -26,7 +26,7 @@ from bridged.runtime.site.bridge_lock import is_kept_by_another, lock_bridge
 from bridged.runtime.site.host_warnings import host_warnings, refuse_own_servers
 from bridged.runtime.site.site import Site
 from bridged.runtime.watchers import host_watch, loop_guard
-from bridged.runtime.watchers.host_hazards import wan_hazards
+from bridged.runtime.watchers.host_hazards import wan_hazards, wan_links
 from bridged.runtime.watchers.host_watch import HostWatch
 from bridged.runtime.watchers.loop_guard import LoopGuard
 from bridged_tap import TapError
@@ -128,7 +128,8 @@ async def test_a_wan_link_without_its_offloads_is_said_until_the_printed_command
     # A neighbour, our own address, whatever the default route leads to (through the macvlan), and a far host.
     for wanted in ("192.0.2.9", "192.0.2.1", "0.0.0.0", "203.0.113.5"):
         assert set(seen(wanted)) == {"wan_gro", "wan_udp_segmentation"}, wanted
-    assert seen("127.0.0.1", "::", "vpn.example.net") == {}
+    assert wan_links(["127.0.0.1", "::", "vpn.example.net"]) == []
+    assert seen("vpn.example.net"), "what is known stays while nobody is connected"
     for text in seen("0.0.0.0").values():
         shell(text.partition("Turn it on: ")[2])
     assert seen("0.0.0.0") == {}
@@ -139,9 +140,9 @@ def test_an_offload_that_the_driver_cannot_turn_on_is_not_missed() -> None:
     ip("tuntap add bare mode tap", "addr add 192.0.2.1/24 dev bare", "link set bare up")
     # Without a program that takes super-frames: "off [requested on]".
     assert not link_offloads("bare")[UDP_SEGMENTATION].is_on
-    assert wan_hazards(["192.0.2.1"]) == {}
+    assert wan_links(["192.0.2.1"]) == ["bare"] and wan_hazards(["bare"]) == {}
     shell("ethtool -K bare gro off")
-    assert set(wan_hazards(["192.0.2.1"])) == {"wan_gro"} and not link_offloads("bare")[GRO].is_on
+    assert set(wan_hazards(["bare"])) == {"wan_gro"} and not link_offloads("bare")[GRO].is_on
     with pytest.raises(OSError, match="No such device"):
         link_offloads("none")
 

@@ -42,13 +42,21 @@ def passing_hazards() -> dict[str, str]:
     return found
 
 
-def wan_hazards(destinations: Collection[str]) -> dict[str, str]:
-    """`wan_gro` and `wan_udp_segmentation`, of the links that lead to these IP addresses.
+def wan_links(destinations: Collection[str]) -> list[str]:
+    """The links that lead to these IP addresses; names, and what has no route now, lead nowhere.
 
-    `destinations`: as `tunnel_route.check_ports` takes them. Links that cannot do it are not counted.
+    `destinations`: as `tunnel_route.check_ports` takes them.
     """
+    try:
+        return links_towards(list(dict.fromkeys(destinations))[:DESTINATIONS_MAX])
+    except (NetlinkError, OSError):
+        return []
+
+
+def wan_hazards(links: Collection[str]) -> dict[str, str]:
+    """`wan_gro` and `wan_udp_segmentation` of links that carry tunnels; not of what a link cannot do."""
     without_gro, without_segmentation = [], []
-    for name in _links(destinations):
+    for name in links:
         try:
             offloads = link_offloads(name)
         except OSError:
@@ -93,13 +101,6 @@ def kernel_fault(release: str) -> str:
         f"kernel {release} {fault.text}. Update it to {written(fault.repaired)} or later (apt update, apt "
         f"full-upgrade, reboot); see {fault.source}"
     )
-
-
-def _links(destinations: Collection[str]) -> list[str]:
-    try:
-        return links_towards(list(dict.fromkeys(destinations))[:DESTINATIONS_MAX])
-    except (NetlinkError, OSError):
-        return []
 
 
 def _commands(names: list[str], feature: str) -> str:

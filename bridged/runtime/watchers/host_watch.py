@@ -8,7 +8,12 @@ from typing import Final
 import structlog
 
 from bridged.netlink.netfilter import DroppingChain, dropping_chains
-from bridged.runtime.watchers.host_hazards import passing_hazards, standing_hazards, wan_hazards
+from bridged.runtime.watchers.host_hazards import (
+    passing_hazards,
+    standing_hazards,
+    wan_hazards,
+    wan_links,
+)
 from bridged.supervision import SUPERVISOR, Timer
 
 INTERVAL_SECONDS: Final = 5.0
@@ -27,6 +32,7 @@ class HostWatch:
         """Gives the IP addresses that tunnels send to, or listen on; may be replaced."""
         self.warnings: dict[str, str] = {}
         self._round = 0
+        self._wan_links: list[str] = []
         self._wan: dict[str, str] = {}
         self._timer: Timer | None = None
         self._log = structlog.get_logger("bridged.host")
@@ -48,7 +54,9 @@ class HostWatch:
             NetlinkError: the kernel did not answer.
         """
         if self._round % WAN_ROUNDS == 0:
-            self._wan = wan_hazards(self.destinations())
+            # While no peer is connected, and remotes are names, nothing is known to lead anywhere.
+            self._wan_links = wan_links(self.destinations()) or self._wan_links
+            self._wan = wan_hazards(self._wan_links)
         self._round += 1
         found = standing_hazards() | passing_hazards() | self._wan
         for kind in [kind for kind in self.warnings if kind not in found and kind != "bridge_netfilter"]:

@@ -12,9 +12,10 @@ import typer
 from bridged.cli.main import app
 from bridged.configuration import load
 from bridged.pki import EmbeddedCa
+from tests.unit.documents.guides import FENCE, GUIDES, blocks
 
 ROOT = Path(__file__).parents[3]
-PLACEHOLDERS = ("FILE", "NAME", "|", "SECONDS")
+PLACEHOLDERS = ("FILE", "NAME", "|", "SECONDS", "REASON", "…")
 
 
 def commands_in(text: str) -> list[list[str]]:
@@ -35,12 +36,19 @@ def parse_only(words: list[str]) -> None:
 def documented() -> dict[str, list[list[str]]]:
     pages = [ROOT / "README.md", ROOT / "docs" / "troubleshooting.md"]
     files = [*pages, *sorted((ROOT / "config").rglob("*.yaml"))]
-    return {file.name: commands_in(file.read_text()) for file in files}
+    found = {file.name: commands_in(file.read_text()) for file in files}
+    for page in sorted(GUIDES.glob("*.md")):
+        fenced = [shlex.split(command) for block in blocks(page) for command in block.commands]
+        found[page.name] = [words for words in fenced if words[:1] == ["bridged"]]
+        found[page.name] += commands_in(FENCE.sub("", page.read_text()))
+    return found
 
 
 @pytest.mark.parametrize(("name", "words"), [(n, w) for n, found in documented().items() for w in found])
 def test_every_documented_command_has_options_that_exist(name, words):
-    if len(words) > 2 or words[1] not in ("init", "invite", "join", "tap", "run"):
+    if words[1].startswith("-"):
+        assert words[1:] == ["--version"]
+    elif len(words) > 2 or words[1] not in ("init", "invite", "join", "tap", "run"):
         parse_only(words)
 
 
