@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from bridged.cli.client_files import read_client_files
 from bridged.cli.files import Output, Ports, one_line, refuse_existing, write
 from bridged.cli.materials import Materials, read_octets
 from bridged.cli.output import say
@@ -26,6 +27,10 @@ _REFUSED: Final = "the lines marked `refused` must be changed as they say"
 State = Annotated[
     Path | None,
     typer.Option("--state", metavar="DIR", help="Write keys to DIR/joined. Default: into the YAML itself."),
+]
+BridgeOption = Annotated[
+    str | None,
+    typer.Option("--bridge", help="Name of the kernel bridge. Default: the one that an `up` script names."),
 ]
 PasswordFile = Annotated[
     Path | None,
@@ -49,10 +54,7 @@ def import_file(
             metavar="FILE", help="Client profile, server configuration, or OpenWrt's /etc/config/openvpn."
         ),
     ],
-    bridge: Annotated[
-        str | None,
-        typer.Option("--bridge", help="Name of the kernel bridge. Default: that of the `up` script, or br0."),
-    ] = None,
+    bridge: BridgeOption = None,
     port: Ports = None,
     section: Annotated[
         str | None, typer.Option("--section", metavar="NAME", help="The section of an OpenWrt file.")
@@ -61,7 +63,10 @@ def import_file(
     password_file: PasswordFile = None,
     output: Output = None,
 ) -> None:
-    """Make a configuration from an OpenVPN file, and say what becomes of each directive."""
+    """Make a configuration from an OpenVPN file, and say what becomes of each directive.
+
+    Without --bridge and `up` script, the bridge is br0.
+    """
     from bridged.profiles import read_file
     from bridged.profiles.text import decode_text
 
@@ -70,6 +75,10 @@ def import_file(
     if reading.errors:
         raise ConfigurationError(f"{_REFUSED}; nothing was written", file=file)
     profile = reading.profile
+    if profile.server is not None and profile.server.client_directory is not None:
+        folder = file.absolute().parent / (profile.directory or "") / profile.server.client_directory
+        for remark in read_client_files(folder):
+            say(f"{file}: client-config-dir: {remark}")
     name = reading.section or tunnel_name(file)
     which = f"A client of {profile.remotes[0]}" if profile.server is None else "A server"
     write_configuration(

@@ -10,10 +10,11 @@ from typing import Annotated
 
 import typer
 
-from bridged.cli.files import BridgeName, Output, Ports, one_line
-from bridged.cli.importing import PasswordFile, State, tunnel_name, write_configuration
+from bridged.cli.files import Output, Ports, one_line
+from bridged.cli.importing import BridgeOption, PasswordFile, State, tunnel_name, write_configuration
 from bridged.cli.materials import Materials, read_octets
 from bridged.cli.output import say
+from bridged.errors import ConfigurationError
 
 
 def register(app: typer.Typer) -> None:
@@ -24,7 +25,7 @@ def join(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="Client profile (.ovpn) of an OpenVPN TAP server.")
     ],
-    bridge: BridgeName,
+    bridge: BridgeOption = None,
     port: Ports = None,
     state: State = None,
     password_file: PasswordFile = None,
@@ -35,13 +36,16 @@ def join(
     from bridged.profiles.text import decode_text
 
     profile = parse_profile(decode_text(read_octets(file), str(file)), str(file))
+    chosen = bridge or profile.bridge
+    if chosen is None:
+        raise ConfigurationError("which bridge does the tunnel join? Give `--bridge NAME`", key="--bridge")
     for notice in profile.notices:
         say(f"{file}:{notice.line}: warning: {notice.text}" if notice.line else f"{file}: {notice.text}")
     write_configuration(
         profile,
         Materials(profile, file, password_file),
         name=tunnel_name(file),
-        bridge=bridge,
+        bridge=chosen,
         ports=port or [],
         state=state,
         output=output,

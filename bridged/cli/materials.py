@@ -6,6 +6,7 @@ import base64
 import binascii
 import shlex
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -76,6 +77,7 @@ class Materials:
             texts = {**self._opened(profile.pkcs12), **texts}
         if profile.extra_certificates is not None:
             texts["own.crt"] += "\n" + self._text(profile.extra_certificates, "extra-certs", CERTIFICATES)
+        self._remark_on_end(texts["own.crt"])
         _check(texts, self.file, "client" if profile.server is None else "server")
         return {name: text.strip() + "\n" for name, text in texts.items()}
 
@@ -184,6 +186,17 @@ class Materials:
         else:
             return None
         return content.split(b"\n")[0].rstrip(b"\r")
+
+    def _remark_on_end(self, certificate: str) -> None:
+        from bridged.tls.identity import chain_not_after
+
+        try:
+            end = chain_not_after(certificate.encode())
+        except ConfigurationError:
+            return  # The checks say it with its directive.
+        if end < time.time():
+            day = time.strftime("%Y-%m-%d", time.gmtime(end))
+            self.remarks.append(f"warning: the certificate expired on {day}; the other end refuses it")
 
     def _say_open(self) -> None:
         self.remarks.append(

@@ -121,7 +121,6 @@ _OF_CLIENT_TEXT: Final = (
     "belongs in a client's profile, and this is a server's file; remove it, or give it a file of its own"
 )
 _POOL_TEXT: Final = NOT_YET["address_pool"].reason if "address_pool" in NOT_YET else ""
-_CLIENTS_TEXT: Final = NOT_YET["client_settings"].reason if "client_settings" in NOT_YET else ""
 
 SERVER_IGNORED: Final[frozenset[str]] = frozenset(
     _each(
@@ -131,7 +130,6 @@ SERVER_IGNORED: Final[frozenset[str]] = frozenset(
 )
 SERVER_NOTED: Final[Mapping[str, str]] = {
     **_each("ifconfig-pool ifconfig-pool-persist ifconfig-ipv6-pool", f"ignored: {_POOL_TEXT}"),
-    "client-config-dir": f"ignored: {_CLIENTS_TEXT}",
     **_each(
         "client-connect client-disconnect learn-address",
         "the script is not run; if it refuses clients, revoke their certificates instead",

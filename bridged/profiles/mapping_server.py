@@ -86,6 +86,12 @@ def _max_clients(draft: Draft, statement: Statement) -> None:
     draft.server.peers_max = number_argument(statement, 1, 16_000_000)
 
 
+def _client_config_dir(draft: Draft, statement: Statement) -> None:
+    draft.server.client_directory = argument(statement, "a folder")
+    if "client_settings" in NOT_YET:
+        draft.note(statement, f"not used: {NOT_YET['client_settings'].reason}")
+
+
 def _verify_client_cert(draft: Draft, statement: Statement) -> None:
     kind = statement.arguments[0] if statement.arguments else "require"
     if kind in ("none", "optional"):
@@ -135,6 +141,7 @@ SERVER_MAPPERS: Final[dict[str, Mapper]] = {
     "client-to-client": _client_to_client,
     "duplicate-cn": _duplicate_cn,
     "max-clients": _max_clients,
+    "client-config-dir": _client_config_dir,
     "verify-client-cert": _verify_client_cert,
     "push": _push,
     "local": _local,

@@ -73,6 +73,7 @@ BECOMES: Final[Mapping[str, str]] = {
     "x509-username-field": "must be CN",
 }
 SERVER_BECOMES: Final[Mapping[str, str]] = {
+    "client-config-dir": "remarks: what its files say; a file with `disable` is refused",
     "client-to-client": "`forward_between_peers: true`; without it `false`",
     "duplicate-cn": "`duplicate_names`",
     "local": "`listen`",

@@ -49,7 +49,8 @@ class Notice:
 class ServerSettings:
     """What only a server's file says. `listen` None: our default.
 
-    `pushes_gateway`: the router that OpenVPN would push to clients beside `push`, or `dhcp`.
+    `client_directory`: that of `client-config-dir`. `pushes_gateway`: the router that OpenVPN would push to
+    clients beside `push`, or `dhcp`.
     """
 
     listen: Endpoint | None = None
@@ -58,6 +59,7 @@ class ServerSettings:
     peers_max: int | None = None
     push: list[str] = field(default_factory=list)
     pushes_gateway: str | None = None
+    client_directory: str | None = None
 
 
 @dataclass(slots=True)

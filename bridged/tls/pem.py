@@ -33,7 +33,7 @@ def pem_blocks(content: bytes, labels: tuple[bytes, ...] = (b"",)) -> bytes:
     found: list[bytes] = []
     label: bytes | None = None
     lines: list[bytes] = []
-    for raw in _JOINED.sub(rb"\1\n", content).split(b"\n"):
+    for raw in _JOINED.sub(rb"\1\n", _as_utf8(content)).split(b"\n"):
         line = raw.partition(b"\0")[0].strip()
         if line.startswith(_BEGIN) and line.endswith(_DASHES):
             label, lines = line[len(_BEGIN) : -len(_DASHES)], [line]
@@ -44,6 +44,13 @@ def pem_blocks(content: bytes, labels: tuple[bytes, ...] = (b"",)) -> bytes:
                     found.append(_plain(lines) if label == _TRUSTED else b"\n".join(lines) + b"\n")
                 label = None
     return b"".join(found)
+
+
+def _as_utf8(content: bytes) -> bytes:
+    """Without the mark of UTF-8 and UTF-16, which editors of Windows write."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16", "replace").encode()
+    return content.removeprefix(b"\xef\xbb\xbf")
 
 
 def is_encrypted(content: bytes) -> bool:

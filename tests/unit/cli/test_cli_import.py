@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 from bridged.configuration import load
 from bridged.pki import EmbeddedCa
 from bridged.profiles import parse_profile
+from tests.unit.tls.tls_lab import EXPIRED, Authority
 
 HEAD = "client\ndev tap\nremote hub 1194\nnobind\nremote-cert-tls server\n"
 FILES = "ca ca.crt\ncert client.crt\nkey client.key\n"
@@ -125,6 +126,21 @@ def test_a_trusted_certificate_is_read_as_the_certificate_in_it(bridged, site):
     assert imported(bridged)[0].tunnels["p"].tls.ca.encode() == site["ca.crt"]
 
 
+@pytest.mark.parametrize("mark", ["utf-8-sig", "utf-16"])
+def test_pem_files_that_an_editor_of_windows_saved_are_read(bridged, site, mark):
+    lay_down({name: content.decode().encode(mark) for name, content in site.items()}, HEAD + FILES)
+    tunnel = imported(bridged)[0].tunnels["p"]
+    assert tunnel.tls.certificate.encode() == site["client.crt"] and same_key(tunnel, site)
+
+
+def test_a_certificate_that_has_expired_is_said(bridged, site):
+    authority = Authority()
+    old = authority.issue("site-b", "client", EXPIRED)
+    pem = {"ca.crt": authority.pem, "client.crt": old.certificate_pem, "client.key": old.key_pem}
+    lay_down(pem, HEAD + FILES)
+    assert "warning: the certificate expired on" in imported(bridged)[1]
+
+
 # Paths of Windows
 
 
@@ -159,6 +175,29 @@ def test_a_server_s_file_becomes_a_configuration_with_the_bridge_of_its_script(b
     assert Path("far/joined/office/server.key").stat().st_mode & 0o777 == 0o600
     assert "office.conf:7: verb: not needed" in errors and "office.conf:1: server-bridge: taken" in errors
     assert imported(bridged, "--bridge", "lan", name="office.conf")[0].bridges.keys() == {"lan"}
+
+
+def test_files_of_single_clients_are_named_and_one_that_bars_its_client_refuses(bridged, site, tmp_path):
+    folder = EmbeddedCa.create(tmp_path / "state").directory
+    text = f"server-bridge\ndev tap0\nca {folder}/ca.crt\ncert {folder}/server.crt\nkey {folder}/server.key\n"
+    lay_down({}, text + "client-config-dir ccd\n", "p.ovpn")
+    imported(bridged)
+    Path("ccd").mkdir()
+    Path("ccd/site-b").write_text("ifconfig-push 10.0.0.7 255.255.255.0\n# a comment\n")
+    assert "client-config-dir: site-b: `ifconfig-push` not needed or not possible" in imported(bridged)[1]
+    Path("ccd/site-c").write_text("\ndisable\n")
+    assert "ccd/site-c:2: disable: bars this client" in refused(bridged)
+
+
+def test_join_takes_the_bridge_of_the_script_or_asks_for_one(bridged, site):
+    lay_down(site, HEAD + FILES)
+    status, _, errors = bridged("join", "p.ovpn")
+    assert status == 2 and "Give `--bridge NAME`" in errors
+    lay_down(site, HEAD + FILES + "up '/etc/openvpn/up.sh br7'\n")
+    status, _, errors = bridged("join", "p.ovpn", "--output", "c.yaml")
+    assert (
+        status == 0 and load(Path("c.yaml")).bridges.keys() == {"br7"} and "p.ovpn:9: warning: `up`" in errors
+    )
 
 
 def test_a_refused_file_gets_one_report_and_leaves_nothing(bridged, site):

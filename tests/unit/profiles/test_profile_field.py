@@ -429,3 +429,8 @@ def test_a_part_of_a_profile_is_taken_as_a_client_and_said():
         if "point-to-point" in error.reason
     ]
     assert error.key == "client"
+
+
+@pytest.mark.parametrize("name", ["0E0", "1e5", "12", "0x1F", "-1.5", ".5", "null", "true", "~"])
+def test_a_name_that_yaml_could_take_for_something_else_stays_a_name(name):
+    assert configured(read(f"dev-type tap\ndev {name}")).tap.name == name
