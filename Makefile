@@ -28,7 +28,7 @@ FAST := tests/unit tests/property tests/sim tests/contract tests/vectors
 export PATH := $(PATH):/usr/sbin:/sbin
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: deb test-package help setup demo run check test test-random test-vm test-architectures lint lint-python lint-native test-native format bench order returning soak crashes fuzz wheel generate lock clean
+.PHONY: deb test-package help setup demo run check test test-random test-vm test-monitoring test-architectures lint lint-python lint-native test-native format bench order returning soak crashes fuzz wheel generate lock clean
 
 help: ## what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
@@ -65,6 +65,9 @@ test-vm: $(NATIVE) $(TESTS) ## the tests that need another kernel, in a virtual 
 	@$(EMULATOR)
 	@$(PYTEST) tests/vm
 
+test-monitoring: $(NATIVE) $(TESTS) ## the real Prometheus and real troubles, four times slower than in make test
+	@$(PROMETHEUS)
+	@BRIDGED_MONITORING_SCALE=60 $(PYTHON) -m pytest --timeout=1800 tests/unit/monitoring tests/system/test_monitoring.py
 test-architectures: $(NATIVE) $(TESTS) ## unit, simulation and vectors on arm64, armhf and s390x; two daemons of arm64 and armhf
 	@$(FOREIGN)
 	@BRIDGED_ARCHITECTURES=all $(PYTEST) tests/architectures

@@ -182,6 +182,11 @@ HOST_WARNINGS: Final = {
     "wan_udp_segmentation": "A link that carries tunnels has UDP segmentation off.",
 }
 MAC_CONFLICTS: Final = ("adapter", "lan_station", "local_port", "peer")
+REPAIRS: Final = (
+    *("address", "attach", "create", "detach", "inet6", "mac", "mtu", "multicast_router", "queue", "route"),
+    *("settings", "up", "vlans"),
+)
+"""Names of actions on the host's links."""
 SEQUENCE_EVENTS: Final = ("skipped", "late")
 CRL_OUTCOMES: Final = ("loaded", "rejected")
 ADMISSION_STAGES: Final = ("waiting", "running")

@@ -66,8 +66,8 @@ class DaemonCollector(Collector):
             for port, is_up in bridge.ports.items():
                 families.set("bridge_port_up", (bridge.name, port), is_up)
             families.set("bridge_problem", (bridge.name,), bridge.problem is not None)
-            for action, number in bridge.repairs.items():
-                families.add("netlink_repairs_total", (bridge.name, action), number)
+            for action in dict.fromkeys((*counters.REPAIRS, *bridge.repairs)):
+                families.add("netlink_repairs_total", (bridge.name, action), bridge.repairs.get(action, 0))
         for tunnel in state.tunnels:
             _add_tunnel(families, tunnel)
         self._add_peers(families, state.tunnels)

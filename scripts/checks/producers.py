@@ -35,6 +35,7 @@ _OTHER_TABLES: Final[Mapping[str, Iterable[str]]] = {
     "host warning": counters.HOST_WARNINGS,
     "outcome of a reload": counters.RELOAD_OUTCOMES,
     "outcome of a revocation list": counters.CRL_OUTCOMES,
+    "repair of a link": counters.REPAIRS,
     "event of a packet sequence": counters.SEQUENCE_EVENTS,
     "stage of an admission": counters.ADMISSION_STAGES,
     "phase of a handshake": counters.HANDSHAKE_PHASES,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from scripts.monitoring.grafana import DATASOURCE_FILE, PROVIDER_FILE, dashboard_files
 from scripts.monitoring.rules import RULES, RUNBOOKS, rules_text, runbooks_page, tests_text
 
 
@@ -21,6 +22,9 @@ def files() -> dict[str, str]:
         f"deploy/prometheus/{RULES}": rules_text(),
         "deploy/prometheus/bridged.rules_test.yml": tests_text(),
         "docs/runbooks/README.md": runbooks_page(),
+        "deploy/grafana/provisioning/datasources/bridged.yaml": DATASOURCE_FILE,
+        "deploy/grafana/provisioning/dashboards/bridged.yaml": PROVIDER_FILE,
+        **{f"deploy/grafana/dashboards/{name}": text for name, text in dashboard_files().items()},
     }
 
 

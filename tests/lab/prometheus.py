@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
@@ -107,6 +108,13 @@ class Prometheus:
 
 
 def _fetch(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        body: bytes = answer.read()
-        return body
+    """Raises:
+    ConnectionError: no answer, or a refusal. (An HTTPError cannot be handed to another process.)
+    """
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            body: bytes = answer.read()
+    except OSError as error:
+        text = error.read().decode() if isinstance(error, urllib.error.HTTPError) else ""
+        raise ConnectionError(f"{url}: {error} {text}") from None
+    return body
