@@ -9,7 +9,11 @@ from typing import Annotated
 
 import typer
 
+from bridged.cli.output import say
+
 CONFIRM_SECONDS_MAX = 86_400
+HOST_CODES = frozenset({"address_taken", "bridge_taken", "port_taken", "not_a_bridge"})
+"""Codes of errors that pass when others on this host let go of something; they are no wrong configuration."""
 
 
 def register(app: typer.Typer) -> None:
@@ -29,8 +33,19 @@ def run(
         ),
     ] = None,
 ) -> None:
-    """Run the daemon in the foreground until SIGTERM or SIGINT."""
-    raise typer.Exit(load_daemon()(config, confirm))
+    """Run the daemon in the foreground until SIGTERM or SIGINT.
+
+    Exit status 2 says that the configuration is wrong: another start would end the same.
+    """
+    from bridged.errors import ConfigurationError
+
+    try:
+        raise typer.Exit(load_daemon()(config, confirm))
+    except ConfigurationError as error:
+        if error.code not in HOST_CODES:
+            raise
+        say(str(error))
+        raise typer.Exit(1) from None
 
 
 def load_daemon() -> Callable[[Path, float | None], int]:

@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.root, pytest.mark.measures]
 
 LOSS_SECONDS = 0.3
 PING_SECONDS = 0.005
+WATCHDOG = {"WATCHDOG_USEC": "1000000"}
 
 
 @dataclass(slots=True)
@@ -39,13 +40,17 @@ def managed(request: pytest.FixtureRequest) -> Iterator[Managed]:
         client = bridged_daemon.client(
             sites.b, profile, issue("client", "client"), sites.a.wan_ipv4, tunnel=tunnel
         )
-        managers = [stack.enter_context(ServiceManager(daemon)) for daemon in (server, client)]
+        managers = [
+            stack.enter_context(ServiceManager(daemon, environment=WATCHDOG)) for daemon in (server, client)
+        ]
         for manager in managers:
             manager.start()
         server.wait_connected()
         client.wait_connected()
         yield Managed(sites, *managers)
         for manager in managers:
+            # One at each start; any other needs the answers of all threads.
+            assert manager.beats >= 4
             assert manager.stop() == 0
 
 
@@ -70,6 +75,8 @@ def test_a_restart_loses_less_than_300_ms_and_the_bridge_port_stays_as_it_is(man
 def restart_unnoticed(managed: Managed, manager: ServiceManager) -> None:
     daemon: Bridged = manager.daemon
     site, hosts = daemon.site, (managed.sites.a.host, managed.sites.b.host)
+    echo = hosts[1].namespace.popen(*STEADY_PING, "echo", log="echo")
+    echo.wait_for_output("ready")
     index, mac = index_of(site, "tap0"), site.namespace.run("cat", "/sys/class/net/tap0/address")
     with pinging(hosts[0], hosts[1].ipv4, PING_SECONDS, STEADY_PING) as pings:
         pings.wait_for_answers(40)
@@ -80,6 +87,7 @@ def restart_unnoticed(managed: Managed, manager: ServiceManager) -> None:
         pings.wait_for_answers(40)
         monitor.stop()
         pings.stop()
+    echo.stop()
     lost = pings.lost() * PING_SECONDS
     print(f"\n{daemon.stem}: lost {lost:.3f} s, gap {pings.longest_gap():.3f} s, ready after {seconds:.3f} s")
     assert (index_of(site, "tap0"), site.namespace.run("cat", "/sys/class/net/tap0/address")) == (index, mac)

@@ -13,7 +13,7 @@ HOLD_SECONDS: Final = 10.0
 """Longest wait for the first peer: a small or busy machine takes some seconds to start a daemon."""
 STRAGGLER_SECONDS: Final = 0.25
 """Longest wait for the others, once the first one is back."""
-READY_SECONDS: Final = 0.1
+READY_SECONDS: Final = 0.5
 """How long a server waits for a sign that its client has its key, too; only our own clients give one."""
 
 

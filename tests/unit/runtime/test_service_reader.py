@@ -1,0 +1,62 @@
+"""The reader opens what root's configuration names, and nothing else."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bridged.runtime.service.reader import _open_allowed
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    if os.geteuid() != 0:
+        pytest.fail("needs root: only what root owns counts", pytrace=False)
+    made = tmp_path / "etc"
+    made.mkdir(mode=0o755)
+    (made / "bridged.yaml").write_text(f"key: site.key\nother: {tmp_path}/far.key\n")
+    (made / "conf.d").mkdir(mode=0o755)
+    (made / "conf.d" / "50.yaml").write_text("key: drop-in.key\n")
+    return made
+
+
+def allowed(folder: Path, path: Path) -> bool:
+    path.parent.mkdir(exist_ok=True)
+    if not path.exists():
+        path.write_text("secret")
+    try:
+        os.close(_open_allowed(path, folder / "bridged.yaml"))
+    except PermissionError:
+        return False
+    return True
+
+
+def test_what_the_configuration_or_a_drop_in_names_is_opened(folder: Path) -> None:
+    for path in (
+        folder / "bridged.yaml",
+        folder / "conf.d" / "50.yaml",
+        folder / "site.key",
+        folder.parent / "far.key",
+        folder / "conf.d" / "drop-in.key",
+    ):
+        assert allowed(folder, path), path
+
+
+def test_other_files_folders_and_devices_are_refused(folder: Path) -> None:
+    assert not allowed(folder, folder / "other.key")
+    assert not allowed(folder, folder)
+    os.mkfifo(folder / "site.key")
+    assert not allowed(folder, folder / "site.key")
+
+
+def test_a_configuration_that_others_may_write_names_nothing(folder: Path) -> None:
+    (folder / "bridged.yaml").chmod(0o666)
+    assert not allowed(folder, folder / "site.key")
+    (folder / "bridged.yaml").chmod(0o644)
+    folder.chmod(0o777)
+    assert not allowed(folder, folder / "site.key")
+    assert not allowed(folder, folder / "bridged.yaml")
