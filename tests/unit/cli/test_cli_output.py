@@ -47,10 +47,11 @@ def controls(text: str) -> set[str]:
     return {char for char in text if not char.isprintable() and char != "\n"}
 
 
-def test_only_one_module_of_the_cli_prints() -> None:
+def test_no_other_module_of_the_cli_prints() -> None:
     folder = Path(bridged.cli.__file__).parent
     for path in sorted(folder.glob("*.py")):
-        if path.name == "output.py":
+        # The names for completion load no typer, and are printed only if they are printable.
+        if path.name in ("output.py", "names.py"):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call):
