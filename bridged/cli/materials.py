@@ -7,12 +7,14 @@ import binascii
 import shlex
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import typer
 
-from bridged.errors import ConfigurationError
+from bridged.errors import ConfigurationError, ConfigurationErrors
 
 if TYPE_CHECKING:
     from bridged.profiles import Material, Profile
@@ -55,7 +57,8 @@ class Materials:
         """All texts.
 
         Raises:
-            ConfigurationError: a file cannot be read, or a text cannot be used; names line and directive.
+            ConfigurationErrors: all files that cannot be read; each names line and directive.
+        ConfigurationError: a text cannot be used.
         """
         from bridged.tls.pem import CERTIFICATES, REVOCATION_LISTS, STATIC_KEYS
 
@@ -66,17 +69,26 @@ class Materials:
             "crl.pem": (profile.crl, "crl-verify", REVOCATION_LISTS),
             "wrap.key": (profile.wrap_key, profile.wrap, STATIC_KEYS),
         }
-        texts = {
-            name: self._text(material, key, labels)
-            for name, (material, key, labels) in found.items()
-            if material is not None
-        }
-        if profile.key is not None:
-            texts["own.key"] = self._key(profile.key)
+        texts: dict[str, str] = {}
+        errors: list[ConfigurationError] = []
+
+        def take(read: Callable[[], dict[str, str]]) -> None:
+            try:
+                texts.update(read())
+            except ConfigurationError as error:
+                errors.append(error)
+
         if profile.pkcs12 is not None:
-            texts = {**self._opened(profile.pkcs12), **texts}
+            take(partial(self._opened, profile.pkcs12))
+        for name, (material, key, labels) in found.items():
+            if material is not None:
+                take(partial(self._named, name, material, key, labels))
+        if profile.key is not None:
+            take(partial(self._key, profile.key))
         if profile.extra_certificates is not None:
-            texts["own.crt"] += "\n" + self._text(profile.extra_certificates, "extra-certs", CERTIFICATES)
+            take(partial(self._extended, texts, profile.extra_certificates))
+        if errors:
+            raise ConfigurationErrors(sorted(errors, key=lambda error: error.line or 0))
         self._remark_on_end(texts["own.crt"])
         _check(texts, self.file, "client" if profile.server is None else "server")
         return {name: text.strip() + "\n" for name, text in texts.items()}
@@ -103,20 +115,29 @@ class Materials:
         except ConfigurationError as error:
             raise self._error(error, material, key) from None
 
-    def _key(self, material: Material) -> str:
+    def _named(self, name: str, material: Material, key: str, labels: tuple[bytes, ...]) -> dict[str, str]:
+        return {name: self._text(material, key, labels)}
+
+    def _extended(self, texts: dict[str, str], material: Material) -> dict[str, str]:
+        from bridged.tls.pem import CERTIFICATES
+
+        more = self._text(material, "extra-certs", CERTIFICATES)
+        return {"own.crt": f"{texts.get('own.crt', '')}\n{more}"}
+
+    def _key(self, material: Material) -> dict[str, str]:
         from bridged.tls.pem import PRIVATE_KEYS, is_encrypted
         from bridged.tls.private_key import without_password
 
         text = self._text(material, "key", PRIVATE_KEYS)
         if not is_encrypted(text.encode()):
-            return text
+            return {"own.key": text}
         password = self._password("the private key")
         try:
             text = without_password(text.encode(), password).decode()
         except ConfigurationError as error:
             raise self._error(error, material, "key") from None
         self._say_open()
-        return text
+        return {"own.key": text}
 
     def _octets(self, material: Material, key: str) -> bytes:
         if material.text is not None:

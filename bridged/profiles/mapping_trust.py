@@ -170,6 +170,8 @@ def _data_ciphers(draft: Draft, statement: Statement) -> None:
         elif bare not in known:
             known.append(bare)
     if not known:
+        if any(name.endswith("-CBC") for name in asked):
+            draft.need("cbc")
         refuse(f"none of these ciphers is supported; the server must have one of {', '.join(CIPHERS)}")
     draft.profile.ciphers = known
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import base64
+import os
+import pty
+import select
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,6 +88,29 @@ def test_an_encrypted_key_is_opened_by_a_password_file_or_askpass(bridged, site,
     assert same_key(imported(bridged)[0].tunnels["p"], site)
     lay_down({"pass": b"wrong"}, HEAD + FILES + "askpass pass\n")
     assert "cannot be opened with this password" in refused(bridged)
+
+
+def test_a_terminal_is_asked_for_the_password(site, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    locked = key_of(site).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    lay_down({**site, "client.key": locked}, HEAD + FILES)
+    program = str(Path(sys.executable).with_name("bridged"))
+    terminal, inner = pty.openpty()
+    command = ["setsid", "-c", "-w", program, "import", "p.ovpn", "--output", "c.yaml"]
+    with subprocess.Popen(command, stdin=inner, stdout=inner, stderr=inner) as child:
+        os.close(inner)
+        shown = b""
+        while select.select([terminal], [], [], 60)[0]:
+            try:
+                shown += os.read(terminal, 4096)
+            except OSError:
+                break  # The program has closed its terminal.
+            if shown.endswith(b"Password of the private key: "):
+                os.write(terminal, b"secret\n")
+        os.close(terminal)
+    assert child.returncode == 0, shown
+    assert b"Password of the private key: " in shown and b"secret" not in shown
+    assert same_key(load(Path("c.yaml")).tunnels["p"], site)
 
 
 @pytest.mark.parametrize("is_inline", [False, True])
@@ -198,6 +225,13 @@ def test_join_takes_the_bridge_of_the_script_or_asks_for_one(bridged, site):
     assert (
         status == 0 and load(Path("c.yaml")).bridges.keys() == {"br7"} and "p.ovpn:9: warning: `up`" in errors
     )
+
+
+def test_all_files_that_are_missing_are_named_at_once(bridged, site):
+    lay_down({}, HEAD + "ca absent/ca.crt\ncert absent/client.crt\nkey absent/client.key\n")
+    errors = refused(bridged)
+    for line, name in ((6, "ca"), (7, "cert"), (8, "key")):
+        assert f"p.ovpn:{line}: {name}: " in errors and "No such file" in errors
 
 
 def test_a_refused_file_gets_one_report_and_leaves_nothing(bridged, site):
