@@ -28,7 +28,7 @@ FAST := tests/unit tests/property tests/sim tests/contract tests/vectors
 export PATH := $(PATH):/usr/sbin:/sbin
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: deb test-package help setup demo run check test test-random test-vm test-monitoring test-architectures lint lint-python lint-native test-native format bench order returning soak crashes fuzz wheel generate lock clean
+.PHONY: test-appliance deb test-package help setup demo run check test test-random test-vm test-monitoring test-architectures lint lint-python lint-native test-native format bench order returning soak crashes fuzz wheel generate lock clean
 
 help: ## what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
@@ -149,6 +149,10 @@ deb: $(NATIVE) $(TESTS) ## in dist/: the Debian package, for Debian 12 and 13 (A
 test-package: $(NATIVE) $(TESTS) ## the package in fresh Debian 12 and 13 systems, made by mmdebstrap in build/chroots
 	@command -v mmdebstrap >/dev/null || bash scripts/bootstrap.sh --tests mmdebstrap:mmdebstrap
 	@BRIDGED_PACKAGE_SUITES="bookworm trixie" $(PYTEST) tests/packaging
+
+test-appliance: $(NATIVE) $(TESTS) ## the package's life under systemd in virtual machines, Debian 12 and 13 (APPLIANCE="--debian 12")
+	@bash scripts/bootstrap.sh --tests qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap mke2fs:e2fsprogs xz:xz-utils
+	@$(PYTHON) -m tests.appliance $(APPLIANCE)
 
 format: $(TESTS) ## rewrite the sources in the house format
 	@cargo=$$(bash scripts/native.sh --cargo) && cd native && "$$cargo" fmt || echo "format: native/ left as it is"

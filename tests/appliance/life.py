@@ -1,0 +1,141 @@
+"""The steps of a package's life, in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from tests.appliance import site
+from tests.appliance.host import Host, HostError
+
+# Every file, what lists users and packages, links and addresses; not what apt writes for any package.
+_EVERYTHING: Final = r"""
+find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var/tmp \
+    -o -path /var/log -o -path /var/cache/apt -o -path /var/lib/apt -o -path /var/lib/dpkg -o -path /root \
+    -o -path /var/lib/systemd \) \
+    -prune -o -print | grep -v -e '-$' -e '/etc/.pwd.lock$' -e __pycache__ | sort
+grep -h bridged /etc/passwd /etc/group /etc/shadow /etc/gshadow /var/lib/dpkg/status || true
+find /run /tmp /var/tmp /var/lib/systemd /var/lib/dpkg /var/cache -xdev 2>/dev/null \
+    | grep bridged | grep -v /var/lib/dpkg/alternatives | sort || true
+ip -o -d link show; ip -o address show | sed 's/valid_lft.*//'; ip route show
+"""
+
+Step = Callable[[], object]
+FILES: Final = tuple(Path(__file__).with_name(name) for name in ("network.sh", "reloads.py"))
+"""What the system needs beside the packages."""
+
+
+class Life:
+    """`steps` in order; each returns what it measured, and raises HostError where something is wrong."""
+
+    def __init__(self, host: Host, reloads: int, seed: int) -> None:
+        self._host = host
+        self._reloads = reloads
+        self._seed = seed
+        self._before = ""
+
+    def steps(self) -> Iterator[tuple[str, Step]]:
+        yield "network", self.prepare
+        yield "a list of all files", self._list
+        yield "install", self.install
+        yield "configure two sites", self.configure
+        yield "restart under a 5 ms ping", self.restart
+        yield "upgrade under a 5 ms ping", self.upgrade
+        yield f"{self._reloads} reloads, seed {self._seed}", self.reload
+        yield "reboot", self._reboot
+        yield "remove", self._remove
+        yield "purge", self._purge
+
+    def prepare(self) -> None:
+        site.make_network(self._host)
+
+    def _list(self) -> None:
+        self._before = self._host.run(_EVERYTHING)
+
+    def install(self) -> str:
+        self._host.run(f"{self._host.install} /run/lab/previous.deb", seconds=600)
+        self._host.run("dpkg --audit && dpkg --verify bridged")
+        self._hold_active("bridged.service")
+        version = self._host.run("bridged --version").strip()
+        if "native" not in version:
+            raise HostError(version)
+        return version
+
+    def configure(self) -> str:
+        site.configure(self._host)
+        site.ping_across(self._host)
+        self._hold_active("bridged.service", "bridged@branch.service")
+        return self._memory()
+
+    def restart(self) -> site.Loss:
+        watch = site.Watch(self._host)
+        self._host.run("systemctl restart bridged")
+        return watch.end()
+
+    def upgrade(self) -> site.Loss:
+        configuration = self._host.run("cd /etc/bridged && sha256sum $(find . -type f | sort)")
+        state = self._host.run("find /var/lib/bridged | sort")
+        watch = site.Watch(self._host)
+        self._host.run(f"{self._host.install} /run/lab/bridged.deb", seconds=600)
+        loss = watch.end()
+        if self._host.run("cd /etc/bridged && sha256sum $(find . -type f | sort)") != configuration:
+            raise HostError("the upgrade changed the configuration")
+        if self._host.run("find /var/lib/bridged | sort") != state:
+            raise HostError(f"the upgrade changed the state: {state}")
+        self._hold_active("bridged.service", "bridged@branch.service")
+        return loss
+
+    def reload(self) -> str:
+        process = self._host.run("systemctl show -P MainPID bridged")
+        # Every tenth one starts two programs; each start takes some seconds.
+        told = self._host.run(
+            f"python3 /run/lab/reloads.py {self._reloads} {self._seed}", seconds=300 + self._reloads * 15
+        )
+        if self._host.run("systemctl show -P MainPID bridged") != process:
+            raise HostError("a reload restarted the daemon")
+        self._hold_active("bridged.service")
+        site.ping_across(self._host)
+        return f"{told.strip()}; {self._memory()}"
+
+    def _reboot(self) -> None:
+        self._host.reboot()
+        site.ping_across(self._host, 180)
+        self._hold_active("bridged.service", "bridged@branch.service")
+
+    def _remove(self) -> None:
+        self._host.run("systemctl disable --now bridged@branch.service")
+        self._host.run(f"{self._host.remove} bridged", seconds=600)
+        self._host.run(
+            "test -e /etc/bridged/bridged.yaml && test -d /var/lib/bridged/pki && ! test -e /run/bridged"
+        )
+        if "br0" in (found := self._host.run("ip -o link show")):
+            raise HostError(f"the bridge is still there:\n{found}")
+        self._hold_no_failure()
+
+    def _purge(self) -> None:
+        self._host.run(f"{self._host.purge} bridged", seconds=600)
+        before, after = self._before.splitlines(), self._host.run(_EVERYTHING).splitlines()
+        left = [line for line in after if line not in set(before)]
+        lost = [line for line in before if line not in set(after)]
+        if left or lost:
+            raise HostError("left behind:\n" + "\n".join(left) + "\ngone:\n" + "\n".join(lost))
+        self._hold_no_failure()
+
+    def _memory(self) -> str:
+        """Resident memory of this site's daemon."""
+        text = self._host.run("cat /proc/$(systemctl show -P MainPID bridged)/smaps_rollup")
+        return " ".join(
+            line for line in text.split("\n") if line.startswith(("Rss", "AnonHuge", "Private_Dirty"))
+        )
+
+    def _hold_active(self, *units: str) -> None:
+        for unit in units:
+            restarts = self._host.run(f"systemctl is-active {unit} && systemctl show -P NRestarts {unit}")
+            if restarts.split() != ["active", "0"]:
+                raise HostError(f"{unit}: {restarts}")
+
+    def _hold_no_failure(self) -> None:
+        failed = self._host.run("systemctl list-units --failed --no-legend --plain")
+        if failed.strip():
+            raise HostError(f"failed units:\n{failed}")
