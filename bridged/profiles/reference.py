@@ -57,6 +57,6 @@ def _text(role: FileRole, name: str, entry: Directive) -> str:
     if entry.kind == "ignored":
         return "not needed"
     if entry.needs is not None:
-        return f"refused: {entry.needs.replace('_', ' ')} is not supported yet"
+        return f"refused: not supported yet ({entry.needs.replace('_', ' ')})"
     text = entry.text.removeprefix("ignored: ")
     return f"{'not needed' if entry.kind == 'noted' else 'refused'}: {text}"
