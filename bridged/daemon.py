@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -37,7 +37,7 @@ from bridged.runtime.site.bridges import bridge_status, state_directory, tunnel_
 from bridged.runtime.site.reloads import Reloads, log_warnings
 from bridged.runtime.site.site import Site
 from bridged.runtime.site.trust_keeper import Revocation, TrustKeeper
-from bridged.runtime.snapshot import DaemonSnapshot, DutiesStatus, ReloadStatus
+from bridged.runtime.snapshot import DaemonSnapshot, DutiesStatus, ReloadStatus, finish
 from bridged.runtime.tunnels.static_stations import StaticStation
 from bridged.runtime.tunnels.tunnel_status import tunnel_status
 from bridged.runtime.watchers.clock_steps import ClockSteps
@@ -226,7 +226,7 @@ class Daemon:
             return _nothing
         token = read_bearer_token(settings.bearer_token_file) if settings.bearer_token_file else None
         loop = asyncio.get_running_loop()
-        snapshot = call_in_loop(loop, self.snapshot)
+        snapshot = call_in_loop(loop, self.snapshot_in_steps)
         self._collector = DaemonCollector(snapshot, settings, admin.counters)
         registry = build_registry(self._collector)
         openvpn = OpenvpnPage(settings)
@@ -350,13 +350,21 @@ class Daemon:
     # --- AdminState -------------------------------------------------------------------------------
 
     def snapshot(self) -> DaemonSnapshot:
+        return finish(self.snapshot_in_steps())
+
+    def snapshot_in_steps(self) -> Generator[None, None, DaemonSnapshot]:
+        """The same in short steps, between which the loop does other work."""
+        tunnels = []
+        for tunnel in list(self._site.tunnels.values()):
+            tunnels.append((yield from tunnel_status(tunnel)))
+            yield
         return DaemonSnapshot(
             version=__version__,
             pid=os.getpid(),
             started=self._started,
             now=UnixSeconds(time.time()),
             bridges=tuple(bridge_status(attachment) for attachment in self._site.bridges.values()),
-            tunnels=tuple(tunnel_status(tunnel) for tunnel in self._site.tunnels.values()),
+            tunnels=tuple(tunnels),
             confirm_deadline=self._confirm_deadline,
             control_loop_lag=self._lag.snapshot(),
             reload=self._reloads.status,

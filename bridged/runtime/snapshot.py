@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from bridged.dataplane.contract import DataplaneSnapshot, Histogram, PeerCounters
 from bridged.supervision import Undone
 from bridged.units import Seconds, UnixSeconds
+
+T = TypeVar("T")
 
 EXPIRY_NOTICE_SECONDS: Final = 30 * 86_400.0
 """Certificates, CAs and revocation lists that expire sooner are reported."""
@@ -174,3 +176,13 @@ class DaemonSnapshot:
     duties: DutiesStatus = field(default_factory=DutiesStatus)
     warnings: Mapping[str, str] = field(default_factory=dict)
     """Kind (`catalogue.counters.HOST_WARNINGS`) -> what is wrong on the host now, and the cure."""
+
+
+def finish(steps: Generator[None, None, T]) -> T:
+    """The result of steps, all of them taken now."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            result: T = done.value
+            return result

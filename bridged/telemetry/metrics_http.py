@@ -9,6 +9,7 @@ snapshot, and a pause follows each snapshot: endless scraping takes a fifth of o
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import ipaddress
 import socket
@@ -238,10 +239,15 @@ class MetricsHttp:
     def _take_snapshot(self, path: str) -> tuple[bytes, bytes]:
         self._no_rest.wait(max(0.0, self._rests_until - time.monotonic()))
         began = time.monotonic()
+        # The samples of a thousand peers would set off full collections, which stop every thread.
+        was_enabled = gc.isenabled()
+        gc.disable()
         try:
             body = self._pages[path]()
             return body, gzip.compress(body, GZIP_LEVEL)
         finally:
+            if was_enabled:
+                gc.enable()
             now = time.monotonic()
             self._rests_until = now + min(REST_SECONDS_MAX, REST_SHARE * (now - began))
 

@@ -9,7 +9,7 @@ import asyncio
 import ipaddress
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import Final, TypeVar
@@ -64,8 +64,12 @@ def read_bearer_token(path: Path) -> str:
     return token.decode("ascii")
 
 
-def call_in_loop(loop: asyncio.AbstractEventLoop, function: Callable[[], T]) -> Callable[[], T]:
-    """Wrap `function` for other threads: it runs in `loop`, where snapshots see no half-done change.
+def call_in_loop(
+    loop: asyncio.AbstractEventLoop, function: Callable[[], Generator[None, None, T]]
+) -> Callable[[], T]:
+    """Wrap `function` for other threads: its steps run in `loop`, where none sees a half-done change.
+
+    Between two steps the loop does its other work.
 
     Raises (when called):
         TimeoutError: no result within SNAPSHOT_SECONDS.
@@ -73,7 +77,14 @@ def call_in_loop(loop: asyncio.AbstractEventLoop, function: Callable[[], T]) -> 
     """
 
     async def run() -> T:
-        return function()
+        steps = function()
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                result: T = done.value
+                return result
+            await asyncio.sleep(0)
 
     def call() -> T:
         coroutine = run()

@@ -20,6 +20,7 @@ from bridged.protocol.packets.wrap import NoWrap
 from bridged.protocol.session import conversation_client
 from bridged.runtime.server.admission import UNFINISHED_PER_CERTIFICATE, Places
 from bridged.runtime.server.server import ServerRole
+from bridged.runtime.snapshot import finish
 from bridged.runtime.tunnels.tunnel import RunningTunnel
 from bridged.runtime.tunnels.tunnel_status import tunnel_status
 from bridged.units import KeyId
@@ -43,7 +44,7 @@ def test_frames_cross_and_a_stop_is_told_and_counted() -> None:
 def test_a_peer_that_left_is_forgotten_after_its_time_of_retention() -> None:
     async def scenario(lab: Lab) -> None:
         def shown() -> list[str]:
-            return [peer.name for peer in tunnel_status(server).peers]
+            return [peer.name for peer in finish(tunnel_status(server)).peers]
 
         server, lan = await lab.server(peer_retention=0.5)
         staying, far = await lab.client(endpoint(server))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Generator
 from dataclasses import replace
 
 from bridged.dataplane.contract import DataplaneSnapshot, PeerSnapshot
@@ -12,8 +13,8 @@ from bridged.runtime.tunnels.statistics import add_counts
 from bridged.runtime.tunnels.tunnel import RunningTunnel
 
 
-def tunnel_status(tunnel: RunningTunnel) -> TunnelStatus:
-    """Take the snapshot; traffic is not blocked."""
+def tunnel_status(tunnel: RunningTunnel) -> Generator[None, None, TunnelStatus]:
+    """Take the snapshot, in short steps for a loop that has other work; traffic is not blocked."""
     figures = tunnel.dataplane.snapshot()
     local = tunnel.dataplane.local_endpoint
     plan, records, statistics = tunnel.plan, tunnel.records, tunnel.records.statistics
@@ -21,6 +22,7 @@ def tunnel_status(tunnel: RunningTunnel) -> TunnelStatus:
     refused = add_counts(tunnel.tap.fallbacks, tunnel.tap.coalescing.fallbacks())
     fallbacks = add_counts(figures.offload_fallbacks, refused)
     records.book.forget_expired(live, unix_now())
+    peers = yield from records.book.statuses(live, plan.wrap.name, plan.transport)
     return TunnelStatus(
         name=plan.name,
         role=tunnel.role.name,
@@ -34,7 +36,7 @@ def tunnel_status(tunnel: RunningTunnel) -> TunnelStatus:
         local_endpoint=str(local) if local is not None else None,
         remote=tunnel.role.remote,
         peers_limit=plan.peers_limit,
-        peers=records.book.statuses(live, plan.wrap.name, plan.transport),
+        peers=peers,
         dataplane=replace(figures, offload_fallbacks=fallbacks),
         handshakes=dict(statistics.handshakes),
         handshake_durations={phase: taken.snapshot() for phase, taken in statistics.durations.items()},

@@ -9,6 +9,7 @@ from bridged.dataplane.contract import PeerCounters, PeerSnapshot
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.session.terms import Negotiated
 from bridged.protocol.session.tls_session import TlsSummary
+from bridged.runtime.snapshot import finish
 from bridged.runtime.tunnels.statistics import (
     DURATION_BOUNDS,
     PEER_NAMES_MAX,
@@ -65,7 +66,7 @@ def test_only_established_handshakes_have_a_duration() -> None:
 
 def test_a_configured_peer_that_never_came_is_listed_as_not_connected() -> None:
     book = PeerBook(["branch"])
-    (status,) = book.statuses({}, "tls-crypt", "udp")
+    (status,) = finish(book.statuses({}, "tls-crypt", "udp"))
     assert (status.name, status.connected, status.connections, status.last_seen) == ("branch", False, 0, None)
     assert status.endpoint is None and status.cipher is None
 
@@ -73,11 +74,11 @@ def test_a_configured_peer_that_never_came_is_listed_as_not_connected() -> None:
 def test_figures_of_past_and_present_sessions_add_up_and_never_fall() -> None:
     book = PeerBook([])
     book.note_established("site", TERMS, "192.0.2.1:1", UnixSeconds(100.0))
-    (one,) = book.statuses({"site": [figures(3)]}, "none", "udp")
+    (one,) = finish(book.statuses({"site": [figures(3)]}, "none", "udp"))
     book.record("site").retire(figures(4, seen=7.0))
-    (two,) = book.statuses({}, "none", "udp")
+    (two,) = finish(book.statuses({}, "none", "udp"))
     book.note_established("site", TERMS, "192.0.2.1:2", UnixSeconds(200.0))
-    (three,) = book.statuses({"site": [figures(1, handle=2, seen=9.0, port=2)]}, "none", "udp")
+    (three,) = finish(book.statuses({"site": [figures(1, handle=2, seen=9.0, port=2)]}, "none", "udp"))
     key = ("receive", "unicast")
     assert [status.counters.frames[key] for status in (one, two, three)] == [3, 4, 5]
     assert [status.connected for status in (one, two, three)] == [True, False, True]
@@ -89,7 +90,7 @@ def test_figures_of_past_and_present_sessions_add_up_and_never_fall() -> None:
 def test_a_peer_that_is_away_keeps_what_is_known_of_it() -> None:
     book = PeerBook([])
     book.note_established("site", TERMS, "192.0.2.1:1", UnixSeconds(100.0))
-    (status,) = book.statuses({}, "tls-auth", "udp")
+    (status,) = finish(book.statuses({}, "tls-auth", "udp"))
     assert status.cipher == Cipher.AES_256_GCM.value and status.key_group == "X25519MLKEM768"
     assert status.endpoint == "192.0.2.1:1" and status.certificate_not_after == 9.0
     assert status.key_established is None and not status.connected
@@ -99,7 +100,7 @@ def test_two_sessions_of_one_name_are_summed() -> None:
     book = PeerBook([])
     book.note_established("site", TERMS, "192.0.2.1:1", UnixSeconds(1.0))
     live = [figures(3, port=1), figures(20, handle=2, port=2, seen=None)]
-    (status,) = book.statuses({"site": live}, "none", "udp")
+    (status,) = finish(book.statuses({"site": live}, "none", "udp"))
     assert status.sessions == 2 and status.counters.wire_bytes["receive"] == 2300
     assert status.fdb_entries == 4 and status.packet_id_used_ratio == 0.2
     assert status.last_seen == 5.0
@@ -109,7 +110,7 @@ def test_a_renegotiation_moves_the_age_of_the_key_and_nothing_else() -> None:
     book = PeerBook([])
     book.note_established("site", TERMS, "192.0.2.1:1", UnixSeconds(1.0))
     book.note_renegotiated("site", TERMS, UnixSeconds(50.0))
-    (status,) = book.statuses({"site": [figures(1)]}, "none", "udp")
+    (status,) = finish(book.statuses({"site": [figures(1)]}, "none", "udp"))
     assert (status.key_established, status.connected_since, status.connections) == (50.0, 1.0, 1)
 
 
@@ -118,7 +119,7 @@ def test_names_beyond_the_limit_share_one_record() -> None:
     assert book.record("one more") is book.record("and another")
     assert book.record("one more").name == "_other"
     assert book.record("peer7").name == "peer7"
-    assert len(book.statuses({}, "none", "udp")) == PEER_NAMES_MAX + 1
+    assert len(finish(book.statuses({}, "none", "udp"))) == PEER_NAMES_MAX + 1
 
 
 def test_counters_are_added_series_by_series() -> None:
@@ -145,4 +146,4 @@ def test_a_name_is_forgotten_after_its_time_of_retention() -> None:
 
 
 def names(book: PeerBook) -> list[str]:
-    return [status.name for status in book.statuses({}, "none", "udp")]
+    return [status.name for status in finish(book.statuses({}, "none", "udp"))]

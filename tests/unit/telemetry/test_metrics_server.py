@@ -166,6 +166,8 @@ def test_a_snapshot_is_taken_in_the_event_loop() -> None:
 
         def snapshot():  # type: ignore[no-untyped-def]
             threads.append(threading.get_ident())
+            yield
+            threads.append(threading.get_ident())
             return daemon()
 
         loop = asyncio.get_running_loop()
@@ -181,7 +183,7 @@ def test_a_snapshot_is_taken_in_the_event_loop() -> None:
 
     status, threads = asyncio.run(scrape())
     assert status == 200
-    assert threads == [threading.get_ident()]
+    assert threads == 2 * [threading.get_ident()]
 
 
 @pytest.mark.measures
