@@ -1,4 +1,4 @@
-"""Compares passwords with bcrypt hashes, as `htpasswd -B` writes them.
+"""Compares passwords with bcrypt hashes, as `htpasswd -B` writes them (decision 67).
 
 The host's libcrypt does the work, otherwise the package `bcrypt`. Both let other threads run meanwhile.
 """

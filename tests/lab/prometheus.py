@@ -95,19 +95,19 @@ class Prometheus:
 
     def _is_ready(self) -> bool:
         try:
-            return self._namespace.call(_fetch, f"http://127.0.0.1:{self._port}/-/ready") != b""
+            return self._namespace.call(fetch, f"http://127.0.0.1:{self._port}/-/ready") != b""
         except OSError:
             return False
 
     def _get(self, what: str, **parameters: Any) -> dict[str, Any]:
         query = urllib.parse.urlencode(parameters)
         url = f"http://127.0.0.1:{self._port}/api/v1/{what}?{query}"
-        answer: dict[str, Any] = json.loads(self._namespace.call(_fetch, url))
+        answer: dict[str, Any] = json.loads(self._namespace.call(fetch, url))
         data: dict[str, Any] = answer["data"]
         return data
 
 
-def _fetch(url: str) -> bytes:
+def fetch(url: str) -> bytes:
     """Raises:
     ConnectionError: no answer, or a refusal. (An HTTPError cannot be handed to another process.)
     """
