@@ -69,8 +69,8 @@ def wan_hazards(links: Collection[str]) -> dict[str, str]:
     found = {}
     if without_gro:
         found["wan_gro"] = (
-            f"{_and(without_gro)} carries tunnels with GRO off: every packet is received by itself, which "
-            f"costs CPU and speed. Turn it on: {_commands(without_gro, 'gro')}"
+            f"{_and(without_gro)} carries tunnels with GRO off: received packets are not joined, which can "
+            f"cost CPU and speed. Turn it on: {_commands(without_gro, 'gro')}"
         )
     fault = find_host_fault(upstream_release(platform.release(), platform.version()))
     if without_segmentation and not (fault and fault.of == "wan"):
