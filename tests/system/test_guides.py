@@ -74,7 +74,7 @@ def test_the_pages_about_other_places_have_commands_that_work(offices: Offices) 
 
 
 def test_a_backup_brings_back_a_server_that_lost_everything_also_in_a_container(offices: Offices) -> None:
-    """As docs/guides/docker.md starts it: with Docker's capabilities and NET_ADMIN, and read-only settings."""
+    """As docs/guides/docker.md starts it: Docker's capabilities, NET_ADMIN, and a read-only /proc/sys."""
     backup, restore = guide("backup")
     listed = offices.follow(backup)
     assert "etc/bridged/bridged.yaml" in listed and "var/lib/bridged/pki/ca.key" in listed

@@ -163,6 +163,8 @@ class Cast:
         def daemon(name: str, bridge: str, ports: list[str], at_b: bool = True, **more: Any) -> Bridged:
             tunnel = self.tunnel("server", bridge, identity, **{"listen": "127.0.0.1:4002"} | more)
             document = {"bridges": {bridge: {"ports": ports}}, "tunnels": {name: tunnel}}
+            # The port of the metrics is taken, and asked for first.
+            document["metrics"] = {"listen": None}
             return Bridged(self.sites.b if at_b else self.sites.a, document, name=name)
 
         address = f"{self.sites.a.wan_ipv4}:1194"
