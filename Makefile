@@ -28,7 +28,7 @@ FAST := tests/unit tests/property tests/sim tests/contract tests/vectors
 export PATH := $(PATH):/usr/sbin:/sbin
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: test-appliance deb test-package help setup demo run check test test-random test-vm test-monitoring test-architectures lint lint-python lint-native test-native format bench order returning soak crashes fuzz wheel generate lock clean
+.PHONY: test-appliance deb test-package help setup demo run check test test-random test-vm test-monitoring test-architectures lint lint-python lint-native test-native format bench order returning soak crashes fuzz wheel generate pictures lock clean
 
 help: ## what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
@@ -164,6 +164,10 @@ generate: $(STAMP) ## write reference pages, schema, Rust tables, rules and dash
 	@$(PYTHON) -m bridged.telemetry.reference
 	@$(PYTHON) -m scripts.native_tables
 	@$(PYTHON) -m scripts.monitoring
+
+pictures: $(NATIVE) $(TESTS) ## draw docs/pictures again: the dashboards, from a real Prometheus
+	@$(PROMETHEUS)
+	@$(PYTHON) -m tests.system.monitoring_pictures
 
 lock: $(STAMP) ## write requirements.lock and requirements-test.lock anew from pyproject.toml (needs the network)
 	@bash scripts/lock.sh

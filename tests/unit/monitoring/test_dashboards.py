@@ -17,7 +17,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from bridged.telemetry.metrics_table import METRICS
 from scripts.monitoring.grafana import DATASOURCE_FILE, PROVIDER_FILE, dashboard_files
-from scripts.monitoring.panels import PAGES
+from scripts.monitoring.panels import PAGES, DashboardPage
 from scripts.monitoring.recordings import RECORDINGS
 
 ROOT = Path(__file__).parents[3]
@@ -111,3 +111,10 @@ def test_graphs_that_runbooks_name_exist() -> None:
         for pair in GRAPH.findall(" ".join(page.read_text(encoding="utf-8").split()))
     }
     assert len(named) > 5 and named <= titles
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.uid)
+def test_the_picture_of_a_dashboard_shows_all_its_panels_with_data(page: DashboardPage) -> None:
+    picture = (ROOT / "docs" / "pictures" / f"{page.uid}.svg").read_text(encoding="utf-8")
+    assert [panel.title for panel in page.panels if f">{panel.title}<" not in picture] == []
+    assert "no data" not in picture, "draw it again: make pictures"
