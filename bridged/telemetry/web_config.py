@@ -14,6 +14,7 @@ from typing import Any, Final
 import yaml
 
 from bridged.errors import BridgedError
+from bridged.files import open_to_read
 from bridged.telemetry import passwords
 
 FILE_OCTETS_MAX: Final = 1 << 16
@@ -95,7 +96,7 @@ def load_web_config(path: Path) -> WebConfig:
 
 def _document(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as stream:
+        with open_to_read(path) as stream:
             content = stream.read(FILE_OCTETS_MAX + 1)
         if len(content) > FILE_OCTETS_MAX:
             raise WebConfigError(path, f"has over {FILE_OCTETS_MAX} bytes")

@@ -43,7 +43,8 @@ def test_status_files_are_as_openvpn_s_and_the_real_tools_read_them() -> None:
         read = read_by_openvpn_status(ours.read_text())
         assert [each.common_name for each in read.client_list.values()] == ["client"]
         assert "client" in {each.common_name for each in read.routing_table.values()}
-        assert 'common_name="client"' in _exporter(a)
+        assert 'common_name="client"' in _fetched(a, "/metrics/openvpn")
+        assert _fetched(a, "/-/healthy") == _fetched(a, "/-/ready") == "OK\n"
         a.stop()
         sites.a.make_bridge("lan0")
         identity = profile.authority.issue("server", "server")
@@ -58,6 +59,5 @@ def _status(path: Path, version: int) -> dict[str, object]:
     return {"status": {"file": str(path), "interval_seconds": 1, "version": version}}
 
 
-def _exporter(daemon: Bridged) -> str:
-    url = "http://127.0.0.1:9743/metrics/openvpn"
-    return daemon.site.namespace.call(fetch, url).decode()
+def _fetched(daemon: Bridged, path: str) -> str:
+    return daemon.site.namespace.call(fetch, f"http://127.0.0.1:9743{path}").decode()

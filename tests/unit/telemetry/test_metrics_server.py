@@ -427,3 +427,23 @@ def test_whoever_says_nothing_is_shown_out(monkeypatch: pytest.MonkeyPatch) -> N
 )
 def test_one_ipv6_network_counts_as_one_address(address: str, where: str) -> None:
     assert neighbourhood(address) == where
+
+
+def test_probes_say_what_is_wrong() -> None:
+    async def ready() -> str | None:
+        return wrong[0]
+
+    async def healthy() -> str | None:
+        raise TimeoutError("the event loop does not answer")
+
+    wrong: list[str | None] = ["not started: office"]
+    server = MetricsServer(LOOPBACK, registry(), probes={"/-/ready": ready, "/-/healthy": healthy})
+    server.start()
+    try:
+        answer = httpx.get(url(server, "/-/ready"))
+        assert (answer.status_code, answer.text) == (503, "not started: office\n")
+        wrong[0] = None
+        assert httpx.get(url(server, "/-/ready")).status_code == 200
+        assert httpx.get(url(server, "/-/healthy")).text == "the event loop does not answer\n"
+    finally:
+        server.stop()
