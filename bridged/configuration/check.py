@@ -65,8 +65,12 @@ def find_warnings(configuration: Configuration) -> list[Conflict]:
             found.append((("tunnels", name, "mtu"), text))
     for name in ("bearer_token_file", "web_config_file"):
         file = getattr(configuration.metrics, name)
-        if file is not None and configuration.metrics.listen and not file.is_file():
-            found.append((("metrics", name), f"no file {file}"))
+        if file is not None and configuration.metrics.listen and not is_readable(str(file)):
+            # Path.is_file raises if a folder may not be entered
+            is_there = os.path.isfile(file)
+            found.append(
+                (("metrics", name), f"this user cannot read {file}" if is_there else f"no file {file}")
+            )
     return found
 
 
