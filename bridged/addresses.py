@@ -10,13 +10,23 @@ from typing import Final, Literal
 
 from bridged_tap import MacAddress
 
-__all__ = ["FAMILIES", "Endpoint", "Family", "MacAddress", "Remote", "network_of", "packed_address"]
+__all__ = [
+    "FAMILIES",
+    "Endpoint",
+    "Family",
+    "MacAddress",
+    "Remote",
+    "is_host_name",
+    "network_of",
+    "packed_address",
+]
 
 Family = Literal["udp", "udp4", "udp6"]
 """How a tunnel reaches a server: by UDP over IPv4, over IPv6, or over whichever answers first."""
 FAMILIES: Final[tuple[Family, ...]] = ("udp", "udp4", "udp6")
 
 _MAPPED = bytes(10) + b"\xff\xff"
+_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
 _DIGITS_AND_DOTS = re.compile(r"[0-9.]+")
 
 
@@ -106,6 +116,11 @@ class Remote:
 
     def __str__(self) -> str:
         return str(self.server) if self.family == "udp" else f"{self.server}/{self.family}"
+
+
+def is_host_name(text: str) -> bool:
+    """Whether `text` can be a name in DNS; international names only in their ASCII form (`xn--…`)."""
+    return _HOST_NAME.fullmatch(text) is not None
 
 
 @lru_cache(maxsize=4096)

@@ -5,7 +5,6 @@ Unknown keys are refused. Names contain the units. `load` adds file and line to 
 
 from __future__ import annotations
 
-import re
 from difflib import get_close_matches
 from ipaddress import ip_interface
 from pathlib import Path
@@ -22,12 +21,10 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from bridged.addresses import Endpoint, MacAddress, Remote
+from bridged.addresses import Endpoint, MacAddress, Remote, is_host_name
 from bridged.catalogue.settings import Priority, limits_of_key, row_of_key
 from bridged.link_planning.vlans import parse_vlans
 from bridged.protocol.keys.cipher import DEFAULT_CIPHERS
-
-_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
 
 DEFAULT_PORT = 1194
 DEFAULT_METRICS_PORT = 9743
@@ -445,7 +442,7 @@ def tap_name(tunnel_name: str, tunnel: Tunnel) -> str:
 def _endpoint(text: str, default_port: int) -> str:
     """`text` as host:port, the host an IP address or a DNS name."""
     endpoint = Endpoint.parse(text, default_port)
-    if not endpoint.is_numeric and not _HOST_NAME.fullmatch(endpoint.host):
+    if not endpoint.is_numeric and not is_host_name(endpoint.host):
         raise ValueError(f"{text!r}: the host is neither an IP address nor a name")
     return str(endpoint)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from bridged.addresses import Endpoint
+from bridged.addresses import Endpoint, is_host_name
 from bridged.profiles.draft import (
     DEFAULT_PORT,
     Draft,
@@ -36,11 +36,12 @@ def _remote(draft: Draft, statement: Statement) -> None:
     if colon and port_text.isdigit() and ":" not in name:
         refuse(f"{host!r} is one word; write host and port as two: `remote {name} {port_text}`")
     try:
-        Endpoint.parse(f"[{host}]" if ":" in host else host, DEFAULT_PORT)
+        endpoint = Endpoint.parse(f"[{host}]" if ":" in host else host, DEFAULT_PORT)
     except ValueError as error:
         refuse(str(error))
-    if not host.isprintable() or len(host) > 253:
-        refuse(f"{host!r} is not a host name or an address")
+    if not endpoint.is_numeric and not is_host_name(host):
+        ascii_only = "" if host.isascii() else "; write an international name in its ASCII form (xn--…)"
+        refuse(f"{host!r} is not a host name or an address{ascii_only}")
     words = statement.arguments
     port = number_argument(statement, 1, 65535, 1) if len(words) > 1 else None
     protocol = _protocol(words[2]) if len(words) > 2 else None

@@ -352,6 +352,8 @@ def test_silence_has_time_for_two_pings(lines, ping, restart):
     ("line", "reason"),
     [
         ("remote vpn.example.net:1194", "write host and port as two: `remote vpn.example.net 1194`"),
+        ("remote hub.exampl!.net", "not a host name or an address"),
+        ("remote b\u00fcro.example.net", "in its ASCII form (xn--"),
         ("verb\u00a03", "U+00A0, no-break space"),
         ("\u2014verb 3", "U+2014, em dash"),
         ("verify-x509-name \u201chub\u201d names", "U+201C"),
