@@ -37,7 +37,10 @@ class AdminClient:
     def __init__(self, socket_path: Path, timeout: float = TIMEOUT_SECONDS) -> None:
         self._path = socket_path
         self._http = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(socket_path)), base_url="http://bridged", timeout=timeout
+            # No TLS on a Unix socket: no list of authorities, which may be missing here, is loaded.
+            transport=httpx.HTTPTransport(uds=str(socket_path), verify=False, trust_env=False),
+            base_url="http://bridged",
+            timeout=timeout,
         )
 
     def __enter__(self) -> Self:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from bridged.cli.output import hand_over
+
 DEFAULT_SOCKET: Final = Path("/run/bridged/bridged.sock")
 DEFAULT_CONFIG: Final = Path("/etc/bridged/bridged.yaml")
 WAIT_SECONDS: Final = 0.5
@@ -28,7 +30,7 @@ def print_names(arguments: list[str]) -> None:
     except Exception:
         # A completion has nobody to complain to.
         return
-    print("".join(f"{name}\n" for name in names if name.isprintable()), end="")
+    hand_over("".join(f"{name}\n" for name in names if name.isprintable()))
 
 
 def _socket_of(config: Path | None) -> Path:

@@ -1,7 +1,7 @@
 """The only module of the CLI that prints. Text cannot steer the terminal.
 
 Names, notices and errors quote profiles, certificates and peers. Every unprintable character is written as
-an escape, for example `\\x1b`. A unit test finds other modules that print.
+an escape, for example `\\x1b`. A unit test finds other modules that print. Loads typer when it needs it.
 """
 
 from __future__ import annotations
@@ -11,20 +11,22 @@ import traceback
 from types import TracebackType
 from typing import Any
 
-import typer
-
 from bridged.errors import naming
 from bridged.protocol.text import visible
 
 
 def show(text: str = "", *, bold: bool = False, fg: str | None = None) -> None:
     """Print a result: one line on stdout. Bold and colour appear on a terminal only."""
+    import typer
+
     with naming("standard output"):
         typer.secho(visible(text), bold=bold or None, fg=fg)
 
 
 def say(text: str) -> None:
     """Print a message: one line on stderr."""
+    import typer
+
     typer.echo(visible(text), err=True)
 
 
