@@ -27,7 +27,7 @@ from bridged.configuration.schema import DEFAULT_METRICS_PORT
 from bridged.dataplane.contract import DataPlane
 from bridged.endings import Ending
 from bridged.errors import BridgedError, ShutdownErrors
-from bridged.memory import give_back_start
+from bridged.memory import give_back_start, use_small_pages
 from bridged.netlink.watch import LinkWatch
 from bridged.runtime.service.descriptors import DescriptorStore, take_inherited
 from bridged.runtime.service.manager import ServiceManager
@@ -130,6 +130,7 @@ class Daemon:
         )
         self._lag = LoopLag()
         self._keeper = TrustKeeper(self._site, self._reloads.lock, self._state_directory)
+        self._memory_timer: Timer | None = None
         self._undo: list[Callable[[], Awaitable[Any] | None]] = []
 
     def _state_directory(self) -> Path:
@@ -147,14 +148,15 @@ class Daemon:
         loop.add_signal_handler(signal.SIGUSR1, self._hand_over)
         loop.add_signal_handler(signal.SIGHUP, SUPERVISOR.guard("reload", self._reloads.reload_soon))
         SUPERVISOR.watch_loop(loop)
+        use_small_pages()
         # Before the start: what is made there may end with a reload and must be collected then.
         keep_collections_small()
         try:
             await self._start()
             give_back_start()
             # Again after the first peers have connected: handshake code is rarely used, too.
-            again = SUPERVISOR.after("memory", SETTLED_SECONDS, give_back_start)
-            self._undo.append(again.cancel)
+            self._give_back_soon()
+            self._undo.append(lambda: self._memory_timer.cancel() if self._memory_timer else None)
             self._reporter.start()
             self._log.info("daemon_started", version=__version__, tunnels=list(self._site.tunnels))
             await self._stop.wait()
@@ -162,6 +164,12 @@ class Daemon:
             await self._take_down()
         self._log.info("daemon_stopped", status=self._status)
         return self._status
+
+    def _give_back_soon(self) -> None:
+        """After a start or a reload: a tunnel that restarted has left its memory to the allocators."""
+        if self._memory_timer is not None:
+            self._memory_timer.cancel()
+        self._memory_timer = SUPERVISOR.after("memory", SETTLED_SECONDS, give_back_start)
 
     # --- start ------------------------------------------------------------------------------------
 
@@ -287,6 +295,7 @@ class Daemon:
         self._status_files.apply(target)
         if self._collector is not None:
             self._collector.apply(target.metrics)
+        self._give_back_soon()
 
     # --- service manager --------------------------------------------------------------------------
 

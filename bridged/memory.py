@@ -3,7 +3,7 @@
 Half of the memory after the start is code of libraries and what their set-up left; most of it is never used
 again. Given back, it costs nothing until it is used: code is read again from the page cache.
 
-Source: madvise(2), malloc_trim(3), proc(5) (smaps).
+Source: madvise(2), malloc_trim(3), proc(5) (smaps), PR_SET_THP_DISABLE(2const).
 """
 
 from __future__ import annotations
@@ -19,9 +19,19 @@ from typing import Final
 _SMAPS: Final = Path("/proc/self/smaps")
 _MAPS: Final = Path("/proc/self/maps")
 _MADV_DONTNEED: Final = 4
+_PR_SET_THP_DISABLE: Final = 41
 _MAPPING: Final = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) (r-[x-]p) \S+ \S+ (\d+) +/")
 _ANONYMOUS: Final = re.compile(rb"Anonymous: +(\d+) kB")
 _RESIDENT: Final = re.compile(rb"Rss: +(\d+) kB")
+
+
+def use_small_pages() -> None:
+    """Keep the kernel from backing memory of this process with huge pages, as Debian's does by default.
+
+    A huge page is resident as a whole: the reserves of the allocators of all threads would count, too.
+    """
+    with suppress(AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
 
 
 def give_back_start() -> None:

@@ -16,6 +16,7 @@ from tests.appliance.host import HostError
 from tests.appliance.image import FOLDER, SUITES, ImageError, image
 from tests.appliance.life import FILES, Life
 from tests.appliance.machine import Machine
+from tests.lab.waiting import LabError
 
 
 def main() -> int:
@@ -42,7 +43,7 @@ def _live(machine: Machine, debian: int, chosen: argparse.Namespace) -> None:
         began = time.monotonic()
         try:
             told = step()
-        except HostError as error:
+        except (HostError, LabError) as error:
             journal = machine.call("journalctl --no-pager -u 'bridged*' | tail -80")[1]
             raise HostError(f"{name}: {error}\nthe journal ends:\n{journal}") from error
         print(f"debian {debian}: {name}: {time.monotonic() - began:.0f} s {told or ''}".rstrip(), flush=True)

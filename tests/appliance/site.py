@@ -134,12 +134,13 @@ class Watch:
 
 def links(host: Host) -> str:
     """Number, name, bridge and address of each link of this site."""
-    found = host.run("ip -o link show")
-    parts = re.findall(r"^(\d+): (\S+): .*?(master \S+)?[^\\]*\\\s+(link/\S+ \S+)", found, re.MULTILINE)
-    masters = {
-        line.split(": ")[1]: (re.search(r"master \S+", line) or [""])[0] for line in found.splitlines()
-    }
-    return "\n".join(f"{number} {name} {masters.get(name, '')} {mac}" for number, name, _, mac in parts)
+    found = []
+    for line in host.run("ip -o link show").splitlines():
+        number, name, rest = line.split(": ", 2)
+        bridge = re.search(r"master \S+", rest)
+        address = re.search(r"link/\S+ \S+", rest)
+        found.append(f"{number} {name} {bridge[0] if bridge else ''} {address[0] if address else ''}")
+    return "\n".join(found)
 
 
 def _loss(output: str) -> Loss:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.appliance.container import Container
-from tests.appliance.life import FILES, Life
+from tests.appliance.life import FILES, RELOADED_KILOBYTES_MAX, Life
 from tests.appliance.packages import with_previous
 from tests.lab.bounds import at_most
 from tests.packaging.conftest import Package
@@ -41,5 +41,8 @@ def test_an_upgrade_keeps_links_configuration_and_state_and_loses_less_than_a_se
     at_most(life.upgrade().seconds, 1.0, "pings lost by an upgrade")
 
 
-def test_reloads_of_valid_and_invalid_edits_end_as_each_deserves(life: Life) -> None:
+def test_reloads_of_valid_and_invalid_edits_end_as_each_deserves_and_leave_no_memory_behind(
+    life: Life,
+) -> None:
     assert f"{RELOADS} reloads" in life.reload()
+    life.memory(RELOADED_KILOBYTES_MAX)
