@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from tests.lab import wait_for
 from tests.lab.offices import Offices, joined_offices
 from tests.lab.openvpn import COMPLETED
-from tests.lab.pictures import FOLDER, printed, shape
+from tests.lab.pictures import FOLDER, is_of_this_kind, printed
 from tests.unit.documents.guides import guide
 
 pytestmark = pytest.mark.root
@@ -29,10 +30,10 @@ def offices() -> Iterator[Offices]:
 
 
 def test_two_offices_are_joined_and_the_picture_shows_the_status(offices: Offices) -> None:
-    said = offices.machines["office-b"].run("bridged status")
-    assert "tunnel warehouse: client" in said
-    picture = (FOLDER / "status.svg").read_text(encoding="utf-8")
-    assert printed(picture) == shape(said), "run: python -m tests.lab.pictures"
+    picture = printed((FOLDER / "status.svg").read_text(encoding="utf-8"))
+    status = partial(offices.machines["office-b"].run, "bridged status")
+    shown = "a status as in the picture (python -m tests.lab.pictures draws it)"
+    wait_for(lambda: is_of_this_kind(picture, status()), shown, 20, 1.0)
 
 
 def test_the_commands_around_an_upgrade_work_beside_a_running_daemon(offices: Offices) -> None:
