@@ -220,10 +220,10 @@ def test_a_file_that_cannot_be_used_any_more_changes_nothing_and_is_reported(
     server = serve(files.write(basic_auth_users={"prometheus": HASH}))
     files.write(**sections)
     assert [get(server), get(server, None, PASSWORD)] == [401, 200]
-    assert [duty.duty for duty in SUPERVISOR.undone()] == [web_access.DUTY]
+    assert web_access.DUTY in {duty.duty for duty in SUPERVISOR.undone()}
     files.write(basic_auth_users={"prometheus": HASH}, http_server_config={"headers": {}})
     assert get(server, None, PASSWORD) == 200
-    assert SUPERVISOR.undone() == ()
+    assert web_access.DUTY not in {duty.duty for duty in SUPERVISOR.undone()}
 
 
 def test_nobody_listens_beyond_loopback_without_authentication(files: Files) -> None:
