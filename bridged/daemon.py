@@ -9,6 +9,7 @@ import asyncio
 import gc
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Generator
@@ -176,7 +177,7 @@ class Daemon:
     async def _start(self) -> None:
         configuration = self._configuration
         state_directory(configuration)
-        admin = AdminServer(configuration.admin.socket, self, self._store.take_listener("admin"))
+        admin = AdminServer(configuration.admin.socket, self, self._store.take_listener("admin", {socket.AF_UNIX}))
         await admin.start()
         self._undo.append(admin.stop)
         # Early: Prometheus sees the start, and a host that takes long to set up is not taken for a dead one.
@@ -242,7 +243,7 @@ class Daemon:
             Endpoint.parse(settings.listen, DEFAULT_METRICS_PORT),
             registry,
             token,
-            self._store.take_listener("metrics"),
+            self._store.take_listener("metrics", {socket.AF_INET, socket.AF_INET6}),
             web_config=settings.web_config_file,
             more={"/metrics/openvpn": lambda: openvpn.text(snapshot())},
             probes={

@@ -48,6 +48,8 @@ OCC_PER_SECOND: Final = 1
 
 EARLY_OCTETS: Final = 256 * 1024
 """Bytes of packets that one peer may have waiting for a key (`expect_key`)."""
+EARLY_LEAST_OCTETS: Final = 256
+"""What packets of one read count at least: keeping them costs as much, however short they are."""
 EARLY_SECONDS: Final = 1.0
 """Packets that waited longer for their key are dropped."""
 

@@ -103,7 +103,8 @@ def _document(path: Path) -> dict[str, Any]:
         document = yaml.safe_load(content)
     except OSError as error:
         raise WebConfigError(path, error.strerror or str(error)) from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    # Besides its own errors the parser raises those of a number, a date or a tag that is none.
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark is not None else ""
         # The parser's own text quotes the file, which has secrets.
@@ -143,7 +144,7 @@ def _context(path: Path, section: Mapping[str, Any]) -> ssl.SSLContext:
         if not section.get(key):
             raise WebConfigError(path, f"tls_server_config needs {key}")
     kind = section.get("client_auth_type") or "NoClientCert"
-    if kind not in _CLIENT_AUTH:
+    if not isinstance(kind, str) or kind not in _CLIENT_AUTH:
         raise WebConfigError(
             path, f"client_auth_type {kind} is not supported here: use {', '.join(_CLIENT_AUTH)}"
         )
@@ -163,16 +164,16 @@ def _context(path: Path, section: Mapping[str, Any]) -> ssl.SSLContext:
         context.load_cert_chain(chain, private, password=lambda: "")
         if authority:
             context.load_verify_locations(path.parent / str(authority))
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL in a path
         what = "a cipher of cipher_suites, or cert_file, key_file or client_ca_file cannot be used"
-        raise WebConfigError(path, f"{what}: {error.strerror or error}") from error
+        raise WebConfigError(path, f"{what}: {getattr(error, 'strerror', None) or error}") from error
     context.verify_mode = _CLIENT_AUTH[kind]
     return context
 
 
 def _version(path: Path, section: Mapping[str, Any], key: str, default: str) -> ssl.TLSVersion:
     name = section.get(key) or default
-    if name not in _VERSIONS:
+    if not isinstance(name, str) or name not in _VERSIONS:
         raise WebConfigError(path, f"{key} {name} is not supported here: use {' or '.join(_VERSIONS)}")
     return _VERSIONS[name]
 

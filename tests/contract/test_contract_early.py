@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bridged.dataplane.contract import EARLY_OCTETS, EARLY_SECONDS
+from bridged.dataplane.contract import EARLY_LEAST_OCTETS, EARLY_OCTETS, EARLY_SECONDS
 from bridged.errors import DataplaneError
 from bridged.protocol.role import Role
 from bridged.units import KeyId, PeerHandle
@@ -75,6 +75,21 @@ def test_packets_that_wait_have_a_limit_in_bytes(rig: Rig) -> None:
     rig.dropped("receive", "unknown_key_id", 5)
     rig.plane.install_key(peer.handle, peer.key(Role.SERVER, NEXT))
     assert rig.frames(packets - 5) == [payload] * (packets - 5)
+
+
+def test_short_packets_that_wait_have_a_limit_in_number(rig: Rig) -> None:
+    peer = rig.peer(1, is_v2=False)
+    rig.plane.expect_key(peer.handle, NEXT)
+    first = peer.seal(frame(2, 1), key_id=NEXT, packet_id=1)[:1]
+    held = EARLY_OCTETS // EARLY_LEAST_OCTETS
+    for number in range(1, held + 6):
+        peer.send_raw(first)
+        if number % 16 == 0:
+            peer.send(frame(2, 1, b"mark"))
+            rig.frames()
+    rig.dropped("receive", "unknown_key_id", 5)
+    rig.plane.install_key(peer.handle, peer.key(Role.SERVER, NEXT))
+    rig.dropped("receive", "short_packet", held)
 
 
 def test_packets_that_wait_too_long_are_dropped(rig: Rig) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
 from typing import Final
 
 import structlog
@@ -39,8 +39,13 @@ class DescriptorStore:
         """There is a manager that may have a store."""
         return self._manager.is_present
 
-    def take_listener(self, name: str) -> socket.socket | None:
-        """A listening socket that the manager opened for us, once; None: there is none (any more)."""
+    def take_listener(self, name: str, families: Collection[int]) -> socket.socket | None:
+        """A listening socket of these address families that the manager opened for us, once.
+
+        None: there is none (any more). More than one are refused with a warning, and so is another family: the
+        admin API, which asks for no password, must not be served over TCP.
+        """
+        found: socket.socket | None = None
         for number in self._inherited.pop(name, []):
             try:
                 listener = socket.socket(fileno=number)
@@ -48,12 +53,18 @@ class DescriptorStore:
             except OSError as error:
                 self._log.warning("descriptor_unusable", name=name, reason=str(error))
                 continue
+            reason = "not a listening socket"
             if is_listening:
-                listener.setblocking(False)
-                return listener
+                reason = "one listener is enough: remove the other lines ListenStream= of this name"
+                if listener.family not in families:
+                    reason = "ListenStream= has an address of the wrong kind for this name"
+                elif found is None:
+                    listener.setblocking(False)
+                    found = listener
+                    continue
             listener.close()
-            self._log.warning("descriptor_unusable", name=name, reason="not a listening socket")
-        return None
+            self._log.warning("descriptor_unusable", name=name, reason=reason)
+        return found
 
     def take(self, group: str) -> tuple[int, ...]:
         """The descriptors that a predecessor kept as `group`, in its order. They are the caller's now."""

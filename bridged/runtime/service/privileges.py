@@ -33,6 +33,9 @@ KEPT: Final = (NET_BIND_SERVICE, NET_ADMIN, NET_RAW)
 DAC_READ_SEARCH: Final = 2
 
 _TUN: Final = "/dev/net/tun"
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FIRST_PERSON: Final = 1000
+"""Users with smaller numbers are services (Debian policy 9.2.2)."""
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_KEEPCAPS: Final = 8
 _PR_CAPBSET_DROP: Final = 24
@@ -68,6 +71,14 @@ def settle_privileges(configuration: Configuration, path: Path) -> None:
         return
     if not _may_use_adapters(user):
         text = f"{user.pw_name} may not open {_TUN}: `chmod 666 {_TUN}`, as udev does, or set `user: root`"
+        if configuration.user is not None:
+            raise ConfigurationError(text, key="user")
+        log.warning("runs_as_root", detail=text)
+        return
+    foreign = find_foreign(user, configuration.state_directory, configuration.admin.socket.parent)
+    if foreign is not None:
+        text = f"{foreign} has more than this daemon's files, and cannot be given to {user.pw_name}: choose a "
+        text += "folder of its own for state_directory and admin.socket, or set `user: root`"
         if configuration.user is not None:
             raise ConfigurationError(text, key="user")
         log.warning("runs_as_root", detail=text)
@@ -132,6 +143,26 @@ def become(user: pwd.struct_passwd, capabilities: Iterable[int]) -> None:
     protect_memory()
 
 
+def find_foreign(user: pwd.struct_passwd, state: Path, sockets: Path) -> Path | None:
+    """A folder that `hand_folders_to` would give away though it is not the daemon's; None: there is none.
+
+    Nobody's home is, nor a folder for sockets that has other files, such as /root/.config.
+    """
+    people = [one.pw_dir for one in pwd.getpwall() if one.pw_uid == 0 or one.pw_uid >= _FIRST_PERSON]
+    homes = {os.path.realpath(home) for home in people if home != user.pw_dir}
+    for folder in {state, sockets}:
+        if not folder.is_dir() or folder.stat().st_uid == user.pw_uid or _is_shared(folder):
+            continue
+        is_home = os.path.realpath(folder) in homes
+        if is_home or (folder != state and not all(one.is_socket() for one in folder.iterdir())):
+            return folder
+    return None
+
+
+def _is_shared(folder: Path) -> bool:
+    return stat.S_IMODE(folder.stat().st_mode) & 0o077 != 0
+
+
 def hand_folders_to(user: pwd.struct_passwd, *folders: Path) -> None:
     """Make folders that the daemon made as root, and their content, the user's. Shared ones stay root's.
 
@@ -141,7 +172,7 @@ def hand_folders_to(user: pwd.struct_passwd, *folders: Path) -> None:
     for folder in folders:
         with naming(folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if stat.S_IMODE(folder.stat().st_mode) & 0o077 == 0:
+            if not _is_shared(folder):
                 _hand_over_tree(user, folder)
 
 
@@ -149,10 +180,16 @@ def _hand_over_tree(user: pwd.struct_passwd, folder: Path) -> None:
     for _, _, names, descriptor in os.fwalk(folder, follow_symlinks=False):
         os.chown(descriptor, user.pw_uid, user.pw_gid)
         for name in names:
-            found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-            # Another name of the same file may be anywhere, so it is not ours to give.
-            if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
-                os.chown(name, user.pw_uid, user.pw_gid, dir_fd=descriptor, follow_symlinks=False)
+            if not stat.S_ISREG(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):
+                continue
+            file = os.open(name, _READ, dir_fd=descriptor)
+            try:
+                found = os.fstat(file)
+                # Another name of the same file may be anywhere, so it is not ours to give.
+                if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
+                    os.fchown(file, user.pw_uid, user.pw_gid)
+            finally:
+                os.close(file)
 
 
 def _prctl(option: int, value: int) -> None:

@@ -1,7 +1,8 @@
 """A child process that opens files for a daemon that gave up root: reloads need keys that only root may read.
 
 Source: docs/decisions/0066. It can read any file, and nothing else. It opens only the configuration, its
-drop-ins, and regular files whose path is written in them: what root wrote there, root wants read.
+drop-ins, and regular files whose path is written in them: what root wrote there, root wants read. Where others
+than root may write, a link could lead from such a path to any file: no link is followed there.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ PATH_OCTETS_MAX: Final = 4096
 TEXT_OCTETS_MAX: Final = 4 << 20
 DESCRIPTORS_MAX: Final = 65_536
 ANSWER_SECONDS: Final = 5.0
+LINKS_MAX: Final = 40
+_READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | os.O_NOFOLLOW
+_FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def start_reader(configuration: Path, give_up: Callable[[], None]) -> Callable[[Path], int]:
@@ -99,13 +103,54 @@ def _names(file: Path, path: Path) -> bool:
 
 def _is_roots(folder: Path) -> bool:
     """Whether only root decides what is in this folder: what it names is no trick of the daemon's user."""
-    found = folder.stat()
+    return _only_root_writes(folder.stat())
+
+
+def _only_root_writes(found: os.stat_result) -> bool:
     return found.st_uid == 0 and not found.st_mode & 0o022
 
 
 def _open_regular(path: Path) -> int:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise PermissionError(errno.EACCES, "not a regular file")
-    return descriptor
+    """Step by step, so that nobody can put a link in place of a folder meanwhile."""
+    folder, links = os.open("/", _FOLDER), 0
+    rest = list(reversed(path.parts[1:]))
+    try:
+        while rest:
+            name = rest.pop()
+            is_roots = _only_root_writes(os.fstat(folder))
+            target = _link_target(name, folder) if is_roots else None
+            if target is not None:
+                links += 1
+                if links > LINKS_MAX:
+                    raise OSError(errno.ELOOP, "too many links")
+                if target.is_absolute():
+                    os.close(folder)
+                    folder = os.open("/", _FOLDER)
+                rest += reversed(target.parts[1:] if target.is_absolute() else target.parts)
+            elif rest:
+                inner = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+                os.close(folder)
+                folder = inner
+            else:
+                return _open_last(name, folder, is_roots)
+    finally:
+        os.close(folder)
+    raise PermissionError(errno.EACCES, "not a regular file")
+
+
+def _open_last(name: str, folder: int, is_roots: bool) -> int:
+    descriptor = os.open(name, _READ, dir_fd=folder)
+    found = os.fstat(descriptor)
+    # A second name of a file is a link, too.
+    if stat.S_ISREG(found.st_mode) and (is_roots or found.st_nlink == 1):
+        return descriptor
+    os.close(descriptor)
+    raise PermissionError(errno.EACCES, "not a regular file, or a link that others than root may have made")
+
+
+def _link_target(name: str, folder: int) -> Path | None:
+    """Where a symbolic link leads; None: it is none, or nothing is there."""
+    try:
+        return Path(os.readlink(name, dir_fd=folder))
+    except OSError:
+        return None

@@ -26,6 +26,8 @@ pub const OCC_WAITING: usize = 8;
 pub const OCC_OCTETS: usize = 1280;
 /// Bytes of packets that one peer may have waiting for a key.
 pub const EARLY_OCTETS: usize = 256 * 1024;
+/// What packets of one read count at least: keeping them costs as much, however short they are.
+pub const EARLY_LEAST_OCTETS: usize = 256;
 /// Packets that waited longer for their key are dropped.
 pub const EARLY_NANOS: Nanos = SECOND;
 /// Most control datagrams of peers and of handshakes that wait.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from bridged.configuration import load
-from bridged.runtime.service.descriptors import take_inherited
+from bridged.runtime.service.descriptors import DescriptorStore, take_inherited
+from bridged.runtime.service.manager import ServiceManager
 from bridged.runtime.service.reporter import one_line, status_line, watchdog_seconds
 
 TEXT = """
@@ -45,6 +48,24 @@ def test_descriptors_that_were_meant_for_another_process_are_not_touched() -> No
     environment = {"LISTEN_FDS": "3", "LISTEN_PID": str(os.getpid() + 1), "LISTEN_FDNAMES": "a:b:c"}
     assert take_inherited(environment) == {}
     assert environment == {}
+
+
+def test_the_admin_api_takes_no_listener_on_a_port_and_only_one_listener(tmp_path: Path) -> None:
+    open_port = socket.create_server(("127.0.0.1", 0))
+    paths = []
+    for name in ("a.sock", "b.sock"):
+        paths.append(socket.socket(socket.AF_UNIX))
+        paths[-1].bind(str(tmp_path / name))
+        paths[-1].listen()
+    inherited = [one.detach() for one in (open_port, *paths)]
+    store = DescriptorStore(ServiceManager(), {"admin": inherited})
+    with capture_logs() as logs:
+        found = store.take_listener("admin", {socket.AF_UNIX})
+    assert found is not None
+    with found:
+        assert found.getsockname() == str(tmp_path / "a.sock")
+    assert [(log["event"], log["name"]) for log in logs] == [("descriptor_unusable", "admin")] * 2
+    assert store.take_listener("admin", {socket.AF_UNIX}) is None
 
 
 def test_the_status_counts_in_words_and_names_what_is_not_done() -> None:

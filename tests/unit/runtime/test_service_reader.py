@@ -30,7 +30,7 @@ def allowed(folder: Path, path: Path) -> bool:
         path.write_text("secret")
     try:
         os.close(_open_allowed(path, folder / "bridged.yaml"))
-    except PermissionError:
+    except OSError:
         return False
     return True
 
@@ -51,6 +51,33 @@ def test_other_files_folders_and_devices_are_refused(folder: Path) -> None:
     assert not allowed(folder, folder)
     os.mkfifo(folder / "site.key")
     assert not allowed(folder, folder / "site.key")
+
+
+def test_links_are_followed_only_where_nobody_but_root_can_make_them(folder: Path) -> None:
+    target = folder.parent / "target.key"
+    target.write_text("secret")
+    (folder / "inner").mkdir()
+    (folder / "site.key").symlink_to("inner/../../target.key")
+    (folder.parent / "far.key").symlink_to(target)
+    for link in (folder / "site.key", folder.parent / "far.key"):
+        assert allowed(folder, link), link
+    others = folder.parent / "others"
+    others.mkdir()
+    names = [others / name for name in ("soft.key", "hard.key", "under/own.key", "own.key")]
+    (folder / "bridged.yaml").write_text("\n".join(map(str, names)))
+    names[0].symlink_to(target)
+    names[1].hardlink_to(target)
+    (others / "under").symlink_to(folder.parent)
+    (folder.parent / "own.key").write_text("secret")
+    names[3].write_text("secret")
+    os.chown(others, 1, 1)
+    assert [allowed(folder, name) for name in names] == [False, False, False, True]
+
+
+def test_a_link_that_leads_to_itself_ends(folder: Path) -> None:
+    (folder / "site.key").symlink_to("site.key")
+    with pytest.raises(OSError, match="too many links"):
+        _open_allowed(folder / "site.key", folder / "bridged.yaml")
 
 
 def test_a_configuration_that_others_may_write_names_nothing(folder: Path) -> None:

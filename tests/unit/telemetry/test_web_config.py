@@ -255,3 +255,20 @@ def test_a_known_password_is_compared_once(files: Files, serve, monkeypatch: pyt
     assert len(compared) == 1
     assert get(server, None, "wrong") == 401
     assert len(compared) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tls_server_config: {cert_file: server.crt, key_file: server.key, client_auth_type: [x]}",
+        "tls_server_config: {cert_file: server.crt, key_file: server.key, min_version: {a: 1}}",
+        'tls_server_config: {cert_file: "a\\0b", key_file: server.key}',
+        "basic_auth_users: {a: 2001-13-45}",
+        "basic_auth_users: {a: !!int x}",
+        "basic_auth_users: {a: !!timestamp x}",
+    ],
+)
+def test_values_of_a_wrong_kind_get_a_plain_answer(files: Files, text: str) -> None:
+    files.path.write_text(text)
+    with pytest.raises(WebConfigError, match=r"metrics\.web_config_file"):
+        load_web_config(files.path)

@@ -5,7 +5,7 @@ No I/O; callers pass `now` in monotonic seconds. Source: bridged/dataplane/contr
 
 from __future__ import annotations
 
-from bridged.dataplane.contract import EARLY_OCTETS, EARLY_SECONDS
+from bridged.dataplane.contract import EARLY_LEAST_OCTETS, EARLY_OCTETS, EARLY_SECONDS
 from bridged.dataplane.portable.transport.seam import Received
 from bridged.units import KeyId
 
@@ -32,9 +32,10 @@ class EarlyPackets:
         """Keep packets of one read; False: there is no room."""
         _, size, source, pinned_source = received
         data = b"".join(packets)
-        if self._octets + len(data) > EARLY_OCTETS:
+        cost = max(len(data), EARLY_LEAST_OCTETS)
+        if self._octets + cost > EARLY_OCTETS:
             return False
-        self._octets += len(data)
+        self._octets += cost
         self._held.append(((data, size, source, pinned_source), len(packets), now))
         return True
 

@@ -4,7 +4,7 @@
 
 use bridged_core::Nanos;
 
-use crate::contract::{EARLY_NANOS, EARLY_OCTETS};
+use crate::contract::{EARLY_LEAST_OCTETS, EARLY_NANOS, EARLY_OCTETS};
 use crate::sync::{lock, Mutex};
 
 /// Packets of one origin, `size` bytes each (the last may be shorter).
@@ -65,11 +65,12 @@ impl<O: Copy> EarlyPackets<O> {
 
     /// Keep packets; false: their key is not expected, or there is no room.
     pub fn hold(&self, key_id: u8, origin: O, octets: &[u8], size: usize, now: Nanos) -> bool {
+        let cost = octets.len().max(EARLY_LEAST_OCTETS);
         let mut waiting = lock(&self.0);
-        if waiting.expected != Some(key_id) || waiting.octets + octets.len() > EARLY_OCTETS {
+        if waiting.expected != Some(key_id) || waiting.octets + cost > EARLY_OCTETS {
             return false;
         }
-        waiting.octets += octets.len();
+        waiting.octets += cost;
         waiting.held.push(Early { origin, octets: octets.into(), size, arrived: now });
         true
     }
