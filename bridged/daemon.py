@@ -177,7 +177,9 @@ class Daemon:
     async def _start(self) -> None:
         configuration = self._configuration
         state_directory(configuration)
-        admin = AdminServer(configuration.admin.socket, self, self._store.take_listener("admin", {socket.AF_UNIX}))
+        admin = AdminServer(
+            configuration.admin.socket, self, self._store.take_listener("admin", {socket.AF_UNIX})
+        )
         await admin.start()
         self._undo.append(admin.stop)
         # Early: Prometheus sees the start, and a host that takes long to set up is not taken for a dead one.

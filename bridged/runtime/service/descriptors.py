@@ -42,8 +42,8 @@ class DescriptorStore:
     def take_listener(self, name: str, families: Collection[int]) -> socket.socket | None:
         """A listening socket of these address families that the manager opened for us, once.
 
-        None: there is none (any more). More than one are refused with a warning, and so is another family: the
-        admin API, which asks for no password, must not be served over TCP.
+        None: there is none (any more). More than one are refused with a warning, and so is another family:
+        the admin API, which asks for no password, must not be served over TCP.
         """
         found: socket.socket | None = None
         for number in self._inherited.pop(name, []):

@@ -77,8 +77,8 @@ def settle_privileges(configuration: Configuration, path: Path) -> None:
         return
     foreign = find_foreign(user, configuration.state_directory, configuration.admin.socket.parent)
     if foreign is not None:
-        text = f"{foreign} has more than this daemon's files, and cannot be given to {user.pw_name}: choose a "
-        text += "folder of its own for state_directory and admin.socket, or set `user: root`"
+        text = f"{foreign} has more than this daemon's files, and cannot be given to {user.pw_name}: name "
+        text += "folders of the daemon's own in state_directory and admin.socket, or set `user: root`"
         if configuration.user is not None:
             raise ConfigurationError(text, key="user")
         log.warning("runs_as_root", detail=text)

@@ -1,8 +1,8 @@
 """A child process that opens files for a daemon that gave up root: reloads need keys that only root may read.
 
 Source: docs/decisions/0066. It can read any file, and nothing else. It opens only the configuration, its
-drop-ins, and regular files whose path is written in them: what root wrote there, root wants read. Where others
-than root may write, a link could lead from such a path to any file: no link is followed there.
+drop-ins, and regular files whose path is written in them: what root wrote there, root wants read.
+Where others than root may write, a link could lead from such a path to any file: no link is followed there.
 """
 
 from __future__ import annotations
