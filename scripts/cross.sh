@@ -32,8 +32,7 @@ if [ ! -e "$folder/complete" ]; then
     mmdebstrap --quiet --variant=extract --architectures="amd64,$1" --aptopt='Acquire::Retries "5"' \
         --include="rustc-web,cargo-web,libstd-rust-web-dev:amd64,libstd-rust-web-dev:$1" \
         bookworm "$root" "deb $mirror bookworm main" >&2 || { say "no Rust for $1 from $mirror"; exit 1; }
-    libraries=$(find "$root/usr/lib/x86_64-linux-gnu" "$root/lib/x86_64-linux-gnu" "$root"/usr/lib/llvm-*/lib -maxdepth 0 \
-        2>/dev/null | paste -sd:)
+    libraries=$root/usr/lib/x86_64-linux-gnu:$root/lib/x86_64-linux-gnu
     for program in rustc cargo; do
         # With its own loader: this host's C library may be older than Debian 12's, or newer.
         printf '#!/bin/sh\nexec "%s" --argv0 "%s" --library-path "%s" "%s" "$@"\n' "$root/lib64/ld-linux-x86-64.so.2" \

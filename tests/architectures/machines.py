@@ -64,16 +64,28 @@ PACKAGES = (
 )
 """What running and testing need, of requirements-test.lock."""
 COPIED = (
-    "bridged",
-    "tap",
-    "tests",
-    "scripts",
-    "config",
-    "docs",
-    "native",
-    "pyproject.toml",
-    "setup.py",
-    "Makefile",
+    *(
+        "bridged",
+        "tap",
+        "tests",
+        "scripts",
+        "config",
+        "deploy",
+        "docs",
+        "native",
+        "pyproject.toml",
+        "setup.py",
+    ),
+    *(
+        "Makefile",
+        "README.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "ARCHITECTURE.md",
+        "LICENSE",
+    ),
+    *("requirements.lock", "requirements-test.lock"),
 )
 NOT_COPIED = frozenset({"__pycache__", "target", "corpus", "bench", "build"})
 PLATFORMS = ("manylinux_2_17", "manylinux2014", "manylinux_2_28", "manylinux_2_31", "manylinux_2_34")

@@ -68,7 +68,9 @@ class ResetLimit:
 
     def allows(self, source: Endpoint, session_id: bytes, now: float) -> bool:
         """Take a token for an answer; False if there is none for this reset."""
-        times = self._memory.note(hash((source.host, source.port, session_id)), now)
+        # Two numbers: on 32-bit machines one has too few bits for both tables.
+        numbers = hash((source.host, source.port, session_id)), hash((session_id, source.port, source.host))
+        times = self._memory.note(numbers, now)
         if times > REPEATS_MAX:
             return False
         if times > 1 and self._repeat.take(now, REPEAT_BURST, REPEAT_PER_SECOND):
@@ -96,14 +98,14 @@ class _Memory:
         self._old = bytearray(MEMORY_CELLS)
         self._turns_at = 0.0
 
-    def note(self, number: int, now: float) -> int:
+    def note(self, numbers: tuple[int, int], now: float) -> int:
         """Count this occurrence. Returns the number of recent ones: at least the true number, rarely more."""
         if now >= self._turns_at:
             is_long_ago = now >= self._turns_at + MEMORY_SECONDS
             self._old = bytearray(MEMORY_CELLS) if is_long_ago else self._new
             self._new = bytearray(MEMORY_CELLS)
             self._turns_at = now + MEMORY_SECONDS
-        cells = (number % MEMORY_CELLS, (number // MEMORY_CELLS) % MEMORY_CELLS)
+        cells = (numbers[0] % MEMORY_CELLS, numbers[1] % MEMORY_CELLS)
         times = min(self._new[cell] + self._old[cell] for cell in cells) + 1
         for cell in cells:
             self._new[cell] = min(255, self._new[cell] + 1)

@@ -38,12 +38,14 @@ def guard(release: str = NEW, path: CuttingPath | None = None) -> CoalescingGuar
     return CoalescingGuard(release, lambda: nullcontext(path or CuttingPath()))
 
 
+@pytest.mark.native
 def test_switched_off_costs_nothing_and_joins_nothing(native: Build) -> None:
     decision = CoalescingGuard(NEW, never).decide("main", "off", native, port("uso4", "uso6"))
     assert decision.kinds == frozenset()
     assert decision.described() == {}
 
 
+@pytest.mark.native
 def test_switched_on_joins_what_the_tap_takes_untried(native: Build) -> None:
     decide = CoalescingGuard(OLD, never).decide
     assert decide("main", "on", native, port("uso4", "uso6")).kinds == {"tcp4", "tcp6", "udp4", "udp6"}
@@ -51,17 +53,20 @@ def test_switched_on_joins_what_the_tap_takes_untried(native: Build) -> None:
     assert decide("main", "on", "portable", port("uso4", "uso6")).kinds == {"tcp4", "tcp6"}
 
 
+@pytest.mark.native
 def test_without_a_virtio_header_nothing_is_joined_or_tried(native: Build) -> None:
     for mode in ("auto", "on"):
         assert CoalescingGuard(NEW, never).decide("main", mode, native, port(vnet=0)).kinds == frozenset()  # type: ignore[arg-type]
 
 
+@pytest.mark.native
 def test_a_sound_kernel_joins_all(native: Build) -> None:
     decision = guard().decide("main", "auto", native, port("uso4", "uso6"))
     assert decision.described() == dict.fromkeys(("tcp4", "tcp6", "udp4", "udp6"), "joined")
     assert decision.refused == {}
 
 
+@pytest.mark.native
 def test_a_kernel_before_6_8_5_joins_no_udp_and_says_so(native: Build) -> None:
     with capture_logs() as logs:
         decision = guard(OLD).decide("main", "auto", native, port("uso4", "uso6"))

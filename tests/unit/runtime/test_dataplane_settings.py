@@ -21,6 +21,7 @@ tunnels:
 PORT = TapPort((3,), "tap0", MacAddress(bytes(6)), Octets(1500))
 
 
+@pytest.mark.native
 @pytest.mark.parametrize("priority", ["off", "pcp", "dscp"])
 def test_what_is_set_reaches_the_data_plane(priority: str) -> None:
     tunnel = parse(FILE.replace("PRIORITY", priority), Path("site.yaml")).tunnels["main"]
