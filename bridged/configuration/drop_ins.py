@@ -17,6 +17,7 @@ from bridged.errors import ConfigurationError, ConfigurationErrors
 
 DROP_INS_MAX: Final = 200
 _MAIN_NAME: Final = "bridged.yaml"
+_ALIKE: Final = (".yml", ".YAML", ".YML", ".conf")
 
 
 def find_drop_ins(file: Path) -> list[Path]:
@@ -25,7 +26,7 @@ def find_drop_ins(file: Path) -> list[Path]:
     Raises:
         ConfigurationErrors: the folder cannot be read, or has more than DROP_INS_MAX of them.
     """
-    folder = file.parent / ("conf.d" if file.name == _MAIN_NAME else f"{file.stem}.d")
+    folder = _folder_of(file)
     try:
         found = [one for one in folder.iterdir() if one.suffix == ".yaml" and not one.name.startswith(".")]
     except (FileNotFoundError, NotADirectoryError):
@@ -39,6 +40,18 @@ def find_drop_ins(file: Path) -> list[Path]:
         reason = f"has {len(found)} files; at most {DROP_INS_MAX} are read: join some of them"
         raise ConfigurationErrors([ConfigurationError(reason, file=folder)])
     return sorted(found)
+
+
+def find_unread(file: Path) -> list[Path]:
+    """Files beside the drop-ins that are none because of their ending, though somebody may think so."""
+    try:
+        return sorted(one for one in _folder_of(file).iterdir() if one.suffix in _ALIKE)
+    except (OSError, ValueError):
+        return []
+
+
+def _folder_of(file: Path) -> Path:
+    return file.parent / ("conf.d" if file.name == _MAIN_NAME else f"{file.stem}.d")
 
 
 def merge_nodes(below: MappingNode, above: MappingNode) -> MappingNode:

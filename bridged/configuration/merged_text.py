@@ -28,16 +28,27 @@ def _mapping(merged: Merged, node: MappingNode, indent: str) -> Iterator[str]:
         elif isinstance(value, ScalarNode) and isinstance(value.value, str) and "\n" in value.value:
             yield from _block(name, value.value, indent, f"# {file}:{number}")
         else:
-            yield f"{name} {_flow(_value(value))}  # {file}:{number}"
+            yield f"{name} {_flow(_hidden(_value(value)))}  # {file}:{number}"
 
 
 def _block(name: str, text: str, indent: str, place: str) -> Iterator[str]:
     """A text of several lines: a certificate, or a secret of which only the size is shown."""
-    if any(mark in text for mark in _SECRET_MARKS):
-        yield f"{name} {_flow(f'(a key of {len(text)} characters, not shown)')}  {place}"
+    if (shown := _hidden(text)) != text:
+        yield f"{name} {_flow(shown)}  {place}"
         return
     yield f"{name} |  {place}"
     yield from (f"{indent}  {line}" for line in text.splitlines())
+
+
+def _hidden(value: object) -> object:
+    """The value without keys, wherever somebody has pasted one."""
+    if isinstance(value, list):
+        return [_hidden(one) for one in value]
+    if isinstance(value, dict):
+        return {key: _hidden(one) for key, one in value.items()}
+    if isinstance(value, str) and any(mark in value for mark in _SECRET_MARKS):
+        return f"(a key of {len(value)} characters, not shown)"
+    return value
 
 
 def _value(node: Node) -> object:

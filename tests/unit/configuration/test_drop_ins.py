@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from bridged.configuration import load, load_admin
-from bridged.configuration.drop_ins import DROP_INS_MAX
+from bridged.configuration.drop_ins import DROP_INS_MAX, find_unread
 from bridged.configuration.load import load_merged
 from bridged.configuration.merged_text import merged_text
 from bridged.configuration.secrets import find_exposed_secrets
@@ -173,3 +173,16 @@ def test_the_merged_text_means_the_same_names_every_place_and_hides_keys(main):
     tree = yaml.safe_load(text)
     assert tree["tunnels"]["main"]["tls"]["certificate"].splitlines()[1] == "public"
     assert tree["bridges"] == {"br0": {"ports": ["eth1", "eth2"]}}
+
+
+def test_a_key_in_a_wrong_place_or_on_one_line_is_hidden_too(main):
+    main.write_text("a: [x, '-----BEGIN PRIVATE KEY----- SECRET']\nb: '-----BEGIN PRIVATE KEY----- SECRET'\n")
+    text = merged_text(load_merged(main))
+    assert "SECRET" not in text
+    assert text.count("not shown") == 2
+
+
+def test_a_drop_in_with_another_ending_is_named(main):
+    for name in ("10.yaml", "20.yml", "30.yaml~", ".40.yaml"):
+        (main.parent / "conf.d" / name).write_text("")
+    assert [one.name for one in find_unread(main)] == ["20.yml"]
