@@ -11,7 +11,9 @@ import errno
 import os
 import socket
 import stat
+import threading
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -22,6 +24,7 @@ PATH_OCTETS_MAX: Final = 4096
 TEXT_OCTETS_MAX: Final = 4 << 20
 DESCRIPTORS_MAX: Final = 65_536
 ANSWER_SECONDS: Final = 5.0
+ANSWER_OCTETS_MAX: Final = 32
 LINKS_MAX: Final = 40
 _READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | os.O_NOFOLLOW
 _FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
@@ -43,14 +46,25 @@ def start_reader(configuration: Path, give_up: Callable[[], None]) -> Callable[[
     theirs.close()
     ours.settimeout(ANSWER_SECONDS)
 
+    questions, turn = count(), threading.Lock()
+
     def open_through(path: Path) -> int:
-        ours.send(os.fsencode(path.absolute()))
-        answer, descriptors, _, _ = socket.recv_fds(ours, 16, 1)
+        with turn:
+            mark = b"%d" % next(questions)
+            ours.send(mark + b" " + os.fsencode(path.absolute()))
+            while True:
+                answer, descriptors, _, _ = socket.recv_fds(ours, ANSWER_OCTETS_MAX, 1)
+                answered, _, number = answer.partition(b" ")
+                if answered == mark or not answer:
+                    break
+                # To a question whose time was over.
+                for descriptor in descriptors:
+                    os.close(descriptor)
         if descriptors:
             os.set_inheritable(descriptors[0], False)
             return descriptors[0]
-        number = int(answer or b"13")
-        raise OSError(number, os.strerror(number), str(path))
+        code = int(number or errno.EACCES)
+        raise OSError(code, os.strerror(code), str(path))
 
     return open_through
 
@@ -64,13 +78,14 @@ def _be_reader(asked: socket.socket, configuration: Path, give_up: Callable[[], 
         os.closerange(mine + 1, DESCRIPTORS_MAX)
         os.setsid()
         give_up()
-        while question := asked.recv(PATH_OCTETS_MAX):
+        while question := asked.recv(ANSWER_OCTETS_MAX + PATH_OCTETS_MAX):
+            mark, _, path = question.partition(b" ")
             try:
-                descriptor = _open_allowed(Path(os.fsdecode(question)), configuration)
-            except (OSError, ConfigurationErrors) as error:
-                asked.send(str(getattr(error, "errno", None) or errno.EACCES).encode())
+                descriptor = _open_allowed(Path(os.fsdecode(path)), configuration)
+            except (OSError, ValueError, ConfigurationErrors) as error:
+                asked.send(mark + b" %d" % (getattr(error, "errno", None) or errno.EACCES))
                 continue
-            socket.send_fds(asked, [b"0"], [descriptor])
+            socket.send_fds(asked, [mark + b" 0"], [descriptor])
             os.close(descriptor)
         status = 0
     finally:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
-from bridged.runtime.service.reader import _open_allowed
+from bridged.runtime.service import reader
+from bridged.runtime.service.reader import _open_allowed, start_reader
 
 pytestmark = pytest.mark.root
 
@@ -72,6 +75,38 @@ def test_links_are_followed_only_where_nobody_but_root_can_make_them(folder: Pat
     names[3].write_text("secret")
     os.chown(others, 1, 1)
     assert [allowed(folder, name) for name in names] == [False, False, False, True]
+
+
+def test_an_answer_that_came_too_late_is_not_taken_for_the_next_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "site.key").write_text("site")
+    (folder.parent / "far.key").write_text("far")
+    monkeypatch.setattr(reader, "ANSWER_SECONDS", 0.3)
+    before = children()
+    open_through = start_reader(folder / "bridged.yaml", lambda: None)
+    (child,) = children() - before
+    try:
+        os.kill(child, signal.SIGSTOP)
+        with pytest.raises(TimeoutError):
+            open_through(folder / "site.key")
+        monkeypatch.undo()
+        os.kill(child, signal.SIGCONT)
+        found = -1
+        while found < 0:  # on a loaded machine the next answer may be late, too
+            with contextlib.suppress(TimeoutError):
+                found = open_through(folder.parent / "far.key")
+        with os.fdopen(found) as file:
+            assert file.read() == "far"
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    with pytest.raises(OSError, match=r"Broken pipe|Connection reset|Permission denied"):
+        open_through(folder / "site.key")
+
+
+def children() -> set[int]:
+    return {int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
 
 
 def test_a_link_that_leads_to_itself_ends(folder: Path) -> None:
