@@ -8,6 +8,7 @@ ours, numbered because the manager does not keep their order.
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
 from typing import Final
@@ -20,6 +21,7 @@ from bridged.runtime.service.manager import ServiceManager
 FIRST_DESCRIPTOR: Final = 3
 DESCRIPTORS_MAX: Final = 4096
 _OURS: Final = ("tap/", "udp/")
+_NUMBER: Final = re.compile(r"[0-9]{1,6}")
 
 
 class DescriptorStore:
@@ -71,7 +73,7 @@ class DescriptorStore:
         found = {
             int(name.rpartition("/")[2]): numbers
             for name, numbers in self._inherited.items()
-            if name.rpartition("/")[0] == group
+            if name.rpartition("/")[0] == group and _NUMBER.fullmatch(name.rpartition("/")[2])
         }
         for number in found:
             del self._inherited[f"{group}/{number}"]
@@ -126,7 +128,7 @@ def take_inherited(environment: MutableMapping[str, str]) -> dict[str, list[int]
     count = environment.pop("LISTEN_FDS", "")
     owner = environment.pop("LISTEN_PID", "")
     names = environment.pop("LISTEN_FDNAMES", "").split(":")
-    if not count.isdigit() or owner != str(os.getpid()):
+    if not _NUMBER.fullmatch(count) or owner != str(os.getpid()):
         return {}
     found: dict[str, list[int]] = {}
     for position in range(min(int(count), DESCRIPTORS_MAX)):

@@ -50,6 +50,18 @@ def test_descriptors_that_were_meant_for_another_process_are_not_touched() -> No
     assert environment == {}
 
 
+def test_descriptors_with_foreign_names_are_not_taken() -> None:
+    numbers = [os.open("/dev/null", os.O_RDONLY) for _ in range(3)]
+    names = ("tap/office/0", "tap/office/x", "tap/office/²")
+    store = DescriptorStore(ServiceManager(), {name: [one] for name, one in zip(names, numbers, strict=True)})
+    assert store.take("tap/office") == (numbers[0],)
+    store.forget("tap/office")
+    os.close(numbers[0])
+    for number in numbers[1:]:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(number)
+
+
 def test_the_admin_api_takes_no_listener_on_a_port_and_only_one_listener(tmp_path: Path) -> None:
     open_port = socket.create_server(("127.0.0.1", 0))
     paths = []
