@@ -50,6 +50,7 @@ class Life:
         yield "memory", lambda: self.memory(IDLE_KILOBYTES_MAX)
         yield f"{self._reloads} reloads, seed {self._seed}", self.reload
         yield "memory after reloads", lambda: self.memory(RELOADED_KILOBYTES_MAX)
+        yield "remove, and install again", self.install_again
         yield "reboot", self._reboot
         yield "remove", self._remove
         yield "purge", self._purge
@@ -103,6 +104,13 @@ class Life:
         self._hold_active("bridged.service")
         site.ping_across(self._host)
         return told.strip()
+
+    def install_again(self) -> None:
+        self._host.run(f"{self._host.remove} bridged", seconds=600)
+        self._host.run(f"{self._host.install} /run/lab/bridged.deb", seconds=600)
+        self._hold_active("bridged.service")
+        self._host.run("systemctl start bridged@branch.service")
+        site.ping_across(self._host)
 
     def _reboot(self) -> None:
         self._host.reboot()

@@ -46,3 +46,7 @@ def test_reloads_of_valid_and_invalid_edits_end_as_each_deserves_and_leave_no_me
 ) -> None:
     assert f"{RELOADS} reloads" in life.reload()
     life.memory(RELOADED_KILOBYTES_MAX)
+
+
+def test_an_installation_after_a_removal_starts_the_daemon_again(life: Life) -> None:
+    life.install_again()
