@@ -36,7 +36,7 @@ def check(
         return
     file = file or DEFAULT_CONFIG
     from bridged.configuration import find_warnings, load
-    from bridged.configuration.drop_ins import find_unread
+    from bridged.configuration.drop_ins import find_unread, find_writable
     from bridged.configuration.problems import dotted
     from bridged.configuration.secrets import find_exposed_secrets
     from bridged.errors import ConfigurationErrors
@@ -57,6 +57,8 @@ def check(
     warnings += [*find_ended(configuration, UnixSeconds(time.time())), *host_warnings(configuration)]
     for unread in find_unread(file):
         say(f"{unread}: warning: is not read: drop-ins end in .yaml")
+    for writable in find_writable(file):
+        say(f"{writable}: warning: everybody may write it; run `chmod o-w {writable}`")
     for path, text in warnings:
         say(f"{file}: {dotted(path)}: warning: {text}")
     hazards = (

@@ -7,6 +7,7 @@ all files are counted through, so that a value of the merged tree still leads to
 
 from __future__ import annotations
 
+import stat
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +49,12 @@ def find_unread(file: Path) -> list[Path]:
         return sorted(one for one in _folder_of(file).iterdir() if one.suffix in _ALIKE)
     except (OSError, ValueError):
         return []
+
+
+def find_writable(file: Path) -> list[Path]:
+    """Which of the configuration's files everybody may write."""
+    files = [file, *find_drop_ins(file)]
+    return [one for one in files if one.is_file() and one.stat().st_mode & stat.S_IWOTH]
 
 
 def _folder_of(file: Path) -> Path:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from bridged.configuration import load, load_admin
-from bridged.configuration.drop_ins import DROP_INS_MAX, find_unread
+from bridged.configuration.drop_ins import DROP_INS_MAX, find_unread, find_writable
 from bridged.configuration.load import load_merged
 from bridged.configuration.merged_text import merged_text
 from bridged.configuration.secrets import find_exposed_secrets
@@ -186,3 +186,12 @@ def test_a_drop_in_with_another_ending_is_named(main):
     for name in ("10.yaml", "20.yml", "30.yaml~", ".40.yaml"):
         (main.parent / "conf.d" / name).write_text("")
     assert [one.name for one in find_unread(main)] == ["20.yml"]
+
+
+def test_files_that_everybody_may_write_are_named(main):
+    drop_in = main.parent / "conf.d" / "10.yaml"
+    drop_in.write_text("")
+    main.chmod(0o664)
+    assert find_writable(main) == []
+    drop_in.chmod(0o666)
+    assert find_writable(main) == [drop_in]
