@@ -13,7 +13,8 @@ from tests.lab.waiting import wait_for
 # Every file, what lists users and packages, links and addresses; not what apt writes for any package.
 _EVERYTHING: Final = r"""
 find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var/tmp \
-    -o -path /var/log -o -path /var/cache/apt -o -path /var/lib/apt -o -path /var/lib/dpkg -o -path /root \
+    -o -path /var/log -o -path /var/cache/apt -o -path /var/cache/debconf \
+    -o -path /var/lib/apt -o -path /var/lib/dpkg -o -path /root \
     -o -path /var/lib/systemd \) \
     -prune -o -print | grep -v -e '-$' -e '/etc/.pwd.lock$' -e __pycache__ | sort
 grep -h bridged /etc/passwd /etc/group /etc/shadow /etc/gshadow /var/lib/dpkg/status || true

@@ -4,8 +4,9 @@
 #   lan-a: eth0 --- lan0 [this machine] wan0 --- wan0 [branch] lan0 --- eth0 :lan-b
 set -e
 for space in lan-a branch lan-b; do ip netns add $space; ip -n $space link set lo up; done
-ip link add lan0 type veth peer name eth0 netns lan-a
-ip link add wan0 type veth peer name wan0 netns branch
+# Addresses of their own: those that the kernel draws, and what IPv6 makes of them, change with each boot.
+ip link add lan0 address 02:00:5e:10:00:01 type veth peer name eth0 netns lan-a
+ip link add wan0 address 02:00:5e:10:00:02 type veth peer name wan0 netns branch
 ip -n branch link add lan0 type veth peer name eth0 netns lan-b
 ip address add 203.0.113.1/24 dev wan0
 ip -n branch address add 203.0.113.2/24 dev wan0
