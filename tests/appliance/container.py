@@ -21,6 +21,7 @@ _NAMESPACES: Final = ("--mount", "--net", "--uts", "--ipc", "--cgroup", "--pid")
 # What this machine's own system would start is not started: units come from the package, and systemd's own.
 _SETUP: Final = """
 set -e
+umask 022
 mount -t tmpfs -o size=1g memory "$1"
 cd "$1"
 mkdir -p upper/var/lib work root

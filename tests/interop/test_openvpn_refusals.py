@@ -142,7 +142,7 @@ def test_our_server_gives_no_answer_to_a_wrong_tls_crypt_key(guarded: Guarded) -
         )
         assert "TLS: Initial packet from" not in stranger.log
     assert pinger.finish().lost == []
-    said = guarded.ours.log.splitlines()[lines:]
+    said = [line for line in guarded.ours.log.splitlines()[lines:] if " host_hazard " not in line]
     assert len(said) == 1 and "wrap_mismatch" in said[0], "one line, not one for each packet of a stranger"
 
 

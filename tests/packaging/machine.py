@@ -15,6 +15,7 @@ from tests.lab.processes import run
 SECONDS: Final = 120
 _SETUP: Final = """
 set -e
+umask 022
 mount -t tmpfs -o size=1g memory "$2"
 mkdir "$2/upper" "$2/work" "$2/root"
 mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/root"

@@ -65,7 +65,9 @@ class HostWatch:
         for kind, text in found.items():
             if self.warnings.get(kind) != text:
                 self.warnings[kind] = text
-                self._log.warning("host_hazard", kind=kind, detail=text)
+                # Offloads cost speed only, and a virtual card has them off as a rule.
+                log = self._log.info if kind in self._wan else self._log.warning
+                log("host_hazard", kind=kind, detail=text)
         self._look_at_packet_filter()
 
     def _look_at_packet_filter(self) -> None:
