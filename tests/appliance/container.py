@@ -109,7 +109,16 @@ class Container(Host):
     def call(self, script: str, *, seconds: float = COMMAND_SECONDS) -> tuple[int, str]:
         try:
             done = subprocess.run(
-                ("nsenter", f"--target={self._first()}", "--all", "--root", "--wd", "/bin/sh", "-c", script),
+                (
+                    "nsenter",
+                    f"--target={self._first()}",
+                    "--all",
+                    "--root",
+                    "--wd",
+                    "/bin/sh",
+                    "-c",
+                    f"umask 022\n{script}",
+                ),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
