@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import signal
 import time
@@ -173,6 +174,10 @@ def assert_native_where_built(daemon: Bridged) -> None:
     assert all("dataplane=native" in line for line in log_events(daemon, "dataplane_chosen")), daemon.log
 
 
+LATE_SECONDS = 0.5
+"""An answer of a `Pinger` may be as late as this."""
+
+
 class Pinger:
     """A ping that runs beside the test, about every `interval_seconds`, for about `seconds`."""
 
@@ -182,9 +187,9 @@ class Pinger:
         self._seconds = seconds
         self._interval_seconds = interval_seconds
         self.process: Process = source.namespace.popen(
-            *("ping", "-n", "-D", "-i", str(interval_seconds), "-c", str(self.count)),
-            # Until it has so many answers: with -c alone it does not wait for a last one that is late.
-            *("-w", str(int(self._seconds * 3 + 10)), target),
+            *("ping", "-n", "-D", "-i", str(interval_seconds), "-W", "2"),
+            # It does not wait for late answers to its last ones, and with -w it would end at an ICMP error.
+            *("-c", str(self.count + math.ceil(LATE_SECONDS / interval_seconds)), target),
             log="ping",
         )
 
