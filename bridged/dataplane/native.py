@@ -1,6 +1,6 @@
 """The native data plane: the compiled module bridged._native, made to fit the contract.
 
-Source: bridged/dataplane/contract.py; its own source is native/. No other module imports bridged._native.
+Source: bridged/dataplane/contract/verbs.py; its own source is native/. It alone imports bridged._native.
 Frames pass in threads that never take the interpreter's lock.
 """
 

@@ -19,7 +19,7 @@ _TABLE: Final = "bridged/telemetry/metrics_table.py"
 _TELEMETRY: Final = "bridged/telemetry/"
 _SNAPSHOTS: Final[Mapping[str, tuple[str, ...]]] = {
     "bridged/runtime/snapshot.py": (),
-    "bridged/dataplane/contract.py": ("DataplaneSnapshot", "PeerSnapshot", "PeerCounters"),
+    "bridged/dataplane/contract/snapshots.py": ("DataplaneSnapshot", "PeerSnapshot", "PeerCounters"),
 }
 """File -> the classes whose fields metrics show; none: all of them."""
 

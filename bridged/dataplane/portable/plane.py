@@ -1,6 +1,6 @@
 """The portable data plane: the contract, put together from the rooms of this package.
 
-Source: bridged/dataplane/contract.py.
+Source: bridged/dataplane/contract/verbs.py.
 The control plane's thread calls it; frames pass in the loop's thread. Every method that changes something
 takes the gate, which the loop holds for one batch at most.
 """

@@ -1,7 +1,7 @@
 """The figures of a data plane at one moment.
 
-Source: bridged/dataplane/contract.py, `DataplaneSnapshot`. Without the gate: each figure is copied in one
-step of the interpreter.
+Source: bridged/dataplane/contract/snapshots.py, `DataplaneSnapshot`. Without the gate: one step of the
+interpreter copies each figure.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The TAP adapter of a data plane: what it carries, and what its errors mean.
 
-Source: Linux Documentation/networking/tuntap.rst; bridged/dataplane/contract.py, `TapPort`.
+Source: Linux Documentation/networking/tuntap.rst; bridged/dataplane/contract/settings.py, `TapPort`.
 `lan_to_wan.reader` reads it and `wan_to_lan.tap_writer` writes it. The descriptors stay the caller's.
 """
 

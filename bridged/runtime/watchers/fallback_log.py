@@ -1,6 +1,6 @@
 """Logs, once each, the offloads that a running data plane could not use.
 
-Data planes only count these fallbacks (bridged/dataplane/contract.py): one may happen with every batch.
+Data planes only count these fallbacks (`DataplaneSnapshot`): one may happen with every batch.
 """
 
 from __future__ import annotations

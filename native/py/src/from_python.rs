@@ -1,4 +1,4 @@
-//! From the contract's values (bridged/dataplane/contract.py) to those of the worker, attribute by attribute.
+//! From the contract's values (bridged/dataplane/contract) to those of the worker, attribute by attribute.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

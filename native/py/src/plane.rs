@@ -9,7 +9,7 @@ use crate::settings::DataplaneSettings;
 use crate::to_python;
 use crate::to_python::refused;
 
-/// One tunnel's frames in threads of its own; see bridged/dataplane/contract.py.
+/// One tunnel's frames in threads of its own; see bridged/dataplane/contract/verbs.py.
 #[pyclass(frozen, module = "bridged._native")]
 pub struct DataPlane {
     inner: worker::DataPlane,

@@ -1,6 +1,6 @@
 //! The native data plane of one tunnel: peers, keys, shared tables, and the threads that move frames.
 //!
-//! Source: `bridged/dataplane/contract.py`; `bridged/dataplane/portable` has the same rooms in Python.
+//! Source: `bridged/dataplane/contract`; `bridged/dataplane/portable` has the same rooms in Python.
 //!
 //! - `lan_to_wan`: read the TAP, find the destination, cut, batch by peer, seal, send.
 //! - `wan_to_lan`: receive, open, find the destination, join, write the TAP.

@@ -1,6 +1,6 @@
 //! The data plane, put together: the contract's verbs.
 //!
-//! Source: bridged/dataplane/contract.py.
+//! Source: bridged/dataplane/contract/verbs.py.
 
 use std::net::SocketAddr;
 use std::os::fd::RawFd;

@@ -1,6 +1,6 @@
 """Answers hard resets of strangers where they arrive, and sorts what else strangers send.
 
-Source: bridged/dataplane/contract.py, `answer_resets`; bridged/protocol/strangers/listener.py.
+Source: bridged/dataplane/contract/verbs.py, `answer_resets`; bridged/protocol/strangers/listener.py.
 """
 
 from __future__ import annotations

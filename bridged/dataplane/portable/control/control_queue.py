@@ -1,6 +1,6 @@
 """Control datagrams on their way to the control plane. Those of strangers never hold up the others.
 
-Source: bridged/dataplane/contract.py. Every lane is bounded, and every source has a rate.
+Source: bridged/dataplane/contract/events.py. Every lane is bounded, and every source has a rate.
 Written under the loop's gate, read by the control plane's thread; a deque needs no lock for that.
 """
 

@@ -1,6 +1,6 @@
 """Events on their way to the control plane, announced by an eventfd. Every queue is bounded.
 
-Source: bridged/dataplane/contract.py. Control datagrams, which strangers can send, have `control_queue`.
+Source: bridged/dataplane/contract/events.py. Control datagrams, have `control_queue`.
 Events about a state (a peer expired or floated, a key is worn, the TAP failed) always find room: only one
 waits for each state, however often it changes before the event is taken. Written under the loop's gate, read
 by the control plane's thread.

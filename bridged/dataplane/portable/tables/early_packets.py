@@ -1,6 +1,6 @@
 """Packets that came before their key: a peer may seal with a new key before this end has made it.
 
-No I/O; callers pass `now` in monotonic seconds. Source: bridged/dataplane/contract.py, `expect_key`.
+No I/O; callers pass `now` in monotonic seconds. Source: bridged/dataplane/contract/verbs.py, `expect_key`.
 """
 
 from __future__ import annotations

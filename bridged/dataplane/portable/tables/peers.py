@@ -1,6 +1,6 @@
 """The peers of a data plane: who they are, their keys, paths, timers and totals.
 
-Source: bridged/dataplane/contract.py, `PeerSettings`; docs/protocol/data.md#2-5, #5-1, #6-3.
+Source: bridged/dataplane/contract/settings.py, `PeerSettings`; docs/protocol/data.md#2-5, #5-1, #6-3.
 No I/O; callers pass `now` in monotonic seconds.
 """
 

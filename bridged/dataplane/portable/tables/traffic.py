@@ -1,6 +1,6 @@
 """Totals of one peer: they only grow, and outlive its keys.
 
-Source: bridged/dataplane/contract.py, `PeerCounters`.
+Source: bridged/dataplane/contract/snapshots.py, `PeerCounters`.
 No I/O. Written under the loop's gate; a reader copies whole lists and dicts, which needs no lock.
 """
 

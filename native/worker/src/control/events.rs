@@ -1,6 +1,6 @@
 //! Events for the control plane, behind an eventfd. Every queue is bounded.
 //!
-//! Source: bridged/dataplane/contract.py. Strangers can send control datagrams: they are limited by source, and
+//! Source: bridged/dataplane/contract/events.py. Strangers can send control datagrams: they are limited by source, and
 //! leave room for peers, so that a flood cannot cut off a renegotiation.
 //! What is reported once (a peer expired, floated, has a worn key; the TAP failed) is state: it always has one place,
 //! however often it happens before it is read.

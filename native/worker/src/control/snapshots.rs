@@ -1,6 +1,6 @@
 //! All counters and states of a data plane at one moment.
 //!
-//! Source: bridged/dataplane/contract.py; docs/reference/metrics.md.
+//! Source: bridged/dataplane/contract/snapshots.py; docs/reference/metrics.md.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

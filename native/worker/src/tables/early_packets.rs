@@ -1,6 +1,6 @@
 //! Packets that came before their key: a peer may seal with a new key before this end has made it.
 //!
-//! Source: bridged/dataplane/contract.py, `expect_key`.
+//! Source: bridged/dataplane/contract/verbs.py, `expect_key`.
 
 use bridged_core::Nanos;
 

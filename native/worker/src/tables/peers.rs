@@ -1,6 +1,6 @@
 //! One peer of a data plane: who it is, its keys, path, timers and totals.
 //!
-//! Source: bridged/dataplane/contract.py, `PeerSettings`; docs/protocol/data.md#2-5, #5-1, #6-3.
+//! Source: bridged/dataplane/contract/settings.py, `PeerSettings`; docs/protocol/data.md#2-5, #5-1, #6-3.
 
 use std::sync::atomic::{
     AtomicU32, AtomicU64,

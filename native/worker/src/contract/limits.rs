@@ -1,0 +1,20 @@
+//! How much a data plane keeps of what others send, and for how long.
+
+use bridged_core::{Nanos, SECOND};
+
+/// Most events that wait and may be dropped (`OccReceived`, `StationMoved`). State events are never dropped.
+pub const EVENT_QUEUE_EVENTS: usize = 1024;
+/// Most OCC messages of one peer that wait.
+pub const OCC_WAITING: usize = 8;
+/// Bytes of the longest OCC message that is handed up: an options string has 1024 at most.
+pub const OCC_OCTETS: usize = 1280;
+/// Bytes of packets that one peer may have waiting for a key.
+pub const EARLY_OCTETS: usize = 256 * 1024;
+/// What packets of one read count at least: keeping them costs as much, however short they are.
+pub const EARLY_LEAST_OCTETS: usize = 256;
+/// Packets that waited longer for their key are dropped.
+pub const EARLY_NANOS: Nanos = SECOND;
+/// Most control datagrams of peers and of handshakes that wait.
+pub const CONTROL_QUEUE_DATAGRAMS: usize = 2048;
+/// Most control datagrams of strangers that wait.
+pub const STRANGER_QUEUE_DATAGRAMS: usize = 2048;
