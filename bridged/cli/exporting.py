@@ -84,6 +84,8 @@ def _profile(tunnel: Tunnel, key: str) -> Profile:
         wrap_direction=wrap.direction,
         wrap_digest=wrap.digest if wrap.mode == "tls-auth" else None,
         ciphers=list(tunnel.ciphers),
+        fallback_cipher=tunnel.fallback_cipher,
+        digest=tunnel.auth,
         tap_mac=_fixed_mac(tunnel),
         mtu=tunnel.mtu if tunnel.mtu != 1500 else None,
         mss=mss,

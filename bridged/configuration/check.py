@@ -266,7 +266,20 @@ def _tunnel_conflicts(tunnel: Tunnel) -> Iterator[Conflict]:
             yield ("push", index), "must be printable ASCII"
 
 
+def _cipher_warnings(tunnel: Tunnel) -> Iterator[Conflict]:
+    old = [name for name in tunnel.ciphers if name.endswith("-CBC")]
+    if old:
+        yield ("ciphers",), f"{', '.join(old)}: slow and old; remove it once all peers have OpenVPN 2.4"
+    fallback = tunnel.fallback_cipher
+    if fallback is not None and fallback.endswith("-CBC"):
+        text = f"peers that negotiate no cipher get {fallback}; remove it once all have OpenVPN 2.4"
+        yield ("fallback_cipher",), text
+    elif not old and tunnel.auth is not None:
+        yield ("auth",), "works with CBC ciphers only, and none is named; AEAD ciphers need no digest"
+
+
 def _tunnel_warnings(tunnel: Tunnel) -> Iterator[Conflict]:
+    yield from _cipher_warnings(tunnel)
     if tunnel.role == "server" and tunnel.wrap.mode == "none":
         text = "without wrapping, anybody can start a handshake; use tls-crypt if all peers can"
         yield ("wrap", "mode"), text

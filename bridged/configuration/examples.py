@@ -38,6 +38,8 @@ _EXAMPLES: Final = {
     "tunnels.NAME.status": "{file: /run/bridged/status.log, interval_seconds: 60, version: 2}",
     "tunnels.NAME.status.file": "/run/bridged/status.log",
     "tunnels.NAME.push": '["dhcp-option DNS 192.0.2.53"]',
+    "tunnels.NAME.fallback_cipher": "AES-256-CBC",
+    "tunnels.NAME.auth": "SHA256",
     "tunnels.NAME.mss": "1300",
     "tunnels.NAME.tap": "{name: tap0}",
     "tunnels.NAME.tap.name": "tap0",

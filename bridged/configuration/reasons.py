@@ -73,7 +73,6 @@ OPENVPN_KEYS: Final = {
     "remote_cert_tls": "write `tls: {peer_role: server}`, or remove it: it is the default",
     "tls_auth": "write `wrap: {mode: tls-auth, key: ta.key, direction: 1}`",
     "tls_crypt": "write `wrap: {mode: tls-crypt, key: tls-crypt.key}`",
-    "auth": "write `wrap: {digest: SHA256}`; it is for tls-auth only",
     "cipher": "write `ciphers: [AES-256-GCM]`",
     "data_ciphers": "write `ciphers: [AES-256-GCM]`",
     "tun_mtu": "write `mtu: 1500`",

@@ -30,7 +30,16 @@ DEFAULT_PORT = 1194
 DEFAULT_METRICS_PORT = 9743
 
 InterfaceName = Annotated[str, Field(min_length=1, max_length=15, pattern=r"^[!-.0-9;-~]+$")]
-CipherName = Literal["AES-256-GCM", "AES-128-GCM", "CHACHA20-POLY1305"]
+DigestName = Literal["SHA1", "SHA256", "SHA384", "SHA512"]
+CipherName = Literal[
+    "AES-256-GCM",
+    "AES-128-GCM",
+    "CHACHA20-POLY1305",
+    "AES-192-GCM",
+    "AES-256-CBC",
+    "AES-192-CBC",
+    "AES-128-CBC",
+]
 
 
 def dataplane_key(path: str) -> Any:
@@ -238,7 +247,7 @@ class Wrap(Section):
         description="static key, a file or its text; optional with tls.embedded, which makes one",
     )
     direction: Literal[0, 1] | None = Field(None, description="tls-auth only: key-direction")
-    digest: Literal["SHA1", "SHA256", "SHA384", "SHA512"] = Field("SHA1", description="tls-auth only: `auth`")
+    digest: DigestName = Field("SHA1", description="tls-auth only: `auth`")
 
     @model_validator(mode="after")
     def _key_has_a_mode(self) -> Self:
@@ -320,7 +329,15 @@ class Tunnel(Section):
     ciphers: tuple[CipherName, ...] = Field(
         cast("tuple[CipherName, ...]", tuple(cipher.value for cipher in DEFAULT_CIPHERS)),
         min_length=1,
-        description="first choice first",
+        description="first choice first; those of the CBC family are for old peers only",
+    )
+    fallback_cipher: CipherName | None = Field(
+        None,
+        description="for peers that negotiate no cipher, such as OpenVPN 2.3 (data-ciphers-fallback); "
+        "default: only ciphers of `ciphers` that they name",
+    )
+    auth: DigestName | None = Field(
+        None, description="digest of the HMAC that goes with CBC ciphers; default: wrap.digest"
     )
     key_derivation: Literal["auto", "exporter", "prf"] = Field(
         "auto", description="auto: exporter if both ends support it; prf: offer the old method only"

@@ -84,6 +84,8 @@ def _tunnel(profile: Profile, trust: Trust, bridge: str) -> dict[str, Any]:
             version_max=profile.version_max,
         ),
         ciphers=list(profile.ciphers),
+        fallback_cipher=profile.fallback_cipher,
+        auth=profile.digest,
         key_derivation=profile.key_derivation,
         keepalive=_known(ping_seconds=profile.ping_seconds, restart_seconds=profile.restart_seconds),
         renegotiate=_known(

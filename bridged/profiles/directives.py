@@ -76,7 +76,6 @@ NOTED: Final[Mapping[str, str]] = {
     "shaper": "ignored: the rate is not limited",
     "gremlin": "ignored: bridged makes no faults on purpose",
     "remote-cert-ku": "ignored: key usage is checked as TLS needs it; use `remote-cert-tls`",
-    "data-ciphers-fallback": "ignored: the cipher is always negotiated, with all servers from 2.4 on",
     "ncp-disable": "ignored: the cipher is always negotiated, with all servers from 2.4 on; OpenVPN 2.6 has "
     "removed the option",
 }

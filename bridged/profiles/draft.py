@@ -94,6 +94,7 @@ class Draft:
     lacks. `seen`: each directive that was read. `general` applies outside of blocks; `connection` is where
     the reader is now. `markers`: directives written as `NAME [inline]`, and their lines. `inlined`:
     directives that have a block. `tls_suites`: line of `tls-cipher`, and whether one of its suites is ours.
+    `fallback_cipher`: that of `data-ciphers-fallback`, which `cipher` does not change.
     """
 
     role: FileRole = "client"
@@ -112,7 +113,7 @@ class Draft:
     device_type: str | None = None
     device_name: str | None = None
     digest: tuple[int, str] | None = None
-    legacy_cipher: str | None = None
+    fallback_cipher: str | None = None
     tls_suites: tuple[int, bool] | None = None
     markers: dict[str, int] = field(default_factory=dict)
     inlined: set[str] = field(default_factory=set)

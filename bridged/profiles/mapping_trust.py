@@ -13,6 +13,8 @@ from bridged.profiles.draft import Draft, Mapper, argument, refuse
 from bridged.profiles.statements import Statement
 
 CIPHERS: Final = ("AES-256-GCM", "AES-128-GCM", "CHACHA20-POLY1305")
+OLD_CIPHERS: Final = ("AES-192-GCM", "AES-256-CBC", "AES-192-CBC", "AES-128-CBC")
+"""Used only where they are named."""
 DIGESTS: Final = ("SHA1", "SHA256", "SHA384", "SHA512")
 _EKU_SERVER: Final = frozenset({"TLS Web Server Authentication", "serverAuth", "1.3.6.1.5.5.7.3.1"})
 _EKU_CLIENT: Final = frozenset({"TLS Web Client Authentication", "clientAuth", "1.3.6.1.5.5.7.3.2"})
@@ -148,16 +150,21 @@ def _x509_username_field(draft: Draft, statement: Statement) -> None:
 # Cryptography
 
 
+_NEGOTIATED: Final = f"{CIPHERS[0]} and others are negotiated, as every OpenVPN from 2.4 on can"
+
+
 def _cipher(draft: Draft, statement: Statement) -> None:
     name = argument(statement, "a cipher").upper()
     if name == "NONE":
         refuse("would carry frames in the clear; remove the line")
-    draft.legacy_cipher = name
-    if name not in CIPHERS:
-        draft.note(
-            statement,
-            f"{name} is not used: {CIPHERS[0]} and others are negotiated, as every OpenVPN from 2.4 on can",
-        )
+    if name in OLD_CIPHERS:
+        draft.profile.fallback_cipher = name
+        text = f"{name} is used only with peers that negotiate no cipher (OpenVPN 2.3): {_NEGOTIATED}"
+        draft.note(statement, text)
+    elif name in CIPHERS:
+        draft.profile.fallback_cipher = None
+    else:
+        draft.note(statement, f"{name} is not used: {_NEGOTIATED}")
 
 
 def _data_ciphers(draft: Draft, statement: Statement) -> None:
@@ -165,15 +172,26 @@ def _data_ciphers(draft: Draft, statement: Statement) -> None:
     asked = argument(statement, "a list of ciphers").upper().split(":")
     for name in [one for part in asked for one in (CIPHERS if part == "DEFAULT" else (part,))]:
         bare = name.removeprefix("?")
-        if bare not in CIPHERS:
+        if bare not in (*CIPHERS, *OLD_CIPHERS):
             draft.note(statement, f"{bare} is not supported and left out")
         elif bare not in known:
             known.append(bare)
+    if old := [name for name in known if name.endswith("-CBC")]:
+        text = f"{', '.join(old)}: slow and old; remove it once both ends have OpenVPN 2.4 or later"
+        draft.note(statement, text)
     if not known:
-        if any(name.endswith("-CBC") for name in asked):
-            draft.need("cbc")
         refuse(f"none of these ciphers is supported; the server must have one of {', '.join(CIPHERS)}")
     draft.profile.ciphers = known
+
+
+def _data_ciphers_fallback(draft: Draft, statement: Statement) -> None:
+    name = argument(statement, "a cipher").upper()
+    if name == "NONE":
+        refuse("would carry frames in the clear; remove the line")
+    if name in (*CIPHERS, *OLD_CIPHERS):
+        draft.fallback_cipher = name
+    else:
+        draft.note(statement, f"{name} is not used: {_NEGOTIATED}")
 
 
 def _auth(draft: Draft, statement: Statement) -> None:
@@ -239,6 +257,7 @@ TRUST_MAPPERS: Final[dict[str, Mapper]] = {
     "cipher": _cipher,
     "data-ciphers": _data_ciphers,
     "ncp-ciphers": _data_ciphers,
+    "data-ciphers-fallback": _data_ciphers_fallback,
     "auth": _auth,
     "tls-cipher": _tls_cipher,
     "tls-version-min": _tls_version_min,

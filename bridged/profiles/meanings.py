@@ -10,15 +10,16 @@ from typing import Final
 
 BECOMES: Final[Mapping[str, str]] = {
     "askpass": "the password that opens the key once, at the import",
-    "auth": "`wrap.digest`, with tls-auth",
+    "auth": "`wrap.digest`, with tls-auth; `auth`, with CBC ciphers",
     "ca": "`tls.ca`",
     "cd": "the folder of the files that are named",
     "cert": "`tls.certificate`",
-    "cipher": "nothing: ciphers are negotiated; `none` is refused",
+    "cipher": "`fallback_cipher`, if it is one of the CBC family; ciphers are negotiated; `none` is refused",
     "client": "`role: client`",
     "connection": "one entry of `remotes`, with `remote_sizes`",
     "crl-verify": "`tls.crl`; a folder is refused",
     "data-ciphers": "`ciphers`; `DEFAULT` stands for all of ours",
+    "data-ciphers-fallback": "`fallback_cipher`",
     "dev": "`tap.name`, if it is more than `tap`; `tun` is refused",
     "dev-type": "must be `tap`",
     "explicit-exit-notify": "`exit_notify`",

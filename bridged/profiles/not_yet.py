@@ -14,7 +14,6 @@ Ability = Literal[
     "tcp",
     "compression",
     "fragment",
-    "cbc",
     "passwords",
     "tls_crypt_v2",
     "static_key",
@@ -48,10 +47,6 @@ NOT_YET: Final[Mapping[Ability, Missing]] = {
     ),
     "fragment": Missing(
         "its framing is not supported by this version; remove the line at both ends", ("mtu-dynamic",)
-    ),
-    "cbc": Missing(
-        "ciphers of the CBC family are not supported by this version; both ends need one of AES-256-GCM, "
-        "AES-128-GCM, CHACHA20-POLY1305 (every OpenVPN from 2.4 on has them)",
     ),
     "passwords": Missing(
         "user names and passwords are not supported by this version; use certificates only (at a client: "

@@ -70,7 +70,7 @@ class Profile:
     that the MSS must fit. `addresses` (such as 192.0.2.1/24) belong to the bridge. `directory`: `cd`.
     `remote_sizes`: `mss` and `wan_mtu` of single servers, if they differ. `pkcs12`: CA, certificate and key
     in one file, or its Base64 text. `password`: the file of `askpass`. `bridge`: the one that a script of the
-    file names. `server`: of a server's file only.
+    file names. `server`: of a server's file only. `digest`: of the HMAC with CBC ciphers.
     """
 
     server: ServerSettings | None = None
@@ -96,6 +96,8 @@ class Profile:
     wrap_direction: Literal[0, 1] | None = None
     wrap_digest: str | None = None
     ciphers: list[str] = field(default_factory=list)
+    fallback_cipher: str | None = None
+    digest: str | None = None
     key_derivation: Literal["exporter"] | None = None
     tap_name: str | None = None
     tap_mac: MacAddress | None = None

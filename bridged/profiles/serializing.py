@@ -79,13 +79,17 @@ def _trust(profile: Profile) -> Iterator[str]:
         yield f"tls-version-max {profile.version_max}"
     if profile.ciphers:
         # A 2.4 client announces `cipher`.
-        yield f"cipher {profile.ciphers[0]}"
-        yield "ignore-unknown-option data-ciphers peer-fingerprint"
+        yield f"cipher {profile.fallback_cipher or profile.ciphers[0]}"
+        yield "ignore-unknown-option data-ciphers data-ciphers-fallback peer-fingerprint"
         yield f"data-ciphers {':'.join(profile.ciphers)}"
+    if profile.fallback_cipher is not None:
+        yield f"data-ciphers-fallback {profile.fallback_cipher}"
     if profile.wrap == "tls-auth":
         yield f"auth {profile.wrap_digest or 'SHA1'}"
-        if profile.wrap_direction is not None:
-            yield f"key-direction {profile.wrap_direction}"
+    elif profile.digest is not None:
+        yield f"auth {profile.digest}"
+    if profile.wrap == "tls-auth" and profile.wrap_direction is not None:
+        yield f"key-direction {profile.wrap_direction}"
 
 
 def _life(profile: Profile) -> Iterator[str]:

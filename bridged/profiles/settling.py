@@ -79,12 +79,28 @@ def _settle_suites(draft: Draft, source: str) -> list[ConfigurationError]:
 
 
 def _settle_digest(draft: Draft) -> None:
-    if draft.profile.wrap != "tls-auth" or draft.digest is None:
+    profile = draft.profile
+    profile.fallback_cipher = draft.fallback_cipher or profile.fallback_cipher
+    if draft.digest is None:
         return
-    name = draft.digest[1]
-    if name not in DIGESTS:
+    line, name = draft.digest
+    old = [
+        cipher for cipher in (*profile.ciphers, profile.fallback_cipher) if (cipher or "").endswith("-CBC")
+    ]
+    if name in DIGESTS:
+        if profile.wrap == "tls-auth":
+            profile.wrap_digest = name
+        elif old:
+            profile.digest = name
+    elif profile.wrap == "tls-auth":
         raise Refusal(f"{name} cannot be used with tls-auth; the server must use one of {', '.join(DIGESTS)}")
-    draft.profile.wrap_digest = name
+    elif old:
+        profile.fallback_cipher = None
+        profile.ciphers = [cipher for cipher in profile.ciphers if cipher not in old]
+        text = (
+            f"{name} is not supported, so {', '.join(map(str, old))} cannot be used; AEAD ciphers need none"
+        )
+        profile.notices.append(Notice(line, text, "auth"))
 
 
 def _settle_device(draft: Draft, source: str) -> list[ConfigurationError]:

@@ -132,6 +132,8 @@ def _add_tunnel(families: Families, tunnel: TunnelStatus) -> None:
     name = tunnel.name
     families.set("tunnel_up", (name,), tunnel.up)
     families.set("tunnel_peers", (name,), sum(peer.sessions for peer in tunnel.peers))
+    old = sum(peer.sessions for peer in tunnel.peers if peer.cipher is not None and "-CBC" in peer.cipher)
+    families.set("tunnel_old_cipher_peers", (name,), old)
     families.set("tunnel_peers_limit", (name,), tunnel.peers_limit)
     info = (name, tunnel.role, tunnel.transport, tunnel.wrap, tunnel.bridge)
     families.set("tunnel_info", info, 1)

@@ -57,6 +57,9 @@ METRICS: Final[tuple[MetricRow, ...]] = (
     ),
     _gauge("tunnel_up", _T, "Whether the tunnel works: a server listens, a client is connected."),
     _gauge("tunnel_peers", _T, "Sessions established now."),
+    _gauge(
+        "tunnel_old_cipher_peers", _T, "Sessions established now with a CBC cipher, for peers without AEAD."
+    ),
     _gauge("tunnel_peers_limit", _T, "Sessions allowed at once."),
     _gauge("tunnel_info", (*_T, "role", "transport", "wrap", "bridge"), "Settings of the tunnel; always 1."),
     _gauge("bridge_port_up", ("bridge", "port"), "Whether a port has carrier and is in the bridge."),

@@ -7,6 +7,7 @@ controls every byte on both sides.
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import time
@@ -28,6 +29,7 @@ from bridged.errors import RemoteProtocolError
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.keys.key_derivation import DataKey, slice_keys
 from bridged.protocol.packets import data_packet
+from bridged.protocol.packets.cbc_packet import CbcHmac, open_cbc, seal_cbc
 from bridged.protocol.role import Role
 from bridged.units import KeyId, Octets, PeerHandle, Seconds, WirePeerId
 from tests.lab.waiting import PATIENCE, wait_for
@@ -77,9 +79,16 @@ class HandPeer:
     """A remote end: a UDP socket, the keys of the client's side, and its own packet ids."""
 
     def __init__(
-        self, number: int, cipher: Cipher, *, is_v2: bool = True, wire_id: int | None = None
+        self,
+        number: int,
+        cipher: Cipher,
+        *,
+        is_v2: bool = True,
+        wire_id: int | None = None,
+        digest: str = "SHA1",
     ) -> None:
         self.number = number
+        self.digest = digest
         self.handle = PeerHandle(number)
         self.cipher = cipher
         self.wire_id = WirePeerId(number if wire_id is None else wire_id)
@@ -104,7 +113,8 @@ class HandPeer:
     def key(self, role: Role, key_id: int | None = None) -> DataKey:
         """The key of one end; key ids have different material."""
         number = self.key_id if key_id is None else key_id
-        return slice_keys(material(self.number * 8 + number), role, self.cipher, KeyId(number))
+        octets = material(self.number * 8 + number)
+        return slice_keys(octets, role, self.cipher, KeyId(number), digest=self.digest)
 
     def seal(self, payload: bytes, *, packet_id: int | None = None, key_id: int | None = None) -> bytes:
         """The packet of a payload under the client's key."""
@@ -112,12 +122,17 @@ class HandPeer:
             packet_id, self.next_id = self.next_id, self.next_id + 1
         key = self.key(Role.CLIENT, key_id)
         header = data_packet.serialize_data_header(key.key_id, self.wire_id if self.is_v2 else None)
+        if key.digest is not None:
+            sealer = CbcHmac(key.send_key, key.digest, key.send_hmac)
+            return seal_cbc(sealer, os.urandom(16), header, packet_id, payload)
         aead = data_packet.make_aead(self.cipher, key.send_key)
         return data_packet.seal(aead, bytes(key.send_iv), header, packet_id, payload)
 
     def open(self, packet: bytes) -> data_packet.OpenedData:
         """What the data plane sealed."""
         key = self.key(Role.CLIENT, packet[0] & 7)
+        if key.digest is not None:
+            return open_cbc(CbcHmac(key.receive_key, key.digest, key.receive_hmac), packet)
         aead = data_packet.make_aead(self.cipher, key.receive_key)
         return data_packet.open(aead, bytes(key.receive_iv), packet)
 
@@ -207,12 +222,13 @@ class Rig:
         name: str = "",
         is_v2: bool = True,
         takes_any_id: bool = False,
+        digest: str = "SHA1",
         ping: float | None = None,
         ping_restart: float | None = None,
         with_key: bool = True,
     ) -> HandPeer:
         """Add a peer, with a key in use both ways unless `with_key` is false."""
-        hand = HandPeer(number, cipher, is_v2=is_v2)
+        hand = HandPeer(number, cipher, is_v2=is_v2, digest=digest)
         hand.target = ("127.0.0.1", self.port)
         self.peers.append(hand)
         settings = PeerSettings(

@@ -10,6 +10,7 @@ from tests.vectors.vector_files import DATA_NOT_YET, FRAMING_NOT_YET, SCENARIOS,
 
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.packets import data_packet
+from bridged.protocol.packets.cbc_packet import CbcHmac, open_cbc, seal_cbc
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.keys.key_derivation import DataKey, slice_keys
 from bridged.protocol.packets.occ import PING, OccType, is_occ, parse_occ, serialize_occ
@@ -24,6 +25,7 @@ COVERED = {
     "a02-tlsauth-sha1-aes128gcm-prf": 92,
     "a03-plain-chacha20": 88,
     "a04-tcp-tlscryptv2-aes256gcm": 76,
+    "a05-tlsauth-sha256-aes256cbc": 89,
     "a06-fragment-aes256gcm": 117,
     "a08-userpass-authtoken": 67,
     "a09-loss-20-percent": 55,
@@ -40,7 +42,24 @@ def keys_of(scenario: str, frame: dict[str, Any], role: Role) -> DataKey:
     secrets = load(scenario, "secrets")
     state = next(state for state in secrets["key_states"] if state["id"] == frame["key_state"])
     cipher = Cipher.parse(secrets["data_channel"]["cipher"])
-    return slice_keys(bytes.fromhex(state["key2"]), role, cipher, KeyId(state["key_id"]))
+    digest = secrets["data_channel"]["auth"] or "SHA1"
+    return slice_keys(bytes.fromhex(state["key2"]), role, cipher, KeyId(state["key_id"]), digest=digest)
+
+
+def opened(key: DataKey, wire: bytes) -> data_packet.OpenedData:
+    if key.digest is not None:
+        return open_cbc(CbcHmac(key.receive_key, key.digest, key.receive_hmac), wire)
+    return data_packet.open(data_packet.make_aead(key.cipher, key.receive_key), bytes(key.receive_iv), wire)
+
+
+def sealed(key: DataKey, header: bytes, packet_id: int, payload: bytes, wire: bytes) -> bytes:
+    """`wire`: the packet as it was, of which only the random IV is used."""
+    if key.digest is not None:
+        cbc = CbcHmac(key.send_key, key.digest, key.send_hmac)
+        iv_at = len(header) + cbc.mac_length
+        return seal_cbc(cbc, wire[iv_at : iv_at + 16], header, packet_id, payload)
+    aead = data_packet.make_aead(key.cipher, key.send_key)
+    return data_packet.seal(aead, bytes(key.send_iv), header, packet_id, payload)
 
 
 def test_every_scenario_of_the_folder_is_accounted_for() -> None:
@@ -57,35 +76,39 @@ def test_sliced_keys_are_those_that_openvpn_used(scenario: str) -> None:
     secrets = load(scenario, "secrets")
     for state in secrets["key_states"]:
         cipher = Cipher.parse(secrets["data_channel"]["cipher"])
-        key = slice_keys(bytes.fromhex(state["key2"]), Role.CLIENT, cipher, KeyId(state["key_id"]))
-        assert key.send_key.hex() == state["client_to_server"]["cipher_key"]
-        assert key.send_iv.hex() == state["client_to_server"]["implicit_iv"]
-        assert key.receive_key.hex() == state["server_to_client"]["cipher_key"]
-        assert key.receive_iv.hex() == state["server_to_client"]["implicit_iv"]
+        digest = secrets["data_channel"]["auth"] or "SHA1"
+        material = bytes.fromhex(state["key2"])
+        key = slice_keys(material, Role.CLIENT, cipher, KeyId(state["key_id"]), digest=digest)
+        second = "hmac_key" if cipher.is_cbc else "implicit_iv"
+        sending, receiving = state["client_to_server"], state["server_to_client"]
+        assert key.send_key.hex() == sending["cipher_key"]
+        assert (key.send_hmac or key.send_iv).hex() == sending[second]
+        assert key.receive_key.hex() == receiving["cipher_key"]
+        assert (key.receive_hmac or key.receive_iv).hex() == receiving[second]
 
 
 @pytest.mark.parametrize("scenario", COVERED)
 def test_data_packets_open_to_the_plaintext(scenario: str) -> None:
     for frame in data_frames(scenario):
         key = keys_of(scenario, frame, sender(frame).peer)
-        aead = data_packet.make_aead(key.cipher, key.receive_key)
-        opened = data_packet.open(aead, bytes(key.receive_iv), bytes.fromhex(frame["wire"]))
-        assert opened.payload.hex() == frame["plaintext"]
-        assert opened.packet_id == frame["packet_id"]
-        assert opened.header.key_id == frame["key_id"] == key.key_id
-        assert opened.header.opcode == frame["opcode_number"]
-        assert opened.header.peer_id == frame.get("peer_id")
+        packet = opened(key, bytes.fromhex(frame["wire"]))
+        assert packet.payload.hex() == frame["plaintext"]
+        assert packet.packet_id == frame["packet_id"]
+        assert packet.header.key_id == frame["key_id"] == key.key_id
+        assert packet.header.opcode == frame["opcode_number"]
+        assert packet.header.peer_id == frame.get("peer_id")
 
 
 @pytest.mark.parametrize("scenario", COVERED)
 def test_data_packets_seal_to_the_same_octets(scenario: str) -> None:
     for frame in data_frames(scenario):
         key = keys_of(scenario, frame, sender(frame))
-        aead = data_packet.make_aead(key.cipher, key.send_key)
         header = data_packet.serialize_data_header(frame["key_id"], frame.get("peer_id"))
         payload = bytes.fromhex(frame["plaintext"])
-        wire = data_packet.seal(aead, bytes(key.send_iv), header, frame["packet_id"], payload)
+        wire = sealed(key, header, frame["packet_id"], payload, bytes.fromhex(frame["wire"]))
         assert wire.hex() == frame["wire"]
+        if key.cipher.is_cbc:
+            continue
         overhead = data_packet.OVERHEAD_V1 if len(header) == 1 else data_packet.OVERHEAD_V2
         assert len(wire) == len(payload) + overhead
 
@@ -94,20 +117,23 @@ def test_data_packets_seal_to_the_same_octets(scenario: str) -> None:
 def test_an_octet_changed_is_a_tag_mismatch_except_in_the_first_octet_of_data_v1(scenario: str) -> None:
     for frame in data_frames(scenario)[:10]:
         key = keys_of(scenario, frame, sender(frame).peer)
-        aead = data_packet.make_aead(key.cipher, key.receive_key)
         wire = bytes.fromhex(frame["wire"])
         other_key_id = bytes((wire[0] ^ 1,)) + wire[1:]
-        if frame["opcode_number"] == Opcode.DATA_V1:
-            assert data_packet.open(aead, bytes(key.receive_iv), other_key_id).payload
+        begin = 1
+        if key.cipher.is_cbc:
+            # The HMAC does not cover the header.
+            begin = 4
+        elif frame["opcode_number"] == Opcode.DATA_V1:
+            assert opened(key, other_key_id).payload
         else:
             with pytest.raises(RemoteProtocolError) as error:
-                data_packet.open(aead, bytes(key.receive_iv), other_key_id)
+                opened(key, other_key_id)
             assert error.value.code == "tag_mismatch"
-        for position in range(1, len(wire), max(1, len(wire) // 30)):
+        for position in range(begin, len(wire), max(1, len(wire) // 30)):
             changed = bytearray(wire)
             changed[position] ^= 0x80
             with pytest.raises(RemoteProtocolError) as error:
-                data_packet.open(aead, bytes(key.receive_iv), bytes(changed))
+                opened(key, bytes(changed))
             assert error.value.code == "tag_mismatch"
 
 

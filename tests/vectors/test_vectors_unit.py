@@ -8,6 +8,7 @@ import pytest
 from tests.vectors.vector_files import UNIT_NOT_YET, unit_cases
 
 from bridged.protocol.packets import data_packet
+from bridged.protocol.packets.cbc_packet import CbcHmac, open_cbc, seal_cbc
 from bridged.protocol.packets import occ
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.keys.key_derivation import derive_by_prf, prf, slice_keys
@@ -35,10 +36,10 @@ COVERED = {
     "tls_crypt": 37,
     "tls_auth": 18,
     "aead_seal": 52,
+    "cbc_hmac_seal": 4,
     "key_method_2": 30,
 }
 PARTLY_NOT_YET = {
-    ("key_material_to_direction_keys", "a05-tlsauth-sha256-aes256cbc"): "CBC with HMAC",
     ("key_material_to_direction_keys", "a12-aead-epoch"): "epoch data format",
     ("tls_crypt", "a04-tcp-tlscryptv2-aes256gcm"): "WKc behind the packet",
 }
@@ -54,7 +55,7 @@ def built_cases(group: str) -> list[dict[str, Any]]:
 
 def is_built(group: str, case: dict[str, Any]) -> bool:
     if group == "key_material_to_direction_keys":
-        return bool(case["format"] == "aead")
+        return bool(case["format"] != "aead-epoch")
     return not (group == "tls_crypt" and "wkc" in case)
 
 
@@ -90,14 +91,19 @@ def test_prf(case: dict[str, Any]) -> None:
 @pytest.mark.parametrize("case", cases("key_material_to_direction_keys"))
 def test_key_material_is_sliced_for_both_roles(case: dict[str, Any]) -> None:
     cipher = Cipher.parse(case["cipher"])
-    client = slice_keys(octets(case["key_material"]), Role.CLIENT, cipher, KeyId(0))
-    server = slice_keys(octets(case["key_material"]), Role.SERVER, cipher, KeyId(0))
+    digest = case["auth"] or "SHA1"
+    client = slice_keys(octets(case["key_material"]), Role.CLIENT, cipher, KeyId(0), digest=digest)
+    server = slice_keys(octets(case["key_material"]), Role.SERVER, cipher, KeyId(0), digest=digest)
     assert (client.send_key, client.send_iv) == (server.receive_key, server.receive_iv)
     assert (client.receive_key, client.receive_iv) == (server.send_key, server.send_iv)
-    assert client.send_key.hex() == case["client_to_server"]["cipher_key"]
-    assert client.send_iv.hex() == case["client_to_server"]["implicit_iv"]
-    assert server.send_key.hex() == case["server_to_client"]["cipher_key"]
-    assert server.send_iv.hex() == case["server_to_client"]["implicit_iv"]
+    assert (client.send_hmac, client.receive_hmac) == (server.receive_hmac, server.send_hmac)
+    for key, direction in ((client, "client_to_server"), (server, "server_to_client")):
+        expected = {"cipher_key": key.send_key.hex()}
+        if cipher.is_cbc:
+            expected["hmac_key"] = key.send_hmac.hex()
+        else:
+            expected["implicit_iv"] = key.send_iv.hex()
+        assert case[direction] == expected
 
 
 @pytest.mark.parametrize("case", cases("dynamic_tls_crypt_key"))
@@ -159,6 +165,15 @@ def test_aead_seal(case: dict[str, Any]) -> None:
     iv, plaintext = octets(case["implicit_iv"]), octets(case["plaintext"])
     assert data_packet.seal(aead, iv, header, case["packet_id"], plaintext).hex() == case["packet"]
     assert data_packet.open(aead, iv, octets(case["packet"])).payload == plaintext
+
+
+@pytest.mark.parametrize("case", cases("cbc_hmac_seal"))
+def test_cbc_hmac_seal(case: dict[str, Any]) -> None:
+    key = CbcHmac(octets(case["cipher_key"]), case["auth"], octets(case["hmac_key"]))
+    header = data_packet.serialize_data_header(case["key_id"], case["peer_id"])
+    iv, plaintext = octets(case["iv"]), octets(case["plaintext"])
+    assert seal_cbc(key, iv, header, case["packet_id"], plaintext).hex() == case["packet"]
+    assert open_cbc(key, octets(case["packet"])).payload == plaintext
 
 
 @pytest.mark.parametrize("case", cases("key_method_2"))

@@ -33,8 +33,8 @@ from bridged.dataplane.portable.gate import Gate
 from bridged.dataplane.portable.loop import TICK_SECONDS, Loop
 from bridged.dataplane.portable.snapshots import Snapshots
 from bridged.dataplane.portable.tables.fdb import Fdb, age_of, check_station
+from bridged.dataplane.portable.tables.key_formats import make_slot
 from bridged.dataplane.portable.tables.key_use import KeyUse
-from bridged.dataplane.portable.tables.keys import KeySlot
 from bridged.dataplane.portable.tables.peers import Peer, PeerTable
 from bridged.dataplane.portable.timers import PeerTimers
 from bridged.dataplane.portable.transport.udp import UdpTransport
@@ -194,7 +194,7 @@ class PortableDataPlane:
             renegotiate_bytes=self._settings.renegotiate_bytes,
             renegotiate_packets=self._settings.renegotiate_packets,
         )
-        slot = KeySlot(key, self._settings.replay_window, use)
+        slot = make_slot(key, self._settings.replay_window, use)
         with self._gate:
             peer = self._table.get(handle)
             self._table.install(peer, slot)

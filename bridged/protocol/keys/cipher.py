@@ -13,12 +13,15 @@ from bridged.errors import ConfigurationError
 
 
 class Cipher(Enum):
-    """An AEAD cipher; the value is its name in peer info, options string and PUSH_REPLY."""
+    """The value is its name in peer info, options string and PUSH_REPLY. CBC ciphers go with an HMAC."""
 
     AES_256_GCM = "AES-256-GCM"
     AES_192_GCM = "AES-192-GCM"
     AES_128_GCM = "AES-128-GCM"
     CHACHA20_POLY1305 = "CHACHA20-POLY1305"
+    AES_256_CBC = "AES-256-CBC"
+    AES_192_CBC = "AES-192-CBC"
+    AES_128_CBC = "AES-128-CBC"
 
     @property
     def key_length(self) -> int:
@@ -28,7 +31,12 @@ class Cipher(Enum):
     @property
     def is_aes_gcm(self) -> bool:
         """The AEAD usage limit of data.md#3-3 applies."""
-        return self is not Cipher.CHACHA20_POLY1305
+        return self.value.endswith("-GCM")
+
+    @property
+    def is_cbc(self) -> bool:
+        """It has no tag of its own: an HMAC authenticates its packets (data.md#2-2)."""
+        return self.value.endswith("-CBC")
 
     @classmethod
     def find(cls, name: str) -> Cipher | None:
@@ -57,6 +65,9 @@ _KEY_LENGTH: Final = {
     Cipher.AES_192_GCM: 24,
     Cipher.AES_128_GCM: 16,
     Cipher.CHACHA20_POLY1305: 32,
+    Cipher.AES_256_CBC: 32,
+    Cipher.AES_192_CBC: 24,
+    Cipher.AES_128_CBC: 16,
 }
 _BY_NAME: Final = {cipher.value: cipher for cipher in Cipher}
 _ALIASES: Final = {

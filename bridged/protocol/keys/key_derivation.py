@@ -12,6 +12,7 @@ from typing import Final
 
 from bridged.errors import LocalProtocolError
 from bridged.protocol.keys.cipher import Cipher
+from bridged.protocol.keys.digest import digest_length
 from bridged.protocol.keys.key_exchange import ClientKeyMessage, ServerKeyMessage
 from bridged.protocol.role import Role
 from bridged.units import KeyId
@@ -31,7 +32,8 @@ _SLOT: Final = 64
 class DataKey:
     """Keys of one key id, seen from this end. Secret bytes never show in repr.
 
-    Keys have `cipher.key_length` bytes, IVs (the implicit part of the nonce) 8.
+    Keys have `cipher.key_length` bytes, IVs (the implicit part of the nonce) 8. With a CBC cipher there are
+    no IVs, but `digest` and the keys of its HMAC.
     """
 
     key_id: KeyId
@@ -40,10 +42,14 @@ class DataKey:
     send_iv: bytearray = field(repr=False)
     receive_key: bytearray = field(repr=False)
     receive_iv: bytearray = field(repr=False)
+    digest: str | None = None
+    send_hmac: bytearray = field(default_factory=bytearray, repr=False)
+    receive_hmac: bytearray = field(default_factory=bytearray, repr=False)
 
     def zeroise(self) -> None:
         """Overwrite the secrets; the key is unusable afterwards."""
-        for secret in (self.send_key, self.send_iv, self.receive_key, self.receive_iv):
+        ivs = self.send_iv, self.receive_iv
+        for secret in (self.send_key, self.receive_key, *ivs, self.send_hmac, self.receive_hmac):
             secret[:] = bytes(len(secret))
 
 
@@ -73,19 +79,29 @@ def derive_by_prf(
     return prf(master, _EXPANSION_LABEL, seed, KEY_MATERIAL_LENGTH)
 
 
-def slice_keys(material: bytes, role: Role, cipher: Cipher, key_id: KeyId) -> DataKey:
-    """Cut the keys of both directions out of the key material, for the end that has `role`."""
+def slice_keys(
+    material: bytes, role: Role, cipher: Cipher, key_id: KeyId, *, digest: str = "SHA1"
+) -> DataKey:
+    """Cut the keys of both directions out of the key material, for the end that has `role`.
+
+    `digest`: that of the HMAC, for CBC ciphers.
+    """
     if len(material) != KEY_MATERIAL_LENGTH:
         raise LocalProtocolError(f"key material has {KEY_MATERIAL_LENGTH} bytes, not {len(material)}")
+    second_length = digest_length(digest) if cipher.is_cbc else IMPLICIT_IV_LENGTH
     halves = [
         (
             bytearray(material[start : start + cipher.key_length]),
-            bytearray(material[start + _SLOT : start + _SLOT + IMPLICIT_IV_LENGTH]),
+            bytearray(material[start + _SLOT : start + _SLOT + second_length]),
         )
         for start in (0, 2 * _SLOT)
     ]
     # The client sends with the first half. For tls-crypt it is the other way round (control.md#2-4).
     send, receive = halves if role is Role.CLIENT else reversed(halves)
+    if cipher.is_cbc:
+        return DataKey(
+            key_id, cipher, send[0], bytearray(), receive[0], bytearray(), digest, send[1], receive[1]
+        )
     return DataKey(key_id, cipher, send[0], send[1], receive[0], receive[1])
 
 

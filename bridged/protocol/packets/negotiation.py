@@ -145,11 +145,12 @@ def split_cipher_names(text: str) -> tuple[str, ...]:
 
 
 def choose_cipher_for_client(
-    server_ciphers: Sequence[Cipher], peer_info: PeerInfo, remote_options: str
+    server_ciphers: Sequence[Cipher], peer_info: PeerInfo, remote_options: str, fallback: Cipher | None = None
 ) -> Cipher:
     """The server's choice for one client: the first of its own list that the client can use.
 
-    `remote_options` is the client's options string.
+    `remote_options` is the client's options string. `fallback`: for clients that negotiate none, and name
+    this one or none at all.
 
     Raises:
         RemoteProtocolError: `cipher_mismatch`; answer AUTH_FAILED,CIPHER_MISMATCH_REASON.
@@ -165,23 +166,32 @@ def choose_cipher_for_client(
     for cipher in server_ciphers:
         if cipher.value in usable:
             return cipher
+    if fallback is not None and not peer_info.accepts_pushed_cipher and usable <= {fallback.value}:
+        return fallback
     raise _mismatch(sorted(usable), server_ciphers)
 
 
 CIPHER_MISMATCH_REASON: Final = "Data channel cipher negotiation failed (no shared cipher)"
 
 
-def accept_pushed_cipher(client_ciphers: Sequence[Cipher], pushed: str | None, remote_options: str) -> Cipher:
-    """The client's decision: the pushed cipher, or what the server's options string names.
+def accept_pushed_cipher(
+    client_ciphers: Sequence[Cipher],
+    pushed: str | None,
+    remote_options: str,
+    fallback: Cipher | None = None,
+) -> Cipher:
+    """The client's decision: the pushed cipher, or what the server's options string names, or `fallback`.
 
     Raises:
         RemoteProtocolError: `cipher_mismatch`; restart the connection.
     """
     name = pushed if pushed is not None else option_value(remote_options, "cipher")
     if name is None:
-        raise RemoteProtocolError("cipher_mismatch", "the server names no cipher")
+        if fallback is not None:
+            return fallback
+        raise RemoteProtocolError("cipher_mismatch", "the server names no cipher; set `fallback_cipher`")
     cipher = Cipher.find(name)
-    if cipher is not None and cipher in client_ciphers:
+    if cipher is not None and cipher in (*client_ciphers, fallback):
         return cipher
     raise _mismatch([printable(name, 64)], client_ciphers)
 

@@ -197,7 +197,9 @@ class ClientConversation:
             return
         if pushed.uses_exporter and not settings.use_exporter:
             raise RemoteProtocolError("push_failed", "the server wants the exporter, which we did not offer")
-        cipher = accept_pushed_cipher(settings.ciphers, pushed.cipher, remote_options)
+        cipher = accept_pushed_cipher(
+            settings.ciphers, pushed.cipher, remote_options, settings.fallback_cipher
+        )
         expected = build_options_string(link_options(settings).mirrored())
         self.terms = Negotiated(
             cipher=cipher,

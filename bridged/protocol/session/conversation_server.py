@@ -115,7 +115,10 @@ class ServerConversation:
                 raise RemoteProtocolError("framing_mismatch", foreign.at("client"))
             if message.has_overlong_credentials:
                 raise RemoteProtocolError("auth_failed", "user name or password is too long")
-            self._cipher = choose_cipher_for_client(self._core.settings.ciphers, self._info, message.options)
+            settings = self._core.settings
+            self._cipher = choose_cipher_for_client(
+                settings.ciphers, self._info, message.options, settings.fallback_cipher
+            )
         except RemoteProtocolError as error:
             text = CIPHER_MISMATCH_REASON if error.code == "cipher_mismatch" else error.message
             self._refusal = (error.code, text)

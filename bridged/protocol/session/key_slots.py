@@ -198,8 +198,9 @@ class KeySlots:
             material = key.engine.export(EXPORTER_DATA_KEYS, KEY_MATERIAL_LENGTH)
         else:
             material = self._material_by_prf(key)
-        role = self._core.settings.role
-        self._core.emit(InstallKey(slice_keys(material, role, terms.cipher, key.key_id)))
+        settings = self._core.settings
+        keys = slice_keys(material, settings.role, terms.cipher, key.key_id, digest=settings.digest)
+        self._core.emit(InstallKey(keys))
         key.is_installed = True
 
     def derive(self, key: KeyState, terms: Negotiated, now: float) -> None:

@@ -20,10 +20,12 @@ class SessionSettings:
     """Client or server."""
     ciphers: tuple[Cipher, ...]
     """Accepted for the data channel, the preferred one first."""
+    fallback_cipher: Cipher | None = None
+    """For peers that negotiate no cipher (`data-ciphers-fallback`)."""
     tun_mtu: int = 1500
     """The largest Ethernet payload."""
     digest: str = "SHA1"
-    """OpenVPN's `auth`."""
+    """OpenVPN's `auth`: of the options string, and of the HMAC with CBC ciphers."""
     wrap_name: str = "none"
     """`none`, `tls-auth` or `tls-crypt`."""
     wrap_key: StaticKey | None = None

@@ -16,6 +16,10 @@ UNASKED_PASSWORD: Final = (
     "it sends a user name and password, which are not checked here: its certificate alone lets it in; "
     "remove `auth-user-pass` there"
 )
+OLD_CIPHER: Final = (
+    "its frames go under {cipher}, which is slow and old; allow AES-256-GCM at both ends "
+    "(every OpenVPN from 2.4 on has it)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,16 @@ class Negotiated:
     """The client sent a user name or a password, which nothing checks."""
 
     @property
+    def old_cipher(self) -> str | None:
+        """What to do about a cipher of the CBC family; None for an AEAD cipher."""
+        return OLD_CIPHER.format(cipher=self.cipher.value) if self.cipher.is_cbc else None
+
+    @property
     def remarks(self) -> tuple[str, ...]:
         """What an operator may want to fix, in words."""
-        differences = tuple(f"options differ: {text}" for text in self.warnings)
-        return (UNASKED_PASSWORD, *differences) if self.has_unasked_password else differences
+        remarks = [f"options differ: {text}" for text in self.warnings]
+        if self.old_cipher is not None:
+            remarks.insert(0, self.old_cipher)
+        if self.has_unasked_password:
+            remarks.insert(0, UNASKED_PASSWORD)
+        return tuple(remarks)

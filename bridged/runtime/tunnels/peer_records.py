@@ -75,6 +75,8 @@ class PeerRecords:
         )
         for warning in terms.warnings:
             self.log.warning("options_differ", peer=link.name, difference=warning)
+        if terms.old_cipher is not None:
+            self.log.warning("old_cipher", peer=link.name, detail=terms.old_cipher)
         if terms.has_unasked_password:
             self.statistics.authentications["password", "ignored"] += 1
             self.log.warning("password_ignored", peer=link.name, detail=UNASKED_PASSWORD)

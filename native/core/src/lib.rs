@@ -13,6 +13,7 @@ pub mod coalesce;
 pub mod fdb;
 mod hashing;
 pub mod headers;
+pub mod layout;
 pub mod limits;
 pub mod local_cache;
 pub mod moderation;

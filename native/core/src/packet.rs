@@ -23,8 +23,6 @@ pub const TAG_OCTETS: usize = 16;
 pub const NONCE_OCTETS: usize = 12;
 /// Bytes of the implicit IV, the nonce's constant part.
 pub const IMPLICIT_IV_OCTETS: usize = 8;
-/// Bytes in front of the ciphertext of DATA_V1.
-pub const OVERHEAD_V1: usize = HEADER_V1 + PACKET_ID_OCTETS + TAG_OCTETS;
 /// Bytes in front of the ciphertext of DATA_V2.
 pub const OVERHEAD_V2: usize = HEADER_V2 + PACKET_ID_OCTETS + TAG_OCTETS;
 /// The peer id that means "none"; also the largest that fits.
@@ -136,6 +134,23 @@ impl DataHeader {
                 *room = [OPCODE_DATA_V1 << 3 | key_id, p0, p1, p2, p3];
                 room.len()
             }
+        }
+    }
+
+    /// Write the header alone to the start of `packet`; how many bytes that were (4 or 1; 0: no room).
+    pub fn write_first(&self, packet: &mut [u8]) -> usize {
+        let key_id = self.key_id & 7;
+        match (self.peer_id, packet) {
+            (Some(peer_id), [first, a, b, c, ..]) => {
+                let [_, high, middle, low] = peer_id.to_be_bytes();
+                (*first, *a, *b, *c) = (OPCODE_DATA_V2 << 3 | key_id, high, middle, low);
+                HEADER_V2
+            }
+            (None, [first, ..]) => {
+                *first = OPCODE_DATA_V1 << 3 | key_id;
+                HEADER_V1
+            }
+            _ => 0,
         }
     }
 

@@ -5,9 +5,9 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bridged_core::limits::KeyLimits;
-use bridged_core::packet::{DataHeader, DataPacket, LEAST_FRAME_OCTETS, OVERHEAD_V1, OVERHEAD_V2};
+use bridged_core::packet::{DataHeader, DataPacket, LEAST_FRAME_OCTETS};
 use bridged_worker::keys::{KeySlot, SPARE_OCTETS};
-use bridged_worker::{Cipher, Key, Reason};
+use bridged_worker::{Cipher, Key, KeyFormat, Reason};
 
 const WINDOW: u32 = 70;
 const BEHIND: [u8; SPARE_OCTETS] = *b"what lies behind";
@@ -24,7 +24,7 @@ struct Model {
 impl Model {
     /// The payload of a datagram, or why there is none.
     fn open(&mut self, datagram: &[u8], is_v2: bool) -> Result<&[u8], Reason> {
-        if datagram.len() <= if is_v2 { OVERHEAD_V2 } else { OVERHEAD_V1 } {
+        if datagram.len() <= (DataHeader { key_id: 0, peer_id: is_v2.then_some(0) }).overhead() {
             return Err(Reason::ShortPacket);
         }
         let vouched = datagram[usize::from(!is_v2)..].to_vec();
@@ -50,6 +50,7 @@ fn slot(data: &[u8], send: u8, receive: u8) -> KeySlot {
     let key = Key {
         key_id: 3,
         cipher: Cipher::Aes256Gcm,
+        format: KeyFormat::Aead,
         send_key: secret(send).repeat(4).into(),
         send_iv: secret(send).into(),
         receive_key: secret(receive).repeat(4).into(),
@@ -77,7 +78,7 @@ pub fn open(data: &[u8]) {
                 let mut packet = [&vec![0; header.overhead()], &payload[..]].concat();
                 let mut ids = near.reserve(1);
                 let is_possible = number > 0 && ids.left() > 0;
-                assert_eq!(near.seal(&header, &mut packet, &mut ids), is_possible);
+                assert_eq!(near.seal(&header, &mut packet, number, &mut ids), is_possible);
                 if is_possible {
                     let found = DataPacket::parse(&packet).expect("our own packet");
                     assert_eq!(found.header, header);

@@ -130,6 +130,7 @@ struct Cipher {
 pub struct DataKey {
     key_id: u8,
     cipher: Cipher,
+    digest: Option<String>,
 }
 
 impl DataKey {
@@ -147,13 +148,24 @@ impl DataKey {
             let octets = octets.first_chunk::<8>().ok_or_else(|| bad(format!("{name} has fewer than 8 bytes")))?;
             Ok(Zeroizing::new(*octets))
         };
+        let unused = || Ok(Zeroizing::new([0; 8]));
+        let format = match &self.digest {
+            None => worker::KeyFormat::Aead,
+            Some(name) => worker::KeyFormat::Cbc(worker::HmacKeys {
+                digest: worker::Digest::parse(name).ok_or_else(|| bad(format!("digest {name} is unknown")))?,
+                send: octets("send_hmac")?,
+                receive: octets("receive_hmac")?,
+            }),
+        };
+        let has_ivs = matches!(format, worker::KeyFormat::Aead);
         Ok(worker::Key {
             key_id: self.key_id,
             cipher,
+            format,
             send_key: octets("send_key")?,
-            send_iv: iv("send_iv")?,
+            send_iv: if has_ivs { iv("send_iv") } else { unused() }?,
             receive_key: octets("receive_key")?,
-            receive_iv: iv("receive_iv")?,
+            receive_iv: if has_ivs { iv("receive_iv") } else { unused() }?,
         })
     }
 }

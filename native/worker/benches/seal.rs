@@ -6,7 +6,7 @@ use std::hint::black_box;
 use bridged_core::limits::KeyLimits;
 use bridged_core::packet::{DataHeader, OVERHEAD_V2};
 use bridged_worker::keys::{KeySlot, SPARE_OCTETS};
-use bridged_worker::{Cipher, Key};
+use bridged_worker::{Cipher, Key, KeyFormat};
 use criterion::{criterion_group, criterion_main, BatchSize, Criterion, Throughput};
 use zeroize::Zeroizing;
 
@@ -14,6 +14,7 @@ fn slot(cipher: Cipher) -> KeySlot {
     let key = Key {
         key_id: 0,
         cipher,
+        format: KeyFormat::Aead,
         send_key: Zeroizing::new(vec![7; cipher.key_length()]),
         send_iv: Zeroizing::new([7; 8]),
         receive_key: Zeroizing::new(vec![7; cipher.key_length()]),
@@ -32,12 +33,12 @@ fn benches(criterion: &mut Criterion) {
             let near = slot(cipher);
             let mut packet = vec![0; OVERHEAD_V2 + size];
             group.bench_function(format!("seal/{size}"), |bencher| {
-                bencher.iter(|| near.seal(&header, black_box(&mut packet), &mut near.reserve(1)));
+                bencher.iter(|| near.seal(&header, black_box(&mut packet), size, &mut near.reserve(1)));
             });
             let length = packet.len();
             group.bench_function(format!("open/{size}"), |bencher| {
                 let mut sealed = || {
-                    near.seal(&header, &mut packet, &mut near.reserve(1));
+                    near.seal(&header, &mut packet, size, &mut near.reserve(1));
                     let mut octets = packet.clone();
                     octets.resize(length + SPARE_OCTETS, 0);
                     octets
@@ -68,7 +69,7 @@ fn batches(criterion: &mut Criterion) {
             bencher.iter(|| {
                 let mut ids = key.reserve(count);
                 for packet in black_box(&mut source).chunks_mut(stride) {
-                    key.seal(&header, packet, &mut ids);
+                    key.seal(&header, packet, size, &mut ids);
                 }
             });
         });
@@ -77,7 +78,7 @@ fn batches(criterion: &mut Criterion) {
                 let mut ids = key.reserve(count);
                 for (packet, frame) in black_box(&mut room).chunks_mut(stride).zip(source.chunks(stride)) {
                     packet[OVERHEAD_V2..].copy_from_slice(&frame[OVERHEAD_V2..]);
-                    key.seal(&header, packet, &mut ids);
+                    key.seal(&header, packet, size, &mut ids);
                 }
             });
         });

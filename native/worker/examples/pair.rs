@@ -9,7 +9,7 @@ use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
-use bridged_worker::{Cipher, DataPlane, Key, PeerSettings, Settings, TapPort};
+use bridged_worker::{Cipher, DataPlane, Key, KeyFormat, PeerSettings, Settings, TapPort};
 use zeroize::Zeroizing;
 
 const IFF_TAP: libc::c_short = 0x0002;
@@ -75,6 +75,7 @@ fn main() {
     let key = Key {
         key_id: 0,
         cipher: Cipher::Aes256Gcm,
+        format: KeyFormat::Aead,
         send_key: first.0,
         send_iv: first.1,
         receive_key: second.0,

@@ -17,7 +17,7 @@ use bridged_sys::descriptor::{wait_readable, EventFd};
 use loom::thread::spawn;
 use zeroize::Zeroizing;
 
-use crate::contract::{Cipher, Event, Key, Mac, PeerSettings, Station, TapPort};
+use crate::contract::{Cipher, Event, Key, KeyFormat, Mac, PeerSettings, Station, TapPort};
 use crate::control::events::EventQueue;
 use crate::lan_to_wan::peer_batches::PeerBatcher;
 use crate::plane::DataPlane;
@@ -74,6 +74,7 @@ fn key(key_id: u8) -> Key {
     Key {
         key_id,
         cipher: Cipher::ChaCha20Poly1305,
+        format: KeyFormat::Aead,
         send_key: Zeroizing::new(vec![1; 32]),
         send_iv: Zeroizing::new([key_id; 8]),
         receive_key: Zeroizing::new(vec![2; 32]),

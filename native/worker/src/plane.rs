@@ -285,7 +285,7 @@ impl DataPlane {
         let table = self.shared.peers.table.load();
         let peer = table.get(handle)?;
         let slot = peer.key(key_id).ok_or_else(|| Error::UnknownKey { name: peer.name.clone(), key_id })?;
-        peer.sealing.store(Some(slot));
+        peer.seal_with(slot);
         peer.has_sealed.store(true, Release);
         self.shared.wake_timer(peer);
         Ok(())

@@ -16,7 +16,7 @@ use bridged_sys::thread::now;
 use bridged_sys::udp::{Options, UdpSocket};
 use zeroize::Zeroizing;
 
-use crate::contract::{Cipher, Direction, Key, PeerSettings, TapPort};
+use crate::contract::{Cipher, Direction, Key, KeyFormat, PeerSettings, TapPort};
 use crate::plane::DataPlane;
 use crate::settings::Settings;
 use crate::shared::Shared;
@@ -114,7 +114,7 @@ impl Far {
         let header = DataHeader { key_id: 0, peer_id: Some(self.handle as u32) };
         let mut packet = vec![0; header.overhead()];
         packet.extend_from_slice(frame);
-        assert!(self.key.seal(&header, &mut packet, &mut self.key.reserve(1)));
+        assert!(self.key.seal(&header, &mut packet, frame.len(), &mut self.key.reserve(1)));
         packet
     }
 
@@ -198,6 +198,7 @@ pub fn key(send: u8, receive: u8) -> Key {
     Key {
         key_id: 0,
         cipher: Cipher::Aes256Gcm,
+        format: KeyFormat::Aead,
         send_key: Zeroizing::new(vec![send; 32]),
         send_iv: Zeroizing::new([send; 8]),
         receive_key: Zeroizing::new(vec![receive; 32]),

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use bridged_worker::{Cipher, DataPlane, Event, Key, Mac, PeerSettings, Settings, Station, TapPort};
+use bridged_worker::{Cipher, DataPlane, Event, Key, KeyFormat, Mac, PeerSettings, Settings, Station, TapPort};
 use zeroize::Zeroizing;
 
 const WAIT: Duration = Duration::from_secs(10);
@@ -116,6 +116,7 @@ fn key(key_id: u8, is_server: bool) -> Key {
     Key {
         key_id,
         cipher: Cipher::Aes256Gcm,
+        format: KeyFormat::Aead,
         send_key: send.0,
         send_iv: send.1,
         receive_key: receive.0,

@@ -114,7 +114,11 @@ def test_no_wrong_value_of_any_key_is_refused_in_the_words_of_a_library(pattern:
         ("mss: true", "not true"),
         ("peers_max: 0", "must be at least 1, not 0"),
         ("tap: {mac: 525400123456}", "`mac: random`"),
-        ("ciphers: [BF-CBC]", "must be 'AES-256-GCM', 'AES-128-GCM' or 'CHACHA20-POLY1305', not 'BF-CBC'"),
+        (
+            "ciphers: [BF-CBC]",
+            "must be 'AES-256-GCM', 'AES-128-GCM', 'CHACHA20-POLY1305', 'AES-192-GCM', 'AES-256-CBC', "
+            "'AES-192-CBC' or 'AES-128-CBC', not 'BF-CBC'",
+        ),
     ],
 )
 def test_a_wrong_value_is_refused_with_the_line_to_write(line: str, cure: str) -> None:

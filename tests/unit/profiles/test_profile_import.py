@@ -271,7 +271,8 @@ def test_trust_is_mapped(line, field, value):
         "x509-username-field emailAddress",
         "peer-fingerprint 12:34",
         "cipher none",
-        "data-ciphers AES-256-CBC",
+        "data-ciphers BF-CBC",
+        "data-ciphers-fallback none",
         "key-method 1",
         "lladdr ff:ff:ff:ff:ff:ff",
         "remote a:b:c:d 99999",
@@ -297,10 +298,39 @@ def test_pinned_peer_needs_no_ca_and_no_usage():
 
 
 def test_ciphers_are_mapped_and_unsupported_ones_left_out_with_a_notice():
-    profile = read("data-ciphers ?chacha20-poly1305:AES-256-CBC:AES-128-GCM\ncipher BF-CBC")
+    profile = read("data-ciphers ?chacha20-poly1305:SEED-CBC:AES-128-GCM\ncipher BF-CBC")
     assert profile.ciphers == ["CHACHA20-POLY1305", "AES-128-GCM"]
     assert [notice.line for notice in profile.notices] == [4, 5]
     assert configured(profile).ciphers == ("CHACHA20-POLY1305", "AES-128-GCM")
+    assert configured(profile).fallback_cipher is None
+
+
+@pytest.mark.parametrize(
+    ("lines", "ciphers", "fallback", "auth", "notes"),
+    [
+        (
+            "data-ciphers AES-256-GCM:AES-256-CBC\nauth SHA512",
+            ("AES-256-GCM", "AES-256-CBC"),
+            None,
+            "SHA512",
+            1,
+        ),
+        ("ncp-ciphers AES-192-GCM", ("AES-192-GCM",), None, None, 0),
+        ("cipher AES-128-CBC\nkeysize 128", None, "AES-128-CBC", None, 1),
+        ("cipher aes-256-cbc\nauth sha-256", None, "AES-256-CBC", "SHA256", 1),
+        ("cipher AES-256-CBC\ndata-ciphers-fallback AES-256-GCM", None, "AES-256-GCM", None, 1),
+        ("data-ciphers-fallback AES-192-CBC\ncipher BF-CBC", None, "AES-192-CBC", None, 1),
+        ("data-ciphers-fallback BF-CBC", None, None, None, 1),
+        ("cipher AES-256-CBC\nauth RIPEMD160", None, None, None, 2),
+        ("cipher AES-256-GCM\nauth SHA256", None, None, None, 0),
+    ],
+)
+def test_old_ciphers_are_used_where_the_file_names_them(lines, ciphers, fallback, auth, notes):
+    profile = read(lines + "\nremote-cert-tls server")
+    tunnel = configured(profile)
+    default = ("AES-256-GCM", "AES-128-GCM", "CHACHA20-POLY1305")
+    assert (tunnel.ciphers, tunnel.fallback_cipher, tunnel.auth) == (ciphers or default, fallback, auth)
+    assert len([notice for notice in profile.notices if notice.line]) == notes
 
 
 @pytest.mark.parametrize(

@@ -62,10 +62,9 @@ class KeySlot:
 
     def __init__(self, key: DataKey, replay_window: int, use: KeyUse) -> None:
         self._key = key
-        self.encrypt = make_aead(key.cipher, key.send_key).encrypt
-        self.decrypt = make_aead(key.cipher, key.receive_key).decrypt
         self.seal_iv = bytes(key.send_iv)
         self.open_iv = bytes(key.receive_iv)
+        self._make_ciphers(key)
         self.header = self.additional = b""
         self.address_to(None)
         self.next_id = 1
@@ -77,6 +76,11 @@ class KeySlot:
         """Packet headers under which the table of peers finds this slot."""
         self.accepted = 0
         """Packets of the last `open` that were authentic and new, including short ones."""
+
+    def _make_ciphers(self, key: DataKey) -> None:
+        """Prepare what seals and opens."""
+        self.encrypt = make_aead(key.cipher, key.send_key).encrypt
+        self.decrypt = make_aead(key.cipher, key.receive_key).decrypt
 
     @property
     def key_id(self) -> KeyId:
@@ -213,7 +217,8 @@ class KeySlot:
                 self.window.accept_next(following)
                 self.accepted += following
                 following = 0
-            self._admit(packet, int.from_bytes(packet[at:tag_at], "big"), payload, body, drop, payloads)
+            number = int.from_bytes(packet[at:tag_at], "big")
+            self._admit(number, payload, drop, payloads, is_empty=len(packet) <= body)
             expected = self.window.highest + 1
         self.awaited = expected
         if following:
@@ -223,11 +228,11 @@ class KeySlot:
         return payloads
 
     def _admit(
-        self, packet: bytes, number: int, payload: bytes, body: int, drop: Drop, payloads: list[bytes]
+        self, number: int, payload: bytes, drop: Drop, payloads: list[bytes], *, is_empty: bool
     ) -> None:
         """One authentic packet: check replay, then its length."""
         reason = self.window.verdict(number)
-        if reason is None and len(packet) <= body:
+        if reason is None and is_empty:
             reason = "short_packet"
         if reason is not None:
             drop(reason)

@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-/// An AEAD cipher.
+/// A cipher of the data channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cipher {
     /// AES-256-GCM.
@@ -13,6 +13,12 @@ pub enum Cipher {
     Aes128Gcm,
     /// CHACHA20-POLY1305.
     ChaCha20Poly1305,
+    /// AES-256-CBC, with an HMAC.
+    Aes256Cbc,
+    /// AES-192-CBC, with an HMAC.
+    Aes192Cbc,
+    /// AES-128-CBC, with an HMAC.
+    Aes128Cbc,
 }
 
 impl Cipher {
@@ -23,6 +29,9 @@ impl Cipher {
             Cipher::Aes192Gcm => "AES-192-GCM",
             Cipher::Aes128Gcm => "AES-128-GCM",
             Cipher::ChaCha20Poly1305 => "CHACHA20-POLY1305",
+            Cipher::Aes256Cbc => "AES-256-CBC",
+            Cipher::Aes192Cbc => "AES-192-CBC",
+            Cipher::Aes128Cbc => "AES-128-CBC",
         }
     }
 
@@ -33,6 +42,9 @@ impl Cipher {
             "AES-192-GCM" => Some(Cipher::Aes192Gcm),
             "AES-128-GCM" => Some(Cipher::Aes128Gcm),
             "CHACHA20-POLY1305" => Some(Cipher::ChaCha20Poly1305),
+            "AES-256-CBC" => Some(Cipher::Aes256Cbc),
+            "AES-192-CBC" => Some(Cipher::Aes192Cbc),
+            "AES-128-CBC" => Some(Cipher::Aes128Cbc),
             _ => None,
         }
     }
@@ -40,16 +52,70 @@ impl Cipher {
     /// Bytes of its key.
     pub fn key_length(self) -> usize {
         match self {
-            Cipher::Aes256Gcm | Cipher::ChaCha20Poly1305 => 32,
-            Cipher::Aes192Gcm => 24,
-            Cipher::Aes128Gcm => 16,
+            Cipher::Aes256Gcm | Cipher::ChaCha20Poly1305 | Cipher::Aes256Cbc => 32,
+            Cipher::Aes192Gcm | Cipher::Aes192Cbc => 24,
+            Cipher::Aes128Gcm | Cipher::Aes128Cbc => 16,
         }
     }
 
     /// Subject to the AEAD usage limit (docs/protocol/data.md#3-3).
     pub fn is_aes_gcm(self) -> bool {
-        self != Cipher::ChaCha20Poly1305
+        matches!(self, Cipher::Aes256Gcm | Cipher::Aes192Gcm | Cipher::Aes128Gcm)
     }
+}
+
+/// The digest of an HMAC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Digest {
+    /// SHA1, 20 bytes.
+    Sha1,
+    /// SHA256, 32 bytes.
+    Sha256,
+    /// SHA384, 48 bytes.
+    Sha384,
+    /// SHA512, 64 bytes.
+    Sha512,
+}
+
+impl Digest {
+    /// From its name in OpenVPN's `auth`.
+    pub fn parse(name: &str) -> Option<Digest> {
+        match name {
+            "SHA1" => Some(Digest::Sha1),
+            "SHA256" => Some(Digest::Sha256),
+            "SHA384" => Some(Digest::Sha384),
+            "SHA512" => Some(Digest::Sha512),
+            _ => None,
+        }
+    }
+
+    /// Bytes of the HMAC and of its key.
+    pub fn octets(self) -> usize {
+        match self {
+            Digest::Sha1 => 20,
+            Digest::Sha256 => 32,
+            Digest::Sha384 => 48,
+            Digest::Sha512 => 64,
+        }
+    }
+}
+
+/// Keys of the HMAC that goes with a CBC cipher. Wiped when dropped.
+pub struct HmacKeys {
+    /// Of both directions.
+    pub digest: Digest,
+    /// `digest.octets()` bytes.
+    pub send: Zeroizing<Vec<u8>>,
+    /// `digest.octets()` bytes.
+    pub receive: Zeroizing<Vec<u8>>,
+}
+
+/// How a key packs what it seals.
+pub enum KeyFormat {
+    /// AEAD ciphers.
+    Aead,
+    /// CBC ciphers.
+    Cbc(HmacKeys),
 }
 
 /// Keys of one key id, seen from this end. Wiped when dropped; shows no secret.
@@ -58,13 +124,15 @@ pub struct Key {
     pub key_id: u8,
     /// The cipher of both directions.
     pub cipher: Cipher,
+    /// Of both directions.
+    pub format: KeyFormat,
     /// `cipher.key_length()` bytes.
     pub send_key: Zeroizing<Vec<u8>>,
-    /// The implicit part of the nonce.
+    /// The implicit part of the nonce; unused with CBC.
     pub send_iv: Zeroizing<[u8; 8]>,
     /// `cipher.key_length()` bytes.
     pub receive_key: Zeroizing<Vec<u8>>,
-    /// The implicit part of the nonce.
+    /// The implicit part of the nonce; unused with CBC.
     pub receive_iv: Zeroizing<[u8; 8]>,
 }
 

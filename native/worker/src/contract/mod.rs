@@ -17,7 +17,7 @@ pub use bridged_core::limits::LimitTrigger;
 pub use bridged_core::priority::Priority;
 
 pub use events::Event;
-pub use keys::{Cipher, Key};
+pub use keys::{Cipher, Digest, HmacKeys, Key, KeyFormat};
 pub use limits::{
     CONTROL_QUEUE_DATAGRAMS, EARLY_LEAST_OCTETS, EARLY_NANOS, EARLY_OCTETS, EVENT_QUEUE_EVENTS, OCC_OCTETS,
     OCC_WAITING, STRANGER_QUEUE_DATAGRAMS,

@@ -205,7 +205,7 @@ fn place_cut<T: Transport>(
 pub fn fit_of<T: Transport>(peer: &Peer<T>) -> usize {
     match peer.path.load().fitting() {
         usize::MAX => usize::MAX,
-        fitting => fitting.saturating_sub(peer.header(0).overhead()),
+        fitting => peer.layout().fit(fitting),
     }
 }
 

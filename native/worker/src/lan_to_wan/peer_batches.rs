@@ -11,7 +11,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Acquire;
 use std::sync::Arc;
 
-use bridged_core::packet::{DataHeader, OVERHEAD_V1, OVERHEAD_V2};
+use bridged_core::layout::{Layout, MOST_OVERHEAD};
+use bridged_core::packet::{DataHeader, OVERHEAD_V2};
 use bridged_core::stats::{FrameKind, FRAME_KINDS};
 use bridged_sys::memory::resident;
 
@@ -78,7 +79,7 @@ impl<T: Transport> PeerBatcher<T> {
     /// Whether a frame of this many bytes still fits.
     #[inline]
     pub fn has_room(&self, frame: usize) -> bool {
-        self.arena.used + self.owed + OVERHEAD_V2 + frame <= self.arena.octets.len() && self.queue.has_room()
+        self.arena.used + self.owed + MOST_OVERHEAD + frame <= self.arena.octets.len() && self.queue.has_room()
     }
 
     /// Give all that is queued from now on this traffic class (the whole byte; 0: none) in the outer IP header.
@@ -98,51 +99,51 @@ impl<T: Transport> PeerBatcher<T> {
     /// one.
     #[inline]
     pub fn place(&mut self, peer: &Arc<Peer<T>>, kind: Option<FrameKind>, length: usize) {
-        let overhead = overhead(self.queue.find(peer));
+        let layout = self.queue.find(peer);
         let landed = self.arena.used + OVERHEAD_V2;
-        if overhead != OVERHEAD_V2 {
-            self.arena.octets.copy_within(landed..landed + length, self.arena.used + overhead);
+        if layout.front != OVERHEAD_V2 {
+            self.arena.octets.copy_within(landed..landed + length, self.arena.used + layout.front);
         }
-        self.place_here(kind, overhead, length);
+        self.place_here(kind, layout, length);
     }
 
     /// Queue a copy of a frame that lies elsewhere, if it fits (ask `has_room` before).
     #[inline]
     pub fn place_copy(&mut self, peer: &Arc<Peer<T>>, kind: Option<FrameKind>, frame: &[u8]) {
-        let overhead = overhead(self.queue.find(peer));
-        let at = self.arena.used + overhead;
+        let layout = self.queue.find(peer);
+        let at = self.arena.used + layout.front;
         let Some(room) = self.arena.octets.get_mut(at..at + frame.len()) else { return };
         room.copy_from_slice(frame);
-        self.place_here(kind, overhead, frame.len());
+        self.place_here(kind, layout, frame.len());
     }
 
     /// Where a frame to this peer is to be written, for `place_written`.
     #[inline]
     pub fn room_for(&mut self, peer: &Arc<Peer<T>>) -> &mut [u8] {
-        let at = self.arena.used + overhead(self.queue.find(peer));
+        let at = self.arena.used + self.queue.find(peer).front;
         &mut self.arena.octets[at..]
     }
 
     /// Queue the frame that was written to `room_for` this peer.
     #[inline]
     pub fn place_written(&mut self, kind: FrameKind, length: usize) {
-        let overhead = overhead(self.queue.found().and_then(|waiter| waiter.peer_id));
-        self.place_here(Some(kind), overhead, length);
+        let Some(layout) = self.queue.found().map(|waiter| waiter.layout) else { return };
+        self.place_here(Some(kind), layout, length);
     }
 
     #[inline]
-    fn place_here(&mut self, kind: Option<FrameKind>, overhead: usize, length: usize) {
+    fn place_here(&mut self, kind: Option<FrameKind>, layout: Layout, length: usize) {
         self.queue.push(Place::Here, kind, self.arena.used, length);
-        self.arena.used += overhead + length;
+        self.arena.used += layout.sealed(length);
     }
 
     /// Queue a frame that lies at `start` of the bytes that `flush_from` will be given (ask `has_room`
     /// before).
     #[inline]
     pub fn place_from(&mut self, peer: &Arc<Peer<T>>, kind: FrameKind, start: usize, length: usize) {
-        self.queue.find(peer);
+        let layout = self.queue.find(peer);
         self.queue.push(Place::Outside, Some(kind), start, length);
-        self.owed += OVERHEAD_V2 + length;
+        self.owed += layout.sealed(length);
     }
 
     /// Queue the frame in `write_slot` for all these peers.
@@ -157,9 +158,9 @@ impl<T: Transport> PeerBatcher<T> {
                 self.arena.octets.copy_within(at..at + length, OVERHEAD_V2);
                 at = self.keep(length);
             }
-            self.queue.find(peer);
+            let layout = self.queue.find(peer);
             self.queue.push(Place::Kept, Some(kind), at, length);
-            self.owed += OVERHEAD_V2 + length;
+            self.owed += layout.sealed(length);
         }
     }
 
@@ -190,8 +191,8 @@ impl<T: Transport> PeerBatcher<T> {
     /// that look for more at once.
     pub fn flush_full(&mut self, context: &SendContext<'_, T>) {
         let Some((waiter, newest)) = self.queue.tail() else { return };
-        let overhead = overhead(waiter.peer_id);
-        let lengths = newest.iter().map(|waiting| overhead + waiting.length);
+        let layout = waiter.layout;
+        let lengths = newest.iter().map(|waiting| layout.sealed(waiting.length));
         let kept = self.sender.open_end(lengths, &waiter.peer.path.load(), context);
         let Some(tail) = self.queue.split_tail(kept) else {
             return self.flush(context);
@@ -284,10 +285,15 @@ fn seal<T: Transport>(
         return batch;
     };
     let header = DataHeader { key_id: slot.key_id, peer_id: waiter.peer_id };
+    if Layout::of(&header, slot.format) != waiter.layout {
+        // Its first key came in between, and packs frames differently: there is no room for that.
+        drop_pending(queue.of(waiter), Reason::NoKey, &peer.drops, context.counters);
+        return batch;
+    }
     let mut ids = slot.reserve(waiter.count);
     let mut waiting = queue.of(waiter);
     while let Some(next) = waiting.next() {
-        let sealed = arena.seal(next, slot, &header, outside, &mut ids);
+        let sealed = arena.seal(next, slot, (&header, &waiter.layout), outside, &mut ids);
         let Some(packet) = sealed else {
             drop_pending(std::iter::once(next).chain(waiting), Reason::KeyExpired, &peer.drops, context.counters);
             break;
@@ -316,16 +322,16 @@ impl Arena {
         &mut self,
         waiting: &PendingFrame,
         slot: &KeySlot,
-        header: &DataHeader,
+        (header, layout): (&DataHeader, &Layout),
         outside: &[u8],
         ids: &mut Reserved,
     ) -> Option<Packet> {
-        let length = header.overhead() + waiting.length;
+        let length = layout.sealed(waiting.length);
         let (before, free) = self.octets.split_at_mut(self.used);
         let (start, is_sealed) = match waiting.place {
             Place::Here => {
                 let room = before.get_mut(waiting.at..waiting.at + length)?;
-                (waiting.at, slot.seal(header, room, ids))
+                (waiting.at, slot.seal(header, room, waiting.length, ids))
             }
             Place::Kept | Place::Outside => {
                 let source = if waiting.place == Place::Kept { &*before } else { outside };
@@ -348,14 +354,6 @@ fn drop_pending<'a>(
 ) {
     let frames = waiting.filter(|waiting| waiting.kind.is_some()).count();
     counters.count_drops(Direction::Transmit, reason, frames as u64, Some(drops));
-}
-
-fn overhead(peer_id: Option<u32>) -> usize {
-    if peer_id.is_some() {
-        OVERHEAD_V2
-    } else {
-        OVERHEAD_V1
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use bridged_core::layout::Layout;
 use bridged_core::stats::FrameKind;
 
 use crate::tables::peers::Peer;
@@ -50,8 +51,10 @@ pub struct PendingFrame {
 pub struct PendingPeer<T: Transport> {
     /// Who.
     pub peer: Arc<Peer<T>>,
-    /// Its id on the wire: it decides how much room the header gets.
+    /// Its id on the wire.
     pub peer_id: Option<u32>,
+    /// How much room its packets get around a frame.
+    pub layout: Layout,
     /// How much waits.
     pub count: usize,
     first: usize,
@@ -75,6 +78,7 @@ pub struct PendingFrames<T: Transport> {
 pub struct Tail<T: Transport> {
     peer: Arc<Peer<T>>,
     peer_id: Option<u32>,
+    layout: Layout,
     /// Where they begin in the buffer.
     pub start: usize,
 }
@@ -104,16 +108,16 @@ impl<T: Transport> PendingFrames<T> {
         self.class = class;
     }
 
-    /// What comes next is for this peer; its id on the wire.
+    /// What comes next is for this peer; how its packets are laid out.
     #[inline]
-    pub fn find(&mut self, peer: &Arc<Peer<T>>) -> Option<u32> {
+    pub fn find(&mut self, peer: &Arc<Peer<T>>) -> Layout {
         match self.peers.get(self.current) {
-            Some(current) if Arc::ptr_eq(&current.peer, peer) => current.peer_id,
+            Some(current) if Arc::ptr_eq(&current.peer, peer) => current.layout,
             _ => self.look_up(peer),
         }
     }
 
-    fn look_up(&mut self, peer: &Arc<Peer<T>>) -> Option<u32> {
+    fn look_up(&mut self, peer: &Arc<Peer<T>>) -> Layout {
         let mut place = peer.port as usize % PLACES;
         loop {
             let number = usize::from(self.table[place]);
@@ -122,18 +126,18 @@ impl<T: Transport> PendingFrames<T> {
             }
             if Arc::ptr_eq(&self.peers[number - 1].peer, peer) {
                 self.current = number - 1;
-                return self.peers[self.current].peer_id;
+                return self.peers[self.current].layout;
             }
             place = (place + 1) % PLACES;
         }
-        let peer_id = peer.header(0).peer_id;
-        self.enter(Arc::clone(peer), peer_id, place);
-        peer_id
+        let (peer_id, layout) = (peer.header(0).peer_id, peer.layout());
+        self.enter(Arc::clone(peer), peer_id, layout, place);
+        layout
     }
 
-    fn enter(&mut self, peer: Arc<Peer<T>>, peer_id: Option<u32>, place: usize) {
+    fn enter(&mut self, peer: Arc<Peer<T>>, peer_id: Option<u32>, layout: Layout, place: usize) {
         self.current = self.peers.len();
-        self.peers.push(PendingPeer { peer, peer_id, count: 0, first: NONE, last: NONE, place });
+        self.peers.push(PendingPeer { peer, peer_id, layout, count: 0, first: NONE, last: NONE, place });
         self.table[place] = self.peers.len() as u16;
     }
 
@@ -194,14 +198,15 @@ impl<T: Transport> PendingFrames<T> {
             Some(before) => self.waiting[before].next = NONE,
             None => waiter.first = NONE,
         }
-        Some(Tail { peer: Arc::clone(&waiter.peer), peer_id: waiter.peer_id, start: self.kept.first()?.at })
+        let peer = Arc::clone(&waiter.peer);
+        Some(Tail { peer, peer_id: waiter.peer_id, layout: waiter.layout, start: self.kept.first()?.at })
     }
 
     /// Into an empty queue: what `split_tail` took out, moved to the start of the buffer.
     pub fn begin_with(&mut self, tail: Tail<T>) {
         let place = tail.peer.port as usize % PLACES;
         // Its header's room is what it was, even if the peer's id on the wire is another one by now.
-        self.enter(tail.peer, tail.peer_id, place);
+        self.enter(tail.peer, tail.peer_id, tail.layout, place);
         let mut kept = std::mem::take(&mut self.kept);
         let class = self.class;
         for waiting in kept.drain(..) {

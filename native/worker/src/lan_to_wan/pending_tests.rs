@@ -40,7 +40,8 @@ fn peers_whose_ports_meet_in_the_table_are_told_apart() {
     let mut queue = PendingFrames::new();
     for round in 0..3 {
         for (number, peer) in peers.iter().enumerate() {
-            assert_eq!(queue.find(peer), Some(ports[number] as u32));
+            assert_eq!(queue.find(peer), peer.layout());
+            assert_eq!(queue.found().unwrap().peer_id, Some(ports[number] as u32));
             put(&mut queue, peer, Place::Outside, 10 * round + number);
         }
     }
@@ -97,7 +98,13 @@ fn all_of_a_peer_can_be_split_off() {
     queue.clear();
     first.identify(None, Some(3));
     queue.begin_with(tail);
-    assert_eq!(queue.find(&first), None, "room for its header was left according to what it was");
+    queue.find(&first);
+    let found = queue.found().unwrap();
+    assert_eq!(
+        (found.peer_id, found.layout.front),
+        (None, 21),
+        "room for its header was left according to what it was"
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! One data key: seal and open in place, packet ids, replay window, limits.
 //!
-//! Source: docs/protocol/data.md#2-1 and #3. The AEAD is that of aws-lc-rs: measured on a processor with VAES
+//! Source: docs/protocol/data.md#2 and #3. The AEAD is that of aws-lc-rs: measured on a processor with VAES
 //! (1400 bytes, AES-256-GCM) it needs 0.6 of the time that `ring` does, and has AES-192 as well. Against OpenSSL
 //! 3.0.19 (`openssl speed -evp aes-256-gcm -bytes 1400`, in turn with bench `seal`, on a Granite Rapids): 175 against
 //! 559 ns.
@@ -10,19 +10,18 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use aws_lc_rs::aead::{Aad, Algorithm, LessSafeKey, Nonce, UnboundKey};
-use aws_lc_rs::aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM, CHACHA20_POLY1305};
+use bridged_core::layout::{Format, Layout};
 use bridged_core::limits::{KeyLimits, KeyUse, NextCheck, FAILED_TAGS_END, FAILED_TAGS_RENEGOTIATE, MAX_PACKET_ID};
-use bridged_core::packet::{
-    nonce, DataHeader, HEADER_V1, HEADER_V2, LEAST_FRAME_OCTETS, OVERHEAD_V1, OVERHEAD_V2, PACKET_ID_OCTETS, TAG_OCTETS,
-};
+use bridged_core::packet::{DataHeader, HEADER_V1, HEADER_V2, LEAST_FRAME_OCTETS, TAG_OCTETS};
 use bridged_core::replay::ReplayWindow;
-use zeroize::Zeroizing;
 
-use crate::contract::{Cipher, Key, LimitTrigger};
+use crate::contract::{Cipher, Key, KeyFormat, LimitTrigger};
 use crate::control::counters::Reason;
 use crate::error::Error;
 use crate::sync::{lock, Mutex, Padded};
+use crate::tables::ciphers::aead::Aead;
+use crate::tables::ciphers::cbc::Cbc;
+use crate::tables::ciphers::Opener;
 use crate::tables::packet_ids::PacketIds;
 pub use crate::tables::packet_ids::Reserved;
 
@@ -50,17 +49,21 @@ struct ReceivedSoFar {
     octets: AtomicU64,
 }
 
-/// One key id of one peer. Its secrets live inside the AEAD contexts, which aws-lc wipes when they are freed, and in
-/// the two implicit IVs, which are wiped on drop.
+/// What seals and opens. No call is dynamic; the rarer kinds lie elsewhere.
+enum Engine {
+    Aead(Aead),
+    Cbc(Box<Cbc>),
+}
+
+/// One key id of one peer.
 pub struct KeySlot {
     /// 0..=7.
     pub key_id: u8,
     /// Of both directions.
     pub cipher: Cipher,
-    seal: LessSafeKey,
-    open: LessSafeKey,
-    seal_iv: Zeroizing<[u8; 8]>,
-    open_iv: Zeroizing<[u8; 8]>,
+    /// How it packs its payload.
+    pub format: Format,
+    engine: Engine,
     limits: KeyLimits,
     sent: Padded<Sent>,
     received: Padded<Mutex<Received>>,
@@ -117,13 +120,17 @@ impl KeySlot {
         let size = u32::try_from(replay_window).map_err(|_| Error::ReplayWindow(replay_window))?;
         let window = ReplayWindow::new(size).map_err(|_| Error::ReplayWindow(replay_window))?;
         let next = limits.next_check(&KeyUse::default());
+        let (format, engine) = match &key.format {
+            KeyFormat::Aead => (Format::Aead, Engine::Aead(Aead::new(key)?)),
+            KeyFormat::Cbc(hmacs) => {
+                (Format::Cbc { mac: hmacs.digest.octets() as u8 }, Engine::Cbc(Box::new(Cbc::new(key, hmacs)?)))
+            }
+        };
         Ok(KeySlot {
             key_id: key.key_id,
             cipher: key.cipher,
-            seal: context(key.cipher, &key.send_key)?,
-            open: context(key.cipher, &key.receive_key)?,
-            seal_iv: key.send_iv.clone(),
-            open_iv: key.receive_iv.clone(),
+            format,
+            engine,
             limits,
             sent: Padded(Sent { ids: PacketIds::new(), octets: AtomicU64::new(0) }),
             received: Padded(Mutex::new(Received { window, packets: 0, octets: 0, failed_tags: 0 })),
@@ -139,41 +146,35 @@ impl KeySlot {
         self.sent.0.ids.reserve(count)
     }
 
-    /// Seal the payload that stands behind `header.overhead()` bytes of `packet`, in place, and write what belongs in
-    /// front of it. False, and nothing done, where `ids` has none left or the packet has no payload.
+    /// Seal `payload` bytes that stand in `packet` behind `front` bytes of the [`Layout`], in place, and write what
+    /// belongs around them; `packet` has `sealed` bytes of it. False, and nothing done, where `ids` has none left or
+    /// the packet has no payload.
     #[inline]
-    pub fn seal(&self, header: &DataHeader, packet: &mut [u8], ids: &mut Reserved) -> bool {
-        let body = header.overhead();
-        if packet.len() <= body {
+    pub fn seal(&self, header: &DataHeader, packet: &mut [u8], payload: usize, ids: &mut Reserved) -> bool {
+        let layout = Layout::of(header, self.format);
+        if payload == 0 || packet.len() != layout.sealed(payload) {
             return false;
         }
         let Some(id) = ids.take() else { return false };
-        let (front, payload) = packet.split_at_mut(body);
-        let written = header.write(id, front);
-        let additional = Aad::from(&front[header.additional_data()]);
-        let nonce = Nonce::assume_unique_for_key(nonce(id, &self.seal_iv));
-        // It fails only for payloads of many gigabytes.
-        let Ok(tag) = self.seal.seal_in_place_separate_tag(nonce, additional, payload) else { return false };
-        front[written..body].copy_from_slice(tag.as_ref());
-        true
+        match &self.engine {
+            Engine::Aead(aead) => aead.seal(header, packet, id),
+            Engine::Cbc(cbc) => cbc.seal(header, packet, payload, id),
+        }
     }
 
-    /// As [`seal`](Self::seal), of a payload that lies elsewhere: it is read there and not copied before. `packet` has
-    /// `header.overhead()` bytes more than it.
+    /// As [`seal`](Self::seal), of a payload that lies elsewhere; an AEAD cipher reads it there and copies nothing.
     #[inline]
     pub fn seal_from(&self, header: &DataHeader, payload: &[u8], packet: &mut [u8], ids: &mut Reserved) -> bool {
-        let body = header.overhead();
-        if payload.is_empty() || packet.len() != body + payload.len() {
+        let layout = Layout::of(header, self.format);
+        if payload.is_empty() || packet.len() != layout.sealed(payload.len()) {
             return false;
         }
-        let Some(id) = ids.take() else { return false };
-        let (front, text) = packet.split_at_mut(body);
-        let written = header.write(id, front);
-        let (front, tag) = front.split_at_mut(written);
-        let additional = Aad::from(&front[header.additional_data()]);
-        let nonce = Nonce::assume_unique_for_key(nonce(id, &self.seal_iv));
-        // It fails only for payloads of many gigabytes.
-        self.seal.seal_out_of_place_scatter(nonce, additional, payload, text, &[], tag).is_ok()
+        if let Engine::Aead(aead) = &self.engine {
+            let Some(id) = ids.take() else { return false };
+            return aead.seal_from(header, payload, packet, id);
+        }
+        packet[layout.front..layout.front + payload.len()].copy_from_slice(payload);
+        self.seal(header, packet, payload.len(), ids)
     }
 
     /// Count what was sealed, payload bytes.
@@ -193,10 +194,29 @@ impl KeySlot {
         length: usize,
         size: usize,
         is_v2: bool,
+        take: impl FnMut(usize, usize),
+        drop: impl FnMut(Reason),
+    ) -> Opened {
+        match &self.engine {
+            Engine::Aead(aead) => self.open_by(aead, octets, length, size, is_v2, take, drop),
+            Engine::Cbc(cbc) => self.open_by(&**cbc, octets, length, size, is_v2, take, drop),
+        }
+    }
+
+    #[inline]
+    #[allow(clippy::too_many_arguments, reason = "one call, for each kind of cipher")]
+    fn open_by(
+        &self,
+        opener: &impl Opener,
+        octets: &mut [u8],
+        length: usize,
+        size: usize,
+        is_v2: bool,
         mut take: impl FnMut(usize, usize),
         mut drop: impl FnMut(Reason),
     ) -> Opened {
-        let (header, body) = if is_v2 { (HEADER_V2, OVERHEAD_V2) } else { (HEADER_V1, OVERHEAD_V1) };
+        let header = if is_v2 { HEADER_V2 } else { HEADER_V1 };
+        let least = opener.least(header);
         let mut opened = Opened::default();
         let mut received = lock(&self.received.0);
         let is_dead = received.failed_tags >= FAILED_TAGS_END;
@@ -204,19 +224,18 @@ impl KeySlot {
         while at < length {
             let octet_count = size.clamp(1, length - at);
             let packet = &mut octets[at..at + octet_count + SPARE_OCTETS];
-            let text = octet_count.saturating_sub(body);
             if is_dead {
                 drop(Reason::KeyExpired);
-            } else if text == 0 {
+            } else if octet_count <= least {
                 drop(Reason::ShortPacket);
-            } else if let Some(id) = self.open_one(packet, header, octet_count) {
+            } else if let Some(text) = opener.open_one(packet, header, octet_count) {
                 let highest = received.window.highest();
-                match received.window.accept(id) {
+                match received.window.accept(text.id) {
                     Ok(()) => {
-                        opened.note(id, highest);
+                        opened.note(text.id, highest);
                         opened.octets += octet_count;
-                        if text >= LEAST_FRAME_OCTETS {
-                            take(at + body, text);
+                        if text.length >= LEAST_FRAME_OCTETS {
+                            take(at + text.at, text.length);
                         } else {
                             drop(Reason::ShortFrame);
                         }
@@ -238,27 +257,6 @@ impl KeySlot {
             self.check_packets.store(0, Relaxed);
         }
         opened
-    }
-
-    /// The packet's id, if it is authentic; its payload is plain then.
-    #[inline]
-    fn open_one(&self, packet: &mut [u8], header: usize, length: usize) -> Option<u32> {
-        let tag_at = header + PACKET_ID_OCTETS;
-        let body = tag_at + TAG_OCTETS;
-        let id = u32::from_be_bytes(*packet.get(header..)?.first_chunk()?);
-        let mut additional = [0; HEADER_V2 + PACKET_ID_OCTETS];
-        let begin = if header == HEADER_V2 { 0 } else { HEADER_V1 };
-        let additional = &mut additional[..tag_at - begin];
-        additional.copy_from_slice(&packet[begin..tag_at]);
-        // The library wants the tag behind the text. What stands there is the next packet's: put it back.
-        let tag: [u8; TAG_OCTETS] = *packet.get(tag_at..)?.first_chunk()?;
-        let behind: [u8; TAG_OCTETS] = *packet.get(length..)?.first_chunk()?;
-        packet[length..length + TAG_OCTETS].copy_from_slice(&tag);
-        let nonce = Nonce::assume_unique_for_key(nonce(id, &self.open_iv));
-        let text = &mut packet[body..length + TAG_OCTETS];
-        let is_authentic = self.open.open_in_place(nonce, Aad::from(&*additional), text).is_ok();
-        packet[length..length + TAG_OCTETS].copy_from_slice(&behind);
-        is_authentic.then_some(id)
     }
 
     /// Why the key should be replaced; returned once. Cheap while no limit can have been reached.
@@ -308,18 +306,6 @@ impl KeySlot {
     pub fn set_next_id(&self, id: u64) {
         self.sent.0.ids.set_next(id);
     }
-}
-
-fn context(cipher: Cipher, key: &[u8]) -> Result<LessSafeKey, Error> {
-    let algorithm: &Algorithm = match cipher {
-        Cipher::Aes256Gcm => &AES_256_GCM,
-        Cipher::Aes192Gcm => &AES_192_GCM,
-        Cipher::Aes128Gcm => &AES_128_GCM,
-        Cipher::ChaCha20Poly1305 => &CHACHA20_POLY1305,
-    };
-    let unbound = UnboundKey::new(algorithm, key)
-        .map_err(|_| Error::BadSetting(format!("a key for {} has {} bytes", cipher.name(), cipher.key_length())))?;
-    Ok(LessSafeKey::new(unbound))
 }
 
 #[cfg(test)]

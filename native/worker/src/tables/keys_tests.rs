@@ -1,11 +1,33 @@
 use std::collections::HashSet;
 
 use super::*;
+use bridged_core::packet::OVERHEAD_V2;
+use zeroize::Zeroizing;
+
+use crate::contract::{Digest, HmacKeys};
+
+const CIPHERS: [Cipher; 7] = [
+    Cipher::Aes256Gcm,
+    Cipher::Aes192Gcm,
+    Cipher::Aes128Gcm,
+    Cipher::ChaCha20Poly1305,
+    Cipher::Aes256Cbc,
+    Cipher::Aes192Cbc,
+    Cipher::Aes128Cbc,
+];
 
 fn key(cipher: Cipher, send: u8, receive: u8) -> Key {
+    let mac = |octet: u8| Zeroizing::new(vec![octet; 20]);
+    let format = match cipher {
+        Cipher::Aes256Cbc | Cipher::Aes192Cbc | Cipher::Aes128Cbc => {
+            KeyFormat::Cbc(HmacKeys { digest: Digest::Sha1, send: mac(send), receive: mac(receive) })
+        }
+        _ => KeyFormat::Aead,
+    };
     Key {
         key_id: 3,
         cipher,
+        format,
         send_key: Zeroizing::new(vec![send; cipher.key_length()]),
         send_iv: Zeroizing::new([send; 8]),
         receive_key: Zeroizing::new(vec![receive; cipher.key_length()]),
@@ -24,9 +46,10 @@ fn pair(cipher: Cipher) -> (KeySlot, KeySlot) {
 }
 
 fn sealed(slot: &KeySlot, header: &DataHeader, payload: &[u8]) -> Vec<u8> {
-    let mut packet = vec![0; header.overhead()];
-    packet.extend_from_slice(payload);
-    assert!(slot.seal(header, &mut packet, &mut slot.reserve(1)));
+    let layout = Layout::of(header, slot.format);
+    let mut packet = vec![0; layout.sealed(payload.len())];
+    packet[layout.front..layout.front + payload.len()].copy_from_slice(payload);
+    assert!(slot.seal(header, &mut packet, payload.len(), &mut slot.reserve(1)));
     packet
 }
 
@@ -41,7 +64,7 @@ fn opened(slot: &KeySlot, packets: &[u8], size: usize, is_v2: bool) -> (Vec<Vec<
 
 #[test]
 fn what_is_sealed_opens_once_at_the_other_end() {
-    for cipher in [Cipher::Aes256Gcm, Cipher::Aes192Gcm, Cipher::Aes128Gcm, Cipher::ChaCha20Poly1305] {
+    for cipher in CIPHERS {
         for peer_id in [None, Some(0x01_0203)] {
             let (near, far) = pair(cipher);
             let header = DataHeader { key_id: 3, peer_id };
@@ -77,17 +100,36 @@ fn ids_that_were_jumped_over_and_packets_that_came_late_are_counted() {
 }
 
 #[test]
-fn every_changed_octet_but_the_first_of_v1_is_noticed() {
-    for peer_id in [None, Some(7)] {
-        let (near, far) = pair(Cipher::Aes256Gcm);
+fn every_changed_octet_that_the_tag_covers_is_noticed() {
+    for (cipher, peer_id, header) in [
+        (Cipher::Aes256Gcm, None, 1),
+        (Cipher::Aes256Gcm, Some(7), 0),
+        (Cipher::Aes256Cbc, None, 1),
+        (Cipher::Aes128Cbc, Some(7), 4),
+    ] {
+        let (near, far) = pair(cipher);
         let packet = sealed(&near, &DataHeader { key_id: 3, peer_id }, &[9; 40]);
-        for at in usize::from(peer_id.is_none())..packet.len() {
+        for at in header..packet.len() {
             let mut changed = packet.clone();
             changed[at] ^= 0x10;
             assert_eq!(opened(&far, &changed, changed.len(), peer_id.is_some()).1, [Reason::TagMismatch], "{at}");
         }
         assert_eq!(opened(&far, &packet, packet.len(), peer_id.is_some()).0, [[9; 40]]);
     }
+}
+
+#[test]
+fn cbc_has_another_iv_for_each_packet_and_lengths_that_are_no_blocks_are_refused() {
+    let (near, far) = pair(Cipher::Aes256Cbc);
+    let header = DataHeader { key_id: 3, peer_id: Some(7) };
+    let (one, other) = (sealed(&near, &header, &[9; 40]), sealed(&near, &header, &[9; 40]));
+    assert_ne!(one[24..40], other[24..40], "the IV");
+    assert_eq!(opened(&far, &one[..one.len() - 1], one.len() - 1, true).1, [Reason::TagMismatch]);
+    assert_eq!(opened(&far, &one[..40], 40, true).1, [Reason::ShortPacket]);
+    let mut elsewhere = vec![0; one.len()];
+    assert!(near.seal_from(&header, &[9; 40], &mut elsewhere, &mut near.reserve(1)));
+    assert_eq!(opened(&far, &elsewhere, elsewhere.len(), true).0, [[9; 40]]);
+    assert_eq!(opened(&far, &one, one.len(), true).0, [[9; 40]]);
 }
 
 #[test]
@@ -110,10 +152,10 @@ fn the_last_packet_id_is_used_and_none_after_it() {
     let mut ids = near.reserve(5);
     assert_eq!(ids.left(), 2);
     let mut packet = vec![0; header.overhead() + 20];
-    assert!(near.seal(&header, &mut packet, &mut ids));
-    assert!(near.seal(&header, &mut packet, &mut ids));
+    assert!(near.seal(&header, &mut packet, 20, &mut ids));
+    assert!(near.seal(&header, &mut packet, 20, &mut ids));
     assert_eq!(&packet[4..8], [0xff; 4]);
-    assert!(!near.seal(&header, &mut packet, &mut ids));
+    assert!(!near.seal(&header, &mut packet, 20, &mut ids));
     assert_eq!(near.reserve(1).left(), 0);
     assert_eq!(opened(&far, &packet, packet.len(), true).0.len(), 1);
     assert_eq!(near.limit_reached(), Some(LimitTrigger::Packets));
@@ -134,7 +176,7 @@ fn no_packet_id_is_used_twice_whoever_seals_at_once() {
                     let mut packet = [0; OVERHEAD_V2 + 20];
                     for round in 0..rounds {
                         let mut ids = near.reserve(1 + (round + thread) % 7);
-                        while near.seal(&header, &mut packet, &mut ids) {
+                        while near.seal(&header, &mut packet, 20, &mut ids) {
                             used.push(u32::from_be_bytes(*packet[4..].first_chunk().unwrap()));
                         }
                     }

@@ -1,5 +1,6 @@
 //! What both directions look up: peers and their endpoints, keys, stations and the switch.
 
+mod ciphers;
 pub mod early_packets;
 pub mod endpoints;
 pub mod keys;

@@ -3,13 +3,14 @@
 //! Source: bridged/dataplane/contract/settings.py, `PeerSettings`; docs/protocol/data.md#2-5, #5-1, #6-3.
 
 use std::sync::atomic::{
-    AtomicU32, AtomicU64,
+    AtomicU32, AtomicU64, AtomicU8,
     Ordering::{Acquire, Relaxed},
 };
 use std::sync::Arc;
 
 use bridged_core::allowance::Allowance;
 use bridged_core::fdb::Port;
+use bridged_core::layout::{Format, Layout};
 use bridged_core::packet::DataHeader;
 use bridged_core::{Nanos, SECOND};
 
@@ -55,6 +56,8 @@ pub struct Peer<T: Transport> {
     keys: [ArcSwapOption<KeySlot>; KEY_IDS],
     /// The key to seal with.
     pub sealing: ArcSwapOption<KeySlot>,
+    /// How it packs frames.
+    format: AtomicU8,
     /// It has had a key to seal with: before that it is not there yet.
     pub has_sealed: AtomicBool,
     /// Where it is.
@@ -85,6 +88,7 @@ impl<T: Transport> Peer<T> {
             transmit_peer_id: AtomicU32::new(NONE),
             keys: std::array::from_fn(|_| ArcSwapOption::empty()),
             sealing: ArcSwapOption::empty(),
+            format: AtomicU8::new(Format::Aead.to_byte()),
             has_sealed: AtomicBool::new(false),
             path: ArcSwap::from_pointee(path),
             timers: Timers::default(),
@@ -160,6 +164,18 @@ impl<T: Transport> Peer<T> {
         if self.sealing.load().as_ref().is_some_and(|sealing| Arc::ptr_eq(sealing, &slot)) {
             self.sealing.store(None);
         }
+    }
+
+    /// Seal with this key from now on.
+    pub fn seal_with(&self, slot: Arc<KeySlot>) {
+        self.format.store(slot.format.to_byte(), Relaxed);
+        self.sealing.store(Some(slot));
+    }
+
+    /// How packets that are sealed for it are laid out.
+    #[inline]
+    pub fn layout(&self) -> Layout {
+        Layout::of(&self.header(0), Format::from_byte(self.format.load(Relaxed)))
     }
 
     /// Forget all keys.

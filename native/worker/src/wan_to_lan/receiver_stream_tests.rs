@@ -80,7 +80,7 @@ impl Scene {
         let (stream, key) = &self.far[handle as usize - 1];
         let header = DataHeader { key_id: 0, peer_id: Some(handle as u32) };
         let mut packet = [&vec![0; header.overhead()][..], frame].concat();
-        assert!(key.seal(&header, &mut packet, &mut key.reserve(1)));
+        assert!(key.seal(&header, &mut packet, frame.len(), &mut key.reserve(1)));
         (&mut &*stream).write_all(&framed(&packet)).unwrap();
     }
 

@@ -1,0 +1,112 @@
+//! Where the payload of a data packet stands, by the format of its key.
+//!
+//! Source: `docs/protocol/data.md#2-1, #2-2`.
+
+use crate::packet::{DataHeader, PACKET_ID_OCTETS, TAG_OCTETS};
+
+/// Bytes of an AES block, and of the IV of CBC.
+pub const BLOCK_OCTETS: usize = 16;
+/// The most that a packet has in addition to its payload: header, the longest HMAC, IV, packet id and padding.
+pub const MOST_OVERHEAD: usize = 4 + 64 + BLOCK_OCTETS + PACKET_ID_OCTETS + BLOCK_OCTETS;
+
+/// How a key packs its payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// `header | packet id | tag | ciphertext`.
+    #[default]
+    Aead,
+    /// `header | HMAC | IV | ciphertext`; packet id and payload are encrypted, and padded to whole blocks.
+    Cbc {
+        /// Bytes of the HMAC.
+        mac: u8,
+    },
+}
+
+impl Format {
+    /// As one byte, for atomics.
+    #[must_use]
+    pub fn to_byte(self) -> u8 {
+        match self {
+            Self::Aead => 0,
+            Self::Cbc { mac } => mac,
+        }
+    }
+
+    /// From `to_byte`.
+    #[must_use]
+    #[inline]
+    pub fn from_byte(byte: u8) -> Self {
+        match byte {
+            0 => Self::Aead,
+            mac => Self::Cbc { mac },
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    /// Bytes in front of the payload.
+    pub front: usize,
+    is_padded: bool,
+}
+
+impl Layout {
+    /// Of packets with this header.
+    #[must_use]
+    #[inline]
+    pub fn of(header: &DataHeader, format: Format) -> Self {
+        match format {
+            Format::Aead => Self { front: header.octets() + PACKET_ID_OCTETS + TAG_OCTETS, is_padded: false },
+            Format::Cbc { mac } => {
+                Self { front: header.octets() + usize::from(mac) + BLOCK_OCTETS + PACKET_ID_OCTETS, is_padded: true }
+            }
+        }
+    }
+
+    /// Bytes of the packet that carries so many bytes of payload.
+    #[must_use]
+    #[inline]
+    pub fn sealed(&self, payload: usize) -> usize {
+        if self.is_padded {
+            let content = PACKET_ID_OCTETS + payload;
+            self.front - PACKET_ID_OCTETS + content - content % BLOCK_OCTETS + BLOCK_OCTETS
+        } else {
+            self.front + payload
+        }
+    }
+
+    /// Bytes of the largest payload in a packet of at most so many bytes.
+    #[must_use]
+    #[inline]
+    pub fn fit(&self, packet: usize) -> usize {
+        if self.is_padded {
+            let blocks = packet.saturating_sub(self.front - PACKET_ID_OCTETS) / BLOCK_OCTETS * BLOCK_OCTETS;
+            blocks.saturating_sub(1 + PACKET_ID_OCTETS)
+        } else {
+            packet.saturating_sub(self.front)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_fills_whole_blocks_and_what_fits_is_the_most_that_does() {
+        let header = DataHeader { key_id: 0, peer_id: Some(1) };
+        for format in [Format::Aead, Format::Cbc { mac: 20 }, Format::Cbc { mac: 64 }] {
+            let layout = Layout::of(&header, format);
+            for payload in 1..200 {
+                let sealed = layout.sealed(payload);
+                assert!(sealed <= payload + MOST_OVERHEAD);
+                let fit = layout.fit(sealed);
+                assert!(fit >= payload && layout.sealed(fit) <= sealed && layout.sealed(fit + 1) > sealed);
+            }
+            assert_eq!(layout.fit(layout.front - 4), 0);
+        }
+        let cbc = Layout::of(&header, Format::Cbc { mac: 32 });
+        assert_eq!((cbc.front, cbc.sealed(90), cbc.sealed(91), cbc.sealed(92)), (56, 148, 148, 164));
+    }
+}

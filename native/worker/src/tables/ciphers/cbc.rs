@@ -1,0 +1,123 @@
+//! AES-CBC with an HMAC over IV and ciphertext, for peers that have no AEAD cipher.
+//!
+//! Source: docs/protocol/data.md#2-2. The HMAC is compared first, in constant time; padding is looked at only after
+//! that, so it tells a forger nothing.
+
+use aws_lc_rs::cipher::{DecryptingKey, DecryptionContext, EncryptingKey, EncryptionContext, UnboundCipherKey};
+use aws_lc_rs::cipher::{AES_128, AES_192, AES_256};
+use aws_lc_rs::iv::FixedLength;
+use aws_lc_rs::{hmac, rand};
+use bridged_core::layout::BLOCK_OCTETS;
+use bridged_core::packet::{DataHeader, PACKET_ID_OCTETS};
+
+use super::{Opener, Text};
+use crate::contract::{Cipher, Digest, HmacKeys, Key};
+use crate::error::Error;
+
+/// Its secrets live inside the contexts of aws-lc, which wipes the cipher's when they are freed.
+pub struct Cbc {
+    seal: EncryptingKey,
+    open: DecryptingKey,
+    sign: hmac::Key,
+    verify: hmac::Key,
+    /// Bytes of the HMAC.
+    mac: usize,
+}
+
+impl Cbc {
+    /// # Errors
+    /// [`Error::BadSetting`]: key lengths, or another cipher.
+    pub fn new(key: &Key, hmacs: &HmacKeys) -> Result<Cbc, Error> {
+        let bad =
+            |_| Error::BadSetting(format!("a key for {} has {} bytes", key.cipher.name(), key.cipher.key_length()));
+        let unbound = |octets: &[u8]| match key.cipher {
+            Cipher::Aes256Cbc => UnboundCipherKey::new(&AES_256, octets).map_err(bad),
+            Cipher::Aes192Cbc => UnboundCipherKey::new(&AES_192, octets).map_err(bad),
+            Cipher::Aes128Cbc => UnboundCipherKey::new(&AES_128, octets).map_err(bad),
+            other => Err(Error::BadSetting(format!("{} has no HMAC", other.name()))),
+        };
+        let signing = |octets: &[u8]| {
+            if octets.len() == hmacs.digest.octets() {
+                Ok(hmac::Key::new(algorithm(hmacs.digest), octets))
+            } else {
+                Err(Error::BadSetting(format!("the key of this HMAC has {} bytes", hmacs.digest.octets())))
+            }
+        };
+        Ok(Cbc {
+            seal: EncryptingKey::cbc(unbound(&key.send_key)?).map_err(bad)?,
+            open: DecryptingKey::cbc(unbound(&key.receive_key)?).map_err(bad)?,
+            sign: signing(&hmacs.send)?,
+            verify: signing(&hmacs.receive)?,
+            mac: hmacs.digest.octets(),
+        })
+    }
+
+    /// Seal `payload` bytes that stand in `packet` where the layout wants them; `packet` ends with the padding.
+    pub fn seal(&self, header: &DataHeader, packet: &mut [u8], payload: usize, id: u32) -> bool {
+        let Some(text_at) = packet.len().checked_sub(padded(payload)) else { return false };
+        let Some(mac_at) = (text_at).checked_sub(BLOCK_OCTETS + self.mac) else { return false };
+        if header.write_first(packet) != mac_at {
+            return false;
+        }
+        let mut iv = [0; BLOCK_OCTETS];
+        if rand::fill(&mut iv).is_err() {
+            return false;
+        }
+        packet[text_at..text_at + PACKET_ID_OCTETS].copy_from_slice(&id.to_be_bytes());
+        let end = text_at + PACKET_ID_OCTETS + payload;
+        let padding = (packet.len() - end) as u8;
+        packet[end..].fill(padding);
+        packet[text_at - BLOCK_OCTETS..text_at].copy_from_slice(&iv);
+        let context = EncryptionContext::Iv128(FixedLength::from(iv));
+        if self.seal.less_safe_encrypt(&mut packet[text_at..], context).is_err() {
+            return false;
+        }
+        let mac = hmac::sign(&self.sign, &packet[text_at - BLOCK_OCTETS..]);
+        packet[mac_at..mac_at + self.mac].copy_from_slice(mac.as_ref());
+        true
+    }
+}
+
+impl Opener for Cbc {
+    fn least(&self, header: usize) -> usize {
+        header + self.mac + BLOCK_OCTETS
+    }
+
+    fn open_one(&self, packet: &mut [u8], header: usize, length: usize) -> Option<Text> {
+        let iv_at = header + self.mac;
+        let text_at = iv_at + BLOCK_OCTETS;
+        let signed = packet.get(iv_at..length)?;
+        if length <= text_at || (length - text_at) % BLOCK_OCTETS != 0 {
+            return None;
+        }
+        hmac::verify(&self.verify, signed, &packet[header..iv_at]).ok()?;
+        let iv: [u8; BLOCK_OCTETS] = *packet.get(iv_at..)?.first_chunk()?;
+        let text = packet.get_mut(text_at..length)?;
+        let plain = self.open.decrypt(text, DecryptionContext::Iv128(FixedLength::from(iv))).ok()?;
+        let padding = usize::from(*plain.last()?);
+        if padding == 0
+            || padding > BLOCK_OCTETS
+            || !plain.iter().rev().take(padding).all(|&octet| octet as usize == padding)
+        {
+            return None;
+        }
+        let id = u32::from_be_bytes(*plain.first_chunk()?);
+        let length = plain.len().checked_sub(padding + PACKET_ID_OCTETS)?;
+        Some(Text { id, at: text_at + PACKET_ID_OCTETS, length })
+    }
+}
+
+/// Bytes of the ciphertext of so many bytes of payload.
+fn padded(payload: usize) -> usize {
+    let content = PACKET_ID_OCTETS + payload;
+    content - content % BLOCK_OCTETS + BLOCK_OCTETS
+}
+
+fn algorithm(digest: Digest) -> hmac::Algorithm {
+    match digest {
+        Digest::Sha1 => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
+        Digest::Sha256 => hmac::HMAC_SHA256,
+        Digest::Sha384 => hmac::HMAC_SHA384,
+        Digest::Sha512 => hmac::HMAC_SHA512,
+    }
+}
