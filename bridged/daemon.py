@@ -51,8 +51,9 @@ from bridged.runtime.watchers.reflections import Reflections
 from bridged.supervision import SUPERVISOR, Timer
 from bridged.telemetry.collector import DaemonCollector, build_registry
 from bridged.telemetry.logs import configure_logs
+from bridged.telemetry.loop_calls import ask_in_loop, call_in_loop
 from bridged.telemetry.openvpn_metrics import OpenvpnPage
-from bridged.telemetry.server import MetricsServer, ask_in_loop, call_in_loop, read_bearer_token
+from bridged.telemetry.server import MetricsServer, read_bearer_token
 from bridged.telemetry.status_files import StatusFiles
 from bridged.units import UnixSeconds
 

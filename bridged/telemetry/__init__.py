@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bridged.telemetry.collector import DaemonCollector, build_registry
 from bridged.telemetry.logs import configure_logs
-from bridged.telemetry.server import MetricsServer, MetricsServerError, call_in_loop, read_bearer_token
+from bridged.telemetry.loop_calls import call_in_loop
+from bridged.telemetry.server import MetricsServer, MetricsServerError, read_bearer_token
 
 __all__ = [
     "DaemonCollector",

@@ -9,10 +9,9 @@ import asyncio
 import ipaddress
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Generator, Mapping
-from concurrent.futures import TimeoutError as FutureTimeout
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 
@@ -30,15 +29,10 @@ __all__ = [
     "CONNECTIONS_MAX",
     "MetricsServer",
     "MetricsServerError",
-    "ask_in_loop",
-    "call_in_loop",
     "read_bearer_token",
 ]
 
-SNAPSHOT_SECONDS: Final = 5.0
 TOKEN_OCTETS_MAX: Final = 4096
-
-T = TypeVar("T")
 
 
 class MetricsServerError(BridgedError):
@@ -62,72 +56,6 @@ def read_bearer_token(path: Path) -> str:
         text = f"metrics.bearer_token_file {path}: expected one line of printable ASCII without spaces"
         raise MetricsServerError("bad_token", text)
     return token.decode("ascii")
-
-
-def call_in_loop(
-    loop: asyncio.AbstractEventLoop, function: Callable[[], Generator[None, None, T]]
-) -> Callable[[], T]:
-    """Wrap `function` for other threads: its steps run in `loop`, where none sees a half-done change.
-
-    Between two steps the loop does its other work.
-
-    Raises (when called):
-        TimeoutError: no result within SNAPSHOT_SECONDS.
-        RuntimeError: the loop is closed.
-    """
-
-    async def run() -> T:
-        steps = function()
-        while True:
-            try:
-                next(steps)
-            except StopIteration as done:
-                result: T = done.value
-                return result
-            await asyncio.sleep(0)
-
-    def call() -> T:
-        coroutine = run()
-        try:
-            future = asyncio.run_coroutine_threadsafe(coroutine, loop)
-        except RuntimeError:
-            coroutine.close()
-            raise
-        try:
-            return future.result(SNAPSHOT_SECONDS)
-        except FutureTimeout:
-            future.cancel()
-            raise TimeoutError("the event loop does not answer") from None
-
-    return call
-
-
-def ask_in_loop(
-    loop: asyncio.AbstractEventLoop, function: Callable[[], str | None]
-) -> Callable[[], Awaitable[str | None]]:
-    """Wrap `function` for the coroutines of another loop: it runs in `loop`.
-
-    Raises (when awaited):
-        TimeoutError: no result within SNAPSHOT_SECONDS.
-        RuntimeError: the loop is closed.
-    """
-
-    async def run() -> str | None:
-        return function()
-
-    async def ask() -> str | None:
-        coroutine = run()
-        try:
-            future = asyncio.run_coroutine_threadsafe(coroutine, loop)
-        except RuntimeError:
-            coroutine.close()
-            raise
-        try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), SNAPSHOT_SECONDS)
-        except TimeoutError:
-            raise TimeoutError("the event loop does not answer") from None
-
-    return ask
 
 
 class MetricsServer:

@@ -20,7 +20,8 @@ from bridged.runtime.tunnels.link import PeerLink
 from bridged.runtime.tunnels.tunnel import RunningTunnel
 from bridged.runtime.tunnels.tunnel_status import tunnel_status
 from bridged.telemetry.collector import DaemonCollector, build_registry
-from bridged.telemetry.server import MetricsServer, call_in_loop
+from bridged.telemetry.loop_calls import call_in_loop
+from bridged.telemetry.server import MetricsServer
 from bridged.units import PeerHandle, WirePeerId
 from tests.lab.bounds import at_most
 from tests.lab.snapshots import daemon

@@ -19,7 +19,7 @@ from bridged.addresses import MacAddress
 from bridged.configuration.diff import bridge_effect, tunnel_effect
 from bridged.configuration.schema import Bridge, Configuration, Tunnel, tap_name
 from bridged.configuration.secrets import find_exposed_secrets
-from bridged.endings import Ending
+from bridged.endings import Ending, Step
 from bridged.errors import ConfigurationError, NetlinkError
 from bridged.netlink.attachment import BridgeAttachment
 from bridged.netlink.watch import LinkWatch
@@ -303,17 +303,12 @@ class Site:
         Raises:
             ShutdownErrors: what failed; everything else was done.
         """
-        if self._leftovers is not None:
-            self._leftovers.cancel()
-        bridges, tunnels = list(self._bridges.values()), list(self._tunnels.values())
-        await Ending(
-            *(known.running.stop for known in reversed(tunnels)),
-            *(known.attachment.stop for known in reversed(bridges)),
-            *(known.lock.release for known in bridges),
-            *(known.adapter.close for known in tunnels),
-            self._bridges.clear,
-            self._tunnels.clear,
-        ).take()
+        tunnels, bridges = list(self._tunnels.values()), list(self._bridges.values())
+        await self._end(
+            [known.running.stop for known in reversed(tunnels)],
+            [known.attachment.stop for known in reversed(bridges)],
+            [known.adapter.close for known in tunnels],
+        )
 
     async def hand_over(self) -> None:
         """Leave adapters, bridges and sockets as they are to a successor, which the manager starts next.
@@ -323,17 +318,19 @@ class Site:
         Raises:
             ShutdownErrors: what failed; everything else was done.
         """
+        tunnels, bridges = list(self._tunnels.values()), list(self._bridges.values())
+        await self._end(
+            [known.running.hand_over for known in tunnels],
+            [known.attachment.leave for known in bridges],
+            [known.adapter.hand_over for known in tunnels],
+        )
+
+    async def _end(self, tunnels: list[Step], bridges: list[Step], adapters: list[Step]) -> None:
+        """Take these steps, in this order, and forget what has ended."""
         if self._leftovers is not None:
             self._leftovers.cancel()
-        bridges, tunnels = list(self._bridges.values()), list(self._tunnels.values())
-        await Ending(
-            *(known.running.hand_over for known in tunnels),
-            *(known.attachment.leave for known in bridges),
-            *(known.lock.release for known in bridges),
-            *(known.adapter.hand_over for known in tunnels),
-            self._bridges.clear,
-            self._tunnels.clear,
-        ).take()
+        locks = [known.lock.release for known in self._bridges.values()]
+        await Ending(*tunnels, *bridges, *locks, *adapters, self._bridges.clear, self._tunnels.clear).take()
 
     def _settings(self) -> Configuration:
         assert self._target is not None

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -131,17 +132,7 @@ class TunnelAdapter:
 
     def _make(self) -> TapAdapter:
         self._mac = self._mac or self._choose_mac()
-        return open_tap(
-            self.name,
-            persistent=self._tunnel.tap.persistent,
-            mac=self._mac,
-            mtu=self._tunnel.tap.mtu or self._tunnel.mtu,
-            txqueuelen=self._tunnel.tap.queue_frames,
-            virtio_header=self._tunnel.tap.offload,
-            offloads=self._wanted_offloads(),
-            queues=self._queue_count,
-            lock=self._tunnel.tap.lock,
-        )
+        return self._open_by(open_tap)
 
     def _inherit(self) -> TapAdapter | None:
         """The adapter that a predecessor left; None: there is none, or it does not fit."""
@@ -152,18 +143,7 @@ class TunnelAdapter:
         if self._tunnel.tap.mac != "ephemeral":
             self._mac = self._mac or self._choose_mac()
         try:
-            adapter = inherit_tap(
-                descriptors,
-                self.name,
-                persistent=self._tunnel.tap.persistent,
-                mac=self._mac,
-                mtu=self._tunnel.tap.mtu or self._tunnel.mtu,
-                txqueuelen=self._tunnel.tap.queue_frames,
-                virtio_header=self._tunnel.tap.offload,
-                offloads=self._wanted_offloads(),
-                queues=self._queue_count,
-                lock=self._tunnel.tap.lock,
-            )
+            adapter = self._open_by(partial(inherit_tap, descriptors))
         except AdapterLockedError:
             raise
         except TapError as error:
@@ -177,9 +157,20 @@ class TunnelAdapter:
         self._mac = adapter.mac
         return adapter
 
-    @property
-    def _queue_count(self) -> int:
-        return self._queues + 1 if self._queues > 1 else 1
+    def _open_by(self, opener: Callable[..., TapAdapter]) -> TapAdapter:
+        """By `open_tap` or `inherit_tap`: both take the same settings."""
+        tap = self._tunnel.tap
+        return opener(
+            name=self.name,
+            persistent=tap.persistent,
+            mac=self._mac,
+            mtu=tap.mtu or self._tunnel.mtu,
+            txqueuelen=tap.queue_frames,
+            virtio_header=tap.offload,
+            offloads=self._wanted_offloads(),
+            queues=self._queues + 1 if self._queues > 1 else 1,
+            lock=tap.lock,
+        )
 
     def reopen(self, attach: Callable[[TapPort], None]) -> None:
         """The adapter vanished: try until it opens again, then `attach` it. Returns at once."""

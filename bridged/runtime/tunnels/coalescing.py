@@ -19,9 +19,9 @@ import structlog
 from bridged.dataplane import Build, CoalesceKind, coalesce, coalesce_kinds
 from bridged.dataplane.contract import TapPort
 from bridged.errors import BridgedError
+from bridged.runtime.kernel_release import find_udp_fault
 from bridged.runtime.tunnels.scratch_path import ScratchPath
 from bridged.runtime.tunnels.super_frame_trial import TrialPath, TrialResult, try_super_frames
-from bridged.runtime.watchers.kernel_release import find_udp_fault
 
 CoalesceMode = Literal["auto", "on", "off"]
 Cause = Literal["config", "selftest"]

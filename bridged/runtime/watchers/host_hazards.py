@@ -16,7 +16,7 @@ from bridged import WRITTEN_AFTER
 from bridged.errors import NetlinkError
 from bridged.netlink.offloads import GRO, UDP_SEGMENTATION, link_offloads
 from bridged.netlink.tunnel_route import links_towards
-from bridged.runtime.watchers.kernel_release import find_host_fault, upstream_release, written
+from bridged.runtime.kernel_release import find_host_fault, upstream_release, written
 from bridged.units import UnixSeconds
 from bridged_tap import TapError, check_device
 

@@ -8,8 +8,8 @@ import pytest
 
 from bridged import WRITTEN_AFTER
 from bridged.catalogue.counters import HOST_WARNINGS
+from bridged.runtime.kernel_release import HOST_FAULTS, find_host_fault, upstream_release, written
 from bridged.runtime.watchers.host_hazards import clock_fault, kernel_fault
-from bridged.runtime.watchers.kernel_release import HOST_FAULTS, find_host_fault, upstream_release, written
 from bridged.units import UnixSeconds
 
 PAGE = (Path(__file__).parents[3] / "docs" / "troubleshooting.md").read_text(encoding="utf-8")

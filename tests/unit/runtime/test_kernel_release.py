@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridged.runtime.watchers.kernel_release import find_udp_fault, parse_release
+from bridged.runtime.kernel_release import find_udp_fault, parse_release
 
 
 @pytest.mark.parametrize(

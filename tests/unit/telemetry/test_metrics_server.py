@@ -20,12 +20,12 @@ from bridged.addresses import Endpoint
 from bridged.configuration.schema import Metrics
 from bridged.supervision import SUPERVISOR
 from bridged.telemetry.collector import DaemonCollector, build_registry
+from bridged.telemetry.loop_calls import call_in_loop
 from bridged.telemetry.metrics_http import MetricsHttp, neighbourhood
 from bridged.telemetry.server import (
     CONNECTIONS_MAX,
     MetricsServer,
     MetricsServerError,
-    call_in_loop,
     read_bearer_token,
 )
 from bridged.telemetry.web_access import WebAccess
