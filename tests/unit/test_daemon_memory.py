@@ -7,7 +7,7 @@ import sys
 
 PROGRAM = """
 import collections, gc, sys
-from bridged import daemon
+from bridged import memory
 
 class Session:
     def __init__(self):
@@ -15,7 +15,7 @@ class Session:
         self.parts = [[number] for number in range(50)]
 
 if sys.argv[1] == "small":
-    daemon.keep_collections_small()
+    memory.keep_collections_small()
 living = collections.deque(maxlen=50)
 most = 0
 for number in range(4000):

@@ -6,36 +6,33 @@ It decides nothing itself; whatever can fail at run time has its own keeper.
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Awaitable, Callable, Generator
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
 from bridged import __version__
-from bridged.addresses import Endpoint, MacAddress
+from bridged.addresses import MacAddress
 from bridged.admin.server import AdminServer
 from bridged.admin.state import TunnelStation
-from bridged.configuration import Configuration, load
-from bridged.configuration.schema import DEFAULT_METRICS_PORT
+from bridged.configuration import Configuration
+from bridged.daemon.confirmation import Confirmation
+from bridged.daemon.metrics_pages import MetricsPages
 from bridged.dataplane.contract import DataPlane
 from bridged.endings import Ending
 from bridged.errors import BridgedError, ShutdownErrors
-from bridged.memory import give_back_start, use_small_pages
+from bridged.memory import give_back_start, keep_collections_small, use_small_pages
 from bridged.netlink.watch import LinkWatch
-from bridged.runtime.service.descriptors import DescriptorStore, take_inherited
+from bridged.runtime.service.descriptors import DescriptorStore
 from bridged.runtime.service.manager import ServiceManager
-from bridged.runtime.service.privileges import protect_memory, settle_privileges
 from bridged.runtime.service.reporter import Reporter, status_line
 from bridged.runtime.site.bridges import bridge_status, state_directory, tunnel_destinations
-from bridged.runtime.site.reloads import Reloads, log_warnings
+from bridged.runtime.site.reloads import Reloads
 from bridged.runtime.site.site import Site
 from bridged.runtime.site.trust_keeper import Revocation, TrustKeeper
 from bridged.runtime.snapshot import DaemonSnapshot, DutiesStatus, ReloadStatus, finish
@@ -49,45 +46,13 @@ from bridged.runtime.watchers.loop_lag import LoopLag
 from bridged.runtime.watchers.network_changes import NetworkChanges
 from bridged.runtime.watchers.reflections import Reflections
 from bridged.supervision import SUPERVISOR, Timer
-from bridged.telemetry.collector import DaemonCollector, build_registry
 from bridged.telemetry.logs import configure_logs
-from bridged.telemetry.loop_calls import ask_in_loop, call_in_loop
-from bridged.telemetry.openvpn_metrics import OpenvpnPage
-from bridged.telemetry.server import MetricsServer, read_bearer_token
 from bridged.telemetry.status_files import StatusFiles
 from bridged.units import UnixSeconds
 
 EXIT_DONE: Final = 0
 EXIT_FAILED: Final = 1
 SETTLED_SECONDS: Final = 3.0
-GARBAGE_THRESHOLDS: Final = (700, 5, 2)
-"""Thresholds of the three generations; see `keep_collections_small`."""
-
-
-def run(configuration_path: Path, confirm_seconds: float | None = None) -> int:
-    """Run the daemon until SIGTERM or SIGINT; the exit status.
-
-    `confirm_seconds`: undo all network changes, and return 1, unless confirmed in that time.
-
-    Raises:
-        ConfigurationError: the configuration cannot be used here; nothing was changed.
-        BridgedError: the start failed; what was begun was undone.
-    """
-    manager = ServiceManager.of(os.environ)
-    store = DescriptorStore(manager, take_inherited(os.environ))
-    configuration = load(configuration_path)
-    configure_logs(configuration.log)
-    log_warnings(configuration)
-    protect_memory()
-    settle_privileges(configuration, configuration_path)
-    daemon = Daemon(configuration, configuration_path, confirm_seconds, manager, store)
-    status = asyncio.run(daemon.run())
-    if daemon.hands_over:
-        # The successor waits for our end, and nothing is left to be tidied up.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    return status
 
 
 class Daemon:
@@ -104,20 +69,18 @@ class Daemon:
         manager = manager or ServiceManager()
         self.hands_over = False
         self._store = store or DescriptorStore(manager)
-        self._confirm_seconds = confirm_seconds
-        self._confirm_deadline: UnixSeconds | None = None
-        self._confirm_timer: Timer | None = None
         self._started = UnixSeconds(time.time())
         self._log = structlog.get_logger("bridged")
         self._stop = asyncio.Event()
-        self._status = EXIT_DONE
+        self._confirmation = Confirmation(confirm_seconds, self._stop.set)
+        self._has_failed = False
         self._watch = LinkWatch()
         self._site = Site(self._watch, path.parent, self._store)
         self._changes: NetworkChanges | None = None
         self._reflections = Reflections()
         self._host_watch = HostWatch()
         self._loop_guard = LoopGuard()
-        self._collector: DaemonCollector | None = None
+        self._metrics = MetricsPages(self._store, self.snapshot_in_steps, self._find_unready)
         self._reporter = Reporter(manager, self._describe, self._planes, os.environ)
         self._status_files = StatusFiles(lambda: self._site.tunnels)
         self._reloads = Reloads(
@@ -164,8 +127,9 @@ class Daemon:
             await self._stop.wait()
         finally:
             await self._take_down()
-        self._log.info("daemon_stopped", status=self._status)
-        return self._status
+        status = EXIT_FAILED if self._has_failed or self._confirmation.has_expired else EXIT_DONE
+        self._log.info("daemon_stopped", status=status)
+        return status
 
     def _give_back_soon(self) -> None:
         """After a start or a reload: a tunnel that restarted has left its memory to the allocators."""
@@ -184,8 +148,8 @@ class Daemon:
         await admin.start()
         self._undo.append(admin.stop)
         # Early: Prometheus sees the start, and a host that takes long to set up is not taken for a dead one.
-        stop_metrics = self._serve_metrics(admin)
-        self._undo.append(stop_metrics)
+        self._metrics.start(configuration.metrics, admin.counters)
+        self._undo.append(self._metrics.stop)
         self._watch.start()
         self._undo.append(self._watch.close)
         self._undo.append(lambda: self._site.hand_over() if self.hands_over else self._site.stop())
@@ -202,17 +166,15 @@ class Daemon:
         self._status_files.apply(configuration)
         self._undo.append(self._status_files.stop)
         # Before the site: nobody waits for a scrape of what is being taken down.
-        self._undo.append(stop_metrics)
-        fallbacks = FallbackLog(
-            lambda: {name: tunnel.dataplane for name, tunnel in self._site.tunnels.items()}
-        )
+        self._undo.append(self._metrics.stop)
+        fallbacks = FallbackLog(self._planes)
         self._undo.append(fallbacks.stop)
         fallbacks.start()
         self._undo.append(self._keeper.stop)
         self._keeper.start()
         self._lag.start()
         self._undo.append(self._lag.stop)
-        self._await_confirmation()
+        self._confirmation.begin()
 
     def _observe(self, configuration: Configuration) -> None:
         """Watch the host on behalf of the present bridges and tunnels."""
@@ -230,33 +192,6 @@ class Daemon:
             {name: bridge.ports for name, bridge in bridges.items()},
             {name: [tunnel for tunnel in tunnels if tunnel.plan.bridge == name] for name in bridges},
         )
-
-    def _serve_metrics(self, admin: AdminServer) -> Callable[[], Awaitable[None]]:
-        """Start; returns what stops it, any number of times."""
-        settings = self._configuration.metrics
-        if settings.listen is None:
-            return _nothing
-        token = read_bearer_token(settings.bearer_token_file) if settings.bearer_token_file else None
-        loop = asyncio.get_running_loop()
-        snapshot = call_in_loop(loop, self.snapshot_in_steps)
-        self._collector = DaemonCollector(snapshot, settings, admin.counters)
-        registry = build_registry(self._collector)
-        openvpn = OpenvpnPage(settings)
-        server = MetricsServer(
-            Endpoint.parse(settings.listen, DEFAULT_METRICS_PORT),
-            registry,
-            token,
-            self._store.take_listener("metrics", {socket.AF_INET, socket.AF_INET6}),
-            web_config=settings.web_config_file,
-            more={"/metrics/openvpn": lambda: openvpn.text(snapshot())},
-            probes={
-                "/-/healthy": ask_in_loop(loop, lambda: None),
-                "/-/ready": ask_in_loop(loop, self._find_unready),
-            },
-        )
-        server.start()
-        # In a thread: a running scrape waits for this loop.
-        return partial(asyncio.to_thread, server.stop)
 
     def _find_unready(self) -> str | None:
         """Why this daemon is not ready; None: every tunnel has started."""
@@ -297,8 +232,7 @@ class Daemon:
         """Apply what concerns neither bridges nor tunnels."""
         configure_logs(target.log)
         self._status_files.apply(target)
-        if self._collector is not None:
-            self._collector.apply(target.metrics)
+        self._metrics.apply(target.metrics)
         self._give_back_soon()
 
     # --- service manager --------------------------------------------------------------------------
@@ -318,35 +252,11 @@ class Daemon:
         peers = sum(link.is_attached for tunnel in tunnels.values() for link in tunnel.links.values())
         return status_line(len(tunnels), peers, (undone.duty for undone in SUPERVISOR.undone()))
 
-    # --- confirmation -----------------------------------------------------------------------------
-
-    def _await_confirmation(self) -> None:
-        if self._confirm_seconds is None:
-            return
-        self._confirm_deadline = UnixSeconds(time.time() + self._confirm_seconds)
-        self._confirm_timer = SUPERVISOR.after("confirmation", self._confirm_seconds, self._not_confirmed)
-        self._log.warning("confirmation_needed", seconds=self._confirm_seconds, command="bridged confirm")
-
-    def _not_confirmed(self) -> None:
-        self._log.error("not_confirmed", detail="all network changes are undone")
-        self._status = EXIT_FAILED
-        self._stop.set()
-
-    def confirm(self) -> bool:
-        if self._confirm_timer is None:
-            return False
-        self._confirm_timer.cancel()
-        self._confirm_timer = None
-        self._confirm_deadline = None
-        self._log.info("confirmed")
-        return True
-
     # --- stop -------------------------------------------------------------------------------------
 
     async def _take_down(self) -> None:
         """Undo everything in reverse order. Continues after errors, and reports them at the end."""
-        if self._confirm_timer is not None:
-            self._confirm_timer.cancel()
+        self._confirmation.end()
         self._stop.set()
         self._reporter.begin_stop()
         # Wait for a running reload.
@@ -358,7 +268,7 @@ class Daemon:
         except ShutdownErrors as failed:
             for error in failed.errors:
                 self._log.error("shutdown_error", detail=str(error) or type(error).__name__)
-            self._status = EXIT_FAILED
+            self._has_failed = True
 
     # --- AdminState -------------------------------------------------------------------------------
 
@@ -378,12 +288,15 @@ class Daemon:
             now=UnixSeconds(time.time()),
             bridges=tuple(bridge_status(attachment) for attachment in self._site.bridges.values()),
             tunnels=tuple(tunnels),
-            confirm_deadline=self._confirm_deadline,
+            confirm_deadline=self._confirmation.deadline,
             control_loop_lag=self._lag.snapshot(),
             reload=self._reloads.status,
             warnings={**self._host_watch.warnings, **self._loop_guard.warnings},
             duties=DutiesStatus(dict(SUPERVISOR.failures), SUPERVISOR.undone()),
         )
+
+    def confirm(self) -> bool:
+        return self._confirmation.confirm()
 
     def kick(self, name: str, tunnel: str | None) -> int:
         ended = self._site.kick(name, tunnel)
@@ -412,21 +325,3 @@ class Daemon:
             TunnelStation(MacAddress(entry.station.mac), peer, entry.age, entry.is_static)
             for entry, peer in self._site.tunnels[tunnel].fdb()
         ]
-
-
-async def _nothing() -> None:
-    """What stops nothing."""
-
-
-def keep_collections_small() -> None:
-    """Exclude the modules from garbage collection, and make full collections more frequent.
-
-    Ended TLS sessions are cycles. By default a full collection needs 70,000 more objects, and a quarter as
-    many new ones as there were at the last one. With the modules counted, sessions would pile up for hours,
-    and each collection would traverse the modules, too. Source: docs.python.org, gc.set_threshold; CPython
-    3.11, Modules/gcmodule.c, `long_lived_pending`.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.collect()
-    gc.set_threshold(*GARBAGE_THRESHOLDS)
