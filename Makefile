@@ -12,7 +12,7 @@ CONFIG ?= config/bridged.yaml
 FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 60
 CRASHES ?= 300
-TEST_WORKERS ?= 3
+TEST_WORKERS ?= 4
 ARCH ?= amd64
 # Most tests wait for something; those that measure have the machine for themselves (tests/quiet_machine.py).
 PYTEST := $(PYTHON) -m pytest --numprocesses=$(TEST_WORKERS) --dist=loadfile
@@ -26,7 +26,8 @@ PROMETHEUS := bash scripts/prometheus.sh
 FOREIGN := { command -v qemu-s390x-static && command -v mmdebstrap; } >/dev/null || bash scripts/bootstrap.sh --tests qemu-s390x-static:qemu-user-static mmdebstrap:mmdebstrap
 FAST := tests/unit tests/property tests/sim tests/contract tests/vectors
 export PATH := $(PATH):/usr/sbin:/sbin
-export PYTHONDONTWRITEBYTECODE := 1
+# Daemons of the tests start with compiled code, as installed ones do, and pytest keeps what it rewrote.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: test-appliance deb test-package help setup demo run check test test-random test-vm test-monitoring test-architectures lint lint-python lint-native test-native format bench order returning soak crashes fuzz wheel generate pictures lock clean
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 VARIABLE = "BRIDGED_TEST_ORDER"
-SLOW_FOLDERS = ("system", "vm", "interop", "contract", "sim", "property")
+SLOW_FOLDERS = ("system", "vm", "interop", "architectures", "packaging", "contract", "sim", "property")
 _TESTS = Path(__file__).parent
 
 

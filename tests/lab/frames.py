@@ -45,6 +45,8 @@ TP_STATUS_VLAN_VALID = 1 << 4
 TP_STATUS_VLAN_TPID_VALID = 1 << 6
 SNAPSHOT_OCTETS = 65_536
 BROADCAST = "ff:ff:ff:ff:ff:ff"
+QUIET_SECONDS = 0.05
+"""Frames that come later than this after the last one are not waited for."""
 
 
 def discovery_kit(sender: Host, receiver: Host, *, lldp: bool = True) -> dict[str, bytes]:
@@ -255,25 +257,33 @@ def capturing(*hosts: Host) -> Iterator[list[socket.socket]]:
 
 
 def missing_at(
-    sender: Host, receiver: Host, kit: dict[str, bytes], *, seconds: float = 3.0, gap_seconds: float = 0.002
+    sender: Host, receiver: Host, *kits: dict[str, bytes], seconds: float = 3.0, gap_seconds: float = 0.002
 ) -> dict[str, str]:
-    """Send a kit and compare what arrives; `{}` where every frame came exactly once, byte for byte.
+    """Send kits, each when the one before is there, and compare; `{}` where every frame came once, unchanged.
 
     Otherwise names and what is wrong with each: `lost`, `2 copies`, or `altered: …` with both in hexadecimal.
-    Frames that are not of the kit are ignored. OpenVPN as server drops a unicast to an address that it has
-    not learned (it never floods one): let the receiver speak first, e.g. by a ping.
+    Frames that are of no kit are ignored; those of all kits must differ. OpenVPN as server drops a unicast to
+    an address that it has not learned (it never floods one): let the receiver speak first, e.g. by a ping.
     """
+    seen: Counter[bytes] = Counter()
     with capturing(receiver) as (sock,):
-        send_frames(sender, list(kit.values()), gap_seconds=gap_seconds)
-        seen: Counter[bytes] = Counter()
+        for kit in kits:
+            send_frames(sender, list(kit.values()), gap_seconds=gap_seconds)
+            _await_frames(sock, set(kit.values()), seen, seconds)
+        # What comes twice comes at once.
         deadline = time.monotonic() + seconds
-        wanted = set(kit.values())
-        while time.monotonic() < deadline:
-            ready, _, _ = select.select([sock], [], [], 0.05)
+        while select.select([sock], [], [], QUIET_SECONDS)[0] and time.monotonic() < deadline:
             seen.update(received_frames(sock))
-            if not ready and wanted <= seen.keys():
-                break
-    return {name: problem for name, frame in kit.items() if (problem := _problem(frame, seen))}
+    frames = {name: frame for kit in kits for name, frame in kit.items()}
+    return {name: problem for name, frame in frames.items() if (problem := _problem(frame, seen))}
+
+
+def _await_frames(sock: socket.socket, wanted: set[bytes], seen: Counter[bytes], seconds: float) -> None:
+    """Count what arrives until all of `wanted` did, or it is too late."""
+    deadline = time.monotonic() + seconds
+    while not wanted <= seen.keys() and (left := deadline - time.monotonic()) > 0:
+        if select.select([sock], [], [], left)[0]:
+            seen.update(received_frames(sock))
 
 
 def _problem(frame: bytes, seen: Counter[bytes]) -> str:

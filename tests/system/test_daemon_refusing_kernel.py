@@ -53,11 +53,15 @@ def assert_all_crosses(sites: TwoSites, kinds: Iterable[CoalesceKind] = COALESCE
     for sender, receiver in ((sites.a.host, sites.b.host), (sites.b.host, sites.a.host)):
         assert missing_at(sender, receiver, discovery_kit(sender, receiver)) == {}
         addresses = bytes.fromhex((receiver.mac + sender.mac).replace(":", ""))
-        for kind in kinds:
-            for sample in SAMPLES[kind]:
-                frames = [addresses + frame[12:] for frame in sample_frames(kind, sample)]
-                kit = {f"{kind} {sample.name} {number}": frame for number, frame in enumerate(frames)}
-                assert missing_at(sender, receiver, kit, gap_seconds=0.0) == {}
+        samples = [
+            {
+                f"{kind} {sample.name} {number}": addresses + frame[12:]
+                for number, frame in enumerate(sample_frames(kind, sample))
+            }
+            for kind in kinds
+            for sample in SAMPLES[kind]
+        ]
+        assert missing_at(sender, receiver, *samples, gap_seconds=0.0) == {}
 
 
 def assert_told(daemon: Bridged, offload: str, cause: str, *texts: str) -> None:
