@@ -7,6 +7,7 @@ the setgid bit, such as /etc/bridged, the folder's group may read private files.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -19,6 +20,7 @@ from bridged.errors import naming
 PRIVATE_FILE: Final = 0o600
 PUBLIC_FILE: Final = 0o644
 PRIVATE_DIRECTORY: Final = 0o700
+_READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 _readers: list[Callable[[Path], int]] = []
 
@@ -61,17 +63,24 @@ def read_through(opener: Callable[[Path], int]) -> None:
 
 
 def open_to_read(path: Path) -> BinaryIO:
-    """A file of the configuration, for reading bytes.
+    """A regular file of the configuration, for reading bytes: a pipe or device would hold up the daemon.
 
     Raises:
-        OSError: it cannot be read, by this user or through `read_through`.
+        OSError: it cannot be read, by this user or through `read_through`, or is no regular file.
     """
     try:
-        return path.open("rb")
+        descriptor = os.open(path, _READ)
     except PermissionError:
         if not _readers:
             raise
-        return os.fdopen(_readers[0](path), "rb")
+        descriptor = _readers[0](path)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "not a regular file, but a pipe or device: name a file", str(path))
 
 
 def is_readable(path: str) -> bool:

@@ -22,11 +22,11 @@ def read_client_files(folder: Path) -> list[str]:
     from bridged.profiles.text import decode_text
 
     try:
-        files = sorted(path for path in folder.iterdir() if path.is_file())[:_FILES_MAX]
+        files = sorted(path for path in folder.iterdir() if path.is_file())
     except OSError:
         return []
     remarks: list[str] = []
-    for path in files:
+    for path in files[:_FILES_MAX]:
         statements = split_statements(decode_text(read_octets(path), str(path)), str(path))
         for statement in statements:
             if statement.name == "disable":
@@ -41,4 +41,11 @@ def read_client_files(folder: Path) -> list[str]:
         if names:
             remarks.append(f"{path.name}: {names} not needed or not possible here; set it at the client")
     more = len(remarks) - _SHOWN
-    return [*remarks[:_SHOWN], f"and {more} more files"] if more > 0 else remarks
+    if more > 0:
+        remarks = [*remarks[:_SHOWN], f"and {more} more files"]
+    if (unread := len(files) - _FILES_MAX) > 0:
+        remarks.append(
+            f"{unread} further files, from {files[_FILES_MAX].name} on, were not looked at: "
+            "`grep -rl disable` finds clients that are barred there, and could connect from now on"
+        )
+    return remarks

@@ -31,9 +31,10 @@ from bridged.netlink.watch import LinkWatch
 from bridged.runtime.service.descriptors import DescriptorStore
 from bridged.runtime.service.manager import ServiceManager
 from bridged.runtime.service.reporter import Reporter, status_line
-from bridged.runtime.site.bridges import bridge_status, state_directory, tunnel_destinations
+from bridged.runtime.site.bridges import bridge_status, tunnel_destinations
 from bridged.runtime.site.reloads import Reloads
 from bridged.runtime.site.site import Site
+from bridged.runtime.site.state_folder import make_state_folder
 from bridged.runtime.site.trust_keeper import Revocation, TrustKeeper
 from bridged.runtime.snapshot import DaemonSnapshot, DutiesStatus, ReloadStatus, finish
 from bridged.runtime.tunnels.static_stations import StaticStation
@@ -141,7 +142,7 @@ class Daemon:
 
     async def _start(self) -> None:
         configuration = self._configuration
-        state_directory(configuration)
+        make_state_folder(configuration.state_directory)
         admin = AdminServer(
             configuration.admin.socket, self, self._store.take_listener("admin", {socket.AF_UNIX})
         )

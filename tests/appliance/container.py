@@ -131,9 +131,6 @@ class Container(Host):
             raise HostError(f"{script}\nnot within {seconds:.0f} s\n{text}") from error
         return done.returncode, done.stdout.decode(errors="replace")
 
-    def reboot(self) -> None:
-        raise NotImplementedError("the overlay ends with process 1")
-
     def _is_up(self) -> bool:
         if self._holder.poll() is not None:
             raise HostError(f"systemd ended:\n{self._log.read_text(errors='replace')[-3000:]}")

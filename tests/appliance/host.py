@@ -37,7 +37,3 @@ class Host(ABC):
         if status != 0:
             raise HostError(f"{script}\nexit status {status}\n{output}")
         return output
-
-    @abstractmethod
-    def reboot(self) -> None:
-        """Return when commands work again."""

@@ -48,6 +48,7 @@ class Life:
         yield "configure two sites", self.configure
         yield "restart under a 5 ms ping", self.restart
         yield "upgrade under a 5 ms ping", self.upgrade
+        yield "an upgrade that refuses a configuration", self.refuse
         yield "memory", lambda: self.memory(IDLE_KILOBYTES_MAX)
         yield f"{self._reloads} reloads, seed {self._seed}", self.reload
         yield "memory after reloads", lambda: self.memory(RELOADED_KILOBYTES_MAX)
@@ -94,6 +95,21 @@ class Life:
         self._hold_active("bridged.service", "bridged@branch.service")
         return loss
 
+    def refuse(self) -> None:
+        """An upgrade leaves a service alone that it could not start again, and restarts the other."""
+        wrong, branch = "/etc/bridged/branch.d/wrong.yaml", "bridged@branch"
+        site.write(self._host, wrong, "tunnels: {client: {mtu: none}}\n")
+        before = self._process(), self._process(branch)
+        told = self._host.run(f"{self._host.install} /run/lab/bridged.deb", seconds=600)
+        after = self._process(), self._process(branch)
+        if "NOT RESTARTED: bridged@branch.service" not in told or f"bridged: {wrong}:1: " not in told:
+            raise HostError(f"the upgrade did not say what it refused:\n{told}")
+        if after[1] != before[1] or after[0] == before[0]:
+            raise HostError(f"processes {before} became {after}")
+        site.ping_across(self._host)
+        self._host.run(f"rm -r /etc/bridged/branch.d && systemctl restart {branch}")
+        self._hold_active("bridged.service", "bridged@branch.service")
+
     def reload(self) -> str:
         process = self._process()
         # Every tenth one starts two programs; each start takes some seconds.
@@ -109,8 +125,7 @@ class Life:
     def install_again(self) -> None:
         self._host.run(f"{self._host.remove} bridged", seconds=600)
         self._host.run(f"{self._host.install} /run/lab/bridged.deb", seconds=600)
-        self._hold_active("bridged.service")
-        self._host.run("systemctl start bridged@branch.service")
+        self._hold_active("bridged.service", "bridged@branch.service")
         site.ping_across(self._host)
 
     def _reboot(self) -> None:
@@ -119,7 +134,6 @@ class Life:
         self._hold_active("bridged.service", "bridged@branch.service")
 
     def _remove(self) -> None:
-        self._host.run("systemctl disable --now bridged@branch.service")
         self._host.run(f"{self._host.remove} bridged", seconds=600)
         self._host.run(
             "test -e /etc/bridged/bridged.yaml && test -d /var/lib/bridged/pki && ! test -e /run/bridged"
@@ -155,8 +169,8 @@ class Life:
             raise HostError("the daemon was not restarted")
         return loss
 
-    def _process(self) -> str:
-        return self._host.run("systemctl show -P MainPID bridged").strip()
+    def _process(self, unit: str = "bridged") -> str:
+        return self._host.run(f"systemctl show -P MainPID {unit}").strip()
 
     def _hold_active(self, *units: str) -> None:
         for unit in units:

@@ -29,7 +29,7 @@ _APT = "DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Use-Pty=0"
 class Machine(Host):
     """`files` are in /run/lab of the machine, under their names. It starts at once; use it in `with`."""
 
-    install = f"{_APT} install"
+    install = f"{_APT} install --reinstall"
     remove = f"{_APT} remove"
     purge = f"{_APT} purge"
 

@@ -41,6 +41,10 @@ def test_an_upgrade_keeps_links_configuration_and_state_and_loses_less_than_a_se
     at_most(life.upgrade().seconds, 1.0, "pings lost by an upgrade")
 
 
+def test_an_upgrade_leaves_a_service_alone_whose_configuration_it_refuses(life: Life) -> None:
+    life.refuse()
+
+
 def test_reloads_of_valid_and_invalid_edits_end_as_each_deserves_and_leave_no_memory_behind(
     life: Life,
 ) -> None:

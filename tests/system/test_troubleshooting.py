@@ -51,6 +51,7 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
     "port-held": {"prints": "port-held"},
     "address-taken": {"prints": "address-taken"},
     "disk-full": {"prints": "disk-full"},
+    "state-closed": {"prints": "state-closed"},
     "mistake": {"server": "main"},
     "carries-the-tunnel": {"client": "good"},
 }

@@ -34,6 +34,7 @@ IN_CONTAINER = (
     'mount -t tmpfs -o mode=755 none /dev/net && $0; exec "$@"'
 )
 WITH_TUN = "mknod -m 666 /dev/net/tun c 10 200"
+CLOSED = f'mount -t tmpfs none /dev/net && {WITH_TUN} && mount -t tmpfs -o mode=700 none "$0"; exec "$@"'
 HAS_BRIDGE_FILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables").exists()
 SILENT_PORT, CLOSED_PORT = 4000, 4001
 
@@ -175,6 +176,7 @@ class Cast:
             daemon("address-taken", "br8", [], at_b=False, listen=address),
             daemon("disk-full", "br9", []),
             daemon("tun-missing", "br8", []),
+            daemon("state-closed", "br9", []),
         ]
         return {daemon.name: daemon for daemon in found}
 
@@ -268,10 +270,15 @@ def troubled_sites(folder: Path) -> Iterator[TroubledSites]:
         for name, daemon in refused.items():
             disk = folder / f"{name}.disk"
             disk.mkdir()
-            if name == "disk-full":
+            if name in ("disk-full", "state-closed"):
                 daemon.configuration["state_directory"] = str(disk / "state")
+                if name == "state-closed":
+                    daemon.configuration |= {
+                        "user": "daemon",
+                        "admin": {"socket": str(disk / "run" / "admin")},
+                    }
                 daemon.write()
-                start(daemon, FULL_DISK, str(disk))
+                start(daemon, FULL_DISK if name == "disk-full" else CLOSED, str(disk))
             elif name == "tun-missing":
                 start(daemon, IN_CONTAINER, "true")
             else:

@@ -163,13 +163,3 @@ def _destinations(tunnel: Tunnel, running: HasRemotes | None) -> list[str]:
         # A socket on :: receives IPv4, too.
         return [*(["::", "0.0.0.0"] if bound.host == "::" else [bound.host]), *connected]
     return [*(Remote.parse(text, 1).server.host for text in tunnel.remotes), *connected]
-
-
-def state_directory(configuration: Configuration) -> Path:
-    """The state folder, created (0700) if needed.
-
-    Raises:
-        OSError: it cannot be made.
-    """
-    configuration.state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return configuration.state_directory

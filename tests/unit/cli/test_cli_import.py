@@ -214,6 +214,11 @@ def test_files_of_single_clients_are_named_and_one_that_bars_its_client_refuses(
     assert "client-config-dir: site-b: `ifconfig-push` not needed or not possible" in imported(bridged)[1]
     Path("ccd/site-c").write_text("\ndisable\n")
     assert "ccd/site-c:2: disable: bars this client" in refused(bridged)
+    Path("ccd/site-c").unlink()
+    for number in range(1001):
+        Path(f"ccd/a{number:04}").write_text("# nothing\n")
+    errors = imported(bridged)[1]
+    assert "2 further files, from a1000 on, were not looked at" in errors and "grep -rl disable" in errors
 
 
 def test_join_takes_the_bridge_of_the_script_or_asks_for_one(bridged, site):

@@ -141,6 +141,19 @@ def test_a_drop_in_that_cannot_be_read_is_an_error(main):
     assert errors_of(main) == [("a.yaml", None, "")]
 
 
+@pytest.mark.parametrize("name", ["bridged.yaml", "conf.d/50-pipe.yaml"])
+def test_a_pipe_or_device_is_an_error_and_holds_up_nobody(main, name):
+    place = main.parent / name
+    place.unlink(missing_ok=True)
+    os.mkfifo(place)
+    with pytest.raises(ConfigurationErrors, match=rf"{name}: cannot be read: not a regular file, but a pipe"):
+        load(main)
+    place.unlink()
+    place.symlink_to("/dev/zero")
+    with pytest.raises(ConfigurationErrors, match=rf"{name}: cannot be read: not a regular file"):
+        load(main)
+
+
 def test_the_number_of_drop_ins_is_bounded(main):
     for number in range(DROP_INS_MAX + 1):
         drop_in(main, f"{number}.yaml", "")
