@@ -39,7 +39,7 @@ IGNORED: Final[frozenset[str]] = frozenset(
         # They change something that bridged does not use: scripts, plug-ins, proxies.
         "down-pre up-delay up-restart tls-export-cert x509-track keying-material-exporter "
         "force-tls-key-material-export allow-nonadmin "
-        "http-proxy-retry http-proxy-timeout http-proxy-override socks-proxy-retry",
+        "http-proxy-retry http-proxy-timeout http-proxy-override http-proxy-fallback socks-proxy-retry",
         "",
     )
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from typing import Final, Literal, NoReturn
 
 from bridged.addresses import Family
@@ -95,6 +95,8 @@ class Draft:
     the reader is now. `markers`: directives written as `NAME [inline]`, and their lines. `inlined`:
     directives that have a block. `tls_suites`: line of `tls-cipher`, and whether one of its suites is ours.
     `fallback_cipher`: that of `data-ciphers-fallback`, which `cipher` does not change.
+    `device_type` is that of `dev-type`, `device_kind` what the last `dev` begins with. The last of
+    several lines counts, as in OpenVPN.
     """
 
     role: FileRole = "client"
@@ -111,6 +113,7 @@ class Draft:
     pulls: bool = False
     device_line: int | None = None
     device_type: str | None = None
+    device_kind: str | None = None
     device_name: str | None = None
     digest: tuple[int, str] | None = None
     fallback_cipher: str | None = None
@@ -136,6 +139,11 @@ class Draft:
         if ability in NOT_YET:
             self.needs.add(ability)
             refuse(NOT_YET[ability].reason)
+
+    def set_address(self, address: IPv4Interface | IPv6Interface) -> None:
+        """Set the bridge's address of this IP version, in place of an earlier one."""
+        others = [text for text in self.profile.addresses if ip_interface(text).version != address.version]
+        self.profile.addresses = [*others, str(address)]
 
     def take_local_host(self, host: str) -> None:
         """Set the address to send from or to listen on; raises Refusal."""

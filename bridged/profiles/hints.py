@@ -13,10 +13,9 @@ from typing import Final
 _TYPOGRAPHIC: Final = re.compile(
     "[\u00a0\u2000-\u200b\u2010-\u201f\u2026\u202f\u2039\u203a\u00ab\u00bb\ufeff]"
 )
-_TEMPLATE: Final = re.compile(
-    r"\{\{.*?\}\}|\{%.*?%\}|%%\w+%%|\$\{\w+\}|\$[A-Z_][A-Z0-9_]*\b|@[A-Z][A-Z0-9_]*@"
-    r"|<[A-Za-z][A-Za-z0-9_ .-]*>"
-)
+_MARKERS: Final = r"\{\{.*?\}\}|\{%.*?%\}|%%\w+%%|@[A-Z][A-Z0-9_]*@|<[A-Za-z][A-Za-z0-9_ .-]*>"
+_TEMPLATE: Final = re.compile(_MARKERS + r"|\$\{\w+\}|\$[A-Z_][A-Z0-9_]*\b")
+_TEMPLATE_OF_COMMAND: Final = re.compile(_MARKERS)
 
 
 def typographic(words: Sequence[str]) -> str | None:
@@ -33,9 +32,9 @@ def typographic(words: Sequence[str]) -> str | None:
     )
 
 
-def unfilled_template(words: Sequence[str]) -> str | None:
-    """What to do about a place in a template that still has its marker."""
-    found = _TEMPLATE.search(" ".join(words))
+def unfilled_template(words: Sequence[str], *, is_command: bool = False) -> str | None:
+    """What to do about a place in a template that still has its marker; a command's `$NAME` is none."""
+    found = (_TEMPLATE_OF_COMMAND if is_command else _TEMPLATE).search(" ".join(words))
     if found is None:
         return None
     return f"an unfilled template: write the value in place of `{found.group()[:64]}`"

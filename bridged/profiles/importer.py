@@ -20,7 +20,7 @@ from bridged.profiles.not_yet import Ability
 from bridged.profiles.profile import Profile
 from bridged.profiles.report import Outcome, Seen, Treatment, outcomes
 from bridged.profiles.settling import settle
-from bridged.profiles.statements import Statement, split_statements
+from bridged.profiles.statements import Statement, bare, split_statements
 from bridged.profiles.table import DIRECTIVES, find_directive
 from bridged.profiles.uci import choose_section, looks_like_uci, read_uci
 
@@ -122,7 +122,7 @@ def _read(statements: Sequence[Statement], source: str, role: FileRole, section:
     draft = Draft(role=role)
     errors: list[ConfigurationError] = []
     draft.ignorable = {
-        word
+        bare(word)
         for statement in statements
         if statement.name == "ignore-unknown-option"
         for word in statement.arguments
@@ -139,7 +139,9 @@ def _read(statements: Sequence[Statement], source: str, role: FileRole, section:
             errors.append(_error(str(refusal), source, statement.line, name))
         if len(errors) >= _ERRORS_MAX:
             break
-    errors.extend(settle(draft, source))
+    # A refused line is not missing as well.
+    refused = {(error.line, error.key) for error in errors} | {(None, error.key) for error in errors}
+    errors.extend(error for error in settle(draft, source) if (error.line, error.key) not in refused)
     errors.sort(key=lambda error: error.line or 1 << 30)
     profile = draft.profile
     profile.notices.sort(key=lambda notice: notice.line)
@@ -200,7 +202,7 @@ def _take(draft: Draft, statement: Statement, depth: int = 0) -> None:
 
 def _map(mapper: Mapper, draft: Draft, statement: Statement) -> None:
     """Take it. A typographic character or a template's marker explains better what is wrong with it."""
-    template = unfilled_template(statement.arguments)
+    template = unfilled_template(statement.arguments, is_command=statement.name == "up")
     if template is not None:
         raise Refusal(template)
     try:

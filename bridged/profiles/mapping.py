@@ -8,7 +8,7 @@ Pure.
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Interface, ip_interface
+from ipaddress import IPv4Interface, IPv6Interface
 from typing import Final
 
 from bridged.addresses import MacAddress
@@ -48,14 +48,10 @@ def _mode(draft: Draft, statement: Statement) -> None:
 def _dev(draft: Draft, statement: Statement) -> None:
     name = argument(statement, "a device")
     draft.device_line = statement.line
-    if name.startswith("tun") or name == "null":
-        draft.device_type = draft.device_type or "tun"
-    elif name.startswith("tap"):
-        draft.device_type = draft.device_type or "tap"
-    if name not in ("tap", "tun"):
-        if not _INTERFACE.fullmatch(name):
-            refuse(f"{name!r} cannot be an adapter's name (1 to 15 printable characters without `/`, `:`)")
-        draft.device_name = name
+    draft.device_kind = next((kind for kind in ("tap", "tun") if name.startswith(kind)), None)
+    if name not in ("tap", "tun") and not _INTERFACE.fullmatch(name):
+        refuse(f"{name!r} cannot be an adapter's name (1 to 15 printable characters without `/`, `:`)")
+    draft.device_name = None if name in ("tap", "tun") else name
 
 
 def _dev_type(draft: Draft, statement: Statement) -> None:
@@ -83,16 +79,16 @@ def _ifconfig(draft: Draft, statement: Statement) -> None:
         address = IPv4Interface("/".join(statement.arguments[:2]))
     except ValueError:
         refuse("needs an IPv4 address and a netmask, as 192.0.2.2 255.255.255.0")
-    draft.profile.addresses.append(str(address))
+    draft.set_address(address)
 
 
 def _ifconfig_ipv6(draft: Draft, statement: Statement) -> None:
     text = argument(statement, "an address with its prefix length")
     try:
-        address = ip_interface(text)
+        address = IPv6Interface(text)
     except ValueError:
         refuse(f"{text!r} is not an IPv6 address with its prefix length, as 2001:db8::2/64")
-    draft.profile.addresses.append(str(address))
+    draft.set_address(address)
 
 
 # Life
@@ -110,7 +106,7 @@ def _ping_exit(draft: Draft, statement: Statement) -> None:
 
 def _up(draft: Draft, statement: Statement) -> None:
     bridge = bridge_in_command(" ".join(statement.arguments))
-    draft.profile.bridge = draft.profile.bridge or bridge
+    draft.profile.bridge = bridge or draft.profile.bridge
     where = f"the bridge {bridge}; `--bridge` chooses another" if bridge else "the bridge itself"
     draft.note(statement, f"the script is not run; bridged puts the adapter into {where}")
 

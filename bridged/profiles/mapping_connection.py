@@ -6,6 +6,7 @@ Pure.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from bridged.addresses import Endpoint, is_host_name
@@ -25,6 +26,9 @@ _UDP: Final = frozenset({"udp", "udp4", "udp6"})
 _TCP: Final = frozenset(
     f"tcp{family}{end}" for family in ("", "4", "6") for end in ("", "-client", "-server")
 )
+_JOINED: Final = re.compile(
+    r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[^\[\]:/,]+))(?:[:,](?P<port>[0-9]{1,5}))?/?"
+)
 _UDP_IP_OVERHEAD: Final = 28
 _TCP_IP_HEADERS: Final = 40
 _LEAST_MSS: Final = 88
@@ -32,9 +36,7 @@ _LEAST_MSS: Final = 88
 
 def _remote(draft: Draft, statement: Statement) -> None:
     host = argument(statement, "a host")
-    name, colon, port_text = host.rpartition(":")
-    if colon and port_text.isdigit() and ":" not in name:
-        refuse(f"{host!r} is one word; write host and port as two: `remote {name} {port_text}`")
+    _refuse_joined(host)
     try:
         endpoint = Endpoint.parse(f"[{host}]" if ":" in host else host, DEFAULT_PORT)
     except ValueError as error:
@@ -50,6 +52,18 @@ def _remote(draft: Draft, statement: Statement) -> None:
         draft.connection.remote = remote
     else:
         draft.remotes.append(remote)
+
+
+def _refuse_joined(host: str) -> None:
+    """Refuse `host:port` in one word, brackets, and what a URL has: OpenVPN would look up all of it."""
+    bare = re.sub(r"^[a-z0-9]{1,8}://", "", host)
+    found = _JOINED.fullmatch(bare)
+    if found is None or (bare == host and found["name"] == host):
+        return
+    name, port = found["address"] or found["name"], found["port"]
+    if port:
+        refuse(f"{host!r} is one word; write host and port as two: `remote {name} {port}`")
+    refuse(f"{host!r} has more than a name or an address; write `remote {name}`, and the port after it")
 
 
 def _protocol(word: str) -> str:

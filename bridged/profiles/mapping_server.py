@@ -57,7 +57,7 @@ def _server(draft: Draft, statement: Statement) -> None:
     if len(words) < 2 or network.num_addresses < 4:
         refuse("needs a network with room for clients, as 192.0.2.0 255.255.255.0")
     gateway = network[1]
-    draft.profile.addresses.append(f"{gateway}/{network.prefixlen}")
+    draft.set_address(IPv4Interface((gateway, network.prefixlen)))
     draft.server.pushes_gateway = str(gateway)
     draft.note(statement, f"{gateway} becomes an address of the bridge; {_POOL}")
 
@@ -70,7 +70,7 @@ def _server_ipv6(draft: Draft, statement: Statement) -> None:
         refuse(f"{text!r} is not an IPv6 network, as 2001:db8::/64")
     if network.num_addresses < 4:
         refuse(f"{text!r} has no room for clients")
-    draft.profile.addresses.append(f"{network[1]}/{network.prefixlen}")
+    draft.set_address(IPv6Interface((network[1], network.prefixlen)))
     draft.note(statement, f"{network[1]} becomes an address of the bridge; {_POOL}")
 
 

@@ -111,15 +111,16 @@ def _set_name(
     profile.peer_name, profile.peer_name_prefix, profile.peer_subject = name, prefix, subject
 
 
-_NS_CERT_NOTE: Final = (
-    "bridged checks the extended key usage instead. A server certificate with only nsCertType is refused: "
-    "renew it with `extendedKeyUsage = serverAuth`, or set `tls.peer_role: any` and `tls.peer_name`"
-)
-
-
 def _ns_cert_type(draft: Draft, statement: Statement) -> None:
-    _remote_cert_tls(draft, statement)
-    draft.note(statement, _NS_CERT_NOTE)
+    """Today's OpenVPN refuses only certificates that are made for another role; so does `compatible`."""
+    role = argument(statement, "client or server")
+    if role not in ("client", "server"):
+        refuse(f"{role!r} is neither client nor server")
+    if role == draft.role:
+        refuse(f"this end is the {role}; the other end's certificate is checked")
+    draft.note(
+        statement, "old and weak: replace it with `remote-cert-tls`, once the certificates have usages"
+    )
 
 
 def _remote_cert_tls(draft: Draft, statement: Statement) -> None:

@@ -40,7 +40,7 @@ BECOMES: Final[Mapping[str, str]] = {
     "mssfix": "`wan_mtu`, or `mss`; 0 is off",
     "ncp-ciphers": "`ciphers`",
     "nobind": "no `local`",
-    "ns-cert-type": "`tls.peer_role`",
+    "ns-cert-type": "`tls.peer_role: compatible`",
     "peer-fingerprint": "`tls.peer_fingerprints`",
     "ping": "`keepalive.ping_seconds`",
     "ping-exit": "`keepalive.restart_seconds`; the program does not exit",

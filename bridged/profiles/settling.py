@@ -104,11 +104,12 @@ def _settle_digest(draft: Draft) -> None:
 
 
 def _settle_device(draft: Draft, source: str) -> list[ConfigurationError]:
-    if draft.device_type != "tap":
+    kind = draft.device_type or draft.device_kind
+    if kind != "tap":
         reason = "layer 3 (tun); a bridge needs `dev tap` at both ends"
         if draft.device_line is None:
             reason = "missing; a bridge needs `dev tap`"
-        elif draft.device_type is None:
+        elif kind is None and draft.device_name != "null":
             reason = "neither tap nor tun by its name; add `dev-type tap`"
         return [_error(reason, source, draft.device_line, "dev")]
     draft.profile.tap_name = draft.device_name

@@ -66,7 +66,7 @@ def split_statements(text: str, source: str, first_line: int = 1) -> list[Statem
             raise _wrong(f"more than {STATEMENTS_MAX} directives", source, number)
         tag = _inline_tag(words)
         if tag is None:
-            statements.append(Statement((_bare(words[0]), *words[1:]), number))
+            statements.append(Statement((bare(words[0]), *words[1:]), number))
             continue
         end = _closing_line(lines, index, tag)
         if end is None:
@@ -152,7 +152,8 @@ def _before_nul(line: str) -> str:
     return line.partition("\0")[0]
 
 
-def _bare(word: str) -> str:
+def bare(word: str) -> str:
+    """A directive's name without the `--` of a command line."""
     return word[2:] if len(word) > 2 and word.startswith("--") else word
 
 

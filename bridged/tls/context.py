@@ -1,12 +1,13 @@
 """One TLS context for each tunnel; each handshake of the tunnel gets an engine from it.
 
 Source: docs/protocol/control.md#4 (one TLS session per key state).
-No sockets, no files. OpenSSL reads the clock to check validity.
+No sockets; no file but our own DH group. OpenSSL reads the clock to check validity.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -24,8 +25,9 @@ CHAIN_DEPTH_MAX: Final = 8
 _VERSIONS: Final[dict[str, int]] = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
 # CRL_CHECK_ALL: intermediate CAs may be revoked, too.
 CRL_FLAGS: Final = crypto.X509StoreFlags.CRL_CHECK | crypto.X509StoreFlags.CRL_CHECK_ALL
-# Servers with an RSA certificate and only `dh` have nothing but DHE. Its AES-GCM suites are as strong.
+# Old ends with an RSA certificate and only `dh` have nothing but DHE. Its AES-GCM suites are as strong.
 _CIPHERS_1_2: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:!aNULL:!PSK:!aDSS"
+_DH_GROUP: Final = Path(__file__).with_name("ffdhe3072.pem")
 _CIPHERS_1_3: Final = b"TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256"
 
 
@@ -120,6 +122,8 @@ def _limit_protocol(context: Any, settings: TlsSettings) -> None:
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_cipher_list(_CIPHERS_1_2)
     context.set_tls13_ciphersuites(_CIPHERS_1_3)
+    if settings.role == "server" and settings.version_min == "1.2":
+        context.load_tmp_dh(str(_DH_GROUP))
 
 
 def _load_identity(context: Any, settings: TlsSettings) -> None:

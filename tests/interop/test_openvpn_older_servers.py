@@ -1,4 +1,4 @@
-"""Servers as they stand in the field: RSA certificates with long subjects, and DHE suites only."""
+"""Ends as they stand in the field: RSA certificates with long subjects, and DHE suites only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from cryptography.x509.oid import NameOID
 
 from tests.interop.interop_ends import openvpn, running
 from tests.lab import Lab, Profile, TwoSites
-from tests.lab.bridged_daemon import client
+from tests.lab.bridged_daemon import client, server
+from tests.lab.openvpn import INSTALLED
 
 pytestmark = pytest.mark.root
 
@@ -62,3 +63,25 @@ def test_a_server_with_dhe_suites_only_is_joined_and_its_whole_subject_compared_
                         lambda found: REFUSAL in (found["tunnels"][0]["last_error"] or ""), "the refusal", 20
                     )
                     assert SUBJECT in status["tunnels"][0]["last_error"]
+
+
+@pytest.mark.parametrize("release", [INSTALLED, "2.5"])
+def test_a_client_with_dhe_suites_only_finds_our_server(release: str) -> None:
+    with Lab("older") as lab:
+        sites, profile = TwoSites(lab), Profile()
+        issue = profile.authority.issue
+        identity = issue("server", "server", key=rsa.generate_private_key(65537, 2048))
+        extra = ("tls-version-max 1.2", f"tls-cipher {DHE_ONLY}")
+        with (
+            running(server(sites.a, profile, identity)) as ours,
+            openvpn(
+                *(sites.b, "client", profile, issue("client", "client")),
+                remote=sites.a.wan_ipv4,
+                extra=extra,
+                release=release,
+            ) as theirs,
+        ):
+            theirs.wait_connected()
+            ours.wait_connected()
+            sites.a.host.ping(sites.b.host.ipv4)
+            assert "Control Channel: TLSv1.2, cipher TLSv1.2 DHE-RSA-AES256-GCM-SHA384" in theirs.log

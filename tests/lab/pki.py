@@ -21,6 +21,8 @@ DAY = datetime.timedelta(days=1)
 VALID = 90 * DAY
 """Longer than a daemon says beforehand that a certificate ends."""
 Usage = Literal["server", "client", "both", "none"]
+_NETSCAPE_TYPE = x509.ObjectIdentifier("2.16.840.1.113730.1.1")
+_NETSCAPE_BITS = {"client": b"\x03\x02\x07\x80", "server": b"\x03\x02\x06\x40", "both": b"\x03\x02\x06\xc0"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +78,12 @@ class Authority:
         addresses: tuple[str, ...] = (),
         subject: x509.Name | None = None,
         key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | None = None,
+        netscape: Usage = "none",
     ) -> Identity:
         """A certificate with the extended key usage of a server, a client, both or none.
 
-        `subject`: default CN=`name`; `key`: default a new P-256 one. `addresses`: IP addresses it is for.
+        `netscape`: the role that its old nsCertType names. `subject`: default CN=`name`. `key`: default a
+        new P-256 one. `addresses`: IP addresses it is for.
         """
         key = key or ec.generate_private_key(ec.SECP256R1())
         now = datetime.datetime.now(datetime.UTC)
@@ -96,6 +100,9 @@ class Authority:
         purposes["both"] = purposes["server"] + purposes["client"]
         if usage != "none":
             builder = builder.add_extension(x509.ExtendedKeyUsage(purposes[usage]), critical=False)
+        if netscape != "none":
+            types = x509.UnrecognizedExtension(_NETSCAPE_TYPE, _NETSCAPE_BITS[netscape])
+            builder = builder.add_extension(types, critical=False)
         if addresses:
             names = [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)

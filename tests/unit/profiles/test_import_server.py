@@ -149,6 +149,13 @@ def test_the_report_has_each_line_with_its_verdict():
         ("/bin/sh -c 'ip link set $0 master lan0'", "lan0"),
         ("/bin/sh -c 'brctl addif office $dev'", "office"),
         ("/bin/sh -c 'ip link set $0 master $1'", None),
+        ("/bin/sh -c 'brctl addif $BRIDGE tap0'", None),
+        ("/bin/sh -c 'bridge link set dev tap0'", None),
+        ("/bin/sh /etc/openvpn/bridge-up tap0", None),
+        ("/etc/openvpn/up.sh br-lan", "br-lan"),
+        ("/etc/openvpn/up.sh vmbr0.7 tap0", "vmbr0.7"),
+        ("ovs-vsctl --may-exist add-port switch0 tap0", "switch0"),
+        ("ifconfig bridge0 addm tap0 up", "bridge0"),
         ("/etc/openvpn/up.sh", None),
     ],
 )

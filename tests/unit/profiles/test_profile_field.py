@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 
 from bridged.errors import ConfigurationError
-from bridged.profiles import Trust, parse_profile, to_configuration
+from bridged.profiles import Trust, parse_profile, read_file, to_configuration
 from bridged.profiles.table import DIRECTIVES, find_directive
 from bridged.profiles.text import decode_text
 from tests.unit.profiles.profile_texts import IDENTITY, configured, read, refusals
 
-KNOWN = (Path(__file__).parent / "openvpn_options.txt").read_text().split()
-"""The names that OpenVPN 2.3.0 to 2.7.6, and 2.8 in August 2026, compare a directive with."""
+KNOWN = [
+    line.split()[0]
+    for line in (Path(__file__).parent / "openvpn_options.txt").read_text().splitlines()
+    if not line.startswith("#")
+]
+"""All names of OpenVPN 2.3 to 2.8; the file says where they are from."""
 
 NO_REMOTE = "client\ndev tap\n"
 BLOCK_KEY = "<tls-auth>\nkey of {}\n</tls-auth>\n"
@@ -50,17 +53,19 @@ def test_an_inline_marker_without_its_block_is_refused_once_with_its_line():
 # Directives
 
 
+@pytest.mark.parametrize("head", ["client\nremote h\n", "server-bridge\n"])
 @pytest.mark.parametrize("name", KNOWN)
-def test_no_directive_of_openvpn_2_3_to_2_8_is_called_unknown(name):
-    assert find_directive(name) is not None
-    try:
-        parse_profile(f"client\ndev tap\nremote h\nca c\ncert c\nkey k\n{name} x\n", "p")
-    except ConfigurationError as error:
-        assert "no directive" not in str(error)
+def test_no_directive_of_openvpn_2_3_to_2_8_is_called_unknown(name, head):
+    found = read_file(f"{head}dev tap\nca c\ncert c\nkey k\n{name} x\n", "p")
+    assert find_directive(name, found.role) is not None
+    assert not any("no directive" in error.reason for error in found.errors)
+    (outcome,) = [one for one in found.report if one.line == head.count("\n") + 5]
+    assert outcome.name == name and outcome.verdict
 
 
-def test_the_table_knows_no_name_that_openvpn_does_not():
-    assert set(DIRECTIVES) <= set(KNOWN)
+@pytest.mark.parametrize("role", ["client", "server"])
+def test_the_table_knows_no_name_that_openvpn_does_not(role):
+    assert set(DIRECTIVES[role]) <= set(KNOWN)
 
 
 @pytest.mark.parametrize(
@@ -107,6 +112,11 @@ def test_directives_whose_effect_is_missing_are_noted_with_their_line(line, word
 def test_directives_that_would_harm_are_refused_with_the_true_reason():
     (error,) = refusals("no-iv")
     assert "not safe" in error.reason and "did you mean" not in error.reason
+
+
+def test_ignored_options_may_have_the_hyphens_of_a_command_line():
+    (notice,) = read("ignore-unknown-option --future-thing\nfuture-thing 1").notices
+    assert "ignore-unknown-option" in notice.text
 
 
 def test_forward_compatible_lets_unknown_directives_pass_from_its_line_on():
@@ -291,8 +301,11 @@ def test_a_configuration_given_as_a_profile_is_called_so():
 def test_a_missing_or_outdated_role_of_the_server_is_said_with_the_cure():
     (notice,) = read(identity="ca c\ncert c\nkey k\n").notices
     assert "extendedKeyUsage = serverAuth" in notice.text and "verify-x509-name" in notice.text
-    (notice,) = read("ns-cert-type server", identity="ca c\ncert c\nkey k\n").notices
-    assert notice.line == 4 and re.search(r"nsCertType.*serverAuth.*peer_role: any", notice.text)
+    profile = read("ns-cert-type server", identity="ca c\ncert c\nkey k\n")
+    assert [notice.line for notice in profile.notices] == [0, 4] and profile.peer_role == "compatible"
+    assert "remote-cert-tls" in profile.notices[1].text
+    assert read("ns-cert-type server\nremote-cert-tls server").peer_role == "server"
+    assert "the other end's certificate" in refusals("ns-cert-type client")[0].reason
 
 
 # Files that are no profile, and keys that lost their block
@@ -352,6 +365,9 @@ def test_silence_has_time_for_two_pings(lines, ping, restart):
     ("line", "reason"),
     [
         ("remote vpn.example.net:1194", "write host and port as two: `remote vpn.example.net 1194`"),
+        ("remote [2001:db8::1]:1194", "`remote 2001:db8::1 1194`"),
+        ("remote [2001:db8::1] 1194", "write `remote 2001:db8::1`"),
+        ("remote udp://vpn.example.net:1194", "`remote vpn.example.net 1194`"),
         ("remote hub.exampl!.net", "not a host name or an address"),
         ("remote b\u00fcro.example.net", "in its ASCII form (xn--"),
         ("verb\u00a03", "U+00A0, no-break space"),
@@ -387,6 +403,42 @@ def test_strange_words_refuse_nothing_where_they_do_no_harm(line):
         assert "unfilled template" in refusals(line)[0].reason
     else:
         read(line)
+
+
+def test_the_shell_s_variables_in_a_command_are_no_template():
+    assert read("up '/bin/sh -c \"ip link set $DEV master br7\"'").bridge == "br7"
+
+
+# Lines that come twice
+
+
+@pytest.mark.parametrize(
+    ("lines", "name"),
+    [
+        ("dev tun\ndev tap7", "tap7"),
+        ("dev tap7\ndev tap", None),
+        ("dev tun\ndev lan7\ndev-type tun\ndev-type tap", "lan7"),
+    ],
+)
+def test_the_last_device_counts(lines, name):
+    assert read(lines, base="client\nremote h\n").tap_name == name
+    (error,) = refusals(f"{lines}\ndev-type tun", base="client\nremote h\n")
+    assert error.key == "dev"
+
+
+def test_the_last_address_of_each_ip_version_counts():
+    lines = "ifconfig 10.8.0.2 255.255.255.0\nifconfig-ipv6 2001:db8::2/64\nifconfig 10.8.0.3 255.255.255.0"
+    assert read(lines).addresses == ["2001:db8::2/64", "10.8.0.3/24"]
+    (error,) = refusals("ifconfig-ipv6 10.8.0.2/24")
+    assert "not an IPv6 address" in error.reason
+
+
+@pytest.mark.parametrize("line", ["remote h 0", "ca", "dev a/b"])
+def test_a_refused_line_is_not_called_missing_as_well(line):
+    name = line.split()[0]
+    base = "\n".join(text for text in ("client", "dev tap", "remote h", "ca c") if not text.startswith(name))
+    errors = refusals(line, base=base + "\n", identity="cert c\nkey k\nremote-cert-tls server\n")
+    assert [error.key for error in errors] == [name]
 
 
 # What cannot work

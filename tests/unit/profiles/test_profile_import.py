@@ -23,7 +23,6 @@ ROOT = Path(__file__).parents[3]
 def test_client_files_of_the_vectors_are_read_or_refused_for_a_known_reason(folder):
     expected = {
         "a04": "only TCP|tls-crypt-v2",
-        "a05": "CBC",
         "a06": "framing is not supported",
         "a07": "forward secrecy",
         "a08": "user names and passwords",
@@ -241,7 +240,6 @@ def test_block_of_a_directive_that_has_no_block_form_is_refused():
     ("line", "field", "value"),
     [
         ("remote-cert-tls server", "peer_role", "server"),
-        ("ns-cert-type server", "peer_role", "server"),
         ('remote-cert-eku "TLS Web Server Authentication"', "peer_role", "server"),
         ("verify-x509-name hub name", "peer_name", "hub"),
         ("verify-x509-name hub- name-prefix", "peer_name_prefix", "hub-"),

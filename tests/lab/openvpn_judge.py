@@ -1,0 +1,76 @@
+"""Real OpenVPN without any network: what it says of certificates, keys and names, within a second."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.lab.openvpn import INSTALLED, openvpn_program
+from tests.lab.pki import Identity, write_private
+from tests.lab.processes import Process, environment
+
+READY = "link remote"
+"""In its log once all keys are loaded."""
+
+
+def trust_options(folder: Path, identity: Identity, authority: str) -> list[str]:
+    """Options with the files of one end, which this writes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_private(folder / "ca", authority)
+    write_private(folder / "cert", identity.certificate)
+    write_private(folder / "key", identity.key)
+    return [word for name in ("ca", "cert", "key") for word in (f"--{name}", str(folder / name))]
+
+
+@contextmanager
+def openvpn_alone(log: Path, options: Sequence[str], release: str = INSTALLED) -> Iterator[Process]:
+    """An OpenVPN process on the loopback interface, without an adapter; killed at the end."""
+    argv = [openvpn_program(release), "--dev", "null", "--verb", "4", *options]
+    with log.open("wb") as file:
+        process = subprocess.Popen(argv, stdout=file, stderr=subprocess.STDOUT, env=environment())
+    try:
+        yield Process(process, argv, log)
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def verdict(
+    folder: Path,
+    judge: tuple[Identity, Sequence[str]],
+    peer: tuple[Identity, Sequence[str]],
+    authority: str,
+    words: tuple[str, ...],
+    release: str = INSTALLED,
+) -> str:
+    """The log of the end that judges the other's certificate, once it has one of `words`.
+
+    Each end: its identity and further options. The judge is the TLS client.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    common = ("--proto", "udp4", "--port", port)
+    ends = {}
+    for role, (identity, options) in (("server", peer), ("client", judge)):
+        where = ("--local", "127.0.0.1", "--dh", "none")
+        if role == "client":
+            where = ("--remote", "127.0.0.1", port, "--nobind")
+        trust = trust_options(folder / role, identity, authority)
+        ends[role] = (f"--tls-{role}", *common, *where, *trust, *options)
+    with openvpn_alone(folder / "server.log", ends["server"], release) as server:
+        server.wait_for_output(READY, 10)
+        with openvpn_alone(folder / "client.log", ends["client"], release) as client:
+            client.wait_for_output(words, 10)
+            return client.output()
+
+
+def loads(log: Path, options: Sequence[str], release: str = INSTALLED) -> bool:
+    """Whether a client of OpenVPN can load its keys."""
+    client = ("--client", "--nobind", "--proto", "udp4", "--remote", "127.0.0.1")
+    with openvpn_alone(log, (*client, *options), release) as process:
+        process.wait_for_output((READY, "Exiting due to fatal error", "Use --help"), 10)
+        return READY in process.output()
