@@ -27,9 +27,11 @@ from bridged.dataplane.contract import (
 )
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.keys.cipher import Cipher
+from bridged.protocol.keys.epoch_keys import EpochKey
 from bridged.protocol.keys.key_derivation import DataKey, slice_keys
 from bridged.protocol.packets import data_packet
 from bridged.protocol.packets.cbc_packet import CbcHmac, open_cbc, seal_cbc
+from bridged.protocol.packets.epoch_packet import open_epoch, parse_epoch, seal_epoch
 from bridged.protocol.role import Role
 from bridged.units import KeyId, Octets, PeerHandle, Seconds, WirePeerId
 from tests.lab.waiting import PATIENCE, wait_for
@@ -75,6 +77,14 @@ def enlarge(sock: socket.socket, octets: int) -> None:
             sock.setsockopt(socket.SOL_SOCKET, plain, octets)
 
 
+def epoch_key(secret: bytes | bytearray, cipher: Cipher, epoch: int) -> EpochKey:
+    """The key of an epoch, from the secret of the first."""
+    key = EpochKey(1, bytes(secret), cipher)
+    while key.epoch < epoch:
+        key = key.next()
+    return key
+
+
 class HandPeer:
     """A remote end: a UDP socket, the keys of the client's side, and its own packet ids."""
 
@@ -86,7 +96,9 @@ class HandPeer:
         is_v2: bool = True,
         wire_id: int | None = None,
         digest: str = "SHA1",
+        is_epoch: bool = False,
     ) -> None:
+        self.is_epoch = is_epoch
         self.number = number
         self.digest = digest
         self.handle = PeerHandle(number)
@@ -114,14 +126,22 @@ class HandPeer:
         """The key of one end; key ids have different material."""
         number = self.key_id if key_id is None else key_id
         octets = material(self.number * 8 + number)
-        return slice_keys(octets, role, self.cipher, KeyId(number), digest=self.digest)
+        return slice_keys(
+            octets, role, self.cipher, KeyId(number), digest=self.digest, is_epoch=self.is_epoch
+        )
 
-    def seal(self, payload: bytes, *, packet_id: int | None = None, key_id: int | None = None) -> bytes:
+    def seal(
+        self, payload: bytes, *, packet_id: int | None = None, key_id: int | None = None, epoch: int = 1
+    ) -> bytes:
         """The packet of a payload under the client's key."""
         if packet_id is None:
             packet_id, self.next_id = self.next_id, self.next_id + 1
         key = self.key(Role.CLIENT, key_id)
         header = data_packet.serialize_data_header(key.key_id, self.wire_id if self.is_v2 else None)
+        if key.is_epoch:
+            chain = epoch_key(key.send_key, self.cipher, epoch)
+            aead = data_packet.make_aead(self.cipher, chain.cipher_key)
+            return seal_epoch(aead, chain.iv, header, epoch, packet_id, payload)
         if key.digest is not None:
             sealer = CbcHmac(key.send_key, key.digest, key.send_hmac)
             return seal_cbc(sealer, os.urandom(16), header, packet_id, payload)
@@ -131,6 +151,10 @@ class HandPeer:
     def open(self, packet: bytes) -> data_packet.OpenedData:
         """What the data plane sealed."""
         key = self.key(Role.CLIENT, packet[0] & 7)
+        if key.is_epoch:
+            chain = epoch_key(key.receive_key, self.cipher, parse_epoch(packet)[1])
+            opened = open_epoch(data_packet.make_aead(self.cipher, chain.cipher_key), chain.iv, packet)
+            return data_packet.OpenedData(opened.header, opened.counter, opened.payload)
         if key.digest is not None:
             return open_cbc(CbcHmac(key.receive_key, key.digest, key.receive_hmac), packet)
         aead = data_packet.make_aead(self.cipher, key.receive_key)
@@ -223,12 +247,13 @@ class Rig:
         is_v2: bool = True,
         takes_any_id: bool = False,
         digest: str = "SHA1",
+        is_epoch: bool = False,
         ping: float | None = None,
         ping_restart: float | None = None,
         with_key: bool = True,
     ) -> HandPeer:
         """Add a peer, with a key in use both ways unless `with_key` is false."""
-        hand = HandPeer(number, cipher, is_v2=is_v2, digest=digest)
+        hand = HandPeer(number, cipher, is_v2=is_v2, digest=digest, is_epoch=is_epoch)
         hand.target = ("127.0.0.1", self.port)
         self.peers.append(hand)
         settings = PeerSettings(

@@ -53,6 +53,8 @@ def test_every_release_connects_carries_frames_renegotiates_floats_and_takes_lea
         assert log_events(ends.ours, "options_differ") == []
         inconsistent = re.findall(r"'([a-z-]+)' is used inconsistently", ends.theirs.log)
         assert set(inconsistent) <= ({"tun-mtu"} if release in TAP_MTU_WITH_32_MORE else set()), inconsistent
+        # Two ends of 2.7 use epochs.
+        assert ("aead-epoch" in ends.theirs.log) == (version >= "2.7")
         ends.ping_both_ways()
         assert ends.changed_frames() == {}
         ours, theirs = ends.our_site.host, ends.their_site.host

@@ -10,7 +10,9 @@ from tests.vectors.vector_files import DATA_NOT_YET, FRAMING_NOT_YET, SCENARIOS,
 
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.packets import data_packet
+from bridged.protocol.keys.epoch_keys import EpochKey
 from bridged.protocol.packets.cbc_packet import CbcHmac, open_cbc, seal_cbc
+from bridged.protocol.packets.epoch_packet import open_epoch, parse_epoch, seal_epoch
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.keys.key_derivation import DataKey, slice_keys
 from bridged.protocol.packets.occ import PING, OccType, is_occ, parse_occ, serialize_occ
@@ -31,6 +33,7 @@ COVERED = {
     "a09-loss-20-percent": 55,
     "a10-comp-lzo-no": 70,
     "a11-compress-stub-v2": 68,
+    "a12-aead-epoch": 63,
     "a13-compress-stub": 64,
     "a14-p2p-tls": 65,
     "a15-key-id-wrap": 266,
@@ -42,18 +45,40 @@ def keys_of(scenario: str, frame: dict[str, Any], role: Role) -> DataKey:
     secrets = load(scenario, "secrets")
     state = next(state for state in secrets["key_states"] if state["id"] == frame["key_state"])
     cipher = Cipher.parse(secrets["data_channel"]["cipher"])
-    digest = secrets["data_channel"]["auth"] or "SHA1"
-    return slice_keys(bytes.fromhex(state["key2"]), role, cipher, KeyId(state["key_id"]), digest=digest)
+    return sliced(secrets, state, role, cipher)
+
+
+def sliced(secrets: dict[str, Any], state: dict[str, Any], role: Role, cipher: Cipher) -> DataKey:
+    channel = secrets["data_channel"]
+    digest, is_epoch = channel["auth"] or "SHA1", channel["format"] == "aead-epoch"
+    material, key_id = bytes.fromhex(state["key2"]), KeyId(state["key_id"])
+    return slice_keys(material, role, cipher, key_id, digest=digest, is_epoch=is_epoch)
+
+
+def epoch_of(key: DataKey, secret: bytes, epoch: int) -> EpochKey:
+    found = EpochKey(1, secret, key.cipher)
+    while found.epoch < epoch:
+        found = found.next()
+    return found
 
 
 def opened(key: DataKey, wire: bytes) -> data_packet.OpenedData:
+    if key.is_epoch:
+        # What names no epoch of the capture is opened with the last one, and fails.
+        epoch = epoch_of(key, bytes(key.receive_key), min(20, parse_epoch(wire)[1]))
+        packet = open_epoch(data_packet.make_aead(key.cipher, epoch.cipher_key), epoch.iv, wire)
+        return data_packet.OpenedData(packet.header, packet.counter, packet.payload)
     if key.digest is not None:
         return open_cbc(CbcHmac(key.receive_key, key.digest, key.receive_hmac), wire)
     return data_packet.open(data_packet.make_aead(key.cipher, key.receive_key), bytes(key.receive_iv), wire)
 
 
 def sealed(key: DataKey, header: bytes, packet_id: int, payload: bytes, wire: bytes) -> bytes:
-    """`wire`: the packet as it was, of which only the random IV is used."""
+    """`wire`: the packet as it was, of which only the random IV and the epoch are used."""
+    if key.is_epoch:
+        epoch = epoch_of(key, bytes(key.send_key), parse_epoch(wire)[1])
+        aead = data_packet.make_aead(key.cipher, epoch.cipher_key)
+        return seal_epoch(aead, epoch.iv, header, epoch.epoch, packet_id, payload)
     if key.digest is not None:
         cbc = CbcHmac(key.send_key, key.digest, key.send_hmac)
         iv_at = len(header) + cbc.mac_length
@@ -76,9 +101,11 @@ def test_sliced_keys_are_those_that_openvpn_used(scenario: str) -> None:
     secrets = load(scenario, "secrets")
     for state in secrets["key_states"]:
         cipher = Cipher.parse(secrets["data_channel"]["cipher"])
-        digest = secrets["data_channel"]["auth"] or "SHA1"
-        material = bytes.fromhex(state["key2"])
-        key = slice_keys(material, Role.CLIENT, cipher, KeyId(state["key_id"]), digest=digest)
+        key = sliced(secrets, state, Role.CLIENT, cipher)
+        if key.is_epoch:
+            assert key.send_key.hex() == state["client_to_server"]["epoch_key_1"]
+            assert key.receive_key.hex() == state["server_to_client"]["epoch_key_1"]
+            continue
         second = "hmac_key" if cipher.is_cbc else "implicit_iv"
         sending, receiving = state["client_to_server"], state["server_to_client"]
         assert key.send_key.hex() == sending["cipher_key"]
@@ -107,7 +134,9 @@ def test_data_packets_seal_to_the_same_octets(scenario: str) -> None:
         payload = bytes.fromhex(frame["plaintext"])
         wire = sealed(key, header, frame["packet_id"], payload, bytes.fromhex(frame["wire"]))
         assert wire.hex() == frame["wire"]
-        if key.cipher.is_cbc:
+        if key.is_epoch:
+            assert len(wire) == len(payload) + 28
+        if key.cipher.is_cbc or key.is_epoch:
             continue
         overhead = data_packet.OVERHEAD_V1 if len(header) == 1 else data_packet.OVERHEAD_V2
         assert len(wire) == len(payload) + overhead
@@ -139,9 +168,11 @@ def test_an_octet_changed_is_a_tag_mismatch_except_in_the_first_octet_of_data_v1
 
 @pytest.mark.parametrize("scenario", COVERED)
 def test_packet_ids_pass_the_replay_window_once(scenario: str) -> None:
-    windows: dict[tuple[int, str], ReplayWindow] = {}
+    windows: dict[tuple[int, str, int], ReplayWindow] = {}
     for frame in data_frames(scenario):
-        window = windows.setdefault((frame["key_state"], frame["direction"]), ReplayWindow())
+        window = windows.setdefault(
+            (frame["key_state"], frame["direction"], frame.get("epoch", 0)), ReplayWindow()
+        )
         assert window.accept(frame["packet_id"])
         assert window.verdict(frame["packet_id"]) == "replay"
 

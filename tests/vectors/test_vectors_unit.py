@@ -8,7 +8,9 @@ import pytest
 from tests.vectors.vector_files import UNIT_NOT_YET, unit_cases
 
 from bridged.protocol.packets import data_packet
+from bridged.protocol.keys.epoch_keys import EpochKey
 from bridged.protocol.packets.cbc_packet import CbcHmac, open_cbc, seal_cbc
+from bridged.protocol.packets.epoch_packet import open_epoch, seal_epoch
 from bridged.protocol.packets import occ
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.keys.key_derivation import derive_by_prf, prf, slice_keys
@@ -37,10 +39,11 @@ COVERED = {
     "tls_auth": 18,
     "aead_seal": 52,
     "cbc_hmac_seal": 4,
+    "epoch_keys": 2,
+    "aead_epoch_seal": 11,
     "key_method_2": 30,
 }
 PARTLY_NOT_YET = {
-    ("key_material_to_direction_keys", "a12-aead-epoch"): "epoch data format",
     ("tls_crypt", "a04-tcp-tlscryptv2-aes256gcm"): "WKc behind the packet",
 }
 
@@ -54,8 +57,6 @@ def built_cases(group: str) -> list[dict[str, Any]]:
 
 
 def is_built(group: str, case: dict[str, Any]) -> bool:
-    if group == "key_material_to_direction_keys":
-        return bool(case["format"] != "aead-epoch")
     return not (group == "tls_crypt" and "wkc" in case)
 
 
@@ -92,14 +93,19 @@ def test_prf(case: dict[str, Any]) -> None:
 def test_key_material_is_sliced_for_both_roles(case: dict[str, Any]) -> None:
     cipher = Cipher.parse(case["cipher"])
     digest = case["auth"] or "SHA1"
-    client = slice_keys(octets(case["key_material"]), Role.CLIENT, cipher, KeyId(0), digest=digest)
-    server = slice_keys(octets(case["key_material"]), Role.SERVER, cipher, KeyId(0), digest=digest)
+    is_epoch = case["format"] == "aead-epoch"
+    client, server = (
+        slice_keys(octets(case["key_material"]), role, cipher, KeyId(0), digest=digest, is_epoch=is_epoch)
+        for role in (Role.CLIENT, Role.SERVER)
+    )
     assert (client.send_key, client.send_iv) == (server.receive_key, server.receive_iv)
     assert (client.receive_key, client.receive_iv) == (server.send_key, server.send_iv)
     assert (client.send_hmac, client.receive_hmac) == (server.receive_hmac, server.send_hmac)
     for key, direction in ((client, "client_to_server"), (server, "server_to_client")):
-        expected = {"cipher_key": key.send_key.hex()}
-        if cipher.is_cbc:
+        expected = {"epoch_key_1" if is_epoch else "cipher_key": key.send_key.hex()}
+        if is_epoch:
+            assert not key.send_iv
+        elif cipher.is_cbc:
             expected["hmac_key"] = key.send_hmac.hex()
         else:
             expected["implicit_iv"] = key.send_iv.hex()
@@ -174,6 +180,31 @@ def test_cbc_hmac_seal(case: dict[str, Any]) -> None:
     iv, plaintext = octets(case["iv"]), octets(case["plaintext"])
     assert seal_cbc(key, iv, header, case["packet_id"], plaintext).hex() == case["packet"]
     assert open_cbc(key, octets(case["packet"])).payload == plaintext
+
+
+@pytest.mark.parametrize("case", cases("epoch_keys"))
+def test_epoch_keys(case: dict[str, Any]) -> None:
+    role = Role.CLIENT if case["direction"] == "client_to_server" else Role.SERVER
+    cipher = Cipher.parse(case["cipher"])
+    first = slice_keys(octets(case["key_material"]), role, cipher, KeyId(0), is_epoch=True)
+    key = EpochKey(1, bytes(first.send_key), cipher)
+    for expected in case["epochs"]:
+        while key.epoch < expected["epoch"]:
+            key = key.next()
+        assert key.secret.hex() == expected["epoch_key"]
+        assert key.cipher_key.hex() == expected["cipher_key"]
+        assert key.iv.hex() == expected["iv"]
+
+
+@pytest.mark.parametrize("case", cases("aead_epoch_seal"))
+def test_aead_epoch_seal(case: dict[str, Any]) -> None:
+    aead = data_packet.make_aead(Cipher.parse(case["cipher"]), octets(case["cipher_key"]))
+    header = data_packet.serialize_data_header(case["key_id"], case["peer_id"])
+    iv, plaintext = octets(case["iv"]), octets(case["plaintext"])
+    sealed = seal_epoch(aead, iv, header, case["epoch"], case["packet_id"], plaintext)
+    assert sealed.hex() == case["packet"]
+    opened = open_epoch(aead, iv, sealed)
+    assert (opened.epoch, opened.counter, opened.payload) == (case["epoch"], case["packet_id"], plaintext)
 
 
 @pytest.mark.parametrize("case", cases("key_method_2"))

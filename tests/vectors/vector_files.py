@@ -19,7 +19,6 @@ SCENARIOS = tuple(sorted(path.name for path in FOLDER.glob("a[0-9][0-9]-*")))
 CONTROL_NOT_YET = {("a04-tcp-tlscryptv2-aes256gcm", 4): "WKc behind the packet (tls-crypt-v2)"}
 DATA_NOT_YET = {
     "a07-static-key-aes256cbc": "static key mode",
-    "a12-aead-epoch": "epoch data format",
 }
 FRAMING_NOT_YET = {
     "a06-fragment-aes256gcm": "fragment header",
@@ -30,8 +29,6 @@ FRAMING_NOT_YET = {
 UNIT_NOT_YET = {
     "tls_crypt_v2_wkc": "tls-crypt-v2",
     "static_key_seal": "static key mode",
-    "epoch_keys": "epoch data format",
-    "aead_epoch_seal": "epoch data format",
     "fragment": "fragment header",
     "compression": "compression framing",
     "p2p_peer_id": "P2P negotiation",

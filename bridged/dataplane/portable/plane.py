@@ -190,7 +190,8 @@ class PortableDataPlane:
 
     def install_key(self, handle: PeerHandle, key: DataKey) -> None:
         use = KeyUse(
-            is_aes_gcm=key.cipher.is_aes_gcm,
+            # Epochs end before their keys are worn.
+            is_aes_gcm=key.cipher.is_aes_gcm and not key.is_epoch,
             renegotiate_bytes=self._settings.renegotiate_bytes,
             renegotiate_packets=self._settings.renegotiate_packets,
         )

@@ -13,6 +13,7 @@ from typing import Final
 from bridged.errors import LocalProtocolError
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.keys.digest import digest_length
+from bridged.protocol.keys.epoch_keys import SECRET_OCTETS
 from bridged.protocol.keys.key_exchange import ClientKeyMessage, ServerKeyMessage
 from bridged.protocol.role import Role
 from bridged.units import KeyId
@@ -42,7 +43,9 @@ class DataKey:
     send_iv: bytearray = field(repr=False)
     receive_key: bytearray = field(repr=False)
     receive_iv: bytearray = field(repr=False)
-    digest: str | None = None
+    digest: str | None = field(default=None, repr=False)
+    is_epoch: bool = field(default=False, repr=False)
+    """`send_key` and `receive_key` are the first secrets of two chains (`EpochKey`), of 32 bytes; no IVs."""
     send_hmac: bytearray = field(default_factory=bytearray, repr=False)
     receive_hmac: bytearray = field(default_factory=bytearray, repr=False)
 
@@ -80,18 +83,25 @@ def derive_by_prf(
 
 
 def slice_keys(
-    material: bytes, role: Role, cipher: Cipher, key_id: KeyId, *, digest: str = "SHA1"
+    material: bytes,
+    role: Role,
+    cipher: Cipher,
+    key_id: KeyId,
+    *,
+    digest: str = "SHA1",
+    is_epoch: bool = False,
 ) -> DataKey:
     """Cut the keys of both directions out of the key material, for the end that has `role`.
 
-    `digest`: that of the HMAC, for CBC ciphers.
+    `digest`: that of the HMAC, for CBC ciphers. `is_epoch`: the epoch format is agreed on.
     """
     if len(material) != KEY_MATERIAL_LENGTH:
         raise LocalProtocolError(f"key material has {KEY_MATERIAL_LENGTH} bytes, not {len(material)}")
+    length = SECRET_OCTETS if is_epoch else cipher.key_length
     second_length = digest_length(digest) if cipher.is_cbc else IMPLICIT_IV_LENGTH
     halves = [
         (
-            bytearray(material[start : start + cipher.key_length]),
+            bytearray(material[start : start + length]),
             bytearray(material[start + _SLOT : start + _SLOT + second_length]),
         )
         for start in (0, 2 * _SLOT)
@@ -100,8 +110,10 @@ def slice_keys(
     send, receive = halves if role is Role.CLIENT else reversed(halves)
     if cipher.is_cbc:
         return DataKey(
-            key_id, cipher, send[0], bytearray(), receive[0], bytearray(), digest, send[1], receive[1]
+            key_id, cipher, send[0], bytearray(), receive[0], bytearray(), digest, False, send[1], receive[1]
         )
+    if is_epoch:
+        return DataKey(key_id, cipher, send[0], bytearray(), receive[0], bytearray(), is_epoch=True)
     return DataKey(key_id, cipher, send[0], send[1], receive[0], receive[1])
 
 

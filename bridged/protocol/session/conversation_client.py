@@ -20,6 +20,7 @@ from bridged.protocol.packets import messages
 from bridged.protocol.packets.negotiation import ProtocolFlags, accept_pushed_cipher, client_peer_info
 from bridged.protocol.packets.options_string import build_options_string, compare_options, foreign_framing
 from bridged.protocol.packets.push import (
+    FLAG_AEAD_EPOCH,
     FLAG_CC_EXIT,
     FLAG_DYN_TLS_CRYPT,
     PushedOptions,
@@ -53,6 +54,7 @@ _WITH_EXPORTER: Final = (
     | ProtocolFlags.CC_EXIT
     | ProtocolFlags.AUTH_FAILED_TEMP
     | ProtocolFlags.DYNAMIC_TLS_CRYPT
+    | ProtocolFlags.AEAD_EPOCH
 )
 
 
@@ -200,6 +202,9 @@ class ClientConversation:
         cipher = accept_pushed_cipher(
             settings.ciphers, pushed.cipher, remote_options, settings.fallback_cipher
         )
+        is_epoch = FLAG_AEAD_EPOCH in pushed.protocol_flags
+        if is_epoch and (cipher.is_cbc or pushed.peer_id is None):
+            raise RemoteProtocolError("push_failed", f"the server wants epochs with {cipher}, or no peer id")
         expected = build_options_string(link_options(settings).mirrored())
         self.terms = Negotiated(
             cipher=cipher,
@@ -208,6 +213,7 @@ class ClientConversation:
             ping_restart=int(pushed.ping_restart or 0),
             tun_mtu=pushed.tun_mtu or settings.tun_mtu,
             key_derivation="exporter" if pushed.uses_exporter else "prf",
+            is_epoch=is_epoch,
             exit_by_control=FLAG_CC_EXIT in pushed.protocol_flags,
             dynamic_wrap=FLAG_DYN_TLS_CRYPT in pushed.protocol_flags,
             tls=key.engine.summary(),

@@ -27,6 +27,7 @@ from bridged.protocol.packets.negotiation import (
 )
 from bridged.protocol.packets.options_string import build_options_string, compare_options, foreign_framing
 from bridged.protocol.packets.push import (
+    FLAG_AEAD_EPOCH,
     FLAG_CC_EXIT,
     FLAG_DYN_TLS_CRYPT,
     FLAG_TLS_EKM,
@@ -242,6 +243,7 @@ class ServerConversation:
             ping_restart=2 * settings.ping_restart,
             tun_mtu=settings.tun_mtu,
             key_derivation="exporter" if self._uses_exporter() else "prf",
+            is_epoch=FLAG_AEAD_EPOCH in flags,
             exit_by_control=FLAG_CC_EXIT in flags,
             dynamic_wrap=FLAG_DYN_TLS_CRYPT in flags,
             tls=self._identity,
@@ -262,6 +264,8 @@ class ServerConversation:
         wanted = [FLAG_CC_EXIT]
         if self._core.settings.use_exporter:
             wanted += [FLAG_TLS_EKM, FLAG_DYN_TLS_CRYPT]
+            if self._cipher is not None and not self._cipher.is_cbc:
+                wanted.append(FLAG_AEAD_EPOCH)
         return agreed_protocol_flags(wanted, self._info.protocol)
 
     def _say_options(self, now: float) -> None:

@@ -199,8 +199,14 @@ class KeySlots:
         else:
             material = self._material_by_prf(key)
         settings = self._core.settings
-        keys = slice_keys(material, settings.role, terms.cipher, key.key_id, digest=settings.digest)
-        self._core.emit(InstallKey(keys))
+        cipher, is_epoch = terms.cipher, terms.is_epoch
+        self._core.emit(
+            InstallKey(
+                slice_keys(
+                    material, settings.role, cipher, key.key_id, digest=settings.digest, is_epoch=is_epoch
+                )
+            )
+        )
         key.is_installed = True
 
     def derive(self, key: KeyState, terms: Negotiated, now: float) -> None:

@@ -38,6 +38,8 @@ class Negotiated:
     """Bytes of the largest Ethernet payload."""
     key_derivation: str
     """`exporter` or `prf`."""
+    is_epoch: bool
+    """Data packets have the epoch format of OpenVPN 2.7."""
     exit_by_control: bool
     """Both ends say EXIT on the control channel, not on the data channel."""
     dynamic_wrap: bool

@@ -131,7 +131,7 @@ fn switch(criterion: &mut Criterion) {
 fn small_stages(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("packet");
     let mut window = ReplayWindow::new(4096).unwrap();
-    let mut id = 0u32;
+    let mut id = 0u64;
     group.bench_function("replay_accept", |bencher| {
         bencher.iter(|| {
             id = id.wrapping_add(1);

@@ -1,11 +1,13 @@
 //! Where the payload of a data packet stands, by the format of its key.
 //!
-//! Source: `docs/protocol/data.md#2-1, #2-2`.
+//! Source: `docs/protocol/data.md#2-1, #2-2, #2-3`.
 
 use crate::packet::{DataHeader, PACKET_ID_OCTETS, TAG_OCTETS};
 
 /// Bytes of an AES block, and of the IV of CBC.
 pub const BLOCK_OCTETS: usize = 16;
+/// Bytes of epoch (2) and counter (6) in the epoch format.
+pub const EPOCH_IDENTITY_OCTETS: usize = 8;
 /// The most that a packet has in addition to its payload: header, the longest HMAC, IV, packet id and padding.
 pub const MOST_OVERHEAD: usize = 4 + 64 + BLOCK_OCTETS + PACKET_ID_OCTETS + BLOCK_OCTETS;
 
@@ -20,7 +22,12 @@ pub enum Format {
         /// Bytes of the HMAC.
         mac: u8,
     },
+    /// `header | epoch and counter | ciphertext | tag`.
+    Epoch,
 }
+
+/// `Epoch` as one byte; no HMAC has that length.
+const EPOCH: u8 = 1;
 
 impl Format {
     /// As one byte, for atomics.
@@ -29,6 +36,7 @@ impl Format {
         match self {
             Self::Aead => 0,
             Self::Cbc { mac } => mac,
+            Self::Epoch => EPOCH,
         }
     }
 
@@ -38,6 +46,7 @@ impl Format {
     pub fn from_byte(byte: u8) -> Self {
         match byte {
             0 => Self::Aead,
+            EPOCH => Self::Epoch,
             mac => Self::Cbc { mac },
         }
     }
@@ -48,6 +57,8 @@ impl Format {
 pub struct Layout {
     /// Bytes in front of the payload.
     pub front: usize,
+    /// Bytes behind it, if it is not padded.
+    behind: usize,
     is_padded: bool,
 }
 
@@ -56,12 +67,12 @@ impl Layout {
     #[must_use]
     #[inline]
     pub fn of(header: &DataHeader, format: Format) -> Self {
-        match format {
-            Format::Aead => Self { front: header.octets() + PACKET_ID_OCTETS + TAG_OCTETS, is_padded: false },
-            Format::Cbc { mac } => {
-                Self { front: header.octets() + usize::from(mac) + BLOCK_OCTETS + PACKET_ID_OCTETS, is_padded: true }
-            }
-        }
+        let (front, behind, is_padded) = match format {
+            Format::Aead => (PACKET_ID_OCTETS + TAG_OCTETS, 0, false),
+            Format::Cbc { mac } => (usize::from(mac) + BLOCK_OCTETS + PACKET_ID_OCTETS, 0, true),
+            Format::Epoch => (EPOCH_IDENTITY_OCTETS, TAG_OCTETS, false),
+        };
+        Self { front: header.octets() + front, behind, is_padded }
     }
 
     /// Bytes of the packet that carries so many bytes of payload.
@@ -72,7 +83,7 @@ impl Layout {
             let content = PACKET_ID_OCTETS + payload;
             self.front - PACKET_ID_OCTETS + content - content % BLOCK_OCTETS + BLOCK_OCTETS
         } else {
-            self.front + payload
+            self.front + payload + self.behind
         }
     }
 
@@ -84,7 +95,7 @@ impl Layout {
             let blocks = packet.saturating_sub(self.front - PACKET_ID_OCTETS) / BLOCK_OCTETS * BLOCK_OCTETS;
             blocks.saturating_sub(1 + PACKET_ID_OCTETS)
         } else {
-            packet.saturating_sub(self.front)
+            packet.saturating_sub(self.front + self.behind)
         }
     }
 }
@@ -96,7 +107,8 @@ mod tests {
     #[test]
     fn padding_fills_whole_blocks_and_what_fits_is_the_most_that_does() {
         let header = DataHeader { key_id: 0, peer_id: Some(1) };
-        for format in [Format::Aead, Format::Cbc { mac: 20 }, Format::Cbc { mac: 64 }] {
+        for format in [Format::Aead, Format::Epoch, Format::Cbc { mac: 20 }, Format::Cbc { mac: 64 }] {
+            assert_eq!(Format::from_byte(format.to_byte()), format);
             let layout = Layout::of(&header, format);
             for payload in 1..200 {
                 let sealed = layout.sealed(payload);

@@ -1,4 +1,4 @@
-//! Sliding replay window over 32-bit packet ids.
+//! Sliding replay window over packet ids, of 32 bits or (in the epoch format) 48.
 //!
 //! Source: `docs/protocol/data.md#3-2`; `bridged/protocol/keys/replay.py`. The bitmap is a ring, as RFC 6479 has it:
 //! moving the window forward clears whole words and never shifts.
@@ -43,7 +43,7 @@ impl ReplayError {
 #[derive(Debug, Clone)]
 pub struct ReplayWindow {
     size: u32,
-    highest: u32,
+    highest: u64,
     /// Bit `id % (64 * len)`: that id was accepted. A power of two of words, one more than the window needs.
     words: Box<[u64]>,
 }
@@ -69,7 +69,7 @@ impl ReplayWindow {
 
     /// Highest accepted id; 0 before the first.
     #[must_use]
-    pub fn highest(&self) -> u32 {
+    pub fn highest(&self) -> u64 {
         self.highest
     }
 
@@ -78,14 +78,14 @@ impl ReplayWindow {
     /// # Errors
     /// [`ReplayError`], the drop reason.
     #[inline]
-    pub fn verdict(&self, packet_id: u32) -> Result<(), ReplayError> {
+    pub fn verdict(&self, packet_id: u64) -> Result<(), ReplayError> {
         if packet_id > self.highest {
             return Ok(());
         }
         if packet_id == 0 || packet_id == self.highest {
             return Err(ReplayError::Replay);
         }
-        if self.highest - packet_id >= self.size {
+        if self.highest - packet_id >= u64::from(self.size) {
             return Err(ReplayError::TooOld);
         }
         let (word, bit) = self.place(packet_id);
@@ -101,7 +101,7 @@ impl ReplayWindow {
     /// # Errors
     /// [`ReplayError`], as [`verdict`](Self::verdict); nothing is recorded then.
     #[inline]
-    pub fn accept(&mut self, packet_id: u32) -> Result<(), ReplayError> {
+    pub fn accept(&mut self, packet_id: u64) -> Result<(), ReplayError> {
         self.verdict(packet_id)?;
         if packet_id > self.highest {
             self.advance(packet_id);
@@ -114,17 +114,19 @@ impl ReplayWindow {
     }
 
     #[inline]
-    fn place(&self, packet_id: u32) -> (usize, u64) {
-        let word = (packet_id / WORD_BITS) as usize & (self.words.len() - 1);
-        (word, 1 << (packet_id % WORD_BITS))
+    fn place(&self, packet_id: u64) -> (usize, u64) {
+        let bits = u64::from(WORD_BITS);
+        let word = (packet_id / bits) as usize & (self.words.len() - 1);
+        (word, 1 << (packet_id % bits))
     }
 
     /// Make `highest` the highest id: the words it comes into are those of ids that are now too old.
     #[inline]
-    fn advance(&mut self, highest: u32) {
-        let (from, to) = (self.highest / WORD_BITS, highest / WORD_BITS);
+    fn advance(&mut self, highest: u64) {
+        let bits = u64::from(WORD_BITS);
+        let (from, to) = (self.highest / bits, highest / bits);
         let mask = self.words.len() - 1;
-        for step in 1..=((to - from) as usize).min(self.words.len()) {
+        for step in 1..=(to - from).min(self.words.len() as u64) as usize {
             if let Some(word) = self.words.get_mut((from as usize).wrapping_add(step) & mask) {
                 *word = 0;
             }
@@ -157,19 +159,19 @@ mod tests {
     #[test]
     fn the_last_id_can_be_accepted_once() {
         let mut window = ReplayWindow::new(64).unwrap();
-        assert_eq!(window.accept(u32::MAX), Ok(()));
-        assert_eq!(window.accept(u32::MAX), Err(ReplayError::Replay));
-        assert_eq!(window.accept(u32::MAX - 63), Ok(()));
-        assert_eq!(window.accept(u32::MAX - 64), Err(ReplayError::TooOld));
+        assert_eq!(window.accept(u64::MAX), Ok(()));
+        assert_eq!(window.accept(u64::MAX), Err(ReplayError::Replay));
+        assert_eq!(window.accept(u64::MAX - 63), Ok(()));
+        assert_eq!(window.accept(u64::MAX - 64), Err(ReplayError::TooOld));
         assert_eq!(window.accept(0), Err(ReplayError::Replay));
     }
 
-    fn model(seen: &HashSet<u32>, highest: u32, size: u32, id: u32) -> Result<(), ReplayError> {
+    fn model(seen: &HashSet<u64>, highest: u64, size: u32, id: u64) -> Result<(), ReplayError> {
         if id > highest {
             Ok(())
         } else if id == 0 || id == highest {
             Err(ReplayError::Replay)
-        } else if highest - id >= size {
+        } else if highest - id >= u64::from(size) {
             Err(ReplayError::TooOld)
         } else if seen.contains(&id) {
             Err(ReplayError::Replay)
@@ -182,13 +184,13 @@ mod tests {
         #[test]
         fn it_agrees_with_a_set_of_all_ids(
             size in prop_oneof![0u32..200, Just(4096u32), Just(65536)],
-            steps in proptest::collection::vec((0u8..8, 0u32..300), 1..400),
+            steps in proptest::collection::vec((0u8..8, 0u64..300), 1..400),
         ) {
             let mut window = ReplayWindow::new(size).unwrap();
-            let (mut seen, mut highest) = (HashSet::new(), 0u32);
+            let (mut seen, mut highest) = (HashSet::new(), 0u64);
             for (kind, distance) in steps {
                 let id = match kind {
-                    0 => highest.saturating_add(distance * 1000),
+                    0 => highest.saturating_add((distance * 1000) << (distance % 30)),
                     1..=3 => highest.saturating_add(distance % 4),
                     _ => highest.saturating_sub(distance),
                 };

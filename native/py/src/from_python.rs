@@ -131,6 +131,7 @@ pub struct DataKey {
     key_id: u8,
     cipher: Cipher,
     digest: Option<String>,
+    is_epoch: bool,
 }
 
 impl DataKey {
@@ -150,6 +151,7 @@ impl DataKey {
         };
         let unused = || Ok(Zeroizing::new([0; 8]));
         let format = match &self.digest {
+            None if self.is_epoch => worker::KeyFormat::Epoch,
             None => worker::KeyFormat::Aead,
             Some(name) => worker::KeyFormat::Cbc(worker::HmacKeys {
                 digest: worker::Digest::parse(name).ok_or_else(|| bad(format!("digest {name} is unknown")))?,

@@ -105,15 +105,15 @@ impl ReplayWindow {
     }
 
     #[getter]
-    fn highest(&self) -> u32 {
+    fn highest(&self) -> u64 {
         self.inner.highest()
     }
 
-    fn verdict(&self, packet_id: u32) -> Option<&'static str> {
+    fn verdict(&self, packet_id: u64) -> Option<&'static str> {
         self.inner.verdict(packet_id).err().map(replay::ReplayError::code)
     }
 
-    fn accept(&mut self, packet_id: u32) -> bool {
+    fn accept(&mut self, packet_id: u64) -> bool {
         self.inner.accept(packet_id).is_ok()
     }
 }

@@ -18,7 +18,7 @@ use bridged_core::Nanos;
 use bridged_sys::thread::now;
 
 use crate::contract::{
-    Event, FdbEntry, Key, PeerHandle, PeerSettings, PeerSnapshot, Snapshot, Station, StationEvents, TapPort,
+    Event, FdbEntry, Key, KeyFormat, PeerHandle, PeerSettings, PeerSnapshot, Snapshot, Station, StationEvents, TapPort,
 };
 use crate::control::answers::Answers;
 use crate::control::control_sender::ControlSender;
@@ -258,7 +258,8 @@ impl DataPlane {
     /// [`Error::UnknownPeer`], [`Error::BadSetting`].
     pub fn install_key(&self, handle: PeerHandle, key: Key) -> Result<(), Error> {
         let limits = KeyLimits {
-            is_aes_gcm: key.cipher.is_aes_gcm(),
+            // Epochs end before their keys are worn.
+            is_aes_gcm: key.cipher.is_aes_gcm() && !matches!(key.format, KeyFormat::Epoch),
             renegotiate_bytes: self.shared.settings.renegotiate_bytes,
             renegotiate_packets: self.shared.settings.renegotiate_packets,
         };

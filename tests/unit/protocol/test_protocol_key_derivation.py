@@ -16,14 +16,30 @@ MATERIAL = bytes(range(256))
 
 @pytest.mark.parametrize("cipher", Cipher)
 def test_the_client_sends_with_the_first_half(cipher: Cipher) -> None:
-    client = slice_keys(MATERIAL, Role.CLIENT, cipher, KeyId(3))
+    client = slice_keys(MATERIAL, Role.CLIENT, cipher, KeyId(3), digest="SHA384")
     assert client.send_key == bytes(range(cipher.key_length))
-    assert client.send_iv == bytes(range(64, 72))
     assert client.receive_key == bytes(range(128, 128 + cipher.key_length))
-    assert client.receive_iv == bytes(range(192, 200))
-    server = slice_keys(MATERIAL, Role.SERVER, cipher, KeyId(3))
+    if cipher.is_cbc:
+        assert (client.send_hmac, client.receive_hmac) == (bytes(range(64, 112)), bytes(range(192, 240)))
+        assert not client.send_iv and client.digest == "SHA384"
+    else:
+        assert (client.send_iv, client.receive_iv) == (bytes(range(64, 72)), bytes(range(192, 200)))
+    server = slice_keys(MATERIAL, Role.SERVER, cipher, KeyId(3), digest="SHA384")
+    assert (server.send_hmac, server.receive_hmac) == (client.receive_hmac, client.send_hmac)
     assert (server.send_key, server.receive_key) == (client.receive_key, client.send_key)
     assert (server.send_iv, server.receive_iv) == (client.receive_iv, client.send_iv)
+
+
+def test_epochs_begin_with_secrets_of_32_bytes_whatever_the_cipher() -> None:
+    key = slice_keys(MATERIAL, Role.CLIENT, Cipher.AES_128_GCM, KeyId(3), is_epoch=True)
+    assert (key.send_key, key.receive_key) == (bytes(range(32)), bytes(range(128, 160)))
+    assert not key.send_iv and not key.receive_iv
+
+
+def test_zeroise_overwrites_the_keys_of_an_hmac() -> None:
+    key = slice_keys(MATERIAL, Role.CLIENT, Cipher.AES_256_CBC, KeyId(0))
+    key.zeroise()
+    assert not any(map(any, (key.send_key, key.receive_key, key.send_hmac, key.receive_hmac)))
 
 
 def test_zeroise_overwrites_every_secret_in_place() -> None:

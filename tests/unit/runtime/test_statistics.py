@@ -23,7 +23,9 @@ from bridged.units import PeerHandle, UnixSeconds
 SUMMARY = TlsSummary(
     "TLSv1.3", "TLS_AES_256_GCM_SHA384", "X25519MLKEM768", "site", "00" * 32, UnixSeconds(9.0)
 )
-TERMS = Negotiated(Cipher.AES_256_GCM, None, 10, 60, 1500, "exporter", True, True, SUMMARY, "2.6.14", "linux")
+TERMS = Negotiated(
+    Cipher.AES_256_GCM, None, 10, 60, 1500, "exporter", False, True, True, SUMMARY, "2.6.14", "linux"
+)
 
 
 def figures(frames: int, *, handle: int = 1, seen: float | None = 5.0, port: int = 1) -> PeerSnapshot:

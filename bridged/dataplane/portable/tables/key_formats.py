@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bridged.dataplane.portable.tables.cbc_keys import CbcSlot
+from bridged.dataplane.portable.tables.epoch_keys import EpochSlot
 from bridged.dataplane.portable.tables.key_use import KeyUse
 from bridged.dataplane.portable.tables.keys import KeySlot
 from bridged.protocol.keys.key_derivation import DataKey
@@ -10,5 +11,9 @@ from bridged.protocol.keys.key_derivation import DataKey
 
 def make_slot(key: DataKey, replay_window: int, use: KeyUse) -> KeySlot:
     """A slot that seals and opens as the key's format asks."""
+    if key.is_epoch:
+        slot = EpochSlot(key, replay_window, use)
+        slot.start(replay_window)
+        return slot
     kind = CbcSlot if key.cipher.is_cbc else KeySlot
     return kind(key, replay_window, use)

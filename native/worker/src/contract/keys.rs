@@ -116,6 +116,8 @@ pub enum KeyFormat {
     Aead,
     /// CBC ciphers.
     Cbc(HmacKeys),
+    /// AEAD ciphers whose keys follow one another: `send_key` and `receive_key` are secrets of 32 bytes.
+    Epoch,
 }
 
 /// Keys of one key id, seen from this end. Wiped when dropped; shows no secret.
@@ -128,11 +130,11 @@ pub struct Key {
     pub format: KeyFormat,
     /// `cipher.key_length()` bytes.
     pub send_key: Zeroizing<Vec<u8>>,
-    /// The implicit part of the nonce; unused with CBC.
+    /// The implicit part of the nonce; unused in other formats than `Aead`.
     pub send_iv: Zeroizing<[u8; 8]>,
     /// `cipher.key_length()` bytes.
     pub receive_key: Zeroizing<Vec<u8>>,
-    /// The implicit part of the nonce; unused with CBC.
+    /// The implicit part of the nonce; unused in other formats than `Aead`.
     pub receive_iv: Zeroizing<[u8; 8]>,
 }
 

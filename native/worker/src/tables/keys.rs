@@ -21,7 +21,8 @@ use crate::error::Error;
 use crate::sync::{lock, Mutex, Padded};
 use crate::tables::ciphers::aead::Aead;
 use crate::tables::ciphers::cbc::Cbc;
-use crate::tables::ciphers::Opener;
+use crate::tables::ciphers::epoch::Epoch;
+use crate::tables::ciphers::{Opener, Unsealed};
 use crate::tables::packet_ids::PacketIds;
 pub use crate::tables::packet_ids::Reserved;
 
@@ -52,6 +53,7 @@ struct ReceivedSoFar {
 /// What seals and opens. No call is dynamic; the rarer kinds lie elsewhere.
 enum Engine {
     Aead(Aead),
+    Epoch(Box<Epoch>),
     Cbc(Box<Cbc>),
 }
 
@@ -99,10 +101,10 @@ pub struct Opened {
 impl Opened {
     /// One more fresh packet, after those up to `highest`.
     #[inline]
-    fn note(&mut self, id: u32, highest: u32) {
+    fn note(&mut self, id: u64, highest: u64) {
         self.fresh += 1;
         match id.checked_sub(highest) {
-            Some(ahead) => self.skipped += u64::from(ahead.saturating_sub(1)),
+            Some(ahead) => self.skipped += ahead.saturating_sub(1),
             None => self.late += 1,
         }
     }
@@ -122,6 +124,7 @@ impl KeySlot {
         let next = limits.next_check(&KeyUse::default());
         let (format, engine) = match &key.format {
             KeyFormat::Aead => (Format::Aead, Engine::Aead(Aead::new(key)?)),
+            KeyFormat::Epoch => (Format::Epoch, Engine::Epoch(Box::new(Epoch::new(key, size)?))),
             KeyFormat::Cbc(hmacs) => {
                 (Format::Cbc { mac: hmacs.digest.octets() as u8 }, Engine::Cbc(Box::new(Cbc::new(key, hmacs)?)))
             }
@@ -143,7 +146,14 @@ impl KeySlot {
 
     /// Up to `count` packet ids, fewer where they run out.
     pub fn reserve(&self, count: usize) -> Reserved {
-        self.sent.0.ids.reserve(count)
+        match &self.engine {
+            Engine::Epoch(epoch) => {
+                // The other counter only says how many packets there were.
+                let _ = self.sent.0.ids.reserve(count);
+                epoch.reserve(count)
+            }
+            _ => self.sent.0.ids.reserve(count),
+        }
     }
 
     /// Seal `payload` bytes that stand in `packet` behind `front` bytes of the [`Layout`], in place, and write what
@@ -155,10 +165,13 @@ impl KeySlot {
         if payload == 0 || packet.len() != layout.sealed(payload) {
             return false;
         }
-        let Some(id) = ids.take() else { return false };
         match &self.engine {
-            Engine::Aead(aead) => aead.seal(header, packet, id),
-            Engine::Cbc(cbc) => cbc.seal(header, packet, payload, id),
+            Engine::Aead(aead) => ids.take().is_some_and(|id| aead.seal(header, packet, id)),
+            Engine::Cbc(cbc) => ids.take().is_some_and(|id| cbc.seal(header, packet, payload, id)),
+            Engine::Epoch(_) => match ids.take_in_epoch() {
+                Some((counter, epoch)) => epoch.seal(header, packet, payload, counter),
+                None => false,
+            },
         }
     }
 
@@ -169,12 +182,17 @@ impl KeySlot {
         if payload.is_empty() || packet.len() != layout.sealed(payload.len()) {
             return false;
         }
-        if let Engine::Aead(aead) = &self.engine {
-            let Some(id) = ids.take() else { return false };
-            return aead.seal_from(header, payload, packet, id);
+        match &self.engine {
+            Engine::Aead(aead) => ids.take().is_some_and(|id| aead.seal_from(header, payload, packet, id)),
+            Engine::Epoch(_) => match ids.take_in_epoch() {
+                Some((counter, epoch)) => epoch.seal_from(header, payload, packet, counter),
+                None => false,
+            },
+            Engine::Cbc(_) => {
+                packet[layout.front..layout.front + payload.len()].copy_from_slice(payload);
+                self.seal(header, packet, payload.len(), ids)
+            }
         }
-        packet[layout.front..layout.front + payload.len()].copy_from_slice(payload);
-        self.seal(header, packet, payload.len(), ids)
     }
 
     /// Count what was sealed, payload bytes.
@@ -200,6 +218,7 @@ impl KeySlot {
         match &self.engine {
             Engine::Aead(aead) => self.open_by(aead, octets, length, size, is_v2, take, drop),
             Engine::Cbc(cbc) => self.open_by(&**cbc, octets, length, size, is_v2, take, drop),
+            Engine::Epoch(epoch) => self.open_by(&**epoch, octets, length, size, is_v2, take, drop),
         }
     }
 
@@ -228,11 +247,10 @@ impl KeySlot {
                 drop(Reason::KeyExpired);
             } else if octet_count <= least {
                 drop(Reason::ShortPacket);
-            } else if let Some(text) = opener.open_one(packet, header, octet_count) {
-                let highest = received.window.highest();
-                match received.window.accept(text.id) {
-                    Ok(()) => {
-                        opened.note(text.id, highest);
+            } else {
+                match opener.open_one(&mut received.window, packet, header, octet_count) {
+                    Unsealed::Fresh(text) => {
+                        opened.note(text.id, text.highest);
                         opened.octets += octet_count;
                         if text.length >= LEAST_FRAME_OCTETS {
                             take(at + text.at, text.length);
@@ -240,11 +258,14 @@ impl KeySlot {
                             drop(Reason::ShortFrame);
                         }
                     }
-                    Err(refusal) => drop(Reason::named(refusal.code()).unwrap_or(Reason::Replay)),
+                    Unsealed::Refused(refusal) => drop(Reason::named(refusal.code()).unwrap_or(Reason::Replay)),
+                    Unsealed::Forged => {
+                        received.failed_tags += 1;
+                        drop(Reason::TagMismatch);
+                    }
+                    Unsealed::Past => drop(Reason::ReplayTooOld),
+                    Unsealed::Unknown => drop(Reason::UnknownKeyId),
                 }
-            } else {
-                received.failed_tags += 1;
-                drop(Reason::TagMismatch);
             }
             at += octet_count;
         }
@@ -291,7 +312,10 @@ impl KeySlot {
             packets_received: received.packets,
             octets_received: received.octets,
             failed_tags: received.failed_tags,
-            highest_packet_id: received.window.highest().max(sent as u32),
+            highest_packet_id: match &self.engine {
+                Engine::Epoch(epoch) => epoch.highest_packet_id(),
+                _ => (received.window.highest() as u32).max(sent as u32),
+            },
         }
     }
 

@@ -132,6 +132,50 @@ fn cbc_has_another_iv_for_each_packet_and_lengths_that_are_no_blocks_are_refused
     assert_eq!(opened(&far, &one, one.len(), true).0, [[9; 40]]);
 }
 
+fn epoch_pair() -> (KeySlot, KeySlot) {
+    let make = |send, receive| {
+        let mut key = key(Cipher::Aes128Gcm, send, receive);
+        key.format = KeyFormat::Epoch;
+        key.send_key = Zeroizing::new(vec![send; 32]);
+        key.receive_key = Zeroizing::new(vec![receive; 32]);
+        KeySlot::new(&key, 64, limits()).unwrap()
+    };
+    let limited = |mut slot: KeySlot| {
+        if let Engine::Epoch(epoch) = &mut slot.engine {
+            epoch.limit_packets(9);
+        }
+        slot
+    };
+    (limited(make(1, 2)), make(2, 1))
+}
+
+#[test]
+fn epochs_follow_one_another_and_the_other_end_follows_them() {
+    let (near, far) = epoch_pair();
+    let header = DataHeader { key_id: 3, peer_id: Some(7) };
+    let packets: Vec<_> = (0..20u8).map(|number| sealed(&near, &header, &[number; 40])).collect();
+    let identities: Vec<_> = packets.iter().map(|packet| (packet[5], packet[11])).collect();
+    assert_eq!(identities[7..10], [(1, 8), (2, 1), (2, 2)]);
+    assert_eq!(identities[16], (3, 1));
+    // One of the epoch before comes late, and one of an epoch that is over too late.
+    for number in [0, 9, 8, 7, 17, 10] {
+        assert_eq!(opened(&far, &packets[number], packets[number].len(), true).0, [[number as u8; 40]]);
+    }
+    assert_eq!(opened(&far, &packets[6], packets[6].len(), true).1, [Reason::ReplayTooOld]);
+    assert_eq!(opened(&far, &packets[17], packets[17].len(), true).1, [Reason::Replay]);
+    let answer = sealed(&far, &header, &[9; 40]);
+    assert_eq!((answer[5], answer[11]), (3, 1), "sealing follows what was received");
+    assert_eq!(opened(&near, &answer, answer.len(), true).0, [[9; 40]]);
+    let mut forged = answer.clone();
+    forged[5] = 5;
+    assert_eq!(opened(&near, &forged, forged.len(), true).1, [Reason::TagMismatch]);
+    forged[5] = 200;
+    assert_eq!(opened(&near, &forged, forged.len(), true).1, [Reason::UnknownKeyId]);
+    let mut elsewhere = vec![0; answer.len()];
+    assert!(far.seal_from(&header, &[8; 40], &mut elsewhere, &mut far.reserve(1)));
+    assert_eq!(opened(&near, &elsewhere, elsewhere.len(), true).0, [[8; 40]]);
+}
+
 #[test]
 fn stumps_and_short_payloads_are_told_apart() {
     let (near, far) = pair(Cipher::Aes256Gcm);

@@ -3,22 +3,41 @@
 //! Source: docs/protocol/data.md#3-1.
 
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
 
 use bridged_core::limits::MAX_PACKET_ID;
 
 use crate::sync::AtomicU64;
+use crate::tables::ciphers::epoch_key::SendEpoch;
 
 /// Packet ids that nobody else has.
 #[derive(Debug)]
 pub struct Reserved {
     next: u64,
     end: u64,
+    /// They are counters of this epoch.
+    epoch: Option<Arc<SendEpoch>>,
 }
 
 impl Reserved {
     /// How many are left.
     pub fn left(&self) -> usize {
         (self.end - self.next) as usize
+    }
+
+    /// Counters of an epoch.
+    pub fn in_epoch(next: u64, end: u64, epoch: Arc<SendEpoch>) -> Reserved {
+        Reserved { next, end, epoch: Some(epoch) }
+    }
+
+    /// The next counter, and its epoch; None where there are no more.
+    pub fn take_in_epoch(&mut self) -> Option<(u64, &SendEpoch)> {
+        let epoch = self.epoch.as_deref()?;
+        if self.next >= self.end {
+            return None;
+        }
+        self.next += 1;
+        Some((self.next - 1, epoch))
     }
 
     /// The next one; None where there are no more.
@@ -50,7 +69,7 @@ impl PacketIds {
     pub fn reserve(&self, count: usize) -> Reserved {
         let next = self.next.fetch_add(count as u64, Relaxed);
         let end = next.saturating_add(count as u64).min(u64::from(MAX_PACKET_ID) + 1);
-        Reserved { next: next.min(end), end }
+        Reserved { next: next.min(end), end, epoch: None }
     }
 
     /// How many were asked for so far.

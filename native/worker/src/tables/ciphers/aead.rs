@@ -5,9 +5,10 @@
 use aws_lc_rs::aead::{Aad, Algorithm, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM, CHACHA20_POLY1305};
 use bridged_core::packet::{nonce, DataHeader, HEADER_V1, HEADER_V2, PACKET_ID_OCTETS, TAG_OCTETS};
+use bridged_core::replay::ReplayWindow;
 use zeroize::Zeroizing;
 
-use super::{Opener, Text};
+use super::{accept, Opener, Unsealed};
 use crate::contract::{Cipher, Key};
 use crate::error::Error;
 
@@ -15,7 +16,7 @@ use crate::error::Error;
 /// are wiped on drop.
 pub struct Aead {
     seal: LessSafeKey,
-    open: LessSafeKey,
+    opening: LessSafeKey,
     seal_iv: Zeroizing<[u8; 8]>,
     open_iv: Zeroizing<[u8; 8]>,
 }
@@ -26,7 +27,7 @@ impl Aead {
     pub fn new(key: &Key) -> Result<Aead, Error> {
         Ok(Aead {
             seal: context(key.cipher, &key.send_key)?,
-            open: context(key.cipher, &key.receive_key)?,
+            opening: context(key.cipher, &key.receive_key)?,
             seal_iv: key.send_iv.clone(),
             open_iv: key.receive_iv.clone(),
         })
@@ -66,7 +67,21 @@ impl Opener for Aead {
     }
 
     #[inline]
-    fn open_one(&self, packet: &mut [u8], header: usize, length: usize) -> Option<Text> {
+    fn open_one(&self, window: &mut ReplayWindow, packet: &mut [u8], header: usize, length: usize) -> Unsealed {
+        match self.open(packet, header, length) {
+            Some(id) => {
+                let body = header + PACKET_ID_OCTETS + TAG_OCTETS;
+                accept(window, id, body, length - body)
+            }
+            None => Unsealed::Forged,
+        }
+    }
+}
+
+impl Aead {
+    /// The packet's id, if it is authentic; its payload is plain then.
+    #[inline]
+    fn open(&self, packet: &mut [u8], header: usize, length: usize) -> Option<u32> {
         let tag_at = header + PACKET_ID_OCTETS;
         let body = tag_at + TAG_OCTETS;
         let id = u32::from_be_bytes(*packet.get(header..)?.first_chunk()?);
@@ -80,9 +95,9 @@ impl Opener for Aead {
         packet[length..length + TAG_OCTETS].copy_from_slice(&tag);
         let nonce = Nonce::assume_unique_for_key(nonce(id, &self.open_iv));
         let text = &mut packet[body..length + TAG_OCTETS];
-        let is_authentic = self.open.open_in_place(nonce, Aad::from(&*additional), text).is_ok();
+        let is_authentic = self.opening.open_in_place(nonce, Aad::from(&*additional), text).is_ok();
         packet[length..length + TAG_OCTETS].copy_from_slice(&behind);
-        is_authentic.then_some(Text { id, at: body, length: length - body })
+        is_authentic.then_some(id)
     }
 }
 

@@ -9,15 +9,16 @@ use aws_lc_rs::iv::FixedLength;
 use aws_lc_rs::{hmac, rand};
 use bridged_core::layout::BLOCK_OCTETS;
 use bridged_core::packet::{DataHeader, PACKET_ID_OCTETS};
+use bridged_core::replay::ReplayWindow;
 
-use super::{Opener, Text};
+use super::{accept, Opener, Unsealed};
 use crate::contract::{Cipher, Digest, HmacKeys, Key};
 use crate::error::Error;
 
 /// Its secrets live inside the contexts of aws-lc, which wipes the cipher's when they are freed.
 pub struct Cbc {
     seal: EncryptingKey,
-    open: DecryptingKey,
+    opening: DecryptingKey,
     sign: hmac::Key,
     verify: hmac::Key,
     /// Bytes of the HMAC.
@@ -45,7 +46,7 @@ impl Cbc {
         };
         Ok(Cbc {
             seal: EncryptingKey::cbc(unbound(&key.send_key)?).map_err(bad)?,
-            open: DecryptingKey::cbc(unbound(&key.receive_key)?).map_err(bad)?,
+            opening: DecryptingKey::cbc(unbound(&key.receive_key)?).map_err(bad)?,
             sign: signing(&hmacs.send)?,
             verify: signing(&hmacs.receive)?,
             mac: hmacs.digest.octets(),
@@ -83,7 +84,17 @@ impl Opener for Cbc {
         header + self.mac + BLOCK_OCTETS
     }
 
-    fn open_one(&self, packet: &mut [u8], header: usize, length: usize) -> Option<Text> {
+    fn open_one(&self, window: &mut ReplayWindow, packet: &mut [u8], header: usize, length: usize) -> Unsealed {
+        match self.open(packet, header, length) {
+            Some((id, text)) => accept(window, id, header + self.mac + BLOCK_OCTETS + PACKET_ID_OCTETS, text),
+            None => Unsealed::Forged,
+        }
+    }
+}
+
+impl Cbc {
+    /// Packet id and bytes of the payload, if it is authentic; it is plain then.
+    fn open(&self, packet: &mut [u8], header: usize, length: usize) -> Option<(u32, usize)> {
         let iv_at = header + self.mac;
         let text_at = iv_at + BLOCK_OCTETS;
         let signed = packet.get(iv_at..length)?;
@@ -93,7 +104,7 @@ impl Opener for Cbc {
         hmac::verify(&self.verify, signed, &packet[header..iv_at]).ok()?;
         let iv: [u8; BLOCK_OCTETS] = *packet.get(iv_at..)?.first_chunk()?;
         let text = packet.get_mut(text_at..length)?;
-        let plain = self.open.decrypt(text, DecryptionContext::Iv128(FixedLength::from(iv))).ok()?;
+        let plain = self.opening.decrypt(text, DecryptionContext::Iv128(FixedLength::from(iv))).ok()?;
         let padding = usize::from(*plain.last()?);
         if padding == 0
             || padding > BLOCK_OCTETS
@@ -103,7 +114,7 @@ impl Opener for Cbc {
         }
         let id = u32::from_be_bytes(*plain.first_chunk()?);
         let length = plain.len().checked_sub(padding + PACKET_ID_OCTETS)?;
-        Some(Text { id, at: text_at + PACKET_ID_OCTETS, length })
+        Some((id, length))
     }
 }
 
