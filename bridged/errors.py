@@ -83,6 +83,13 @@ class PeerRefusedError(TlsError):
     """Our rules refuse the peer's certificate. A peer's complaint about ours is a plain `TlsError`."""
 
 
+class LoginUnavailable(BridgedError):
+    """A client's password or one-time secret cannot be read now."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("login_unavailable", message)
+
+
 class NetlinkError(BridgedError):
     """The kernel refused a netlink operation.
 

@@ -166,6 +166,8 @@ HANDSHAKE_OUTCOMES: Final = {
     "cipher_mismatch": "The ends have no data cipher in common.",
     "framing_mismatch": "The peer uses compression, `fragment` or `dev tun`.",
     "auth_failed": "The server refused the client.",
+    "client_refused": "The client is disabled, banned or not known, by `clients` or `bridged ban`.",
+    "login_limit": "Too many wrong passwords came from there, or for this name.",
     "push_failed": "The server's options cannot be used, or did not come.",
     "peer_limit": "The server has `peers_max` sessions already.",
     "version_mismatch": "The ends have no TLS version in common.",

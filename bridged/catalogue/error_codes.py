@@ -77,6 +77,7 @@ ERROR_CODES: Final = (
         "bad_web_config", "daemon", "The web configuration file of the metrics cannot be read or used."
     ),
     ErrorCode("no_authentication", "daemon", "The metrics would be open to everybody on the network."),
+    ErrorCode("login_unavailable", "daemon", "A client's password or one-time secret cannot be read."),
     ErrorCode("shutdown", "daemon", "Errors that were met while stopping."),
     ErrorCode("netlink", "kernel", "The kernel did not answer a netlink request."),
     ErrorCode("local_protocol", "bug", "One part of this program broke a rule of another."),

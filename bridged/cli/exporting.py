@@ -57,12 +57,13 @@ def _profile(tunnel: Tunnel, key: str) -> Profile:
     """The tunnel's settings as those of a profile; what has its default is left to OpenVPN's."""
     from bridged.addresses import Endpoint, Remote
     from bridged.profiles import Profile
+    from bridged.profiles.profile import LoginLine
 
     stated = tunnel.model_fields_set
     keepalive, renegotiate, tls, wrap = tunnel.keepalive, tunnel.renegotiate, tunnel.tls, tunnel.wrap
     certificate = _material(tls.certificate, f"{key}.tls.certificate")
     private_key = _material(tls.key, f"{key}.tls.key")
-    if certificate is None or private_key is None:
+    if (certificate is None or private_key is None) and tunnel.login is None:
         raise ConfigurationError("needs `certificate` and `key`", key=f"{key}.tls")
     mss = _mss(tunnel.mss)
     return Profile(
@@ -72,6 +73,8 @@ def _profile(tunnel: Tunnel, key: str) -> Profile:
         certificate=certificate,
         key=private_key,
         crl=_material(tls.crl, f"{key}.tls.crl"),
+        login=LoginLine(0) if tunnel.login is not None else None,
+        challenge=_challenge(tunnel),
         peer_fingerprints=["".join(pin.replace(":", " ").split()).lower() for pin in tls.peer_fingerprints],
         peer_role=_peer_role(tunnel),
         peer_name=tls.peer_name,
@@ -108,6 +111,8 @@ def _profile(tunnel: Tunnel, key: str) -> Profile:
 def _left_out(tunnel: Tunnel, profile: Profile) -> list[str]:
     ours = [key for key in _ONLY_OURS if key in tunnel.model_fields_set]
     found = [f"`{key}` has no counterpart in OpenVPN, and is left out" for key in ours]
+    if tunnel.login is not None:
+        found.append("`login`: user name and password are left out; OpenVPN asks for them")
     if profile.peer_role is None and not profile.peer_fingerprints:
         found.append("`tls.peer_role` asks for no server certificate; nor does the profile")
     return found
@@ -118,6 +123,12 @@ def _peer_role(tunnel: Tunnel) -> Literal["client", "server"] | None:
     if asked == "auto":
         return "server" if tunnel.tls.ca else None
     return asked if asked in ("client", "server") else None
+
+
+def _challenge(tunnel: Tunnel) -> Literal["scrv1", "concat"] | None:
+    if tunnel.login is None or tunnel.login.challenge == "none":
+        return None
+    return tunnel.login.challenge
 
 
 def _mss(value: int | str | None) -> int | None:

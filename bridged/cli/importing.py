@@ -77,7 +77,7 @@ def import_file(
     profile = reading.profile
     if profile.server is not None and profile.server.client_directory is not None:
         folder = file.absolute().parent / (profile.directory or "") / profile.server.client_directory
-        for remark in read_client_files(folder):
+        for remark in read_client_files(folder, profile.server):
             say(f"{file}: client-config-dir: {remark}")
     name = reading.section or tunnel_name(file)
     which = f"A client of {profile.remotes[0]}" if profile.server is None else "A server"
@@ -160,11 +160,12 @@ def _trust(values: dict[str, str]) -> Trust:
     from bridged.profiles import Trust
 
     return Trust(
-        certificate=values["own.crt"],
-        key=values["own.key"],
+        certificate=values.get("own.crt"),
+        key=values.get("own.key"),
         ca=values.get("ca.crt"),
         crl=values.get("crl.pem"),
         wrap_key=values.get("wrap.key"),
+        login=values.get("login.txt"),
     )
 
 

@@ -12,7 +12,21 @@ from typing import Annotated
 import typer
 
 from bridged import __version__
-from bridged.cli import check, explain, exporting, importing, join, peers, pki, run, stations, status, tap
+from bridged.cli import (
+    bans,
+    check,
+    explain,
+    exporting,
+    importing,
+    join,
+    passwords,
+    peers,
+    pki,
+    run,
+    stations,
+    status,
+    tap,
+)
 from bridged.cli.output import say, show, show_crash
 from bridged.errors import BridgedError, ConfigurationError, ConfigurationErrors
 
@@ -61,6 +75,8 @@ exporting.register(app)
 importing.register(app)
 join.register(app)
 peers.register(app)
+bans.register(app)
+passwords.register(app)
 explain.register(app)
 app.add_typer(tap.app, name="tap")
 app.add_typer(stations.app, name="stations")

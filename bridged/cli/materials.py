@@ -18,6 +18,7 @@ from bridged.errors import ConfigurationError, ConfigurationErrors
 
 if TYPE_CHECKING:
     from bridged.profiles import Material, Profile
+    from bridged.profiles.profile import LoginLine
 
 PROFILE_OCTETS_MAX: Final = 1 << 20
 
@@ -87,17 +88,21 @@ class Materials:
             take(partial(self._key, profile.key))
         if profile.extra_certificates is not None:
             take(partial(self._extended, texts, profile.extra_certificates))
+        if profile.login is not None:
+            take(partial(self._login, profile.login))
         if errors:
             raise ConfigurationErrors(sorted(errors, key=lambda error: error.line or 0))
-        self._remark_on_end(texts["own.crt"])
+        if "own.crt" in texts:
+            self._remark_on_end(texts["own.crt"])
         _check(texts, self.file, "client" if profile.server is None else "server")
-        return {name: text.strip() + "\n" for name, text in texts.items()}
+        return {name: (text if name == "login.txt" else text.strip()) + "\n" for name, text in texts.items()}
 
     def exposed(self) -> list[str]:
         """Warnings about secrets that others may read, in the profile and in the files it names."""
         from bridged.configuration.secrets import exposure
 
-        secrets = (self._profile.key, self._profile.pkcs12, self._profile.wrap_key)
+        login = self._profile.login.material if self._profile.login is not None else None
+        secrets = (self._profile.key, self._profile.pkcs12, self._profile.wrap_key, login)
         paths = dict.fromkeys(
             self._path(one) if one.path else self.file for one in secrets if one is not None
         )
@@ -138,6 +143,28 @@ class Materials:
             raise self._error(error, material, "key") from None
         self._say_open()
         return {"own.key": text}
+
+    def _login(self, login: LoginLine) -> dict[str, str]:
+        """User name and password, a line each; nothing where the profile has no password."""
+        from bridged.profiles.text import decode_text
+
+        name = ""
+        if login.material is not None:
+            text = decode_text(self._octets(login.material, "auth-user-pass"), str(self.file))
+            lines = [line.rstrip("\r") for line in text.strip("\r\n").split("\n")]
+            if len(lines) > 1 and all(lines[:2]) and not login.has_name_only:
+                self.remarks.append(
+                    "the password is written, since the daemon starts unattended; only the file's owner may "
+                    "read it"
+                )
+                return {"login.txt": "\n".join(lines[:2])}
+            name = lines[0]
+        first = repr(name) if name else "the user name"
+        self.remarks.append(
+            "auth-user-pass: nobody wrote the password down: write a file as `login.password` names it, mode "
+            f"0600, with {first} in its first line and the password in the second"
+        )
+        return {}
 
     def _octets(self, material: Material, key: str) -> bytes:
         if material.text is not None:
@@ -253,8 +280,8 @@ def _check(texts: dict[str, str], file: Path, role: str) -> None:
         parse_static_key(texts["wrap.key"], f"{file}, tls-auth or tls-crypt")
     settings = TlsSettings(
         "server" if role == "server" else "client",
-        texts["own.crt"].encode(),
-        texts["own.key"].encode(),
+        texts["own.crt"].encode() if "own.crt" in texts else None,
+        texts.get("own.key", "").encode(),
         texts["ca.crt"].encode() if "ca.crt" in texts else None,
         texts["crl.pem"].encode() if "crl.pem" in texts else None,
         # Without a CA the settings require fingerprints; their values do not matter here.

@@ -13,7 +13,7 @@ from typing import Final
 
 from bridged.addresses import Endpoint, Remote
 from bridged.configuration.document import KeyPath
-from bridged.configuration.schema import DEFAULT_PORT, Configuration, Tls, Tunnel, tap_name
+from bridged.configuration.schema import DEFAULT_PORT, Configuration, Tunnel, tap_name
 from bridged.files import is_readable
 
 Conflict = tuple[KeyPath, str]
@@ -33,7 +33,10 @@ _KEY_TEXT = (
     "looks like the key itself, not its file: write `key: |`, and below it all lines from BEGIN to END"
 )
 _WILDCARDS = frozenset(("::", "0.0.0.0"))
-_SERVER_ONLY = ("peers_max", "duplicate_names", "peers", "forward_between_peers", "push")
+_SERVER_ONLY = (
+    *("peers_max", "duplicate_names", "peers", "forward_between_peers", "push"),
+    *("clients", "only_known_clients", "address_pool"),
+)
 
 
 def find_conflicts(configuration: Configuration) -> list[Conflict]:
@@ -225,7 +228,7 @@ def _tls_conflicts(tunnel: Tunnel) -> Iterator[Conflict]:
         for name in own:
             yield ("tls", name), f"`embedded` has its own {name}; remove one of the two"
     else:
-        yield from _identity_conflicts(tls, own)
+        yield from _identity_conflicts(tunnel, own)
     for index, text in enumerate(tls.peer_fingerprints):
         if not _FINGERPRINT.fullmatch(text):
             yield ("tls", "peer_fingerprints", index), "not a SHA-256 fingerprint (64 hex digits)"
@@ -235,11 +238,16 @@ def _tls_conflicts(tunnel: Tunnel) -> Iterator[Conflict]:
         yield ("tls", "peer_name_prefix"), "`peer_name` is stricter; remove one of the two"
 
 
-def _identity_conflicts(tls: Tls, own: list[str]) -> Iterator[Conflict]:
-    for name in ("certificate", "key"):
+def _identity_conflicts(tunnel: Tunnel, own: list[str]) -> Iterator[Conflict]:
+    tls, asking = tunnel.tls, tunnel.authentication
+    needed = ("certificate", "key")
+    # A server may ask for a password alone.
+    is_without = tunnel.login is not None and not set(needed).intersection(own)
+    for name in () if is_without else needed:
         if name not in own:
             yield ("tls",), f"needs `{name}` (or `embedded: true`)"
-    if "ca" not in own and not tls.peer_fingerprints:
+    shows_none = asking is not None and asking.client_certificate == "none"
+    if "ca" not in own and not tls.peer_fingerprints and not shows_none:
         yield ("tls",), "needs `ca: FILE` or `peer_fingerprints`, to know which peers to trust"
     if tls.crl and "ca" not in own:
         yield ("tls", "crl"), "a revocation list needs the `ca` that signed it"
@@ -259,11 +267,34 @@ def _tunnel_conflicts(tunnel: Tunnel) -> Iterator[Conflict]:
         yield ("ciphers",), "names a cipher twice"
     if len(set(tunnel.peers)) != len(tunnel.peers):
         yield ("peers",), "names a peer twice"
-    for index, option in enumerate(tunnel.push):
+    yield from _push_conflicts(("push",), tunnel.push)
+    yield from _client_conflicts(tunnel)
+
+
+def _push_conflicts(path: KeyPath, options: tuple[str, ...]) -> Iterator[Conflict]:
+    for index, option in enumerate(options):
         if "," in option or not option.strip() or len(option) > PUSH_OPTION_CHARACTERS_MAX:
-            yield ("push", index), "must be one OpenVPN option, without comma, of at most 256 characters"
+            yield (*path, index), "must be one OpenVPN option, without comma, of at most 256 characters"
         elif not option.isprintable() or not option.isascii():
-            yield ("push", index), "must be printable ASCII"
+            yield (*path, index), "must be printable ASCII"
+
+
+def _client_conflicts(tunnel: Tunnel) -> Iterator[Conflict]:
+    pool = tunnel.address_pool
+    owners: dict[ipaddress.IPv4Address, str] = {}
+    for name, client in tunnel.clients.items():
+        path: KeyPath = ("clients", name)
+        yield from _push_conflicts((*path, "push"), client.push)
+        address = client.address
+        if address is None:
+            continue
+        if pool is None:
+            yield (*path, "address"), "needs `address_pool`, whose prefix length goes with it"
+        elif address not in pool.network:
+            yield (*path, "address"), f"is not in the network of `address_pool`, {pool.network}"
+        if address in owners:
+            yield (*path, "address"), f"is that of {owners[address]}, too"
+        owners[address] = name
 
 
 def _cipher_warnings(tunnel: Tunnel) -> Iterator[Conflict]:
@@ -289,9 +320,14 @@ def _tunnel_warnings(tunnel: Tunnel) -> Iterator[Conflict]:
         if tunnel.tls.embedded:
             text = "only servers that share this embedded CA will trust this client"
             yield ("tls", "embedded"), text
-    for section, names in (("tls", ("ca", "certificate", "key", "crl")), ("wrap", ("key",))):
+    files = (
+        ("tls", ("ca", "certificate", "key", "crl")),
+        ("wrap", ("key",)),
+        ("login", ("password", "totp_secret")),
+    )
+    for section, names in files:
         for name in names:
-            value = getattr(getattr(tunnel, section), name)
+            value = getattr(getattr(tunnel, section), name, None)
             if not value or is_inline(value):
                 continue
             if is_readable(value):

@@ -32,6 +32,12 @@ EFFECTS: Final[tuple[tuple[str, Effect], ...]] = (
     ("tunnels.NAME.duplicate_names", "hot"),
     ("tunnels.NAME.push", "hot"),
     ("tunnels.NAME.tls", "hot"),
+    ("tunnels.NAME.login", "hot"),
+    ("tunnels.NAME.clients", "hot"),
+    ("tunnels.NAME.only_known_clients", "hot"),
+    ("tunnels.NAME.address_pool", "hot"),
+    ("tunnels.NAME.authentication.client_certificate", "restart"),
+    ("tunnels.NAME.authentication", "hot"),
     ("tunnels.NAME.exit_notify", "hot"),
     ("tunnels.NAME.status", "hot"),
     ("tunnels.NAME.handshake_seconds", "hot"),
@@ -85,7 +91,7 @@ def _worst(old: dict[str, Any], new: dict[str, Any], pattern: tuple[str, ...]) -
 def _changes(
     old: dict[str, Any], new: dict[str, Any], path: tuple[str, ...], pattern: tuple[str, ...]
 ) -> Iterator[Change]:
-    is_named = pattern in (("bridges",), ("tunnels",))
+    is_named = pattern in (("bridges",), ("tunnels",), ("tunnels", "NAME", "clients"))
     for name in [*old, *(name for name in new if name not in old)]:
         here, shape = (*path, name), (*pattern, "NAME" if is_named else name)
         effect = effect_of(".".join(shape))

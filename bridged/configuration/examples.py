@@ -58,6 +58,23 @@ _EXAMPLES: Final = {
     "tunnels.NAME.wrap": "{mode: tls-crypt, key: tls-crypt.key}",
     "tunnels.NAME.wrap.key": "tls-crypt.key",
     "tunnels.NAME.wrap.direction": "1",
+    "tunnels.NAME.authentication": "{password_file: passwords}",
+    "tunnels.NAME.authentication.password_file": "passwords",
+    "tunnels.NAME.authentication.command": "[/usr/local/bin/check-password]",
+    "tunnels.NAME.clients": "{site-b: {address: 192.0.2.20}}",
+    "tunnels.NAME.clients.NAME": "{address: 192.0.2.20}",
+    "tunnels.NAME.clients.NAME.until": '"2027-12-31"',
+    "tunnels.NAME.clients.NAME.address": "192.0.2.20",
+    "tunnels.NAME.clients.NAME.push": '["dhcp-option DNS 192.0.2.53"]',
+    "tunnels.NAME.clients.NAME.sessions_max": "2",
+    "tunnels.NAME.address_pool": "{first: 192.0.2.100, last: 192.0.2.200, prefix: 24}",
+    "tunnels.NAME.address_pool.first": "192.0.2.100",
+    "tunnels.NAME.address_pool.last": "192.0.2.200",
+    "tunnels.NAME.address_pool.gateway": "192.0.2.1",
+    "tunnels.NAME.login": "{password: login.txt}",
+    "tunnels.NAME.login.username": "alice",
+    "tunnels.NAME.login.password": "password.txt",
+    "tunnels.NAME.login.totp_secret": "totp.txt",
     "tunnels.NAME.keepalive": "{ping_seconds: 10, restart_seconds: 60}",
     "tunnels.NAME.renegotiate": "{seconds: 3600}",
     "user": "bridged",
@@ -76,7 +93,7 @@ def pattern_of(path: KeyPath) -> str:
     names = [element for element in path if isinstance(element, str)]
     if len(names) > 1 and names[0] in _SECTIONS_BY_NAME:
         names[1] = PLACEHOLDER
-    if len(names) > 3 and names[2] == "remote_sizes":
+    if len(names) > 3 and names[2] in ("remote_sizes", "clients"):
         names[3] = PLACEHOLDER
     return ".".join(names)
 

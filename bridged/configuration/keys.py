@@ -13,7 +13,8 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from bridged.configuration.schema import Configuration, Section
+from bridged.configuration.schema import Configuration
+from bridged.configuration.section import Section
 
 PLACEHOLDER: Final = "NAME"
 
@@ -76,6 +77,9 @@ def _inner_section(info: FieldInfo) -> tuple[type[Section] | None, bool]:
     is_named = get_origin(annotation) is dict
     if is_named:
         annotation = get_args(annotation)[1]
+    elif get_origin(annotation) in (Union, types.UnionType):
+        sections = [one for one in get_args(annotation) if one is not type(None)]
+        annotation = sections[0] if len(sections) == 1 else annotation
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation, is_named
     return None, False

@@ -43,7 +43,11 @@ _PROFILE_LINE: Final = re.compile(
 CREDENTIAL: Final = "credential:"
 """Begins a value that names a credential of the service manager instead of a file."""
 _SECTIONS: Final = frozenset({"bridges", "tunnels"})
-_TRUST: Final = {"tls": ("ca", "certificate", "key", "crl"), "wrap": ("key",)}
+_TRUST: Final = {
+    "tls": ("ca", "certificate", "key", "crl"),
+    "wrap": ("key",),
+    "login": ("password", "totp_secret"),
+}
 
 
 def load(path: Path) -> Configuration:
@@ -233,6 +237,8 @@ def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
     tunnels = data.get("tunnels")
     for tunnel in tunnels.values() if isinstance(tunnels, dict) else ():
         _anchor(tunnel.get("status") if isinstance(tunnel, dict) else None, "file", folder)
+        asking = tunnel.get("authentication") if isinstance(tunnel, dict) else None
+        _anchor(asking, "password_file", folder)
     for (_, name, section, key), _ in list(_trust_values(data)):
         _anchor(data["tunnels"][name][section], str(key), folder)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 _SHOWN_CHARACTERS: Final = 40
-_SECRET_KEYS: Final = frozenset(("key", "ca", "certificate", "crl"))
+_SECRET_KEYS: Final = frozenset(("key", "ca", "certificate", "crl", "username", "password", "totp_secret"))
 
 _TYPES: Final = {
     "string_type": "text",

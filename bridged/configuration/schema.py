@@ -8,14 +8,11 @@ from __future__ import annotations
 from difflib import get_close_matches
 from ipaddress import ip_interface
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, cast, get_args
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     PrivateAttr,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -23,6 +20,8 @@ from pydantic_core import PydanticCustomError
 
 from bridged.addresses import Endpoint, MacAddress, Remote, is_host_name
 from bridged.catalogue.settings import Priority, limits_of_key, row_of_key
+from bridged.configuration.access import AddressPool, Authentication, Client, Login
+from bridged.configuration.section import Section
 from bridged.link_planning.vlans import parse_vlans
 from bridged.protocol.keys.cipher import DEFAULT_CIPHERS
 
@@ -53,22 +52,6 @@ def dataplane_key(path: str) -> Any:
 
 
 _WAN_MTU_LEAST, _WAN_MTU_MOST = limits_of_key("wan_mtu")
-
-
-class Section(BaseModel):
-    """A mapping of the file: unknown keys refused, values fixed after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_boolean_as_a_number(cls, value: object, info: ValidationInfo) -> object:
-        """To Python, true is 1: `mss: true` would be a size of one byte."""
-        annotation = cls.model_fields[info.field_name or ""].annotation
-        kinds = (annotation, *get_args(annotation))
-        if isinstance(value, bool) and bool not in kinds and {int, float}.intersection(kinds):
-            raise PydanticCustomError("bool_for_number", "a boolean for a number")
-        return value
 
 
 class Log(Section):
@@ -326,6 +309,15 @@ class Tunnel(Section):
     )
     tls: Tls
     wrap: Wrap = Wrap()
+    login: Login | None = Field(None, description="client: user name and password")
+    authentication: Authentication | None = Field(None, description="server: check passwords")
+    clients: dict[Annotated[str, Field(min_length=1, max_length=64)], Client] = Field(
+        {}, description="server: settings of single clients, by name"
+    )
+    only_known_clients: bool = Field(
+        False, description="server: refuse clients that are not in `clients` (`ccd-exclusive`)"
+    )
+    address_pool: AddressPool | None = Field(None, description="server: give clients addresses")
     ciphers: tuple[CipherName, ...] = Field(
         cast("tuple[CipherName, ...]", tuple(cipher.value for cipher in DEFAULT_CIPHERS)),
         min_length=1,
@@ -386,6 +378,10 @@ class Tunnel(Section):
         for text in self.remote_sizes:
             if text not in self.remotes:
                 raise ValueError(f"`remote_sizes` has {text}, which is not in `remotes`")
+        if self.role == "server" and self.login is not None:
+            raise ValueError("`login` is for clients; a server has `authentication`")
+        if self.role == "client" and self.authentication is not None:
+            raise ValueError("`authentication` is for servers; a client has `login`")
         if self.role == "server" and (self.remotes or self.local):
             raise ValueError("`remotes` and `local` are for clients; a server has `listen`")
         if self.wrap.mode != "none" and self.wrap.key is None and not self.tls.embedded:

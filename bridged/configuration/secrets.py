@@ -37,7 +37,11 @@ def find_exposed_in_tunnel(configuration: Configuration, name: str) -> list[Conf
     """The same for one tunnel."""
     tunnel = configuration.tunnels[name]
     base: KeyPath = ("tunnels", name)
-    return [*_identity(configuration, tunnel, base), *_wrap(configuration, tunnel, base)]
+    return [
+        *_identity(configuration, tunnel, base),
+        *_wrap(configuration, tunnel, base),
+        *_login(configuration, tunnel, base),
+    ]
 
 
 def exposure(path: Path) -> str | None:
@@ -73,6 +77,15 @@ def _wrap(configuration: Configuration, tunnel: Tunnel, base: KeyPath) -> Iterat
         yield from _value(configuration, path, tunnel.wrap.key)
     elif not tunnel.tls.embedded:
         yield from _file(path, configuration.state_directory / "pki" / "tls-crypt.key")
+
+
+def _login(configuration: Configuration, tunnel: Tunnel, base: KeyPath) -> Iterator[Conflict]:
+    if tunnel.login is None:
+        return
+    for key in ("password", "totp_secret"):
+        value: str | None = getattr(tunnel.login, key)
+        if value is not None:
+            yield from _value(configuration, (*base, "login", key), value)
 
 
 def _value(configuration: Configuration, path: KeyPath, value: str) -> Iterator[Conflict]:

@@ -21,14 +21,15 @@ from bridged.profiles.profile import Profile, ServerSettings
 class Trust:
     """Where the daemon finds certificates and keys: paths, or the texts themselves.
 
-    `ca` may be missing if the peer is pinned, `crl` and `wrap_key` if the profile has none.
+    `ca` may be missing if the peer is pinned, `crl`, `wrap_key` and `login` if the profile has none.
     """
 
-    certificate: str
-    key: str
+    certificate: str | None = None
+    key: str | None = None
     ca: str | None = None
     crl: str | None = None
     wrap_key: str | None = None
+    login: str | None = None
 
 
 def to_configuration(
@@ -45,7 +46,7 @@ def to_configuration(
     return _known(
         state_directory=str(state_directory) if state_directory else None,
         bridges={bridge: bridge_section},
-        tunnels={tunnel_name: _tunnel(profile, trust, bridge)},
+        tunnels={tunnel_name: _tunnel(profile, trust, bridge, tunnel_name)},
     )
 
 
@@ -58,7 +59,7 @@ def render_yaml(configuration: Mapping[str, Any], heading: Sequence[str] = ()) -
     return comment + body
 
 
-def _tunnel(profile: Profile, trust: Trust, bridge: str) -> dict[str, Any]:
+def _tunnel(profile: Profile, trust: Trust, bridge: str, tunnel_name: str) -> dict[str, Any]:
     tunnel = _known(
         role="client" if profile.server is None else "server",
         bridge=bridge,
@@ -70,6 +71,7 @@ def _tunnel(profile: Profile, trust: Trust, bridge: str) -> dict[str, Any]:
         remotes=[str(remote) for remote in profile.remotes],
         local=str(profile.local) if profile.local else None,
         **_of_server(profile.server),
+        authentication=_authentication(profile.server, tunnel_name),
         tls=_known(
             ca=trust.ca,
             certificate=trust.certificate,
@@ -83,6 +85,7 @@ def _tunnel(profile: Profile, trust: Trust, bridge: str) -> dict[str, Any]:
             version_min=profile.version_min,
             version_max=profile.version_max,
         ),
+        login=_login(profile, trust, tunnel_name),
         ciphers=list(profile.ciphers),
         fallback_cipher=profile.fallback_cipher,
         auth=profile.digest,
@@ -116,13 +119,50 @@ def _tunnel(profile: Profile, trust: Trust, bridge: str) -> dict[str, Any]:
     return tunnel
 
 
+def _login(profile: Profile, trust: Trust, tunnel_name: str) -> dict[str, Any]:
+    """Files that must be written by hand get names beside the configuration."""
+    if profile.login is None:
+        return {}
+    return _known(
+        password=trust.login or login_file(tunnel_name),
+        challenge=profile.challenge,
+        totp_secret=totp_file(tunnel_name) if profile.challenge else None,
+    )
+
+
+def login_file(tunnel_name: str) -> str:
+    """Where user name and password must be written, if the profile has none."""
+    return f"{tunnel_name}.login"
+
+
+def totp_file(tunnel_name: str) -> str:
+    """Where the secret of one-time codes must be written."""
+    return f"{tunnel_name}.totp"
+
+
+def _authentication(server: ServerSettings | None, tunnel_name: str) -> dict[str, Any]:
+    if server is None or not (server.asks_passwords or server.client_certificate):
+        return {}
+    return _known(
+        password_file=f"{tunnel_name}.passwords",
+        optional=server.may_lack_password or None,
+        client_certificate=server.client_certificate,
+        name_from="username" if server.names_by_user else None,
+        token_seconds=server.token_seconds,
+    )
+
+
 def _of_server(server: ServerSettings | None) -> dict[str, Any]:
     """`forward_between_peers` is always written: OpenVPN's default is the opposite of ours."""
     if server is None:
         return {}
     push = list(server.push)
     routes = ("route", "redirect-gateway", "redirect-private")
-    if server.pushes_gateway and any(option.split()[0] in routes for option in push):
+    if server.pool is not None and server.pool.gateway:
+        pass
+    elif server.pushes_gateway == "dhcp":
+        push.insert(0, "route-gateway dhcp")
+    elif server.pushes_gateway and any(option.split()[0] in routes for option in push):
         push.insert(0, f"route-gateway {server.pushes_gateway}")
     return _known(
         listen=str(server.listen) if server.listen else None,
@@ -130,6 +170,16 @@ def _of_server(server: ServerSettings | None) -> dict[str, Any]:
         duplicate_names=server.allows_duplicate_names or None,
         peers_max=server.peers_max,
         push=push,
+        clients=dict(server.clients),
+        only_known_clients=server.only_known_clients or None,
+        address_pool=_known(
+            first=str(server.pool.first),
+            last=str(server.pool.last),
+            prefix=server.pool.prefix,
+            gateway=server.pool.gateway,
+        )
+        if server.pool is not None
+        else None,
     )
 
 

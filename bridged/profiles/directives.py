@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from bridged.profiles.not_yet import NOT_YET
-
 
 def _each(names: str, text: str) -> dict[str, str]:
     return dict.fromkeys(names.split(), text)
@@ -48,7 +46,7 @@ IGNORED: Final[frozenset[str]] = frozenset(
 _LAYER3_NOTE: Final = "ignored: this is a bridge; routes and name servers are set on the machines of the LAN"
 _SCRIPT_NOTE: Final = "the script is not run; bridged puts the adapter into the bridge itself"
 _STAYS_NOTE: Final = "ignored: bridged does not exit, it reconnects"
-_PASSWORD_NOTE: Final = "ignored: user names and passwords are not supported by this version"
+_TOKEN_NOTE: Final = "ignored: a token counts for one session; the server gives another"
 _NAMES_NOTE: Final = "ignored: names are compared as OpenVPN 2.5 and later print them"
 
 NOTED: Final[Mapping[str, str]] = {
@@ -64,7 +62,7 @@ NOTED: Final[Mapping[str, str]] = {
         "ignored: TLS uses its own list of strong suites and groups",
     ),
     **_each("inactive session-timeout single-session tls-exit", _STAYS_NOTE),
-    **_each("auth-token auth-token-user", _PASSWORD_NOTE),
+    **_each("auth-token auth-token-user", _TOKEN_NOTE),
     **_each("compat-names no-name-remapping", _NAMES_NOTE),
     **_each(
         "link-mtu udp-mtu",
@@ -94,7 +92,10 @@ REFUSED: Final[Mapping[str, str]] = {
         "push-reset push-remove client-config-dir client-connect client-disconnect disable ifconfig-pool "
         "ifconfig-pool-linear ifconfig-pool-persist ifconfig-push ifconfig-push-constraint "
         "ifconfig-ipv6-pool ifconfig-ipv6-push max-clients connect-freq connect-freq-initial "
-        "max-routes-per-client stale-routes-check learn-address",
+        "max-routes-per-client stale-routes-check learn-address auth-user-pass-verify "
+        "auth-user-pass-optional "
+        "client-cert-not-required username-as-common-name auth-gen-token auth-gen-token-secret "
+        "client-crresponse override-username ccd-exclusive",
         _SERVER_TEXT,
     ),
     **_each(
@@ -119,7 +120,6 @@ REFUSED: Final[Mapping[str, str]] = {
 _OF_CLIENT_TEXT: Final = (
     "belongs in a client's profile, and this is a server's file; remove it, or give it a file of its own"
 )
-_POOL_TEXT: Final = NOT_YET["address_pool"].reason if "address_pool" in NOT_YET else ""
 
 SERVER_IGNORED: Final[frozenset[str]] = frozenset(
     _each(
@@ -128,7 +128,9 @@ SERVER_IGNORED: Final[frozenset[str]] = frozenset(
     )
 )
 SERVER_NOTED: Final[Mapping[str, str]] = {
-    **_each("ifconfig-pool ifconfig-pool-persist ifconfig-ipv6-pool", f"ignored: {_POOL_TEXT}"),
+    "ifconfig-ipv6-pool": "ignored: clients get no IPv6 addresses from bridged; let the LAN advertise them",
+    "client-crresponse": "the script is not run; bridged asks for one-time codes itself (`bridged password "
+    "FILE NAME --totp`)",
     **_each(
         "client-connect client-disconnect learn-address",
         "the script is not run; if it refuses clients, revoke their certificates instead",

@@ -15,6 +15,7 @@ from bridged.addresses import MacAddress
 from bridged.catalogue.settings import limits_of_key
 from bridged.profiles.draft import Draft, Mapper, argument, number_argument, refuse
 from bridged.profiles.mapping_connection import CONNECTION_MAPPERS
+from bridged.profiles.mapping_login import LOGIN_MAPPERS
 from bridged.profiles.mapping_trust import TRUST_MAPPERS
 from bridged.profiles.scripts import bridge_in_command
 from bridged.profiles.statements import Statement
@@ -116,8 +117,6 @@ def _plugin(draft: Draft, statement: Statement) -> None:
     if "down-root" in file:
         draft.note(statement, "the plug-in is not loaded; what its script undoes, bridged undoes itself")
         return
-    if "auth" in file:
-        draft.need("passwords")
     refuse("plug-ins are not loaded; remove the line if the tunnel works without")
 
 
@@ -147,6 +146,7 @@ def _limit_of_key(attribute: str, path: str) -> Mapper:
 MAPPERS: Final[dict[str, Mapper]] = {
     **TRUST_MAPPERS,
     **CONNECTION_MAPPERS,
+    **LOGIN_MAPPERS,
     "client": _client,
     "pull": _pull,
     "tls-client": _tls_client,
@@ -177,6 +177,7 @@ INLINE: Final = frozenset(
         "cert",
         "key",
         "askpass",
+        "auth-user-pass",
         "extra-certs",
         "pkcs12",
         "crl-verify",

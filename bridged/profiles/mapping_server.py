@@ -6,15 +6,16 @@ Pure.
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, ip_interface
 from typing import Final
 
 from bridged.profiles.draft import Draft, Mapper, Refusal, argument, number_argument, refuse
-from bridged.profiles.not_yet import NOT_YET
+from bridged.profiles.mapping_server_login import SERVER_LOGIN_MAPPERS
+from bridged.profiles.profile import Pool
 from bridged.profiles.statements import Statement
 
 PUSH_CHARACTERS_MAX: Final = 256
-_POOL: Final = NOT_YET["address_pool"].reason if "address_pool" in NOT_YET else ""
+_NO_IPV6: Final = "clients get no IPv6 addresses from bridged: let router advertisements of the LAN do it"
 _DONE_BY_KEEPALIVE: Final = frozenset({"ping", "ping-restart"})
 _OF_NO_USE: Final = frozenset({"persist-key", "persist-tun"})
 _FRAMING: Final = frozenset({"comp-lzo", "compress"})
@@ -45,7 +46,7 @@ def _server_bridge(draft: Draft, statement: Statement) -> None:
     if pool[0] > pool[1] or pool[0] not in network or pool[1] not in network:
         refuse(f"the addresses {first} to {last} are not a range of {network}")
     draft.server.pushes_gateway = gateway
-    draft.note(statement, f"{first} to {last} are not handed out: {_POOL}")
+    draft.server.pool = Pool(*pool, network.prefixlen, gateway)
 
 
 def _server(draft: Draft, statement: Statement) -> None:
@@ -59,7 +60,47 @@ def _server(draft: Draft, statement: Statement) -> None:
     gateway = network[1]
     draft.set_address(IPv4Interface((gateway, network.prefixlen)))
     draft.server.pushes_gateway = str(gateway)
-    draft.note(statement, f"{gateway} becomes an address of the bridge; {_POOL}")
+    if "nopool" not in words[2:]:
+        draft.server.pool = Pool(network[2], network[-2], network.prefixlen, str(gateway))
+    draft.note(statement, f"{gateway} becomes an address of the bridge")
+
+
+def _ifconfig_pool(draft: Draft, statement: Statement) -> None:
+    words = statement.arguments
+    if len(words) < 2:
+        refuse("needs two addresses and a netmask, as 192.0.2.100 192.0.2.200 255.255.255.0")
+    mask = words[2] if len(words) > 2 else _mask(draft)
+    if mask is None:
+        refuse("needs the netmask as third argument, as 255.255.255.0")
+    try:
+        first, last = IPv4Address(words[0]), IPv4Address(words[1])
+        network = IPv4Interface(f"{first}/{mask}").network
+    except ValueError:
+        refuse("needs two addresses and a netmask, as 192.0.2.100 192.0.2.200 255.255.255.0")
+    if first > last or last not in network:
+        refuse(f"{first} to {last} is not a range of {network}")
+    draft.server.pool = Pool(first, last, network.prefixlen, draft.server.pushes_gateway)
+
+
+def _mask(draft: Draft) -> str | None:
+    """The netmask of the server's own address."""
+    for text in draft.profile.addresses:
+        address = ip_interface(text)
+        if isinstance(address, IPv4Interface):
+            return str(address.netmask)
+    return None
+
+
+def _persist(draft: Draft, statement: Statement) -> None:
+    draft.note(
+        statement,
+        "its content is not taken over; bridged keeps addresses in its state folder, and `clients: {NAME: "
+        "{address: …}}` fixes one",
+    )
+
+
+def _ccd_exclusive(draft: Draft, statement: Statement) -> None:
+    draft.server.only_known_clients = True
 
 
 def _server_ipv6(draft: Draft, statement: Statement) -> None:
@@ -71,7 +112,7 @@ def _server_ipv6(draft: Draft, statement: Statement) -> None:
     if network.num_addresses < 4:
         refuse(f"{text!r} has no room for clients")
     draft.set_address(IPv6Interface((network[1], network.prefixlen)))
-    draft.note(statement, f"{network[1]} becomes an address of the bridge; {_POOL}")
+    draft.note(statement, f"{network[1]} becomes an address of the bridge; {_NO_IPV6}")
 
 
 def _client_to_client(draft: Draft, statement: Statement) -> None:
@@ -88,16 +129,6 @@ def _max_clients(draft: Draft, statement: Statement) -> None:
 
 def _client_config_dir(draft: Draft, statement: Statement) -> None:
     draft.server.client_directory = argument(statement, "a folder")
-    if "client_settings" in NOT_YET:
-        draft.note(statement, f"not used: {NOT_YET['client_settings'].reason}")
-
-
-def _verify_client_cert(draft: Draft, statement: Statement) -> None:
-    kind = statement.arguments[0] if statement.arguments else "require"
-    if kind in ("none", "optional"):
-        draft.need("passwords")
-    elif kind != "require":
-        refuse(f"{kind!r} is none of none, optional, require")
 
 
 def _push(draft: Draft, statement: Statement) -> None:
@@ -133,6 +164,7 @@ def _local(draft: Draft, statement: Statement) -> None:
 
 
 SERVER_MAPPERS: Final[dict[str, Mapper]] = {
+    **SERVER_LOGIN_MAPPERS,
     "mode": _mode,
     "tls-server": _nothing,
     "server-bridge": _server_bridge,
@@ -142,7 +174,9 @@ SERVER_MAPPERS: Final[dict[str, Mapper]] = {
     "duplicate-cn": _duplicate_cn,
     "max-clients": _max_clients,
     "client-config-dir": _client_config_dir,
-    "verify-client-cert": _verify_client_cert,
+    "ccd-exclusive": _ccd_exclusive,
+    "ifconfig-pool": _ifconfig_pool,
+    "ifconfig-pool-persist": _persist,
     "push": _push,
     "local": _local,
 }

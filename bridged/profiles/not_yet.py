@@ -14,13 +14,10 @@ Ability = Literal[
     "tcp",
     "compression",
     "fragment",
-    "passwords",
     "tls_crypt_v2",
     "static_key",
     "point_to_point",
     "vlans",
-    "client_settings",
-    "address_pool",
 ]
 
 
@@ -48,15 +45,6 @@ NOT_YET: Final[Mapping[Ability, Missing]] = {
     "fragment": Missing(
         "its framing is not supported by this version; remove the line at both ends", ("mtu-dynamic",)
     ),
-    "passwords": Missing(
-        "user names and passwords are not supported by this version; use certificates only (at a client: "
-        "ask the server's owner for a profile that needs no password)",
-        (
-            *("auth-user-pass", "static-challenge", "auth-user-pass-verify", "auth-user-pass-optional"),
-            *("client-cert-not-required", "username-as-common-name", "override-username"),
-            *("auth-gen-token", "auth-gen-token-secret", "client-crresponse"),
-        ),
-    ),
     "tls_crypt_v2": Missing(
         "tls-crypt-v2 is not supported by this version; use a tls-crypt or tls-auth key at both ends",
         ("tls-crypt-v2", "tls-crypt-v2-verify", "tls-crypt-v2-max-age"),
@@ -74,13 +62,5 @@ NOT_YET: Final[Mapping[Ability, Missing]] = {
     "vlans": Missing(
         "a VLAN for each client is not supported by this version; use one tunnel and bridge for each VLAN",
         ("vlan-tagging", "vlan-accept", "vlan-pvid"),
-    ),
-    "client_settings": Missing(
-        "settings for single clients are not supported by this version; revoke the certificates of clients "
-        "that may not connect",
-        ("ccd-exclusive",),
-    ),
-    "address_pool": Missing(
-        "this version gives clients no addresses: let a DHCP server of the LAN do it, or set them there",
     ),
 }

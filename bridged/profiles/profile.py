@@ -6,7 +6,8 @@ Pure values.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any, Literal
 
 from bridged.addresses import Endpoint, MacAddress, Remote
 from bridged.protocol.text import visible
@@ -46,11 +47,39 @@ class Notice:
 
 
 @dataclass(slots=True)
+class LoginLine:
+    """`auth-user-pass`. `material`: user name and password, a line each; None: nobody wrote them down.
+
+    `has_name_only`: the file has no password.
+    """
+
+    line: int
+    material: Material | None = None
+    has_name_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Addresses that the server hands out, and the length of their network's prefix."""
+
+    first: IPv4Address
+    last: IPv4Address
+    prefix: int
+    gateway: str | None = None
+
+    @property
+    def network(self) -> IPv4Network:
+        return IPv4Network((self.first, self.prefix), strict=False)
+
+
+@dataclass(slots=True)
 class ServerSettings:
     """What only a server's file says. `listen` None: our default.
 
     `client_directory`: that of `client-config-dir`. `pushes_gateway`: the router that OpenVPN would push to
-    clients beside `push`, or `dhcp`.
+    clients beside `push`, or `dhcp`. `asks_passwords`: from all, or from those that send one
+    (`may_lack_password`). `client_certificate`: None: required. `names_by_user`: clients are called by their
+    user names. `clients`: what the files of `client_directory` say, by name; the reader fills it.
     """
 
     listen: Endpoint | None = None
@@ -60,6 +89,14 @@ class ServerSettings:
     push: list[str] = field(default_factory=list)
     pushes_gateway: str | None = None
     client_directory: str | None = None
+    asks_passwords: bool = False
+    may_lack_password: bool = False
+    client_certificate: Literal["optional", "none"] | None = None
+    names_by_user: bool = False
+    token_seconds: int | None = None
+    pool: Pool | None = None
+    only_known_clients: bool = False
+    clients: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -84,6 +121,8 @@ class Profile:
     key: Material | None = None
     pkcs12: Material | None = None
     crl: Material | None = None
+    login: LoginLine | None = None
+    challenge: Literal["scrv1", "concat"] | None = None
     peer_fingerprints: list[str] = field(default_factory=list)
     peer_role: Literal["client", "server", "compatible"] | None = None
     peer_name: str | None = None

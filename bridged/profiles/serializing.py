@@ -84,6 +84,10 @@ def _trust(profile: Profile) -> Iterator[str]:
         yield f"data-ciphers {':'.join(profile.ciphers)}"
     if profile.fallback_cipher is not None:
         yield f"data-ciphers-fallback {profile.fallback_cipher}"
+    if profile.login is not None:
+        yield "auth-user-pass"
+    if profile.challenge is not None:
+        yield f'static-challenge "One-time code" 1{" concat" if profile.challenge == "concat" else ""}'
     if profile.wrap == "tls-auth":
         yield f"auth {profile.wrap_digest or 'SHA1'}"
     elif profile.digest is not None:

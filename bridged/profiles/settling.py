@@ -124,6 +124,11 @@ def _settle_identity(draft: Draft, source: str) -> list[ConfigurationError]:
         "key": profile.key or profile.pkcs12,
         "ca": profile.ca or profile.pkcs12,
     }
+    if profile.login is not None and absent["cert"] is None and absent["key"] is None:
+        # Such a server asks for a password alone. A marker without its block is reported.
+        absent = {"ca": absent["ca"]}
+    if draft.role == "server" and draft.server.client_certificate == "none":
+        absent["ca"] = absent["ca"] or absent["cert"]
     other = "client" if draft.role == "server" else "server"
     texts = {
         "cert": f"missing: the {draft.role}'s certificate",
@@ -135,7 +140,7 @@ def _settle_identity(draft: Draft, source: str) -> list[ConfigurationError]:
         for name, found in absent.items()
         if found is None and name not in draft.markers and not (name == "ca" and profile.peer_fingerprints)
     ]
-    if absent["ca"] is None and profile.crl is not None:
+    if absent.get("ca") is None and profile.crl is not None:
         missing.append(("crl-verify", "needs the `ca` that signed the list"))
     return [_error(reason, source, None, name) for name, reason in missing]
 

@@ -23,6 +23,11 @@ TlsVersion = Literal["1.2", "1.3"]
 
 CHAIN_DEPTH_MAX: Final = 8
 _VERSIONS: Final[dict[str, int]] = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
+_VERIFY: Final[dict[str, int]] = {
+    "required": SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT,
+    "optional": SSL.VERIFY_PEER,
+    "none": SSL.VERIFY_NONE,
+}
 # CRL_CHECK_ALL: intermediate CAs may be revoked, too.
 CRL_FLAGS: Final = crypto.X509StoreFlags.CRL_CHECK | crypto.X509StoreFlags.CRL_CHECK_ALL
 # Old ends with an RSA certificate and only `dh` have nothing but DHE. Its AES-GCM suites are as strong.
@@ -35,14 +40,15 @@ _CIPHERS_1_3: Final = b"TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_
 class TlsSettings:
     """Our certificate and key as PEM, and which peers are trusted.
 
-    `certificate_pem` may hold intermediate certificates after our own. `peer_fingerprints` are SHA-256 in
-    hex. With `ca_pem` a peer must satisfy both, without it the fingerprint alone. `peer_usage`: the extended
-    key usage that the peer must have (see `verification.peer_usage`). `crl_pem` needs `ca_pem`. If `key_pem`
-    is a bytearray, `wipe` overwrites it once the factory is made.
+    `certificate_pem` may hold intermediate certificates after our own; None: a client shows none.
+    `peer_fingerprints` are SHA-256 in hex. With `ca_pem` a peer must satisfy both, without it the fingerprint
+    alone. `peer_usage`: the extended key usage that the peer must have (see `verification.peer_usage`).
+    `peer_certificate`: a server may let clients in that show none; their passwords are checked elsewhere.
+    `crl_pem` needs `ca_pem`. If `key_pem` is a bytearray, `wipe` overwrites it once the factory is made.
     """
 
     role: Literal["client", "server"]
-    certificate_pem: bytes
+    certificate_pem: bytes | None
     key_pem: bytes | bytearray = field(repr=False)
     ca_pem: bytes | None = None
     crl_pem: bytes | None = None
@@ -51,6 +57,7 @@ class TlsSettings:
     peer_name: str | None = None
     peer_name_prefix: str | None = None
     peer_subject: str | None = None
+    peer_certificate: Literal["required", "optional", "none"] = "required"
     version_min: TlsVersion = "1.2"
     version_max: TlsVersion = "1.3"
 
@@ -71,7 +78,7 @@ def make_engine_factory(settings: TlsSettings) -> TlsEngineFactory:
     _limit_protocol(context, settings)
     _load_identity(context, settings)
     load_authority(context.get_cert_store(), settings, CRL_FLAGS)
-    context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _verify)
+    context.set_verify(_VERIFY[settings.peer_certificate], _verify)
     context.set_verify_depth(CHAIN_DEPTH_MAX)
     is_client = settings.role == "client"
 
@@ -94,8 +101,9 @@ def peer_rules(settings: TlsSettings) -> PeerRules:
         name=settings.peer_name,
         name_prefix=settings.peer_name_prefix,
         subject=settings.peer_subject,
+        needs_certificate=settings.peer_certificate == "required",
     )
-    if not rules.has_authority and not rules.fingerprints:
+    if not rules.has_authority and not rules.fingerprints and settings.peer_certificate != "none":
         raise ConfigurationError(
             "nothing identifies the peer: set `ca`, `peer_fingerprints` or `embedded: true`", key="tls.ca"
         )
@@ -127,6 +135,8 @@ def _limit_protocol(context: Any, settings: TlsSettings) -> None:
 
 
 def _load_identity(context: Any, settings: TlsSettings) -> None:
+    if settings.certificate_pem is None:
+        return
     own, *chain = load_certificates(settings.certificate_pem, "tls.certificate")
     try:
         key = load_pem_private_key(settings.key_pem, password=None)

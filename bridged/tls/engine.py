@@ -182,7 +182,14 @@ class PyOpenSslEngine:
         Raises:
             LocalProtocolError: before the end of the handshake.
         """
-        certificate = self._require_established("summary")
+        self._require_established("summary")
+        certificate = self._judgement.accepted
+        if certificate is None:
+            return TlsSummary(
+                version=self._connection.get_protocol_version_name(),
+                cipher=self._connection.get_cipher_name() or "",
+                group=self._connection.get_group_name(),
+            )
         return TlsSummary(
             version=self._connection.get_protocol_version_name(),
             cipher=self._connection.get_cipher_name() or "",
@@ -219,9 +226,9 @@ class PyOpenSslEngine:
         accepted = self._judgement.accepted
         presented = self._connection.get_peer_certificate(as_cryptography=True)
         # OpenSSL must have asked us about this very certificate. Anything else would be a bypass.
+        may_lack = presented is None and not self._judgement.rules.needs_certificate
         if (
-            accepted is None
-            or presented is None
+            (accepted is None and not may_lack)
             or self._judgement.refusal is not None
             or accepted != presented
         ):
@@ -257,7 +264,6 @@ class PyOpenSslEngine:
             # A new object: the traceback of the stored one would grow each time.
             raise TlsError(self._failure.code, self._failure.message)
 
-    def _require_established(self, what: str) -> x509.Certificate:
-        if not self._is_established or self._judgement.accepted is None:
+    def _require_established(self, what: str) -> None:
+        if not self._is_established:
             raise LocalProtocolError(f"TLS {what} before the end of the handshake")
-        return self._judgement.accepted

@@ -69,6 +69,7 @@ class PeerRules:
     `fingerprints`: SHA-256 digests, one of which must match (empty: no pinning). `has_authority`: a chain to
     a CA is required. Without it trust depends on `fingerprints`, and only validity, usage and names are
     checked further. `usage`: the extended key usage that must be present (`…_or_none`: unless there is none).
+    Without `needs_certificate`, a peer may show none at all.
     """
 
     fingerprints: tuple[bytes, ...] = ()
@@ -77,6 +78,7 @@ class PeerRules:
     name: str | None = None
     name_prefix: str | None = None
     subject: str | None = None
+    needs_certificate: bool = True
 
     def judge_chain_error(
         self, certificate: x509.Certificate, number: int, depth: int

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import replace
 
 import pytest
 
 from bridged.errors import LocalProtocolError
-from bridged.protocol.keys.key_exchange import ClientKeyMessage
 from bridged.protocol.role import Role
 from bridged.protocol.session import conversation_client, conversation_server
 from bridged.protocol.session.conversation_client import HALT_RETRY_SECONDS
@@ -278,8 +277,12 @@ def test_a_server_with_another_framing_is_left_with_the_option_and_the_cure(
 def test_a_password_that_nobody_asked_for_is_said(
     monkeypatch: pytest.MonkeyPatch, username: str, password: str
 ) -> None:
-    message = partial(ClientKeyMessage, username=username, password=password)
-    monkeypatch.setattr(conversation_client, "ClientKeyMessage", message)
+    write = conversation_client.serialize_client_key_message
+    monkeypatch.setattr(
+        conversation_client,
+        "serialize_client_key_message",
+        lambda message: write(replace(message, username=username, password=password)),
+    )
     sim = make()
     sim.run_until(5)
     terms = sim.server.session.terms

@@ -33,6 +33,7 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
     "certificate-revoked": {"server": "certificates", "client": "revoked"},
     "name-not-allowed": {"server": "certificates", "client": "misnamed"},
     "wrong-role": {"server": "certificates", "client": "wrong-role"},
+    "wrong-password": {"server": "asking", "client": "wrong-password"},
     "server-full": {"server": "full", "client": "full[12]"},
     "packet-filter": {"client": "good"},
     "port-missing": {"client": "good"},

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import bridged
+from bridged.runtime.server.password_file import hash_password
 from tests.lab import BRIDGED, Bridged, Lab, OpenVpn, Process, Profile, TwoSites, wait_for
 from tests.lab.frames import send_frames
 from tests.lab.odd_machine import odd_machine
-from tests.lab.pki import Authority, Identity, static_key
+from tests.lab.pki import Authority, Identity, static_key, write_private
 
 PACKAGE = Path(bridged.__file__).parent
 # The mount goes away with the daemon's mount namespace.
@@ -111,7 +112,14 @@ class Cast:
         address = self.sites.a.wan_ipv4
         own = issue("server", "server")
         tls = {"crl": self.profile.authority.revocation_list()}
-        ports = {"main": 1194, "full": 1195, "ring": 1196, "wraps": 1197, "certificates": 1198}
+        ports = {
+            "main": 1194,
+            "full": 1195,
+            "ring": 1196,
+            "wraps": 1197,
+            "certificates": 1198,
+            "asking": 1199,
+        }
         bridges: dict[str, Any] = {f"br{number}": {} for number in range(1, len(ports))}
         bridges = {"br0": {"ports": ["lan0"]}} | bridges
         tunnels = {
@@ -119,6 +127,9 @@ class Cast:
             for (name, port), bridge in zip(ports.items(), bridges, strict=True)
         }
         tunnels["full"]["peers_max"] = 1
+        users = self.sites.a.namespace.directory / "passwords"
+        write_private(users, f"alice:{hash_password('right')}\n")
+        tunnels["asking"]["authentication"] = {"password_file": str(users)}
         document = {"bridges": bridges, "tunnels": tunnels}
         daemon = Bridged(self.sites.a, document, name="troubled")
         daemon.refusals = ("super_frames",)
@@ -127,7 +138,7 @@ class Cast:
     def client(self) -> Bridged:
         issue = self.profile.authority.issue
         address = self.sites.a.wan_ipv4
-        main, full, ring, wraps, trust = (f"{address}:{port}" for port in range(1194, 1199))
+        main, full, ring, wraps, trust, asking = (f"{address}:{port}" for port in range(1194, 1200))
 
         def tunnel(remote: str, bridge: str = "lost", identity: Identity | None = None, **more: Any) -> Any:
             return self.tunnel(
@@ -147,6 +158,11 @@ class Cast:
             "revoked": tunnel(trust, identity=self.revoked),
             "misnamed": tunnel(trust, tls={"peer_name": "vpn.example.net"}),
             "wrong-role": tunnel(trust, identity=issue("wrong-role", "server")),
+            "wrong-password": tunnel(
+                asking,
+                identity=issue("wrong-password", "client"),
+                login={"username": "alice", "password": "wrong\n"},
+            ),
             "full1": tunnel(full, identity=issue("full1", "client")),
             "full2": tunnel(full, identity=issue("full2", "client")),
             "twin1": tunnel(main, identity=twin),

@@ -123,6 +123,7 @@ def client_peer_info(
     ciphers: Sequence[Cipher],
     flags: ProtocolFlags,
     max_mtu: int,
+    answers_challenges: bool = False,
 ) -> PeerInfo:
     """What a client with pull announces, in the order of 2.6. `max_mtu` in bytes."""
     both_gcm = {Cipher.AES_256_GCM, Cipher.AES_128_GCM} <= set(ciphers)
@@ -135,6 +136,7 @@ def client_peer_info(
             *((("IV_NCP", "2"),) if both_gcm else ()),
             ("IV_CIPHERS", ":".join(cipher.value for cipher in ciphers)),
             ("IV_PROTO", str(int(flags))),
+            *((("IV_SSO", "crtext"),) if answers_challenges else ()),
         )
     )
 

@@ -7,7 +7,7 @@ Pure: text in, values out.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from bridged.errors import ConfigurationError, RemoteProtocolError
@@ -41,11 +41,11 @@ FLAG_NEEDS: Final[dict[str, ProtocolFlags]] = {
 
 WITHOUT_EFFECT: Final = frozenset(
     (
-        "auth-token", "auth-token-user", "dhcp-option", "explicit-exit-notify", "ifconfig", "inactive",
+        "dhcp-option", "explicit-exit-notify", "ifconfig", "inactive",
         "ping-exit", "route-gateway", "session-timeout",
     )
 )  # fmt: skip
-"""Options that OpenVPN servers often push, and that mean nothing to a bridge without passwords."""
+"""Options that OpenVPN servers often push, and that mean nothing to a bridge."""
 
 
 @dataclass(slots=True)
@@ -61,6 +61,10 @@ class PushedOptions:
     tun_mtu: Octets | None = None
     compression: str | None = None
     """The `comp-lzo` or `compress` option, as pushed."""
+    auth_token: str | None = field(default=None, repr=False)
+    """Takes the password's place in later key messages."""
+    auth_token_user: str | None = field(default=None, repr=False)
+    """The user name that belongs to the token, in Base64."""
     ignored: tuple[str, ...] = ()
     """Options that are unknown or malformed, for one log line."""
 
@@ -210,6 +214,13 @@ def _tun_mtu(pushed: PushedOptions, words: list[str]) -> None:
     pushed.tun_mtu = Octets(_number(words, 68, 65535))
 
 
+def _token(name: str) -> _Reader:
+    def read(pushed: PushedOptions, words: list[str]) -> None:
+        setattr(pushed, name, words[0])
+
+    return read
+
+
 def _compression(name: str) -> _Reader:
     def read(pushed: PushedOptions, words: list[str]) -> None:
         pushed.compression = printable(" ".join((name, *words)), 64)
@@ -225,6 +236,8 @@ _READERS: Final[dict[str, _Reader]] = {
     "protocol-flags": _protocol_flags,
     "key-derivation": _word("key_derivation"),
     "tun-mtu": _tun_mtu,
+    "auth-token": _token("auth_token"),
+    "auth-token-user": _token("auth_token_user"),
     "comp-lzo": _compression("comp-lzo"),
     "compress": _compression("compress"),
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from bridged.errors import RemoteProtocolError
+from bridged.errors import LoginUnavailable, RemoteProtocolError
 from bridged.protocol.keys.key_exchange import (
     PRE_MASTER_LENGTH,
     RANDOM_LENGTH,
@@ -32,6 +32,13 @@ from bridged.protocol.session.core import SessionCore
 from bridged.protocol.session.events import ExpectKey
 from bridged.protocol.session.key_slots import KeySlots
 from bridged.protocol.session.key_state import KeyPhase, KeyState
+from bridged.protocol.session.login import (
+    CR_TEXT,
+    Credentials,
+    DynamicChallenge,
+    decode_base64,
+    encode_base64,
+)
 from bridged.protocol.session.states import SessionInput, SessionState
 from bridged.protocol.session.terms import Negotiated
 from bridged.protocol.session.timers import SessionTimer
@@ -43,9 +50,14 @@ HALT_RETRY_SECONDS: Final = 60.0
 """After HALT an OpenVPN client ends. Ours runs as a service: it waits this long and comes back."""
 
 NO_REASON: Final = (
-    "it gives no reason. It may ask for a user name and password (`auth-user-pass-verify`), which this "
-    "client cannot send; its log says why"
+    "it gives no reason. It may ask for a user name and password (`auth-user-pass-verify`): set `login`; "
+    "its log says why"
 )
+WRONG_LOGIN: Final = "user name or password may be wrong: look at `login`, then reload"
+CHALLENGE_RETRY_SECONDS: Final = 300.0
+"""Nobody is there to answer."""
+UNREADABLE_RETRY_SECONDS: Final = 30.0
+"""A password file that cannot be read may appear later."""
 
 _ALWAYS: Final = ProtocolFlags.DATA_V2 | ProtocolFlags.REQUEST_PUSH
 _WITH_EXPORTER: Final = (
@@ -73,6 +85,7 @@ class ClientConversation:
         self._keys = keys
         self._wire = wire
         self._pushes = PushReplyAssembler()
+        self._sent: Credentials | None = None
 
     # --- key messages -----------------------------------------------------------------------------
 
@@ -81,12 +94,16 @@ class ClientConversation:
             return
         settings = self._core.settings
         random = self._core.random_bytes
+        if not self._prepare_login(now):
+            return
+        sent = self._sent or Credentials("", "")
         info = client_peer_info(
             version=settings.version,
             platform=settings.platform,
             ciphers=settings.ciphers,
             flags=_ALWAYS | (_WITH_EXPORTER if settings.use_exporter else ProtocolFlags.NONE),
             max_mtu=max(TUN_MTU_ACCEPTED, settings.tun_mtu),
+            answers_challenges=settings.login is not None and settings.login.answers_challenges,
         )
         key.note_tls_sent()
         key.client_message = ClientKeyMessage(
@@ -94,11 +111,30 @@ class ClientConversation:
             random1=random(RANDOM_LENGTH),
             random2=random(RANDOM_LENGTH),
             options=build_options_string(link_options(settings)),
+            username=sent.username,
+            password=sent.password,
             peer_info=info.serialize(),
         )
         if self.terms is not None:
             self._core.emit(ExpectKey(key.key_id))
         key.write(serialize_client_key_message(key.client_message), now)
+
+    def _prepare_login(self, now: float) -> bool:
+        """Take user name and password for this key message; False: the session or this key ends instead."""
+        login = self._core.settings.login
+        if login is None:
+            return True
+        try:
+            self._sent = login.credentials()
+        except LoginUnavailable as error:
+            if self.terms is not None:
+                # The older key carries on meanwhile.
+                raise RemoteProtocolError("tls_failed", error.message) from None
+            self._core.leave(
+                SessionInput.FAILED, "auth_failed", error.message, now, retry_after=UNREADABLE_RETRY_SECONDS
+            )
+            return False
+        return True
 
     def receive_key_message(self, key: KeyState, plaintext: bytes, now: float) -> None:
         key.server_message = parse_server_key_message(plaintext)
@@ -116,19 +152,12 @@ class ClientConversation:
         core = self._core
         match message:
             case messages.PushReply(text):
-                # A later reply brings a token, which is useless without passwords.
                 if self.terms is None:
                     self._take_push(text, key, now)
-            case messages.AuthFailed(reason, kind, backoff, advance):
-                was_up = core.state is SessionState.ESTABLISHED
-                core.leave(
-                    SessionInput.FAILED,
-                    "auth_expired" if was_up else "auth_failed",
-                    f"the server refuses us: {reason or NO_REASON} ({kind.value})",
-                    now,
-                    retry_after=backoff or 0.0,
-                    next_remote=advance == "remote",
-                )
+                else:
+                    self._take_later_push(text)
+            case messages.AuthFailed():
+                self._handle_refusal(message, now)
             case messages.AuthPending(timeout):
                 if self.terms is None:
                     self._wait_longer(timeout, now)
@@ -151,8 +180,62 @@ class ClientConversation:
                 )
             case messages.Exit():
                 core.leave(SessionInput.PEER_LEFT, "exit_notify", "the server left", now)
+            case messages.Info(text, pre=True) if text.startswith(CR_TEXT):
+                self._answer_challenge(now)
             case _:
                 pass
+
+    def _handle_refusal(self, message: messages.AuthFailed, now: float) -> None:
+        """AUTH_FAILED. A token that ran out and a challenge are answered by another attempt at once."""
+        words, seconds = message.reason or NO_REASON, 0.0
+        if message.kind is messages.AuthFailedKind.CHALLENGE:
+            words, seconds = self._meet_challenge(message.reason)
+        elif message.kind is not messages.AuthFailedKind.TEMPORARY:
+            words, seconds = self._meet_refusal(message)
+        self._core.leave(
+            SessionInput.FAILED,
+            "auth_expired" if self._core.state is SessionState.ESTABLISHED else "auth_failed",
+            f"the server refuses us: {words} ({message.kind.value})",
+            now,
+            retry_after=max(seconds, float(message.backoff or 0)),
+            next_remote=message.advance == "remote",
+            is_final=seconds > 0.0,
+        )
+
+    def _meet_refusal(self, message: messages.AuthFailed) -> tuple[str, float]:
+        """Words, and how long to wait."""
+        login = self._core.settings.login
+        if login is None:
+            return message.reason or NO_REASON, 0.0
+        had_token = login.forget_token()
+        if had_token and (message.kind is messages.AuthFailedKind.SESSION_EXPIRED or self._used_token):
+            return f"{message.reason or 'the token is not accepted'}; the password is next", 0.0
+        return f"{message.reason}; {WRONG_LOGIN}" if message.reason else WRONG_LOGIN, login.note_refused()
+
+    @property
+    def _used_token(self) -> bool:
+        return self._sent is not None and self._sent.is_token
+
+    def _meet_challenge(self, reason: str) -> tuple[str, float]:
+        """Words, and how long to wait."""
+        challenge, login = DynamicChallenge.parse(reason), self._core.settings.login
+        if challenge is None:
+            return "its challenge is malformed", CHALLENGE_RETRY_SECONDS
+        if login is not None and login.note_challenge(challenge):
+            return f"it asks {challenge.text!r}, which the next attempt answers", 0.0
+        cure = "set `login.totp_secret`, or ask its owner for an account without"
+        return f"it asks {challenge.text!r}, a one-time code: {cure}", CHALLENGE_RETRY_SECONDS
+
+    def _answer_challenge(self, now: float) -> None:
+        login = self._core.settings.login
+        if login is None or not login.answers_challenges or self.terms is not None:
+            return
+        try:
+            code = login.code()
+        except LoginUnavailable as error:
+            self._core.leave(SessionInput.FAILED, "auth_failed", error.message, now)
+            return
+        self._keys.say(messages.ChallengeResponse(encode_base64(code)), now)
 
     def handle_timeout(self, now: float) -> None:
         timers = self._core.timers
@@ -185,6 +268,22 @@ class ClientConversation:
             raise RemoteProtocolError("push_failed", error.message) from error
         if pushed is not None:
             self._apply(pushed, key, now)
+
+    def _take_later_push(self, text: str) -> None:
+        """After a renegotiation the server may give another token. Nothing else changes by then."""
+        try:
+            options = self._pushes.add(text)
+        except RemoteProtocolError:
+            return
+        if options is not None:
+            self._take_token(parse_pushed_options(options))
+
+    def _take_token(self, pushed: PushedOptions) -> None:
+        login = self._core.settings.login
+        if login is None or pushed.auth_token is None:
+            return
+        name = decode_base64(pushed.auth_token_user) if pushed.auth_token_user else None
+        login.note_token(pushed.auth_token, name)
 
     def _apply(self, pushed: PushedOptions, key: KeyState, now: float) -> None:
         settings = self._core.settings
@@ -222,4 +321,7 @@ class ClientConversation:
         )
         self._core.timers.stop(SessionTimer.PUSH_REQUEST)
         self._core.timers.stop(SessionTimer.PUSH_REPLY)
+        self._take_token(pushed)
+        if settings.login is not None:
+            settings.login.note_accepted()
         begin_traffic(self._core, self._keys, self._wire, key, self.terms, now)

@@ -36,9 +36,10 @@ from bridged.protocol.packets.push import (
 )
 from bridged.protocol.session.conversation import begin_traffic, link_options
 from bridged.protocol.session.core import SessionCore
-from bridged.protocol.session.events import Authenticated, Identified
+from bridged.protocol.session.events import Authenticated, ChallengeAnswered, Identified, LoginOffered
 from bridged.protocol.session.key_slots import KeySlots
 from bridged.protocol.session.key_state import KeyPhase, KeyState
+from bridged.protocol.session.login import CR_TEXT, decode_base64
 from bridged.protocol.session.states import SessionInput, SessionState
 from bridged.protocol.session.terms import Negotiated
 from bridged.protocol.session.timers import SessionTimer
@@ -46,9 +47,10 @@ from bridged.protocol.session.tls_session import TlsSummary
 from bridged.protocol.session.wire import SessionWire
 from bridged.units import WirePeerId
 
-PASSING_REFUSALS: Final = frozenset({"peer_limit"})
+PASSING_REFUSALS: Final = frozenset({"peer_limit", "login_limit"})
 """Refusals that may not last: a client must try again after them."""
 PASSING_BACKOFF_SECONDS: Final = 3
+LOGIN_BACKOFF_SECONDS: Final = 30
 
 DISMISSED_SECONDS: Final = 60
 """How long a peer waits after another machine with its name has replaced it."""
@@ -74,6 +76,11 @@ class ServerConversation:
         self._username = ""
         self._has_password = False
         self._peer_id: WirePeerId | None = None
+        self._push: tuple[str, ...] = core.settings.push
+        self._token: str | None = None
+        self._fresh_token: str | None = None
+        self._unjudged: KeyState | None = None
+        self._question: tuple[str, int] | None = None
         self._refusal: tuple[str, str] | None = None
         self._is_judged = False
         self._asked = False
@@ -95,11 +102,19 @@ class ServerConversation:
             self._judge_first(message)
         elif not self._is_same(key.engine.summary(), message):
             raise RemoteProtocolError("auth_failed", "a renegotiation presents another certificate or user")
+        elif self._core.settings.checks_login:
+            # Without our key message the client cannot use the new key.
+            self._unjudged = key
+            self._core.emit(LoginOffered(message.username, message.password))
+            return
         self._answer(key, now)
 
     def handle_active(self, key: KeyState, now: float) -> None:
         if self.terms is not None:
             self._keys.derive(key, self.terms, now)
+            if self._fresh_token is not None:
+                self._keys.say(f"PUSH_REPLY,auth-token {self._fresh_token}", now)
+                self._fresh_token = None
             return
         # A client that never asks for its options is given up with the handshake window.
         self._core.timers.set(SessionTimer.PUSH_REQUEST, key.give_up_at)
@@ -125,7 +140,14 @@ class ServerConversation:
             self._refusal = (error.code, text)
             return
         self._core.emit(
-            Authenticated(self._identity, message.username, self._info.version, self._info.platform)
+            Authenticated(
+                self._identity,
+                message.username,
+                self._info.version,
+                self._info.platform,
+                message.password,
+                "crtext" in (self._info.get("IV_SSO") or "").split(","),
+            )
         )
 
     def _is_same(self, summary: TlsSummary, message: ClientKeyMessage) -> bool:
@@ -158,11 +180,15 @@ class ServerConversation:
 
     # --- admission --------------------------------------------------------------------------------
 
-    def admit(self, peer_id: int, now: float) -> None:
-        """Let the authenticated peer in, with this DATA_V2 peer id."""
+    def admit(
+        self, peer_id: int, now: float, push: tuple[str, ...] | None = None, token: str | None = None
+    ) -> None:
+        """Let the authenticated peer in, with this DATA_V2 peer id. `push` replaces the settings' options."""
         if self._identity is None:
             raise LocalProtocolError("no peer to admit yet")
         self._peer_id = WirePeerId(peer_id)
+        self._push = self._core.settings.push if push is None else push
+        self._token = token
         self._finish_first(now)
 
     def refuse(self, reason: str, text: str, now: float) -> None:
@@ -171,6 +197,35 @@ class ServerConversation:
             raise LocalProtocolError("no peer to refuse yet")
         self._refusal = (reason, text)
         self._finish_first(now)
+
+    def challenge(self, text: str, seconds: int, now: float) -> None:
+        """Ask the authenticated peer for a one-time code, and give it so long to answer."""
+        self._question = (text, seconds)
+        self._finish_first(now)
+
+    def _ask(self, now: float) -> None:
+        assert self._question is not None
+        (text, seconds), self._question = self._question, None
+        self._keys.say(messages.Info(f"{CR_TEXT}R,E:{text}", pre=True), now)
+        self._keys.say(messages.AuthPending(seconds), now)
+        self._core.timers.set(SessionTimer.PUSH_REQUEST, now + seconds)
+
+    def accept_login(self, now: float, token: str | None = None) -> None:
+        """The password or token of a renegotiation is right: go on with it."""
+        key, self._unjudged = self._unjudged, None
+        if key is None or key.phase is not KeyPhase.EXCHANGE or not self._core.is_live:
+            return
+        self._fresh_token = token
+        self._answer(key, now)
+
+    def reject_login(self, text: str, now: float, *, is_expired: bool = False) -> None:
+        """The password or token of a renegotiation is wrong: end the session."""
+        self._unjudged = None
+        if not self._core.is_live:
+            return
+        kind = messages.AuthFailedKind.SESSION_EXPIRED if is_expired else messages.AuthFailedKind.REFUSED
+        self._keys.say(messages.AuthFailed(text, kind), now)
+        self._core.leave(SessionInput.FAILED, "auth_expired", f"{self._peer_name} is refused: {text}", now)
 
     def _finish_first(self, now: float) -> None:
         key = self._keys.primary
@@ -184,8 +239,10 @@ class ServerConversation:
             reason, text = self._refusal
             self._say_refused(reason, text, now)
             self._core.leave(SessionInput.FAILED, reason, f"{self._peer_name} is refused: {text}", now)
+        elif self._question is not None:
+            self._ask(now)
         elif self._peer_id is not None and self._may_push():
-            self._push(key, now)
+            self._agree(key, now)
 
     def _say_refused(self, reason: str, text: str, now: float) -> None:
         """Say AUTH_FAILED. A passing refusal is said only to clients that know it as one."""
@@ -193,7 +250,10 @@ class ServerConversation:
             self._keys.say(messages.AuthFailed(text), now)
         elif self._info.protocol & ProtocolFlags.AUTH_FAILED_TEMP:
             temporary = messages.AuthFailedKind.TEMPORARY
-            self._keys.say(messages.AuthFailed(text, temporary, PASSING_BACKOFF_SECONDS, "remote"), now)
+            is_login = reason == "login_limit"
+            seconds = LOGIN_BACKOFF_SECONDS if is_login else PASSING_BACKOFF_SECONDS
+            advance = "no" if is_login else "remote"
+            self._keys.say(messages.AuthFailed(text, temporary, seconds, advance), now)
 
     @property
     def _peer_name(self) -> str:
@@ -212,6 +272,8 @@ class ServerConversation:
                     self._say_options(now)
                 elif key.phase is KeyPhase.ACTIVE:
                     self._finish_if_ready(key, now)
+            case messages.ChallengeResponse(text) if self.terms is None:
+                self._core.emit(ChallengeAnswered(decode_base64(text) or ""))
             case messages.Exit(is_handed_over):
                 self._core.leave(
                     SessionInput.PEER_LEFT,
@@ -229,7 +291,7 @@ class ServerConversation:
 
     # --- terms ------------------------------------------------------------------------------------
 
-    def _push(self, key: KeyState, now: float) -> None:
+    def _agree(self, key: KeyState, now: float) -> None:
         settings = self._core.settings
         assert self._cipher is not None
         assert self._identity is not None
@@ -250,7 +312,7 @@ class ServerConversation:
             peer_version=self._info.version,
             peer_platform=self._info.platform,
             warnings=tuple(compare_options(expected, key.client_message.options)),
-            has_unasked_password=self._has_password,
+            has_unasked_password=self._has_password and not settings.checks_login,
         )
         self._core.timers.stop(SessionTimer.PUSH_REQUEST)
         self._say_options(now)
@@ -277,13 +339,15 @@ class ServerConversation:
 
     def _options(self) -> list[str]:
         settings = self._core.settings
-        options = list(settings.push)
+        options = list(self._push)
         if settings.ping:
             options.append(f"ping {settings.ping}")
         if settings.ping_restart:
             options.append(f"ping-restart {settings.ping_restart}")
         if self._info.protocol & ProtocolFlags.DATA_V2:
             options.append(f"peer-id {self._peer_id}")
+        if self._token is not None:
+            options.append(f"auth-token {self._token}")
         if self._info.accepts_pushed_cipher:
             assert self._cipher is not None
             options.append(f"cipher {self._cipher.value}")

@@ -84,11 +84,12 @@ class SessionCore:
         drain: float = DRAIN_SECONDS,
         retry_after: float = 0.0,
         next_remote: bool = False,
+        is_final: bool = False,
         is_handed_over: bool = False,
     ) -> None:
         """End all traffic and emit `SessionDown`, once. Repeat the last control packets for `drain` seconds.
 
-        `reason`, `retry_after`, `next_remote` and `is_handed_over` as in `SessionDown`.
+        `reason`, `retry_after`, `next_remote`, `is_final` and `is_handed_over` as in `SessionDown`.
         """
         if not self.is_live:
             return
@@ -109,6 +110,7 @@ class SessionCore:
                 self.elapsed(now),
                 Seconds(retry_after),
                 next_remote,
+                is_final,
                 is_handed_over,
             )
         )

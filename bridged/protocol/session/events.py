@@ -30,11 +30,33 @@ class Authenticated:
     tls: TlsSummary
     """The TLS session, with the peer's certificate."""
     username: str
-    """What the peer sent as user name; nothing checks it. Empty if it sent none."""
+    """What the peer sent as user name. Empty if it sent none."""
     peer_version: str | None
     """Its IV_VER."""
     peer_platform: str | None
     """Its IV_PLAT."""
+    password: str = field(default="", repr=False)
+    """What the peer sent as password: nothing has checked it."""
+    answers_challenges: bool = False
+    """It can be asked for a one-time code, and says nothing until then."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoginOffered:
+    """Server, in a renegotiation: the peer shows its password or token again.
+
+    Answer with `accept_login` or `reject_login`.
+    """
+
+    username: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ChallengeAnswered:
+    """Server, after `challenge`: the peer's answer, as it came."""
+
+    text: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +149,8 @@ class SessionDown:
     """The peer asks to wait this long before the next attempt."""
     next_remote: bool = False
     """The peer asks to try another server next."""
+    is_final: bool = False
+    """Another attempt before `retry_after` would do harm: too many wrong passwords lock an account."""
     is_handed_over: bool = False
     """The peer restarts, and its successor answers at the same endpoint within about a second."""
 
@@ -139,6 +163,8 @@ class SessionEnded:
 SessionEvent = (
     Identified
     | Authenticated
+    | LoginOffered
+    | ChallengeAnswered
     | ExpectKey
     | InstallKey
     | UseKey

@@ -18,7 +18,7 @@ _HINTS: Final = {
 }
 _SILENT_AFTER_TLS: Final = (
     "the server accepted our certificate, then went silent: it may ask for a user name and password "
-    "(`auth-user-pass-verify`), which this client cannot send; its log says why"
+    "(`auth-user-pass-verify`): set `login`; its log says why"
 )
 
 

@@ -49,8 +49,8 @@ class Session:
     - *Inputs* tell the session what happened: `receive_datagram`, `receive_opened`, `handle_timeout`,
       `handle_path_change`, `handle_float`, `handle_occ_exit`.
     - *Outputs* tell what to do next: `poll_event`, `poll_timeout`, and the properties.
-    - *Verbs* ask for something: `admit`, `refuse`, `request_renegotiation`, `close`, `end_now`, `dismiss`,
-      `soften_dismissal`.
+    - *Verbs* ask for something: `admit`, `challenge`, `refuse`, `accept_login`, `reject_login`,
+      `request_renegotiation`, `close`, `end_now`, `dismiss`, `soften_dismissal`.
 
     After each input and verb, take `poll_event` until it returns None, carry the events out in their order,
     then ask `poll_timeout` when to call `handle_timeout`.
@@ -221,10 +221,33 @@ class Session:
 
     # --- verbs ------------------------------------------------------------------------------------
 
-    def admit(self, peer_id: int, now: float) -> None:
-        """Server, after `Authenticated`: let the peer in, with this DATA_V2 peer id."""
+    def admit(
+        self, peer_id: int, now: float, push: tuple[str, ...] | None = None, token: str | None = None
+    ) -> None:
+        """Server, after `Authenticated`: let the peer in, with this DATA_V2 peer id.
+
+        `push` replaces the settings' options; `token` takes the password's place from now on.
+        """
         server = self._server_part()
-        self._guarded(lambda: server.admit(peer_id, now), now)
+        self._guarded(lambda: server.admit(peer_id, now, push, token), now)
+        self._settle(now)
+
+    def challenge(self, text: str, seconds: int, now: float) -> None:
+        """Server, after `Authenticated`: ask for a one-time code, and wait for `ChallengeAnswered`."""
+        server = self._server_part()
+        self._guarded(lambda: server.challenge(text, seconds, now), now)
+        self._settle(now)
+
+    def accept_login(self, now: float, token: str | None = None) -> None:
+        """Server, after `LoginOffered`: the renegotiation goes on; `token` replaces the one before."""
+        server = self._server_part()
+        self._guarded(lambda: server.accept_login(now, token), now)
+        self._settle(now)
+
+    def reject_login(self, text: str, now: float, *, is_expired: bool = False) -> None:
+        """Server, after `LoginOffered`: end the session and say why. `is_expired`: a token ran out."""
+        server = self._server_part()
+        self._guarded(lambda: server.reject_login(text, now, is_expired=is_expired), now)
         self._settle(now)
 
     def refuse(self, reason: str, text: str, now: float) -> None:

@@ -5,11 +5,12 @@ Pure: values only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.keys.static_key import StaticKey
 from bridged.protocol.role import Role
+from bridged.protocol.session.login import ClientLogin
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +55,7 @@ class SessionSettings:
     """What a client announces as IV_VER."""
     platform: str = "linux"
     """What a client announces as IV_PLAT."""
+    checks_login: bool = False
+    """A server asks for user names and passwords, in each renegotiation too."""
+    login: ClientLogin | None = field(default=None, repr=False)
+    """A client's user name and password; None: its certificate is all it has."""

@@ -22,11 +22,11 @@ class TlsSummary:
     """OpenSSL's name of the cipher suite."""
     group: str | None
     """The key group, such as `X25519MLKEM768`; None if the library does not name it."""
-    peer_name: str
-    """Common name of the verified certificate."""
-    peer_fingerprint: str
-    """SHA-256 of the certificate's DER form, in hexadecimal."""
-    peer_not_after: UnixSeconds
+    peer_name: str = ""
+    """Common name of the verified certificate; empty if the peer showed none."""
+    peer_fingerprint: str = ""
+    """SHA-256 of the certificate's DER form, in hexadecimal; empty if the peer showed none."""
+    peer_not_after: UnixSeconds = UnixSeconds(float("inf"))
     """When the certificate ends."""
     peer_chain: tuple[bytes, ...] = field(default=(), repr=False)
     """The verified chain in DER form, the peer's own certificate first; empty if the engine keeps none."""

@@ -29,10 +29,16 @@ class Backoff:
         self._retry_after = 0.0
         self._refused_rounds = 0
         self._dismissals = 0
+        self._is_final = False
+        self._firm_until = 0.0
 
-    def note_refusal(self, retry_after: float) -> None:
-        """A server refused us in this round, and asks us to wait `retry_after` seconds."""
+    def note_refusal(self, retry_after: float, *, is_final: bool = False) -> None:
+        """A server refused us in this round, and asks us to wait `retry_after` seconds.
+
+        `is_final`: no news of the network ends that pause.
+        """
         self._is_refused = True
+        self._is_final = self._is_final or is_final
         self._retry_after = max(self._retry_after, retry_after)
 
     def end_round(self, now: float) -> None:
@@ -42,15 +48,22 @@ class Backoff:
         seconds = RETRY_SECONDS * 2.0 ** min(max(over, 0), _DOUBLINGS_MAX)
         pause = max(seconds, self._retry_after) if self._is_refused else 0.0
         self.until = now + min(pause, RETRY_SECONDS_MAX)
-        self._is_refused = False
+        self._firm_until = self.until if self._is_final else 0.0
+        self._is_refused = self._is_final = False
         self._retry_after = 0.0
 
     def end_connection(
-        self, now: float, reason: str, retry_after: float, *, is_handed_over: bool = False
+        self,
+        now: float,
+        reason: str,
+        retry_after: float,
+        *,
+        is_final: bool = False,
+        is_handed_over: bool = False,
     ) -> None:
         """A connection is over; `reason` as in `peer_disconnects_total`.
 
-        `is_handed_over`: the server's successor waits for us.
+        `is_final`: as in `note_refusal`. `is_handed_over`: the server's successor waits for us.
 
         Where another machine uses our certificate, each reconnection disconnects it: the pause doubles.
         """
@@ -58,16 +71,19 @@ class Backoff:
         self._dismissals = self._dismissals + 1 if retry_after else 0
         asked = retry_after * 2.0 ** min(max(0, self._dismissals - 1), _DOUBLINGS_MAX)
         self.until = now + min(max(pause, asked), RETRY_SECONDS_MAX)
+        self._firm_until = self.until if is_final else 0.0
 
     def note_connected(self) -> None:
         self._refused_rounds = 0
-        self._is_refused = False
+        self._is_refused = self._is_final = False
         self._retry_after = 0.0
 
     def wake(self) -> None:
-        """Something changed that may let us through: end this pause."""
-        self.until = 0.0
+        """Something changed that may let us through: end this pause, unless a refusal was final."""
+        self.until = self._firm_until
 
     def start_again(self) -> None:
-        """Begin again with the shortest backoff."""
+        """Begin again with the shortest backoff, and forget final refusals."""
         self._refused_rounds = 0
+        self._firm_until = 0.0
+        self._is_final = False

@@ -73,6 +73,7 @@ class ClientRole:
         self._route_loss = RouteLoss(self._calls, self._order, lambda: sessions.plan.local, plan.name)
         self._probe = Probe(sessions.dataplane, self._renew, sessions.now, plan.name)
         self._backoff = Backoff()
+        self._login = plan.session.login
         self._latest: Endpoint | None = None
         self._woken_at = -NEVER
         self._wake_at = NEVER
@@ -111,7 +112,12 @@ class ClientRole:
         self._sockets.close()
 
     def apply(self, plan: TunnelPlan) -> None:
-        """Nothing here depends on it: another list of remotes restarts the tunnel."""
+        """Another password may let us in at once. Another list of remotes restarts the tunnel."""
+        before, self._login = self._login, plan.session.login
+        if self._login is before or (self._login is not None and self._login.succeed(before)):
+            return
+        self._backoff.start_again()
+        self._wake()
 
     # --- for the outside --------------------------------------------------------------------------
 
@@ -247,7 +253,11 @@ class ClientRole:
         if event.was_established:
             self._outage.begin(now)
             self._backoff.end_connection(
-                now, event.reason, event.retry_after, is_handed_over=event.is_handed_over
+                now,
+                event.reason,
+                event.retry_after,
+                is_final=event.is_final,
+                is_handed_over=event.is_handed_over,
             )
             self._order.begin(self._backoff.until)
         elif event.reason not in ("shutdown", "replaced"):
@@ -262,7 +272,7 @@ class ClientRole:
         if event.reason == "timeout":
             self._outage.note_timeout(f"timeout: {event.detail}")
             return
-        self._backoff.note_refusal(event.retry_after)
+        self._backoff.note_refusal(event.retry_after, is_final=event.is_final)
         if event.next_remote:
             self._order.skip(call.candidate.remote)
 

@@ -28,11 +28,13 @@ PACKETS_EACH: Final = 3
 """A ClientHello with a post-quantum key share takes two."""
 SAMPLES: Final = 8
 
-STALLED_SECONDS: Final = {Proof.COOKIE: 2.0, Proof.TLS: 5.0}
-"""A handshake without progress for this long gives its place to anybody who waits."""
+STALLED_SECONDS: Final = {Proof.COOKIE: 2.0, Proof.TLS: 5.0, Proof.CERTIFICATE: 15.0}
+"""A handshake without progress for this long gives its place to anybody who waits.
+
+With a certificate a client keeps no place; where none is asked for, until its password is checked."""
 IDLE_SECONDS: Final = 1.0
 """Without progress for this long, it gives its place to a host or network with less than half as many."""
-LONGEST_SECONDS: Final = {Proof.COOKIE: 10.0, Proof.TLS: 30.0}
+LONGEST_SECONDS: Final = {Proof.COOKIE: 10.0, Proof.TLS: 30.0, Proof.CERTIFICATE: 60.0}
 """A handshake unfinished after this long gives its place to anybody who waits, even while it progresses."""
 GREEDY_SECONDS: Final = 5.0
 """Unfinished after this long, it gives its place to a host or network with less than half as many."""

@@ -12,10 +12,20 @@ from bridged.addresses import Endpoint
 from bridged.endings import take_every_step
 from bridged.errors import DataplaneError, RemoteProtocolError
 from bridged.protocol.packets.packet import HEADER_LENGTH
-from bridged.protocol.session.events import Authenticated, Established, Identified, SessionDown, SessionEnded
+from bridged.protocol.session.events import (
+    Authenticated,
+    ChallengeAnswered,
+    Established,
+    Identified,
+    LoginOffered,
+    SessionDown,
+    SessionEnded,
+)
 from bridged.protocol.session.states import SessionState
 from bridged.protocol.strangers.listener import ANSWER_PACKET_ID
 from bridged.runtime.server.admission import CertificateShares, Newcomer
+from bridged.runtime.server.authentication import Authenticator
+from bridged.runtime.server.client_rules import NO_ADDRESS, ClientRules
 from bridged.runtime.server.known_clients import KnownClients, Notices
 from bridged.runtime.server.name_conflicts import NameConflicts
 from bridged.runtime.server.reception import Reception
@@ -24,12 +34,16 @@ from bridged.runtime.tunnels.link import LinkDown, News, PeerLink
 from bridged.runtime.tunnels.peer_records import REFUSALS, PeerRecords
 from bridged.runtime.tunnels.sessions import Sessions
 from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
+from bridged.supervision import SUPERVISOR, Timer
 from bridged.units import PeerHandle, WirePeerId
 
 OWN_VERSION: Final = "bridged"
 """How IV_VER of our own clients begins."""
 DRAINING_MAX: Final = 256
 """Sessions that still repeat their farewell. One more ends the oldest at once."""
+
+RULES_SECONDS: Final = 30.0
+"""How often it is asked whether the connected clients may still be here: days end, and names are banned."""
 
 MISFITS: Final = frozenset({"cipher_mismatch", "framing_mismatch", "version_mismatch"})
 """Handshake outcomes caused by the client's configuration."""
@@ -59,6 +73,9 @@ class ServerRole:
             self._send_notice, lambda endpoint: bool(sessions.links.at(endpoint)), plan.name
         )
         self._conflicts = NameConflicts(records, sessions.now)
+        self._authenticator = Authenticator(sessions, records, self)
+        self._rules = ClientRules(sessions)
+        self._timer: Timer | None = None
 
     @property
     def admission(self) -> dict[str, int]:
@@ -74,10 +91,21 @@ class ServerRole:
 
     def start(self) -> None:
         self._notices.tell(self._returning)
+        self._timer = SUPERVISOR.every("client_rules", RULES_SECONDS, self._enforce, self._sessions.plan.name)
+
+    def _end_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
     async def stop(self) -> None:
         take_every_step(
-            (partial(self._dataplane.answer_resets, None), self.reception.close, self._notices.close)
+            (
+                partial(self._dataplane.answer_resets, None),
+                self.reception.close,
+                self._notices.close,
+                self._authenticator.close,
+                self._end_timer,
+            )
         )
 
     def hand_over(self) -> None:
@@ -88,9 +116,19 @@ class ServerRole:
 
     def apply(self, plan: TunnelPlan) -> None:
         self.reception.apply(plan)
+        self._authenticator.apply()
         if not self._sessions.is_stopping:
             self._dataplane.answer_resets(self.reception.answers)
         self._free_ids.limit = plan.peers_limit
+        self._enforce()
+
+    def _enforce(self) -> None:
+        """End the sessions of clients that may not be here any more."""
+        for link in list(self._sessions.links.values()):
+            objection = self._rules.objection(link.name) if link.is_attached else None
+            if objection is not None:
+                link.close("kicked", objection, farewell=f"AUTH_FAILED,{objection}")
+        self._sessions.rearm()
 
     def handle_network_change(self) -> None:
         """Clients find the server again; it has nothing of its own to do."""
@@ -147,7 +185,11 @@ class ServerRole:
             case Identified():
                 self._handle_identified(link, news)
             case Authenticated():
-                self._admit(link)
+                self._authenticator.begin(link, news)
+            case LoginOffered():
+                self._authenticator.renew(link, news)
+            case ChallengeAnswered():
+                self._authenticator.answer(link, news)
             case Established():
                 self._handle_established(link)
             case LinkDown():
@@ -157,6 +199,9 @@ class ServerRole:
 
     def _handle_identified(self, link: PeerLink, event: Identified) -> None:
         """It leaves the places of strangers. From now on its certificate is charged for it."""
+        if not event.tls.peer_fingerprint:
+            # Without a certificate it remains a stranger until its password is checked.
+            return
         self.reception.leave(link.handle)
         plan = self._sessions.plan
         shared = plan.peers_limit if plan.duplicate_names else 0
@@ -164,8 +209,17 @@ class ServerRole:
             detail = f"{link.name} began another session from {link.endpoint}"
             self._sessions.links[handle].close("replaced", detail, notify=False)
 
-    def _admit(self, link: PeerLink) -> None:
+    def let_in(self, link: PeerLink, name: str, token: str | None) -> None:
+        """The peer is who it says; `name` is empty where its certificate names it."""
+        self.reception.leave(link.handle)
+        if name:
+            self._sessions.handle_named(link, name)
+        self._admit(link, token)
+
+    def _admit(self, link: PeerLink, token: str | None) -> None:
         """Take a place only now: a peer that has proved nothing cannot keep others out."""
+        if not self._may_be_here(link):
+            return
         peer_id = self._free_ids.take()
         if peer_id is None and not self._sessions.plan.duplicate_names:
             # A site that comes again must not be kept out by its own past.
@@ -177,8 +231,25 @@ class ServerRole:
             text = "the server has no room for another peer"
             link.session.refuse("peer_limit", text, self._sessions.now())
             return
+        push = self._rules.options(link.handle, link.name)
+        if push is None:
+            self._free_ids.release(peer_id)
+            link.session.refuse("peer_limit", NO_ADDRESS, self._sessions.now())
+            return
         link.receive_peer_id = peer_id
-        link.session.admit(peer_id, self._sessions.now())
+        link.session.admit(peer_id, self._sessions.now(), push, token)
+
+    def _may_be_here(self, link: PeerLink) -> bool:
+        objection = self._rules.objection(link.name)
+        if objection is not None:
+            link.session.refuse("client_refused", objection, self._sessions.now())
+            return False
+        others = sum(other.is_attached for other in self._sessions.links.named(link.name))
+        if self._sessions.plan.duplicate_names and self._rules.is_full(link.name, others):
+            text = "this client has as many sessions as it may have"
+            link.session.refuse("peer_limit", text, self._sessions.now())
+            return False
+        return True
 
     def _handle_established(self, link: PeerLink) -> None:
         self._certificates.leave(link.handle)
@@ -207,6 +278,8 @@ class ServerRole:
 
     def _handle_down(self, link: PeerLink, event: SessionDown) -> None:
         self._conflicts.note_down(link)
+        self._authenticator.forget(link)
+        self._rules.release(link.handle)
         if not event.was_established and event.reason in REFUSALS | MISFITS:
             self._records.refused.note_handshake(link.endpoint, event.reason, event.detail, unix_now())
         if link.receive_peer_id is not None:

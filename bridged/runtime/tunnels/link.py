@@ -12,10 +12,12 @@ from bridged.dataplane.contract import DataPlane, PeerSettings, PeerSnapshot
 from bridged.protocol.packets.occ import OccMessage, OccType, serialize_occ
 from bridged.protocol.session.events import (
     Authenticated,
+    ChallengeAnswered,
     Established,
     ExpectKey,
     Identified,
     InstallKey,
+    LoginOffered,
     RemoveKey,
     Renegotiated,
     SendDatagram,
@@ -48,8 +50,19 @@ class LinkDown:
     last: PeerSnapshot | None
 
 
-News: TypeAlias = Identified | Authenticated | Established | Renegotiated | LinkDown | SessionEnded | Withheld
-"""What a session tells the tunnel. Answer `Authenticated` with `link.session.admit` or `refuse`."""
+News: TypeAlias = (
+    Identified
+    | Authenticated
+    | LoginOffered
+    | ChallengeAnswered
+    | Established
+    | Renegotiated
+    | LinkDown
+    | SessionEnded
+    | Withheld
+)
+"""What a session tells the tunnel. Answer `Authenticated` with `link.session.admit` or `refuse`, and
+`LoginOffered` with `accept_login` or `reject_login`."""
 
 
 class LinkOwner(Protocol):
@@ -220,7 +233,14 @@ class PeerLink:
                     self.is_identified = True
                     self._owner.handle_named(self, event.tls.peer_name)
                     self._owner.handle_news(self, event)
-                case Authenticated() | Established() | Renegotiated() | SessionEnded():
+                case (
+                    Authenticated()
+                    | LoginOffered()
+                    | ChallengeAnswered()
+                    | Established()
+                    | Renegotiated()
+                    | SessionEnded()
+                ):
                     self._owner.handle_news(self, event)
 
     def _send(self, datagram: bytes) -> None:
@@ -243,7 +263,7 @@ class PeerLink:
         terms = self.terms
         if self.is_attached or terms is None:
             return
-        self._owner.handle_named(self, terms.tls.peer_name)
+        self._owner.handle_named(self, self.name or terms.tls.peer_name)
         if self._path is not None:
             self._path.before_attach(self)
         self._dataplane.add_peer(

@@ -26,6 +26,7 @@ _PUT_OUT: Final = ("kicked", "auth_expired")
 REFUSALS: Final = frozenset(
     (
         "auth_failed",
+        "client_refused",
         "certificate_rejected",
         "certificate_expired",
         "certificate_revoked",
@@ -49,17 +50,20 @@ class PeerRecords:
         self.refused = RefusedPeers()
         self.last_error: str | None = None
         self.log = structlog.get_logger("bridged.tunnel").bind(tunnel=plan.name)
+        self._asks_passwords = plan.authentication is not None
         self._complaints = LogBudget(now)
         self._floats = LogBudget(now)
 
     def apply(self, plan: TunnelPlan) -> None:
         """Other configured names and another retention time; records stay."""
+        self._asks_passwords = plan.authentication is not None
         self.book.apply(plan.peer_names, plan.peer_retention)
 
     def note_established(self, link: PeerLink, event: Established) -> None:
         terms = event.negotiated
         self.statistics.note_handshake("initial", "established", event.duration)
-        self.statistics.authentications["certificate", "accepted"] += 1
+        if terms.tls.peer_fingerprint:
+            self.statistics.authentications["certificate", "accepted"] += 1
         self.book.note_established(link.name, terms, str(link.endpoint), unix_now())
         self.last_error = None
         self.refused.forget(link.endpoint)
@@ -109,7 +113,7 @@ class PeerRecords:
             self.log.info("handshake_ended", endpoint=str(link.endpoint), reason=event.reason)
             return
         self.statistics.note_handshake("initial", event.reason, event.duration)
-        if event.reason in REFUSALS:
+        if event.reason in REFUSALS and not self._asks_passwords:
             self.statistics.authentications["certificate", "refused"] += 1
         self.last_error = f"{event.reason}: {event.detail}"
         fields = self._complaints.take()

@@ -109,7 +109,7 @@ class PeerRecord:
             connected_since=self.connected_since if sessions else None,
             last_seen=seen,
             key_established=self.key_established if sessions else None,
-            certificate_not_after=terms.tls.peer_not_after if terms else None,
+            certificate_not_after=terms.tls.peer_not_after if terms and terms.tls.peer_fingerprint else None,
             connections=self.connections,
             endpoint_changes=self.endpoint_changes,
             disconnects=dict(self.disconnects),

@@ -26,6 +26,7 @@ from bridged.protocol.keys.static_key import StaticKey, parse_static_key
 from bridged.protocol.packets.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapKeys
 from bridged.protocol.role import Role
 from bridged.protocol.session.settings import SessionSettings
+from bridged.runtime.tunnels.login import PasswordLogin
 from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
 from bridged.tls import TlsSettings, make_engine_factory, peer_usage
 from bridged.tls.identity import (
@@ -43,7 +44,7 @@ from bridged.units import UnixSeconds
 @dataclass(frozen=True, slots=True)
 class _Identity:
     ca: bytes | None
-    certificate: bytes
+    certificate: bytes | None
     key: bytearray
     crl: bytes | None
 
@@ -69,20 +70,23 @@ def plan_tunnel(
     tunnel = configuration.tunnels[name]
     role = Role.SERVER if tunnel.role == "server" else Role.CLIENT
     prefix = f"tunnels.{name}"
-    identity = _load_identity(configuration, tunnel.tls, prefix, base)
+    identity = _load_identity(configuration, tunnel, prefix, base)
     settings = _tls_settings(tunnel, identity)
     with _located(tunnel.tls, prefix):
         make_engine = make_engine_factory(settings)
         settings.wipe()
         check = PeerCheck(settings)
     key = _load_static_key(configuration, tunnel, prefix, base)
-    certificates = {"own": chain_not_after(identity.certificate)}
+    login = PasswordLogin(tunnel.login, prefix, base) if tunnel.login is not None else None
+    certificates: dict[str, UnixSeconds] = {}
+    if identity.certificate is not None:
+        certificates["own"] = chain_not_after(identity.certificate)
     if identity.ca is not None:
         certificates["ca"] = certificate_not_after(identity.ca)
     return TunnelPlan(
         name=name,
         bridge=tunnel.bridge,
-        session=_session_settings(tunnel, role, key),
+        session=_session_settings(tunnel, role, key, login),
         make_engine=make_engine,
         wrap=_wrap(tunnel, role, key),
         peers_limit=tunnel.peers_max if role is Role.SERVER else 1,
@@ -94,10 +98,17 @@ def plan_tunnel(
         exit_notify=tunnel.exit_notify,
         transport=tunnel.transport,
         memory=configuration.state_directory / MEMORY[role].format(name=name),
-        certificates={role_name: UnixSeconds(at) for role_name, at in certificates.items()},
+        certificates=certificates,
         crl_next_update=crl_next_update(identity.crl) if identity.crl is not None else None,
         judge_peer=check.judge,
         is_embedded=tunnel.tls.embedded,
+        authentication=tunnel.authentication,
+        token_key=configuration.state_directory / f"tokens/{name}.key",
+        clients=tunnel.clients,
+        only_known_clients=tunnel.only_known_clients,
+        address_pool=tunnel.address_pool,
+        addresses=configuration.state_directory / f"addresses/{name}",
+        bans=configuration.state_directory / "bans",
     )
 
 
@@ -153,7 +164,9 @@ def _outside_validity(certificate: Certificate, now: UnixSeconds) -> str | None:
 
 
 def _files(tunnel: Tunnel) -> list[str]:
-    values = (tunnel.tls.ca, tunnel.tls.certificate, tunnel.tls.key, tunnel.tls.crl, tunnel.wrap.key)
+    tls, login = tunnel.tls, tunnel.login
+    values = [tls.ca, tls.certificate, tls.key, tls.crl, tunnel.wrap.key]
+    values += [login.password, login.totp_secret] if login is not None else []
     return [value for value in values if value and not is_inline(value)]
 
 
@@ -184,18 +197,19 @@ def bind_endpoint(tunnel: Tunnel) -> Endpoint | None:
     return Endpoint.parse(tunnel.local, DEFAULT_PORT) if tunnel.local else None
 
 
-def _load_identity(configuration: Configuration, tls: Tls, prefix: str, base: Path) -> _Identity:
+def _load_identity(configuration: Configuration, tunnel: Tunnel, prefix: str, base: Path) -> _Identity:
+    tls = tunnel.tls
     if tls.embedded:
         ca, certificate, key, crl = embedded_tls_material(configuration.state_directory)
         return _Identity(ca, certificate, bytearray(key), crl)
-    if tls.certificate is None or tls.key is None:
+    if (tls.certificate is None or tls.key is None) and not (tunnel.login and tls.ca):
         raise ConfigurationError(
             "`certificate` and `key` are needed, or `embedded: true`", key=f"{prefix}.tls"
         )
     return _Identity(
         ca=read_pem(tls.ca, f"{prefix}.tls.ca", base) if tls.ca else None,
-        certificate=read_pem(tls.certificate, f"{prefix}.tls.certificate", base),
-        key=read_private_pem(tls.key, f"{prefix}.tls.key", base),
+        certificate=read_pem(tls.certificate, f"{prefix}.tls.certificate", base) if tls.certificate else None,
+        key=read_private_pem(tls.key, f"{prefix}.tls.key", base) if tls.key else bytearray(),
         crl=read_pem(tls.crl, f"{prefix}.tls.crl", base) if tls.crl else None,
     )
 
@@ -212,6 +226,7 @@ def _tls_settings(tunnel: Tunnel, identity: _Identity) -> TlsSettings:
         peer_name=tunnel.tls.peer_name,
         peer_name_prefix=tunnel.tls.peer_name_prefix,
         peer_subject=tunnel.tls.peer_subject,
+        peer_certificate=tunnel.authentication.client_certificate if tunnel.authentication else "required",
         version_min=tunnel.tls.version_min,
         version_max=tunnel.tls.version_max,
     )
@@ -248,7 +263,9 @@ def _wrap(tunnel: Tunnel, role: Role, key: StaticKey | None) -> WrapKeys:
     return TlsCryptKeys(key, role)
 
 
-def _session_settings(tunnel: Tunnel, role: Role, key: StaticKey | None) -> SessionSettings:
+def _session_settings(
+    tunnel: Tunnel, role: Role, key: StaticKey | None, login: PasswordLogin | None
+) -> SessionSettings:
     return SessionSettings(
         role=role,
         ciphers=tuple(Cipher.parse(name) for name in tunnel.ciphers),
@@ -266,4 +283,6 @@ def _session_settings(tunnel: Tunnel, role: Role, key: StaticKey | None) -> Sess
         ping_restart=int(tunnel.keepalive.restart_seconds),
         push=tunnel.push,
         version=f"bridged-{__version__}",
+        login=login,
+        checks_login=tunnel.authentication is not None,
     )

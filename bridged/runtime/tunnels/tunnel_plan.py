@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bridged.addresses import Endpoint, Remote
+from bridged.configuration.access import AddressPool, Authentication, Client
 from bridged.errors import PeerRefusedError
 from bridged.protocol.packets.wrap import WrapKeys
 from bridged.protocol.session.settings import SessionSettings
@@ -21,7 +22,9 @@ class TunnelPlan:
     `certificates`: role -> end of validity. `crl_next_update`: when the revocation list ends (None: there is
     none). `judge_peer`: why this plan would refuse a connected peer (None: it would not). `is_embedded`:
     certificates and list come from the embedded CA. `transport`: `udp`. `memory`: the file in which a client
-    remembers the server that worked last, and a server where its clients were.
+    remembers the server that worked last, and a server where its clients were. `authentication`: how a server
+    checks passwords (None: it asks for none); `token_key`: where the key of its tokens is kept.
+    `addresses`: the file that keeps which client has which address of the pool; `bans`: that of banned names.
     """
 
     name: str
@@ -42,3 +45,10 @@ class TunnelPlan:
     crl_next_update: UnixSeconds | None = None
     judge_peer: Callable[[TlsSummary], PeerRefusedError | None] | None = None
     is_embedded: bool = False
+    authentication: Authentication | None = None
+    token_key: Path | None = None
+    clients: Mapping[str, Client] = field(default_factory=dict)
+    only_known_clients: bool = False
+    address_pool: AddressPool | None = None
+    addresses: Path | None = None
+    bans: Path | None = None

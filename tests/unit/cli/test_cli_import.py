@@ -204,21 +204,30 @@ def test_a_server_s_file_becomes_a_configuration_with_the_bridge_of_its_script(b
     assert imported(bridged, "--bridge", "lan", name="office.conf")[0].bridges.keys() == {"lan"}
 
 
-def test_files_of_single_clients_are_named_and_one_that_bars_its_client_refuses(bridged, site, tmp_path):
+def test_files_of_single_clients_become_entries(bridged, site, tmp_path):
+    folder = EmbeddedCa.create(tmp_path / "state").directory
+    pool = "server-bridge 10.0.0.4 255.255.255.0 10.0.0.50 10.0.0.99\n"
+    text = f"{pool}dev tap0\nca {folder}/ca.crt\ncert {folder}/server.crt\nkey {folder}/server.key\n"
+    lay_down({}, text + "client-config-dir ccd\n", "p.ovpn")
+    assert "ccd cannot be read" in imported(bridged)[1]
+    Path("ccd").mkdir()
+    Path("ccd/site-b").write_text("ifconfig-push 10.0.0.7 255.255.255.0\npush 'dhcp-option DNS 10.0.0.1'\n")
+    Path("ccd/site-c").write_text("\ndisable\niroute 10.9.0.0 255.255.255.0\n")
+    Path("ccd/DEFAULT").write_text("push 'ping 3'\n")
+    configuration, said = imported(bridged)
+    (tunnel,) = configuration.tunnels.values()
+    assert str(tunnel.clients["site-b"].address) == "10.0.0.7"
+    assert tunnel.clients["site-b"].push == ("dhcp-option DNS 10.0.0.1",)
+    assert not tunnel.clients["site-c"].enabled and not tunnel.only_known_clients
+    assert "site-c: `iroute`: not needed" in said and "DEFAULT" in said
+    assert str(tunnel.address_pool.last) == "10.0.0.99"
+
+
+def test_without_the_files_of_its_clients_an_exclusive_server_is_refused(bridged, site, tmp_path):
     folder = EmbeddedCa.create(tmp_path / "state").directory
     text = f"server-bridge\ndev tap0\nca {folder}/ca.crt\ncert {folder}/server.crt\nkey {folder}/server.key\n"
-    lay_down({}, text + "client-config-dir ccd\n", "p.ovpn")
-    imported(bridged)
-    Path("ccd").mkdir()
-    Path("ccd/site-b").write_text("ifconfig-push 10.0.0.7 255.255.255.0\n# a comment\n")
-    assert "client-config-dir: site-b: `ifconfig-push` not needed or not possible" in imported(bridged)[1]
-    Path("ccd/site-c").write_text("\ndisable\n")
-    assert "ccd/site-c:2: disable: bars this client" in refused(bridged)
-    Path("ccd/site-c").unlink()
-    for number in range(1001):
-        Path(f"ccd/a{number:04}").write_text("# nothing\n")
-    errors = imported(bridged)[1]
-    assert "2 further files, from a1000 on, were not looked at" in errors and "grep -rl disable" in errors
+    lay_down({}, text + "client-config-dir ccd\nccd-exclusive\n", "p.ovpn")
+    assert "`ccd-exclusive` lets in only its clients" in refused(bridged)
 
 
 def test_join_takes_the_bridge_of_the_script_or_asks_for_one(bridged, site):

@@ -58,7 +58,7 @@ def in_tunnel(line: str) -> str:
     return f"bridges: {{br0: {{}}}}\ntunnels:\n\n\n\n\n  main: {section}\n"
 
 
-NAMES = {"bridges": "br0", "tunnels": "main", "remote_sizes": "vpn.example.net:1194"}
+NAMES = {"bridges": "br0", "tunnels": "main", "remote_sizes": "vpn.example.net:1194", "clients": "site-b"}
 PATTERNS = [key.path for key in all_keys()]
 
 

@@ -25,7 +25,6 @@ def test_client_files_of_the_vectors_are_read_or_refused_for_a_known_reason(fold
         "a04": "only TCP|tls-crypt-v2",
         "a06": "framing is not supported",
         "a07": "forward secrecy",
-        "a08": "user names and passwords",
         "a10": "compression",
         "a11": "compression",
         "a13": "compression",

@@ -96,7 +96,7 @@ def test_every_known_option_is_read_or_passed_over() -> None:
     assert pushed == PushedOptions(
         ping=5, ping_restart=20, peer_id=7, cipher="AES-256-GCM",
         protocol_flags=frozenset({"cc-exit", "tls-ekm"}), key_derivation="tls-ekm", tun_mtu=1400,
-        compression="comp-lzo no", ignored=(),
+        compression="comp-lzo no", auth_token="SECRET", auth_token_user="dXNlcg==", ignored=(),
     )  # fmt: skip
     assert "SECRET" not in repr(pushed)
 

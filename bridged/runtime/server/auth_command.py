@@ -1,0 +1,121 @@
+"""Asks a program of the operator whether a password is right, as OpenVPN's auth-user-pass-verify does.
+
+The program may answer at once by its exit status (0 yes, 1 no), or with status 2 and later by one character,
+`1` or `0`, in the file that `auth_control_file` names. It never runs longer than it may.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+from bridged.protocol.text import printable
+
+DEFERRED: Final = 2
+LOOK_SECONDS: Final = 0.25
+REASON_CHARACTERS_MAX: Final = 200
+_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the program is asked. `environment`: facts of the peer, without the password."""
+
+    username: str
+    password: str = field(repr=False)
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CommandAnswer:
+    """`reason`: for the peer and the log; may be empty. `is_failure`: the program could not be asked."""
+
+    is_right: bool
+    reason: str = ""
+    is_failure: bool = False
+
+
+async def ask_command(
+    command: tuple[str, ...], way: Literal["file", "environment"], question: Question, seconds: float
+) -> CommandAnswer:
+    """Run the program, and wait for its answer at most `seconds`. Never raises, except when cancelled."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="bridged-login-") as folder:
+            async with asyncio.timeout(seconds):
+                return await _ask(command, way, question, Path(folder))
+    except TimeoutError:
+        return CommandAnswer(False, f"the command gave no answer within {seconds:g} s", is_failure=True)
+    except (OSError, ValueError) as error:
+        return CommandAnswer(False, f"the command cannot be run: {error}", is_failure=True)
+
+
+async def _ask(
+    command: tuple[str, ...], way: Literal["file", "environment"], question: Question, folder: Path
+) -> CommandAnswer:
+    control, reason = folder / "control", folder / "reason"
+    environment = {
+        "PATH": os.environ.get("PATH", _PATH),
+        "script_type": "user-pass-verify",
+        **question.environment,
+        "username": question.username,
+        "auth_control_file": str(control),
+        "auth_failed_reason_file": str(reason),
+    }
+    arguments = list(command)
+    if way == "file":
+        file = folder / "login"
+        file.touch(0o600)
+        file.write_text(f"{question.username}\n{question.password}\n", encoding="utf-8")
+        arguments.append(str(file))
+    else:
+        environment["password"] = question.password
+    process = await asyncio.create_subprocess_exec(
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=environment,
+        start_new_session=True,
+    )
+    try:
+        status = await process.wait()
+        if status == DEFERRED:
+            return await _await_control(control, reason)
+        if status not in (0, 1):
+            return CommandAnswer(
+                False, _reason(reason) or f"the command ended with status {status}", is_failure=True
+            )
+        return CommandAnswer(status == 0, "" if status == 0 else _reason(reason))
+    finally:
+        # Whatever it has started, too.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        if process.returncode is None:
+            await process.wait()
+
+
+async def _await_control(control: Path, reason: Path) -> CommandAnswer:
+    while True:
+        with suppress(OSError):
+            said = control.read_bytes()[:1]
+            if said == b"1":
+                return CommandAnswer(True)
+            if said == b"0":
+                return CommandAnswer(False, _reason(reason))
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+def _reason(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            text = stream.read(4 * REASON_CHARACTERS_MAX).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return printable(" ".join(text.split()), REASON_CHARACTERS_MAX)

@@ -1,0 +1,96 @@
+"""Names that may not connect, whatever certificate or password they have: `bridged ban`.
+
+One file in the state folder for all tunnels of a daemon, a line each: `UNTIL NAME`, UNTIL in Unix seconds, or
+0 for ever. Blocking: the file is read again when it changes.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from bridged.files import open_to_read, write_atomic
+
+NAMES_MAX: Final = 16_384
+FILE_OCTETS_MAX: Final = 4 * 1024 * 1024
+
+
+class Bans:
+    """The banned names; `path` None: nobody is banned."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._mark: tuple[int, ...] = ()
+        self._until: dict[str, float] = {}
+
+    def until(self, name: str, now: float) -> float | None:
+        """Until when this name is banned (0: for ever); None: it is not."""
+        self._refresh()
+        until = self._until.get(name)
+        return None if until is None or (until and until <= now) else until
+
+    def ban(self, name: str, until: float) -> None:
+        """Ban a name until that Unix time; 0: for ever.
+
+        Raises:
+            OSError: the file cannot be written.
+            ValueError: too many names, or this cannot be one.
+        """
+        if not name or "\n" in name or not name.isprintable():
+            raise ValueError("cannot be a name")
+        self._refresh()
+        if name not in self._until and len(self._until) >= NAMES_MAX:
+            raise ValueError(f"more than {NAMES_MAX} names are banned")
+        self._until[name] = until
+        self._save()
+
+    def lift(self, name: str) -> bool:
+        """Let a name connect again; False if it was not banned.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        self._refresh()
+        if self._until.pop(name, None) is None:
+            return False
+        self._save()
+        return True
+
+    def all(self, now: float) -> dict[str, float]:
+        """Every banned name, and until when."""
+        self._refresh()
+        return {name: until for name, until in self._until.items() if not until or until > now}
+
+    def _refresh(self) -> None:
+        if self._path is None:
+            return
+        try:
+            with open_to_read(self._path) as stream:
+                state = os.fstat(stream.fileno())
+                mark = (state.st_mtime_ns, state.st_size, state.st_ino)
+                if mark == self._mark:
+                    return
+                text = stream.read(FILE_OCTETS_MAX).decode("utf-8", "replace")
+        except FileNotFoundError:
+            self._until, self._mark = {}, ()
+            return
+        except OSError:
+            # What was read before still counts.
+            return
+        self._mark = mark
+        self._until = {}
+        for line in text.splitlines()[:NAMES_MAX]:
+            until, _, name = line.partition(" ")
+            with suppress(ValueError):
+                if name:
+                    self._until[name] = float(until)
+
+    def _save(self) -> None:
+        if self._path is None:
+            return
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        text = "".join(f"{until:.0f} {name}\n" for name, until in self._until.items())
+        write_atomic(self._path, text.encode())
+        self._mark = ()

@@ -1,0 +1,71 @@
+"""Whether one client may be here at all, and what is pushed to it: `clients`, bans, the address pool.
+
+All methods run in the event loop.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from bridged.runtime.server.address_book import AddressBook
+from bridged.runtime.server.bans import Bans
+from bridged.runtime.tunnels.clock import unix_now
+from bridged.runtime.tunnels.sessions import Sessions
+from bridged.units import PeerHandle
+
+NO_ADDRESS: Final = "the server has no free address for another client"
+
+
+class ClientRules:
+    """The rules of one server by its present plan."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+        self._addresses = AddressBook(sessions.plan.addresses)
+        self._bans = Bans(sessions.plan.bans)
+
+    def objection(self, name: str) -> str | None:
+        """Why the client of this name may not be connected now; None: it may. For the client's eyes."""
+        plan, now = self._sessions.plan, unix_now()
+        banned = self._bans.until(name, now)
+        if banned is not None:
+            return f"banned until {_moment(banned)}" if banned else "banned by the operator"
+        client = plan.clients.get(name)
+        if client is None:
+            return "this client is not known to the server" if plan.only_known_clients else None
+        if not client.enabled:
+            return "this client is disabled"
+        if client.ends_at is not None and now > client.ends_at:
+            return f"this client was allowed until {client.until}"
+        return None
+
+    def is_full(self, name: str, others: int) -> bool:
+        """Whether the client has as many sessions as it may have, with `others` besides a new one."""
+        client = self._sessions.plan.clients.get(name)
+        return client is not None and client.sessions_max is not None and others >= client.sessions_max
+
+    def options(self, handle: PeerHandle, name: str) -> tuple[str, ...] | None:
+        """What is pushed to this session; None: no address is free. `release` gives the address back."""
+        plan = self._sessions.plan
+        options = list(plan.session.push)
+        client = plan.clients.get(name)
+        if client is not None:
+            options += client.push
+        pool = plan.address_pool
+        if pool is not None:
+            address = self._addresses.take(handle, name, pool, plan.clients, shares_name=plan.duplicate_names)
+            if address is None:
+                return None
+            if pool.gateway is not None and not any(one.startswith("route-gateway") for one in options):
+                options.append(f"route-gateway {pool.gateway}")
+            options.append(f"ifconfig {address} {pool.network.netmask}")
+        return tuple(options)
+
+    def release(self, handle: PeerHandle) -> None:
+        """The session is over."""
+        self._addresses.release(handle)
+
+
+def _moment(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
