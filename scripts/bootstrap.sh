@@ -17,7 +17,7 @@ lock=requirements.lock
 programs=(gcc:gcc)
 lab=(
     openvpn:openvpn ip:iproute2 tc:iproute2 iperf3:iperf3 tcpdump:tcpdump nft:nftables ping:iputils-ping
-    dnsmasq:dnsmasq-base dhclient:isc-dhcp-client ethtool:ethtool sysctl:procps
+    dnsmasq:dnsmasq-base dhclient:isc-dhcp-client ethtool:ethtool sysctl:procps curl:curl
 )
 tests=(systemd-analyze:systemd)
 # The Debian package's checkers, what it needs itself, and the shells that its completions are for.

@@ -183,6 +183,8 @@ HOST_WARNINGS: Final = {
     "wan_gro": "A link that carries tunnels has GRO off.",
     "wan_udp_segmentation": "A link that carries tunnels has UDP segmentation off.",
 }
+SLOWING_HAZARDS: Final = frozenset({"wan_gro", "wan_udp_segmentation"})
+"""Of HOST_WARNINGS: they cost speed only, and a virtual card has offloads off as a rule. No warning."""
 MAC_CONFLICTS: Final = ("adapter", "lan_station", "local_port", "peer")
 REPAIRS: Final = (
     *("address", "attach", "create", "detach", "inet6", "mac", "mtu", "multicast_router", "queue", "route"),

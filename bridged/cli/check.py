@@ -35,6 +35,7 @@ def check(
         _print_schema()
         return
     file = file or DEFAULT_CONFIG
+    from bridged.catalogue.counters import SLOWING_HAZARDS
     from bridged.configuration import find_warnings, load
     from bridged.configuration.drop_ins import find_unread, find_writable
     from bridged.configuration.problems import dotted
@@ -64,8 +65,8 @@ def check(
     hazards = (
         standing_hazards() | passing_hazards() | wan_hazards(wan_links(tunnel_destinations(configuration)))
     )
-    for text in hazards.values():
-        say(f"this host: warning: {text}")
+    for kind, text in hazards.items():
+        say(f"this host: {'note' if kind in SLOWING_HAZARDS else 'warning'}: {text}")
     if unusable := find_unusable(configuration):
         raise ConfigurationErrors(unusable)
     show("OK")

@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
+from bridged.catalogue.counters import SLOWING_HAZARDS
+
 if TYPE_CHECKING:
     from bridged.admin.models import BridgeAnswer, PeerAnswer, StatusAnswer, TunnelAnswer
 
@@ -27,7 +29,7 @@ def head_line(answer: StatusAnswer) -> str:
 
 
 def warning_lines(answer: StatusAnswer) -> list[str]:
-    """Problems that somebody must look at."""
+    """Problems that somebody must look at, and notes of what costs speed only."""
     lines: list[str] = []
     if answer.confirm_deadline is not None:
         left = max(0.0, answer.confirm_deadline - answer.now)
@@ -35,13 +37,14 @@ def warning_lines(answer: StatusAnswer) -> list[str]:
     if answer.reload.outcome == "rejected":
         lines.append(f"the configuration was not reloaded: {clean(answer.reload.detail)}")
     lines += [f"bridge {row.name}: {clean(row.problem)}" for row in answer.bridges if row.problem]
-    lines += [clean(text) for text in answer.warnings.values()]
+    lines += [clean(text) for kind, text in answer.warnings.items() if kind not in SLOWING_HAZARDS]
     for item in answer.duties.undone:
         what = " ".join(word for word in (item.duty, item.subject) if word)
         since = span(max(0.0, answer.now - item.since))
         lines.append(f"not done for {since}: {clean(what)}: {clean(item.reason)}")
     for tunnel in answer.tunnels:
         lines += _expiry_lines(tunnel, answer.now)
+    lines += [f"note: {clean(text)}" for kind, text in answer.warnings.items() if kind in SLOWING_HAZARDS]
     return [folded for line in lines for folded in fold(line)]
 
 

@@ -12,10 +12,10 @@ from typing import Final
 from prometheus_client.metrics_core import Metric
 
 from bridged.configuration.schema import Metrics
-from bridged.dataplane.contract import PeerCounters
+from bridged.dataplane.contract import Direction
 from bridged.runtime.snapshot import DaemonSnapshot, PeerStatus, TunnelStatus
 from bridged.telemetry.exposition import render
-from bridged.telemetry.peer_totals import OTHER, PeerFold, Sum
+from bridged.telemetry.peer_totals import OTHER, PeerFold, Sum, totals_of
 
 _GAUGES: Final = {
     "openvpn_up": "Whether the status of this tunnel could be read; always 1.",
@@ -31,6 +31,7 @@ _COUNTERS: Final = {
     "openvpn_client_tcp_udp_write_bytes": "Bytes sent to the server.",
     "openvpn_client_auth_read_bytes": "Bytes received and authenticated.",
 }
+_CLIENT_BYTES: Final[dict[str, Direction]] = {"received": "receive", "sent": "transmit"}
 
 
 class OpenvpnPage:
@@ -67,12 +68,11 @@ class OpenvpnPage:
 
 
 def _add_peer(metrics: dict[str, Metric], tunnel: str, name: str, peer: PeerStatus | Sum) -> None:
-    counters: PeerCounters | Sum = peer if isinstance(peer, Sum) else peer.counters
+    counters = totals_of(peer)
     labels = {"status_path": tunnel, "common_name": name}
-    for family, direction in (("received", "receive"), ("sent", "transmit")):
+    for family, direction in _CLIENT_BYTES.items():
         full = f"openvpn_server_client_{family}_bytes"
-        amount = dict(counters.wire_bytes).get(direction, 0)  # type: ignore[call-overload]
-        metrics[full].add_sample(f"{full}_total", labels, amount)
+        metrics[full].add_sample(f"{full}_total", labels, counters.wire_bytes.get(direction, 0))
 
 
 def _add_client(metrics: dict[str, Metric], tunnel: TunnelStatus) -> None:

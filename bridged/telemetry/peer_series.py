@@ -16,7 +16,7 @@ from bridged.telemetry.exposition import Labels
 from bridged.telemetry.families import Families
 from bridged.telemetry.labels import DIRECTIONS, DROP_CLASSES, FRAME_KINDS, drop_class
 from bridged.telemetry.metrics_table import ROWS
-from bridged.telemetry.peer_totals import Sum
+from bridged.telemetry.peer_totals import Sum, totals_of
 
 PEER_ROWS: Final = tuple(row.name for row in ROWS.values() if row.labels[:2] == ("tunnel", "peer"))
 _FULL: Final = {name: ROWS[name].full_name for name in PEER_ROWS}
@@ -79,7 +79,7 @@ class PeerSeries:
             value = getattr(peer, attribute, None)
             if value is not None:
                 into[name].append(_sample(_FULL[name], base, value))
-        counters: Any = peer if isinstance(peer, Sum) else peer.counters
+        counters = totals_of(peer)
         for name, attribute in _MATRIX:
             _append(into[name], _FULL[name], self._kinds, getattr(counters, attribute))
         for name, attribute in _BY_DIRECTION:

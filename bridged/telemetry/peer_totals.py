@@ -10,7 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from bridged.dataplane.contract import Direction, FrameKind, PeerCounters
 from bridged.runtime.snapshot import PeerStatus
@@ -19,6 +19,23 @@ OTHER: Final = "_other"
 HASH_DIGITS: Final = 16
 
 PeerKey = tuple[str, str]
+
+
+class Totals(Protocol):
+    """The counters of one peer, or of several together."""
+
+    @property
+    def frames(self) -> Mapping[tuple[Direction, FrameKind], int]: ...
+    @property
+    def bytes(self) -> Mapping[tuple[Direction, FrameKind], int]: ...
+    @property
+    def wire_bytes(self) -> Mapping[Direction, int]: ...
+    @property
+    def wire_datagrams(self) -> Mapping[Direction, int]: ...
+    @property
+    def sequence(self) -> Mapping[str, int]: ...
+    @property
+    def drops(self) -> Mapping[tuple[Direction, str], int]: ...
 
 
 @dataclass(slots=True)
@@ -75,6 +92,11 @@ class Sum:
             sequence=self.sequence.copy(),
             drops=self.drops.copy(),
         )
+
+
+def totals_of(peer: PeerStatus | Sum) -> Totals:
+    """What was counted of a peer, or of the sum of several."""
+    return peer if isinstance(peer, Sum) else peer.counters
 
 
 class PeerFold:

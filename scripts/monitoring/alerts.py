@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from bridged.catalogue.counters import SLOWING_HAZARDS
 from scripts.monitoring.model import DAY, HOUR, MINUTE, Alert, Severity, Trial
 
 _NOTICE_DAYS: Final = 30
 _URGENT_DAYS: Final = 7
+_SLOWING: Final = "|".join(sorted(SLOWING_HAZARDS))
 WHERE: Final = {"instance": "INSTANCE", "job": "bridged"}
 """The labels of every series in the trials; `rules.tests_text` gives each alert an instance of its own."""
 _TUNNEL: Final = {"tunnel": "sites"}
@@ -110,6 +112,7 @@ def _drops(reason: str, each_minute: int, group: str, direction: str = "receive"
     return _trial("bridged_drops_total", values, labels, 120, 270, by_rule=_class(group, direction))
 
 
+_FALLBACKS: Final = 'bridged_dataplane_offload_fallbacks_total{cause!="config"}'
 _AT: Final = "tunnel {{ $labels.tunnel }} on {{ $labels.instance }}"
 _OF: Final = "{{ $labels.peer }} of " + _AT
 
@@ -372,7 +375,8 @@ TRAFFIC: Final = (
     ),
     Alert(
         "BridgedOffloadFallback",
-        'increase(bridged_dataplane_offload_fallbacks_total{cause!="config"}[1h]) > 0',
+        # The second half: what was given up before the first scrape is never an increase.
+        f"increase({_FALLBACKS}[1h]) > 0 or ({_FALLBACKS} > 0 unless {_FALLBACKS} offset 1h)",
         0,
         "warning",
         f"Offload {{{{ $labels.offload }}}} was switched off ({{{{ $labels.cause }}}}): {_AT}",
@@ -419,11 +423,19 @@ OPERATION: Final = (
     ),
     Alert(
         "BridgedHostWarning",
-        'bridged_host_warning{kind!="tunnel_loop"} == 1',
+        f'bridged_host_warning{{kind!~"tunnel_loop|{_SLOWING}"}} == 1',
         5 * MINUTE,
         "warning",
         "Host {{ $labels.instance }} has the hazard {{ $labels.kind }}",
         _gauge("bridged_host_warning", {"kind": "bridge_netfilter"}),
+    ),
+    Alert(
+        "BridgedWanOffloads",
+        f'bridged_host_warning{{kind=~"{_SLOWING}"}} == 1',
+        30 * MINUTE,
+        "info",
+        "The WAN interface of {{ $labels.instance }} works packet by packet ({{ $labels.kind }})",
+        _gauge("bridged_host_warning", {"kind": "wan_gro"}),
     ),
     Alert(
         "BridgedDutyUndone",

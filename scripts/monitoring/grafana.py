@@ -191,6 +191,8 @@ def _defaults(panel: DashboardPanel) -> dict[str, Any]:
     if panel.kind == "timeseries":
         made["custom"] = {"drawStyle": "line", "fillOpacity": 10, "lineWidth": 1, "showPoints": "never"}
         made["min"] = 0
+    if panel.kind == "table":
+        made["custom"] = {"align": "auto", "inspect": False}
     return made
 
 

@@ -15,7 +15,7 @@ MINUTE: Final = 60
 HOUR: Final = 60 * MINUTE
 DAY: Final = 24 * HOUR
 _UNITS: Final = {"s": 1, "m": MINUTE, "h": HOUR, "d": DAY}
-_RANGE = re.compile(r"\[(\d+)([smhd])\]")
+_RANGE = re.compile(r"(\[|offset )(\d+)([smhd])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +59,10 @@ class Recording:
 
 
 def scaled(expression: str, scale: float) -> str:
-    """The expression with every range in it made shorter by `scale`."""
+    """The expression with every range and offset in it made shorter by `scale`."""
     if scale == 1:
         return expression
-    return _RANGE.sub(lambda found: f"[{duration(int(found[1]) * _UNITS[found[2]], scale)}]", expression)
+    return _RANGE.sub(lambda found: found[1] + duration(int(found[2]) * _UNITS[found[3]], scale), expression)
 
 
 def duration(seconds: int, scale: float = 1) -> str:

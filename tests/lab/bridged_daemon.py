@@ -34,7 +34,7 @@ class Bridged:
     `state` and `admin` are filled in where the configuration has none. `file`: an existing YAML instead.
     `refusals`: what the kernel shall refuse this daemon (tests/lab/refusing_kernel.py).
     `program`: another `bridged` than that of this environment.
-    `under`: the program that it runs under.
+    `under`: the program that it runs under. `environment`: variables for it.
     """
 
     def __init__(self, site: Site, configuration: Mapping[str, Any], *, name: str = "bridged") -> None:
@@ -57,6 +57,7 @@ class Bridged:
         self.refusals: tuple[str, ...] = ()
         self.program = BRIDGED
         self.under: tuple[str, ...] = ()
+        self.environment: dict[str, str] = {}
         self.write()
 
     def write(self) -> None:
@@ -77,7 +78,8 @@ class Bridged:
         """`bridged run --config FILE` (and options), until its bridges are made."""
         under = (sys.executable, REFUSING_KERNEL, ",".join(self.refusals)) if self.refusals else ()
         command = (*self.under, *under, self.program, "run", "--config", str(self.file), *options)
-        self.process = self.site.namespace.popen(*command, log=self.name, env={"PYTHONUNBUFFERED": "1"})
+        variables = {"PYTHONUNBUFFERED": "1", **self.environment}
+        self.process = self.site.namespace.popen(*command, log=self.name, env=variables)
         if wait:
             bridges = len(self.configuration["bridges"])
             self.wait_until(lambda status: len(status["bridges"]) == bridges, "the daemon's bridges", seconds)

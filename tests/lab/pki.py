@@ -54,13 +54,13 @@ class Identity:
 class Authority:
     """A certificate authority: issues, revokes, and hands out its list of revoked certificates."""
 
-    def __init__(self, name: str = "Lab CA") -> None:
+    def __init__(self, name: str = "Lab CA", *, days: float = VALID / DAY) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _subject(name)
         self._revoked: list[int] = []
         now = datetime.datetime.now(datetime.UTC)
         certificate = (
-            _builder(self._name, self._name, self._key.public_key(), now - DAY, now + VALID)
+            _builder(self._name, self._name, self._key.public_key(), now - DAY, now + days * DAY)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_key_usage(authority=True), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from bridged.configuration import load
 from bridged.errors import ConfigurationError, NetlinkError
@@ -125,6 +126,10 @@ async def test_a_wan_link_without_its_offloads_is_said_until_the_printed_command
 
     assert seen("192.0.2.9", "0.0.0.0") == {}
     shell("ethtool -K wan1 gro off tx-udp-segmentation off")
+    with capture_logs() as lines:
+        seen("192.0.2.9")
+    levels = {line["kind"]: line["log_level"] for line in lines if line["event"] == "host_hazard"}
+    assert levels == {"wan_gro": "info", "wan_udp_segmentation": "info"}, "they cost speed only"
     # A neighbour, our own address, whatever the default route leads to (through the macvlan), and a far host.
     for wanted in ("192.0.2.9", "192.0.2.1", "0.0.0.0", "203.0.113.5"):
         assert set(seen(wanted)) == {"wan_gro", "wan_udp_segmentation"}, wanted
@@ -163,12 +168,12 @@ def test_check_says_what_is_wrong_with_the_host(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    said = [line for line in done.stderr.splitlines() if line.startswith("this host: warning: ")]
+    said = [line for line in done.stderr.splitlines() if line.startswith("this host: ")]
     wanted = (
-        "kernel 7.0.3 may damage packets",
-        "the clock shows 2020-02-02",
+        "warning: kernel 7.0.3 may damage packets",
+        "warning: the clock shows 2020-02-02",
         "docker run --device",
-        "gro on",
+        "note: wan1 carries tunnels with GRO off",
     )
     assert len(said) == len(wanted)
     for part in wanted:

@@ -7,6 +7,7 @@ from typing import Final
 
 import structlog
 
+from bridged.catalogue.counters import SLOWING_HAZARDS
 from bridged.netlink.netfilter import DroppingChain, dropping_chains
 from bridged.runtime.watchers.host_hazards import (
     passing_hazards,
@@ -65,8 +66,7 @@ class HostWatch:
         for kind, text in found.items():
             if self.warnings.get(kind) != text:
                 self.warnings[kind] = text
-                # Offloads cost speed only, and a virtual card has them off as a rule.
-                log = self._log.info if kind in self._wan else self._log.warning
+                log = self._log.info if kind in SLOWING_HAZARDS else self._log.warning
                 log("host_hazard", kind=kind, detail=text)
         self._look_at_packet_filter()
 

@@ -25,12 +25,16 @@ def test_what_is_amiss_stands_above_all_else_with_its_reason_and_cure() -> None:
         daemon(tunnel("a")),
         bridges=(BridgeStatus("br0", None, 1500, False, {}, problem="eth1 carries the tunnel"),),
         duties=DutiesStatus({"tap": 3}, (undone,)),
-        warnings={"bridge_netfilter": "packets are dropped. Let them pass: " + "x " * 60},
+        warnings={
+            "wan_gro": "eth0 carries tunnels with GRO off",
+            "bridge_netfilter": "packets are dropped. Let them pass: " + "x " * 60,
+        },
     )
     lines = status_text.warning_lines(status_answer(state))
     assert lines[0] == "bridge br0: eth1 carries the tunnel"
     assert any(line.startswith("packets are dropped. Let them pass:") for line in lines)
     assert "not done for 1 min 30 s: tap tap0: too many open files" in lines
+    assert lines[-1] == "note: eth0 carries tunnels with GRO off", "it costs speed only"
     assert all(len(line) <= status_text.COLUMNS for line in lines)
 
 
