@@ -66,9 +66,9 @@ test-vm: $(NATIVE) $(TESTS) ## the tests that need another kernel, in a virtual 
 	@$(EMULATOR)
 	@$(PYTEST) tests/vm
 
-test-monitoring: $(NATIVE) $(TESTS) ## the real Prometheus and real troubles, four times slower than in make test
+test-monitoring: $(NATIVE) $(TESTS) ## the real Prometheus and real troubles, twice as slow as in make test
 	@$(PROMETHEUS)
-	@BRIDGED_MONITORING_SCALE=60 $(PYTHON) -m pytest --timeout=1800 tests/unit/monitoring tests/system/test_monitoring.py
+	@BRIDGED_MONITORING_SCALE=30 $(PYTHON) -m pytest --timeout=1800 tests/unit/monitoring tests/system/test_monitoring.py
 
 test-architectures: $(NATIVE) $(TESTS) ## unit, simulation and vectors on arm64, armhf and s390x; two daemons of arm64 and armhf
 	@$(FOREIGN)

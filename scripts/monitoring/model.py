@@ -58,11 +58,16 @@ class Recording:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-def scaled(expression: str, scale: float) -> str:
-    """The expression with every range and offset in it made shorter by `scale`."""
+def scaled(expression: str, scale: float, haste: float = 1) -> str:
+    """The expression with ranges and offsets made shorter by `scale`, those of an hour also by `haste`."""
     if scale == 1:
         return expression
-    return _RANGE.sub(lambda found: found[1] + duration(int(found[2]) * _UNITS[found[3]], scale), expression)
+
+    def shorter(found: re.Match[str]) -> str:
+        seconds = int(found[2]) * _UNITS[found[3]]
+        return found[1] + duration(seconds, scale * haste if seconds >= HOUR else scale)
+
+    return _RANGE.sub(shorter, expression)
 
 
 def duration(seconds: int, scale: float = 1) -> str:

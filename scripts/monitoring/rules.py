@@ -22,7 +22,8 @@ _LABEL = re.compile(r"\{\{ \$labels\.(\w+) \}\}")
 def rules_text(scale: float = 1, runbooks: str = RUNBOOKS, *, haste: float = 1) -> str:
     """The rules. `scale`: every range and waiting time is that many times shorter (for tests).
 
-    `haste`: waiting times (`for`) are that many times shorter still; ranges must hold several scrapes.
+    `haste`: waiting times (`for`), and ranges of an hour, are that many times shorter still; the other ranges
+    have to hold several scrapes.
     Moments are not scaled: a certificate that ends within 7 days does so in any case. `runbooks`: the URL of
     docs/runbooks, with a slash at its end.
     """
@@ -83,7 +84,7 @@ def _recordings(scale: float) -> list[dict[str, Any]]:
 
 
 def _alerting(alert: Alert, scale: float, haste: float, runbooks: str) -> dict[str, Any]:
-    rule: dict[str, Any] = {"alert": alert.name, "expr": scaled(alert.expression, scale)}
+    rule: dict[str, Any] = {"alert": alert.name, "expr": scaled(alert.expression, scale, haste)}
     if alert.wait:
         rule["for"] = duration(alert.wait, scale * haste)
     return rule | {"labels": {"severity": alert.severity}, "annotations": _annotations(alert, runbooks)}

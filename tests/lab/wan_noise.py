@@ -11,7 +11,7 @@ import sys
 import time
 
 TURN_SECONDS = 0.05
-FORGED, MALFORMED, RESETS, HUGE = 20, 10, 120, 12
+FORGED, MALFORMED, RESETS, HUGE = 8, 3, 60, 10
 """Packets in each turn. More resets than one network may have answered; the huge ones fill the buffer."""
 HUGE_OCTETS = 60_000
 DATA_V2, RESET, ACK = 9 << 3, 7 << 3, 5 << 3

@@ -92,7 +92,6 @@ STANDING: Final = {
     ("BridgedPeersNearLimit", SITE_A): "ring has room for two",
     ("BridgedTunnelLoop", SITE_B): "ring1 and ring2 of one bridge reach one server",
     ("BridgedCertificateShared", SITE_A): "twin1 and twin2 have one certificate",
-    ("BridgedPeerFlapping", SITE_A): "the twins end each other's session",
     ("BridgedHandshakesFailing", SITE_A): "clients of a foreign CA",
     ("BridgedHandshakesFailing", SITE_B): "the same, as the clients see it",
     ("BridgedPeersFolded", SITE_B): "series for one peer only",

@@ -54,9 +54,8 @@ class WatchedSites:
         return 3600 / self.scale
 
     def wait_firing(self, expected: Collection[WatchedAlert], seconds: float) -> None:
-        """Until all these alerts fire, or have fired in this hour of the rules."""
-        hour = f"{round(self.hour * 1000)}ms"
-        query = f'max_over_time(ALERTS{{alertstate="firing"}}[{hour}])'
+        """Until all these alerts fire, or have fired since the start."""
+        query = 'max_over_time(ALERTS{alertstate="firing"}[1h])'
         seen: set[WatchedAlert] = set()
 
         def fires() -> bool:

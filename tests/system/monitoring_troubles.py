@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.lab import Host, wait_for
+from tests.lab import Host, Namespace, wait_for
 from tests.lab.frames import send_frames
 from tests.lab.processes import Process
 from tests.lab.reflector import reflecting
@@ -126,6 +126,18 @@ def a_folder_that_is_gone(made: TroubledDaemons) -> Iterator[None]:
     gone.rename(folder)
 
 
+@trouble(("BridgedPeerFlapping", SITE_A))
+def a_peer_sent_away_again_and_again(made: TroubledDaemons) -> Iterator[None]:
+    def connections() -> int:
+        (peer,) = (peer for peer in made.a.tunnel("ring")["peers"] if peer["name"] == "ring2")
+        return int(peer["connections"])
+
+    for number in range(connections() + 1, connections() + 7):
+        made.a.command("kick", "ring2", "--config", str(made.a.file))
+        wait_for(lambda wanted=number: connections() >= wanted, "the peer to be back", 20)
+    yield
+
+
 @trouble(("BridgedLinksRepaired", SITE_A))
 def a_port_detached_again_and_again(made: TroubledDaemons) -> Iterator[None]:
     space = made.sites.a.namespace
@@ -148,7 +160,7 @@ def frames_that_come_back(made: TroubledDaemons) -> Iterator[None]:
         yield
 
 
-@trouble(("BridgedFdbNearlyFull", SITE_A), ("BridgedPolicyDrops", SITE_A), ("BridgedFragments", SITE_A))
+@trouble(("BridgedFdbNearlyFull", SITE_A), ("BridgedFragments", SITE_A))
 def unruly_hosts(made: TroubledDaemons) -> Iterator[None]:
     """Ever new stations at both sites, and frames of full size, which the WAN fragments."""
     near, far = made.sites.a.host, made.sites.b.host
@@ -179,15 +191,14 @@ def a_packet_filter_on_the_way_out(made: TroubledDaemons) -> Iterator[None]:
 
 @trouble(("BridgedMtuTrouble", SITE_B))
 def frames_larger_than_any_datagram(made: TroubledDaemons) -> Iterator[None]:
-    space, over = made.sites.b.namespace, threading.Event()
-    port = Host(space, "", "", "")
-    frame = b"\xff" * 6 + b"\x02\xbb\0\0\0\1" + b"\x88\xb6" + bytes(JUMBO_MTU)
+    with sending(made.sites.b.namespace, "jumbo", frame(b"\xff" * 6, JUMBO_MTU)):
+        yield
 
-    def send() -> None:
-        while not over.wait(0.1):
-            send_frames(port, [frame], interface="jumbo")
 
-    with at_work(send, over):
+@trouble(("BridgedPolicyDrops", SITE_B))
+def frames_that_no_bridge_forwards(made: TroubledDaemons) -> Iterator[None]:
+    """This host itself sends them; those of a LAN are held back by the kernel's bridge."""
+    with sending(made.sites.b.namespace, "jumbo", *[frame(b"\x01\x80\xc2\0\0\x0e", 50)] * 30):
         yield
 
 
@@ -201,6 +212,23 @@ def a_lossy_line(made: TroubledDaemons) -> Iterator[None]:
     made.relay.change(loss=0.0)
     made.sites.b.namespace.ip("link", "set", CABLE_END, "up")
     made.sites.b.namespace.ip("link", "set", UNPLUGGED, "up")
+
+
+def frame(destination: bytes, octets: int) -> bytes:
+    return destination + b"\x02\xbb\0\0\0\1" + b"\x88\xb6" + bytes(octets)
+
+
+@contextmanager
+def sending(space: Namespace, interface: str, *frames: bytes) -> Iterator[None]:
+    """Frames of this host, ten times a second."""
+    over, host = threading.Event(), Host(space, "", "", "")
+
+    def send() -> None:
+        while not over.wait(0.1):
+            send_frames(host, frames, interface=interface)
+
+    with at_work(send, over):
+        yield
 
 
 @contextmanager
