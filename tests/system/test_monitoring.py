@@ -46,6 +46,7 @@ def test_each_alert_is_provoked_or_has_a_reason_why_not_and_a_test_instead() -> 
         assert reason and f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), instead
 
 
+@pytest.mark.timeout(900)
 def test_real_trouble_fires_its_alert_in_the_real_prometheus_and_ends_it() -> None:
     with troubled_daemons(SCALE, HASTE, INTERVAL) as made:
         fired = set(STANDING)
