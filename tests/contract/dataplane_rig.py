@@ -329,7 +329,7 @@ class Rig:
         return self.plane.snapshot()
 
     def drops(self, direction: str, reason: str) -> int:
-        return self.snapshot().drops.get((direction, reason), 0)  # type: ignore[call-overload,no-any-return]
+        return self.snapshot().drops.get((direction, reason), 0)
 
     def dropped(self, direction: str, reason: str, count: int = 1) -> None:
         """Wait until this many are counted, and check that there are no more."""

@@ -107,7 +107,7 @@ def test_a_frame_of_no_station_reaches_neither_lan_nor_peer_and_teaches_nothing(
     rig.dropped("receive", reason)
     rig.put(frame(source, destination))
     rig.dropped("transmit", reason)
-    assert rig.snapshot().peers[0].counters.drops["receive", reason] == 1  # type: ignore[index]
+    assert rig.snapshot().peers[0].counters.drops["receive", reason] == 1
     assert [entry.station.mac for entry in rig.plane.fdb()] == [station(12)]
     assert rig.tap_is_quiet(0.05)
     assert second.is_quiet(0.05)

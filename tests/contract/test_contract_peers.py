@@ -287,7 +287,7 @@ def test_stopping_closes_every_descriptor_of_its_own(build: str, rig: Rig) -> No
     for _ in range(5):
         plane = create_dataplane(
             build, rig.settings.__class__("again", rig.settings.tap, Endpoint("127.0.0.1", 0))
-        )  # type: ignore[arg-type]
+        )
         plane.start()
         plane.stop()
     assert set(os.listdir("/proc/self/fd")) == before

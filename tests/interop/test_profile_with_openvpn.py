@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 from bridged.pki import EmbeddedCa
 from bridged.profiles.table import find_directive
+from bridged.protocol.session.tls_session import TlsEngine
 from bridged.tls import TlsSettings, make_engine_factory
 from tests.lab import Lab, TwoSites, wait_for
 from tests.lab.openvpn import COMPLETED
@@ -131,7 +133,7 @@ def settings(authority: EmbeddedCa, role: str, tmp_path: Path) -> TlsSettings:
     return TlsSettings(role, certificate, key, authority.certificate_pem, peer_usage=usage)  # type: ignore[arg-type]
 
 
-def pump(engine, connection: socket.socket, until) -> None:  # type: ignore[no-untyped-def]
+def pump(engine: TlsEngine, connection: socket.socket, until: Callable[[], bool]) -> None:
     """Carry bytes between an engine and a TCP connection until `until()`, at most 10 s."""
     connection.settimeout(0.05)
     deadline = time.monotonic() + 10
@@ -146,7 +148,9 @@ def pump(engine, connection: socket.socket, until) -> None:  # type: ignore[no-u
 
 
 @pytest.mark.parametrize("version", ["1_2", "1_3"])
-def test_our_server_engine_speaks_with_openssl_s_client(authority, tmp_path, version) -> None:  # type: ignore[no-untyped-def]
+def test_our_server_engine_speaks_with_openssl_s_client(
+    authority: EmbeddedCa, tmp_path: Path, version: str
+) -> None:
     factory = make_engine_factory(settings(authority, "server", tmp_path))
     settings(authority, "client", tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -179,7 +183,7 @@ def test_our_server_engine_speaks_with_openssl_s_client(authority, tmp_path, ver
             program.communicate(timeout=10)
 
 
-def test_openssl_s_client_cannot_resume_a_session(authority, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_openssl_s_client_cannot_resume_a_session(authority: EmbeddedCa, tmp_path: Path) -> None:
     factory = make_engine_factory(settings(authority, "server", tmp_path))
     settings(authority, "client", tmp_path)
     session = tmp_path / "session.pem"

@@ -11,6 +11,7 @@ from tests.interop.interop_ends import Pinger, log_events, running
 from tests.lab import Lab, Profile, TwoSites, wait_for
 from tests.lab.bridged_daemon import client
 from tests.lab.frames import discovery_kit, missing_at
+from tests.lab.pki import Identity, Usage
 from tests.lab.softether import SoftEther
 
 pytestmark = pytest.mark.root
@@ -31,8 +32,8 @@ def test_a_softether_server_is_joined_by_the_cipher_we_name_and_renegotiations_l
 ) -> None:
     profile = Profile(wrap="none")
 
-    def issue(name: str, usage: str):  # type: ignore[no-untyped-def]
-        return profile.authority.issue(name, usage, key=rsa.generate_private_key(65537, 2048))  # type: ignore[arg-type]
+    def issue(name: str, usage: Usage) -> Identity:
+        return profile.authority.issue(name, usage, key=rsa.generate_private_key(65537, 2048))
 
     own = issue("client", "client")
     server = SoftEther(sites.a, issue("server", "server"), {"client": own}).start()

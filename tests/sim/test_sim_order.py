@@ -103,8 +103,8 @@ def test_a_link_carries_out_keys_and_datagrams_in_the_order_of_the_session() -> 
         recorder,  # type: ignore[arg-type]
         PeerHandle(1),
         Endpoint("192.0.2.1", 1),
-        recorder,  # type: ignore[arg-type]
-        recorder,  # type: ignore[arg-type]
+        recorder,
+        recorder,
         None,
         lambda: MonotonicSeconds(0.0),
     )

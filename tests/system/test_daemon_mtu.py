@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -136,9 +137,9 @@ def _ends(sites: TwoSites, direction: int) -> tuple[Host, Host]:
     return ends if direction == 0 else ends[::-1]
 
 
-def _iperf(host: Host, target: str, *options: str) -> dict:  # type: ignore[type-arg]
+def _iperf(host: Host, target: str, *options: str) -> dict[str, Any]:
     text = host.namespace.run(*iperf3_client(target, "-J", *options), seconds=30)
-    document: dict = json.loads(text)  # type: ignore[type-arg]
+    document: dict[str, Any] = json.loads(text)
     return document
 
 

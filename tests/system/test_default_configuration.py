@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ def test_the_default_configuration_starts_a_server_with_a_bridge_and_stops_witho
         def inside(*argv: str) -> str:
             return run("nsenter", "-t", str(daemon.pid), "-m", "-n", "-r", "-w", *argv)
 
-        def status() -> dict[str, object] | None:
+        def status() -> dict[str, Any] | None:
             assert daemon.running, daemon.tail()
             try:
                 found = json.loads(inside(BRIDGED, "status", "--json", "--config", str(CONFIG)))
@@ -37,9 +38,9 @@ def test_the_default_configuration_starts_a_server_with_a_bridge_and_stops_witho
 
         answer = wait_for(status, "the daemon to be up", 30, interval_seconds=0.3)
         assert answer is not None
-        (bridge,) = answer["bridges"]  # type: ignore[misc]
+        (bridge,) = answer["bridges"]
         assert bridge["name"] == "br0"
-        (tunnel,) = answer["tunnels"]  # type: ignore[misc]
+        (tunnel,) = answer["tunnels"]
         assert tunnel["role"] == "server"
         assert tunnel["up"]
         assert "br0" in machine.ip("link", "show", "type", "bridge")

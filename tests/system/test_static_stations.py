@@ -8,6 +8,7 @@ import pytest
 
 from bridged.addresses import MacAddress
 from bridged.errors import DataplaneError
+from bridged.runtime.tunnels.tunnel import RunningTunnel
 from tests.lab import Lab, TwoSites, bridged_pair, wait_for
 from tests.lab.frames import send_frames
 from tests.lab.waiting import until
@@ -18,8 +19,8 @@ from tests.system.loopback_lab import crosses, endpoint, run
 ADDRESS = MacAddress.parse("02:00:00:00:00:99")
 
 
-def places(tunnel: object) -> dict[str, str | None]:
-    entries = tunnel.fdb()  # type: ignore[attr-defined]
+def places(tunnel: RunningTunnel) -> dict[str, str | None]:
+    entries = tunnel.fdb()
     return {str(MacAddress(entry.station.mac)): peer for entry, peer in entries if entry.is_static}
 
 

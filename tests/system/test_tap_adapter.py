@@ -11,7 +11,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,7 +43,7 @@ GSO_NONE = 0
 GSO_UDP_L4 = 5
 
 
-def ip_link(namespace: Namespace, name: str) -> dict[str, object]:
+def ip_link(namespace: Namespace, name: str) -> dict[str, Any]:
     """What iproute2 says: an observer that shares nothing with the library."""
     return json.loads(namespace.run("ip", "-j", "-d", "link", "show", name))[0]
 
@@ -50,14 +52,14 @@ def has_link(namespace: Namespace, name: str) -> bool:
     return name in {link["ifname"] for link in json.loads(namespace.run("ip", "-j", "link", "show"))}
 
 
-def read_where(tap: TapAdapter, wanted: object) -> bytes:
+def read_where(tap: TapAdapter, wanted: Callable[[bytes], bool]) -> bytes:
     """The first frame for which `wanted(frame)` holds; namespaces are full of IPv6 chatter."""
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         ready, _, _ = select.select(tap.fds, [], [], deadline - time.monotonic())
         for queue in ready:
             frame = os.read(queue, 70000)
-            if wanted(frame):  # type: ignore[operator]
+            if wanted(frame):
                 return frame
     raise AssertionError("the frame did not come")
 
@@ -78,13 +80,13 @@ def test_a_new_adapter_has_what_was_asked_for_and_goes_with_its_holder(inside: N
         )  # fmt: skip
         assert link["ifindex"] == tap.ifindex
         assert (link["address"], link["mtu"], link["txqlen"]) == (str(MAC), 1600, 5000)
-        data = link["linkinfo"]["info_data"]  # type: ignore[index]
+        data = link["linkinfo"]["info_data"]
         assert (data["type"], data["pi"], data["vnet_hdr"], data["persist"]) == ("tap", False, False, False)
         assert (str(data["user"]), str(data["group"])) == ("1234", "2345")
-        assert "UP" not in link["flags"]  # type: ignore[operator]
+        assert "UP" not in link["flags"]
         tap.up()
         assert tap.is_up
-        assert "UP" in ip_link(inside, "tq0")["flags"]  # type: ignore[operator]
+        assert "UP" in ip_link(inside, "tq0")["flags"]
         tap.down()
         assert not tap.is_up
     assert not has_link(inside, "tq0")
@@ -205,7 +207,7 @@ def test_the_virtio_header_precedes_each_frame_and_has_ten_octets(inside: Namesp
         tap.set_virtio_header_size(12)
     with open_tap("tq0", virtio_header=True) as tap:
         assert tap.virtio_header_size == 10
-        assert ip_link(inside, "tq0")["linkinfo"]["info_data"]["vnet_hdr"] is True  # type: ignore[index]
+        assert ip_link(inside, "tq0")["linkinfo"]["info_data"]["vnet_hdr"] is True
         assert adapter_info("tq0").virtio_header
         tap.up()
         frame = b"\xff" * 6 + MAC.octets + ETHERTYPE + bytes(46)
@@ -278,10 +280,10 @@ def test_an_offload_the_kernel_refuses_is_dropped_alone_and_reported(inside: Nam
 def test_queues_go_out_of_service_and_back(inside: Namespace) -> None:
     with open_tap("tq0", queues=2) as tap:
         tap.queues[1].disable()
-        data = ip_link(inside, "tq0")["linkinfo"]["info_data"]  # type: ignore[index]
+        data = ip_link(inside, "tq0")["linkinfo"]["info_data"]
         assert (data["numqueues"], data["numdisabled"]) == (1, 1)
         tap.queues[1].enable()
-        data = ip_link(inside, "tq0")["linkinfo"]["info_data"]  # type: ignore[index]
+        data = ip_link(inside, "tq0")["linkinfo"]["info_data"]
         assert (data["numqueues"], data["numdisabled"]) == (2, 0)
 
 
@@ -426,7 +428,7 @@ def test_the_command_line_makes_shows_lists_and_deletes(inside: Namespace, tmp_p
     assert (made.returncode, made.stdout, made.stderr) == (0, "cli0\n", "")
     link = ip_link(inside, "cli0")
     assert link["mtu"] == 1450
-    assert link["linkinfo"]["info_data"]["persist"] is True  # type: ignore[index]
+    assert link["linkinfo"]["info_data"]["persist"] is True
     shown = json.loads(bridged_tap("show", "cli0", "--json").stdout)
     assert (shown["mac"], shown["persistent"], shown["held"]) == (link["address"], True, False)
     assert [tap["name"] for tap in json.loads(bridged_tap("list", "--json").stdout)] == ["cli0"]

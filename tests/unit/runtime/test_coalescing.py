@@ -56,7 +56,7 @@ def test_switched_on_joins_what_the_tap_takes_untried(native: Build) -> None:
 @pytest.mark.native
 def test_without_a_virtio_header_nothing_is_joined_or_tried(native: Build) -> None:
     for mode in ("auto", "on"):
-        assert CoalescingGuard(NEW, never).decide("main", mode, native, port(vnet=0)).kinds == frozenset()  # type: ignore[arg-type]
+        assert CoalescingGuard(NEW, never).decide("main", mode, native, port(vnet=0)).kinds == frozenset()
 
 
 @pytest.mark.native

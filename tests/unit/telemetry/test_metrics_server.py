@@ -8,16 +8,17 @@ import http.client
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridged.addresses import Endpoint
 from bridged.configuration.schema import Metrics
+from bridged.runtime.snapshot import DaemonSnapshot
 from bridged.supervision import SUPERVISOR
 from bridged.telemetry.collector import DaemonCollector, build_registry
 from bridged.telemetry.loop_calls import call_in_loop
@@ -145,7 +146,7 @@ def test_the_port_is_free_again_after_stop(server: MetricsServer) -> None:
 def test_a_failing_snapshot_fails_the_scrape_and_nothing_else() -> None:
     healthy = threading.Event()
 
-    def snapshot():  # type: ignore[no-untyped-def]
+    def snapshot() -> DaemonSnapshot:
         if not healthy.is_set():
             raise TimeoutError
         return daemon()
@@ -164,7 +165,7 @@ def test_a_snapshot_is_taken_in_the_event_loop() -> None:
     async def scrape() -> tuple[int, list[int]]:
         threads: list[int] = []
 
-        def snapshot():  # type: ignore[no-untyped-def]
+        def snapshot() -> Generator[None, None, DaemonSnapshot]:
             threads.append(threading.get_ident())
             yield
             threads.append(threading.get_ident())
@@ -219,7 +220,7 @@ class Slow:
         self.go = threading.Event()
         self.asked = 0
 
-    def collect(self):  # type: ignore[no-untyped-def]
+    def collect(self) -> Iterator[Metric]:
         self.asked += 1
         assert self.go.wait(20)
         return iter(())
