@@ -13,7 +13,7 @@ import secrets
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, TypeAlias
 
 from bridged.errors import naming
 
@@ -81,6 +81,25 @@ def open_to_read(path: Path) -> BinaryIO:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     raise OSError(errno.EINVAL, "not a regular file, but a pipe or device: name a file", str(path))
+
+
+FileMark: TypeAlias = tuple[int, ...]
+"""Differs if a file has changed."""
+
+
+def mark_of(stream: BinaryIO) -> FileMark:
+    """The mark of an open file."""
+    state = os.fstat(stream.fileno())
+    return state.st_mtime_ns, state.st_size, state.st_ino
+
+
+def mark_at(path: Path) -> FileMark | None:
+    """The mark of the file there; None: it cannot be read."""
+    try:
+        with open_to_read(path) as stream:
+            return mark_of(stream)
+    except (OSError, ValueError):
+        return None
 
 
 def is_readable(path: str) -> bool:

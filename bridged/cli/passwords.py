@@ -1,4 +1,4 @@
-"""`bridged password`: users of a server's password file.
+"""`bridged password`: users of a server's password file. `bridged pam`: asks PAM about a password.
 
 Exit status: 0 done, 2 wrong use or a damaged file.
 """
@@ -15,10 +15,13 @@ from bridged.cli.output import say, show
 from bridged.errors import ConfigurationError
 
 _SECRET_OCTETS: Final = 20
+_PAM_REFUSALS: Final = frozenset({6, 7, 8, 10, 11, 12, 13})
+"""PAM_PERM_DENIED, AUTH_ERR, CRED_INSUFFICIENT, USER_UNKNOWN, MAXTRIES, NEW_AUTHTOK_REQD, ACCT_EXPIRED."""
 
 
 def register(app: typer.Typer) -> None:
     app.command("password")(password)
+    app.command("pam")(pam)
 
 
 def password(
@@ -97,3 +100,26 @@ def _quoted(name: str) -> str:
     from urllib.parse import quote
 
     return quote(name, safe="")
+
+
+def pam(
+    service: Annotated[str, typer.Argument(metavar="SERVICE", help="A service of /etc/pam.d.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="User name in the first line, password in the second.")
+    ],
+) -> None:
+    """Ask PAM whether a password is right: for `authentication: {command: [/usr/bin/bridged, pam, SERVICE]}`.
+
+    Exit status: 0 right, 1 wrong, 3 PAM cannot say. It asks with the rights of its caller.
+    """
+    import pamela
+
+    lines = file.read_text(encoding="utf-8").split("\n")
+    username, password = (*lines, "", "")[:2]
+    if not username or not password:
+        raise ConfigurationError("has no user name and password in its first two lines", file=file)
+    try:
+        pamela.authenticate(username, password, service=service)
+    except pamela.PAMError as error:
+        say(f"bridged: PAM service {service}: {error.message}")
+        raise typer.Exit(1 if error.errno in _PAM_REFUSALS else 3) from None

@@ -232,6 +232,8 @@ def _tls_conflicts(tunnel: Tunnel) -> Iterator[Conflict]:
     for index, text in enumerate(tls.peer_fingerprints):
         if not _FINGERPRINT.fullmatch(text):
             yield ("tls", "peer_fingerprints", index), "not a SHA-256 fingerprint (64 hex digits)"
+    if tls.verify_command and tunnel.role == "client":
+        yield ("tls", "verify_command"), "is for servers; a client has `peer_name` and `peer_fingerprints`"
     if tls.version_min > tls.version_max:
         yield ("tls", "version_min"), "is above version_max"
     if tls.peer_name is not None and tls.peer_name_prefix is not None:

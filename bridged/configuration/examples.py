@@ -48,6 +48,7 @@ _EXAMPLES: Final = {
     "tunnels.NAME.tls.ca": "ca.crt",
     "tunnels.NAME.tls.certificate": "site.crt",
     "tunnels.NAME.tls.key": "site.key",
+    "tunnels.NAME.tls.verify_command": "[/usr/local/bin/check-certificate]",
     "tunnels.NAME.tls.crl": "crl.pem",
     "tunnels.NAME.tls.peer_fingerprints": "[" + "ab" * 32 + "]",
     "tunnels.NAME.tls.peer_name": "hub",

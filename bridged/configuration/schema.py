@@ -209,6 +209,15 @@ class Tls(Section):
         description="required subject of the peer's certificate, as OpenVPN prints it: "
         "`C=NL, O=Example, CN=vpn`",
     )
+    crl_expired: Literal["refuse", "warn"] = Field(
+        "refuse",
+        description="a revocation list that has ended: refuse everybody, or warn and use it as it is",
+    )
+    verify_command: tuple[str, ...] = Field(
+        (),
+        description="server: a program that is asked about each certificate of a client's chain "
+        "(`tls-verify`)",
+    )
     version_min: Literal["1.2", "1.3"] = Field("1.2", description="oldest TLS version accepted")
     version_max: Literal["1.2", "1.3"] = Field("1.3", description="newest TLS version offered")
 

@@ -44,7 +44,8 @@ class TlsSettings:
     `peer_fingerprints` are SHA-256 in hex. With `ca_pem` a peer must satisfy both, without it the fingerprint
     alone. `peer_usage`: the extended key usage that the peer must have (see `verification.peer_usage`).
     `peer_certificate`: a server may let clients in that show none; their passwords are checked elsewhere.
-    `crl_pem` needs `ca_pem`. If `key_pem` is a bytearray, `wipe` overwrites it once the factory is made.
+    `crl_pem` needs `ca_pem`; `takes_expired_lists`: it counts after its end, too. If `key_pem` is a
+    bytearray, `wipe` overwrites it once the factory is made.
     """
 
     role: Literal["client", "server"]
@@ -57,6 +58,7 @@ class TlsSettings:
     peer_name: str | None = None
     peer_name_prefix: str | None = None
     peer_subject: str | None = None
+    takes_expired_lists: bool = False
     peer_certificate: Literal["required", "optional", "none"] = "required"
     version_min: TlsVersion = "1.2"
     version_max: TlsVersion = "1.3"
@@ -101,6 +103,7 @@ def peer_rules(settings: TlsSettings) -> PeerRules:
         name=settings.peer_name,
         name_prefix=settings.peer_name_prefix,
         subject=settings.peer_subject,
+        takes_expired_lists=settings.takes_expired_lists,
         needs_certificate=settings.peer_certificate == "required",
     )
     if not rules.has_authority and not rules.fingerprints and settings.peer_certificate != "none":

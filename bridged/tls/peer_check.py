@@ -15,10 +15,12 @@ from OpenSSL import crypto
 from bridged.errors import PeerRefusedError
 from bridged.protocol.session.tls_session import TlsSummary
 from bridged.tls.context import CRL_FLAGS, TlsSettings, load_authority, peer_rules
+from bridged.tls.identity import load_revocation_lists
 from bridged.units import UnixSeconds
 
 _NOT_YET_VALID: Final = 9
 _EXPIRED: Final = 10
+_REVOKED: Final = 23
 _REJECTED: Final = "certificate_rejected"
 
 
@@ -35,6 +37,7 @@ class PeerCheck:
         # For chains with a CA that has no list.
         self._plain = _store(settings, 0)
         self._single = _store(settings, crypto.X509StoreFlags.CRL_CHECK)
+        self._lists = load_revocation_lists(settings.crl_pem) if settings.crl_pem is not None else []
 
     def judge(self, summary: TlsSummary) -> PeerRefusedError | None:
         """Why the peer would be refused now; None if it would be let in. Takes about 0.2 ms."""
@@ -72,6 +75,18 @@ class PeerCheck:
                 refusal = self._refusal(error, depth)
                 if refusal is not None:
                     return refusal
+        if not self._rules.takes_expired_lists:
+            return None
+        # OpenSSL says nothing of revocations in a list that has ended.
+        return self._judge_revocation([one.to_cryptography() for one in verified])
+
+    def _judge_revocation(self, chain: Sequence[x509.Certificate]) -> PeerRefusedError | None:
+        for depth, certificate in enumerate(chain):
+            for crl in self._lists:
+                if crl.issuer != certificate.issuer:
+                    continue
+                if crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None:
+                    return self._rules.judge_chain_error(certificate, _REVOKED, depth)
         return None
 
     def _judge_validity(self, leaf: x509.Certificate) -> PeerRefusedError | None:

@@ -32,6 +32,7 @@ _ANY_USAGE: Final = ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE
 
 # Numbers of X509_V_ERR_*: fixed by OpenSSL's public interface.
 _NO_LIST: Final = 3
+_LIST_EXPIRED: Final = 12
 _PURPOSE: Final = 26
 _ISSUER_UNKNOWN: Final = frozenset({2, 18, 19, 20, 21, 27, 33})
 _CODES: Final = {
@@ -69,7 +70,8 @@ class PeerRules:
     `fingerprints`: SHA-256 digests, one of which must match (empty: no pinning). `has_authority`: a chain to
     a CA is required. Without it trust depends on `fingerprints`, and only validity, usage and names are
     checked further. `usage`: the extended key usage that must be present (`…_or_none`: unless there is none).
-    Without `needs_certificate`, a peer may show none at all.
+    Without `needs_certificate`, a peer may show none at all. `takes_expired_lists`: revocation lists count
+    after their end, too.
     """
 
     fingerprints: tuple[bytes, ...] = ()
@@ -79,6 +81,7 @@ class PeerRules:
     name_prefix: str | None = None
     subject: str | None = None
     needs_certificate: bool = True
+    takes_expired_lists: bool = False
 
     def judge_chain_error(
         self, certificate: x509.Certificate, number: int, depth: int
@@ -86,6 +89,8 @@ class PeerRules:
         """Judge a certificate at `depth` (0: the peer's own) that OpenSSL refuses; None accepts it."""
         if number == _NO_LIST and depth > 0:
             # A CA above the issuer need not have a list (docs/decisions/0037).
+            return None
+        if number == _LIST_EXPIRED and self.takes_expired_lists:
             return None
         if not self.has_authority and (depth > 0 or number in _ISSUER_UNKNOWN):
             return None

@@ -10,13 +10,18 @@ import asyncio
 import os
 import signal
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from bridged.protocol.text import printable
+from bridged.tls.subject import printed_subject
+from bridged.tls.verification import common_name
 
 DEFERRED: Final = 2
 LOOK_SECONDS: Final = 0.25
@@ -56,6 +61,49 @@ async def ask_command(
         return CommandAnswer(False, f"the command cannot be run: {error}", is_failure=True)
 
 
+async def ask_verify(
+    command: tuple[str, ...], chain: Sequence[bytes], facts: Mapping[str, str], seconds: float
+) -> CommandAnswer:
+    """Ask about each certificate of a chain in DER form, the peer's own last, as OpenVPN's tls-verify does.
+
+    The program gets the depth and the subject as arguments. Never raises, except when cancelled.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="bridged-verify-") as folder:
+            async with asyncio.timeout(seconds):
+                for depth, octets in reversed(list(enumerate(chain))):
+                    status = await _ask_of(command, depth, octets, facts, Path(folder))
+                    if status:
+                        reason = f"the verify command refuses the certificate at depth {depth}"
+                        return CommandAnswer(False, reason, is_failure=status != 1)
+    except TimeoutError:
+        return CommandAnswer(
+            False, f"the verify command gave no answer within {seconds:g} s", is_failure=True
+        )
+    except (OSError, ValueError) as error:
+        return CommandAnswer(False, f"the verify command cannot be run: {error}", is_failure=True)
+    return CommandAnswer(True)
+
+
+async def _ask_of(
+    command: tuple[str, ...], depth: int, octets: bytes, facts: Mapping[str, str], folder: Path
+) -> int:
+    certificate = x509.load_der_x509_certificate(octets)
+    subject = printed_subject(certificate.tbs_certificate_bytes)
+    file = folder / f"{depth}.pem"
+    file.write_bytes(certificate.public_bytes(Encoding.PEM))
+    environment = {
+        "PATH": os.environ.get("PATH", _PATH),
+        "script_type": "tls-verify",
+        **facts,
+        f"tls_id_{depth}": subject,
+        f"tls_serial_{depth}": str(certificate.serial_number),
+        f"X509_{depth}_CN": common_name(certificate),
+        "peer_cert": str(file),
+    }
+    return await _run([*command, str(depth), subject], environment)
+
+
 async def _ask(
     command: tuple[str, ...], way: Literal["file", "environment"], question: Question, folder: Path
 ) -> CommandAnswer:
@@ -76,15 +124,7 @@ async def _ask(
         arguments.append(str(file))
     else:
         environment["password"] = question.password
-    process = await asyncio.create_subprocess_exec(
-        *arguments,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-        env=environment,
-        start_new_session=True,
-    )
-    try:
+    async with _started(arguments, environment) as process:
         status = await process.wait()
         if status == DEFERRED:
             return await _await_control(control, reason)
@@ -93,8 +133,29 @@ async def _ask(
                 False, _reason(reason) or f"the command ended with status {status}", is_failure=True
             )
         return CommandAnswer(status == 0, "" if status == 0 else _reason(reason))
+
+
+async def _run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    async with _started(arguments, environment) as process:
+        return await process.wait()
+
+
+@asynccontextmanager
+async def _started(
+    arguments: Sequence[str], environment: Mapping[str, str]
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The program; at the end it is killed, with whatever it has started."""
+    process = await asyncio.create_subprocess_exec(
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=dict(environment),
+        start_new_session=True,
+    )
+    try:
+        yield process
     finally:
-        # Whatever it has started, too.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         if process.returncode is None:

@@ -11,6 +11,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -20,7 +21,7 @@ from bridged.errors import ConfigurationError
 from bridged.files import open_to_read, write_atomic
 from bridged.protocol.session.events import Authenticated, ChallengeAnswered, LoginOffered
 from bridged.protocol.session.login import decode_base64, encode_base64
-from bridged.runtime.server.auth_command import Question, ask_command
+from bridged.runtime.server.auth_command import Question, ask_command, ask_verify
 from bridged.runtime.server.auth_token import ID_OCTETS, KEY_OCTETS, TokenMint, TokenRules, is_token
 from bridged.runtime.server.login_attempts import LoginAttempts
 from bridged.runtime.server.password_file import User, UserFile, is_user_name
@@ -35,6 +36,7 @@ CHECKS_AT_ONCE: Final = 2
 """Each hash takes 19 MiB of memory."""
 COMMANDS_AT_ONCE: Final = 8
 WAITING_MAX: Final = 64
+VERIFY_SECONDS: Final = 10.0
 CHALLENGE_SECONDS: Final = 60
 CHALLENGES_MAX: Final = 1024
 CODE_QUESTION: Final = "One-time code"
@@ -105,6 +107,38 @@ class Authenticator:
 
     def begin(self, link: PeerLink, event: Authenticated) -> None:
         """A new session: let it in, refuse it, or ask for more. The answer may come later."""
+        if not self._sessions.plan.verify_command or not event.tls.peer_chain:
+            self._begin(link, event)
+            return
+        offer = _Offer(link, event.username, event.password, event.tls.peer_name)
+        chain, facts = event.tls.peer_chain, _facts(link, event)
+        self._verify(offer, chain, facts, lambda: self._begin(link, event))
+
+    def _verify(
+        self, offer: _Offer, chain: tuple[bytes, ...], facts: dict[str, str], go_on: Callable[[], None]
+    ) -> None:
+        """Ask the verify command about the certificates first."""
+        if len(self._tasks) >= WAITING_MAX:
+            self._refuse(offer, BUSY, "login_limit", counts=False)
+            return
+
+        async def work() -> None:
+            async with self._asking:
+                command = self._sessions.plan.verify_command
+                answer = await ask_verify(command, chain, facts, VERIFY_SECONDS)
+            if answer.is_failure:
+                self._report(answer.reason)
+            if not offer.link.session.is_live:
+                return
+            if answer.is_right:
+                go_on()
+            else:
+                text = "the certificate is refused"
+                self._refuse(offer, text, "certificate_rejected", counts=False, method="certificate")
+
+        self._run(offer, work)
+
+    def _begin(self, link: PeerLink, event: Authenticated) -> None:
         settings = self._settings
         if settings is None:
             self._owner.let_in(link, "", None)
@@ -122,11 +156,20 @@ class Authenticator:
             self._check(offer, settings)
 
     def renew(self, link: PeerLink, event: LoginOffered) -> None:
-        """A renegotiation shows its token or password again."""
+        """A renegotiation shows its certificate, and its token or password, again."""
+        terms = link.terms
+        if not self._sessions.plan.verify_command or terms is None or not terms.tls.peer_chain:
+            self._renew(link, event)
+            return
+        offer = _Offer(link, event.username, event.password, link.name, is_renewal=True)
+        facts = {"common_name": link.name}
+        self._verify(offer, terms.tls.peer_chain, facts, lambda: self._renew(link, event))
+
+    def _renew(self, link: PeerLink, event: LoginOffered) -> None:
         settings = self._settings
         offer = _Offer(link, event.username, event.password, link.name, is_renewal=True)
         if settings is None or (settings.optional and not event.username and not event.password):
-            self._accept(offer, None)
+            link.session.accept_login(self._sessions.now())
             return
         self._check(offer, settings)
 
@@ -158,19 +201,14 @@ class Authenticator:
             self._refuse(offer, BUSY, "login_limit", counts=False)
         else:
             work = self._check_by_file if settings.password_file is not None else self._check_by_command
-            self._run(offer, work, settings)
+            self._run(offer, partial(work, offer, settings))
 
-    def _run(
-        self,
-        offer: _Offer,
-        work: Callable[[_Offer, Authentication], Awaitable[None]],
-        settings: Authentication,
-    ) -> None:
+    def _run(self, offer: _Offer, work: Callable[[], Awaitable[None]]) -> None:
         handle = offer.link.handle
 
         async def checked() -> None:
             try:
-                await work(offer, settings)
+                await work()
             finally:
                 if self._tasks.get(handle) is asyncio.current_task():
                     del self._tasks[handle]

@@ -6,12 +6,11 @@ One file in the state folder for all tunnels of a daemon, a line each: `UNTIL NA
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from bridged.files import open_to_read, write_atomic
+from bridged.files import FileMark, mark_of, open_to_read, write_atomic
 
 NAMES_MAX: Final = 16_384
 FILE_OCTETS_MAX: Final = 4 * 1024 * 1024
@@ -22,7 +21,7 @@ class Bans:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._mark: tuple[int, ...] = ()
+        self._mark: FileMark = ()
         self._until: dict[str, float] = {}
 
     def until(self, name: str, now: float) -> float | None:
@@ -68,8 +67,7 @@ class Bans:
             return
         try:
             with open_to_read(self._path) as stream:
-                state = os.fstat(stream.fileno())
-                mark = (state.st_mtime_ns, state.st_size, state.st_ino)
+                mark = mark_of(stream)
                 if mark == self._mark:
                     return
                 text = stream.read(FILE_OCTETS_MAX).decode("utf-8", "replace")

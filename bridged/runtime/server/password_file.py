@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidKey, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from bridged.errors import ConfigurationError
-from bridged.files import open_to_read
+from bridged.files import FileMark, mark_of, open_to_read
 from bridged.protocol.keys.one_time_code import OneTimeSecret, parse_one_time_secret
 
 FILE_OCTETS_MAX: Final = 4 * 1024 * 1024
@@ -49,7 +49,7 @@ class UserFile:
     def __init__(self, path: Path, key: str = "") -> None:
         self._path = path
         self._key = key
-        self._mark: tuple[int, ...] = ()
+        self._mark: FileMark = ()
         self._users: dict[str, User] = {}
 
     def find(self, name: str) -> User | None:
@@ -71,8 +71,7 @@ class UserFile:
     def _refresh(self) -> None:
         try:
             with open_to_read(self._path) as stream:
-                state = os.fstat(stream.fileno())
-                mark = (state.st_mtime_ns, state.st_size, state.st_ino)
+                mark = mark_of(stream)
                 if mark == self._mark:
                     return
                 content = stream.read(FILE_OCTETS_MAX + 1)

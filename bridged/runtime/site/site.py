@@ -127,6 +127,16 @@ class Site:
         plans = {name: plan_tunnel(self._settings(), name, self._base) for name in embedded}
         return sum(tunnel.renew_credentials(plans[name]) for name, tunnel in embedded.items())
 
+    def renew_list(self, name: str) -> int:
+        """Read the revocation list of one tunnel again, and its certificates with it.
+
+        Returns how many sessions ended.
+
+        Raises:
+            ConfigurationError, PkiError: it cannot be used; nothing was changed.
+        """
+        return self._tunnels[name].running.renew_credentials(self._plan(self._settings(), name))
+
     def kick(self, name: str, tunnel: str | None = None) -> int:
         """End the sessions of the peer `name`, in one tunnel or in all. Returns how many ended.
 

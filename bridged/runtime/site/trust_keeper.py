@@ -15,6 +15,8 @@ from typing import Final
 
 import structlog
 
+from bridged.errors import BridgedError
+from bridged.files import FileMark, mark_at
 from bridged.pki import EmbeddedCa
 from bridged.runtime.site.site import Site
 from bridged.runtime.snapshot import EXPIRY_NOTICE_SECONDS
@@ -23,12 +25,15 @@ from bridged.supervision import SUPERVISOR
 
 PERIOD_SECONDS: Final = 3600.0
 RETRY_SECONDS: Final = 300.0
+LISTS_SECONDS: Final = 10.0
+"""How often the files of revocation lists are looked at."""
 NOTICE_SECONDS: Final = 86_400.0
 """Pause between two log lines about the same expiry."""
 _ADVICE: Final = {
     "own": "issue a new certificate for this end, then `bridged reload`",
     "ca": "make a new CA and give it to both ends, then `bridged reload`",
-    "crl": "sign a new revocation list, then `bridged reload`: once it expires, nobody can connect",
+    "crl": "sign a new revocation list, and put it into the file: once it expires, nobody can connect "
+    "(unless `tls.crl_expired` is warn)",
 }
 _EMBEDDED_ADVICE: Final = (
     "the embedded CA expires: move `pki` out of the state folder, run `bridged init`, and invite "
@@ -63,6 +68,8 @@ class TrustKeeper:
         self._clock = clock
         self._log = structlog.get_logger("bridged")
         self._task: asyncio.Task[None] | None = None
+        self._follower: asyncio.Task[None] | None = None
+        self._tried: dict[str, FileMark] = {}
         self._mark: str | None = None
         # (tunnel, role) -> the expiry that was logged last, and when.
         self._noticed: dict[tuple[str, str], tuple[float, float]] = {}
@@ -72,10 +79,35 @@ class TrustKeeper:
             "certificates", self._keep, endless=True, longest_pause_seconds=RETRY_SECONDS
         )
 
+        self._follower = SUPERVISOR.keep("revocation_lists", self._follow, endless=True)
+
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        tasks = [task for task in (self._task, self._follower) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(LISTS_SECONDS)
+            await self.follow_lists()
+
+    async def follow_lists(self) -> None:
+        """Load revocation lists whose files have changed. One that cannot be used changes nothing."""
+        for name, plan in list(self._plans()):
+            mark = mark_at(plan.crl_file) if plan.crl_file is not None else None
+            if mark is None or mark in (plan.crl_mark, self._tried.get(name)):
+                continue
+            self._tried[name] = mark
+            async with self._changes:
+                if name not in self._site.tunnels:
+                    continue
+                try:
+                    ended = self._site.renew_list(name)
+                except BridgedError as error:
+                    self._log.error("revocation_list_unusable", tunnel=name, reason=error.message)
+                    continue
+            self._log.info("revocation_list_loaded", tunnel=name, sessions_ended=ended)
 
     async def _keep(self) -> None:
         while True:

@@ -208,6 +208,8 @@ class RunningTunnel:
             make_engine=plan.make_engine,
             certificates=plan.certificates,
             crl_next_update=plan.crl_next_update,
+            crl_file=plan.crl_file,
+            crl_mark=plan.crl_mark,
             judge_peer=plan.judge_peer,
         )
         self.records.statistics.note_plan(plan.crl_next_update)

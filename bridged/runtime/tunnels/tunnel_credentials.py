@@ -19,7 +19,7 @@ from bridged.configuration.check import DEFAULT_LISTEN, Conflict, is_inline
 from bridged.configuration.schema import DEFAULT_PORT, Configuration, Tls, Tunnel
 from bridged.configuration.secrets import find_exposed_in_tunnel
 from bridged.errors import ConfigurationError
-from bridged.files import is_readable, open_to_read
+from bridged.files import is_readable, mark_at, open_to_read
 from bridged.pki import embedded_tls_material, tls_crypt_key_path
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.keys.static_key import StaticKey, parse_static_key
@@ -70,6 +70,9 @@ def plan_tunnel(
     tunnel = configuration.tunnels[name]
     role = Role.SERVER if tunnel.role == "server" else Role.CLIENT
     prefix = f"tunnels.{name}"
+    crl_file = _list_file(tunnel, base)
+    # Before the list is read: a change in between is noticed later.
+    crl_mark = mark_at(crl_file) if crl_file is not None else None
     identity = _load_identity(configuration, tunnel, prefix, base)
     settings = _tls_settings(tunnel, identity)
     with _located(tunnel.tls, prefix):
@@ -100,6 +103,9 @@ def plan_tunnel(
         memory=configuration.state_directory / MEMORY[role].format(name=name),
         certificates=certificates,
         crl_next_update=crl_next_update(identity.crl) if identity.crl is not None else None,
+        crl_file=crl_file,
+        crl_mark=crl_mark,
+        verify_command=tunnel.tls.verify_command,
         judge_peer=check.judge,
         is_embedded=tunnel.tls.embedded,
         authentication=tunnel.authentication,
@@ -214,6 +220,12 @@ def _load_identity(configuration: Configuration, tunnel: Tunnel, prefix: str, ba
     )
 
 
+def _list_file(tunnel: Tunnel, base: Path) -> Path | None:
+    """The file of the revocation list."""
+    value = tunnel.tls.crl
+    return base / value if value and not is_inline(value) and not tunnel.tls.embedded else None
+
+
 def _tls_settings(tunnel: Tunnel, identity: _Identity) -> TlsSettings:
     return TlsSettings(
         role=tunnel.role,
@@ -226,6 +238,7 @@ def _tls_settings(tunnel: Tunnel, identity: _Identity) -> TlsSettings:
         peer_name=tunnel.tls.peer_name,
         peer_name_prefix=tunnel.tls.peer_name_prefix,
         peer_subject=tunnel.tls.peer_subject,
+        takes_expired_lists=tunnel.tls.crl_expired == "warn",
         peer_certificate=tunnel.authentication.client_certificate if tunnel.authentication else "required",
         version_min=tunnel.tls.version_min,
         version_max=tunnel.tls.version_max,
@@ -284,5 +297,5 @@ def _session_settings(
         push=tunnel.push,
         version=f"bridged-{__version__}",
         login=login,
-        checks_login=tunnel.authentication is not None,
+        checks_login=tunnel.authentication is not None or bool(tunnel.tls.verify_command),
     )

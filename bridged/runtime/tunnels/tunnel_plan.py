@@ -9,6 +9,7 @@ from pathlib import Path
 from bridged.addresses import Endpoint, Remote
 from bridged.configuration.access import AddressPool, Authentication, Client
 from bridged.errors import PeerRefusedError
+from bridged.files import FileMark
 from bridged.protocol.packets.wrap import WrapKeys
 from bridged.protocol.session.settings import SessionSettings
 from bridged.protocol.session.tls_session import TlsEngineFactory, TlsSummary
@@ -20,8 +21,9 @@ class TunnelPlan:
     """Built from the configuration by `tunnel_credentials.plan_tunnel`.
 
     `certificates`: role -> end of validity. `crl_next_update`: when the revocation list ends (None: there is
-    none). `judge_peer`: why this plan would refuse a connected peer (None: it would not). `is_embedded`:
-    certificates and list come from the embedded CA. `transport`: `udp`. `memory`: the file in which a client
+    none); `crl_file`, `crl_mark`: its file, and how that was when it was read. `judge_peer`: why this plan
+    would refuse a connected peer (None: it would not). `is_embedded`: certificates and list come from the
+    embedded CA. `transport`: `udp`. `memory`: the file in which a client
     remembers the server that worked last, and a server where its clients were. `authentication`: how a server
     checks passwords (None: it asks for none); `token_key`: where the key of its tokens is kept.
     `addresses`: the file that keeps which client has which address of the pool; `bans`: that of banned names.
@@ -43,6 +45,9 @@ class TunnelPlan:
     memory: Path | None = None
     certificates: Mapping[str, UnixSeconds] | None = None
     crl_next_update: UnixSeconds | None = None
+    crl_file: Path | None = None
+    crl_mark: FileMark | None = None
+    verify_command: tuple[str, ...] = ()
     judge_peer: Callable[[TlsSummary], PeerRefusedError | None] | None = None
     is_embedded: bool = False
     authentication: Authentication | None = None
