@@ -327,6 +327,12 @@ def _tunnel_warnings(tunnel: Tunnel) -> Iterator[Conflict]:
         ("wrap", ("key",)),
         ("login", ("password", "totp_secret")),
     )
+    if tunnel.authentication is not None and tunnel.authentication.password_file is not None:
+        users = tunnel.authentication.password_file
+        if not is_readable(str(users)):
+            is_there = os.path.isfile(users)
+            text = f"this user cannot read {users}" if is_there else f"no file {users}: nobody gets in"
+            yield ("authentication", "password_file"), text
     for section, names in files:
         for name in names:
             value = getattr(getattr(tunnel, section), name, None)

@@ -10,6 +10,7 @@ import yaml
 from bridged.configuration.document import MappingNode, Node, ScalarNode, plain
 from bridged.configuration.load import Merged
 
+_SECRET_KEYS: Final = frozenset(("password", "totp_secret"))
 _SECRET_MARKS: Final = ("PRIVATE KEY-----", "OpenVPN Static key", "OpenVPN tls-crypt-v2")
 
 
@@ -26,6 +27,9 @@ def _mapping(merged: Merged, node: MappingNode, indent: str) -> Iterator[str]:
             yield name
             yield from _mapping(merged, value, f"{indent}  ")
         elif isinstance(value, ScalarNode) and isinstance(value.value, str) and "\n" in value.value:
+            if key in _SECRET_KEYS:
+                yield f"{name} {_flow('(a secret, not shown)')}  # {file}:{number}"
+                continue
             yield from _block(name, value.value, indent, f"# {file}:{number}")
         else:
             yield f"{name} {_flow(_hidden(_value(value)))}  # {file}:{number}"

@@ -12,7 +12,7 @@ from tests.lab.pki import write_private
 
 pytestmark = pytest.mark.root
 
-CHECK = '#!/bin/sh\nread -r password\n[ "$PAM_USER" = alice ] && [ "$password" = "right one" ] && exit 0\nexit 1\n'
+CHECK = '#!/bin/sh\nread -r password\n[ "$PAM_USER:$password" = "alice:right one" ]\n'
 RULES = "auth required pam_exec.so quiet expose_authtok {check}\naccount required pam_permit.so\n"
 RUN = 'mount -t tmpfs none /etc/pam.d && cp "$0" /etc/pam.d/lab && shift 0 && exec "$@"'
 

@@ -34,6 +34,7 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
     "name-not-allowed": {"server": "certificates", "client": "misnamed"},
     "wrong-role": {"server": "certificates", "client": "wrong-role"},
     "wrong-password": {"server": "asking", "client": "wrong-password"},
+    "passwords-unchecked": {"server": "unsure", "client": "unchecked"},
     "server-full": {"server": "full", "client": "full[12]"},
     "packet-filter": {"client": "good"},
     "port-missing": {"client": "good"},

@@ -119,6 +119,7 @@ class Cast:
             "wraps": 1197,
             "certificates": 1198,
             "asking": 1199,
+            "unsure": 1200,
         }
         bridges: dict[str, Any] = {f"br{number}": {} for number in range(1, len(ports))}
         bridges = {"br0": {"ports": ["lan0"]}} | bridges
@@ -129,6 +130,7 @@ class Cast:
         tunnels["full"]["peers_max"] = 1
         users = self.sites.a.namespace.directory / "passwords"
         write_private(users, f"alice:{hash_password('right')}\n")
+        tunnels["unsure"]["authentication"] = {"password_file": str(users.with_name("missing"))}
         tunnels["asking"]["authentication"] = {"password_file": str(users)}
         document = {"bridges": bridges, "tunnels": tunnels}
         daemon = Bridged(self.sites.a, document, name="troubled")
@@ -138,7 +140,7 @@ class Cast:
     def client(self) -> Bridged:
         issue = self.profile.authority.issue
         address = self.sites.a.wan_ipv4
-        main, full, ring, wraps, trust, asking = (f"{address}:{port}" for port in range(1194, 1200))
+        main, full, ring, wraps, trust, asking, unsure = (f"{address}:{port}" for port in range(1194, 1201))
 
         def tunnel(remote: str, bridge: str = "lost", identity: Identity | None = None, **more: Any) -> Any:
             return self.tunnel(
@@ -162,6 +164,11 @@ class Cast:
                 asking,
                 identity=issue("wrong-password", "client"),
                 login={"username": "alice", "password": "wrong\n"},
+            ),
+            "unchecked": tunnel(
+                unsure,
+                identity=issue("unchecked", "client"),
+                login={"username": "alice", "password": "right\n"},
             ),
             "full1": tunnel(full, identity=issue("full1", "client")),
             "full2": tunnel(full, identity=issue("full2", "client")),

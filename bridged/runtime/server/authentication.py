@@ -216,6 +216,9 @@ class Authenticator:
                 offer.link.pump()
                 self._sessions.rearm()
 
+        before = self._tasks.get(handle)
+        if before is not None and before is not asyncio.current_task():
+            before.cancel()
         self._tasks[handle] = SUPERVISOR.keep("login", checked, self._sessions.plan.name)
 
     def _check_token(self, offer: _Offer, settings: Authentication) -> None:
@@ -278,6 +281,7 @@ class Authenticator:
             else:
                 self._refuse(offer, WRONG)
         elif offer.answers_challenges:
+            offer.password = ""
             self._asked[offer.link.handle] = offer, user
             offer.link.session.challenge(CODE_QUESTION, CHALLENGE_SECONDS, self._sessions.now())
         else:
@@ -354,7 +358,6 @@ class Authenticator:
 
     def _report(self, text: str) -> None:
         """No login can be checked. Said once for each reason."""
-        self._records.last_error = f"authentication: {text}"
         if text != self._reported:
             self._reported = text
             self._records.log.error("login_unchecked", reason=text)

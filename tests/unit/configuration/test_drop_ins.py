@@ -208,3 +208,15 @@ def test_files_that_everybody_may_write_are_named(main):
     assert find_writable(main) == []
     drop_in.chmod(0o666)
     assert find_writable(main) == [drop_in]
+
+
+def test_the_merged_text_hides_passwords_and_secrets_of_one_time_codes(tmp_path: Path) -> None:
+    file = tmp_path / "bridged.yaml"
+    login = '{username: alice, password: "battery\\nstaple", totp_secret: "JBSWY3DP\\n"}'
+    file.write_text(
+        "bridges: {br0: {}}\n"
+        f"tunnels: {{a: {{role: client, bridge: br0, remotes: [h], tls: {{ca: c}}, login: {login}}}}}\n"
+        "  \n"
+    )
+    text = merged_text(load_merged(file))
+    assert "battery" not in text and "JBSWY3DP" not in text and "alice" in text
