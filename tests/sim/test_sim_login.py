@@ -159,6 +159,18 @@ def test_a_question_for_a_code_is_answered_on_the_same_session() -> None:
     assert sim.client.established and sim.server.established
 
 
+def test_a_client_waits_as_long_as_a_slow_decision_takes() -> None:
+    sim = make(Login())
+    sim.run_until(3)
+    sim.server.session.challenge(None, 200, sim.now)
+    sim._drain()
+    sim.run_until(150)
+    assert not sim.server.of(ChallengeAnswered)
+    let_in(sim)
+    sim.run_until(10)
+    assert sim.client.established and sim.server.established
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_logins_and_renegotiations_survive_a_noisy_wire(seed: int) -> None:
     login = Login()

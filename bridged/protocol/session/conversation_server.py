@@ -80,7 +80,7 @@ class ServerConversation:
         self._token: str | None = None
         self._fresh_token: str | None = None
         self._unjudged: KeyState | None = None
-        self._question: tuple[str, int] | None = None
+        self._question: tuple[str | None, int] | None = None
         self._refusal: tuple[str, str] | None = None
         self._is_judged = False
         self._asked = False
@@ -187,6 +187,7 @@ class ServerConversation:
         if self._identity is None:
             raise LocalProtocolError("no peer to admit yet")
         self._peer_id = WirePeerId(peer_id)
+        self._question = None
         self._push = self._core.settings.push if push is None else push
         self._token = token
         self._finish_first(now)
@@ -198,16 +199,18 @@ class ServerConversation:
         self._refusal = (reason, text)
         self._finish_first(now)
 
-    def challenge(self, text: str, seconds: int, now: float) -> None:
-        """Ask the authenticated peer for a one-time code, and give it so long to answer."""
+    def challenge(self, text: str | None, seconds: int, now: float) -> None:
+        """Ask the peer for a one-time code, and give it so long; without `text` it only has to wait."""
         self._question = (text, seconds)
         self._finish_first(now)
 
     def _ask(self, now: float) -> None:
         assert self._question is not None
         (text, seconds), self._question = self._question, None
-        self._keys.say(messages.Info(f"{CR_TEXT}R,E:{text}", pre=True), now)
-        self._keys.say(messages.AuthPending(seconds), now)
+        if text is not None:
+            self._keys.say(messages.Info(f"{CR_TEXT}R,E:{text}", pre=True), now)
+        knows_keywords = bool(self._info.protocol & ProtocolFlags.AUTH_PENDING_KEYWORDS)
+        self._keys.say(messages.AuthPending(seconds if knows_keywords else None), now)
         self._core.timers.set(SessionTimer.PUSH_REQUEST, now + seconds)
 
     def accept_login(self, now: float, token: str | None = None) -> None:

@@ -232,8 +232,11 @@ class Session:
         self._guarded(lambda: server.admit(peer_id, now, push, token), now)
         self._settle(now)
 
-    def challenge(self, text: str, seconds: int, now: float) -> None:
-        """Server, after `Authenticated`: ask for a one-time code, and wait for `ChallengeAnswered`."""
+    def challenge(self, text: str | None, seconds: int, now: float) -> None:
+        """Server, after `Authenticated`: ask for a one-time code, and wait for `ChallengeAnswered`.
+
+        Without `text`: tell the peer that the decision takes up to `seconds`.
+        """
         server = self._server_part()
         self._guarded(lambda: server.challenge(text, seconds, now), now)
         self._settle(now)

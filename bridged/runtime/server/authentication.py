@@ -37,6 +37,8 @@ CHECKS_AT_ONCE: Final = 2
 COMMANDS_AT_ONCE: Final = 8
 WAITING_MAX: Final = 64
 VERIFY_SECONDS: Final = 10.0
+PATIENCE_SECONDS: Final = 5.0
+"""After this long a client is told that its login takes longer (AUTH_PENDING)."""
 CHALLENGE_SECONDS: Final = 60
 CHALLENGES_MAX: Final = 1024
 CODE_QUESTION: Final = "One-time code"
@@ -298,10 +300,16 @@ class Authenticator:
 
     async def _check_by_command(self, offer: _Offer, settings: Authentication) -> None:
         question = Question(offer.username, offer.password, offer.facts)
-        async with self._asking:
-            answer = await ask_command(
-                settings.command, settings.command_input, question, settings.command_seconds
-            )
+        timer = SUPERVISOR.after(
+            "login_patience", PATIENCE_SECONDS, partial(self._ask_patience, offer, settings)
+        )
+        try:
+            async with self._asking:
+                answer = await ask_command(
+                    settings.command, settings.command_input, question, settings.command_seconds
+                )
+        finally:
+            timer.cancel()
         if answer.is_right:
             self._accept(offer, self._new_token(offer.username))
             return
@@ -310,6 +318,15 @@ class Authenticator:
             self._refuse(offer, "the server cannot check passwords now", counts=False)
         else:
             self._refuse(offer, answer.reason or WRONG)
+
+    def _ask_patience(self, offer: _Offer, settings: Authentication) -> None:
+        """A client gives up after a minute, unless it hears that the decision takes longer."""
+        if offer.is_renewal or not offer.link.session.is_live:
+            return
+        seconds = int(settings.command_seconds + PATIENCE_SECONDS)
+        offer.link.session.challenge(None, seconds, self._sessions.now())
+        offer.link.pump()
+        self._sessions.rearm()
 
     def _is_right_code(self, username: str, user: User, code: str) -> bool:
         """Each code counts once."""
