@@ -160,7 +160,12 @@ def test_a_question_for_a_code_is_answered_on_the_same_session() -> None:
 
 
 def test_a_client_waits_as_long_as_a_slow_decision_takes() -> None:
-    sim = make(Login())
+    slow = {"reneg_seconds": 1000.0}
+    sim = Simulation(
+        settings(Role.CLIENT, "tls-crypt", login=Login(), **slow),
+        settings(Role.SERVER, "tls-crypt", checks_login=True, **slow),
+        admit=None,
+    )
     sim.run_until(3)
     sim.server.session.challenge(None, 200, sim.now)
     sim._drain()

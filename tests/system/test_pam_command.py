@@ -13,7 +13,12 @@ from tests.lab.pki import write_private
 pytestmark = pytest.mark.root
 
 CHECK = '#!/bin/sh\nread -r password\n[ "$PAM_USER:$password" = "alice:right one" ]\n'
-RULES = "auth required pam_exec.so quiet expose_authtok {check}\naccount required pam_permit.so\n"
+RULES = """\
+auth [success=1 default=ignore] pam_exec.so quiet expose_authtok {check}
+auth required pam_deny.so
+auth required pam_permit.so
+account required pam_permit.so
+"""
 RUN = 'mount -t tmpfs none /etc/pam.d && cp "$0" /etc/pam.d/lab && shift 0 && exec "$@"'
 
 
