@@ -109,7 +109,7 @@ class Authenticator:
 
     def begin(self, link: PeerLink, event: Authenticated) -> None:
         """A new session: let it in, refuse it, or ask for more. The answer may come later."""
-        if not self._sessions.plan.verify_command or not event.tls.peer_chain:
+        if not self._sessions.plan.admission.verify_command or not event.tls.peer_chain:
             self._begin(link, event)
             return
         offer = _Offer(link, event.username, event.password, event.tls.peer_name)
@@ -126,7 +126,7 @@ class Authenticator:
 
         async def work() -> None:
             async with self._asking:
-                command = self._sessions.plan.verify_command
+                command = self._sessions.plan.admission.verify_command
                 answer = await ask_verify(command, chain, facts, VERIFY_SECONDS)
             if answer.is_failure:
                 self._report(answer.reason)
@@ -160,7 +160,7 @@ class Authenticator:
     def renew(self, link: PeerLink, event: LoginOffered) -> None:
         """A renegotiation shows its certificate, and its token or password, again."""
         terms = link.terms
-        if not self._sessions.plan.verify_command or terms is None or not terms.tls.peer_chain:
+        if not self._sessions.plan.admission.verify_command or terms is None or not terms.tls.peer_chain:
             self._renew(link, event)
             return
         offer = _Offer(link, event.username, event.password, link.name, is_renewal=True)
@@ -189,7 +189,7 @@ class Authenticator:
 
     @property
     def _settings(self) -> Authentication | None:
-        return self._sessions.plan.authentication
+        return self._sessions.plan.admission.authentication
 
     def _check(self, offer: _Offer, settings: Authentication) -> None:
         now = self._sessions.now()
@@ -394,7 +394,7 @@ class Authenticator:
 
     def _token_mint(self) -> TokenMint:
         if self._mint is None:
-            self._mint = TokenMint(_kept_key(self._sessions.plan.token_key))
+            self._mint = TokenMint(_kept_key(self._sessions.plan.admission.token_key))
         return self._mint
 
 

@@ -22,8 +22,8 @@ class ClientRules:
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
-        self._addresses = AddressBook(sessions.plan.addresses)
-        self._bans = Bans(sessions.plan.bans)
+        self._addresses = AddressBook(sessions.plan.admission.addresses)
+        self._bans = Bans(sessions.plan.admission.bans)
 
     def objection(self, name: str) -> str | None:
         """Why the client of this name may not be connected now; None: it may. For the client's eyes."""
@@ -31,9 +31,9 @@ class ClientRules:
         banned = self._bans.until(name, now)
         if banned is not None:
             return f"banned until {_moment(banned)}" if banned else "banned by the operator"
-        client = plan.clients.get(name)
+        client = plan.admission.clients.get(name)
         if client is None:
-            return "this client is not known to the server" if plan.only_known_clients else None
+            return "this client is not known to the server" if plan.admission.only_known_clients else None
         if not client.enabled:
             return "this client is disabled"
         if client.ends_at is not None and now > client.ends_at:
@@ -42,19 +42,21 @@ class ClientRules:
 
     def is_full(self, name: str, others: int) -> bool:
         """Whether the client has as many sessions as it may have, with `others` besides a new one."""
-        client = self._sessions.plan.clients.get(name)
+        client = self._sessions.plan.admission.clients.get(name)
         return client is not None and client.sessions_max is not None and others >= client.sessions_max
 
     def options(self, handle: PeerHandle, name: str) -> tuple[str, ...] | None:
         """What is pushed to this session; None: no address is free. `release` gives the address back."""
         plan = self._sessions.plan
         options = list(plan.session.push)
-        client = plan.clients.get(name)
+        client = plan.admission.clients.get(name)
         if client is not None:
             options += client.push
-        pool = plan.address_pool
+        pool = plan.admission.address_pool
         if pool is not None:
-            address = self._addresses.take(handle, name, pool, plan.clients, shares_name=plan.duplicate_names)
+            address = self._addresses.take(
+                handle, name, pool, plan.admission.clients, shares_name=plan.duplicate_names
+            )
             if address is None:
                 return None
             if pool.gateway is not None and not any(one.startswith("route-gateway") for one in options):

@@ -50,13 +50,13 @@ class PeerRecords:
         self.refused = RefusedPeers()
         self.last_error: str | None = None
         self.log = structlog.get_logger("bridged.tunnel").bind(tunnel=plan.name)
-        self._asks_passwords = plan.authentication is not None
+        self._asks_passwords = plan.admission.authentication is not None
         self._complaints = LogBudget(now)
         self._floats = LogBudget(now)
 
     def apply(self, plan: TunnelPlan) -> None:
         """Other configured names and another retention time; records stay."""
-        self._asks_passwords = plan.authentication is not None
+        self._asks_passwords = plan.admission.authentication is not None
         self.book.apply(plan.peer_names, plan.peer_retention)
 
     def note_established(self, link: PeerLink, event: Established) -> None:

@@ -27,7 +27,7 @@ from bridged.protocol.packets.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, Wra
 from bridged.protocol.role import Role
 from bridged.protocol.session.settings import SessionSettings
 from bridged.runtime.tunnels.login import PasswordLogin
-from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
+from bridged.runtime.tunnels.tunnel_plan import AdmissionPlan, TunnelPlan
 from bridged.tls import TlsSettings, make_engine_factory, peer_usage
 from bridged.tls.identity import (
     certificate_not_after,
@@ -105,16 +105,9 @@ def plan_tunnel(
         crl_next_update=crl_next_update(identity.crl) if identity.crl is not None else None,
         crl_file=crl_file,
         crl_mark=crl_mark,
-        verify_command=tunnel.tls.verify_command,
         judge_peer=check.judge,
         is_embedded=tunnel.tls.embedded,
-        authentication=tunnel.authentication,
-        token_key=configuration.state_directory / f"tokens/{name}.key",
-        clients=tunnel.clients,
-        only_known_clients=tunnel.only_known_clients,
-        address_pool=tunnel.address_pool,
-        addresses=configuration.state_directory / f"addresses/{name}",
-        bans=configuration.state_directory / "bans",
+        admission=_admission(configuration.state_directory, name, tunnel),
     )
 
 
@@ -217,6 +210,19 @@ def _load_identity(configuration: Configuration, tunnel: Tunnel, prefix: str, ba
         certificate=read_pem(tls.certificate, f"{prefix}.tls.certificate", base) if tls.certificate else None,
         key=read_private_pem(tls.key, f"{prefix}.tls.key", base) if tls.key else bytearray(),
         crl=read_pem(tls.crl, f"{prefix}.tls.crl", base) if tls.crl else None,
+    )
+
+
+def _admission(state: Path, name: str, tunnel: Tunnel) -> AdmissionPlan:
+    return AdmissionPlan(
+        authentication=tunnel.authentication,
+        verify_command=tunnel.tls.verify_command,
+        token_key=state / f"tokens/{name}.key",
+        clients=tunnel.clients,
+        only_known_clients=tunnel.only_known_clients,
+        address_pool=tunnel.address_pool,
+        addresses=state / f"addresses/{name}",
+        bans=state / "bans",
     )
 
 

@@ -17,6 +17,25 @@ from bridged.units import UnixSeconds
 
 
 @dataclass(frozen=True, slots=True)
+class AdmissionPlan:
+    """Whom a server lets in besides what TLS checks, and with what.
+
+    `authentication`: how passwords are checked (None: it asks for none). `verify_command`: asked about
+    certificates. Files: `token_key` has the key of tokens, `addresses` which client has which address of the
+    pool, `bans` the banned names.
+    """
+
+    authentication: Authentication | None = None
+    verify_command: tuple[str, ...] = ()
+    token_key: Path | None = None
+    clients: Mapping[str, Client] = field(default_factory=dict)
+    only_known_clients: bool = False
+    address_pool: AddressPool | None = None
+    addresses: Path | None = None
+    bans: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TunnelPlan:
     """Built from the configuration by `tunnel_credentials.plan_tunnel`.
 
@@ -24,9 +43,7 @@ class TunnelPlan:
     none); `crl_file`, `crl_mark`: its file, and how that was when it was read. `judge_peer`: why this plan
     would refuse a connected peer (None: it would not). `is_embedded`: certificates and list come from the
     embedded CA. `transport`: `udp`. `memory`: the file in which a client
-    remembers the server that worked last, and a server where its clients were. `authentication`: how a server
-    checks passwords (None: it asks for none); `token_key`: where the key of its tokens is kept.
-    `addresses`: the file that keeps which client has which address of the pool; `bans`: that of banned names.
+    remembers the server that worked last, and a server where its clients were.
     """
 
     name: str
@@ -47,13 +64,6 @@ class TunnelPlan:
     crl_next_update: UnixSeconds | None = None
     crl_file: Path | None = None
     crl_mark: FileMark | None = None
-    verify_command: tuple[str, ...] = ()
     judge_peer: Callable[[TlsSummary], PeerRefusedError | None] | None = None
     is_embedded: bool = False
-    authentication: Authentication | None = None
-    token_key: Path | None = None
-    clients: Mapping[str, Client] = field(default_factory=dict)
-    only_known_clients: bool = False
-    address_pool: AddressPool | None = None
-    addresses: Path | None = None
-    bans: Path | None = None
+    admission: AdmissionPlan = field(default_factory=AdmissionPlan)
