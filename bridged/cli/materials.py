@@ -53,6 +53,7 @@ class Materials:
         self._profile = profile
         self._folder = file.absolute().parent / (profile.directory or "")
         self._password_file = password_file
+        self._chain = ""
 
     def texts(self) -> dict[str, str]:
         """All texts.
@@ -86,6 +87,9 @@ class Materials:
                 take(partial(self._named, name, material, key, labels))
         if profile.key is not None:
             take(partial(self._key, profile.key))
+        # Beside a `ca`, the other certificates of a PKCS#12 file are not trusted: they complete our chain.
+        if profile.ca is not None and self._chain:
+            texts["own.crt"] = f"{texts.get('own.crt', '')}\n{self._chain}"
         if profile.extra_certificates is not None:
             take(partial(self._extended, texts, profile.extra_certificates))
         if profile.login is not None:
@@ -167,6 +171,8 @@ class Materials:
         return {}
 
     def _octets(self, material: Material, key: str) -> bytes:
+        from bridged.profiles.hints import typographic
+
         if material.text is not None:
             return material.text.encode()
         path = self._path(material)
@@ -177,7 +183,8 @@ class Materials:
             return read_octets(path)
         except (ConfigurationError, OSError, ValueError) as error:
             reason = error.reason if isinstance(error, ConfigurationError) else f"cannot be read: {error}"
-            reason = foreign_path(material.path or "", key) or reason
+            words = (material.path or "",)
+            reason = typographic(words) or foreign_path(material.path or "", key) or reason
             raise self._error(ConfigurationError(reason), material, key) from None
 
     def _path(self, material: Material) -> Path:
@@ -193,14 +200,15 @@ class Materials:
             return path
 
     def _opened(self, material: Material) -> dict[str, str]:
-        from bridged.tls.pkcs12 import needs_password, read_pkcs12
+        from bridged.tls.pkcs12 import is_legacy, needs_password, read_pkcs12
 
         content = self._octets(material, "pkcs12")
         name = shlex.quote(str(self._folder / material.path)) if material.path else "FILE"
         try:
             if material.text is not None:
                 content = base64.b64decode("".join(material.text.split()), validate=True)
-            password = self._password("the PKCS#12 file", required=False) if needs_password(content) else None
+            asks = needs_password(content) and not is_legacy(content)
+            password = self._password("the PKCS#12 file", required=False) if asks else None
             opened = read_pkcs12(content, name, password)
         except binascii.Error:
             reason = "the block is not Base64 text"
@@ -211,7 +219,7 @@ class Materials:
             self._say_open()
         texts = {"own.crt": opened.certificate_pem.decode(), "own.key": opened.key_pem.decode()}
         if opened.ca_pem:
-            texts["ca.crt"] = opened.ca_pem.decode()
+            self._chain = texts["ca.crt"] = opened.ca_pem.decode()
         return texts
 
     def _password(self, what: str, *, required: bool = True) -> bytes | None:

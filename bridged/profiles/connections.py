@@ -141,7 +141,7 @@ def _note(connection: Connection, fitting: list[Connection], first: Connection, 
 
 def _apply(profile: Profile, used: list[Connection]) -> None:
     first = used[0]
-    profile.remotes = [_remote(connection) for connection in used]
+    profile.remotes = list(dict.fromkeys(_remote(connection) for connection in used))
     _apply_shared(profile, first)
     if any(connection.exit_notify is not None for connection in used):
         profile.exit_notify = any(connection.exit_notify for connection in used)

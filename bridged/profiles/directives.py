@@ -58,7 +58,7 @@ NOTED: Final[Mapping[str, str]] = {
     ),
     **_each("down route-up route-pre-down ipchange dns-updown", _SCRIPT_NOTE),
     **_each(
-        "tls-ciphersuites tls-groups ecdh-curve tls-cert-profile",
+        "tls-groups ecdh-curve tls-cert-profile",
         "ignored: TLS uses its own list of strong suites and groups",
     ),
     **_each("inactive session-timeout single-session tls-exit", _STAYS_NOTE),

@@ -93,7 +93,8 @@ class Draft:
     `role`: a client's profile or a server's file. `needs`: abilities that the file needs and this version
     lacks. `seen`: each directive that was read. `general` applies outside of blocks; `connection` is where
     the reader is now. `markers`: directives written as `NAME [inline]`, and their lines. `inlined`:
-    directives that have a block. `tls_suites`: line of `tls-cipher`, and whether one of its suites is ours.
+    directives that have a block. `tls_suites` and `tls13_suites`: line of the list, and whether one
+    of its suites is ours.
     `fallback_cipher`: that of `data-ciphers-fallback`, which `cipher` does not change.
     `device_type` is that of `dev-type`, `device_kind` what the last `dev` begins with. The last of
     several lines counts, as in OpenVPN.
@@ -118,6 +119,7 @@ class Draft:
     digest: tuple[int, str] | None = None
     fallback_cipher: str | None = None
     tls_suites: tuple[int, bool] | None = None
+    tls13_suites: tuple[int, bool] | None = None
     markers: dict[str, int] = field(default_factory=dict)
     inlined: set[str] = field(default_factory=set)
     ignorable: set[str] = field(default_factory=set)

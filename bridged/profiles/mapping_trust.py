@@ -23,6 +23,9 @@ _PLAIN_SUITE: Final = re.compile(
     r"(ECDHE?|E?DHE|RSA|SRP|PSK|AES|CAMELLIA|SEED|DES|ARIA)[A-Z0-9]*(SHA\d*|MD5|1305|CCM8?)"
 )
 _OUR_SUITES: Final = re.compile(r"ECDHE(ECDSA|RSA)(AES(128|256)GCM|CHACHA20)|DHERSAAES(128|256)GCM")
+_OUR_SUITES_1_3: Final = frozenset(
+    {"TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_GCM_SHA256"}
+)
 
 
 # Trust
@@ -230,6 +233,12 @@ def _tls_cipher(draft: Draft, statement: Statement) -> None:
     draft.note(statement, "ignored: TLS uses its own list of strong suites and groups")
 
 
+def _tls_ciphersuites(draft: Draft, statement: Statement) -> None:
+    suites = argument(statement, "a list of TLS suites").upper().split(":")
+    draft.tls13_suites = (statement.line, any(suite in _OUR_SUITES_1_3 for suite in suites))
+    draft.note(statement, "ignored: TLS uses its own list of strong suites and groups")
+
+
 def _key_derivation(draft: Draft, statement: Statement) -> None:
     if argument(statement, "tls-ekm") != "tls-ekm":
         refuse("only tls-ekm is known")
@@ -261,6 +270,7 @@ TRUST_MAPPERS: Final[dict[str, Mapper]] = {
     "data-ciphers-fallback": _data_ciphers_fallback,
     "auth": _auth,
     "tls-cipher": _tls_cipher,
+    "tls-ciphersuites": _tls_ciphersuites,
     "tls-version-min": _tls_version_min,
     "tls-version-max": _tls_version_max,
     "key-derivation": _key_derivation,

@@ -68,14 +68,24 @@ def _settle_client(draft: Draft, source: str) -> list[ConfigurationError]:
 
 def _settle_suites(draft: Draft, source: str) -> list[ConfigurationError]:
     """Refuse what could never finish a handshake."""
-    if draft.tls_suites is None or draft.tls_suites[1] or draft.profile.version_max != "1.2":
+    old, new = draft.tls_suites or (0, True), draft.tls13_suites or (0, True)
+    profile = draft.profile
+    if profile.version_min == "1.3" and profile.version_max == "1.2":
+        reason = "is above `tls-version-max 1.2`: no version is left; remove one of both lines"
+        return [_error(reason, source, None, "tls-version-min")]
+    if (profile.version_min != "1.3" and old[1]) or (profile.version_max != "1.2" and new[1]):
         return []
-    reason = (
-        "allows only suites that bridged does not have, and `tls-version-max 1.2` rules out TLS 1.3; remove "
-        "one of both lines, or allow `TLS-ECDHE-ECDSA-WITH-AES-256-GCM-SHA384:"
-        "TLS-ECDHE-RSA-WITH-AES-256-GCM-SHA384` at both ends"
+    reason = "allows only suites that bridged does not have, and {}; remove one of both lines, or allow {}"
+    if profile.version_min == "1.3":
+        text = reason.format("`tls-version-min 1.3` rules out TLS 1.2", "`TLS_AES_256_GCM_SHA384`")
+        return [_error(text, source, new[0], "tls-ciphersuites")]
+    ours = "`TLS-ECDHE-ECDSA-WITH-AES-256-GCM-SHA384:TLS-ECDHE-RSA-WITH-AES-256-GCM-SHA384` at both ends"
+    only = (
+        "`tls-version-max 1.2` rules out TLS 1.3"
+        if profile.version_max == "1.2"
+        else "so does `tls-ciphersuites`"
     )
-    return [_error(reason, source, draft.tls_suites[0], "tls-cipher")]
+    return [_error(reason.format(only, ours), source, old[0], "tls-cipher")]
 
 
 def _settle_digest(draft: Draft) -> None:

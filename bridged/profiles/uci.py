@@ -31,6 +31,8 @@ _FLAGS: Final = frozenset(
     up-delay up-restart username-as-common-name""".split()  # noqa: SIM905
 )
 """Options without an argument: `1` says that they are set."""
+_JOINED: Final = frozenset({"data-ciphers", "ncp-ciphers", "tls-cipher", "tls-ciphersuites", "tls-groups"})
+"""Lists whose elements OpenWrt joins by colons."""
 _MAYBE_FLAGS: Final = frozenset({"server-bridge", "comp-lzo", "compress"})
 """Options whose argument may be missing: a bare `1` for these is the option alone."""
 
@@ -74,7 +76,11 @@ def read_uci(text: str, source: str) -> list[UciSection]:
             sections += [current] if current else []
         elif kind in ("option", "list") and rest:
             if current is not None:
-                _take(current, rest[0].replace("_", "-"), " ".join(rest[1:]), number, source)
+                name = rest[0].replace("_", "-")
+                if kind == "list" and name in _JOINED:
+                    _join(current, name, " ".join(rest[1:]), number)
+                else:
+                    _take(current, name, " ".join(rest[1:]), number, source)
         elif kind != "package":
             raise _wrong("is not UCI: a line begins with `config`, `option` or `list`", source, number)
     return sections
@@ -114,6 +120,15 @@ def _take(section: UciSection, name: str, value: str, line: int, source: str) ->
         section.statements.append(Statement((name, value), line))
     elif word:
         section.statements.append(Statement((name, *split_words(value, source, line)), line))
+
+
+def _join(section: UciSection, name: str, value: str, line: int) -> None:
+    """Add an element of a list to its one statement."""
+    for at, known in enumerate(section.statements):
+        if known.name == name:
+            section.statements[at] = Statement((name, f"{known.arguments[0]}:{value}"), known.line)
+            return
+    section.statements.append(Statement((name, value), line))
 
 
 def _wrong(reason: str, source: str, line: int | None) -> ConfigurationError:

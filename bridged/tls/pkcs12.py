@@ -43,6 +43,11 @@ def read_pkcs12(content: bytes, name: str, password: bytes | None = None) -> Pkc
         ConfigurationError: it is no PKCS#12 file, has another password, or has no certificate with its key.
             The message says what to do.
     """
+    if is_legacy(content):
+        raise ConfigurationError(
+            "is encrypted by RC2 or RC4, as old programs did; OpenVPN with OpenSSL 3 cannot open it either. "
+            f"{_conversion(content, name)}"
+        )
     try:
         found = pkcs12.load_pkcs12(content, password)
     except Exception as error:  # the library raises several unrelated types for unreadable files
@@ -50,9 +55,8 @@ def read_pkcs12(content: bytes, name: str, password: bytes | None = None) -> Pkc
             raise ConfigurationError("is not a PKCS#12 file") from error
         why = "without a password" if password is None else "with this password"
         raise ConfigurationError(
-            f"cannot be opened {why}. Give the right one by `--password-file FILE`, or write a copy that has "
-            f"none, and use that: `{copy_command(content, name)}`; delete all.pem and the copy once you "
-            "have joined"
+            f"cannot be opened {why}. Give the right one by `--password-file FILE`. Or: "
+            f"{_conversion(content, name)}"
         ) from error
     if found.cert is None or found.key is None:
         raise ConfigurationError("holds no certificate with its private key")
@@ -63,9 +67,21 @@ def read_pkcs12(content: bytes, name: str, password: bytes | None = None) -> Pkc
     )
 
 
+def is_legacy(content: bytes) -> bool:
+    """Whether a cipher of it is one that OpenSSL 3 has left to its legacy provider."""
+    return any(kind in content for kind in _LEGACY)
+
+
+def _conversion(content: bytes, name: str) -> str:
+    return (
+        f"Write a copy without a password, and use that: `{copy_command(content, name)}`; delete all.pem and "
+        "the copy once you have joined"
+    )
+
+
 def copy_command(content: bytes, name: str) -> str:
     """The shell command that writes a copy without a password. It asks for the present one."""
-    legacy = " -legacy" if any(kind in content for kind in _LEGACY) else ""
+    legacy = " -legacy" if is_legacy(content) else ""
     return (
         f"openssl pkcs12{legacy} -in {name} -noenc -out all.pem && "
         "openssl pkcs12 -export -in all.pem -passout pass: -out open.p12"

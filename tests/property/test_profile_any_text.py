@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import io
+import shutil
+import tempfile
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+    pkcs12,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridged.addresses import Endpoint, Remote
+from bridged.addresses import FAMILIES, Endpoint, MacAddress, Remote
 from bridged.cli.main import main
+from bridged.cli.materials import Materials
 from bridged.configuration.load import parse
 from bridged.errors import ConfigurationError, ConfigurationErrors
+from bridged.pki import EmbeddedCa
 from bridged.profiles import (
     ClientProfile,
     Material,
@@ -148,10 +160,12 @@ def test_junk_gets_one_answer_and_sends_no_escape_sequence_to_a_terminal(tmp_pat
 roles = st.sampled_from([None, "server", "client"])
 texts = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=30)
 remotes = st.builds(
-    lambda host, port: Remote(Endpoint.of(host, port)),
+    lambda host, port, family: Remote(Endpoint.of(host, port), family),
     st.one_of(st.from_regex(r"[a-z][a-z0-9]{0,19}", fullmatch=True), st.ip_addresses().map(str)),
     st.integers(1, 65535),
-)
+    st.sampled_from(FAMILIES),
+).filter(lambda remote: not remote.server.is_numeric or remote.admits(remote.server))
+macs = st.binary(min_size=5, max_size=5).map(lambda rest: MacAddress(b"\x02" + rest))
 sizes = st.sampled_from([(None, None), (0, None), (1300, None), (None, 1400)])
 
 
@@ -166,6 +180,8 @@ def profiles(draw):
     name = dict.fromkeys(("peer_name", "peer_name_prefix", "peer_subject"))
     name[draw(st.sampled_from(sorted(name)))] = draw(st.none() | texts)
     mss, wan_mtu = draw(sizes)
+    asked = st.sampled_from([None, "1.2", "1.3"])
+    versions = draw(st.tuples(asked, asked).filter(lambda pair: pair != ("1.3", "1.2")))
     # A configuration has always both times.
     ping, restart = draw(st.just((None, None)) | st.tuples(st.integers(0, 100), st.integers(200, 1000)))
     return Profile(
@@ -180,20 +196,25 @@ def profiles(draw):
         peer_fingerprints=draw(st.lists(st.from_regex(r"[0-9a-f]{64}", fullmatch=True), max_size=2)),
         peer_role=draw(roles),
         **name,
-        version_min=draw(st.sampled_from([None, "1.2", "1.3"])),
-        version_max=draw(st.sampled_from([None, "1.2", "1.3"])),
+        version_min=versions[0],
+        version_max=versions[1],
         wrap=wrap,
         wrap_key=None if wrap == "none" else material(wrap),
         wrap_direction=draw(st.sampled_from([None, 0, 1])) if wrap == "tls-auth" else None,
         wrap_digest=draw(st.sampled_from(["SHA1", "SHA512"])) if wrap == "tls-auth" else None,
         ciphers=draw(st.lists(st.sampled_from(CIPHERS), unique=True)),
         tap_name=draw(st.sampled_from([None, "tap7", "vpn"])),
+        tap_mac=draw(st.none() | macs),
         mtu=draw(st.none() | st.integers(576, 9000)),
         mss=mss,
         wan_mtu=wan_mtu,
         ping_seconds=ping,
         restart_seconds=restart,
         renegotiate_seconds=draw(st.none() | st.integers(0, 86400)),
+        renegotiate_bytes=draw(st.none() | st.integers(1 << 20, 1 << 40)),
+        renegotiate_packets=draw(st.none() | st.integers(1 << 10, 1 << 31)),
+        transition_seconds=draw(st.none() | st.integers(60, 3600)),
+        replay_window=draw(st.none() | st.sampled_from([64, 128, 1024])),
         handshake_seconds=draw(st.none() | st.integers(5, 3600)),
         exit_notify=draw(st.sampled_from([None, True, False])),
     )
@@ -261,3 +282,59 @@ def test_only_whole_pem_blocks_are_taken_from_any_lines(lines):
     assert found.count(b"-----BEGIN PRIVATE KEY-----") == found.count(b"-----END PRIVATE KEY-----")
     assert b"END X" not in found and b"BEGIN X" not in found
     assert pem_blocks(found, PRIVATE_KEYS) == found and b"\0" not in found
+
+
+@pytest.fixture(scope="module")
+def good_files():
+    """Files that fit together, by the directive that names them."""
+    authority = EmbeddedCa.create(Path(tempfile.mkdtemp()) / "state")
+    identity = authority.issue("site", "client", days=30)
+    own = x509.load_pem_x509_certificate(identity.certificate_pem)
+    key = load_pem_private_key(bytes(identity.key_pem), None)
+    locked = BestAvailableEncryption(b"secret")
+    yield {
+        "ca": authority.certificate_pem,
+        "cert": identity.certificate_pem,
+        "key": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, locked),
+        "pkcs12": pkcs12.serialize_key_and_certificates(b"x", key, own, [], locked),
+        "tls-crypt": (authority.directory / "tls-crypt.key").read_bytes(),
+        "crl-verify": b"",
+    }
+    shutil.rmtree(authority.directory)
+
+
+changes = st.lists(
+    st.tuples(
+        st.floats(0, 1),
+        st.sampled_from([b"", b"\0", b"\n", b"\xff", b"\x1b[2J", b"-----END X-----\n", b"A" * 99]),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(st.sampled_from(["ca", "cert", "key", "pkcs12", "tls-crypt", "crl-verify"]), changes, st.booleans())
+def test_junk_in_a_named_file_is_refused_or_read_and_never_raises(good_files, which, spoilt, is_cut):
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        lines = ["client", "dev tap", "remote h", "askpass password"]
+        for directive, content in good_files.items():
+            if directive == which:
+                for place, piece in spoilt:
+                    at = int(place * len(content))
+                    content = content[:at] + piece + content[at + len(piece) :]
+                content = content[: len(content) // 2] if is_cut else content
+            elif directive in ("pkcs12", "crl-verify"):
+                continue
+            (folder / directive).write_bytes(content)
+            lines.append(f"{directive} {directive}")
+        (folder / "password").write_text("secret")
+        profile = parse_profile("\n".join(lines), "p.ovpn")
+        try:
+            texts = Materials(profile, folder / "p.ovpn").texts()
+        except (ConfigurationError, ConfigurationErrors) as error:
+            assert all(line.isprintable() for line in str(error).splitlines())
+        else:
+            trust = Trust(certificate=texts["own.crt"], key=texts["own.key"], ca=texts["ca.crt"])
+            shown = render_yaml(to_configuration(profile, trust, tunnel_name="t", bridge="br0"))
+            assert all(line.isprintable() for line in shown.splitlines())

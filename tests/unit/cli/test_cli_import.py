@@ -128,6 +128,16 @@ def test_a_pkcs12_file_with_a_password_is_opened(bridged, site, is_inline):
     assert "cannot be opened with this password" in refused(bridged, "--password-file", "pass")
 
 
+def test_beside_a_ca_the_certificates_of_a_pkcs12_file_complete_our_chain_and_are_not_trusted(bridged, site):
+    own, ca = (x509.load_pem_x509_certificate(site[name]) for name in ("client.crt", "ca.crt"))
+    other = Authority("Another")
+    content = pkcs12.serialize_key_and_certificates(b"b", key_of(site), own, [ca], NoEncryption())
+    lay_down({"ca.crt": other.pem, "site.p12": content}, HEAD + "ca ca.crt\npkcs12 site.p12\n")
+    tls = imported(bridged)[0].tunnels["p"].tls
+    assert tls.ca.encode() == other.pem
+    assert tls.certificate.encode() == site["client.crt"] + b"\n" + site["ca.crt"]
+
+
 # PEM as other programs write it
 
 
@@ -166,6 +176,25 @@ def test_a_certificate_that_has_expired_is_said(bridged, site):
     pem = {"ca.crt": authority.pem, "client.crt": old.certificate_pem, "client.key": old.key_pem}
     lay_down(pem, HEAD + FILES)
     assert "warning: the certificate expired on" in imported(bridged)[1]
+
+
+@pytest.mark.parametrize("cipher", ["des3", "aes256", "camellia128", "aria192"])
+def test_keys_of_every_cipher_of_openssl_are_opened(bridged, site, cipher):
+    command = f"openssl ec -{cipher} -passout pass:secret -out locked.key"
+    subprocess.run(command.split(), input=site["client.key"], check=True, capture_output=True, timeout=30)
+    lay_down({**site, "pass": b"secret"}, HEAD + FILES.replace("client.key", "locked.key") + "askpass pass\n")
+    assert b"Proc-Type: 4,ENCRYPTED" in Path("locked.key").read_bytes()
+    assert same_key(imported(bridged)[0].tunnels["p"], site)
+
+
+def test_a_typographic_character_in_a_file_s_name_is_named(bridged, site):
+    lay_down(
+        site,
+        HEAD + FILES.replace("ca ca.crt", "ca \u201cca.crt\u201d").replace("client.key", "client.key\u00a0"),
+    )
+    errors = refused(bridged)
+    assert "p.ovpn:6: ca: " in errors and "U+201C" in errors
+    assert "p.ovpn:8: key: " in errors and "U+00A0" in errors
 
 
 # Paths of Windows

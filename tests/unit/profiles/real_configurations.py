@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from bridged.profiles.not_yet import Ability
+
 TABLE = Path(__file__).with_name("real_configurations.txt")
 ADDRESSES = "10.8.0.1 255.255.255.0 10.8.0.50 10.8.0.100"
 
@@ -85,6 +87,14 @@ PUSHED = {
     "route-gateway": "route-gateway 10.8.0.1",
     "topology": "topology subnet",
 }
+ABILITIES: dict[Ability, frozenset[str]] = {
+    "compression": frozenset({"comp-lzo", "compress"}),
+    "passwords": frozenset(
+        {"auth-user-pass", "client-cert-not-required", "username-as-common-name", "plugin"}
+    ),
+    "client_settings": frozenset({"ccd-exclusive"}),
+    "vlans": frozenset({"vlan-tagging"}),
+}
 BLOCKS = {"ca": "ca.crt", "cert": "own.crt", "key": "own.key", "tls-auth": "ta.key"}
 
 
@@ -103,8 +113,21 @@ class Row:
     @property
     def secures_nothing(self) -> bool:
         """No encryption, no authentication, or neither certificates nor a key: refused for good."""
-        names = {entry.strip("<>").split()[0] for entry in self.entries}
-        return "cipher none" in self.entries or not names & {"ca", "secret", "pkcs12"}
+        return "cipher none" in self.entries or not self._names & {"ca", "secret", "pkcs12"}
+
+    @property
+    def abilities(self) -> set[Ability]:
+        """What a program must be able to do for it, as far as not every one can."""
+        found = {ability for ability, names in ABILITIES.items() if self._names & names}
+        if any(entry.startswith("proto tcp") for entry in self.entries):
+            found.add("tcp")
+        if self.role == "link":
+            found.add("static_key" if "secret" in self._names else "point_to_point")
+        return found
+
+    @property
+    def _names(self) -> set[str]:
+        return {entry.strip("<>").split()[0] for entry in self.entries}
 
     def text(self, files: dict[str, str]) -> str:
         """The file. `files`: the texts for inline blocks, by file name."""

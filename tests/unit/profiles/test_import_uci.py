@@ -55,6 +55,11 @@ def test_the_enabled_section_is_chosen_or_the_one_that_is_named():
         read_file("client\n", "x.ovpn", "x")
 
 
+def test_lists_are_joined_as_openwrt_does():
+    lines = "\tlist data_ciphers 'AES-128-GCM'\n\tlist data_ciphers 'AES-256-GCM'\n"
+    assert read_file(SERVER + lines, "openvpn").profile.ciphers == ["AES-128-GCM", "AES-256-GCM"]
+
+
 def test_a_broken_line_is_named():
     with pytest.raises(ConfigurationError, match=r"openvpn:17.*not UCI"):
         read_file(SERVER + "frobnicate\n", "openvpn")

@@ -260,6 +260,13 @@ def test_directives_of_the_whole_file_cannot_stand_in_a_block():
     assert error.key == "cipher" and "above the blocks" in error.reason
 
 
+def test_a_server_that_is_named_twice_is_tried_once():
+    assert [str(one) for one in read("remote a\nremote b\nremote a", base=NO_REMOTE).remotes] == [
+        "a:1194",
+        "b:1194",
+    ]
+
+
 def test_only_blocks_count_where_there_are_any():
     profile = read(connection("remote a"))
     assert [str(remote) for remote in profile.remotes] == ["a:1194"]
@@ -463,6 +470,25 @@ def test_a_profile_without_a_common_suite_is_refused_unless_tls_1_3_remains(suit
     else:
         (error,) = refusals(f"tls-cipher {suites}\ntls-version-max 1.2")
         assert error.line == 4 and error.key == "tls-cipher" and "remove one of both lines" in error.reason
+
+
+@pytest.mark.parametrize(
+    ("lines", "key"),
+    [
+        ("tls-ciphersuites TLS_AES_128_CCM_SHA256\ntls-version-min 1.3", "tls-ciphersuites"),
+        ("tls-ciphersuites TLS_AES_128_CCM_SHA256\ntls-cipher TLS-RSA-WITH-AES-128-GCM-SHA256", "tls-cipher"),
+        ("tls-version-min 1.3\ntls-version-max 1.2", "tls-version-min"),
+        ("tls-ciphersuites TLS_AES_128_CCM_SHA256", ""),
+        ("tls-ciphersuites TLS_AES_128_CCM_SHA256:TLS_AES_128_GCM_SHA256\ntls-version-min 1.3", ""),
+        ("tls-cipher TLS-RSA-WITH-AES-128-GCM-SHA256\ntls-version-min 1.3", ""),
+    ],
+)
+def test_lines_about_tls_that_leave_nothing_together_are_refused(lines, key):
+    if not key:
+        read(lines)
+        return
+    (error,) = refusals(lines)
+    assert error.key == key and "remove one of both lines" in error.reason
 
 
 def test_data_ciphers_default_stands_for_all_of_ours():
