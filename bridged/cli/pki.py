@@ -95,6 +95,10 @@ def invite(
         bool,
         typer.Option("--replace", help="Invite a site again and revoke its former certificate at once."),
     ] = False,
+    password: Annotated[
+        bool,
+        typer.Option("--password", help="The server asks for a user name and a password (`authentication`)."),
+    ] = False,
     config: Config = DEFAULT_CONFIG,
 ) -> None:
     """Write an .ovpn file for a new site, for `bridged join` and for OpenVPN 2.4 to 2.7."""
@@ -121,6 +125,7 @@ def invite(
                 certificate_pem=identity.certificate_pem.decode(),
                 key_pem=identity.key_pem.decode(),
                 tls_crypt_key=authority.tls_crypt_key,
+                asks_password=password,
             )
             write(output, serialize_profile(profile), private=True)
         except BaseException:

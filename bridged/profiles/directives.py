@@ -111,7 +111,8 @@ REFUSED: Final[Mapping[str, str]] = {
     "at both ends",
     "capath": "folders of certificates are not supported; name one file with all of them: `ca FILE`",
     "verify-hash": "pins a CA; put only that CA into `ca`, or pin the peer with `peer-fingerprint`",
-    "tls-verify": "the script is not run; use verify-x509-name or peer-fingerprint instead",
+    "tls-verify": "the script is not run; use verify-x509-name or peer-fingerprint instead, or remove the "
+    "line and write `tls: {verify_command: [SCRIPT]}` at a server",
     **_each("bind-dev mark", "not supported by this version; remove the line if the default route is right"),
     "config": "other files are not read; copy their lines into this one",
 }

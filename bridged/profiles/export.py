@@ -38,7 +38,10 @@ verb 3
 
 @dataclass(frozen=True, slots=True)
 class ClientProfile:
-    """The contents of an invitation. `server_name`: common name of the server's certificate."""
+    """The contents of an invitation. `server_name`: common name of the server's certificate.
+
+    `asks_password`: the user is asked for name and password.
+    """
 
     name: str
     remote: Endpoint
@@ -47,12 +50,15 @@ class ClientProfile:
     certificate_pem: str
     key_pem: str = field(repr=False)
     tls_crypt_key: str = field(repr=False)
+    asks_password: bool = False
 
 
 def serialize_profile(profile: ClientProfile) -> str:
     """The text of the `.ovpn` file. It is secret."""
     heading = what_is_left_to_do(profile.name, str(profile.remote))
     body = _BODY.format(host=profile.remote.host, port=profile.remote.port, server_name=profile.server_name)
+    if profile.asks_password:
+        body += "auth-user-pass\n"
     blocks = (
         ("ca", profile.ca_pem),
         ("cert", profile.certificate_pem),

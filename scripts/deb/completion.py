@@ -18,6 +18,7 @@ _PATHS: Final = {
 }
 _KINDS: Final = {
     ("kick", "NAME"): "peers",
+    ("ban", "NAME"): "peers",
     ("revoke", "NAME"): "peers",
     ("kick", "--tunnel"): "tunnels",
     ("stations add", "--peer"): "peers",

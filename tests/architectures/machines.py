@@ -46,6 +46,7 @@ PACKAGES = (
         "markdown-it-py",
         "mdurl",
         "packaging",
+        "pamela",
         "pluggy",
         "pycparser",
     ),

@@ -170,3 +170,14 @@ def test_one_time_codes_by_static_challenge_by_question_and_by_a_second_connecti
             end.started.wait_for_output("CRV1:R,E:", 10)
         wait_for_event(daemon, "handshake_failed", "auth_failed", "CRV1")
         assert TOTP_SECRET not in daemon.log
+
+
+def test_a_client_hears_that_a_slow_decision_takes_longer(sites: TwoSites, tmp_path: Path) -> None:
+    script = tmp_path / "slow"
+    script.write_text("#!/bin/sh\nsleep 6\n")
+    script.chmod(0o700)
+    profile = Profile()
+    tunnel = {"authentication": {"command": [str(script)], "command_seconds": 90}}
+    with joined(sites, profile, "server", tunnel=tunnel, extra=(login_file(tmp_path),)) as ends:
+        assert "AUTH_PENDING,timeout 95" in ends.theirs.log
+        ends.ping_both_ways()

@@ -25,8 +25,7 @@ class Bans:
         self._until: dict[str, float] = {}
 
     def until(self, name: str, now: float) -> float | None:
-        """Until when this name is banned (0: for ever); None: it is not."""
-        self._refresh()
+        """Until when this name is banned (0: for ever), as of the last `refresh`; None: it is not."""
         until = self._until.get(name)
         return None if until is None or (until and until <= now) else until
 
@@ -39,7 +38,7 @@ class Bans:
         """
         if not name or "\n" in name or not name.isprintable():
             raise ValueError("cannot be a name")
-        self._refresh()
+        self.refresh()
         if name not in self._until and len(self._until) >= NAMES_MAX:
             raise ValueError(f"more than {NAMES_MAX} names are banned")
         self._until[name] = until
@@ -51,7 +50,7 @@ class Bans:
         Raises:
             OSError: the file cannot be written.
         """
-        self._refresh()
+        self.refresh()
         if self._until.pop(name, None) is None:
             return False
         self._save()
@@ -59,10 +58,11 @@ class Bans:
 
     def all(self, now: float) -> dict[str, float]:
         """Every banned name, and until when."""
-        self._refresh()
+        self.refresh()
         return {name: until for name, until in self._until.items() if not until or until > now}
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
+        """Read the file if it has changed."""
         if self._path is None:
             return
         try:

@@ -25,6 +25,10 @@ class ClientRules:
         self._addresses = AddressBook(sessions.plan.admission.addresses)
         self._bans = Bans(sessions.plan.admission.bans)
 
+    def refresh(self) -> None:
+        """Before `objection` is asked: read the bans if they have changed."""
+        self._bans.refresh()
+
     def objection(self, name: str) -> str | None:
         """Why the client of this name may not be connected now; None: it may. For the client's eyes."""
         plan, now = self._sessions.plan, unix_now()

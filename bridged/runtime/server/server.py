@@ -124,6 +124,7 @@ class ServerRole:
 
     def _enforce(self) -> None:
         """End the sessions of clients that may not be here any more."""
+        self._rules.refresh()
         for link in list(self._sessions.links.values()):
             objection = self._rules.objection(link.name) if link.is_attached else None
             if objection is not None:
@@ -240,6 +241,7 @@ class ServerRole:
         link.session.admit(peer_id, self._sessions.now(), push, token)
 
     def _may_be_here(self, link: PeerLink) -> bool:
+        self._rules.refresh()
         objection = self._rules.objection(link.name)
         if objection is not None:
             link.session.refuse("client_refused", objection, self._sessions.now())

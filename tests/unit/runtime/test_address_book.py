@@ -66,12 +66,15 @@ def test_a_damaged_file_costs_no_more_than_its_content(tmp_path: Path, content: 
 
 def test_a_ban_ends_at_its_time_or_when_it_is_lifted(tmp_path: Path) -> None:
     bans, daemon = Bans(tmp_path / "bans"), Bans(tmp_path / "bans")
+    daemon.refresh()
     assert daemon.until("a b", 100.0) is None
     bans.ban("a b", 200.0)
     bans.ban("c", 0.0)
+    daemon.refresh()
     assert (daemon.until("a b", 100.0), daemon.until("a b", 201.0)) == (200.0, None)
     assert daemon.until("c", 1e12) == 0.0
     assert bans.lift("c") and not bans.lift("c")
+    daemon.refresh()
     assert daemon.until("c", 0.0) is None and daemon.all(100.0) == {"a b": 200.0}
     with pytest.raises(ValueError, match="name"):
         bans.ban("a\n0 b", 0.0)
