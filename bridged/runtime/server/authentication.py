@@ -35,7 +35,7 @@ from bridged.units import PeerHandle
 CHECKS_AT_ONCE: Final = 2
 """Each hash takes 19 MiB of memory."""
 COMMANDS_AT_ONCE: Final = 8
-WAITING_MAX: Final = 64
+WAITING_MAX: Final = 512
 VERIFY_SECONDS: Final = 10.0
 PATIENCE_SECONDS: Final = 5.0
 """After this long a client is told that its login takes longer (AUTH_PENDING)."""

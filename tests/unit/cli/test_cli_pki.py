@@ -133,6 +133,13 @@ def test_invite_writes_a_private_file_that_join_turns_into_a_client(bridged, ser
     assert mode("far") == mode("far/joined") == mode("far/joined/site-b") == 0o700
 
 
+def test_an_invitation_to_a_server_with_passwords_becomes_a_client_with_a_login(bridged, server):
+    bridged("invite", "site-b", "--password", "--state", "state", "--output", "site-b.ovpn")
+    status, _, errors = bridged("join", "site-b.ovpn", "--bridge", "br0", "--output", "client.yaml")
+    assert status == 0 and "login.password" in errors
+    assert load(Path("client.yaml")).tunnels["site-b"].login.password == str(Path("site-b.login").absolute())
+
+
 def test_join_without_state_keeps_everything_in_the_one_file(bridged, server, tmp_path):
     bridged("invite", "site-b", "--state", "state", "--output", "site-b.ovpn")
     status, out, _ = bridged("join", "site-b.ovpn", "--bridge", "br0")
