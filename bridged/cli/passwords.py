@@ -108,7 +108,7 @@ def pam(
         Path, typer.Argument(metavar="FILE", help="User name in the first line, password in the second.")
     ],
 ) -> None:
-    """Ask PAM whether a password is right: for `authentication: {command: [/usr/bin/bridged, pam, SERVICE]}`.
+    """Ask PAM whether a password is right; made to be the `command` of `authentication`.
 
     Exit status: 0 right, 1 wrong, 3 PAM cannot say. It asks with the rights of its caller.
     """

@@ -76,6 +76,12 @@ def init(
     say(f"next: `bridged invite NAME --state {shlex.quote(str(state))} --output NAME.ovpn` for each site")
 
 
+AsksPassword = Annotated[
+    bool,
+    typer.Option("--password", help="The server asks for a user name and a password (`authentication`)."),
+]
+
+
 def invite(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="The site's name, as `bridged status` shows it.")
@@ -95,10 +101,7 @@ def invite(
         bool,
         typer.Option("--replace", help="Invite a site again and revoke its former certificate at once."),
     ] = False,
-    password: Annotated[
-        bool,
-        typer.Option("--password", help="The server asks for a user name and a password (`authentication`)."),
-    ] = False,
+    password: AsksPassword = False,
     config: Config = DEFAULT_CONFIG,
 ) -> None:
     """Write an .ovpn file for a new site, for `bridged join` and for OpenVPN 2.4 to 2.7."""
