@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, Literal
 
@@ -16,14 +16,17 @@ __all__ = [
     "Family",
     "MacAddress",
     "Remote",
+    "TransportName",
     "is_host_name",
     "network_of",
     "packed_address",
 ]
 
-Family = Literal["udp", "udp4", "udp6"]
-"""How a tunnel reaches a server: by UDP over IPv4, over IPv6, or over whichever answers first."""
-FAMILIES: Final[tuple[Family, ...]] = ("udp", "udp4", "udp6")
+TransportName = Literal["udp", "tcp"]
+"""What carries a tunnel's packets."""
+Family = Literal["udp", "udp4", "udp6", "tcp", "tcp4", "tcp6"]
+"""How a tunnel reaches a server: by UDP or TCP, over IPv4, over IPv6, or over whichever answers first."""
+FAMILIES: Final[tuple[Family, ...]] = ("udp", "udp4", "udp6", "tcp", "tcp4", "tcp6")
 
 _MAPPED = bytes(10) + b"\xff\xff"
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
@@ -35,18 +38,19 @@ class Endpoint:
     """A transport address of a peer: IP address text without brackets, and port 0..65535.
 
     IPv4-mapped IPv6 addresses become IPv4: one peer has one endpoint, whatever the family of our socket.
-    IPv6 link-local addresses keep their `%zone`.
+    IPv6 link-local addresses keep their `%zone`. A TCP connection is never the same endpoint as a UDP port.
     """
 
     host: str
     port: int
+    transport: TransportName = "udp"
 
     @classmethod
-    def of(cls, host: str, port: int) -> Endpoint:
+    def of(cls, host: str, port: int, transport: TransportName = "udp") -> Endpoint:
         """Build from what a socket reports; turn IPv4-mapped IPv6 addresses into IPv4."""
         if host.startswith("::ffff:") and "." in host:
             host = host[7:]
-        return cls(host, port)
+        return cls(host, port, transport)
 
     @classmethod
     def parse(cls, text: str, default_port: int | None = None) -> Endpoint:
@@ -79,15 +83,21 @@ class Endpoint:
     def is_ipv6(self) -> bool:
         return ":" in self.host
 
-    def __str__(self) -> str:
+    @property
+    def address(self) -> str:
+        """Host and port, without the transport."""
         return f"[{self.host}]:{self.port}" if self.is_ipv6 else f"{self.host}:{self.port}"
+
+    def __str__(self) -> str:
+        return self.address if self.transport == "udp" else f"{self.address}/{self.transport}"
 
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """A server to connect to: a name or an address, and the IP family to use.
+    """A server to connect to: a name or an address, the transport and the IP family to use.
 
-    Written `host:port`, or `host:port/udp4` or `host:port/udp6` to use one family only.
+    Written `host:port`, or `host:port/udp4` or `host:port/udp6` to use one family only; with `/tcp`, `/tcp4`
+    or `/tcp6` by TCP. `server` has the transport of `family`.
     """
 
     server: Endpoint
@@ -95,7 +105,7 @@ class Remote:
 
     @classmethod
     def parse(cls, text: str, default_port: int | None = None) -> Remote:
-        """Read `host:port` with an optional `/udp`, `/udp4` or `/udp6`; the host as in `Endpoint.parse`.
+        """Read `host:port` with an optional `/` and one of FAMILIES; the host as in `Endpoint.parse`.
 
         Raises:
             ValueError: an unknown family, an address of the other family, or what `Endpoint.parse` refuses.
@@ -103,8 +113,12 @@ class Remote:
         where, separator, word = text.strip().partition("/")
         family: Family | None = next((known for known in FAMILIES if known == word), None)
         if separator and family is None:
-            raise ValueError(f"{text!r}: after `/` comes udp4 or udp6, as in vpn.example.net:1194/udp4")
-        remote = cls(Endpoint.parse(where, default_port), family or "udp")
+            raise ValueError(
+                f"{text!r}: after `/` comes udp4, udp6, tcp, tcp4 or tcp6, as in vpn.example.net:443/tcp"
+            )
+        family = family or "udp"
+        server = Endpoint.parse(where, default_port)
+        remote = cls(replace(server, transport=_transport_of(family)), family)
         if remote.server.is_numeric and not remote.admits(remote.server):
             kind = "IPv6" if remote.server.is_ipv6 else "IPv4"
             raise ValueError(f"{text!r}: {remote.family} cannot reach an {kind} address")
@@ -112,10 +126,14 @@ class Remote:
 
     def admits(self, endpoint: Endpoint) -> bool:
         """Whether `endpoint`, which is numeric, is of the wanted family."""
-        return self.family == "udp" or (self.family == "udp6") is endpoint.is_ipv6
+        return self.family in ("udp", "tcp") or self.family.endswith("6") is endpoint.is_ipv6
 
     def __str__(self) -> str:
-        return str(self.server) if self.family == "udp" else f"{self.server}/{self.family}"
+        return self.server.address if self.family == "udp" else f"{self.server.address}/{self.family}"
+
+
+def _transport_of(family: Family) -> TransportName:
+    return "tcp" if family.startswith("tcp") else "udp"
 
 
 def is_host_name(text: str) -> bool:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import errno
 import socket
+from typing import Literal
 
 from bridged.addresses import Endpoint
 
 SockAddress = tuple[str, int] | tuple[str, int, int, int]
 """What `sendmsg` takes and `recvmsg` returns, in the socket's own family."""
+StreamAddress = tuple[str, int, Literal["tcp"]]
+"""Names the far end of a TCP connection; never equal to a `SockAddress`."""
 
 
 def to_sockaddr(endpoint: Endpoint, family: int) -> SockAddress:
@@ -33,9 +36,11 @@ def to_sockaddr(endpoint: Endpoint, family: int) -> SockAddress:
     return socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, host)), endpoint.port, 0, scope
 
 
-def to_endpoint(address: SockAddress) -> Endpoint:
-    """The endpoint of a socket address, as `to_sockaddr` made it."""
+def to_endpoint(address: SockAddress | StreamAddress) -> Endpoint:
+    """The endpoint of a socket address, as `to_sockaddr` made it, or of a TCP connection."""
     host, port = address[0], address[1]
+    if len(address) == 3:
+        return Endpoint(host, port, address[2])
     if len(address) == 4 and address[3] and "%" not in host:
         try:
             host = f"{host}%{socket.if_indextoname(address[3])}"

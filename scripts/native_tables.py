@@ -85,7 +85,7 @@ def settings_from_python() -> str:
             "    pub fn parse(self, py: Python<'_>) -> PyResult<worker::Settings> {\n",
             "        Ok(worker::Settings {\n            tunnel: self.tunnel,\n",
             "            tap: self.tap.into(),\n",
-            "            bind: self.bind.map(|endpoint| endpoint.parse(py)).transpose()?,\n",
+            "            bind: self.bind.map(|bind| bind.parse(py)).transpose()?.map(|bind| bind.address),\n",
             *(f"            {row.name}: {_made_from(row)},\n" for row in rows().values()),
             "        })\n    }\n}\n",
         )

@@ -88,6 +88,7 @@ DROP_REASONS: Final = (
     DropReason("emsgsize", "size", _DATA, "The kernel refused a datagram as too large for the path."),
     DropReason("tap_full", "overflow", _DATA, "The TAP takes no more frames at the moment."),
     DropReason("udp_send_full", "overflow", _DATA, "The socket's send buffer is full."),
+    DropReason("tcp_send_full", "overflow", _DATA, "The peer's TCP connection takes no more at the moment."),
     DropReason("control_queue_full", "overflow", _DATA, "Too many control packets wait to be handled."),
     DropReason("event_queue_full", "overflow", _DATA, "Too many events wait to be handled."),
     DropReason("handshake_rate", "overflow", _EVERYWHERE, "Too many hard resets arrive."),

@@ -31,6 +31,7 @@ from bridged.dataplane.contract import (
     StationEvent,
     StationEvents,
     StationMoved,
+    StreamClosed,
     TapFailed,
     TapPort,
 )
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from bridged import _native
     from bridged._native import _PeerSnapshot
 
-SEAM: Final = 13
+SEAM: Final = 14
 """Interface version; must equal SEAM in native/py."""
 
 _WHAT_TO_DO: Final = "install a wheel that contains it, or install Rust and run `make setup`"
@@ -123,6 +124,12 @@ class NativeDataPlane:
 
     def use_socket(self, descriptor: int | None) -> None:
         self._plane.use_socket(descriptor)
+
+    def adopt_stream(self, descriptor: int, endpoint: Endpoint, received: bytes) -> None:
+        self._plane.adopt_stream(descriptor, endpoint, received)
+
+    def close_stream(self, endpoint: Endpoint) -> None:
+        self._plane.close_stream(endpoint)
 
     def inherit_sockets(self, descriptors: Sequence[int]) -> None:
         self._plane.inherit_sockets(list(descriptors))
@@ -262,6 +269,7 @@ def _handle(number: int | None) -> PeerHandle | None:
 
 _EVENTS: Final[dict[str, Callable[..., DataplaneEvent]]] = {
     "control_received": lambda datagram, source: ControlReceived(datagram, Endpoint(*source)),
+    "stream_closed": lambda endpoint, reason: StreamClosed(Endpoint(*endpoint), reason),
     "peer_floated": lambda handle, now, before: PeerFloated(handle, Endpoint(*now), Endpoint(*before)),
     "peer_expired": PeerExpired,
     "session_unknown": SessionUnknown,

@@ -15,6 +15,8 @@ from bridged.dataplane.contract.events import (
     PeerFloated,
     SessionUnknown,
     StationMoved,
+    StreamClosed,
+    StreamEnd,
     TapFailed,
 )
 from bridged.dataplane.contract.limits import (
@@ -29,6 +31,10 @@ from bridged.dataplane.contract.limits import (
     OCC_WAITING,
     STATION_EVENTS_KEPT,
     STRANGER_QUEUE_DATAGRAMS,
+    STREAM_CONTROL_OCTETS,
+    STREAM_LINGER_SECONDS,
+    STREAM_QUEUE_OCTETS,
+    STREAMS_LINGERING,
 )
 from bridged.dataplane.contract.settings import DataplaneSettings, PeerSettings, ResetAnswers, TapPort
 from bridged.dataplane.contract.snapshots import (
@@ -60,6 +66,10 @@ __all__ = [
     "OCC_WAITING",
     "STATION_EVENTS_KEPT",
     "STRANGER_QUEUE_DATAGRAMS",
+    "STREAMS_LINGERING",
+    "STREAM_CONTROL_OCTETS",
+    "STREAM_LINGER_SECONDS",
+    "STREAM_QUEUE_OCTETS",
     "ControlReceived",
     "DataPlane",
     "DataplaneEvent",
@@ -84,6 +94,8 @@ __all__ = [
     "StationEventKind",
     "StationEvents",
     "StationMoved",
+    "StreamClosed",
+    "StreamEnd",
     "TapFailed",
     "TapPort",
 ]

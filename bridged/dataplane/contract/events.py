@@ -9,12 +9,16 @@ from bridged.addresses import Endpoint
 from bridged.dataplane.contract.stations import Station
 from bridged.units import KeyId, PeerHandle
 
+StreamEnd = Literal["closed", "reset", "bad_framing", "overflow"]
+"""`closed`: the far end closed it. `reset`: the network or the far end's system broke it off. `bad_framing`:
+a length of 0. `overflow`: the far end reads too slowly for control packets.
+"""
 LimitTrigger = Literal["bytes", "packets", "aead_limit"]
 
 
 @dataclass(frozen=True, slots=True)
 class ControlReceived:
-    """A datagram with a control opcode, or an unknown one. Anybody can send it; nothing in it is checked."""
+    """A packet with a control opcode, or an unknown one. Anybody can send it; nothing in it is checked."""
 
     datagram: bytes
     source: Endpoint
@@ -30,6 +34,14 @@ class PeerFloated:
     handle: PeerHandle
     endpoint: Endpoint
     previous: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class StreamClosed:
+    """The TCP connection of an adopted stream is over; what is sent there is dropped from now on."""
+
+    endpoint: Endpoint
+    reason: StreamEnd
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +101,7 @@ class TapFailed:
 
 DataplaneEvent = (
     ControlReceived
+    | StreamClosed
     | PeerFloated
     | PeerExpired
     | SessionUnknown

@@ -30,5 +30,17 @@ EARLY_LEAST_OCTETS: Final = 256
 EARLY_SECONDS: Final = 1.0
 """Packets that waited longer for their key are dropped."""
 
+STREAM_QUEUE_OCTETS: Final = 256 * 1024
+"""Bytes that may wait for one TCP connection; frames beyond that are dropped (`tcp_send_full`).
+
+Control packets may wait beyond it: STREAM_CONTROL_OCTETS more.
+"""
+STREAM_CONTROL_OCTETS: Final = 128 * 1024
+"""A connection for which even more control packets wait is closed."""
+STREAM_LINGER_SECONDS: Final = 5.0
+"""How long a connection that `close_stream` ends may take for what waits."""
+STREAMS_LINGERING: Final = 256
+"""How many connections may be about to close. One more ends the oldest at once."""
+
 STATION_EVENTS_KEPT: Final = 4096
 """How many of the latest station events are kept for `station_events`."""

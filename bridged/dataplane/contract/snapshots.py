@@ -23,7 +23,7 @@ class PeerCounters:
     bytes: Mapping[tuple[Direction, FrameKind], int] = field(default_factory=dict)
     """Bytes of frames, without FCS and tunnel overhead."""
     wire_bytes: Mapping[Direction, int] = field(default_factory=dict)
-    """Bytes of outer UDP payload."""
+    """Bytes of outer UDP payload, or of packets in TCP streams without their lengths."""
     wire_datagrams: Mapping[Direction, int] = field(default_factory=dict)
     sequence: Mapping[str, int] = field(default_factory=dict)
     """`skipped`: packet ids of the peer that were jumped over; `late`: packets that came after all."""

@@ -54,6 +54,24 @@ class DataPlane(Protocol):
             DataplaneError: `system`: it cannot be used.
         """
 
+    def adopt_stream(self, descriptor: int, endpoint: Endpoint, received: bytes) -> None:
+        """Reach `endpoint`, whose transport is `tcp`, through this connected TCP socket.
+
+        `received`: bytes that the caller has read of it. The data plane duplicates the descriptor and sets
+        the options that it needs. Packets stand behind their length, two bytes each. A peer at such an
+        endpoint does not float; its packet ids have to rise. An earlier stream of the same endpoint is
+        closed, without an event.
+
+        Raises:
+            DataplaneError: `system`: it cannot be used.
+        """
+
+    def close_stream(self, endpoint: Endpoint) -> None:
+        """End a stream once what waits for it has been sent; no `StreamClosed` follows.
+
+        Nothing that arrives is read any more. Ignored if there is none.
+        """
+
     def inherit_sockets(self, descriptors: Sequence[int]) -> None:
         """Have `start` use these bound sockets, one for each worker, instead of binding new ones.
 
@@ -93,7 +111,7 @@ class DataPlane(Protocol):
 
         Raises:
             DataplaneError: `duplicate_peer`: its handle or `receive_peer_id` is in use; `bind_failed`: no
-                socket can reach it.
+                socket or stream can reach it.
         """
 
     def remove_peer(self, handle: PeerHandle) -> PeerSnapshot:

@@ -25,7 +25,7 @@ from bridged.dataplane.portable.policy.verdicts import Verdicts
 from bridged.dataplane.portable.tables.fdb import Fdb
 from bridged.dataplane.portable.tables.peers import PeerTable
 from bridged.dataplane.portable.tap import Tap
-from bridged.dataplane.portable.transport.seam import Transport
+from bridged.dataplane.portable.transport.wires import Wires
 from bridged.dataplane.portable.wan_to_lan.deliver import Delivery
 from bridged.dataplane.portable.wan_to_lan.opener import Opener
 from bridged.dataplane.portable.wan_to_lan.receiver import Receiver
@@ -47,7 +47,7 @@ class Directions:
         settings: DataplaneSettings,
         table: PeerTable,
         fdb: Fdb,
-        transport: Transport,
+        wires: Wires,
         events: EventQueue,
         drops: DropCounter,
         batch_sizes: Mapping[str, BatchSizes],
@@ -61,16 +61,16 @@ class Directions:
         link_layer = create_link_layer(fdb, table, tell, forward_between_peers=settings.forward_between_peers)
         self.verdicts = Verdicts(link_layer)
         dscp_of = dscp_reader(settings.priority)
-        self.sealer = BatchSealer(transport, drops, tell, dscp_of)
+        self.sealer = BatchSealer(drops, tell, dscp_of)
         self.batches = PeerBatcher(self.sealer)
         self._lan_policy = FromLan(self.verdicts, drops)
         self.forwarding = Forwarding(self._lan_policy, self.batches, self.sealer, self.mss, dscp_of)
         tap = Tap(settings.tap, drops)
         self._wan_policy = FromPeer(self.verdicts, drops, tap)
         self.delivery = Delivery(self._wan_policy, self.batches, self.mss)
-        self.answers = Answers(events.control, transport.send_to)
+        self.answers = Answers(events.control, wires.send_to)
         opener = Opener(table, self._wan_policy, self.delivery, drops, tell)
-        self.receiver = Receiver(table, transport, opener, self.delivery, events, self.answers, drops, tell)
+        self.receiver = Receiver(table, wires.udp, opener, self.delivery, events, self.answers, drops, tell)
         self._use(tap)
 
     def attach(self, port: TapPort) -> None:

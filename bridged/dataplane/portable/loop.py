@@ -23,7 +23,8 @@ from bridged.dataplane.portable.control.counters import DropCounter
 from bridged.dataplane.portable.directions import Directions
 from bridged.dataplane.portable.gate import Gate
 from bridged.dataplane.portable.tap import TapGone
-from bridged.dataplane.portable.transport.seam import Transport
+from bridged.dataplane.portable.transport.stream import Stream
+from bridged.dataplane.portable.transport.wires import Wires
 from bridged.endings import take_every_step
 from bridged.supervision import SUPERVISOR
 
@@ -76,7 +77,7 @@ class Loop:
         self,
         name: str,
         gate: Gate,
-        transport: Transport,
+        wires: Wires,
         directions: Directions,
         drops: DropCounter,
         on_tick: Callable[[float], float],
@@ -84,7 +85,11 @@ class Loop:
     ) -> None:
         self._name = name
         self._gate = gate
-        self._transport = transport
+        self._transport = wires.udp
+        self._streams = streams = wires.streams
+        streams.after_open = self._watch_stream
+        streams.on_waiting = self._watch_waiting
+        streams.before_close = self._forget_stream
         self._directions = directions
         self._reader, self._writer = directions.reader, directions.writer
         self._forwarding = directions.forwarding
@@ -97,7 +102,7 @@ class Loop:
         self._tap_descriptors: tuple[int, ...] = ()
         """Empty while there is no adapter."""
         self._wire_descriptor = -1
-        transport.before_close = self._forget_wire
+        self._transport.before_close = self._forget_wire
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._wake, select.EPOLLIN)
@@ -157,6 +162,8 @@ class Loop:
             self._epoll.modify(descriptor, self._lan_events)
         if self._wire_descriptor >= 0:
             self._epoll.modify(self._wire_descriptor, self._wan_events)
+        for stream in self._streams.by_descriptor.values():
+            self._watch_waiting(stream)
 
     def watch_wire(self) -> None:
         """Watch the transport's socket, which is a new one. With the gate held, or before `start`."""
@@ -272,8 +279,11 @@ class Loop:
                 elif frames:
                     self._forwarding.forward(frames, now)
                 return
+        self._turn_many(ready, now)
+
+    def _turn_many(self, ready: list[tuple[int, int]], now: float) -> None:
         self._turns += 1
-        for descriptor, _ in ready:
+        for descriptor, events in ready:
             self._latest = descriptor
             if descriptor == self._wire_descriptor:
                 self._read_wire(now)
@@ -281,6 +291,8 @@ class Loop:
                 self._answer_wake(now)
             elif descriptor in self._tap_descriptors:
                 self._read_tap(descriptor, now)
+            else:
+                self._serve_stream(descriptor, events, now)
 
     def _answer_wake(self, now: float) -> None:
         with suppress(BlockingIOError):
@@ -288,6 +300,11 @@ class Loop:
         if self._receiver.early:
             self._receiver.take_early(now)
             self._deliver(now)
+        if self._streams.fresh and self._wan_events:
+            fresh, self._streams.fresh = self._streams.fresh, []
+            for stream in fresh:
+                if stream.fileno() in self._streams.by_descriptor:
+                    self._read_stream(stream, now)
 
     def _read_tap(self, descriptor: int, now: float) -> None:
         budget = self._budgets[descriptor]
@@ -306,6 +323,21 @@ class Loop:
             reads += 1
             self._receiver.take(received, now)
         budget.spend(reads, self._turns)
+        self._deliver(now)
+
+    def _serve_stream(self, descriptor: int, events: int, now: float) -> None:
+        stream = self._streams.by_descriptor.get(descriptor)
+        if stream is None:
+            return
+        if events & select.EPOLLOUT:
+            stream.flush()
+        if events & ~select.EPOLLOUT:
+            self._read_stream(stream, now)
+
+    def _read_stream(self, stream: Stream, now: float) -> None:
+        for received in stream.receive():
+            self._receiver.take(received, now)
+        self._streams.note_read(stream)
         self._deliver(now)
 
     def _deliver(self, now: float) -> None:
@@ -327,6 +359,21 @@ class Loop:
         descriptor, self._wire_descriptor = self._wire_descriptor, -1
         if descriptor >= 0 and not self._epoll.closed:
             self._epoll.unregister(descriptor)
+
+    def _watch_stream(self, stream: Stream) -> None:
+        self._epoll.register(stream.fileno(), self._stream_events(stream))
+
+    def _watch_waiting(self, stream: Stream) -> None:
+        self._epoll.modify(stream.fileno(), self._stream_events(stream))
+
+    def _stream_events(self, stream: Stream) -> int:
+        # The last of what was held must not be lost: one that closes is read although the others are held.
+        reads = select.EPOLLIN if stream.is_closing else self._wan_events
+        return reads | (select.EPOLLOUT if stream.has_waiting else 0)
+
+    def _forget_stream(self, stream: Stream) -> None:
+        if not self._epoll.closed:
+            self._epoll.unregister(stream.fileno())
 
     def _forget_tap(self) -> None:
         for descriptor in self._tap_descriptors:

@@ -37,7 +37,9 @@ from bridged.dataplane.portable.tables.key_formats import make_slot
 from bridged.dataplane.portable.tables.key_use import KeyUse
 from bridged.dataplane.portable.tables.peers import Peer, PeerTable
 from bridged.dataplane.portable.timers import PeerTimers
+from bridged.dataplane.portable.transport.streams import Streams
 from bridged.dataplane.portable.transport.udp import UdpTransport
+from bridged.dataplane.portable.transport.wires import Wires
 from bridged.endings import take_every_step
 from bridged.errors import DataplaneError
 from bridged.protocol.keys.key_derivation import DataKey
@@ -66,8 +68,10 @@ class PortableDataPlane:
         )
         sizes = new_batch_sizes()
         self._transport = UdpTransport(settings.bind, settings.socket_buffer, self._drop_sent, sizes)
+        self._streams = Streams(sizes["segments_per_send"], self._tell)
+        self._wires = Wires(self._transport, self._streams, self._drop_sent)
         self._directions = Directions(
-            settings, self._table, self._fdb, self._transport, self._events, self._drops, sizes, self._tell
+            settings, self._table, self._fdb, self._wires, self._events, self._drops, sizes, self._tell
         )
         self._timers = PeerTimers(self._table, self._directions.sealer, self._tell)
         self._snapshots = Snapshots(
@@ -76,7 +80,7 @@ class PortableDataPlane:
         self._loop = Loop(
             THREAD_NAME,
             self._gate,
-            self._transport,
+            self._wires,
             self._directions,
             self._drops,
             self._tick,
@@ -104,6 +108,7 @@ class PortableDataPlane:
             [
                 self._loop.stop,
                 self._transport.close,
+                self._streams.close,
                 *(peer.close_keys for peer in peers),
                 *(partial(self._table.remove, peer) for peer in peers),
                 self._events.close,
@@ -122,6 +127,17 @@ class PortableDataPlane:
             self._snapshots.keep_from_old_tap(before.has_refused)
             self._directions.attach(tap)
             self._loop.watch_tap()
+
+    def adopt_stream(self, descriptor: int, endpoint: Endpoint, received: bytes) -> None:
+        with self._gate:
+            if self._stopped:
+                return
+            self._streams.adopt(descriptor, endpoint, received)
+        self._loop.wake()
+
+    def close_stream(self, endpoint: Endpoint) -> None:
+        with self._gate:
+            self._streams.close_stream(endpoint, time.monotonic())
 
     def inherit_sockets(self, descriptors: Sequence[int]) -> None:
         if len(descriptors) != 1:
@@ -162,7 +178,7 @@ class PortableDataPlane:
         with self._gate:
             self._ensure_socket(peer.endpoint)
             try:
-                path = self._transport.path(peer.endpoint)
+                path = self._wires.path(peer.endpoint)
             except OSError as error:
                 raise DataplaneError("bind_failed", f"peer {peer.name}: {error.strerror}") from None
             self._table.add(Peer(peer, path, time.monotonic()))
@@ -195,9 +211,11 @@ class PortableDataPlane:
             renegotiate_bytes=self._settings.renegotiate_bytes,
             renegotiate_packets=self._settings.renegotiate_packets,
         )
-        slot = make_slot(key, self._settings.replay_window, use)
         with self._gate:
             peer = self._table.get(handle)
+            # A stream keeps the order: ids have to rise.
+            window = 0 if peer.path.carrier.is_stream else self._settings.replay_window
+            slot = make_slot(key, window, use)
             self._table.install(peer, slot)
             self._snapshots.cipher = key.cipher
             if peer.early.expected == key.key_id:
@@ -243,7 +261,7 @@ class PortableDataPlane:
     def send_control(self, datagram: bytes, destination: Endpoint) -> None:
         with self._gate:
             self._ensure_socket(destination)
-            self._transport.send_to(datagram, destination)
+            self._wires.send_to(datagram, destination)
 
     def send_payload(self, handle: PeerHandle, payload: bytes) -> None:
         with self._gate:
@@ -296,6 +314,8 @@ class PortableDataPlane:
     # --- called by its own parts
 
     def _ensure_socket(self, destination: Endpoint) -> None:
+        if destination.transport == "tcp":
+            return
         if not self._stopped and self._transport.ensure(destination):
             self._loop.watch_wire()
 
@@ -316,4 +336,5 @@ class PortableDataPlane:
         if now - self._swept_at >= TICK_SECONDS:
             self._swept_at = now
             self._fdb.sweep(MonotonicSeconds(now))
+            self._streams.handle_timeout(now)
         return min(now + TICK_SECONDS, due)

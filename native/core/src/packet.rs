@@ -263,6 +263,37 @@ pub fn is_unknown_session_notice(packet: &[u8]) -> bool {
     packet.len() == NOTICE_OCTETS && packet[4..] == NOTICE_MARK
 }
 
+/// How packets that arrived together lie: `size` bytes each (the last may be shorter), `gap` bytes between two of them,
+/// `length` from the first byte to the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PacketRun {
+    /// Bytes in all.
+    pub length: usize,
+    /// Bytes of each.
+    pub size: usize,
+    /// Bytes between two.
+    pub gap: usize,
+}
+
+impl PacketRun {
+    /// One packet, or equal ones end to end.
+    #[must_use]
+    pub fn of(length: usize, size: usize) -> Self {
+        Self { length, size: size.max(1), gap: 0 }
+    }
+
+    /// How many.
+    #[must_use]
+    pub fn packets(&self) -> usize {
+        (self.length + self.gap).div_ceil(self.size + self.gap)
+    }
+
+    /// Where each begins and ends.
+    pub fn spans(self) -> impl Iterator<Item = core::ops::Range<usize>> {
+        (0..self.length).step_by(self.size + self.gap).map(move |at| at..self.length.min(at + self.size))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bridged_core::limits::KeyLimits;
-use bridged_core::packet::{DataHeader, DataPacket, LEAST_FRAME_OCTETS};
+use bridged_core::packet::{DataHeader, DataPacket, PacketRun, LEAST_FRAME_OCTETS};
 use bridged_worker::keys::{KeySlot, SPARE_OCTETS};
 use bridged_worker::{Cipher, Key, KeyFormat, Reason};
 
@@ -116,7 +116,7 @@ fn check(far: &KeySlot, model: &mut Model, batch: &[u8], size: usize, is_v2: boo
     let mut octets = [batch, &BEHIND].concat();
     let (mut taken, mut reasons) = (Vec::new(), Vec::new());
     let take = |at, length| taken.push((at, length));
-    let opened = far.open(&mut octets, batch.len(), size, is_v2, take, |reason| reasons.push(reason));
+    let opened = far.open(&mut octets, PacketRun::of(batch.len(), size), is_v2, take, |reason| reasons.push(reason));
     assert_eq!(octets[batch.len()..], BEHIND, "what lies behind was changed");
     let payloads: Vec<&[u8]> = taken.iter().map(|&(at, length)| &octets[at..at + length]).collect();
     let (mut expected, mut refused) = (Vec::new(), Vec::new());

@@ -1,7 +1,6 @@
 //! From the contract's values (bridged/dataplane/contract) to those of the worker, attribute by attribute.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 
 use bridged_worker as worker;
 use pyo3::prelude::*;
@@ -14,11 +13,16 @@ use crate::to_python::refused;
 pub struct Endpoint {
     host: String,
     port: u16,
+    transport: String,
 }
 
 impl Endpoint {
-    pub fn parse(&self, py: Python<'_>) -> PyResult<SocketAddr> {
-        worker::parse_endpoint(&self.host, self.port).map_err(|error| refused(py, &error))
+    pub fn parse(&self, py: Python<'_>) -> PyResult<worker::Endpoint> {
+        let address = worker::parse_endpoint(&self.host, self.port).map_err(|error| refused(py, &error))?;
+        let carrier = worker::Carrier::parse(&self.transport).ok_or_else(|| {
+            refused(py, &worker::Error::BadSetting(format!("transport {:?} is not udp or tcp", self.transport)))
+        })?;
+        Ok(worker::Endpoint { address, carrier })
     }
 }
 

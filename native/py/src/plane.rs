@@ -42,7 +42,7 @@ impl DataPlane {
         py.detach(|| self.inner.stop());
     }
 
-    fn local_endpoint(&self) -> Option<(String, u16)> {
+    fn local_endpoint(&self) -> Option<(String, u16, &'static str)> {
         self.inner.local_endpoint().as_ref().map(to_python::endpoint)
     }
 
@@ -52,6 +52,17 @@ impl DataPlane {
 
     fn use_socket(&self, py: Python<'_>, descriptor: Option<i32>) -> PyResult<()> {
         self.call(py, |inner| inner.use_socket(descriptor))
+    }
+
+    fn adopt_stream(&self, py: Python<'_>, descriptor: i32, endpoint: Endpoint, received: &[u8]) -> PyResult<()> {
+        let endpoint = endpoint.parse(py)?;
+        self.call(py, |inner| inner.adopt_stream(descriptor, endpoint, received))
+    }
+
+    fn close_stream(&self, py: Python<'_>, endpoint: Endpoint) -> PyResult<()> {
+        let endpoint = endpoint.parse(py)?;
+        py.detach(|| self.inner.close_stream(&endpoint));
+        Ok(())
     }
 
     fn inherit_sockets(&self, py: Python<'_>, descriptors: Vec<i32>) -> PyResult<()> {

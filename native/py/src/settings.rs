@@ -37,7 +37,7 @@ impl DataplaneSettings {
         Ok(worker::Settings {
             tunnel: self.tunnel,
             tap: self.tap.into(),
-            bind: self.bind.map(|endpoint| endpoint.parse(py)).transpose()?,
+            bind: self.bind.map(|bind| bind.parse(py)).transpose()?.map(|bind| bind.address),
             mss_limit: self.mss_limit,
             mss_fits_path: self.mss_fits_path,
             ageing: self.ageing,

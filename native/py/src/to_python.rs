@@ -1,7 +1,5 @@
 //! From the worker's values to plain Python ones: tuples, dicts, bytes. native.py makes the contract's of them.
 
-use std::net::SocketAddr;
-
 use bridged_worker as worker;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -17,9 +15,10 @@ pub fn refused(py: Python<'_>, error: &worker::Error) -> PyErr {
     }
 }
 
-/// `(host, port)`.
-pub fn endpoint(address: &SocketAddr) -> (String, u16) {
-    worker::endpoint_text(address)
+/// `(host, port, transport)`.
+pub fn endpoint(endpoint: &worker::Endpoint) -> (String, u16, &'static str) {
+    let (host, port) = worker::endpoint_text(endpoint);
+    (host, port, endpoint.carrier.name())
 }
 
 /// The event's name and its values, in the order of the contract's fields.
@@ -27,6 +26,9 @@ pub fn event<'py>(py: Python<'py>, event: worker::Event) -> PyResult<Bound<'py, 
     match event {
         worker::Event::ControlReceived { datagram, source } => {
             ("control_received", PyBytes::new(py, &datagram), endpoint(&source)).into_pyobject(py)
+        }
+        worker::Event::StreamClosed { endpoint: from, reason } => {
+            ("stream_closed", endpoint(&from), reason.name()).into_pyobject(py)
         }
         worker::Event::PeerFloated { handle, endpoint: now, previous } => {
             ("peer_floated", handle, endpoint(&now), endpoint(&previous)).into_pyobject(py)

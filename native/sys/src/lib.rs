@@ -7,10 +7,12 @@
 
 pub mod address;
 pub mod descriptor;
+pub mod epoll;
 pub mod memory;
 pub mod receive;
 pub mod send;
 pub mod steer;
+pub mod stream;
 pub mod tap;
 pub mod thread;
 pub mod udp;
@@ -20,7 +22,7 @@ pub type Errno = i32;
 
 pub use libc::{
     EADDRNOTAVAIL, EAFNOSUPPORT, EAGAIN, EBADF, EBADFD, ECONNREFUSED, EHOSTUNREACH, EINTR, EINVAL, EIO, EMSGSIZE,
-    ENETDOWN, ENETUNREACH, ENOBUFS, ENODEV, ENOMEM, ENXIO, EPERM,
+    ENETDOWN, ENETUNREACH, ENOBUFS, ENODEV, ENOMEM, ENOTCONN, ENXIO, EPERM,
 };
 
 /// The errno of the system call that failed last on this thread.

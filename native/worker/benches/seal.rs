@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use bridged_core::limits::KeyLimits;
-use bridged_core::packet::{DataHeader, OVERHEAD_V2};
+use bridged_core::packet::{DataHeader, PacketRun, OVERHEAD_V2};
 use bridged_worker::keys::{KeySlot, SPARE_OCTETS};
 use bridged_worker::{Cipher, Key, KeyFormat};
 use criterion::{criterion_group, criterion_main, BatchSize, Criterion, Throughput};
@@ -46,7 +46,7 @@ fn benches(criterion: &mut Criterion) {
                 let far = slot(cipher);
                 bencher.iter_batched_ref(
                     &mut sealed,
-                    |octets| far.open(octets, length, length, true, |_, _| {}, |_| {}),
+                    |octets| far.open(octets, PacketRun::of(length, length), true, |_, _| {}, |_| {}),
                     BatchSize::SmallInput,
                 );
             });

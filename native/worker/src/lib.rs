@@ -5,7 +5,7 @@
 //! - `lan_to_wan`: read the TAP, find the destination, cut, batch by peer, seal, send.
 //! - `wan_to_lan`: receive, open, find the destination, join, write the TAP.
 //! - `policy`: whether a frame may pass and where it goes, one stage for each direction.
-//! - `tables`: peers, keys, stations. `transport`: the path to a peer; UDP today.
+//! - `tables`: peers, keys, stations. `transport`: the path to a peer, over UDP or TCP.
 //! - `control`: events, timers, snapshots, answers to strangers. `plane`: the contract's verbs, which put it together.
 //!
 //! The verbs can be called from any thread (`DataPlane: Send + Sync`) and block no longer than a batch of frames takes:
@@ -20,16 +20,18 @@
 //! install_key(&self, PeerHandle, Key) -> Result<(), Error>
 //! use_key(&self, PeerHandle, u8) -> Result<(), Error>
 //! remove_key(&self, PeerHandle, u8)
-//! send_control(&self, &[u8], SocketAddr) -> Result<(), Error>
+//! send_control(&self, &[u8], Endpoint) -> Result<(), Error>
+//! adopt_stream(&self, RawFd, Endpoint, &[u8]) -> Result<(), Error>
+//! close_stream(&self, &Endpoint)
 //! answer_resets(&self, Option<Answers>)
-//! expect(&self, SocketAddr)                    stop_expecting(&self, SocketAddr)
+//! expect(&self, Endpoint)                      stop_expecting(&self, Endpoint)
 //! send_payload(&self, PeerHandle, &[u8]) -> Result<(), Error>
 //! find_station(&self, Station) -> Option<FdbEntry>
 //! install_station(&self, Station, Option<PeerHandle>, bool) -> Result<(), Error>
 //! remove_station(&self, Station)               station_events(&self, u64) -> StationEvents
 //! event_fd(&self) -> RawFd                     poll_events(&self, usize) -> Vec<Event>
 //! snapshot(&self) -> Snapshot                  fdb(&self) -> Vec<FdbEntry>
-//! local_endpoint(&self) -> Option<SocketAddr>
+//! local_endpoint(&self) -> Option<Endpoint>
 //! parse_endpoint(host, port) -> Result<SocketAddr, Error>   endpoint_text(&SocketAddr) -> (String, u16)
 //! ```
 //!

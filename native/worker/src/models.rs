@@ -26,8 +26,8 @@ use crate::sync::AtomicBool;
 use crate::tables::packet_ids::PacketIds;
 use crate::tables::stations::Ingress;
 use crate::tables::switch::{Switch, Target};
+use crate::transport::mixed::MixedOrigin;
 use crate::transport::seam::{PeerPath, Transport};
-use crate::transport::udp::sockets::UdpOrigin;
 use crate::wan_to_lan::opener::follow;
 
 const STATION: [u8; 6] = [2, 0, 0, 0, 0, 7];
@@ -82,8 +82,8 @@ fn key(key_id: u8) -> Key {
     }
 }
 
-fn origin(source: &str) -> UdpOrigin {
-    UdpOrigin { source: source.parse().unwrap(), pin: None }
+fn origin(source: &str) -> MixedOrigin {
+    MixedOrigin { source: source.parse().unwrap(), pin: None }
 }
 
 fn frame(target: [u8; 6], source: [u8; 6]) -> Vec<u8> {
@@ -373,7 +373,7 @@ fn an_answer_goes_to_where_the_peer_is_though_its_local_address_changes_at_once(
             spawn(move || {
                 let pin = Some(Pin::V4([192, 0, 2, 1]));
                 let path = peer.path.load_full();
-                plane.shared().transport.answer_along(&peer.path, &path, &UdpOrigin { pin, ..origin("192.0.2.7:1") });
+                plane.shared().transport.answer_along(&peer.path, &path, &MixedOrigin { pin, ..origin("192.0.2.7:1") });
             })
         };
         assert!(follow(plane.shared(), &peer, &origin("192.0.2.8:2"), 1));

@@ -2,7 +2,6 @@
 //!
 //! Source: bridged/dataplane/contract/verbs.py.
 
-use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::atomic::{
     AtomicU64,
@@ -18,7 +17,8 @@ use bridged_core::Nanos;
 use bridged_sys::thread::now;
 
 use crate::contract::{
-    Event, FdbEntry, Key, KeyFormat, PeerHandle, PeerSettings, PeerSnapshot, Snapshot, Station, StationEvents, TapPort,
+    Carrier, Endpoint, Event, FdbEntry, Key, KeyFormat, PeerHandle, PeerSettings, PeerSnapshot, Snapshot, Station,
+    StationEvents, TapPort,
 };
 use crate::control::answers::Answers;
 use crate::control::control_sender::ControlSender;
@@ -35,18 +35,15 @@ use crate::tables::stations::handle_at;
 use crate::tables::switch::VLAN;
 use crate::tap::Tap;
 use crate::threads::{lan_thread, spawn, wan_thread, Threads};
-use crate::transport::seam::Transport;
+use crate::transport::mixed::MixedTransport;
+use crate::transport::seam::{PeerPath, Transport};
 use crate::transport::udp::send_failure::plain;
-use crate::transport::udp::sockets::UdpTransport;
 use crate::wan_to_lan::receiver::WanReceiver;
-
-/// The transport of every tunnel today.
-type Udp = UdpTransport;
 
 /// One tunnel's frames; see the crate. Dropping it stops it.
 pub struct DataPlane {
-    shared: Arc<Shared<Udp>>,
-    sender: Arc<ControlSender<Udp>>,
+    shared: Arc<Shared<MixedTransport>>,
+    sender: Arc<ControlSender<MixedTransport>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     next_tap: AtomicU64,
     /// Cipher of the newest key, by its name.
@@ -67,7 +64,7 @@ impl DataPlane {
     /// A data plane of settings that nobody checks: tests wait so long that nobody can miss it.
     pub(crate) fn build(settings: Settings) -> Result<DataPlane, Error> {
         let tap = Tap::new(&settings.tap, settings.coalesce, settings.workers, 1)?;
-        let transport = UdpTransport::new(&settings);
+        let transport = MixedTransport::new(&settings);
         let shared = Arc::new(Shared::new(settings, transport, tap, [random()?, random()?])?);
         Ok(DataPlane {
             sender: Arc::new(ControlSender::new(shared.threads.timer())),
@@ -89,8 +86,8 @@ impl DataPlane {
         if !threads.is_empty() || shared.threads.is_stopping() {
             return Ok(());
         }
-        shared.transport.bind()?;
-        let find: fn(&Shared<Udp>) -> &Threads = |shared| &shared.threads;
+        shared.transport.udp.bind()?;
+        let find: fn(&Shared<MixedTransport>) -> &Threads = |shared| &shared.threads;
         for worker in 0..shared.settings.workers {
             let mut wan = WanReceiver::new(Arc::clone(shared), worker, random()?);
             threads.push(if shared.settings.priority == Priority::Off {
@@ -123,8 +120,8 @@ impl DataPlane {
     }
 
     /// Where the socket is bound (None before `start`, or before an unbound socket has sent).
-    pub fn local_endpoint(&self) -> Option<SocketAddr> {
-        self.shared.transport.local_endpoint()
+    pub fn local_endpoint(&self) -> Option<Endpoint> {
+        self.shared.transport.udp.local_endpoint().map(Endpoint::from)
     }
 
     /// Replace the adapter; frames in between are lost and counted.
@@ -150,9 +147,27 @@ impl DataPlane {
         if shared.threads.is_stopping() {
             return Ok(());
         }
-        shared.transport.adopt(descriptor)?;
+        shared.transport.udp.adopt(descriptor)?;
         shared.threads.wake_all();
         Ok(())
+    }
+
+    /// Reach an endpoint through this connection (through a descriptor of our own), of which `received` was read
+    /// already.
+    ///
+    /// # Errors
+    /// [`Error::System`]: it is no connected stream, or there are no more descriptors.
+    pub fn adopt_stream(&self, descriptor: RawFd, endpoint: Endpoint, received: &[u8]) -> Result<(), Error> {
+        let shared = &self.shared;
+        if let Some(worker) = shared.transport.adopt_stream(descriptor, endpoint, received)? {
+            shared.threads.wake(wan_thread(worker));
+        }
+        Ok(())
+    }
+
+    /// End a stream once what waits for it has been sent; ignored where there is none.
+    pub fn close_stream(&self, endpoint: &Endpoint) {
+        self.shared.transport.streams.close_stream(endpoint, now());
     }
 
     /// At `start`, use these bound sockets (one for each worker, through descriptors of our own) instead of binding.
@@ -161,12 +176,12 @@ impl DataPlane {
     /// [`Error::System`]: one is no UDP socket, or there are no more descriptors; [`Error::BadSetting`]: their number
     /// is not that of the workers.
     pub fn inherit_sockets(&self, descriptors: &[RawFd]) -> Result<(), Error> {
-        self.shared.transport.inherit(descriptors)
+        self.shared.transport.udp.inherit(descriptors)
     }
 
     /// The descriptors of the sockets now; they stay the data plane's.
     pub fn socket_descriptors(&self) -> Vec<RawFd> {
-        self.shared.transport.descriptors()
+        self.shared.transport.udp.descriptors()
     }
 
     /// Leave frames in the adapter (`lan`) and datagrams in the sockets (`wan`), or read them again.
@@ -192,7 +207,7 @@ impl DataPlane {
     /// [`Error::BadSetting`].
     pub fn use_sizes(&self, wan_mtu: u32, mss_limit: u16) -> Result<(), Error> {
         Settings { wan_mtu, mss_limit, ..self.shared.settings.clone() }.check()?;
-        self.shared.transport.set_mtu(wan_mtu);
+        self.shared.transport.udp.set_mtu(wan_mtu);
         self.shared.mss_limit.store(mss_limit, Relaxed);
         Ok(())
     }
@@ -263,10 +278,12 @@ impl DataPlane {
             renegotiate_bytes: self.shared.settings.renegotiate_bytes,
             renegotiate_packets: self.shared.settings.renegotiate_packets,
         };
-        let slot = KeySlot::new(&key, self.shared.settings.replay_window, limits)?;
         let _changing = lock(&self.shared.peers.changing);
         let table = self.shared.peers.table.load();
         let peer = table.get(handle)?;
+        // Where the order is kept, ids have to rise.
+        let window = if peer.path.load().keeps_order() { 0 } else { self.shared.settings.replay_window };
+        let slot = KeySlot::new(&key, window, limits)?;
         peer.install(slot);
         *lock(&self.aead) = key.cipher.name();
         let early = peer.early.release(key.key_id);
@@ -307,12 +324,12 @@ impl DataPlane {
     }
 
     /// A session begins its handshake with this endpoint: what comes from there is not a stranger's.
-    pub fn expect(&self, endpoint: SocketAddr) {
+    pub fn expect(&self, endpoint: Endpoint) {
         self.shared.events.expect(endpoint);
     }
 
     /// A session that was expected is over.
-    pub fn stop_expecting(&self, endpoint: SocketAddr) {
+    pub fn stop_expecting(&self, endpoint: Endpoint) {
         self.shared.events.stop_expecting(&endpoint);
     }
 
@@ -320,7 +337,7 @@ impl DataPlane {
     ///
     /// # Errors
     /// [`Error::BindFailed`].
-    pub fn send_control(&self, datagram: &[u8], destination: SocketAddr) -> Result<(), Error> {
+    pub fn send_control(&self, datagram: &[u8], destination: Endpoint) -> Result<(), Error> {
         let _changing = lock(&self.shared.peers.changing);
         self.ensure_socket(&destination)?;
         self.sender.send_control(&self.shared, datagram, destination, now());
@@ -399,13 +416,14 @@ impl DataPlane {
 
     /// What the threads share; for tests.
     #[cfg(test)]
-    pub fn shared(&self) -> &Arc<Shared<Udp>> {
+    pub fn shared(&self) -> &Arc<Shared<MixedTransport>> {
         &self.shared
     }
 
-    fn ensure_socket(&self, destination: &SocketAddr) -> Result<(), Error> {
+    fn ensure_socket(&self, destination: &Endpoint) -> Result<(), Error> {
         let shared = &self.shared;
-        if !shared.threads.is_stopping() && shared.transport.ensure_socket(destination)? {
+        let is_udp = destination.carrier == Carrier::Udp && !shared.threads.is_stopping();
+        if is_udp && shared.transport.udp.ensure_socket(destination)? {
             shared.threads.wake_all();
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 
 use bridged_core::limits::KeyLimits;
-use bridged_core::packet::DataHeader;
+use bridged_core::packet::{DataHeader, PacketRun};
 use bridged_sys::address::{Family, RawAddress};
 use bridged_sys::descriptor::wait_readable;
 use bridged_sys::receive::Receiver;
@@ -22,8 +22,8 @@ use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::tables::keys::KeySlot;
 use crate::tables::peers::Peer;
+use crate::transport::mixed::{MixedLink, MixedTransport};
 use crate::transport::seam::{SendContext, Transport};
-use crate::transport::udp::sockets::{UdpLink, UdpTransport};
 
 /// A data plane whose threads do not run, and a socket to send from.
 pub struct Rig {
@@ -45,16 +45,16 @@ impl Rig {
     }
 
     /// What the first worker sends through.
-    pub fn link(&self) -> UdpLink {
+    pub fn link(&self) -> MixedLink {
         self.shared().transport.link(0)
     }
 
     /// What sending takes now.
-    pub fn context<'a>(&'a self, link: &'a UdpLink) -> SendContext<'a, UdpTransport> {
+    pub fn context<'a>(&'a self, link: &'a MixedLink) -> SendContext<'a, MixedTransport> {
         self.shared().send_context(link, now())
     }
 
-    pub fn shared(&self) -> &Arc<Shared<UdpTransport>> {
+    pub fn shared(&self) -> &Arc<Shared<MixedTransport>> {
         self.plane.shared()
     }
 
@@ -65,7 +65,7 @@ impl Rig {
         let settings = PeerSettings {
             handle,
             name: format!("peer-{handle}"),
-            endpoint,
+            endpoint: endpoint.into(),
             receive_peer_id: Some(handle as u32),
             transmit_peer_id,
             ping: None,
@@ -94,7 +94,7 @@ impl Rig {
 /// The far end of a peer.
 pub struct Far {
     pub handle: u64,
-    pub peer: Arc<Peer<UdpTransport>>,
+    pub peer: Arc<Peer<MixedTransport>>,
     pub socket: UdpSocket,
     key: KeySlot,
     is_v2: bool,
@@ -121,7 +121,7 @@ impl Far {
     /// Send it there.
     pub fn send(&self, plane: &DataPlane, packets: &[Vec<u8>]) {
         let to = plane.local_endpoint().unwrap();
-        let destination = RawAddress::new(&to, Family::V4).unwrap();
+        let destination = RawAddress::new(&to.address, Family::V4).unwrap();
         let mut sender = DatagramSender::new();
         for packet in packets {
             let length = packet.len();
@@ -159,7 +159,9 @@ impl Far {
             octets.extend([0; crate::tables::keys::SPARE_OCTETS]);
             let mut found = None;
             let take = |at, length| found = Some((at, length));
-            self.key.open(&mut octets, packet.len(), packet.len(), self.is_v2, take, |reason| panic!("{reason:?}"));
+            self.key.open(&mut octets, PacketRun::of(packet.len(), packet.len()), self.is_v2, take, |reason| {
+                panic!("{reason:?}")
+            });
             let (at, length) = found.unwrap();
             octets[at..at + length].to_vec()
         });

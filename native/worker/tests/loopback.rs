@@ -87,14 +87,14 @@ impl End {
     }
 
     fn endpoint(&self) -> SocketAddr {
-        self.plane.local_endpoint().unwrap()
+        self.plane.local_endpoint().unwrap().address
     }
 
     fn join(&self, handle: u64, endpoint: SocketAddr, is_server: bool) {
         let peer = PeerSettings {
             handle,
             name: format!("peer-{handle}"),
-            endpoint,
+            endpoint: endpoint.into(),
             receive_peer_id: Some(handle as u32),
             transmit_peer_id: Some(handle as u32),
             ping: None,

@@ -23,6 +23,7 @@ from bridged.dataplane.contract import (
     PeerExpired,
     PeerFloated,
     SessionUnknown,
+    StreamClosed,
     TapFailed,
 )
 from bridged.dataplane.portable.control.control_queue import ControlQueue, Sender
@@ -35,6 +36,7 @@ class EventState(NamedTuple):
     kind: type[DataplaneEvent]
     handle: PeerHandle | None = None
     key_id: KeyId | None = None
+    endpoint: Endpoint | None = None
 
 
 class EventQueue:
@@ -162,6 +164,8 @@ def _state_of(event: DataplaneEvent) -> EventState | None:
             return EventState(type(event), handle)
         case KeyNearLimit(handle, key_id):
             return EventState(KeyNearLimit, handle, key_id)
+        case StreamClosed(endpoint):
+            return EventState(StreamClosed, endpoint=endpoint)
         case TapFailed():
             return EventState(TapFailed)
         case _:

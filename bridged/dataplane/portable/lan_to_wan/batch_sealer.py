@@ -6,6 +6,7 @@ Source: docs/protocol/data.md#2-1 and #3.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from bridged.dataplane.contract import KeyNearLimit
 from bridged.dataplane.portable.control.counters import DropCounter
@@ -13,7 +14,9 @@ from bridged.dataplane.portable.headers.priority import Reader
 from bridged.dataplane.portable.lan_to_wan.priority import stretches
 from bridged.dataplane.portable.tables.keys import KeySlot
 from bridged.dataplane.portable.tables.peers import Peer
-from bridged.dataplane.portable.transport.seam import Transport
+
+OVERHEAD_OCTETS: Final = 128
+"""What a packet has more than its frame, at most."""
 
 Run = tuple[int, list[bytes]]
 """The kind of some frames (an index of `control.counters.KINDS`), and the frames."""
@@ -24,12 +27,10 @@ class BatchSealer:
 
     def __init__(
         self,
-        transport: Transport,
         drops: DropCounter,
         tell: Callable[[KeyNearLimit], None],
         dscp_of: Reader | None,
     ) -> None:
-        self._transport = transport
         self._drops = drops
         self._tell = tell
         self._dscp_of = dscp_of
@@ -42,6 +43,8 @@ class BatchSealer:
             self._drops.count("transmit", reason, sum(len(run) for _, run in runs), peer.traffic.drops)
             return
         frames = runs[0][1] if len(runs) == 1 else [frame for _, run in runs for frame in run]
+        if peer.path.carrier.is_stream:
+            frames = self._fitting(peer, frames)
         sealed = self._seal_and_send(peer, slot, frames, now)
         if sealed < len(frames):
             self._drops.count("transmit", "key_expired", len(frames) - sealed, peer.traffic.drops)
@@ -51,34 +54,44 @@ class BatchSealer:
             peer.traffic.count_sent(kind, len(part), sum(map(len, part)))
 
     def send_one(self, peer: Peer, kind: int, frame: bytes, now: float) -> bool:
-        """`send` for one frame of DSCP 0; False, and nothing is done, if its key needs a look first."""
+        """`send` for one frame of DSCP 0; False, and nothing is done, if key or path need a look first."""
         slot = peer.sealing
-        if slot is None or (packet := slot.seal_one(frame)) is None:
+        path = peer.path
+        if slot is None or path.carrier.is_stream or (packet := slot.seal_one(frame)) is None:
             return False
         peer.sent_at = now
         traffic = peer.traffic
         traffic.sent_frames[kind] += 1
         traffic.sent_bytes[kind] += len(frame)
-        self._transport.send_one(packet, peer.path)
+        path.carrier.send_one(packet, path)
         return True
 
     def send_payload(self, peer: Peer, payload: bytes, now: float) -> None:
         """Seal and send one ping or OCC message; nothing happens while the peer has no key in use."""
         slot = peer.sealing
-        if slot is not None:
+        if slot is not None and peer.path.carrier.fitting([payload], OVERHEAD_OCTETS):
             self._seal_and_send(peer, slot, [payload], now)
+
+    def _fitting(self, peer: Peer, frames: list[bytes]) -> list[bytes]:
+        """The frames that the peer's stream has room for: none may be left out after it got its packet id."""
+        count = peer.path.carrier.fitting(frames, OVERHEAD_OCTETS)
+        if count == len(frames):
+            return frames
+        self._drops.count("transmit", "tcp_send_full", len(frames) - count, peer.traffic.drops)
+        return frames[:count]
 
     def _seal_and_send(self, peer: Peer, slot: KeySlot, payloads: Sequence[bytes], now: float) -> int:
         """How many were sealed; for the others there were no packet ids left."""
         packets = slot.seal(payloads)
         if not packets:
             return 0
+        path = peer.path
         if self._dscp_of is None:
-            self._transport.send(packets, peer.path, now)
+            path.carrier.send(packets, path, now)
         else:
             at = 0
             for octet, count in stretches(payloads[: len(packets)], self._dscp_of):
-                self._transport.send(packets[at : at + count], peer.path, now, octet)
+                path.carrier.send(packets[at : at + count], path, now, octet)
                 at += count
         peer.sent_at = now
         near = peer.near_limit(slot)

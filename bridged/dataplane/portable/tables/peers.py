@@ -14,11 +14,10 @@ from bridged.dataplane.portable.control.allowance import Allowance
 from bridged.dataplane.portable.tables.early_packets import EarlyPackets
 from bridged.dataplane.portable.tables.keys import KeySlot
 from bridged.dataplane.portable.tables.traffic import Traffic
-from bridged.dataplane.portable.transport.seam import Path
+from bridged.dataplane.portable.transport.seam import Path, PeerAddress
 from bridged.endings import take_every_step
 from bridged.errors import DataplaneError
 from bridged.protocol.packets.data_packet import serialize_data_header
-from bridged.socket_addresses import SockAddress
 from bridged.units import KeyId, PeerHandle, WirePeerId
 
 IDS_REMEMBERED: Final = 64
@@ -112,7 +111,7 @@ class PeerTable:
 
     def __init__(self) -> None:
         self.by_handle: dict[PeerHandle, Peer] = {}
-        self.by_address: dict[SockAddress, Peer] = {}
+        self.by_address: dict[PeerAddress, Peer] = {}
         self.receivers: dict[bytes, tuple[Peer, KeySlot]] = {}
         self._by_wire_id: dict[WirePeerId, Peer] = {}
         self._take_any: dict[PeerHandle, Peer] = {}
@@ -166,7 +165,7 @@ class PeerTable:
         peer.traffic.retire(slot.use)
         slot.close()
 
-    def move(self, peer: Peer, address: SockAddress, endpoint: Endpoint, path: Path) -> None:
+    def move(self, peer: Peer, address: PeerAddress, endpoint: Endpoint, path: Path) -> None:
         """Float: the peer has another endpoint from now on; a peer that had it loses it."""
         if self.by_address.get(peer.path.address) is peer:
             del self.by_address[peer.path.address]
@@ -174,7 +173,7 @@ class PeerTable:
         peer.endpoint = endpoint
         self.by_address[address] = peer
 
-    def find(self, header: bytes, source: SockAddress) -> Peer | None:
+    def find(self, header: bytes, source: PeerAddress) -> Peer | None:
         """The peer of a DATA_V2 packet whose first 4 bytes are `header`.
 
         If no peer has this id: the peer at `source` that takes any id, or the only peer that does.

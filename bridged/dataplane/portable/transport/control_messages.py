@@ -10,7 +10,7 @@ import struct
 import sys
 from typing import Final
 
-from bridged.socket_addresses import SockAddress
+from bridged.socket_addresses import SockAddress, StreamAddress
 
 IP_PKTINFO: Final = 8
 IPV6_PKTINFO: Final = 50
@@ -20,7 +20,7 @@ _IN6_PKTINFO: Final = struct.Struct("=16sI")
 AncillaryItem = tuple[int, int, bytes]
 
 
-def traffic_class(octet: int, address: SockAddress) -> AncillaryItem:
+def traffic_class(octet: int, address: SockAddress | StreamAddress) -> AncillaryItem:
     """The control message that gives a datagram to `address` this TOS or traffic class."""
     value = octet.to_bytes(4, sys.byteorder)
     if len(address) == 2 or address[0].startswith("::ffff:"):

@@ -1,7 +1,7 @@
 """The path to a peer, and the seam between forwarding and whatever carries its packets.
 
-Forwarding and batching see a `Transport` and know no socket. Who a peer is (handle, peer id, keys) does not
-depend on its path: a float gives the same peer another one.
+Forwarding and batching see a path and its `Carrier`, and know no socket. Who a peer is (handle, peer id,
+keys) does not depend on its path: a float gives the same peer another one.
 """
 
 from __future__ import annotations
@@ -12,34 +12,56 @@ from typing import Final, Protocol
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.portable.transport.control_messages import AncillaryItem
-from bridged.socket_addresses import SockAddress
+from bridged.socket_addresses import SockAddress, StreamAddress
 
 MAX_DATAGRAM_OCTETS: Final = 65535
+
+PeerAddress = SockAddress | StreamAddress
 
 
 @dataclass(slots=True)
 class Path:
-    """Where a peer is, as the transport names it, and what the path takes.
+    """Where a peer is, as the transport names it, what carries packets there, and what the path takes.
 
     `pinned_source`: the local address to answer from, as a control message (None: the kernel's choice).
     Packets above `segment_limit` bytes are not sent in batches before `retry_at` (monotonic seconds).
     """
 
-    address: SockAddress
+    address: PeerAddress
+    carrier: Carrier
     pinned_source: AncillaryItem | None = None
     segment_limit: int = MAX_DATAGRAM_OCTETS
     retry_at: float = 0.0
 
 
-Received = tuple[bytes, int, SockAddress, AncillaryItem | None]
+Received = tuple[bytes, int, PeerAddress, AncillaryItem | None]
 """One read: bytes, size, source, pinned source of the answer.
 
 The bytes are packets of `size` each (the last may be shorter), end to end.
 """
 
 
-class Transport(Protocol):
-    """Sends and receives packets. Nothing that the network does raises; losses are counted.
+class Carrier(Protocol):
+    """Sends packets along paths. Nothing that the network does raises; losses are counted."""
+
+    is_stream: bool
+    """Packets stay in order, and must not be left out once they have their ids: ask `fitting` before."""
+
+    def fitting(self, frames: Sequence[bytes], overhead: int) -> int:
+        """How many of these frames there is room for; each becomes a packet with `overhead` bytes more."""
+
+    def send(self, packets: Sequence[bytes], path: Path, now: float, octet: int = 0) -> int:
+        """Send packets to one peer in order; returns how many bytes were taken.
+
+        `octet`: traffic class (TOS) of the outer IP headers.
+        """
+
+    def send_one(self, packet: bytes, path: Path) -> int:
+        """`send` for one packet of traffic class 0."""
+
+
+class Transport(Carrier, Protocol):
+    """A carrier of datagrams, which also receives them.
 
     `before_close` is called before the descriptor of `fileno` is closed.
     """
@@ -61,15 +83,6 @@ class Transport(Protocol):
 
     def receive(self) -> Received | None:
         """The next packets of one source, or None if none wait."""
-
-    def send(self, packets: Sequence[bytes], path: Path, now: float, octet: int = 0) -> int:
-        """Send packets to one peer in order; returns how many bytes were taken.
-
-        `octet`: traffic class (TOS) of the outer IP headers.
-        """
-
-    def send_one(self, packet: bytes, path: Path) -> int:
-        """`send` for one packet of traffic class 0."""
 
     def send_to(self, datagram: bytes, endpoint: Endpoint) -> None:
         """Send one control packet."""

@@ -24,7 +24,7 @@ from bridged.dataplane.portable.transport.control_messages import (
     traffic_class,
 )
 from bridged.dataplane.portable.transport.errors import BATCH_REFUSALS, SOURCE_GONE, drop_reason
-from bridged.dataplane.portable.transport.seam import MAX_DATAGRAM_OCTETS, Path, Received
+from bridged.dataplane.portable.transport.seam import MAX_DATAGRAM_OCTETS, Path, PeerAddress, Received
 from bridged.dataplane.portable.transport.socket_options import (
     SO_RXQ_OVFL,
     UDP_GRO,
@@ -57,6 +57,8 @@ class UdpTransport:
     `before_close` is called before a socket goes away.
     """
 
+    is_stream = False
+
     _recvmsg: Callable[..., tuple[bytes, list[AncillaryItem], int, SockAddress]]
     _sendto: Callable[..., int]
     _sendmsg: Callable[..., int]
@@ -74,7 +76,7 @@ class UdpTransport:
         self._socket: socket.socket | None = None
         self._overflow = 0
         self._overflow_before = 0
-        self._sources: OrderedDict[SockAddress, AncillaryItem] = OrderedDict()
+        self._sources: OrderedDict[PeerAddress, AncillaryItem] = OrderedDict()
         # Single datagrams mostly have the same ancillary messages as the one before; what they meant.
         self._usual: list[AncillaryItem] = []
         self._usual_source: AncillaryItem | None = None
@@ -175,7 +177,7 @@ class UdpTransport:
             OSError: an address that this socket cannot send to.
         """
         address = to_sockaddr(endpoint, self._family)
-        return Path(address, self._sources.get(address))
+        return Path(address, self, self._sources.get(address))
 
     def remember_source(self, received: Received) -> None:
         """See `Transport.remember_source`. Holds SOURCES_REMEMBERED of them."""
@@ -224,6 +226,10 @@ class UdpTransport:
         return data, size, source, pinned_source
 
     # --- sending
+
+    def fitting(self, frames: Sequence[bytes], overhead: int) -> int:
+        """See `Carrier.fitting`: the socket decides packet by packet."""
+        return len(frames)
 
     def send(self, packets: Sequence[bytes], path: Path, now: float, octet: int = 0) -> int:
         """See `Transport.send`. Runs of equal size go in one system call."""
@@ -321,7 +327,7 @@ class UdpTransport:
         return number
 
     def _try_once(
-        self, packets: Sequence[bytes], ancillary: list[AncillaryItem], address: SockAddress
+        self, packets: Sequence[bytes], ancillary: list[AncillaryItem], address: PeerAddress
     ) -> int:
         """Send, and wait once for room if the socket is full; 0, or the errno."""
         sock = self._socket

@@ -76,12 +76,15 @@ class Opener:
             if pinned_source is not None and pinned_source != path.pinned_source:
                 path.pinned_source = pinned_source
             return True
+        if path.carrier.is_stream or len(source) == 3:
+            # A connection stands for its peer: neither moves to the other.
+            return False
         holder = self._table.by_address.get(source)
         if holder is not None and holder is not peer and holder.name != peer.name:
             return False
         previous = peer.endpoint
         endpoint = to_endpoint(source)
-        self._table.move(peer, source, endpoint, Path(source, pinned_source))
+        self._table.move(peer, source, endpoint, Path(source, path.carrier, pinned_source))
         if endpoint != previous:
             self._tell(PeerFloated(peer.handle, endpoint, previous))
         return True

@@ -1,11 +1,35 @@
 //! What the control plane hears.
 
-use std::net::SocketAddr;
-
 use bridged_core::fdb::Station;
 use bridged_core::limits::LimitTrigger;
 
+use crate::contract::endpoint::Endpoint;
 use crate::contract::peers::PeerHandle;
+
+/// Why a stream is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamEnd {
+    /// The far end closed it.
+    Closed,
+    /// The network, or the far end's system, broke it off.
+    Reset,
+    /// A length of 0.
+    BadFraming,
+    /// The far end reads too slowly for control packets.
+    Overflow,
+}
+
+impl StreamEnd {
+    /// Its name in the contract.
+    pub fn name(self) -> &'static str {
+        match self {
+            StreamEnd::Closed => "closed",
+            StreamEnd::Reset => "reset",
+            StreamEnd::BadFraming => "bad_framing",
+            StreamEnd::Overflow => "overflow",
+        }
+    }
+}
 
 /// What the control plane hears.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,16 +39,23 @@ pub enum Event {
         /// At most 4096 bytes.
         datagram: Vec<u8>,
         /// Where it came from.
-        source: SocketAddr,
+        source: Endpoint,
+    },
+    /// The TCP connection of an adopted stream is over.
+    StreamClosed {
+        /// Its far end.
+        endpoint: Endpoint,
+        /// Why.
+        reason: StreamEnd,
     },
     /// An authenticated, not replayed packet came from a new endpoint; the data plane already sends there.
     PeerFloated {
         /// Which peer.
         handle: PeerHandle,
         /// Where it is now.
-        endpoint: SocketAddr,
+        endpoint: Endpoint,
         /// Where it was.
-        previous: SocketAddr,
+        previous: Endpoint,
     },
     /// A server said that it knows no session of ours. Anybody can forge that.
     SessionUnknown {

@@ -18,3 +18,11 @@ pub const EARLY_NANOS: Nanos = SECOND;
 pub const CONTROL_QUEUE_DATAGRAMS: usize = 2048;
 /// Most control datagrams of strangers that wait.
 pub const STRANGER_QUEUE_DATAGRAMS: usize = 2048;
+/// Bytes that may wait for one TCP connection; frames beyond that are dropped.
+pub const STREAM_QUEUE_OCTETS: usize = 256 * 1024;
+/// Bytes of control packets that may wait in addition; with more the connection is closed.
+pub const STREAM_CONTROL_OCTETS: usize = 128 * 1024;
+/// How long a connection that is about to close may take for what waits.
+pub const STREAM_LINGER_NANOS: Nanos = 5 * SECOND;
+/// Most connections that are about to close.
+pub const STREAMS_LINGERING: usize = 256;

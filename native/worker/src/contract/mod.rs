@@ -2,6 +2,7 @@
 //!
 //! Source: `bridged/dataplane/contract`; names, units and meanings are the same, field by field.
 
+mod endpoint;
 mod events;
 mod keys;
 mod limits;
@@ -16,11 +17,13 @@ pub use bridged_core::headers::Mac;
 pub use bridged_core::limits::LimitTrigger;
 pub use bridged_core::priority::Priority;
 
-pub use events::Event;
+pub use endpoint::{Carrier, Endpoint};
+pub use events::{Event, StreamEnd};
 pub use keys::{Cipher, Digest, HmacKeys, Key, KeyFormat};
 pub use limits::{
     CONTROL_QUEUE_DATAGRAMS, EARLY_LEAST_OCTETS, EARLY_NANOS, EARLY_OCTETS, EVENT_QUEUE_EVENTS, OCC_OCTETS,
-    OCC_WAITING, STRANGER_QUEUE_DATAGRAMS,
+    OCC_WAITING, STRANGER_QUEUE_DATAGRAMS, STREAMS_LINGERING, STREAM_CONTROL_OCTETS, STREAM_LINGER_NANOS,
+    STREAM_QUEUE_OCTETS,
 };
 pub use peers::{Direction, PeerCounters, PeerHandle, PeerSettings, PeerSnapshot};
 pub use snapshots::{Histogram, Snapshot};

@@ -1,7 +1,8 @@
 //! Peers: their settings, counters and figures.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+
+use crate::contract::endpoint::Endpoint;
 
 /// Names one peer of one data plane; chosen by the control plane, never reused in a process.
 pub type PeerHandle = u64;
@@ -36,7 +37,7 @@ pub struct PeerSettings {
     /// Its authenticated name: two peers of one name may take over each other's endpoint.
     pub name: String,
     /// Where it is.
-    pub endpoint: SocketAddr,
+    pub endpoint: Endpoint,
     /// The DATA_V2 peer id that selects this peer; None: any is taken.
     pub receive_peer_id: Option<u32>,
     /// What we write into DATA_V2; None: send DATA_V1.
@@ -73,7 +74,7 @@ pub struct PeerSnapshot {
     /// Its handle.
     pub handle: PeerHandle,
     /// Where it is.
-    pub endpoint: SocketAddr,
+    pub endpoint: Endpoint,
     /// Its totals.
     pub counters: PeerCounters,
     /// Unix seconds of the newest authenticated packet; None: none yet.

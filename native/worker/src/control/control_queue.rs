@@ -4,13 +4,13 @@
 //! Source: bridged/dataplane/portable/control/control_queue.py. Every lane is bounded, and every source has a rate.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use bridged_core::policer::{Rate, Source, SourceLimit};
 use bridged_core::resets::{host_of, ResetLimit};
 use bridged_core::Nanos;
 
-use crate::contract::{Event, PeerHandle, CONTROL_QUEUE_DATAGRAMS, STRANGER_QUEUE_DATAGRAMS};
+use crate::contract::{Endpoint, Event, PeerHandle, CONTROL_QUEUE_DATAGRAMS, STRANGER_QUEUE_DATAGRAMS};
 use crate::control::counters::Reason;
 
 /// Larger ones cannot be control packets (tls-mtu is at most 2048).
@@ -46,7 +46,7 @@ pub enum Sender {
     Useless(Reason),
 }
 
-type Lane = VecDeque<(Vec<u8>, SocketAddr)>;
+type Lane = VecDeque<(Vec<u8>, Endpoint)>;
 
 /// See the module.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ pub struct ControlQueue {
     resets: ResetLimit,
     noticed: SourceLimit,
     /// Endpoints in their handshake, and by how many sessions.
-    expected: HashMap<SocketAddr, u32>,
+    expected: HashMap<Endpoint, u32>,
 }
 
 impl ControlQueue {
@@ -81,12 +81,12 @@ impl ControlQueue {
     }
 
     /// A session begins its handshake with this endpoint.
-    pub fn expect(&mut self, endpoint: SocketAddr) {
+    pub fn expect(&mut self, endpoint: Endpoint) {
         *self.expected.entry(endpoint).or_default() += 1;
     }
 
     /// A session that was expected is over.
-    pub fn stop_expecting(&mut self, endpoint: &SocketAddr) {
+    pub fn stop_expecting(&mut self, endpoint: &Endpoint) {
         if let Some(count) = self.expected.get_mut(endpoint) {
             *count -= 1;
             if *count == 0 {
@@ -96,18 +96,18 @@ impl ControlQueue {
     }
 
     /// Whether some session is in its handshake there.
-    pub fn expects(&self, endpoint: &SocketAddr) -> bool {
+    pub fn expects(&self, endpoint: &Endpoint) -> bool {
         self.expected.contains_key(endpoint)
     }
 
     /// Whether to answer a hard reset.
-    pub fn may_answer(&mut self, source: &SocketAddr, session: &[u8; 8], now: Nanos) -> bool {
+    pub fn may_answer(&mut self, source: &Endpoint, session: &[u8; 8], now: Nanos) -> bool {
         let source = Source { address: address_of(source), port: u32::from(source.port()) };
         self.resets.allows(source, u64::from_be_bytes(*session), now)
     }
 
     /// Whether to tell a stranger that its session is unknown here.
-    pub fn may_notify(&mut self, source: &SocketAddr, now: Nanos) -> bool {
+    pub fn may_notify(&mut self, source: &Endpoint, now: Nanos) -> bool {
         let endpoint = Source { address: address_of(source), port: u32::from(source.port()) };
         let everybody = Source { address: 0, port: u32::MAX };
         self.noticed.allows(endpoint, now, NOTICE) && self.noticed.allows(everybody, now, NOTICES)
@@ -117,7 +117,7 @@ impl ControlQueue {
     ///
     /// # Errors
     /// The drop reason.
-    pub fn put(&mut self, datagram: &[u8], source: SocketAddr, now: Nanos, sender: Sender) -> Result<(), Reason> {
+    pub fn put(&mut self, datagram: &[u8], source: Endpoint, now: Nanos, sender: Sender) -> Result<(), Reason> {
         if datagram.len() > CONTROL_DATAGRAM_OCTETS {
             return Err(Reason::BadLength);
         }
@@ -173,7 +173,7 @@ impl ControlQueue {
     }
 }
 
-fn address_of(source: &SocketAddr) -> u128 {
+fn address_of(source: &Endpoint) -> u128 {
     match source.ip() {
         IpAddr::V4(v4) => u128::from(v4.to_ipv6_mapped()),
         IpAddr::V6(v6) => u128::from(v6),
@@ -184,15 +184,15 @@ fn address_of(source: &SocketAddr) -> u128 {
 mod tests {
     use super::*;
 
-    fn endpoint(text: &str) -> SocketAddr {
+    fn endpoint(text: &str) -> Endpoint {
         text.parse().unwrap()
     }
 
-    fn many(number: u32) -> SocketAddr {
+    fn many(number: u32) -> Endpoint {
         endpoint(&format!("10.{}.{}.{}:9", number >> 16, (number >> 8) & 255, number & 255))
     }
 
-    fn taken(queue: &mut ControlQueue, limit: usize) -> Vec<SocketAddr> {
+    fn taken(queue: &mut ControlQueue, limit: usize) -> Vec<Endpoint> {
         let mut events = Vec::new();
         queue.take(limit, &mut events);
         let source = |event| match event {

@@ -1,11 +1,10 @@
 //! What the control plane and the timers send: control packets unchanged, and sealed payloads that are no frames.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bridged_core::Nanos;
 
-use crate::contract::Direction::Transmit;
+use crate::contract::{Direction::Transmit, Endpoint};
 use crate::control::counters::Count;
 use crate::lan_to_wan::peer_batches::PeerBatcher;
 use crate::shared::Shared;
@@ -25,7 +24,7 @@ impl<T: Transport> ControlSender<T> {
     }
 
     /// Send a control packet; what cannot be sent is counted.
-    pub fn send_control(&self, shared: &Shared<T>, packet: &[u8], endpoint: SocketAddr, now: Nanos) {
+    pub fn send_control(&self, shared: &Shared<T>, packet: &[u8], endpoint: Endpoint, now: Nanos) {
         let link = shared.transport.link(0);
         let sent = lock(&self.batcher).send_control(packet, endpoint, &shared.send_context(&link, now));
         if let Err(reason) = sent {

@@ -8,13 +8,12 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 
 use bridged_core::Nanos;
 use bridged_sys::descriptor::EventFd;
 
-use crate::contract::{Event, PeerHandle, EVENT_QUEUE_EVENTS, OCC_WAITING};
+use crate::contract::{Endpoint, Event, PeerHandle, EVENT_QUEUE_EVENTS, OCC_WAITING};
 use crate::control::control_queue::{ControlQueue, Sender};
 use crate::control::counters::Reason;
 use crate::sync::{lock, Mutex};
@@ -26,6 +25,7 @@ enum State {
     Expired(PeerHandle),
     Unknown(PeerHandle),
     NearLimit(PeerHandle, u8),
+    StreamClosed(Endpoint),
     TapFailed,
 }
 
@@ -36,6 +36,7 @@ impl State {
             Event::PeerExpired { handle } => Some(State::Expired(handle)),
             Event::SessionUnknown { handle } => Some(State::Unknown(handle)),
             Event::KeyNearLimit { handle, key_id, .. } => Some(State::NearLimit(handle, key_id)),
+            Event::StreamClosed { endpoint, .. } => Some(State::StreamClosed(endpoint)),
             Event::TapFailed { .. } => Some(State::TapFailed),
             _ => None,
         }
@@ -46,7 +47,7 @@ impl State {
             State::Floated(handle) | State::Expired(handle) | State::Unknown(handle) | State::NearLimit(handle, _) => {
                 Some(handle)
             }
-            State::TapFailed => None,
+            State::StreamClosed(_) | State::TapFailed => None,
         }
     }
 }
@@ -219,7 +220,7 @@ impl EventQueue {
     ///
     /// # Errors
     /// The drop reason.
-    pub fn put_control(&self, datagram: &[u8], source: SocketAddr, now: Nanos, sender: Sender) -> Result<(), Reason> {
+    pub fn put_control(&self, datagram: &[u8], source: Endpoint, now: Nanos, sender: Sender) -> Result<(), Reason> {
         let mut waiting = lock(&self.waiting);
         let was_empty = waiting.is_empty();
         waiting.control.put(datagram, source, now, sender)?;
@@ -228,27 +229,27 @@ impl EventQueue {
     }
 
     /// A session begins its handshake with this endpoint.
-    pub fn expect(&self, endpoint: SocketAddr) {
+    pub fn expect(&self, endpoint: Endpoint) {
         lock(&self.waiting).control.expect(endpoint);
     }
 
     /// A session that was expected is over.
-    pub fn stop_expecting(&self, endpoint: &SocketAddr) {
+    pub fn stop_expecting(&self, endpoint: &Endpoint) {
         lock(&self.waiting).control.stop_expecting(endpoint);
     }
 
     /// Whether some session is in its handshake there.
-    pub fn expects(&self, endpoint: &SocketAddr) -> bool {
+    pub fn expects(&self, endpoint: &Endpoint) -> bool {
         lock(&self.waiting).control.expects(endpoint)
     }
 
     /// Whether to tell a stranger that its session is unknown here.
-    pub fn may_notify(&self, source: &SocketAddr, now: Nanos) -> bool {
+    pub fn may_notify(&self, source: &Endpoint, now: Nanos) -> bool {
         lock(&self.waiting).control.may_notify(source, now)
     }
 
     /// Whether to answer a hard reset.
-    pub fn may_answer(&self, source: &SocketAddr, session: &[u8; 8], now: Nanos) -> bool {
+    pub fn may_answer(&self, source: &Endpoint, session: &[u8; 8], now: Nanos) -> bool {
         lock(&self.waiting).control.may_answer(source, session, now)
     }
 
@@ -272,7 +273,7 @@ mod tests {
     use crate::contract::{LimitTrigger, Mac, Station, STRANGER_QUEUE_DATAGRAMS};
     use bridged_sys::descriptor::wait_readable;
 
-    fn endpoint(text: &str) -> SocketAddr {
+    fn endpoint(text: &str) -> Endpoint {
         text.parse().unwrap()
     }
 

@@ -52,6 +52,8 @@ pub enum Reason {
     TapFull,
     /// The socket's send buffer is full.
     UdpSendFull,
+    /// The peer's TCP connection takes no more at the moment.
+    TcpSendFull,
     /// Too many control packets wait to be handled.
     ControlQueueFull,
     /// Too many events wait to be handled.
@@ -101,6 +103,7 @@ impl Reason {
         Reason::Emsgsize,
         Reason::TapFull,
         Reason::UdpSendFull,
+        Reason::TcpSendFull,
         Reason::ControlQueueFull,
         Reason::EventQueueFull,
         Reason::HandshakeRate,
@@ -140,6 +143,7 @@ impl Reason {
             Reason::Emsgsize => "emsgsize",
             Reason::TapFull => "tap_full",
             Reason::UdpSendFull => "udp_send_full",
+            Reason::TcpSendFull => "tcp_send_full",
             Reason::ControlQueueFull => "control_queue_full",
             Reason::EventQueueFull => "event_queue_full",
             Reason::HandshakeRate => "handshake_rate",
@@ -182,6 +186,7 @@ impl Reason {
             "emsgsize" => Some(Reason::Emsgsize),
             "tap_full" => Some(Reason::TapFull),
             "udp_send_full" => Some(Reason::UdpSendFull),
+            "tcp_send_full" => Some(Reason::TcpSendFull),
             "control_queue_full" => Some(Reason::ControlQueueFull),
             "event_queue_full" => Some(Reason::EventQueueFull),
             "handshake_rate" => Some(Reason::HandshakeRate),

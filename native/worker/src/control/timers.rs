@@ -40,6 +40,7 @@ pub fn run<T: Transport>(shared: &Shared<T>, sender: &ControlSender<T>) {
         if now.saturating_sub(swept_at) >= TICK {
             swept_at = now;
             shared.stations.sweep(now);
+            shared.transport.tend(now);
             asked = ask_for_mtu(shared, sender, asked, now);
         }
         let next = schedule.next().unwrap_or(Nanos::MAX);

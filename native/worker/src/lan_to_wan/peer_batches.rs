@@ -7,7 +7,6 @@
 //! The peer's send lock is held while packet ids are taken and packets are sent: they leave in order
 //! from all threads (OpenVPN's replay window has 64 places).
 
-use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Acquire;
 use std::sync::Arc;
 
@@ -16,13 +15,13 @@ use bridged_core::packet::{DataHeader, OVERHEAD_V2};
 use bridged_core::stats::{FrameKind, FRAME_KINDS};
 use bridged_sys::memory::resident;
 
-use crate::contract::{Direction, Event};
+use crate::contract::{Direction, Endpoint, Event};
 use crate::control::counters::{Counters, Drops, Reason};
 use crate::lan_to_wan::pending::{PendingFrame, PendingFrames, PendingPeer, Place};
 use crate::sync::{lock, try_lock, MutexGuard};
 use crate::tables::keys::{KeySlot, Reserved};
 use crate::tables::peers::Peer;
-use crate::transport::seam::{BatchSender, Packet, SendContext, Transport};
+use crate::transport::seam::{BatchSender, Packet, PeerPath, SendContext, Transport, PACKET_OCTETS};
 
 /// Bytes of the buffer.
 const ARENA_OCTETS: usize = 256 * 1024;
@@ -254,7 +253,7 @@ impl<T: Transport> PeerBatcher<T> {
     pub fn send_control(
         &mut self,
         packet: &[u8],
-        endpoint: SocketAddr,
+        endpoint: Endpoint,
         context: &SendContext<'_, T>,
     ) -> Result<(), Reason> {
         self.sender.send_control(packet, endpoint, context)
@@ -290,8 +289,10 @@ fn seal<T: Transport>(
         drop_pending(queue.of(waiter), Reason::NoKey, &peer.drops, context.counters);
         return batch;
     }
-    let mut ids = slot.reserve(waiter.count);
-    let mut waiting = queue.of(waiter);
+    let room = peer.path.load().room();
+    let count = if room == usize::MAX { waiter.count } else { fitting(waiter, queue, room, context.counters) };
+    let mut ids = slot.reserve(count);
+    let mut waiting = queue.of(waiter).take(count);
     while let Some(next) = waiting.next() {
         let sealed = arena.seal(next, slot, (&header, &waiter.layout), outside, &mut ids);
         let Some(packet) = sealed else {
@@ -343,6 +344,27 @@ impl Arena {
         };
         is_sealed.then_some(Packet { start, length, class: waiting.class })
     }
+}
+
+/// How many of a peer's frames its path has room for; the others are dropped before they get a packet id.
+#[cold]
+fn fitting<T: Transport>(
+    waiter: &PendingPeer<T>,
+    queue: &PendingFrames<T>,
+    mut room: usize,
+    counters: &Counters,
+) -> usize {
+    let takes = |waiting: &&PendingFrame| {
+        let octets = PACKET_OCTETS + waiter.layout.sealed(waiting.length);
+        let fits = octets <= room;
+        room = if fits { room - octets } else { 0 };
+        fits
+    };
+    let count = queue.of(waiter).take_while(takes).count();
+    if count < waiter.count {
+        drop_pending(queue.of(waiter).skip(count), Reason::TcpSendFull, &waiter.peer.drops, counters);
+    }
+    count
 }
 
 #[cold]

@@ -7,7 +7,7 @@ use crate::control::counters::histogram;
 use crate::control::names::BatchName;
 use crate::lan_to_wan::pending::QUEUE_PEERS;
 use crate::test_rig::{frame, Far, Rig, Run};
-use crate::transport::udp::sockets::UdpTransport;
+use crate::transport::mixed::{MixedPath, MixedTransport};
 
 const CELL: usize = 1;
 const UNICAST: FrameKind = FrameKind::Unicast;
@@ -237,7 +237,7 @@ fn a_part_that_can_grow_is_kept_back_until_it_is_full_or_sent() {
     let (mut far, mut other) = (rig.join(1, Some(1)), rig.join(2, Some(2)));
     let link = rig.link();
     let mut batcher = PeerBatcher::new(CELL);
-    let put = |batcher: &mut PeerBatcher<UdpTransport>, far: &Far, from: usize, count: usize| {
+    let put = |batcher: &mut PeerBatcher<MixedTransport>, far: &Far, from: usize, count: usize| {
         for number in from..from + count {
             batcher.place_copy(&far.peer, Some(UNICAST), &frame(number, 1448));
         }
@@ -287,8 +287,8 @@ fn what_the_kernel_refused_as_a_run_goes_singly_for_a_while() {
     let rig = Rig::new(|_| {});
     let mut far = rig.join(1, Some(1));
     let path = far.peer.path.load_full();
-    path.segment_limit.store(200, std::sync::atomic::Ordering::Relaxed);
-    path.retry_at.store(now() + bridged_core::SECOND, std::sync::atomic::Ordering::Relaxed);
+    path.udp().unwrap().segment_limit.store(200, std::sync::atomic::Ordering::Relaxed);
+    path.udp().unwrap().retry_at.store(now() + bridged_core::SECOND, std::sync::atomic::Ordering::Relaxed);
     let (octets, starts) = received(&[100, 100, 300, 300, 300, 176]);
     let mut batcher = PeerBatcher::new(CELL);
     for later in [0, 2 * bridged_core::SECOND] {
@@ -336,7 +336,7 @@ fn the_batcher_is_full_when_too_many_peers_wait() {
     let settings = |handle: u64| crate::contract::PeerSettings {
         handle,
         name: "same".into(),
-        endpoint: far.socket.local_endpoint().unwrap(),
+        endpoint: far.socket.local_endpoint().unwrap().into(),
         receive_peer_id: Some(handle as u32),
         transmit_peer_id: Some(1),
         ping: None,
@@ -365,7 +365,7 @@ fn a_local_address_that_has_gone_costs_no_packet_and_no_other_peer_its_own() {
     let gone = Some(bridged_sys::address::Pin::V4([203, 0, 113, 9]));
     let here = Some(bridged_sys::address::Pin::V4([127, 0, 0, 1]));
     for (far, pin) in fars.iter().zip([gone, here]) {
-        far.peer.path.store(Arc::new(far.peer.path.load().pinned(pin)));
+        far.peer.path.store(Arc::new(MixedPath::Udp(far.peer.path.load().udp().unwrap().pinned(pin))));
     }
     let (octets, starts) = received(&[100, 100, 200, 200, 300, 300]);
     let mut batcher = PeerBatcher::new(CELL);
@@ -379,7 +379,7 @@ fn a_local_address_that_has_gone_costs_no_packet_and_no_other_peer_its_own() {
         let counters = &rig.plane.snapshot().peers[first].counters;
         assert_eq!(counters.wire_bytes["transmit"], 600 + 3 * OVERHEAD_V2 as u64);
     }
-    assert_eq!(fars.map(|far| far.peer.path.load().pin), [None, here]);
+    assert_eq!(fars.map(|far| far.peer.path.load().udp().unwrap().pin), [None, here]);
     assert_eq!(rig.plane.snapshot().drops, Default::default());
 }
 

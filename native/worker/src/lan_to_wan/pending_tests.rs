@@ -1,34 +1,34 @@
 use super::*;
 use crate::contract::PeerSettings;
+use crate::transport::mixed::{MixedPath, MixedTransport};
 use crate::transport::udp::path::UdpPath;
-use crate::transport::udp::sockets::UdpTransport;
 use bridged_core::fdb::Port;
 use bridged_sys::address::{Family, RawAddress};
 
-fn peer(port: Port, transmit_peer_id: Option<u32>) -> Arc<Peer<UdpTransport>> {
-    let endpoint = "127.0.0.1:9".parse().unwrap();
+fn peer(port: Port, transmit_peer_id: Option<u32>) -> Arc<Peer<MixedTransport>> {
+    let endpoint: std::net::SocketAddr = "127.0.0.1:9".parse().unwrap();
     let settings = PeerSettings {
         handle: port,
         name: "one".into(),
-        endpoint,
+        endpoint: endpoint.into(),
         receive_peer_id: None,
         transmit_peer_id,
         ping: None,
         ping_restart: None,
     };
     let path = UdpPath::new(endpoint, RawAddress::new(&endpoint, Family::V4).unwrap(), None, None, 0);
-    Arc::new(Peer::new(&settings, path, 1, 0))
+    Arc::new(Peer::new(&settings, MixedPath::Udp(path), 1, 0))
 }
 
 /// Offsets by peer, in order.
-fn offsets(queue: &PendingFrames<UdpTransport>) -> Vec<Vec<usize>> {
+fn offsets(queue: &PendingFrames<MixedTransport>) -> Vec<Vec<usize>> {
     let of = |waiter| queue.of(waiter).map(|waiting| waiting.at).collect::<Vec<usize>>();
     let found: Vec<Vec<usize>> = queue.peers().iter().map(of).collect();
     assert!(queue.peers().iter().zip(&found).all(|(waiter, found)| waiter.count == found.len()));
     found
 }
 
-fn put(queue: &mut PendingFrames<UdpTransport>, peer: &Arc<Peer<UdpTransport>>, place: Place, at: usize) {
+fn put(queue: &mut PendingFrames<MixedTransport>, peer: &Arc<Peer<MixedTransport>>, place: Place, at: usize) {
     queue.find(peer);
     queue.push(place, Some(FrameKind::Unicast), at, 10);
 }

@@ -2,24 +2,25 @@
 //!
 //! Source: bridged/dataplane/contract/verbs.py, `expect_key`.
 
+use bridged_core::packet::PacketRun;
 use bridged_core::Nanos;
 
 use crate::contract::{EARLY_LEAST_OCTETS, EARLY_NANOS, EARLY_OCTETS};
 use crate::sync::{lock, Mutex};
 
-/// Packets of one origin, `size` bytes each (the last may be shorter).
+/// Packets of one origin.
 #[derive(Debug)]
 pub struct Early<O> {
     pub origin: O,
     pub octets: Box<[u8]>,
-    pub size: usize,
+    pub run: PacketRun,
     arrived: Nanos,
 }
 
 impl<O> Early<O> {
     /// How many.
     pub fn packets(&self) -> u64 {
-        self.octets.len().div_ceil(self.size) as u64
+        self.run.packets() as u64
     }
 
     /// They waited too long to be of use.
@@ -64,14 +65,14 @@ impl<O: Copy> EarlyPackets<O> {
     }
 
     /// Keep packets; false: their key is not expected, or there is no room.
-    pub fn hold(&self, key_id: u8, origin: O, octets: &[u8], size: usize, now: Nanos) -> bool {
+    pub fn hold(&self, key_id: u8, origin: O, octets: &[u8], run: PacketRun, now: Nanos) -> bool {
         let cost = octets.len().max(EARLY_LEAST_OCTETS);
         let mut waiting = lock(&self.0);
         if waiting.expected != Some(key_id) || waiting.octets + cost > EARLY_OCTETS {
             return false;
         }
         waiting.octets += cost;
-        waiting.held.push(Early { origin, octets: octets.into(), size, arrived: now });
+        waiting.held.push(Early { origin, octets: octets.into(), run, arrived: now });
         true
     }
 

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use bridged_core::layout::{Format, Layout};
 use bridged_core::limits::{KeyLimits, KeyUse, NextCheck, FAILED_TAGS_END, FAILED_TAGS_RENEGOTIATE, MAX_PACKET_ID};
-use bridged_core::packet::{DataHeader, HEADER_V1, HEADER_V2, LEAST_FRAME_OCTETS, TAG_OCTETS};
+use bridged_core::packet::{DataHeader, PacketRun, HEADER_V1, HEADER_V2, LEAST_FRAME_OCTETS, TAG_OCTETS};
 use bridged_core::replay::ReplayWindow;
 
 use crate::contract::{Cipher, Key, KeyFormat, LimitTrigger};
@@ -201,24 +201,23 @@ impl KeySlot {
         self.sent.0.octets.fetch_add(octets as u64, Relaxed);
     }
 
-    /// Open packets in place: those of `size` bytes (the last may be shorter) that fill `length` bytes at the start
-    /// of `octets`, behind which [`SPARE_OCTETS`] are ours to use meanwhile. All begin with the same header.
+    /// Open packets in place: those of `run`, at the start of `octets`, behind which [`SPARE_OCTETS`] are ours to use
+    /// meanwhile. All begin with the same header.
     ///
     /// `take` gets offset and length of each payload that is authentic, new, and long enough to be a frame;
     /// `drop` the reason for each other packet. Ids are recorded only of authentic packets.
     pub fn open(
         &self,
         octets: &mut [u8],
-        length: usize,
-        size: usize,
+        run: PacketRun,
         is_v2: bool,
         take: impl FnMut(usize, usize),
         drop: impl FnMut(Reason),
     ) -> Opened {
         match &self.engine {
-            Engine::Aead(aead) => self.open_by(aead, octets, length, size, is_v2, take, drop),
-            Engine::Cbc(cbc) => self.open_by(&**cbc, octets, length, size, is_v2, take, drop),
-            Engine::Epoch(epoch) => self.open_by(&**epoch, octets, length, size, is_v2, take, drop),
+            Engine::Aead(aead) => self.open_by(aead, octets, run, is_v2, take, drop),
+            Engine::Cbc(cbc) => self.open_by(&**cbc, octets, run, is_v2, take, drop),
+            Engine::Epoch(epoch) => self.open_by(&**epoch, octets, run, is_v2, take, drop),
         }
     }
 
@@ -228,8 +227,7 @@ impl KeySlot {
         &self,
         opener: &impl Opener,
         octets: &mut [u8],
-        length: usize,
-        size: usize,
+        run: PacketRun,
         is_v2: bool,
         mut take: impl FnMut(usize, usize),
         mut drop: impl FnMut(Reason),
@@ -240,8 +238,8 @@ impl KeySlot {
         let mut received = lock(&self.received.0);
         let is_dead = received.failed_tags >= FAILED_TAGS_END;
         let mut at = 0;
-        while at < length {
-            let octet_count = size.clamp(1, length - at);
+        while at < run.length {
+            let octet_count = run.size.clamp(1, run.length - at);
             let packet = &mut octets[at..at + octet_count + SPARE_OCTETS];
             if is_dead {
                 drop(Reason::KeyExpired);
@@ -267,7 +265,7 @@ impl KeySlot {
                     Unsealed::Unknown => drop(Reason::UnknownKeyId),
                 }
             }
-            at += octet_count;
+            at += octet_count + run.gap;
         }
         received.packets += opened.fresh as u64;
         received.octets += opened.octets as u64;

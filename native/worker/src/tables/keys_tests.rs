@@ -57,7 +57,13 @@ fn opened(slot: &KeySlot, packets: &[u8], size: usize, is_v2: bool) -> (Vec<Vec<
     let mut octets = packets.to_vec();
     octets.extend_from_slice(&[0xee; SPARE_OCTETS]);
     let (mut taken, mut reasons) = (Vec::new(), Vec::new());
-    slot.open(&mut octets, packets.len(), size, is_v2, |at, len| taken.push((at, len)), |reason| reasons.push(reason));
+    slot.open(
+        &mut octets,
+        PacketRun::of(packets.len(), size),
+        is_v2,
+        |at, len| taken.push((at, len)),
+        |reason| reasons.push(reason),
+    );
     assert!(octets.ends_with(&[0xee; SPARE_OCTETS]), "what stands behind is put back");
     (taken.iter().map(|(at, len)| octets[*at..at + len].to_vec()).collect(), reasons)
 }
@@ -93,7 +99,7 @@ fn ids_that_were_jumped_over_and_packets_that_came_late_are_counted() {
         let mut octets = packets[number].clone();
         let length = octets.len();
         octets.resize(length + SPARE_OCTETS, 0);
-        let found = other.open(&mut octets, length, length, true, |_, _| {}, |_| {});
+        let found = other.open(&mut octets, PacketRun::of(length, length), true, |_, _| {}, |_| {});
         sums = (sums.0 + found.skipped, sums.1 + found.late);
     }
     assert_eq!(sums, (3, 1), "2, 3 and 4 were jumped over, and 3 came late");

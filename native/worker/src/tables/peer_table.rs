@@ -5,13 +5,12 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bridged_core::fdb::{Port, TAP_PORT};
 use bridged_core::packet::NO_PEER_ID;
 
-use crate::contract::PeerHandle;
+use crate::contract::{Endpoint, PeerHandle};
 use crate::error::Error;
 use crate::sync::{lock, ArcSwap, Mutex};
 use crate::tables::endpoints::PeerEndpoints;
@@ -96,12 +95,7 @@ impl<T: Transport> Table<T> {
 
     /// The peer of a DATA_V2 packet: an id that nobody has is taken by the peer at `source`, or by the only
     /// one, if that takes any.
-    pub fn find(
-        &self,
-        wire_id: u32,
-        source: &SocketAddr,
-        endpoints: &PeerEndpoints<T>,
-    ) -> Option<Cow<'_, Arc<Peer<T>>>> {
+    pub fn find(&self, wire_id: u32, source: &Endpoint, endpoints: &PeerEndpoints<T>) -> Option<Cow<'_, Arc<Peer<T>>>> {
         if let Some(peer) = self.by_wire_id.get(&wire_id) {
             return Some(Cow::Borrowed(peer));
         }

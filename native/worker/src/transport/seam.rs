@@ -4,16 +4,19 @@
 //! no call is dynamic. A peer is known by its handle and its keys. Its path says only where its packets go, and is
 //! replaced when the peer moves.
 
-use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use bridged_core::Nanos;
 use bridged_sys::Errno;
 
+use crate::contract::Endpoint;
 use crate::control::counters::{Counters, Reason};
 use crate::control::events::EventQueue;
 use crate::sync::ArcSwap;
+
+/// Bytes that a packet takes beyond itself, at most (see `PeerPath::room`).
+pub const PACKET_OCTETS: usize = 2;
 
 /// What carries sealed packets to peers, and theirs to us.
 pub trait Transport: Send + Sync + Sized + 'static {
@@ -34,8 +37,8 @@ pub trait Transport: Send + Sync + Sized + 'static {
     /// The path to an endpoint.
     ///
     /// # Errors
-    /// EAFNOSUPPORT: it cannot be reached from here.
-    fn path_to(&self, endpoint: SocketAddr, now: Nanos) -> Result<Self::Path, Errno>;
+    /// EAFNOSUPPORT: it cannot be reached from here; ENOTCONN: there is no connection to it.
+    fn path_to(&self, endpoint: Endpoint, now: Nanos) -> Result<Self::Path, Errno>;
 
     /// The path of a peer that moved to where a packet came from; `before`: the path it had.
     ///
@@ -53,6 +56,9 @@ pub trait Transport: Send + Sync + Sized + 'static {
     /// Ask for the MTU of a path again; whether it changed.
     fn refresh_mtu(&self, path: &Self::Path, now: Nanos) -> bool;
 
+    /// Once a second: end what took too long.
+    fn tend(&self, now: Nanos);
+
     /// Its counters and abilities now.
     fn figures(&self) -> TransportFigures;
 }
@@ -60,25 +66,32 @@ pub trait Transport: Send + Sync + Sized + 'static {
 /// The path to one peer.
 pub trait PeerPath: std::fmt::Debug + Send + Sync + 'static {
     /// Where the peer is.
-    fn endpoint(&self) -> SocketAddr;
+    fn endpoint(&self) -> Endpoint;
 
     /// Bytes of the largest packet that crosses in one piece; `usize::MAX`: not known, or any.
     fn fitting(&self) -> usize;
 
     /// It is time to ask for its MTU again.
     fn mtu_is_due(&self, now: Nanos) -> bool;
+
+    /// Bytes that it takes now, packets and what stands around each (PACKET_OCTETS); `usize::MAX`: the socket decides.
+    /// What is beyond is not sealed: a far end that wants packet ids without a gap would miss it.
+    fn room(&self) -> usize;
+
+    /// Packets arrive in order or not at all.
+    fn keeps_order(&self) -> bool;
 }
 
 /// Where a packet came from.
 pub trait Origin: Copy + Send + 'static {
     /// The sender's endpoint.
-    fn endpoint(&self) -> &SocketAddr;
+    fn endpoint(&self) -> &Endpoint;
 }
 
 /// What a worker sends and receives through.
 pub trait Link {
-    /// The descriptor to wait on until something arrives, or None.
-    fn readable(&self) -> Option<RawFd>;
+    /// The descriptors to wait on until something arrives.
+    fn readable(&self) -> [Option<RawFd>; 2];
 
     /// The descriptor to wait on until there is room to send, or None.
     fn writable(&self) -> Option<RawFd>;
@@ -138,18 +151,18 @@ pub trait BatchSender<T: Transport>: Send {
     ///
     /// # Errors
     /// The drop reason.
-    fn send_control(&mut self, packet: &[u8], endpoint: SocketAddr, context: &SendContext<'_, T>)
-        -> Result<(), Reason>;
+    fn send_control(&mut self, packet: &[u8], endpoint: Endpoint, context: &SendContext<'_, T>) -> Result<(), Reason>;
 }
 
 /// Packets of one origin that arrived together: `segment` bytes each (the last may be shorter), from `start` of the
-/// receiver's bytes on.
+/// receiver's bytes on, with `gap` bytes between two of them. `length`: from the first byte to the last.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival<O> {
     pub origin: O,
     pub start: usize,
     pub length: usize,
     pub segment: usize,
+    pub gap: usize,
 }
 
 /// Receives for one thread, and answers strangers in the same turn.
@@ -159,9 +172,11 @@ pub trait BatchReceiver<T: Transport>: Send {
 
     /// Read what waits, without blocking; how many arrivals.
     ///
+    /// What ends by itself is reported to `events`.
+    ///
     /// # Errors
     /// EAGAIN: nothing waits. Anything else concerns an earlier packet.
-    fn receive(&mut self, link: &T::Link) -> Result<usize, Errno>;
+    fn receive(&mut self, link: &T::Link, transport: &T, events: &EventQueue) -> Result<usize, Errno>;
 
     /// An arrival of the last `receive`; ask for each once. None: nobody knows where it came from.
     fn arrival(&mut self, index: usize, transport: &T) -> Option<Arrival<T::Origin>>;

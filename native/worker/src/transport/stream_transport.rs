@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -12,7 +11,9 @@ use std::sync::Arc;
 use bridged_core::Nanos;
 use bridged_sys::{Errno, EAFNOSUPPORT, EAGAIN};
 
+use crate::contract::Endpoint;
 use crate::control::counters::{Counters, Reason};
+use crate::control::events::EventQueue;
 use crate::sync::{lock, ArcSwap, Mutex};
 use crate::transport::seam::{
     Arrival, BatchReceiver, BatchSender, Link, Origin, Packet, PeerPath, SendContext, Taken, Transport,
@@ -25,12 +26,12 @@ const SPARE_OCTETS: usize = 64;
 /// Our ends of the streams, by the endpoint of the other end.
 #[derive(Default)]
 pub struct StreamTransport {
-    streams: Mutex<BTreeMap<SocketAddr, Arc<UnixStream>>>,
+    streams: Mutex<BTreeMap<Endpoint, Arc<UnixStream>>>,
 }
 
 impl StreamTransport {
     /// A stream from this endpoint; the far end of it.
-    pub fn connect(&self, endpoint: SocketAddr) -> UnixStream {
+    pub fn connect(&self, endpoint: Endpoint) -> UnixStream {
         let (near, far) = UnixStream::pair().unwrap();
         near.set_nonblocking(true).unwrap();
         lock(&self.streams).insert(endpoint, Arc::new(near));
@@ -54,12 +55,12 @@ pub fn take(mut stream: &UnixStream) -> Option<Vec<u8>> {
 
 #[derive(Debug)]
 pub struct StreamPath {
-    endpoint: SocketAddr,
+    endpoint: Endpoint,
     stream: Arc<UnixStream>,
 }
 
 impl PeerPath for StreamPath {
-    fn endpoint(&self) -> SocketAddr {
+    fn endpoint(&self) -> Endpoint {
         self.endpoint
     }
 
@@ -70,26 +71,34 @@ impl PeerPath for StreamPath {
     fn mtu_is_due(&self, _now: Nanos) -> bool {
         false
     }
+
+    fn room(&self) -> usize {
+        usize::MAX
+    }
+
+    fn keeps_order(&self) -> bool {
+        true
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
-pub struct StreamOrigin(SocketAddr);
+pub struct StreamOrigin(Endpoint);
 
 impl Origin for StreamOrigin {
-    fn endpoint(&self) -> &SocketAddr {
+    fn endpoint(&self) -> &Endpoint {
         &self.0
     }
 }
 
-pub struct StreamLink(Vec<(SocketAddr, Arc<UnixStream>)>);
+pub struct StreamLink(Vec<(Endpoint, Arc<UnixStream>)>);
 
 impl Link for StreamLink {
-    fn readable(&self) -> Option<RawFd> {
-        self.0.first().map(|(_, stream)| stream.as_raw_fd())
+    fn readable(&self) -> [Option<RawFd>; 2] {
+        [self.writable(), None]
     }
 
     fn writable(&self) -> Option<RawFd> {
-        self.readable()
+        self.0.first().map(|(_, stream)| stream.as_raw_fd())
     }
 
     fn has_room(&self) -> bool {
@@ -108,7 +117,7 @@ impl Transport for StreamTransport {
         StreamLink(lock(&self.streams).iter().map(|(endpoint, stream)| (*endpoint, Arc::clone(stream))).collect())
     }
 
-    fn path_to(&self, endpoint: SocketAddr, _now: Nanos) -> Result<StreamPath, Errno> {
+    fn path_to(&self, endpoint: Endpoint, _now: Nanos) -> Result<StreamPath, Errno> {
         let stream = lock(&self.streams).get(&endpoint).cloned().ok_or(EAFNOSUPPORT)?;
         Ok(StreamPath { endpoint, stream })
     }
@@ -124,6 +133,8 @@ impl Transport for StreamTransport {
     fn refresh_mtu(&self, _path: &StreamPath, _now: Nanos) -> bool {
         false
     }
+
+    fn tend(&self, _now: Nanos) {}
 
     fn figures(&self) -> TransportFigures {
         TransportFigures::default()
@@ -182,7 +193,7 @@ impl BatchSender<StreamTransport> for StreamSender {
     fn send_control(
         &mut self,
         packet: &[u8],
-        endpoint: SocketAddr,
+        endpoint: Endpoint,
         context: &SendContext<'_, StreamTransport>,
     ) -> Result<(), Reason> {
         let path = context.transport.path_to(endpoint, context.now).map_err(|_| Reason::Unreachable)?;
@@ -200,13 +211,13 @@ impl BatchReceiver<StreamTransport> for StreamReceiver {
         StreamReceiver { octets: Vec::new(), arrivals: Vec::new() }
     }
 
-    fn receive(&mut self, link: &StreamLink) -> Result<usize, Errno> {
+    fn receive(&mut self, link: &StreamLink, _: &StreamTransport, _: &EventQueue) -> Result<usize, Errno> {
         self.octets.clear();
         self.arrivals.clear();
         for (endpoint, stream) in &link.0 {
             while let Some(packet) = take(stream) {
                 let (start, length) = (self.octets.len(), packet.len());
-                self.arrivals.push(Arrival { origin: StreamOrigin(*endpoint), start, length, segment: length });
+                self.arrivals.push(Arrival { origin: StreamOrigin(*endpoint), start, length, segment: length, gap: 0 });
                 self.octets.extend([&packet[..], &[0; SPARE_OCTETS]].concat());
             }
         }

@@ -39,7 +39,7 @@ pub fn open<'a, T: Transport>(
             return None;
         }
     };
-    let first = &receiver.octets()[batch.start..batch.start + batch.length.min(batch.size)];
+    let first = &receiver.octets()[batch.first()];
     let key_id = first[0] & 7;
     let mut slot = peer.key_guard(key_id);
     if slot.is_none() {
@@ -49,7 +49,7 @@ pub fn open<'a, T: Transport>(
         // Perhaps it has come in this instant.
         slot = peer.key_guard(key_id);
     }
-    let first = &receiver.octets()[batch.start..batch.start + batch.length.min(batch.size)];
+    let first = &receiver.octets()[batch.first()];
     let Some(slot) = slot.as_ref() else {
         if is_unknown_session_notice(first) && peer.path.load().endpoint() == *batch.origin.endpoint() {
             shared.report(Event::SessionUnknown { handle: peer.handle });
@@ -68,7 +68,7 @@ fn sender_of<'a, T: Transport>(
     receiver: &mut T::Receiver,
     batch: &Batch<T::Origin>,
 ) -> Result<Cow<'a, Arc<Peer<T>>>, Reason> {
-    let first = &receiver.octets()[batch.start..batch.start + batch.length.min(batch.size)];
+    let first = &receiver.octets()[batch.first()];
     let endpoints = &scene.shared.peers.endpoints;
     let peer = if opcode(first[0]) == OPCODE_DATA_V2 {
         let Some(&[_, a, b, c]) = first.first_chunk::<HEADER_V2>() else { return Err(Reason::ShortPacket) };
@@ -88,10 +88,10 @@ fn hold_early<T: Transport>(
     peer: &Peer<T>,
     key_id: u8,
 ) -> bool {
-    let octets = &receiver.octets()[batch.start..batch.start + batch.length];
+    let octets = &receiver.octets()[batch.all()];
     peer.path.load().endpoint() == *batch.origin.endpoint()
-        && !is_unknown_session_notice(&octets[..batch.size.min(octets.len())])
-        && peer.early.hold(key_id, batch.origin, octets, batch.size, scene.now)
+        && !is_unknown_session_notice(&octets[..batch.run.size.min(octets.len())])
+        && peer.early.hold(key_id, batch.origin, octets, batch.run, scene.now)
 }
 
 /// Open a batch with a peer's key; false: nothing to deliver.
@@ -110,8 +110,7 @@ fn open_with<T: Transport>(
     let is_v2 = opcode(octets[0]) == OPCODE_DATA_V2;
     let found = slot.open(
         octets,
-        batch.length,
-        batch.size,
+        batch.run,
         is_v2,
         |at, length| opened.push(Frame { start: batch.start + at, length }),
         |reason| shared.counters.count_drops(Receive, reason, 1, Some(&peer.drops)),

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
 use bridged_core::moderation::Moderation;
-use bridged_core::packet::{is_data, HEADER_V2};
+use bridged_core::packet::{is_data, PacketRun, HEADER_V2};
 use bridged_sys::descriptor::wait_readable;
 use bridged_sys::thread::{now, rest, wait_exactly};
 use bridged_sys::EAGAIN;
@@ -18,7 +18,7 @@ use crate::control::names::BatchName;
 use crate::shared::Shared;
 use crate::tables::keys::SPARE_OCTETS;
 use crate::threads::wan_thread;
-use crate::transport::seam::{Arrival, BatchReceiver, Link, Transport};
+use crate::transport::seam::{BatchReceiver, Link, Transport};
 use crate::wan_to_lan::deliver::Delivery;
 use crate::wan_to_lan::opener::open;
 use crate::wan_to_lan::scene::{Batch, WanScene};
@@ -71,8 +71,9 @@ impl<T: Transport> WanReceiver<T> {
                 continue;
             }
             let link = shared.transport.link(self.worker);
-            let socket = link.readable().filter(|_| !shared.is_wan_held.load(Relaxed));
-            if wait_readable(&[socket.unwrap_or(-1), wake.as_raw_fd()], None) & 0b10 != 0 {
+            let is_held = shared.is_wan_held.load(Relaxed);
+            let [socket, streams] = link.readable().map(|found| found.filter(|_| !is_held).unwrap_or(-1));
+            if wait_readable(&[socket, wake.as_raw_fd(), streams], None) & 0b10 != 0 {
                 wake.clear();
             }
         }
@@ -87,7 +88,7 @@ impl<T: Transport> WanReceiver<T> {
         if self.worker == 0 {
             self.open_early(shared, &link);
         }
-        let count = match self.receiver.receive(&link) {
+        let count = match self.receiver.receive(&link, &shared.transport, &shared.events) {
             Ok(count) => count,
             // An ICMP error of an earlier packet: it concerns nobody here.
             Err(number) => return number != EAGAIN,
@@ -97,11 +98,12 @@ impl<T: Transport> WanReceiver<T> {
         for index in 0..count {
             let Some(arrival) = self.receiver.arrival(index, &shared.transport) else { continue };
             self.rests |= self.moderation.observe(arrival.segment, now);
-            let packets = if arrival.segment == 0 { 1 } else { arrival.length.div_ceil(arrival.segment) };
+            let run = PacketRun { length: arrival.length, size: arrival.segment.max(1), gap: arrival.gap };
+            let packets = run.packets().max(1);
             shared.counters.threads[wan_thread(self.worker)].sizes(BatchName::DatagramsPerReceive).observe(packets, 1);
             let table = shared.peers.table.load();
             let scene = WanScene { shared, table: &table, link: &link, now };
-            self.read_arrival(&scene, &arrival);
+            self.read_arrival(&scene, arrival.origin, arrival.start, run);
         }
         self.delivery.finish(shared, &link, self.receiver.octets(), now);
         self.receiver.send_replies(&link, &shared.counters);
@@ -120,39 +122,39 @@ impl<T: Transport> WanReceiver<T> {
             octets[..length].copy_from_slice(&early.octets);
             let table = shared.peers.table.load();
             let scene = WanScene { shared, table: &table, link, now };
-            self.read_batch(&scene, &Batch { origin: early.origin, start: 0, length, size: early.size });
+            self.read_batch(&scene, &Batch { origin: early.origin, start: 0, run: early.run });
             self.delivery.finish(shared, link, self.receiver.octets(), now);
         }
     }
 
     /// Split an arrival where the header changes.
-    fn read_arrival(&mut self, scene: &WanScene<'_, T>, arrival: &Arrival<T::Origin>) {
-        if arrival.length == 0 {
+    fn read_arrival(&mut self, scene: &WanScene<'_, T>, origin: T::Origin, mut start: usize, run: PacketRun) {
+        if run.length == 0 {
             scene.shared.counters.count_drops(Receive, Reason::ShortPacket, 1, None);
             return;
         }
-        let size = arrival.segment.max(1);
-        let arrived_end = arrival.start + arrival.length;
-        let mut start = arrival.start;
+        let PacketRun { length, size, gap } = run;
+        let arrived_end = start + length;
         while start < arrived_end {
             let octets = self.receiver.octets();
             let first = &octets[start..arrived_end.min(start + size)];
             let header = &first[..first.len().min(HEADER_V2)];
             let mut end = start + first.len();
-            while end < arrived_end {
-                let next = &octets[end..arrived_end.min(end + size)];
+            while end + gap < arrived_end {
+                let next = &octets[end + gap..arrived_end.min(end + gap + size)];
                 if !next.starts_with(header) {
                     break;
                 }
-                end += next.len();
+                end += gap + next.len();
             }
-            self.read_batch(scene, &Batch { origin: arrival.origin, start, length: end - start, size });
-            start = end;
+            let run = PacketRun { length: end - start, size, gap };
+            self.read_batch(scene, &Batch { origin, start, run });
+            start = end + gap;
         }
     }
 
     fn read_batch(&mut self, scene: &WanScene<'_, T>, batch: &Batch<T::Origin>) {
-        if !is_data(&self.receiver.octets()[batch.start..batch.start + batch.length]) {
+        if !is_data(&self.receiver.octets()[batch.all()]) {
             return read_control(scene, &mut self.receiver, batch);
         }
         let opened = open(scene, &mut self.receiver, batch, wan_thread(self.worker), &mut self.opened);

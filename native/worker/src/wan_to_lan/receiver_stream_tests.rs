@@ -1,4 +1,3 @@
-use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 
@@ -8,7 +7,7 @@ use bridged_core::packet::DataHeader;
 use bridged_sys::thread::now;
 
 use super::*;
-use crate::contract::{Event, PeerSettings, TapPort};
+use crate::contract::{Endpoint, Event, PeerSettings, TapPort};
 use crate::lan_to_wan::reader::LanReader;
 use crate::settings::Settings;
 use crate::tables::keys::{KeySlot, SPARE_OCTETS};
@@ -28,7 +27,7 @@ struct Scene {
     _tap: UnixDatagram,
 }
 
-fn endpoint(handle: u64) -> SocketAddr {
+fn endpoint(handle: u64) -> Endpoint {
     format!("192.0.2.7:{handle}").parse().unwrap()
 }
 
@@ -92,7 +91,7 @@ impl Scene {
             let mut octets = [&packet[..], &[0; SPARE_OCTETS]].concat();
             let mut frame = None;
             let take = |at, length| frame = Some(at..at + length);
-            key.open(&mut octets, packet.len(), packet.len(), true, take, |reason| panic!("{reason:?}"));
+            key.open(&mut octets, PacketRun::of(packet.len(), packet.len()), true, take, |reason| panic!("{reason:?}"));
             octets[frame.unwrap()].to_vec()
         });
         opened.collect()

@@ -1,5 +1,8 @@
 //! What holds for the packets of one read.
 
+use std::ops::Range;
+
+use bridged_core::packet::PacketRun;
 use bridged_core::Nanos;
 
 use crate::shared::Shared;
@@ -18,14 +21,22 @@ pub struct WanScene<'a, T: Transport> {
 pub struct Batch<O> {
     pub origin: O,
     pub start: usize,
-    pub length: usize,
-    /// Bytes of each; the last may be shorter.
-    pub size: usize,
+    pub run: PacketRun,
 }
 
 impl<O> Batch<O> {
+    /// Where the first packet lies.
+    pub fn first(&self) -> Range<usize> {
+        self.start..self.start + self.run.length.min(self.run.size)
+    }
+
+    /// Where they all lie.
+    pub fn all(&self) -> Range<usize> {
+        self.start..self.start + self.run.length
+    }
+
     /// How many.
     pub fn packets(&self) -> u64 {
-        self.length.div_ceil(self.size) as u64
+        self.run.packets() as u64
     }
 }

@@ -18,7 +18,7 @@ pub fn notify_stranger<T: Transport>(scene: &WanScene<'_, T>, receiver: &mut T::
     let shared = scene.shared;
     let source = batch.origin.endpoint();
     let is_server = shared.answers.load().is_some();
-    if !is_server || batch.size <= NOTICE_OCTETS || shared.peers.endpoints.is_known(source) {
+    if !is_server || batch.run.size <= NOTICE_OCTETS || shared.peers.endpoints.is_known(source) {
         return;
     }
     if shared.events.may_notify(source, scene.now) {
@@ -35,9 +35,8 @@ pub fn read_control<T: Transport>(scene: &WanScene<'_, T>, receiver: &mut T::Rec
     let answers = shared.answers.load();
     let answers = answers.as_deref().filter(|_| peer.is_none() && !shared.events.expects(source));
     let mut is_remembered = false;
-    let end = batch.start + batch.length;
-    for start in (batch.start..end).step_by(batch.size) {
-        let packet = &receiver.octets()[start..end.min(start + batch.size)];
+    for span in batch.run.spans() {
+        let packet = &receiver.octets()[batch.start..][span];
         let sender = match answers.map(|answers| (answers, answers.judge(packet, source, scene.now))) {
             None => peer.map_or(Sender::Stranger, Sender::Peer),
             Some((answers, Ok(Stranger::Reset(session)))) => {

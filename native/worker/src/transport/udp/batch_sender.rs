@@ -18,12 +18,13 @@ use crate::contract::Direction::Transmit;
 use crate::control::counters::{Count, Reason};
 use crate::control::names::BatchName;
 use crate::sync::{lock, ArcSwap};
-use crate::transport::seam::{BatchSender, Packet, SendContext, Taken, Transport};
+use crate::transport::mixed::{MixedPath, MixedTransport};
+use crate::transport::seam::{Packet, SendContext, Taken};
 use crate::transport::udp::path::UdpPath;
 use crate::transport::udp::send_failure::{drop_reason, may_be_pinned_source};
 use crate::transport::udp::sockets::UdpTransport;
 
-type Context<'a> = SendContext<'a, UdpTransport>;
+type Context<'a> = SendContext<'a, MixedTransport>;
 
 /// After a failed UDP_SEGMENT send, send segments of that size singly for this long.
 const SEGMENT_RETRY: Nanos = 30 * SECOND;
@@ -69,8 +70,9 @@ pub struct UdpBatchSender {
     wait_budget: WaitBudget,
 }
 
-impl BatchSender<UdpTransport> for UdpBatchSender {
-    fn new(thread: usize) -> UdpBatchSender {
+impl UdpBatchSender {
+    /// See [`BatchSender`](crate::transport::seam::BatchSender); so the others.
+    pub fn new(thread: usize) -> UdpBatchSender {
         UdpBatchSender {
             thread,
             sender: DatagramSender::new(),
@@ -81,23 +83,23 @@ impl BatchSender<UdpTransport> for UdpBatchSender {
         }
     }
 
-    fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.messages.clear();
         self.owners.clear();
         self.taken.clear();
     }
 
-    fn add(&mut self, packets: &[Packet], path: &UdpPath, context: &Context<'_>) -> usize {
+    pub fn add(&mut self, packets: &[Packet], path: &UdpPath, context: &Context<'_>) -> usize {
         let owner = self.taken.len();
         self.taken.push(Taken::default());
-        let Some(socket) = context.link.any() else {
+        let Some(socket) = context.link.udp.any() else {
             context.counters.count_drops(Transmit, Reason::Unreachable, packets.len() as u64, None);
             return owner;
         };
         if path.segment_limit.load(Relaxed) != usize::MAX && context.now >= path.retry_at.load(Relaxed) {
             path.segment_limit.store(usize::MAX, Relaxed);
         }
-        let limit = segment_limit(context.transport, path, socket);
+        let limit = segment_limit(&context.transport.udp, path, socket);
         let mut at = 0;
         while at < packets.len() {
             let size = packets[at].length;
@@ -125,8 +127,8 @@ impl BatchSender<UdpTransport> for UdpBatchSender {
         owner
     }
 
-    fn send<'a>(&mut self, arena: &[u8], context: &Context<'_>, path_of: impl Fn(usize) -> &'a ArcSwap<UdpPath>) {
-        let Some(socket) = context.link.any() else { return };
+    pub fn send<'a>(&mut self, arena: &[u8], context: &Context<'_>, path_of: impl Fn(usize) -> &'a ArcSwap<MixedPath>) {
+        let Some(socket) = context.link.udp.any() else { return };
         self.wait_budget = WaitBudget(SEND_WAIT);
         let mut at = 0;
         while at < self.messages.len() {
@@ -143,7 +145,7 @@ impl BatchSender<UdpTransport> for UdpBatchSender {
                 add(&mut self.taken[pending.owner], taken);
                 at += 1;
                 // What was just learned of its path holds for what follows as well.
-                let limit = slot.load().segment_limit.load(Relaxed);
+                let limit = slot.load().udp().map_or(0, |path| path.segment_limit.load(Relaxed));
                 while self.owners.get(at) == Some(&pending.owner) && self.messages[at].segment > limit {
                     let taken = self.send_singly(arena, self.messages[at], socket, context);
                     add(&mut self.taken[pending.owner], taken);
@@ -153,18 +155,29 @@ impl BatchSender<UdpTransport> for UdpBatchSender {
         }
     }
 
-    fn taken(&self, number: usize) -> Taken {
+    /// A peer whose packets somebody else sends; its number.
+    pub fn add_other(&mut self) -> usize {
+        self.taken.push(Taken::default());
+        self.taken.len() - 1
+    }
+
+    /// What somebody else has sent of a peer's packets.
+    pub fn take(&mut self, number: usize, taken: Taken) {
+        self.taken[number] = taken;
+    }
+
+    pub fn taken(&self, number: usize) -> Taken {
         self.taken[number]
     }
 
-    fn open_end(&self, lengths: impl Iterator<Item = usize>, path: &UdpPath, context: &Context<'_>) -> usize {
-        let limit = context.link.any().map_or(0, |socket| segment_limit(context.transport, path, socket));
+    pub fn open_end(&self, lengths: impl Iterator<Item = usize>, path: &UdpPath, context: &Context<'_>) -> usize {
+        let limit = context.link.udp.any().map_or(0, |socket| segment_limit(&context.transport.udp, path, socket));
         open_end(lengths, limit)
     }
 
-    fn send_control(&mut self, packet: &[u8], endpoint: SocketAddr, context: &Context<'_>) -> Result<(), Reason> {
-        let socket = context.link.any().ok_or(Reason::Unreachable)?;
-        let (destination, pin) = context.transport.address_of(&endpoint).map_err(drop_reason)?;
+    pub fn send_control(&mut self, packet: &[u8], endpoint: SocketAddr, context: &Context<'_>) -> Result<(), Reason> {
+        let socket = context.link.udp.any().ok_or(Reason::Unreachable)?;
+        let (destination, pin) = context.transport.udp.address_of(&endpoint).map_err(drop_reason)?;
         // Another hop limit than that of data: no receiving kernel joins the two to one read (UDP_GRO), which would
         // take the data to the socket of the control packet, past what its peer's worker has.
         let hops = socket.other_hops(destination.is_ipv4());
@@ -177,7 +190,7 @@ impl BatchSender<UdpTransport> for UdpBatchSender {
             let unpinned = Outgoing { pin: None, ..message };
             let again = self.sender.send(socket, packet, &unpinned).err();
             if again != number {
-                lock(&context.transport.pinned_sources).forget(&endpoint);
+                lock(&context.transport.udp.pinned_sources).forget(&endpoint);
                 number = again;
             }
         }
@@ -200,7 +213,7 @@ impl UdpBatchSender {
         pending: PendingSend,
         mut number: Errno,
         socket: &UdpSocket,
-        slot: &ArcSwap<UdpPath>,
+        slot: &ArcSwap<MixedPath>,
         context: &Context<'_>,
     ) -> Taken {
         let mut message = pending.message;
@@ -211,7 +224,7 @@ impl UdpBatchSender {
             let unpinned = Outgoing { pin: None, ..message };
             let again = self.sender.send(socket, arena, &unpinned).err().unwrap_or(0);
             if again != number {
-                context.transport.unpin(slot);
+                context.transport.udp.unpin(slot);
                 message = unpinned;
                 number = again;
                 for (later, owner) in self.messages.iter_mut().zip(&self.owners) {
@@ -233,11 +246,12 @@ impl UdpBatchSender {
         };
         cells.segment_fallbacks[cause].add(1);
         let path = slot.load();
+        let Some(path) = path.udp() else { return Taken::default() };
         // What has no segmentation at all says EIO; else it was too large (EINVAL on older kernels).
         path.segment_limit.fetch_min(if number == EIO { 0 } else { message.segment - 1 }, Relaxed);
         path.retry_at.store(context.now + SEGMENT_RETRY, Relaxed);
         let may_ask = number == EMSGSIZE && path.was_asked_before(context.now, MTU_PAUSE);
-        if may_ask && context.transport.refresh_mtu(&path, context.now) {
+        if may_ask && context.transport.udp.refresh_mtu(path, context.now) {
             cells.count(Count::PathMtuChanged, 1);
         }
         self.send_singly(arena, message, socket, context)

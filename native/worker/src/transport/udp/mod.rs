@@ -6,4 +6,3 @@ pub mod pinned_sources;
 pub mod receiver;
 pub mod send_failure;
 pub mod sockets;
-pub mod transport;

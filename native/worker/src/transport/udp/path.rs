@@ -6,8 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use bridged_core::{Nanos, SECOND};
 use bridged_sys::address::{Pin, RawAddress};
 
-use crate::transport::seam::PeerPath;
-
 const IP_UDP_OCTETS: [u32; 2] = [20 + 8, 40 + 8];
 /// Ask a path for its MTU this often.
 const MTU_PAUSE: Nanos = 10 * SECOND;
@@ -91,17 +89,14 @@ impl UdpPath {
     }
 }
 
-impl PeerPath for UdpPath {
-    fn endpoint(&self) -> SocketAddr {
-        self.endpoint
-    }
-
+impl UdpPath {
+    /// See [`PeerPath`](crate::transport::seam::PeerPath); so the other.
     #[inline]
-    fn fitting(&self) -> usize {
+    pub fn fitting(&self) -> usize {
         self.fitting.load(Relaxed)
     }
 
-    fn mtu_is_due(&self, now: Nanos) -> bool {
+    pub fn mtu_is_due(&self, now: Nanos) -> bool {
         let pause = if self.is_guess.load(Relaxed) { GUESS_PAUSE } else { MTU_PAUSE };
         self.was_asked_before(now, pause)
     }

@@ -8,9 +8,10 @@ use bridged_sys::{Errno, EAGAIN};
 
 use crate::contract::Direction::Transmit;
 use crate::control::counters::Counters;
-use crate::transport::seam::{Arrival, BatchReceiver};
+use crate::transport::mixed::MixedOrigin;
+use crate::transport::seam::Arrival;
 use crate::transport::udp::send_failure::drop_reason;
-use crate::transport::udp::sockets::{UdpLink, UdpOrigin, UdpTransport};
+use crate::transport::udp::sockets::{UdpLink, UdpTransport};
 
 /// Reads in one system call, 64 KiB each.
 const SLOTS: usize = 64;
@@ -54,8 +55,9 @@ impl UdpReceiver {
     }
 }
 
-impl BatchReceiver<UdpTransport> for UdpReceiver {
-    fn new(worker: usize) -> UdpReceiver {
+impl UdpReceiver {
+    /// See [`BatchReceiver`](crate::transport::seam::BatchReceiver); so the others.
+    pub fn new(worker: usize) -> UdpReceiver {
         UdpReceiver {
             worker,
             receiver: Receiver::new(SINGLE_SLOTS, FEW_SLOTS),
@@ -67,7 +69,7 @@ impl BatchReceiver<UdpTransport> for UdpReceiver {
         }
     }
 
-    fn receive(&mut self, link: &UdpLink) -> Result<usize, Errno> {
+    pub fn receive(&mut self, link: &UdpLink) -> Result<usize, Errno> {
         let Some(socket) = link.own() else { return Err(EAGAIN) };
         if self.count > 0 {
             self.slots = self.slots_for_next();
@@ -77,27 +79,27 @@ impl BatchReceiver<UdpTransport> for UdpReceiver {
         Ok(self.count)
     }
 
-    fn arrival(&mut self, index: usize, transport: &UdpTransport) -> Option<Arrival<UdpOrigin>> {
+    pub fn arrival(&mut self, index: usize, transport: &UdpTransport) -> Option<Arrival<MixedOrigin>> {
         let message = self.receiver.message(index);
         self.octets += message.length;
         self.are_single &= message.length <= message.segment;
         if let Some(overflow) = message.overflow {
             transport.set_overflow(self.worker, overflow);
         }
-        let origin = UdpOrigin { source: message.source?, pin: message.pin };
+        let origin = MixedOrigin { source: message.source?.into(), pin: message.pin };
         let start = index * self.receiver.stride();
-        Some(Arrival { origin, start, length: message.length, segment: message.segment })
+        Some(Arrival { origin, start, length: message.length, segment: message.segment, gap: 0 })
     }
 
-    fn octets(&mut self) -> &mut [u8] {
+    pub fn octets(&mut self) -> &mut [u8] {
         self.receiver.octets()
     }
 
-    fn expects_more(&self) -> bool {
+    pub fn expects_more(&self) -> bool {
         self.octets > MORE_OCTETS
     }
 
-    fn reply(&mut self, packet: &[u8], to: &UdpOrigin, transport: &UdpTransport) {
+    pub fn reply(&mut self, packet: &[u8], to: &MixedOrigin, transport: &UdpTransport) {
         let Ok((destination, _)) = transport.address_of(&to.source) else { return };
         let (start, length) = (self.replies.octets.len(), packet.len());
         self.replies.octets.extend_from_slice(packet);
@@ -105,7 +107,7 @@ impl BatchReceiver<UdpTransport> for UdpReceiver {
         self.replies.messages.push(message);
     }
 
-    fn send_replies(&mut self, link: &UdpLink, counters: &Counters) {
+    pub fn send_replies(&mut self, link: &UdpLink, counters: &Counters) {
         let Replies { sender, octets, messages } = &mut self.replies;
         let Some(socket) = link.own().filter(|_| !messages.is_empty()) else { return };
         for message in messages.iter_mut() {

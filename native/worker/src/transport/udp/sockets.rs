@@ -19,7 +19,8 @@ use crate::control::counters::Counter;
 use crate::error::Error;
 use crate::settings::Settings;
 use crate::sync::{lock, ArcSwap, Guard, Mutex};
-use crate::transport::seam::{Link, Origin, TransportFigures};
+use crate::transport::mixed::MixedPath;
+use crate::transport::seam::TransportFigures;
 use crate::transport::udp::path::UdpPath;
 use crate::transport::udp::pinned_sources::PinnedSources;
 use crate::transport::udp::send_failure::plain;
@@ -86,31 +87,18 @@ impl UdpLink {
     }
 }
 
-impl Link for UdpLink {
-    fn readable(&self) -> Option<RawFd> {
+impl UdpLink {
+    /// See [`Link`](crate::transport::seam::Link); so the others.
+    pub fn readable(&self) -> Option<RawFd> {
         self.own().map(AsRawFd::as_raw_fd)
     }
 
-    fn writable(&self) -> Option<RawFd> {
+    pub fn writable(&self) -> Option<RawFd> {
         self.any().map(AsRawFd::as_raw_fd)
     }
 
-    fn has_room(&self) -> bool {
+    pub fn has_room(&self) -> bool {
         self.any().is_none_or(|socket| wait_writable(socket.as_fd(), 0))
-    }
-}
-
-/// Where a datagram came from, and the local address that it was sent to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UdpOrigin {
-    pub source: SocketAddr,
-    pub pin: Option<Pin>,
-}
-
-impl Origin for UdpOrigin {
-    #[inline]
-    fn endpoint(&self) -> &SocketAddr {
-        &self.source
     }
 }
 
@@ -253,10 +241,21 @@ impl UdpTransport {
     }
 
     /// The pinned source of a path went away with its link or lease: let the kernel choose.
-    pub fn unpin(&self, slot: &ArcSwap<UdpPath>) {
+    pub fn unpin(&self, slot: &ArcSwap<MixedPath>) {
         let path = slot.load_full();
-        lock(&self.pinned_sources).forget(&path.endpoint);
-        slot.compare_and_swap(&path, Arc::new(path.pinned(None)));
+        let MixedPath::Udp(udp) = &*path else { return };
+        lock(&self.pinned_sources).forget(&udp.endpoint);
+        slot.compare_and_swap(&path, Arc::new(MixedPath::Udp(udp.pinned(None))));
+    }
+
+    /// Ask for the MTU of a path again; whether it changed.
+    pub fn refresh_mtu(&self, path: &UdpPath, now: Nanos) -> bool {
+        if self.configured_mtu() != 0 {
+            return false;
+        }
+        path.asked_at.store(now, Relaxed);
+        path.is_guess.store(false, Relaxed);
+        path.set_mtu(route_mtu(&path.endpoint))
     }
 
     /// The sockets now, for a worker.

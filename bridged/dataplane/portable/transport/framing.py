@@ -1,0 +1,57 @@
+"""Packets in a TCP stream: each stands behind its length, two bytes.
+
+Source: docs/protocol/data.md#2-1. No I/O.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from typing import Final
+
+PREFIX_OCTETS: Final = 2
+_PREFIX: Final = struct.Struct("!H")
+
+
+class BadFraming(Exception):
+    """A length of 0: whatever follows cannot be told apart."""
+
+
+class Deframer:
+    """Finds the packets of one stream. Holds less than one packet between two calls."""
+
+    __slots__ = ("_rest",)
+
+    def __init__(self, rest: bytes = b"") -> None:
+        self._rest = rest
+
+    @property
+    def waiting(self) -> bytes:
+        """What belongs to no whole packet yet, or has not been taken."""
+        return self._rest
+
+    def take(self, octets: bytes) -> list[bytes]:
+        """The packets that are complete now, in order.
+
+        Raises:
+            BadFraming: a length is 0; the packets before it are lost.
+        """
+        data = self._rest + octets if self._rest else octets
+        packets = []
+        at, end = 0, len(data)
+        while end - at >= PREFIX_OCTETS:
+            (length,) = _PREFIX.unpack_from(data, at)
+            if not length:
+                raise BadFraming
+            begin = at + PREFIX_OCTETS
+            if end - begin < length:
+                break
+            at = begin + length
+            packets.append(data[begin:at])
+        self._rest = data[at:]
+        return packets
+
+
+def framed(packets: Iterable[bytes]) -> bytes:
+    """Packets as they stand in a stream."""
+    return b"".join(part for packet in packets for part in (_PREFIX.pack(len(packet)), packet))
