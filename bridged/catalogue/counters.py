@@ -151,7 +151,7 @@ DISCONNECT_REASONS: Final = {
     "replaced": "A newer session of the same peer took its place.",
     "kicked": "`bridged kick` or `bridged revoke` ended it, or the server sent the client away.",
     "auth_expired": "The peer's certificate is not accepted any more.",
-    "transport_closed": "The control channel failed, or the server's address has no route any more.",
+    "transport_closed": "The control channel failed, the connection ended, or there is no route any more.",
     "shutdown": "This end, or this tunnel, stopped.",
 }
 HANDSHAKE_PHASES: Final = ("initial", "renegotiation")
@@ -194,5 +194,5 @@ REPAIRS: Final = (
 """Names of actions on the host's links."""
 SEQUENCE_EVENTS: Final = ("skipped", "late")
 CRL_OUTCOMES: Final = ("loaded", "rejected")
-ADMISSION_STAGES: Final = ("waiting", "running")
+ADMISSION_STAGES: Final = ("waiting", "running", "connected")
 RELOAD_OUTCOMES: Final = ("applied", "rejected", "restarted")

@@ -93,7 +93,7 @@ def _print_schema() -> None:
 
 
 def _summary(configuration: Configuration) -> list[str]:
-    from bridged.configuration.check import DEFAULT_LISTEN
+    from bridged.configuration.check import bound_by
     from bridged.configuration.schema import tap_name
 
     lines = []
@@ -101,7 +101,7 @@ def _summary(configuration: Configuration) -> list[str]:
         lines.append(f"bridge {name}: ports {', '.join(bridge.ports) or 'none'}")
     for name, tunnel in configuration.tunnels.items():
         where = (
-            f"listens on {tunnel.listen or DEFAULT_LISTEN}"
+            f"listens on {', '.join(str(endpoint) for _, endpoint in bound_by(tunnel))}"
             if tunnel.role == "server"
             else f"connects to {', '.join(tunnel.remotes)}"
         )

@@ -9,6 +9,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Final
 
 from bridged.addresses import Endpoint, Remote
@@ -137,18 +138,26 @@ def _address_conflicts(configuration: Configuration) -> Iterator[Conflict]:
 def _listen_conflicts(configuration: Configuration) -> Iterator[Conflict]:
     taken: list[tuple[str, Endpoint]] = []
     for name, tunnel in configuration.tunnels.items():
-        if tunnel.role == "server":
-            key, endpoint = "listen", _endpoint(tunnel.listen)
-        elif tunnel.local:
-            key, endpoint = "local", _endpoint(tunnel.local)
-        else:
-            continue
-        for other, earlier in taken:
-            if _overlap(endpoint, earlier):
-                reason = f"tunnel {other} already uses {earlier}; give this one another port or address"
-                yield ("tunnels", name, key), reason
-                break
-        taken.append((name, endpoint))
+        for key, endpoint in bound_by(tunnel):
+            for other, earlier in taken:
+                if _overlap(endpoint, earlier):
+                    reason = f"tunnel {other} already uses {earlier}; give this one another port or address"
+                    yield ("tunnels", name, key), reason
+                    break
+            taken.append((name, endpoint))
+
+
+def bound_by(tunnel: Tunnel) -> Iterator[tuple[str, Endpoint]]:
+    """What a tunnel binds: the key that says so, and where."""
+    if tunnel.role == "client":
+        if tunnel.local:
+            yield "local", _endpoint(tunnel.local)
+        return
+    if tunnel.transport != "tcp":
+        yield "listen", _endpoint(tunnel.listen)
+    if tunnel.transport != "udp":
+        key = "listen_tcp" if tunnel.listen_tcp else "listen"
+        yield key, replace(_endpoint(tunnel.listen_tcp or tunnel.listen), transport="tcp")
 
 
 def _endpoint(text: str | None) -> Endpoint:
@@ -157,7 +166,7 @@ def _endpoint(text: str | None) -> Endpoint:
 
 def _overlap(one: Endpoint, other: Endpoint) -> bool:
     """Whether both cannot be bound: `::` includes IPv4, `0.0.0.0` all IPv4 addresses."""
-    if one.port != other.port:
+    if (one.port, one.transport) != (other.port, other.transport):
         return False
     if one.host == other.host or "::" in (one.host, other.host):
         return True
@@ -170,15 +179,17 @@ def own_servers(configuration: Configuration, is_ours: Callable[[Endpoint], bool
     `is_ours` says whether an endpoint's address belongs to this machine.
     """
     servers = [
-        (name, tunnel.bridge, _endpoint(tunnel.listen))
+        (name, tunnel.bridge, endpoint)
         for name, tunnel in configuration.tunnels.items()
         if tunnel.role == "server"
+        for _, endpoint in bound_by(tunnel)
     ]
     for name, tunnel in configuration.tunnels.items():
         for index, text in enumerate(tunnel.remotes):
             remote = Remote.parse(text, DEFAULT_PORT).server
             for server, bridge, listen in servers:
-                if bridge != tunnel.bridge or remote.port != listen.port:
+                is_same_port = (remote.port, remote.transport) == (listen.port, listen.transport)
+                if bridge != tunnel.bridge or not is_same_port:
                     continue
                 if remote.host == listen.host or (listen.host in _WILDCARDS and is_ours(remote)):
                     reason = (

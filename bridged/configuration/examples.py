@@ -28,6 +28,7 @@ _EXAMPLES: Final = {
     "tunnels.NAME.role": "server",
     "tunnels.NAME.bridge": "br0",
     "tunnels.NAME.listen": '"[::]:1194"',
+    "tunnels.NAME.listen_tcp": '"[::]:443"',
     "tunnels.NAME.local": '"192.0.2.2:1194"',
     "tunnels.NAME.remotes": "[vpn.example.net:1194]",
     "tunnels.NAME.remote_sizes": '{"vpn.example.net:1194": {wan_mtu: 1400}}',

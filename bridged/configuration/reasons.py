@@ -44,6 +44,7 @@ _MAPPINGS: Final = frozenset(("model_type", "dict_type", "model_attributes_type"
 _NAME_RULES: Final = frozenset(("string_pattern_mismatch", "string_too_short", "string_too_long"))
 _WHAT: Final = {
     "tunnels.NAME.listen": "an IP address and a port",
+    "tunnels.NAME.listen_tcp": "an IP address and a port",
     "tunnels.NAME.local": "an IP address and a port",
     "metrics.listen": "a host and a port",
     "tunnels.NAME.remotes": "a list of servers",
@@ -53,8 +54,8 @@ _CLIENT_TLS: Final = "tls: {ca: ca.crt, certificate: site.crt, key: site.key}"
 _SWITCHES: Final = {"yes": "on", "true": "on", "no": "off", "false": "off"}
 
 OPENVPN_KEYS: Final = {
-    "proto": "remove it: tunnels use UDP, the only `transport` (one IP family: "
-    "`remotes: [vpn.example.net:1194/udp4]`)",
+    "proto": "write `transport: tcp` or `both` (server), or `remotes: [vpn.example.net:443/tcp]` (client; "
+    "one IP family: `/udp4`, `/tcp6`)",
     "remote": "write `remotes: [vpn.example.net:1194]`",
     "port": 'write the port in `listen: "[::]:1194"` (server) or `remotes` (client)',
     "lport": 'write `local: "0.0.0.0:1194"`',

@@ -304,12 +304,17 @@ class Tunnel(Section):
     )
     bridge: InterfaceName = Field(description="the bridge that the adapter joins: a key of `bridges`")
     tap: TapOptions = TapOptions()
-    transport: Literal["udp"] = Field("udp", description="the protocol that carries the tunnel")
+    transport: Literal["udp", "tcp", "both"] = Field(
+        "udp", description="server: what clients connect by; a client's `remotes` say it themselves"
+    )
     listen: str | None = Field(None, description="server: address:port to listen on; default [::]:1194")
+    listen_tcp: str | None = Field(
+        None, description="server: address:port for TCP, where it is not that of `listen`"
+    )
     remotes: tuple[str, ...] = Field(
         (),
-        description="client: servers, tried in order, as host:port; "
-        "host:port/udp4 and host:port/udp6 use one IP family only",
+        description="client: servers, tried in order, as host:port; host:port/tcp uses TCP; "
+        "/udp4, /udp6, /tcp4 and /tcp6 use one IP family only",
     )
     local: str | None = Field(
         None,
@@ -384,6 +389,12 @@ class Tunnel(Section):
             raise ValueError("a client needs `remotes`, for example `remotes: [vpn.example.net:1194]`")
         if self.role == "client" and self.listen:
             raise ValueError("`listen` is for servers; a client has `local`")
+        if self.role == "client" and (self.listen_tcp or self.transport != "udp"):
+            raise ValueError(
+                "`transport` and `listen_tcp` are for servers; write `remotes: [vpn.example.net:443/tcp]`"
+            )
+        if self.listen_tcp and self.transport == "udp":
+            raise ValueError("`listen_tcp` needs `transport: both`, or `transport: tcp` for TCP alone")
         for text in self.remote_sizes:
             if text not in self.remotes:
                 raise ValueError(f"`remote_sizes` has {text}, which is not in `remotes`")
@@ -407,7 +418,7 @@ class Tunnel(Section):
     def _remotes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(_remote(text) for text in value)
 
-    @field_validator("listen", "local")
+    @field_validator("listen", "listen_tcp", "local")
     @classmethod
     def _endpoint(cls, value: str | None) -> str | None:
         if value is None:
@@ -470,9 +481,9 @@ def _endpoint(text: str, default_port: int) -> str:
 
 
 def _remote(text: str) -> str:
-    """`text` as host:port, with /udp4 or /udp6 if it names one IP family."""
+    """`text` as host:port, with `/` and transport or IP family if it names them."""
     remote = Remote.parse(text, DEFAULT_PORT)
-    _endpoint(str(remote.server), DEFAULT_PORT)
+    _endpoint(remote.server.address, DEFAULT_PORT)
     return str(remote)
 
 

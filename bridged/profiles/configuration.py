@@ -165,6 +165,7 @@ def _of_server(server: ServerSettings | None) -> dict[str, Any]:
     elif server.pushes_gateway and any(option.split()[0] in routes for option in push):
         push.insert(0, f"route-gateway {server.pushes_gateway}")
     return _known(
+        transport=server.transport if server.transport != "udp" else None,
         listen=str(server.listen) if server.listen else None,
         forward_between_peers=server.forwards_between_peers,
         duplicate_names=server.allows_duplicate_names or None,

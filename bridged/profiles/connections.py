@@ -10,15 +10,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from bridged.addresses import Endpoint, Remote
+from bridged.addresses import Endpoint, Remote, TransportName
 from bridged.errors import ConfigurationError
 from bridged.profiles.draft import DEFAULT_PORT, Connection, Draft
-from bridged.profiles.not_yet import NOT_YET
 from bridged.profiles.profile import Notice, Profile
 
 REMOTES_MAX: Final = 64
 _DEFAULT_MTU: Final = 1500
-_ONLY_UDP: Final = "only UDP is supported by this version"
 
 
 def settle_connections(draft: Draft, source: str) -> list[ConfigurationError]:
@@ -54,14 +52,13 @@ def settle_listening(draft: Draft, source: str) -> list[ConfigurationError]:
         profile.exit_notify = general.exit_notify
     profile.mss, profile.wan_mtu = general.mss, general.wan_mtu
     port = general.local_port or DEFAULT_PORT
-    anywhere = "0.0.0.0" if general.transport.endswith("4") else "::"
+    anywhere = "0.0.0.0" if general.family.endswith("4") else "::"
     host = general.local_host or anywhere
     if (host, port) != ("::", DEFAULT_PORT):
         draft.server.listen = Endpoint.of(host, port)
     errors = [_error("belongs in a client's profile", source, one.line, "connection") for one in draft.blocks]
-    if general.transport.startswith("tcp") and "tcp" in NOT_YET:
-        draft.needs.add("tcp")
-        errors.append(_error(NOT_YET["tcp"].reason, source, general.protocol_line, "proto"))
+    if general.transport.startswith("tcp"):
+        draft.server.transport = "tcp"
     return errors
 
 
@@ -70,11 +67,9 @@ def _reason_against(connection: Connection, draft: Draft) -> str | None:
     remote = connection.remote
     if remote is None:
         return "it names no `remote`"
-    if connection.transport.startswith("tcp") and "tcp" in NOT_YET:
-        return _ONLY_UDP
-    if draft.protocol_force not in (None, "udp"):
-        return f"`proto-force {draft.protocol_force}`"
     where = _remote(connection)
+    if draft.protocol_force not in (None, where.server.transport):
+        return f"`proto-force {draft.protocol_force}`"
     if where.server.is_numeric and not where.admits(where.server):
         return f"{where.family} cannot reach this address"
     return None
@@ -90,12 +85,7 @@ def _nothing_left(
             for line, name, reason in connection.refusals
         ]
     reasons = {_reason_against(connection, draft) for connection in asked}
-    if _ONLY_UDP in reasons:
-        draft.needs.add("tcp")
-    if reasons == {_ONLY_UDP}:
-        reason = "only TCP, which this version does not support; ask the server's owner for a UDP port"
-    else:
-        reason = "; ".join(sorted(str(text) for text in reasons))
+    reason = "; ".join(sorted(str(text) for text in reasons))
     return [_error(reason, source, asked[0].line, "remote")]
 
 
@@ -171,7 +161,9 @@ def _apply_sizes(profile: Profile, used: list[Connection]) -> None:
 def _remote(connection: Connection) -> Remote:
     remote = connection.remote
     assert remote is not None
-    return Remote(Endpoint.of(remote.host, remote.port or connection.remote_port), connection.family)
+    port = remote.port or connection.remote_port
+    transport: TransportName = "tcp" if connection.family.startswith("tcp") else "udp"
+    return Remote(Endpoint.of(remote.host, port, transport), connection.family)
 
 
 def _error(reason: str, source: str, line: int | None, key: str) -> ConfigurationError:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from typing import Final, Literal, NoReturn
 
-from bridged.addresses import Family
+from bridged.addresses import FAMILIES, Family
 from bridged.profiles.not_yet import NOT_YET, Ability
 from bridged.profiles.profile import Material, Notice, Profile, ServerSettings
 from bridged.profiles.report import Seen
@@ -70,7 +70,8 @@ class Connection:
 
     @property
     def family(self) -> Family:
-        return "udp4" if self.transport == "udp4" else "udp6" if self.transport == "udp6" else "udp"
+        word = self.transport.removesuffix("-client").removesuffix("-server")
+        return next((family for family in FAMILIES if family == word), "udp")
 
     def for_block(self, line: int) -> Connection:
         """The settings with which a block at `line` begins: all above it, except a wrap."""

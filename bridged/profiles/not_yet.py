@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 Ability = Literal[
-    "tcp",
+    "proxy",
     "compression",
     "fragment",
     "tls_crypt_v2",
@@ -32,9 +32,9 @@ class Missing:
 
 
 NOT_YET: Final[Mapping[Ability, Missing]] = {
-    "tcp": Missing(
-        "TCP and proxies are not supported by this version; use a UDP port (at a server: `proto udp`, and "
-        "the same at its clients)",
+    "proxy": Missing(
+        "proxies and a shared port are not supported by this version; remove the line, if the server can be "
+        "reached without (at a server: give TCP a port of its own)",
         ("http-proxy", "http-proxy-option", "http-proxy-user-pass", "socks-proxy", "port-share"),
     ),
     "compression": Missing(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Literal
 
-from bridged.addresses import Endpoint, MacAddress, Remote
+from bridged.addresses import Endpoint, MacAddress, Remote, TransportName
 from bridged.protocol.text import visible
 
 
@@ -83,6 +83,7 @@ class ServerSettings:
     """
 
     listen: Endpoint | None = None
+    transport: TransportName = "udp"
     forwards_between_peers: bool = False
     allows_duplicate_names: bool = False
     peers_max: int | None = None

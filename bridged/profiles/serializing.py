@@ -110,7 +110,9 @@ def _life(profile: Profile) -> Iterator[str]:
     for name, value in values.items():
         if value is not None:
             yield f"{name} {value}"
-    if profile.exit_notify is not None:
+    # OpenVPN refuses it with TCP, where the end of the connection says the same.
+    is_udp = all(remote.server.transport == "udp" for remote in profile.remotes)
+    if profile.exit_notify is not None and is_udp:
         yield f"explicit-exit-notify {int(profile.exit_notify)}"
 
 

@@ -212,7 +212,7 @@ def server(
     name: str = "bridged",
 ) -> Bridged:
     """A daemon as server; `tunnel`, `bridge` and `top` override or add keys of the YAML."""
-    keys = {"listen": listen or f"0.0.0.0:{profile.port}"}
+    keys = {"listen": listen or f"0.0.0.0:{profile.port}", "transport": profile.transport}
     return _daemon(site, "server", profile, identity, keys | dict(tunnel or {}), bridge, top, name)
 
 
@@ -229,6 +229,8 @@ def client(
 ) -> Bridged:
     """A daemon as client of `remote` (host or host:port)."""
     where = remote if ":" in remote else f"{remote}:{profile.port}"
+    if profile.transport == "tcp" and "/" not in where:
+        where += "/tcp"
     keys = {"remotes": [where]} | dict(tunnel or {})
     return _daemon(site, "client", profile, identity, keys, bridge, top, name)
 

@@ -47,6 +47,7 @@ class Profile:
     restart_seconds: int = 12
     port: int = 1194
     tap_mtu: int = 1500
+    transport: Literal["udp", "tcp"] = "udp"
 
 
 class OpenVpn:
@@ -99,7 +100,8 @@ class OpenVpn:
         lines = [f"dev {self.tap}", "dev-type tap", "verb 4", "nobind" if self.role == "client" else ""]
         lines += [f"tun-mtu {profile.tap_mtu}"] if profile.tap_mtu != 1500 else []
         lines += self._role_lines()
-        lines += [f"reneg-sec {profile.reneg_seconds}", "explicit-exit-notify 1", "tls-version-min 1.2"]
+        lines += [f"reneg-sec {profile.reneg_seconds}", "tls-version-min 1.2"]
+        lines += ["explicit-exit-notify 1"] if profile.transport == "udp" else ["tcp-nodelay"]
         lines += [f"tls-version-max {profile.tls_max}"] if profile.tls_max != "1.3" else []
         lines += [f"data-ciphers {':'.join(profile.ciphers)}", f"auth {profile.digest}"]
         lines += self.extra
@@ -114,7 +116,9 @@ class OpenVpn:
 
     def _role_lines(self) -> list[str]:
         profile = self.profile
-        family = "udp6" if ":" in self.remote else "udp"
+        family = f"{profile.transport}6" if ":" in self.remote else profile.transport
+        if profile.transport == "tcp":
+            family += f"-{self.role}"
         if self.role == "server":
             keepalive = f"keepalive {profile.ping_seconds} {profile.restart_seconds}"
             return [

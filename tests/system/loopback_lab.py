@@ -67,6 +67,7 @@ class Lab:
         peer_retention: float = float("inf"),
         memory: Path | None = None,
         make_role: RoleMaker = ServerRole,
+        tcp: bool = False,
     ) -> tuple[RunningTunnel, Host]:
         plan = TunnelPlan(
             "server",
@@ -77,6 +78,7 @@ class Lab:
             peers_limit=peers_limit,
             peer_retention=peer_retention,
             memory=memory,
+            listen_tcp=(Endpoint("127.0.0.1", port, "tcp"),) if tcp else (),
         )
         return await self._start(make_role, plan, Endpoint("127.0.0.1", port))
 

@@ -33,6 +33,9 @@ def test_a_written_endpoint_equals_the_one_that_a_socket_reports(text: str, endp
         ("vpn.example/udp6", Remote(Endpoint("vpn.example", 1194), "udp6")),
         ("[2001:db8::1]:5/udp6", Remote(Endpoint("2001:db8::1", 5), "udp6")),
         ("192.0.2.1/udp4", Remote(Endpoint("192.0.2.1", 1194), "udp4")),
+        ("vpn.example:443/tcp", Remote(Endpoint("vpn.example", 443, "tcp"), "tcp")),
+        ("192.0.2.1:443/tcp4", Remote(Endpoint("192.0.2.1", 443, "tcp"), "tcp4")),
+        ("[2001:db8::1]:443/tcp6", Remote(Endpoint("2001:db8::1", 443, "tcp"), "tcp6")),
     ],
 )
 def test_a_written_remote_keeps_its_ip_family(text: str, remote: Remote) -> None:
@@ -43,8 +46,9 @@ def test_a_written_remote_keeps_its_ip_family(text: str, remote: Remote) -> None
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("vpn.example:5/tcp", "after `/` comes udp4 or udp6"),
-        ("vpn.example:5/", "after `/` comes udp4 or udp6"),
+        ("vpn.example:5/sctp", "after `/` comes udp4, udp6, tcp, tcp4 or tcp6"),
+        ("vpn.example:5/", "after `/` comes udp4, udp6, tcp, tcp4 or tcp6"),
+        ("[2001:db8::1]:5/tcp4", "tcp4 cannot reach an IPv6 address"),
         ("192.0.2.1:5/udp6", "udp6 cannot reach an IPv4 address"),
         ("[2001:db8::1]:5/udp4", "udp4 cannot reach an IPv6 address"),
     ],

@@ -64,6 +64,7 @@ def link_options(settings: SessionSettings) -> LinkOptions:
         digest=settings.digest,
         tls_auth=settings.wrap_name == "tls-auth",
         key_direction=settings.wrap_direction,
+        tcp=settings.is_stream,
         wanted_cipher=settings.ciphers[0] if settings.role is Role.CLIENT else None,
     )
 

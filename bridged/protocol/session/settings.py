@@ -51,6 +51,8 @@ class SessionSettings:
     """What a server pushes to its clients as `ping-restart`; 0: nothing."""
     push: tuple[str, ...] = ()
     """Further options that a server pushes, as OpenVPN writes them."""
+    is_stream: bool = False
+    """The session's packets go through a TCP connection."""
     version: str = "bridged"
     """What a client announces as IV_VER."""
     platform: str = "linux"

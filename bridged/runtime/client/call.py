@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from bridged.runtime.client.call_socket import CallSocket
+from bridged.runtime.client.call_stream import Through
 from bridged.runtime.client.remote_order import NEXT_REMOTE_SECONDS, Candidate
 from bridged.runtime.tunnels.link import PeerLink
 
@@ -31,7 +31,7 @@ class Call:
 
     candidate: Candidate
     link: PeerLink
-    socket: CallSocket
+    socket: Through
     began: float
     stalls: int = 0
     heard_at: float | None = None

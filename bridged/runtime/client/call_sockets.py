@@ -13,7 +13,8 @@ from bridged.addresses import Endpoint
 from bridged.dataplane.contract import DataPlane
 from bridged.endings import take_every_step
 from bridged.errors import DataplaneError
-from bridged.runtime.client.call_socket import CallSocket, OnDatagram, OnRefused
+from bridged.runtime.client.call_socket import CallSocket, OnDatagram
+from bridged.runtime.client.call_stream import CallStream, Through
 from bridged.runtime.tunnels.link import PeerLink
 from bridged.runtime.tunnels.mss import TcpSizes
 from bridged.units import PeerHandle
@@ -27,7 +28,7 @@ class CallSockets:
         local: Endpoint | None,
         dataplane: DataPlane,
         on_datagram: OnDatagram,
-        on_refused: OnRefused,
+        on_refused: Callable[[Through, Endpoint, str], None],
         subject: str,
     ) -> None:
         self._local = local
@@ -35,15 +36,14 @@ class CallSockets:
         self._on_datagram = on_datagram
         self._on_refused = on_refused
         self._subject = subject
-        self._of: dict[PeerHandle, CallSocket] = {}
+        self._of: dict[PeerHandle, Through] = {}
         self._fixed: CallSocket | None = None
         self._borrower: PeerHandle | None = None
         """The link whose socket the data plane has."""
 
-    @property
-    def is_fixed(self) -> bool:
-        """All calls share one socket, so each server can have one call at a time."""
-        return self._fixed is not None
+    def is_fixed(self, endpoint: Endpoint) -> bool:
+        """Whether a server there can have one call at a time: all share a socket, or it is by TCP."""
+        return self._fixed is not None or endpoint.transport == "tcp"
 
     def start(self) -> None:
         """Bind `local`, where there is one.
@@ -54,23 +54,25 @@ class CallSockets:
         if self._local is not None:
             self._fixed = self._open(self._local)
 
-    def open_for(self, endpoint: Endpoint) -> CallSocket:
-        """A socket that can call `endpoint`.
+    def open_for(self, endpoint: Endpoint) -> Through:
+        """A socket or connection that can call `endpoint`.
 
         Raises:
             DataplaneError: `bind_failed`.
         """
+        if endpoint.transport == "tcp":
+            return CallStream(endpoint, self._local, self._dataplane, self._on_refused, self._subject)
         if self._fixed is None:
             return self._open(endpoint)
         if not self._fixed.can_reach(endpoint):
             raise DataplaneError("bind_failed", f"cannot be reached from {self._local}")
         return self._fixed
 
-    def register(self, link: PeerLink, through: CallSocket) -> None:
+    def register(self, link: PeerLink, through: Through) -> None:
         """This socket belongs to the link until `release`."""
         self._of[link.handle] = through
 
-    def of(self, handle: PeerHandle) -> CallSocket | None:
+    def of(self, handle: PeerHandle) -> Through | None:
         return self._of.get(handle)
 
     def release(self, handle: PeerHandle) -> None:
@@ -82,7 +84,7 @@ class CallSockets:
         self.reclaim(handle, through)
         self.discard(through)
 
-    def discard(self, through: CallSocket) -> None:
+    def discard(self, through: Through) -> None:
         """Close a socket that belongs to no link."""
         if through is not self._fixed:
             through.close()
@@ -91,16 +93,17 @@ class CallSockets:
         fixed = [] if self._fixed is None else [self._fixed.close]
         take_every_step([*(partial(self.release, handle) for handle in self._of), *fixed])
 
-    def lend(self, handle: PeerHandle, through: CallSocket, sizes: TcpSizes | None) -> None:
+    def lend(self, handle: PeerHandle, through: Through, sizes: TcpSizes | None) -> None:
         """The link becomes a peer: the data plane gets the socket, and fits TCP to the server's `sizes`."""
-        self._borrower = handle
-        self._dataplane.use_socket(through.lend())
+        if isinstance(through, CallSocket):
+            self._borrower = handle
+            self._dataplane.use_socket(through.lend())
         if sizes is not None:
             self._dataplane.use_sizes(sizes.wan_mtu, sizes.mss_limit)
 
-    def reclaim(self, handle: PeerHandle, through: CallSocket) -> None:
+    def reclaim(self, handle: PeerHandle, through: Through) -> None:
         """The link is no peer any more. Harmless where the data plane has another socket by now."""
-        if self._borrower == handle:
+        if self._borrower == handle and isinstance(through, CallSocket):
             self._borrower = None
             self._dataplane.use_socket(None)
             through.reclaim()
@@ -120,7 +123,7 @@ class CallPath:
     def __init__(
         self,
         sockets: CallSockets,
-        through: CallSocket,
+        through: Through,
         sizes: TcpSizes | None,
         before_lending: Callable[[PeerLink], None],
     ) -> None:

@@ -22,6 +22,7 @@ from bridged.runtime.client.backoff import Backoff
 from bridged.runtime.client.call import Call
 from bridged.runtime.client.call_socket import CallSocket
 from bridged.runtime.client.call_sockets import CallPath, CallSockets
+from bridged.runtime.client.call_stream import Through
 from bridged.runtime.client.calls import NEVER, Calls
 from bridged.runtime.client.name_watch import NameWatch
 from bridged.runtime.client.outage import Outage
@@ -137,6 +138,10 @@ class ClientRole:
     def admission(self) -> dict[str, int]:
         return {}
 
+    @property
+    def tcp_endpoints(self) -> tuple[Endpoint, ...]:
+        return ()
+
     def handle_network_change(self) -> None:
         self._wake()
         if not self._sessions.is_stopping:
@@ -188,7 +193,13 @@ class ClientRole:
         link = newest(self._sessions.links.at(source))
         if link is None:
             raise RemoteProtocolError("cookie_mismatch", "not from a server that we called")
-        link.receive(datagram)
+        if source.transport == "tcp":
+            self._take(link, datagram)
+        else:
+            link.receive(datagram)
+
+    def handle_stream_closed(self, endpoint: Endpoint) -> None:
+        """Its session has ended, and with it the call."""
 
     def _take_datagram(self, through: CallSocket, datagram: bytes, source: Endpoint) -> None:
         ours = (link for link in self._sessions.links.at(source) if self._sockets.of(link.handle) is through)
@@ -196,20 +207,25 @@ class ClientRole:
         if link is None:
             self._records.statistics.control_drops["receive", "cookie_mismatch"] += 1
             return
+        self._take(link, datagram)
+        self._sessions.rearm()
+
+    def _take(self, link: PeerLink, datagram: bytes) -> None:
         drops = link.session.drops.total()
         try:
             link.receive(datagram)
         except BridgedError as error:
-            self._log.error("session_failed", endpoint=str(source), code=error.code, detail=error.message)
+            self._log.error(
+                "session_failed", endpoint=str(link.endpoint), code=error.code, detail=error.message
+            )
             link.abort(error.message)
         call = self._calls.get(link.handle)
         is_good = link.session.drops.total() == drops
         if call is not None and is_good and self._calls.note_heard(call, self._sessions.now()):
             self._changed.set()
-        self._sessions.rearm()
 
-    def _take_refusal(self, through: CallSocket, endpoint: Endpoint, words: str) -> None:
-        """ICMP or this host reports that nothing arrives there. ICMP can be forged, so this ends nothing."""
+    def _take_refusal(self, through: Through, endpoint: Endpoint, words: str) -> None:
+        """Nothing arrives there, the network says. ICMP can be forged, so it ends no call by UDP."""
         for call in self._calls:
             if (
                 call.socket is through
@@ -220,6 +236,8 @@ class ClientRole:
                 self._order.refuse(endpoint)
                 if self._outage.note_refused(endpoint, words):
                     self._log.info("remote_unreachable", endpoint=str(endpoint), reason=words)
+                if endpoint.transport == "tcp":
+                    self._calls.drop(call)
                 self._changed.set()
 
     # --- news of the sessions ---------------------------------------------------------------------
@@ -269,6 +287,9 @@ class ClientRole:
 
     def _note_failure(self, call: Call, event: SessionDown) -> None:
         self._order.refuse(call.candidate.endpoint)
+        if event.reason == "transport_closed":
+            self._outage.note_refused(call.candidate.endpoint, event.detail)
+            return
         if event.reason == "timeout":
             self._outage.note_timeout(f"timeout: {event.detail}")
             return
@@ -283,7 +304,9 @@ class ClientRole:
         """A server that moves is found by its address again: nothing depends on the old one."""
 
     def handle_unknown(self, link: PeerLink) -> None:
-        self._probe.notice(link)
+        if link.endpoint.transport == "udp":
+            # Who loses a session over TCP closes the connection.
+            self._probe.notice(link)
 
     # --- calls ------------------------------------------------------------------------------------
 
@@ -343,7 +366,7 @@ class ClientRole:
             self._order.refuse(endpoint)
             self._outage.note_refused(endpoint, error.message)
             return
-        self._calls.make_room(endpoint, is_port_fixed=self._sockets.is_fixed)
+        self._calls.make_room(endpoint, is_port_fixed=self._sockets.is_fixed(endpoint))
         path = CallPath(self._sockets, through, self._sizes.get(candidate.remote), self._end_predecessor)
         try:
             link = self._sessions.open(endpoint, local_session_id=_session_id(), path=path)

@@ -11,7 +11,7 @@ import asyncio
 import socket
 from typing import Any, Final
 
-from bridged.addresses import Endpoint, Remote
+from bridged.addresses import Endpoint, Family, Remote
 from bridged.supervision import SUPERVISOR
 
 LOOKUP_SECONDS: Final = 1.0
@@ -19,7 +19,14 @@ LOOKUP_SECONDS: Final = 1.0
 QUERIES_AT_ONCE: Final = 6
 """Limit for each name. A query to one name server takes ten seconds at most."""
 
-_FAMILIES: Final = {"udp": socket.AF_UNSPEC, "udp4": socket.AF_INET, "udp6": socket.AF_INET6}
+_FAMILIES: Final[dict[Family, int]] = {
+    "udp": socket.AF_UNSPEC,
+    "udp4": socket.AF_INET,
+    "udp6": socket.AF_INET6,
+    "tcp": socket.AF_UNSPEC,
+    "tcp4": socket.AF_INET,
+    "tcp6": socket.AF_INET6,
+}
 
 
 class Lookup:
@@ -62,6 +69,7 @@ class Lookup:
 def _ask(remote: Remote) -> asyncio.Future[list[Endpoint]]:
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[list[Endpoint]] = loop.create_future()
+    server, family = remote.server, _FAMILIES[remote.family]
 
     def settle(found: Any, failure: Exception | None) -> None:
         if answer.done():
@@ -69,13 +77,12 @@ def _ask(remote: Remote) -> asyncio.Future[list[Endpoint]]:
         if failure is not None:
             answer.set_exception(failure)
         else:
-            endpoints = [Endpoint.of(str(entry[4][0]), int(entry[4][1])) for entry in found]
+            endpoints = [Endpoint.of(str(entry[4][0]), int(entry[4][1]), server.transport) for entry in found]
             answer.set_result(list(dict.fromkeys(endpoints)))
 
     def ask() -> None:
         found: Any = None
         failure: Exception | None = None
-        server, family = remote.server, _FAMILIES[remote.family]
         try:
             found = socket.getaddrinfo(server.host, server.port, family, socket.SOCK_DGRAM)
         except Exception as error:

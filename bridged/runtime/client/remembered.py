@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from bridged.addresses import Endpoint, Remote
+from bridged.addresses import Remote
 from bridged.runtime.client.remote_order import Candidate
 
 FILE_OCTETS_MAX: Final = 65536
@@ -38,7 +38,7 @@ class RememberedServer:
                 found = json.loads(stream.read(FILE_OCTETS_MAX))
             if found["remotes"] != self._remotes or found["remote"] not in self._remotes:
                 return None
-            endpoint = Endpoint.parse(found["endpoint"])
+            endpoint = Remote.parse(found["endpoint"]).server
             self._written = Candidate(Remote.parse(found["remote"]), endpoint)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None

@@ -29,6 +29,7 @@ from bridged.runtime.server.client_rules import NO_ADDRESS, ClientRules
 from bridged.runtime.server.known_clients import KnownClients, Notices
 from bridged.runtime.server.name_conflicts import NameConflicts
 from bridged.runtime.server.reception import Reception
+from bridged.runtime.server.tcp_door import TcpDoor
 from bridged.runtime.tunnels.clock import unix_now
 from bridged.runtime.tunnels.link import LinkDown, News, PeerLink
 from bridged.runtime.tunnels.peer_records import REFUSALS, PeerRecords
@@ -76,22 +77,37 @@ class ServerRole:
         self._authenticator = Authenticator(sessions, records, self)
         self._rules = ClientRules(sessions)
         self._timer: Timer | None = None
+        self._door = TcpDoor(
+            sessions.dataplane,
+            lambda endpoint: bool(sessions.links.at(endpoint)),
+            self._end_strangers,
+            self._count_connection,
+            sessions.now,
+            plan.name,
+        )
 
     @property
     def admission(self) -> dict[str, int]:
-        return {"waiting": len(self.reception.waiting), "running": len(self.reception.places)}
+        found = {"waiting": len(self.reception.waiting), "running": len(self.reception.places)}
+        return found | ({"connected": len(self._door)} if self._door.endpoints else {})
+
+    @property
+    def tcp_endpoints(self) -> tuple[Endpoint, ...]:
+        return self._door.endpoints
 
     # --- life -------------------------------------------------------------------------------------
 
     def open(self) -> int:
         # Before the data plane starts: resets may wait in an inherited socket.
         self._dataplane.answer_resets(self.reception.answers)
+        self._door.open(self._sessions.plan.listen_tcp)
         self._returning = self._known.load()
         return len(self._returning)
 
     def start(self) -> None:
         self._notices.tell(self._returning)
         self._timer = SUPERVISOR.every("client_rules", RULES_SECONDS, self._enforce, self._sessions.plan.name)
+        self._door.start()
 
     def _end_timer(self) -> None:
         if self._timer is not None:
@@ -100,6 +116,7 @@ class ServerRole:
     async def stop(self) -> None:
         take_every_step(
             (
+                self._door.close,
                 partial(self._dataplane.answer_resets, None),
                 self.reception.close,
                 self._notices.close,
@@ -112,7 +129,7 @@ class ServerRole:
         self._known.leave()
 
     def close(self) -> None:
-        self._known.close()
+        take_every_step((self._door.close, self._known.close))
 
     def apply(self, plan: TunnelPlan) -> None:
         self.reception.apply(plan)
@@ -198,12 +215,23 @@ class ServerRole:
             case SessionEnded():
                 self._handle_ended(link)
 
+    def handle_stream_closed(self, endpoint: Endpoint) -> None:
+        self._door.forget(endpoint)
+
+    def _end_strangers(self, endpoint: Endpoint) -> None:
+        for link in self._sessions.links.at(endpoint):
+            link.lose("another connection has taken its place")
+
+    def _count_connection(self, reason: str) -> None:
+        self._records.statistics.control_drops["receive", reason] += 1
+
     def _handle_identified(self, link: PeerLink, event: Identified) -> None:
         """It leaves the places of strangers. From now on its certificate is charged for it."""
         if not event.tls.peer_fingerprint:
             # Without a certificate it remains a stranger until its password is checked.
             return
         self.reception.leave(link.handle)
+        self._door.note_identified(link.endpoint)
         plan = self._sessions.plan
         shared = plan.peers_limit if plan.duplicate_names else 0
         for handle in self._certificates.enter(event.tls.peer_fingerprint, link.handle, shared):
@@ -255,6 +283,7 @@ class ServerRole:
 
     def _handle_established(self, link: PeerLink) -> None:
         self._certificates.leave(link.handle)
+        self._door.note_identified(link.endpoint)
         self._note_client(link)
         others = self._sessions.links.at(link.endpoint)
         if not self._sessions.plan.duplicate_names:
@@ -274,8 +303,12 @@ class ServerRole:
         self._note_client(link)
 
     def _note_client(self, link: PeerLink) -> None:
-        """Only our own clients understand a notice."""
-        if link.terms is not None and (link.terms.peer_version or "").startswith(OWN_VERSION):
+        """Only our own clients understand a notice; who loses a connection needs none."""
+        if (
+            link.endpoint.transport == "udp"
+            and link.terms is not None
+            and (link.terms.peer_version or "").startswith(OWN_VERSION)
+        ):
             self._known.note(link.endpoint)
 
     def _handle_down(self, link: PeerLink, event: SessionDown) -> None:
@@ -309,6 +342,8 @@ class ServerRole:
         self._draining.pop(link.handle, None)
         self.reception.note_end(link)
         self._conflicts.note_ended(link)
+        if link.endpoint.transport == "tcp" and not self._sessions.links.at(link.endpoint):
+            self._door.release(link.endpoint)
         remote = link.session.remote_session_id
         if remote is None:
             return

@@ -20,7 +20,7 @@ from bridged.netlink.attachment_state import AttachmentEvent
 from bridged.netlink.watch import LinkWatch
 from bridged.runtime.site.bridge_lock import is_kept_by_another
 from bridged.runtime.snapshot import BridgeStatus
-from bridged.runtime.tunnels.tunnel_credentials import bind_endpoint
+from bridged.runtime.tunnels.tunnel_credentials import bound_endpoints
 from bridged_tap import choose_mac
 
 _WARNINGS = frozenset(
@@ -158,8 +158,7 @@ def tunnel_destinations(
 def _destinations(tunnel: Tunnel, running: HasRemotes | None) -> list[str]:
     connected = running.destinations() if running is not None else ()
     if tunnel.role == "server":
-        bound = bind_endpoint(tunnel)
-        assert bound is not None
+        hosts = [endpoint.host for endpoint in bound_endpoints(tunnel)]
         # A socket on :: receives IPv4, too.
-        return [*(["::", "0.0.0.0"] if bound.host == "::" else [bound.host]), *connected]
+        return [*hosts, *(["0.0.0.0"] if "::" in hosts else []), *connected]
     return [*(Remote.parse(text, 1).server.host for text in tunnel.remotes), *connected]

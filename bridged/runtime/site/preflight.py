@@ -14,7 +14,7 @@ from bridged.addresses import Endpoint
 from bridged.configuration.schema import Tunnel, tap_name
 from bridged.dataplane import choose_dataplane
 from bridged.errors import ConfigurationError
-from bridged.runtime.tunnels.tunnel_credentials import bind_endpoint
+from bridged.runtime.tunnels.tunnel_credentials import bound_endpoints
 from bridged_tap import AdapterLockedError, find_holder
 
 _FREEBIND: Final = ((socket.IPPROTO_IP, 15), (socket.IPPROTO_IPV6, 78))
@@ -27,15 +27,16 @@ def check_tunnels(
     """Refuse tunnels that could not start. `ours`, `our_taps`: what this process has and may reuse.
 
     Raises:
-        ConfigurationError: its UDP address is taken.
+        ConfigurationError: an address of it is taken.
         AdapterLockedError: another process has its adapter.
         DataplaneError: its data plane is not built.
     """
     for name, tunnel in wanted.items():
         choose_dataplane(tunnel.dataplane)
-        endpoint = bind_endpoint(tunnel)
-        if endpoint is not None and not any(endpoint.port == other.port for other in ours):
-            check_address(name, tunnel)
+        used = {(other.port, other.transport) for other in ours}
+        for endpoint in bound_endpoints(tunnel):
+            if (endpoint.port, endpoint.transport) not in used:
+                check_address(name, tunnel, endpoint)
         adapter = tap_name(name, tunnel)
         if tunnel.tap.lock and adapter not in our_taps:
             holder = find_holder(adapter)
@@ -43,19 +44,19 @@ def check_tunnels(
                 raise AdapterLockedError(adapter, holder.pid, holder.command)
 
 
-def check_address(name: str, tunnel: Tunnel) -> None:
-    """Bind the address as the data plane will, and release it again.
+def check_address(name: str, tunnel: Tunnel, endpoint: Endpoint) -> None:
+    """Bind an address as the tunnel will, and release it again.
 
     Raises:
         ConfigurationError: another program has it.
     """
-    endpoint = bind_endpoint(tunnel)
-    if endpoint is None:
-        return
+    is_tcp = endpoint.transport == "tcp"
+    kind = socket.SOCK_STREAM if is_tcp else socket.SOCK_DGRAM
     family = socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET
     any_address = endpoint.host in _WILDCARDS
     try:
-        with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
+        with socket.socket(family, kind | socket.SOCK_CLOEXEC) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, is_tcp)
             if endpoint.is_ipv6:
                 probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not any_address)
             for level, option in _FREEBIND[: 1 + endpoint.is_ipv6]:
@@ -66,10 +67,12 @@ def check_address(name: str, tunnel: Tunnel) -> None:
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             return  # the start reports other errors
-        key = "listen" if tunnel.role == "server" else "local"
+        key = (
+            "local" if tunnel.role == "client" else "listen_tcp" if is_tcp and tunnel.listen_tcp else "listen"
+        )
         raise ConfigurationError(
-            f"another program has the UDP address {endpoint}; "
-            f"`ss -lunp sport = :{endpoint.port}` shows which",
+            f"another program has the {endpoint.transport.upper()} address {endpoint.address}; "
+            f"`ss -l{endpoint.transport[0]}np sport = :{endpoint.port}` shows which",
             key=f"tunnels.{name}.{key}",
             code="address_taken",
         ) from None

@@ -33,7 +33,7 @@ from bridged.runtime.site.preflight import check_address, check_tunnels
 from bridged.runtime.tunnels.adapter import TunnelAdapter
 from bridged.runtime.tunnels.coalescing import CoalescingGuard
 from bridged.runtime.tunnels.tunnel import RunningTunnel
-from bridged.runtime.tunnels.tunnel_credentials import bind_endpoint, plan_tunnel
+from bridged.runtime.tunnels.tunnel_credentials import bound_endpoints, plan_tunnel
 from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
 from bridged.supervision import SUPERVISOR
 from bridged_tap import AdapterLock
@@ -152,10 +152,10 @@ class Site:
         Raises:
             BridgedError: a port, an address or an adapter cannot be had; nothing was changed.
         """
-        bindings = (bind_endpoint(known.section) for known in self._tunnels.values() if known.section)
+        bindings = (bound_endpoints(known.section) for known in self._tunnels.values() if known.section)
         check_tunnels(
             target.tunnels,
-            {endpoint for endpoint in bindings if endpoint is not None},
+            {endpoint for endpoints in bindings for endpoint in endpoints},
             {known.running.tap.name for known in self._tunnels.values()},
         )
         refuse_own_servers(target)
@@ -202,7 +202,8 @@ class Site:
             known = self._tunnels[name]
             if known.section is None:
                 if not known.running.has_socket:
-                    check_address(name, section)
+                    for endpoint in bound_endpoints(section):
+                        check_address(name, section, endpoint)
                 await known.running.start()
                 known.section = section
         tunnels, bridges = target.tunnels, target.bridges

@@ -19,6 +19,8 @@ from bridged.dataplane.contract import (
     PeerFloated,
     SessionUnknown,
     StationMoved,
+    StreamClosed,
+    StreamEnd,
     TapFailed,
 )
 from bridged.errors import BridgedError, RemoteProtocolError
@@ -35,6 +37,14 @@ from bridged.units import PeerHandle
 
 EVENTS_PER_TURN: Final = 64
 """A TLS handshake takes a millisecond in all, so timers and the API wait less than a tenth of a second."""
+
+
+_ENDS: Final[dict[StreamEnd, str]] = {
+    "closed": "the other end closed it",
+    "reset": "the network or the other end broke it off",
+    "bad_framing": "the other end sent something else than packets",
+    "overflow": "the other end reads too slowly",
+}
 
 
 class DataplaneEvents:
@@ -78,6 +88,8 @@ class DataplaneEvents:
         match event:
             case ControlReceived(datagram, source):
                 self._role.receive_control(datagram, source)
+            case StreamClosed(endpoint, reason):
+                self._handle_stream_end(endpoint, reason)
             case PeerFloated(handle, endpoint, previous):
                 self._handle_float(handle, endpoint, previous)
             case PeerExpired(handle):
@@ -108,6 +120,11 @@ class DataplaneEvents:
                 # A bug. It must not cost the events behind it.
                 SUPERVISOR.note_failure("tunnel_events", self._sessions.plan.name, error)
         self._sessions.rearm()
+
+    def _handle_stream_end(self, endpoint: Endpoint, reason: StreamEnd) -> None:
+        for link in self._sessions.links.at(endpoint):
+            link.lose(f"the TCP connection ended: {_ENDS[reason]}")
+        self._role.handle_stream_closed(endpoint)
 
     def _handle_float(self, handle: PeerHandle, endpoint: Endpoint, previous: Endpoint) -> None:
         links = self._sessions.links

@@ -147,6 +147,12 @@ class PeerLink:
         self.session.close("shutdown", detail, self._now(), hands_over=True)
         self.pump()
 
+    def lose(self, detail: str) -> None:
+        """The connection to the peer is over: nothing can be said to it any more."""
+        self.session.close("transport_closed", detail, self._now(), notify=False)
+        self.session.end_now()
+        self.pump()
+
     def abandon(self, detail: str) -> None:
         """End a session that nobody will miss, without a word and without a record."""
         self.is_abandoned = True

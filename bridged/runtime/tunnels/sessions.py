@@ -10,6 +10,7 @@ import itertools
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 
@@ -62,9 +63,9 @@ class Sessions:
         next_packet_id: int = 1,
         path: ControlPath | None = None,
     ) -> PeerLink:
-        """Begin a session with the peer at `endpoint`. `path` None: the data plane's socket carries it."""
+        """Begin a session with the peer at `endpoint`. `path` None: the data plane carries it."""
         session = Session(
-            self.plan.session,
+            replace(self.plan.session, is_stream=endpoint.transport == "tcp"),
             self._make_engine,
             secrets.token_bytes,
             WrapChannel(self.plan.wrap, int(time.time()), next_packet_id),

@@ -103,7 +103,7 @@ class PeerRecord:
             key_group=terms.tls.group if terms else None,
             key_derivation=terms.key_derivation if terms else None,
             wrap=wrap,
-            transport=transport,
+            transport=sessions[-1].endpoint.transport if sessions else transport,
             peer_version=terms.peer_version if terms else None,
             platform=terms.peer_platform if terms else None,
             connected_since=self.connected_since if sessions else None,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -99,7 +99,8 @@ def plan_tunnel(
         remotes=tuple(Remote.parse(text, DEFAULT_PORT) for text in tunnel.remotes),
         local=bind_endpoint(tunnel) if role is Role.CLIENT else None,
         exit_notify=tunnel.exit_notify,
-        transport=tunnel.transport,
+        listen_tcp=tcp_endpoints(tunnel),
+        transport=_transport(tunnel),
         memory=configuration.state_directory / MEMORY[role].format(name=name),
         certificates=certificates,
         crl_next_update=crl_next_update(identity.crl) if identity.crl is not None else None,
@@ -190,10 +191,34 @@ def _located(tls: Tls, prefix: str) -> Iterator[None]:
 
 
 def bind_endpoint(tunnel: Tunnel) -> Endpoint | None:
-    """Where the tunnel's socket is bound; None: the kernel chooses (a client)."""
+    """Where the tunnel's UDP socket is bound; None: the kernel chooses (a client), or there is none."""
+    if tunnel.role == "server" and tunnel.transport == "tcp":
+        return None
     if tunnel.role == "server":
         return Endpoint.parse(tunnel.listen, DEFAULT_PORT) if tunnel.listen else DEFAULT_LISTEN
     return Endpoint.parse(tunnel.local, DEFAULT_PORT) if tunnel.local else None
+
+
+def bound_endpoints(tunnel: Tunnel) -> tuple[Endpoint, ...]:
+    """All that the tunnel binds: where a server listens, or where a client sends from."""
+    udp = bind_endpoint(tunnel)
+    return (*((udp,) if udp is not None else ()), *tcp_endpoints(tunnel))
+
+
+def tcp_endpoints(tunnel: Tunnel) -> tuple[Endpoint, ...]:
+    """Where a server listens for TCP."""
+    if tunnel.role == "client" or tunnel.transport == "udp":
+        return ()
+    text = tunnel.listen_tcp or tunnel.listen
+    endpoint = Endpoint.parse(text, DEFAULT_PORT) if text else DEFAULT_LISTEN
+    return (replace(endpoint, transport="tcp"),)
+
+
+def _transport(tunnel: Tunnel) -> str:
+    if tunnel.role == "server":
+        return tunnel.transport
+    used = {Remote.parse(text, DEFAULT_PORT).server.transport for text in tunnel.remotes}
+    return used.pop() if len(used) == 1 else "both"
 
 
 def _load_identity(configuration: Configuration, tunnel: Tunnel, prefix: str, base: Path) -> _Identity:

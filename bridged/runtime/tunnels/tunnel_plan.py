@@ -42,8 +42,8 @@ class TunnelPlan:
     `certificates`: role -> end of validity. `crl_next_update`: when the revocation list ends (None: there is
     none); `crl_file`, `crl_mark`: its file, and how that was when it was read. `judge_peer`: why this plan
     would refuse a connected peer (None: it would not). `is_embedded`: certificates and list come from the
-    embedded CA. `transport`: `udp`. `memory`: the file in which a client
-    remembers the server that worked last, and a server where its clients were.
+    embedded CA. `transport`: `udp`, `tcp` or `both`. `memory`: the file in which a client remembers the
+    server that worked last, and a server where its clients were.
     """
 
     name: str
@@ -57,6 +57,7 @@ class TunnelPlan:
     duplicate_names: bool = False
     remotes: tuple[Remote, ...] = ()
     local: Endpoint | None = None
+    listen_tcp: tuple[Endpoint, ...] = ()
     exit_notify: bool = True
     transport: str = "udp"
     memory: Path | None = None

@@ -70,6 +70,13 @@ class TunnelRole(Protocol):
     def handle_unknown(self, link: PeerLink) -> None:
         """Somebody claims that the peer does not know this session."""
 
+    @property
+    def tcp_endpoints(self) -> tuple[Endpoint, ...]:
+        """Where a server listens for TCP."""
+
+    def handle_stream_closed(self, endpoint: Endpoint) -> None:
+        """A TCP connection of the data plane is over; its sessions have ended."""
+
     def handle_floated(self, link: PeerLink, previous: Endpoint) -> None:
         """The peer moved from `previous` to the link's endpoint."""
 

@@ -17,6 +17,7 @@ def tunnel_status(tunnel: RunningTunnel) -> Generator[None, None, TunnelStatus]:
     """Take the snapshot, in short steps for a loop that has other work; traffic is not blocked."""
     figures = tunnel.dataplane.snapshot()
     local = tunnel.dataplane.local_endpoint
+    listening = [*([local] if local is not None else []), *tunnel.role.tcp_endpoints]
     plan, records, statistics = tunnel.plan, tunnel.records, tunnel.records.statistics
     live = _live(tunnel, figures)
     refused = add_counts(tunnel.tap.fallbacks, tunnel.tap.coalescing.fallbacks())
@@ -33,7 +34,7 @@ def tunnel_status(tunnel: RunningTunnel) -> Generator[None, None, TunnelStatus]:
         bridge=plan.bridge,
         tap=tunnel.tap.name,
         tap_mac=tunnel.tap.mac,
-        local_endpoint=str(local) if local is not None else None,
+        local_endpoint=", ".join(map(str, listening)) or None,
         remote=tunnel.role.remote,
         peers_limit=plan.peers_limit,
         peers=peers,

@@ -29,9 +29,12 @@ BROADCAST = b"\xff" * 6
 
 
 class Stream:
-    """One end of a line that keeps packets apart and in order, as a transport over TCP would."""
+    """One end of a line that keeps packets apart and in order, and all that its tunnel has."""
+
+    is_stream = False
 
     def __init__(self, own: Endpoint) -> None:
+        self.udp = self
         self.own = own
         self.far: Stream | None = None
         self.packets: list[bytes] = []
@@ -41,7 +44,10 @@ class Stream:
         return -1
 
     def path(self, endpoint: Endpoint) -> Path:
-        return Path((endpoint.host, endpoint.port))
+        return Path((endpoint.host, endpoint.port), self)
+
+    def fitting(self, frames: Sequence[bytes], overhead: int) -> int:
+        return len(frames)
 
     def remember_source(self, received: Received) -> None: ...
 
@@ -82,7 +88,7 @@ class End:
             DataplaneSettings("seam", port, None),
             self.table,
             self.fdb,
-            self.transport,
+            self.transport,  # type: ignore[arg-type]
             self.events,
             self.drops,
             new_batch_sizes(),

@@ -101,9 +101,22 @@ def test_each_form_of_a_server(base, addresses, push):
 
 
 @pytest.mark.parametrize(
+    ("lines", "transport", "listen"),
+    [
+        ("proto tcp-server", "tcp", None),
+        ("proto tcp4-server\nport 443", "tcp", "0.0.0.0:443"),
+        ("proto tcp6\nlocal 2001:db8::1", "tcp", "[2001:db8::1]:1194"),
+        ("proto udp4", "udp", "0.0.0.0:1194"),
+    ],
+)
+def test_the_protocol_says_where_to_listen(lines, transport, listen):
+    found, _ = tunnel(lines + "\n")
+    assert (found.transport, found.listen) == (transport, listen)
+
+
+@pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("proto tcp", "TCP"),
         ("comp-lzo", "framing"),
         ("plugin other.so", "plug-ins are not loaded"),
         ("tls-crypt-v2 server.key", "tls-crypt-v2"),

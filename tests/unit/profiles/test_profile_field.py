@@ -202,7 +202,7 @@ def test_what_an_unused_block_has_refuses_nothing():
     profile = read(text, base=NO_REMOTE)
     assert [str(remote) for remote in profile.remotes] == ["a:1194"]
     left_out = [notice.text for notice in profile.notices]
-    assert len(left_out) == 2 and "UDP" in left_out[0] and "`fragment`" in left_out[1]
+    assert len(left_out) == 2 and "`http-proxy`" in left_out[0] and "`fragment`" in left_out[1]
 
 
 def test_a_blocks_refusal_counts_where_nothing_else_can_be_used():

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[3]
 @pytest.mark.parametrize("folder", sorted((ROOT / "tests/vectors").glob("a*")), ids=lambda path: path.name)
 def test_client_files_of_the_vectors_are_read_or_refused_for_a_known_reason(folder):
     expected = {
-        "a04": "only TCP|tls-crypt-v2",
+        "a04": "tls-crypt-v2",
         "a06": "framing is not supported",
         "a07": "forward secrecy",
         "a10": "compression",
@@ -182,11 +182,19 @@ def test_several_remotes_keep_their_order_and_defaults_apply():
     assert configured(profile).remotes == ("192.0.2.1:1200/udp4", "[2001:db8::1]:1196/udp6")
 
 
-def test_tcp_remotes_are_left_out_with_a_notice_or_refused_if_there_is_nothing_else():
-    profile = read("remote other 443 tcp-client")
-    assert len(profile.remotes) == 1 and "other is left out" in profile.notices[0].text
-    (error,) = refusals("proto tcp")
-    assert error.key == "remote" and "UDP" in error.reason
+def test_tcp_remotes_keep_their_place_and_their_family():
+    lines = "remote a 443 tcp-client\nremote b\nremote c 1 tcp6-client\nremote d 2 udp4\nproto tcp4"
+    profile = read(lines, base="client\ndev tap\n")
+    assert configured(profile).remotes == ("a:443/tcp", "b:1194/tcp4", "c:1/tcp6", "d:2/udp4")
+
+
+@pytest.mark.parametrize(
+    ("word", "left"), [("udp", ["b:2"]), ("tcp", ["a:1/tcp"]), ("tcp-client", ["a:1/tcp"])]
+)
+def test_a_forced_protocol_leaves_out_the_servers_of_the_other(word, left):
+    profile = read(f"remote a 1 tcp\nremote b 2 udp\nproto-force {word}", base="client\ndev tap\n")
+    assert [str(remote) for remote in profile.remotes] == left
+    assert "is left out" in profile.notices[0].text
 
 
 def test_connection_blocks_are_remotes_of_their_own():
@@ -195,7 +203,7 @@ def test_connection_blocks_are_remotes_of_their_own():
         "<connection>\nremote c\nproto tcp\n</connection>",
         base="client\ndev tap\n",
     )
-    assert profile.remotes == [Remote(Endpoint("a", 1)), Remote(Endpoint("b", 2))]
+    assert [str(remote) for remote in profile.remotes] == ["a:1", "b:2", "c:1194/tcp"]
     (error,) = refusals("<connection>\nremote a\n\nfragment 1300\n</connection>")
     assert (error.line, error.key) == (7, "fragment")
 

@@ -1,0 +1,272 @@
+"""Where TCP clients of a server arrive: listens, waits for a first packet, hands over to the data plane.
+
+Source: docs/protocol/control.md#1-1; docs/decisions/0087.
+Asyncio. Bounded by `ConnectionShares` and by times; nothing that a stranger sends costs more than one read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from bridged.addresses import Endpoint
+from bridged.dataplane.contract import DataPlane
+from bridged.endings import take_every_step
+from bridged.errors import DataplaneError
+from bridged.protocol.strangers.first_packet import MOST_OCTETS, judge
+from bridged.runtime.server.connection_shares import ConnectionShares
+from bridged.socket_addresses import to_endpoint, to_sockaddr
+from bridged.supervision import SUPERVISOR, Timer
+
+FIRST_SECONDS: Final = 10.0
+"""How long a connection may take for its first packet."""
+SESSION_SECONDS: Final = 20.0
+"""How long it may be without a session."""
+LOOK_SECONDS: Final = 1.0
+BACKLOG: Final = 1024
+ACCEPTS_PER_TURN: Final = 64
+_IP_FREEBIND: Final = 15
+_IPV6_FREEBIND: Final = 78
+_NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+
+OnForeign = Callable[[socket.socket, Endpoint, bytes], bool]
+
+
+@dataclass(slots=True)
+class _Arrival:
+    """A connection whose first packet is not complete."""
+
+    connection: socket.socket
+    since: float
+    octets: bytes = b""
+
+
+class TcpDoor:
+    """Listens at some endpoints from `open` to `close`.
+
+    `has_session` says whether a session is at an endpoint. `count(reason)` hears of connections that are cut
+    off. `on_foreign` gets what does not speak OpenVPN, and returns whether it takes the connection.
+    """
+
+    def __init__(
+        self,
+        dataplane: DataPlane,
+        has_session: Callable[[Endpoint], bool],
+        end_sessions: Callable[[Endpoint], None],
+        count: Callable[[str], None],
+        now: Callable[[], float],
+        subject: str,
+    ) -> None:
+        self.on_foreign: OnForeign = lambda connection, endpoint, octets: False
+        self.endpoints: tuple[Endpoint, ...] = ()
+        """Where it listens."""
+        self._dataplane = dataplane
+        self._has_session = has_session
+        self._end_sessions = end_sessions
+        self._count = count
+        self._now = now
+        self._subject = subject
+        self._listeners: list[socket.socket] = []
+        self._arrivals: dict[Endpoint, _Arrival] = {}
+        self._strangers = ConnectionShares()
+        self._look: Timer | None = None
+        self._pause: Timer | None = None
+
+    def __len__(self) -> int:
+        """Connections that have proved nothing yet."""
+        return len(self._strangers)
+
+    # --- life -------------------------------------------------------------------------------------
+
+    def open(self, endpoints: Iterable[Endpoint]) -> None:
+        """Listen.
+
+        Raises:
+            DataplaneError: `bind_failed`.
+        """
+        try:
+            self._listeners += map(_listen, endpoints)
+        except DataplaneError:
+            self.close()
+            raise
+        found = (to_endpoint(listener.getsockname()) for listener in self._listeners)
+        self.endpoints = tuple(Endpoint(one.host, one.port, "tcp") for one in found)
+
+    def start(self) -> None:
+        """Take clients in."""
+        if self._listeners:
+            self._look = SUPERVISOR.every("tcp_connections", LOOK_SECONDS, self._look_at_all, self._subject)
+            self._accept_again()
+
+    def close(self) -> None:
+        """Take nobody any more. Connections that the data plane has stay. Idempotent."""
+        for timer in (self._look, self._pause):
+            if timer is not None:
+                timer.cancel()
+        self._look = self._pause = None
+        listeners, self._listeners = self._listeners, []
+        endpoints = list(self._arrivals)
+        steps = (partial(self._close_listener, listener) for listener in listeners)
+        take_every_step([*steps, *(partial(self._drop_arrival, endpoint) for endpoint in endpoints)])
+
+    # --- what becomes of connections --------------------------------------------------------------
+
+    def note_identified(self, endpoint: Endpoint) -> None:
+        """Its peer has shown a certificate: it is no stranger any more."""
+        self._strangers.leave(endpoint)
+
+    def release(self, endpoint: Endpoint) -> None:
+        """Its last session has ended: close it."""
+        self._strangers.leave(endpoint)
+        self._dataplane.close_stream(endpoint)
+
+    def forget(self, endpoint: Endpoint) -> None:
+        """The data plane says that it is over."""
+        self._strangers.leave(endpoint)
+
+    def _cut_off(self, endpoint: Endpoint, reason: str) -> None:
+        self._count(reason)
+        self._strangers.leave(endpoint)
+        if endpoint in self._arrivals:
+            self._drop_arrival(endpoint)
+            return
+        self._end_sessions(endpoint)
+        self._dataplane.close_stream(endpoint)
+
+    def _look_at_all(self) -> None:
+        """End what takes too long."""
+        now = self._now()
+        for endpoint in self._strangers.older_than(now - FIRST_SECONDS):
+            arrival = self._arrivals.get(endpoint)
+            if arrival is not None:
+                self._cut_off(endpoint, "peer_limit")
+        for endpoint in self._strangers.older_than(now - SESSION_SECONDS):
+            if not self._has_session(endpoint):
+                self._cut_off(endpoint, "peer_limit")
+
+    # --- arrivals ---------------------------------------------------------------------------------
+
+    def _accept_again(self) -> None:
+        self._pause = None
+        loop = asyncio.get_running_loop()
+        for listener in self._listeners:
+            take = SUPERVISOR.guard("tcp_accept", partial(self._accept, listener), self._subject)
+            loop.add_reader(listener.fileno(), take)
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(ACCEPTS_PER_TURN):
+            try:
+                connection, address = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _NO_ROOM:
+                    self._rest()
+                    return
+                continue  # the client has gone again
+            where = to_endpoint(address)
+            self._take_in(connection, Endpoint(where.host, where.port, "tcp"))
+
+    def _rest(self) -> None:
+        """There are no descriptors left: others may close some meanwhile."""
+        loop = asyncio.get_running_loop()
+        for listener in self._listeners:
+            loop.remove_reader(listener.fileno())
+        if self._pause is None:
+            self._pause = SUPERVISOR.after("tcp_accept", LOOK_SECONDS, self._accept_again, self._subject)
+
+    def _take_in(self, connection: socket.socket, endpoint: Endpoint) -> None:
+        connection.setblocking(False)
+        if endpoint in self._arrivals:
+            self._drop_arrival(endpoint)
+        self._arrivals[endpoint] = _Arrival(connection, self._now())
+        gives_way = self._strangers.enter(endpoint, self._now())
+        read = SUPERVISOR.guard("tcp_arrival", partial(self._read, endpoint), self._subject)
+        asyncio.get_running_loop().add_reader(connection.fileno(), read)
+        if gives_way is not None:
+            self._cut_off(gives_way, "peer_limit")
+
+    def _read(self, endpoint: Endpoint) -> None:
+        arrival = self._arrivals.get(endpoint)
+        if arrival is None:
+            return
+        try:
+            octets = arrival.connection.recv(MOST_OCTETS - len(arrival.octets))
+        except BlockingIOError:
+            return
+        except OSError:
+            octets = b""
+        if not octets:
+            self._drop_arrival(endpoint)
+            self._strangers.leave(endpoint)
+            return
+        arrival.octets += octets
+        verdict = judge(arrival.octets)
+        if verdict == "packet":
+            self._hand_over(endpoint, arrival)
+        elif verdict == "other":
+            self._turn_away(endpoint, arrival)
+
+    def _hand_over(self, endpoint: Endpoint, arrival: _Arrival) -> None:
+        del self._arrivals[endpoint]
+        self._stop_reading(arrival.connection)
+        try:
+            self._dataplane.adopt_stream(arrival.connection.fileno(), endpoint, arrival.octets)
+        except DataplaneError:
+            self._strangers.leave(endpoint)
+        finally:
+            arrival.connection.close()
+
+    def _turn_away(self, endpoint: Endpoint, arrival: _Arrival) -> None:
+        del self._arrivals[endpoint]
+        self._strangers.leave(endpoint)
+        self._stop_reading(arrival.connection)
+        if not self.on_foreign(arrival.connection, endpoint, arrival.octets):
+            self._count("bad_opcode")
+            arrival.connection.close()
+
+    def _drop_arrival(self, endpoint: Endpoint) -> None:
+        arrival = self._arrivals.pop(endpoint, None)
+        if arrival is not None:
+            self._stop_reading(arrival.connection)
+            arrival.connection.close()
+
+    def _close_listener(self, listener: socket.socket) -> None:
+        self._stop_reading(listener)
+        listener.close()
+
+    @staticmethod
+    def _stop_reading(sock: socket.socket) -> None:
+        # Without a running loop nothing is read.
+        with suppress(RuntimeError):
+            asyncio.get_running_loop().remove_reader(sock.fileno())
+
+
+def _listen(endpoint: Endpoint) -> socket.socket:
+    family = socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET
+    try:
+        listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    except OSError as error:
+        raise DataplaneError("bind_failed", f"cannot bind TCP {endpoint.address}: {error.strerror}") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        is_any = endpoint.host in ("::", "0.0.0.0")
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if is_any else 1)
+        if not is_any:
+            # The address may appear later, with its link or lease.
+            listener.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+        listener.bind(to_sockaddr(endpoint, family))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise DataplaneError("bind_failed", f"cannot bind TCP {endpoint.address}: {error.strerror}") from None
+    return listener

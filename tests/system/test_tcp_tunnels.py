@@ -1,0 +1,192 @@
+"""Tunnels over TCP in this process: beside UDP, through a server's door, and for mixed remotes."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+
+from bridged.addresses import Endpoint, Remote
+from bridged.dataplane.portable.plane import PortableDataPlane
+from bridged.runtime.server import connection_shares, tcp_door
+from bridged.runtime.tunnels.tunnel import RunningTunnel
+from tests.lab.waiting import until
+from tests.system.loopback_lab import Lab, crosses, endpoint, run, server_role
+
+RESET_LENGTH = (54).to_bytes(2, "big")
+
+
+def tcp_endpoint(server: RunningTunnel) -> Endpoint:
+    (found,) = server.role.tcp_endpoints
+    return found
+
+
+def over_tcp(server: RunningTunnel) -> Remote:
+    return Remote(tcp_endpoint(server), "tcp")
+
+
+def streams(tunnel: RunningTunnel) -> int:
+    """Connections that the data plane has."""
+    assert isinstance(tunnel.dataplane, PortableDataPlane)
+    return len(tunnel.dataplane._streams.by_descriptor)
+
+
+async def stranger(server: RunningTunnel) -> socket.socket:
+    made = socket.create_connection((tcp_endpoint(server).host, tcp_endpoint(server).port))
+    made.setblocking(False)
+    return made
+
+
+async def is_cut_off(connection: socket.socket) -> None:
+    def ended() -> bool:
+        try:
+            return connection.recv(100) == b""
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:
+            return True
+
+    await until(ended)
+
+
+def dropped(server: RunningTunnel, reason: str) -> int:
+    return server.records.statistics.control_drops["receive", reason]
+
+
+def test_clients_over_udp_and_tcp_are_on_one_switch_and_a_farewell_closes_the_connection() -> None:
+    async def scenario(lab: Lab) -> None:
+        server, lan = await lab.server(tcp=True)
+        by_tcp, far = await lab.client_of([over_tcp(server)])
+        by_udp, other = await lab.client(endpoint(server), "second")
+        await until(lambda: by_tcp.state == by_udp.state == "connected")
+        for source, target in ((far, lan), (lan, far), (far, other), (other, far)):
+            await crosses(source, target)
+        assert by_tcp.role.remote == str(tcp_endpoint(server))
+        assert streams(server) == streams(by_tcp) == 1
+        await by_tcp.stop()
+        await until(lambda: server.records.book.record("client").disconnects)
+        assert dict(server.records.book.record("client").disconnects) == {"exit_notify": 1}
+        await until(lambda: not streams(server))
+        assert server_role(server).admission["connected"] == 0
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("broken", ["tcp", "udp"])
+def test_a_client_takes_the_next_remote_whatever_its_transport(broken: str) -> None:
+    async def scenario(lab: Lab) -> None:
+        server, lan = await lab.server(tcp=True)
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            nobody = taken.getsockname()[1]
+        if broken == "tcp":
+            remotes = [Remote(Endpoint("127.0.0.1", nobody, "tcp"), "tcp"), Remote(endpoint(server))]
+        else:
+            remotes = [Remote(Endpoint("127.0.0.1", nobody)), over_tcp(server)]
+        client, far = await lab.client_of(remotes)
+        await until(lambda: client.state == "connected")
+        await crosses(far, lan)
+
+    run(scenario)
+
+
+def test_a_client_comes_back_when_its_connection_is_lost_and_when_its_server_restarts() -> None:
+    async def scenario(lab: Lab) -> None:
+        server, lan = await lab.server(tcp=True)
+        client, far = await lab.client_of([over_tcp(server)])
+        await crosses(far, lan)
+        port = tcp_endpoint(server).port
+        (link,) = server.links.values()
+        server.dataplane.close_stream(link.endpoint)
+        await until(lambda: client.records.book.record("server").disconnects, seconds=3)
+        await until(lambda: client.state == "connected")
+        await crosses(far, lan)
+        await server.stop()
+        await until(lambda: client.state != "connected", seconds=2)
+        again, lan = await lab.server(port=port, tcp=True)
+        await until(lambda: client.state == "connected")
+        await crosses(far, lan)
+        assert streams(again) == 1
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("octets", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", bytes(2)])
+def test_what_does_not_speak_openvpn_is_cut_off_and_counted(octets: bytes) -> None:
+    async def scenario(lab: Lab) -> None:
+        server, _ = await lab.server(tcp=True)
+        with await stranger(server) as connection:
+            connection.send(octets)
+            await is_cut_off(connection)
+        assert dropped(server, "bad_opcode") == 1
+        assert server_role(server).admission["connected"] == 0
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("octets", [b"", RESET_LENGTH, RESET_LENGTH + b"\x38" + bytes(20)])
+def test_whoever_is_silent_or_slow_is_cut_off(octets: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tcp_door, "FIRST_SECONDS", 0.3)
+    monkeypatch.setattr(tcp_door, "LOOK_SECONDS", 0.1)
+
+    async def scenario(lab: Lab) -> None:
+        server, lan = await lab.server(tcp=True)
+        with await stranger(server) as connection:
+            connection.send(octets or b"")
+            _, far = await lab.client_of([over_tcp(server)])
+            await crosses(far, lan)
+            await is_cut_off(connection)
+        assert dropped(server, "peer_limit") == 1
+
+    run(scenario)
+
+
+def test_a_connection_without_a_session_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tcp_door, "SESSION_SECONDS", 0.3)
+    monkeypatch.setattr(tcp_door, "LOOK_SECONDS", 0.1)
+
+    async def scenario(lab: Lab) -> None:
+        server, _ = await lab.server(tcp=True)
+        with await stranger(server) as connection:
+            # It looks like a hard reset, but its wrap is wrong.
+            connection.send(RESET_LENGTH + b"\x38" + bytes(53))
+            await until(lambda: streams(server) == 1)
+            await is_cut_off(connection)
+        await until(lambda: not streams(server))
+
+    run(scenario)
+
+
+def test_many_silent_connections_keep_no_client_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_shares.ConnectionShares.__init__, "__defaults__", (20,))
+
+    async def scenario(lab: Lab) -> None:
+        server, lan = await lab.server(tcp=True)
+        silent = [await stranger(server) for _ in range(60)]
+        _, far = await lab.client_of([over_tcp(server)])
+        await crosses(far, lan)
+        assert server_role(server).admission["connected"] <= 20
+        for connection in silent:
+            connection.close()
+        await until(lambda: server_role(server).admission["connected"] == 0)
+
+    run(scenario)
+
+
+def test_clients_that_flood_each_other_through_one_stalled_connection_lose_nothing_else() -> None:
+    """The far end of one connection reads nothing; the tunnels of the others go on."""
+
+    async def scenario(lab: Lab) -> None:
+        server, lan = await lab.server(tcp=True)
+        stalled, far = await lab.client_of([over_tcp(server)])
+        _, other = await lab.client_of([over_tcp(server)], "second")
+        await crosses(far, lan)
+        stalled.dataplane.hold(lan=False, wan=True)
+        for _ in range(3000):
+            lan.lan.send(b"\xff" * 6 + b"\x02" + bytes(5) + b"\x08\x00" + bytes(1400))
+            if not _ % 50:
+                await asyncio.sleep(0.001)
+        await crosses(other, lan)
+        await crosses(lan, other)
+
+    run(scenario)
