@@ -95,15 +95,16 @@ class CallSockets:
 
     def lend(self, handle: PeerHandle, through: Through, sizes: TcpSizes | None) -> None:
         """The link becomes a peer: the data plane gets the socket, and fits TCP to the server's `sizes`."""
-        if isinstance(through, CallSocket):
+        descriptor = through.lend()
+        if descriptor is not None:
             self._borrower = handle
-            self._dataplane.use_socket(through.lend())
+            self._dataplane.use_socket(descriptor)
         if sizes is not None:
             self._dataplane.use_sizes(sizes.wan_mtu, sizes.mss_limit)
 
     def reclaim(self, handle: PeerHandle, through: Through) -> None:
         """The link is no peer any more. Harmless where the data plane has another socket by now."""
-        if self._borrower == handle and isinstance(through, CallSocket):
+        if self._borrower == handle:
             self._borrower = None
             self._dataplane.use_socket(None)
             through.reclaim()

@@ -67,6 +67,12 @@ class CallStream:
         elif not self._is_closed:
             self._unsent = datagram
 
+    def lend(self) -> None:
+        """The data plane has it already."""
+
+    def reclaim(self) -> None:
+        """The data plane keeps it until `close`."""
+
     def close(self) -> None:
         """Idempotent. What was sent before still leaves."""
         if self._is_closed:

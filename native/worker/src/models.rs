@@ -26,7 +26,7 @@ use crate::sync::AtomicBool;
 use crate::tables::packet_ids::PacketIds;
 use crate::tables::stations::Ingress;
 use crate::tables::switch::{Switch, Target};
-use crate::transport::mixed::MixedOrigin;
+use crate::transport::mixed_path::MixedOrigin;
 use crate::transport::seam::{PeerPath, Transport};
 use crate::wan_to_lan::opener::follow;
 

@@ -101,7 +101,7 @@ def test_no_wrong_value_of_any_key_is_refused_in_the_words_of_a_library(pattern:
         ("listen: 5000", 'write `listen: "[::]:5000"`'),
         ("listen: ':1194'", 'for example `listen: "[::]:1194"`'),
         ("listen: vpn.example.net:1194", 'for example `listen: "[::]:1194"`'),
-        ("proto: tcp", "tunnels use UDP"),
+        ("proto: tcp", "write `transport: tcp`"),
         ("tap: {off: true}", "did you mean `offload`?"),
         ("wrap: {cert: x}", "known here: mode, key"),
         ("ciphers: AES-256-GCM", "write `ciphers: [AES-256-GCM]`"),

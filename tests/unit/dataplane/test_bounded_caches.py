@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import PeerSettings
 from bridged.dataplane.portable.headers.coalesce import _FOLDS, LENGTHS_REMEMBERED, Coalescer
@@ -14,6 +16,9 @@ from bridged.protocol.keys.key_derivation import slice_keys
 from bridged.protocol.packets.data_packet import serialize_data_header
 from bridged.protocol.role import Role
 from bridged.units import KeyId, PeerHandle, WirePeerId
+
+NOWHERE: Any = None
+"""What carries the packets of a peer that gets none."""
 
 
 def segment(length: int, number: int) -> bytes:
@@ -40,7 +45,7 @@ def slot(key_id: int) -> KeySlot:
 def test_a_peer_that_writes_ever_other_ids_is_remembered_under_few_and_forgotten_with_its_keys() -> None:
     table = PeerTable()
     settings = PeerSettings(PeerHandle(1), "server", Endpoint("10.0.0.1", 1), None, None)
-    peer = Peer(settings, Path(("10.0.0.1", 1)), 0.0)
+    peer = Peer(settings, Path(("10.0.0.1", 1), NOWHERE), 0.0)
     table.add(peer)
     for key_id in (0, 1):
         made = slot(key_id)

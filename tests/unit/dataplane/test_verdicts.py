@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,9 @@ from bridged.dataplane.portable.tables.peers import Peer, PeerTable
 from bridged.dataplane.portable.transport.seam import Path
 from bridged.protocol.packets.occ import PING
 from bridged.units import MonotonicSeconds, PeerHandle, Seconds
+
+NOWHERE: Any = None
+"""What carries the packets of a peer that gets none."""
 
 AGEING = 10.0
 
@@ -40,7 +44,7 @@ class World:
     def add(self, number: int) -> Peer:
         endpoint = Endpoint("192.0.2.1", number)
         settings = PeerSettings(PeerHandle(number), f"site-{number}", endpoint, None, None)
-        peer = Peer(settings, Path((endpoint.host, endpoint.port)), 0.0)
+        peer = Peer(settings, Path((endpoint.host, endpoint.port), NOWHERE), 0.0)
         self.table.add(peer)
         return peer
 

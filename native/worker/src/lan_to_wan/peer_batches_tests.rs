@@ -7,7 +7,8 @@ use crate::control::counters::histogram;
 use crate::control::names::BatchName;
 use crate::lan_to_wan::pending::QUEUE_PEERS;
 use crate::test_rig::{frame, Far, Rig, Run};
-use crate::transport::mixed::{MixedPath, MixedTransport};
+use crate::transport::mixed::MixedTransport;
+use crate::transport::mixed_path::MixedPath;
 
 const CELL: usize = 1;
 const UNICAST: FrameKind = FrameKind::Unicast;

@@ -1,6 +1,7 @@
 use super::*;
 use crate::contract::PeerSettings;
-use crate::transport::mixed::{MixedPath, MixedTransport};
+use crate::transport::mixed::MixedTransport;
+use crate::transport::mixed_path::MixedPath;
 use crate::transport::udp::path::UdpPath;
 use bridged_core::fdb::Port;
 use bridged_sys::address::{Family, RawAddress};

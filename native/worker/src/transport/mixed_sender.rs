@@ -6,12 +6,23 @@ use crate::contract::{Carrier, Direction::Transmit, Endpoint};
 use crate::control::counters::Reason;
 use crate::control::names::BatchName;
 use crate::sync::ArcSwap;
-use crate::transport::mixed::{MixedPath, MixedTransport};
+use crate::transport::mixed::MixedTransport;
+use crate::transport::mixed_path::MixedPath;
 use crate::transport::seam::{BatchSender, Packet, SendContext, Taken};
 use crate::transport::tcp::stream::Stream;
-use crate::transport::udp::batch_sender::UdpBatchSender;
+use crate::transport::udp::batch_sender::{UdpBatchSender, UdpContext};
 
 type Context<'a> = SendContext<'a, MixedTransport>;
+
+#[inline]
+fn of_udp<'a>(context: &Context<'a>) -> UdpContext<'a> {
+    UdpContext {
+        transport: &context.transport.udp,
+        link: &context.link.udp,
+        counters: context.counters,
+        now: context.now,
+    }
+}
 
 /// See the module.
 pub struct MixedSender {
@@ -72,7 +83,7 @@ impl BatchSender<MixedTransport> for MixedSender {
     #[inline]
     fn add(&mut self, packets: &[Packet], path: &MixedPath, context: &Context<'_>) -> usize {
         match path {
-            MixedPath::Udp(path) => self.udp.add(packets, path, context),
+            MixedPath::Udp(path) => self.udp.add(packets, path, &of_udp(context)),
             MixedPath::Tcp(stream) => self.add_stream(packets, stream),
         }
     }
@@ -83,7 +94,7 @@ impl BatchSender<MixedTransport> for MixedSender {
         if !self.streams.is_empty() {
             self.send_streams(arena, context);
         }
-        self.udp.send(arena, context, path_of);
+        self.udp.send(arena, &of_udp(context), path_of);
     }
 
     fn taken(&self, number: usize) -> Taken {
@@ -92,12 +103,12 @@ impl BatchSender<MixedTransport> for MixedSender {
 
     #[inline]
     fn open_end(&self, lengths: impl Iterator<Item = usize>, path: &MixedPath, context: &Context<'_>) -> usize {
-        path.udp().map_or(0, |path| self.udp.open_end(lengths, path, context))
+        path.udp().map_or(0, |path| self.udp.open_end(lengths, path, &of_udp(context)))
     }
 
     fn send_control(&mut self, packet: &[u8], endpoint: Endpoint, context: &Context<'_>) -> Result<(), Reason> {
         match endpoint.carrier {
-            Carrier::Udp => self.udp.send_control(packet, endpoint.address, context),
+            Carrier::Udp => self.udp.send_control(packet, endpoint.address, &of_udp(context)),
             Carrier::Tcp => {
                 let stream = context.transport.streams.at(&endpoint).ok_or(Reason::Unreachable)?;
                 stream.send_control(packet).then_some(()).ok_or(Reason::Unreachable)

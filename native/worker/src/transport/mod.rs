@@ -2,8 +2,10 @@
 
 pub mod endpoint_text;
 pub mod mixed;
+pub mod mixed_path;
 pub mod mixed_receiver;
 pub mod mixed_sender;
+pub mod mixed_transport;
 pub mod seam;
 #[cfg(test)]
 pub mod stream_transport;

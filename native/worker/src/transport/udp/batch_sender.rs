@@ -15,16 +15,22 @@ use bridged_sys::udp::UdpSocket;
 use bridged_sys::{Errno, EAGAIN, EINVAL, EIO, EMSGSIZE};
 
 use crate::contract::Direction::Transmit;
-use crate::control::counters::{Count, Reason};
+use crate::control::counters::{Count, Counters, Reason};
 use crate::control::names::BatchName;
 use crate::sync::{lock, ArcSwap};
-use crate::transport::mixed::{MixedPath, MixedTransport};
-use crate::transport::seam::{Packet, SendContext, Taken};
+use crate::transport::mixed_path::MixedPath;
+use crate::transport::seam::{Packet, Taken};
 use crate::transport::udp::path::UdpPath;
 use crate::transport::udp::send_failure::{drop_reason, may_be_pinned_source};
-use crate::transport::udp::sockets::UdpTransport;
+use crate::transport::udp::sockets::{UdpLink, UdpTransport};
 
-type Context<'a> = SendContext<'a, MixedTransport>;
+/// What sending takes, the same for all packets of one turn.
+pub struct UdpContext<'a> {
+    pub transport: &'a UdpTransport,
+    pub link: &'a UdpLink,
+    pub counters: &'a Counters,
+    pub now: Nanos,
+}
 
 /// After a failed UDP_SEGMENT send, send segments of that size singly for this long.
 const SEGMENT_RETRY: Nanos = 30 * SECOND;
@@ -89,17 +95,17 @@ impl UdpBatchSender {
         self.taken.clear();
     }
 
-    pub fn add(&mut self, packets: &[Packet], path: &UdpPath, context: &Context<'_>) -> usize {
+    pub fn add(&mut self, packets: &[Packet], path: &UdpPath, context: &UdpContext<'_>) -> usize {
         let owner = self.taken.len();
         self.taken.push(Taken::default());
-        let Some(socket) = context.link.udp.any() else {
+        let Some(socket) = context.link.any() else {
             context.counters.count_drops(Transmit, Reason::Unreachable, packets.len() as u64, None);
             return owner;
         };
         if path.segment_limit.load(Relaxed) != usize::MAX && context.now >= path.retry_at.load(Relaxed) {
             path.segment_limit.store(usize::MAX, Relaxed);
         }
-        let limit = segment_limit(&context.transport.udp, path, socket);
+        let limit = segment_limit(context.transport, path, socket);
         let mut at = 0;
         while at < packets.len() {
             let size = packets[at].length;
@@ -127,8 +133,13 @@ impl UdpBatchSender {
         owner
     }
 
-    pub fn send<'a>(&mut self, arena: &[u8], context: &Context<'_>, path_of: impl Fn(usize) -> &'a ArcSwap<MixedPath>) {
-        let Some(socket) = context.link.udp.any() else { return };
+    pub fn send<'a>(
+        &mut self,
+        arena: &[u8],
+        context: &UdpContext<'_>,
+        path_of: impl Fn(usize) -> &'a ArcSwap<MixedPath>,
+    ) {
+        let Some(socket) = context.link.any() else { return };
         self.wait_budget = WaitBudget(SEND_WAIT);
         let mut at = 0;
         while at < self.messages.len() {
@@ -170,14 +181,19 @@ impl UdpBatchSender {
         self.taken[number]
     }
 
-    pub fn open_end(&self, lengths: impl Iterator<Item = usize>, path: &UdpPath, context: &Context<'_>) -> usize {
-        let limit = context.link.udp.any().map_or(0, |socket| segment_limit(&context.transport.udp, path, socket));
+    pub fn open_end(&self, lengths: impl Iterator<Item = usize>, path: &UdpPath, context: &UdpContext<'_>) -> usize {
+        let limit = context.link.any().map_or(0, |socket| segment_limit(context.transport, path, socket));
         open_end(lengths, limit)
     }
 
-    pub fn send_control(&mut self, packet: &[u8], endpoint: SocketAddr, context: &Context<'_>) -> Result<(), Reason> {
-        let socket = context.link.udp.any().ok_or(Reason::Unreachable)?;
-        let (destination, pin) = context.transport.udp.address_of(&endpoint).map_err(drop_reason)?;
+    pub fn send_control(
+        &mut self,
+        packet: &[u8],
+        endpoint: SocketAddr,
+        context: &UdpContext<'_>,
+    ) -> Result<(), Reason> {
+        let socket = context.link.any().ok_or(Reason::Unreachable)?;
+        let (destination, pin) = context.transport.address_of(&endpoint).map_err(drop_reason)?;
         // Another hop limit than that of data: no receiving kernel joins the two to one read (UDP_GRO), which would
         // take the data to the socket of the control packet, past what its peer's worker has.
         let hops = socket.other_hops(destination.is_ipv4());
@@ -190,7 +206,7 @@ impl UdpBatchSender {
             let unpinned = Outgoing { pin: None, ..message };
             let again = self.sender.send(socket, packet, &unpinned).err();
             if again != number {
-                lock(&context.transport.udp.pinned_sources).forget(&endpoint);
+                lock(&context.transport.pinned_sources).forget(&endpoint);
                 number = again;
             }
         }
@@ -214,7 +230,7 @@ impl UdpBatchSender {
         mut number: Errno,
         socket: &UdpSocket,
         slot: &ArcSwap<MixedPath>,
-        context: &Context<'_>,
+        context: &UdpContext<'_>,
     ) -> Taken {
         let mut message = pending.message;
         if number == EAGAIN && self.wait_budget.wait(socket.as_fd()) {
@@ -224,7 +240,7 @@ impl UdpBatchSender {
             let unpinned = Outgoing { pin: None, ..message };
             let again = self.sender.send(socket, arena, &unpinned).err().unwrap_or(0);
             if again != number {
-                context.transport.udp.unpin(slot);
+                context.transport.unpin(slot);
                 message = unpinned;
                 number = again;
                 for (later, owner) in self.messages.iter_mut().zip(&self.owners) {
@@ -251,13 +267,13 @@ impl UdpBatchSender {
         path.segment_limit.fetch_min(if number == EIO { 0 } else { message.segment - 1 }, Relaxed);
         path.retry_at.store(context.now + SEGMENT_RETRY, Relaxed);
         let may_ask = number == EMSGSIZE && path.was_asked_before(context.now, MTU_PAUSE);
-        if may_ask && context.transport.udp.refresh_mtu(path, context.now) {
+        if may_ask && context.transport.refresh_mtu(path, context.now) {
             cells.count(Count::PathMtuChanged, 1);
         }
         self.send_singly(arena, message, socket, context)
     }
 
-    fn send_singly(&mut self, arena: &[u8], message: Outgoing, socket: &UdpSocket, context: &Context<'_>) -> Taken {
+    fn send_singly(&mut self, arena: &[u8], message: Outgoing, socket: &UdpSocket, context: &UdpContext<'_>) -> Taken {
         let mut taken = Taken::default();
         let mut at = message.start;
         let end = message.start + message.length;

@@ -8,7 +8,7 @@ use bridged_sys::{Errno, EAGAIN};
 
 use crate::contract::Direction::Transmit;
 use crate::control::counters::Counters;
-use crate::transport::mixed::MixedOrigin;
+use crate::transport::mixed_path::MixedOrigin;
 use crate::transport::seam::Arrival;
 use crate::transport::udp::send_failure::drop_reason;
 use crate::transport::udp::sockets::{UdpLink, UdpTransport};

@@ -19,7 +19,7 @@ use crate::control::counters::Counter;
 use crate::error::Error;
 use crate::settings::Settings;
 use crate::sync::{lock, ArcSwap, Guard, Mutex};
-use crate::transport::mixed::MixedPath;
+use crate::transport::mixed_path::MixedPath;
 use crate::transport::seam::TransportFigures;
 use crate::transport::udp::path::UdpPath;
 use crate::transport::udp::pinned_sources::PinnedSources;
