@@ -44,6 +44,7 @@ from tests.lab.waiting import LabError
 
 PAIRED = (*MEASURES, *MORE_MEASURES)
 MIXED, HUB, LATENCY, LOSSY = "one_end_openvpn", "hub_all_to_all", "latency_under_load", "lossy_lines"
+OVER_TCP = "tcp_stream_over_tcp"
 NATIVE_PEERS = ("openvpn", "fastd", "vxlan")
 # What a further peer is there for; OpenVPN is compared in everything.
 MEASURES_OF_OTHERS = ("tcp_stream", "tcp_4_streams_both_ways", "udp_64_byte_packets", "flood_ping")
@@ -147,6 +148,30 @@ def compare_hub(chosen: argparse.Namespace, wan_mtu: int, wan_offload: str, cons
     return [result]
 
 
+def compare_over_tcp(
+    chosen: argparse.Namespace, wan_mtu: int, wan_offload: str, console: Console
+) -> list[Result]:
+    """One TCP stream through tunnels over TCP: our two daemons, and OpenVPN's two."""
+    (stream,) = [measure for measure in MEASURES if measure.name == "tcp_stream"]
+    bar = 5.0 if chosen.dataplane == "native" else None
+    measure = Measure(OVER_TCP, "Mbit/s", _unused, None, True, {} if bar is None else {"openvpn": bar})
+    result = Result(measure, chosen.dataplane, "openvpn", wan_mtu, wan_offload=wan_offload)
+    result.extra = tcp_of(chosen)
+    with Lab("bench") as lab:
+        sites = TwoSites(lab, wan_mtu=wan_mtu)
+        set_wan_offload(sites.sites, wan_offload)
+        prepare(sites.a.host)
+        for number in range(1, chosen.pairs + 1):
+            readings = []
+            for program in ("bridged", "openvpn"):
+                made = tunnel(sites, program, chosen.dataplane, congestion=chosen.congestion, transport="tcp")
+                with made as joined:
+                    readings.append(stream.take(joined, chosen.seconds))
+            result.add(*readings)
+            _say(console, result, number, chosen.pairs)
+    return [result]
+
+
 def compare_latency(
     chosen: argparse.Namespace, wan_mtu: int, wan_offload: str, console: Console
 ) -> list[Result]:
@@ -190,7 +215,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    names = [*(measure.name for measure in PAIRED), MIXED, HUB, LATENCY, LOSSY]
+    names = [*(measure.name for measure in PAIRED), MIXED, HUB, OVER_TCP, LATENCY, LOSSY]
     option = parser.add_argument
     option("--pairs", type=int, default=5)
     option("--wan-mtu", type=int, nargs="+", default=[1500, 9000], metavar="OCTETS")
@@ -292,6 +317,8 @@ def _scenes(chosen: argparse.Namespace, wan_mtu: int, wan_offload: str, console:
         results += compare_mixed(chosen, wan_mtu, wan_offload, console)
     if HUB in chosen.measure:
         results += compare_hub(chosen, wan_mtu, wan_offload, console)
+    if OVER_TCP in chosen.measure:
+        results += compare_over_tcp(chosen, wan_mtu, wan_offload, console)
     if LATENCY in chosen.measure:
         results += compare_latency(chosen, wan_mtu, wan_offload, console)
     return results

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from tests.bench.measures import Joined
 from tests.lab.bridged_daemon import bridged_pair
@@ -67,16 +67,18 @@ def tunnel(
     priority: str = "off",
     congestion: str = CONGESTION_WANTED,
     remote: str = "",
+    transport: Literal["udp", "tcp"] = "udp",
 ) -> Iterator[Joined]:
     """The two sites joined by two daemons of one program, and not joined any more afterwards.
 
     `dataplane` and `priority` are for our daemons; program `portable` is our daemons with that data plane.
     `remote`: the server as the client sees it, for our daemons and OpenVPN (default: its WAN address).
+    `transport`: likewise, by what they carry the packets.
     """
     made: dict[str, Callable[[], Any]] = {
-        "openvpn": lambda: openvpn_ends(sites, remote),
-        "bridged": lambda: bridged_ends(sites, dataplane, priority, remote),
-        "portable": lambda: bridged_ends(sites, "portable", priority, remote),
+        "openvpn": lambda: openvpn_ends(sites, remote, transport),
+        "bridged": lambda: bridged_ends(sites, dataplane, priority, remote, transport),
+        "portable": lambda: bridged_ends(sites, "portable", priority, remote, transport),
         "fastd": lambda: fastd_ends(sites),
         "vxlan": lambda: vxlan_ends(sites),
     }
@@ -87,8 +89,8 @@ def tunnel(
         yield Joined(sites.a.host, sites.b.host, programs, usable_congestion(congestion))
 
 
-def profile() -> Profile:
-    return Profile(ciphers=("AES-256-GCM",), ping_seconds=10, restart_seconds=60)
+def profile(transport: Literal["udp", "tcp"] = "udp") -> Profile:
+    return Profile(ciphers=("AES-256-GCM",), ping_seconds=10, restart_seconds=60, transport=transport)
 
 
 def openvpn_options(wan_mtu: int) -> tuple[str, ...]:
@@ -101,10 +103,12 @@ def bridged_keys(dataplane: str, wan_mtu: int) -> dict[str, Any]:
 
 
 @contextmanager
-def openvpn_ends(sites: TwoSites, remote: str = "") -> Iterator[tuple[int, ...]]:
+def openvpn_ends(
+    sites: TwoSites, remote: str = "", transport: Literal["udp", "tcp"] = "udp"
+) -> Iterator[tuple[int, ...]]:
     extra = openvpn_options(sites.wan_mtu)
     first, second = openvpn_pair(
-        sites.a, sites.b, profile(), server_extra=extra, client_extra=extra, remote=remote
+        sites.a, sites.b, profile(transport), server_extra=extra, client_extra=extra, remote=remote
     )
     try:
         yield (first.started.pid, second.started.pid)
@@ -117,11 +121,15 @@ def openvpn_ends(sites: TwoSites, remote: str = "") -> Iterator[tuple[int, ...]]
 
 @contextmanager
 def bridged_ends(
-    sites: TwoSites, dataplane: str, priority: str = "off", remote: str = ""
+    sites: TwoSites,
+    dataplane: str,
+    priority: str = "off",
+    remote: str = "",
+    transport: Literal["udp", "tcp"] = "udp",
 ) -> Iterator[tuple[int, ...]]:
     keys = bridged_keys(dataplane, sites.wan_mtu) | {"priority": priority}
     first, second = bridged_pair(
-        sites.a, sites.b, profile(), server_tunnel=keys, client_tunnel=keys, remote=remote
+        sites.a, sites.b, profile(transport), server_tunnel=keys, client_tunnel=keys, remote=remote
     )
     try:
         yield (first.started.pid, second.started.pid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -27,10 +28,11 @@ def sites() -> Iterator[TwoSites]:
         yield TwoSites(lab)
 
 
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
 def test_a_softether_server_is_joined_by_the_cipher_we_name_and_renegotiations_lose_nothing(
-    sites: TwoSites,
+    sites: TwoSites, transport: Literal["udp", "tcp"]
 ) -> None:
-    profile = Profile(wrap="none")
+    profile = Profile(wrap="none", transport=transport)
 
     def issue(name: str, usage: Usage) -> Identity:
         return profile.authority.issue(name, usage, key=rsa.generate_private_key(65537, 2048))

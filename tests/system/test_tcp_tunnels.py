@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import suppress
 
 import pytest
 
@@ -173,9 +174,7 @@ def test_many_silent_connections_keep_no_client_out(monkeypatch: pytest.MonkeyPa
     run(scenario)
 
 
-def test_clients_that_flood_each_other_through_one_stalled_connection_lose_nothing_else() -> None:
-    """The far end of one connection reads nothing; the tunnels of the others go on."""
-
+def test_a_client_that_reads_nothing_stalls_no_other() -> None:
     async def scenario(lab: Lab) -> None:
         server, lan = await lab.server(tcp=True)
         stalled, far = await lab.client_of([over_tcp(server)])
@@ -183,7 +182,8 @@ def test_clients_that_flood_each_other_through_one_stalled_connection_lose_nothi
         await crosses(far, lan)
         stalled.dataplane.hold(lan=False, wan=True)
         for _ in range(3000):
-            lan.lan.send(b"\xff" * 6 + b"\x02" + bytes(5) + b"\x08\x00" + bytes(1400))
+            with suppress(BlockingIOError):
+                lan.lan.send(b"\xff" * 6 + b"\x02" + bytes(5) + b"\x08\x00" + bytes(1400))
             if not _ % 50:
                 await asyncio.sleep(0.001)
         await crosses(other, lan)
