@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import get_args
+from dataclasses import replace
+from typing import Literal, get_args
 
 import pytest
 
-from tests.interop.interop_ends import Pinger, Role, joined, log_events
+from tests.interop.interop_ends import Pinger, Role, joined, log_events, openvpn, running
 from tests.lab import Lab, Profile, TwoSites, wait_for
+from tests.lab.bridged_daemon import client, server
 from tests.lab.openvpn import RELEASES, WrapMode
 
 pytestmark = [pytest.mark.root]
@@ -72,7 +74,8 @@ def test_the_portable_build_serves_udp_and_tcp_on_one_switch(sites: TwoSites) ->
     tunnel = {"dataplane": "portable", "transport": "both", "renegotiate": {"seconds": RENEGOTIATION_SECONDS}}
     here, there = sites.a.host, sites.b.host
     with running(server(sites.a, profile, issue("server", "server"), tunnel=tunnel)) as ours:
-        for transport in ("tcp", "udp"):
+        transports: tuple[Literal["udp", "tcp"], ...] = ("tcp", "udp")
+        for transport in transports:
             theirs = replace(profile, transport=transport)
             with openvpn(
                 sites.b, "client", theirs, issue(transport, "client"), remote=sites.a.wan_ipv4
