@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import typer
 
@@ -98,6 +98,7 @@ class Materials:
             raise ConfigurationErrors(sorted(errors, key=lambda error: error.line or 0))
         if "own.crt" in texts:
             self._remark_on_end(texts["own.crt"])
+        self._remark_on_usage(texts["own.crt"])
         _check(texts, self.file, "client" if profile.server is None else "server")
         return {name: (text if name == "login.txt" else text.strip()) + "\n" for name, text in texts.items()}
 
@@ -253,6 +254,16 @@ class Materials:
         if end < time.time():
             day = time.strftime("%Y-%m-%d", time.gmtime(end))
             self.remarks.append(f"warning: the certificate expired on {day}; the other end refuses it")
+
+    def _remark_on_usage(self, certificate: str) -> None:
+        from bridged.tls.verification import allows_role
+
+        role: Literal["client", "server"] = "client" if self._profile.server is None else "server"
+        if not allows_role(certificate.encode(), role):
+            self.remarks.append(
+                f"warning: the certificate is not for a {role}, says its extended key usage; the other end "
+                "refuses it, unless it checks no usage"
+            )
 
     def _say_open(self) -> None:
         self.remarks.append(

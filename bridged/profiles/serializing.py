@@ -14,6 +14,7 @@ from bridged.profiles.profile import Material, Profile
 
 _UDP_IP_OVERHEAD: Final = 28
 _TCP_IP_HEADERS: Final = 40
+_ETHERNET_AND_PACKET: Final = 14 + 24
 Sizes = tuple[int | None, int | None]
 
 
@@ -50,9 +51,12 @@ def _connection(profile: Profile) -> Iterator[str]:
 
 def _sizes(sizes: Sizes) -> Iterator[str]:
     mss, wan_mtu = sizes
-    if mss is not None:
-        # `fixed` needs OpenVPN 2.6.
-        yield "mssfix 0" if mss == 0 else f"mssfix {mss + _TCP_IP_HEADERS} fixed"
+    if mss == 0:
+        yield "mssfix 0"
+    elif mss is not None:
+        # 2.5 refuses a file with `fixed`: the first line is for it, and the second replaces that later on.
+        yield f"mssfix {mss + _TCP_IP_HEADERS + _ETHERNET_AND_PACKET}"
+        yield f"setenv opt mssfix {mss + _TCP_IP_HEADERS} fixed"
     elif wan_mtu is not None:
         yield f"mssfix {wan_mtu - _UDP_IP_OVERHEAD}"
 
@@ -80,7 +84,7 @@ def _trust(profile: Profile) -> Iterator[str]:
     if profile.ciphers:
         # A 2.4 client announces `cipher`.
         yield f"cipher {profile.fallback_cipher or profile.ciphers[0]}"
-        yield "ignore-unknown-option data-ciphers data-ciphers-fallback peer-fingerprint"
+        yield "ignore-unknown-option data-ciphers data-ciphers-fallback"
         yield f"data-ciphers {':'.join(profile.ciphers)}"
     if profile.fallback_cipher is not None:
         yield f"data-ciphers-fallback {profile.fallback_cipher}"

@@ -15,7 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from bridged.errors import PeerRefusedError
+from bridged.errors import ConfigurationError, PeerRefusedError
+from bridged.tls.identity import load_certificates
 from bridged.tls.subject import printed_subject
 
 PeerUsage = Literal["client", "server", "client_or_none", "server_or_none", "any"]
@@ -184,6 +185,15 @@ def peer_usage(own_role: Literal["client", "server"], asked: str, has_authority:
             return "any"
         return "server" if own_role == "client" else "client"
     return "client" if asked == "client" else "server" if asked == "server" else "any"
+
+
+def allows_role(pem: bytes, role: Literal["client", "server"]) -> bool:
+    """Whether the first certificate may be used by this role, as far as it says; True if unreadable."""
+    try:
+        usages = _extended_usages(load_certificates(pem, "certificate")[0])
+    except (ValueError, x509.DuplicateExtension, ConfigurationError):
+        return True
+    return not usages or bool(usages & {_USAGES[role][0], _ANY_USAGE})
 
 
 def common_name(certificate: x509.Certificate) -> str:

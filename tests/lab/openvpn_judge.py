@@ -28,7 +28,7 @@ def trust_options(folder: Path, identity: Identity, authority: str) -> list[str]
 @contextmanager
 def openvpn_alone(log: Path, options: Sequence[str], release: str = INSTALLED) -> Iterator[Process]:
     """An OpenVPN process on the loopback interface, without an adapter; killed at the end."""
-    argv = [openvpn_program(release), "--dev", "null", "--verb", "4", *options]
+    argv = [openvpn_program(release), *options, "--dev", "null", "--verb", "4"]
     with log.open("wb") as file:
         process = subprocess.Popen(argv, stdout=file, stderr=subprocess.STDOUT, env=environment())
     try:
@@ -70,7 +70,13 @@ def verdict(
 
 def loads(log: Path, options: Sequence[str], release: str = INSTALLED) -> bool:
     """Whether a client of OpenVPN can load its keys."""
-    client = ("--client", "--nobind", "--proto", "udp4", "--remote", "127.0.0.1")
-    with openvpn_alone(log, (*client, *options), release) as process:
+    return starts(
+        log, ("--client", "--nobind", "--proto", "udp4", "--remote", "127.0.0.1", *options), release
+    )
+
+
+def starts(log: Path, options: Sequence[str], release: str = INSTALLED) -> bool:
+    """Whether OpenVPN takes all options, and loads what they name."""
+    with openvpn_alone(log, options, release) as process:
         process.wait_for_output((READY, "Exiting due to fatal error", "Use --help"), 10)
         return READY in process.output()

@@ -197,6 +197,17 @@ def test_a_typographic_character_in_a_file_s_name_is_named(bridged, site):
     assert "p.ovpn:8: key: " in errors and "U+00A0" in errors
 
 
+def test_a_certificate_that_is_made_for_the_other_role_is_said(bridged, site):
+    authority = Authority()
+    for usage, says in (("server", True), ("client", False)):
+        own = authority.issue("site-b", usage)
+        lay_down(
+            {"ca.crt": authority.pem, "client.crt": own.certificate_pem, "client.key": own.key_pem},
+            HEAD + FILES,
+        )
+        assert ("warning: the certificate is not for a client" in imported(bridged)[1]) == says
+
+
 # Paths of Windows
 
 

@@ -1,0 +1,89 @@
+"""Exported profiles: every release of OpenVPN takes the file, whatever the tunnel has."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bridged.addresses import Endpoint, Remote
+from bridged.profiles import Material, Profile, parse_profile, serialize_tunnel
+from tests.lab.openvpn import INSTALLED, RELEASES
+from tests.lab.openvpn_judge import starts
+from tests.lab.pki import Authority, static_key, write_private
+
+REMOTES = [Remote.parse("127.0.0.1:1194/udp4"), Remote.parse("127.0.0.1:1195")]
+
+
+def whole() -> Profile:
+    """A tunnel with nearly everything that can be set."""
+    authority = Authority()
+    identity = authority.issue("client", "client")
+    pem = (
+        authority.certificate,
+        identity.certificate,
+        identity.key,
+        authority.revocation_list(),
+        static_key(),
+    )
+    ca, certificate, key, crl, wrap_key = (Material(0, text=text) for text in pem)
+    return Profile(
+        remotes=REMOTES,
+        local=Endpoint("::", 5000),
+        ca=ca,
+        certificate=certificate,
+        key=key,
+        crl=crl,
+        wrap_key=wrap_key,
+        wrap="tls-auth",
+        wrap_direction=1,
+        wrap_digest="SHA256",
+        peer_role="server",
+        peer_subject='C=DE, O=M\\üller & "Söhne", CN=vpn',
+        version_min="1.2",
+        ciphers=["AES-256-GCM", "CHACHA20-POLY1305"],
+        mtu=1400,
+        mss=1300,
+        ping_seconds=5,
+        restart_seconds=30,
+        renegotiate_seconds=100,
+        renegotiate_bytes=1 << 30,
+        renegotiate_packets=1 << 20,
+        handshake_seconds=30,
+        transition_seconds=60,
+        replay_window=64,
+        exit_notify=True,
+    )
+
+
+CHANGES: dict[str, dict[str, object]] = {
+    "as it is": {},
+    "wan_mtu": {"mss": None, "wan_mtu": 1400},
+    "mss off, another wrap": {"mss": 0, "wrap": "tls-crypt", "local": None},
+    "sizes of single servers": {
+        "mss": None,
+        "remote_sizes": {REMOTES[0]: (1300, None), REMOTES[1]: (None, 1400)},
+    },
+    "no list of ciphers": {"ciphers": [], "peer_subject": None, "peer_name": "vpn"},
+}
+
+
+@pytest.mark.parametrize("release", [INSTALLED, *RELEASES])
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_release_takes_an_exported_profile(tmp_path: Path, change: str, release: str) -> None:
+    profile = replace(whole(), **CHANGES[change])  # type: ignore[arg-type]
+    text = serialize_tunnel(profile, "site")
+    write_private(tmp_path / "site.ovpn", text)
+    assert starts(tmp_path / "log", ("--config", str(tmp_path / "site.ovpn")), release), (
+        tmp_path / "log"
+    ).read_text()
+    assert parse_profile(text, "site.ovpn").remotes == REMOTES
+
+
+def test_pinned_fingerprints_are_not_left_out_by_a_release_that_does_not_know_them(tmp_path: Path) -> None:
+    profile = replace(whole(), peer_fingerprints=["ab" * 32])
+    write_private(tmp_path / "site.ovpn", serialize_tunnel(profile, "site"))
+    options = ("--config", str(tmp_path / "site.ovpn"))
+    assert starts(tmp_path / "log", options) and not starts(tmp_path / "log", options, "2.5")
+    assert "peer-fingerprint" in (tmp_path / "log").read_text()
