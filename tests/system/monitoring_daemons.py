@@ -155,9 +155,11 @@ def _further_tunnels_of_a(made: TroubledDaemons) -> None:
     ring["tls"]["crl"] = papers.ending.revocation_list(90 if made.is_mended else 3)
     daemon.configuration["tunnels"] |= {
         "ring": ring,
-        "twins": server(TWINS, "twins", papers.ending_soon),
+        "twins": server(TWINS, "twins", papers.ending_soon, ciphers=["AES-256-CBC"]),
         "trust": server(TRUST, "trust", papers.good),
-        "jumbo": server(JUMBO, "jumbo", papers.good, mtu=JUMBO_MTU, renegotiate={"seconds": 5}),
+        "jumbo": server(
+            JUMBO, "jumbo", papers.good, mtu=JUMBO_MTU, ciphers=["AES-256-GCM"], renegotiate={"seconds": 15}
+        ),
     }
     daemon.configuration["bridges"] |= {name: {} for name in ("ring", "twins", "trust", "jumbo")}
 
@@ -175,7 +177,7 @@ def _further_tunnels_of_b(made: TroubledDaemons) -> None:
     tunnels: dict[str, Any] = {
         "ring1": client(RING, "ring", papers.ending, "ring1"),
         "ring2": client(RING, "lost" if made.is_mended else "ring", papers.ending, "ring2"),
-        "twin1": client(TWINS, "lost", papers.ending_soon, "twin"),
+        "twin1": client(TWINS, "lost", papers.ending_soon, "twin", ciphers=["AES-256-CBC"]),
         "foreign1": client(TRUST, "lost", papers.foreign, "foreign1", ca=papers.good),
         "foreign2": client(TRUST, "lost", papers.foreign, "foreign2", ca=papers.good),
         "jumbo": client(JUMBO, "jumbo", papers.good, "jumbo", mtu=JUMBO_MTU),

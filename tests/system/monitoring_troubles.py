@@ -60,6 +60,13 @@ NOT_HERE: Final = {
 }
 """Alert -> why the troubles here cannot provoke it, and the test that shows what it stands on."""
 
+SILENT_HERE: Final = {
+    "bridged_peer_aead_used_ratio": (
+        "two of our ends change keys by epochs; only keys of older peers wear out",
+        "tests/contract/test_contract_keys.py::test_a_received_packet_id_near_the_end_asks_for_a_new_key",
+    ),
+}
+"""Metric -> why it stays 0 here, and the test in which it does not."""
 
 Course = Callable[[TroubledDaemons], Iterator[None]]
 """Causes a trouble, waits in its `yield`, and mends."""
@@ -191,14 +198,16 @@ def a_packet_filter_on_the_way_out(made: TroubledDaemons) -> Iterator[None]:
 
 @trouble(("BridgedMtuTrouble", SITE_B))
 def frames_larger_than_any_datagram(made: TroubledDaemons) -> Iterator[None]:
-    with sending(made.sites.b.namespace, "jumbo", frame(b"\xff" * 6, JUMBO_MTU)):
+    large = b"\xff" * 6 + b"\x02\xbb\0\0\0\1" + b"\x88\xb6" + bytes(JUMBO_MTU)
+    with sending(made.sites.b.namespace, "jumbo", large):
         yield
 
 
 @trouble(("BridgedPolicyDrops", SITE_B))
-def frames_that_no_bridge_forwards(made: TroubledDaemons) -> Iterator[None]:
+def frames_from_a_group(made: TroubledDaemons) -> Iterator[None]:
     """This host itself sends them; those of a LAN are held back by the kernel's bridge."""
-    with sending(made.sites.b.namespace, "jumbo", *[frame(b"\x01\x80\xc2\0\0\x0e", 50)] * 30):
+    from_a_group = b"\xff" * 6 + b"\x03\xbb\0\0\0\1" + b"\x88\xb6" + bytes(50)
+    with sending(made.sites.b.namespace, "jumbo", *[from_a_group] * 30):
         yield
 
 
@@ -212,10 +221,6 @@ def a_lossy_line(made: TroubledDaemons) -> Iterator[None]:
     made.relay.change(loss=0.0)
     made.sites.b.namespace.ip("link", "set", CABLE_END, "up")
     made.sites.b.namespace.ip("link", "set", UNPLUGGED, "up")
-
-
-def frame(destination: bytes, octets: int) -> bytes:
-    return destination + b"\x02\xbb\0\0\0\1" + b"\x88\xb6" + bytes(octets)
 
 
 @contextmanager

@@ -29,6 +29,36 @@ METRIC = re.compile(r"\b(?:[a-z_]+:)?(?:bridged|process)_[a-z0-9_]+(?::\w+)?\b")
 GRAPH = re.compile(r"\*([A-Z][^*]+)\* of the dashboard \*([^*]+)\*")
 BUILT_IN = {"__rate_interval", "__all", "datasource"}
 
+LEGEND = {"displayMode", "placement", "showLegend", "calcs"}
+REQUIRED: dict[str, dict[str, set[str]]] = {
+    "timeseries": {
+        "options": {"legend", "tooltip"},
+        "options/legend": LEGEND,
+        "options/tooltip": {"mode", "sort"},
+    },
+    "state-timeline": {
+        "options": {"showValue", "rowHeight", "legend", "tooltip"},
+        "options/legend": LEGEND,
+        "options/tooltip": {"mode", "sort"},
+    },
+    "stat": {
+        "options": {
+            *("graphMode", "colorMode", "justifyMode", "textMode", "wideLayout", "showPercentChange"),
+            *("reduceOptions", "percentChangeColorMode", "orientation"),
+        },
+        "options/reduceOptions": {"calcs"},
+    },
+    "table": {
+        "options": {"frameIndex", "showHeader"},
+        "fieldConfig/defaults/custom": {"align", "inspect"},
+    },
+}
+"""Kind of panel -> path -> the keys that must be there, which the model does not say.
+
+Source: `required` in jsonschema/ of grafana/grafana-foundation-sdk, commit f178d5a (Apache-2.0).
+"""
+REQUIRED_OF_ALL = {"fieldConfig": {"defaults", "overrides"}, "gridPos": {"h", "w", "x", "y"}}
+
 plugins.register_default_plugins()
 
 
@@ -57,6 +87,20 @@ def test_the_model_of_grafana_knows_every_key(name: str) -> None:
     document = json.loads(FILES[name])
     lost = differences(document, through_grafana(document))
     assert [path for path in lost if not NEWER.fullmatch(path)] == []
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_what_the_schema_of_grafana_requires_is_there(name: str) -> None:
+    document = json.loads(FILES[name])
+    assert {"schemaVersion", "templating", "annotations"} <= document.keys()
+    assert all({"type", "name"} <= variable.keys() for variable in document["templating"]["list"])
+    for panel in document["panels"]:
+        assert all("expr" in target for target in panel["targets"])
+        for path, keys in {**REQUIRED_OF_ALL, **REQUIRED[panel["type"]]}.items():
+            part = panel
+            for step in path.split("/"):
+                part = part[step]
+            assert keys <= part.keys(), f"{panel['title']}: {path}"
 
 
 @pytest.mark.parametrize(
