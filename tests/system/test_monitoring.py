@@ -1,6 +1,7 @@
 """The real Prometheus watches four daemons: every query finds data, alerts fire for their trouble and end.
 
-Which trouble fires which alert: `STANDING`, `TROUBLES`, `STOPPED`; `NOT_HERE` has the rest. The same for metrics: `SILENT_HERE`.
+Which trouble fires which alert: `STANDING`, `TROUBLES`, `STOPPED`; `NOT_HERE` has the rest. All metrics have a
+producer meanwhile; `SILENT_HERE` has the others.
 """
 
 from __future__ import annotations
