@@ -12,7 +12,7 @@ import sys
 import time
 
 TURN_SECONDS = 0.05
-STATIONS, BROADCASTS, LARGE = 6, 2, 2
+STATIONS, BROADCASTS, LARGE = 16, 2, 2
 """Frames in each turn."""
 BROADCAST = b"\xff" * 6
 KIND = b"\x88\xb6"

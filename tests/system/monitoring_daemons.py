@@ -158,7 +158,7 @@ def _further_tunnels_of_a(made: TroubledDaemons) -> None:
         "twins": server(TWINS, "twins", papers.ending_soon, ciphers=["AES-256-CBC"]),
         "trust": server(TRUST, "trust", papers.good),
         "jumbo": server(
-            JUMBO, "jumbo", papers.good, mtu=JUMBO_MTU, ciphers=["AES-256-GCM"], renegotiate={"seconds": 15}
+            JUMBO, "jumbo", papers.good, mtu=JUMBO_MTU, ciphers=["AES-256-GCM"], renegotiate={"seconds": 5}
         ),
     }
     daemon.configuration["bridges"] |= {name: {} for name in ("ring", "twins", "trust", "jumbo")}

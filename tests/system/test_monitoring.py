@@ -1,7 +1,7 @@
 """The real Prometheus watches four daemons: every query finds data, alerts fire for their trouble and end.
 
-Which trouble fires which alert: `STANDING`, `TROUBLES`, `STOPPED`; `NOT_HERE` has the rest. All metrics have a
-producer meanwhile; `SILENT_HERE` has the others.
+Which trouble fires which alert: `STANDING`, `TROUBLES`, `STOPPED`; `NOT_HERE` has the rest. All metrics have
+a producer meanwhile; `SILENT_HERE` has the others.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ def test_real_trouble_fires_its_alert_in_the_real_prometheus_and_ends_it() -> No
                 fired |= trouble.alerts
             made.wait_firing(fired, made.hour)
             assert made.queries_without_data() == []
-            assert made.metrics_without_producer() == [*SILENT_HERE]
+            wait_for(
+                lambda: made.metrics_without_producer() == [*SILENT_HERE], "all metrics to be produced", 20
+            )
         _mend(made)
         made.wait_ended(fired, made.hour)
         for daemon, alerts in ((made.b, STOPPED["b"]), (made.a, STOPPED["a"])):
