@@ -6,13 +6,14 @@ frames have so many bytes.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 import sys
 import time
 
 TURN_SECONDS = 0.05
-STATIONS, BROADCASTS, LARGE = 16, 2, 2
+STATIONS, BROADCASTS, LARGE = 10, 2, 2
 """Frames in each turn."""
 BROADCAST = b"\xff" * 6
 KIND = b"\x88\xb6"
@@ -24,12 +25,13 @@ def make_noise(interface: str, own: bytes, far: bytes, large: int, seconds: floa
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sock:
         sock.bind((interface, 0))
         while time.monotonic() < until:
-            for _ in range(STATIONS):
-                sock.send(BROADCAST + b"\x02" + draw.randbytes(5) + KIND + bytes(50))
-            for _ in range(BROADCASTS):
-                sock.send(BROADCAST + own + KIND + draw.randbytes(50))
-            for _ in range(LARGE):
-                sock.send(far + own + KIND + bytes(large - 14))
+            frames = [BROADCAST + b"\x02" + draw.randbytes(5) + KIND + bytes(50) for _ in range(STATIONS)]
+            frames += [BROADCAST + own + KIND + draw.randbytes(50) for _ in range(BROADCASTS)]
+            frames += [far + own + KIND + bytes(large - 14)] * LARGE
+            for frame in frames:
+                # The cable may be busy, or pulled for a moment.
+                with contextlib.suppress(OSError):
+                    sock.send(frame)
             time.sleep(TURN_SECONDS)
 
 

@@ -157,7 +157,9 @@ def a_port_detached_again_and_again(made: TroubledDaemons) -> Iterator[None]:
 @trouble(("BridgedStationsFlapping", SITE_A))
 def stations_on_both_sides(made: TroubledDaemons) -> Iterator[None]:
     """Before the table is full: who is in it may move."""
+    names = {source.hex(":") for source in WANDERERS}
     with wandering(made.sites.b.host, made.sites.a.host):
+        wait_for(lambda: names <= made.a.stations().keys(), "the stations to be known")
         yield
 
 
