@@ -5,8 +5,10 @@ Source: prometheus/exporter-toolkit, "Web configuration". What is not supported 
 
 from __future__ import annotations
 
+import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -160,15 +162,26 @@ def _context(path: Path, section: Mapping[str, Any]) -> ssl.SSLContext:
         if suites:
             context.set_ciphers(":".join(_openssl_name(str(suite)) for suite in suites))
         chain, private = path.parent / str(section["cert_file"]), path.parent / str(section["key_file"])
-        # An encrypted key would make OpenSSL ask at the terminal.
-        context.load_cert_chain(chain, private, password=lambda: "")
+        with _for_openssl(chain) as chain_path, _for_openssl(private) as private_path:
+            # An encrypted key would make OpenSSL ask at the terminal.
+            context.load_cert_chain(chain_path, private_path, password=lambda: "")
         if authority:
-            context.load_verify_locations(path.parent / str(authority))
+            with _for_openssl(path.parent / str(authority)) as authority_path:
+                context.load_verify_locations(authority_path)
     except (OSError, ValueError) as error:  # ValueError: a NUL in a path
         what = "a cipher of cipher_suites, or cert_file, key_file or client_ca_file cannot be used"
         raise WebConfigError(path, f"{what}: {getattr(error, 'strerror', None) or error}") from error
     context.verify_mode = _CLIENT_AUTH[kind]
     return context
+
+
+@contextmanager
+def _for_openssl(path: Path) -> Iterator[str]:
+    """A path from which OpenSSL, which only takes paths, reads what `open_to_read` opens there."""
+    with open_to_read(path) as source, os.fdopen(os.memfd_create("tls"), "wb") as copy:
+        copy.write(source.read(FILE_OCTETS_MAX * 16))
+        copy.flush()
+        yield f"/proc/self/fd/{copy.fileno()}"
 
 
 def _version(path: Path, section: Mapping[str, Any], key: str, default: str) -> ssl.TLSVersion:

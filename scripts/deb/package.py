@@ -22,6 +22,7 @@ from scripts.deb.targets import Target
 SOURCE: Final = Path("deploy/debian")
 UNITS: Final = Path("deploy/systemd")
 MAINTAINER: Final = "bridged maintainers <maintainers@bridged.example>"
+"""A placeholder: who publishes the package puts an address that is read in its place. Only here."""
 DOCUMENTS: Final = Path("usr/share/doc/bridged")
 
 _COPIES: Final = {

@@ -3,6 +3,7 @@
 Install, configure two sites, ping across, restart and upgrade under a ping, reload, reboot, remove, purge.
 The processor is emulated, twenty times slower than a real one: what a restart loses is printed here, and
 bounded by tests/system/test_daemon_restart.py, on this machine. Exit status 1 at the first step that failed.
+`--short` is for CI: one Debian, each step once (docs/decisions/0081).
 """
 
 from __future__ import annotations
@@ -18,10 +19,14 @@ from tests.appliance.life import FILES, Life
 from tests.appliance.machine import Machine
 from tests.lab.waiting import LabError
 
+RELOADS = 200
+SHORT_RELOADS = 20
+SHORT_DEBIAN = 13
+
 
 def main() -> int:
     chosen = _parse()
-    built = packages.build()
+    built = packages.build(from_history=not chosen.short)
     files = (built.previous, built.new, *FILES)
     for debian in chosen.debian:
         began = time.monotonic()
@@ -39,22 +44,28 @@ def main() -> int:
 
 def _live(machine: Machine, debian: int, chosen: argparse.Namespace) -> None:
     life = Life(machine, chosen.reloads, chosen.seed)
-    for name, step in life.steps():
-        began = time.monotonic()
+    print(f"debian {debian}: boot: {machine.processor_seconds():.0f} s of a processor", flush=True)
+    for name, step in life.short_steps() if chosen.short else life.steps():
+        began, used = time.monotonic(), machine.processor_seconds()
         try:
             told = step()
         except (HostError, LabError) as error:
             journal = machine.call("journalctl --no-pager -u 'bridged*' | tail -80")[1]
             raise HostError(f"{name}: {error}\nthe journal ends:\n{journal}") from error
-        print(f"debian {debian}: {name}: {time.monotonic() - began:.0f} s {told or ''}".rstrip(), flush=True)
+        took = f"{time.monotonic() - began:.0f} s, {machine.processor_seconds() - used:.0f} s of a processor"
+        print(f"debian {debian}: {name}: {took}: {told or 'done'}", flush=True)
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.appliance", description=__doc__)
-    parser.add_argument("--debian", type=int, nargs="+", choices=sorted(SUITES), default=sorted(SUITES))
-    parser.add_argument("--reloads", type=int, default=200, help="random edits, each reloaded")
+    parser.add_argument("--short", action="store_true", help="as CI runs it")
+    parser.add_argument("--debian", type=int, nargs="+", choices=sorted(SUITES), help="default: all, or 13")
+    parser.add_argument("--reloads", type=int, help="random edits, each reloaded; default: 200, or 20")
     parser.add_argument("--seed", type=int, default=int(time.time()) % 100_000, help="of the edits")
-    return parser.parse_args()
+    chosen = parser.parse_args()
+    chosen.debian = chosen.debian or ([SHORT_DEBIAN] if chosen.short else sorted(SUITES))
+    chosen.reloads = chosen.reloads or (SHORT_RELOADS if chosen.short else RELOADS)
+    return chosen
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ class Host(ABC):
     """Installs or upgrades to the package file that follows."""
     remove: str
     purge: str
+    unit_settings: str = ""
+    """What docs/systemd.md has for a machine that is slow, as this one may be."""
 
     @abstractmethod
     def call(self, script: str, *, seconds: float = COMMAND_SECONDS) -> tuple[int, str]:

@@ -32,6 +32,7 @@ class Machine(Host):
     install = f"{_APT} install --reinstall"
     remove = f"{_APT} remove"
     purge = f"{_APT} purge"
+    unit_settings = "TimeoutStartSec=600\nTimeoutStopSec=300\nWatchdogSec=300\n"
 
     def __init__(self, image: Image, files: Iterable[Path], log: Path) -> None:
         self._log = log
@@ -86,6 +87,11 @@ class Machine(Host):
     def reboot(self) -> None:
         self.call("systemctl --no-block reboot")
         self._await_boot()
+
+    def processor_seconds(self) -> float:
+        """Of this machine's processors, since the emulator's start."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def _emulate(self, image: Image, folder: Path) -> subprocess.Popen[bytes]:
         emulator = shutil.which(EMULATOR)

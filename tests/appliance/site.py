@@ -43,6 +43,9 @@ def make_network(host: Host) -> None:
     host.run("cp /run/lab/network.sh /usr/local/lib/lab-network.sh")
     write(host, "/etc/systemd/system/lab-network.service", _NETWORK_UNIT)
     write(host, "/etc/systemd/system/bridged@branch.service.d/namespace.conf", _NAMESPACE)
+    for unit in ("bridged", "bridged@branch") if host.unit_settings else ():
+        text = f"[Service]\n{host.unit_settings}"
+        write(host, f"/etc/systemd/system/{unit}.service.d/slow.conf", text)
     host.run("systemctl daemon-reload && systemctl enable --now lab-network.service")
 
 
@@ -111,7 +114,7 @@ class Watch:
     def _ping(self) -> None:
         # SIGINT ends it with a summary.
         script = f"exec ip netns exec lan-a ping -D -n -i {PING_SECONDS} {FAR} > /run/lab/pings"
-        self._host.call(f"rm -f /run/lab/pings; echo $$ > /run/lab/ping.pid; {script}", seconds=900)
+        self._host.call(f"rm -f /run/lab/pings; echo $$ > /run/lab/ping.pid; {script}", seconds=1800)
 
     def end(self) -> Loss:
         """Stop, and hold that no link of this site went down, changed its address or was made again.

@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import ssl
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.lab import LAN_PORT, Bridged, Lab, Profile, Site, TwoSites, bridged_daemon
 from tests.lab.host_links import photograph
-from tests.lab.pki import write_private
+from tests.lab.pki import Authority, write_private
 from tests.lab.service_manager import ServiceManager
 
 pytestmark = pytest.mark.root
@@ -209,12 +211,14 @@ def test_the_lan_hears_where_an_address_moved_only_with_packet_sockets(
 
 
 def test_a_daemon_that_root_starts_becomes_its_user_and_a_reload_reads_roots_keys(sites: Sites) -> None:
+    scrape = roots_web_configuration(sites.client)
     for daemon in (sites.server, sites.client):
         daemon.configuration["user"] = USER.pw_name
         key_of(daemon)
         daemon.write()
         daemon.start()
     client = sites.client.wait_connected()
+    assert client.site.namespace.call(scrape) == 200
     found = rights(client.started.pid)
     kept = mask("CAP_NET_ADMIN", "CAP_NET_BIND_SERVICE", "CAP_NET_RAW")
     assert {found[name] for name in ("CapEff", "CapPrm", "CapBnd")} == {kept}
@@ -239,6 +243,28 @@ def test_a_daemon_that_root_starts_becomes_its_user_and_a_reload_reads_roots_key
     assert sites.server.stop() == 0
     for daemon in (sites.server, sites.client):
         assert daemon.state_directory.stat().st_uid == USER.pw_uid
+
+
+def roots_web_configuration(daemon: Bridged) -> Callable[[], int]:
+    """Metrics over TLS, from files that only root may read; what scrapes them."""
+    folder = daemon.file.with_name("web")
+    folder.mkdir(mode=0o755)
+    authority = Authority("Metrics CA")
+    authority.issue("metrics", "server", addresses=("127.0.0.1",)).write(folder)
+    (folder / "web.yml").write_text("tls_server_config: {cert_file: metrics.crt, key_file: metrics.key}\n")
+    for file in folder.iterdir():
+        file.chmod(0o600)
+    daemon.configuration["metrics"] = {
+        "listen": "127.0.0.1:9743",
+        "web_config_file": str(folder / "web.yml"),
+    }
+
+    def scrape() -> int:
+        context = ssl.create_default_context(cadata=authority.certificate)
+        with httpx.Client(verify=context, trust_env=False) as client:
+            return client.get("https://127.0.0.1:9743/metrics", timeout=20).status_code
+
+    return scrape
 
 
 def children(pid: int) -> list[int]:

@@ -1,7 +1,8 @@
 """A child process that opens files for a daemon that gave up root: reloads need keys that only root may read.
 
 Source: docs/decisions/0066. It can read any file, and nothing else. It opens only the configuration, its
-drop-ins, and regular files whose path is written in them: what root wrote there, root wants read.
+drop-ins, and regular files whose path is written in them, or in the metrics' web configuration that they
+name: what root wrote there, root wants read.
 Where others than root may write, a link could lead from such a path to any file: no link is followed there.
 """
 
@@ -9,11 +10,12 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import stat
 import threading
 from collections.abc import Callable
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -26,6 +28,8 @@ DESCRIPTORS_MAX: Final = 65_536
 ANSWER_SECONDS: Final = 5.0
 ANSWER_OCTETS_MAX: Final = 32
 LINKS_MAX: Final = 40
+WEB_CONFIGURATIONS_MAX: Final = 10
+_WEB_CONFIGURATION: Final = re.compile(rb"""web_config_file["']?\s*:\s*["']?([^"'\s,}#]+)""")
 _READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | os.O_NOFOLLOW
 _FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -95,25 +99,38 @@ def _be_reader(asked: socket.socket, configuration: Path, give_up: Callable[[], 
 def _open_allowed(path: Path, configuration: Path) -> int:
     files = [file for file in (configuration, *find_drop_ins(configuration)) if _is_roots(file.parent)]
     if path not in files and not any(_names(file, path) for file in files):
-        raise PermissionError(errno.EACCES, "the configuration does not name it")
+        # The metrics' web configuration names files, too.
+        pages = {page for file in files for page in _web_configurations(file) if _is_roots(page.parent)}
+        if not any(_names(page, path) for page in pages):
+            raise PermissionError(errno.EACCES, "the configuration does not name it")
     return _open_regular(path)
 
 
 def _names(file: Path, path: Path) -> bool:
     """Whether the text of this file has the path, absolute or relative to its folder."""
-    try:
-        descriptor = _open_regular(file)
-    except OSError:
-        return False
-    with os.fdopen(descriptor, "rb") as stream:
-        found = os.fstat(descriptor)
-        if found.st_uid != 0 or found.st_mode & 0o022:
-            return False
-        text = stream.read(TEXT_OCTETS_MAX)
+    text = _text_of_root(file)
     written = [str(path)]
     if path.is_relative_to(file.parent):
         written.append(str(path.relative_to(file.parent)))
     return any(os.fsencode(one) in text for one in written)
+
+
+def _web_configurations(file: Path) -> list[Path]:
+    names = islice(_WEB_CONFIGURATION.findall(_text_of_root(file)), WEB_CONFIGURATIONS_MAX)
+    return [file.parent / os.fsdecode(name) for name in names]
+
+
+def _text_of_root(file: Path) -> bytes:
+    """What root wrote there; nothing if others may write the file, too, or it cannot be read."""
+    try:
+        descriptor = _open_regular(file)
+    except OSError:
+        return b""
+    with os.fdopen(descriptor, "rb") as stream:
+        found = os.fstat(descriptor)
+        if found.st_uid != 0 or found.st_mode & 0o022:
+            return b""
+        return stream.read(TEXT_OCTETS_MAX)
 
 
 def _is_roots(folder: Path) -> bool:

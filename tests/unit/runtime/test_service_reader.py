@@ -49,6 +49,19 @@ def test_what_the_configuration_or_a_drop_in_names_is_opened(folder: Path) -> No
         assert allowed(folder, path), path
 
 
+def test_what_the_metrics_web_configuration_names_is_opened_and_only_if_root_alone_writes_it(
+    folder: Path,
+) -> None:
+    page = folder / "web" / "web.yml"
+    (folder / "conf.d" / "60.yaml").write_text("metrics: {web_config_file: ../web/web.yml, max_peers: 7}\n")
+    assert allowed(folder, folder / "conf.d" / ".." / "web" / "web.yml")
+    page.write_text("tls_server_config: {cert_file: server.crt, key_file: /far/../server.key}\n")
+    assert allowed(folder, page.with_name("server.crt"))
+    assert not allowed(folder, page.with_name("other.key"))
+    page.chmod(0o664)
+    assert not allowed(folder, page.with_name("server.crt"))
+
+
 def test_other_files_folders_and_devices_are_refused(folder: Path) -> None:
     assert not allowed(folder, folder / "other.key")
     assert not allowed(folder, folder)
