@@ -53,8 +53,8 @@ def test_what_the_metrics_web_configuration_names_is_opened_and_only_if_root_alo
     folder: Path,
 ) -> None:
     page = folder / "web" / "web.yml"
-    (folder / "conf.d" / "60.yaml").write_text("metrics: {web_config_file: ../web/web.yml, max_peers: 7}\n")
-    assert allowed(folder, folder / "conf.d" / ".." / "web" / "web.yml")
+    (folder / "bridged.yaml").write_text("metrics: {web_config_file: web/web.yml, max_peers: 7}\n")
+    assert allowed(folder, page)
     page.write_text("tls_server_config: {cert_file: server.crt, key_file: /far/../server.key}\n")
     assert allowed(folder, page.with_name("server.crt"))
     assert not allowed(folder, page.with_name("other.key"))
