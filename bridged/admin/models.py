@@ -66,6 +66,10 @@ class PeerAnswer(Answer):
     aead_used_ratio: float
     rtt: float | None = Field(description="seconds")
     remarks: tuple[str, ...] = Field(default=(), description="oddities of the newest session")
+    framing: str | None = Field(
+        default=None,
+        description="compression framing: none, comp-lzo, stub or stub-v2; nothing is compressed",
+    )
 
 
 if TYPE_CHECKING:

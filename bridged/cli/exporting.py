@@ -66,6 +66,7 @@ def _profile(tunnel: Tunnel, key: str) -> Profile:
     if (certificate is None or private_key is None) and tunnel.login is None:
         raise ConfigurationError("needs `certificate` and `key`", key=f"{key}.tls")
     mss = _mss(tunnel.mss)
+    framing = tunnel.compression_framing
     return Profile(
         remotes=[Remote.parse(text) for text in tunnel.remotes],
         local=Endpoint.parse(tunnel.local) if tunnel.local else None,
@@ -90,7 +91,9 @@ def _profile(tunnel: Tunnel, key: str) -> Profile:
         fallback_cipher=tunnel.fallback_cipher,
         digest=tunnel.auth,
         tap_mac=_fixed_mac(tunnel),
+        compression_framing=None if framing == "auto" or framing == "none" else framing,  # noqa: PLR1714
         mtu=tunnel.mtu if tunnel.mtu != 1500 else None,
+        fragment=tunnel.fragment or None,
         mss=mss,
         wan_mtu=tunnel.wan_mtu if "wan_mtu" in stated and mss is None else None,
         remote_sizes={

@@ -16,6 +16,7 @@ from bridged.addresses import Endpoint, Remote
 from bridged.configuration.document import KeyPath
 from bridged.configuration.schema import DEFAULT_PORT, Configuration, Tunnel, tap_name
 from bridged.files import is_readable
+from bridged.protocol.packets.framing_choice import is_framing_option
 
 Conflict = tuple[KeyPath, str]
 
@@ -288,6 +289,8 @@ def _push_conflicts(path: KeyPath, options: tuple[str, ...]) -> Iterator[Conflic
     for index, option in enumerate(options):
         if "," in option or not option.strip() or len(option) > PUSH_OPTION_CHARACTERS_MAX:
             yield (*path, index), "must be one OpenVPN option, without comma, of at most 256 characters"
+        elif is_framing_option(option):
+            yield (*path, index), "`compression_framing` decides what is pushed; remove this option"
         elif not option.isprintable() or not option.isascii():
             yield (*path, index), "must be printable ASCII"
 

@@ -41,6 +41,8 @@ _EXAMPLES: Final = {
     "tunnels.NAME.push": '["dhcp-option DNS 192.0.2.53"]',
     "tunnels.NAME.fallback_cipher": "AES-256-CBC",
     "tunnels.NAME.auth": "SHA256",
+    "tunnels.NAME.compression_framing": "auto",
+    "tunnels.NAME.fragment": "1300",
     "tunnels.NAME.mss": "1300",
     "tunnels.NAME.tap": "{name: tap0}",
     "tunnels.NAME.tap.name": "tap0",

@@ -24,6 +24,8 @@ from bridged.configuration.access import AddressPool, Authentication, Client, Lo
 from bridged.configuration.section import Section
 from bridged.link_planning.vlans import parse_vlans
 from bridged.protocol.keys.cipher import DEFAULT_CIPHERS
+from bridged.protocol.packets.fragments import FRAGMENT_LEAST
+from bridged.protocol.packets.framing_choice import FramingSetting
 
 DEFAULT_PORT = 1194
 DEFAULT_METRICS_PORT = 9743
@@ -348,6 +350,12 @@ class Tunnel(Section):
     key_derivation: Literal["auto", "exporter", "prf"] = Field(
         "auto", description="auto: exporter if both ends support it; prf: offer the old method only"
     )
+    compression_framing: FramingSetting = Field(
+        "auto",
+        description="the bytes that OpenVPN's `comp-lzo` and `compress` put around frames; nothing is ever "
+        "compressed. auto: what each client asks for, or the server pushes; comp-lzo, stub, stub-v2: that of "
+        "a server which pushes none, or for all clients that know it; none: refuse such peers",
+    )
     keepalive: Keepalive = Keepalive()
     renegotiate: Renegotiate = Renegotiate()
     handshake_seconds: float = Field(60, ge=5, le=3600, description="longest time for a handshake")
@@ -363,6 +371,11 @@ class Tunnel(Section):
         "auto", description="largest TCP MSS (mssfix); auto: what fits `wan_mtu`"
     )
     mtu: int = Field(1500, ge=576, le=65521, description="tun-mtu; must be the same at both ends")
+    fragment: Literal[0] | Annotated[int, Field(ge=FRAGMENT_LEAST, le=65535)] = Field(
+        0,
+        description="largest UDP payload: frames that need more are cut, and joined at the other end, which "
+        "must have `fragment` as well; 0: the network cuts what is too large",
+    )
     wan_mtu: int = dataplane_key("wan_mtu")
     remote_sizes: dict[str, RemoteSizes] = Field(
         {}, description="client: sizes for single servers, each under its entry in `remotes`"

@@ -17,6 +17,7 @@ from bridged.dataplane.contract import (
     DataplaneSettings,
     DataplaneSnapshot,
     FdbEntry,
+    FramingRefused,
     Histogram,
     KeyNearLimit,
     OccReceived,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from bridged import _native
     from bridged._native import _PeerSnapshot
 
-SEAM: Final = 14
+SEAM: Final = 16
 """Interface version; must equal SEAM in native/py."""
 
 _WHAT_TO_DO: Final = "install a wheel that contains it, or install Rust and run `make setup`"
@@ -273,6 +274,7 @@ _EVENTS: Final[dict[str, Callable[..., DataplaneEvent]]] = {
     "peer_floated": lambda handle, now, before: PeerFloated(handle, Endpoint(*now), Endpoint(*before)),
     "peer_expired": PeerExpired,
     "session_unknown": SessionUnknown,
+    "framing_refused": FramingRefused,
     "key_near_limit": KeyNearLimit,
     "occ_received": OccReceived,
     "station_moved": lambda station, before, now: StationMoved(Station(*station), before, now),

@@ -90,6 +90,7 @@ def _tunnel(profile: Profile, trust: Trust, bridge: str, tunnel_name: str) -> di
         fallback_cipher=profile.fallback_cipher,
         auth=profile.digest,
         key_derivation=profile.key_derivation,
+        compression_framing=profile.compression_framing,
         keepalive=_known(ping_seconds=profile.ping_seconds, restart_seconds=profile.restart_seconds),
         renegotiate=_known(
             seconds=profile.renegotiate_seconds,
@@ -100,6 +101,7 @@ def _tunnel(profile: Profile, trust: Trust, bridge: str, tunnel_name: str) -> di
         transition_seconds=profile.transition_seconds,
         replay_window=profile.replay_window,
         mtu=profile.mtu,
+        fragment=profile.fragment,
         mss=_mss(profile.mss),
         wan_mtu=profile.wan_mtu,
         remote_sizes={

@@ -102,6 +102,8 @@ def _difference(first: Connection, other: Connection) -> str | None:
         return "its tls-auth or tls-crypt differs"
     if (first.mtu or _DEFAULT_MTU) != (other.mtu or _DEFAULT_MTU):
         return "its tun-mtu differs"
+    if first.fragment != other.fragment:
+        return "its fragment differs"
     return None
 
 
@@ -144,6 +146,7 @@ def _apply_shared(profile: Profile, connection: Connection) -> None:
     profile.wrap, profile.wrap_key = connection.wrap, connection.wrap_key
     profile.wrap_direction = connection.wrap_direction
     profile.mtu = connection.mtu
+    profile.fragment = connection.fragment or None
 
 
 def _apply_sizes(profile: Profile, used: list[Connection]) -> None:

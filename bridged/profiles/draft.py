@@ -11,7 +11,7 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from typing import Final, Literal, NoReturn
 
 from bridged.addresses import FAMILIES, Family
-from bridged.profiles.not_yet import NOT_YET, Ability
+from bridged.profiles.not_yet import Ability
 from bridged.profiles.profile import Material, Notice, Profile, ServerSettings
 from bridged.profiles.report import Seen
 from bridged.profiles.statements import Statement
@@ -54,6 +54,7 @@ class Connection:
     local_port: int | None = None
     binds: bool = True
     mtu: int | None = None
+    fragment: int = 0
     mss: int | None = None
     wan_mtu: int | None = None
     exit_notify: bool | None = None
@@ -136,12 +137,6 @@ class Draft:
     def note(self, statement: Statement, text: str) -> None:
         notices = self.connection.notices if self.is_in_block else self.profile.notices
         notices.append(Notice(statement.line, text, statement.name))
-
-    def need(self, ability: Ability) -> None:
-        """Refuse the statement if this version lacks the ability."""
-        if ability in NOT_YET:
-            self.needs.add(ability)
-            refuse(NOT_YET[ability].reason)
 
     def set_address(self, address: IPv4Interface | IPv6Interface) -> None:
         """Set the bridge's address of this IP version, in place of an earlier one."""

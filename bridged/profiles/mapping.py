@@ -19,7 +19,9 @@ from bridged.profiles.mapping_login import LOGIN_MAPPERS
 from bridged.profiles.mapping_trust import TRUST_MAPPERS
 from bridged.profiles.scripts import bridge_in_command
 from bridged.profiles.statements import Statement
+from bridged.protocol.packets.framing_choice import PUSHED, framing_of_directive
 
+_FRAMING_ONLY: Final = frozenset((*PUSHED.values(), "compress", "compress migrate"))
 _INTERFACE: Final = re.compile(r"[!-.0-9;-~]{1,15}")
 
 
@@ -92,6 +94,19 @@ def _ifconfig_ipv6(draft: Draft, statement: Statement) -> None:
     draft.set_address(address)
 
 
+def _compression(draft: Draft, statement: Statement) -> None:
+    """The framing of it. A server's file needs none: each client gets what it asks for."""
+    framing = framing_of_directive(statement.words)
+    if framing is None:
+        refuse("is no compression that OpenVPN has; remove the line at both ends")
+    if draft.role == "server":
+        draft.note(statement, "nothing is compressed; each client gets the framing that it asks for")
+        return
+    draft.profile.compression_framing = None if framing == "none" else framing
+    if " ".join(statement.words) not in _FRAMING_ONLY:
+        draft.note(statement, "only its framing is used: bridged compresses nothing")
+
+
 # Life
 
 
@@ -156,6 +171,8 @@ MAPPERS: Final[dict[str, Mapper]] = {
     "lladdr": _lladdr,
     "ifconfig": _ifconfig,
     "ifconfig-ipv6": _ifconfig_ipv6,
+    "comp-lzo": _compression,
+    "compress": _compression,
     "reneg-sec": _limit("renegotiate_seconds", 0, 1 << 31),
     "reneg-bytes": _limit_of_key("renegotiate_bytes", "renegotiate.bytes"),
     "reneg-pkts": _limit_of_key("renegotiate_packets", "renegotiate.packets"),

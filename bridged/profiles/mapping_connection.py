@@ -21,6 +21,7 @@ from bridged.profiles.draft import (
     refuse,
 )
 from bridged.profiles.statements import Statement
+from bridged.protocol.packets.fragments import FRAGMENT_LEAST
 
 _UDP: Final = frozenset({"udp", "udp4", "udp6"})
 _TCP: Final = frozenset(
@@ -106,8 +107,14 @@ def _tun_mtu(draft: Draft, statement: Statement) -> None:
 
 
 def _fragment(draft: Draft, statement: Statement) -> None:
-    if number_argument(statement, 0, 65535):
-        draft.need("fragment")
+    size, words = number_argument(statement, 0, 65535), statement.arguments
+    if len(words) > 1:
+        if words[1] != "mtu":
+            refuse(f"{words[1]!r} is not `mtu`")
+        size -= _UDP_IP_OVERHEAD if size else 0
+    if size and size < FRAGMENT_LEAST:
+        refuse(f"{size} is too small; both ends need at least {FRAGMENT_LEAST}")
+    draft.connection.fragment = size
 
 
 def _mssfix(draft: Draft, statement: Statement) -> None:

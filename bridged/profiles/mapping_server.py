@@ -13,12 +13,12 @@ from bridged.profiles.draft import Draft, Mapper, Refusal, argument, number_argu
 from bridged.profiles.mapping_server_login import SERVER_LOGIN_MAPPERS
 from bridged.profiles.profile import Pool
 from bridged.profiles.statements import Statement
+from bridged.protocol.packets.framing_choice import is_framing_option
 
 PUSH_CHARACTERS_MAX: Final = 256
 _NO_IPV6: Final = "clients get no IPv6 addresses from bridged: let router advertisements of the LAN do it"
 _DONE_BY_KEEPALIVE: Final = frozenset({"ping", "ping-restart"})
 _OF_NO_USE: Final = frozenset({"persist-key", "persist-tun"})
-_FRAMING: Final = frozenset({"comp-lzo", "compress"})
 
 
 def _mode(draft: Draft, statement: Statement) -> None:
@@ -142,8 +142,8 @@ def _push(draft: Draft, statement: Statement) -> None:
         draft.note(statement, "left out: bridged pushes both from `keepalive`")
     elif words[0] in _OF_NO_USE:
         draft.note(statement, "left out: it has no effect at clients of this server")
-    elif words[0] in _FRAMING:
-        draft.note(statement, "left out: bridged does not compress, nor does a client of this server then")
+    elif is_framing_option(option):
+        draft.note(statement, "left out: each client is pushed the framing that it asks for")
     elif "," in option or len(option) > PUSH_CHARACTERS_MAX or not option.isascii():
         refuse(f"must be printable ASCII without comma, of at most {PUSH_CHARACTERS_MAX} characters")
     elif not option.isprintable():

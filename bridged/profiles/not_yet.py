@@ -12,8 +12,6 @@ from typing import Final, Literal
 
 Ability = Literal[
     "proxy",
-    "compression",
-    "fragment",
     "tls_crypt_v2",
     "static_key",
     "point_to_point",
@@ -24,7 +22,7 @@ Ability = Literal[
 @dataclass(frozen=True, slots=True)
 class Missing:
     """One ability that is missing. `reason`: why a directive is refused, and what to do. `directives`: those
-    that are refused whatever their values are; mappers refuse others by `draft.need`.
+    that are refused whatever their values are.
     """
 
     reason: str
@@ -36,14 +34,6 @@ NOT_YET: Final[Mapping[Ability, Missing]] = {
         "proxies and a shared port are not supported by this version; remove the line, if the server can be "
         "reached without (at a server: give TCP a port of its own)",
         ("http-proxy", "http-proxy-option", "http-proxy-user-pass", "socks-proxy", "port-share"),
-    ),
-    "compression": Missing(
-        "compression and its framing are not supported by this version; remove the line at both ends "
-        "(`comp-lzo no` is a framing, too; the server's owner may have to remove it)",
-        ("comp-lzo", "compress"),
-    ),
-    "fragment": Missing(
-        "its framing is not supported by this version; remove the line at both ends", ("mtu-dynamic",)
     ),
     "tls_crypt_v2": Missing(
         "tls-crypt-v2 is not supported by this version; use a tls-crypt or tls-auth key at both ends",

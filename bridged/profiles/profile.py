@@ -141,6 +141,8 @@ class Profile:
     key_derivation: Literal["exporter"] | None = None
     tap_name: str | None = None
     tap_mac: MacAddress | None = None
+    compression_framing: Literal["comp-lzo", "stub", "stub-v2"] | None = None
+    fragment: int | None = None
     mtu: int | None = None
     mss: int | None = None
     wan_mtu: int | None = None

@@ -11,6 +11,7 @@ from typing import Final
 
 from bridged.profiles.headings import what_is_left_to_do
 from bridged.profiles.profile import Material, Profile
+from bridged.protocol.packets.framing_choice import PUSHED
 
 _UDP_IP_OVERHEAD: Final = 28
 _TCP_IP_HEADERS: Final = 40
@@ -68,6 +69,8 @@ def _device(profile: Profile) -> Iterator[str]:
         yield f"lladdr {profile.tap_mac}"
     if profile.mtu is not None:
         yield f"tun-mtu {profile.mtu}"
+    if profile.fragment is not None:
+        yield f"fragment {profile.fragment}"
 
 
 def _trust(profile: Profile) -> Iterator[str]:
@@ -114,6 +117,8 @@ def _life(profile: Profile) -> Iterator[str]:
     for name, value in values.items():
         if value is not None:
             yield f"{name} {value}"
+    if profile.compression_framing is not None:
+        yield PUSHED[profile.compression_framing]
     # OpenVPN refuses it with TCP, where the end of the connection says the same.
     is_udp = all(remote.server.transport == "udp" for remote in profile.remotes)
     if profile.exit_notify is not None and is_udp:

@@ -49,6 +49,7 @@ class PeerStatus:
     aead_used_ratio: float = 0.0
     rtt: Seconds | None = None
     remarks: tuple[str, ...] = ()
+    framing: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from bridged.protocol.keys.key_derivation import DataKey, slice_keys
 from bridged.protocol.packets import data_packet
 from bridged.protocol.packets.cbc_packet import CbcHmac, open_cbc, seal_cbc
 from bridged.protocol.packets.epoch_packet import open_epoch, parse_epoch, seal_epoch
+from bridged.protocol.packets.framing import Framing
 from bridged.protocol.role import Role
 from bridged.units import KeyId, Octets, PeerHandle, Seconds, WirePeerId
 from tests.lab.waiting import PATIENCE, wait_for
@@ -250,6 +251,8 @@ class Rig:
         is_epoch: bool = False,
         ping: float | None = None,
         ping_restart: float | None = None,
+        framing: Framing = "none",
+        fragment: int = 0,
         with_key: bool = True,
     ) -> HandPeer:
         """Add a peer, with a key in use both ways unless `with_key` is false."""
@@ -264,6 +267,8 @@ class Rig:
             hand.wire_id if is_v2 else None,
             None if ping is None else Seconds(ping),
             None if ping_restart is None else Seconds(ping_restart),
+            framing,
+            Octets(fragment),
         )
         self.plane.add_peer(settings)
         if with_key:

@@ -28,6 +28,7 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
     "wrong-wrap-key": {"server": "wraps", "client": "other-key"},
     "other-wrapping": {"server": "wraps", "client": "unwrapped"},
     "framing": {"server": "wraps"},
+    "compression": {"server": "wraps"},
     "foreign-ca": {"server": "certificates", "client": "foreign"},
     "certificate-expired": {"server": "certificates", "client": "expired"},
     "certificate-revoked": {"server": "certificates", "client": "revoked"},

@@ -38,6 +38,7 @@ WITH_TUN = "mknod -m 666 /dev/net/tun c 10 200"
 CLOSED = f'mount -t tmpfs none /dev/net && {WITH_TUN} && mount -t tmpfs -o mode=700 none "$0"; exec "$@"'
 HAS_BRIDGE_FILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables").exists()
 SILENT_PORT, CLOSED_PORT = 4000, 4001
+COMPRESSING = ("comp-lzo yes", "allow-compression yes", 'pull-filter ignore "comp-lzo"')
 
 
 @dataclass(slots=True)
@@ -132,6 +133,7 @@ class Cast:
         write_private(users, f"alice:{hash_password('right')}\n")
         tunnels["unsure"]["authentication"] = {"password_file": str(users.with_name("missing"))}
         tunnels["asking"]["authentication"] = {"password_file": str(users)}
+        tunnels["wraps"]["compression_framing"] = "comp-lzo"
         document = {"bridges": bridges, "tunnels": tunnels}
         daemon = Bridged(self.sites.a, document, name="troubled")
         daemon.refusals = ("super_frames",)
@@ -306,7 +308,8 @@ def troubled_sites(folder: Path) -> Iterator[TroubledSites]:
                 start(daemon, IN_CONTAINER, "true")
             else:
                 start(daemon)
-        with visitor(cast):
+        with visitor(cast, "framed", "fragment 1300"), visitor(cast, "squeezing", *COMPRESSING):
+            send_compressible(sites, server)
             claim_an_address(sites, server)
             reload_wrongly(server, client)
             yield TroubledSites(
@@ -319,15 +322,27 @@ def troubled_sites(folder: Path) -> Iterator[TroubledSites]:
             assert daemon.stop() == 0, daemon.started.tail()
 
 
+def send_compressible(sites: TwoSites, server: Bridged) -> None:
+    """A station says what compression makes smaller, until the server has said that a peer compresses."""
+    host = sites.b.host
+    frame = b"\xff" * 6 + bytes.fromhex(host.mac.replace(":", "")) + b"\x88\xb6" + bytes(500)
+
+    def told() -> bool:
+        send_frames(host, [frame])
+        return "peer_compresses" in server.log
+
+    wait_for(told, "peer_compresses", 20)
+
+
 @contextmanager
-def visitor(cast: Cast) -> Iterator[OpenVpn]:
+def visitor(cast: Cast, name: str, *options: str) -> Iterator[OpenVpn]:
     """OpenVPN with a framing that the server does not speak."""
     site = cast.sites.b
-    identity = cast.profile.authority.issue("framed", "client")
-    extra = ("comp-lzo no", "connect-retry 1 1")
+    identity = cast.profile.authority.issue(name, "client")
+    extra = ("connect-retry 1 1", *options)
     remote = cast.sites.a.wan_ipv4
     profile = replace(cast.profile, port=1197)
-    end = OpenVpn(site, "client", profile, identity, remote=remote, extra=extra, tap="ovpn0")
+    end = OpenVpn(site, "client", profile, identity, remote=remote, extra=extra, tap=f"o-{name}")
     end.start()
     try:
         yield end

@@ -5,13 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.vectors.vector_files import UNIT_NOT_YET, unit_cases
 
-from bridged.protocol.packets import data_packet
 from bridged.protocol.keys.epoch_keys import EpochKey
-from bridged.protocol.packets.cbc_packet import CbcHmac, open_cbc, seal_cbc
 from bridged.protocol.packets.epoch_packet import open_epoch, seal_epoch
-from bridged.protocol.packets import occ
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.keys.key_derivation import derive_by_prf, prf, slice_keys
 from bridged.protocol.keys.key_exchange import (
@@ -22,12 +18,17 @@ from bridged.protocol.keys.key_exchange import (
     serialize_client_key_message,
     serialize_server_key_message,
 )
-from bridged.protocol.packets.packet import ControlBody, ControlHeader, Opcode, serialize_body
-from bridged.protocol.role import Role
 from bridged.protocol.keys.static_key import StaticKey
+from bridged.protocol.packets import data_packet, occ
+from bridged.protocol.packets.cbc_packet import CbcHmac, open_cbc, seal_cbc
+from bridged.protocol.packets.fragments import Reassembly, cut
+from bridged.protocol.packets.framing import UNWRAPPERS, WRAPPERS, Framing
+from bridged.protocol.packets.packet import ControlBody, ControlHeader, Opcode, serialize_body
 from bridged.protocol.packets.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapKeys
 from bridged.protocol.packets.wrap.tls_crypt import dynamic_key
+from bridged.protocol.role import Role
 from bridged.units import KeyId
+from tests.vectors.vector_files import UNIT_NOT_YET, unit_cases
 
 # Group -> cases; those within a group that are not built yet are told by `is_built`.
 COVERED = {
@@ -42,6 +43,8 @@ COVERED = {
     "epoch_keys": 2,
     "aead_epoch_seal": 11,
     "key_method_2": 30,
+    "compression": 7,
+    "fragment": 5,
 }
 PARTLY_NOT_YET = {
     ("tls_crypt", "a04-tcp-tlscryptv2-aes256gcm"): "WKc behind the packet",
@@ -75,6 +78,27 @@ def test_every_group_of_the_file_is_accounted_for() -> None:
         if not is_built(group, case)
     }
     assert left_out == set(PARTLY_NOT_YET)
+
+
+FRAMINGS: dict[str, Framing] = {"comp-lzo-no": "comp-lzo", "stub": "stub", "stub-v2": "stub-v2"}
+
+
+@pytest.mark.parametrize("case", cases("compression"))
+def test_compression_framing(case: dict[str, Any]) -> None:
+    framing = FRAMINGS[case["mode"]]
+    assert UNWRAPPERS[framing](octets(case["framed"])).hex() == case["payload"]
+    framed = WRAPPERS[framing](octets(case["payload"])).hex()
+    assert framed == case["framed"].replace("500a50", "500050", 1)
+
+
+@pytest.mark.parametrize("case", cases("fragment"))
+def test_fragments(case: dict[str, Any]) -> None:
+    packets = [octets(part["plaintext"]) for part in case["parts"]]
+    reassembly = Reassembly()
+    joined = [reassembly.take(packet, 0) for packet in packets]
+    assert joined == [*[None] * (len(packets) - 1), octets(case["payload"])]
+    # `fragment 1000` leaves 972 bytes beside our header and its own.
+    assert cut(octets(case["payload"]), 972, case["parts"][0]["sequence_id"]) == packets
 
 
 @pytest.mark.parametrize("case", cases("openvpn_prf"))

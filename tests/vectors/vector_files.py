@@ -7,10 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bridged.protocol.role import Role
 from bridged.protocol.keys.static_key import StaticKey
 from bridged.protocol.packets.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapKeys
 from bridged.protocol.packets.wrap.tls_crypt import dynamic_key
+from bridged.protocol.role import Role
 
 FOLDER = Path(__file__).parent
 SCENARIOS = tuple(sorted(path.name for path in FOLDER.glob("a[0-9][0-9]-*")))
@@ -20,17 +20,9 @@ CONTROL_NOT_YET = {("a04-tcp-tlscryptv2-aes256gcm", 4): "WKc behind the packet (
 DATA_NOT_YET = {
     "a07-static-key-aes256cbc": "static key mode",
 }
-FRAMING_NOT_YET = {
-    "a06-fragment-aes256gcm": "fragment header",
-    "a10-comp-lzo-no": "compression framing",
-    "a11-compress-stub-v2": "compression framing",
-    "a13-compress-stub": "compression framing",
-}
 UNIT_NOT_YET = {
     "tls_crypt_v2_wkc": "tls-crypt-v2",
     "static_key_seal": "static key mode",
-    "fragment": "fragment header",
-    "compression": "compression framing",
     "p2p_peer_id": "P2P negotiation",
     "tcp_framing": "TCP transport",
     "tls_exporter": "the TLS engine's; needs the secrets of a captured session",

@@ -8,6 +8,7 @@ events), and those of a forwarding database. No frame passes through the control
 from bridged.dataplane.contract.events import (
     ControlReceived,
     DataplaneEvent,
+    FramingRefused,
     KeyNearLimit,
     LimitTrigger,
     OccReceived,
@@ -78,6 +79,7 @@ __all__ = [
     "Direction",
     "FdbEntry",
     "FrameKind",
+    "FramingRefused",
     "Histogram",
     "KeyNearLimit",
     "LimitTrigger",

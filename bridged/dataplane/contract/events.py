@@ -56,6 +56,17 @@ class SessionUnknown:
 
 
 @dataclass(frozen=True, slots=True)
+class FramingRefused:
+    """An authentic payload of this peer is not framed as its settings say, and was dropped. Reported once.
+
+    `is_compressed`: it has the mark of a compressed one.
+    """
+
+    handle: PeerHandle
+    is_compressed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PeerExpired:
     """No authenticated packet came for `ping_restart`. Reported once."""
 
@@ -105,6 +116,7 @@ DataplaneEvent = (
     | PeerFloated
     | PeerExpired
     | SessionUnknown
+    | FramingRefused
     | KeyNearLimit
     | OccReceived
     | StationMoved

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from bridged.addresses import Endpoint, MacAddress
 from bridged.catalogue.settings import Tuning
 from bridged.errors import DataplaneError
+from bridged.protocol.packets.fragments import FRAGMENT_LEAST
+from bridged.protocol.packets.framing import ADDED_MOST, Framing
 from bridged.protocol.packets.wrap import WrapKeys
 from bridged.units import Octets, PeerHandle, Seconds, WirePeerId
 
@@ -52,7 +54,11 @@ class DataplaneSettings(Tuning):
 
 @dataclass(frozen=True, slots=True)
 class PeerSettings:
-    """One peer."""
+    """One peer.
+
+    Raises:
+        DataplaneError: `bad_setting`, a framing that is none of `Framing`, or a size that is no size.
+    """
 
     handle: PeerHandle
     name: str
@@ -66,6 +72,18 @@ class PeerSettings:
     """Ping after this long without sending anything (None: never)."""
     ping_restart: Seconds | None = None
     """Report `PeerExpired` after this long without an authenticated packet (None: never)."""
+    framing: Framing = "none"
+    """How payloads are framed, both ways; for the life of the peer."""
+    fragment: Octets = Octets(0)
+    """Bytes of the largest packet; what needs more is cut, and joined at the other end. 0: neither."""
+
+    def __post_init__(self) -> None:
+        if self.framing not in ADDED_MOST:
+            raise DataplaneError("bad_setting", f"framing: {self.framing!r} is unknown")
+        if self.fragment and not FRAGMENT_LEAST <= self.fragment <= 65535:
+            raise DataplaneError(
+                "bad_setting", f"fragment: {self.fragment} is not in {FRAGMENT_LEAST}..65535"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,8 +124,9 @@ def client_peer_info(
     flags: ProtocolFlags,
     max_mtu: int,
     answers_challenges: bool = False,
+    abilities: Sequence[tuple[str, str]] = (),
 ) -> PeerInfo:
-    """What a client with pull announces, in the order of 2.6. `max_mtu` in bytes."""
+    """What a client with pull announces, in the order of 2.6. `max_mtu` in bytes; `abilities` come last."""
     both_gcm = {Cipher.AES_256_GCM, Cipher.AES_128_GCM} <= set(ciphers)
     return PeerInfo(
         (
@@ -137,6 +138,7 @@ def client_peer_info(
             ("IV_CIPHERS", ":".join(cipher.value for cipher in ciphers)),
             ("IV_PROTO", str(int(flags))),
             *((("IV_SSO", "crtext"),) if answers_challenges else ()),
+            *abilities,
         )
     )
 

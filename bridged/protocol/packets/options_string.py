@@ -19,8 +19,8 @@ _LINK_OVERHEAD_DEFAULT: Final = 53
 _LINK_OVERHEAD_AEAD: Final = 81
 _TUN_MTU_OF_OLD_TAP: Final = "1532"
 _NOT_REPORTED: Final = frozenset({"key-method", "keydir", "proto", "tls-auth", "tun-ipv6"})
-_NEGOTIATED: Final = frozenset({"cipher", "auth", "keysize", "link-mtu"})
-"""They follow from the data cipher, which is negotiated, or are compared elsewhere."""
+_NEGOTIATED: Final = frozenset({"cipher", "auth", "keysize", "link-mtu", "comp-lzo"})
+"""They follow from the data cipher and the framing, which are negotiated, or are compared elsewhere."""
 _MAX_ENTRIES: Final = 64
 
 
@@ -122,23 +122,34 @@ class ForeignFraming:
     def at(self, peer: str) -> str:
         """A sentence; `peer` is `client` or `server`."""
         other = "server" if peer == "client" else "client"
-        return f"the {peer} {self.what}, and this {other} does not: {self.cure} at the {peer}"
+        differs = "has it" if self.what.startswith("lacks") else "does not"
+        return f"the {peer} {self.what}, and this {other} {differs}: {self.cure} at the {peer}"
 
 
-def foreign_framing(received: str, pushed: str | None = None) -> ForeignFraming | None:
-    """Why this peer's frames would arrive damaged; None if they would not.
+def foreign_compression(pushed: str | None = None, *, is_unknown: bool = False) -> ForeignFraming:
+    """The peer uses compression framing. `pushed`: the option that a server pushes.
 
-    `received` is its options string. There OpenVPN says `comp-lzo` for every kind of compression framing,
-    also without compression (`compress`, `stub-v2`, `comp-lzo no`). `pushed`: the compression option that a
-    server pushes. What a peer is merely able to do (IV_LZO, IV_COMP_STUB …) does not matter.
+    In its options string OpenVPN says `comp-lzo` for every kind of framing, also without compression.
+    `is_unknown`: nothing says which kind it uses.
+    """
+    found = f"pushes `{pushed}`" if pushed is not None else "uses `comp-lzo` or `compress`"
+    ours = "`compression_framing: auto`"
+    if is_unknown:
+        ours = "`compression_framing` to what its file has (`comp-lzo`, `stub` for `compress`, or `stub-v2`)"
+    cure = f"set {ours} here, or remove `comp-lzo` and `compress`"
+    return ForeignFraming(f"{found} (compression framing)", cure)
+
+
+def foreign_framing(received: str, *, fragments: bool = False) -> ForeignFraming | None:
+    """Why this peer's frames would arrive damaged, by its options string; None if they would not.
+
+    Compression framing is negotiated (`framing_choice`). `fragments`: this end cuts frames.
     """
     entries = _entries(received)
-    if pushed is not None or "comp-lzo" in entries:
-        found = f"pushes `{pushed}`" if pushed is not None else "uses `comp-lzo` or `compress`"
-        cure = "remove `comp-lzo` and `compress` (also stubs, and pushed ones)"
-        return ForeignFraming(f"{found} (compression framing)", cure)
-    if "mtu-dynamic" in entries:
-        return ForeignFraming("uses `fragment`", "remove `fragment`")
+    if "mtu-dynamic" in entries and not fragments:
+        return ForeignFraming("uses `fragment`", "set `fragment` here, too, or remove `fragment`")
+    if fragments and "mtu-dynamic" not in entries and "V4" in entries:
+        return ForeignFraming("lacks `fragment`", "remove `fragment` here, or add it")
     if entries.get("dev-type", "tap") != "tap":
         return ForeignFraming(
             f"uses `dev-type {printable(entries['dev-type'], 16)}`", "set `dev tap` or `dev-type tap`"

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from bridged.protocol.keys.key_derivation import EXPORTER_DYNAMIC_TLS_CRYPT
 from bridged.protocol.keys.static_key import STATIC_KEY_LENGTH
+from bridged.protocol.packets.framing import Framing
 from bridged.protocol.packets.messages import Message
 from bridged.protocol.packets.options_string import LinkOptions
 from bridged.protocol.packets.wrap import WrapChannel, dynamic_tls_crypt
@@ -56,12 +57,17 @@ class Conversation(Protocol):
         """The message that ends a replaced peer; None for a role whose peers are never replaced."""
 
 
-def link_options(settings: SessionSettings) -> LinkOptions:
-    """Our options string's contents."""
+def link_options(settings: SessionSettings, framing: Framing | None = None) -> LinkOptions:
+    """Our options string's contents. `framing`: what is agreed (None: not yet)."""
+    if framing is None:
+        framing = "none" if settings.framing == "auto" else settings.framing
     return LinkOptions(
         role=settings.role,
         tun_mtu=settings.tun_mtu,
         digest=settings.digest,
+        fragment=settings.fragment > 0,
+        compression=framing != "none",
+        compression_octet=framing in ("comp-lzo", "stub"),
         tls_auth=settings.wrap_name == "tls-auth",
         key_direction=settings.wrap_direction,
         tcp=settings.is_stream,

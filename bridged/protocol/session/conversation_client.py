@@ -17,8 +17,14 @@ from bridged.protocol.keys.key_exchange import (
     serialize_client_key_message,
 )
 from bridged.protocol.packets import messages
+from bridged.protocol.packets.framing_choice import STUBS, framing_of_server
 from bridged.protocol.packets.negotiation import ProtocolFlags, accept_pushed_cipher, client_peer_info
-from bridged.protocol.packets.options_string import build_options_string, compare_options, foreign_framing
+from bridged.protocol.packets.options_string import (
+    build_options_string,
+    compare_options,
+    foreign_compression,
+    foreign_framing,
+)
 from bridged.protocol.packets.push import (
     FLAG_AEAD_EPOCH,
     FLAG_CC_EXIT,
@@ -104,6 +110,7 @@ class ClientConversation:
             flags=_ALWAYS | (_WITH_EXPORTER if settings.use_exporter else ProtocolFlags.NONE),
             max_mtu=max(TUN_MTU_ACCEPTED, settings.tun_mtu),
             answers_challenges=settings.login is not None and settings.login.answers_challenges,
+            abilities=() if settings.framing == "none" else STUBS,
         )
         key.note_tls_sent()
         key.client_message = ClientKeyMessage(
@@ -289,7 +296,11 @@ class ClientConversation:
         settings = self._core.settings
         assert key.server_message is not None
         remote_options = key.server_message.options
-        foreign = foreign_framing(remote_options, pushed.compression)
+        framing = framing_of_server(settings.framing, pushed.compression, remote_options)
+        foreign = foreign_framing(remote_options, fragments=settings.fragment > 0)
+        if framing is None:
+            foreign = foreign_compression(pushed.compression, is_unknown=settings.framing == "auto")
+            framing = "none"
         if foreign is not None:
             if FLAG_CC_EXIT in pushed.protocol_flags:
                 # Without it the server would send us frames until its ping-restart.
@@ -316,6 +327,8 @@ class ClientConversation:
             exit_by_control=FLAG_CC_EXIT in pushed.protocol_flags,
             dynamic_wrap=FLAG_DYN_TLS_CRYPT in pushed.protocol_flags,
             tls=key.engine.summary(),
+            framing=framing,
+            fragment=settings.fragment,
             ignored=pushed.ignored,
             warnings=tuple(compare_options(expected, remote_options)),
         )

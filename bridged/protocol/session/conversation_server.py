@@ -19,13 +19,20 @@ from bridged.protocol.keys.key_exchange import (
     serialize_server_key_message,
 )
 from bridged.protocol.packets import messages
+from bridged.protocol.packets.framing import Framing
+from bridged.protocol.packets.framing_choice import PUSHED, framing_for_client, is_asked_for
 from bridged.protocol.packets.negotiation import (
     CIPHER_MISMATCH_REASON,
     PeerInfo,
     ProtocolFlags,
     choose_cipher_for_client,
 )
-from bridged.protocol.packets.options_string import build_options_string, compare_options, foreign_framing
+from bridged.protocol.packets.options_string import (
+    build_options_string,
+    compare_options,
+    foreign_compression,
+    foreign_framing,
+)
 from bridged.protocol.packets.push import (
     FLAG_AEAD_EPOCH,
     FLAG_CC_EXIT,
@@ -72,6 +79,7 @@ class ServerConversation:
         self._wire = wire
         self._info = PeerInfo()
         self._cipher: Cipher | None = None
+        self._framing: Framing = "none"
         self._identity: TlsSummary | None = None
         self._username = ""
         self._has_password = False
@@ -126,7 +134,10 @@ class ServerConversation:
         self._username = message.username
         self._has_password = bool(message.username or message.password)
         try:
-            foreign = foreign_framing(message.options)
+            self._framing = framing_for_client(self._core.settings.framing, self._info, message.options)
+            foreign = foreign_framing(message.options, fragments=self._core.settings.fragment > 0)
+            if self._framing == "none" and is_asked_for(message.options):
+                foreign = foreign_compression()
             if foreign is not None:
                 raise RemoteProtocolError("framing_mismatch", foreign.at("client"))
             if message.has_overlong_credentials:
@@ -160,12 +171,17 @@ class ServerConversation:
         )
 
     def _answer(self, key: KeyState, now: float) -> None:
-        """Send our key message, to a refused client as well (docs/protocol/control.md#4-4)."""
+        """Send our key message, to a refused client as well (docs/protocol/control.md#4-4).
+
+        It names a framing if the client's does: clients warn of a difference.
+        """
         random = self._core.random_bytes
+        is_asked = key.client_message is not None and is_asked_for(key.client_message.options)
+        framing: Framing = self._framing if is_asked else "none"
         key.server_message = ServerKeyMessage(
             random1=random(RANDOM_LENGTH),
             random2=random(RANDOM_LENGTH),
-            options=build_options_string(link_options(self._core.settings)),
+            options=build_options_string(link_options(self._core.settings, framing)),
         )
         key.write(serialize_server_key_message(key.server_message), now)
 
@@ -312,6 +328,8 @@ class ServerConversation:
             exit_by_control=FLAG_CC_EXIT in flags,
             dynamic_wrap=FLAG_DYN_TLS_CRYPT in flags,
             tls=self._identity,
+            framing=self._framing,
+            fragment=settings.fragment,
             peer_version=self._info.version,
             peer_platform=self._info.platform,
             warnings=tuple(compare_options(expected, key.client_message.options)),
@@ -347,6 +365,8 @@ class ServerConversation:
             options.append(f"ping {settings.ping}")
         if settings.ping_restart:
             options.append(f"ping-restart {settings.ping_restart}")
+        if self._framing != "none":
+            options.append(PUSHED[self._framing])
         if self._info.protocol & ProtocolFlags.DATA_V2:
             options.append(f"peer-id {self._peer_id}")
         if self._token is not None:

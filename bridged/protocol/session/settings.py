@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.keys.static_key import StaticKey
+from bridged.protocol.packets.framing_choice import FramingSetting
 from bridged.protocol.role import Role
 from bridged.protocol.session.login import ClientLogin
 
@@ -25,6 +26,10 @@ class SessionSettings:
     """For peers that negotiate no cipher (`data-ciphers-fallback`)."""
     tun_mtu: int = 1500
     """The largest Ethernet payload."""
+    framing: FramingSetting = "auto"
+    """Compression framing, without compression."""
+    fragment: int = 0
+    """Payloads that need larger packets are cut; both ends must do so. 0: neither does."""
     digest: str = "SHA1"
     """OpenVPN's `auth`: of the options string, and of the HMAC with CBC ciphers."""
     wrap_name: str = "none"

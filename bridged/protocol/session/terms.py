@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bridged.protocol.keys.cipher import Cipher
+from bridged.protocol.packets.framing import Framing
 from bridged.protocol.session.tls_session import TlsSummary
 from bridged.units import WirePeerId
 
@@ -46,6 +47,10 @@ class Negotiated:
     """Later keys have a tls-crypt wrap of their own."""
     tls: TlsSummary
     """The first TLS session."""
+    framing: Framing = "none"
+    """How payloads are framed, both ways."""
+    fragment: int = 0
+    """Bytes of the largest packet, to which payloads are cut; 0: they are not."""
     peer_version: str | None = None
     """The client's IV_VER; None at a client."""
     peer_platform: str | None = None

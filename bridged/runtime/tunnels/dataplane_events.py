@@ -13,6 +13,7 @@ from bridged.addresses import Endpoint, MacAddress
 from bridged.dataplane.contract import (
     ControlReceived,
     DataplaneEvent,
+    FramingRefused,
     KeyNearLimit,
     OccReceived,
     PeerExpired,
@@ -24,6 +25,7 @@ from bridged.dataplane.contract import (
     TapFailed,
 )
 from bridged.errors import BridgedError, RemoteProtocolError
+from bridged.protocol.packets.framing_choice import PUSHED
 from bridged.protocol.packets.occ import OCC_EXIT, OccType, occ_reply, parse_occ, serialize_occ
 from bridged.protocol.packets.options_string import build_options_string
 from bridged.protocol.session.conversation import link_options
@@ -45,6 +47,14 @@ _ENDS: Final[dict[StreamEnd, str]] = {
     "bad_framing": "the other end sent something else than packets",
     "overflow": "the other end reads too slowly",
 }
+_COMPRESSES: Final = (
+    "it compresses frames, which are dropped here: at its end, write `{}` in place of its `comp-lzo` or "
+    "`compress` line, and remove `allow-compression yes`"
+)
+_FRAMES_OTHERWISE: Final = (
+    "its compression framing is not what both ends agreed on, so its frames are dropped: it ignores a pushed "
+    "`comp-lzo` or `compress` (`pull-filter`), or has another setting than `compression_framing` here"
+)
 
 
 class DataplaneEvents:
@@ -96,6 +106,8 @@ class DataplaneEvents:
                 self._with_link(handle, _expire)
             case SessionUnknown(handle):
                 self._with_link(handle, self._role.handle_unknown)
+            case FramingRefused(handle, is_compressed):
+                self._with_link(handle, lambda link: self._warn_of_framing(link, is_compressed))
             case KeyNearLimit(handle, key_id, trigger):
                 self._with_link(handle, lambda link: link.renegotiate(trigger, key_id))
             case OccReceived(handle, payload):
@@ -152,10 +164,21 @@ class DataplaneEvents:
                 raise RemoteProtocolError("housekeeping_magic", "an exit that the peer did not send itself")
             link.handle_occ_exit()
         elif message.type is OccType.REQUEST:
-            reply = occ_reply(build_options_string(link_options(self._sessions.plan.session)))
+            framing = None if link.terms is None else link.terms.framing
+            options = link_options(self._sessions.plan.session, framing)
+            reply = occ_reply(build_options_string(options))
             link.send_payload(serialize_occ(reply))
         elif message.type is OccType.REPLY:
             link.handle_occ_reply()
+
+    def _warn_of_framing(self, link: PeerLink, is_compressed: bool) -> None:
+        if link.terms is None:
+            return
+        if is_compressed:
+            text = _COMPRESSES.format(PUSHED[link.terms.framing])
+            self._log.warning("peer_compresses", peer=link.name, detail=text)
+        else:
+            self._log.warning("framing_differs", peer=link.name, detail=_FRAMES_OTHERWISE)
 
     def _handle_moved(
         self, address: MacAddress, previous: PeerHandle | None, current: PeerHandle | None

@@ -30,7 +30,7 @@ from bridged.protocol.session.session import Session
 from bridged.protocol.session.states import SessionState
 from bridged.protocol.session.terms import Negotiated
 from bridged.runtime.tunnels.allowance import PAYLOAD_OVERHEAD, AmplificationLimit
-from bridged.units import KeyId, MonotonicSeconds, PeerHandle, Seconds, WirePeerId
+from bridged.units import KeyId, MonotonicSeconds, Octets, PeerHandle, Seconds, WirePeerId
 
 _QUESTION: Final = serialize_occ(OccMessage(OccType.REQUEST))
 LAST_PACKETS: Final = 2
@@ -281,6 +281,8 @@ class PeerLink:
                 transmit_peer_id=terms.transmit_peer_id,
                 ping=Seconds(terms.ping) if terms.ping else None,
                 ping_restart=Seconds(terms.ping_restart) if terms.ping_restart else None,
+                framing=terms.framing,
+                fragment=Octets(terms.fragment),
             )
         )
         self.is_attached = True

@@ -10,6 +10,8 @@ from typing import Final
 
 from bridged.addresses import Remote
 from bridged.configuration.schema import Tunnel
+from bridged.protocol.packets.fragments import HEADER_OCTETS
+from bridged.protocol.packets.framing import ADDED_MOST
 
 IPV6_AND_UDP: Final = 48
 """The outer family is not known here; over IPv4 there is room for a VLAN tag."""
@@ -27,7 +29,11 @@ def mss_limit(tunnel: Tunnel, *, fits_path: bool = False) -> int:
         return 0
     if isinstance(tunnel.mss, int):
         return tunnel.mss
-    return tunnel.wan_mtu - IPV6_AND_UDP - DATA_V2_AEAD - ETHERNET - IPV4_AND_TCP
+    framing = ADDED_MOST["stub-v2" if tunnel.compression_framing == "auto" else tunnel.compression_framing]
+    packet = tunnel.wan_mtu - IPV6_AND_UDP
+    if tunnel.fragment:
+        packet, framing = min(packet, tunnel.fragment), framing + HEADER_OCTETS
+    return packet - DATA_V2_AEAD - framing - ETHERNET - IPV4_AND_TCP
 
 
 @dataclass(frozen=True, slots=True)

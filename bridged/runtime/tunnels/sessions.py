@@ -64,8 +64,12 @@ class Sessions:
         path: ControlPath | None = None,
     ) -> PeerLink:
         """Begin a session with the peer at `endpoint`. `path` None: the data plane carries it."""
+        settings = self.plan.session
+        if endpoint.transport == "tcp":
+            # OpenVPN has no `fragment` there: a stream has no largest packet.
+            settings = replace(settings, is_stream=True, fragment=0)
         session = Session(
-            replace(self.plan.session, is_stream=endpoint.transport == "tcp"),
+            settings,
             self._make_engine,
             secrets.token_bytes,
             WrapChannel(self.plan.wrap, int(time.time()), next_packet_id),

@@ -102,6 +102,7 @@ class PeerRecord:
             tls_version=terms.tls.version if terms else None,
             key_group=terms.tls.group if terms else None,
             key_derivation=terms.key_derivation if terms else None,
+            framing=terms.framing if terms else None,
             wrap=wrap,
             transport=sessions[-1].endpoint.transport if sessions else transport,
             peer_version=terms.peer_version if terms else None,

@@ -314,6 +314,8 @@ def _session_settings(
         role=role,
         ciphers=tuple(Cipher.parse(name) for name in tunnel.ciphers),
         tun_mtu=tunnel.mtu,
+        framing=tunnel.compression_framing,
+        fragment=tunnel.fragment,
         fallback_cipher=Cipher.parse(tunnel.fallback_cipher) if tunnel.fallback_cipher else None,
         digest=tunnel.auth or tunnel.wrap.digest,
         wrap_name=tunnel.wrap.mode,

@@ -11,6 +11,8 @@ pub mod allowance;
 pub mod checksum;
 pub mod coalesce;
 pub mod fdb;
+pub mod fragment;
+pub mod framing;
 mod hashing;
 pub mod headers;
 pub mod layout;

@@ -78,18 +78,25 @@ pub struct PeerSettings {
     endpoint: Endpoint,
     receive_peer_id: Option<u32>,
     transmit_peer_id: Option<u32>,
+    framing: String,
+    fragment: usize,
     ping: Option<f64>,
     ping_restart: Option<f64>,
 }
 
 impl PeerSettings {
     pub fn parse(self, py: Python<'_>) -> PyResult<worker::PeerSettings> {
+        let framing = worker::Framing::parse(&self.framing).ok_or_else(|| {
+            refused(py, &worker::Error::BadSetting(format!("framing: {:?} is unknown", self.framing)))
+        })?;
         Ok(worker::PeerSettings {
             handle: self.handle,
             name: self.name,
             endpoint: self.endpoint.parse(py)?,
             receive_peer_id: self.receive_peer_id,
             transmit_peer_id: self.transmit_peer_id,
+            framing,
+            fragment: self.fragment,
             ping: self.ping,
             ping_restart: self.ping_restart,
         })

@@ -33,6 +33,9 @@ pub fn event<'py>(py: Python<'py>, event: worker::Event) -> PyResult<Bound<'py, 
         worker::Event::PeerFloated { handle, endpoint: now, previous } => {
             ("peer_floated", handle, endpoint(&now), endpoint(&previous)).into_pyobject(py)
         }
+        worker::Event::FramingRefused { handle, is_compressed } => {
+            ("framing_refused", handle, is_compressed).into_pyobject(py)
+        }
         worker::Event::SessionUnknown { handle } => ("session_unknown", handle).into_pyobject(py),
         worker::Event::PeerExpired { handle } => ("peer_expired", handle).into_pyobject(py),
         worker::Event::KeyNearLimit { handle, key_id, trigger } => {

@@ -9,7 +9,7 @@ use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
-use bridged_worker::{Cipher, DataPlane, Key, KeyFormat, PeerSettings, Settings, TapPort};
+use bridged_worker::{Cipher, DataPlane, Framing, Key, KeyFormat, PeerSettings, Settings, TapPort};
 use zeroize::Zeroizing;
 
 const IFF_TAP: libc::c_short = 0x0002;
@@ -66,6 +66,8 @@ fn main() {
         endpoint: peer.parse().expect("peer"),
         receive_peer_id: Some(7),
         transmit_peer_id: Some(7),
+        framing: Framing::None,
+        fragment: 0,
         ping: Some(10.0),
         ping_restart: None,
     };

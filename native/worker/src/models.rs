@@ -17,7 +17,7 @@ use bridged_sys::descriptor::{wait_readable, EventFd};
 use loom::thread::spawn;
 use zeroize::Zeroizing;
 
-use crate::contract::{Cipher, Event, Key, KeyFormat, Mac, PeerSettings, Station, TapPort};
+use crate::contract::{Cipher, Event, Framing, Key, KeyFormat, Mac, PeerSettings, Station, TapPort};
 use crate::control::events::EventQueue;
 use crate::lan_to_wan::peer_batches::PeerBatcher;
 use crate::plane::DataPlane;
@@ -64,6 +64,8 @@ fn join(plane: &DataPlane, handle: u64, endpoint: &str) {
         endpoint: endpoint.parse().unwrap(),
         receive_peer_id: Some(handle as u32),
         transmit_peer_id: Some(handle as u32),
+        framing: Framing::None,
+        fragment: 0,
         ping: None,
         ping_restart: None,
     };

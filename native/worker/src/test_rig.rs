@@ -16,7 +16,7 @@ use bridged_sys::thread::now;
 use bridged_sys::udp::{Options, UdpSocket};
 use zeroize::Zeroizing;
 
-use crate::contract::{Cipher, Direction, Key, KeyFormat, PeerSettings, TapPort};
+use crate::contract::{Cipher, Direction, Framing, Key, KeyFormat, PeerSettings, TapPort};
 use crate::plane::DataPlane;
 use crate::settings::Settings;
 use crate::shared::Shared;
@@ -60,6 +60,11 @@ impl Rig {
 
     /// A peer with a key in use.
     pub fn join(&self, handle: u64, transmit_peer_id: Option<u32>) -> Far {
+        self.join_framed(handle, transmit_peer_id, Framing::None)
+    }
+
+    /// As `join`, with compression framing.
+    pub fn join_framed(&self, handle: u64, transmit_peer_id: Option<u32>, framing: Framing) -> Far {
         let socket = open();
         let endpoint = socket.local_endpoint().unwrap();
         let settings = PeerSettings {
@@ -68,6 +73,8 @@ impl Rig {
             endpoint: endpoint.into(),
             receive_peer_id: Some(handle as u32),
             transmit_peer_id,
+            framing,
+            fragment: 0,
             ping: None,
             ping_restart: None,
         };

@@ -7,7 +7,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use bridged_worker::{Cipher, DataPlane, Event, Key, KeyFormat, Mac, PeerSettings, Settings, Station, TapPort};
+use bridged_worker::{
+    Cipher, DataPlane, Event, Framing, Key, KeyFormat, Mac, PeerSettings, Settings, Station, TapPort,
+};
 use zeroize::Zeroizing;
 
 const WAIT: Duration = Duration::from_secs(10);
@@ -97,6 +99,8 @@ impl End {
             endpoint: endpoint.into(),
             receive_peer_id: Some(handle as u32),
             transmit_peer_id: Some(handle as u32),
+            framing: Framing::None,
+            fragment: 0,
             ping: None,
             ping_restart: None,
         };

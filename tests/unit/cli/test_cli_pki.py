@@ -191,11 +191,11 @@ def test_init_keeps_the_ca_that_the_daemon_made(bridged):
 
 def test_join_names_file_and_line_of_what_it_refuses(bridged, server):
     _, out, _ = bridged("invite", "site-b", "--state", "state")
-    Path("bad.ovpn").write_text(out.replace("dev tap\n", "dev tap\nfragment 1300\ncomp-lzo\n"))
-    line = 1 + Path("bad.ovpn").read_text().splitlines().index("fragment 1300")
+    Path("bad.ovpn").write_text(out.replace("dev tap\n", "dev tap\nno-replay\nno-iv\n"))
+    line = 1 + Path("bad.ovpn").read_text().splitlines().index("no-replay")
     status, out, errors = bridged("join", "bad.ovpn", "--bridge", "br0", "--state", "far")
     assert status == 2 and out == "" and not Path("far").exists()
-    assert f"bad.ovpn:{line}: fragment: " in errors and f"bad.ovpn:{line + 1}: comp-lzo: " in errors
+    assert f"bad.ovpn:{line}: no-replay: " in errors and f"bad.ovpn:{line + 1}: no-iv: " in errors
 
 
 def test_join_reads_the_files_that_a_profile_names(bridged, server):

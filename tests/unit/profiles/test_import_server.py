@@ -74,6 +74,8 @@ def tunnel(lines="", base="dev tap\n" + BRIDGE):
         ("cipher AES-256-CBC\nauth SHA384\n", "auth", "SHA384"),
         (f"push '{ROUTE}'\n", "push", (ROUTE,)),
         ("", "address_pool.gateway", "10.8.0.4"),
+        ("comp-lzo\n", "compression_framing", "auto"),
+        ("compress lz4-v2\n", "compression_framing", "auto"),
         ('push "dhcp-option DOMAIN "example.net"\n', "push", ('dhcp-option DOMAIN example.net"',)),
         ('push "persist-key"\npush "ping 5"\npush "comp-lzo no"\n', "push", ()),
     ],
@@ -117,7 +119,6 @@ def test_the_protocol_says_where_to_listen(lines, transport, listen):
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("comp-lzo", "framing"),
         ("plugin other.so", "plug-ins are not loaded"),
         ("tls-crypt-v2 server.key", "tls-crypt-v2"),
         ("vlan-tagging", "VLAN"),
@@ -155,7 +156,7 @@ def test_the_report_has_each_line_with_its_verdict():
         (4, "verb", "not needed"),
         (5, "up", "changed"),
         (6, "client-connect", "not needed"),
-        (7, "comp-lzo", "refused"),
+        (7, "comp-lzo", "changed"),
         (8, "ca", "taken"),
         (9, "cert", "taken"),
         (10, "key", "taken"),

@@ -197,7 +197,7 @@ def test_what_an_unused_block_has_refuses_nothing():
     text = (
         connection("remote a 1194 udp")
         + connection("remote b 443 tcp", "http-proxy 192.0.2.8 8080", "frobnicate", "auth-user-pass")
-        + connection("remote c 1194 udp", "fragment 1300")
+        + connection("remote c 1194 udp", "fragment 13")
     )
     profile = read(text, base=NO_REMOTE)
     assert [str(remote) for remote in profile.remotes] == ["a:1194"]
@@ -206,7 +206,7 @@ def test_what_an_unused_block_has_refuses_nothing():
 
 
 def test_a_blocks_refusal_counts_where_nothing_else_can_be_used():
-    (error,) = refusals(connection("remote a", "fragment 1300"), base=NO_REMOTE)
+    (error,) = refusals(connection("remote a", "fragment 13"), base=NO_REMOTE)
     assert (error.line, error.key) == (5, "fragment")
 
 

@@ -10,7 +10,7 @@ import pytest
 from bridged.addresses import Endpoint, MacAddress, Remote
 from bridged.configuration.load import parse
 from bridged.errors import ConfigurationError, ConfigurationErrors
-from bridged.profiles import Trust, parse_profile, render_yaml, to_configuration
+from bridged.profiles import Trust, parse_profile, render_yaml, serialize_tunnel, to_configuration
 from bridged.profiles.directives import IGNORED, NOTED, REFUSED
 from bridged.profiles.mapping import MAPPERS
 from bridged.profiles.table import find_directive
@@ -23,11 +23,7 @@ ROOT = Path(__file__).parents[3]
 def test_client_files_of_the_vectors_are_read_or_refused_for_a_known_reason(folder):
     expected = {
         "a04": "tls-crypt-v2",
-        "a06": "framing is not supported",
         "a07": "forward secrecy",
-        "a10": "compression",
-        "a11": "compression",
-        "a13": "compression",
         "a14": "without `client`",
         "a16": "without `client`",
     }.get(folder.name[:3])
@@ -107,10 +103,10 @@ def test_a_file_beyond_the_bounds_is_refused():
 
 
 def test_all_errors_come_at_once_in_file_order():
-    errors = refusals("fragment 1300\nverb 3\ncomp-lzo yes\nfrobnicate\ntun-mtu huge")
+    errors = refusals("fragment 13\nverb 3\nno-replay\nfrobnicate\ntun-mtu huge")
     assert [(error.line, error.key) for error in errors] == [
         (4, "fragment"),
-        (6, "comp-lzo"),
+        (6, "no-replay"),
         (7, "frobnicate"),
         (8, "tun-mtu"),
     ]
@@ -171,7 +167,7 @@ def test_unknown_directive_is_refused_with_a_suggestion_unless_it_may_be_ignored
 
 
 def test_ignoring_unknown_options_does_not_let_refused_ones_pass():
-    (error,) = refusals("ignore-unknown-option plugin fragment\nplugin /x.so")
+    (error,) = refusals("ignore-unknown-option plugin no-replay\nplugin /x.so")
     assert error.key == "plugin"
 
 
@@ -204,7 +200,7 @@ def test_connection_blocks_are_remotes_of_their_own():
         base="client\ndev tap\n",
     )
     assert [str(remote) for remote in profile.remotes] == ["a:1", "b:2", "c:1194/tcp"]
-    (error,) = refusals("<connection>\nremote a\n\nfragment 1300\n</connection>")
+    (error,) = refusals("<connection>\nremote a\n\nfragment 13\n</connection>")
     assert (error.line, error.key) == (7, "fragment")
 
 
@@ -266,8 +262,48 @@ def test_trust_is_mapped(line, field, value):
 
 
 @pytest.mark.parametrize(
+    ("line", "framing", "is_noted"),
+    [
+        ("comp-lzo", "comp-lzo", True),
+        ("comp-lzo yes", "comp-lzo", True),
+        ("comp-lzo adaptive", "comp-lzo", True),
+        ("comp-lzo no", "comp-lzo", False),
+        ("compress", "stub", False),
+        ("compress stub", "stub", False),
+        ("compress lz4", "stub", True),
+        ("compress lzo", "comp-lzo", True),
+        ("compress lz4-v2", "stub-v2", True),
+        ("compress stub-v2", "stub-v2", False),
+        ("compress migrate", None, False),
+    ],
+)
+def test_compression_becomes_its_framing_which_an_export_writes_back(line, framing, is_noted):
+    profile = read(line)
+    assert profile.compression_framing == framing
+    assert configured(profile).compression_framing == (framing or "auto")
+    assert any(notice.line == 4 for notice in profile.notices) == is_noted
+    exported = [one for one in serialize_tunnel(profile, "x").splitlines() if one.startswith("comp")]
+    assert read("\n".join(exported)).compression_framing == framing
+
+
+@pytest.mark.parametrize(
+    ("line", "size"), [("fragment 1300", 1300), ("fragment 1300 mtu", 1272), ("fragment 0", None)]
+)
+def test_fragment_keeps_its_meaning_and_is_written_back(line, size):
+    profile = read(line)
+    assert profile.fragment == size and configured(profile).fragment == (size or 0)
+    exported = [one for one in serialize_tunnel(profile, "x").splitlines() if one.startswith("fragment")]
+    assert exported == ([f"fragment {size}"] if size else [])
+
+
+@pytest.mark.parametrize(
     "line",
     [
+        "fragment 100",
+        "fragment 1300 fixed",
+        "mtu-dynamic 1300",
+        "compress zstd",
+        "comp-lzo maybe",
         "verify-x509-name hub nonsense",
         "remote-cert-tls both",
         "remote-cert-eku 1.2.3",

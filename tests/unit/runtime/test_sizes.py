@@ -16,21 +16,30 @@ from bridged.runtime.tunnels.mss import TcpSizes, mss_limit, sizes_by_remote
 
 
 @pytest.mark.parametrize(
-    ("mss", "fits_path", "limit"),
+    ("mss", "fits_path", "framing", "limit"),
     [
-        ("auto", False, 1500 - 48 - 24 - 14 - 40),
-        ("auto", True, 0),
-        ("off", False, 0),
-        ("off", True, 0),
-        (1300, False, 1300),
-        (1300, True, 1300),
+        ("auto", False, "none", 1500 - 48 - 24 - 14 - 40),
+        ("auto", False, "comp-lzo", 1500 - 48 - 24 - 1 - 14 - 40),
+        ("auto", False, "stub-v2", 1500 - 48 - 24 - 2 - 14 - 40),
+        ("auto", False, "auto", 1500 - 48 - 24 - 2 - 14 - 40),
+        ("auto", True, "auto", 0),
+        ("off", False, "auto", 0),
+        ("off", True, "auto", 0),
+        (1300, False, "auto", 1300),
+        (1300, True, "auto", 1300),
     ],
 )
 def test_one_limit_holds_for_all_peers_unless_off_or_where_the_data_plane_knows_each_path(
-    mss: Any, fits_path: bool, limit: int
+    mss: Any, fits_path: bool, framing: str, limit: int
 ) -> None:
-    tunnel: Any = SimpleNamespace(mss=mss, wan_mtu=1500)
+    tunnel: Any = SimpleNamespace(mss=mss, wan_mtu=1500, compression_framing=framing, fragment=0)
     assert mss_limit(tunnel, fits_path=fits_path) == limit
+
+
+@pytest.mark.parametrize(("fragment", "packet"), [(1000, 1000), (1452, 1452), (1500, 1452)])
+def test_a_full_segment_needs_no_second_packet_where_frames_are_cut(fragment: int, packet: int) -> None:
+    tunnel: Any = SimpleNamespace(mss="auto", wan_mtu=1500, compression_framing="none", fragment=fragment)
+    assert mss_limit(tunnel) == packet - 24 - 4 - 14 - 40
 
 
 def test_a_server_with_sizes_of_its_own_has_them_and_the_others_the_tunnel_s() -> None:
@@ -44,7 +53,7 @@ def test_a_server_with_sizes_of_its_own_has_them_and_the_others_the_tunnel_s() -
         }
     )
     found = sizes_by_remote(tunnel, fits_path=False)
-    limit = 1492 - 48 - 24 - 14 - 40
+    limit = 1492 - 48 - 24 - 2 - 14 - 40
     assert found == {
         Remote.parse("a", 1194): TcpSizes(1492, limit),
         Remote.parse("b:1195/udp4"): TcpSizes(1328, limit - 164),

@@ -18,6 +18,7 @@ from bridged.dataplane.contract import (
     EVENT_QUEUE_EVENTS,
     OCC_WAITING,
     DataplaneEvent,
+    FramingRefused,
     KeyNearLimit,
     OccReceived,
     PeerExpired,
@@ -160,7 +161,7 @@ class EventQueue:
 
 def _state_of(event: DataplaneEvent) -> EventState | None:
     match event:
-        case PeerFloated(handle) | PeerExpired(handle) | SessionUnknown(handle):
+        case PeerFloated(handle) | PeerExpired(handle) | SessionUnknown(handle) | FramingRefused(handle):
             return EventState(type(event), handle)
         case KeyNearLimit(handle, key_id):
             return EventState(KeyNearLimit, handle, key_id)

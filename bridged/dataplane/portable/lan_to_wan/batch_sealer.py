@@ -5,7 +5,9 @@ Source: docs/protocol/data.md#2-1 and #3.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Final
 
 from bridged.dataplane.contract import KeyNearLimit
@@ -57,7 +59,12 @@ class BatchSealer:
         """`send` for one frame of DSCP 0; False, and nothing is done, if key or path need a look first."""
         slot = peer.sealing
         path = peer.path
-        if slot is None or path.carrier.is_stream or (packet := slot.seal_one(frame)) is None:
+        if (
+            slot is None
+            or not peer.is_plain
+            or path.carrier.is_stream
+            or (packet := slot.seal_one(frame)) is None
+        ):
             return False
         peer.sent_at = now
         traffic = peer.traffic
@@ -81,20 +88,25 @@ class BatchSealer:
         return frames[:count]
 
     def _seal_and_send(self, peer: Peer, slot: KeySlot, payloads: Sequence[bytes], now: float) -> int:
-        """How many were sealed; for the others there were no packet ids left."""
-        packets = slot.seal(payloads)
+        """Pack, seal and send; how many were sealed. For the others there were no packet ids left."""
+        packed = None if peer.is_plain else [peer.packed(payload, slot) for payload in payloads]
+        packets = slot.seal(payloads if packed is None else [part for parts in packed for part in parts])
         if not packets:
             return 0
         path = peer.path
+        ends = range(1, len(packets) + 1) if packed is None else list(accumulate(map(len, packed)))
+        sealed = bisect_right(ends, len(packets))
         if self._dscp_of is None:
             path.carrier.send(packets, path, now)
         else:
-            at = 0
-            for octet, count in stretches(payloads[: len(packets)], self._dscp_of):
-                path.carrier.send(packets[at : at + count], path, now, octet)
-                at += count
+            first = at = 0
+            for octet, count in stretches(payloads[:sealed], self._dscp_of):
+                first += count
+                end = ends[first - 1]
+                path.carrier.send(packets[at:end], path, now, octet)
+                at = end
         peer.sent_at = now
         near = peer.near_limit(slot)
         if near is not None:
             self._tell(near)
-        return len(packets)
+        return sealed

@@ -13,7 +13,7 @@ from bridged.dataplane.portable.tables.keys import NEVER, Drop, KeySlot
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.keys.key_derivation import DataKey
 from bridged.protocol.packets.cbc_packet import BLOCK, CbcHmac, open_cbc, seal_cbc
-from bridged.protocol.packets.data_packet import MAX_DATA_PACKET_ID
+from bridged.protocol.packets.data_packet import MAX_DATA_PACKET_ID, PACKET_ID_LENGTH
 
 
 class CbcSlot(KeySlot):
@@ -25,6 +25,11 @@ class CbcSlot(KeySlot):
         assert key.digest is not None
         self._seal: CbcHmac | None = CbcHmac(key.send_key, key.digest, key.send_hmac)
         self._open: CbcHmac | None = CbcHmac(key.receive_key, key.digest, key.receive_hmac)
+
+    def payload_room(self, packet: int) -> int:
+        assert self._seal is not None
+        blocks = (packet - len(self.header) - self._seal.mac_length - BLOCK) // BLOCK
+        return blocks * BLOCK - PACKET_ID_LENGTH - 1
 
     def close(self) -> None:
         self._key.zeroise()

@@ -10,13 +10,19 @@ from collections.abc import Sequence
 from typing import Final
 
 from bridged.dataplane.portable.tables.key_use import AES_GCM_RENEGOTIATE
-from bridged.dataplane.portable.tables.keys import LEAST_FRAME_OCTETS, NEVER, Drop, KeySlot
+from bridged.dataplane.portable.tables.keys import NEVER, Drop, KeySlot
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.keys.epoch_keys import FUTURE_EPOCHS, LAST_EPOCH, RENEGOTIATE_EPOCH, EpochKey
 from bridged.protocol.keys.key_derivation import DataKey
 from bridged.protocol.keys.replay import ReplayWindow
-from bridged.protocol.packets.data_packet import RENEGOTIATE_PACKET_ID, make_aead
-from bridged.protocol.packets.epoch_packet import MAX_COUNTER, open_epoch, parse_epoch, seal_epoch
+from bridged.protocol.packets.data_packet import RENEGOTIATE_PACKET_ID, TAG_LENGTH, make_aead
+from bridged.protocol.packets.epoch_packet import (
+    IDENTITY_LENGTH,
+    MAX_COUNTER,
+    open_epoch,
+    parse_epoch,
+    seal_epoch,
+)
 
 COUNTER_END: Final = MAX_COUNTER - (1 << 20)
 """The next epoch begins from this counter on."""
@@ -68,6 +74,9 @@ class EpochSlot(KeySlot):
         """As a share of all epochs; from RENEGOTIATE_EPOCH on RENEGOTIATE_PACKET_ID."""
         received = self._now.key.epoch if self._now is not None else 0
         return max(self.sending.epoch, received) * (RENEGOTIATE_PACKET_ID // RENEGOTIATE_EPOCH)
+
+    def payload_room(self, packet: int) -> int:
+        return packet - len(self.header) - IDENTITY_LENGTH - TAG_LENGTH
 
     def close(self) -> None:
         self._key.zeroise()
@@ -152,7 +161,7 @@ class EpochSlot(KeySlot):
         self.use.note_order(counter, epoch.window.highest)
         epoch.window.accept(counter)
         self.accepted += 1
-        if len(payload) < LEAST_FRAME_OCTETS:
+        if len(payload) < self.least_payload:
             drop("short_frame")
         else:
             payloads.append(payload)

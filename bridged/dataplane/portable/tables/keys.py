@@ -53,6 +53,7 @@ class KeySlot:
         "following",
         "header",
         "known_as",
+        "least_payload",
         "next_id",
         "open_iv",
         "seal_iv",
@@ -76,6 +77,8 @@ class KeySlot:
         """Packet headers under which the table of peers finds this slot."""
         self.accepted = 0
         """Packets of the last `open` that were authentic and new, including short ones."""
+        self.least_payload = LEAST_FRAME_OCTETS
+        """Bytes of the shortest payload that `open` returns."""
 
     def _make_ciphers(self, key: DataKey) -> None:
         """Prepare what seals and opens."""
@@ -90,6 +93,10 @@ class KeySlot:
     def highest_packet_id(self) -> int:
         """Of both directions."""
         return max(self.next_id - 1, self.awaited - 1)
+
+    def payload_room(self, packet: int) -> int:
+        """Bytes of the largest payload in a packet of at most so many."""
+        return packet - len(self.header) - OVERHEAD_V1 + 1
 
     def limit_reached(self) -> LimitTrigger | None:
         """Why the key should be replaced; reported once, else None."""
@@ -188,7 +195,7 @@ class KeySlot:
         # DATA_V1 leaves its first byte unauthenticated.
         begin, at, body = (0, 4, OVERHEAD_V2) if is_v2 else (1, 1, OVERHEAD_V1)
         tag_at = at + 4
-        least = body + LEAST_FRAME_OCTETS
+        least = body + self.least_payload
         iv = self.open_iv
         decrypt = self.decrypt
         self._settle()
@@ -240,7 +247,7 @@ class KeySlot:
         self.use.note_order(number, self.window.highest)
         self.window.accept(number)
         self.accepted += 1
-        if len(payload) < LEAST_FRAME_OCTETS:
+        if len(payload) < self.least_payload:
             self.use.octets_received += len(payload)
             drop("short_frame")
         else:

@@ -18,6 +18,8 @@ from bridged.dataplane.portable.transport.seam import Path, PeerAddress
 from bridged.endings import take_every_step
 from bridged.errors import DataplaneError
 from bridged.protocol.packets.data_packet import serialize_data_header
+from bridged.protocol.packets.fragments import HEADER_OCTETS, Reassembly, cut
+from bridged.protocol.packets.framing import UNWRAPPERS, WRAPPERS
 from bridged.units import KeyId, PeerHandle, WirePeerId
 
 IDS_REMEMBERED: Final = 64
@@ -29,20 +31,27 @@ class Peer:
 
     `has_sealed`: there has been a key in use; before that the peer does not exist for senders. `sent_at` and
     `started_at` start the timers `ping` and `ping_restart`; `seen_at` is when the newest authenticated packet
-    came (None: never). All are monotonic seconds.
+    came (None: never). All are monotonic seconds. `wrap` and `unwrap` put on and take off compression framing
+    (None: there is none); `is_framing_told`: `FramingRefused` was reported. `fragment`: bytes of the largest
+    packet (0: payloads are neither cut nor joined); `reassembly` joins parts.
     """
 
     __slots__ = (
         "early",
         "endpoint",
         "expired",
+        "fragment",
+        "fragment_sequence",
         "handle",
         "has_sealed",
+        "is_framing_told",
+        "is_plain",
         "name",
         "occ",
         "path",
         "ping",
         "ping_restart",
+        "reassembly",
         "receive_peer_id",
         "sealing",
         "seen_at",
@@ -51,7 +60,9 @@ class Peer:
         "started_at",
         "traffic",
         "transmit_peer_id",
+        "unwrap",
         "verdicts",
+        "wrap",
     )
 
     def __init__(self, settings: PeerSettings, path: Path, now: float) -> None:
@@ -60,6 +71,14 @@ class Peer:
         self.endpoint = settings.endpoint
         self.receive_peer_id = settings.receive_peer_id
         self.transmit_peer_id = settings.transmit_peer_id
+        self.wrap = WRAPPERS.get(settings.framing)
+        self.unwrap = UNWRAPPERS.get(settings.framing)
+        self.is_framing_told = False
+        self.fragment = settings.fragment
+        self.fragment_sequence = int(now * 1000) & 255
+        self.reassembly = Reassembly() if settings.fragment else None
+        self.is_plain = self.unwrap is None and self.reassembly is None
+        """Nothing stands around its frames inside of a packet."""
         self.ping = settings.ping
         self.ping_restart = settings.ping_restart
         self.path = path
@@ -75,6 +94,14 @@ class Peer:
         self.expired = False
         self.occ = Allowance(OCC_BURST, OCC_PER_SECOND)
         self.early = EarlyPackets()
+
+    def packed(self, frame: bytes, slot: KeySlot) -> list[bytes]:
+        """A frame, ping or OCC message as the payloads of packets under this key."""
+        payload = self.wrap(frame) if self.wrap else frame
+        if not self.fragment:
+            return [payload]
+        self.fragment_sequence = self.fragment_sequence + 1 & 255
+        return cut(payload, slot.payload_room(self.fragment) - HEADER_OCTETS, self.fragment_sequence)
 
     def near_limit(self, slot: KeySlot) -> KeyNearLimit | None:
         """The event that says that one of its keys should be replaced; it comes once for each key."""
@@ -151,6 +178,9 @@ class PeerTable:
         """Add a key. One of the same key id is closed and no longer used for sealing."""
         self.drop_key(peer, slot.key_id)
         slot.address_to(peer.transmit_peer_id)
+        if peer.reassembly is not None:
+            # The last part of a payload may be short.
+            slot.least_payload = 1
         peer.slots[slot.key_id] = slot
         self._index_slot(peer, slot)
 

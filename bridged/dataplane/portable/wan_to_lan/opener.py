@@ -5,16 +5,18 @@ Source: docs/protocol/data.md#2-1, #3, #5-1 and #5-2. Called with the loop's gat
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
-from bridged.dataplane.contract import KeyNearLimit, OccReceived, PeerFloated
+from bridged.dataplane.contract import FramingRefused, KeyNearLimit, OccReceived, PeerFloated
 from bridged.dataplane.portable.control.counters import DropCounter
 from bridged.dataplane.portable.headers.runs import runs_of
 from bridged.dataplane.portable.policy.from_peer import FromPeer
-from bridged.dataplane.portable.tables.keys import KeySlot
+from bridged.dataplane.portable.tables.keys import LEAST_FRAME_OCTETS, KeySlot
 from bridged.dataplane.portable.tables.peers import Peer, PeerTable
 from bridged.dataplane.portable.transport.seam import Path, Received
 from bridged.dataplane.portable.wan_to_lan.deliver import Delivery
+from bridged.protocol.packets.fragments import FragmentError
+from bridged.protocol.packets.framing import UnframedError
 from bridged.protocol.packets.occ import MAGIC_ADDRESSES, PING, is_occ
 from bridged.socket_addresses import to_endpoint
 
@@ -28,7 +30,7 @@ class Opener:
         policy: FromPeer,
         delivery: Delivery,
         drops: DropCounter,
-        tell: Callable[[PeerFloated | OccReceived | KeyNearLimit], None],
+        tell: Callable[[PeerFloated | OccReceived | KeyNearLimit | FramingRefused], None],
     ) -> None:
         self._table = table
         self._policy = policy
@@ -57,6 +59,8 @@ class Opener:
         if is_v2:
             self._table.remember(packets[0][:4], peer, slot)
         peer.seen_at = now
+        if not peer.is_plain:
+            payloads = list(self._unpacked(peer, payloads, now))
         if payloads:
             self.forward(peer, payloads, now)
         return True
@@ -88,6 +92,34 @@ class Opener:
         if endpoint != previous:
             self._tell(PeerFloated(peer.handle, endpoint, previous))
         return True
+
+    def _unpacked(self, peer: Peer, payloads: Iterable[bytes], now: float) -> Iterator[bytes]:
+        """What is inside of payloads, joined where the peer cut it; the rest is counted as dropped."""
+        reassembly = peer.reassembly
+        for payload in payloads:
+            reason = "short_frame"
+            try:
+                inner: bytes | None = payload
+                if reassembly is not None:
+                    inner = reassembly.take(payload, now)
+                if inner is None:
+                    continue
+                if peer.unwrap is not None:
+                    inner = peer.unwrap(inner)
+                if len(inner) >= LEAST_FRAME_OCTETS:
+                    yield inner
+                    continue
+            except FragmentError:
+                reason = "bad_fragment"
+            except UnframedError as error:
+                reason = "compressed" if error.is_compressed else "bad_framing"
+                if not peer.is_framing_told:
+                    peer.is_framing_told = True
+                    self._tell(FramingRefused(peer.handle, error.is_compressed))
+            self._drops.count("receive", reason, 1, peer.traffic.drops)
+        if reassembly is not None and reassembly.lost:
+            self._drops.count("receive", "fragment_incomplete", reassembly.lost, peer.traffic.drops)
+            reassembly.lost = 0
 
     def _without_housekeeping(self, peer: Peer, payloads: list[bytes], now: float) -> list[bytes]:
         """The frames among the payloads; pings end here, and OCC messages go to the control plane."""

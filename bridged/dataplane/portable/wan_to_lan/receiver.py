@@ -90,7 +90,12 @@ class Receiver:
         if known is not None:
             peer, slot = known
             path = peer.path
-            if source == path.address and pinned_source == path.pinned_source and len(packet) == size:
+            if (
+                source == path.address
+                and pinned_source == path.pinned_source
+                and len(packet) == size
+                and peer.is_plain
+            ):
                 frame = slot.open_next(packet)
                 if frame is not None:
                     peer.seen_at = now

@@ -62,6 +62,13 @@ pub enum Event {
         /// The peer that it came from.
         handle: PeerHandle,
     },
+    /// A payload of this peer is not framed as agreed; reported once.
+    FramingRefused {
+        /// Which peer.
+        handle: PeerHandle,
+        /// The payload is compressed.
+        is_compressed: bool,
+    },
     /// Nothing authenticated was received for `ping_restart`; reported once.
     PeerExpired {
         /// Which peer.

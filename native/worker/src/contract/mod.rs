@@ -13,6 +13,7 @@ mod tap;
 
 pub use bridged_core::coalesce::CoalesceRules;
 pub use bridged_core::fdb::{Station, StationEvent, StationEvents};
+pub use bridged_core::framing::Framing;
 pub use bridged_core::headers::Mac;
 pub use bridged_core::limits::LimitTrigger;
 pub use bridged_core::priority::Priority;

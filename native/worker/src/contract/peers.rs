@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::contract::endpoint::Endpoint;
 
+use bridged_core::framing::Framing;
+
 /// Names one peer of one data plane; chosen by the control plane, never reused in a process.
 pub type PeerHandle = u64;
 
@@ -42,6 +44,10 @@ pub struct PeerSettings {
     pub receive_peer_id: Option<u32>,
     /// What we write into DATA_V2; None: send DATA_V1.
     pub transmit_peer_id: Option<u32>,
+    /// How payloads are framed, both ways.
+    pub framing: Framing,
+    /// Bytes of the largest packet; payloads that need more are cut, and joined at the far end. 0: neither.
+    pub fragment: usize,
     /// Seconds without sending after which to send a ping.
     pub ping: Option<f64>,
     /// Seconds without an authenticated packet after which to report `PeerExpired`.

@@ -24,6 +24,7 @@ enum State {
     Floated(PeerHandle),
     Expired(PeerHandle),
     Unknown(PeerHandle),
+    Framing(PeerHandle),
     NearLimit(PeerHandle, u8),
     StreamClosed(Endpoint),
     TapFailed,
@@ -35,6 +36,7 @@ impl State {
             Event::PeerFloated { handle, .. } => Some(State::Floated(handle)),
             Event::PeerExpired { handle } => Some(State::Expired(handle)),
             Event::SessionUnknown { handle } => Some(State::Unknown(handle)),
+            Event::FramingRefused { handle, .. } => Some(State::Framing(handle)),
             Event::KeyNearLimit { handle, key_id, .. } => Some(State::NearLimit(handle, key_id)),
             Event::StreamClosed { endpoint, .. } => Some(State::StreamClosed(endpoint)),
             Event::TapFailed { .. } => Some(State::TapFailed),
@@ -44,9 +46,11 @@ impl State {
 
     fn peer(self) -> Option<PeerHandle> {
         match self {
-            State::Floated(handle) | State::Expired(handle) | State::Unknown(handle) | State::NearLimit(handle, _) => {
-                Some(handle)
-            }
+            State::Floated(handle)
+            | State::Expired(handle)
+            | State::Unknown(handle)
+            | State::Framing(handle)
+            | State::NearLimit(handle, _) => Some(handle),
             State::StreamClosed(_) | State::TapFailed => None,
         }
     }

@@ -34,6 +34,14 @@ pub enum Reason {
     ShortFrame,
     /// A frame larger than the TAP's MTU.
     LongFrame,
+    /// The peer compressed the frame.
+    Compressed,
+    /// The payload is not framed as both ends agreed.
+    BadFraming,
+    /// A part of a frame that fits no frame.
+    BadFragment,
+    /// Parts of a frame did not come, or too many wait.
+    FragmentIncomplete,
     /// An OCC message that is too long.
     OccLength,
     /// One of our own frames came back from the LAN.
@@ -94,6 +102,10 @@ impl Reason {
         Reason::BadLength,
         Reason::ShortFrame,
         Reason::LongFrame,
+        Reason::Compressed,
+        Reason::BadFraming,
+        Reason::BadFragment,
+        Reason::FragmentIncomplete,
         Reason::OccLength,
         Reason::LoopGuard,
         Reason::MacLimit,
@@ -134,6 +146,10 @@ impl Reason {
             Reason::BadLength => "bad_length",
             Reason::ShortFrame => "short_frame",
             Reason::LongFrame => "long_frame",
+            Reason::Compressed => "compressed",
+            Reason::BadFraming => "bad_framing",
+            Reason::BadFragment => "bad_fragment",
+            Reason::FragmentIncomplete => "fragment_incomplete",
             Reason::OccLength => "occ_length",
             Reason::LoopGuard => "loop_guard",
             Reason::MacLimit => "mac_limit",
@@ -177,6 +193,10 @@ impl Reason {
             "bad_length" => Some(Reason::BadLength),
             "short_frame" => Some(Reason::ShortFrame),
             "long_frame" => Some(Reason::LongFrame),
+            "compressed" => Some(Reason::Compressed),
+            "bad_framing" => Some(Reason::BadFraming),
+            "bad_fragment" => Some(Reason::BadFragment),
+            "fragment_incomplete" => Some(Reason::FragmentIncomplete),
             "occ_length" => Some(Reason::OccLength),
             "loop_guard" => Some(Reason::LoopGuard),
             "mac_limit" => Some(Reason::MacLimit),

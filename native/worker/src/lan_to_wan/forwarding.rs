@@ -203,9 +203,9 @@ fn place_cut<T: Transport>(
 /// Bytes of the largest frame that crosses the peer's path in one piece; `usize::MAX`: not known.
 #[inline]
 pub fn fit_of<T: Transport>(peer: &Peer<T>) -> usize {
-    match peer.path.load().fitting() {
-        usize::MAX => usize::MAX,
-        fitting => peer.layout().fit(fitting),
+    match (peer.path.load().fitting(), peer.fragment) {
+        (usize::MAX, 0) => usize::MAX,
+        (fitting, _) => peer.fit(fitting),
     }
 }
 

@@ -26,13 +26,13 @@ fn received(lengths: &[usize]) -> (Vec<u8>, Vec<usize>) {
 
 /// Send frames of these lengths to one peer as a relay does; what arrives.
 fn relayed(rig: &Rig, far: &mut Far, lengths: &[usize]) -> Vec<Run> {
-    let (octets, starts) = received(lengths);
+    let (mut octets, starts) = received(lengths);
     let mut batcher = PeerBatcher::new(CELL);
     for (start, length) in starts.iter().zip(lengths) {
         assert!(batcher.has_room(*length));
         batcher.place_from(&far.peer, UNICAST, *start, *length);
     }
-    batcher.flush_from(&octets, &rig.context(&rig.link()));
+    batcher.flush_from(&mut octets, &rig.context(&rig.link()));
     assert_eq!(batcher.octets(), 0);
     far.runs()
 }
@@ -50,13 +50,13 @@ fn sends(rig: &Rig) -> (u64, u64) {
 fn frames_for_peers_that_alternate_are_one_run_for_each_in_order() {
     let rig = Rig::new(|_| {});
     let mut fars: Vec<Far> = (1..=3).map(|handle| rig.join(handle, Some(handle as u32))).collect();
-    let (octets, starts) = received(&[300; 60]);
+    let (mut octets, starts) = received(&[300; 60]);
     let untouched = octets.clone();
     let mut batcher = PeerBatcher::new(CELL);
     for (number, start) in starts.iter().enumerate() {
         batcher.place_from(&fars[number % 3].peer, UNICAST, *start, 300);
     }
-    batcher.flush_from(&octets, &rig.context(&rig.link()));
+    batcher.flush_from(&mut octets, &rig.context(&rig.link()));
     assert_eq!(octets, untouched);
     for (first, far) in fars.iter_mut().enumerate() {
         let runs = far.runs();
@@ -150,7 +150,7 @@ fn frames_of_every_kind_and_place_keep_their_order_to_one_peer() {
         let (mut far, mut other) = (rig.join(1, peer_id), rig.join(2, Some(2)));
         let peers = rig.shared().peers.table.load().peers.clone();
         let link = rig.link();
-        let (octets, starts) = received(&[200; 40]);
+        let (mut octets, starts) = received(&[200; 40]);
         let mut batcher = PeerBatcher::new(CELL);
         let mut flooded = Vec::new();
         for (number, start) in starts.iter().enumerate() {
@@ -173,7 +173,7 @@ fn frames_of_every_kind_and_place_keep_their_order_to_one_peer() {
                 }
             }
         }
-        batcher.flush_from(&octets, &rig.context(&link));
+        batcher.flush_from(&mut octets, &rig.context(&link));
         let wanted: Vec<Vec<u8>> = (0..40).map(|number| frame(number, 200)).collect();
         assert_eq!(far.take(), wanted);
         assert_eq!(other.take(), flooded);
@@ -185,7 +185,7 @@ fn frames_of_every_kind_and_place_keep_their_order_to_one_peer() {
 fn who_is_removed_or_has_no_key_loses_only_its_own_frames() {
     let rig = Rig::new(|_| {});
     let mut fars: Vec<Far> = (1..=4).map(|handle| rig.join(handle, Some(handle as u32))).collect();
-    let (octets, starts) = received(&[100; 40]);
+    let (mut octets, starts) = received(&[100; 40]);
     let mut batcher = PeerBatcher::new(CELL);
     for (number, start) in starts.iter().enumerate() {
         batcher.place_from(&fars[number % 4].peer, UNICAST, *start, 100);
@@ -193,7 +193,7 @@ fn who_is_removed_or_has_no_key_loses_only_its_own_frames() {
     let removed = &fars[1];
     rig.plane.remove_peer(removed.handle).unwrap();
     rig.plane.remove_key(fars[2].handle, 0);
-    batcher.flush_from(&octets, &rig.context(&rig.link()));
+    batcher.flush_from(&mut octets, &rig.context(&rig.link()));
     for (first, far) in fars.iter_mut().enumerate() {
         let wanted: Vec<Vec<u8>> = (0..10).map(|turn| frame(first + 4 * turn, 100)).collect();
         let wanted = if matches!(first, 1 | 2) { Vec::new() } else { wanted };
@@ -209,12 +209,12 @@ fn when_packet_ids_run_out_the_rest_is_counted() {
     let (mut far, mut other) = (rig.join(1, Some(1)), rig.join(2, Some(2)));
     let next = u64::from(bridged_core::limits::MAX_PACKET_ID) - 6;
     far.peer.sealing.load().as_ref().unwrap().set_next_id(next);
-    let (octets, starts) = received(&[100; 20]);
+    let (mut octets, starts) = received(&[100; 20]);
     let mut batcher = PeerBatcher::new(CELL);
     for (number, start) in starts.iter().enumerate() {
         batcher.place_from([&far.peer, &other.peer][number % 2], UNICAST, *start, 100);
     }
-    batcher.flush_from(&octets, &rig.context(&rig.link()));
+    batcher.flush_from(&mut octets, &rig.context(&rig.link()));
     assert_eq!((far.take().len(), other.take().len()), (7, 10));
     assert_eq!(rig.lost("key_expired"), 3);
 }
@@ -290,13 +290,13 @@ fn what_the_kernel_refused_as_a_run_goes_singly_for_a_while() {
     let path = far.peer.path.load_full();
     path.udp().unwrap().segment_limit.store(200, std::sync::atomic::Ordering::Relaxed);
     path.udp().unwrap().retry_at.store(now() + bridged_core::SECOND, std::sync::atomic::Ordering::Relaxed);
-    let (octets, starts) = received(&[100, 100, 300, 300, 300, 176]);
+    let (mut octets, starts) = received(&[100, 100, 300, 300, 300, 176]);
     let mut batcher = PeerBatcher::new(CELL);
     for later in [0, 2 * bridged_core::SECOND] {
         for (number, start) in starts.iter().enumerate() {
             batcher.place_from(&far.peer, UNICAST, *start, [100, 100, 300, 300, 300, 176][number]);
         }
-        batcher.flush_from(&octets, &SendContext { now: now() + later, ..rig.context(&rig.link()) });
+        batcher.flush_from(&mut octets, &SendContext { now: now() + later, ..rig.context(&rig.link()) });
         let wanted: &[(usize, usize)] =
             if later == 0 { &[(124, 2), (324, 1), (324, 1), (324, 1), (200, 1)] } else { &[(124, 2), (324, 4)] };
         assert_eq!(shape(&far.runs()), wanted);
@@ -314,12 +314,12 @@ fn the_first_run_that_is_refused_is_the_only_one_that_is_tried() {
         libc::setsockopt(rig.socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NO_CHECK, at, 4)
     };
     assert_eq!(result, 0);
-    let (octets, starts) = received(&[300; 200]);
+    let (mut octets, starts) = received(&[300; 200]);
     let mut batcher = PeerBatcher::new(CELL);
     for (number, start) in starts.iter().enumerate() {
         batcher.place_from([&far.peer, &other.peer][usize::from(number % 4 == 3)], UNICAST, *start, 300);
     }
-    batcher.flush_from(&octets, &rig.context(&rig.link()));
+    batcher.flush_from(&mut octets, &rig.context(&rig.link()));
     let wanted = |is_other: bool| -> Vec<Vec<u8>> {
         (0..200).filter(|number| (number % 4 == 3) == is_other).map(|number| frame(number, 300)).collect()
     };
@@ -340,6 +340,8 @@ fn the_batcher_is_full_when_too_many_peers_wait() {
         endpoint: far.socket.local_endpoint().unwrap().into(),
         receive_peer_id: Some(handle as u32),
         transmit_peer_id: Some(1),
+        framing: Framing::None,
+        fragment: 0,
         ping: None,
         ping_restart: None,
     };
@@ -368,12 +370,12 @@ fn a_local_address_that_has_gone_costs_no_packet_and_no_other_peer_its_own() {
     for (far, pin) in fars.iter().zip([gone, here]) {
         far.peer.path.store(Arc::new(MixedPath::Udp(far.peer.path.load().udp().unwrap().pinned(pin))));
     }
-    let (octets, starts) = received(&[100, 100, 200, 200, 300, 300]);
+    let (mut octets, starts) = received(&[100, 100, 200, 200, 300, 300]);
     let mut batcher = PeerBatcher::new(CELL);
     for (number, start) in starts.iter().enumerate() {
         batcher.place_from(&fars[number % 2].peer, UNICAST, *start, 100 + number / 2 * 100);
     }
-    batcher.flush_from(&octets, &rig.context(&rig.link()));
+    batcher.flush_from(&mut octets, &rig.context(&rig.link()));
     for (first, far) in fars.iter_mut().enumerate() {
         let wanted: Vec<Vec<u8>> = (0..3).map(|turn| frame(first + 2 * turn, 100 + turn * 100)).collect();
         assert_eq!(far.take(), wanted);
@@ -414,18 +416,18 @@ fn who_waits_for_a_turn_holds_none_and_has_sent_what_it_had() {
 fn frames_from_elsewhere_fill_the_buffer_as_well() {
     let rig = Rig::new(|_| {});
     let mut far = rig.join(1, Some(1));
-    let (octets, starts) = received(&[1448; 400]);
+    let (mut octets, starts) = received(&[1448; 400]);
     let mut batcher = PeerBatcher::new(CELL);
     let (mut flushed, mut arrived) = (0, Vec::new());
     for start in starts {
         if !batcher.has_room(1448) {
-            batcher.flush_from(&octets, &rig.context(&rig.link()));
+            batcher.flush_from(&mut octets, &rig.context(&rig.link()));
             flushed += 1;
             arrived.extend(far.take());
         }
         batcher.place_from(&far.peer, UNICAST, start, 1448);
     }
-    batcher.flush_from(&octets, &rig.context(&rig.link()));
+    batcher.flush_from(&mut octets, &rig.context(&rig.link()));
     arrived.extend(far.take());
     let wanted: Vec<Vec<u8>> = (0..400).map(|number| frame(number, 1448)).collect();
     assert_eq!((arrived, flushed), (wanted, 400 * 1472 / ARENA_OCTETS));

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use bridged_core::fragment::FRAGMENT_HEADER;
+use bridged_core::framing::Framing;
 use bridged_core::layout::Layout;
 use bridged_core::stats::FrameKind;
 
@@ -30,6 +32,56 @@ pub enum Place {
     Outside,
 }
 
+/// How a peer's frames are packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Its id on the wire.
+    pub peer_id: Option<u32>,
+    /// How much room its packets get around a payload.
+    pub layout: Layout,
+    /// How a frame becomes a payload.
+    pub framing: Framing,
+    /// Bytes of the largest packet: larger payloads are cut. 0: none are.
+    pub fragment: usize,
+}
+
+impl Shape {
+    fn of<T: Transport>(peer: &Peer<T>) -> Shape {
+        Shape { peer_id: peer.header(0).peer_id, layout: peer.layout(), framing: peer.framing, fragment: peer.fragment }
+    }
+
+    /// Bytes in front of a frame.
+    #[inline]
+    pub fn front(&self) -> usize {
+        self.layout.front + self.header() + self.framing.front()
+    }
+
+    /// Bytes of the header that says whether a payload was cut.
+    #[inline]
+    pub fn header(&self) -> usize {
+        if self.fragment > 0 {
+            FRAGMENT_HEADER
+        } else {
+            0
+        }
+    }
+
+    /// The most bytes of a framed frame in one packet.
+    #[inline]
+    pub fn most(&self) -> usize {
+        match self.fragment {
+            0 => usize::MAX,
+            most => self.layout.fit(most).saturating_sub(FRAGMENT_HEADER),
+        }
+    }
+
+    /// Bytes of the packet for a frame that is not cut, at most.
+    #[inline]
+    pub fn sealed_most(&self, frame: usize) -> usize {
+        self.layout.sealed(frame + self.framing.most() + self.header())
+    }
+}
+
 /// A waiting frame.
 #[derive(Debug, Clone, Copy)]
 pub struct PendingFrame {
@@ -39,8 +91,10 @@ pub struct PendingFrame {
     pub kind: Option<FrameKind>,
     /// Offset of the frame; with `Place::Here`, of the room for its header.
     pub at: usize,
-    /// Bytes of the frame.
+    /// Bytes of the frame; with `Place::Here`, of the payload: what stands around the frame is part of it.
     pub length: usize,
+    /// Bytes of the frame, for the counters.
+    pub frame: usize,
     /// Traffic class of the outer IP header; 0: none.
     pub class: u8,
     peer: usize,
@@ -51,10 +105,8 @@ pub struct PendingFrame {
 pub struct PendingPeer<T: Transport> {
     /// Who.
     pub peer: Arc<Peer<T>>,
-    /// Its id on the wire.
-    pub peer_id: Option<u32>,
-    /// How much room its packets get around a frame.
-    pub layout: Layout,
+    /// How its frames are packed.
+    pub shape: Shape,
     /// How much waits.
     pub count: usize,
     first: usize,
@@ -77,8 +129,7 @@ pub struct PendingFrames<T: Transport> {
 /// Frames that were taken out of the queue.
 pub struct Tail<T: Transport> {
     peer: Arc<Peer<T>>,
-    peer_id: Option<u32>,
-    layout: Layout,
+    shape: Shape,
     /// Where they begin in the buffer.
     pub start: usize,
 }
@@ -108,16 +159,16 @@ impl<T: Transport> PendingFrames<T> {
         self.class = class;
     }
 
-    /// What comes next is for this peer; how its packets are laid out.
+    /// What comes next is for this peer.
     #[inline]
-    pub fn find(&mut self, peer: &Arc<Peer<T>>) -> Layout {
+    pub fn find(&mut self, peer: &Arc<Peer<T>>) -> Shape {
         match self.peers.get(self.current) {
-            Some(current) if Arc::ptr_eq(&current.peer, peer) => current.layout,
+            Some(current) if Arc::ptr_eq(&current.peer, peer) => current.shape,
             _ => self.look_up(peer),
         }
     }
 
-    fn look_up(&mut self, peer: &Arc<Peer<T>>) -> Layout {
+    fn look_up(&mut self, peer: &Arc<Peer<T>>) -> Shape {
         let mut place = peer.port as usize % PLACES;
         loop {
             let number = usize::from(self.table[place]);
@@ -126,18 +177,18 @@ impl<T: Transport> PendingFrames<T> {
             }
             if Arc::ptr_eq(&self.peers[number - 1].peer, peer) {
                 self.current = number - 1;
-                return self.peers[self.current].layout;
+                return self.peers[self.current].shape;
             }
             place = (place + 1) % PLACES;
         }
-        let (peer_id, layout) = (peer.header(0).peer_id, peer.layout());
-        self.enter(Arc::clone(peer), peer_id, layout, place);
-        layout
+        let shape = Shape::of(peer);
+        self.enter(Arc::clone(peer), shape, place);
+        shape
     }
 
-    fn enter(&mut self, peer: Arc<Peer<T>>, peer_id: Option<u32>, layout: Layout, place: usize) {
+    fn enter(&mut self, peer: Arc<Peer<T>>, shape: Shape, place: usize) {
         self.current = self.peers.len();
-        self.peers.push(PendingPeer { peer, peer_id, layout, count: 0, first: NONE, last: NONE, place });
+        self.peers.push(PendingPeer { peer, shape, count: 0, first: NONE, last: NONE, place });
         self.table[place] = self.peers.len() as u16;
     }
 
@@ -149,7 +200,7 @@ impl<T: Transport> PendingFrames<T> {
 
     /// A frame for the peer that `find` found last.
     #[inline]
-    pub fn push(&mut self, place: Place, kind: Option<FrameKind>, at: usize, length: usize) {
+    pub fn push(&mut self, place: Place, kind: Option<FrameKind>, at: usize, length: usize, frame: usize) {
         let index = self.waiting.len();
         let Some(waiter) = self.peers.get_mut(self.current) else { return };
         let before = std::mem::replace(&mut waiter.last, index);
@@ -158,7 +209,8 @@ impl<T: Transport> PendingFrames<T> {
             Some(before) => before.next = index,
             None => waiter.first = index,
         }
-        self.waiting.push(PendingFrame { place, kind, at, length, class: self.class, peer: self.current, next: NONE });
+        let (class, peer) = (self.class, self.current);
+        self.waiting.push(PendingFrame { place, kind, at, length, frame, class, peer, next: NONE });
     }
 
     /// All peers that something waits for, in the order of what came first for each.
@@ -199,19 +251,19 @@ impl<T: Transport> PendingFrames<T> {
             None => waiter.first = NONE,
         }
         let peer = Arc::clone(&waiter.peer);
-        Some(Tail { peer, peer_id: waiter.peer_id, layout: waiter.layout, start: self.kept.first()?.at })
+        Some(Tail { peer, shape: waiter.shape, start: self.kept.first()?.at })
     }
 
     /// Into an empty queue: what `split_tail` took out, moved to the start of the buffer.
     pub fn begin_with(&mut self, tail: Tail<T>) {
         let place = tail.peer.port as usize % PLACES;
         // Its header's room is what it was, even if the peer's id on the wire is another one by now.
-        self.enter(tail.peer, tail.peer_id, tail.layout, place);
+        self.enter(tail.peer, tail.shape, place);
         let mut kept = std::mem::take(&mut self.kept);
         let class = self.class;
         for waiting in kept.drain(..) {
             self.class = waiting.class;
-            self.push(waiting.place, waiting.kind, waiting.at - tail.start, waiting.length);
+            self.push(waiting.place, waiting.kind, waiting.at - tail.start, waiting.length, waiting.frame);
         }
         self.class = class;
         self.kept = kept;

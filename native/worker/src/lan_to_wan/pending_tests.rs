@@ -14,6 +14,8 @@ fn peer(port: Port, transmit_peer_id: Option<u32>) -> Arc<Peer<MixedTransport>> 
         endpoint: endpoint.into(),
         receive_peer_id: None,
         transmit_peer_id,
+        framing: Framing::None,
+        fragment: 0,
         ping: None,
         ping_restart: None,
     };
@@ -31,7 +33,7 @@ fn offsets(queue: &PendingFrames<MixedTransport>) -> Vec<Vec<usize>> {
 
 fn put(queue: &mut PendingFrames<MixedTransport>, peer: &Arc<Peer<MixedTransport>>, place: Place, at: usize) {
     queue.find(peer);
-    queue.push(place, Some(FrameKind::Unicast), at, 10);
+    queue.push(place, Some(FrameKind::Unicast), at, 10, 10);
 }
 
 #[test]
@@ -41,8 +43,8 @@ fn peers_whose_ports_meet_in_the_table_are_told_apart() {
     let mut queue = PendingFrames::new();
     for round in 0..3 {
         for (number, peer) in peers.iter().enumerate() {
-            assert_eq!(queue.find(peer), peer.layout());
-            assert_eq!(queue.found().unwrap().peer_id, Some(ports[number] as u32));
+            assert_eq!(queue.find(peer), Shape::of(peer));
+            assert_eq!(queue.found().unwrap().shape.peer_id, Some(ports[number] as u32));
             put(&mut queue, peer, Place::Outside, 10 * round + number);
         }
     }
@@ -102,7 +104,7 @@ fn all_of_a_peer_can_be_split_off() {
     queue.find(&first);
     let found = queue.found().unwrap();
     assert_eq!(
-        (found.peer_id, found.layout.front),
+        (found.shape.peer_id, found.shape.layout.front),
         (None, 21),
         "room for its header was left according to what it was"
     );

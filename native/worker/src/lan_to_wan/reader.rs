@@ -6,7 +6,6 @@
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
-use bridged_core::packet::OVERHEAD_V2;
 use bridged_core::vnet::VnetHeader;
 use bridged_core::Nanos;
 use bridged_sys::descriptor::{read, wait_readable};
@@ -161,8 +160,6 @@ impl<T: Transport> LanReader<T> {
         self.forwarding.forward_plain(scene, &vnet, length);
     }
 }
-
-const _: () = assert!(OVERHEAD_V2 >= bridged_core::vnet::LONG_OCTETS);
 
 /// What to do after a read that returned no frame; `number`: the errno, None: end of file.
 #[cold]

@@ -65,6 +65,8 @@ pub struct KeySlot {
     pub cipher: Cipher,
     /// How it packs its payload.
     pub format: Format,
+    /// Bytes of the shortest payload that `open` hands on.
+    pub least_payload: usize,
     engine: Engine,
     limits: KeyLimits,
     sent: Padded<Sent>,
@@ -133,6 +135,7 @@ impl KeySlot {
             key_id: key.key_id,
             cipher: key.cipher,
             format,
+            least_payload: LEAST_FRAME_OCTETS,
             engine,
             limits,
             sent: Padded(Sent { ids: PacketIds::new(), octets: AtomicU64::new(0) }),
@@ -204,7 +207,7 @@ impl KeySlot {
     /// Open packets in place: those of `run`, at the start of `octets`, behind which [`SPARE_OCTETS`] are ours to use
     /// meanwhile. All begin with the same header.
     ///
-    /// `take` gets offset and length of each payload that is authentic, new, and long enough to be a frame;
+    /// `take` gets offset and length of each payload that is authentic, new, and not shorter than `least_payload`;
     /// `drop` the reason for each other packet. Ids are recorded only of authentic packets.
     pub fn open(
         &self,
@@ -250,7 +253,7 @@ impl KeySlot {
                     Unsealed::Fresh(text) => {
                         opened.note(text.id, text.highest);
                         opened.octets += octet_count;
-                        if text.length >= LEAST_FRAME_OCTETS {
+                        if text.length >= self.least_payload {
                             take(at + text.at, text.length);
                         } else {
                             drop(Reason::ShortFrame);

@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use bridged_core::allowance::Allowance;
 use bridged_core::fdb::Port;
+use bridged_core::fragment::{Reassembly, FRAGMENT_HEADER};
+use bridged_core::framing::Framing;
 use bridged_core::layout::{Format, Layout};
 use bridged_core::packet::DataHeader;
 use bridged_core::{Nanos, SECOND};
@@ -51,6 +53,16 @@ pub struct Peer<T: Transport> {
     pub name: String,
     /// Its port of the switch: the handle.
     pub port: Port,
+    /// How its payloads are framed, both ways.
+    pub framing: Framing,
+    /// Bytes of the largest packet; payloads that need more are cut. 0: none are, or joined.
+    pub fragment: usize,
+    /// Number of the next payload that is cut.
+    pub fragment_sequence: std::sync::atomic::AtomicU8,
+    /// Parts of its payloads that wait for others; None: it cuts none.
+    pub reassembly: Option<Mutex<Reassembly>>,
+    /// `FramingRefused` was reported.
+    pub is_framing_told: std::sync::atomic::AtomicBool,
     receive_peer_id: AtomicU32,
     transmit_peer_id: AtomicU32,
     keys: [ArcSwapOption<KeySlot>; KEY_IDS],
@@ -84,6 +96,11 @@ impl<T: Transport> Peer<T> {
             handle: settings.handle,
             name: settings.name.clone(),
             port: settings.handle,
+            framing: settings.framing,
+            fragment: settings.fragment,
+            fragment_sequence: std::sync::atomic::AtomicU8::new(now as u8),
+            reassembly: (settings.fragment > 0).then(|| Mutex::new(Reassembly::default())),
+            is_framing_told: std::sync::atomic::AtomicBool::new(false),
             receive_peer_id: AtomicU32::new(NONE),
             transmit_peer_id: AtomicU32::new(NONE),
             keys: std::array::from_fn(|_| ArcSwapOption::empty()),
@@ -151,8 +168,12 @@ impl<T: Transport> Peer<T> {
     }
 
     /// Put a key in; one of the same id goes, and is no longer sealed with.
-    pub fn install(&self, slot: KeySlot) {
+    pub fn install(&self, mut slot: KeySlot) {
         let key_id = slot.key_id;
+        if self.reassembly.is_some() {
+            // The last part of a payload may be short.
+            slot.least_payload = 1;
+        }
         self.drop_key(key_id);
         self.keys[usize::from(key_id & 7)].store(Some(Arc::new(slot)));
     }
@@ -176,6 +197,22 @@ impl<T: Transport> Peer<T> {
     #[inline]
     pub fn layout(&self) -> Layout {
         Layout::of(&self.header(0), Format::from_byte(self.format.load(Relaxed)))
+    }
+
+    /// Something stands around its frames inside of a packet.
+    #[inline]
+    pub fn is_framed(&self) -> bool {
+        self.framing != Framing::None || self.fragment > 0
+    }
+
+    /// Bytes of the largest frame in a packet of at most so many bytes.
+    #[inline]
+    pub fn fit(&self, packet: usize) -> usize {
+        let (packet, header) = match self.fragment {
+            0 => (packet, 0),
+            most => (packet.min(most), FRAGMENT_HEADER),
+        };
+        self.layout().fit(packet).saturating_sub(self.framing.most() + header)
     }
 
     /// Forget all keys.

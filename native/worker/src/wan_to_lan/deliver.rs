@@ -123,7 +123,7 @@ impl<T: Transport> Outlets<T> {
         &mut self,
         scene: &WanScene<'_, T>,
         peer: &Arc<Peer<T>>,
-        octets: &[u8],
+        octets: &mut [u8],
         decision: &Decision,
         frame: Frame,
     ) {
@@ -139,7 +139,14 @@ impl<T: Transport> Outlets<T> {
         }
     }
 
-    fn flood(&mut self, scene: &WanScene<'_, T>, peer: &Arc<Peer<T>>, octets: &[u8], kind: FrameKind, frame: Frame) {
+    fn flood(
+        &mut self,
+        scene: &WanScene<'_, T>,
+        peer: &Arc<Peer<T>>,
+        octets: &mut [u8],
+        kind: FrameKind,
+        frame: Frame,
+    ) {
         self.to_tap.push(frame);
         if scene.shared.settings.forward_between_peers {
             for other in &scene.table.peers {
@@ -151,14 +158,25 @@ impl<T: Transport> Outlets<T> {
     }
 
     /// Queue a frame for another peer.
-    fn relay(&mut self, scene: &WanScene<'_, T>, other: &Arc<Peer<T>>, octets: &[u8], kind: FrameKind, frame: Frame) {
+    fn relay(
+        &mut self,
+        scene: &WanScene<'_, T>,
+        other: &Arc<Peer<T>>,
+        octets: &mut [u8],
+        kind: FrameKind,
+        frame: Frame,
+    ) {
         let shared = scene.shared;
         if !self.to_peers.has_room(frame.length) {
             self.to_peers.flush_from(octets, &shared.send_context(scene.link, scene.now));
         }
         let class = shared.settings.priority.dscp(&octets[frame.start..frame.start + frame.length]) << 2;
         self.to_peers.set_class(class);
-        self.to_peers.place_from(other, kind, frame.start, frame.length);
+        if self.to_peers.is_cut(other, frame.length) {
+            self.to_peers.place_copy(other, Some(kind), &octets[frame.start..frame.start + frame.length]);
+        } else {
+            self.to_peers.place_from(other, kind, frame.start, frame.length);
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! belongs to no peer.
 
 pub mod deliver;
+pub mod joiner;
 pub mod opener;
 pub mod receiver;
 pub mod scene;

@@ -20,6 +20,7 @@ use crate::tables::keys::SPARE_OCTETS;
 use crate::threads::wan_thread;
 use crate::transport::seam::{BatchReceiver, Link, Transport};
 use crate::wan_to_lan::deliver::Delivery;
+use crate::wan_to_lan::joiner::{unframe, Joiner};
 use crate::wan_to_lan::opener::open;
 use crate::wan_to_lan::scene::{Batch, WanScene};
 use crate::wan_to_lan::strangers::read_control;
@@ -35,6 +36,7 @@ pub struct WanReceiver<T: Transport> {
     rests: bool,
     /// Opened frames of one batch.
     opened: Vec<Frame>,
+    joiner: Joiner,
     delivery: Delivery<T>,
 }
 
@@ -48,6 +50,7 @@ impl<T: Transport> WanReceiver<T> {
             moderation: Moderation::default(),
             rests: false,
             opened: Vec::with_capacity(4096),
+            joiner: Joiner::default(),
             delivery: Delivery::new(worker, seed),
         }
     }
@@ -158,9 +161,24 @@ impl<T: Transport> WanReceiver<T> {
             return read_control(scene, &mut self.receiver, batch);
         }
         let opened = open(scene, &mut self.receiver, batch, wan_thread(self.worker), &mut self.opened);
-        if let Some(peer) = opened {
-            self.delivery.deliver(scene, &peer, self.receiver.octets(), &self.opened);
+        let Some(peer) = opened else { return };
+        let shared = scene.shared;
+        if peer.reassembly.is_some() {
+            let octets = self.receiver.octets();
+            if self.joiner.join(shared, &peer, octets, &mut self.opened, scene.now) {
+                // What waits lies in the receiver's bytes, and comes first.
+                self.delivery.finish(shared, scene.link, octets, scene.now);
+                let octets = &mut self.joiner.octets[..];
+                unframe(shared, &peer, octets, &mut self.opened);
+                self.delivery.deliver(scene, &peer, octets, &self.opened);
+                self.delivery.finish(shared, scene.link, octets, scene.now);
+                return;
+            }
         }
+        if peer.is_framed() {
+            unframe(shared, &peer, self.receiver.octets(), &mut self.opened);
+        }
+        self.delivery.deliver(scene, &peer, self.receiver.octets(), &self.opened);
     }
 }
 

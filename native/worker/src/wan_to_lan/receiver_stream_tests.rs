@@ -7,7 +7,7 @@ use bridged_core::packet::DataHeader;
 use bridged_sys::thread::now;
 
 use super::*;
-use crate::contract::{Endpoint, Event, PeerSettings, TapPort};
+use crate::contract::{Endpoint, Event, Framing, PeerSettings, TapPort};
 use crate::lan_to_wan::reader::LanReader;
 use crate::settings::Settings;
 use crate::tables::keys::{KeySlot, SPARE_OCTETS};
@@ -49,6 +49,8 @@ fn scene() -> Scene {
             endpoint: endpoint(handle),
             receive_peer_id: id,
             transmit_peer_id: id,
+            framing: Framing::None,
+            fragment: 0,
             ping: None,
             ping_restart: None,
         };
