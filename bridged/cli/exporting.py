@@ -74,7 +74,7 @@ def _profile(tunnel: Tunnel, key: str) -> Profile:
         certificate=certificate,
         key=private_key,
         crl=_material(tls.crl, f"{key}.tls.crl"),
-        login=LoginLine(0) if tunnel.login is not None else None,
+        login=LoginLine() if tunnel.login is not None else None,
         challenge=_challenge(tunnel),
         peer_fingerprints=["".join(pin.replace(":", " ").split()).lower() for pin in tls.peer_fingerprints],
         peer_role=_peer_role(tunnel),

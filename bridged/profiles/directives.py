@@ -143,7 +143,9 @@ SERVER_NOTED: Final[Mapping[str, str]] = {
         "ignored: the unit of systemd drops privileges (deploy/), bridged keeps only what it needs",
     ),
 }
-SERVER_REFUSED: Final[Mapping[str, str]] = _each("client pull tls-client remote", _OF_CLIENT_TEXT)
+SERVER_REFUSED: Final[Mapping[str, str]] = _each(
+    "client pull tls-client remote auth-user-pass static-challenge", _OF_CLIENT_TEXT
+)
 """These three: what a directive means in a server's file, where that is another thing than in a client's."""
 
 

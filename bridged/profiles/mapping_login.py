@@ -14,7 +14,7 @@ from bridged.profiles.statements import Statement
 
 
 def _auth_user_pass(draft: Draft, statement: Statement) -> None:
-    login = draft.profile.login = draft.profile.login or LoginLine(statement.line)
+    login = draft.profile.login = draft.profile.login or LoginLine()
     if statement.inline is not None:
         login.material = draft.material(statement, login.material)
         return

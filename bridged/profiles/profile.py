@@ -53,7 +53,6 @@ class LoginLine:
     `has_name_only`: the file has no password.
     """
 
-    line: int
     material: Material | None = None
     has_name_only: bool = False
 

@@ -33,7 +33,7 @@ _FLAGS: Final = frozenset(
 """Options without an argument: `1` says that they are set."""
 _JOINED: Final = frozenset({"data-ciphers", "ncp-ciphers", "tls-cipher", "tls-ciphersuites", "tls-groups"})
 """Lists whose elements OpenWrt joins by colons."""
-_MAYBE_FLAGS: Final = frozenset({"server-bridge", "comp-lzo", "compress"})
+_MAYBE_FLAGS: Final = frozenset({"server-bridge", "comp-lzo", "compress", "auth-user-pass"})
 """Options whose argument may be missing: a bare `1` for these is the option alone."""
 
 

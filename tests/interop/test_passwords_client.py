@@ -80,9 +80,7 @@ def test_a_wrong_password_is_not_tried_again_until_a_reload_brings_the_right_one
     with theirs, running(daemon):
         wait_for_event(daemon, "handshake_failed", "auth_failed", "user name or password may be wrong")
         assert daemon.status()["tunnels"][0]["last_error"].startswith("auth_failed")
-        right = tmp_path / "right.txt"
-        write_private(right, PASSWORD)
-        daemon.configuration["tunnels"]["lab"]["login"]["password"] = str(right)
+        password_file(tmp_path)
         daemon.reload()
         daemon.wait_connected(seconds=5)
         assert script.calls() == ["wrong -", "right -"], "one attempt with each"

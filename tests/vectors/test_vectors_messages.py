@@ -222,7 +222,7 @@ def test_a_renewed_token_comes_alone_and_is_not_shown() -> None:
     pushed = parse_pushed_options(options)
     assert len(options) == 1
     token = options[0].removeprefix("auth-token ")
-    assert token.startswith("SESS_ID_") and pushed == PushedOptions()
+    assert token.startswith("SESS_ID_") and pushed == PushedOptions(auth_token=token)
     assert token not in repr(parse_message(renewed))
     assert token not in first
 

@@ -184,6 +184,7 @@ class ClientConversation:
                     f"the server disconnected us: {text or 'no reason given'}",
                     now,
                     retry_after=HALT_RETRY_SECONDS,
+                    is_final=True,
                 )
             case messages.Exit():
                 core.leave(SessionInput.PEER_LEFT, "exit_notify", "the server left", now)

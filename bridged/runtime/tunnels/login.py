@@ -5,6 +5,8 @@ Implements `bridged.protocol.session.login.ClientLogin`.
 
 from __future__ import annotations
 
+import hmac
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +25,7 @@ REFUSED_SECONDS: Final = 60.0
 """The pause after a wrong password: many servers lock an account after a few of them."""
 REFUSED_SECONDS_MAX: Final = 300.0
 _DOUBLINGS_MAX: Final = 8
+_MARK_KEY: Final = os.urandom(32)
 
 
 class PasswordLogin:
@@ -42,13 +45,15 @@ class PasswordLogin:
         self._token: Credentials | None = None
         self._challenge: DynamicChallenge | None = None
         self._refusals = 0
-        self._check()
+        self._mark = self._check()
 
     def __repr__(self) -> str:
         return f"PasswordLogin({self._prefix})"
 
     def succeed(self, other: object) -> bool:
         if not isinstance(other, PasswordLogin) or other._settings != self._settings:
+            return False
+        if not hmac.compare_digest(other._mark, self._mark):
             return False
         self._token, self._refusals, self._username = other._token, other._refusals, other._username
         return True
@@ -104,10 +109,13 @@ class PasswordLogin:
 
     # --- files ------------------------------------------------------------------------------------
 
-    def _check(self) -> None:
-        (_, password), secret = self._password(), self._secret()
+    def _check(self) -> bytes:
+        """Returns a mark that changes with user name, password and secret."""
+        (username, password), secret = self._password(), self._secret()
+        text = "\0".join((username, password, secret.secret.hex() if secret is not None else ""))
+        mark = hmac.digest(_MARK_KEY, text.encode(), "sha256")
         if self._settings.challenge == "none":
-            return
+            return mark
         if secret is None:
             raise ConfigurationError("needs `totp_secret`", key=f"{self._prefix}.challenge")
         sent = with_code(password, self._settings.challenge, lambda: "0" * secret.digits)
@@ -115,6 +123,7 @@ class PasswordLogin:
             raise ConfigurationError(
                 "is too long together with a one-time code", key=f"{self._prefix}.password"
             )
+        return mark
 
     def _password(self) -> tuple[str, str]:
         """User name and password."""
