@@ -98,7 +98,7 @@ class Materials:
             raise ConfigurationErrors(sorted(errors, key=lambda error: error.line or 0))
         if "own.crt" in texts:
             self._remark_on_end(texts["own.crt"])
-        self._remark_on_usage(texts["own.crt"])
+            self._remark_on_usage(texts["own.crt"])
         _check(texts, self.file, "client" if profile.server is None else "server")
         return {name: (text if name == "login.txt" else text.strip()) + "\n" for name, text in texts.items()}
 

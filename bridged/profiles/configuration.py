@@ -162,6 +162,8 @@ def _of_server(server: ServerSettings | None) -> dict[str, Any]:
     routes = ("route", "redirect-gateway", "redirect-private")
     if server.pool is not None and server.pool.gateway:
         pass
+    elif any(option.split()[0] == "route-gateway" for option in push):
+        pass  # The file names one itself.
     elif server.pushes_gateway == "dhcp":
         push.insert(0, "route-gateway dhcp")
     elif server.pushes_gateway and any(option.split()[0] in routes for option in push):

@@ -130,6 +130,7 @@ SERVER_IGNORED: Final[frozenset[str]] = frozenset(
     )
 )
 SERVER_NOTED: Final[Mapping[str, str]] = {
+    "ifconfig-push-constraint": "ignored: `clients.NAME.address` must always be in the network of the pool",
     "ifconfig-ipv6-pool": "ignored: clients get no IPv6 addresses from bridged; let the LAN advertise them",
     "client-crresponse": "the script is not run; bridged asks for one-time codes itself (`bridged password "
     "FILE NAME --totp`)",
@@ -143,9 +144,13 @@ SERVER_NOTED: Final[Mapping[str, str]] = {
         "ignored: the unit of systemd drops privileges (deploy/), bridged keeps only what it needs",
     ),
 }
-SERVER_REFUSED: Final[Mapping[str, str]] = _each(
-    "client pull tls-client remote auth-user-pass static-challenge", _OF_CLIENT_TEXT
-)
+SERVER_REFUSED: Final[Mapping[str, str]] = {
+    **_each("client pull tls-client remote auth-user-pass static-challenge", _OF_CLIENT_TEXT),
+    **_each(
+        "disable ifconfig-push ifconfig-ipv6-push push-remove push-reset",
+        "is for single clients: it belongs in a file of `client-config-dir`",
+    ),
+}
 """These three: what a directive means in a server's file, where that is another thing than in a client's."""
 
 

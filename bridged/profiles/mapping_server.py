@@ -19,6 +19,9 @@ PUSH_CHARACTERS_MAX: Final = 256
 _NO_IPV6: Final = "clients get no IPv6 addresses from bridged: let router advertisements of the LAN do it"
 _DONE_BY_KEEPALIVE: Final = frozenset({"ping", "ping-restart"})
 _OF_NO_USE: Final = frozenset({"persist-key", "persist-tun"})
+_NEGOTIATED: Final = frozenset(
+    {"cipher", "auth", "peer-id", "protocol-flags", "key-derivation", "auth-token", "auth-token-user"}
+)
 
 
 def _mode(draft: Draft, statement: Statement) -> None:
@@ -142,6 +145,8 @@ def _push(draft: Draft, statement: Statement) -> None:
         draft.note(statement, "left out: bridged pushes both from `keepalive`")
     elif words[0] in _OF_NO_USE:
         draft.note(statement, "left out: it has no effect at clients of this server")
+    elif words[0] in _NEGOTIATED:
+        draft.note(statement, "left out: bridged agrees on it with each client")
     elif is_framing_option(option):
         draft.note(statement, "left out: each client is pushed the framing that it asks for")
     elif "," in option or len(option) > PUSH_CHARACTERS_MAX or not option.isascii():

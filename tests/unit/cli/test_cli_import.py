@@ -289,10 +289,10 @@ def test_all_files_that_are_missing_are_named_at_once(bridged, site):
 
 
 def test_a_refused_file_gets_one_report_and_leaves_nothing(bridged, site):
-    lay_down(site, HEAD + FILES + "comp-lzo\nfrobnicate\n")
+    lay_down(site, HEAD + FILES + "no-replay\nfrobnicate\n")
     status, out, errors = bridged("import", "p.ovpn", "--output", "c.yaml", "--state", "far")
     assert status == 2 and out == "" and not Path("c.yaml").exists() and not Path("far").exists()
-    assert errors.count("comp-lzo: refused: ") == 1 and "p.ovpn:10: frobnicate: refused: " in errors
+    assert errors.count("no-replay: refused: ") == 1 and "p.ovpn:10: frobnicate: refused: " in errors
     assert "nothing was written" in errors.splitlines()[-1]
 
 

@@ -78,6 +78,8 @@ def tunnel(lines="", base="dev tap\n" + BRIDGE):
         ("compress lz4-v2\n", "compression_framing", "auto"),
         ('push "dhcp-option DOMAIN "example.net"\n', "push", ('dhcp-option DOMAIN example.net"',)),
         ('push "persist-key"\npush "ping 5"\npush "comp-lzo no"\n', "push", ()),
+        ('push "cipher AES-256-CBC"\npush "peer-id 7"\n', "push", ()),
+        (f"push 'route-gateway 10.8.0.9'\npush '{ROUTE}'\n", "push", ("route-gateway 10.8.0.9", ROUTE)),
     ],
 )
 def test_a_line_becomes_a_key(lines, key, value):
@@ -136,6 +138,8 @@ def test_the_protocol_says_where_to_listen(lines, transport, listen):
         ("port {{ port }}", "unfilled template"),
         ("max-clients 0", "number"),
         ("frobnicate", "no directive"),
+        ("push-reset", "`client-config-dir`"),
+        ("ifconfig-push 10.8.0.7 255.255.255.0", "`client-config-dir`"),
     ],
 )
 def test_what_cannot_be_done_is_refused_with_line_and_reason(line, reason):
