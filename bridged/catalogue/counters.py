@@ -169,7 +169,7 @@ HANDSHAKE_OUTCOMES: Final = {
     "crl_expired": "The revocation list has ended; nobody can connect.",
     "name_mismatch": "The peer's certificate has another name than configured.",
     "cipher_mismatch": "The ends have no data cipher in common.",
-    "framing_mismatch": "The peer uses compression, `fragment` or `dev tun`.",
+    "framing_mismatch": "Only one end uses `fragment`, `dev tun`, or a compression framing.",
     "auth_failed": "The server refused the client.",
     "client_refused": "The client is disabled, banned or not known, by `clients` or `bridged ban`.",
     "login_limit": "Too many wrong passwords came from there, or for this name.",
