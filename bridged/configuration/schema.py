@@ -29,6 +29,7 @@ from bridged.protocol.packets.framing_choice import FramingSetting
 
 DEFAULT_PORT = 1194
 DEFAULT_METRICS_PORT = 9743
+DEFAULT_SHARED_PORT = 443
 
 InterfaceName = Annotated[str, Field(min_length=1, max_length=15, pattern=r"^[!-.0-9;-~]+$")]
 DigestName = Literal["SHA1", "SHA256", "SHA384", "SHA512"]
@@ -313,6 +314,10 @@ class Tunnel(Section):
     listen_tcp: str | None = Field(
         None, description="server: address:port for TCP, where it is not that of `listen`"
     )
+    port_share: str | None = Field(
+        None,
+        description="server: host:port of another server, to which TCP connections go that are no OpenVPN",
+    )
     remotes: tuple[str, ...] = Field(
         (),
         description="client: servers, tried in order, as host:port; host:port/tcp uses TCP; "
@@ -402,12 +407,14 @@ class Tunnel(Section):
             raise ValueError("a client needs `remotes`, for example `remotes: [vpn.example.net:1194]`")
         if self.role == "client" and self.listen:
             raise ValueError("`listen` is for servers; a client has `local`")
-        if self.role == "client" and (self.listen_tcp or self.transport != "udp"):
+        if self.role == "client" and (self.listen_tcp or self.port_share or self.transport != "udp"):
             raise ValueError(
-                "`transport` and `listen_tcp` are for servers; write `remotes: [vpn.example.net:443/tcp]`"
+                "`transport`, `listen_tcp` and `port_share` are for servers; write "
+                "`remotes: [vpn.example.net:443/tcp]`"
             )
-        if self.listen_tcp and self.transport == "udp":
-            raise ValueError("`listen_tcp` needs `transport: both`, or `transport: tcp` for TCP alone")
+        for key in ("listen_tcp", "port_share"):
+            if getattr(self, key) and self.transport == "udp":
+                raise ValueError(f"`{key}` needs `transport: both`, or `transport: tcp` for TCP alone")
         for text in self.remote_sizes:
             if text not in self.remotes:
                 raise ValueError(f"`remote_sizes` has {text}, which is not in `remotes`")
@@ -425,6 +432,11 @@ class Tunnel(Section):
     @classmethod
     def _remote_sizes(cls, value: dict[str, RemoteSizes]) -> dict[str, RemoteSizes]:
         return {_remote(text): sizes for text, sizes in value.items()}
+
+    @field_validator("port_share")
+    @classmethod
+    def _shared(cls, value: str | None) -> str | None:
+        return None if value is None else _endpoint(value, DEFAULT_SHARED_PORT)
 
     @field_validator("remotes")
     @classmethod

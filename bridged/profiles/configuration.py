@@ -171,6 +171,7 @@ def _of_server(server: ServerSettings | None) -> dict[str, Any]:
     return _known(
         transport=server.transport if server.transport != "udp" else None,
         listen=str(server.listen) if server.listen else None,
+        port_share=_shared_port(server),
         forward_between_peers=server.forwards_between_peers,
         duplicate_names=server.allows_duplicate_names or None,
         peers_max=server.peers_max,
@@ -186,6 +187,11 @@ def _of_server(server: ServerSettings | None) -> dict[str, Any]:
         if server.pool is not None
         else None,
     )
+
+
+def _shared_port(server: ServerSettings) -> str | None:
+    """Only TCP has one; with UDP OpenVPN refuses the line."""
+    return str(server.shares_port_with) if server.shares_port_with and server.transport == "tcp" else None
 
 
 def _mss(size: int | None) -> int | str | None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, ip_interface
 from typing import Final
 
-from bridged.profiles.draft import Draft, Mapper, Refusal, argument, number_argument, refuse
+from bridged.addresses import Endpoint
+from bridged.profiles.draft import Draft, Mapper, Refusal, argument, number, number_argument, refuse
 from bridged.profiles.mapping_server_login import SERVER_LOGIN_MAPPERS
 from bridged.profiles.profile import Pool
 from bridged.profiles.statements import Statement
@@ -168,6 +169,19 @@ def _local(draft: Draft, statement: Statement) -> None:
         refuse(f"{host!r} is no IP address; write the address to listen on, or remove the line to use all")
 
 
+def _port_share(draft: Draft, statement: Statement) -> None:
+    """A folder behind host and port gets the clients' addresses there; ours does not."""
+    if len(statement.arguments) < 2:
+        refuse("needs the host and the port of another server, as 127.0.0.1 8443")
+    host, port = statement.arguments[0], number(statement.arguments[1], 1, 65535)
+    try:
+        draft.server.shares_port_with = Endpoint.parse(
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        )
+    except ValueError as error:
+        refuse(str(error))
+
+
 SERVER_MAPPERS: Final[dict[str, Mapper]] = {
     **SERVER_LOGIN_MAPPERS,
     "mode": _mode,
@@ -184,5 +198,6 @@ SERVER_MAPPERS: Final[dict[str, Mapper]] = {
     "ifconfig-pool-persist": _persist,
     "push": _push,
     "local": _local,
+    "port-share": _port_share,
 }
 """In a server's file, these come before those of a client's."""

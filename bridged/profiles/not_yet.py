@@ -31,9 +31,8 @@ class Missing:
 
 NOT_YET: Final[Mapping[Ability, Missing]] = {
     "proxy": Missing(
-        "proxies and a shared port are not supported by this version; remove the line, if the server can be "
-        "reached without (at a server: give TCP a port of its own)",
-        ("http-proxy", "http-proxy-option", "http-proxy-user-pass", "socks-proxy", "port-share"),
+        "proxies are not supported by this version; remove the line, if the server can be reached without",
+        ("http-proxy", "http-proxy-option", "http-proxy-user-pass", "socks-proxy"),
     ),
     "tls_crypt_v2": Missing(
         "tls-crypt-v2 is not supported by this version; use a tls-crypt or tls-auth key at both ends",

@@ -83,6 +83,7 @@ class ServerSettings:
 
     listen: Endpoint | None = None
     transport: TransportName = "udp"
+    shares_port_with: Endpoint | None = None
     forwards_between_peers: bool = False
     allows_duplicate_names: bool = False
     peers_max: int | None = None

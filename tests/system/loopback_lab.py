@@ -68,6 +68,7 @@ class Lab:
         memory: Path | None = None,
         make_role: RoleMaker = ServerRole,
         tcp: bool = False,
+        port_share: Endpoint | None = None,
     ) -> tuple[RunningTunnel, Host]:
         plan = TunnelPlan(
             "server",
@@ -79,6 +80,7 @@ class Lab:
             peer_retention=peer_retention,
             memory=memory,
             listen_tcp=(Endpoint("127.0.0.1", port, "tcp"),) if tcp else (),
+            port_share=port_share,
         )
         return await self._start(make_role, plan, Endpoint("127.0.0.1", port))
 

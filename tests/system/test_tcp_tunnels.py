@@ -10,7 +10,7 @@ import pytest
 
 from bridged.addresses import Endpoint, Remote
 from bridged.dataplane.portable.plane import PortableDataPlane
-from bridged.runtime.server import connection_shares, tcp_door
+from bridged.runtime.server import connection_shares, port_share, tcp_door
 from bridged.runtime.tunnels.tunnel import RunningTunnel
 from tests.lab.waiting import until
 from tests.system.loopback_lab import Lab, crosses, endpoint, run, server_role
@@ -188,5 +188,38 @@ def test_a_client_that_reads_nothing_stalls_no_other() -> None:
                 await asyncio.sleep(0.001)
         await crosses(other, lan)
         await crosses(lan, other)
+
+    run(scenario)
+
+
+def test_a_web_server_has_the_same_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + asked.split()[1] + b"x" * 300_000)
+        await writer.drain()
+        writer.close()
+
+    async def scenario(lab: Lab) -> None:
+        web = await asyncio.start_server(answer, "127.0.0.1", 0)
+        host, port = web.sockets[0].getsockname()
+        server, lan = await lab.server(tcp=True, port_share=Endpoint(host, port))
+        _, far = await lab.client_of([over_tcp(server)])
+        await crosses(far, lan)
+        near = tcp_endpoint(server)
+        reader, writer = await asyncio.open_connection(near.host, near.port)
+        writer.write(b"GET /page HT")
+        await writer.drain()
+        await crosses(lan, far)
+        writer.write(b"TP/1.1\r\n\r\n")
+        answered = await reader.read()
+        assert answered.endswith(b"/page" + b"x" * 300_000)
+        writer.close()
+        await crosses(far, lan)
+        monkeypatch.setattr(port_share, "SHARED_MAX", 0)
+        with await stranger(server) as connection:
+            connection.send(b"GET / HTTP/1.1\r\n\r\n")
+            await is_cut_off(connection)
+        assert dropped(server, "peer_limit") == 1
+        web.close()
 
     run(scenario)

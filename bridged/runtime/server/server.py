@@ -28,6 +28,7 @@ from bridged.runtime.server.authentication import Authenticator
 from bridged.runtime.server.client_rules import NO_ADDRESS, ClientRules
 from bridged.runtime.server.known_clients import KnownClients, Notices
 from bridged.runtime.server.name_conflicts import NameConflicts
+from bridged.runtime.server.port_share import PortShare
 from bridged.runtime.server.reception import Reception
 from bridged.runtime.server.tcp_door import TcpDoor
 from bridged.runtime.tunnels.clock import unix_now
@@ -84,6 +85,7 @@ class ServerRole:
             self._count_connection,
             sessions.now,
             plan.name,
+            PortShare(plan.port_share) if plan.port_share is not None else None,
         )
 
     @property

@@ -21,6 +21,7 @@ from bridged.endings import take_every_step
 from bridged.errors import DataplaneError
 from bridged.protocol.strangers.first_packet import MOST_OCTETS, judge
 from bridged.runtime.server.connection_shares import ConnectionShares
+from bridged.runtime.server.port_share import PortShare
 from bridged.socket_addresses import to_endpoint, to_sockaddr
 from bridged.supervision import SUPERVISOR, Timer
 
@@ -35,8 +36,6 @@ _IP_FREEBIND: Final = 15
 _IPV6_FREEBIND: Final = 78
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
-OnForeign = Callable[[socket.socket, Endpoint, bytes], bool]
-
 
 @dataclass(slots=True)
 class _Arrival:
@@ -50,8 +49,8 @@ class _Arrival:
 class TcpDoor:
     """Listens at some endpoints from `open` to `close`.
 
-    `has_session` says whether a session is at an endpoint. `count(reason)` hears of connections that are cut
-    off. `on_foreign` gets what does not speak OpenVPN, and returns whether it takes the connection.
+    `has_session` says whether a session is at an endpoint, `end_sessions` ends those there. `count(reason)`
+    hears of connections that are cut off. `share` gets what does not speak OpenVPN (None: nobody does).
     """
 
     def __init__(
@@ -62,8 +61,9 @@ class TcpDoor:
         count: Callable[[str], None],
         now: Callable[[], float],
         subject: str,
+        share: PortShare | None = None,
     ) -> None:
-        self.on_foreign: OnForeign = lambda connection, endpoint, octets: False
+        self._share = share
         self.endpoints: tuple[Endpoint, ...] = ()
         """Where it listens."""
         self._dataplane = dataplane
@@ -113,7 +113,8 @@ class TcpDoor:
         listeners, self._listeners = self._listeners, []
         endpoints = list(self._arrivals)
         steps = (partial(self._close_listener, listener) for listener in listeners)
-        take_every_step([*steps, *(partial(self._drop_arrival, endpoint) for endpoint in endpoints)])
+        shared = [] if self._share is None else [self._share.close]
+        take_every_step([*steps, *(partial(self._drop_arrival, endpoint) for endpoint in endpoints), *shared])
 
     # --- what becomes of connections --------------------------------------------------------------
 
@@ -227,9 +228,13 @@ class TcpDoor:
         del self._arrivals[endpoint]
         self._strangers.leave(endpoint)
         self._stop_reading(arrival.connection)
-        if not self.on_foreign(arrival.connection, endpoint, arrival.octets):
+        if self._share is None:
             self._count("bad_opcode")
-            arrival.connection.close()
+        elif self._share.take(arrival.connection, arrival.octets):
+            return
+        else:
+            self._count("peer_limit")
+        arrival.connection.close()
 
     def _drop_arrival(self, endpoint: Endpoint) -> None:
         arrival = self._arrivals.pop(endpoint, None)

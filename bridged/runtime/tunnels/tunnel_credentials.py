@@ -100,6 +100,7 @@ def plan_tunnel(
         local=bind_endpoint(tunnel) if role is Role.CLIENT else None,
         exit_notify=tunnel.exit_notify,
         listen_tcp=tcp_endpoints(tunnel),
+        port_share=Endpoint.parse(tunnel.port_share) if tunnel.port_share else None,
         transport=_transport(tunnel),
         memory=configuration.state_directory / MEMORY[role].format(name=name),
         certificates=certificates,

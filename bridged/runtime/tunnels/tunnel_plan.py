@@ -58,6 +58,7 @@ class TunnelPlan:
     remotes: tuple[Remote, ...] = ()
     local: Endpoint | None = None
     listen_tcp: tuple[Endpoint, ...] = ()
+    port_share: Endpoint | None = None
     exit_notify: bool = True
     transport: str = "udp"
     memory: Path | None = None

@@ -72,6 +72,7 @@ def tunnel(lines="", base="dev tap\n" + BRIDGE):
         ("data-ciphers AES-256-CBC\n", "ciphers", ("AES-256-CBC",)),
         ("cipher AES-256-CBC\n", "fallback_cipher", "AES-256-CBC"),
         ("cipher AES-256-CBC\nauth SHA384\n", "auth", "SHA384"),
+        ("proto tcp\nport-share 127.0.0.1 8443\n", "port_share", "127.0.0.1:8443"),
         (f"push '{ROUTE}'\n", "push", (ROUTE,)),
         ("", "address_pool.gateway", "10.8.0.4"),
         ("comp-lzo\n", "compression_framing", "auto"),
@@ -121,6 +122,7 @@ def test_the_protocol_says_where_to_listen(lines, transport, listen):
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
+        ("port-share 127.0.0.1", "host and the port"),
         ("plugin other.so", "plug-ins are not loaded"),
         ("tls-crypt-v2 server.key", "tls-crypt-v2"),
         ("vlan-tagging", "VLAN"),
