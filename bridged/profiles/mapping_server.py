@@ -175,9 +175,8 @@ def _port_share(draft: Draft, statement: Statement) -> None:
         refuse("needs the host and the port of another server, as 127.0.0.1 8443")
     host, port = statement.arguments[0], number(statement.arguments[1], 1, 65535)
     try:
-        draft.server.shares_port_with = Endpoint.parse(
-            f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        )
+        where = f"[{host}]" if ":" in host else host
+        draft.server.shares_port_with = Endpoint.parse(f"{where}:{port}")
     except ValueError as error:
         refuse(str(error))
 
