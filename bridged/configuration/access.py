@@ -5,11 +5,31 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, time
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from bridged.addresses import Endpoint
 from bridged.configuration.section import Section
+
+PROXY_KINDS: Final = ("http", "socks5")
+
+
+class Proxy(Section):
+    """How a client reaches its servers over TCP where it may not call them itself."""
+
+    url: str = Field(description="http://host:port (CONNECT) or socks5://host:port")
+    credentials_file: Path | None = Field(
+        None, description="a file with user name and password for the proxy, one line each"
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        kind, separator, where = value.partition("://")
+        if kind not in PROXY_KINDS or not separator:
+            raise ValueError(f"must begin with http:// or socks5://, not {value[:40]!r}")
+        return f"{kind}://{Endpoint.parse(where.removesuffix('/'))}"
 
 
 class Login(Section):

@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from bridged.addresses import Endpoint, MacAddress, Remote, is_host_name
 from bridged.catalogue.settings import Priority, limits_of_key, row_of_key
-from bridged.configuration.access import AddressPool, Authentication, Client, Login
+from bridged.configuration.access import AddressPool, Authentication, Client, Login, Proxy
 from bridged.configuration.section import Section
 from bridged.link_planning.vlans import parse_vlans
 from bridged.protocol.keys.cipher import DEFAULT_CIPHERS
@@ -323,6 +323,7 @@ class Tunnel(Section):
         description="client: servers, tried in order, as host:port; host:port/tcp uses TCP; "
         "/udp4, /udp6, /tcp4 and /tcp6 use one IP family only",
     )
+    proxy: Proxy | None = Field(None, description="client: the way to servers over TCP")
     local: str | None = Field(
         None,
         description="client: address:port to send from; default: another port for each attempt, which "
@@ -418,6 +419,10 @@ class Tunnel(Section):
         for text in self.remote_sizes:
             if text not in self.remotes:
                 raise ValueError(f"`remote_sizes` has {text}, which is not in `remotes`")
+        if self.proxy and not any(Remote.parse(text).server.transport == "tcp" for text in self.remotes):
+            raise ValueError(
+                "`proxy` needs a client with a server over TCP: `remotes: [vpn.example.net:443/tcp]`"
+            )
         if self.role == "server" and self.login is not None:
             raise ValueError("`login` is for clients; a server has `authentication`")
         if self.role == "client" and self.authentication is not None:

@@ -18,6 +18,7 @@ from bridged.protocol.role import Role
 from bridged.runtime.client.client import ClientRole
 from bridged.runtime.server.server import ServerRole
 from bridged.runtime.tunnels.adapter import AttachedTap
+from bridged.runtime.tunnels.proxy import ProxySettings
 from bridged.runtime.tunnels.tunnel import RunningTunnel
 from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
 from bridged.runtime.tunnels.tunnel_role import RoleMaker
@@ -97,6 +98,7 @@ class Lab:
         *,
         local: Endpoint | None = None,
         memory: Path | None = None,
+        proxy: ProxySettings | None = None,
         **changes: object,
     ) -> tuple[RunningTunnel, Host]:
         plan = TunnelPlan(
@@ -108,6 +110,7 @@ class Lab:
             remotes=tuple(remotes),
             local=local,
             memory=memory,
+            proxy=proxy,
         )
         return await self._start(ClientRole, plan, None)
 

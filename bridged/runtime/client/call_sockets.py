@@ -17,6 +17,7 @@ from bridged.runtime.client.call_socket import CallSocket, OnDatagram
 from bridged.runtime.client.call_stream import CallStream, Through
 from bridged.runtime.tunnels.link import PeerLink
 from bridged.runtime.tunnels.mss import TcpSizes
+from bridged.runtime.tunnels.proxy import ProxySettings
 from bridged.units import PeerHandle
 
 
@@ -30,8 +31,10 @@ class CallSockets:
         on_datagram: OnDatagram,
         on_refused: Callable[[Through, Endpoint, str], None],
         subject: str,
+        proxy: ProxySettings | None = None,
     ) -> None:
         self._local = local
+        self._proxy = proxy
         self._dataplane = dataplane
         self._on_datagram = on_datagram
         self._on_refused = on_refused
@@ -61,7 +64,9 @@ class CallSockets:
             DataplaneError: `bind_failed`.
         """
         if endpoint.transport == "tcp":
-            return CallStream(endpoint, self._local, self._dataplane, self._on_refused, self._subject)
+            return CallStream(
+                endpoint, self._local, self._dataplane, self._on_refused, self._subject, self._proxy
+            )
         if self._fixed is None:
             return self._open(endpoint)
         if not self._fixed.can_reach(endpoint):

@@ -17,6 +17,7 @@ from bridged.addresses import Endpoint
 from bridged.dataplane.contract import DataPlane
 from bridged.errors import DataplaneError
 from bridged.runtime.client.call_socket import CallSocket
+from bridged.runtime.tunnels.proxy import ProxyFailed, ProxySettings
 from bridged.socket_addresses import to_sockaddr
 from bridged.supervision import SUPERVISOR
 
@@ -31,6 +32,8 @@ OnStreamRefused = Callable[["CallStream", Endpoint, str], None]
 
 class CallStream:
     """A connection to `endpoint`, from an address of `local` if there is one (its port is for UDP).
+
+    `proxy`: through this one; `local` does not matter then.
 
     What is sent before it stands is kept: the newest packet, which repeats the others. `on_refused` gets
     endpoint and reason if it cannot be made.
@@ -49,6 +52,7 @@ class CallStream:
         dataplane: DataPlane,
         on_refused: OnStreamRefused,
         subject: str,
+        proxy: ProxySettings | None = None,
     ) -> None:
         self.endpoint = endpoint
         self._dataplane = dataplane
@@ -57,8 +61,12 @@ class CallStream:
         self._unsent: bytes | None = None
         self._is_adopted = False
         self._is_closed = False
-        self._socket = self._open(local)
-        self._connect()
+        self._socket: socket.socket | None = None
+        if proxy is None:
+            self._socket = self._open(local)
+            self._connect(self._socket)
+        else:
+            self._dial(proxy)
 
     def send_control(self, datagram: bytes, destination: Endpoint) -> None:
         """Send, or keep it until the connection stands."""
@@ -80,8 +88,8 @@ class CallStream:
         self._is_closed = True
         if self._is_adopted:
             self._dataplane.close_stream(self.endpoint)
-        else:
-            self._stop_waiting()
+        elif self._socket is not None:
+            self._stop_waiting(self._socket)
             self._socket.close()
 
     # --- inside -----------------------------------------------------------------------------------
@@ -100,49 +108,78 @@ class CallStream:
             raise DataplaneError("bind_failed", f"cannot bind TCP {local}: {error.strerror}") from None
         return made
 
-    def _connect(self) -> None:
+    def _dial(self, proxy: ProxySettings) -> None:
+        loop = asyncio.get_running_loop()
+        take = SUPERVISOR.guard("call_stream", self._take_dialled, self._subject)
+
+        def dial() -> None:
+            made: socket.socket | str
+            try:
+                made = proxy.dial(self.endpoint)
+            except ProxyFailed as error:
+                made = str(error)
+            try:
+                loop.call_soon_threadsafe(take, made)
+            except RuntimeError:  # the loop has ended
+                if isinstance(made, socket.socket):
+                    made.close()
+
+        SUPERVISOR.thread("proxy", dial, self._subject)
+
+    def _take_dialled(self, made: socket.socket | str) -> None:
+        if isinstance(made, str):
+            if not self._is_closed:
+                self._on_refused(self, self.endpoint, made)
+        elif self._is_closed:
+            made.close()
+        else:
+            self._adopt(made)
+
+    def _connect(self, made: socket.socket) -> None:
         try:
-            number = self._socket.connect_ex(to_sockaddr(self.endpoint, self._socket.family))
+            number = made.connect_ex(to_sockaddr(self.endpoint, made.family))
         except OSError as error:
             number = error.errno or errno.EIO
         step = SUPERVISOR.guard("call_stream", self._take_result, self._subject)
         loop = asyncio.get_running_loop()
         if number == errno.EINPROGRESS:
-            loop.add_writer(self._socket.fileno(), step)
+            loop.add_writer(made.fileno(), step)
         else:
             # The caller does not know this call yet.
             loop.call_soon(step, number)
 
     def _take_result(self, number: int | None = None) -> None:
-        if self._is_closed or self._is_adopted:
+        made = self._socket
+        if self._is_closed or self._is_adopted or made is None:
             return
-        self._stop_waiting()
+        self._stop_waiting(made)
         if number is None:
-            number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            number = made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if number:
             words = _WORDS.get(number) or os.strerror(number).lower()
             self._on_refused(self, self.endpoint, words)
             return
-        self._adopt(b"")
+        self._adopt(made)
 
-    def _adopt(self, received: bytes) -> None:
+    def _adopt(self, made: socket.socket) -> None:
         """The connection stands: the data plane carries it from now on."""
         try:
-            self._dataplane.adopt_stream(self._socket.fileno(), self.endpoint, received)
+            self._dataplane.adopt_stream(made.fileno(), self.endpoint, b"")
         except DataplaneError as error:
             self._on_refused(self, self.endpoint, error.message)
             return
         finally:
-            self._socket.close()
+            made.close()
         self._is_adopted = True
         unsent, self._unsent = self._unsent, None
         if unsent is not None:
             self._dataplane.send_control(unsent, self.endpoint)
 
-    def _stop_waiting(self) -> None:
-        if self._socket.fileno() >= 0:
+    @staticmethod
+    def _stop_waiting(made: socket.socket) -> None:
+        if made.fileno() >= 0:
             with suppress(RuntimeError):
-                asyncio.get_running_loop().remove_writer(self._socket.fileno())
+                asyncio.get_running_loop().remove_writer(made.fileno())
 
 
 Through: TypeAlias = CallSocket | CallStream

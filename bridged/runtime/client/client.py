@@ -69,7 +69,7 @@ class ClientRole:
         self._outage = Outage(sessions.now())
         self._calls = Calls(self._order, self._outage, self._note_unanswered)
         self._sockets = CallSockets(
-            plan.local, sessions.dataplane, self._take_datagram, self._take_refusal, plan.name
+            plan.local, sessions.dataplane, self._take_datagram, self._take_refusal, plan.name, plan.proxy
         )
         self._route_loss = RouteLoss(self._calls, self._order, lambda: sessions.plan.local, plan.name)
         self._probe = Probe(sessions.dataplane, self._renew, sessions.now, plan.name)

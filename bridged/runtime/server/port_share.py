@@ -1,6 +1,6 @@
 """Hands what is no OpenVPN on to another server, such as a web server on port 443.
 
-Source: OpenVPN's manual page, `--port-share`. Asyncio. SHARED_MAX connections at once, with little memory each.
+Source: OpenVPN's manual page, `--port-share`. Asyncio. SHARED_MAX connections at once, with little memory.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from bridged.protocol.packets.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, Wra
 from bridged.protocol.role import Role
 from bridged.protocol.session.settings import SessionSettings
 from bridged.runtime.tunnels.login import PasswordLogin
+from bridged.runtime.tunnels.proxy import CREDENTIALS_OCTETS_MAX, ProxySettings
 from bridged.runtime.tunnels.tunnel_plan import AdmissionPlan, TunnelPlan
 from bridged.tls import TlsSettings, make_engine_factory, peer_usage
 from bridged.tls.identity import (
@@ -100,6 +101,7 @@ def plan_tunnel(
         local=bind_endpoint(tunnel) if role is Role.CLIENT else None,
         exit_notify=tunnel.exit_notify,
         listen_tcp=tcp_endpoints(tunnel),
+        proxy=_proxy(tunnel, prefix, base),
         port_share=Endpoint.parse(tunnel.port_share) if tunnel.port_share else None,
         transport=_transport(tunnel),
         memory=configuration.state_directory / MEMORY[role].format(name=name),
@@ -213,6 +215,25 @@ def tcp_endpoints(tunnel: Tunnel) -> tuple[Endpoint, ...]:
     text = tunnel.listen_tcp or tunnel.listen
     endpoint = Endpoint.parse(text, DEFAULT_PORT) if text else DEFAULT_LISTEN
     return (replace(endpoint, transport="tcp"),)
+
+
+def _proxy(tunnel: Tunnel, prefix: str, base: Path) -> ProxySettings | None:
+    if tunnel.proxy is None:
+        return None
+    kind, _, where = tunnel.proxy.url.partition("://")
+    user = password = None
+    if tunnel.proxy.credentials_file is not None:
+        path = base / tunnel.proxy.credentials_file
+        key = f"{prefix}.proxy.credentials_file"
+        try:
+            with open_to_read(path) as stream:
+                lines = stream.read(CREDENTIALS_OCTETS_MAX).decode("utf-8", "replace").splitlines()
+        except OSError as error:
+            raise ConfigurationError(f"cannot be read: {error.strerror}", file=path, key=key) from error
+        if len(lines) < 2:
+            raise ConfigurationError("needs two lines: user name and password", file=path, key=key)
+        user, password = lines[:2]
+    return ProxySettings("socks5" if kind == "socks5" else "http", Endpoint.parse(where), user, password)
 
 
 def _transport(tunnel: Tunnel) -> str:

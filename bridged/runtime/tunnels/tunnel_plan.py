@@ -13,6 +13,7 @@ from bridged.files import FileMark
 from bridged.protocol.packets.wrap import WrapKeys
 from bridged.protocol.session.settings import SessionSettings
 from bridged.protocol.session.tls_session import TlsEngineFactory, TlsSummary
+from bridged.runtime.tunnels.proxy import ProxySettings
 from bridged.units import UnixSeconds
 
 
@@ -59,6 +60,7 @@ class TunnelPlan:
     local: Endpoint | None = None
     listen_tcp: tuple[Endpoint, ...] = ()
     port_share: Endpoint | None = None
+    proxy: ProxySettings | None = None
     exit_notify: bool = True
     transport: str = "udp"
     memory: Path | None = None

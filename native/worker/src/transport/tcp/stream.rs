@@ -20,6 +20,8 @@ use crate::transport::tcp::framing::PREFIX_OCTETS;
 
 /// What the kernel takes beyond what is on its way: more would only wait there, where nothing can be dropped.
 const NOT_SENT_OCTETS: u32 = 128 * 1024;
+/// Bytes of room that a stream keeps for what may wait.
+const KEPT_OCTETS: usize = 64 * 1024;
 /// Packets of one system call: each takes two pieces.
 const PACKETS_PER_SEND: usize = MAX_PIECES / 2;
 
@@ -245,8 +247,14 @@ impl Stream {
             // It can only fail where the stream was removed from the set: then nobody waits for it.
             let _ = self.epoll.change(self.socket.as_raw_fd(), self.token, !out.waiting.is_empty());
         }
-        if out.waiting.is_empty() && matches!(out.state, State::Closing(_)) {
-            self.socket.finish();
+        if out.waiting.is_empty() {
+            if out.waiting.capacity() > KEPT_OCTETS {
+                // Who was slow once needs it no more.
+                out.waiting = VecDeque::new();
+            }
+            if matches!(out.state, State::Closing(_)) {
+                self.socket.finish();
+            }
         }
     }
 }
