@@ -16,20 +16,28 @@ PROXY_KINDS: Final = ("http", "socks5")
 
 
 class Proxy(Section):
-    """How a client reaches its servers over TCP where it may not call them itself."""
+    """The proxy through which a client reaches its servers over TCP."""
 
-    url: str = Field(description="http://host:port (CONNECT) or socks5://host:port")
+    url: str | None = Field(None, description="required: http://host:port (CONNECT) or socks5://host:port")
     credentials_file: Path | None = Field(
         None, description="a file with user name and password for the proxy, one line each"
     )
 
     @field_validator("url")
     @classmethod
-    def _url(cls, value: str) -> str:
+    def _url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
         kind, separator, where = value.partition("://")
         if kind not in PROXY_KINDS or not separator:
             raise ValueError(f"must begin with http:// or socks5://, not {value[:40]!r}")
         return f"{kind}://{Endpoint.parse(where.removesuffix('/'))}"
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.url is None:
+            raise ValueError("`proxy` needs `url: http://host:port` or `url: socks5://host:port`")
+        return self
 
 
 class Login(Section):

@@ -323,7 +323,7 @@ class Tunnel(Section):
         description="client: servers, tried in order, as host:port; host:port/tcp uses TCP; "
         "/udp4, /udp6, /tcp4 and /tcp6 use one IP family only",
     )
-    proxy: Proxy | None = Field(None, description="client: the way to servers over TCP")
+    proxy: Proxy | None = Field(None, description="client: what servers over TCP are reached through")
     local: str | None = Field(
         None,
         description="client: address:port to send from; default: another port for each attempt, which "

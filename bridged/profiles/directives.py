@@ -91,7 +91,7 @@ REFUSED: Final[Mapping[str, str]] = {
         "server-bridge server server-ipv6 client-to-client verify-client-cert duplicate-cn push "
         "push-reset push-remove client-config-dir client-connect client-disconnect disable ifconfig-pool "
         "ifconfig-pool-linear ifconfig-pool-persist ifconfig-push ifconfig-push-constraint "
-        "ifconfig-ipv6-pool ifconfig-ipv6-push max-clients connect-freq connect-freq-initial "
+        "ifconfig-ipv6-pool ifconfig-ipv6-push max-clients connect-freq connect-freq-initial port-share "
         "max-routes-per-client stale-routes-check learn-address auth-user-pass-verify "
         "auth-user-pass-optional "
         "client-cert-not-required username-as-common-name auth-gen-token auth-gen-token-secret "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 from contextlib import suppress
 
@@ -181,11 +182,12 @@ def test_a_client_that_reads_nothing_stalls_no_other() -> None:
         _, other = await lab.client_of([over_tcp(server)], "second")
         await crosses(far, lan)
         stalled.dataplane.hold(lan=False, wan=True)
-        for _ in range(3000):
+        for _ in range(1500):
             with suppress(BlockingIOError):
                 lan.lan.send(b"\xff" * 6 + b"\x02" + bytes(5) + b"\x08\x00" + bytes(1400))
             if not _ % 50:
                 await asyncio.sleep(0.001)
+        await until(lambda: select.select([], [lan.lan], [], 0)[1])
         await crosses(other, lan)
         await crosses(lan, other)
 

@@ -218,7 +218,7 @@ def tcp_endpoints(tunnel: Tunnel) -> tuple[Endpoint, ...]:
 
 
 def _proxy(tunnel: Tunnel, prefix: str, base: Path) -> ProxySettings | None:
-    if tunnel.proxy is None:
+    if tunnel.proxy is None or tunnel.proxy.url is None:
         return None
     kind, _, where = tunnel.proxy.url.partition("://")
     user = password = None
