@@ -113,6 +113,11 @@ class Tuning:
             key=OperatorKey("replay_window", least=64),
         ),
     ] = 4096
+    static_key: Annotated[
+        bool,
+        Setting("datagrams have no opcode: all are data of the only peer, under a static key", rust="bool"),
+    ] = False
+    """Without a peer they go to the control plane, as `ControlReceived`."""
     forward_between_peers: Annotated[
         bool,
         Setting(

@@ -63,7 +63,8 @@ def _profile(tunnel: Tunnel, key: str) -> Profile:
     keepalive, renegotiate, tls, wrap = tunnel.keepalive, tunnel.renegotiate, tunnel.tls, tunnel.wrap
     certificate = _material(tls.certificate, f"{key}.tls.certificate")
     private_key = _material(tls.key, f"{key}.tls.key")
-    if (certificate is None or private_key is None) and tunnel.login is None:
+    has_own = certificate is not None and private_key is not None
+    if not has_own and tunnel.login is None and wrap.mode != "static-key":
         raise ConfigurationError("needs `certificate` and `key`", key=f"{key}.tls")
     mss = _mss(tunnel.mss)
     framing = tunnel.compression_framing
@@ -86,7 +87,8 @@ def _profile(tunnel: Tunnel, key: str) -> Profile:
         wrap=wrap.mode,
         wrap_key=_material(wrap.key, f"{key}.wrap.key"),
         wrap_direction=wrap.direction,
-        wrap_digest=wrap.digest if wrap.mode == "tls-auth" else None,
+        wrap_digest=wrap.digest if wrap.mode in ("tls-auth", "static-key") else None,
+        point_to_point=tunnel.point_to_point,
         ciphers=list(tunnel.ciphers),
         fallback_cipher=tunnel.fallback_cipher,
         digest=tunnel.auth,

@@ -69,7 +69,7 @@ class Materials:
             "ca.crt": (profile.ca, "ca", CERTIFICATES),
             "own.crt": (profile.certificate, "cert", CERTIFICATES),
             "crl.pem": (profile.crl, "crl-verify", REVOCATION_LISTS),
-            "wrap.key": (profile.wrap_key, profile.wrap, STATIC_KEYS),
+            "wrap.key": (profile.wrap_key, self._wrap_directive, STATIC_KEYS),
         }
         texts: dict[str, str] = {}
         errors: list[ConfigurationError] = []
@@ -96,11 +96,18 @@ class Materials:
             take(partial(self._login, profile.login))
         if errors:
             raise ConfigurationErrors(sorted(errors, key=lambda error: error.line or 0))
-        if "own.crt" in texts:
-            self._remark_on_end(texts["own.crt"])
-            self._remark_on_usage(texts["own.crt"])
-        _check(texts, self.file, "client" if profile.server is None else "server")
+        if profile.wrap == "static-key":
+            _check_static_key(texts, self.file, "secret")
+        else:
+            if "own.crt" in texts:
+                self._remark_on_end(texts["own.crt"])
+                self._remark_on_usage(texts["own.crt"])
+            _check(texts, self.file, "client" if profile.server is None else "server")
         return {name: (text if name == "login.txt" else text.strip()) + "\n" for name, text in texts.items()}
+
+    @property
+    def _wrap_directive(self) -> str:
+        return "secret" if self._profile.wrap == "static-key" else self._profile.wrap
 
     def exposed(self) -> list[str]:
         """Warnings about secrets that others may read, in the profile and in the files it names."""
@@ -290,13 +297,18 @@ def foreign_path(path: str, key: str) -> str | None:
     return f"is a Windows path; copy the file {name} beside the profile, then try again" if name else None
 
 
-def _check(texts: dict[str, str], file: Path, role: str) -> None:
-    """Refuse now what the daemon would refuse at its start."""
+def _check_static_key(texts: dict[str, str], file: Path, directive: str) -> None:
     from bridged.protocol.keys.static_key import parse_static_key
-    from bridged.tls import TlsSettings, make_engine_factory
 
     if "wrap.key" in texts:
-        parse_static_key(texts["wrap.key"], f"{file}, tls-auth or tls-crypt")
+        parse_static_key(texts["wrap.key"], f"{file}, {directive}")
+
+
+def _check(texts: dict[str, str], file: Path, role: str) -> None:
+    """Refuse now what the daemon would refuse at its start."""
+    from bridged.tls import TlsSettings, make_engine_factory
+
+    _check_static_key(texts, file, "tls-auth or tls-crypt")
     settings = TlsSettings(
         "server" if role == "server" else "client",
         texts["own.crt"].encode() if "own.crt" in texts else None,

@@ -35,6 +35,7 @@ _KEY_TEXT = (
     "looks like the key itself, not its file: write `key: |`, and below it all lines from BEGIN to END"
 )
 _WILDCARDS = frozenset(("::", "0.0.0.0"))
+_MULTI_CLIENT = ("peers_max", "duplicate_names", "forward_between_peers", "push", "clients", "address_pool")
 _SERVER_ONLY = (
     *("peers_max", "duplicate_names", "peers", "forward_between_peers", "push"),
     *("clients", "only_known_clients", "address_pool"),
@@ -52,7 +53,8 @@ def find_conflicts(configuration: Configuration) -> list[Conflict]:
     ]
     for name, tunnel in configuration.tunnels.items():
         base: KeyPath = ("tunnels", name)
-        found += [((*base, *path), reason) for path, reason in _tls_conflicts(tunnel)]
+        of_tls = _no_tls_conflicts if tunnel.wrap.mode == "static-key" else _tls_conflicts
+        found += [((*base, *path), reason) for path, reason in of_tls(tunnel)]
         found += [((*base, *path), reason) for path, reason in _tunnel_conflicts(tunnel)]
     return found
 
@@ -227,6 +229,11 @@ def _is_key_text(value: str | None) -> bool:
     return bool(value and not is_inline(value) and _KEY_LINE.fullmatch(value))
 
 
+def _no_tls_conflicts(tunnel: Tunnel) -> Iterator[Conflict]:
+    for name in sorted(tunnel.tls.model_fields_set):
+        yield ("tls", name), "has no meaning with a static key; remove it"
+
+
 def _tls_conflicts(tunnel: Tunnel) -> Iterator[Conflict]:
     tls = tunnel.tls
     if _is_key_text(tls.key):
@@ -267,16 +274,28 @@ def _identity_conflicts(tunnel: Tunnel, own: list[str]) -> Iterator[Conflict]:
         yield ("tls", "crl"), "a revocation list needs the `ca` that signed it"
 
 
+def _wrap_conflicts(tunnel: Tunnel) -> Iterator[Conflict]:
+    wrap = tunnel.wrap
+    if wrap.mode == "static-key":
+        if not tunnel.ciphers[0].endswith("-CBC"):
+            yield ("ciphers",), "a static key needs a CBC cipher, for example `ciphers: [AES-256-CBC]`"
+        if tunnel.transport != "udp" or any("/tcp" in remote for remote in tunnel.remotes):
+            yield ("wrap", "mode"), "a static key goes over UDP only"
+        if not tunnel.point_to_point:
+            yield ("point_to_point",), "a static key is for two ends only; remove the line"
+    elif wrap.mode != "tls-auth":
+        for name in ("direction", "digest"):
+            if name in wrap.model_fields_set and getattr(wrap, name) is not None:
+                yield ("wrap", name), f"works with mode tls-auth only, not {wrap.mode}"
+
+
 def _tunnel_conflicts(tunnel: Tunnel) -> Iterator[Conflict]:
     wrap = tunnel.wrap
     if _is_key_text(wrap.key):
         yield ("wrap", "key"), _KEY_TEXT
     if wrap.key is not None and ("\0" in wrap.key or not wrap.key.strip()):
         yield ("wrap", "key"), "is empty; name a file, or write the key text itself"
-    if wrap.mode != "tls-auth":
-        for name in ("direction", "digest"):
-            if name in wrap.model_fields_set and getattr(wrap, name) is not None:
-                yield ("wrap", name), f"works with mode tls-auth only, not {wrap.mode}"
+    yield from _wrap_conflicts(tunnel)
     if len(set(tunnel.ciphers)) != len(tunnel.ciphers):
         yield ("ciphers",), "names a cipher twice"
     if len(set(tunnel.peers)) != len(tunnel.peers):
@@ -313,7 +332,17 @@ def _client_conflicts(tunnel: Tunnel) -> Iterator[Conflict]:
         owners[address] = name
 
 
-def _cipher_warnings(tunnel: Tunnel) -> Iterator[Conflict]:
+def _kind_warnings(tunnel: Tunnel) -> Iterator[Conflict]:
+    if tunnel.point_to_point:
+        for name in sorted(tunnel.model_fields_set.intersection(_MULTI_CLIENT)):
+            yield (name,), "has no effect on a point-to-point tunnel"
+    if tunnel.wrap.mode == "static-key":
+        text = (
+            "a static key has no forward secrecy: who gets it can read all that was ever sent; "
+            "`bridged init` makes certificates for both ends"
+        )
+        yield ("wrap", "mode"), text
+        return
     old = [name for name in tunnel.ciphers if name.endswith("-CBC")]
     if old:
         yield ("ciphers",), f"{', '.join(old)}: slow and old; remove it once all peers have OpenVPN 2.4"
@@ -326,7 +355,7 @@ def _cipher_warnings(tunnel: Tunnel) -> Iterator[Conflict]:
 
 
 def _tunnel_warnings(tunnel: Tunnel) -> Iterator[Conflict]:
-    yield from _cipher_warnings(tunnel)
+    yield from _kind_warnings(tunnel)
     if tunnel.role == "server" and tunnel.wrap.mode == "none":
         text = "without wrapping, anybody can start a handshake; use tls-crypt if all peers can"
         yield ("wrap", "mode"), text

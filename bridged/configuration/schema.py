@@ -232,22 +232,25 @@ class Tls(Section):
 
 
 class Wrap(Section):
-    """Protection of the control channel against strangers (OpenVPN's tls-auth and tls-crypt)."""
+    """Protection of the control channel against strangers (OpenVPN's tls-auth and tls-crypt).
 
-    mode: Literal["none", "tls-auth", "tls-crypt"] = Field(
-        "none", description="must be the same at all peers"
+    `static-key` is none: there is no TLS at all (OpenVPN's `secret`), for one old peer.
+    """
+
+    mode: Literal["none", "tls-auth", "tls-crypt", "static-key"] = Field(
+        "none", description="must be the same at all peers; static-key: no TLS, no forward secrecy"
     )
     key: str | None = Field(
         None,
         description="static key, a file or its text; optional with tls.embedded, which makes one",
     )
-    direction: Literal[0, 1] | None = Field(None, description="tls-auth only: key-direction")
-    digest: DigestName = Field("SHA1", description="tls-auth only: `auth`")
+    direction: Literal[0, 1] | None = Field(None, description="tls-auth, static-key: key-direction")
+    digest: DigestName = Field("SHA1", description="tls-auth, static-key: `auth`")
 
     @model_validator(mode="after")
     def _key_has_a_mode(self) -> Self:
         if self.mode == "none" and self.key is not None:
-            raise ValueError("`key` needs mode tls-auth or tls-crypt")
+            raise ValueError("`key` needs mode tls-auth, tls-crypt or static-key")
         return self
 
 
@@ -304,6 +307,11 @@ class Tunnel(Section):
 
     role: Literal["server", "client"] = Field(
         description="server: waits for clients; client: connects to a server"
+    )
+    point_to_point: bool = Field(
+        False,
+        description="the other end is OpenVPN without `mode server` or `client`: it is the only peer, "
+        "and no options are pushed",
     )
     bridge: InterfaceName = Field(description="the bridge that the adapter joins: a key of `bridges`")
     tap: TapOptions = TapOptions()
@@ -401,6 +409,15 @@ class Tunnel(Section):
     coalesce: Literal["auto", "on", "off"] = Field(
         "auto", description="join received segments into super-frames; auto: only those that pass a self-test"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_tls(cls, data: object) -> object:
+        """With a static key there are no certificates."""
+        wrap = data.get("wrap") if isinstance(data, dict) else None
+        if isinstance(data, dict) and isinstance(wrap, dict) and wrap.get("mode") == "static-key":
+            return {"tls": {}, "point_to_point": True, **data}
+        return data
 
     @model_validator(mode="after")
     def _by_role(self) -> Self:

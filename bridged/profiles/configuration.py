@@ -62,6 +62,7 @@ def render_yaml(configuration: Mapping[str, Any], heading: Sequence[str] = ()) -
 def _tunnel(profile: Profile, trust: Trust, bridge: str, tunnel_name: str) -> dict[str, Any]:
     tunnel = _known(
         role="client" if profile.server is None else "server",
+        point_to_point=(profile.point_to_point and profile.wrap != "static-key") or None,
         bridge=bridge,
         tap=_known(
             name=profile.tap_name,
@@ -70,21 +71,9 @@ def _tunnel(profile: Profile, trust: Trust, bridge: str, tunnel_name: str) -> di
         ),
         remotes=[str(remote) for remote in profile.remotes],
         local=str(profile.local) if profile.local else None,
-        **_of_server(profile.server),
+        **_of_server(profile.server, is_alone=profile.point_to_point),
         authentication=_authentication(profile.server, tunnel_name),
-        tls=_known(
-            ca=trust.ca,
-            certificate=trust.certificate,
-            key=trust.key,
-            crl=trust.crl,
-            peer_fingerprints=list(profile.peer_fingerprints),
-            peer_role=profile.peer_role or (None if trust.ca else "any"),
-            peer_name=profile.peer_name,
-            peer_name_prefix=profile.peer_name_prefix,
-            peer_subject=profile.peer_subject,
-            version_min=profile.version_min,
-            version_max=profile.version_max,
-        ),
+        tls=_tls(profile, trust),
         login=_login(profile, trust, tunnel_name),
         ciphers=list(profile.ciphers),
         fallback_cipher=profile.fallback_cipher,
@@ -111,7 +100,7 @@ def _tunnel(profile: Profile, trust: Trust, bridge: str, tunnel_name: str) -> di
         exit_notify=profile.exit_notify,
     )
     if profile.wrap != "none":
-        is_auth = profile.wrap == "tls-auth"
+        is_auth = profile.wrap in ("tls-auth", "static-key")
         tunnel["wrap"] = _known(
             mode=profile.wrap,
             key=trust.wrap_key,
@@ -119,6 +108,24 @@ def _tunnel(profile: Profile, trust: Trust, bridge: str, tunnel_name: str) -> di
             digest=profile.wrap_digest if is_auth else None,
         )
     return tunnel
+
+
+def _tls(profile: Profile, trust: Trust) -> dict[str, Any] | None:
+    if profile.wrap == "static-key":
+        return None
+    return _known(
+        ca=trust.ca,
+        certificate=trust.certificate,
+        key=trust.key,
+        crl=trust.crl,
+        peer_fingerprints=list(profile.peer_fingerprints),
+        peer_role=profile.peer_role or (None if trust.ca else "any"),
+        peer_name=profile.peer_name,
+        peer_name_prefix=profile.peer_name_prefix,
+        peer_subject=profile.peer_subject,
+        version_min=profile.version_min,
+        version_max=profile.version_max,
+    )
 
 
 def _login(profile: Profile, trust: Trust, tunnel_name: str) -> dict[str, Any]:
@@ -154,10 +161,12 @@ def _authentication(server: ServerSettings | None, tunnel_name: str) -> dict[str
     )
 
 
-def _of_server(server: ServerSettings | None) -> dict[str, Any]:
+def _of_server(server: ServerSettings | None, *, is_alone: bool) -> dict[str, Any]:
     """`forward_between_peers` is always written: OpenVPN's default is the opposite of ours."""
     if server is None:
         return {}
+    if is_alone:
+        return _known(listen=str(server.listen) if server.listen else None)
     push = list(server.push)
     routes = ("route", "redirect-gateway", "redirect-private")
     if server.pool is not None and server.pool.gateway:

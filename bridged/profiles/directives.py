@@ -106,6 +106,7 @@ REFUSED: Final[Mapping[str, str]] = {
     ),
     **_each("cryptoapicert pkcs11-id pkcs11-providers", _TOKEN_TEXT),
     "mtu-dynamic": "is what OpenVPN 1 called `fragment`; write `fragment SIZE` at both ends",
+    "tls-server": "belongs in a server's file, which `bridged import FILE` reads",
     "inetd": "cannot be started by inetd; remove the line",
     "no-replay": "would turn off the replay check, which is not safe; remove the line",
     "no-iv": "would send packets without an IV, which is not safe (OpenVPN 2.4 removed it); remove the line "

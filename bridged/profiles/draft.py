@@ -58,7 +58,7 @@ class Connection:
     mss: int | None = None
     wan_mtu: int | None = None
     exit_notify: bool | None = None
-    wrap: Literal["none", "tls-auth", "tls-crypt"] = "none"
+    wrap: Literal["none", "tls-auth", "tls-crypt", "static-key"] = "none"
     wrap_key: Material | None = None
     wrap_direction: Literal[0, 1] | None = None
     refusals: list[tuple[int, str, str]] = field(default_factory=list)
@@ -97,7 +97,8 @@ class Draft:
     the reader is now. `markers`: directives written as `NAME [inline]`, and their lines. `inlined`:
     directives that have a block. `tls_suites` and `tls13_suites`: line of the list, and whether one
     of its suites is ours.
-    `fallback_cipher`: that of `data-ciphers-fallback`, which `cipher` does not change.
+    `fallback_cipher`: that of `data-ciphers-fallback`, which `cipher` does not change. `static_cipher`:
+    that of `cipher`.
     `device_type` is that of `dev-type`, `device_kind` what the last `dev` begins with. The last of
     several lines counts, as in OpenVPN.
     """
@@ -120,8 +121,10 @@ class Draft:
     device_name: str | None = None
     digest: tuple[int, str] | None = None
     fallback_cipher: str | None = None
+    static_cipher: str | None = None
     tls_suites: tuple[int, bool] | None = None
     tls13_suites: tuple[int, bool] | None = None
+    has_static_key: bool = False
     markers: dict[str, int] = field(default_factory=dict)
     inlined: set[str] = field(default_factory=set)
     ignorable: set[str] = field(default_factory=set)

@@ -95,13 +95,21 @@ def read_file(text: str, source: str, section: str | None = None) -> Reading:
 
 
 def role_of(statements: Sequence[Statement]) -> FileRole:
-    """A server has many clients: `server`, `server-bridge` or `mode server` says so."""
-    for statement in statements:
-        if statement.name in ("server", "server-bridge", "server-ipv6"):
-            return "server"
-        if statement.name == "mode" and statement.arguments[:1] == ("server",):
-            return "server"
-    return "client"
+    """A server has many clients (`server`, `server-bridge`, `mode server`), or one: `tls-server`, or
+    `secret` without a remote.
+    """
+    names = {one.name for one in statements}
+    waits = "secret" in names and not names & {"remote", "connection"}
+    is_server = _has_many_clients(statements) or "tls-server" in names or waits
+    return "server" if is_server else "client"
+
+
+def _has_many_clients(statements: Sequence[Statement]) -> bool:
+    return any(
+        one.name in ("server", "server-bridge", "server-ipv6")
+        or (one.name == "mode" and one.arguments[:1] == ("server",))
+        for one in statements
+    )
 
 
 def _statements(text: str, source: str) -> list[Statement]:
@@ -120,6 +128,8 @@ def _statements(text: str, source: str) -> list[Statement]:
 def _read(statements: Sequence[Statement], source: str, role: FileRole, section: str = "") -> Reading:
     """Raises ConfigurationError for what no line is to blame for, or too much."""
     draft = Draft(role=role)
+    draft.has_static_key = any(one.name == "secret" for one in statements)
+    draft.profile.point_to_point = role == "server" and not _has_many_clients(statements)
     errors: list[ConfigurationError] = []
     draft.ignorable = {
         bare(word)
@@ -183,6 +193,10 @@ def _take(draft: Draft, statement: Statement, depth: int = 0) -> None:
     known = find_directive(name, draft.role)
     if known is None:
         _take_unknown(draft, statement)
+        return
+    if name == "remote" and draft.profile.point_to_point:
+        draft.note(statement, "ignored: this end waits, and knows its peer by its certificate")
+        draft.seen.append(Seen(statement.line, name, "not needed"))
         return
     verdict: Treatment = "taken" if known.kind == "taken" else "not needed"
     if known.kind == "refused":

@@ -201,6 +201,7 @@ INLINE: Final = frozenset(
         "peer-fingerprint",
         "tls-auth",
         "tls-crypt",
+        "secret",
     )
 )
 """Mapped directives that can be written as a block, except `connection`, which is read separately."""

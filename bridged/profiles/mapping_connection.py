@@ -7,7 +7,7 @@ Pure.
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, Literal
 
 from bridged.addresses import Endpoint, is_host_name
 from bridged.profiles.draft import (
@@ -151,12 +151,27 @@ def _tls_crypt(draft: Draft, statement: Statement) -> None:
     _set_wrap(draft, statement, "tls-crypt")
 
 
-def _set_wrap(draft: Draft, statement: Statement, mode: str) -> None:
+def _secret(draft: Draft, statement: Statement) -> None:
+    _set_wrap(draft, statement, "static-key")
+    if len(statement.arguments) > 1:
+        draft.connection.wrap_direction = 1 if number_argument(statement, 0, 1, 1) else 0
+    draft.note(statement, _NO_SECRECY)
+
+
+_NO_SECRECY: Final = (
+    "has no forward secrecy: who gets the key can read all that was ever sent. OpenVPN 2.7 refuses it; "
+    "move to certificates soon: `bridged init` makes them"
+)
+
+
+def _set_wrap(
+    draft: Draft, statement: Statement, mode: Literal["tls-auth", "tls-crypt", "static-key"]
+) -> None:
     connection = draft.connection
     if connection.wrap not in ("none", mode):
-        refuse(f"only one of tls-auth and tls-crypt; {connection.wrap} is above")
+        refuse(f"only one of tls-auth, tls-crypt and secret; {connection.wrap} is above")
     connection.wrap_key = draft.material(statement, connection.wrap_key)
-    connection.wrap = "tls-auth" if mode == "tls-auth" else "tls-crypt"
+    connection.wrap = mode
 
 
 def _key_direction(draft: Draft, statement: Statement) -> None:
@@ -178,5 +193,6 @@ CONNECTION_MAPPERS: Final[dict[str, Mapper]] = {
     "explicit-exit-notify": _explicit_exit_notify,
     "tls-auth": _tls_auth,
     "tls-crypt": _tls_crypt,
+    "secret": _secret,
     "key-direction": _key_direction,
 }

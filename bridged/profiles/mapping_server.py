@@ -26,7 +26,7 @@ _NEGOTIATED: Final = frozenset(
 
 
 def _mode(draft: Draft, statement: Statement) -> None:
-    if argument(statement, "a mode") != "server":
+    if argument(statement, "a mode") != ("p2p" if draft.profile.point_to_point else "server"):
         refuse("contradicts the lines that make this a server; remove it")
 
 

@@ -161,6 +161,9 @@ def _cipher(draft: Draft, statement: Statement) -> None:
     name = argument(statement, "a cipher").upper()
     if name == "NONE":
         refuse("would carry frames in the clear; remove the line")
+    draft.static_cipher = name
+    if draft.has_static_key:
+        return
     if name in OLD_CIPHERS:
         draft.profile.fallback_cipher = name
         text = f"{name} is used only with peers that negotiate no cipher (OpenVPN 2.3): {_NEGOTIATED}"

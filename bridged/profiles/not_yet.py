@@ -13,8 +13,6 @@ from typing import Final, Literal
 Ability = Literal[
     "proxy",
     "tls_crypt_v2",
-    "static_key",
-    "point_to_point",
     "vlans",
 ]
 
@@ -37,16 +35,6 @@ NOT_YET: Final[Mapping[Ability, Missing]] = {
     "tls_crypt_v2": Missing(
         "tls-crypt-v2 is not supported by this version; use a tls-crypt or tls-auth key at both ends",
         ("tls-crypt-v2", "tls-crypt-v2-verify", "tls-crypt-v2-max-age"),
-    ),
-    "static_key": Missing(
-        "static keys have no forward secrecy and are not supported by this version; use certificates "
-        "(`bridged init` makes them)",
-        ("secret",),
-    ),
-    "point_to_point": Missing(
-        "point-to-point links without `client` are not supported by this version; make one end a server "
-        "(`mode server`) and the other a client (`client`)",
-        ("tls-server",),
     ),
     "vlans": Missing(
         "a VLAN for each client is not supported by this version; use one tunnel and bridge for each VLAN",

@@ -108,10 +108,12 @@ class Profile:
     that the MSS must fit. `addresses` (such as 192.0.2.1/24) belong to the bridge. `directory`: `cd`.
     `remote_sizes`: `mss` and `wan_mtu` of single servers, if they differ. `pkcs12`: CA, certificate and key
     in one file, or its Base64 text. `password`: the file of `askpass`. `bridge`: the one that a script of the
-    file names. `server`: of a server's file only. `digest`: of the HMAC with CBC ciphers.
+    file names. `server`: of a server's file only. `digest`: of the HMAC with CBC
+    ciphers. `point_to_point`: one peer, and nothing is pushed.
     """
 
     server: ServerSettings | None = None
+    point_to_point: bool = False
     bridge: str | None = None
     password: Material | None = None
     remotes: list[Remote] = field(default_factory=list)
@@ -131,7 +133,7 @@ class Profile:
     peer_subject: str | None = None
     version_min: Literal["1.2", "1.3"] | None = None
     version_max: Literal["1.2", "1.3"] | None = None
-    wrap: Literal["none", "tls-auth", "tls-crypt"] = "none"
+    wrap: Literal["none", "tls-auth", "tls-crypt", "static-key"] = "none"
     wrap_key: Material | None = None
     wrap_direction: Literal[0, 1] | None = None
     wrap_digest: str | None = None

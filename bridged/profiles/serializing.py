@@ -30,7 +30,8 @@ def serialize_tunnel(profile: Profile, name: str) -> str:
 
 
 def _connection(profile: Profile) -> Iterator[str]:
-    yield "client"
+    if profile.wrap != "static-key":
+        yield "tls-client" if profile.point_to_point else "client"
     if profile.local is None:
         yield "nobind"
     else:
@@ -84,22 +85,28 @@ def _trust(profile: Profile) -> Iterator[str]:
         yield f"tls-version-min {profile.version_min}"
     if profile.version_max is not None:
         yield f"tls-version-max {profile.version_max}"
-    if profile.ciphers:
+    if profile.login is not None:
+        yield "auth-user-pass"
+    if profile.challenge is not None:
+        yield f'static-challenge "One-time code" 1{" concat" if profile.challenge == "concat" else ""}'
+    yield from _ciphers(profile)
+
+
+def _ciphers(profile: Profile) -> Iterator[str]:
+    if profile.wrap == "static-key":
+        yield f"cipher {profile.ciphers[0]}"
+    elif profile.ciphers:
         # A 2.4 client announces `cipher`.
         yield f"cipher {profile.fallback_cipher or profile.ciphers[0]}"
         yield "ignore-unknown-option data-ciphers data-ciphers-fallback"
         yield f"data-ciphers {':'.join(profile.ciphers)}"
     if profile.fallback_cipher is not None:
         yield f"data-ciphers-fallback {profile.fallback_cipher}"
-    if profile.login is not None:
-        yield "auth-user-pass"
-    if profile.challenge is not None:
-        yield f'static-challenge "One-time code" 1{" concat" if profile.challenge == "concat" else ""}'
-    if profile.wrap == "tls-auth":
+    if profile.wrap in ("tls-auth", "static-key"):
         yield f"auth {profile.wrap_digest or 'SHA1'}"
     elif profile.digest is not None:
         yield f"auth {profile.digest}"
-    if profile.wrap == "tls-auth" and profile.wrap_direction is not None:
+    if profile.wrap != "tls-crypt" and profile.wrap_direction is not None:
         yield f"key-direction {profile.wrap_direction}"
 
 
@@ -131,7 +138,7 @@ def _blocks(profile: Profile) -> Iterator[str]:
         ("cert", profile.certificate),
         ("key", profile.key),
         ("crl-verify", profile.crl),
-        (profile.wrap, profile.wrap_key),
+        ("secret" if profile.wrap == "static-key" else profile.wrap, profile.wrap_key),
     )
     for name, material in blocks:
         if material is not None:

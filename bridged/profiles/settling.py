@@ -11,13 +11,11 @@ from bridged.errors import ConfigurationError
 from bridged.profiles.connections import settle_connections, settle_listening
 from bridged.profiles.draft import Draft, Refusal
 from bridged.profiles.mapping_trust import DIGESTS
-from bridged.profiles.not_yet import NOT_YET, Ability
 from bridged.profiles.profile import Material, Notice, Profile
 
 # The defaults of `keepalive` in the configuration, which this package must not import.
 _PING_SECONDS: Final = 10
 _RESTART_SECONDS: Final = 60
-_OTHER_KINDS: Final[frozenset[Ability]] = frozenset({"static_key", "point_to_point"})
 
 
 def settle(draft: Draft, source: str) -> list[ConfigurationError]:
@@ -28,13 +26,10 @@ def settle(draft: Draft, source: str) -> list[ConfigurationError]:
         if name not in draft.inlined
     ]
     errors.extend(_settle_device(draft, source))
-    if draft.needs & _OTHER_KINDS:
-        # What is missing for a client or server does not matter then.
-        return errors
     if draft.role == "server":
         errors.extend(settle_listening(draft, source))
         draft.profile.server = draft.server
-        if not draft.server.forwards_between_peers:
+        if not draft.server.forwards_between_peers and not draft.profile.point_to_point:
             text = "not there: `forward_between_peers: false` keeps the clients apart, as OpenVPN does"
             draft.profile.notices.append(Notice(0, text, "client-to-client"))
     else:
@@ -45,13 +40,37 @@ def settle(draft: Draft, source: str) -> list[ConfigurationError]:
         _settle_digest(draft)
     except Refusal as refusal:
         errors.append(_error(str(refusal), source, draft.digest[0] if draft.digest else None, "auth"))
-    errors.extend(_settle_identity(draft, source))
-    _settle_peer_role(draft)
+    if draft.profile.wrap == "static-key":
+        errors.extend(_settle_static_key(draft, source))
+    else:
+        errors.extend(_settle_identity(draft, source))
+        _settle_peer_role(draft)
     _settle_keepalive(draft.profile)
     return errors
 
 
+def _settle_static_key(draft: Draft, source: str) -> list[ConfigurationError]:
+    profile = draft.profile
+    profile.point_to_point = True
+    if draft.general.transport.startswith("tcp") or any(
+        remote.server.transport == "tcp" for remote in profile.remotes
+    ):
+        reason = "a static key goes over UDP only; set `proto udp` at both ends"
+        return [_error(reason, source, draft.general.protocol_line, "proto")]
+    cipher = draft.static_cipher or "BF-CBC"
+    if not cipher.startswith("AES-") or not cipher.endswith("-CBC"):
+        known = "AES-256-CBC, AES-192-CBC or AES-128-CBC"
+        reason = (
+            f"{cipher} cannot be used with a static key; write `cipher AES-256-CBC` at both ends ({known})"
+        )
+        return [_error(reason, source, None, "cipher")]
+    profile.ciphers, profile.fallback_cipher = [cipher], None
+    return []
+
+
 def _settle_client(draft: Draft, source: str) -> list[ConfigurationError]:
+    if draft.general.wrap == "static-key":
+        return []
     if draft.is_client and draft.pulls:
         return []
     if not draft.is_client and not draft.pulls and (draft.profile.certificate or draft.profile.pkcs12):
@@ -60,10 +79,14 @@ def _settle_client(draft: Draft, source: str) -> list[ConfigurationError]:
             Notice(0, "`client` is missing; the file is taken as a client's profile")
         )
         return []
-    if "point_to_point" not in NOT_YET:
+    if draft.is_client:
+        draft.profile.point_to_point = True
         return []
-    draft.needs.add("point_to_point")
-    return [_error(f"`client` is missing; {NOT_YET['point_to_point'].reason}", source, None, "client")]
+    reason = (
+        "`client` is missing, and so are certificates: frames would cross in the clear; make certificates "
+        "(`bridged init`) for both ends"
+    )
+    return [_error(reason, source, None, "client")]
 
 
 def _settle_suites(draft: Draft, source: str) -> list[ConfigurationError]:
@@ -98,12 +121,14 @@ def _settle_digest(draft: Draft) -> None:
         cipher for cipher in (*profile.ciphers, profile.fallback_cipher) if (cipher or "").endswith("-CBC")
     ]
     if name in DIGESTS:
-        if profile.wrap == "tls-auth":
+        if profile.wrap in ("tls-auth", "static-key"):
             profile.wrap_digest = name
         elif old:
             profile.digest = name
-    elif profile.wrap == "tls-auth":
-        raise Refusal(f"{name} cannot be used with tls-auth; the server must use one of {', '.join(DIGESTS)}")
+    elif profile.wrap in ("tls-auth", "static-key"):
+        raise Refusal(
+            f"{name} cannot be used with {profile.wrap}; both ends must use one of {', '.join(DIGESTS)}"
+        )
     elif old:
         profile.fallback_cipher = None
         profile.ciphers = [cipher for cipher in profile.ciphers if cipher not in old]

@@ -83,3 +83,19 @@ def test_both_ends_may_want_to_renegotiate_at_the_same_time(sites: TwoSites, our
         assert sum(renegotiated(ends).values()) >= LEAST_RENEGOTIATIONS
         assert ends.unwanted_drops() == {}
         assert ends.peer()["connections"] == 1
+
+
+@pytest.mark.parametrize("ours_as", ["server", "client"])
+@pytest.mark.parametrize(("limit", "count"), [("bytes", 100_000), ("packets", 300)])
+def test_a_key_is_replaced_after_so_many_bytes_or_packets(
+    sites: TwoSites, ours_as: Role, limit: str, count: int
+) -> None:
+    keys = {"renegotiate": {"seconds": 0, limit: count}}
+    with joined(sites, Profile(), ours_as, tunnel=keys) as ends:
+        pinger = Pinger(ends.our_site.host, ends.their_site.host.ipv4, 3.0, 0.005)
+        iperf(ends.their_site.host, ends.our_site.host, 1).wait(20)
+        assert pinger.finish().lost == []
+        assert renegotiated(ends)[limit] >= 1
+        assert ends.theirs.renegotiations() >= 1
+        assert ends.unwanted_drops() == {}
+        assert ends.peer()["connections"] == 1

@@ -285,6 +285,7 @@ def _daemon(
         "keepalive": {"ping_seconds": profile.ping_seconds, "restart_seconds": profile.restart_seconds},
         "renegotiate": {"seconds": profile.reneg_seconds},
         "mtu": profile.tap_mtu,
+        "point_to_point": profile.point_to_point,
     }
     tunnel |= keys
     document = {"bridges": {"br0": {"ports": [LAN_PORT], **(bridge or {})}}, "tunnels": {TUNNEL: tunnel}}

@@ -48,6 +48,7 @@ class Profile:
     port: int = 1194
     tap_mtu: int = 1500
     transport: Literal["udp", "tcp"] = "udp"
+    point_to_point: bool = False
 
 
 class OpenVpn:
@@ -119,6 +120,12 @@ class OpenVpn:
         family = f"{profile.transport}6" if ":" in self.remote else profile.transport
         if profile.transport == "tcp":
             family += f"-{self.role}"
+        if profile.point_to_point:
+            keepalive = f"keepalive {profile.ping_seconds} {profile.restart_seconds}"
+            if self.role == "server":
+                return ["tls-server", f"proto {family}", f"port {profile.port}", "dh none", keepalive]
+            remote = f"remote {self.remote} {profile.port}"
+            return ["tls-client", f"proto {family}", remote, "remote-cert-tls server", keepalive]
         if self.role == "server":
             keepalive = f"keepalive {profile.ping_seconds} {profile.restart_seconds}"
             return [
@@ -145,7 +152,7 @@ class OpenVpn:
         write_private(file, self.configuration())
         log = f"openvpn-{self.role}"
         self.process = self.site.namespace.popen(self.program, "--config", str(file), log=log)
-        if self.role == "server":
+        if self.role == "server" and not self.profile.point_to_point:
             self.process.wait_for_output(COMPLETED, 10)
         return self
 

@@ -11,12 +11,14 @@ from bridged.errors import RemoteProtocolError
 from bridged.protocol.keys.epoch_keys import EpochKey
 from bridged.protocol.packets.cbc_packet import CbcHmac, open_cbc, seal_cbc
 from bridged.protocol.packets.epoch_packet import open_epoch, parse_epoch, seal_epoch
+from bridged.protocol.packets.static_packet import open_static
 from bridged.protocol.keys.cipher import Cipher
-from bridged.protocol.keys.key_derivation import DataKey, slice_keys
+from bridged.protocol.keys.key_derivation import DataKey, slice_keys, static_data_key
 from bridged.protocol.keys.replay import ReplayWindow
 from bridged.protocol.packets import data_packet
 from bridged.protocol.packets.fragments import Reassembly
 from bridged.protocol.packets.framing import UNWRAPPERS, WRAPPERS, Framing
+from bridged.protocol.keys.static_key import StaticKey
 from bridged.protocol.packets.occ import PING, OccType, is_occ, parse_occ, serialize_occ
 from bridged.protocol.packets.packet import Opcode
 from bridged.protocol.role import Role
@@ -96,8 +98,28 @@ def sealed(key: DataKey, header: bytes, packet_id: int, payload: bytes, wire: by
     return data_packet.seal(aead, bytes(key.send_iv), header, packet_id, payload)
 
 
+STATIC = "a07-static-key-aes256cbc"
+
+
+def test_packets_of_a_static_key_open_to_the_plaintext_and_pass_the_window_once() -> None:
+    secrets = load(STATIC, "secrets")
+    (state,) = secrets["key_states"]
+    window, seen = ReplayWindow(), Counter[str]()
+    for frame in data_frames(STATIC):
+        key = static_data_key(
+            StaticKey(bytes.fromhex(state["static_key"])), None, Cipher.AES_256_CBC, "SHA256", 0
+        )
+        opened = open_static(CbcHmac(key.receive_key, "SHA256", key.receive_hmac), bytes.fromhex(frame["wire"]))
+        assert opened.payload.hex() == frame["plaintext"]
+        assert (opened.packet_id, opened.packet_time) == (frame["packet_id"], frame["packet_time"])
+        seen[frame["kind"]] += 1
+        if sender(frame) is Role.CLIENT:
+            assert window.accept(opened.packet_id)
+    assert seen["frame"] and seen["ping"] and seen["occ"]
+
+
 def test_every_scenario_of_the_folder_is_accounted_for() -> None:
-    assert set(COVERED) | set(DATA_NOT_YET) == set(SCENARIOS)
+    assert set(COVERED) | set(DATA_NOT_YET) | {STATIC} == set(SCENARIOS)
     assert not set(COVERED) & set(DATA_NOT_YET)
     assert {name: len(data_frames(name)) for name in COVERED} == COVERED
     for scenario in DATA_NOT_YET:

@@ -8,8 +8,9 @@ import pytest
 
 from bridged.protocol.keys.epoch_keys import EpochKey
 from bridged.protocol.packets.epoch_packet import open_epoch, seal_epoch
+from bridged.protocol.packets.static_packet import open_static, seal_static
 from bridged.protocol.keys.cipher import Cipher
-from bridged.protocol.keys.key_derivation import derive_by_prf, prf, slice_keys
+from bridged.protocol.keys.key_derivation import derive_by_prf, prf, slice_keys, static_data_key
 from bridged.protocol.keys.key_exchange import (
     ClientKeyMessage,
     ServerKeyMessage,
@@ -40,6 +41,7 @@ COVERED = {
     "tls_auth": 18,
     "aead_seal": 52,
     "cbc_hmac_seal": 4,
+    "static_key_seal": 5,
     "epoch_keys": 2,
     "aead_epoch_seal": 11,
     "key_method_2": 30,
@@ -204,6 +206,19 @@ def test_cbc_hmac_seal(case: dict[str, Any]) -> None:
     iv, plaintext = octets(case["iv"]), octets(case["plaintext"])
     assert seal_cbc(key, iv, header, case["packet_id"], plaintext).hex() == case["packet"]
     assert open_cbc(key, octets(case["packet"])).payload == plaintext
+
+
+@pytest.mark.parametrize("case", cases("static_key_seal"))
+def test_static_key_seal(case: dict[str, Any]) -> None:
+    cipher, direction = Cipher.parse(case["cipher"]), case["key_direction"][case["direction"].split("-")[0]]
+    key = static_data_key(StaticKey(octets(case["static_key"])), direction, cipher, case["auth"], 0)
+    assert (key.send_key.hex(), key.send_hmac.hex()) == (case["cipher_key"], case["hmac_key"])
+    sealer = CbcHmac(key.send_key, case["auth"], key.send_hmac)
+    identity = case["packet_id"], case["packet_time"]
+    payload = octets(case["plaintext"])
+    assert seal_static(sealer, octets(case["iv"]), *identity, payload).hex() == case["packet"]
+    opened = open_static(CbcHmac(key.receive_key, case["auth"], key.receive_hmac), octets(case["packet"]))
+    assert (opened.packet_id, opened.packet_time, opened.payload) == (*identity, payload)
 
 
 @pytest.mark.parametrize("case", cases("epoch_keys"))

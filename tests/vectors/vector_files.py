@@ -18,11 +18,9 @@ SCENARIOS = tuple(sorted(path.name for path in FOLDER.glob("a[0-9][0-9]-*")))
 # What later issues build, in full. A test that covers less must say so here.
 CONTROL_NOT_YET = {("a04-tcp-tlscryptv2-aes256gcm", 4): "WKc behind the packet (tls-crypt-v2)"}
 DATA_NOT_YET = {
-    "a07-static-key-aes256cbc": "static key mode",
 }
 UNIT_NOT_YET = {
     "tls_crypt_v2_wkc": "tls-crypt-v2",
-    "static_key_seal": "static key mode",
     "p2p_peer_id": "P2P negotiation",
     "tcp_framing": "TCP transport",
     "tls_exporter": "the TLS engine's; needs the secrets of a captured session",

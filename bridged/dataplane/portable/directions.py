@@ -70,7 +70,17 @@ class Directions:
         self.delivery = Delivery(self._wan_policy, self.batches, self.mss)
         self.answers = Answers(events.control, wires.send_to)
         opener = Opener(table, self._wan_policy, self.delivery, drops, tell)
-        self.receiver = Receiver(table, wires.udp, opener, self.delivery, events, self.answers, drops, tell)
+        self.receiver = Receiver(
+            table,
+            wires.udp,
+            opener,
+            self.delivery,
+            events,
+            self.answers,
+            drops,
+            tell,
+            is_static=settings.static_key,
+        )
         self._use(tap)
 
     def attach(self, port: TapPort) -> None:

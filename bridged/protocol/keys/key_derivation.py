@@ -15,11 +15,13 @@ from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.keys.digest import digest_length
 from bridged.protocol.keys.epoch_keys import SECRET_OCTETS
 from bridged.protocol.keys.key_exchange import ClientKeyMessage, ServerKeyMessage
+from bridged.protocol.keys.static_key import StaticKey
 from bridged.protocol.role import Role
 from bridged.units import KeyId
 
 EXPORTER_DATA_KEYS: Final = "EXPORTER-OpenVPN-datakeys"
 EXPORTER_DYNAMIC_TLS_CRYPT: Final = "EXPORTER-OpenVPN-dynamic-tls-crypt"
+EXPORTER_PEER_ID: Final = "EXPORTER-OpenVPN-p2p-peerid"
 KEY_MATERIAL_LENGTH: Final = 256
 IMPLICIT_IV_LENGTH: Final = 8
 
@@ -46,6 +48,8 @@ class DataKey:
     digest: str | None = field(default=None, repr=False)
     is_epoch: bool = field(default=False, repr=False)
     """`send_key` and `receive_key` are the first secrets of two chains (`EpochKey`), of 32 bytes; no IVs."""
+    static_time: int | None = field(default=None, repr=False)
+    """Of a static key (data.md#2-4): Unix seconds in our packets; they have no header then."""
     send_hmac: bytearray = field(default_factory=bytearray, repr=False)
     receive_hmac: bytearray = field(default_factory=bytearray, repr=False)
 
@@ -110,11 +114,40 @@ def slice_keys(
     send, receive = halves if role is Role.CLIENT else reversed(halves)
     if cipher.is_cbc:
         return DataKey(
-            key_id, cipher, send[0], bytearray(), receive[0], bytearray(), digest, False, send[1], receive[1]
+            key_id,
+            cipher,
+            send[0],
+            bytearray(),
+            receive[0],
+            bytearray(),
+            digest,
+            send_hmac=send[1],
+            receive_hmac=receive[1],
         )
     if is_epoch:
         return DataKey(key_id, cipher, send[0], bytearray(), receive[0], bytearray(), is_epoch=True)
     return DataKey(key_id, cipher, send[0], send[1], receive[0], receive[1])
+
+
+def static_data_key(
+    key: StaticKey, direction: int | None, cipher: Cipher, digest: str, unix_time: int
+) -> DataKey:
+    """The data key of a link without TLS. `direction`: 0, 1, or None for the same key both ways."""
+    slots = [(key.cipher0, key.hmac0), (key.cipher1, key.hmac1)]
+    send, receive = slots[direction or 0], slots[0 if direction is None else 1 - direction]
+    length = digest_length(digest)
+    return DataKey(
+        KeyId(0),
+        cipher,
+        bytearray(send[0][: cipher.key_length]),
+        bytearray(),
+        bytearray(receive[0][: cipher.key_length]),
+        bytearray(),
+        digest,
+        static_time=unix_time,
+        send_hmac=bytearray(send[1][:length]),
+        receive_hmac=bytearray(receive[1][:length]),
+    )
 
 
 def _expand(digest: str, secret: bytes, seed: bytes, length: int) -> bytes:

@@ -143,6 +143,37 @@ def client_peer_info(
     )
 
 
+def point_to_point_peer_info(ciphers: Sequence[Cipher], flags: ProtocolFlags) -> PeerInfo:
+    """What either end of a point-to-point link announces, as 2.6 does."""
+    names = ":".join(cipher.value for cipher in ciphers)
+    return PeerInfo((("IV_CIPHERS", names), ("IV_PROTO", str(int(flags)))))
+
+
+def choose_cipher_point_to_point(
+    ours: Sequence[Cipher],
+    info: PeerInfo,
+    remote_options: str,
+    fallback: Cipher | None,
+    order: Sequence[Cipher] | None,
+) -> Cipher:
+    """The first cipher of the TLS server's list (`order`; None: ours) that both ends have.
+
+    A peer that negotiates none (2.5) uses the one of its options string, which must be one of ours.
+
+    Raises:
+        RemoteProtocolError: `cipher_mismatch`.
+    """
+    announced = info.ciphers
+    for cipher in ours if order is None else order:
+        if announced is not None and cipher in ours and cipher.value in announced:
+            return cipher
+    name = option_value(remote_options, "cipher")
+    legacy = Cipher.find(name) if name is not None else fallback
+    if legacy is not None and legacy in (*ours, fallback):
+        return legacy
+    raise _mismatch([*(announced or ()), printable(name or "", 64)], ours)
+
+
 def split_cipher_names(text: str) -> tuple[str, ...]:
     """Normalised names of the peer's list, unknown ones included."""
     return tuple(normalise_cipher_name(name) for name in text.split(":") if name.strip())

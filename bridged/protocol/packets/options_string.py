@@ -16,6 +16,7 @@ from bridged.protocol.text import printable
 
 TUN_MTU_DEFAULT: Final = 1500
 _LINK_OVERHEAD_DEFAULT: Final = 53
+_LINK_OVERHEAD_CBC: Final = 69
 _LINK_OVERHEAD_AEAD: Final = 81
 _TUN_MTU_OF_OLD_TAP: Final = "1532"
 _NOT_REPORTED: Final = frozenset({"key-method", "keydir", "proto", "tls-auth", "tun-ipv6"})
@@ -45,12 +46,16 @@ class LinkOptions:
     """Compression framing is on. With `compression_octet` it counts one byte (not with stub-v2)."""
     compression_octet: bool = False
     wanted_cipher: Cipher | None = None
+    static_key: bool = False
+    """There is no TLS (`secret`)."""
 
     @property
     def link_mtu(self) -> int:
         """Bytes, as OpenVPN counts them for the configured cipher, not the negotiated one."""
         if self.legacy_cipher is None:
             overhead = _LINK_OVERHEAD_DEFAULT + digest_length(self.digest)
+        elif self.legacy_cipher.is_cbc:
+            overhead = _LINK_OVERHEAD_CBC + digest_length(self.digest)
         else:
             overhead = _LINK_OVERHEAD_AEAD
         return self.tun_mtu + overhead + 4 * self.fragment + self.compression_octet + 2 * self.tcp
@@ -79,8 +84,11 @@ def build_options_string(options: LinkOptions) -> str:
         parts.append(f"keydir {options.key_direction}")
     if named := cipher or options.wanted_cipher:
         parts.append(f"cipher {named.value}")
-    parts.append(f"auth {options.digest if cipher is None else '[null-digest]'}")
+    has_digest = cipher is None or cipher.is_cbc
+    parts.append(f"auth {options.digest if has_digest else '[null-digest]'}")
     parts.append(f"keysize {128 if cipher is None else 8 * cipher.key_length}")
+    if options.static_key:
+        return ",".join([*parts, "secret"])
     if options.tls_auth:
         parts.append("tls-auth")
     parts += ["key-method 2", f"tls-{options.role.value}"]

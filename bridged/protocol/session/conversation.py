@@ -61,6 +61,7 @@ def link_options(settings: SessionSettings, framing: Framing | None = None) -> L
     """Our options string's contents. `framing`: what is agreed (None: not yet)."""
     if framing is None:
         framing = "none" if settings.framing == "auto" else settings.framing
+    legacy = settings.fallback_cipher or settings.ciphers[0] if settings.is_point_to_point else None
     return LinkOptions(
         role=settings.role,
         tun_mtu=settings.tun_mtu,
@@ -71,6 +72,8 @@ def link_options(settings: SessionSettings, framing: Framing | None = None) -> L
         tls_auth=settings.wrap_name == "tls-auth",
         key_direction=settings.wrap_direction,
         tcp=settings.is_stream,
+        static_key=settings.wrap_name == "static-key",
+        legacy_cipher=legacy,
         wanted_cipher=settings.ciphers[0] if settings.role is Role.CLIENT else None,
     )
 

@@ -18,7 +18,12 @@ from bridged.protocol.keys.key_exchange import (
 )
 from bridged.protocol.packets import messages
 from bridged.protocol.packets.framing_choice import STUBS, framing_of_server
-from bridged.protocol.packets.negotiation import ProtocolFlags, accept_pushed_cipher, client_peer_info
+from bridged.protocol.packets.negotiation import (
+    PeerInfo,
+    ProtocolFlags,
+    accept_pushed_cipher,
+    client_peer_info,
+)
 from bridged.protocol.packets.options_string import (
     build_options_string,
     compare_options,
@@ -103,15 +108,6 @@ class ClientConversation:
         if not self._prepare_login(now):
             return
         sent = self._sent or Credentials("", "")
-        info = client_peer_info(
-            version=settings.version,
-            platform=settings.platform,
-            ciphers=settings.ciphers,
-            flags=_ALWAYS | (_WITH_EXPORTER if settings.use_exporter else ProtocolFlags.NONE),
-            max_mtu=max(TUN_MTU_ACCEPTED, settings.tun_mtu),
-            answers_challenges=settings.login is not None and settings.login.answers_challenges,
-            abilities=() if settings.framing == "none" else STUBS,
-        )
         key.note_tls_sent()
         key.client_message = ClientKeyMessage(
             pre_master=random(PRE_MASTER_LENGTH),
@@ -120,7 +116,7 @@ class ClientConversation:
             options=build_options_string(link_options(settings)),
             username=sent.username,
             password=sent.password,
-            peer_info=info.serialize(),
+            peer_info=self._peer_info().serialize(),
         )
         if self.terms is not None:
             self._core.emit(ExpectKey(key.key_id))
@@ -142,6 +138,18 @@ class ClientConversation:
             )
             return False
         return True
+
+    def _peer_info(self) -> PeerInfo:
+        settings = self._core.settings
+        return client_peer_info(
+            version=settings.version,
+            platform=settings.platform,
+            ciphers=settings.ciphers,
+            flags=_ALWAYS | (_WITH_EXPORTER if settings.use_exporter else ProtocolFlags.NONE),
+            max_mtu=max(TUN_MTU_ACCEPTED, settings.tun_mtu),
+            answers_challenges=settings.login is not None and settings.login.answers_challenges,
+            abilities=() if settings.framing == "none" else STUBS,
+        )
 
     def receive_key_message(self, key: KeyState, plaintext: bytes, now: float) -> None:
         key.server_message = parse_server_key_message(plaintext)

@@ -142,10 +142,7 @@ class ServerConversation:
                 raise RemoteProtocolError("framing_mismatch", foreign.at("client"))
             if message.has_overlong_credentials:
                 raise RemoteProtocolError("auth_failed", "user name or password is too long")
-            settings = self._core.settings
-            self._cipher = choose_cipher_for_client(
-                settings.ciphers, self._info, message.options, settings.fallback_cipher
-            )
+            self._cipher = self._choose_cipher(message.options)
         except RemoteProtocolError as error:
             text = CIPHER_MISMATCH_REASON if error.code == "cipher_mismatch" else error.message
             self._refusal = (error.code, text)
@@ -160,6 +157,10 @@ class ServerConversation:
                 "crtext" in (self._info.get("IV_SSO") or "").split(","),
             )
         )
+
+    def _choose_cipher(self, options: str) -> Cipher:
+        settings = self._core.settings
+        return choose_cipher_for_client(settings.ciphers, self._info, options, settings.fallback_cipher)
 
     def _is_same(self, summary: TlsSummary, message: ClientKeyMessage) -> bool:
         first = self._identity

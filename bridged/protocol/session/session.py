@@ -21,6 +21,7 @@ from bridged.protocol.packets.wrap import OpenedControl, WrapChannel
 from bridged.protocol.role import Role
 from bridged.protocol.session.conversation import Conversation
 from bridged.protocol.session.conversation_client import ClientConversation
+from bridged.protocol.session.conversation_point_to_point import PointToPointClient, PointToPointServer
 from bridged.protocol.session.conversation_server import ServerConversation
 from bridged.protocol.session.core import DRAIN_SECONDS, SessionCore
 from bridged.protocol.session.events import Renegotiated, SendDatagram, SessionEvent
@@ -39,6 +40,12 @@ from bridged.units import KeyId, Seconds
 
 _PEER_FAULTS: Final = frozenset({"cipher_mismatch", "framing_mismatch", "push_failed", "auth_failed"})
 """Handshake outcomes that the peer's messages, and not its packets, can cause."""
+
+
+def _conversation(settings: SessionSettings) -> type[ClientConversation | ServerConversation]:
+    if settings.is_point_to_point:
+        return PointToPointClient if settings.role is Role.CLIENT else PointToPointServer
+    return ClientConversation if settings.role is Role.CLIENT else ServerConversation
 
 
 class Session:
@@ -84,9 +91,7 @@ class Session:
         self.keys = KeySlots(core, self.wire, make_engine)
         self._renegotiation = Renegotiation(core, self.keys)
         is_client = settings.role is Role.CLIENT
-        self.conversation: Conversation = (ClientConversation if is_client else ServerConversation)(
-            core, self.keys, self.wire
-        )
+        self.conversation: Conversation = _conversation(settings)(core, self.keys, self.wire)
         self._farewell = Farewell(core, self.keys, self.conversation)
         self._has_heard_peer = remote_session_id is not None
         self._hastened_at = -settings.tls_timeout

@@ -24,6 +24,8 @@ class SessionSettings:
     """Accepted for the data channel, the preferred one first."""
     fallback_cipher: Cipher | None = None
     """For peers that negotiate no cipher (`data-ciphers-fallback`)."""
+    is_point_to_point: bool = False
+    """Nothing is pushed or pulled."""
     tun_mtu: int = 1500
     """The largest Ethernet payload."""
     framing: FramingSetting = "auto"
@@ -51,9 +53,9 @@ class SessionSettings:
     reneg_seconds: float = 3600.0
     """Renew the data key this often; 0: never by time."""
     ping: int = 0
-    """What a server pushes to its clients as `ping`; 0: nothing."""
+    """What a server pushes to its clients as `ping`; 0: nothing. Point to point: our own."""
     ping_restart: int = 0
-    """What a server pushes to its clients as `ping-restart`; 0: nothing."""
+    """What a server pushes to its clients as `ping-restart`; 0: nothing. Point to point: our own."""
     push: tuple[str, ...] = ()
     """Further options that a server pushes, as OpenVPN writes them."""
     is_stream: bool = False

@@ -51,6 +51,8 @@ class Negotiated:
     """How payloads are framed, both ways."""
     fragment: int = 0
     """Bytes of the largest packet, to which payloads are cut; 0: they are not."""
+    is_point_to_point: bool = False
+    """Nothing was pushed; data packets of any peer id are taken."""
     peer_version: str | None = None
     """The client's IV_VER; None at a client."""
     peer_platform: str | None = None

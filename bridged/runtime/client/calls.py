@@ -124,7 +124,7 @@ class Calls:
     def tend(self, now: float) -> float:
         """Repeat resets that nobody answered, and end what took too long. Returns when to tend next."""
         for call in self:
-            if call.is_answered or call.next_deadline() > now:
+            if call is self.connected or call.is_answered or call.next_deadline() > now:
                 continue
             if now - call.began >= CALL_SECONDS:
                 self._on_timeout(now - call.began)
@@ -133,7 +133,8 @@ class Calls:
             elif call.knocked < KNOCKS:
                 call.knocked += 1
                 call.link.handle_path_change()
-        unanswered = (call.next_deadline() for call in self._calls.values() if not call.is_answered)
+        waiting = (call for call in self._calls.values() if call is not self.connected)
+        unanswered = (call.next_deadline() for call in waiting if not call.is_answered)
         return min(unanswered, default=NEVER)
 
     def _give_up(self, call: Call) -> None:

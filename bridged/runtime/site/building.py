@@ -14,6 +14,7 @@ from bridged.dataplane.contract import TapPort
 from bridged.runtime.client.client import ClientRole
 from bridged.runtime.server.server import ServerRole
 from bridged.runtime.service.descriptors import DescriptorStore
+from bridged.runtime.static_key.listening import ListeningRole
 from bridged.runtime.tunnels.adapter import AttachedTap, TunnelAdapter
 from bridged.runtime.tunnels.coalescing import CoalescingGuard
 from bridged.runtime.tunnels.dataplane_settings import dataplane_settings
@@ -78,6 +79,6 @@ def build_tunnel(
 
 def _role_maker(section: Tunnel, build: Build, port: TapPort) -> RoleMaker:
     if section.role == "server":
-        return ServerRole
+        return ListeningRole if section.wrap.mode == "static-key" else ServerRole
     sizes = sizes_by_remote(section, fits_path=fits_segments(build, port))
     return partial(ClientRole, sizes=sizes)

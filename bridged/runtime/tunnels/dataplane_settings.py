@@ -29,6 +29,7 @@ def dataplane_settings(
         mss_limit=mss_limit(tunnel, fits_path=fits_path),
         mss_fits_path=fits_path and tunnel.mss == "auto",
         coalesce=kinds,
+        static_key=tunnel.wrap.mode == "static-key",
         **_configured(tunnel),
     )
 

@@ -277,7 +277,7 @@ class PeerLink:
                 handle=self.handle,
                 name=self.name,
                 endpoint=self.endpoint,
-                receive_peer_id=self.receive_peer_id,
+                receive_peer_id=None if terms.is_point_to_point else self.receive_peer_id,
                 transmit_peer_id=terms.transmit_peer_id,
                 ping=Seconds(terms.ping) if terms.ping else None,
                 ping_restart=Seconds(terms.ping_restart) if terms.ping_restart else None,

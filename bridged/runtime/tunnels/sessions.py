@@ -19,6 +19,7 @@ from bridged.dataplane.contract import DataPlane
 from bridged.errors import BridgedError
 from bridged.protocol.packets.wrap import WrapChannel
 from bridged.protocol.session.session import Session
+from bridged.protocol.session.static_session import StaticSession
 from bridged.protocol.session.tls_session import TlsEngine
 from bridged.runtime.tunnels.clock import monotonic
 from bridged.runtime.tunnels.link import ControlPath, News, PeerLink
@@ -68,15 +69,18 @@ class Sessions:
         if endpoint.transport == "tcp":
             # OpenVPN has no `fragment` there: a stream has no largest packet.
             settings = replace(settings, is_stream=True, fragment=0)
-        session = Session(
-            settings,
-            self._make_engine,
-            secrets.token_bytes,
-            WrapChannel(self.plan.wrap, int(time.time()), next_packet_id),
-            local_session_id,
-            self.now(),
-            remote_session_id=remote_session_id,
-        )
+        if self.plan.has_static_key:
+            session: Session = StaticSession(settings, secrets.token_bytes, self.now(), int(time.time()))
+        else:
+            session = Session(
+                settings,
+                self._make_engine,
+                secrets.token_bytes,
+                WrapChannel(self.plan.wrap, int(time.time()), next_packet_id),
+                local_session_id,
+                self.now(),
+                remote_session_id=remote_session_id,
+            )
         handle = PeerHandle(next(self._handles))
         link = PeerLink(session, handle, endpoint, self.dataplane, self, self.now, path)
         self.links.add(link)

@@ -26,6 +26,7 @@ from bridged.protocol.keys.static_key import StaticKey, parse_static_key
 from bridged.protocol.packets.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapKeys
 from bridged.protocol.role import Role
 from bridged.protocol.session.settings import SessionSettings
+from bridged.protocol.session.static_session import STATIC_KEY, no_engine
 from bridged.runtime.tunnels.login import PasswordLogin
 from bridged.runtime.tunnels.proxy import CREDENTIALS_OCTETS_MAX, ProxySettings
 from bridged.runtime.tunnels.tunnel_plan import AdmissionPlan, TunnelPlan
@@ -71,29 +72,15 @@ def plan_tunnel(
     tunnel = configuration.tunnels[name]
     role = Role.SERVER if tunnel.role == "server" else Role.CLIENT
     prefix = f"tunnels.{name}"
-    crl_file = _list_file(tunnel, base)
-    # Before the list is read: a change in between is noticed later.
-    crl_mark = mark_at(crl_file) if crl_file is not None else None
-    identity = _load_identity(configuration, tunnel, prefix, base)
-    settings = _tls_settings(tunnel, identity)
-    with _located(tunnel.tls, prefix):
-        make_engine = make_engine_factory(settings)
-        settings.wipe()
-        check = PeerCheck(settings)
     key = _load_static_key(configuration, tunnel, prefix, base)
     login = PasswordLogin(tunnel.login, prefix, base) if tunnel.login is not None else None
-    certificates: dict[str, UnixSeconds] = {}
-    if identity.certificate is not None:
-        certificates["own"] = chain_not_after(identity.certificate)
-    if identity.ca is not None:
-        certificates["ca"] = certificate_not_after(identity.ca)
-    return TunnelPlan(
+    plain = TunnelPlan(
         name=name,
         bridge=tunnel.bridge,
         session=_session_settings(tunnel, role, key, login),
-        make_engine=make_engine,
+        make_engine=no_engine,
         wrap=_wrap(tunnel, role, key),
-        peers_limit=tunnel.peers_max if role is Role.SERVER else 1,
+        peers_limit=tunnel.peers_max if role is Role.SERVER and not tunnel.point_to_point else 1,
         peer_names=tunnel.peers,
         peer_retention=configuration.metrics.peer_retention_seconds,
         duplicate_names=tunnel.duplicate_names,
@@ -105,13 +92,37 @@ def plan_tunnel(
         port_share=Endpoint.parse(tunnel.port_share) if tunnel.port_share else None,
         transport=_transport(tunnel),
         memory=configuration.state_directory / MEMORY[role].format(name=name),
+    )
+    return plain if plain.has_static_key else _with_tls(plain, configuration, tunnel, prefix, base)
+
+
+def _with_tls(
+    plain: TunnelPlan, configuration: Configuration, tunnel: Tunnel, prefix: str, base: Path
+) -> TunnelPlan:
+    crl_file = _list_file(tunnel, base)
+    # Before the list is read: a change in between is noticed later.
+    crl_mark = mark_at(crl_file) if crl_file is not None else None
+    identity = _load_identity(configuration, tunnel, prefix, base)
+    settings = _tls_settings(tunnel, identity)
+    with _located(tunnel.tls, prefix):
+        make_engine = make_engine_factory(settings)
+        settings.wipe()
+        check = PeerCheck(settings)
+    certificates: dict[str, UnixSeconds] = {}
+    if identity.certificate is not None:
+        certificates["own"] = chain_not_after(identity.certificate)
+    if identity.ca is not None:
+        certificates["ca"] = certificate_not_after(identity.ca)
+    return replace(
+        plain,
+        make_engine=make_engine,
         certificates=certificates,
         crl_next_update=crl_next_update(identity.crl) if identity.crl is not None else None,
         crl_file=crl_file,
         crl_mark=crl_mark,
         judge_peer=check.judge,
         is_embedded=tunnel.tls.embedded,
-        admission=_admission(configuration.state_directory, name, tunnel),
+        admission=_admission(configuration.state_directory, plain.name, tunnel),
     )
 
 
@@ -324,6 +335,8 @@ def _load_static_key(
 def _wrap(tunnel: Tunnel, role: Role, key: StaticKey | None) -> WrapKeys:
     if key is None:
         return NoWrap()
+    if tunnel.wrap.mode == STATIC_KEY:
+        return NoWrap()
     if tunnel.wrap.mode == "tls-auth":
         return TlsAuthKeys(key, tunnel.wrap.direction, tunnel.wrap.digest)
     return TlsCryptKeys(key, role)
@@ -339,10 +352,11 @@ def _session_settings(
         framing=tunnel.compression_framing,
         fragment=tunnel.fragment,
         fallback_cipher=Cipher.parse(tunnel.fallback_cipher) if tunnel.fallback_cipher else None,
+        is_point_to_point=tunnel.point_to_point or tunnel.wrap.mode == STATIC_KEY,
         digest=tunnel.auth or tunnel.wrap.digest,
         wrap_name=tunnel.wrap.mode,
         wrap_key=key,
-        wrap_direction=tunnel.wrap.direction if tunnel.wrap.mode == "tls-auth" else None,
+        wrap_direction=tunnel.wrap.direction,
         use_exporter=tunnel.key_derivation != "prf",
         hand_window=tunnel.handshake_seconds,
         tran_window=tunnel.transition_seconds,

@@ -12,6 +12,7 @@ from bridged.errors import PeerRefusedError
 from bridged.files import FileMark
 from bridged.protocol.packets.wrap import WrapKeys
 from bridged.protocol.session.settings import SessionSettings
+from bridged.protocol.session.static_session import STATIC_KEY
 from bridged.protocol.session.tls_session import TlsEngineFactory, TlsSummary
 from bridged.runtime.tunnels.proxy import ProxySettings
 from bridged.units import UnixSeconds
@@ -71,3 +72,8 @@ class TunnelPlan:
     judge_peer: Callable[[TlsSummary], PeerRefusedError | None] | None = None
     is_embedded: bool = False
     admission: AdmissionPlan = field(default_factory=AdmissionPlan)
+
+    @property
+    def has_static_key(self) -> bool:
+        """There is no TLS."""
+        return self.session.wrap_name == STATIC_KEY

@@ -23,14 +23,14 @@ def tunnel_status(tunnel: RunningTunnel) -> Generator[None, None, TunnelStatus]:
     refused = add_counts(tunnel.tap.fallbacks, tunnel.tap.coalescing.fallbacks())
     fallbacks = add_counts(figures.offload_fallbacks, refused)
     records.book.forget_expired(live, unix_now())
-    peers = yield from records.book.statuses(live, plan.wrap.name, plan.transport)
+    peers = yield from records.book.statuses(live, plan.session.wrap_name, plan.transport)
     return TunnelStatus(
         name=plan.name,
         role=tunnel.role.name,
         state=tunnel.state,
         up=tunnel.state in ("listening", "connected"),
         transport=plan.transport,
-        wrap=plan.wrap.name,
+        wrap=plan.session.wrap_name,
         bridge=plan.bridge,
         tap=tunnel.tap.name,
         tap_mac=tunnel.tap.mac,

@@ -24,7 +24,17 @@ pub enum Format {
     },
     /// `header | epoch and counter | ciphertext | tag`.
     Epoch,
+    /// `HMAC | IV | ciphertext`, of a static key: as `Cbc` without a header, and with a time beside the packet id.
+    Static {
+        /// Bytes of the HMAC.
+        mac: u8,
+    },
 }
+
+/// Bytes of packet id and time under a static key.
+pub const LONG_PACKET_ID_OCTETS: usize = 8;
+/// Added to the HMAC of a static key.
+const STATIC: u8 = 0x80;
 
 /// `Epoch` as one byte; no HMAC has that length.
 const EPOCH: u8 = 1;
@@ -37,6 +47,7 @@ impl Format {
             Self::Aead => 0,
             Self::Cbc { mac } => mac,
             Self::Epoch => EPOCH,
+            Self::Static { mac } => STATIC | mac,
         }
     }
 
@@ -47,6 +58,7 @@ impl Format {
         match byte {
             0 => Self::Aead,
             EPOCH => Self::Epoch,
+            mac if mac >= STATIC => Self::Static { mac: mac & !STATIC },
             mac => Self::Cbc { mac },
         }
     }
@@ -59,7 +71,8 @@ pub struct Layout {
     pub front: usize,
     /// Bytes behind it, if it is not padded.
     behind: usize,
-    is_padded: bool,
+    /// Bytes that are encrypted and padded with it, in front; 0: it is not padded.
+    before: usize,
 }
 
 impl Layout {
@@ -67,21 +80,25 @@ impl Layout {
     #[must_use]
     #[inline]
     pub fn of(header: &DataHeader, format: Format) -> Self {
-        let (front, behind, is_padded) = match format {
-            Format::Aead => (PACKET_ID_OCTETS + TAG_OCTETS, 0, false),
-            Format::Cbc { mac } => (usize::from(mac) + BLOCK_OCTETS + PACKET_ID_OCTETS, 0, true),
-            Format::Epoch => (EPOCH_IDENTITY_OCTETS, TAG_OCTETS, false),
+        let (front, behind, before) = match format {
+            Format::Aead => (PACKET_ID_OCTETS + TAG_OCTETS, 0, 0),
+            Format::Cbc { mac } => (usize::from(mac) + BLOCK_OCTETS + PACKET_ID_OCTETS, 0, PACKET_ID_OCTETS),
+            Format::Epoch => (EPOCH_IDENTITY_OCTETS, TAG_OCTETS, 0),
+            Format::Static { mac } => {
+                let front = usize::from(mac) + BLOCK_OCTETS + LONG_PACKET_ID_OCTETS;
+                return Self { front, behind: 0, before: LONG_PACKET_ID_OCTETS };
+            }
         };
-        Self { front: header.octets() + front, behind, is_padded }
+        Self { front: header.octets() + front, behind, before }
     }
 
     /// Bytes of the packet that carries so many bytes of payload.
     #[must_use]
     #[inline]
     pub fn sealed(&self, payload: usize) -> usize {
-        if self.is_padded {
-            let content = PACKET_ID_OCTETS + payload;
-            self.front - PACKET_ID_OCTETS + content - content % BLOCK_OCTETS + BLOCK_OCTETS
+        if self.before > 0 {
+            let content = self.before + payload;
+            self.front - self.before + content - content % BLOCK_OCTETS + BLOCK_OCTETS
         } else {
             self.front + payload + self.behind
         }
@@ -91,9 +108,9 @@ impl Layout {
     #[must_use]
     #[inline]
     pub fn fit(&self, packet: usize) -> usize {
-        if self.is_padded {
-            let blocks = packet.saturating_sub(self.front - PACKET_ID_OCTETS) / BLOCK_OCTETS * BLOCK_OCTETS;
-            blocks.saturating_sub(1 + PACKET_ID_OCTETS)
+        if self.before > 0 {
+            let blocks = packet.saturating_sub(self.front - self.before) / BLOCK_OCTETS * BLOCK_OCTETS;
+            blocks.saturating_sub(1 + self.before)
         } else {
             packet.saturating_sub(self.front + self.behind)
         }
@@ -107,7 +124,9 @@ mod tests {
     #[test]
     fn padding_fills_whole_blocks_and_what_fits_is_the_most_that_does() {
         let header = DataHeader { key_id: 0, peer_id: Some(1) };
-        for format in [Format::Aead, Format::Epoch, Format::Cbc { mac: 20 }, Format::Cbc { mac: 64 }] {
+        for format in
+            [Format::Aead, Format::Epoch, Format::Cbc { mac: 20 }, Format::Cbc { mac: 64 }, Format::Static { mac: 32 }]
+        {
             assert_eq!(Format::from_byte(format.to_byte()), format);
             let layout = Layout::of(&header, format);
             for payload in 1..200 {
@@ -116,7 +135,7 @@ mod tests {
                 let fit = layout.fit(sealed);
                 assert!(fit >= payload && layout.sealed(fit) <= sealed && layout.sealed(fit + 1) > sealed);
             }
-            assert_eq!(layout.fit(layout.front - 4), 0);
+            assert_eq!(layout.fit(layout.front - 8), 0);
         }
         let cbc = Layout::of(&header, Format::Cbc { mac: 32 });
         assert_eq!((cbc.front, cbc.sealed(90), cbc.sealed(91), cbc.sealed(92)), (56, 148, 148, 164));

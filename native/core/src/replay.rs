@@ -61,6 +61,12 @@ impl ReplayWindow {
         Ok(Self { size, highest: 0, words: vec![0; words].into_boxed_slice() })
     }
 
+    /// Forget all ids.
+    pub fn clear(&mut self) {
+        self.highest = 0;
+        self.words.fill(0);
+    }
+
     /// Packets behind the highest that are remembered.
     #[must_use]
     pub fn size(&self) -> u32 {

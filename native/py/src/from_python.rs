@@ -143,6 +143,7 @@ pub struct DataKey {
     cipher: Cipher,
     digest: Option<String>,
     is_epoch: bool,
+    static_time: Option<u32>,
 }
 
 impl DataKey {
@@ -164,11 +165,17 @@ impl DataKey {
         let format = match &self.digest {
             None if self.is_epoch => worker::KeyFormat::Epoch,
             None => worker::KeyFormat::Aead,
-            Some(name) => worker::KeyFormat::Cbc(worker::HmacKeys {
-                digest: worker::Digest::parse(name).ok_or_else(|| bad(format!("digest {name} is unknown")))?,
-                send: octets("send_hmac")?,
-                receive: octets("receive_hmac")?,
-            }),
+            Some(name) => {
+                let hmacs = worker::HmacKeys {
+                    digest: worker::Digest::parse(name).ok_or_else(|| bad(format!("digest {name} is unknown")))?,
+                    send: octets("send_hmac")?,
+                    receive: octets("receive_hmac")?,
+                };
+                match self.static_time {
+                    Some(time) => worker::KeyFormat::Static { hmacs, time },
+                    None => worker::KeyFormat::Cbc(hmacs),
+                }
+            }
         };
         let has_ivs = matches!(format, worker::KeyFormat::Aead);
         Ok(worker::Key {

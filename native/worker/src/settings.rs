@@ -33,6 +33,8 @@ pub struct Settings {
     pub addresses_per_peer: usize,
     /// how far packets may arrive out of order. In packets.
     pub replay_window: usize,
+    /// datagrams have no opcode: all are data of the only peer, under a static key.
+    pub static_key: bool,
     /// server: let clients reach each other.
     pub forward_between_peers: bool,
     /// what may be joined into super-frames.
@@ -71,6 +73,7 @@ impl Settings {
             fdb_capacity: 100_000,
             addresses_per_peer: 4096,
             replay_window: 4096,
+            static_key: false,
             forward_between_peers: true,
             coalesce: CoalesceRules { tcp4: true, tcp6: true, udp4: true, udp6: true, tagged: false },
             socket_buffer: 4_194_304,

@@ -90,6 +90,16 @@ def test_a_line_becomes_a_key(lines, key, value):
     assert found == value
 
 
+def test_a_tls_server_without_many_clients_is_an_end_of_a_point_to_point_link():
+    lines = "tls-server\nmode p2p\nremote 192.0.2.7\nport 1195\nifconfig 10.8.0.1 255.255.255.0\n"
+    found, bridge = tunnel(lines, "dev tap\n")
+    assert (found.role, found.point_to_point, found.listen) == ("server", True, "[::]:1195")
+    assert bridge.addresses == ("10.8.0.1/24",)
+    assert "forward_between_peers" not in found.model_fields_set
+    assert any("this end waits" in notice.text for notice in reading(lines, "dev tap\n").profile.notices)
+    assert not tunnel("tls-server\nmode server\n", "dev tap\n")[0].point_to_point
+
+
 @pytest.mark.parametrize(
     ("base", "addresses", "push"),
     [

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bridged.configuration.load import parse
 from bridged.errors import ConfigurationError
-from bridged.profiles import Trust, parse_profile, read_file, to_configuration
+from bridged.profiles import Trust, parse_profile, read_file, render_yaml, to_configuration
 from bridged.profiles.table import DIRECTIVES, find_directive
 from bridged.profiles.text import decode_text
-from tests.unit.profiles.profile_texts import IDENTITY, configured, read, refusals
+from tests.unit.profiles.profile_texts import IDENTITY, TRUST, configured, read, refusals
 
 KNOWN = [
     line.split()[0]
@@ -503,12 +505,48 @@ def test_data_ciphers_default_stands_for_all_of_ours():
 def test_a_part_of_a_profile_is_taken_as_a_client_and_said():
     profile = parse_profile("dev tap\nremote hub\n" + IDENTITY, "x.ovpn")
     assert any("taken as a client" in notice.text for notice in profile.notices)
+    assert not configured(profile).point_to_point
+
+
+def test_a_tls_client_without_pull_is_an_end_of_a_point_to_point_link():
+    base = "tls-client\ndev tap\nremote hub\n" + IDENTITY
+    tunnel = configured(parse_profile(base, "x.ovpn"))
+    assert (tunnel.role, tunnel.point_to_point) == ("client", True)
+    assert not configured(parse_profile(base + "pull\n", "x.ovpn")).point_to_point
+
+
+@pytest.mark.parametrize(
+    ("lines", "role", "wrap"),
+    [
+        ("remote hub\n", "client", {"direction": None, "digest": "SHA1"}),
+        ("remote hub\nauth SHA256\nkey-direction 1\n", "client", {"direction": 1, "digest": "SHA256"}),
+        ("port 1195\n", "server", {"direction": None, "digest": "SHA1"}),
+    ],
+)
+def test_a_static_key_becomes_a_wrap_without_tls(lines, role, wrap):
+    text = "dev tap\ncipher AES-256-CBC\nsecret static.key\n" + lines
+    found = read_file(text, "x.conf")
+    assert not found.errors, found.errors
+    assert any("no forward secrecy" in notice.reason for notice in found.profile.notices)
+    trust = replace(TRUST, wrap_key="/x/static.key")
+    data = to_configuration(found.profile, trust, tunnel_name="t", bridge="br0")
+    tunnel = parse(render_yaml(data), Path("/x/y.yaml")).tunnels["t"]
+    assert (tunnel.role, tunnel.point_to_point, tunnel.ciphers) == (role, True, ("AES-256-CBC",))
+    assert tunnel.wrap.mode == "static-key" and tunnel.wrap.key == "/x/static.key"
+    assert {name: getattr(tunnel.wrap, name) for name in wrap} == wrap
+
+
+@pytest.mark.parametrize("cipher", ["", "cipher BF-CBC\n", "cipher AES-256-GCM\n"])
+def test_a_static_key_needs_a_cipher_that_we_have(cipher):
+    found = read_file(f"dev tap\nremote hub\nsecret static.key\n{cipher}", "x.conf")
+    assert any("cannot be used with a static key" in error.reason for error in found.errors)
+
+
+def test_a_link_without_any_security_is_refused():
     (error,) = [
-        error
-        for error in refusals(base="tls-client\ndev tap\nremote hub\n")
-        if "point-to-point" in error.reason
+        error for error in refusals(base="dev tap\nremote hub\n", identity="") if error.key == "client"
     ]
-    assert error.key == "client"
+    assert "in the clear" in error.reason
 
 
 @pytest.mark.parametrize("name", ["0E0", "1e5", "12", "0x1F", "-1.5", ".5", "null", "true", "~"])

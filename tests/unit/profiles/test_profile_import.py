@@ -23,14 +23,13 @@ ROOT = Path(__file__).parents[3]
 def test_client_files_of_the_vectors_are_read_or_refused_for_a_known_reason(folder):
     expected = {
         "a04": "tls-crypt-v2",
-        "a07": "forward secrecy",
-        "a14": "without `client`",
-        "a16": "without `client`",
     }.get(folder.name[:3])
     text = (folder / "client.ovpn").read_text()
     if expected is None:
         profile = parse_profile(text, "client.ovpn")
-        assert profile.remotes and profile.certificate.text.startswith("-----BEGIN CERTIFICATE-----")
+        assert profile.remotes
+        text = profile.wrap_key.text if folder.name.startswith("a07") else profile.certificate.text
+        assert "-----BEGIN " in text
     else:
         with pytest.raises(ConfigurationErrors, match=expected):
             parse_profile(text, "client.ovpn")

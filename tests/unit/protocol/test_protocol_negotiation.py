@@ -11,6 +11,7 @@ from bridged.protocol.packets.negotiation import (
     ProtocolFlags,
     accept_pushed_cipher,
     choose_cipher_for_client,
+    choose_cipher_point_to_point,
     client_peer_info,
 )
 
@@ -114,3 +115,40 @@ def test_peer_info_is_bounded_and_printable() -> None:
 
 def test_unknown_bits_of_iv_proto_are_kept() -> None:
     assert int(PeerInfo.parse("IV_PROTO=65536\n").protocol) == 65536
+
+
+def test_peer_ids_that_both_ends_of_2_8_announce_do_no_harm() -> None:
+    info = PeerInfo.parse("ID=1a7411\nIV_VER=2.8_git\nIV_PROTO=8094\nIV_CIPHERS=AES-256-GCM\n")
+    assert (info.version, info.get("ID")) == ("2.8_git", "1a7411")
+    assert info.protocol & ProtocolFlags.AEAD_EPOCH
+    assert choose_cipher_for_client(DEFAULT_CIPHERS, info, "") is AES256
+
+
+def test_a_fallback_is_for_peers_that_negotiate_none_and_name_no_other() -> None:
+    old, modern = PeerInfo(), PeerInfo.parse("IV_CIPHERS=AES-192-GCM\n")
+    fallback = Cipher.AES_256_CBC
+    for options in ("V4,cipher AES-256-CBC", "V4"):
+        assert choose_cipher_for_client(DEFAULT_CIPHERS, old, options, fallback) is fallback
+        assert accept_pushed_cipher(DEFAULT_CIPHERS, None, options, fallback) is fallback
+    for info, options in ((old, "V4,cipher BF-CBC"), (modern, "V4,cipher AES-256-CBC"), (modern, "V4")):
+        with pytest.raises(RemoteProtocolError):
+            choose_cipher_for_client(DEFAULT_CIPHERS, info, options, fallback)
+    with pytest.raises(RemoteProtocolError):
+        accept_pushed_cipher(DEFAULT_CIPHERS, None, "V4,cipher BF-CBC", fallback)
+    with pytest.raises(RemoteProtocolError):
+        accept_pushed_cipher(DEFAULT_CIPHERS, None, "V4")
+
+
+def test_point_to_point_takes_the_tls_server_s_order_or_what_an_old_peer_uses() -> None:
+    chacha = Cipher.CHACHA20_POLY1305
+    info = PeerInfo.parse("IV_CIPHERS=CHACHA20-POLY1305:AES-256-GCM\n")
+    assert choose_cipher_point_to_point(DEFAULT_CIPHERS, info, "", None, None) is AES256
+    assert choose_cipher_point_to_point(DEFAULT_CIPHERS, info, "", None, [chacha, AES256]) is chacha
+    old = PeerInfo()
+    assert choose_cipher_point_to_point(DEFAULT_CIPHERS, old, "V4,cipher AES-256-GCM", None, None) is AES256
+    assert choose_cipher_point_to_point(DEFAULT_CIPHERS, old, "V4", Cipher.AES_256_CBC, None) is (
+        Cipher.AES_256_CBC
+    )
+    for options in ("V4,cipher BF-CBC", "V4"):
+        with pytest.raises(RemoteProtocolError):
+            choose_cipher_point_to_point(DEFAULT_CIPHERS, old, options, None, None)

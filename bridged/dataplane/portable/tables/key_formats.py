@@ -6,6 +6,7 @@ from bridged.dataplane.portable.tables.cbc_keys import CbcSlot
 from bridged.dataplane.portable.tables.epoch_keys import EpochSlot
 from bridged.dataplane.portable.tables.key_use import KeyUse
 from bridged.dataplane.portable.tables.keys import KeySlot
+from bridged.dataplane.portable.tables.static_keys import StaticSlot
 from bridged.protocol.keys.key_derivation import DataKey
 
 
@@ -15,5 +16,7 @@ def make_slot(key: DataKey, replay_window: int, use: KeyUse) -> KeySlot:
         slot = EpochSlot(key, replay_window, use)
         slot.start(replay_window)
         return slot
+    if key.static_time is not None:
+        return StaticSlot(key, replay_window, use)
     kind = CbcSlot if key.cipher.is_cbc else KeySlot
     return kind(key, replay_window, use)

@@ -42,7 +42,10 @@ class Receiver:
         answers: Answers,
         drops: DropCounter,
         tell: Callable[[SessionUnknown], None],
+        *,
+        is_static: bool,
     ) -> None:
+        self._is_static = is_static
         self._table = table
         self._receivers = table.receivers
         self._transport = transport
@@ -64,6 +67,11 @@ class Receiver:
     def take(self, received: Received, now: float) -> None:
         """Deal with the datagrams of one read."""
         data, size, _, _ = received
+        if self._is_static:
+            self._take_static(
+                [data[at : at + size] for at in range(0, len(data), max(1, size))], received, now
+            )
+            return
         if len(data) <= size:
             self._take_run([data], received, now)
             return
@@ -129,6 +137,18 @@ class Receiver:
             # This end may have restarted: its peer does not know that its session is gone.
             self._transport.remember_source(received)
             self._answers.notify(first, to_endpoint(source), now)
+
+    def _take_static(self, packets: list[bytes], received: Received, now: float) -> None:
+        """Packets without an opcode: of the only peer, or of whoever may become it."""
+        peer = next(iter(self._table.by_handle.values()), None)
+        if peer is None:
+            self._take_control(packets, received, now)
+            return
+        slot = peer.slots.get(KeyId(0))
+        if slot is None:
+            self._drops.count("receive", "unknown_key_id", len(packets), peer.traffic.drops)
+            return
+        self._opener.open(peer, slot, packets, received, now, is_v2=False)
 
     def _find_v2(self, packets: list[bytes], received: Received, now: float) -> tuple[Peer, KeySlot] | None:
         header = packets[0][:_V2_HEADER_OCTETS]

@@ -116,6 +116,13 @@ pub enum KeyFormat {
     Aead,
     /// CBC ciphers.
     Cbc(HmacKeys),
+    /// CBC ciphers with a static key, without TLS. `time`: Unix seconds, which grow from start to start.
+    Static {
+        /// The keys of its HMAC.
+        hmacs: HmacKeys,
+        /// In packets of ours.
+        time: u32,
+    },
     /// AEAD ciphers whose keys follow one another: `send_key` and `receive_key` are secrets of 32 bytes.
     Epoch,
 }

@@ -128,9 +128,14 @@ impl KeySlot {
             KeyFormat::Aead => (Format::Aead, Engine::Aead(Aead::new(key)?)),
             KeyFormat::Epoch => (Format::Epoch, Engine::Epoch(Box::new(Epoch::new(key, size)?))),
             KeyFormat::Cbc(hmacs) => {
-                (Format::Cbc { mac: hmacs.digest.octets() as u8 }, Engine::Cbc(Box::new(Cbc::new(key, hmacs)?)))
+                (Format::Cbc { mac: hmacs.digest.octets() as u8 }, Engine::Cbc(Box::new(Cbc::new(key, hmacs, None)?)))
+            }
+            KeyFormat::Static { hmacs, time } => {
+                let cbc = Box::new(Cbc::new(key, hmacs, Some(*time))?);
+                (Format::Static { mac: hmacs.digest.octets() as u8 }, Engine::Cbc(cbc))
             }
         };
+        let ids = if matches!(format, Format::Static { .. }) { PacketIds::endless() } else { PacketIds::new() };
         Ok(KeySlot {
             key_id: key.key_id,
             cipher: key.cipher,
@@ -138,7 +143,7 @@ impl KeySlot {
             least_payload: LEAST_FRAME_OCTETS,
             engine,
             limits,
-            sent: Padded(Sent { ids: PacketIds::new(), octets: AtomicU64::new(0) }),
+            sent: Padded(Sent { ids, octets: AtomicU64::new(0) }),
             received: Padded(Mutex::new(Received { window, packets: 0, octets: 0, failed_tags: 0 })),
             so_far: ReceivedSoFar::default(),
             check_packets: AtomicU64::new(next.packets),
@@ -170,7 +175,7 @@ impl KeySlot {
         }
         match &self.engine {
             Engine::Aead(aead) => ids.take().is_some_and(|id| aead.seal(header, packet, id)),
-            Engine::Cbc(cbc) => ids.take().is_some_and(|id| cbc.seal(header, packet, payload, id)),
+            Engine::Cbc(cbc) => ids.take_number().is_some_and(|number| cbc.seal(header, packet, payload, number)),
             Engine::Epoch(_) => match ids.take_in_epoch() {
                 Some((counter, epoch)) => epoch.seal(header, packet, payload, counter),
                 None => false,
@@ -235,7 +240,11 @@ impl KeySlot {
         mut take: impl FnMut(usize, usize),
         mut drop: impl FnMut(Reason),
     ) -> Opened {
-        let header = if is_v2 { HEADER_V2 } else { HEADER_V1 };
+        let header = match self.format {
+            Format::Static { .. } => 0,
+            _ if is_v2 => HEADER_V2,
+            _ => HEADER_V1,
+        };
         let least = opener.least(header);
         let mut opened = Opened::default();
         let mut received = lock(&self.received.0);
@@ -315,6 +324,7 @@ impl KeySlot {
             failed_tags: received.failed_tags,
             highest_packet_id: match &self.engine {
                 Engine::Epoch(epoch) => epoch.highest_packet_id(),
+                _ if matches!(self.format, Format::Static { .. }) => 0,
                 _ => (received.window.highest() as u32).max(sent as u32),
             },
         }

@@ -40,6 +40,15 @@ impl Reserved {
         Some((self.next - 1, epoch))
     }
 
+    /// The next number; None where there are no more.
+    pub fn take_number(&mut self) -> Option<u64> {
+        if self.next >= self.end {
+            return None;
+        }
+        self.next += 1;
+        Some(self.next - 1)
+    }
+
     /// The next one; None where there are no more.
     pub fn take(&mut self) -> Option<u32> {
         if self.next >= self.end {
@@ -56,19 +65,26 @@ impl Reserved {
 pub struct PacketIds {
     /// The id that comes next; above [`MAX_PACKET_ID`] there are no more.
     next: AtomicU64,
+    /// There is none from here on.
+    end: u64,
 }
 
 impl PacketIds {
     /// From 1 on.
     pub fn new() -> PacketIds {
-        PacketIds { next: AtomicU64::new(1) }
+        PacketIds { next: AtomicU64::new(1), end: u64::from(MAX_PACKET_ID) + 1 }
+    }
+
+    /// From 1 on without an end in practice, for [`Reserved::take_number`].
+    pub fn endless() -> PacketIds {
+        PacketIds { next: AtomicU64::new(1), end: 1 << 60 }
     }
 
     /// Up to `count` ids, fewer where they run out.
     #[inline]
     pub fn reserve(&self, count: usize) -> Reserved {
         let next = self.next.fetch_add(count as u64, Relaxed);
-        let end = next.saturating_add(count as u64).min(u64::from(MAX_PACKET_ID) + 1);
+        let end = next.saturating_add(count as u64).min(self.end);
         Reserved { next: next.min(end), end, epoch: None }
     }
 

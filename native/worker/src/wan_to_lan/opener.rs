@@ -40,7 +40,7 @@ pub fn open<'a, T: Transport>(
         }
     };
     let first = &receiver.octets()[batch.first()];
-    let key_id = first[0] & 7;
+    let key_id = if shared.settings.static_key { 0 } else { first[0] & 7 };
     let mut slot = peer.key_guard(key_id);
     if slot.is_none() {
         if hold_early(scene, receiver, batch, &peer, key_id) {
@@ -69,6 +69,9 @@ fn sender_of<'a, T: Transport>(
     batch: &Batch<T::Origin>,
 ) -> Result<Cow<'a, Arc<Peer<T>>>, Reason> {
     let first = &receiver.octets()[batch.first()];
+    if scene.shared.settings.static_key {
+        return scene.table.peers.first().map(Cow::Borrowed).ok_or(Reason::UnknownPeerId);
+    }
     let endpoints = &scene.shared.peers.endpoints;
     let peer = if opcode(first[0]) == OPCODE_DATA_V2 {
         let Some(&[_, a, b, c]) = first.first_chunk::<HEADER_V2>() else { return Err(Reason::ShortPacket) };

@@ -136,6 +136,9 @@ impl<T: Transport> WanReceiver<T> {
             scene.shared.counters.count_drops(Receive, Reason::ShortPacket, 1, None);
             return;
         }
+        if scene.shared.settings.static_key {
+            return self.read_batch(scene, &Batch { origin, start, run });
+        }
         let PacketRun { length, size, gap } = run;
         let arrived_end = start + length;
         while start < arrived_end {
@@ -157,7 +160,12 @@ impl<T: Transport> WanReceiver<T> {
     }
 
     fn read_batch(&mut self, scene: &WanScene<'_, T>, batch: &Batch<T::Origin>) {
-        if !is_data(&self.receiver.octets()[batch.all()]) {
+        let is_data = if scene.shared.settings.static_key {
+            !scene.table.peers.is_empty()
+        } else {
+            is_data(&self.receiver.octets()[batch.all()])
+        };
+        if !is_data {
             return read_control(scene, &mut self.receiver, batch);
         }
         let opened = open(scene, &mut self.receiver, batch, wan_thread(self.worker), &mut self.opened);

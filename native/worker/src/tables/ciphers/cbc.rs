@@ -1,19 +1,20 @@
 //! AES-CBC with an HMAC over IV and ciphertext, for peers that have no AEAD cipher.
 //!
-//! Source: docs/protocol/data.md#2-2. The HMAC is compared first, in constant time; padding is looked at only after
+//! Source: docs/protocol/data.md#2-2 and #2-4. The HMAC is compared first, in constant time; padding is looked at only after
 //! that, so it tells a forger nothing.
 
 use aws_lc_rs::cipher::{DecryptingKey, DecryptionContext, EncryptingKey, EncryptionContext, UnboundCipherKey};
 use aws_lc_rs::cipher::{AES_128, AES_192, AES_256};
 use aws_lc_rs::iv::FixedLength;
 use aws_lc_rs::{hmac, rand};
-use bridged_core::layout::BLOCK_OCTETS;
+use bridged_core::layout::{BLOCK_OCTETS, LONG_PACKET_ID_OCTETS};
 use bridged_core::packet::{DataHeader, PACKET_ID_OCTETS};
-use bridged_core::replay::ReplayWindow;
+use bridged_core::replay::{ReplayError, ReplayWindow};
 
 use super::{accept, Opener, Unsealed};
 use crate::contract::{Cipher, Digest, HmacKeys, Key};
 use crate::error::Error;
+use crate::sync::{lock, Mutex};
 
 /// Its secrets live inside the contexts of aws-lc, which wipes the cipher's when they are freed.
 pub struct Cbc {
@@ -23,12 +24,30 @@ pub struct Cbc {
     verify: hmac::Key,
     /// Bytes of the HMAC.
     mac: usize,
+    clock: Option<Clock>,
+}
+
+/// The times of a static key's packets: what has an older time is a replay, and with a newer one ids begin again.
+struct Clock {
+    ours: u32,
+    newest: Mutex<u32>,
+}
+
+impl Clock {
+    /// Id and time of the packet of this number, counted from 1: no id is 0.
+    fn long_id(&self, number: u64) -> [u8; LONG_PACKET_ID_OCTETS] {
+        let round = u64::from(u32::MAX);
+        let (id, time) = ((number - 1) % round + 1, u64::from(self.ours) + (number - 1) / round);
+        (id << 32 | time & round).to_be_bytes()
+    }
 }
 
 impl Cbc {
+    /// `time`: of a static key.
+    ///
     /// # Errors
     /// [`Error::BadSetting`]: key lengths, or another cipher.
-    pub fn new(key: &Key, hmacs: &HmacKeys) -> Result<Cbc, Error> {
+    pub fn new(key: &Key, hmacs: &HmacKeys, time: Option<u32>) -> Result<Cbc, Error> {
         let bad =
             |_| Error::BadSetting(format!("a key for {} has {} bytes", key.cipher.name(), key.cipher.key_length()));
         let unbound = |octets: &[u8]| match key.cipher {
@@ -50,22 +69,31 @@ impl Cbc {
             sign: signing(&hmacs.send)?,
             verify: signing(&hmacs.receive)?,
             mac: hmacs.digest.octets(),
+            clock: time.map(|ours| Clock { ours, newest: Mutex::new(0) }),
         })
     }
 
     /// Seal `payload` bytes that stand in `packet` where the layout wants them; `packet` ends with the padding.
-    pub fn seal(&self, header: &DataHeader, packet: &mut [u8], payload: usize, id: u32) -> bool {
-        let Some(text_at) = packet.len().checked_sub(padded(payload)) else { return false };
-        let Some(mac_at) = (text_at).checked_sub(BLOCK_OCTETS + self.mac) else { return false };
-        if header.write_first(packet) != mac_at {
+    /// `number`: of the packet, from 1 on.
+    pub fn seal(&self, header: &DataHeader, packet: &mut [u8], payload: usize, number: u64) -> bool {
+        let before = self.before();
+        let content = before + payload;
+        let padded = content - content % BLOCK_OCTETS + BLOCK_OCTETS;
+        let Some(text_at) = packet.len().checked_sub(padded) else { return false };
+        let Some(mac_at) = text_at.checked_sub(BLOCK_OCTETS + self.mac) else { return false };
+        let written = if self.clock.is_some() { 0 } else { header.write_first(packet) };
+        if written != mac_at {
             return false;
+        }
+        match &self.clock {
+            Some(clock) => packet[text_at..text_at + before].copy_from_slice(&clock.long_id(number)),
+            None => packet[text_at..text_at + before].copy_from_slice(&(number as u32).to_be_bytes()),
         }
         let mut iv = [0; BLOCK_OCTETS];
         if rand::fill(&mut iv).is_err() {
             return false;
         }
-        packet[text_at..text_at + PACKET_ID_OCTETS].copy_from_slice(&id.to_be_bytes());
-        let end = text_at + PACKET_ID_OCTETS + payload;
+        let end = text_at + content;
         let padding = (packet.len() - end) as u8;
         packet[end..].fill(padding);
         packet[text_at - BLOCK_OCTETS..text_at].copy_from_slice(&iv);
@@ -86,15 +114,36 @@ impl Opener for Cbc {
 
     fn open_one(&self, window: &mut ReplayWindow, packet: &mut [u8], header: usize, length: usize) -> Unsealed {
         match self.open(packet, header, length) {
-            Some((id, text)) => accept(window, id, header + self.mac + BLOCK_OCTETS + PACKET_ID_OCTETS, text),
+            Some((id, time, text)) => {
+                if let Some(clock) = &self.clock {
+                    let mut newest = lock(&clock.newest);
+                    if time < *newest {
+                        return Unsealed::Refused(ReplayError::TooOld);
+                    }
+                    if time > *newest {
+                        *newest = time;
+                        window.clear();
+                    }
+                }
+                accept(window, id, header + self.mac + BLOCK_OCTETS + self.before(), text)
+            }
             None => Unsealed::Forged,
         }
     }
 }
 
 impl Cbc {
-    /// Packet id and bytes of the payload, if it is authentic; it is plain then.
-    fn open(&self, packet: &mut [u8], header: usize, length: usize) -> Option<(u32, usize)> {
+    /// Bytes that are encrypted in front of the payload: the packet id, and the time of a static key.
+    fn before(&self) -> usize {
+        if self.clock.is_some() {
+            LONG_PACKET_ID_OCTETS
+        } else {
+            PACKET_ID_OCTETS
+        }
+    }
+
+    /// Packet id, time (0: none) and bytes of the payload, if it is authentic; it is plain then.
+    fn open(&self, packet: &mut [u8], header: usize, length: usize) -> Option<(u32, u32, usize)> {
         let iv_at = header + self.mac;
         let text_at = iv_at + BLOCK_OCTETS;
         let signed = packet.get(iv_at..length)?;
@@ -113,15 +162,10 @@ impl Cbc {
             return None;
         }
         let id = u32::from_be_bytes(*plain.first_chunk()?);
-        let length = plain.len().checked_sub(padding + PACKET_ID_OCTETS)?;
-        Some((id, length))
+        let time = if self.clock.is_some() { u32::from_be_bytes(*plain.get(4..)?.first_chunk()?) } else { 0 };
+        let length = plain.len().checked_sub(padding + self.before())?;
+        Some((id, time, length))
     }
-}
-
-/// Bytes of the ciphertext of so many bytes of payload.
-fn padded(payload: usize) -> usize {
-    let content = PACKET_ID_OCTETS + payload;
-    content - content % BLOCK_OCTETS + BLOCK_OCTETS
 }
 
 fn algorithm(digest: Digest) -> hmac::Algorithm {

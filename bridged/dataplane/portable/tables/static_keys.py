@@ -1,0 +1,80 @@
+"""Seal and open whole batches under a static key.
+
+Source: docs/protocol/data.md#2-4. Read `bridged.protocol.packets.static_packet` first: it does the
+same for one packet.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from bridged.dataplane.portable.tables.cbc_keys import CbcSlot
+from bridged.dataplane.portable.tables.keys import NEVER, Drop
+from bridged.errors import RemoteProtocolError
+from bridged.protocol.keys.key_derivation import DataKey
+from bridged.protocol.keys.replay import ReplayWindow
+from bridged.protocol.packets.cbc_packet import BLOCK
+from bridged.protocol.packets.data_packet import MAX_DATA_PACKET_ID
+from bridged.protocol.packets.static_packet import open_static, seal_static
+
+
+class StaticSlot(CbcSlot):
+    """As `CbcSlot`. When the ids run out, they begin again with a later time.
+
+    Packets of the peer with an older time are replays; with a newer one its ids begin again.
+    """
+
+    __slots__ = ("_newest", "_time")
+
+    def _make_ciphers(self, key: DataKey) -> None:
+        super()._make_ciphers(key)
+        assert key.static_time is not None
+        self._time = key.static_time
+        self._newest = 0
+
+    @property
+    def highest_packet_id(self) -> int:
+        """They never run out."""
+        return 0
+
+    def seal(self, payloads: Sequence[bytes]) -> list[bytes]:
+        if self._seal is None:
+            return []
+        packets = []
+        for payload in payloads:
+            if self.next_id > MAX_DATA_PACKET_ID:
+                self._time, self.next_id = self._time + 1, 1
+            packets.append(seal_static(self._seal, os.urandom(BLOCK), self.next_id, self._time, payload))
+            self.next_id += 1
+        self.use.count_sent(len(packets), sum(map(len, packets)))
+        return packets
+
+    def open(self, packets: Sequence[bytes], drop: Drop, *, is_v2: bool) -> list[bytes]:
+        self.accepted = 0
+        if self.use.is_dead or self._open is None:
+            self.awaited = NEVER
+            for _ in packets:
+                drop("key_expired")
+            return []
+        octets = 0
+        payloads: list[bytes] = []
+        for packet in packets:
+            try:
+                opened = open_static(self._open, packet)
+            except RemoteProtocolError as error:
+                if error.code == "tag_mismatch":
+                    self.use.count_failed()
+                drop(error.code)
+                continue
+            if opened.packet_time < self._newest:
+                drop("replay_too_old")
+                continue
+            if opened.packet_time > self._newest:
+                self._newest = opened.packet_time
+                self.window = ReplayWindow(self.window.size)
+            before = self.accepted
+            self._admit(opened.packet_id, opened.payload, drop, payloads, is_empty=False)
+            octets += (self.accepted - before) * len(packet)
+        self.use.count_received(self.accepted, octets)
+        return payloads

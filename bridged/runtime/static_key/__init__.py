@@ -1,0 +1,1 @@
+"""The waiting end of a link with a static key."""

@@ -1,0 +1,53 @@
+"""Point-to-point links with real OpenVPN: no `mode server`, no `client`, nothing is pushed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import get_args
+
+import pytest
+
+from tests.interop.interop_ends import Role, joined, wait_for_event
+from tests.lab import Lab, Profile, TwoSites, wait_for
+from tests.lab.openvpn import RELEASES
+
+pytestmark = pytest.mark.root
+
+CELLS = [
+    ("2.5", "tls-crypt", "AES-256-GCM", "prf"),
+    ("2.6", "tls-auth", "AES-256-GCM", "exporter"),
+    ("2.6", "none", "AES-256-CBC", "exporter"),
+    ("2.7", "tls-crypt", "CHACHA20-POLY1305", "exporter"),
+]
+assert {release for release, *_ in CELLS} == set(RELEASES)
+
+
+@pytest.fixture(scope="module")
+def sites() -> Iterator[TwoSites]:
+    with Lab("p2p") as lab:
+        yield TwoSites(lab)
+
+
+@pytest.mark.parametrize("ours_as", get_args(Role))
+@pytest.mark.parametrize(("release", "wrap", "cipher", "derivation"), CELLS)
+def test_frames_cross_over_a_renegotiation_and_the_farewell_is_heard(
+    sites: TwoSites, ours_as: Role, release: str, wrap: str, cipher: str, derivation: str
+) -> None:
+    profile = Profile(wrap=wrap, ciphers=(cipher,), point_to_point=True)  # type: ignore[arg-type]
+    extra = (f"cipher {cipher}",) if release == "2.5" else ()
+    tunnel = {"renegotiate": {"seconds": 2}}
+    with joined(sites, profile, ours_as, release=release, extra=extra, tunnel=tunnel) as ends:
+        peer = ends.peer()
+        assert (peer["cipher"], peer["key_derivation"]) == (cipher, derivation)
+        wait_for(lambda: ends.our_site.host.reaches(ends.their_site.host.ipv4), "frames to cross", 10)
+        ends.ping_both_ways()
+        before = ends.theirs.renegotiations()
+        wait_for(lambda: ends.theirs.renegotiations() > before, "a renegotiation")
+        ends.ping_both_ways()
+        assert ends.peer()["connections"] == 1
+        assert set(ends.unwanted_drops()) <= {"unknown_key_id", "no_key"}
+        # OpenVPN 2.6 sometimes takes the first control packet for a replay of itself.
+        assert re.findall(r"Authenticate/Decrypt(?!.*\[ #1 /).*", ends.theirs.log) == []
+        ends.theirs.stop()
+        wait_for_event(ends.ours, "peer_disconnected", "exit_notify")
