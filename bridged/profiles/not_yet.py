@@ -29,7 +29,7 @@ class Missing:
 
 NOT_YET: Final[Mapping[Ability, Missing]] = {
     "proxy": Missing(
-        "proxies are not supported by this version; remove the line, if the server can be reached without",
+        "it is not imported; remove the line, and write `proxy` into the tunnel's section afterwards",
         ("http-proxy", "http-proxy-option", "http-proxy-user-pass", "socks-proxy"),
     ),
     "tls_crypt_v2": Missing(

@@ -1,80 +1,82 @@
-"""Limits TCP connections that have proved nothing: in all, and in equal shares of hosts and networks.
+"""Limits TCP connections that have proved nothing: in all, and in equal shares of networks.
 
-Source: docs/decisions/0087. No sockets, no clock; callers pass `now` (monotonic seconds).
+Source: docs/decisions/0087. No sockets, no clock; callers pass `now` (monotonic seconds). Each step costs the
+same, however many connections there are: a flood must not slow down whoever counts it.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import Final
 
 from bridged.addresses import Endpoint, network_of
 
-CONNECTIONS_MAX: Final = 512
-"""Connections whose peer has not shown its certificate yet."""
-
-
-@dataclass(slots=True)
-class _Entry:
-    since: float
-    shares: tuple[Hashable, Hashable]
+CONNECTIONS_MAX: Final = 2048
+"""Connections whose peer has not shown its certificate yet: as many as the waiting room takes."""
 
 
 class ConnectionShares:
     """Connections by endpoint, `capacity` at most.
 
-    When all are taken, the oldest connection of the host or network with the most of them gives way; if that
-    is the newcomer's own, its oldest one.
+    When all places are taken, the oldest connection of a network (/24, IPv6 /64) that has most gives way.
     """
 
     def __init__(self, capacity: int = CONNECTIONS_MAX) -> None:
         self.capacity = capacity
-        self._entries: dict[Endpoint, _Entry] = {}
-        self._shares: Counter[Hashable] = Counter()
+        self._since: dict[Endpoint, float] = {}
+        self._networks: dict[bytes, dict[Endpoint, None]] = {}
+        self._by_size: dict[int, dict[bytes, None]] = {}
+        """Networks by the number of their connections."""
+        self._largest = 0
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._since)
 
     def __contains__(self, endpoint: Endpoint) -> bool:
-        return endpoint in self._entries
+        return endpoint in self._since
 
     def enter(self, endpoint: Endpoint, now: float) -> Endpoint | None:
         """Take a connection in; returns the one that gives way."""
         self.leave(endpoint)
-        shares = (endpoint.host, network_of(endpoint.host))
-        self._entries[endpoint] = _Entry(now, shares)
-        self._shares.update(shares)
-        if len(self._entries) <= self.capacity:
+        self._since[endpoint] = now
+        network = network_of(endpoint.host)
+        connections = self._networks.setdefault(network, {})
+        connections[endpoint] = None
+        self._move(network, len(connections) - 1, len(connections))
+        if len(self._since) <= self.capacity:
             return None
-        oldest = self._who_gives_way()
+        heaviest = next(iter(self._by_size[self._largest]))
+        oldest = next(iter(self._networks[heaviest]))
         self.leave(oldest)
         return oldest
 
     def leave(self, endpoint: Endpoint) -> None:
         """It has proved who it is, or has ended. Harmless for one that is not here."""
-        entry = self._entries.pop(endpoint, None)
-        if entry is None:
+        if self._since.pop(endpoint, None) is None:
             return
-        for share in entry.shares:
-            self._shares[share] -= 1
-            if not self._shares[share]:
-                del self._shares[share]
+        network = network_of(endpoint.host)
+        connections = self._networks[network]
+        del connections[endpoint]
+        self._move(network, len(connections) + 1, len(connections))
+        if not connections:
+            del self._networks[network]
 
     def older_than(self, moment: float) -> list[Endpoint]:
-        """Connections that came before."""
+        """Connections that came before, oldest first."""
         found = []
-        for endpoint, entry in self._entries.items():
-            if entry.since >= moment:
+        for endpoint, since in self._since.items():
+            if since >= moment:
                 break
             found.append(endpoint)
         return found
 
-    def _who_gives_way(self) -> Endpoint:
-        def weight(entry: _Entry) -> tuple[int, int]:
-            host, network = entry.shares
-            return self._shares[network], self._shares[host]
-
-        # `max` takes the first of equals, which is the oldest.
-        return max(self._entries, key=lambda endpoint: weight(self._entries[endpoint]))
+    def _move(self, network: bytes, before: int, after: int) -> None:
+        """A network has another number of connections, by one."""
+        if before:
+            networks = self._by_size[before]
+            del networks[network]
+            if not networks:
+                del self._by_size[before]
+        if after:
+            self._by_size.setdefault(after, {})[network] = None
+        if after > self._largest or self._largest not in self._by_size:
+            self._largest = after

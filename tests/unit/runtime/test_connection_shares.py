@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bridged.addresses import Endpoint
 from bridged.runtime.server.connection_shares import ConnectionShares
 
@@ -41,3 +46,28 @@ def test_old_ones_are_found_in_their_order() -> None:
     for port in range(5):
         shares.enter(at("192.0.2.1", port), float(port))
     assert shares.older_than(2.0) == [at("192.0.2.1", 0), at("192.0.2.1", 1)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.booleans()), max_size=200))
+def test_whoever_gives_way_is_the_oldest_of_a_network_that_has_most(
+    steps: list[tuple[int, int, bool]],
+) -> None:
+    shares, known = ConnectionShares(capacity=6), list[Endpoint]()
+    for number, (network, port, leaves) in enumerate(steps):
+        endpoint = at(f"192.0.{network}.1", port)
+        if endpoint in known:
+            known.remove(endpoint)
+        if leaves:
+            shares.leave(endpoint)
+            assert endpoint not in shares
+            continue
+        gone = shares.enter(endpoint, float(number))
+        known.append(endpoint)
+        counts = Counter(one.host for one in known)
+        if len(known) <= 6:
+            assert gone is None
+            continue
+        assert gone is not None and counts[gone.host] == max(counts.values())
+        assert gone == next(one for one in known if one.host == gone.host)
+        known.remove(gone)
+        assert len(shares) == len(known) == 6
