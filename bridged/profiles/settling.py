@@ -10,7 +10,7 @@ from typing import Final
 from bridged.errors import ConfigurationError
 from bridged.profiles.connections import settle_connections, settle_listening
 from bridged.profiles.draft import Draft, Refusal
-from bridged.profiles.mapping_trust import DIGESTS
+from bridged.profiles.mapping_trust import DIGESTS, OLD_CIPHERS
 from bridged.profiles.profile import Material, Notice, Profile
 
 # The defaults of `keepalive` in the configuration, which this package must not import.
@@ -58,12 +58,10 @@ def _settle_static_key(draft: Draft, source: str) -> list[ConfigurationError]:
         reason = "a static key goes over UDP only; set `proto udp` at both ends"
         return [_error(reason, source, draft.general.protocol_line, "proto")]
     cipher = draft.static_cipher or "BF-CBC"
-    if not cipher.startswith("AES-") or not cipher.endswith("-CBC"):
-        known = "AES-256-CBC, AES-192-CBC or AES-128-CBC"
-        reason = (
-            f"{cipher} cannot be used with a static key; write `cipher AES-256-CBC` at both ends ({known})"
-        )
-        return [_error(reason, source, None, "cipher")]
+    if cipher not in OLD_CIPHERS or not cipher.endswith("-CBC"):
+        text = f"{cipher} is never used; AES-256-CBC is: write `cipher AES-256-CBC` at the other end, too"
+        profile.notices.append(Notice(0, text, "cipher"))
+        cipher = "AES-256-CBC"
     profile.ciphers, profile.fallback_cipher = [cipher], None
     return []
 

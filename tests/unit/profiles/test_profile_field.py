@@ -537,9 +537,15 @@ def test_a_static_key_becomes_a_wrap_without_tls(lines, role, wrap):
 
 
 @pytest.mark.parametrize("cipher", ["", "cipher BF-CBC\n", "cipher AES-256-GCM\n"])
-def test_a_static_key_needs_a_cipher_that_we_have(cipher):
+def test_with_a_static_key_a_cipher_that_we_lack_must_be_changed_at_the_other_end(cipher):
     found = read_file(f"dev tap\nremote hub\nsecret static.key\n{cipher}", "x.conf")
-    assert any("cannot be used with a static key" in error.reason for error in found.errors)
+    assert not found.errors and found.profile.ciphers == ["AES-256-CBC"]
+    assert any("at the other end, too" in notice.reason for notice in found.profile.notices)
+
+
+def test_a_static_key_goes_over_udp_only():
+    found = read_file("dev tap\nproto tcp-client\nremote hub\nsecret static.key\n", "x.conf")
+    assert any("over UDP only" in error.reason for error in found.errors)
 
 
 def test_a_link_without_any_security_is_refused():
