@@ -140,6 +140,7 @@ def _prepare(site: Site) -> None:
     space = site.namespace
     for port, end in ((UNPLUGGED, CABLE_END), (TAKEN, "taken1")):
         space.ip("link", "add", port, "type", "veth", "peer", "name", end)
+    space.ip("link", "set", "taken1", "up")
     space.ip("link", "add", THIEF, "type", "bridge")
 
 
@@ -179,7 +180,7 @@ def _further_tunnels_of_b(made: TroubledDaemons) -> None:
         "ring2": client(RING, "lost" if made.is_mended else "ring", papers.ending, "ring2"),
         "twin1": client(TWINS, "lost", papers.ending_soon, "twin", ciphers=["AES-256-CBC"]),
         "foreign1": client(TRUST, "lost", papers.foreign, "foreign1", ca=papers.good),
-        "foreign2": client(TRUST, "lost", papers.foreign, "foreign2", ca=papers.good),
+        "foreign2": client(TRUST, "trust", papers.foreign, "foreign2", ca=papers.good),
         "jumbo": client(JUMBO, "jumbo", papers.good, "jumbo", mtu=JUMBO_MTU),
     }
     if not made.is_mended:
@@ -190,7 +191,7 @@ def _further_tunnels_of_b(made: TroubledDaemons) -> None:
         kept["tls"] |= {"certificate": good.certificate, "key": good.key}
     kept["status"] = {"file": f"{STATUS_FOLDER}/openvpn.log", "interval_seconds": 1}
     daemon.configuration["tunnels"] = {TUNNEL: kept, **tunnels}
-    bridges: dict[str, Any] = {name: {} for name in ("ring", "lost", "jumbo")}
+    bridges: dict[str, Any] = {name: {} for name in ("ring", "lost", "trust", "jumbo")}
     daemon.configuration["bridges"] = {"br0": {"ports": [LAN_PORT, UNPLUGGED, TAKEN]}, **bridges}
     daemon.configuration["metrics"]["max_peers"] = 200 if made.is_mended else 1
 

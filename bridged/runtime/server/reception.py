@@ -124,6 +124,11 @@ class Reception:
         self.waiting.take_in(made, source, now)
         self._admit()
 
+    def count_waiting(self) -> int:
+        """How many wait now, without those who gave up while nobody else came."""
+        self.waiting.expire(self._monotonic())
+        return len(self.waiting)
+
     def _admit(self) -> None:
         """Give places to those whose turn it is. While none is free, look again in a moment."""
         if self._is_closed:

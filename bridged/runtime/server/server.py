@@ -90,7 +90,7 @@ class ServerRole:
 
     @property
     def admission(self) -> dict[str, int]:
-        found = {"waiting": len(self.reception.waiting), "running": len(self.reception.places)}
+        found = {"waiting": self.reception.count_waiting(), "running": len(self.reception.places)}
         return found | ({"connected": len(self._door)} if self._door.endpoints else {})
 
     @property
