@@ -70,6 +70,7 @@ def _profile(tunnel: Tunnel, key: str) -> Profile:
     framing = tunnel.compression_framing
     return Profile(
         remotes=[Remote.parse(text) for text in tunnel.remotes],
+        remotes_order="shuffled" if tunnel.remotes_order == "shuffled" else None,
         local=Endpoint.parse(tunnel.local) if tunnel.local else None,
         ca=_material(tls.ca, f"{key}.tls.ca"),
         certificate=certificate,

@@ -35,6 +35,7 @@ _EXAMPLES: Final = {
     "tunnels.NAME.port_share": '"127.0.0.1:8443"',
     "tunnels.NAME.local": '"192.0.2.2:1194"',
     "tunnels.NAME.remotes": "[vpn.example.net:1194]",
+    "tunnels.NAME.remotes_order": "shuffled",
     "tunnels.NAME.remote_sizes": '{"vpn.example.net:1194": {wan_mtu: 1400}}',
     "tunnels.NAME.remote_sizes.NAME": "{wan_mtu: 1400}",
     "tunnels.NAME.remote_sizes.NAME.wan_mtu": "1400",

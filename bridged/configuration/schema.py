@@ -332,6 +332,11 @@ class Tunnel(Section):
         "/udp4, /udp6, /tcp4 and /tcp6 use one IP family only",
     )
     proxy: Proxy | None = Field(None, description="client: what servers over TCP are reached through")
+    remotes_order: Literal["listed", "shuffled"] = Field(
+        "listed",
+        description="client: call the servers in the order of `remotes`, or spread clients over them; in "
+        "both orders the one that worked last comes first while the tunnel runs",
+    )
     local: str | None = Field(
         None,
         description="client: address:port to send from; default: another port for each attempt, which "
@@ -444,8 +449,8 @@ class Tunnel(Section):
             raise ValueError("`login` is for clients; a server has `authentication`")
         if self.role == "client" and self.authentication is not None:
             raise ValueError("`authentication` is for servers; a client has `login`")
-        if self.role == "server" and (self.remotes or self.local):
-            raise ValueError("`remotes` and `local` are for clients; a server has `listen`")
+        if self.role == "server" and (self.remotes or self.local or self.remotes_order != "listed"):
+            raise ValueError("`remotes`, `remotes_order` and `local` are for clients; a server has `listen`")
         if self.wrap.mode != "none" and self.wrap.key is None and not self.tls.embedded:
             raise ValueError(f"`wrap` with mode {self.wrap.mode} needs wrap.key")
         return self

@@ -70,6 +70,7 @@ def _tunnel(profile: Profile, trust: Trust, bridge: str, tunnel_name: str) -> di
             mtu=profile.mtu if profile.mtu != 1500 else None,
         ),
         remotes=[str(remote) for remote in profile.remotes],
+        remotes_order=profile.remotes_order if profile.server is None else None,
         local=str(profile.local) if profile.local else None,
         **_of_server(profile.server, is_alone=profile.point_to_point),
         authentication=_authentication(profile.server, tunnel_name),

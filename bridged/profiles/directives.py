@@ -68,7 +68,6 @@ NOTED: Final[Mapping[str, str]] = {
         "link-mtu udp-mtu",
         "ignored: both ends must have the same `tun-mtu`; without that line it is 1500",
     ),
-    "remote-random": "ignored: the servers are tried in the order of the file",
     "pull-filter": "ignored: bridged uses only those pushed options that a bridge needs",
     "prng": "ignored: random numbers always come from the operating system",
     "shaper": "ignored: the rate is not limited",

@@ -178,8 +178,13 @@ def _key_direction(draft: Draft, statement: Statement) -> None:
     draft.connection.wrap_direction = 1 if number_argument(statement, 0, 1) else 0
 
 
+def _remote_random(draft: Draft, statement: Statement) -> None:
+    draft.profile.remotes_order = "shuffled"
+
+
 CONNECTION_MAPPERS: Final[dict[str, Mapper]] = {
     "remote": _remote,
+    "remote-random": _remote_random,
     "proto": _proto,
     "proto-force": _proto_force,
     "port": _port,

@@ -56,6 +56,7 @@ BECOMES: Final[Mapping[str, str]] = {
     "pull": "`role: client`",
     "remote": "an entry of `remotes`",
     "remote-cert-eku": "`tls.peer_role`",
+    "remote-random": "`remotes_order: shuffled`",
     "remote-cert-tls": "`tls.peer_role`; without it `compatible`",
     "reneg-bytes": "`renegotiate.bytes`",
     "reneg-pkts": "`renegotiate.packets`",

@@ -117,6 +117,7 @@ class Profile:
     bridge: str | None = None
     password: Material | None = None
     remotes: list[Remote] = field(default_factory=list)
+    remotes_order: Literal["shuffled"] | None = None
     local: Endpoint | None = None
     ca: Material | None = None
     certificate: Material | None = None

@@ -48,6 +48,8 @@ def _connection(profile: Profile) -> Iterator[str]:
             yield line
     if not profile.remote_sizes:
         yield from _sizes(common)
+    if profile.remotes_order is not None:
+        yield "remote-random"
     yield from ("resolv-retry infinite", "persist-key", "persist-tun")
 
 

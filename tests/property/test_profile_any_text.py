@@ -186,6 +186,7 @@ def profiles(draw):
     ping, restart = draw(st.just((None, None)) | st.tuples(st.integers(0, 100), st.integers(200, 1000)))
     return Profile(
         remotes=found,
+        remotes_order=draw(st.sampled_from([None, "shuffled"])),
         local=draw(
             st.none() | st.builds(Endpoint, st.sampled_from(["::", "192.0.2.9"]), st.integers(1, 65535))
         ),

@@ -129,7 +129,7 @@ def test_a_wrong_password_is_final_and_a_temporary_refusal_is_none() -> None:
         sim.run_until(6)
         down = sim.client.down
         assert (down.reason, down.is_final, down.retry_after) == ("auth_failed", is_final, seconds), text
-        assert down.next_remote is (not is_final)
+        assert (down.advance == "remote") is (not is_final)
 
 
 @pytest.mark.parametrize("can_answer", [True, False])

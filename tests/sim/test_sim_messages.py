@@ -105,7 +105,7 @@ def test_a_temporary_refusal_names_the_wait_and_the_next_address() -> None:
     sim = waiting_for_admission()
     say(sim, sim.server, "AUTH_FAILED,TEMP[backoff 42,advance remote]:busy")
     down = sim.client.down
-    assert (down.reason, down.retry_after, down.next_remote) == ("auth_failed", 42, True)
+    assert (down.reason, down.retry_after, down.advance) == ("auth_failed", 42, "remote")
     assert "busy" in down.detail
 
 
@@ -117,22 +117,22 @@ def test_a_refusal_of_an_established_client_is_an_expired_authentication() -> No
 
 
 @pytest.mark.parametrize(
-    ("text", "reason", "retry_after", "next_remote"),
+    ("text", "reason", "retry_after", "advance"),
     [
-        ("HALT,[P]maintenance", "kicked", HALT_RETRY_SECONDS, False),
-        ("RESTART,[N]moved", "exit_notify", 0, True),
-        ("RESTART", "exit_notify", 0, False),
-        ("EXIT", "exit_notify", 0, False),
+        ("HALT,[P]maintenance", "kicked", HALT_RETRY_SECONDS, None),
+        ("RESTART,[N]moved", "exit_notify", 0, "remote"),
+        ("RESTART", "exit_notify", 0, None),
+        ("EXIT", "exit_notify", 0, None),
     ],
 )
 def test_a_farewell_of_the_server_ends_the_client(
-    text: str, reason: str, retry_after: float, next_remote: bool
+    text: str, reason: str, retry_after: float, advance: str | None
 ) -> None:
     sim = make()
     sim.run_until(5)
     say(sim, sim.server, text)
     down = sim.client.down
-    assert (down.reason, down.retry_after, down.next_remote) == (reason, retry_after, next_remote)
+    assert (down.reason, down.retry_after, down.advance) == (reason, retry_after, advance)
     sim.run_until(10)
     assert sim.client.ended
 

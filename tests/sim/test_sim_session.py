@@ -177,7 +177,7 @@ def test_a_client_that_finds_no_room_is_asked_to_come_again() -> None:
     sim.run_until(20)
     assert sim.server.down.reason == "peer_limit"
     assert "temporary" in sim.client.down.detail and "no room" in sim.client.down.detail
-    assert sim.client.down.retry_after == 3 and sim.client.down.next_remote
+    assert sim.client.down.retry_after == 3 and sim.client.down.advance == "remote"
 
 
 def test_a_client_that_cannot_tell_a_passing_refusal_hears_nothing() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from bridged.errors import LocalProtocolError
 from bridged.protocol.text import decode_text, printable
@@ -22,6 +22,9 @@ HANDED_OVER: Final = "H"
 """Flag of a farewell: a successor continues at once, so come back without a pause."""
 _MAX_SHOWN: Final = 1024
 _MAX_PIECES: Final = 64
+Advance: TypeAlias = Literal["no", "addr", "remote"]
+"""Whom to call after a temporary refusal: the same address, the next one of the same name, another server."""
+_ADVANCES: Final[dict[str, Advance]] = {"no": "no", "addr": "addr", "remote": "remote"}
 _CONTROLS: Final = re.compile(rb"[\x00-\x1f\x7f]")
 _FLAGS: Final = re.compile(r"\[([^\]]*)\](.*)\Z")
 _TEMPORARY: Final = re.compile(r"TEMP(?:\[([^\]]*)\]:?|:|\Z)(.*)\Z")
@@ -66,12 +69,12 @@ class PushReply:
 
 @dataclass(frozen=True, slots=True)
 class AuthFailed:
-    """`reason` is safe to print; `backoff` in seconds, `advance` one of no, addr, remote (TEMPORARY only)."""
+    """`reason` is safe to print; `backoff` in seconds; `advance` and it: TEMPORARY only."""
 
     reason: str = ""
     kind: AuthFailedKind = AuthFailedKind.REFUSED
     backoff: int | None = None
-    advance: str | None = None
+    advance: Advance | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,13 +228,13 @@ def _parse_auth_failed(reason: str) -> AuthFailed:
     if temporary is None:
         return AuthFailed(reason)
     backoff: int | None = None
-    advance: str | None = None
+    advance: Advance | None = None
     for flag in (temporary[1] or "").split(","):
         key, _, value = flag.strip().partition(" ")
         if key == "backoff" and value.isascii() and value.isdigit() and len(value) < 9:
             backoff = int(value)
-        elif key == "advance" and value in ("no", "addr", "remote"):
-            advance = value
+        elif key == "advance" and value in _ADVANCES:
+            advance = _ADVANCES[value]
     return AuthFailed(temporary[2], AuthFailedKind.TEMPORARY, backoff, advance)
 
 

@@ -182,7 +182,7 @@ class ClientConversation:
                     "exit_notify",
                     f"the server restarts: {text}" if text else "The server shut down or is restarting.",
                     now,
-                    next_remote="N" in flags,
+                    advance="remote" if "N" in flags else None,
                     is_handed_over=messages.HANDED_OVER in flags,
                 )
             case messages.Halt(_, text):
@@ -214,7 +214,7 @@ class ClientConversation:
             f"the server refuses us: {words} ({message.kind.value})",
             now,
             retry_after=max(seconds, float(message.backoff or 0)),
-            next_remote=message.advance == "remote",
+            advance=message.advance,
             is_final=seconds > 0.0,
         )
 

@@ -272,7 +272,7 @@ class ServerConversation:
             temporary = messages.AuthFailedKind.TEMPORARY
             is_login = reason == "login_limit"
             seconds = LOGIN_BACKOFF_SECONDS if is_login else PASSING_BACKOFF_SECONDS
-            advance = "no" if is_login else "remote"
+            advance: messages.Advance = "no" if is_login else "remote"
             self._keys.say(messages.AuthFailed(text, temporary, seconds, advance), now)
 
     @property

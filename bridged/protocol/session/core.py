@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from bridged.errors import LocalProtocolError
+from bridged.protocol.packets.messages import Advance
 from bridged.protocol.role import Role
 from bridged.protocol.session.events import SessionDown, SessionEnded, SessionEvent
 from bridged.protocol.session.settings import SessionSettings
@@ -83,13 +84,13 @@ class SessionCore:
         *,
         drain: float = DRAIN_SECONDS,
         retry_after: float = 0.0,
-        next_remote: bool = False,
+        advance: Advance | None = None,
         is_final: bool = False,
         is_handed_over: bool = False,
     ) -> None:
         """End all traffic and emit `SessionDown`, once. Repeat the last control packets for `drain` seconds.
 
-        `reason`, `retry_after`, `next_remote`, `is_final` and `is_handed_over` as in `SessionDown`.
+        `reason`, `retry_after`, `advance`, `is_final` and `is_handed_over` as in `SessionDown`.
         """
         if not self.is_live:
             return
@@ -109,7 +110,7 @@ class SessionCore:
                 self._was_established,
                 self.elapsed(now),
                 Seconds(retry_after),
-                next_remote,
+                advance,
                 is_final,
                 is_handed_over,
             )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bridged.protocol.keys.key_derivation import DataKey
+from bridged.protocol.packets.messages import Advance
 from bridged.protocol.session.terms import Negotiated
 from bridged.protocol.session.tls_session import TlsSummary
 from bridged.units import KeyId, Seconds
@@ -147,8 +148,8 @@ class SessionDown:
     """Since the session began."""
     retry_after: Seconds = Seconds(0.0)
     """The peer asks to wait this long before the next attempt."""
-    next_remote: bool = False
-    """The peer asks to try another server next."""
+    advance: Advance | None = None
+    """Whom the peer asks to call next: itself, the next address of its name, or another server."""
     is_final: bool = False
     """Another attempt before `retry_after` would do harm: too many wrong passwords lock an account."""
     is_handed_over: bool = False

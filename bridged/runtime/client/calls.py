@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from bridged.addresses import Endpoint
-from bridged.runtime.client.call import CALL_SECONDS, KNOCKS, Call
+from bridged.runtime.client.call import CALL_SECONDS, KNOCK_SECONDS, KNOCKS, Call
 from bridged.runtime.client.outage import Outage
 from bridged.runtime.client.remote_order import RemoteOrder
 from bridged.units import PeerHandle
@@ -23,13 +23,13 @@ NEVER: Final = float("inf")
 
 
 class Calls:
-    """Decides which calls live. `on_timeout` gets the duration of each that ended without an answer.
+    """Decides which calls live. `on_timeout` gets each that ended without an answer, and its duration.
 
     `speaker`: the call whose server has answered; no other goes on with its handshake. `connected`: the call
     that the server has let in.
     """
 
-    def __init__(self, order: RemoteOrder, outage: Outage, on_timeout: Callable[[float], None]) -> None:
+    def __init__(self, order: RemoteOrder, outage: Outage, on_timeout: Callable[[Call, float], None]) -> None:
         self.speaker: Call | None = None
         self.connected: Call | None = None
         self._order = order
@@ -127,7 +127,7 @@ class Calls:
             if call is self.connected or call.is_answered or call.next_deadline() > now:
                 continue
             if now - call.began >= CALL_SECONDS:
-                self._on_timeout(now - call.began)
+                self._on_timeout(call, now - call.began)
                 self._outage.note_timeout(f"timeout: {call.link.session.handshake_hint}")
                 self.drop(call)
             elif call.knocked < KNOCKS:
@@ -136,6 +136,22 @@ class Calls:
         waiting = (call for call in self._calls.values() if call is not self.connected)
         unanswered = (call.next_deadline() for call in waiting if not call.is_answered)
         return min(unanswered, default=NEVER)
+
+    def waits_for_connection(self, endpoint: Endpoint) -> bool:
+        """Whether a call by TCP to this endpoint still has time to be answered."""
+        return endpoint.transport == "tcp" and any(
+            call.link.endpoint == endpoint and not call.is_answered for call in self
+        )
+
+    def drop_dials(self, now: float) -> None:
+        """The network has changed: end calls by TCP whose first packets went another way.
+
+        The kernel repeats the first one of a younger call after a second.
+        """
+        for call in self:
+            is_dial = call.link.endpoint.transport == "tcp" and not call.is_answered
+            if is_dial and now - call.began >= KNOCK_SECONDS:
+                self.drop(call)
 
     def _give_up(self, call: Call) -> None:
         """It answered, fell silent, and another call was answered."""

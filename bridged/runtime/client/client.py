@@ -7,6 +7,7 @@ Whom to call when is in `remote_order`, the live calls in `calls`, the reasons o
 from __future__ import annotations
 
 import asyncio
+import random
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
@@ -24,6 +25,7 @@ from bridged.runtime.client.call_socket import CallSocket
 from bridged.runtime.client.call_sockets import CallPath, CallSockets
 from bridged.runtime.client.call_stream import Through
 from bridged.runtime.client.calls import NEVER, Calls
+from bridged.runtime.client.dial_pauses import DialPauses
 from bridged.runtime.client.name_watch import NameWatch
 from bridged.runtime.client.outage import Outage
 from bridged.runtime.client.probe import Probe
@@ -63,7 +65,7 @@ class ClientRole:
         self._log = records.log
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
-        self._order = RemoteOrder(plan.remotes)
+        self._order = RemoteOrder(plan.remotes, random.shuffle if plan.shuffles_remotes else None)
         self._remembered = RememberedServer(plan.memory, plan.remotes)
         self._names = NameWatch(plan.remotes, self._note_found, self._note_not_found, plan.name)
         self._outage = Outage(sessions.now())
@@ -74,11 +76,12 @@ class ClientRole:
         self._route_loss = RouteLoss(self._calls, self._order, lambda: sessions.plan.local, plan.name)
         self._probe = Probe(sessions.dataplane, self._renew, sessions.now, plan.name)
         self._backoff = Backoff()
+        self._dials = DialPauses()
         self._login = plan.session.login
         self._latest: Endpoint | None = None
         self._woken_at = -NEVER
         self._wake_at = NEVER
-        if (best := self._remembered.load()) is not None:
+        if not plan.shuffles_remotes and (best := self._remembered.load()) is not None:
             self._order.prefer(best)
 
     # --- life -------------------------------------------------------------------------------------
@@ -150,6 +153,7 @@ class ClientRole:
     def handle_clock_step(self) -> None:
         """A certificate that was not valid yet may be now: pauses begin from the shortest again."""
         self._backoff.start_again()
+        self._dials.start_again()
 
     def _wake(self) -> None:
         """End every wait: something has changed that may let us through."""
@@ -161,6 +165,8 @@ class ClientRole:
         self._woken_at = now
         self._wake_at = NEVER
         self._backoff.wake()
+        self._dials.wake()
+        self._calls.drop_dials(now)
         speaker = self._calls.speaker
         if speaker is None or speaker.waits_until() <= now:
             self._order.begin(now)
@@ -237,6 +243,7 @@ class ClientRole:
                 if self._outage.note_refused(endpoint, words):
                     self._log.info("remote_unreachable", endpoint=str(endpoint), reason=words)
                 if endpoint.transport == "tcp":
+                    self._dials.note_failure(endpoint, self._sessions.now())
                     self._calls.drop(call)
                 self._changed.set()
 
@@ -256,6 +263,7 @@ class ClientRole:
         if call is None:
             return
         self._backoff.note_connected()
+        self._dials.note_connected(call.candidate.endpoint)
         self._order.prefer(call.candidate)
         self._remembered.save(call.candidate)
         self._names.want(False)
@@ -278,26 +286,39 @@ class ClientRole:
                 is_handed_over=event.is_handed_over,
             )
             self._order.begin(self._backoff.until)
+            if event.advance == "remote":
+                self._order.skip(call.candidate.remote)
+            elif event.advance == "addr":
+                self._order.pass_over(call.candidate.endpoint)
         elif event.reason not in ("shutdown", "replaced"):
-            self._note_failure(call, event)
+            self._note_failure(call, event, now)
         if event.reason not in ("shutdown", "replaced", "timeout"):
             self._outage.note_reason(f"{event.reason}: {event.detail}")
         self._records.last_error = self._outage.words(now)
         self._changed.set()
 
-    def _note_failure(self, call: Call, event: SessionDown) -> None:
+    def _note_failure(self, call: Call, event: SessionDown, now: float) -> None:
         self._order.refuse(call.candidate.endpoint)
         if event.reason == "transport_closed":
+            self._dials.note_failure(call.candidate.endpoint, now)
             self._outage.note_refused(call.candidate.endpoint, event.detail)
             return
         if event.reason == "timeout":
             self._outage.note_timeout(f"timeout: {event.detail}")
             return
-        self._backoff.note_refusal(event.retry_after, is_final=event.is_final)
-        if event.next_remote:
+        holds = event.retry_after > 0.0 and event.advance != "remote"
+        self._backoff.note_refusal(now, event.retry_after, is_final=event.is_final, holds=holds)
+        if event.advance == "remote":
             self._order.skip(call.candidate.remote)
+        elif event.advance == "no":
+            self._backoff.end_round(now)
+            self._order.begin(self._backoff.until)
+            self._order.prefer(call.candidate)
+        elif holds:
+            self._order.resume(self._backoff.until)
 
-    def _note_unanswered(self, seconds: float) -> None:
+    def _note_unanswered(self, call: Call, seconds: float) -> None:
+        self._dials.note_failure(call.candidate.endpoint, self._sessions.now())
         self._records.statistics.note_handshake("initial", "timeout", seconds)
 
     def handle_floated(self, link: PeerLink, previous: Endpoint) -> None:
@@ -358,6 +379,11 @@ class ClientRole:
         endpoint = candidate.endpoint
         speaker = self._calls.speaker if self._calls.connected is None else None
         if speaker is not None and speaker.candidate.endpoint == endpoint and not speaker.is_given_up(now):
+            self._order.refuse(endpoint)
+            return
+        if self._calls.waits_for_connection(endpoint):
+            return
+        if self._dials.until(endpoint) > now:
             self._order.refuse(endpoint)
             return
         try:

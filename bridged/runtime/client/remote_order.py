@@ -6,7 +6,7 @@ Pure: callers pass `now` (monotonic seconds).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import Final
@@ -42,11 +42,14 @@ class RemoteOrder:
 
     `begin` a round, take `next` until it returns None, and come back at `deadline`. Report what you learn
     with `set_addresses`, `note_no_name`, `refuse`, `forget` and `skip`. When the round `is_over`, begin the
-    next.
+    next. `shuffle`: draws the order of each round anew; what worked last still comes first.
     """
 
-    def __init__(self, remotes: Iterable[Remote]) -> None:
+    def __init__(
+        self, remotes: Iterable[Remote], shuffle: Callable[[list[Remote]], None] | None = None
+    ) -> None:
         self._remotes = list(remotes)
+        self._shuffle = shuffle
         self._known: dict[Remote, list[Endpoint]] = {
             remote: [remote.server] for remote in self._remotes if remote.server.is_numeric
         }
@@ -75,9 +78,7 @@ class RemoteOrder:
     def prefer(self, best: Candidate) -> None:
         """This one worked: it comes first from the next round on."""
         self._best = best
-        if best.remote in self._remotes:
-            self._remotes.remove(best.remote)
-            self._remotes.insert(0, best.remote)
+        self._put_best_first()
 
     def addresses(self) -> set[Endpoint]:
         """All known addresses."""
@@ -96,6 +97,15 @@ class RemoteOrder:
         self._turns.clear()
         self._called.clear()
         self._skipped.clear()
+        if self._shuffle is not None:
+            self._shuffle(self._remotes)
+            self._put_best_first()
+
+    def resume(self, at: float) -> None:
+        """The round goes on at `at`, after a pause, with those who have not refused in it."""
+        self._began = at
+        self._turns.clear()
+        self._called = {endpoint: called for endpoint, called in self._called.items() if called.is_refused}
 
     def next(self, now: float) -> Candidate | None:
         """Whom to call now; it then counts as called. None: nobody yet."""
@@ -118,6 +128,10 @@ class RemoteOrder:
         called = self._called.get(endpoint)
         if called is not None:
             called.is_refused = True
+
+    def pass_over(self, endpoint: Endpoint) -> None:
+        """Do not call this address in this round."""
+        self._called[endpoint] = _Called(self._began, is_refused=True)
 
     def forget(self, endpoint: Endpoint) -> None:
         """It was called but given up for another one, and may be called again in this round."""
@@ -155,6 +169,11 @@ class RemoteOrder:
                 may_begin = max(may_begin, turn_ends, earliest)
                 due = max(due, may_begin)
         return None, due, True
+
+    def _put_best_first(self) -> None:
+        if self._best is not None and self._best.remote in self._remotes:
+            self._remotes.remove(self._best.remote)
+            self._remotes.insert(0, self._best.remote)
 
     def _in_order(self, remote: Remote, found: list[Endpoint]) -> list[Endpoint]:
         best = self._best

@@ -85,6 +85,7 @@ def plan_tunnel(
         peer_retention=configuration.metrics.peer_retention_seconds,
         duplicate_names=tunnel.duplicate_names,
         remotes=tuple(Remote.parse(text, DEFAULT_PORT) for text in tunnel.remotes),
+        shuffles_remotes=tunnel.remotes_order == "shuffled",
         local=bind_endpoint(tunnel) if role is Role.CLIENT else None,
         exit_notify=tunnel.exit_notify,
         listen_tcp=tcp_endpoints(tunnel),

@@ -58,6 +58,7 @@ class TunnelPlan:
     peer_retention: float = float("inf")
     duplicate_names: bool = False
     remotes: tuple[Remote, ...] = ()
+    shuffles_remotes: bool = False
     local: Endpoint | None = None
     listen_tcp: tuple[Endpoint, ...] = ()
     port_share: Endpoint | None = None

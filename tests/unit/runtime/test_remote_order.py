@@ -138,3 +138,36 @@ def test_a_name_server_does_not_decide_how_many_addresses_are_called() -> None:
     order = begun(NAME)
     order.set_addresses(NAME, [Endpoint(f"198.51.100.{number}", 1194) for number in range(200)])
     assert len(calls(order, 100)) == ADDRESSES_MAX
+
+
+def test_a_shuffled_order_is_drawn_anew_for_each_round_and_what_worked_last_comes_first() -> None:
+    order = RemoteOrder((FIRST, SECOND, THIRD), lambda remotes: remotes.reverse())
+    order.begin(0.0)
+    assert [host for _, host in calls(order, 20)] == ["192.0.2.3", "192.0.2.2", "192.0.2.1"]
+    order.begin(20.0)
+    assert [host for _, host in calls(order, 40, 20.0)] == ["192.0.2.1", "192.0.2.2", "192.0.2.3"]
+    order.prefer(Candidate(SECOND, SECOND.server))
+    for began in (40.0, 60.0):
+        order.begin(began)
+        assert calls(order, began + 20, began)[0] == (began, "192.0.2.2")
+
+
+def test_a_round_that_is_resumed_goes_on_with_those_who_have_not_refused() -> None:
+    order = begun(NAME, FIRST)
+    order.set_addresses(NAME, [V4, OTHER_V4])
+    assert order.next(0.0) == Candidate(NAME, V4)
+    order.refuse(V4)
+    assert order.next(0.0) == Candidate(NAME, OTHER_V4)
+    order.resume(5.0)
+    assert calls(order, 30, 5.0) == [(5.0, OTHER_V4.host), (8.0, "192.0.2.1")]
+
+
+def test_an_address_that_is_passed_over_is_called_in_the_next_round() -> None:
+    order = begun(NAME, FIRST)
+    order.set_addresses(NAME, [V4, OTHER_V4])
+    order.prefer(Candidate(NAME, V4))
+    order.begin(5.0)
+    order.pass_over(V4)
+    assert [host for _, host in calls(order, 30, 5.0)] == [OTHER_V4.host, "192.0.2.1"]
+    order.begin(40.0)
+    assert order.next(40.0) == Candidate(NAME, V4)
