@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 from bridged.addresses import Endpoint, MacAddress, Remote
@@ -99,6 +99,7 @@ class Lab:
         local: Endpoint | None = None,
         memory: Path | None = None,
         proxy: ProxySettings | None = None,
+        is_shuffled: bool = False,
         **changes: object,
     ) -> tuple[RunningTunnel, Host]:
         plan = TunnelPlan(
@@ -108,6 +109,7 @@ class Lab:
             engine_factory(name, "client"),
             wrap_keys(mode, Role.CLIENT),
             remotes=tuple(remotes),
+            shuffles_remotes=is_shuffled,
             local=local,
             memory=memory,
             proxy=proxy,
@@ -156,6 +158,26 @@ def endpoint(tunnel: RunningTunnel) -> Endpoint:
     found = tunnel.dataplane.local_endpoint
     assert found is not None
     return found
+
+
+@contextmanager
+def silent(host: str = "127.0.0.1", port: int = 0) -> Iterator[socket.socket]:
+    """Somebody takes every datagram and never answers."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.bind((host, port))
+        sock.setblocking(False)
+        yield sock
+
+
+def sources(sock: socket.socket) -> list[int]:
+    """The ports that have written there, each once, in order."""
+    found: dict[int, None] = {}
+    while True:
+        try:
+            found[sock.recvfrom(2048)[1][1]] = None
+        except BlockingIOError:
+            return list(found)
 
 
 def run(scenario: Callable[[Lab], Awaitable[None]]) -> None:

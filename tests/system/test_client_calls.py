@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,21 +19,11 @@ from bridged.runtime.client.call_sockets import CallSockets
 from bridged.runtime.tunnels.sessions import Sessions
 from bridged.runtime.tunnels.tunnel import RunningTunnel
 from tests.lab.waiting import until
-from tests.system.loopback_lab import Lab, client_role, crosses, endpoint, run
+from tests.system.loopback_lab import Lab, client_role, crosses, endpoint, run, silent, sources
 
 
 def now() -> float:
     return asyncio.get_running_loop().time()
-
-
-@contextmanager
-def silent(host: str = "127.0.0.1", port: int = 0) -> Iterator[socket.socket]:
-    """Somebody takes every datagram and never answers."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as sock:
-        sock.bind((host, port))
-        sock.setblocking(False)
-        yield sock
 
 
 def remote(sock: socket.socket) -> Remote:
@@ -44,16 +33,6 @@ def remote(sock: socket.socket) -> Remote:
 def closed_port() -> Remote:
     with silent() as sock:
         return remote(sock)
-
-
-def sources(sock: socket.socket) -> list[int]:
-    """The ports that have written there, each once, in order."""
-    found: dict[int, None] = {}
-    while True:
-        try:
-            found[sock.recvfrom(2048)[1][1]] = None
-        except BlockingIOError:
-            return list(found)
 
 
 class Names:
@@ -90,6 +69,35 @@ def test_a_dead_first_remote_costs_three_seconds_and_what_worked_last_is_first_e
             again, far = await lab.client_of(remotes, memory=tmp_path / "client.json")
             assert await connected(again) < 1.5
             await crosses(far, lan)
+
+    run(scenario)
+
+
+def called(client: RunningTunnel) -> str | None:
+    """The server that was called last."""
+    return client.role.remote
+
+
+def test_shuffled_clients_spread_over_the_servers_whatever_worked_before_the_restart(tmp_path: Path) -> None:
+    async def scenario(lab: Lab) -> None:
+        server, _ = await lab.server()
+        with silent() as one, silent() as other:
+            remotes = [remote(one), remote(other)]
+            memory = tmp_path / "client.json"
+            first_called: set[int] = set()
+            for _ in range(30):
+                client, _ = await lab.client_of(remotes, is_shuffled=True, memory=memory)
+                await until(partial(called, client))
+                first_called.add(remotes.index(Remote.parse(str(called(client)))))
+                await client.stop()
+                if len(first_called) == 2:
+                    break
+            assert first_called == {0, 1}
+        for _ in range(2):
+            remotes = [closed_port(), Remote(endpoint(server)), closed_port()]
+            client, _ = await lab.client_of(remotes, is_shuffled=True, memory=memory)
+            assert await connected(client) < 2.0
+            await client.stop()
 
     run(scenario)
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from itertools import pairwise
 
 import pytest
 
 from bridged.addresses import Endpoint, Remote
 from bridged.runtime.client import backoff
+from bridged.runtime.client.call_stream import CallStream
 from bridged.runtime.tunnels.tunnel import RunningTunnel
 from tests.lab.waiting import until
-from tests.system.loopback_lab import Lab, client_role, crosses, run
+from tests.system.loopback_lab import Lab, client_role, crosses, run, silent, sources
 
 HOSTS = ("127.0.0.1", "::1")
 SOON_SECONDS = 1.6
@@ -151,31 +151,37 @@ def test_the_next_remote_is_called_at_once_while_a_dead_one_is_left_alone(
     run(scenario)
 
 
-def test_a_dial_that_hangs_begins_again_when_the_network_changes_and_is_no_second_connection(
+@contextmanager
+def hanging() -> Iterator[Remote]:
+    """Somebody listens, and takes no connection: first packets, and all that repeat them, are dropped."""
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(2):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listening.getsockname())
+        yield Remote(Endpoint(*listening.getsockname(), "tcp"), "tcp")
+
+
+def test_a_dial_that_hangs_goes_on_and_begins_again_when_the_network_changes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    dialled: list[socket.socket] = []
+    dialled: list[CallStream] = []
+    connect = CallStream._connect
 
-    def hang(sock: socket.socket, _: object) -> int:
-        dialled.append(sock)
-        return errno.EINPROGRESS
-
-    class Hanging(socket.socket):
-        """Its first packet is lost, and all that repeat it."""
-
-        connect_ex = hang
+    def noted(stream: CallStream, made: socket.socket) -> None:
+        dialled.append(stream)
+        connect(stream, made)
 
     async def scenario(lab: Lab) -> None:
-        from bridged.runtime.client import call_stream
-
-        monkeypatch.setattr(call_stream.socket, "socket", Hanging)
-        client, _ = await lab.client_of([Remote(Endpoint("127.0.0.1", 9, "tcp"), "tcp")])
-        await until(lambda: dialled)
-        # Longer than a round with one silent remote takes: the same connection goes on.
-        await asyncio.sleep(3.3)
-        assert len(dialled) == 1
-        client.handle_network_change()
-        await until(lambda: len(dialled) == 2, seconds=SOON_SECONDS)
-        assert dialled[0].fileno() == -1
+        monkeypatch.setattr(CallStream, "_connect", noted)
+        with hanging() as dead, silent() as other:
+            # The other remote shows when a second round has begun.
+            client, _ = await lab.client_of([dead, Remote(Endpoint(*other.getsockname()))])
+            await until(lambda: len(sources(other)) >= 2, seconds=12)
+            assert len(dialled) == 1
+            client.handle_network_change()
+            await until(lambda: len(dialled) == 2, seconds=SOON_SECONDS)
+            assert dialled[0]._is_closed and not dialled[1]._is_closed
 
     run(scenario)

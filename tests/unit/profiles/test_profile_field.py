@@ -180,6 +180,11 @@ def test_the_ip_family_of_a_remote_is_kept(text, remote):
     assert configured(read(text, base=NO_REMOTE)).remotes == (remote,)
 
 
+def test_remote_random_shuffles_the_servers():
+    assert configured(read("remote-random")).remotes_order == "shuffled"
+    assert configured(read("")).remotes_order == "listed"
+
+
 def test_an_address_of_the_other_family_is_left_out_with_a_notice():
     profile = read("remote 2001:db8::1 1194 udp4")
     assert len(profile.remotes) == 1 and "left out" in profile.notices[0].text
