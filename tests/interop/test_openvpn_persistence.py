@@ -13,13 +13,11 @@ from typing import Literal
 
 import pytest
 
-from tests.interop.interop_ends import log_events, openvpn, running, wait_for_event
+from tests.interop.interop_ends import log_events, running, wait_for_event
 from tests.lab import Lab, OpenVpn, Profile, TwoSites, wait_for
 from tests.lab.bounds import at_most
-from tests.lab.bridged_daemon import Bridged, client, server
-from tests.lab.openvpn import COMPLETED
+from tests.lab.bridged_daemon import Bridged, client
 from tests.lab.openvpn_management import Management
-from tests.lab.service_manager import ServiceManager
 from tests.lab.topology import WAN_PORT
 from tests.lab.waiting import NotInTime
 
@@ -238,58 +236,3 @@ def test_a_tcp_server_that_takes_no_connection_costs_three_seconds(sites: TwoSit
                 assert connected_port(ours) == made[1].port
         finally:
             sites.a.namespace.run("nft", "delete table inet dead")
-
-
-@pytest.mark.parametrize(("release", "derivation"), [("2.6", "prf"), ("2.7", "auto")])
-def test_an_openvpn_client_understands_the_farewell_of_a_server_that_restarts(
-    sites: TwoSites, release: str, derivation: str
-) -> None:
-    """Ours says that its successor continues at once: a flag that OpenVPN does not know."""
-    profile = Profile()
-    issue = profile.authority.issue
-    ours = server(sites.a, profile, issue("server", "server"), tunnel={"key_derivation": derivation})
-    with ServiceManager(ours) as manager:
-        manager.start()
-        with openvpn(
-            sites.b, "client", profile, issue("client", "client"), remote=sites.a.wan_ipv4, release=release
-        ) as theirs:
-            theirs.wait_connected()
-            manager.restart()
-            theirs.started.wait_for_output("Connection reset command was pushed by server ('[H]", 3)
-            theirs.started.wait_for_output(COMPLETED, 15, occurrences=2)
-            ours.wait_connected()
-            sites.b.host.ping(sites.a.host.ipv4)
-        assert manager.stop() == 0
-
-
-@pytest.mark.parametrize(
-    ("release", "derivation", "heard"),
-    [
-        ("2.6", "auto", ("CC-EEN exit message received", "Exit message received by peer")),
-        ("2.7", "auto", ("CC-EEN exit message received", "Exit message received by peer")),
-        ("2.6", "prf", ("OCC exit message received", "SIGUSR1[soft,remote-exit]")),
-    ],
-)
-def test_an_openvpn_server_understands_the_farewell_of_a_client_that_restarts(
-    sites: TwoSites, release: str, derivation: str, heard: tuple[str, ...]
-) -> None:
-    profile = Profile()
-    issue = profile.authority.issue
-    ours = client(
-        sites.b,
-        profile,
-        issue("client", "client"),
-        sites.a.wan_ipv4,
-        tunnel={"key_derivation": derivation},
-    )
-    with (
-        openvpn(sites.a, "server", profile, issue("server", "server"), release=release) as theirs,
-        ServiceManager(ours) as manager,
-    ):
-        manager.start()
-        ours.wait_connected()
-        manager.restart()
-        theirs.started.wait_for_output(heard, 3)
-        ours.wait_connected()
-        sites.b.host.ping(sites.a.host.ipv4)
-        assert manager.stop() == 0
