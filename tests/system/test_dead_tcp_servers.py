@@ -178,7 +178,13 @@ def test_a_dial_that_hangs_goes_on_and_begins_again_when_the_network_changes(
         with hanging() as dead, silent() as other:
             # The other remote shows when a second round has begun.
             client, _ = await lab.client_of([dead, Remote(Endpoint(*other.getsockname()))])
-            await until(lambda: len(sources(other)) >= 2, seconds=12)
+            ports: set[int] = set()
+
+            def is_second_round() -> bool:
+                ports.update(sources(other))
+                return len(ports) == 2
+
+            await until(is_second_round, seconds=12)
             assert len(dialled) == 1
             client.handle_network_change()
             await until(lambda: len(dialled) == 2, seconds=SOON_SECONDS)
