@@ -13,6 +13,7 @@ os.environ["PATH"] = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 from bridged.dataplane import native
 from tests import measuring, ordering, quiet_machine
+from tests.interop_report import InteropReport
 from tests.lab import bridge_filter, missing_capabilities
 
 PORTABLE_ONLY = os.environ.get("BRIDGED_PORTABLE_ONLY") == "1"
@@ -37,8 +38,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(measuring)
     config.pluginmanager.register(ordering)
     # In the process that the others belong to: it ends last.
-    if not hasattr(config, "workerinput") and bridge_filter.load():
-        config.add_cleanup(bridge_filter.unload)
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(InteropReport())
+        if bridge_filter.load():
+            config.add_cleanup(bridge_filter.unload)
 
 
 def pytest_report_header() -> str:

@@ -1,24 +1,36 @@
-"""Every agreement that we can have with real OpenVPN 2.6, in both roles, with frames crossing."""
+"""What can be agreed with real OpenVPN, with frames crossing: the cells of `matrix.txt`, and more."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import product
-from typing import get_args
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
+from bridged.runtime.server.password_file import hash_password
 from tests.interop.interop_ends import Ends, Role, joined, log_events
-from tests.lab import CIPHERS, Lab, Profile, TwoSites, wait_for
-from tests.lab.openvpn import WrapMode
+from tests.interop.matrix import Cell, cells
+from tests.interop.static_key_ends import linked
+from tests.interop_report import PROPERTY
+from tests.lab import CIPHERS, Lab, Profile, TwoSites, openvpn_version, wait_for
+from tests.lab.frames import missing_at
+from tests.lab.password_server import PASSWORD, USER, PasswordScript
+from tests.lab.pki import write_private
+from tests.lab.topology import Host
 
 pytestmark = pytest.mark.root
 SIGNS = {
     "none": "",
-    "tls-auth": "Control Channel Authentication: Using 256 bit message hash 'SHA256'",
+    "tls-auth": "Control Channel Authentication: Using {bits} bit message hash '{digest}'",
     "tls-crypt": "Control Channel Encryption: Cipher 'AES-256-CTR'",
 }
-MATRIX = list(product(get_args(Role), get_args(WrapMode), CIPHERS, ("exporter", "prf")))
+BAD = ("Authenticate/Decrypt packet error", "Bad compression", "Bad LZO", "Bad encapsulated", "bad packet ID")
+"""What OpenVPN says of packets that it does not take."""
+DIGEST_BITS = {"SHA1": 160, "SHA256": 256, "SHA512": 512}
+SMALLEST, LARGEST = 60, 1514
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +60,83 @@ def check(ends: Ends, *, wrap: str, cipher: str, derivation: str, tls: str, sign
     assert "Bad" not in ends.theirs.log and "Authenticate/Decrypt" not in ends.theirs.log
 
 
-@pytest.mark.parametrize(("ours_as", "wrap", "cipher", "derivation"), MATRIX)
-def test_frames_cross_whole_under_every_agreement(
-    sites: TwoSites, ours_as: Role, wrap: WrapMode, cipher: str, derivation: str
+def of(cell: Cell, folder: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What the cell asks of our tunnel, and further lines of OpenVPN's file."""
+    ours: dict[str, Any] = {}
+    theirs: list[str] = []
+    if not cell.is_link:
+        ours["compression_framing"] = cell.framing if cell.ours == "client" and cell.framing else "auto"
+    if cell.keys == "prf":
+        ours["key_derivation"] = "prf"
+    if cell.their_cipher not in ("", "data-ciphers"):
+        theirs.append(f"cipher {cell.their_cipher}")
+    if not cell.negotiates:
+        ours |= {"fallback_cipher": cell.cipher, "auth": cell.digest}
+        theirs += [] if cell.is_link else ["ncp-disable"]
+    if cell.their_compression:
+        theirs.append(cell.their_compression)
+    if cell.login and cell.ours == "client":
+        write_private(folder / "password", PASSWORD + "\n")
+        ours["login"] = {"username": USER, "password": str(folder / "password")}
+        theirs += PasswordScript(folder).lines()
+    elif cell.login:
+        write_private(folder / "passwords", f"{USER}:{hash_password(PASSWORD)}\n")
+        write_private(folder / "login", f"{USER}\n{PASSWORD}\n")
+        ours["authentication"] = {"password_file": str(folder / "passwords")}
+        theirs.append(f"auth-user-pass {folder / 'login'}")
+    return ours, tuple(theirs)
+
+
+def sizes_from(sender: Host) -> dict[str, bytes]:
+    """The smallest frame and the largest, to all stations."""
+    head = b"\xff" * 6 + bytes.fromhex(sender.mac.replace(":", "")) + b"\x88\xb5"
+    return {str(size): head + bytes(size - len(head)) for size in (SMALLEST, LARGEST)}
+
+
+@contextmanager
+def connected(sites: TwoSites, cell: Cell, folder: Path) -> Iterator[Ends]:
+    ours_as: Role = "server" if cell.ours.endswith("server") else "client"
+    release = cell.installed_or_release
+    if cell.wrap == "static-key":
+        with linked(sites, ours_as, release, cell.cipher, cell.digest, True, cell.framing) as ends:
+            yield ends
+        return
+    profile = Profile(
+        wrap=cell.wrap,  # type: ignore[arg-type]
+        transport=cell.transport,  # type: ignore[arg-type]
+        ciphers=(cell.cipher,) if cell.negotiates else CIPHERS,
+        digest=cell.digest,
+        point_to_point=cell.is_link,
+    )
+    tunnel, extra = of(cell, folder)
+    with joined(sites, profile, ours_as, tunnel=tunnel, extra=extra, release=release) as ends:
+        yield ends
+
+
+@pytest.mark.parametrize("cell", cells(), ids=lambda cell: cell.name)
+def test_both_ends_agree_and_frames_cross_whole(
+    sites: TwoSites, cell: Cell, tmp_path: Path, record_property: Callable[[str, str], None]
 ) -> None:
-    profile = Profile(wrap=wrap, ciphers=(cipher,), digest="SHA256" if wrap == "tls-auth" else "SHA1")
-    keys = {"key_derivation": "prf"} if derivation == "prf" else {}
-    with joined(sites, profile, ours_as, tunnel=keys) as ends:
-        check(ends, wrap=wrap, cipher=cipher, derivation=derivation, tls="TLSv1.3", sign=SIGNS[wrap])
+    words = [value or "-" for value in astuple(cell)]
+    record_property(PROPERTY, "|".join([*words, openvpn_version(cell.installed_or_release)]))
+    with connected(sites, cell, tmp_path) as ends:
+        peer = ends.peer()
+        agreed = (peer["cipher"], peer["key_derivation"], peer["wrap"], peer["transport"])
+        assert agreed == (cell.cipher, cell.keys, cell.wrap, cell.transport)
+        assert peer["framing"] == (cell.framing or "none")
+        if cell.keys != "static":
+            wait_for(ends.theirs.data_cipher, "OpenVPN to log its data channel", 5)
+            assert (ends.theirs.data_cipher(), ends.theirs.key_derivations()[-1]) == (cell.cipher, cell.keys)
+            sign = SIGNS[cell.wrap].format(bits=DIGEST_BITS[cell.digest], digest=cell.digest)
+            assert sign in ends.theirs.log
+        if cell.is_link:
+            wait_for(lambda: ends.our_site.host.reaches(ends.their_site.host.ipv4), "frames to cross", 10)
+        ours, theirs = ends.our_site.host, ends.their_site.host
+        for source, target in ((ours, theirs), (theirs, ours)):
+            assert missing_at(source, target, sizes_from(source)) == {}
+        assert ends.unwanted_drops() == {}
+        assert log_events(ends.ours, "options_differ") == []
+        assert [text for text in BAD if text in ends.theirs.log] == []
 
 
 @pytest.mark.parametrize("ours_as", get_args(Role))

@@ -1,6 +1,6 @@
 """Other generations of OpenVPN than the installed one: the thin set with each, in both roles.
 
-The whole matrix of agreements runs with the installed release (test_openvpn_matrix).
+What can be agreed with each is in `matrix.txt` (test_openvpn_matrix).
 """
 
 from __future__ import annotations

@@ -88,11 +88,6 @@ PUSHED = {
     "topology": "topology subnet",
 }
 ABILITIES: dict[Ability, frozenset[str]] = {
-    "compression": frozenset({"comp-lzo", "compress"}),
-    "passwords": frozenset(
-        {"auth-user-pass", "client-cert-not-required", "username-as-common-name", "plugin"}
-    ),
-    "client_settings": frozenset({"ccd-exclusive"}),
     "vlans": frozenset({"vlan-tagging"}),
 }
 BLOCKS = {"ca": "ca.crt", "cert": "own.crt", "key": "own.key", "tls-auth": "ta.key"}
@@ -118,16 +113,46 @@ class Row:
     @property
     def abilities(self) -> set[Ability]:
         """What a program must be able to do for it, as far as not every one can."""
-        found = {ability for ability, names in ABILITIES.items() if self._names & names}
-        if any(entry.startswith("proto tcp") for entry in self.entries):
-            found.add("tcp")
-        if self.role == "link":
-            found.add("static_key" if "secret" in self._names else "point_to_point")
-        return found
+        return {ability for ability, names in ABILITIES.items() if self._names & names}
+
+    @property
+    def transport(self) -> str:
+        return "tcp" if any(entry.startswith("proto tcp") for entry in self.entries) else "udp"
+
+    @property
+    def wrap(self) -> str:
+        kinds = {"secret": "static-key", "tls-auth": "tls-auth", "tls-crypt": "tls-crypt"}
+        return next((kind for name, kind in kinds.items() if name in self._names), "none")
+
+    @property
+    def compression(self) -> str:
+        """`comp-lzo`, `compress` with its argument, or nothing: all forms of `comp-lzo` frame the same."""
+        line = next((entry for entry in self.entries if entry.startswith("comp")), "")
+        return "comp-lzo" if line.startswith("comp-lzo") else line
+
+    @property
+    def cipher(self) -> str:
+        """What `cipher` says; `data-ciphers` where that stands alone; or nothing.
+
+        With a static key: what the import says that both ends must have.
+        """
+        found = [entry.partition(" ")[2] for entry in self.entries if entry.startswith("cipher ")]
+        unset = "data-ciphers" if "data-ciphers" in self._names else ""
+        cipher = found[-1] if found else unset
+        return cipher or "AES-256-CBC" if self.wrap == "static-key" else cipher
 
     @property
     def _names(self) -> set[str]:
         return {entry.strip("<>").split()[0] for entry in self.entries}
+
+    @property
+    def release(self) -> str:
+        """The oldest OpenVPN that we have and that would have written it; 2.5 stands for all before it.
+
+        A link of 2.5 negotiates no cipher: without a line it means BF-CBC, which 2.6 no longer does.
+        """
+        is_modern = self.cipher.endswith(("-GCM", "-POLY1305", "data-ciphers"))
+        return "2.6" if is_modern or (self.role == "link" and not self.cipher) else "2.5"
 
     def text(self, files: dict[str, str]) -> str:
         """The file. `files`: the texts for inline blocks, by file name."""

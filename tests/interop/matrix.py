@@ -1,0 +1,87 @@
+"""The interop matrix: the rows of `matrix.txt`, each a test with real OpenVPN."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from tests.lab.openvpn import INSTALLED, RELEASES, WrapMode
+
+TABLE = Path(__file__).with_name("matrix.txt")
+OUR_KINDS = Literal["server", "client", "link-server", "link-client"]
+DOMAINS: dict[int, frozenset[str]] = {
+    0: frozenset({*RELEASES, "installed"}),
+    1: frozenset(get_args(OUR_KINDS)),
+    2: frozenset({"udp", "tcp"}),
+    3: frozenset({*get_args(WrapMode), "static-key"}),
+    7: frozenset({"", "password"}),
+    9: frozenset({"exporter", "prf", "static"}),
+    10: frozenset({"", "comp-lzo", "stub", "stub-v2"}),
+}
+"""What may stand in a column, for those with a choice of words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One row; `matrix.txt` says what the columns mean. Empty: `-` in the table."""
+
+    release: str
+    ours: str
+    transport: str
+    wrap: str
+    digest: str
+    their_cipher: str
+    their_compression: str
+    login: str
+    cipher: str
+    keys: str
+    framing: str
+
+    @property
+    def name(self) -> str:
+        """The test's: all columns."""
+        return "_".join(value.replace(" ", "-") or "-" for value in astuple(self))
+
+    @property
+    def installed_or_release(self) -> str:
+        return INSTALLED if self.release == "installed" else self.release
+
+    @property
+    def is_link(self) -> bool:
+        return self.ours.startswith("link-")
+
+    @property
+    def negotiates(self) -> bool:
+        """Whether OpenVPN's end negotiates the cipher, as all do since 2.4 (point to point: since 2.6)."""
+        return (
+            self.release != "2.5"
+            or not (self.is_link or self.their_cipher.endswith("-CBC"))
+            or (self.their_cipher == "BF-CBC")
+        )
+
+
+def _lines() -> list[list[str]]:
+    lines = [line for line in TABLE.read_text().splitlines() if line and not line.startswith("#")]
+    return [[word.strip() for word in line.split("|")] for line in lines]
+
+
+def heading() -> list[str]:
+    """The names of the columns."""
+    return _lines()[0]
+
+
+def cells() -> list[Cell]:
+    """All rows.
+
+    Raises:
+        ValueError: a word that its column does not have.
+    """
+    found = []
+    for words in _lines()[1:]:
+        values = ["" if word == "-" else word for word in words]
+        for column, allowed in DOMAINS.items():
+            if values[column] not in allowed:
+                raise ValueError(f"{TABLE}: {values[column]!r} in {' | '.join(words)}")
+        found.append(Cell(*values))
+    return found
