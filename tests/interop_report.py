@@ -25,11 +25,8 @@ class InteropReport:
         words = dict(report.user_properties).get(PROPERTY)
         if words is None or (report.passed and report.when != "call"):
             return
-        seconds = f"{report.duration:.1f} s"
-        self.rows[report.nodeid] = (
-            str(words).split("|"),
-            f"**{report.outcome}**" if report.failed else seconds,
-        )
+        result = "**failed**" if report.failed else f"passed, {report.duration:.1f} s"
+        self.rows[report.nodeid] = (str(words).split("|"), result)
 
     def text(self) -> str:
         """The table in Markdown."""

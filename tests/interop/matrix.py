@@ -54,11 +54,8 @@ class Cell:
     @property
     def negotiates(self) -> bool:
         """Whether OpenVPN's end negotiates the cipher, as all do since 2.4 (point to point: since 2.6)."""
-        return (
-            self.release != "2.5"
-            or not (self.is_link or self.their_cipher.endswith("-CBC"))
-            or (self.their_cipher == "BF-CBC")
-        )
+        names_old = self.their_cipher.startswith("AES-") and self.their_cipher.endswith("-CBC")
+        return self.release != "2.5" or not (self.is_link or names_old)
 
 
 def _lines() -> list[list[str]]:

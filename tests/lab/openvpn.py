@@ -188,6 +188,9 @@ class OpenVpn:
         if not self._names_data_channel:
             # 2.5 has no exporter.
             return ["prf" for _ in re.findall(r"Outgoing Data Channel: Cipher", self.log)]
+        if self.profile.point_to_point:
+            exports = re.findall(r"P2P mode NCP negotiation result: TLS_export=(\d)", self.log)
+            return ["exporter" if number == "1" else "prf" for number in exports]
         lines = re.findall(r"Data Channel: cipher .*", self.log)
         flags = re.findall(r"protocol-flags?:? .*|Protocol options: .*", self.log)
         return ["exporter" if "tls-ekm" in line else "prf" for line in (flags or lines)]
