@@ -1,4 +1,4 @@
-"""The farewells of a daemon that restarts, which real OpenVPN has to understand: RESTART,[H] and EXIT,H."""
+"""The farewells of a daemon that restarts, which real OpenVPN has to understand: RESTART,[PH] and EXIT,H."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_an_openvpn_client_understands_the_farewell_of_a_server_that_restarts(
         ) as theirs:
             theirs.wait_connected()
             manager.restart()
-            theirs.started.wait_for_output("Connection reset command was pushed by server ('[H]", 3)
+            theirs.started.wait_for_output("Connection reset command was pushed by server ('[PH]')", 3)
             theirs.started.wait_for_output(COMPLETED, 15, occurrences=2)
             ours.wait_connected()
             sites.b.host.ping(sites.a.host.ipv4)
