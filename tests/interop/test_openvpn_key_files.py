@@ -72,11 +72,6 @@ CURVE_KEYS = {
 }
 
 
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    return Authority()
-
-
 @pytest.fixture(scope="module", params=["rsa", "ec"])
 def identity(request: pytest.FixtureRequest, authority: Authority) -> Identity:
     key = (

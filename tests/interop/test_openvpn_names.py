@@ -47,11 +47,6 @@ SUBJECTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    return Authority()
-
-
 def subject(rdns: list[list[tuple[str, str, _ASN1Type]]]) -> x509.Name:
     return x509.Name(
         [

@@ -391,3 +391,17 @@ def assert_keys_agree(sim: Simulation) -> None:
     for key_id in sim.client.keys.keys() & sim.server.keys.keys():
         ours, theirs = sim.client.keys[key_id].key, sim.server.keys[key_id].key
         assert (ours.send_key, ours.receive_key) == (theirs.receive_key, theirs.send_key)
+
+
+def assert_same_keys(sim: Simulation) -> None:
+    """Each end seals with what the other opens with; epochs make their IVs themselves."""
+    shared = sim.client.keys.keys() & sim.server.keys.keys()
+    assert shared
+    for key_id in shared:
+        ours, theirs = sim.client.keys[key_id].key, sim.server.keys[key_id].key
+        assert ours.cipher is theirs.cipher and ours.is_epoch is theirs.is_epoch
+        assert ours.send_key == theirs.receive_key != ours.receive_key == theirs.send_key
+        if ours.is_epoch:
+            assert not (ours.send_iv or ours.receive_iv or theirs.send_iv or theirs.receive_iv)
+        else:
+            assert ours.send_iv == theirs.receive_iv != ours.receive_iv == theirs.send_iv

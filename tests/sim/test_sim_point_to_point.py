@@ -6,8 +6,7 @@ import pytest
 
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.role import Role
-from tests.sim.noisy_wire import Noise, Simulation, settings
-from tests.sim.test_sim_session import assert_same_keys
+from tests.sim.noisy_wire import Noise, Simulation, assert_same_keys, settings
 
 LINK = {"is_point_to_point": True}
 

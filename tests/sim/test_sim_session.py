@@ -7,7 +7,7 @@ import pytest
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.role import Role
 from bridged.protocol.session.states import SessionState
-from tests.sim.noisy_wire import Noise, Simulation, renegotiations, settings
+from tests.sim.noisy_wire import Noise, Simulation, assert_same_keys, renegotiations, settings
 
 WRAPS = ("none", "tls-auth", "tls-crypt")
 
@@ -17,16 +17,6 @@ def simulation(mode: str = "tls-crypt", *, common: dict | None = None, **argumen
     return Simulation(
         settings(Role.CLIENT, mode, **common), settings(Role.SERVER, mode, **common), **arguments
     )
-
-
-def assert_same_keys(sim: Simulation) -> None:
-    shared = sim.client.keys.keys() & sim.server.keys.keys()
-    assert shared
-    for key_id in shared:
-        ours, theirs = sim.client.keys[key_id].key, sim.server.keys[key_id].key
-        assert ours.send_key == theirs.receive_key != ours.receive_key == theirs.send_key
-        assert ours.send_iv == theirs.receive_iv != ours.receive_iv == theirs.send_iv
-        assert ours.cipher is theirs.cipher
 
 
 @pytest.mark.parametrize("use_exporter", [True, False], ids=["exporter", "prf"])

@@ -54,7 +54,7 @@ def line() -> Iterator[Line]:
             far = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         far.bind((sites.b.wan_ipv4, 0))
         far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-        yield Line(wire, far, Path(far.getsockname()), sizes, drops)
+        yield Line(wire, far, Path(far.getsockname(), wire), sizes, drops)
         wire.close()
         far.close()
 
@@ -100,7 +100,7 @@ def test_more_than_the_kernel_takes_at_once_is_split(line: Line) -> None:
 
 
 def test_an_unreachable_destination_is_a_counted_drop(line: Line) -> None:
-    path = Path(("192.0.2.77", 9))
+    path = Path(("192.0.2.77", 9), line.wire)
     assert line.wire.send(packets(3, 100), path, 0.0) == 0
     assert sum(count for reason, count in line.drops if reason == "unreachable") == 3
     line.wire.send_to(b"x", Endpoint("2001:db8::1", 9))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from bridged.addresses import Endpoint
@@ -34,20 +35,16 @@ class PortShare:
         """Hand a connection on, of which `octets` were read; False if there are too many."""
         if len(self._tasks) >= SHARED_MAX:
             return False
-        task = asyncio.get_running_loop().create_task(self._serve(connection, octets))
+        # A connection that failed is closed: serving it again ends at once.
+        task = SUPERVISOR.keep("port_share", partial(self._serve, connection, octets), str(self._target))
         self._tasks.add(task)
-        task.add_done_callback(self._note_end)
+        task.add_done_callback(self._tasks.discard)
         return True
 
     def close(self) -> None:
         """End all. Idempotent."""
         for task in list(self._tasks):
             task.cancel()
-
-    def _note_end(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            SUPERVISOR.note_failure("port_share", str(self._target), error)
 
     async def _serve(self, connection: socket.socket, octets: bytes) -> None:
         writers: list[asyncio.StreamWriter] = []

@@ -37,7 +37,7 @@ def made_by_the_user(folder: Path) -> str:
 def place(tmp_path: Path) -> Path:
     if os.geteuid() != 0:
         pytest.fail("needs root: it becomes another user", pytrace=False)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *tmp_path.parents[:3]):
         folder.chmod(0o755)
     return tmp_path
 
