@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from bridged.configuration.access import Login
+from bridged.configuration.load import parse
+from bridged.configuration.secrets import find_exposed_secrets
 from bridged.errors import ConfigurationError, LoginUnavailable
 from bridged.protocol.session.login import DynamicChallenge
 from bridged.runtime.tunnels.login import PasswordLogin
@@ -82,3 +84,22 @@ def test_a_successor_keeps_the_token_only_if_the_login_is_the_same(tmp_path: Pat
     assert not other.succeed(first) and not other.credentials().is_token
     assert other.note_refused() == 60.0
     assert not make(tmp_path).succeed(None)
+
+
+def test_files_of_passwords_that_others_may_read_are_named(tmp_path: Path) -> None:
+    for name in ("login", "users", "totp"):
+        (tmp_path / name).write_text("x\n")
+        (tmp_path / name).chmod(0o644)
+    text = (
+        "bridges: {br0: {}}\ntunnels:\n"
+        "  a: {role: client, bridge: br0, remotes: [h], tls: {ca: c}, "
+        "login: {password: login, totp_secret: totp}}\n"
+        "  b: {role: server, bridge: br0, tls: {embedded: true}, authentication: {password_file: users}}\n"
+    )
+    found = find_exposed_secrets(parse(text, tmp_path / "bridged.yaml"))
+    paths = {path[2:] for path, _ in found}
+    assert paths == {
+        ("login", "password"),
+        ("login", "totp_secret"),
+        ("authentication", "password_file"),
+    }
