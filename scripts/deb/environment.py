@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -87,7 +88,12 @@ def _unpack(wheel: Path, site: Path, target: Target) -> list[str]:
 
 
 def _copy_sources(source: Path, destination: Path) -> None:
-    for path in sorted(source.rglob("*.py")):
+    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
+    data = project["tool"]["setuptools"]["package-data"].get(source.name, [])
+    found = {path for pattern in data for path in source.glob(pattern)} - {source / "py.typed"}
+    # Stubs are for type checkers; the native module has its own place.
+    found = {path for path in found if path.suffix != ".pyi"} | set(source.rglob("*.py"))
+    for path in sorted(found):
         copy = destination / path.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
