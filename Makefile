@@ -29,7 +29,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # Daemons of the tests start with compiled code, as installed ones do, and pytest keeps what it rewrote.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: test-appliance deb test-package help setup demo run check test test-random test-vm test-monitoring test-architectures lint lint-python lint-native test-native format bench order returning soak crashes fuzz wheel generate pictures lock clean
+.PHONY: ready test-appliance deb test-package help setup demo run check test test-random test-vm test-monitoring test-architectures lint lint-python lint-native test-native format bench order returning soak crashes fuzz wheel generate pictures lock clean
 
 help: ## what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
@@ -55,6 +55,10 @@ $(TESTS): $(STAMP) requirements-test.lock
 $(NATIVE): $(STAMP) $(NATIVE_SOURCES) scripts/native.sh
 	@bash scripts/native.sh
 	@touch $@
+
+ready: $(NATIVE) $(TESTS) ## install everything that the tests need
+	@$(EMULATOR)
+	@$(FOREIGN)
 
 demo: $(NATIVE) $(LAB) ## join two LANs on this machine, in network namespaces, and show that it works
 	@$(PYTHON) -m tests.lab.demo
