@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from bridged.addresses import Endpoint
 from bridged.errors import ConfigurationError, RemoteProtocolError
 from bridged.protocol.keys.cipher import DEFAULT_CIPHERS, Cipher
-from bridged.protocol.keys.key_derivation import slice_keys
 from bridged.protocol.keys.key_exchange import (
     ClientKeyMessage,
     ServerKeyMessage,
@@ -21,7 +20,6 @@ from bridged.protocol.keys.key_exchange import (
     serialize_server_key_message,
 )
 from bridged.protocol.keys.static_key import StaticKey, parse_static_key
-from bridged.protocol.packets import data_packet
 from bridged.protocol.packets.messages import parse_message, serialize_message, split_messages
 from bridged.protocol.packets.negotiation import PeerInfo, choose_cipher_for_client
 from bridged.protocol.packets.occ import OccMessage, OccType, parse_occ, serialize_occ
@@ -176,39 +174,6 @@ def test_arbitrary_key_messages_are_refused_or_read(data: bytes) -> None:
             parse(data)
         except RemoteProtocolError as error:
             assert error.code == "bad_length"
-
-
-@given(
-    st.sampled_from(Cipher),
-    st.binary(min_size=256, max_size=256),
-    key_ids,
-    st.none() | st.integers(0, 0xFFFFFF),
-    st.integers(1, 0xFFFFFFFF),
-    st.binary(min_size=1, max_size=1600),
-)
-def test_data_packets_cross_both_ways(
-    cipher: Cipher, material: bytes, key_id: KeyId, peer_id: int | None, packet_id: int, payload: bytes
-) -> None:
-    header = data_packet.serialize_data_header(key_id, peer_id)
-    for role in Role:
-        ours = slice_keys(material, role, cipher, key_id)
-        theirs = slice_keys(material, role.peer, cipher, key_id)
-        sealing = data_packet.make_aead(cipher, ours.send_key)
-        opening = data_packet.make_aead(cipher, theirs.receive_key)
-        packet = data_packet.seal(sealing, bytes(ours.send_iv), header, packet_id, payload)
-        opened = data_packet.open(opening, bytes(theirs.receive_iv), packet)
-        assert (opened.packet_id, opened.payload) == (packet_id, payload)
-        assert (opened.header.key_id, opened.header.peer_id) == (key_id, peer_id)
-
-
-@given(st.binary(max_size=100))
-def test_arbitrary_data_packets_are_refused(data: bytes) -> None:
-    aead = data_packet.make_aead(Cipher.AES_256_GCM, bytes(32))
-    try:
-        data_packet.open(aead, bytes(8), data)
-    except RemoteProtocolError:
-        return
-    raise AssertionError("forged")
 
 
 @given(

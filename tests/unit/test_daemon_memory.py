@@ -9,6 +9,10 @@ PROGRAM = """
 import collections, gc, sys
 from bridged import memory
 
+# More than the modules of a daemon: where they count, they put full collections off.
+modules = [[number] for number in range(200_000)]
+gc.collect()
+
 class Session:
     def __init__(self):
         self.owner = self

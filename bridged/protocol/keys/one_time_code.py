@@ -62,14 +62,14 @@ def parse_one_time_secret(text: str, key: str) -> OneTimeSecret:
     """
     text = text.strip()
     options: dict[str, list[str]] = {}
-    if text.startswith("otpauth://"):
-        address = urlsplit(text)
-        if address.netloc != "totp":
-            raise ConfigurationError("is not for codes by time (totp); others are not supported", key=key)
-        options = parse_qs(address.query)
-        text = options.get("secret", [""])[0]
-    plain = "".join(text.split()).replace("-", "").upper().rstrip("=")
     try:
+        if text.startswith("otpauth://"):
+            address = urlsplit(text)
+            if address.netloc != "totp":
+                raise ConfigurationError("is not for codes by time (totp); others are not supported", key=key)
+            options = parse_qs(address.query)
+            text = options.get("secret", [""])[0]
+        plain = "".join(text.split()).replace("-", "").upper().rstrip("=")
         secret = base64.b32decode(plain + "=" * (-len(plain) % 8))
         digits = int(options.get("digits", ["6"])[0])
         seconds = int(options.get("period", ["30"])[0])

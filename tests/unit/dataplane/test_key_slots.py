@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from bridged.dataplane.portable.tables import key_use
+from bridged.dataplane.portable.tables.key_formats import make_slot
 from bridged.dataplane.portable.tables.key_use import KeyUse
 from bridged.dataplane.portable.tables.keys import NEVER, KeySlot
 from bridged.protocol.keys.cipher import Cipher
-from bridged.protocol.keys.key_derivation import slice_keys
+from bridged.protocol.keys.digest import digest_length
+from bridged.protocol.keys.epoch_keys import EpochKey
+from bridged.protocol.keys.key_derivation import DataKey, slice_keys, static_data_key
+from bridged.protocol.keys.static_key import StaticKey
 from bridged.protocol.packets import data_packet
+from bridged.protocol.packets.cbc_packet import BLOCK, CbcHmac, seal_cbc
+from bridged.protocol.packets.epoch_packet import seal_epoch
+from bridged.protocol.packets.static_packet import seal_static
 from bridged.protocol.role import Role
 from bridged.units import KeyId, WirePeerId
 
@@ -26,20 +35,55 @@ def fail(reason: str) -> None:
     raise AssertionError(reason)
 
 
-@pytest.mark.parametrize("cipher", list(Cipher))
+def sealed_by_the_reference(key: DataKey, header: bytes, number: int, payload: bytes, packet: bytes) -> bytes:
+    """The packet that ours should be; a random IV is that of ours."""
+    if key.is_epoch:
+        epoch = EpochKey(1, bytes(key.send_key), key.cipher)
+        aead = data_packet.make_aead(key.cipher, epoch.cipher_key)
+        return seal_epoch(aead, epoch.iv, header, 1, number, payload)
+    if key.digest is None:
+        aead = data_packet.make_aead(key.cipher, key.send_key)
+        return data_packet.seal(aead, bytes(key.send_iv), header, number, payload)
+    sealer = CbcHmac(key.send_key, key.digest, key.send_hmac)
+    if key.static_time is not None:
+        iv = packet[sealer.mac_length :][:BLOCK]
+        return seal_static(sealer, iv, number, key.static_time, payload)
+    return seal_cbc(sealer, packet[len(header) + sealer.mac_length :][:BLOCK], header, number, payload)
+
+
+def both_ends(cipher: Cipher, kind: str) -> Iterator[DataKey]:
+    """The keys of the client and of the server."""
+    for number, role in enumerate((Role.CLIENT, Role.SERVER)):
+        if kind == "static":
+            yield static_data_key(StaticKey(MATERIAL), number, cipher, "SHA256", 1_700_000_000)
+        else:
+            yield slice_keys(MATERIAL, role, cipher, KeyId(3), is_epoch=kind == "epoch")
+
+
+KINDS = [
+    *((cipher, "cbc" if cipher.is_cbc else "aead") for cipher in Cipher),
+    *((cipher, "static" if cipher.is_cbc else "epoch") for cipher in Cipher),
+]
+
+
+@pytest.mark.parametrize(("cipher", "kind"), KINDS)
 @pytest.mark.parametrize("wire_id", [WirePeerId(0x010203), None])
-def test_batches_are_those_of_the_reference(cipher: Cipher, wire_id: WirePeerId | None) -> None:
-    client, server = slot(cipher=cipher), slot(Role.SERVER, cipher)
+def test_batches_are_those_of_the_reference(cipher: Cipher, kind: str, wire_id: WirePeerId | None) -> None:
+    client, server = (
+        make_slot(key, 64, KeyUse(is_aes_gcm=cipher.is_aes_gcm)) for key in both_ends(cipher, kind)
+    )
     client.address_to(wire_id)
     payloads = [bytes([index]) * (14 + index * 40) for index in range(40)]
     packets = [*client.seal(payloads[:1]), *client.seal(payloads[1:])]
-    key = slice_keys(MATERIAL, Role.CLIENT, cipher, KeyId(3))
-    aead = data_packet.make_aead(cipher, key.send_key)
+    key = next(both_ends(cipher, kind))
     header = data_packet.serialize_data_header(3, wire_id)
     assert packets == [
-        data_packet.seal(aead, bytes(key.send_iv), header, index + 1, payload)
+        sealed_by_the_reference(key, header, index + 1, payload, packets[index])
         for index, payload in enumerate(payloads)
     ]
+    if key.digest is not None:
+        begin = (0 if kind == "static" else len(header)) + digest_length(key.digest)
+        assert len({packet[begin : begin + BLOCK] for packet in packets}) == 40, "each packet has another IV"
     assert server.open(packets, fail, is_v2=wire_id is not None) == payloads
     assert server.accepted == 40
 
