@@ -26,7 +26,7 @@ def serialize_tunnel(profile: Profile, name: str) -> str:
     """
     heading = what_is_left_to_do(name, str(profile.remotes[0]))
     lines = [*_connection(profile), *_device(profile), *_trust(profile), *_life(profile), "verb 3"]
-    return heading + "\n".join([*lines, *_blocks(profile)]) + "\n"
+    return heading + "\n".join([*lines, *_servers(profile), *_blocks(profile)]) + "\n"
 
 
 def _connection(profile: Profile) -> Iterator[str]:
@@ -38,19 +38,32 @@ def _connection(profile: Profile) -> Iterator[str]:
         if profile.local.host != "::":
             yield f"local {profile.local.host}"
         yield f"lport {profile.local.port}"
+    yield from ("resolv-retry infinite", "persist-key", "persist-tun")
+
+
+def _servers(profile: Profile) -> Iterator[str]:
+    """The servers, in blocks where they differ: a block takes over only what stands above it."""
     common = (profile.mss, profile.wan_mtu)
-    for remote in profile.remotes:
+    # OpenVPN refuses a farewell over TCP, where the end of the connection says the same.
+    farewells = [profile.exit_notify and remote.server.transport == "udp" for remote in profile.remotes]
+    is_in_blocks = bool(profile.remote_sizes) or len(set(farewells)) > 1
+    if not is_in_blocks:
+        yield from _sizes(common)
+        yield from _farewell(farewells[0])
+    for remote, farewell in zip(profile.remotes, farewells, strict=True):
         line = f"remote {remote.server.host} {remote.server.port} {remote.family}"
-        if profile.remote_sizes:
+        if is_in_blocks:
             sizes = profile.remote_sizes.get(remote, common)
-            yield from ("<connection>", line, *_sizes(sizes), "</connection>")
+            yield from ("<connection>", line, *_sizes(sizes), *_farewell(farewell), "</connection>")
         else:
             yield line
-    if not profile.remote_sizes:
-        yield from _sizes(common)
     if profile.remotes_order is not None:
         yield "remote-random"
-    yield from ("resolv-retry infinite", "persist-key", "persist-tun")
+
+
+def _farewell(is_said: bool | None) -> Iterator[str]:
+    if is_said:
+        yield "explicit-exit-notify 1"
 
 
 def _sizes(sizes: Sizes) -> Iterator[str]:
@@ -128,10 +141,8 @@ def _life(profile: Profile) -> Iterator[str]:
             yield f"{name} {value}"
     if profile.compression_framing is not None:
         yield PUSHED[profile.compression_framing]
-    # OpenVPN refuses it with TCP, where the end of the connection says the same.
-    is_udp = all(remote.server.transport == "udp" for remote in profile.remotes)
-    if profile.exit_notify is not None and is_udp:
-        yield f"explicit-exit-notify {int(profile.exit_notify)}"
+    if profile.exit_notify is False:
+        yield "explicit-exit-notify 0"
 
 
 def _blocks(profile: Profile) -> Iterator[str]:

@@ -14,6 +14,7 @@ from tests.lab.openvpn_judge import starts
 from tests.lab.pki import Authority, static_key, write_private
 
 REMOTES = [Remote.parse("127.0.0.1:1194/udp4"), Remote.parse("127.0.0.1:1195")]
+BY_TCP = [Remote.parse("127.0.0.1:1196/tcp4"), Remote.parse("127.0.0.1:1197/tcp")]
 
 
 def whole() -> Profile:
@@ -65,6 +66,9 @@ CHANGES: dict[str, dict[str, object]] = {
         "mss": None,
         "remote_sizes": {REMOTES[0]: (1300, None), REMOTES[1]: (None, 1400)},
     },
+    "by TCP": {"remotes": BY_TCP, "exit_notify": True},
+    "by TCP without farewells": {"remotes": BY_TCP, "exit_notify": False},
+    "by UDP and TCP": {"remotes": [*REMOTES, *BY_TCP]},
     "no list of ciphers": {"ciphers": [], "peer_subject": None, "peer_name": "vpn"},
 }
 
@@ -78,7 +82,8 @@ def test_every_release_takes_an_exported_profile(tmp_path: Path, change: str, re
     assert starts(tmp_path / "log", ("--config", str(tmp_path / "site.ovpn")), release), (
         tmp_path / "log"
     ).read_text()
-    assert parse_profile(text, "site.ovpn").remotes == REMOTES
+    found = parse_profile(text, "site.ovpn")
+    assert (found.remotes, found.mtu) == (profile.remotes, 1400)
 
 
 def test_pinned_fingerprints_are_not_left_out_by_a_release_that_does_not_know_them(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_the_steps_before_and_after_count_and_no_others() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "SECRET", "GEZDGNBVGY3TQOJ1", "otpauth://hotp/x?secret=" + RFC, "otpauth://totp/x"],
+    ["", "SECRET", "GEZDGNBVGY3TQOJ1", "otpauth://hotp/x?secret=" + RFC, "otpauth://totp/x", "otpauth://["],
 )
 def test_what_is_no_secret_is_refused_without_repeating_it(text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
