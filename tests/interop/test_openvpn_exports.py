@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,9 +80,17 @@ def test_every_release_takes_an_exported_profile(tmp_path: Path, change: str, re
     profile = replace(whole(), **CHANGES[change])  # type: ignore[arg-type]
     text = serialize_tunnel(profile, "site")
     write_private(tmp_path / "site.ovpn", text)
-    assert starts(tmp_path / "log", ("--config", str(tmp_path / "site.ovpn")), release), (
-        tmp_path / "log"
-    ).read_text()
+    log = tmp_path / "log"
+    assert starts(log, ("--config", str(tmp_path / "site.ovpn")), release), log.read_text()
+    of_servers = re.findall(r" (tun_mtu|explicit_exit_notification) = (\d+)", log.read_text())
+    assert of_servers == [
+        setting
+        for remote in profile.remotes
+        for setting in (
+            ("tun_mtu", "1400"),
+            ("explicit_exit_notification", str(int(profile.exit_notify and remote.family.startswith("udp")))),
+        )
+    ]
     found = parse_profile(text, "site.ovpn")
     assert (found.remotes, found.mtu) == (profile.remotes, 1400)
 
