@@ -8,8 +8,9 @@ from typing import get_args
 
 import pytest
 
-from tests.interop.interop_ends import Role, joined, wait_for_event
+from tests.interop.interop_ends import Role, joined, openvpn, running, wait_for_event
 from tests.lab import Lab, Profile, TwoSites, wait_for
+from tests.lab.bridged_daemon import client
 from tests.lab.openvpn import RELEASES
 
 pytestmark = pytest.mark.root
@@ -51,3 +52,14 @@ def test_frames_cross_over_a_renegotiation_and_the_farewell_is_heard(
         assert re.findall(r"Authenticate/Decrypt(?!.*\[ #1 /).*", ends.theirs.log) == []
         ends.theirs.stop()
         wait_for_event(ends.ours, "peer_disconnected", "exit_notify")
+
+
+def test_our_end_finds_a_server_that_starts_later(sites: TwoSites) -> None:
+    """It holds one session that is not through: calls side by side would replace each other's for ever."""
+    profile = Profile(point_to_point=True)
+    issue = profile.authority.issue
+    with running(client(sites.b, profile, issue("client", "client"), sites.a.wan_ipv4)) as ours:
+        wait_for_event(ours, "no_answer")
+        with openvpn(sites.a, "server", profile, issue("server", "server"), release="2.6"):
+            ours.wait_connected(seconds=10)
+            wait_for(lambda: sites.b.host.reaches(sites.a.host.ipv4), "frames to cross", 10)

@@ -53,15 +53,16 @@ class Calls:
 
     # --- a call's life ----------------------------------------------------------------------------
 
-    def make_room(self, endpoint: Endpoint, *, is_port_fixed: bool) -> None:
+    def make_room(self, endpoint: Endpoint, *, takes_one: bool) -> None:
         """End what a new call to `endpoint` cannot live beside.
 
-        From one fixed port there can be one session with each server, and all calls together are bounded.
+        `takes_one`: there can be one session with each server, as from one fixed port. All calls together are
+        bounded.
         """
         if self.connected is not None:
             return
         for call in self:
-            if is_port_fixed and call.link.endpoint == endpoint:
+            if takes_one and call.link.endpoint == endpoint:
                 self.drop(call)
         unanswered = [call for call in self._calls.values() if call is not self.speaker]
         if len(unanswered) >= CALLS_MAX:

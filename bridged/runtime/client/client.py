@@ -392,7 +392,9 @@ class ClientRole:
             self._order.refuse(endpoint)
             self._outage.note_refused(endpoint, error.message)
             return
-        self._calls.make_room(endpoint, is_port_fixed=self._sockets.is_fixed(endpoint))
+        # A server of a link has room for one session that is not through: each reset replaces it.
+        is_link = self._sessions.plan.session.is_point_to_point
+        self._calls.make_room(endpoint, takes_one=is_link or self._sockets.is_fixed(endpoint))
         path = CallPath(self._sockets, through, self._sizes.get(candidate.remote), self._end_predecessor)
         try:
             link = self._sessions.open(endpoint, local_session_id=_session_id(), path=path)
