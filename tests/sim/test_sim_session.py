@@ -29,7 +29,7 @@ def test_both_ends_derive_the_same_keys(mode: str, tls_max: str, use_exporter: b
     assert_same_keys(sim)
     terms = sim.client.session.terms
     assert terms.key_derivation == ("exporter" if use_exporter else "prf")
-    assert terms.dynamic_wrap == use_exporter
+    assert terms.dynamic_wrap == use_exporter and terms.is_epoch == use_exporter
     assert terms.transmit_peer_id == 7
     assert terms.ping == 10 and terms.ping_restart == 60
     assert not sim.client.session.drops and not sim.server.session.drops
