@@ -146,13 +146,8 @@ class Clients:
         packet_octets = arguments.frame + 24
         self.run_packets: int = min(arguments.run, LARGEST_RUN_OCTETS // packet_octets)
         self._control = [(SOL_UDP, UDP_SEGMENT, struct.pack("H", packet_octets))]
-        # Without the exporter no hub agrees on epochs: both hubs get the same kind of packets.
         settings = SessionSettings(
-            Role.CLIENT,
-            (Cipher.AES_256_GCM,),
-            reneg_seconds=0.0,
-            hand_window=CONNECT_SECONDS,
-            use_exporter=False,
+            Role.CLIENT, (Cipher.AES_256_GCM,), reneg_seconds=0.0, hand_window=CONNECT_SECONDS
         )
         server = (arguments.server, arguments.port)
         first = ip_address(arguments.first_address)
@@ -282,6 +277,8 @@ def session_of(directory: Path, settings: SessionSettings) -> Session:
         keys = TlsCryptKeys(key, Role.CLIENT)
         settings = replace(settings, wrap_name="tls-crypt", wrap_key=key)
     channel = WrapChannel(keys, int(time.time()))
+    # Without the exporter no hub agrees on epochs, which these clients do not seal with.
+    settings = replace(settings, use_exporter=False)
     return Session(settings, factory, secrets.token_bytes, channel, secrets.token_bytes(8), time.monotonic())
 
 

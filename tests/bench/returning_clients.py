@@ -230,6 +230,7 @@ def make_clients(arguments: argparse.Namespace) -> list[Client]:
         wrap_key=key,
         wrap_direction=1 if arguments.wrap == "tls-auth" else None,
         reneg_seconds=0.0,
+        use_exporter=False,
     )
     first = ip_address(arguments.first_address)
     clients = []
