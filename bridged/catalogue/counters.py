@@ -90,6 +90,9 @@ DROP_REASONS: Final = (
     DropReason("not_ready", "policy", _CONTROL, "This end is stopping."),
     DropReason("endpoint_unproven", "policy", _CONTROL, "A new endpoint has to answer before it gets more."),
     DropReason("emsgsize", "size", _DATA, "The kernel refused a datagram as too large for the path."),
+    DropReason(
+        "too_big", "size", _DATA, "A packet too large for the path that must not be cut was answered."
+    ),
     DropReason("tap_full", "overflow", _DATA, "The TAP takes no more frames at the moment."),
     DropReason("udp_send_full", "overflow", _DATA, "The socket's send buffer is full."),
     DropReason("tcp_send_full", "overflow", _DATA, "The peer's TCP connection takes no more at the moment."),
@@ -132,6 +135,7 @@ COUNTS: Final = (
         _NATIVE,
         "A datagram larger than the path was sent in fragments.",
     ),
+    Count("too_big_answered", "mtu_events", _DATA, "A host was told by ICMP that its packet is too large."),
     Count("path_mtu_changed", "mtu_events", _NATIVE, "The path to a peer has another MTU than before."),
     Count("tap_txqueue", "kernel_drops", _DATA, "The TAP's queue was full.", by_threads=False),
     Count("udp_receive_buffer", "kernel_drops", _DATA, "The socket's buffer was full.", by_threads=False),

@@ -163,7 +163,17 @@ class Tuning:
             key=OperatorKey("wan_mtu", default=1492),
         ),
     ] = Octets(0)
-    """Native cuts TCP super-frames for it (0: for the path MTU). Portable leaves it to `mss_limit`."""
+    """Native cuts TCP super-frames for it (0: for the path MTU). Portable leaves that to `mss_limit`."""
+    answer_too_big: Annotated[
+        bool,
+        Setting(
+            "tell hosts of the LAN by ICMP what `wan_mtu` leaves, where their packets are larger and must "
+            "not be cut; false: such packets travel in IP fragments, which some paths drop",
+            rust="bool",
+            key=OperatorKey("answer_too_big"),
+        ),
+    ] = False
+    """Portable answers only where `wan_mtu` is not 0. With `fragment` nothing is answered."""
     workers: Annotated[
         int,
         Setting(

@@ -396,6 +396,7 @@ class Tunnel(Section):
         "must have `fragment` as well; 0: the network cuts what is too large",
     )
     wan_mtu: int = dataplane_key("wan_mtu")
+    answer_too_big: bool = dataplane_key("answer_too_big")
     remote_sizes: dict[str, RemoteSizes] = Field(
         {}, description="client: sizes for single servers, each under its entry in `remotes`"
     )

@@ -18,6 +18,7 @@ from bridged.dataplane.portable.lan_to_wan.batch_sealer import BatchSealer
 from bridged.dataplane.portable.lan_to_wan.forwarding import Forwarding
 from bridged.dataplane.portable.lan_to_wan.peer_batches import PeerBatcher
 from bridged.dataplane.portable.lan_to_wan.reader import TapReader
+from bridged.dataplane.portable.lan_to_wan.too_big import TooBig
 from bridged.dataplane.portable.policy.from_lan import FromLan
 from bridged.dataplane.portable.policy.from_peer import FromPeer
 from bridged.dataplane.portable.policy.link_layer import create_link_layer
@@ -64,7 +65,12 @@ class Directions:
         self.sealer = BatchSealer(drops, tell, dscp_of)
         self.batches = PeerBatcher(self.sealer)
         self._lan_policy = FromLan(self.verdicts, drops)
-        self.forwarding = Forwarding(self._lan_policy, self.batches, self.sealer, self.mss, dscp_of)
+        self.too_big: TooBig | None = None
+        if settings.answer_too_big:
+            self.too_big = TooBig(settings.wan_mtu, self._write, drops, self.counts["mtu_events"])
+        self.forwarding = Forwarding(
+            self._lan_policy, self.batches, self.sealer, self.mss, dscp_of, self.too_big
+        )
         tap = Tap(settings.tap, drops)
         self._wan_policy = FromPeer(self.verdicts, drops, tap)
         self.delivery = Delivery(self._wan_policy, self.batches, self.mss)
@@ -86,6 +92,10 @@ class Directions:
     def attach(self, port: TapPort) -> None:
         """Read and write this adapter from now on."""
         self._use(Tap(port, self._drops))
+
+    def _write(self, frame: bytes) -> None:
+        """Write a frame to the adapter of the moment."""
+        self.writer.write_one(frame)
 
     def _use(self, tap: Tap) -> None:
         self.tap = tap

@@ -160,9 +160,11 @@ class PortableDataPlane:
         return () if self._loop.has_answered else (THREAD_NAME,)
 
     def use_sizes(self, wan_mtu: int, mss_limit: int) -> None:
-        # This build has no use for `wan_mtu`: it leaves sizes to `mss_limit`.
+        # TCP is left to `mss_limit`.
         with self._gate:
             self._directions.mss.limit = mss_limit
+            if self._directions.too_big is not None:
+                self._directions.too_big.wan_mtu = wan_mtu
 
     def use_socket(self, descriptor: int | None) -> None:
         with self._gate:

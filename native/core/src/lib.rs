@@ -28,6 +28,7 @@ pub mod resets;
 pub mod segment;
 pub mod station;
 pub mod stats;
+pub mod too_big;
 pub mod vnet;
 
 /// Monotonic time in nanoseconds; only differences mean something.

@@ -47,6 +47,9 @@ pub struct Settings {
     pub renegotiate_packets: u64,
     /// largest outer packet that carries TCP. In bytes.
     pub wan_mtu: u32,
+    /// tell hosts of the LAN by ICMP what `wan_mtu` leaves, where their packets are larger and must not be cut; false:
+    /// such packets travel in IP fragments, which some paths drop.
+    pub answer_too_big: bool,
     /// native: number of thread pairs and TAP queues.
     pub workers: usize,
     /// native: how long the kernel may busy-poll the network card; 0: off. In microseconds.
@@ -80,6 +83,7 @@ impl Settings {
             renegotiate_bytes: 0,
             renegotiate_packets: 0,
             wan_mtu: 0,
+            answer_too_big: false,
             workers: 1,
             busy_poll: 0,
             moderation: 0,

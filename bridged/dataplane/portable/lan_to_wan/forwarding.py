@@ -12,11 +12,15 @@ from bridged.dataplane.portable.headers.runs import runs_of
 from bridged.dataplane.portable.lan_to_wan.batch_sealer import BatchSealer
 from bridged.dataplane.portable.lan_to_wan.peer_batches import PeerBatcher
 from bridged.dataplane.portable.lan_to_wan.priority import urgent_first
+from bridged.dataplane.portable.lan_to_wan.too_big import SMALL_OCTETS, TooBig
 from bridged.dataplane.portable.policy.from_lan import FromLan
 
 
 class Forwarding:
-    """Forwards what was read from the TAP. `dscp_of` None: no frame is urgent."""
+    """Forwards what was read from the TAP.
+
+    `dscp_of` None: no frame is urgent; `too_big` None: no frame is too large.
+    """
 
     def __init__(
         self,
@@ -25,12 +29,14 @@ class Forwarding:
         sealer: BatchSealer,
         mss: MssFitter,
         dscp_of: Reader | None,
+        too_big: TooBig | None,
     ) -> None:
         self._policy = policy
         self._batches = batches
         self._sealer = sealer
         self._mss = mss
         self._dscp_of = dscp_of
+        self._too_big = too_big
 
     def forward(self, frames: list[bytes], now: float) -> None:
         """Fit, judge, seal and send the frames of one batch of reads (one frame or more)."""
@@ -42,6 +48,11 @@ class Forwarding:
             verdict = self._policy.verdict(addresses, admitted, now) if admitted else None
             if verdict is None:
                 continue
+            # Where several peers may have the station, nobody knows whose path counts.
+            if self._too_big is not None and len(verdict.peers) == 1:
+                admitted = self._too_big.without_refused(verdict.peers[0], admitted, now)
+                if not admitted:
+                    continue
             if admitted is frames and len(verdict.peers) == 1:
                 # Most batches are of one flow: there is nothing to gather.
                 self._sealer.send(verdict.peers[0], [(verdict.kind, admitted)], now)
@@ -58,6 +69,7 @@ class Forwarding:
                 verdict is not None
                 and verdict.only is not None
                 and not (self._mss.limit and may_be_syn(frame))
+                and (self._too_big is None or len(frame) <= SMALL_OCTETS)
                 and self._sealer.send_one(verdict.only, verdict.kind, frame, now)
             ):
                 return

@@ -19,7 +19,7 @@ from bridged.endings import take_every_step
 from bridged.errors import DataplaneError
 from bridged.protocol.packets.data_packet import serialize_data_header
 from bridged.protocol.packets.fragments import HEADER_OCTETS, Reassembly, cut
-from bridged.protocol.packets.framing import UNWRAPPERS, WRAPPERS
+from bridged.protocol.packets.framing import ADDED_MOST, UNWRAPPERS, WRAPPERS
 from bridged.units import KeyId, PeerHandle, WirePeerId
 
 IDS_REMEMBERED: Final = 64
@@ -32,8 +32,9 @@ class Peer:
     `has_sealed`: there has been a key in use; before that the peer does not exist for senders. `sent_at` and
     `started_at` start the timers `ping` and `ping_restart`; `seen_at` is when the newest authenticated packet
     came (None: never). All are monotonic seconds. `wrap` and `unwrap` put on and take off compression framing
-    (None: there is none); `is_framing_told`: `FramingRefused` was reported. `fragment`: bytes of the largest
-    packet (0: payloads are neither cut nor joined); `reassembly` joins parts.
+    (None: there is none), which adds `framing_octets` at most; `is_framing_told`: `FramingRefused` was
+    reported. `fragment`: bytes of the largest packet (0: payloads are neither cut nor joined); `reassembly`
+    joins parts.
     """
 
     __slots__ = (
@@ -42,6 +43,7 @@ class Peer:
         "expired",
         "fragment",
         "fragment_sequence",
+        "framing_octets",
         "handle",
         "has_sealed",
         "is_framing_told",
@@ -73,6 +75,7 @@ class Peer:
         self.transmit_peer_id = settings.transmit_peer_id
         self.wrap = WRAPPERS.get(settings.framing)
         self.unwrap = UNWRAPPERS.get(settings.framing)
+        self.framing_octets = ADDED_MOST[settings.framing]
         self.is_framing_told = False
         self.fragment = settings.fragment
         self.fragment_sequence = int(now * 1000) & 255

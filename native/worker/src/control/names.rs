@@ -56,6 +56,8 @@ pub enum Reason {
     HousekeepingMagic,
     /// The kernel refused a datagram as too large for the path.
     Emsgsize,
+    /// A packet too large for the path that must not be cut was answered.
+    TooBig,
     /// The TAP takes no more frames at the moment.
     TapFull,
     /// The socket's send buffer is full.
@@ -113,6 +115,7 @@ impl Reason {
         Reason::ReservedAddress,
         Reason::HousekeepingMagic,
         Reason::Emsgsize,
+        Reason::TooBig,
         Reason::TapFull,
         Reason::UdpSendFull,
         Reason::TcpSendFull,
@@ -157,6 +160,7 @@ impl Reason {
             Reason::ReservedAddress => "reserved_address",
             Reason::HousekeepingMagic => "housekeeping_magic",
             Reason::Emsgsize => "emsgsize",
+            Reason::TooBig => "too_big",
             Reason::TapFull => "tap_full",
             Reason::UdpSendFull => "udp_send_full",
             Reason::TcpSendFull => "tcp_send_full",
@@ -204,6 +208,7 @@ impl Reason {
             "reserved_address" => Some(Reason::ReservedAddress),
             "housekeeping_magic" => Some(Reason::HousekeepingMagic),
             "emsgsize" => Some(Reason::Emsgsize),
+            "too_big" => Some(Reason::TooBig),
             "tap_full" => Some(Reason::TapFull),
             "udp_send_full" => Some(Reason::UdpSendFull),
             "tcp_send_full" => Some(Reason::TcpSendFull),
@@ -232,6 +237,8 @@ pub enum Count {
     MssFitted,
     /// A datagram larger than the path was sent in fragments.
     IpFragmentSent,
+    /// A host was told by ICMP that its packet is too large.
+    TooBigAnswered,
     /// The path to a peer has another MTU than before.
     PathMtuChanged,
 }
@@ -239,7 +246,7 @@ pub enum Count {
 impl Count {
     /// All of them, by index.
     pub const ALL: &'static [Count] =
-        &[Count::MssClamped, Count::MssFitted, Count::IpFragmentSent, Count::PathMtuChanged];
+        &[Count::MssClamped, Count::MssFitted, Count::IpFragmentSent, Count::TooBigAnswered, Count::PathMtuChanged];
 
     /// Its name in metrics.
     pub fn name(self) -> &'static str {
@@ -247,6 +254,7 @@ impl Count {
             Count::MssClamped => "mss_clamped",
             Count::MssFitted => "mss_fitted",
             Count::IpFragmentSent => "ip_fragment_sent",
+            Count::TooBigAnswered => "too_big_answered",
             Count::PathMtuChanged => "path_mtu_changed",
         }
     }
@@ -259,6 +267,7 @@ impl Count {
             Count::MssClamped => "mtu_events",
             Count::MssFitted => "mtu_events",
             Count::IpFragmentSent => "mtu_events",
+            Count::TooBigAnswered => "mtu_events",
             Count::PathMtuChanged => "mtu_events",
         }
     }

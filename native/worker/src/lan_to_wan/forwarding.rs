@@ -14,6 +14,7 @@ use bridged_sys::memory::resident;
 use crate::contract::Direction::Transmit;
 use crate::control::counters::{Count, Reason};
 use crate::lan_to_wan::peer_batches::PeerBatcher;
+use crate::lan_to_wan::too_big::TooBig;
 use crate::policy::from_lan::{admit, LanPolicy};
 use crate::shared::Shared;
 use crate::tables::peer_table::Table;
@@ -41,6 +42,7 @@ pub struct Forwarding<T: Transport> {
     pub batcher: PeerBatcher<T>,
     /// A copy of the frame for peers that do not have it yet.
     spare: Box<[u8]>,
+    too_big: TooBig,
 }
 
 impl<T: Transport> Forwarding<T> {
@@ -51,6 +53,7 @@ impl<T: Transport> Forwarding<T> {
             policy: LanPolicy::new(seed),
             batcher: PeerBatcher::new(thread),
             spare: resident(SUPER_FRAME_OCTETS),
+            too_big: TooBig::new(thread, seed),
         }
     }
 
@@ -117,11 +120,18 @@ impl<T: Transport> Forwarding<T> {
         }
     }
 
-    /// The frame in the write slot is too large for some path: cut it for those if it is TCP that can be cut.
+    /// The frame in the write slot is too large for some path: cut it for those if it is TCP that can be cut, or
+    /// answer it.
     fn cut_plain(&mut self, scene: &Scene<'_, T>, peers: &[Arc<Peer<T>>], kind: FrameKind, length: usize) {
         self.spare[..length].copy_from_slice(&self.batcher.write_slot(0)[..length]);
         let frame = &self.spare[..length];
         let segment = SuperFrame::of_segment(frame);
+        // Where several peers may have the station, nobody knows whose path counts.
+        if let (None, [peer]) = (&segment, peers) {
+            if self.too_big.refuses(scene, peer, frame, 1) {
+                return;
+            }
+        }
         for peer in peers {
             match &segment {
                 Some(segment) if !fits(length, peer) => {
@@ -162,6 +172,11 @@ impl<T: Transport> Forwarding<T> {
         };
         if peers.is_empty() {
             shared.counters.count_drops(Transmit, Reason::NoPeer, count, None);
+        }
+        if let (true, [peer]) = (shared.settings.answer_too_big, peers) {
+            if self.too_big.refuses_super(scene, peer, &parsed, &mut self.spare) {
+                return;
+            }
         }
         for peer in peers {
             place_cut(&mut self.batcher, self.thread, scene, &parsed, frame.len(), peer, kind);

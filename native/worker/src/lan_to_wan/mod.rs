@@ -9,3 +9,4 @@ pub mod pending;
 pub mod priority_backlog;
 pub mod priority_reader;
 pub mod reader;
+pub mod too_big;

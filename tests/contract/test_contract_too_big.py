@@ -1,0 +1,173 @@
+"""Contract: `answer_too_big`. A host hears by ICMP of its packet that is too large for the path.
+
+scapy builds the packets and says what the answer has to be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from scapy.layers.inet import ICMP, IP, UDP
+from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6PacketTooBig, IPv6, IPv6ExtHdrFragment
+from scapy.layers.l2 import Dot1Q, Ether
+from scapy.packet import Packet, Raw
+
+from bridged.protocol.packets.framing import ADDED_MOST, Framing
+from tests.contract.dataplane_rig import Rig, until
+from tests.contract.tcp_frames import LINKS, NETWORKS, A, B
+
+Make = Callable[..., Rig]
+PATH = 1400
+FITTING = PATH - 28 - 24  # IPv4 and UDP, our header and tag
+TEXT = bytes(at % 251 for at in range(1400))
+
+
+def datagram(link: str, network: str, size: int = 1400) -> bytes:
+    return bytes(LINKS[link]() / NETWORKS[network]() / UDP(sport=1, dport=2) / Raw(TEXT[:size]))
+
+
+def recomputed(octets: bytes) -> bytes:
+    """The frame with all checksums as scapy has them; those that are quoted stay."""
+    packet = Ether(octets)
+    for layer, field in ((IP, "chksum"), (ICMP, "chksum"), (ICMPv6PacketTooBig, "cksum")):
+        if layer in packet:
+            delattr(packet[layer], field)
+    return bytes(packet)
+
+
+@pytest.mark.parametrize("vnet", [0, 12])
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("link", LINKS)
+def test_a_packet_that_must_not_be_cut_is_answered_for_its_destination(
+    make_rig: Make, link: str, network: str, vnet: int
+) -> None:
+    rig = make_rig(vnet=vnet, wan_mtu=PATH, answer_too_big=True)
+    peer = rig.peer(1)
+    octets = datagram(link, network)
+    rig.put(octets)
+    found = rig.frames()[0]
+    answered = Ether(found)
+    assert found == recomputed(found)
+    assert (answered.src, answered.dst) == (B, A)
+    start = len(LINKS[link]())
+    if link == "tagged":
+        assert (answered[Dot1Q].vlan, answered[Dot1Q].prio) == (7, 3)
+    if network == "IPv4":
+        assert (answered[IP].src, answered[IP].dst) == ("10.0.0.2", "10.0.0.1")
+        message = answered[ICMP]
+        assert (message.type, message.code, message.nexthopmtu) == (3, 4, FITTING - start)
+        assert len(found) - start == 576
+        assert found[start + 28 :] == octets[start : start + 548]
+    else:
+        assert (answered[IPv6].src, answered[IPv6].dst) == ("fd00::2", "fd00::1")
+        message = answered[ICMPv6PacketTooBig]
+        assert (message.type, message.code, message.mtu) == (2, 0, FITTING - start)
+        assert len(found) - start == 1280
+        assert found[start + 48 :] == octets[start : start + 1232]
+    rig.dropped("transmit", "too_big")
+    until(lambda: rig.snapshot().counts["mtu_events"]["too_big_answered"] == 1, "too_big_answered")
+    assert peer.is_quiet()
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_what_just_fits_crosses_and_one_byte_more_is_answered(make_rig: Make, network: str) -> None:
+    rig = make_rig(wan_mtu=PATH, answer_too_big=True)
+    peer = rig.peer(1)
+    around = len(datagram("untagged", network, 0))
+    fits = datagram("untagged", network, FITTING - around)
+    rig.put(fits)
+    (packet,) = peer.datagrams()
+    assert (len(packet), peer.open(packet).payload) == (PATH - 28, fits)
+    rig.put(datagram("untagged", network, FITTING - around + 1))
+    assert len(rig.frames()) == 1
+    assert peer.is_quiet()
+
+
+def test_framing_counts(make_rig: Make) -> None:
+    framing: Framing = "stub-v2"
+    rig = make_rig(wan_mtu=PATH, answer_too_big=True)
+    rig.peer(1, framing=framing)
+    rig.put(datagram("untagged", "IPv4"))
+    assert Ether(rig.frames()[0])[ICMP].nexthopmtu == FITTING - 14 - ADDED_MOST[framing]
+
+
+def test_an_ipv6_host_hears_of_1280_at_least_and_1280_travel_as_before(make_rig: Make) -> None:
+    rig = make_rig(wan_mtu=1280, answer_too_big=True)
+    peer = rig.peer(1)
+    rig.put(datagram("untagged", "IPv6"))
+    assert Ether(rig.frames()[0])[ICMPv6PacketTooBig].mtu == 1280
+    least = datagram("untagged", "IPv6", 1280 - 48)
+    rig.put(least)
+    assert peer.payloads() == [least]
+
+
+def _unanswered() -> dict[str, bytes]:
+    ether = Ether(src=A, dst=B)
+    ipv4: Callable[..., Packet] = lambda **fields: IP(src="10.0.0.1", dst="10.0.0.2", **fields)  # noqa: E731
+    text = Raw(TEXT)
+    udp = UDP(sport=1, dport=2) / text
+    group = NETWORKS["IPv6"]()
+    group.dst = "ff02::1"
+    packets = {
+        "may be cut": ether / ipv4() / udp,
+        "later fragment": ether / ipv4(flags="DF", frag=10) / text,
+        "ICMP error": ether / ipv4(flags="DF") / ICMP(type=3, code=3) / text,
+        "to a group": Ether(src=A, dst="01:00:5e:00:00:01")
+        / IP(src="10.0.0.1", dst="224.0.0.1", flags="DF")
+        / udp,
+        "broadcast": Ether(src=A, dst="ff:ff:ff:ff:ff:ff") / ipv4(flags="DF") / udp,
+        "group address behind a station": ether / IP(src="10.0.0.1", dst="239.0.0.1", flags="DF") / udp,
+        "from nobody": ether / IP(src="0.0.0.0", dst="10.0.0.2", flags="DF") / udp,
+        "ICMPv6 error": ether / NETWORKS["IPv6"]() / ICMPv6DestUnreach() / text,
+        "later fragment, IPv6": ether / NETWORKS["IPv6"]() / IPv6ExtHdrFragment(offset=20, nh=17) / text,
+        "IPv6 group": ether / group / udp,
+        "no IP": Ether(src=A, dst=B, type=0x88B5) / text,
+    }
+    return {name: bytes(packet) for name, packet in packets.items()}
+
+
+@pytest.mark.parametrize("name", _unanswered())
+def test_what_must_not_be_answered_travels_as_before(make_rig: Make, name: str) -> None:
+    rig = make_rig(wan_mtu=PATH, answer_too_big=True)
+    peer = rig.peer(1)
+    octets = _unanswered()[name]
+    rig.put(octets)
+    assert peer.payloads() == [octets]
+    assert rig.tap_is_quiet()
+    assert rig.drops("transmit", "too_big") == 0
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_without_the_setting_with_fragment_or_among_several_peers_all_travels_as_before(
+    make_rig: Make, network: str
+) -> None:
+    octets = datagram("untagged", network)
+    off = make_rig(wan_mtu=PATH)
+    peer = off.peer(1)
+    off.put(octets)
+    assert peer.payloads() == [octets]
+    cut = make_rig(wan_mtu=PATH, answer_too_big=True)
+    peer = cut.peer(1, fragment=1000)
+    cut.put(octets)
+    assert len(peer.datagrams(2)) == 2
+    several = make_rig(wan_mtu=PATH, answer_too_big=True)
+    peers = [several.peer(number) for number in (1, 2)]
+    several.put(octets)
+    assert [peer.payloads() for peer in peers] == [[octets]] * 2
+    assert off.tap_is_quiet()
+    assert cut.tap_is_quiet()
+    assert several.tap_is_quiet()
+
+
+def test_a_station_gets_few_answers_and_loses_all_such_frames(make_rig: Make) -> None:
+    rig = make_rig(wan_mtu=PATH, answer_too_big=True)
+    peer = rig.peer(1)
+    octets = datagram("untagged", "IPv4")
+    for _ in range(20):
+        rig.put(*[octets] * 10)
+    rig.dropped("transmit", "too_big", 200)
+    answered = rig.snapshot().counts["mtu_events"]["too_big_answered"]
+    # 32 at once and 16 a second: 200 frames take far less than 6 s.
+    assert 32 <= answered < 128
+    assert peer.is_quiet()
