@@ -15,8 +15,8 @@ from tests.system.daemon_lab import stop_all
 
 pytestmark = pytest.mark.root
 
-AROUND = 28 + 24 + 14
-"""Outer IPv4 and UDP, our header and tag, Ethernet."""
+AROUND = 28 + 28 + 14
+"""Outer IPv4 and UDP, header, id and tag of the epoch format, Ethernet."""
 ECHO = """
 import socket, sys
 far = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
