@@ -18,7 +18,7 @@ from bridged.units import Octets
 
 PORT = TapPort((0,), "tap0", MacAddress.parse("02:00:00:00:00:01"), Octets(1500))
 KEYS = {name: row.setting.key.path for name, row in rows().items() if row.setting.key is not None}
-OTHER: dict[str, Any] = {"forward_between_peers": False, "priority": "dscp"}
+OTHER: dict[str, Any] = {"forward_between_peers": False, "answer_too_big": True, "priority": "dscp"}
 
 
 def tunnel(**changes: Any) -> Tunnel:
