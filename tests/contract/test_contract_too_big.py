@@ -5,6 +5,7 @@ scapy builds the packets and says what the answer has to be.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 
 import pytest
@@ -171,3 +172,18 @@ def test_a_station_gets_few_answers_and_loses_all_such_frames(make_rig: Make) ->
     # 32 at once and 16 a second: 200 frames take far less than 6 s.
     assert 32 <= answered < 128
     assert peer.is_quiet()
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_of_a_udp_super_frame_the_last_datagram_crosses_if_it_fits(make_rig: Make, network: str) -> None:
+    rig = make_rig(vnet=12, wan_mtu=PATH, answer_too_big=True, offloads=("csum", "uso4", "uso6"))
+    peer = rig.peer(1)
+    octets = datagram("untagged", network, 200) + bytes(2800)
+    start = len(octets) - 3008
+    length = 3008 + (20 if network == "IPv4" else 0)
+    at = start - 18 if network == "IPv4" else start - 36
+    octets = octets[:at] + length.to_bytes(2, "big") + octets[at + 2 :]
+    rig.put(octets, header=struct.pack("=BBHHHH", 1, 5, start + 8, 1400, start, 6))
+    assert [len(Ether(item)[UDP].payload) for item in peer.payloads()] == [200]
+    rig.dropped("transmit", "too_big", 2)
+    assert {len(Ether(item)) for item in rig.frames()} == {14 + (576 if network == "IPv4" else 1280)}

@@ -135,7 +135,7 @@ impl<T: Transport> Forwarding<T> {
         for peer in peers {
             match &segment {
                 Some(segment) if !fits(length, peer) => {
-                    place_cut(&mut self.batcher, self.thread, scene, segment, length, peer, kind);
+                    place_cut(&mut self.batcher, self.thread, scene, segment, length, peer, kind, 0);
                 }
                 _ => {
                     if !self.batcher.has_room(length) {
@@ -173,18 +173,20 @@ impl<T: Transport> Forwarding<T> {
         if peers.is_empty() {
             shared.counters.count_drops(Transmit, Reason::NoPeer, count, None);
         }
-        if let (true, [peer]) = (shared.settings.answer_too_big, peers) {
-            if self.too_big.refuses_super(scene, peer, &parsed, &mut self.spare) {
-                return;
+        let refused = match peers {
+            [peer] if shared.settings.answer_too_big => {
+                self.too_big.refuses_of_super(scene, peer, &parsed, &mut self.spare)
             }
-        }
+            _ => 0,
+        };
         for peer in peers {
-            place_cut(&mut self.batcher, self.thread, scene, &parsed, frame.len(), peer, kind);
+            place_cut(&mut self.batcher, self.thread, scene, &parsed, frame.len(), peer, kind, refused);
         }
     }
 }
 
-/// Cut a frame of `octets` to fit the peer's path, and queue the parts.
+/// Cut a frame of `octets` to fit the peer's path, and queue the parts but for the first `refused`.
+#[allow(clippy::too_many_arguments, reason = "one call, for frames and super-frames")]
 fn place_cut<T: Transport>(
     batcher: &mut PeerBatcher<T>,
     thread: usize,
@@ -193,6 +195,7 @@ fn place_cut<T: Transport>(
     octets: usize,
     peer: &Arc<Peer<T>>,
     kind: FrameKind,
+    refused: usize,
 ) {
     let fit = fit_of(peer);
     let mut cut = parsed.cut(if fit == usize::MAX { 0 } else { fit });
@@ -202,7 +205,7 @@ fn place_cut<T: Transport>(
         let payload = octets - parsed.header_len();
         cut = parsed.cut(parsed.header_len() + payload.div_ceil(cut.count));
     }
-    for index in 0..cut.count {
+    for index in refused..cut.count {
         if !batcher.has_room(cut.first_len) || batcher.octets() >= FLUSH_OCTETS * 2 {
             batcher.flush_full(&scene.send);
         }

@@ -33,11 +33,7 @@ pub struct TooBig {
 impl TooBig {
     /// `seed` is random.
     pub fn new(thread: usize, seed: u64) -> TooBig {
-        TooBig {
-            thread,
-            limit: SourceLimit::with_capacity(SOURCES, seed),
-            total: SourceLimit::with_capacity(1, seed),
-        }
+        TooBig { thread, limit: SourceLimit::with_capacity(SOURCES, seed), total: SourceLimit::with_capacity(1, seed) }
     }
 
     /// Whether a frame to this peer was too large and must not be cut: it is dropped, and mostly answered.
@@ -57,25 +53,26 @@ impl TooBig {
         true
     }
 
-    /// The same for a super-frame of datagrams, which keep their size.
-    #[cold]
-    pub fn refuses_super<T: Transport>(
+    /// The same for a super-frame of datagrams, which keep their size: how many of its first frames were refused.
+    pub fn refuses_of_super<T: Transport>(
         &mut self,
         scene: &Scene<'_, T>,
         peer: &Peer<T>,
         parsed: &SuperFrame<'_>,
         room: &mut [u8],
-    ) -> bool {
+    ) -> usize {
         let fit = fit_of(peer);
-        if fit == usize::MAX {
-            return false;
-        }
-        let cut = parsed.cut(fit);
+        let cut = parsed.cut(if fit == usize::MAX { 0 } else { fit });
         if cut.first_len <= fit {
-            return false;
+            return 0;
         }
         let written = parsed.write(&cut, 0, room);
-        self.refuses(scene, peer, &room[..written], cut.count as u64)
+        // The last one may be smaller, and fit.
+        let large = if cut.last_len <= fit { cut.count - 1 } else { cut.count };
+        match self.refuses(scene, peer, &room[..written], large as u64) {
+            true => large,
+            false => 0,
+        }
     }
 
     fn may_answer(&mut self, frame: &[u8], now: u64) -> bool {
