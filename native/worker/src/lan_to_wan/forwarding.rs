@@ -128,7 +128,7 @@ impl<T: Transport> Forwarding<T> {
         let segment = SuperFrame::of_segment(frame);
         // Where several peers may have the station, nobody knows whose path counts.
         if let (None, [peer]) = (&segment, peers) {
-            if self.too_big.refuses(scene, peer, frame, 1) {
+            if self.too_big.refuses(scene.shared, peer, fit_of(peer), frame, 1, scene.send.now) {
                 return;
             }
         }
@@ -175,7 +175,7 @@ impl<T: Transport> Forwarding<T> {
         }
         let refused = match peers {
             [peer] if shared.settings.answer_too_big => {
-                self.too_big.refuses_of_super(scene, peer, &parsed, &mut self.spare)
+                self.too_big.refuses_of_super(shared, peer, fit_of(peer), &parsed, &mut self.spare, scene.send.now)
             }
             _ => 0,
         };

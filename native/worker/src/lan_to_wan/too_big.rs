@@ -7,11 +7,12 @@ use bridged_core::policer::{Rate, Source, SourceLimit};
 use bridged_core::segment::SuperFrame;
 use bridged_core::too_big::{answer, ANSWER_OCTETS};
 use bridged_core::vnet::LONG_OCTETS;
+use bridged_core::Nanos;
 use bridged_sys::descriptor::write;
 
 use crate::contract::Direction::Transmit;
 use crate::control::counters::{Count, Reason};
-use crate::lan_to_wan::forwarding::{fit_of, Scene};
+use crate::shared::Shared;
 use crate::tables::peers::Peer;
 use crate::transport::seam::Transport;
 
@@ -37,18 +38,27 @@ impl TooBig {
     }
 
     /// Whether a frame to this peer was too large and must not be cut: it is dropped, and mostly answered.
+    ///
+    /// `fit`: bytes of the largest frame that crosses in one piece; `frames`: how many are like this one.
     #[cold]
-    pub fn refuses<T: Transport>(&mut self, scene: &Scene<'_, T>, peer: &Peer<T>, frame: &[u8], frames: u64) -> bool {
-        let fit = fit_of(peer);
+    pub fn refuses<T: Transport>(
+        &mut self,
+        shared: &Shared<T>,
+        peer: &Peer<T>,
+        fit: usize,
+        frame: &[u8],
+        frames: usize,
+        now: Nanos,
+    ) -> bool {
         // What `fragment` cuts needs no answer.
-        if !scene.shared.settings.answer_too_big || frame.len() <= fit || peer.fragment > 0 {
+        if !shared.settings.answer_too_big || frame.len() <= fit || peer.fragment > 0 {
             return false;
         }
         let mut octets = [0; ANSWER_OCTETS];
         let Some(length) = answer(frame, fit, &mut octets) else { return false };
-        scene.shared.counters.count_drops(Transmit, Reason::TooBig, frames, Some(&peer.drops));
-        if self.may_answer(frame, scene.send.now) && self.write(scene, &octets[..length]) {
-            scene.shared.counters.threads[self.thread].count(Count::TooBigAnswered, 1);
+        shared.counters.count_drops(Transmit, Reason::TooBig, frames as u64, Some(&peer.drops));
+        if self.may_answer(frame, now) && self.write(shared, &octets[..length]) {
+            shared.counters.threads[self.thread].count(Count::TooBigAnswered, 1);
         }
         true
     }
@@ -56,12 +66,13 @@ impl TooBig {
     /// The same for a super-frame of datagrams, which keep their size: how many of its first frames were refused.
     pub fn refuses_of_super<T: Transport>(
         &mut self,
-        scene: &Scene<'_, T>,
+        shared: &Shared<T>,
         peer: &Peer<T>,
+        fit: usize,
         parsed: &SuperFrame<'_>,
         room: &mut [u8],
+        now: Nanos,
     ) -> usize {
-        let fit = fit_of(peer);
         let cut = parsed.cut(if fit == usize::MAX { 0 } else { fit });
         if cut.first_len <= fit {
             return 0;
@@ -69,21 +80,21 @@ impl TooBig {
         let written = parsed.write(&cut, 0, room);
         // The last one may be smaller, and fit.
         let large = if cut.last_len <= fit { cut.count - 1 } else { cut.count };
-        match self.refuses(scene, peer, &room[..written], large as u64) {
+        match self.refuses(shared, peer, fit, &room[..written], large, now) {
             true => large,
             false => 0,
         }
     }
 
-    fn may_answer(&mut self, frame: &[u8], now: u64) -> bool {
+    fn may_answer(&mut self, frame: &[u8], now: Nanos) -> bool {
         let Some((_, station)) = addresses(frame) else { return false };
         let source = Source { address: u128::from(station.number()), port: 0 };
         self.limit.allows(source, now, RATE) && self.total.allows(EVERYBODY, now, TOTAL)
     }
 
     /// Write an answer to the TAP; where it takes none, the station asks again with its next frame.
-    fn write<T: Transport>(&self, scene: &Scene<'_, T>, octets: &[u8]) -> bool {
-        let tap = scene.shared.adapter.tap.load();
+    fn write<T: Transport>(&self, shared: &Shared<T>, octets: &[u8]) -> bool {
+        let tap = shared.adapter.tap.load();
         let Some(tap) = tap.as_ref() else { return false };
         let mut packet = [0; LONG_OCTETS + ANSWER_OCTETS];
         let end = tap.vnet + octets.len();
