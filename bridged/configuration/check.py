@@ -23,6 +23,8 @@ Conflict = tuple[KeyPath, str]
 DEFAULT_LISTEN: Final = Endpoint("::", DEFAULT_PORT)
 SOCKET_PATH_OCTETS_MAX: Final = 107
 PUSH_OPTION_CHARACTERS_MAX: Final = 256
+TCP_MTU_MAX: Final = 65_400
+"""A packet's length has 16 bits: Ethernet header, tags and the longest HMAC must fit as well."""
 
 _FINGERPRINT = re.compile(r"[0-9a-fA-F]{64}|[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){31}")
 # A line of Base64, which may have slashes, or of a static key, in place of a path.
@@ -300,6 +302,9 @@ def _tunnel_conflicts(tunnel: Tunnel) -> Iterator[Conflict]:
         yield ("ciphers",), "names a cipher twice"
     if len(set(tunnel.peers)) != len(tunnel.peers):
         yield ("peers",), "names a peer twice"
+    has_tcp = tunnel.transport != "udp" or any("/tcp" in remote for remote in tunnel.remotes)
+    if has_tcp and not tunnel.fragment and tunnel.mtu > TCP_MTU_MAX:
+        yield ("mtu",), f"is more than {TCP_MTU_MAX}, the most that a packet over TCP carries"
     yield from _push_conflicts(("push",), tunnel.push)
     yield from _client_conflicts(tunnel)
 

@@ -218,10 +218,66 @@ def test_a_web_server_has_the_same_port(monkeypatch: pytest.MonkeyPatch) -> None
         writer.close()
         await crosses(far, lan)
         monkeypatch.setattr(port_share, "SHARED_MAX", 0)
-        with await stranger(server) as connection:
+        full, _ = await lab.server(tcp=True, port_share=Endpoint(host, port))
+        with await stranger(full) as connection:
             connection.send(b"GET / HTTP/1.1\r\n\r\n")
             await is_cut_off(connection)
-        assert dropped(server, "peer_limit") == 1
+        assert dropped(full, "peer_limit") == 1
+        web.close()
+
+    run(scenario)
+
+
+def test_a_transfer_in_one_direction_outlives_the_idle_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for number in range(10):
+            writer.write(bytes([number]))
+            await asyncio.sleep(0.1)
+        # Now nothing moves any more.
+        assert not await reader.read()
+        writer.close()
+
+    async def scenario(lab: Lab) -> None:
+        monkeypatch.setattr(port_share, "IDLE_SECONDS", 0.5)
+        web = await asyncio.start_server(answer, "127.0.0.1", 0)
+        server, _ = await lab.server(tcp=True, port_share=Endpoint(*web.sockets[0].getsockname()))
+        near = tcp_endpoint(server)
+        reader, writer = await asyncio.open_connection(near.host, near.port)
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        assert await reader.readexactly(10) == bytes(range(10))
+        with suppress(ConnectionResetError):
+            assert not await reader.read()
+        writer.close()
+        web.close()
+
+    run(scenario)
+
+
+def test_one_network_cannot_hold_all_places_of_the_shared_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write((await reader.readuntil(b"\r\n\r\n")).split()[1])
+        await reader.read()
+        writer.close()
+
+    async def scenario(lab: Lab) -> None:
+        monkeypatch.setattr(port_share, "SHARED_MAX", 3)
+        web = await asyncio.start_server(answer, "127.0.0.1", 0)
+        server, _ = await lab.server(tcp=True, port_share=Endpoint(*web.sockets[0].getsockname()))
+        near = tcp_endpoint(server)
+        opened = []
+        for source in ("127.0.1.1", "127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.2.1"):
+            reader, writer = await asyncio.open_connection(near.host, near.port, local_addr=(source, 0))
+            opened.append((reader, writer))
+            writer.write(b"GET /x HTTP/1.1\r\n\r\n")
+            assert await reader.readexactly(2) == b"/x"
+        for reader, _ in opened[1:3]:
+            with suppress(ConnectionResetError):
+                assert not await reader.read()
+        await asyncio.sleep(0)
+        for reader, writer in (opened[0], *opened[3:]):
+            assert not reader.at_eof()
+            writer.close()
         web.close()
 
     run(scenario)

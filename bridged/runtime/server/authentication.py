@@ -47,6 +47,7 @@ EXPIRED: Final = "SESSION: the token has expired"
 TOO_OFTEN: Final = "too many wrong passwords; wait a minute"
 BUSY: Final = "too many logins at once; try again"
 MISSING: Final = "a user name and a password are needed (auth-user-pass)"
+_CODE_DIGITS: Final = 6
 _IDLE_PERIODS: Final = 2
 _IDLE_SPARE_SECONDS: Final = 300.0
 
@@ -192,11 +193,11 @@ class Authenticator:
         return self._sessions.plan.admission.authentication
 
     def _check(self, offer: _Offer, settings: Authentication) -> None:
-        now = self._sessions.now()
-        if self._attempts.wait(offer.link.endpoint.host, offer.username, now):
-            self._refuse(offer, TOO_OFTEN, "login_limit", counts=False)
-        elif is_token(offer.password) and settings.token_seconds:
+        if is_token(offer.password) and settings.token_seconds:
+            # Nobody guesses one: what others behind the same address do must not end a live session.
             self._check_token(offer, settings)
+        elif self._is_slowed_down(offer):
+            return
         elif offer.password.startswith("CRV1::"):
             self._check_dynamic(offer)
         elif len(self._tasks) >= WAITING_MAX:
@@ -204,6 +205,13 @@ class Authenticator:
         else:
             work = self._check_by_file if settings.password_file is not None else self._check_by_command
             self._run(offer, partial(work, offer, settings))
+
+    def _is_slowed_down(self, offer: _Offer) -> bool:
+        """Refuse it if too many passwords were wrong: ask again when its turn comes, for those before it."""
+        if not self._attempts.wait(offer.link.endpoint.host, offer.username, self._sessions.now()):
+            return False
+        self._refuse(offer, TOO_OFTEN, "login_limit", counts=False)
+        return True
 
     def _run(self, offer: _Offer, work: Callable[[], Awaitable[None]]) -> None:
         handle = offer.link.handle
@@ -230,8 +238,6 @@ class Authenticator:
         verdict = mint.judge(offer.username, offer.password, TokenRules(settings.token_seconds, idle), now)
         if verdict == "good" and self._is_known(offer.username, settings):
             self._accept(offer, mint.renew(offer.username, offer.password, now), "token")
-        elif verdict == "wrong":
-            self._refuse(offer, EXPIRED, method="token")
         else:
             self._refuse(offer, EXPIRED, counts=False, method="token")
 
@@ -265,10 +271,15 @@ class Authenticator:
         password, code = _split_static(offer.password)
         users = self._password_file(settings.password_file)
         try:
-            async with self._hashing:
-                user = await asyncio.to_thread(users.verify, offer.username, password)
-                if user is None and code is None:
-                    user, code = await asyncio.to_thread(_verify_with_code, users, offer.username, password)
+            await self._hashing.acquire()
+            if self._is_slowed_down(offer):
+                self._hashing.release()
+                return
+            verify = partial(_verify, users, offer.username, password, code)
+            hashed = asyncio.get_running_loop().run_in_executor(None, verify)
+            # The thread goes on when the session ends: its place is free only after it.
+            hashed.add_done_callback(lambda _: self._hashing.release())
+            user, code = await asyncio.shield(hashed)
         except ConfigurationError as error:
             self._report(error.message)
             self._refuse(offer, "the server cannot check passwords now", counts=False)
@@ -305,6 +316,8 @@ class Authenticator:
         )
         try:
             async with self._asking:
+                if self._is_slowed_down(offer):
+                    return
                 answer = await ask_command(
                     settings.command, settings.command_input, question, settings.command_seconds
                 )
@@ -427,15 +440,18 @@ def _split_static(password: str) -> tuple[str, str | None]:
     return (password, None) if plain is None or code is None else (plain, code)
 
 
-def _verify_with_code(users: UserFile, name: str, password: str) -> tuple[User | None, str | None]:
-    """The code may stand right behind the password."""
+def _verify(users: UserFile, name: str, password: str, code: str | None) -> tuple[User | None, str | None]:
+    """The user, if the password is right, and the code. Without `code` that may stand behind the password."""
+    user = users.verify(name, password)
+    if user is not None or code is not None:
+        return user, code
     user = users.find(name)
-    if user is None or user.secret is None:
-        return None, None
-    digits = user.secret.digits
+    secret = user.secret if user is not None else None
+    digits = secret.digits if secret is not None else _CODE_DIGITS
     if len(password) <= digits or not password[-digits:].isdigit():
         return None, None
-    return users.verify(name, password[:-digits]), password[-digits:]
+    # A user without codes, or none, takes as long: time tells nobody who has them.
+    return users.verify(name if secret is not None else "", password[:-digits]), password[-digits:]
 
 
 def _facts(link: PeerLink, event: Authenticated) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Hands what is no OpenVPN on to another server, such as a web server on port 443.
 
 Source: OpenVPN's manual page, `--port-share`. Asyncio. SHARED_MAX connections at once, with little memory.
+When all places are taken, the oldest connection of the network that has most gives way.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from functools import partial
 from typing import Final
 
 from bridged.addresses import Endpoint
+from bridged.runtime.server.connection_shares import ConnectionShares
 from bridged.supervision import SUPERVISOR
 
 SHARED_MAX: Final = 256
@@ -26,25 +28,38 @@ class PortShare:
 
     def __init__(self, target: Endpoint) -> None:
         self._target = target
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[Endpoint, asyncio.Task[None]] = {}
+        self._shares = ConnectionShares(SHARED_MAX)
 
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def take(self, connection: socket.socket, octets: bytes) -> bool:
-        """Hand a connection on, of which `octets` were read; False if there are too many."""
-        if len(self._tasks) >= SHARED_MAX:
+    def take(self, connection: socket.socket, octets: bytes, endpoint: Endpoint) -> bool:
+        """Hand on what came from `endpoint`, of which `octets` were read; False if there are too many."""
+        if endpoint in self._tasks:
             return False
+        loop = asyncio.get_running_loop()
+        gives_way = self._shares.enter(endpoint, loop.time())
+        if gives_way == endpoint:
+            return False
+        if gives_way is not None:
+            self._tasks[gives_way].cancel()
         # A connection that failed is closed: serving it again ends at once.
         task = SUPERVISOR.keep("port_share", partial(self._serve, connection, octets), str(self._target))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[endpoint] = task
+        task.add_done_callback(partial(self._note_end, endpoint, connection))
         return True
 
     def close(self) -> None:
         """End all. Idempotent."""
-        for task in list(self._tasks):
+        for task in list(self._tasks.values()):
             task.cancel()
+
+    def _note_end(self, endpoint: Endpoint, connection: socket.socket, _: asyncio.Task[None]) -> None:
+        # One that was cancelled before its first step has closed nothing.
+        connection.close()
+        del self._tasks[endpoint]
+        self._shares.leave(endpoint)
 
     async def _serve(self, connection: socket.socket, octets: bytes) -> None:
         writers: list[asyncio.StreamWriter] = []
@@ -59,21 +74,19 @@ class PortShare:
                     )
                 writers.append(to_far)
                 to_far.write(octets)
-                await asyncio.gather(_pass_on(near, to_far), _pass_on(far, to_near))
+                async with asyncio.timeout(IDLE_SECONDS) as idle:
+                    await asyncio.gather(_pass_on(near, to_far, idle), _pass_on(far, to_near, idle))
             finally:
                 connection.close()
                 for writer in writers:
                     writer.transport.abort()
 
 
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Until one end says that it sends no more."""
-    while True:
-        async with asyncio.timeout(IDLE_SECONDS):
-            octets = await reader.read(READ_OCTETS)
-            if not octets:
-                break
-            writer.write(octets)
-            await writer.drain()
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, idle: asyncio.Timeout) -> None:
+    """Until one end says that it sends no more. Whatever moves puts `idle`, which both ways share, off."""
+    while octets := await reader.read(READ_OCTETS):
+        idle.reschedule(asyncio.get_running_loop().time() + IDLE_SECONDS)
+        writer.write(octets)
+        await writer.drain()
     # What was written leaves before the end.
     writer.write_eof()

@@ -230,7 +230,7 @@ class TcpDoor:
         self._stop_reading(arrival.connection)
         if self._share is None:
             self._count("bad_opcode")
-        elif self._share.take(arrival.connection, arrival.octets):
+        elif self._share.take(arrival.connection, arrival.octets, endpoint):
             return
         else:
             self._count("peer_limit")

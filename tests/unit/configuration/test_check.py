@@ -220,3 +220,21 @@ def test_a_key_pasted_where_its_path_belongs_is_refused_and_not_repeated(
 )
 def test_long_paths_of_keys_are_not_taken_for_the_key(path: str) -> None:
     assert find_conflicts(built(tunnels={"a": client(tls={**FILES, "key": path})})) == []
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        server(transport="tcp", mtu=65_401),
+        server(transport="both", mtu=65_521),
+        client(remotes=["a.example/udp", "b.example:443/tcp"], mtu=65_401),
+    ],
+)
+def test_frames_too_long_for_a_packet_of_tcp_are_refused_beforehand(end: dict[str, Any]) -> None:
+    """The length in front of the packet would be another one, and the rest of the stream be lost."""
+    assert conflict(tunnels={"a": end}) == (
+        "tunnels.a.mtu",
+        "is more than 65400, the most that a packet over TCP carries",
+    )
+    assert not find_conflicts(built(tunnels={"a": {**end, "mtu": 65_400}}))
+    assert not find_conflicts(built(tunnels={"a": server(mtu=65_521)}))

@@ -1,0 +1,159 @@
+"""What many logins at once may cost, and what a token is spared. Hashes and files are real."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bridged.addresses import Endpoint
+from bridged.configuration.access import Authentication
+from bridged.protocol.session.events import Authenticated, LoginOffered
+from bridged.runtime.server import authentication, password_file
+from bridged.runtime.server.authentication import CHECKS_AT_ONCE, EXPIRED, TOO_OFTEN, WRONG, Authenticator
+from bridged.runtime.server.login_attempts import SOURCE_FAILURES
+from bridged.runtime.server.password_file import hash_password
+from tests.lab.waiting import until
+
+
+class Server:
+    """An authenticator, and what it decided: handle -> reason, or the token."""
+
+    def __init__(self, settings: Authentication) -> None:
+        admission = SimpleNamespace(authentication=settings, verify_command=(), token_key=None)
+        plan = SimpleNamespace(admission=admission, name="t", session=SimpleNamespace(reneg_seconds=3600))
+        sessions = SimpleNamespace(plan=plan, now=time.monotonic, rearm=lambda: None)
+        statistics = SimpleNamespace(authentications=Counter())
+        records: Any = SimpleNamespace(statistics=statistics, log=SimpleNamespace(error=print))
+        self.decided: dict[int, str | None] = {}
+        self.of: Any = Authenticator(sessions, records, self)  # type: ignore[arg-type]
+
+    def let_in(self, link: Any, name: str, token: str | None) -> None:
+        self.decided[link.handle] = token
+
+    def link(self, handle: int, host: str) -> Any:
+        def say(text: str | None) -> None:
+            self.decided[handle] = text
+
+        session = SimpleNamespace(
+            is_live=True,
+            refuse=lambda reason, text, now: say(text),
+            accept_login=lambda now, token=None: say(token),
+            reject_login=lambda text, now, is_expired: say(text),
+        )
+        where = Endpoint(host, 1000 + handle)
+        return SimpleNamespace(
+            handle=handle, endpoint=where, name="n", session=session, terms=None, pump=lambda: None
+        )
+
+    def log_in(self, handle: int, password: str, host: str = "192.0.2.1", name: str = "alice") -> Any:
+        tls = SimpleNamespace(peer_name="", peer_fingerprint="", peer_chain=())
+        link = self.link(handle, host)
+        self.of.begin(link, Authenticated(tls, name, None, None, password))  # type: ignore[arg-type]
+        return link
+
+
+def run(scenario: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
+@pytest.fixture
+def by_file(tmp_path: Path) -> Authentication:
+    (tmp_path / "users").write_text(f"alice:{hash_password('right')}\n")
+    return Authentication(password_file=tmp_path / "users", client_certificate="none")
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1"])
+@pytest.mark.parametrize("way", ["file", "command"])
+def test_passwords_guessed_all_at_once_are_counted_too(
+    by_file: Authentication, tmp_path: Path, way: str, host: str
+) -> None:
+    asked = tmp_path / "asked"
+    program = ("/bin/sh", "-c", f"echo >> {asked}; exit 1")
+    settings = by_file if way == "file" else Authentication(command=program, client_certificate="none")
+
+    async def scenario() -> None:
+        server = Server(settings)
+        for number in range(40):
+            server.log_in(number, f"guess{number}", host)
+        await until(lambda: len(server.decided) == 40)
+        at_once = CHECKS_AT_ONCE if way == "file" else authentication.COMMANDS_AT_ONCE
+        verdicts = Counter(server.decided.values())
+        assert SOURCE_FAILURES <= verdicts[WRONG] <= SOURCE_FAILURES + at_once
+        assert verdicts[TOO_OFTEN] == 40 - verdicts[WRONG]
+        if way == "command":
+            assert len(asked.read_text()) == verdicts[WRONG]
+
+    run(scenario)
+
+
+def test_many_right_passwords_behind_one_address_are_all_let_in(by_file: Authentication) -> None:
+    async def scenario() -> None:
+        server = Server(by_file)
+        for number in range(20):
+            server.log_in(number, "right")
+        await until(lambda: len(server.decided) == 20)
+        assert all((token or "").startswith("SESS_ID") for token in server.decided.values())
+
+    run(scenario)
+
+
+def test_sessions_that_end_leave_no_more_hashes_running(
+    by_file: Authentication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, most = [0], [0]
+    real = password_file.verify_password
+
+    def counted(password: str, phc: str) -> bool:
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        try:
+            time.sleep(0.02)  # so that they overlap on a fast machine, too
+            return real(password, phc)
+        finally:
+            running[0] -= 1
+
+    monkeypatch.setattr(password_file, "verify_password", counted)
+
+    async def scenario() -> None:
+        server = Server(by_file)
+        for number in range(20):
+            link = server.log_in(number, "wrong", f"192.0.2.{number}")
+            await asyncio.sleep(0.005)
+            link.session.is_live = False
+            server.of.forget(link)
+        server.log_in(99, "right", "198.51.100.1")
+        await until(lambda: 99 in server.decided)
+        assert 1 <= most[0] <= CHECKS_AT_ONCE
+
+    run(scenario)
+
+
+def test_a_token_counts_however_many_wrong_passwords_come_from_its_address(by_file: Authentication) -> None:
+    async def scenario() -> None:
+        server = Server(by_file)
+        link = server.log_in(0, "right")
+        await until(lambda: 0 in server.decided)
+        token = server.decided.pop(0)
+        assert token is not None
+        for number in range(1, 10):
+            server.log_in(number, "wrong", name="bob")
+        await until(lambda: len(server.decided) == 9)
+        assert TOO_OFTEN in server.decided.values()
+        server.of.renew(link, LoginOffered("alice", token))
+        assert (server.decided[0] or "").startswith("SESS_ID")
+        server.log_in(50, token)
+        assert (server.decided[50] or "").startswith("SESS_ID")
+        # Whoever tries tokens of others locks nobody out.
+        for number in range(100, 140):
+            server.log_in(number, token, "198.51.100.7", "carol")
+            assert server.decided[number] == EXPIRED
+        assert not server.of._attempts.wait("203.0.113.1", "carol", time.monotonic())
+
+    run(scenario)
