@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Iterator
 from typing import get_args
 
@@ -54,12 +55,15 @@ def test_frames_cross_over_a_renegotiation_and_the_farewell_is_heard(
         wait_for_event(ends.ours, "peer_disconnected", "exit_notify")
 
 
-def test_our_end_finds_a_server_that_starts_later(sites: TwoSites) -> None:
-    """It holds one session that is not through: calls side by side would replace each other's for ever."""
+def test_our_end_finds_a_server_that_was_busy(sites: TwoSites) -> None:
+    """It finds the first packets of several calls, and has room for one session that is not through."""
     profile = Profile(point_to_point=True)
     issue = profile.authority.issue
-    with running(client(sites.b, profile, issue("client", "client"), sites.a.wan_ipv4)) as ours:
-        wait_for_event(ours, "no_answer")
-        with openvpn(sites.a, "server", profile, issue("server", "server"), release="2.6"):
+    with openvpn(sites.a, "server", profile, issue("server", "server"), release="2.6") as theirs:
+        theirs.started.wait_for_output("UDPv4 link local", 10)
+        theirs.started.send_signal(signal.SIGSTOP)
+        with running(client(sites.b, profile, issue("client", "client"), sites.a.wan_ipv4)) as ours:
+            wait_for_event(ours, "no_answer")
+            theirs.started.send_signal(signal.SIGCONT)
             ours.wait_connected(seconds=10)
             wait_for(lambda: sites.b.host.reaches(sites.a.host.ipv4), "frames to cross", 10)
