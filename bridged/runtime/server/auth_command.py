@@ -10,7 +10,7 @@ import asyncio
 import os
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,13 +48,20 @@ class CommandAnswer:
 
 
 async def ask_command(
-    command: tuple[str, ...], way: Literal["file", "environment"], question: Question, seconds: float
+    command: tuple[str, ...],
+    way: Literal["file", "environment"],
+    question: Question,
+    seconds: float,
+    on_deferred: Callable[[], None],
 ) -> CommandAnswer:
-    """Run the program, and wait for its answer at most `seconds`. Never raises, except when cancelled."""
+    """Run the program, and wait for its answer at most `seconds`. Never raises, except when cancelled.
+
+    `on_deferred` hears that the program will answer later.
+    """
     try:
         with tempfile.TemporaryDirectory(prefix="bridged-login-") as folder:
             async with asyncio.timeout(seconds):
-                return await _ask(command, way, question, Path(folder))
+                return await _ask(command, way, question, Path(folder), on_deferred)
     except TimeoutError:
         return CommandAnswer(False, f"the command gave no answer within {seconds:g} s", is_failure=True)
     except (OSError, ValueError) as error:
@@ -105,7 +112,11 @@ async def _ask_of(
 
 
 async def _ask(
-    command: tuple[str, ...], way: Literal["file", "environment"], question: Question, folder: Path
+    command: tuple[str, ...],
+    way: Literal["file", "environment"],
+    question: Question,
+    folder: Path,
+    on_deferred: Callable[[], None],
 ) -> CommandAnswer:
     control, reason = folder / "control", folder / "reason"
     environment = {
@@ -127,6 +138,7 @@ async def _ask(
     async with _started(arguments, environment) as process:
         status = await process.wait()
         if status == DEFERRED:
+            on_deferred()
             return await _await_control(control, reason)
         if status not in (0, 1):
             return CommandAnswer(

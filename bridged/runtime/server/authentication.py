@@ -21,7 +21,7 @@ from bridged.errors import ConfigurationError
 from bridged.files import open_to_read, write_atomic
 from bridged.protocol.session.events import Authenticated, ChallengeAnswered, LoginOffered
 from bridged.protocol.session.login import decode_base64, encode_base64
-from bridged.runtime.server.auth_command import Question, ask_command, ask_verify
+from bridged.runtime.server.auth_command import CommandAnswer, Question, ask_command, ask_verify
 from bridged.runtime.server.auth_token import ID_OCTETS, KEY_OCTETS, TokenMint, TokenRules, is_token
 from bridged.runtime.server.login_attempts import LoginAttempts
 from bridged.runtime.server.password_file import User, UserFile, is_user_name
@@ -35,6 +35,8 @@ from bridged.units import PeerHandle
 CHECKS_AT_ONCE: Final = 2
 """Each hash takes 19 MiB of memory."""
 COMMANDS_AT_ONCE: Final = 8
+DEFERRED_MAX: Final = 64
+"""So many that will answer later, such as when somebody presses a button, take no place of the others."""
 WAITING_MAX: Final = 512
 VERIFY_SECONDS: Final = 10.0
 PATIENCE_SECONDS: Final = 5.0
@@ -84,6 +86,7 @@ class Authenticator:
         self._mint: TokenMint | None = None
         self._hashing = asyncio.Semaphore(CHECKS_AT_ONCE)
         self._asking = asyncio.Semaphore(COMMANDS_AT_ONCE)
+        self._deferred = 0
         self._tasks: dict[PeerHandle, asyncio.Task[None]] = {}
         self._asked: dict[PeerHandle, tuple[_Offer, User]] = {}
         self._challenges: OrderedDict[str, tuple[str, float]] = OrderedDict()
@@ -315,14 +318,11 @@ class Authenticator:
             "login_patience", PATIENCE_SECONDS, partial(self._ask_patience, offer, settings)
         )
         try:
-            async with self._asking:
-                if self._is_slowed_down(offer):
-                    return
-                answer = await ask_command(
-                    settings.command, settings.command_input, question, settings.command_seconds
-                )
+            answer = await self._ask_in_turn(offer, question, settings)
         finally:
             timer.cancel()
+        if answer is None:
+            return
         if answer.is_right:
             self._accept(offer, self._new_token(offer.username))
             return
@@ -331,6 +331,32 @@ class Authenticator:
             self._refuse(offer, "the server cannot check passwords now", counts=False)
         else:
             self._refuse(offer, answer.reason or WRONG)
+
+    async def _ask_in_turn(
+        self, offer: _Offer, question: Question, settings: Authentication
+    ) -> CommandAnswer | None:
+        """None: it was refused before its turn came."""
+        is_deferred = False
+
+        def defer() -> None:
+            nonlocal is_deferred
+            if self._deferred < DEFERRED_MAX:
+                is_deferred = True
+                self._deferred += 1
+                self._asking.release()
+
+        await self._asking.acquire()
+        try:
+            if self._is_slowed_down(offer):
+                return None
+            return await ask_command(
+                settings.command, settings.command_input, question, settings.command_seconds, defer
+            )
+        finally:
+            if is_deferred:
+                self._deferred -= 1
+            else:
+                self._asking.release()
 
     def _ask_patience(self, offer: _Offer, settings: Authentication) -> None:
         """A client gives up after a minute, unless it hears that the decision takes longer."""

@@ -157,3 +157,38 @@ def test_a_token_counts_however_many_wrong_passwords_come_from_its_address(by_fi
         assert not server.of._attempts.wait("203.0.113.1", "carol", time.monotonic())
 
     run(scenario)
+
+
+def test_decisions_that_come_later_keep_no_other_login_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the slow ones has a program that waits; there are places beside them, in number bounded."""
+    monkeypatch.setattr(authentication, "COMMANDS_AT_ONCE", 2)
+    monkeypatch.setattr(authentication, "DEFERRED_MAX", 3)
+    text = (
+        f'[ "$username" = slow ] || exit 0\necho >> {tmp_path}/asked\n'
+        f'(while [ ! -e {tmp_path}/go ]; do sleep 0.02; done; printf 1 > "$auth_control_file") &\nexit 2'
+    )
+    settings = Authentication(command=("/bin/sh", "-c", text), client_certificate="none")
+
+    def asked() -> int:
+        return len((tmp_path / "asked").read_text()) if (tmp_path / "asked").exists() else 0
+
+    async def scenario() -> None:
+        server = Server(settings)
+        for number in range(4):
+            server.log_in(number, "x", f"192.0.2.{number}", "slow")
+        await until(lambda: asked() == 4)
+        server.log_in(50, "x", "198.51.100.1", "quick")
+        await until(lambda: 50 in server.decided)
+        assert list(server.decided) == [50]
+        for number in range(5, 10):
+            server.log_in(number, "x", f"192.0.2.{number}", "slow")
+        await until(lambda: asked() == 5)
+        await asyncio.sleep(0.1)
+        assert asked() == 5, "three later, two that keep their places"
+        (tmp_path / "go").touch()
+        await until(lambda: len(server.decided) == 10)
+        assert server.of._deferred == 0 and server.of._asking._value == 2
+
+    run(scenario)
