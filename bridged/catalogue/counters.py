@@ -64,7 +64,8 @@ DROP_REASONS: Final = (
         "wrap_mismatch", "auth", _EVERYWHERE, "tls-auth or tls-crypt fails: the wrapping keys differ."
     ),
     DropReason("wrap_other_kind", "auth", _CONTROL, "The peer uses another `wrap.mode` than this end."),
-    DropReason("tls_crypt_v2", "auth", _CONTROL, "The peer uses tls-crypt-v2, which is not supported."),
+    DropReason("tls_crypt_v2", "auth", _CONTROL, "The peer uses tls-crypt-v2, which is not offered here."),
+    DropReason("wrap_key_refused", "auth", _CONTROL, "The peer's tls-crypt-v2 key is refused, or too old."),
     DropReason("static_key", "auth", _CONTROL, "The peer uses a static key, which is not supported."),
     DropReason("cookie_mismatch", "auth", _EVERYWHERE, "A control packet that belongs to no session here."),
     DropReason("float_refused", "auth", _DATA, "The peer's new endpoint belongs to another peer."),

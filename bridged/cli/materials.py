@@ -62,14 +62,15 @@ class Materials:
             ConfigurationErrors: all files that cannot be read; each names line and directive.
         ConfigurationError: a text cannot be used.
         """
-        from bridged.tls.pem import CERTIFICATES, REVOCATION_LISTS, STATIC_KEYS
+        from bridged.tls.pem import CERTIFICATES, REVOCATION_LISTS, STATIC_KEYS, WRAP_KEYS
 
         profile = self._profile
+        wrap_keys = WRAP_KEYS if profile.wrap == "tls-crypt-v2" else STATIC_KEYS
         found = {
             "ca.crt": (profile.ca, "ca", CERTIFICATES),
             "own.crt": (profile.certificate, "cert", CERTIFICATES),
             "crl.pem": (profile.crl, "crl-verify", REVOCATION_LISTS),
-            "wrap.key": (profile.wrap_key, self._wrap_directive, STATIC_KEYS),
+            "wrap.key": (profile.wrap_key, self._wrap_directive, wrap_keys),
         }
         texts: dict[str, str] = {}
         errors: list[ConfigurationError] = []
@@ -102,7 +103,9 @@ class Materials:
             if "own.crt" in texts:
                 self._remark_on_end(texts["own.crt"])
                 self._remark_on_usage(texts["own.crt"])
-            _check(texts, self.file, "client" if profile.server is None else "server")
+            role = "client" if profile.server is None else "server"
+            _check_wrap(texts, self.file, role, profile.wrap)
+            _check(texts, self.file, role)
         return {name: (text if name == "login.txt" else text.strip()) + "\n" for name, text in texts.items()}
 
     @property
@@ -304,11 +307,20 @@ def _check_static_key(texts: dict[str, str], file: Path, directive: str) -> None
         parse_static_key(texts["wrap.key"], f"{file}, {directive}")
 
 
+def _check_wrap(texts: dict[str, str], file: Path, role: str, wrap: str) -> None:
+    from bridged.protocol.keys.client_wrap_key import parse_client_key, parse_server_key
+
+    if wrap != "tls-crypt-v2":
+        _check_static_key(texts, file, "tls-auth or tls-crypt")
+    elif "wrap.key" in texts:
+        parse = parse_server_key if role == "server" else parse_client_key
+        parse(texts["wrap.key"], f"{file}, tls-crypt-v2")
+
+
 def _check(texts: dict[str, str], file: Path, role: str) -> None:
     """Refuse now what the daemon would refuse at its start."""
     from bridged.tls import TlsSettings, make_engine_factory
 
-    _check_static_key(texts, file, "tls-auth or tls-crypt")
     settings = TlsSettings(
         "server" if role == "server" else "client",
         texts["own.crt"].encode() if "own.crt" in texts else None,

@@ -47,14 +47,20 @@ def init(
     bridge: BridgeName = "br0",
     port: Ports = None,
     output: Output = None,
+    old_clients: Annotated[
+        bool,
+        typer.Option(
+            "--old-clients", help="Take clients of OpenVPN 2.4, too: `bridged invite NAME --old-client`."
+        ),
+    ] = False,
 ) -> None:
-    """Make a CA, a server certificate, a tls-crypt key and the server's configuration file."""
+    """Make a CA, a server certificate, the wrap's keys and the server's configuration file."""
     from bridged.configuration.load import parse
     from bridged.pki import EmbeddedCa, pki_directory
 
     endpoint = _endpoint(remote)
     state = state.absolute()
-    text = _server_yaml(state, bridge, port or [], endpoint.port)
+    text = _server_yaml(state, bridge, port or [], endpoint.port, old_clients)
     # Refuse a bad bridge or port name before a CA is written.
     parse(text, output or Path("server.yaml"))
     if output is not None and not holds(output, text):
@@ -67,10 +73,11 @@ def init(
             # Before it is completed: a refusal leaves everything as it was.
             _refuse_other_remote(EmbeddedCa.open(state), endpoint)
             authority = EmbeddedCa.ensure(state)
+        authority.make_wrap_keys()
         authority.set_remote(str(endpoint))
     write(output, text, private=False)
     made = "made" if is_new else "kept"
-    say(f"{made} the CA, the server's certificate and the tls-crypt key in {authority.directory}")
+    say(f"{made} the CA, the server's certificate and the keys of the wrap in {authority.directory}")
     if output is not None:
         say(f"wrote {output}; start it with `bridged run --config {shlex.quote(str(output))}`")
     say(f"next: `bridged invite NAME --state {shlex.quote(str(state))} --output NAME.ovpn` for each site")
@@ -102,9 +109,16 @@ def invite(
         typer.Option("--replace", help="Invite a site again and revoke its former certificate at once."),
     ] = False,
     password: AsksPassword = False,
+    old_client: Annotated[
+        bool,
+        typer.Option(
+            "--old-client",
+            help="For OpenVPN 2.4: the key that all old clients share (`bridged init --old-clients`).",
+        ),
+    ] = False,
     config: Config = DEFAULT_CONFIG,
 ) -> None:
-    """Write an .ovpn file for a new site, for `bridged join` and for OpenVPN 2.4 to 2.7."""
+    """Write an .ovpn file for a new site, for `bridged join` and for OpenVPN 2.5 to 2.7."""
     from bridged.pki import EmbeddedCa, check_name
     from bridged.pki.authority import CLIENT_DAYS, SERVER_NAME
     from bridged.profiles import ClientProfile, serialize_profile
@@ -127,7 +141,8 @@ def invite(
                 ca_pem=authority.certificate_pem.decode(),
                 certificate_pem=identity.certificate_pem.decode(),
                 key_pem=identity.key_pem.decode(),
-                tls_crypt_key=authority.tls_crypt_key,
+                tls_crypt_key="" if identity.wrap_key and not old_client else authority.tls_crypt_key,
+                tls_crypt_v2_key="" if old_client else identity.wrap_key,
                 asks_password=password,
             )
             write(output, serialize_profile(profile), private=True)
@@ -153,10 +168,13 @@ def _refuse_other_remote(authority: EmbeddedCa, endpoint: Endpoint) -> None:
         )
 
 
-def _server_yaml(state: Path, bridge: str, ports: Sequence[str], port: int) -> str:
+def _server_yaml(state: Path, bridge: str, ports: Sequence[str], port: int, old_clients: bool) -> str:
+    from bridged.pki import tls_crypt_key_path, tls_crypt_v2_key_path
+
     quoted_ports = ", ".join(json.dumps(name) for name in ports)
     listen = "" if port == DEFAULT_PORT else f'    listen: "[::]:{port}"\n'
     no_listen = '    # listen: "[::]:1194"       # UDP address and port\n' if not listen else ""
+    old = "" if old_clients else "# "
     return f"""\
 # A server, made by `bridged init`. Check it with `bridged check FILE`, start it with
 # `bridged run --config FILE`, invite a site with
@@ -177,21 +195,18 @@ tunnels:
       # The CA under the state folder, made by `bridged init`.
       embedded: true
     wrap:
-      # Peers without this key get no answer. Invitations contain it.
-      mode: tls-crypt
-      key: {json.dumps(str(_wrap_key(state)))}
+      # Each invitation contains a key of its own, made with this one. Peers without such a key get no answer,
+      # nor do those whose key is refused: `bridged revoke NAME`.
+      mode: tls-crypt-v2
+      key: {json.dumps(str(tls_crypt_v2_key_path(state)))}
+      # For clients of OpenVPN 2.4, which share a key: `bridged invite NAME --old-client`.
+      {old}old_clients_key: {json.dumps(str(tls_crypt_key_path(state)))}
     # forward_between_peers: true  # sites reach each other
     # keepalive: {{ping_seconds: 10, restart_seconds: 60}}
 
 # metrics:
 #   listen: 127.0.0.1:9743         # Prometheus metrics; null turns them off
 """
-
-
-def _wrap_key(state: Path) -> Path:
-    from bridged.pki import tls_crypt_key_path
-
-    return tls_crypt_key_path(state)
 
 
 def _endpoint(text: str) -> Endpoint:

@@ -298,6 +298,10 @@ def _tunnel_conflicts(tunnel: Tunnel) -> Iterator[Conflict]:
     if wrap.key is not None and ("\0" in wrap.key or not wrap.key.strip()):
         yield ("wrap", "key"), "is empty; name a file, or write the key text itself"
     yield from _wrap_conflicts(tunnel)
+    if tunnel.role == "client":
+        for name in ("old_clients_key", "max_age_days"):
+            if getattr(wrap, name) is not None:
+                yield ("wrap", name), "is a server's: a client has one key of its own"
     if len(set(tunnel.ciphers)) != len(tunnel.ciphers):
         yield ("ciphers",), "names a cipher twice"
     if len(set(tunnel.peers)) != len(tunnel.peers):

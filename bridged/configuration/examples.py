@@ -66,6 +66,8 @@ _EXAMPLES: Final = {
     "tunnels.NAME.tls.version_max": '"1.3"',
     "tunnels.NAME.wrap": "{mode: tls-crypt, key: tls-crypt.key}",
     "tunnels.NAME.wrap.key": "tls-crypt.key",
+    "tunnels.NAME.wrap.old_clients_key": "tls-crypt.key",
+    "tunnels.NAME.wrap.max_age_days": "730",
     "tunnels.NAME.wrap.direction": "1",
     "tunnels.NAME.authentication": "{password_file: passwords}",
     "tunnels.NAME.authentication.password_file": "passwords",

@@ -232,17 +232,30 @@ class Tls(Section):
 
 
 class Wrap(Section):
-    """Protection of the control channel against strangers (OpenVPN's tls-auth and tls-crypt).
+    """Protection of the control channel against strangers (OpenVPN's tls-auth, tls-crypt, tls-crypt-v2).
 
     `static-key` is none: there is no TLS at all (OpenVPN's `secret`), for one old peer.
     """
 
-    mode: Literal["none", "tls-auth", "tls-crypt", "static-key"] = Field(
-        "none", description="must be the same at all peers; static-key: no TLS, no forward secrecy"
+    mode: Literal["none", "tls-auth", "tls-crypt", "tls-crypt-v2", "static-key"] = Field(
+        "none",
+        description="must be the same at all peers; with tls-crypt-v2 each client has a key of its own, and "
+        "one that is stolen can be refused alone; static-key: no TLS, no forward secrecy",
     )
     key: str | None = Field(
         None,
-        description="static key, a file or its text; optional with tls.embedded, which makes one",
+        description="a file or its text: the static key, or with tls-crypt-v2 the server's or this client's; "
+        "optional with tls.embedded, which makes one",
+    )
+    old_clients_key: str | None = Field(
+        None,
+        description="a server with mode tls-crypt-v2: the tls-crypt key of clients that have no own one, as "
+        "OpenVPN 2.4; a file or its text",
+    )
+    max_age_days: float | None = Field(
+        None,
+        gt=0,
+        description="a server with mode tls-crypt-v2: refuse client keys made longer ago, or without a date",
     )
     direction: Literal[0, 1] | None = Field(None, description="tls-auth, static-key: key-direction")
     digest: DigestName = Field("SHA1", description="tls-auth, static-key: `auth`")
@@ -250,7 +263,10 @@ class Wrap(Section):
     @model_validator(mode="after")
     def _key_has_a_mode(self) -> Self:
         if self.mode == "none" and self.key is not None:
-            raise ValueError("`key` needs mode tls-auth, tls-crypt or static-key")
+            raise ValueError("`key` needs mode tls-auth, tls-crypt, tls-crypt-v2 or static-key")
+        for name in ("old_clients_key", "max_age_days"):
+            if self.mode != "tls-crypt-v2" and getattr(self, name) is not None:
+                raise ValueError(f"`{name}` needs mode tls-crypt-v2")
         return self
 
 

@@ -73,6 +73,8 @@ def _wrap(configuration: Configuration, tunnel: Tunnel, base: KeyPath) -> Iterat
     path: KeyPath = (*base, "wrap", "key")
     if tunnel.wrap.mode == "none":
         return
+    if tunnel.wrap.old_clients_key is not None:
+        yield from _value(configuration, (*base, "wrap", "old_clients_key"), tunnel.wrap.old_clients_key)
     if tunnel.wrap.key is not None:
         yield from _value(configuration, path, tunnel.wrap.key)
     elif not tunnel.tls.embedded:

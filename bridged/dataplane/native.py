@@ -38,6 +38,7 @@ from bridged.dataplane.contract import (
 )
 from bridged.errors import DataplaneError
 from bridged.protocol.keys.key_derivation import DataKey
+from bridged.protocol.packets.wrap import TlsCryptV2Server, WrapKeys
 from bridged.protocol.strangers.cookie import CookieJar
 from bridged.units import KeyId, PeerHandle, Seconds, UnixSeconds
 
@@ -237,8 +238,8 @@ class NativeDataPlane:
 
 
 @dataclass(frozen=True, slots=True)
-class _PlainAnswers:
-    """`ResetAnswers` as the compiled module reads them."""
+class _PlainWrap:
+    """A wrap's name and keys as the compiled module reads them. `old`: beside tls-crypt-v2."""
 
     name: str
     digest: str
@@ -246,19 +247,35 @@ class _PlainAnswers:
     receive: bytes = field(repr=False)
     send_cipher: bytes = field(repr=False)
     receive_cipher: bytes = field(repr=False)
-    secret: bytes = field(repr=False)
-    slot_seconds: int
+    old: _PlainWrap | None = None
 
     @classmethod
-    def of(cls, answers: ResetAnswers) -> _PlainAnswers:
-        keys = answers.wrap.secrets
+    def of(cls, wrap: WrapKeys) -> _PlainWrap:
+        keys = wrap.secrets
+        old = wrap.old if isinstance(wrap, TlsCryptV2Server) else None
         return cls(
-            answers.wrap.name,
+            wrap.name,
             keys.digest,
             keys.send,
             keys.receive,
             keys.send_cipher,
             keys.receive_cipher,
+            None if old is None else cls.of(old),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _PlainAnswers:
+    """`ResetAnswers` as the compiled module reads them."""
+
+    wrap: _PlainWrap
+    secret: bytes = field(repr=False)
+    slot_seconds: int
+
+    @classmethod
+    def of(cls, answers: ResetAnswers) -> _PlainAnswers:
+        return cls(
+            _PlainWrap.of(answers.wrap),
             answers.cookie_secret,
             CookieJar(answers.cookie_secret, answers.hand_window).slot_seconds,
         )

@@ -3,7 +3,7 @@
 from bridged.files import PRIVATE_FILE, PUBLIC_FILE, make_private_directory, write_atomic
 from bridged.pki.authority import EmbeddedCa, IssuedIdentity, check_name, embedded_tls_material
 from bridged.pki.errors import PkiError
-from bridged.pki.folder import pki_directory, tls_crypt_key_path
+from bridged.pki.folder import pki_directory, refused_keys_path, tls_crypt_key_path, tls_crypt_v2_key_path
 
 __all__ = [
     "PRIVATE_FILE",
@@ -15,6 +15,8 @@ __all__ = [
     "embedded_tls_material",
     "make_private_directory",
     "pki_directory",
+    "refused_keys_path",
     "tls_crypt_key_path",
+    "tls_crypt_v2_key_path",
     "write_atomic",
 ]

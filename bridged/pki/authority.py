@@ -33,8 +33,16 @@ from bridged.pki.certificates import (
     key_pem,
 )
 from bridged.pki.errors import PkiError
-from bridged.pki.folder import CaFolder, lock_state, pki_directory, read_certificate, read_file
+from bridged.pki.folder import (
+    CaFolder,
+    lock_state,
+    pki_directory,
+    read_certificate,
+    read_file,
+    refused_keys_path,
+)
 from bridged.pki.index import Index, IssuedCertificate
+from bridged.protocol.keys.client_wrap_key import ClientWrapKey, ServerWrapKey, parse_server_key
 from bridged.protocol.keys.static_key import StaticKey
 
 AUTHORITY_DAYS: Final = 3650
@@ -62,6 +70,8 @@ class IssuedIdentity:
     certificate_pem: bytes
     key_pem: bytes = field(repr=False)
     not_after: datetime
+    wrap_key: str = field(default="", repr=False)
+    """Text of its tls-crypt-v2 client key; empty: it has none."""
 
 
 def check_name(name: str) -> str:
@@ -161,6 +171,18 @@ class EmbeddedCa:
         return read_file(self._folder.tls_crypt_key).decode("ascii", "replace")
 
     @property
+    def makes_wrap_keys(self) -> bool:
+        """Each new client gets a tls-crypt-v2 key of its own."""
+        return self._folder.tls_crypt_v2_key.exists()
+
+    def make_wrap_keys(self) -> None:
+        """From now on, each new client gets a tls-crypt-v2 key of its own."""
+        with lock_state(self._state):
+            if not self.makes_wrap_keys:
+                key = ServerWrapKey.generate(secrets.token_bytes).serialize().encode("ascii")
+                write_atomic(self._folder.tls_crypt_v2_key, key)
+
+    @property
     def remote(self) -> str | None:
         """The public `host:port` for invitations; None: not set yet."""
         return self._folder.read_index().remote
@@ -206,6 +228,7 @@ class EmbeddedCa:
                 raise PkiError("pki_name", f"{name!r} is this server's own certificate")
             self._folder.write_index(index.with_revoked(name, self._clock(), keep))
             self._store_crl()
+            self._refuse_wrap_keys()
             return len(found)
 
     def withdraw(self, identity: IssuedIdentity) -> None:
@@ -214,6 +237,7 @@ class EmbeddedCa:
             index = self._folder.read_index().with_one_revoked(identity.serial, self._clock())
             self._folder.write_index(index)
             self._store_crl()
+            self._refuse_wrap_keys()
 
     def mark(self) -> str:
         """A text that changes when the server's certificate or the revocation list does."""
@@ -331,11 +355,35 @@ class EmbeddedCa:
         pem = certificate_pem(certificate)
         make_private_directory(self._folder.issued)
         write_atomic(self._folder.issued / f"{name}.crt", pem, PUBLIC_FILE)
+        wrap_key = self._make_client_key(int(now.timestamp())) if usage == "client" else None
         row = IssuedCertificate(
-            name, usage, f"{certificate.serial_number:x}", now, certificate.not_valid_after_utc
+            name,
+            usage,
+            f"{certificate.serial_number:x}",
+            now,
+            certificate.not_valid_after_utc,
+            wrap_key=wrap_key.identifier if wrap_key is not None else "",
         )
         self._folder.write_index(self._folder.read_index().with_issued(row))
-        return IssuedIdentity(name, row.serial, pem, key_pem(key), certificate.not_valid_after_utc)
+        text = wrap_key.serialize() if wrap_key is not None else ""
+        return IssuedIdentity(name, row.serial, pem, key_pem(key), certificate.not_valid_after_utc, text)
+
+    def _make_client_key(self, made_at: int) -> ClientWrapKey | None:
+        if not self.makes_wrap_keys:
+            return None
+        path = self._folder.tls_crypt_v2_key
+        server = parse_server_key(read_file(path).decode("ascii", "replace"), str(path))
+        return server.make_client_key(secrets.token_bytes, made_at)
+
+    def _refuse_wrap_keys(self) -> None:
+        """List the wrap keys of revoked certificates, beside those that somebody else listed."""
+        path = refused_keys_path(self._state)
+        text = path.read_text("utf-8", "replace") if path.exists() else ""
+        listed = {line.partition(" ")[0] for line in text.splitlines()}
+        rows = [row for row in self.certificates() if row.revoked is not None and row.wrap_key]
+        new = [f"{row.wrap_key} {row.name}\n" for row in rows if row.wrap_key not in listed]
+        if new:
+            write_atomic(path, ("".join((text, *new))).encode())
 
 
 def embedded_tls_material(state_directory: Path) -> tuple[bytes, bytes, bytes, bytes | None]:

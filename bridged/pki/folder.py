@@ -1,8 +1,8 @@
 """What the embedded CA keeps in STATE/pki, and how it is read.
 
-Files: ca.crt, ca.key, server.crt, server.key, tls-crypt.key, index.json, issued/NAME.crt, and crl.pem once
-something was revoked. Private files have mode 0600. Clients' private keys are not kept: only invitations have
-them.
+Files: ca.crt, ca.key, server.crt, server.key, tls-crypt.key, tls-crypt-v2.key, index.json,
+issued/NAME.crt, and crl.pem once something was revoked. Private files have mode 0600. Clients' private keys
+are not kept: only invitations have them.
 """
 
 from __future__ import annotations
@@ -27,6 +27,16 @@ def pki_directory(state_directory: Path) -> Path:
 def tls_crypt_key_path(state_directory: Path) -> Path:
     """Where the embedded tls-crypt key is."""
     return CaFolder(pki_directory(state_directory)).tls_crypt_key
+
+
+def tls_crypt_v2_key_path(state_directory: Path) -> Path:
+    """Where the embedded tls-crypt-v2 server key is, with which invitations get keys of their own."""
+    return CaFolder(pki_directory(state_directory)).tls_crypt_v2_key
+
+
+def refused_keys_path(state_directory: Path) -> Path:
+    """The list of refused tls-crypt-v2 client keys: a line each, `IDENTIFIER NAME`."""
+    return state_directory / "refused-keys"
 
 
 def lock_state(state_directory: Path) -> AbstractContextManager[None]:
@@ -54,6 +64,7 @@ class CaFolder:
         self.server_certificate = path / "server.crt"
         self.server_key = path / "server.key"
         self.tls_crypt_key = path / "tls-crypt.key"
+        self.tls_crypt_v2_key = path / "tls-crypt-v2.key"
         self.revocation_list = path / "crl.pem"
         self.issued = path / "issued"
         self._index = path / "index.json"

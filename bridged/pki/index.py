@@ -20,7 +20,10 @@ _FORMAT: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class IssuedCertificate:
-    """One row. `serial` in hex; `revoked` is the moment of revocation, None while it is valid."""
+    """One row. `serial` in hex; `revoked` is the moment of revocation, None while it is valid.
+
+    `wrap_key` names the tls-crypt-v2 key that was made with it; empty: none was.
+    """
 
     name: str
     usage: CertificateUsage
@@ -28,6 +31,7 @@ class IssuedCertificate:
     issued: datetime
     not_after: datetime
     revoked: datetime | None = None
+    wrap_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,4 +128,5 @@ def _row(entry: dict[str, Any]) -> IssuedCertificate:
         issued=datetime.fromisoformat(entry["issued"]),
         not_after=datetime.fromisoformat(entry["not_after"]),
         revoked=datetime.fromisoformat(entry["revoked"]) if entry["revoked"] else None,
+        wrap_key=str(entry.get("wrap_key", "")),
     )

@@ -107,6 +107,7 @@ def _tunnel(profile: Profile, trust: Trust, bridge: str, tunnel_name: str) -> di
             key=trust.wrap_key,
             direction=profile.wrap_direction if is_auth else None,
             digest=profile.wrap_digest if is_auth else None,
+            max_age_days=profile.server.wrap_max_age_days if profile.server is not None else None,
         )
     return tunnel
 

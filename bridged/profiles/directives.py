@@ -92,6 +92,7 @@ REFUSED: Final[Mapping[str, str]] = {
         "ifconfig-pool-linear ifconfig-pool-persist ifconfig-push ifconfig-push-constraint "
         "ifconfig-ipv6-pool ifconfig-ipv6-push max-clients connect-freq connect-freq-initial port-share "
         "max-routes-per-client stale-routes-check learn-address auth-user-pass-verify "
+        "tls-crypt-v2-max-age tls-crypt-v2-verify "
         "auth-user-pass-optional "
         "client-cert-not-required username-as-common-name auth-gen-token auth-gen-token-secret "
         "client-crresponse override-username ccd-exclusive",
@@ -138,6 +139,8 @@ SERVER_NOTED: Final[Mapping[str, str]] = {
         "client-connect client-disconnect learn-address",
         "the script is not run; if it refuses clients, revoke their certificates instead",
     ),
+    "tls-crypt-v2-verify": "the script is not run; list the keys that it refuses in the file `refused-keys` "
+    "of the state folder",
     "status": "ignored: use `bridged status`, its API and its metrics instead",
     **_each(
         "user group chroot",

@@ -58,7 +58,7 @@ class Connection:
     mss: int | None = None
     wan_mtu: int | None = None
     exit_notify: bool | None = None
-    wrap: Literal["none", "tls-auth", "tls-crypt", "static-key"] = "none"
+    wrap: Literal["none", "tls-auth", "tls-crypt", "tls-crypt-v2", "static-key"] = "none"
     wrap_key: Material | None = None
     wrap_direction: Literal[0, 1] | None = None
     refusals: list[tuple[int, str, str]] = field(default_factory=list)

@@ -40,7 +40,8 @@ verb 3
 class ClientProfile:
     """The contents of an invitation. `server_name`: common name of the server's certificate.
 
-    `asks_password`: the user is asked for name and password.
+    One of the two keys of the wrap is there, the other empty. `asks_password`: the user is asked for name and
+    password.
     """
 
     name: str
@@ -50,6 +51,7 @@ class ClientProfile:
     certificate_pem: str
     key_pem: str = field(repr=False)
     tls_crypt_key: str = field(repr=False)
+    tls_crypt_v2_key: str = field(default="", repr=False)
     asks_password: bool = False
 
 
@@ -64,5 +66,6 @@ def serialize_profile(profile: ClientProfile) -> str:
         ("cert", profile.certificate_pem),
         ("key", profile.key_pem),
         ("tls-crypt", profile.tls_crypt_key),
+        ("tls-crypt-v2", profile.tls_crypt_v2_key),
     )
-    return heading + body + "".join(f"<{tag}>\n{text.strip()}\n</{tag}>\n" for tag, text in blocks)
+    return heading + body + "".join(f"<{tag}>\n{text.strip()}\n</{tag}>\n" for tag, text in blocks if text)

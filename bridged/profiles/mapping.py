@@ -202,6 +202,7 @@ INLINE: Final = frozenset(
         "tls-auth",
         "tls-crypt",
         "secret",
+        "tls-crypt-v2",
     )
 )
 """Mapped directives that can be written as a block, except `connection`, which is read separately."""

@@ -151,6 +151,11 @@ def _tls_crypt(draft: Draft, statement: Statement) -> None:
     _set_wrap(draft, statement, "tls-crypt")
 
 
+def _tls_crypt_v2(draft: Draft, statement: Statement) -> None:
+    # Behind the file, a server may write `force-cookie` or `allow-noncookie`: both are taken here.
+    _set_wrap(draft, statement, "tls-crypt-v2")
+
+
 def _secret(draft: Draft, statement: Statement) -> None:
     _set_wrap(draft, statement, "static-key")
     if len(statement.arguments) > 1:
@@ -165,11 +170,13 @@ _NO_SECRECY: Final = (
 
 
 def _set_wrap(
-    draft: Draft, statement: Statement, mode: Literal["tls-auth", "tls-crypt", "static-key"]
+    draft: Draft,
+    statement: Statement,
+    mode: Literal["tls-auth", "tls-crypt", "tls-crypt-v2", "static-key"],
 ) -> None:
     connection = draft.connection
     if connection.wrap not in ("none", mode):
-        refuse(f"only one of tls-auth, tls-crypt and secret; {connection.wrap} is above")
+        refuse(f"only one of tls-auth, tls-crypt, tls-crypt-v2 and secret; {connection.wrap} is above")
     connection.wrap_key = draft.material(statement, connection.wrap_key)
     connection.wrap = mode
 
@@ -199,5 +206,6 @@ CONNECTION_MAPPERS: Final[dict[str, Mapper]] = {
     "tls-auth": _tls_auth,
     "tls-crypt": _tls_crypt,
     "secret": _secret,
+    "tls-crypt-v2": _tls_crypt_v2,
     "key-direction": _key_direction,
 }

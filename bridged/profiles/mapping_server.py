@@ -131,6 +131,10 @@ def _max_clients(draft: Draft, statement: Statement) -> None:
     draft.server.peers_max = number_argument(statement, 1, 16_000_000)
 
 
+def _max_age(draft: Draft, statement: Statement) -> None:
+    draft.server.wrap_max_age_days = number_argument(statement, 1, 36_500)
+
+
 def _client_config_dir(draft: Draft, statement: Statement) -> None:
     draft.server.client_directory = argument(statement, "a folder")
 
@@ -191,6 +195,7 @@ SERVER_MAPPERS: Final[dict[str, Mapper]] = {
     "client-to-client": _client_to_client,
     "duplicate-cn": _duplicate_cn,
     "max-clients": _max_clients,
+    "tls-crypt-v2-max-age": _max_age,
     "client-config-dir": _client_config_dir,
     "ccd-exclusive": _ccd_exclusive,
     "ifconfig-pool": _ifconfig_pool,

@@ -12,7 +12,6 @@ from typing import Final, Literal
 
 Ability = Literal[
     "proxy",
-    "tls_crypt_v2",
     "vlans",
 ]
 
@@ -31,10 +30,6 @@ NOT_YET: Final[Mapping[Ability, Missing]] = {
     "proxy": Missing(
         "it is not imported; remove the line, and write `proxy` into the tunnel's section afterwards",
         ("http-proxy", "http-proxy-option", "http-proxy-user-pass", "socks-proxy"),
-    ),
-    "tls_crypt_v2": Missing(
-        "tls-crypt-v2 is not supported by this version; use a tls-crypt or tls-auth key at both ends",
-        ("tls-crypt-v2", "tls-crypt-v2-verify", "tls-crypt-v2-max-age"),
     ),
     "vlans": Missing(
         "a VLAN for each client is not supported by this version; use one tunnel and bridge for each VLAN",

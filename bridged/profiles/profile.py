@@ -87,6 +87,7 @@ class ServerSettings:
     forwards_between_peers: bool = False
     allows_duplicate_names: bool = False
     peers_max: int | None = None
+    wrap_max_age_days: int | None = None
     push: list[str] = field(default_factory=list)
     pushes_gateway: str | None = None
     client_directory: str | None = None
@@ -134,7 +135,7 @@ class Profile:
     peer_subject: str | None = None
     version_min: Literal["1.2", "1.3"] | None = None
     version_max: Literal["1.2", "1.3"] | None = None
-    wrap: Literal["none", "tls-auth", "tls-crypt", "static-key"] = "none"
+    wrap: Literal["none", "tls-auth", "tls-crypt", "tls-crypt-v2", "static-key"] = "none"
     wrap_key: Material | None = None
     wrap_direction: Literal[0, 1] | None = None
     wrap_digest: str | None = None

@@ -22,6 +22,7 @@ _ENCRYPTED: Final = (b"-----BEGIN ENCRYPTED PRIVATE KEY-----", b"Proc-Type: 4,EN
 CERTIFICATES: Final = (b"CERTIFICATE", b"X509 CERTIFICATE", _TRUSTED)
 PRIVATE_KEYS: Final = (b"PRIVATE KEY",)
 STATIC_KEYS: Final = (b"OpenVPN Static key V1",)
+WRAP_KEYS: Final = (b"OpenVPN tls-crypt-v2 client key", b"OpenVPN tls-crypt-v2 server key")
 REVOCATION_LISTS: Final = (b"X509 CRL",)
 
 

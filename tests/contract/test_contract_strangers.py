@@ -12,10 +12,19 @@ import pytest
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import ControlReceived, ResetAnswers, SessionUnknown
+from bridged.protocol.keys.client_wrap_key import ServerWrapKey
 from bridged.protocol.keys.static_key import StaticKey
+from bridged.protocol.packets.early_negotiation import wants_key_again
 from bridged.protocol.packets.packet import ControlBody, ControlHeader, Opcode, parse_body, serialize_body
 from bridged.protocol.packets.unknown_session import serialize_notice
-from bridged.protocol.packets.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapKeys
+from bridged.protocol.packets.wrap import (
+    NoWrap,
+    TlsAuthKeys,
+    TlsCryptKeys,
+    TlsCryptV2Keys,
+    TlsCryptV2Server,
+    WrapKeys,
+)
 from bridged.protocol.role import Role
 from bridged.protocol.strangers.cookie import CookieJar
 from bridged.protocol.strangers.listener import ANSWER_PACKET_ID, Listener, NewSession
@@ -27,7 +36,8 @@ KEY = StaticKey(bytes(range(256)))
 SECRET = bytes(range(32))
 WINDOW = 60
 DIGESTS = ("SHA1", "SHA224", "SHA256", "SHA384", "SHA512")
-WRAPS = ("none", "tls-crypt", *DIGESTS)
+WRAPS = ("none", "tls-crypt", "tls-crypt-v2", *DIGESTS)
+SERVER_KEY = ServerWrapKey(bytes(range(128)))
 SAMPLES = 32
 
 
@@ -36,6 +46,10 @@ def keys(wrap: str, role: Role) -> WrapKeys:
         return NoWrap()
     if wrap == "tls-crypt":
         return TlsCryptKeys(KEY, role)
+    if wrap == "tls-crypt-v2" and role is Role.SERVER:
+        return TlsCryptV2Server(SERVER_KEY, TlsCryptKeys(KEY, role))
+    if wrap == "tls-crypt-v2":
+        return TlsCryptV2Keys(KEY, role, SERVER_KEY.wrap(KEY, bytes(9)))
     return TlsAuthKeys(KEY, 0 if role is Role.SERVER else 1, wrap)
 
 
@@ -48,7 +62,7 @@ class Stranger:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind((host, 0))
         self.socket.connect(("127.0.0.1", rig.port))
-        self._number = 0
+        self._number = self.keys.first_packet_id - 1
 
     @property
     def endpoint(self) -> Endpoint:
@@ -60,11 +74,13 @@ class Stranger:
         return self.keys.seal(header, self._number, int(time.time()), serialize_body(body))
 
     def reset(self) -> bytes:
-        return self.packet(Opcode.HARD_RESET_CLIENT_V2, ControlBody(message_id=0))
+        opcode = Opcode.HARD_RESET_CLIENT_V3 if self.keys.wrapped_key else Opcode.HARD_RESET_CLIENT_V2
+        return self.packet(opcode, ControlBody(message_id=0))
 
     def hello(self, cookie: bytes | None) -> bytes:
         return self.packet(
-            Opcode.CONTROL_V1, ControlBody((0,) if cookie else (), cookie, message_id=1, payload=b"\x16hello")
+            Opcode.CONTROL_WKC_V1 if self.keys.wrapped_key else Opcode.CONTROL_V1,
+            ControlBody((0,) if cookie else (), cookie, message_id=1, payload=b"\x16hello"),
         )
 
     def send(self, *datagrams: bytes) -> None:
@@ -167,6 +183,55 @@ def test_a_cookie_that_is_not_ours_brings_nothing_and_one_that_is_holds_for_what
     rig.plane.poll_events(4096)
     stranger.send(stranger.hello(stranger.cookie()), *[stranger.hello(None) for _ in range(20)])
     assert len(handed_up(rig, 21)) == 21
+
+
+def test_a_reset_that_brings_its_key_is_asked_for_it_again(rig: Rig, strangers: list[Stranger]) -> None:
+    answering(rig, "tls-crypt-v2")
+    stranger = Stranger(rig, "tls-crypt-v2")
+    strangers.append(stranger)
+    stranger.send(stranger.reset())
+    answer = stranger.answer()
+    assert answer is not None
+    body = parse_body(Opcode.HARD_RESET_SERVER_V2, stranger.keys.open(answer).body)
+    assert wants_key_again(body.payload)
+    assert waiting(rig) == 0
+
+
+def test_a_key_of_another_server_draws_no_answer(rig: Rig, strangers: list[Stranger]) -> None:
+    answering(rig, "tls-crypt-v2")
+    stranger = Stranger(rig, "tls-crypt-v2")
+    strangers.append(stranger)
+    forged = bytearray(stranger.reset())
+    forged[-40] ^= 1
+    cut_off = stranger.reset()[:-3]
+    stranger.send(bytes(forged), cut_off, forged[:9] + bytes(2), bytes(forged[:9]) + b"\xff\xff")
+    assert len(handed_up(rig, 4)) == 4
+    assert stranger.answer(0.1) is None
+
+
+def test_a_client_that_sends_its_key_only_once_is_the_control_plane_s(
+    rig: Rig, strangers: list[Stranger]
+) -> None:
+    answering(rig, "tls-crypt-v2")
+    stranger = Stranger(rig, "tls-crypt-v2")
+    strangers.append(stranger)
+    stranger._number = 0
+    stranger.send(stranger.reset())
+    assert len(handed_up(rig)) == 1
+    assert stranger.answer(0.1) is None
+    # What follows has a key that nobody here knows any more.
+    own = TlsCryptV2Keys(StaticKey(bytes(256)), Role.CLIENT)
+    header = ControlHeader(Opcode.CONTROL_V1, KeyId(0), stranger.session_id)
+    stranger.send(*[own.seal(header, 2, 1, bytes(9))] * 40)
+    assert len(handed_up(rig, 40)) == 40, "it may go on, as if it had returned its cookie"
+
+
+def test_old_clients_are_answered_beside_tls_crypt_v2(rig: Rig, strangers: list[Stranger]) -> None:
+    answering(rig, "tls-crypt-v2")
+    stranger = Stranger(rig, "tls-crypt")
+    strangers.append(stranger)
+    stranger.send(stranger.reset(), stranger.hello(stranger.cookie()))
+    assert len(handed_up(rig)) == 1
 
 
 def test_what_opens_no_session_gets_no_answer(rig: Rig, strangers: list[Stranger]) -> None:

@@ -28,8 +28,17 @@ from bridged.pki.certificates import (
     key_pem,
 )
 from bridged.protocol.keys.cipher import DEFAULT_CIPHERS
+from bridged.protocol.keys.client_wrap_key import ServerWrapKey
 from bridged.protocol.keys.static_key import StaticKey
-from bridged.protocol.packets.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapChannel, WrapKeys
+from bridged.protocol.packets.wrap import (
+    NoWrap,
+    TlsAuthKeys,
+    TlsCryptKeys,
+    TlsCryptV2Keys,
+    TlsCryptV2Server,
+    WrapChannel,
+    WrapKeys,
+)
 from bridged.protocol.role import Role
 from bridged.protocol.session.events import (
     Authenticated,
@@ -50,12 +59,16 @@ from bridged.protocol.session.settings import SessionSettings
 from bridged.protocol.session.states import SessionState
 from bridged.protocol.session.tls_session import TlsEngineFactory
 from bridged.protocol.strangers.cookie import CookieJar
-from bridged.protocol.strangers.listener import Listener, ResetAnswer
+from bridged.protocol.strangers.key_memory import KeyMemory
+from bridged.protocol.strangers.listener import Listener, NewSession, ResetAnswer
 from bridged.tls.context import TlsSettings, make_engine_factory
 
 CLIENT_ENDPOINT = Endpoint("192.0.2.1", 40000)
 UNIX_START = 1_800_000_000.0
 SECRET = StaticKey(bytes(range(256)))
+SERVER_KEY = ServerWrapKey(bytes(range(128)))
+TWO_FIVE = "tls-crypt-v2 of 2.5"
+"""A client that sends its key only once."""
 
 
 @cache
@@ -94,6 +107,13 @@ def wrap_keys(mode: str, role: Role) -> WrapKeys:
         return TlsAuthKeys(SECRET, 0 if role is Role.SERVER else 1, "SHA256")
     if mode == "tls-crypt":
         return TlsCryptKeys(SECRET, role)
+    if mode.startswith("tls-crypt-v2") and role is Role.SERVER:
+        return TlsCryptV2Server(SERVER_KEY)
+    if mode.startswith("tls-crypt-v2"):
+        keys = TlsCryptV2Keys(SECRET, role, SERVER_KEY.wrap(SECRET, bytes(9)))
+        if mode == TWO_FIVE:
+            keys.first_packet_id = 1
+        return keys
     return NoWrap()
 
 
@@ -213,10 +233,11 @@ class Simulation:
         self._server_settings = server
         self._server_factory = engine_factory("server", "server", tls_max)
         self._server_keys = wrap_keys(server.wrap_name, Role.SERVER)
-        self._listener = Listener(self._server_keys, CookieJar(self.random.randbytes(32)))
+        self._listener = Listener(self._server_keys, CookieJar(self.random.randbytes(32)), memory=KeyMemory())
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
-        channel = WrapChannel(wrap_keys(client.wrap_name, Role.CLIENT), int(UNIX_START))
+        keys = wrap_keys(client.wrap_name, Role.CLIENT)
+        channel = WrapChannel(keys, int(UNIX_START), keys.first_packet_id)
         self.client.session = Session(
             client,
             engine_factory(client_name, "client", tls_max),
@@ -291,11 +312,13 @@ class Simulation:
         if isinstance(made, ResetAnswer):
             self._send("client", made.datagram)
             return
+        assert isinstance(made, NewSession)
+        keys = made.opened.keys or self._server_keys
         self.server.session = Session(
             self._server_settings,
             self._server_factory,
             self.random.randbytes,
-            WrapChannel(self._server_keys, int(UNIX_START + self.now - 1000), next_packet_id=2),
+            WrapChannel(keys, int(UNIX_START + self.now - 1000), next_packet_id=2),
             made.local_session_id,
             self.now,
             remote_session_id=made.remote_session_id,

@@ -7,9 +7,9 @@ import pytest
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.role import Role
 from bridged.protocol.session.states import SessionState
-from tests.sim.noisy_wire import Noise, Simulation, assert_same_keys, renegotiations, settings
+from tests.sim.noisy_wire import TWO_FIVE, Noise, Simulation, assert_same_keys, renegotiations, settings
 
-WRAPS = ("none", "tls-auth", "tls-crypt")
+WRAPS = ("none", "tls-auth", "tls-crypt", "tls-crypt-v2", TWO_FIVE)
 
 
 def simulation(mode: str = "tls-crypt", *, common: dict | None = None, **arguments: object) -> Simulation:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.vectors.vector_files import SCENARIOS, load
 
 from bridged.protocol.keys.cipher import DEFAULT_CIPHERS, Cipher
 from bridged.protocol.keys.key_derivation import derive_by_prf
@@ -33,8 +32,14 @@ from bridged.protocol.packets.negotiation import (
     choose_cipher_for_client,
 )
 from bridged.protocol.packets.options_string import LinkOptions, build_options_string, compare_options
-from bridged.protocol.packets.push import PushedOptions, PushReplyAssembler, parse_pushed_options, serialize_push_reply
+from bridged.protocol.packets.push import (
+    PushedOptions,
+    PushReplyAssembler,
+    parse_pushed_options,
+    serialize_push_reply,
+)
 from bridged.protocol.role import Role
+from tests.vectors.vector_files import SCENARIOS, load
 
 # Nothing goes through TLS with a static key.
 WITHOUT_TLS = {"a07-static-key-aes256cbc"}

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from bridged.protocol.keys.epoch_keys import EpochKey
-from bridged.protocol.packets.epoch_packet import open_epoch, seal_epoch
-from bridged.protocol.packets.static_packet import open_static, seal_static
 from bridged.protocol.keys.cipher import Cipher
+from bridged.protocol.keys.client_wrap_key import ServerWrapKey
+from bridged.protocol.keys.epoch_keys import EpochKey
 from bridged.protocol.keys.key_derivation import derive_by_prf, prf, slice_keys, static_data_key
 from bridged.protocol.keys.key_exchange import (
     ClientKeyMessage,
@@ -22,22 +21,25 @@ from bridged.protocol.keys.key_exchange import (
 from bridged.protocol.keys.static_key import StaticKey
 from bridged.protocol.packets import data_packet, occ
 from bridged.protocol.packets.cbc_packet import CbcHmac, open_cbc, seal_cbc
+from bridged.protocol.packets.epoch_packet import open_epoch, seal_epoch
 from bridged.protocol.packets.fragments import Reassembly, cut
 from bridged.protocol.packets.framing import UNWRAPPERS, WRAPPERS, Framing
 from bridged.protocol.packets.packet import ControlBody, ControlHeader, Opcode, serialize_body
-from bridged.protocol.packets.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapKeys
+from bridged.protocol.packets.static_packet import open_static, seal_static
+from bridged.protocol.packets.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, TlsCryptV2Keys, WrapKeys
 from bridged.protocol.packets.wrap.tls_crypt import dynamic_key
 from bridged.protocol.role import Role
 from bridged.units import KeyId
 from tests.vectors.vector_files import UNIT_NOT_YET, unit_cases
 
-# Group -> cases; those within a group that are not built yet are told by `is_built`.
+# Group -> cases.
 COVERED = {
     "openvpn_prf": 4,
     "key_material_to_direction_keys": 15,
     "dynamic_tls_crypt_key": 13,
     "control_plain": 5,
     "tls_crypt": 37,
+    "tls_crypt_v2_wkc": 1,
     "tls_auth": 18,
     "aead_seal": 52,
     "cbc_hmac_seal": 4,
@@ -48,21 +50,10 @@ COVERED = {
     "compression": 7,
     "fragment": 5,
 }
-PARTLY_NOT_YET = {
-    ("tls_crypt", "a04-tcp-tlscryptv2-aes256gcm"): "WKc behind the packet",
-}
 
 
 def cases(group: str) -> list[Any]:
-    return [pytest.param(case, id=f"{number}") for number, case in enumerate(built_cases(group))]
-
-
-def built_cases(group: str) -> list[dict[str, Any]]:
-    return [case for case in unit_cases()[group] if is_built(group, case)]
-
-
-def is_built(group: str, case: dict[str, Any]) -> bool:
-    return not (group == "tls_crypt" and "wkc" in case)
+    return [pytest.param(case, id=f"{number}") for number, case in enumerate(unit_cases()[group])]
 
 
 def octets(hexadecimal: str) -> bytes:
@@ -73,13 +64,6 @@ def test_every_group_of_the_file_is_accounted_for() -> None:
     assert set(COVERED) | set(UNIT_NOT_YET) | {"constants"} == set(unit_cases())
     assert not set(COVERED) & set(UNIT_NOT_YET)
     assert {group: len(unit_cases()[group]) for group in COVERED} == COVERED
-    left_out = {
-        (group, case["source"]["scenario"])
-        for group in COVERED
-        for case in unit_cases()[group]
-        if not is_built(group, case)
-    }
-    assert left_out == set(PARTLY_NOT_YET)
 
 
 FRAMINGS: dict[str, Framing] = {"comp-lzo-no": "comp-lzo", "stub": "stub", "stub-v2": "stub-v2"}
@@ -164,7 +148,8 @@ def assert_seals(case: dict[str, Any], sending: WrapKeys, receiving: WrapKeys) -
     assert body.hex() == case["clear"]
     ids = case.get("packet_id", 0), case.get("packet_time", 0)
     assert sending.seal(header, *ids, body).hex() == case["packet"]
-    assert len(octets(case["packet"])) == 9 + sending.overhead + len(body)
+    behind = len(octets(case.get("wkc", "")))
+    assert len(octets(case["packet"])) == 9 + sending.overhead + len(body) + behind
     opened = receiving.open(octets(case["packet"]))
     assert (opened.header, opened.packet_id, opened.packet_time, opened.body) == (header, *ids, body)
 
@@ -177,7 +162,21 @@ def test_control_plain(case: dict[str, Any]) -> None:
 @pytest.mark.parametrize("case", cases("tls_crypt"))
 def test_tls_crypt(case: dict[str, Any]) -> None:
     key, role = StaticKey(octets(case["key"])), Role(case["sender"])
+    if "wkc" in case:
+        assert_seals(case, TlsCryptV2Keys(key, role, octets(case["wkc"])), TlsCryptV2Keys(key, role.peer))
+        return
     assert_seals(case, TlsCryptKeys(key, role), TlsCryptKeys(key, role.peer))
+
+
+@pytest.mark.parametrize("case", cases("tls_crypt_v2_wkc"))
+def test_tls_crypt_v2_client_key(case: dict[str, Any]) -> None:
+    server = ServerWrapKey(octets(case["server_key"]))
+    key, wrapped = StaticKey(octets(case["client_key"])), octets(case["wkc"])
+    assert server.wrap(key, octets(case["metadata"])) == wrapped
+    opened = server.unwrap(wrapped)
+    assert opened.key == key
+    assert (opened.metadata_type, opened.metadata.hex()) == (case["metadata_type"], case["metadata_value"])
+    assert opened.made_at == int(case["metadata_value"], 16)
 
 
 @pytest.mark.parametrize("case", cases("tls_auth"))

@@ -145,6 +145,7 @@ class KeySlots:
             room=self._wire.payload_room(settings.tls_mtu),
             trigger=trigger,
             reset=reset,
+            wrapped_key=self._wire.wrapped_key_length if reset is Opcode.HARD_RESET_CLIENT_V3 else 0,
         )
         self._core.timers.stop(SessionTimer.RENEGOTIATION)
         return self.primary

@@ -11,6 +11,7 @@ from typing import Final
 
 from bridged.errors import LocalProtocolError, TlsError
 from bridged.protocol.keys.key_exchange import ClientKeyMessage, ServerKeyMessage
+from bridged.protocol.packets.early_negotiation import wants_key_again
 from bridged.protocol.packets.packet import Opcode
 from bridged.protocol.session.reliable import ReceiveVerdict, ReceiveWindow, SendWindow
 from bridged.protocol.session.tls_session import TlsEngine
@@ -64,7 +65,8 @@ class KeyState:
     """State of one key id; driven by `Session`.
 
     `reset` is the opcode that we open with. None: a stateless answer has already opened, so message ids start
-    at 1. `room`: bytes of TLS that fit in one control packet. `started_at` and `give_up_at` are monotonic
+    at 1. `room`: bytes of TLS that fit in one control packet. `wrapped_key`: bytes of a client's wrapped key,
+    which its next packet carries, too, if the server asks for it. `started_at` and `give_up_at` are monotonic
     seconds. `client_message` and `server_message`: the two key messages, once known. `is_installed`: data
     under this key is accepted. `is_released`: see `release_tls`.
 
@@ -84,6 +86,7 @@ class KeyState:
         room: int,
         trigger: str,
         reset: Opcode | None,
+        wrapped_key: int = 0,
     ) -> None:
         first = 0 if reset is not None else 1
         self.key_id = key_id
@@ -100,6 +103,8 @@ class KeyState:
         self.is_released = False
         self._tls_ends_at: int | None = None
         self._room = room
+        self._wrapped_key = wrapped_key
+        self._repeats_key = False
         self._was_exchanged = False
         self._pending = bytearray()
         self._reset_seen = reset is None
@@ -175,8 +180,12 @@ class KeyState:
         """Cut waiting TLS bytes into control packets while the send window has room."""
         self._collect()
         while self._pending and self.send.has_room:
-            self.send.push(Opcode.CONTROL_V1, bytes(self._pending[: self._room]), now)
-            del self._pending[: self._room]
+            opcode, room = Opcode.CONTROL_V1, self._room
+            if self._repeats_key:
+                self._repeats_key = False
+                opcode, room = Opcode.CONTROL_WKC_V1, max(1, room - self._wrapped_key)
+            self.send.push(opcode, bytes(self._pending[:room]), now)
+            del self._pending[:room]
 
     def forget_secrets(self) -> None:
         """Drop both key messages: their random values are not needed any more."""
@@ -209,6 +218,8 @@ class KeyState:
                 return
             if not self._reset_seen:
                 self._reset_seen = True
+                if self._wrapped_key:
+                    self._repeats_key = wants_key_again(packet.payload)
                 continue
             if packet.payload:
                 try:

@@ -95,7 +95,8 @@ class Session:
         self._farewell = Farewell(core, self.keys, self.conversation)
         self._has_heard_peer = remote_session_id is not None
         self._hastened_at = -settings.tls_timeout
-        self.keys.open(KeyId(0), "initial", Opcode.HARD_RESET_CLIENT_V2 if is_client else None, now)
+        reset = Opcode.HARD_RESET_CLIENT_V3 if wrap.keys.wrapped_key else Opcode.HARD_RESET_CLIENT_V2
+        self.keys.open(KeyId(0), "initial", reset if is_client else None, now)
         self.keys.transmit(now)
 
     # --- inputs -----------------------------------------------------------------------------------

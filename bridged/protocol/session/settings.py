@@ -35,9 +35,9 @@ class SessionSettings:
     digest: str = "SHA1"
     """OpenVPN's `auth`: of the options string, and of the HMAC with CBC ciphers."""
     wrap_name: str = "none"
-    """`none`, `tls-auth` or `tls-crypt`."""
+    """`none`, `tls-auth`, `tls-crypt` or `tls-crypt-v2`."""
     wrap_key: StaticKey | None = None
-    """The key of the wrap; a dynamic tls-crypt wrap is made from it, too."""
+    """The key of the wrap, of this session where clients have their own; a dynamic wrap is made from it, too."""
     wrap_direction: int | None = None
     """The `key-direction` of tls-auth; it shows in the options string."""
     use_exporter: bool = True

@@ -64,6 +64,11 @@ class SessionWire:
         """Unix time in our wrapped packets."""
         return self._wrap.packet_time
 
+    @property
+    def wrapped_key_length(self) -> int:
+        """Bytes of the key that a client's reset carries (tls-crypt-v2); 0: none."""
+        return len(self._wrap.keys.wrapped_key)
+
     def payload_room(self, tls_mtu: int) -> Octets:
         """Bytes of TLS in one packet. OpenVPN counts the original wrap under the dynamic one, too."""
         return payload_room(self._wrap.keys.overhead, MAX_PIGGYBACKED_ACKS, tls_mtu=tls_mtu, ip_udp_header=48)

@@ -38,6 +38,10 @@ class Stranger:
 def recognise(datagram: bytes, ours: WrapKeys) -> Stranger | None:
     """What is known of the sender of a packet that `ours` could not open; None if nothing."""
     kind = _wrap_of(datagram)
+    if kind == TLS_CRYPT_V2 and ours.name == "tls-crypt-v2":
+        return Stranger(
+            WRAP_MISMATCH, "its tls-crypt-v2 key was made with another server key: invite it again"
+        )
     if kind == TLS_CRYPT_V2:
         what = "it wraps with tls-crypt-v2, which is not offered here"
         return Stranger(TLS_CRYPT_V2, f"{what}: {_cure('tls-crypt-v2', ours)}")

@@ -13,11 +13,14 @@ from bridged.addresses import Endpoint
 from bridged.dataplane.contract import ResetAnswers
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.packets.packet import HEADER_LENGTH
+from bridged.protocol.packets.wrap import TlsCryptV2Keys
 from bridged.protocol.strangers.cookie import COOKIE_SECRET_LENGTH, CookieJar
+from bridged.protocol.strangers.key_memory import KeyMemory
 from bridged.protocol.strangers.listener import Listener, NewSession, ResetAnswer
 from bridged.protocol.strangers.reset_limit import ResetLimit
 from bridged.protocol.strangers.used_cookies import UsedCookies
 from bridged.runtime.server.admission import Newcomer, Places, WaitingRoom
+from bridged.runtime.server.refused_keys import RefusedKeys
 from bridged.runtime.tunnels.link import PeerLink
 from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
 from bridged.supervision import SUPERVISOR, Timer
@@ -42,7 +45,8 @@ class HandshakeOwner(Protocol):
 class Reception:
     """The strangers of one listening socket. Runs in the event loop.
 
-    `monotonic`, `unix_now`: the clocks. Bounded by `Places`, `WaitingRoom`, `UsedCookies` and `ResetLimit`.
+    `monotonic`, `unix_now`: the clocks. Bounded by `Places`, `WaitingRoom`, `UsedCookies`, `KeyMemory`
+    and `ResetLimit`.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Reception:
         self._unix_now = unix_now
         self._secret = secrets.token_bytes(COOKIE_SECRET_LENGTH)
         self._limit = ResetLimit()
+        self._memory = KeyMemory()
         self.places = Places()
         self.waiting = WaitingRoom(secrets.randbelow)
         self._cookies = UsedCookies(0.0)
@@ -71,7 +76,8 @@ class Reception:
         """Use wrap and times of another plan. Cookies that were sent stay valid."""
         jar = CookieJar(self._secret, int(plan.session.hand_window))
         self._cookies.lifetime = jar.lifetime
-        self._listener = Listener(plan.wrap, jar, self._limit)
+        self._refused = RefusedKeys(plan.admission.refused_keys, plan.admission.key_seconds)
+        self._listener = Listener(plan.wrap, jar, self._limit, self._memory)
         self.answers = ResetAnswers(plan.wrap, self._secret, int(plan.session.hand_window))
 
     def close(self) -> None:
@@ -96,7 +102,7 @@ class Reception:
         made = self._listener.receive(datagram, source, now, self._unix_now(), proven)
         if isinstance(made, ResetAnswer):
             self._owner.send_stranger(made.datagram, source)
-        else:
+        elif isinstance(made, NewSession):
             self._take_in(made, source, now)
 
     def note_progress(self, link: PeerLink) -> None:
@@ -121,6 +127,9 @@ class Reception:
             for packet in self._cookies.last_packets(made.local_session_id, now):
                 self._owner.send_stranger(packet, source)
             raise RemoteProtocolError("cookie_mismatch", "the session of this cookie is over")
+        keys = made.opened.keys
+        if isinstance(keys, TlsCryptV2Keys) and keys.client_key is not None:
+            self._refused.check(keys.client_key, self._unix_now())
         self.waiting.take_in(made, source, now)
         self._admit()
 

@@ -182,6 +182,7 @@ class ServerRole:
             local_session_id=newcomer.cookie,
             remote_session_id=newcomer.remote_session_id,
             next_packet_id=ANSWER_PACKET_ID + 1,
+            keys=newcomer.first.keys,
         )
         self._by_session.setdefault(newcomer.remote_session_id, []).append(link)
         for opened in newcomer.opened():

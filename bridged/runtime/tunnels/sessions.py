@@ -17,7 +17,7 @@ import structlog
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import DataPlane
 from bridged.errors import BridgedError
-from bridged.protocol.packets.wrap import WrapChannel
+from bridged.protocol.packets.wrap import TlsCryptV2Keys, WrapChannel, WrapKeys
 from bridged.protocol.session.session import Session
 from bridged.protocol.session.static_session import StaticSession
 from bridged.protocol.session.tls_session import TlsEngine
@@ -61,11 +61,18 @@ class Sessions:
         *,
         local_session_id: bytes,
         remote_session_id: bytes | None = None,
-        next_packet_id: int = 1,
+        next_packet_id: int | None = None,
+        keys: WrapKeys | None = None,
         path: ControlPath | None = None,
     ) -> PeerLink:
-        """Begin a session with the peer at `endpoint`. `path` None: the data plane carries it."""
+        """Begin a session with the peer at `endpoint`. `path` None: the data plane carries it.
+
+        `keys`: its wrap, where clients have their own; None: the plan's.
+        """
         settings = self.plan.session
+        wrap = keys or self.plan.wrap
+        if isinstance(wrap, TlsCryptV2Keys):
+            settings = replace(settings, wrap_name=wrap.name, wrap_key=wrap.key)
         if endpoint.transport == "tcp":
             # OpenVPN has no `fragment` there: a stream has no largest packet.
             settings = replace(settings, is_stream=True, fragment=0)
@@ -76,7 +83,7 @@ class Sessions:
                 settings,
                 self._make_engine,
                 secrets.token_bytes,
-                WrapChannel(self.plan.wrap, int(time.time()), next_packet_id),
+                WrapChannel(wrap, int(time.time()), next_packet_id or wrap.first_packet_id),
                 local_session_id,
                 self.now(),
                 remote_session_id=remote_session_id,

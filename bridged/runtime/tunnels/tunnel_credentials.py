@@ -20,16 +20,16 @@ from bridged.configuration.schema import DEFAULT_PORT, Configuration, Tls, Tunne
 from bridged.configuration.secrets import find_exposed_in_tunnel
 from bridged.errors import ConfigurationError
 from bridged.files import is_readable, mark_at, open_to_read
-from bridged.pki import embedded_tls_material, tls_crypt_key_path
+from bridged.pki import embedded_tls_material, refused_keys_path
 from bridged.protocol.keys.cipher import Cipher
-from bridged.protocol.keys.static_key import StaticKey, parse_static_key
-from bridged.protocol.packets.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, WrapKeys
+from bridged.protocol.keys.static_key import StaticKey
 from bridged.protocol.role import Role
 from bridged.protocol.session.settings import SessionSettings
 from bridged.protocol.session.static_session import STATIC_KEY, no_engine
 from bridged.runtime.tunnels.login import PasswordLogin
 from bridged.runtime.tunnels.proxy import CREDENTIALS_OCTETS_MAX, ProxySettings
 from bridged.runtime.tunnels.tunnel_plan import AdmissionPlan, TunnelPlan
+from bridged.runtime.tunnels.wrap_keys import load_wrap
 from bridged.tls import TlsSettings, make_engine_factory, peer_usage
 from bridged.tls.identity import (
     certificate_not_after,
@@ -72,14 +72,14 @@ def plan_tunnel(
     tunnel = configuration.tunnels[name]
     role = Role.SERVER if tunnel.role == "server" else Role.CLIENT
     prefix = f"tunnels.{name}"
-    key = _load_static_key(configuration, tunnel, prefix, base)
+    wrap, key = load_wrap(configuration, tunnel, prefix, base)
     login = PasswordLogin(tunnel.login, prefix, base) if tunnel.login is not None else None
     plain = TunnelPlan(
         name=name,
         bridge=tunnel.bridge,
         session=_session_settings(tunnel, role, key, login),
         make_engine=no_engine,
-        wrap=_wrap(tunnel, role, key),
+        wrap=wrap,
         peers_limit=tunnel.peers_max if role is Role.SERVER and not tunnel.point_to_point else 1,
         peer_names=tunnel.peers,
         peer_retention=configuration.metrics.peer_retention_seconds,
@@ -142,7 +142,7 @@ def find_unusable(configuration: Configuration) -> list[ConfigurationError]:
             if not needs_ca:
                 plan_tunnel(configuration, name, Path("/"))
             elif tunnel.wrap.key is not None:
-                _load_static_key(configuration, tunnel, f"tunnels.{name}", Path("/"))
+                load_wrap(configuration, tunnel, f"tunnels.{name}", Path("/"))
         except ConfigurationError as error:
             found.append(error)
     return found
@@ -180,7 +180,7 @@ def _outside_validity(certificate: Certificate, now: UnixSeconds) -> str | None:
 
 def _files(tunnel: Tunnel) -> list[str]:
     tls, login = tunnel.tls, tunnel.login
-    values = [tls.ca, tls.certificate, tls.key, tls.crl, tunnel.wrap.key]
+    values = [tls.ca, tls.certificate, tls.key, tls.crl, tunnel.wrap.key, tunnel.wrap.old_clients_key]
     values += [login.password, login.totp_secret] if login is not None else []
     return [value for value in values if value and not is_inline(value)]
 
@@ -282,6 +282,8 @@ def _admission(state: Path, name: str, tunnel: Tunnel) -> AdmissionPlan:
         address_pool=tunnel.address_pool,
         addresses=state / f"addresses/{name}",
         bans=state / "bans",
+        refused_keys=refused_keys_path(state),
+        key_seconds=tunnel.wrap.max_age_days * 86_400 if tunnel.wrap.max_age_days else None,
     )
 
 
@@ -308,39 +310,6 @@ def _tls_settings(tunnel: Tunnel, identity: _Identity) -> TlsSettings:
         version_min=tunnel.tls.version_min,
         version_max=tunnel.tls.version_max,
     )
-
-
-def _load_static_key(
-    configuration: Configuration, tunnel: Tunnel, prefix: str, base: Path
-) -> StaticKey | None:
-    if tunnel.wrap.mode == "none":
-        return None
-    value = tunnel.wrap.key
-    if value is not None and is_inline(value):
-        return parse_static_key(value, f"{prefix}.wrap.key")
-    if value is None:
-        embedded_tls_material(configuration.state_directory)
-        path = tls_crypt_key_path(configuration.state_directory)
-    else:
-        path = base / value
-    try:
-        with open_to_read(path) as stream:
-            text = stream.read().decode("ascii", "replace")
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot read the static key: {error.strerror}", file=path, key=f"{prefix}.wrap.key"
-        ) from error
-    return parse_static_key(text, str(path))
-
-
-def _wrap(tunnel: Tunnel, role: Role, key: StaticKey | None) -> WrapKeys:
-    if key is None:
-        return NoWrap()
-    if tunnel.wrap.mode == STATIC_KEY:
-        return NoWrap()
-    if tunnel.wrap.mode == "tls-auth":
-        return TlsAuthKeys(key, tunnel.wrap.direction, tunnel.wrap.digest)
-    return TlsCryptKeys(key, role)
 
 
 def _session_settings(

@@ -24,7 +24,8 @@ class AdmissionPlan:
 
     `authentication`: how passwords are checked (None: it asks for none). `verify_command`: asked about
     certificates. Files: `token_key` has the key of tokens, `addresses` which client has which address of the
-    pool, `bans` the banned names.
+    pool, `bans` the banned names, `refused_keys` the tls-crypt-v2 keys that are refused. `key_seconds`: how
+    old these keys may be.
     """
 
     authentication: Authentication | None = None
@@ -35,6 +36,8 @@ class AdmissionPlan:
     address_pool: AddressPool | None = None
     addresses: Path | None = None
     bans: Path | None = None
+    refused_keys: Path | None = None
+    key_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

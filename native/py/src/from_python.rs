@@ -106,28 +106,34 @@ impl PeerSettings {
 /// How to answer hard resets: a wrap's secrets and those of cookies.
 #[derive(FromPyObject)]
 pub struct ResetAnswers {
-    name: String,
-    digest: String,
     slot_seconds: u64,
 }
 
 impl ResetAnswers {
     /// Keys made of this and of the secrets of `object`, which is the same Python object.
     pub fn parse(self, object: &Bound<'_, PyAny>) -> PyResult<worker::Answers> {
-        let octets = |name: &str| -> PyResult<Zeroizing<Vec<u8>>> {
-            Ok(Zeroizing::new(object.getattr(name)?.extract::<Vec<u8>>()?))
-        };
-        let wrap = worker::WrapSecrets {
-            name: self.name,
-            digest: self.digest,
-            send: octets("send")?,
-            receive: octets("receive")?,
-            send_cipher: octets("send_cipher")?,
-            receive_cipher: octets("receive_cipher")?,
-        };
-        let cookie = worker::CookieSettings { secret: octets("secret")?, slot_seconds: self.slot_seconds };
+        let wrap = wrap_secrets(&object.getattr("wrap")?)?;
+        let cookie = worker::CookieSettings { secret: octets(object, "secret")?, slot_seconds: self.slot_seconds };
         worker::Answers::new(&wrap, &cookie).map_err(|error| refused(object.py(), &error))
     }
+}
+
+fn octets(object: &Bound<'_, PyAny>, name: &str) -> PyResult<Zeroizing<Vec<u8>>> {
+    Ok(Zeroizing::new(object.getattr(name)?.extract::<Vec<u8>>()?))
+}
+
+/// `bridged.dataplane.native._PlainWrap`; one for old clients may be inside.
+fn wrap_secrets(object: &Bound<'_, PyAny>) -> PyResult<worker::WrapSecrets> {
+    let old = object.getattr("old")?;
+    Ok(worker::WrapSecrets {
+        name: object.getattr("name")?.extract()?,
+        digest: object.getattr("digest")?.extract()?,
+        send: octets(object, "send")?,
+        receive: octets(object, "receive")?,
+        send_cipher: octets(object, "send_cipher")?,
+        receive_cipher: octets(object, "receive_cipher")?,
+        old: if old.is_none() { None } else { Some(Box::new(wrap_secrets(&old)?)) },
+    })
 }
 
 /// `bridged.protocol.keys.cipher.Cipher`.

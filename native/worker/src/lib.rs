@@ -60,8 +60,9 @@ mod transport;
 mod wan_to_lan;
 
 pub use contract::*;
-pub use control::answers::{Answers, CookieSettings, WrapSecrets};
+pub use control::answers::{Answers, CookieSettings};
 pub use control::counters::Reason;
+pub use control::wraps::WrapSecrets;
 pub use error::Error;
 pub use plane::DataPlane;
 pub use settings::Settings;

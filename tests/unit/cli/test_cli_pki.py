@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bridged.configuration import load
-from bridged.pki import EmbeddedCa, tls_crypt_key_path
+from bridged.pki import EmbeddedCa, tls_crypt_v2_key_path
 from bridged.profiles import parse_profile
 
 
@@ -22,7 +22,7 @@ def test_init_writes_a_configuration_that_the_daemon_takes(bridged, server):
     tunnel = configuration.tunnels["server"]
     assert configuration.state_directory == server.absolute()
     assert configuration.bridges["br0"].ports == ("eth1",)
-    assert tunnel.role == "server" and tunnel.tls.embedded and tunnel.wrap.mode == "tls-crypt"
+    assert tunnel.role == "server" and tunnel.tls.embedded and tunnel.wrap.mode == "tls-crypt-v2"
     assert Path(tunnel.wrap.key).is_file() and mode(tunnel.wrap.key) == 0o600
     assert EmbeddedCa.open(server).remote == "hub.example.net:1194"
 
@@ -53,7 +53,7 @@ def test_init_for_another_remote_is_refused_and_changes_nothing(bridged, server)
 
 
 def test_init_for_another_remote_completes_nothing_first(bridged, server):
-    key = tls_crypt_key_path(server)
+    key = tls_crypt_v2_key_path(server)
     key.unlink()
     assert bridged("init", "--state", "state", "--remote", "other.example.net")[0] == 2
     assert not key.exists()
@@ -204,7 +204,7 @@ def test_join_reads_the_files_that_a_profile_names(bridged, server):
     Path("keys").mkdir()
     for name in ("ca", "certificate", "key", "wrap_key"):
         Path("keys", name).write_text(getattr(profile, name).text)
-    lines = out[: out.index("<ca>")] + "cd keys\nca ca\ncert certificate\nkey key\ntls-crypt wrap_key\n"
+    lines = out[: out.index("<ca>")] + "cd keys\nca ca\ncert certificate\nkey key\ntls-crypt-v2 wrap_key\n"
     Path("files.ovpn").write_text(lines)
     status, out, errors = bridged("join", "files.ovpn", "--bridge", "br0", "--state", "far")
     assert status == 0, errors
@@ -232,7 +232,7 @@ def test_the_name_of_a_profile_cannot_bring_keys_into_the_configuration(bridged,
     assert "evil" not in str(load(Path("client.yaml")).state_directory)
 
 
-@pytest.mark.parametrize("tag", ["ca", "cert", "key", "tls-crypt"])
+@pytest.mark.parametrize("tag", ["ca", "cert", "key", "tls-crypt-v2"])
 def test_join_refuses_material_that_the_daemon_could_not_use(bridged, server, tag):
     _, out, _ = bridged("invite", "site-b", "--state", "state")
     start, end = out.index(f"<{tag}>") + len(tag) + 3, out.index(f"</{tag}>")

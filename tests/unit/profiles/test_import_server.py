@@ -134,7 +134,6 @@ def test_the_protocol_says_where_to_listen(lines, transport, listen):
     [
         ("port-share 127.0.0.1", "host and the port"),
         ("plugin other.so", "plug-ins are not loaded"),
-        ("tls-crypt-v2 server.key", "tls-crypt-v2"),
         ("vlan-tagging", "VLAN"),
         ("remote vpn.example.net", "client's profile"),
         ("client", "client's profile"),

@@ -54,4 +54,5 @@ class Answers:
         if isinstance(made, ResetAnswer):
             self._send(made.datagram, source)
             return None
+        # A client that sends its wrapped key only once may go on, as if it had returned its cookie.
         return self._queue.put(datagram, source, now, Sender.PROVEN)

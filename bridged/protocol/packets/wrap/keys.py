@@ -1,12 +1,12 @@
 """What every control-channel wrap offers.
 
-Source: docs/protocol/control.md#2-2 to #2-4.
+Source: docs/protocol/control.md#2-2 to #2-5.
 Pure: an interface and a value.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from bridged.protocol.packets.packet import ControlHeader
@@ -20,13 +20,19 @@ MAX_PACKET_ID: Final = 0xFFFFFFFF
 class OpenedControl:
     """A control packet whose wrap is valid. The body is not parsed yet.
 
-    `packet_id` and `packet_time` (Unix seconds) are 0 if the wrap has none.
+    `packet_id` and `packet_time` (Unix seconds) are 0 if the wrap has none. `keys`: those of its session,
+    where a server has others for each client; else None.
     """
 
     header: ControlHeader
     packet_id: int
     packet_time: int
     body: bytes
+    keys: WrapKeys | None = None
+
+    def under(self, keys: WrapKeys) -> OpenedControl:
+        """The same packet, of a session with these keys."""
+        return replace(self, keys=keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,7 @@ class WrapKeys(Protocol):
 
     @property
     def name(self) -> str:
-        """`none`, `tls-auth` or `tls-crypt`."""
+        """`none`, `tls-auth`, `tls-crypt` or `tls-crypt-v2`."""
 
     @property
     def overhead(self) -> int:
@@ -54,6 +60,14 @@ class WrapKeys(Protocol):
     @property
     def has_packet_ids(self) -> bool:
         """Packets have an id and a time, by which replays are found."""
+
+    @property
+    def wrapped_key(self) -> bytes:
+        """A client's key, sealed for its server (tls-crypt-v2); else empty."""
+
+    @property
+    def first_packet_id(self) -> int:
+        """Where the packet ids of a session begin."""
 
     @property
     def secrets(self) -> WrapSecrets: ...

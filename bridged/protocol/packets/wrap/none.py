@@ -16,6 +16,8 @@ class NoWrap:
     name = "none"
     overhead = 0
     has_packet_ids = False
+    wrapped_key = b""
+    first_packet_id = 1
     secrets = WrapSecrets()
 
     def seal(self, header: ControlHeader, packet_id: int, packet_time: int, body: bytes) -> bytes:

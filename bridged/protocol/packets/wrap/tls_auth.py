@@ -31,6 +31,8 @@ class TlsAuthKeys:
 
     name = "tls-auth"
     has_packet_ids = True
+    wrapped_key = b""
+    first_packet_id = 1
 
     def __init__(self, key: StaticKey, direction: int | None, digest: str = "SHA1") -> None:
         if direction not in (None, 0, 1):

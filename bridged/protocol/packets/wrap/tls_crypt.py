@@ -30,6 +30,8 @@ class TlsCryptKeys:
 
     name = "tls-crypt"
     has_packet_ids = True
+    wrapped_key = b""
+    first_packet_id = 1
     overhead = PACKET_ID_LENGTH + _TAG
 
     def __init__(self, key: StaticKey, role: Role) -> None:

@@ -9,3 +9,4 @@ pub mod names;
 pub mod schedule;
 pub mod snapshots;
 pub mod timers;
+pub mod wraps;

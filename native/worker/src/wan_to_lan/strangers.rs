@@ -1,6 +1,6 @@
 //! What belongs to no peer, or is no data: control packets go up, hard resets and lost clients are answered here.
 //!
-//! Source: docs/protocol/control.md#2-2 to #2-4, #4-2.
+//! Source: docs/protocol/control.md#2-2 to #2-5, #4-2.
 
 use bridged_core::packet::{unknown_session_notice, NOTICE_OCTETS};
 use bridged_sys::thread::unix_seconds;
@@ -39,15 +39,23 @@ pub fn read_control<T: Transport>(scene: &WanScene<'_, T>, receiver: &mut T::Rec
         let packet = &receiver.octets()[batch.start..][span];
         let sender = match answers.map(|answers| (answers, answers.judge(packet, source, scene.now))) {
             None => peer.map_or(Sender::Stranger, Sender::Peer),
-            Some((answers, Ok(Stranger::Reset(session)))) => {
-                if shared.events.may_answer(source, &session, scene.now) {
+            Some((answers, Ok(Stranger::Reset(reset)))) => {
+                if shared.events.may_answer(source, &reset.session, scene.now) {
                     let mut answer = [0; ANSWER_OCTETS];
                     let unix = unix_seconds() as u32;
-                    let length = answers.answer(&session, source, scene.now, unix, &mut answer);
+                    let length = answers.answer(&reset, source, scene.now, unix, &mut answer);
                     receiver.reply(&answer[..length], &batch.origin, &shared.transport);
                 } else {
                     shared.counters.count_drops(Receive, Reason::HandshakeRate, 1, None);
                 }
+                continue;
+            }
+            // It may go on without its key, as if it had returned its cookie.
+            Some((_, Ok(Stranger::KeyOnlyOnce(session)))) if shared.events.may_answer(source, &session, scene.now) => {
+                Sender::Proven
+            }
+            Some((_, Ok(Stranger::KeyOnlyOnce(_)))) => {
+                shared.counters.count_drops(Receive, Reason::HandshakeRate, 1, None);
                 continue;
             }
             Some((_, Ok(Stranger::Proven))) => Sender::Proven,
