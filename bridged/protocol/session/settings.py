@@ -37,7 +37,7 @@ class SessionSettings:
     wrap_name: str = "none"
     """`none`, `tls-auth`, `tls-crypt` or `tls-crypt-v2`."""
     wrap_key: StaticKey | None = None
-    """The key of the wrap, of this session where clients have their own; a dynamic wrap is made from it, too."""
+    """The key of the wrap, or of this session if clients have their own; a dynamic wrap is made from it."""
     wrap_direction: int | None = None
     """The `key-direction` of tls-auth; it shows in the options string."""
     use_exporter: bool = True
