@@ -56,16 +56,19 @@ def init(
 ) -> None:
     """Make a CA, a server certificate, the wrap's keys and the server's configuration file."""
     from bridged.configuration.load import parse
-    from bridged.pki import EmbeddedCa, pki_directory
+    from bridged.pki import EmbeddedCa, pki_directory, tls_crypt_v2_key_path
 
     endpoint = _endpoint(remote)
     state = state.absolute()
-    text = _server_yaml(state, bridge, port or [], endpoint.port, old_clients)
+    is_new = not pki_directory(state).exists()
+    # A CA of an earlier version keeps the wrap that its invitations have.
+    has_own_keys = is_new or tls_crypt_v2_key_path(state).exists()
+    wrap = _wrap_yaml(state, old_clients) if has_own_keys else _old_wrap_yaml(state)
+    text = _server_yaml(state, bridge, port or [], endpoint.port, wrap)
     # Refuse a bad bridge or port name before a CA is written.
     parse(text, output or Path("server.yaml"))
     if output is not None and not holds(output, text):
         refuse_existing(output)
-    is_new = not pki_directory(state).exists()
     with ca_failures():
         if is_new:
             authority = EmbeddedCa.create(state)
@@ -73,7 +76,8 @@ def init(
             # Before it is completed: a refusal leaves everything as it was.
             _refuse_other_remote(EmbeddedCa.open(state), endpoint)
             authority = EmbeddedCa.ensure(state)
-        authority.make_wrap_keys()
+        if is_new:
+            authority.make_wrap_keys()
         authority.set_remote(str(endpoint))
     write(output, text, private=False)
     made = "made" if is_new else "kept"
@@ -168,13 +172,10 @@ def _refuse_other_remote(authority: EmbeddedCa, endpoint: Endpoint) -> None:
         )
 
 
-def _server_yaml(state: Path, bridge: str, ports: Sequence[str], port: int, old_clients: bool) -> str:
-    from bridged.pki import tls_crypt_key_path, tls_crypt_v2_key_path
-
+def _server_yaml(state: Path, bridge: str, ports: Sequence[str], port: int, wrap: str) -> str:
     quoted_ports = ", ".join(json.dumps(name) for name in ports)
     listen = "" if port == DEFAULT_PORT else f'    listen: "[::]:{port}"\n'
     no_listen = '    # listen: "[::]:1194"       # UDP address and port\n' if not listen else ""
-    old = "" if old_clients else "# "
     return f"""\
 # A server, made by `bridged init`. Check it with `bridged check FILE`, start it with
 # `bridged run --config FILE`, invite a site with
@@ -194,6 +195,19 @@ tunnels:
 {listen}{no_listen}    tls:
       # The CA under the state folder, made by `bridged init`.
       embedded: true
+{wrap}    # forward_between_peers: true  # sites reach each other
+    # keepalive: {{ping_seconds: 10, restart_seconds: 60}}
+
+# metrics:
+#   listen: 127.0.0.1:9743         # Prometheus metrics; null turns them off
+"""
+
+
+def _wrap_yaml(state: Path, old_clients: bool) -> str:
+    from bridged.pki import tls_crypt_key_path, tls_crypt_v2_key_path
+
+    old = "" if old_clients else "# "
+    return f"""\
     wrap:
       # Each invitation contains a key of its own, made with this one. Peers without such a key get no answer,
       # nor do those whose key is refused: `bridged revoke NAME`.
@@ -201,11 +215,17 @@ tunnels:
       key: {json.dumps(str(tls_crypt_v2_key_path(state)))}
       # For clients of OpenVPN 2.4, which share a key: `bridged invite NAME --old-client`.
       {old}old_clients_key: {json.dumps(str(tls_crypt_key_path(state)))}
-    # forward_between_peers: true  # sites reach each other
-    # keepalive: {{ping_seconds: 10, restart_seconds: 60}}
+"""
 
-# metrics:
-#   listen: 127.0.0.1:9743         # Prometheus metrics; null turns them off
+
+def _old_wrap_yaml(state: Path) -> str:
+    from bridged.pki import tls_crypt_key_path
+
+    return f"""\
+    wrap:
+      # Peers without this key get no answer. Invitations contain it.
+      mode: tls-crypt
+      key: {json.dumps(str(tls_crypt_key_path(state)))}
 """
 
 

@@ -1,7 +1,7 @@
 //! Hard resets, answered where they arrive: a forged one costs a check of its wrap and, at most, one small
 //! packet.
 //!
-//! Source: `bridged/protocol/strangers/listener.py`, `cookie.py` docs/protocol/control.md#2-5 and
+//! Source: `bridged/protocol/strangers/listener.py`, `cookie.py`; docs/protocol/control.md#2-5 and
 //! #4-2. No state is kept for a source: the client has to bring back the cookie in the answer.
 
 use std::net::{IpAddr, SocketAddr};
