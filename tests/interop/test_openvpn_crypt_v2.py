@@ -56,7 +56,7 @@ def test_frames_cross_through_renegotiations(
 
 
 def test_our_client_brings_its_key_again_to_a_server_that_insists(sites: TwoSites) -> None:
-    keys, (begin, text, end) = ends_of("client")
+    keys, (_, text, _) = ends_of("client")
     path = sites.a.namespace.directory / "v2.key"
     path.write_text(text)
     lines = (f"tls-crypt-v2 {path} force-cookie",)
