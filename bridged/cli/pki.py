@@ -22,7 +22,8 @@ from bridged.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from bridged.addresses import Endpoint
-    from bridged.pki import EmbeddedCa
+    from bridged.pki import EmbeddedCa, IssuedIdentity
+    from bridged.profiles import ClientProfile
 
 DEFAULT_PORT: Final = 1194
 
@@ -124,8 +125,8 @@ def invite(
 ) -> None:
     """Write an .ovpn file for a new site, for `bridged join` and for OpenVPN 2.5 to 2.7."""
     from bridged.pki import EmbeddedCa, check_name
-    from bridged.pki.authority import CLIENT_DAYS, SERVER_NAME
-    from bridged.profiles import ClientProfile, serialize_profile
+    from bridged.pki.authority import CLIENT_DAYS
+    from bridged.profiles import serialize_profile
 
     with ca_failures():
         check_name(name)
@@ -138,17 +139,7 @@ def invite(
         daemon = find_daemon(config, state) if former else None
         identity = authority.issue(name, "client", days=days or CLIENT_DAYS, replace=replace)
         try:
-            profile = ClientProfile(
-                name=name,
-                remote=endpoint,
-                server_name=SERVER_NAME,
-                ca_pem=authority.certificate_pem.decode(),
-                certificate_pem=identity.certificate_pem.decode(),
-                key_pem=identity.key_pem.decode(),
-                tls_crypt_key="" if identity.wrap_key and not old_client else authority.tls_crypt_key,
-                tls_crypt_v2_key="" if old_client else identity.wrap_key,
-                asks_password=password,
-            )
+            profile = _invitation(authority, identity, endpoint, shares_key=old_client, password=password)
             write(output, serialize_profile(profile), private=True)
         except BaseException:
             # The only copy of the key is lost: free the name, or return it to the former certificate.
@@ -160,6 +151,27 @@ def invite(
     if daemon is not None:
         # Not to standard output, which may be the profile.
         end_certificates(name, daemon, identity.serial, say)
+
+
+def _invitation(
+    authority: EmbeddedCa, identity: IssuedIdentity, endpoint: Endpoint, *, shares_key: bool, password: bool
+) -> ClientProfile:
+    """`shares_key`: it has the wrap key of all old clients, not one of its own."""
+    from bridged.pki.authority import SERVER_NAME
+    from bridged.profiles import ClientProfile
+
+    own = "" if shares_key else identity.wrap_key
+    return ClientProfile(
+        name=identity.name,
+        remote=endpoint,
+        server_name=SERVER_NAME,
+        ca_pem=authority.certificate_pem.decode(),
+        certificate_pem=identity.certificate_pem.decode(),
+        key_pem=identity.key_pem.decode(),
+        tls_crypt_key="" if own else authority.tls_crypt_key,
+        tls_crypt_v2_key=own,
+        asks_password=password,
+    )
 
 
 def _refuse_other_remote(authority: EmbeddedCa, endpoint: Endpoint) -> None:
