@@ -11,7 +11,7 @@ use bridged_core::{Nanos, SECOND};
 use zeroize::Zeroizing;
 
 use crate::control::counters::Reason;
-use crate::control::wraps::{equal, Wrap, WrapSecrets};
+use crate::control::wraps::{equal, Wrap, WrapSecrets, ANSWER_OCTETS, HEADER, STRANGER_OCTETS};
 use crate::error::Error;
 
 const HARD_RESET_CLIENT: u8 = 7;
@@ -21,7 +21,6 @@ const CONTROL_WITH_KEY: u8 = 11;
 const CONTROL: u8 = 4;
 const ACK: u8 = 5;
 
-pub const HEADER: usize = 9;
 const PACKET_ID_AT: usize = HEADER;
 /// First byte of a packet id whose sender can repeat its wrapped key.
 const EARLY: u8 = 0x0f;
@@ -34,10 +33,6 @@ const COOKIE: usize = 8;
 /// As `_SLOTS_ACCEPTED` in cookie.py.
 const SLOTS_ACCEPTED: i64 = 3;
 const PURPOSE: &[u8] = b"session id";
-/// Bytes of the largest control packet of a stranger; as `MAX_CONTROL_DATAGRAM`.
-pub const STRANGER_OCTETS: usize = 2560;
-/// Bytes of an answer with the longest digest.
-pub const ANSWER_OCTETS: usize = 128;
 
 /// What cookies are made with.
 pub struct CookieSettings {

@@ -10,9 +10,14 @@ use aws_lc_rs::cipher::{
 use aws_lc_rs::hmac;
 use zeroize::Zeroizing;
 
-use crate::control::answers::{ANSWER_OCTETS, HEADER, STRANGER_OCTETS};
 use crate::control::counters::Reason;
 
+/// Bytes of opcode and session id.
+pub const HEADER: usize = 9;
+/// Bytes of the largest control packet of a stranger; as `MAX_CONTROL_DATAGRAM`.
+pub const STRANGER_OCTETS: usize = 2560;
+/// Bytes of an answer with the longest digest.
+pub const ANSWER_OCTETS: usize = 128;
 const IDS: usize = 8;
 const TAG: usize = 32;
 const KEY: usize = 32;
@@ -45,10 +50,23 @@ pub struct WrapSecrets {
 #[allow(clippy::large_enum_variant)] // few at a time
 pub enum Wrap {
     None,
-    TlsAuth { send: hmac::Key, receive: hmac::Key, length: usize },
-    TlsCrypt { send: hmac::Key, receive: hmac::Key, encrypt: EncryptingKey, decrypt: DecryptingKey },
+    TlsAuth {
+        send: hmac::Key,
+        receive: hmac::Key,
+        length: usize,
+    },
+    TlsCrypt {
+        send: hmac::Key,
+        receive: hmac::Key,
+        encrypt: EncryptingKey,
+        decrypt: DecryptingKey,
+    },
     /// Each client has a key of its own and brings it along, sealed with this one; but for old ones.
-    TlsCryptV2 { receive: hmac::Key, decrypt: DecryptingKey, old: Option<Box<Wrap>> },
+    TlsCryptV2 {
+        receive: hmac::Key,
+        decrypt: DecryptingKey,
+        old: Option<Box<Wrap>>,
+    },
 }
 
 impl Wrap {
@@ -116,9 +134,7 @@ impl Wrap {
         }
         // As bridged/protocol/packets/wrap/tls_crypt.py: the server sends with the lower half.
         let part = |start: usize| &plain[start..start + KEY];
-        Wrap::tls_crypt(part(64), part(192), part(0), part(128))
-            .map(|wrap| (wrap, packet))
-            .ok_or(Reason::WrapMismatch)
+        Wrap::tls_crypt(part(64), part(192), part(0), part(128)).map(|wrap| (wrap, packet)).ok_or(Reason::WrapMismatch)
     }
 
     /// The wrap of clients that bring no key of their own.

@@ -6,9 +6,10 @@ use bridged_core::packet::{unknown_session_notice, NOTICE_OCTETS};
 use bridged_sys::thread::unix_seconds;
 
 use crate::contract::Direction::Receive;
-use crate::control::answers::{Stranger, ANSWER_OCTETS};
+use crate::control::answers::Stranger;
 use crate::control::control_queue::Sender;
 use crate::control::counters::Reason;
+use crate::control::wraps::ANSWER_OCTETS;
 use crate::transport::seam::{BatchReceiver, Origin, Transport};
 use crate::wan_to_lan::scene::{Batch, WanScene};
 
