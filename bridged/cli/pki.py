@@ -219,13 +219,15 @@ def _wrap_yaml(state: Path, old_clients: bool) -> str:
     from bridged.pki import tls_crypt_key_path, tls_crypt_v2_key_path
 
     old = "" if old_clients else "# "
+    folder = one_line(shlex.quote(str(state)))
     return f"""\
     wrap:
       # Each invitation contains a key of its own, made with this one. Peers without such a key get no answer,
-      # nor do those whose key is refused: `bridged revoke NAME`.
+      # nor do those whose key is refused: `bridged revoke NAME --state {folder}`.
       mode: tls-crypt-v2
       key: {json.dumps(str(tls_crypt_v2_key_path(state)))}
-      # For clients of OpenVPN 2.4, which share a key: `bridged invite NAME --old-client`.
+      # Clients of OpenVPN 2.4 share a key:
+      # `bridged invite NAME --old-client --state {folder} --output NAME.ovpn`.
       {old}old_clients_key: {json.dumps(str(tls_crypt_key_path(state)))}
 """
 
