@@ -307,8 +307,9 @@ def _tunnel_conflicts(tunnel: Tunnel) -> Iterator[Conflict]:
     if len(set(tunnel.peers)) != len(tunnel.peers):
         yield ("peers",), "names a peer twice"
     has_tcp = tunnel.transport != "udp" or any("/tcp" in remote for remote in tunnel.remotes)
-    if has_tcp and not tunnel.fragment and tunnel.mtu > TCP_MTU_MAX:
-        yield ("mtu",), f"is more than {TCP_MTU_MAX}, the most that a packet over TCP carries"
+    if has_tcp and not tunnel.fragment and (tunnel.tap.mtu or tunnel.mtu) > TCP_MTU_MAX:
+        path: KeyPath = ("tap", "mtu") if tunnel.tap.mtu else ("mtu",)
+        yield path, f"is more than {TCP_MTU_MAX}, the most that a packet over TCP carries"
     yield from _push_conflicts(("push",), tunnel.push)
     yield from _client_conflicts(tunnel)
 

@@ -237,4 +237,6 @@ def test_frames_too_long_for_a_packet_of_tcp_are_refused_beforehand(end: dict[st
         "is more than 65400, the most that a packet over TCP carries",
     )
     assert not find_conflicts(built(tunnels={"a": {**end, "mtu": 65_400}}))
+    of_tap = {**end, "mtu": 1500, "tap": {"mtu": 65_401}}
+    assert conflict(tunnels={"a": of_tap})[0] == "tunnels.a.tap.mtu"
     assert not find_conflicts(built(tunnels={"a": server(mtu=65_521)}))
