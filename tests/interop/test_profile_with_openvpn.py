@@ -47,7 +47,7 @@ def server_file(authority: EmbeddedCa, port: int) -> str:
                 f"cert {folder}/server.crt",
                 f"key {folder}/server.key",
             ),
-            *(f"tls-crypt {folder}/tls-crypt.key", "remote-cert-tls client", ""),
+            *(f"tls-crypt-v2 {folder}/tls-crypt-v2.key", "remote-cert-tls client", ""),
         )
     )
 

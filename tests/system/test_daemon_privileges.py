@@ -248,7 +248,8 @@ def test_a_daemon_that_root_starts_becomes_its_user_and_a_reload_reads_roots_key
 def roots_web_configuration(daemon: Bridged) -> Callable[[], int]:
     """Metrics over TLS, from files that only root may read; what scrapes them."""
     folder = daemon.file.with_name("web")
-    folder.mkdir(mode=0o755)
+    folder.mkdir()
+    folder.chmod(0o755)
     authority = Authority("Metrics CA")
     authority.issue("metrics", "server", addresses=("127.0.0.1",)).write(folder)
     (folder / "web.yml").write_text("tls_server_config: {cert_file: metrics.crt, key_file: metrics.key}\n")

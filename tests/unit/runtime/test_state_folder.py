@@ -53,6 +53,7 @@ def test_a_closed_folder_above_is_named_with_its_cure(place: Path) -> None:
         if not there:
             (closed / "inner" / "state").mkdir(parents=True)
     closed.chmod(0o711)
+    (closed / "inner").chmod(0o755)
     os.chown(closed / "inner" / "state", USER.pw_uid, USER.pw_gid)
     assert made_by_the_user(closed / "inner" / "state") == ""
 
