@@ -49,7 +49,7 @@ def test_frames_cross_over_a_renegotiation_and_the_farewell_is_heard(
         ends.ping_both_ways()
         assert ends.peer()["connections"] == 1
         assert set(ends.unwanted_drops()) <= {"unknown_key_id", "no_key"}
-        # Calls within a second number their first packets alike: OpenVPN may drop some, and they are repeated.
+        # Calls within a second begin with the same numbers: OpenVPN may drop some, and they are repeated.
         assert re.findall(r"Authenticate/Decrypt(?!.*\[ #[12] /).*", ends.theirs.log) == []
         ends.theirs.stop()
         wait_for_event(ends.ours, "peer_disconnected", "exit_notify")
