@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bridged.protocol.keys.replay import ReplayWindow
@@ -78,7 +78,8 @@ def test_the_wrap_window_never_takes_an_id_twice_nor_a_late_one(
             raise AssertionError("a new highest id was refused")
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
+@example(seed=151350321, loss=0.4, count=34)
 @given(
     seed=st.integers(0, 1 << 32),
     loss=st.sampled_from([0.0, 0.1, 0.4]),
@@ -91,7 +92,8 @@ def test_messages_cross_a_noisy_wire_in_order_and_once(seed: int, loss: float, c
     delivered: list[bytes] = []
     wire: list[tuple[float, int, Opcode, bytes]] = []
     acks: list[tuple[float, tuple[int, ...]]] = []
-    for _ in range(4000):
+    # Repeats are up to a minute apart: a wire that is bad for long needs hours of this clock.
+    for _ in range(100_000):
         while pushed < count and sender.has_room:
             sender.push(Opcode.CONTROL_V1, bytes((pushed,)), now)
             pushed += 1
