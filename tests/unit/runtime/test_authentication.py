@@ -167,7 +167,9 @@ def test_decisions_that_come_later_keep_no_other_login_waiting(
     monkeypatch.setattr(authentication, "DEFERRED_MAX", 3)
     text = (
         f'[ "$username" = slow ] || exit 0\necho >> {tmp_path}/asked\n'
-        f'(while [ ! -e {tmp_path}/go ]; do sleep 0.02; done; printf 1 > "$auth_control_file") &\nexit 2'
+        # It ends with the test's folder, however the test ends.
+        f"(while [ -d {tmp_path} ] && [ ! -e {tmp_path}/go ]; do sleep 0.02; done; "
+        'printf 1 > "$auth_control_file") &\nexit 2'
     )
     settings = Authentication(command=("/bin/sh", "-c", text), client_certificate="none")
 
