@@ -157,3 +157,28 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+class FollowedFile:
+    """A text file that is read again when it changes. `limit`: bytes that are read at most. Blocking."""
+
+    def __init__(self, path: Path, limit: int) -> None:
+        self._path = path
+        self._limit = limit
+        self._mark: FileMark = ()
+
+    def changed(self) -> str | None:
+        """The text, "" if there is no file; None: it has not changed, or cannot be read now."""
+        try:
+            with open_to_read(self._path) as stream:
+                mark = mark_of(stream)
+                if mark == self._mark:
+                    return None
+                text = stream.read(self._limit).decode("utf-8", "replace")
+        except FileNotFoundError:
+            self._mark = ()
+            return ""
+        except OSError:
+            return None
+        self._mark = mark
+        return text

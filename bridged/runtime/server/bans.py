@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from bridged.files import FileMark, mark_of, open_to_read, write_atomic
+from bridged.files import FollowedFile, write_atomic
 
 NAMES_MAX: Final = 16_384
 FILE_OCTETS_MAX: Final = 4 * 1024 * 1024
@@ -21,7 +21,7 @@ class Bans:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._mark: FileMark = ()
+        self._file = None if path is None else FollowedFile(path, FILE_OCTETS_MAX)
         self._until: dict[str, float] = {}
 
     def until(self, name: str, now: float) -> float | None:
@@ -63,21 +63,9 @@ class Bans:
 
     def refresh(self) -> None:
         """Read the file if it has changed."""
-        if self._path is None:
+        text = self._file.changed() if self._file is not None else None
+        if text is None:
             return
-        try:
-            with open_to_read(self._path) as stream:
-                mark = mark_of(stream)
-                if mark == self._mark:
-                    return
-                text = stream.read(FILE_OCTETS_MAX).decode("utf-8", "replace")
-        except FileNotFoundError:
-            self._until, self._mark = {}, ()
-            return
-        except OSError:
-            # What was read before still counts.
-            return
-        self._mark = mark
         self._until = {}
         for line in text.splitlines()[:NAMES_MAX]:
             until, _, name = line.partition(" ")
@@ -91,4 +79,3 @@ class Bans:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         text = "".join(f"{until:.0f} {name}\n" for name, until in self._until.items())
         write_atomic(self._path, text.encode())
-        self._mark = ()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from bridged.errors import RemoteProtocolError
-from bridged.files import FileMark, mark_of, open_to_read
+from bridged.files import FollowedFile
 from bridged.protocol.keys.client_wrap_key import UnwrappedKey
 
 KEYS_MAX: Final = 65_536
@@ -21,9 +21,8 @@ class RefusedKeys:
     """`path` None: none is refused. `seconds`: keys made longer ago are refused, too (None: however old)."""
 
     def __init__(self, path: Path | None, seconds: float | None = None) -> None:
-        self._path = path
+        self._file = None if path is None else FollowedFile(path, FILE_OCTETS_MAX)
         self._seconds = seconds
-        self._mark: FileMark = ()
         self._refused: frozenset[str] = frozenset()
 
     def check(self, key: UnwrappedKey, unix_now: float) -> None:
@@ -41,19 +40,8 @@ class RefusedKeys:
             raise RemoteProtocolError("wrap_key_refused", f"the key {key.identifier} is too old")
 
     def _refresh(self) -> None:
-        if self._path is None:
-            return
-        try:
-            with open_to_read(self._path) as stream:
-                mark = mark_of(stream)
-                if mark == self._mark:
-                    return
-                text = stream.read(FILE_OCTETS_MAX).decode("utf-8", "replace")
-        except FileNotFoundError:
-            self._refused, self._mark = frozenset(), ()
-            return
-        except OSError:
-            # What was read before still counts.
+        text = self._file.changed() if self._file is not None else None
+        if text is None:
             return
         words = (line.split() for line in text.splitlines()[:KEYS_MAX])
-        self._refused, self._mark = frozenset(line[0].lower() for line in words if line), mark
+        self._refused = frozenset(line[0].lower() for line in words if line)

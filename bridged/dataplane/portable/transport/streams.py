@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from functools import partial
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import STREAM_LINGER_SECONDS, STREAMS_LINGERING, StreamClosed
@@ -63,7 +64,7 @@ class Streams:
 
     def close(self) -> None:
         """End all at once."""
-        take_every_step([lambda stream=stream: self._drop(stream) for stream in self._all()])  # type: ignore[misc]
+        take_every_step([partial(self._drop, stream) for stream in self._all()])
 
     def path(self, endpoint: Endpoint) -> Path:
         """The path through the stream of an endpoint.
