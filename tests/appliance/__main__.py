@@ -36,7 +36,7 @@ def main() -> int:
             with Machine(made, files, FOLDER / f"console-{debian}.log") as machine:
                 _live(machine, debian, chosen)
         except (ImageError, HostError) as error:
-            print(f"debian {debian}: FAILED: {error}", file=sys.stderr)
+            print(f"debian {debian}: {error}\ndebian {debian}: FAILED", file=sys.stderr)
             return 1
         print(f"debian {debian}: done in {time.monotonic() - began:.0f} s", flush=True)
     return 0
@@ -51,7 +51,8 @@ def _live(machine: Machine, debian: int, chosen: argparse.Namespace) -> None:
             told = step()
         except (HostError, LabError) as error:
             journal = machine.call("journalctl --no-pager -u 'bridged*' | tail -80")[1]
-            raise HostError(f"{name}: {error}\nthe journal ends:\n{journal}") from error
+            # The reason comes last: CI keeps the end of what is printed.
+            raise HostError(f"the journal ends:\n{journal}\n{name}: {error}") from error
         took = f"{time.monotonic() - began:.0f} s, {machine.processor_seconds() - used:.0f} s of a processor"
         print(f"debian {debian}: {name}: {took}: {told or 'done'}", flush=True)
 
