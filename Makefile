@@ -149,7 +149,7 @@ fuzz: $(TESTS) ## fuzz every target for FUZZ_SECONDS each; add what reaches new 
 wheel: $(TESTS) ## in dist/: sdists, portable and native wheels (x86-64, aarch64) of bridged and bridged-tap
 	@bash scripts/wheel.sh
 
-deb: $(NATIVE) $(TESTS) ## in dist/: the Debian package, for Debian 12 and 13 (ARCH=amd64, arm64 or armhf)
+deb: $(NATIVE) $(TESTS) ## in dist/: the Debian package, for Debian 12 and 13 (ARCH=amd64, arm64 or armhf; MAINTAINER="Name <address>")
 	@$(PYTHON) -m scripts.deb --arch $(ARCH)
 
 test-package: $(NATIVE) $(TESTS) ## the package in fresh Debian 12 and 13 systems, made by mmdebstrap in build/chroots

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 import secrets
 import stat
 from collections.abc import Callable
@@ -104,9 +105,8 @@ def mark_at(path: Path) -> FileMark | None:
 
 def is_readable(path: str) -> bool:
     """Whether `open_to_read` can open a regular file there."""
-    if os.path.isfile(path) and os.access(
-        path, os.R_OK
-    ):  # Path.is_file raises in a folder that is closed to us
+    # Path.is_file raises in a folder that is closed to us.
+    if os.path.isfile(path) and os.access(path, os.R_OK, effective_ids=True):
         return True
     if not _readers:
         return False
@@ -115,6 +115,48 @@ def is_readable(path: str) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def why_unreadable(path: Path, error: Exception) -> str:
+    """Why `open_to_read` raised `error`, and what to do, for an error about a file that the reader named."""
+    if not isinstance(error, PermissionError):
+        return getattr(error, "strerror", None) or str(error)
+    install = f"`install -g bridged -m 640 {path} /etc/bridged/`"
+    return f"{closed_to_user(path)}; copy it: {install}, or use `credential:` (docs/systemd.md)"
+
+
+def closed_to_user(path: Path) -> str:
+    """What keeps this user from reading a file: a folder that is closed to it, or the file's mode."""
+    closed = closed_folder(path)
+    what = "may not read it" if closed is None else f"may not enter the folder {closed}"
+    return f"user {user_name()} {what}"
+
+
+def closed_folder(path: Path) -> Path | None:
+    """The outermost folder above `path` that this user may not enter."""
+    above = [one for one in path.absolute().parents if os.access(one, os.F_OK, effective_ids=True)]
+    return next((one for one in reversed(above) if not os.access(one, os.X_OK, effective_ids=True)), None)
+
+
+def unreadable(path: str) -> str | None:
+    """What a warning says of a file that `open_to_read` cannot open; None: it can."""
+    if is_readable(path):
+        return None
+    try:
+        open_to_read(Path(path)).close()
+    except FileNotFoundError:
+        return f"no file {path}"
+    except (OSError, ValueError) as error:
+        return f"{path}: {why_unreadable(Path(path), error)}"
+    return None
+
+
+def user_name() -> str:
+    """Who this process is, for error texts and commands."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 def make_private_directory(path: Path) -> None:
@@ -160,15 +202,20 @@ def sync_directory(path: Path) -> None:
 
 
 class FollowedFile:
-    """A text file that is read again when it changes. `limit`: bytes that are read at most. Blocking."""
+    """A text file that is read again when it changes. `limit`: bytes that are read at most. Blocking.
+
+    `trouble`: why the last look could not read it; None: it could, or there is no file.
+    """
 
     def __init__(self, path: Path, limit: int) -> None:
         self._path = path
         self._limit = limit
         self._mark: FileMark = ()
+        self.trouble: OSError | None = None
 
     def changed(self) -> str | None:
         """The text, "" if there is no file; None: it has not changed, or cannot be read now."""
+        self.trouble = None
         try:
             with open_to_read(self._path) as stream:
                 mark = mark_of(stream)
@@ -178,7 +225,8 @@ class FollowedFile:
         except FileNotFoundError:
             self._mark = ()
             return ""
-        except OSError:
+        except OSError as error:
+            self.trouble = error
             return None
         self._mark = mark
         return text

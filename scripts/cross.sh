@@ -12,7 +12,8 @@ say() { echo "cross: $*" >&2; }
 case "${1:-}" in
 arm64) triple=aarch64-unknown-linux-gnu c=aarch64-linux-gnu-gcc packages=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross) ;;
 armhf) triple=armv7-unknown-linux-gnueabihf c=arm-linux-gnueabihf-gcc packages=(gcc-arm-linux-gnueabihf libc6-dev-armhf-cross) ;;
-*) echo "usage: cross.sh arm64|armhf" >&2; exit 2 ;;
+s390x) triple=s390x-unknown-linux-gnu c=s390x-linux-gnu-gcc packages=(gcc-s390x-linux-gnu libc6-dev-s390x-cross) ;;
+*) echo "usage: cross.sh arm64|armhf|s390x" >&2; exit 2 ;;
 esac
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 folder=$PWD/build/cross/$1

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,7 +14,7 @@ from typing import Final
 from bridged.addresses import Endpoint, Remote
 from bridged.configuration.document import KeyPath
 from bridged.configuration.schema import DEFAULT_PORT, Configuration, Tunnel, tap_name
-from bridged.files import is_readable
+from bridged.files import unreadable
 from bridged.protocol.packets.framing_choice import is_framing_option
 
 Conflict = tuple[KeyPath, str]
@@ -74,12 +73,8 @@ def find_warnings(configuration: Configuration) -> list[Conflict]:
             found.append((("tunnels", name, "mtu"), text))
     for name in ("bearer_token_file", "web_config_file"):
         file = getattr(configuration.metrics, name)
-        if file is not None and configuration.metrics.listen and not is_readable(str(file)):
-            # Path.is_file raises if a folder may not be entered
-            is_there = os.path.isfile(file)
-            found.append(
-                (("metrics", name), f"this user cannot read {file}" if is_there else f"no file {file}")
-            )
+        if file is not None and configuration.metrics.listen and (reason := unreadable(str(file))):
+            found.append((("metrics", name), reason))
     return found
 
 
@@ -377,23 +372,19 @@ def _tunnel_warnings(tunnel: Tunnel) -> Iterator[Conflict]:
             yield ("tls", "embedded"), text
     files = (
         ("tls", ("ca", "certificate", "key", "crl")),
-        ("wrap", ("key",)),
+        ("wrap", ("key", "old_clients_key")),
         ("login", ("password", "totp_secret")),
     )
     if tunnel.authentication is not None and tunnel.authentication.password_file is not None:
-        users = tunnel.authentication.password_file
-        if not is_readable(str(users)):
-            is_there = os.path.isfile(users)
-            text = f"this user cannot read {users}" if is_there else f"no file {users}: nobody gets in"
-            yield ("authentication", "password_file"), text
+        users = unreadable(str(tunnel.authentication.password_file))
+        if users is not None:
+            yield ("authentication", "password_file"), f"nobody gets in: {users}"
+    if tunnel.proxy is not None and tunnel.proxy.credentials_file is not None:
+        login = unreadable(str(tunnel.proxy.credentials_file))
+        if login is not None:
+            yield ("proxy", "credentials_file"), login
     for section, names in files:
         for name in names:
             value = getattr(getattr(tunnel, section), name, None)
-            if not value or is_inline(value):
-                continue
-            if is_readable(value):
-                continue
-            if not os.path.isfile(value):  # Path.is_file raises if a folder may not be entered
-                yield (section, name), f"no file {value}"
-            else:
-                yield (section, name), f"this user cannot read {value}"
+            if value and not is_inline(value) and (reason := unreadable(value)):
+                yield (section, name), reason

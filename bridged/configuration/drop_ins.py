@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from bridged.configuration.document import MappingNode
 from bridged.errors import ConfigurationError, ConfigurationErrors
+from bridged.files import closed_to_user, user_name
 
 DROP_INS_MAX: Final = 200
 _MAIN_NAME: Final = "bridged.yaml"
@@ -36,6 +37,8 @@ def find_drop_ins(file: Path) -> list[Path]:
         return []
     except OSError as error:
         reason = f"cannot be read: {error.strerror or error}"
+        if isinstance(error, PermissionError):
+            reason = f"{closed_to_user(folder)}; `chgrp {user_name()} {folder}` and `chmod 750 {folder}`"
         raise ConfigurationErrors([ConfigurationError(reason, file=folder)]) from None
     if len(found) > DROP_INS_MAX:
         reason = f"has {len(found)} files; at most {DROP_INS_MAX} are read: join some of them"

@@ -29,7 +29,7 @@ from bridged.configuration.drop_ins import Lines, find_drop_ins, merge_nodes, me
 from bridged.configuration.problems import error_at, from_validation, sorted_errors
 from bridged.configuration.schema import Admin, Configuration
 from bridged.errors import ConfigurationError, ConfigurationErrors
-from bridged.files import open_to_read
+from bridged.files import open_to_read, why_unreadable
 
 _PROFILE: Final = (
     "is an OpenVPN profile, not a configuration; convert it: "
@@ -45,7 +45,7 @@ CREDENTIAL: Final = "credential:"
 _SECTIONS: Final = frozenset({"bridges", "tunnels"})
 _TRUST: Final = {
     "tls": ("ca", "certificate", "key", "crl"),
-    "wrap": ("key",),
+    "wrap": ("key", "old_clients_key"),
     "login": ("password", "totp_secret"),
 }
 
@@ -95,17 +95,15 @@ def _admin_alone(texts: Sequence[tuple[Path, str]]) -> tuple[Admin, Path] | None
 
 
 def _read_all(path: Path) -> list[tuple[Path, str]]:
-    return [(file, _read(file)) for file in (path, *find_drop_ins(path))]
+    return [(path, _read(path)), *((file, _read(file)) for file in find_drop_ins(path))]
 
 
 def _read(path: Path) -> str:
     try:
         with open_to_read(path) as stream:
             content = stream.read(TEXT_CHARACTERS_MAX * 4 + 1)
-    except OSError as error:
-        raise _whole_file(f"cannot be read: {error.strerror or error}", path) from None
-    except ValueError as error:  # a NUL in the path
-        raise _whole_file(f"cannot be read: {error}", path) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise _whole_file(f"cannot be read: {why_unreadable(path, error)}", path) from None
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -239,6 +237,7 @@ def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
         _anchor(tunnel.get("status") if isinstance(tunnel, dict) else None, "file", folder)
         asking = tunnel.get("authentication") if isinstance(tunnel, dict) else None
         _anchor(asking, "password_file", folder)
+        _anchor(tunnel.get("proxy") if isinstance(tunnel, dict) else None, "credentials_file", folder)
     for (_, name, section, key), _ in list(_trust_values(data)):
         _anchor(data["tunnels"][name][section], str(key), folder)
 
@@ -262,9 +261,14 @@ def _anchor(section: Any, key: str, folder: Path) -> None:
         return
     value = section.get(key)
     if isinstance(value, str) and value and not is_inline(value):
-        name = value.removeprefix(CREDENTIAL)
-        is_credential = name != value and bool(name) and "/" not in name
-        section[key] = str((credentials_folder() / name if is_credential else folder / value).absolute())
+        section[key] = str(anchored(value, folder))
+
+
+def anchored(value: str, folder: Path) -> Path:
+    """The path of a file in the configuration: `credential:NAME`, or relative to `folder`."""
+    name = value.removeprefix(CREDENTIAL)
+    is_credential = name != value and bool(name) and "/" not in name
+    return (credentials_folder() / name if is_credential else folder / value).absolute()
 
 
 def credentials_folder() -> Path:

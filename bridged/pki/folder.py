@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from bridged.files import make_private_directory
-from bridged.pki.errors import PkiError
+from bridged.pki.errors import PkiError, closed
 from bridged.pki.index import Index, read_index, write_index
 from bridged.pki.lock import locked
 
@@ -98,6 +98,8 @@ def read_file(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise PkiError("pki_damaged", f"{path} is missing; restore it from a backup") from None
+    except PermissionError:
+        raise closed(path) from None
 
 
 def read_certificate(path: Path) -> x509.Certificate:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from bridged.files import PRIVATE_FILE, write_atomic
 from bridged.pki.certificates import CertificateUsage
-from bridged.pki.errors import PkiError
+from bridged.pki.errors import PkiError, closed
 
 _FORMAT: Final = 1
 
@@ -93,6 +93,8 @@ def read_index(path: Path) -> Index:
         rows = tuple(_row(entry) for entry in data["certificates"])
         return Index(rows, int(data["crl_number"]), data["remote"])
     except OSError as error:
+        if isinstance(error, PermissionError):
+            raise closed(path) from None
         raise PkiError("pki_damaged", f"{path}: cannot be read: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise PkiError(

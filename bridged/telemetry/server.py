@@ -19,7 +19,7 @@ from bridged.addresses import Endpoint
 from bridged.configuration.check import is_loopback
 from bridged.endings import take_every_step
 from bridged.errors import BridgedError
-from bridged.files import open_to_read
+from bridged.files import open_to_read, why_unreadable
 from bridged.supervision import SUPERVISOR
 from bridged.telemetry.exposition import render
 from bridged.telemetry.metrics_http import CONNECTIONS_MAX, HealthProbe, MetricsHttp, MetricsSocket
@@ -49,7 +49,7 @@ def read_bearer_token(path: Path) -> str:
         with open_to_read(path) as stream:
             content = stream.read(TOKEN_OCTETS_MAX + 1)
     except OSError as error:
-        text = f"metrics.bearer_token_file {path}: {error.strerror or error}"
+        text = f"metrics.bearer_token_file {path}: {why_unreadable(path, error)}"
         raise MetricsServerError("bad_token", text) from error
     token = content.strip()
     if not token or len(content) > TOKEN_OCTETS_MAX or not all(33 <= octet <= 126 for octet in token):

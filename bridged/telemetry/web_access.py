@@ -9,7 +9,6 @@ import asyncio
 import base64
 import binascii
 import hmac
-import os
 import secrets
 import ssl
 import time
@@ -22,7 +21,9 @@ from typing import Any, Final
 
 import structlog
 
+from bridged.configuration.secrets import exposure
 from bridged.errors import BridgedError
+from bridged.files import FileMark, mark_at
 from bridged.supervision import SUPERVISOR
 from bridged.telemetry import passwords
 from bridged.telemetry.web_config import WebConfig, load_web_config
@@ -44,7 +45,7 @@ class WebAccess:
         self._token = None if token is None else f"Bearer {token}".encode()
         self._file = file
         self._config = WebConfig(())
-        self._signature: tuple[Any, ...] = ()
+        self._signature: tuple[FileMark | None, ...] = ()
         self._looked_at = float("-inf")
         self._secret = secrets.token_bytes(32)
         self._known: OrderedDict[bytes, None] = OrderedDict()
@@ -155,8 +156,9 @@ class WebAccess:
 
     def _warn_of_readable(self) -> None:
         for file in self._config.files[2:3] if self._config.tls is not None else ():
-            if file.stat().st_mode & 0o077:
-                self._log.warning("private_file_readable", where=str(file), detail=f"chmod 600 {file}")
+            detail = exposure(file)
+            if detail is not None:
+                self._log.warning("private_file_readable", where=str(file), detail=detail)
 
 
 def _refuse_change(file: Path, before: WebConfig, after: WebConfig) -> None:
@@ -173,16 +175,9 @@ def _refuse_change(file: Path, before: WebConfig, after: WebConfig) -> None:
         raise BridgedError("bad_web_config", text)
 
 
-def _signature(files: tuple[Path, ...]) -> tuple[Any, ...]:
+def _signature(files: tuple[Path, ...]) -> tuple[FileMark | None, ...]:
     """Changes whenever one of the files was written or replaced."""
-    found: list[Any] = []
-    for file in files:
-        try:
-            status = os.stat(file)
-            found.append((status.st_ino, status.st_size, status.st_mtime_ns))
-        except OSError as error:
-            found.append(error.errno)
-    return tuple(found)
+    return tuple(map(mark_at, files))
 
 
 def _basic(authorization: str) -> tuple[str | None, bytes]:

@@ -15,12 +15,14 @@ from typing import Any, Final
 
 import yaml
 
+from bridged.configuration.load import anchored
 from bridged.errors import BridgedError
-from bridged.files import open_to_read
+from bridged.files import open_to_read, why_unreadable
 from bridged.telemetry import passwords
 
 FILE_OCTETS_MAX: Final = 1 << 16
 _SECTIONS: Final = ("tls_server_config", "http_server_config", "basic_auth_users")
+_TLS_FILES: Final = ("cert_file", "key_file", "client_ca_file")
 _TLS_KEYS: Final = (
     *("cert_file", "key_file", "client_auth_type", "client_ca_file", "client_allowed_sans"),
     *("min_version", "max_version", "cipher_suites", "prefer_server_cipher_suites"),
@@ -65,7 +67,7 @@ class WebConfig:
 
 
 def load_web_config(path: Path) -> WebConfig:
-    """Read the file and those that it names, relative ones beside it.
+    """Read the file and those that it names: relative ones beside it, `credential:NAME` of the service.
 
     Raises:
         WebConfigError: one of them cannot be read, or has something that cannot be used.
@@ -83,12 +85,8 @@ def load_web_config(path: Path) -> WebConfig:
         raise WebConfigError(
             path, "this host has no bcrypt: apt-get install libcrypt1, or pip install bcrypt"
         )
-    files = [
-        path,
-        *(path.parent / str(tls[key]) for key in ("cert_file", "key_file", "client_ca_file") if key in tls),
-    ]
     return WebConfig(
-        files=tuple(files),
+        files=(path, *(_file(path, tls, key) for key in _TLS_FILES if tls.get(key))),
         tls=_context(path, tls) if tls else None,
         client_names=frozenset(map(str, _list(path, tls, "client_allowed_sans"))),
         users={str(name): str(stored) for name, stored in users.items()},
@@ -104,7 +102,7 @@ def _document(path: Path) -> dict[str, Any]:
             raise WebConfigError(path, f"has over {FILE_OCTETS_MAX} bytes")
         document = yaml.safe_load(content)
     except OSError as error:
-        raise WebConfigError(path, error.strerror or str(error)) from error
+        raise WebConfigError(path, why_unreadable(path, error)) from error
     # Besides its own errors the parser raises those of a number, a date or a tag that is none.
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
@@ -161,25 +159,48 @@ def _context(path: Path, section: Mapping[str, Any]) -> ssl.SSLContext:
     try:
         if suites:
             context.set_ciphers(":".join(_openssl_name(str(suite)) for suite in suites))
-        chain, private = path.parent / str(section["cert_file"]), path.parent / str(section["key_file"])
-        with _for_openssl(chain) as chain_path, _for_openssl(private) as private_path:
-            # An encrypted key would make OpenSSL ask at the terminal.
-            context.load_cert_chain(chain_path, private_path, password=lambda: "")
-        if authority:
-            with _for_openssl(path.parent / str(authority)) as authority_path:
-                context.load_verify_locations(authority_path)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in a path
-        what = "a cipher of cipher_suites, or cert_file, key_file or client_ca_file cannot be used"
-        raise WebConfigError(path, f"{what}: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise WebConfigError(path, f"cipher_suites: {getattr(error, 'reason', None) or error}") from error
+    _load_files(path, section, context)
     context.verify_mode = _CLIENT_AUTH[kind]
     return context
 
 
+def _load_files(path: Path, section: Mapping[str, Any], context: ssl.SSLContext) -> None:
+    chain, private = (_for_openssl(path, section, key) for key in ("cert_file", "key_file"))
+    with chain as chain_path, private as private_path:
+        try:
+            # An encrypted key would make OpenSSL ask at the terminal.
+            context.load_cert_chain(chain_path, private_path, password=lambda: "")
+        except (OSError, ValueError) as error:
+            where = " and ".join(str(_file(path, section, key)) for key in ("cert_file", "key_file"))
+            text = f"{where} cannot be used: expected PEM, the certificate of the key, and no password"
+            raise WebConfigError(path, f"{text} ({getattr(error, 'reason', None) or error})") from error
+    if section.get("client_ca_file"):
+        with _for_openssl(path, section, "client_ca_file") as authority_path:
+            try:
+                context.load_verify_locations(authority_path)
+            except (OSError, ValueError) as error:
+                where = f"client_ca_file {_file(path, section, 'client_ca_file')}"
+                raise WebConfigError(path, f"{where}: no certificates in PEM") from error
+
+
+def _file(path: Path, section: Mapping[str, Any], key: str) -> Path:
+    """The path that a key names: beside the file, or a credential of the service."""
+    return anchored(str(section[key]), path.parent)
+
+
 @contextmanager
-def _for_openssl(path: Path) -> Iterator[str]:
+def _for_openssl(path: Path, section: Mapping[str, Any], key: str) -> Iterator[str]:
     """A path from which OpenSSL, which only takes paths, reads what `open_to_read` opens there."""
-    with open_to_read(path) as source, os.fdopen(os.memfd_create("tls"), "wb") as copy:
-        copy.write(source.read(FILE_OCTETS_MAX * 16))
+    file = _file(path, section, key)
+    try:
+        with open_to_read(file) as source:
+            content = source.read(FILE_OCTETS_MAX * 16)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in a path
+        raise WebConfigError(path, f"{key} {file}: {why_unreadable(file, error)}") from error
+    with os.fdopen(os.memfd_create("tls"), "wb") as copy:
+        copy.write(content)
         copy.flush()
         yield f"/proc/self/fd/{copy.fileno()}"
 

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from bridged.errors import ConfigurationError
-from bridged.files import open_to_read
+from bridged.files import open_to_read, why_unreadable
 from bridged.units import UnixSeconds
 
 PEM_OCTETS_MAX: Final = 4 * 1024 * 1024
@@ -163,7 +163,7 @@ def _read(path: Path, key: str) -> bytes:
         with open_to_read(path) as file:
             content = file.read(PEM_OCTETS_MAX + 1)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = why_unreadable(path, error)
         raise ConfigurationError(f"cannot read the file: {reason}", file=path, key=key) from error
     if len(content) > PEM_OCTETS_MAX:
         raise ConfigurationError(f"larger than {PEM_OCTETS_MAX} bytes", file=path, key=key)

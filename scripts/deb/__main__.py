@@ -2,7 +2,8 @@
 
 amd64 has the native data plane of this tree (scripts/native.sh), which must be there. The others take it from
 the newest wheel for that architecture in dist/; without one they are portable builds, and say so in their
-description. DEB_VERSION and SOURCE_DATE_EPOCH replace version and date of the last commit.
+description. DEB_VERSION and SOURCE_DATE_EPOCH replace version and date of the last commit; MAINTAINER, or
+DEBFULLNAME and DEBEMAIL as Debian's own tools read them, say who publishes the package.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from bridged import __version__
 from scripts.deb.environment import NATIVE
-from scripts.deb.package import Build, pack, stage
+from scripts.deb.package import MAINTAINER, Build, check_maintainer, pack, stage
 from scripts.deb.targets import TARGETS, Target
 from scripts.deb.wheels import fetch_wheels
 
@@ -31,6 +32,7 @@ def main() -> int:
     target = TARGETS[chosen.arch]
     epoch = int(os.environ.get("SOURCE_DATE_EPOCH") or _git("log", "-1", "--format=%ct"))
     version = os.environ.get("DEB_VERSION") or _version()
+    maintainer = maintainer_of_the_build()
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         native = _native(target, work)
@@ -41,6 +43,7 @@ def main() -> int:
             wheels=tuple(fetch_wheels(target, CACHE / "wheels")),
             native=native,
             notices=_notices(work) if native else "",
+            maintainer=maintainer,
         )
         tree = Path(chosen.stage) if chosen.stage else work / "tree"
         shutil.rmtree(tree, ignore_errors=True)
@@ -59,6 +62,16 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--compression", type=int, default=6, help="level of xz, 0 to 9")
     parser.add_argument("--stage", default="", help="keep the tree in this folder")
     return parser.parse_args()
+
+
+def maintainer_of_the_build() -> str:
+    """What the environment says; otherwise MAINTAINER."""
+    name, address = os.environ.get("DEBFULLNAME"), os.environ.get("DEBEMAIL")
+    debians = f"{name} <{address}>" if name and address else MAINTAINER
+    try:
+        return check_maintainer(os.environ.get("MAINTAINER") or debians)
+    except ValueError as error:
+        raise SystemExit(f"deb: {error}") from None
 
 
 def _version() -> str:

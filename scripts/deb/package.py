@@ -21,8 +21,9 @@ from scripts.deb.targets import Target
 
 SOURCE: Final = Path("deploy/debian")
 UNITS: Final = Path("deploy/systemd")
-MAINTAINER: Final = "bridged maintainers <maintainers@bridged.example>"
-"""A placeholder: who publishes the package puts an address that is read in its place. Only here."""
+MAINTAINER: Final = "bridged maintainers <maintainers@bridged.invalid>"
+"""Unless the build says who publishes the package: the project has no address that somebody reads."""
+_ADDRESS: Final = re.compile(r"[^<>@,\n]*[^<>@,\s] <[^<>@\s]+@[^<>@\s]+>")
 DOCUMENTS: Final = Path("usr/share/doc/bridged")
 
 _COPIES: Final = {
@@ -73,6 +74,18 @@ class Build:
     native: Path | None
     notices: str
     """Licences of the Rust packages in the native data plane."""
+    maintainer: str = MAINTAINER
+
+
+def check_maintainer(text: str) -> str:
+    """A `Maintainer:` as Debian wants it (policy 5.6.2).
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not _ADDRESS.fullmatch(text):
+        raise ValueError(f"MAINTAINER={text!r}: expected 'Full Name <address@example.org>'")
+    return text
 
 
 def stage(build: Build, folder: Path) -> None:
@@ -133,7 +146,7 @@ def _write_documents(build: Build, folder: Path, licences: Mapping[str, list[str
     _write_compressed(folder / "changelog.gz", Path("CHANGELOG.md").read_text(encoding="utf-8"))
     date = format_datetime(datetime.fromtimestamp(build.epoch, UTC))
     entry = f"bridged ({build.version}) stable; urgency=medium\n\n  * See changelog.gz.\n\n"
-    entry += f" -- {MAINTAINER}  {date}\n"
+    entry += f" -- {build.maintainer}  {date}\n"
     _write_compressed(folder / "changelog.Debian.gz", entry)
     (folder / "copyright").write_text(_copyright(build, licences), encoding="utf-8")
 
@@ -168,7 +181,7 @@ def _write_control(build: Build, folder: Path) -> None:
     values = {
         "VERSION": build.version,
         "ARCH": build.target.name,
-        "MAINTAINER": MAINTAINER,
+        "MAINTAINER": build.maintainer,
         "SIZE": str(sizes + folders),
         "DEPENDS": ", ".join(_depends(build, folder)),
         "SYNOPSIS": synopsis,

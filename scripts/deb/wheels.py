@@ -28,7 +28,7 @@ def fetch_wheels(target: Target, cache: Path) -> list[Path]:
     Kept in `cache` until the lock file changes. Raises CalledProcessError where pip finds none.
     """
     pins = dict(_pins(LOCK.read_text(encoding="utf-8")))
-    needed = sorted(_closure())
+    needed = sorted(closure())
     state = hashlib.sha256("".join([*PYTHONS, *target.platforms, *(pins[name] for name in needed)]).encode())
     folder = cache / f"{target.name}-{state.hexdigest()[:16]}"
     if not (folder / "complete").exists():
@@ -50,7 +50,7 @@ def _pins(lock: str) -> Iterator[tuple[str, str]]:
         yield canonicalize_name(re.split(r"[=\s]", block, maxsplit=1)[0]), f"{block}\n"
 
 
-def _closure() -> set[str]:
+def closure() -> set[str]:
     """Everything that the run-time dependencies of pyproject.toml need, on one of the Pythons."""
     project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
     waiting = [str(name) for name in project["dependencies"]]

@@ -20,50 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from scripts.deb.wheels import closure
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDER = REPOSITORY / "build" / "architectures"
-SUITE = "bookworm"
-PYTHON = "3.11"
 MIRROR = os.environ.get("DEBIAN_MIRROR", "http://deb.debian.org/debian")
 SECONDS = 600.0
-PACKAGES = (
-    *(
-        "annotated-doc",
-        "annotated-types",
-        "anyio",
-        "certifi",
-        "cffi",
-        "click",
-        "cryptography",
-        "h11",
-        "httpcore",
-    ),
-    *(
-        "httpx",
-        "hypothesis",
-        "idna",
-        "iniconfig",
-        "markdown-it-py",
-        "mdurl",
-        "packaging",
-        "pamela",
-        "pluggy",
-        "pycparser",
-    ),
-    *("prometheus-client", "pydantic", "pydantic-core", "pygments", "pyopenssl", "pyroute2", "pytest"),
-    *(
-        "pytest-timeout",
-        "pyyaml",
-        "rich",
-        "scapy",
-        "setuptools",
-        "shellingham",
-        "sortedcontainers",
-        "structlog",
-    ),
-    *("typer", "typing-extensions", "typing-inspection"),
+FOR_TESTS = (
+    *("hypothesis", "iniconfig", "packaging", "pluggy", "pygments", "pytest", "pytest-timeout"),
+    *("scapy", "setuptools", "sortedcontainers"),
 )
-"""What running and testing need, of requirements-test.lock."""
+"""What testing needs, of requirements-test.lock, beside what running needs."""
 COPIED = (
     *(
         "bridged",
@@ -101,6 +68,7 @@ class Machine:
     """One kind. `name`: Debian's word. `wheels`: the word of wheels for it.
 
     `debian`: packages that the index has no wheel of, each with the Debian package that stands in for it.
+    `suite`: the Debian release; `version`: its Python.
     """
 
     name: str
@@ -109,6 +77,8 @@ class Machine:
     byte_order: Literal["little", "big"]
     bits: int
     debian: tuple[tuple[str, str], ...] = ()
+    suite: str = "bookworm"
+    version: str = "3.11"
 
     @property
     def folder(self) -> Path:
@@ -131,7 +101,7 @@ class Machine:
 
     @property
     def site_packages(self) -> Path:
-        return self.folder / "venv" / "lib" / f"python{PYTHON}" / "site-packages"
+        return self.folder / "venv" / "lib" / f"python{self.version}" / "site-packages"
 
 
 MACHINES = {
@@ -149,6 +119,9 @@ MACHINES = {
         Machine(
             *("s390x", "qemu-s390x-static", "s390x", "big", 64),
             debian=(("cryptography", "python3-cryptography"),),
+            # Debian 12's and 13's cryptography are older than what bridged needs.
+            suite="forky",
+            version="3.14",
         ),
     )
 }
@@ -251,10 +224,17 @@ def _unpack_debian(machine: Machine) -> None:
     _run(
         *("mmdebstrap", "--quiet", "--variant=extract", f"--architectures={machine.name}"),
         *('--aptopt=Acquire::Retries "5"', f"--include={packages}"),
-        *(SUITE, str(machine.root), f"deb {MIRROR} {SUITE} main"),
+        # Mirrors may keep the lists of a release in the making longer than these are valid.
+        *('--aptopt=Acquire::Check-Valid-Until "false"', machine.suite, str(machine.root)),
+        f"deb {MIRROR} {machine.suite} main",
         failure=f"no Debian packages for {machine.name} from {MIRROR}; "
         "if that mirror lacks this architecture, set DEBIAN_MIRROR to one that has it",
     )
+
+    # What Debian's base-files links; the emulator looks for the program loader there.
+    for name in ("bin", "lib", "lib64"):
+        if not (machine.root / name).exists():
+            (machine.root / name).symlink_to(f"usr/{name}")
 
 
 def _make_environment(machine: Machine) -> None:
@@ -268,7 +248,7 @@ def _make_environment(machine: Machine) -> None:
         "#!/bin/sh\n"
         f"export PYTHONPYCACHEPREFIX='{FOLDER / 'pycache'}'\n"
         "unset PYTHONDONTWRITEBYTECODE\n"
-        f"exec {machine.emulator} -0 \"$0\" -L '{machine.root}' '{home}/python{PYTHON}' \"$@\"\n",
+        f"exec {machine.emulator} -0 \"$0\" -L '{machine.root}' '{home}/python{machine.version}' \"$@\"\n",
     )
     _write_program(
         machine.bridged,
@@ -288,7 +268,9 @@ def _locked(machine: Machine) -> str:
     text = (REPOSITORY / "requirements-test.lock").read_text(encoding="utf-8")
     entries = dict(re.findall(r"^([a-z0-9-]+)(==(?:.*\\\n)*.*)$", text, re.MULTILINE))
     stand_ins = {name for name, _ in machine.debian}
-    return "".join(f"{name}{entries[name]}\n" for name in PACKAGES if name not in stand_ins)
+    return "".join(
+        f"{name}{entries[name]}\n" for name in sorted(closure().union(FOR_TESTS)) if name not in stand_ins
+    )
 
 
 def _install_packages(machine: Machine) -> None:
@@ -297,8 +279,15 @@ def _install_packages(machine: Machine) -> None:
     platforms = (word for name in PLATFORMS for word in ("--platform", f"{name}_{machine.wheels}"))
     _run(
         *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"),
-        *("--only-binary=:all:", "--no-compile", "--python-version", PYTHON, "--implementation", "cp"),
-        *("--abi", f"cp{PYTHON.replace('.', '')}", "--abi", "abi3", "--abi", "none", *platforms),
+        *(
+            "--only-binary=:all:",
+            "--no-compile",
+            "--python-version",
+            machine.version,
+            "--implementation",
+            "cp",
+        ),
+        *("--abi", f"cp{machine.version.replace('.', '')}", "--abi", "abi3", "--abi", "none", *platforms),
         *("--require-hashes", "--target", str(machine.site_packages), "-r", str(lock)),
         failure=f"no wheels for {machine.wheels} from the package index; a package of requirements-test.lock "
         f"without one needs a stand-in of Debian's in {Path(__file__).relative_to(REPOSITORY)}",

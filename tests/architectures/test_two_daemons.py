@@ -17,6 +17,7 @@ CONNECT_SECONDS = 120.0
 def test_two_lans_are_joined_by_daemons_of_different_architectures(
     server_machine: str, client_machine: str
 ) -> None:
+    programs = [str(ready(MACHINES[name]).bridged) for name in (server_machine, client_machine)]
     with Lab("foreign") as lab:
         sites = TwoSites(lab, bridges=False)
         profile = Profile()
@@ -25,8 +26,8 @@ def test_two_lans_are_joined_by_daemons_of_different_architectures(
         client = bridged_daemon.client(
             sites.b, profile, identities[1], sites.a.wan_ipv4, tunnel={"dataplane": "portable"}
         )
-        for daemon, name in ((server, server_machine), (client, client_machine)):
-            daemon.program = str(ready(MACHINES[name]).bridged)
+        for daemon, program in zip((server, client), programs, strict=True):
+            daemon.program = program
             daemon.start(wait=False)
         for daemon in (server, client):
             daemon.wait_until(lambda status: len(status["bridges"]) == 1, "its bridge", START_SECONDS)

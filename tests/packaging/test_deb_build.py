@@ -14,6 +14,8 @@ import pytest
 from bridged.cli.main import app
 from bridged.configuration import load
 from bridged.configuration.keys import all_keys
+from scripts.deb.__main__ import maintainer_of_the_build
+from scripts.deb.package import MAINTAINER
 from scripts.deb.targets import PYTHONS
 from tests.lab.processes import run
 from tests.packaging.conftest import ROOT, build
@@ -75,6 +77,41 @@ def test_lintian_has_nothing_to_say(package):
         check=False,
     )
     assert (told.returncode, told.stdout) == (0, ""), told.stdout + told.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, MAINTAINER),
+        ({"DEBFULLNAME": "Ada Byron", "DEBEMAIL": "ada@example.org"}, "Ada Byron <ada@example.org>"),
+        ({"MAINTAINER": "Ops <ops@example.org>", "DEBEMAIL": "x@y.org"}, "Ops <ops@example.org>"),
+    ],
+)
+def test_the_maintainer_is_whom_the_build_names(
+    environment: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MAINTAINER", "DEBFULLNAME", "DEBEMAIL"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert maintainer_of_the_build() == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["ops@example.org", "Ops <ops>", "Ops <a@b.org>\nX: y", "Ops, Inc <a@b.org>"]
+)
+def test_what_debian_does_not_take_as_a_maintainer_is_refused(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAINTAINER", text)
+    with pytest.raises(SystemExit, match=r"expected 'Full Name <address@"):
+        maintainer_of_the_build()
+
+
+def test_control_and_changelog_name_the_same_maintainer(package) -> None:
+    field = run("dpkg-deb", "--field", str(package.file), "Maintainer").strip()
+    entry = (package.tree / "usr/share/doc/bridged/changelog.Debian.gz").read_bytes()
+    assert f"\n -- {field}  " in gzip.decompress(entry).decode()
 
 
 @pytest.mark.parametrize("name", ["bridged.1", "bridged.yaml.5", "bridged.8"])

@@ -10,6 +10,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.lab import LAN_PORT, Bridged, Lab, Profile, Site, TwoSites, bridged_d
 from tests.lab.host_links import photograph
 from tests.lab.pki import Authority, write_private
 from tests.lab.service_manager import ServiceManager
+from tests.lab.waiting import wait_for
 
 pytestmark = pytest.mark.root
 
@@ -219,6 +221,13 @@ def test_a_daemon_that_root_starts_becomes_its_user_and_a_reload_reads_roots_key
         daemon.start()
     client = sites.client.wait_connected()
     assert client.site.namespace.call(scrape) == 200
+    web = client.file.with_name("web")
+    write_private(web / "web.yml", (web / "web.yml").read_text() + "http_server_config: {http2: false}\n")
+
+    def read_again() -> bool:
+        return scrape() == 200 and "web_config_read" in client.log
+
+    client.site.namespace.call(partial(wait_for, read_again, "the web configuration, read again", 20, 0.5))
     found = rights(client.started.pid)
     kept = mask("CAP_NET_ADMIN", "CAP_NET_BIND_SERVICE", "CAP_NET_RAW")
     assert {found[name] for name in ("CapEff", "CapPrm", "CapBnd")} == {kept}
@@ -246,10 +255,9 @@ def test_a_daemon_that_root_starts_becomes_its_user_and_a_reload_reads_roots_key
 
 
 def roots_web_configuration(daemon: Bridged) -> Callable[[], int]:
-    """Metrics over TLS, from files that only root may read; what scrapes them."""
+    """Metrics over TLS, from a folder that only root may enter; what scrapes them."""
     folder = daemon.file.with_name("web")
-    folder.mkdir()
-    folder.chmod(0o755)
+    folder.mkdir(mode=0o700)
     authority = Authority("Metrics CA")
     authority.issue("metrics", "server", addresses=("127.0.0.1",)).write(folder)
     (folder / "web.yml").write_text("tls_server_config: {cert_file: metrics.crt, key_file: metrics.key}\n")

@@ -55,6 +55,7 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
     "address-taken": {"prints": "address-taken"},
     "disk-full": {"prints": "disk-full"},
     "state-closed": {"prints": "state-closed"},
+    "file-closed": {"prints": "file-closed"},
     "mistake": {"server": "main"},
     "carries-the-tunnel": {"client": "good"},
 }

@@ -36,6 +36,12 @@ IN_CONTAINER = (
 )
 WITH_TUN = "mknod -m 666 /dev/net/tun c 10 200"
 CLOSED = f'mount -t tmpfs none /dev/net && {WITH_TUN} && mount -t tmpfs -o mode=700 none "$0"; exec "$@"'
+# As the unit runs it, with a key that only root may reach.
+CLOSED_KEY = (
+    "mount -t tmpfs -o mode=755 none /mnt && mkdir -m 700 /mnt/keys && touch /mnt/keys/site.key && "
+    'install -d -o daemon /mnt/state && install -o daemon "$0" /mnt/bridged.yaml && '
+    'exec setpriv --reuid=daemon --regid=daemon --clear-groups "$1" run --config /mnt/bridged.yaml'
+)
 HAS_BRIDGE_FILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables").exists()
 SILENT_PORT, CLOSED_PORT = 4000, 4001
 COMPRESSING = ("comp-lzo yes", "allow-compression yes", 'pull-filter ignore "comp-lzo"')
@@ -202,6 +208,7 @@ class Cast:
             daemon("disk-full", "br9", []),
             daemon("tun-missing", "br8", []),
             daemon("state-closed", "br9", []),
+            daemon("file-closed", "br9", []),
         ]
         return {daemon.name: daemon for daemon in found}
 
@@ -304,6 +311,12 @@ def troubled_sites(folder: Path) -> Iterator[TroubledSites]:
                     }
                 daemon.write()
                 start(daemon, FULL_DISK if name == "disk-full" else CLOSED, str(disk))
+            elif name == "file-closed":
+                daemon.configuration["state_directory"] = "/mnt/state"
+                daemon.configuration["admin"] = {"socket": "/mnt/state/admin"}
+                daemon.configuration["tunnels"][name]["tls"]["key"] = "/mnt/keys/site.key"
+                daemon.write()
+                start(daemon, CLOSED_KEY, str(daemon.file))
             elif name == "tun-missing":
                 start(daemon, IN_CONTAINER, "true")
             else:

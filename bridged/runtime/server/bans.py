@@ -10,7 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from bridged.files import FollowedFile, write_atomic
+from bridged.files import write_atomic
+from bridged.runtime.server.kept_list import KeptList
 
 NAMES_MAX: Final = 16_384
 FILE_OCTETS_MAX: Final = 4 * 1024 * 1024
@@ -21,7 +22,7 @@ class Bans:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._file = None if path is None else FollowedFile(path, FILE_OCTETS_MAX)
+        self._file = None if path is None else KeptList(path, FILE_OCTETS_MAX, "bans")
         self._until: dict[str, float] = {}
 
     def until(self, name: str, now: float) -> float | None:

@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidKey, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from bridged.errors import ConfigurationError
-from bridged.files import FileMark, mark_of, open_to_read
+from bridged.files import FileMark, mark_of, open_to_read, why_unreadable
 from bridged.protocol.keys.one_time_code import OneTimeSecret, parse_one_time_secret
 
 FILE_OCTETS_MAX: Final = 4 * 1024 * 1024
@@ -76,12 +76,10 @@ class UserFile:
                     return
                 content = stream.read(FILE_OCTETS_MAX + 1)
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise ConfigurationError(
-                f"cannot be read: {reason}; `bridged password {self._path} NAME` makes it",
-                file=self._path,
-                key=self._key,
-            ) from None
+            reason = why_unreadable(self._path, error)
+            if isinstance(error, FileNotFoundError):
+                reason += f"; `bridged password {self._path} NAME` makes it"
+            raise ConfigurationError(f"cannot be read: {reason}", file=self._path, key=self._key) from None
         self._users, self._mark = parse_users(content, self._path, self._key), mark
 
 

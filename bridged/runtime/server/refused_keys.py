@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from bridged.errors import RemoteProtocolError
-from bridged.files import FollowedFile
 from bridged.protocol.keys.client_wrap_key import UnwrappedKey
+from bridged.runtime.server.kept_list import KeptList
 
 KEYS_MAX: Final = 65_536
 FILE_OCTETS_MAX: Final = 8 * 1024 * 1024
@@ -21,7 +21,7 @@ class RefusedKeys:
     """`path` None: none is refused. `seconds`: keys made longer ago are refused, too (None: however old)."""
 
     def __init__(self, path: Path | None, seconds: float | None = None) -> None:
-        self._file = None if path is None else FollowedFile(path, FILE_OCTETS_MAX)
+        self._file = None if path is None else KeptList(path, FILE_OCTETS_MAX, "refused_keys")
         self._seconds = seconds
         self._refused: frozenset[str] = frozenset()
 

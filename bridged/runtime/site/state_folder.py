@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import pwd
 from pathlib import Path
 from typing import Final
 
 from bridged.errors import ConfigurationError
+from bridged.files import closed_folder, user_name
 
 _FAULTS: Final = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 """They stay until somebody changes the host or the configuration; a full disk may pass."""
@@ -42,21 +42,14 @@ def _reason(folder: Path, error: OSError) -> str:
         )
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return f"a file is in the place of a folder: {another}, or move the file away"
-    user = _user_name()
-    above = [one for one in folder.absolute().parents if os.access(one, os.F_OK)]
-    closed = next((one for one in reversed(above) if not os.access(one, os.X_OK)), None)
+    user = user_name()
+    closed = closed_folder(folder)
     if closed is not None:
         return f"user {user} may not enter {closed}: {another}, or run `chmod o+x {closed}`"
     if not os.access(folder, os.F_OK):
+        above = next(one for one in folder.absolute().parents if os.access(one, os.F_OK))
         return (
-            f"user {user} may not make it in {above[0]}: {another}, or run "
+            f"user {user} may not make it in {above}: {another}, or run "
             f"`install -d -m 700 -o {user} {folder}`"
         )
     return f"user {user} may not enter it: {another}, or run `chown -R {user} {folder}`"
-
-
-def _user_name() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())

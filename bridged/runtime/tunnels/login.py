@@ -15,7 +15,7 @@ from typing import Final, Literal
 from bridged.configuration.access import Login
 from bridged.configuration.check import is_inline
 from bridged.errors import ConfigurationError, LoginUnavailable
-from bridged.files import open_to_read
+from bridged.files import open_to_read, why_unreadable
 from bridged.protocol.keys.key_exchange import MAX_CREDENTIAL
 from bridged.protocol.keys.one_time_code import OneTimeSecret, parse_one_time_secret
 from bridged.protocol.session.login import Credentials, DynamicChallenge, static_response
@@ -153,7 +153,7 @@ class PasswordLogin:
         except UnicodeDecodeError:
             raise ConfigurationError("is not UTF-8 text", file=path, key=key) from None
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
+            reason = why_unreadable(path, error)
             raise ConfigurationError(f"cannot be read: {reason}", file=path, key=key) from None
 
 

@@ -19,7 +19,7 @@ from bridged.configuration.check import DEFAULT_LISTEN, Conflict, is_inline
 from bridged.configuration.schema import DEFAULT_PORT, Configuration, Tls, Tunnel
 from bridged.configuration.secrets import find_exposed_in_tunnel
 from bridged.errors import ConfigurationError
-from bridged.files import is_readable, mark_at, open_to_read
+from bridged.files import is_readable, mark_at, open_to_read, why_unreadable
 from bridged.pki import embedded_tls_material, refused_keys_path
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.keys.static_key import StaticKey
@@ -240,8 +240,9 @@ def _proxy(tunnel: Tunnel, prefix: str, base: Path) -> ProxySettings | None:
         try:
             with open_to_read(path) as stream:
                 lines = stream.read(CREDENTIALS_OCTETS_MAX).decode("utf-8", "replace").splitlines()
-        except OSError as error:
-            raise ConfigurationError(f"cannot be read: {error.strerror}", file=path, key=key) from error
+        except (OSError, ValueError) as error:
+            reason = why_unreadable(path, error)
+            raise ConfigurationError(f"cannot be read: {reason}", file=path, key=key) from None
         if len(lines) < 2:
             raise ConfigurationError("needs two lines: user name and password", file=path, key=key)
         user, password = lines[:2]

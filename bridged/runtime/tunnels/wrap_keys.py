@@ -10,7 +10,7 @@ from pathlib import Path
 from bridged.configuration.check import is_inline
 from bridged.configuration.schema import Configuration, Tunnel
 from bridged.errors import ConfigurationError
-from bridged.files import open_to_read
+from bridged.files import open_to_read, why_unreadable
 from bridged.pki import EmbeddedCa, embedded_tls_material, tls_crypt_key_path, tls_crypt_v2_key_path
 from bridged.protocol.keys.client_wrap_key import parse_client_key, parse_server_key
 from bridged.protocol.keys.static_key import StaticKey, parse_static_key
@@ -73,5 +73,6 @@ def _read(value: str, key: str, base: Path) -> tuple[str, str]:
     try:
         with open_to_read(path) as stream:
             return stream.read().decode("ascii", "replace"), str(path)
-    except OSError as error:
-        raise ConfigurationError(f"cannot read this key: {error.strerror}", file=path, key=key) from error
+    except (OSError, ValueError) as error:
+        reason = why_unreadable(path, error)
+        raise ConfigurationError(f"cannot read this key: {reason}", file=path, key=key) from error

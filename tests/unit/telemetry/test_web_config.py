@@ -128,14 +128,29 @@ def test_what_is_not_supported_is_refused_by_name(
         ({"client_auth_type": "RequireAnyClientCert", "client_ca_file": "ca.pem"}, "RequireAnyClientCert"),
         ({"client_auth_type": "RequireAndVerifyClientCert"}, "client_ca_file"),
         ({"client_ca_file": "ca.pem"}, "client_auth_type"),
-        ({"cert_file": "missing.crt"}, "No such file"),
-        ({"key_file": "ca.pem"}, "cannot be used"),
+        ({"cert_file": "missing.crt"}, r"cert_file \S+/missing.crt: No such file"),
+        ({"key_file": "ca.pem"}, r"server.crt and \S+/ca.pem cannot be used: expected PEM"),
+        (
+            {"client_ca_file": "web.yml", "client_auth_type": "RequireAndVerifyClientCert"},
+            r"client_ca_file \S+/web.yml: no certificates",
+        ),
         ({"cipher_suites": ["TLS_RSA_WITH_NOTHING"]}, "cipher"),
     ],
 )
 def test_tls_that_cannot_be_used_is_refused(more: dict[str, object], reason: str, files: Files) -> None:
     with pytest.raises(WebConfigError, match=reason):
         load_web_config(files.write(tls_server_config=files.tls(**more)))
+
+
+def test_a_key_may_be_a_credential_of_the_service(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    (files.folder / "server.key").rename(credentials / "web.key")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+    found = load_web_config(files.write(tls_server_config=files.tls(key_file="credential:web.key")))
+    assert found.files == (files.path, files.folder / "server.crt", credentials / "web.key")
 
 
 def test_an_error_in_the_file_quotes_no_secret(files: Files) -> None:
