@@ -13,6 +13,7 @@ FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 60
 CRASHES ?= 300
 TEST_WORKERS ?= 4
+ANSIBLE ?= ansible-core==2.19.14
 ARCH ?= amd64
 # Most tests wait for something; those that measure have the machine for themselves (tests/quiet_machine.py).
 PYTEST := $(PYTHON) -m pytest --numprocesses=$(TEST_WORKERS) --dist=loadfile
@@ -29,7 +30,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # Daemons of the tests start with compiled code, as installed ones do, and pytest keeps what it rewrote.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: ready test-appliance deb test-package help setup demo run check test test-random test-vm test-monitoring test-architectures lint lint-python lint-native test-native format bench order returning soak crashes fuzz wheel generate pictures lock clean
+.PHONY: ready test-ansible test-container test-appliance deb test-package help setup demo run check test test-random test-vm test-monitoring test-architectures lint lint-python lint-native test-native format bench order returning soak crashes fuzz wheel generate pictures lock clean
 
 help: ## what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
@@ -155,6 +156,14 @@ deb: $(NATIVE) $(TESTS) ## in dist/: the Debian package, for Debian 12 and 13 (A
 test-package: $(NATIVE) $(TESTS) ## the package in fresh Debian 12 and 13 systems, made by mmdebstrap in build/chroots
 	@command -v mmdebstrap >/dev/null || bash scripts/bootstrap.sh --tests mmdebstrap:mmdebstrap
 	@BRIDGED_PACKAGE_SUITES="bookworm trixie" $(PYTEST) tests/packaging
+
+test-ansible: $(NATIVE) $(TESTS) ## the Ansible role, run for real on a Debian under systemd; brings ansible-core into build/ansible
+	@[ -x build/ansible/bin/ansible-playbook ] || { $(PYTHON) -m venv build/ansible && build/ansible/bin/pip install --quiet $(ANSIBLE); }
+	@BRIDGED_ANSIBLE=1 $(PYTHON) -m pytest --timeout=900 tests/packaging/test_ansible.py
+
+test-container: $(NATIVE) $(TESTS) ## build the container file's image with podman, and run it in a network of its own
+	@bash scripts/bootstrap.sh --tests podman:podman buildah:buildah crun:crun mmdebstrap:mmdebstrap
+	@BRIDGED_PODMAN=1 $(PYTHON) -m pytest --timeout=1200 tests/packaging/test_container_image.py tests/packaging/test_container_file.py
 
 test-appliance: $(NATIVE) $(TESTS) ## the package's life under systemd in virtual machines, Debian 12 and 13 (APPLIANCE="--debian 12")
 	@bash scripts/bootstrap.sh --tests qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap mke2fs:e2fsprogs xz:xz-utils

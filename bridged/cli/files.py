@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import stat
 import sys
 from pathlib import Path
@@ -72,6 +73,18 @@ def write(output: Path | None, text: str, *, private: bool) -> None:
         hand_over(text)
     else:
         write_atomic(output, text.encode(), PRIVATE_FILE if private else PUBLIC_FILE)
+
+
+def say_written(output: Path) -> None:
+    """What was written, and the command that puts it to work: it may be a drop-in of a running daemon."""
+    from bridged.configuration.drop_ins import DROP_INS, MAIN_NAME
+
+    main = output.absolute().parent.parent / MAIN_NAME
+    is_drop_in = output.suffix == ".yaml" and output.absolute().parent.name == DROP_INS and main.exists()
+    where = "" if main == Path("/etc/bridged") / MAIN_NAME else f" --config {shlex.quote(str(main))}"
+    load = f"load it with `bridged reload{where}`"
+    start = f"start it with `bridged run --config {shlex.quote(str(output))}`"
+    say(f"wrote {output}; {load if is_drop_in else start}")
 
 
 def _warn_of_redirection() -> None:

@@ -5,7 +5,6 @@ Results go to stdout, messages to stderr. Exit status: 0 done, 1 failed, 2 wrong
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from bridged.cli.client_files import read_client_files
-from bridged.cli.files import Output, Ports, one_line, refuse_existing, write
+from bridged.cli.files import Output, Ports, one_line, refuse_existing, say_written, write
 from bridged.cli.materials import Materials, read_octets
 from bridged.cli.output import say
 from bridged.errors import ConfigurationError
@@ -147,7 +146,7 @@ def write_configuration(
     trust = inline if state is None else _store(texts, state.absolute() / "joined" / name, role)
     write(output, render(trust), private=True)
     if output is not None:
-        say(f"wrote {output}; start it with `bridged run --config {shlex.quote(str(output))}`")
+        say_written(output)
 
 
 def tunnel_name(file: Path) -> str:

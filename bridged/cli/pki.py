@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from bridged.cli.ca_failures import ca_failures
-from bridged.cli.files import BridgeName, Output, Ports, holds, one_line, refuse_existing, write
+from bridged.cli.files import BridgeName, Output, Ports, holds, one_line, refuse_existing, say_written, write
 from bridged.cli.output import say
 from bridged.cli.peers import end_certificates, find_daemon
 from bridged.cli.status import DEFAULT_CONFIG, Config
@@ -84,7 +84,7 @@ def init(
     made = "made" if is_new else "kept"
     say(f"{made} the CA, the server's certificate and the keys of the wrap in {authority.directory}")
     if output is not None:
-        say(f"wrote {output}; start it with `bridged run --config {shlex.quote(str(output))}`")
+        say_written(output)
     say(f"next: `bridged invite NAME --state {shlex.quote(str(state))} --output NAME.ovpn` for each site")
 
 

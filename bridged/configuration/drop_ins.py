@@ -18,7 +18,9 @@ from bridged.errors import ConfigurationError, ConfigurationErrors
 from bridged.files import closed_to_user, user_name
 
 DROP_INS_MAX: Final = 200
-_MAIN_NAME: Final = "bridged.yaml"
+MAIN_NAME: Final = "bridged.yaml"
+DROP_INS: Final = "conf.d"
+"""The folder beside it."""
 _ALIKE: Final = (".yml", ".YAML", ".YML", ".conf")
 
 
@@ -61,7 +63,7 @@ def find_writable(file: Path) -> list[Path]:
 
 
 def _folder_of(file: Path) -> Path:
-    return file.parent / ("conf.d" if file.name == _MAIN_NAME else f"{file.stem}.d")
+    return file.parent / (DROP_INS if file.name == MAIN_NAME else f"{file.stem}.d")
 
 
 def merge_nodes(below: MappingNode, above: MappingNode) -> MappingNode:

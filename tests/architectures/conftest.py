@@ -7,7 +7,7 @@ import os
 import pytest
 
 ALL = os.environ.get("BRIDGED_ARCHITECTURES") == "all"
-collect_ignore = [] if ALL else ["test_whole_suite.py", "test_two_daemons.py"]
+collect_ignore = [] if ALL else ["test_whole_suite.py", "test_two_daemons.py", "test_native.py"]
 
 
 def pytest_report_header() -> str:

@@ -18,16 +18,21 @@ def test_two_lans_are_joined_by_daemons_of_different_architectures(
     server_machine: str, client_machine: str
 ) -> None:
     programs = [str(ready(MACHINES[name]).bridged) for name in (server_machine, client_machine)]
+    join_two_lans(*programs, dataplane="portable")
+
+
+def join_two_lans(server_program: str, client_program: str, dataplane: str) -> None:
+    """Frames cross, both daemons say so, and both end well."""
     with Lab("foreign") as lab:
         sites = TwoSites(lab, bridges=False)
         profile = Profile()
         identities = (profile.authority.issue("server", "server"), profile.authority.issue("c1", "client"))
-        server = bridged_daemon.server(sites.a, profile, identities[0], tunnel={"dataplane": "portable"})
+        server = bridged_daemon.server(sites.a, profile, identities[0], tunnel={"dataplane": dataplane})
         client = bridged_daemon.client(
-            sites.b, profile, identities[1], sites.a.wan_ipv4, tunnel={"dataplane": "portable"}
+            sites.b, profile, identities[1], sites.a.wan_ipv4, tunnel={"dataplane": dataplane}
         )
-        for daemon, program in zip((server, client), programs, strict=True):
-            daemon.program = program
+        server.program, client.program = server_program, client_program
+        for daemon in (server, client):
             daemon.start(wait=False)
         for daemon in (server, client):
             daemon.wait_until(lambda status: len(status["bridges"]) == 1, "its bridge", START_SECONDS)
@@ -36,6 +41,8 @@ def test_two_lans_are_joined_by_daemons_of_different_architectures(
         sites.b.host.ping(sites.a.host.ipv6)
         assert sites.a.host.neighbour(sites.b.host.ipv4) == sites.b.host.mac
         assert server.stations()[sites.b.host.mac] == "c1"
+        for daemon in (server, client):
+            assert daemon.status()["tunnels"][0]["dataplane"] == dataplane
         (peer,) = server.connected_peers()
         assert peer["cipher"] == "AES-256-GCM"
         assert _is_tap(sites.a.namespace) and _is_tap(sites.b.namespace)

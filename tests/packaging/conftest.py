@@ -29,6 +29,20 @@ INPUTS = (
 )
 VERSION = "0.1.0~test1-1"
 EPOCH = "1767225600"
+collect_ignore = [
+    name
+    for name, variable in (
+        ("test_ansible.py", "BRIDGED_ANSIBLE"),
+        ("test_container_image.py", "BRIDGED_PODMAN"),
+    )
+    if os.environ.get(variable) != "1"
+]
+
+
+def pytest_report_header() -> str:
+    """What has targets of its own, because it needs programs that no other test does."""
+    left = " and ".join(collect_ignore)
+    return f"packaging: without {left} (make test-ansible, make test-container)" if left else "packaging: all"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 from tests.lab import wait_for
+from tests.lab.containers import DOCKER_CAPABILITIES
 from tests.lab.offices import Offices, joined_offices
 from tests.lab.openvpn import COMPLETED
 from tests.lab.pictures import FOLDER, is_of_this_kind, printed
@@ -15,12 +16,7 @@ from tests.unit.documents.guides import guide
 
 pytestmark = pytest.mark.root
 
-# What Docker leaves a container by default (moby, oci/caps/defaults.go), and `--cap-add NET_ADMIN`.
-CAPABILITIES = (
-    *("chown", "dac_override", "fowner", "fsetid", "kill", "setgid", "setuid", "setpcap", "net_bind_service"),
-    *("net_raw", "sys_chroot", "mknod", "audit_write", "setfcap", "net_admin"),
-)
-CONTAINER = f"setpriv --inh-caps -all --bounding-set -all,+{',+'.join(CAPABILITIES)}"
+CONTAINER = f"setpriv --inh-caps -all --bounding-set -all,+{',+'.join(DOCKER_CAPABILITIES)}"
 
 
 @pytest.fixture(scope="module")

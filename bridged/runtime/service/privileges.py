@@ -31,6 +31,8 @@ NET_RAW: Final = 13
 KEPT: Final = (NET_BIND_SERVICE, NET_ADMIN, NET_RAW)
 """Ports below 1024; adapters, bridges, addresses and sysctls of the network; packet sockets."""
 DAC_READ_SEARCH: Final = 2
+TO_CHANGE_USER: Final = {"chown": 0, "dac_read_search": 2, "setgid": 6, "setuid": 7, "setpcap": 8}
+"""What giving up root takes, and the reader. Containers leave root without some of them."""
 
 _TUN: Final = "/dev/net/tun"
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -69,6 +71,13 @@ def settle_privileges(configuration: Configuration, path: Path) -> None:
         advice = "make the user `bridged` (`adduser --system --group bridged`), or set `user`"
         log.info("runs_as_root", detail="" if configuration.user == "root" else advice)
         return
+    missing = [name for name, number in TO_CHANGE_USER.items() if number not in _permitted()]
+    if missing:
+        text = f"root may not become {user.pw_name} here, without {', '.join(missing)}: set `user: root`"
+        if configuration.user is not None:
+            raise ConfigurationError(text, key="user")
+        log.info("runs_as_root", detail="as this container's root, with the rights that it leaves")
+        return
     if not _may_use_adapters(user):
         text = f"{user.pw_name} may not open {_TUN}: `chmod 666 {_TUN}`, as udev does, or set `user: root`"
         if configuration.user is not None:
@@ -90,6 +99,13 @@ def settle_privileges(configuration: Configuration, path: Path) -> None:
         advice = f"chgrp {user.pw_name} {path.absolute().parent} && chmod 750 {path.absolute().parent}"
         log.warning("configuration_folder_closed", detail="a reload will be rejected", advice=advice)
     log.info("privileges_dropped", user=user.pw_name, kept=["net_admin", "net_bind_service", "net_raw"])
+
+
+def _permitted() -> frozenset[int]:
+    """The capabilities that this thread may use."""
+    with open("/proc/thread-self/status", encoding="ascii", errors="replace") as lines:
+        mask = next(int(line.split()[1], 16) for line in lines if line.startswith("CapPrm:"))
+    return frozenset(number for number in range(_CAPABILITIES_MAX) if mask >> number & 1)
 
 
 def _may_use_adapters(user: pwd.struct_passwd) -> bool:

@@ -36,6 +36,18 @@ def test_init_without_output_prints_the_configuration_and_nothing_else(bridged, 
     assert "made the CA" in errors and "made the CA" not in out
 
 
+def test_init_says_how_a_drop_in_is_loaded_and_how_a_file_of_its_own_is_started(bridged, tmp_path):
+    (tmp_path / "conf.d").mkdir()
+    words = ("init", "--state", "s", "--remote", "hub.example.net", "--output")
+    _, _, errors = bridged(*words, "conf.d/first.yaml")
+    assert "start it with `bridged run --config conf.d/first.yaml`" in errors
+    (tmp_path / "bridged.yaml").touch()
+    _, _, errors = bridged(*words, "conf.d/second.yaml")
+    assert f"load it with `bridged reload --config {tmp_path}/bridged.yaml`" in errors
+    _, _, errors = bridged(*words, "third.yaml")
+    assert "start it with `bridged run --config third.yaml`" in errors
+
+
 def test_init_again_with_the_same_words_changes_nothing(bridged, server):
     before = {path: path.read_bytes() for path in server.rglob("*") if path.is_file()}
     status, _, errors = bridged(

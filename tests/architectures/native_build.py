@@ -1,0 +1,112 @@
+"""The native data plane for other machines: cross-compiled by Debian's Rust, and run by the emulator.
+
+What is built is kept under build/cross/target.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from tests.architectures.machines import REPOSITORY, Machine, MachineError, checkout
+
+NATIVE: Final = REPOSITORY / "native"
+TARGET: Final = REPOSITORY / "build" / "cross" / "target"
+SECONDS: Final = 1500.0
+# What is tried is that it works, not how fast.
+_QUICK: Final = {
+    "CARGO_PROFILE_RELEASE_LTO": "off",
+    "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16",
+    "CARGO_PROFILE_RELEASE_DEBUG": "0",
+}
+_NEEDS_NEWER_RUST: Final = re.compile(r"^criterion .*\n|^\[\[bench\]\]\n(?:.+\n)*", re.MULTILINE)
+
+
+def run_core_tests(machine: Machine, folder: Path) -> int:
+    """Run the Rust tests of native/core in a copy without its benchmarks; how many passed.
+
+    Raises:
+        MachineError: no compiler can be had, or a test failed.
+    """
+    copy = folder / "native"
+    shutil.copytree(NATIVE, copy, ignore=shutil.ignore_patterns("target", "corpus"))
+    for name in ("core", "worker"):
+        manifest = copy / name / "Cargo.toml"
+        manifest.write_text(_NEEDS_NEWER_RUST.sub("", manifest.read_text(encoding="utf-8")))
+    # The compiler is older than what some tests' libraries say that they need, and does.
+    said = _cargo(
+        machine, copy, "test", "--package", "bridged-core", "--ignore-rust-version", "--no-fail-fast"
+    )
+    return sum(map(int, re.findall(r"^test result: ok\. (\d+) passed", said, re.MULTILINE)))
+
+
+def native_program(machine: Machine, folder: Path) -> Path:
+    """A `bridged` of this machine's kind with the native data plane, in a copy of the checkout.
+
+    Raises:
+        MachineError: it cannot be built.
+    """
+    _cargo(machine, NATIVE, "build", "--release", "--locked", "--package", "bridged-py")
+    (built,) = TARGET.glob(f"{_triple(machine)}/release/lib_native.so")
+    tree = folder / f"native-{machine.name}"
+    for name in ("bridged", "tap"):
+        shutil.copytree(checkout() / name, tree / name)
+    shutil.copy2(built, tree / "bridged" / "_native.abi3.so")
+    program = tree / "run"
+    program.write_text(
+        f"#!/bin/sh\nPYTHONPATH='{tree}:{tree / 'tap' / 'src'}' exec '{machine.bridged}' \"$@\"\n"
+    )
+    program.chmod(0o755)
+    return program
+
+
+def _environment(machine: Machine) -> dict[str, str]:
+    done = subprocess.run(
+        ["bash", "scripts/cross.sh", machine.name],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise MachineError(f"no Rust for {machine.name}: {done.stderr[-2000:]}")
+    return dict(line.split("=", 1) for line in done.stdout.splitlines())
+
+
+def _triple(machine: Machine) -> str:
+    return _environment(machine)["CARGO_BUILD_TARGET"]
+
+
+def _cargo(machine: Machine, folder: Path, *arguments: str) -> str:
+    given = _environment(machine)
+    runner = f"CARGO_TARGET_{given['CARGO_BUILD_TARGET'].upper().replace('-', '_')}_RUNNER"
+    cargo = Path(given["CARGO"])
+    environment = {
+        **os.environ,
+        **_QUICK,
+        **given,
+        runner: f"{machine.emulator} -L {machine.root}",
+        "CARGO_TARGET_DIR": str(TARGET),
+        "PATH": f"{cargo.parent}:{os.environ['PATH']}",
+    }
+    done = subprocess.run(
+        (str(cargo), *arguments),
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=SECONDS,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise MachineError(
+            f"{machine.name}: cargo {arguments[0]}\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
+        )
+    return done.stdout
