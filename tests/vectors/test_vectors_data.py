@@ -23,7 +23,7 @@ from bridged.protocol.packets.occ import PING, OccType, is_occ, parse_occ, seria
 from bridged.protocol.packets.packet import Opcode
 from bridged.protocol.role import Role
 from bridged.units import KeyId
-from tests.vectors.vector_files import DATA_NOT_YET, SCENARIOS, data_frames, load, sender
+from tests.vectors.vector_files import SCENARIOS, data_frames, load, sender
 
 # As secrets.json names a framing -> as the contract does.
 FRAMINGS: dict[str, Framing] = {
@@ -32,7 +32,7 @@ FRAMINGS: dict[str, Framing] = {
     "stub": "stub",
     "stub-v2": "stub-v2",
 }
-# Scenario -> data packets checked here; the others are in DATA_NOT_YET.
+# Scenario -> data packets checked here.
 COVERED = {
     "a01-tlscrypt-aes256gcm": 89,
     "a02-tlsauth-sha1-aes128gcm-prf": 92,
@@ -119,11 +119,8 @@ def test_packets_of_a_static_key_open_to_the_plaintext_and_pass_the_window_once(
 
 
 def test_every_scenario_of_the_folder_is_accounted_for() -> None:
-    assert set(COVERED) | set(DATA_NOT_YET) | {STATIC} == set(SCENARIOS)
-    assert not set(COVERED) & set(DATA_NOT_YET)
+    assert set(COVERED) | {STATIC} == set(SCENARIOS)
     assert {name: len(data_frames(name)) for name in COVERED} == COVERED
-    for scenario in DATA_NOT_YET:
-        assert load(scenario, "secrets")["data_channel"]["format"] != "aead"
 
 
 @pytest.mark.parametrize("scenario", COVERED)

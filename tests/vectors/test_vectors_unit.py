@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from bridged.dataplane.portable.transport.framing import Deframer, framed
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.keys.client_wrap_key import ServerWrapKey
 from bridged.protocol.keys.epoch_keys import EpochKey
@@ -30,7 +31,7 @@ from bridged.protocol.packets.wrap import NoWrap, TlsAuthKeys, TlsCryptKeys, Tls
 from bridged.protocol.packets.wrap.tls_crypt import dynamic_key
 from bridged.protocol.role import Role
 from bridged.units import KeyId
-from tests.vectors.vector_files import UNIT_NOT_YET, unit_cases
+from tests.vectors.vector_files import unit_cases
 
 # Group -> cases.
 COVERED = {
@@ -49,6 +50,10 @@ COVERED = {
     "key_method_2": 30,
     "compression": 7,
     "fragment": 5,
+    "tcp_framing": 3,
+    # In test_vectors_exporter.py.
+    "tls_exporter": 26,
+    "p2p_peer_id": 1,
 }
 
 
@@ -61,8 +66,7 @@ def octets(hexadecimal: str) -> bytes:
 
 
 def test_every_group_of_the_file_is_accounted_for() -> None:
-    assert set(COVERED) | set(UNIT_NOT_YET) | {"constants"} == set(unit_cases())
-    assert not set(COVERED) & set(UNIT_NOT_YET)
+    assert set(COVERED) | {"constants"} == set(unit_cases())
     assert {group: len(unit_cases()[group]) for group in COVERED} == COVERED
 
 
@@ -85,6 +89,16 @@ def test_fragments(case: dict[str, Any]) -> None:
     assert joined == [*[None] * (len(packets) - 1), octets(case["payload"])]
     # `fragment 1000` leaves 972 bytes beside our header and its own.
     assert cut(octets(case["payload"]), 972, case["parts"][0]["sequence_id"]) == packets
+
+
+@pytest.mark.parametrize("case", cases("tcp_framing"))
+def test_packets_in_a_stream_stand_behind_their_lengths(case: dict[str, Any]) -> None:
+    packet, stream = octets(case["packet"]), octets(case["stream"])
+    assert framed([packet]) == stream
+    deframer = Deframer()
+    found = [deframer.take(stream[at : at + 1]) for at in range(len(stream))]
+    assert found == [*[[]] * (len(stream) - 1), [packet]]
+    assert deframer.take(stream * 2 + stream[:5]) == [packet, packet]
 
 
 @pytest.mark.parametrize("case", cases("openvpn_prf"))

@@ -23,14 +23,6 @@ from bridged.protocol.role import Role
 FOLDER = Path(__file__).parent
 SCENARIOS = tuple(sorted(path.name for path in FOLDER.glob("a[0-9][0-9]-*")))
 
-# What later issues build, in full. A test that covers less must say so here.
-DATA_NOT_YET = {}
-UNIT_NOT_YET = {
-    "p2p_peer_id": "P2P negotiation",
-    "tcp_framing": "TCP transport",
-    "tls_exporter": "the TLS engine's; needs the secrets of a captured session",
-}
-
 
 @cache
 def load(scenario: str, name: str) -> Any:
