@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -10,14 +10,16 @@ from tests.lab.openvpn import INSTALLED, RELEASES, WrapMode
 
 TABLE = Path(__file__).with_name("matrix.txt")
 OUR_KINDS = Literal["server", "client", "link-server", "link-client"]
-DOMAINS: dict[int, frozenset[str]] = {
-    0: frozenset({*RELEASES, "installed"}),
-    1: frozenset(get_args(OUR_KINDS)),
-    2: frozenset({"udp", "tcp"}),
-    3: frozenset({*get_args(WrapMode), "static-key"}),
-    7: frozenset({"", "password"}),
-    9: frozenset({"exporter", "prf", "static"}),
-    10: frozenset({"", "comp-lzo", "stub", "stub-v2"}),
+SOFTETHER = "softether"
+DOMAINS: dict[str, frozenset[str]] = {
+    "release": frozenset({*RELEASES, "installed", SOFTETHER}),
+    "ours": frozenset(get_args(OUR_KINDS)),
+    "transport": frozenset({"udp", "tcp"}),
+    "wrap": frozenset({*get_args(WrapMode), "static-key"}),
+    "fragment": frozenset({"", "1300"}),
+    "login": frozenset({"", "password"}),
+    "keys": frozenset({"exporter", "epoch", "prf", "static"}),
+    "framing": frozenset({"", "comp-lzo", "stub", "stub-v2"}),
 }
 """What may stand in a column, for those with a choice of words."""
 
@@ -33,6 +35,7 @@ class Cell:
     digest: str
     their_cipher: str
     their_compression: str
+    fragment: str
     login: str
     cipher: str
     keys: str
@@ -46,6 +49,10 @@ class Cell:
     @property
     def installed_or_release(self) -> str:
         return INSTALLED if self.release == "installed" else self.release
+
+    @property
+    def key_derivation(self) -> str:
+        return "exporter" if self.keys == "epoch" else self.keys
 
     @property
     def is_link(self) -> bool:
@@ -64,8 +71,15 @@ def _lines() -> list[list[str]]:
 
 
 def heading() -> list[str]:
-    """The names of the columns."""
-    return _lines()[0]
+    """The names of the columns.
+
+    Raises:
+        ValueError: they are not those of `Cell`.
+    """
+    names = _lines()[0]
+    if [name.replace(" ", "_") for name in names] != [field.name for field in fields(Cell)]:
+        raise ValueError(f"{TABLE}: the columns are {names}")
+    return names
 
 
 def cells() -> list[Cell]:
@@ -77,8 +91,9 @@ def cells() -> list[Cell]:
     found = []
     for words in _lines()[1:]:
         values = ["" if word == "-" else word for word in words]
+        cell = Cell(*values)
         for column, allowed in DOMAINS.items():
-            if values[column] not in allowed:
-                raise ValueError(f"{TABLE}: {values[column]!r} in {' | '.join(words)}")
-        found.append(Cell(*values))
+            if getattr(cell, column) not in allowed:
+                raise ValueError(f"{TABLE}: {getattr(cell, column)!r} in {' | '.join(words)}")
+        found.append(cell)
     return found

@@ -17,6 +17,7 @@ class StaticOpenVpn(OpenVpn):
 
     cipher = ""
     compression = ""
+    fragment = 0
     direction: int | None = None
 
     def configuration(self) -> str:
@@ -26,6 +27,7 @@ class StaticOpenVpn(OpenVpn):
         lines += [f"keepalive {profile.ping_seconds} {profile.restart_seconds}"]
         lines += [f"cipher {self.cipher}", f"auth {profile.digest}"]
         lines += [self.compression] if self.compression else []
+        lines += [f"fragment {self.fragment}", f"mssfix {self.fragment}"] if self.fragment else []
         lines += [f"key-direction {self.direction}"] if self.direction is not None else []
         return "\n".join([*lines, "<secret>", profile.wrap_key.strip(), "</secret>", ""])
 
@@ -39,6 +41,8 @@ def linked(
     digest: str,
     has_directions: bool,
     compression: str = "",
+    *,
+    fragment: int = 0,
 ) -> Iterator[Ends]:
     """Both ends, once frames cross. `compression`: `comp-lzo` or nothing."""
     profile = Profile(wrap="none", digest=digest)
@@ -49,6 +53,7 @@ def linked(
         "ciphers": [cipher],
         "tls": {},
         "point_to_point": True,
+        "fragment": fragment,
     } | ({"compression_framing": compression} if compression else {})
     far = sites.a.wan_ipv4
     here, there = (sites.a, sites.b) if ours_as == "server" else (sites.b, sites.a)
@@ -61,7 +66,7 @@ def linked(
         tap=THEIR_TAP,
         release=release,
     )
-    theirs.compression = compression
+    theirs.compression, theirs.fragment = compression, fragment
     theirs.cipher, theirs.direction = cipher, 1 if has_directions else None
     ours = (
         server(sites.a, profile, nobody, tunnel=tunnel)

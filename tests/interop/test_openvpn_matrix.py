@@ -4,21 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from bridged.runtime.server.password_file import hash_password
-from tests.interop.interop_ends import Ends, Role, joined, log_events
-from tests.interop.matrix import Cell, cells
+from tests.interop.interop_ends import (
+    Ends,
+    Role,
+    assert_native_where_built,
+    joined,
+    log_events,
+    running,
+    unwanted_drops,
+)
+from tests.interop.matrix import SOFTETHER, Cell, cells
 from tests.interop.static_key_ends import linked
 from tests.interop_report import PROPERTY
 from tests.lab import CIPHERS, Lab, Profile, TwoSites, openvpn_version, wait_for
+from tests.lab.bridged_daemon import client
 from tests.lab.frames import missing_at
 from tests.lab.password_server import PASSWORD, USER, PasswordScript
-from tests.lab.pki import write_private
+from tests.lab.pki import Authority, Identity, Usage, write_private
+from tests.lab.softether import SoftEther
 from tests.lab.topology import Host
 
 pytestmark = pytest.mark.root
@@ -29,7 +40,7 @@ SIGNS = {
 }
 BAD = ("Authenticate/Decrypt packet error", "Bad compression", "Bad LZO", "Bad encapsulated", "bad packet ID")
 """What OpenVPN says of packets that it does not take."""
-DIGEST_BITS = {"SHA1": 160, "SHA256": 256, "SHA512": 512}
+DIGEST_BITS = {"SHA1": 160, "SHA256": 256, "SHA384": 384, "SHA512": 512}
 SMALLEST, LARGEST = 60, 1514
 
 
@@ -70,8 +81,13 @@ def of(cell: Cell, folder: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
         ours["key_derivation"] = "prf"
     if cell.their_cipher not in ("", "data-ciphers"):
         theirs.append(f"cipher {cell.their_cipher}")
+    if cell.cipher.endswith("-CBC"):
+        ours["auth"] = cell.digest
+    if cell.fragment:
+        ours["fragment"] = int(cell.fragment)
+        theirs += [f"fragment {cell.fragment}", f"mssfix {cell.fragment}"]
     if not cell.negotiates:
-        ours |= {"fallback_cipher": cell.cipher, "auth": cell.digest}
+        ours["fallback_cipher"] = cell.cipher
         theirs += [] if cell.is_link else ["ncp-disable"]
     if cell.their_compression:
         theirs.append(cell.their_compression)
@@ -98,7 +114,16 @@ def connected(sites: TwoSites, cell: Cell, folder: Path) -> Iterator[Ends]:
     ours_as: Role = "server" if cell.ours.endswith("server") else "client"
     release = cell.installed_or_release
     if cell.wrap == "static-key":
-        with linked(sites, ours_as, release, cell.cipher, cell.digest, True, cell.framing) as ends:
+        with linked(
+            sites,
+            ours_as,
+            release,
+            cell.cipher,
+            cell.digest,
+            True,
+            cell.framing,
+            fragment=int(cell.fragment or 0),
+        ) as ends:
             yield ends
         return
     profile = Profile(
@@ -113,20 +138,34 @@ def connected(sites: TwoSites, cell: Cell, folder: Path) -> Iterator[Ends]:
         yield ends
 
 
-@pytest.mark.parametrize("cell", cells(), ids=lambda cell: cell.name)
+def agreed_by(peer: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(peer[name] for name in ("cipher", "key_derivation", "wrap", "transport", "framing"))
+
+
+def wanted_by(cell: Cell) -> tuple[str, ...]:
+    return (cell.cipher, cell.key_derivation, cell.wrap, cell.transport, cell.framing or "none")
+
+
+def report(cell: Cell, version: str, record_property: Callable[[str, str], None]) -> None:
+    record_property(PROPERTY, "|".join([*(value or "-" for value in astuple(cell)), version]))
+
+
+OPENVPN = [cell for cell in cells() if cell.release != SOFTETHER]
+SOFTETHERS = [cell for cell in cells() if cell.release == SOFTETHER]
+
+
+@pytest.mark.parametrize("cell", OPENVPN, ids=lambda cell: cell.name)
 def test_both_ends_agree_and_frames_cross_whole(
     sites: TwoSites, cell: Cell, tmp_path: Path, record_property: Callable[[str, str], None]
 ) -> None:
-    words = [value or "-" for value in astuple(cell)]
-    record_property(PROPERTY, "|".join([*words, openvpn_version(cell.installed_or_release)]))
+    report(cell, openvpn_version(cell.installed_or_release), record_property)
     with connected(sites, cell, tmp_path) as ends:
-        peer = ends.peer()
-        agreed = (peer["cipher"], peer["key_derivation"], peer["wrap"], peer["transport"])
-        assert agreed == (cell.cipher, cell.keys, cell.wrap, cell.transport)
-        assert peer["framing"] == (cell.framing or "none")
+        assert agreed_by(ends.peer()) == wanted_by(cell)
         if cell.keys != "static":
             wait_for(ends.theirs.data_cipher, "OpenVPN to log its data channel", 5)
-            assert (ends.theirs.data_cipher(), ends.theirs.key_derivations()[-1]) == (cell.cipher, cell.keys)
+            derivation = ends.theirs.key_derivations()[-1]
+            assert (ends.theirs.data_cipher(), derivation) == (cell.cipher, cell.key_derivation)
+            assert ("aead-epoch" in ends.theirs.log) == (cell.keys == "epoch")
             sign = SIGNS[cell.wrap].format(bits=DIGEST_BITS[cell.digest], digest=cell.digest)
             assert sign in ends.theirs.log
         if cell.is_link:
@@ -137,6 +176,58 @@ def test_both_ends_agree_and_frames_cross_whole(
         assert ends.unwanted_drops() == {}
         assert log_events(ends.ours, "options_differ") == []
         assert [text for text in BAD if text in ends.theirs.log] == []
+
+
+@dataclass(slots=True)
+class SoftEtherServer:
+    """One for all cells. SoftEther knows clients with RSA certificates only."""
+
+    sites: TwoSites
+    authority: Authority
+    own: Identity
+    version: str
+
+
+@pytest.fixture(scope="module")
+def softether() -> Iterator[SoftEtherServer]:
+    with Lab("softethers") as lab:
+        sites, authority = TwoSites(lab), Authority()
+
+        def issue(name: str, usage: Usage) -> Identity:
+            return authority.issue(name, usage, key=rsa.generate_private_key(65537, 2048))
+
+        own = issue("client", "client")
+        server = SoftEther(sites.a, issue("server", "server"), {"client": own}).start()
+        try:
+            yield SoftEtherServer(sites, authority, own, server.version())
+        finally:
+            server.stop()
+
+
+@pytest.mark.parametrize("cell", SOFTETHERS, ids=lambda cell: cell.name)
+def test_a_softether_server_agrees_and_frames_cross_whole(
+    softether: SoftEtherServer, cell: Cell, record_property: Callable[[str, str], None]
+) -> None:
+    report(cell, f"SoftEther {softether.version}", record_property)
+    sites = softether.sites
+    transport: Any = cell.transport
+    profile = Profile(
+        softether.authority, wrap="none", transport=transport, digest=cell.digest, ciphers=(cell.cipher,)
+    )
+    keys = {"auth": cell.digest}
+    daemon = client(sites.b, profile, softether.own, sites.a.wan_ipv4, tunnel=keys)
+    with running(daemon) as ours:
+        ours.wait_connected()
+        assert_native_where_built(ours)
+        (peer,) = ours.connected_peers()
+        assert agreed_by(peer) == wanted_by(cell)
+        here, there = sites.b.host, sites.a.host
+        wait_for(lambda: here.reaches(there.ipv4), "frames to cross", 10)
+        before = ours.drops()
+        for source, target in ((here, there), (there, here)):
+            assert missing_at(source, target, sizes_from(source)) == {}
+        assert unwanted_drops(ours, before) == {}
+        assert log_events(ours, "options_differ") == []
 
 
 @pytest.mark.parametrize("ours_as", get_args(Role))

@@ -6,6 +6,7 @@ It knows no tls-auth and no tls-crypt, sends DATA_V1, and needs a cipher named i
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -67,6 +68,17 @@ class SoftEther:
         """It forks: what is left of it ends with the namespace."""
         if self.process is not None:
             self.process.stop()
+
+    def version(self) -> str:
+        """Such as `5.01 Build 9674`.
+
+        Raises:
+            LabError: it does not say.
+        """
+        found = re.search(r"Version ([\d.]+ Build \d+)", self._command("/CMD", "ServerInfoGet"))
+        if found is None:
+            raise LabError("SoftEther does not say its version")
+        return found[1]
 
     def _environment(self) -> dict[str, str]:
         return {"LD_LIBRARY_PATH": str(self._folder / "lib")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bridged.profiles import read_file
-from tests.interop.matrix import Cell, cells
+from tests.interop.matrix import SOFTETHER, Cell, cells
 from tests.interop_report import InteropReport
 from tests.unit.profiles.real_configurations import Row, rows
 
@@ -17,6 +17,7 @@ def covers(cell: Cell, row: Row) -> bool:
     return (
         cell.ours.startswith(row.role)
         and (cell.release, cell.transport, cell.wrap) == (row.release, row.transport, row.wrap)
+        and (cell.digest, bool(cell.fragment)) == (row.digest, row.has_fragments)
         and compression == row.compression
         and (cell.their_cipher == row.cipher or {cell.their_cipher, row.cipher} <= set(UNSET))
     )
@@ -46,7 +47,7 @@ def test_every_pair_of_role_wrap_cipher_and_release_is_a_cell() -> None:
         "wrap": ("none", "tls-auth", "tls-crypt"),
         "cipher": ("AES-256-GCM", "AES-128-GCM", "CHACHA20-POLY1305"),
         "release": ("2.5", "2.7", "installed"),
-        "keys": ("exporter", "prf"),
+        "keys": ("exporter", "epoch", "prf"),
     }
     table = cells()
     missing = [
@@ -57,8 +58,41 @@ def test_every_pair_of_role_wrap_cipher_and_release_is_a_cell() -> None:
         for other in wanted[second]
         if not any((getattr(cell, first), getattr(cell, second)) == (one, other) for cell in table)
     ]
-    # OpenVPN 2.5 has no exporter.
-    assert missing == [("2.5", "exporter")]
+    # OpenVPN 2.5 has no exporter, and only 2.7 has epochs.
+    assert missing == [("2.5", "exporter"), ("2.5", "epoch"), ("installed", "epoch")]
+
+
+def test_old_ciphers_links_and_static_keys_are_cut_framed_and_carried_by_tcp() -> None:
+    table = [cell for cell in cells() if cell.release != SOFTETHER]
+    kinds = {
+        "CBC": lambda cell: cell.cipher.endswith("-CBC") and not cell.is_link,
+        "AES-192": lambda cell: cell.cipher.startswith("AES-192") and not cell.is_link,
+        "epoch": lambda cell: cell.keys == "epoch",
+        "link": lambda cell: cell.is_link and cell.keys != "static",
+        "static": lambda cell: cell.keys == "static",
+    }
+    ways = {
+        "tcp": lambda cell: cell.transport == "tcp",
+        "fragment": lambda cell: bool(cell.fragment),
+        "framing": lambda cell: bool(cell.framing),
+    }
+    ends = ("client", "server")
+    missing = [
+        (kind, way, end)
+        for kind, is_kind in kinds.items()
+        for way, goes in ways.items()
+        for end in ends
+        if not any(is_kind(cell) and goes(cell) and cell.ours.endswith(end) for cell in table)
+    ]
+    # A static key goes over UDP only.
+    assert missing == [("static", "tcp", "client"), ("static", "tcp", "server")]
+
+
+def test_softether_s_server_is_called_over_both_transports_with_both_kinds_of_ciphers() -> None:
+    table = [cell for cell in cells() if cell.release == SOFTETHER]
+    assert {(cell.transport, cell.cipher.endswith("-CBC")) for cell in table} == {
+        (transport, is_cbc) for transport in ("udp", "tcp") for is_cbc in (True, False)
+    }
 
 
 def test_a_report_names_every_column_and_the_result() -> None:

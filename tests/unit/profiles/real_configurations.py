@@ -131,6 +131,17 @@ class Row:
         return "comp-lzo" if line.startswith("comp-lzo") else line
 
     @property
+    def digest(self) -> str:
+        """Of `auth`; OpenVPN's own where there is no such line."""
+        line = next((entry for entry in self.entries if entry.startswith("auth ")), "auth SHA1")
+        return line.partition(" ")[2]
+
+    @property
+    def has_fragments(self) -> bool:
+        """A bare `fragment` had some size; that of another tells nothing of 0, which switches it off."""
+        return "fragment" in self.entries
+
+    @property
     def cipher(self) -> str:
         """What `cipher` says; `data-ciphers` where that stands alone; or nothing.
 
