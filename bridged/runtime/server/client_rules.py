@@ -5,11 +5,13 @@ All methods run in the event loop.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
+from bridged.configuration.access import Client
 from bridged.runtime.server.address_book import AddressBook
-from bridged.runtime.server.bans import Bans
+from bridged.runtime.server.bans import Bans, folded
 from bridged.runtime.tunnels.clock import unix_now
 from bridged.runtime.tunnels.sessions import Sessions
 from bridged.units import PeerHandle
@@ -24,6 +26,7 @@ class ClientRules:
         self._sessions = sessions
         self._addresses = AddressBook(sessions.plan.admission.addresses)
         self._bans = Bans(sessions.plan.admission.bans)
+        self._spellings: tuple[Mapping[str, Client], dict[str, list[Client]]] = ({}, {})
 
     def refresh(self) -> None:
         """Before `objection` is asked: read the bans if they have changed."""
@@ -36,13 +39,24 @@ class ClientRules:
         if banned is not None:
             return f"banned until {_moment(banned)}" if banned else "banned by the operator"
         client = plan.admission.clients.get(name)
-        if client is None:
-            return "this client is not known to the server" if plan.admission.only_known_clients else None
-        if not client.enabled:
-            return "this client is disabled"
-        if client.ends_at is not None and now > client.ends_at:
-            return f"this client was allowed until {client.until}"
+        if client is None and plan.admission.only_known_clients:
+            return "this client is not known to the server"
+        for known in self._spelt_as(name) if client is None else [client]:
+            if not known.enabled:
+                return "this client is disabled"
+            if known.ends_at is not None and now > known.ends_at:
+                return f"this client was allowed until {known.until}"
         return None
+
+    def _spelt_as(self, name: str) -> list[Client]:
+        """Entries of this name in other spellings: they may refuse, but give nothing (decision 126)."""
+        clients = self._sessions.plan.admission.clients
+        if self._spellings[0] is not clients:
+            found: dict[str, list[Client]] = {}
+            for other, client in clients.items():
+                found.setdefault(folded(other), []).append(client)
+            self._spellings = clients, found
+        return self._spellings[1].get(folded(name), [])
 
     def is_full(self, name: str, others: int) -> bool:
         """Whether the client has as many sessions as it may have, with `others` besides a new one."""

@@ -78,3 +78,14 @@ def test_a_ban_ends_at_its_time_or_when_it_is_lifted(tmp_path: Path) -> None:
     assert daemon.until("c", 0.0) is None and daemon.all(100.0) == {"a b": 200.0}
     with pytest.raises(ValueError, match="name"):
         bans.ban("a\n0 b", 0.0)
+
+
+@pytest.mark.parametrize("spelling", ["ALICE", "alice", "Alice", "\uff21lice"])
+def test_a_ban_holds_for_every_spelling_of_a_name(tmp_path: Path, spelling: str) -> None:
+    bans = Bans(tmp_path / "bans")
+    bans.ban("aLice", 0.0)
+    assert bans.until(spelling, 100.0) == 0.0 and bans.until("alicia", 100.0) is None
+    assert bans.all(0.0) == {"aLice": 0.0}
+    bans.ban(spelling, 200.0)
+    assert bans.all(0.0) == {spelling: 200.0}
+    assert bans.lift("Alice") and bans.all(0.0) == {}
