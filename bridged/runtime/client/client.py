@@ -306,11 +306,11 @@ class ClientRole:
         if event.reason == "timeout":
             self._outage.note_timeout(f"timeout: {event.detail}")
             return
-        holds = event.retry_after > 0.0 and event.advance != "remote"
+        holds = event.retry_after > 0.0
         self._backoff.note_refusal(now, event.retry_after, is_final=event.is_final, holds=holds)
         if event.advance == "remote":
             self._order.skip(call.candidate.remote)
-        elif event.advance == "no":
+        if event.advance == "no":
             self._backoff.end_round(now)
             self._order.begin(self._backoff.until)
             self._order.prefer(call.candidate)
