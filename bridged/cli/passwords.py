@@ -5,6 +5,7 @@ Exit status: 0 done, 2 wrong use or a damaged file.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Final
@@ -15,6 +16,8 @@ from bridged.cli.output import say, show
 from bridged.errors import ConfigurationError
 
 _SECRET_OCTETS: Final = 20
+_PAM_UNAVAILABLE: Final = 9
+"""PAM_AUTHINFO_UNAVAIL."""
 _PAM_REFUSALS: Final = frozenset({6, 7, 8, 10, 11, 12, 13})
 """PAM_PERM_DENIED, AUTH_ERR, CRED_INSUFFICIENT, USER_UNKNOWN, MAXTRIES, NEW_AUTHTOK_REQD, ACCT_EXPIRED."""
 
@@ -121,5 +124,11 @@ def pam(
     try:
         pamela.authenticate(username, password, service=service)
     except pamela.PAMError as error:
-        say(f"bridged: PAM service {service}: {error.message}")
+        needs_root = error.errno == _PAM_UNAVAILABLE and os.geteuid() != 0
+        cure = (
+            "; if it has `pam_unix`: only root may ask it, write a password file instead"
+            if needs_root
+            else ""
+        )
+        say(f"bridged: PAM service {service}: {error.message}{cure}")
         raise typer.Exit(1 if error.errno in _PAM_REFUSALS else 3) from None
