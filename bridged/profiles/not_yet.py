@@ -32,7 +32,9 @@ NOT_YET: Final[Mapping[Ability, Missing]] = {
         ("http-proxy", "http-proxy-option", "http-proxy-user-pass", "socks-proxy"),
     ),
     "vlans": Missing(
-        "a VLAN for each client is not supported by this version; use one tunnel and bridge for each VLAN",
+        "OpenVPN keeps the clients of each VLAN apart, and a tunnel of this version would join them all; "
+        "make a tunnel and a bridge for each VLAN, with ports such as `eth1.20`, then remove the lines with "
+        "`vlan-`",
         ("vlan-tagging", "vlan-accept", "vlan-pvid"),
     ),
 }
