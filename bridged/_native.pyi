@@ -33,6 +33,7 @@ class _PeerSnapshot(TypedDict):
     counters: _PeerCounters
     last_seen: float | None
     fdb_entries: int
+    replay_mark: int
     packet_id_used_ratio: float
     aead_used_ratio: float
 

@@ -66,7 +66,7 @@ DROP_REASONS: Final = (
     DropReason("wrap_other_kind", "auth", _CONTROL, "The peer uses another `wrap.mode` than this end."),
     DropReason("tls_crypt_v2", "auth", _CONTROL, "The peer uses tls-crypt-v2, which is not offered here."),
     DropReason("wrap_key_refused", "auth", _CONTROL, "The peer's tls-crypt-v2 key is refused, or too old."),
-    DropReason("static_key", "auth", _CONTROL, "The peer uses a static key, which is not supported."),
+    DropReason("static_key", "auth", _CONTROL, "The peer uses a static key, and this tunnel does not."),
     DropReason("cookie_mismatch", "auth", _EVERYWHERE, "A control packet that belongs to no session here."),
     DropReason("float_refused", "auth", _DATA, "The peer's new endpoint belongs to another peer."),
     DropReason("short_packet", "malformed", _EVERYWHERE, "The packet is too short for its kind."),
@@ -94,6 +94,7 @@ DROP_REASONS: Final = (
     DropReason(
         "too_big", "size", _DATA, "A packet too large for the path that must not be cut was answered."
     ),
+    DropReason("tcp_too_long", "size", _DATA, "A packet longer than its length in a TCP stream can say."),
     DropReason("tap_full", "overflow", _DATA, "The TAP takes no more frames at the moment."),
     DropReason("udp_send_full", "overflow", _DATA, "The socket's send buffer is full."),
     DropReason("tcp_send_full", "overflow", _DATA, "The peer's TCP connection takes no more at the moment."),

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from bridged import _native
     from bridged._native import _PeerSnapshot
 
-SEAM: Final = 19
+SEAM: Final = 20
 """Interface version; must equal SEAM in native/py."""
 
 _WHAT_TO_DO: Final = "install a wheel that contains it, or install Rust and run `make setup`"
@@ -308,6 +308,7 @@ def _peer_snapshot(peer: _PeerSnapshot) -> PeerSnapshot:
         counters=PeerCounters(**peer["counters"]),
         last_seen=None if last_seen is None else UnixSeconds(last_seen),
         fdb_entries=peer["fdb_entries"],
+        replay_mark=peer["replay_mark"],
         packet_id_used_ratio=peer["packet_id_used_ratio"],
         aead_used_ratio=peer["aead_used_ratio"],
     )

@@ -15,6 +15,7 @@ from bridged.protocol.keys.key_derivation import DataKey, static_data_key
 from bridged.protocol.keys.static_key import StaticKey
 from bridged.protocol.packets.cbc_packet import CbcHmac
 from bridged.protocol.packets.static_packet import OpenedStaticData, open_static, seal_static
+from bridged.runtime.tunnels.replay_mark import mark_of
 from bridged.units import KeyId, PeerHandle
 from tests.contract.dataplane_rig import HandPeer, Rig, frame, material
 
@@ -30,12 +31,12 @@ class StaticPeer(HandPeer):
         self.target = ("127.0.0.1", rig.port)
         rig.peers.append(self)
 
-    def static(self, direction: int) -> DataKey:
-        return static_data_key(SECRET, direction, self.cipher, self.digest, NOW)
+    def static(self, direction: int, mark: int = 0) -> DataKey:
+        return static_data_key(SECRET, direction, self.cipher, self.digest, NOW, mark)
 
-    def join(self, rig: Rig) -> None:
+    def join(self, rig: Rig, mark: int = 0) -> None:
         rig.plane.add_peer(PeerSettings(PeerHandle(1), "site-1", self.endpoint, None, None))
-        rig.plane.install_key(PeerHandle(1), self.static(0))
+        rig.plane.install_key(PeerHandle(1), self.static(0, mark))
         rig.plane.use_key(PeerHandle(1), KeyId(0))
 
     def packet(self, payload: bytes, number: int, packet_time: int = NOW) -> bytes:
@@ -82,6 +83,25 @@ def test_an_older_time_is_a_replay_and_with_a_newer_one_ids_begin_again(rig: Rig
     peer.send_raw(first)
     peer.send_raw(peer.packet(frame(2, 1, b"3"), 9, NOW))
     rig.dropped("receive", "replay_too_old", 2)
+
+
+def test_what_an_earlier_session_took_is_a_replay_and_what_follows_is_new(rig: Rig) -> None:
+    peer = StaticPeer(rig)
+    peer.join(rig, mark=mark_of(NOW, 100))
+    peer.send_raw(peer.packet(frame(2, 1, b"a"), 200, NOW - 1))
+    peer.send_raw(peer.packet(frame(2, 1, b"b"), 36, NOW))
+    rig.dropped("receive", "replay_too_old", 2)
+    peer.send_raw(peer.packet(frame(2, 1, b"c"), 37, NOW))
+    peer.send_raw(peer.packet(frame(2, 1, b"d"), 100, NOW))
+    rig.dropped("receive", "replay", 2)
+    assert rig.snapshot().peers[0].replay_mark == mark_of(NOW, 100)
+    for number in (103, 101, 102):
+        peer.send_raw(peer.packet(frame(2, 1, bytes([number])), number, NOW))
+    assert rig.frames(3) == [frame(2, 1, bytes([number])) for number in (103, 101, 102)]
+    assert rig.snapshot().peers[0].replay_mark == mark_of(NOW, 103)
+    peer.send_raw(peer.packet(frame(2, 1, b"e"), 5, NOW + 1))
+    assert rig.frames() == [frame(2, 1, b"e")]
+    assert rig.plane.remove_peer(PeerHandle(1)).replay_mark == mark_of(NOW + 1, 5)
 
 
 def test_forgeries_change_nothing(rig: Rig) -> None:

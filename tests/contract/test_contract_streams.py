@@ -140,6 +140,25 @@ def test_frames_that_are_dropped_leave_no_gap_in_the_packet_ids(rig: Rig) -> Non
     assert ids == list(range(1, len(ids) + 1))
 
 
+def test_a_packet_longer_than_its_length_can_say_is_dropped_and_leaves_no_gap(
+    make_rig: Callable[..., Rig],
+) -> None:
+    rig = make_rig(mtu=65_521)
+    peer = stream_peer(rig, 1)
+    rig.put(sized(1, 100))
+    (packet,) = peer.datagrams()
+    longest = 65_535 - (len(packet) - 100)
+    out = [sized(2, longest), sized(3, longest + 1), sized(4, 65_535), sized(5, 100)]
+    for item in out:
+        rig.put(item)
+    packets = peer.datagrams(2)
+    assert [len(found) for found in packets] == [65_535, len(packet)]
+    opened = [peer.open(found) for found in packets]
+    assert [found.payload for found in opened] == [out[0], out[3]]
+    assert [found.packet_id for found in opened] == [2, 3]
+    assert rig.snapshot().peers[0].counters.drops["transmit", "tcp_too_long"] == 2
+
+
 def test_what_waits_for_a_stalled_peer_is_bounded(rig: Rig) -> None:
     peer = stream_peer(rig, 1)
     peer.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

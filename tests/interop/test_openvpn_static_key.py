@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import signal
+import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import get_args
 
 import pytest
 
 from tests.interop.interop_ends import Role, wait_for_event
 from tests.interop.static_key_ends import linked
-from tests.lab import Lab, TwoSites
+from tests.lab import Lab, TwoSites, wait_for
+from tests.lab.topology import WAN_PORT
 
 pytestmark = pytest.mark.root
 
@@ -40,3 +43,43 @@ def test_frames_cross_and_the_farewell_is_heard(
         assert "Authenticate/Decrypt" not in ends.theirs.log
         ends.theirs.started.send_signal(signal.SIGTERM)
         wait_for_event(ends.ours, "peer_disconnected", "exit_notify")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_what_was_recorded_opens_no_session_after_a_restart(sites: TwoSites, number: int) -> None:
+    """OpenVPN needs `replay-persist` for that."""
+    with sites.a.namespace.entered():
+        recorder = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
+    with recorder, linked(sites, "server", "2.6", "AES-256-CBC", "SHA256", True) as ends:
+        recorder.bind((WAN_PORT, 0x0800))
+        ends.ping_both_ways()
+        recorder.setblocking(False)
+        recorded = []
+        while len(recorded) < 5:
+            packet, (_, _, kind, _, _) = recorder.recvfrom(65_535)
+            if kind == socket.PACKET_HOST and packet[9] == socket.IPPROTO_UDP:
+                recorded.append(packet[28:])
+        if number == signal.SIGKILL:
+            state = ends.ours.state_directory / "replays"
+            wait_for(lambda: list(state.glob("*")) and mark_in(state) >= len(recorded), "the mark", 15)
+        ends.theirs.stop(signal.SIGKILL)
+        ends.ours.stop(number)
+        ends.ours.start()
+        with sites.b.namespace.entered():
+            attacker = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with attacker:
+            for packet in recorded:
+                attacker.sendto(packet, (sites.a.wan_ipv4, 1194))
+        drops = wait_for(lambda: ends.ours.tunnel()["control_drops"].get("receive"), "the replays", 5)
+        wait_for(
+            lambda: ends.ours.tunnel()["control_drops"]["receive"].get("replay") == 5, f"5 of {drops}", 5
+        )
+        assert ends.ours.connected_peers() == []
+        ends.theirs.start()
+        wait_for(lambda: ends.our_site.host.reaches(ends.their_site.host.ipv4), "frames to cross", 15)
+
+
+def mark_in(state: Path) -> int:
+    """The packet id of the mark."""
+    (file,) = state.iterdir()
+    return int(file.read_text().split()[1]) & 0xFFFFFFFF

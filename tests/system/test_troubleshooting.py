@@ -27,6 +27,7 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
     "name-lookup": {"client": "nameless"},
     "wrong-wrap-key": {"server": "wraps", "client": "other-key"},
     "other-wrapping": {"server": "wraps", "client": "unwrapped"},
+    "older-packets": {"server": "old-key"},
     "framing": {"server": "wraps"},
     "compression": {"server": "wraps"},
     "foreign-ca": {"server": "certificates", "client": "foreign"},

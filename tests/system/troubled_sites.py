@@ -20,6 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import bridged
+from bridged.protocol.keys.cipher import Cipher
+from bridged.protocol.keys.key_derivation import static_data_key
+from bridged.protocol.keys.static_key import parse_static_key
+from bridged.protocol.packets.cbc_packet import CbcHmac
+from bridged.protocol.packets.occ import PING
+from bridged.protocol.packets.static_packet import seal_static
 from bridged.runtime.server.password_file import hash_password
 from tests.lab import BRIDGED, Bridged, Lab, OpenVpn, Process, Profile, TwoSites, wait_for
 from tests.lab.frames import send_frames
@@ -44,6 +50,7 @@ CLOSED_KEY = (
 )
 HAS_BRIDGE_FILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables").exists()
 SILENT_PORT, CLOSED_PORT = 4000, 4001
+OLD_KEY_PORT = 1201
 COMPRESSING = ("comp-lzo yes", "allow-compression yes", 'pull-filter ignore "comp-lzo"')
 
 
@@ -127,6 +134,7 @@ class Cast:
             "certificates": 1198,
             "asking": 1199,
             "unsure": 1200,
+            "old-key": OLD_KEY_PORT,
         }
         bridges: dict[str, Any] = {f"br{number}": {} for number in range(1, len(ports))}
         bridges = {"br0": {"ports": ["lan0"]}} | bridges
@@ -140,6 +148,9 @@ class Cast:
         tunnels["unsure"]["authentication"] = {"password_file": str(users.with_name("missing"))}
         tunnels["asking"]["authentication"] = {"password_file": str(users)}
         tunnels["wraps"]["compression_framing"] = "comp-lzo"
+        wrap = {"mode": "static-key", "key": self.profile.wrap_key, "digest": "SHA256"}
+        more = {"wrap": wrap, "ciphers": ["AES-256-CBC"], "tls": {}, "point_to_point": True}
+        tunnels["old-key"] |= more
         document = {"bridges": bridges, "tunnels": tunnels}
         daemon = Bridged(self.sites.a, document, name="troubled")
         daemon.refusals = ("super_frames",)
@@ -323,6 +334,7 @@ def troubled_sites(folder: Path) -> Iterator[TroubledSites]:
                 start(daemon)
         with visitor(cast, "framed", "fragment 1300"), visitor(cast, "squeezing", *COMPRESSING):
             send_compressible(sites, server)
+            go_back_in_time(sites, cast.profile)
             claim_an_address(sites, server)
             reload_wrongly(server, client)
             yield TroubledSites(
@@ -333,6 +345,22 @@ def troubled_sites(folder: Path) -> Iterator[TroubledSites]:
             )
         for daemon in (odd, client, server):
             assert daemon.stop() == 0, daemon.started.tail()
+
+
+def go_back_in_time(sites: TwoSites, profile: Profile) -> None:
+    """A peer with a static key is started, and started again with its clock set back."""
+    key = static_data_key(
+        parse_static_key(profile.wrap_key, "key"), None, Cipher.AES_256_CBC, "SHA256", int(time.time())
+    )
+    sealer = CbcHmac(key.send_key, "SHA256", key.send_hmac)
+    with sites.b.namespace.entered():
+        peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with peer:
+        for number, seconds in ((1, 0), (2, 0), (1, -3600), (2, -3600)):
+            sealed = seal_static(sealer, bytes(16), number, int(time.time()) + seconds, PING)
+            peer.sendto(sealed, (sites.a.wan_ipv4, OLD_KEY_PORT))
+            # Each is taken before the next one comes.
+            time.sleep(0.1)
 
 
 def send_compressible(sites: TwoSites, server: Bridged) -> None:

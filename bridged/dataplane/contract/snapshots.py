@@ -41,6 +41,8 @@ class PeerSnapshot:
     last_seen: UnixSeconds | None = None
     """When the newest authenticated packet came (None: none yet)."""
     fdb_entries: int = 0
+    replay_mark: int = 0
+    """Of a static key: time (upper 32 bits) and id of the newest packet that was accepted; else 0."""
     packet_id_used_ratio: float = 0.0
     aead_used_ratio: float = 0.0
 

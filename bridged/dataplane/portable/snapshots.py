@@ -95,6 +95,7 @@ class Snapshots:
             counters=peer.traffic.counters(slot.use for slot in slots),
             last_seen=_unix(peer.seen_at),
             fdb_entries=self._fdb.count(peer.handle),
+            replay_mark=max((slot.replay_mark for slot in slots), default=0),
             packet_id_used_ratio=max(
                 (KeyUse.packet_id_ratio(slot.highest_packet_id) for slot in slots), default=0.0
             ),

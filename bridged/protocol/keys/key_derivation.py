@@ -50,6 +50,8 @@ class DataKey:
     """`send_key` and `receive_key` are the first secrets of two chains (`EpochKey`), of 32 bytes; no IVs."""
     static_time: int | None = field(default=None, repr=False)
     """Of a static key (data.md#2-4): Unix seconds in our packets; they have no header then."""
+    static_mark: int = field(default=0, repr=False)
+    """The newest packet of the peer's earlier sessions: its time (upper 32 bits) and id."""
     send_hmac: bytearray = field(default_factory=bytearray, repr=False)
     receive_hmac: bytearray = field(default_factory=bytearray, repr=False)
 
@@ -130,9 +132,12 @@ def slice_keys(
 
 
 def static_data_key(
-    key: StaticKey, direction: int | None, cipher: Cipher, digest: str, unix_time: int
+    key: StaticKey, direction: int | None, cipher: Cipher, digest: str, unix_time: int, mark: int = 0
 ) -> DataKey:
-    """The data key of a link without TLS. `direction`: 0, 1, or None for the same key both ways."""
+    """The data key of a link without TLS. `direction`: 0, 1, or None for the same key both ways.
+
+    `unix_time`, `mark`: see `DataKey.static_time` and `static_mark`.
+    """
     slots = [(key.cipher0, key.hmac0), (key.cipher1, key.hmac1)]
     send, receive = slots[direction or 0], slots[0 if direction is None else 1 - direction]
     length = digest_length(digest)
@@ -145,6 +150,7 @@ def static_data_key(
         bytearray(),
         digest,
         static_time=unix_time,
+        static_mark=mark,
         send_hmac=bytearray(send[1][:length]),
         receive_hmac=bytearray(receive[1][:length]),
     )

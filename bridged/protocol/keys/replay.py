@@ -36,6 +36,11 @@ class ReplayWindow:
         self._highest = 0
         self._seen = 0  # bit i: id `highest - i` was accepted
 
+    def begin_behind(self, highest: int) -> None:
+        """As if all ids up to this one had been accepted."""
+        self._highest = highest
+        self._seen = self._mask
+
     @property
     def highest(self) -> int:
         """The highest id accepted; 0 before the first."""

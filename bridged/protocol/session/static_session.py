@@ -44,11 +44,16 @@ def no_engine() -> TlsEngine:
 
 class StaticSession(Session):
     """Established at once; ends as other sessions do, with an OCC exit as its farewell. Control packets are
-    none of its own and dropped.
+    none of its own and dropped. `unix_time`, `mark`: see `DataKey.static_time` and `static_mark`.
     """
 
     def __init__(
-        self, settings: SessionSettings, random_bytes: Callable[[int], bytes], now: float, unix_time: int
+        self,
+        settings: SessionSettings,
+        random_bytes: Callable[[int], bytes],
+        now: float,
+        unix_time: int,
+        mark: int = 0,
     ) -> None:
         assert settings.wrap_key is not None
         self.drops: Counter[str] = Counter()
@@ -63,7 +68,7 @@ class StaticSession(Session):
         self._has_heard_peer = True
         self._hastened_at = -settings.tls_timeout
         cipher, direction = settings.ciphers[0], settings.wrap_direction
-        key = static_data_key(settings.wrap_key, direction, cipher, settings.digest, unix_time)
+        key = static_data_key(settings.wrap_key, direction, cipher, settings.digest, unix_time, mark)
         core.establish()
         core.emit(InstallKey(key))
         core.emit(UseKey(KeyId(0)))

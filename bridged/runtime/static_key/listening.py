@@ -13,19 +13,19 @@ from bridged.errors import RemoteProtocolError
 from bridged.protocol.keys.key_derivation import static_data_key
 from bridged.protocol.packets.cbc_packet import CbcHmac
 from bridged.protocol.packets.static_packet import open_static
-from bridged.runtime.tunnels.link import LinkDown, News, PeerLink
+from bridged.runtime.tunnels.link import News, PeerLink
 from bridged.runtime.tunnels.peer_records import PeerRecords
+from bridged.runtime.tunnels.replay_mark import mark_of
 from bridged.runtime.tunnels.sessions import Sessions
 from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
 
 _NO_SESSION: Final = b"\0" * 8
-_LAST_ID: Final = 0xFFFFFFFF
 
 
 class ListeningRole:
     """Gives the first authentic sender the tunnel. Its packet was only a knock: what follows is carried.
 
-    Packets with a time before the newest are replays; none opens a session again.
+    None that came before opens a session again (`ReplayMark`).
     """
 
     name = "server"
@@ -33,7 +33,6 @@ class ListeningRole:
 
     def __init__(self, sessions: Sessions, records: PeerRecords) -> None:
         self._sessions = sessions
-        self._newest = (0, 0)
         settings = sessions.plan.session
         assert settings.wrap_key is not None
         key = static_data_key(
@@ -80,12 +79,16 @@ class ListeningRole:
 
     def receive_control(self, datagram: bytes, source: Endpoint) -> None:
         opened = open_static(self._opener, datagram)
-        identity = opened.packet_time, opened.packet_id
-        if identity <= self._newest:
+        identity, mark = mark_of(opened.packet_time, opened.packet_id), self._sessions.replays
+        assert mark is not None
+        if opened.packet_time < mark.received >> 32:
+            mark.tell_older()
+            raise RemoteProtocolError("replay_too_old", "this packet is of an earlier session")
+        if identity <= mark.received:
             raise RemoteProtocolError("replay", "this packet came before")
         if any(link.is_attached for link in self._sessions.links.values()):
             return
-        self._newest = identity
+        mark.note(identity)
         link = self._sessions.open(source, local_session_id=_NO_SESSION)
         link.pump()
         self._sessions.rearm()
@@ -105,6 +108,4 @@ class ListeningRole:
         """The data plane follows it."""
 
     def handle_news(self, link: PeerLink, news: News) -> None:
-        """It left: when it comes again, its packets have another time."""
-        if isinstance(news, LinkDown):
-            self._newest = (self._newest[0], _LAST_ID)
+        """What left can come again, with later packets."""

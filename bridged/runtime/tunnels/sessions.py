@@ -15,18 +15,27 @@ from dataclasses import replace
 import structlog
 
 from bridged.addresses import Endpoint
-from bridged.dataplane.contract import DataPlane
+from bridged.dataplane.contract import DataPlane, PeerSnapshot
 from bridged.errors import BridgedError
-from bridged.protocol.packets.wrap import TlsCryptV2Keys, WrapChannel, WrapKeys
+from bridged.protocol.packets.wrap import TlsCryptV2Keys, WrapChannel, WrapKeys, first_numbers
 from bridged.protocol.session.session import Session
+from bridged.protocol.session.settings import SessionSettings
 from bridged.protocol.session.static_session import StaticSession
 from bridged.protocol.session.tls_session import TlsEngine
 from bridged.runtime.tunnels.clock import monotonic
 from bridged.runtime.tunnels.link import ControlPath, News, PeerLink
 from bridged.runtime.tunnels.link_table import LinkTable
+from bridged.runtime.tunnels.replay_mark import SAVE_SECONDS, ReplayMark
 from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
-from bridged.supervision import SUPERVISOR
-from bridged.units import MonotonicSeconds, PeerHandle
+from bridged.supervision import SUPERVISOR, Timer
+from bridged.units import MonotonicSeconds, PeerHandle, UnixSeconds
+
+
+def _replays_of(plan: TunnelPlan) -> ReplayMark | None:
+    if not plan.has_static_key:
+        return None
+    assert plan.session.wrap_key is not None
+    return ReplayMark(plan.replays, plan.session.wrap_key, plan.name)
 
 
 class Sessions:
@@ -45,10 +54,14 @@ class Sessions:
         self.plan = plan
         self.dataplane = dataplane
         self.links = LinkTable()
+        self.replays = _replays_of(plan)
+        """Of a static key; None: there is none."""
         self.now = now
         self.is_stopping = False
         self._on_news = on_news
         self._handles = itertools.count(1)
+        self._newest_wrap = 0.0
+        self._replay_timer: Timer | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._on_timer = SUPERVISOR.guard("session_timer", self._handle_timer, plan.name)
@@ -77,13 +90,13 @@ class Sessions:
             # OpenVPN has no `fragment` there: a stream has no largest packet.
             settings = replace(settings, is_stream=True, fragment=0)
         if self.plan.has_static_key:
-            session: Session = StaticSession(settings, secrets.token_bytes, self.now(), int(time.time()))
+            session: Session = self._new_static(settings)
         else:
             session = Session(
                 settings,
                 self._make_engine,
                 secrets.token_bytes,
-                WrapChannel(wrap, int(time.time()), next_packet_id or wrap.first_packet_id),
+                self._new_channel(wrap, endpoint, next_packet_id or wrap.first_packet_id),
                 local_session_id,
                 self.now(),
                 remote_session_id=remote_session_id,
@@ -114,10 +127,46 @@ class Sessions:
             return False
         return True
 
+    def watch_replays(self) -> None:
+        """Keep the mark of a static key in its file from now on."""
+        if self.replays is not None:
+            self._replay_timer = SUPERVISOR.every(
+                "replay_mark", SAVE_SECONDS, self._keep_replays, self.plan.name
+            )
+
+    def note_last(self, last: PeerSnapshot | None) -> None:
+        """The last figures of a peer of the data plane."""
+        if self.replays is not None and last is not None:
+            self.replays.note(last.replay_mark)
+            self.replays.save()
+
     def close(self) -> None:
-        """Stop the timer."""
+        """Stop the timers."""
         if self._timer is not None:
             self._timer.cancel()
+        if self._replay_timer is not None:
+            self._replay_timer.cancel()
+            self._replay_timer = None
+
+    def _keep_replays(self) -> None:
+        assert self.replays is not None
+        for peer in self.dataplane.snapshot().peers:
+            self.replays.look(peer.replay_mark, peer.counters.drops.get(("receive", "replay_too_old"), 0))
+        self.replays.save(durable=False)
+
+    def _new_channel(self, wrap: WrapKeys, endpoint: Endpoint, first_packet_id: int) -> WrapChannel:
+        """With numbers that no wrap of ours had before, also after a step of the clock."""
+        self._newest_wrap = max(time.time(), self._newest_wrap + 2e-6)
+        if endpoint.transport == "tcp":
+            # Each connection has a window of its own, and some want the first id there.
+            return WrapChannel(wrap, int(self._newest_wrap), first_packet_id)
+        return WrapChannel(wrap, *first_numbers(self._newest_wrap, first_packet_id))
+
+    def _new_static(self, settings: SessionSettings) -> StaticSession:
+        mark = self.replays
+        assert mark is not None
+        sent_time = mark.next_time(UnixSeconds(time.time()))
+        return StaticSession(settings, secrets.token_bytes, self.now(), sent_time, mark.received)
 
     def _make_engine(self) -> TlsEngine:
         """From the plan of that moment: a renegotiation uses the certificates of the last reload."""

@@ -125,6 +125,7 @@ class RunningTunnel:
         if self.role.name == "server":
             self._store.keep(self._group, self.dataplane.socket_descriptors())
         self.events.start()
+        self.sessions.watch_replays()
         self.records.log.info(
             "tunnel_started", role=self.role.name, dataplane=self.dataplane.name, tap=self.tap.name
         )
@@ -249,6 +250,7 @@ class RunningTunnel:
                 if news.outcome == "established" and link.terms is not None and news.tls is not None:
                     self.standing.note(link, news.tls, news.duration)
             case LinkDown():
+                self.sessions.note_last(news.last)
                 self.standing.forget(link)
                 self.static_stations.renew(link.name)
                 if not link.is_abandoned:

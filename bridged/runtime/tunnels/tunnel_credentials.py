@@ -93,6 +93,7 @@ def plan_tunnel(
         port_share=Endpoint.parse(tunnel.port_share) if tunnel.port_share else None,
         transport=_transport(tunnel),
         memory=configuration.state_directory / MEMORY[role].format(name=name),
+        replays=configuration.state_directory / "replays" / name,
     )
     return plain if plain.has_static_key else _with_tls(plain, configuration, tunnel, prefix, base)
 

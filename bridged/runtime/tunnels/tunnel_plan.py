@@ -48,7 +48,8 @@ class TunnelPlan:
     none); `crl_file`, `crl_mark`: its file, and how that was when it was read. `judge_peer`: why this plan
     would refuse a connected peer (None: it would not). `is_embedded`: certificates and list come from the
     embedded CA. `transport`: `udp`, `tcp` or `both`. `memory`: the file in which a client remembers the
-    server that worked last, and a server where its clients were.
+    server that worked last, and a server where its clients were. `replays`: the file of a static key's
+    `ReplayMark`.
     """
 
     name: str
@@ -69,6 +70,7 @@ class TunnelPlan:
     exit_notify: bool = True
     transport: str = "udp"
     memory: Path | None = None
+    replays: Path | None = None
     certificates: Mapping[str, UnixSeconds] | None = None
     crl_next_update: UnixSeconds | None = None
     crl_file: Path | None = None

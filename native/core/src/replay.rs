@@ -67,6 +67,18 @@ impl ReplayWindow {
         self.words.fill(0);
     }
 
+    /// As if all ids up to this one had been accepted.
+    pub fn begin_behind(&mut self, highest: u64) {
+        self.clear();
+        self.highest = highest;
+        for id in highest.saturating_sub(u64::from(self.size))..=highest {
+            let (word, bit) = self.place(id);
+            if let Some(seen) = self.words.get_mut(word) {
+                *seen |= bit;
+            }
+        }
+    }
+
     /// Packets behind the highest that are remembered.
     #[must_use]
     pub fn size(&self) -> u32 {
@@ -170,6 +182,19 @@ mod tests {
         assert_eq!(window.accept(u64::MAX - 63), Ok(()));
         assert_eq!(window.accept(u64::MAX - 64), Err(ReplayError::TooOld));
         assert_eq!(window.accept(0), Err(ReplayError::Replay));
+    }
+
+    #[test]
+    fn what_begins_behind_an_id_takes_none_up_to_it_and_each_later_one_once() {
+        for (size, highest) in [(0, 0), (0, 7), (64, 0), (64, 5), (64, 100), (64, 128), (65536, 1000)] {
+            let mut window = ReplayWindow::new(size).unwrap();
+            window.begin_behind(highest);
+            assert!((0..=highest).all(|id| window.accept(id).is_err()), "{size} {highest}");
+            assert_eq!(window.accept(highest + 3), Ok(()));
+            assert_eq!(window.accept(highest + 3), Err(ReplayError::Replay));
+            assert_eq!(window.accept(highest + 1).is_ok(), size > 2, "{size} {highest}");
+            assert!(window.accept(highest).is_err());
+        }
     }
 
     fn model(seen: &HashSet<u64>, highest: u64, size: u32, id: u64) -> Result<(), ReplayError> {

@@ -150,6 +150,7 @@ pub struct DataKey {
     digest: Option<String>,
     is_epoch: bool,
     static_time: Option<u32>,
+    static_mark: u64,
 }
 
 impl DataKey {
@@ -178,7 +179,7 @@ impl DataKey {
                     receive: octets("receive_hmac")?,
                 };
                 match self.static_time {
-                    Some(time) => worker::KeyFormat::Static { hmacs, time },
+                    Some(time) => worker::KeyFormat::Static { hmacs, time, mark: self.static_mark },
                     None => worker::KeyFormat::Cbc(hmacs),
                 }
             }

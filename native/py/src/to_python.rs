@@ -65,6 +65,7 @@ pub fn peer_snapshot<'py>(py: Python<'py>, peer: worker::PeerSnapshot) -> PyResu
     made.set_item("counters", counters)?;
     made.set_item("last_seen", peer.last_seen)?;
     made.set_item("fdb_entries", peer.fdb_entries)?;
+    made.set_item("replay_mark", peer.replay_mark)?;
     made.set_item("packet_id_used_ratio", peer.packet_id_used_ratio)?;
     made.set_item("aead_used_ratio", peer.aead_used_ratio)?;
     Ok(made)

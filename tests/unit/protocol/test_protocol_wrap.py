@@ -14,7 +14,9 @@ from bridged.protocol.packets.wrap import (
     WrapChannel,
     WrapKeys,
     dynamic_tls_crypt,
+    first_numbers,
 )
+from bridged.protocol.packets.wrap.tls_crypt_v2 import EARLY_PACKET_ID
 from bridged.protocol.role import Role
 from bridged.units import KeyId
 
@@ -188,3 +190,24 @@ def test_a_used_up_counter_is_our_bug() -> None:
     sender.wrap(HEADER, BODY)
     with pytest.raises(LocalProtocolError):
         sender.wrap(HEADER, BODY)
+
+
+def test_one_window_takes_all_sessions_that_begin_within_a_second() -> None:
+    moments = [
+        1_800_000_000.0,
+        1_800_000_000.000_002,
+        1_800_000_000.4,
+        1_800_000_000.999_999,
+        1_800_000_001.0,
+    ]
+    receiver = WrapChannel(SERVER, 0)
+    for moment in moments:
+        channel = WrapChannel(CLIENT, *first_numbers(moment, 1))
+        for _ in range(5):
+            receiver.unwrap(channel.wrap(HEADER, BODY), 0.0)
+
+
+def test_early_negotiation_is_seen_in_the_packet_id_of_every_moment() -> None:
+    for moment in (1_800_000_000.0, 1_800_000_000.999_999):
+        _, packet_id = first_numbers(moment, EARLY_PACKET_ID)
+        assert packet_id >> 24 == (packet_id + 1000) >> 24 == EARLY_PACKET_ID >> 24

@@ -16,6 +16,7 @@ from bridged.dataplane.portable.headers.priority import Reader
 from bridged.dataplane.portable.lan_to_wan.priority import stretches
 from bridged.dataplane.portable.tables.keys import KeySlot
 from bridged.dataplane.portable.tables.peers import Peer
+from bridged.dataplane.portable.transport.framing import LONGEST_PACKET
 
 OVERHEAD_OCTETS: Final = 128
 """What a packet has more than its frame, at most."""
@@ -44,6 +45,8 @@ class BatchSealer:
             reason = "no_key" if peer.has_sealed else "no_peer"
             self._drops.count("transmit", reason, sum(len(run) for _, run in runs), peer.traffic.drops)
             return
+        if peer.path.carrier.is_stream:
+            runs = self._writable(peer, slot, runs)
         frames = runs[0][1] if len(runs) == 1 else [frame for _, run in runs for frame in run]
         if peer.path.carrier.is_stream:
             frames = self._fitting(peer, frames)
@@ -78,6 +81,15 @@ class BatchSealer:
         slot = peer.sealing
         if slot is not None and peer.path.carrier.fitting([payload], OVERHEAD_OCTETS):
             self._seal_and_send(peer, slot, [payload], now)
+
+    def _writable(self, peer: Peer, slot: KeySlot, runs: list[Run]) -> list[Run]:
+        """The runs without frames whose packets are longer than a stream can say."""
+        longest = slot.payload_room(LONGEST_PACKET) - peer.framing_octets
+        kept = [(kind, [frame for frame in run if len(frame) <= longest]) for kind, run in runs]
+        missing = sum(len(run) for _, run in runs) - sum(len(run) for _, run in kept)
+        if missing:
+            self._drops.count("transmit", "tcp_too_long", missing, peer.traffic.drops)
+        return kept
 
     def _fitting(self, peer: Peer, frames: list[bytes]) -> list[bytes]:
         """The frames that the peer's stream has room for: none may be left out after it got its packet id."""

@@ -94,6 +94,11 @@ class KeySlot:
         """Of both directions."""
         return max(self.next_id - 1, self.awaited - 1)
 
+    @property
+    def replay_mark(self) -> int:
+        """See `PeerSnapshot.replay_mark`."""
+        return 0
+
     def payload_room(self, packet: int) -> int:
         """Bytes of the largest payload in a packet of at most so many."""
         return packet - len(self.header) - OVERHEAD_V1 + 1

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 
 from bridged.dataplane.portable.tables.cbc_keys import CbcSlot
+from bridged.dataplane.portable.tables.key_use import KeyUse
 from bridged.dataplane.portable.tables.keys import NEVER, Drop
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.keys.key_derivation import DataKey
@@ -27,11 +28,16 @@ class StaticSlot(CbcSlot):
 
     __slots__ = ("_newest", "_time")
 
-    def _make_ciphers(self, key: DataKey) -> None:
-        super()._make_ciphers(key)
+    def __init__(self, key: DataKey, replay_window: int, use: KeyUse) -> None:
+        super().__init__(key, replay_window, use)
         assert key.static_time is not None
         self._time = key.static_time
-        self._newest = 0
+        self._newest, highest = key.static_mark >> 32, key.static_mark & MAX_DATA_PACKET_ID
+        self.window.begin_behind(highest)
+
+    @property
+    def replay_mark(self) -> int:
+        return self._newest << 32 | self.window.highest
 
     @property
     def highest_packet_id(self) -> int:

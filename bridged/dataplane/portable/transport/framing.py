@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 
 PREFIX_OCTETS: Final = 2
+LONGEST_PACKET: Final = 65_535
 _PREFIX: Final = struct.Struct("!H")
 
 
@@ -53,5 +54,9 @@ class Deframer:
 
 
 def framed(packets: Iterable[bytes]) -> bytes:
-    """Packets as they stand in a stream."""
+    """Packets as they stand in a stream.
+
+    Raises:
+        struct.error: one is longer than LONGEST_PACKET.
+    """
     return b"".join(part for packet in packets for part in (_PREFIX.pack(len(packet)), packet))

@@ -4,7 +4,7 @@ Source: docs/protocol/control.md#2-2 to #2-8.
 Pure: keys and bytes in, bytes out; callers pass `now`.
 """
 
-from bridged.protocol.packets.wrap.channel import WrapChannel
+from bridged.protocol.packets.wrap.channel import WrapChannel, first_numbers
 from bridged.protocol.packets.wrap.keys import OpenedControl, WrapKeys
 from bridged.protocol.packets.wrap.none import NoWrap
 from bridged.protocol.packets.wrap.tls_auth import TlsAuthKeys
@@ -21,4 +21,5 @@ __all__ = [
     "WrapChannel",
     "WrapKeys",
     "dynamic_tls_crypt",
+    "first_numbers",
 ]

@@ -17,6 +17,20 @@ from bridged.protocol.packets.wrap.keys import MAX_PACKET_ID, OpenedControl, Wra
 
 WRAP_REPLAY_WINDOW: Final = 64
 WRAP_REPLAY_SECONDS: Final = 15.0
+_IDS_PER_MICROSECOND: Final = 16
+"""All microseconds of a second stay below the 2^24 ids between two marks of early negotiation."""
+
+
+def first_numbers(unix_time: float, first_packet_id: int) -> tuple[int, int]:
+    """Time and first packet id of a wrap that begins at this moment, for `WrapChannel`.
+
+    Both together are greater than those of every wrap that began before, also within the same second. A peer
+    that keeps one replay window for all sessions that begin would take them for replays otherwise
+    (decision 124).
+    """
+    seconds = int(unix_time)
+    microseconds = int((unix_time - seconds) * 1_000_000)
+    return seconds, first_packet_id + _IDS_PER_MICROSECOND * microseconds
 
 
 class WrapChannel:

@@ -117,11 +117,14 @@ pub enum KeyFormat {
     /// CBC ciphers.
     Cbc(HmacKeys),
     /// CBC ciphers with a static key, without TLS. `time`: Unix seconds, which grow from start to start.
+    /// `mark`: the peer's packets up to this one came before.
     Static {
         /// The keys of its HMAC.
         hmacs: HmacKeys,
         /// In packets of ours.
         time: u32,
+        /// The newest packet of an earlier session: its time (upper 32 bits) and its id; 0: none.
+        mark: u64,
     },
     /// AEAD ciphers whose keys follow one another: `send_key` and `receive_key` are secrets of 32 bytes.
     Epoch,

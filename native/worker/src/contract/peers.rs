@@ -87,6 +87,8 @@ pub struct PeerSnapshot {
     pub last_seen: Option<f64>,
     /// Addresses learned behind it.
     pub fdb_entries: usize,
+    /// Of a static key: time (upper 32 bits) and id of the newest packet that was accepted; else 0.
+    pub replay_mark: u64,
     /// Of the key that is used up most, 0..1.
     pub packet_id_used_ratio: f64,
     /// Of the key that is used up most, 0..1.

@@ -58,6 +58,8 @@ pub enum Reason {
     Emsgsize,
     /// A packet too large for the path that must not be cut was answered.
     TooBig,
+    /// A packet longer than its length in a TCP stream can say.
+    TcpTooLong,
     /// The TAP takes no more frames at the moment.
     TapFull,
     /// The socket's send buffer is full.
@@ -116,6 +118,7 @@ impl Reason {
         Reason::HousekeepingMagic,
         Reason::Emsgsize,
         Reason::TooBig,
+        Reason::TcpTooLong,
         Reason::TapFull,
         Reason::UdpSendFull,
         Reason::TcpSendFull,
@@ -161,6 +164,7 @@ impl Reason {
             Reason::HousekeepingMagic => "housekeeping_magic",
             Reason::Emsgsize => "emsgsize",
             Reason::TooBig => "too_big",
+            Reason::TcpTooLong => "tcp_too_long",
             Reason::TapFull => "tap_full",
             Reason::UdpSendFull => "udp_send_full",
             Reason::TcpSendFull => "tcp_send_full",
@@ -209,6 +213,7 @@ impl Reason {
             "housekeeping_magic" => Some(Reason::HousekeepingMagic),
             "emsgsize" => Some(Reason::Emsgsize),
             "too_big" => Some(Reason::TooBig),
+            "tcp_too_long" => Some(Reason::TcpTooLong),
             "tap_full" => Some(Reason::TapFull),
             "udp_send_full" => Some(Reason::UdpSendFull),
             "tcp_send_full" => Some(Reason::TcpSendFull),

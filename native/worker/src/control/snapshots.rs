@@ -35,6 +35,7 @@ pub fn of_peer<T: Transport>(shared: &Shared<T>, peer: &Peer<T>) -> PeerSnapshot
         counters: peer_counters(&peer.cells, &peer.drops),
         last_seen: peer.seen_at().map(|moment| unix_seconds() - silence(moment)),
         fdb_entries: shared.stations.count(peer.port),
+        replay_mark: peer.all_keys().iter().map(|slot| slot.replay_mark()).max().unwrap_or(0),
         packet_id_used_ratio: ratios.0,
         aead_used_ratio: ratios.1,
     }

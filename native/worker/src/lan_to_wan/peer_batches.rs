@@ -24,7 +24,7 @@ use crate::lan_to_wan::pending::{PendingFrame, PendingFrames, PendingPeer, Place
 use crate::sync::{lock, try_lock, MutexGuard};
 use crate::tables::keys::{KeySlot, Reserved};
 use crate::tables::peers::Peer;
-use crate::transport::seam::{BatchSender, Packet, PeerPath, SendContext, Transport, PACKET_OCTETS};
+use crate::transport::seam::{BatchSender, Packet, PeerPath, SendContext, Transport, LONGEST_PACKET, PACKET_OCTETS};
 
 /// Bytes of the buffer.
 const ARENA_OCTETS: usize = 256 * 1024;
@@ -354,9 +354,10 @@ fn seal<T: Transport>(
         return batch;
     }
     let room = peer.path.load().room();
-    let count = if room == usize::MAX { waiter.count } else { fitting(waiter, queue, room, context.counters) };
+    let is_stream = room != usize::MAX;
+    let count = if is_stream { fitting(waiter, queue, room, context.counters) } else { waiter.count };
     let mut ids = slot.reserve(count);
-    let mut waiting = queue.of(waiter).take(count);
+    let mut waiting = queue.of(waiter).filter(|next| !is_stream || is_writable(waiter, next)).take(count);
     while let Some(next) = waiting.next() {
         let sealed = arena.seal(next, slot, (&header, &waiter.shape), outside, &mut ids);
         let Some(packet) = sealed else {
@@ -409,7 +410,12 @@ impl Arena {
     }
 }
 
-/// How many of a peer's frames its path has room for; the others are dropped before they get a packet id.
+/// Whether the packet of a frame is not too long for a stream.
+fn is_writable<T: Transport>(waiter: &PendingPeer<T>, waiting: &PendingFrame) -> bool {
+    waiter.shape.sealed_most(waiting.length) <= LONGEST_PACKET
+}
+
+/// How many of a peer's writable frames its path has room for; the others are dropped before they get a packet id.
 #[cold]
 fn fitting<T: Transport>(
     waiter: &PendingPeer<T>,
@@ -417,16 +423,17 @@ fn fitting<T: Transport>(
     mut room: usize,
     counters: &Counters,
 ) -> usize {
+    let too_long = queue.of(waiter).filter(|waiting| !is_writable(waiter, waiting));
+    drop_pending(too_long, Reason::TcpTooLong, &waiter.peer.drops, counters);
+    let writable = || queue.of(waiter).filter(move |waiting| is_writable(waiter, waiting));
     let takes = |waiting: &&PendingFrame| {
         let octets = PACKET_OCTETS + waiter.shape.sealed_most(waiting.length);
         let fits = octets <= room;
         room = if fits { room - octets } else { 0 };
         fits
     };
-    let count = queue.of(waiter).take_while(takes).count();
-    if count < waiter.count {
-        drop_pending(queue.of(waiter).skip(count), Reason::TcpSendFull, &waiter.peer.drops, counters);
-    }
+    let count = writable().take_while(takes).count();
+    drop_pending(writable().skip(count), Reason::TcpSendFull, &waiter.peer.drops, counters);
     count
 }
 

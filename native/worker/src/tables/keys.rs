@@ -122,7 +122,7 @@ impl KeySlot {
             return Err(Error::BadSetting(format!("key id {} is not in 0..7", key.key_id)));
         }
         let size = u32::try_from(replay_window).map_err(|_| Error::ReplayWindow(replay_window))?;
-        let window = ReplayWindow::new(size).map_err(|_| Error::ReplayWindow(replay_window))?;
+        let mut window = ReplayWindow::new(size).map_err(|_| Error::ReplayWindow(replay_window))?;
         let next = limits.next_check(&KeyUse::default());
         let (format, engine) = match &key.format {
             KeyFormat::Aead => (Format::Aead, Engine::Aead(Aead::new(key)?)),
@@ -130,8 +130,9 @@ impl KeySlot {
             KeyFormat::Cbc(hmacs) => {
                 (Format::Cbc { mac: hmacs.digest.octets() as u8 }, Engine::Cbc(Box::new(Cbc::new(key, hmacs, None)?)))
             }
-            KeyFormat::Static { hmacs, time } => {
-                let cbc = Box::new(Cbc::new(key, hmacs, Some(*time))?);
+            KeyFormat::Static { hmacs, time, mark } => {
+                window.begin_behind(*mark & u64::from(u32::MAX));
+                let cbc = Box::new(Cbc::new(key, hmacs, Some((*time, (*mark >> 32) as u32)))?);
                 (Format::Static { mac: hmacs.digest.octets() as u8 }, Engine::Cbc(cbc))
             }
         };
@@ -328,6 +329,14 @@ impl KeySlot {
                 _ => (received.window.highest() as u32).max(sent as u32),
             },
         }
+    }
+
+    /// Of a static key: time (upper 32 bits) and id of the newest packet that was accepted; else 0.
+    pub fn replay_mark(&self) -> u64 {
+        let Engine::Cbc(cbc) = &self.engine else { return 0 };
+        // Time and window change together, under this lock.
+        let received = lock(&self.received.0);
+        cbc.newest_time().map_or(0, |time| u64::from(time) << 32 | received.window.highest())
     }
 
     /// Shares of the packet ids and of the AEAD limit that are used up, 0..1.

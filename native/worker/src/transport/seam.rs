@@ -17,6 +17,8 @@ use crate::sync::ArcSwap;
 
 /// Bytes that a packet takes beyond itself, at most (see `PeerPath::room`).
 pub const PACKET_OCTETS: usize = 2;
+/// Bytes of the longest packet where `PeerPath::room` is limited: PACKET_OCTETS say how long it is.
+pub const LONGEST_PACKET: usize = u16::MAX as usize;
 
 /// What carries sealed packets to peers, and theirs to us.
 pub trait Transport: Send + Sync + Sized + 'static {

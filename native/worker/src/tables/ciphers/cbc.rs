@@ -43,11 +43,11 @@ impl Clock {
 }
 
 impl Cbc {
-    /// `time`: of a static key.
+    /// `times`: of a static key, ours and the newest of the peer.
     ///
     /// # Errors
     /// [`Error::BadSetting`]: key lengths, or another cipher.
-    pub fn new(key: &Key, hmacs: &HmacKeys, time: Option<u32>) -> Result<Cbc, Error> {
+    pub fn new(key: &Key, hmacs: &HmacKeys, times: Option<(u32, u32)>) -> Result<Cbc, Error> {
         let bad =
             |_| Error::BadSetting(format!("a key for {} has {} bytes", key.cipher.name(), key.cipher.key_length()));
         let unbound = |octets: &[u8]| match key.cipher {
@@ -69,7 +69,7 @@ impl Cbc {
             sign: signing(&hmacs.send)?,
             verify: signing(&hmacs.receive)?,
             mac: hmacs.digest.octets(),
-            clock: time.map(|ours| Clock { ours, newest: Mutex::new(0) }),
+            clock: times.map(|(ours, newest)| Clock { ours, newest: Mutex::new(newest) }),
         })
     }
 
@@ -104,6 +104,13 @@ impl Cbc {
         let mac = hmac::sign(&self.sign, &packet[text_at - BLOCK_OCTETS..]);
         packet[mac_at..mac_at + self.mac].copy_from_slice(mac.as_ref());
         true
+    }
+}
+
+impl Cbc {
+    /// The newest time of the peer's packets; None: not a static key's.
+    pub fn newest_time(&self) -> Option<u32> {
+        self.clock.as_ref().map(|clock| *lock(&clock.newest))
     }
 }
 

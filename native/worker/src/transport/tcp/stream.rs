@@ -15,7 +15,7 @@ use bridged_sys::EAGAIN;
 
 use crate::contract::{Endpoint, StreamEnd, STREAM_CONTROL_OCTETS, STREAM_QUEUE_OCTETS};
 use crate::sync::{lock, Mutex};
-use crate::transport::seam::Packet;
+use crate::transport::seam::{Packet, LONGEST_PACKET};
 use crate::transport::tcp::framing::PREFIX_OCTETS;
 
 /// What the kernel takes beyond what is on its way: more would only wait there, where nothing can be dropped.
@@ -91,10 +91,15 @@ impl Stream {
         STREAM_QUEUE_OCTETS.saturating_sub(self.waiting.load(Relaxed))
     }
 
-    /// Take sealed packets of `arena`, all of them; false: it is over, or about to close.
+    /// Take sealed packets of `arena`, all of them; false: it is over, or about to close. It is over where a packet is
+    /// longer than its length can say: nothing behind it could be told apart.
     pub fn send(&self, arena: &[u8], packets: &[Packet]) -> bool {
         let mut out = lock(&self.out);
         if out.state != State::Open {
+            return false;
+        }
+        if packets.iter().any(|packet| packet.length > LONGEST_PACKET) {
+            self.end(&mut out, StreamEnd::Overflow);
             return false;
         }
         let mut rest = packets;
