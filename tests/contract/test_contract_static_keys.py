@@ -85,7 +85,10 @@ def test_an_older_time_is_a_replay_and_with_a_newer_one_ids_begin_again(rig: Rig
     rig.dropped("receive", "replay_too_old", 2)
 
 
-def test_what_an_earlier_session_took_is_a_replay_and_what_follows_is_new(rig: Rig) -> None:
+def test_what_an_earlier_session_took_is_a_replay_and_what_follows_is_new(
+    make_rig: Callable[..., Rig],
+) -> None:
+    rig = make_rig(static_key=True, replay_window=64)
     peer = StaticPeer(rig)
     peer.join(rig, mark=mark_of(NOW, 100))
     peer.send_raw(peer.packet(frame(2, 1, b"a"), 200, NOW - 1))

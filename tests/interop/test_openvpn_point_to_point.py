@@ -32,6 +32,10 @@ CELLS = [
 assert {release for release, *_ in CELLS} == set(RELEASES)
 
 
+TAKEN = "TLS: Initial packet from|TLS: new session incoming connection from"
+"""What OpenVPN says of the first packet of a session; 2.5 has words of its own for all but the first."""
+
+
 @pytest.fixture(scope="module")
 def sites() -> Iterator[TwoSites]:
     with Lab("p2p") as lab:
@@ -80,13 +84,13 @@ def test_openvpn_takes_every_call_within_a_second(sites: TwoSites, release: str)
         with caller:
             for _ in range(5):
                 caller.sendto(call(first_numbers(time.time(), 1)), (sites.a.wan_ipv4, profile.port))
-            wait_for(lambda: theirs.log.count("TLS: Initial packet from") == 5, "all calls to be taken")
+            wait_for(lambda: len(re.findall(TAKEN, theirs.log)) == 5, "all calls to be taken")
             assert "bad packet ID" not in theirs.log
             # The same numbers twice: this is what was wrong.
             for _ in range(2):
                 caller.sendto(call((int(time.time()) + 10, 1)), (sites.a.wan_ipv4, profile.port))
             theirs.started.wait_for_output("bad packet ID", 5)
-        assert theirs.log.count("TLS: Initial packet from") == 6
+        assert len(re.findall(TAKEN, theirs.log)) == 6
 
 
 def test_our_end_finds_a_server_that_was_busy(sites: TwoSites) -> None:
