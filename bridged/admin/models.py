@@ -65,6 +65,7 @@ class PeerAnswer(Answer):
     packet_id_used_ratio: float
     aead_used_ratio: float
     rtt: float | None = Field(description="seconds")
+    path_mtu: int | None = Field(default=None, description="bytes of the largest outer packet, measured")
     remarks: tuple[str, ...] = Field(default=(), description="oddities of the newest session")
     framing: str | None = Field(
         default=None,

@@ -92,7 +92,7 @@ DROP_REASONS: Final = (
     DropReason("endpoint_unproven", "policy", _CONTROL, "A new endpoint has to answer before it gets more."),
     DropReason("emsgsize", "size", _DATA, "The kernel refused a datagram as too large for the path."),
     DropReason(
-        "too_big", "size", _DATA, "A packet too large for the path that must not be cut was answered."
+        "too_big", "policy", _DATA, "A packet too large for the path that must not be cut was answered."
     ),
     DropReason("tcp_too_long", "size", _DATA, "A packet longer than its length in a TCP stream can say."),
     DropReason("tap_full", "overflow", _DATA, "The TAP takes no more frames at the moment."),
@@ -138,6 +138,7 @@ COUNTS: Final = (
         "A datagram larger than the path was sent in fragments.",
     ),
     Count("too_big_answered", "mtu_events", _DATA, "A host was told by ICMP that its packet is too large."),
+    Count("ipv4_cut", "mtu_events", _DATA, "An IPv4 packet too large for the path was cut, as routers do."),
     Count("path_mtu_changed", "mtu_events", _NATIVE, "The path to a peer has another MTU than before."),
     Count("tap_txqueue", "kernel_drops", _DATA, "The TAP's queue was full.", by_threads=False),
     Count("udp_receive_buffer", "kernel_drops", _DATA, "The socket's buffer was full.", by_threads=False),

@@ -167,8 +167,8 @@ class Tuning:
     answer_too_big: Annotated[
         bool,
         Setting(
-            "tell hosts of the LAN by ICMP what `wan_mtu` leaves, where their packets are larger and must "
-            "not be cut; false: such packets travel in IP fragments, which some paths drop",
+            "packets larger than `wan_mtu` leaves: tell hosts by ICMP if they must not be cut, and cut IPv4 "
+            "that may be; false: they travel in IP fragments of the WAN, which some paths drop",
             rust="bool",
             key=OperatorKey("answer_too_big"),
         ),

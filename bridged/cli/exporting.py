@@ -95,7 +95,7 @@ def _profile(tunnel: Tunnel, key: str) -> Profile:
         digest=tunnel.auth,
         tap_mac=_fixed_mac(tunnel),
         compression_framing=None if framing == "auto" or framing == "none" else framing,  # noqa: PLR1714
-        mtu=tunnel.mtu if tunnel.mtu != 1500 else None,
+        mtu=tunnel.tun_mtu if tunnel.tun_mtu != 1500 else None,
         fragment=tunnel.fragment or None,
         mss=mss,
         wan_mtu=tunnel.wan_mtu if "wan_mtu" in stated and mss is None else None,

@@ -143,7 +143,8 @@ def peer_lines(peer: PeerAnswer, now: float) -> Iterator[str]:
     if peer.last_seen is not None:
         parts.append(f"last seen {span(max(0.0, now - peer.last_seen))} ago")
     yield from fold(", ".join(parts), "    ")
-    keys = [word for word in (peer.cipher, peer.tls_version, peer.key_group) if word]
+    path = f"path MTU {peer.path_mtu}" if peer.path_mtu else None
+    keys = [word for word in (peer.cipher, peer.tls_version, peer.key_group, path) if word]
     if keys:
         yield from fold(", ".join(keys), "      ")
     counters = peer.counters

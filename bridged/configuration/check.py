@@ -68,8 +68,8 @@ def find_warnings(configuration: Configuration) -> list[Conflict]:
     for name, tunnel in configuration.tunnels.items():
         found += [(("tunnels", name, *path), text) for path, text in _tunnel_warnings(tunnel)]
         mtu = configuration.bridges[tunnel.bridge].mtu
-        if mtu is not None and tunnel.tap.mtu is None and mtu != tunnel.mtu:
-            text = f"the bridge has mtu {mtu}, the tunnel {tunnel.mtu}: larger frames will not cross"
+        if mtu is not None and tunnel.tap.mtu is None and mtu != tunnel.tun_mtu:
+            text = f"the bridge has mtu {mtu}, the tunnel {tunnel.tun_mtu}: larger frames will not cross"
             found.append((("tunnels", name, "mtu"), text))
     for name in ("bearer_token_file", "web_config_file"):
         file = getattr(configuration.metrics, name)
@@ -302,9 +302,11 @@ def _tunnel_conflicts(tunnel: Tunnel) -> Iterator[Conflict]:
     if len(set(tunnel.peers)) != len(tunnel.peers):
         yield ("peers",), "names a peer twice"
     has_tcp = tunnel.transport != "udp" or any("/tcp" in remote for remote in tunnel.remotes)
-    if has_tcp and not tunnel.fragment and (tunnel.tap.mtu or tunnel.mtu) > TCP_MTU_MAX:
+    if has_tcp and not tunnel.fragment and tunnel.adapter_mtu > TCP_MTU_MAX:
         path: KeyPath = ("tap", "mtu") if tunnel.tap.mtu else ("mtu",)
         yield path, f"is more than {TCP_MTU_MAX}, the most that a packet over TCP carries"
+    if tunnel.mtu == "auto" and tunnel.fragment:
+        yield ("fragment",), "remove it, or write `mtu: 1500`: packets of one fixed size need no measuring"
     yield from _push_conflicts(("push",), tunnel.push)
     yield from _client_conflicts(tunnel)
 
@@ -359,11 +361,17 @@ def _kind_warnings(tunnel: Tunnel) -> Iterator[Conflict]:
         yield ("auth",), "works with CBC ciphers only, and none is named; AEAD ciphers need no digest"
 
 
+def _size_warnings(tunnel: Tunnel) -> Iterator[Conflict]:
+    if tunnel.answer_too_big and tunnel.fragment:
+        yield ("answer_too_big",), "has no effect beside `fragment`, which cuts what is too large"
+
+
 def _tunnel_warnings(tunnel: Tunnel) -> Iterator[Conflict]:
     yield from _kind_warnings(tunnel)
     if tunnel.role == "server" and tunnel.wrap.mode == "none":
         text = "without wrapping, anybody can start a handshake; use tls-crypt if all peers can"
         yield ("wrap", "mode"), text
+    yield from _size_warnings(tunnel)
     if tunnel.role == "client":
         for name in sorted(tunnel.model_fields_set.intersection(_SERVER_ONLY)):
             yield (name,), "has no effect on a client"

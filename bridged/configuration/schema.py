@@ -405,7 +405,11 @@ class Tunnel(Section):
     mss: Literal["auto", "off"] | Annotated[int, Field(ge=88, le=65535)] = Field(
         "auto", description="largest TCP MSS (mssfix); auto: what fits `wan_mtu`"
     )
-    mtu: int = Field(1500, ge=576, le=65521, description="tun-mtu; must be the same at both ends")
+    mtu: Literal["auto"] | Annotated[int, Field(ge=576, le=65521)] = Field(
+        1500,
+        description="tun-mtu; must be the same at both ends; auto: 1500 (or `tap.mtu`), and measure what "
+        "each peer's path bears, up to `wan_mtu` if that is set; it includes `answer_too_big`",
+    )
     fragment: Literal[0] | Annotated[int, Field(ge=FRAGMENT_LEAST, le=65535)] = Field(
         0,
         description="largest UDP payload: frames that need more are cut, and joined at the other end, which "
@@ -476,6 +480,16 @@ class Tunnel(Section):
     @classmethod
     def _remote_sizes(cls, value: dict[str, RemoteSizes]) -> dict[str, RemoteSizes]:
         return {_remote(text): sizes for text, sizes in value.items()}
+
+    @property
+    def tun_mtu(self) -> int:
+        """Bytes that both ends agree on."""
+        return (self.tap.mtu or 1500) if self.mtu == "auto" else self.mtu
+
+    @property
+    def adapter_mtu(self) -> int:
+        """Bytes of the TAP's MTU."""
+        return self.tap.mtu or self.tun_mtu
 
     @field_validator("port_share")
     @classmethod

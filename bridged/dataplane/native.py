@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from bridged import _native
     from bridged._native import _PeerSnapshot
 
-SEAM: Final = 20
+SEAM: Final = 21
 """Interface version; must equal SEAM in native/py."""
 
 _WHAT_TO_DO: Final = "install a wheel that contains it, or install Rust and run `make setup`"
@@ -185,6 +185,12 @@ class NativeDataPlane:
 
     def send_payload(self, handle: PeerHandle, payload: bytes) -> None:
         self._plane.send_payload(handle, payload)
+
+    def probe_path(self, handle: PeerHandle, payload: bytes, octets: int) -> int:
+        return self._plane.probe_path(handle, payload, octets)
+
+    def use_path_mtu(self, handle: PeerHandle, octets: int) -> None:
+        self._plane.use_path_mtu(handle, octets)
 
     def event_fd(self) -> int:
         return self._plane.event_fd()

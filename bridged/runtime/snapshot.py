@@ -48,6 +48,7 @@ class PeerStatus:
     packet_id_used_ratio: float = 0.0
     aead_used_ratio: float = 0.0
     rtt: Seconds | None = None
+    path_mtu: int | None = None
     remarks: tuple[str, ...] = ()
     framing: str | None = None
 

@@ -89,6 +89,11 @@ METRICS: Final[tuple[MetricRow, ...]] = (
     ),
     _counter("peer_disconnects_total", (*_TP, "reason"), "Sessions ended, by reason."),
     _gauge("peer_rtt_seconds", _TP, "Round-trip time on the control channel; absent while unknown."),
+    _gauge(
+        "peer_path_mtu_bytes",
+        _TP,
+        "Largest outer packet that crosses, as `mtu: auto` measured it; absent if unknown.",
+    ),
     _counter("handshakes_total", (*_T, "phase", "outcome"), "Handshakes that ended, by outcome."),
     _histogram("handshake_duration_seconds", (*_T, "phase"), "Duration of successful handshakes."),
     _counter("authentications_total", (*_T, "method", "outcome"), "Authentications by method and outcome."),

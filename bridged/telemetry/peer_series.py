@@ -35,6 +35,7 @@ _WHERE_KNOWN: Final = (
     ("peer_key_established_timestamp_seconds", "key_established"),
     ("peer_certificate_not_after_timestamp_seconds", "certificate_not_after"),
     ("peer_rtt_seconds", "rtt"),
+    ("peer_path_mtu_bytes", "path_mtu"),
 )
 _MATRIX: Final = (("peer_frames_total", "frames"), ("peer_bytes_total", "bytes"))
 _BY_DIRECTION: Final = (

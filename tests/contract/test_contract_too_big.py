@@ -9,32 +9,17 @@ import struct
 from collections.abc import Callable
 
 import pytest
-from scapy.layers.inet import ICMP, IP, UDP
+from scapy.layers.inet import ICMP, IP, UDP, IPOption_NOP
 from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6PacketTooBig, IPv6, IPv6ExtHdrFragment
 from scapy.layers.l2 import Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
 from bridged.protocol.packets.framing import ADDED_MOST, Framing
 from tests.contract.dataplane_rig import Rig, until
+from tests.contract.large_frames import FITTING, PATH, TEXT, datagram, joined, may_be_cut, recomputed
 from tests.contract.tcp_frames import LINKS, NETWORKS, A, B
 
 Make = Callable[..., Rig]
-PATH = 1400
-FITTING = PATH - 28 - 24  # IPv4 and UDP, our header and tag
-TEXT = bytes(at % 251 for at in range(1400))
-
-
-def datagram(link: str, network: str, size: int = 1400) -> bytes:
-    return bytes(LINKS[link]() / NETWORKS[network]() / UDP(sport=1, dport=2) / Raw(TEXT[:size]))
-
-
-def recomputed(octets: bytes) -> bytes:
-    """The frame with all checksums as scapy has them; those that are quoted stay."""
-    packet = Ether(octets)
-    for layer, field in ((IP, "chksum"), (ICMP, "chksum"), (ICMPv6PacketTooBig, "cksum")):
-        if layer in packet:
-            delattr(packet[layer], field)
-    return bytes(packet)
 
 
 @pytest.mark.parametrize("vnet", [0, 12])
@@ -111,7 +96,7 @@ def _unanswered() -> dict[str, bytes]:
     group = NETWORKS["IPv6"]()
     group.dst = "ff02::1"
     packets = {
-        "may be cut": ether / ipv4() / udp,
+        "options": ether / ipv4(options=IPOption_NOP() * 4) / udp,
         "later fragment": ether / ipv4(flags="DF", frag=10) / text,
         "ICMP error": ether / ipv4(flags="DF") / ICMP(type=3, code=3) / text,
         "to a group": Ether(src=A, dst="01:00:5e:00:00:01")
@@ -187,3 +172,85 @@ def test_of_a_udp_super_frame_the_last_datagram_crosses_if_it_fits(make_rig: Mak
     assert [len(Ether(item)[UDP].payload) for item in peer.payloads()] == [200]
     rig.dropped("transmit", "too_big", 2)
     assert {len(Ether(item)) for item in rig.frames()} == {14 + (576 if network == "IPv4" else 1280)}
+
+
+@pytest.mark.parametrize("vnet", [0, 12])
+@pytest.mark.parametrize("link", LINKS)
+def test_ipv4_that_may_be_cut_is_cut_as_a_router_does(make_rig: Make, link: str, vnet: int) -> None:
+    rig = make_rig(vnet=vnet, wan_mtu=PATH, answer_too_big=True)
+    peer = rig.peer(1)
+    octets = may_be_cut(link)
+    rig.put(octets)
+    assert joined(peer.payloads(2), octets) == octets
+    fits = may_be_cut(link, FITTING - len(may_be_cut(link, 0)))
+    rig.put(fits)
+    assert peer.payloads() == [fits]
+    until(lambda: rig.snapshot().counts["mtu_events"]["ipv4_cut"] == 1, "ipv4_cut")
+    assert rig.tap_is_quiet()
+
+
+@pytest.mark.parametrize("flags", ["", "MF"])
+def test_a_fragment_is_cut_further_and_a_small_path_takes_many(make_rig: Make, flags: str) -> None:
+    rig = make_rig(wan_mtu=576, answer_too_big=True)
+    peer = rig.peer(1)
+    octets = may_be_cut(frag=185, flags=flags, size=1392)
+    rig.put(octets)
+    assert joined(peer.payloads(3), octets, 576 - 28 - 24) == octets
+
+
+def test_what_floods_is_cut_for_each_peer_and_groups_are_cut_too(make_rig: Make) -> None:
+    rig = make_rig(wan_mtu=PATH, answer_too_big=True)
+    peers = [rig.peer(number) for number in (1, 2)]
+    octets = bytearray(may_be_cut())
+    octets[:6] = bytes.fromhex("01005e000001")
+    rig.put(bytes(octets))
+    for peer in peers:
+        assert joined(peer.payloads(2), bytes(octets)) == octets
+
+
+def test_datagrams_of_a_udp_super_frame_are_cut_one_by_one(make_rig: Make) -> None:
+    rig = make_rig(vnet=12, wan_mtu=PATH, answer_too_big=True, offloads=("csum", "uso4", "uso6"))
+    peer = rig.peer(1)
+    octets = may_be_cut(size=200) + bytes(2800)
+    octets = octets[:16] + (3028).to_bytes(2, "big") + octets[18:]
+    rig.put(octets, header=struct.pack("=BBHHHH", 1, 5, 42, 1400, 34, 6))
+    found = peer.payloads(5)
+    assert max(map(len, found)) <= FITTING
+    carried = [len(Ether(item)[IP].payload) for item in found]
+    assert carried == [704, 704, 704, 704, 208]
+    assert [Ether(item)[IP].id for item in found] == [77, 77, 78, 78, 79]
+
+
+def test_frames_between_peers_are_cut_or_answered_to_the_peer_they_came_from(make_rig: Make) -> None:
+    rig = make_rig(wan_mtu=PATH, answer_too_big=True)
+    near, far = rig.peer(1), rig.peer(2)
+    hello = bytes(Ether(src=B, dst=A, type=0x88B5) / Raw(bytes(60)))
+    far.send(hello)
+    assert rig.frames() == [hello]
+    assert near.payloads() == [hello]
+    octets = datagram("untagged", "IPv4")
+    near.send(octets)
+    (answered,) = near.payloads()
+    assert answered == recomputed(answered)
+    assert Ether(answered).src == B
+    assert Ether(answered)[ICMP].nexthopmtu == FITTING - 14
+    rig.dropped("transmit", "too_big")
+    assert far.is_quiet()
+    cut = may_be_cut()
+    near.send(cut)
+    assert joined(far.payloads(2), cut) == cut
+    small = datagram("untagged", "IPv4", 900)
+    near.send(small)
+    assert far.payloads() == [small]
+    assert rig.tap_is_quiet()
+
+
+def test_large_frames_between_peers_that_flood_reach_tap_and_peers(make_rig: Make) -> None:
+    rig = make_rig(wan_mtu=PATH, answer_too_big=True)
+    near, far = rig.peer(1), rig.peer(2)
+    cut, whole = may_be_cut(), datagram("untagged", "IPv4")
+    near.send(cut, whole)
+    assert rig.frames(2) == [cut, whole]
+    *parts, last = far.payloads(3)
+    assert joined(parts, cut) == cut
+    assert last == whole

@@ -42,6 +42,7 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
     "port-missing": {"client": "good"},
     "claimed-address": {"server": "main"},
     "larger-frames": {"client": "silent"},
+    "lost-fragments": {"server": "main"},
     "two-machines": {"server": "main", "client": "twin[12]"},
     "tunnel-loop": {"client": "ring2"},
     "portable": {"client": "good"},

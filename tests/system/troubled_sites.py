@@ -50,6 +50,8 @@ CLOSED_KEY = (
 )
 HAS_BRIDGE_FILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables").exists()
 SILENT_PORT, CLOSED_PORT = 4000, 4001
+LARGE = b"\xff" * 6 + bytes.fromhex("02005e770001") + b"\x88\xb6" + bytes(1480)
+"""To everybody, and larger than the path with all that is put around it."""
 OLD_KEY_PORT = 1201
 COMPRESSING = ("comp-lzo yes", "allow-compression yes", 'pull-filter ignore "comp-lzo"')
 
@@ -142,6 +144,7 @@ class Cast:
             name: self.tunnel("server", bridge, own, listen=f"{address}:{port}", tls=tls)
             for (name, port), bridge in zip(ports.items(), bridges, strict=True)
         }
+        tunnels["main"]["mtu"] = "auto"
         tunnels["full"]["peers_max"] = 1
         users = self.sites.a.namespace.directory / "passwords"
         write_private(users, f"alice:{hash_password('right')}\n")
@@ -336,6 +339,7 @@ def troubled_sites(folder: Path) -> Iterator[TroubledSites]:
             send_compressible(sites, server)
             go_back_in_time(sites, cast.profile)
             claim_an_address(sites, server)
+            send_frames(sites.a.host, [LARGE])
             reload_wrongly(server, client)
             yield TroubledSites(
                 Evidence(server),

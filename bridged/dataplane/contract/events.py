@@ -84,7 +84,10 @@ class KeyNearLimit:
 
 @dataclass(frozen=True, slots=True)
 class OccReceived:
-    """An authenticated OCC message, including its magic; OCC_OCTETS at most."""
+    """An authenticated OCC message, including its magic; OCC_OCTETS at most.
+
+    What is more of the two kinds that are filled up (MTU_LOAD_REQUEST and MTU_LOAD) is left out.
+    """
 
     handle: PeerHandle
     payload: bytes

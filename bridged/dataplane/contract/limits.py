@@ -18,10 +18,10 @@ OCC_WAITING: Final = 8
 """How many OCC messages of one peer can wait."""
 OCC_OCTETS: Final = 1280
 """Bytes of the longest OCC message that is handed up; an options string has 1024 at most."""
-OCC_BURST: Final = 8
+OCC_BURST: Final = 16
 """OCC messages that one peer may send at once."""
-OCC_PER_SECOND: Final = 1
-"""OCC messages that one peer may send in the long run; OpenVPN sends one in ten seconds."""
+OCC_PER_SECOND: Final = 4
+"""OCC messages that one peer may send in the long run: two ends that probe their path send two each."""
 
 EARLY_OCTETS: Final = 256 * 1024
 """Bytes of packets that one peer may have waiting for a key (`expect_key`)."""

@@ -162,6 +162,17 @@ class DataPlane(Protocol):
     def send_payload(self, handle: PeerHandle, payload: bytes) -> None:
         """Encrypt and send what is no frame (ping, OCC); ignored while the peer has no key in use."""
 
+    def probe_path(self, handle: PeerHandle, payload: bytes, octets: int) -> int:
+        """Encrypt as much of `payload` as an outer IP packet of `octets` bytes holds, and send it whole.
+
+        Neither this host nor a router may cut it (DF). Returns the bytes of the outer packet; 0: the link
+        here takes none so large. What is not sent for another reason counts as lost on the way: no key, a
+        full socket, a TCP connection, a peer with `fragment`.
+        """
+
+    def use_path_mtu(self, handle: PeerHandle, octets: int) -> None:
+        """Fit what goes to the peer to outer packets of `octets` bytes; 0: to `wan_mtu`. Until it floats."""
+
     def event_fd(self) -> int:
         """A descriptor that is readable while events wait; it stays the data plane's."""
 

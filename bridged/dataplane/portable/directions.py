@@ -67,13 +67,13 @@ class Directions:
         self._lan_policy = FromLan(self.verdicts, drops)
         self.too_big: TooBig | None = None
         if settings.answer_too_big:
-            self.too_big = TooBig(settings.wan_mtu, self._write, drops, self.counts["mtu_events"])
+            self.too_big = TooBig(settings.wan_mtu, drops, self.counts["mtu_events"])
         self.forwarding = Forwarding(
-            self._lan_policy, self.batches, self.sealer, self.mss, dscp_of, self.too_big
+            self._lan_policy, self.batches, self.sealer, self.mss, dscp_of, self.too_big, self._write
         )
         tap = Tap(settings.tap, drops)
         self._wan_policy = FromPeer(self.verdicts, drops, tap)
-        self.delivery = Delivery(self._wan_policy, self.batches, self.mss)
+        self.delivery = Delivery(self._wan_policy, self.batches, self.mss, self.too_big)
         self.answers = Answers(events.control, wires.send_to)
         opener = Opener(table, self._wan_policy, self.delivery, drops, tell)
         self.receiver = Receiver(

@@ -30,6 +30,7 @@ from bridged.dataplane.portable.control.counters import DropCounter, new_batch_s
 from bridged.dataplane.portable.control.events import EventQueue
 from bridged.dataplane.portable.directions import Directions
 from bridged.dataplane.portable.gate import Gate
+from bridged.dataplane.portable.lan_to_wan.path_fitter import PathFitter
 from bridged.dataplane.portable.loop import TICK_SECONDS, Loop
 from bridged.dataplane.portable.snapshots import Snapshots
 from bridged.dataplane.portable.tables.fdb import Fdb, age_of, check_station
@@ -73,6 +74,7 @@ class PortableDataPlane:
         self._directions = Directions(
             settings, self._table, self._fdb, self._wires, self._events, self._drops, sizes, self._tell
         )
+        self._path_fitter = PathFitter(self._table, self._transport, self._directions.mss)
         self._timers = PeerTimers(self._table, self._directions.sealer, self._tell)
         self._snapshots = Snapshots(
             self._table, self._fdb, self._transport, self._directions, self._events, self._drops, sizes
@@ -162,7 +164,8 @@ class PortableDataPlane:
     def use_sizes(self, wan_mtu: int, mss_limit: int) -> None:
         # TCP is left to `mss_limit`.
         with self._gate:
-            self._directions.mss.limit = mss_limit
+            self._directions.mss.limit = self._path_fitter.limit = mss_limit
+            self._path_fitter.fit()
             if self._directions.too_big is not None:
                 self._directions.too_big.wan_mtu = wan_mtu
 
@@ -196,6 +199,7 @@ class PortableDataPlane:
             self._table.remove(peer)
             self._fdb.flush(handle)
             self._directions.verdicts.forget()
+            self._path_fitter.fit()
             peer.close_keys()
             self._events.forget(handle)
             self._timers.change(handle)
@@ -268,6 +272,14 @@ class PortableDataPlane:
     def send_payload(self, handle: PeerHandle, payload: bytes) -> None:
         with self._gate:
             self._directions.sealer.send_payload(self._table.get(handle), payload, time.monotonic())
+
+    def probe_path(self, handle: PeerHandle, payload: bytes, octets: int) -> int:
+        with self._gate:
+            return self._path_fitter.probe(self._table.get(handle), payload, octets, time.monotonic())
+
+    def use_path_mtu(self, handle: PeerHandle, octets: int) -> None:
+        with self._gate:
+            self._path_fitter.use(self._table.get(handle), octets)
 
     def event_fd(self) -> int:
         return self._events.fileno()

@@ -18,6 +18,8 @@ OCC_MAGIC: Final = bytes.fromhex("287f346bd4ef7a812d56b8d3afc5459c")
 MAGIC_ADDRESSES: Final = frozenset((PING[:12], OCC_MAGIC[:12]))
 """Their first bytes, which in a frame would be its two addresses."""
 _BODY_AT: Final = len(OCC_MAGIC) + 1
+_AROUND: Final = 24
+"""Bytes of a packet around its payload, with an AEAD cipher."""
 
 
 class OccType(IntEnum):
@@ -43,6 +45,11 @@ class OccMessage:
 def is_occ(payload: bytes) -> bool:
     """The payload (framing taken off) is an OCC message; it never reaches the TAP."""
     return payload.startswith(OCC_MAGIC)
+
+
+def is_filled(payload: bytes) -> bool:
+    """An OCC message is of a kind that is filled up to a size: what comes late in it means nothing."""
+    return len(payload) >= _BODY_AT and payload[_BODY_AT - 1] in (OccType.MTU_LOAD_REQUEST, OccType.MTU_LOAD)
 
 
 def begins_as_housekeeping(frame: bytes) -> bool:
@@ -71,6 +78,17 @@ def serialize_occ(message: OccMessage) -> bytes:
 
 
 OCC_EXIT: Final = serialize_occ(OccMessage(OccType.EXIT))
+
+
+def load_of(request: OccMessage, most: int) -> OccMessage | None:
+    """Answer to a request for load: a packet of the size that it names, `most` bytes at most (AEAD, DATA_V2).
+
+    None: it names none.
+    """
+    if request.type is not OccType.MTU_LOAD_REQUEST or len(request.body) < 2:
+        return None
+    size = min(int.from_bytes(request.body[:2], "big"), most)
+    return OccMessage(OccType.MTU_LOAD, bytes(max(0, size - _BODY_AT - _AROUND)))
 
 
 def occ_reply(options: str) -> OccMessage:

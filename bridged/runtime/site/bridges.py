@@ -49,7 +49,7 @@ def wish_for(configuration: Configuration, name: str) -> BridgeWish:
     """
     bridge = configuration.bridges[name]
     taps = tuple(
-        BridgeTap(tap_name(tunnel_name, tunnel), tunnel.tap.mtu or tunnel.mtu, tunnel.tap.queue_frames)
+        BridgeTap(tap_name(tunnel_name, tunnel), tunnel.adapter_mtu, tunnel.tap.queue_frames)
         for tunnel_name, tunnel in configuration.tunnels.items()
         if tunnel.bridge == name
     )

@@ -72,7 +72,7 @@ def _mtu_warnings(
     if bridge.mtu is not None:
         return  # the ports get this MTU, and `find_warnings` compares it with the tunnels'
     for tunnel_name, tunnel in configuration.tunnels.items():
-        mtu = tunnel.tap.mtu or tunnel.mtu
+        mtu = tunnel.adapter_mtu
         larger = [
             link.name for link in map(observed.link, bridge.ports) if link is not None and link.mtu > mtu
         ]

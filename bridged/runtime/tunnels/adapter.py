@@ -164,7 +164,7 @@ class TunnelAdapter:
             name=self.name,
             persistent=tap.persistent,
             mac=self._mac,
-            mtu=tap.mtu or self._tunnel.mtu,
+            mtu=self._tunnel.adapter_mtu,
             txqueuelen=tap.queue_frames,
             virtio_header=tap.offload,
             offloads=self._wanted_offloads(),

@@ -26,11 +26,12 @@ from bridged.dataplane.contract import (
 )
 from bridged.errors import BridgedError, RemoteProtocolError
 from bridged.protocol.packets.framing_choice import PUSHED
-from bridged.protocol.packets.occ import OCC_EXIT, OccType, occ_reply, parse_occ, serialize_occ
+from bridged.protocol.packets.occ import OCC_EXIT, OccType, load_of, occ_reply, parse_occ, serialize_occ
 from bridged.protocol.packets.options_string import build_options_string
 from bridged.protocol.session.conversation import link_options
 from bridged.runtime.tunnels.adapter import AttachedTap
 from bridged.runtime.tunnels.link import PeerLink
+from bridged.runtime.tunnels.path_probes import PathProbes
 from bridged.runtime.tunnels.peer_records import PeerRecords
 from bridged.runtime.tunnels.sessions import Sessions
 from bridged.runtime.tunnels.tunnel_role import TunnelRole
@@ -67,7 +68,9 @@ class DataplaneEvents:
         role: TunnelRole,
         tap: AttachedTap,
         on_sign: Callable[[], None],
+        probes: PathProbes,
     ) -> None:
+        self._probes = probes
         self._on_sign = on_sign
         self._sessions = sessions
         self._records = records
@@ -151,12 +154,14 @@ class DataplaneEvents:
         links.move(link, endpoint)
         self._records.note_float(link, previous)
         link.handle_float()
+        self._probes.handle_float(link)
         if handle in links:
             self._role.handle_floated(link, previous)
 
     def _handle_occ(self, link: PeerLink, payload: bytes) -> None:
         message = parse_occ(payload)
         self._on_sign()
+        link.handle_occ(len(payload))
         if message.type is OccType.EXIT:
             # A station in the peer's LAN can send these bytes as a frame, though hardly one as short. A peer
             # that has agreed to leave by the control channel never sends them.
@@ -170,6 +175,11 @@ class DataplaneEvents:
             link.send_payload(serialize_occ(reply))
         elif message.type is OccType.REPLY:
             link.handle_occ_reply()
+        elif message.type is OccType.MTU_LOAD:
+            link.handle_occ_reply()
+            self._probes.handle_answer(link, len(payload))
+        elif (load := load_of(message, self._sessions.plan.session.tun_mtu)) is not None:
+            link.send_payload(serialize_occ(load))
 
     def _warn_of_framing(self, link: PeerLink, is_compressed: bool) -> None:
         if link.terms is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final
 
 from bridged.catalogue.settings import rows
 from bridged.configuration.schema import Tunnel
@@ -11,6 +11,8 @@ from bridged.dataplane import Build, CoalesceKind, fits_segments
 from bridged.dataplane.contract import DataplaneSettings, TapPort
 from bridged.runtime.tunnels.mss import mss_limit
 from bridged.runtime.tunnels.tunnel_credentials import bind_endpoint
+
+_UNMEASURED_WAN_MTU: Final = 1492
 
 
 def dataplane_settings(
@@ -37,4 +39,8 @@ def dataplane_settings(
 def _configured(tunnel: Tunnel) -> dict[str, Any]:
     """The settings that have a key of their own."""
     keys = {name: row.setting.key for name, row in rows().items()}
-    return {name: attrgetter(key.path)(tunnel) for name, key in keys.items() if key is not None}
+    found = {name: attrgetter(key.path)(tunnel) for name, key in keys.items() if key is not None}
+    if tunnel.mtu == "auto":
+        # Until a path was measured, and to learn of one that bears less.
+        found |= {"answer_too_big": True, "wan_mtu": tunnel.wan_mtu or _UNMEASURED_WAN_MTU}
+    return found

@@ -188,6 +188,10 @@ class PeerLink:
         self.session.handle_float(self._now())
         self.pump()
 
+    def handle_occ(self, octets: int) -> None:
+        """An OCC message of so many bytes came from the link's endpoint."""
+        self._allowance.credit(octets)
+
     def handle_occ_reply(self) -> None:
         """The peer answered on the data channel."""
         if not self._allowance.is_proven:
@@ -198,6 +202,16 @@ class PeerLink:
         """Answer on the data channel, unless that exceeds what an unproven endpoint may get."""
         if self.is_attached and self._allowance.take(len(payload) + PAYLOAD_OVERHEAD):
             self._dataplane.send_payload(self.handle, payload)
+
+    def probe_path(self, payload: bytes, octets: int) -> int | None:
+        """See `DataPlane.probe_path`. None: it may not be sent yet, since the endpoint is unproven."""
+        if not self.is_attached:
+            return None
+        if not self._allowance.take(octets):
+            # A small question brings an answer, which proves it.
+            self.ask()
+            return None
+        return self._dataplane.probe_path(self.handle, payload, octets)
 
     def ask(self) -> None:
         """Say something on the data channel: the peer learns that our keys are in place."""

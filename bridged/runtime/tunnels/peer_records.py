@@ -87,6 +87,10 @@ class PeerRecords:
         if terms.ignored:
             self.log.info("pushed_options_ignored", peer=link.name, options=list(terms.ignored))
 
+    def note_path_mtu(self, link: PeerLink, octets: int | None) -> None:
+        """What the path to the peer bears was measured; None: it is not known (any more)."""
+        self.book.record(link.name).path_mtu = octets
+
     def note_renegotiated(self, link: PeerLink, event: Renegotiated) -> None:
         self.statistics.note_handshake("renegotiation", event.outcome, event.duration)
         self.statistics.renegotiations[event.trigger, event.outcome] += 1

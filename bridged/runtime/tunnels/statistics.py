@@ -77,6 +77,7 @@ class PeerRecord:
     connected_since: UnixSeconds | None = None
     key_established: UnixSeconds | None = None
     rtt: float | None = None
+    path_mtu: int | None = None
     gone_at: UnixSeconds | None = None
 
     def retire(self, snapshot: PeerSnapshot) -> None:
@@ -119,6 +120,7 @@ class PeerRecord:
             packet_id_used_ratio=max((s.packet_id_used_ratio for s in sessions), default=0.0),
             aead_used_ratio=max((s.aead_used_ratio for s in sessions), default=0.0),
             rtt=Seconds(self.rtt) if self.rtt is not None else None,
+            path_mtu=self.path_mtu if sessions else None,
             remarks=terms.remarks if terms else (),
         )
 

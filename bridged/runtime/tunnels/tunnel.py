@@ -26,6 +26,7 @@ from bridged.runtime.tunnels.dataplane_events import DataplaneEvents
 from bridged.runtime.tunnels.holding import Holding
 from bridged.runtime.tunnels.link import LinkDown, News, PeerLink, Withheld
 from bridged.runtime.tunnels.link_table import LinkTable
+from bridged.runtime.tunnels.path_probes import PathProbes
 from bridged.runtime.tunnels.peer_records import PeerRecords
 from bridged.runtime.tunnels.sessions import Sessions
 from bridged.runtime.tunnels.standing import Standing
@@ -63,13 +64,17 @@ class RunningTunnel:
         self.static_stations = StaticStations(self.sessions)
         self.role = make_role(self.sessions, self.records)
         self.holding = Holding(dataplane, plan.name, waits_for_sign=self.role.name == "server")
-        self.events = DataplaneEvents(self.sessions, self.records, self.role, tap, self.holding.note_sign)
+        self.path_probes = PathProbes(self.sessions, self.records.note_path_mtu)
+        self.events = DataplaneEvents(
+            self.sessions, self.records, self.role, tap, self.holding.note_sign, self.path_probes
+        )
         self.has_socket = False
         self._store = store or DescriptorStore(ServiceManager())
         self._group = f"udp/{plan.name}"
         end_of_parts = (
             self.holding.close,
             self.sessions.close,
+            self.path_probes.close,
             self.standing.close,
             self.events.stop,
             dataplane.stop,
@@ -222,6 +227,7 @@ class RunningTunnel:
             if link.is_attached:
                 self.dataplane.send_payload(link.handle, PING)
             link.handle_path_change()
+        self.path_probes.handle_network_change()
         self.sessions.rearm()
         self.role.handle_network_change()
 
@@ -245,11 +251,13 @@ class RunningTunnel:
                 self.records.note_established(link, news)
                 self.standing.note(link, news.negotiated.tls, news.duration)
                 self.static_stations.renew(link.name)
+                self.path_probes.begin(link)
             case Renegotiated():
                 self.records.note_renegotiated(link, news)
                 if news.outcome == "established" and link.terms is not None and news.tls is not None:
                     self.standing.note(link, news.tls, news.duration)
             case LinkDown():
+                self.path_probes.end(link)
                 self.sessions.note_last(news.last)
                 self.standing.forget(link)
                 self.static_stations.renew(link.name)

@@ -93,6 +93,8 @@ def plan_tunnel(
         port_share=Endpoint.parse(tunnel.port_share) if tunnel.port_share else None,
         transport=_transport(tunnel),
         memory=configuration.state_directory / MEMORY[role].format(name=name),
+        probes_paths=tunnel.mtu == "auto",
+        wan_mtu_most=(tunnel.wan_mtu or None) if "wan_mtu" in tunnel.model_fields_set else None,
         replays=configuration.state_directory / "replays" / name,
     )
     return plain if plain.has_static_key else _with_tls(plain, configuration, tunnel, prefix, base)
@@ -320,7 +322,7 @@ def _session_settings(
     return SessionSettings(
         role=role,
         ciphers=tuple(Cipher.parse(name) for name in tunnel.ciphers),
-        tun_mtu=tunnel.mtu,
+        tun_mtu=tunnel.tun_mtu,
         framing=tunnel.compression_framing,
         fragment=tunnel.fragment,
         fallback_cipher=Cipher.parse(tunnel.fallback_cipher) if tunnel.fallback_cipher else None,

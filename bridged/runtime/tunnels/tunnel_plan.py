@@ -49,7 +49,8 @@ class TunnelPlan:
     would refuse a connected peer (None: it would not). `is_embedded`: certificates and list come from the
     embedded CA. `transport`: `udp`, `tcp` or `both`. `memory`: the file in which a client remembers the
     server that worked last, and a server where its clients were. `replays`: the file of a static key's
-    `ReplayMark`.
+    `ReplayMark`. `probes_paths`: what each path bears is measured, up to `wan_mtu_most` (None: as much as
+    frames need).
     """
 
     name: str
@@ -77,6 +78,8 @@ class TunnelPlan:
     crl_mark: FileMark | None = None
     judge_peer: Callable[[TlsSummary], PeerRefusedError | None] | None = None
     is_embedded: bool = False
+    probes_paths: bool = False
+    wan_mtu_most: int | None = None
     admission: AdmissionPlan = field(default_factory=AdmissionPlan)
 
     @property

@@ -15,6 +15,7 @@ pub mod fragment;
 pub mod framing;
 mod hashing;
 pub mod headers;
+pub mod ipv4_cut;
 pub mod layout;
 pub mod limits;
 pub mod local_cache;

@@ -146,6 +146,14 @@ impl DataPlane {
         self.call(py, |inner| inner.send_payload(handle, payload))
     }
 
+    fn probe_path(&self, py: Python<'_>, handle: worker::PeerHandle, payload: &[u8], octets: usize) -> PyResult<usize> {
+        self.call(py, |inner| inner.probe_path(handle, payload, octets))
+    }
+
+    fn use_path_mtu(&self, py: Python<'_>, handle: worker::PeerHandle, octets: u32) -> PyResult<()> {
+        self.call(py, |inner| inner.use_path_mtu(handle, octets))
+    }
+
     fn event_fd(&self) -> i32 {
         self.inner.event_fd()
     }

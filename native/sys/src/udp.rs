@@ -124,6 +124,18 @@ impl UdpSocket {
         self.set(libc::SOL_SOCKET, libc::SO_SNDBUF, octets)
     }
 
+    /// Let nobody cut large datagrams from now on, this host included and whatever MTU it has heard of; or let everybody.
+    pub fn forbid_fragments(&self, is_forbidden: bool) {
+        let modes = match is_forbidden {
+            true => (libc::IP_PMTUDISC_PROBE, libc::IPV6_PMTUDISC_PROBE),
+            false => (libc::IP_PMTUDISC_DONT, libc::IPV6_PMTUDISC_DONT),
+        };
+        let _ = self.set(libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, modes.0);
+        if self.family == Family::V6 {
+            let _ = self.set(libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, modes.1);
+        }
+    }
+
     /// What has to be set before the socket is bound, and depends on where.
     fn set_address_options(&self, options: &Options) -> io::Result<()> {
         let any_address = options.bind.is_some_and(|endpoint| endpoint.ip().is_unspecified());
@@ -156,11 +168,8 @@ impl UdpSocket {
             }
         }
         // What an old kernel does not know, it does without.
-        let _ = self.set(libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT);
+        self.forbid_fragments(false);
         let _ = self.set(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
-        if self.family == Family::V6 {
-            let _ = self.set(libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT);
-        }
         if options.busy_poll > 0 {
             let microseconds = libc::c_int::try_from(options.busy_poll).unwrap_or(libc::c_int::MAX);
             let _ = self.set(libc::SOL_SOCKET, libc::SO_BUSY_POLL, microseconds);

@@ -26,6 +26,8 @@
 //! answer_resets(&self, Option<Answers>)
 //! expect(&self, Endpoint)                      stop_expecting(&self, Endpoint)
 //! send_payload(&self, PeerHandle, &[u8]) -> Result<(), Error>
+//! probe_path(&self, PeerHandle, &[u8], usize) -> Result<usize, Error>
+//! use_path_mtu(&self, PeerHandle, u32) -> Result<(), Error>
 //! find_station(&self, Station) -> Option<FdbEntry>
 //! install_station(&self, Station, Option<PeerHandle>, bool) -> Result<(), Error>
 //! remove_station(&self, Station)               station_events(&self, u64) -> StationEvents

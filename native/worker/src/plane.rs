@@ -22,7 +22,7 @@ use crate::contract::{
 };
 use crate::control::answers::Answers;
 use crate::control::control_sender::ControlSender;
-use crate::control::{snapshots, timers};
+use crate::control::{path_probe, snapshots, timers};
 use crate::error::Error;
 use crate::lan_to_wan::priority_reader::PriorityReader;
 use crate::lan_to_wan::reader::LanReader;
@@ -351,6 +351,29 @@ impl DataPlane {
     pub fn send_payload(&self, handle: PeerHandle, payload: &[u8]) -> Result<(), Error> {
         let table = self.shared.peers.table.load_full();
         self.sender.send_payload(&self.shared, table.get(handle)?, payload, now());
+        Ok(())
+    }
+
+    /// Seal as much of `payload` as an outer IP packet of `octets` bytes holds, and send it in one piece; bytes of the
+    /// outer packet. 0: the link here takes none so large.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPeer`].
+    pub fn probe_path(&self, handle: PeerHandle, payload: &[u8], octets: usize) -> Result<usize, Error> {
+        let table = self.shared.peers.table.load_full();
+        Ok(path_probe::send(&self.shared, &self.sender, table.get(handle)?, payload, octets, now()))
+    }
+
+    /// Fit what goes to the peer to outer packets of `octets` bytes until it floats; 0: as configured.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPeer`].
+    pub fn use_path_mtu(&self, handle: PeerHandle, octets: u32) -> Result<(), Error> {
+        let table = self.shared.peers.table.load_full();
+        let path = table.get(handle)?.path.load_full();
+        if path.udp().is_some_and(|path| self.shared.transport.udp.use_mtu(path, octets)) {
+            self.sender.count_mtu_change(&self.shared);
+        }
         Ok(())
     }
 

@@ -47,8 +47,8 @@ pub struct Settings {
     pub renegotiate_packets: u64,
     /// largest outer packet that carries TCP. In bytes.
     pub wan_mtu: u32,
-    /// tell hosts of the LAN by ICMP what `wan_mtu` leaves, where their packets are larger and must not be cut; false:
-    /// such packets travel in IP fragments, which some paths drop.
+    /// packets larger than `wan_mtu` leaves: tell hosts by ICMP if they must not be cut, and cut IPv4 that may be;
+    /// false: they travel in IP fragments of the WAN, which some paths drop.
     pub answer_too_big: bool,
     /// native: number of thread pairs and TAP queues.
     pub workers: usize,

@@ -170,6 +170,14 @@ def test_a_server_without_wrapping_is_warned_of() -> None:
     assert "tls-crypt" in text
 
 
+def test_answers_beside_fragment_are_warned_of() -> None:
+    ((path, text),) = find_warnings(built(tunnels={"a": server(answer_too_big=True, fragment=1300)}))
+    assert path == ("tunnels", "a", "answer_too_big")
+    assert "no effect" in text
+    assert find_warnings(built(tunnels={"a": server(answer_too_big=True)})) == []
+    assert find_warnings(built(tunnels={"a": server(fragment=1300)})) == []
+
+
 def test_server_options_on_a_client_are_warned_of(tmp_path: Path) -> None:
     for name in FILES:
         (tmp_path / name).touch()
@@ -240,3 +248,8 @@ def test_frames_too_long_for_a_packet_of_tcp_are_refused_beforehand(end: dict[st
     of_tap = {**end, "mtu": 1500, "tap": {"mtu": 65_401}}
     assert conflict(tunnels={"a": of_tap})[0] == "tunnels.a.tap.mtu"
     assert not find_conflicts(built(tunnels={"a": server(mtu=65_521)}))
+
+
+def test_a_measured_path_and_parts_of_one_size_conflict() -> None:
+    assert conflict(tunnels={"a": server(mtu="auto", fragment=1300)})[0] == "tunnels.a.fragment"
+    assert not find_conflicts(built(tunnels={"a": server(mtu="auto")}))

@@ -6,7 +6,7 @@ import pytest
 
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.packets import occ
-from bridged.protocol.packets.occ import OccMessage, OccType
+from bridged.protocol.packets.occ import OccMessage, OccType, load_of
 
 
 @pytest.mark.parametrize("kind", OccType)
@@ -30,3 +30,18 @@ def test_a_reply_ends_with_nul() -> None:
 
 def test_the_exit_notice() -> None:
     assert occ.OCC_EXIT == occ.OCC_MAGIC + b"\6"
+
+
+def test_a_request_for_load_is_answered_with_a_packet_of_that_size_within_limits() -> None:
+    def filling(body: bytes) -> int:
+        load = load_of(OccMessage(OccType.MTU_LOAD_REQUEST, body), 1500)
+        assert load is not None
+        assert load.type is OccType.MTU_LOAD
+        return len(load.body)
+
+    assert filling(b"\x01\x40") == 320 - 17 - 24
+    assert filling(b"\x01\x41" + bytes(1000)) == 321 - 17 - 24
+    assert filling(b"\0\0") == filling(b"\0\x28") == 0
+    assert filling(b"\xff\xff") == 1500 - 17 - 24
+    assert load_of(OccMessage(OccType.MTU_LOAD_REQUEST, b"\1"), 1500) is None
+    assert load_of(OccMessage(OccType.MTU_LOAD, b"\1\1"), 1500) is None

@@ -61,7 +61,7 @@ def test_names_types_and_labels_are_those_of_the_table() -> None:
     state = replace(
         daemon(),
         duties=DutiesStatus({"tap": 1}),
-        tunnels=(tunnel("sites", peer("a", rtt=0.02), dataplane=full_plane()),),
+        tunnels=(tunnel("sites", peer("a", rtt=0.02, path_mtu=1420), dataplane=full_plane()),),
     )
     scraper.state = state
     seen = {}

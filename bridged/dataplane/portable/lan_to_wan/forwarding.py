@@ -6,6 +6,8 @@ one verdict, and frames to one peer share one sealing loop. Called with the loop
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from bridged.dataplane.portable.headers.mss import MssFitter, may_be_syn
 from bridged.dataplane.portable.headers.priority import Reader
 from bridged.dataplane.portable.headers.runs import runs_of
@@ -19,7 +21,8 @@ from bridged.dataplane.portable.policy.from_lan import FromLan
 class Forwarding:
     """Forwards what was read from the TAP.
 
-    `dscp_of` None: no frame is urgent; `too_big` None: no frame is too large.
+    `dscp_of` None: no frame is urgent; `too_big` None: no frame is too large. `write` takes answers into the
+    LAN.
     """
 
     def __init__(
@@ -30,6 +33,7 @@ class Forwarding:
         mss: MssFitter,
         dscp_of: Reader | None,
         too_big: TooBig | None,
+        write: Callable[[bytes], None],
     ) -> None:
         self._policy = policy
         self._batches = batches
@@ -37,6 +41,7 @@ class Forwarding:
         self._mss = mss
         self._dscp_of = dscp_of
         self._too_big = too_big
+        self._write = write
 
     def forward(self, frames: list[bytes], now: float) -> None:
         """Fit, judge, seal and send the frames of one batch of reads (one frame or more)."""
@@ -48,17 +53,18 @@ class Forwarding:
             verdict = self._policy.verdict(addresses, admitted, now) if admitted else None
             if verdict is None:
                 continue
-            # Where several peers may have the station, nobody knows whose path counts.
-            if self._too_big is not None and len(verdict.peers) == 1:
-                admitted = self._too_big.without_refused(verdict.peers[0], admitted, now)
-                if not admitted:
-                    continue
-            if admitted is frames and len(verdict.peers) == 1:
-                # Most batches are of one flow: there is nothing to gather.
-                self._sealer.send(verdict.peers[0], [(verdict.kind, admitted)], now)
-                return
+            is_only = len(verdict.peers) == 1
             for peer in verdict.peers:
-                self._batches.add(peer, verdict.kind, admitted)
+                fitted = admitted
+                if self._too_big is not None:
+                    # Where several peers may have the station, nobody knows whose path counts.
+                    fitted = self._too_big.fitted(peer, admitted, now, self._write if is_only else None)
+                if fitted is frames and is_only:
+                    # Most batches are of one flow: there is nothing to gather.
+                    self._sealer.send(peer, [(verdict.kind, fitted)], now)
+                    return
+                if fitted:
+                    self._batches.add(peer, verdict.kind, fitted)
         self._batches.flush(now)
 
     def forward_one(self, frame: bytes, now: float) -> None:

@@ -11,6 +11,7 @@ from bridged.dataplane.portable.control.counters import DropCounter
 from bridged.dataplane.portable.policy.verdicts import Verdict, Verdicts
 from bridged.dataplane.portable.tables.peers import Peer
 from bridged.dataplane.portable.tap import Tap
+from bridged.protocol.packets.occ import is_filled
 
 
 class FromPeer:
@@ -24,7 +25,7 @@ class FromPeer:
 
     def admits_occ(self, peer: Peer, payload: bytes, now: float) -> bool:
         """Whether to hand up an OCC message."""
-        if len(payload) > OCC_OCTETS:
+        if len(payload) > OCC_OCTETS and not is_filled(payload):
             reason = "occ_length"
         elif not peer.occ.take(now):
             reason = "occ_rate"

@@ -51,6 +51,7 @@ class Peer:
         "name",
         "occ",
         "path",
+        "path_mtu",
         "ping",
         "ping_restart",
         "reassembly",
@@ -82,6 +83,8 @@ class Peer:
         self.reassembly = Reassembly() if settings.fragment else None
         self.is_plain = self.unwrap is None and self.reassembly is None
         """Nothing stands around its frames inside of a packet."""
+        self.path_mtu = 0
+        """Bytes of the largest outer packet that crosses; 0: not known."""
         self.ping = settings.ping
         self.ping_restart = settings.ping_restart
         self.path = path
@@ -203,6 +206,7 @@ class PeerTable:
         if self.by_address.get(peer.path.address) is peer:
             del self.by_address[peer.path.address]
         peer.path = path
+        peer.path_mtu = 0
         peer.endpoint = endpoint
         self.by_address[address] = peer
 

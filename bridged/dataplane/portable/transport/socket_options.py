@@ -21,6 +21,7 @@ _IP_MTU_DISCOVER: Final = 10
 _IPV6_MTU_DISCOVER: Final = 23
 _IPV6_RECVPKTINFO: Final = 49
 _PMTUDISC_DONT: Final = 0
+_PMTUDISC_PROBE: Final = 3
 _IP_FREEBIND: Final = 15
 _IPV6_FREEBIND: Final = 78
 _SO_SNDBUFFORCE: Final = 32
@@ -56,9 +57,21 @@ def open_socket(family: int, bind: Endpoint | None, buffer: Octets) -> socket.so
 def set_common_options(sock: socket.socket, buffer: Octets) -> None:
     """Options of every UDP socket that we send through, whoever opened it. `buffer`: bytes each way."""
     _set_buffers(sock, buffer)
-    _let_routers_fragment(sock)
+    forbid_fragments(sock, is_forbidden=False)
     with suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, SO_RXQ_OVFL, 1)
+
+
+def forbid_fragments(sock: socket.socket, *, is_forbidden: bool) -> None:
+    """Let nobody cut large datagrams from now on, this host included and whatever MTU it has heard of; or let
+    everybody, as OpenVPN does, instead of losing them.
+    """
+    mode = _PMTUDISC_PROBE if is_forbidden else _PMTUDISC_DONT
+    with suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, mode)
+    if sock.family == socket.AF_INET6:
+        with suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, mode)
 
 
 def accepts(sock: socket.socket, option: int, value: int) -> bool:
@@ -85,12 +98,3 @@ def _set_buffers(sock: socket.socket, buffer: Octets) -> None:
         except OSError:
             # Without CAP_NET_ADMIN: as much as the host allows.
             sock.setsockopt(socket.SOL_SOCKET, plain, buffer)
-
-
-def _let_routers_fragment(sock: socket.socket) -> None:
-    """Large datagrams are fragmented, as OpenVPN's are, instead of dropped."""
-    with suppress(OSError):
-        sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
-    if sock.family == socket.AF_INET6:
-        with suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT)

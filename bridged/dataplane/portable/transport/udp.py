@@ -30,6 +30,7 @@ from bridged.dataplane.portable.transport.socket_options import (
     UDP_GRO,
     UDP_SEGMENT,
     accepts,
+    forbid_fragments,
     open_socket,
     set_common_options,
 )
@@ -272,6 +273,16 @@ class UdpTransport:
                 return 0
         self._segments_per_send.ones += 1
         return len(packet)
+
+    def send_whole(self, packet: bytes, path: Path) -> bool:
+        """Send a packet that nobody may cut; false: the link here takes none so large."""
+        if self._socket is None:
+            return True
+        forbid_fragments(self._socket, is_forbidden=True)
+        try:
+            return self._try((packet,), path, []) != errno.EMSGSIZE
+        finally:
+            forbid_fragments(self._socket, is_forbidden=False)
 
     def send_to(self, datagram: bytes, endpoint: Endpoint) -> None:
         """See `Transport.send_to`."""

@@ -5,19 +5,28 @@ Source: docs/protocol/data.md#6-1. Called with the loop's gate held.
 
 from __future__ import annotations
 
+from functools import partial
+
 from bridged.dataplane.portable.headers.mss import MssFitter, may_be_syn
 from bridged.dataplane.portable.lan_to_wan.peer_batches import PeerBatcher
+from bridged.dataplane.portable.lan_to_wan.too_big import TooBig
 from bridged.dataplane.portable.policy.from_peer import FromPeer
 from bridged.dataplane.portable.tables.peers import Peer
 
 
 class Delivery:
-    """Forwards opened frames: `to_tap` collects what the loop writes, `batches` what goes to other peers."""
+    """Forwards opened frames: `to_tap` collects what the loop writes, `batches` what goes to other peers.
 
-    def __init__(self, policy: FromPeer, batches: PeerBatcher, mss: MssFitter) -> None:
+    `too_big` None: no frame is too large.
+    """
+
+    def __init__(
+        self, policy: FromPeer, batches: PeerBatcher, mss: MssFitter, too_big: TooBig | None
+    ) -> None:
         self._policy = policy
         self._batches = batches
         self._mss = mss
+        self._too_big = too_big
         self.to_tap: list[bytes] = []
 
     def deliver(self, peer: Peer, addresses: bytes, run: list[bytes], now: float) -> None:
@@ -31,7 +40,17 @@ class Delivery:
         if verdict.to_tap:
             self.to_tap += admitted
         for other in verdict.peers:
-            self._batches.add(other, verdict.kind, admitted)
+            fitted = admitted
+            if self._too_big is not None:
+                is_known = len(verdict.peers) == 1 and not verdict.to_tap
+                tell = partial(self._answer, peer, verdict.kind) if is_known else None
+                fitted = self._too_big.fitted(other, admitted, now, tell)
+            if fitted:
+                self._batches.add(other, verdict.kind, fitted)
+
+    def _answer(self, peer: Peer, kind: int, answer: bytes) -> None:
+        """Send a peer what one of its stations is answered."""
+        self._batches.add(peer, kind, [answer])
 
     def goes_to_tap(self, peer: Peer, frame: bytes, now: float) -> bool:
         """Whether a lone frame goes to the TAP and nowhere else, by a remembered verdict; it is counted then.

@@ -7,7 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from bridged.dataplane.contract import FramingRefused, KeyNearLimit, OccReceived, PeerFloated
+from bridged.dataplane.contract import (
+    OCC_OCTETS,
+    FramingRefused,
+    KeyNearLimit,
+    OccReceived,
+    PeerFloated,
+)
 from bridged.dataplane.portable.control.counters import DropCounter
 from bridged.dataplane.portable.headers.runs import runs_of
 from bridged.dataplane.portable.policy.from_peer import FromPeer
@@ -127,7 +133,7 @@ class Opener:
         for payload in payloads:
             if is_occ(payload):
                 if self._policy.admits_occ(peer, payload, now):
-                    self._tell(OccReceived(peer.handle, payload))
+                    self._tell(OccReceived(peer.handle, payload[:OCC_OCTETS]))
             elif payload != PING:
                 frames.append(payload)
         return frames

@@ -42,6 +42,11 @@ impl<T: Transport> ControlSender<T> {
         }
     }
 
+    /// Send by hand, as the only writer of what the thread counts.
+    pub fn with_batcher<R>(&self, send: impl FnOnce(&mut PeerBatcher<T>) -> R) -> R {
+        send(&mut lock(&self.batcher))
+    }
+
     /// Count a path whose MTU changed. Its counter has one writer: the holder of this lock.
     pub fn count_mtu_change(&self, shared: &Shared<T>) {
         let _batcher = lock(&self.batcher);

@@ -6,6 +6,7 @@ pub mod control_sender;
 pub mod counters;
 pub mod events;
 pub mod names;
+pub mod path_probe;
 pub mod schedule;
 pub mod snapshots;
 pub mod timers;

@@ -244,14 +244,22 @@ pub enum Count {
     IpFragmentSent,
     /// A host was told by ICMP that its packet is too large.
     TooBigAnswered,
+    /// An IPv4 packet too large for the path was cut, as routers do.
+    Ipv4Cut,
     /// The path to a peer has another MTU than before.
     PathMtuChanged,
 }
 
 impl Count {
     /// All of them, by index.
-    pub const ALL: &'static [Count] =
-        &[Count::MssClamped, Count::MssFitted, Count::IpFragmentSent, Count::TooBigAnswered, Count::PathMtuChanged];
+    pub const ALL: &'static [Count] = &[
+        Count::MssClamped,
+        Count::MssFitted,
+        Count::IpFragmentSent,
+        Count::TooBigAnswered,
+        Count::Ipv4Cut,
+        Count::PathMtuChanged,
+    ];
 
     /// Its name in metrics.
     pub fn name(self) -> &'static str {
@@ -260,6 +268,7 @@ impl Count {
             Count::MssFitted => "mss_fitted",
             Count::IpFragmentSent => "ip_fragment_sent",
             Count::TooBigAnswered => "too_big_answered",
+            Count::Ipv4Cut => "ipv4_cut",
             Count::PathMtuChanged => "path_mtu_changed",
         }
     }
@@ -273,6 +282,7 @@ impl Count {
             Count::MssFitted => "mtu_events",
             Count::IpFragmentSent => "mtu_events",
             Count::TooBigAnswered => "mtu_events",
+            Count::Ipv4Cut => "mtu_events",
             Count::PathMtuChanged => "mtu_events",
         }
     }

@@ -14,19 +14,17 @@ use bridged_sys::memory::resident;
 use crate::contract::Direction::Transmit;
 use crate::control::counters::{Count, Reason};
 use crate::lan_to_wan::peer_batches::PeerBatcher;
-use crate::lan_to_wan::too_big::TooBig;
+use crate::lan_to_wan::too_big::{fit_of, is_too_big, place_fitting, TooBig, SMALL_OCTETS};
 use crate::policy::from_lan::{admit, LanPolicy};
 use crate::shared::Shared;
 use crate::tables::peer_table::Table;
 use crate::tables::peers::Peer;
 use crate::tables::switch::Target;
 use crate::tap::SUPER_FRAME_OCTETS;
-use crate::transport::seam::{PeerPath, SendContext, Transport};
+use crate::transport::seam::{SendContext, Transport};
 
 /// Send at once when this many bytes wait.
 pub const FLUSH_OCTETS: usize = 64_000;
-/// Frames up to this many bytes fit every path.
-const SMALL_OCTETS: usize = 512;
 
 /// What holds for all frames of one turn.
 pub struct Scene<'a, T: Transport> {
@@ -120,15 +118,15 @@ impl<T: Transport> Forwarding<T> {
         }
     }
 
-    /// The frame in the write slot is too large for some path: cut it for those if it is TCP that can be cut, or
-    /// answer it.
+    /// The frame in the write slot is too large for some path: cut it for those if it is TCP or IPv4 that can be cut,
+    /// or answer it.
     fn cut_plain(&mut self, scene: &Scene<'_, T>, peers: &[Arc<Peer<T>>], kind: FrameKind, length: usize) {
         self.spare[..length].copy_from_slice(&self.batcher.write_slot(0)[..length]);
         let frame = &self.spare[..length];
         let segment = SuperFrame::of_segment(frame);
         // Where several peers may have the station, nobody knows whose path counts.
         if let (None, [peer]) = (&segment, peers) {
-            if self.too_big.refuses(scene.shared, peer, fit_of(peer), frame, 1, scene.send.now) {
+            if self.too_big.refuses_of_lan(scene.shared, peer, frame, 1, scene.send.now) {
                 return;
             }
         }
@@ -138,10 +136,8 @@ impl<T: Transport> Forwarding<T> {
                     place_cut(&mut self.batcher, self.thread, scene, segment, length, peer, kind, 0);
                 }
                 _ => {
-                    if !self.batcher.has_room(length) {
-                        self.batcher.flush(&scene.send);
-                    }
-                    self.batcher.place_copy(peer, Some(kind), frame);
+                    let flush = |batcher: &mut PeerBatcher<T>| batcher.flush(&scene.send);
+                    place_fitting(&mut self.batcher, scene.shared, self.thread, peer, kind, frame, flush);
                 }
             }
         }
@@ -175,12 +171,37 @@ impl<T: Transport> Forwarding<T> {
         }
         let refused = match peers {
             [peer] if shared.settings.answer_too_big => {
-                self.too_big.refuses_of_super(shared, peer, fit_of(peer), &parsed, &mut self.spare, scene.send.now)
+                self.too_big.refuses_of_super(shared, peer, &parsed, &mut self.spare, scene.send.now)
             }
             _ => 0,
         };
         for peer in peers {
-            place_cut(&mut self.batcher, self.thread, scene, &parsed, frame.len(), peer, kind, refused);
+            let fit = fit_of(peer);
+            let largest = if fit == usize::MAX { 0 } else { parsed.cut(fit).first_len };
+            if is_too_big(shared, peer, largest) {
+                self.place_datagrams(scene, &parsed, peer, kind, refused);
+            } else {
+                place_cut(&mut self.batcher, self.thread, scene, &parsed, frame.len(), peer, kind, refused);
+            }
+        }
+    }
+
+    /// Queue the datagrams of a super-frame but for the first `refused`; they are too large for the peer's path.
+    #[cold]
+    fn place_datagrams(
+        &mut self,
+        scene: &Scene<'_, T>,
+        parsed: &SuperFrame<'_>,
+        peer: &Arc<Peer<T>>,
+        kind: FrameKind,
+        refused: usize,
+    ) {
+        let cut = parsed.cut(fit_of(peer));
+        for index in refused..cut.count {
+            let written = parsed.write(&cut, index, &mut self.spare);
+            let flush = |batcher: &mut PeerBatcher<T>| batcher.flush(&scene.send);
+            let frame = &self.spare[..written];
+            place_fitting(&mut self.batcher, scene.shared, self.thread, peer, kind, frame, flush);
         }
     }
 }
@@ -215,15 +236,6 @@ fn place_cut<T: Transport>(
         } else {
             batcher.place_written(kind, written);
         }
-    }
-}
-
-/// Bytes of the largest frame that crosses the peer's path in one piece; `usize::MAX`: not known.
-#[inline]
-pub fn fit_of<T: Transport>(peer: &Peer<T>) -> usize {
-    match (peer.path.load().fitting(), peer.fragment) {
-        (usize::MAX, 0) => usize::MAX,
-        (fitting, _) => peer.fit(fitting),
     }
 }
 

@@ -83,12 +83,19 @@ impl<T: Transport> BatchPolicy<'_, T> {
     }
 }
 
+/// Of a kind that is filled up to a size: what comes late in it means nothing.
+fn is_filled(payload: &[u8]) -> bool {
+    const MTU_LOAD_REQUEST: u8 = 2;
+    const MTU_LOAD: u8 = 3;
+    matches!(payload.get(16), Some(&(MTU_LOAD_REQUEST | MTU_LOAD)))
+}
+
 /// Whether an OCC message may go up: it may be one, and its peer does not send too many.
 ///
 /// # Errors
 /// The drop reason.
 pub fn admit_occ<T: Transport>(peer: &Peer<T>, payload: &[u8], now: Nanos) -> Result<(), Reason> {
-    if payload.len() > OCC_OCTETS {
+    if payload.len() > OCC_OCTETS && !is_filled(payload) {
         return Err(Reason::OccLength);
     }
     if !peer.may_send_occ(now) {

@@ -27,10 +27,10 @@ use crate::transport::seam::Transport;
 /// No peer id, in the atomics that hold one.
 const NONE: u32 = u32::MAX;
 const KEY_IDS: usize = 8;
-/// OCC messages that one peer may send at once, and in each second after that. OpenVPN sends one in ten seconds, or
-/// three to say goodbye.
-const OCC_BURST: u32 = 8;
-const OCC_PER_SECOND: u32 = 1;
+/// OCC messages that one peer may send at once, and in each second after that: two ends that probe their path send two
+/// each.
+const OCC_BURST: u32 = 16;
+const OCC_PER_SECOND: u32 = 4;
 
 /// Timers of one peer, in nanoseconds; 0: never.
 #[derive(Debug, Default)]

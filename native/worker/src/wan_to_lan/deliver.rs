@@ -11,10 +11,10 @@ use bridged_core::stats::FrameKind;
 use bridged_core::Nanos;
 
 use crate::contract::Direction::Receive;
-use crate::contract::Event;
+use crate::contract::{Event, OCC_OCTETS};
 use crate::control::counters::{Count, ThreadCells};
-use crate::lan_to_wan::forwarding::fit_of;
 use crate::lan_to_wan::peer_batches::PeerBatcher;
+use crate::lan_to_wan::too_big::{fit_of, is_too_big, place_fitting, TooBig};
 use crate::policy::from_peer::{admit_occ, PeerPolicy};
 use crate::shared::Shared;
 use crate::tables::peers::Peer;
@@ -33,8 +33,10 @@ pub struct Delivery<T: Transport> {
 
 /// Where frames leave to.
 struct Outlets<T: Transport> {
+    thread: usize,
     to_tap: TapWriter,
     to_peers: PeerBatcher<T>,
+    too_big: TooBig,
 }
 
 impl<T: Transport> Delivery<T> {
@@ -44,7 +46,12 @@ impl<T: Transport> Delivery<T> {
         Delivery {
             thread,
             policy: PeerPolicy::new(seed),
-            outlets: Outlets { to_tap: TapWriter::new(worker, thread, seed), to_peers: PeerBatcher::new(thread) },
+            outlets: Outlets {
+                thread,
+                to_tap: TapWriter::new(worker, thread, seed),
+                to_peers: PeerBatcher::new(thread),
+                too_big: TooBig::new(thread, seed),
+            },
         }
     }
 
@@ -131,7 +138,11 @@ impl<T: Transport> Outlets<T> {
             Ok(Target::Tap) => self.to_tap.push(frame),
             Ok(Target::Nowhere) => {}
             Ok(Target::Peer(port)) => match scene.table.at_port(port) {
-                Some(other) => self.relay(scene, other, octets, decision.kind, frame),
+                Some(other) => {
+                    if !self.refuses(scene, peer, other, octets, frame) {
+                        self.relay(scene, other, octets, decision.kind, frame);
+                    }
+                }
                 None => self.flood(scene, peer, octets, decision.kind, frame),
             },
             Ok(Target::Flood) => self.flood(scene, peer, octets, decision.kind, frame),
@@ -157,6 +168,32 @@ impl<T: Transport> Outlets<T> {
         }
     }
 
+    /// Whether a frame for another peer was too large for its path and must not be cut: the peer that it came from
+    /// gets the answer.
+    #[inline]
+    fn refuses(
+        &mut self,
+        scene: &WanScene<'_, T>,
+        peer: &Arc<Peer<T>>,
+        other: &Arc<Peer<T>>,
+        octets: &mut [u8],
+        frame: Frame,
+    ) -> bool {
+        let shared = scene.shared;
+        if !is_too_big(shared, other, frame.length) {
+            return false;
+        }
+        if !self.to_peers.has_room(frame.length) {
+            self.to_peers.flush_from(octets, &shared.send_context(scene.link, scene.now));
+        }
+        let (to_peers, frame) = (&mut self.to_peers, &octets[frame.start..frame.start + frame.length]);
+        self.too_big.refuses(shared, other, frame, 1, scene.now, |answer| {
+            to_peers.set_class(0);
+            to_peers.place_copy(peer, Some(FrameKind::Unicast), answer);
+            true
+        })
+    }
+
     /// Queue a frame for another peer.
     fn relay(
         &mut self,
@@ -172,11 +209,32 @@ impl<T: Transport> Outlets<T> {
         }
         let class = shared.settings.priority.dscp(&octets[frame.start..frame.start + frame.length]) << 2;
         self.to_peers.set_class(class);
+        if is_too_big(shared, other, frame.length) {
+            return self.relay_large(scene, other, octets, kind, frame);
+        }
         if self.to_peers.is_cut(other, frame.length) {
             self.to_peers.place_copy(other, Some(kind), &octets[frame.start..frame.start + frame.length]);
         } else {
             self.to_peers.place_from(other, kind, frame.start, frame.length);
         }
+    }
+
+    /// The same for one that is too large for the other peer's path.
+    #[cold]
+    fn relay_large(
+        &mut self,
+        scene: &WanScene<'_, T>,
+        other: &Arc<Peer<T>>,
+        octets: &mut [u8],
+        kind: FrameKind,
+        frame: Frame,
+    ) {
+        let shared = scene.shared;
+        // Others that wait lie in `octets`, which sealing needs.
+        let copy = octets[frame.start..frame.start + frame.length].to_vec();
+        let context = shared.send_context(scene.link, scene.now);
+        let flush = |batcher: &mut PeerBatcher<T>| batcher.flush_from(octets, &context);
+        place_fitting(&mut self.to_peers, shared, self.thread, other, kind, &copy, flush);
     }
 }
 
@@ -184,7 +242,10 @@ impl<T: Transport> Outlets<T> {
 #[cold]
 fn report_occ<T: Transport>(shared: &Shared<T>, peer: &Peer<T>, payload: &[u8], now: Nanos) {
     match admit_occ(peer, payload, now) {
-        Ok(()) => shared.report(Event::OccReceived { handle: peer.handle, payload: payload.to_vec() }),
+        Ok(()) => {
+            let payload = payload[..payload.len().min(OCC_OCTETS)].to_vec();
+            shared.report(Event::OccReceived { handle: peer.handle, payload });
+        }
         Err(reason) => shared.counters.count_drops(Receive, reason, 1, Some(&peer.drops)),
     }
 }

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use bridged_core::{Nanos, SECOND};
 use bridged_sys::address::{Pin, RawAddress};
 
-const IP_UDP_OCTETS: [u32; 2] = [20 + 8, 40 + 8];
+/// Bytes of IP and UDP header, by `is_ipv6`.
+pub const IP_UDP_OCTETS: [u32; 2] = [20 + 8, 40 + 8];
 /// Ask a path for its MTU this often.
 const MTU_PAUSE: Nanos = 10 * SECOND;
 /// Ask this soon after a peer moved and its new path was not asked.

@@ -88,6 +88,21 @@ impl UdpLink {
 }
 
 impl UdpLink {
+    /// Send while nobody may cut what leaves through the socket of `any`.
+    ///
+    /// What other threads send meanwhile is not cut either: no more than a moment's packets that are too large.
+    pub fn whole<R>(&self, send: impl FnOnce() -> R) -> R {
+        let socket = self.any();
+        if let Some(socket) = socket {
+            socket.forbid_fragments(true);
+        }
+        let result = send();
+        if let Some(socket) = socket {
+            socket.forbid_fragments(false);
+        }
+        result
+    }
+
     /// See [`Link`](crate::transport::seam::Link); so the others.
     pub fn readable(&self) -> Option<RawFd> {
         self.own().map(AsRawFd::as_raw_fd)
@@ -256,6 +271,11 @@ impl UdpTransport {
         path.asked_at.store(now, Relaxed);
         path.is_guess.store(false, Relaxed);
         path.set_mtu(route_mtu(&path.endpoint))
+    }
+
+    /// A path bears outer packets of so many bytes; 0: as configured. Whether that is news.
+    pub fn use_mtu(&self, path: &UdpPath, octets: u32) -> bool {
+        path.set_mtu(if octets > 0 { Some(octets) } else { self.mtu_to(&path.endpoint) })
     }
 
     /// The sockets now, for a worker.

@@ -1,0 +1,84 @@
+"""Hosts that send packets too large for a path, and a WAN that drops them without a word."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from tests.lab.topology import WAN_PORT, Host, Site
+
+ECHO = """
+import socket, sys
+far = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+far.bind(("0.0.0.0", 9999))
+while True:
+    text, source = far.recvfrom(2000)
+    far.sendto(str(len(text)).encode(), source)
+"""
+# IP_MTU_DISCOVER is 10 (2: always DF; 1: cut what is known to be too large; 0: never DF), IP_MTU 14.
+ASK = """
+import errno, json, socket, sys
+near = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+near.connect((sys.argv[1], 9999))
+near.settimeout(0.2)
+
+def ask(size):
+    try:
+        near.send(bytes(size))
+        return near.recv(100).decode()
+    except TimeoutError:
+        return "nothing"
+    except OSError as error:
+        return errno.errorcode[error.errno]
+
+def until(wanted, size):
+    for _ in range(int(sys.argv[2])):
+        if ask(size) == wanted:
+            return True
+    return False
+
+said = {"small": until("100", 100)}
+near.setsockopt(socket.IPPROTO_IP, 10, 0)
+said["may be cut"] = until("1472", 1472)
+near.setsockopt(socket.IPPROTO_IP, 10, 2)
+said["refused"] = until("EMSGSIZE", 1472)
+said["mtu"] = near.getsockopt(socket.IPPROTO_IP, 14)
+near.setsockopt(socket.IPPROTO_IP, 10, 1)
+said["in pieces"] = until("1472", 1472)
+print(json.dumps(said))
+"""
+
+
+class BlackHole:
+    """Drops IP fragments, and packets of more than so many bytes, on their way in to a site."""
+
+    def __init__(self, site: Site, bears: int) -> None:
+        self._run = site.namespace.run
+        # Else datagrams that leave together would be looked at as one.
+        self._run("ethtool", "-K", WAN_PORT, "tx-udp-segmentation", "off", "gso", "off", "gro", "off")
+        self._run("nft", "add table netdev wan")
+        chain = f'{{ type filter hook ingress device "{WAN_PORT}" priority 0; }}'
+        self._run("nft", f"add chain netdev wan in {chain}")
+        self.narrow(bears)
+
+    def narrow(self, bears: int) -> None:
+        self._run("nft", "flush chain netdev wan in")
+        for rule in (
+            "ip frag-off & 0x3fff != 0",
+            f"ip length > {bears}",
+            "exthdr frag exists",
+            f"ip6 length > {bears - 40}",
+        ):
+            self._run("nft", f"add rule netdev wan in {rule} counter drop")
+
+
+def df_ping(host: Host, target: str, size: int) -> str:
+    ping = f"ping -n -M do -c 3 -i 0.1 -W 1 -s {size} {target} 2>&1; true"
+    return host.namespace.run("sh", "-c", ping)
+
+
+def ask(host: Host, target: str, tries: int) -> dict[str, int]:
+    document: dict[str, int] = json.loads(
+        host.namespace.run(sys.executable, "-c", ASK, target, str(tries), seconds=40)
+    )
+    return document
