@@ -147,7 +147,7 @@ crashes: $(NATIVE) $(TESTS) ## kill -9 at CRASHES random moments, another config
 fuzz: $(TESTS) ## fuzz every target for FUZZ_SECONDS each; add what reaches new code to tests/fuzz/corpus
 	@$(PYTHON) -m tests.fuzz.run --seconds $(FUZZ_SECONDS)
 
-wheel: $(TESTS) ## in dist/: sdists, portable and native wheels (x86-64, aarch64) of bridged and bridged-tap
+wheel: $(TESTS) ## in dist/: sdists, portable and native wheels (x86-64, aarch64, armv7l) of bridged and bridged-tap
 	@bash scripts/wheel.sh
 
 deb: $(NATIVE) $(TESTS) ## in dist/: the Debian package, for Debian 12 and 13 (ARCH=amd64, arm64 or armhf; MAINTAINER="Name <address>")

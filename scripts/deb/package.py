@@ -41,7 +41,7 @@ _COPIES: Final = {
 }
 _CONFFILES: Final = ("/etc/bridged/bridged.yaml", "/etc/needrestart/conf.d/bridged.conf")
 _MONITORING: Final = ("prometheus", "grafana")
-_PAGES: Final = ("[a-z]*.md", "reference/*.md", "runbooks/*.md", "*/*.png", "*/*.svg")
+_PAGES: Final = ("[a-z]*.md", "reference/*.md", "runbooks/*.md", "guides/*.md", "**/*.png", "**/*.svg")
 """Pages for operators; links to others lead to the sources."""
 _SCRIPTS: Final = ("postinst", "prerm", "postrm")
 _COMMON_LICENCES: Final = (

@@ -65,10 +65,10 @@ class MachineError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One kind. `name`: Debian's word. `wheels`: the word of wheels for it.
+    """One kind. `name`: Debian's word, and more behind a `-`. `wheels`: the word of wheels for it.
 
     `debian`: packages that the index has no wheel of, each with the Debian package that stands in for it.
-    `suite`: the Debian release; `version`: its Python.
+    `suite`: the Debian release.
     """
 
     name: str
@@ -78,7 +78,16 @@ class Machine:
     bits: int
     debian: tuple[tuple[str, str], ...] = ()
     suite: str = "bookworm"
-    version: str = "3.11"
+
+    @property
+    def architecture(self) -> str:
+        """Debian's word."""
+        return self.name.partition("-")[0]
+
+    @property
+    def version(self) -> str:
+        """Of its Python, once Debian's packages are unpacked."""
+        return (self.root / "usr" / "bin" / "python3").readlink().name.removeprefix("python")
 
     @property
     def folder(self) -> Path:
@@ -119,9 +128,12 @@ MACHINES = {
         Machine(
             *("s390x", "qemu-s390x-static", "s390x", "big", 64),
             debian=(("cryptography", "python3-cryptography"),),
-            # Debian 12's and 13's cryptography are older than what bridged needs.
+        ),
+        # Debian 12's and 13's cryptography are older than what bridged needs; forky may change any day.
+        Machine(
+            *("s390x-tls", "qemu-s390x-static", "s390x", "big", 64),
+            debian=(("cryptography", "python3-cryptography"),),
             suite="forky",
-            version="3.14",
         ),
     )
 }
@@ -222,7 +234,7 @@ def _unpack_debian(machine: Machine) -> None:
     # Only the main archive, at one moment: parts of others may be missing for such machines.
     packages = ",".join(("python3", *(package for _, package in machine.debian)))
     _run(
-        *("mmdebstrap", "--quiet", "--variant=extract", f"--architectures={machine.name}"),
+        *("mmdebstrap", "--quiet", "--variant=extract", f"--architectures={machine.architecture}"),
         *('--aptopt=Acquire::Retries "5"', f"--include={packages}"),
         # Mirrors may keep the lists of a release in the making longer than these are valid.
         *('--aptopt=Acquire::Check-Valid-Until "false"', machine.suite, str(machine.root)),

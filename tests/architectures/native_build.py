@@ -26,14 +26,16 @@ _QUICK: Final = {
 _NEEDS_NEWER_RUST: Final = re.compile(r"^criterion .*\n|^\[\[bench\]\]\n(?:.+\n)*", re.MULTILINE)
 
 
-def run_core_tests(machine: Machine, folder: Path) -> int:
+def run_core_tests(machine: Machine) -> int:
     """Run the Rust tests of native/core in a copy without its benchmarks; how many passed.
 
     Raises:
         MachineError: no compiler can be had, or a test failed.
     """
-    copy = folder / "native"
-    shutil.copytree(NATIVE, copy, ignore=shutil.ignore_patterns("target", "corpus"))
+    # Always here: what is built knows the folder of its sources.
+    copy = TARGET.with_name("native")
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(NATIVE, copy, ignore=shutil.ignore_patterns("target"))
     for name in ("core", "worker"):
         manifest = copy / name / "Cargo.toml"
         manifest.write_text(_NEEDS_NEWER_RUST.sub("", manifest.read_text(encoding="utf-8")))
@@ -66,7 +68,7 @@ def native_program(machine: Machine, folder: Path) -> Path:
 
 def _environment(machine: Machine) -> dict[str, str]:
     done = subprocess.run(
-        ["bash", "scripts/cross.sh", machine.name],
+        ["bash", "scripts/cross.sh", machine.architecture],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,

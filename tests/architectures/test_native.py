@@ -13,9 +13,9 @@ from tests.architectures.test_two_daemons import join_two_lans
 CORE_TESTS_LEAST = 55
 
 
-@pytest.mark.parametrize("name", sorted(MACHINES))
-def test_the_rust_tests_of_the_core_pass(name: str, tmp_path: Path) -> None:
-    assert run_core_tests(ready(MACHINES[name]), tmp_path) >= CORE_TESTS_LEAST
+@pytest.mark.parametrize("name", ["arm64", "armhf", "s390x"])
+def test_the_rust_tests_of_the_core_pass(name: str) -> None:
+    assert run_core_tests(ready(MACHINES[name])) >= CORE_TESTS_LEAST
 
 
 @pytest.mark.root

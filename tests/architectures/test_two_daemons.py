@@ -42,7 +42,7 @@ def join_two_lans(server_program: str, client_program: str, dataplane: str) -> N
         assert sites.a.host.neighbour(sites.b.host.ipv4) == sites.b.host.mac
         assert server.stations()[sites.b.host.mac] == "c1"
         for daemon in (server, client):
-            assert daemon.status()["tunnels"][0]["dataplane"] == dataplane
+            assert daemon.status()["tunnels"][0]["dataplane"]["dataplane"] == dataplane
         (peer,) = server.connected_peers()
         assert peer["cipher"] == "AES-256-GCM"
         assert _is_tap(sites.a.namespace) and _is_tap(sites.b.namespace)

@@ -59,18 +59,20 @@ class Engine:
         self._holder.wait()
         shutil.rmtree(self._folder / "store", ignore_errors=True)
 
-    def inside(self, *command: str, check: bool = True, folder: Path = ROOT) -> str:
-        enter = ("nsenter", "-t", str(self._holder.pid), "--mount", "--net", f"--wd={folder}")
+    def inside(self, *command: str, check: bool = True, online: Path | None = None) -> str:
+        """`online`: in this folder, with this machine's own network."""
+        where = ("--net", f"--wd={ROOT}") if online is None else (f"--wd={online}",)
+        enter = ("nsenter", "-t", str(self._holder.pid), "--mount", *where)
         done = subprocess.run(
             (*enter, *command), capture_output=True, encoding="utf-8", timeout=SECONDS, check=False
         )
         assert done.returncode == 0 or not check, f"{command}\n{done.stdout}{done.stderr}"
-        return done.stdout
+        return done.stdout if "logs" not in command else done.stdout + done.stderr
 
-    def __call__(self, *arguments: str, check: bool = True, folder: Path = ROOT) -> str:
+    def __call__(self, *arguments: str, check: bool = True, online: Path | None = None) -> str:
         places = ("--root", str(self._folder / "store"), "--runroot", str(self._folder / "run"))
         plain = ("--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "file")
-        return self.inside("podman", *places, *plain, *arguments, check=check, folder=folder)
+        return self.inside("podman", *places, *plain, *arguments, check=check, online=online)
 
 
 def documented(verb: str) -> list[str]:
@@ -101,7 +103,7 @@ def engine(package: Package, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         build = documented("build")
         assert build[-1] == "."
         here = ("--isolation", "chroot", "--network", "host", "--build-arg", "BASE=localhost/debian:12")
-        engine("build", *here, *build[:-1], str(context), folder=context)
+        engine("build", *here, *build[:-1], str(context), online=context)
         yield engine
     finally:
         engine.close()
@@ -114,9 +116,9 @@ def test_the_image_runs_by_the_documented_command_reloads_and_gives_the_host_bac
     (configuration / "conf.d").mkdir(parents=True)
     run = documented("run")
     run = [word.replace("/etc/bridged:", f"{configuration}:") for word in run]
-    # This machine may not raise limits; containers elsewhere need none of this.
+    # This machine may raise no limits and give no control groups.
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    limits = ("--ulimit", f"nofile={files}:{files}", "--ulimit", "nproc=4096:4096")
+    limits = ("--cgroups=disabled", "--ulimit", f"nofile={files}:{files}", "--ulimit", "nproc=4096:4096")
     make = (
         "bridged",
         "init",

@@ -37,6 +37,8 @@ EXPECTED = (
     "usr/share/bug/bridged",
     "usr/share/doc/bridged/changelog.Debian.gz",
     "usr/share/doc/bridged/copyright",
+    "usr/share/doc/bridged/docs/guides/join-two-offices.md",
+    "usr/share/doc/bridged/docs/guides/pictures/two-lans.svg",
     "usr/share/doc/bridged/docs/troubleshooting.md",
     "usr/share/doc/bridged/examples/prometheus/bridged.rules.yml",
     "usr/share/doc/bridged/examples/interfaces-ifupdown",
