@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from bridged.dataplane.portable.tables import key_use
+from bridged.dataplane.portable.tables.epoch_keys import COUNTER_END, EpochSlot
 from bridged.dataplane.portable.tables.key_formats import make_slot
 from bridged.dataplane.portable.tables.key_use import KeyUse
 from bridged.dataplane.portable.tables.keys import NEVER, KeySlot
@@ -17,7 +18,7 @@ from bridged.protocol.keys.key_derivation import DataKey, slice_keys, static_dat
 from bridged.protocol.keys.static_key import StaticKey
 from bridged.protocol.packets import data_packet
 from bridged.protocol.packets.cbc_packet import BLOCK, CbcHmac, seal_cbc
-from bridged.protocol.packets.epoch_packet import seal_epoch
+from bridged.protocol.packets.epoch_packet import parse_epoch, seal_epoch
 from bridged.protocol.packets.static_packet import seal_static
 from bridged.protocol.role import Role
 from bridged.units import KeyId, WirePeerId
@@ -88,18 +89,111 @@ def test_batches_are_those_of_the_reference(cipher: Cipher, kind: str, wire_id: 
     assert server.accepted == 40
 
 
-def test_packets_that_came_the_short_way_are_in_the_window_before_the_next_batch() -> None:
-    client, server = slot(), slot(Role.SERVER)
+def pair(kind: str, cipher: Cipher = Cipher.AES_256_GCM) -> tuple[KeySlot, KeySlot]:
+    """Client and server."""
+    client, server = (make_slot(key, 64, KeyUse(is_aes_gcm=False)) for key in both_ends(cipher, kind))
+    for end in (client, server):
+        end.address_to(WirePeerId(0x010203))
+    return client, server
+
+
+LONE_KINDS = ["aead", "epoch"]
+
+
+@pytest.mark.parametrize("cipher", [cipher for cipher in Cipher if not cipher.is_cbc])
+@pytest.mark.parametrize("kind", LONE_KINDS)
+def test_lone_packets_are_those_of_the_reference(kind: str, cipher: Cipher) -> None:
+    client, server = pair(kind, cipher)
+    key = next(both_ends(cipher, kind))
+    for number, payload in enumerate((bytes(14), b"1" * 60, b"2" * 1500), start=1):
+        packet = client.seal_one(payload)
+        assert packet == sealed_by_the_reference(key, client.header, number, payload, b"")
+        assert server.open_next(packet) == payload
+    (packet,) = client.seal([bytes(60)])
+    assert packet == sealed_by_the_reference(key, client.header, 4, bytes(60), b"")
+    for use, ours in ((client.use, "sent"), (server.use, "received")):
+        octets = sum(len(packet) for packet in client.seal([bytes(14), b"1" * 60, b"2" * 1500]))
+        counts = (getattr(use, f"packets_{ours}"), getattr(use, f"octets_{ours}"))
+        assert counts == ((7, 2 * octets + len(packet)) if ours == "sent" else (3, octets))
+
+
+@pytest.mark.parametrize("kind", LONE_KINDS)
+def test_lone_packets_that_are_not_next_in_order_are_left_to_batches(kind: str) -> None:
+    client, server = pair(kind)
     packets = client.seal([bytes([index]) * 20 for index in range(6)])
-    server.open(packets[:1], fail, is_v2=True)
-    # What the short way does with packets 2 and 3.
-    server.awaited += 2
-    server.following += 2
+    assert server.open_next(packets[1]) is None
+    assert server.open_next(packets[0]) == bytes([0]) * 20
+    forged = packets[1][:-1] + bytes((packets[1][-1] ^ 1,))
+    assert server.open_next(forged) is None
+    for lone in (1, 2):
+        assert server.open_next(packets[lone]) == bytes([lone]) * 20
     reasons: list[str] = []
     assert server.open(packets, reasons.append, is_v2=True) == [bytes([index]) * 20 for index in (3, 4, 5)]
     assert reasons == ["replay"] * 3
-    assert server.awaited == 7
-    assert server.highest_packet_id == 6
+    assert server.open_next(packets[5]) is None
+    assert server.open([forged], reasons.append, is_v2=True) == []
+    assert reasons[3:] == ["tag_mismatch"]
+    assert [server.open_next(packet) for packet in client.seal([b"next" * 5])] == [b"next" * 5]
+
+
+@pytest.mark.parametrize("kind", LONE_KINDS)
+def test_lone_packets_wait_until_the_limits_were_looked_at(kind: str) -> None:
+    client, server = pair(kind)
+    client.use.due_sent = server.use.due_received = 1
+    packet = client.seal_one(bytes(20))
+    assert packet is not None
+    assert client.seal_one(bytes(20)) is None
+    assert client.seal([b"next" * 5])[0][4:12] != packet[4:12], "no id was used up or used twice"
+    assert server.open_next(packet) == bytes(20)
+    assert server.open_next(client.seal([bytes(20)])[0]) is None
+    assert server.limit_reached() is None
+    assert server.use.due_received > server.use.packets_received
+
+
+def test_a_worn_epoch_is_followed_by_the_next_one_at_both_ends() -> None:
+    client, server = pair("epoch")
+    assert isinstance(client, EpochSlot)
+    assert isinstance(server, EpochSlot)
+    lone = [client.seal_one(bytes(20)), client.seal_one(b"late" * 5)]
+    client.next_id = 1 << 48 | COUNTER_END
+    (last,) = client.seal([b"next" * 5])
+    assert parse_epoch(last)[1:] == (2, 1)
+    assert server.open([packet for packet in (lone[0], last) if packet], fail, is_v2=True) == [
+        bytes(20),
+        b"next" * 5,
+    ]
+    lone_packet = client.seal_one(bytes(20))
+    assert lone_packet is not None
+    assert parse_epoch(lone_packet)[1:] == (2, 2)
+    assert server.open_next(lone_packet) == bytes(20)
+    assert lone[1] is not None
+    assert server.open_next(lone[1]) is None
+    assert server.open([lone[1]], fail, is_v2=True) == [b"late" * 5], "of the epoch before"
+    answer = server.seal_one(bytes(20))
+    assert answer is not None
+    assert parse_epoch(answer)[1:] == (2, 1), "the other end follows"
+
+
+def test_an_epoch_ends_at_the_limit_of_its_cipher() -> None:
+    for cipher, follows in ((Cipher.AES_128_GCM, 2), (Cipher.CHACHA20_POLY1305, 1)):
+        client, _ = pair("epoch", cipher)
+        client.use.count_sent(key_use.AES_GCM_RENEGOTIATE, 0)
+        (packet,) = client.seal([bytes(20)])
+        assert parse_epoch(packet)[1:] == (follows, 1)
+        (packet,) = client.seal([bytes(20)])
+        assert parse_epoch(packet)[1:] == (follows, 2)
+
+
+def test_a_closed_slot_of_epochs_seals_and_opens_nothing() -> None:
+    client, server = pair("epoch")
+    packets = client.seal([bytes(20)] * 2)
+    for end in (client, server):
+        end.close()
+    assert client.seal([bytes(20)]) == []
+    reasons: list[str] = []
+    assert server.open_next(packets[0]) is None
+    assert server.open(packets, reasons.append, is_v2=True) == []
+    assert reasons == ["key_expired"] * 2
 
 
 def test_an_id_is_never_used_twice_and_sealing_stops_at_the_last_one() -> None:

@@ -1,7 +1,7 @@
 """Seal and open whole batches under one data key in the epoch format.
 
 Source: docs/protocol/data.md#2-3. Read `bridged.protocol.packets.epoch_packet` first: it does the same for
-one packet.
+one packet, and tests compare the two.
 """
 
 from __future__ import annotations
@@ -9,23 +9,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from bridged.dataplane.portable.tables.key_use import AES_GCM_RENEGOTIATE
-from bridged.dataplane.portable.tables.keys import NEVER, Drop, KeySlot
+from cryptography.exceptions import InvalidTag
+
+from bridged.dataplane.portable.tables.key_use import AEAD_BLOCK_OCTETS, AES_GCM_RENEGOTIATE, KeyUse
+from bridged.dataplane.portable.tables.keys import LEAST_FRAME_OCTETS, NEVER, Drop, KeySlot
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.keys.epoch_keys import FUTURE_EPOCHS, LAST_EPOCH, RENEGOTIATE_EPOCH, EpochKey
 from bridged.protocol.keys.key_derivation import DataKey
 from bridged.protocol.keys.replay import ReplayWindow
-from bridged.protocol.packets.data_packet import RENEGOTIATE_PACKET_ID, TAG_LENGTH, make_aead
-from bridged.protocol.packets.epoch_packet import (
-    IDENTITY_LENGTH,
-    MAX_COUNTER,
-    open_epoch,
-    parse_epoch,
-    seal_epoch,
+from bridged.protocol.packets.data_packet import (
+    HEADER_V1,
+    HEADER_V2,
+    RENEGOTIATE_PACKET_ID,
+    TAG_LENGTH,
+    make_aead,
 )
+from bridged.protocol.packets.epoch_packet import IDENTITY_LENGTH, MAX_COUNTER, open_epoch, parse_epoch
 
+_COUNTER_BITS: Final = 48
 COUNTER_END: Final = MAX_COUNTER - (1 << 20)
-"""The next epoch begins from this counter on."""
+"""The next epoch begins from this counter on. A batch has far fewer packets than are left then."""
+_TEXT_V2: Final = HEADER_V2 + IDENTITY_LENGTH
+_LEAST_V2_OCTETS: Final = _TEXT_V2 + TAG_LENGTH + LEAST_FRAME_OCTETS
 
 
 class _Receiving:
@@ -37,35 +42,45 @@ class _Receiving:
         self.aead = make_aead(key.cipher, key.cipher_key)
         self.window = ReplayWindow(replay_window)
 
+    def awaited(self) -> int:
+        """The identity behind the highest received."""
+        return _identity(self.key.epoch, self.window.highest + 1)
+
 
 class EpochSlot(KeySlot):
-    """As `KeySlot`. Lone packets take no short cut: `seal_one` and `open_next` leave all to batches."""
+    """As `KeySlot`, whose packet ids are identities here: an epoch, and in the lower 48 bits a counter.
 
-    __slots__ = ("_before", "_future", "_now", "_sealer", "_size", "_used", "sending")
+    A nonce is the identity XOR a mask, and the rest of the IV behind it; mask and rest are those of an epoch.
+    `window` and `decrypt` are those of the peer's present epoch, `encrypt` that of ours.
+    """
 
-    def _make_ciphers(self, key: DataKey) -> None:
-        self._size = 0
-        self._now: _Receiving | None = None
+    __slots__ = ("_before", "_future", "_now", "_open_mask", "_seal_mask", "_size", "_spent", "sending")
+
+    def __init__(self, key: DataKey, replay_window: int, use: KeyUse) -> None:
+        super().__init__(key, replay_window, use)
+        self._size = replay_window
         self._before: _Receiving | None = None
         self._future: list[_Receiving] = []
         self._send_in(EpochKey(1, bytes(key.send_key), key.cipher))
+        self._receive_in(_Receiving(EpochKey(1, bytes(key.receive_key), key.cipher), replay_window))
 
-    def start(self, replay_window: int) -> None:
-        """Prepare the epochs of the peer; to be called once."""
-        self._size = replay_window
-        self._now = _Receiving(EpochKey(1, bytes(self._key.receive_key), self._key.cipher), replay_window)
-        self._look_ahead()
+    def _make_ciphers(self, key: DataKey) -> None:
+        """Each epoch has its own."""
 
     def _send_in(self, key: EpochKey) -> None:
         self.sending = key
-        self.seal_iv = key.iv
-        self._sealer = make_aead(key.cipher, key.cipher_key)
-        self.next_id = 1
-        self._used = 0
+        self.encrypt = make_aead(key.cipher, key.cipher_key).encrypt
+        self._seal_mask, self.seal_iv = _mask_and_rest(key.iv)
+        self.next_id = _identity(key.epoch, 1)
+        self._spent = self._blocks_sent()
 
-    def _look_ahead(self) -> None:
-        latest = self._future[-1] if self._future else self._now
-        while latest is not None and len(self._future) < FUTURE_EPOCHS and latest.key.epoch < LAST_EPOCH:
+    def _receive_in(self, epoch: _Receiving) -> None:
+        self._now: _Receiving | None = epoch
+        self.window, self.decrypt = epoch.window, epoch.aead.decrypt
+        self._open_mask, self.open_iv = _mask_and_rest(epoch.iv)
+        self.awaited = epoch.awaited()
+        latest = self._future[-1] if self._future else epoch
+        while len(self._future) < FUTURE_EPOCHS and latest.key.epoch < LAST_EPOCH:
             latest = _Receiving(latest.key.next(), self._size)
             self._future.append(latest)
 
@@ -79,40 +94,69 @@ class EpochSlot(KeySlot):
         return packet - len(self.header) - IDENTITY_LENGTH - TAG_LENGTH
 
     def close(self) -> None:
-        self._key.zeroise()
+        super().close()
         self._now = self._before = None
         self._future.clear()
         self.sending = EpochKey(0, b"", self._key.cipher)
 
+    def _blocks_sent(self) -> int:
+        """Blocks and packets of all epochs, or a few more."""
+        return self.use.octets_sent // AEAD_BLOCK_OCTETS + 2 * self.use.packets_sent
+
     def _is_worn(self) -> bool:
-        is_full = self._key.cipher.is_aes_gcm and self._used >= AES_GCM_RENEGOTIATE
-        return is_full or self.next_id >= COUNTER_END
+        is_full = self._key.cipher.is_aes_gcm and self._blocks_sent() - self._spent >= AES_GCM_RENEGOTIATE
+        return is_full or self.next_id & MAX_COUNTER >= COUNTER_END
 
     def seal(self, payloads: Sequence[bytes]) -> list[bytes]:
-        if not self.sending.epoch:
+        if self._now is None:
             return []
+        if self._is_worn():
+            if self.sending.epoch >= LAST_EPOCH:
+                return []
+            self._send_in(self.sending.next())
+        header, mask, rest = self.header, self._seal_mask, self.seal_iv
+        encrypt = self.encrypt
+        number = self.next_id
         packets = []
         for payload in payloads:
-            if self._is_worn():
-                if self.sending.epoch >= LAST_EPOCH:
-                    break
-                self._send_in(self.sending.next())
-            iv, epoch = self.seal_iv, self.sending.epoch
-            packets.append(seal_epoch(self._sealer, iv, self.header, epoch, self.next_id, payload))
-            self.next_id += 1
-            self._used += 2 + len(payload) // 16
+            front = header + number.to_bytes(8, "big")
+            packets.append(front + encrypt((number ^ mask).to_bytes(8, "big") + rest, payload, front))
+            number += 1
+        self.next_id = number
         self.use.count_sent(len(packets), sum(map(len, packets)))
         return packets
 
     def seal_one(self, payload: bytes) -> bytes | None:
-        return None
+        number, use = self.next_id, self.use
+        # Whether the epoch is worn is looked at in `seal`, which is soon enough.
+        if use.packets_sent >= use.due_sent:
+            return None
+        self.next_id = number + 1
+        front = self.header + number.to_bytes(8, "big")
+        nonce = (number ^ self._seal_mask).to_bytes(8, "big") + self.seal_iv
+        packet = front + self.encrypt(nonce, payload, front)
+        use.packets_sent += 1
+        use.octets_sent += len(packet)
+        return packet
 
     def open_next(self, packet: bytes) -> bytes | None:
-        return None
-
-    def _find(self, epoch: int) -> _Receiving | None:
-        known = (self._now, self._before, *self._future)
-        return next((one for one in known if one is not None and one.key.epoch == epoch), None)
+        number, use = int.from_bytes(packet[HEADER_V2:_TEXT_V2], "big"), self.use
+        if (
+            number != self.awaited
+            or len(packet) < _LEAST_V2_OCTETS
+            or use.packets_received >= use.due_received
+        ):
+            return None
+        nonce = (number ^ self._open_mask).to_bytes(8, "big") + self.open_iv
+        try:
+            payload = self.decrypt(nonce, packet[_TEXT_V2:], packet[:_TEXT_V2])
+        except InvalidTag:
+            return None
+        self.awaited = number + 1
+        self.following += 1
+        use.packets_received += 1
+        use.octets_received += len(packet)
+        return payload
 
     def open(self, packets: Sequence[bytes], drop: Drop, *, is_v2: bool) -> list[bytes]:
         self.accepted = 0
@@ -121,48 +165,90 @@ class EpochSlot(KeySlot):
             for _ in packets:
                 drop("key_expired")
             return []
+        at = HEADER_V2 if is_v2 else HEADER_V1
+        text_at = at + IDENTITY_LENGTH
+        least = text_at + TAG_LENGTH + self.least_payload
         octets = 0
         payloads: list[bytes] = []
         for packet in packets:
-            try:
-                _, number, counter = parse_epoch(packet)
-                epoch = self._find(number)
-                if epoch is None:
-                    drop("replay_too_old" if number < self._now.key.epoch else "unknown_key_id")
-                    continue
-                payload = open_epoch(epoch.aead, epoch.iv, packet).payload
-            except RemoteProtocolError as error:
-                if error.code == "tag_mismatch":
-                    self.use.count_failed()
-                drop(error.code)
+            number = int.from_bytes(packet[at:text_at], "big")
+            if number != self.awaited or len(packet) < least:
+                octets += self._open_other(packet, drop, payloads)
                 continue
-            if self._admit_in(epoch, counter, payload, drop, payloads):
-                octets += len(packet)
+            nonce = (number ^ self._open_mask).to_bytes(8, "big") + self.open_iv
+            try:
+                payloads.append(self.decrypt(nonce, packet[text_at:], packet[:text_at]))
+            except InvalidTag:
+                self.use.count_failed()
+                drop("tag_mismatch")
+                continue
+            self.awaited = number + 1
+            self.following += 1
+            self.accepted += 1
+            octets += len(packet)
+        self._settle()
         self.use.count_received(self.accepted, octets)
         return payloads
+
+    def _open_other(self, packet: bytes, drop: Drop, payloads: list[bytes]) -> int:
+        """One packet that is not the next in order, or short; its bytes if it was authentic and new."""
+        self._settle()
+        try:
+            _, number, counter = parse_epoch(packet)
+            epoch = self._find(number)
+            if epoch is None:
+                drop("replay_too_old" if number < self.awaited >> _COUNTER_BITS else "unknown_key_id")
+                return 0
+            payload = open_epoch(epoch.aead, epoch.iv, packet).payload
+        except RemoteProtocolError as error:
+            if error.code == "tag_mismatch":
+                self.use.count_failed()
+            drop(error.code)
+            return 0
+        if not self._admit_in(epoch, counter, payload, drop, payloads):
+            return 0
+        return len(packet)
+
+    def _find(self, epoch: int) -> _Receiving | None:
+        known = (self._now, self._before, *self._future)
+        return next((one for one in known if one is not None and one.key.epoch == epoch), None)
 
     def _admit_in(
         self, epoch: _Receiving, counter: int, payload: bytes, drop: Drop, payloads: list[bytes]
     ) -> bool:
         """One authentic packet: follow its epoch, check replay, then its length; whether it was new."""
         if epoch in self._future:
-            self._before, self._now = self._now, epoch
-            del self._future[: self._future.index(epoch) + 1]
-            self._look_ahead()
-            if epoch.key.epoch > self.sending.epoch:
-                sending = self.sending
-                while sending.epoch < epoch.key.epoch:
-                    sending = sending.next()
-                self._send_in(sending)
+            self._follow(epoch)
         reason = epoch.window.verdict(counter)
         if reason is not None:
             drop(reason)
             return False
         self.use.note_order(counter, epoch.window.highest)
         epoch.window.accept(counter)
+        if epoch is self._now:
+            self.awaited = epoch.awaited()
         self.accepted += 1
         if len(payload) < self.least_payload:
             drop("short_frame")
         else:
             payloads.append(payload)
         return True
+
+    def _follow(self, epoch: _Receiving) -> None:
+        """The peer seals in this later epoch now; so do we."""
+        self._before = self._now
+        del self._future[: self._future.index(epoch) + 1]
+        self._receive_in(epoch)
+        sending = self.sending
+        while sending.epoch < epoch.key.epoch:
+            sending = sending.next()
+        if sending is not self.sending:
+            self._send_in(sending)
+
+
+def _identity(epoch: int, counter: int) -> int:
+    return epoch << _COUNTER_BITS | counter
+
+
+def _mask_and_rest(iv: bytes) -> tuple[int, bytes]:
+    return int.from_bytes(iv[:IDENTITY_LENGTH], "big"), iv[IDENTITY_LENGTH:]

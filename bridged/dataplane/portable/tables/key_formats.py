@@ -13,9 +13,7 @@ from bridged.protocol.keys.key_derivation import DataKey
 def make_slot(key: DataKey, replay_window: int, use: KeyUse) -> KeySlot:
     """A slot that seals and opens as the key's format asks."""
     if key.is_epoch:
-        slot = EpochSlot(key, replay_window, use)
-        slot.start(replay_window)
-        return slot
+        return EpochSlot(key, replay_window, use)
     if key.static_time is not None:
         return StaticSlot(key, replay_window, use)
     kind = CbcSlot if key.cipher.is_cbc else KeySlot
