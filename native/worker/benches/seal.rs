@@ -1,8 +1,10 @@
-//! What sealing and opening one packet costs, by cipher and size; and what sealing a batch costs that lies elsewhere.
+//! What sealing and opening one packet costs, by cipher and size; what batches cost, by format; and what sealing a batch
+//! costs that lies elsewhere.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::hint::black_box;
 
+use bridged_core::layout::Layout;
 use bridged_core::limits::KeyLimits;
 use bridged_core::packet::{DataHeader, PacketRun, OVERHEAD_V2};
 use bridged_worker::keys::{KeySlot, SPARE_OCTETS};
@@ -11,10 +13,15 @@ use criterion::{criterion_group, criterion_main, BatchSize, Criterion, Throughpu
 use zeroize::Zeroizing;
 
 fn slot(cipher: Cipher) -> KeySlot {
+    slot_of(cipher, KeyFormat::Aead)
+}
+
+/// `cipher`: of 32 bytes for epochs, whose secrets have as many.
+fn slot_of(cipher: Cipher, format: KeyFormat) -> KeySlot {
     let key = Key {
         key_id: 0,
         cipher,
-        format: KeyFormat::Aead,
+        format,
         send_key: Zeroizing::new(vec![7; cipher.key_length()]),
         send_iv: Zeroizing::new([7; 8]),
         receive_key: Zeroizing::new(vec![7; cipher.key_length()]),
@@ -94,5 +101,42 @@ fn batches(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(seal, batches, benches);
+/// A batch of small frames is sealed and opened, in each format of AEAD ciphers.
+fn formats(criterion: &mut Criterion) {
+    const SIZE: usize = 60;
+    const COUNT: usize = 64;
+    let header = DataHeader { key_id: 0, peer_id: Some(7) };
+    let made: [fn() -> KeySlot; 2] =
+        [|| slot_of(Cipher::Aes256Gcm, KeyFormat::Aead), || slot_of(Cipher::Aes256Gcm, KeyFormat::Epoch)];
+    for make in made {
+        let (near, far) = (make(), make());
+        let stride = Layout::of(&header, near.format).sealed(SIZE);
+        let mut group = criterion.benchmark_group(format!("{COUNT} packets, {:?}", near.format));
+        group.throughput(Throughput::Elements(COUNT as u64));
+        let mut octets = vec![0u8; stride * COUNT + SPARE_OCTETS];
+        group.bench_function("seal", |bencher| {
+            bencher.iter(|| seal_batch(&near, &header, black_box(&mut octets), stride, SIZE));
+        });
+        group.bench_function("open", |bencher| {
+            bencher.iter_batched_ref(
+                || {
+                    seal_batch(&near, &header, &mut octets, stride, SIZE);
+                    octets.clone()
+                },
+                |octets| far.open(octets, PacketRun::of(stride * COUNT, stride), true, |_, _| {}, |_| {}),
+                BatchSize::SmallInput,
+            );
+        });
+        group.finish();
+    }
+}
+
+fn seal_batch(key: &KeySlot, header: &DataHeader, octets: &mut [u8], stride: usize, size: usize) {
+    let mut ids = key.reserve(octets.len() / stride);
+    for packet in octets.chunks_exact_mut(stride) {
+        assert!(key.seal(header, packet, size, &mut ids));
+    }
+}
+
+criterion_group!(seal, batches, formats, benches);
 criterion_main!(seal);

@@ -249,6 +249,7 @@ impl KeySlot {
         let least = opener.least(header);
         let mut opened = Opened::default();
         let mut received = lock(&self.received.0);
+        let mut turn = opener.begin();
         let is_dead = received.failed_tags >= FAILED_TAGS_END;
         let mut at = 0;
         while at < run.length {
@@ -259,7 +260,7 @@ impl KeySlot {
             } else if octet_count <= least {
                 drop(Reason::ShortPacket);
             } else {
-                match opener.open_one(&mut received.window, packet, header, octet_count) {
+                match opener.open_one(&mut turn, &mut received.window, packet, header, octet_count) {
                     Unsealed::Fresh(text) => {
                         opened.note(text.id, text.highest);
                         opened.octets += octet_count;

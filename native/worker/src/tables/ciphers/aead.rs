@@ -61,13 +61,25 @@ impl Aead {
 }
 
 impl Opener for Aead {
+    type Turn<'a> = ();
+
+    #[inline]
+    fn begin(&self) {}
+
     #[inline]
     fn least(&self, header: usize) -> usize {
         header + PACKET_ID_OCTETS + TAG_OCTETS
     }
 
     #[inline]
-    fn open_one(&self, window: &mut ReplayWindow, packet: &mut [u8], header: usize, length: usize) -> Unsealed {
+    fn open_one(
+        &self,
+        _: &mut (),
+        window: &mut ReplayWindow,
+        packet: &mut [u8],
+        header: usize,
+        length: usize,
+    ) -> Unsealed {
         match self.open(packet, header, length) {
             Some(id) => {
                 let body = header + PACKET_ID_OCTETS + TAG_OCTETS;

@@ -115,11 +115,23 @@ impl Cbc {
 }
 
 impl Opener for Cbc {
+    type Turn<'a> = ();
+
+    #[inline]
+    fn begin(&self) {}
+
     fn least(&self, header: usize) -> usize {
         header + self.mac + BLOCK_OCTETS
     }
 
-    fn open_one(&self, window: &mut ReplayWindow, packet: &mut [u8], header: usize, length: usize) -> Unsealed {
+    fn open_one(
+        &self,
+        _: &mut (),
+        window: &mut ReplayWindow,
+        packet: &mut [u8],
+        header: usize,
+        length: usize,
+    ) -> Unsealed {
         match self.open(packet, header, length) {
             Some((id, time, text)) => {
                 if let Some(clock) = &self.clock {

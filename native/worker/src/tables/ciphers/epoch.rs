@@ -18,7 +18,7 @@ use super::epoch_key::{EpochKey, SendEpoch, SECRET_OCTETS};
 use super::{Opener, Text, Unsealed};
 use crate::contract::Key;
 use crate::error::Error;
-use crate::sync::{lock, ArcSwap, Mutex};
+use crate::sync::{lock, ArcSwap, Mutex, MutexGuard};
 use crate::tables::packet_ids::Reserved;
 
 const LAST_EPOCH: u16 = u16::MAX;
@@ -48,7 +48,8 @@ struct ReceiveEpoch {
     window: ReplayWindow,
 }
 
-struct Receiving {
+/// The epochs of the peer that its packets may be of.
+pub struct Receiving {
     now: ReceiveEpoch,
     before: Option<ReceiveEpoch>,
     future: VecDeque<ReceiveEpoch>,
@@ -143,18 +144,33 @@ impl Epoch {
 }
 
 impl Opener for Epoch {
+    type Turn<'a> = MutexGuard<'a, Receiving>;
+
+    #[inline]
+    fn begin(&self) -> MutexGuard<'_, Receiving> {
+        lock(&self.receiving)
+    }
+
+    #[inline]
     fn least(&self, header: usize) -> usize {
         header + IDENTITY_OCTETS + TAG_OCTETS
     }
 
-    fn open_one(&self, _: &mut ReplayWindow, packet: &mut [u8], header: usize, length: usize) -> Unsealed {
+    #[inline]
+    fn open_one(
+        &self,
+        receiving: &mut MutexGuard<'_, Receiving>,
+        _: &mut ReplayWindow,
+        packet: &mut [u8],
+        header: usize,
+        length: usize,
+    ) -> Unsealed {
         let body = header + IDENTITY_OCTETS;
         let Some(&identity) = packet.get(header..).and_then(|rest| rest.first_chunk::<IDENTITY_OCTETS>()) else {
             return Unsealed::Forged;
         };
         let [a, b, ..] = identity;
         let (epoch, counter) = (u16::from_be_bytes([a, b]), counter_of(identity));
-        let mut receiving = lock(&self.receiving);
         let Some(place) = receiving.find(epoch) else {
             return if epoch < receiving.now.key.epoch { Unsealed::Past } else { Unsealed::Unknown };
         };
@@ -168,7 +184,7 @@ impl Opener for Epoch {
             return Unsealed::Forged;
         }
         if let Place::Future(index) = place {
-            self.follow(&mut receiving, index);
+            self.follow(receiving, index);
         }
         let place = if matches!(place, Place::Before) { Place::Before } else { Place::Now };
         let Some(found) = receiving.at(place) else { return Unsealed::Unknown };

@@ -33,13 +33,28 @@ pub enum Unsealed {
 
 /// Opens packets with one header length.
 pub trait Opener {
+    /// What it locks while the packets of one batch are opened.
+    type Turn<'a>
+    where
+        Self: 'a;
+
+    /// Begin a batch.
+    fn begin(&self) -> Self::Turn<'_>;
+
     /// Bytes of the longest packet without a payload.
     fn least(&self, header: usize) -> usize;
 
     /// Open the packet of `length` bytes at the start of `packet`, which has [`super::keys::SPARE_OCTETS`] more, and
     /// begins with a header of so many bytes. Its id is recorded if it is new; formats without windows of their own
     /// use `window`.
-    fn open_one(&self, window: &mut ReplayWindow, packet: &mut [u8], header: usize, length: usize) -> Unsealed;
+    fn open_one(
+        &self,
+        turn: &mut Self::Turn<'_>,
+        window: &mut ReplayWindow,
+        packet: &mut [u8],
+        header: usize,
+        length: usize,
+    ) -> Unsealed;
 }
 
 /// An authentic packet, if its id is new; records the id.
