@@ -208,6 +208,9 @@ impl KeySlot {
     #[inline]
     pub fn count_sent(&self, octets: usize) {
         self.sent.0.octets.fetch_add(octets as u64, Relaxed);
+        if let Engine::Epoch(epoch) = &self.engine {
+            epoch.count_sent(octets as u64);
+        }
     }
 
     /// Open packets in place: those of `run`, at the start of `octets`, behind which [`SPARE_OCTETS`] are ours to use

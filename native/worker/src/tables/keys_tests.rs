@@ -1,6 +1,7 @@
 use std::collections::HashSet;
 
 use super::*;
+use bridged_core::limits::AES_GCM_RENEGOTIATE;
 use bridged_core::packet::OVERHEAD_V2;
 use zeroize::Zeroizing;
 
@@ -180,6 +181,17 @@ fn epochs_follow_one_another_and_the_other_end_follows_them() {
     let mut elsewhere = vec![0; answer.len()];
     assert!(far.seal_from(&header, &[8; 40], &mut elsewhere, &mut far.reserve(1)));
     assert_eq!(opened(&near, &elsewhere, elsewhere.len(), true).0, [[8; 40]]);
+}
+
+#[test]
+fn an_epoch_ends_before_the_limit_of_its_cipher() {
+    let (_, near) = epoch_pair();
+    let header = DataHeader { key_id: 3, peer_id: Some(7) };
+    near.count_sent((AES_GCM_RENEGOTIATE as usize - 10) * 16);
+    assert_eq!(sealed(&near, &header, &[1; 40])[5], 1);
+    near.count_sent(8 * 16);
+    assert_eq!(sealed(&near, &header, &[1; 40])[5], 2);
+    assert_eq!(sealed(&near, &header, &[1; 40])[5], 2, "the next one begins with nothing used");
 }
 
 #[test]

@@ -37,8 +37,7 @@ struct EpochLimits {
 
 impl EpochLimits {
     fn are_reached(&self, epoch: &SendEpoch) -> bool {
-        let (next, used) = (epoch.next.load(Relaxed), epoch.used.load(Relaxed));
-        next >= COUNTER_WORN.min(self.packets) || used >= self.blocks
+        epoch.next.load(Relaxed) >= COUNTER_WORN.min(self.packets) || epoch.used() >= self.blocks
     }
 }
 
@@ -106,6 +105,12 @@ impl Epoch {
         let next = epoch.next.fetch_add(count as u64, Relaxed);
         let end = next.saturating_add(count as u64).min(COUNTER_END);
         Reserved::in_epoch(next.min(end), end, epoch)
+    }
+
+    /// Count what was sealed, payload bytes: in the present epoch, although the last of it may be of the one before.
+    #[inline]
+    pub fn count_sent(&self, octets: u64) {
+        self.sending.load().octets.fetch_add(octets, Relaxed);
     }
 
     /// Seal in this epoch or a later one from now on.

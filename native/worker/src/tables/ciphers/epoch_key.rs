@@ -69,8 +69,8 @@ pub struct SendEpoch {
     pub key: EpochKey,
     /// The counter that comes next.
     pub next: AtomicU64,
-    /// Blocks and packets so far, or a little more.
-    pub used: AtomicU64,
+    /// Bytes of payload so far.
+    pub octets: AtomicU64,
 }
 
 impl std::fmt::Debug for SendEpoch {
@@ -82,16 +82,21 @@ impl std::fmt::Debug for SendEpoch {
 impl SendEpoch {
     /// Nothing was sealed in it yet.
     pub fn new(key: EpochKey) -> SendEpoch {
-        SendEpoch { key, next: AtomicU64::new(1), used: AtomicU64::new(0) }
+        SendEpoch { key, next: AtomicU64::new(1), octets: AtomicU64::new(0) }
     }
 }
 
 impl SendEpoch {
+    /// Blocks and packets so far, or a few more.
+    pub fn used(&self) -> u64 {
+        self.octets.load(Relaxed) / 16 + 2 * self.next.load(Relaxed)
+    }
+
     /// Seal `payload` bytes of `packet` that stand between header and identity in front, and the tag behind.
     pub fn seal(&self, header: &DataHeader, packet: &mut [u8], payload: usize, counter: u64) -> bool {
         let Some((front, body)) = split(packet, header) else { return false };
         let Some((text, tag)) = body.split_at_mut_checked(payload) else { return false };
-        let nonce = self.begin(header, front, payload, counter);
+        let nonce = self.begin(header, front, counter);
         let Ok(made) = self.key.key.seal_in_place_separate_tag(nonce, Aad::from(&*front), text) else { return false };
         tag.copy_from_slice(made.as_ref());
         true
@@ -101,17 +106,16 @@ impl SendEpoch {
     pub fn seal_from(&self, header: &DataHeader, payload: &[u8], packet: &mut [u8], counter: u64) -> bool {
         let Some((front, body)) = split(packet, header) else { return false };
         let Some((text, tag)) = body.split_at_mut_checked(payload.len()) else { return false };
-        let nonce = self.begin(header, front, payload.len(), counter);
+        let nonce = self.begin(header, front, counter);
         self.key.key.seal_out_of_place_scatter(nonce, Aad::from(&*front), payload, text, &[], tag).is_ok()
     }
 
     /// Write what stands in front of a payload; the nonce.
     #[inline]
-    fn begin(&self, header: &DataHeader, front: &mut [u8], payload: usize, counter: u64) -> Nonce {
+    fn begin(&self, header: &DataHeader, front: &mut [u8], counter: u64) -> Nonce {
         let at = header.write_first(front);
         let identity = identity(self.key.epoch, counter);
         front[at..].copy_from_slice(&identity);
-        self.used.fetch_add(2 + payload as u64 / 16, Relaxed);
         self.key.nonce(identity)
     }
 }
