@@ -18,7 +18,9 @@ from typing import Final
 
 from scripts.checks.sources import PythonFile, Sources
 
-ALLOWED: Final[Mapping[str, str]] = {}
+ALLOWED: Final[Mapping[str, str]] = {
+    "seal_epoch": "the reference that tests hold the epoch slots of both data planes to",
+}
 """Names that may be used by tests alone, and why. Short, or the check is worth nothing."""
 
 LIBRARIES: Final = ("tap/",)
