@@ -12,7 +12,7 @@ CONFIG ?= config/bridged.yaml
 FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 60
 CRASHES ?= 300
-TEST_WORKERS ?= 4
+TEST_WORKERS ?= 6
 ANSIBLE ?= ansible-core==2.19.14
 ARCH ?= amd64
 # Most tests wait for something; those that measure have the machine for themselves (tests/quiet_machine.py).

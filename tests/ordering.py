@@ -1,7 +1,8 @@
 """The order of the tests: which file begins when, and which worker has it.
 
-Whole files go to a worker. Files whose tests need the machine for themselves come first: all workers are at
-them then, and none waits for a long test of another. Slow folders follow, to leave short files for the end.
+Whole files go to a worker. Files whose tests need the machine for themselves come first, and beside them a
+folder of short tests (FILLING): none of them waits for a long test of another. The longest files follow, then
+slow folders, to leave short files for the end.
 The tests of the virtual machine share one boot, and so one worker.
 
 BRIDGED_TEST_ORDER=SEED shuffles the tests within their files, and the files of each kind: no test may need
@@ -19,7 +20,21 @@ from typing import Any
 import pytest
 
 VARIABLE = "BRIDGED_TEST_ORDER"
-SLOW_FOLDERS = ("system", "vm", "interop", "architectures", "packaging", "contract", "sim", "property")
+SLOW_FOLDERS = ("system", "vm", "interop", "architectures", "packaging", "sim", "property")
+FILLING = "contract"
+LONG_FILES = (
+    # Most of them wait. The virtual machine does not; what else is busy for long comes later.
+    *("vm/test_vm_clock.py", "interop/test_openvpn_matrix.py", "interop/test_openvpn_refusals.py"),
+    *("interop/test_openvpn_persistence.py", "interop/test_openvpn_framing.py", "system/test_monitoring.py"),
+    *("interop/test_openvpn_releases.py", "interop/test_openvpn_point_to_point.py", "system/test_bench.py"),
+    *("interop/test_openvpn_float.py", "interop/test_openvpn_renegotiation.py"),
+)
+"""Each takes its worker for a minute or so: the end of the run would wait for it."""
+LONG_UNITS = (
+    *("unit/cli/test_command_line.py", "unit/checks/test_this_project.py", "unit/monitoring/test_rules.py"),
+    *("unit/protocol/test_reset_limit.py", "unit/telemetry/test_collector.py"),
+)
+"""The longest of the fast folders."""
 _TESTS = Path(__file__).parent
 
 
@@ -75,9 +90,15 @@ def _by_file(items: list[pytest.Item]) -> dict[Path, list[pytest.Item]]:
     return files
 
 
-def _rank(path: Path, tests: list[pytest.Item]) -> int:
+def _rank(path: Path, tests: list[pytest.Item]) -> tuple[int, int]:
     """Smaller: earlier."""
     if any(item.get_closest_marker("alone") for item in tests):
-        return 0
-    folder = path.relative_to(_TESTS).parts[0] if path.is_relative_to(_TESTS) else ""
-    return 1 + (SLOW_FOLDERS.index(folder) if folder in SLOW_FOLDERS else len(SLOW_FOLDERS))
+        return 0, 0
+    name = str(path.relative_to(_TESTS)) if path.is_relative_to(_TESTS) else ""
+    folder = name.split("/")[0]
+    if folder == FILLING:
+        return 1, 0
+    if name in LONG_FILES:
+        return 2, LONG_FILES.index(name)
+    is_slow = folder in SLOW_FOLDERS
+    return 3 + (SLOW_FOLDERS.index(folder) if is_slow else len(SLOW_FOLDERS)), int(name not in LONG_UNITS)

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
+from tests.lab import prepared
 from tests.lab.pki import Authority
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _prepared_daemons() -> Iterator[None]:
+    """What these tests look at begins when the daemon has started."""
+    with prepared.offered():
+        yield
 
 
 @pytest.fixture(scope="module")

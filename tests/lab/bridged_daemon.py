@@ -16,6 +16,7 @@ import yaml
 
 from tests.lab.openvpn import Profile
 from tests.lab.pki import Identity, write_private
+from tests.lab.prepared import prepared
 from tests.lab.processes import Process, run
 from tests.lab.topology import LAN_PORT, Site
 from tests.lab.waiting import LabError, NotInTime, wait_for
@@ -76,14 +77,25 @@ class Bridged:
 
     def start(self, *options: str, wait: bool = True, seconds: float = START_SECONDS) -> Bridged:
         """`bridged run --config FILE` (and options), until its bridges are made."""
-        under = (sys.executable, REFUSING_KERNEL, ",".join(self.refusals)) if self.refusals else ()
-        command = (*self.under, *under, self.program, "run", "--config", str(self.file), *options)
+        arguments = ("run", "--config", str(self.file), *options)
         variables = {"PYTHONUNBUFFERED": "1", **self.environment}
-        self.process = self.site.namespace.popen(*command, log=self.name, env=variables)
+        space, source = self.site.namespace, None if self._is_special else prepared()
+        if source is not None:
+            self.process = space.fork_daemon(source, *arguments, log=self.name, env=variables)
+        else:
+            under = (sys.executable, REFUSING_KERNEL, ",".join(self.refusals)) if self.refusals else ()
+            command = (*self.under, *under, self.program, *arguments)
+            self.process = space.popen(*command, log=self.name, env=variables)
         if wait:
             bridges = len(self.configuration["bridges"])
             self.wait_until(lambda status: len(status["bridges"]) == bridges, "the daemon's bridges", seconds)
         return self
+
+    @property
+    def _is_special(self) -> bool:
+        """Only as a program of its own."""
+        other = self.program != BRIDGED or bool(self.site.namespace.cpus)
+        return other or bool(self.refusals or self.under or self.environment)
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = 20.0) -> int:
         """Ask the daemon to end; its exit status."""

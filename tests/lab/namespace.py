@@ -19,12 +19,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from tests.lab.host_settings import forget_machine, sysctl_path
+from tests.lab.prepared import Prepared
 from tests.lab.processes import COMMAND_SECONDS, Process, environment, run
 from tests.lab.waiting import LabError
 
@@ -91,12 +92,7 @@ class Namespace:
 
         It also gets these `descriptors`, under their numbers.
         """
-        stem = f"{self.role}-{log or Path(argv[0]).name}"
-        path = self.directory / f"{stem}.log"
-        number = 2
-        while path.exists():
-            path = self.directory / f"{stem}-{number}.log"
-            number += 1
+        path = self._log_file(log or Path(argv[0]).name)
         # The parent-death signal follows the thread that forks: only safe where that is the main one.
         in_main = threading.current_thread() is threading.main_thread()
         guard = ("setpriv", "--pdeathsig", "KILL") if in_main else ()
@@ -113,6 +109,28 @@ class Namespace:
         process = Process(popen, argv, path)
         self.processes.append(process)
         return process
+
+    def fork_daemon(
+        self, source: Prepared, *arguments: str, log: str, env: Mapping[str, str] | None = None
+    ) -> Process:
+        """As `popen` of `bridged ARGUMENTS`, forked off a process that has loaded its modules."""
+        path = self._log_file(log)
+        netns = NETNS_DIRECTORY / self.name
+        with path.open("wb") as output:
+            started = source.start(
+                arguments, netns=netns, output=output, environment=environment(**(env or {}))
+            )
+        process = Process(started, ("bridged", *arguments), path)
+        self.processes.append(process)
+        return process
+
+    def _log_file(self, name: str) -> Path:
+        path = self.directory / f"{self.role}-{name}.log"
+        number = 2
+        while path.exists():
+            path = self.directory / f"{self.role}-{name}-{number}.log"
+            number += 1
+        return path
 
     def start(self, *argv: str) -> subprocess.Popen[str]:
         """Start a program in here, its input and output as pipes; it is killed with the namespace."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.lab.prepared import Started
 from tests.lab.waiting import PATIENCE, LabError, NotInTime, wait_for
 
 COMMAND_SECONDS = 30.0
@@ -61,7 +62,7 @@ class Process:
     `log` is that file: standard output and standard error in one.
     """
 
-    def __init__(self, popen: subprocess.Popen[bytes], argv: Sequence[str], log: Path) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes] | Started, argv: Sequence[str], log: Path) -> None:
         self.popen = popen
         self.argv = tuple(argv)
         self.log = log

@@ -25,7 +25,7 @@ from tests.system.daemon_lab import pinging, rss_kibioctets, stop_all, wait_reac
 pytestmark = [pytest.mark.root, pytest.mark.alone, pytest.mark.measures]
 
 GROWTH_KIBIOCTETS = 48 * 1024
-FLOOD_SECONDS = 4.0
+FLOOD_SECONDS = 2.0
 HALF_OPEN = 300
 """More than the server has places for handshakes."""
 

@@ -7,12 +7,21 @@ and the others read what it was told. A test of which the machine said nothing h
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
+from tests.lab import prepared
 from tests.vm.machine import INSIDE, Run, run_once
 
 _RUN: pytest.StashKey[Run] = pytest.StashKey()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _prepared_daemons() -> Iterator[None]:
+    """Where the processor is emulated, imports take most of the time."""
+    with prepared.offered():
+        yield
 
 
 @pytest.hookimpl(tryfirst=True)

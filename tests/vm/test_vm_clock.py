@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from tests.lab.bridged_daemon import client, server
+from tests.lab.bridged_daemon import TUNNEL, Bridged, client, server
 from tests.lab.core import Lab
 from tests.lab.openvpn import Profile
 from tests.lab.topology import TwoSites
@@ -21,14 +21,32 @@ BOOTED_SECONDS = 60.0
 WOKEN_SECONDS = 6.0
 
 
-@pytest.mark.parametrize("transport", ["udp", "tcp"])
+TRANSPORTS: dict[str, Literal["udp", "tcp"]] = {TUNNEL: "udp", "second": "tcp"}
+"""The two tunnels of each daemon."""
+
+
+def both(first: Bridged, second: Bridged) -> Bridged:
+    """One daemon with the tunnels of two; what the second one's frames would reach is a bridge of its own."""
+    (tunnel,) = second.configuration["tunnels"].values()
+    first.configuration["tunnels"]["second"] = tunnel | {"bridge": "br1", "tap": {"name": "tap1"}}
+    first.configuration["bridges"]["br1"] = {"ports": []}
+    first.write()
+    return first
+
+
+def refusals(daemon: Bridged) -> int:
+    """Of the tunnel that was refused less often."""
+    lines = [line for line in daemon.log.splitlines() if "handshake_failed" in line]
+    return min(sum(f"tunnel={name}" in line for line in lines) for name in TRANSPORTS)
+
+
 @pytest.mark.parametrize("wrong", ["a month late", "1970"])
-def test_a_clock_that_becomes_right_wakes_a_client_whose_certificates_were_not_valid_yet(
-    wrong: str, transport: Literal["udp", "tcp"]
-) -> None:
-    profile = Profile(transport=transport)
-    issue = profile.authority.issue
-    identities = issue("server", "server"), issue("client", "client")
+def test_a_clock_that_becomes_right_wakes_a_client_whose_certificates_were_not_valid_yet(wrong: str) -> None:
+    profiles = [Profile(transport=transport) for transport in TRANSPORTS.values()]
+    identities = [
+        (profile.authority.issue("server", "server"), profile.authority.issue("client", "client"))
+        for profile in profiles
+    ]
     right = time.time() - time.monotonic()
     try:
         # The kernel refuses a time before that of the start of the machine.
@@ -37,19 +55,20 @@ def test_a_clock_that_becomes_right_wakes_a_client_whose_certificates_were_not_v
         time.clock_settime(time.CLOCK_REALTIME, began_at)
         with Lab("vmclock") as lab:
             sites = TwoSites(lab)
-            ours = server(sites.a, profile, identities[0]).start()
-            far = client(sites.b, profile, identities[1], sites.a.wan_ipv4).start()
-
-            def is_refused() -> bool:
-                return far.log.count("handshake_failed") >= REFUSALS
-
-            wait_for(is_refused, "a client that waits longer and longer", 90)
+            made = zip(profiles, identities, strict=True)
+            pairs = [
+                (server(sites.a, profile, own), client(sites.b, profile, far, sites.a.wan_ipv4))
+                for profile, (own, far) in made
+            ]
+            ours, theirs = (both(first, second).start() for first, second in zip(*pairs, strict=True))
+            wait_for(lambda: refusals(theirs) >= REFUSALS, "a client that waits longer and longer", 90)
             if is_1970:
                 assert time.gmtime().tm_year == 1970
             time.clock_settime(time.CLOCK_REALTIME, right + time.monotonic())
             began = time.monotonic()
-            far.wait_connected(seconds=30)
-            assert time.monotonic() - began < WOKEN_SECONDS, far.log
-            assert "clock_set" in far.log and "clock_set" in ours.log
+            for name in TRANSPORTS:
+                theirs.wait_connected(seconds=30, tunnel=name)
+            assert time.monotonic() - began < WOKEN_SECONDS, theirs.log
+            assert "clock_set" in theirs.log and "clock_set" in ours.log
     finally:
         time.clock_settime(time.CLOCK_REALTIME, right + time.monotonic())
