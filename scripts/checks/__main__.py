@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from scripts.checks.sources import Sources
 
 
 def main() -> int:
+    gc.disable()
     sources = Sources.read(Path())
     findings = [
         *sizes.check(sources),

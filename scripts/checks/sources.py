@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -38,10 +39,17 @@ class Sources:
     def of(cls, texts: Mapping[str, str]) -> Sources:
         """From the text of each file by its path."""
         paths = {PurePosixPath(name): text for name, text in sorted(texts.items())}
-        return cls(
-            tuple(PythonFile(p, text, ast.parse(text)) for p, text in paths.items() if p.suffix == ".py"),
-            tuple(RustFile(p, text) for p, text in paths.items() if p.suffix == ".rs"),
-        )
+        # Trees are millions of objects, and none is garbage: collections would take most of the time.
+        was_enabled = gc.isenabled()
+        gc.disable()
+        try:
+            return cls(
+                tuple(PythonFile(p, text, ast.parse(text)) for p, text in paths.items() if p.suffix == ".py"),
+                tuple(RustFile(p, text) for p, text in paths.items() if p.suffix == ".rs"),
+            )
+        finally:
+            if was_enabled:
+                gc.enable()
 
     @classmethod
     def read(cls, folder: Path) -> Sources:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +15,10 @@ from scripts.checks.sources import Sources
 
 @cache
 def project() -> Sources:
-    return Sources.read(Path(__file__).parents[3])
+    read = Sources.read(Path(__file__).parents[3])
+    # It stays until this process ends, and would make each garbage collection longer.
+    gc.freeze()
+    return read
 
 
 @pytest.mark.parametrize(
