@@ -204,7 +204,7 @@ def sync_directory(path: Path) -> None:
 class FollowedFile:
     """A text file that is read again when it changes. `limit`: bytes that are read at most. Blocking.
 
-    `trouble`: why the last look could not read it; None: it could, or there is no file.
+    `trouble`: why the last look could not read it, or not whole; None: it could, or there is no file.
     """
 
     def __init__(self, path: Path, limit: int) -> None:
@@ -221,7 +221,9 @@ class FollowedFile:
                 mark = mark_of(stream)
                 if mark == self._mark:
                     return None
-                text = stream.read(self._limit).decode("utf-8", "replace")
+                if os.fstat(stream.fileno()).st_size > self._limit:
+                    raise OSError(errno.EFBIG, f"larger than {self._limit} bytes", str(self._path))
+                octets = stream.read(self._limit)
         except FileNotFoundError:
             self._mark = ()
             return ""
@@ -229,4 +231,4 @@ class FollowedFile:
             self.trouble = error
             return None
         self._mark = mark
-        return text
+        return octets.decode("utf-8", "replace")

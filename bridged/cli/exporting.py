@@ -16,7 +16,7 @@ from bridged.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from bridged.addresses import MacAddress
-    from bridged.configuration.schema import Tunnel
+    from bridged.configuration.schema import Tunnel, Wrap
     from bridged.profiles import Material, Profile
 
 _ONLY_OURS: Final = ("priority", "workers", "coalesce", "dataplane", "busy_poll_microseconds")
@@ -86,7 +86,7 @@ def _profile(tunnel: Tunnel, key: str) -> Profile:
         version_min=tls.version_min,
         version_max=tls.version_max if tls.version_max != "1.3" else None,
         wrap=wrap.mode,
-        wrap_key=_material(wrap.key, f"{key}.wrap.key"),
+        wrap_key=_wrap_key(wrap, f"{key}.wrap.key"),
         wrap_direction=wrap.direction,
         wrap_digest=wrap.digest if wrap.mode in ("tls-auth", "static-key") else None,
         point_to_point=tunnel.point_to_point,
@@ -112,6 +112,16 @@ def _profile(tunnel: Tunnel, key: str) -> Profile:
         transition_seconds=int(tunnel.transition_seconds) if "transition_seconds" in stated else None,
         exit_notify=tunnel.exit_notify,
     )
+
+
+def _wrap_key(wrap: Wrap, key: str) -> Material | None:
+    """A server's tls-crypt-v2 key in its place is refused: it would give all clients' keys away."""
+    from bridged.protocol.keys.client_wrap_key import parse_client_key
+
+    material = _material(wrap.key, key)
+    if wrap.mode == "tls-crypt-v2" and material is not None:
+        parse_client_key(material.text or "", key)
+    return material
 
 
 def _left_out(tunnel: Tunnel, profile: Profile) -> list[str]:

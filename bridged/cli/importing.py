@@ -164,6 +164,7 @@ def _trust(values: dict[str, str]) -> Trust:
         ca=values.get("ca.crt"),
         crl=values.get("crl.pem"),
         wrap_key=values.get("wrap.key"),
+        old_wrap_key=values.get("old-wrap.key"),
         login=values.get("login.txt"),
     )
 

@@ -26,6 +26,7 @@ from bridged.cli import (
     stations,
     status,
     tap,
+    wrap_keys,
 )
 from bridged.cli.output import say, show, show_crash
 from bridged.errors import BridgedError, ConfigurationError, ConfigurationErrors
@@ -80,6 +81,7 @@ passwords.register(app)
 explain.register(app)
 app.add_typer(tap.app, name="tap")
 app.add_typer(stations.app, name="stations")
+app.add_typer(wrap_keys.app, name="wrap-key")
 
 
 def main() -> None:

@@ -72,6 +72,9 @@ class Materials:
             "crl.pem": (profile.crl, "crl-verify", REVOCATION_LISTS),
             "wrap.key": (profile.wrap_key, self._wrap_directive, wrap_keys),
         }
+        if profile.server is not None and profile.server.old_wrap is not None:
+            old = profile.server.old_wrap
+            found["old-wrap.key"] = (profile.server.old_wrap_key, old, STATIC_KEYS)
         texts: dict[str, str] = {}
         errors: list[ConfigurationError] = []
 
@@ -117,7 +120,8 @@ class Materials:
         from bridged.configuration.secrets import exposure
 
         login = self._profile.login.material if self._profile.login is not None else None
-        secrets = (self._profile.key, self._profile.pkcs12, self._profile.wrap_key, login)
+        old = self._profile.server.old_wrap_key if self._profile.server is not None else None
+        secrets = (self._profile.key, self._profile.pkcs12, self._profile.wrap_key, old, login)
         paths = dict.fromkeys(
             self._path(one) if one.path else self.file for one in secrets if one is not None
         )
@@ -303,16 +307,18 @@ def foreign_path(path: str, key: str) -> str | None:
 def _check_static_key(texts: dict[str, str], file: Path, directive: str) -> None:
     from bridged.protocol.keys.static_key import parse_static_key
 
-    if "wrap.key" in texts:
-        parse_static_key(texts["wrap.key"], f"{file}, {directive}")
+    for name in ("wrap.key", "old-wrap.key"):
+        if name in texts:
+            parse_static_key(texts[name], f"{file}, {directive}")
 
 
 def _check_wrap(texts: dict[str, str], file: Path, role: str, wrap: str) -> None:
     from bridged.protocol.keys.client_wrap_key import parse_client_key, parse_server_key
 
-    if wrap != "tls-crypt-v2":
-        _check_static_key(texts, file, "tls-auth or tls-crypt")
-    elif "wrap.key" in texts:
+    of_all = texts if wrap != "tls-crypt-v2" else {}
+    old = {name: text for name, text in texts.items() if name == "old-wrap.key"}
+    _check_static_key(of_all | old, file, "tls-auth or tls-crypt")
+    if wrap == "tls-crypt-v2" and "wrap.key" in texts:
         parse = parse_server_key if role == "server" else parse_client_key
         parse(texts["wrap.key"], f"{file}, tls-crypt-v2")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -51,7 +52,8 @@ def init(
     old_clients: Annotated[
         bool,
         typer.Option(
-            "--old-clients", help="Take clients of OpenVPN 2.4, too: `bridged invite NAME --old-client`."
+            "--old-clients",
+            help="Take clients of OpenVPN 2.4, and those that were invited before each had a key of its own.",
         ),
     ] = False,
 ) -> None:
@@ -62,8 +64,8 @@ def init(
     endpoint = _endpoint(remote)
     state = state.absolute()
     is_new = not pki_directory(state).exists()
-    # A CA of an earlier version keeps the wrap that its invitations have.
-    has_own_keys = is_new or tls_crypt_v2_key_path(state).exists()
+    # A CA of an earlier version keeps the wrap that its invitations have, unless both are wanted.
+    has_own_keys = is_new or old_clients or tls_crypt_v2_key_path(state).exists()
     wrap = _wrap_yaml(state, old_clients) if has_own_keys else _old_wrap_yaml(state)
     text = _server_yaml(state, bridge, port or [], endpoint.port, wrap)
     # Refuse a bad bridge or port name before a CA is written.
@@ -77,10 +79,15 @@ def init(
             # Before it is completed: a refusal leaves everything as it was.
             _refuse_other_remote(EmbeddedCa.open(state), endpoint)
             authority = EmbeddedCa.ensure(state)
-        if is_new:
+        is_changed = has_own_keys and not is_new and not authority.makes_wrap_keys
+        if has_own_keys:
             authority.make_wrap_keys()
         authority.set_remote(str(endpoint))
     write(output, text, private=False)
+    if is_changed:
+        say("invitations have a key each from now on: let the server use this `wrap` before you invite")
+    if has_own_keys and not old_clients:
+        _warn_of_old_clients(authority)
     made = "made" if is_new else "kept"
     say(f"{made} the CA, the server's certificate and the keys of the wrap in {authority.directory}")
     if output is not None:
@@ -137,9 +144,12 @@ def invite(
         former = replace and any(row.name == name and row.revoked is None for row in authority.certificates())
         # Now: without it nobody could be told that the former certificate is revoked.
         daemon = find_daemon(config, state) if former else None
-        identity = authority.issue(name, "client", days=days or CLIENT_DAYS, replace=replace)
+        _refuse_unserved(config, state.absolute(), authority, shares_key=old_client)
+        identity = authority.issue(
+            name, "client", days=days or CLIENT_DAYS, replace=replace, has_wrap_key=not old_client
+        )
         try:
-            profile = _invitation(authority, identity, endpoint, shares_key=old_client, password=password)
+            profile = _invitation(authority, identity, endpoint, password=password)
             write(output, serialize_profile(profile), private=True)
         except BaseException:
             # The only copy of the key is lost: free the name, or return it to the former certificate.
@@ -154,13 +164,11 @@ def invite(
 
 
 def _invitation(
-    authority: EmbeddedCa, identity: IssuedIdentity, endpoint: Endpoint, *, shares_key: bool, password: bool
+    authority: EmbeddedCa, identity: IssuedIdentity, endpoint: Endpoint, *, password: bool
 ) -> ClientProfile:
-    """`shares_key`: it has the wrap key of all old clients, not one of its own."""
     from bridged.pki.authority import SERVER_NAME
     from bridged.profiles import ClientProfile
 
-    own = "" if shares_key else identity.wrap_key
     return ClientProfile(
         name=identity.name,
         remote=endpoint,
@@ -168,10 +176,62 @@ def _invitation(
         ca_pem=authority.certificate_pem.decode(),
         certificate_pem=identity.certificate_pem.decode(),
         key_pem=identity.key_pem.decode(),
-        tls_crypt_key="" if own else authority.tls_crypt_key,
-        tls_crypt_v2_key=own,
+        tls_crypt_key="" if identity.wrap_key else authority.tls_crypt_key,
+        tls_crypt_v2_key=identity.wrap_key,
         asks_password=password,
     )
+
+
+def _warn_of_old_clients(authority: EmbeddedCa) -> None:
+    rows = authority.certificates()
+    old = [row.name for row in rows if row.usage == "client" and row.revoked is None and not row.wrap_key]
+    if old:
+        names = ", ".join(old[:5]) + (" and others" if old[5:] else "")
+        say(
+            f"warning: {names} have the key that old clients share: this configuration refuses them without "
+            "`old_clients_key`; use `--old-clients`, or invite them again"
+        )
+
+
+def _refuse_unserved(config: Path, state: Path, authority: EmbeddedCa, *, shares_key: bool) -> None:
+    """Refuse an invitation with a key that the server would not take, as far as its configuration is known.
+
+    Raises:
+        ConfigurationError: says what to write there.
+    """
+    from bridged.configuration import load
+    from bridged.pki import tls_crypt_key_path, tls_crypt_v2_key_path
+
+    has_own = authority.makes_wrap_keys and not shares_key
+    tunnels = []
+    # One that is wrong or missing says nothing; `bridged check` is for that.
+    with suppress(ConfigurationError):
+        configuration = load(config)
+        if configuration.state_directory.resolve() == state.resolve():
+            found = configuration.tunnels.values()
+            tunnels = [one.wrap for one in found if one.role == "server" and one.tls.embedded]
+    if not tunnels:
+        if authority.makes_wrap_keys and shares_key:
+            say(
+                f"note: {config} does not tell of this server; its `wrap` needs "
+                f"`old_clients_key: {tls_crypt_key_path(state)}`"
+            )
+        return
+    if has_own and not any(wrap.mode == "tls-crypt-v2" for wrap in tunnels):
+        raise ConfigurationError(
+            "no server here has `mode: tls-crypt-v2`, and this CA gives each client a key for it; write "
+            f"`wrap: {{mode: tls-crypt-v2, key: {tls_crypt_v2_key_path(state)}, old_clients_key: "
+            f"{tls_crypt_key_path(state)}}}` and reload, or use `--old-client`",
+            file=config,
+            key="wrap.mode",
+        )
+    if not has_own and all(wrap.mode == "tls-crypt-v2" and not wrap.old_clients_key for wrap in tunnels):
+        raise ConfigurationError(
+            "no server here takes clients without a key of their own; write "
+            f"`old_clients_key: {tls_crypt_key_path(state)}` into its `wrap` and reload, then try again",
+            file=config,
+            key="wrap.old_clients_key",
+        )
 
 
 def _refuse_other_remote(authority: EmbeddedCa, endpoint: Endpoint) -> None:

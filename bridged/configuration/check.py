@@ -271,8 +271,25 @@ def _identity_conflicts(tunnel: Tunnel, own: list[str]) -> Iterator[Conflict]:
         yield ("tls", "crl"), "a revocation list needs the `ca` that signed it"
 
 
+def _wrap_key_conflicts(tunnel: Tunnel) -> Iterator[Conflict]:
+    wrap = tunnel.wrap
+    for name in ("key", "old_clients_key"):
+        value = getattr(wrap, name)
+        if _is_key_text(value):
+            yield ("wrap", name), _KEY_TEXT.replace("`key: |`", f"`{name}: |`")
+        if value is not None and ("\0" in value or not value.strip()):
+            yield ("wrap", name), "is empty; name a file, or write the key text itself"
+    if wrap.key is not None and wrap.key == wrap.old_clients_key:
+        yield ("wrap", "old_clients_key"), "is the same as `key`; old clients share a static key"
+    if tunnel.role == "client":
+        for name in ("old_clients_key", "max_age_days", "verify_command"):
+            if getattr(wrap, name):
+                yield ("wrap", name), "is a server's: a client has one key of its own"
+
+
 def _wrap_conflicts(tunnel: Tunnel) -> Iterator[Conflict]:
     wrap = tunnel.wrap
+    yield from _wrap_key_conflicts(tunnel)
     if wrap.mode == "static-key":
         if not tunnel.ciphers[0].endswith("-CBC"):
             yield ("ciphers",), "a static key needs a CBC cipher, for example `ciphers: [AES-256-CBC]`"
@@ -280,23 +297,14 @@ def _wrap_conflicts(tunnel: Tunnel) -> Iterator[Conflict]:
             yield ("wrap", "mode"), "a static key goes over UDP only"
         if not tunnel.point_to_point:
             yield ("point_to_point",), "a static key is for two ends only; remove the line"
-    elif wrap.mode != "tls-auth":
+    elif wrap.mode != "tls-auth" and not (wrap.old_clients_key and wrap.old_clients_mode == "tls-auth"):
         for name in ("direction", "digest"):
             if name in wrap.model_fields_set and getattr(wrap, name) is not None:
                 yield ("wrap", name), f"works with mode tls-auth only, not {wrap.mode}"
 
 
 def _tunnel_conflicts(tunnel: Tunnel) -> Iterator[Conflict]:
-    wrap = tunnel.wrap
-    if _is_key_text(wrap.key):
-        yield ("wrap", "key"), _KEY_TEXT
-    if wrap.key is not None and ("\0" in wrap.key or not wrap.key.strip()):
-        yield ("wrap", "key"), "is empty; name a file, or write the key text itself"
     yield from _wrap_conflicts(tunnel)
-    if tunnel.role == "client":
-        for name in ("old_clients_key", "max_age_days"):
-            if getattr(wrap, name) is not None:
-                yield ("wrap", name), "is a server's: a client has one key of its own"
     if len(set(tunnel.ciphers)) != len(tunnel.ciphers):
         yield ("ciphers",), "names a cipher twice"
     if len(set(tunnel.peers)) != len(tunnel.peers):

@@ -67,6 +67,8 @@ _EXAMPLES: Final = {
     "tunnels.NAME.wrap": "{mode: tls-crypt, key: tls-crypt.key}",
     "tunnels.NAME.wrap.key": "tls-crypt.key",
     "tunnels.NAME.wrap.old_clients_key": "tls-crypt.key",
+    "tunnels.NAME.wrap.old_clients_mode": "tls-auth",
+    "tunnels.NAME.wrap.verify_command": "[/usr/local/bin/check-key]",
     "tunnels.NAME.wrap.max_age_days": "730",
     "tunnels.NAME.wrap.direction": "1",
     "tunnels.NAME.authentication": "{password_file: passwords}",

@@ -249,8 +249,18 @@ class Wrap(Section):
     )
     old_clients_key: str | None = Field(
         None,
-        description="a server with mode tls-crypt-v2: the tls-crypt key of clients that have no own one, as "
-        "OpenVPN 2.4; a file or its text",
+        description="a server with mode tls-crypt-v2: the key of clients that have no own one, as OpenVPN "
+        "2.4; a file or its text",
+    )
+    old_clients_mode: Literal["tls-crypt", "tls-auth"] = Field(
+        "tls-crypt",
+        description="how clients wrap with `old_clients_key`; with tls-auth, `direction` and `digest` are "
+        "theirs",
+    )
+    verify_command: tuple[str, ...] = Field(
+        (),
+        description="a server with mode tls-crypt-v2: a program that is asked about the metadata of a "
+        "client's key (`tls-crypt-v2-verify`), once the client has proved that it has the key",
     )
     max_age_days: float | None = Field(
         None,
@@ -264,9 +274,11 @@ class Wrap(Section):
     def _key_has_a_mode(self) -> Self:
         if self.mode == "none" and self.key is not None:
             raise ValueError("`key` needs mode tls-auth, tls-crypt, tls-crypt-v2 or static-key")
-        for name in ("old_clients_key", "max_age_days"):
-            if self.mode != "tls-crypt-v2" and getattr(self, name) is not None:
+        for name in ("old_clients_key", "max_age_days", "verify_command"):
+            if self.mode != "tls-crypt-v2" and getattr(self, name):
                 raise ValueError(f"`{name}` needs mode tls-crypt-v2")
+        if "old_clients_mode" in self.model_fields_set and self.old_clients_key is None:
+            raise ValueError("`old_clients_mode` needs `old_clients_key`")
         return self
 
 

@@ -19,7 +19,7 @@ OTHERS: Final = 0o077
 """Mode bits of group and others, which a secret's file must not have."""
 CERTIFICATE_OCTETS_MAX: Final = 1 << 20
 _PRIVATE_MARK: Final = b"PRIVATE KEY-----"
-_EMBEDDED: Final = ("ca.key", "server.key", "tls-crypt.key")
+_EMBEDDED: Final = ("ca.key", "server.key", "tls-crypt.key", "tls-crypt-v2.key")
 
 
 def find_exposed_secrets(configuration: Configuration) -> list[Conflict]:
@@ -78,7 +78,7 @@ def _wrap(configuration: Configuration, tunnel: Tunnel, base: KeyPath) -> Iterat
     if tunnel.wrap.key is not None:
         yield from _value(configuration, path, tunnel.wrap.key)
     elif not tunnel.tls.embedded:
-        yield from _file(path, configuration.state_directory / "pki" / "tls-crypt.key")
+        yield from _file(path, configuration.state_directory / "pki" / f"{tunnel.wrap.mode}.key")
 
 
 def _login(configuration: Configuration, tunnel: Tunnel, base: KeyPath) -> Iterator[Conflict]:

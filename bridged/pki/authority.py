@@ -42,6 +42,7 @@ from bridged.pki.folder import (
     refused_keys_path,
 )
 from bridged.pki.index import Index, IssuedCertificate
+from bridged.pki.refused_list import add_refused
 from bridged.protocol.keys.client_wrap_key import ClientWrapKey, ServerWrapKey, parse_server_key
 from bridged.protocol.keys.static_key import StaticKey
 
@@ -196,9 +197,17 @@ class EmbeddedCa:
         return self._folder.read_index().certificates
 
     def issue(
-        self, name: str, usage: CertificateUsage, *, days: int = CLIENT_DAYS, replace: bool = False
+        self,
+        name: str,
+        usage: CertificateUsage,
+        *,
+        days: int = CLIENT_DAYS,
+        replace: bool = False,
+        has_wrap_key: bool = True,
     ) -> IssuedIdentity:
         """A new key and its certificate, valid for `days`, at most as long as the CA.
+
+        `has_wrap_key`: a client gets a tls-crypt-v2 key of its own, where the CA makes them.
 
         The certificate is stored, the key is not. A name can be issued again after `revoke`. With `replace`
         it can be issued before: then call `revoke(name, keep=serial)` once the new one has reached its peer.
@@ -212,7 +221,7 @@ class EmbeddedCa:
                     f"a certificate for {name!r} already exists; choose another name, or revoke it with "
                     f"`bridged invite {name} --replace`",
                 )
-            return self._issue(name, usage, days)
+            return self._issue(name, usage, days, has_wrap_key=has_wrap_key and usage == "client")
 
     def revoke(self, name: str, *, keep: str | None = None) -> int:
         """Put the certificates with this name on the revocation list, except the one with serial `keep`.
@@ -301,7 +310,7 @@ class EmbeddedCa:
             if self._folder.read_index().current(SERVER_NAME) is not None:
                 # Do not revoke the old one: it may be in use until the restart. It expires by itself.
                 self._forget(SERVER_NAME)
-            identity = self._issue(SERVER_NAME, "server", SERVER_DAYS)
+            identity = self._issue(SERVER_NAME, "server", SERVER_DAYS, has_wrap_key=False)
             write_atomic(self._folder.server_key, identity.key_pem)
             write_atomic(self._folder.server_certificate, identity.certificate_pem, PUBLIC_FILE)
 
@@ -336,7 +345,7 @@ class EmbeddedCa:
         rows = tuple(row for row in index.certificates if row.name != name or row.revoked is not None)
         self._folder.write_index(Index(rows, index.crl_number, index.remote))
 
-    def _issue(self, name: str, usage: CertificateUsage, days: int) -> IssuedIdentity:
+    def _issue(self, name: str, usage: CertificateUsage, days: int, *, has_wrap_key: bool) -> IssuedIdentity:
         now = self._clock()
         _check_clock(now, self._certificate.not_valid_before_utc)
         if now >= self._certificate.not_valid_after_utc:
@@ -355,7 +364,7 @@ class EmbeddedCa:
         pem = certificate_pem(certificate)
         make_private_directory(self._folder.issued)
         write_atomic(self._folder.issued / f"{name}.crt", pem, PUBLIC_FILE)
-        wrap_key = self._make_client_key(int(now.timestamp())) if usage == "client" else None
+        wrap_key = self._make_client_key(int(now.timestamp())) if has_wrap_key else None
         row = IssuedCertificate(
             name,
             usage,
@@ -377,13 +386,8 @@ class EmbeddedCa:
 
     def _refuse_wrap_keys(self) -> None:
         """List the wrap keys of revoked certificates, beside those that somebody else listed."""
-        path = refused_keys_path(self._state)
-        text = path.read_text("utf-8", "replace") if path.exists() else ""
-        listed = {line.partition(" ")[0] for line in text.splitlines()}
         rows = [row for row in self.certificates() if row.revoked is not None and row.wrap_key]
-        new = [f"{row.wrap_key} {row.name}\n" for row in rows if row.wrap_key not in listed]
-        if new:
-            write_atomic(path, ("".join((text, *new))).encode())
+        add_refused(refused_keys_path(self._state), ((row.wrap_key, row.name) for row in rows))
 
 
 def embedded_tls_material(state_directory: Path) -> tuple[bytes, bytes, bytes, bytes | None]:

@@ -21,7 +21,7 @@ from bridged.profiles.profile import Profile, ServerSettings
 class Trust:
     """Where the daemon finds certificates and keys: paths, or the texts themselves.
 
-    `ca` may be missing if the peer is pinned, `crl`, `wrap_key` and `login` if the profile has none.
+    `ca` may be missing if the peer is pinned, `crl`, both keys of wraps and `login` if the profile has none.
     """
 
     certificate: str | None = None
@@ -29,6 +29,7 @@ class Trust:
     ca: str | None = None
     crl: str | None = None
     wrap_key: str | None = None
+    old_wrap_key: str | None = None
     login: str | None = None
 
 
@@ -101,13 +102,17 @@ def _tunnel(profile: Profile, trust: Trust, bridge: str, tunnel_name: str) -> di
         exit_notify=profile.exit_notify,
     )
     if profile.wrap != "none":
-        is_auth = profile.wrap in ("tls-auth", "static-key")
+        is_auth = profile.has_tls_auth or profile.wrap == "static-key"
+        server = profile.server or ServerSettings()
         tunnel["wrap"] = _known(
             mode=profile.wrap,
             key=trust.wrap_key,
             direction=profile.wrap_direction if is_auth else None,
             digest=profile.wrap_digest if is_auth else None,
-            max_age_days=profile.server.wrap_max_age_days if profile.server is not None else None,
+            old_clients_key=trust.old_wrap_key,
+            old_clients_mode="tls-auth" if server.old_wrap == "tls-auth" else None,
+            verify_command=list(server.wrap_verify_command),
+            max_age_days=server.wrap_max_age_days,
         )
     return tunnel
 

@@ -139,8 +139,6 @@ SERVER_NOTED: Final[Mapping[str, str]] = {
         "client-connect client-disconnect learn-address",
         "the script is not run; if it refuses clients, revoke their certificates instead",
     ),
-    "tls-crypt-v2-verify": "the script is not run; list the keys that it refuses in the file `refused-keys` "
-    "of the state folder",
     "status": "ignored: use `bridged status`, its API and its metrics instead",
     **_each(
         "user group chroot",

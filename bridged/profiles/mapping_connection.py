@@ -175,10 +175,29 @@ def _set_wrap(
     mode: Literal["tls-auth", "tls-crypt", "tls-crypt-v2", "static-key"],
 ) -> None:
     connection = draft.connection
+    if draft.role == "server" and _set_both(draft, statement, mode):
+        return
     if connection.wrap not in ("none", mode):
         refuse(f"only one of tls-auth, tls-crypt, tls-crypt-v2 and secret; {connection.wrap} is above")
     connection.wrap_key = draft.material(statement, connection.wrap_key)
     connection.wrap = mode
+
+
+def _set_both(draft: Draft, statement: Statement, mode: str) -> bool:
+    """A server may have tls-crypt-v2, and beside it one other wrap for old clients."""
+    connection, server = draft.connection, draft.server
+    if mode == "tls-crypt-v2" and connection.wrap in ("tls-auth", "tls-crypt"):
+        server.old_wrap = "tls-auth" if connection.wrap == "tls-auth" else "tls-crypt"
+        server.old_wrap_key = connection.wrap_key
+        connection.wrap, connection.wrap_key = "tls-crypt-v2", None
+        return False
+    if connection.wrap != "tls-crypt-v2" or mode not in ("tls-auth", "tls-crypt"):
+        return False
+    if server.old_wrap not in (None, mode):
+        refuse(f"only one of tls-auth and tls-crypt beside tls-crypt-v2; {server.old_wrap} is above")
+    server.old_wrap = "tls-auth" if mode == "tls-auth" else "tls-crypt"
+    server.old_wrap_key = draft.material(statement, server.old_wrap_key)
+    return True
 
 
 def _key_direction(draft: Draft, statement: Statement) -> None:

@@ -6,6 +6,7 @@ Pure.
 
 from __future__ import annotations
 
+import shlex
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, ip_interface
 from typing import Final
 
@@ -135,6 +136,17 @@ def _max_age(draft: Draft, statement: Statement) -> None:
     draft.server.wrap_max_age_days = number_argument(statement, 1, 36_500)
 
 
+def _verify_keys(draft: Draft, statement: Statement) -> None:
+    try:
+        words = shlex.split(argument(statement, "a command"))
+    except ValueError as error:
+        refuse(f"cannot be read: {error}")
+    if not words or not words[0].startswith("/"):
+        refuse("needs the whole path of the program, as /usr/local/bin/check-key")
+    draft.server.wrap_verify_command = words
+    draft.note(statement, "the program is run as `wrap.verify_command`, by the user of bridged")
+
+
 def _client_config_dir(draft: Draft, statement: Statement) -> None:
     draft.server.client_directory = argument(statement, "a folder")
 
@@ -196,6 +208,7 @@ SERVER_MAPPERS: Final[dict[str, Mapper]] = {
     "duplicate-cn": _duplicate_cn,
     "max-clients": _max_clients,
     "tls-crypt-v2-max-age": _max_age,
+    "tls-crypt-v2-verify": _verify_keys,
     "client-config-dir": _client_config_dir,
     "ccd-exclusive": _ccd_exclusive,
     "ifconfig-pool": _ifconfig_pool,

@@ -96,6 +96,7 @@ SERVER_BECOMES: Final[Mapping[str, str]] = {
     "local": "`listen`",
     "max-clients": "`peers_max`",
     "tls-crypt-v2-max-age": "`wrap.max_age_days`",
+    "tls-crypt-v2-verify": "`wrap.verify_command`",
     "mode": "`role: server`",
     "plugin": "`authentication.password_file` for those that check passwords; plug-ins are not loaded",
     "port-share": "`port_share`",

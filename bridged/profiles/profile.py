@@ -78,7 +78,8 @@ class ServerSettings:
     `client_directory`: that of `client-config-dir`. `pushes_gateway`: the router that OpenVPN would push to
     clients beside `push`, or `dhcp`. `asks_passwords`: from all, or from those that send one
     (`may_lack_password`). `client_certificate`: None: required. `names_by_user`: clients are called by their
-    user names. `clients`: what the files of `client_directory` say, by name; the reader fills it.
+    user names. `old_wrap`: beside tls-crypt-v2.
+    `clients`: what the files of `client_directory` say, by name; the reader fills it.
     """
 
     listen: Endpoint | None = None
@@ -88,6 +89,9 @@ class ServerSettings:
     allows_duplicate_names: bool = False
     peers_max: int | None = None
     wrap_max_age_days: int | None = None
+    wrap_verify_command: list[str] = field(default_factory=list)
+    old_wrap: Literal["tls-auth", "tls-crypt"] | None = None
+    old_wrap_key: Material | None = None
     push: list[str] = field(default_factory=list)
     pushes_gateway: str | None = None
     client_directory: str | None = None
@@ -163,3 +167,8 @@ class Profile:
     exit_notify: bool | None = None
     directory: str | None = None
     notices: list[Notice] = field(default_factory=list)
+
+    @property
+    def has_tls_auth(self) -> bool:
+        """All clients wrap with tls-auth, or the old ones of a server do."""
+        return self.wrap == "tls-auth" or (self.server is not None and self.server.old_wrap == "tls-auth")

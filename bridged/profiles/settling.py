@@ -119,14 +119,13 @@ def _settle_digest(draft: Draft) -> None:
         cipher for cipher in (*profile.ciphers, profile.fallback_cipher) if (cipher or "").endswith("-CBC")
     ]
     if name in DIGESTS:
-        if profile.wrap in ("tls-auth", "static-key"):
+        if profile.has_tls_auth or profile.wrap == "static-key":
             profile.wrap_digest = name
         elif old:
             profile.digest = name
-    elif profile.wrap in ("tls-auth", "static-key"):
-        raise Refusal(
-            f"{name} cannot be used with {profile.wrap}; both ends must use one of {', '.join(DIGESTS)}"
-        )
+    elif profile.has_tls_auth or profile.wrap == "static-key":
+        which = "tls-auth" if profile.has_tls_auth else profile.wrap
+        raise Refusal(f"{name} cannot be used with {which}; both ends must use one of {', '.join(DIGESTS)}")
     elif old:
         profile.fallback_cipher = None
         profile.ciphers = [cipher for cipher in profile.ciphers if cipher not in old]

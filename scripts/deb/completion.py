@@ -23,6 +23,8 @@ _KINDS: Final = {
     ("kick", "--tunnel"): "tunnels",
     ("stations add", "--peer"): "peers",
     ("explain", "CODE"): "codes",
+    ("wrap-key refuse", "KEY"): "files",
+    ("wrap-key allow", "KEY"): "files",
     ("tap show", "NAME"): "taps",
     ("tap delete", "NAME"): "taps",
 }

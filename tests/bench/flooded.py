@@ -1,18 +1,27 @@
 """New clients, and the traffic of a connected one, during 20,000 forged hard resets a second from everywhere.
 
-Traffic is compared with that during the same flood to a closed port, in turn.
+Traffic is compared with that during the same flood to a closed port, in turn. With tls-crypt-v2 the stranger
+invents keys, or repeats a packet that it has captured: of a client that can bring its key again, or of one of
+OpenVPN 2.5.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+import secrets
 import signal
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
+from bridged.protocol.keys.client_wrap_key import ServerWrapKey
+from bridged.protocol.packets.packet import ControlBody, ControlHeader, Opcode, serialize_body
+from bridged.protocol.packets.wrap import TlsCryptV2Keys
+from bridged.protocol.packets.wrap.tls_crypt_v2 import EARLY_PACKET_ID
+from bridged.protocol.role import Role
+from bridged.units import KeyId
 from tests.bench.forged_resets import __file__ as FLOOD_FILE
 from tests.bench.measures import Joined, tcp_stream
 from tests.lab import bridged_daemon
@@ -22,12 +31,25 @@ from tests.lab.openvpn import Profile
 from tests.lab.processes import Process
 from tests.lab.topology import Hub
 from tests.lab.waiting import wait_for
+from tests.system.daemon_lab import rss_kibioctets
 
 RATE = 20_000
 CLOSED_PORT = 9
 TRAFFIC_SECONDS = 5.0
 CONNECT_SECONDS = 20.0
-WRAPS = ("none", "tls-auth", "tls-crypt")
+WRAPS = ("none", "tls-auth", "tls-crypt", "tls-crypt-v2", "captured", "captured-2.5")
+CAPTURED = {"captured": EARLY_PACKET_ID, "captured-2.5": 1}
+"""The first packet id of the client that was listened to."""
+SERVER = ServerWrapKey(bytes(range(128)))
+
+
+def captured(kind: str) -> str:
+    """A client's hard reset, in hex."""
+    client = SERVER.make_client_key(secrets.token_bytes, int(time.time()))
+    keys = TlsCryptV2Keys(client.key, Role.CLIENT, client.wrapped)
+    header = ControlHeader(Opcode.HARD_RESET_CLIENT_V3, KeyId(0), secrets.token_bytes(8))
+    body = serialize_body(ControlBody(message_id=0))
+    return keys.seal(header, CAPTURED[kind], int(time.time()), body).hex()
 
 
 class FloodBench:
@@ -35,8 +57,15 @@ class FloodBench:
 
     def __init__(self, lab: Lab, wrap: Any, dataplane: str = "auto") -> None:
         self.hub = Hub(lab, 2)
-        self.profile = Profile(wrap=wrap, ciphers=("AES-256-GCM",))
-        self._keys = {"dataplane": dataplane}
+        self._wrap = wrap
+        has_own_keys = wrap == "tls-crypt-v2" or wrap in CAPTURED
+        self.profile = Profile(wrap="none" if has_own_keys else wrap, ciphers=("AES-256-GCM",))
+        self._keys: dict[str, Any] = {"dataplane": dataplane}
+        self._own_wrap: dict[str, Any] = {}
+        if has_own_keys:
+            client = SERVER.make_client_key(secrets.token_bytes, int(time.time()))
+            self._keys["wrap"] = {"mode": "tls-crypt-v2", "key": SERVER.serialize()}
+            self._own_wrap = {"wrap": {"mode": "tls-crypt-v2", "key": client.serialize()}}
         issue = self.profile.authority.issue
         identity = issue("server", "server")
         self.server = bridged_daemon.server(
@@ -56,14 +85,20 @@ class FloodBench:
         identity = self.profile.authority.issue(name, "client")
         target = self.hub.server.wan_ipv4
         return bridged_daemon.client(
-            self.hub.clients[site], self.profile, identity, target, tunnel=self._keys, name=name
+            self.hub.clients[site],
+            self.profile,
+            identity,
+            target,
+            tunnel=self._keys | self._own_wrap,
+            name=name,
         )
 
     def flood(self, port: int, seconds: float) -> Process:
         """Under way once this returns."""
         process = self.hub.clients[1].namespace.popen(
             *(str(Path(BRIDGED).with_name("python")), FLOOD_FILE, self.hub.server.wan_ipv4, str(port)),
-            *("--wrap", self.profile.wrap, "--seconds", str(seconds), "--rate", str(RATE)),
+            *("--seconds", str(seconds), "--rate", str(RATE)),
+            *(("--packet", captured(self._wrap)) if self._wrap in CAPTURED else ("--wrap", self._wrap)),
             log=f"flood-{time.monotonic()}",
         )
         wait_for(lambda: "ready" in process.output(), "the forged resets", 60.0, 0.02)
@@ -98,23 +133,29 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--connects", type=int, default=8)
     parser.add_argument("--wrap", choices=WRAPS, action="append")
+    parser.add_argument("--dataplane", choices=("native", "portable"), default="native")
     arguments = parser.parse_args()
-    print("| wrapping | connect, median s | connect, last s | traffic, closed port | server's port | ratio |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print(
+        "| wrapping | connect, median s | connect, last s | traffic, closed port | server's port | ratio | "
+        "memory, KiB more |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for wrap in arguments.wrap or WRAPS:
         with Lab("flooded") as lab:
-            bench = FloodBench(lab, wrap)
+            bench = FloodBench(lab, wrap, arguments.dataplane)
+            before = rss_kibioctets(bench.server)
             times = sorted(bench.connect(number) for number in range(arguments.connects))
             pairs = [
                 (bench.traffic(CLOSED_PORT), bench.traffic(bench.profile.port))
                 for _ in range(arguments.pairs)
             ]
+            grown = rss_kibioctets(bench.server) - before
             bench.close()
         closed, ours = (statistics.median(side) for side in zip(*pairs, strict=True))
         ratio = statistics.median(mine / theirs for theirs, mine in pairs)
         print(
             f"| {wrap} | {statistics.median(times):.2f} | {times[-1]:.2f} | {closed:.0f} | {ours:.0f} | "
-            f"{ratio:.2f} |",
+            f"{ratio:.2f} | {grown} |",
             flush=True,
         )
 

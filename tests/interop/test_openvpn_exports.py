@@ -10,6 +10,7 @@ import pytest
 
 from bridged.addresses import Endpoint, Remote
 from bridged.profiles import Material, Profile, parse_profile, serialize_tunnel
+from tests.interop.crypt_v2_ends import CLIENT
 from tests.lab.openvpn import INSTALLED, RELEASES
 from tests.lab.openvpn_judge import starts
 from tests.lab.pki import Authority, static_key, write_private
@@ -63,6 +64,11 @@ CHANGES: dict[str, dict[str, object]] = {
     "as it is": {},
     "wan_mtu": {"mss": None, "wan_mtu": 1400},
     "mss off, another wrap": {"mss": 0, "wrap": "tls-crypt", "local": None},
+    "a wrap key of its own": {
+        "wrap": "tls-crypt-v2",
+        "wrap_key": Material(0, text=CLIENT.serialize()),
+        "wrap_direction": None,
+    },
     "sizes of single servers": {
         "mss": None,
         "remote_sizes": {REMOTES[0]: (1300, None), REMOTES[1]: (None, 1400)},

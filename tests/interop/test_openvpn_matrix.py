@@ -12,6 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from bridged.runtime.server.password_file import hash_password
+from tests.interop import crypt_v2_ends
 from tests.interop.interop_ends import (
     Ends,
     Role,
@@ -37,6 +38,7 @@ SIGNS = {
     "none": "",
     "tls-auth": "Control Channel Authentication: Using {bits} bit message hash '{digest}'",
     "tls-crypt": "Control Channel Encryption: Cipher 'AES-256-CTR'",
+    "tls-crypt-v2": "Control Channel Encryption: Cipher 'AES-256-CTR'",
 }
 BAD = ("Authenticate/Decrypt packet error", "Bad compression", "Bad LZO", "Bad encapsulated", "bad packet ID")
 """What OpenVPN says of packets that it does not take."""
@@ -126,14 +128,18 @@ def connected(sites: TwoSites, cell: Cell, folder: Path) -> Iterator[Ends]:
         ) as ends:
             yield ends
         return
+    has_own_keys = cell.wrap == "tls-crypt-v2"
     profile = Profile(
-        wrap=cell.wrap,  # type: ignore[arg-type]
+        wrap="none" if has_own_keys else cell.wrap,  # type: ignore[arg-type]
         transport=cell.transport,  # type: ignore[arg-type]
         ciphers=(cell.cipher,) if cell.negotiates else CIPHERS,
         digest=cell.digest,
         point_to_point=cell.is_link,
     )
     tunnel, extra = of(cell, folder)
+    if has_own_keys:
+        own, lines = crypt_v2_ends.ends_of(ours_as)
+        tunnel, extra = tunnel | own, (*extra, *lines)
     with joined(sites, profile, ours_as, tunnel=tunnel, extra=extra, release=release) as ends:
         yield ends
 

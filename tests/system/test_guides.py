@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import partial
 
@@ -86,7 +87,7 @@ def test_a_backup_brings_back_a_server_that_lost_everything_also_in_a_container(
 
 
 def test_a_certificate_is_rotated_and_a_lost_machine_locked_out(offices: Offices) -> None:
-    replace, join, revoke = guide("certificates")
+    replace, join, keys, revoke, refuse = guide("certificates")
 
     def rotate() -> None:
         offices.follow(replace)
@@ -95,12 +96,14 @@ def test_a_certificate_is_rotated_and_a_lost_machine_locked_out(offices: Offices
         offices.wait_reach()
 
     rotate()
+    assert re.search(r"^[0-9a-f]{32}\nmade \d{4}-", offices.follow(keys), re.MULTILINE)
+    assert "refused" in offices.follow(refuse)
     offices.follow(revoke)
     host, other = offices.sites.b.host, offices.sites.a.host
     wait_for(lambda: not host.reaches(other.ipv4), "the revoked machine to be cut off", 30)
     # Its wrap key is refused as well: it gets no answer.
     offices.daemons["office-b"].wait_for_output("no_answer", 60)
     # For the other tests.
-    offices.machines["office-a"].run("rm warehouse-new.ovpn")
+    offices.machines["office-a"].run("rm warehouse-new.ovpn *-v2.key")
     offices.machines["office-b"].run("rm new.yaml warehouse-new.ovpn; rm -r /var/lib/bridged/joined/*.old")
     rotate()

@@ -8,9 +8,12 @@ from tests.bench.flooded import FloodBench
 from tests.bench.returning import ReturnBench
 from tests.lab.bounds import at_most
 from tests.lab.core import Lab
+from tests.system.daemon_lab import rss_kibioctets
 
 pytestmark = [pytest.mark.root, pytest.mark.measures]
 
+GROWTH_KIBIOCTETS = 24 * 1024
+"""The places that may be taken, filled: memory of 2048 keys, and the tables of repeated resets."""
 CLIENTS = 300
 """More than a server has places for handshakes."""
 
@@ -31,4 +34,16 @@ def test_a_new_client_connects_within_three_seconds_amid_forged_resets() -> None
         bench = FloodBench(lab, "none")
         at_most(bench.connect(1, seconds=8.0), 3.0, "a new client")
         assert bench.server.tunnel()["dataplane"]["drops"]["receive"]["handshake_rate"] > 1000
+        bench.close()
+
+
+@pytest.mark.parametrize("wrap", ["tls-crypt-v2", "captured-2.5"])
+def test_invented_and_captured_tls_crypt_v2_keys_keep_nobody_out_and_cost_no_memory(wrap: str) -> None:
+    with Lab("flooded") as lab:
+        bench = FloodBench(lab, wrap)
+        before = rss_kibioctets(bench.server)
+        at_most(bench.connect(1, seconds=8.0), 3.0, "a new client")
+        assert rss_kibioctets(bench.server) - before < GROWTH_KIBIOCTETS
+        drops = bench.server.tunnel()["dataplane"]["drops"]["receive"]
+        assert drops["wrap_mismatch" if wrap == "tls-crypt-v2" else "handshake_rate"] > 1000
         bench.close()

@@ -28,6 +28,8 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
     "wrong-wrap-key": {"server": "wraps", "client": "other-key"},
     "other-wrapping": {"server": "wraps", "client": "unwrapped"},
     "older-packets": {"server": "old-key"},
+    "refused-key": {"server": "keys", "client": "stolen"},
+    "keys-unchecked": {"server": "keys", "client": "unasked"},
     "framing": {"server": "wraps"},
     "compression": {"server": "wraps"},
     "foreign-ca": {"server": "certificates", "client": "foreign"},

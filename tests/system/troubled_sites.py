@@ -8,6 +8,7 @@ client's site on an odd machine: in a container without /dev/net/tun, with an ol
 from __future__ import annotations
 
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -20,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import bridged
+from bridged.pki import refused_keys_path
 from bridged.protocol.keys.cipher import Cipher
+from bridged.protocol.keys.client_wrap_key import ServerWrapKey
 from bridged.protocol.keys.key_derivation import static_data_key
 from bridged.protocol.keys.static_key import parse_static_key
 from bridged.protocol.packets.cbc_packet import CbcHmac
@@ -110,6 +113,11 @@ class Cast:
         self.foreign = Authority("Another CA").issue("foreign", "client")
         self.revoked = authority.issue("revoked", "client")
         authority.revoke(self.revoked)
+        self.wrap_server = ServerWrapKey.generate(secrets.token_bytes)
+        names = ("stolen", "unasked")
+        self.wrap_clients = {
+            name: self.wrap_server.make_client_key(secrets.token_bytes, int(time.time())) for name in names
+        }
 
     def tunnel(self, role: str, bridge: str, identity: Identity, **more: Any) -> dict[str, Any]:
         """A tunnel's configuration; `more` overrides keys, in `tls` key by key."""
@@ -137,6 +145,7 @@ class Cast:
             "asking": 1199,
             "unsure": 1200,
             "old-key": OLD_KEY_PORT,
+            "keys": 1202,
         }
         bridges: dict[str, Any] = {f"br{number}": {} for number in range(1, len(ports))}
         bridges = {"br0": {"ports": ["lan0"]}} | bridges
@@ -154,15 +163,24 @@ class Cast:
         wrap = {"mode": "static-key", "key": self.profile.wrap_key, "digest": "SHA256"}
         more = {"wrap": wrap, "ciphers": ["AES-256-CBC"], "tls": {}, "point_to_point": True}
         tunnels["old-key"] |= more
+        tunnels["keys"]["wrap"] = {
+            "mode": "tls-crypt-v2",
+            "key": self.wrap_server.serialize(),
+            "verify_command": ["/usr/local/bin/missing"],
+        }
         document = {"bridges": bridges, "tunnels": tunnels}
         daemon = Bridged(self.sites.a, document, name="troubled")
         daemon.refusals = ("super_frames",)
+        daemon.state_directory.mkdir(mode=0o700)
+        lines = f"{self.wrap_clients['stolen'].identifier} laptop\nlaptop\n"
+        write_private(refused_keys_path(daemon.state_directory), lines)
         return daemon
 
     def client(self) -> Bridged:
         issue = self.profile.authority.issue
         address = self.sites.a.wan_ipv4
-        main, full, ring, wraps, trust, asking, unsure = (f"{address}:{port}" for port in range(1194, 1201))
+        remotes = (f"{address}:{port}" for port in (*range(1194, 1201), 1202))
+        main, full, ring, wraps, trust, asking, unsure, keys = remotes
 
         def tunnel(remote: str, bridge: str = "lost", identity: Identity | None = None, **more: Any) -> Any:
             return self.tunnel(
@@ -199,6 +217,8 @@ class Cast:
             "ring1": tunnel(ring, "ring", issue("ring1", "client")),
             "ring2": tunnel(ring, "ring", issue("ring2", "client")),
         }
+        for name, key in self.wrap_clients.items():
+            tunnels[name] = tunnel(keys, wrap={"mode": "tls-crypt-v2", "key": key.serialize()})
         bridges = {"br0": {"ports": ["lan0", "lan9"]}, "lost": {}, "large": {"ports": ["big0"]}, "ring": {}}
         return Bridged(self.sites.b, {"bridges": bridges, "tunnels": tunnels}, name="troubled")
 

@@ -29,6 +29,8 @@ METADATA_MOST: Final = 734
 METADATA_USER: Final = 0
 METADATA_TIME: Final = 1
 """Metadata: 8 bytes, the Unix time at which the key was made."""
+IDENTIFIER_OCTETS: Final = 16
+_TIME: Final = 8
 _TAG: Final = 32
 _BLOCK: Final = 16
 _KEY: Final = 32
@@ -49,9 +51,9 @@ class UnwrappedKey:
     @property
     def made_at(self) -> int | None:
         """Unix time, where the metadata say it."""
-        if self.metadata_type != METADATA_TIME or len(self.metadata) != 8:
+        if self.metadata_type != METADATA_TIME or len(self.metadata) < _TIME:
             return None
-        return int.from_bytes(self.metadata, "big")
+        return int.from_bytes(self.metadata[:_TIME], "big", signed=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,7 @@ class ServerWrapKey:
 
 def identify(wrapped: bytes) -> str:
     """The name of a wrapped key: its tag, an HMAC of the key, shortened. It is sent in clear: no secret."""
-    return wrapped[:_BLOCK].hex()
+    return wrapped[:IDENTIFIER_OCTETS].hex()
 
 
 def parse_server_key(text: str, source_name: str) -> ServerWrapKey:

@@ -21,7 +21,7 @@ from bridged.protocol.packets.packet import (
     payload_room,
     serialize_body,
 )
-from bridged.protocol.packets.wrap import OpenedControl, WrapChannel
+from bridged.protocol.packets.wrap import OpenedControl, WrapChannel, WrapKeys
 from bridged.protocol.role import Role
 from bridged.protocol.session.key_state import KeyState
 from bridged.units import Octets
@@ -58,6 +58,11 @@ class SessionWire:
     def use_dynamic_wrap(self, channel: WrapChannel) -> None:
         """From now on, wrap every packet with key id 1..7 with this."""
         self._dynamic = channel
+
+    @property
+    def wrap_keys(self) -> WrapKeys:
+        """The keys of the wrap with which the session began."""
+        return self._wrap.keys
 
     @property
     def wrap_time(self) -> int:

@@ -133,10 +133,12 @@ class Listener:
         brings_key = header.opcode is Opcode.HARD_RESET_CLIENT_V3
         if brings_key and opened.keys is None:
             raise RemoteProtocolError("bad_opcode", "tls-crypt-v2 is not offered here")
-        if not self._limit.allows(source, header.session_id, now):
+        is_once = brings_key and opened.packet_id >> 24 != _EARLY
+        allows = self._limit.allows_once if is_once else self._limit.allows
+        if not allows(source, header.session_id, now):
             raise RemoteProtocolError("handshake_rate", "too many hard resets")
         payload = RESEND_KEY_REQUEST if brings_key else b""
-        if brings_key and opened.packet_id >> 24 != _EARLY:
+        if is_once:
             if self._memory is None:
                 return KeyOnlyOnce()
             self._memory.note(source, header.session_id, keys, now)

@@ -20,6 +20,11 @@ REPEAT_PER_SECOND: Final = 2048.0
 BEYOND_BURST: Final = 128.0
 BEYOND_PER_SECOND: Final = 256.0
 """Tokens for answers beyond a network's share. Chance decides who gets one."""
+ONCE_BURST: Final = 256.0
+ONCE_PER_SECOND: Final = 256.0
+"""Tokens for resets that somebody has to remember (tls-crypt-v2 of OpenVPN 2.5)."""
+ONCE_REPEAT_BURST: Final = 256.0
+ONCE_REPEAT_PER_SECOND: Final = 512.0
 CALM: Final = (1024.0, 512.0)
 PRESSED: Final = (8.0, 2.0)
 """Burst and answers a second of one network. In calm times that suffices for a thousand clients behind one
@@ -63,14 +68,14 @@ class ResetLimit:
         self._first = _Bucket(FIRST_BURST, 0.0)
         self._repeat = _Bucket(REPEAT_BURST, 0.0)
         self._beyond = _Bucket(BEYOND_BURST, 0.0)
+        self._once = _Bucket(ONCE_BURST, 0.0)
+        self._once_repeat = _Bucket(ONCE_REPEAT_BURST, 0.0)
         self._networks: dict[bytes, _Bucket] = {}
         self._memory = _Memory()
 
     def allows(self, source: Endpoint, session_id: bytes, now: float) -> bool:
         """Take a token for an answer; False if there is none for this reset."""
-        # Two numbers: on 32-bit machines one has too few bits for both tables.
-        numbers = hash((source.host, source.port, session_id)), hash((session_id, source.port, source.host))
-        times = self._memory.note(numbers, now)
+        times = self._note(source, session_id, now)
         if times > REPEATS_MAX:
             return False
         if times > 1 and self._repeat.take(now, REPEAT_BURST, REPEAT_PER_SECOND):
@@ -79,6 +84,25 @@ class ResetLimit:
         if self._network(network_of(source.host), now).take(now, *share):
             return self._first.take(now, FIRST_BURST, FIRST_PER_SECOND)
         return self._beyond.take(now, BEYOND_BURST, BEYOND_PER_SECOND)
+
+    def allows_once(self, source: Endpoint, session_id: bytes, now: float) -> bool:
+        """The same for a reset whose answer costs memory: few, and rather a repeated one.
+
+        A stranger who has captured one sends it from ever new addresses.
+        """
+        times = self._note(source, session_id, now)
+        if times > REPEATS_MAX:
+            return False
+        if times > 1 and self._once_repeat.take(now, ONCE_REPEAT_BURST, ONCE_REPEAT_PER_SECOND):
+            return True
+        share = CALM if self._once.has(now, ONCE_BURST, ONCE_PER_SECOND) > ONCE_BURST / 2 else PRESSED
+        is_within = self._network(network_of(source.host), now).take(now, *share)
+        return is_within and self._once.take(now, ONCE_BURST, ONCE_PER_SECOND)
+
+    def _note(self, source: Endpoint, session_id: bytes, now: float) -> int:
+        # Two numbers: on 32-bit machines one has too few bits for both tables.
+        numbers = hash((source.host, source.port, session_id)), hash((session_id, source.port, source.host))
+        return self._memory.note(numbers, now)
 
     def _network(self, network: bytes, now: float) -> _Bucket:
         bucket = self._networks.pop(network, None)

@@ -11,7 +11,7 @@ from typing import Final
 
 from bridged.protocol.keys.digest import DIGESTS
 from bridged.protocol.packets.packet import HEADER_LENGTH, Opcode
-from bridged.protocol.packets.wrap import WrapKeys
+from bridged.protocol.packets.wrap import TlsCryptV2Server, WrapKeys
 from bridged.protocol.packets.wrap.keys import PACKET_ID_LENGTH
 
 _TAIL: Final = bytes(5)
@@ -47,6 +47,8 @@ def recognise(datagram: bytes, ours: WrapKeys) -> Stranger | None:
         return Stranger(TLS_CRYPT_V2, f"{what}: {_cure('tls-crypt-v2', ours)}")
     if kind is None:
         return _static_key(datagram)
+    if isinstance(ours, TlsCryptV2Server) and ours.old is not None and kind == ours.old.name:
+        return Stranger(WRAP_MISMATCH, _other_key(datagram, ours.old))
     if kind == ours.name == "none":
         return None
     if kind == ours.name:

@@ -92,6 +92,35 @@ async def ask_verify(
     return CommandAnswer(True)
 
 
+async def ask_metadata(command: tuple[str, ...], kind: int, metadata: bytes, seconds: float) -> CommandAnswer:
+    """Ask about the metadata of a tls-crypt-v2 client key, as OpenVPN's tls-crypt-v2-verify does.
+
+    The program gets `metadata_type` and `metadata_file` in its environment. Never raises, except when
+    cancelled.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="bridged-key-") as folder:
+            file = Path(folder) / "metadata"
+            file.write_bytes(metadata)
+            environment = {
+                "PATH": os.environ.get("PATH", _PATH),
+                "script_type": "tls-crypt-v2-verify",
+                "metadata_type": str(kind),
+                "metadata_file": str(file),
+            }
+            async with asyncio.timeout(seconds):
+                status = await _run(command, environment)
+    except TimeoutError:
+        return CommandAnswer(
+            False, f"the verify command of keys gave no answer within {seconds:g} s", is_failure=True
+        )
+    except (OSError, ValueError) as error:
+        return CommandAnswer(False, f"the verify command of keys cannot be run: {error}", is_failure=True)
+    if status in (0, 1):
+        return CommandAnswer(status == 0)
+    return CommandAnswer(False, f"the verify command of keys ended with status {status}", is_failure=True)
+
+
 async def _ask_of(
     command: tuple[str, ...], depth: int, octets: bytes, facts: Mapping[str, str], folder: Path
 ) -> int:

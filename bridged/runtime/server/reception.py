@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import ResetAnswers
 from bridged.errors import RemoteProtocolError
+from bridged.protocol.keys.client_wrap_key import UnwrappedKey
 from bridged.protocol.packets.packet import HEADER_LENGTH
 from bridged.protocol.packets.wrap import TlsCryptV2Keys
 from bridged.protocol.strangers.cookie import COOKIE_SECRET_LENGTH, CookieJar
@@ -20,6 +22,7 @@ from bridged.protocol.strangers.listener import Listener, NewSession, ResetAnswe
 from bridged.protocol.strangers.reset_limit import ResetLimit
 from bridged.protocol.strangers.used_cookies import UsedCookies
 from bridged.runtime.server.admission import Newcomer, Places, WaitingRoom
+from bridged.runtime.server.key_checks import KeyChecks
 from bridged.runtime.server.refused_keys import RefusedKeys
 from bridged.runtime.tunnels.link import PeerLink
 from bridged.runtime.tunnels.tunnel_plan import TunnelPlan
@@ -41,12 +44,21 @@ class HandshakeOwner(Protocol):
     def end_stranger(self, handle: PeerHandle) -> None:
         """End this link, which gives its place to another one; `leave` will be called for it."""
 
+    def note_refused_key(self, source: Endpoint, detail: str) -> None:
+        """Tell of a client whose tls-crypt-v2 key is refused."""
+
+    def report_keys(self, event: str, reason: str) -> None:
+        """Tell that tls-crypt-v2 keys cannot be checked as they should."""
+
+    def count_drop(self, code: str) -> None:
+        """Count a packet of a stranger that is dropped."""
+
 
 class Reception:
     """The strangers of one listening socket. Runs in the event loop.
 
-    `monotonic`, `unix_now`: the clocks. Bounded by `Places`, `WaitingRoom`, `UsedCookies`, `KeyMemory`
-    and `ResetLimit`.
+    `monotonic`, `unix_now`: the clocks. Bounded by `Places`, `WaitingRoom`, `UsedCookies`, `KeyMemory`,
+    `KeyChecks` and `ResetLimit`.
     """
 
     def __init__(
@@ -70,19 +82,28 @@ class Reception:
         self._is_soon = False
         self._looked_at = -LOOK_SECONDS
         self._is_closed = False
+        self._checks = self._new_checks(())
+        self._refused = RefusedKeys(None)
         self.apply(plan)
 
     def apply(self, plan: TunnelPlan) -> None:
         """Use wrap and times of another plan. Cookies that were sent stay valid."""
         jar = CookieJar(self._secret, int(plan.session.hand_window))
         self._cookies.lifetime = jar.lifetime
-        self._refused = RefusedKeys(plan.admission.refused_keys, plan.admission.key_seconds)
+        admission = plan.admission
+        if (admission.refused_keys, admission.key_seconds) != (self._refused.path, self._refused.seconds):
+            report = partial(self._owner.report_keys, "refused_keys_unusable")
+            self._refused = RefusedKeys(admission.refused_keys, admission.key_seconds, report)
+        if admission.key_command != self._checks.command:
+            self._checks.close()
+            self._checks = self._new_checks(admission.key_command)
         self._listener = Listener(plan.wrap, jar, self._limit, self._memory)
         self.answers = ResetAnswers(plan.wrap, self._secret, int(plan.session.hand_window))
 
     def close(self) -> None:
         """Admit nobody any more."""
         self._is_closed = True
+        self._checks.close()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -98,7 +119,8 @@ class Reception:
             # out. Without one it asks again, and reaches us after the next start.
             raise RemoteProtocolError("not_ready", "this end stops")
         now = self._monotonic()
-        proven = self.waiting.cookie_of(source, datagram[1:HEADER_LENGTH])
+        session_id = datagram[1:HEADER_LENGTH]
+        proven = self.waiting.cookie_of(source, session_id) or self._checks.cookie_of(source, session_id)
         made = self._listener.receive(datagram, source, now, self._unix_now(), proven)
         if isinstance(made, ResetAnswer):
             self._owner.send_stranger(made.datagram, source)
@@ -122,16 +144,44 @@ class Reception:
         """The session of this link has ended."""
         self._cookies.note_end(link.session.local_session_id, tuple(link.last_packets), self._monotonic())
 
+    def objection(self, key: UnwrappedKey) -> str | None:
+        """Why a client with this key may not stay, as of now; None: it may."""
+        self._refused.refresh()
+        return "this client's tls-crypt-v2 key is refused" if self._refused.is_listed(key) else None
+
     def _take_in(self, made: NewSession, source: Endpoint, now: float) -> None:
         if made.local_session_id in self._cookies:
             for packet in self._cookies.last_packets(made.local_session_id, now):
                 self._owner.send_stranger(packet, source)
             raise RemoteProtocolError("cookie_mismatch", "the session of this cookie is over")
         keys = made.opened.keys
-        if isinstance(keys, TlsCryptV2Keys) and keys.client_key is not None:
-            self._refused.check(keys.client_key, self._unix_now())
+        key = keys.client_key if isinstance(keys, TlsCryptV2Keys) else None
+        if key is not None and not self._may_pass(key, made, source, now):
+            return
         self.waiting.take_in(made, source, now)
         self._admit()
+
+    def _may_pass(self, key: UnwrappedKey, made: NewSession, source: Endpoint, now: float) -> bool:
+        """Whether this packet may go on now; if not, the operator's program is being asked."""
+        try:
+            self._refused.check(key, self._unix_now())
+            return self._checks.may_pass(key, made, source, now)
+        except RemoteProtocolError as error:
+            if error.code == "wrap_key_refused":
+                self._owner.note_refused_key(source, str(error))
+            raise
+
+    def _take_checked(self, made: NewSession, source: Endpoint) -> None:
+        """A packet that was held up until its key's verdict."""
+        try:
+            if not self._is_closed:
+                self._take_in(made, source, self._monotonic())
+        except RemoteProtocolError as error:
+            self._owner.count_drop(error.code)
+
+    def _new_checks(self, command: tuple[str, ...]) -> KeyChecks:
+        report = partial(self._owner.report_keys, "wrap_keys_unchecked")
+        return KeyChecks(command, self._name, self._take_checked, report, self._monotonic)
 
     def count_waiting(self) -> int:
         """How many wait now, without those who gave up while nobody else came."""

@@ -12,6 +12,7 @@ from bridged.addresses import Endpoint
 from bridged.endings import take_every_step
 from bridged.errors import DataplaneError, RemoteProtocolError
 from bridged.protocol.packets.packet import HEADER_LENGTH
+from bridged.protocol.packets.wrap import TlsCryptV2Keys
 from bridged.protocol.session.events import (
     Authenticated,
     ChallengeAnswered,
@@ -82,7 +83,7 @@ class ServerRole:
             sessions.dataplane,
             lambda endpoint: bool(sessions.links.at(endpoint)),
             self._end_strangers,
-            self._count_connection,
+            self.count_drop,
             sessions.now,
             plan.name,
             PortShare(plan.port_share) if plan.port_share is not None else None,
@@ -145,10 +146,15 @@ class ServerRole:
         """End the sessions of clients that may not be here any more."""
         self._rules.refresh()
         for link in list(self._sessions.links.values()):
-            objection = self._rules.objection(link.name) if link.is_attached else None
+            objection = self._objection(link) if link.is_attached else None
             if objection is not None:
                 link.close("kicked", objection, farewell=f"AUTH_FAILED,{objection}")
         self._sessions.rearm()
+
+    def _objection(self, link: PeerLink) -> str | None:
+        keys = link.session.wire.wrap_keys
+        key = keys.client_key if isinstance(keys, TlsCryptV2Keys) else None
+        return self._rules.objection(link.name) or (self.reception.objection(key) if key else None)
 
     def handle_network_change(self) -> None:
         """Clients find the server again; it has nothing of its own to do."""
@@ -199,6 +205,15 @@ class ServerRole:
         if link is not None:
             link.close("peer_limit", "the handshake stalled, and others wait for its place", notify=False)
 
+    def note_refused_key(self, source: Endpoint, detail: str) -> None:
+        self._records.note_refused_key(source, detail)
+
+    def report_keys(self, event: str, reason: str) -> None:
+        self._records.log.error(event, reason=reason)
+
+    def count_drop(self, code: str) -> None:
+        self._records.statistics.control_drops["receive", code] += 1
+
     # --- news of the sessions ---------------------------------------------------------------------
 
     def handle_news(self, link: PeerLink, news: News) -> None:
@@ -224,9 +239,6 @@ class ServerRole:
     def _end_strangers(self, endpoint: Endpoint) -> None:
         for link in self._sessions.links.at(endpoint):
             link.lose("another connection has taken its place")
-
-    def _count_connection(self, reason: str) -> None:
-        self._records.statistics.control_drops["receive", reason] += 1
 
     def _handle_identified(self, link: PeerLink, event: Identified) -> None:
         """It leaves the places of strangers. From now on its certificate is charged for it."""

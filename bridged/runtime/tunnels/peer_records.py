@@ -152,6 +152,15 @@ class PeerRecords:
                 **fields,
             )
 
+    def note_refused_key(self, source: Endpoint, detail: str) -> None:
+        """Note a client whose tls-crypt-v2 key is refused; log it at its first packet, then ever rarer."""
+        status = self.refused.note_refusal(source, "wrap_key_refused", detail, unix_now())
+        fields = self._complaints.take() if status is not None else None
+        if status is not None and fields is not None:
+            self.log.warning(
+                "wrap_key_refused", endpoint=status.endpoint, detail=detail, packets=status.times, **fields
+            )
+
     def note_dropped(self, packet: ControlReceived | None, code: str, wrap: WrapKeys) -> None:
         """Count a drop; log it where the packet shows what its sender has configured wrongly.
 

@@ -61,6 +61,16 @@ class RefusedPeers:
         """Note a handshake that failed because of the peer's identity or configuration."""
         self._note(source, code, detail, now).said = 1
 
+    def note_refusal(
+        self, source: Endpoint, code: str, detail: str, now: UnixSeconds
+    ) -> RefusedStatus | None:
+        """Note a packet of somebody who is refused. Returns what to log, at 1, 10, 100 … packets."""
+        entry = self._note(source, code, detail, now)
+        if entry.times < entry.said * 10:
+            return None
+        entry.said = entry.times
+        return _status(entry)
+
     def forget(self, source: Endpoint) -> None:
         """A peer from there connected."""
         for key in [key for key in self._entries if key[0] == source.host]:

@@ -84,8 +84,10 @@ class Sessions:
         """
         settings = self.plan.session
         wrap = keys or self.plan.wrap
-        if isinstance(wrap, TlsCryptV2Keys):
-            settings = replace(settings, wrap_name=wrap.name, wrap_key=wrap.key)
+        if keys is not None:
+            # Old clients of a tls-crypt-v2 server share the plan's key, and say tls-auth in their options.
+            own = keys.key if isinstance(keys, TlsCryptV2Keys) else settings.wrap_key
+            settings = replace(settings, wrap_name=keys.name, wrap_key=own)
         if endpoint.transport == "tcp":
             # OpenVPN has no `fragment` there: a stream has no largest packet.
             settings = replace(settings, is_stream=True, fragment=0)

@@ -288,6 +288,7 @@ def _admission(state: Path, name: str, tunnel: Tunnel) -> AdmissionPlan:
         bans=state / "bans",
         refused_keys=refused_keys_path(state),
         key_seconds=tunnel.wrap.max_age_days * 86_400 if tunnel.wrap.max_age_days else None,
+        key_command=tunnel.wrap.verify_command,
     )
 
 

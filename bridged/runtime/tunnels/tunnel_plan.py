@@ -25,7 +25,7 @@ class AdmissionPlan:
     `authentication`: how passwords are checked (None: it asks for none). `verify_command`: asked about
     certificates. Files: `token_key` has the key of tokens, `addresses` which client has which address of the
     pool, `bans` the banned names, `refused_keys` the tls-crypt-v2 keys that are refused. `key_seconds`: how
-    old these keys may be.
+    old these keys may be, `key_command`: asked about their metadata.
     """
 
     authentication: Authentication | None = None
@@ -38,6 +38,7 @@ class AdmissionPlan:
     bans: Path | None = None
     refused_keys: Path | None = None
     key_seconds: float | None = None
+    key_command: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,10 +53,12 @@ def load_wrap(
         own = parse_client_key(text, name)
         return TlsCryptV2Keys(own.key, role, own.wrapped), own.key
     if wrap.mode == "tls-crypt-v2":
-        old = None
-        if wrap.old_clients_key is not None:
-            old = parse_static_key(*_read(wrap.old_clients_key, f"{prefix}.wrap.old_clients_key", base))
-        return TlsCryptV2Server(parse_server_key(text, name), TlsCryptKeys(old, role) if old else None), old
+        if wrap.old_clients_key is None:
+            return TlsCryptV2Server(parse_server_key(text, name)), None
+        old = parse_static_key(*_read(wrap.old_clients_key, f"{prefix}.wrap.old_clients_key", base))
+        is_auth = wrap.old_clients_mode == "tls-auth"
+        shared = TlsAuthKeys(old, wrap.direction, wrap.digest) if is_auth else TlsCryptKeys(old, role)
+        return TlsCryptV2Server(parse_server_key(text, name), shared), old
     key = parse_static_key(text, name)
     if wrap.mode == STATIC_KEY:
         return NoWrap(), key

@@ -16,6 +16,10 @@ pub const BEYOND: Rate = Rate { burst: 128, per_second: 256 };
 pub const CALM: Rate = Rate { burst: 1024, per_second: 512 };
 /// Of one network, else.
 pub const PRESSED: Rate = Rate { burst: 8, per_second: 2 };
+/// Resets that somebody has to remember (tls-crypt-v2 of OpenVPN 2.5), of all networks together.
+pub const ONCE: Rate = Rate { burst: 256, per_second: 256 };
+/// The same, of those that came before.
+pub const ONCE_REPEAT: Rate = Rate { burst: 256, per_second: 512 };
 /// A reset that came more often is no client's.
 pub const REPEATS_MAX: u8 = 3;
 /// A reset is remembered for at least this long, and at most twice as long.
@@ -89,6 +93,8 @@ pub struct ResetLimit {
     first: Bucket,
     repeat: Bucket,
     beyond: Bucket,
+    once: Bucket,
+    once_repeat: Bucket,
     networks: SourceLimit,
     memory: Memory,
     seed: Seed,
@@ -102,6 +108,8 @@ impl ResetLimit {
             first: Bucket::new(FIRST),
             repeat: Bucket::new(REPEAT),
             beyond: Bucket::new(BEYOND),
+            once: Bucket::new(ONCE),
+            once_repeat: Bucket::new(ONCE_REPEAT),
             networks: SourceLimit::new(seed),
             memory: Memory::new(),
             seed: Seed::new(seed),
@@ -110,10 +118,7 @@ impl ResetLimit {
 
     /// Take what an answer costs; false where there is none for this reset. `source` with its port.
     pub fn allows(&mut self, source: Source, session_id: u64, now: Nanos) -> bool {
-        let endpoint = mix(source.address as u64 ^ u64::from(source.port).rotate_left(40), self.seed);
-        let number =
-            mix(endpoint ^ mix((source.address >> 64) as u64, self.seed).rotate_left(17) ^ session_id, self.seed);
-        let times = self.memory.note(number, now);
+        let times = self.note(source, session_id, now);
         if times > REPEATS_MAX {
             return false;
         }
@@ -127,6 +132,29 @@ impl ResetLimit {
         } else {
             self.beyond.take(now)
         }
+    }
+
+    /// The same for a reset whose answer costs the control plane work and memory: few, and rather a repeated one,
+    /// because a stranger who has captured one sends it from ever new addresses.
+    pub fn allows_once(&mut self, source: Source, session_id: u64, now: Nanos) -> bool {
+        let times = self.note(source, session_id, now);
+        if times > REPEATS_MAX {
+            return false;
+        }
+        if times > 1 && self.once_repeat.take(now) {
+            return true;
+        }
+        let is_calm = self.once.fill(now) > u64::from(ONCE.burst) * SECOND / 2;
+        let network = Source { address: network_of(source.address), port: 0 };
+        self.networks.allows(network, now, if is_calm { CALM } else { PRESSED }) && self.once.take(now)
+    }
+
+    /// How often it came lately, this time counted.
+    fn note(&mut self, source: Source, session_id: u64, now: Nanos) -> u8 {
+        let endpoint = mix(source.address as u64 ^ u64::from(source.port).rotate_left(40), self.seed);
+        let number =
+            mix(endpoint ^ mix((source.address >> 64) as u64, self.seed).rotate_left(17) ^ session_id, self.seed);
+        self.memory.note(number, now)
     }
 }
 
@@ -246,6 +274,31 @@ mod tests {
         });
         let rates = [FIRST, REPEAT, BEYOND];
         assert!(answers.count() as u32 <= rates.iter().map(|rate| rate.burst + 5 * rate.per_second).sum());
+    }
+
+    #[test]
+    fn resets_that_must_be_remembered_are_few_and_those_of_clients_are_among_them() {
+        let mut limit = ResetLimit::new(7);
+        let client = Source { address: v4(192, 0, 2, 7), port: 1000 };
+        let (mut allowed, mut client_at) = (0, 9);
+        for step in 0..RATE * 5 {
+            let (source, _) = anybody(step);
+            allowed += u32::from(limit.allows_once(source, 5, step * SECOND / RATE));
+            if step % (2 * RATE) == RATE && client_at == 9 && limit.allows_once(client, 6, step * SECOND / RATE) {
+                client_at = step / (2 * RATE);
+            }
+        }
+        assert!(client_at <= 1, "the second try at the latest");
+        assert!(allowed <= ONCE.burst + 5 * ONCE.per_second + ONCE_REPEAT.burst + 5 * ONCE_REPEAT.per_second);
+    }
+
+    #[test]
+    fn one_network_does_not_use_up_what_may_be_remembered() {
+        let mut limit = ResetLimit::new(7);
+        for step in 0..RATE {
+            limit.allows_once(neighbour(step).0, 5, step * SECOND / RATE);
+        }
+        assert!(limit.allows_once(Source { address: v4(192, 0, 2, 7), port: 1 }, 6, SECOND));
     }
 
     #[test]

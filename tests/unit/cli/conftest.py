@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from bridged.cli import exporting, importing, join, pki
+from bridged.cli import exporting, importing, join, pki, wrap_keys
 from bridged.errors import BridgedError, ConfigurationError
 
 
@@ -21,6 +21,7 @@ def bridged(capsys, tmp_path, monkeypatch):
     exporting.register(app)
     importing.register(app)
     join.register(app)
+    app.add_typer(wrap_keys.app, name="wrap-key")
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["bridged", *map(str, arguments)])

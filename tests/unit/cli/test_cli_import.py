@@ -25,6 +25,8 @@ from cryptography.hazmat.primitives.serialization import (
 from bridged.configuration import load
 from bridged.pki import EmbeddedCa
 from bridged.profiles import parse_profile
+from bridged.protocol.keys.client_wrap_key import ServerWrapKey
+from bridged.protocol.keys.static_key import parse_static_key
 from tests.unit.tls.tls_lab import EXPIRED, Authority
 
 HEAD = "client\ndev tap\nremote hub 1194\nnobind\nremote-cert-tls server\n"
@@ -58,8 +60,8 @@ def imported(bridged, *options, name="p.ovpn"):
     return load(Path("c.yaml")), errors
 
 
-def refused(bridged, *options):
-    status, out, errors = bridged("import", "p.ovpn", *options)
+def refused(bridged, *options, name="p.ovpn"):
+    status, out, errors = bridged("import", name, *options)
     assert status == 2 and out == ""
     return errors
 
@@ -317,3 +319,54 @@ def test_export_names_what_it_cannot_do(bridged, site):
     bridged("init", "--state", "state", "--remote", "hub", "--output", "s.yaml")
     status, _, errors = bridged("export", "server", "--config", "s.yaml")
     assert status == 2 and "`bridged invite NAME`" in errors
+
+
+V2_SERVER = ServerWrapKey(bytes(range(128)))
+
+
+def test_a_client_s_wrap_key_is_exported_and_a_server_s_in_its_place_is_not(bridged, site):
+    key = V2_SERVER.make_client_key(os.urandom, 0)
+    lay_down(site | {"v2.key": key.serialize().encode()}, HEAD + FILES + "tls-crypt-v2 v2.key\n")
+    first, _ = imported(bridged)
+    assert bridged("export", "p", "--config", "c.yaml", "--output", "q.ovpn")[0] == 0
+    second, _ = imported(bridged, name="q.ovpn")
+    assert first.tunnels["p"].wrap == second.tunnels["q"].wrap and second.tunnels["q"].wrap.key is not None
+    text = Path("c.yaml").read_text()
+    lines = [line for line in text.splitlines() if "OpenVPN tls-crypt-v2" in line]
+    indent = lines[0][: len(lines[0]) - len(lines[0].lstrip())]
+    start, end = text.index(lines[0]), text.index(lines[1]) + len(lines[1])
+    wrong = "\n".join(indent + line for line in V2_SERVER.serialize().splitlines())
+    Path("d.yaml").write_text(text[:start] + wrong + text[end:])
+    status, _, errors = bridged("export", "q", "--config", "d.yaml", "--output", "r.ovpn")
+    assert status == 2 and "tls-crypt-v2 server key" in errors and not Path("r.ovpn").exists()
+
+
+@pytest.mark.parametrize("old", ["tls-crypt", "tls-auth"])
+@pytest.mark.parametrize("options", [(), ("--state", "far")])
+def test_both_keys_of_a_server_are_taken_over(bridged, tmp_path, old, options):
+    authority = EmbeddedCa.create(tmp_path / "ca")
+    material = {
+        name: (authority.directory / name).read_bytes()
+        for name in ("ca.crt", "server.crt", "server.key", "tls-crypt.key")
+    } | {"v2.key": V2_SERVER.serialize().encode()}
+    lines = f"ca ca.crt\ncert server.crt\nkey server.key\ndh none\ntls-crypt-v2 v2.key\n{old} tls-crypt.key\n"
+    lay_down(material, f"dev tap\nserver-bridge\n{lines}", "s.conf")
+    found, _ = imported(bridged, *options, name="s.conf")
+    wrap = found.tunnels["s"].wrap
+    assert (wrap.mode, wrap.old_clients_mode) == ("tls-crypt-v2", old)
+    text = Path(wrap.old_clients_key).read_text() if options else wrap.old_clients_key
+    assert (
+        parse_static_key(text, "").octets == parse_static_key(material["tls-crypt.key"].decode(), "").octets
+    )
+    if options:
+        assert {Path(path).stat().st_mode & 0o777 for path in (wrap.key, wrap.old_clients_key)} == {0o600}
+
+
+def test_a_broken_key_of_old_clients_is_refused_with_its_line(bridged, tmp_path):
+    authority = EmbeddedCa.create(tmp_path / "ca")
+    names = ("ca.crt", "server.crt", "server.key")
+    material = {name: (authority.directory / name).read_bytes() for name in names}
+    lines = "ca ca.crt\ncert server.crt\nkey server.key\ntls-crypt-v2 v2.key\ntls-auth missing.key 0\n"
+    files = material | {"v2.key": V2_SERVER.serialize().encode(), "missing.key": b"no key\n"}
+    lay_down(files, f"dev tap\nserver-bridge\n{lines}", "s.conf")
+    assert "tls-auth" in refused(bridged, name="s.conf")

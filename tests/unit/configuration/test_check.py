@@ -253,3 +253,38 @@ def test_frames_too_long_for_a_packet_of_tcp_are_refused_beforehand(end: dict[st
 def test_a_measured_path_and_parts_of_one_size_conflict() -> None:
     assert conflict(tunnels={"a": server(mtu="auto", fragment=1300)})[0] == "tunnels.a.fragment"
     assert not find_conflicts(built(tunnels={"a": server(mtu="auto")}))
+
+
+V2 = {"mode": "tls-crypt-v2", "key": "/x/server.key"}
+
+
+@pytest.mark.parametrize(
+    ("more", "key"),
+    [
+        ({"old_clients_key": " "}, "old_clients_key"),
+        ({"old_clients_key": "/x/server.key"}, "old_clients_key"),
+        ({"old_clients_key": "Qk9PSyBPRiBLRVlTIGlzIGEgbG9uZyBsaW5l+Z0"}, "old_clients_key"),
+        ({"old_clients_key": "/x/old.key", "direction": 0}, "direction"),
+        ({"direction": 0}, "direction"),
+    ],
+)
+def test_the_key_of_old_clients_is_looked_at_as_the_other_one_is(more: dict[str, Any], key: str) -> None:
+    assert conflict(tunnels={"a": server(wrap=V2 | more)})[0] == f"tunnels.a.wrap.{key}"
+
+
+def test_old_clients_with_tls_auth_have_its_options() -> None:
+    more = {"old_clients_key": "/x/a.key", "old_clients_mode": "tls-auth", "direction": 0, "digest": "SHA256"}
+    assert find_conflicts(built(tunnels={"a": server(wrap=V2 | more)})) == []
+
+
+@pytest.mark.parametrize("name", ["old_clients_key", "max_age_days", "verify_command"])
+def test_what_is_a_server_s_of_tls_crypt_v2_is_refused_elsewhere(name: str) -> None:
+    value = {"old_clients_key": "/x/a", "max_age_days": 3, "verify_command": ["/x/check"]}[name]
+    assert conflict(tunnels={"a": client(wrap=V2 | {name: value})})[0] == f"tunnels.a.wrap.{name}"
+    with pytest.raises(ValueError, match="needs mode tls-crypt-v2"):
+        built(tunnels={"a": server(wrap={"mode": "tls-crypt", name: value})})
+
+
+def test_a_missing_file_of_old_clients_is_warned_of() -> None:
+    found = find_warnings(built(tunnels={"a": server(wrap=V2 | {"old_clients_key": "/x/old.key"})}))
+    assert [path[-1] for path, text in found if "no file" in text] == ["key", "old_clients_key"]

@@ -195,6 +195,14 @@ def test_a_key_in_a_wrong_place_or_on_one_line_is_hidden_too(main):
     assert text.count("not shown") == 2
 
 
+def test_keys_of_wraps_are_hidden(main):
+    key = "-----BEGIN OpenVPN {}-----\n      SECRET\n      -----END OpenVPN {}-----"
+    server, old = (key.format(label, label) for label in ("tls-crypt-v2 server key", "Static key V1"))
+    main.write_text(f"w:\n  key: |\n      {server}\n  old_clients_key: |\n      {old}\n")
+    text = merged_text(load_merged(main))
+    assert "SECRET" not in text and text.count("not shown") == 2
+
+
 def test_a_drop_in_with_another_ending_is_named(main):
     for name in ("10.yaml", "20.yml", "30.yaml~", ".40.yaml"):
         (main.parent / "conf.d" / name).write_text("")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,12 @@ def tunnel(lines="", base="dev tap\n" + BRIDGE):
         ("explicit-exit-notify 0\n", "exit_notify", False),
         ("tls-auth ta.key 0\nauth SHA256\n", "wrap.digest", "SHA256"),
         ("tls-crypt ta.key\n", "wrap.mode", "tls-crypt"),
+        ("tls-crypt-v2 s.key force-cookie\ntls-crypt-v2-max-age 30\n", "wrap.max_age_days", 30),
+        (
+            "tls-crypt-v2 s.key\ntls-crypt-v2-verify '/bin/check -x \"a b\"'\n",
+            "wrap.verify_command",
+            ("/bin/check", "-x", "a b"),
+        ),
         ("remote-cert-tls client\n", "tls.peer_role", "client"),
         ("", "tls.peer_role", "compatible"),
         ("crl-verify crl.pem\n", "tls.crl", None),
@@ -138,6 +145,8 @@ def test_the_protocol_says_where_to_listen(lines, transport, listen):
         ("remote vpn.example.net", "client's profile"),
         ("client", "client's profile"),
         ("tls-verify x.sh", "script is not run"),
+        ("tls-crypt-v2-verify check.sh", "whole path"),
+        ("tls-crypt-v2-verify '\"/bin/check'", "cannot be read"),
         ("server-bridge 10.8.0.4 255.255.255.0 10.9.0.50 10.9.0.60", "not a range"),
         ("server-bridge 10.8.0.4", "FROM TO"),
         ("server 10.8.0.1 255.255.255.0", "needs a network"),
@@ -222,3 +231,24 @@ def test_an_ability_is_one_entry_of_one_table():
     assert len(names) == len(set(names))
     for ability, missing in NOT_YET.items():
         assert all(DIRECTIVES["client"][name].needs == ability for name in missing.directives)
+
+
+@pytest.mark.parametrize("old", ["tls-crypt", "tls-auth"])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_wrap_beside_tls_crypt_v2_is_that_of_old_clients(old, is_first):
+    lines = [f"{old} old.key{' 0' if old == 'tls-auth' else ''}", "tls-crypt-v2 server.key"]
+    lines = lines if is_first else lines[::-1]
+    found = reading("\n".join([*lines, "auth SHA256", ""]))
+    server = found.demand().server
+    assert (found.profile.wrap, found.profile.wrap_key.path) == ("tls-crypt-v2", "server.key")
+    assert (server.old_wrap, server.old_wrap_key.path) == (old, "old.key")
+    trust = replace(TRUST, old_wrap_key="/x/old.key")
+    document = to_configuration(found.profile, trust, tunnel_name="t", bridge="br0")
+    wrap = parse(render_yaml(document), Path("/x/t.yaml")).tunnels["t"].wrap
+    assert (wrap.old_clients_key, wrap.old_clients_mode) == ("/x/old.key", old)
+    assert (wrap.direction, wrap.digest) == ((0, "SHA256") if old == "tls-auth" else (None, "SHA1"))
+
+
+def test_only_one_wrap_is_beside_tls_crypt_v2():
+    found = reading("tls-crypt-v2 s.key\ntls-crypt c.key\ntls-auth a.key\n")
+    assert ["only one of tls-auth and tls-crypt" in error.reason for error in found.errors] == [True]

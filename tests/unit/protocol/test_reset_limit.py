@@ -13,6 +13,10 @@ from bridged.protocol.strangers.reset_limit import (
     FIRST_BURST,
     FIRST_PER_SECOND,
     NETWORKS_REMEMBERED,
+    ONCE_BURST,
+    ONCE_PER_SECOND,
+    ONCE_REPEAT_BURST,
+    ONCE_REPEAT_PER_SECOND,
     REPEAT_BURST,
     REPEAT_PER_SECOND,
     REPEATS_MAX,
@@ -116,3 +120,23 @@ def test_a_clock_that_steps_back_gives_nothing_and_breaks_nothing() -> None:
     for _ in range(2 * int(FIRST_BURST)):
         limit.allows(anybody(), DRAW.randbytes(8), 1000.0)
     assert sum(limit.allows(anybody(), DRAW.randbytes(8), 0.0) for _ in range(100)) == 0
+
+
+def test_resets_that_must_be_remembered_are_few_and_those_of_clients_are_among_them() -> None:
+    limit = ResetLimit()
+    client, allowed, client_at = Endpoint("192.0.2.7", 1000), 0, 9
+    for step in range(RATE * 4):
+        now = step / RATE
+        allowed += limit.allows_once(anybody(), b"CAPTURED", now)
+        if step % (2 * RATE) == RATE and client_at == 9 and limit.allows_once(client, b"CLIENT-1", now):
+            client_at = step // (2 * RATE)
+    assert client_at <= 1, "the second try at the latest"
+    most = ONCE_BURST + ONCE_REPEAT_BURST + 4 * (ONCE_PER_SECOND + ONCE_REPEAT_PER_SECOND)
+    assert ONCE_BURST <= allowed <= most
+
+
+def test_one_network_does_not_use_up_what_may_be_remembered() -> None:
+    limit = ResetLimit()
+    for step in range(RATE):
+        limit.allows_once(neighbours(), b"CAPTURED", step / RATE)
+    assert limit.allows_once(Endpoint("192.0.2.7", 1), b"CLIENT-1", 1.0)

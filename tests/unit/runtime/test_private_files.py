@@ -122,16 +122,32 @@ def test_a_token_and_a_certificate_with_its_key_are_secrets_too(inline: Path) ->
 
 
 def test_the_embedded_ca_s_own_keys_are_looked_at(tmp_path: Path) -> None:
-    EmbeddedCa.create(tmp_path / "state")
+    EmbeddedCa.create(tmp_path / "state").make_wrap_keys()
     path = tmp_path / "server.yaml"
     path.write_text(
         "bridges: {br0: {}}\nstate_directory: state\n"
         "tunnels: {main: {role: server, bridge: br0, tls: {embedded: true}, wrap: {mode: tls-crypt}}}\n"
     )
     assert exposed(path) == []
-    for name in ("ca.key", "server.key", "tls-crypt.key"):
+    for name in ("ca.key", "server.key", "tls-crypt.key", "tls-crypt-v2.key"):
         (tmp_path / "state/pki" / name).chmod(0o640)
-    assert exposed(path) == ["tunnels.main.tls.embedded"] * 3
+    assert exposed(path) == ["tunnels.main.tls.embedded"] * 4
+
+
+def test_the_key_of_old_clients_is_a_secret_of_the_server(tmp_path: Path) -> None:
+    folder = EmbeddedCa.create(tmp_path / "state").directory
+    path = tmp_path / "server.yaml"
+    path.write_text(
+        "bridges: {br0: {}}\nstate_directory: state\ntunnels: {main: {role: server, bridge: br0, "
+        "tls: {embedded: true}, wrap: {mode: tls-crypt-v2, old_clients_key: old.key}}}\n"
+    )
+    (tmp_path / "old.key").write_bytes((folder / "tls-crypt.key").read_bytes())
+    (tmp_path / "old.key").chmod(0o600)
+    assert exposed(path) == []
+    (tmp_path / "old.key").chmod(0o644)
+    assert exposed(path) == ["tunnels.main.wrap.old_clients_key"]
+    # A relative path begins at the file's folder.
+    assert load(path).tunnels["main"].wrap.old_clients_key == str(tmp_path / "old.key")
 
 
 def test_check_says_it(

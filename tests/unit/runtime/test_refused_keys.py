@@ -15,7 +15,7 @@ from bridged.protocol.keys.client_wrap_key import (
     parse_client_key,
     parse_server_key,
 )
-from bridged.runtime.server.refused_keys import RefusedKeys
+from bridged.runtime.server.refused_keys import FILE_OCTETS_MAX, RefusedKeys
 
 SERVER = ServerWrapKey(bytes(range(128)))
 
@@ -60,3 +60,39 @@ def test_revoking_a_name_lists_its_key_alone(tmp_path: Path) -> None:
         refused.check(keys["laptop"], 0)
     authority.revoke("early")
     assert len(refused_keys_path(tmp_path).read_text().splitlines()) == 1
+
+
+def test_a_list_that_cannot_be_read_refuses_all_until_it_can_and_then_stays_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "refused-keys"
+    path.mkdir()
+    refused, stolen, other = RefusedKeys(path), client_key(), client_key()
+    for _ in range(2):
+        with pytest.raises(RemoteProtocolError, match="cannot be read"):
+            refused.check(other, 0)
+    path.rmdir()
+    path.write_text(f"{stolen.identifier}\n")
+    refused.check(other, 0)
+    path.unlink()
+    path.mkdir()
+    refused.check(other, 0)
+    with pytest.raises(RemoteProtocolError, match="on the list"):
+        refused.check(stolen, 0)
+
+
+def test_a_list_that_is_too_large_is_not_read_in_part(tmp_path: Path) -> None:
+    path, key = tmp_path / "refused-keys", client_key()
+    path.write_text(f"{key.identifier} laptop\n")
+    refused = RefusedKeys(path)
+    refused.refresh()
+    path.write_text("# long\n" * (FILE_OCTETS_MAX // 7 + 1))
+    refused.refresh()
+    assert refused.is_listed(key)
+
+
+def test_a_line_that_names_no_key_is_reported(tmp_path: Path) -> None:
+    path, said = tmp_path / "refused-keys", list[str]()
+    path.write_text("laptop\n")
+    refused = RefusedKeys(path, None, said.append)
+    refused.check(client_key(), 0)
+    refused.check(client_key(), 0)
+    assert len(said) == 1 and "line 1" in said[0]

@@ -14,7 +14,7 @@ from bridged.dataplane.portable.control.control_queue import ControlQueue, Sende
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.packets.unknown_session import NOTICE_OCTETS, serialize_notice
 from bridged.protocol.strangers.cookie import CookieJar
-from bridged.protocol.strangers.listener import Listener, ResetAnswer
+from bridged.protocol.strangers.listener import KeyOnlyOnce, Listener, ResetAnswer
 from bridged.protocol.strangers.reset_limit import ResetLimit
 
 
@@ -55,4 +55,5 @@ class Answers:
             self._send(made.datagram, source)
             return None
         # A client that sends its wrapped key only once may go on, as if it had returned its cookie.
-        return self._queue.put(datagram, source, now, Sender.PROVEN)
+        sender = Sender.REMEMBERED if isinstance(made, KeyOnlyOnce) else Sender.PROVEN
+        return self._queue.put(datagram, source, now, sender)

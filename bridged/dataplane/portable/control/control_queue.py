@@ -41,6 +41,9 @@ NEWCOMERS: Final = Rate(4096.0, 512.0)
 SAMPLES: Final = Rate(32.0, 8.0)
 """For useless packets of everybody together: they are logged, not answered."""
 PROVEN: Final = Rate(16.0, 1.0)
+FOLLOWERS: Final = Rate(2048.0, 1024.0)
+"""For all that continue without their key, because they bring it once: a captured reset makes anybody one of
+them."""
 NOTICE: Final = Rate(1.0, 1.0)
 NOTICES: Final = Rate(1024.0, 1024.0)
 """Notices of unknown sessions: to one endpoint, and to all together."""
@@ -52,6 +55,7 @@ class Sender(Enum):
     PEER = "a peer's endpoint"
     STRANGER = "anybody else; the datagram has not been looked at"
     PROVEN = "a stranger that brought its cookie back"
+    REMEMBERED = "a stranger that brings its key only now, and may continue without it"
     UNPROVEN = "a stranger that may have brought its cookie back before"
     USELESS = "a stranger whose packet is useless"
 
@@ -92,6 +96,7 @@ class ControlQueue:
         self._strangers: deque[ControlReceived] = deque()
         self._limit = SourceLimit()
         self._proven = SourceLimit()
+        self._remembered = SourceLimit()
         self._noticed = SourceLimit()
         self._expected: Counter[Endpoint] = Counter()
 
@@ -139,8 +144,14 @@ class ControlQueue:
         if not self._limit.allows(who, now, burst=rate.burst, rate=rate.rate):
             return refusal if rate is SAMPLES else "source_rate"
         is_expected = sender is not Sender.PEER and source in self._expected
-        if is_expected and not self._limit.allows(
+        goes_on = sender is Sender.UNPROVEN and rate is HANDSHAKE
+        if (is_expected or goes_on) and not self._limit.allows(
             f"handshakes {_host(source)}", now, burst=HANDSHAKES.burst, rate=HANDSHAKES.rate
+        ):
+            return "source_rate"
+        is_follower = goes_on and not is_expected and not self._proven.knows(str(source))
+        if is_follower and not self._limit.allows(
+            "followers", now, burst=FOLLOWERS.burst, rate=FOLLOWERS.rate
         ):
             return "source_rate"
         is_known = sender is Sender.PEER or is_expected
@@ -175,7 +186,11 @@ class ControlQueue:
         if sender is Sender.PROVEN:
             self._proven.allows(endpoint, now, burst=PROVEN.burst, rate=PROVEN.rate)
             return _host(source), NEWCOMERS
-        if sender is Sender.UNPROVEN and self._proven.knows(endpoint):
+        if sender is Sender.REMEMBERED:
+            self._remembered.allows(endpoint, now, burst=PROVEN.burst, rate=PROVEN.rate)
+            return _host(source), NEWCOMERS
+        goes_on = self._proven.knows(endpoint) or self._remembered.knows(endpoint)
+        if sender is Sender.UNPROVEN and goes_on:
             return endpoint, HANDSHAKE
         return "", SAMPLES
 

@@ -25,6 +25,8 @@ const NEWCOMERS: Rate = Rate { burst: 4096, per_second: 512 };
 const SAMPLES: Rate = Rate { burst: 32, per_second: 8 };
 /// Endpoints that brought a cookie back and may continue without it.
 const PROVEN: Rate = Rate { burst: 16, per_second: 1 };
+/// For all that continue without their key, because they bring it once: a captured reset makes anybody one of them.
+const FOLLOWERS: Rate = Rate { burst: 2048, per_second: 1024 };
 /// Notices to one endpoint, and to all together.
 const NOTICE: Rate = Rate { burst: 1, per_second: 1 };
 const NOTICES: Rate = Rate { burst: 1024, per_second: 1024 };
@@ -40,6 +42,8 @@ pub enum Sender {
     Stranger,
     /// A stranger that brought its cookie back.
     Proven,
+    /// A stranger that brings its key only now, and may continue without it.
+    Remembered,
     /// A stranger that may have done so before; else it is refused for this reason.
     Unproven,
     /// A stranger whose packet is good for nothing, for this reason.
@@ -55,6 +59,7 @@ pub struct ControlQueue {
     strangers: Lane,
     limit: SourceLimit,
     proven: SourceLimit,
+    remembered: SourceLimit,
     resets: ResetLimit,
     noticed: SourceLimit,
     /// Endpoints in their handshake, and by how many sessions.
@@ -69,6 +74,7 @@ impl ControlQueue {
             strangers: Lane::new(),
             limit: SourceLimit::new(seed),
             proven: SourceLimit::new(seed ^ 1),
+            remembered: SourceLimit::new(seed ^ 4),
             resets: ResetLimit::new(seed ^ 2),
             noticed: SourceLimit::new(seed ^ 3),
             expected: HashMap::new(),
@@ -106,6 +112,12 @@ impl ControlQueue {
         self.resets.allows(source, u64::from_be_bytes(*session), now)
     }
 
+    /// Whether to hand a hard reset up that brings its key only now.
+    pub fn may_remember(&mut self, source: &Endpoint, session: &[u8; 8], now: Nanos) -> bool {
+        let source = Source { address: address_of(source), port: u32::from(source.port()) };
+        self.resets.allows_once(source, u64::from_be_bytes(*session), now)
+    }
+
     /// Whether to tell a stranger that its session is unknown here.
     pub fn may_notify(&mut self, source: &Endpoint, now: Nanos) -> bool {
         let endpoint = Source { address: address_of(source), port: u32::from(source.port()) };
@@ -124,6 +136,8 @@ impl ControlQueue {
         let endpoint = Source { address: address_of(&source), port: u32::from(source.port()) };
         let host = Source { address: host_of(endpoint.address), port: 0 };
         let nobody = Source { address: 0, port: u32::MAX };
+        let is_proven = self.proven.knows(endpoint);
+        let goes_on = sender == Sender::Unproven && (is_proven || self.remembered.knows(endpoint));
         let (lane, room, who, rate, refusal) = match sender {
             Sender::Peer(handle) => {
                 // No address has such a port: the peer's own bucket.
@@ -140,7 +154,11 @@ impl ControlQueue {
                 self.proven.allows(endpoint, now, PROVEN);
                 (&mut self.strangers, STRANGER_QUEUE_DATAGRAMS, host, NEWCOMERS, Reason::SourceRate)
             }
-            Sender::Unproven if self.proven.knows(endpoint) => {
+            Sender::Remembered => {
+                self.remembered.allows(endpoint, now, PROVEN);
+                (&mut self.strangers, STRANGER_QUEUE_DATAGRAMS, host, NEWCOMERS, Reason::SourceRate)
+            }
+            Sender::Unproven if goes_on => {
                 (&mut self.strangers, STRANGER_QUEUE_DATAGRAMS, endpoint, HANDSHAKE, Reason::SourceRate)
             }
             Sender::Unproven => {
@@ -153,7 +171,11 @@ impl ControlQueue {
         }
         let is_expected = !matches!(sender, Sender::Peer(_)) && self.expected.contains_key(&source);
         let handshakes = Source { address: host.address, port: u32::MAX - 2 };
-        if is_expected && !self.limit.allows(handshakes, now, HANDSHAKES) {
+        if (is_expected || goes_on) && !self.limit.allows(handshakes, now, HANDSHAKES) {
+            return Err(Reason::SourceRate);
+        }
+        let followers = Source { address: 0, port: u32::MAX - 3 };
+        if goes_on && !is_expected && !is_proven && !self.limit.allows(followers, now, FOLLOWERS) {
             return Err(Reason::SourceRate);
         }
         if lane.len() >= room {
@@ -308,6 +330,26 @@ mod tests {
         assert_eq!(queue.put(b"x", many(300), 0, Sender::Unproven), Err(Reason::CookieMismatch));
         assert_eq!(queue.put(b"x", many(300), 0, Sender::Proven), Ok(()));
         assert_eq!(queue.put(b"x", many(300), 0, Sender::Unproven), Ok(()));
+    }
+
+    #[test]
+    fn those_whose_key_came_once_have_one_limit_together_and_others_have_none_of_it() {
+        let mut queue = ControlQueue::new(1);
+        let mut taken = Vec::new();
+        let mut passed = 0;
+        for number in 0..300 {
+            assert_eq!(queue.put(b"x", many(number), 0, Sender::Remembered), Ok(()));
+            for _ in 0..20 {
+                passed += u32::from(queue.put(b"x", many(number), 0, Sender::Unproven).is_ok());
+                taken.clear();
+                queue.take(100, &mut taken);
+            }
+        }
+        assert_eq!(passed, FOLLOWERS.burst);
+        assert_eq!(queue.put(b"x", many(900), 0, Sender::Proven), Ok(()));
+        assert_eq!(queue.put(b"x", many(900), 0, Sender::Unproven), Ok(()));
+        queue.expect(many(1));
+        assert_eq!(queue.put(b"x", many(1), 0, Sender::Unproven), Ok(()));
     }
 
     #[test]

@@ -257,6 +257,11 @@ impl EventQueue {
         lock(&self.waiting).control.may_answer(source, session, now)
     }
 
+    /// Whether to hand a hard reset up that brings its key only now.
+    pub fn may_remember(&self, source: &Endpoint, session: &[u8; 8], now: Nanos) -> bool {
+        lock(&self.waiting).control.may_remember(source, session, now)
+    }
+
     /// Up to `limit` events; the descriptor stays readable while more wait.
     pub fn take(&self, limit: usize) -> Vec<Event> {
         let mut waiting = lock(&self.waiting);

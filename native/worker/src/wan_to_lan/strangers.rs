@@ -52,8 +52,10 @@ pub fn read_control<T: Transport>(scene: &WanScene<'_, T>, receiver: &mut T::Rec
                 continue;
             }
             // It may go on without its key, as if it had returned its cookie.
-            Some((_, Ok(Stranger::KeyOnlyOnce(session)))) if shared.events.may_answer(source, &session, scene.now) => {
-                Sender::Proven
+            Some((_, Ok(Stranger::KeyOnlyOnce(session))))
+                if shared.events.may_remember(source, &session, scene.now) =>
+            {
+                Sender::Remembered
             }
             Some((_, Ok(Stranger::KeyOnlyOnce(_)))) => {
                 shared.counters.count_drops(Receive, Reason::HandshakeRate, 1, None);
