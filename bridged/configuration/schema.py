@@ -253,9 +253,7 @@ class Wrap(Section):
         "2.4; a file or its text",
     )
     old_clients_mode: Literal["tls-crypt", "tls-auth"] = Field(
-        "tls-crypt",
-        description="how clients wrap with `old_clients_key`; with tls-auth, `direction` and `digest` are "
-        "theirs",
+        "tls-crypt", description="how these wrap; with tls-auth, `direction` and `digest` are theirs"
     )
     verify_command: tuple[str, ...] = Field(
         (),
