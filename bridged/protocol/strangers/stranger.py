@@ -70,7 +70,9 @@ def _wrap_of(datagram: bytes) -> str | None:
     opcode = datagram[0] >> 3 if datagram else 0
     if opcode in (Opcode.HARD_RESET_CLIENT_V3, Opcode.CONTROL_WKC_V1):
         room = HEADER_LENGTH + PACKET_ID_LENGTH + _TLS_CRYPT_TAG + len(_TAIL) + _WRAPPED_KEY_LEAST
-        return TLS_CRYPT_V2 if len(datagram) >= room and _is_early_id(datagram, HEADER_LENGTH) else None
+        is_first = datagram[HEADER_LENGTH : HEADER_LENGTH + 2] in (b"\0\0", b"\x0f\0")
+        is_first = is_first or (_is_early_id(datagram, HEADER_LENGTH) and _ends_in_key(datagram))
+        return TLS_CRYPT_V2 if len(datagram) >= room and is_first else None
     if opcode != Opcode.HARD_RESET_CLIENT_V2:
         return None
     if len(datagram) == HEADER_LENGTH + len(_TAIL):
@@ -90,8 +92,14 @@ def _auth_digests(datagram: bytes) -> list[str]:
 
 
 def _is_early_id(datagram: bytes, at: int) -> bool:
-    """A low packet id, as in a new session (later 2.6 releases set the first byte to 0F)."""
-    return datagram[at : at + 2] in (b"\0\0", b"\x0f\0")
+    """A packet id of a new session: ours begin below 2^24 (decision 124); later 2.6 ones begin with 0F."""
+    return datagram[at : at + 1] in (b"\0", b"\x0f")
+
+
+def _ends_in_key(datagram: bytes) -> bool:
+    """The last two bytes are the length of a wrapped key that fits."""
+    length = int.from_bytes(datagram[-2:], "big")
+    return _WRAPPED_KEY_LEAST <= length <= len(datagram) - HEADER_LENGTH - PACKET_ID_LENGTH - _TLS_CRYPT_TAG
 
 
 def _other_key(datagram: bytes, ours: WrapKeys) -> str:

@@ -55,9 +55,10 @@ def test_another_kind_of_wrap_is_named_with_the_cure(ours: str, theirs: str) -> 
     assert f"remove `{theirs}`" in found.advice if ours == "none" else f"`{ours}` key" in found.advice
 
 
+@pytest.mark.parametrize("packet_id", [7, 16 * 999_999])
 @pytest.mark.parametrize("kind", ["tls-auth", "tls-crypt"])
-def test_another_key_of_the_same_kind_is_named(kind: str) -> None:
-    found = recognise(first_packet(CLIENTS[kind], packet_id=7), SERVERS[kind])
+def test_another_key_of_the_same_kind_is_named(kind: str, packet_id: int) -> None:
+    found = recognise(first_packet(CLIENTS[kind], packet_id=packet_id), SERVERS[kind])
     assert found is not None and found.code == "wrap_mismatch" and "compare the key" in found.advice
 
 
@@ -71,6 +72,8 @@ def test_another_digest_under_tls_auth_is_named_with_both() -> None:
 @pytest.mark.parametrize("octet", [0x50, 0x58])
 def test_tls_crypt_v2_is_named(ours: str, octet: int) -> None:
     packet = bytes((octet,)) + b"SESSION1" + b"\0\0\0\1" + bytes(4) + bytes(32 + 5 + 290)
+    later = packet[:9] + b"\x0f\xf4\x23\xf1" + packet[13:-2] + (290).to_bytes(2, "big")
+    assert recognise(later, SERVERS[ours]) == recognise(packet, SERVERS[ours])
     found = recognise(packet, SERVERS[ours])
     assert found is not None and found.code == "tls_crypt_v2" and "tls-crypt-v2" in found.advice
 
