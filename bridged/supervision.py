@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,6 +28,7 @@ FIRST_PAUSE_SECONDS: Final = 0.25
 LONGEST_PAUSE_SECONDS: Final = 15.0
 CLOCK_SLACK_SECONDS: Final = 0.01
 """How much too early a timer may fire; it is not called twice for that."""
+YIELDING_NICENESS: Final = 10
 PROVEN_SECONDS: Final = 5.0
 """Endless work that runs this long after a failure counts as done again."""
 
@@ -288,6 +292,16 @@ class Supervisor:
 def pause_seconds(failures: int) -> float:
     """How long to wait after `failures` in a row."""
     return min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(max(failures - 1, 0), 16))
+
+
+def yielding_pool(threads: int, name: str) -> ThreadPoolExecutor:
+    """Threads for work that strangers cause: everything else that wants the processor goes first."""
+
+    def yield_to_others() -> None:
+        with suppress(OSError):  # a service manager may forbid it
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), YIELDING_NICENESS)
+
+    return ThreadPoolExecutor(threads, thread_name_prefix=name, initializer=yield_to_others)
 
 
 def _words(error: BaseException) -> str:

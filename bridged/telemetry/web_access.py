@@ -11,10 +11,12 @@ import binascii
 import hmac
 import secrets
 import ssl
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -22,9 +24,10 @@ from typing import Any, Final
 import structlog
 
 from bridged.configuration.secrets import exposure
+from bridged.endings import take_every_step
 from bridged.errors import BridgedError
 from bridged.files import FileMark, mark_at
-from bridged.supervision import SUPERVISOR
+from bridged.supervision import SUPERVISOR, yielding_pool
 from bridged.telemetry import passwords
 from bridged.telemetry.web_config import WebConfig, load_web_config
 
@@ -35,7 +38,8 @@ KNOWN_MAX: Final = 128
 """Correct passwords that are remembered, as keyed digests: each scrape would cost 50 ms."""
 FAILED_MAX: Final = 1024
 REST_SHARE: Final = 4
-"""An address that gave a wrong password waits so many times as long as its comparison took."""
+"""After a wrong password of an address that failed before, the next one of such addresses waits so many times
+as long as its comparison took."""
 
 
 class WebAccess:
@@ -50,8 +54,9 @@ class WebAccess:
         self._secret = secrets.token_bytes(32)
         self._known: OrderedDict[bytes, None] = OrderedDict()
         self._failed: OrderedDict[str, None] = OrderedDict()
-        self._slow_lane = asyncio.Lock()
-        self._comparer: ThreadPoolExecutor | None = None
+        self._lanes: dict[str, ThreadPoolExecutor] = {}
+        self._rests_until = 0.0
+        self._is_closing = threading.Event()
         self._log = structlog.get_logger("bridged.metrics")
 
     def load(self) -> WebConfig:
@@ -67,9 +72,11 @@ class WebAccess:
         return self._config
 
     def close(self) -> None:
-        if self._comparer is not None:
-            self._comparer.shutdown(wait=False, cancel_futures=True)
-            self._comparer = None
+        self._is_closing.set()
+        self._is_closing = threading.Event()
+        lanes = list(self._lanes.values())
+        self._lanes.clear()
+        take_every_step(partial(lane.shutdown, wait=False, cancel_futures=True) for lane in lanes)
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -111,26 +118,32 @@ class WebAccess:
         if mark in self._known:
             self._known.move_to_end(mark)
             return True
-        if neighbourhood not in self._failed:
-            is_right = await self._compare(password, stored)
-        else:
-            async with self._slow_lane:
-                began = time.monotonic()
-                is_right = await self._compare(password, stored)
-                if not is_right:
-                    await asyncio.sleep(REST_SHARE * (time.monotonic() - began))
+        is_suspect = neighbourhood in self._failed
+        # It has failed until it is right: also if the client breaks off, or comes many times at once.
+        _remember(self._failed, neighbourhood, FAILED_MAX)
+        compare = partial(self._compare_slowly if is_suspect else passwords.matches, password, stored)
+        run = asyncio.get_running_loop().run_in_executor
+        is_right = await run(self._lane("slow" if is_suspect else "fast"), compare)
         if is_right and user in self._config.users:
             _remember(self._known, mark, KNOWN_MAX)
             self._failed.pop(neighbourhood, None)
             return True
-        _remember(self._failed, neighbourhood, FAILED_MAX)
         return False
 
-    async def _compare(self, password: bytes, stored: str) -> bool:
-        if self._comparer is None:
-            self._comparer = ThreadPoolExecutor(1, thread_name_prefix="metrics-password")
-        run = asyncio.get_running_loop().run_in_executor
-        return await run(self._comparer, passwords.matches, password, stored)
+    def _lane(self, name: str) -> ThreadPoolExecutor:
+        if name not in self._lanes:
+            self._lanes[name] = yielding_pool(1, f"metrics-{name}")
+        return self._lanes[name]
+
+    def _compare_slowly(self, password: bytes, stored: str) -> bool:
+        """In the one thread of those who failed before: it rests after a wrong password, whoever waits."""
+        self._is_closing.wait(max(0.0, self._rests_until - time.monotonic()))
+        began = time.monotonic()
+        is_right = passwords.matches(password, stored)
+        if not is_right:
+            now = time.monotonic()
+            self._rests_until = now + REST_SHARE * (now - began)
+        return is_right
 
     def _follow(self) -> None:
         """Read the files again if they changed. A file that cannot be used changes nothing."""

@@ -30,3 +30,8 @@ def test_the_container_file_takes_the_package_and_runs_the_daemon():
     text = (DEPLOY / "container/Containerfile").read_text()
     assert "COPY dist/bridged_*.deb" in text
     assert 'CMD ["run", "--config", "/etc/bridged/bridged.yaml"]' in text
+    # The first process of a container inherits orphans: bridged does not wait for them.
+    assert (
+        'ENTRYPOINT ["tini", "--", "bridged"]' in text
+        and "install --yes --no-install-recommends tini" in text
+    )

@@ -42,12 +42,16 @@ class OneTimeSecret:
 
     def step_of(self, code: str, now: float) -> int | None:
         """The time step to which the code belongs; None: it is wrong. A step must be used only once."""
-        present = int(now) // self.seconds
         found = None
-        for step in range(present - _STEPS_AROUND, present + _STEPS_AROUND + 1):
+        latest = self.latest_step(now)
+        for step in range(latest - 2 * _STEPS_AROUND, latest + 1):
             if hmac.compare_digest(self._at(step).encode(), code.encode()):
                 found = step
         return found
+
+    def latest_step(self, now: float) -> int:
+        """The last time step whose code counts now."""
+        return int(now) // self.seconds + _STEPS_AROUND
 
     def _at(self, step: int) -> str:
         made = TOTP(self.secret, self.digits, _DIGESTS[self.digest](), self.seconds, enforce_key_length=False)

@@ -258,7 +258,9 @@ class ServerConversation:
         if self._refusal is not None:
             reason, text = self._refusal
             self._say_refused(reason, text, now)
-            self._core.leave(SessionInput.FAILED, reason, f"{self._peer_name} is refused: {text}", now)
+            # What a challenge names stands for the password, which is in no log.
+            shown = "CRV1: it is asked for a one-time code" if text.startswith("CRV1:") else text
+            self._core.leave(SessionInput.FAILED, reason, f"{self._peer_name} is refused: {shown}", now)
         elif self._question is not None:
             self._ask(now)
         elif self._peer_id is not None and self._may_push():

@@ -19,6 +19,7 @@ from typing import Final, Literal
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from bridged.files import open_to_read
 from bridged.protocol.text import printable
 from bridged.tls.subject import printed_subject
 from bridged.tls.verification import common_name
@@ -40,11 +41,17 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class CommandAnswer:
-    """`reason`: for the peer and the log; may be empty. `is_failure`: the program could not be asked."""
+    """`reason`: for the peer and the log; may be empty. `is_failure`: the program gave no answer.
+
+    `has_run`: it was started, so whoever asked has tried something. `is_crowded`: it wanted to answer later,
+    and there is no room for that.
+    """
 
     is_right: bool
     reason: str = ""
     is_failure: bool = False
+    has_run: bool = True
+    is_crowded: bool = False
 
 
 async def ask_command(
@@ -52,20 +59,20 @@ async def ask_command(
     way: Literal["file", "environment"],
     question: Question,
     seconds: float,
-    on_deferred: Callable[[], None],
+    may_defer: Callable[[], bool],
 ) -> CommandAnswer:
     """Run the program, and wait for its answer at most `seconds`. Never raises, except when cancelled.
 
-    `on_deferred` hears that the program will answer later.
+    `may_defer` hears that the program will answer later, and says whether that is waited for.
     """
     try:
         with tempfile.TemporaryDirectory(prefix="bridged-login-") as folder:
             async with asyncio.timeout(seconds):
-                return await _ask(command, way, question, Path(folder), on_deferred)
+                return await _ask(command, way, question, Path(folder), may_defer)
     except TimeoutError:
         return CommandAnswer(False, f"the command gave no answer within {seconds:g} s", is_failure=True)
     except (OSError, ValueError) as error:
-        return CommandAnswer(False, f"the command cannot be run: {error}", is_failure=True)
+        return CommandAnswer(False, f"the command cannot be run: {error}", is_failure=True, has_run=False)
 
 
 async def ask_verify(
@@ -145,7 +152,7 @@ async def _ask(
     way: Literal["file", "environment"],
     question: Question,
     folder: Path,
-    on_deferred: Callable[[], None],
+    may_defer: Callable[[], bool],
 ) -> CommandAnswer:
     control, reason = folder / "control", folder / "reason"
     environment = {
@@ -167,7 +174,8 @@ async def _ask(
     async with _started(arguments, environment) as process:
         status = await process.wait()
         if status == DEFERRED:
-            on_deferred()
+            if not may_defer():
+                return CommandAnswer(False, is_crowded=True)
             return await _await_control(control, reason)
         if status not in (0, 1):
             return CommandAnswer(
@@ -206,7 +214,7 @@ async def _started(
 async def _await_control(control: Path, reason: Path) -> CommandAnswer:
     while True:
         with suppress(OSError):
-            said = control.read_bytes()[:1]
+            said = _beginning(control, 1)
             if said == b"1":
                 return CommandAnswer(True)
             if said == b"0":
@@ -216,8 +224,13 @@ async def _await_control(control: Path, reason: Path) -> CommandAnswer:
 
 def _reason(file: Path) -> str:
     try:
-        with file.open("rb") as stream:
-            text = stream.read(4 * REASON_CHARACTERS_MAX).decode("utf-8", "replace")
+        text = _beginning(file, 4 * REASON_CHARACTERS_MAX).decode("utf-8", "replace")
     except OSError:
         return ""
     return printable(" ".join(text.split()), REASON_CHARACTERS_MAX)
+
+
+def _beginning(file: Path, octets: int) -> bytes:
+    """Of a regular file: a pipe in its place would hold up the daemon."""
+    with open_to_read(file) as stream:
+        return stream.read(octets)

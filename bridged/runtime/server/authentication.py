@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,13 +23,15 @@ from bridged.protocol.session.events import Authenticated, ChallengeAnswered, Lo
 from bridged.protocol.session.login import decode_base64, encode_base64
 from bridged.runtime.server.auth_command import CommandAnswer, Question, ask_command, ask_verify
 from bridged.runtime.server.auth_token import ID_OCTETS, KEY_OCTETS, TokenMint, TokenRules, is_token
-from bridged.runtime.server.login_attempts import LoginAttempts
+from bridged.runtime.server.login_attempts import LoginAttempts, source_of
 from bridged.runtime.server.password_file import User, UserFile, is_user_name
+from bridged.runtime.server.used_codes import USED_CODES
 from bridged.runtime.tunnels.clock import unix_now
 from bridged.runtime.tunnels.link import PeerLink
+from bridged.runtime.tunnels.log_budget import LogBudget
 from bridged.runtime.tunnels.peer_records import PeerRecords
 from bridged.runtime.tunnels.sessions import Sessions
-from bridged.supervision import SUPERVISOR
+from bridged.supervision import SUPERVISOR, yielding_pool
 from bridged.units import PeerHandle
 
 CHECKS_AT_ONCE: Final = 2
@@ -38,6 +40,10 @@ COMMANDS_AT_ONCE: Final = 8
 DEFERRED_MAX: Final = 64
 """So many that will answer later, such as when somebody presses a button, take no place of the others."""
 WAITING_MAX: Final = 512
+DEFERRED_BY_SOURCE: Final = 32
+"""So many of them from one address: it cannot take all."""
+REPORTS_BURST: Final = 5.0
+REPORT_SECONDS: Final = 60.0
 VERIFY_SECONDS: Final = 10.0
 PATIENCE_SECONDS: Final = 5.0
 """After this long a client is told that its login takes longer (AUTH_PENDING)."""
@@ -71,6 +77,8 @@ class _Offer:
     certificate_name: str = ""
     answers_challenges: bool = False
     is_renewal: bool = False
+    is_tried: bool = False
+    """It has had its turn. Who leaves before the verdict has tried a password nevertheless."""
     facts: dict[str, str] = field(default_factory=dict)
 
 
@@ -84,14 +92,15 @@ class Authenticator:
         self._attempts = LoginAttempts()
         self._users: UserFile | None = None
         self._mint: TokenMint | None = None
+        self._hashers = yielding_pool(CHECKS_AT_ONCE, "login-hash")
         self._hashing = asyncio.Semaphore(CHECKS_AT_ONCE)
         self._asking = asyncio.Semaphore(COMMANDS_AT_ONCE)
-        self._deferred = 0
+        self._deferred: Counter[str] = Counter()
         self._tasks: dict[PeerHandle, asyncio.Task[None]] = {}
         self._asked: dict[PeerHandle, tuple[_Offer, User]] = {}
         self._challenges: OrderedDict[str, tuple[str, float]] = OrderedDict()
-        self._used_steps: dict[str, int] = {}
         self._reported = ""
+        self._reports = LogBudget(sessions.now, REPORTS_BURST, REPORT_SECONDS)
 
     def apply(self) -> None:
         """The plan has changed."""
@@ -100,7 +109,9 @@ class Authenticator:
 
     def close(self) -> None:
         """End all checks."""
-        take_every_step(task.cancel for task in self._tasks.values())
+        take_every_step(
+            [*(task.cancel for task in self._tasks.values()), partial(self._hashers.shutdown, wait=False)]
+        )
 
     def forget(self, link: PeerLink) -> None:
         """The session is over."""
@@ -222,6 +233,10 @@ class Authenticator:
         async def checked() -> None:
             try:
                 await work()
+            except asyncio.CancelledError:
+                if offer.is_tried:
+                    self._note_failure(offer)
+                raise
             finally:
                 if self._tasks.get(handle) is asyncio.current_task():
                     del self._tasks[handle]
@@ -278,8 +293,9 @@ class Authenticator:
             if self._is_slowed_down(offer):
                 self._hashing.release()
                 return
+            offer.is_tried = True
             verify = partial(_verify, users, offer.username, password, code)
-            hashed = asyncio.get_running_loop().run_in_executor(None, verify)
+            hashed = asyncio.get_running_loop().run_in_executor(self._hashers, verify)
             # The thread goes on when the session ends: its place is free only after it.
             hashed.add_done_callback(lambda _: self._hashing.release())
             user, code = await asyncio.shield(hashed)
@@ -325,10 +341,12 @@ class Authenticator:
             return
         if answer.is_right:
             self._accept(offer, self._new_token(offer.username))
-            return
-        if answer.is_failure:
+        elif answer.is_crowded:
+            self._refuse(offer, BUSY, "login_limit", counts=False)
+        elif answer.is_failure:
             self._report(answer.reason)
-            self._refuse(offer, "the server cannot check passwords now", counts=False)
+            # Many scripts end with some status when a password is wrong.
+            self._refuse(offer, "the server cannot check passwords now", counts=answer.has_run)
         else:
             self._refuse(offer, answer.reason or WRONG)
 
@@ -337,24 +355,30 @@ class Authenticator:
     ) -> CommandAnswer | None:
         """None: it was refused before its turn came."""
         is_deferred = False
+        source = source_of(offer.link.endpoint.host)
 
-        def defer() -> None:
+        def may_defer() -> bool:
             nonlocal is_deferred
-            if self._deferred < DEFERRED_MAX:
+            if self._deferred[source] >= DEFERRED_BY_SOURCE:
+                return False
+            if self._deferred.total() < DEFERRED_MAX:
                 is_deferred = True
-                self._deferred += 1
+                self._deferred[source] += 1
                 self._asking.release()
+            return True
 
         await self._asking.acquire()
         try:
             if self._is_slowed_down(offer):
                 return None
+            offer.is_tried = True
             return await ask_command(
-                settings.command, settings.command_input, question, settings.command_seconds, defer
+                settings.command, settings.command_input, question, settings.command_seconds, may_defer
             )
         finally:
             if is_deferred:
-                self._deferred -= 1
+                self._deferred[source] -= 1
+                self._deferred += Counter()  # forgets sources without any
             else:
                 self._asking.release()
 
@@ -369,16 +393,13 @@ class Authenticator:
 
     def _is_right_code(self, username: str, user: User, code: str) -> bool:
         """Each code counts once."""
-        step = user.secret.step_of(code.strip(), unix_now()) if user.secret is not None else None
-        if step is None or step <= self._used_steps.get(username, -1):
-            return False
-        self._used_steps[username] = step
-        return True
+        return user.secret is not None and USED_CODES.take(username, user.secret, code, unix_now())
 
     # --- verdicts ---------------------------------------------------------------------------------
 
     def _accept(self, offer: _Offer, token: str | None, method: str = "password") -> None:
         link, now = offer.link, self._sessions.now()
+        offer.is_tried = False
         self._records.statistics.authentications[method, "accepted"] += 1
         self._attempts.note_success(link.endpoint.host, offer.username)
         if not link.session.is_live:
@@ -400,9 +421,10 @@ class Authenticator:
         method: str = "password",
     ) -> None:
         link, now = offer.link, self._sessions.now()
+        offer.is_tried = False
         self._records.statistics.authentications[method, "refused"] += 1
         if counts:
-            self._attempts.note_failure(link.endpoint.host, offer.username, now)
+            self._note_failure(offer)
         if not link.session.is_live:
             return
         if offer.is_renewal:
@@ -412,11 +434,15 @@ class Authenticator:
         else:
             link.session.refuse(reason, text, now)
 
+    def _note_failure(self, offer: _Offer) -> None:
+        self._attempts.note_failure(offer.link.endpoint.host, offer.username, self._sessions.now())
+
     def _report(self, text: str) -> None:
-        """No login can be checked. Said once for each reason."""
-        if text != self._reported:
-            self._reported = text
-            self._records.log.error("login_unchecked", reason=text)
+        """A login could not be checked. Said once for each reason; strangers may cause many."""
+        if text == self._reported or (more := self._reports.take()) is None:
+            return
+        self._reported = text
+        self._records.log.error("login_unchecked", reason=text, **more)
 
     # --- files ------------------------------------------------------------------------------------
 

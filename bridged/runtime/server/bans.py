@@ -7,16 +7,22 @@ One file in the state folder for all tunnels of a daemon, a line each: `UNTIL NA
 
 from __future__ import annotations
 
+import fcntl
+import os
 import unicodedata
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from bridged.files import write_atomic
+from bridged.files import make_private_directory, write_atomic
 from bridged.runtime.server.kept_list import KeptList
 
 NAMES_MAX: Final = 16_384
-FILE_OCTETS_MAX: Final = 4 * 1024 * 1024
+NAME_CHARACTERS_MAX: Final = 200
+FILE_OCTETS_MAX: Final = 16 * 1024 * 1024
+LAST_SECOND: Final = 253_402_300_799
+"""The year 9999: no ban ends later."""
 
 
 def folded(name: str) -> str:
@@ -45,13 +51,12 @@ class Bans:
             OSError: the file cannot be written.
             ValueError: too many names, or this cannot be one.
         """
-        if not name or "\n" in name or not name.isprintable():
+        if not 0 < len(name) <= NAME_CHARACTERS_MAX or not name.isprintable():
             raise ValueError("cannot be a name")
-        self.refresh()
-        if folded(name) not in self._banned and len(self._banned) >= NAMES_MAX:
-            raise ValueError(f"more than {NAMES_MAX} names are banned")
-        self._banned[folded(name)] = (name, until)
-        self._save()
+        with self._changing() as banned:
+            if folded(name) not in banned and len(banned) >= NAMES_MAX:
+                raise ValueError(f"more than {NAMES_MAX} names are banned")
+            banned[folded(name)] = (name, until)
 
     def lift(self, name: str) -> bool:
         """Let a name connect again; False if it was not banned.
@@ -59,11 +64,8 @@ class Bans:
         Raises:
             OSError: the file cannot be written.
         """
-        self.refresh()
-        if self._banned.pop(folded(name), None) is None:
-            return False
-        self._save()
-        return True
+        with self._changing() as banned:
+            return banned.pop(folded(name), None) is not None
 
     def all(self, now: float) -> dict[str, float]:
         """Every banned name, and until when."""
@@ -75,16 +77,37 @@ class Bans:
         text = self._file.changed() if self._file is not None else None
         if text is None:
             return
-        self._banned = {}
-        for line in text.splitlines()[:NAMES_MAX]:
-            until, _, name = line.partition(" ")
-            with suppress(ValueError):
-                if name:
-                    self._banned[folded(name)] = (name, float(until))
+        lines = (line.partition(" ") for line in text.split("\n")[:NAMES_MAX])
+        self._banned = {folded(name): (name, _until(until)) for until, _, name in lines if name}
 
-    def _save(self) -> None:
-        if self._path is None:
+    @contextmanager
+    def _changing(self) -> Iterator[dict[str, tuple[str, float]]]:
+        """What is banned, to be changed: nothing counts before it is written, and no other process writes."""
+        if self._path is None or self._file is None:
+            yield dict(self._banned)
             return
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        text = "".join(f"{until:.0f} {name}\n" for name, until in self._banned.values())
-        write_atomic(self._path, text.encode())
+        make_private_directory(self._path.parent)
+        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            self.refresh()
+            if self._file.trouble is not None:
+                # To write now would lift all other bans.
+                raise self._file.trouble
+            banned = dict(self._banned)
+            yield banned
+            if banned != self._banned:
+                text = "".join(f"{until:.0f} {name}\n" for name, until in banned.values())
+                write_atomic(self._path, text.encode())
+                self._banned = banned
+        finally:
+            os.close(folder)
+
+
+def _until(text: str) -> float:
+    """A time that cannot be read keeps its name out for ever: damage lets nobody in."""
+    try:
+        until = float(text)
+    except ValueError:
+        return 0.0
+    return until if 0 <= until <= LAST_SECOND else 0.0

@@ -16,6 +16,11 @@ class KeptList:
         self._file = FollowedFile(path, limit)
         self._duty = duty
 
+    @property
+    def trouble(self) -> OSError | None:
+        """Why the last look could not read it; None: it could, or there is no file."""
+        return self._file.trouble
+
     def changed(self) -> str | None:
         """The text; None: it has not changed, or cannot be read now. Blocking."""
         text = self._file.changed()

@@ -50,22 +50,22 @@ class LoginAttempts:
 
     def wait(self, host: str, name: str, now: float) -> float:
         """Seconds until this source may try this name; 0: now."""
-        source = _source(host)
+        source = source_of(host)
         of_name = 0.0 if (source, name) in self._welcome else self._names.wait(name, now)
         return max(self._sources.wait(source, now), of_name)
 
     def note_failure(self, host: str, name: str, now: float) -> None:
-        self._sources.fail(_source(host), now)
+        self._sources.fail(source_of(host), now)
         self._names.fail(name, now)
 
     def note_success(self, host: str, name: str) -> None:
         """Only the name's own failures of this source are forgiven: others may share the address."""
-        self._welcome[_source(host), name] = None
-        self._welcome.move_to_end((_source(host), name))
+        self._welcome[source_of(host), name] = None
+        self._welcome.move_to_end((source_of(host), name))
         while len(self._welcome) > WELCOME_MAX:
             self._welcome.popitem(last=False)
 
 
-def _source(host: str) -> str:
+def source_of(host: str) -> str:
     """An IPv4 address, or an IPv6 network, of which one customer has all addresses."""
     return network_of(host).hex() if ":" in host else host

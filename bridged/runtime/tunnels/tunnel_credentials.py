@@ -83,7 +83,7 @@ def plan_tunnel(
         peers_limit=tunnel.peers_max if role is Role.SERVER and not tunnel.point_to_point else 1,
         peer_names=tunnel.peers,
         peer_retention=configuration.metrics.peer_retention_seconds,
-        duplicate_names=tunnel.duplicate_names,
+        duplicate_names=tunnel.duplicate_names and not tunnel.point_to_point,
         remotes=tuple(Remote.parse(text, DEFAULT_PORT) for text in tunnel.remotes),
         shuffles_remotes=tunnel.remotes_order == "shuffled",
         local=bind_endpoint(tunnel) if role is Role.CLIENT else None,

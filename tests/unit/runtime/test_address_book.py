@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NoReturn
 
 import pytest
 
 from bridged.configuration.access import AddressPool, Client
 from bridged.runtime.server.address_book import AddressBook
 from bridged.runtime.server.bans import Bans
+from bridged.runtime.server.client_rules import ClientRules
+from bridged.runtime.tunnels.tunnel_plan import AdmissionPlan
 from bridged.units import PeerHandle
 
 POOL = AddressPool(first=IPv4Address("10.0.0.50"), last=IPv4Address("10.0.0.52"), prefix=24)
@@ -89,3 +95,53 @@ def test_a_ban_holds_for_every_spelling_of_a_name(tmp_path: Path, spelling: str)
     bans.ban(spelling, 200.0)
     assert bans.all(0.0) == {spelling: 200.0}
     assert bans.lift("Alice") and bans.all(0.0) == {}
+
+
+@pytest.mark.parametrize("until", ["inf", "nan", "-1", "1e300", "x", ""])
+def test_a_ban_whose_time_is_damaged_lasts_for_ever_and_can_be_said(tmp_path: Path, until: str) -> None:
+    (tmp_path / "bans").write_text(f"{until} alice\n200 bob\n")
+    rules = rules_of(tmp_path)
+    assert rules.objection("alice") == "banned by the operator"
+    assert rules.objection("bob") is None, "it ended long ago"
+
+
+def test_a_ban_that_cannot_be_written_does_not_count_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bans = Bans(tmp_path / "bans")
+    bans.ban("bob", 0.0)
+    full = OSError(28, "No space left on device")
+    monkeypatch.setattr("bridged.runtime.server.bans.write_atomic", lambda *_, **__: raise_error(full))
+    for change in (lambda: bans.ban("alice", 0.0), lambda: bans.lift("bob")):
+        with pytest.raises(OSError, match="No space"):
+            change()
+    assert bans.all(0.0) == {"bob": 0.0} == Bans(tmp_path / "bans").all(0.0)
+
+
+def test_a_list_that_cannot_be_read_is_not_written_over(tmp_path: Path) -> None:
+    """It would lift all bans but the new one."""
+    os.mkfifo(tmp_path / "bans")
+    for change in (Bans(tmp_path / "bans").ban, lambda name, _: Bans(tmp_path / "bans").lift(name)):
+        with pytest.raises(OSError, match="regular file"):
+            change("alice", 0.0)
+    assert (tmp_path / "bans").is_fifo()
+
+
+def test_bans_of_two_processes_at_once_are_both_kept(tmp_path: Path) -> None:
+    def ban(number: int) -> None:
+        Bans(tmp_path / "bans").ban(f"name {number}", 0.0)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(ban, range(40)))
+    assert len(Bans(tmp_path / "bans").all(0.0)) == 40
+
+
+def raise_error(error: OSError) -> NoReturn:
+    raise error
+
+
+def rules_of(folder: Path) -> ClientRules:
+    admission = AdmissionPlan(bans=folder / "bans")
+    rules = ClientRules(SimpleNamespace(plan=SimpleNamespace(name="t", admission=admission)))  # type: ignore[arg-type]
+    rules.refresh()
+    return rules

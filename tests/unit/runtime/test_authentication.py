@@ -5,62 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from bridged.addresses import Endpoint
 from bridged.configuration.access import Authentication
-from bridged.protocol.session.events import Authenticated, LoginOffered
+from bridged.protocol.session.events import LoginOffered
 from bridged.runtime.server import authentication, password_file
-from bridged.runtime.server.authentication import CHECKS_AT_ONCE, EXPIRED, TOO_OFTEN, WRONG, Authenticator
+from bridged.runtime.server.authentication import CHECKS_AT_ONCE, EXPIRED, TOO_OFTEN, WRONG
 from bridged.runtime.server.login_attempts import SOURCE_FAILURES
 from bridged.runtime.server.password_file import hash_password
 from tests.lab.waiting import until
-
-
-class Server:
-    """An authenticator, and what it decided: handle -> reason, or the token."""
-
-    def __init__(self, settings: Authentication) -> None:
-        admission = SimpleNamespace(authentication=settings, verify_command=(), token_key=None)
-        plan = SimpleNamespace(admission=admission, name="t", session=SimpleNamespace(reneg_seconds=3600))
-        sessions = SimpleNamespace(plan=plan, now=time.monotonic, rearm=lambda: None)
-        statistics = SimpleNamespace(authentications=Counter())
-        records: Any = SimpleNamespace(statistics=statistics, log=SimpleNamespace(error=print))
-        self.decided: dict[int, str | None] = {}
-        self.of: Any = Authenticator(sessions, records, self)  # type: ignore[arg-type]
-
-    def let_in(self, link: Any, name: str, token: str | None) -> None:
-        self.decided[link.handle] = token
-
-    def link(self, handle: int, host: str) -> Any:
-        def say(text: str | None) -> None:
-            self.decided[handle] = text
-
-        session = SimpleNamespace(
-            is_live=True,
-            refuse=lambda reason, text, now: say(text),
-            accept_login=lambda now, token=None: say(token),
-            reject_login=lambda text, now, is_expired: say(text),
-        )
-        where = Endpoint(host, 1000 + handle)
-        return SimpleNamespace(
-            handle=handle, endpoint=where, name="n", session=session, terms=None, pump=lambda: None
-        )
-
-    def log_in(self, handle: int, password: str, host: str = "192.0.2.1", name: str = "alice") -> Any:
-        tls = SimpleNamespace(peer_name="", peer_fingerprint="", peer_chain=())
-        link = self.link(handle, host)
-        self.of.begin(link, Authenticated(tls, name, None, None, password))  # type: ignore[arg-type]
-        return link
-
-
-def run(scenario: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(scenario(), 30))
+from tests.unit.runtime.login_server import Server, run
 
 
 @pytest.fixture
@@ -191,6 +147,6 @@ def test_decisions_that_come_later_keep_no_other_login_waiting(
         assert asked() == 5, "three later, two that keep their places"
         (tmp_path / "go").touch()
         await until(lambda: len(server.decided) == 10)
-        assert server.of._deferred == 0 and server.of._asking._value == 2
+        assert not server.of._deferred and server.of._asking._value == 2
 
     run(scenario)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import os
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,6 +20,7 @@ from bridged.addresses import Endpoint
 from bridged.supervision import SUPERVISOR
 from bridged.telemetry import passwords, web_access
 from bridged.telemetry.server import MetricsServer, MetricsServerError
+from bridged.telemetry.web_access import WebAccess
 from bridged.telemetry.web_config import WebConfigError, load_web_config
 from tests.lab.pki import Authority
 
@@ -287,3 +292,81 @@ def test_values_of_a_wrong_kind_get_a_plain_answer(files: Files, text: str) -> N
     files.path.write_text(text)
     with pytest.raises(WebConfigError, match=r"metrics\.web_config_file"):
         load_web_config(files.path)
+
+
+class Guesses:
+    """Counts comparisons that began, each of which takes `seconds`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+        self.count = 0
+        self._seconds = seconds
+        monkeypatch.setattr(passwords, "matches", self._match)
+
+    def _match(self, password: bytes, stored: str) -> bool:
+        self.count += 1
+        time.sleep(self._seconds)
+        return password == b"right"
+
+
+def basic(password: str) -> str:
+    return "Basic " + base64.b64encode(f"alice:{password}".encode()).decode()
+
+
+def test_a_guesser_who_breaks_off_or_comes_many_times_at_once_gets_a_fifth_of_one_processor(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guesses, seconds = Guesses(monkeypatch, 0.02), 1.5
+    access = WebAccess(file=files.write(basic_auth_users={"alice": HASH}))
+    access.load()
+
+    async def attack() -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            guessing = [asyncio.create_task(access.allows(basic("wrong"), "192.0.2.1")) for _ in range(8)]
+            await asyncio.sleep(0.01)
+            for task in guessing:
+                task.cancel()
+        assert guesses.count <= seconds / 0.02 / 5 + 4
+        # Others are answered meanwhile, and what was right once costs nothing.
+        began = time.monotonic()
+        assert await access.allows(basic("right"), "192.0.2.2")
+        assert await access.allows(basic("right"), "192.0.2.1")
+        assert time.monotonic() - began < 0.5
+        access.close()
+
+    asyncio.run(attack())
+
+
+def test_a_change_is_seen_in_a_folder_that_only_root_may_enter(
+    files: Files, serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There, a daemon that gave up root reads through its reader, and may ask the kernel for nothing."""
+    closed = files.folder / "closed"
+    closed.mkdir()
+    opened = Files(closed)
+    opened.write(tls_server_config=opened.tls(), basic_auth_users={"alice": HASH})
+    plain_open, plain_stat = os.open, os.stat
+
+    def refuse(call: Any) -> Any:
+        def refusing(path: Any, *rest: Any, **more: Any) -> Any:
+            if isinstance(path, str | Path) and closed in Path(path).parents:
+                raise PermissionError(13, "Permission denied", str(path))
+            return call(path, *rest, **more)
+
+        return refusing
+
+    monkeypatch.setattr("bridged.files._readers", [lambda path: plain_open(path, os.O_RDONLY)])
+    monkeypatch.setattr(os, "open", refuse(plain_open))
+    monkeypatch.setattr(os, "stat", refuse(plain_stat))
+    server = serve(opened.path)
+    auth = ("alice", PASSWORD)
+    address = f"https://127.0.0.1:{server.endpoint.port}/metrics"
+    client = ssl.create_default_context(cadata=opened.authority.certificate)
+    assert httpx.get(address, auth=auth, verify=client).status_code == 200
+    monkeypatch.setattr(os, "open", plain_open)
+    monkeypatch.setattr(os, "stat", plain_stat)
+    opened.write(tls_server_config=opened.tls(), basic_auth_users={"bob": HASH})
+    monkeypatch.setattr(os, "open", refuse(plain_open))
+    monkeypatch.setattr(os, "stat", refuse(plain_stat))
+    assert httpx.get(address, auth=auth, verify=client).status_code == 401
+    assert httpx.get(address, auth=("bob", PASSWORD), verify=client).status_code == 200
