@@ -115,7 +115,9 @@ class WebAccess:
         # An unknown user takes as long as a known one.
         stored = self._config.users.get(user) or next(iter(self._config.users.values()))
         mark = hmac.digest(self._secret, b"\0".join((user.encode(), stored.encode(), password)), sha256)
-        if mark in self._known:
+        is_user = user in self._config.users
+        # A user who got another name keeps the hash: the former name counts no more.
+        if is_user and mark in self._known:
             self._known.move_to_end(mark)
             return True
         is_suspect = neighbourhood in self._failed
@@ -124,7 +126,7 @@ class WebAccess:
         compare = partial(self._compare_slowly if is_suspect else passwords.matches, password, stored)
         run = asyncio.get_running_loop().run_in_executor
         is_right = await run(self._lane("slow" if is_suspect else "fast"), compare)
-        if is_right and user in self._config.users:
+        if is_right and is_user and user in self._config.users:
             _remember(self._known, mark, KNOWN_MAX)
             self._failed.pop(neighbourhood, None)
             return True

@@ -28,7 +28,6 @@ from bridged.runtime.server.password_file import User, UserFile, is_user_name
 from bridged.runtime.server.used_codes import USED_CODES
 from bridged.runtime.tunnels.clock import unix_now
 from bridged.runtime.tunnels.link import PeerLink
-from bridged.runtime.tunnels.log_budget import LogBudget
 from bridged.runtime.tunnels.peer_records import PeerRecords
 from bridged.runtime.tunnels.sessions import Sessions
 from bridged.supervision import SUPERVISOR, yielding_pool
@@ -42,8 +41,6 @@ DEFERRED_MAX: Final = 64
 WAITING_MAX: Final = 512
 DEFERRED_BY_SOURCE: Final = 32
 """So many of them from one address: it cannot take all."""
-REPORTS_BURST: Final = 5.0
-REPORT_SECONDS: Final = 60.0
 VERIFY_SECONDS: Final = 10.0
 PATIENCE_SECONDS: Final = 5.0
 """After this long a client is told that its login takes longer (AUTH_PENDING)."""
@@ -100,7 +97,6 @@ class Authenticator:
         self._asked: dict[PeerHandle, tuple[_Offer, User]] = {}
         self._challenges: OrderedDict[str, tuple[str, float]] = OrderedDict()
         self._reported = ""
-        self._reports = LogBudget(sessions.now, REPORTS_BURST, REPORT_SECONDS)
 
     def apply(self) -> None:
         """The plan has changed."""
@@ -438,11 +434,10 @@ class Authenticator:
         self._attempts.note_failure(offer.link.endpoint.host, offer.username, self._sessions.now())
 
     def _report(self, text: str) -> None:
-        """A login could not be checked. Said once for each reason; strangers may cause many."""
-        if text == self._reported or (more := self._reports.take()) is None:
-            return
-        self._reported = text
-        self._records.log.error("login_unchecked", reason=text, **more)
+        """A login could not be checked. Said once for each reason."""
+        if text != self._reported:
+            self._reported = text
+            self._records.log.error("login_unchecked", reason=text)
 
     # --- files ------------------------------------------------------------------------------------
 

@@ -288,3 +288,12 @@ def test_what_is_a_server_s_of_tls_crypt_v2_is_refused_elsewhere(name: str) -> N
 def test_a_missing_file_of_old_clients_is_warned_of() -> None:
     found = find_warnings(built(tunnels={"a": server(wrap=V2 | {"old_clients_key": "/x/old.key"})}))
     assert [path[-1] for path, text in found if "no file" in text] == ["key", "old_clients_key"]
+
+
+@pytest.mark.parametrize("direction", [None, 0, 1])
+def test_a_static_key_that_both_ends_seal_with_is_warned_of(tmp_path: Path, direction: int | None) -> None:
+    """A packet of ours that comes back would be our peer's, and its time would shut out the real peer."""
+    (tmp_path / "key").touch()
+    wrap = {"mode": "static-key", "key": str(tmp_path / "key"), "direction": direction}
+    found = find_warnings(built(tunnels={"a": server(tls={}, wrap=wrap, ciphers=["AES-256-CBC"])}))
+    assert [path[-1] for path, _ in found] == ["mode", *(["direction"] if direction is None else [])]
