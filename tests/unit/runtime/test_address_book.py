@@ -16,6 +16,7 @@ from bridged.runtime.server.address_book import AddressBook
 from bridged.runtime.server.bans import Bans
 from bridged.runtime.server.client_rules import ClientRules
 from bridged.runtime.tunnels.tunnel_plan import AdmissionPlan
+from bridged.supervision import SUPERVISOR
 from bridged.units import PeerHandle
 
 POOL = AddressPool(first=IPv4Address("10.0.0.50"), last=IPv4Address("10.0.0.52"), prefix=24)
@@ -125,6 +126,7 @@ def test_a_list_that_cannot_be_read_is_not_written_over(tmp_path: Path) -> None:
         with pytest.raises(OSError, match="regular file"):
             change("alice", 0.0)
     assert (tmp_path / "bans").is_fifo()
+    SUPERVISOR.forget("bans", str(tmp_path / "bans"))
 
 
 def test_bans_of_two_processes_at_once_are_both_kept(tmp_path: Path) -> None:
