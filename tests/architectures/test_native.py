@@ -8,7 +8,7 @@ import pytest
 
 from tests.architectures.machines import MACHINES, ready
 from tests.architectures.native_build import native_program, run_core_tests
-from tests.architectures.test_two_daemons import join_two_lans
+from tests.architectures.two_lans import join_two_lans
 
 CORE_TESTS_LEAST = 55
 
