@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bridged.addresses import MacAddress
     from bridged.configuration.schema import Tunnel, Wrap
     from bridged.profiles import Material, Profile
+    from bridged.profiles.profile import ProxyLine
 
 _ONLY_OURS: Final = ("priority", "workers", "coalesce", "dataplane", "busy_poll_microseconds")
 
@@ -71,6 +72,7 @@ def _profile(tunnel: Tunnel, key: str) -> Profile:
     return Profile(
         remotes=[Remote.parse(text) for text in tunnel.remotes],
         remotes_order="shuffled" if tunnel.remotes_order == "shuffled" else None,
+        proxy=_proxy(tunnel),
         local=Endpoint.parse(tunnel.local) if tunnel.local else None,
         ca=_material(tls.ca, f"{key}.tls.ca"),
         certificate=certificate,
@@ -129,9 +131,24 @@ def _left_out(tunnel: Tunnel, profile: Profile) -> list[str]:
     found = [f"`{key}` has no counterpart in OpenVPN, and is left out" for key in ours]
     if tunnel.login is not None:
         found.append("`login`: user name and password are left out; OpenVPN asks for them")
+    if profile.proxy is not None and profile.proxy.asks:
+        found.append("`proxy`: user name and password are left out; OpenVPN asks for them")
     if profile.peer_role is None and not profile.peer_fingerprints:
         found.append("`tls.peer_role` asks for no server certificate; nor does the profile")
     return found
+
+
+def _proxy(tunnel: Tunnel) -> ProxyLine | None:
+    from bridged.addresses import Endpoint
+    from bridged.profiles.profile import ProxyLine
+
+    if tunnel.proxy is None or tunnel.proxy.url is None:
+        return None
+    kind, _, where = tunnel.proxy.url.partition("://")
+    asks = tunnel.proxy.credentials_file is not None
+    return ProxyLine(
+        "socks5" if kind == "socks5" else "http", Endpoint.parse(where), asks=asks, takes_login=asks
+    )
 
 
 def _peer_role(tunnel: Tunnel) -> Literal["client", "server"] | None:

@@ -166,6 +166,7 @@ def _trust(values: dict[str, str]) -> Trust:
         wrap_key=values.get("wrap.key"),
         old_wrap_key=values.get("old-wrap.key"),
         login=values.get("login.txt"),
+        proxy_login=values.get("proxy.txt"),
     )
 
 

@@ -18,7 +18,7 @@ from bridged.errors import ConfigurationError, ConfigurationErrors
 
 if TYPE_CHECKING:
     from bridged.profiles import Material, Profile
-    from bridged.profiles.profile import LoginLine
+    from bridged.profiles.profile import LoginLine, ProxyLine
 
 PROFILE_OCTETS_MAX: Final = 1 << 20
 
@@ -98,6 +98,8 @@ class Materials:
             take(partial(self._extended, texts, profile.extra_certificates))
         if profile.login is not None:
             take(partial(self._login, profile.login))
+        if profile.proxy is not None:
+            take(partial(self._proxy, profile.proxy))
         if errors:
             raise ConfigurationErrors(sorted(errors, key=lambda error: error.line or 0))
         if profile.wrap == "static-key":
@@ -109,7 +111,10 @@ class Materials:
             role = "client" if profile.server is None else "server"
             _check_wrap(texts, self.file, role, profile.wrap)
             _check(texts, self.file, role)
-        return {name: (text if name == "login.txt" else text.strip()) + "\n" for name, text in texts.items()}
+        return {
+            name: (text if name in ("login.txt", "proxy.txt") else text.strip()) + "\n"
+            for name, text in texts.items()
+        }
 
     @property
     def _wrap_directive(self) -> str:
@@ -121,7 +126,8 @@ class Materials:
 
         login = self._profile.login.material if self._profile.login is not None else None
         old = self._profile.server.old_wrap_key if self._profile.server is not None else None
-        secrets = (self._profile.key, self._profile.pkcs12, self._profile.wrap_key, old, login)
+        proxy = self._profile.proxy.login if self._profile.proxy is not None else None
+        secrets = (self._profile.key, self._profile.pkcs12, self._profile.wrap_key, old, login, proxy)
         paths = dict.fromkeys(
             self._path(one) if one.path else self.file for one in secrets if one is not None
         )
@@ -184,6 +190,31 @@ class Materials:
             f"0600, with {first} in its first line and the password in the second"
         )
         return {}
+
+    def _proxy(self, proxy: ProxyLine) -> dict[str, str]:
+        """User name and password for the proxy, a line each."""
+        from bridged.profiles.text import decode_text
+
+        key = "http-proxy" if proxy.kind == "http" else "socks-proxy"
+        if proxy.login is None:
+            if proxy.asks:
+                self.remarks.append(
+                    f"{key}: nobody is asked, since the daemon starts unattended: write a file as "
+                    "`proxy.credentials_file` names it, mode 0600, with the user name in its first line and "
+                    "the password in the second"
+                )
+            elif proxy.takes_login:
+                self.remarks.append(
+                    f"{key}: nobody is asked: if the proxy wants a user name and a password, write both into "
+                    "a file, mode 0600, and name it as `proxy.credentials_file`"
+                )
+            return {}
+        text = decode_text(self._octets(proxy.login, key), str(self.file))
+        lines = [line.rstrip("\r") for line in text.strip("\r\n").split("\n")]
+        if len(lines) < 2 or not all(lines[:2]):
+            reason = "needs two lines: user name and password"
+            raise self._error(ConfigurationError(reason), proxy.login, key)
+        return {"proxy.txt": "\n".join(lines[:2])}
 
     def _octets(self, material: Material, key: str) -> bytes:
         from bridged.profiles.hints import typographic

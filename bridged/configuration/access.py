@@ -19,8 +19,11 @@ class Proxy(Section):
     """The proxy through which a client reaches its servers over TCP."""
 
     url: str | None = Field(None, description="required: http://host:port (CONNECT) or socks5://host:port")
-    credentials_file: Path | None = Field(
-        None, description="a file with user name and password for the proxy, one line each"
+    credentials_file: str | None = Field(
+        None,
+        min_length=1,
+        repr=False,
+        description="a file with user name and password for the proxy, one line each, or its text as a block",
     )
 
     @field_validator("url")

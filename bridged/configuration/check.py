@@ -293,8 +293,8 @@ def _wrap_conflicts(tunnel: Tunnel) -> Iterator[Conflict]:
     if wrap.mode == "static-key":
         if not tunnel.ciphers[0].endswith("-CBC"):
             yield ("ciphers",), "a static key needs a CBC cipher, for example `ciphers: [AES-256-CBC]`"
-        if tunnel.transport != "udp" or any("/tcp" in remote for remote in tunnel.remotes):
-            yield ("wrap", "mode"), "a static key goes over UDP only"
+        if tunnel.transport == "both":
+            yield ("transport",), "a static key is for one peer: write `udp` or `tcp`"
         if not tunnel.point_to_point:
             yield ("point_to_point",), "a static key is for two ends only; remove the line"
     elif wrap.mode != "tls-auth" and not (wrap.old_clients_key and wrap.old_clients_mode == "tls-auth"):
@@ -396,15 +396,12 @@ def _tunnel_warnings(tunnel: Tunnel) -> Iterator[Conflict]:
         ("tls", ("ca", "certificate", "key", "crl")),
         ("wrap", ("key", "old_clients_key")),
         ("login", ("password", "totp_secret")),
+        ("proxy", ("credentials_file",)),
     )
     if tunnel.authentication is not None and tunnel.authentication.password_file is not None:
         users = unreadable(str(tunnel.authentication.password_file))
         if users is not None:
             yield ("authentication", "password_file"), f"nobody gets in: {users}"
-    if tunnel.proxy is not None and tunnel.proxy.credentials_file is not None:
-        login = unreadable(str(tunnel.proxy.credentials_file))
-        if login is not None:
-            yield ("proxy", "credentials_file"), login
     for section, names in files:
         for name in names:
             value = getattr(getattr(tunnel, section), name, None)

@@ -47,6 +47,7 @@ _TRUST: Final = {
     "tls": ("ca", "certificate", "key", "crl"),
     "wrap": ("key", "old_clients_key"),
     "login": ("password", "totp_secret"),
+    "proxy": ("credentials_file",),
 }
 
 
@@ -237,7 +238,6 @@ def _resolve_paths(data: dict[str, Any], folder: Path) -> None:
         _anchor(tunnel.get("status") if isinstance(tunnel, dict) else None, "file", folder)
         asking = tunnel.get("authentication") if isinstance(tunnel, dict) else None
         _anchor(asking, "password_file", folder)
-        _anchor(tunnel.get("proxy") if isinstance(tunnel, dict) else None, "credentials_file", folder)
     for (_, name, section, key), _ in list(_trust_values(data)):
         _anchor(data["tunnels"][name][section], str(key), folder)
 

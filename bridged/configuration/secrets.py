@@ -84,6 +84,8 @@ def _wrap(configuration: Configuration, tunnel: Tunnel, base: KeyPath) -> Iterat
 def _login(configuration: Configuration, tunnel: Tunnel, base: KeyPath) -> Iterator[Conflict]:
     if tunnel.authentication is not None and tunnel.authentication.password_file is not None:
         yield from _file((*base, "authentication", "password_file"), tunnel.authentication.password_file)
+    if tunnel.proxy is not None and tunnel.proxy.credentials_file is not None:
+        yield from _value(configuration, (*base, "proxy", "credentials_file"), tunnel.proxy.credentials_file)
     if tunnel.login is None:
         return
     for key in ("password", "totp_secret"):

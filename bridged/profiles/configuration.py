@@ -21,7 +21,8 @@ from bridged.profiles.profile import Profile, ServerSettings
 class Trust:
     """Where the daemon finds certificates and keys: paths, or the texts themselves.
 
-    `ca` may be missing if the peer is pinned, `crl`, both keys of wraps and `login` if the profile has none.
+    `ca` may be missing if the peer is pinned, `crl`, both keys of wraps, `login` and `proxy_login` if the profile
+    has none.
     """
 
     certificate: str | None = None
@@ -31,6 +32,7 @@ class Trust:
     wrap_key: str | None = None
     old_wrap_key: str | None = None
     login: str | None = None
+    proxy_login: str | None = None
 
 
 def to_configuration(
@@ -72,6 +74,7 @@ def _tunnel(profile: Profile, trust: Trust, bridge: str, tunnel_name: str) -> di
         ),
         remotes=[str(remote) for remote in profile.remotes],
         remotes_order=profile.remotes_order if profile.server is None else None,
+        proxy=_proxy(profile, trust, tunnel_name),
         local=str(profile.local) if profile.local else None,
         **_of_server(profile.server, is_alone=profile.point_to_point),
         authentication=_authentication(profile.server, tunnel_name),
@@ -146,6 +149,19 @@ def _login(profile: Profile, trust: Trust, tunnel_name: str) -> dict[str, Any]:
     )
 
 
+def _proxy(profile: Profile, trust: Trust, tunnel_name: str) -> dict[str, Any]:
+    proxy = profile.proxy
+    if proxy is None:
+        return {}
+    login = trust.proxy_login or (proxy_login_file(tunnel_name) if proxy.asks else None)
+    return _known(url=f"{proxy.kind}://{proxy.where}", credentials_file=login)
+
+
+def proxy_login_file(tunnel_name: str) -> str:
+    """Where user name and password for the proxy must be written, if the profile has none."""
+    return f"{tunnel_name}.proxy"
+
+
 def login_file(tunnel_name: str) -> str:
     """Where user name and password must be written, if the profile has none."""
     return f"{tunnel_name}.login"
@@ -173,7 +189,10 @@ def _of_server(server: ServerSettings | None, *, is_alone: bool) -> dict[str, An
     if server is None:
         return {}
     if is_alone:
-        return _known(listen=str(server.listen) if server.listen else None)
+        return _known(
+            transport=server.transport if server.transport != "udp" else None,
+            listen=str(server.listen) if server.listen else None,
+        )
     push = list(server.push)
     routes = ("route", "redirect-gateway", "redirect-private")
     if server.pool is not None and server.pool.gateway:

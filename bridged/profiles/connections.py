@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from bridged.addresses import Endpoint, Remote, TransportName
+from bridged.addresses import Endpoint, Remote
 from bridged.errors import ConfigurationError
 from bridged.profiles.draft import DEFAULT_PORT, Connection, Draft
 from bridged.profiles.profile import Notice, Profile
@@ -37,10 +37,18 @@ def settle_connections(draft: Draft, source: str) -> list[ConfigurationError]:
         return _nothing_left(asked, broken, draft, source)
     for connection in used:
         _inherit_wrap(connection, draft.general)
-    fitting = [connection for connection in used if _difference(used[0], connection) is None]
+    for connection in used:
+        _complete_proxy(connection, draft)
+    proxied = next((connection for connection in used if connection.transport_name == "tcp"), None)
+    fitting = [
+        connection
+        for connection in used
+        if _difference(used[0], connection) is None and _same_proxy(proxied, connection)
+    ]
     for connection in asked:
         _note(connection, fitting, used[0], draft)
     _apply(profile, fitting)
+    _settle_proxy(profile, fitting)
     return []
 
 
@@ -70,6 +78,9 @@ def _reason_against(connection: Connection, draft: Draft) -> str | None:
     where = _remote(connection)
     if draft.protocol_force not in (None, where.server.transport):
         return f"`proto-force {draft.protocol_force}`"
+    if connection.proxy is not None and connection.transport_name == "udp":
+        name = "http-proxy" if connection.proxy.kind == "http" else "socks-proxy"
+        return f"bridged uses `{name}` over TCP only: write `proto tcp-client`, or remove the line"
     if where.server.is_numeric and not where.admits(where.server):
         return f"{where.family} cannot reach this address"
     return None
@@ -107,6 +118,31 @@ def _difference(first: Connection, other: Connection) -> str | None:
     return None
 
 
+def _complete_proxy(connection: Connection, draft: Draft) -> None:
+    """`http-proxy-user-pass` may stand anywhere in the file."""
+    proxy = connection.proxy
+    if draft.proxy_login is not None and proxy is not None and proxy.kind == "http" and proxy.takes_login:
+        connection.proxy = replace(proxy, login=draft.proxy_login, asks=False)
+
+
+def _same_proxy(first: Connection | None, other: Connection) -> bool:
+    """A tunnel has one, or none, for all its servers over TCP."""
+    return first is None or other.transport_name == "udp" or _proxy_of(first) == _proxy_of(other)
+
+
+def _proxy_of(connection: Connection) -> tuple[object, ...]:
+    proxy = connection.proxy
+    if proxy is None:
+        return ()
+    login = proxy.login
+    return proxy.kind, proxy.where, proxy.asks, login and login.path, login and login.text
+
+
+def _settle_proxy(profile: Profile, used: list[Connection]) -> None:
+    found = [connection.proxy for connection in used if connection.transport_name == "tcp"]
+    profile.proxy = found[0] if found else None
+
+
 def _wrap_of(connection: Connection) -> tuple[str, str | None, str | None, int | None]:
     key = connection.wrap_key
     text = "".join(key.text.split()) if key and key.text else None
@@ -126,7 +162,8 @@ def _note(connection: Connection, fitting: list[Connection], first: Connection, 
         line, name, text = connection.refusals[0]
         reason = f"`{name}` {text}"
     if reason is None:
-        reason = f"{_difference(first, connection)} from the first server's; give it a profile of its own"
+        differs = _difference(first, connection) or "its proxy differs"
+        reason = f"{differs} from the first server's; give it a profile of its own"
     host = connection.remote.host if connection.remote else "a block"
     notices.append(Notice(line, f"{host} is left out: {reason}", "remote"))
 
@@ -165,8 +202,7 @@ def _remote(connection: Connection) -> Remote:
     remote = connection.remote
     assert remote is not None
     port = remote.port or connection.remote_port
-    transport: TransportName = "tcp" if connection.family.startswith("tcp") else "udp"
-    return Remote(Endpoint.of(remote.host, port, transport), connection.family)
+    return Remote(Endpoint.of(remote.host, port, connection.transport_name), connection.family)
 
 
 def _error(reason: str, source: str, line: int | None, key: str) -> ConfigurationError:

@@ -34,10 +34,11 @@ IGNORED: Final[frozenset[str]] = frozenset(
         "route-method route-delay ip-win32 tap-sleep dhcp-release dhcp-renew dhcp-pre-release dhcp-internal "
         "rdns-internal register-dns block-outside-dns windows-driver win-sys dev-node show-net-up "
         "pause-exit service msg-channel foreign-option "
-        # They change something that bridged does not use: scripts, plug-ins, proxies.
+        # They change something that bridged does not use: scripts, plug-ins.
         "down-pre up-delay up-restart tls-export-cert x509-track keying-material-exporter "
         "force-tls-key-material-export allow-nonadmin "
-        "http-proxy-retry http-proxy-timeout http-proxy-override http-proxy-fallback socks-proxy-retry",
+        # A client never gives up, with a proxy or without.
+        "http-proxy-retry http-proxy-override http-proxy-fallback socks-proxy-retry",
         "",
     )
 )
@@ -68,6 +69,7 @@ NOTED: Final[Mapping[str, str]] = {
         "link-mtu udp-mtu",
         "ignored: both ends must have the same `tun-mtu`; without that line it is 1500",
     ),
+    "http-proxy-timeout": "ignored: each call by a proxy has 10 seconds",
     "pull-filter": "ignored: bridged uses only those pushed options that a bridge needs",
     "prng": "ignored: random numbers always come from the operating system",
     "shaper": "ignored: the rate is not limited",
@@ -146,7 +148,11 @@ SERVER_NOTED: Final[Mapping[str, str]] = {
     ),
 }
 SERVER_REFUSED: Final[Mapping[str, str]] = {
-    **_each("client pull tls-client remote auth-user-pass static-challenge", _OF_CLIENT_TEXT),
+    **_each(
+        "client pull tls-client remote auth-user-pass static-challenge http-proxy http-proxy-option "
+        "http-proxy-user-pass socks-proxy",
+        _OF_CLIENT_TEXT,
+    ),
     **_each(
         "disable ifconfig-push ifconfig-ipv6-push push-remove push-reset",
         "is for single clients: it belongs in a file of `client-config-dir`",

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from typing import Final, Literal, NoReturn
 
-from bridged.addresses import FAMILIES, Family
+from bridged.addresses import FAMILIES, Family, TransportName
 from bridged.profiles.not_yet import Ability
-from bridged.profiles.profile import Material, Notice, Profile, ServerSettings
+from bridged.profiles.profile import Material, Notice, Profile, ProxyLine, ServerSettings
 from bridged.profiles.report import Seen
 from bridged.profiles.statements import Statement
 
@@ -48,7 +48,6 @@ class Connection:
     line: int = 1
     remote: RemoteLine | None = None
     protocol: str = "udp"
-    protocol_line: int | None = None
     remote_port: int = DEFAULT_PORT
     local_host: str | None = None
     local_port: int | None = None
@@ -58,6 +57,7 @@ class Connection:
     mss: int | None = None
     wan_mtu: int | None = None
     exit_notify: bool | None = None
+    proxy: ProxyLine | None = None
     wrap: Literal["none", "tls-auth", "tls-crypt", "tls-crypt-v2", "static-key"] = "none"
     wrap_key: Material | None = None
     wrap_direction: Literal[0, 1] | None = None
@@ -73,6 +73,10 @@ class Connection:
     def family(self) -> Family:
         word = self.transport.removesuffix("-client").removesuffix("-server")
         return next((family for family in FAMILIES if family == word), "udp")
+
+    @property
+    def transport_name(self) -> TransportName:
+        return "tcp" if self.family.startswith("tcp") else "udp"
 
     def for_block(self, line: int) -> Connection:
         """The settings with which a block at `line` begins: all above it, except a wrap."""
@@ -98,7 +102,7 @@ class Draft:
     directives that have a block. `tls_suites` and `tls13_suites`: line of the list, and whether one
     of its suites is ours.
     `fallback_cipher`: that of `data-ciphers-fallback`, which `cipher` does not change. `static_cipher`:
-    that of `cipher`.
+    that of `cipher`. `proxy_login`: that of `http-proxy-user-pass`.
     `device_type` is that of `dev-type`, `device_kind` what the last `dev` begins with. The last of
     several lines counts, as in OpenVPN.
     """
@@ -122,6 +126,7 @@ class Draft:
     digest: tuple[int, str] | None = None
     fallback_cipher: str | None = None
     static_cipher: str | None = None
+    proxy_login: Material | None = None
     tls_suites: tuple[int, bool] | None = None
     tls13_suites: tuple[int, bool] | None = None
     has_static_key: bool = False

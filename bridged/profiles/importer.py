@@ -96,10 +96,12 @@ def read_file(text: str, source: str, section: str | None = None) -> Reading:
 
 def role_of(statements: Sequence[Statement]) -> FileRole:
     """A server has many clients (`server`, `server-bridge`, `mode server`), or one: `tls-server`, or
-    `secret` without a remote.
+    `secret` without a remote or with `proto tcp-server`.
     """
     names = {one.name for one in statements}
-    waits = "secret" in names and not names & {"remote", "connection"}
+    protocols = [one.arguments[0] for one in statements if one.name == "proto" and one.arguments]
+    listens = bool(protocols) and protocols[-1].endswith("-server")
+    waits = "secret" in names and (listens or not names & {"remote", "connection"})
     is_server = _has_many_clients(statements) or "tls-server" in names or waits
     return "server" if is_server else "client"
 
@@ -195,7 +197,8 @@ def _take(draft: Draft, statement: Statement, depth: int = 0) -> None:
         _take_unknown(draft, statement)
         return
     if name == "remote" and draft.profile.point_to_point:
-        draft.note(statement, "ignored: this end waits, and knows its peer by its certificate")
+        known_by = "key" if draft.has_static_key else "certificate"
+        draft.note(statement, f"ignored: this end waits, and knows its peer by its {known_by}")
         draft.seen.append(Seen(statement.line, name, "not needed"))
         return
     verdict: Treatment = "taken" if known.kind == "taken" else "not needed"

@@ -16,6 +16,7 @@ from bridged.catalogue.settings import limits_of_key
 from bridged.profiles.draft import Draft, Mapper, argument, number_argument, refuse
 from bridged.profiles.mapping_connection import CONNECTION_MAPPERS
 from bridged.profiles.mapping_login import LOGIN_MAPPERS
+from bridged.profiles.mapping_proxy import PROXY_MAPPERS
 from bridged.profiles.mapping_trust import TRUST_MAPPERS
 from bridged.profiles.scripts import bridge_in_command
 from bridged.profiles.statements import Statement
@@ -162,6 +163,7 @@ MAPPERS: Final[dict[str, Mapper]] = {
     **TRUST_MAPPERS,
     **CONNECTION_MAPPERS,
     **LOGIN_MAPPERS,
+    **PROXY_MAPPERS,
     "client": _client,
     "pull": _pull,
     "tls-client": _tls_client,
@@ -196,6 +198,7 @@ INLINE: Final = frozenset(
         "askpass",
         "auth-user-pass",
         "extra-certs",
+        "http-proxy-user-pass",
         "pkcs12",
         "crl-verify",
         "peer-fingerprint",

@@ -75,7 +75,6 @@ def _protocol(word: str) -> str:
 
 def _proto(draft: Draft, statement: Statement) -> None:
     draft.connection.protocol = _protocol(argument(statement, "a protocol"))
-    draft.connection.protocol_line = statement.line
 
 
 def _proto_force(draft: Draft, statement: Statement) -> None:

@@ -10,10 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Ability = Literal[
-    "proxy",
-    "vlans",
-]
+Ability = Literal["vlans"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +24,6 @@ class Missing:
 
 
 NOT_YET: Final[Mapping[Ability, Missing]] = {
-    "proxy": Missing(
-        "it is not imported; remove the line, and write `proxy` into the tunnel's section afterwards",
-        ("http-proxy", "http-proxy-option", "http-proxy-user-pass", "socks-proxy"),
-    ),
     "vlans": Missing(
         "OpenVPN keeps the clients of each VLAN apart, and a tunnel of this version would join them all; "
         "make a tunnel and a bridge for each VLAN, with ports such as `eth1.20`, then remove the lines with "

@@ -57,6 +57,25 @@ class LoginLine:
     has_name_only: bool = False
 
 
+ProxyKind = Literal["http", "socks5"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyLine:
+    """`http-proxy` or `socks-proxy`. `login`: user name and password, a line each.
+
+    `asks`: somebody is to be asked for them. `takes_login`: they are sent at all. `in_block`: it stands in a
+    `<connection>`.
+    """
+
+    kind: ProxyKind
+    where: Endpoint
+    login: Material | None = None
+    asks: bool = False
+    takes_login: bool = False
+    in_block: bool = field(default=False, compare=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Pool:
     """Addresses that the server hands out, and the length of their network's prefix."""
@@ -113,8 +132,8 @@ class Profile:
     that the MSS must fit. `addresses` (such as 192.0.2.1/24) belong to the bridge. `directory`: `cd`.
     `remote_sizes`: `mss` and `wan_mtu` of single servers, if they differ. `pkcs12`: CA, certificate and key
     in one file, or its Base64 text. `password`: the file of `askpass`. `bridge`: the one that a script of the
-    file names. `server`: of a server's file only. `digest`: of the HMAC with CBC
-    ciphers. `point_to_point`: one peer, and nothing is pushed.
+    file names. `proxy`: of the remotes over TCP. `server`: of a server's file only. `digest`: of the HMAC
+    with CBC ciphers. `point_to_point`: one peer, and nothing is pushed.
     """
 
     server: ServerSettings | None = None
@@ -123,6 +142,7 @@ class Profile:
     password: Material | None = None
     remotes: list[Remote] = field(default_factory=list)
     remotes_order: Literal["shuffled"] | None = None
+    proxy: ProxyLine | None = None
     local: Endpoint | None = None
     ca: Material | None = None
     certificate: Material | None = None

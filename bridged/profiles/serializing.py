@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from bridged.profiles.headings import what_is_left_to_do
-from bridged.profiles.profile import Material, Profile
+from bridged.profiles.profile import Material, Profile, ProxyLine
 from bridged.protocol.packets.framing_choice import PUSHED
 
 _UDP_IP_OVERHEAD: Final = 28
@@ -46,19 +46,35 @@ def _servers(profile: Profile) -> Iterator[str]:
     common = (profile.mss, profile.wan_mtu)
     # OpenVPN refuses a farewell over TCP, where the end of the connection says the same.
     farewells = [profile.exit_notify and remote.server.transport == "udp" for remote in profile.remotes]
+    transports = {remote.server.transport for remote in profile.remotes}
     is_in_blocks = bool(profile.remote_sizes) or len(set(farewells)) > 1
+    # OpenVPN refuses an HTTP proxy beside UDP.
+    is_in_blocks = is_in_blocks or (profile.proxy is not None and len(transports) > 1)
     if not is_in_blocks:
+        yield from _proxy(profile.proxy)
         yield from _sizes(common)
         yield from _farewell(farewells[0])
     for remote, farewell in zip(profile.remotes, farewells, strict=True):
-        line = f"remote {remote.server.host} {remote.server.port} {remote.family}"
+        # Without a server that pushes, `tcp` alone is ambiguous to OpenVPN.
+        end = "-client" if profile.point_to_point and remote.server.transport == "tcp" else ""
+        line = f"remote {remote.server.host} {remote.server.port} {remote.family}{end}"
         if is_in_blocks:
             sizes = profile.remote_sizes.get(remote, common)
-            yield from ("<connection>", line, *_sizes(sizes), *_farewell(farewell), "</connection>")
+            proxy = profile.proxy if remote.server.transport == "tcp" else None
+            rest = (*_proxy(proxy), *_sizes(sizes), *_farewell(farewell))
+            yield from ("<connection>", line, *rest, "</connection>")
         else:
             yield line
     if profile.remotes_order is not None:
         yield "remote-random"
+
+
+def _proxy(proxy: ProxyLine | None) -> Iterator[str]:
+    """User name and password are left out; OpenVPN asks for them."""
+    if proxy is not None and proxy.kind == "http":
+        yield f"http-proxy {proxy.where.host} {proxy.where.port}{' stdin basic' if proxy.asks else ''}"
+    elif proxy is not None:
+        yield f"socks-proxy {proxy.where.host} {proxy.where.port}{' stdin' if proxy.asks else ''}"
 
 
 def _farewell(is_said: bool | None) -> Iterator[str]:

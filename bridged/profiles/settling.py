@@ -41,7 +41,7 @@ def settle(draft: Draft, source: str) -> list[ConfigurationError]:
     except Refusal as refusal:
         errors.append(_error(str(refusal), source, draft.digest[0] if draft.digest else None, "auth"))
     if draft.profile.wrap == "static-key":
-        errors.extend(_settle_static_key(draft, source))
+        _settle_static_key(draft)
     else:
         errors.extend(_settle_identity(draft, source))
         _settle_peer_role(draft)
@@ -49,21 +49,15 @@ def settle(draft: Draft, source: str) -> list[ConfigurationError]:
     return errors
 
 
-def _settle_static_key(draft: Draft, source: str) -> list[ConfigurationError]:
+def _settle_static_key(draft: Draft) -> None:
     profile = draft.profile
     profile.point_to_point = True
-    if draft.general.transport.startswith("tcp") or any(
-        remote.server.transport == "tcp" for remote in profile.remotes
-    ):
-        reason = "a static key goes over UDP only; set `proto udp` at both ends"
-        return [_error(reason, source, draft.general.protocol_line, "proto")]
     cipher = draft.static_cipher or "BF-CBC"
     if cipher not in OLD_CIPHERS or not cipher.endswith("-CBC"):
         text = f"{cipher} is never used; AES-256-CBC is: write `cipher AES-256-CBC` at the other end, too"
         profile.notices.append(Notice(0, text, "cipher"))
         cipher = "AES-256-CBC"
     profile.ciphers, profile.fallback_cipher = [cipher], None
-    return []
 
 
 def _settle_client(draft: Draft, source: str) -> list[ConfigurationError]:

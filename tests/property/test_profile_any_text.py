@@ -42,6 +42,7 @@ from bridged.profiles import (
 )
 from bridged.profiles.hints import unfilled_template
 from bridged.profiles.mapping_trust import CIPHERS
+from bridged.profiles.profile import ProxyLine
 from bridged.profiles.statements import split_words
 from bridged.profiles.table import DIRECTIVES
 from bridged.profiles.text import decode_text
@@ -173,6 +174,14 @@ macs = st.binary(min_size=5, max_size=5).map(lambda rest: MacAddress(b"\x02" + r
 sizes = st.sampled_from([(None, None), (0, None), (1300, None), (None, 1400)])
 
 
+proxies = st.builds(
+    lambda kind, where, asks: ProxyLine(kind, where.server, asks=asks, takes_login=asks),
+    st.sampled_from(["http", "socks5"]),
+    remotes.map(lambda remote: Remote(Endpoint.of(remote.server.host, remote.server.port))),
+    st.booleans(),
+)
+
+
 def material(name):
     return Material(0, text=f"{name}\n")
 
@@ -191,6 +200,7 @@ def profiles(draw):
     return Profile(
         remotes=found,
         remotes_order=draw(st.sampled_from([None, "shuffled"])),
+        proxy=draw(st.none() | proxies) if any(one.server.transport == "tcp" for one in found) else None,
         local=draw(
             st.none() | st.builds(Endpoint, st.sampled_from(["::", "192.0.2.9"]), st.integers(1, 65535))
         ),

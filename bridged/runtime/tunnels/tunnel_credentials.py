@@ -238,18 +238,25 @@ def _proxy(tunnel: Tunnel, prefix: str, base: Path) -> ProxySettings | None:
     kind, _, where = tunnel.proxy.url.partition("://")
     user = password = None
     if tunnel.proxy.credentials_file is not None:
-        path = base / tunnel.proxy.credentials_file
-        key = f"{prefix}.proxy.credentials_file"
+        user, password = _proxy_login(tunnel.proxy.credentials_file, f"{prefix}.proxy.credentials_file", base)
+    return ProxySettings("socks5" if kind == "socks5" else "http", Endpoint.parse(where), user, password)
+
+
+def _proxy_login(value: str, key: str, base: Path) -> tuple[str, str]:
+    """User name and password, from a file or the text itself."""
+    path = None if is_inline(value) else base / value
+    text = value
+    if path is not None:
         try:
             with open_to_read(path) as stream:
-                lines = stream.read(CREDENTIALS_OCTETS_MAX).decode("utf-8", "replace").splitlines()
+                text = stream.read(CREDENTIALS_OCTETS_MAX).decode("utf-8", "replace")
         except (OSError, ValueError) as error:
             reason = why_unreadable(path, error)
             raise ConfigurationError(f"cannot be read: {reason}", file=path, key=key) from None
-        if len(lines) < 2:
-            raise ConfigurationError("needs two lines: user name and password", file=path, key=key)
-        user, password = lines[:2]
-    return ProxySettings("socks5" if kind == "socks5" else "http", Endpoint.parse(where), user, password)
+    lines = text.splitlines()
+    if len(lines) < 2 or not all(lines[:2]):
+        raise ConfigurationError("needs two lines: user name and password", file=path, key=key)
+    return lines[0], lines[1]
 
 
 def _transport(tunnel: Tunnel) -> str:

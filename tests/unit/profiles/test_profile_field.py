@@ -9,7 +9,15 @@ import pytest
 
 from bridged.configuration.load import parse
 from bridged.errors import ConfigurationError
-from bridged.profiles import Trust, parse_profile, read_file, render_yaml, to_configuration
+from bridged.profiles import (
+    Material,
+    Trust,
+    parse_profile,
+    read_file,
+    render_yaml,
+    serialize_tunnel,
+    to_configuration,
+)
 from bridged.profiles.table import DIRECTIVES, find_directive
 from bridged.profiles.text import decode_text
 from tests.unit.profiles.profile_texts import IDENTITY, TRUST, configured, read, refusals
@@ -209,7 +217,8 @@ def test_what_an_unused_block_has_refuses_nothing():
     profile = read(text, base=NO_REMOTE)
     assert [str(remote) for remote in profile.remotes] == ["a:1194"]
     left_out = [notice.text for notice in profile.notices]
-    assert len(left_out) == 2 and "`http-proxy`" in left_out[0] and "`fragment`" in left_out[1]
+    assert len(left_out) == 2 and "`frobnicate`" in left_out[0] and "`fragment`" in left_out[1]
+    assert profile.proxy is None
 
 
 def test_a_blocks_refusal_counts_where_nothing_else_can_be_used():
@@ -548,9 +557,33 @@ def test_with_a_static_key_a_cipher_that_we_lack_must_be_changed_at_the_other_en
     assert any("at the other end, too" in notice.reason for notice in found.profile.notices)
 
 
-def test_a_static_key_goes_over_udp_only():
-    found = read_file("dev tap\nproto tcp-client\nremote hub\nsecret static.key\n", "x.conf")
-    assert any("over UDP only" in error.reason for error in found.errors)
+@pytest.mark.parametrize(
+    ("lines", "role", "transport"),
+    [
+        ("proto tcp-client\nremote hub\n", "client", "udp"),
+        ("proto tcp-server\nport 1195\n", "server", "tcp"),
+        ("proto tcp6-server\nremote hub\n", "server", "tcp"),
+    ],
+)
+def test_a_static_key_over_tcp_has_an_end_that_calls_and_one_that_waits(lines, role, transport):
+    found = read_file(f"dev tap\ncipher AES-256-CBC\nsecret static.key\n{lines}", "x.conf")
+    assert not found.errors, found.errors
+    data = to_configuration(found.profile, replace(TRUST, wrap_key="/k"), tunnel_name="t", bridge="br0")
+    tunnel = parse(render_yaml(data), Path("/x/y.yaml")).tunnels["t"]
+    assert (tunnel.role, tunnel.transport, tunnel.point_to_point) == (role, transport, True)
+    assert all(remote.endswith("/tcp") for remote in tunnel.remotes)
+    if role == "client":
+        found.profile.wrap_key = Material(0, text="KEY\n")
+        again = read_file(serialize_tunnel(found.profile, "t"), "x.conf").profile
+        assert (again.wrap, again.remotes) == ("static-key", found.profile.remotes)
+
+
+@pytest.mark.parametrize(("protocol", "transport"), [("tcp-server", "tcp"), ("udp", "udp")])
+def test_a_link_with_certificates_that_waits_keeps_its_transport(protocol, transport):
+    text = f"dev tap\ntls-server\nproto {protocol}\nca a\ncert c\nkey k\n"
+    data = to_configuration(read_file(text, "x.conf").profile, TRUST, tunnel_name="t", bridge="br0")
+    tunnel = parse(render_yaml(data), Path("/x/y.yaml")).tunnels["t"]
+    assert (tunnel.transport, tunnel.point_to_point) == (transport, True)
 
 
 def test_a_link_without_any_security_is_refused():
