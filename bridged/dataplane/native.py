@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import (
+    STREAM_PACKET_OCTETS,
     ControlReceived,
     DataplaneEvent,
     DataplaneSettings,
@@ -127,8 +128,14 @@ class NativeDataPlane:
     def use_socket(self, descriptor: int | None) -> None:
         self._plane.use_socket(descriptor)
 
-    def adopt_stream(self, descriptor: int, endpoint: Endpoint, received: bytes) -> None:
-        self._plane.adopt_stream(descriptor, endpoint, received)
+    def adopt_stream(
+        self,
+        descriptor: int,
+        endpoint: Endpoint,
+        received: bytes,
+        packet_octets: int = STREAM_PACKET_OCTETS,
+    ) -> None:
+        self._plane.adopt_stream(descriptor, endpoint, received, packet_octets)
 
     def close_stream(self, endpoint: Endpoint) -> None:
         self._plane.close_stream(endpoint)

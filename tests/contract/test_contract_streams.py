@@ -12,6 +12,7 @@ import pytest
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import (
+    STREAM_GROWN_OCTETS,
     STREAM_QUEUE_OCTETS,
     ControlReceived,
     PeerFloated,
@@ -23,11 +24,14 @@ from bridged.errors import DataplaneError
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.packets.packet import Opcode
 from bridged.protocol.packets.wrap.none import NoWrap
-from bridged.units import PeerHandle
+from bridged.protocol.role import Role
+from bridged.units import KeyId, PeerHandle
 from tests.contract.dataplane_rig import BROADCAST, HandPeer, Rig, frame, until
 from tests.contract.stream_peer import StreamPeer, connected, framed, stream_peer
 
 HARD_RESET = bytes([0x38]) + bytes(range(1, 9)) + bytes(5)
+STRANGER_OCTETS = 2048
+SO_BUF_LOCK = 72
 SIZES = (60, 61, 400, 1400, 1514, 1600)
 
 
@@ -315,9 +319,6 @@ def test_streams_are_left_unread_while_the_wan_is_held(rig: Rig) -> None:
 
 
 def test_a_renegotiated_key_starts_its_ids_again(rig: Rig) -> None:
-    from bridged.protocol.role import Role
-    from bridged.units import KeyId
-
     peer = stream_peer(rig, 1)
     peer.send(*(frame(2, 1) for _ in range(5)))
     rig.frames(5)
@@ -341,3 +342,41 @@ def test_no_thread_spins_with_idle_or_stalled_streams(rig: Rig) -> None:
     before = sum(rig.snapshot().thread_cpu.values())
     assert rig.tap_is_quiet(0.4)
     assert sum(rig.snapshot().thread_cpu.values()) - before < 0.2
+
+
+def stranger(rig: Rig, number: int) -> tuple[StreamPeer, socket.socket]:
+    """A connection that nobody is known of yet, and our end of it, whose buffers are small."""
+    far, near = connected()
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+    hand = StreamPeer(number, Cipher.AES_256_GCM, far)
+    rig.peers.append(hand)
+    rig.plane.adopt_stream(near.fileno(), hand.endpoint, b"", STRANGER_OCTETS)
+    return hand, near
+
+
+def test_a_stranger_that_begins_a_long_packet_is_cut_off(rig: Rig) -> None:
+    hand, near = stranger(rig, 1)
+    near.close()
+    hand.stream.sendall(framed(HARD_RESET + bytes(STRANGER_OCTETS - len(HARD_RESET))))
+    assert len(rig.event(ControlReceived).datagram) == STRANGER_OCTETS
+    hand.stream.sendall((STRANGER_OCTETS + 1).to_bytes(2, "big") + bytes(10))
+    assert rig.event(StreamClosed) == StreamClosed(hand.endpoint, "bad_framing")
+    assert hand.is_ended()
+
+
+def test_a_stranger_that_becomes_a_peer_sends_long_packets_and_gets_larger_buffers(rig: Rig) -> None:
+    hand, near = stranger(rig, 2)
+    with near:
+        assert near.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) <= 2 * 8192
+        rig.plane.add_peer(PeerSettings(hand.handle, "site-2", hand.endpoint, hand.wire_id, hand.wire_id))
+        rig.plane.install_key(hand.handle, hand.key(Role.SERVER))
+        rig.plane.use_key(hand.handle, KeyId(0))
+        for name in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            assert near.getsockopt(socket.SOL_SOCKET, name) >= STREAM_GROWN_OCTETS
+        assert near.getsockopt(socket.SOL_SOCKET, SO_BUF_LOCK) == 0, "the kernel may not make them larger"
+    hand.stream.sendall((3000).to_bytes(2, "big") + bytes([0x20]) + bytes(2999))
+    into = [sized(number, octets, 2, 1) for number, octets in enumerate(SIZES)]
+    hand.send(*into)
+    assert rig.frames(len(into)) == into
+    assert not rig.events(StreamClosed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from tests.interop.interop_ends import THEIR_TAP, Ends, Role, running
 from tests.lab import OpenVpn, Profile, TwoSites, wait_for
@@ -19,17 +20,26 @@ class StaticOpenVpn(OpenVpn):
     compression = ""
     fragment = 0
     direction: int | None = None
+    is_ipv6 = False
 
     def configuration(self) -> str:
         profile = self.profile
         where = f"remote {self.remote} {profile.port}\nnobind" if self.remote else f"port {profile.port}"
-        lines = [f"dev {self.tap}", "dev-type tap", "verb 4", "proto udp", where, "explicit-exit-notify 1"]
+        lines = [f"dev {self.tap}", "dev-type tap", "verb 4", f"proto {self._protocol()}", where]
+        # The end of a connection is a farewell of its own; OpenVPN's pause before the next is 5 s.
+        lines += ["explicit-exit-notify 1"] if profile.transport == "udp" else ["connect-retry 1 1"]
         lines += [f"keepalive {profile.ping_seconds} {profile.restart_seconds}"]
         lines += [f"cipher {self.cipher}", f"auth {profile.digest}"]
         lines += [self.compression] if self.compression else []
         lines += [f"fragment {self.fragment}", f"mssfix {self.fragment}"] if self.fragment else []
         lines += [f"key-direction {self.direction}"] if self.direction is not None else []
         return "\n".join([*lines, "<secret>", profile.wrap_key.strip(), "</secret>", ""])
+
+    def _protocol(self) -> str:
+        transport = self.profile.transport
+        if transport == "udp":
+            return "udp6" if self.is_ipv6 else "udp"
+        return f"tcp{'6' if self.is_ipv6 else ''}-{'client' if self.remote else 'server'}"
 
 
 @contextmanager
@@ -43,9 +53,12 @@ def linked(
     compression: str = "",
     *,
     fragment: int = 0,
+    transport: Literal["udp", "tcp"] = "udp",
+    build: str = "auto",
+    is_ipv6: bool = False,
 ) -> Iterator[Ends]:
     """Both ends, once frames cross. `compression`: `comp-lzo` or nothing."""
-    profile = Profile(wrap="none", digest=digest)
+    profile = Profile(wrap="none", digest=digest, transport=transport)
     nobody = Identity("", "", "", 0)
     wrap = {"mode": "static-key", "key": profile.wrap_key, "digest": digest}
     tunnel = {
@@ -54,8 +67,10 @@ def linked(
         "tls": {},
         "point_to_point": True,
         "fragment": fragment,
+        "dataplane": build,
     } | ({"compression_framing": compression} if compression else {})
-    far = sites.a.wan_ipv4
+    far = sites.a.wan_ipv6 if is_ipv6 else sites.a.wan_ipv4
+    where = f"[{far}]:{profile.port}" + ("/tcp" if transport == "tcp" else "") if is_ipv6 else far
     here, there = (sites.a, sites.b) if ours_as == "server" else (sites.b, sites.a)
     theirs = StaticOpenVpn(
         there,
@@ -66,12 +81,12 @@ def linked(
         tap=THEIR_TAP,
         release=release,
     )
-    theirs.compression, theirs.fragment = compression, fragment
+    theirs.compression, theirs.fragment, theirs.is_ipv6 = compression, fragment, is_ipv6
     theirs.cipher, theirs.direction = cipher, 1 if has_directions else None
     ours = (
-        server(sites.a, profile, nobody, tunnel=tunnel)
+        server(sites.a, profile, nobody, tunnel=tunnel, listen=f"[::]:{profile.port}" if is_ipv6 else "")
         if ours_as == "server"
-        else client(sites.b, profile, nobody, far, tunnel=tunnel)
+        else client(sites.b, profile, nobody, where, tunnel=tunnel)
     )
     try:
         with running(ours):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -116,6 +116,7 @@ def connected(sites: TwoSites, cell: Cell, folder: Path) -> Iterator[Ends]:
     ours_as: Role = "server" if cell.ours.endswith("server") else "client"
     release = cell.installed_or_release
     if cell.wrap == "static-key":
+        transport: Literal["udp", "tcp"] = "tcp" if cell.transport == "tcp" else "udp"
         with linked(
             sites,
             ours_as,
@@ -125,6 +126,7 @@ def connected(sites: TwoSites, cell: Cell, folder: Path) -> Iterator[Ends]:
             True,
             cell.framing,
             fragment=int(cell.fragment or 0),
+            transport=transport,
         ) as ends:
             yield ends
         return

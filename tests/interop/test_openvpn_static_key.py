@@ -24,6 +24,9 @@ CELLS = [
 ]
 
 
+TCP_CELLS = [("2.6", "auto", False), ("2.6", "portable", True), ("2.5", "auto", True)]
+
+
 @pytest.fixture(scope="module")
 def sites() -> Iterator[TwoSites]:
     with Lab("static") as lab:
@@ -83,3 +86,41 @@ def mark_in(state: Path) -> int:
     """The packet id of the mark."""
     (file,) = state.iterdir()
     return int(file.read_text().split()[1]) & 0xFFFFFFFF
+
+
+@pytest.mark.parametrize("ours_as", get_args(Role))
+@pytest.mark.parametrize(("release", "build", "is_ipv6"), TCP_CELLS)
+def test_frames_cross_over_tcp_and_both_ends_return_after_a_restart_of_openvpn(
+    sites: TwoSites, ours_as: Role, release: str, build: str, is_ipv6: bool
+) -> None:
+    over_tcp = linked(
+        sites, ours_as, release, "AES-256-CBC", "SHA256", True, transport="tcp", build=build, is_ipv6=is_ipv6
+    )
+    with over_tcp as ends:
+        peer = ends.peer()
+        assert (peer["transport"], peer["wrap"], peer["key_derivation"]) == ("tcp", "static-key", "static")
+        ends.ping_both_ways(count=20)
+        assert ends.changed_frames() == {}
+        assert ends.unwanted_drops() == {}
+        ends.theirs.restart_soft()
+        wait_for_event(ends.ours, "peer_disconnected")
+        ours, theirs = ends.our_site.host, ends.their_site.host
+        wait_for(lambda: ours.reaches(theirs.ipv4), "frames to cross again", 20)
+        ends.ping_both_ways()
+        assert "Authenticate/Decrypt" not in ends.theirs.log
+        assert "bad packet ID" not in ends.theirs.log
+
+
+def test_strangers_at_the_port_of_a_static_key_disturb_nobody(sites: TwoSites) -> None:
+    with linked(sites, "server", "2.6", "AES-256-CBC", "SHA256", True, transport="tcp") as ends:
+        with ends.their_site.namespace.entered():
+            strangers = [socket.create_connection((sites.a.wan_ipv4, 1194)) for _ in range(3)]
+        for stranger, first in zip(strangers, (b"", bytes(2), b"\0\x60" + bytes(96)), strict=True):
+            stranger.sendall(first)
+        for stranger in strangers[1:]:
+            stranger.settimeout(5)
+            assert stranger.recv(1) == b"", "it was not cut off"
+        ends.ping_both_ways()
+        assert ends.peer()["connections"] == 1
+        for stranger in strangers:
+            stranger.close()

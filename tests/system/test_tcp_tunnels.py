@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import select
 import socket
+import sys
+import termios
 from contextlib import suppress
 
 import pytest
 
 from bridged.addresses import Endpoint, Remote
+from bridged.dataplane.contract import STREAM_GROWN_OCTETS
 from bridged.dataplane.portable.plane import PortableDataPlane
 from bridged.runtime.server import connection_shares, port_share, tcp_door
 from bridged.runtime.tunnels.tunnel import RunningTunnel
 from tests.lab.waiting import until
 from tests.system.loopback_lab import Lab, crosses, endpoint, run, server_role
 
+MUCH = 8 << 20
 RESET_LENGTH = (54).to_bytes(2, "big")
 
 
@@ -155,6 +160,66 @@ def test_a_connection_without_a_session_is_cut_off(monkeypatch: pytest.MonkeyPat
             await until(lambda: streams(server) == 1)
             await is_cut_off(connection)
         await until(lambda: not streams(server))
+
+    run(scenario)
+
+
+def buffers(tunnel: RunningTunnel) -> list[int]:
+    """What the kernel keeps of each connection that the data plane has, at most, in bytes."""
+    assert isinstance(tunnel.dataplane, PortableDataPlane)
+    found = tunnel.dataplane._streams.by_descriptor.values()
+    return sorted(stream._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) for stream in found)
+
+
+def test_the_kernel_keeps_little_for_a_stranger_and_more_for_a_client() -> None:
+    async def scenario(lab: Lab) -> None:
+        server, lan = await lab.server(tcp=True)
+        with await stranger(server) as connection:
+            connection.send(RESET_LENGTH + b"\x38" + bytes(53))
+            await until(lambda: streams(server) == 1)
+            assert buffers(server)[0] <= 2 * tcp_door.STRANGER_OCTETS
+            _, far = await lab.client_of([over_tcp(server)])
+            await crosses(far, lan)
+            few, many = buffers(server)
+            assert few <= 2 * tcp_door.STRANGER_OCTETS and many >= STREAM_GROWN_OCTETS
+            # As if it began a packet of 64 KiB.
+            connection.send(b"\xff\xff" + bytes(100))
+            await is_cut_off(connection)
+        await until(lambda: streams(server) == 1)
+        await crosses(lan, far)
+
+    run(scenario)
+
+
+def test_whoever_reads_nothing_of_a_shared_port_fills_little_memory() -> None:
+    taken = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal taken
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(bytes(MUCH))
+        outgoing = bytearray(4)
+        with suppress(ConnectionError):
+            for _ in range(30):
+                await asyncio.sleep(0.02)
+                fcntl.ioctl(writer.get_extra_info("socket").fileno(), termios.TIOCOUTQ, outgoing)
+                own = writer.transport.get_write_buffer_size() + int.from_bytes(outgoing, sys.byteorder)
+                taken = MUCH - own
+        writer.transport.abort()
+
+    async def scenario(lab: Lab) -> None:
+        web = await asyncio.start_server(answer, "127.0.0.1", 0)
+        server, _ = await lab.server(tcp=True, port_share=Endpoint(*web.sockets[0].getsockname()))
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect((tcp_endpoint(server).host, tcp_endpoint(server).port))
+            connection.setblocking(False)
+            connection.send(b"GET / HTTP/1.1\r\n\r\n")
+            await until(lambda: taken > 0)
+            await asyncio.sleep(0.5)
+            # Four buffers of the kernel, two of ours, and the stranger's own.
+            assert 0 < taken < 512 * 1024
+        web.close()
 
     run(scenario)
 

@@ -33,8 +33,11 @@ from bridged.dataplane.contract.limits import (
     STATION_EVENTS_KEPT,
     STRANGER_QUEUE_DATAGRAMS,
     STREAM_CONTROL_OCTETS,
+    STREAM_GROWN_OCTETS,
     STREAM_LINGER_SECONDS,
+    STREAM_PACKET_OCTETS,
     STREAM_QUEUE_OCTETS,
+    STREAM_STRANGER_OCTETS,
     STREAMS_LINGERING,
 )
 from bridged.dataplane.contract.settings import DataplaneSettings, PeerSettings, ResetAnswers, TapPort
@@ -69,8 +72,11 @@ __all__ = [
     "STRANGER_QUEUE_DATAGRAMS",
     "STREAMS_LINGERING",
     "STREAM_CONTROL_OCTETS",
+    "STREAM_GROWN_OCTETS",
     "STREAM_LINGER_SECONDS",
+    "STREAM_PACKET_OCTETS",
     "STREAM_QUEUE_OCTETS",
+    "STREAM_STRANGER_OCTETS",
     "ControlReceived",
     "DataPlane",
     "DataplaneEvent",

@@ -37,6 +37,12 @@ Control packets may wait beyond it: STREAM_CONTROL_OCTETS more.
 """
 STREAM_CONTROL_OCTETS: Final = 128 * 1024
 """A connection for which even more control packets wait is closed."""
+STREAM_PACKET_OCTETS: Final = 65_535
+"""Bytes of the longest packet in a stream."""
+STREAM_STRANGER_OCTETS: Final = 32 * 1024
+"""Bytes that may wait for a connection of a stranger; one for which more wait is closed."""
+STREAM_GROWN_OCTETS: Final = 64 * 1024
+"""From this receive buffer on the kernel finds the size by itself, once a stranger has become a peer."""
 STREAM_LINGER_SECONDS: Final = 5.0
 """How long a connection that `close_stream` ends may take for what waits."""
 STREAMS_LINGERING: Final = 256

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract.events import DataplaneEvent
+from bridged.dataplane.contract.limits import STREAM_PACKET_OCTETS
 from bridged.dataplane.contract.settings import PeerSettings, ResetAnswers, TapPort
 from bridged.dataplane.contract.snapshots import DataplaneSnapshot, PeerSnapshot
 from bridged.dataplane.contract.stations import FdbEntry, Station, StationEvents
@@ -54,13 +55,23 @@ class DataPlane(Protocol):
             DataplaneError: `system`: it cannot be used.
         """
 
-    def adopt_stream(self, descriptor: int, endpoint: Endpoint, received: bytes) -> None:
+    def adopt_stream(
+        self,
+        descriptor: int,
+        endpoint: Endpoint,
+        received: bytes,
+        packet_octets: int = STREAM_PACKET_OCTETS,
+    ) -> None:
         """Reach `endpoint`, whose transport is `tcp`, through this connected TCP socket.
 
         `received`: bytes that the caller has read of it. The data plane duplicates the descriptor and sets
         the options that it needs. Packets stand behind their length, two bytes each. A peer at such an
         endpoint does not float; its packet ids have to rise. An earlier stream of the same endpoint is
         closed, without an event.
+
+        A smaller `packet_octets` is for strangers: until `add_peer` names the endpoint, a longer packet ends
+        the stream (`bad_framing`), and STREAM_STRANGER_OCTETS may wait for it. Then the socket's buffers,
+        which the caller has made small, grow as the kernel likes.
 
         Raises:
             DataplaneError: `system`: it cannot be used.

@@ -14,6 +14,7 @@ from typing import Final
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import (
+    STREAM_PACKET_OCTETS,
     DataplaneEvent,
     DataplaneSettings,
     DataplaneSnapshot,
@@ -130,11 +131,17 @@ class PortableDataPlane:
             self._directions.attach(tap)
             self._loop.watch_tap()
 
-    def adopt_stream(self, descriptor: int, endpoint: Endpoint, received: bytes) -> None:
+    def adopt_stream(
+        self,
+        descriptor: int,
+        endpoint: Endpoint,
+        received: bytes,
+        packet_octets: int = STREAM_PACKET_OCTETS,
+    ) -> None:
         with self._gate:
             if self._stopped:
                 return
-            self._streams.adopt(descriptor, endpoint, received)
+            self._streams.adopt(descriptor, endpoint, received, packet_octets)
         self._loop.wake()
 
     def close_stream(self, endpoint: Endpoint) -> None:

@@ -54,7 +54,7 @@ class Session:
     There are three kinds of methods:
 
     - *Inputs* tell the session what happened: `receive_datagram`, `receive_opened`, `handle_timeout`,
-      `handle_path_change`, `handle_float`, `handle_occ_exit`.
+      `handle_connected`, `handle_path_change`, `handle_float`, `handle_occ_exit`.
     - *Outputs* tell what to do next: `poll_event`, `poll_timeout`, and the properties.
     - *Verbs* ask for something: `admit`, `challenge`, `refuse`, `accept_login`, `reject_login`,
       `request_renegotiation`, `close`, `end_now`, `dismiss`, `soften_dismissal`.
@@ -130,6 +130,9 @@ class Session:
         if self.is_live:
             self._guarded(lambda: self.conversation.handle_timeout(now), now)
         self._settle(now)
+
+    def handle_connected(self, now: float) -> None:
+        """The TCP connection that carries it stands. Control packets have found that out by themselves."""
 
     def handle_path_change(self, now: float) -> None:
         """The path to the peer may have changed: repeat everything unacknowledged now, with fresh timers."""

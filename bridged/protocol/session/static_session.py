@@ -23,10 +23,11 @@ from bridged.protocol.session.key_slots import KeySlots
 from bridged.protocol.session.renegotiation import Renegotiation
 from bridged.protocol.session.session import Session
 from bridged.protocol.session.settings import SessionSettings
+from bridged.protocol.session.states import SessionState
 from bridged.protocol.session.terms import Negotiated
 from bridged.protocol.session.tls_session import TlsEngine, TlsSummary
 from bridged.protocol.session.wire import SessionWire
-from bridged.units import KeyId, Seconds, UnixSeconds
+from bridged.units import KeyId, UnixSeconds
 
 STATIC_KEY: Final = "static-key"
 """Its `wrap_name`."""
@@ -43,8 +44,9 @@ def no_engine() -> TlsEngine:
 
 
 class StaticSession(Session):
-    """Established at once; ends as other sessions do, with an OCC exit as its farewell. Control packets are
-    none of its own and dropped. `unix_time`, `mark`: see `DataKey.static_time` and `static_mark`.
+    """Established at once; one that calls by TCP as soon as its connection stands. Ends as other sessions do,
+    with an OCC exit as its farewell. Control packets are none of its own and dropped. `unix_time`, `mark`: see
+    `DataKey.static_time` and `static_mark`.
     """
 
     def __init__(
@@ -67,12 +69,24 @@ class StaticSession(Session):
         self._farewell = Farewell(core, self.keys, self.conversation)
         self._has_heard_peer = True
         self._hastened_at = -settings.tls_timeout
+        self._marks = unix_time, mark
+        if not (settings.is_stream and settings.role is Role.CLIENT):
+            self.handle_connected(now)
+
+    def handle_connected(self, now: float) -> None:
+        """There is a path: from now on both ends may send."""
+        core, terms = self._core, self.conversation.terms
+        if core.state is not SessionState.HANDSHAKE or terms is None:
+            return
+        settings = core.settings
+        assert settings.wrap_key is not None
         cipher, direction = settings.ciphers[0], settings.wrap_direction
+        unix_time, mark = self._marks
         key = static_data_key(settings.wrap_key, direction, cipher, settings.digest, unix_time, mark)
         core.establish()
         core.emit(InstallKey(key))
         core.emit(UseKey(KeyId(0)))
-        core.emit(Established(self.conversation.terms, Seconds(0.0)))
+        core.emit(Established(terms, core.elapsed(now)))
 
     def receive_datagram(self, datagram: bytes, now: float) -> bool:
         self.drops["bad_opcode"] += 1
@@ -90,8 +104,8 @@ def _terms(settings: SessionSettings) -> Negotiated:
         cipher=settings.ciphers[0],
         transmit_peer_id=None,
         ping=settings.ping,
-        # An end that waits keeps its replay window for as long as it can.
-        ping_restart=settings.ping_restart if settings.role is Role.CLIENT else 0,
+        # An end that waits keeps its replay window for as long as it can; a connection has its own end.
+        ping_restart=settings.ping_restart if settings.role is Role.CLIENT or settings.is_stream else 0,
         tun_mtu=settings.tun_mtu,
         key_derivation="static",
         is_epoch=False,

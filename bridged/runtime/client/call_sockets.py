@@ -14,7 +14,7 @@ from bridged.dataplane.contract import DataPlane
 from bridged.endings import take_every_step
 from bridged.errors import DataplaneError
 from bridged.runtime.client.call_socket import CallSocket, OnDatagram
-from bridged.runtime.client.call_stream import CallStream, Through
+from bridged.runtime.client.call_stream import CallStream, OnStreamReady, Through
 from bridged.runtime.tunnels.link import PeerLink
 from bridged.runtime.tunnels.mss import TcpSizes
 from bridged.runtime.tunnels.proxy import ProxySettings
@@ -32,8 +32,10 @@ class CallSockets:
         on_refused: Callable[[Through, Endpoint, str], None],
         subject: str,
         proxy: ProxySettings | None = None,
+        on_ready: OnStreamReady = lambda stream: None,
     ) -> None:
         self._local = local
+        self._on_ready = on_ready
         self._proxy = proxy
         self._dataplane = dataplane
         self._on_datagram = on_datagram
@@ -65,7 +67,13 @@ class CallSockets:
         """
         if endpoint.transport == "tcp":
             return CallStream(
-                endpoint, self._local, self._dataplane, self._on_refused, self._subject, self._proxy
+                endpoint,
+                self._local,
+                self._dataplane,
+                self._on_refused,
+                self._subject,
+                self._proxy,
+                self._on_ready,
             )
         if self._fixed is None:
             return self._open(endpoint)

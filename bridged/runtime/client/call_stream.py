@@ -28,6 +28,7 @@ _WORDS: Final = {
 }
 
 OnStreamRefused = Callable[["CallStream", Endpoint, str], None]
+OnStreamReady = Callable[["CallStream"], None]
 
 
 class CallStream:
@@ -36,7 +37,7 @@ class CallStream:
     `proxy`: through this one; `local` does not matter then.
 
     What is sent before it stands is kept: the newest packet, which repeats the others. `on_refused` gets
-    endpoint and reason if it cannot be made.
+    endpoint and reason if it cannot be made, `on_ready` hears when the data plane has it.
 
     Raises:
         DataplaneError: `bind_failed`.
@@ -53,8 +54,10 @@ class CallStream:
         on_refused: OnStreamRefused,
         subject: str,
         proxy: ProxySettings | None = None,
+        on_ready: OnStreamReady = lambda stream: None,
     ) -> None:
         self.endpoint = endpoint
+        self._on_ready = on_ready
         self._dataplane = dataplane
         self._on_refused = on_refused
         self._subject = subject
@@ -174,6 +177,7 @@ class CallStream:
         unsent, self._unsent = self._unsent, None
         if unsent is not None:
             self._dataplane.send_control(unsent, self.endpoint)
+        self._on_ready(self)
 
     @staticmethod
     def _stop_waiting(made: socket.socket) -> None:

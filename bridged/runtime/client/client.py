@@ -71,7 +71,13 @@ class ClientRole:
         self._outage = Outage(sessions.now())
         self._calls = Calls(self._order, self._outage, self._note_unanswered)
         self._sockets = CallSockets(
-            plan.local, sessions.dataplane, self._take_datagram, self._take_refusal, plan.name, plan.proxy
+            plan.local,
+            sessions.dataplane,
+            self._take_datagram,
+            self._take_refusal,
+            plan.name,
+            plan.proxy,
+            self._take_connection,
         )
         self._route_loss = RouteLoss(self._calls, self._order, lambda: sessions.plan.local, plan.name)
         self._probe = Probe(sessions.dataplane, self._renew, sessions.now, plan.name)
@@ -247,6 +253,17 @@ class ClientRole:
                     self._calls.drop(call)
                 self._changed.set()
 
+    def _take_connection(self, through: Through) -> None:
+        """The data plane has it: a session that needs no handshake begins."""
+        for call in self._calls:
+            if call.socket is through:
+                call.link.handle_connected()
+                if call is self._calls.connected:
+                    # The server knows its peer by a first packet, and the LAN may be silent.
+                    call.link.ask()
+                self._sessions.rearm()
+                self._changed.set()
+
     # --- news of the sessions ---------------------------------------------------------------------
 
     def handle_news(self, link: PeerLink, news: News) -> None:
@@ -254,6 +271,7 @@ class ClientRole:
             case Established():
                 self._handle_established(link)
             case LinkDown():
+                self._note_silence(link, news)
                 self._handle_down(link, news.event)
             case SessionEnded():
                 self._sockets.release(link.handle)
@@ -263,12 +281,22 @@ class ClientRole:
         if call is None:
             return
         self._backoff.note_connected()
-        self._dials.note_connected(call.candidate.endpoint)
+        if not self._sessions.plan.has_static_key:
+            self._dials.note_connected(call.candidate.endpoint)
         self._order.prefer(call.candidate)
         self._remembered.save(call.candidate)
         self._names.want(False)
         self._calls.connect(call)
         self._changed.set()
+
+    def _note_silence(self, link: PeerLink, news: LinkDown) -> None:
+        """With a static key a connection alone says nothing: was the server ever heard?"""
+        if not self._sessions.plan.has_static_key or not news.event.was_established:
+            return
+        if news.last is not None and news.last.counters.wire_datagrams["receive"]:
+            self._dials.note_connected(link.endpoint)
+        else:
+            self._dials.note_failure(link.endpoint, self._sessions.now())
 
     def _handle_down(self, link: PeerLink, event: SessionDown) -> None:
         call = self._calls.forget(link.handle)

@@ -20,7 +20,11 @@ SHARED_MAX: Final = 256
 CONNECT_SECONDS: Final = 5.0
 IDLE_SECONDS: Final = 600.0
 """A connection in which nothing moves for this long is closed."""
-READ_OCTETS: Final = 64 * 1024
+READ_OCTETS: Final = 16 * 1024
+BUFFER_OCTETS: Final = 32 * 1024
+"""Bytes that the kernel keeps for each end each way; it takes as much again for itself."""
+SENDING_OCTETS: Final = 64 * 1024
+"""As much towards the stranger: what web servers send is larger than what they get."""
 
 
 class PortShare:
@@ -66,6 +70,7 @@ class PortShare:
         # What either end or the network does ends this connection, and nothing else.
         with suppress(OSError, TimeoutError):
             try:
+                _bound(connection, SENDING_OCTETS)
                 near, to_near = await asyncio.open_connection(sock=connection, limit=READ_OCTETS)
                 writers.append(to_near)
                 async with asyncio.timeout(CONNECT_SECONDS):
@@ -73,6 +78,9 @@ class PortShare:
                         self._target.host, self._target.port, limit=READ_OCTETS
                     )
                 writers.append(to_far)
+                _bound(to_far.get_extra_info("socket"), BUFFER_OCTETS)
+                for writer in writers:
+                    writer.transport.set_write_buffer_limits(READ_OCTETS)
                 to_far.write(octets)
                 async with asyncio.timeout(IDLE_SECONDS) as idle:
                     await asyncio.gather(_pass_on(near, to_far, idle), _pass_on(far, to_near, idle))
@@ -80,6 +88,12 @@ class PortShare:
                 connection.close()
                 for writer in writers:
                     writer.transport.abort()
+
+
+def _bound(connection: socket.socket, sending: int) -> None:
+    """Have the kernel keep little for it: whoever does not read must not fill memory."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_OCTETS)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, sending)
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, idle: asyncio.Timeout) -> None:

@@ -87,6 +87,7 @@ class ServerRole:
             sessions.now,
             plan.name,
             PortShare(plan.port_share) if plan.port_share is not None else None,
+            plan.session.tun_mtu,
         )
 
     @property

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from bridged.addresses import Endpoint
 from bridged.dataplane.contract import DataPlane
 from bridged.endings import take_every_step
 from bridged.errors import DataplaneError
-from bridged.protocol.strangers.first_packet import MOST_OCTETS, judge
+from bridged.protocol.strangers.first_packet import MOST_OCTETS, FirstVerdict, judge
 from bridged.runtime.server.connection_shares import ConnectionShares
 from bridged.runtime.server.port_share import PortShare
 from bridged.socket_addresses import to_endpoint, to_sockaddr
@@ -32,6 +32,12 @@ SESSION_SECONDS: Final = 20.0
 LOOK_SECONDS: Final = 1.0
 BACKLOG: Final = 1024
 ACCEPTS_PER_TURN: Final = 64
+STRANGER_OCTETS: Final = 8 * 1024
+"""Bytes that the kernel keeps for a stranger each way; it takes as much again for itself."""
+STRANGER_PACKET_OCTETS: Final = 2048
+"""Bytes of a stranger's longest packet: OpenVPN's control packets have no more (TLS_CHANNEL_BUF_SIZE)."""
+FRAME_MARGIN_OCTETS: Final = 256
+"""What a packet with a frame has beside it, at most: a peer's first frames may come before it is known."""
 _IP_FREEBIND: Final = 15
 _IPV6_FREEBIND: Final = 78
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
@@ -46,11 +52,27 @@ class _Arrival:
     octets: bytes = b""
 
 
+class Examination(Protocol):
+    """Decides about first packets: of `most_octets` with their length, at most, within `first_seconds`."""
+
+    most_octets: int
+    first_seconds: float
+    refusal: str
+    """The drop reason of the last `other`."""
+
+    def judge(self, octets: bytes) -> FirstVerdict:
+        """As `first_packet.judge`. After `packet` the data plane gets the connection."""
+
+    def handle_taken(self, endpoint: Endpoint) -> None:
+        """The data plane has the connection of the packet that was judged last."""
+
+
 class TcpDoor:
     """Listens at some endpoints from `open` to `close`.
 
     `has_session` says whether a session is at an endpoint, `end_sessions` ends those there. `count(reason)`
     hears of connections that are cut off. `share` gets what does not speak OpenVPN (None: nobody does).
+    `mtu`: of the frames. `examine`: looks at first bytes in place of what OpenVPN's hard resets look like.
     """
 
     def __init__(
@@ -62,8 +84,14 @@ class TcpDoor:
         now: Callable[[], float],
         subject: str,
         share: PortShare | None = None,
+        mtu: int = 1500,
+        examine: Examination | None = None,
     ) -> None:
         self._share = share
+        self._examine = examine
+        self._first_octets = MOST_OCTETS if examine is None else examine.most_octets
+        self._first_seconds = FIRST_SECONDS if examine is None else examine.first_seconds
+        self._packet_octets = max(STRANGER_PACKET_OCTETS, mtu + FRAME_MARGIN_OCTETS)
         self.endpoints: tuple[Endpoint, ...] = ()
         """Where it listens."""
         self._dataplane = dataplane
@@ -143,12 +171,12 @@ class TcpDoor:
     def _look_at_all(self) -> None:
         """End what takes too long."""
         now = self._now()
-        for endpoint in self._strangers.older_than(now - FIRST_SECONDS):
+        for endpoint in self._strangers.older_than(now - self._first_seconds):
             arrival = self._arrivals.get(endpoint)
             if arrival is not None:
                 self._cut_off(endpoint, "peer_limit")
         for endpoint in self._strangers.older_than(now - SESSION_SECONDS):
-            if not self._has_session(endpoint):
+            if endpoint not in self._arrivals and not self._has_session(endpoint):
                 self._cut_off(endpoint, "peer_limit")
 
     # --- arrivals ---------------------------------------------------------------------------------
@@ -184,6 +212,7 @@ class TcpDoor:
 
     def _take_in(self, connection: socket.socket, endpoint: Endpoint) -> None:
         connection.setblocking(False)
+        _narrow(connection)
         if endpoint in self._arrivals:
             self._drop_arrival(endpoint)
         self._arrivals[endpoint] = _Arrival(connection, self._now())
@@ -198,7 +227,7 @@ class TcpDoor:
         if arrival is None:
             return
         try:
-            octets = arrival.connection.recv(MOST_OCTETS - len(arrival.octets))
+            octets = arrival.connection.recv(self._first_octets - len(arrival.octets))
         except BlockingIOError:
             return
         except OSError:
@@ -208,7 +237,7 @@ class TcpDoor:
             self._strangers.leave(endpoint)
             return
         arrival.octets += octets
-        verdict = judge(arrival.octets)
+        verdict = judge(arrival.octets) if self._examine is None else self._examine.judge(arrival.octets)
         if verdict == "packet":
             self._hand_over(endpoint, arrival)
         elif verdict == "other":
@@ -218,18 +247,23 @@ class TcpDoor:
         del self._arrivals[endpoint]
         self._stop_reading(arrival.connection)
         try:
-            self._dataplane.adopt_stream(arrival.connection.fileno(), endpoint, arrival.octets)
+            self._dataplane.adopt_stream(
+                arrival.connection.fileno(), endpoint, arrival.octets, self._packet_octets
+            )
         except DataplaneError:
             self._strangers.leave(endpoint)
+            return
         finally:
             arrival.connection.close()
+        if self._examine is not None:
+            self._examine.handle_taken(endpoint)
 
     def _turn_away(self, endpoint: Endpoint, arrival: _Arrival) -> None:
         del self._arrivals[endpoint]
         self._strangers.leave(endpoint)
         self._stop_reading(arrival.connection)
         if self._share is None:
-            self._count("bad_opcode")
+            self._count("bad_opcode" if self._examine is None else self._examine.refusal)
         elif self._share.take(arrival.connection, arrival.octets, endpoint):
             return
         else:
@@ -251,6 +285,13 @@ class TcpDoor:
         # Without a running loop nothing is read.
         with suppress(RuntimeError):
             asyncio.get_running_loop().remove_reader(sock.fileno())
+
+
+def _narrow(connection: socket.socket) -> None:
+    """Have the kernel keep little for it. Not on the listener: windows could not grow later."""
+    with suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, STRANGER_OCTETS)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, STRANGER_OCTETS)
 
 
 def _listen(endpoint: Endpoint) -> socket.socket:

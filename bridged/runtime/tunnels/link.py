@@ -133,6 +133,11 @@ class PeerLink:
             self._note_answer()
         self.pump()
 
+    def handle_connected(self) -> None:
+        """The TCP connection to the peer stands."""
+        self.session.handle_connected(self._now())
+        self.pump()
+
     def handle_timeout(self) -> None:
         self.session.handle_timeout(self._now())
         self.pump()

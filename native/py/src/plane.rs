@@ -54,9 +54,16 @@ impl DataPlane {
         self.call(py, |inner| inner.use_socket(descriptor))
     }
 
-    fn adopt_stream(&self, py: Python<'_>, descriptor: i32, endpoint: Endpoint, received: &[u8]) -> PyResult<()> {
+    fn adopt_stream(
+        &self,
+        py: Python<'_>,
+        descriptor: i32,
+        endpoint: Endpoint,
+        received: &[u8],
+        packet_octets: usize,
+    ) -> PyResult<()> {
         let endpoint = endpoint.parse(py)?;
-        self.call(py, |inner| inner.adopt_stream(descriptor, endpoint, received))
+        self.call(py, |inner| inner.adopt_stream(descriptor, endpoint, received, packet_octets))
     }
 
     fn close_stream(&self, py: Python<'_>, endpoint: Endpoint) -> PyResult<()> {

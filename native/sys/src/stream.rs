@@ -9,6 +9,8 @@ use crate::descriptor::duplicate;
 use crate::{last_errno, Errno};
 
 const TCP_NOTSENT_LOWAT: libc::c_int = 25;
+/// Since Linux 5.15.
+const SO_BUF_LOCK: libc::c_int = 72;
 /// Most pieces of one send (IOV_MAX).
 pub const MAX_PIECES: usize = 1024;
 
@@ -61,6 +63,15 @@ impl StreamSocket {
         // SAFETY: the kernel writes at most `buffer.len()` bytes into `buffer`.
         let count = unsafe { libc::recv(self.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
         usize::try_from(count).map_err(|_| last_errno())
+    }
+
+    /// Undo small buffers: at least `receive` bytes, and from there on what the kernel finds right. Where it does not
+    /// (before Linux 5.15), that size remains.
+    pub fn grow(&self, receive: u32) {
+        let octets = receive as libc::c_int;
+        let _ = self.set(libc::SOL_SOCKET, libc::SO_RCVBUF, octets);
+        let _ = self.set(libc::SOL_SOCKET, libc::SO_SNDBUF, octets);
+        let _ = self.set(libc::SOL_SOCKET, SO_BUF_LOCK, 0);
     }
 
     /// Say that nothing more is sent.

@@ -21,7 +21,7 @@
 //! use_key(&self, PeerHandle, u8) -> Result<(), Error>
 //! remove_key(&self, PeerHandle, u8)
 //! send_control(&self, &[u8], Endpoint) -> Result<(), Error>
-//! adopt_stream(&self, RawFd, Endpoint, &[u8]) -> Result<(), Error>
+//! adopt_stream(&self, RawFd, Endpoint, &[u8], usize) -> Result<(), Error>
 //! close_stream(&self, &Endpoint)
 //! answer_resets(&self, Option<Answers>)
 //! expect(&self, Endpoint)                      stop_expecting(&self, Endpoint)

@@ -153,13 +153,19 @@ impl DataPlane {
     }
 
     /// Reach an endpoint through this connection (through a descriptor of our own), of which `received` was read
-    /// already.
+    /// already. Until a peer is there, a packet of more than `packet_octets` ends it.
     ///
     /// # Errors
     /// [`Error::System`]: it is no connected stream, or there are no more descriptors.
-    pub fn adopt_stream(&self, descriptor: RawFd, endpoint: Endpoint, received: &[u8]) -> Result<(), Error> {
+    pub fn adopt_stream(
+        &self,
+        descriptor: RawFd,
+        endpoint: Endpoint,
+        received: &[u8],
+        packet_octets: usize,
+    ) -> Result<(), Error> {
         let shared = &self.shared;
-        if let Some(worker) = shared.transport.adopt_stream(descriptor, endpoint, received)? {
+        if let Some(worker) = shared.transport.adopt_stream(descriptor, endpoint, received, packet_octets)? {
             shared.threads.wake(wan_thread(worker));
         }
         Ok(())

@@ -15,16 +15,20 @@ _PREFIX: Final = struct.Struct("!H")
 
 
 class BadFraming(Exception):
-    """A length of 0: whatever follows cannot be told apart."""
+    """A length of 0: whatever follows cannot be told apart. Or it is more than may be sent."""
 
 
 class Deframer:
-    """Finds the packets of one stream. Holds less than one packet between two calls."""
+    """Finds the packets of one stream. Holds less than one packet between two calls.
 
-    __slots__ = ("_rest",)
+    `packet_octets`: bytes of the longest packet that is taken.
+    """
 
-    def __init__(self, rest: bytes = b"") -> None:
+    __slots__ = ("_rest", "packet_octets")
+
+    def __init__(self, rest: bytes = b"", packet_octets: int = 0xFFFF) -> None:
         self._rest = rest
+        self.packet_octets = packet_octets
 
     @property
     def waiting(self) -> bytes:
@@ -35,14 +39,14 @@ class Deframer:
         """The packets that are complete now, in order.
 
         Raises:
-            BadFraming: a length is 0; the packets before it are lost.
+            BadFraming: a length is 0 or too large; the packets before it are lost.
         """
         data = self._rest + octets if self._rest else octets
         packets = []
         at, end = 0, len(data)
         while end - at >= PREFIX_OCTETS:
             (length,) = _PREFIX.unpack_from(data, at)
-            if not length:
+            if not 0 < length <= self.packet_octets:
                 raise BadFraming
             begin = at + PREFIX_OCTETS
             if end - begin < length:

@@ -14,7 +14,14 @@ from itertools import groupby
 from typing import Final
 
 from bridged.addresses import Endpoint
-from bridged.dataplane.contract import STREAM_CONTROL_OCTETS, STREAM_QUEUE_OCTETS, StreamEnd
+from bridged.dataplane.contract import (
+    STREAM_CONTROL_OCTETS,
+    STREAM_GROWN_OCTETS,
+    STREAM_PACKET_OCTETS,
+    STREAM_QUEUE_OCTETS,
+    STREAM_STRANGER_OCTETS,
+    StreamEnd,
+)
 from bridged.dataplane.portable.control.counters import BatchSizes
 from bridged.dataplane.portable.transport.framing import PREFIX_OCTETS, BadFraming, Deframer, framed
 from bridged.dataplane.portable.transport.seam import Path, Received
@@ -25,6 +32,8 @@ READ_OCTETS: Final = 128 * 1024
 NOT_SENT_OCTETS: Final = 128 * 1024
 """What the kernel takes beyond what is on its way: nothing that waits there can be dropped."""
 _TCP_NOTSENT_LOWAT: Final = 25
+_SO_BUF_LOCK: Final = 72
+"""Since Linux 5.15."""
 
 
 class Stream:
@@ -39,8 +48,9 @@ class Stream:
         received: bytes,
         on_waiting: Callable[[Stream], None],
         segments_per_send: BatchSizes,
+        packet_octets: int = STREAM_PACKET_OCTETS,
     ) -> None:
-        """Use a duplicate of `descriptor`.
+        """Use a duplicate of `descriptor`. `packet_octets`: of the longest packet until `welcome`.
 
         Raises:
             DataplaneError: `system`.
@@ -52,7 +62,7 @@ class Stream:
         self.is_closing = False
         """Nothing is read any more, and it closes when all has been sent."""
         self.closes_at = float("inf")
-        self._deframer = Deframer(received)
+        self._deframer = Deframer(received, packet_octets)
         self._waiting = bytearray()
         self._on_waiting = on_waiting
         self._segments_per_send = segments_per_send
@@ -65,6 +75,19 @@ class Stream:
         """Idempotent."""
         self._waiting.clear()
         self._socket.close()
+
+    def welcome(self) -> None:
+        """A peer is there: it may send long packets, and the kernel finds out how much room it needs."""
+        if self._deframer.packet_octets == STREAM_PACKET_OCTETS:
+            return
+        self._deframer.packet_octets = STREAM_PACKET_OCTETS
+        for level, name, value in (
+            (socket.SOL_SOCKET, socket.SO_RCVBUF, STREAM_GROWN_OCTETS),
+            (socket.SOL_SOCKET, socket.SO_SNDBUF, STREAM_GROWN_OCTETS),
+            (socket.SOL_SOCKET, _SO_BUF_LOCK, 0),
+        ):
+            with suppress(OSError):
+                self._socket.setsockopt(level, name, value)
 
     @property
     def has_waiting(self) -> bool:
@@ -98,7 +121,9 @@ class Stream:
         """Send a control packet; where far too many wait, the stream is over."""
         if self.end is not None or self.is_closing:
             return
-        if len(self._waiting) > STREAM_QUEUE_OCTETS + STREAM_CONTROL_OCTETS:
+        is_stranger = self._deframer.packet_octets < STREAM_PACKET_OCTETS
+        most = STREAM_STRANGER_OCTETS if is_stranger else STREAM_QUEUE_OCTETS + STREAM_CONTROL_OCTETS
+        if len(self._waiting) > most:
             self.break_off("overflow")
             return
         self._put(framed((packet,)))

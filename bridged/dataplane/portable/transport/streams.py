@@ -35,13 +35,13 @@ class Streams:
         self.on_waiting: Callable[[Stream], None] = lambda stream: None
         self.before_close: Callable[[Stream], None] = lambda stream: None
 
-    def adopt(self, descriptor: int, endpoint: Endpoint, received: bytes) -> None:
+    def adopt(self, descriptor: int, endpoint: Endpoint, received: bytes, packet_octets: int) -> None:
         """See the contract.
 
         Raises:
             DataplaneError: `system`.
         """
-        stream = Stream(descriptor, endpoint, received, self._change, self._segments_per_send)
+        stream = Stream(descriptor, endpoint, received, self._change, self._segments_per_send, packet_octets)
         if (before := self._by_endpoint.get(endpoint)) is not None:
             self._drop(before)
         self._by_endpoint[endpoint] = stream
@@ -67,7 +67,7 @@ class Streams:
         take_every_step([partial(self._drop, stream) for stream in self._all()])
 
     def path(self, endpoint: Endpoint) -> Path:
-        """The path through the stream of an endpoint.
+        """The path through the stream of an endpoint, where a peer is from now on.
 
         Raises:
             OSError: there is none.
@@ -75,6 +75,7 @@ class Streams:
         stream = self._by_endpoint.get(endpoint)
         if stream is None:
             raise OSError(errno.ENOTCONN, "there is no such TCP connection")
+        stream.welcome()
         return Path(stream.address, stream)
 
     def send_to(self, packet: bytes, endpoint: Endpoint) -> bool:

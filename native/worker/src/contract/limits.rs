@@ -22,6 +22,12 @@ pub const STRANGER_QUEUE_DATAGRAMS: usize = 2048;
 pub const STREAM_QUEUE_OCTETS: usize = 256 * 1024;
 /// Bytes of control packets that may wait in addition; with more the connection is closed.
 pub const STREAM_CONTROL_OCTETS: usize = 128 * 1024;
+/// Bytes of the longest packet in a stream.
+pub const STREAM_PACKET_OCTETS: usize = u16::MAX as usize;
+/// Bytes that may wait for a connection of a stranger; one for which more wait is closed.
+pub const STREAM_STRANGER_OCTETS: usize = 32 * 1024;
+/// From this receive buffer on the kernel finds the size by itself, once a stranger has become a peer.
+pub const STREAM_GROWN_OCTETS: u32 = 64 * 1024;
 /// How long a connection that is about to close may take for what waits.
 pub const STREAM_LINGER_NANOS: Nanos = 5 * SECOND;
 /// Most connections that are about to close.

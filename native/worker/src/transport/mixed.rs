@@ -33,8 +33,14 @@ impl MixedTransport {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn adopt_stream(&self, descriptor: RawFd, endpoint: Endpoint, received: &[u8]) -> io::Result<Option<usize>> {
-        self.streams.adopt(descriptor, endpoint, received)
+    pub fn adopt_stream(
+        &self,
+        descriptor: RawFd,
+        endpoint: Endpoint,
+        received: &[u8],
+        packet_octets: usize,
+    ) -> io::Result<Option<usize>> {
+        self.streams.adopt(descriptor, endpoint, received, packet_octets)
     }
 }
 

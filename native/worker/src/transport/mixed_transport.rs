@@ -32,7 +32,11 @@ impl Transport for MixedTransport {
     fn path_to(&self, endpoint: Endpoint, now: Nanos) -> Result<MixedPath, Errno> {
         match endpoint.carrier {
             Carrier::Udp => self.udp.path(endpoint.address, None, now).map(MixedPath::Udp),
-            Carrier::Tcp => self.streams.at(&endpoint).map(MixedPath::Tcp).ok_or(ENOTCONN),
+            Carrier::Tcp => {
+                let stream = self.streams.at(&endpoint).ok_or(ENOTCONN)?;
+                stream.welcome();
+                Ok(MixedPath::Tcp(stream))
+            }
         }
     }
 

@@ -20,6 +20,11 @@ pub struct FramedRun {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadFraming;
 
+/// Bytes of the packet that begins here; 0 while that cannot be known.
+pub fn next_length(octets: &[u8]) -> usize {
+    octets.first_chunk::<PREFIX_OCTETS>().map_or(0, |prefix| usize::from(u16::from_be_bytes(*prefix)))
+}
+
 /// The packets that are complete, and where the first incomplete one begins.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use crate::contract::{Endpoint, Event, StreamEnd};
 use crate::control::events::EventQueue;
 use crate::sync::lock;
 use crate::tables::keys::SPARE_OCTETS;
-use crate::transport::tcp::framing::{find_packets, FramedRun, FRAMED_OCTETS};
+use crate::transport::tcp::framing::{find_packets, next_length, FramedRun, FRAMED_OCTETS};
 use crate::transport::tcp::stream::Stream;
 use crate::transport::tcp::streams::Streams;
 
@@ -80,9 +80,12 @@ impl StreamReader {
                 return;
             }
         }
+        let most = stream.packet_octets();
         match find_packets(&octets[..end], &mut self.runs) {
-            Ok(used) => rest.extend_from_slice(&octets[used..end]),
-            Err(_) => stream.break_off(StreamEnd::BadFraming),
+            Ok(used) if next_length(&octets[used..end]) <= most && self.runs.iter().all(|run| run.size <= most) => {
+                rest.extend_from_slice(&octets[used..end]);
+            }
+            _ => stream.break_off(StreamEnd::BadFraming),
         }
         self.endpoint = Some(stream.endpoint);
     }

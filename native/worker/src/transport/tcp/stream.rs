@@ -13,7 +13,10 @@ use bridged_sys::epoll::Epoll;
 use bridged_sys::stream::{StreamSocket, MAX_PIECES};
 use bridged_sys::EAGAIN;
 
-use crate::contract::{Endpoint, StreamEnd, STREAM_CONTROL_OCTETS, STREAM_QUEUE_OCTETS};
+use crate::contract::{
+    Endpoint, StreamEnd, STREAM_CONTROL_OCTETS, STREAM_GROWN_OCTETS, STREAM_PACKET_OCTETS, STREAM_QUEUE_OCTETS,
+    STREAM_STRANGER_OCTETS,
+};
 use crate::sync::{lock, Mutex};
 use crate::transport::seam::{Packet, LONGEST_PACKET};
 use crate::transport::tcp::framing::PREFIX_OCTETS;
@@ -42,6 +45,8 @@ pub struct Stream {
     waiting: AtomicUsize,
     /// The beginning of a packet; only its worker reads.
     pub rest: Mutex<Vec<u8>>,
+    /// Bytes of the longest packet that it may send; less than any for a stranger.
+    packet_octets: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -59,7 +64,8 @@ enum State {
 }
 
 impl Stream {
-    /// Through a descriptor of our own; `rest` was read already.
+    /// Through a descriptor of our own; `rest` was read already. `known_by`: its number, its worker, and bytes of the
+    /// longest packet until `welcome`.
     ///
     /// # Errors
     /// What the kernel says.
@@ -67,10 +73,10 @@ impl Stream {
         descriptor: RawFd,
         endpoint: Endpoint,
         rest: &[u8],
-        token: u64,
-        worker: usize,
+        known_by: (u64, usize, usize),
         epoll: Arc<Epoll>,
     ) -> Result<Stream> {
+        let (token, worker, packet_octets) = known_by;
         let socket = StreamSocket::adopt(descriptor, NOT_SENT_OCTETS)?;
         epoll.add(socket.as_raw_fd(), token)?;
         Ok(Stream {
@@ -82,7 +88,21 @@ impl Stream {
             out: Mutex::new(Outbox { waiting: VecDeque::new(), state: State::Open }),
             waiting: AtomicUsize::new(0),
             rest: Mutex::new(rest.to_vec()),
+            packet_octets: AtomicUsize::new(packet_octets),
         })
+    }
+
+    /// Bytes of the longest packet that the far end may send.
+    #[inline]
+    pub fn packet_octets(&self) -> usize {
+        self.packet_octets.load(Relaxed)
+    }
+
+    /// A peer is there: it may send long packets, and the kernel finds out how much room it needs.
+    pub fn welcome(&self) {
+        if self.packet_octets.swap(STREAM_PACKET_OCTETS, Relaxed) < STREAM_PACKET_OCTETS {
+            self.socket.grow(STREAM_GROWN_OCTETS);
+        }
     }
 
     /// Bytes of packets and their lengths that there is room for.
@@ -127,7 +147,9 @@ impl Stream {
 
     /// Take a control packet; where far too many wait, the stream is over.
     pub fn send_control(&self, packet: &[u8]) -> bool {
-        if self.waiting.load(Relaxed) > STREAM_QUEUE_OCTETS + STREAM_CONTROL_OCTETS {
+        let is_stranger = self.packet_octets() < STREAM_PACKET_OCTETS;
+        let most = if is_stranger { STREAM_STRANGER_OCTETS } else { STREAM_QUEUE_OCTETS + STREAM_CONTROL_OCTETS };
+        if self.waiting.load(Relaxed) > most {
             self.break_off(StreamEnd::Overflow);
             return false;
         }

@@ -54,7 +54,13 @@ impl Streams {
     ///
     /// # Errors
     /// What the kernel says; EMSGSIZE where more was read than can be the beginning of one packet.
-    pub fn adopt(&self, descriptor: RawFd, endpoint: Endpoint, received: &[u8]) -> io::Result<Option<usize>> {
+    pub fn adopt(
+        &self,
+        descriptor: RawFd,
+        endpoint: Endpoint,
+        received: &[u8],
+        packet_octets: usize,
+    ) -> io::Result<Option<usize>> {
         if received.len() > FRAMED_OCTETS {
             return Err(io::Error::from_raw_os_error(EMSGSIZE));
         }
@@ -70,7 +76,8 @@ impl Streams {
         };
         table.next_token += 1;
         let token = table.next_token;
-        let stream = Arc::new(Stream::adopt(descriptor, endpoint, received, token, number, Arc::clone(epoll))?);
+        let known_by = (token, number, packet_octets);
+        let stream = Arc::new(Stream::adopt(descriptor, endpoint, received, known_by, Arc::clone(epoll))?);
         if let Some(before) = table.by_endpoint.insert(endpoint, Arc::clone(&stream)) {
             self.let_go(&mut table, &before);
         }
