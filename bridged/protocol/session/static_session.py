@@ -45,8 +45,9 @@ def no_engine() -> TlsEngine:
 
 class StaticSession(Session):
     """Established at once; one that calls by TCP as soon as its connection stands. Ends as other sessions do,
-    with an OCC exit as its farewell. Control packets are none of its own and dropped. `unix_time`, `mark`: see
-    `DataKey.static_time` and `static_mark`.
+    with an OCC exit as its farewell. Control packets are none of its own and dropped.
+
+    `unix_time`, `mark`: see `DataKey.static_time` and `static_mark`.
     """
 
     def __init__(

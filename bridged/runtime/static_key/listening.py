@@ -34,8 +34,8 @@ FIRST_SECONDS: Final = 30.0
 class ListeningRole:
     """Gives the first authentic sender the tunnel. Its packet was only a knock: what follows is carried.
 
-    None that came before opens a session again (`ReplayMark`). Over TCP the newest connection whose first packet
-    is authentic takes the place of the one before.
+    None that came before opens a session again (`ReplayMark`). Over TCP the newest connection whose first
+    packet is authentic takes the place of the one before.
     """
 
     name = "server"
@@ -154,6 +154,8 @@ class ListeningRole:
         assert mark is not None
         # OpenVPN's ids begin again with each connection, and with a later time: else it is a replay.
         if opened.packet_time <= mark.received >> 32:
+            if opened.packet_time < mark.received >> 32:
+                mark.tell_older()
             self.refusal = "replay"
             return "other"
         mark.note(mark_of(opened.packet_time, opened.packet_id))
