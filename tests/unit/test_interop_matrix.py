@@ -84,8 +84,7 @@ def test_old_ciphers_links_and_static_keys_are_cut_framed_and_carried_by_tcp() -
         for end in ends
         if not any(is_kind(cell) and goes(cell) and cell.ours.endswith(end) for cell in table)
     ]
-    # A static key goes over UDP only.
-    assert missing == [("static", "tcp", "client"), ("static", "tcp", "server")]
+    assert missing == []
 
 
 def test_softether_s_server_is_called_over_both_transports_with_both_kinds_of_ciphers() -> None:
