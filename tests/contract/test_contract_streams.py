@@ -14,6 +14,7 @@ from bridged.addresses import Endpoint
 from bridged.dataplane.contract import (
     STREAM_GROWN_OCTETS,
     STREAM_QUEUE_OCTETS,
+    STREAM_STRANGER_OCTETS,
     ControlReceived,
     PeerFloated,
     PeerSettings,
@@ -363,6 +364,27 @@ def test_a_stranger_that_begins_a_long_packet_is_cut_off(rig: Rig) -> None:
     hand.stream.sendall((STRANGER_OCTETS + 1).to_bytes(2, "big") + bytes(10))
     assert rig.event(StreamClosed) == StreamClosed(hand.endpoint, "bad_framing")
     assert hand.is_ended()
+
+
+def test_a_stranger_that_reads_no_answers_is_cut_off_early(rig: Rig) -> None:
+    hand, near = stranger(rig, 1)
+    near.close()
+    hand.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    packet = bytes([0x20]) + bytes(1199)
+    for _ in range(1 + STREAM_QUEUE_OCTETS // len(packet)):
+        rig.plane.send_control(packet, hand.endpoint)
+    assert rig.event(StreamClosed) == StreamClosed(hand.endpoint, "overflow")
+
+
+def test_answers_that_a_slow_stranger_may_have_waiting_all_arrive(rig: Rig) -> None:
+    hand, near = stranger(rig, 1)
+    near.close()
+    packet = bytes([0x20]) + bytes(1199)
+    count = STREAM_STRANGER_OCTETS // len(packet)
+    for _ in range(count):
+        rig.plane.send_control(packet, hand.endpoint)
+    assert hand.datagrams(count) == [packet] * count
+    assert not rig.events(StreamClosed)
 
 
 def test_a_stranger_that_becomes_a_peer_sends_long_packets_and_gets_larger_buffers(rig: Rig) -> None:
