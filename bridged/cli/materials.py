@@ -102,19 +102,22 @@ class Materials:
             take(partial(self._proxy, profile.proxy))
         if errors:
             raise ConfigurationErrors(sorted(errors, key=lambda error: error.line or 0))
-        if profile.wrap == "static-key":
-            _check_static_key(texts, self.file, "secret")
-        else:
-            if "own.crt" in texts:
-                self._remark_on_end(texts["own.crt"])
-                self._remark_on_usage(texts["own.crt"])
-            role = "client" if profile.server is None else "server"
-            _check_wrap(texts, self.file, role, profile.wrap)
-            _check(texts, self.file, role)
+        self._check_all(texts)
         return {
             name: (text if name in ("login.txt", "proxy.txt") else text.strip()) + "\n"
             for name, text in texts.items()
         }
+
+    def _check_all(self, texts: dict[str, str]) -> None:
+        if self._profile.wrap == "static-key":
+            _check_static_key(texts, self.file, "secret")
+            return
+        if "own.crt" in texts:
+            self._remark_on_end(texts["own.crt"])
+            self._remark_on_usage(texts["own.crt"])
+        role = "client" if self._profile.server is None else "server"
+        _check_wrap(texts, self.file, role, self._profile.wrap)
+        _check(texts, self.file, role)
 
     @property
     def _wrap_directive(self) -> str:

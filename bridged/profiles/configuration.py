@@ -21,8 +21,8 @@ from bridged.profiles.profile import Profile, ServerSettings
 class Trust:
     """Where the daemon finds certificates and keys: paths, or the texts themselves.
 
-    `ca` may be missing if the peer is pinned, `crl`, both keys of wraps, `login` and `proxy_login` if the profile
-    has none.
+    `ca` may be missing if the peer is pinned, `crl`, both keys of wraps, `login` and `proxy_login` if the
+    profile has none.
     """
 
     certificate: str | None = None
