@@ -4,6 +4,7 @@ use bridged_core::stats::FrameKind;
 use bridged_sys::thread::now;
 
 use super::*;
+use crate::tables::peers::OCC_BURST;
 use crate::tables::switch::Target;
 use crate::test_rig::Rig;
 
@@ -66,5 +67,5 @@ fn occ_is_bounded_in_length_and_in_rate() {
     let now = now();
     assert_eq!(admit_occ(&far.peer, &[0; OCC_OCTETS + 1], now), Err(Reason::OccLength));
     let admitted = (0..100).filter(|_| admit_occ(&far.peer, &[0; 17], now).is_ok()).count();
-    assert_eq!((admitted, admit_occ(&far.peer, &[0; 17], now)), (8, Err(Reason::OccRate)));
+    assert_eq!((admitted, admit_occ(&far.peer, &[0; 17], now)), (OCC_BURST as usize, Err(Reason::OccRate)));
 }

@@ -29,7 +29,7 @@ const NONE: u32 = u32::MAX;
 const KEY_IDS: usize = 8;
 /// OCC messages that one peer may send at once, and in each second after that: two ends that probe their path send two
 /// each.
-const OCC_BURST: u32 = 16;
+pub(crate) const OCC_BURST: u32 = 16;
 const OCC_PER_SECOND: u32 = 4;
 
 /// Timers of one peer, in nanoseconds; 0: never.
