@@ -373,15 +373,14 @@ def troubled_sites(folder: Path) -> Iterator[TroubledSites]:
 
 def go_back_in_time(sites: TwoSites, profile: Profile) -> None:
     """A peer with a static key is started, and started again with its clock set back."""
-    key = static_data_key(
-        parse_static_key(profile.wrap_key, "key"), None, Cipher.AES_256_CBC, "SHA256", int(time.time())
-    )
+    now = int(time.time())
+    key = static_data_key(parse_static_key(profile.wrap_key, "key"), None, Cipher.AES_256_CBC, "SHA256", now)
     sealer = CbcHmac(key.send_key, "SHA256", key.send_hmac)
     with sites.b.namespace.entered():
         peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with peer:
         for number, seconds in ((1, 0), (2, 0), (1, -3600), (2, -3600)):
-            sealed = seal_static(sealer, bytes(16), number, int(time.time()) + seconds, PING)
+            sealed = seal_static(sealer, bytes(16), number, now + seconds, PING)
             peer.sendto(sealed, (sites.a.wan_ipv4, OLD_KEY_PORT))
             # Each is taken before the next one comes.
             time.sleep(0.1)
