@@ -136,7 +136,7 @@ def small_packets(joined: Joined, seconds: float) -> Reading:
     measured for `seconds`. `offered_most` in the details is what the generator really sent in its fastest
     step: where that is well above what arrived, the generator was not the limit.
     """
-    with _sink(joined.receiver) as arrived:
+    with sink(joined.receiver) as arrived:
         best_rate, best, most = RATE_FIRST, 0.0, 0.0
         rate = RATE_FIRST
         while rate <= RATE_LAST:
@@ -226,7 +226,7 @@ def _offer(joined: Joined, rate: float, seconds: float, arrived: Callable[[], in
 
 
 @contextlib.contextmanager
-def _sink(host: Host) -> Iterator[Callable[[], int]]:
+def sink(host: Host) -> Iterator[Callable[[], int]]:
     """A socket that nobody reads: the kernel counts what arrives for it and throws it away, at no cost."""
     with host.namespace.entered():
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

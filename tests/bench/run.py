@@ -28,7 +28,9 @@ from tests.bench.lossy import LINES, USUAL_LINES, Line, build_line, measure_loss
 from tests.bench.measures import MEASURES, MORE_MEASURES, Joined, Measure, Reading, prepare
 from tests.bench.mixed import DIRECTIONS, OURS_MOST, THEIRS_LEAST, measure_mixed
 from tests.bench.mixed import passes as mixed_passes
+from tests.bench.over_tcp import measure_half_over_tcp
 from tests.bench.results import Result, exit_status, notes_on, table_of
+from tests.bench.stalled import LONG_STALL_SECONDS, measure_stalled
 from tests.bench.tunnels import (
     CONGESTION_CONTROLS,
     PEERS,
@@ -44,7 +46,8 @@ from tests.lab.waiting import LabError
 
 PAIRED = (*MEASURES, *MORE_MEASURES)
 MIXED, HUB, LATENCY, LOSSY = "one_end_openvpn", "hub_all_to_all", "latency_under_load", "lossy_lines"
-OVER_TCP = "tcp_stream_over_tcp"
+OVER_TCP, HALF_OVER_TCP = "tcp_stream_over_tcp", "one_end_openvpn_over_tcp"
+STALLED = "stalled_peer_over_tcp"
 NATIVE_PEERS = ("openvpn", "fastd", "vxlan")
 # What a further peer is there for; OpenVPN is compared in everything.
 MEASURES_OF_OTHERS = ("tcp_stream", "tcp_4_streams_both_ways", "udp_64_byte_packets", "flood_ping")
@@ -172,6 +175,25 @@ def compare_over_tcp(
     return [result]
 
 
+def compare_half_over_tcp(
+    chosen: argparse.Namespace, wan_mtu: int, wan_offload: str, console: Console
+) -> list[Result]:
+    """One TCP stream through a tunnel over TCP with one end of ours, and with none."""
+    taken = measure_half_over_tcp(
+        chosen.dataplane, wan_mtu, wan_offload, chosen.pairs, chosen.seconds, chosen.congestion
+    )
+    results = []
+    for name, pairs in taken.items():
+        measure = Measure(f"tcp_{name}", "Mbit/s", _unused, 1.0, True, {"openvpn": 1.0})
+        result = Result(measure, chosen.dataplane, "openvpn", wan_mtu, wan_offload=wan_offload)
+        result.extra = tcp_of(chosen)
+        for number, (ours, theirs) in enumerate(pairs, start=1):
+            result.add(ours, theirs)
+            _say(console, result, number, chosen.pairs)
+        results.append(result)
+    return results
+
+
 def compare_latency(
     chosen: argparse.Namespace, wan_mtu: int, wan_offload: str, console: Console
 ) -> list[Result]:
@@ -190,6 +212,25 @@ def compare_latency(
                 result.add(readings["dscp"], readings[end])
                 _say(console, result, number, chosen.pairs)
             results.append(result)
+    return results
+
+
+def compare_stalled(chosen: argparse.Namespace, console: Console) -> list[Result]:
+    """What two clients get beside one that does not read, and without it: (beside, without)."""
+    found = measure_stalled(chosen.dataplane, chosen.pairs, chosen.seconds, LONG_STALL_SECONDS)
+    console.print(
+        f"stalled peer: {found.dropped:,} frames dropped, {found.waiting_octets / 1e6:.1f} MB in the kernel, "
+        f"{found.grown_octets / 1e6:.1f} MB more in the program, {found.ended_sessions} sessions ended"
+    )
+    results = []
+    for name, beside in found.beside.items():
+        unit = "Mbit/s" if "full" in name else "packets/s"
+        measure = Measure(f"{STALLED}_{name}", unit, _unused, 0.95, True, {"itself": 0.95})
+        result = Result(measure, chosen.dataplane, "itself", 1500)
+        for number, pair in enumerate(zip(beside, found.without[name], strict=True), start=1):
+            result.add(*map(Reading, pair))
+            _say(console, result, number, chosen.pairs)
+        results.append(result)
     return results
 
 
@@ -215,7 +256,16 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    names = [*(measure.name for measure in PAIRED), MIXED, HUB, OVER_TCP, LATENCY, LOSSY]
+    names = [
+        *(measure.name for measure in PAIRED),
+        MIXED,
+        HUB,
+        OVER_TCP,
+        HALF_OVER_TCP,
+        STALLED,
+        LATENCY,
+        LOSSY,
+    ]
     option = parser.add_argument
     option("--pairs", type=int, default=5)
     option("--wan-mtu", type=int, nargs="+", default=[1500, 9000], metavar="OCTETS")
@@ -289,6 +339,8 @@ def main() -> int:
         for wan_offload in chosen.wan_offload:
             for wan_mtu in chosen.wan_mtu:
                 results += _scenes(chosen, wan_mtu, wan_offload, console)
+        if STALLED in chosen.measure:
+            results += compare_stalled(chosen, console)
         if LOSSY in chosen.measure:
             results += compare_lossy(chosen, console)
     except Interrupted as error:
@@ -319,6 +371,8 @@ def _scenes(chosen: argparse.Namespace, wan_mtu: int, wan_offload: str, console:
         results += compare_hub(chosen, wan_mtu, wan_offload, console)
     if OVER_TCP in chosen.measure:
         results += compare_over_tcp(chosen, wan_mtu, wan_offload, console)
+    if HALF_OVER_TCP in chosen.measure:
+        results += compare_half_over_tcp(chosen, wan_mtu, wan_offload, console)
     if LATENCY in chosen.measure:
         results += compare_latency(chosen, wan_mtu, wan_offload, console)
     return results
