@@ -256,16 +256,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    names = [
-        *(measure.name for measure in PAIRED),
-        MIXED,
-        HUB,
-        OVER_TCP,
-        HALF_OVER_TCP,
-        STALLED,
-        LATENCY,
-        LOSSY,
-    ]
+    others = (MIXED, HUB, OVER_TCP, HALF_OVER_TCP, STALLED, LATENCY, LOSSY)
+    names = [*(measure.name for measure in PAIRED), *others]
     option = parser.add_argument
     option("--pairs", type=int, default=5)
     option("--wan-mtu", type=int, nargs="+", default=[1500, 9000], metavar="OCTETS")
