@@ -73,7 +73,8 @@ class BlackHole:
 
 
 def df_ping(host: Host, target: str, size: int) -> str:
-    ping = f"ping -n -M do -c 3 -i 0.1 -W 1 -s {size} {target} 2>&1; true"
+    # The host remembers what it was told before.
+    ping = f"ip route flush cache; ping -n -M do -c 3 -i 0.1 -W 1 -s {size} {target} 2>&1; true"
     return host.namespace.run("sh", "-c", ping)
 
 

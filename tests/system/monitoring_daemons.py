@@ -153,6 +153,7 @@ def _further_tunnels_of_a(made: TroubledDaemons) -> None:
         return _tunnel(made.profile, "server", bridge, authority, own) | {"listen": listen, **more}
 
     ring = server(RING, "ring", papers.ending, peers_max=64 if made.is_mended else 2)
+    ring["mtu"] = "auto"
     ring["tls"]["crl"] = papers.ending.revocation_list(90 if made.is_mended else 3)
     daemon.configuration["tunnels"] |= {
         "ring": ring,

@@ -53,7 +53,7 @@ cp "$place/rules" "$place/passwd" "$place/shadow" "$place/check" /mnt/
 chmod 644 /mnt/rules /mnt/passwd; chmod 640 /mnt/shadow; chmod 755 /mnt/check
 install -m 600 -o "$owner" -g "$owner" "$place/login" /mnt/login
 mount -t tmpfs -o mode=755 none /etc/pam.d
-cp /mnt/rules /etc/pam.d/lab
+install -m 644 /mnt/rules /etc/pam.d/lab
 mount --bind /mnt/passwd /etc/passwd
 mount --bind /mnt/shadow /etc/shadow
 exec "$@"

@@ -238,7 +238,7 @@ class Cast:
             daemon("bridge-held", "br0", []),
             daemon("adapter-held", "br8", [], tap={"name": "tap-good"}),
             daemon("port-held", "br8", ["held0"]),
-            daemon("address-taken", "br8", [], at_b=False, listen=address),
+            daemon("address-taken", "br28", [], at_b=False, listen=address),
             daemon("disk-full", "br9", []),
             daemon("tun-missing", "br8", []),
             daemon("state-closed", "br9", []),

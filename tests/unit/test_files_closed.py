@@ -53,10 +53,12 @@ def folder() -> Iterator[Path]:
     authority = Authority("CA")
     (made / "ca.crt").write_text(authority.certificate)
     certificate, key = authority.issue("server", "server").write(made)
-    key.chmod(0o644)
     (made / "web.yml").write_text(
         f"tls_server_config: {{cert_file: {certificate.name}, key_file: closed/file}}\n"
     )
+    # Whatever the umask is.
+    for name in ("ca.crt", certificate.name, key.name, "web.yml"):
+        (made / name).chmod(0o644)
     yield made
     shutil.rmtree(made)
 

@@ -20,6 +20,8 @@ READERS = {"add_reader", "add_writer", "add_signal_handler"}
 KNOWN = {
     # Deadline of all sessions: set anew thousands of times a second; its callback is guarded.
     ("runtime/tunnels/sessions.py", "call_at"),
+    # Deadline of all probes, set anew with each of them; its callback is guarded.
+    ("runtime/tunnels/path_probes.py", "call_at"),
     # Waited for by its maker, which raises what it met.
     ("runtime/tunnels/scratch_path.py", "Thread"),
 }
