@@ -33,6 +33,8 @@ def main() -> int:
         try:
             made = image(debian)
             print(f"debian {debian}: image: {time.monotonic() - began:.0f} s", flush=True)
+            if chosen.prepare:
+                continue
             with Machine(made, files, FOLDER / f"console-{debian}.log") as machine:
                 _live(machine, debian, chosen)
         except (ImageError, HostError) as error:
@@ -60,6 +62,7 @@ def _live(machine: Machine, debian: int, chosen: argparse.Namespace) -> None:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.appliance", description=__doc__)
     parser.add_argument("--short", action="store_true", help="as CI runs it")
+    parser.add_argument("--prepare", action="store_true", help="make packages and images only")
     parser.add_argument("--debian", type=int, nargs="+", choices=sorted(SUITES), help="default: all, or 13")
     parser.add_argument("--reloads", type=int, help="random edits, each reloaded; default: 200, or 20")
     parser.add_argument("--seed", type=int, default=int(time.time()) % 100_000, help="of the edits")

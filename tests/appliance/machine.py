@@ -97,14 +97,13 @@ class Machine(Host):
         emulator = shutil.which(EMULATOR)
         if emulator is None:
             raise ImageError(f"{EMULATOR} is not installed; `make test-appliance` installs it")
-        # One: an emulator with two can fault where the kernel patches its own code.
-        processors = "1"
         # Debian's units have 90 s to start, 3 minutes to feed a watchdog: too short for this processor.
         slow = "systemd.default_timeout_start_sec=900 systemd.service_watchdogs=no"
         words = f"console=ttyS0 quiet panic=-1 systemd.show_status=error {slow}"
         return subprocess.Popen(
             (
-                *(emulator, "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", processors),
+                # One processor: an emulator with two can fault where the kernel patches its own code.
+                *(emulator, "-accel", "tcg", "-cpu", "max", "-smp", "1"),
                 *("-m", str(MEMORY_MEGABYTES), "-nodefaults", "-no-user-config", "-display", "none"),
                 *("-kernel", str(image.kernel), "-initrd", str(image.initramfs), "-append", words),
                 *("-drive", f"file={image.disk},format=raw,if=virtio,snapshot=on"),
