@@ -75,7 +75,9 @@ def _takers(dataplane: str, seconds: float) -> dict[str, Callable[..., tuple[flo
         return measures.small_packets(joined, seconds).value, 0
 
     def of_steady_packets(joined: Joined) -> tuple[float, float]:
-        with measures._sink(joined.receiver) as arrived:
+        # Older checkouts have it under another name.
+        sink = next(getattr(measures, name) for name in ("sink", "_sink") if hasattr(measures, name))
+        with sink(joined.receiver) as arrived:
             _, received = measures._offer(joined, STEADY_PACKETS[dataplane], seconds, arrived)
         return received, received * seconds
 
