@@ -176,9 +176,7 @@ impl<T: Transport> Forwarding<T> {
             _ => 0,
         };
         for peer in peers {
-            let fit = fit_of(peer);
-            let largest = if fit == usize::MAX { 0 } else { parsed.cut(fit).first_len };
-            if is_too_big(shared, peer, largest) {
+            if is_too_big(shared, peer, parsed.cut(fit_of(peer)).first_len) {
                 self.place_datagrams(scene, &parsed, peer, kind, refused);
             } else {
                 place_cut(&mut self.batcher, self.thread, scene, &parsed, frame.len(), peer, kind, refused);

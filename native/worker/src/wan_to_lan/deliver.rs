@@ -183,15 +183,21 @@ impl<T: Transport> Outlets<T> {
         if !is_too_big(shared, other, frame.length) {
             return false;
         }
-        if !self.to_peers.has_room(frame.length) {
-            self.to_peers.flush_from(octets, &shared.send_context(scene.link, scene.now));
-        }
+        self.make_room(scene, octets, frame.length);
         let (to_peers, frame) = (&mut self.to_peers, &octets[frame.start..frame.start + frame.length]);
         self.too_big.refuses(shared, other, frame, 1, scene.now, |answer| {
             to_peers.set_class(0);
             to_peers.place_copy(peer, Some(FrameKind::Unicast), answer);
             true
         })
+    }
+
+    /// Send what waits for other peers if a frame of so many bytes has no room beside it.
+    #[inline]
+    fn make_room(&mut self, scene: &WanScene<'_, T>, octets: &mut [u8], length: usize) {
+        if !self.to_peers.has_room(length) {
+            self.to_peers.flush_from(octets, &scene.shared.send_context(scene.link, scene.now));
+        }
     }
 
     /// Queue a frame for another peer.
@@ -204,9 +210,7 @@ impl<T: Transport> Outlets<T> {
         frame: Frame,
     ) {
         let shared = scene.shared;
-        if !self.to_peers.has_room(frame.length) {
-            self.to_peers.flush_from(octets, &shared.send_context(scene.link, scene.now));
-        }
+        self.make_room(scene, octets, frame.length);
         let class = shared.settings.priority.dscp(&octets[frame.start..frame.start + frame.length]) << 2;
         self.to_peers.set_class(class);
         if is_too_big(shared, other, frame.length) {
