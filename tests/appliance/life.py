@@ -20,7 +20,7 @@ find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /
 grep -h bridged /etc/passwd /etc/group /etc/shadow /etc/gshadow /var/lib/dpkg/status || true
 find /run /tmp /var/tmp /var/lib/systemd /var/lib/dpkg /var/cache -xdev 2>/dev/null \
     | grep bridged | grep -v /var/lib/dpkg/alternatives | sort || true
-ip -o -d link show; ip -o address show | sed 's/valid_lft.*//'; ip route show
+ip -o -d link show; ip -o address show | sed -e 's/valid_lft.*//' -e 's/ tentative//'; ip route show
 """
 
 INSTALL_SECONDS: Final = 1200.0
