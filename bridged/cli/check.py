@@ -94,7 +94,7 @@ def _print_schema() -> None:
 
 def _summary(configuration: Configuration) -> list[str]:
     from bridged.configuration.check import bound_by
-    from bridged.configuration.schema import tap_name
+    from bridged.configuration.tunnel import tap_name
 
     lines = []
     for name, bridge in configuration.bridges.items():

@@ -16,7 +16,8 @@ from bridged.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from bridged.addresses import MacAddress
-    from bridged.configuration.schema import Tunnel, Wrap
+    from bridged.configuration.protection import Wrap
+    from bridged.configuration.tunnel import Tunnel
     from bridged.profiles import Material, Profile
     from bridged.profiles.profile import ProxyLine
 

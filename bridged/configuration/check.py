@@ -13,7 +13,9 @@ from typing import Final
 
 from bridged.addresses import Endpoint, Remote
 from bridged.configuration.document import KeyPath
-from bridged.configuration.schema import DEFAULT_PORT, Configuration, Tunnel, tap_name
+from bridged.configuration.schema import Configuration
+from bridged.configuration.tunnel import Tunnel, tap_name
+from bridged.configuration.values import DEFAULT_PORT
 from bridged.files import unreadable
 from bridged.protocol.packets.framing_choice import is_framing_option
 

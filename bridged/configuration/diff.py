@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from bridged.configuration.schema import Bridge, Configuration, Tunnel
+from bridged.configuration.schema import Bridge, Configuration
+from bridged.configuration.tunnel import Tunnel
 
 Effect = Literal["hot", "restart", "refused"]
 """`hot`: applied while running. `restart`: the tunnel or bridge restarts. `refused`: needs a new daemon."""

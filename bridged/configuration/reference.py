@@ -11,7 +11,7 @@ from bridged.configuration.keys import SchemaKey, all_keys
 _INTRODUCTION: Final = """\
 # Configuration
 
-Generated from `bridged/configuration/schema.py` by `python -m bridged.telemetry.reference`; edit that file.
+Generated from the schema in `bridged/configuration` by `python -m bridged.telemetry.reference`; edit that.
 
 One YAML file of at most 256 KiB. `bridged check FILE` shows all errors in it as `file:line: key: reason`.
 `bridged check --schema` prints the JSON schema for editors (`config/bridged.schema.json`). Unknown keys are

@@ -12,7 +12,8 @@ from typing import Final
 
 from bridged.configuration.check import Conflict, is_inline
 from bridged.configuration.document import KeyPath
-from bridged.configuration.schema import Configuration, Tunnel
+from bridged.configuration.schema import Configuration
+from bridged.configuration.tunnel import Tunnel
 from bridged.files import is_readable, open_to_read, readable_by_folder_group
 
 OTHERS: Final = 0o077

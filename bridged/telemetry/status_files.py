@@ -9,7 +9,8 @@ from functools import partial
 from typing import Final
 
 from bridged.addresses import MacAddress
-from bridged.configuration.schema import Configuration, StatusFile
+from bridged.configuration.schema import Configuration
+from bridged.configuration.tunnel import StatusFile
 from bridged.files import write_atomic
 from bridged.runtime.tunnels.tunnel import RunningTunnel
 from bridged.supervision import SUPERVISOR

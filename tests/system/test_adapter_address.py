@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from bridged.addresses import MacAddress
-from bridged.configuration.schema import Tunnel
+from bridged.configuration.tunnel import Tunnel
 from bridged.runtime.tunnels.adapter import TunnelAdapter
 from tests.lab.namespace import in_namespace
 

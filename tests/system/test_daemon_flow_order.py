@@ -14,7 +14,7 @@ import yaml
 from scapy.layers.inet import IP, UDP
 from scapy.utils import rdpcap
 
-from bridged.configuration.schema import Tunnel
+from bridged.configuration.tunnel import Tunnel
 from bridged.dataplane.contract import TapPort
 from bridged.runtime.tunnels.adapter import TunnelAdapter
 from tests.bench.order import measure

@@ -10,7 +10,8 @@ from typing import Protocol
 import structlog
 
 from bridged.addresses import MacAddress, Remote
-from bridged.configuration.schema import Configuration, Tunnel, tap_name
+from bridged.configuration.schema import Configuration
+from bridged.configuration.tunnel import Tunnel, tap_name
 from bridged.errors import NetlinkError
 from bridged.link_planning.vlans import parse_vlans
 from bridged.link_planning.wishes import BridgeTap, BridgeWish

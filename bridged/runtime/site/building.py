@@ -8,7 +8,8 @@ from functools import partial
 import structlog
 
 from bridged.addresses import MacAddress
-from bridged.configuration.schema import Configuration, Tunnel, tap_name
+from bridged.configuration.schema import Configuration
+from bridged.configuration.tunnel import Tunnel, tap_name
 from bridged.dataplane import Build, choose_dataplane, create_dataplane, fits_segments, tap_offloads
 from bridged.dataplane.contract import TapPort
 from bridged.runtime.client.client import ClientRole

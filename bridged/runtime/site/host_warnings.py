@@ -11,7 +11,8 @@ from difflib import get_close_matches
 from bridged.addresses import Endpoint
 from bridged.configuration.check import Conflict, own_servers
 from bridged.configuration.problems import dotted
-from bridged.configuration.schema import Bridge, Configuration, tap_name
+from bridged.configuration.schema import Bridge, Configuration
+from bridged.configuration.tunnel import tap_name
 from bridged.errors import ConfigurationError, NetlinkError
 from bridged.link_planning.links import HostLinks
 from bridged.netlink.host import Host

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from bridged.addresses import Endpoint
-from bridged.configuration.schema import Tunnel, tap_name
+from bridged.configuration.tunnel import Tunnel, tap_name
 from bridged.dataplane import choose_dataplane
 from bridged.errors import ConfigurationError
 from bridged.runtime.tunnels.tunnel_credentials import bound_endpoints

@@ -17,8 +17,9 @@ import structlog
 
 from bridged.addresses import MacAddress
 from bridged.configuration.diff import bridge_effect, tunnel_effect
-from bridged.configuration.schema import Bridge, Configuration, Tunnel, tap_name
+from bridged.configuration.schema import Bridge, Configuration
 from bridged.configuration.secrets import find_exposed_secrets
+from bridged.configuration.tunnel import Tunnel, tap_name
 from bridged.endings import Ending, Step
 from bridged.errors import ConfigurationError, NetlinkError
 from bridged.netlink.attachment import BridgeAttachment

@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from bridged.addresses import MacAddress
-from bridged.configuration.schema import Tunnel
+from bridged.configuration.tunnel import Tunnel
 from bridged.dataplane.contract import TapPort
 from bridged.runtime.service.descriptors import DescriptorStore
 from bridged.runtime.service.manager import ServiceManager

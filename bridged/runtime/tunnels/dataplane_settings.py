@@ -6,7 +6,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from bridged.catalogue.settings import rows
-from bridged.configuration.schema import Tunnel
+from bridged.configuration.tunnel import Tunnel
 from bridged.dataplane import Build, CoalesceKind, fits_segments
 from bridged.dataplane.contract import DataplaneSettings, TapPort
 from bridged.runtime.tunnels.mss import mss_limit

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bridged.addresses import Remote
-from bridged.configuration.schema import Tunnel
+from bridged.configuration.tunnel import Tunnel
 from bridged.protocol.packets.fragments import HEADER_OCTETS
 from bridged.protocol.packets.framing import ADDED_MOST
 

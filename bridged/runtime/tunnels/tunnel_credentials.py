@@ -16,8 +16,11 @@ from cryptography.x509 import Certificate
 from bridged import __version__
 from bridged.addresses import Endpoint, Remote
 from bridged.configuration.check import DEFAULT_LISTEN, Conflict, is_inline
-from bridged.configuration.schema import DEFAULT_PORT, Configuration, Tls, Tunnel
+from bridged.configuration.protection import Tls
+from bridged.configuration.schema import Configuration
 from bridged.configuration.secrets import find_exposed_in_tunnel
+from bridged.configuration.tunnel import Tunnel
+from bridged.configuration.values import DEFAULT_PORT
 from bridged.errors import ConfigurationError
 from bridged.files import is_readable, mark_at, open_to_read, why_unreadable
 from bridged.pki import embedded_tls_material, refused_keys_path

@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from bridged.configuration.check import is_inline
-from bridged.configuration.schema import Configuration, Tunnel
+from bridged.configuration.schema import Configuration
+from bridged.configuration.tunnel import Tunnel
 from bridged.errors import ConfigurationError
 from bridged.files import open_to_read, why_unreadable
 from bridged.pki import EmbeddedCa, embedded_tls_material, tls_crypt_key_path, tls_crypt_v2_key_path

@@ -6,7 +6,8 @@ from typing import Any
 
 from bridged.configuration.diff import EFFECTS, Change, bridge_effect, diff, effect_of, tunnel_effect
 from bridged.configuration.keys import all_keys
-from bridged.configuration.schema import Bridge, Configuration, Tunnel
+from bridged.configuration.schema import Bridge, Configuration
+from bridged.configuration.tunnel import Tunnel
 
 
 def built(**changes: Any) -> Configuration:

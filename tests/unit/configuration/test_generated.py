@@ -10,7 +10,8 @@ import yaml
 
 from bridged.configuration import find_warnings, load, schema_json
 from bridged.configuration.keys import all_keys, section_at
-from bridged.configuration.schema import Bridge, Configuration, Tls
+from bridged.configuration.protection import Tls
+from bridged.configuration.schema import Bridge, Configuration
 from bridged.telemetry.reference import pages
 
 ROOT = Path(__file__).parents[3]

@@ -13,7 +13,8 @@ from bridged.configuration.examples import example_value
 from bridged.configuration.keys import all_keys
 from bridged.configuration.load import load, parse
 from bridged.configuration.reasons import OPENVPN_KEYS
-from bridged.configuration.schema import Configuration, Tunnel
+from bridged.configuration.schema import Configuration
+from bridged.configuration.tunnel import Tunnel
 from bridged.errors import ConfigurationError
 
 FILE = Path("/etc/bridged/site.yaml")

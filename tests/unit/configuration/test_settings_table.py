@@ -10,7 +10,8 @@ import pytest
 from bridged.addresses import MacAddress
 from bridged.catalogue.settings import Setting, Tuning, rows
 from bridged.configuration.keys import all_keys
-from bridged.configuration.schema import Configuration, Tunnel
+from bridged.configuration.schema import Configuration
+from bridged.configuration.tunnel import Tunnel
 from bridged.dataplane.contract import DataplaneSettings, TapPort
 from bridged.errors import DataplaneError
 from bridged.runtime.tunnels.dataplane_settings import dataplane_settings

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from bridged.addresses import Remote
-from bridged.configuration.schema import Tunnel
+from bridged.configuration.tunnel import Tunnel
 from bridged.runtime.client.call_sockets import CallPath, CallSockets
 from bridged.runtime.tunnels.mss import TcpSizes, mss_limit, sizes_by_remote
 
