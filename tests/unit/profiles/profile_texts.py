@@ -33,3 +33,7 @@ def configured(profile, **changes):
     """Through YAML and the daemon's own schema."""
     data = to_configuration(profile, TRUST, tunnel_name="hub", bridge="br0", ports=["eth1"], **changes)
     return parse(render_yaml(data, ["heading"]), Path("/x/client.yaml")).tunnels["hub"]
+
+
+def connection(*lines):
+    return "\n".join(("<connection>", *lines, "</connection>")) + "\n"

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bridged.configuration.load import parse
 from bridged.errors import ConfigurationError
 from bridged.profiles import (
-    Material,
     Trust,
     parse_profile,
     read_file,
-    render_yaml,
-    serialize_tunnel,
     to_configuration,
 )
 from bridged.profiles.table import DIRECTIVES, find_directive
 from bridged.profiles.text import decode_text
-from tests.unit.profiles.profile_texts import IDENTITY, TRUST, configured, read, refusals
+from tests.unit.profiles.profile_texts import configured, connection, read, refusals
 
 KNOWN = [
     line.split()[0]
@@ -36,10 +31,6 @@ BLOCK_KEY = "<tls-auth>\nkey of {}\n</tls-auth>\n"
 def identity(markers=""):
     blocks = "".join(f"<{tag}>\ntext of {tag}\n</{tag}>\n" for tag in ("ca", "cert", "key"))
     return "remote-cert-tls server\n" + markers + blocks
-
-
-def connection(*lines):
-    return "\n".join(("<connection>", *lines, "</connection>")) + "\n"
 
 
 # Inline markers
@@ -331,44 +322,6 @@ def test_a_missing_or_outdated_role_of_the_server_is_said_with_the_cure():
     assert "the other end's certificate" in refusals("ns-cert-type client")[0].reason
 
 
-# Files that are no profile, and keys that lost their block
-
-KEY_LINES = (
-    "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg",
-    "Z6i5C5JUL+S3wcLcpUO",
-    "Mlf/",
-    "d09450c1c243c1cb267e660a59fd7c8a",
-)
-
-
-def test_a_private_key_outside_of_its_block_is_refused_with_the_cure_and_not_repeated():
-    for begin in ("-----BEGIN PRIVATE KEY-----\n", ""):
-        errors = refusals(begin + "\n".join(KEY_LINES))
-        text = "\n".join(map(str, errors))
-        assert not any(line in text for line in KEY_LINES), text
-        assert ("<key>" in text or "`key`" in text) if begin else "no directive" in text
-
-
-def test_a_key_in_a_connection_block_is_not_repeated_either():
-    errors = refusals(base="client\ndev tap\n" + connection("remote h", *KEY_LINES))
-    assert errors and not any(line in str(error) for line in KEY_LINES for error in errors)
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("", "is empty"),
-        (" \n\n", "is empty"),
-        ("# comment\n", "is it a profile?"),
-        ("<!DOCTYPE html><html><body>Log in</body></html>\n", "is it a profile?"),
-        ("PK\x03\x04\0\0", "is it a profile?"),
-    ],
-)
-def test_what_is_no_profile_at_all_is_said_in_one_line(text, reason):
-    (error,) = refusals(base=text, identity="")
-    assert reason in error.reason
-
-
 # Times that the file has only one of
 
 
@@ -379,57 +332,6 @@ def test_what_is_no_profile_at_all_is_said_in_one_line(text, reason):
 def test_silence_has_time_for_two_pings(lines, ping, restart):
     keepalive = configured(read(lines)).keepalive
     assert (keepalive.ping_seconds, keepalive.restart_seconds) == (ping, restart)
-
-
-# Words that cannot be meant
-
-
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        ("remote vpn.example.net:1194", "write host and port as two: `remote vpn.example.net 1194`"),
-        ("remote [2001:db8::1]:1194", "`remote 2001:db8::1 1194`"),
-        ("remote [2001:db8::1] 1194", "write `remote 2001:db8::1`"),
-        ("remote udp://vpn.example.net:1194", "`remote vpn.example.net 1194`"),
-        ("remote hub.exampl!.net", "not a host name or an address"),
-        ("remote b\u00fcro.example.net", "in its ASCII form (xn--"),
-        ("verb\u00a03", "U+00A0, no-break space"),
-        ("\u2014verb 3", "U+2014, em dash"),
-        ("verify-x509-name \u201chub\u201d names", "U+201C"),
-        ("remote {{ host }} 1194", "write the value in place of `{{ host }}`"),
-        ("remote %%HOST%% 1194", "`%%HOST%%`"),
-        ("remote $SERVER 1194", "`$SERVER`"),
-        ("remote ${SERVER} 1194", "`${SERVER}`"),
-        ("remote <MYSERVER> 1194", "`<MYSERVER>`"),
-        ("remote vpn.example.net PORT", "not a number"),
-        ("{{ remotes }}", "`{{ remotes }}`"),
-        ("presist-key", "did you mean `persist-key`"),
-    ],
-)
-def test_what_was_meant_is_said(line, reason):
-    (error,) = refusals(line)
-    assert error.line == 4 and reason in error.reason
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "log $LOG/x",
-        "up {{ script }}",
-        "# \u201cverb\u201d",
-        "cd /srv/a<b",
-        "verify-x509-name 'M\u00fcller' name",
-    ],
-)
-def test_strange_words_refuse_nothing_where_they_do_no_harm(line):
-    if line.startswith("up"):
-        assert "unfilled template" in refusals(line)[0].reason
-    else:
-        read(line)
-
-
-def test_the_shell_s_variables_in_a_command_are_no_template():
-    assert read("up '/bin/sh -c \"ip link set $DEV master br7\"'").bridge == "br7"
 
 
 # Lines that come twice
@@ -456,57 +358,6 @@ def test_the_last_address_of_each_ip_version_counts():
     assert "not an IPv6 address" in error.reason
 
 
-@pytest.mark.parametrize("line", ["remote h 0", "ca", "dev a/b"])
-def test_a_refused_line_is_not_called_missing_as_well(line):
-    name = line.split()[0]
-    base = "\n".join(text for text in ("client", "dev tap", "remote h", "ca c") if not text.startswith(name))
-    errors = refusals(line, base=base + "\n", identity="cert c\nkey k\nremote-cert-tls server\n")
-    assert [error.key for error in errors] == [name]
-
-
-# What cannot work
-
-
-@pytest.mark.parametrize(
-    ("suites", "works"),
-    [
-        ("TLS-DHE-RSA-WITH-AES-256-CBC-SHA", False),
-        ("TLS-DHE-RSA-WITH-AES-256-CBC-SHA:TLS-RSA-WITH-AES-256-GCM-SHA384", False),
-        ("TLS-DHE-RSA-WITH-AES-256-CBC-SHA:TLS-DHE-RSA-WITH-AES-256-GCM-SHA384", True),
-        ("ECDHE-ECDSA-AES128-GCM-SHA256", True),
-        ("TLS-ECDHE-RSA-WITH-CHACHA20-POLY1305-SHA256", True),
-        ("DEFAULT:!EXP:!LOW", True),
-        ("HIGH", True),
-    ],
-)
-def test_a_profile_without_a_common_suite_is_refused_unless_tls_1_3_remains(suites, works):
-    read(f"tls-cipher {suites}")
-    if works:
-        read(f"tls-cipher {suites}\ntls-version-max 1.2")
-    else:
-        (error,) = refusals(f"tls-cipher {suites}\ntls-version-max 1.2")
-        assert error.line == 4 and error.key == "tls-cipher" and "remove one of both lines" in error.reason
-
-
-@pytest.mark.parametrize(
-    ("lines", "key"),
-    [
-        ("tls-ciphersuites TLS_AES_128_CCM_SHA256\ntls-version-min 1.3", "tls-ciphersuites"),
-        ("tls-ciphersuites TLS_AES_128_CCM_SHA256\ntls-cipher TLS-RSA-WITH-AES-128-GCM-SHA256", "tls-cipher"),
-        ("tls-version-min 1.3\ntls-version-max 1.2", "tls-version-min"),
-        ("tls-ciphersuites TLS_AES_128_CCM_SHA256", ""),
-        ("tls-ciphersuites TLS_AES_128_CCM_SHA256:TLS_AES_128_GCM_SHA256\ntls-version-min 1.3", ""),
-        ("tls-cipher TLS-RSA-WITH-AES-128-GCM-SHA256\ntls-version-min 1.3", ""),
-    ],
-)
-def test_lines_about_tls_that_leave_nothing_together_are_refused(lines, key):
-    if not key:
-        read(lines)
-        return
-    (error,) = refusals(lines)
-    assert error.key == key and "remove one of both lines" in error.reason
-
-
 def test_data_ciphers_default_stands_for_all_of_ours():
     assert read("data-ciphers DEFAULT:BF-CBC").ciphers == [
         "AES-256-GCM",
@@ -514,83 +365,6 @@ def test_data_ciphers_default_stands_for_all_of_ours():
         "CHACHA20-POLY1305",
     ]
     assert read("data-ciphers AES-128-GCM:DEFAULT").ciphers[0] == "AES-128-GCM"
-
-
-def test_a_part_of_a_profile_is_taken_as_a_client_and_said():
-    profile = parse_profile("dev tap\nremote hub\n" + IDENTITY, "x.ovpn")
-    assert any("taken as a client" in notice.text for notice in profile.notices)
-    assert not configured(profile).point_to_point
-
-
-def test_a_tls_client_without_pull_is_an_end_of_a_point_to_point_link():
-    base = "tls-client\ndev tap\nremote hub\n" + IDENTITY
-    tunnel = configured(parse_profile(base, "x.ovpn"))
-    assert (tunnel.role, tunnel.point_to_point) == ("client", True)
-    assert not configured(parse_profile(base + "pull\n", "x.ovpn")).point_to_point
-
-
-@pytest.mark.parametrize(
-    ("lines", "role", "wrap"),
-    [
-        ("remote hub\n", "client", {"direction": None, "digest": "SHA1"}),
-        ("remote hub\nauth SHA256\nkey-direction 1\n", "client", {"direction": 1, "digest": "SHA256"}),
-        ("port 1195\n", "server", {"direction": None, "digest": "SHA1"}),
-    ],
-)
-def test_a_static_key_becomes_a_wrap_without_tls(lines, role, wrap):
-    text = "dev tap\ncipher AES-256-CBC\nsecret static.key\n" + lines
-    found = read_file(text, "x.conf")
-    assert not found.errors, found.errors
-    assert any("no forward secrecy" in notice.reason for notice in found.profile.notices)
-    trust = replace(TRUST, wrap_key="/x/static.key")
-    data = to_configuration(found.profile, trust, tunnel_name="t", bridge="br0")
-    tunnel = parse(render_yaml(data), Path("/x/y.yaml")).tunnels["t"]
-    assert (tunnel.role, tunnel.point_to_point, tunnel.ciphers) == (role, True, ("AES-256-CBC",))
-    assert tunnel.wrap.mode == "static-key" and tunnel.wrap.key == "/x/static.key"
-    assert {name: getattr(tunnel.wrap, name) for name in wrap} == wrap
-
-
-@pytest.mark.parametrize("cipher", ["", "cipher BF-CBC\n", "cipher AES-256-GCM\n"])
-def test_with_a_static_key_a_cipher_that_we_lack_must_be_changed_at_the_other_end(cipher):
-    found = read_file(f"dev tap\nremote hub\nsecret static.key\n{cipher}", "x.conf")
-    assert not found.errors and found.profile.ciphers == ["AES-256-CBC"]
-    assert any("at the other end, too" in notice.reason for notice in found.profile.notices)
-
-
-@pytest.mark.parametrize(
-    ("lines", "role", "transport"),
-    [
-        ("proto tcp-client\nremote hub\n", "client", "udp"),
-        ("proto tcp-server\nport 1195\n", "server", "tcp"),
-        ("proto tcp6-server\nremote hub\n", "server", "tcp"),
-    ],
-)
-def test_a_static_key_over_tcp_has_an_end_that_calls_and_one_that_waits(lines, role, transport):
-    found = read_file(f"dev tap\ncipher AES-256-CBC\nsecret static.key\n{lines}", "x.conf")
-    assert not found.errors, found.errors
-    data = to_configuration(found.profile, replace(TRUST, wrap_key="/k"), tunnel_name="t", bridge="br0")
-    tunnel = parse(render_yaml(data), Path("/x/y.yaml")).tunnels["t"]
-    assert (tunnel.role, tunnel.transport, tunnel.point_to_point) == (role, transport, True)
-    assert all(remote.endswith("/tcp") for remote in tunnel.remotes)
-    if role == "client":
-        found.profile.wrap_key = Material(0, text="KEY\n")
-        again = read_file(serialize_tunnel(found.profile, "t"), "x.conf").profile
-        assert (again.wrap, again.remotes) == ("static-key", found.profile.remotes)
-
-
-@pytest.mark.parametrize(("protocol", "transport"), [("tcp-server", "tcp"), ("udp", "udp")])
-def test_a_link_with_certificates_that_waits_keeps_its_transport(protocol, transport):
-    text = f"dev tap\ntls-server\nproto {protocol}\nca a\ncert c\nkey k\n"
-    data = to_configuration(read_file(text, "x.conf").profile, TRUST, tunnel_name="t", bridge="br0")
-    tunnel = parse(render_yaml(data), Path("/x/y.yaml")).tunnels["t"]
-    assert (tunnel.transport, tunnel.point_to_point) == (transport, True)
-
-
-def test_a_link_without_any_security_is_refused():
-    (error,) = [
-        error for error in refusals(base="dev tap\nremote hub\n", identity="") if error.key == "client"
-    ]
-    assert "in the clear" in error.reason
 
 
 @pytest.mark.parametrize("name", ["0E0", "1e5", "12", "0x1F", "-1.5", ".5", "null", "true", "~"])
