@@ -11,17 +11,12 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
 from scripts.checks.sources import PythonFile, Sources
-
-ALLOWED: Final[Mapping[str, str]] = {
-    "seal_epoch": "the reference that tests hold the epoch slots of both data planes to",
-}
-"""Names that may be used by tests alone, and why. Short, or the check is worth nothing."""
 
 LIBRARIES: Final = ("tap/",)
 """Folders whose public names are for other programs."""
@@ -50,14 +45,10 @@ class _Public:
     shown: str
 
 
-def check(sources: Sources, allowed: Mapping[str, str]) -> Iterator[str]:
-    """One line for each public thing that only tests use, and for each exception that is needed no more."""
-    unused = list(_unused(sources))
-    for found in unused:
-        if found.name not in allowed:
-            yield f"{found.path}:{found.line}: {found.shown} is used by tests only; remove it, or use it"
-    for name in allowed.keys() - {found.name for found in unused}:
-        yield f"{name} needs no exception in only_in_tests.py any more"
+def check(sources: Sources) -> Iterator[str]:
+    """One line for each public thing that only tests use."""
+    for found in _unused(sources):
+        yield f"{found.path}:{found.line}: {found.shown} is used by tests only; remove it, or use it"
 
 
 def _unused(sources: Sources) -> Iterator[_Public]:

@@ -31,10 +31,11 @@ from bridged.protocol.keys.epoch_keys import EpochKey
 from bridged.protocol.keys.key_derivation import DataKey, slice_keys
 from bridged.protocol.packets import data_packet
 from bridged.protocol.packets.cbc_packet import CbcHmac, open_cbc, seal_cbc
-from bridged.protocol.packets.epoch_packet import open_epoch, parse_epoch, seal_epoch
+from bridged.protocol.packets.epoch_packet import open_epoch, parse_epoch
 from bridged.protocol.packets.framing import Framing
 from bridged.protocol.role import Role
 from bridged.units import KeyId, Octets, PeerHandle, Seconds, WirePeerId
+from tests.lab.epoch_sealing import seal_epoch
 from tests.lab.waiting import PATIENCE, wait_for
 
 WAIT_SECONDS = 5.0

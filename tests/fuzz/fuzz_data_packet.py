@@ -10,8 +10,9 @@ from bridged.protocol.keys.digest import DIGESTS
 from bridged.protocol.keys.epoch_keys import EpochKey
 from bridged.protocol.packets import data_packet
 from bridged.protocol.packets.cbc_packet import BLOCK, CbcHmac, open_cbc, seal_cbc
-from bridged.protocol.packets.epoch_packet import open_epoch, seal_epoch
+from bridged.protocol.packets.epoch_packet import open_epoch
 from bridged.protocol.packets.static_packet import open_static, seal_static
+from tests.lab.epoch_sealing import seal_epoch
 
 IV = b"implicit"
 CBC_IV = bytes(BLOCK)

@@ -17,10 +17,11 @@ from bridged.protocol.keys.static_key import StaticKey
 from bridged.protocol.packets import data_packet
 from bridged.protocol.packets.cbc_packet import CbcHmac, open_cbc, seal_cbc
 from bridged.protocol.packets.data_packet import OpenedData, parse_data_header, serialize_data_header
-from bridged.protocol.packets.epoch_packet import MAX_COUNTER, open_epoch, seal_epoch
+from bridged.protocol.packets.epoch_packet import MAX_COUNTER, open_epoch
 from bridged.protocol.packets.static_packet import OpenedStaticData, open_static, seal_static
 from bridged.protocol.role import Role
 from bridged.units import KeyId
+from tests.lab.epoch_sealing import seal_epoch
 
 AEAD = [cipher for cipher in Cipher if not cipher.is_cbc]
 CBC = [cipher for cipher in Cipher if cipher.is_cbc]

@@ -10,7 +10,8 @@ import pytest
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.keys.epoch_keys import EpochKey
 from bridged.protocol.packets.cbc_packet import CbcHmac, open_cbc, seal_cbc
-from bridged.protocol.packets.epoch_packet import open_epoch, parse_epoch, seal_epoch
+from bridged.protocol.packets.epoch_packet import open_epoch, parse_epoch
+from tests.lab.epoch_sealing import seal_epoch
 from bridged.protocol.packets.static_packet import open_static
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.keys.key_derivation import DataKey, slice_keys, static_data_key

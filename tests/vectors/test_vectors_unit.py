@@ -22,7 +22,8 @@ from bridged.protocol.keys.key_exchange import (
 from bridged.protocol.keys.static_key import StaticKey
 from bridged.protocol.packets import data_packet, occ
 from bridged.protocol.packets.cbc_packet import CbcHmac, open_cbc, seal_cbc
-from bridged.protocol.packets.epoch_packet import open_epoch, seal_epoch
+from bridged.protocol.packets.epoch_packet import open_epoch
+from tests.lab.epoch_sealing import seal_epoch
 from bridged.protocol.packets.fragments import Reassembly, cut
 from bridged.protocol.packets.framing import UNWRAPPERS, WRAPPERS, Framing
 from bridged.protocol.packets.packet import ControlBody, ControlHeader, Opcode, serialize_body

@@ -1,4 +1,4 @@
-"""Data packets in the epoch format, written for reading: what both data planes do faster.
+"""Opens data packets in the epoch format, written for reading: what both data planes do faster.
 
 Source: docs/protocol/data.md#2-3.
 Pure: bytes in, bytes out.
@@ -11,7 +11,7 @@ from typing import Final
 
 from cryptography.exceptions import InvalidTag
 
-from bridged.errors import LocalProtocolError, RemoteProtocolError
+from bridged.errors import RemoteProtocolError
 from bridged.protocol.packets.data_packet import TAG_LENGTH, Aead, DataHeader, parse_data_header
 
 IDENTITY_LENGTH: Final = 8
@@ -32,18 +32,6 @@ class OpenedEpochData:
 def nonce(iv: bytes, identity: bytes) -> bytes:
     """The IV of the epoch XOR epoch and counter, which stand at its beginning."""
     return bytes(one ^ other for one, other in zip(iv, identity, strict=False)) + iv[IDENTITY_LENGTH:]
-
-
-def seal_epoch(aead: Aead, iv: bytes, header: bytes, epoch: int, counter: int, payload: bytes) -> bytes:
-    """Make a data packet. `aead` and `iv` are those of `epoch`; a counter is never reused in an epoch.
-
-    Raises:
-        LocalProtocolError: a counter that may not be sent, or an empty payload.
-    """
-    if not 1 <= counter <= MAX_COUNTER or not payload:
-        raise LocalProtocolError(f"counter {counter} may not be sent, nor an empty payload")
-    identity = epoch.to_bytes(2, "big") + counter.to_bytes(6, "big")
-    return header + identity + aead.encrypt(nonce(iv, identity), payload, header + identity)
 
 
 def parse_epoch(packet: bytes) -> tuple[DataHeader, int, int]:

@@ -6,10 +6,10 @@ from scripts.checks.only_in_tests import check
 from scripts.checks.sources import Sources
 
 
-def found(allowed: dict[str, str] | None = None, **texts: str) -> set[str]:
+def found(**texts: str) -> set[str]:
     names = {"program": "bridged/a.py", "test": "tests/test_a.py", "rust": "native/core/src/a.rs"}
     sources = Sources.of({names[key]: text for key, text in texts.items()})
-    return set(check(sources, allowed or {}))
+    return set(check(sources))
 
 
 def names(findings: set[str]) -> set[str]:
@@ -72,9 +72,3 @@ pub fn peek() { used() }
 mod tests { fn t() { super::peek(); super::LIMIT; } }
 """
     assert names(found(rust=rust)) == {"LIMIT", "peek"}
-
-
-def test_an_exception_is_passed_over_and_reported_when_it_is_needed_no_more() -> None:
-    program = "def unused(): ...\n"
-    assert found({"unused": "why"}, program=program) == set()
-    assert found({"gone": "why"}, program="") == {"gone needs no exception in only_in_tests.py any more"}

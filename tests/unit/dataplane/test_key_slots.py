@@ -18,10 +18,11 @@ from bridged.protocol.keys.key_derivation import DataKey, slice_keys, static_dat
 from bridged.protocol.keys.static_key import StaticKey
 from bridged.protocol.packets import data_packet
 from bridged.protocol.packets.cbc_packet import BLOCK, CbcHmac, seal_cbc
-from bridged.protocol.packets.epoch_packet import parse_epoch, seal_epoch
+from bridged.protocol.packets.epoch_packet import parse_epoch
 from bridged.protocol.packets.static_packet import seal_static
 from bridged.protocol.role import Role
 from bridged.units import KeyId, WirePeerId
+from tests.lab.epoch_sealing import seal_epoch
 
 MATERIAL = bytes(range(256))
 

@@ -1,7 +1,7 @@
 """Seal and open whole batches under one data key in the epoch format.
 
-Source: docs/protocol/data.md#2-3. Read `bridged.protocol.packets.epoch_packet` first: it does the same for
-one packet, and tests compare the two.
+Source: docs/protocol/data.md#2-3. Read `bridged.protocol.packets.epoch_packet` first: it opens one packet.
+Tests compare the two, and what is sealed with `tests/lab/epoch_sealing.py`.
 """
 
 from __future__ import annotations
