@@ -11,9 +11,10 @@ import pytest
 
 from bridged.configuration.access import Authentication
 from bridged.protocol.session.events import LoginOffered
-from bridged.runtime.server import authentication, password_file
-from bridged.runtime.server.authentication import CHECKS_AT_ONCE, EXPIRED, TOO_OFTEN, WRONG
+from bridged.runtime.server import login_checks, password_file
+from bridged.runtime.server.authentication import TOO_OFTEN
 from bridged.runtime.server.login_attempts import SOURCE_FAILURES
+from bridged.runtime.server.login_checks import CHECKS_AT_ONCE, EXPIRED, WRONG
 from bridged.runtime.server.password_file import hash_password
 from tests.lab.waiting import until
 from tests.unit.runtime.login_server import Server, run
@@ -39,7 +40,7 @@ def test_passwords_guessed_all_at_once_are_counted_too(
         for number in range(40):
             server.log_in(number, f"guess{number}", host)
         await until(lambda: len(server.decided) == 40)
-        at_once = CHECKS_AT_ONCE if way == "file" else authentication.COMMANDS_AT_ONCE
+        at_once = CHECKS_AT_ONCE if way == "file" else login_checks.COMMANDS_AT_ONCE
         verdicts = Counter(server.decided.values())
         assert SOURCE_FAILURES <= verdicts[WRONG] <= SOURCE_FAILURES + at_once
         assert verdicts[TOO_OFTEN] == 40 - verdicts[WRONG]
@@ -119,8 +120,8 @@ def test_decisions_that_come_later_keep_no_other_login_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of the slow ones has a program that waits; there are places beside them, in number bounded."""
-    monkeypatch.setattr(authentication, "COMMANDS_AT_ONCE", 2)
-    monkeypatch.setattr(authentication, "DEFERRED_MAX", 3)
+    monkeypatch.setattr(login_checks, "COMMANDS_AT_ONCE", 2)
+    monkeypatch.setattr(login_checks, "DEFERRED_MAX", 3)
     text = (
         f'[ "$username" = slow ] || exit 0\necho >> {tmp_path}/asked\n'
         # It ends with the test's folder, however the test ends.
@@ -147,6 +148,6 @@ def test_decisions_that_come_later_keep_no_other_login_waiting(
         assert asked() == 5, "three later, two that keep their places"
         (tmp_path / "go").touch()
         await until(lambda: len(server.decided) == 10)
-        assert not server.of._deferred and server.of._asking._value == 2
+        assert not server.checks._deferred and server.checks._asking._value == 2
 
     run(scenario)

@@ -9,10 +9,11 @@ import pytest
 
 from bridged.configuration.access import Authentication
 from bridged.protocol.keys.one_time_code import OneTimeSecret
-from bridged.runtime.server import authentication
+from bridged.runtime.server import login_checks
 from bridged.runtime.server.auth_command import Question, ask_command
-from bridged.runtime.server.authentication import BUSY, CHECKS_AT_ONCE, COMMANDS_AT_ONCE, TOO_OFTEN
+from bridged.runtime.server.authentication import TOO_OFTEN
 from bridged.runtime.server.login_attempts import SOURCE_FAILURES
+from bridged.runtime.server.login_checks import BUSY, CHECKS_AT_ONCE, COMMANDS_AT_ONCE
 from bridged.runtime.server.password_file import hash_password
 from bridged.runtime.server.used_codes import UsedCodes
 from tests.lab.waiting import until
@@ -39,11 +40,11 @@ def test_who_leaves_before_the_verdict_has_tried_a_password_nevertheless(tmp_pat
         for number in range(SOURCE_FAILURES):
             asked.unlink(missing_ok=True)
             link = server.log_in(number, "wrong")
-            await until(lambda: asked.exists() or server.of._hashing._value < CHECKS_AT_ONCE)
+            await until(lambda: asked.exists() or server.checks._hashing._value < CHECKS_AT_ONCE)
             link.session.is_live = False
             server.of.forget(link)
-            await until(lambda: server.of._hashing._value == CHECKS_AT_ONCE)
-            await until(lambda: server.of._asking._value == COMMANDS_AT_ONCE)
+            await until(lambda: server.checks._hashing._value == CHECKS_AT_ONCE)
+            await until(lambda: server.checks._asking._value == COMMANDS_AT_ONCE)
         server.log_in(99, "wrong")
         assert server.decided[99] == TOO_OFTEN
 
@@ -78,7 +79,7 @@ def test_a_command_that_cannot_be_run_slows_nobody_down() -> None:
 def test_one_address_cannot_take_all_places_of_decisions_that_come_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(authentication, "DEFERRED_BY_SOURCE", 3)
+    monkeypatch.setattr(login_checks, "DEFERRED_BY_SOURCE", 3)
 
     async def scenario() -> None:
         server = Server(shell("exit 2"))
@@ -86,9 +87,9 @@ def test_one_address_cannot_take_all_places_of_decisions_that_come_later(
             for number in range(5):
                 server.log_in(10 * host + number, "x", f"192.0.2.{host}")
         await until(lambda: len(server.decided) == 4)
-        assert set(server.decided.values()) == {BUSY} and server.of._deferred.total() == 6
+        assert set(server.decided.values()) == {BUSY} and server.checks._deferred.total() == 6
         server.of.close()
-        await until(lambda: not server.of._deferred)
+        await until(lambda: not server.checks._deferred)
 
     run(scenario)
 
