@@ -322,7 +322,8 @@ class Rig:
 
         for index, event in enumerate(self.seen):
             if isinstance(event, kind):
-                return self.seen.pop(index)  # type: ignore[return-value]
+                del self.seen[index]
+                return event
         until(arrived, kind.__name__, seconds)
         return found[0]
 

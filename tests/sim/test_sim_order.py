@@ -98,14 +98,13 @@ def test_a_link_carries_out_keys_and_datagrams_in_the_order_of_the_session() -> 
         (RemoveKey(KeyId(0)), "remove_key"),
         (SendDatagram(b"last"), "send_control"),
     ]
-    recorder = Recorder([event for event, _ in steps])
+    recorder: Any = Recorder([event for event, _ in steps])
     link = PeerLink(
-        recorder,  # type: ignore[arg-type]
+        recorder,
         PeerHandle(1),
         Endpoint("192.0.2.1", 1),
         recorder,
         recorder,
-        None,
         lambda: MonotonicSeconds(0.0),
     )
     link.is_attached = True

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from bridged.addresses import Endpoint
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.keys.static_key import StaticKey
 from bridged.protocol.packets.packet import ControlBody, ControlHeader, Opcode, serialize_body
@@ -16,6 +17,7 @@ from bridged.protocol.strangers.listener import Listener
 from bridged.protocol.strangers.stranger import recognise
 from bridged.units import KeyId
 
+SOURCE = Endpoint("192.0.2.1", 1194)
 OURS = StaticKey(bytes(range(256)))
 OTHER = StaticKey(bytes(reversed(range(256))))
 RESET = ControlHeader(Opcode.HARD_RESET_CLIENT_V2, KeyId(0), b"SESSION1")
@@ -41,7 +43,7 @@ def test_the_servers_listener_refuses_every_packet_that_is_recognised() -> None:
             if kind == ours.name == "none":
                 continue
             with pytest.raises(RemoteProtocolError):
-                Listener(ours, CookieJar(bytes(32))).receive(first_packet(theirs), None, 1.0, 1.0)  # type: ignore[arg-type]
+                Listener(ours, CookieJar(bytes(32))).receive(first_packet(theirs), SOURCE, 1.0, 1.0)
 
 
 @pytest.mark.parametrize("ours", SERVERS)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -144,6 +144,7 @@ def raise_error(error: OSError) -> NoReturn:
 
 def rules_of(folder: Path) -> ClientRules:
     admission = AdmissionPlan(bans=folder / "bans")
-    rules = ClientRules(SimpleNamespace(plan=SimpleNamespace(name="t", admission=admission)))  # type: ignore[arg-type]
+    sessions: Any = SimpleNamespace(plan=SimpleNamespace(name="t", admission=admission))
+    rules = ClientRules(sessions)
     rules.refresh()
     return rules

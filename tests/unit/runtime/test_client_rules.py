@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -14,8 +15,8 @@ from bridged.runtime.tunnels.tunnel_plan import AdmissionPlan
 
 
 def rules(admission: AdmissionPlan) -> ClientRules:
-    sessions = SimpleNamespace(plan=SimpleNamespace(admission=admission))
-    return ClientRules(sessions)  # type: ignore[arg-type]
+    sessions: Any = SimpleNamespace(plan=SimpleNamespace(admission=admission))
+    return ClientRules(sessions)
 
 
 @pytest.mark.parametrize("spelling", ["alice", "ALICE"])

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from bridged.addresses import Endpoint
 from bridged.configuration import load
@@ -50,22 +51,22 @@ def changing(change: Callable[[int], object]) -> Iterator[None]:
 def test_a_tunnel_tells_its_destinations_while_peers_come_and_go() -> None:
     links = LinkTable()
 
-    def peer(number: int) -> SimpleNamespace:
+    def peer(number: int) -> Any:
         session = SimpleNamespace(poll_timeout=lambda: None)
         return SimpleNamespace(handle=number, endpoint=Endpoint("192.0.2.1", 1), name="", session=session)
 
     for number in range(50):
-        links.add(peer(number))  # type: ignore[arg-type]
+        links.add(peer(number))
 
     def change(number: int) -> None:
         guest = peer(100 + number)
-        links.add(guest)  # type: ignore[arg-type]
-        links.discard(guest)  # type: ignore[arg-type]
+        links.add(guest)
+        links.discard(guest)
 
-    tunnel = SimpleNamespace(links=links)
+    tunnel: Any = SimpleNamespace(links=links)
     with changing(change):
         for _ in range(ROUNDS):
-            assert len(RunningTunnel.destinations(tunnel)) in (50, 51)  # type: ignore[arg-type]
+            assert len(RunningTunnel.destinations(tunnel)) in (50, 51)
 
 
 def test_a_bridge_asks_for_destinations_while_tunnels_come_and_go(tmp_path: Path) -> None:
@@ -74,15 +75,15 @@ def test_a_bridge_asks_for_destinations_while_tunnels_come_and_go(tmp_path: Path
     site = Site(LinkWatch(), tmp_path)
     site._target = load(path)
     ask = site._attach(site._target, "br0")._reconciler._destinations
-    away = SimpleNamespace(running=SimpleNamespace(destinations=lambda: ["192.0.2.77"]))
+    away: Any = SimpleNamespace(running=SimpleNamespace(destinations=lambda: ["192.0.2.77"]))
     for name in ("away", *(f"of-another-bridge{number}" for number in range(50))):
-        site._tunnels[name] = away  # type: ignore[assignment]
+        site._tunnels[name] = away
 
     def change(number: int) -> None:
         if number % 2:
             del site._tunnels["guest"]
         else:
-            site._tunnels["guest"] = away  # type: ignore[assignment]
+            site._tunnels["guest"] = away
 
     with changing(change):
         for _ in range(ROUNDS):

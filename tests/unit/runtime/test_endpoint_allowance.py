@@ -53,7 +53,8 @@ class Scene:
         self.payloads = 0
         self.withheld = 0
         self.accepts = True
-        self.link = PeerLink(self, PeerHandle(1), HOME, self, self, lambda: MonotonicSeconds(0.0))  # type: ignore[arg-type]
+        scene: Any = self
+        self.link = PeerLink(scene, PeerHandle(1), HOME, scene, scene, lambda: MonotonicSeconds(0.0))
         self.link.is_attached = True
 
     def poll_event(self) -> Any:

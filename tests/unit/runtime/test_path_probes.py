@@ -55,7 +55,7 @@ def run(
 
     async def live() -> None:
         clock = Clock()
-        loop = asyncio.get_running_loop()
+        loop: Any = asyncio.get_running_loop()
         calls: list[tuple[float, Any]] = []
 
         def call_at(at: float, call: Any) -> Any:
@@ -63,14 +63,15 @@ def run(
             calls.append(entry)
             return SimpleNamespace(cancel=lambda: calls.remove(entry) if entry in calls else None)
 
-        loop.call_at = call_at  # type: ignore[method-assign,assignment]
+        loop.call_at = call_at
         plane = SimpleNamespace(use_path_mtu=lambda handle, octets: used.append(octets))
         plan = SimpleNamespace(
             name="a", probes_paths=is_auto, wan_mtu_most=most, session=SimpleNamespace(tun_mtu=1500)
         )
         sessions: Any = SimpleNamespace(plan=plan, now=lambda: clock.now, dataplane=plane)
         probes = link.probes = PathProbes(sessions, lambda _, octets: noted.append(octets))
-        probes.begin(link)  # type: ignore[arg-type]
+        peer: Any = link
+        probes.begin(peer)
         while calls and min(calls, key=lambda entry: entry[0])[0] < seconds:
             entry = min(calls, key=lambda entry: entry[0])
             calls.remove(entry)
@@ -78,7 +79,7 @@ def run(
             entry[1]()
             for _ in range(3):
                 await asyncio.sleep(0)
-        probes.end(link)  # type: ignore[arg-type]
+        probes.end(peer)
         probes.close()
 
     asyncio.run(live())

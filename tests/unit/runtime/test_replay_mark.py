@@ -6,6 +6,7 @@ import time
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import structlog
@@ -67,9 +68,14 @@ def test_a_folder_that_cannot_be_written_is_said_once_and_costs_no_tunnel(tmp_pa
     assert [line["event"] for line in lines] == ["replay_mark_not_kept"]
 
 
+def sessions_without_a_plane() -> Sessions:
+    plan: Any = SimpleNamespace(name="office", has_static_key=False)
+    plane: Any = None
+    return Sessions(plan, plane, lambda link, news: None)
+
+
 def test_no_two_wraps_of_a_tunnel_begin_with_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = SimpleNamespace(name="office", has_static_key=False)
-    sessions = Sessions(plan, None, lambda link, news: None)  # type: ignore[arg-type]
+    sessions = sessions_without_a_plane()
     moments = iter([float(NOW)] * 3 + [NOW - 3600] * 3 + [NOW + 2])
     monkeypatch.setattr(time, "time", lambda: next(moments))
     keys = TlsAuthKeys(KEY, None)
@@ -81,8 +87,7 @@ def test_no_two_wraps_of_a_tunnel_begin_with_the_same_numbers(monkeypatch: pytes
 
 
 def test_a_wrap_over_tcp_begins_with_its_first_id() -> None:
-    plan = SimpleNamespace(name="office", has_static_key=False)
-    sessions = Sessions(plan, None, lambda link, news: None)  # type: ignore[arg-type]
+    sessions = sessions_without_a_plane()
     channel = sessions._new_channel(TlsAuthKeys(KEY, None), Endpoint("192.0.2.1", 443, "tcp"), 2)
     assert channel.next_packet_id == 2
 

@@ -46,10 +46,12 @@ class Rig:
         self.state = folder / "state"
         self.configuration = load(path).model_copy(update={"state_directory": self.state})
         self.authority = EmbeddedCa.create(self.state)
-        self.site = Site(None, folder)  # type: ignore[arg-type]
+        no_watch: Any = None
+        self.site = Site(no_watch, folder)
         self.site._target = self.configuration
         self.tunnel = Running(plan_tunnel(self.configuration, "main", folder))
-        self.site._tunnels["main"] = SimpleNamespace(running=self.tunnel)  # type: ignore[assignment]
+        known: Any = SimpleNamespace(running=self.tunnel)
+        self.site._tunnels["main"] = known
         self.now = NOW
         self.keeper = TrustKeeper(self.site, asyncio.Lock(), lambda: self.state, lambda: self.now)
 

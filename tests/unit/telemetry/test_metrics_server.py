@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -234,8 +235,8 @@ def open_to(server: MetricsServer, text: bytes = b"") -> socket.socket:
 
 
 def test_no_work_is_done_for_a_stranger() -> None:
-    registry = Slow()
-    server = MetricsServer(LOOPBACK, registry, token="correct-horse")  # type: ignore[arg-type]
+    registry: Any = Slow()
+    server = MetricsServer(LOOPBACK, registry, token="correct-horse")
     server.start()
     before = threading.active_count()
     strangers: list[socket.socket] = []
@@ -295,12 +296,12 @@ def test_the_address_with_most_connections_makes_room_for_others() -> None:
         def cancel(self) -> None:
             aborted.append(self.number)
 
-    places = http_server._places
+    places: Any = http_server._places
     for number in range(CONNECTIONS_MAX):
-        places[Connection(number)] = "192.0.2.1" if number % 8 == 0 else "198.51.100.9"  # type: ignore[index]
+        places[Connection(number)] = "192.0.2.1" if number % 8 == 0 else "198.51.100.9"
     for _ in range(3):
         http_server._make_room()
-        places[Connection(999)] = "198.51.100.9"  # type: ignore[index]
+        places[Connection(999)] = "198.51.100.9"
     assert aborted == [1, 2, 3], "the greedy one's oldest, and never the other's"
     assert len(places) == CONNECTIONS_MAX
 
@@ -323,8 +324,8 @@ def test_a_reader_that_takes_nothing_holds_up_nobody() -> None:
 
 
 def test_scrapes_at_once_share_one_snapshot() -> None:
-    registry = Slow()
-    server = MetricsServer(LOOPBACK, registry)  # type: ignore[arg-type]
+    registry: Any = Slow()
+    server = MetricsServer(LOOPBACK, registry)
     server.start()
     request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
     try:
@@ -386,8 +387,8 @@ def test_what_is_no_scrape_is_refused_with_its_status(
 
 
 def test_a_stop_ends_all_connections_and_is_no_failure() -> None:
-    registry = Slow()
-    server = MetricsServer(LOOPBACK, registry)  # type: ignore[arg-type]
+    registry: Any = Slow()
+    server = MetricsServer(LOOPBACK, registry)
     before = SUPERVISOR.failures.copy()
     server.start()
     requests = (b"", b"GET /met", b"GET /metrics HTTP/1.1\r\n\r\n", b"GET /x HTTP/1.1\r\n\r\n")
