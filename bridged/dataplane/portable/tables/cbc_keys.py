@@ -62,15 +62,24 @@ class CbcSlot(KeySlot):
         payloads: list[bytes] = []
         for packet in packets:
             try:
-                opened = open_cbc(self._open, packet)
+                number, payload = self._open_one(self._open, packet)
             except RemoteProtocolError as error:
                 if error.code == "tag_mismatch":
                     self.use.count_failed()
                 drop(error.code)
                 continue
             before = self.accepted
-            self._admit(opened.packet_id, opened.payload, drop, payloads, is_empty=False)
+            self._admit(number, payload, drop, payloads, is_empty=False)
             octets += (self.accepted - before) * len(packet)
         self.awaited = self.window.highest + 1
         self.use.count_received(self.accepted, octets)
         return payloads
+
+    def _open_one(self, key: CbcHmac, packet: bytes) -> tuple[int, bytes]:
+        """Packet id and payload of an authentic packet.
+
+        Raises:
+            RemoteProtocolError: the drop reason.
+        """
+        opened = open_cbc(key, packet)
+        return opened.packet_id, opened.payload

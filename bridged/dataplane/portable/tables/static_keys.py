@@ -11,11 +11,10 @@ from collections.abc import Sequence
 
 from bridged.dataplane.portable.tables.cbc_keys import CbcSlot
 from bridged.dataplane.portable.tables.key_use import KeyUse
-from bridged.dataplane.portable.tables.keys import NEVER, Drop
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.keys.key_derivation import DataKey
 from bridged.protocol.keys.replay import ReplayWindow
-from bridged.protocol.packets.cbc_packet import BLOCK
+from bridged.protocol.packets.cbc_packet import BLOCK, CbcHmac
 from bridged.protocol.packets.data_packet import MAX_DATA_PACKET_ID
 from bridged.protocol.packets.static_packet import open_static, seal_static
 
@@ -56,31 +55,11 @@ class StaticSlot(CbcSlot):
         self.use.count_sent(len(packets), sum(map(len, packets)))
         return packets
 
-    def open(self, packets: Sequence[bytes], drop: Drop, *, is_v2: bool) -> list[bytes]:
-        self.accepted = 0
-        if self.use.is_dead or self._open is None:
-            self.awaited = NEVER
-            for _ in packets:
-                drop("key_expired")
-            return []
-        octets = 0
-        payloads: list[bytes] = []
-        for packet in packets:
-            try:
-                opened = open_static(self._open, packet)
-            except RemoteProtocolError as error:
-                if error.code == "tag_mismatch":
-                    self.use.count_failed()
-                drop(error.code)
-                continue
-            if opened.packet_time < self._newest:
-                drop("replay_too_old")
-                continue
-            if opened.packet_time > self._newest:
-                self._newest = opened.packet_time
-                self.window = ReplayWindow(self.window.size)
-            before = self.accepted
-            self._admit(opened.packet_id, opened.payload, drop, payloads, is_empty=False)
-            octets += (self.accepted - before) * len(packet)
-        self.use.count_received(self.accepted, octets)
-        return payloads
+    def _open_one(self, key: CbcHmac, packet: bytes) -> tuple[int, bytes]:
+        opened = open_static(key, packet)
+        if opened.packet_time < self._newest:
+            raise RemoteProtocolError("replay_too_old", "it has an older time than packets before")
+        if opened.packet_time > self._newest:
+            self._newest = opened.packet_time
+            self.window = ReplayWindow(self.window.size)
+        return opened.packet_id, opened.payload
