@@ -23,6 +23,10 @@ _OLDER: Final = (
     "authentic packets have an older time than those before: the peer's clock was set back, or somebody "
     "repeats them; if its clock is right now, stop this end, remove {path}, and start again"
 )
+_UNREAD: Final = (
+    "packets that somebody recorded before this start may be taken once more, until newer ones came; it is "
+    "written again as soon as they do"
+)
 _TIMES: Final = 1 << 32
 _MARKS: Final = 1 << 64
 
@@ -96,7 +100,11 @@ class ReplayMark:
             with self._path.open("rb") as stream:
                 key_name, *numbers = stream.read(FILE_OCTETS_MAX).decode("ascii").split()
             received, sent_time = map(int, numbers)
-        except (OSError, ValueError):
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "it is damaged"
+            self._log.warning("replay_mark_unreadable", path=str(self._path), reason=reason, detail=_UNREAD)
             return
         if key_name == self._key_name and 0 <= received < _MARKS and 0 <= sent_time < _TIMES:
             self.received, self._sent_time = self._saved = received, sent_time

@@ -43,10 +43,22 @@ def test_each_session_has_a_later_time_also_after_a_restart_with_the_clock_set_b
     assert without_file.next_time(NOW) < without_file.next_time(NOW)
 
 
-@pytest.mark.parametrize("content", [b"", b"x 1 2", b"1 2", b"\xff\0", b"0" * 5000, b"0 1 2 3"])
+@pytest.mark.parametrize("content", [b"", b"x y 2", b"1 2", b"\xff\0", b"0" * 5000, b"0 1 2 3"])
 def test_a_damaged_file_is_no_mark(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "office").write_bytes(content)
-    assert ReplayMark(tmp_path / "office", KEY, "office").received == 0
+    with structlog.testing.capture_logs() as lines:
+        assert ReplayMark(tmp_path / "office", KEY, "office").received == 0
+    assert [line["event"] for line in lines] == ["replay_mark_unreadable"]
+
+
+def test_a_missing_file_and_one_of_another_key_are_no_trouble(tmp_path: Path) -> None:
+    path = tmp_path / "office"
+    with structlog.testing.capture_logs() as lines:
+        mark = ReplayMark(path, OTHER, "office")
+        mark.note(7)
+        mark.save()
+        assert ReplayMark(path, KEY, "office").received == 0
+    assert lines == []
 
 
 def test_numbers_that_cannot_be_are_no_mark(tmp_path: Path) -> None:
