@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 import structlog
@@ -43,7 +44,7 @@ class PathProbes:
         self._note = note
         self._searches: dict[PeerHandle, _Search] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = float("inf")
+        self._timer_at = inf
         self._on_timer = SUPERVISOR.guard("path_probes", self._handle_timer, sessions.plan.name)
         self._log = structlog.get_logger("bridged.tunnel").bind(tunnel=sessions.plan.name)
 
@@ -55,8 +56,9 @@ class PathProbes:
         least = LEAST_IPV6 if link.endpoint.is_ipv6 else LEAST_IPV4
         largest = plan.session.tun_mtu + ETHERNET + AROUND_MOST
         most = max(least, min(largest, plan.wan_mtu_most or largest))
-        self._searches[link.handle] = _Search(link, PathMtu(least, most, self._sessions.now()))
-        self._rearm()
+        path = PathMtu(least, most, self._sessions.now())
+        self._searches[link.handle] = _Search(link, path)
+        self._arm(path.next_deadline())
 
     def end(self, link: PeerLink) -> None:
         """The session is over. Harmless for one that was never begun."""
@@ -74,7 +76,7 @@ class PathProbes:
         """Addresses, routes or links of this host changed."""
         for search in self._searches.values():
             search.path.handle_path_change(self._sessions.now())
-        self._rearm()
+        self._arm_for_all()
 
     def handle_answer(self, link: PeerLink, octets: int) -> None:
         """The peer answered a probe with a payload of so many bytes."""
@@ -83,8 +85,7 @@ class PathProbes:
             before = search.path.known
             search.path.handle_answer(octets, self._sessions.now())
             self._compare(search, before)
-            if search.path.next_deadline() < self._timer_at:
-                self._rearm()
+            self._arm(search.path.next_deadline())
 
     def close(self) -> None:
         """Stop the timer. Idempotent."""
@@ -93,18 +94,21 @@ class PathProbes:
             self._timer = None
         self._searches.clear()
 
-    def _rearm(self) -> None:
+    def _arm(self, due: float) -> None:
+        """Have the timer fire at `due`, if it would fire later; costs the same with any number of peers."""
+        at = max(due, self._sessions.now() + TURN_SECONDS)
+        if at >= self._timer_at:
+            return
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-        self._timer_at = float("inf")
-        if self._searches:
-            due = min(search.path.next_deadline() for search in self._searches.values())
-            self._timer_at = max(due, self._sessions.now() + TURN_SECONDS)
-            self._timer = asyncio.get_running_loop().call_at(self._timer_at, self._on_timer)
+        self._timer_at = at
+        self._timer = asyncio.get_running_loop().call_at(at, self._on_timer)
+
+    def _arm_for_all(self) -> None:
+        self._arm(min((search.path.next_deadline() for search in self._searches.values()), default=inf))
 
     def _handle_timer(self) -> None:
-        self._timer = None
+        self._timer, self._timer_at = None, inf
         now = self._sessions.now()
         due = [search for search in self._searches.values() if search.path.next_deadline() <= now]
         for search in due[:PER_TURN]:
@@ -114,7 +118,7 @@ class PathProbes:
                 # A bug. Its deadline would stay in the past, and the timer would never rest.
                 self._searches.pop(search.link.handle, None)
                 SUPERVISOR.note_failure("path_probes", self._sessions.plan.name, error)
-        self._rearm()
+        self._arm_for_all()
 
     def _probe(self, search: _Search, now: float) -> None:
         before = search.path.known

@@ -6,8 +6,11 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from bridged.addresses import Endpoint
 from bridged.protocol.packets.occ import load_of, parse_occ
+from bridged.protocol.packets.path_mtu import PathMtu
 from bridged.runtime.tunnels.path_probes import PathProbes
 from bridged.units import PeerHandle
 
@@ -118,3 +121,29 @@ def test_an_unproven_endpoint_gets_no_probes() -> None:
     link = Link()
     link.is_proven = False
     assert run(link, 30) == ([], [None])
+
+
+def test_a_peer_that_connects_costs_no_look_at_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = [0]
+    real = PathMtu.next_deadline
+
+    def counted(path: PathMtu) -> float:
+        looks[0] += 1
+        return real(path)
+
+    monkeypatch.setattr(PathMtu, "next_deadline", counted)
+
+    async def connect(number: int) -> None:
+        plan = SimpleNamespace(
+            name="a", probes_paths=True, wan_mtu_most=None, session=SimpleNamespace(tun_mtu=1500)
+        )
+        sessions: Any = SimpleNamespace(plan=plan, now=asyncio.get_running_loop().time, dataplane=None)
+        probes = PathProbes(sessions, lambda _, octets: None)
+        for handle in range(number):
+            peer: Any = Link()
+            peer.handle = PeerHandle(handle)
+            probes.begin(peer)
+        probes.close()
+
+    asyncio.run(connect(300))
+    assert looks[0] <= 2 * 300
