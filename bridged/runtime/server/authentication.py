@@ -90,7 +90,7 @@ class Authenticator:
         self, offer: Offer, chain: tuple[bytes, ...], facts: dict[str, str], go_on: Callable[[], None]
     ) -> None:
         """Ask the verify command about the certificates first."""
-        if len(self._tasks) >= WAITING_MAX:
+        if self._is_full_for(offer):
             self._refuse(offer, BUSY, "login_limit", counts=False)
             return
 
@@ -161,7 +161,7 @@ class Authenticator:
             return
         elif offer.password.startswith("CRV1::"):
             self._conclude(offer, self._checks.by_challenge(offer, settings))
-        elif len(self._tasks) >= WAITING_MAX:
+        elif self._is_full_for(offer):
             self._refuse(offer, BUSY, "login_limit", counts=False)
         else:
             self._run(offer, partial(self._judge, offer, settings))
@@ -192,6 +192,10 @@ class Authenticator:
             return False
         self._refuse(offer, TOO_OFTEN, "login_limit", counts=False)
         return True
+
+    def _is_full_for(self, offer: Offer) -> bool:
+        """Whether as many checks run as may; one of this session gives its place to the next."""
+        return len(self._tasks) >= WAITING_MAX and offer.link.handle not in self._tasks
 
     def _run(self, offer: Offer, work: Callable[[], Awaitable[None]]) -> None:
         handle = offer.link.handle

@@ -22,8 +22,10 @@ class Server:
 
     def __init__(self, settings: Authentication) -> None:
         admission = SimpleNamespace(authentication=settings, verify_command=(), token_key=None)
-        plan = SimpleNamespace(admission=admission, name="t", session=SimpleNamespace(reneg_seconds=3600))
-        sessions: Any = SimpleNamespace(plan=plan, now=time.monotonic, rearm=lambda: None)
+        self.plan = SimpleNamespace(
+            admission=admission, name="t", session=SimpleNamespace(reneg_seconds=3600)
+        )
+        sessions: Any = SimpleNamespace(plan=self.plan, now=time.monotonic, rearm=lambda: None)
         statistics = SimpleNamespace(authentications=Counter())
         records: Any = SimpleNamespace(statistics=statistics, log=structlog.get_logger())
         self.decided: dict[int, str | None] = {}
@@ -48,8 +50,15 @@ class Server:
             handle=handle, endpoint=where, name="n", session=session, terms=None, pump=lambda: None
         )
 
-    def log_in(self, handle: int, password: str, host: str = "192.0.2.1", name: str = "alice") -> Any:
-        tls: Any = SimpleNamespace(peer_name="", peer_fingerprint="", peer_chain=())
+    def log_in(
+        self,
+        handle: int,
+        password: str,
+        host: str = "192.0.2.1",
+        name: str = "alice",
+        chain: tuple[bytes, ...] = (),
+    ) -> Any:
+        tls: Any = SimpleNamespace(peer_name="", peer_fingerprint="", peer_chain=chain)
         link = self.link(handle, host)
         self.of.begin(link, Authenticated(tls, name, None, None, password))
         return link

@@ -11,10 +11,10 @@ import pytest
 
 from bridged.configuration.access import Authentication
 from bridged.protocol.session.events import LoginOffered
-from bridged.runtime.server import login_checks, password_file
+from bridged.runtime.server import authentication, login_checks, password_file
 from bridged.runtime.server.authentication import TOO_OFTEN
 from bridged.runtime.server.login_attempts import SOURCE_FAILURES
-from bridged.runtime.server.login_checks import CHECKS_AT_ONCE, EXPIRED, WRONG
+from bridged.runtime.server.login_checks import BUSY, CHECKS_AT_ONCE, EXPIRED, WRONG, LoginVerdict
 from bridged.runtime.server.password_file import hash_password
 from tests.lab.waiting import until
 from tests.unit.runtime.login_server import Server, run
@@ -149,5 +149,27 @@ def test_decisions_that_come_later_keep_no_other_login_waiting(
         (tmp_path / "go").touch()
         await until(lambda: len(server.decided) == 10)
         assert not server.checks._deferred and server.checks._asking._value == 2
+
+    run(scenario)
+
+
+def test_a_login_behind_its_verified_certificate_needs_no_second_place(
+    by_file: Authentication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authentication, "WAITING_MAX", 1)
+
+    async def scenario() -> None:
+        server = Server(by_file)
+        server.plan.admission.verify_command = ("/bin/false",)
+
+        async def verified(chain: object, facts: object) -> LoginVerdict:
+            return LoginVerdict(True)
+
+        server.checks.by_certificate = verified
+        server.log_in(1, "right", chain=(b"certificate",))
+        server.log_in(2, "right", chain=(b"certificate",))
+        assert server.decided == {2: BUSY}
+        await until(lambda: 1 in server.decided)
+        assert (server.decided[1] or "").startswith("SESS_ID")
 
     run(scenario)
