@@ -71,15 +71,10 @@ def _identity(configuration: Configuration, tunnel: Tunnel, base: KeyPath) -> It
 
 
 def _wrap(configuration: Configuration, tunnel: Tunnel, base: KeyPath) -> Iterator[Conflict]:
-    path: KeyPath = (*base, "wrap", "key")
-    if tunnel.wrap.mode == "none":
-        return
-    if tunnel.wrap.old_clients_key is not None:
-        yield from _value(configuration, (*base, "wrap", "old_clients_key"), tunnel.wrap.old_clients_key)
-    if tunnel.wrap.key is not None:
-        yield from _value(configuration, path, tunnel.wrap.key)
-    elif not tunnel.tls.embedded:
-        yield from _file(path, configuration.state_directory / "pki" / f"{tunnel.wrap.mode}.key")
+    for key in ("old_clients_key", "key"):
+        value: str | None = getattr(tunnel.wrap, key)
+        if value is not None:
+            yield from _value(configuration, (*base, "wrap", key), value)
 
 
 def _login(configuration: Configuration, tunnel: Tunnel, base: KeyPath) -> Iterator[Conflict]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -195,14 +194,14 @@ def _serialize(label: str, octets: bytes) -> str:
 
 
 def _parse(text: str, label: str, source_name: str) -> bytes:
-    block = re.search(rf"-----BEGIN {label}-----(.*?)-----END {label}-----", text, re.DOTALL)
-    if block is None:
+    block, end, _ = text.partition(f"-----BEGIN {label}-----")[2].partition(f"-----END {label}-----")
+    if not end:
         other = next((kind for kind in (_SERVER_LABEL, _CLIENT_LABEL) if f"BEGIN {kind}" in text), None)
         if other not in (None, label):
-            raise _wrong(f"this is an {other}; here belongs the other one, `{label}`", source_name)
+            raise _wrong(f"this is an {other}, and an {label} is needed", source_name)
         raise _wrong(f"no block `-----BEGIN {label}-----` to its END", source_name)
     try:
-        return base64.b64decode("".join(block[1].split()), validate=True)
+        return base64.b64decode("".join(block.split()), validate=True)
     except binascii.Error:
         raise _wrong("the text between BEGIN and END is no base64", source_name) from None
 

@@ -6,6 +6,7 @@ Source: docs/protocol/control.md#2-2 to #2-5.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from bridged.configuration.check import is_inline
 from bridged.configuration.schema import Configuration
@@ -25,6 +26,9 @@ from bridged.protocol.packets.wrap import (
 )
 from bridged.protocol.role import Role
 from bridged.protocol.session.static_session import STATIC_KEY
+
+KEY_OCTETS_MAX: Final = 64 * 1024
+"""Bytes of a key's file, with what people write around the key."""
 
 
 def load_wrap(
@@ -75,7 +79,7 @@ def _read(value: str, key: str, base: Path) -> tuple[str, str]:
     path = base / value
     try:
         with open_to_read(path) as stream:
-            return stream.read().decode("ascii", "replace"), str(path)
+            return stream.read(KEY_OCTETS_MAX).decode("ascii", "replace"), str(path)
     except (OSError, ValueError) as error:
         reason = why_unreadable(path, error)
         raise ConfigurationError(f"cannot read this key: {reason}", file=path, key=key) from error
