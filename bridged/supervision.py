@@ -298,7 +298,7 @@ def yielding_pool(threads: int, name: str) -> ThreadPoolExecutor:
     """Threads for work that strangers cause: everything else that wants the processor goes first."""
 
     def yield_to_others() -> None:
-        with suppress(OSError):  # our unit forbids it: it would expose more than the bar of its test
+        with suppress(OSError):  # our systemd unit forbids it
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), YIELDING_NICENESS)
 
     return ThreadPoolExecutor(threads, thread_name_prefix=name, initializer=yield_to_others)

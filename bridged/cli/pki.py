@@ -213,7 +213,7 @@ def _refuse_unserved(config: Path, state: Path, authority: EmbeddedCa, *, shares
     if not tunnels:
         if authority.makes_wrap_keys and shares_key:
             say(
-                f"note: {config} does not tell of this server; its `wrap` needs "
+                f"note: {config} has no server with this CA; the server's `wrap` needs "
                 f"`old_clients_key: {tls_crypt_key_path(state)}`"
             )
         return
@@ -282,8 +282,8 @@ def _wrap_yaml(state: Path, old_clients: bool) -> str:
     folder = one_line(shlex.quote(str(state)))
     return f"""\
     wrap:
-      # Each invitation contains a key of its own, made with this one. Peers without such a key get no answer,
-      # nor do those whose key is refused: `bridged revoke NAME --state {folder}`.
+      # Each invitation contains a key of its own, made with this one. Peers without such a key, or with a
+      # refused one (`bridged revoke NAME --state {folder}`), get no answer.
       mode: tls-crypt-v2
       key: {json.dumps(str(tls_crypt_v2_key_path(state)))}
       # Clients of OpenVPN 2.4 share a key:

@@ -24,7 +24,7 @@ READ_OCTETS: Final = 16 * 1024
 BUFFER_OCTETS: Final = 32 * 1024
 """Bytes that the kernel keeps for each end each way; it takes as much again for itself."""
 SENDING_OCTETS: Final = 64 * 1024
-"""As much towards the stranger: what web servers send is larger than what they get."""
+"""The same for what is sent to the stranger: web servers send more than they get."""
 
 
 class PortShare:

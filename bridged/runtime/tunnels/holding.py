@@ -39,7 +39,7 @@ class Holding:
         return self._missing > 0 or self._signs > 0
 
     def begin(self, peers: int) -> None:
-        """So many peers are about to come back. Nothing happens for none."""
+        """Wait for this many peers, which are about to come back; 0: nothing happens."""
         if peers <= 0:
             return
         self._missing = peers

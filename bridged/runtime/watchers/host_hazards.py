@@ -21,7 +21,7 @@ from bridged.units import UnixSeconds
 from bridged_tap import TapError, check_device
 
 DESTINATIONS_MAX: Final = 4
-"""So many destinations are looked at: most hosts have one way to all peers, and each look costs 1 ms."""
+"""Destinations that are looked at: most hosts have one way to all peers, and each look costs 1 ms."""
 
 
 def standing_hazards() -> dict[str, str]:

@@ -95,5 +95,5 @@ def _is_error_or_part(packet: bytes) -> bool:
             return True
         octets = 8 if following == _FRAGMENT else (packet[at + 1] + 1) * 8
         following, at = packet[at], at + octets
-    # So many headers are nobody's who wants an answer.
+    # Nobody who wants an answer sends more headers than that.
     return True
