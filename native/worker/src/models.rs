@@ -17,7 +17,7 @@ use bridged_sys::descriptor::{wait_readable, EventFd};
 use loom::thread::spawn;
 use zeroize::Zeroizing;
 
-use crate::contract::{Cipher, Event, Framing, Key, KeyFormat, Mac, PeerSettings, Station, TapPort};
+use crate::contract::{Cipher, Event, Framing, Key, KeyFormat, Mac, PeerSettings, Station};
 use crate::control::events::EventQueue;
 use crate::lan_to_wan::peer_batches::PeerBatcher;
 use crate::plane::DataPlane;
@@ -26,6 +26,7 @@ use crate::sync::AtomicBool;
 use crate::tables::packet_ids::PacketIds;
 use crate::tables::stations::Ingress;
 use crate::tables::switch::{Switch, Target};
+use crate::test_rig::port_of;
 use crate::transport::mixed_path::MixedOrigin;
 use crate::transport::seam::{PeerPath, Transport};
 use crate::wan_to_lan::opener::follow;
@@ -43,15 +44,7 @@ fn model(switches: usize, scene: impl Fn() + Sync + Send + 'static) {
 /// A data plane that has not started: its threads are those of the model. No socket, no route is asked for.
 fn plane() -> Arc<DataPlane> {
     let descriptor = EventFd::new().unwrap();
-    let tap = TapPort {
-        fds: vec![descriptor.as_raw_fd()],
-        writer: None,
-        name: "model".into(),
-        mac: [2, 0, 0, 0, 0, 1],
-        mtu: 1500,
-        virtio_header_size: 0,
-        offloads: Vec::new(),
-    };
+    let tap = port_of(descriptor.as_raw_fd());
     let bind = Some("192.0.2.1:1194".parse().unwrap());
     let settings = Settings { wan_mtu: 1500, fdb_capacity: 16, ..Settings::new("model", tap, bind) };
     Arc::new(DataPlane::new(settings).unwrap())
