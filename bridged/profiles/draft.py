@@ -11,6 +11,7 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from typing import Final, Literal, NoReturn
 
 from bridged.addresses import FAMILIES, Family, TransportName
+from bridged.profiles.hints import SpellingHints
 from bridged.profiles.not_yet import Ability
 from bridged.profiles.profile import Material, Notice, Profile, ProxyLine, ServerSettings
 from bridged.profiles.report import Seen
@@ -134,6 +135,7 @@ class Draft:
     inlined: set[str] = field(default_factory=set)
     ignorable: set[str] = field(default_factory=set)
     is_forward_compatible: bool = False
+    spelling: SpellingHints = field(default_factory=SpellingHints)
 
     def __post_init__(self) -> None:
         self.connection = self.general

@@ -1,4 +1,4 @@
-"""Recognises words that cannot be meant: typographic characters, and templates that nobody filled in.
+"""Recognises words that cannot be meant: typographic characters, unfilled templates, misspelt directives.
 
 Pure.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from typing import Final
 
 _TYPOGRAPHIC: Final = re.compile(
@@ -38,3 +39,27 @@ def unfilled_template(words: Sequence[str], *, is_command: bool = False) -> str 
     if found is None:
         return None
     return f"an unfilled template: write the value in place of `{found.group()[:64]}`"
+
+
+class SpellingHints:
+    """Finds which of `known` a misspelt name may mean; for one file.
+
+    Each comparison costs as much as reading hundreds of lines, so only the first names of a file get one.
+    """
+
+    COMPARISONS_MAX: Final = 50
+    _CHARACTERS_MAX: Final = 64
+
+    def __init__(self, known: Iterable[str] = ()) -> None:
+        self._known = list(known)
+        self._found: dict[str, str | None] = {}
+
+    def nearest(self, name: str) -> str | None:
+        """The name that is spelt almost like this one; None also for the names after the first ones."""
+        name = name[: self._CHARACTERS_MAX]
+        if name not in self._found:
+            if len(self._found) >= self.COMPARISONS_MAX:
+                return None
+            close = get_close_matches(name, self._known, n=1, cutoff=0.8)
+            self._found[name] = close[0] if close else None
+        return self._found[name]

@@ -9,13 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Final
 
 from bridged.errors import ConfigurationError, ConfigurationErrors
 from bridged.profiles.connections import REMOTES_MAX
 from bridged.profiles.draft import Draft, FileRole, Mapper, Refusal
-from bridged.profiles.hints import typographic, unfilled_template
+from bridged.profiles.hints import SpellingHints, typographic, unfilled_template
 from bridged.profiles.not_yet import Ability
 from bridged.profiles.profile import Profile
 from bridged.profiles.report import Outcome, Seen, Treatment, outcomes
@@ -129,7 +128,7 @@ def _statements(text: str, source: str) -> list[Statement]:
 
 def _read(statements: Sequence[Statement], source: str, role: FileRole, section: str = "") -> Reading:
     """Raises ConfigurationError for what no line is to blame for, or too much."""
-    draft = Draft(role=role)
+    draft = Draft(role=role, spelling=SpellingHints(DIRECTIVES["client"]))
     draft.has_static_key = any(one.name == "secret" for one in statements)
     draft.profile.point_to_point = role == "server" and not _has_many_clients(statements)
     errors: list[ConfigurationError] = []
@@ -146,7 +145,7 @@ def _read(statements: Sequence[Statement], source: str, role: FileRole, section:
         try:
             _take(draft, statement)
         except Refusal as refusal:
-            name = _quotable(statement.name)
+            name = _quotable(draft, statement.name)
             draft.seen.append(Seen(statement.line, name, "refused"))
             errors.append(_error(str(refusal), source, statement.line, name))
         if len(errors) >= _ERRORS_MAX:
@@ -178,8 +177,9 @@ def _take_block(draft: Draft, statement: Statement, source: str) -> None:
                     raise Refusal("cannot stand in `<connection>`; move the line above the blocks")
                 _take(draft, part)
             except Refusal as refusal:
-                block.refusals.append((part.line, _quotable(part.name), str(refusal)))
-                if len(block.refusals) >= _ERRORS_MAX:
+                block.refusals.append((part.line, _quotable(draft, part.name), str(refusal)))
+                # One refusal decides what becomes of the block. Those of all blocks together are bounded.
+                if sum(len(one.refusals) for one in draft.blocks) >= _ERRORS_MAX:
                     break
     finally:
         draft.connection = draft.general
@@ -235,7 +235,7 @@ def _take_unknown(draft: Draft, statement: Statement) -> None:
         text = "unknown, and ignored as `setenv FORWARD_COMPATIBLE 1` asks"
     else:
         words = statement.words
-        raise Refusal(typographic(words) or unfilled_template(words) or _unknown(statement.name))
+        raise Refusal(typographic(words) or unfilled_template(words) or _unknown(draft, statement.name))
     draft.note(statement, text)
     draft.seen.append(Seen(statement.line, statement.name, "not needed"))
 
@@ -257,18 +257,14 @@ def _take_setenv(draft: Draft, statement: Statement, depth: int) -> None:
         _take(draft, inner, depth + 1)
 
 
-def _quotable(name: str) -> str:
+def _quotable(draft: Draft, name: str) -> str:
     """`name` if it can be a directive. Empty if it may be a line of a key outside of its block."""
-    return name if _DIRECTIVE.fullmatch(name) or _alike(name) else ""
+    return name if _DIRECTIVE.fullmatch(name) or draft.spelling.nearest(name) else ""
 
 
-def _alike(name: str) -> list[str]:
-    return get_close_matches(name[:64], DIRECTIVES["client"], n=1, cutoff=0.8)
-
-
-def _unknown(name: str) -> str:
-    close = _alike(name)
-    hint = f" (did you mean `{close[0]}`?)" if close else ""
+def _unknown(draft: Draft, name: str) -> str:
+    close = draft.spelling.nearest(name)
+    hint = f" (did you mean `{close}`?)" if close else ""
     return f"is no directive of OpenVPN{hint}; to skip it, write `ignore-unknown-option NAME` above it"
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bridged.addresses import Endpoint, MacAddress, Remote
 from bridged.configuration.load import parse
 from bridged.errors import ConfigurationError, ConfigurationErrors
-from bridged.profiles import Trust, parse_profile, render_yaml, serialize_tunnel, to_configuration
+from bridged.profiles import Trust, hints, parse_profile, render_yaml, serialize_tunnel, to_configuration
 from bridged.profiles.directives import IGNORED, NOTED, REFUSED
 from bridged.profiles.mapping import MAPPERS
 from bridged.profiles.table import find_directive
@@ -407,3 +409,34 @@ def test_addresses_go_to_the_bridge():
     data = to_configuration(profile, TRUST, tunnel_name="hub", bridge="br0")
     assert data["bridges"]["br0"]["addresses"] == ["10.8.0.2/24", "2001:db8::2/64"]
     parse(render_yaml(data), Path("/x/y.yaml"))
+
+
+@pytest.mark.parametrize("blocks", [0, 60])
+def test_the_work_for_unknown_directives_is_bounded_for_the_whole_file(
+    monkeypatch: pytest.MonkeyPatch, blocks: int
+) -> None:
+    compared = []
+
+    def count(name: str, *arguments: Any, **options: Any) -> list[str]:
+        compared.append(name)
+        return get_close_matches(name, *arguments, **options)
+
+    monkeypatch.setattr(hints, "get_close_matches", count)
+    # Names with capitals are asked for twice: for the hint, and whether they may be quoted.
+    junk = [f"Qx{number:04}-Junk value" for number in range(5_000)]
+    share = len(junk) // (blocks or 1)
+    lines = ["data-cipher X"] + ([] if blocks else junk)
+    for start in range(0, share * blocks, share):
+        lines += ["<connection>", "remote a.example", *junk[start : start + share], "</connection>"]
+    errors = refusals("\n".join(lines))
+    assert "did you mean `data-ciphers`?" in errors[0].reason
+    assert len(compared) == len(set(compared)) == hints.SpellingHints.COMPARISONS_MAX
+    # Reading stops after 50, except for one of each block; some directives are then missing as well.
+    assert 50 <= len(errors) <= 60 + 2 * blocks
+
+
+def test_a_name_that_comes_again_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+    monkeypatch.setattr(hints, "get_close_matches", lambda name, *_, **__: compared.append(name) or [])
+    assert len(refusals("Odd-Name x\n" * 5_000)) >= 50
+    assert compared == ["Odd-Name"]
