@@ -56,6 +56,7 @@ DROP_REASONS: Final = (
     ),
     DropReason("replay", "auth", _EVERYWHERE, "The packet id was received before."),
     DropReason("replay_too_old", "auth", _EVERYWHERE, "The packet id is older than the replay window."),
+    DropReason("reflected", "auth", _EVERYWHERE, "Somebody sent one of our own packets back to us."),
     DropReason("unknown_peer_id", "auth", _DATA, "No peer has this peer id."),
     DropReason("unknown_key_id", "auth", _EVERYWHERE, "The peer has no key with this key id."),
     DropReason("no_key", "auth", _DATA, "The peer's key is gone and the next one is not there yet."),

@@ -361,8 +361,9 @@ def _kind_warnings(tunnel: Tunnel) -> Iterator[Conflict]:
         yield ("wrap", "mode"), text
         if tunnel.wrap.direction is None:
             text = (
-                "both ends seal with the same key: whoever sees a packet of one end can send it back, and "
-                "end the tunnel with it; write 0 at one end and 1 at the other (`secret FILE 1` in OpenVPN)"
+                "both ends seal with the same key: whoever sees a packet of OpenVPN's end can send it back, "
+                "and end the tunnel with it (this end knows its own); write 0 at one end and 1 at the other "
+                "(`secret FILE 1` in OpenVPN)"
             )
             yield ("wrap", "direction"), text
         return

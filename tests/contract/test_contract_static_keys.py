@@ -14,13 +14,14 @@ from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.keys.key_derivation import DataKey, static_data_key
 from bridged.protocol.keys.static_key import StaticKey
 from bridged.protocol.packets.cbc_packet import CbcHmac
-from bridged.protocol.packets.static_packet import OpenedStaticData, open_static, seal_static
+from bridged.protocol.packets.static_packet import OpenedStaticData, marked_iv, open_static, seal_static
 from bridged.runtime.tunnels.replay_mark import mark_of
 from bridged.units import KeyId, PeerHandle
 from tests.contract.dataplane_rig import HandPeer, Rig, frame, material
 
 SECRET = StaticKey(material(5))
 NOW = int(time.time())
+ORIGIN = bytes(range(32))
 
 
 class StaticPeer(HandPeer):
@@ -31,16 +32,16 @@ class StaticPeer(HandPeer):
         self.target = ("127.0.0.1", rig.port)
         rig.peers.append(self)
 
-    def static(self, direction: int, mark: int = 0) -> DataKey:
-        return static_data_key(SECRET, direction, self.cipher, self.digest, NOW, mark)
+    def static(self, direction: int | None, mark: int = 0, time_: int = NOW) -> DataKey:
+        return static_data_key(SECRET, direction, self.cipher, self.digest, time_, mark, ORIGIN)
 
-    def join(self, rig: Rig, mark: int = 0) -> None:
+    def join(self, rig: Rig, mark: int = 0, direction: int | None = 0, time_: int = NOW) -> None:
         rig.plane.add_peer(PeerSettings(PeerHandle(1), "site-1", self.endpoint, None, None))
-        rig.plane.install_key(PeerHandle(1), self.static(0, mark))
+        rig.plane.install_key(PeerHandle(1), self.static(direction, mark, time_))
         rig.plane.use_key(PeerHandle(1), KeyId(0))
 
-    def packet(self, payload: bytes, number: int, packet_time: int = NOW) -> bytes:
-        key = self.static(1)
+    def packet(self, payload: bytes, number: int, packet_time: int = NOW, direction: int | None = 1) -> bytes:
+        key = self.static(direction)
         sealer = CbcHmac(key.send_key, self.digest, key.send_hmac)
         return seal_static(sealer, os.urandom(16), number, packet_time, payload)
 
@@ -118,6 +119,53 @@ def test_forgeries_change_nothing(rig: Rig) -> None:
     rig.dropped("receive", "short_packet")
     peer.send_raw(peer.packet(frame(2, 1), 1))
     assert rig.frames() == [frame(2, 1)]
+
+
+def test_own_packets_that_come_back_change_nothing_where_both_directions_have_one_key(rig: Rig) -> None:
+    """Ours have a later time: taken for the peer's, they would make replays of all that it sends."""
+    peer = StaticPeer(rig)
+    peer.join(rig, direction=None, time_=NOW + 50)
+    peer.send_raw(peer.packet(frame(2, 1, b"1"), 1, NOW, None))
+    assert rig.frames() == [frame(2, 1, b"1")]
+    for number in range(3):
+        rig.put(frame(1, 2, bytes([number])))
+    ours = peer.datagrams(3)
+    key = peer.static(None)
+    opened = [open_static(CbcHmac(key.receive_key, peer.digest, key.receive_hmac), packet) for packet in ours]
+    assert all(one.iv == marked_iv(ORIGIN, one.packet_id, NOW + 50) for one in opened)
+    peer.send_batch(ours)
+    peer.send_raw(ours[-1])
+    rig.dropped("receive", "reflected", 4)
+    assert rig.snapshot().peers[0].replay_mark == mark_of(NOW, 1)
+    # One bit of the IV or the text is a forgery, no reflection.
+    peer.send_raw(ours[0][:-1] + bytes([ours[0][-1] ^ 1]))
+    rig.dropped("receive", "tag_mismatch")
+    peer.send_raw(peer.packet(frame(2, 1, b"2"), 2, NOW, None))
+    assert rig.frames() == [frame(2, 1, b"2")]
+    # A peer that was started in the same second has the same times and ids as we have.
+    peer.send_raw(peer.packet(frame(2, 1, b"3"), 1, NOW + 50, None))
+    assert rig.frames() == [frame(2, 1, b"3")]
+
+
+def test_packets_of_an_earlier_run_that_come_back_are_known(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(static_key=True)
+    peer = StaticPeer(rig)
+    peer.join(rig, direction=None, time_=NOW - 7)
+    rig.put(frame(1, 2))
+    (earlier,) = peer.datagrams(1)
+    rig.plane.remove_peer(PeerHandle(1))
+    peer.join(rig, direction=None, time_=NOW)
+    peer.send_raw(earlier)
+    rig.dropped("receive", "reflected")
+    assert rig.snapshot().peers[0].replay_mark == 0
+
+
+def test_where_each_direction_has_its_key_ivs_are_random(rig: Rig) -> None:
+    peer = StaticPeer(rig)
+    peer.join(rig)
+    rig.put(frame(1, 2))
+    (opened,) = peer.opened()
+    assert opened.iv != marked_iv(ORIGIN, opened.packet_id, opened.packet_time)
 
 
 def test_the_peer_is_followed_to_where_it_sends_from(rig: Rig) -> None:

@@ -56,8 +56,9 @@ def linked(
     transport: Literal["udp", "tcp"] = "udp",
     build: str = "auto",
     is_ipv6: bool = False,
+    relay: str = "",
 ) -> Iterator[Ends]:
-    """Both ends, once frames cross. `compression`: `comp-lzo` or nothing."""
+    """Both ends, once frames cross. `compression`: `comp-lzo` or nothing. `relay`: its address."""
     profile = Profile(wrap="none", digest=digest, transport=transport)
     nobody = Identity("", "", "", 0)
     wrap = {"mode": "static-key", "key": profile.wrap_key, "digest": digest}
@@ -69,7 +70,7 @@ def linked(
         "fragment": fragment,
         "dataplane": build,
     } | ({"compression_framing": compression} if compression else {})
-    far = sites.a.wan_ipv6 if is_ipv6 else sites.a.wan_ipv4
+    far = relay or (sites.a.wan_ipv6 if is_ipv6 else sites.a.wan_ipv4)
     where = f"[{far}]:{profile.port}" + ("/tcp" if transport == "tcp" else "") if is_ipv6 else far
     here, there = (sites.a, sites.b) if ours_as == "server" else (sites.b, sites.a)
     theirs = StaticOpenVpn(

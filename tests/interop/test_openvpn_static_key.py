@@ -13,10 +13,12 @@ import pytest
 from tests.interop.interop_ends import Role, wait_for_event
 from tests.interop.static_key_ends import linked
 from tests.lab import Lab, TwoSites, wait_for
+from tests.lab.relay import Relay
 from tests.lab.topology import WAN_PORT
 
 pytestmark = pytest.mark.root
 
+RELAY_ADDRESS = "203.0.113.1"
 CELLS = [
     ("2.6", "AES-256-CBC", "SHA256", True),
     ("2.6", "AES-128-CBC", "SHA1", False),
@@ -31,6 +33,12 @@ TCP_CELLS = [("2.6", "auto", False), ("2.6", "portable", True), ("2.5", "auto", 
 def sites() -> Iterator[TwoSites]:
     with Lab("static") as lab:
         yield TwoSites(lab)
+
+
+@pytest.fixture(scope="module")
+def reflected() -> Iterator[TwoSites]:
+    with Lab("reflects") as lab:
+        yield TwoSites(lab, wan="switch")
 
 
 @pytest.mark.parametrize("ours_as", get_args(Role))
@@ -86,6 +94,38 @@ def mark_in(state: Path) -> int:
     """The packet id of the mark."""
     (file,) = state.iterdir()
     return int(file.read_text().split()[1]) & 0xFFFFFFFF
+
+
+@pytest.mark.parametrize("ours_as", get_args(Role))
+@pytest.mark.parametrize("build", ["auto", "portable"])
+def test_a_relay_that_reflects_cannot_shut_the_peer_out_where_the_key_has_no_direction(
+    reflected: TwoSites, build: str, ours_as: Role
+) -> None:
+    """Our packets have a later time than the peer's: taken for its own, they make replays of all that follow.
+
+    OpenVPN cannot tell its own from ours.
+    """
+    there, back = (RELAY_ADDRESS, 1194), (reflected.a.wan_ipv4, 1194)
+    relay = Relay(reflected.wan_namespace, there, back)
+    try:
+        over_relay = linked(
+            reflected, ours_as, "2.6", "AES-256-CBC", "SHA256", False, build=build, relay=RELAY_ADDRESS
+        )
+        with over_relay as ends:
+            ours, theirs = ends.our_site.host, ends.their_site.host
+            ends.ours.stop(signal.SIGKILL)
+            ends.ours.start()
+            wait_for(lambda: ours.reaches(theirs.ipv4), "frames to cross", 20)
+            relay.change(reflect="target" if ours_as == "server" else "clients")
+            for _ in range(3):
+                ends.ping_both_ways()
+            assert relay.counters()["reflected"] > 20
+            assert ends.ours.drops()["receive reflected"] > 10
+            assert "peer_packets_older" not in ends.ours.log
+            ends.theirs.started.send_signal(signal.SIGTERM)
+            wait_for_event(ends.ours, "peer_disconnected", "exit_notify")
+    finally:
+        relay.process.stop()
 
 
 @pytest.mark.parametrize("ours_as", get_args(Role))

@@ -1,4 +1,4 @@
-"""A lossy path in user space: a UDP relay that drops, delays, repeats, reorders and corrupts datagrams.
+"""A lossy path in user space: a UDP relay that drops, delays, repeats, reorders, reflects and corrupts.
 
 Runs as a process of its own (`python relay.py --listen ADDRESS --target ADDRESS …`), and stands alone: the
 kernels of small machines often have no netem. `Relay` starts and steers it from a test.
@@ -49,6 +49,8 @@ class Impairment:
     blackhole: bool = False
     only: str = ""
     """Impair `data` packets alone, or `control` packets alone; the others pass at once."""
+    reflect: str = ""
+    """What `clients` or the `target` send comes back to them as well, before it goes on."""
 
     def spares(self, datagram: bytes) -> bool:
         kind = "data" if datagram[:1] and datagram[0] >> 3 in DATA_OPCODES else "control"
@@ -65,6 +67,7 @@ class Counters:
     duplicated: int = 0
     reordered: int = 0
     corrupted: int = 0
+    reflected: int = 0
     overflowed: int = 0
 
 
@@ -160,6 +163,10 @@ class _Relay:
             except OSError:
                 return  # closed by a rebind in this round
             self.counters.received += 1
+            back = (self.front, sender[:2]) if client is None else (source, self.target)
+            if self.impairment.reflect == ("clients" if client is None else "target"):
+                self._send(datagram, *back)
+                self.counters.reflected += 1
             if client is None:
                 self._impair(datagram, self._upstream_of(sender[:2]), self.target)
             else:
@@ -274,7 +281,7 @@ def main() -> None:
     parser.add_argument("--target", type=_address, required=True, help="ADDRESS#PORT")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", choices=("", "data", "control"), default="")
-    names = [item.name for item in fields(Impairment) if item.name not in ("blackhole", "only")]
+    names = [item.name for item in fields(Impairment) if item.name not in ("blackhole", "only", "reflect")]
     for name in names:
         parser.add_argument(f"--{name}", type=float, default=0.0)
     chosen = parser.parse_args()

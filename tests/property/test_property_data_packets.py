@@ -18,7 +18,7 @@ from bridged.protocol.packets import data_packet
 from bridged.protocol.packets.cbc_packet import CbcHmac, open_cbc, seal_cbc
 from bridged.protocol.packets.data_packet import OpenedData, parse_data_header, serialize_data_header
 from bridged.protocol.packets.epoch_packet import MAX_COUNTER, open_epoch
-from bridged.protocol.packets.static_packet import OpenedStaticData, open_static, seal_static
+from bridged.protocol.packets.static_packet import OpenedStaticData, marked_iv, open_static, seal_static
 from bridged.protocol.role import Role
 from bridged.units import KeyId
 from tests.lab.epoch_sealing import seal_epoch
@@ -137,7 +137,24 @@ def test_packets_under_static_keys_cross_both_ways(
         for direction in directions
     )
     packet = seal_static(sealer(ours), iv, packet_id, 1_700_000_000, payload)
-    assert open_static(opener(theirs), packet) == OpenedStaticData(packet_id, 1_700_000_000, payload)
+    assert open_static(opener(theirs), packet) == OpenedStaticData(packet_id, 1_700_000_000, payload, iv)
+
+
+@given(st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32), packet_ids, payloads)
+def test_an_end_knows_its_own_packets_under_a_static_key_and_no_others(
+    origin: bytes, other: bytes, packet_id: int, payload: bytes
+) -> None:
+    key = static_data_key(StaticKey(bytes(256)), None, Cipher.AES_256_CBC, "SHA256", 7, 0, origin)
+    assert bytes(key.static_origin) == origin
+    iv = marked_iv(origin, packet_id, 7)
+    opened = open_static(opener(key), seal_static(sealer(key), iv, packet_id, 7, payload))
+    assert opened.is_from(origin)
+    assert opened.is_from(other) == (origin == other)
+    assert not opened.is_from(b"")
+    directed = static_data_key(StaticKey(bytes(256)), 0, Cipher.AES_256_CBC, "SHA256", 7, 0, origin)
+    assert not directed.static_origin
+    key.zeroise()
+    assert not any(key.static_origin)
 
 
 def _openings() -> dict[str, Callable[[bytes], object]]:

@@ -69,6 +69,7 @@ SECRET = StaticKey(bytes(range(256)))
 SERVER_KEY = ServerWrapKey(bytes(range(128)))
 TWO_FIVE = "tls-crypt-v2 of 2.5"
 """A client that sends its key only once."""
+UNDIRECTED = "tls-auth without direction"
 
 
 @cache
@@ -103,6 +104,8 @@ def engine_factory(name: str, role: str, version_max: str = "1.3") -> TlsEngineF
 
 
 def wrap_keys(mode: str, role: Role) -> WrapKeys:
+    if mode == UNDIRECTED:
+        return TlsAuthKeys(SECRET, None, "SHA256")
     if mode == "tls-auth":
         return TlsAuthKeys(SECRET, 0 if role is Role.SERVER else 1, "SHA256")
     if mode == "tls-crypt":
@@ -117,15 +120,20 @@ def wrap_keys(mode: str, role: Role) -> WrapKeys:
     return NoWrap()
 
 
+def _wrap_of(own: SessionSettings) -> WrapKeys:
+    is_undirected = own.wrap_name == "tls-auth" and own.wrap_direction is None
+    return wrap_keys(UNDIRECTED if is_undirected else own.wrap_name, own.role)
+
+
 def settings(role: Role, mode: str = "none", **changes: object) -> SessionSettings:
     direction = (0 if role is Role.SERVER else 1) if mode == "tls-auth" else None
     values: dict[str, object] = {
         "role": role,
         "ciphers": DEFAULT_CIPHERS,
-        "wrap_name": mode,
+        "wrap_name": "tls-auth" if mode == UNDIRECTED else mode,
         "wrap_key": None if mode == "none" else SECRET,
         "wrap_direction": direction,
-        "digest": "SHA256" if mode == "tls-auth" else "SHA1",
+        "digest": "SHA256" if mode in ("tls-auth", UNDIRECTED) else "SHA1",
         "ping": 10,
         "ping_restart": 60,
         "reneg_seconds": 0.0,
@@ -232,11 +240,11 @@ class Simulation:
         self.drops: dict[str, int] = {}
         self._server_settings = server
         self._server_factory = engine_factory("server", "server", tls_max)
-        self._server_keys = wrap_keys(server.wrap_name, Role.SERVER)
+        self._server_keys = _wrap_of(server)
         self._listener = Listener(self._server_keys, CookieJar(self.random.randbytes(32)), memory=KeyMemory())
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
-        keys = wrap_keys(client.wrap_name, Role.CLIENT)
+        keys = _wrap_of(client)
         channel = WrapChannel(keys, int(UNIX_START), keys.first_packet_id)
         self.client.session = Session(
             client,

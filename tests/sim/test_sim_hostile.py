@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,11 +11,14 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from bridged.protocol.packets.packet import ControlBody, ControlHeader, Opcode, serialize_body
-from bridged.protocol.packets.wrap import NoWrap
+from bridged.protocol.packets.wrap import NoWrap, WrapChannel
 from bridged.protocol.role import Role
 from bridged.protocol.session.states import SessionState
 from bridged.protocol.session.wire import MAX_CONTROL_DATAGRAM
+from bridged.units import KeyId
 from tests.sim.noisy_wire import (
+    UNDIRECTED,
+    UNIX_START,
     End,
     Noise,
     Simulation,
@@ -23,6 +27,7 @@ from tests.sim.noisy_wire import (
     assert_waits,
     renegotiations,
     settings,
+    wrap_keys,
 )
 
 PHASES = ("waiting", "handshake", "established", "renegotiating", "renegotiated", "draining", "closed")
@@ -238,3 +243,49 @@ def test_a_strangers_packet_is_never_answered_with_more_than_one(count: int) -> 
         before = sim.datagrams
         deliver(sim, sim.server, datagram_of(values | {"message_id": number}, sim.server))
         assert sim.datagrams - before <= 1
+
+
+def test_own_packets_that_come_back_disturb_no_session_where_tls_auth_has_no_direction() -> None:
+    """Each comes back before the peer's next one: in its window they would count as the peer's."""
+    client, server = (settings(role, UNDIRECTED, use_exporter=False) for role in (Role.CLIENT, Role.SERVER))
+    sim = Simulation(client, server, noise=Noise(delay=1.2), seed=7)
+    send = sim._send
+
+    def reflect(end: End, datagram: bytes) -> None:
+        if end.session is not None:
+            end.session.receive_datagram(datagram, sim.now)
+
+    def tapped(target: str, datagram: bytes) -> None:
+        sim._later(0.0, partial(reflect, sim.server if target == "client" else sim.client, datagram))
+        send(target, datagram)
+
+    sim._send = tapped
+    sim.run_until(60)
+    assert sim.client.established and sim.server.established
+    sim.client.session.request_renegotiation("manual", sim.now)
+    sim.run_until(60)
+    for end in (sim.client, sim.server):
+        assert renegotiations(end) == ["established"] and not end.down
+        assert end.session.drops["reflected"] > 5
+        assert set(end.session.drops) <= {"reflected", "replay"}
+    assert_keys_agree(sim)
+
+
+@pytest.mark.parametrize("opcode", [Opcode.CONTROL_V1, Opcode.HARD_RESET_CLIENT_V2])
+def test_packets_of_other_sessions_do_not_move_the_replay_window(opcode: Opcode) -> None:
+    """Recorded ones of this end's earlier sessions are authentic where tls-auth has no direction."""
+    sim = Simulation(
+        *(settings(role, UNDIRECTED, use_exporter=False) for role in (Role.CLIENT, Role.SERVER)),
+        noise=Noise(delay=0.01),
+        seed=7,
+    )
+    later = WrapChannel(wrap_keys(UNDIRECTED, Role.CLIENT), int(UNIX_START) + 9000)
+    header = ControlHeader(opcode, KeyId(0), b"formerly")
+    recorded = later.wrap(header, serialize_body(ControlBody((), None, 0, b"")))
+    deliver(sim, sim.client, recorded)
+    sim.run_until(5)
+    for end in (sim.client, sim.server):
+        deliver(sim, end, recorded)
+    sim.client.session.request_renegotiation("manual", sim.now)
+    sim.run_until(20)
+    assert renegotiations(sim.client) == renegotiations(sim.server) == ["established"]

@@ -36,14 +36,15 @@ def sites() -> Iterator[TwoSites]:
         yield TwoSites(lab)
 
 
-def keys(build: str, direction: int) -> dict[str, Any]:
-    wrap = {"mode": "static-key", "key": PROFILE.wrap_key, "digest": DIGEST, "direction": direction}
+def keys(build: str, direction: int | None) -> dict[str, Any]:
+    wrap: dict[str, Any] = {"mode": "static-key", "key": PROFILE.wrap_key, "digest": DIGEST}
+    wrap |= {} if direction is None else {"direction": direction}
     return {"wrap": wrap, "ciphers": [CIPHER], "tls": {}, "point_to_point": True, "dataplane": build}
 
 
-def waiting(sites: TwoSites, build: str, is_ipv6: bool = False) -> Bridged:
+def waiting(sites: TwoSites, build: str, is_ipv6: bool = False, direction: int | None = 0) -> Bridged:
     listen = f"[::]:{PROFILE.port}" if is_ipv6 else ""
-    return server(sites.a, PROFILE, NOBODY, tunnel=keys(build, 0), listen=listen)
+    return server(sites.a, PROFILE, NOBODY, tunnel=keys(build, direction), listen=listen)
 
 
 def calling(sites: TwoSites, build: str, is_ipv6: bool = False) -> Bridged:
@@ -54,10 +55,10 @@ def calling(sites: TwoSites, build: str, is_ipv6: bool = False) -> Bridged:
 class Hand:
     """The calling end, by hand: each connection begins with a packet of this time."""
 
-    def __init__(self, sites: TwoSites) -> None:
+    def __init__(self, sites: TwoSites, direction: int | None = 1) -> None:
         self._sites = sites
         text = parse_static_key(PROFILE.wrap_key, "test")
-        key = static_data_key(text, 1, Cipher(CIPHER), DIGEST, 1)
+        key = static_data_key(text, direction, Cipher(CIPHER), DIGEST, 1)
         self._seal = CbcHmac(key.send_key, DIGEST, key.send_hmac)
 
     def packet(self, at: int) -> bytes:
@@ -155,3 +156,33 @@ def test_a_server_that_is_never_heard_is_called_less_and_less(sites: TwoSites) -
                 pass
         assert 2 <= calls <= 10, f"{calls} calls in 4 s"
         assert daemon.tunnel()["state"] in ("connecting", "waiting", "connected")
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_own_packets_that_come_back_take_no_place_where_the_key_has_no_direction(
+    sites: TwoSites, build: str
+) -> None:
+    """In a connection of their own, before and after a restart, and in the peer's."""
+    hand, now = Hand(sites, direction=None), int(time.time())
+    with running(waiting(sites, build, direction=None)) as daemon:
+        # The peer's clock is behind: all of ours seems newer than what it sends.
+        peer = hand.call(hand.packet(now - 1000))
+        daemon.wait_connected()
+        sites.a.host.reaches("10.99.0.99")
+        peer.settimeout(5)
+        ours = peer.recv(1 << 16)
+        length = 2 + int.from_bytes(ours[:2], "big")
+        assert len(ours) >= length
+        assert is_cut_off(hand.call(ours[:length]))
+        assert len(daemon.connected_peers()) == 1
+        peer.sendall(ours[:length])
+        wait_for(lambda: daemon.drops().get("receive reflected"), "the packet to be known", 5)
+        assert daemon.tunnel()["control_drops"]["receive"]["reflected"] == 1
+        daemon.stop()
+        peer.close()
+        daemon.start()
+        assert is_cut_off(hand.call(ours[:length]))
+        assert daemon.tunnel()["control_drops"]["receive"]["reflected"] == 1
+        again = hand.call(hand.packet(now - 900))
+        daemon.wait_connected()
+        again.close()

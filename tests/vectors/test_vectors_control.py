@@ -100,11 +100,11 @@ def test_the_replay_window_takes_a_captured_session_once_and_refuses_it_the_seco
             (frame["session_id"], str(dynamic)),
             WrapChannel(wrap_keys(scenario, in_session, sender(frame).peer), packet_time=0),
         )
-        channel.unwrap(bytes.fromhex(frame["wire"]), now=frame["time"])
+        channel.record(channel.keys.open(bytes.fromhex(frame["wire"])), now=frame["time"])
     for frame in frames:
         channel = channels[frame["session_id"], str(frame["wrap"] == "dynamic-tls-crypt")]
         try:
-            channel.unwrap(bytes.fromhex(frame["wire"]), now=frame["time"])
+            channel.record(channel.keys.open(bytes.fromhex(frame["wire"])), now=frame["time"])
         except RemoteProtocolError as error:
             verdicts[error.code] += 1
     assert verdicts.total() == len(frames)

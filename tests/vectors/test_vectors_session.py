@@ -37,8 +37,8 @@ class Receiver:
         if frame["wrap"] == "dynamic-tls-crypt" and not self.has_dynamic:
             self.has_dynamic = True
             self.wire.use_dynamic_wrap(channel)
-        opened = self.wire.unwrap(bytes.fromhex(frame["wire"]), frame["time"])
-        body = self.wire.parse(opened)
+        opened = self.wire.unwrap(bytes.fromhex(frame["wire"]))
+        body = self.wire.take(opened, frame["time"])
         assert list(body.acks) == frame["acks"]
         if body.message_id is None:
             return

@@ -52,13 +52,16 @@ class DataKey:
     """Of a static key (data.md#2-4): Unix seconds in our packets; they have no header then."""
     static_mark: int = field(default=0, repr=False)
     """The newest packet of the peer's earlier sessions: its time (upper 32 bits) and id."""
+    static_origin: bytearray = field(default_factory=bytearray, repr=False)
+    """Of a static key without direction: the secret that marks our packets (`static_packet.marked_iv`)."""
     send_hmac: bytearray = field(default_factory=bytearray, repr=False)
     receive_hmac: bytearray = field(default_factory=bytearray, repr=False)
 
     def zeroise(self) -> None:
         """Overwrite the secrets; the key is unusable afterwards."""
         ivs = self.send_iv, self.receive_iv
-        for secret in (self.send_key, self.receive_key, *ivs, self.send_hmac, self.receive_hmac):
+        hmacs = self.send_hmac, self.receive_hmac
+        for secret in (self.send_key, self.receive_key, *ivs, *hmacs, self.static_origin):
             secret[:] = bytes(len(secret))
 
 
@@ -132,11 +135,18 @@ def slice_keys(
 
 
 def static_data_key(
-    key: StaticKey, direction: int | None, cipher: Cipher, digest: str, unix_time: int, mark: int = 0
+    key: StaticKey,
+    direction: int | None,
+    cipher: Cipher,
+    digest: str,
+    unix_time: int,
+    mark: int = 0,
+    origin: bytes = b"",
 ) -> DataKey:
     """The data key of a link without TLS. `direction`: 0, 1, or None for the same key both ways.
 
-    `unix_time`, `mark`: see `DataKey.static_time` and `static_mark`.
+    `unix_time`, `mark`, `origin`: see `DataKey.static_time` and so on. With a direction nobody can return our
+    own packets to us: `origin` is not used.
     """
     slots = [(key.cipher0, key.hmac0), (key.cipher1, key.hmac1)]
     send, receive = slots[direction or 0], slots[0 if direction is None else 1 - direction]
@@ -151,6 +161,7 @@ def static_data_key(
         digest,
         static_time=unix_time,
         static_mark=mark,
+        static_origin=bytearray(origin if direction is None else b""),
         send_hmac=bytearray(send[1][:length]),
         receive_hmac=bytearray(receive[1][:length]),
     )

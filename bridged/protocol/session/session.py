@@ -104,7 +104,7 @@ class Session:
     def receive_datagram(self, datagram: bytes, now: float) -> bool:
         """Take a datagram with a control opcode from this session's endpoint; False if it was dropped."""
         try:
-            self._take(self.wire.unwrap(datagram, now), now)
+            self._take(self.wire.unwrap(datagram), now)
         except RemoteProtocolError as error:
             self.drops[error.code] += 1
             return False
@@ -113,7 +113,6 @@ class Session:
     def receive_opened(self, opened: OpenedControl, now: float) -> None:
         """Take the packet that the stateless listener has already unwrapped."""
         try:
-            self.wire.record(opened, now)
             self._take(opened, now)
         except RemoteProtocolError as error:
             self.drops[error.code] += 1
@@ -326,7 +325,7 @@ class Session:
         if self.state is SessionState.CLOSED:
             return
         header = opened.header
-        body = self.wire.parse(opened)
+        body = self.wire.take(opened, now)
         key = self._key_for(header, body, now)
         if not self._has_heard_peer:
             self._has_heard_peer = True

@@ -47,7 +47,7 @@ class StaticSession(Session):
     """Established at once; one that calls by TCP as soon as its connection stands. Ends as other sessions do,
     with an OCC exit as its farewell. Control packets are none of its own and dropped.
 
-    `unix_time`, `mark`: see `DataKey.static_time` and `static_mark`.
+    `unix_time`, `mark`, `origin`: see `static_data_key`.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class StaticSession(Session):
         now: float,
         unix_time: int,
         mark: int = 0,
+        origin: bytes = b"",
     ) -> None:
         assert settings.wrap_key is not None
         self.drops: Counter[str] = Counter()
@@ -70,7 +71,7 @@ class StaticSession(Session):
         self._farewell = Farewell(core, self.keys, self.conversation)
         self._has_heard_peer = True
         self._hastened_at = -settings.tls_timeout
-        self._marks = unix_time, mark
+        self._marks = unix_time, mark, origin
         if not (settings.is_stream and settings.role is Role.CLIENT):
             self.handle_connected(now)
 
@@ -82,8 +83,7 @@ class StaticSession(Session):
         settings = core.settings
         assert settings.wrap_key is not None
         cipher, direction = settings.ciphers[0], settings.wrap_direction
-        unix_time, mark = self._marks
-        key = static_data_key(settings.wrap_key, direction, cipher, settings.digest, unix_time, mark)
+        key = static_data_key(settings.wrap_key, direction, cipher, settings.digest, *self._marks)
         core.establish()
         core.emit(InstallKey(key))
         core.emit(UseKey(KeyId(0)))

@@ -37,7 +37,7 @@ class SessionWire:
     Packets with key ids 1..7 get the dynamic wrap once there is one (control.md#2-6).
 
     Raises:
-        RemoteProtocolError: from `unwrap`, `record` and `parse`, with the drop reason.
+        RemoteProtocolError: from `unwrap` and `take`, with the drop reason.
     """
 
     def __init__(
@@ -80,20 +80,28 @@ class SessionWire:
 
     # --- receiving ----------------------------------------------------------------------------------
 
-    def unwrap(self, datagram: bytes, now: float) -> OpenedControl:
-        """Open a datagram and record its packet id."""
+    def unwrap(self, datagram: bytes) -> OpenedControl:
+        """Open a datagram."""
         if len(datagram) > MAX_CONTROL_DATAGRAM:
             raise RemoteProtocolError("bad_length", f"a control packet of {len(datagram)} bytes")
         channel = self._channel(datagram[0] & MAX_KEY_ID) if datagram else self._wrap
-        return channel.unwrap(datagram, now)
+        return channel.keys.open(datagram)
 
-    def record(self, opened: OpenedControl, now: float) -> None:
-        """Record the packet id of a packet that the listener has opened already."""
-        self._wrap.record(opened, now)
+    def take(self, opened: OpenedControl, now: float) -> ControlBody:
+        """Read the body of a packet of this session, record its packet id, and learn a server's session id.
 
-    def parse(self, opened: OpenedControl) -> ControlBody:
-        """Read the body, check that the packet belongs to this session, and learn a server's session id."""
+        Packets of other sessions move no replay window, nor do our own ones that somebody sends back where
+        tls-auth has no direction.
+        """
+        body = self._parse(opened)
+        self._channel(opened.header.key_id).record(opened, now)
+        self.remote_session_id = opened.header.session_id
+        return body
+
+    def _parse(self, opened: OpenedControl) -> ControlBody:
         header = opened.header
+        if header.session_id == self.local_session_id:
+            raise RemoteProtocolError("reflected", "one of our own packets")
         body = parse_body(header.opcode, opened.body)
         if body.acks and body.remote_session_id != self.local_session_id:
             raise RemoteProtocolError("cookie_mismatch", "acknowledges another session")
@@ -109,7 +117,6 @@ class SessionWire:
         if self.remote_session_id is None:
             if not is_answer or not body.acks:
                 raise RemoteProtocolError("cookie_mismatch", "not an answer to our hard reset")
-            self.remote_session_id = header.session_id
         elif header.session_id != self.remote_session_id:
             raise RemoteProtocolError("cookie_mismatch", "from another session")
         return body

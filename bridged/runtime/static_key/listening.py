@@ -1,6 +1,6 @@
 """The role of an end with a static key that waits: its peer is whoever sends an authentic packet.
 
-Source: docs/protocol/data.md#2-4; docs/decisions/0091 and 0113.
+Source: docs/protocol/data.md#2-4; docs/decisions/0091, 0113 and 0115.
 The other end, which calls, is a `ClientRole`: its session is established at once.
 """
 
@@ -12,7 +12,7 @@ from bridged.addresses import Endpoint
 from bridged.errors import RemoteProtocolError
 from bridged.protocol.keys.key_derivation import static_data_key
 from bridged.protocol.packets.cbc_packet import BLOCK, CbcHmac
-from bridged.protocol.packets.static_packet import open_static
+from bridged.protocol.packets.static_packet import OpenedStaticData, open_static
 from bridged.protocol.session.events import SessionEnded
 from bridged.protocol.strangers.first_packet import PREFIX_OCTETS, FirstVerdict
 from bridged.runtime.server.port_share import PortShare
@@ -50,6 +50,7 @@ class ListeningRole:
         )
         self._opener = CbcHmac(key.receive_key, settings.digest, key.receive_hmac)
         key.zeroise()
+        self._is_undirected = settings.wrap_direction is None
         self._records = records
         least = self._opener.mac_length + 2 * BLOCK
         self._lengths = range(least, settings.tun_mtu + least + MARGIN_OCTETS + 1)
@@ -111,7 +112,7 @@ class ListeningRole:
         if source.transport == "tcp":
             # It came before its peer was there, behind a first packet that was examined.
             return
-        opened = open_static(self._opener, datagram)
+        opened = self._opened(datagram)
         identity, mark = mark_of(opened.packet_time, opened.packet_id), self._sessions.replays
         assert mark is not None
         if opened.packet_time < mark.received >> 32:
@@ -123,6 +124,14 @@ class ListeningRole:
             return
         mark.note(identity)
         self._open(source)
+
+    def _opened(self, packet: bytes) -> OpenedStaticData:
+        """An authentic packet of the peer; one of ours that came back is none. Raises RemoteProtocolError."""
+        opened, mark = open_static(self._opener, packet), self._sessions.replays
+        assert mark is not None
+        if self._is_undirected and opened.is_from(mark.origin):
+            raise RemoteProtocolError("reflected", "this packet is one of ours")
+        return opened
 
     def _open(self, source: Endpoint) -> None:
         link = self._sessions.open(source, local_session_id=_NO_SESSION)
@@ -146,7 +155,7 @@ class ListeningRole:
         if len(octets) < PREFIX_OCTETS + length:
             return "more"
         try:
-            opened = open_static(self._opener, octets[PREFIX_OCTETS : PREFIX_OCTETS + length])
+            opened = self._opened(octets[PREFIX_OCTETS : PREFIX_OCTETS + length])
         except RemoteProtocolError as error:
             self.refusal = error.code
             return "other"

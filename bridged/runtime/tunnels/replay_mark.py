@@ -1,12 +1,13 @@
 """What a link with a static key has received and sent, across sessions and restarts of the daemon.
 
-Source: docs/protocol/data.md#2-4; docs/decisions/0125. Its key never changes: without this, a recorded packet
-would be taken again by each new session. Blocking, a few bytes.
+Source: docs/protocol/data.md#2-4; docs/decisions/0115 and 0125. Its key never changes: without this, a
+recorded packet would be taken again by each new session. Blocking, a few bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
+import secrets
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ import structlog
 
 from bridged.files import write_atomic
 from bridged.protocol.keys.static_key import StaticKey
+from bridged.protocol.packets.static_packet import ORIGIN_LENGTH
 from bridged.units import UnixSeconds
 
 SAVE_SECONDS: Final = 10.0
@@ -34,6 +36,7 @@ _MARKS: Final = 1 << 64
 class ReplayMark:
     """`received`: time (upper 32 bits) and packet id of the newest packet of the peer. It only grows.
 
+    `origin`: the secret by which this end knows its own packets, also those of earlier runs.
     The file of `path` (None: nothing is kept) is valid for this key alone.
     """
 
@@ -42,6 +45,7 @@ class ReplayMark:
         self._key_name = hashlib.sha256(b"bridged replay mark" + key.octets).hexdigest()[:32]
         self._log = structlog.get_logger("bridged.tunnel").bind(tunnel=name)
         self.received = 0
+        self.origin = secrets.token_bytes(ORIGIN_LENGTH)
         self._sent_time = 0
         self._saved = (0, 0)
         self._is_failing = False
@@ -83,7 +87,7 @@ class ReplayMark:
             return
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            text = f"{self._key_name} {self.received} {self._sent_time}\n"
+            text = f"{self._key_name} {self.received} {self._sent_time} {self.origin.hex()}\n"
             write_atomic(self._path, text.encode(), durable=durable)
         except OSError as error:
             if not self._is_failing:
@@ -99,7 +103,9 @@ class ReplayMark:
         try:
             with self._path.open("rb") as stream:
                 key_name, *numbers = stream.read(FILE_OCTETS_MAX).decode("ascii").split()
-            received, sent_time = map(int, numbers)
+            received, sent_time = map(int, numbers[:2])
+            # Files of earlier versions have none.
+            origin = bytes.fromhex("".join(numbers[2:]))
         except (FileNotFoundError, NotADirectoryError):
             return
         except (OSError, ValueError) as error:
@@ -107,7 +113,9 @@ class ReplayMark:
             self._log.warning("replay_mark_unreadable", path=str(self._path), reason=reason, detail=_UNREAD)
             return
         if key_name == self._key_name and 0 <= received < _MARKS and 0 <= sent_time < _TIMES:
-            self.received, self._sent_time = self._saved = received, sent_time
+            self.received, self._sent_time = received, sent_time
+            if len(origin) == ORIGIN_LENGTH:
+                self.origin, self._saved = origin, (received, sent_time)
 
 
 def mark_of(time: int, packet_id: int) -> int:

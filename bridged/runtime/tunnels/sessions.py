@@ -168,7 +168,8 @@ class Sessions:
         mark = self.replays
         assert mark is not None
         sent_time = mark.next_time(UnixSeconds(time.time()))
-        return StaticSession(settings, secrets.token_bytes, self.now(), sent_time, mark.received)
+        numbers = sent_time, mark.received, mark.origin
+        return StaticSession(settings, secrets.token_bytes, self.now(), *numbers)
 
     def _make_engine(self) -> TlsEngine:
         """From the plan of that moment: a renegotiation uses the certificates of the last reload."""

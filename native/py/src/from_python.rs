@@ -179,7 +179,10 @@ impl DataKey {
                     receive: octets("receive_hmac")?,
                 };
                 match self.static_time {
-                    Some(time) => worker::KeyFormat::Static { hmacs, time, mark: self.static_mark },
+                    Some(time) => {
+                        let origin = octets("static_origin")?;
+                        worker::KeyFormat::Static { hmacs, time, mark: self.static_mark, origin }
+                    }
                     None => worker::KeyFormat::Cbc(hmacs),
                 }
             }

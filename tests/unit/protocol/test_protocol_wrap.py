@@ -9,6 +9,7 @@ from bridged.protocol.keys.static_key import StaticKey
 from bridged.protocol.packets.packet import ControlHeader, Opcode
 from bridged.protocol.packets.wrap import (
     NoWrap,
+    OpenedControl,
     TlsAuthKeys,
     TlsCryptKeys,
     WrapChannel,
@@ -112,9 +113,15 @@ def channel_pair() -> tuple[WrapChannel, WrapChannel]:
     return WrapChannel(CLIENT, 1000), WrapChannel(SERVER, 1000)
 
 
+def unwrap(receiver: WrapChannel, packet: bytes, now: float) -> OpenedControl:
+    opened = receiver.keys.open(packet)
+    receiver.record(opened, now)
+    return opened
+
+
 def replayed(receiver: WrapChannel, packet: bytes, now: float) -> str | None:
     try:
-        receiver.unwrap(packet, now)
+        unwrap(receiver, packet, now)
     except RemoteProtocolError as error:
         return error.code
     return None
@@ -123,14 +130,14 @@ def replayed(receiver: WrapChannel, packet: bytes, now: float) -> str | None:
 def test_packet_ids_count_from_one_and_a_repeated_packet_is_a_replay() -> None:
     sender, receiver = channel_pair()
     first, second = sender.wrap(HEADER, BODY), sender.wrap(HEADER, BODY)
-    assert receiver.unwrap(second, 0.0).packet_id == 2
-    assert receiver.unwrap(first, 0.0).packet_id == 1
+    assert unwrap(receiver, second, 0.0).packet_id == 2
+    assert unwrap(receiver, first, 0.0).packet_id == 1
     assert replayed(receiver, first, 0.0) == replayed(receiver, second, 0.0) == "replay"
 
 
 def test_a_counter_continues_behind_a_stateless_answer() -> None:
     receiver = WrapChannel(SERVER, 0)
-    assert receiver.unwrap(WrapChannel(CLIENT, 5, 2).wrap(HEADER, BODY), 0.0).packet_id == 2
+    assert unwrap(receiver, WrapChannel(CLIENT, 5, 2).wrap(HEADER, BODY), 0.0).packet_id == 2
 
 
 def test_packet_id_zero_is_never_valid() -> None:
@@ -204,7 +211,7 @@ def test_one_window_takes_all_sessions_that_begin_within_a_second() -> None:
     for moment in moments:
         channel = WrapChannel(CLIENT, *first_numbers(moment, 1))
         for _ in range(5):
-            receiver.unwrap(channel.wrap(HEADER, BODY), 0.0)
+            unwrap(receiver, channel.wrap(HEADER, BODY), 0.0)
 
 
 def test_early_negotiation_is_seen_in_the_packet_id_of_every_moment() -> None:

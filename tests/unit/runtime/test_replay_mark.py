@@ -13,6 +13,7 @@ import structlog
 
 from bridged.addresses import Endpoint
 from bridged.protocol.keys.static_key import StaticKey
+from bridged.protocol.packets.static_packet import ORIGIN_LENGTH
 from bridged.protocol.packets.wrap import TlsAuthKeys
 from bridged.runtime.tunnels.replay_mark import ReplayMark, mark_of
 from bridged.runtime.tunnels.sessions import Sessions
@@ -41,6 +42,20 @@ def test_each_session_has_a_later_time_also_after_a_restart_with_the_clock_set_b
     assert times == sorted(set(times)) and times[0] == int(NOW) and times[-1] == int(NOW + 60)
     without_file = ReplayMark(None, KEY, "office")
     assert without_file.next_time(NOW) < without_file.next_time(NOW)
+
+
+def test_the_secret_that_marks_own_packets_is_kept_for_its_key(tmp_path: Path) -> None:
+    path = tmp_path / "office"
+    first = ReplayMark(path, KEY, "office")
+    first.next_time(NOW)
+    assert len(first.origin) == ORIGIN_LENGTH and first.origin != ReplayMark(None, KEY, "office").origin
+    assert ReplayMark(path, KEY, "office").origin == first.origin
+    assert ReplayMark(path, OTHER, "office").origin != first.origin
+    # An earlier version wrote none: its numbers stay, and a secret is added before the first packet.
+    path.write_text(" ".join(path.read_text().split()[:3]) + "\n")
+    later = ReplayMark(path, KEY, "office")
+    assert later.next_time(NOW) == int(NOW) + 1
+    assert ReplayMark(path, KEY, "office").origin == later.origin != first.origin
 
 
 @pytest.mark.parametrize("content", [b"", b"x y 2", b"1 2", b"\xff\0", b"0" * 5000, b"0 1 2 3"])

@@ -61,18 +61,8 @@ class WrapChannel:
         self.next_packet_id = packet_id + 1
         return self.keys.seal(header, packet_id, self.packet_time, body)
 
-    def unwrap(self, datagram: bytes, now: float) -> OpenedControl:
-        """Open one packet and record its packet id. `now`: monotonic seconds.
-
-        Raises:
-            RemoteProtocolError: as `WrapKeys.open`; `replay`, `replay_too_old`.
-        """
-        opened = self.keys.open(datagram)
-        self.record(opened, now)
-        return opened
-
     def record(self, opened: OpenedControl, now: float) -> None:
-        """Check and record the packet id of a packet that was opened elsewhere, with the same keys.
+        """Check and record the packet id of a packet that was opened with these keys.
 
         Raises:
             RemoteProtocolError: `replay`, `replay_too_old`.

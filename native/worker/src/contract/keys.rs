@@ -125,6 +125,8 @@ pub enum KeyFormat {
         time: u32,
         /// The newest packet of an earlier session: its time (upper 32 bits) and its id; 0: none.
         mark: u64,
+        /// The secret that marks our packets, where both directions have one key (decision 115); else empty.
+        origin: Zeroizing<Vec<u8>>,
     },
     /// AEAD ciphers whose keys follow one another: `send_key` and `receive_key` are secrets of 32 bytes.
     Epoch,

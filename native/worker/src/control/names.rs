@@ -10,6 +10,8 @@ pub enum Reason {
     Replay,
     /// The packet id is older than the replay window.
     ReplayTooOld,
+    /// Somebody sent one of our own packets back to us.
+    Reflected,
     /// No peer has this peer id.
     UnknownPeerId,
     /// The peer has no key with this key id.
@@ -94,6 +96,7 @@ impl Reason {
         Reason::TagMismatch,
         Reason::Replay,
         Reason::ReplayTooOld,
+        Reason::Reflected,
         Reason::UnknownPeerId,
         Reason::UnknownKeyId,
         Reason::NoKey,
@@ -140,6 +143,7 @@ impl Reason {
             Reason::TagMismatch => "tag_mismatch",
             Reason::Replay => "replay",
             Reason::ReplayTooOld => "replay_too_old",
+            Reason::Reflected => "reflected",
             Reason::UnknownPeerId => "unknown_peer_id",
             Reason::UnknownKeyId => "unknown_key_id",
             Reason::NoKey => "no_key",
@@ -189,6 +193,7 @@ impl Reason {
             "tag_mismatch" => Some(Reason::TagMismatch),
             "replay" => Some(Reason::Replay),
             "replay_too_old" => Some(Reason::ReplayTooOld),
+            "reflected" => Some(Reason::Reflected),
             "unknown_peer_id" => Some(Reason::UnknownPeerId),
             "unknown_key_id" => Some(Reason::UnknownKeyId),
             "no_key" => Some(Reason::NoKey),

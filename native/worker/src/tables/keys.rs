@@ -128,12 +128,12 @@ impl KeySlot {
             KeyFormat::Aead => (Format::Aead, Engine::Aead(Aead::new(key)?)),
             KeyFormat::Epoch => (Format::Epoch, Engine::Epoch(Box::new(Epoch::new(key, size)?))),
             KeyFormat::Cbc(hmacs) => {
-                (Format::Cbc { mac: hmacs.digest.octets() as u8 }, Engine::Cbc(Box::new(Cbc::new(key, hmacs, None)?)))
+                (Format::Cbc { mac: hmacs.digest.octets() as u8 }, Engine::Cbc(Box::new(Cbc::new(key, hmacs)?)))
             }
-            KeyFormat::Static { hmacs, time, mark } => {
+            KeyFormat::Static { hmacs, time, mark, origin } => {
                 window.begin_behind(*mark & u64::from(u32::MAX));
-                let cbc = Box::new(Cbc::new(key, hmacs, Some((*time, (*mark >> 32) as u32)))?);
-                (Format::Static { mac: hmacs.digest.octets() as u8 }, Engine::Cbc(cbc))
+                let cbc = Cbc::new(key, hmacs)?.with_clock(*time, (*mark >> 32) as u32, origin);
+                (Format::Static { mac: hmacs.digest.octets() as u8 }, Engine::Cbc(Box::new(cbc)))
             }
         };
         let ids = if matches!(format, Format::Static { .. }) { PacketIds::endless() } else { PacketIds::new() };
@@ -274,6 +274,7 @@ impl KeySlot {
                         }
                     }
                     Unsealed::Refused(refusal) => drop(Reason::named(refusal.code()).unwrap_or(Reason::Replay)),
+                    Unsealed::Reflected => drop(Reason::Reflected),
                     Unsealed::Forged => {
                         received.failed_tags += 1;
                         drop(Reason::TagMismatch);

@@ -31,6 +31,8 @@ pub struct Cbc {
 struct Clock {
     ours: u32,
     newest: Mutex<u32>,
+    /// Marks our packets, where both directions have one key.
+    origin: Option<hmac::Key>,
 }
 
 impl Clock {
@@ -40,14 +42,18 @@ impl Clock {
         let (id, time) = ((number - 1) % round + 1, u64::from(self.ours) + (number - 1) / round);
         (id << 32 | time & round).to_be_bytes()
     }
+
+    /// The IV of our packet with this id and time; None if our packets are not marked. As `static_packet.marked_iv`.
+    fn marked_iv(&self, long_id: &[u8]) -> Option<[u8; BLOCK_OCTETS]> {
+        let mac = hmac::sign(self.origin.as_ref()?, long_id);
+        mac.as_ref().first_chunk().copied()
+    }
 }
 
 impl Cbc {
-    /// `times`: of a static key, ours and the newest of the peer.
-    ///
     /// # Errors
     /// [`Error::BadSetting`]: key lengths, or another cipher.
-    pub fn new(key: &Key, hmacs: &HmacKeys, times: Option<(u32, u32)>) -> Result<Cbc, Error> {
+    pub fn new(key: &Key, hmacs: &HmacKeys) -> Result<Cbc, Error> {
         let bad =
             |_| Error::BadSetting(format!("a key for {} has {} bytes", key.cipher.name(), key.cipher.key_length()));
         let unbound = |octets: &[u8]| match key.cipher {
@@ -69,8 +75,15 @@ impl Cbc {
             sign: signing(&hmacs.send)?,
             verify: signing(&hmacs.receive)?,
             mac: hmacs.digest.octets(),
-            clock: times.map(|(ours, newest)| Clock { ours, newest: Mutex::new(newest) }),
+            clock: None,
         })
+    }
+
+    /// Of a static key: our time, the newest of the peer, and the secret that marks our packets (empty: none).
+    pub fn with_clock(mut self, ours: u32, newest: u32, origin: &[u8]) -> Cbc {
+        let origin = (!origin.is_empty()).then(|| hmac::Key::new(hmac::HMAC_SHA256, origin));
+        self.clock = Some(Clock { ours, newest: Mutex::new(newest), origin });
+        self
     }
 
     /// Seal `payload` bytes that stand in `packet` where the layout wants them; `packet` ends with the padding.
@@ -89,8 +102,9 @@ impl Cbc {
             Some(clock) => packet[text_at..text_at + before].copy_from_slice(&clock.long_id(number)),
             None => packet[text_at..text_at + before].copy_from_slice(&(number as u32).to_be_bytes()),
         }
-        let mut iv = [0; BLOCK_OCTETS];
-        if rand::fill(&mut iv).is_err() {
+        let marked = self.clock.as_ref().and_then(|clock| clock.marked_iv(&packet[text_at..text_at + before]));
+        let mut iv = marked.unwrap_or_default();
+        if marked.is_none() && rand::fill(&mut iv).is_err() {
             return false;
         }
         let end = text_at + content;
@@ -135,6 +149,13 @@ impl Opener for Cbc {
         match self.open(packet, header, length) {
             Some((id, time, text)) => {
                 if let Some(clock) = &self.clock {
+                    // What was opened is plain now; the IV stands before it as it came.
+                    let iv_at = header + self.mac;
+                    let long_id = (u64::from(id) << 32 | u64::from(time)).to_be_bytes();
+                    let iv = packet.get(iv_at..iv_at + BLOCK_OCTETS);
+                    if clock.marked_iv(&long_id).is_some_and(|marked| iv == Some(&marked)) {
+                        return Unsealed::Reflected;
+                    }
                     let mut newest = lock(&clock.newest);
                     if time < *newest {
                         return Unsealed::Refused(ReplayError::TooOld);

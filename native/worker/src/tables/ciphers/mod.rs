@@ -23,6 +23,8 @@ pub enum Unsealed {
     Fresh(Text),
     /// Authentic, and seen before or too old.
     Refused(ReplayError),
+    /// Authentic, and one of our own.
+    Reflected,
     /// Not authentic.
     Forged,
     /// Of an epoch that is over.
