@@ -1,7 +1,7 @@
 """Look, plan, do: brings one bridge to what is configured, and back.
 
-Whatever changed on the host, the answer is the same. So the order in which links appear does not matter, and
-a lost event costs one look.
+The answer to every change of the host is the same: the order in which links appear does not matter, and a
+lost event costs one look.
 
 Blocking, a few milliseconds at a time; one thread at a time calls the methods.
 """

@@ -38,8 +38,8 @@ KNOWN_MAX: Final = 128
 """Correct passwords that are remembered, as keyed digests: each scrape would cost 50 ms."""
 FAILED_MAX: Final = 1024
 REST_SHARE: Final = 4
-"""After a wrong password of an address that failed before, the next one of such addresses waits so many times
-as long as its comparison took."""
+"""After a wrong password of an address that failed before, the next one of such addresses waits this many
+times as long as the comparison took."""
 
 
 class WebAccess:

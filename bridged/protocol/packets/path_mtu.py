@@ -24,7 +24,7 @@ RAISE_SECONDS: Final = 600.0
 STEP: Final = 8
 """The result is less than this many bytes below the truth."""
 REPLY_OCTETS: Final = 320
-"""What the peer's answer shall have at least: less than its overhead would hide the number of the probe."""
+"""Bytes of the peer's answer, at least: one below its overhead would hide the number of the probe."""
 NUMBERS: Final = 64
 COMMON: Final = (
     1280,
@@ -44,7 +44,7 @@ COMMON: Final = (
     1500,
     9000,
 )
-"""Outer packets of paths as there are many (bytes): tunnels, PPPoE, Ethernet. Tried first."""
+"""Bytes of outer packets on common paths: tunnels, PPPoE, Ethernet. Tried first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ class PathMtu:
         self._due = now + PACE
 
     def handle_answer(self, octets: int, now: float) -> None:
-        """An mtu-load of so many bytes (its payload) came. One that answers nothing is ignored."""
+        """An mtu-load with a payload of `octets` bytes came. One that answers nothing is ignored."""
         if not self._is_waiting:
             return
         if self._offset is None:

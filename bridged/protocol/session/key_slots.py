@@ -234,7 +234,7 @@ class KeySlots:
         """Seconds from the renegotiation's start (docs/protocol/control.md#4-5, rule 4).
 
         The peer makes its key once it, too, has every acknowledgement. But its next renegotiation throws our
-        old key away. So wait at most half of the time for which the key before was the newest.
+        old key away: wait at most half of the time for which the key before was the newest.
         """
         settings = self._core.settings
         wait = min(settings.hand_window, settings.reneg_seconds / 2 or settings.hand_window)

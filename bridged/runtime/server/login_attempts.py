@@ -12,7 +12,7 @@ from bridged.addresses import network_of
 
 SOURCE_FAILURES: Final = 5
 SOURCE_SECONDS: Final = 12.0
-"""A source may fail SOURCE_FAILURES times at once, and once more every so many seconds."""
+"""A source may fail SOURCE_FAILURES times at once, and once more each time this has passed."""
 NAME_FAILURES: Final = 10
 NAME_SECONDS: Final = 30.0
 KEYS_MAX: Final = 4096

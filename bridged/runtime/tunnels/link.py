@@ -194,7 +194,7 @@ class PeerLink:
         self.pump()
 
     def handle_occ(self, octets: int) -> None:
-        """An OCC message of so many bytes came from the link's endpoint."""
+        """An OCC message of `octets` bytes came from the link's endpoint."""
         self._allowance.credit(octets)
 
     def handle_occ_reply(self) -> None:

@@ -79,7 +79,7 @@ class PathProbes:
         self._arm_for_all()
 
     def handle_answer(self, link: PeerLink, octets: int) -> None:
-        """The peer answered a probe with a payload of so many bytes."""
+        """The peer answered a probe with a payload of `octets` bytes."""
         search = self._searches.get(link.handle)
         if search is not None:
             before = search.path.known

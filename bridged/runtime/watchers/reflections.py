@@ -4,8 +4,9 @@ A promiscuous port (a hypervisor's virtual switch, a wireless bridge) may return
 data plane guards our own FDB; the kernel's bridge would believe that the remote station is behind that port,
 and drop every answer to it. Such a station is held at the TAP until it falls silent or really moves.
 
-To the kernel, a peer that sends frames with a LAN station's address looks the same. A station that a LAN port
-had first is therefore never held, nor is this host, nor a gateway of it: the peer would get all their frames.
+To the kernel, a peer that sends frames with a LAN station's address looks the same: it would get all frames
+for that station. A station that a LAN port had first is therefore never held, and neither is this host or a
+gateway of it.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ REFUSALS: Final = {
     errno.ENODEV: ("tap_gone", "the adapter was deleted"),
 }
 _READS_IN_A_ROW: Final = 64
-"""So many frames that need no waiting, then the event loop gets its turn."""
+"""After this many frames that need no waiting, the event loop gets its turn."""
 
 
 class Source:

@@ -50,7 +50,7 @@ def cut_ipv4(frame: bytes, fit: int) -> list[bytes] | None:
 
 
 def _header(header: bytes, flags: int, start: int, carried: int, payload: int) -> bytes:
-    """The IP header of the fragment that carries so many bytes from `start` of the payload on."""
+    """The IP header of the fragment that carries `carried` bytes from `start` of the payload on."""
     more = flags & _MORE_FRAGMENTS if start + carried == payload else _MORE_FRAGMENTS
     field = flags & 0x8000 | more | (flags & _OFFSET_MASK) + start // _UNIT
     changed = header[:2] + struct.pack("!H", _HEADER + carried) + header[4:6] + struct.pack("!H", field)

@@ -69,7 +69,7 @@ def _answer_ipv6(packet: bytes, mtu: int) -> bytes | None:
     total = 40 + int.from_bytes(packet[4:6], "big")
     if total <= mtu or total > len(packet) or packet[0] >> 4 != 6 or _is_error_or_part(packet):
         return None
-    # Neither the unspecified address nor a group can be told anything, or have said it.
+    # No answer to or from a group, or to the unspecified address.
     if packet[8] == 0xFF or packet[24] == 0xFF or not any(packet[8:24]):
         return None
     message = struct.pack("!BBHI", 2, 0, 0, mtu) + packet[: min(total, IPV6_QUOTED)]

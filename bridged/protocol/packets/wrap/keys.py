@@ -21,7 +21,7 @@ class OpenedControl:
     """A control packet whose wrap is valid. The body is not parsed yet.
 
     `packet_id` and `packet_time` (Unix seconds) are 0 if the wrap has none. `keys`: those of its session,
-    where a server has others for each client; else None.
+    where each client has its own; else None.
     """
 
     header: ControlHeader
