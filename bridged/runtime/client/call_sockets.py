@@ -78,7 +78,8 @@ class CallSockets:
         if self._fixed is None:
             return self._open(endpoint)
         if not self._fixed.can_reach(endpoint):
-            raise DataplaneError("bind_failed", f"cannot be reached from {self._local}")
+            text = f"cannot be reached from {self._local}: change or remove `local`"
+            raise DataplaneError("bind_failed", text)
         return self._fixed
 
     def register(self, link: PeerLink, through: Through) -> None:

@@ -23,6 +23,10 @@ NAME_CHARACTERS_MAX: Final = 64
 MEMORY_KIB: Final = 19_456
 ITERATIONS: Final = 2
 MEMORY_KIB_MAX: Final = 262_144
+_NO_ARGON2: Final = (
+    "this machine's OpenSSL is older than 3.2 and has no Argon2: update it, or check passwords by "
+    "`authentication.command`"
+)
 _SALT_OCTETS: Final = 16
 _HASH_OCTETS: Final = 32
 # Of a password that nobody knows: an unknown name takes as long as a wrong password.
@@ -147,15 +151,21 @@ def hash_password(password: str) -> str:
             memory_cost=MEMORY_KIB,
         )
     except UnsupportedAlgorithm:
-        raise ConfigurationError("this machine's OpenSSL is older than 3.2 and has no Argon2") from None
+        raise ConfigurationError(_NO_ARGON2) from None
     return maker.derive_phc_encoded(password.encode())
 
 
 def verify_password(password: str, phc: str) -> bool:
-    """Whether this is the password that the text stands for."""
+    """Whether this is the password that the text stands for.
+
+    Raises:
+        ConfigurationError: this machine's TLS library has no Argon2.
+    """
     try:
         Argon2id.verify_phc_encoded(password.encode(), phc)
-    except (InvalidKey, ValueError, UnsupportedAlgorithm):
+    except UnsupportedAlgorithm:
+        raise ConfigurationError(_NO_ARGON2) from None
+    except (InvalidKey, ValueError):
         return False
     return True
 

@@ -54,7 +54,7 @@ class StaticStations:
             text = f"the tunnel has {STATIC_STATIONS_MAX} static stations already; remove one first"
             raise DataplaneError("fdb_full", text)
         if address.octets[0] & 1 or not any(address.octets):
-            raise DataplaneError("bad_station", f"{address} is the address of no single station")
+            raise DataplaneError("bad_station", f"{address} is a group's address, or empty: name one station")
         link = None if peer is None else self._link_of(peer)
         if peer is None or link is not None:
             self._install(address, link)

@@ -8,6 +8,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import structlog
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from bridged.configuration.access import Authentication
 from bridged.protocol.session.events import LoginOffered
@@ -171,5 +173,26 @@ def test_a_login_behind_its_verified_certificate_needs_no_second_place(
         assert server.decided == {2: BUSY}
         await until(lambda: 1 in server.decided)
         assert (server.decided[1] or "").startswith("SESS_ID")
+
+    run(scenario)
+
+
+def test_a_machine_without_argon2_calls_no_password_wrong(
+    by_file: Authentication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(password: bytes, phc: str) -> None:
+        raise UnsupportedAlgorithm("Argon2id is not supported by this version of OpenSSL")
+
+    monkeypatch.setattr(password_file.Argon2id, "verify_phc_encoded", unsupported)
+
+    async def scenario() -> None:
+        server = Server(by_file)
+        with structlog.testing.capture_logs() as lines:
+            for number in range(2 * SOURCE_FAILURES):
+                server.log_in(number, "right")
+            await until(lambda: len(server.decided) == 2 * SOURCE_FAILURES)
+        assert set(server.decided.values()) == {"the server cannot check passwords now"}
+        assert [line["event"] for line in lines] == ["login_unchecked"]
+        assert "authentication.command" in lines[0]["reason"]
 
     run(scenario)
