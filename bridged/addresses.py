@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Final, Literal
 
 from bridged_tap import MacAddress
@@ -141,15 +141,18 @@ def is_host_name(text: str) -> bool:
     return _HOST_NAME.fullmatch(text) is not None
 
 
-@lru_cache(maxsize=4096)
 def packed_address(host: str) -> bytes:
     """The 16 bytes of an IPv6 address, or of the IPv4-mapped one, without zone.
 
     Raises:
         ValueError: not an IP address.
     """
-    address = ipaddress.ip_address(host)
-    return address.packed if address.version == 6 else _MAPPED + address.packed
+    try:
+        if ":" not in host:
+            return _MAPPED + socket.inet_pton(socket.AF_INET, host)
+        return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    except OSError:
+        raise ValueError(f"{host!r} is no IP address") from None
 
 
 def network_of(host: str) -> bytes:

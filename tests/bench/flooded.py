@@ -1,4 +1,4 @@
-"""New clients, and the traffic of a connected one, during 20,000 forged hard resets a second from everywhere.
+"""New clients, and the traffic of a connected one, during many forged hard resets a second from everywhere.
 
 Traffic is compared with that during the same flood to a closed port, in turn. With tls-crypt-v2 the stranger
 invents keys, or repeats a packet that it has captured: of a client that can bring its key again, or of one of
@@ -55,9 +55,10 @@ def captured(kind: str) -> str:
 class FloodBench:
     """A server, a connected client with a LAN host, and a third site: the flood's and new clients'."""
 
-    def __init__(self, lab: Lab, wrap: Any, dataplane: str = "auto") -> None:
+    def __init__(self, lab: Lab, wrap: Any, dataplane: str = "auto", rate: int = RATE) -> None:
         self.hub = Hub(lab, 2)
         self._wrap = wrap
+        self._rate = rate
         has_own_keys = wrap == "tls-crypt-v2" or wrap in CAPTURED
         self.profile = Profile(wrap="none" if has_own_keys else wrap, ciphers=("AES-256-GCM",))
         self._keys: dict[str, Any] = {"dataplane": dataplane}
@@ -97,7 +98,7 @@ class FloodBench:
         """Under way once this returns."""
         process = self.hub.clients[1].namespace.popen(
             *(str(Path(BRIDGED).with_name("python")), FLOOD_FILE, self.hub.server.wan_ipv4, str(port)),
-            *("--seconds", str(seconds), "--rate", str(RATE)),
+            *("--seconds", str(seconds), "--rate", str(self._rate)),
             *(("--packet", captured(self._wrap)) if self._wrap in CAPTURED else ("--wrap", self._wrap)),
             log=f"flood-{time.monotonic()}",
         )
@@ -134,6 +135,7 @@ def main() -> None:
     parser.add_argument("--connects", type=int, default=8)
     parser.add_argument("--wrap", choices=WRAPS, action="append")
     parser.add_argument("--dataplane", choices=("native", "portable"), default="native")
+    parser.add_argument("--rate", type=int, default=RATE, help="forged resets a second")
     arguments = parser.parse_args()
     print(
         "| wrapping | connect, median s | connect, last s | traffic, closed port | server's port | ratio | "
@@ -142,7 +144,7 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for wrap in arguments.wrap or WRAPS:
         with Lab("flooded") as lab:
-            bench = FloodBench(lab, wrap, arguments.dataplane)
+            bench = FloodBench(lab, wrap, arguments.dataplane, arguments.rate)
             before = rss_kibioctets(bench.server)
             times = sorted(bench.connect(number) for number in range(arguments.connects))
             pairs = [

@@ -29,7 +29,14 @@ from bridged.protocol.packets.wrap import (
 from bridged.protocol.role import Role
 from bridged.protocol.strangers.cookie import CookieJar
 from bridged.protocol.strangers.listener import ANSWER_PACKET_ID, Listener, NewSession
-from bridged.protocol.strangers.reset_limit import BEYOND_BURST, CALM, ONCE_BURST, REPEATS_MAX
+from bridged.protocol.strangers.reset_limit import (
+    BEYOND_BURST,
+    CALM,
+    KEY_BURST,
+    KEY_REPEATS_MAX,
+    ONCE_BURST,
+    REPEATS_MAX,
+)
 from bridged.units import KeyId, PeerHandle
 from tests.contract.dataplane_rig import Rig, frame, until
 
@@ -245,6 +252,25 @@ def test_few_captured_resets_reach_the_control_plane_and_a_client_that_repeats_i
     before = waiting(rig)
     client.send(reset, reset)
     until(lambda: waiting(rig) > before, "the client's reset")
+
+
+def test_a_captured_reset_is_opened_a_few_times_whoever_sends_it_and_those_of_clients_are_answered(
+    rig: Rig, strangers: list[Stranger]
+) -> None:
+    answering(rig, "tls-crypt-v2")
+    packet = Stranger(rig, "tls-crypt-v2").reset()
+    answered = 0
+    for number in range(200):
+        repeater = Stranger(rig, "tls-crypt-v2", host=f"127.0.{3 + number // 100}.{number % 100 + 1}")
+        strangers.append(repeater)
+        repeater.send(packet)
+    until(lambda: rig.drops("receive", "handshake_rate") >= 200 - KEY_REPEATS_MAX - 50, "all to be judged")
+    for repeater in strangers:
+        answered += repeater.answer(0.001) is not None
+    assert 1 <= answered <= KEY_REPEATS_MAX + KEY_BURST + 20
+    client = Stranger(rig, "tls-crypt-v2", host="127.0.9.1")
+    strangers.append(client)
+    assert client.cookie()
 
 
 def test_what_follows_captured_resets_is_limited_for_all_together(

@@ -14,9 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-
 from bridged.errors import ConfigurationError, RemoteProtocolError
+from bridged.protocol.keys.counter_mode import CounterMode
 from bridged.protocol.keys.static_key import STATIC_KEY_LENGTH, StaticKey
 
 SERVER_KEY_LENGTH: Final = 128
@@ -84,6 +83,7 @@ class ServerWrapKey:
             raise ValueError(f"a server key has {SERVER_KEY_LENGTH} bytes, not {len(octets)}")
         self._octets = bytes(octets)
         self._encrypt, self._authenticate = octets[:_KEY], octets[64 : 64 + _KEY]
+        self._cipher = CounterMode(self._encrypt)
 
     @classmethod
     def generate(cls, random_bytes: Callable[[int], bytes]) -> ServerWrapKey:
@@ -148,8 +148,7 @@ class ServerWrapKey:
         return _serialize(_SERVER_LABEL, self._octets)
 
     def _apply_cipher(self, tag: bytes, data: bytes) -> bytes:
-        encryptor = Cipher(algorithms.AES(self._encrypt), modes.CTR(tag[:_BLOCK])).encryptor()
-        return encryptor.update(data) + encryptor.finalize()
+        return self._cipher.apply(tag[:_BLOCK], data)
 
     def __repr__(self) -> str:
         return "ServerWrapKey()"

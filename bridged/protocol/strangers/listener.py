@@ -116,6 +116,10 @@ class Listener:
         keys = self._memory.find(source, header.session_id, now) if self._memory is not None else None
         if keys is not None and header.opcode in _OPENERS:
             return keys.open(datagram).under(keys)
+        if header.opcode is Opcode.HARD_RESET_CLIENT_V3 and not self._limit.allows_key(
+            header.session_id, now
+        ):
+            raise RemoteProtocolError("handshake_rate", "too many hard resets of one session")
         try:
             return self._keys.open(datagram)
         except RemoteProtocolError as error:

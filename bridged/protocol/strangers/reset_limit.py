@@ -25,6 +25,11 @@ ONCE_PER_SECOND: Final = 256.0
 """Tokens for resets that somebody has to remember (tls-crypt-v2 of OpenVPN 2.5)."""
 ONCE_REPEAT_BURST: Final = 256.0
 ONCE_REPEAT_PER_SECOND: Final = 512.0
+KEY_REPEATS_MAX: Final = 8
+KEY_BURST: Final = 16.0
+KEY_PER_SECOND: Final = 16.0
+"""Resets of one session whose key is opened: so many, and beyond that tokens. A captured reset comes again
+and again from ever new addresses, and to open its key takes longer than all else here."""
 CALM: Final = (1024.0, 512.0)
 PRESSED: Final = (8.0, 2.0)
 """Burst and answers a second of one network. In calm times that suffices for a thousand clients behind one
@@ -60,8 +65,8 @@ class ResetLimit:
     Each network (/24, /64) has a share. Beyond it, and beyond the limit for all, chance decides: whoever
     comes while there is a token gets an answer. Repeated resets have tokens of their own: a client repeats
     its reset, a flood from ever new sources does not.
-    Holds NETWORKS_REMEMBERED networks (the one unheard for longest is dropped) and two tables of MEMORY_CELLS
-    bytes.
+    Holds NETWORKS_REMEMBERED networks (the one unheard for longest is dropped) and four tables of
+    MEMORY_CELLS bytes.
     """
 
     def __init__(self) -> None:
@@ -72,6 +77,13 @@ class ResetLimit:
         self._once_repeat = _Bucket(ONCE_REPEAT_BURST, 0.0)
         self._networks: dict[bytes, _Bucket] = {}
         self._memory = _Memory()
+        self._keys = _Bucket(KEY_BURST, 0.0)
+        self._key_memory = _Memory()
+
+    def allows_key(self, session_id: bytes, now: float) -> bool:
+        """Whether to open the key that a reset of this session brings, whoever sent it."""
+        times = self._key_memory.note((hash(session_id), hash((session_id,))), now)
+        return times <= KEY_REPEATS_MAX or self._keys.take(now, KEY_BURST, KEY_PER_SECOND)
 
     def allows(self, source: Endpoint, session_id: bytes, now: float) -> bool:
         """Take a token for an answer; False if there is none for this reset."""
@@ -129,8 +141,12 @@ class _Memory:
             self._old = bytearray(MEMORY_CELLS) if is_long_ago else self._new
             self._new = bytearray(MEMORY_CELLS)
             self._turns_at = now + MEMORY_SECONDS
-        cells = (numbers[0] % MEMORY_CELLS, numbers[1] % MEMORY_CELLS)
-        times = min(self._new[cell] + self._old[cell] for cell in cells) + 1
-        for cell in cells:
-            self._new[cell] = min(255, self._new[cell] + 1)
-        return times
+        new, old = self._new, self._old
+        times = 255
+        for number in numbers:
+            cell = number % MEMORY_CELLS
+            count = new[cell]
+            times = min(times, count + old[cell])
+            if count < 255:
+                new[cell] = count + 1
+        return times + 1

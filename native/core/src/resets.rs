@@ -22,6 +22,10 @@ pub const ONCE: Rate = Rate { burst: 256, per_second: 256 };
 pub const ONCE_REPEAT: Rate = Rate { burst: 256, per_second: 512 };
 /// A reset that came more often is no client's.
 pub const REPEATS_MAX: u8 = 3;
+/// Resets of one session whose key is opened, whoever sends them; beyond that there is [`KEY`].
+pub const KEY_REPEATS_MAX: u8 = 8;
+/// Keys opened beyond that: a captured reset comes again and again from ever new addresses.
+pub const KEY: Rate = Rate { burst: 16, per_second: 16 };
 /// A reset is remembered for at least this long, and at most twice as long.
 pub const MEMORY_TIME: Nanos = 2_200_000_000;
 
@@ -97,6 +101,8 @@ pub struct ResetLimit {
     once_repeat: Bucket,
     networks: SourceLimit,
     memory: Memory,
+    keys: Bucket,
+    key_memory: Memory,
     seed: Seed,
 }
 
@@ -112,8 +118,15 @@ impl ResetLimit {
             once_repeat: Bucket::new(ONCE_REPEAT),
             networks: SourceLimit::new(seed),
             memory: Memory::new(),
+            keys: Bucket::new(KEY),
+            key_memory: Memory::new(),
             seed: Seed::new(seed),
         }
+    }
+
+    /// Whether to open the key that a reset of this session brings.
+    pub fn allows_key(&mut self, session_id: u64, now: Nanos) -> bool {
+        self.key_memory.note(mix(session_id, self.seed), now) <= KEY_REPEATS_MAX || self.keys.take(now)
     }
 
     /// Take what an answer costs; false where there is none for this reset. `source` with its port.
@@ -290,6 +303,15 @@ mod tests {
         }
         assert!(client_at <= 1, "the second try at the latest");
         assert!(allowed <= ONCE.burst + 5 * ONCE.per_second + ONCE_REPEAT.burst + 5 * ONCE_REPEAT.per_second);
+    }
+
+    #[test]
+    fn keys_of_one_session_are_opened_a_few_times_and_those_of_others_as_before() {
+        let mut limit = ResetLimit::new(7);
+        let opened = (0..5 * RATE).filter(|step| limit.allows_key(5, step * SECOND / RATE)).count() as u32;
+        // The memory turns over once or twice meanwhile.
+        assert!(opened <= 3 * u32::from(KEY_REPEATS_MAX) + KEY.burst + 5 * KEY.per_second, "{opened}");
+        assert!((0..RATE).all(|session| limit.allows_key(draw(session), 5 * SECOND)));
     }
 
     #[test]

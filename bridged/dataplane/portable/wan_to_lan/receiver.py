@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from operator import itemgetter
+from time import perf_counter
 from typing import Final
 
 from bridged.dataplane.contract import SessionUnknown
 from bridged.dataplane.portable.control.answers import Answers
 from bridged.dataplane.portable.control.counters import DropCounter
 from bridged.dataplane.portable.control.events import EventQueue
+from bridged.dataplane.portable.control.work_budget import WorkBudget
 from bridged.dataplane.portable.tables.keys import KeySlot
 from bridged.dataplane.portable.tables.peers import Peer, PeerTable
 from bridged.dataplane.portable.transport.seam import Received, Transport
@@ -25,6 +27,8 @@ from bridged.units import KeyId
 
 _V2: Final = 9
 _V1: Final = 6
+_RESETS: Final = (7, 10)
+"""Opcodes of a client's first packet."""
 _V2_HEADER_OCTETS: Final = 4
 _FIRST_4: Final = itemgetter(slice(4))
 
@@ -55,6 +59,7 @@ class Receiver:
         self._answers = answers
         self._drops = drops
         self._tell = tell
+        self._reset_work, self._stranger_work = WorkBudget(), WorkBudget()
         self.early: list[Received] = []
         """Packets whose key has come since; `take_early` deals with them."""
 
@@ -175,13 +180,29 @@ class Receiver:
         return None
 
     def _take_control(self, packets: list[bytes], received: Received, now: float) -> None:
-        self._transport.remember_source(received)
         holder = self._table.by_address.get(received[2])
+        if holder is None:
+            self._take_of_stranger(packets, received, now)
+            return
+        self._transport.remember_source(received)
         source = to_endpoint(received[2])
         for packet in packets:
-            if holder is not None:
-                refusal = self._events.put_control(packet, source, now, holder.handle)
-            else:
-                refusal = self._events.announce(self._answers.receive(packet, source, now))
+            refusal = self._events.put_control(packet, source, now, holder.handle)
             if refusal is not None:
                 self._drops.count("receive", refusal)
+
+    def _take_of_stranger(self, packets: list[bytes], received: Received, now: float) -> None:
+        # Peers wait while strangers are dealt with. Whoever has got its answer waits for no resets of others.
+        is_reset = packets[0][0] >> 3 in _RESETS
+        budget = self._reset_work if is_reset else self._stranger_work
+        if not budget.has_some(now):
+            self._drops.count("receive", "handshake_rate" if is_reset else "source_rate", len(packets))
+            return
+        began = perf_counter()
+        self._transport.remember_source(received)
+        source = to_endpoint(received[2])
+        for packet in packets:
+            refusal = self._events.announce(self._answers.receive(packet, source, now))
+            if refusal is not None:
+                self._drops.count("receive", refusal)
+        budget.spend(perf_counter() - began, len(packets))

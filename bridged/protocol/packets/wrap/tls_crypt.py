@@ -10,9 +10,8 @@ import hmac
 import struct
 from typing import Final
 
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-
 from bridged.errors import LocalProtocolError, RemoteProtocolError
+from bridged.protocol.keys.counter_mode import CounterMode
 from bridged.protocol.keys.static_key import STATIC_KEY_LENGTH, StaticKey
 from bridged.protocol.packets.packet import HEADER_LENGTH, ControlHeader, parse_header, serialize_header
 from bridged.protocol.packets.wrap.keys import PACKET_ID_LENGTH, OpenedControl, WrapSecrets
@@ -42,6 +41,8 @@ class TlsCryptKeys:
         self.role = role
         self._send_encrypt, self._send_authenticate = send
         self._receive_encrypt, self._receive_authenticate = receive
+        self._send_cipher = CounterMode(self._send_encrypt)
+        self._receive_cipher = CounterMode(self._receive_encrypt)
 
     @property
     def secrets(self) -> WrapSecrets:
@@ -56,14 +57,14 @@ class TlsCryptKeys:
     def seal(self, header: ControlHeader, packet_id: int, packet_time: int, body: bytes) -> bytes:
         front = serialize_header(header) + _IDS.pack(packet_id, packet_time)
         tag = hmac.digest(self._send_authenticate, front + body, "sha256")
-        return front + tag + _counter_mode(self._send_encrypt, tag[:_BLOCK], body)
+        return front + tag + self._send_cipher.apply(tag[:_BLOCK], body)
 
     def open(self, datagram: bytes) -> OpenedControl:
         header = parse_header(datagram)
         if len(datagram) < _CLEAR + _TAG:
             raise RemoteProtocolError("short_packet", f"{len(datagram)} bytes hold no tls-crypt packet")
         tag = bytes(datagram[_CLEAR : _CLEAR + _TAG])
-        body = _counter_mode(self._receive_encrypt, tag[:_BLOCK], bytes(datagram[_CLEAR + _TAG :]))
+        body = self._receive_cipher.apply(tag[:_BLOCK], bytes(datagram[_CLEAR + _TAG :]))
         expected = hmac.digest(self._receive_authenticate, datagram[:_CLEAR] + body, "sha256")
         if not hmac.compare_digest(expected, tag):
             raise RemoteProtocolError("wrap_mismatch", "the tls-crypt tag does not match")
@@ -91,8 +92,3 @@ def dynamic_key(base: StaticKey | None, exported: bytes) -> StaticKey:
     if base is None:
         return StaticKey(bytes(exported))
     return StaticKey(bytes(a ^ b for a, b in zip(exported, base.octets, strict=True)))
-
-
-def _counter_mode(key: bytes, iv: bytes, data: bytes) -> bytes:
-    transform = Cipher(algorithms.AES(key), modes.CTR(iv)).encryptor()
-    return transform.update(data) + transform.finalize()

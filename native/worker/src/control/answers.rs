@@ -82,6 +82,13 @@ impl Answers {
         Ok(Answers { wrap, secret, slot: cookie.slot_seconds.max(1) })
     }
 
+    /// The session of a hard reset that brings a key, which takes longer to open than all else here.
+    #[must_use]
+    pub fn session_with_key(&self, datagram: &[u8]) -> Option<[u8; 8]> {
+        let brings_key = self.wrap.is_of_clients() && datagram.first()? >> 3 == HARD_RESET_WITH_KEY;
+        datagram.get(1..HEADER).filter(|_| brings_key)?.try_into().ok()
+    }
+
     /// Look at a control packet of a source that is not known.
     ///
     /// # Errors

@@ -112,6 +112,11 @@ impl ControlQueue {
         self.resets.allows(source, u64::from_be_bytes(*session), now)
     }
 
+    /// Whether to open the key that a hard reset of this session brings.
+    pub fn may_open_key(&mut self, session: &[u8; 8], now: Nanos) -> bool {
+        self.resets.allows_key(u64::from_be_bytes(*session), now)
+    }
+
     /// Whether to hand a hard reset up that brings its key only now.
     pub fn may_remember(&mut self, source: &Endpoint, session: &[u8; 8], now: Nanos) -> bool {
         let source = Source { address: address_of(source), port: u32::from(source.port()) };

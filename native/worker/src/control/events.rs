@@ -257,6 +257,11 @@ impl EventQueue {
         lock(&self.waiting).control.may_answer(source, session, now)
     }
 
+    /// Whether to open the key that a hard reset of this session brings.
+    pub fn may_open_key(&self, session: &[u8; 8], now: Nanos) -> bool {
+        lock(&self.waiting).control.may_open_key(session, now)
+    }
+
     /// Whether to hand a hard reset up that brings its key only now.
     pub fn may_remember(&self, source: &Endpoint, session: &[u8; 8], now: Nanos) -> bool {
         lock(&self.waiting).control.may_remember(source, session, now)

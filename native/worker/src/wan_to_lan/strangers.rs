@@ -38,6 +38,12 @@ pub fn read_control<T: Transport>(scene: &WanScene<'_, T>, receiver: &mut T::Rec
     let mut is_remembered = false;
     for span in batch.run.spans() {
         let packet = &receiver.octets()[batch.start..][span];
+        if let Some(session) = answers.and_then(|answers| answers.session_with_key(packet)) {
+            if !shared.events.may_open_key(&session, scene.now) {
+                shared.counters.count_drops(Receive, Reason::HandshakeRate, 1, None);
+                continue;
+            }
+        }
         let sender = match answers.map(|answers| (answers, answers.judge(packet, source, scene.now))) {
             None => peer.map_or(Sender::Stranger, Sender::Peer),
             Some((answers, Ok(Stranger::Reset(reset)))) => {
