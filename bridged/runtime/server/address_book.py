@@ -6,8 +6,10 @@ the first time. Nothing depends on the file: without it clients get other addres
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
+from heapq import heappop, heappush
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
@@ -18,20 +20,25 @@ from bridged.units import PeerHandle
 
 NAMES_MAX: Final = 65_536
 FILE_OCTETS_MAX: Final = 8 * 1024 * 1024
+LEAST_APPENDED: Final = 64
+"""Lines appended before the file is written anew, at least; else a quarter of those that it has."""
 
 
 class AddressBook:
-    """The addresses of one tunnel. Each line of the file is `ADDRESS NAME`, the one given last at the end.
+    """The addresses of one tunnel. Each line of the file is `ADDRESS NAME`; later lines replace earlier ones.
 
     A client gets its fixed address, else the one it had, else a free one that nobody had, else the one whose
-    owner was here longest ago. `path` None: nothing is kept.
+    owner was here longest ago. `path` None: nothing is kept. No step looks at all names or all addresses.
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._path = path
+        self._file = AddressFile(path)
         self._had: dict[str, IPv4Address] = {}
         self._owners: dict[IPv4Address, str] = {}
         self._used: dict[PeerHandle, tuple[IPv4Address, str]] = {}
+        self._users: dict[IPv4Address, dict[PeerHandle, str]] = {}
+        """Who uses an address now: several only where sessions of one name follow each other."""
+        self._choice: FreeAddresses | None = None
         self._is_loaded = False
 
     def take(
@@ -48,75 +55,199 @@ class AddressBook:
         Unless `shares_name`, the session takes the place of others of its name, and may have their address.
         """
         self._load()
-        used = {address for address, owner in self._used.values() if shares_name or owner != name}
+        choice = self._choice_of(pool, clients)
+
+        def is_used(address: IPv4Address) -> bool:
+            return any(shares_name or owner != name for owner in self._users.get(address, {}).values())
+
         fixed = clients[name].address if name in clients else None
-        reserved = {one.address for key, one in clients.items() if one.address is not None and key != name}
-        address = fixed if fixed is not None and fixed not in used else None
+        address = fixed if fixed is not None and not is_used(fixed) else None
         if address is None and fixed is None:
             had = self._had.get(name)
-            if had is not None and had not in used and had not in reserved and _is_in(pool, had):
+            if had is not None and not is_used(had) and choice.offers(had):
                 address = had
         if address is None:
-            address = self._free(pool, used | reserved)
+            address = choice.next_address(self._owners, self._users)
         if address is None:
             return None
         self._used[handle] = address, name
+        self._users.setdefault(address, {})[handle] = name
+        choice.note_taken(address)
         if address != fixed:
             self._note(name, address)
         return address
 
     def release(self, handle: PeerHandle) -> None:
         """The session is over. Harmless for one without an address."""
-        self._used.pop(handle, None)
+        address, _ = self._used.pop(handle, (None, ""))
+        if address is None:
+            return
+        users = self._users[address]
+        del users[handle]
+        if not users:
+            del self._users[address]
+            self._note_unused(address)
 
-    def _free(self, pool: AddressPool, taken: set[IPv4Address]) -> IPv4Address | None:
-        for address in _addresses(pool):
-            if address not in taken and address not in self._owners:
-                return address
-        return next((one for one in self._owners if one not in taken and _is_in(pool, one)), None)
+    def _choice_of(self, pool: AddressPool, clients: Mapping[str, Client]) -> FreeAddresses:
+        if self._choice is None or not self._choice.is_of(pool, clients):
+            self._choice = FreeAddresses(pool, clients)
+            for address in self._owners:
+                if address not in self._users:
+                    self._choice.note_left(address)
+        return self._choice
+
+    def _note_unused(self, address: IPv4Address) -> None:
+        if self._choice is None:
+            return
+        if address in self._owners:
+            self._choice.note_left(address)
+        else:
+            self._choice.note_free(address)
 
     def _note(self, name: str, address: IPv4Address) -> None:
         is_known = self._had.get(name) == address
+        self._place(name, address)
+        if not is_known:
+            self._file.add(name, address, self._owners)
+
+    def _place(self, name: str, address: IPv4Address) -> None:
         before = self._owners.pop(address, None)
         if before is not None and before != name:
             self._had.pop(before, None)
         old = self._had.pop(name, None)
-        if old is not None and old != address:
-            self._owners.pop(old, None)
         self._had[name] = address
         self._owners[address] = name
+        if old is not None and old != address:
+            self._disown(old)
         while len(self._had) > NAMES_MAX:
-            gone = next(iter(self._had))
-            self._owners.pop(self._had.pop(gone), None)
-        if not is_known:
-            self._save()
+            self._disown(self._had.pop(next(iter(self._had))))
+
+    def _disown(self, address: IPv4Address) -> None:
+        self._owners.pop(address, None)
+        if address not in self._users:
+            self._note_unused(address)
 
     def _load(self) -> None:
         if self._is_loaded:
             return
         self._is_loaded = True
+        for name, address in self._file.read():
+            self._place(name, address)
+
+
+class FreeAddresses:
+    """Which address of a pool is the next for somebody new. The pool and fixed addresses never change."""
+
+    def __init__(self, pool: AddressPool, clients: Mapping[str, Client]) -> None:
+        self._pool = pool
+        self._clients = clients
+        self._fixed = {one.address for one in clients.values() if one.address is not None}
+        self._unseen = _addresses(pool)
+        self._returned: list[IPv4Address] = []
+        """A heap. Some may have got an owner meanwhile."""
+        self._left: dict[IPv4Address, None] = {}
+        """Those with an owner who is not here, the one longest gone first."""
+
+    def is_of(self, pool: AddressPool, clients: Mapping[str, Client]) -> bool:
+        return self._clients is clients and self._pool == pool
+
+    def offers(self, address: IPv4Address) -> bool:
+        """It is in the pool, and nobody's fixed address."""
+        return _is_in(self._pool, address) and address not in self._fixed
+
+    def note_free(self, address: IPv4Address) -> None:
+        """It has no owner and no user any more."""
+        self._left.pop(address, None)
+        if self.offers(address):
+            heappush(self._returned, address)
+
+    def note_left(self, address: IPv4Address) -> None:
+        """Its owner went away."""
+        self._left.pop(address, None)
+        if self.offers(address):
+            self._left[address] = None
+
+    def note_taken(self, address: IPv4Address) -> None:
+        self._left.pop(address, None)
+
+    def next_address(
+        self, owners: Container[IPv4Address], users: Container[IPv4Address]
+    ) -> IPv4Address | None:
+        """A free address that nobody had, else that of the owner who was here longest ago."""
+
+        def is_free(address: IPv4Address) -> bool:
+            return self.offers(address) and address not in owners and address not in users
+
+        while self._returned:
+            address = heappop(self._returned)
+            if is_free(address):
+                return address
+        # What is passed over here comes back by `note_free`.
+        found = next((address for address in self._unseen if is_free(address)), None)
+        return found or next(iter(self._left), None)
+
+
+class AddressFile:
+    """Keeps who has which address: new lines are appended, and now and then the file is written anew.
+
+    Blocking. A failure costs nothing but memory of the addresses.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._room = 0
+        """How many lines may still be appended."""
+
+    def read(self) -> Iterator[tuple[str, IPv4Address]]:
+        """Name and address of each line; nothing if there is no file."""
         if self._path is None:
             return
-        with suppress(OSError):
+        try:
             with open_to_read(self._path) as stream:
                 text = stream.read(FILE_OCTETS_MAX).decode("utf-8", "replace")
-            for line in text.splitlines()[-NAMES_MAX:]:
-                address, _, name = line.partition(" ")
-                with suppress(ValueError):
-                    if name and name not in self._had:
-                        self._had[name] = IPv4Address(address)
-                        self._owners[self._had[name]] = name
+        except OSError:
+            return
+        for line in text.splitlines():
+            address, _, name = line.partition(" ")
+            with suppress(ValueError):
+                if name:
+                    yield name, IPv4Address(address)
 
-    def _save(self) -> None:
+    def add(self, name: str, address: IPv4Address, owners: Mapping[IPv4Address, str]) -> None:
+        """Keep that `name` has `address`; `owners` has all of them, this one last."""
         if self._path is None:
             return
-        lines = "".join(f"{address} {name}\n" for address, name in self._owners.items())
         with suppress(OSError):
+            if self._room > 0 and self._append(_line(address, name)):
+                self._room -= 1
+                return
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lines = "".join(_line(*one) for one in owners.items())
             write_atomic(self._path, lines.encode(), durable=False)
+            self._room = max(LEAST_APPENDED, len(owners) // 4)
+
+    def _append(self, line: str) -> bool:
+        """Whether the whole line was added; else the file may end in the middle of one, or is gone."""
+        assert self._path is not None
+        flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        content = line.encode()
+        try:
+            descriptor = os.open(self._path, flags)
+        except OSError:
+            return False
+        try:
+            return os.write(descriptor, content) == len(content)
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
 
 
-def _addresses(pool: AddressPool) -> Iterable[IPv4Address]:
+def _line(address: IPv4Address, name: str) -> str:
+    return f"{address} {name}\n"
+
+
+def _addresses(pool: AddressPool) -> Iterator[IPv4Address]:
     first, last = int(pool.first or 0), int(pool.last or 0)
     return (IPv4Address(number) for number in range(first, last + 1))
 

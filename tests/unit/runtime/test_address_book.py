@@ -6,13 +6,18 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 
 from bridged.configuration.access import AddressPool, Client
-from bridged.runtime.server.address_book import AddressBook
+from bridged.runtime.server import address_book
+from bridged.runtime.server.address_book import AddressBook, FreeAddresses
 from bridged.runtime.server.bans import Bans
 from bridged.runtime.server.client_rules import ClientRules
 from bridged.runtime.tunnels.tunnel_plan import AdmissionPlan
@@ -29,6 +34,10 @@ class Counter:
         self.book = AddressBook(path)
         self.clients = clients
         self.handle = 0
+
+    def again(self, path: Path) -> Counter:
+        """As after a restart."""
+        return Counter(path, **self.clients)
 
     def take(self, name: str, *, shares_name: bool = False) -> str | None:
         self.handle += 1
@@ -69,6 +78,118 @@ def test_sessions_that_share_a_name_have_addresses_of_their_own() -> None:
 def test_a_damaged_file_costs_no_more_than_its_content(tmp_path: Path, content: str) -> None:
     (tmp_path / "main").write_text(content)
     assert Counter(tmp_path / "main").take("z") in ("50", "51")
+
+
+def test_what_an_owner_leaves_and_what_a_fixed_address_hides_is_given_again() -> None:
+    counter = Counter(None)
+    assert [counter.take(name) for name in ("a", "b", "c", "d")] == ["50", "51", "52", None]
+    counter.book.release(PeerHandle(2))
+    assert counter.take("d") == "51", "its owner is away"
+    assert counter.take("b") is None
+    counter.clients = {"e": Client(address=IPv4Address("10.0.0.52"))}
+    counter.book.release(PeerHandle(3))
+    assert counter.take("c") is None, "it is another's now"
+    assert counter.take("e") == "52"
+    counter.clients = {}
+    counter.book.release(PeerHandle(counter.handle))
+    assert counter.take("c") == "52"
+
+
+NAMES = st.sampled_from([f"n{number}" for number in range(6)])
+FIXED = {"n0": Client(address=IPv4Address("10.0.0.51")), "n1": Client(address=IPv4Address("10.0.0.9"))}
+
+
+@examples(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["take", "release", "restart", "fixed"]), NAMES, st.booleans())))
+def test_no_address_is_given_twice_and_none_is_withheld(steps: list[tuple[str, str, bool]]) -> None:
+    pool = [IPv4Address(f"10.0.0.{number}") for number in (50, 51, 52)]
+    with TemporaryDirectory() as folder:
+        counter = Counter(Path(folder) / "main")
+        held: dict[PeerHandle, tuple[str, str]] = {}
+        had: dict[str, str] = {}
+        for kind, name, flag in steps:
+            reserved = {str(one.address).rpartition(".")[2] for one in counter.clients.values()}
+            if kind == "take":
+                others = {address for address, owner in held.values() if flag or owner != name}
+                found = counter.take(name, shares_name=flag)
+                own = counter.clients[name].address if name in counter.clients else None
+                free = {str(one).rpartition(".")[2] for one in pool} - reserved
+                busy = {address for address, _ in held.values()}
+                if found is None:
+                    assert free <= busy and (own is None or str(own).rpartition(".")[2] in others)
+                    continue
+                assert found not in others
+                assert found in free or found == str(own).rpartition(".")[2]
+                if own is None and had.get(name) in free - others:
+                    assert found == had[name]
+                if own is None:
+                    had = {key: address for key, address in had.items() if address != found} | {name: found}
+                held[PeerHandle(counter.handle)] = found, name
+            elif kind == "release" and held:
+                handle = next(iter(held))
+                counter.book.release(handle)
+                del held[handle]
+            elif kind == "restart":
+                counter, held = counter.again(Path(folder) / "main"), {}
+            else:
+                counter.clients = dict(FIXED) if flag else {}
+
+
+def test_the_work_for_one_session_grows_neither_with_names_nor_with_the_pool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, written = 0, 0
+    offers, rewrite = FreeAddresses.offers, address_book.write_atomic
+
+    def count(self: FreeAddresses, address: IPv4Address) -> bool:
+        nonlocal looked
+        looked += 1
+        return offers(self, address)
+
+    def write(path: Path, content: bytes, **options: Any) -> None:
+        nonlocal written
+        written += len(content)
+        rewrite(path, content, **options)
+
+    monkeypatch.setattr(FreeAddresses, "offers", count)
+    monkeypatch.setattr(address_book, "write_atomic", write)
+    names = 3_000
+    pool = AddressPool(first=IPv4Address("10.0.0.1"), last=IPv4Address(f"10.0.{names // 250}.0"), prefix=16)
+    book, clients = AddressBook(tmp_path / "main"), {}
+    for number in range(names):
+        assert book.take(PeerHandle(number), f"n{number}", pool, clients)
+    assert looked < 3 * names
+    size = (tmp_path / "main").stat().st_size
+    assert (tmp_path / "main").read_text().count("\n") == names
+    assert written < 8 * size
+    for number in range(names):
+        book.release(PeerHandle(number))
+    looked = 0
+    for number in range(names, names + 100):
+        assert book.take(PeerHandle(number), f"n{number}", pool, clients)
+        book.release(PeerHandle(number))
+    assert looked < 600
+
+
+def test_a_line_that_was_cut_off_costs_nobody_else_an_address(tmp_path: Path) -> None:
+    path = tmp_path / "main"
+    first = Counter(path)
+    assert [first.take(name) for name in ("alice", "bob")] == ["50", "51"]
+    path.write_bytes(path.read_bytes()[:-2])
+    second = Counter(path)
+    assert [second.take(name) for name in ("alice", "carol")] == ["50", "52"]
+    third = Counter(path)
+    assert [third.take(name) for name in ("carol", "alice")] == ["52", "50"]
+
+
+def test_a_file_that_is_removed_is_written_whole_again(tmp_path: Path) -> None:
+    path = tmp_path / "main"
+    counter = Counter(path)
+    counter.take("a")
+    path.unlink()
+    counter.take("b")
+    assert path.read_text() == "10.0.0.50 a\n10.0.0.51 b\n"
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_ban_ends_at_its_time_or_when_it_is_lifted(tmp_path: Path) -> None:
