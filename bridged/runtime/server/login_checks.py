@@ -46,6 +46,7 @@ EXPIRED: Final = "SESSION: the token has expired"
 BUSY: Final = "too many logins at once; try again"
 _UNCHECKED: Final = "the server cannot check passwords now"
 _CODE_DIGITS: Final = 6
+"""Of the shortest codes."""
 _IDLE_PERIODS: Final = 2
 _IDLE_SPARE_SECONDS: Final = 300.0
 
@@ -313,10 +314,14 @@ def _verify(users: UserFile, name: str, password: str, code: str | None) -> tupl
     user = users.verify(name, password)
     if user is not None or code is not None:
         return user, code
+    if len(password) <= _CODE_DIGITS or not password[-_CODE_DIGITS:].isdigit():
+        return None, None
     user = users.find(name)
     secret = user.secret if user is not None else None
     digits = secret.digits if secret is not None else _CODE_DIGITS
-    if len(password) <= digits or not password[-digits:].isdigit():
+    plain, code = password[:-digits], password[-digits:]
+    if secret is None or not plain or not code.isdigit():
+        # A user without codes, or none, takes as long: time tells nobody who has them.
+        users.pretend(name, plain)
         return None, None
-    # A user without codes, or none, takes as long: time tells nobody who has them.
-    return users.verify(name if secret is not None else "", password[:-digits]), password[-digits:]
+    return users.verify(name, plain), code

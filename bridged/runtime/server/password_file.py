@@ -5,8 +5,10 @@ SECRET is that of one-time codes. `bridged password` writes the file. Blocking: 
 
 from __future__ import annotations
 
+import hmac
 import os
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +31,7 @@ _NO_ARGON2: Final = (
 )
 _SALT_OCTETS: Final = 16
 _HASH_OCTETS: Final = 32
-# Of a password that nobody knows: an unknown name takes as long as a wrong password.
+# Of a password that nobody knows, for a file without users.
 _NOBODY: Final = (
     "$argon2id$v=19$m=19456,t=2,p=1$otrfTWTXTGaFErWUiIyL7Q$1rMR4Vd7d1bmNsllbwGa4t82wHoNQupz4qSgrs5Cctk"
 )
@@ -55,6 +57,8 @@ class UserFile:
         self._key = key
         self._mark: FileMark = ()
         self._users: dict[str, User] = {}
+        self._hashes: list[str] = []
+        self._seed = b""
 
     def find(self, name: str) -> User | None:
         """The user of this name."""
@@ -64,13 +68,31 @@ class UserFile:
     def verify(self, name: str, password: str) -> User | None:
         """The user, if the password is right. Takes as long for an unknown name."""
         user = self.find(name)
-        is_right = verify_password(password, user.hash if user is not None else _NOBODY)
+        is_right = verify_password(password, self._hash_for(name))
         return user if is_right else None
+
+    def pretend(self, name: str, password: str) -> None:
+        """Take as long as `verify` does."""
+        self._refresh()
+        verify_password(password, self._hash_for(name))
 
     def users(self) -> dict[str, User]:
         """All of them, by name."""
         self._refresh()
         return dict(self._users)
+
+    def _hash_for(self, name: str) -> str:
+        """The user's; for an unknown name always that of the same other user.
+
+        So unknown names cost what known ones do, in the same shares: time tells nobody who is known.
+        """
+        user, hashes = self._users.get(name), self._hashes
+        if user is not None:
+            return user.hash
+        if not hashes:
+            return _NOBODY
+        number = int.from_bytes(hmac.digest(self._seed, name.encode("utf-8", "replace"), "sha256"), "big")
+        return hashes[number % len(hashes)]
 
     def _refresh(self) -> None:
         try:
@@ -85,6 +107,9 @@ class UserFile:
                 reason += f"; `bridged password {self._path} NAME` makes it"
             raise ConfigurationError(f"cannot be read: {reason}", file=self._path, key=self._key) from None
         self._users, self._mark = parse_users(content, self._path, self._key), mark
+        self._hashes = [user.hash for user in self._users.values()]
+        # Strangers cannot know it: they do not know the hashes.
+        self._seed = sha256(content).digest()
 
 
 def parse_users(content: bytes, path: Path, key: str = "") -> dict[str, User]:
