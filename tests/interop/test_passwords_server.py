@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bridged.protocol.keys.one_time_code import parse_one_time_secret
 from bridged.runtime.server.password_file import hash_password
 from tests.interop.interop_ends import joined, openvpn, running, wait_for_event
 from tests.lab import Bridged, Lab, Profile, TwoSites, wait_for
@@ -170,6 +173,33 @@ def test_one_time_codes_by_static_challenge_by_question_and_by_a_second_connecti
             end.started.wait_for_output("CRV1:R,E:", 10)
         wait_for_event(daemon, "handshake_failed", "auth_failed", "CRV1")
         assert TOTP_SECRET not in daemon.log
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_used_code_counts_no_more_after_a_restart_of_the_daemon(
+    sites: TwoSites, tmp_path: Path, number: signal.Signals
+) -> None:
+    users, secret = tmp_path / "passwords", parse_one_time_secret(TOTP_SECRET, "totp")
+    # The state folder is that of all daemons of this site: each run has a user of its own.
+    name = f"dave-{number}"
+    write_private(users, f"{name}:{hash_password(PASSWORD)}:{TOTP_SECRET}\n")
+    profile = Profile()
+    own = profile.authority.issue("client", "client")
+    daemon = server(sites.a, profile, profile.authority.issue("server", "server"), tunnel=keys(users))
+    # That of the next half minute counts for longest.
+    login = tmp_path / "login.txt"
+    write_private(login, f"{name}\n{PASSWORD}{secret.code(time.time() + 30)}\n")
+    extra = (f"auth-user-pass {login}",)
+    with running(daemon):
+        with openvpn(sites.b, "client", profile, own, remote=sites.a.wan_ipv4, extra=extra) as end:
+            end.wait_connected()
+        daemon.stop(number)
+        daemon.start()
+        with openvpn(sites.b, "client", profile, own, remote=sites.a.wan_ipv4, extra=extra) as end:
+            end.started.wait_for_output("AUTH_FAILED,user name or password is wrong", 10)
+        kept = daemon.state_directory / "used-codes"
+        assert kept.stat().st_mode & 0o777 == 0o600
+        assert name not in kept.read_text()
 
 
 def test_a_client_hears_that_a_slow_decision_takes_longer(sites: TwoSites, tmp_path: Path) -> None:

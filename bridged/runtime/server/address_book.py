@@ -6,7 +6,7 @@ the first time. Nothing depends on the file: without it clients get other addres
 
 from __future__ import annotations
 
-import os
+import itertools
 from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
 from heapq import heappop, heappush
@@ -15,13 +15,11 @@ from pathlib import Path
 from typing import Final
 
 from bridged.configuration.access import AddressPool, Client
-from bridged.files import open_to_read, write_atomic
+from bridged.runtime.server.kept_lines import KeptLines
 from bridged.units import PeerHandle
 
 NAMES_MAX: Final = 65_536
 FILE_OCTETS_MAX: Final = 8 * 1024 * 1024
-LEAST_APPENDED: Final = 64
-"""Lines appended before the file is written anew, at least; else a quarter of those that it has."""
 
 
 class AddressBook:
@@ -32,7 +30,7 @@ class AddressBook:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._file = AddressFile(path)
+        self._file = KeptLines(path, FILE_OCTETS_MAX)
         self._had: dict[str, IPv4Address] = {}
         self._owners: dict[IPv4Address, str] = {}
         self._used: dict[PeerHandle, tuple[IPv4Address, str]] = {}
@@ -108,7 +106,8 @@ class AddressBook:
         is_known = self._had.get(name) == address
         self._place(name, address)
         if not is_known:
-            self._file.add(name, address, self._owners)
+            with suppress(OSError):
+                self._file.add(_line(address, name), lambda: itertools.starmap(_line, self._owners.items()))
 
     def _place(self, name: str, address: IPv4Address) -> None:
         before = self._owners.pop(address, None)
@@ -131,8 +130,12 @@ class AddressBook:
         if self._is_loaded:
             return
         self._is_loaded = True
-        for name, address in self._file.read():
-            self._place(name, address)
+        with suppress(OSError):
+            for line in self._file.read():
+                address, _, name = line.partition(" ")
+                with suppress(ValueError):
+                    if name:
+                        self._place(name, IPv4Address(address))
 
 
 class FreeAddresses:
@@ -187,64 +190,8 @@ class FreeAddresses:
         return found or next(iter(self._left), None)
 
 
-class AddressFile:
-    """Keeps who has which address: new lines are appended, and now and then the file is written anew.
-
-    Blocking. A failure costs nothing but memory of the addresses.
-    """
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._room = 0
-        """How many lines may still be appended."""
-
-    def read(self) -> Iterator[tuple[str, IPv4Address]]:
-        """Name and address of each line; nothing if there is no file."""
-        if self._path is None:
-            return
-        try:
-            with open_to_read(self._path) as stream:
-                text = stream.read(FILE_OCTETS_MAX).decode("utf-8", "replace")
-        except OSError:
-            return
-        for line in text.splitlines():
-            address, _, name = line.partition(" ")
-            with suppress(ValueError):
-                if name:
-                    yield name, IPv4Address(address)
-
-    def add(self, name: str, address: IPv4Address, owners: Mapping[IPv4Address, str]) -> None:
-        """Keep that `name` has `address`; `owners` has all of them, this one last."""
-        if self._path is None:
-            return
-        with suppress(OSError):
-            if self._room > 0 and self._append(_line(address, name)):
-                self._room -= 1
-                return
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lines = "".join(_line(*one) for one in owners.items())
-            write_atomic(self._path, lines.encode(), durable=False)
-            self._room = max(LEAST_APPENDED, len(owners) // 4)
-
-    def _append(self, line: str) -> bool:
-        """Whether the whole line was added; else the file may end in the middle of one, or is gone."""
-        assert self._path is not None
-        flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-        content = line.encode()
-        try:
-            descriptor = os.open(self._path, flags)
-        except OSError:
-            return False
-        try:
-            return os.write(descriptor, content) == len(content)
-        except OSError:
-            return False
-        finally:
-            os.close(descriptor)
-
-
 def _line(address: IPv4Address, name: str) -> str:
-    return f"{address} {name}\n"
+    return f"{address} {name}"
 
 
 def _addresses(pool: AddressPool) -> Iterator[IPv4Address]:

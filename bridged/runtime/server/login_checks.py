@@ -24,7 +24,7 @@ from bridged.runtime.server.auth_command import CommandAnswer, Question, ask_com
 from bridged.runtime.server.auth_token import ID_OCTETS, KEY_OCTETS, TokenMint, TokenRules
 from bridged.runtime.server.login_attempts import source_of
 from bridged.runtime.server.password_file import User, UserFile
-from bridged.runtime.server.used_codes import USED_CODES
+from bridged.runtime.server.used_codes import used_codes_in
 from bridged.runtime.tunnels.clock import unix_now
 from bridged.runtime.tunnels.link import PeerLink
 from bridged.runtime.tunnels.sessions import Sessions
@@ -183,7 +183,8 @@ class LoginChecks:
 
     def by_code(self, username: str, user: User, code: str) -> LoginVerdict:
         """The password was right; each code counts once."""
-        if user.secret is None or not USED_CODES.take(username, user.secret, code, unix_now()):
+        used = used_codes_in(self._sessions.plan.admission.used_codes)
+        if user.secret is None or not used.take(username, user.secret, code, unix_now()):
             return _IS_WRONG
         return self._accepted(username)
 

@@ -297,6 +297,7 @@ def _admission(state: Path, name: str, tunnel: Tunnel) -> AdmissionPlan:
         addresses=state / f"addresses/{name}",
         bans=state / "bans",
         refused_keys=refused_keys_path(state),
+        used_codes=state / "used-codes",
         key_seconds=tunnel.wrap.max_age_days * 86_400 if tunnel.wrap.max_age_days else None,
         key_command=tunnel.wrap.verify_command,
     )

@@ -24,8 +24,9 @@ class AdmissionPlan:
 
     `authentication`: how passwords are checked (None: it asks for none). `verify_command`: asked about
     certificates. Files: `token_key` has the key of tokens, `addresses` which client has which address of the
-    pool, `bans` the banned names, `refused_keys` the tls-crypt-v2 keys that are refused. `key_seconds`: how
-    old these keys may be, `key_command`: asked about their metadata.
+    pool, `bans` the banned names, `refused_keys` the tls-crypt-v2 keys that are refused, `used_codes` the
+    one-time codes that count no more. `key_seconds`: how old these keys may be, `key_command`: asked about
+    their metadata.
     """
 
     authentication: Authentication | None = None
@@ -37,6 +38,7 @@ class AdmissionPlan:
     addresses: Path | None = None
     bans: Path | None = None
     refused_keys: Path | None = None
+    used_codes: Path | None = None
     key_seconds: float | None = None
     key_command: tuple[str, ...] = ()
 

@@ -16,7 +16,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from bridged.configuration.access import AddressPool, Client
-from bridged.runtime.server import address_book
+from bridged.runtime.server import kept_lines
 from bridged.runtime.server.address_book import AddressBook, FreeAddresses
 from bridged.runtime.server.bans import Bans
 from bridged.runtime.server.client_rules import ClientRules
@@ -139,7 +139,7 @@ def test_the_work_for_one_session_grows_neither_with_names_nor_with_the_pool(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked, written = 0, 0
-    offers, rewrite = FreeAddresses.offers, address_book.write_atomic
+    offers, rewrite = FreeAddresses.offers, kept_lines.write_atomic
 
     def count(self: FreeAddresses, address: IPv4Address) -> bool:
         nonlocal looked
@@ -152,7 +152,7 @@ def test_the_work_for_one_session_grows_neither_with_names_nor_with_the_pool(
         rewrite(path, content, **options)
 
     monkeypatch.setattr(FreeAddresses, "offers", count)
-    monkeypatch.setattr(address_book, "write_atomic", write)
+    monkeypatch.setattr(kept_lines, "write_atomic", write)
     names = 3_000
     pool = AddressPool(first=IPv4Address("10.0.0.1"), last=IPv4Address(f"10.0.{names // 250}.0"), prefix=16)
     book, clients = AddressBook(tmp_path / "main"), {}
