@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from bridged import _native
     from bridged._native import _PeerSnapshot
 
-SEAM: Final = 23
+SEAM: Final = 24
 """Interface version; must equal SEAM in native/py."""
 
 _WHAT_TO_DO: Final = "install a wheel that contains it, or install Rust and run `make setup`"

@@ -18,6 +18,7 @@ from bridged.protocol.packets import data_packet
 from bridged.protocol.packets.cbc_packet import CbcHmac, open_cbc, seal_cbc
 from bridged.protocol.packets.data_packet import OpenedData, parse_data_header, serialize_data_header
 from bridged.protocol.packets.epoch_packet import MAX_COUNTER, open_epoch
+from bridged.protocol.packets.packet_size import PacketShape
 from bridged.protocol.packets.static_packet import OpenedStaticData, marked_iv, open_static, seal_static
 from bridged.protocol.role import Role
 from bridged.units import KeyId
@@ -55,6 +56,7 @@ def test_packets_with_aead_ciphers_cross_both_ways(
         sealing = data_packet.make_aead(cipher, ours.send_key)
         opening = data_packet.make_aead(cipher, theirs.receive_key)
         packet = data_packet.seal(sealing, bytes(ours.send_iv), header, packet_id, payload)
+        assert len(packet) == PacketShape(cipher, "SHA1", peer_id is not None).octets(len(payload))
         opened = data_packet.open(opening, bytes(theirs.receive_iv), packet)
         assert (opened.packet_id, opened.payload) == (packet_id, payload)
         assert (opened.header.key_id, opened.header.peer_id) == (key_id, peer_id)
@@ -75,6 +77,7 @@ def test_packets_with_cbc_ciphers_cross_both_ways(
         ours = slice_keys(material, role, cipher, KeyId(3), digest=digest)
         theirs = slice_keys(material, role.peer, cipher, KeyId(3), digest=digest)
         packet = seal_cbc(sealer(ours), iv, header, packet_id, payload)
+        assert len(packet) == PacketShape(cipher, digest, peer_id is not None).octets(len(payload))
         assert open_cbc(opener(theirs), packet) == OpenedData(parse_data_header(header), packet_id, payload)
 
 
@@ -109,6 +112,8 @@ def test_packets_of_epochs_cross_both_ways(
         sealing = data_packet.make_aead(cipher, sending.cipher_key)
         opening = data_packet.make_aead(cipher, receiving.cipher_key)
         packet = seal_epoch(sealing, sending.iv, header, epoch, counter, payload)
+        shape = PacketShape(cipher, "SHA1", peer_id is not None, is_epoch=True)
+        assert len(packet) == shape.octets(len(payload))
         opened = open_epoch(opening, receiving.iv, packet)
         assert (opened.epoch, opened.counter, opened.payload) == (epoch, counter, payload)
         assert (opened.header.key_id, opened.header.peer_id) == (key_id, peer_id)
@@ -137,6 +142,8 @@ def test_packets_under_static_keys_cross_both_ways(
         for direction in directions
     )
     packet = seal_static(sealer(ours), iv, packet_id, 1_700_000_000, payload)
+    shape = PacketShape(cipher, digest, has_peer_id=False, is_static=True)
+    assert len(packet) == shape.octets(len(payload))
     assert open_static(opener(theirs), packet) == OpenedStaticData(packet_id, 1_700_000_000, payload, iv)
 
 

@@ -86,11 +86,13 @@ class KeyNearLimit:
 class OccReceived:
     """An authenticated OCC message, including its magic; OCC_OCTETS at most.
 
-    What is more of the two kinds that are filled up (MTU_LOAD_REQUEST and MTU_LOAD) is left out.
+    What is more of the two kinds that are filled up (MTU_LOAD_REQUEST and MTU_LOAD) is left out: `left_out`
+    bytes.
     """
 
     handle: PeerHandle
     payload: bytes
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)

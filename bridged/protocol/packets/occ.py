@@ -80,15 +80,21 @@ def serialize_occ(message: OccMessage) -> bytes:
 OCC_EXIT: Final = serialize_occ(OccMessage(OccType.EXIT))
 
 
-def load_of(request: OccMessage, most: int) -> OccMessage | None:
-    """Answer to a request for load: a packet of the size that it names, `most` bytes at most (AEAD, DATA_V2).
+def load_of(request: OccMessage, largest_frame: int) -> OccMessage | None:
+    """Answer to a request for load: a packet of the size that it names (AEAD, DATA_V2).
 
-    None: it names none.
+    It is no larger than that of the `largest_frame` (bytes). None: the request names no size.
     """
     if request.type is not OccType.MTU_LOAD_REQUEST or len(request.body) < 2:
         return None
-    size = min(int.from_bytes(request.body[:2], "big"), most)
+    size = min(int.from_bytes(request.body[:2], "big"), largest_frame + _AROUND)
     return OccMessage(OccType.MTU_LOAD, bytes(max(0, size - _BODY_AT - _AROUND)))
+
+
+def mtu_reply(received: int, sent: int) -> OccMessage:
+    """Answer to an mtu-request: bytes of the largest packets that this end received and sent."""
+    body = b"".join(min(octets, 0xFFFF).to_bytes(2, "big") for octets in (received, sent))
+    return OccMessage(OccType.MTU_REPLY, body)
 
 
 def occ_reply(options: str) -> OccMessage:

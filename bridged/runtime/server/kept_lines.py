@@ -1,4 +1,4 @@
-"""A private file of lines in the state folder: new ones are appended, and now and then it is written anew.
+"""A private file of lines in the state folder: new ones are appended, and now and then all are written again.
 
 Blocking, a few bytes for each line. Whole lines only count: one that was cut off belongs to its reader.
 """
@@ -13,7 +13,7 @@ from typing import Final
 from bridged.files import make_private_directory, open_to_read, write_atomic
 
 LEAST_APPENDED: Final = 64
-"""Lines appended before the file is written anew, at least; else a quarter of those that it has."""
+"""Lines appended before the whole file is written again, at least; else a quarter of those that it has."""
 
 
 class KeptLines:

@@ -26,12 +26,21 @@ from bridged.dataplane.contract import (
 )
 from bridged.errors import BridgedError, RemoteProtocolError
 from bridged.protocol.packets.framing_choice import PUSHED
-from bridged.protocol.packets.occ import OCC_EXIT, OccType, load_of, occ_reply, parse_occ, serialize_occ
+from bridged.protocol.packets.occ import (
+    OCC_EXIT,
+    OccType,
+    load_of,
+    mtu_reply,
+    occ_reply,
+    parse_occ,
+    serialize_occ,
+)
 from bridged.protocol.packets.options_string import build_options_string
+from bridged.protocol.packets.packet_size import PacketShape
 from bridged.protocol.session.conversation import link_options
 from bridged.runtime.tunnels.adapter import AttachedTap
 from bridged.runtime.tunnels.link import PeerLink
-from bridged.runtime.tunnels.path_probes import PathProbes
+from bridged.runtime.tunnels.path_probes import ETHERNET, PathProbes
 from bridged.runtime.tunnels.peer_records import PeerRecords
 from bridged.runtime.tunnels.sessions import Sessions
 from bridged.runtime.tunnels.tunnel_role import TunnelRole
@@ -113,8 +122,8 @@ class DataplaneEvents:
                 self._with_link(handle, lambda link: self._warn_of_framing(link, is_compressed))
             case KeyNearLimit(handle, key_id, trigger):
                 self._with_link(handle, lambda link: link.renegotiate(trigger, key_id))
-            case OccReceived(handle, payload):
-                self._with_link(handle, lambda link: self._handle_occ(link, payload))
+            case OccReceived(handle, payload, left_out):
+                self._with_link(handle, lambda link: self._handle_occ(link, payload, left_out))
             case StationMoved(station, previous_port, current):
                 self._handle_moved(MacAddress(station.mac), previous_port, current)
             case TapFailed(number):
@@ -158,10 +167,10 @@ class DataplaneEvents:
         if handle in links:
             self._role.handle_floated(link, previous)
 
-    def _handle_occ(self, link: PeerLink, payload: bytes) -> None:
+    def _handle_occ(self, link: PeerLink, payload: bytes, left_out: int) -> None:
         message = parse_occ(payload)
         self._on_sign()
-        link.handle_occ(len(payload))
+        link.handle_occ(len(payload) + left_out)
         if message.type is OccType.EXIT:
             # A station in the peer's LAN can send these bytes as a frame, though hardly one as short. A peer
             # that has agreed to leave by the control channel never sends them.
@@ -178,8 +187,30 @@ class DataplaneEvents:
         elif message.type is OccType.MTU_LOAD:
             link.handle_occ_reply()
             self._probes.handle_answer(link, len(payload))
-        elif (load := load_of(message, self._sessions.plan.session.tun_mtu)) is not None:
+        elif message.type is OccType.MTU_REQUEST:
+            if (shape := self._shape(link)) is not None:
+                reply = mtu_reply(shape.octets(link.largest_received), shape.octets(link.largest_sent))
+                link.send_payload(serialize_occ(reply))
+        elif (load := load_of(message, self._largest_frame)) is not None:
             link.send_payload(serialize_occ(load))
+
+    @property
+    def _largest_frame(self) -> int:
+        return self._sessions.plan.session.tun_mtu + ETHERNET
+
+    def _shape(self, link: PeerLink) -> PacketShape | None:
+        terms = link.terms
+        if terms is None:
+            return None
+        return PacketShape(
+            terms.cipher,
+            self._sessions.plan.session.digest,
+            has_peer_id=terms.transmit_peer_id is not None,
+            is_epoch=terms.is_epoch,
+            is_static=terms.key_derivation == "static",
+            framing=terms.framing,
+            fragment=terms.fragment,
+        )
 
     def _warn_of_framing(self, link: PeerLink, is_compressed: bool) -> None:
         if link.terms is None:

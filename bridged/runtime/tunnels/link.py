@@ -115,6 +115,8 @@ class PeerLink:
         self.is_attached = False
         self.is_identified = False
         self.is_abandoned = False
+        self.largest_received = self.largest_sent = 0
+        """Bytes of the largest payloads of OCC: those of a peer's `--mtu-test` are the largest of all."""
         self.last_packets: deque[bytes] = deque(maxlen=LAST_PACKETS)
         self._allowance = AmplificationLimit(endpoint)
         self._dataplane = dataplane
@@ -196,6 +198,7 @@ class PeerLink:
     def handle_occ(self, octets: int) -> None:
         """An OCC message of `octets` bytes came from the link's endpoint."""
         self._allowance.credit(octets)
+        self.largest_received = max(self.largest_received, octets)
 
     def handle_occ_reply(self) -> None:
         """The peer answered on the data channel."""
@@ -206,6 +209,7 @@ class PeerLink:
     def send_payload(self, payload: bytes) -> None:
         """Answer on the data channel, unless that exceeds what an unproven endpoint may get."""
         if self.is_attached and self._allowance.take(len(payload) + PAYLOAD_OVERHEAD):
+            self.largest_sent = max(self.largest_sent, len(payload))
             self._dataplane.send_payload(self.handle, payload)
 
     def probe_path(self, payload: bytes, octets: int) -> int | None:

@@ -11,7 +11,7 @@ mod to_python;
 use pyo3::prelude::*;
 
 /// Changes whenever this module and bridged/dataplane/native.py must be of one version.
-const SEAM: u32 = 23;
+const SEAM: u32 = 24;
 
 #[pymodule]
 mod _native {

@@ -41,8 +41,8 @@ pub fn event<'py>(py: Python<'py>, event: worker::Event) -> PyResult<Bound<'py, 
         worker::Event::KeyNearLimit { handle, key_id, trigger } => {
             ("key_near_limit", handle, key_id, trigger.name()).into_pyobject(py)
         }
-        worker::Event::OccReceived { handle, payload } => {
-            ("occ_received", handle, PyBytes::new(py, &payload)).into_pyobject(py)
+        worker::Event::OccReceived { handle, payload, left_out } => {
+            ("occ_received", handle, PyBytes::new(py, &payload), left_out).into_pyobject(py)
         }
         worker::Event::StationMoved { station, previous, current } => {
             ("station_moved", plain(py, station), previous, current).into_pyobject(py)

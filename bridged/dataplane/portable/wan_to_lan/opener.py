@@ -133,7 +133,8 @@ class Opener:
         for payload in payloads:
             if is_occ(payload):
                 if self._policy.admits_occ(peer, payload, now):
-                    self._tell(OccReceived(peer.handle, payload[:OCC_OCTETS]))
+                    left_out = max(0, len(payload) - OCC_OCTETS)
+                    self._tell(OccReceived(peer.handle, payload[:OCC_OCTETS], left_out))
             elif payload != PING:
                 frames.append(payload)
         return frames

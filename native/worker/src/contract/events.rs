@@ -87,8 +87,10 @@ pub enum Event {
     OccReceived {
         /// Which peer.
         handle: PeerHandle,
-        /// The message.
+        /// The message, `OCC_OCTETS` at most.
         payload: Vec<u8>,
+        /// Bytes of its filling that are left out.
+        left_out: usize,
     },
     /// A station is now behind another port (None: the TAP). At most a few a second are reported.
     StationMoved {

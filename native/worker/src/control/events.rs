@@ -328,7 +328,7 @@ mod tests {
     }
 
     fn occ(handle: u64) -> Event {
-        Event::OccReceived { handle, payload: vec![0; 17] }
+        Event::OccReceived { handle, payload: vec![0; 17], left_out: 0 }
     }
 
     fn floated(from: &str, to: &str) -> Event {

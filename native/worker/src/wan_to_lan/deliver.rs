@@ -247,8 +247,9 @@ impl<T: Transport> Outlets<T> {
 fn report_occ<T: Transport>(shared: &Shared<T>, peer: &Peer<T>, payload: &[u8], now: Nanos) {
     match admit_occ(peer, payload, now) {
         Ok(()) => {
-            let payload = payload[..payload.len().min(OCC_OCTETS)].to_vec();
-            shared.report(Event::OccReceived { handle: peer.handle, payload });
+            let (kept, left_out) = payload.split_at(payload.len().min(OCC_OCTETS));
+            let event = Event::OccReceived { handle: peer.handle, payload: kept.to_vec(), left_out: left_out.len() };
+            shared.report(event);
         }
         Err(reason) => shared.counters.count_drops(Receive, reason, 1, Some(&peer.drops)),
     }
