@@ -75,9 +75,10 @@ test-monitoring: $(NATIVE) $(TESTS) ## the real Prometheus and real troubles, tw
 	@$(PROMETHEUS)
 	@BRIDGED_MONITORING_SCALE=30 $(PYTHON) -m pytest --timeout=1800 tests/unit/monitoring tests/system/test_monitoring.py
 
-test-architectures: $(NATIVE) $(TESTS) ## unit, simulation and vectors on arm64, armhf and s390x; two daemons of arm64 and armhf
+test-architectures: $(NATIVE) $(TESTS) ## unit, simulation, vectors, Rust tests and two daemons on arm64, armhf and s390x
 	@$(FOREIGN)
-	@BRIDGED_ARCHITECTURES=all $(PYTEST) tests/architectures
+	@command -v qemu-system-s390x >/dev/null || bash scripts/bootstrap.sh --tests qemu-system-s390x:qemu-system-s390x
+	@BRIDGED_ARCHITECTURES=all $(PYTEST) --dist=load --maxschedchunk=1 tests/architectures
 
 lint: $(NATIVE) $(TESTS) ## format, lint, types, import directions, of native/ too
 	@$(BESIDE) lint-python lint-native

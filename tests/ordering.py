@@ -40,7 +40,9 @@ _TESTS = Path(__file__).parent
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep this order, and the tests of the virtual machine on one worker."""
+    """Where whole files go to a worker: keep this order, and those of the virtual machine on one."""
+    if config.getoption("dist") != "loadfile":
+        return None
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduling(LoadFileScheduling):

@@ -1,4 +1,7 @@
-"""`make test` runs the short form; `make test-architectures` sets BRIDGED_ARCHITECTURES=all: everything."""
+"""`make test` runs the short form; `make test-architectures` sets BRIDGED_ARCHITECTURES=all: everything.
+
+What is left out is printed: of every machine at the begin, what one machine's emulator cannot do at the end.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,35 @@ import os
 
 import pytest
 
+from tests.architectures import fewer, inside
+
 ALL = os.environ.get("BRIDGED_ARCHITECTURES") == "all"
-collect_ignore = [] if ALL else ["test_whole_suite.py", "test_two_daemons.py", "test_native.py"]
+_LONG = ("test_whole_suite.py", "test_two_daemons.py", "test_native.py", "test_big_endian_kernel.py")
+collect_ignore = [] if ALL else list(_LONG)
 
 
-def pytest_report_header() -> str:
-    short = "only codecs, vectors and TAP structures on s390x; the rest: make test-architectures"
-    return f"other architectures: {'arm64, armhf and s390x' if ALL else short}"
+def pytest_report_header() -> list[str]:
+    if not ALL:
+        return [
+            "other architectures: only codecs, vectors and TAP structures on s390x; "
+            "the rest: make test-architectures"
+        ]
+    return [
+        "other architectures: arm64, armhf and s390x",
+        f"left out, emulated: cases of a test beyond {fewer.CASES_MAX}, examples beyond {fewer.EXAMPLES_MAX}",
+        f"left out, emulated: tests that are not {inside.MARKS!r}",
+        *(f"left out, emulated: {path}: {reason}" for path, reason in inside.NOT_HERE.items()),
+    ]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent.name == "architectures":
             item.add_marker(pytest.mark.timeout(3600 if ALL else 900))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in terminalreporter.getreports("passed"):
+        for name, text in report.user_properties:
+            if name == "left_out":
+                terminalreporter.write_line(f"left out, emulated: {text}")

@@ -68,7 +68,7 @@ class Machine:
     """One kind. `name`: Debian's word, and more behind a `-`. `wheels`: the word of wheels for it.
 
     `debian`: packages that the index has no wheel of, each with the Debian package that stands in for it.
-    `suite`: the Debian release.
+    `suite`: the Debian release. `more`: other packages of it.
     """
 
     name: str
@@ -78,6 +78,7 @@ class Machine:
     bits: int
     debian: tuple[tuple[str, str], ...] = ()
     suite: str = "bookworm"
+    more: tuple[str, ...] = ()
 
     @property
     def architecture(self) -> str:
@@ -134,6 +135,8 @@ MACHINES = {
             *("s390x-tls", "qemu-s390x-static", "s390x", "big", 64),
             debian=(("cryptography", "python3-cryptography"),),
             suite="forky",
+            # For kernel.py.
+            more=("linux-image-s390x", "busybox-static", "iproute2", "iputils-ping"),
         ),
     )
 }
@@ -232,7 +235,7 @@ def _key(machine: Machine) -> str:
 
 def _unpack_debian(machine: Machine) -> None:
     # Only the main archive, at one moment: parts of others may be missing for such machines.
-    packages = ",".join(("python3", *(package for _, package in machine.debian)))
+    packages = ",".join(("python3", *(package for _, package in machine.debian), *machine.more))
     _run(
         *("mmdebstrap", "--quiet", "--variant=extract", f"--architectures={machine.architecture}"),
         *('--aptopt=Acquire::Retries "5"', f"--include={packages}"),

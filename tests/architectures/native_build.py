@@ -5,10 +5,12 @@ What is built is kept under build/cross/target.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -23,27 +25,54 @@ _QUICK: Final = {
     "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16",
     "CARGO_PROFILE_RELEASE_DEBUG": "0",
 }
+# The compiler is older than what some tests' libraries say that they need, and does.
+_OLD_COMPILER: Final = ("--ignore-rust-version",)
 _NEEDS_NEWER_RUST: Final = re.compile(r"^criterion .*\n|^\[\[bench\]\]\n(?:.+\n)*", re.MULTILINE)
 
 
-def run_core_tests(machine: Machine) -> int:
-    """Run the Rust tests of native/core in a copy without its benchmarks; how many passed.
+def run_rust_tests(machine: Machine, package: str, left_out: Iterable[str] = ()) -> int:
+    """Run the tests of a package of native/ under the emulator, without those named; how many passed.
 
     Raises:
         MachineError: no compiler can be had, or a test failed.
     """
-    # Always here: what is built knows the folder of its sources.
+    skipped = [word for name in left_out for word in ("--skip", name)]
+    said = _cargo(
+        *(machine, _copy(), "test", "--package", package, *_OLD_COMPILER, "--no-fail-fast"),
+        *(("--", "--exact", *skipped) if skipped else ()),
+    )
+    return passed(said)
+
+
+def passed(said: str) -> int:
+    """How many tests, by what their programs say."""
+    return sum(map(int, re.findall(r"^test result: ok\. (\d+) passed", said, re.MULTILINE)))
+
+
+def built_tests(machine: Machine, package: str) -> list[Path]:
+    """The programs with the tests of a package, built and not run.
+
+    Raises:
+        MachineError: they cannot be built.
+    """
+    said = _cargo(
+        *(machine, _copy(), "test", "--package", package, *_OLD_COMPILER),
+        *("--no-run", "--message-format=json"),
+    )
+    messages = [json.loads(line) for line in said.splitlines()]
+    return [Path(message["executable"]) for message in messages if message.get("executable")]
+
+
+def _copy() -> Path:
+    """Of native/, without its benchmarks. Always here: what is built knows the folder of its sources."""
     copy = TARGET.with_name("native")
     shutil.rmtree(copy, ignore_errors=True)
+    # With their times: cargo builds again what is newer.
     shutil.copytree(NATIVE, copy, ignore=shutil.ignore_patterns("target"))
     for name in ("core", "worker"):
         manifest = copy / name / "Cargo.toml"
         manifest.write_text(_NEEDS_NEWER_RUST.sub("", manifest.read_text(encoding="utf-8")))
-    # The compiler is older than what some tests' libraries say that they need, and does.
-    said = _cargo(
-        machine, copy, "test", "--package", "bridged-core", "--ignore-rust-version", "--no-fail-fast"
-    )
-    return sum(map(int, re.findall(r"^test result: ok\. (\d+) passed", said, re.MULTILINE)))
+    return copy
 
 
 def native_program(machine: Machine, folder: Path) -> Path:

@@ -42,14 +42,15 @@ class Lab(ExitStack):
 
     `tag` is a short word of letters and digits (at most 12) that goes into the names. `directory` is for
     configurations and logs; it is removed too, unless `keep_files` is set or BRIDGED_LAB_KEEP is in the
-    environment.
+    environment. `programs`: those of PROGRAMS that will be called, where not all can be had.
     """
 
-    def __init__(self, tag: str, *, keep_files: bool = False) -> None:
+    def __init__(self, tag: str, *, keep_files: bool = False, programs: tuple[str, ...] = PROGRAMS) -> None:
         super().__init__()
         if not tag.isalnum() or len(tag) > 12:
             raise LabError(f"lab tag {tag!r}: letters and digits only, at most 12")
         self.tag = tag
+        self._programs = programs
         self.keep_files = keep_files or "BRIDGED_LAB_KEEP" in os.environ
         self.namespaces: list[Namespace] = []
         self.directory = Path()
@@ -57,7 +58,7 @@ class Lab(ExitStack):
         self._ran: set[int] = set()
 
     def __enter__(self) -> Self:
-        require_capabilities()
+        require_capabilities(self._programs)
         remove_abandoned()
         _remove_abandoned_files()
         prefix = KEPT_PREFIX if self.keep_files else FILES_PREFIX
@@ -145,7 +146,7 @@ class Lab(ExitStack):
 
 
 @functools.cache
-def require_capabilities() -> None:
+def require_capabilities(programs: tuple[str, ...] = PROGRAMS) -> None:
     """Refuse, with the reason, where network namespaces and TAP adapters cannot be had.
 
     Looked at once in each process: it takes a namespace to know.
@@ -153,12 +154,12 @@ def require_capabilities() -> None:
     Raises:
         LabError: naming everything that is missing.
     """
-    missing = missing_capabilities()
+    missing = missing_capabilities(programs)
     if missing:
         raise LabError("this machine lacks what the lab needs: " + "; ".join(missing))
 
 
-def missing_capabilities() -> list[str]:
+def missing_capabilities(programs: tuple[str, ...] = PROGRAMS) -> list[str]:
     """What the lab needs and this machine lacks, in words; empty where all is well."""
     missing = []
     if os.geteuid() != 0:
@@ -167,7 +168,7 @@ def missing_capabilities() -> list[str]:
         os.close(os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
         missing.append(f"/dev/net/tun: {error.strerror} (load the tun module, or pass the device in)")
-    absent = [program for program in PROGRAMS if shutil.which(program) is None]
+    absent = [program for program in programs if shutil.which(program) is None]
     missing += [f"program {program!r} is not installed (make setup)" for program in absent]
     if not missing:
         return _try_namespace()

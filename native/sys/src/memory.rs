@@ -30,7 +30,7 @@ pub fn take_pages(zeroes: &mut [u8]) {
 mod tests {
     use super::*;
 
-    fn page_faults() -> i64 {
+    fn page_faults() -> libc::c_long {
         // SAFETY: rusage is plain data, and the kernel writes no more than it.
         unsafe {
             let mut usage: libc::rusage = std::mem::zeroed();
@@ -42,7 +42,7 @@ mod tests {
     #[test]
     fn writing_to_it_later_asks_for_no_page() {
         const OCTETS: usize = 8 << 20;
-        let pages = (OCTETS / PAGE_OCTETS) as i64;
+        let pages = (OCTETS / PAGE_OCTETS) as libc::c_long;
         let mut lazy = black_box(vec![0u8; OCTETS]);
         let before = page_faults();
         lazy.fill(1);

@@ -258,7 +258,7 @@ mod tests {
         let mut message = Message { length: 9, segment: 9, source: None, pin: None, overflow: None };
         for length in [0usize, 3, 15, 17, 4000] {
             let mut octets = [0xffu8; 24];
-            octets[..8].copy_from_slice(&length.to_ne_bytes());
+            octets[..std::mem::size_of::<usize>()].copy_from_slice(&length.to_ne_bytes());
             read_control(&octets, &mut message);
             read_control(&octets[..length.min(7)], &mut message);
         }
