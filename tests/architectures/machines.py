@@ -136,7 +136,10 @@ MACHINES = {
             debian=(("cryptography", "python3-cryptography"),),
             suite="forky",
             # For kernel.py.
-            more=("linux-image-s390x", "busybox-static", "iproute2", "iputils-ping"),
+            more=(
+                *("linux-image-s390x", "busybox-static", "iproute2", "iputils-ping"),
+                *("procps", "util-linux"),
+            ),
         ),
     )
 }

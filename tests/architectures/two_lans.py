@@ -11,7 +11,7 @@ CONNECT_SECONDS = 120.0
 
 def join_two_lans(server_program: str, client_program: str, dataplane: str) -> None:
     """Frames cross, both daemons say so, and both end well."""
-    with Lab("foreign", programs=("ip", "ping")) as lab:
+    with Lab("foreign", programs=("ip", "ping", "setpriv", "sysctl")) as lab:
         sites = TwoSites(lab, bridges=False)
         profile = Profile()
         identities = (profile.authority.issue("server", "server"), profile.authority.issue("c1", "client"))
