@@ -136,10 +136,7 @@ MACHINES = {
             debian=(("cryptography", "python3-cryptography"),),
             suite="forky",
             # For kernel.py.
-            more=(
-                *("linux-image-s390x", "busybox-static", "iproute2", "iputils-ping"),
-                *("procps", "util-linux"),
-            ),
+            more=("busybox-static", "iproute2", "iputils-ping", "procps", "util-linux"),
         ),
     )
 }
@@ -178,7 +175,7 @@ def ready(machine: Machine) -> Machine:
             raise MachineError(f"{program} is missing: apt-get install {package} (`make test` does)")
     key = _key(machine)
     stamp = machine.folder / "complete"
-    with _alone(machine.name):
+    with alone(machine.name):
         if not stamp.exists() or stamp.read_text(encoding="utf-8") != key:
             shutil.rmtree(machine.folder, ignore_errors=True)
             machine.folder.mkdir(parents=True)
@@ -202,7 +199,7 @@ def checkout() -> Path:
     for path in files:
         digest.update(f"{path.relative_to(REPOSITORY)}\0".encode() + path.read_bytes() + b"\0")
     target = FOLDER / "checkouts" / digest.hexdigest()[:16]
-    with _alone("checkouts"):
+    with alone("checkouts"):
         if not target.exists():
             # Only the present one is kept.
             shutil.rmtree(target.parent, ignore_errors=True)
@@ -224,7 +221,8 @@ def _files(place: Path) -> list[Path]:
 
 
 @contextmanager
-def _alone(name: str) -> Iterator[None]:
+def alone(name: str) -> Iterator[None]:
+    """Wait until no other process holds this name."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     with (FOLDER / f"{name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -237,22 +235,30 @@ def _key(machine: Machine) -> str:
 
 
 def _unpack_debian(machine: Machine) -> None:
-    # Only the main archive, at one moment: parts of others may be missing for such machines.
-    packages = ",".join(("python3", *(package for _, package in machine.debian), *machine.more))
-    _run(
-        *("mmdebstrap", "--quiet", "--variant=extract", f"--architectures={machine.architecture}"),
-        *('--aptopt=Acquire::Retries "5"', f"--include={packages}"),
-        # Mirrors may keep the lists of a release in the making longer than these are valid.
-        *('--aptopt=Acquire::Check-Valid-Until "false"', machine.suite, str(machine.root)),
-        f"deb {MIRROR} {machine.suite} main",
-        failure=f"no Debian packages for {machine.name} from {MIRROR}; "
-        "if that mirror lacks this architecture, set DEBIAN_MIRROR to one that has it",
-    )
-
+    packages = ("python3", *(package for _, package in machine.debian), *machine.more)
+    unpack(machine.architecture, machine.suite, packages, machine.root)
     # What Debian's base-files links; the emulator looks for the program loader there.
     for name in ("bin", "lib", "lib64"):
         if not (machine.root / name).exists():
             (machine.root / name).symlink_to(f"usr/{name}")
+
+
+def unpack(architecture: str, suite: str, packages: tuple[str, ...], root: Path) -> None:
+    """Debian's packages and what they depend on, as they are; nothing of them is run.
+
+    Raises:
+        MachineError: the mirror has not got them.
+    """
+    # Only the main archive, at one moment: parts of others may be missing for such machines.
+    _run(
+        *("mmdebstrap", "--quiet", "--variant=extract", f"--architectures={architecture}"),
+        *('--aptopt=Acquire::Retries "5"', f"--include={','.join(packages)}"),
+        # Mirrors may keep the lists of a release in the making longer than these are valid.
+        *('--aptopt=Acquire::Check-Valid-Until "false"', suite, str(root)),
+        f"deb {MIRROR} {suite} main",
+        failure=f"no Debian packages for {architecture} from {MIRROR}; "
+        "if that mirror lacks this architecture, set DEBIAN_MIRROR to one that has it",
+    )
 
 
 def _make_environment(machine: Machine) -> None:

@@ -1,6 +1,6 @@
 """The native data plane for other machines: cross-compiled by Debian's Rust, and run by the emulator.
 
-What is built is kept under build/cross/target.
+What is built is kept under build/cross/target. One test at a time builds: they share sources and compilers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from tests.architectures.machines import REPOSITORY, Machine, MachineError, checkout
+from tests.architectures.machines import REPOSITORY, Machine, MachineError, alone, checkout
 
 NATIVE: Final = REPOSITORY / "native"
 TARGET: Final = REPOSITORY / "build" / "cross" / "target"
@@ -24,6 +24,7 @@ _QUICK: Final = {
     "CARGO_PROFILE_RELEASE_LTO": "off",
     "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16",
     "CARGO_PROFILE_RELEASE_DEBUG": "0",
+    "CARGO_PROFILE_DEV_DEBUG": "0",
 }
 # The compiler is older than what some tests' libraries say that they need, and does.
 _OLD_COMPILER: Final = ("--ignore-rust-version",)
@@ -37,10 +38,11 @@ def run_rust_tests(machine: Machine, package: str, left_out: Iterable[str] = ())
         MachineError: no compiler can be had, or a test failed.
     """
     skipped = [word for name in left_out for word in ("--skip", name)]
-    said = _cargo(
-        *(machine, _copy(), "test", "--package", package, *_OLD_COMPILER, "--no-fail-fast"),
-        *(("--", "--exact", *skipped) if skipped else ()),
-    )
+    with alone("cross"):
+        said = _cargo(
+            *(machine, _copy(), "test", "--package", package, *_OLD_COMPILER, "--no-fail-fast"),
+            *(("--", "--exact", *skipped) if skipped else ()),
+        )
     return passed(said)
 
 
@@ -55,10 +57,11 @@ def built_tests(machine: Machine, package: str) -> list[Path]:
     Raises:
         MachineError: they cannot be built.
     """
-    said = _cargo(
-        *(machine, _copy(), "test", "--package", package, *_OLD_COMPILER),
-        *("--no-run", "--message-format=json"),
-    )
+    with alone("cross"):
+        said = _cargo(
+            *(machine, _copy(), "test", "--package", package, *_OLD_COMPILER),
+            *("--no-run", "--message-format=json"),
+        )
     messages = [json.loads(line) for line in said.splitlines()]
     return [Path(message["executable"]) for message in messages if message.get("executable")]
 
@@ -81,8 +84,9 @@ def native_program(machine: Machine, folder: Path) -> Path:
     Raises:
         MachineError: it cannot be built.
     """
-    _cargo(machine, NATIVE, "build", "--release", "--locked", "--package", "bridged-py")
-    (built,) = TARGET.glob(f"{_triple(machine)}/release/lib_native.so")
+    with alone("cross"):
+        _cargo(machine, NATIVE, "build", "--release", "--locked", "--package", "bridged-py")
+        (built,) = TARGET.glob(f"{_triple(machine)}/release/lib_native.so")
     tree = folder / f"native-{machine.name}"
     for name in ("bridged", "tap"):
         shutil.copytree(checkout() / name, tree / name)
