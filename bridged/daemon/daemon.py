@@ -54,6 +54,8 @@ from bridged.units import UnixSeconds
 EXIT_DONE: Final = 0
 EXIT_FAILED: Final = 1
 SETTLED_SECONDS: Final = 3.0
+HANDSHAKES_SECONDS: Final = 60.0
+"""How often memory is given back at most, however many peers connect."""
 
 
 class Daemon:
@@ -97,6 +99,7 @@ class Daemon:
         self._lag = LoopLag()
         self._keeper = TrustKeeper(self._site, self._reloads.lock, self._state_directory)
         self._memory_timer: Timer | None = None
+        self._handshakes = 0
         self._undo: list[Callable[[], Awaitable[Any] | None]] = []
 
     def _state_directory(self) -> Path:
@@ -123,6 +126,8 @@ class Daemon:
             # Again after the first peers have connected: handshake code is rarely used, too.
             self._give_back_soon()
             self._undo.append(lambda: self._memory_timer.cancel() if self._memory_timer else None)
+            handshakes = SUPERVISOR.every("memory", HANDSHAKES_SECONDS, self._give_back_handshakes)
+            self._undo.append(handshakes.cancel)
             self._reporter.start()
             self._log.info("daemon_started", version=__version__, tunnels=list(self._site.tunnels))
             await self._stop.wait()
@@ -137,6 +142,14 @@ class Daemon:
         if self._memory_timer is not None:
             self._memory_timer.cancel()
         self._memory_timer = SUPERVISOR.after("memory", SETTLED_SECONDS, give_back_start)
+
+    def _give_back_handshakes(self) -> None:
+        """What handshakes since the last time have loaded: of peers that came late, and renegotiations."""
+        tunnels = self._site.tunnels.values()
+        handshakes = sum(tunnel.records.statistics.handshakes.total() for tunnel in tunnels)
+        if handshakes != self._handshakes:
+            self._handshakes = handshakes
+            give_back_start()
 
     # --- start ------------------------------------------------------------------------------------
 

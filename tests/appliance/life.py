@@ -8,7 +8,7 @@ from typing import Final
 
 from tests.appliance import site
 from tests.appliance.host import Host, HostError
-from tests.lab.waiting import wait_for
+from tests.lab.waiting import NotInTime, wait_for
 
 # Every file, what lists users and packages, links and addresses; not what apt writes for any package.
 _EVERYTHING: Final = r"""
@@ -25,6 +25,8 @@ ip -o -d link show; ip -o address show | sed -e 's/valid_lft.*//' -e 's/ tentati
 
 INSTALL_SECONDS: Final = 1200.0
 """For one package, on an emulated processor that this machine shares with others."""
+SETTLE_SECONDS: Final = 120.0
+"""A minute after a handshake the daemon gives back what that has loaded."""
 IDLE_KILOBYTES_MAX: Final = 64 * 1024
 RELOADED_KILOBYTES_MAX: Final = 96 * 1024
 """After many restarts of a tunnel the allocators keep some of what it had; it does not grow further."""
@@ -169,9 +171,12 @@ class Life:
         """Hold the resident memory of this site's daemon, once it has settled.
 
         Raises:
-            NotInTime: it stays larger.
+            HostError: it stays larger.
         """
-        wait_for(lambda: self._resident() <= kilobytes_max, f"{kilobytes_max} kB of memory", 20, 1.0)
+        try:
+            wait_for(lambda: self._resident() <= kilobytes_max, "memory", SETTLE_SECONDS, 1.0)
+        except NotInTime as error:
+            raise HostError(f"{self._resident()} kB resident, {kilobytes_max} allowed") from error
         return f"{self._resident()} kB resident"
 
     def _resident(self) -> int:

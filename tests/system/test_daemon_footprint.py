@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from tests.lab import Bridged, Lab, Profile, TwoSites, bridged_pair
+from tests.lab.waiting import wait_for
 from tests.system.daemon_lab import stop_all
 
 MEBIOCTETS_MAX = 64
 WAKE_UPS_MAX = 4.0
 SETTLE_SECONDS = 3.0
 IDLE_SECONDS = 6.0
+LOADED_KILOBYTES = 2048
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,28 @@ def test_a_daemon_with_one_tunnel_keeps_no_more_than_64_mebioctets_resident(
     found = re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)
     assert found is not None
     assert int(found[1]) / 1024 <= MEBIOCTETS_MAX
+
+
+@pytest.mark.root
+@pytest.mark.native
+def test_what_a_late_handshake_has_loaded_is_given_back_within_a_minute(
+    idle: tuple[Bridged, Bridged],
+) -> None:
+    server, client = idle
+    status = Path(f"/proc/{server.started.pid}/status")
+
+    def from_files() -> int:
+        found = re.search(r"^RssFile:\s+(\d+) kB", status.read_text(encoding="ascii"), re.MULTILINE)
+        assert found is not None
+        return int(found[1])
+
+    before = from_files()
+    client.stop()
+    client.start()
+    client.wait_connected()
+    loaded = from_files()
+    assert loaded > before + LOADED_KILOBYTES
+    wait_for(lambda: from_files() < loaded - LOADED_KILOBYTES, "memory given back", 90.0, 1.0)
 
 
 @pytest.mark.root
