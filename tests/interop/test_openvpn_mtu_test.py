@@ -10,8 +10,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.interop.interop_ends import Ends, Role, joined
+from tests.interop.interop_ends import Ends, Role, joined, openvpn, running
 from tests.lab import Lab, Profile, TwoSites, wait_for
+from tests.lab.bridged_daemon import server
 
 pytestmark = pytest.mark.root
 SECONDS = 280.0
@@ -22,6 +23,7 @@ CELLS: list[tuple[Role, bool, str, str]] = [
     ("server", False, "auto", "AES-256-GCM"),
     ("client", True, "auto", "AES-256-GCM"),
     ("server", True, "auto", "AES-256-CBC"),
+    ("server", False, "portable", "AES-128-GCM"),
 ]
 """Our role, whether point to point, our build, the cipher. OpenVPN's servers of many clients do not test."""
 
@@ -48,7 +50,18 @@ def _pair(
 ) -> Ends:
     sites = TwoSites(stack.enter_context(Lab(f"mtutest{number}")))
     profile = Profile(point_to_point=point_to_point, ciphers=(cipher,))
-    tunnel = {"dataplane": build} if build != "auto" else {}
-    return stack.enter_context(
-        joined(sites, profile, ours_as, tunnel=tunnel, extra=("mtu-test",), release="2.6")
+    extra = ("mtu-test",)
+    if build == "auto":
+        return stack.enter_context(joined(sites, profile, ours_as, extra=extra, release="2.6"))
+    issue = profile.authority.issue
+    own = issue("server", "server")
+    ours = stack.enter_context(running(server(sites.a, profile, own, tunnel={"dataplane": build})))
+    client = openvpn(
+        *(sites.b, "client", profile, issue("client", "client")),
+        remote=sites.a.wan_ipv4,
+        extra=extra,
+        release="2.6",
     )
+    theirs = stack.enter_context(client)
+    ours.wait_connected()
+    return Ends(ours, theirs, sites.a, sites.b, ours.drops())
