@@ -64,7 +64,7 @@ def machine() -> Machine:
     """
     if shutil.which(EMULATOR) is None:
         raise MachineError(f"{EMULATOR} is missing: `make test-architectures` installs it")
-    return ready(MACHINES["s390x-tls"])
+    return ready(MACHINES["s390x"])
 
 
 def _kernel() -> Path:

@@ -65,7 +65,7 @@ class MachineError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One kind. `name`: Debian's word, and more behind a `-`. `wheels`: the word of wheels for it.
+    """One kind. `name`: Debian's word. `wheels`: the word of wheels for it.
 
     `debian`: packages that the index has no wheel of, each with the Debian package that stands in for it.
     `suite`: the Debian release. `more`: other packages of it.
@@ -79,11 +79,6 @@ class Machine:
     debian: tuple[tuple[str, str], ...] = ()
     suite: str = "bookworm"
     more: tuple[str, ...] = ()
-
-    @property
-    def architecture(self) -> str:
-        """Debian's word."""
-        return self.name.partition("-")[0]
 
     @property
     def version(self) -> str:
@@ -126,13 +121,9 @@ MACHINES = {
                 ("pyyaml", "python3-yaml"),
             ),
         ),
-        Machine(
-            *("s390x", "qemu-s390x-static", "s390x", "big", 64),
-            debian=(("cryptography", "python3-cryptography"),),
-        ),
         # Debian 12's and 13's cryptography are older than what bridged needs; forky may change any day.
         Machine(
-            *("s390x-tls", "qemu-s390x-static", "s390x", "big", 64),
+            *("s390x", "qemu-s390x-static", "s390x", "big", 64),
             debian=(("cryptography", "python3-cryptography"),),
             suite="forky",
             # For kernel.py.
@@ -236,7 +227,7 @@ def _key(machine: Machine) -> str:
 
 def _unpack_debian(machine: Machine) -> None:
     packages = ("python3", *(package for _, package in machine.debian), *machine.more)
-    unpack(machine.architecture, machine.suite, packages, machine.root)
+    unpack(machine.name, machine.suite, packages, machine.root)
     # What Debian's base-files links; the emulator looks for the program loader there.
     for name in ("bin", "lib", "lib64"):
         if not (machine.root / name).exists():

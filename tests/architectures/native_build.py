@@ -101,7 +101,7 @@ def native_program(machine: Machine, folder: Path) -> Path:
 
 def _environment(machine: Machine) -> dict[str, str]:
     done = subprocess.run(
-        ["bash", "scripts/cross.sh", machine.architecture],
+        ["bash", "scripts/cross.sh", machine.name],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
