@@ -22,6 +22,8 @@ import pytest
 VARIABLE = "BRIDGED_TEST_ORDER"
 SLOW_FOLDERS = ("system", "vm", "interop", "architectures", "packaging", "sim", "property")
 FILLING = "contract"
+SINGLE_TESTS = "tests/architectures/test_whole_suite.py::"
+"""Each of these goes to a worker of its own: it is a run of pytest that takes minutes."""
 LONG_FILES = (
     # Most of them wait. The virtual machine does not; what else is busy for long comes later.
     *("vm/test_vm_clock.py", "interop/test_openvpn_matrix.py", "interop/test_openvpn_refusals.py"),
@@ -40,13 +42,13 @@ _TESTS = Path(__file__).parent
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Where whole files go to a worker: keep this order, and those of the virtual machine on one."""
-    if config.getoption("dist") != "loadfile":
-        return None
+    """Keep this order, and the tests of the virtual machine on one worker."""
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
+            if nodeid.startswith(SINGLE_TESTS):
+                return nodeid
             return "tests/vm" if nodeid.startswith("tests/vm/") else str(super()._split_scope(nodeid))
 
     config.option.loadscopereorder = False

@@ -13,7 +13,6 @@ from tests.architectures import fewer, inside
 
 ALL = os.environ.get("BRIDGED_ARCHITECTURES") == "all"
 _LONG = ("test_whole_suite.py", "test_two_daemons.py", "test_native.py", "test_big_endian_kernel.py")
-_COMPILED = ("test_native.py", "test_big_endian_kernel.py")
 collect_ignore = [] if ALL else list(_LONG)
 
 
@@ -31,15 +30,10 @@ def pytest_report_header() -> list[str]:
     ]
 
 
-# Before pytest-xdist reads the groups.
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent.name == "architectures":
             item.add_marker(pytest.mark.timeout(3600 if ALL else 900))
-        if item.path.name in _COMPILED:
-            # The compiler keeps all processors busy: one of these at a time.
-            item.add_marker(pytest.mark.xdist_group("compiled"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
