@@ -26,7 +26,8 @@ SINGLE_TESTS = "tests/architectures/test_whole_suite.py::"
 """Each of these goes to a worker of its own: it is a run of pytest that takes minutes."""
 LONG_FILES = (
     # Most of them wait. The virtual machine does not; what else is busy for long comes later.
-    *("vm/test_vm_clock.py", "interop/test_openvpn_matrix.py", "interop/test_openvpn_refusals.py"),
+    *("vm/test_vm_clock.py", "interop/test_openvpn_matrix.py", "interop/test_openvpn_mtu_test.py"),
+    "interop/test_openvpn_refusals.py",
     *("interop/test_openvpn_persistence.py", "interop/test_openvpn_framing.py", "system/test_monitoring.py"),
     *("interop/test_openvpn_releases.py", "interop/test_openvpn_point_to_point.py", "system/test_bench.py"),
     *("interop/test_openvpn_float.py", "interop/test_openvpn_renegotiation.py"),
