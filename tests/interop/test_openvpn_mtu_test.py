@@ -14,7 +14,7 @@ from tests.interop.interop_ends import Ends, Role, joined, openvpn, running
 from tests.lab import Lab, Profile, TwoSites, wait_for
 from tests.lab.bridged_daemon import server
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 SECONDS = 280.0
 RESULT = re.compile(
     r"MTU test completed \[Tried,Actual\] local->remote=\[(\d+),(\d+)\] remote->local=\[(\d+),(\d+)\]"
