@@ -162,9 +162,9 @@ test-ansible: $(NATIVE) $(TESTS) ## the Ansible role, run for real on a Debian u
 	@[ -x build/ansible/bin/ansible-playbook ] || { $(PYTHON) -m venv build/ansible && build/ansible/bin/pip install --quiet $(ANSIBLE); }
 	@BRIDGED_ANSIBLE=1 $(PYTHON) -m pytest --timeout=900 tests/packaging/test_ansible.py
 
-test-container: $(NATIVE) $(TESTS) ## build the container file's image with podman, and run it in a network of its own
-	@bash scripts/bootstrap.sh --tests podman:podman buildah:buildah crun:crun mmdebstrap:mmdebstrap
-	@BRIDGED_PODMAN=1 $(PYTHON) -m pytest --timeout=1200 tests/packaging/test_container_image.py tests/packaging/test_container_file.py
+test-container: $(NATIVE) $(TESTS) ## build the container file's image with podman and with Docker, and run it in networks of its own
+	@bash scripts/bootstrap.sh --tests dockerd:docker.io podman:podman buildah:buildah crun:crun mmdebstrap:mmdebstrap
+	@BRIDGED_CONTAINERS=1 $(PYTHON) -m pytest --timeout=1200 tests/packaging/test_container_image.py tests/packaging/test_docker_image.py tests/packaging/test_container_file.py
 
 test-appliance: $(NATIVE) $(TESTS) ## the package's life under systemd in virtual machines, Debian 12 and 13 (APPLIANCE="--debian 12")
 	@bash scripts/bootstrap.sh --tests qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap mke2fs:e2fsprogs xz:xz-utils

@@ -33,7 +33,8 @@ collect_ignore = [
     name
     for name, variable in (
         ("test_ansible.py", "BRIDGED_ANSIBLE"),
-        ("test_container_image.py", "BRIDGED_PODMAN"),
+        ("test_container_image.py", "BRIDGED_CONTAINERS"),
+        ("test_docker_image.py", "BRIDGED_CONTAINERS"),
     )
     if os.environ.get(variable) != "1"
 ]
@@ -41,7 +42,7 @@ collect_ignore = [
 
 def pytest_report_header() -> str:
     """What has targets of its own, because it needs programs that no other test does."""
-    left = " and ".join(collect_ignore)
+    left = ", ".join(collect_ignore)
     return f"packaging: without {left} (make test-ansible, make test-container)" if left else "packaging: all"
 
 

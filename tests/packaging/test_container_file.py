@@ -1,6 +1,6 @@
 """The container file's steps in a real Debian, and its daemon with the rights that podman and Docker leave.
 
-`make test-container` builds and runs the image itself, with podman.
+`make test-container` builds and runs the image itself, with podman and with Docker.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from tests.unit.documents.documents import ROOT
 from tests.unit.documents.guides import GUIDES, Block, blocks
 
 PAGES = sorted(GUIDES.glob("*.md"))
-FOLLOWED = {"office-a", "office-b", "server"}
+FOLLOWED = {"office-a", "office-b", "server", "docker-host"}
 MARKED = {"reader", "server-systemd"}
 BASE = """\
 bridges: {br0: {ports: [eth1]}}
@@ -39,9 +39,10 @@ def test_every_block_of_a_guide_has_a_kind_and_a_place(page: Path) -> None:
 
 def test_every_guide_with_commands_for_a_test_is_followed_by_one() -> None:
     tests = ("tests/system/test_guides.py", "tests/lab/offices.py", "tests/interop/test_openvpn_migration.py")
+    tests += ("tests/packaging/test_docker_image.py",)
     text = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in tests)
     wanted = [page.stem for page in PAGES if any(block.place in FOLLOWED for block in blocks(page))]
-    assert len(wanted) >= 6 and [name for name in wanted if f'guide("{name}")' not in text] == []
+    assert len(wanted) >= 7 and [name for name in wanted if f'guide("{name}")' not in text] == []
 
 
 @pytest.mark.parametrize(
