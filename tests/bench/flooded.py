@@ -31,7 +31,7 @@ from tests.lab.openvpn import Profile
 from tests.lab.processes import Process
 from tests.lab.topology import Hub
 from tests.lab.waiting import wait_for
-from tests.system.daemon_lab import rss_kibioctets
+from tests.system.daemon_lab import own_kibioctets
 
 RATE = 20_000
 CLOSED_PORT = 9
@@ -145,13 +145,13 @@ def main() -> None:
     for wrap in arguments.wrap or WRAPS:
         with Lab("flooded") as lab:
             bench = FloodBench(lab, wrap, arguments.dataplane, arguments.rate)
-            before = rss_kibioctets(bench.server)
+            before = own_kibioctets(bench.server)
             times = sorted(bench.connect(number) for number in range(arguments.connects))
             pairs = [
                 (bench.traffic(CLOSED_PORT), bench.traffic(bench.profile.port))
                 for _ in range(arguments.pairs)
             ]
-            grown = rss_kibioctets(bench.server) - before
+            grown = own_kibioctets(bench.server) - before
             bench.close()
         closed, ours = (statistics.median(side) for side in zip(*pairs, strict=True))
         ratio = statistics.median(mine / theirs for theirs, mine in pairs)

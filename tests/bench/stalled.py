@@ -22,6 +22,7 @@ from tests.lab.bridged_daemon import Bridged
 from tests.lab.core import Lab
 from tests.lab.host_settings import CONGESTION_WANTED, usable_congestion
 from tests.lab.openvpn import Profile
+from tests.lab.process_memory import own_octets
 from tests.lab.processes import Process
 from tests.lab.topology import Hub
 from tests.lab.waiting import LabError, wait_for
@@ -75,14 +76,14 @@ class StallBench:
             for name, rate in self._take(seconds, is_full).items():
                 found.without.setdefault(name, []).append(rate)
             if number == 0:
-                before = rss_octets(self.server.started.pid)
+                before = own_octets(self.server.started.pid)
             with self.stalled():
                 # Its buffers fill first.
                 self._load(0.5 if number else max(0.5, stall_seconds))
                 for name, rate in self._take(seconds, is_full).items():
                     found.beside.setdefault(name, []).append(rate)
                 found.waiting_octets = max(found.waiting_octets, self._waiting())
-                found.grown_octets = max(found.grown_octets, rss_octets(self.server.started.pid) - before)
+                found.grown_octets = max(found.grown_octets, own_octets(self.server.started.pid) - before)
             self.returns()
         found.dropped = self.server.drops().get("transmit tcp_send_full", 0)
         found.ended_sessions = self.server.log.count("peer_disconnected")
@@ -145,11 +146,6 @@ class StallBench:
         lines = self._hub.server.namespace.run("ss", "-tmnHO").splitlines()
         held = [re.search(r"skmem:\([^)]*?,w(\d+)", line) for line in lines if peer in line]
         return sum(int(found[1]) for found in held if found is not None)
-
-
-def rss_octets(pid: int) -> int:
-    with open(f"/proc/{pid}/status", encoding="ascii") as status:
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS:"))
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.lab import HOST_PORT, Bridged, Host, LabError, Process, Site, steady_ping, wait_for
 from tests.lab.bounds import at_most
+from tests.lab.process_memory import own_octets
 
 PING = ("ping", "-n", "-D", "-i")
 STEADY_PING = (sys.executable, str(Path(steady_ping.__file__)))
@@ -129,9 +130,6 @@ def links_of(site: Site) -> set[str]:
     return {line.split(":")[1].strip().split("@")[0] for line in lines}
 
 
-def rss_kibioctets(daemon: Bridged) -> int:
-    """Resident memory of the daemon's process."""
-    for line in Path(f"/proc/{daemon.status()['pid']}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1])
-    raise LabError("no VmRSS")
+def own_kibioctets(daemon: Bridged) -> int:
+    """Memory of the daemon's process, without pages of files."""
+    return own_octets(int(daemon.status()["pid"])) // 1024

@@ -11,7 +11,7 @@ import pytest
 
 from tests.lab import Bridged, Lab, Profile, TwoSites, bridged_daemon, bridged_pair, wait_for
 from tests.lab.frames import send_frames
-from tests.system.daemon_lab import pinging, rss_kibioctets, stop_all
+from tests.system.daemon_lab import own_kibioctets, pinging, stop_all
 
 pytestmark = pytest.mark.root
 
@@ -141,13 +141,13 @@ def test_storm_on_the_lan_overflows_a_counted_queue_and_nothing_else(sites: TwoS
     )
     near, far = sites.a.host, sites.b.host
     near.ping(far.ipv4, count=2)
-    before = rss_kibioctets(server)
+    before = own_kibioctets(server)
     source = bytes.fromhex(near.mac.replace(":", ""))
     frames = [b"\xff" * 6 + source + b"\x88\xb6" + bytes(1500)] * STORM_FRAMES
     send_frames(near, frames)
     with pinging(far, near.ipv4, 0.02) as pings:
         pings.wait_for_answers(50, 5.0)
-    assert rss_kibioctets(server) - before < 32 * 1024
+    assert own_kibioctets(server) - before < 32 * 1024
     sent = server.metric("bridged_peer_frames_total", direction="transmit", kind="broadcast")
     overflown = server.metric("bridged_kernel_drops_total", where="tap_txqueue")
     assert overflown > 0

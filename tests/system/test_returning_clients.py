@@ -8,7 +8,7 @@ from tests.bench.flooded import FloodBench
 from tests.bench.returning import ReturnBench
 from tests.lab.bounds import at_most
 from tests.lab.core import Lab
-from tests.system.daemon_lab import rss_kibioctets
+from tests.system.daemon_lab import own_kibioctets
 
 pytestmark = [pytest.mark.root, pytest.mark.measures]
 
@@ -41,9 +41,9 @@ def test_a_new_client_connects_within_three_seconds_amid_forged_resets() -> None
 def test_invented_and_captured_tls_crypt_v2_keys_keep_nobody_out_and_cost_no_memory(wrap: str) -> None:
     with Lab("flooded") as lab:
         bench = FloodBench(lab, wrap)
-        before = rss_kibioctets(bench.server)
+        before = own_kibioctets(bench.server)
         at_most(bench.connect(1, seconds=8.0), 3.0, "a new client")
-        assert rss_kibioctets(bench.server) - before < GROWTH_KIBIOCTETS
+        assert own_kibioctets(bench.server) - before < GROWTH_KIBIOCTETS
         drops = bench.server.tunnel()["dataplane"]["drops"]["receive"]
         assert drops["wrap_mismatch" if wrap == "tls-crypt-v2" else "handshake_rate"] > 1000
         bench.close()
