@@ -17,7 +17,7 @@ from bridged.protocol.packets.cbc_packet import CbcHmac
 from bridged.protocol.packets.static_packet import OpenedStaticData, marked_iv, open_static, seal_static
 from bridged.runtime.tunnels.replay_mark import mark_of
 from bridged.units import KeyId, PeerHandle
-from tests.contract.dataplane_rig import HandPeer, Rig, frame, material
+from tests.contract.dataplane_rig import HandPeer, Rig, frame, material, until
 
 SECRET = StaticKey(material(5))
 NOW = int(time.time())
@@ -166,6 +166,19 @@ def test_where_each_direction_has_its_key_ivs_are_random(rig: Rig) -> None:
     rig.put(frame(1, 2))
     (opened,) = peer.opened()
     assert opened.iv != marked_iv(ORIGIN, opened.packet_id, opened.packet_time)
+
+
+@pytest.mark.parametrize("has_peer", [False, True])
+def test_an_empty_datagram_is_dropped_and_costs_nothing_else(rig: Rig, has_peer: bool) -> None:
+    peer = StaticPeer(rig)
+    if has_peer:
+        peer.join(rig)
+    peer.send_raw(b"")
+    until(lambda: rig.drops("receive", "short_packet") == 1, "the drop")
+    if not has_peer:
+        peer.join(rig)
+    peer.send_raw(peer.packet(frame(2, 1), 1))
+    assert rig.frames() == [frame(2, 1)]
 
 
 def test_the_peer_is_followed_to_where_it_sends_from(rig: Rig) -> None:

@@ -13,11 +13,11 @@ from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.keys.digest import digest_length
 from bridged.protocol.packets.cbc_packet import BLOCK
 from bridged.protocol.packets.data_packet import HEADER_V1, HEADER_V2, PACKET_ID_LENGTH, TAG_LENGTH
+from bridged.protocol.packets.epoch_packet import IDENTITY_LENGTH
+from bridged.protocol.packets.fragments import HEADER_OCTETS
 from bridged.protocol.packets.framing import Framing
 from bridged.protocol.packets.static_packet import LONG_ID_LENGTH
 
-_EPOCH_ID: Final = 8
-_FRAGMENT_HEADER: Final = 4
 _BEFORE: Final[dict[Framing, int]] = {"none": 0, "comp-lzo": 1, "stub": 1, "stub-v2": 0}
 """What framing adds to a payload that does not begin with its own mark."""
 
@@ -36,11 +36,11 @@ class PacketShape:
 
     def octets(self, payload: int) -> int:
         """Bytes of the datagram, without IP and UDP; of the largest if the payload is cut into several."""
-        content = payload + _BEFORE[self.framing] + (_FRAGMENT_HEADER if self.fragment else 0)
+        content = payload + _BEFORE[self.framing] + (HEADER_OCTETS if self.fragment else 0)
         header = 0 if self.is_static else HEADER_V2 if self.has_peer_id else HEADER_V1
         if self.cipher.is_cbc:
             content += LONG_ID_LENGTH if self.is_static else PACKET_ID_LENGTH
             whole = header + digest_length(self.digest) + BLOCK + (content // BLOCK + 1) * BLOCK
         else:
-            whole = header + (_EPOCH_ID if self.is_epoch else PACKET_ID_LENGTH) + content + TAG_LENGTH
+            whole = header + (IDENTITY_LENGTH if self.is_epoch else PACKET_ID_LENGTH) + content + TAG_LENGTH
         return min(whole, self.fragment) if self.fragment else whole

@@ -6,6 +6,7 @@ Pure: callers pass `now` (monotonic seconds). The native twin is native/core/src
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -130,9 +131,9 @@ class _Memory:
     """Counts how often something came lately, in two tables of cells that are shared by chance."""
 
     def __init__(self) -> None:
-        self._new = bytearray(MEMORY_CELLS)
-        self._old = bytearray(MEMORY_CELLS)
-        self._turns_at = 0.0
+        # Made with the first occurrence: most tunnels have none of some kind.
+        self._new = self._old = bytearray()
+        self._turns_at = -math.inf
 
     def note(self, numbers: tuple[int, int], now: float) -> int:
         """Count this occurrence. Returns the number of recent ones: at least the true number, rarely more."""

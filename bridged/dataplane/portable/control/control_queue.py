@@ -116,7 +116,7 @@ class ControlQueue:
 
     def expects(self, endpoint: Endpoint) -> bool:
         """Whether a session is in its handshake with this endpoint."""
-        return bool(self._expected) and endpoint in self._expected
+        return endpoint in self._expected
 
     def may_notify(self, source: Endpoint, now: float) -> bool:
         """Whether the rates allow to tell a stranger that its session is unknown here."""
@@ -140,8 +140,6 @@ class ControlQueue:
         """
         if len(datagram) > CONTROL_DATAGRAM_OCTETS:
             return "bad_length"
-        if sender is Sender.USELESS:
-            return self._put_sample(datagram, source, now, refusal)
         who, rate = self._bucket(source, sender, now, peer)
         if not self._limit.allows(who, now, burst=rate.burst, rate=rate.rate):
             return refusal if rate is SAMPLES else "source_rate"
@@ -167,15 +165,6 @@ class ControlQueue:
         lane.append(ControlReceived(datagram, source))
         return None
 
-    def _put_sample(self, datagram: bytes, source: Endpoint, now: float, refusal: str) -> str | None:
-        """A few of the useless ones, of which floods consist: the control plane says what is wrong."""
-        if not self._limit.allows("", now, burst=SAMPLES.burst, rate=SAMPLES.rate):
-            return refusal
-        if len(self._strangers) >= STRANGER_QUEUE_DATAGRAMS:
-            return "control_queue_full"
-        self._strangers.append(ControlReceived(datagram, source))
-        return None
-
     def take(self, limit: int) -> list[ControlReceived]:
         """Take up to `limit`: those of known endpoints first, except for the strangers' share."""
         share = min(-(-limit // STRANGERS_SHARE), len(self._strangers))
@@ -187,6 +176,9 @@ class ControlQueue:
     def _bucket(
         self, source: Endpoint, sender: Sender, now: float, peer: PeerHandle | None
     ) -> tuple[str, Rate]:
+        if sender is Sender.USELESS:
+            # Floods consist of these: they take no further step.
+            return "", SAMPLES
         endpoint = str(source)
         if sender is Sender.PEER:
             return f"peer {peer}", PEER

@@ -72,7 +72,7 @@ class Receiver:
     def take(self, received: Received, now: float) -> None:
         """Deal with the datagrams of one read."""
         data, size, _, _ = received
-        if self._is_static:
+        if self._is_static and data:
             self._take_static(
                 [data[at : at + size] for at in range(0, len(data), max(1, size))], received, now
             )
