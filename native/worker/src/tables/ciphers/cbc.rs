@@ -5,6 +5,7 @@
 
 use aws_lc_rs::cipher::{DecryptingKey, DecryptionContext, EncryptingKey, EncryptionContext, UnboundCipherKey};
 use aws_lc_rs::cipher::{AES_128, AES_192, AES_256};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::iv::FixedLength;
 use aws_lc_rs::{hmac, rand};
 use bridged_core::layout::{BLOCK_OCTETS, LONG_PACKET_ID_OCTETS};
@@ -152,8 +153,8 @@ impl Opener for Cbc {
                     // What was opened is plain now; the IV stands before it as it came.
                     let iv_at = header + self.mac;
                     let long_id = (u64::from(id) << 32 | u64::from(time)).to_be_bytes();
-                    let iv = packet.get(iv_at..iv_at + BLOCK_OCTETS);
-                    if clock.marked_iv(&long_id).is_some_and(|marked| iv == Some(&marked)) {
+                    let iv = packet.get(iv_at..iv_at + BLOCK_OCTETS).unwrap_or_default();
+                    if clock.marked_iv(&long_id).is_some_and(|ours| verify_slices_are_equal(iv, &ours).is_ok()) {
                         return Unsealed::Reflected;
                     }
                     let mut newest = lock(&clock.newest);
