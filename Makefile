@@ -88,7 +88,7 @@ lint-python:
 	@.venv/bin/ruff format --check .
 	@echo "check: lint (ruff check)"
 	@.venv/bin/ruff check .
-	@echo "check: types (mypy --strict)"
+	@echo "check: types (mypy: strict in bridged and bridged_tap; in tests, names, attributes and arguments of calls)"
 	@.venv/bin/mypy
 	@echo "check: sizes, dead promises, code that only tests use (scripts/checks)"
 	@$(PYTHON) -m scripts.checks

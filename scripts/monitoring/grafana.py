@@ -169,7 +169,12 @@ def _panel(number: int, panel: DashboardPanel, place: dict[str, int]) -> dict[st
 
 
 def _target(reference: str, expression: str, legend: str, panel: DashboardPanel) -> dict[str, Any]:
-    made = {"refId": reference, "datasource": _SOURCE, "expr": expression, "editorMode": "code"}
+    made: dict[str, Any] = {
+        "refId": reference,
+        "datasource": _SOURCE,
+        "expr": expression,
+        "editorMode": "code",
+    }
     if legend:
         made["legendFormat"] = legend
     if panel.kind == "table":

@@ -47,7 +47,8 @@ def main() -> int:
 def _live(machine: Machine, debian: int, chosen: argparse.Namespace) -> None:
     life = Life(machine, chosen.reloads, chosen.seed)
     print(f"debian {debian}: boot: {machine.processor_seconds():.0f} s of a processor", flush=True)
-    for name, step in life.short_steps() if chosen.short else life.steps():
+    steps = life.short_steps if chosen.short else life.steps
+    for name, step in steps(machine.reboot):
         began, used = time.monotonic(), machine.processor_seconds()
         try:
             told = step()

@@ -45,7 +45,8 @@ class Life:
         self._seed = seed
         self._before = ""
 
-    def steps(self) -> Iterator[tuple[str, Step]]:
+    def steps(self, reboot: Callable[[], None]) -> Iterator[tuple[str, Step]]:
+        """`reboot`: of the system, which a container has not."""
         yield "network", self.prepare
         yield "a list of all files", self._list
         yield "install", self.install
@@ -57,11 +58,11 @@ class Life:
         yield f"{self._reloads} reloads, seed {self._seed}", self.reload
         yield "memory after reloads", lambda: self.memory(RELOADED_KILOBYTES_MAX)
         yield "remove, and install again", self.install_again
-        yield "reboot", self._reboot
+        yield "reboot", lambda: self._reboot(reboot)
         yield "remove", self._remove
         yield "purge", self._purge
 
-    def short_steps(self) -> Iterator[tuple[str, Step]]:
+    def short_steps(self, reboot: Callable[[], None]) -> Iterator[tuple[str, Step]]:
         """Without what tests/packaging does at real speed: restart, refusal, memory, removal and return."""
         yield "network", self.prepare
         yield "a list of all files", self._list
@@ -69,7 +70,7 @@ class Life:
         yield "configure two sites", self.configure
         yield "upgrade under a 5 ms ping", self.upgrade
         yield f"{self._reloads} reloads, seed {self._seed}", self.reload
-        yield "reboot", self._reboot
+        yield "reboot", lambda: self._reboot(reboot)
         yield "remove", self._remove
         yield "purge", self._purge
 
@@ -144,8 +145,8 @@ class Life:
         self._hold_active("bridged.service", "bridged@branch.service")
         site.ping_across(self._host)
 
-    def _reboot(self) -> None:
-        self._host.reboot()
+    def _reboot(self, reboot: Callable[[], None]) -> None:
+        reboot()
         site.ping_across(self._host, 180)
         self._hold_active("bridged.service", "bridged@branch.service")
 

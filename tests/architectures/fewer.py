@@ -6,6 +6,7 @@ The emulated tests are to find what depends on the processor; this host's own ru
 from __future__ import annotations
 
 from itertools import groupby
+from typing import Any
 
 import hypothesis
 import pytest
@@ -27,9 +28,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         _draw_fewer(getattr(item, "obj", None))
 
 
-def _draw_fewer(test: object) -> None:
+def _draw_fewer(test: Any) -> None:
     function = getattr(test, "__func__", test)
     settings = getattr(function, "_hypothesis_internal_use_settings", None)
     if settings is not None and settings.max_examples > EXAMPLES_MAX:
         fewer = hypothesis.settings(settings, max_examples=EXAMPLES_MAX)
-        function._hypothesis_internal_use_settings = fewer  # type: ignore[union-attr]
+        function._hypothesis_internal_use_settings = fewer

@@ -273,9 +273,9 @@ def session_of(directory: Path, settings: SessionSettings) -> Session:
     secret = directory / "tls-crypt.key"
     keys: WrapKeys = NoWrap()
     if secret.exists():
-        key = parse_static_key(secret.read_text(), secret.name)
-        keys = TlsCryptKeys(key, Role.CLIENT)
-        settings = replace(settings, wrap_name="tls-crypt", wrap_key=key)
+        shared = parse_static_key(secret.read_text(), secret.name)
+        keys = TlsCryptKeys(shared, Role.CLIENT)
+        settings = replace(settings, wrap_name="tls-crypt", wrap_key=shared)
     channel = WrapChannel(keys, int(time.time()))
     # Without the exporter no hub agrees on epochs, which these clients do not seal with.
     settings = replace(settings, use_exporter=False)

@@ -41,7 +41,8 @@ class StreamPeer(HandPeer):
 
     @property
     def endpoint(self) -> Endpoint:
-        return Endpoint.of(*self.stream.getsockname()[:2], "tcp")
+        host, port = self.stream.getsockname()[:2]
+        return Endpoint.of(host, port, "tcp")
 
     def send_raw(self, datagram: bytes) -> None:
         self.stream.sendall(framed(datagram))

@@ -34,7 +34,7 @@ from bridged.protocol.session.session import Session
 from bridged.protocol.session.settings import SessionSettings
 from bridged.protocol.session.states import SessionState
 from bridged.protocol.strangers.cookie import CookieJar
-from bridged.protocol.strangers.listener import Listener, ResetAnswer
+from bridged.protocol.strangers.listener import Listener, NewSession, ResetAnswer
 from bridged.units import KeyId
 from tests.fuzz.toy_tls import ToyEngine
 
@@ -119,6 +119,7 @@ class _Pair:
         if isinstance(made, ResetAnswer):
             self.server.outbox.append(made.datagram)
         elif self.server.session is None or self.server.is_ended:
+            assert isinstance(made, NewSession)
             self.server = _End(outbox=self.server.outbox)
             self.server.session = Session(
                 self.server_settings,

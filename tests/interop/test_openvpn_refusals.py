@@ -151,7 +151,7 @@ def wrong_server(kind: str, profile: Profile) -> tuple[Identity, dict[str, Any],
     authority = profile.authority
     good = authority.issue("server", "server")
     pin = authority.issue("other", "server").fingerprint
-    return {
+    wrong: dict[str, tuple[Identity, dict[str, Any], str, str]] = {
         "unknown authority": (
             Authority("Lab CA").issue("server", "server"),
             {},
@@ -162,7 +162,8 @@ def wrong_server(kind: str, profile: Profile) -> tuple[Identity, dict[str, Any],
         "usage": (authority.issue("server", "client"), {}, "certificate_rejected", "extended key usage"),
         "name": (good, {"peer_name": "head-office"}, "name_mismatch", "head-office"),
         "fingerprint": (good, {"peer_fingerprints": [pin]}, "certificate_rejected", "fingerprint"),
-    }[kind]
+    }
+    return wrong[kind]
 
 
 @pytest.fixture(scope="module")

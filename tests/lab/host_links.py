@@ -159,6 +159,6 @@ def thread_count() -> int:
 
 def assert_same_host(now: dict[str, Any], before: dict[str, Any]) -> None:
     """Fails with the lines that differ."""
-    texts = [json.dumps(side, indent=1, sort_keys=True).splitlines() for side in (before, now)]
-    different = "\n".join(difflib.unified_diff(*texts, "before", "now", lineterm="", n=4))
+    old, new = (json.dumps(side, indent=1, sort_keys=True).splitlines() for side in (before, now))
+    different = "\n".join(difflib.unified_diff(old, new, "before", "now", lineterm="", n=4))
     assert not different, different

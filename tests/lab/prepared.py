@@ -217,7 +217,8 @@ class _Forks:
     def next_child(self) -> dict[str, Any] | None:
         """In a child: what it was asked to be. In the parent, once nobody can ask any more: nothing."""
         while True:
-            ready, _, _ = select.select([self._asked, self._woken], [], [])
+            readable: list[socket.socket | int] = [self._asked, self._woken]
+            ready, _, _ = select.select(readable, [], [])
             if self._woken in ready:
                 os.read(self._woken, 4096)
                 self._reap()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bridged.cli import names
+from bridged.cli.entry import COMPLETE_NAMES
 from scripts.deb import completion
 from tests.lab.processes import run
 from tests.lab.snapshots import daemon
@@ -86,7 +87,7 @@ def test_a_shell_completes_names_that_the_daemon_knows(shell, config):
 
 
 def offered(kind: str, config: Path) -> list[str]:
-    found = run("env", f"PATH={PATH}", "bridged", completion.COMPLETE_NAMES, kind, str(config)).splitlines()
+    found = run("env", f"PATH={PATH}", "bridged", COMPLETE_NAMES, kind, str(config)).splitlines()
     assert found
     return found
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from bridged.protocol.keys.key_exchange import serialize_client_key_message
 from bridged.protocol.role import Role
 from bridged.protocol.session import conversation_client, conversation_server
 from bridged.protocol.session.events import InstallKey
@@ -135,7 +136,7 @@ def test_fragment_at_both_ends_is_agreed_whatever_the_sizes() -> None:
 def test_a_password_that_nobody_asked_for_is_said(
     monkeypatch: pytest.MonkeyPatch, username: str, password: str
 ) -> None:
-    write = conversation_client.serialize_client_key_message
+    write = serialize_client_key_message
     monkeypatch.setattr(
         conversation_client,
         "serialize_client_key_message",

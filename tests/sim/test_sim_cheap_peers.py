@@ -7,6 +7,7 @@ import itertools
 from bridged.protocol.role import Role
 from bridged.protocol.session.events import SendDatagram
 from bridged.protocol.session.renegotiation import PEER_RENEGOTIATION_SECONDS, PEER_RENEGOTIATIONS_BURST
+from bridged.tls.engine import PyOpenSslEngine
 from tests.sim.noisy_wire import Noise, Simulation, renegotiations, settings
 
 
@@ -98,7 +99,8 @@ def test_a_key_that_is_not_sealed_with_any_more_keeps_no_tls_session() -> None:
     sim.run_until(100)
     for end in (sim.client, sim.server):
         assert end.session.keys.lame_duck.is_released and not end.session.keys.primary.is_released
-        assert end.session.keys.lame_duck.engine._connection is None
+        engine = end.session.keys.lame_duck.engine
+        assert isinstance(engine, PyOpenSslEngine) and engine._connection is None
     sim.client.session.request_renegotiation("manual", sim.now)
     sim._drain()
     sim.run_until(100)

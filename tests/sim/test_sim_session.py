@@ -6,6 +6,7 @@ import pytest
 
 from bridged.protocol.keys.cipher import Cipher
 from bridged.protocol.role import Role
+from bridged.protocol.session.events import InstallKey
 from bridged.protocol.session.states import SessionState
 from tests.sim.noisy_wire import TWO_FIVE, Noise, Simulation, assert_same_keys, renegotiations, settings
 
@@ -81,7 +82,7 @@ def test_renegotiations_go_on_over_a_lossy_wire(loss: float) -> None:
 def test_key_ids_go_round_without_using_zero_again() -> None:
     sim = simulation(common={"reneg_seconds": 20.0})
     sim.run_until(230)
-    used = [event.key.key_id for event in sim.client.events if type(event).__name__ == "InstallKey"]
+    used = [event.key.key_id for event in sim.client.events if isinstance(event, InstallKey)]
     assert used[:10] == [0, 1, 2, 3, 4, 5, 6, 7, 1, 2]
 
 

@@ -13,7 +13,7 @@ import pytest
 from bridged.addresses import Endpoint, Remote
 from bridged.dataplane.contract import PeerExpired
 from bridged.errors import BridgedError, DataplaneError
-from bridged.runtime.client import lookup, name_watch, outage
+from bridged.runtime.client import name_watch, outage
 from bridged.runtime.client.call_socket import CallSocket
 from bridged.runtime.client.call_sockets import CallSockets
 from bridged.runtime.tunnels.sessions import Sessions
@@ -41,7 +41,7 @@ class Names:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *addresses: Endpoint) -> None:
         self.addresses = list(addresses)
         self.asked = 0
-        monkeypatch.setattr(lookup.socket, "getaddrinfo", self._ask)
+        monkeypatch.setattr(socket, "getaddrinfo", self._ask)
 
     def _ask(self, *_: Any) -> list[Any]:
         self.asked += 1

@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,12 @@ SOON_SECONDS = 1.6
 
 def now() -> float:
     return asyncio.get_running_loop().time()
+
+
+def tcp_endpoint(name: tuple[Any, ...]) -> Endpoint:
+    """`name`: what a socket says of itself."""
+    host, port = name[:2]
+    return Endpoint(host, port, "tcp")
 
 
 class Closing:
@@ -47,14 +54,14 @@ class Closing:
 async def closing(host: str) -> AsyncIterator[Closing]:
     found = Closing()
     async with await asyncio.start_server(found.take, host, 0) as server:
-        found.endpoint = Endpoint(*server.sockets[0].getsockname()[:2], "tcp")
+        found.endpoint = tcp_endpoint(server.sockets[0].getsockname())
         yield found
 
 
 def refusing(host: str) -> Remote:
     """Nobody listens there."""
     with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as sock:
-        return Remote(Endpoint(*sock.getsockname()[:2], "tcp"), "tcp")
+        return Remote(tcp_endpoint(sock.getsockname()), "tcp")
 
 
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +167,7 @@ def hanging() -> Iterator[Remote]:
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(listening.getsockname())
-        yield Remote(Endpoint(*listening.getsockname(), "tcp"), "tcp")
+        yield Remote(tcp_endpoint(listening.getsockname()), "tcp")
 
 
 def test_a_dial_that_hangs_goes_on_and_begins_again_when_the_network_changes(

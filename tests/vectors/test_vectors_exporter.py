@@ -16,6 +16,7 @@ from bridged.protocol.role import Role
 from bridged.protocol.session.conversation_point_to_point import agree, own_peer_info
 from bridged.protocol.session.settings import SessionSettings
 from bridged.protocol.session.tls_session import TlsSummary
+from bridged.tls.engine import PyOpenSslEngine
 from bridged.units import UnixSeconds
 from tests.unit.tls.tls_lab import make_lab
 from tests.vectors.vector_files import data_frames, load, unit_cases
@@ -75,6 +76,7 @@ def test_our_tls_engine_exports_by_the_rule_of_the_known_answers(
     lab = make_lab()
     pair = lab.pair(lab.settings("client", version_min=version, version_max=version))
     pair.run()
+    assert isinstance(pair.client, PyOpenSslEngine)
     connection = pair.client._connection
     label = "EXPORTER-OpenVPN-datakeys"
     digest = "sha384" if "384" in pair.client.summary().cipher else "sha256"

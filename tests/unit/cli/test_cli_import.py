@@ -72,6 +72,7 @@ def key_of(site):
 
 def same_key(tunnel, site):
     found = load_pem_private_key(tunnel.tls.key.encode(), None)
+    assert isinstance(found, ec.EllipticCurvePrivateKey)
     return found.private_numbers() == key_of(site).private_numbers()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     NoEncryption,
@@ -134,9 +135,10 @@ def test_a_pkcs12_file_or_block_without_a_password_is_read(bridged, site, is_inl
     tunnel, _ = joined(bridged)
     assert tunnel.tls.ca.encode() == site["ca.crt"]
     assert tunnel.tls.certificate.encode() == site["client.crt"]
-    assert load_pem_private_key(tunnel.tls.key.encode(), None).private_numbers() == (
-        load_pem_private_key(site["client.key"], None).private_numbers()
-    )
+    keys = (tunnel.tls.key.encode(), site["client.key"])
+    ours, theirs = (load_pem_private_key(key, None) for key in keys)
+    assert isinstance(ours, ec.EllipticCurvePrivateKey) and isinstance(theirs, ec.EllipticCurvePrivateKey)
+    assert ours.private_numbers() == theirs.private_numbers()
 
 
 def test_a_pkcs12_file_may_lack_what_the_profile_names_itself(bridged, site):

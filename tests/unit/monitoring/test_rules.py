@@ -11,6 +11,7 @@ import yaml
 from bridged.telemetry.metrics_table import METRICS
 from scripts.monitoring.__main__ import files
 from scripts.monitoring.alerts import ALERTS
+from scripts.monitoring.model import Alert, Recording
 from scripts.monitoring.recordings import RECORDINGS
 from scripts.monitoring.rules import RULES, RUNBOOKS, rules_text
 from tests.lab.prometheus import promtool
@@ -59,7 +60,8 @@ def test_the_unit_tests_find_a_wrong_rule(tmp_path: Path) -> None:
 def test_rules_use_only_metrics_that_exist() -> None:
     known = {row.full_name for row in METRICS} | {row.name for row in RECORDINGS} | {"up"}
     known |= {f"{row.full_name}_bucket" for row in METRICS if row.type == "histogram"}
-    for rule in (*ALERTS, *RECORDINGS):
+    rules: tuple[Alert | Recording, ...] = (*ALERTS, *RECORDINGS)
+    for rule in rules:
         names = set(METRIC.findall(rule.expression))
         assert names and names <= known, rule.name
 

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from bridged import WRITTEN_AFTER
+from bridged.files import write_atomic
 from bridged.pki import EmbeddedCa, PkiError, embedded_tls_material, tls_crypt_key_path
 from bridged.pki import authority as authority_module
 from bridged.pki.certificates import Validity, build_revocation_list
@@ -134,7 +135,7 @@ def test_second_create_is_refused_and_changes_nothing(ca, tmp_path):
 
 @pytest.mark.parametrize("number", range(7))
 def test_create_that_dies_half_way_leaves_no_ca_and_can_be_repeated(tmp_path, monkeypatch, number):
-    real, calls = authority_module.write_atomic, []
+    real, calls = write_atomic, []
 
     def dying(path, content, mode=0o600):
         calls.append(path)

@@ -16,6 +16,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from bridged.configuration.access import AddressPool, Client
+from bridged.files import write_atomic
 from bridged.runtime.server import kept_lines
 from bridged.runtime.server.address_book import AddressBook, FreeAddresses
 from bridged.runtime.server.bans import Bans
@@ -140,7 +141,7 @@ def test_the_work_for_one_session_grows_neither_with_names_nor_with_the_pool(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked, written = 0, 0
-    offers, rewrite = FreeAddresses.offers, kept_lines.write_atomic
+    offers, rewrite = FreeAddresses.offers, write_atomic
 
     def count(self: FreeAddresses, address: IPv4Address) -> bool:
         nonlocal looked

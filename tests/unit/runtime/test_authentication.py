@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import structlog
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from bridged.configuration.access import Authentication
 from bridged.protocol.session.events import LoginOffered
@@ -183,7 +184,7 @@ def test_a_machine_without_argon2_calls_no_password_wrong(
     def unsupported(password: bytes, phc: str) -> None:
         raise UnsupportedAlgorithm("Argon2id is not supported by this version of OpenSSL")
 
-    monkeypatch.setattr(password_file.Argon2id, "verify_phc_encoded", unsupported)
+    monkeypatch.setattr(Argon2id, "verify_phc_encoded", unsupported)
 
     async def scenario() -> None:
         server = Server(by_file)

@@ -29,7 +29,7 @@ class Resolver:
         self._lost = lost
         self._answer = threading.Event()
         self._end = threading.Event()
-        monkeypatch.setattr(lookup.socket, "getaddrinfo", self._ask)
+        monkeypatch.setattr(socket, "getaddrinfo", self._ask)
         monkeypatch.setattr(lookup, "LOOKUP_SECONDS", 0.05)
 
     def answer(self) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from bridged.runtime.service import privileges
 from bridged.runtime.service.privileges import find_foreign, hand_folders_to
 
 pytestmark = pytest.mark.root
@@ -38,7 +37,7 @@ def test_a_private_folder_is_given_with_its_files_but_not_what_links_lead_to(fol
 
 def test_a_home_is_not_given_away(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = pwd.struct_passwd(("root", "x", 0, 0, "root", str(folder), "/bin/sh"))
-    monkeypatch.setattr(privileges.pwd, "getpwall", lambda: [root])
+    monkeypatch.setattr(pwd, "getpwall", lambda: [root])
     assert find_foreign(USER, folder, folder) == folder
     assert find_foreign(USER, folder / "state", folder) == folder
     assert find_foreign(USER, folder / "state", folder / "run") is None

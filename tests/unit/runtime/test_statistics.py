@@ -23,9 +23,7 @@ from bridged.units import PeerHandle, UnixSeconds
 SUMMARY = TlsSummary(
     "TLSv1.3", "TLS_AES_256_GCM_SHA384", "X25519MLKEM768", "site", "00" * 32, UnixSeconds(9.0)
 )
-TERMS = Negotiated(
-    Cipher.AES_256_GCM, None, 10, 60, 1500, "exporter", False, True, True, SUMMARY, "2.6.14", "linux"
-)
+TERMS = Negotiated(Cipher.AES_256_GCM, None, 10, 60, 1500, "exporter", False, True, True, SUMMARY)
 
 
 def figures(frames: int, *, handle: int = 1, seen: float | None = 5.0, port: int = 1) -> PeerSnapshot:
@@ -81,8 +79,7 @@ def test_figures_of_past_and_present_sessions_add_up_and_never_fall() -> None:
     (two,) = finish(book.statuses({}, "none", "udp"))
     book.note_established("site", TERMS, "192.0.2.1:2", UnixSeconds(200.0))
     (three,) = finish(book.statuses({"site": [figures(1, handle=2, seen=9.0, port=2)]}, "none", "udp"))
-    key = ("receive", "unicast")
-    assert [status.counters.frames[key] for status in (one, two, three)] == [3, 4, 5]
+    assert [status.counters.frames["receive", "unicast"] for status in (one, two, three)] == [3, 4, 5]
     assert [status.connected for status in (one, two, three)] == [True, False, True]
     assert [status.last_seen for status in (one, two, three)] == [5.0, 7.0, 9.0]
     assert [status.connected_since for status in (one, two, three)] == [100.0, None, 200.0]

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from bridged.errors import TlsError
 from bridged.pki.certificates import (
+    Validity,
     _builder,
     _key_usage,
     _name,
@@ -23,7 +24,7 @@ from bridged.pki.certificates import (
 from bridged.protocol.session.tls_session import TlsSummary
 from bridged.tls import TlsSettings, make_engine_factory
 from bridged.tls.peer_check import PeerCheck, valid_until
-from tests.unit.tls.tls_lab import DAY, EXPIRED, NOW, VALID, Authority, Validity, self_signed
+from tests.unit.tls.tls_lab import DAY, EXPIRED, NOW, VALID, Authority, self_signed
 
 
 class Chain:
