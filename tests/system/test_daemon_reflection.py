@@ -19,8 +19,9 @@ from tests.system.daemon_lab import pinging, stop_all
 pytestmark = [pytest.mark.root, pytest.mark.measures]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def joined() -> Iterator[tuple[TwoSites, Bridged, Bridged]]:
+    """New for each test: a daemon remembers for minutes where a station was and that it was reflected."""
     with Lab("reflect") as lab:
         sites = TwoSites(lab)
         server, client = bridged_pair(sites.a, sites.b)
