@@ -14,12 +14,15 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
 from bridged.errors import DataplaneError
+from bridged.protocol.packets.framing import Framing
 from tests.contract.dataplane_rig import HandPeer, Rig, until
 from tests.contract.tcp_frames import LINKS, NETWORKS, STAMPS, A, sums_are_good, super_frame, syn
 
 Make = Callable[..., Rig]
 PATH = 1000
 FITTING = PATH - 28 - 24  # IPv4 and UDP, our header and tag
+BLOCK = 16
+WHOLE = FITTING - FITTING % BLOCK  # full segments leave no partial AES block
 TEXT = bytes(at % 251 for at in range(1400))
 
 
@@ -49,7 +52,9 @@ def test_a_lone_segment_is_cut_to_the_path_or_goes_as_it_is(
     assert all(sums_are_good(item) and len(item) <= FITTING for item in frames)
     parsed = [Ether(item) for item in frames]
     assert b"".join(bytes(item[TCP].payload) for item in parsed) == TEXT
-    assert [item[TCP].seq for item in parsed] == [0xFFFFFF00, 0xFFFFFF00 + 700 - (1 << 32)]
+    first = len(parsed[0][TCP].payload)
+    assert len(frames[0]) % BLOCK == 0 and 700 <= first < 700 + BLOCK, "halves, but for the last block"
+    assert [item[TCP].seq for item in parsed] == [0xFFFFFF00, 0xFFFFFF00 + first - (1 << 32)]
     assert [str(item[TCP].flags) for item in parsed] == ["A", "PA"]
     assert {item[:12] for item in frames} == {octets[:12]}
     until(lambda: fitted(rig) == 1, "mss_fitted")
@@ -66,7 +71,7 @@ def test_a_syn_offers_what_one_packet_to_the_peer_bears_in_both_directions(
     rig = make_rig(wan_mtu=PATH, mss_fits_path=True)
     peer = rig.peer(1)
     offered = syn(network, link, 1460, flags)
-    wanted = FITTING - len(LINKS[link]()) - (20 if network == "IPv4" else 40) - 20
+    wanted = WHOLE - len(LINKS[link]()) - (20 if network == "IPv4" else 40) - 20
     rig.put(offered)
     assert peer.payloads() == [syn(network, link, wanted, flags)]
     back = Ether(offered)
@@ -79,6 +84,24 @@ def test_a_syn_offers_what_one_packet_to_the_peer_bears_in_both_directions(
     small = syn(network, link, 300, flags)
     rig.put(small)
     assert peer.payloads() == [small]
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("build", ["native"], indirect=True)
+@pytest.mark.parametrize(
+    ("framing", "fragment", "around"), [("comp-lzo", 0, 1), ("none", 900, 4), ("comp-lzo", 900, 5)]
+)
+def test_what_stands_around_a_frame_counts_for_whole_blocks(
+    make_rig: Make, framing: Framing, fragment: int, around: int
+) -> None:
+    rig = make_rig(wan_mtu=PATH, mss_fits_path=True)
+    peer = rig.peer(1, framing=framing, fragment=fragment)
+    rig.put(syn("IPv4", "untagged", 1460))
+    payload = peer.payloads()[0]
+    assert len(payload) == len(syn("IPv4", "untagged", 1460)) + around
+    room = fragment - 24 if fragment else FITTING
+    mss = dict(Ether(payload[around:])[TCP].options)["MSS"]
+    assert mss == room - room % BLOCK - around - 14 - 40
 
 
 def untouched() -> dict[str, bytes]:
@@ -154,7 +177,8 @@ def test_a_peer_is_fitted_to_the_wan_mtu_that_holds_when_it_comes(make_rig: Make
     peer = rig.peer(1)
     link = next(iter(LINKS))
     rig.put(syn("IPv4", link, 1460))
-    wanted = FITTING - 200 - len(LINKS[link]()) - 40
+    less = FITTING - 200
+    wanted = less - less % BLOCK - len(LINKS[link]()) - 40
     assert peer.payloads() == [syn("IPv4", link, wanted)]
     with pytest.raises(DataplaneError) as refused:
         rig.plane.use_sizes(100, 0)

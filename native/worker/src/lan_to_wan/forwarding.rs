@@ -5,6 +5,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
+use bridged_core::layout::BLOCK_OCTETS;
 use bridged_core::mss::{clamp_mss, clamp_mss_to_frame, is_syn};
 use bridged_core::segment::{complete_checksum, SuperFrame};
 use bridged_core::stats::FrameKind;
@@ -14,7 +15,7 @@ use bridged_sys::memory::resident;
 use crate::contract::Direction::Transmit;
 use crate::control::counters::{Count, Reason};
 use crate::lan_to_wan::peer_batches::PeerBatcher;
-use crate::lan_to_wan::too_big::{fit_of, is_too_big, place_fitting, TooBig, SMALL_OCTETS};
+use crate::lan_to_wan::too_big::{fit_of, fit_of_segments, is_too_big, place_fitting, TooBig, SMALL_OCTETS};
 use crate::policy::from_lan::{admit, LanPolicy};
 use crate::shared::Shared;
 use crate::tables::peer_table::Table;
@@ -100,7 +101,7 @@ impl<T: Transport> Forwarding<T> {
             _ => None,
         };
         let peers = one.map_or(&scene.table.peers[..], std::slice::from_ref);
-        let fit = peers.iter().map(|peer| fit_of(peer)).min().unwrap_or(usize::MAX);
+        let fit = peers.iter().map(|peer| fit_of_segments(peer)).min().unwrap_or(usize::MAX);
         if clamp_mss_to_frame(frame, fit) {
             scene.shared.counters.threads[self.thread].count(Count::MssClamped, 1);
         }
@@ -222,7 +223,8 @@ fn place_cut<T: Transport>(
         scene.shared.counters.threads[thread].count(Count::MssFitted, 1);
         // As many segments, of about equal size: a small last one would cost as much as a full one.
         let payload = octets - parsed.header_len();
-        cut = parsed.cut(parsed.header_len() + payload.div_ceil(cut.count));
+        let even = parsed.header_len() + payload.div_ceil(cut.count);
+        cut = parsed.cut(peer.whole_blocks(even + BLOCK_OCTETS - 1).clamp(even, fit));
     }
     for index in refused..cut.count {
         if !batcher.has_room(cut.first_len) || batcher.octets() >= FLUSH_OCTETS * 2 {

@@ -125,6 +125,15 @@ pub fn fit_of<T: Transport>(peer: &Peer<T>) -> usize {
     }
 }
 
+/// As [`fit_of`], for full segments of TCP: no partial AES block (docs/decisions/0123-tcp-fills-whole-aes-blocks.md).
+#[inline]
+pub fn fit_of_segments<T: Transport>(peer: &Peer<T>) -> usize {
+    match fit_of(peer) {
+        usize::MAX => usize::MAX,
+        fit => peer.whole_blocks(fit),
+    }
+}
+
 /// Whether a frame of so many bytes has to be answered or cut. What `fragment` cuts is not.
 #[inline]
 pub fn is_too_big<T: Transport>(shared: &Shared<T>, peer: &Peer<T>, octets: usize) -> bool {

@@ -208,11 +208,21 @@ impl<T: Transport> Peer<T> {
     /// Bytes of the largest frame in a packet of at most so many bytes.
     #[inline]
     pub fn fit(&self, packet: usize) -> usize {
-        let (packet, header) = match self.fragment {
-            0 => (packet, 0),
-            most => (packet.min(most), FRAGMENT_HEADER),
-        };
-        self.layout().fit(packet).saturating_sub(self.framing.most() + header)
+        let packet = if self.fragment > 0 { packet.min(self.fragment) } else { packet };
+        self.layout().fit(packet).saturating_sub(self.around_frames())
+    }
+
+    /// Bytes of the largest frame of at most so many bytes that fills whole AES blocks of its packet.
+    #[inline]
+    pub fn whole_blocks(&self, frame: usize) -> usize {
+        let around = self.around_frames();
+        self.layout().whole_blocks(frame.saturating_add(around)).saturating_sub(around)
+    }
+
+    /// Bytes that stand around its frames inside of a packet.
+    #[inline]
+    fn around_frames(&self) -> usize {
+        self.framing.most() + if self.fragment > 0 { FRAGMENT_HEADER } else { 0 }
     }
 
     /// Forget all keys.

@@ -14,7 +14,7 @@ use crate::contract::Direction::Receive;
 use crate::contract::{Event, OCC_OCTETS};
 use crate::control::counters::{Count, ThreadCells};
 use crate::lan_to_wan::peer_batches::PeerBatcher;
-use crate::lan_to_wan::too_big::{fit_of, is_too_big, place_fitting, TooBig};
+use crate::lan_to_wan::too_big::{fit_of_segments, is_too_big, place_fitting, TooBig};
 use crate::policy::from_peer::{admit_occ, PeerPolicy};
 use crate::shared::Shared;
 use crate::tables::peers::Peer;
@@ -109,7 +109,7 @@ struct MssClamp {
 impl MssClamp {
     fn for_frames_from<T: Transport>(shared: &Shared<T>, peer: &Peer<T>) -> MssClamp {
         // The answering host's segments take the path that this SYN came by.
-        let fit = if shared.settings.mss_fits_path { fit_of(peer) } else { usize::MAX };
+        let fit = if shared.settings.mss_fits_path { fit_of_segments(peer) } else { usize::MAX };
         MssClamp { limit: shared.mss_limit.load(Relaxed), fit }
     }
 
