@@ -10,7 +10,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from tests.bench.measures import Joined, Reading, prepare, tcp_stream
-from tests.bench.tunnels import bridged_keys, openvpn_options, profile, set_wan_offload, tunnel
+from tests.bench.tunnels import (
+    bridged_keys,
+    keep_apart,
+    openvpn_options,
+    profile,
+    set_wan_offload,
+    tunnel,
+)
 from tests.lab import bridged_daemon
 from tests.lab.bridged_daemon import Bridged
 from tests.lab.core import Lab
@@ -70,8 +77,7 @@ def measure_half_over_tcp(
         sites = TwoSites(lab, wan_mtu=wan_mtu)
         set_wan_offload(sites.sites, wan_offload)
         prepare(sites.a.host)
-        for number, site in enumerate(sites.sites):
-            site.namespace.cpus = site.host.namespace.cpus = str(number)
+        keep_apart(sites.sites)
         for _ in range(pairs):
             for end in OUR_ENDS:
                 with half_openvpn_over_tcp(sites, end, dataplane, congestion) as joined:

@@ -59,6 +59,18 @@ def set_wan_offload(sites: Iterable[Site], offload: str) -> None:
         site.namespace.run("ethtool", "-K", WAN_PORT, *changes)
 
 
+def keep_apart(sites: Iterable[Site]) -> None:
+    """Give each site a processor for its programs, those of its host, and what arrives at its kernel.
+
+    Without the last, a veth lets the sender's processor do the receiver's TCP, and ends that are two machines
+    elsewhere are charged for each other.
+    """
+    for number, site in enumerate(sites):
+        site.namespace.cpus = site.host.namespace.cpus = str(number)
+        queue = f"/sys/class/net/{WAN_PORT}/queues/rx-0/rps_cpus"
+        site.namespace.run("sh", "-c", f"echo {1 << number:x} > {queue}")
+
+
 @contextmanager
 def tunnel(
     sites: TwoSites,

@@ -52,8 +52,8 @@ impl EpochKey {
         EpochKey::new(self.epoch.saturating_add(1), secret, self.cipher)
     }
 
-    #[inline]
     /// The IV of the epoch XOR epoch and counter.
+    #[inline]
     pub fn nonce(&self, identity: [u8; IDENTITY_OCTETS]) -> Nonce {
         let mut nonce = *self.iv;
         for (octet, other) in nonce.iter_mut().zip(identity) {
@@ -93,6 +93,7 @@ impl SendEpoch {
     }
 
     /// Seal `payload` bytes of `packet` that stand between header and identity in front, and the tag behind.
+    #[inline]
     pub fn seal(&self, header: &DataHeader, packet: &mut [u8], payload: usize, counter: u64) -> bool {
         let Some((front, body)) = split(packet, header) else { return false };
         let Some((text, tag)) = body.split_at_mut_checked(payload) else { return false };
@@ -103,6 +104,7 @@ impl SendEpoch {
     }
 
     /// As [`seal`](Self::seal), of a payload that lies elsewhere.
+    #[inline]
     pub fn seal_from(&self, header: &DataHeader, payload: &[u8], packet: &mut [u8], counter: u64) -> bool {
         let Some((front, body)) = split(packet, header) else { return false };
         let Some((text, tag)) = body.split_at_mut_checked(payload.len()) else { return false };
@@ -120,10 +122,12 @@ impl SendEpoch {
     }
 }
 
+#[inline]
 fn split<'a>(packet: &'a mut [u8], header: &DataHeader) -> Option<(&'a mut [u8], &'a mut [u8])> {
     packet.split_at_mut_checked(header.octets() + IDENTITY_OCTETS)
 }
 
+#[inline]
 fn identity(epoch: u16, counter: u64) -> [u8; IDENTITY_OCTETS] {
     let mut identity = counter.to_be_bytes();
     identity[..2].copy_from_slice(&epoch.to_be_bytes());
