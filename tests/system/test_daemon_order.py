@@ -20,7 +20,6 @@ from tests.lab import (
     LAN_PORT,
     WAN_PORT,
     Lab,
-    Namespace,
     Process,
     Profile,
     TwoSites,
@@ -228,40 +227,40 @@ def test_wan_that_goes_down_and_up_costs_two_seconds_at_most(running: Joined) ->
     running.wait_reach()
 
 
-def _silence_names(wan: Namespace) -> None:
+@contextmanager
+def _silent_names(running: Joined) -> Iterator[None]:
     """The name server's questions are lost on their way."""
+    wan = running.sites.wan_namespace
     wan.run("nft", "add table inet silence; add chain inet silence in { type filter hook input priority 0; }")
     wan.run("nft", "add rule inet silence in udp dport 53 drop")
+    try:
+        yield
+    finally:
+        wan.run("nft", "delete table inet silence")
 
 
 def test_a_silent_name_server_keeps_nobody_from_a_server_that_was_there_before(running: Joined) -> None:
-    wan = running.sites.wan_namespace
-    _silence_names(wan)
-    stop_all(running.server)
-    running.server.start()
-    running.wait_reach()
-    wan.run("nft", "delete table inet silence")
+    with _silent_names(running):
+        stop_all(running.server)
+        running.server.start()
+        running.wait_reach()
 
 
 def test_name_server_is_asked_again_when_its_silence_ends(running: Joined) -> None:
     """Questions are lost without an answer: worse than a refusal, the resolver waits five seconds."""
-    wan = running.sites.wan_namespace
-    _silence_names(wan)
-    running.start_client_that_remembers_nothing()
-    assert running.is_silent(3.0)
-    assert running.client.tunnel()["state"] in ("resolving", "waiting")
-    wan.run("nft", "delete table inet silence")
+    with _silent_names(running):
+        running.start_client_that_remembers_nothing()
+        assert running.is_silent(3.0)
+        assert running.client.tunnel()["state"] in ("resolving", "waiting")
     running.wait_reach(ASKED_AGAIN_SECONDS)
 
 
 def test_name_server_that_is_silent_does_not_delay_the_end(running: Joined) -> None:
-    wan = running.sites.wan_namespace
-    _silence_names(wan)
-    running.start_client_that_remembers_nothing()
-    wait_for(lambda: running.client.tunnel()["state"] == "resolving", "the client to ask", 5.0)
-    with takes_at_most(3.0, "the end of the daemon"):
-        assert running.client.stop() == 0
-    wan.run("nft", "delete table inet silence")
+    with _silent_names(running):
+        running.start_client_that_remembers_nothing()
+        wait_for(lambda: running.client.tunnel()["state"] == "resolving", "the client to ask", 5.0)
+        with takes_at_most(3.0, "the end of the daemon"):
+            assert running.client.stop() == 0
     running.client.start()
     running.wait_reach()
 
