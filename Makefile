@@ -78,7 +78,7 @@ test-monitoring: $(NATIVE) $(TESTS) ## the real Prometheus and real troubles, tw
 test-architectures: $(NATIVE) $(TESTS) ## unit, simulation, vectors, Rust tests and two daemons on arm64, armhf and s390x
 	@$(FOREIGN)
 	@command -v qemu-system-s390x >/dev/null || bash scripts/bootstrap.sh --tests qemu-system-s390x:qemu-system-s390x
-	@BRIDGED_ARCHITECTURES=all $(PYTEST) tests/architectures
+	@BRIDGED_ARCHITECTURES=all $(PYTEST) --dist=worksteal tests/architectures
 
 lint: $(NATIVE) $(TESTS) ## format, lint, types, import directions, of native/ too
 	@$(BESIDE) lint-python lint-native
