@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from tests.lab.processes import run
@@ -31,6 +34,46 @@ ln -s /nowhere/bridged@.service /etc/systemd/system/multi-user.target.wants/brid
 sh "$1" purge 2>&1 | grep ^bridged:
 find /srv /var/lib /etc -not -type d | sort
 """
+
+PROGRAMS = {
+    "systemctl": """case "$*" in
+    *ExecStart*) echo "{ path=/usr/bin/bridged ; argv[]=bridged run --config /etc/bridged/branch.yaml ; }" ;;
+    *User*) echo root ;;
+    list-units*) echo "bridged@branch.service loaded active running" ;;
+    esac""",
+    "timeout": 'shift; exec /usr/bin/timeout 0.5 "$@"',
+    "deb-systemd-invoke": 'echo "$@"',
+}
+"""What the script finds of systemd, and a shorter patience."""
+
+
+@pytest.mark.parametrize(
+    ("check", "told"),
+    [
+        ("exit 0", None),
+        ("sleep 60", "'bridged check /etc/bridged/branch.yaml' did not end within 300 seconds"),
+        ("echo /etc/bridged/branch.yaml:1: wrong; sleep 60", "did not end within 300 seconds"),
+        ("exit 3", "'bridged check /etc/bridged/branch.yaml' ended with status 3"),
+        ("echo /etc/bridged/branch.yaml:1: wrong; exit 2", "/etc/bridged/branch.yaml:1: wrong"),
+    ],
+)
+def test_a_service_goes_on_where_its_configuration_is_not_accepted_and_the_reason_is_told(
+    tmp_path: Path, check: str, told: str | None
+) -> None:
+    for name, text in {**PROGRAMS, "bridged": check}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    functions = (ROOT / "deploy/debian/postinst").read_text().partition('case "$1" in\nconfigure)')[0]
+    script = tmp_path / "functions"
+    script.write_text(f"{functions}\nrestart_those_that_run 2>&1\ndeb-systemd-invoke went on\n")
+    said = run("env", f"PATH={tmp_path}:{os.environ['PATH']}", "sh", str(script))
+    assert "went on" in said
+    if told is None:
+        assert said == "went on\n"
+        return
+    assert told in said.splitlines()[0] and said.startswith("bridged: ")
+    assert "bridged: NOT RESTARTED: bridged@branch.service runs on as the former version" in said
+    assert "try-restart" not in said
 
 
 def test_a_purge_takes_links_away_and_leaves_what_they_lead_to() -> None:
