@@ -27,6 +27,11 @@ def pytest_report_header() -> list[str]:
         f"left out, emulated: cases of a test beyond {fewer.CASES_MAX}, examples beyond {fewer.EXAMPLES_MAX}",
         f"left out, emulated: tests that are not {inside.MARKS!r}",
         *(f"left out, emulated: {path}: {reason}" for path, reason in inside.NOT_HERE.items()),
+        *(
+            f"left out, emulated, {name}: {path}: {reason}"
+            for name, tests in inside.NOT_ON.items()
+            for path, reason in tests.items()
+        ),
     ]
 
 

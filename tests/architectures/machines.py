@@ -55,7 +55,7 @@ COPIED = (
     ),
     *("requirements.lock", "requirements-test.lock"),
 )
-NOT_COPIED = frozenset({"__pycache__", "target", "corpus", "bench", "build"})
+NOT_COPIED = frozenset({"__pycache__", "target", "bench", "build"})
 PLATFORMS = ("manylinux_2_17", "manylinux2014", "manylinux_2_28", "manylinux_2_31", "manylinux_2_34")
 
 

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from bridged.catalogue.settings import COALESCE_KINDS, CoalesceKind
-from bridged.dataplane import choose_dataplane, coalesce
+from bridged.dataplane import coalesce
 from bridged.runtime.tunnels.super_frame_trial import SAMPLES, TrialResult, sample_frames, try_super_frames
 from bridged.units import Seconds
 from tests.unit.runtime.cutting_path import CuttingPath, Spoil, changed
@@ -45,9 +45,8 @@ def test_a_kernel_that_cuts_rightly_passes() -> None:
     assert (verdict.failed, verdict.unavailable) == ({}, "")
 
 
+@pytest.mark.native
 def test_all_kinds_of_the_native_build_pass_likewise() -> None:
-    if choose_dataplane("auto").kind != "native":
-        pytest.fail("this needs the native data plane; run `make setup` where there is Rust")
     verdict = try_super_frames(COALESCE_KINDS, partial(coalesce, "native"), CuttingPath())
     assert (verdict.failed, verdict.unavailable) == ({}, "")
 
