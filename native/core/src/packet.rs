@@ -102,6 +102,7 @@ impl DataHeader {
 
     /// Bytes of the header: 1 or 4.
     #[must_use]
+    #[inline]
     pub fn octets(&self) -> usize {
         if self.peer_id.is_some() {
             HEADER_V2
@@ -112,6 +113,7 @@ impl DataHeader {
 
     /// Bytes in front of the ciphertext: 21 or 24.
     #[must_use]
+    #[inline]
     pub fn overhead(&self) -> usize {
         self.octets() + PACKET_ID_OCTETS + TAG_OCTETS
     }
@@ -119,39 +121,50 @@ impl DataHeader {
     /// Write header and packet id to the start of `packet`; how many bytes that were (8 or 5).
     ///
     /// Bits of `key_id` above 3 and of `peer_id` above 24 are cut off. Writes nothing where there is no room (0).
+    #[inline]
     pub fn write(&self, packet_id: u32, packet: &mut [u8]) -> usize {
-        let key_id = self.key_id & 7;
-        let [p0, p1, p2, p3] = packet_id.to_be_bytes();
-        match self.peer_id {
-            Some(peer_id) => {
-                let [_, a, b, c] = peer_id.to_be_bytes();
+        match self.first_word() {
+            Some(word) => {
                 let Some(room) = packet.first_chunk_mut::<{ HEADER_V2 + PACKET_ID_OCTETS }>() else { return 0 };
-                *room = [OPCODE_DATA_V2 << 3 | key_id, a, b, c, p0, p1, p2, p3];
+                *room = (u64::from(word) << 32 | u64::from(packet_id)).to_be_bytes();
                 room.len()
             }
             None => {
                 let Some(room) = packet.first_chunk_mut::<{ HEADER_V1 + PACKET_ID_OCTETS }>() else { return 0 };
-                *room = [OPCODE_DATA_V1 << 3 | key_id, p0, p1, p2, p3];
+                let [p0, p1, p2, p3] = packet_id.to_be_bytes();
+                *room = [self.first_octet(OPCODE_DATA_V1), p0, p1, p2, p3];
                 room.len()
             }
         }
     }
 
     /// Write the header alone to the start of `packet`; how many bytes that were (4 or 1; 0: no room).
+    #[inline]
     pub fn write_first(&self, packet: &mut [u8]) -> usize {
-        let key_id = self.key_id & 7;
-        match (self.peer_id, packet) {
-            (Some(peer_id), [first, a, b, c, ..]) => {
-                let [_, high, middle, low] = peer_id.to_be_bytes();
-                (*first, *a, *b, *c) = (OPCODE_DATA_V2 << 3 | key_id, high, middle, low);
+        match self.first_word() {
+            Some(word) => {
+                let Some(room) = packet.first_chunk_mut::<HEADER_V2>() else { return 0 };
+                *room = word.to_be_bytes();
                 HEADER_V2
             }
-            (None, [first, ..]) => {
-                *first = OPCODE_DATA_V1 << 3 | key_id;
+            None => {
+                let Some(first) = packet.first_mut() else { return 0 };
+                *first = self.first_octet(OPCODE_DATA_V1);
                 HEADER_V1
             }
-            _ => 0,
         }
+    }
+
+    /// First byte and peer id as one number: a processor waits where bytes that were written singly are read at once.
+    #[inline]
+    fn first_word(&self) -> Option<u32> {
+        let peer_id = self.peer_id? & 0x00FF_FFFF;
+        Some(u32::from(self.first_octet(OPCODE_DATA_V2)) << 24 | peer_id)
+    }
+
+    #[inline]
+    fn first_octet(&self, opcode: u8) -> u8 {
+        opcode << 3 | (self.key_id & 7)
     }
 
     /// The bytes of a packet that are authenticated but not encrypted.

@@ -31,6 +31,7 @@ impl Reserved {
     }
 
     /// The next counter, and its epoch; None where there are no more.
+    #[inline]
     pub fn take_in_epoch(&mut self) -> Option<(u64, &SendEpoch)> {
         let epoch = self.epoch.as_deref()?;
         if self.next >= self.end {
@@ -41,6 +42,7 @@ impl Reserved {
     }
 
     /// The next number; None where there are no more.
+    #[inline]
     pub fn take_number(&mut self) -> Option<u64> {
         if self.next >= self.end {
             return None;
@@ -50,6 +52,7 @@ impl Reserved {
     }
 
     /// The next one; None where there are no more.
+    #[inline]
     pub fn take(&mut self) -> Option<u32> {
         if self.next >= self.end {
             return None;

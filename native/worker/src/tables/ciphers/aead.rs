@@ -39,12 +39,11 @@ impl Aead {
         let body = header.overhead();
         let (front, payload) = packet.split_at_mut(body);
         let written = header.write(id, front);
+        let (front, tag) = front.split_at_mut(written);
         let additional = Aad::from(&front[header.additional_data()]);
         let nonce = Nonce::assume_unique_for_key(nonce(id, &self.seal_iv));
         // It fails only for payloads of many gigabytes.
-        let Ok(tag) = self.seal.seal_in_place_separate_tag(nonce, additional, payload) else { return false };
-        front[written..body].copy_from_slice(tag.as_ref());
-        true
+        self.seal.seal_in_place_scatter(nonce, additional, payload, &[], tag).is_ok()
     }
 
     /// As [`seal`](Self::seal), of a payload that lies elsewhere: it is read there and not copied before.
@@ -94,21 +93,18 @@ impl Aead {
     /// The packet's id, if it is authentic; its payload is plain then.
     #[inline]
     fn open(&self, packet: &mut [u8], header: usize, length: usize) -> Option<u32> {
-        let tag_at = header + PACKET_ID_OCTETS;
-        let body = tag_at + TAG_OCTETS;
-        let id = u32::from_be_bytes(*packet.get(header..)?.first_chunk()?);
-        let mut additional = [0; HEADER_V2 + PACKET_ID_OCTETS];
-        let begin = if header == HEADER_V2 { 0 } else { HEADER_V1 };
-        let additional = &mut additional[..tag_at - begin];
-        additional.copy_from_slice(&packet[begin..tag_at]);
+        let (front, rest) = packet.split_at_mut_checked(header + PACKET_ID_OCTETS)?;
+        let id = u32::from_be_bytes(*front.last_chunk()?);
+        let additional = &front[if header == HEADER_V2 { 0 } else { HEADER_V1 }..];
         // The library wants the tag behind the text. What stands there is the next packet's: put it back.
-        let tag: [u8; TAG_OCTETS] = *packet.get(tag_at..)?.first_chunk()?;
-        let behind: [u8; TAG_OCTETS] = *packet.get(length..)?.first_chunk()?;
-        packet[length..length + TAG_OCTETS].copy_from_slice(&tag);
+        let end = length - front.len();
+        let tag: [u8; TAG_OCTETS] = *rest.first_chunk()?;
+        let behind: [u8; TAG_OCTETS] = *rest.get(end..)?.first_chunk()?;
+        rest[end..end + TAG_OCTETS].copy_from_slice(&tag);
         let nonce = Nonce::assume_unique_for_key(nonce(id, &self.open_iv));
-        let text = &mut packet[body..length + TAG_OCTETS];
-        let is_authentic = self.opening.open_in_place(nonce, Aad::from(&*additional), text).is_ok();
-        packet[length..length + TAG_OCTETS].copy_from_slice(&behind);
+        let text = &mut rest[TAG_OCTETS..end + TAG_OCTETS];
+        let is_authentic = self.opening.open_in_place(nonce, Aad::from(additional), text).is_ok();
+        rest[end..end + TAG_OCTETS].copy_from_slice(&behind);
         is_authentic.then_some(id)
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use aws_lc_rs::aead::Aad;
 use bridged_core::layout::EPOCH_IDENTITY_OCTETS as IDENTITY_OCTETS;
 use bridged_core::limits::{AES_GCM_RENEGOTIATE, RENEGOTIATE_PACKET_ID};
-use bridged_core::packet::{HEADER_V2, TAG_OCTETS};
+use bridged_core::packet::TAG_OCTETS;
 use bridged_core::replay::ReplayWindow;
 use zeroize::Zeroizing;
 
@@ -179,12 +179,9 @@ impl Opener for Epoch {
         let Some(place) = receiving.find(epoch) else {
             return if epoch < receiving.now.key.epoch { Unsealed::Past } else { Unsealed::Unknown };
         };
-        let mut additional = [0; HEADER_V2 + IDENTITY_OCTETS];
-        let additional = &mut additional[..body];
-        additional.copy_from_slice(&packet[..body]);
         let Some(found) = receiving.at(place) else { return Unsealed::Unknown };
         let nonce = found.key.nonce(identity);
-        let text = &mut packet[body..length];
+        let (additional, text) = packet[..length].split_at_mut(body);
         if found.key.key.open_in_place(nonce, Aad::from(&*additional), text).is_err() {
             return Unsealed::Forged;
         }
