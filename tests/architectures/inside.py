@@ -118,15 +118,16 @@ def _read(report: Path) -> Outcome:
 
 
 def files_of(machine: Machine, *paths: str) -> set[str]:
-    """The test files among and under these paths that it runs, without those marked `root` as a whole."""
+    """The test files among and under these paths that it runs, without files that need root or native."""
     found: set[str] = set()
     left_out = (*NOT_HERE, *NOT_ON.get(machine.name, ()))
     for path in paths:
         place = REPOSITORY / path
         files = [place] if place.is_file() else sorted(place.rglob("test_*.py"))
-        found.update(str(file.relative_to(REPOSITORY)) for file in files if not _is_all_root(file))
+        found.update(str(file.relative_to(REPOSITORY)) for file in files if not _needs_more(file))
     return {file for file in found if not file.startswith(left_out)}
 
 
-def _is_all_root(file: Path) -> bool:
-    return bool(re.search(r"^pytestmark = .*\broot\b", file.read_text(encoding="utf-8"), re.MULTILINE))
+def _needs_more(file: Path) -> bool:
+    text = file.read_text(encoding="utf-8")
+    return bool(re.search(r"^pytestmark = .*\b(root|native)\b", text, re.MULTILINE))
