@@ -12,6 +12,8 @@ from bridged.dataplane.contract import TapPort
 from bridged.runtime.tunnels.dataplane_settings import dataplane_settings
 from bridged.units import Octets
 
+pytestmark = pytest.mark.native
+
 FILE = """\
 bridges: {br0: {}}
 tunnels:
@@ -21,7 +23,6 @@ tunnels:
 PORT = TapPort((3,), "tap0", MacAddress(bytes(6)), Octets(1500))
 
 
-@pytest.mark.native
 @pytest.mark.parametrize("priority", ["off", "pcp", "dscp"])
 def test_what_is_set_reaches_the_data_plane(priority: str) -> None:
     tunnel = parse(FILE.replace("PRIORITY", priority), Path("site.yaml")).tunnels["main"]
