@@ -32,6 +32,7 @@ PAYLOAD_OCTETS = 1000
 RATES = {"native": 4000.0, "portable": 800.0}
 """Datagrams a second for each client: well below what the build carries on a busy machine."""
 LONG_STALL_SECONDS = 30.0
+FILLING_LOADS_MAX = 20
 PATIENCE_SECONDS = 90
 """Of the peers' keepalive: longer than a stall."""
 
@@ -78,14 +79,13 @@ class StallBench:
             if number == 0:
                 before = own_octets(self.server.started.pid)
             with self.stalled():
-                # Its buffers fill first.
-                self._load(0.5 if number else max(0.5, stall_seconds))
+                self._fill(0.5 if number else max(0.5, stall_seconds))
                 for name, rate in self._take(seconds, is_full).items():
                     found.beside.setdefault(name, []).append(rate)
                 found.waiting_octets = max(found.waiting_octets, self._waiting())
                 found.grown_octets = max(found.grown_octets, own_octets(self.server.started.pid) - before)
             self.returns()
-        found.dropped = self.server.drops().get("transmit tcp_send_full", 0)
+        found.dropped = self._dropped()
         found.ended_sessions = self.server.log.count("peer_disconnected")
         return found
 
@@ -97,6 +97,18 @@ class StallBench:
             yield
         finally:
             client.send_signal(signal.SIGCONT)
+
+    def _fill(self, seconds: float) -> None:
+        """Fill the buffers for a stalled client: load of `seconds`, and more while nothing is dropped."""
+        before = self._dropped()
+        self._load(seconds)
+        for _ in range(FILLING_LOADS_MAX):
+            if self._dropped() > before:
+                return
+            self._load(0.5)
+
+    def _dropped(self) -> int:
+        return self.server.drops().get("transmit tcp_send_full", 0)
 
     def returns(self) -> None:
         """The client that was stalled takes frames again."""

@@ -113,8 +113,10 @@ def test_the_kernel_joins_no_data_packet_to_a_control_packet_of_ours(
     """Ours have a hop limit of one less: native/worker/src/transport/udp/batch_sender.rs."""
     near, far = card
     own = near.getsockopt(socket.IPPROTO_IP, socket.IP_TTL)
-    assert joined_pairs(near, far, own) > 0, "then there would be nothing to prevent"
-    assert joined_pairs(near, far, own - 1) == 0
+    # A kernel that is interrupted after each packet joins none.
+    rounds = next((number for number in range(1, 31) if joined_pairs(near, far, own) > 0), 0)
+    assert rounds, "then there would be nothing to prevent"
+    assert sum(joined_pairs(near, far, own - 1) for _ in range(rounds)) == 0
 
 
 def test_control_packets_have_another_hop_limit_than_data() -> None:
