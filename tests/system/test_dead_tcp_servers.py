@@ -88,7 +88,7 @@ def test_a_server_that_closes_every_connection_is_dialled_less_and_less(
             for failures, seconds in enumerate(between, 1):
                 # Half to all of what doubles; the round after the pause begins within a second.
                 assert 2.0**failures / 2 <= seconds + 0.05 < 2.0**failures + 1.5, between
-            assert client.state == "waiting"
+            await until(lambda: client.state == "waiting")
 
     run(scenario)
 
