@@ -9,7 +9,6 @@ the limit.
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import time
@@ -17,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tests.bench.measures import IPERF_PORT, Joined, Reading
-from tests.bench.tunnels import set_wan_offload, tunnel
+from tests.bench.tunnels import pin, set_wan_offload, tunnel
 from tests.lab.core import Lab
 from tests.lab.host_settings import CONGESTION_WANTED, iperf3_client, iperf3_server
 from tests.lab.topology import WAN_PORT, TwoSites
@@ -65,8 +64,7 @@ def measure_latency(
     with Lab("latency") as lab:
         sites = TwoSites(lab, wan_mtu=wan_mtu)
         set_wan_offload(sites.sites, wan_offload)
-        for number, site in enumerate(sites.sites):
-            site.namespace.cpus = site.host.namespace.cpus = str(number % (os.cpu_count() or 1))
+        pin(sites.sites)
         for scene in scenes:
             _shape(sites, scene.is_slow)
             for _ in range(pairs):

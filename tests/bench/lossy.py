@@ -6,7 +6,6 @@ tunnels. Each run draws its losses from the seed of its pair. Socket buffers are
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.measures import Reading, tcp_of_many
-from tests.bench.tunnels import tunnel
+from tests.bench.tunnels import pin, tunnel
 from tests.lab.core import Lab
 from tests.lab.host_settings import CONGESTION_WANTED
 from tests.lab.namespace import Namespace
@@ -127,8 +126,8 @@ def measure_lossy(
     """`pairs` times what each program reached in turn: Mbit/s that arrived."""
     with Lab("lossy") as lab:
         sites = TwoSites(lab, wan="switch")
-        for number, site in enumerate(sites.sites):
-            site.namespace.cpus = site.host.namespace.cpus = str(number % (os.cpu_count() or 1))
+        pin(sites.sites)
+        for site in sites.sites:
             for key, value in TCP_BUFFERS.items():
                 site.host.namespace.sysctl(key, value)
 

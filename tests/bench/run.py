@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -36,6 +35,7 @@ from tests.bench.tunnels import (
     PEERS,
     WAN_OFFLOADS,
     missing_program,
+    pin,
     set_wan_offload,
     tunnel,
 )
@@ -76,8 +76,7 @@ def compare(
         set_wan_offload(sites.sites, wan_offload)
         prepare(sites.a.host)
         if chosen.pin:
-            for number, site in enumerate(sites.sites):
-                site.namespace.cpus = site.host.namespace.cpus = str(number % (os.cpu_count() or 1))
+            pin(sites.sites)
         for number in range(1, chosen.pairs + 1):
             ours = _take(chosen, sites, chosen.ours, measures)
             for peer in chosen.peer:

@@ -6,8 +6,9 @@ the ceiling. Each context manager joins, waits until frames cross, and takes eve
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -59,16 +60,22 @@ def set_wan_offload(sites: Iterable[Site], offload: str) -> None:
         site.namespace.run("ethtool", "-K", WAN_PORT, *changes)
 
 
-def keep_apart(sites: Iterable[Site]) -> None:
-    """Give each site a processor for its programs, those of its host, and what arrives at its kernel.
+def pin(sites: Iterable[Site]) -> None:
+    """Give each site a processor for its programs and its host's; they share if there are fewer."""
+    for number, site in enumerate(sites):
+        site.namespace.cpus = site.host.namespace.cpus = str(number % (os.cpu_count() or 1))
 
-    Without the last, a veth lets the sender's processor do the receiver's TCP, and ends that are two machines
+
+def keep_apart(sites: Sequence[Site]) -> None:
+    """As `pin`; what arrives at a site's kernel is dealt with by its processor, too.
+
+    Otherwise a veth lets the sender's processor do the receiver's TCP, and ends that are two machines
     elsewhere are charged for each other.
     """
-    for number, site in enumerate(sites):
-        site.namespace.cpus = site.host.namespace.cpus = str(number)
-        queue = f"/sys/class/net/{WAN_PORT}/queues/rx-0/rps_cpus"
-        site.namespace.run("sh", "-c", f"echo {1 << number:x} > {queue}")
+    pin(sites)
+    queue = f"/sys/class/net/{WAN_PORT}/queues/rx-0/rps_cpus"
+    for site in sites:
+        site.namespace.run("sh", "-c", f"echo {1 << int(site.namespace.cpus):x} > {queue}")
 
 
 @contextmanager

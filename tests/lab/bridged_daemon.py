@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import shutil
 import signal
 import socket
 import sys
@@ -31,7 +32,8 @@ START_SECONDS = 20.0
 class Bridged:
     """One daemon at a site, from a configuration of plain values (what the YAML file says).
 
-    Its state folder, admin socket and files are in the lab's directory: several daemons do not meet.
+    Its state folder, admin socket and files are in the lab's directory: several daemons do not meet. A
+    new object begins without what an earlier one of its name has remembered, addresses and servers.
     `state` and `admin` are filled in where the configuration has none. `file`: an existing YAML instead.
     `refusals`: what the kernel shall refuse this daemon (tests/lab/refusing_kernel.py).
     `program`: another `bridged` than that of this environment.
@@ -43,7 +45,9 @@ class Bridged:
         self.name = name
         self.stem = f"{site.namespace.role}-{name}"
         directory = site.namespace.directory
-        self.state_directory = Path(configuration.get("state_directory", directory / f"{self.stem}.state"))
+        own = directory / f"{self.stem}.state"
+        shutil.rmtree(own, ignore_errors=True)
+        self.state_directory = Path(configuration.get("state_directory", own))
         self.socket = Path(configuration.get("admin", {}).get("socket", directory / f"{self.stem}.sock"))
         self.configuration: dict[str, Any] = {
             "state_directory": str(self.state_directory),
