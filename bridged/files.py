@@ -8,10 +8,12 @@ the setgid bit, such as /etc/bridged, the folder's group may read private files.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import pwd
 import secrets
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
@@ -84,14 +86,20 @@ def open_to_read(path: Path) -> BinaryIO:
     raise OSError(errno.EINVAL, "not a regular file, but a pipe or device: name a file", str(path))
 
 
-FileMark: TypeAlias = tuple[int, ...]
-"""Differs if a file has changed."""
+FileMark: TypeAlias = tuple[int | bytes, ...]
+"""Differs if a file has changed: at once in its first MARKED_OCTETS, behind them within SETTLED_SECONDS."""
+MARKED_OCTETS: Final = 1 << 16
+SETTLED_SECONDS: Final = 3.0
+"""Some file systems keep whole seconds, or even ones: a change within one may alter the text alone."""
 
 
 def mark_of(stream: BinaryIO) -> FileMark:
-    """The mark of an open file."""
+    """The mark of an open file, which is read from its start afterwards."""
     state = os.fstat(stream.fileno())
-    return state.st_mtime_ns, state.st_size, state.st_ino
+    head = stream.read(MARKED_OCTETS)
+    stream.seek(0)
+    is_settled = len(head) < MARKED_OCTETS or time.time() - state.st_mtime > SETTLED_SECONDS
+    return state.st_mtime_ns, state.st_size, state.st_ino, hashlib.sha256(head).digest(), is_settled
 
 
 def mark_at(path: Path) -> FileMark | None:

@@ -49,7 +49,7 @@ class WebAccess:
         self._token = None if token is None else f"Bearer {token}".encode()
         self._file = file
         self._config = WebConfig(())
-        self._signature: tuple[FileMark | None, ...] = ()
+        self._marks: tuple[FileMark | None, ...] = ()
         self._looked_at = float("-inf")
         self._secret = secrets.token_bytes(32)
         self._known: OrderedDict[bytes, None] = OrderedDict()
@@ -67,7 +67,7 @@ class WebAccess:
         """
         if self._file is not None:
             self._config = load_web_config(self._file)
-            self._signature = _signature(self._config.files)
+            self._marks = self._config.marks
             self._warn_of_readable()
         return self._config
 
@@ -148,23 +148,23 @@ class WebAccess:
         return is_right
 
     def _follow(self) -> None:
-        """Read the files again if they changed. A file that cannot be used changes nothing."""
+        """Read the files again if they changed, or could not be used. What cannot be used changes nothing."""
         now = time.monotonic()
         if self._file is None or now - self._looked_at < LOOK_SECONDS:
             return
         self._looked_at = now
-        signature = _signature(self._config.files)
-        if signature == self._signature:
+        if tuple(map(mark_at, self._config.files)) == self._marks:
             return
-        self._signature = signature
         try:
             config = load_web_config(self._file)
             _refuse_change(self._file, self._config, config)
         except BridgedError as error:
+            # What is missing may come without a change of what was read before.
+            self._marks = ()
             SUPERVISOR.note_failure(DUTY, "", error)
             return
         self._config = config
-        self._signature = _signature(config.files)
+        self._marks = config.marks
         SUPERVISOR.note_done(DUTY)
         self._log.info("web_config_read", file=str(self._file), users=len(config.users))
         self._warn_of_readable()
@@ -188,11 +188,6 @@ def _refuse_change(file: Path, before: WebConfig, after: WebConfig) -> None:
     if before.keeps_strangers_out and not after.keeps_strangers_out:
         text = f"metrics.web_config_file {file}: no users or client certificates any more; restart the daemon"
         raise BridgedError("bad_web_config", text)
-
-
-def _signature(files: tuple[Path, ...]) -> tuple[FileMark | None, ...]:
-    """Changes whenever one of the files was written or replaced."""
-    return tuple(map(mark_at, files))
 
 
 def _basic(authorization: str) -> tuple[str | None, bytes]:

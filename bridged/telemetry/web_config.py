@@ -17,7 +17,7 @@ import yaml
 
 from bridged.configuration.load import anchored
 from bridged.errors import BridgedError
-from bridged.files import open_to_read, why_unreadable
+from bridged.files import FileMark, mark_at, open_to_read, why_unreadable
 from bridged.telemetry import passwords
 
 FILE_OCTETS_MAX: Final = 1 << 16
@@ -54,6 +54,8 @@ class WebConfig:
     """What the file says. `files`: all that were read. `tls` None: plain HTTP. `users`: name -> hash."""
 
     files: tuple[Path, ...]
+    marks: tuple[FileMark | None, ...] = ()
+    """Of `files`, from before they were read: a change in between is noticed later."""
     tls: ssl.SSLContext | None = None
     client_names: frozenset[str] = frozenset()
     """If there are any, a client certificate must have one of them."""
@@ -72,6 +74,7 @@ def load_web_config(path: Path) -> WebConfig:
     Raises:
         WebConfigError: one of them cannot be read, or has something that cannot be used.
     """
+    mark = mark_at(path)
     document = _document(path)
     _no_others(path, "", document, _SECTIONS)
     tls = _section(path, document, "tls_server_config")
@@ -85,8 +88,10 @@ def load_web_config(path: Path) -> WebConfig:
         raise WebConfigError(
             path, "this host has no bcrypt: apt-get install libcrypt1, or pip install bcrypt"
         )
+    others = tuple(_file(path, tls, key) for key in _TLS_FILES if tls.get(key))
     return WebConfig(
-        files=(path, *(_file(path, tls, key) for key in _TLS_FILES if tls.get(key))),
+        files=(path, *others),
+        marks=(mark, *map(mark_at, others)),
         tls=_context(path, tls) if tls else None,
         client_names=frozenset(map(str, _list(path, tls, "client_allowed_sans"))),
         users={str(name): str(stored) for name, stored in users.items()},

@@ -43,6 +43,8 @@ NOT_ON: Final = {
 
 MARKS = "not root and not measures"
 """An emulator is ten times slower than what it emulates: time limits say nothing there."""
+PATIENCE = "10"
+"""The tests wait so many times longer before they give up (tests/lab/waiting.py)."""
 
 
 @dataclass(slots=True)
@@ -87,7 +89,7 @@ def _run_tests(machine: Machine, folder: Path, short: Path, *arguments: str, sec
         ended = subprocess.run(
             command,
             cwd=checkout(),
-            env={**environment, "BRIDGED_PORTABLE_ONLY": "1"},
+            env={**environment, "BRIDGED_PORTABLE_ONLY": "1", "BRIDGED_LAB_PATIENCE": PATIENCE},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -45,6 +45,11 @@ def wait_for(
         time.sleep(interval_seconds)
 
 
+def in_time(seconds: float = 10.0) -> asyncio.Timeout:
+    """As `asyncio.timeout`, for what is only given up: with PATIENCE."""
+    return asyncio.timeout(seconds * PATIENCE)
+
+
 async def until(
     condition: Callable[[], Result], what: str = "", seconds: float = 10.0, interval_seconds: float = 0.01
 ) -> Result:

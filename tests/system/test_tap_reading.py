@@ -32,12 +32,13 @@ from bridged_tap import (
     open_tun,
 )
 from tests.lab.namespace import Namespace
+from tests.lab.waiting import PATIENCE
 
 pytestmark = pytest.mark.root
 
 ETHERTYPE = 0x88B5
 HEAD = b"\xff" * 6 + b"\x02\x00\x5e\x10\x00\x01" + ETHERTYPE.to_bytes(2, "big")
-SECONDS = 5.0
+SECONDS = 5.0 * PATIENCE
 
 
 def frame(number: int) -> bytes:

@@ -13,6 +13,7 @@ import pytest
 
 from bridged import supervision
 from bridged.supervision import Supervisor, until_next
+from tests.lab.waiting import PATIENCE
 
 PACKAGE = Path(supervision.__file__).parent
 MAKERS = {"create_task", "ensure_future", "call_later", "call_at", "Thread", "Timer", "start_new_thread"}
@@ -64,7 +65,7 @@ def test_every_reader_of_the_loop_is_guarded() -> None:
 
 
 def _run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(asyncio.wait_for(test(), 20))
+    asyncio.run(asyncio.wait_for(test(), 20 * PATIENCE))
 
 
 def test_work_that_fails_is_done_again_until_it_succeeds(quick: Supervisor) -> None:
@@ -197,7 +198,7 @@ def test_a_thread_that_fails_begins_again(quick: Supervisor) -> None:
         if len(runs) < 3:
             raise RuntimeError("a bug")
 
-    quick.thread("wire", work).join(20)
+    quick.thread("wire", work).join(20 * PATIENCE)
     assert len(runs) == 3 and quick.failures["wire"] == 2 and quick.undone() == ()
 
 

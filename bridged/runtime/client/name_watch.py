@@ -6,12 +6,13 @@ A name server may become reachable late, and its first answer may be wrong. Asyn
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from bridged.addresses import Endpoint, Remote
+from bridged.files import mark_at
 from bridged.runtime.client.lookup import Lookup
 from bridged.supervision import SUPERVISOR
 
@@ -109,12 +110,4 @@ class NameWatch:
 
 def _signature() -> tuple[object, ...]:
     """A value that changes with the resolver's files."""
-    found: list[object] = []
-    for path in RESOLVER_FILES:
-        try:
-            status = os.stat(path)
-        except OSError:
-            found.append(None)
-        else:
-            found.append((status.st_ino, status.st_mtime_ns, status.st_size))
-    return tuple(found)
+    return tuple(mark_at(Path(path)) for path in RESOLVER_FILES)

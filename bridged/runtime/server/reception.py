@@ -144,9 +144,12 @@ class Reception:
         """The session of this link has ended."""
         self._cookies.note_end(link.session.local_session_id, tuple(link.last_packets), self._monotonic())
 
-    def objection(self, key: UnwrappedKey) -> str | None:
-        """Why a client with this key may not stay, as of now; None: it may."""
+    def refresh(self) -> None:
+        """Before `objection` is asked: read the list of refused keys if it has changed."""
         self._refused.refresh()
+
+    def objection(self, key: UnwrappedKey) -> str | None:
+        """Why a client with this key may not stay, as of the last `refresh`; None: it may."""
         return "this client's tls-crypt-v2 key is refused" if self._refused.is_listed(key) else None
 
     def _take_in(self, made: NewSession, source: Endpoint, now: float) -> None:

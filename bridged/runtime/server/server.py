@@ -146,6 +146,7 @@ class ServerRole:
     def _enforce(self) -> None:
         """End the sessions of clients that may not be here any more."""
         self._rules.refresh()
+        self.reception.refresh()
         for link in list(self._sessions.links.values()):
             objection = self._objection(link) if link.is_attached else None
             if objection is not None:

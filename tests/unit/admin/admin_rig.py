@@ -21,6 +21,7 @@ from bridged.runtime.snapshot import DaemonSnapshot, ReloadStatus
 from bridged.runtime.tunnels.static_stations import StaticStation
 from bridged.units import Seconds
 from tests.lab.snapshots import daemon
+from tests.lab.waiting import in_time
 
 T = TypeVar("T")
 
@@ -112,7 +113,7 @@ def asked(path: Path, *requests: bytes, count: int | None = None) -> list[tuple[
         with contextlib.suppress(ConnectionError):
             writer.write(b"".join(requests))
             await writer.drain()
-        async with asyncio.timeout(5):
+        async with in_time(5):
             while len(answers) != count:
                 try:
                     head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")

@@ -18,6 +18,7 @@ import pytest
 from bridged.admin.client import AdminClient, AdminError
 from bridged.admin.server import AdminServer
 from bridged.admin.socket import AdminSocketError
+from tests.lab.waiting import in_time
 from tests.unit.admin.admin_rig import State, asked, request, served
 
 
@@ -157,7 +158,7 @@ def test_more_connections_than_allowed_are_refused_and_served_when_others_have_e
         server = AdminServer(path, State())
         await server.start()
         idle = [await asyncio.open_unix_connection(str(path)) for _ in range(2)]
-        async with asyncio.timeout(5):
+        async with in_time(5):
             assert await ask() == "503"
             for _, writer in idle:
                 writer.close()
@@ -180,7 +181,7 @@ def test_stop_is_idempotent_and_ends_while_a_client_is_connected(path: Path) -> 
         reader, writer = await asyncio.open_unix_connection(str(path))
         writer.write(b"GET /v1/sta")
         await writer.drain()
-        async with asyncio.timeout(5):
+        async with in_time(5):
             await server.stop()
             await server.stop()
             with contextlib.suppress(ConnectionResetError):

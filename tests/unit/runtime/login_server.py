@@ -15,6 +15,7 @@ from bridged.addresses import Endpoint
 from bridged.configuration.access import Authentication
 from bridged.protocol.session.events import Authenticated
 from bridged.runtime.server.authentication import Authenticator
+from tests.lab.waiting import PATIENCE
 
 
 class Server:
@@ -65,4 +66,4 @@ class Server:
 
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(scenario(), 30))
+    asyncio.run(asyncio.wait_for(scenario(), 30 * PATIENCE))

@@ -8,6 +8,7 @@ import os
 import pytest
 
 from bridged.runtime.watchers.clock_steps import ClockSteps
+from tests.lab.waiting import in_time
 
 
 def test_each_step_is_announced_and_the_timer_set_again() -> None:
@@ -20,7 +21,7 @@ def test_each_step_is_announced_and_the_timer_set_again() -> None:
         steps.watch(descriptor, lambda: armed.append(1))
         for number in (1, 2):
             os.eventfd_write(descriptor, 1)
-            async with asyncio.timeout(5):
+            async with in_time(5):
                 while len(announced) < number:
                     await asyncio.sleep(0)
         steps.close()

@@ -13,6 +13,7 @@ from bridged.dataplane.contract import DataPlane, DataplaneSnapshot
 from bridged.runtime.watchers import fallback_log
 from bridged.runtime.watchers.fallback_log import FallbackLog
 from tests.lab.snapshots import plane
+from tests.lab.waiting import in_time
 
 
 class Counting:
@@ -79,7 +80,8 @@ def test_a_look_that_fails_is_not_the_last_one(monkeypatch: pytest.MonkeyPatch) 
         with pytest.raises(OSError, match="just gone"):
             log.start()
         try:
-            await asyncio.wait_for(third.wait(), 5)
+            async with in_time(5):
+                await third.wait()
         finally:
             log.stop()
         await asyncio.sleep(0.05)

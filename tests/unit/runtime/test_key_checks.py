@@ -20,7 +20,7 @@ from bridged.protocol.strangers.listener import NewSession
 from bridged.runtime.server import key_checks
 from bridged.runtime.server.key_checks import ASKED_MAX, CLIENTS_EACH, COMMANDS_AT_ONCE, KeyChecks
 from bridged.units import KeyId
-from tests.lab.waiting import until
+from tests.lab.waiting import PATIENCE, until
 
 SERVER = ServerWrapKey(bytes(range(128)))
 SCRIPT = """\
@@ -69,7 +69,7 @@ class Checks:
 
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(scenario(), 30))
+    asyncio.run(asyncio.wait_for(scenario(), 30 * PATIENCE))
 
 
 def test_packets_are_held_until_the_verdict_which_then_holds_for_a_while(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from bridged.runtime.site.site import Site
 from bridged.runtime.site.trust_keeper import TrustKeeper
 from bridged.runtime.tunnels.tunnel_credentials import plan_tunnel
 from bridged.supervision import SUPERVISOR
+from tests.lab.waiting import in_time
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)
@@ -143,7 +144,7 @@ def test_a_round_that_fails_is_said_and_the_next_one_comes(rig: Rig, monkeypatch
             await asyncio.sleep(0)
         assert [item.duty for item in SUPERVISOR.undone()] == ["certificates"]
         assert "/x/y" in SUPERVISOR.undone()[0].reason
-        async with asyncio.timeout(10):
+        async with in_time(10):
             while rounds < 3:
                 await asyncio.sleep(0.001)
         await rig.keeper.stop()

@@ -22,7 +22,7 @@ from bridged.telemetry import passwords, web_access
 from bridged.telemetry.server import MetricsServer, MetricsServerError
 from bridged.telemetry.web_access import WebAccess
 from bridged.telemetry.web_config import WebConfigError, load_web_config
-from tests.lab.pki import Authority
+from tests.lab.pki import Authority, Usage
 
 LOOPBACK = Endpoint("127.0.0.1", 0)
 PASSWORD = "correct-horse"
@@ -38,10 +38,10 @@ class Files:
         self.path = folder / "web.yml"
         self.authority = Authority("Metrics CA")
         (folder / "ca.pem").write_text(self.authority.certificate)
-        self.issue("server")
+        self.issue("server", usage="server")
 
-    def issue(self, name: str, addresses: tuple[str, ...] = ("127.0.0.1",)) -> None:
-        identity = self.authority.issue(name, "server" if name == "server" else "client", addresses=addresses)
+    def issue(self, name: str, addresses: tuple[str, ...] = ("127.0.0.1",), usage: Usage = "client") -> None:
+        identity = self.authority.issue(name, usage, addresses=addresses)
         identity.write(self.folder)
 
     def write(self, **sections: object) -> Path:
@@ -225,7 +225,7 @@ def test_a_new_certificate_and_new_users_are_used_at_once(files: Files, serve) -
     assert get(server, files.client(), PASSWORD) == 200
     files.authority = Authority("Another CA")
     (files.folder / "ca.pem").write_text(files.authority.certificate)
-    files.issue("server")
+    files.issue("server", usage="server")
     assert get(server, files.client(), PASSWORD) == 200
     files.write(tls_server_config=files.tls(), basic_auth_users={"prometheus": HASH[:-1] + "j"})
     assert get(server, files.client(), PASSWORD) == 401
@@ -243,6 +243,18 @@ def test_a_file_that_cannot_be_used_any_more_changes_nothing_and_is_reported(
     assert web_access.DUTY in {duty.duty for duty in SUPERVISOR.undone()}
     files.write(basic_auth_users={"prometheus": HASH}, http_server_config={"headers": {}})
     assert get(server, None, PASSWORD) == 200
+    assert web_access.DUTY not in {duty.duty for duty in SUPERVISOR.undone()}
+
+
+def test_a_file_that_comes_after_its_name_is_used_when_it_comes(files: Files, serve) -> None:
+    server = serve(files.write(tls_server_config=files.tls()))
+    files.write(tls_server_config=files.tls(cert_file="later.crt", key_file="later.key"))
+    assert get(server, files.client()) == 200
+    assert web_access.DUTY in {duty.duty for duty in SUPERVISOR.undone()}
+    files.authority = Authority("Another CA")
+    (files.folder / "ca.pem").write_text(files.authority.certificate)
+    files.issue("later", usage="server")
+    assert get(server, files.client()) == 200
     assert web_access.DUTY not in {duty.duty for duty in SUPERVISOR.undone()}
 
 
