@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,35 @@ def at_most(value: float, most: float, what: str, unit: str = "s") -> None:
         NotInTime: it took longer.
     """
     if value > most:
-        raise NotInTime(f"{what}: {value:.3f} {unit}, at most {most} {unit}")
+        raise NotInTime(f"{what}: {value:.3f} {unit}, at most {most:.6g} {unit}")
+
+
+REFERENCE_SECONDS = 0.001
+"""What `_loop` takes on a processor for which bounds of work are meant: about 3.5 GHz, with Python 3.11."""
+
+
+def work_at_most(value: float, most: float, what: str, unit: str = "s") -> None:
+    """Hold a bound of processor time. It is longer on a slower processor, or one whose other half is busy.
+
+    Raises:
+        NotInTime: it took longer.
+    """
+    if value > most:
+        slowness = processor_slowness()
+        what = f"{what} (this processor is {slowness:.1f} times as slow as the reference)"
+        at_most(value, most * slowness, what, unit)
+
+
+def processor_slowness() -> float:
+    """How many times as long as on the reference this processor works now; at least 1."""
+    return max(1.0, statistics.median(_loop() for _ in range(31)) / REFERENCE_SECONDS)
+
+
+def _loop() -> float:
+    began, total = time.thread_time(), 0
+    for number in range(30_000):
+        total += number * number
+    return time.thread_time() - began
 
 
 @contextmanager

@@ -7,6 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from tests.lab import bounds
+from tests.lab.waiting import NotInTime
+
 REPOSITORY = Path(__file__).parents[2]
 TESTS = """
 import pytest
@@ -45,6 +50,24 @@ def test_how_often_they_ran():
 """
 
 
+@pytest.mark.parametrize("slowness", [1.0, 1.7])
+def test_a_bound_of_work_is_as_much_longer_as_this_processor_is_slower(
+    monkeypatch: pytest.MonkeyPatch, slowness: float
+) -> None:
+    monkeypatch.setattr(bounds, "processor_slowness", lambda: slowness)
+    bounds.work_at_most(1.9 * slowness, 2.0, "reading")
+    with pytest.raises(NotInTime, match=f"reading .this processor is {slowness} times as slow"):
+        bounds.work_at_most(2.1 * slowness, 2.0, "reading")
+
+
+def test_slowness_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = bounds.processor_slowness()
+    monkeypatch.setattr(bounds, "REFERENCE_SECONDS", bounds.REFERENCE_SECONDS / 100)
+    assert 20 * usual < bounds.processor_slowness() < 500 * usual
+    monkeypatch.setattr(bounds, "REFERENCE_SECONDS", 60.0)
+    assert bounds.processor_slowness() == 1
+
+
 def test_only_missed_bounds_of_marked_tests_are_measured_again(tmp_path: Path) -> None:
     (tmp_path / "test_bounds.py").write_text(TESTS)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n  measures\n  timeout\n  alone\n")
@@ -60,7 +83,7 @@ def test_only_missed_bounds_of_marked_tests_are_measured_again(tmp_path: Path) -
     )
     assert "3 failed, 3 passed" in done.stdout, done.stdout + done.stderr
     again = done.stdout.partition("measured again")[2].partition("short test summary")[0]
-    assert again.count("it: 3.000 s, at most 1.0 s") == 1
-    assert again.count("it: 2.000 s, at most 1.0 s") == 1
+    assert again.count("it: 3.000 s, at most 1 s") == 1
+    assert again.count("it: 2.000 s, at most 1 s") == 1
     assert again.count("test_never_quick: tests.lab.waiting.NotInTime: this one: 2.000 s") == 2
     assert "test_wrong" not in again and "test_slow" not in again

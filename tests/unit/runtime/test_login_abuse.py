@@ -42,9 +42,11 @@ def test_who_leaves_before_the_verdict_has_tried_a_password_nevertheless(tmp_pat
             link = server.log_in(number, "wrong")
             # On a busy machine the verdict may come between two looks.
             await until(
-                lambda number=number: asked.exists()
-                or number in server.decided
-                or server.checks._hashing._value < CHECKS_AT_ONCE
+                lambda number=number: (
+                    asked.exists()
+                    or number in server.decided
+                    or server.checks._hashing._value < CHECKS_AT_ONCE
+                )
             )
             link.session.is_live = False
             server.of.forget(link)
