@@ -63,13 +63,24 @@ def test_what_a_late_handshake_has_loaded_is_given_back_within_a_minute(
         assert found is not None
         return int(found[1])
 
+    def connect_again() -> int:
+        client.stop()
+        client.start()
+        client.wait_connected()
+        return from_files()
+
+    def wait_until_given_back(loaded: int) -> None:
+        wait_for(lambda: from_files() < loaded - LOADED_KILOBYTES, "memory given back", 90.0, 1.0)
+
     before = from_files()
-    client.stop()
-    client.start()
-    client.wait_connected()
-    loaded = from_files()
+    loaded = connect_again()
+    if loaded <= before + LOADED_KILOBYTES:
+        # The code of the first handshake was still there: the machine is slow.
+        wait_until_given_back(loaded)
+        before = from_files()
+        loaded = connect_again()
     assert loaded > before + LOADED_KILOBYTES
-    wait_for(lambda: from_files() < loaded - LOADED_KILOBYTES, "memory given back", 90.0, 1.0)
+    wait_until_given_back(loaded)
 
 
 @pytest.mark.root
