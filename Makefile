@@ -18,7 +18,7 @@ ARCH ?= amd64
 # Most tests wait for something; those that measure have the machine for themselves (tests/quiet_machine.py).
 PYTEST := $(PYTHON) -m pytest --numprocesses=$(TEST_WORKERS) --dist=loadfile
 # What keeps one processor busy, beside what keeps another one; what each says is printed together.
-BESIDE := $(MAKE) --no-print-directory --jobs=2 --output-sync=target
+BESIDE := $(MAKE) --no-print-directory --jobs=3 --output-sync=target
 # Runs Debian's kernel for tests/vm.
 EMULATOR := command -v qemu-system-x86_64 >/dev/null || bash scripts/bootstrap.sh --tests qemu-system-x86_64:qemu-system-x86
 # Debian's Prometheus and promtool, for what tests the rules and dashboards.
@@ -30,7 +30,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # Daemons of the tests start with compiled code, as installed ones do, and pytest keeps what it rewrote.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: ready test-ansible test-container test-appliance deb test-package help setup demo run check test test-random test-vm test-monitoring test-architectures lint lint-python lint-native test-native format bench order returning soak crashes fuzz wheel generate pictures lock clean
+.PHONY: ready test-programs test-ansible test-container test-appliance deb test-package help setup demo run check test test-random test-vm test-monitoring test-architectures lint lint-python lint-native test-native format bench order returning soak crashes fuzz wheel generate pictures lock clean
 
 help: ## what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
@@ -113,19 +113,18 @@ check: $(NATIVE) $(TESTS) ## the fast half: lint, Rust tests, unit, property, si
 	@$(PYTEST) $(FAST)
 
 test: $(NATIVE) $(TESTS) ## everything: what check runs, and interop (real OpenVPN) and system tests
-	@$(BESIDE) lint-python test-native
-	@$(EMULATOR)
-	@$(PROMETHEUS)
-	@$(FOREIGN)
-	@bash scripts/interop.sh
+	@$(BESIDE) lint-python test-native test-programs
 	@echo "test: all tests under tests/ (fast half, interop with real OpenVPN, system, another kernel)"
 	@$(PYTEST) tests
 
-test-random: $(NATIVE) $(TESTS) ## all tests, those of each file in another order each time; the header says the seed
+# Other programs that the tests run. Fetching waits for the network: beside it the processors have other work.
+test-programs: $(TESTS)
 	@$(EMULATOR)
 	@$(PROMETHEUS)
 	@$(FOREIGN)
 	@bash scripts/interop.sh
+
+test-random: $(NATIVE) $(TESTS) test-programs ## all tests, those of each file in another order each time; the header says the seed
 	@BRIDGED_TEST_ORDER=$${BRIDGED_TEST_ORDER:-$$RANDOM} $(PYTEST) tests
 
 bench: $(NATIVE) $(TESTS) ## our daemons against OpenVPN's, in turn; writes build/bench.json (BENCH="--pairs 5 …")
