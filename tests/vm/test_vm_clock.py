@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from datetime import datetime
 from typing import Literal
 
 import pytest
@@ -40,6 +42,21 @@ def refusals(daemon: Bridged) -> int:
     return min(sum(f"tunnel={name}" in line for line in lines) for name in TRANSPORTS)
 
 
+def woken_after(daemon: Bridged, tunnel: str) -> float:
+    """How many seconds after the step of the clock the call began that reached the server.
+
+    The handshake itself does not count: an emulated processor takes seconds for it.
+    """
+    (step,) = [line for line in daemon.log.splitlines() if " clock_set " in line]
+    connected = [
+        line for line in daemon.log.splitlines() if " peer_connected " in line and f"tunnel={tunnel}" in line
+    ]
+    took = re.search(r" seconds=([0-9.]+)", connected[-1])
+    assert took is not None
+    moments = [datetime.fromisoformat(line.split()[0]) for line in (step, connected[-1])]
+    return (moments[1] - moments[0]).total_seconds() - float(took[1])
+
+
 @pytest.mark.parametrize("wrong", ["a month late", "1970"])
 def test_a_clock_that_becomes_right_wakes_a_client_whose_certificates_were_not_valid_yet(wrong: str) -> None:
     profiles = [Profile(transport=transport) for transport in TRANSPORTS.values()]
@@ -65,10 +82,9 @@ def test_a_clock_that_becomes_right_wakes_a_client_whose_certificates_were_not_v
             if is_1970:
                 assert time.gmtime().tm_year == 1970
             time.clock_settime(time.CLOCK_REALTIME, right + time.monotonic())
-            began = time.monotonic()
             for name in TRANSPORTS:
                 theirs.wait_connected(seconds=30, tunnel=name)
-            assert time.monotonic() - began < WOKEN_SECONDS, theirs.log
-            assert "clock_set" in theirs.log and "clock_set" in ours.log
+            assert all(woken_after(theirs, name) < WOKEN_SECONDS for name in TRANSPORTS), theirs.log
+            assert "clock_set" in ours.log
     finally:
         time.clock_settime(time.CLOCK_REALTIME, right + time.monotonic())
