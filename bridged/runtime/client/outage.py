@@ -34,11 +34,8 @@ class Outage:
         self._refusals: set[tuple[Endpoint, str]] = set()
         self._called: dict[Endpoint, str] = {}
 
-    def note_called(self, endpoint: Endpoint, now: float) -> bool:
+    def note_called(self, endpoint: Endpoint) -> bool:
         """Note a call; True for the first one to this endpoint."""
-        if not self._called:
-            # Until now nobody could answer: the daemon started, a name was looked up, or a pause ran.
-            self._heard_at, self._say_at = now, now + SILENT_SECONDS
         self._called.setdefault(endpoint, "")
         is_first = endpoint not in self._ever
         if len(self._ever) >= ENDPOINTS_MAX:

@@ -9,9 +9,9 @@ HUB, SPARE = Endpoint("192.0.2.1", 1194), Endpoint("192.0.2.2", 1194)
 
 
 def test_five_seconds_without_an_answer_are_said_with_the_servers_and_what_the_network_says_of_them() -> None:
-    outage = Outage(80.0)
-    outage.note_called(HUB, 100.0)
-    outage.note_called(SPARE, 102.0)
+    outage = Outage(100.0)
+    outage.note_called(HUB)
+    outage.note_called(SPARE)
     assert outage.report(104.9) is None
     assert outage.words(104.9) is None
     outage.note_refused(SPARE, "nobody listens there")
@@ -22,7 +22,7 @@ def test_five_seconds_without_an_answer_are_said_with_the_servers_and_what_the_n
 
 def test_what_the_network_says_is_shown_at_once_and_new_once() -> None:
     outage = Outage(0.0)
-    outage.note_called(HUB, 0.0)
+    outage.note_called(HUB)
     assert outage.note_refused(HUB, "nobody listens there")
     assert outage.words(0.1) == "no answer from 192.0.2.1:1194 (nobody listens there)"
     assert not outage.note_refused(HUB, "nobody listens there")
@@ -32,17 +32,17 @@ def test_what_the_network_says_is_shown_at_once_and_new_once() -> None:
 
 def test_silence_is_logged_ever_more_seldom() -> None:
     outage = Outage(0.0)
-    outage.note_called(HUB, 0.0)
+    outage.note_called(HUB)
     said = [second for second in range(8000) if outage.report(float(second)) is not None]
     assert said == [5, 65, 665, 4265, 7865]
 
 
 def test_the_reason_of_a_refusal_is_kept_when_silence_follows() -> None:
     outage = Outage(0.0)
-    outage.note_called(HUB, 0.0)
+    outage.note_called(HUB)
     outage.note_answer(1.0)
     outage.note_reason("auth_failed: the server refuses us: no room (temp)")
-    outage.note_called(HUB, 1.0)
+    outage.note_called(HUB)
     outage.note_timeout("timeout: no answer")
     outage.note_nameless("cannot look up hub.example: no answer in time")
     words = outage.words(21.0)
@@ -63,23 +63,23 @@ def test_a_newer_refusal_replaces_an_older_one() -> None:
 
 def test_an_answer_ends_the_silence() -> None:
     outage = Outage(0.0)
-    outage.note_called(HUB, 0.0)
+    outage.note_called(HUB)
     assert outage.report(5.0) is not None
     outage.note_answer(6.0)
     assert outage.words(7.0) is None
-    outage.note_called(HUB, 8.0)
-    assert outage.report(12.9) is None
-    assert outage.report(13.0) is not None
+    outage.note_called(HUB)
+    assert outage.report(10.9) is None
+    assert outage.report(11.0) is not None
 
 
 def test_a_server_is_named_in_the_log_once_for_each_outage() -> None:
     outage = Outage(0.0)
-    assert [outage.note_called(endpoint, 0.0) for endpoint in (HUB, SPARE, HUB)] == [True, True, False]
+    assert [outage.note_called(endpoint) for endpoint in (HUB, SPARE, HUB)] == [True, True, False]
 
 
 def test_many_servers_make_no_long_line() -> None:
     outage = Outage(0.0)
     for number in range(1, 41):
-        outage.note_called(Endpoint(f"192.0.2.{number}", 1194), 0.0)
+        outage.note_called(Endpoint(f"192.0.2.{number}", 1194))
     words = outage.words(9.0)
     assert words is not None and words.endswith("and 34 more")
