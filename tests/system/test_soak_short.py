@@ -63,7 +63,8 @@ def test_half_a_minute_of_soak_ends_well(tmp_path: Path) -> None:
         "hub: memory",
         "hub: log",
     } <= names
-    assert len(document["samples"]["hub"]) > 3
+    if len(document["samples"]["hub"]) <= 10:
+        raise NotInTime(f"only {len(document['samples']['hub'])} samples of the hub, more than 10 expected")
     # Another run on this machine may have its own.
     assert not [name for name in set(lab_namespaces()) - before if name.startswith("bl-soak-")]
 

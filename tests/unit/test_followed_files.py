@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from bridged import files
-from bridged.files import FollowedFile, mark_at
+from bridged.files import FollowedFile
 from bridged.runtime.server.password_file import UserFile
-from bridged.telemetry.web_config import load_web_config
+from bridged.telemetry import web_access
+from bridged.telemetry.web_access import WebAccess
 
 NOW = int(time.time())
 
@@ -45,13 +46,12 @@ def _users(path: Path) -> Callable[[], str]:
 
 
 def _web(path: Path) -> Callable[[], str]:
-    config = load_web_config(path)
+    access = WebAccess(file=path)
+    access.load()
 
     def read() -> str:
-        nonlocal config
-        if tuple(map(mark_at, config.files)) != config.marks:
-            config = load_web_config(path)
-        return "".join(config.users)
+        access.tls()
+        return "".join(access._config.users)
 
     return read
 
@@ -64,7 +64,10 @@ FOLLOWERS = {
 
 
 @pytest.mark.parametrize("kind", FOLLOWERS)
-def test_a_change_within_a_second_that_keeps_the_size_is_seen(kind: str, tmp_path: Path) -> None:
+def test_a_change_within_a_second_that_keeps_the_size_is_seen(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_access, "LOOK_SECONDS", 0.0)
     follow, form = FOLLOWERS[kind]
     path = tmp_path / "file"
     write(path, form.format("alice"))
