@@ -11,7 +11,8 @@ from pydantic_core import PydanticCustomError
 class Section(BaseModel):
     """A mapping of the file: unknown keys refused, values fixed after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # Validators are built when they are first used: those of sections only as a part of the whole.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     @field_validator("*", mode="before")
     @classmethod

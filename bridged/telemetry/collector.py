@@ -10,7 +10,6 @@ from functools import cache
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
-from prometheus_client.samples import Sample
 
 from bridged import __version__
 from bridged.catalogue import counters
@@ -20,7 +19,7 @@ from bridged.dataplane.contract import DataplaneSnapshot
 from bridged.runtime.snapshot import ApiCounters, DaemonSnapshot, PeerStatus, ReloadStatus, TunnelStatus
 from bridged.telemetry import labels
 from bridged.telemetry.families import Families
-from bridged.telemetry.peer_series import PEER_ROWS, PeerSeries, extend_families
+from bridged.telemetry.peer_series import PEER_ROWS, PeerSeries
 from bridged.telemetry.peer_totals import OTHER, PeerFold, Sum
 
 
@@ -90,7 +89,7 @@ class DaemonCollector(Collector):
 
     def _add_peers(self, families: Families, tunnels: Iterable[TunnelStatus]) -> None:
         shown, sums, folded = self._fold.divide((tunnel.name, tunnel.peers) for tunnel in tunnels)
-        into: dict[str, list[Sample]] = {name: [] for name in PEER_ROWS}
+        lines: dict[str, list[str]] = {name: [] for name in PEER_ROWS}
         kept: dict[tuple[str, str], PeerSeries] = {}
         groups: list[tuple[tuple[str, str], PeerStatus | Sum]] = [
             *shown,
@@ -98,9 +97,10 @@ class DaemonCollector(Collector):
         ]
         for key, peer in groups:
             series = kept[key] = self._series.get(key) or PeerSeries(*key)
-            series.sample(into, peer)
+            series.write(lines, peer)
         self._series = kept
-        extend_families(families, into)
+        for name, written in lines.items():
+            families.set_written(name, written)
         families.set("metrics_peers_folded", (), folded)
 
 

@@ -5,13 +5,14 @@ Pure: no I/O.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
 
 from bridged.dataplane.contract import Histogram
+from bridged.telemetry.exposition import WrittenMetric
 from bridged.telemetry.metrics_table import METRICS, ROWS, MetricRow
 
 
@@ -20,7 +21,7 @@ class Families:
 
     def __init__(self) -> None:
         self._series: dict[str, dict[tuple[str, ...], float]] = {}
-        self._fast: dict[str, list[Sample]] = {}
+        self._written: dict[str, Sequence[str]] = {}
         self._histograms: dict[str, dict[tuple[str, ...], Histogram]] = {}
 
     def add(self, name: str, values: tuple[str, ...], number: float) -> None:
@@ -32,9 +33,9 @@ class Families:
         """Set one series without summing, for `_info` gauges and timestamps."""
         self._series_of(name, values)[values] = number
 
-    def extend(self, name: str, samples: list[Sample]) -> None:
-        """Add ready samples of distinct series (500 peers have 27,000)."""
-        self._fast.setdefault(ROWS[name].name, []).extend(samples)
+    def set_written(self, name: str, lines: Sequence[str]) -> None:
+        """Give a family lines of other series, written already (500 peers have 27,000 series)."""
+        self._written[ROWS[name].name] = lines
 
     def observe(self, name: str, values: tuple[str, ...], histogram: Histogram) -> None:
         if ROWS[name].type != "histogram" or len(values) != len(ROWS[name].labels):
@@ -49,13 +50,14 @@ class Families:
     def metrics(self) -> Iterator[Metric]:
         """The families in the table's order, without empty ones."""
         for row in METRICS:
-            metric = Metric(row.full_name.removesuffix("_total"), row.help, row.type)
-            metric.samples = [*self._plain_samples(row), *self._fast.get(row.name, ())]
+            lines = self._written.get(row.name, ())
+            metric = WrittenMetric(row.full_name.removesuffix("_total"), row.help, row.type, lines)
+            metric.samples = self._plain_samples(row)
             for values, histogram in self._histograms.get(row.name, {}).items():
                 metric.samples += _histogram_samples(
                     row, dict(zip(row.labels, values, strict=True)), histogram
                 )
-            if metric.samples:
+            if metric.samples or lines:
                 yield metric
 
     def _plain_samples(self, row: MetricRow) -> list[Sample]:

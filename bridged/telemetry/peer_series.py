@@ -1,19 +1,16 @@
-"""The series of one peer. Label sets are built once and kept: a scrape of 1,000 peers stays short.
+"""The series of one peer. All but the numbers is written once and kept: a scrape of 1,000 peers stays short.
 
 Pure: no I/O.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
-
-from prometheus_client.samples import Sample
 
 from bridged.catalogue.counters import DISCONNECT_REASONS, SEQUENCE_EVENTS
 from bridged.runtime.snapshot import PeerStatus
-from bridged.telemetry.exposition import Labels
-from bridged.telemetry.families import Families
+from bridged.telemetry.exposition import labels_text, number_text
 from bridged.telemetry.labels import DIRECTIONS, DROP_CLASSES, FRAME_KINDS, drop_class
 from bridged.telemetry.metrics_table import ROWS
 from bridged.telemetry.peer_totals import Sum, totals_of
@@ -44,69 +41,111 @@ _BY_DIRECTION: Final = (
 )
 
 
-_new: Final = tuple.__new__
-
-
 class PeerSeries:
-    """Makes the samples of one (tunnel, peer label). Scrapes share its label sets."""
+    """Writes the lines of one (tunnel, peer label)."""
 
-    __slots__ = ("_base", "_classes", "_directions", "_info", "_kinds", "_labels", "_order", "_reasons")
+    __slots__ = (
+        "_classes",
+        "_disconnects",
+        "_info",
+        "_info_line",
+        "_labels",
+        "_matrix",
+        "_order",
+        "_single",
+        "_ways",
+    )
 
     def __init__(self, tunnel: str, label: str) -> None:
-        base = Labels({"tunnel": tunnel, "peer": label})
-        self._base = base
-        self._kinds = {
-            (direction, kind): Labels({**base, "direction": direction, "kind": kind})
+        self._labels = labels = {"tunnel": tunnel, "peer": label}
+        text = labels_text(labels)
+        self._single = {name: f"{_FULL[name]}{text} " for name, _ in (*_PLAIN, *_WHERE_KNOWN)}
+        kinds = [
+            ((direction, kind), {"direction": direction, "kind": kind})
             for direction in DIRECTIONS
             for kind in FRAME_KINDS
-        }
-        self._directions = {direction: Labels({**base, "direction": direction}) for direction in DIRECTIONS}
-        self._classes = {
-            (direction, name): Labels({**base, "direction": direction, "class": name})
+        ]
+        ways = [(direction, {"direction": direction}) for direction in DIRECTIONS]
+        classes = [
+            ((direction, name), {"direction": direction, "class": name})
             for direction in DIRECTIONS
             for name in DROP_CLASSES
-        }
-        self._order = {event: Labels({**base, "event": event}) for event in SEQUENCE_EVENTS}
+        ]
+        order = [(event, {"event": event}) for event in SEQUENCE_EVENTS]
+        self._matrix = tuple((name, what, _Lines(name, labels, kinds)) for name, what in _MATRIX)
+        self._ways = tuple((name, what, _Lines(name, labels, ways)) for name, what in _BY_DIRECTION)
+        self._order = _Lines("peer_sequence_total", labels, order)
+        self._classes = _Lines("peer_drops_total", labels, classes)
+        self._disconnects = self._disconnect_lines(DISCONNECT_REASONS)
         self._info: tuple[str | None, ...] = ()
-        self._labels = base
-        self._reasons = {reason: Labels({**base, "reason": reason}) for reason in DISCONNECT_REASONS}
+        self._info_line = ""
 
-    def sample(self, into: dict[str, list[Sample]], peer: PeerStatus | Sum) -> None:
-        """Append the peer's samples to the lists in `into`, one list for each name of PEER_ROWS."""
-        base = self._base
+    def write(self, into: dict[str, list[str]], peer: PeerStatus | Sum) -> None:
+        """Append the peer's lines to the lists in `into`, one list for each name of PEER_ROWS."""
+        single = self._single
         for name, attribute in _PLAIN:
-            into[name].append(_sample(_FULL[name], base, getattr(peer, attribute)))
+            into[name].append(f"{single[name]}{number_text(getattr(peer, attribute))}\n")
         for name, attribute in _WHERE_KNOWN:
             value = getattr(peer, attribute, None)
             if value is not None:
-                into[name].append(_sample(_FULL[name], base, value))
+                into[name].append(f"{single[name]}{number_text(value)}\n")
         counters = totals_of(peer)
-        for name, attribute in _MATRIX:
-            _append(into[name], _FULL[name], self._kinds, getattr(counters, attribute))
-        for name, attribute in _BY_DIRECTION:
-            _append(into[name], _FULL[name], self._directions, getattr(counters, attribute))
-        _append(into["peer_sequence_total"], _FULL["peer_sequence_total"], self._order, counters.sequence)
+        for name, attribute, lines in self._matrix:
+            into[name].append(lines.text(getattr(counters, attribute)))
+        for name, attribute, lines in self._ways:
+            into[name].append(lines.text(getattr(counters, attribute)))
+        into["peer_sequence_total"].append(self._order.text(counters.sequence))
         by_class: dict[tuple[str, str], int] = {}
         for (direction, reason), number in counters.drops.items():
             key = (direction, drop_class(reason))
             by_class[key] = by_class.get(key, 0) + number
-        _append(into["peer_drops_total"], _FULL["peer_drops_total"], self._classes, by_class)
-        name = "peer_disconnects_total"
-        for reason in peer.disconnects:
-            if reason not in self._reasons:  # newer than the table: reasons are constants of the code
-                self._reasons[reason] = Labels({**base, "reason": reason})
-        _append(into[name], _FULL[name], self._reasons, peer.disconnects)
+        into["peer_drops_total"].append(self._classes.text(by_class))
+        if not self._disconnects.keys.issuperset(
+            peer.disconnects
+        ):  # newer than the table: constants of the code
+            self._disconnects = self._disconnect_lines(
+                {**dict.fromkeys(DISCONNECT_REASONS), **peer.disconnects}
+            )
+        into["peer_disconnects_total"].append(self._disconnects.text(peer.disconnects))
         if isinstance(peer, PeerStatus) and peer.connections:
-            into["peer_info"].append(_sample(_FULL["peer_info"], self._info_labels(peer), 1))
+            into["peer_info"].append(self._line_of_info(peer))
 
-    def _info_labels(self, peer: PeerStatus) -> Labels:
+    def _disconnect_lines(self, reasons: Iterable[str]) -> _Lines:
+        series = [(reason, {"reason": reason}) for reason in reasons]
+        return _Lines("peer_disconnects_total", self._labels, series)
+
+    def _line_of_info(self, peer: PeerStatus) -> str:
         info = _info_of(peer)
         if info != self._info:
             self._info = info
             values = ((value or "").encode("utf-8", "replace").decode() for value in info)
             names = ROWS["peer_info"].labels[2:]
-            self._labels = Labels({**self._base, **dict(zip(names, values, strict=True))})
-        return self._labels
+            labels = {**self._labels, **dict(zip(names, values, strict=True))}
+            self._info_line = f"{_FULL['peer_info']}{labels_text(labels)} 1\n"
+        return self._info_line
+
+
+class _Lines:
+    """Lines of one family for one peer, with a place for each number."""
+
+    __slots__ = ("_places", "_text", "keys")
+
+    def __init__(
+        self, name: str, labels: Mapping[str, str], series: Iterable[tuple[Any, Mapping[str, str]]]
+    ) -> None:
+        places, lines = [], []
+        for key, more in series:
+            places.append(key)
+            text = labels_text({**labels, **more}).replace("%", "%%")
+            lines.append(f"{_FULL[name]}{text} %d\n")
+        self.keys = frozenset(places)
+        self._places = tuple(places)
+        self._text = "".join(lines)
+
+    def text(self, numbers: Mapping[Any, int]) -> str:
+        """The lines with `numbers`, and 0 where there is none."""
+        get = numbers.get
+        return self._text % tuple([get(key, 0) for key in self._places])
 
 
 def _info_of(peer: PeerStatus) -> tuple[str | None, ...]:
@@ -119,21 +158,3 @@ def _info_of(peer: PeerStatus) -> tuple[str | None, ...]:
         peer.peer_version,
         peer.platform,
     )
-
-
-def extend_families(families: Families, series: Mapping[str, list[Sample]]) -> None:
-    """Add the collected samples of all peers to the scrape."""
-    for name, samples in series.items():
-        families.extend(name, samples)
-
-
-def _sample(name: str, labels: Labels, value: float) -> Sample:
-    """A Sample made without its Python constructor, which would take a third of a scrape."""
-    return _new(Sample, (name, labels, value, None, None, None))
-
-
-def _append(
-    samples: list[Sample], name: str, labels: Mapping[Any, Labels], numbers: Mapping[Any, float]
-) -> None:
-    get = numbers.get
-    samples.extend([_sample(name, label, get(key, 0)) for key, label in labels.items()])

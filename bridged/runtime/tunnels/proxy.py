@@ -10,14 +10,10 @@ import socket
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from python_socks import ProxyConnectionError, ProxyError, ProxyTimeoutError, ProxyType
-from python_socks.sync import Proxy
-
 from bridged.addresses import Endpoint
 
 DIAL_SECONDS: Final = 10.0
 CREDENTIALS_OCTETS_MAX: Final = 4096
-_TYPES: Final = {"http": ProxyType.HTTP, "socks5": ProxyType.SOCKS5}
 
 
 class ProxyFailed(Exception):
@@ -39,8 +35,12 @@ class ProxySettings:
         Raises:
             ProxyFailed
         """
+        # Here: it would be a fortieth of every start, and few have a proxy.
+        from python_socks import ProxyConnectionError, ProxyError, ProxyTimeoutError, ProxyType
+        from python_socks.sync import Proxy
+
         proxy = Proxy(
-            proxy_type=_TYPES[self.kind],
+            proxy_type={"http": ProxyType.HTTP, "socks5": ProxyType.SOCKS5}[self.kind],
             host=self.where.host,
             port=self.where.port,
             username=self.user,
