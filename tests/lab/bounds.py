@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tests.lab.waiting import NotInTime
@@ -18,6 +18,21 @@ def at_most(value: float, most: float, what: str, unit: str = "s") -> None:
     """
     if value > most:
         raise NotInTime(f"{what}: {value:.3f} {unit}, at most {most:.6g} {unit}")
+
+
+def at_most_or(
+    value: float, most: float, share: float, reference: Callable[[], float], what: str, unit: str = "s"
+) -> None:
+    """Hold a bound; on a slow machine `share` times what the reference takes there, in the same unit.
+
+    `reference`: work of the same kind that is not ours (tests/lab/references.py). It is asked only if needed.
+
+    Raises:
+        NotInTime: it took longer.
+    """
+    if value > most:
+        took = reference()
+        at_most(value, max(most, share * took), f"{what} (the reference took {took:.3f} {unit})", unit)
 
 
 REFERENCE_SECONDS = 0.0015

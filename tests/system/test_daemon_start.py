@@ -7,10 +7,13 @@ import time
 import pytest
 
 from tests.lab import HOST_PORT, Lab, Profile, TwoSites, bridged_daemon
-from tests.lab.bounds import at_most
+from tests.lab.bounds import at_most_or
+from tests.lab.references import LIBRARIES, loading
 from tests.system.daemon_lab import pinging
 
 FIRST_FRAME_SECONDS = 1.0
+LOADINGS = 2.5
+"""On a slow machine: times what the libraries alone take to load. Most of a start is loading."""
 
 
 @pytest.mark.root
@@ -33,4 +36,6 @@ def test_a_frame_crosses_less_than_a_second_after_a_daemon_was_started() -> None
             began = time.time()
             client.start(wait=False)
             pings.wait_for_answers(1)
-            at_most(pings.answers()[0][0] - began, FIRST_FRAME_SECONDS, "the start to the first frame")
+            took = pings.answers()[0][0] - began
+        what = "the start to the first frame"
+        at_most_or(took, FIRST_FRAME_SECONDS, LOADINGS, lambda: loading(*LIBRARIES), what)

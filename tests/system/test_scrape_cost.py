@@ -23,7 +23,8 @@ from bridged.telemetry.collector import DaemonCollector, build_registry
 from bridged.telemetry.loop_calls import call_in_loop
 from bridged.telemetry.server import MetricsServer
 from bridged.units import PeerHandle, WirePeerId
-from tests.lab.bounds import at_most
+from tests.lab.bounds import at_most_or
+from tests.lab.references import writing
 from tests.lab.snapshots import daemon
 from tests.lab.waiting import until
 from tests.system.loopback_lab import Lab, endpoint, run
@@ -31,6 +32,8 @@ from tests.system.loopback_lab import Lab, endpoint, run
 PEERS = 1000
 SCRAPES = 7
 TICK_SECONDS = 0.001
+OF_WRITING, OF_WRITING_HELD = 0.5, 0.05
+"""On a slow machine: shares of what the client library takes only to write the same text."""
 
 
 def crowd(tunnel: RunningTunnel) -> None:
@@ -77,24 +80,26 @@ def test_a_thousand_peers_cost_200_ms_a_scrape_and_hold_the_control_loop_up_for_
         http = MetricsServer(Endpoint("127.0.0.1", 0), build_registry(collector))
         http.start()
         try:
-            took, held = await _measure(http)
+            took, held, text = await _measure(http)
         finally:
             await asyncio.to_thread(http.stop)
             for link in list(server.links.values()):
                 if isinstance(link, SimpleNamespace):
                     server.links.discard(cast("Any", link))
-        at_most(took * 1e3, 200, "the cheapest scrape", "ms")
-        at_most(held * 1e3, 20, "the control loop held up", "ms")
+        reference = writing(text)
+        at_most_or(took, 0.2, OF_WRITING, reference, "the cheapest scrape")
+        at_most_or(held, 0.02, OF_WRITING_HELD, reference, "the control loop held up")
 
     run(scenario)
 
 
-async def _measure(http: MetricsServer) -> tuple[float, float]:
-    """CPU seconds of the cheapest scrape, client included, and what it held the loop up at most."""
+async def _measure(http: MetricsServer) -> tuple[float, float, str]:
+    """CPU seconds of the cheapest scrape, client included, what it held the loop up at most, and the text."""
     took, held = [], []
     url = f"http://{http.endpoint}/metrics"
     async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
-        assert (await client.get(url)).text.count("bridged_peer_connected{") == PEERS
+        text = (await client.get(url)).text
+    assert text.count("bridged_peer_connected{") == PEERS
     for _ in range(SCRAPES):
         # Prometheus does not ask again within the pause that follows a snapshot.
         http._http._rests_until = 0.0
@@ -106,4 +111,4 @@ async def _measure(http: MetricsServer) -> tuple[float, float]:
         took.append(time.process_time() - began)
         over.set()
         held.append(await ticking)
-    return min(took), min(held)
+    return min(took), min(held), text

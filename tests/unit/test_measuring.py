@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import bounds
+from tests.lab import bounds, references
 from tests.lab.waiting import NotInTime
 
 REPOSITORY = Path(__file__).parents[2]
@@ -58,6 +58,25 @@ def test_a_bound_of_work_is_as_much_longer_as_this_processor_is_slower(
     bounds.work_at_most(1.9 * slowness, 2.0, "reading")
     with pytest.raises(NotInTime, match=f"reading .this processor is {slowness} times as slow"):
         bounds.work_at_most(2.1 * slowness, 2.0, "reading")
+
+
+def test_a_bound_with_a_reference_is_the_larger_of_both() -> None:
+    def unasked() -> float:
+        raise AssertionError
+
+    bounds.at_most_or(1.9, 2.0, 0.5, unasked, "writing")
+    bounds.at_most_or(2.9, 2.0, 0.5, lambda: 6.0, "writing")
+    with pytest.raises(NotInTime, match=r"writing .the reference took 6.000 s.: 3.100 s, at most 3 s"):
+        bounds.at_most_or(3.1, 2.0, 0.5, lambda: 6.0, "writing")
+    with pytest.raises(NotInTime, match="at most 2 s"):
+        bounds.at_most_or(2.1, 2.0, 0.5, lambda: 1.0, "writing")
+
+
+def test_references_are_measured() -> None:
+    few, many = ("".join(f'a{{b="{number}"}} 1\n' for number in range(size)) for size in (100, 5000))
+    assert 0 < references.writing(few)() < references.writing(many)()
+    assert 0 < references.loading_work("sys") < references.loading_work(*references.LIBRARIES)
+    assert references.loading("time; time.sleep(0.3)") > 0.3
 
 
 def test_slowness_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,8 @@ from bridged.telemetry.collector import DaemonCollector, build_registry
 from bridged.telemetry.exposition import render
 from bridged.telemetry.labels import ALL_DROP_REASONS, DROP_CLASSES
 from bridged.telemetry.metrics_table import METRICS, ROWS
-from tests.lab.bounds import work_at_most
+from tests.lab.bounds import at_most_or
+from tests.lab.references import writing
 from tests.lab.snapshots import NOW, absent_peer, counters, daemon, peer, plane, tunnel
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -287,4 +288,5 @@ def test_a_scrape_of_a_thousand_peers_takes_less_than_fifty_milliseconds() -> No
         text = scraper.text()
         times.append(time.thread_time() - begin)
     assert text.count('peer="_other"') > 30
-    work_at_most(min(times), 0.05, "the quickest of seven scrapes")
+    # On a slow machine: a share of what the client library takes only to write the same text.
+    at_most_or(min(times), 0.05, 0.3, writing(text), "the quickest of seven scrapes")

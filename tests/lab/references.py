@@ -1,0 +1,61 @@
+"""Work of others that ours is compared with: where it takes longer, the machine is slower, not we."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+
+from prometheus_client import generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector, CollectorRegistry
+
+LIBRARIES = ("asyncio", "ssl", "cryptography.x509", "pydantic", "pyroute2", "structlog", "typer", "yaml")
+TIMES = 3
+
+
+def writing(exposition: str) -> Callable[[], float]:
+    """CPU seconds that the Prometheus client library takes to write these families again."""
+    families = list(text_string_to_metric_families(exposition))
+
+    class Families(Collector):
+        def collect(self) -> Iterable[Metric]:
+            return families
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Families())
+
+    def once() -> float:
+        began = time.thread_time()
+        generate_latest(registry)
+        return time.thread_time() - began
+
+    gc.collect()
+    return lambda: min(once() for _ in range(TIMES))
+
+
+def loading(*modules: str) -> float:
+    """Seconds that a new interpreter takes to load them and to end."""
+
+    def once() -> float:
+        began = time.monotonic()
+        subprocess.run([sys.executable, "-c", f"import {', '.join(modules)}"], timeout=60, check=True)
+        return time.monotonic() - began
+
+    return min(once() for _ in range(TIMES))
+
+
+def loading_work(*modules: str) -> float:
+    """CPU seconds of the same."""
+
+    def once() -> float:
+        before = os.times()
+        subprocess.run([sys.executable, "-c", f"import {', '.join(modules)}"], timeout=60, check=True)
+        after = os.times()
+        return after.children_user + after.children_system - before.children_user - before.children_system
+
+    return min(once() for _ in range(TIMES))
