@@ -433,7 +433,7 @@ class ClientRole:
         self._sockets.register(link, through)
         self._calls.add(Call(candidate, link, through, now, self._calls.stalls_at(endpoint)))
         self._latest = endpoint
-        if self._outage.note_called(endpoint):
+        if self._outage.note_called(endpoint, now):
             self._log.info("connecting", endpoint=str(endpoint))
         link.pump()
 

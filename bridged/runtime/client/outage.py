@@ -25,6 +25,7 @@ class Outage:
 
     def begin(self, now: float) -> None:
         """A connection has ended: forget the outage before."""
+        self._was_anybody_called = False
         self._heard_at = now
         self._said = 0
         self._say_at = now + SILENT_SECONDS
@@ -34,8 +35,12 @@ class Outage:
         self._refusals: set[tuple[Endpoint, str]] = set()
         self._called: dict[Endpoint, str] = {}
 
-    def note_called(self, endpoint: Endpoint) -> bool:
-        """Note a call; True for the first one to this endpoint."""
+    def note_called(self, endpoint: Endpoint, now: float) -> bool:
+        """Note a call; True for the first one to this endpoint. Silence counts from the first one to anybody."""
+        if not self._was_anybody_called:
+            self._was_anybody_called = True
+            self._heard_at = now
+            self._say_at = now + SILENT_SECONDS
         self._called.setdefault(endpoint, "")
         is_first = endpoint not in self._ever
         if len(self._ever) >= ENDPOINTS_MAX:

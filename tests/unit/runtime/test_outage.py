@@ -10,8 +10,8 @@ HUB, SPARE = Endpoint("192.0.2.1", 1194), Endpoint("192.0.2.2", 1194)
 
 def test_five_seconds_without_an_answer_are_said_with_the_servers_and_what_the_network_says_of_them() -> None:
     outage = Outage(100.0)
-    outage.note_called(HUB)
-    outage.note_called(SPARE)
+    outage.note_called(HUB, 100.0)
+    outage.note_called(SPARE, 100.0)
     assert outage.report(104.9) is None
     assert outage.words(104.9) is None
     outage.note_refused(SPARE, "nobody listens there")
@@ -22,7 +22,7 @@ def test_five_seconds_without_an_answer_are_said_with_the_servers_and_what_the_n
 
 def test_what_the_network_says_is_shown_at_once_and_new_once() -> None:
     outage = Outage(0.0)
-    outage.note_called(HUB)
+    outage.note_called(HUB, 0.0)
     assert outage.note_refused(HUB, "nobody listens there")
     assert outage.words(0.1) == "no answer from 192.0.2.1:1194 (nobody listens there)"
     assert not outage.note_refused(HUB, "nobody listens there")
@@ -32,17 +32,17 @@ def test_what_the_network_says_is_shown_at_once_and_new_once() -> None:
 
 def test_silence_is_logged_ever_more_seldom() -> None:
     outage = Outage(0.0)
-    outage.note_called(HUB)
+    outage.note_called(HUB, 0.0)
     said = [second for second in range(8000) if outage.report(float(second)) is not None]
     assert said == [5, 65, 665, 4265, 7865]
 
 
 def test_the_reason_of_a_refusal_is_kept_when_silence_follows() -> None:
     outage = Outage(0.0)
-    outage.note_called(HUB)
+    outage.note_called(HUB, 0.0)
     outage.note_answer(1.0)
     outage.note_reason("auth_failed: the server refuses us: no room (temp)")
-    outage.note_called(HUB)
+    outage.note_called(HUB, 0.0)
     outage.note_timeout("timeout: no answer")
     outage.note_nameless("cannot look up hub.example: no answer in time")
     words = outage.words(21.0)
@@ -63,23 +63,38 @@ def test_a_newer_refusal_replaces_an_older_one() -> None:
 
 def test_an_answer_ends_the_silence() -> None:
     outage = Outage(0.0)
-    outage.note_called(HUB)
+    outage.note_called(HUB, 0.0)
     assert outage.report(5.0) is not None
     outage.note_answer(6.0)
     assert outage.words(7.0) is None
-    outage.note_called(HUB)
+    outage.note_called(HUB, 0.0)
     assert outage.report(10.9) is None
     assert outage.report(11.0) is not None
 
 
+def test_silence_is_counted_from_the_first_call_not_from_a_start_that_took_long() -> None:
+    outage = Outage(0.0)
+    outage.note_called(HUB, 15.0)
+    assert outage.report(19.9) is None
+    outage.note_called(HUB, 18.0)
+    assert outage.report(20.0) == {"seconds": 5, "servers": "192.0.2.1:1194"}
+    outage.begin(100.0)
+    outage.note_called(HUB, 130.0)
+    assert outage.words(134.9) is None
+    outage.note_answer(131.0)
+    outage.note_called(HUB, 132.0)
+    report = outage.report(140.0)
+    assert report is not None and report["seconds"] == 9, "a server that answers and falls silent is reported"
+
+
 def test_a_server_is_named_in_the_log_once_for_each_outage() -> None:
     outage = Outage(0.0)
-    assert [outage.note_called(endpoint) for endpoint in (HUB, SPARE, HUB)] == [True, True, False]
+    assert [outage.note_called(endpoint, 0.0) for endpoint in (HUB, SPARE, HUB)] == [True, True, False]
 
 
 def test_many_servers_make_no_long_line() -> None:
     outage = Outage(0.0)
     for number in range(1, 41):
-        outage.note_called(Endpoint(f"192.0.2.{number}", 1194))
+        outage.note_called(Endpoint(f"192.0.2.{number}", 1194), 0.0)
     words = outage.words(9.0)
     assert words is not None and words.endswith("and 34 more")
