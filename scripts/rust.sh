@@ -23,9 +23,9 @@ lint)
     ;;
 test)
     if "$cargo" nextest --version >/dev/null 2>&1; then
-        "$cargo" nextest run --workspace --locked --cargo-quiet
+        "$cargo" nextest run --workspace --exclude bridged-benches --locked --cargo-quiet
     else
-        "$cargo" test --workspace --locked --quiet
+        "$cargo" test --workspace --exclude bridged-benches --locked --quiet
     fi
     echo "check: the structures that threads share, under every interleaving (loom)"
     "$cargo" test --package bridged-worker --features model --lib --locked --quiet models

@@ -1,0 +1,1 @@
+//! Nothing: the benchmarks beside it are the package.
