@@ -36,7 +36,7 @@ class Outage:
         self._called: dict[Endpoint, str] = {}
 
     def note_called(self, endpoint: Endpoint, now: float) -> bool:
-        """Note a call; True for the first one to this endpoint. Silence counts from the first one to anybody."""
+        """Note a call; True for the first one to this endpoint. Silence counts from the first of all."""
         if not self._was_anybody_called:
             self._was_anybody_called = True
             self._heard_at = now
