@@ -68,7 +68,7 @@ class Life:
         yield "a list of all files", self._list
         yield "install", self.install
         yield "configure two sites", self.configure
-        yield "upgrade under a 5 ms ping", self.upgrade
+        yield "upgrade under a 50 ms ping", lambda: self.upgrade(site.SELDOM_SECONDS)
         yield f"{self._reloads} reloads, seed {self._seed}", self.reload
         yield "reboot", lambda: self._reboot(reboot)
         yield "remove", self._remove
@@ -99,10 +99,10 @@ class Life:
         self._host.run("systemctl restart bridged")
         return self._ended(watch, process)
 
-    def upgrade(self) -> site.Loss:
+    def upgrade(self, ping_seconds: float = site.PING_SECONDS) -> site.Loss:
         configuration = self._host.run("cd /etc/bridged && sha256sum $(find . -type f | sort)")
         state = self._host.run("find /var/lib/bridged | sort")
-        watch, process = site.Watch(self._host), self._process()
+        watch, process = site.Watch(self._host, ping_seconds), self._process()
         self._host.run(f"{self._host.install} /run/lab/bridged.deb", seconds=INSTALL_SECONDS)
         loss = self._ended(watch, process)
         if self._host.run("cd /etc/bridged && sha256sum $(find . -type f | sort)") != configuration:
