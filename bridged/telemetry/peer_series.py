@@ -100,12 +100,10 @@ class PeerSeries:
             key = (direction, drop_class(reason))
             by_class[key] = by_class.get(key, 0) + number
         into["peer_drops_total"].append(self._classes.text(by_class))
-        if not self._disconnects.keys.issuperset(
-            peer.disconnects
-        ):  # newer than the table: constants of the code
-            self._disconnects = self._disconnect_lines(
-                {**dict.fromkeys(DISCONNECT_REASONS), **peer.disconnects}
-            )
+        # Newer than the table: reasons are constants of the code.
+        if not self._disconnects.keys.issuperset(peer.disconnects):
+            reasons = {**dict.fromkeys(DISCONNECT_REASONS), **peer.disconnects}
+            self._disconnects = self._disconnect_lines(reasons)
         into["peer_disconnects_total"].append(self._disconnects.text(peer.disconnects))
         if isinstance(peer, PeerStatus) and peer.connections:
             into["peer_info"].append(self._line_of_info(peer))
