@@ -66,6 +66,8 @@ async def busiest(over: asyncio.Event) -> float:
 
 @pytest.mark.measures
 def test_a_thousand_peers_cost_200_ms_a_scrape_and_hold_the_control_loop_up_for_20() -> None:
+    measured: list[tuple[float, float, str]] = []
+
     async def scenario(lab: Lab) -> None:
         server, _ = await lab.server(peers_limit=2 * PEERS)
         await lab.client(endpoint(server))
@@ -80,17 +82,18 @@ def test_a_thousand_peers_cost_200_ms_a_scrape_and_hold_the_control_loop_up_for_
         http = MetricsServer(Endpoint("127.0.0.1", 0), build_registry(collector))
         http.start()
         try:
-            took, held, text = await _measure(http)
+            measured.append(await _measure(http))
         finally:
             await asyncio.to_thread(http.stop)
             for link in list(server.links.values()):
                 if isinstance(link, SimpleNamespace):
                     server.links.discard(cast("Any", link))
-        reference = writing(text)
-        at_most_or(took, 0.2, OF_WRITING, reference, "the cheapest scrape")
-        at_most_or(held, 0.02, OF_WRITING_HELD, reference, "the control loop held up")
 
     run(scenario)
+    ((took, held, text),) = measured
+    reference = writing(text)
+    at_most_or(took, 0.2, OF_WRITING, reference, "the cheapest scrape")
+    at_most_or(held, 0.02, OF_WRITING_HELD, reference, "the control loop held up")
 
 
 async def _measure(http: MetricsServer) -> tuple[float, float, str]:
