@@ -38,7 +38,7 @@ def pytest_report_header() -> list[str]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent.name == "architectures":
-            item.add_marker(pytest.mark.timeout(3600 if ALL else 900))
+            item.add_marker(pytest.mark.timeout(3600 if ALL else 1500))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

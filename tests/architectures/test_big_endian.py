@@ -10,7 +10,7 @@ from tests.architectures.machines import MACHINES, ready
 PARTS = ("tests/vectors", "tests/unit/tap", "tests/unit/protocol", "tests/unit/dataplane")
 SLOW = "tests/unit/protocol/test_reset_limit.py"
 """Counts, no codec: left to the long form."""
-SECONDS = 800.0
+SECONDS = 1400.0
 
 
 def test_codecs_vectors_switching_and_tap_structures_hold_on_a_big_endian_machine(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tests.vm import image
 
 EMULATOR = "qemu-system-x86_64"
 MEMORY_MEGABYTES = 1536
-BOOT_AND_TEST_SECONDS = 700.0
+BOOT_AND_TEST_SECONDS = 1300.0
 RESULT_MARK = "vm-result: "
 TESTS_FILE = Path("/vm-tests.json")
 INSIDE = "BRIDGED_TEST_MACHINE"
