@@ -44,22 +44,20 @@ def writing(exposition: str) -> Callable[[], float]:
 
 def loading(*modules: str) -> float:
     """Seconds that a new interpreter takes to load them and to end."""
-
-    def once() -> float:
-        began = time.monotonic()
-        subprocess.run([sys.executable, "-c", f"import {', '.join(modules)}"], timeout=60, check=True)
-        return time.monotonic() - began
-
-    return min(once() for _ in range(TIMES))
+    return min(_load(modules, time.monotonic) for _ in range(TIMES))
 
 
 def loading_work(*modules: str) -> float:
     """CPU seconds of the same."""
+    return min(_load(modules, _work_of_children) for _ in range(TIMES))
 
-    def once() -> float:
-        before = os.times()
-        subprocess.run([sys.executable, "-c", f"import {', '.join(modules)}"], timeout=60, check=True)
-        after = os.times()
-        return after.children_user + after.children_system - before.children_user - before.children_system
 
-    return min(once() for _ in range(TIMES))
+def _load(modules: tuple[str, ...], clock: Callable[[], float]) -> float:
+    began = clock()
+    subprocess.run([sys.executable, "-c", f"import {', '.join(modules)}"], timeout=60, check=True)
+    return clock() - began
+
+
+def _work_of_children() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
