@@ -44,6 +44,8 @@ UNWANTED = {
     *("float_refused", "short_packet", "short_frame", "bad_length", "event_queue_full", "loop_guard"),
 }
 
+EARLY = "receive unknown_peer_id"
+
 
 @dataclass(slots=True)
 class Scene:
@@ -53,8 +55,8 @@ class Scene:
     daemons: list[Bridged]
     ends: dict[str, End]
     stream: Process
-    dropped: list[dict[str, int]]
-    """What each daemon had dropped when all ran: a server may send before its client is ready."""
+    early: list[int]
+    """What each daemon dropped before all ran: a server may send before its client knows the peer."""
 
     @property
     def server(self) -> Bridged:
@@ -62,9 +64,9 @@ class Scene:
 
     @property
     def new_drops(self) -> list[dict[str, int]]:
-        """What each daemon has dropped since all ran, of what no change may bring about."""
-        pairs = zip(self.daemons, self.dropped, strict=True)
-        return [dict(Counter(drops(daemon)) - Counter(before)) for daemon, before in pairs]
+        """What each daemon has dropped, of what no change may bring about."""
+        pairs = zip(self.daemons, self.early, strict=True)
+        return [dict(Counter(drops(daemon)) - Counter({EARLY: number})) for daemon, number in pairs]
 
     def finish(self) -> dict[str, Seen]:
         """Stop the load; what the ends saw, by direction. The TCP stream ran to the end."""
@@ -91,8 +93,8 @@ def loaded(workers: int, seconds: float, *, reneg_seconds: int = 3600) -> Iterat
         )
         for end in ends:
             wait_for(lambda end=end: end.received > 2000, f"{end.name} to run")  # type: ignore[misc]
-        dropped = [drops(daemon) for daemon in daemons]
-        yield Scene(hub, daemons, {end.name: end for end in ends}, stream, dropped)
+        early = [drops(daemon).get(EARLY, 0) for daemon in daemons]
+        yield Scene(hub, daemons, {end.name: end for end in ends}, stream, early)
 
 
 def _hosts(hub: Hub, first: int, second: int) -> tuple[Host, Host]:

@@ -36,7 +36,7 @@ class Router:
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         self._socket.bind((link, 0))
         self._stopped = threading.Event()
-        self.longest_pause = 0.0
+        self._sent_at, self._longest_pause = time.monotonic(), 0.0
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -45,12 +45,16 @@ class Router:
         self._thread.join()
         self._socket.close()
 
+    @property
+    def longest_pause(self) -> float:
+        """The present one included."""
+        return max(self._longest_pause, time.monotonic() - self._sent_at)
+
     def _run(self) -> None:
-        last = time.monotonic()
         while not self._stopped.wait(INTERVAL_SECONDS):
             self._socket.send(advertisement())
-            now = time.monotonic()
-            last, self.longest_pause = now, max(self.longest_pause, now - last)
+            self._longest_pause = self.longest_pause
+            self._sent_at = time.monotonic()
 
 
 def advertisement() -> bytes:

@@ -5,6 +5,7 @@ Pure: callers pass `now` (monotonic seconds).
 
 from __future__ import annotations
 
+from math import inf
 from typing import Final
 
 from bridged.addresses import Endpoint
@@ -106,8 +107,8 @@ class Outage:
 
     @property
     def next_report(self) -> float:
-        """When `report` will have a line, if somebody has been called by then."""
-        return self._say_at
+        """When `report` will have a line; infinity while nobody has been called."""
+        return self._say_at if self._called else inf
 
     def _where(self) -> str:
         shown = [

@@ -29,13 +29,16 @@ class ProxySettings:
     user: str | None = None
     password: str | None = field(default=None, repr=False)
 
+    def __post_init__(self) -> None:
+        # Few have a proxy, and loading this takes a fortieth of a start; without it such a start fails.
+        import python_socks.sync  # noqa: F401
+
     def dial(self, server: Endpoint) -> socket.socket:
         """A connection to `server`; takes DIAL_SECONDS at most.
 
         Raises:
             ProxyFailed
         """
-        # Here: it would be a fortieth of every start, and few have a proxy.
         from python_socks import ProxyConnectionError, ProxyError, ProxyTimeoutError, ProxyType
         from python_socks.sync import Proxy
 

@@ -151,7 +151,7 @@ def test_help_starts_quickly_and_loads_nothing_heavy() -> None:
     after = os.times()
     spent = (after.children_user + after.children_system) - (before.children_user + before.children_system)
     # Of the processor: on a machine with nothing else to do it takes no longer.
-    at_most_or(spent, 0.3, 5, lambda: loading_work("typer"), "bridged --help")
+    at_most_or(spent, 0.3, 4, lambda: loading_work("typer"), "bridged --help")
 
 
 def test_status_without_a_daemon_is_one_clear_line(tmp_path: Path) -> None:

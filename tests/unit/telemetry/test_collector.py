@@ -243,7 +243,9 @@ def test_names_can_be_hashed_or_left_out() -> None:
     assert "alice" not in none.text()
 
 
-@pytest.mark.parametrize("name", ['quo"te', "back\\slash", "new\nline", "_other", "\udcff", "größe"])
+@pytest.mark.parametrize(
+    "name", ['quo"te', "back\\slash", "new\nline", "_other", "\udcff", "größe", "100%d %(a)s"]
+)
 def test_any_name_of_a_peer_survives(name: str) -> None:
     series = Scraper(daemon(tunnel("sites", peer(name), peer("plain")))).series()
     shown = labels_of(series, "peer_connected", "peer")
@@ -251,8 +253,9 @@ def test_any_name_of_a_peer_survives(name: str) -> None:
 
 
 def test_an_unknown_disconnect_reason_is_not_lost() -> None:
-    series = Scraper(daemon(tunnel("sites", peer("a", disconnects={"new_reason": 4})))).series()
+    series = Scraper(daemon(tunnel("sites", peer("a", disconnects={"new_reason": 4, "%s": 5})))).series()
     assert value(series, "peer_disconnects_total", tunnel="sites", peer="a", reason="new_reason") == 4
+    assert value(series, "peer_disconnects_total", tunnel="sites", peer="a", reason="%s") == 5
 
 
 def test_a_changed_cipher_replaces_the_info_series() -> None:
