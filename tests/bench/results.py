@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 from collections.abc import Callable
@@ -91,7 +92,7 @@ class Result:
             "dataplane": self.dataplane,
             "peer": self.peer,
             "wan_mtu": self.wan_mtu,
-            "pairs": [[round(ours, digits), round(theirs, digits)] for ours, theirs in self.pairs],
+            "pairs": [[_kept(ours, digits), _kept(theirs, digits)] for ours, theirs in self.pairs],
             "ratio_median": round(self.ratio_median, 3),
             "wan_offload": self.wan_offload,
             **self.extra,
@@ -103,6 +104,11 @@ class Result:
         if any("offered_most" in side for detail in self.details for side in detail.values()):
             document["generator_limited"] = self.generator_limited()
         return document
+
+
+def _kept(value: float, digits: int) -> float:
+    """Rounded, but to no less than three significant digits: others divide pairs by each other."""
+    return round(value, max(digits, 2 - math.floor(math.log10(value)))) if value > 0 else value
 
 
 def _rounded(detail: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
