@@ -10,7 +10,7 @@ COMPLETE_NAMES: Final = "complete-names"
 """The first argument with which completions ask for names; no command of `bridged --help`."""
 
 LOADING_THRESHOLD: Final = 1_000_000
-"""New objects between two collections. Those of modules stay: looking through them is a tenth of a start."""
+"""New objects between two collections. Those of modules stay: looking through them finds nothing."""
 
 
 def main() -> None:

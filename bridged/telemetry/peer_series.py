@@ -5,7 +5,8 @@ Pure: no I/O.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from itertools import product
 from typing import Any, Final
 
 from bridged.catalogue.counters import DISCONNECT_REASONS, SEQUENCE_EVENTS
@@ -14,6 +15,8 @@ from bridged.telemetry.exposition import labels_text, number_text
 from bridged.telemetry.labels import DIRECTIONS, DROP_CLASSES, FRAME_KINDS, drop_class
 from bridged.telemetry.metrics_table import ROWS
 from bridged.telemetry.peer_totals import Sum, totals_of
+
+Key = str | tuple[str, str]
 
 PEER_ROWS: Final = tuple(row.name for row in ROWS.values() if row.labels[:2] == ("tunnel", "peer"))
 _FULL: Final = {name: ROWS[name].full_name for name in PEER_ROWS}
@@ -34,49 +37,28 @@ _WHERE_KNOWN: Final = (
     ("peer_rtt_seconds", "rtt"),
     ("peer_path_mtu_bytes", "path_mtu"),
 )
-_MATRIX: Final = (("peer_frames_total", "frames"), ("peer_bytes_total", "bytes"))
-_BY_DIRECTION: Final = (
-    ("peer_wire_bytes_total", "wire_bytes"),
-    ("peer_wire_datagrams_total", "wire_datagrams"),
+_COUNTED: Final[tuple[tuple[str, str, tuple[Key, ...]], ...]] = (
+    ("peer_frames_total", "frames", tuple(product(DIRECTIONS, FRAME_KINDS))),
+    ("peer_bytes_total", "bytes", tuple(product(DIRECTIONS, FRAME_KINDS))),
+    ("peer_wire_bytes_total", "wire_bytes", DIRECTIONS),
+    ("peer_wire_datagrams_total", "wire_datagrams", DIRECTIONS),
+    ("peer_sequence_total", "sequence", SEQUENCE_EVENTS),
 )
+"""Name, attribute of the peer's counters, keys of its numbers: the values of the row's further labels."""
 
 
 class PeerSeries:
     """Writes the lines of one (tunnel, peer label)."""
 
-    __slots__ = (
-        "_classes",
-        "_disconnects",
-        "_info",
-        "_info_line",
-        "_labels",
-        "_matrix",
-        "_order",
-        "_single",
-        "_ways",
-    )
+    __slots__ = ("_counted", "_disconnects", "_drops", "_info", "_info_line", "_labels", "_single")
 
     def __init__(self, tunnel: str, label: str) -> None:
         self._labels = labels = {"tunnel": tunnel, "peer": label}
         text = labels_text(labels)
         self._single = {name: f"{_FULL[name]}{text} " for name, _ in (*_PLAIN, *_WHERE_KNOWN)}
-        kinds = [
-            ((direction, kind), {"direction": direction, "kind": kind})
-            for direction in DIRECTIONS
-            for kind in FRAME_KINDS
-        ]
-        ways = [(direction, {"direction": direction}) for direction in DIRECTIONS]
-        classes = [
-            ((direction, name), {"direction": direction, "class": name})
-            for direction in DIRECTIONS
-            for name in DROP_CLASSES
-        ]
-        order = [(event, {"event": event}) for event in SEQUENCE_EVENTS]
-        self._matrix = tuple((name, what, _Lines(name, labels, kinds)) for name, what in _MATRIX)
-        self._ways = tuple((name, what, _Lines(name, labels, ways)) for name, what in _BY_DIRECTION)
-        self._order = _Lines("peer_sequence_total", labels, order)
-        self._classes = _Lines("peer_drops_total", labels, classes)
-        self._disconnects = self._disconnect_lines(DISCONNECT_REASONS)
+        self._counted = tuple((name, what, _Lines(name, labels, keys)) for name, what, keys in _COUNTED)
+        self._drops = _Lines("peer_drops_total", labels, tuple(product(DIRECTIONS, DROP_CLASSES)))
+        self._disconnects = _Lines("peer_disconnects_total", labels, tuple(DISCONNECT_REASONS))
         self._info: tuple[str | None, ...] = ()
         self._info_line = ""
 
@@ -90,27 +72,20 @@ class PeerSeries:
             if value is not None:
                 into[name].append(f"{single[name]}{number_text(value)}\n")
         counters = totals_of(peer)
-        for name, attribute, lines in self._matrix:
+        for name, attribute, lines in self._counted:
             into[name].append(lines.text(getattr(counters, attribute)))
-        for name, attribute, lines in self._ways:
-            into[name].append(lines.text(getattr(counters, attribute)))
-        into["peer_sequence_total"].append(self._order.text(counters.sequence))
         by_class: dict[tuple[str, str], int] = {}
         for (direction, reason), number in counters.drops.items():
             key = (direction, drop_class(reason))
             by_class[key] = by_class.get(key, 0) + number
-        into["peer_drops_total"].append(self._classes.text(by_class))
+        into["peer_drops_total"].append(self._drops.text(by_class))
         # Newer than the table: reasons are constants of the code.
-        if not self._disconnects.keys.issuperset(peer.disconnects):
-            reasons = {**dict.fromkeys(DISCONNECT_REASONS), **peer.disconnects}
-            self._disconnects = self._disconnect_lines(reasons)
+        if not all(reason in self._disconnects.keys for reason in peer.disconnects):
+            reasons = dict.fromkeys((*DISCONNECT_REASONS, *peer.disconnects))
+            self._disconnects = _Lines("peer_disconnects_total", self._labels, tuple(reasons))
         into["peer_disconnects_total"].append(self._disconnects.text(peer.disconnects))
         if isinstance(peer, PeerStatus) and peer.connections:
             into["peer_info"].append(self._line_of_info(peer))
-
-    def _disconnect_lines(self, reasons: Iterable[str]) -> _Lines:
-        series = [(reason, {"reason": reason}) for reason in reasons]
-        return _Lines("peer_disconnects_total", self._labels, series)
 
     def _line_of_info(self, peer: PeerStatus) -> str:
         info = _info_of(peer)
@@ -124,26 +99,23 @@ class PeerSeries:
 
 
 class _Lines:
-    """Lines of one family for one peer, with a place for each number."""
+    """Lines of one family for one peer, with a place for the number of each key."""
 
-    __slots__ = ("_places", "_text", "keys")
+    __slots__ = ("_text", "keys")
 
-    def __init__(
-        self, name: str, labels: Mapping[str, str], series: Iterable[tuple[Any, Mapping[str, str]]]
-    ) -> None:
-        places, lines = [], []
-        for key, more in series:
-            places.append(key)
-            text = labels_text({**labels, **more}).replace("%", "%%")
-            lines.append(f"{_FULL[name]}{text} %d\n")
-        self.keys = frozenset(places)
-        self._places = tuple(places)
+    def __init__(self, name: str, labels: Mapping[str, str], keys: tuple[Key, ...]) -> None:
+        self.keys = keys
+        lines, names = [], ROWS[name].labels[len(labels) :]
+        for key in keys:
+            values = (key,) if isinstance(key, str) else key
+            text = labels_text({**labels, **dict(zip(names, values, strict=True))})
+            lines.append(f"{_FULL[name]}{text.replace('%', '%%')} %d\n")
         self._text = "".join(lines)
 
     def text(self, numbers: Mapping[Any, int]) -> str:
         """The lines with `numbers`, and 0 where there is none."""
         get = numbers.get
-        return self._text % tuple([get(key, 0) for key in self._places])
+        return self._text % tuple([get(key, 0) for key in self.keys])
 
 
 def _info_of(peer: PeerStatus) -> tuple[str | None, ...]:

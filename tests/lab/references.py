@@ -18,28 +18,26 @@ LIBRARIES = ("asyncio", "ssl", "cryptography.x509", "pydantic", "pyroute2", "str
 TIMES = 3
 
 
-def writing(exposition: str) -> Callable[[], float]:
+class _Families(Collector):
+    def __init__(self, exposition: str) -> None:
+        self._families = list(text_string_to_metric_families(exposition))
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def writing(exposition: str) -> float:
     """CPU seconds that the Prometheus client library takes to write these families again."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Families(exposition))
+    gc.collect()
+    return min(_write(registry) for _ in range(TIMES))
 
-    def measured() -> float:
-        families = list(text_string_to_metric_families(exposition))
 
-        class Families(Collector):
-            def collect(self) -> Iterable[Metric]:
-                return families
-
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(Families())
-
-        def once() -> float:
-            began = time.thread_time()
-            generate_latest(registry)
-            return time.thread_time() - began
-
-        gc.collect()
-        return min(once() for _ in range(TIMES))
-
-    return measured
+def _write(registry: CollectorRegistry) -> float:
+    began = time.thread_time()
+    generate_latest(registry)
+    return time.thread_time() - began
 
 
 def loading(*modules: str) -> float:

@@ -74,7 +74,7 @@ def test_a_bound_with_a_reference_is_the_larger_of_both() -> None:
 
 def test_references_are_measured() -> None:
     few, many = ("".join(f'a{{b="{number}"}} 1\n' for number in range(size)) for size in (100, 5000))
-    assert 0 < references.writing(few)() < references.writing(many)()
+    assert 0 < references.writing(few) < references.writing(many)
     assert 0 < references.loading_work("sys") < references.loading_work(*references.LIBRARIES)
     assert references.loading("time; time.sleep(0.3)") > 0.3
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from bridged.addresses import Endpoint
+from bridged.protocol.session.timers import NEVER
 from bridged.runtime.client.call import CALL_SECONDS, KNOCK_SECONDS, KNOCKS, Call
 from bridged.runtime.client.outage import Outage
 from bridged.runtime.client.remote_order import RemoteOrder
@@ -19,7 +20,6 @@ CALLS_MAX: Final = 32
 """Calls at once. One more ends the oldest that has no answer."""
 STALLS_MAX: Final = 1024
 """Endpoints whose stalls are counted."""
-NEVER: Final = float("inf")
 
 
 class Calls:

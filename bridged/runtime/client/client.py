@@ -19,12 +19,13 @@ from bridged.endings import Ending, take_every_step
 from bridged.errors import BridgedError, DataplaneError, RemoteProtocolError
 from bridged.protocol.packets.packet import SESSION_ID_LENGTH
 from bridged.protocol.session.events import Established, SessionDown, SessionEnded
+from bridged.protocol.session.timers import NEVER
 from bridged.runtime.client.backoff import Backoff
 from bridged.runtime.client.call import Call
 from bridged.runtime.client.call_socket import CallSocket
 from bridged.runtime.client.call_sockets import CallPath, CallSockets
 from bridged.runtime.client.call_stream import Through
-from bridged.runtime.client.calls import NEVER, Calls
+from bridged.runtime.client.calls import Calls
 from bridged.runtime.client.dial_pauses import DialPauses
 from bridged.runtime.client.name_watch import NameWatch
 from bridged.runtime.client.outage import Outage

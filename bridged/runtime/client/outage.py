@@ -5,10 +5,10 @@ Pure: callers pass `now` (monotonic seconds).
 
 from __future__ import annotations
 
-from math import inf
 from typing import Final
 
 from bridged.addresses import Endpoint
+from bridged.protocol.session.timers import NEVER
 
 SILENT_SECONDS: Final = 5.0
 """Silence that is worth a log line."""
@@ -26,10 +26,7 @@ class Outage:
 
     def begin(self, now: float) -> None:
         """A connection has ended: forget the outage before."""
-        self._was_anybody_called = False
-        self._heard_at = now
-        self._said = 0
-        self._say_at = now + SILENT_SECONDS
+        self._count_from(now)
         self._reason = ""
         self._rank = 0
         self._ever: set[Endpoint] = set()
@@ -38,10 +35,8 @@ class Outage:
 
     def note_called(self, endpoint: Endpoint, now: float) -> bool:
         """Note a call; True for the first one to this endpoint. Silence counts from the first of all."""
-        if not self._was_anybody_called:
-            self._was_anybody_called = True
-            self._heard_at = now
-            self._say_at = now + SILENT_SECONDS
+        if not self._ever:
+            self._count_from(now)
         self._called.setdefault(endpoint, "")
         is_first = endpoint not in self._ever
         if len(self._ever) >= ENDPOINTS_MAX:
@@ -51,10 +46,14 @@ class Outage:
 
     def note_answer(self, now: float) -> None:
         """A server answered; silence is counted from now."""
+        self._count_from(now)
+        self._called.clear()
+
+    def _count_from(self, now: float) -> None:
+        """Silence begins."""
         self._heard_at = now
         self._said = 0
         self._say_at = now + SILENT_SECONDS
-        self._called.clear()
 
     def note_refused(self, endpoint: Endpoint, words: str) -> bool:
         """The network reports no route, or nobody listening. True where that is new."""
@@ -107,8 +106,8 @@ class Outage:
 
     @property
     def next_report(self) -> float:
-        """When `report` will have a line; infinity while nobody has been called."""
-        return self._say_at if self._called else inf
+        """When `report` will have a line; NEVER while nobody has been called."""
+        return self._say_at if self._called else NEVER
 
     def _where(self) -> str:
         shown = [

@@ -10,10 +10,14 @@ import socket
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from python_socks import ProxyConnectionError, ProxyError, ProxyTimeoutError, ProxyType
+from python_socks.sync import Proxy
+
 from bridged.addresses import Endpoint
 
 DIAL_SECONDS: Final = 10.0
 CREDENTIALS_OCTETS_MAX: Final = 4096
+_TYPES: Final = {"http": ProxyType.HTTP, "socks5": ProxyType.SOCKS5}
 
 
 class ProxyFailed(Exception):
@@ -29,21 +33,14 @@ class ProxySettings:
     user: str | None = None
     password: str | None = field(default=None, repr=False)
 
-    def __post_init__(self) -> None:
-        # Few have a proxy, and loading this takes a fortieth of a start; without it such a start fails.
-        import python_socks.sync  # noqa: F401
-
     def dial(self, server: Endpoint) -> socket.socket:
         """A connection to `server`; takes DIAL_SECONDS at most.
 
         Raises:
             ProxyFailed
         """
-        from python_socks import ProxyConnectionError, ProxyError, ProxyTimeoutError, ProxyType
-        from python_socks.sync import Proxy
-
         proxy = Proxy(
-            proxy_type={"http": ProxyType.HTTP, "socks5": ProxyType.SOCKS5}[self.kind],
+            proxy_type=_TYPES[self.kind],
             host=self.where.host,
             port=self.where.port,
             username=self.user,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from math import inf
-
 from bridged.addresses import Endpoint
+from bridged.protocol.session.timers import NEVER
 from bridged.runtime.client.outage import Outage
 
 HUB, SPARE = Endpoint("192.0.2.1", 1194), Endpoint("192.0.2.2", 1194)
@@ -76,7 +75,7 @@ def test_an_answer_ends_the_silence() -> None:
 
 def test_silence_is_counted_from_the_first_call_not_from_a_start_that_took_long() -> None:
     outage = Outage(0.0)
-    assert outage.next_report == inf, "nobody waits for a report that cannot come"
+    assert outage.next_report == NEVER, "nobody waits for a report that cannot come"
     outage.note_called(HUB, 15.0)
     assert outage.next_report == 20.0
     assert outage.report(19.9) is None
