@@ -16,7 +16,7 @@ from bridged.telemetry.labels import DIRECTIONS, DROP_CLASSES, FRAME_KINDS, drop
 from bridged.telemetry.metrics_table import ROWS
 from bridged.telemetry.peer_totals import Sum, totals_of
 
-Key = str | tuple[str, str]
+SeriesKey = str | tuple[str, str]
 
 PEER_ROWS: Final = tuple(row.name for row in ROWS.values() if row.labels[:2] == ("tunnel", "peer"))
 _FULL: Final = {name: ROWS[name].full_name for name in PEER_ROWS}
@@ -37,7 +37,7 @@ _WHERE_KNOWN: Final = (
     ("peer_rtt_seconds", "rtt"),
     ("peer_path_mtu_bytes", "path_mtu"),
 )
-_COUNTED: Final[tuple[tuple[str, str, tuple[Key, ...]], ...]] = (
+_COUNTED: Final[tuple[tuple[str, str, tuple[SeriesKey, ...]], ...]] = (
     ("peer_frames_total", "frames", tuple(product(DIRECTIONS, FRAME_KINDS))),
     ("peer_bytes_total", "bytes", tuple(product(DIRECTIONS, FRAME_KINDS))),
     ("peer_wire_bytes_total", "wire_bytes", DIRECTIONS),
@@ -103,7 +103,7 @@ class _Lines:
 
     __slots__ = ("_text", "keys")
 
-    def __init__(self, name: str, labels: Mapping[str, str], keys: tuple[Key, ...]) -> None:
+    def __init__(self, name: str, labels: Mapping[str, str], keys: tuple[SeriesKey, ...]) -> None:
         self.keys = keys
         lines, names = [], ROWS[name].labels[len(labels) :]
         for key in keys:
