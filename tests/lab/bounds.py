@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,34 +32,6 @@ def at_most_or(
     if value > most:
         took = reference()
         at_most(value, max(most, share * took), f"{what} (the reference took {took:.3f} {unit})", unit)
-
-
-REFERENCE_SECONDS = 0.0015
-"""What `_loop` takes, measured: Zen 3 at 2.45 GHz, its other half idle, Python 3.11."""
-
-
-def work_at_most(value: float, most: float, what: str, unit: str = "s") -> None:
-    """Hold a bound of processor time. It is longer on a slower processor, or one whose other half is busy.
-
-    Raises:
-        NotInTime: it took longer.
-    """
-    if value > most:
-        slowness = processor_slowness()
-        what = f"{what} (this processor is {slowness:.1f} times as slow as the reference)"
-        at_most(value, most * slowness, what, unit)
-
-
-def processor_slowness() -> float:
-    """How many times as long as on the reference this processor works now; at least 1."""
-    return max(1.0, statistics.median(_loop() for _ in range(31)) / REFERENCE_SECONDS)
-
-
-def _loop() -> float:
-    began, total = time.thread_time(), 0
-    for number in range(30_000):
-        total += number * number
-    return time.thread_time() - began
 
 
 @contextmanager

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 
+from tests.lab.host_settings import iperf3_client
 from tests.lab.topology import WAN_PORT, Host, Site
 
 ECHO = """
@@ -83,3 +85,26 @@ def ask(host: Host, target: str, tries: int) -> dict[str, int]:
         host.namespace.run(sys.executable, "-c", ASK, target, str(tries), seconds=40)
     )
     return document
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What one TCP stream did: its largest segment, and what arrived, in bytes."""
+
+    mss: int
+    arrived: int
+
+
+def move(source: Host, target: str, octets: int = 4_000_000) -> Moved:
+    """One TCP stream of so many bytes, however long they take a slow machine; iperf3 serves at `target`.
+
+    With these buffers less than 1 MB is on its way when the sender ends: what passes nothing large fails.
+
+    Raises:
+        CommandError: it did not end within 30 seconds.
+    """
+    command = iperf3_client(target, "-J", "-w", "128K", "-n", str(octets))
+    document = json.loads(source.namespace.run(*command, seconds=30))
+    moved = Moved(document["start"]["tcp_mss_default"], document["end"]["sum_received"]["bytes"])
+    assert moved.arrived > octets - 1_000_000, moved
+    return moved

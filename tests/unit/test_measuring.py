@@ -50,16 +50,6 @@ def test_how_often_they_ran():
 """
 
 
-@pytest.mark.parametrize("slowness", [1.0, 1.7])
-def test_a_bound_of_work_is_as_much_longer_as_this_processor_is_slower(
-    monkeypatch: pytest.MonkeyPatch, slowness: float
-) -> None:
-    monkeypatch.setattr(bounds, "processor_slowness", lambda: slowness)
-    bounds.work_at_most(1.9 * slowness, 2.0, "reading")
-    with pytest.raises(NotInTime, match=f"reading .this processor is {slowness} times as slow"):
-        bounds.work_at_most(2.1 * slowness, 2.0, "reading")
-
-
 def test_a_bound_with_a_reference_is_the_larger_of_both() -> None:
     def unasked() -> float:
         raise AssertionError
@@ -77,14 +67,6 @@ def test_references_are_measured() -> None:
     assert 0 < references.writing(few) < references.writing(many)
     assert 0 < references.loading_work("sys") < references.loading_work(*references.LIBRARIES)
     assert references.loading("time; time.sleep(0.3)") > 0.3
-
-
-def test_slowness_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    usual = bounds.processor_slowness()
-    monkeypatch.setattr(bounds, "REFERENCE_SECONDS", bounds.REFERENCE_SECONDS / 100)
-    assert 20 * usual < bounds.processor_slowness() < 500 * usual
-    monkeypatch.setattr(bounds, "REFERENCE_SECONDS", 60.0)
-    assert bounds.processor_slowness() == 1
 
 
 def test_only_missed_bounds_of_marked_tests_are_measured_again(tmp_path: Path) -> None:

@@ -46,6 +46,6 @@ pub struct Last;
 
 
 def test_files_of_tests_are_known_by_folder_and_name() -> None:
-    tests = ("native/core/tests/a.rs", "native/benches/benches/a.rs", "native/worker/src/keys_tests.rs")
+    tests = ("native/core/tests/a.rs", "native/benches/a.rs", "native/worker/src/keys_tests.rs")
     assert all(rust("", name).is_test for name in (*tests, "native/worker/src/test_rig.rs"))
     assert not rust("", "native/worker/src/keys.rs").is_test
