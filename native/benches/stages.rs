@@ -1,7 +1,7 @@
 //! Each stage of the data plane by itself, on data that is in the cache.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-#[path = "../../core/tests/frame_builder/mod.rs"]
+#[path = "../core/tests/frame_builder/mod.rs"]
 mod frame_builder;
 
 use std::hint::black_box;
