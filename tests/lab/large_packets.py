@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 
 from tests.lab.host_settings import iperf3_client
-from tests.lab.topology import WAN_PORT, Host, Site
+from tests.lab.topology import HOST_PORT, WAN_PORT, Host, Site
 
 ECHO = """
 import socket, sys
@@ -80,6 +80,16 @@ def df_ping(host: Host, target: str, size: int) -> str:
     return host.namespace.run("sh", "-c", ping)
 
 
+def expect_mtu(host: Host, mtu: int) -> None:
+    """Tell a host what its LAN bears, as an administrator would; it forgets what it was told by others."""
+    for route in host.namespace.ip("-4", "route", "show", "dev", HOST_PORT).splitlines():
+        words = route.split()
+        if "mtu" in words:
+            del words[words.index("mtu") : words.index("mtu") + 2]
+        host.namespace.ip("route", "change", *words, "dev", HOST_PORT, "mtu", str(mtu))
+    host.namespace.ip("route", "flush", "cache")
+
+
 def ask(host: Host, target: str, tries: int) -> dict[str, int]:
     document: dict[str, int] = json.loads(
         host.namespace.run(sys.executable, "-c", ASK, target, str(tries), seconds=40)
@@ -89,10 +99,11 @@ def ask(host: Host, target: str, tries: int) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """What one TCP stream did: its largest segment, and what arrived, in bytes."""
+    """What one TCP stream did: its largest segment, what arrived, both in bytes, and its rate in Mbit/s."""
 
     mss: int
     arrived: int
+    megabits: float
 
 
 def move(source: Host, target: str, octets: int = 4_000_000) -> Moved:
@@ -105,6 +116,7 @@ def move(source: Host, target: str, octets: int = 4_000_000) -> Moved:
     """
     command = iperf3_client(target, "-J", "-w", "128K", "-n", str(octets))
     document = json.loads(source.namespace.run(*command, seconds=30))
-    moved = Moved(document["start"]["tcp_mss_default"], document["end"]["sum_received"]["bytes"])
+    end = document["end"]["sum_received"]
+    moved = Moved(document["start"]["tcp_mss_default"], end["bytes"], end["bits_per_second"] / 1e6)
     assert moved.arrived > octets - 1_000_000, moved
     return moved

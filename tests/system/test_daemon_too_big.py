@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
 from collections.abc import Iterator
 
 import pytest
 
 from tests.lab import WAN_PORT, Bridged, Lab, TwoSites, bridged_pair
+from tests.lab.bounds import at_most
 from tests.lab.bridged_daemon import TUNNEL
 from tests.lab.host_settings import iperf3_server
-from tests.lab.large_packets import ECHO, ask, df_ping, move
+from tests.lab.large_packets import ECHO, ask, df_ping, expect_mtu, move
 from tests.system.daemon_lab import stop_all
 
 pytestmark = pytest.mark.root
 
 AROUND = 28 + 28 + 14
 """Outer IPv4 and UDP, header, id and tag of the epoch format, Ethernet."""
+PAIRS = 3
+OCTETS = {"native": 100_000_000, "portable": 20_000_000}
+"""About half a second each."""
+SLOWER_MOST = 1.25
+"""So short streams differ by a tenth on a machine that others use."""
 
 
 @pytest.fixture(
@@ -42,6 +49,14 @@ def joined(request: pytest.FixtureRequest) -> Iterator[tuple[int, TwoSites, list
         stop_all(*reversed(daemons))
 
 
+def answer_too_big(daemons: list[Bridged]) -> None:
+    for daemon in daemons:
+        daemon.configuration["tunnels"][TUNNEL]["answer_too_big"] = True
+        daemon.reload()
+    for daemon in daemons:
+        daemon.wait_connected()
+
+
 def test_large_packets_hang_and_with_answers_they_work(joined: tuple[int, TwoSites, list[Bridged]]) -> None:
     wan_mtu, sites, daemons = joined
     first, second = sites.a.host, sites.b.host
@@ -58,11 +73,7 @@ def test_large_packets_hang_and_with_answers_they_work(joined: tuple[int, TwoSit
         "in pieces": False,
     }
 
-    for daemon in daemons:
-        daemon.configuration["tunnels"][TUNNEL]["answer_too_big"] = True
-        daemon.reload()
-    for daemon in daemons:
-        daemon.wait_connected()
+    answer_too_big(daemons)
     first.ping(second.ipv4, count=2)
 
     # First what may be cut: a host that has heard of the size cuts by itself.
@@ -77,3 +88,23 @@ def test_large_packets_hang_and_with_answers_they_work(joined: tuple[int, TwoSit
     assert daemons[0].metric("bridged_mtu_events_total", event="too_big_answered") >= 1
     assert daemons[0].drops()["transmit too_big"] >= 1
     assert daemons[0].metric("bridged_mtu_events_total", event="ipv4_cut") >= 1
+
+
+@pytest.mark.measures
+def test_tcp_is_as_fast_as_between_hosts_that_somebody_set_right(
+    joined: tuple[int, TwoSites, list[Bridged]],
+) -> None:
+    wan_mtu, sites, daemons = joined
+    first, second = sites.a.host, sites.b.host
+    answer_too_big(daemons)
+    first.ping(second.ipv4, count=2)
+    octets = OCTETS[daemons[0].configuration["tunnels"][TUNNEL]["dataplane"]]
+    rates: dict[str, list[float]] = {"set right": [], "as they are": []}
+    for _ in range(PAIRS):
+        for hosts, mtu in (("set right", wan_mtu - AROUND), ("as they are", 1500)):
+            for host in (first, second):
+                expect_mtu(host, mtu)
+            rates[hosts].append(move(first, second.ipv4, octets).megabits)
+    right, as_they_are = (statistics.median(seen) for seen in rates.values())
+    print(f"WAN {wan_mtu}: {as_they_are:.0f} Mbit/s, {right:.0f} where the hosts know the size")
+    at_most(right / as_they_are, SLOWER_MOST, "TCP between hosts that know nothing", "times as slow")
