@@ -7,6 +7,7 @@ Blocking, one or two requests per action.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any, Final
 
 from pyroute2.netlink.rtnl import (
@@ -38,6 +39,7 @@ from bridged.link_planning.actions import (
 from bridged.link_planning.links import BridgeSettings
 from bridged.netlink.host_values import CENTISECONDS, IFF_UP
 from bridged.netlink.inet6 import set_inet6
+from bridged.netlink.learned_defaults import learned_defaults_kept
 from bridged.netlink.perform_ip import (
     add_address,
     add_route,
@@ -152,6 +154,12 @@ def _set_multicast_router(kernel: RouteSocket, action: SetMulticastRouter) -> No
     _change_link(kernel, operation, action.link, [("IFLA_LINKINFO", information)])
 
 
+def _set_inet6(kernel: RouteSocket, action: SetInet6) -> None:
+    begins_to_forward = action.value.forwarding and not action.was.forwarding
+    with learned_defaults_kept(kernel, action) if begins_to_forward else nullcontext():
+        set_inet6(action)
+
+
 def _set_vlans(kernel: RouteSocket, action: SetVlans) -> None:
     index = index_of(action.link, "set VLANs")
     set_port_vlans(kernel, action.link, index, action.was, action.value)
@@ -169,7 +177,7 @@ _PERFORMERS: Final[Mapping[type[Any], Callable[[RouteSocket, Any], None]]] = {
     Detach: _detach,
     SetMulticastRouter: _set_multicast_router,
     SetVlans: _set_vlans,
-    SetInet6: lambda kernel, action: set_inet6(action),
+    SetInet6: _set_inet6,
     AddAddress: add_address,
     DeleteAddress: delete_address,
     RenewAddress: renew_address,
