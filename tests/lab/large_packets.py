@@ -82,7 +82,9 @@ def df_ping(host: Host, target: str, size: int) -> str:
 
 def expect_mtu(host: Host, mtu: int) -> None:
     """Tell a host what its LAN bears, as an administrator would; it forgets what it was told by others."""
-    for route in host.namespace.ip("-4", "route", "show", "dev", HOST_PORT).splitlines():
+    routes = host.namespace.ip("-4", "route", "show", "dev", HOST_PORT).splitlines()
+    assert routes, "the host has a route into its LAN"
+    for route in routes:
         words = route.split()
         if "mtu" in words:
             del words[words.index("mtu") : words.index("mtu") + 2]

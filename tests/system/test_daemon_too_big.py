@@ -19,7 +19,7 @@ pytestmark = pytest.mark.root
 
 AROUND = 28 + 28 + 14
 """Outer IPv4 and UDP, header, id and tag of the epoch format, Ethernet."""
-PAIRS = 3
+PAIRS = 5
 OCTETS = {"native": 100_000_000, "portable": 20_000_000}
 """About half a second each."""
 SLOWER_MOST = 1.25
