@@ -190,7 +190,9 @@ def _route_returns(observed: HostLinks, route: HostRoute, bridge_name: str) -> I
         moved = route
         for name in route.links:
             moved = moved.moved(name, bridge_name)
-        current = present.get(moved.key) or present.get(moved.copied().key)
+        # The kernel's own, or one of our copies; a copy has another metric.
+        learned = [other for other in observed.routes if _is_the_same_learned(other, moved, observed.now)]
+        current = min(learned, key=lambda other: other.metric, default=None)
         if current is None or route.key in present:
             # The router has withdrawn it, or the port has learned it again.
             return
@@ -199,6 +201,14 @@ def _route_returns(observed: HostLinks, route: HostRoute, bridge_name: str) -> I
         return
     if all(observed.link(name) is not None for name in route.links):
         yield AddRoute(route)
+
+
+def _is_the_same_learned(other: HostRoute, route: HostRoute, now: float) -> bool:
+    return (
+        other.is_kernels
+        and not other.has_expired(now)
+        and replace(other, metric=route.metric).key == route.key
+    )
 
 
 def _bridge_loses(observed: HostLinks, ownership: Ownership, bridge: Link) -> Iterator[Action]:

@@ -59,15 +59,12 @@ def _is_forgotten(route: HostRoute, action: SetInet6) -> bool:
     """Not copies: they have another metric than the kernel's own."""
     if not route.is_kernels or route.has_expired(time.monotonic()):
         return False
+    settings = inet6_settings(route.link)
+    if settings is None:
+        return False
     # What a link accepts is written before it begins to forward.
-    is_own = route.link == action.link
-    now, later = (action.was, action.value) if is_own else (inet6_settings(route.link),) * 2
-    return (
-        now is not None
-        and later is not None
-        and later.accept_ra != _ACCEPT_THOUGH_FORWARDING
-        and now.ra_defrtr_metric == route.metric
-    )
+    accept_ra = action.value.accept_ra if route.link == action.link else settings.accept_ra
+    return accept_ra != _ACCEPT_THOUGH_FORWARDING and settings.ra_defrtr_metric == route.metric
 
 
 def _copy(route: HostRoute, link: Link | None, taken: Collection[int]) -> HostRoute:

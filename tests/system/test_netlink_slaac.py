@@ -172,6 +172,35 @@ async def test_hosts_keep_their_default_routes_when_a_bridge_begins_to_forward()
                 await attachment.stop()
 
 
+@in_namespace
+async def test_a_port_gets_its_default_route_back_from_a_kept_copy() -> None:
+    """The kernel forgot what br0 learned; its router says nothing more, and br0 is given back."""
+    conf, life = "net.ipv6.conf", 600
+    for port, is_router in (("eth1", 0), ("eth2", 1)):
+        cable(port)
+        shell(f"sysctl -qw {conf}.{port}.accept_ra={1 + is_router} {conf}.{port}.forwarding={is_router}")
+        shell(f"sysctl -qw {conf}.{port}.ra_defrtr_metric={1024 + 100 * is_router}")
+    host, router = (BridgeAttachment(BridgeWish(f"br{n}", ports=(f"eth{n}",))) for n in (1, 2))
+    with advertising("eth2-x", life):
+        with advertising("eth1-x", life):
+            for port in ("eth1", "eth2"):
+                await within(lambda port=port: state(port) == (True, True), f"SLAAC on {port}", 15.0)
+            await host.start()
+            await within(lambda: learned("br1") == {1024}, "the kernel's own route alone", 15.0)
+        await router.start()
+        try:
+            assert learned("br1") == {1026}
+            await host.stop()
+            assert state("eth1") == (True, True)
+        finally:
+            await router.stop()
+
+
+def learned(link: str) -> set[int]:
+    """Metrics of the default routes by this link."""
+    return {route["metric"] for route in json.loads(shell(f"ip -j -6 route show default dev {link}"))}
+
+
 @contextmanager
 def solicitations(link: str) -> Iterator[Callable[[], int]]:
     """A function that counts what routers at this link were asked, since it was called last."""
