@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -12,8 +13,11 @@ from bridged.errors import DataplaneError
 from bridged.protocol.role import Role
 from bridged.units import KeyId, PeerHandle
 from tests.contract.dataplane_rig import HandPeer, Rig, frame, until
+from tests.contract.stream_peer import stream_peer
 
 NEXT = KeyId(1)
+ROUNDS = 30
+FRAMES_OF_A_ROUND = 40
 
 
 def lost(rig: Rig) -> int:
@@ -34,6 +38,41 @@ def test_packets_under_a_key_that_is_expected_are_delivered_once_it_is_there(rig
     peer.send_raw(peer.seal(frame(2, 1, b"later"), key_id=NEXT, packet_id=4))
     assert rig.frames() == [frame(2, 1, b"later")]
     assert lost(rig) == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("carrier", ["udp", "tcp"])
+def test_none_overtakes_what_waited_for_its_key(
+    make_rig: Callable[..., Rig], carrier: str, workers: int
+) -> None:
+    """Keys come while their packets arrive. Over TCP, whatever is overtaken would be lost."""
+    rig = make_rig(workers=workers)
+    # Their ids lead to different workers.
+    peers = [stream_peer(rig, number) if carrier == "tcp" else rig.peer(number) for number in (1, 2)]
+    for turn in range(ROUNDS):
+        peer, key_id = peers[turn % 2], KeyId(1 + turn % 7)
+        rig.plane.remove_key(peer.handle, key_id)
+        rig.plane.expect_key(peer.handle, key_id)
+        payloads = [frame(3, 4, bytes([turn, number])) for number in range(FRAMES_OF_A_ROUND)]
+        packets = [peer.seal(item, key_id=key_id, packet_id=at) for at, item in enumerate(payloads, 1)]
+        begun = threading.Event()
+
+        def talk(
+            peer: HandPeer = peer, packets: list[bytes] = packets, begun: threading.Event = begun
+        ) -> None:
+            for packet in packets[: len(packets) // 4]:
+                peer.send_raw(packet)
+            begun.set()
+            for packet in packets[len(packets) // 4 :]:
+                peer.send_raw(packet)
+
+        talker = threading.Thread(target=talk)
+        talker.start()
+        assert begun.wait(5)
+        rig.plane.install_key(peer.handle, peer.key(Role.SERVER, key_id))
+        talker.join()
+        assert rig.frames(len(payloads)) == payloads
+    assert rig.snapshot().drops == {}
 
 
 def test_a_batch_waits_whole_and_each_packet_passes_once(rig: Rig) -> None:

@@ -326,7 +326,8 @@ def test_a_renegotiated_key_starts_its_ids_again(rig: Rig) -> None:
     rig.plane.expect_key(peer.handle, KeyId(1))
     peer.key_id, peer.next_id = KeyId(1), 1
     peer.send(frame(2, 3), frame(2, 4))
-    until(lambda: True, "sent")
+    peer.send_raw(peer.seal(frame(2, 5), key_id=0, packet_id=6))
+    assert rig.frames() == [frame(2, 5)]
     rig.plane.install_key(peer.handle, peer.key(Role.SERVER, 1))
     rig.plane.use_key(peer.handle, KeyId(1))
     assert rig.frames(2) == [frame(2, 3), frame(2, 4)]

@@ -259,6 +259,10 @@ class Loop:
         Raises:
             TapGone: the adapter vanished.
         """
+        if self._receiver.early:
+            # Before all that is read in this turn: the key is there, and each flow keeps its order.
+            self._receiver.take_early(now)
+            self._deliver(now)
         if len(ready) == 1 and ready[0][0] != self._latest and self._tap_descriptors:
             descriptor = self._latest = ready[0][0]
             if descriptor == self._wire_descriptor:
@@ -297,9 +301,6 @@ class Loop:
     def _answer_wake(self, now: float) -> None:
         with suppress(BlockingIOError):
             os.eventfd_read(self._wake)
-        if self._receiver.early:
-            self._receiver.take_early(now)
-            self._deliver(now)
         if self._streams.fresh and self._wan_events:
             fresh, self._streams.fresh = self._streams.fresh, []
             for stream in fresh:

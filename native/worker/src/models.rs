@@ -1,5 +1,5 @@
-//! The shared structures under every interleaving of a few threads (loom, feature `model`): packet ids, key slots, the
-//! table of peers, the FDB with what threads remember of it, the event queue.
+//! The shared structures under every interleaving of a few threads (loom, feature `model`): packet ids, key slots,
+//! packets that came before their key, the table of peers, the FDB with what threads remember of it, the event queue.
 //!
 //! `cargo test -p bridged-worker --features model --lib models`. A thread yields at every atomic, lock and swap of
 //! `sync.rs`; loom also reorders relaxed and acquire/release accesses as the memory model allows.
@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::Arc;
 
 use bridged_core::limits::MAX_PACKET_ID;
+use bridged_core::packet::PacketRun;
 use bridged_sys::address::Pin;
 use bridged_sys::descriptor::{wait_readable, EventFd};
 use loom::thread::spawn;
@@ -28,8 +29,10 @@ use crate::tables::stations::Ingress;
 use crate::tables::switch::{Switch, Target};
 use crate::test_rig::port_of;
 use crate::transport::mixed_path::MixedOrigin;
-use crate::transport::seam::{PeerPath, Transport};
-use crate::wan_to_lan::opener::follow;
+use crate::transport::mixed_receiver::MixedReceiver;
+use crate::transport::seam::{BatchReceiver, PeerPath, Transport};
+use crate::wan_to_lan::opener::{find, follow};
+use crate::wan_to_lan::scene::{Batch, WanScene};
 
 const STATION: [u8; 6] = [2, 0, 0, 0, 0, 7];
 const HOST: [u8; 6] = [2, 0, 0, 0, 0, 9];
@@ -83,6 +86,42 @@ fn origin(source: &str) -> MixedOrigin {
 
 fn frame(target: [u8; 6], source: [u8; 6]) -> Vec<u8> {
     [&target[..], &source[..], &[0x88, 0xb5]].concat()
+}
+
+#[test]
+fn none_overtakes_what_waited_for_its_key() {
+    model(4, || {
+        let plane = plane();
+        join(&plane, 1, "192.0.2.7:1194");
+        plane.expect_key(1, 1).unwrap();
+        let reader = {
+            let plane = Arc::clone(&plane);
+            move || {
+                let shared = plane.shared();
+                let (table, link) = (shared.peers.table.load(), shared.transport.link(0));
+                let scene = WanScene { shared, table: &table, link: &link, now: 1 };
+                let mut receiver = MixedReceiver::new(0);
+                let mut opened = Vec::new();
+                for number in 1..=3 {
+                    receiver.octets()[..5].copy_from_slice(&[9 << 3 | 1, 0, 0, 1, number]);
+                    let batch = Batch { origin: origin("192.0.2.7:1194"), start: 0, run: PacketRun::of(5, 5) };
+                    let Some((peer, _)) = find(&scene, &mut receiver, &batch, 0) else { continue };
+                    if peer.early.is_any() {
+                        opened.extend(peer.early.take(1).iter().map(|early| early.octets[4]));
+                    }
+                    opened.push(number);
+                }
+                opened
+            }
+        };
+        let reading = spawn(reader);
+        plane.install_key(1, key(1)).unwrap();
+        let mut opened = reading.join().unwrap();
+        for (peer, key_id) in plane.shared().released.take(0) {
+            opened.extend(peer.early.take(key_id).iter().map(|early| early.octets[4]));
+        }
+        assert_eq!(opened, [1, 2, 3]);
+    });
 }
 
 #[test]

@@ -292,10 +292,9 @@ impl DataPlane {
         let slot = KeySlot::new(&key, window, limits)?;
         peer.install(slot);
         *lock(&self.aead) = key.cipher.name();
-        let early = peer.early.release(key.key_id);
-        if !early.is_empty() {
-            self.shared.released.put(peer, early);
-            self.shared.threads.wake(wan_thread(0));
+        if let Some(worker) = peer.early.release(key.key_id) {
+            self.shared.released.put(worker, peer, key.key_id);
+            self.shared.threads.wake(wan_thread(worker));
         }
         Ok(())
     }

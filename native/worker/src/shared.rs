@@ -42,7 +42,7 @@ pub struct Shared<T: Transport> {
     pub answers: ArcSwapOption<Answers>,
     /// What was counted.
     pub counters: Counters,
-    /// Packets whose key has come since they arrived.
+    /// Peers whose key has come while packets waited for it.
     pub released: Released<T>,
     /// The threads themselves.
     pub threads: Threads,
@@ -65,7 +65,7 @@ impl<T: Transport> Shared<T> {
             events: EventQueue::new(seeds[1])?,
             answers: ArcSwapOption::from_pointee(None),
             counters: Counters::new(threads.count()),
-            released: Released::new(),
+            released: Released::new(settings.workers),
             threads,
             settings,
         })

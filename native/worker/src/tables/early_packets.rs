@@ -2,11 +2,13 @@
 //!
 //! Source: bridged/dataplane/contract/verbs.py, `expect_key`.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use bridged_core::packet::PacketRun;
 use bridged_core::Nanos;
 
 use crate::contract::{EARLY_LEAST_OCTETS, EARLY_NANOS, EARLY_OCTETS};
-use crate::sync::{lock, Mutex};
+use crate::sync::{lock, AtomicBool, Mutex};
 
 /// Packets of one origin.
 #[derive(Debug)]
@@ -30,59 +32,92 @@ impl<O> Early<O> {
 }
 
 /// Those of one peer, in their order, for one key id at a time.
+///
+/// The thread that reads the peer's packets holds them, and opens them before any later packet under their key.
 #[derive(Debug)]
-pub struct EarlyPackets<O>(Mutex<Waiting<O>>);
+pub struct EarlyPackets<O> {
+    is_any: AtomicBool,
+    waiting: Mutex<Waiting<O>>,
+}
 
 #[derive(Debug)]
 struct Waiting<O> {
-    expected: Option<u8>,
+    key_id: Option<u8>,
+    /// The key has not come yet.
+    is_expected: bool,
     held: Vec<Early<O>>,
     octets: usize,
+    /// Who holds them.
+    worker: usize,
 }
 
 impl<O: Copy> EarlyPackets<O> {
     /// None is expected.
     pub fn new() -> EarlyPackets<O> {
-        EarlyPackets(Mutex::new(Waiting { expected: None, held: Vec::new(), octets: 0 }))
+        let waiting = Waiting { key_id: None, is_expected: false, held: Vec::new(), octets: 0, worker: 0 };
+        EarlyPackets { is_any: AtomicBool::new(false), waiting: Mutex::new(waiting) }
     }
 
     /// Hold packets under this key id from now on (None: of no key); returns how many packets were held for another.
     pub fn expect(&self, key_id: Option<u8>) -> u64 {
-        let mut waiting = lock(&self.0);
-        waiting.expected = key_id;
-        waiting.octets = 0;
-        waiting.held.drain(..).map(|early| early.packets()).sum()
+        let mut waiting = lock(&self.waiting);
+        waiting.key_id = key_id;
+        waiting.is_expected = key_id.is_some();
+        self.empty(&mut waiting).iter().map(Early::packets).sum()
     }
 
-    /// As `expect` of none, if this key is expected.
+    /// As `expect` of none, if packets under this key are held or expected.
     pub fn give_up(&self, key_id: u8) -> u64 {
-        let is_expected = lock(&self.0).expected == Some(key_id);
-        if is_expected {
+        let is_concerned = lock(&self.waiting).key_id == Some(key_id);
+        if is_concerned {
             self.expect(None)
         } else {
             0
         }
     }
 
-    /// Keep packets; false: their key is not expected, or there is no room.
-    pub fn hold(&self, key_id: u8, origin: O, octets: &[u8], run: PacketRun, now: Nanos) -> bool {
+    /// Keep packets that `worker` read; false: their key is not expected, or there is no room.
+    pub fn hold(&self, key_id: u8, worker: usize, origin: O, octets: &[u8], run: PacketRun, now: Nanos) -> bool {
         let cost = octets.len().max(EARLY_LEAST_OCTETS);
-        let mut waiting = lock(&self.0);
-        if waiting.expected != Some(key_id) || waiting.octets + cost > EARLY_OCTETS {
+        let mut waiting = lock(&self.waiting);
+        if !waiting.is_expected || waiting.key_id != Some(key_id) || waiting.octets + cost > EARLY_OCTETS {
             return false;
         }
         waiting.octets += cost;
+        waiting.worker = worker;
         waiting.held.push(Early { origin, octets: octets.into(), run, arrived: now });
+        self.is_any.store(true, Relaxed);
         true
     }
 
-    /// The key is there: all that was held for it.
-    pub fn release(&self, key_id: u8) -> Vec<Early<O>> {
-        let mut waiting = lock(&self.0);
-        if waiting.expected != Some(key_id) {
-            return Vec::new();
+    /// The key is there: hold no more. Returns the worker that has to take what was held, if anything was.
+    pub fn release(&self, key_id: u8) -> Option<usize> {
+        let mut waiting = lock(&self.waiting);
+        if waiting.key_id != Some(key_id) {
+            return None;
         }
-        waiting.expected = None;
+        waiting.is_expected = false;
+        (!waiting.held.is_empty()).then_some(waiting.worker)
+    }
+
+    /// Whether there is something to take; cheap.
+    #[inline]
+    pub fn is_any(&self) -> bool {
+        self.is_any.load(Relaxed)
+    }
+
+    /// All that was held for this key, which is there.
+    pub fn take(&self, key_id: u8) -> Vec<Early<O>> {
+        let mut waiting = lock(&self.waiting);
+        if waiting.key_id == Some(key_id) {
+            self.empty(&mut waiting)
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn empty(&self, waiting: &mut Waiting<O>) -> Vec<Early<O>> {
+        self.is_any.store(false, Relaxed);
         waiting.octets = 0;
         std::mem::take(&mut waiting.held)
     }

@@ -1,43 +1,45 @@
-//! Packets whose key has come since they arrived, until a WAN thread opens them.
+//! Peers whose key has come while packets waited for it, until the worker that holds these opens them.
 
-use std::sync::atomic::{
-    AtomicBool,
-    Ordering::{Acquire, Relaxed, Release},
-};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::Arc;
 
-use crate::sync::{lock, Mutex};
-use crate::tables::early_packets::Early;
+use crate::sync::{lock, AtomicBool, Mutex};
 use crate::tables::peers::Peer;
 use crate::transport::seam::Transport;
 
-/// Packets of one peer.
-type OfPeer<T> = (Arc<Peer<T>>, Early<<T as Transport>::Origin>);
+/// A peer, and the id of its key.
+type OfPeer<T> = (Arc<Peer<T>>, u8);
 
-/// Those of all peers.
-pub struct Released<T: Transport> {
-    is_waiting: AtomicBool,
-    packets: Mutex<Vec<OfPeer<T>>>,
+/// Those of one worker.
+struct OfWorker<T: Transport> {
+    is_any: AtomicBool,
+    peers: Mutex<Vec<OfPeer<T>>>,
 }
+
+/// Those of all workers.
+pub struct Released<T: Transport>(Box<[OfWorker<T>]>);
 
 impl<T: Transport> Released<T> {
     /// None.
-    pub fn new() -> Released<T> {
-        Released { is_waiting: AtomicBool::new(false), packets: Mutex::new(Vec::new()) }
+    pub fn new(workers: usize) -> Released<T> {
+        let none = || OfWorker { is_any: AtomicBool::new(false), peers: Mutex::new(Vec::new()) };
+        Released((0..workers).map(|_| none()).collect())
     }
 
-    /// Have them opened.
-    pub fn put(&self, peer: &Arc<Peer<T>>, packets: Vec<Early<T::Origin>>) {
-        lock(&self.packets).extend(packets.into_iter().map(|early| (Arc::clone(peer), early)));
-        self.is_waiting.store(true, Release);
+    /// Have a peer's packets under this key opened.
+    pub fn put(&self, worker: usize, peer: &Arc<Peer<T>>, key_id: u8) {
+        let Some(of) = self.0.get(worker) else { return };
+        lock(&of.peers).push((Arc::clone(peer), key_id));
+        of.is_any.store(true, Release);
     }
 
-    /// All that wait; cheap where none do.
+    /// All of a worker; cheap where there are none.
     #[inline]
-    pub fn take(&self) -> Vec<OfPeer<T>> {
-        if !self.is_waiting.load(Relaxed) || !self.is_waiting.swap(false, Acquire) {
+    pub fn take(&self, worker: usize) -> Vec<OfPeer<T>> {
+        let Some(of) = self.0.get(worker) else { return Vec::new() };
+        if !of.is_any.load(Relaxed) || !of.is_any.swap(false, Acquire) {
             return Vec::new();
         }
-        std::mem::take(&mut *lock(&self.packets))
+        std::mem::take(&mut *lock(&of.peers))
     }
 }

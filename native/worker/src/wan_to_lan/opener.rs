@@ -13,6 +13,7 @@ use crate::contract::Direction::Receive;
 use crate::contract::Event;
 use crate::control::counters::Reason;
 use crate::shared::Shared;
+use crate::sync::Guard;
 use crate::tables::keys::KeySlot;
 use crate::tables::peers::Peer;
 use crate::transport::seam::{BatchReceiver, Origin, PeerPath, Transport};
@@ -20,14 +21,18 @@ use crate::wan_to_lan::scene::{Batch, WanScene};
 use crate::wan_to_lan::strangers::notify_stranger;
 use crate::wan_to_lan::tap_writer::Frame;
 
-/// Open a batch into `opened`, replacing what it held; returns the peer. None: nothing to deliver.
-pub fn open<'a, T: Transport>(
+/// Whose packets a batch says it has.
+pub type FoundPeer<'a, T> = Cow<'a, Arc<Peer<T>>>;
+/// A key, for as long as a batch takes.
+pub type KeyGuard = Guard<Option<Arc<KeySlot>>>;
+
+/// Find peer and key of a batch. None: they are not known, or the batch waits for its key.
+pub fn find<'a, T: Transport>(
     scene: &WanScene<'a, T>,
     receiver: &mut T::Receiver,
     batch: &Batch<T::Origin>,
-    thread: usize,
-    opened: &mut Vec<Frame>,
-) -> Option<Cow<'a, Arc<Peer<T>>>> {
+    worker: usize,
+) -> Option<(FoundPeer<'a, T>, KeyGuard)> {
     let shared = scene.shared;
     let peer = match sender_of(scene, receiver, batch) {
         Ok(peer) => peer,
@@ -43,14 +48,14 @@ pub fn open<'a, T: Transport>(
     let key_id = if shared.settings.static_key { 0 } else { first[0] & 7 };
     let mut slot = peer.key_guard(key_id);
     if slot.is_none() {
-        if hold_early(scene, receiver, batch, &peer, key_id) {
+        if hold_early(scene, receiver, batch, &peer, key_id, worker) {
             return None;
         }
         // Perhaps it has come in this instant.
         slot = peer.key_guard(key_id);
     }
-    let first = &receiver.octets()[batch.first()];
-    let Some(slot) = slot.as_ref() else {
+    if slot.is_none() {
+        let first = &receiver.octets()[batch.first()];
         if is_unknown_session_notice(first) && peer.path.load().endpoint() == *batch.origin.endpoint() {
             shared.report(Event::SessionUnknown { handle: peer.handle });
             return None;
@@ -58,8 +63,8 @@ pub fn open<'a, T: Transport>(
         shared.counters.count_drops(Receive, Reason::UnknownKeyId, batch.packets(), Some(&peer.drops));
         notify_stranger(scene, receiver, batch);
         return None;
-    };
-    open_with(scene, receiver, batch, &peer, slot, thread, opened).then_some(peer)
+    }
+    Some((peer, slot))
 }
 
 /// The peer that a batch says it is from.
@@ -67,7 +72,7 @@ fn sender_of<'a, T: Transport>(
     scene: &WanScene<'a, T>,
     receiver: &mut T::Receiver,
     batch: &Batch<T::Origin>,
-) -> Result<Cow<'a, Arc<Peer<T>>>, Reason> {
+) -> Result<FoundPeer<'a, T>, Reason> {
     let first = &receiver.octets()[batch.first()];
     if scene.shared.settings.static_key {
         return scene.table.peers.first().map(Cow::Borrowed).ok_or(Reason::UnknownPeerId);
@@ -90,15 +95,16 @@ fn hold_early<T: Transport>(
     batch: &Batch<T::Origin>,
     peer: &Peer<T>,
     key_id: u8,
+    worker: usize,
 ) -> bool {
     let octets = &receiver.octets()[batch.all()];
     peer.path.load().endpoint() == *batch.origin.endpoint()
         && !is_unknown_session_notice(&octets[..batch.run.size.min(octets.len())])
-        && peer.early.hold(key_id, batch.origin, octets, batch.run, scene.now)
+        && peer.early.hold(key_id, worker, batch.origin, octets, batch.run, scene.now)
 }
 
-/// Open a batch with a peer's key; false: nothing to deliver.
-fn open_with<T: Transport>(
+/// Open a batch with its peer's key into `opened`, replacing what it held; false: nothing to deliver.
+pub fn open<T: Transport>(
     scene: &WanScene<'_, T>,
     receiver: &mut T::Receiver,
     batch: &Batch<T::Origin>,

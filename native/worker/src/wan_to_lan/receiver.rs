@@ -17,11 +17,12 @@ use crate::control::counters::Reason;
 use crate::control::names::BatchName;
 use crate::shared::Shared;
 use crate::tables::keys::SPARE_OCTETS;
+use crate::tables::peers::Peer;
 use crate::threads::wan_thread;
 use crate::transport::seam::{BatchReceiver, Link, Transport};
 use crate::wan_to_lan::deliver::Delivery;
 use crate::wan_to_lan::joiner::{unframe, Joiner};
-use crate::wan_to_lan::opener::open;
+use crate::wan_to_lan::opener::{find, open};
 use crate::wan_to_lan::scene::{Batch, WanScene};
 use crate::wan_to_lan::strangers::read_control;
 use crate::wan_to_lan::tap_writer::Frame;
@@ -88,8 +89,9 @@ impl<T: Transport> WanReceiver<T> {
             return false;
         }
         let link = shared.transport.link(self.worker);
-        if self.worker == 0 {
-            self.open_early(shared, &link);
+        for (peer, key_id) in shared.released.take(self.worker) {
+            let table = shared.peers.table.load();
+            self.open_early(&WanScene { shared, table: &table, link: &link, now: now() }, &peer, key_id);
         }
         let count = match self.receiver.receive(&link, &shared.transport, &shared.events) {
             Ok(count) => count,
@@ -113,20 +115,23 @@ impl<T: Transport> WanReceiver<T> {
         self.receiver.expects_more()
     }
 
-    /// Open packets that waited for their key, as if they came now.
-    fn open_early(&mut self, shared: &Shared<T>, link: &T::Link) {
-        for (peer, early) in shared.released.take() {
-            let (now, length) = (now(), early.octets.len());
-            let octets = self.receiver.octets();
-            if early.is_stale(now) || length + SPARE_OCTETS > octets.len() {
-                shared.count_early(&peer, early.packets());
+    /// Open packets that waited for this key, as if they came now.
+    #[cold]
+    fn open_early(&mut self, scene: &WanScene<'_, T>, peer: &Peer<T>, key_id: u8) {
+        for early in peer.early.take(key_id) {
+            // What was delivered before still lies where these are opened, and perhaps packets that follow.
+            self.delivery.finish(scene.shared, scene.link, self.receiver.octets(), scene.now);
+            let (octets, length) = (self.receiver.octets(), early.octets.len());
+            if early.is_stale(scene.now) || length + SPARE_OCTETS > octets.len() {
+                scene.shared.count_early(peer, early.packets());
                 continue;
             }
+            let place = ..length + SPARE_OCTETS;
+            let replaced = octets[place].to_vec();
             octets[..length].copy_from_slice(&early.octets);
-            let table = shared.peers.table.load();
-            let scene = WanScene { shared, table: &table, link, now };
-            self.read_batch(&scene, &Batch { origin: early.origin, start: 0, run: early.run });
-            self.delivery.finish(shared, link, self.receiver.octets(), now);
+            self.read_batch(scene, &Batch { origin: early.origin, start: 0, run: early.run });
+            self.delivery.finish(scene.shared, scene.link, self.receiver.octets(), scene.now);
+            self.receiver.octets()[place].copy_from_slice(&replaced);
         }
     }
 
@@ -168,8 +173,14 @@ impl<T: Transport> WanReceiver<T> {
         if !is_data {
             return read_control(scene, &mut self.receiver, batch);
         }
-        let opened = open(scene, &mut self.receiver, batch, wan_thread(self.worker), &mut self.opened);
-        let Some(peer) = opened else { return };
+        let Some((peer, key)) = find(scene, &mut self.receiver, batch, self.worker) else { return };
+        let Some(slot) = key.as_ref() else { return };
+        if peer.early.is_any() {
+            self.open_early(scene, &peer, slot.key_id);
+        }
+        if !open(scene, &mut self.receiver, batch, &peer, slot, wan_thread(self.worker), &mut self.opened) {
+            return;
+        }
         let shared = scene.shared;
         if peer.reassembly.is_some() {
             let octets = self.receiver.octets();

@@ -7,7 +7,7 @@ use bridged_core::packet::DataHeader;
 use bridged_sys::thread::now;
 
 use super::*;
-use crate::contract::{Endpoint, Event, Framing, PeerSettings, TapPort};
+use crate::contract::{Endpoint, Event, Framing, Key, PeerSettings, TapPort};
 use crate::lan_to_wan::reader::LanReader;
 use crate::settings::Settings;
 use crate::tables::keys::{KeySlot, SPARE_OCTETS};
@@ -77,9 +77,13 @@ fn station(number: u8) -> [u8; 6] {
 impl Scene {
     /// A sealed packet from a peer goes into its stream.
     fn say(&self, handle: u64, frame: &[u8]) {
+        self.say_under(&self.far[handle as usize - 1].1, handle, frame);
+    }
+
+    fn say_under(&self, key: &KeySlot, handle: u64, frame: &[u8]) {
         use std::io::Write;
-        let (stream, key) = &self.far[handle as usize - 1];
-        let header = DataHeader { key_id: 0, peer_id: Some(handle as u32) };
+        let (stream, _) = &self.far[handle as usize - 1];
+        let header = DataHeader { key_id: key.key_id, peer_id: Some(handle as u32) };
         let mut packet = [&vec![0; header.overhead()][..], frame].concat();
         assert!(key.seal(&header, &mut packet, frame.len(), &mut key.reserve(1)));
         (&mut &*stream).write_all(&framed(&packet)).unwrap();
@@ -143,4 +147,29 @@ fn control_packets_go_up_and_down_a_stream() {
     let mut drops = std::collections::BTreeMap::new();
     scene.shared.counters.drops.collect(&mut drops);
     assert_eq!(drops, [(("transmit", "unreachable"), 1)].into());
+}
+
+#[test]
+fn packets_that_waited_for_their_key_come_first_although_nobody_said_yet_that_it_came() {
+    let scene = scene();
+    let mut wan = WanReceiver::new(Arc::clone(&scene.shared), 0, 3);
+    let next = |send, receive| KeySlot::new(&Key { key_id: 1, ..key(send, receive) }, 0, LIMITS).unwrap();
+    let (ours, theirs) = (next(1, 0x99), next(0x99, 1));
+    let peer = Arc::clone(scene.shared.peers.table.load().get(1).unwrap());
+    peer.early.expect(Some(1));
+    let frames: Vec<_> = (1..=4).map(|number| frame(BROADCAST, station(number))).collect();
+    for early in &frames[..2] {
+        scene.say_under(&theirs, 1, early);
+        wan.turn(&scene.shared);
+    }
+    assert_eq!(scene.lan_heard(), Vec::<Vec<u8>>::new());
+    // Between these two lines of `install_key` the thread may read on.
+    peer.install(ours);
+    for later in &frames[2..] {
+        scene.say_under(&theirs, 1, later);
+    }
+    wan.turn(&scene.shared);
+    assert_eq!(peer.early.release(1), None);
+    assert_eq!(scene.lan_heard(), frames);
+    assert!(!peer.early.is_any());
 }
