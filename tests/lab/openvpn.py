@@ -82,6 +82,7 @@ class OpenVpn:
         self.program = openvpn_program(release)
         self._names_data_channel = release != "2.5"
         self.process: Process | None = None
+        self._has_port = make_tap
         if make_tap:
             site.make_tap(tap, mtu=profile.tap_mtu)
 
@@ -154,6 +155,7 @@ class OpenVpn:
         self.process = self.site.namespace.popen(self.program, "--config", str(file), log=log)
         if self.role == "server" and not self.profile.point_to_point:
             self.process.wait_for_output(COMPLETED, 10)
+            self._wait_for_port()
         return self
 
     def wait_connected(self, seconds: float = 20.0, times: int = 1) -> OpenVpn:
@@ -164,7 +166,15 @@ class OpenVpn:
         """
         text = COMPLETED if self.role == "client" else "Peer Connection Initiated"
         self.started.wait_for_output(text, seconds, occurrences=times)
+        self._wait_for_port()
         return self
+
+    def _wait_for_port(self) -> None:
+        """Until frames pass its bridge port: the bridge hears some time later that the adapter was opened."""
+        if not self._has_port:
+            return
+        show = ("-d", "link", "show", "dev", self.tap)
+        wait_for(lambda: "state forwarding" in self.site.namespace.ip(*show), f"{self.tap} to forward", 10)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End the program (SIGTERM sends the exit notice first); its exit status."""
