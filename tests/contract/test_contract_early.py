@@ -14,6 +14,7 @@ from bridged.protocol.role import Role
 from bridged.units import KeyId, PeerHandle
 from tests.contract.dataplane_rig import HandPeer, Rig, frame, until
 from tests.contract.stream_peer import stream_peer
+from tests.lab.waiting import PATIENCE
 
 NEXT = KeyId(1)
 ROUNDS = 30
@@ -24,8 +25,12 @@ def lost(rig: Rig) -> int:
     return rig.drops("receive", "unknown_key_id")
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("is_v2", [True, False], ids=["v2", "v1"])
-def test_packets_under_a_key_that_is_expected_are_delivered_once_it_is_there(rig: Rig, is_v2: bool) -> None:
+def test_packets_under_a_key_that_is_expected_are_delivered_once_it_is_there(
+    make_rig: Callable[..., Rig], is_v2: bool, workers: int
+) -> None:
+    rig = make_rig(workers=workers)
     peer = rig.peer(1, is_v2=is_v2)
     rig.plane.expect_key(peer.handle, NEXT)
     early = [frame(2, 1, bytes([number])) for number in range(3)]
@@ -49,6 +54,7 @@ def test_none_overtakes_what_waited_for_its_key(
     rig = make_rig(workers=workers)
     # Their ids lead to different workers.
     peers = [stream_peer(rig, number) if carrier == "tcp" else rig.peer(number) for number in (1, 2)]
+    late = 0
     for turn in range(ROUNDS):
         peer, key_id = peers[turn % 2], KeyId(1 + turn % 7)
         rig.plane.remove_key(peer.handle, key_id)
@@ -66,13 +72,38 @@ def test_none_overtakes_what_waited_for_its_key(
             for packet in packets[len(packets) // 4 :]:
                 peer.send_raw(packet)
 
+        since = time.monotonic()
         talker = threading.Thread(target=talk)
         talker.start()
-        assert begun.wait(5)
+        assert begun.wait(5 * PATIENCE)
         rig.plane.install_key(peer.handle, peer.key(Role.SERVER, key_id))
+        is_late = time.monotonic() - since > EARLY_SECONDS / 2
         talker.join()
+        if is_late:
+            # A busy machine: some may have been dropped because they waited too long.
+            late += 1
+            while not rig.tap_is_quiet():
+                rig.frames()
+            continue
         assert rig.frames(len(payloads)) == payloads
-    assert rig.snapshot().drops == {}
+    assert late < ROUNDS / 2
+    assert rig.snapshot().drops.keys() <= ({("receive", "unknown_key_id")} if late else set())
+
+
+def test_packets_whose_key_is_there_stay_if_the_next_key_is_expected_at_once(rig: Rig) -> None:
+    """Also while the WAN is held: they are no longer in the socket."""
+    peer = rig.peer(1)
+    rig.plane.expect_key(peer.handle, NEXT)
+    for number in (1, 2):
+        peer.send_raw(peer.seal(frame(2, 1, bytes([number])), key_id=NEXT, packet_id=number))
+    peer.send(frame(2, 1, b"mark"))
+    rig.frames()
+    rig.plane.hold(lan=False, wan=True)
+    rig.plane.install_key(peer.handle, peer.key(Role.SERVER, NEXT))
+    rig.plane.expect_key(peer.handle, KeyId(2))
+    assert rig.frames(2) == [frame(2, 1, bytes([1])), frame(2, 1, bytes([2]))]
+    rig.plane.hold(lan=False, wan=False)
+    assert lost(rig) == 0
 
 
 def test_a_batch_waits_whole_and_each_packet_passes_once(rig: Rig) -> None:

@@ -132,8 +132,8 @@ class DataPlane(Protocol):
         """The peer may seal with this key before `install_key`.
 
         Packets under it that come from the peer's endpoint wait for `install_key`: EARLY_OCTETS at most, for
-        EARLY_SECONDS at most. Then they come before all that follow them. The rest count as `unknown_key_id`.
-        One key of a peer is expected at a time.
+        EARLY_SECONDS at most. Then they come before all later ones under it, also while the WAN is held. The
+        rest count as `unknown_key_id`. One key of a peer is expected at a time.
         """
 
     def install_key(self, handle: PeerHandle, key: DataKey) -> None:

@@ -106,7 +106,7 @@ fn none_overtakes_what_waited_for_its_key() {
                     receiver.octets()[..5].copy_from_slice(&[9 << 3 | 1, 0, 0, 1, number]);
                     let batch = Batch { origin: origin("192.0.2.7:1194"), start: 0, run: PacketRun::of(5, 5) };
                     let Some((peer, _)) = find(&scene, &mut receiver, &batch, 0) else { continue };
-                    if peer.early.is_any() {
+                    if peer.early.has(1) {
                         opened.extend(peer.early.take(1).iter().map(|early| early.octets[4]));
                     }
                     opened.push(number);

@@ -249,7 +249,7 @@ impl DataPlane {
         let _changing = lock(&shared.peers.changing);
         let table = shared.peers.table.load_full();
         let peer = table.get(handle)?;
-        shared.count_early(peer, peer.early.expect(None));
+        shared.count_early(peer, peer.early.clear());
         let snapshot = snapshots::of_peer(shared, peer);
         shared.peers.endpoints.leave(peer);
         shared.peers.table.store(Arc::new(table.without(peer)));
@@ -269,7 +269,7 @@ impl DataPlane {
         let _changing = lock(&self.shared.peers.changing);
         let table = self.shared.peers.table.load();
         let peer = table.get(handle)?;
-        self.shared.count_early(peer, peer.early.expect(Some(key_id)));
+        self.shared.count_early(peer, peer.early.expect(key_id));
         Ok(())
     }
 

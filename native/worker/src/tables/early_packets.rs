@@ -8,7 +8,7 @@ use bridged_core::packet::PacketRun;
 use bridged_core::Nanos;
 
 use crate::contract::{EARLY_LEAST_OCTETS, EARLY_NANOS, EARLY_OCTETS};
-use crate::sync::{lock, AtomicBool, Mutex};
+use crate::sync::{lock, AtomicU64, Mutex};
 
 /// Packets of one origin.
 #[derive(Debug)]
@@ -16,6 +16,7 @@ pub struct Early<O> {
     pub origin: O,
     pub octets: Box<[u8]>,
     pub run: PacketRun,
+    key_id: u8,
     arrived: Nanos,
 }
 
@@ -29,22 +30,28 @@ impl<O> Early<O> {
     pub fn is_stale(&self, now: Nanos) -> bool {
         now.saturating_sub(self.arrived) > EARLY_NANOS
     }
+
+    /// Bytes that they count for.
+    fn cost(&self) -> usize {
+        self.octets.len().max(EARLY_LEAST_OCTETS)
+    }
 }
 
-/// Those of one peer, in their order, for one key id at a time.
+/// Those of one peer, in their order.
 ///
 /// The thread that reads the peer's packets holds them, and opens them before any later packet under their key.
+/// While a peer changes over to another thread, one may overtake: UDP only, a stream stays with its thread.
 #[derive(Debug)]
 pub struct EarlyPackets<O> {
-    is_any: AtomicBool,
+    /// A bit for each key id under which packets are held.
+    key_ids: AtomicU64,
     waiting: Mutex<Waiting<O>>,
 }
 
 #[derive(Debug)]
 struct Waiting<O> {
-    key_id: Option<u8>,
-    /// The key has not come yet.
-    is_expected: bool,
+    /// The key that has not come yet.
+    expected: Option<u8>,
     held: Vec<Early<O>>,
     octets: usize,
     /// Who holds them.
@@ -54,71 +61,73 @@ struct Waiting<O> {
 impl<O: Copy> EarlyPackets<O> {
     /// None is expected.
     pub fn new() -> EarlyPackets<O> {
-        let waiting = Waiting { key_id: None, is_expected: false, held: Vec::new(), octets: 0, worker: 0 };
-        EarlyPackets { is_any: AtomicBool::new(false), waiting: Mutex::new(waiting) }
+        let waiting = Waiting { expected: None, held: Vec::new(), octets: 0, worker: 0 };
+        EarlyPackets { key_ids: AtomicU64::new(0), waiting: Mutex::new(waiting) }
     }
 
-    /// Hold packets under this key id from now on (None: of no key); returns how many packets were held for another.
-    pub fn expect(&self, key_id: Option<u8>) -> u64 {
+    /// Hold packets under this key id from now on. Returns how many were held for a key that is expected no more.
+    pub fn expect(&self, key_id: u8) -> u64 {
         let mut waiting = lock(&self.waiting);
-        waiting.key_id = key_id;
-        waiting.is_expected = key_id.is_some();
-        self.empty(&mut waiting).iter().map(Early::packets).sum()
+        let before = waiting.expected.replace(key_id);
+        count(&self.remove(&mut waiting, |id| id == key_id || Some(id) == before))
     }
 
-    /// As `expect` of none, if packets under this key are held or expected.
+    /// Neither expect this key nor hold packets under it; how many were held.
     pub fn give_up(&self, key_id: u8) -> u64 {
-        let is_concerned = lock(&self.waiting).key_id == Some(key_id);
-        if is_concerned {
-            self.expect(None)
-        } else {
-            0
-        }
+        let mut waiting = lock(&self.waiting);
+        waiting.expected = waiting.expected.filter(|expected| *expected != key_id);
+        count(&self.remove(&mut waiting, |id| id == key_id))
+    }
+
+    /// Expect no key and hold nothing; how many were held.
+    pub fn clear(&self) -> u64 {
+        let mut waiting = lock(&self.waiting);
+        waiting.expected = None;
+        count(&self.remove(&mut waiting, |_| true))
     }
 
     /// Keep packets that `worker` read; false: their key is not expected, or there is no room.
     pub fn hold(&self, key_id: u8, worker: usize, origin: O, octets: &[u8], run: PacketRun, now: Nanos) -> bool {
-        let cost = octets.len().max(EARLY_LEAST_OCTETS);
         let mut waiting = lock(&self.waiting);
-        if !waiting.is_expected || waiting.key_id != Some(key_id) || waiting.octets + cost > EARLY_OCTETS {
+        if waiting.expected != Some(key_id) || waiting.octets + octets.len().max(EARLY_LEAST_OCTETS) > EARLY_OCTETS {
             return false;
         }
-        waiting.octets += cost;
+        let early = Early { origin, octets: octets.into(), run, key_id, arrived: now };
+        waiting.octets += early.cost();
         waiting.worker = worker;
-        waiting.held.push(Early { origin, octets: octets.into(), run, arrived: now });
-        self.is_any.store(true, Relaxed);
+        waiting.held.push(early);
+        self.key_ids.store(self.key_ids.load(Relaxed) | 1 << key_id, Relaxed);
         true
     }
 
     /// The key is there: hold no more. Returns the worker that has to take what was held, if anything was.
     pub fn release(&self, key_id: u8) -> Option<usize> {
         let mut waiting = lock(&self.waiting);
-        if waiting.key_id != Some(key_id) {
-            return None;
-        }
-        waiting.is_expected = false;
-        (!waiting.held.is_empty()).then_some(waiting.worker)
+        waiting.expected = waiting.expected.filter(|expected| *expected != key_id);
+        waiting.held.iter().any(|early| early.key_id == key_id).then_some(waiting.worker)
     }
 
     /// Whether there is something to take; cheap.
     #[inline]
-    pub fn is_any(&self) -> bool {
-        self.is_any.load(Relaxed)
+    pub fn has(&self, key_id: u8) -> bool {
+        self.key_ids.load(Relaxed) & 1 << key_id != 0
     }
 
     /// All that was held for this key, which is there.
     pub fn take(&self, key_id: u8) -> Vec<Early<O>> {
-        let mut waiting = lock(&self.waiting);
-        if waiting.key_id == Some(key_id) {
-            self.empty(&mut waiting)
-        } else {
-            Vec::new()
-        }
+        self.remove(&mut lock(&self.waiting), |id| id == key_id)
     }
 
-    fn empty(&self, waiting: &mut Waiting<O>) -> Vec<Early<O>> {
-        self.is_any.store(false, Relaxed);
-        waiting.octets = 0;
-        std::mem::take(&mut waiting.held)
+    fn remove(&self, waiting: &mut Waiting<O>, is_meant: impl Fn(u8) -> bool) -> Vec<Early<O>> {
+        let (removed, kept) = std::mem::take(&mut waiting.held).into_iter().partition(|early| is_meant(early.key_id));
+        waiting.held = kept;
+        waiting.octets = waiting.held.iter().map(Early::cost).sum();
+        let key_ids = waiting.held.iter().fold(0, |bits, early| bits | 1 << early.key_id);
+        self.key_ids.store(key_ids, Relaxed);
+        removed
     }
+}
+
+fn count<O>(held: &[Early<O>]) -> u64 {
+    held.iter().map(Early::packets).sum()
 }

@@ -85,13 +85,13 @@ impl<T: Transport> WanReceiver<T> {
 
     /// Read once and forward; false where it is time to wait.
     fn turn(&mut self, shared: &Shared<T>) -> bool {
-        if shared.is_wan_held.load(Relaxed) {
-            return false;
-        }
         let link = shared.transport.link(self.worker);
         for (peer, key_id) in shared.released.take(self.worker) {
             let table = shared.peers.table.load();
             self.open_early(&WanScene { shared, table: &table, link: &link, now: now() }, &peer, key_id);
+        }
+        if shared.is_wan_held.load(Relaxed) {
+            return false;
         }
         let count = match self.receiver.receive(&link, &shared.transport, &shared.events) {
             Ok(count) => count,
@@ -175,7 +175,7 @@ impl<T: Transport> WanReceiver<T> {
         }
         let Some((peer, key)) = find(scene, &mut self.receiver, batch, self.worker) else { return };
         let Some(slot) = key.as_ref() else { return };
-        if peer.early.is_any() {
+        if peer.early.has(slot.key_id) {
             self.open_early(scene, &peer, slot.key_id);
         }
         if !open(scene, &mut self.receiver, batch, &peer, slot, wan_thread(self.worker), &mut self.opened) {

@@ -156,7 +156,7 @@ fn packets_that_waited_for_their_key_come_first_although_nobody_said_yet_that_it
     let next = |send, receive| KeySlot::new(&Key { key_id: 1, ..key(send, receive) }, 0, LIMITS).unwrap();
     let (ours, theirs) = (next(1, 0x99), next(0x99, 1));
     let peer = Arc::clone(scene.shared.peers.table.load().get(1).unwrap());
-    peer.early.expect(Some(1));
+    peer.early.expect(1);
     let frames: Vec<_> = (1..=4).map(|number| frame(BROADCAST, station(number))).collect();
     for early in &frames[..2] {
         scene.say_under(&theirs, 1, early);
@@ -171,5 +171,5 @@ fn packets_that_waited_for_their_key_come_first_although_nobody_said_yet_that_it
     wan.turn(&scene.shared);
     assert_eq!(peer.early.release(1), None);
     assert_eq!(scene.lan_heard(), frames);
-    assert!(!peer.early.is_any());
+    assert!(!peer.early.has(1));
 }
