@@ -115,26 +115,6 @@ impl<T: Transport> WanReceiver<T> {
         self.receiver.expects_more()
     }
 
-    /// Open packets that waited for this key, as if they came now.
-    #[cold]
-    fn open_early(&mut self, scene: &WanScene<'_, T>, peer: &Peer<T>, key_id: u8) {
-        for early in peer.early.take(key_id) {
-            // What was delivered before still lies where these are opened, and perhaps packets that follow.
-            self.delivery.finish(scene.shared, scene.link, self.receiver.octets(), scene.now);
-            let (octets, length) = (self.receiver.octets(), early.octets.len());
-            if early.is_stale(scene.now) || length + SPARE_OCTETS > octets.len() {
-                scene.shared.count_early(peer, early.packets());
-                continue;
-            }
-            let place = ..length + SPARE_OCTETS;
-            let replaced = octets[place].to_vec();
-            octets[..length].copy_from_slice(&early.octets);
-            self.read_batch(scene, &Batch { origin: early.origin, start: 0, run: early.run });
-            self.delivery.finish(scene.shared, scene.link, self.receiver.octets(), scene.now);
-            self.receiver.octets()[place].copy_from_slice(&replaced);
-        }
-    }
-
     /// Split an arrival where the header changes.
     fn read_arrival(&mut self, scene: &WanScene<'_, T>, origin: T::Origin, mut start: usize, run: PacketRun) {
         if run.length == 0 {
@@ -198,6 +178,26 @@ impl<T: Transport> WanReceiver<T> {
             unframe(shared, &peer, self.receiver.octets(), &mut self.opened);
         }
         self.delivery.deliver(scene, &peer, self.receiver.octets(), &self.opened);
+    }
+
+    /// Open packets that waited for this key, as if they came now.
+    #[cold]
+    fn open_early(&mut self, scene: &WanScene<'_, T>, peer: &Peer<T>, key_id: u8) {
+        for early in peer.early.take(key_id) {
+            // What was delivered before still lies where these are opened, and perhaps packets that follow.
+            self.delivery.finish(scene.shared, scene.link, self.receiver.octets(), scene.now);
+            let (octets, length) = (self.receiver.octets(), early.octets.len());
+            if early.is_stale(scene.now) || length + SPARE_OCTETS > octets.len() {
+                scene.shared.count_early(peer, early.packets());
+                continue;
+            }
+            let place = ..length + SPARE_OCTETS;
+            let replaced = octets[place].to_vec();
+            octets[..length].copy_from_slice(&early.octets);
+            self.read_batch(scene, &Batch { origin: early.origin, start: 0, run: early.run });
+            self.delivery.finish(scene.shared, scene.link, self.receiver.octets(), scene.now);
+            self.receiver.octets()[place].copy_from_slice(&replaced);
+        }
     }
 }
 
