@@ -1,18 +1,17 @@
-//! The shared structures under every interleaving of a few threads (loom, feature `model`): packet ids, key slots,
-//! packets that came before their key, the table of peers, the FDB with what threads remember of it, the event queue.
+//! The shared structures under every interleaving of a few threads (loom, feature `model`): packet ids and keys
+//! (`models/keys.rs`), the table of peers, the FDB with what threads remember of it, the event queue.
 //!
 //! `cargo test -p bridged-worker --features model --lib models`. A thread yields at every atomic, lock and swap of
 //! `sync.rs`; loom also reorders relaxed and acquire/release accesses as the memory model allows.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::collections::BTreeSet;
+mod keys;
+
 use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::Arc;
 
-use bridged_core::limits::MAX_PACKET_ID;
-use bridged_core::packet::PacketRun;
 use bridged_sys::address::Pin;
 use bridged_sys::descriptor::{wait_readable, EventFd};
 use loom::thread::spawn;
@@ -21,18 +20,16 @@ use zeroize::Zeroizing;
 use crate::contract::{Cipher, Event, Framing, Key, KeyFormat, Mac, PeerSettings, Station};
 use crate::control::events::EventQueue;
 use crate::lan_to_wan::peer_batches::PeerBatcher;
+use crate::lan_to_wan::scene::View;
 use crate::plane::DataPlane;
 use crate::settings::Settings;
 use crate::sync::AtomicBool;
-use crate::tables::packet_ids::PacketIds;
 use crate::tables::stations::Ingress;
 use crate::tables::switch::{Switch, Target};
 use crate::test_rig::port_of;
 use crate::transport::mixed_path::MixedOrigin;
-use crate::transport::mixed_receiver::MixedReceiver;
-use crate::transport::seam::{BatchReceiver, PeerPath, Transport};
-use crate::wan_to_lan::opener::{find, follow};
-use crate::wan_to_lan::scene::{Batch, WanScene};
+use crate::transport::seam::{PeerPath, Transport};
+use crate::wan_to_lan::opener::follow;
 
 const STATION: [u8; 6] = [2, 0, 0, 0, 0, 7];
 const HOST: [u8; 6] = [2, 0, 0, 0, 0, 9];
@@ -89,106 +86,23 @@ fn frame(target: [u8; 6], source: [u8; 6]) -> Vec<u8> {
 }
 
 #[test]
-fn none_overtakes_what_waited_for_its_key() {
-    model(4, || {
-        let plane = plane();
-        join(&plane, 1, "192.0.2.7:1194");
-        plane.expect_key(1, 1).unwrap();
-        let reader = {
-            let plane = Arc::clone(&plane);
-            move || {
-                let shared = plane.shared();
-                let (table, link) = (shared.peers.table.load(), shared.transport.link(0));
-                let scene = WanScene { shared, table: &table, link: &link, now: 1 };
-                let mut receiver = MixedReceiver::new(0);
-                let mut opened = Vec::new();
-                for number in 1..=3 {
-                    receiver.octets()[..5].copy_from_slice(&[9 << 3 | 1, 0, 0, 1, number]);
-                    let batch = Batch { origin: origin("192.0.2.7:1194"), start: 0, run: PacketRun::of(5, 5) };
-                    let Some((peer, _)) = find(&scene, &mut receiver, &batch, 0) else { continue };
-                    if peer.early.has(1) {
-                        opened.extend(peer.early.take(1).iter().map(|early| early.octets[4]));
-                    }
-                    opened.push(number);
-                }
-                opened
-            }
-        };
-        let reading = spawn(reader);
-        plane.install_key(1, key(1)).unwrap();
-        let mut opened = reading.join().unwrap();
-        for (peer, key_id) in plane.shared().released.take(0) {
-            opened.extend(peer.early.take(key_id).iter().map(|early| early.octets[4]));
-        }
-        assert_eq!(opened, [1, 2, 3]);
-    });
-}
-
-#[test]
-fn no_packet_id_is_drawn_twice_nor_past_the_limit() {
-    model(4, || {
-        let ids = Arc::new(PacketIds::new());
-        ids.set_next(u64::from(MAX_PACKET_ID) - 3);
-        let draw = |count: usize| {
-            let ids = Arc::clone(&ids);
-            move || {
-                let mut drawn = Vec::new();
-                for _ in 0..2 {
-                    let mut reserved = ids.reserve(count);
-                    let before = (reserved.left(), drawn.len());
-                    drawn.extend(std::iter::from_fn(|| reserved.take()));
-                    assert_eq!(drawn.len() - before.1, before.0, "all that it says it has");
-                }
-                drawn
-            }
-        };
-        let threads = [spawn(draw(1)), spawn(draw(2))];
-        let mut drawn = draw(3)();
-        for thread in threads {
-            drawn.extend(thread.join().unwrap());
-        }
-        let all: Vec<u32> = (MAX_PACKET_ID - 3..=MAX_PACKET_ID).collect();
-        drawn.sort_unstable();
-        assert_eq!(drawn, all, "each once, and none above");
-    });
-}
-
-#[test]
-fn a_key_is_changed_and_every_nonce_is_used_once() {
+fn a_frame_is_forwarded_by_a_table_that_is_not_older() {
     model(3, || {
         let plane = plane();
-        join(&plane, 1, "192.0.2.7:1");
-        plane.install_key(1, key(0)).unwrap();
-        plane.use_key(1, 0).unwrap();
-        let is_gone = Arc::new(AtomicBool::new(false));
-        let seal = || {
-            let (plane, is_gone) = (Arc::clone(&plane), Arc::clone(&is_gone));
-            move || {
-                let mut used = Vec::new();
-                for _ in 0..2 {
-                    let was_gone = is_gone.load(Acquire);
-                    let table = plane.shared().peers.table.load_full();
-                    let slot = table.get(1).unwrap().sealing.load_full().expect("there is always a key to seal with");
-                    assert!(!(was_gone && slot.key_id == 0), "sealed with a key after it was removed");
-                    let mut reserved = slot.reserve(1);
-                    used.push((slot.key_id, reserved.take().unwrap()));
+        let was_sent = Arc::new(AtomicBool::new(false));
+        let reader = {
+            let (plane, was_sent) = (Arc::clone(&plane), Arc::clone(&was_sent));
+            spawn(move || {
+                let view = View::of(plane.shared(), 0);
+                let scene = view.scene(plane.shared());
+                if was_sent.load(Acquire) && scene.is_current() {
+                    assert!(scene.table.get(1).is_ok(), "the frame came after the peer");
                 }
-                used
-            }
+            })
         };
-        let threads = [spawn(seal()), spawn(seal())];
-        plane.install_key(1, key(1)).unwrap();
-        plane.use_key(1, 1).unwrap();
-        plane.remove_key(1, 0);
-        is_gone.store(true, Release);
-        let mut used = Vec::new();
-        for thread in threads {
-            used.extend(thread.join().unwrap());
-        }
-        let unique: BTreeSet<_> = used.iter().copied().collect();
-        assert_eq!(unique.len(), used.len(), "a nonce was used twice: {used:?}");
-        let table = plane.shared().peers.table.load_full();
-        assert!(table.get(1).unwrap().key(0).is_none());
+        join(&plane, 1, "192.0.2.7:1194");
+        was_sent.store(true, Release);
+        reader.join().unwrap();
     });
 }
 
@@ -222,31 +136,6 @@ fn threads_that_send_to_the_same_peers_never_wait_in_a_circle() {
             let slot = table.get(handle).unwrap().key(0).unwrap();
             assert_eq!(slot.reserve(1).take(), Some(3), "each thread sealed one packet to each peer");
         }
-    });
-}
-
-#[test]
-fn a_removed_key_seals_nothing_more() {
-    model(3, || {
-        let plane = plane();
-        join(&plane, 1, "192.0.2.7:1");
-        plane.install_key(1, key(0)).unwrap();
-        plane.use_key(1, 0).unwrap();
-        let is_gone = Arc::new(AtomicBool::new(false));
-        let sealing = {
-            let (plane, is_gone) = (Arc::clone(&plane), Arc::clone(&is_gone));
-            spawn(move || {
-                for _ in 0..2 {
-                    let was_gone = is_gone.load(Acquire);
-                    let table = plane.shared().peers.table.load_full();
-                    let slot = table.get(1).unwrap().sealing.load_full();
-                    assert!(!was_gone || slot.is_none());
-                }
-            })
-        };
-        plane.remove_key(1, 0);
-        is_gone.store(true, Release);
-        sealing.join().unwrap();
     });
 }
 

@@ -233,7 +233,7 @@ impl DataPlane {
         })?;
         let added = Arc::new(Peer::new(&peer, path, shared.threads.count(), now));
         let table = shared.peers.table.load().with(&added, peer.receive_peer_id)?;
-        shared.peers.table.store(Arc::new(table));
+        shared.peers.replace(table);
         shared.peers.endpoints.arrive(&added);
         shared.stations.bump();
         shared.wake_timer(&added);
@@ -252,7 +252,7 @@ impl DataPlane {
         shared.count_early(peer, peer.early.clear());
         let snapshot = snapshots::of_peer(shared, peer);
         shared.peers.endpoints.leave(peer);
-        shared.peers.table.store(Arc::new(table.without(peer)));
+        shared.peers.replace(table.without(peer));
         peer.drop_keys();
         shared.stations.flush(peer.port);
         shared.stations.bump();

@@ -29,7 +29,7 @@ use crate::transport::seam::{SendContext, Transport};
 pub struct Rig {
     pub plane: DataPlane,
     pub socket: UdpSocket,
-    _tap: (UnixDatagram, UnixDatagram),
+    tap: (UnixDatagram, UnixDatagram),
 }
 
 impl Rig {
@@ -41,7 +41,12 @@ impl Rig {
         change(&mut settings);
         let (plane, socket) = (DataPlane::build(settings).unwrap(), open());
         plane.use_socket(Some(socket.as_raw_fd())).unwrap();
-        Rig { plane, socket, _tap: tap }
+        Rig { plane, socket, tap }
+    }
+
+    /// As if the kernel sent this frame out of the TAP.
+    pub fn put(&self, frame: &[u8]) {
+        self.tap.1.send(frame).unwrap();
     }
 
     /// What the first worker sends through.

@@ -15,24 +15,16 @@ use bridged_sys::memory::resident;
 use crate::contract::Direction::Transmit;
 use crate::control::counters::{Count, Reason};
 use crate::lan_to_wan::peer_batches::PeerBatcher;
+use crate::lan_to_wan::scene::Scene;
 use crate::lan_to_wan::too_big::{fit_of, fit_of_segments, is_too_big, place_fitting, TooBig, SMALL_OCTETS};
 use crate::policy::from_lan::{admit, LanPolicy};
-use crate::shared::Shared;
-use crate::tables::peer_table::Table;
 use crate::tables::peers::Peer;
 use crate::tables::switch::Target;
 use crate::tap::SUPER_FRAME_OCTETS;
-use crate::transport::seam::{SendContext, Transport};
+use crate::transport::seam::Transport;
 
 /// Send at once when this many bytes wait.
 pub const FLUSH_OCTETS: usize = 64_000;
-
-/// What holds for all frames of one turn.
-pub struct Scene<'a, T: Transport> {
-    pub shared: &'a Shared<T>,
-    pub table: &'a Table<T>,
-    pub send: SendContext<'a, T>,
-}
 
 /// See the module. Plain frames are expected in the write slot of `batcher`.
 pub struct Forwarding<T: Transport> {

@@ -9,4 +9,5 @@ pub mod pending;
 pub mod priority_backlog;
 pub mod priority_reader;
 pub mod reader;
+pub mod scene;
 pub mod too_big;

@@ -12,14 +12,14 @@ use std::sync::Arc;
 use bridged_core::priority::is_urgent;
 use bridged_core::vnet::VnetHeader;
 use bridged_sys::descriptor::{read, wait_writable_or_readable};
-use bridged_sys::thread::now;
 use bridged_sys::EINTR;
 
 use crate::contract::Direction::Transmit;
 use crate::control::counters::Reason;
-use crate::lan_to_wan::forwarding::{Forwarding, Scene, FLUSH_OCTETS};
+use crate::lan_to_wan::forwarding::{Forwarding, FLUSH_OCTETS};
 use crate::lan_to_wan::priority_backlog::PriorityBacklog;
 use crate::lan_to_wan::reader::{nothing_read, NextStep, ERROR_PAUSE};
+use crate::lan_to_wan::scene::{Scene, View};
 use crate::policy::from_lan::frame_octets;
 use crate::shared::Shared;
 use crate::tap::Tap;
@@ -88,23 +88,22 @@ impl<T: Transport> PriorityReader<T> {
     /// Read what there is, and send a share of it.
     fn turn(&mut self, shared: &Shared<T>) -> Outcome {
         let tap = shared.adapter.tap.load();
-        let table = shared.peers.table.load();
-        let link = shared.transport.link(self.worker);
-        let scene = Scene { shared, table: &table, send: shared.send_context(&link, now()) };
         let queue = tap.as_ref().and_then(|tap| Some((tap, shared.adapter.queue_to_read(tap, self.worker)?)));
         let next = match queue {
-            Some((tap, queue)) => self.read_ahead(&scene, tap, queue),
+            Some((tap, queue)) => self.read_ahead(&View::of(shared, self.worker).scene(shared), tap, queue),
             None => NextStep::Wait,
         };
         if self.backlog.is_empty() {
             return Outcome { next, waits_for_socket: false };
         }
+        // What was read may be younger than the view that it was read with.
+        let view = View::of(shared, self.worker);
         // The other half of the send buffer is for what is urgent.
-        if !link.has_room() {
+        if !view.link.has_room() {
             let next = if next == NextStep::Again { NextStep::Wait } else { next };
             return Outcome { next, waits_for_socket: true };
         }
-        self.send_share(&scene);
+        self.send_share(&view.scene(shared));
         let next = if self.backlog.is_empty() { next } else { NextStep::Again };
         Outcome { next, waits_for_socket: false }
     }
@@ -119,6 +118,10 @@ impl<T: Transport> PriorityReader<T> {
             match read(queue, self.backlog.at(from, tap.room)) {
                 Ok(octets) if octets > 0 => {
                     reads += 1;
+                    if !scene.is_current() {
+                        self.sort_anew(scene.shared, tap.vnet, from, octets);
+                        break;
+                    }
                     dropped += usize::from(!self.sort(scene, tap.vnet, from, octets));
                 }
                 Err(EINTR) => {}
@@ -131,6 +134,15 @@ impl<T: Transport> PriorityReader<T> {
         self.forwarding.batcher.flush(&scene.send);
         self.budget = if next == NextStep::Again { (self.budget * 2).min(BUDGET_READS) } else { reads.max(1) };
         next
+    }
+
+    /// A peer came or went, perhaps before this frame: sort it with the table of now.
+    #[cold]
+    fn sort_anew(&mut self, shared: &Shared<T>, header: usize, from: usize, octets: usize) {
+        let view = View::of(shared, self.worker);
+        let scene = view.scene(shared);
+        self.sort(&scene, header, from, octets);
+        self.forwarding.batcher.flush(&scene.send);
     }
 
     /// What was read to a place of the ring: `octets`, of which `header` are the virtio-net header's. False where there
@@ -195,4 +207,31 @@ fn forward<T: Transport>(
     }
     forwarding.batcher.write_slot(0)[..frame.len()].copy_from_slice(frame);
     forwarding.forward_plain(scene, vnet, frame.len());
+}
+
+#[cfg(test)]
+mod tests {
+    use bridged_core::priority::Priority;
+
+    use super::*;
+    use crate::test_rig::{frame, Rig};
+
+    #[test]
+    fn an_urgent_frame_goes_to_the_peers_of_when_it_was_sent() {
+        let rig = Rig::new(|settings| settings.priority = Priority::Pcp);
+        let shared = Arc::clone(rig.shared());
+        let mut reader = PriorityReader::new(Arc::clone(&shared), 0, 7);
+        let tap = shared.adapter.tap.load_full().unwrap();
+        let queue = shared.adapter.queue_to_read(&tap, 0).unwrap();
+        let before = View::of(&shared, 0);
+        let mut far = rig.join(1, Some(1));
+        // A tag of PCP 6.
+        let mut urgent = frame(1, 60);
+        urgent[12..16].copy_from_slice(&[0x81, 0, 0xc0, 4]);
+        rig.put(&urgent);
+        reader.budget = 4;
+        let next = reader.read_ahead(&before.scene(&shared), &tap, queue);
+        assert_eq!((next, reader.backlog.is_empty()), (NextStep::Again, true));
+        assert_eq!(far.take(), [urgent]);
+    }
 }

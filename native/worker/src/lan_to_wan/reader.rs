@@ -10,11 +10,11 @@ use bridged_core::vnet::VnetHeader;
 use bridged_core::Nanos;
 use bridged_sys::descriptor::{read, wait_readable};
 use bridged_sys::memory::resident;
-use bridged_sys::thread::now;
 use bridged_sys::{Errno, EAGAIN, EBADFD, EINTR, ENODEV};
 
 use crate::contract::Direction::Transmit;
-use crate::lan_to_wan::forwarding::{Forwarding, Scene, FLUSH_OCTETS};
+use crate::lan_to_wan::forwarding::{Forwarding, FLUSH_OCTETS};
+use crate::lan_to_wan::scene::{Scene, View};
 use crate::policy::from_lan::frame_octets;
 use crate::shared::Shared;
 use crate::tap::{judge, Failure, Tap, SUPER_FRAME_OCTETS};
@@ -86,9 +86,8 @@ impl<T: Transport> LanReader<T> {
     /// Read up to the budget, and send.
     pub fn turn(&mut self, shared: &Shared<T>) -> NextStep {
         let tap = shared.adapter.tap.load();
-        let table = shared.peers.table.load();
-        let link = shared.transport.link(self.worker);
-        let scene = Scene { shared, table: &table, send: shared.send_context(&link, now()) };
+        let view = View::of(shared, self.worker);
+        let scene = view.scene(shared);
         let queue = tap.as_ref().and_then(|tap| Some((tap, shared.adapter.queue_to_read(tap, self.worker)?)));
         let Some((tap, queue)) = queue else {
             self.forwarding.batcher.flush(&scene.send);
@@ -120,6 +119,10 @@ impl<T: Transport> LanReader<T> {
             match read(queue, &mut room[..room_octets]) {
                 Ok(octets) if octets > 0 => {
                     reads += 1;
+                    if !scene.is_current() {
+                        self.forward_anew(scene.shared, tap, into_super, octets);
+                        break;
+                    }
                     self.forward(scene, tap, into_super, octets);
                     if self.forwarding.batcher.octets() >= FLUSH_OCTETS {
                         self.forwarding.batcher.flush_full(&scene.send);
@@ -130,6 +133,15 @@ impl<T: Transport> LanReader<T> {
             }
         }
         (NextStep::Again, reads)
+    }
+
+    /// A peer came or went, perhaps before this frame: forward it by the table of now.
+    #[cold]
+    fn forward_anew(&mut self, shared: &Shared<T>, tap: &Tap, in_super: bool, octets: usize) {
+        let view = View::of(shared, self.worker);
+        let scene = view.scene(shared);
+        self.forward(&scene, tap, in_super, octets);
+        self.forwarding.batcher.flush(&scene.send);
     }
 
     /// One read: `octets` at the start of the super-frame buffer, or of the batcher's write slot.
@@ -176,5 +188,37 @@ pub fn nothing_read<T: Transport>(shared: &Shared<T>, tap: &Arc<Tap>, queue: Raw
             NextStep::Wait
         }
         Some(_) => NextStep::Pause,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_rig::{frame, Rig};
+
+    /// The peers that had come and gone when the LAN sent a frame decide, not those of when the turn began.
+    #[test]
+    fn a_frame_goes_to_the_peers_of_when_it_was_sent() {
+        let rig = Rig::new(|_| {});
+        let shared = Arc::clone(rig.shared());
+        let mut reader = LanReader::new(Arc::clone(&shared), 0, 7);
+        reader.budget = 4;
+        let tap = shared.adapter.tap.load_full().unwrap();
+        let queue = shared.adapter.queue_to_read(&tap, 0).unwrap();
+        let before = View::of(&shared, 0);
+        let mut far = rig.join(1, Some(1));
+        rig.put(&frame(1, 60));
+        rig.put(&frame(2, 60));
+        let next = reader.read(&before.scene(&shared), &tap, queue);
+        assert_eq!(next, (NextStep::Again, 1), "the next turn is read with the table of now");
+        assert_eq!(far.take(), [frame(1, 60)]);
+        assert_eq!(reader.turn(&shared), NextStep::Wait);
+        assert_eq!(far.take(), [frame(2, 60)]);
+        let before = View::of(&shared, 0);
+        rig.plane.remove_peer(1).unwrap();
+        rig.put(&frame(3, 60));
+        let next = reader.read(&before.scene(&shared), &tap, queue);
+        assert_eq!(next, (NextStep::Again, 1));
+        assert_eq!((rig.lost("no_peer"), rig.lost("no_key")), (1, 0));
     }
 }

@@ -30,11 +30,6 @@ impl<O> Early<O> {
     pub fn is_stale(&self, now: Nanos) -> bool {
         now.saturating_sub(self.arrived) > EARLY_NANOS
     }
-
-    /// Bytes that they count for.
-    fn cost(&self) -> usize {
-        self.octets.len().max(EARLY_LEAST_OCTETS)
-    }
 }
 
 /// Those of one peer, in their order.
@@ -89,11 +84,12 @@ impl<O: Copy> EarlyPackets<O> {
     /// Keep packets that `worker` read; false: their key is not expected, or there is no room.
     pub fn hold(&self, key_id: u8, worker: usize, origin: O, octets: &[u8], run: PacketRun, now: Nanos) -> bool {
         let mut waiting = lock(&self.waiting);
-        if waiting.expected != Some(key_id) || waiting.octets + octets.len().max(EARLY_LEAST_OCTETS) > EARLY_OCTETS {
+        let cost = cost(octets);
+        if waiting.expected != Some(key_id) || waiting.octets + cost > EARLY_OCTETS {
             return false;
         }
         let early = Early { origin, octets: octets.into(), run, key_id, arrived: now };
-        waiting.octets += early.cost();
+        waiting.octets += cost;
         waiting.worker = worker;
         waiting.held.push(early);
         self.key_ids.store(self.key_ids.load(Relaxed) | 1 << key_id, Relaxed);
@@ -121,11 +117,16 @@ impl<O: Copy> EarlyPackets<O> {
     fn remove(&self, waiting: &mut Waiting<O>, is_meant: impl Fn(u8) -> bool) -> Vec<Early<O>> {
         let (removed, kept) = std::mem::take(&mut waiting.held).into_iter().partition(|early| is_meant(early.key_id));
         waiting.held = kept;
-        waiting.octets = waiting.held.iter().map(Early::cost).sum();
+        waiting.octets = waiting.held.iter().map(|early| cost(&early.octets)).sum();
         let key_ids = waiting.held.iter().fold(0, |bits, early| bits | 1 << early.key_id);
         self.key_ids.store(key_ids, Relaxed);
         removed
     }
+}
+
+/// Bytes that packets count for.
+fn cost(octets: &[u8]) -> usize {
+    octets.len().max(EARLY_LEAST_OCTETS)
 }
 
 fn count<O>(held: &[Early<O>]) -> u64 {

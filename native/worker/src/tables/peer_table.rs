@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::Arc;
 
 use bridged_core::fdb::{Port, TAP_PORT};
@@ -12,7 +13,7 @@ use bridged_core::packet::NO_PEER_ID;
 
 use crate::contract::{Endpoint, PeerHandle};
 use crate::error::Error;
-use crate::sync::{lock, ArcSwap, Mutex};
+use crate::sync::{lock, ArcSwap, AtomicU64, Mutex};
 use crate::tables::endpoints::PeerEndpoints;
 use crate::tables::peers::Peer;
 use crate::transport::seam::Transport;
@@ -21,6 +22,8 @@ use crate::transport::seam::Transport;
 pub struct Peers<T: Transport> {
     /// All peers.
     pub table: ArcSwap<Table<T>>,
+    /// How often another table took its place.
+    replaced: AtomicU64,
     /// Held while the table changes.
     pub changing: Mutex<()>,
     /// Where the peers are.
@@ -34,6 +37,7 @@ impl<T: Transport> Peers<T> {
     pub fn new() -> Peers<T> {
         Peers {
             table: ArcSwap::from_pointee(Table::new()),
+            replaced: AtomicU64::new(0),
             changing: Mutex::new(()),
             endpoints: PeerEndpoints::new(),
             changed_timers: Mutex::new(Vec::new()),
@@ -47,8 +51,20 @@ impl<T: Transport> Peers<T> {
             self.endpoints.leave(peer);
             peer.drop_keys();
         }
-        self.table.store(Arc::new(Table::new()));
+        self.replace(Table::new());
         lock(&self.changed_timers).clear();
+    }
+
+    /// Put another table in its place; the caller holds `changing`.
+    pub fn replace(&self, table: Table<T>) {
+        self.table.store(Arc::new(table));
+        self.replaced.fetch_add(1, Release);
+    }
+
+    /// Which table it is. Who asks before loading the table, and hears the same later, has the current one.
+    #[inline]
+    pub fn version(&self) -> u64 {
+        self.replaced.load(Acquire)
     }
 }
 
