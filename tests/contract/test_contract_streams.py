@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import struct
 import time
@@ -90,6 +91,22 @@ def test_udp_and_tcp_share_one_switch(rig: Rig) -> None:
     assert udp.payloads() == [frame(1, 2)]
     rig.put(frame(9, BROADCAST))
     assert udp.payloads() == other.payloads() == tcp.payloads() == [frame(9, BROADCAST)]
+
+
+def test_the_end_of_a_stream_that_was_closed_is_not_told(rig: Rig) -> None:
+    """Also where it ended by itself, and the event waits: another stream may be at its endpoint by now."""
+    for waits in (True, False):
+        far, near = connected()
+        hand = StreamPeer(1, Cipher.AES_256_GCM, far)
+        rig.peers.append(hand)
+        rig.plane.adopt_stream(near.fileno(), hand.endpoint, b"")
+        near.close()
+        if waits:
+            far.shutdown(socket.SHUT_WR)
+            until(lambda: select.select([rig.plane.event_fd()], [], [], 0)[0], "the event")
+        rig.plane.close_stream(hand.endpoint)
+        assert hand.is_ended()
+        assert rig.events(StreamClosed) == []
 
 
 def fill(rig: Rig, target: int, source: int = 9) -> int:

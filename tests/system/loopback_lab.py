@@ -70,12 +70,13 @@ class Lab:
         make_role: RoleMaker = ServerRole,
         tcp: bool = False,
         port_share: Endpoint | None = None,
+        identity: str = "server",
     ) -> tuple[RunningTunnel, Host]:
         plan = TunnelPlan(
             "server",
             "br0",
             settings(Role.SERVER, mode),
-            engine_factory("server", "server"),
+            engine_factory(identity, "server"),
             wrap_keys(mode, Role.SERVER),
             peers_limit=peers_limit,
             peer_retention=peer_retention,

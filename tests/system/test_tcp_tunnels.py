@@ -8,6 +8,7 @@ import select
 import socket
 import sys
 import termios
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
@@ -15,12 +16,15 @@ import pytest
 from bridged.addresses import Endpoint, Remote
 from bridged.dataplane.contract import STREAM_GROWN_OCTETS
 from bridged.dataplane.portable.plane import PortableDataPlane
+from bridged.protocol.session import session
 from bridged.runtime.server import connection_shares, port_share, tcp_door
 from bridged.runtime.tunnels.tunnel import RunningTunnel
 from tests.lab.waiting import until
 from tests.system.loopback_lab import Lab, crosses, endpoint, run, server_role
 
 MUCH = 8 << 20
+FLIGHT_OCTETS = 1000
+"""More than what a server sends before its certificate, and less than with it."""
 RESET_LENGTH = (54).to_bytes(2, "big")
 
 
@@ -116,6 +120,71 @@ def test_a_client_comes_back_when_its_connection_is_lost_and_when_its_server_res
         assert streams(again) == 1
 
     run(scenario)
+
+
+@pytest.mark.parametrize("ends", ["as the next call begins", "never"])
+def test_a_refused_connection_that_lingers_does_no_harm_to_the_next(
+    ends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its server is slow to acknowledge the client's last words: both calls are at one endpoint meanwhile."""
+    monkeypatch.setattr(session, "DRAIN_SECONDS", 1.0)
+    may_end, targets = asyncio.Event(), list[Endpoint]()
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        target = targets.pop(0)
+        far_reader, far_writer = await asyncio.open_connection(target.host, target.port)
+        is_first = bool(targets)
+        outgoing = asyncio.create_task(_pass_on(reader, far_writer, lambda passed: None))
+
+        # Nothing that the client says to this certificate arrives.
+        def note(passed: int) -> None:
+            if is_first and passed >= FLIGHT_OCTETS:
+                outgoing.cancel()
+
+        incoming = asyncio.create_task(_pass_on(far_reader, writer, note))
+        try:
+            await (may_end.wait() if is_first else incoming)
+        finally:
+            for task in (outgoing, incoming):
+                task.cancel()
+            writer.close()
+            far_writer.close()
+
+    async def scenario(lab: Lab) -> None:
+        # Its certificate is not a server's.
+        refused, _ = await lab.server(tcp=True, identity="client")
+        server, lan = await lab.server(tcp=True)
+        targets.extend([tcp_endpoint(refused), tcp_endpoint(server)])
+        relay = await asyncio.start_server(forward, "127.0.0.1", 0)
+        host, port = relay.sockets[0].getsockname()
+        near = Endpoint(host, port, "tcp")
+        client, far = await lab.client_of([Remote(near, "tcp")])
+        handshakes = client.records.statistics.handshakes
+        await until(lambda: handshakes)
+        client.handle_clock_step()
+        if ends != "never":
+            may_end.set()
+        await crosses(far, lan)
+        # Meanwhile the session that was refused ends.
+        await asyncio.sleep(1.5)
+        await crosses(lan, far)
+        assert handshakes == {("initial", "certificate_rejected"): 1, ("initial", "established"): 1}
+        assert not client.records.book.record("server").disconnects
+        may_end.set()
+        relay.close()
+
+    run(scenario)
+
+
+async def _pass_on(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, note: Callable[[int], object]
+) -> None:
+    """Until it ends; `note` hears how many bytes have passed."""
+    passed = 0
+    while octets := await reader.read(1 << 16):
+        writer.write(octets)
+        passed += len(octets)
+        note(passed)
 
 
 @pytest.mark.parametrize("octets", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", bytes(2)])

@@ -84,7 +84,9 @@ def test_a_clock_that_becomes_right_wakes_a_client_whose_certificates_were_not_v
             time.clock_settime(time.CLOCK_REALTIME, right + time.monotonic())
             for name in TRANSPORTS:
                 theirs.wait_connected(seconds=30, tunnel=name)
-            assert all(woken_after(theirs, name) < WOKEN_SECONDS for name in TRANSPORTS), theirs.log
+            assert all(woken_after(theirs, name) < WOKEN_SECONDS for name in TRANSPORTS), (
+                theirs.log + ours.log
+            )
             assert "clock_set" in ours.log
     finally:
         time.clock_settime(time.CLOCK_REALTIME, right + time.monotonic())

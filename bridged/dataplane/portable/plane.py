@@ -147,6 +147,8 @@ class PortableDataPlane:
     def close_stream(self, endpoint: Endpoint) -> None:
         with self._gate:
             self._streams.close_stream(endpoint, time.monotonic())
+            # It may have ended by itself a moment ago.
+            self._events.forget_stream(endpoint)
 
     def inherit_sockets(self, descriptors: Sequence[int]) -> None:
         if len(descriptors) != 1:

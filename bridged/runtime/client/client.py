@@ -424,6 +424,8 @@ class ClientRole:
         # A server of a link has room for one session that is not through: each reset replaces it.
         is_link = self._sessions.plan.session.is_point_to_point
         self._calls.make_room(endpoint, takes_one=is_link or self._sockets.is_fixed(endpoint))
+        if endpoint.transport == "tcp":
+            self._end_farewells(endpoint)
         path = CallPath(self._sockets, through, self._sizes.get(candidate.remote), self._end_predecessor)
         try:
             link = self._sessions.open(endpoint, local_session_id=_session_id(), path=path)
@@ -437,6 +439,13 @@ class ClientRole:
         if self._outage.note_called(endpoint, now):
             self._log.info("connecting", endpoint=str(endpoint))
         link.pump()
+
+    def _end_farewells(self, endpoint: Endpoint) -> None:
+        """Sessions that are over may still wait for an acknowledgement: the end of their connection is not
+        to be taken for that of the next one."""
+        for link in self._sessions.links.at(endpoint):
+            link.session.end_now()
+            link.pump()
 
     def _end_predecessor(self, successor: PeerLink) -> None:
         """A session is up: end the one before it, whose place in the data plane it takes."""

@@ -173,7 +173,7 @@ impl DataPlane {
 
     /// End a stream once what waits for it has been sent; ignored where there is none.
     pub fn close_stream(&self, endpoint: &Endpoint) {
-        self.shared.transport.streams.close_stream(endpoint, now());
+        self.shared.transport.streams.close_stream(endpoint, now(), &self.shared.events);
     }
 
     /// At `start`, use these bound sockets (one for each worker, through descriptors of our own) instead of binding.

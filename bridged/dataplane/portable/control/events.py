@@ -93,6 +93,13 @@ class EventQueue:
                 del self._states[state]
                 self._queue.remove(state)
 
+    def forget_stream(self, endpoint: Endpoint) -> None:
+        """Remove the event about the end of a stream. With the loop's gate held."""
+        state = EventState(StreamClosed, endpoint=endpoint)
+        with self._lock:
+            if self._states.pop(state, None) is not None:
+                self._queue.remove(state)
+
     def put_control(self, datagram: bytes, source: Endpoint, now: float, peer: PeerHandle) -> str | None:
         """Queue a control datagram of a peer; returns the drop reason if it is refused."""
         return self.announce(self.control.put(datagram, source, now, Sender.PEER, peer=peer))

@@ -220,6 +220,16 @@ impl EventQueue {
         }
     }
 
+    /// Nobody wants to hear any more that the stream of an endpoint has ended.
+    pub fn forget_stream(&self, endpoint: &Endpoint) {
+        let mut waiting = lock(&self.waiting);
+        let gone = State::StreamClosed(*endpoint);
+        if waiting.states.remove(&gone).is_some() {
+            waiting.queue.retain(|place| !matches!(place, Place::State(state) if *state == gone));
+            waiting.settle();
+        }
+    }
+
     /// Queue a control datagram, or say why not.
     ///
     /// # Errors
@@ -284,7 +294,7 @@ impl EventQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::{LimitTrigger, Mac, Station, STRANGER_QUEUE_DATAGRAMS};
+    use crate::contract::{LimitTrigger, Mac, Station, StreamEnd, STRANGER_QUEUE_DATAGRAMS};
     use bridged_sys::descriptor::wait_readable;
 
     fn endpoint(text: &str) -> Endpoint {
@@ -380,6 +390,22 @@ mod tests {
         assert!(queue.put(floated("10.0.0.1:4", "10.0.0.1:5")) && queue.put(floated("10.0.0.1:5", "10.0.0.1:4")));
         assert_eq!(queue.take(9), [], "it is where it was");
         assert_eq!(wait_readable(&[queue.descriptor()], Some(0)), 0);
+    }
+
+    #[test]
+    fn nothing_waits_of_a_stream_that_was_closed() {
+        let queue = EventQueue::new(1).unwrap();
+        let closed = |number: u8| Event::StreamClosed {
+            endpoint: endpoint(&format!("10.0.0.1:{number}")),
+            reason: StreamEnd::Closed,
+        };
+        assert!(queue.put(closed(1)) && queue.put(closed(2)));
+        queue.forget_stream(&endpoint("10.0.0.1:1"));
+        queue.forget_stream(&endpoint("10.0.0.1:3"));
+        assert_eq!(queue.take(9), [closed(2)]);
+        assert!(queue.put(closed(1)), "another stream of that endpoint");
+        queue.forget_stream(&endpoint("10.0.0.1:1"));
+        assert_eq!((queue.depths(), wait_readable(&[queue.descriptor()], Some(0))), ((0, 0), 0));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bridged_sys::epoll::Ready;
 use bridged_sys::memory::resident;
 
-use crate::contract::{Endpoint, Event, StreamEnd};
+use crate::contract::{Endpoint, StreamEnd};
 use crate::control::events::EventQueue;
 use crate::sync::lock;
 use crate::tables::keys::SPARE_OCTETS;
@@ -50,9 +50,7 @@ impl StreamReader {
                 self.read(&stream);
             }
             if let Some(reason) = stream.ended() {
-                if streams.remove(&stream) {
-                    events.put(Event::StreamClosed { endpoint: stream.endpoint, reason });
-                }
+                streams.remove(&stream, reason, events);
             }
             if !self.runs.is_empty() {
                 return true;

@@ -12,7 +12,8 @@ use bridged_core::Nanos;
 use bridged_sys::epoll::{Epoll, Ready};
 use bridged_sys::EMSGSIZE;
 
-use crate::contract::{Endpoint, STREAMS_LINGERING, STREAM_LINGER_NANOS};
+use crate::contract::{Endpoint, Event, StreamEnd, STREAMS_LINGERING, STREAM_LINGER_NANOS};
+use crate::control::events::EventQueue;
 use crate::sync::{lock, Mutex};
 use crate::transport::tcp::framing::FRAMED_OCTETS;
 use crate::transport::tcp::stream::Stream;
@@ -87,9 +88,11 @@ impl Streams {
         Ok(Some(number))
     }
 
-    /// Close a stream once what waits has been sent; ignored where there is none.
-    pub fn close_stream(&self, endpoint: &Endpoint, now: Nanos) {
+    /// Close a stream once what waits has been sent; ignored where there is none. No event of its end follows.
+    pub fn close_stream(&self, endpoint: &Endpoint, now: Nanos, events: &EventQueue) {
         let mut table = lock(&self.table);
+        // It may have ended by itself a moment ago.
+        events.forget_stream(endpoint);
         let Some(stream) = table.by_endpoint.remove(endpoint) else { return };
         stream.close_by(now + STREAM_LINGER_NANOS);
         table.closing.push(stream);
@@ -126,12 +129,14 @@ impl Streams {
         }
     }
 
-    /// Let a stream go that is over; whether the control plane is to hear of it.
-    pub fn remove(&self, stream: &Arc<Stream>) -> bool {
+    /// Let a stream go that ended by itself, and report it unless it was closed before.
+    pub fn remove(&self, stream: &Arc<Stream>, reason: StreamEnd, events: &EventQueue) {
         let mut table = lock(&self.table);
         let is_news = table.by_endpoint.get(&stream.endpoint).is_some_and(|known| Arc::ptr_eq(known, stream));
         self.let_go(&mut table, stream);
-        is_news
+        if is_news {
+            events.put(Event::StreamClosed { endpoint: stream.endpoint, reason });
+        }
     }
 
     /// End those that took too long to close.
