@@ -13,6 +13,7 @@ import pytest
 os.environ["PATH"] = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 from bridged.dataplane import native
+from bridged.supervision import SUPERVISOR
 from tests import measuring, ordering, quiet_machine
 from tests.interop_report import InteropReport
 from tests.lab import bridge_filter, missing_capabilities
@@ -28,6 +29,13 @@ if importlib.util.find_spec("hypothesis") is not None:
     # A slow machine, or a busy one, is no counterexample.
     hypothesis.settings.register_profile("any machine", deadline=None)
     hypothesis.settings.load_profile("any machine")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_undone() -> None:
+    """The process keeps the records of background work: a test does not see what failed in the one before."""
+    for item in SUPERVISOR.undone():
+        SUPERVISOR.forget(item.duty, item.subject)
 
 
 def pytest_configure(config: pytest.Config) -> None:
