@@ -145,6 +145,21 @@ async def crosses(source: Host, target: Host) -> None:
     await until(arrived)
 
 
+async def pass_on(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    note: Callable[[int], object] = lambda passed: None,
+) -> None:
+    """One direction of a relay, until it ends; `note` hears how many bytes have passed."""
+    passed = 0
+    while octets := await reader.read(1 << 16):
+        writer.write(octets)
+        await writer.drain()
+        passed += len(octets)
+        note(passed)
+    writer.close()
+
+
 def server_role(tunnel: RunningTunnel) -> ServerRole:
     assert isinstance(tunnel.role, ServerRole)
     return tunnel.role

@@ -12,7 +12,7 @@ import pytest
 from bridged.addresses import Endpoint, Remote
 from bridged.runtime.tunnels.proxy import ProxySettings
 from tests.lab.waiting import until
-from tests.system.loopback_lab import Lab, crosses, run
+from tests.system.loopback_lab import Lab, crosses, pass_on, run
 
 USER, PASSWORD = "site-b", "pass word:1"
 Kind = Literal["http", "socks5"]
@@ -76,14 +76,7 @@ class Proxy:
             return
         far, to_far = await asyncio.open_connection(*where)
         self.connected += 1
-        await asyncio.gather(_pass_on(reader, to_far), _pass_on(far, writer), return_exceptions=True)
-
-
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while octets := await reader.read(65536):
-        writer.write(octets)
-        await writer.drain()
-    writer.close()
+        await asyncio.gather(pass_on(reader, to_far), pass_on(far, writer), return_exceptions=True)
 
 
 @pytest.mark.parametrize("kind", ["http", "socks5"])

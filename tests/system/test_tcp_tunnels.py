@@ -8,7 +8,6 @@ import select
 import socket
 import sys
 import termios
-from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
@@ -20,7 +19,7 @@ from bridged.protocol.session import session
 from bridged.runtime.server import connection_shares, port_share, tcp_door
 from bridged.runtime.tunnels.tunnel import RunningTunnel
 from tests.lab.waiting import until
-from tests.system.loopback_lab import Lab, crosses, endpoint, run, server_role
+from tests.system.loopback_lab import Lab, crosses, endpoint, pass_on, run, server_role
 
 MUCH = 8 << 20
 FLIGHT_OCTETS = 1000
@@ -134,14 +133,14 @@ def test_a_refused_connection_that_lingers_does_no_harm_to_the_next(
         target = targets.pop(0)
         far_reader, far_writer = await asyncio.open_connection(target.host, target.port)
         is_first = bool(targets)
-        outgoing = asyncio.create_task(_pass_on(reader, far_writer, lambda passed: None))
+        outgoing = asyncio.create_task(pass_on(reader, far_writer))
 
         # Nothing that the client says to this certificate arrives.
         def note(passed: int) -> None:
             if is_first and passed >= FLIGHT_OCTETS:
                 outgoing.cancel()
 
-        incoming = asyncio.create_task(_pass_on(far_reader, writer, note))
+        incoming = asyncio.create_task(pass_on(far_reader, writer, note))
         try:
             await (may_end.wait() if is_first else incoming)
         finally:
@@ -174,17 +173,6 @@ def test_a_refused_connection_that_lingers_does_no_harm_to_the_next(
         relay.close()
 
     run(scenario)
-
-
-async def _pass_on(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, note: Callable[[int], object]
-) -> None:
-    """Until it ends; `note` hears how many bytes have passed."""
-    passed = 0
-    while octets := await reader.read(1 << 16):
-        writer.write(octets)
-        passed += len(octets)
-        note(passed)
 
 
 @pytest.mark.parametrize("octets", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", bytes(2)])

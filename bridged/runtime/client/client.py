@@ -441,8 +441,10 @@ class ClientRole:
         link.pump()
 
     def _end_farewells(self, endpoint: Endpoint) -> None:
-        """Sessions that are over may still wait for an acknowledgement: the end of their connection is not
-        to be taken for that of the next one."""
+        """End the sessions there that only wait for an acknowledgement.
+
+        Connections are known by their endpoint: the end of an old one would count for the next one.
+        """
         for link in self._sessions.links.at(endpoint):
             link.session.end_now()
             link.pump()

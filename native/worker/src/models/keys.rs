@@ -9,12 +9,22 @@ use bridged_core::packet::PacketRun;
 use loom::thread::spawn;
 
 use super::{join, key, model, origin, plane};
+use crate::plane::DataPlane;
 use crate::sync::AtomicBool;
 use crate::tables::packet_ids::PacketIds;
 use crate::transport::mixed_receiver::MixedReceiver;
 use crate::transport::seam::{BatchReceiver, Transport};
 use crate::wan_to_lan::opener::find;
 use crate::wan_to_lan::scene::{Batch, WanScene};
+
+/// Its peer 1 seals with key 0.
+fn sealing_plane() -> Arc<DataPlane> {
+    let plane = plane();
+    join(&plane, 1, "192.0.2.7:1");
+    plane.install_key(1, key(0)).unwrap();
+    plane.use_key(1, 0).unwrap();
+    plane
+}
 
 #[test]
 fn none_overtakes_what_waited_for_its_key() {
@@ -84,10 +94,7 @@ fn no_packet_id_is_drawn_twice_nor_past_the_limit() {
 #[test]
 fn a_key_is_changed_and_every_nonce_is_used_once() {
     model(3, || {
-        let plane = plane();
-        join(&plane, 1, "192.0.2.7:1");
-        plane.install_key(1, key(0)).unwrap();
-        plane.use_key(1, 0).unwrap();
+        let plane = sealing_plane();
         let is_gone = Arc::new(AtomicBool::new(false));
         let seal = || {
             let (plane, is_gone) = (Arc::clone(&plane), Arc::clone(&is_gone));
@@ -123,10 +130,7 @@ fn a_key_is_changed_and_every_nonce_is_used_once() {
 #[test]
 fn a_removed_key_seals_nothing_more() {
     model(3, || {
-        let plane = plane();
-        join(&plane, 1, "192.0.2.7:1");
-        plane.install_key(1, key(0)).unwrap();
-        plane.use_key(1, 0).unwrap();
+        let plane = sealing_plane();
         let is_gone = Arc::new(AtomicBool::new(false));
         let sealing = {
             let (plane, is_gone) = (Arc::clone(&plane), Arc::clone(&is_gone));

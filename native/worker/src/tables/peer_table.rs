@@ -61,7 +61,7 @@ impl<T: Transport> Peers<T> {
         self.replaced.fetch_add(1, Release);
     }
 
-    /// Which table it is. Who asks before loading the table, and hears the same later, has the current one.
+    /// Ask before loading the table: that table is the current one for as long as the answer stays the same.
     #[inline]
     pub fn version(&self) -> u64 {
         self.replaced.load(Acquire)
