@@ -176,6 +176,25 @@ def endpoint(tunnel: RunningTunnel) -> Endpoint:
     return found
 
 
+def tcp_endpoint(server: RunningTunnel) -> Endpoint:
+    (found,) = server.role.tcp_endpoints
+    return found
+
+
+def over_tcp(server: RunningTunnel) -> Remote:
+    return Remote(tcp_endpoint(server), "tcp")
+
+
+def streams(tunnel: RunningTunnel) -> int:
+    """Connections that the data plane has."""
+    assert isinstance(tunnel.dataplane, PortableDataPlane)
+    return len(tunnel.dataplane._streams.by_descriptor)
+
+
+def dropped(server: RunningTunnel, reason: str) -> int:
+    return server.records.statistics.control_drops["receive", reason]
+
+
 @contextmanager
 def silent(host: str = "127.0.0.1", port: int = 0) -> Iterator[socket.socket]:
     """Somebody takes every datagram and never answers."""

@@ -1,67 +1,31 @@
-"""Tunnels over TCP in this process: beside UDP, through a server's door, and for mixed remotes."""
+"""Tunnels over TCP in this process: beside UDP, for mixed remotes, and when a connection ends."""
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import select
 import socket
-import sys
-import termios
 from contextlib import suppress
 
 import pytest
 
 from bridged.addresses import Endpoint, Remote
-from bridged.dataplane.contract import STREAM_GROWN_OCTETS
-from bridged.dataplane.portable.plane import PortableDataPlane
 from bridged.protocol.session import session
-from bridged.runtime.server import connection_shares, port_share, tcp_door
-from bridged.runtime.tunnels.tunnel import RunningTunnel
 from tests.lab.waiting import until
-from tests.system.loopback_lab import Lab, crosses, endpoint, pass_on, run, server_role
+from tests.system.loopback_lab import (
+    Lab,
+    crosses,
+    endpoint,
+    over_tcp,
+    pass_on,
+    run,
+    server_role,
+    streams,
+    tcp_endpoint,
+)
 
-MUCH = 8 << 20
 FLIGHT_OCTETS = 1000
 """More than what a server sends before its certificate, and less than with it."""
-RESET_LENGTH = (54).to_bytes(2, "big")
-
-
-def tcp_endpoint(server: RunningTunnel) -> Endpoint:
-    (found,) = server.role.tcp_endpoints
-    return found
-
-
-def over_tcp(server: RunningTunnel) -> Remote:
-    return Remote(tcp_endpoint(server), "tcp")
-
-
-def streams(tunnel: RunningTunnel) -> int:
-    """Connections that the data plane has."""
-    assert isinstance(tunnel.dataplane, PortableDataPlane)
-    return len(tunnel.dataplane._streams.by_descriptor)
-
-
-async def stranger(server: RunningTunnel) -> socket.socket:
-    made = socket.create_connection((tcp_endpoint(server).host, tcp_endpoint(server).port))
-    made.setblocking(False)
-    return made
-
-
-async def is_cut_off(connection: socket.socket) -> None:
-    def ended() -> bool:
-        try:
-            return connection.recv(100) == b""
-        except BlockingIOError:
-            return False
-        except ConnectionResetError:
-            return True
-
-    await until(ended)
-
-
-def dropped(server: RunningTunnel, reason: str) -> int:
-    return server.records.statistics.control_drops["receive", reason]
 
 
 def test_clients_over_udp_and_tcp_are_on_one_switch_and_a_farewell_closes_the_connection() -> None:
@@ -175,128 +139,6 @@ def test_a_refused_connection_that_lingers_does_no_harm_to_the_next(
     run(scenario)
 
 
-@pytest.mark.parametrize("octets", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", bytes(2)])
-def test_what_does_not_speak_openvpn_is_cut_off_and_counted(octets: bytes) -> None:
-    async def scenario(lab: Lab) -> None:
-        server, _ = await lab.server(tcp=True)
-        with await stranger(server) as connection:
-            connection.send(octets)
-            await is_cut_off(connection)
-        assert dropped(server, "bad_opcode") == 1
-        assert server_role(server).admission["connected"] == 0
-
-    run(scenario)
-
-
-@pytest.mark.parametrize("octets", [b"", RESET_LENGTH, RESET_LENGTH + b"\x38" + bytes(20)])
-def test_whoever_is_silent_or_slow_is_cut_off(octets: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tcp_door, "FIRST_SECONDS", 0.3)
-    monkeypatch.setattr(tcp_door, "LOOK_SECONDS", 0.1)
-
-    async def scenario(lab: Lab) -> None:
-        server, lan = await lab.server(tcp=True)
-        with await stranger(server) as connection:
-            connection.send(octets or b"")
-            _, far = await lab.client_of([over_tcp(server)])
-            await crosses(far, lan)
-            await is_cut_off(connection)
-        assert dropped(server, "peer_limit") == 1
-
-    run(scenario)
-
-
-def test_a_connection_without_a_session_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tcp_door, "SESSION_SECONDS", 0.3)
-    monkeypatch.setattr(tcp_door, "LOOK_SECONDS", 0.1)
-
-    async def scenario(lab: Lab) -> None:
-        server, _ = await lab.server(tcp=True)
-        with await stranger(server) as connection:
-            # It looks like a hard reset, but its wrap is wrong.
-            connection.send(RESET_LENGTH + b"\x38" + bytes(53))
-            await until(lambda: streams(server) == 1)
-            await is_cut_off(connection)
-        await until(lambda: not streams(server))
-
-    run(scenario)
-
-
-def buffers(tunnel: RunningTunnel) -> list[int]:
-    """What the kernel keeps of each connection that the data plane has, at most, in bytes."""
-    assert isinstance(tunnel.dataplane, PortableDataPlane)
-    found = tunnel.dataplane._streams.by_descriptor.values()
-    return sorted(stream._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) for stream in found)
-
-
-def test_the_kernel_keeps_little_for_a_stranger_and_more_for_a_client() -> None:
-    async def scenario(lab: Lab) -> None:
-        server, lan = await lab.server(tcp=True)
-        with await stranger(server) as connection:
-            connection.send(RESET_LENGTH + b"\x38" + bytes(53))
-            await until(lambda: streams(server) == 1)
-            assert buffers(server)[0] <= 2 * tcp_door.STRANGER_OCTETS
-            _, far = await lab.client_of([over_tcp(server)])
-            await crosses(far, lan)
-            few, many = buffers(server)
-            assert few <= 2 * tcp_door.STRANGER_OCTETS and many >= STREAM_GROWN_OCTETS
-            # As if it began a packet of 64 KiB.
-            connection.send(b"\xff\xff" + bytes(100))
-            await is_cut_off(connection)
-        await until(lambda: streams(server) == 1)
-        await crosses(lan, far)
-
-    run(scenario)
-
-
-def test_whoever_reads_nothing_of_a_shared_port_fills_little_memory() -> None:
-    taken = 0
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal taken
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(bytes(MUCH))
-        outgoing = bytearray(4)
-        with suppress(ConnectionError):
-            for _ in range(30):
-                await asyncio.sleep(0.02)
-                fcntl.ioctl(writer.get_extra_info("socket").fileno(), termios.TIOCOUTQ, outgoing)
-                own = writer.transport.get_write_buffer_size() + int.from_bytes(outgoing, sys.byteorder)
-                taken = MUCH - own
-        writer.transport.abort()
-
-    async def scenario(lab: Lab) -> None:
-        web = await asyncio.start_server(answer, "127.0.0.1", 0)
-        server, _ = await lab.server(tcp=True, port_share=Endpoint(*web.sockets[0].getsockname()))
-        with socket.socket() as connection:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            connection.connect((tcp_endpoint(server).host, tcp_endpoint(server).port))
-            connection.setblocking(False)
-            connection.send(b"GET / HTTP/1.1\r\n\r\n")
-            await until(lambda: taken > 0)
-            await asyncio.sleep(0.5)
-            # Four buffers of the kernel, two of ours, and the stranger's own.
-            assert 0 < taken < 512 * 1024
-        web.close()
-
-    run(scenario)
-
-
-def test_many_silent_connections_keep_no_client_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_shares.ConnectionShares.__init__, "__defaults__", (20,))
-
-    async def scenario(lab: Lab) -> None:
-        server, lan = await lab.server(tcp=True)
-        silent = [await stranger(server) for _ in range(60)]
-        _, far = await lab.client_of([over_tcp(server)])
-        await crosses(far, lan)
-        assert server_role(server).admission["connected"] <= 20
-        for connection in silent:
-            connection.close()
-        await until(lambda: server_role(server).admission["connected"] == 0)
-
-    run(scenario)
-
-
 def test_a_client_that_reads_nothing_stalls_no_other() -> None:
     async def scenario(lab: Lab) -> None:
         server, lan = await lab.server(tcp=True)
@@ -312,94 +154,5 @@ def test_a_client_that_reads_nothing_stalls_no_other() -> None:
         await until(lambda: select.select([], [lan.lan], [], 0)[1])
         await crosses(other, lan)
         await crosses(lan, other)
-
-    run(scenario)
-
-
-def test_a_web_server_has_the_same_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked = await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + asked.split()[1] + b"x" * 300_000)
-        await writer.drain()
-        writer.close()
-
-    async def scenario(lab: Lab) -> None:
-        web = await asyncio.start_server(answer, "127.0.0.1", 0)
-        host, port = web.sockets[0].getsockname()
-        server, lan = await lab.server(tcp=True, port_share=Endpoint(host, port))
-        _, far = await lab.client_of([over_tcp(server)])
-        await crosses(far, lan)
-        near = tcp_endpoint(server)
-        reader, writer = await asyncio.open_connection(near.host, near.port)
-        writer.write(b"GET /page HT")
-        await writer.drain()
-        await crosses(lan, far)
-        writer.write(b"TP/1.1\r\n\r\n")
-        answered = await reader.read()
-        assert answered.endswith(b"/page" + b"x" * 300_000)
-        writer.close()
-        await crosses(far, lan)
-        monkeypatch.setattr(port_share, "SHARED_MAX", 0)
-        full, _ = await lab.server(tcp=True, port_share=Endpoint(host, port))
-        with await stranger(full) as connection:
-            connection.send(b"GET / HTTP/1.1\r\n\r\n")
-            await is_cut_off(connection)
-        assert dropped(full, "peer_limit") == 1
-        web.close()
-
-    run(scenario)
-
-
-def test_a_transfer_in_one_direction_outlives_the_idle_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        for number in range(10):
-            writer.write(bytes([number]))
-            await asyncio.sleep(0.1)
-        # Now nothing moves any more.
-        assert not await reader.read()
-        writer.close()
-
-    async def scenario(lab: Lab) -> None:
-        monkeypatch.setattr(port_share, "IDLE_SECONDS", 0.5)
-        web = await asyncio.start_server(answer, "127.0.0.1", 0)
-        server, _ = await lab.server(tcp=True, port_share=Endpoint(*web.sockets[0].getsockname()))
-        near = tcp_endpoint(server)
-        reader, writer = await asyncio.open_connection(near.host, near.port)
-        writer.write(b"GET / HTTP/1.1\r\n\r\n")
-        assert await reader.readexactly(10) == bytes(range(10))
-        with suppress(ConnectionResetError):
-            assert not await reader.read()
-        writer.close()
-        web.close()
-
-    run(scenario)
-
-
-def test_one_network_cannot_hold_all_places_of_the_shared_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write((await reader.readuntil(b"\r\n\r\n")).split()[1])
-        await reader.read()
-        writer.close()
-
-    async def scenario(lab: Lab) -> None:
-        monkeypatch.setattr(port_share, "SHARED_MAX", 3)
-        web = await asyncio.start_server(answer, "127.0.0.1", 0)
-        server, _ = await lab.server(tcp=True, port_share=Endpoint(*web.sockets[0].getsockname()))
-        near = tcp_endpoint(server)
-        opened = []
-        for source in ("127.0.1.1", "127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.2.1"):
-            reader, writer = await asyncio.open_connection(near.host, near.port, local_addr=(source, 0))
-            opened.append((reader, writer))
-            writer.write(b"GET /x HTTP/1.1\r\n\r\n")
-            assert await reader.readexactly(2) == b"/x"
-        for reader, _ in opened[1:3]:
-            with suppress(ConnectionResetError):
-                assert not await reader.read()
-        await asyncio.sleep(0)
-        for reader, writer in (opened[0], *opened[3:]):
-            assert not reader.at_eof()
-            writer.close()
-        web.close()
 
     run(scenario)
