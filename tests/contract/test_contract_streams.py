@@ -93,7 +93,8 @@ def test_udp_and_tcp_share_one_switch(rig: Rig) -> None:
     assert udp.payloads() == other.payloads() == tcp.payloads() == [frame(9, BROADCAST)]
 
 
-def test_the_end_of_a_stream_that_was_closed_is_not_told(rig: Rig) -> None:
+@pytest.mark.parametrize("ends", ["closed", "replaced"])
+def test_the_end_of_a_stream_that_was_closed_is_not_told(rig: Rig, ends: str) -> None:
     """Also where it ended by itself, and the event waits: another stream may be at its endpoint by now."""
     for waits in (True, False):
         far, near = connected()
@@ -104,9 +105,17 @@ def test_the_end_of_a_stream_that_was_closed_is_not_told(rig: Rig) -> None:
         if waits:
             far.shutdown(socket.SHUT_WR)
             until(lambda: select.select([rig.plane.event_fd()], [], [], 0)[0], "the event")
-        rig.plane.close_stream(hand.endpoint)
+        another, replacement = connected()
+        if ends == "closed":
+            rig.plane.close_stream(hand.endpoint)
+        else:
+            rig.plane.adopt_stream(replacement.fileno(), hand.endpoint, b"")
+        replacement.close()
         assert hand.is_ended()
         assert rig.events(StreamClosed) == []
+        another.close()
+        if ends == "replaced":
+            assert rig.event(StreamClosed).endpoint == hand.endpoint
 
 
 def fill(rig: Rig, target: int, source: int = 9) -> int:

@@ -69,6 +69,7 @@ class Lab:
         memory: Path | None = None,
         make_role: RoleMaker = ServerRole,
         tcp: bool = False,
+        tcp_listeners: int = 1,
         port_share: Endpoint | None = None,
         identity: str = "server",
     ) -> tuple[RunningTunnel, Host]:
@@ -81,7 +82,7 @@ class Lab:
             peers_limit=peers_limit,
             peer_retention=peer_retention,
             memory=memory,
-            listen_tcp=(Endpoint("127.0.0.1", port, "tcp"),) if tcp else (),
+            listen_tcp=(Endpoint("127.0.0.1", port, "tcp"),) * tcp_listeners if tcp else (),
             port_share=port_share,
         )
         return await self._start(make_role, plan, Endpoint("127.0.0.1", port))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
+import resource
 import socket
 import sys
 import termios
@@ -11,7 +13,7 @@ from contextlib import suppress
 
 import pytest
 
-from bridged.addresses import Endpoint
+from bridged.addresses import Endpoint, Remote
 from bridged.dataplane.contract import STREAM_GROWN_OCTETS
 from bridged.dataplane.portable.plane import PortableDataPlane
 from bridged.runtime.server import connection_shares, port_share, tcp_door
@@ -22,6 +24,7 @@ from tests.system.loopback_lab import (
     crosses,
     dropped,
     over_tcp,
+    pass_on,
     run,
     server_role,
     streams,
@@ -29,13 +32,22 @@ from tests.system.loopback_lab import (
 )
 
 MUCH = 8 << 20
-RESET_LENGTH = (54).to_bytes(2, "big")
+FORGED_RESET = (54).to_bytes(2, "big") + b"\x38" + bytes(53)
+"""It looks like a hard reset, but its wrap is wrong."""
+
+
+def connected(near: Endpoint, port: int = 0) -> socket.socket:
+    """A connection from this port, also where others come from there; 0: from a free one."""
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.bind(("127.0.0.1", port))
+    made.connect((near.host, near.port))
+    made.setblocking(False)
+    return made
 
 
 async def stranger(server: RunningTunnel) -> socket.socket:
-    made = socket.create_connection((tcp_endpoint(server).host, tcp_endpoint(server).port))
-    made.setblocking(False)
-    return made
+    return connected(tcp_endpoint(server))
 
 
 async def is_cut_off(connection: socket.socket) -> None:
@@ -63,7 +75,7 @@ def test_what_does_not_speak_openvpn_is_cut_off_and_counted(octets: bytes) -> No
     run(scenario)
 
 
-@pytest.mark.parametrize("octets", [b"", RESET_LENGTH, RESET_LENGTH + b"\x38" + bytes(20)])
+@pytest.mark.parametrize("octets", [b"", FORGED_RESET[:2], FORGED_RESET[:23]])
 def test_whoever_is_silent_or_slow_is_cut_off(octets: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tcp_door, "FIRST_SECONDS", 0.3)
     monkeypatch.setattr(tcp_door, "LOOK_SECONDS", 0.1)
@@ -87,11 +99,104 @@ def test_a_connection_without_a_session_is_cut_off(monkeypatch: pytest.MonkeyPat
     async def scenario(lab: Lab) -> None:
         server, _ = await lab.server(tcp=True)
         with await stranger(server) as connection:
-            # It looks like a hard reset, but its wrap is wrong.
-            connection.send(RESET_LENGTH + b"\x38" + bytes(53))
+            connection.send(FORGED_RESET)
             await until(lambda: streams(server) == 1)
             await is_cut_off(connection)
         await until(lambda: not streams(server))
+
+    run(scenario)
+
+
+def test_a_connection_is_given_up_when_descriptors_run_out() -> None:
+    async def scenario(lab: Lab) -> None:
+        server, lan = await lab.server(tcp=True)
+        _, most = limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with await stranger(server) as connection:
+            await until(lambda: server_role(server).admission["connected"] == 1)
+            free = os.dup(connection.fileno())
+            os.close(free)
+            # The data plane wants a descriptor of its own.
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free, most))
+            try:
+                connection.send(FORGED_RESET)
+                await until(lambda: server_role(server).admission["connected"] == 0)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            assert not streams(server)
+            await is_cut_off(connection)
+        _, far = await lab.client_of([over_tcp(server)])
+        await crosses(far, lan)
+
+    run(scenario)
+
+
+def taken_in(server: RunningTunnel) -> int:
+    """Connections of strangers that are there, or were cut off."""
+    return server_role(server).admission["connected"] + dropped(server, "peer_limit")
+
+
+@pytest.mark.parametrize("ends", ["the first", "neither"])
+def test_two_connections_from_one_endpoint_both_have_their_time(
+    ends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("FIRST_SECONDS", 0.3), ("SESSION_SECONDS", 1.0), ("LOOK_SECONDS", 0.1)):
+        monkeypatch.setattr(tcp_door, name, seconds)
+
+    async def scenario(lab: Lab) -> None:
+        server, _ = await lab.server(tcp=True, tcp_listeners=2)
+        one, other = server.role.tcp_endpoints
+        with connected(one) as first:
+            first.send(FORGED_RESET)
+            await until(lambda: streams(server) == 1)
+            with connected(other, first.getsockname()[1]) as second:
+                await until(lambda: taken_in(server) == 2)
+                if ends == "the first":
+                    first.close()
+                    await until(lambda: not streams(server))
+                await is_cut_off(second)
+            if ends == "neither":
+                await is_cut_off(first)
+        await until(lambda: not streams(server))
+        assert server_role(server).admission["connected"] == 0
+
+    run(scenario)
+
+
+def test_whoever_comes_from_the_endpoint_of_a_client_takes_nothing_but_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As behind a NAT that gives two hosts the same port, towards two addresses of the server."""
+    for name, seconds in (("FIRST_SECONDS", 0.3), ("SESSION_SECONDS", 1.0), ("LOOK_SECONDS", 0.1)):
+        monkeypatch.setattr(tcp_door, name, seconds)
+    ports, targets = list[int](), list[Endpoint]()
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        outgoing = connected(targets[0])
+        ports.append(outgoing.getsockname()[1])
+        far_reader, far_writer = await asyncio.open_connection(sock=outgoing)
+        with suppress(ConnectionError):
+            await asyncio.gather(pass_on(reader, far_writer), pass_on(far_reader, writer))
+
+    async def scenario(lab: Lab) -> None:
+        server, lan = await lab.server(tcp=True, tcp_listeners=2)
+        one, other = server.role.tcp_endpoints
+        targets.append(one)
+        relay = await asyncio.start_server(forward, "127.0.0.1", 0)
+        host, port = relay.sockets[0].getsockname()
+        _, far = await lab.client_of([Remote(Endpoint(host, port, "tcp"), "tcp")])
+        await crosses(far, lan)
+        disconnects = server.records.book.record("client").disconnects
+        with connected(other, ports[0]) as silent:
+            await is_cut_off(silent)
+        await crosses(lan, far)
+        assert not disconnects
+        with connected(other, ports[0]) as forger:
+            forger.send(FORGED_RESET)
+            await until(lambda: disconnects)
+            await is_cut_off(forger)
+        await crosses(far, lan)
+        assert disconnects == {"transport_closed": 1} and len(ports) == 2
+        relay.close()
 
     run(scenario)
 
@@ -107,7 +212,7 @@ def test_the_kernel_keeps_little_for_a_stranger_and_more_for_a_client() -> None:
     async def scenario(lab: Lab) -> None:
         server, lan = await lab.server(tcp=True)
         with await stranger(server) as connection:
-            connection.send(RESET_LENGTH + b"\x38" + bytes(53))
+            connection.send(FORGED_RESET)
             await until(lambda: streams(server) == 1)
             assert buffers(server)[0] <= 2 * tcp_door.STRANGER_OCTETS
             _, far = await lab.client_of([over_tcp(server)])

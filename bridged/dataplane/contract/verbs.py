@@ -67,7 +67,7 @@ class DataPlane(Protocol):
         `received`: bytes that the caller has read of it. The data plane duplicates the descriptor and sets
         the options that it needs. Packets stand behind their length, two bytes each. A peer at such an
         endpoint does not float; its packet ids have to rise. An earlier stream of the same endpoint is
-        closed, without an event.
+        closed, and no `StreamClosed` of it follows.
 
         A smaller `packet_octets` is for strangers: until `add_peer` names the endpoint, a longer packet ends
         the stream (`bad_framing`), and STREAM_STRANGER_OCTETS may wait for it. Then the socket's buffers,

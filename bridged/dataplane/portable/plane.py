@@ -142,6 +142,8 @@ class PortableDataPlane:
             if self._stopped:
                 return
             self._streams.adopt(descriptor, endpoint, received, packet_octets)
+            # The one before it may have ended by itself a moment ago.
+            self._events.forget_stream(endpoint)
         self._loop.wake()
 
     def close_stream(self, endpoint: Endpoint) -> None:

@@ -6,24 +6,35 @@ same, however many connections there are: a flood must not slow down whoever cou
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Generic, Protocol, TypeVar
 
-from bridged.addresses import Endpoint, network_of
+from bridged.addresses import network_of
 
 CONNECTIONS_MAX: Final = 2048
 """Connections whose peer has not shown its certificate yet: as many as the waiting room takes."""
 
 
-class ConnectionShares:
-    """Connections by endpoint, `capacity` at most.
+class CountedConnection(Protocol):
+    """Hashable. Its endpoint identifies it only while no other one comes from there."""
+
+    @property
+    def host(self) -> str:
+        """Address it comes from."""
+
+
+Key = TypeVar("Key", bound=CountedConnection)
+
+
+class ConnectionShares(Generic[Key]):
+    """Connections, `capacity` at most.
 
     When all places are taken, the oldest connection of a network (/24, IPv6 /64) that has most gives way.
     """
 
     def __init__(self, capacity: int = CONNECTIONS_MAX) -> None:
         self.capacity = capacity
-        self._since: dict[Endpoint, float] = {}
-        self._networks: dict[bytes, dict[Endpoint, None]] = {}
+        self._since: dict[Key, float] = {}
+        self._networks: dict[bytes, dict[Key, None]] = {}
         self._by_size: dict[int, dict[bytes, None]] = {}
         """Networks by the number of their connections."""
         self._largest = 0
@@ -31,16 +42,16 @@ class ConnectionShares:
     def __len__(self) -> int:
         return len(self._since)
 
-    def __contains__(self, endpoint: Endpoint) -> bool:
-        return endpoint in self._since
+    def __contains__(self, connection: Key) -> bool:
+        return connection in self._since
 
-    def enter(self, endpoint: Endpoint, now: float) -> Endpoint | None:
+    def enter(self, connection: Key, now: float) -> Key | None:
         """Take a connection in; returns the one that gives way."""
-        self.leave(endpoint)
-        self._since[endpoint] = now
-        network = network_of(endpoint.host)
+        self.leave(connection)
+        self._since[connection] = now
+        network = network_of(connection.host)
         connections = self._networks.setdefault(network, {})
-        connections[endpoint] = None
+        connections[connection] = None
         self._move(network, len(connections) - 1, len(connections))
         if len(self._since) <= self.capacity:
             return None
@@ -49,24 +60,24 @@ class ConnectionShares:
         self.leave(oldest)
         return oldest
 
-    def leave(self, endpoint: Endpoint) -> None:
+    def leave(self, connection: Key) -> None:
         """It has proved who it is, or has ended. Harmless for one that is not here."""
-        if self._since.pop(endpoint, None) is None:
+        if self._since.pop(connection, None) is None:
             return
-        network = network_of(endpoint.host)
+        network = network_of(connection.host)
         connections = self._networks[network]
-        del connections[endpoint]
+        del connections[connection]
         self._move(network, len(connections) + 1, len(connections))
         if not connections:
             del self._networks[network]
 
-    def older_than(self, moment: float) -> list[Endpoint]:
+    def older_than(self, moment: float) -> list[Key]:
         """Connections that came before, oldest first."""
         found = []
-        for endpoint, since in self._since.items():
+        for connection, since in self._since.items():
             if since >= moment:
                 break
-            found.append(endpoint)
+            found.append(connection)
         return found
 
     def _move(self, network: bytes, before: int, after: int) -> None:

@@ -33,7 +33,7 @@ class PortShare:
     def __init__(self, target: Endpoint) -> None:
         self._target = target
         self._tasks: dict[Endpoint, asyncio.Task[None]] = {}
-        self._shares = ConnectionShares(SHARED_MAX)
+        self._shares = ConnectionShares[Endpoint](SHARED_MAX)
 
     def __len__(self) -> int:
         return len(self._tasks)

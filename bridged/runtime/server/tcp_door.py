@@ -28,7 +28,7 @@ from bridged.supervision import SUPERVISOR, Timer
 FIRST_SECONDS: Final = 10.0
 """How long a connection may take for its first packet."""
 SESSION_SECONDS: Final = 20.0
-"""How long it may be without a session."""
+"""How long it may be without a session after that."""
 LOOK_SECONDS: Final = 1.0
 BACKLOG: Final = 1024
 ACCEPTS_PER_TURN: Final = 64
@@ -43,13 +43,20 @@ _IPV6_FREEBIND: Final = 78
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Arrival:
-    """A connection whose first packet is not complete."""
+    """A connection whose first packet is not complete.
+
+    Others may come from its endpoint at the same time, to other addresses of this host.
+    """
 
     connection: socket.socket
-    since: float
+    endpoint: Endpoint
     octets: bytes = b""
+
+    @property
+    def host(self) -> str:
+        return self.endpoint.host
 
 
 class Examination(Protocol):
@@ -101,8 +108,9 @@ class TcpDoor:
         self._now = now
         self._subject = subject
         self._listeners: list[socket.socket] = []
-        self._arrivals: dict[Endpoint, _Arrival] = {}
-        self._strangers = ConnectionShares()
+        self._arrivals: set[_Arrival] = set()
+        self._strangers = ConnectionShares[_Arrival | Endpoint]()
+        """Arrivals, and by their endpoints the streams of the data plane."""
         self._look: Timer | None = None
         self._pause: Timer | None = None
 
@@ -139,10 +147,10 @@ class TcpDoor:
                 timer.cancel()
         self._look = self._pause = None
         listeners, self._listeners = self._listeners, []
-        endpoints = list(self._arrivals)
+        arrivals = list(self._arrivals)
         steps = (partial(self._close_listener, listener) for listener in listeners)
         shared = [] if self._share is None else [self._share.close]
-        take_every_step([*steps, *(partial(self._drop_arrival, endpoint) for endpoint in endpoints), *shared])
+        take_every_step([*steps, *(partial(self._drop_arrival, arrival) for arrival in arrivals), *shared])
 
     # --- what becomes of connections --------------------------------------------------------------
 
@@ -151,7 +159,7 @@ class TcpDoor:
         self._strangers.leave(endpoint)
 
     def release(self, endpoint: Endpoint) -> None:
-        """Its last session has ended: close it."""
+        """Close it, as where its last session has ended."""
         self._strangers.leave(endpoint)
         self._dataplane.close_stream(endpoint)
 
@@ -159,25 +167,24 @@ class TcpDoor:
         """The data plane says that it is over."""
         self._strangers.leave(endpoint)
 
-    def _cut_off(self, endpoint: Endpoint, reason: str) -> None:
-        self._count(reason)
-        self._strangers.leave(endpoint)
-        if endpoint in self._arrivals:
-            self._drop_arrival(endpoint)
+    def _cut_off(self, stranger: _Arrival | Endpoint) -> None:
+        self._count("peer_limit")
+        self._strangers.leave(stranger)
+        if isinstance(stranger, _Arrival):
+            self._drop_arrival(stranger)
             return
-        self._end_sessions(endpoint)
-        self._dataplane.close_stream(endpoint)
+        self._end_sessions(stranger)
+        self._dataplane.close_stream(stranger)
 
     def _look_at_all(self) -> None:
         """End what takes too long."""
         now = self._now()
-        for endpoint in self._strangers.older_than(now - self._first_seconds):
-            arrival = self._arrivals.get(endpoint)
-            if arrival is not None:
-                self._cut_off(endpoint, "peer_limit")
-        for endpoint in self._strangers.older_than(now - SESSION_SECONDS):
-            if endpoint not in self._arrivals and not self._has_session(endpoint):
-                self._cut_off(endpoint, "peer_limit")
+        for stranger in self._strangers.older_than(now - self._first_seconds):
+            if isinstance(stranger, _Arrival):
+                self._cut_off(stranger)
+        for stranger in self._strangers.older_than(now - SESSION_SECONDS):
+            if isinstance(stranger, Endpoint) and not self._has_session(stranger):
+                self._cut_off(stranger)
 
     # --- arrivals ---------------------------------------------------------------------------------
 
@@ -213,18 +220,16 @@ class TcpDoor:
     def _take_in(self, connection: socket.socket, endpoint: Endpoint) -> None:
         connection.setblocking(False)
         _narrow(connection)
-        if endpoint in self._arrivals:
-            self._drop_arrival(endpoint)
-        self._arrivals[endpoint] = _Arrival(connection, self._now())
-        gives_way = self._strangers.enter(endpoint, self._now())
-        read = SUPERVISOR.guard("tcp_arrival", partial(self._read, endpoint), self._subject)
-        asyncio.get_running_loop().add_reader(connection.fileno(), read)
+        arrival = _Arrival(connection, endpoint)
+        self._arrivals.add(arrival)
+        gives_way = self._strangers.enter(arrival, self._now())
         if gives_way is not None:
-            self._cut_off(gives_way, "peer_limit")
+            self._cut_off(gives_way)
+        read = SUPERVISOR.guard("tcp_arrival", partial(self._read, arrival), self._subject)
+        asyncio.get_running_loop().add_reader(connection.fileno(), read)
 
-    def _read(self, endpoint: Endpoint) -> None:
-        arrival = self._arrivals.get(endpoint)
-        if arrival is None:
+    def _read(self, arrival: _Arrival) -> None:
+        if arrival not in self._arrivals:
             return
         try:
             octets = arrival.connection.recv(self._first_octets - len(arrival.octets))
@@ -233,48 +238,52 @@ class TcpDoor:
         except OSError:
             octets = b""
         if not octets:
-            self._drop_arrival(endpoint)
-            self._strangers.leave(endpoint)
+            self._drop_arrival(arrival)
             return
         arrival.octets += octets
         verdict = judge(arrival.octets) if self._examine is None else self._examine.judge(arrival.octets)
         if verdict == "packet":
-            self._hand_over(endpoint, arrival)
+            self._hand_over(arrival)
         elif verdict == "other":
-            self._turn_away(endpoint, arrival)
+            self._turn_away(arrival)
 
-    def _hand_over(self, endpoint: Endpoint, arrival: _Arrival) -> None:
-        del self._arrivals[endpoint]
-        self._stop_reading(arrival.connection)
+    def _hand_over(self, arrival: _Arrival) -> None:
+        self._forget_arrival(arrival)
+        endpoint = arrival.endpoint
+        # A session does not outlive its connection, of which the data plane has one for each endpoint.
+        self._end_sessions(endpoint)
+        self._strangers.enter(endpoint, self._now())
         try:
             self._dataplane.adopt_stream(
                 arrival.connection.fileno(), endpoint, arrival.octets, self._packet_octets
             )
         except DataplaneError:
-            self._strangers.leave(endpoint)
+            self.release(endpoint)
             return
         finally:
             arrival.connection.close()
         if self._examine is not None:
             self._examine.handle_taken(endpoint)
 
-    def _turn_away(self, endpoint: Endpoint, arrival: _Arrival) -> None:
-        del self._arrivals[endpoint]
-        self._strangers.leave(endpoint)
-        self._stop_reading(arrival.connection)
+    def _turn_away(self, arrival: _Arrival) -> None:
+        self._forget_arrival(arrival)
         if self._share is None:
             self._count("bad_opcode" if self._examine is None else self._examine.refusal)
-        elif self._share.take(arrival.connection, arrival.octets, endpoint):
+        elif self._share.take(arrival.connection, arrival.octets, arrival.endpoint):
             return
         else:
             self._count("peer_limit")
         arrival.connection.close()
 
-    def _drop_arrival(self, endpoint: Endpoint) -> None:
-        arrival = self._arrivals.pop(endpoint, None)
-        if arrival is not None:
-            self._stop_reading(arrival.connection)
-            arrival.connection.close()
+    def _drop_arrival(self, arrival: _Arrival) -> None:
+        self._forget_arrival(arrival)
+        arrival.connection.close()
+
+    def _forget_arrival(self, arrival: _Arrival) -> None:
+        """It stays open."""
+        self._arrivals.discard(arrival)
+        self._strangers.leave(arrival)
+        self._stop_reading(arrival.connection)
 
     def _close_listener(self, listener: socket.socket) -> None:
         self._stop_reading(listener)

@@ -165,7 +165,8 @@ impl DataPlane {
         packet_octets: usize,
     ) -> Result<(), Error> {
         let shared = &self.shared;
-        if let Some(worker) = shared.transport.adopt_stream(descriptor, endpoint, received, packet_octets)? {
+        let streams = &shared.transport.streams;
+        if let Some(worker) = streams.adopt(descriptor, endpoint, received, packet_octets, &shared.events)? {
             shared.threads.wake(wan_thread(worker));
         }
         Ok(())

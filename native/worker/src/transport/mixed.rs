@@ -2,10 +2,8 @@
 //!
 //! Which of the two a peer has is part of its path. A tunnel without TCP pays one branch for each batch.
 
-use std::io;
 use std::os::fd::RawFd;
 
-use crate::contract::Endpoint;
 use crate::settings::Settings;
 use crate::transport::seam::Link;
 use crate::transport::tcp::streams::Streams;
@@ -27,20 +25,6 @@ impl MixedTransport {
     pub fn close(&self) {
         self.udp.close();
         self.streams.close();
-    }
-
-    /// Take over a connection; which worker is to look at it.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn adopt_stream(
-        &self,
-        descriptor: RawFd,
-        endpoint: Endpoint,
-        received: &[u8],
-        packet_octets: usize,
-    ) -> io::Result<Option<usize>> {
-        self.streams.adopt(descriptor, endpoint, received, packet_octets)
     }
 }
 

@@ -51,7 +51,7 @@ impl Streams {
         Streams { workers, table: Mutex::new(Table::default()) }
     }
 
-    /// Take over a connection; which worker is to look at it.
+    /// Take over a connection; which worker is to look at it. No event of the end of one before it follows.
     ///
     /// # Errors
     /// What the kernel says; EMSGSIZE where more was read than can be the beginning of one packet.
@@ -61,6 +61,7 @@ impl Streams {
         endpoint: Endpoint,
         received: &[u8],
         packet_octets: usize,
+        events: &EventQueue,
     ) -> io::Result<Option<usize>> {
         if received.len() > FRAMED_OCTETS {
             return Err(io::Error::from_raw_os_error(EMSGSIZE));
@@ -82,6 +83,8 @@ impl Streams {
         if let Some(before) = table.by_endpoint.insert(endpoint, Arc::clone(&stream)) {
             self.let_go(&mut table, &before);
         }
+        // The one before it may have ended by itself a moment ago.
+        events.forget_stream(&endpoint);
         table.by_token.insert(token, Arc::clone(&stream));
         worker.count.fetch_add(1, Relaxed);
         lock(&worker.fresh).push(stream);
