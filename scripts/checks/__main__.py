@@ -6,7 +6,7 @@ import gc
 import sys
 from pathlib import Path
 
-from scripts.checks import endings, metric_families, names, only_in_tests, producers, sizes
+from scripts.checks import endings, metric_families, names, only_in_tests, producers, sizes, time_bounds
 from scripts.checks.sources import Sources
 
 
@@ -20,6 +20,7 @@ def main() -> int:
         *producers.check(sources),
         *metric_families.check(sources),
         *only_in_tests.check(sources),
+        *time_bounds.check(sources),
     ]
     for finding in findings:
         print(finding, file=sys.stderr)

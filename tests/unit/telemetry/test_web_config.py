@@ -22,6 +22,7 @@ from bridged.telemetry import passwords, web_access
 from bridged.telemetry.server import MetricsServer, MetricsServerError
 from bridged.telemetry.web_access import WebAccess
 from bridged.telemetry.web_config import WebConfigError, load_web_config
+from tests.lab.bounds import at_most
 from tests.lab.pki import Authority, Usage
 
 LOOPBACK = Endpoint("127.0.0.1", 0)
@@ -324,6 +325,7 @@ def basic(password: str) -> str:
     return "Basic " + base64.b64encode(f"alice:{password}".encode()).decode()
 
 
+@pytest.mark.measures
 def test_a_guesser_who_breaks_off_or_comes_many_times_at_once_gets_a_fifth_of_one_processor(
     files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,7 +345,7 @@ def test_a_guesser_who_breaks_off_or_comes_many_times_at_once_gets_a_fifth_of_on
         began = time.monotonic()
         assert await access.allows(basic("right"), "192.0.2.2")
         assert await access.allows(basic("right"), "192.0.2.1")
-        assert time.monotonic() - began < 0.5
+        at_most(time.monotonic() - began, 0.5, "answers to others")
         access.close()
 
     asyncio.run(attack())
