@@ -4,22 +4,38 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bridged.runtime.server.password_file import hash_password
 from tests.interop.interop_ends import Ends, Pinger, Role, iperf, joined
 from tests.lab import Lab, Profile, TwoSites
+from tests.lab.password_server import PASSWORD, USER
+from tests.lab.pki import write_private
+from tests.lab.relay import Relay
 
 pytestmark = pytest.mark.root
 TRAFFIC_SECONDS = 6.0
 SHORT = 2
+RELAY = "203.0.113.1", 1195
+CONTROL_DELAY = 0.1
 LEAST_RENEGOTIATIONS = 2
 
 
 @pytest.fixture(scope="module")
 def sites() -> Iterator[TwoSites]:
     with Lab("reneg") as lab:
-        yield TwoSites(lab)
+        yield TwoSites(lab, wan="switch")
+
+
+@pytest.fixture
+def slow_control(sites: TwoSites) -> Iterator[None]:
+    """At `RELAY`: site a, but control packets take longer than frames."""
+    relay = Relay(sites.wan_namespace, RELAY, (sites.a.wan_ipv4, 1194), delay=CONTROL_DELAY, only="control")
+    yield
+    relay.process.stop()
 
 
 def renegotiate_under_traffic(ends: Ends, seconds: float, interval: float = 0.01) -> tuple[Pinger, Pinger]:
@@ -97,5 +113,53 @@ def test_a_key_is_replaced_after_so_many_bytes_or_packets(
         assert pinger.finish().lost == []
         assert renegotiated(ends)[limit] >= 1
         assert ends.theirs.renegotiations() >= 1
+        assert ends.unwanted_drops() == {}
+        assert ends.peer()["connections"] == 1
+
+
+def asking(way: str, profile: Profile, folder: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Settings of our server that judges each renegotiation in this way, and what OpenVPN's client needs."""
+    if way == "verify_command":
+        own = profile.authority.issue("server", "server")
+        tls = {"ca": profile.authority.certificate, "certificate": own.certificate, "key": own.key}
+        return {"tls": tls | {"verify_command": ["/bin/true"]}}, ()
+    if way == "nothing":
+        return {}, ()
+    users, login = folder / "passwords", folder / "login.txt"
+    write_private(users, f"{USER}:{hash_password(PASSWORD)}\n")
+    write_private(login, f"{USER}\n{PASSWORD}\n")
+    token = {"token_seconds": 0} if way == "password" else {}
+    return {"authentication": {"password_file": str(users), **token}}, (f"auth-user-pass {login}",)
+
+
+@pytest.mark.parametrize(
+    ("ours_as", "asks"),
+    [
+        ("server", "nothing"),
+        ("server", "verify_command"),
+        ("server", "password"),
+        ("server", "token"),
+        ("client", "nothing"),
+    ],
+)
+def test_a_frame_under_a_new_key_may_come_before_the_last_acknowledgement(
+    sites: TwoSites, slow_control: None, tmp_path: Path, ours_as: Role, asks: str
+) -> None:
+    """OpenVPN seals with its first new key at once."""
+    profile = Profile(reneg_seconds=3600, port=RELAY[1] if ours_as == "server" else 1194)
+    keys, extra = asking(asks, profile, tmp_path)
+    keys["renegotiate"] = {"seconds": 3}
+    if ours_as == "server":
+        keys["listen"] = "0.0.0.0:1194"
+    remote = RELAY[0] if ours_as == "server" else f"{RELAY[0]}:{RELAY[1]}"
+    with joined(sites, profile, ours_as, tunnel=keys, extra=extra, remote=remote) as ends:
+        ends.ping_both_ways()
+        ours, theirs = ends.our_site.host, ends.their_site.host
+        pingers = [
+            Pinger(source, target, TRAFFIC_SECONDS)
+            for source, target in ((ours, theirs.ipv4), (theirs, ours.ipv6))
+        ]
+        assert [pinger.finish().lost for pinger in pingers] == [[], []]
+        assert renegotiated(ends)["time"] >= 1
         assert ends.unwanted_drops() == {}
         assert ends.peer()["connections"] == 1

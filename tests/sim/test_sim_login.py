@@ -7,7 +7,13 @@ from dataclasses import dataclass, field
 import pytest
 
 from bridged.protocol.role import Role
-from bridged.protocol.session.events import Authenticated, ChallengeAnswered, LoginOffered
+from bridged.protocol.session.events import (
+    Authenticated,
+    ChallengeAnswered,
+    InstallKey,
+    LoginOffered,
+    Renegotiated,
+)
 from bridged.protocol.session.login import Credentials, DynamicChallenge
 from tests.sim.noisy_wire import End, Noise, Simulation, renegotiations, settings
 
@@ -96,6 +102,25 @@ def test_a_token_takes_the_passwords_place_and_each_renegotiation_brings_another
         assert renegotiations(sim.client) == renegotiations(sim.server) == ["established"] * number
     assert login.token is not None and login.token.password == "SESS_ID_AT_3"
     assert "secret" not in repr(sim.server.events) and "SESS_ID" not in repr(sim.client.events)
+
+
+def test_frames_under_a_renegotiated_key_are_accepted_before_the_answer_to_the_login_leaves() -> None:
+    """The client may seal with the key as soon as it has the answer."""
+    sim = make(Login())
+    sim.run_until(3)
+    let_in(sim)
+    sim.run_until(6)
+    sim.client.session.request_renegotiation("time", sim.now)
+    sim._drain()
+    sim.run_until(9)
+    seen = len(sim.server.events)
+    sim.server.session.accept_login(sim.now)
+    sim._drain()
+    happened = [type(event) for event in sim.server.events[seen:]]
+    assert InstallKey in happened and Renegotiated not in happened
+    sim.run_until(12)
+    assert [event.key.key_id for event in sim.server.of(InstallKey)] == [0, 1], "once each"
+    assert renegotiations(sim.server) == ["established"]
 
 
 def test_a_refused_renegotiation_ends_the_session_and_the_token_is_forgotten() -> None:

@@ -237,6 +237,9 @@ class ServerConversation:
             return
         self._fresh_token = token
         self._answer(key, now)
+        if self.terms is not None:
+            # The client may seal with this key as soon as it has our answer.
+            self._keys.install(key, self.terms)
 
     def reject_login(self, text: str, now: float, *, is_expired: bool = False) -> None:
         """The password or token of a renegotiation is wrong: end the session."""
