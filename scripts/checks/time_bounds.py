@@ -9,7 +9,7 @@ from typing import Final
 from scripts.checks.sources import PythonFile, Sources
 
 CLOCKS: Final = frozenset({"monotonic", "perf_counter", "now", "time"})
-BOUNDS: Final = frozenset({"at_most", "at_most_or", "takes_at_most"})
+BOUNDS: Final = frozenset({"at_least", "at_most", "at_most_or", "takes_at_most"})
 MARK: Final = "measures"
 
 

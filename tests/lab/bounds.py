@@ -1,4 +1,4 @@
-"""Bounds of time that a test holds. Mark the test `measures`: tests/measuring.py says what that does."""
+"""Bounds of times, and of work in a time. Mark the test `measures`: see tests/measuring.py."""
 
 from __future__ import annotations
 
@@ -17,6 +17,16 @@ def at_most(value: float, most: float, what: str, unit: str = "s") -> None:
     """
     if value > most:
         raise NotInTime(f"{what}: {value:.3f} {unit}, at most {most:.6g} {unit}")
+
+
+def at_least(value: float, least: float, what: str) -> None:
+    """Hold a bound of what is done in a given time, which a slow machine makes smaller.
+
+    Raises:
+        NotInTime: less was done.
+    """
+    if value < least:
+        raise NotInTime(f"{what}: {value:.6g}, at least {least:.6g}")
 
 
 def at_most_or(

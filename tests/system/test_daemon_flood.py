@@ -19,6 +19,7 @@ from bridged.protocol.packets.wrap import TlsCryptKeys, WrapChannel
 from bridged.protocol.role import Role
 from bridged.units import KeyId
 from tests.lab import Bridged, Hub, Lab, Namespace, Process, Profile, bridged_daemon, garbage_flood
+from tests.lab.bounds import at_least
 from tests.lab.garbage_flood import PORT, flood
 from tests.system.daemon_lab import own_kibioctets, pinging, stop_all, wait_reach
 
@@ -78,7 +79,7 @@ def test_flood_of_garbage_costs_no_ping_and_no_memory_and_keeps_nobody_out(wrap:
             sent = stranger.call(flood, hub.server.wan_ipv4, FLOOD_SECONDS, 7, 4000)
             pings.wait_for_answers(20)
             pings.stop()
-        assert sent > 2000
+        at_least(sent, 2000, "packets of the flood")
         assert pings.lost() == 0
         assert own_kibioctets(made.server) - before < GROWTH_KIBIOCTETS
         assert made.server.log.count("\n") < 30, "a stranger must not fill the log"

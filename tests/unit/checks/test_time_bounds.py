@@ -36,7 +36,9 @@ def test_lower_bounds_and_what_is_no_time_are_not(bound: str) -> None:
 
 
 def test_a_test_with_a_bound_has_the_mark() -> None:
-    body = "def test_some():\n    with takes_at_most(1.0, 'it'):\n        pass\n"
+    for bound in ("with takes_at_most(1.0, 'it'):\n        pass", "at_least(sent, 2000, 'packets')"):
+        assert found(f"def test_some():\n    {bound}\n") == [1]
+    body = "def test_some():\n    at_most(took, 2.0, 'it')\n"
     assert found(body) == [1]
     assert not found("@pytest.mark.measures\n" + body)
     assert not found("pytestmark = [pytest.mark.root, pytest.mark.measures]\n" + body)
