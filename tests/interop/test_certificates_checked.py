@@ -80,14 +80,14 @@ def test_a_list_that_has_ended_refuses_everybody_or_only_those_on_it(
 
 
 def test_a_program_is_asked_about_each_certificate_as_tls_verify_is(sites: TwoSites, tmp_path: Path) -> None:
-    asked = tmp_path / "asked"
+    asked, closed = tmp_path / "asked", tmp_path / "closed"
     script = tmp_path / "verify"
     script.write_text(
         f"#!{sys.executable}\nimport os, sys\n"
         "depth, subject = sys.argv[1:]\n"
         "assert os.path.exists(os.environ['peer_cert']) and os.environ['tls_serial_' + depth]\n"
         f"open({str(asked)!r}, 'a').write(f'{{depth}} {{subject}}\\n')\n"
-        "sys.exit(1 if 'bad' in subject else 0)\n"
+        f"sys.exit(1 if 'bad' in subject or os.path.exists({str(closed)!r}) else 0)\n"
     )
     script.chmod(0o700)
     profile = Profile(reneg_seconds=3600)
@@ -98,6 +98,10 @@ def test_a_program_is_asked_about_each_certificate_as_tls_verify_is(sites: TwoSi
         wait_for(lambda: asked.read_text().count("0 CN=good") >= 2, "the question in a renegotiation", 10)
         ends.ping_both_ways()
         assert ends.peer()["connections"] == 1
+        closed.touch()
+        wait_for(lambda: ends.ours.connected_peers() == [], "the next renegotiation to be refused", 5)
+        ends.theirs.started.wait_for_output("AUTH_FAILED,the certificate is refused", 5)
+    closed.unlink()
     daemon = server(sites.a, profile, issue("server", "server"), tunnel=keys)
     remote = sites.a.wan_ipv4
     with running(daemon), openvpn(sites.b, "client", profile, issue("bad", "client"), remote=remote) as end:

@@ -13,7 +13,7 @@ import pytest
 
 from bridged.protocol.keys.one_time_code import parse_one_time_secret
 from bridged.runtime.server.password_file import hash_password
-from tests.interop.interop_ends import joined, openvpn, running, wait_for_event
+from tests.interop.interop_ends import joined, log_events, openvpn, running, wait_for_event
 from tests.lab import Bridged, Lab, Profile, TwoSites, wait_for
 from tests.lab.bridged_daemon import client, server
 from tests.lab.openvpn import RELEASES
@@ -66,6 +66,20 @@ def test_a_client_is_asked_once_and_its_token_serves_renegotiations(
         assert ends.peer()["remarks"] == []
         told = ends.ours.log + str(ends.ours.status())
         assert PASSWORD not in told and "SESS_ID" not in told
+
+
+@pytest.mark.parametrize("shown", ["password", "token"])
+def test_a_user_who_is_removed_hears_it_at_the_next_renegotiation_and_is_gone(
+    sites: TwoSites, tmp_path: Path, users: Path, shown: str
+) -> None:
+    tunnel = keys(users, token_seconds=0 if shown == "password" else 3600) | {"renegotiate": {"seconds": 3}}
+    extra = (login_file(tmp_path),)
+    with joined(sites, Profile(reneg_seconds=3600), "server", tunnel=tunnel, extra=extra) as ends:
+        write_private(users, "# nobody\n")
+        wait_for(lambda: not ends.ours.connected_peers(), "the session to end", 5)
+        told = "AUTH_FAILED,user name or password is wrong" if shown == "password" else "AUTH_FAILED,SESSION"
+        ends.theirs.started.wait_for_output(told, 5)
+        assert log_events(ends.ours, "peer_disconnected")[0].count("auth_expired") == 1
 
 
 def test_a_wrong_password_and_an_unknown_user_hear_the_same_and_are_slowed_down(

@@ -242,13 +242,19 @@ class ServerConversation:
             self._keys.install(key, self.terms)
 
     def reject_login(self, text: str, now: float, *, is_expired: bool = False) -> None:
-        """The password or token of a renegotiation is wrong: end the session."""
-        self._unjudged = None
+        """The password or token of a renegotiation is wrong: end the session, and say why."""
+        key, self._unjudged = self._unjudged, None
         if not self._core.is_live:
             return
         kind = messages.AuthFailedKind.SESSION_EXPIRED if is_expired else messages.AuthFailedKind.REFUSED
-        self._keys.say(messages.AuthFailed(text, kind), now)
-        self._core.leave(SessionInput.FAILED, "auth_expired", f"{self._peer_name} is refused: {text}", now)
+        try:
+            if key is not None and key.phase is KeyPhase.EXCHANGE:
+                # OpenVPN hears messages under its newest key only, and not before our key message.
+                self._answer(key, now)
+            self._keys.say(messages.AuthFailed(text, kind), now)
+        finally:
+            detail = f"{self._peer_name} is refused: {text}"
+            self._core.leave(SessionInput.FAILED, "auth_expired", detail, now)
 
     def _finish_first(self, now: float) -> None:
         key = self._keys.primary

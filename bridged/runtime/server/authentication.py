@@ -210,9 +210,9 @@ class Authenticator:
             finally:
                 if self._tasks.get(handle) is asyncio.current_task():
                     del self._tasks[handle]
-            if offer.link.session.is_live:
-                offer.link.pump()
-                self._sessions.rearm()
+            # A refusal has just ended the session: its last words and its end wait to be carried out.
+            offer.link.pump()
+            self._sessions.rearm()
 
         before = self._tasks.get(handle)
         if before is not None and before is not asyncio.current_task():
