@@ -14,6 +14,7 @@ from bridged.protocol.role import Role
 from bridged.units import KeyId, PeerHandle
 from tests.contract.dataplane_rig import HandPeer, Rig, frame, until
 from tests.contract.stream_peer import stream_peer
+from tests.lab.bounds import Pace
 from tests.lab.waiting import PATIENCE
 
 NEXT = KeyId(1)
@@ -132,8 +133,10 @@ def test_only_the_key_that_is_expected_is_waited_for(rig: Rig) -> None:
     stranger.close()
 
 
+@pytest.mark.measures
 def test_packets_that_wait_have_a_limit_in_bytes(rig: Rig) -> None:
     peer = rig.peer(1)
+    pace = Pace(EARLY_SECONDS)
     rig.plane.expect_key(peer.handle, NEXT)
     payload = frame(2, 1, bytes(1300))
     packets = EARLY_OCTETS // len(peer.seal(payload)) + 5
@@ -142,13 +145,16 @@ def test_packets_that_wait_have_a_limit_in_bytes(rig: Rig) -> None:
         if number % 16 == 0:
             peer.send(frame(2, 1, b"mark"))
             rig.frames()
+    pace.step()
     rig.dropped("receive", "unknown_key_id", 5)
     rig.plane.install_key(peer.handle, peer.key(Role.SERVER, NEXT))
     assert rig.frames(packets - 5) == [payload] * (packets - 5)
 
 
+@pytest.mark.measures
 def test_short_packets_that_wait_have_a_limit_in_number(rig: Rig) -> None:
     peer = rig.peer(1, is_v2=False)
+    pace = Pace(EARLY_SECONDS)
     rig.plane.expect_key(peer.handle, NEXT)
     first = peer.seal(frame(2, 1), key_id=NEXT, packet_id=1)[:1]
     held = EARLY_OCTETS // EARLY_LEAST_OCTETS
@@ -157,6 +163,7 @@ def test_short_packets_that_wait_have_a_limit_in_number(rig: Rig) -> None:
         if number % 16 == 0:
             peer.send(frame(2, 1, b"mark"))
             rig.frames()
+    pace.step()
     rig.dropped("receive", "unknown_key_id", 5)
     rig.plane.install_key(peer.handle, peer.key(Role.SERVER, NEXT))
     rig.dropped("receive", "short_packet", held)

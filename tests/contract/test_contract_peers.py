@@ -26,6 +26,7 @@ from bridged.protocol.role import Role
 from bridged.units import KeyId, PeerHandle
 from tests.contract.dataplane_rig import HandPeer, Rig, frame, until
 from tests.lab.bounds import Pace, at_most
+from tests.lab.waiting import PATIENCE
 
 HARD_RESET = bytes([7 << 3]) + bytes(13)
 
@@ -73,11 +74,12 @@ def test_only_authentic_packets_keep_a_peer_alive_and_expiry_is_told_once(rig: R
     peer = rig.peer(1, ping_restart=0.4)
     packet = peer.seal(PING)
     peer.send_raw(packet)
-    deadline = time.monotonic() + 0.8
-    while time.monotonic() < deadline:
+    deadline = time.monotonic() + 5 * PATIENCE
+    while not rig.events(PeerExpired) and time.monotonic() < deadline:
         peer.send_raw(packet)
         peer.send_raw(packet[:-1] + b"x")
         time.sleep(0.02)
+    time.sleep(0.4)
     assert rig.events(PeerExpired) == [PeerExpired(peer.handle)]
 
 

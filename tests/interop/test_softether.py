@@ -50,7 +50,7 @@ def test_a_softether_server_is_joined_by_the_cipher_we_name_and_renegotiations_l
             here, there = sites.b.host, sites.a.host
             wait_for(lambda: here.reaches(there.ipv4), "frames to cross", 10)
             for source, target in ((there, here), (here, there)):
-                changed = missing_at(source, target, discovery_kit(source, target))
+                changed = missing_at(source, target, discovery_kit(source, target), seconds=1.0)
                 assert set(changed) <= WITHOUT_PADDING, changed
             pingers = (
                 Pinger(here, there.ipv4, TRAFFIC_SECONDS),

@@ -33,6 +33,7 @@ from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
 from scapy.packet import Raw
 
 from tests.lab.topology import HOST_PORT, Host
+from tests.lab.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -271,7 +272,7 @@ def missing_at(
             send_frames(sender, list(kit.values()), gap_seconds=gap_seconds)
             _await_frames(sock, set(kit.values()), seen, seconds)
         # What comes twice comes at once.
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * PATIENCE
         while select.select([sock], [], [], QUIET_SECONDS)[0] and time.monotonic() < deadline:
             seen.update(received_frames(sock))
     frames = {name: frame for kit in kits for name, frame in kit.items()}
@@ -280,7 +281,7 @@ def missing_at(
 
 def _await_frames(sock: socket.socket, wanted: set[bytes], seen: Counter[bytes], seconds: float) -> None:
     """Count what arrives until all of `wanted` did, or it is too late."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * PATIENCE
     while not wanted <= seen.keys() and (left := deadline - time.monotonic()) > 0:
         if select.select([sock], [], [], left)[0]:
             seen.update(received_frames(sock))

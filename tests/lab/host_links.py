@@ -76,6 +76,11 @@ def plugged(name: str) -> Iterator[io.FileIO]:
         yield device
 
 
+def is_forwarding(*ports: str) -> bool:
+    """Whether all of these bridge ports forward: some time after they were set up."""
+    return all("state forwarding" in shell(f"bridge link show dev {port}") for port in ports)
+
+
 def members(bridge: str) -> set[str]:
     return {found["ifname"] for found in show(f"link show master {bridge}")} if link(bridge) else set()
 

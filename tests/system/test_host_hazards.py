@@ -32,7 +32,7 @@ from bridged.runtime.watchers.host_watch import HostWatch
 from bridged.runtime.watchers.loop_guard import LoopGuard
 from bridged_tap import TapError
 from tests.lab.bridged_daemon import BRIDGED
-from tests.lab.host_links import cable, ip, plugged, shell, within
+from tests.lab.host_links import cable, ip, is_forwarding, plugged, shell, within
 from tests.lab.namespace import in_namespace
 from tests.lab.odd_machine import odd_machine
 
@@ -326,10 +326,6 @@ def looping(*descriptors: int) -> Iterator[Loop]:
         loop.stop()
 
 
-def forwarding(port: str) -> bool:
-    return "state forwarding" in shell(f"bridge link show dev {port}")
-
-
 @in_namespace
 async def test_of_two_tunnels_of_one_bridge_that_reach_each_other_one_is_blocked_while_that_is_so() -> None:
     loop_guard.INTERVAL_SECONDS = 0.2  # type: ignore[misc]
@@ -340,20 +336,21 @@ async def test_of_two_tunnels_of_one_bridge_that_reach_each_other_one_is_blocked
         ip("link set tap0 master br0 up", "link set tap1 master br0 up")
         guard.apply({"br0": ["tap0", "tap1"]})
         try:
+            await within(lambda: is_forwarding("tap0", "tap1"), "both to forward", 10.0)
             await asyncio.sleep(0.5)
-            assert guard.warnings == {} and forwarding("tap1")
+            assert guard.warnings == {} and is_forwarding("tap1")
             with looping(first.fileno(), second.fileno()) as loop:
                 with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as station:
                     station.bind(("eth1-x", 0))
                     station.send(b"\xff" * 6 + b"\x02\xbb\0\0\0\1" + b"\x88\xb6" + bytes(50))
-                await within(lambda: not forwarding("tap1"), "the later one blocked", 10.0)
-                assert forwarding("tap0") and "tap1 is blocked" in guard.warnings["tunnel_loop"]
+                await within(lambda: not is_forwarding("tap1"), "the later one blocked", 10.0)
+                assert is_forwarding("tap0") and "tap1 is blocked" in guard.warnings["tunnel_loop"]
                 await asyncio.sleep(0.3)
                 before = loop.frames
                 await asyncio.sleep(1.0)
                 assert loop.frames - before < 100, "the storm is over; markers go on"
-                assert not forwarding("tap1"), "as long as the loop is there"
-            await within(lambda: forwarding("tap1"), "let in again", 10.0)
+                assert not is_forwarding("tap1"), "as long as the loop is there"
+            await within(lambda: is_forwarding("tap1"), "let in again", 10.0)
             assert guard.warnings == {}
         finally:
             guard.stop()

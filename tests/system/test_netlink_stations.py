@@ -19,9 +19,9 @@ from bridged.netlink import hold_station, release_station
 from bridged.runtime.watchers.reflections import Reflections
 from bridged.units import PeerHandle, Seconds
 from tests.lab.bounds import at_least
-from tests.lab.host_links import cable, ip, plugged, shell, within
+from tests.lab.host_links import cable, ip, is_forwarding, plugged, shell, within
 from tests.lab.namespace import in_namespace
-from tests.lab.waiting import NotInTime, until
+from tests.lab.waiting import NotInTime, until, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -47,7 +47,7 @@ def bridge_of_two() -> None:
     cable("eth1")
     cable("eth2")
     ip("link add br0 type bridge", "link set eth1 master br0", "link set eth2 master br0", "link set br0 up")
-    time.sleep(0.1)
+    wait_for(lambda: is_forwarding("eth1", "eth2"), "ports to forward", interval_seconds=0.01)
 
 
 @in_namespace
@@ -119,6 +119,7 @@ async def test_a_peer_never_gets_the_address_of_what_a_lan_port_had_first_held(v
     station = MacAddress.parse("02:aa:00:00:00:77")
     with plugged("tap0") as device, open_raw("eth1-x") as at_station, open_raw("eth2-x") as at_host:
         ip(*(f"link set {port} master br0 up" for port in ("eth1", "eth2", "tap0")))
+        await until(lambda: is_forwarding("eth1", "eth2", "tap0"), "ports to forward")
         peer = SpoofingPeer(device.fileno(), station)
         speak = b"\xff" * 6 + station.octets + b"\x88\xb5" + bytes(50)
         ask = station.octets + b"\x02\xbb\x00\x00\x00\x01" + b"\x88\xb5" + bytes(50)
@@ -159,6 +160,7 @@ async def test_a_station_that_a_peer_had_first_is_held_when_a_lan_port_reflects_
     ip("link add br0 type bridge mcast_snooping 0", "link set br0 up")
     with plugged("tap0") as device, open_raw("eth1-x") as reflector:
         ip("link set eth1 master br0 up", "link set tap0 master br0 up")
+        await until(lambda: is_forwarding("eth1", "tap0"), "ports to forward")
         peer = SpoofingPeer(device.fileno(), STATION)
         reflections = Reflections()
         reflections.apply({"br0": ["eth1"]}, {"br0": [peer]})

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -33,7 +34,7 @@ from bridged_tap import (
 )
 from tests.lab.bounds import at_most
 from tests.lab.namespace import Namespace
-from tests.lab.waiting import PATIENCE
+from tests.lab.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.root
 
@@ -100,21 +101,25 @@ def test_an_iterator_gives_frames_in_order_until_the_adapter_is_closed(quiet: Na
 
 
 def test_async_for_gives_frames_and_ends_when_another_task_closes(quiet: Namespace) -> None:
-    async def read_all(tap: TapAdapter) -> list[bytes]:
-        return [one async for one in tap]
+    got: list[bytes] = []
 
-    async def play() -> list[bytes]:
+    async def read_all(tap: TapAdapter) -> None:
+        async for one in tap:
+            got.append(one)  # noqa: PERF401 (it is looked at meanwhile)
+
+    async def play() -> None:
         with open_tap("tq0") as tap, sender("tq0") as send:
             tap.up()
             reading = asyncio.create_task(read_all(tap))
             for number in range(3):
                 await asyncio.sleep(0.01)
                 send(number)
-            await asyncio.sleep(0.05)
+            await until(lambda: len(got) == 3)
             tap.close()
-            return await asyncio.wait_for(reading, SECONDS)
+            await asyncio.wait_for(reading, SECONDS)
 
-    assert asyncio.run(play()) == [frame(number) for number in range(3)]
+    asyncio.run(play())
+    assert got == [frame(number) for number in range(3)]
 
 
 def test_a_cancelled_receive_loses_no_frame(quiet: Namespace) -> None:
@@ -148,6 +153,9 @@ def test_two_tasks_share_the_frames_of_all_queues(quiet: Namespace) -> None:
                 takers.add(task)
                 await asyncio.sleep(0)
 
+        def is_read(wanted: int) -> bool:
+            return len(numbers) == wanted
+
         takers: set[int] = set()
         with open_tap("tq0", queues=3) as tap, sender("tq0") as send:
             tap.up()
@@ -159,7 +167,8 @@ def test_two_tasks_share_the_frames_of_all_queues(quiet: Namespace) -> None:
                 tap.queues[enabled].enable()
                 for number in range(20):
                     send(100 * enabled + number)
-                await asyncio.sleep(0.05)
+                wanted = 20 * (enabled + 1)
+                await until(partial(is_read, wanted))
             tap.close()
             await asyncio.wait_for(asyncio.gather(*tasks), SECONDS)
         assert takers == {0, 1}

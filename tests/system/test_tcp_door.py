@@ -77,7 +77,7 @@ def test_what_does_not_speak_openvpn_is_cut_off_and_counted(octets: bytes) -> No
 
 @pytest.mark.parametrize("octets", [b"", FORGED_RESET[:2], FORGED_RESET[:23]])
 def test_whoever_is_silent_or_slow_is_cut_off(octets: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tcp_door, "FIRST_SECONDS", 0.3)
+    monkeypatch.setattr(tcp_door, "FIRST_SECONDS", 2.0)
     monkeypatch.setattr(tcp_door, "LOOK_SECONDS", 0.1)
 
     async def scenario(lab: Lab) -> None:
@@ -166,7 +166,7 @@ def test_whoever_comes_from_the_endpoint_of_a_client_takes_nothing_but_its_place
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As behind a NAT that gives two hosts the same port, towards two addresses of the server."""
-    for name, seconds in (("FIRST_SECONDS", 0.3), ("SESSION_SECONDS", 1.0), ("LOOK_SECONDS", 0.1)):
+    for name, seconds in (("FIRST_SECONDS", 2.0), ("SESSION_SECONDS", 4.0), ("LOOK_SECONDS", 0.1)):
         monkeypatch.setattr(tcp_door, name, seconds)
     ports, targets = list[int](), list[Endpoint]()
 
@@ -322,7 +322,7 @@ def test_a_transfer_in_one_direction_outlives_the_idle_time(monkeypatch: pytest.
         writer.close()
 
     async def scenario(lab: Lab) -> None:
-        monkeypatch.setattr(port_share, "IDLE_SECONDS", 0.5)
+        monkeypatch.setattr(port_share, "IDLE_SECONDS", 2.0)
         web = await asyncio.start_server(answer, "127.0.0.1", 0)
         server, _ = await lab.server(tcp=True, port_share=Endpoint(*web.sockets[0].getsockname()))
         near = tcp_endpoint(server)
