@@ -30,6 +30,22 @@ def take_every_step(steps: Iterable[Step]) -> None:
         raise ShutdownErrors(errors)
 
 
+async def take_at_once(steps: Iterable[Callable[[], Awaitable[object]]]) -> None:
+    """Take steps that wait at the same time. If cancelled, this ends when the last of them has.
+
+    Raises:
+        ShutdownErrors: what failed.
+    """
+    errors: list[BaseException] = []
+    for result in await asyncio.gather(*(step() for step in steps), return_exceptions=True):
+        if isinstance(result, asyncio.CancelledError):
+            raise result
+        if isinstance(result, Exception):
+            _note(errors, result)
+    if errors:
+        raise ShutdownErrors(errors)
+
+
 class Ending:
     """The steps by which something ends, plain or asynchronous ones.
 

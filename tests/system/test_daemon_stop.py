@@ -32,6 +32,9 @@ from tests.system.daemon_lab import pinging, stop_all, wait_reach
 pytestmark = [pytest.mark.root, pytest.mark.measures]
 
 STOP_SECONDS = 3.0
+SILENT_SECONDS = 2.0 + STOP_SECONDS
+"""A farewell waits two seconds for its answer."""
+MORE_TUNNELS = 8
 ONCE = ("tap_opened", "daemon_started", "peer_connected", "peer_disconnected", "daemon_stopped")
 
 
@@ -57,6 +60,51 @@ def test_stop_leaves_the_host_as_it_was_within_three_seconds(sites: TwoSites, nu
         assert not daemon.socket.exists()
     for site, photo in zip(sites.sites, before, strict=True):
         assert_same_host(_photograph(site), photo)
+
+
+@pytest.mark.parametrize("way", ["stop", "reload"])
+def test_tunnels_that_end_together_wait_once_for_peers_that_do_not_answer(way: str) -> None:
+    """One after another, eight farewells would take 16 s; systemd kills what takes 30 s to stop."""
+    with Lab("silent") as lab:
+        sites = TwoSites(lab, bridges=False)
+        profile = Profile()
+        issue = profile.authority.issue
+        server = bridged_daemon.server(sites.a, profile, issue("server", "server")).start()
+        client = bridged_daemon.client(sites.b, profile, issue("client", "client"), sites.a.wan_ipv4)
+        one = dict(client.configuration)
+        client.configuration |= _with_more_tunnels(one, profile)
+        client.write()
+        client.start().wait_until(_is_connected, "all tunnels to be connected", 20)
+        server.started.send_signal(signal.SIGSTOP)
+        with takes_at_most(SILENT_SECONDS, f"the {way} while the server is silent"):
+            if way == "stop":
+                assert client.stop() == 0, client.started.tail()
+            else:
+                client.configuration = one
+                assert client.reload() == "applied"
+        server.started.send_signal(signal.SIGCONT)
+        stop_all(client, server)
+
+
+def _with_more_tunnels(one: dict[str, Any], profile: Profile) -> dict[str, Any]:
+    """Each in a bridge of its own, beside the tunnel of `one`."""
+    tunnels, bridges = dict(one["tunnels"]), dict(one["bridges"])
+    for number in range(MORE_TUNNELS):
+        identity = profile.authority.issue(f"more{number}", "client")
+        own = {"certificate": identity.certificate, "key": identity.key}
+        like = tunnels[bridged_daemon.TUNNEL]
+        tunnels[f"more{number}"] = like | {
+            "bridge": f"more{number}",
+            "tap": {},
+            "tls": like["tls"] | own,
+        }
+        bridges[f"more{number}"] = {}
+    return {"tunnels": tunnels, "bridges": bridges}
+
+
+def _is_connected(status: dict[str, Any]) -> bool:
+    tunnels = status["tunnels"]
+    return len(tunnels) == MORE_TUNNELS + 1 and all(tunnel["state"] == "connected" for tunnel in tunnels)
 
 
 def test_killed_daemon_starts_again_at_once_and_then_leaves_nothing(sites: TwoSites) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bridged.endings import Ending, take_every_step
+from bridged.endings import Ending, take_at_once, take_every_step
 from bridged.errors import ShutdownErrors
 
 
@@ -82,5 +82,43 @@ def test_two_who_end_the_same_wait_for_each_other() -> None:
         ending = Ending(step)
         await asyncio.gather(ending.take(), ending.take())
         assert taken == ["once"]
+
+    asyncio.run(scenario())
+
+
+def test_steps_that_are_taken_at_once_wait_for_each_other_and_all_are_taken() -> None:
+    taken: list[str] = []
+    meeting = asyncio.Barrier(2)
+
+    async def step(name: str) -> None:
+        await meeting.wait()
+        taken.append(name)
+
+    async def failing() -> None:
+        raise ShutdownErrors([OSError("gone"), ValueError("a")])
+
+    async def scenario() -> None:
+        with pytest.raises(ShutdownErrors) as met:
+            await take_at_once([failing, lambda: step("first"), lambda: step("second")])
+        assert sorted(taken) == ["first", "second"]
+        assert [str(error) for error in met.value.errors] == ["gone", "a"]
+
+    asyncio.run(scenario())
+
+
+def test_steps_that_are_cancelled_at_once_are_finished_before_it_says_so() -> None:
+    taken: list[str] = []
+
+    async def wait() -> None:
+        await asyncio.Event().wait()
+
+    async def scenario() -> None:
+        endings = [Ending(wait, lambda: taken.append("last")) for _ in range(2)]
+        task = asyncio.ensure_future(take_at_once([ending.take for ending in endings]))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert taken == ["last", "last"]
 
     asyncio.run(scenario())

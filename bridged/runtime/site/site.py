@@ -10,6 +10,7 @@ import asyncio
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,7 @@ from bridged.configuration.diff import bridge_effect, tunnel_effect
 from bridged.configuration.schema import Bridge, Configuration
 from bridged.configuration.secrets import find_exposed_secrets
 from bridged.configuration.tunnel import Tunnel, tap_name
-from bridged.endings import Ending, Step
+from bridged.endings import Ending, Step, take_at_once
 from bridged.errors import ConfigurationError, NetlinkError
 from bridged.netlink.attachment import BridgeAttachment
 from bridged.netlink.watch import LinkWatch
@@ -224,17 +225,18 @@ class Site:
 
     async def _end_tunnels(self, target: Configuration) -> list[str]:
         """End tunnels that are not wanted any more, must restart, or never started."""
-        ended: list[str] = []
-        for name, known in list(self._tunnels.items()):
-            wanted = target.tunnels.get(name)
-            if known.section is None or wanted is None or tunnel_effect(known.section, wanted) == "restart":
-                del self._tunnels[name]
-                ended.append(name)
-                try:
-                    await known.running.stop()
-                finally:
-                    known.adapter.close()
-        return ended
+        ended = {
+            name: known
+            for name, known in self._tunnels.items()
+            if known.section is None
+            or name not in target.tunnels
+            or tunnel_effect(known.section, target.tunnels[name]) == "restart"
+        }
+        for name in ended:
+            del self._tunnels[name]
+        stops = partial(take_at_once, [known.running.stop for known in ended.values()])
+        await Ending(stops, *(known.adapter.close for known in ended.values())).take()
+        return [*ended]
 
     async def _end_bridges(self, target: Configuration) -> list[str]:
         """End bridges in the same way. A stop also removes the TAP of an ended tunnel from its bridge."""
@@ -316,8 +318,9 @@ class Site:
             ShutdownErrors: what failed; everything else was done.
         """
         tunnels, bridges = list(self._tunnels.values()), list(self._bridges.values())
+        # At once: each waits for its peers to acknowledge the farewell.
         await self._end(
-            [known.running.stop for known in reversed(tunnels)],
+            [partial(take_at_once, [known.running.stop for known in tunnels])],
             [known.attachment.stop for known in reversed(bridges)],
             [known.adapter.close for known in tunnels],
         )
