@@ -1,7 +1,7 @@
 """A small HTTP/1.1 server on one socket, in the event loop that starts it, for a few local clients.
 
 It ignores the body of a request. Limits: CONNECTIONS_MAX connections, HEAD_OCTETS_MAX bytes of a request's
-head, BODY_OCTETS_MAX of its body, IDLE_SECONDS without a whole request.
+head, BODY_OCTETS_MAX of its body, IDLE_SECONDS without a whole request, and as long until an answer is read.
 
 Source: RFC 9110 (methods, status codes), RFC 9112 (framing, keeping a connection).
 """
@@ -109,12 +109,12 @@ class HttpServer:
             else:
                 await self._converse(task, reader, writer)
         except (OSError, EOFError, TimeoutError, asyncio.CancelledError):
-            pass  # the client left or was silent, or the server stops
+            # The client left, says or reads nothing, or the server stops: it may never read what waits.
+            writer.transport.abort()
         finally:
+            self._connections[task] = True
+            await _close(writer)
             del self._connections[task]
-            writer.close()
-            with contextlib.suppress(OSError, asyncio.CancelledError):
-                await writer.wait_closed()
 
     async def _converse(
         self, task: asyncio.Task[None], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -186,6 +186,16 @@ def _fields(lines: list[str]) -> dict[str, str]:
             raise BadRequest(HTTPStatus.BAD_REQUEST, "two values of Content-Length")
         fields[name] = value
     return fields
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    """Let the client read the end of its answer for IDLE_SECONDS; then discard what it did not read."""
+    writer.close()
+    try:
+        async with asyncio.timeout(IDLE_SECONDS):
+            await writer.wait_closed()
+    except (OSError, TimeoutError, asyncio.CancelledError):
+        writer.transport.abort()
 
 
 async def _send(

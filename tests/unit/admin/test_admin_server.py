@@ -147,22 +147,15 @@ def test_more_connections_than_allowed_are_refused_and_served_when_others_have_e
 ) -> None:
     monkeypatch.setattr("bridged.admin.http.CONNECTIONS_MAX", 2)
 
-    async def ask() -> str:
-        reader, writer = await asyncio.open_unix_connection(str(path))
-        writer.write(request("/v1/health", "GET", "Connection: close"))
-        answer = (await reader.read()).decode().split(" ")[1]
-        writer.close()
-        return answer
-
     async def run() -> None:
         server = AdminServer(path, State())
         await server.start()
         idle = [await asyncio.open_unix_connection(str(path)) for _ in range(2)]
         async with in_time(5):
-            assert await ask() == "503"
+            assert await status_of_health(path) == "503"
             for _, writer in idle:
                 writer.close()
-            while await ask() != "200":
+            while await status_of_health(path) != "200":
                 pass
             await server.stop()
 
@@ -189,6 +182,59 @@ def test_stop_is_idempotent_and_ends_while_a_client_is_connected(path: Path) -> 
         writer.close()
 
     asyncio.run(run())
+
+
+async def ask_without_reading(path: Path, *fields: str) -> asyncio.StreamWriter:
+    """A connection with more answers than its buffers take, and a client that reads none."""
+    reader, writer = await asyncio.open_unix_connection(str(path))
+    reader._transport.pause_reading()  # type: ignore[attr-defined]
+    with contextlib.suppress(TimeoutError, ConnectionError):
+        async with asyncio.timeout(0.3):
+            while True:
+                writer.write(100 * request("/v1/status", "GET", *fields))
+                await writer.drain()
+    return writer
+
+
+def test_stop_ends_while_clients_do_not_read_their_answers(path: Path) -> None:
+    async def run() -> None:
+        server = AdminServer(path, State())
+        await server.start()
+        deaf = [await ask_without_reading(path) for _ in range(2)]
+        async with in_time(5):
+            await server.stop()
+        for writer in deaf:
+            writer.close()
+
+    asyncio.run(run())
+
+
+def test_clients_that_do_not_read_their_answers_are_let_go(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridged.admin.http.IDLE_SECONDS", 0.2)
+
+    async def run() -> None:
+        server = AdminServer(path, State())
+        await server.start()
+        before = len(asyncio.all_tasks())
+        deaf = [await ask_without_reading(path) for _ in range(2)]
+        async with in_time(5):
+            while len(asyncio.all_tasks()) > before:
+                await asyncio.sleep(0.02)
+            await server.stop()
+        for writer in deaf:
+            writer.close()
+
+    asyncio.run(run())
+
+
+async def status_of_health(path: Path) -> str:
+    reader, writer = await asyncio.open_unix_connection(str(path))
+    writer.write(request("/v1/health", "GET", "Connection: close"))
+    answer = (await reader.read()).decode().split(" ")[1]
+    writer.close()
+    return answer
 
 
 def test_the_signals_stay_the_daemon_s(path: Path) -> None:
