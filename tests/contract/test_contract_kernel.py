@@ -257,7 +257,7 @@ def test_an_answer_leaves_from_the_address_that_was_addressed(build: str, lab: L
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
             with sites.b.namespace.entered():
                 far = end.stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
-            far.settimeout(3)
+            far.settimeout(3 * PATIENCE)
             far.sendto(bytes([7 << 3]), (address, 11940))
             until(lambda: end.plane.snapshot().queues["control"][0] == 1, "the datagram")
             (event,) = end.plane.poll_events()

@@ -12,6 +12,7 @@ from bridged.addresses import Endpoint
 from bridged.dataplane.contract import ControlReceived
 from bridged.errors import DataplaneError
 from tests.contract.dataplane_rig import HandPeer, Rig, frame, until
+from tests.lab.waiting import PATIENCE
 
 HARD_RESET = bytes([0x38]) + bytes(13)
 LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
@@ -76,7 +77,7 @@ def test_a_socket_that_is_taken_back_is_the_openers_alone(rig: Rig) -> None:
             if not rig.events(ControlReceived):
                 taken += 1
         sock.setblocking(True)
-        sock.settimeout(5)
+        sock.settimeout(5 * PATIENCE)
         assert sock.recv(2048) == HARD_RESET
         assert taken >= 19
 
@@ -90,7 +91,7 @@ def test_another_socket_may_be_of_the_other_family(rig: Rig, families: tuple[int
             assert rig.plane.local_endpoint == Endpoint(host, port)
             rig.plane.send_control(HARD_RESET, Endpoint(*far.getsockname()[:2]))
             far.setblocking(True)
-            far.settimeout(5)
+            far.settimeout(5 * PATIENCE)
             data, source = far.recvfrom(2048)
             assert (data, source[:2]) == (HARD_RESET, (host, port))
 

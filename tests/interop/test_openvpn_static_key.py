@@ -15,6 +15,7 @@ from tests.interop.static_key_ends import linked
 from tests.lab import Lab, TwoSites, wait_for
 from tests.lab.relay import Relay
 from tests.lab.topology import WAN_PORT
+from tests.lab.waiting import PATIENCE
 
 pytestmark = pytest.mark.root
 
@@ -158,7 +159,7 @@ def test_strangers_at_the_port_of_a_static_key_disturb_nobody(sites: TwoSites) -
         for stranger, first in zip(strangers, (b"", bytes(2), b"\0\x60" + bytes(96)), strict=True):
             stranger.sendall(first)
         for stranger in strangers[1:]:
-            stranger.settimeout(5)
+            stranger.settimeout(5 * PATIENCE)
             assert stranger.recv(1) == b"", "it was not cut off"
         ends.ping_both_ways()
         assert ends.peer()["connections"] == 1

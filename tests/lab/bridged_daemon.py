@@ -20,7 +20,7 @@ from tests.lab.pki import Identity, write_private
 from tests.lab.prepared import prepared
 from tests.lab.processes import Process, run
 from tests.lab.topology import LAN_PORT, Site
-from tests.lab.waiting import LabError, NotInTime, wait_for
+from tests.lab.waiting import PATIENCE, LabError, NotInTime, wait_for
 
 BRIDGED = str(Path(sys.executable).with_name("bridged"))
 REFUSING_KERNEL = str(Path(__file__).with_name("refusing_kernel.py"))
@@ -82,7 +82,7 @@ class Bridged:
     def start(self, *options: str, wait: bool = True, seconds: float = START_SECONDS) -> Bridged:
         """`bridged run --config FILE` (and options), until its bridges are made."""
         arguments = ("run", "--config", str(self.file), *options)
-        variables = {"PYTHONUNBUFFERED": "1", **self.environment}
+        variables = {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1", **self.environment}
         space, source = self.site.namespace, None if self._is_special else prepared()
         if source is not None:
             self.process = space.fork_daemon(source, *arguments, log=self.name, env=variables)
@@ -102,7 +102,7 @@ class Bridged:
         return other or bool(self.refusals or self.under or self.environment)
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = 20.0) -> int:
-        """Ask the daemon to end; its exit status."""
+        """Ask the daemon to end; its exit status. See `Process.stop`."""
         return self.started.stop(number, seconds)
 
     def status(self) -> dict[str, Any]:
@@ -309,7 +309,7 @@ def _daemon(
 
 
 def _fetch_metrics(port: int) -> str:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5 * PATIENCE)
     try:
         connection.request("GET", "/metrics")
         return connection.getresponse().read().decode()
@@ -319,7 +319,7 @@ def _fetch_metrics(port: int) -> str:
 
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path) -> None:
-        super().__init__("bridged", timeout=5)
+        super().__init__("bridged", timeout=5 * PATIENCE)
         self._path = path
 
     def connect(self) -> None:

@@ -231,7 +231,7 @@ class Namespace:
             process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + 5
         for process in reversed(self.processes):
-            process.stop(seconds=max(0.1, deadline - time.monotonic()))
+            process.end(max(0.1, deadline - time.monotonic()))
         while self._piped:
             child = self._piped.pop()
             child.kill()

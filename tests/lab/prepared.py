@@ -12,6 +12,7 @@ from __future__ import annotations
 import array
 import atexit
 import ctypes
+import faulthandler
 import gc
 import json
 import os
@@ -283,6 +284,8 @@ def _serve(descriptor: int) -> None:
         return
     os.environ.clear()
     os.environ.update(request["environment"])
+    if "PYTHONFAULTHANDLER" in os.environ:
+        faulthandler.enable()
     time.tzset()
     os.chdir(request["folder"])
     _enter(Path(request["netns"]))

@@ -13,6 +13,7 @@ from tests.lab.prepared import Started
 from tests.lab.waiting import PATIENCE, LabError, NotInTime, wait_for
 
 COMMAND_SECONDS = 30.0
+LAST_WORDS_SECONDS = 5.0
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -127,10 +128,40 @@ class Process:
             ) from None
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = 20.0) -> int:
-        """Ask the program to end, then insist; its exit status (-9 where it had to be killed)."""
+        """Ask the program to end; its exit status.
+
+        Raises:
+            NotInTime: it did not and was killed; with what its threads did, and the end of its output.
+        """
         self.send_signal(number)
+        try:
+            return self.popen.wait(seconds * PATIENCE)
+        except subprocess.TimeoutExpired:
+            threads = _threads_of(self.pid)
+            # Our daemons then write where each of their threads is.
+            self.send_signal(signal.SIGABRT)
+            self.end(LAST_WORDS_SECONDS)
+            raise NotInTime(
+                f"{self.argv[0]} (pid {self.pid}) did not end within {seconds} s\n{threads}\n{self.tail(120)}"
+            ) from None
+
+    def end(self, seconds: float) -> int:
+        """Wait for the program's end, and kill it if it takes longer; its exit status."""
         try:
             return self.popen.wait(seconds)
         except subprocess.TimeoutExpired:
             self.popen.kill()
             return self.popen.wait(5)
+
+
+def _threads_of(pid: int) -> str:
+    """For each thread a line: its name, state, and where in the kernel it waits."""
+    lines = []
+    for task in sorted(Path("/proc", str(pid), "task").glob("*")):
+        try:
+            fields = (task / "stat").read_text().rpartition(")")[2].split()
+            words = [(task / name).read_text().strip() for name in ("comm", "wchan")]
+        except OSError:
+            continue  # it has ended
+        lines.append(f"thread {task.name} {words[0]}: {fields[0]}, in {words[1]}")
+    return "\n".join(lines)

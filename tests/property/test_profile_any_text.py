@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import tempfile
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
@@ -304,14 +303,14 @@ def test_only_whole_pem_blocks_are_taken_from_any_lines(lines):
 
 
 @pytest.fixture(scope="module")
-def good_files():
+def good_files(tmp_path_factory):
     """Files that fit together, by the directive that names them."""
-    authority = EmbeddedCa.create(Path(tempfile.mkdtemp()) / "state")
+    authority = EmbeddedCa.create(tmp_path_factory.mktemp("good") / "state")
     identity = authority.issue("site", "client", days=30)
     own = x509.load_pem_x509_certificate(identity.certificate_pem)
     key = load_pem_private_key(bytes(identity.key_pem), None)
     locked = BestAvailableEncryption(b"secret")
-    yield {
+    return {
         "ca": authority.certificate_pem,
         "cert": identity.certificate_pem,
         "key": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, locked),
@@ -319,7 +318,6 @@ def good_files():
         "tls-crypt": (authority.directory / "tls-crypt.key").read_bytes(),
         "crl-verify": b"",
     }
-    shutil.rmtree(authority.directory)
 
 
 changes = st.lists(

@@ -21,6 +21,7 @@ from tests.bench.order import measure
 from tests.bench.tunnels import CARD_FEATURES
 from tests.lab import WAN_PORT, Lab, TwoSites, bridged_pair, capture, wait_for
 from tests.lab.namespace import Namespace
+from tests.lab.waiting import PATIENCE
 from tests.system.daemon_lab import stop_all
 
 pytestmark = [pytest.mark.root, pytest.mark.native]
@@ -87,7 +88,7 @@ def card() -> Iterator[tuple[socket.socket, socket.socket]]:
             made[-1].bind((f"10.9.1.{number}", PORT))
         made[0].connect(("10.9.1.2", PORT))
         made[1].setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
-        made[1].settimeout(2)
+        made[1].settimeout(2 * PATIENCE)
         yield made[0], made[1]
 
 
@@ -152,7 +153,7 @@ def adapter(inside: Namespace, tmp_path: Path) -> Iterator[tuple[TapPort, socket
         inside.run("ip", "neigh", "add", "10.9.0.2", "lladdr", "02:00:00:00:00:02", "dev", "tq0")
         near = undo.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         near.bind(("10.9.0.1", PORT))
-        near.settimeout(2)
+        near.settimeout(2 * PATIENCE)
         yield port, near
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.lab import Bridged, Lab, TwoSites, wait_for
 from tests.lab.bridged_daemon import bridged_pair
 from tests.lab.prepared import Started, offered
 from tests.lab.topology import Site
+from tests.lab.waiting import NotInTime
 
 pytestmark = pytest.mark.root
 
@@ -84,6 +86,21 @@ def test_its_exit_status_and_last_words_are_those_of_an_executed_daemon(sites: T
         assert forked.log == executed.log != ""
         pair = bridged_pair(*sites.sites)
     assert [daemon.stop(signal.SIGKILL) for daemon in pair] == [-signal.SIGKILL] * 2
+
+
+@pytest.mark.parametrize("how", [nullcontext, offered])
+def test_one_that_does_not_end_says_what_its_threads_do(
+    sites: TwoSites, how: Callable[[], AbstractContextManager[None]]
+) -> None:
+    with how():
+        daemon, other = bridged_pair(*sites.sites)
+    with pytest.raises(NotInTime) as met:
+        daemon.stop(signal.SIGCHLD, 0.3)
+    text = str(met.value)
+    assert re.search(r"^thread \d+ tap-0: S, in ", text, re.MULTILINE), text
+    assert "Current thread" in text and "asyncio/base_events.py" in text
+    assert not daemon.started.running
+    assert other.stop() == 0
 
 
 def test_it_ends_with_the_test_process() -> None:

@@ -23,6 +23,7 @@ from tests.lab import Lab, Profile, TwoSites, wait_for
 from tests.lab.bounds import at_least
 from tests.lab.bridged_daemon import Bridged, client, server
 from tests.lab.pki import Identity
+from tests.lab.waiting import PATIENCE
 
 pytestmark = pytest.mark.root
 BUILDS = [pytest.param("native", marks=pytest.mark.native), "portable"]
@@ -68,13 +69,13 @@ class Hand:
 
     def call(self, first: bytes) -> socket.socket:
         with self._sites.b.namespace.entered():
-            made = socket.create_connection((self._sites.a.wan_ipv4, PROFILE.port), timeout=5)
+            made = socket.create_connection((self._sites.a.wan_ipv4, PROFILE.port), timeout=5 * PATIENCE)
         made.sendall(first)
         return made
 
 
 def is_cut_off(connection: socket.socket) -> bool:
-    connection.settimeout(5)
+    connection.settimeout(5 * PATIENCE)
     try:
         while connection.recv(1 << 16):
             pass
@@ -172,7 +173,7 @@ def test_own_packets_that_come_back_take_no_place_where_the_key_has_no_direction
         peer = hand.call(hand.packet(now - 1000))
         daemon.wait_connected()
         sites.a.host.reaches("10.99.0.99")
-        peer.settimeout(5)
+        peer.settimeout(5 * PATIENCE)
         ours = peer.recv(1 << 16)
         length = 2 + int.from_bytes(ours[:2], "big")
         assert len(ours) >= length

@@ -25,7 +25,7 @@ from bridged.runtime.tunnels.tunnel import RunningTunnel
 from bridged.runtime.tunnels.tunnel_status import tunnel_status
 from bridged.units import KeyId
 from tests.lab.bounds import at_most
-from tests.lab.waiting import until
+from tests.lab.waiting import PATIENCE, until
 from tests.system.loopback_lab import Lab, crosses, endpoint, run, server_role
 
 
@@ -167,7 +167,7 @@ def knock(target: Endpoint, number: int, *packets: bytes, patience: float = 5.0)
     wire = NoWrap()
     session_id = number.to_bytes(8, "big")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
-        stranger.settimeout(5)
+        stranger.settimeout(5 * PATIENCE)
         stranger.connect((target.host, target.port))
         reset = ControlHeader(Opcode.HARD_RESET_CLIENT_V2, KeyId(0), session_id)
         stranger.send(wire.seal(reset, 0, 0, serialize_body(ControlBody(message_id=0))))

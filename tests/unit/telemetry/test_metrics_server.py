@@ -33,6 +33,7 @@ from bridged.telemetry.server import (
 from bridged.telemetry.web_access import WebAccess
 from tests.lab.bounds import at_most, takes_at_most
 from tests.lab.snapshots import daemon
+from tests.lab.waiting import PATIENCE
 
 LOOPBACK = Endpoint("127.0.0.1", 0)
 
@@ -70,7 +71,7 @@ def test_a_scraper_without_gzip_gets_plain_text(server: MetricsServer) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/metric", "/metrics/x", "/favicon.ico", "/../metrics"])
 def test_nothing_but_metrics_is_served(server: MetricsServer, path: str) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", server.endpoint.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", server.endpoint.port, timeout=5 * PATIENCE)
     connection.request("GET", path)
     assert connection.getresponse().status == 404
     connection.close()
@@ -124,8 +125,8 @@ def test_it_listens_on_ipv6_too() -> None:
 def test_idle_connections_cannot_lock_a_scraper_out(server: MetricsServer) -> None:
     idle = [socket.create_connection(("127.0.0.1", server.endpoint.port)) for _ in range(4 * CONNECTIONS_MAX)]
     try:
-        assert httpx.get(url(server), timeout=5).status_code == 200
-        idle[0].settimeout(5)
+        assert httpx.get(url(server), timeout=5 * PATIENCE).status_code == 200
+        idle[0].settimeout(5 * PATIENCE)
         assert idle[0].recv(1) == b"", "the oldest idle connection is closed"
         names = [thread.name for thread in threading.enumerate() if "process_request_thread" in thread.name]
         assert len(names) <= 2 * CONNECTIONS_MAX
