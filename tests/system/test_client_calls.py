@@ -37,15 +37,18 @@ def closed_port() -> Remote:
 
 
 class Names:
-    """Stands for the system's resolver: one name, whose addresses the test sets."""
+    """Stands for the system's resolver: all names but the `unknown` have the addresses that the test sets."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *addresses: Endpoint) -> None:
         self.addresses = list(addresses)
+        self.unknown: set[str] = set()
         self.asked = 0
         monkeypatch.setattr(socket, "getaddrinfo", self._ask)
 
-    def _ask(self, *_: Any) -> list[Any]:
+    def _ask(self, host: str, *_: Any) -> list[Any]:
         self.asked += 1
+        if host in self.unknown:
+            raise socket.gaierror(socket.EAI_NONAME, "no such name")
         return [(socket.AF_INET, socket.SOCK_DGRAM, 17, "", (a.host, a.port)) for a in self.addresses]
 
 
@@ -316,6 +319,44 @@ def test_another_address_of_a_name_ends_a_pause(monkeypatch: pytest.MonkeyPatch)
             client_role(client)._order.begin(client_role(client)._backoff.until)
             names.addresses = [endpoint(server)]
             await connected(client, most=2.0)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("news", ["a first name", "one more address", "another address"])
+def test_names_end_a_pause_that_a_server_asked_for_only_where_its_address_is_gone(
+    monkeypatch: pytest.MonkeyPatch, news: str
+) -> None:
+    monkeypatch.setattr(name_watch, "AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(name_watch, "FAILED_SECONDS", 0.1)
+
+    async def scenario(lab: Lab) -> None:
+        server, _ = await lab.server()
+        with silent() as asking:
+            before = Endpoint(*asking.getsockname())
+            names = Names(monkeypatch, before)
+            names.unknown.add("other.example")
+            remotes = [Remote.parse(f"{name}.example:1194") for name in ("hub", "other")]
+            client, _ = await lab.client_of(remotes)
+            await until(lambda: sources(asking))
+            role = client_role(client)
+            role._backoff.note_refusal(now(), 60.0, holds=True)
+            role._order.resume(role._backoff.until)
+            match news:
+                case "a first name":
+                    names.unknown.clear()
+                case "one more address":
+                    names.addresses.append(endpoint(server))
+                case "another address":
+                    names.addresses = [endpoint(server)]
+            found = endpoint(server) if news != "a first name" else before
+            last = remotes[1] if news == "a first name" else remotes[0]
+            await until(lambda: found in role._order.addresses_of(last))
+            if news == "another address":
+                await connected(client)
+            else:
+                assert role._backoff.until > now() + 30
+                assert client.state != "connected"
 
     run(scenario)
 

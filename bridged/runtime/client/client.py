@@ -181,11 +181,13 @@ class ClientRole:
     # --- names ------------------------------------------------------------------------------------
 
     def _note_found(self, remote: Remote, found: list[Endpoint]) -> None:
+        before = self._order.addresses_of(remote)
         if not self._order.set_addresses(remote, found) or self._calls.connected is not None:
             return
         now = self._sessions.now()
-        if self._backoff.until > now:
-            # The address before may have been wrong.
+        # The address before may have been wrong. What a server asked for holds unless its own is gone.
+        is_replaced = bool(before) and before.isdisjoint(found)
+        if self._backoff.until > now and (is_replaced or not self._backoff.is_asked):
             self._backoff.wake()
             self._order.begin(now)
         self._changed.set()
