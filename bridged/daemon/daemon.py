@@ -166,6 +166,8 @@ class Daemon:
         self._undo.append(self._metrics.stop)
         self._watch.start()
         self._undo.append(self._watch.close)
+        # Behind the tunnels: what it blocks would loop as long as they run.
+        self._undo.append(self._loop_guard.stop)
         self._undo.append(lambda: self._site.hand_over() if self.hands_over else self._site.stop())
         await self._site.become(configuration, self._site.plan(configuration))
         self._changes = NetworkChanges(self._watch, self._announce_change)
@@ -176,7 +178,6 @@ class Daemon:
         self._observe(configuration)
         self._host_watch.start()
         self._undo.append(self._host_watch.stop)
-        self._undo.append(self._loop_guard.stop)
         self._status_files.apply(configuration)
         self._undo.append(self._status_files.stop)
         # Before the site: nobody waits for a scrape of what is being taken down.

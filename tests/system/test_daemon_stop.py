@@ -8,7 +8,11 @@ from __future__ import annotations
 import json
 import re
 import signal
+import struct
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -24,9 +28,12 @@ from tests.lab import (
     bridged_daemon,
     bridged_pair,
     status_of,
+    wait_for,
 )
 from tests.lab.bounds import takes_at_most
+from tests.lab.frames import capturing, received_frames, send_frames
 from tests.lab.host_links import assert_same_host, photograph
+from tests.lab.relay import Relay
 from tests.system.daemon_lab import pinging, stop_all, wait_reach
 
 pytestmark = [pytest.mark.root, pytest.mark.measures]
@@ -35,6 +42,7 @@ STOP_SECONDS = 3.0
 SILENT_SECONDS = 2.0 + STOP_SECONDS
 """A farewell waits two seconds for its answer."""
 MORE_TUNNELS = 8
+RELAY = ("203.0.113.1", 1195)
 ONCE = ("tap_opened", "daemon_started", "peer_connected", "peer_disconnected", "daemon_stopped")
 
 
@@ -86,10 +94,42 @@ def test_tunnels_that_end_together_wait_once_for_peers_that_do_not_answer(way: s
         stop_all(client, server)
 
 
-def _with_more_tunnels(one: dict[str, Any], profile: Profile) -> dict[str, Any]:
-    """Each in a bridge of its own, beside the tunnel of `one`."""
+def test_a_loop_of_two_tunnels_stays_blocked_until_they_have_ended() -> None:
+    """Both tunnels of site b lead to one server: opened, the loop would send a frame round without end."""
+    with Lab("ring") as lab:
+        sites = TwoSites(lab, wan="switch", bridges=False)
+        profile = Profile()
+        # Control packets take longer than frames: the third tunnel's end waits for its answer meanwhile.
+        relay = Relay(
+            sites.wan_namespace, RELAY, (sites.a.wan_ipv4, profile.port), delay=0.15, only="control"
+        )
+        issue = profile.authority.issue
+        server = bridged_daemon.server(sites.a, profile, issue("server", "server")).start()
+        remote = f"{RELAY[0]}:{RELAY[1]}"
+        client = bridged_daemon.client(sites.b, profile, issue("client", "client"), remote)
+        client.configuration |= _with_more_tunnels(client.configuration, profile, 2)
+        client.configuration["tunnels"]["more0"]["bridge"] = "br0"
+        client.write()
+        client.start().wait_until(lambda status: "tunnel_loop" in status["warnings"], "the loop to be found")
+        head = b"\xff" * 6 + b"\x02\xbb\0\0\0\1" + b"\x88\xb6"
+        frames = [head + struct.pack("!H48x", number) for number in range(1500)]
+        talk = partial(send_frames, sites.b.host, frames, gap_seconds=0.001)
+        with capturing(sites.a.host) as (heard,), ThreadPoolExecutor(1) as talker:
+            talking = talker.submit(talk)
+            wait_for(lambda: len(received_frames(heard)) > 20, "frames to cross")
+            stop_all(client)
+            talking.result()
+            copies = Counter(received_frames(heard))
+        ours = [count for frame, count in copies.items() if frame.startswith(head)]
+        assert set(ours) <= {1}, Counter(ours)
+        stop_all(server)
+        relay.process.stop()
+
+
+def _with_more_tunnels(one: dict[str, Any], profile: Profile, more: int = MORE_TUNNELS) -> dict[str, Any]:
+    """So many beside the tunnel of `one`, each in a bridge of its own."""
     tunnels, bridges = dict(one["tunnels"]), dict(one["bridges"])
-    for number in range(MORE_TUNNELS):
+    for number in range(more):
         identity = profile.authority.issue(f"more{number}", "client")
         own = {"certificate": identity.certificate, "key": identity.key}
         like = tunnels[bridged_daemon.TUNNEL]

@@ -350,8 +350,22 @@ async def test_of_two_tunnels_of_one_bridge_that_reach_each_other_one_is_blocked
                 await asyncio.sleep(1.0)
                 assert loop.frames - before < 100, "the storm is over; markers go on"
                 assert not is_forwarding("tap1"), "as long as the loop is there"
+                # A tunnel more before both, or the two the other way round and back.
+                for order in (["tap9", "tap0", "tap1"], ["tap1", "tap0"], ["tap0", "tap1"]):
+                    guard.apply({"br0": order})
+                    for _ in range(20):
+                        assert not is_forwarding("tap0", "tap1"), "one of them is always blocked"
+                        await asyncio.sleep(0.05)
+                await within(
+                    lambda: is_forwarding("tap0") and not is_forwarding("tap1"), "the later one", 10.0
+                )
             await within(lambda: is_forwarding("tap1"), "let in again", 10.0)
             assert guard.warnings == {}
+            with looping(first.fileno(), second.fileno()):
+                await within(lambda: not is_forwarding("tap1"), "blocked once more", 10.0)
+            ip("link del tap1")
+            guard.apply({"br0": ["tap0"]})
+            assert guard.warnings == {}, "it went with its adapter"
         finally:
             guard.stop()
             loop_guard.INTERVAL_SECONDS = 2.0  # type: ignore[misc]

@@ -76,8 +76,10 @@ class LoopGuard:
             if len(names) > 1
             for place, tap in enumerate(names)
         }
-        for name in list(self._adapters):
-            if wanted.get(name) != (self._adapters[name].bridge, self._adapters[name].place):
+        for name, adapter in list(self._adapters.items()):
+            bridge, adapter.place = wanted.get(name, ("", 0))
+            # A block that another place does not need ends by itself; without it a loop would be open.
+            if bridge != adapter.bridge:
                 self._drop(name)
         self._wanted = wanted
         if wanted and self._timer is None:
@@ -87,7 +89,7 @@ class LoopGuard:
             self._timer = None
 
     def stop(self) -> None:
-        """Idempotent."""
+        """Unblock all: call it when the tunnels have ended. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -176,9 +178,12 @@ class LoopGuard:
             self.warnings["tunnel_loop"] = text
             self._log.error("tunnel_loop", bridge=adapter.bridge, tap=name, other=other, detail=text)
         else:
-            if not any(known.is_blocked for known in self._adapters.values()):
-                self.warnings.pop("tunnel_loop", None)
+            self._forget_warning()
             self._log.info("tunnel_loop_over", bridge=adapter.bridge, tap=name)
+
+    def _forget_warning(self) -> None:
+        if not any(known.is_blocked for known in self._adapters.values()):
+            self.warnings.pop("tunnel_loop", None)
 
     def _drop(self, name: str) -> None:
         adapter = self._adapters.pop(name)
@@ -186,6 +191,7 @@ class LoopGuard:
         adapter.socket.close()
         if adapter.is_blocked and _exists(name):
             self._set_blocked(name, adapter, False)
+        self._forget_warning()
 
 
 def _open(name: str) -> socket.socket:
