@@ -29,6 +29,8 @@ LONGEST_PAUSE_SECONDS: Final = 15.0
 CLOCK_SLACK_SECONDS: Final = 0.01
 """How much too early a timer may fire; it is not called twice for that."""
 YIELDING_NICENESS: Final = 10
+LOOK_SECONDS: Final = 0.1
+"""How often a thread that pauses looks whether it is still wanted."""
 PROVEN_SECONDS: Final = 5.0
 """Endless work that runs this long after a failure counts as done again."""
 
@@ -204,6 +206,7 @@ class Supervisor:
                 finally:
                     if proof is not None:
                         proof.cancel()
+                _raise_if_cancelled()
                 failures = 1 if loop.time() - began > PROVEN_SECONDS else failures + 1
                 self.note_failure(duty, subject, failure)
                 await asyncio.sleep(min(longest_pause_seconds, pause_seconds(failures)))
@@ -248,6 +251,8 @@ class Supervisor:
     ) -> threading.Thread:
         """A started daemon thread that runs `work`, again after a failure as long as `is_wanted`.
 
+        It ends soon after that.
+
         Raises:
             RuntimeError: the system has no thread to spare.
         """
@@ -264,7 +269,8 @@ class Supervisor:
                         break
                     failures = 1 if time.monotonic() - began > PROVEN_SECONDS else failures + 1
                     self.note_failure(duty, subject, error)
-                    time.sleep(pause_seconds(failures))
+                    if not _rest(pause_seconds(failures), is_wanted):
+                        break
             self.note_done(duty, subject)
 
         thread = threading.Thread(target=run, name=name or duty, daemon=True)
@@ -277,16 +283,41 @@ class Supervisor:
         """Log and count failures in the loop that nobody handles (libraries' own tasks)."""
 
         def take(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-            error = context.get("exception")
             self.failures["event_loop"] += 1
-            self._log.error(
-                "background_failure",
-                text=context.get("message", ""),
-                reason=_words(error) if error is not None else "",
-                exc_info=error if error is not None and not isinstance(error, OSError) else None,
-            )
+            # Not now: this may be the garbage collector's call, in the midst of another line of the log.
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(
+                    self._log_background, context.get("message", ""), context.get("exception")
+                )
 
         loop.set_exception_handler(take)
+
+    def _log_background(self, text: str, error: BaseException | None) -> None:
+        self._log.error(
+            "background_failure",
+            text=text,
+            reason=_words(error) if error is not None else "",
+            exc_info=error if error is not None and not isinstance(error, OSError) else None,
+        )
+
+
+def _raise_if_cancelled() -> None:
+    """Another error in a `finally` may have taken the place of a cancellation.
+
+    Raises:
+        asyncio.CancelledError: this task was cancelled.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+def _rest(seconds: float, is_wanted: Callable[[], bool]) -> bool:
+    """Pause in a thread, no longer than it is wanted. Whether it still is."""
+    until = time.monotonic() + seconds
+    while is_wanted() and (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, LOOK_SECONDS))
+    return is_wanted()
 
 
 def pause_seconds(failures: int) -> float:

@@ -23,6 +23,7 @@ from bridged.admin.state import TunnelStation
 from bridged.configuration import Configuration
 from bridged.daemon.confirmation import Confirmation
 from bridged.daemon.metrics_pages import MetricsPages
+from bridged.daemon.slow_stop import SlowStop
 from bridged.dataplane.contract import DataPlane
 from bridged.endings import Ending
 from bridged.errors import BridgedError, ShutdownErrors
@@ -279,7 +280,8 @@ class Daemon:
             pass
         undo, self._undo = self._undo, []
         try:
-            await Ending(*reversed(undo)).take()
+            with SlowStop():
+                await Ending(*reversed(undo)).take()
         except ShutdownErrors as failed:
             for error in failed.errors:
                 self._log.error("shutdown_error", detail=str(error) or type(error).__name__)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import io
+import threading
+import time
 from collections.abc import Callable, Coroutine
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from bridged import supervision
 from bridged.supervision import Supervisor, until_next
+from tests.lab.bounds import takes_at_most
 from tests.lab.waiting import PATIENCE
 
 PACKAGE = Path(supervision.__file__).parent
@@ -200,6 +205,78 @@ def test_a_thread_that_fails_begins_again(quick: Supervisor) -> None:
 
     quick.thread("wire", work).join(20 * PATIENCE)
     assert len(runs) == 3 and quick.failures["wire"] == 2 and quick.undone() == ()
+
+
+@pytest.mark.measures
+def test_a_thread_that_pauses_after_a_failure_ends_soon_after_it_is_wanted_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(supervision, "FIRST_PAUSE_SECONDS", 60.0)
+    monkeypatch.setattr(supervision, "LONGEST_PAUSE_SECONDS", 60.0)
+    has_failed, wanted = threading.Event(), [True]
+
+    def work() -> None:
+        has_failed.set()
+        raise RuntimeError("a bug")
+
+    thread = Supervisor().thread("wire", work, is_wanted=lambda: bool(wanted))
+    assert has_failed.wait(20 * PATIENCE)
+    time.sleep(0.2)
+    assert thread.is_alive()
+    wanted.clear()
+    with takes_at_most(1.0, "its end"):
+        thread.join(20 * PATIENCE)
+    assert not thread.is_alive()
+
+
+def test_a_cancellation_that_another_error_replaces_ends_the_duty(quick: Supervisor) -> None:
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise OSError("the log is gone")
+
+    async def test() -> None:
+        task = quick.keep("tap", work)
+        await asyncio.sleep(0)
+        task.cancel()
+        done, _ = await asyncio.wait({task}, timeout=20 * PATIENCE)
+        assert done and task.cancelled()
+
+    _run(test)
+    assert quick.undone() == ()
+
+
+def test_what_the_garbage_collector_finds_while_the_log_is_written_ends_no_thread(quick: Supervisor) -> None:
+    """A line of the log is written under a lock, and a collection may begin meanwhile, in the same thread."""
+    written = io.StringIO()
+
+    class Collecting(io.StringIO):
+        def write(self, text: str) -> int:
+            if not written.getvalue():
+                written.write(text)
+                loop.call_exception_handler({"message": "Future exception was never retrieved"})
+            return written.write(text)
+
+    async def test() -> None:
+        nonlocal loop
+        loop = asyncio.get_running_loop()
+        quick.watch_loop(loop)
+        line = threading.Thread(target=structlog.get_logger().info, args=("a line",), daemon=True)
+        line.start()
+        while line.is_alive():
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)
+
+    loop: asyncio.AbstractEventLoop
+    structlog.configure(
+        logger_factory=structlog.PrintLoggerFactory(Collecting()), cache_logger_on_first_use=False
+    )
+    try:
+        _run(test)
+    finally:
+        structlog.reset_defaults()
+    assert "background_failure" in written.getvalue()
 
 
 def test_what_a_library_lets_fall_in_the_loop_is_counted(quick: Supervisor) -> None:
