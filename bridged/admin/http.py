@@ -95,6 +95,8 @@ class HttpServer:
         if task is None or len(self._connections) >= 2 * CONNECTIONS_MAX:
             writer.close()
             return
+        # What was drained is with the client: an idle connection may be cut off.
+        writer.transport.set_write_buffer_limits(0)
         is_full = len(self._connections) >= CONNECTIONS_MAX
         self._connections[task] = False
         try:
