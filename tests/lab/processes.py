@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,8 @@ class Process:
         """Ask the program to end; its exit status.
 
         Raises:
-            NotInTime: it did not and was killed; with what its threads did, and the end of its output.
+            LabError: it did not and was killed; with what its threads did, and the end of its output. None of
+                `NotInTime`: what hangs once in a while is not measured again.
         """
         self.send_signal(number)
         try:
@@ -140,9 +142,11 @@ class Process:
             threads = _threads_of(self.pid)
             # Our daemons then write where each of their threads is.
             self.send_signal(signal.SIGABRT)
-            self.end(LAST_WORDS_SECONDS)
-            raise NotInTime(
-                f"{self.argv[0]} (pid {self.pid}) did not end within {seconds} s\n{threads}\n{self.tail(120)}"
+            with suppress(subprocess.TimeoutExpired):  # not even killed: it waits in the kernel
+                self.end(LAST_WORDS_SECONDS)
+            waited = seconds * PATIENCE
+            raise LabError(
+                f"{self.argv[0]} (pid {self.pid}) did not end within {waited} s\n{threads}\n{self.tail(120)}"
             ) from None
 
     def end(self, seconds: float) -> int:
