@@ -13,11 +13,13 @@ import pytest
 from bridged.addresses import Endpoint, Remote
 from bridged.dataplane.contract import PeerExpired
 from bridged.errors import BridgedError, DataplaneError
+from bridged.protocol.session.events import SessionDown
 from bridged.runtime.client import name_watch, outage
 from bridged.runtime.client.call_socket import CallSocket
 from bridged.runtime.client.call_sockets import CallSockets
 from bridged.runtime.tunnels.sessions import Sessions
 from bridged.runtime.tunnels.tunnel import RunningTunnel
+from bridged.units import Seconds
 from tests.lab.bounds import at_most
 from tests.lab.waiting import until
 from tests.system.loopback_lab import Lab, client_role, crosses, endpoint, run, silent, sources
@@ -37,19 +39,20 @@ def closed_port() -> Remote:
 
 
 class Names:
-    """Stands for the system's resolver: all names but the `unknown` have the addresses that the test sets."""
+    """Stands for the system's resolver: names have the `addresses` that a test sets, or those of `others`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *addresses: Endpoint) -> None:
         self.addresses = list(addresses)
-        self.unknown: set[str] = set()
+        self.others: dict[str, list[Endpoint]] = {}
         self.asked = 0
         monkeypatch.setattr(socket, "getaddrinfo", self._ask)
 
     def _ask(self, host: str, *_: Any) -> list[Any]:
         self.asked += 1
-        if host in self.unknown:
+        found = self.others.get(host, self.addresses)
+        if not found:
             raise socket.gaierror(socket.EAI_NONAME, "no such name")
-        return [(socket.AF_INET, socket.SOCK_DGRAM, 17, "", (a.host, a.port)) for a in self.addresses]
+        return [(socket.AF_INET, socket.SOCK_DGRAM, 17, "", (a.host, a.port)) for a in found]
 
 
 async def connected(client: RunningTunnel, most: float | None = None) -> float:
@@ -323,36 +326,48 @@ def test_another_address_of_a_name_ends_a_pause(monkeypatch: pytest.MonkeyPatch)
     run(scenario)
 
 
-@pytest.mark.parametrize("news", ["a first name", "one more address", "another address"])
+@pytest.mark.parametrize(
+    ("news", "ends"),
+    [
+        ("a first name", False),
+        ("another server moves", False),
+        ("one more address", False),
+        ("another address", True),
+        ("another address of two", True),
+    ],
+)
 def test_names_end_a_pause_that_a_server_asked_for_only_where_its_address_is_gone(
-    monkeypatch: pytest.MonkeyPatch, news: str
+    monkeypatch: pytest.MonkeyPatch, news: str, ends: bool
 ) -> None:
     monkeypatch.setattr(name_watch, "AGAIN_SECONDS", 0.1)
     monkeypatch.setattr(name_watch, "FAILED_SECONDS", 0.1)
 
     async def scenario(lab: Lab) -> None:
         server, _ = await lab.server()
-        with silent() as asking:
-            before = Endpoint(*asking.getsockname())
-            names = Names(monkeypatch, before)
-            names.unknown.add("other.example")
+        with silent() as asking, silent() as second:
+            first, kept = (Endpoint(*sock.getsockname()) for sock in (asking, second))
+            names = Names(monkeypatch, first, *[kept] * ("of two" in news))
+            names.others["other.example"] = [] if news == "a first name" else [kept]
             remotes = [Remote.parse(f"{name}.example:1194") for name in ("hub", "other")]
             client, _ = await lab.client_of(remotes)
-            await until(lambda: sources(asking))
             role = client_role(client)
-            role._backoff.note_refusal(now(), 60.0, holds=True)
-            role._order.resume(role._backoff.until)
+            await until(
+                lambda: sources(asking) and (news == "a first name" or remotes[1] in role._order._known)
+            )
+            (call,) = (call for call in role._calls if call.link.endpoint == first)
+            refusal = SessionDown("auth_failed", "busy", False, Seconds(0.1), Seconds(60.0), "addr")
+            role._handle_down(call.link, refusal)
+            assert role._backoff.until > now() + 50
             match news:
-                case "a first name":
-                    names.unknown.clear()
+                case "a first name" | "another server moves":
+                    names.others["other.example"] = [endpoint(server)]
                 case "one more address":
                     names.addresses.append(endpoint(server))
-                case "another address":
-                    names.addresses = [endpoint(server)]
-            found = endpoint(server) if news != "a first name" else before
-            last = remotes[1] if news == "a first name" else remotes[0]
-            await until(lambda: found in role._order.addresses_of(last))
-            if news == "another address":
+                case _:
+                    names.addresses = [*names.addresses[1:], endpoint(server)]
+            of = remotes[news in ("a first name", "another server moves")]
+            await until(lambda: endpoint(server) in role._order._known.get(of, ()))
+            if ends:
                 await connected(client)
             else:
                 assert role._backoff.until > now() + 30

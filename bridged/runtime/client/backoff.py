@@ -33,7 +33,7 @@ def pause_after(failures: int, draw: Callable[[], float]) -> float:
 
 
 class Backoff:
-    """`until`: no calls before that moment; in the past where there is no pause. `is_asked`: by a server.
+    """`until`: no calls before that moment; in the past where there is no pause.
 
     Back off only after a refusal. What is missing after a round without an answer (name server, link, server)
     may appear at any moment.
@@ -41,7 +41,6 @@ class Backoff:
 
     def __init__(self, draw: Callable[[], float] = random.random) -> None:
         self.until = 0.0
-        self.is_asked = False
         self._draw = draw
         self._is_refused = False
         self._asked_until = 0.0
@@ -49,6 +48,7 @@ class Backoff:
         self._dismissals = 0
         self._is_final = False
         self._firm_until = 0.0
+        self._held_until = 0.0
 
     def note_refusal(
         self, now: float, retry_after: float, *, is_final: bool = False, holds: bool = False
@@ -60,8 +60,9 @@ class Backoff:
         self._is_refused = True
         self._is_final = self._is_final or is_final
         self._asked_until = max(self._asked_until, now + self._asked(retry_after))
+        self._held_until = max(self._held_until, self._asked_until)
         if holds:
-            self._pause_until(self._asked_until, is_final=self._is_final, is_asked=True)
+            self._pause_until(self._asked_until, is_final=self._is_final)
 
     def end_round(self, now: float) -> None:
         """All servers were called in vain."""
@@ -69,7 +70,7 @@ class Backoff:
         until = now
         if self._is_refused:
             until = max(now + pause_after(self._refused_rounds, self._draw), self._asked_until)
-        self._pause_until(until, is_final=self._is_final, is_asked=self._asked_until >= until > now)
+        self._pause_until(until, is_final=self._is_final)
         self._is_refused = self._is_final = False
         self._asked_until = 0.0
 
@@ -93,7 +94,8 @@ class Backoff:
         asked = retry_after * 2.0 ** min(max(0, self._dismissals - 1), _DOUBLINGS_MAX)
         pause = 0.0 if is_short else pause_after(0, self._draw)
         asked = self._asked(asked)
-        self._pause_until(now + max(pause, asked), is_final=is_final, is_asked=asked > pause)
+        self._held_until = max(self._held_until, now + asked)
+        self._pause_until(now + max(pause, asked), is_final=is_final)
 
     def note_connected(self) -> None:
         self._refused_rounds = 0
@@ -103,6 +105,11 @@ class Backoff:
     def wake(self) -> None:
         """Something changed that may let us through: end this pause, unless a refusal was final."""
         self.until = self._firm_until
+        self._held_until = 0.0
+
+    def wake_own(self) -> None:
+        """As `wake`, but wait as long as a server asked for."""
+        self.until = min(self.until, max(self._firm_until, self._held_until))
 
     def start_again(self) -> None:
         """Begin again with the shortest backoff, and forget final refusals."""
@@ -114,7 +121,6 @@ class Backoff:
         """Never sooner than the server says, and not all clients at the same moment."""
         return min(seconds, ASKED_SECONDS_MAX) * (1.0 + ASKED_JITTER * self._draw())
 
-    def _pause_until(self, until: float, *, is_final: bool, is_asked: bool) -> None:
+    def _pause_until(self, until: float, *, is_final: bool) -> None:
         self.until = until
-        self.is_asked = is_asked
         self._firm_until = until if is_final else 0.0

@@ -88,6 +88,8 @@ class ClientRole:
         self._latest: Endpoint | None = None
         self._woken_at = -NEVER
         self._wake_at = NEVER
+        self._asking: Candidate | None = None
+        """The last one that asked us to wait."""
         if not plan.shuffles_remotes and (best := self._remembered.load()) is not None:
             self._order.prefer(best)
 
@@ -181,15 +183,17 @@ class ClientRole:
     # --- names ------------------------------------------------------------------------------------
 
     def _note_found(self, remote: Remote, found: list[Endpoint]) -> None:
-        before = self._order.addresses_of(remote)
         if not self._order.set_addresses(remote, found) or self._calls.connected is not None:
             return
         now = self._sessions.now()
-        # The address before may have been wrong. What a server asked for holds unless its own is gone.
-        is_replaced = bool(before) and before.isdisjoint(found)
-        if self._backoff.until > now and (is_replaced or not self._backoff.is_asked):
-            self._backoff.wake()
-            self._order.begin(now)
+        until = self._backoff.until
+        if until > now:
+            # The address before may have been wrong, also that of a server that asked us to wait.
+            asking = self._asking
+            is_gone = asking is not None and asking.remote == remote and asking.endpoint not in found
+            (self._backoff.wake if is_gone else self._backoff.wake_own)()
+            if self._backoff.until < until:
+                self._order.begin(max(now, self._backoff.until))
         self._changed.set()
 
     def _note_not_found(self, remote: Remote, detail: str) -> None:
@@ -307,6 +311,8 @@ class ClientRole:
         if call is None or self._calls.connected is not None:
             return
         now = self._sessions.now()
+        if event.retry_after > 0.0:
+            self._asking = call.candidate
         if event.was_established:
             self._outage.begin(now)
             self._backoff.end_connection(

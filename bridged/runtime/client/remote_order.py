@@ -84,10 +84,6 @@ class RemoteOrder:
         """All known addresses."""
         return set(chain.from_iterable(self._known.values()))
 
-    def addresses_of(self, remote: Remote) -> set[Endpoint]:
-        """Those of one remote; none before the first look-up."""
-        return set(self._known.get(remote, ()))
-
     @property
     def is_resolving(self) -> bool:
         """No address is known yet."""

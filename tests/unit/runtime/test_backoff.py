@@ -94,6 +94,22 @@ def test_after_a_connection_only_what_a_server_asked_for_is_waited(reason: str, 
     assert backoff.until == 50.0 + seconds
 
 
+def test_our_own_pause_ends_sooner_than_what_a_server_asked_for() -> None:
+    backoff = made()
+    rounds(backoff, 12, is_refused=True)
+    backoff.note_refusal(1000.0, 20.0)
+    backoff.end_round(1005.0)
+    assert backoff.until == 1065.0
+    for _ in range(2):
+        backoff.wake_own()
+        assert backoff.until == 1020.0
+    backoff.wake()
+    assert backoff.until <= 1005.0
+    backoff.end_connection(1050.0, "kicked", 30.0)
+    backoff.wake_own()
+    assert backoff.until == 1080.0
+
+
 def test_who_is_thrown_out_by_another_machine_comes_back_ever_later() -> None:
     backoff = made()
     waits = []
