@@ -114,8 +114,9 @@ class HttpServer:
             # The client left, says or reads nothing, or the server stops: it may never read what waits.
             writer.transport.abort()
         finally:
-            self._connections[task] = True
-            await _close(writer)
+            writer.close()
+            with contextlib.suppress(OSError, asyncio.CancelledError):
+                await writer.wait_closed()
             del self._connections[task]
 
     async def _converse(
@@ -132,8 +133,7 @@ class HttpServer:
             self._connections[task] = True
             answer = await self._respond(request)
             keeps = request.keeps and not self._is_closing
-            async with asyncio.timeout(IDLE_SECONDS):
-                await _send(writer, answer, keeps, with_body=request.method != "HEAD")
+            await _send(writer, answer, keeps, with_body=request.method != "HEAD")
             self._connections[task] = False
 
 
@@ -190,19 +190,14 @@ def _fields(lines: list[str]) -> dict[str, str]:
     return fields
 
 
-async def _close(writer: asyncio.StreamWriter) -> None:
-    """Let the client read the end of its answer for IDLE_SECONDS; then discard what it did not read."""
-    writer.close()
-    try:
-        async with asyncio.timeout(IDLE_SECONDS):
-            await writer.wait_closed()
-    except (OSError, TimeoutError, asyncio.CancelledError):
-        writer.transport.abort()
-
-
 async def _send(
     writer: asyncio.StreamWriter, answer: HttpAnswer, keeps: bool, *, with_body: bool = True
 ) -> None:
+    """Returns when the client has it all.
+
+    Raises:
+        TimeoutError: it did not read for IDLE_SECONDS.
+    """
     head = [
         f"HTTP/1.1 {answer.status.value} {answer.status.phrase}",
         "Content-Type: application/json",
@@ -211,4 +206,5 @@ async def _send(
         *(f"{name}: {value}" for name, value in answer.headers),
     ]
     writer.write("\r\n".join(head).encode("latin-1") + b"\r\n\r\n" + (answer.body if with_body else b""))
-    await writer.drain()
+    async with asyncio.timeout(IDLE_SECONDS):
+        await writer.drain()

@@ -232,6 +232,31 @@ def test_clients_that_do_not_read_their_answers_are_let_go(
     asyncio.run(run())
 
 
+def test_a_client_that_does_not_read_a_refusal_is_let_go(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridged.admin.http.IDLE_SECONDS", 0.3)
+    status = ("/v1/status", "GET", "200")
+
+    async def run() -> None:
+        server = AdminServer(path, State())
+        await server.start()
+        before = len(asyncio.all_tasks())
+        filling = await ask_without_reading(path)
+        # The last one had no room; so many have.
+        fitting = server.counters().requests[status] - 1
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(fitting * request("/v1/status", "GET") + b"nonsense\r\n\r\n")
+        async with in_time(10):
+            while len(asyncio.all_tasks()) > before:
+                await asyncio.sleep(0.02)
+            assert server.counters().requests[status] == 2 * fitting + 1
+            await server.stop()
+        filling.close()
+        writer.close()
+
+    asyncio.run(run())
+
+
 def test_a_client_that_closes_its_side_first_gets_all_its_answers(path: Path) -> None:
     async def run() -> None:
         server = AdminServer(path, State())
