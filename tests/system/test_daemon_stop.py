@@ -5,14 +5,15 @@ And what can be seen of it from outside while it runs.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import signal
 import struct
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from bridged.dataplane import choose_dataplane
 from tests.lab import (
     LAN_PORT,
     Bridged,
+    Host,
     Lab,
     Profile,
     Site,
@@ -111,19 +113,36 @@ def test_a_loop_of_two_tunnels_stays_blocked_until_they_have_ended() -> None:
         client.configuration["tunnels"]["more0"]["bridge"] = "br0"
         client.write()
         client.start().wait_until(lambda status: "tunnel_loop" in status["warnings"], "the loop to be found")
-        head = b"\xff" * 6 + b"\x02\xbb\0\0\0\1" + b"\x88\xb6"
-        frames = [head + struct.pack("!H48x", number) for number in range(1500)]
-        talk = partial(send_frames, sites.b.host, frames, gap_seconds=0.001)
-        with capturing(sites.a.host) as (heard,), ThreadPoolExecutor(1) as talker:
-            talking = talker.submit(talk)
-            wait_for(lambda: len(received_frames(heard)) > 20, "frames to cross")
+        is_over = threading.Event()
+        heard: Counter[bytes] = Counter()
+        with capturing(sites.a.host) as (ear,), ThreadPoolExecutor(1) as talker:
+            talking = talker.submit(_talk, sites.b.host, is_over)
+            wait_for(
+                lambda: heard.update(received_frames(ear)) or len(_talk_of(heard)) > 20, "frames to cross"
+            )
             stop_all(client)
+            is_over.set()
             talking.result()
-            copies = Counter(received_frames(heard))
-        ours = [count for frame, count in copies.items() if frame.startswith(head)]
-        assert set(ours) <= {1}, Counter(ours)
+            heard.update(received_frames(ear))
+        copies = Counter(_talk_of(heard).values())
+        assert set(copies) == {1}, copies
         stop_all(server)
         relay.process.stop()
+
+
+TALK = b"\xff" * 6 + b"\x02\xbb\0\0\0\1" + b"\x88\xb6"
+
+
+def _talk(host: Host, is_over: threading.Event) -> None:
+    """Broadcasts, all different, a millisecond apart."""
+    numbers = itertools.count()
+    while not is_over.is_set():
+        frames = [TALK + struct.pack("!Q42x", next(numbers)) for _ in range(20)]
+        send_frames(host, frames, gap_seconds=0.001)
+
+
+def _talk_of(heard: Counter[bytes]) -> dict[bytes, int]:
+    return {frame: copies for frame, copies in heard.items() if frame.startswith(TALK)}
 
 
 def _with_more_tunnels(one: dict[str, Any], profile: Profile, more: int = MORE_TUNNELS) -> dict[str, Any]:

@@ -11,6 +11,7 @@ Asyncio. A bridge with one tunnel costs nothing.
 from __future__ import annotations
 
 import asyncio
+import errno
 import secrets
 import socket
 import struct
@@ -35,6 +36,8 @@ MAGIC: Final = b"bridged loop marker\0"
 TOKEN_OCTETS: Final = 16
 TOKENS_KEPT: Final = 4
 READS_MAX: Final = 64
+NO_PORT: Final = frozenset({errno.ENODEV, errno.EINVAL, errno.EOPNOTSUPP})
+"""The link is gone, or in no bridge: there is no block, and no loop."""
 _BROADCAST: Final = b"\xff" * 6
 _FRAME_OCTETS_MIN: Final = 60
 _SO_ATTACH_FILTER: Final = 26
@@ -162,6 +165,8 @@ class LoopGuard:
         try:
             set_port_blocked(name, is_blocked)
         except NetlinkError as error:
+            if error.number in NO_PORT:
+                return
             if str(error) != adapter.failure:
                 adapter.failure = str(error)
                 self._log.warning("loop_guard_failed", tap=name, detail=adapter.failure)
@@ -189,7 +194,7 @@ class LoopGuard:
         adapter = self._adapters.pop(name)
         asyncio.get_running_loop().remove_reader(adapter.socket.fileno())
         adapter.socket.close()
-        if adapter.is_blocked and _exists(name):
+        if adapter.is_blocked:
             self._set_blocked(name, adapter, False)
         self._forget_warning()
 
@@ -237,11 +242,3 @@ def _is_alive(listener: socket.socket, name: str) -> bool:
         return bool(listener.getsockname()[0] == name)
     except OSError:
         return False
-
-
-def _exists(name: str) -> bool:
-    try:
-        socket.if_nametoindex(name)
-    except OSError:
-        return False
-    return True
