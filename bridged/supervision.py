@@ -206,9 +206,9 @@ class Supervisor:
                 finally:
                     if proof is not None:
                         proof.cancel()
-                _raise_if_cancelled()
                 failures = 1 if loop.time() - began > PROVEN_SECONDS else failures + 1
                 self.note_failure(duty, subject, failure)
+                _raise_if_cancelled()
                 await asyncio.sleep(min(longest_pause_seconds, pause_seconds(failures)))
         finally:
             self.forget(duty, subject)
@@ -266,11 +266,13 @@ class Supervisor:
                     break
                 except Exception as error:
                     if not is_wanted():
-                        break
+                        self.forget(duty, subject)
+                        return
                     failures = 1 if time.monotonic() - began > PROVEN_SECONDS else failures + 1
                     self.note_failure(duty, subject, error)
                     if not _rest(pause_seconds(failures), is_wanted):
-                        break
+                        self.forget(duty, subject)
+                        return
             self.note_done(duty, subject)
 
         thread = threading.Thread(target=run, name=name or duty, daemon=True)
@@ -293,12 +295,14 @@ class Supervisor:
         loop.set_exception_handler(take)
 
     def _log_background(self, text: str, error: BaseException | None) -> None:
-        self._log.error(
-            "background_failure",
-            text=text,
-            reason=_words(error) if error is not None else "",
-            exc_info=error if error is not None and not isinstance(error, OSError) else None,
-        )
+        # What cannot be written is not told: telling that would come here again.
+        with suppress(Exception):
+            self._log.error(
+                "background_failure",
+                text=text,
+                reason=_words(error) if error is not None else "",
+                exc_info=error if error is not None and not isinstance(error, OSError) else None,
+            )
 
 
 def _raise_if_cancelled() -> None:

@@ -275,12 +275,11 @@ class Daemon:
         self._confirmation.end()
         self._stop.set()
         self._reporter.begin_stop()
-        # Wait for a running reload.
-        async with self._reloads.lock:
-            pass
-        undo, self._undo = self._undo, []
         try:
             with SlowStop():
+                # Wait for a running reload.
+                async with self._reloads.lock:
+                    undo, self._undo = self._undo, []
                 await Ending(*reversed(undo)).take()
         except ShutdownErrors as failed:
             for error in failed.errors:

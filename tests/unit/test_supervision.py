@@ -241,7 +241,7 @@ def test_a_cancellation_that_another_error_replaces_ends_the_duty(quick: Supervi
         await asyncio.sleep(0)
         task.cancel()
         done, _ = await asyncio.wait({task}, timeout=20 * PATIENCE)
-        assert done and task.cancelled()
+        assert done and task.cancelled() and quick.failures["tap"] == 1
 
     _run(test)
     assert quick.undone() == ()
