@@ -132,10 +132,18 @@ class Process:
         """Ask the program to end; its exit status.
 
         Raises:
+            LabError: see `ended`.
+        """
+        self.send_signal(number)
+        return self.ended(seconds)
+
+    def ended(self, seconds: float = 20.0) -> int:
+        """The exit status of a program that was asked to end.
+
+        Raises:
             LabError: it did not and was killed; with what its threads did, and the end of its output. None of
                 `NotInTime`: what hangs once in a while is not measured again.
         """
-        self.send_signal(number)
         try:
             return self.popen.wait(seconds * PATIENCE)
         except subprocess.TimeoutExpired:

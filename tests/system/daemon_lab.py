@@ -121,7 +121,7 @@ def stop_all(*daemons: Bridged | None) -> None:
     for daemon in running:
         daemon.started.send_signal(signal.SIGTERM)
     for daemon in running:
-        assert daemon.started.wait(20.0) == 0, daemon.started.tail()
+        assert daemon.started.ended() == 0, daemon.started.tail()
 
 
 def links_of(site: Site) -> set[str]:
