@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -324,6 +324,35 @@ def looping(*descriptors: int) -> Iterator[Loop]:
         yield loop
     finally:
         loop.stop()
+
+
+@in_namespace
+async def test_two_loops_are_both_told_and_the_end_of_one_leaves_the_other() -> None:
+    loop_guard.INTERVAL_SECONDS = 0.2  # type: ignore[misc]
+    guard = LoopGuard()
+    with ExitStack() as stack:
+        descriptors = {name: stack.enter_context(plugged(name)).fileno() for name in ("a0", "a1", "b0", "b1")}
+        for name in descriptors:
+            bridge = f"br{name[0]}"
+            if name.endswith("0"):
+                ip(f"link add {bridge} type bridge mcast_snooping 0", f"link set {bridge} up")
+            ip(f"link set {name} master {bridge} up")
+        guard.apply({"bra": ["a0", "a1"], "brb": ["b0", "b1"]})
+        try:
+            await within(lambda: is_forwarding(*descriptors), "all to forward", 10.0)
+            with looping(descriptors["a0"], descriptors["a1"]):
+                await within(
+                    lambda: "a1 is blocked" in guard.warnings.get("tunnel_loop", ""), "one loop", 10.0
+                )
+                with looping(descriptors["b0"], descriptors["b1"]):
+                    await within(lambda: "b1 is blocked" in guard.warnings["tunnel_loop"], "the other", 10.0)
+                    assert "a1 is blocked" in guard.warnings["tunnel_loop"]
+                await within(lambda: "b1 is blocked" not in guard.warnings["tunnel_loop"], "its end", 10.0)
+                assert "a1 is blocked" in guard.warnings["tunnel_loop"]
+            await within(lambda: guard.warnings == {}, "the end of both", 10.0)
+        finally:
+            guard.stop()
+            loop_guard.INTERVAL_SECONDS = 2.0  # type: ignore[misc]
 
 
 @in_namespace

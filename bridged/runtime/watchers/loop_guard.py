@@ -59,6 +59,7 @@ class _Adapter:
     is_sure: bool = False
     quiet: int = 0
     failure: str = ""
+    warning: str = ""
 
 
 class LoopGuard:
@@ -180,15 +181,19 @@ class LoopGuard:
                 f"through the other. {name} is blocked until the loop ends. Remove one of the two tunnels, "
                 "or use another bridge"
             )
-            self.warnings["tunnel_loop"] = text
+            adapter.warning = text
+            self._warn()
             self._log.error("tunnel_loop", bridge=adapter.bridge, tap=name, other=other, detail=text)
         else:
-            self._forget_warning()
+            self._warn()
             self._log.info("tunnel_loop_over", bridge=adapter.bridge, tap=name)
 
-    def _forget_warning(self) -> None:
-        if not any(known.is_blocked for known in self._adapters.values()):
-            self.warnings.pop("tunnel_loop", None)
+    def _warn(self) -> None:
+        """Of all loops: one that comes and goes hides no other."""
+        found = [known.warning for known in self._adapters.values() if known.is_blocked]
+        self.warnings.pop("tunnel_loop", None)
+        if found:
+            self.warnings["tunnel_loop"] = ". ".join(found)
 
     def _drop(self, name: str) -> None:
         adapter = self._adapters.pop(name)
@@ -196,7 +201,7 @@ class LoopGuard:
         adapter.socket.close()
         if adapter.is_blocked:
             self._set_blocked(name, adapter, False)
-        self._forget_warning()
+        self._warn()
 
 
 def _open(name: str) -> socket.socket:
