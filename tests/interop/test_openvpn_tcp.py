@@ -17,6 +17,7 @@ from tests.lab.openvpn import RELEASES, WrapMode
 pytestmark = [pytest.mark.root, pytest.mark.measures]
 RENEGOTIATION_SECONDS = 2
 TRAFFIC_SECONDS = 2.5
+UP = "Initialization Sequence Completed"
 BAD = ("Authenticate/Decrypt packet error", "bad packet ID", "Bad encapsulated", "WARNING: 'proto'")
 """What OpenVPN says of packets that it does not take."""
 
@@ -43,7 +44,7 @@ def test_frames_of_all_kinds_cross_through_renegotiations_and_a_restart_of_the_o
         at_least(ends.ours.tunnel()["renegotiations"]["time"]["established"], 1, "renegotiations")
         assert ends.unwanted_drops() == {}
         assert log_events(ends.ours, "options_differ") == []
-        before = ends.peer()["connections"]
+        before, ups = ends.peer()["connections"], ends.theirs.log.count(UP)
         ends.theirs.restart_soft()
         wait_for(lambda: ends.ours.log.count("peer_disconnected") >= 1, "our end to lose the session")
         wait_for(
@@ -51,6 +52,8 @@ def test_frames_of_all_kinds_cross_through_renegotiations_and_a_restart_of_the_o
             "another session",
             20,
         )
+        # Our end has the session before theirs has read what is pushed.
+        ends.theirs.started.wait_for_output(UP, 20, occurrences=ups + 1)
         ends.ping_both_ways()
         assert [text for text in BAD if text in ends.theirs.log] == []
 
