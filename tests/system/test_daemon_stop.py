@@ -74,7 +74,7 @@ def test_stop_leaves_the_host_as_it_was_within_three_seconds(sites: TwoSites, nu
 
 @pytest.mark.parametrize("way", ["stop", "reload"])
 def test_tunnels_that_end_together_wait_once_for_peers_that_do_not_answer(way: str) -> None:
-    """One after another, eight farewells would take 16 s; systemd kills what takes 30 s to stop."""
+    """One after another, eight farewells took 10 s; systemd kills what takes 30 s to stop."""
     with Lab("silent") as lab:
         sites = TwoSites(lab, bridges=False)
         profile = Profile()
