@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
 import time
 from datetime import datetime
 from typing import Literal
 
 import pytest
 
+from bridged.runtime.watchers.clock_steps import ClockSteps
 from tests.lab.bridged_daemon import TUNNEL, Bridged, client, server
 from tests.lab.core import Lab
 from tests.lab.openvpn import Profile
@@ -21,6 +24,7 @@ REFUSALS = 8
 BOOTED_SECONDS = 60.0
 """What a router without a clock of its own calls the time that it has run for: it is still 1970."""
 WOKEN_SECONDS = 6.0
+FAR_STEPS = 60
 
 
 TRANSPORTS: dict[str, Literal["udp", "tcp"]] = {TUNNEL: "udp", "second": "tcp"}
@@ -47,7 +51,7 @@ def woken_after(daemon: Bridged, tunnel: str) -> float:
 
     The handshake itself does not count: an emulated processor takes seconds for it.
     """
-    (step,) = [line for line in daemon.log.splitlines() if " clock_set " in line]
+    step, *_ = [line for line in daemon.log.splitlines() if " clock_set " in line]
     connected = [
         line for line in daemon.log.splitlines() if " peer_connected " in line and f"tunnel={tunnel}" in line
     ]
@@ -55,6 +59,35 @@ def woken_after(daemon: Bridged, tunnel: str) -> float:
     assert took is not None
     moments = [datetime.fromisoformat(line.split()[0]) for line in (step, connected[-1])]
     return (moments[1] - moments[0]).total_seconds() - float(took[1])
+
+
+def test_each_step_is_told_once_however_far_it_goes() -> None:
+    """From 1970 to now and back."""
+    right = time.time() - time.monotonic()
+    told: list[float] = []
+
+    async def listen(until_done: threading.Event) -> None:
+        steps = ClockSteps(lambda: told.append(time.time()))
+        steps.start()
+        while not until_done.is_set():
+            await asyncio.sleep(0.01)
+        steps.close()
+
+    done = threading.Event()
+    listener = threading.Thread(target=lambda: asyncio.run(listen(done)))
+    listener.start()
+    try:
+        time.sleep(0.5)
+        for number in range(1, FAR_STEPS + 1):
+            start = BOOTED_SECONDS if number % 2 else right
+            time.clock_settime(time.CLOCK_REALTIME, start + time.monotonic())
+            wait_for(lambda number=number: len(told) >= number, "the step to be told", 5, 0.02)
+            time.sleep(0.1)
+            assert len(told) == number
+    finally:
+        time.clock_settime(time.CLOCK_REALTIME, right + time.monotonic())
+        done.set()
+        listener.join(30)
 
 
 @pytest.mark.parametrize("wrong", ["a month late", "1970"])

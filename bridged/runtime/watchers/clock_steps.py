@@ -22,8 +22,7 @@ _TFD_CLOEXEC: Final = os.O_CLOEXEC
 _TFD_NONBLOCK: Final = os.O_NONBLOCK
 _TFD_TIMER_ABSTIME: Final = 1
 _TFD_TIMER_CANCEL_ON_SET: Final = 2
-FAR_SECONDS: Final = 10 * 365 * 86400
-"""The timer is not meant to expire. If it does, once in ten years, that counts as a step."""
+STEP_SECONDS: Final = 0.001
 
 
 class _Setting(ctypes.Structure):
@@ -37,7 +36,7 @@ class _Setting(ctypes.Structure):
 
 
 LAST_SECOND: Final = (1 << (8 * ctypes.sizeof(ctypes.c_long) - 1)) - 1
-"""The latest time that fits: January 2038 on 32-bit machines."""
+"""The latest time that fits (January 2038 on 32-bit machines): no step lets the timer expire."""
 
 
 class ClockSteps:
@@ -91,8 +90,11 @@ class ClockSteps:
             pass
         self._arm()
         before, self._offset = self._offset, _offset()
-        self._log.info("clock_set", seconds=round(self._offset - before, 3))
-        self._announce()
+        step = self._offset - before
+        # Two wake-ups for one step count once.
+        if abs(step) >= STEP_SECONDS:
+            self._log.info("clock_set", seconds=round(step, 3))
+            self._announce()
 
 
 def _offset() -> float:
@@ -101,7 +103,7 @@ def _offset() -> float:
 
 
 def _arm(libc: ctypes.CDLL, descriptor: int) -> None:
-    at = _Setting(seconds=min(int(time.time()) + FAR_SECONDS, LAST_SECOND))
+    at = _Setting(seconds=LAST_SECOND)
     flags = _TFD_TIMER_ABSTIME | _TFD_TIMER_CANCEL_ON_SET
     if libc.timerfd_settime(descriptor, flags, ctypes.byref(at), None) != 0:
         number = ctypes.get_errno()
