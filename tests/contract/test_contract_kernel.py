@@ -24,7 +24,7 @@ from tests.contract.kernel_end import SUPER, End, port_of
 from tests.contract.tcp_frames import segments
 from tests.lab import Lab
 from tests.lab.frames import open_capture, received_frames
-from tests.lab.host_settings import iperf3_client, iperf3_server
+from tests.lab.iperf import iperf3
 from tests.lab.topology import Host, Site, TwoSites
 from tests.lab.waiting import PATIENCE
 
@@ -167,12 +167,11 @@ def test_tcp_and_udp_cross_between_any_two_kinds_of_tap(
         for end, other, role in ((ends[0], sites.b, Role.SERVER), (ends[1], sites.a, Role.CLIENT)):
             end.join(Endpoint(other.wan_ipv4, 11940), role)
         until(lambda: sites.a.host.reaches(sites.b.host.ipv4), "the far host", 10)
-        server = sites.b.host.namespace.popen(*iperf3_server())
-        server.wait_for_output("listening")
+        near, far = sites.a.host.namespace, sites.b.host.namespace
         for address in (sites.b.host.ipv4, sites.b.host.ipv6):
             for load in (("-n", "20M"), ("-u", "-l", "1400", "-b", "20M", "-t", "1")):
-                sites.a.host.namespace.run(*iperf3_client(address, "-J", *load), seconds=40)
-        for namespace in (sites.a.host.namespace, sites.b.host.namespace):
+                iperf3(near, far, address, *load)
+        for namespace in (near, far):
             counters = namespace.run(
                 "nstat", "-asz", "TcpInCsumErrors", "UdpInCsumErrors", "Udp6InCsumErrors"
             )

@@ -6,7 +6,6 @@ is 0 only if every step worked.
 
 from __future__ import annotations
 
-import json
 import re
 import statistics
 import sys
@@ -22,7 +21,7 @@ from rich.table import Table
 
 from tests.lab.bridged_daemon import BRIDGED, Bridged
 from tests.lab.core import Interrupted, Lab
-from tests.lab.host_settings import iperf3_client, iperf3_server
+from tests.lab.iperf import iperf3
 from tests.lab.processes import run
 from tests.lab.topology import HOST_PORT, LAN_PORT, TwoSites
 from tests.lab.waiting import LabError, wait_for
@@ -177,10 +176,9 @@ class Demo:
         return f"{peer['cipher']}, {peer['tls_version']}, {peer['key_group']}, peer {peer['name']}"
 
     def throughput(self) -> str:
-        sink = self.b.host.namespace.popen(*iperf3_server("-1"))
-        sink.wait_for_output("Server listening", 5)
-        output = self.a.host.namespace.run(*iperf3_client(self.b.host.ipv4, "-J", "-t", str(IPERF_SECONDS)))
-        rate = float(json.loads(output)["end"]["sum_received"]["bits_per_second"])
+        near, far = self.a.host, self.b.host
+        found = iperf3(near.namespace, far.namespace, far.ipv4, "-t", str(IPERF_SECONDS))
+        rate = float(found["end"]["sum_received"]["bits_per_second"])
         if rate <= 0:
             raise LabError("nothing arrived")
         return f"{rate / 1e6:,.0f} Mbit/s on this machine's cores"

@@ -6,7 +6,7 @@ import json
 import sys
 from dataclasses import dataclass
 
-from tests.lab.host_settings import iperf3_client
+from tests.lab.iperf import iperf3
 from tests.lab.topology import HOST_PORT, WAN_PORT, Host, Site
 
 ECHO = """
@@ -108,16 +108,16 @@ class Moved:
     megabits: float
 
 
-def move(source: Host, target: str, octets: int = 4_000_000) -> Moved:
-    """One TCP stream of so many bytes, however long they take a slow machine; iperf3 serves at `target`.
+def move(source: Host, target: Host, octets: int = 4_000_000) -> Moved:
+    """One TCP stream of so many bytes, however long they take a slow machine.
 
     With these buffers less than 1 MB is on its way when the sender ends: what passes nothing large fails.
 
     Raises:
         CommandError: it did not end within 30 seconds.
     """
-    command = iperf3_client(target, "-J", "-w", "128K", "-n", str(octets))
-    document = json.loads(source.namespace.run(*command, seconds=30))
+    load = ("-w", "128K", "-n", str(octets))
+    document = iperf3(source.namespace, target.namespace, target.ipv4, *load)
     end = document["end"]["sum_received"]
     moved = Moved(document["start"]["tcp_mss_default"], end["bytes"], end["bits_per_second"] / 1e6)
     assert moved.arrived > octets - 1_000_000, moved

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import resource
@@ -20,11 +19,10 @@ from tests.lab.host_settings import (
     CONGESTION_WANTED,
     defaults,
     forget_machine,
-    iperf3_client,
-    iperf3_server,
     sysctl_path,
     usable_congestion,
 )
+from tests.lab.iperf import iperf3
 
 TESTS = Path(__file__).parents[1]
 LAB = "tests/interop/test_lab_with_openvpn.py::"
@@ -79,13 +77,9 @@ def test_every_tcp_stream_has_the_congestion_control_it_asked_for_whatever_this_
     with Lab("anyhost") as lab:
         space = lab.namespace("host")
         for congestion in (usable_congestion(), CONGESTION_ALWAYS):
-            server = space.popen(*iperf3_server("-1"))
-            server.wait_for_output("Server listening")
-            options = ("-J", "-n", "1M", "--bidir")
-            text = space.run(*iperf3_client("127.0.0.1", *options, congestion=congestion))
-            end = json.loads(text)["end"]
+            options = ("-n", "1M", "--bidir")
+            end = iperf3(space, space, "127.0.0.1", *options, congestion=congestion)["end"]
             assert {end["sender_tcp_congestion"], end["receiver_tcp_congestion"]} == {congestion}
-            server.wait()
 
 
 def test_nothing_runs_iperf3_but_by_the_command_that_names_the_congestion_control() -> None:

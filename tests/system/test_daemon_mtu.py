@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import pytest
@@ -12,7 +11,7 @@ from tests.lab import WAN_PORT, Bridged, Host, Lab, TwoSites, bridged_pair
 from tests.lab.bounds import at_most
 from tests.lab.bridged_daemon import TUNNEL
 from tests.lab.frames import missing_at
-from tests.lab.host_settings import iperf3_client, iperf3_server
+from tests.lab.iperf import iperf3
 from tests.lab.large_packets import move
 from tests.lab.topology import HOST_PORT
 from tests.system.daemon_lab import stop_all
@@ -26,8 +25,6 @@ LARGEST_PING = 1472
 def joined() -> Iterator[tuple[TwoSites, Bridged, Bridged]]:
     with Lab("mtu") as lab:
         sites = TwoSites(lab, wan_mtu=1500, lan_mtu=1500)
-        for host in (sites.a.host, sites.b.host):
-            host.namespace.popen(*iperf3_server(), log="iperf3")
         server, client = bridged_pair(sites.a, sites.b)
         sites.a.host.ping(sites.b.host.ipv4, count=2)
         yield sites, server, client
@@ -76,7 +73,7 @@ def test_tcp_needs_no_fragments_whether_hosts_heed_the_mss_or_not(
     for feature in ("tso", "gso"):
         first.namespace.run("ethtool", "-K", HOST_PORT, feature, wanted)
     try:
-        moved = move(first, second.ipv4)
+        moved = move(first, second)
     finally:
         for feature in ("tso", "gso"):
             first.namespace.run("ethtool", "-K", HOST_PORT, feature, "on")
@@ -98,8 +95,8 @@ def test_large_udp_datagrams_cross_in_fragments_of_the_wan(joined: tuple[TwoSite
     sites, _, _ = joined
     first, second = _ends(sites, 0)
     before = _fragments(sites, 0)
-    flow = iperf3_client(second.ipv4, "-J", "-u", "-b", "4M", "-l", str(LARGEST_PING), "-k", "300")
-    total = json.loads(first.namespace.run(*flow, seconds=30))["end"]["sum"]
+    flow = ("-u", "-b", "4M", "-l", str(LARGEST_PING), "-k", "300")
+    total = iperf3(first.namespace, second.namespace, second.ipv4, *flow)["end"]["sum"]
     assert total["packets"] >= 300, total
     at_most(total["lost_packets"], 0, "what is lost of a steady flow", "datagrams")
     assert _fragments(sites, 0) - before >= total["packets"]

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import pytest
 
 from tests.lab import Bridged, Lab, TwoSites, bridged_pair
-from tests.lab.host_settings import iperf3_server
 from tests.lab.large_packets import ECHO, BlackHole, ask, df_ping, move
 from tests.system.daemon_lab import stop_all
 
@@ -71,9 +70,7 @@ def far_apart(request: pytest.FixtureRequest) -> Iterator[Joined]:
         keys = [{"mtu": "auto", "dataplane": build} for build in case.builds]
         keys[0]["listen"] = "[::]:1194"
         daemons = bridged_pair(sites.a, sites.b, server_tunnel=keys[0], client_tunnel=keys[1], remote=remote)
-        far = sites.b.host.namespace
-        far.popen(*iperf3_server(), log="iperf3")
-        far.popen(sys.executable, "-c", ECHO, log="echo")
+        sites.b.host.namespace.popen(sys.executable, "-c", ECHO, log="echo")
         yield Joined(case, sites, daemons, holes)
         stop_all(*reversed(daemons))
 
@@ -89,7 +86,7 @@ def test_a_lan_of_1500_works_as_soon_as_the_path_is_measured(far_apart: Joined) 
     assert asked == {"small": True, "may be cut": True, "refused": True, "mtu": case.fits, "in pieces": True}
     assert daemons[0].metric("bridged_mtu_events_total", event="ipv4_cut") >= 1
     assert f"mtu = {case.fits}" in df_ping(first, second.ipv4, 1472).replace("mtu=", "mtu = ")
-    assert case.fits - 80 <= move(first, second.ipv4).mss <= case.fits - 40
+    assert case.fits - 80 <= move(first, second).mss <= case.fits - 40
     for daemon in daemons:
         (peer,) = daemon.connected_peers()
         assert daemon.metric("bridged_peer_path_mtu_bytes", peer=peer["name"]) == case.bears

@@ -11,7 +11,6 @@ import pytest
 from tests.lab import WAN_PORT, Bridged, Lab, TwoSites, bridged_pair
 from tests.lab.bounds import at_most
 from tests.lab.bridged_daemon import TUNNEL
-from tests.lab.host_settings import iperf3_server
 from tests.lab.large_packets import ECHO, ask, df_ping, expect_mtu, move
 from tests.system.daemon_lab import stop_all
 
@@ -41,9 +40,7 @@ def joined(request: pytest.FixtureRequest) -> Iterator[tuple[int, TwoSites, list
             site.namespace.run("nft", "add rule netdev wan in ip frag-off & 0x3fff != 0 drop")
         keys = {"wan_mtu": wan_mtu, "dataplane": build}
         daemons = list(bridged_pair(sites.a, sites.b, server_tunnel=keys, client_tunnel=keys))
-        far = sites.b.host.namespace
-        far.popen(*iperf3_server(), log="iperf3")
-        far.popen(sys.executable, "-c", ECHO, log="echo")
+        sites.b.host.namespace.popen(sys.executable, "-c", ECHO, log="echo")
         sites.a.host.ping(sites.b.host.ipv4, count=2)
         yield wan_mtu, sites, daemons
         stop_all(*reversed(daemons))
@@ -84,7 +81,7 @@ def test_large_packets_hang_and_with_answers_they_work(joined: tuple[int, TwoSit
     if fits >= 1280:
         assert f"mtu = {fits}" in df_ping(first, second.ipv6, 1452).replace("mtu=", "mtu = ")
     # Segments of full size: less would be slower, more would be lost.
-    assert fits - 80 <= move(first, second.ipv4).mss <= fits - 40
+    assert fits - 80 <= move(first, second).mss <= fits - 40
     assert daemons[0].metric("bridged_mtu_events_total", event="too_big_answered") >= 1
     assert daemons[0].drops()["transmit too_big"] >= 1
     assert daemons[0].metric("bridged_mtu_events_total", event="ipv4_cut") >= 1
@@ -104,7 +101,7 @@ def test_tcp_is_as_fast_as_between_hosts_that_somebody_set_right(
         for hosts, mtu in (("set right", wan_mtu - AROUND), ("as they are", 1500)):
             for host in (first, second):
                 expect_mtu(host, mtu)
-            rates[hosts].append(move(first, second.ipv4, octets).megabits)
+            rates[hosts].append(move(first, second, octets).megabits)
     right, as_they_are = (statistics.median(seen) for seen in rates.values())
     print(f"WAN {wan_mtu}: {as_they_are:.0f} Mbit/s, {right:.0f} where the hosts know the size")
     at_most(right / as_they_are, SLOWER_MOST, "TCP between hosts that know nothing", "times as slow")
