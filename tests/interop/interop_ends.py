@@ -174,8 +174,8 @@ def assert_native_where_built(daemon: Bridged) -> None:
     assert all("dataplane=native" in line for line in log_events(daemon, "dataplane_chosen")), daemon.log
 
 
-LATE_SECONDS = 0.5
-"""An answer of a `Pinger` may be as late as this."""
+LATE_SECONDS = 2.0
+"""An answer of a `Pinger` may be as late as this: it asks on for so long, unless it has them all before."""
 
 
 class Pinger:
@@ -194,7 +194,9 @@ class Pinger:
         )
 
     def finish(self) -> Pinger:
-        self.process.wait(self._seconds * 3 + 20)
+        """Until all its questions are answered, or it asked for LATE_SECONDS more."""
+        wait_for(lambda: not self.process.running or self.lost == [], "a ping to end", self._seconds * 3 + 20)
+        self.process.stop(signal.SIGINT)
         return self
 
     @property

@@ -12,7 +12,6 @@ from tests.interop.interop_ends import Ends, joined, openvpn, running, wait_for_
 from tests.lab import Lab, Profile, TwoSites, wait_for
 from tests.lab.bounds import at_most
 from tests.lab.bridged_daemon import client
-from tests.lab.openvpn import COMPLETED
 
 pytestmark = [pytest.mark.root, pytest.mark.measures]
 AT_ONCE_SECONDS = 1.0
@@ -98,7 +97,7 @@ def test_our_server_s_farewell_makes_an_openvpn_client_restart(sites: TwoSites) 
         ends.ours.stop()
         ends.theirs.started.wait_for_output("SIGUSR1[soft,server-pushed-connection-reset]", 3)
         ends.ours.start()
-        ends.theirs.started.wait_for_output(COMPLETED, 15, occurrences=2)
+        ends.theirs.wait_up(2, 15)
         ends.ours.wait_connected()
         ends.ping_both_ways()
 

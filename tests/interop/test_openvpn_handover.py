@@ -9,7 +9,6 @@ import pytest
 from tests.interop.interop_ends import openvpn
 from tests.lab import Lab, Profile, TwoSites
 from tests.lab.bridged_daemon import client, server
-from tests.lab.openvpn import COMPLETED
 from tests.lab.service_manager import ServiceManager
 
 pytestmark = [pytest.mark.root]
@@ -37,7 +36,7 @@ def test_an_openvpn_client_understands_the_farewell_of_a_server_that_restarts(
             theirs.wait_connected()
             manager.restart()
             theirs.started.wait_for_output("Connection reset command was pushed by server ('[PH]')", 3)
-            theirs.started.wait_for_output(COMPLETED, 15, occurrences=2)
+            theirs.wait_up(2, 15)
             ours.wait_connected()
             sites.b.host.ping(sites.a.host.ipv4)
         assert manager.stop() == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -95,17 +96,24 @@ def test_a_unicast_frame_reaches_only_its_site(star: Star) -> None:
 
 
 def test_a_certificate_s_second_connection_replaces_the_first(star: Star) -> None:
-    remote = star.hub.server.wan_ipv4
+    remote, replaced = star.hub.server.wan_ipv4, star.openvpns[0]
+    starts = replaced.starts
     pinger = Pinger(star.hub.clients[1].host, star.hub.server.host.ipv4, 2)
     with openvpn(star.hub.clients[3], "client", star.profile, star.identities[0], remote=remote) as usurper:
         usurper.wait_connected()
         wait_for_event(star.ours, "peer_disconnected", "site-1", "replaced")
-        star.hub.clients[3].host.ping(star.hub.server.host.ipv4)
-        peers = {peer["name"]: peer for peer in star.ours.connected_peers()}
+        # After two seconds it would come back, and replace the other in its turn.
+        replaced.started.send_signal(signal.SIGSTOP)
+        try:
+            star.hub.clients[3].host.ping(star.hub.server.host.ipv4)
+            peers = {peer["name"]: peer for peer in star.ours.connected_peers()}
+        finally:
+            replaced.started.send_signal(signal.SIGCONT)
         assert set(peers) == {"site-1", "site-2", "site-3"}
         assert peers["site-1"]["endpoint"].startswith(f"{star.hub.clients[3].wan_ipv4}:")
         assert peers["site-1"]["sessions"] == 1 and peers["site-1"]["disconnects"]["replaced"] >= 1
     assert pinger.finish().lost == [], "another client noticed"
+    replaced.wait_up(starts + 1)
 
 
 # --- what is pushed -------------------------------------------------------------------------------
@@ -142,9 +150,11 @@ def test_pushed_compression_is_refused_with_the_reason_where_framing_is_off(site
 def test_our_pushed_options_reach_an_openvpn_client(sites: TwoSites) -> None:
     keys = {"push": ["rcvbuf 65536", "sndbuf 65536"]}
     with joined(sites, Profile(ping_seconds=3, restart_seconds=9), "server", tunnel=keys) as ends:
+        # It logs its timers after it said that it is complete.
+        ends.theirs.started.wait_for_output("Timers: ping 3, ping-restart 9", 5)
         log = ends.theirs.log
         assert "PUSH_REPLY,rcvbuf 65536,sndbuf 65536,ping 3,ping-restart 9,peer-id " in log
-        assert "Timers: ping 3, ping-restart 9" in log and COMPLETED in log
+        assert COMPLETED in log
 
 
 # --- the log --------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from bridged.units import KeyId
 from tests.interop.interop_ends import Role, joined, openvpn, running, wait_for_event
 from tests.lab import Lab, Profile, TwoSites, wait_for
 from tests.lab.bridged_daemon import client
-from tests.lab.openvpn import RELEASES
+from tests.lab.openvpn import COMPLETED, RELEASES
 
 pytestmark = pytest.mark.root
 
@@ -62,8 +62,11 @@ def test_frames_cross_over_a_renegotiation_and_the_farewell_is_heard(
         assert set(ends.unwanted_drops()) <= {"receive unknown_key_id", "receive no_key"}
         # OpenVPN takes the key that wraps renegotiations when it is up, two seconds after the handshake: ours
         # may begin at that moment, and is repeated.
-        _, _, since_up = ends.theirs.log.partition("Initialization Sequence Completed")
+        _, _, since_up = ends.theirs.log.partition(COMPLETED)
         assert since_up and re.findall("Authenticate/Decrypt.*|bad packet ID.*", since_up) == []
+        # In the middle of a renegotiation its farewell waits for the end, and is lost.
+        before = ends.theirs.renegotiations()
+        wait_for(lambda: ends.theirs.renegotiations() > before, "another renegotiation")
         ends.theirs.stop()
         wait_for_event(ends.ours, "peer_disconnected", "exit_notify")
 

@@ -270,7 +270,7 @@ def test_mangled_data_packets_are_lost_alone(sites: TwoSites, ours_as: Role) -> 
         assert len(pinger.lost) <= corrupted
         assert ends.ours.tunnel()["dataplane"]["drops"]["receive"]["tag_mismatch"] > 0
         assert ends.peer()["connections"] == 1
-        assert ends.ours.tunnel()["renegotiations"]["peer"] == {"established": pytest.approx(2, abs=1)}
+        assert set(ends.ours.tunnel()["renegotiations"]["peer"]) == {"established"}
         assert log_events(ends.ours, "handshake_failed") == []
 
 

@@ -60,7 +60,7 @@ def test_every_release_connects_carries_frames_renegotiates_floats_and_takes_lea
         ours, theirs = ends.our_site.host, ends.their_site.host
         pingers = (Pinger(ours, theirs.ipv4, TRAFFIC_SECONDS), Pinger(theirs, ours.ipv6, TRAFFIC_SECONDS))
         assert [pinger.finish().lost for pinger in pingers] == [[], []]
-        done = ends.ours.tunnel()["renegotiations"]["time"]["established"]
+        done = ends.ours.tunnel()["renegotiations"].get("time", {}).get("established", 0)
         at_least(min(done, ends.theirs.renegotiations()), 1, "renegotiations")
         assert ends.unwanted_drops() == {}
         moving = Pinger(sites.b.host, sites.a.host.ipv4, 1.5)

@@ -17,7 +17,6 @@ from tests.lab.openvpn import RELEASES, WrapMode
 pytestmark = [pytest.mark.root, pytest.mark.measures]
 RENEGOTIATION_SECONDS = 2
 TRAFFIC_SECONDS = 2.5
-UP = "Initialization Sequence Completed"
 BAD = ("Authenticate/Decrypt packet error", "bad packet ID", "Bad encapsulated", "WARNING: 'proto'")
 """What OpenVPN says of packets that it does not take."""
 
@@ -41,10 +40,12 @@ def test_frames_of_all_kinds_cross_through_renegotiations_and_a_restart_of_the_o
         ours, theirs = ends.our_site.host, ends.their_site.host
         pingers = (Pinger(ours, theirs.ipv4, TRAFFIC_SECONDS), Pinger(theirs, ours.ipv6, TRAFFIC_SECONDS))
         assert [pinger.finish().lost for pinger in pingers] == [[], []]
-        at_least(ends.ours.tunnel()["renegotiations"]["time"]["established"], 1, "renegotiations")
+        at_least(
+            ends.ours.tunnel()["renegotiations"].get("time", {}).get("established", 0), 1, "renegotiations"
+        )
         assert ends.unwanted_drops() == {}
         assert log_events(ends.ours, "options_differ") == []
-        before, ups = ends.peer()["connections"], ends.theirs.log.count(UP)
+        before, starts = ends.peer()["connections"], ends.theirs.starts
         ends.theirs.restart_soft()
         wait_for(lambda: ends.ours.log.count("peer_disconnected") >= 1, "our end to lose the session")
         wait_for(
@@ -53,7 +54,7 @@ def test_frames_of_all_kinds_cross_through_renegotiations_and_a_restart_of_the_o
             20,
         )
         # Our end has the session before theirs has read what is pushed.
-        ends.theirs.started.wait_for_output(UP, 20, occurrences=ups + 1)
+        ends.theirs.wait_up(starts + 1)
         ends.ping_both_ways()
         assert [text for text in BAD if text in ends.theirs.log] == []
 
@@ -95,7 +96,7 @@ def test_the_portable_build_serves_udp_and_tcp_on_one_switch(sites: TwoSites) ->
                 assert [pinger.finish().lost for pinger in pingers] == [[], []]
                 assert [text for text in BAD if text in other.log] == []
             wait_for(lambda: not ours.connected_peers(), f"the client over {transport} to be gone")
-        at_least(ours.tunnel()["renegotiations"]["time"]["established"], 2, "renegotiations")
+        at_least(ours.tunnel()["renegotiations"].get("time", {}).get("established", 0), 2, "renegotiations")
 
 
 def test_our_portable_client_works_over_tcp(sites: TwoSites) -> None:

@@ -169,6 +169,23 @@ class OpenVpn:
         self._wait_for_port()
         return self
 
+    @property
+    def starts(self) -> int:
+        """How often it said that it is up: once more after each restart."""
+        return self.log.count(COMPLETED)
+
+    def wait_up(self, starts: int, seconds: float = 20.0) -> OpenVpn:
+        """Until it is up for the `starts`th time, and frames pass its bridge port.
+
+        Our end may have the session earlier: it knows nothing of an adapter that OpenVPN opens anew.
+
+        Raises:
+            LabError: not in time; with the end of the log.
+        """
+        self.started.wait_for_output(COMPLETED, seconds, occurrences=starts)
+        self._wait_for_port()
+        return self
+
     def _wait_for_port(self) -> None:
         """Until frames pass its bridge port: the bridge hears some time later that the adapter was opened."""
         if not self._has_port:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import random
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +16,8 @@ READY = "link remote"
 """In its log once all keys are loaded."""
 STARTED = (READY, "Attempting to establish TCP connection")
 """The same by UDP and by TCP, where nobody may listen."""
+
+PORT = "20000"
 
 
 def trust_options(folder: Path, identity: Identity, authority: str) -> list[str]:
@@ -52,15 +54,14 @@ def verdict(
 
     Each end: its identity and further options. The judge is the TLS client.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    common = ("--proto", "udp4", "--port", port)
+    # An address of its own, and a port that the kernel hands to nobody: a free one may be taken meanwhile.
+    address = f"127.{random.randrange(1, 255)}.{random.randrange(256)}.{random.randrange(1, 255)}"
+    common = ("--proto", "udp4", "--port", PORT)
     ends = {}
     for role, (identity, options) in (("server", peer), ("client", judge)):
-        where = ("--local", "127.0.0.1", "--dh", "none")
+        where = ("--local", address, "--dh", "none")
         if role == "client":
-            where = ("--remote", "127.0.0.1", port, "--nobind")
+            where = ("--remote", address, PORT, "--nobind")
         trust = trust_options(folder / role, identity, authority)
         ends[role] = (f"--tls-{role}", *common, *where, *trust, *options)
     with openvpn_alone(folder / "server.log", ends["server"], release) as server:
