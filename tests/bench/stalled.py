@@ -25,7 +25,7 @@ from tests.lab.openvpn import Profile
 from tests.lab.process_memory import own_octets
 from tests.lab.processes import Process
 from tests.lab.topology import Hub
-from tests.lab.waiting import LabError, wait_for
+from tests.lab.waiting import NotInTime, wait_for
 
 STALLED, OTHERS = "stalled", ("tcp", "udp")
 PAYLOAD_OCTETS = 1000
@@ -148,7 +148,7 @@ class StallBench:
             time.sleep(0.1)  # what the queues still hold belongs to this load
             sent = dict(zip(self._hosts, (int(source.output()) for source in sources), strict=True))
             if min(sent.values()) < 0.8 * self._rate * seconds:
-                raise LabError(f"the sources were too slow: {sent}")
+                raise NotInTime(f"the sources were too slow: {sent}")
             # Shares of what was sent: a busy machine's source may send less than it should.
             return {name: (counts[name]() - before[name]) / sent[name] * self._rate for name in OTHERS}
 

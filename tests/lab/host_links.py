@@ -105,7 +105,7 @@ VOLATILE = frozenset(
         ),
         *("root_id", "designated_root", "valid_life_time", "preferred_life_time", "expires"),
         *("topology_change", "topology_change_detected"),
-        *("tso_max_size", "tso_max_segs", "tentative", "optimistic"),
+        *("tso_max_size", "tso_max_segs", "tentative", "optimistic", "state"),
     }
 )
 

@@ -85,7 +85,8 @@ class Lab:
             listen_tcp=(Endpoint("127.0.0.1", port, "tcp"),) * tcp_listeners if tcp else (),
             port_share=port_share,
         )
-        return await self._start(make_role, plan, Endpoint("127.0.0.1", port))
+        # A port that is free for TCP may be taken for UDP.
+        return await self._start(make_role, plan, Endpoint("127.0.0.1", 0 if tcp else port))
 
     async def client(
         self, to: Endpoint, name: str = "client", mode: str = "tls-crypt", **changes: object

@@ -106,6 +106,7 @@ def test_the_latency_of_urgent_frames_is_taken_with_priority_and_without(tmp_pat
 
 @pytest.mark.root
 @pytest.mark.native
+@pytest.mark.measures
 def test_a_lossy_line_is_measured_with_both_programs_in_turn(tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
     options = (
@@ -123,7 +124,7 @@ def test_a_lossy_line_is_measured_with_both_programs_in_turn(tmp_path: Path) -> 
     (result,) = json.loads(file.read_text())
     assert result["measure"] == "tcp_10_ms_1_percent_1_streams"
     for side in result["details"][0].values():
-        assert side["retransmits"] > 0, "the line loses one packet in a hundred"
+        at_least(side["retransmits"], 1, "packets sent again over a line that loses one in a hundred")
 
 
 def test_percentiles_are_of_what_was_answered_and_losses_are_told() -> None:

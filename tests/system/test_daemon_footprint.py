@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -44,10 +45,16 @@ def idle() -> Iterator[tuple[Bridged, Bridged]]:
 def test_a_daemon_with_one_tunnel_keeps_no_more_than_64_mebioctets_resident(
     idle: tuple[Bridged, Bridged], end: int
 ) -> None:
-    status = Path(f"/proc/{idle[end].started.pid}/status").read_text(encoding="ascii")
+    """On a slow machine the handshake loads its code after what the start loaded was given back."""
+    is_small = partial(_is_small, idle[end])
+    wait_for(is_small, f"no more than {MEBIOCTETS_MAX} MiB resident", 90.0, 1.0)
+
+
+def _is_small(daemon: Bridged) -> bool:
+    status = Path(f"/proc/{daemon.started.pid}/status").read_text(encoding="ascii")
     found = re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)
     assert found is not None
-    assert int(found[1]) / 1024 <= MEBIOCTETS_MAX
+    return int(found[1]) / 1024 <= MEBIOCTETS_MAX
 
 
 @pytest.mark.root

@@ -94,7 +94,8 @@ def site(started: Running) -> Iterator[Running]:
     yield started
     started.first.configuration = before
     started.reload()
-    started.first.wait_connected()
+    for daemon in (started.first, started.second):
+        daemon.wait_connected()
 
 
 class NothingLost:

@@ -32,6 +32,7 @@ from bridged_tap import (
 )
 from bridged_tap import kernel as tap_kernel
 from tests.lab.namespace import Namespace
+from tests.lab.waiting import wait_for
 
 pytestmark = pytest.mark.root
 
@@ -190,6 +191,9 @@ def test_frames_cross_the_bridge_byte_for_byte_both_ways(inside: Namespace) -> N
         for name in ("br0", "lan", "host", "tq0"):
             inside.run("ip", "link", "set", name, "up")
         assert adapter_info("tq0").master == "br0"
+        for name in ("lan", "tq0"):
+            show = ("bridge", "link", "show", "dev", name)
+            wait_for(lambda show=show: "state forwarding" in inside.run(*show), f"{name} to forward")
         out = b"\xff" * 6 + MAC.octets + ETHERTYPE + os.urandom(1500)
         back = MAC.octets + bytes.fromhex("02aabbccddee") + ETHERTYPE + os.urandom(46)
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x88B5)) as host:

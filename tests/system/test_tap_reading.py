@@ -201,25 +201,23 @@ def test_other_tasks_get_their_turn_while_frames_keep_coming(quiet: Namespace) -
 
 
 def test_a_second_event_loop_is_refused_while_the_first_one_waits(quiet: Namespace) -> None:
-    with open_tap("tq0") as tap:
+    with open_tap("tq0") as tap, sender("tq0") as send:
         tap.up()
         started = threading.Event()
+        received = []
 
-        async def wait() -> None:
+        async def wait() -> bytes:
             asyncio.get_running_loop().call_later(0.01, started.set)
-            async with asyncio.timeout(0.3):
-                await tap.receive()
+            return await asyncio.wait_for(tap.receive(), SECONDS)
 
-        def first() -> None:
-            with pytest.raises(TimeoutError):
-                asyncio.run(wait())
-
-        thread = threading.Thread(target=first)
+        thread = threading.Thread(target=lambda: received.append(asyncio.run(wait())))
         thread.start()
         assert started.wait(SECONDS)
         with pytest.raises(RuntimeError, match="another event loop"):
-            asyncio.run(tap.receive())
+            asyncio.run(asyncio.wait_for(tap.receive(), SECONDS))
+        send(7)
         thread.join(SECONDS)
+        assert received == [frame(7)]
 
 
 def test_an_event_loop_that_was_closed_under_a_waiting_task_is_in_nobodys_way(quiet: Namespace) -> None:
