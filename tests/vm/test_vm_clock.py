@@ -51,13 +51,14 @@ def woken_after(daemon: Bridged, tunnel: str) -> float:
 
     The handshake itself does not count: an emulated processor takes seconds for it.
     """
-    step, *_ = [line for line in daemon.log.splitlines() if " clock_set " in line]
+    steps = [line for line in daemon.log.splitlines() if " clock_set " in line]
+    assert len(steps) == 1, daemon.log
     connected = [
         line for line in daemon.log.splitlines() if " peer_connected " in line and f"tunnel={tunnel}" in line
     ]
     took = re.search(r" seconds=([0-9.]+)", connected[-1])
     assert took is not None
-    moments = [datetime.fromisoformat(line.split()[0]) for line in (step, connected[-1])]
+    moments = [datetime.fromisoformat(line.split()[0]) for line in (steps[0], connected[-1])]
     return (moments[1] - moments[0]).total_seconds() - float(took[1])
 
 
@@ -66,18 +67,20 @@ def test_each_step_is_told_once_however_far_it_goes() -> None:
     right = time.time() - time.monotonic()
     told: list[float] = []
 
-    async def listen(until_done: threading.Event) -> None:
+    started, done = threading.Event(), threading.Event()
+
+    async def listen() -> None:
         steps = ClockSteps(lambda: told.append(time.time()))
         steps.start()
-        while not until_done.is_set():
+        started.set()
+        while not done.is_set():
             await asyncio.sleep(0.01)
         steps.close()
 
-    done = threading.Event()
-    listener = threading.Thread(target=lambda: asyncio.run(listen(done)))
+    listener = threading.Thread(target=lambda: asyncio.run(listen()))
     listener.start()
     try:
-        time.sleep(0.5)
+        assert started.wait(60)
         for number in range(1, FAR_STEPS + 1):
             start = BOOTED_SECONDS if number % 2 else right
             time.clock_settime(time.CLOCK_REALTIME, start + time.monotonic())

@@ -23,6 +23,8 @@ _TFD_NONBLOCK: Final = os.O_NONBLOCK
 _TFD_TIMER_ABSTIME: Final = 1
 _TFD_TIMER_CANCEL_ON_SET: Final = 2
 STEP_SECONDS: Final = 0.001
+"""Less is no step: the two clocks are not read at the same moment."""
+LOOKS: Final = 5
 
 
 class _Setting(ctypes.Structure):
@@ -36,7 +38,7 @@ class _Setting(ctypes.Structure):
 
 
 LAST_SECOND: Final = (1 << (8 * ctypes.sizeof(ctypes.c_long) - 1)) - 1
-"""The latest time that fits (January 2038 on 32-bit machines): no step lets the timer expire."""
+"""The latest time that fits (January 2038 on 32-bit machines): until then no step lets the timer expire."""
 
 
 class ClockSteps:
@@ -98,11 +100,18 @@ class ClockSteps:
 
 
 def _offset() -> float:
-    """Difference between the wall clock and the monotonic clock."""
-    return time.time() - time.monotonic()
+    """Difference between the wall clock and the monotonic clock, in seconds.
+
+    Of several looks the one that was interrupted least.
+    """
+    looks = [(time.monotonic(), time.time(), time.monotonic()) for _ in range(LOOKS)]
+    before, now, _ = min(looks, key=lambda look: look[2] - look[0])
+    return now - before
 
 
 def _arm(libc: ctypes.CDLL, descriptor: int) -> None:
+    if time.time() >= LAST_SECOND:
+        return  # it would expire at once, again and again
     at = _Setting(seconds=LAST_SECOND)
     flags = _TFD_TIMER_ABSTIME | _TFD_TIMER_CANCEL_ON_SET
     if libc.timerfd_settime(descriptor, flags, ctypes.byref(at), None) != 0:

@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from bridged.runtime.watchers import clock_steps
 from bridged.runtime.watchers.clock_steps import ClockSteps
 from tests.lab.waiting import in_time
 
@@ -14,7 +15,7 @@ from tests.lab.waiting import in_time
 def test_each_step_is_announced_once_and_the_timer_set_again(monkeypatch: pytest.MonkeyPatch) -> None:
     announced: list[int] = []
     armed: list[int] = []
-    offsets = iter((1e9, 1e9 + 60, 1e9 + 60, 5e8))
+    offsets = iter((1e9, 1e9 + 60, 1e9 + 60.0005, 5e8))
     monkeypatch.setattr("bridged.runtime.watchers.clock_steps._offset", lambda: next(offsets))
 
     async def body() -> None:
@@ -48,6 +49,26 @@ def test_the_kernels_timer_can_be_had_and_is_quiet_while_nobody_sets_the_clock()
 
     asyncio.run(body())
     assert announced == []
+
+
+def test_a_clock_beyond_the_last_second_of_the_timer_costs_no_processor_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a 32-bit machine after January 2038."""
+    armed = []
+    arm = clock_steps._arm
+    monkeypatch.setattr(clock_steps, "LAST_SECOND", 1_000_000_000)
+    monkeypatch.setattr(clock_steps, "_arm", lambda *where: (armed.append(where), arm(*where)))
+
+    async def body() -> None:
+        steps = ClockSteps(lambda: None)
+        steps.start()
+        for _ in range(50):
+            await asyncio.sleep(0)
+        steps.close()
+
+    asyncio.run(body())
+    assert len(armed) == 1
 
 
 def test_a_timer_that_cannot_be_set_is_said_and_closed() -> None:
