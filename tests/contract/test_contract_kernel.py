@@ -170,7 +170,7 @@ def test_tcp_and_udp_cross_between_any_two_kinds_of_tap(
         near, far = sites.a.host.namespace, sites.b.host.namespace
         for address in (sites.b.host.ipv4, sites.b.host.ipv6):
             for load in (("-n", "20M"), ("-u", "-l", "1400", "-b", "20M", "-t", "1")):
-                iperf3(near, far, address, *load)
+                iperf3(near, far, address, *load, seconds=40)
         for namespace in (near, far):
             counters = namespace.run(
                 "nstat", "-asz", "TcpInCsumErrors", "UdpInCsumErrors", "Udp6InCsumErrors"

@@ -136,7 +136,7 @@ def deliver(rig: Rig, peer: HandPeer, frames: list[bytes]) -> list[bytes]:
         lambda: rig.snapshot().histograms["frames_per_tap_write"].total >= len(frames),
         f"{len(frames)} frames written",
     )
-    while not rig.tap_is_quiet(0.05):
+    while not rig.tap_is_quiet(0.15):
         writes += rig.writes()
     return writes
 

@@ -33,8 +33,8 @@ HARD_RESET = bytes([7 << 3]) + bytes(13)
 
 @pytest.mark.measures
 def test_a_ping_is_sent_when_nothing_was_sent_for_so_long(rig: Rig) -> None:
-    peer = rig.peer(1, ping=0.2)
     started = time.monotonic()
+    peer = rig.peer(1, ping=0.2)
     assert peer.payloads(2) == [PING, PING]
     took = time.monotonic() - started
     assert took >= 0.3
@@ -64,7 +64,7 @@ def test_a_ping_from_the_peer_is_swallowed_and_keeps_it_alive(rig: Rig) -> None:
         time.sleep(0.1)
     events = rig.events(PeerExpired)
     pace.step()
-    assert events == []
+    at_most(len(events), 0, "a peer that was heard", "times expired")
     assert rig.event(PeerExpired) == PeerExpired(peer.handle)
     assert rig.tap_is_quiet(0.01)
     assert sum(rig.snapshot().peers[0].counters.frames.values()) == 0
@@ -191,6 +191,7 @@ def test_the_event_descriptor_is_readable_exactly_while_events_wait(rig: Rig) ->
     assert rig.plane.poll_events() == []
 
 
+@pytest.mark.measures
 def test_a_flood_of_control_datagrams_is_bounded_and_leaves_room_for_peers(rig: Rig) -> None:
     peer = rig.peer(1)
     sent = 0
@@ -224,6 +225,7 @@ def _arrived(rig: Rig) -> int:
     )
 
 
+@pytest.mark.measures
 def test_one_source_alone_is_cut_off_before_the_queue_is_full(rig: Rig) -> None:
     stranger = HandPeer(8, Cipher.AES_256_GCM)
     stranger.target = ("127.0.0.1", rig.port)

@@ -173,6 +173,7 @@ def test_each_change_of_the_fdb_is_told_once_and_in_order(make_rig: Make) -> Non
         source.send(frame(50, BROADCAST))
         rig.frames()
     learned = rig.plane.station_events(0)
+    pace.step()
     assert learned.events == (
         StationEvent("learned", at(50), first.handle),
         StationEvent("moved", at(50), second.handle),

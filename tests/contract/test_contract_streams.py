@@ -30,6 +30,7 @@ from bridged.protocol.role import Role
 from bridged.units import KeyId, PeerHandle
 from tests.contract.dataplane_rig import BROADCAST, HandPeer, Rig, frame, until
 from tests.contract.stream_peer import StreamPeer, connected, framed, stream_peer
+from tests.lab.waiting import PATIENCE
 
 HARD_RESET = bytes([0x38]) + bytes(range(1, 9)) + bytes(5)
 STRANGER_OCTETS = 2048
@@ -129,6 +130,8 @@ def fill(rig: Rig, target: int, source: int = 9) -> int:
             except BlockingIOError:
                 time.sleep(0.001)
         assert sent < 200_000
+    # Full as it may be where the plane stood still: what follows must find room.
+    assert select.select([], [rig.tap], [], 5 * PATIENCE)[1]
     return sent
 
 

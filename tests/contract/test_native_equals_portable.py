@@ -309,7 +309,8 @@ ports_of_fdb = st.sampled_from([None, 1, 2, 3])
             st.sampled_from(["learn"] * 6 + ["find", "flush", "sweep"]),
             stations,
             ports_of_fdb,
-            st.sampled_from([0.0, 0.01, 0.2, 0.3, 4.0, 11.0]),
+            # Binary fractions: sums of others differ by a rounding between seconds and nanoseconds.
+            st.sampled_from([0.0, 1 / 128, 3 / 16, 5 / 16, 4.0, 11.0]),
         ),
         max_size=60,
     ),

@@ -179,23 +179,35 @@ LATE_SECONDS = 2.0
 
 
 class Pinger:
-    """A ping that runs beside the test, about every `interval_seconds`, for about `seconds`."""
+    """A ping that runs beside the test, about every `interval_seconds`, for `seconds` and what comes late."""
 
-    def __init__(self, source: Host, target: str, seconds: float, interval_seconds: float = 0.01) -> None:
+    def __init__(
+        self,
+        source: Host,
+        target: str,
+        seconds: float,
+        interval_seconds: float = 0.01,
+        late_seconds: float = LATE_SECONDS,
+    ) -> None:
         # The kernel's ticks stretch a short interval.
         self.count = int(seconds / (interval_seconds + TICK_SECONDS))
         self._seconds = seconds
+        self._ends = time.monotonic() + seconds
         self._interval_seconds = interval_seconds
         self.process: Process = source.namespace.popen(
             *("ping", "-n", "-D", "-i", str(interval_seconds), "-W", "2"),
             # It does not wait for late answers to its last ones, and with -w it would end at an ICMP error.
-            *("-c", str(self.count + math.ceil(LATE_SECONDS / interval_seconds)), target),
+            *("-c", str(self.count + math.ceil(late_seconds / interval_seconds)), target),
             log="ping",
         )
 
     def finish(self) -> Pinger:
-        """Until all its questions are answered, or it asked for LATE_SECONDS more."""
-        wait_for(lambda: not self.process.running or self.lost == [], "a ping to end", self._seconds * 3 + 20)
+        """Not before its time; until all its questions are answered, or it asked on for what comes late."""
+
+        def is_done() -> bool:
+            return not self.process.running or (time.monotonic() >= self._ends and self.lost == [])
+
+        wait_for(is_done, "a ping to end", self._seconds * 3 + 20)
         self.process.stop(signal.SIGINT)
         return self
 

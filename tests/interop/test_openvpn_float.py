@@ -120,6 +120,6 @@ def test_an_openvpn_client_comes_back_by_ping_restart_when_our_server_s_address_
         ends.ours.wait_until(
             lambda status: status["tunnels"][0]["peers"][0]["connections"] == 2, "the client to come back", 15
         )
-        ends.theirs.started.wait_for_output("Initialization Sequence Completed", 5, occurrences=2)
+        ends.theirs.wait_up(2, 5)
         wait_for(lambda: sites.b.host.reaches(sites.a.host.ipv4), "traffic", 5)
         assert ends.peer()["disconnects"] in ({"replaced": 1}, {"ping_timeout": 1})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -263,14 +264,20 @@ def mangling(sites: TwoSites, ours_as: Role, only: str, chance: float) -> Iterat
 @pytest.mark.measures
 @pytest.mark.parametrize("ours_as", ["server", "client"])
 def test_mangled_data_packets_are_lost_alone(sites: TwoSites, ours_as: Role) -> None:
+    began = time.monotonic()
     with mangling(sites, ours_as, "data", 0.02) as (ends, relay):
-        pinger = Pinger(sites.a.host, sites.b.host.ipv4, 5, 0.01).finish()
+        # All that it asks is counted, but for the last half second.
+        pinger = Pinger(sites.a.host, sites.b.host.ipv4, 5, 0.01, late_seconds=0.5).finish()
         corrupted = relay.counters()["corrupted"]
         at_least(corrupted, 6, "packets mangled")
         assert len(pinger.lost) <= corrupted
         assert ends.ours.tunnel()["dataplane"]["drops"]["receive"]["tag_mismatch"] > 0
         assert ends.peer()["connections"] == 1
-        assert set(ends.ours.tunnel()["renegotiations"]["peer"]) == {"established"}
+        found = ends.ours.tunnel()["renegotiations"].get("peer", {})
+        at_least(found.get("established", 0), 1, "renegotiations")
+        assert set(found) == {"established"}
+        # OpenVPN draws its interval from 90 to 100 % of three seconds.
+        assert found["established"] <= (time.monotonic() - began) / 2.7
         assert log_events(ends.ours, "handshake_failed") == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -51,12 +52,13 @@ def test_status_files_are_as_openvpn_s_and_the_real_tools_read_them() -> None:
         extra = (f"status {theirs} 1", "status-version 3")
         OpenVpn(sites.a, "server", profile, identity, extra=extra).start()
 
-        def is_whole() -> bool:
+        def written() -> str:
             """It writes over the old text, line by line: between two lines there is something of both."""
             text = theirs.read_text() if theirs.is_file() else ""
-            return "CLIENT_LIST\tclient" in text and headers(text) == headers(third)
+            time.sleep(0.1)
+            return text if "CLIENT_LIST\tclient" in text and theirs.read_text() == text else ""
 
-        wait_for(is_whole, f"OpenVPN's own file, with {headers(third)}", 30)
+        assert headers(third) == headers(wait_for(written, "OpenVPN's own file", 30))
 
 
 def _status(path: Path, version: int) -> dict[str, object]:

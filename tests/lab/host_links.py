@@ -110,6 +110,9 @@ VOLATILE = frozenset(
 )
 
 
+"""`state` of a bridge port follows from its carrier and from STP, both of which are seen elsewhere."""
+
+
 def photograph(*, without: Sequence[str] = ()) -> dict[str, Any]:
     """All links, addresses and routes, without counters, timers and what depends on the moment."""
 

@@ -21,7 +21,7 @@ def iperf3(
     """The client's document. Each run has a server of its own: one that served before may not listen yet.
 
     Raises:
-        CommandError: it did not end within `seconds`.
+        LabError: it failed, or did not end within `seconds`.
     """
     server = far.popen(*iperf3_server("-1"), log="iperf3")
     try:

@@ -114,7 +114,7 @@ def move(source: Host, target: Host, octets: int = 4_000_000) -> Moved:
     With these buffers less than 1 MB is on its way when the sender ends: what passes nothing large fails.
 
     Raises:
-        CommandError: it did not end within 30 seconds.
+        LabError: it failed, or did not end within 30 seconds.
     """
     load = ("-w", "128K", "-n", str(octets))
     document = iperf3(source.namespace, target.namespace, target.ipv4, *load)

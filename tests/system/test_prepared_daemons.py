@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
@@ -51,17 +52,23 @@ def surroundings(daemon: Bridged) -> dict[str, object]:
         "is_session_leader": os.getsid(pid) == pid,
         "folder": os.readlink(folder / "cwd"),
         "signals": [status[name] for name in ("SigBlk", "SigIgn", "SigCgt")],
-        "descriptors": sorted(target.split(":")[0] for target in _lasting(folder / "fd")),
+        "descriptors": sorted(target.split(":")[0] for _, target in _lasting(folder / "fd")),
     }
 
 
-def _lasting(descriptors: Path) -> Iterator[str]:
-    """What they are open on, but the log, and what a daemon reads at that very moment."""
-    for entry in descriptors.iterdir():
-        with suppress(FileNotFoundError):
-            target = os.readlink(entry)
-            if not target.endswith(".log") and not target.startswith("/proc/"):
-                yield target
+def _lasting(descriptors: Path) -> set[tuple[str, str]]:
+    """(number, target) of all that stay open, but the log: a daemon reads a file now and then."""
+
+    def look() -> set[tuple[str, str]]:
+        found = set()
+        for entry in descriptors.iterdir():
+            with suppress(FileNotFoundError):
+                found.add((entry.name, os.readlink(entry)))
+        return {(number, target) for number, target in found if not target.endswith(".log")}
+
+    first = look()
+    time.sleep(0.5)
+    return first & look()
 
 
 def test_its_network_signals_and_descriptors_are_those_of_an_executed_daemon(sites: TwoSites) -> None:

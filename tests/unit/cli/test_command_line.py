@@ -22,6 +22,7 @@ from bridged.runtime.snapshot import ReloadStatus
 from tests.lab.bounds import at_most_or
 from tests.lab.references import loading_work
 from tests.lab.snapshots import NOW, absent_peer, daemon, peer, status_answer, tunnel
+from tests.lab.waiting import PATIENCE
 from tests.unit.cli.answering_daemon import GOOD, running
 
 COMMAND = [sys.executable, "-m", "bridged.cli.main"]
@@ -293,7 +294,7 @@ def test_an_interrupt_ends_without_a_traceback(tmp_path: Path) -> None:
         assert connection.recv(65536), "it has asked, and waits"
         process.send_signal(signal.SIGINT)
         try:
-            out, err = process.communicate(timeout=2)
+            out, err = process.communicate(timeout=5 * PATIENCE)
         except subprocess.TimeoutExpired:
             # The interrupt came right before the client blocked: Python sees it when a second one wakes it.
             process.send_signal(signal.SIGINT)

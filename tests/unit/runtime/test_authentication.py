@@ -58,7 +58,8 @@ def test_many_right_passwords_behind_one_address_are_all_let_in(by_file: Authent
         server = Server(by_file)
         for number in range(20):
             server.log_in(number, "right")
-        await until(lambda: len(server.decided) == 20)
+        # Hashes give way to all else that runs on this machine.
+        await until(lambda: len(server.decided) == 20, seconds=25)
         assert all((token or "").startswith("SESS_ID") for token in server.decided.values())
 
     run(scenario)

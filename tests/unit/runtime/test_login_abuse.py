@@ -37,10 +37,14 @@ def test_who_leaves_before_the_verdict_has_tried_a_password_nevertheless(tmp_pat
 
     async def scenario() -> None:
         server = Server(settings)
+
+        def is_asked() -> bool:
+            return asked.exists() or server.checks._hashing._value < CHECKS_AT_ONCE
+
         for number in range(SOURCE_FAILURES):
             asked.unlink(missing_ok=True)
             link = server.log_in(number, "wrong")
-            await until(lambda: asked.exists() or server.checks._hashing._value < CHECKS_AT_ONCE)
+            await until(lambda number=number: is_asked() or number in server.decided)
             link.session.is_live = False
             server.of.forget(link)
             await until(lambda: server.checks._hashing._value == CHECKS_AT_ONCE)

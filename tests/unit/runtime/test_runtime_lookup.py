@@ -11,6 +11,7 @@ from bridged.addresses import Endpoint, Remote
 from bridged.runtime.client import lookup
 from bridged.runtime.client.lookup import QUERIES_AT_ONCE, Lookup
 from tests.lab.bounds import takes_at_most
+from tests.lab.waiting import PATIENCE
 
 HUB = Remote.parse("hub.example:1194")
 FOUND = [
@@ -27,12 +28,15 @@ class Resolver:
         self.asked = 0
         self.failure: Exception | None = None
         self._lost = lost
+        self._monkeypatch = monkeypatch
         self._answer = threading.Event()
         self._end = threading.Event()
         monkeypatch.setattr(socket, "getaddrinfo", self._ask)
         monkeypatch.setattr(lookup, "LOOKUP_SECONDS", 0.05)
 
     def answer(self) -> None:
+        """From now on, and it is waited for."""
+        self._monkeypatch.setattr(lookup, "LOOKUP_SECONDS", 5.0 * PATIENCE)
         self._answer.set()
 
     def end(self) -> None:
