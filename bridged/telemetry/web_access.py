@@ -139,7 +139,8 @@ class WebAccess:
 
     def _compare_slowly(self, password: bytes, stored: str) -> bool:
         """In the one thread of those who failed before: it rests after a wrong password, whoever waits."""
-        self._is_closing.wait(max(0.0, self._rests_until - time.monotonic()))
+        if self._is_closing.wait(max(0.0, self._rests_until - time.monotonic())):
+            return False
         began = time.monotonic()
         is_right = passwords.matches(password, stored)
         if not is_right:

@@ -6,8 +6,10 @@ import asyncio
 import base64
 import os
 import ssl
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -319,6 +321,27 @@ class Guesses:
         self.count += 1
         time.sleep(self._seconds)
         return password == b"right"
+
+
+def test_a_server_that_ends_compares_no_password_that_still_waited(
+    files: Files, serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guesses = Guesses(monkeypatch, 0.5)
+    server = serve(files.write(basic_auth_users={"prometheus": HASH}))
+    # The second one is followed by a rest of two seconds.
+    assert [get(server, None, "wrong") for _ in range(2)] == [401, 401]
+
+    def ask() -> None:
+        with suppress(httpx.TransportError):
+            get(server, None, "wrong")
+
+    waiting = threading.Thread(target=ask)
+    waiting.start()
+    time.sleep(0.5)
+    server.stop()
+    waiting.join(20)
+    time.sleep(0.2)
+    assert guesses.count == 2
 
 
 def basic(password: str) -> str:
