@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import cProfile
-import json
 import os
 import pstats
 import re
@@ -19,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from bridged.addresses import Endpoint
 from bridged.catalogue.settings import COALESCE_KINDS
@@ -30,8 +30,7 @@ from bridged.protocol.role import Role
 from bridged.units import KeyId, Octets, PeerHandle, Seconds, WirePeerId
 from bridged_tap import Offload, open_tap
 from tests.lab import Lab, TwoSites
-from tests.lab.host_settings import iperf3_client, iperf3_server
-from tests.lab.namespace import Namespace
+from tests.lab.iperf import iperf3
 from tests.lab.openvpn import OpenVpn, Profile
 from tests.lab.processes import Process
 from tests.lab.topology import Site
@@ -148,19 +147,14 @@ class Theirs:
 
 
 def tcp_megabits(lab: TwoSites, seconds: float) -> float:
-    output = lab.b.host.namespace.run(
-        *iperf3_client(lab.a.host.ipv4, "-t", str(seconds), "-O", "1", "-J"), seconds=seconds + 20
-    )
-    return float(json.loads(output)["end"]["sum_received"]["bits_per_second"]) / 1e6
+    load = ("-t", str(seconds), "-O", "1")
+    return float(_iperf(lab, seconds, *load)["sum_received"]["bits_per_second"]) / 1e6
 
 
 def udp_packets(lab: TwoSites, seconds: float) -> float:
     """64-byte datagrams received a second, sent as fast as one iperf3 can."""
-    output = lab.b.host.namespace.run(
-        *iperf3_client(lab.a.host.ipv4, "-u", "-b", "0", "-l", "64", "-t", str(seconds), "-J"),
-        seconds=seconds + 20,
-    )
-    end = json.loads(output)["end"]["sum_received"]
+    load = ("-u", "-b", "0", "-l", "64", "-t", str(seconds))
+    end = _iperf(lab, seconds, *load)["sum_received"]
     return float(end["packets"] - end["lost_packets"]) / float(end["seconds"] or seconds)
 
 
@@ -188,9 +182,11 @@ def processor_seconds(site: Site) -> float:
     return total
 
 
-def iperf_server(space: Namespace) -> None:
-    server = space.popen(*iperf3_server())
-    server.wait_for_output("listening")
+def _iperf(lab: TwoSites, seconds: float, *load: str) -> dict[str, Any]:
+    far = lab.a.host
+    end: dict[str, Any]
+    end = iperf3(lab.b.host.namespace, far.namespace, far.ipv4, *load, seconds=seconds + 20)["end"]
+    return end
 
 
 def measure(arguments: argparse.Namespace) -> None:
@@ -201,7 +197,6 @@ def measure(arguments: argparse.Namespace) -> None:
         sites = TwoSites(lab, wan_mtu=arguments.wan)
         for site in sites.sites:
             site.make_tap()
-        iperf_server(sites.a.host.namespace)
         for _ in range(arguments.pairs):
             results: dict[str, list[float]] = {name: [] for name in arguments.measures}
             for build in ("ours", "theirs"):

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.bench.measures import IPERF_PORT, Joined, Reading
+from tests.bench.measures import Joined, Reading
 from tests.bench.tunnels import pin, set_wan_offload, tunnel
 from tests.lab.core import Lab
 from tests.lab.host_settings import CONGESTION_WANTED, iperf3_client, iperf3_server
@@ -80,12 +80,11 @@ def urgent_round_trips(joined: Joined, load: Sequence[str], seconds: float) -> R
     """Round trips of marked pings under a load: percentiles in microseconds, and the share that was lost."""
     sender, target = joined.sender.namespace, joined.receiver.ipv4
     count = max(1, int(seconds / PING_PAUSE_SECONDS))
-    port = ("-p", str(IPERF_PORT))
-    sink = joined.receiver.namespace.popen(*iperf3_server("-1", *port), log="iperf3")
+    sink = joined.receiver.namespace.popen(*iperf3_server("-1"), log="iperf3")
     try:
         sink.wait_for_output("Server listening", 5)
         duration = str(seconds + 2 * RAMP_SECONDS)
-        command = iperf3_client(target, *port, "-t", duration, *load, congestion=joined.congestion)
+        command = iperf3_client(target, "-t", duration, *load, congestion=joined.congestion)
         source = sender.popen(*command, log="load")
         try:
             time.sleep(RAMP_SECONDS)

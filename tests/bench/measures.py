@@ -7,9 +7,7 @@ ours / theirs must reach.
 from __future__ import annotations
 
 import contextlib
-import json
 import re
-import signal
 import socket
 import statistics
 import sys
@@ -19,13 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.bench.processor import Stopwatch
-from tests.lab.host_settings import CONGESTION_WANTED, iperf3_client, iperf3_server
+from tests.lab.host_settings import CONGESTION_WANTED
+from tests.lab.iperf import iperf3
 from tests.lab.namespace import Namespace
 from tests.lab.topology import HOST_PORT, Host
 from tests.lab.waiting import LabError
 
 SOURCE = str(Path(__file__).with_name("udp_source.py"))
-IPERF_PORT = 5201
 UDP_PORT = 9
 UDP_PAYLOAD_OCTETS = 22  # 14 + 20 + 8 + 22 = 64 bytes of Ethernet frame, without FCS
 PROBE_SECONDS = 0.5
@@ -196,20 +194,10 @@ MORE_MEASURES = (
 
 def _iperf(joined: Joined, seconds: float, *options: str) -> dict[str, dict[str, float]]:
     """iperf3 from sender to receiver; the part `end` of its JSON."""
-    port = ("-p", str(IPERF_PORT))
-    sink = joined.receiver.namespace.popen(*iperf3_server("-1", *port), log="iperf3")
-    try:
-        sink.wait_for_output("Server listening", 5)
-        output = joined.sender.namespace.run(
-            *iperf3_client(
-                *(joined.receiver.ipv4, "-J", *port, "-t", str(seconds), *options),
-                congestion=joined.congestion,
-            ),
-            seconds=seconds + 30,
-        )
-    finally:
-        sink.stop(signal.SIGKILL)
-    end: dict[str, dict[str, float]] = json.loads(output)["end"]
+    hosts = (joined.sender.namespace, joined.receiver.namespace, joined.receiver.ipv4)
+    load = ("-t", str(seconds), *options)
+    end: dict[str, dict[str, float]]
+    end = iperf3(*hosts, *load, congestion=joined.congestion, seconds=seconds + 30)["end"]
     return end
 
 
